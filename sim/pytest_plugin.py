@@ -1,4 +1,4 @@
-"""pytest's `lab` fixture: a simulated lab in virtual time, for tests of anything on the box.
+"""The pytest fixture `lab`: a simulated lab in the virtual world, for tests of anything on the box.
 
     import pytest
 
@@ -10,7 +10,7 @@
         lab.wait_until(lambda: lab.box.backlog == 0, within="10min")
         lab.expect_nothing_lost()
 
-A failing test says its seed; `pytest --lab-seed N` runs it with that seed, or with another one.
+The messages of a failing test contain the seed; `pytest --lab-seed N` runs tests with the seed N.
 """
 
 from __future__ import annotations
@@ -43,19 +43,19 @@ model = "hematology-analyzer"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add `--lab-seed`."""
+    """Add the option `--lab-seed`."""
     help_text = "the seed of every `lab` of this run, instead of that of its lab file"
     parser.getgroup("rap").addoption("--lab-seed", type=int, default=None, help=help_text)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker."""
+    """Register the marker `lab`."""
     config.addinivalue_line("markers", "lab(path): the lab file that the `lab` fixture runs")
 
 
 @pytest.fixture
 def lab(request: pytest.FixtureRequest) -> Iterator[LabUnderTest]:
-    """A lab that has just been switched on; see the module."""
+    """A lab that has just started: see the module's docstring."""
     from sim.lab.labfile import load_lab, parse_lab
     from sim.testing import LabUnderTest
 

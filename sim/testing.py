@@ -1,4 +1,4 @@
-"""Test interface to a lab in the virtual world.
+"""Interface for tests to a lab in the virtual world.
 
     def test_outage(lab):
         lab.uplink.down()
@@ -7,8 +7,8 @@
         lab.wait_until(lambda: lab.box.backlog == 0, within="10min")
         lab.expect_nothing_lost()
 
-Durations are written as in lab files. Nothing happens between two verbs: lab time passes only in `run_for`,
-`wait_until` and the verbs that say so.
+Durations are written as in lab files. Lab time passes only in `run_for` and `wait_until`, and in the methods whose
+docstring says so.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from sim.worlds.virtual.world import VirtualWorld
 _T = TypeVar("_T")
 
 FAULT_SECONDS_MAX: Final = 3600.0
-"""Longest wait for a fault's trigger, such as a disk operation, in seconds of lab time."""
+"""The longest wait for a fault's trigger, such as a disk operation, in seconds of lab time."""
 STEP_NS: Final = SECOND_NS
-"""How often `wait_until` looks."""
+"""The interval at which `wait_until` checks its condition, in lab time."""
 
 
 class PartVerbs:
@@ -42,7 +42,10 @@ class PartVerbs:
         self.target = target
 
     def inject(self, fault: str, **parameters: Any) -> Callable[[], None]:
-        """Start a fault by its kind, with parameters as in a lab file; call the result to end it."""
+        """Start a fault by its kind, with parameters as in a lab file; call the result to end it.
+
+        Lab time passes if the fault waits for something, such as a disk operation.
+        """
         return self._lab.start_fault(fault, self.target, **parameters)
 
 
@@ -50,11 +53,11 @@ class LinkVerbs(PartVerbs):
     """A link: the uplink, or an instrument's."""
 
     def down(self) -> None:
-        """Pull the cable."""
+        """Unplug the cable."""
         self._lab.world.link(self.target).cut()
 
     def up(self) -> None:
-        """Put the cable back."""
+        """Plug the cable in again."""
         self._lab.world.link(self.target).mend()
 
 
@@ -63,26 +66,26 @@ class BoxVerbs(PartVerbs):
 
     @property
     def backlog(self) -> int:
-        """Records that are not acknowledged by the data center; those of a box that is off count as one."""
+        """The number of records that the data center has not acknowledged; 1 while the box program does not run."""
         world = self._lab.world
         backlog = world.loop.run_until_complete(world.backlog())
         return sum(backlog) if backlog is not None else 1
 
     @property
     def connected(self) -> bool:
-        """Whether it has a connection to the data center."""
+        """Whether the box has a connection to the data center."""
         return self._lab.world.box.is_connected
 
     def cut_power(self) -> None:
-        """Cut the power; it stays off until `restore_power`."""
+        """Cut the power until `restore_power`."""
         self._lab.world.box.cut_power()
 
     def restore_power(self) -> None:
-        """Let it start again."""
+        """Restore the power, so that the box boots."""
         self._lab.world.box.restore_power()
 
     def kill(self) -> None:
-        """Kill the box program; the system starts it again."""
+        """Kill the box program, which the system restarts."""
         self._lab.world.box.kill()
 
 
@@ -98,34 +101,34 @@ class LabUnderTest:
         self._result: Result | None = None
 
     def instrument(self, port: int) -> LinkVerbs:
-        """The instrument at that port, and its cable."""
+        """The instrument at a port, and its cable."""
         return LinkVerbs(self, f"instrument:{port}")
 
     @property
     def now(self) -> float:
-        """Seconds of lab time."""
+        """The lab time in seconds."""
         return self.world.env.now / SECOND_NS
 
     def run_for(self, duration: str) -> None:
-        """Let lab time pass."""
+        """Run the lab for a duration of lab time, such as "3h"."""
         self.world.loop.run_for(duration_ns(duration))
 
     def wait_until(self, holds: Callable[[], object], within: str = "1h") -> None:
-        """Let lab time pass until `holds()`; AssertionError if it does not within that time."""
+        """Run the lab until `holds()` is true. Raises: AssertionError if it is not within that lab time."""
         until = self.world.env.now + duration_ns(within)
         while not holds():
             if self.world.env.now >= until:
-                raise AssertionError(f"did not come true within {within} of lab time; {self.describe()}")
+                raise AssertionError(f"did not hold within {within} of lab time; {self.describe()}")
             self.world.loop.run_for(STEP_NS)
 
     def describe(self) -> str:
-        """Where the lab stands, for messages."""
+        """Describe the state of the lab, for messages."""
         state = "connected" if self.box.connected else "not connected"
         now = format_duration(self.world.env.now)
         return f"at {now}: backlog {self.box.backlog}, {state}, seed {self.world.seed}"
 
     def start_fault(self, kind: str, target: str, **parameters: Any) -> Callable[[], None]:
-        """Start any fault; call the result to end it. ValueError for a kind or parameter that does not exist."""
+        """Start a fault; call the result to end it. Raises: ValueError for an unknown kind or invalid parameter."""
         kinds = fault_kinds()
         if kind not in kinds:
             raise ValueError(f"there is no fault {kind!r}; {nearest(kind, list(kinds))}")
@@ -150,27 +153,27 @@ class LabUnderTest:
             ) from None
 
     def result(self) -> Result:
-        """End the lab: cut the box's power and judge what is at the data center and on the disk."""
+        """End the lab: cut the box's power, and evaluate the data center's database and the disk."""
         if self._result is None:
             self._result = self.world.finish()
         return self._result
 
     def expect(self, name: str) -> None:
-        """AssertionError unless that expectation of the lab file holds; ends the lab."""
+        """End the lab, and check one expectation of the lab file. Raises: AssertionError if it does not hold."""
         result = self.result()
         found = {expectation.name: expectation for expectation in result.expectations}
         if name not in found:
-            raise ValueError(f"the lab expects nothing called {name!r}; {nearest(name, list(found))}")
+            raise ValueError(f"the lab has no expectation {name!r}; {nearest(name, list(found))}")
         judged = found[name]
         assert judged.holds, f"{name}: limit {judged.limit}, measured {judged.measured}; {result.failures}"
 
     def expect_nothing_lost(self) -> None:
-        """AssertionError if an acknowledged report is lost, or stored twice; ends the lab."""
+        """End the lab. Raises: AssertionError if an acknowledged report is lost or stored twice."""
         reports = self.result().reports
         assert reports.lost == 0, f"{reports.lost} reports are lost: {self.result().failures}"
         assert reports.duplicates == 0, f"{reports.duplicates} reports are stored twice"
         self.expect("program_errors")
 
     def close(self) -> None:
-        """End the lab without judging it."""
+        """End the lab without evaluating it."""
         self.world.close()

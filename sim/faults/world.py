@@ -152,7 +152,7 @@ class EmulatedDataCenterPart(DataCenterPart, Protocol):
         """Answer every batch with that HTTP status; of several the latest applies."""
         ...
 
-    def answer_nonsense(self) -> End:
+    def answer_invalidly(self) -> End:
         """Answer every batch with status 200 and an invalid body."""
         ...
 
@@ -160,7 +160,7 @@ class EmulatedDataCenterPart(DataCenterPart, Protocol):
         """Store each batch, and close the connection without a response."""
         ...
 
-    def think(self, delay_ns: int) -> End:
+    def delay_processing(self, delay_ns: int) -> End:
         """Wait `delay_ns` ns before processing a batch; several delays add up."""
         ...
 

@@ -1,10 +1,10 @@
 """Lab files: a simulated laboratory, the faults injected into it, and the expectations it is judged by.
 
-A lab file is TOML; the Structs here are its tables, and their fields its keys (docs/reference/lab-file.md says
-the same to people). Everything is checked before anything runs: forms and bounds key by key (`settings.toml`), then
-what keys must be to each other. A fault's parameters stand in its event beside `at`, `fault`, `target` and `lasts`.
+A lab file is TOML; the Structs here are its tables, and their fields are its keys. docs/reference/lab-file.md is
+generated from them. Everything is checked before anything runs: first the form and bounds of each key
+(`settings.toml`), then the relations between keys. The parameters of a fault are further keys of its event.
 
-Durations are integer nanoseconds, rates bits a second, sizes bytes, percentages fractions of 1.
+Durations are integer nanoseconds, rates bits per second, sizes bytes, percentages fractions of 1.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from sim.values import BitsPerSecond, CountForm, Nanoseconds, TextForm
 from wire.vocabulary import Verb
 
 LABS = Path("labs")
-"""Where `lab_paths` looks: the checkout's folder of labs."""
+"""The default folder of `lab_paths`: that of a checkout."""
 LAB_BYTES_MAX: Final = 1024 * 1024
-"""Of a packed lab file."""
+"""The largest size of a packed lab file after decompression."""
 LIMIT_NS_MIN: Final = 30 * SECOND_NS
-"""Of a time limit that a lab leaves to its length: what starting and back-offs need in real time."""
+"""The shortest default of a time limit: programs take this long to start and to retry in real time."""
 
 
 class About(Table, frozen=True):
@@ -43,32 +43,32 @@ class About(Table, frozen=True):
     name: Annotated[
         str, TextForm('lower-case letters, digits and "-", at most 63', r"[a-z0-9][a-z0-9-]{0,62}")
     ]
-    """What reports and `rap lab list` call it."""
+    """The name shown by reports and `rap lab list`."""
     duration: Annotated[int, values.duration("1s", "30d")]
     """How long it runs, in lab time."""
     description: Annotated[str, TextForm("one line of at most 200 characters", r"[^\n]{0,200}")] = ""
-    """What it shows, in one sentence."""
+    """What the lab demonstrates, in one sentence."""
     start: Annotated[int, values.TimeOfDay()] = 6 * HOUR_NS
-    """The time of day at which it begins."""
+    """The time of day at which it starts."""
     seed: Annotated[int, CountForm(0, 2**63 - 1)] = 1
-    """Where all its randomness comes from, unless `--seed` gives another."""
+    """The seed of all random numbers, unless `--seed` gives another."""
     meant_to_fail: bool = False
-    """Whether its expectations are there to be missed, as an example of what that looks like."""
+    """Whether its expectations are meant to fail, as an example of a failed run."""
 
 
 class LabBox(Table, frozen=True):
     """The RAP box."""
 
     board: Annotated[str, TextForm("the name of a board", r"[a-z0-9-]{1,64}")]
-    """Which kind of box: how many instruments it has ports for."""
+    """The board, which determines the instrument ports."""
     linger: Annotated[int, values.duration("0s", "1h")] = int(LINGER_SECONDS * SECOND_NS)
-    """How long a routine report may wait for others to travel with."""
+    """How long a routine report may wait to be sent in a batch with others."""
     spool_bytes_max: Annotated[int, values.size("16MiB", "1024GiB")] = 256 * 2**20
-    """How much of the disk the buffer may take."""
+    """How much of the disk the spool may use."""
 
 
 class LabProxy(Table, frozen=True):
-    """The site's proxy, through which everything must go."""
+    """The site's proxy, through which all connections to the data center must go."""
 
     kind: Literal["http", "socks5"]
     """HTTP CONNECT (RFC 9110) or SOCKS 5 (RFC 1928)."""
@@ -81,15 +81,15 @@ class LabUplink(Table, frozen=True):
     """The line to the data center."""
 
     rate: BitsPerSecond
-    """How fast it is, each way."""
+    """Its rate in each direction."""
     delay: Annotated[int, values.duration("0s", "10s")] = 0
-    """How long a packet takes, one way."""
+    """The one-way delay of a packet."""
     jitter: Annotated[int, values.duration("0s", "10s")] = 0
-    """How much longer it may take, at random; packets keep their order."""
+    """The largest additional random delay; packets keep their order."""
     loss: Annotated[float, values.percentage("0%", "50%")] = 0.0
-    """How many packets never arrive."""
+    """The share of packets that are lost."""
     queue: Annotated[int, values.size("3kB", "16MiB")] = 64 * 1024
-    """How much waits at the line's near end before packets are refused."""
+    """The size of the queue in each direction, beyond which packets are dropped."""
     proxy: LabProxy | None = None
     """The site's proxy."""
 
@@ -98,87 +98,88 @@ class LabInstrument(Table, frozen=True):
     """An analyzer on one of the box's ports."""
 
     port: Annotated[int, CountForm(1, 64)]
-    """Which port of the box it is plugged into."""
+    """The box's instrument port to which it is connected."""
     model: Annotated[str, TextForm("the name of an instrument model", r"[^\n]{1,64}")]
-    """What it is."""
+    """The instrument model."""
     speaks: Literal["agent"] = "agent"
-    """How it talks to the box."""
+    """The protocol between instrument and box."""
     report_every: Annotated[int, values.duration("100ms", "1d")] = 60 * SECOND_NS
-    """How often its agent reports its status."""
+    """The interval of its status reports."""
     serial: Annotated[str, TextForm('a serial number such as "CHEM-0001"', r"[A-Z0-9][A-Z0-9-]{0,23}|")] = ""
-    """Its serial number; left out, the model's letters and the port: `CHEM-0001`."""
+    """Its serial number. Left out: the first letters of the model and the port, as in `CHEM-0001`."""
 
 
 class FaultEvent(Table, frozen=True):
     """A fault and its time; the fault's own parameters are further keys."""
 
     at: Nanoseconds
-    """When, in lab time from the beginning."""
+    """The lab time at which it starts."""
     fault: Annotated[str, TextForm("the name of a fault", r"[^\n]{1,64}")]
-    """What happens."""
+    """The kind of fault."""
     target: Annotated[str, TextForm("the name of a target", r"[^\n]{1,64}")]
-    """What it happens to: `uplink`, `box`, …, or `instrument:` and its port."""
+    """The part of the lab that it acts on: `uplink`, `box`, …, or `instrument:` and its port."""
     lasts: Annotated[int, values.duration("1ms", "30d")] | None = None
-    """How long; left out, it is over at once or stays to the end, as the fault's kind says."""
+    """Its duration. Left out: it ends at once or lasts until the end of the lab, depending on the kind of fault."""
 
 
 class Order(Table, frozen=True):
-    """A command that the data center queues for the box or an instrument; it is to be done, see `commands_within`."""
+    """A command that the data center queues for the box or an instrument; see `commands_within`."""
 
     at: Nanoseconds
-    """When, in lab time from the beginning."""
+    """The lab time at which it is queued."""
     target: Annotated[str, TextForm("the name of a target", r"[^\n]{1,64}")]
-    """What carries it out: `box`, or `instrument:` and its port."""
+    """Its recipient: `box`, or `instrument:` and its port."""
     verb: Verb = "send-inventory"
-    """What is to be done."""
+    """The command."""
 
 
 class Expect(Table, frozen=True):
-    """What must hold at the end. An expectation for which there is nothing to judge does not hold.
+    """The expectations checked at the end. An expectation with nothing to judge does not hold.
 
-    Delivery is expected of every lab, also by default: reports are acknowledged and stored in time, unless a fault
-    explains why not. A fault that blocks explains every wait until a minute after its end; one that only slows, as
+    Delivery is expected of every lab by default: reports are acknowledged and stored in time, unless a fault explains
+    the delay. A fault that blocks explains all delay until a minute after its end; one that only slows explains it as
     long as there is progress.
     """
 
     lost: Annotated[int, CountForm(0, 10**12)] = 0
-    """At most so many acknowledged reports are neither stored, nor on the box, nor named singly in a gap record."""
+    """The most acknowledged reports that are neither stored, nor on the box, nor named in a gap record."""
     duplicates: Annotated[int, CountForm(0, 10**12)] = 0
-    """At most so many are stored twice."""
+    """The most reports that are stored again."""
     dropped: Annotated[int, CountForm(0, 10**12)] = 0
-    """At most so many are given up for want of room or because the disk fails, and named singly in a gap record."""
+    """The most reports that the box drops for lack of room or after a disk failure, and names in a gap record."""
     altered: Annotated[int, CountForm(0, 10**12)] = 0
-    """At most so many are found with another content than the instrument gave them, or were never made."""
+    """The most reports found with different content than the instrument gave them, or that were never made."""
     unacknowledged: Annotated[int, CountForm(0, 10**12)] = 0
-    """At most so many reports are not acknowledged within `acknowledged_within`."""
+    """The most reports that are not acknowledged within `acknowledged_within`."""
     acknowledged_within: Nanoseconds | None = None
-    """How soon the box acknowledges a report, time that a fault of the instrument or the box explains not counted. \
-Left out: 5 min, but a tenth of the lab's duration if that is less, and 30 s at least."""
+    """The time limit for the acknowledgement of a report, without the time explained by a fault of the instrument \
+or the box. Left out: 5 min or a tenth of the lab's duration, whichever is less, but at least 30 s."""
     undelivered: Annotated[int, CountForm(0, 10**12)] = 0
-    """At most so many acknowledged reports are not stored within `delivered_within`."""
+    """The most acknowledged reports that are not stored within `delivered_within`."""
     delivered_within: Nanoseconds | None = None
-    """How soon an acknowledged report is stored, time that a fault of the way to the data center explains not \
-counted. Left out: 10 min, but a tenth of the lab's duration if that is less, and 30 s at least; plus `linger`."""
+    """The time limit for storing an acknowledged report, without the time explained by a fault between box and \
+data center. Left out: 10 min or a tenth of the lab's duration, whichever is less, but at least 30 s; plus
+`linger`."""
     commands: Annotated[int, CountForm(0, 10**12)] = 0
-    """At most so many commands are not done within `commands_within`; it counts in labs that have a `[[command]]`."""
+    """The most commands that are not done within `commands_within`; only in labs with a `[[command]]`."""
     commands_within: Nanoseconds | None = None
-    """How soon the result of a command is at the data center. Left out: three times what `delivered_within` is."""
+    """The time limit for the result of a command at the data center. Left out: three times `delivered_within`."""
     intrusions: Annotated[int, CountForm(0, 10**12)] = 0
-    """At most so many attempts of intruders reach somebody; it counts in labs that have intruders."""
+    """The most connection attempts of intruders that are not blocked; only in labs with intruders."""
     backlog_drained_within: Nanoseconds | None = None
-    """After each outage that ended, what was waiting then is stored this soon."""
+    """The time after the end of each outage within which the reports waiting then are stored."""
     latency_p99: Nanoseconds | None = None
-    """99 % of the acknowledged reports are stored within this of being made."""
+    """The time from made to stored that 99 % of the acknowledged reports do not exceed."""
     alert_latency_p99: Nanoseconds | None = None
-    """99 % of the acknowledged alerts are stored within this of being made."""
+    """The time from made to stored that 99 % of the acknowledged alerts do not exceed."""
     other_ports_latency_p99: Nanoseconds | None = None
-    """99 % of the reports of instruments that no event targets are stored within this of being made."""
+    """The time from made to stored that 99 % of the reports of instruments that no event targets do not exceed."""
     connections: Annotated[int, CountForm(0, 10**6)] | None = None
-    """At most so many connections with instruments are open on the box at once."""
+    """The most connections with instruments that are open on the box at once."""
 
 
 class LabFile(Table, frozen=True):
-    """A lab file's top level, all but its events, whose keys depend on their faults."""
+    """The top level of a lab file without its events, whose keys depend on their faults."""
 
     lab: About
     box: LabBox
@@ -189,7 +190,7 @@ class LabFile(Table, frozen=True):
 
 
 class Event(msgspec.Struct, frozen=True):
-    """A fault with its parameters, when and to what it happens. Nanoseconds from the beginning."""
+    """A fault with its parameters, target, start and duration, in nanoseconds of lab time."""
 
     at: int
     fault: AnyFault
@@ -204,7 +205,7 @@ class Event(msgspec.Struct, frozen=True):
 
 
 class Lab(msgspec.Struct, frozen=True):
-    """A lab file that was found to be right. `events` are in the order of time."""
+    """A valid lab file. `events` are in the order of time."""
 
     path: Path
     about: About
@@ -226,11 +227,11 @@ class Lab(msgspec.Struct, frozen=True):
         return self.about.name
 
     def packed(self) -> str:
-        """The lab as one word that `load_lab` takes for a path."""
+        """The compressed lab as one word, which `load_lab` accepts as a path."""
         return PACKED + base64.urlsafe_b64encode(zlib.compress(self.toml().encode(), 9)).decode("ascii")
 
     def toml(self) -> str:
-        """The lab as a lab file, which reads as this lab."""
+        """The text of a lab file that `parse_lab` reads as this lab."""
         events = [event.toml() for event in self.events]
         file = LabFile(
             lab=self.about,
@@ -244,7 +245,7 @@ class Lab(msgspec.Struct, frozen=True):
 
     @property
     def limits(self) -> Expect:
-        """What it expects, with the time limits that it leaves to its length."""
+        """The expectations, with default time limits that depend on the lab's duration."""
         expect, tenth = self.expect, max(self.about.duration // 10, LIMIT_NS_MIN)
         delivered = expect.delivered_within
         if delivered is None:
@@ -259,7 +260,7 @@ class Lab(msgspec.Struct, frozen=True):
 
 
 PACKED: Final = "lab:"
-"""What a path begins with that is a whole lab file, compressed, as the command that replays a failed run has it."""
+"""The prefix of a packed lab, a compressed lab file given instead of a path in the replay command of a failed run."""
 
 
 def lab_paths(folder: Path = LABS) -> list[Path]:
@@ -268,7 +269,7 @@ def lab_paths(folder: Path = LABS) -> list[Path]:
 
 
 def load_lab(path: Path) -> Lab:
-    """The lab in a file. Raises: SettingsError."""
+    """Read and check a lab file, or a packed lab. Raises: SettingsError."""
     return parse_lab(_unpacked(path) if str(path).startswith(PACKED) else read_text(path), path)
 
 
@@ -292,9 +293,9 @@ def parse_lab(
     models: Collection[str] | None = None,
     faults: Mapping[str, type[AnyFault]] | None = None,
 ) -> Lab:
-    """The lab in a lab file's text; `path` is for messages. Raises: SettingsError with all problems.
+    """Read and check the text of a lab file; `path` is for messages. Raises: SettingsError with all problems.
 
-    `models` and `faults` are what instruments and events may be; left out, all there are.
+    `models` and `faults` are the known instrument models and faults; None: all.
     """
     raw = parse(text, path)
     problems = Problems(path, text)

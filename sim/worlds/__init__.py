@@ -24,9 +24,10 @@ def run_lab(
     seed: int | None = None,
     progress: Progress | None = None,
 ) -> Result:
-    """Run a lab to its end and judge it; `seed` replaces the lab file's.
+    """Run a lab to its end and evaluate it; `seed` replaces that of the lab file.
 
-    Raises Stalled, naming what the run waits for, if it cannot reach its end.
+    Raises: Stalled, whose message says what the run waits for, if it cannot end. The kernel world: SettingsError,
+    MachineLacksError.
     """
     result = _RUNNERS[world](lab, seed, progress)
     # The objects of a lab form many reference cycles. Without this, two labs would be in memory at the same time

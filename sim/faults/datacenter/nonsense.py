@@ -11,4 +11,4 @@ class DatacenterNonsense(Fault[EmulatedWorld], frozen=True):
     """The data center answers every batch with status 200 and an invalid body, and stores nothing."""
 
     async def start(self, world: EmulatedWorld, target: str) -> End:
-        return world.datacenter.answer_nonsense()
+        return world.datacenter.answer_invalidly()

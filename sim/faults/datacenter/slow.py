@@ -18,4 +18,4 @@ class DatacenterSlow(Fault[EmulatedWorld], frozen=True):
         return "slows"
 
     async def start(self, world: EmulatedWorld, target: str) -> End:
-        return world.datacenter.think(self.delay)
+        return world.datacenter.delay_processing(self.delay)

@@ -1,17 +1,16 @@
-"""The kernel world: labs of network namespaces, of which nothing remains after their end.
+"""The kernel world: labs of network namespaces, which the kernel removes completely when they end.
 
     supervisor (pid 1 of the lab)
       ├── hosts: a network, mount and UTS namespace each      ── `host.spawn`, `host.inside`
-      ├── links: what carries frames between two hosts        ── `link.cut`, `link.degrade`, …
+      ├── links: carry frames between two hosts               ── `link.cut`, `link.set_quality`, …
       └── /run, /tmp: a tmpfs each; everything else is read-only
 
-Whatever a lab makes belongs to a namespace, to a process or to an open file of the lab, and the kernel removes
-it when the supervisor dies, even by SIGKILL, at any moment. Nothing is registered in files, so nothing has to
-be cleaned up.
+Everything that a lab creates belongs to a namespace, a process or an open file of the lab. The kernel removes it when
+the supervisor ends, even by SIGKILL, at any time. Nothing is registered in files, so nothing has to be cleaned up.
 
     async def main(lab: KernelLab) -> int:
         box, far = lab.host("box"), lab.host("far")
-        lab.link("uplink", (box, "enp1s0"), (far, "eth0"), Quality(rate_bits=128_000, delay_ns=40_000_000))
+        lab.link("uplink", (box, "enp1s0"), (far, "eth0"), LinkQuality(rate_bits=128_000, delay_ns=40_000_000))
         box.address("enp1s0", "10.0.0.1/24")
         far.address("eth0", "10.0.0.2/24")
         return await box.spawn(["ping", "-c1", "10.0.0.2"]).wait()

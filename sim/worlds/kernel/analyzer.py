@@ -12,14 +12,14 @@ from sim.worlds.kernel.supervision.real_time import acting
 
 
 class KernelComputer:
-    """`sim.worlds.shared.analyzer.Computer`: programs of this process that act for a host of the lab."""
+    """`sim.worlds.shared.analyzer.Computer`: tasks of this process that connect from a host of the lab."""
 
     def __init__(self, host: NamespaceHost) -> None:
         self._host = host
         self._tasks: set[asyncio.Task[None]] = set()
 
     def power_on(self) -> None:
-        """Nothing to do: the next program can be started."""
+        """Do nothing: programs can be started at any time."""
 
     def power_off(self) -> None:
         """End its programs."""
@@ -27,7 +27,7 @@ class KernelComputer:
             task.cancel()
 
     def start(self, program: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run a program."""
+        """Run a program as a task that connects from the host."""
         context = copy_context()
         context.run(acting.set, self._host)
         task = asyncio.get_running_loop().create_task(program, context=context)

@@ -1,11 +1,11 @@
-"""The box of a lab in the kernel world: its two programs as they ship, in a host of their own, on an ext4 disk.
+"""The box in the kernel world: its two shipped programs in a host of their own, on an ext4 disk.
 
-`rap box run` has no capability but CAP_NET_BIND_SERVICE; the firewall service beside it has CAP_NET_ADMIN.
+`rap box run` has only the capability CAP_NET_BIND_SERVICE; the firewall service beside it has CAP_NET_ADMIN.
 
-A power cut kills the program and takes what the disk's own sectors hold at that moment: the file behind the loop
-device has what was written to the device, and nothing that still stood in the page cache. When power comes back, a
-copy of it is mounted, as a disk that lost its power would be. The instrument ports are closed until the program opens
-them; the host's kernel lives on, and keeps the ruleset.
+A power cut kills the programs and keeps only the data that was written to the loop device: data in the page cache is
+lost. When the power returns, a copy of the file behind the device is mounted, as a disk after a power loss would be.
+The instrument ports are closed until the program opens them. The kernel of the host keeps running, and keeps the
+ruleset.
 """
 
 from __future__ import annotations
@@ -156,15 +156,15 @@ class KernelBox:
             firewall=FirewallPolicy(policy=Path(self._firewall.policy.name), socket=self._firewall.socket),
         )
 
-    # -- what it is asked
+    # -- state
 
     @property
     def is_on(self) -> bool:
-        """Whether it has power."""
+        """Whether the box has power."""
         return bool(self._keepers)
 
     async def status(self) -> StatusReport | None:
-        """How the program is; None while it does not run or does not answer."""
+        """The status reported by the program; None while it does not run or does not answer."""
         try:
             self._status = await asyncio.to_thread(read_status, self._socket)
         except NotRunning:
@@ -172,7 +172,7 @@ class KernelBox:
         return self._status
 
     def instrument_connections(self) -> int | None:
-        """How many connections with instruments the program has; None while it does not run."""
+        """The number of open connections with instruments; None while the program does not run."""
         process = self._processes.get(_PROGRAM)
         if process is None or process.returncode is not None:
             return None
@@ -183,28 +183,28 @@ class KernelBox:
         return sum(_is_instrument_connection(line.split()) for line in table.splitlines()[1:])
 
     def traffic(self) -> Traffic:
-        """What the uplink has cost in all lives of the program, as far as it told."""
+        """The program's traffic on the uplink, over all its starts, as of the last `status` of each."""
         return add_traffic(self._earlier, self._status.traffic) if self._status else self._earlier
 
     def refused(self) -> Mapping[str, int]:
-        """Packets that the firewall refused, by cause; nothing if it was never in force."""
+        """The numbers of packets that the firewall refused, by cause; empty if it was never in force."""
         return self._firewall.refused()
 
     def remaining(self) -> Remains:
-        """Cut the power for good; what is on the disk: see `sim.worlds.shared.box.read_disk`."""
+        """Cut the power finally, and read the disk: see `sim.worlds.shared.box.read_disk`."""
         self.hold_power()
         self.disk.mount()
-        (self.disk.folder / "something-else").unlink(missing_ok=True)  # looking takes some room
+        (self.disk.folder / "something-else").unlink(missing_ok=True)  # opening the spool needs some room
         disk = LinuxDisk(self._spool)
         try:
             return read_disk(disk, self._lab.box.spool_bytes_max, self._random("inspection"))
         finally:
             disk.close()
 
-    # -- what happens to it: see `sim.faults.world`
+    # -- faults: see `sim.faults.world`
 
     def hold_power(self) -> End:
-        """Cut the power, and with it lose what had not reached the disk. It is back when nobody holds it off."""
+        """Cut the power, losing data not written to the disk; the box boots when every hold has ended."""
         return self._power_holds.add(None)
 
     def _follow_power(self) -> None:
@@ -214,7 +214,7 @@ class KernelBox:
             self.boot()
 
     def boot(self) -> None:
-        """Switch on."""
+        """Switch the box on."""
         self._trace.add("box boots")
         self.disk.mount()
         self._take_room()
@@ -234,13 +234,13 @@ class KernelBox:
             keeper.cancel()
         self._keepers = []
         if service := self._processes.pop(_SERVICE, None):
-            service.kill_now()  # first, as it opens ports
-        self._close_ports()  # before the program's end, which instruments must not learn of
+            service.kill_now()  # first, since it opens ports
+        self._close_ports()  # before the program ends, so that the kernel's resets do not reach instruments
         self.kill()
         self.disk.cut_power()
 
     def kill(self) -> None:
-        """SIGKILL the program; as long as there is power, the system starts it again."""
+        """Kill the program (SIGKILL); while the power is on, the system restarts it."""
         process = self._processes.get(_PROGRAM)
         if process is not None:
             self._trace.add("box program killed")
@@ -249,11 +249,11 @@ class KernelBox:
             self._earlier, self._status = self.traffic(), None
 
     def fill_disk(self) -> End:
-        """Let something else take all the room that the disk has left."""
+        """Fill the free space of the disk with other data."""
         return self._fillers.add(None)
 
     def _take_room(self) -> None:
-        """Let the something else be there, or not, as the layers say; a disk without power waits for it."""
+        """Create or remove the other data as the effects require; without power, this is done at the next boot."""
         if not self.disk.is_mounted:
             return
         file = self.disk.folder / "something-else"

@@ -1,4 +1,4 @@
-"""The data center of a lab in the kernel world: `rap dc serve`, in a host of its own."""
+"""The data center in the kernel world: `rap dc serve` in a host of its own, with faults."""
 
 from __future__ import annotations
 
@@ -50,19 +50,19 @@ class KernelDataCenter:
         folder.mkdir()
 
     async def start(self) -> None:
-        """Start it under its good certificate, and wait until boxes can connect."""
+        """Start the program with the "good" certificate, and wait until boxes can connect."""
         await self._present()
 
     async def present(self, certificate: Certificate) -> End:
-        """Present that certificate; of several the one that came last counts. Open connections are ended."""
+        """Present a certificate of `identities`; of several the latest applies. Open connections are closed."""
         return await self._certificates.add_settled(certificate, self._present)
 
     async def hold_down(self) -> End:
-        """Kill the program; it is started again when nobody holds it down any more."""
+        """Kill the program; it is restarted when every hold has ended."""
         return await self._holds.add_settled(None, self._present)
 
     async def _present(self) -> None:
-        """Run under the certificate that is to be presented now, started anew if it is another one, or not at all."""
+        """Run the program with the certificate that applies now, restart it after a change, or stop it."""
         async with self._presenting:
             certificate = None if self._holds else self._certificates.newest or "good"
             if certificate != self.presented:
@@ -90,25 +90,25 @@ class KernelDataCenter:
         async with asyncio.timeout(READY_SECONDS_MAX):
             while "ready" not in process.output():
                 if process.returncode is not None:
-                    raise RuntimeError(f"the data center ended at once: {process.output()}")
+                    raise RuntimeError(f"the data center ended during its start: {process.output()}")
                 await asyncio.sleep(0.02)
 
     def queue_command(self, instrument: str, verb: Verb) -> None:
-        """Queue a command for the instrument of that serial number, or with "" for the box."""
+        """Queue a command for the instrument with that serial number; an empty one addresses the box."""
         self.store.queue_command(BOX_SERIAL, instrument, verb, b"", time.time_ns() // 1_000_000)
 
     def stop(self) -> None:
-        """Kill it; what it has committed stays."""
+        """Kill the program; its database remains."""
         if self._process is not None:
             self._process.kill()
             self._process = None
 
     @cached_property
     def store(self) -> Store:
-        """Its database, for looking at."""
+        """A connection to its database."""
         return Store(self._url)
 
     @property
     def stored(self) -> int:
-        """Records stored so far, each once."""
+        """The number of records stored so far; duplicates are not counted."""
         return sum(queries.counts(self.store).values())

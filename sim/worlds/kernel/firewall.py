@@ -25,7 +25,7 @@ class KernelFirewall:
         self.policy.write_text(policy_file(lab.box.board, lab_policy(lab)))
 
     def command(self) -> Sequence[str]:
-        """The command that runs the service: it enforces the policy, and tries again every second if that failed."""
+        """The command that runs the service, which enforces the policy and retries every second after a failure."""
         return command("serve", "--policy", str(self.policy), "--socket", str(self.socket), "--retry", "1")
 
     def refused(self) -> Mapping[str, int]:

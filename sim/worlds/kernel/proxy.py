@@ -1,6 +1,6 @@
-"""The site's proxy in the kernel world: squid or dante of the distribution, with injectable failures.
+"""The site's proxy in the kernel world: squid or dante as packaged by the distribution, with faults.
 
-A failure changes the configuration and restarts the program, which closes its tunnels, as an administrator's change
+A fault changes the configuration and restarts the program, which closes its tunnels, as a change by an administrator
 does. A silent proxy is a stopped process (SIGSTOP): the kernel still accepts connections, but nothing answers.
 """
 
@@ -30,7 +30,7 @@ from sim.worlds.shared.addresses import PROXY_PORTS
 from sim.worlds.shared.proxy import PASSWORD, USER
 
 PROGRAMS: Final = {"http": {"squid": "squid"}, "socks5": {"danted": "dante-server", "openssl": "openssl"}}
-"""The program for each kind of proxy, with the Debian package that has it."""
+"""The programs that each kind of proxy needs, with the Debian packages that contain them."""
 START_SECONDS_MAX: Final = 10.0
 _NS: Final = 1_000_000_000
 
@@ -74,7 +74,7 @@ socks pass {{ from: 0.0.0.0/0 to: 0.0.0.0/0 port = 443 }}
 
 @dataclass(frozen=True, slots=True)
 class _Configuration:
-    """How the proxy is configured at present."""
+    """The present configuration of the proxy."""
 
     refuses: bool = False
     idle_seconds_max: int | None = None
@@ -106,23 +106,23 @@ class KernelProxy:
     # -- faults: see `sim.faults.world`
 
     async def refuse(self) -> End:
-        """Let nobody through, whatever password they give, while anybody asks for this."""
+        """Reject all credentials until every such effect has ended."""
         return await self._refusals.add_settled(None, self._behave)
 
     async def kill_idle_after(self, seconds: float) -> End:
-        """End tunnels that were idle for so long; of several times the shortest counts."""
+        """Close tunnels that are idle for `seconds`; of several times the shortest applies."""
         return await self._idle_seconds_max.add_settled(max(1, int(seconds)), self._behave)
 
     async def go_silent(self) -> End:
-        """Take everything and answer nothing; when nobody asks for this any more, tunnels are ended."""
+        """Accept connections without answering until every such effect has ended; then tunnels are closed."""
         return await self._silences.add_settled(None, self._behave)
 
     async def hold_back(self, seconds: float) -> End:
-        """Hold everything back for so long, each way; several times add up."""
+        """Delay data by `seconds` in each direction; several delays add up."""
         return self._backbone.impair(Impairment(delay_ns=int(seconds * _NS)))
 
-    def read_names_again(self) -> None:
-        """Let the proxy read /etc/hosts again: squid at a signal; dante, which keeps names, by a new start."""
+    def reload_names(self) -> None:
+        """Make the proxy read /etc/hosts again: squid by SIGHUP; dante, which caches names, by a restart."""
         if self.process is None:
             return
         if self._spec.kind == "http":
@@ -137,11 +137,11 @@ class KernelProxy:
     # -- running it
 
     async def start(self) -> None:
-        """Start it, and wait until it listens."""
+        """Start the program, and wait until it listens."""
         await self._restart()
 
     async def _behave(self) -> None:
-        """Behave as the layers say."""
+        """Apply all effects, by a restart with another configuration if necessary."""
         async with self._changing:
             wanted = _Configuration(
                 bool(self._refusals), min(self._idle_seconds_max, default=None), bool(self._silences)
@@ -153,7 +153,7 @@ class KernelProxy:
             await (self._stop() if only_silent else self._restart())
 
     async def _stop(self) -> None:
-        """Let it neither take nor send anything; the kernel goes on accepting connections for it."""
+        """Stop the program by SIGSTOP; the kernel keeps accepting connections for it."""
         assert self.process is not None
         _signal_all(family := _with_children(self.process.pid), signal.SIGSTOP)
         async with asyncio.timeout(START_SECONDS_MAX):
@@ -161,7 +161,7 @@ class KernelProxy:
                 await asyncio.sleep(0.001)
 
     async def _restart(self) -> None:
-        """Start it anew, and silent if it is to be."""
+        """Restart the program with the present configuration, and stop it again if it is to be silent."""
         if self.process is not None:
             _signal_all(_with_children(self.process.pid), signal.SIGKILL)
             await self.process.wait()
@@ -171,7 +171,7 @@ class KernelProxy:
         async with asyncio.timeout(START_SECONDS_MAX):
             while not self._listens():
                 if self.process.returncode is not None:
-                    raise RuntimeError(f"the proxy ended at once: {self.process.output()}")
+                    raise RuntimeError(f"the proxy ended during its start: {self.process.output()}")
                 await asyncio.sleep(0.02)
         if self.configuration.silent:
             await self._stop()
@@ -223,13 +223,13 @@ class KernelProxy:
 
 
 def _helper(name: str) -> Path:
-    """A program of squid's for password files: Debian and RHEL keep them in different places."""
+    """The path of one of squid's authentication helpers, whose folder differs between Debian and RHEL."""
     places = (Path("/usr/lib/squid"), Path("/usr/lib64/squid"))
     return next(place / name for place in places if (place / name).exists())
 
 
 def _digest_secret(password: str) -> str:
-    """What squid's Digest helper keeps instead of a password: RFC 7616's A1, with MD5, which is all that it knows."""
+    """The hash stored for squid's Digest helper: H(A1) of RFC 7616 with MD5, the only algorithm it supports."""
     return md5(f"{USER}:clinic:{password}".encode(), usedforsecurity=False).hexdigest()
 
 
@@ -239,7 +239,7 @@ def _hashed(password: str) -> str:
 
 
 def _enrol(folder: Path) -> None:
-    """Make the user whom dante asks the system about, in copies of the system's files that only the lab sees."""
+    """Create the user that dante authenticates, in copies of /etc/passwd and /etc/shadow that only the lab sees."""
     user = f"{USER}:x:64077:64077::/nonexistent:/usr/sbin/nologin\n"
     for name, line in (("passwd", user), ("shadow", "")):
         copy = folder / name
@@ -256,12 +256,12 @@ def _set_password(password: str) -> None:
 
 def _signal_all(pids: Iterable[int], number: int) -> None:
     for pid in pids:
-        with suppress(ProcessLookupError):  # a helper has just ended
+        with suppress(ProcessLookupError):  # a child has just ended
             os.kill(pid, number)
 
 
 def _is_stopped(pid: int) -> bool:
-    """Whether a process is stopped, or has ended."""
+    """Whether a process is stopped or has ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "TZX"
     except (FileNotFoundError, ProcessLookupError):
@@ -269,7 +269,7 @@ def _is_stopped(pid: int) -> bool:
 
 
 def _with_children(pid: int) -> list[int]:
-    """A process and all that descend from it."""
+    """The ids of a process and all its descendants."""
     parents: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():

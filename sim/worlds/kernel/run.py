@@ -1,4 +1,4 @@
-"""Running a lab file in the kernel world, from a process outside of it: to its end, or until it is taken down."""
+"""Running a lab file in the kernel world from an outside process: to its end, or until `rap lab down`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from sim.worlds.shared.progress import Progress
 _LOOK_SECONDS: Final = 0.5
 _START_LOOK_SECONDS: Final = 0.02
 START_SECONDS_MAX: Final = 180.0
-"""What the start of a lab may take; on a busy machine it takes ten."""
+"""The time limit for the start of a lab; on a busy machine it takes ten seconds."""
 _GRACE_SECONDS: Final = 60.0
 _NS: Final = 1_000_000_000
 
@@ -45,7 +45,7 @@ class Surroundings:
 
 
 def run_kernel_lab(lab: Lab, seed: int | None, progress: Progress | None) -> Result:
-    """Run a lab to its end, in real time, and judge it. Raises: SettingsError, MachineLacksError."""
+    """Run a lab to its end in real time, and evaluate it. Raises: SettingsError, MachineLacksError, Stalled."""
     check(lab)
     return run_to_the_end(lab, _kernel(lab, seed), progress)
 
@@ -88,10 +88,10 @@ def _seconds_in_all(lab: Lab, surroundings: Surroundings) -> float:
 
 
 def start_kernel_lab(lab: Lab, name: str, seed: int | None, *, events: bool = True) -> None:
-    """Start a lab that goes on, under that name, until `down`; its events happen unless `events` is false.
+    """Start a lab under a name, which runs until `down`; its faults are injected unless `events` is false.
 
     Returns when all its programs run. Raises: SettingsError, MachineLacksError, LabExists, LabEnded; ValueError for
-    what cannot be a name.
+    an invalid name.
     """
     check(lab)
     start_for_good(lab, name, lambda lab: _kernel(lab, seed), events=events)
@@ -129,9 +129,9 @@ async def _begin(surroundings: Surroundings, namespaces: KernelLab) -> KernelWor
 
 
 def check(lab: Lab) -> None:
-    """Whether the lab can run in this world, on this machine. Raises: SettingsError, MachineLacksError."""
+    """Check that the lab can run in this world and on this machine. Raises: SettingsError, MachineLacksError."""
     wrong = [
-        Problem("event.fault", f"{event.fault.kind} takes emulated parts; run it with --world virtual")
+        Problem("event.fault", f"{event.fault.kind} needs emulated hardware; run it with --world virtual")
         for event in lab.events
         if event.fault.emulated
     ]
@@ -142,9 +142,9 @@ def check(lab: Lab) -> None:
 
 
 def _tell(name: str, progress: Progress, over: threading.Event) -> None:
-    """Ask the lab now and then how far it is."""
+    """Pass the progress of the lab to `progress` periodically, until `over` is set."""
     while not over.wait(_LOOK_SECONDS):
         try:
             progress(**ask(name, {"verb": "far"}))
         except (NoSuchLab, RequestRefused, OSError):
-            continue  # it is beginning, or just over
+            continue  # the lab is starting, or has just ended

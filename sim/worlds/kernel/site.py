@@ -1,13 +1,12 @@
-"""The network of a lab in the kernel world: who stands where, and under which address.
+"""The network of a lab in the kernel world: hosts, links, addresses and routes.
 
     instrument ── LAN ──┐
     instrument ── LAN ──┤ box ── uplink ── router ── backbone ── data center
     instrument ── LAN ──┘                    │
                                            proxy
 
-The uplink is the lab file's line; everything else is good and never the bottleneck. The box's interfaces have the
-names that its board gives them, and addresses as an installation gives them; opening the instrument ports is the box
-program's to do.
+The lab file describes the uplink; the other links are never the bottleneck. The box's interfaces have the names
+defined by its board, and addresses as set by an installation. The instrument ports are opened by the box program.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from sim.worlds.shared.addresses import (
 from sim.worlds.shared.links import BACKBONE, LAN
 
 INTERFACE: Final = "eth0"
-"""What every machine but the box and the router calls its only port."""
+"""The only interface of every host except the box and the router."""
 
 
 class KernelSite:
@@ -48,7 +47,7 @@ class KernelSite:
         self.names = SiteNames(namespaces.folder, {DATACENTER_NAME: DATACENTER, PROXY_NAME: PROXY})
         self.box, self.router = self._box_host(), self._host("router")
         self.datacenter = self._host("datacenter")
-        for host in (self.box, self.datacenter):  # the machines that we set up; others have Linux's default
+        for host in (self.box, self.datacenter):  # installed by the vendor; other hosts have Linux's default
             host.sysctl("net.ipv4.tcp_mtu_probing", 1)
         quality = LinkQuality(spec.rate, spec.delay, spec.jitter, spec.loss, queue_bytes_max=spec.queue)
         self.uplink = self._join("uplink", (self.box, lab.board.uplink), "to-box", quality, BOX)
@@ -58,7 +57,9 @@ class KernelSite:
             self.proxy = self._host("proxy")
             self._join("proxy", (self.proxy, INTERFACE), "to-proxy", LAN, PROXY)
         self.router.sysctl("net.ipv4.ip_forward", 1)
-        self.router.route(INSTRUMENTS, BOX)  # as somebody would who knows what is behind the box
+        self.router.route(
+            INSTRUMENTS, BOX
+        )  # so that intruders can try to reach the instruments through the box
         self.instruments = {spec.port: self._instrument(lab, spec.port) for spec in lab.instruments}
         self.close_ports()
 
@@ -76,7 +77,7 @@ class KernelSite:
     def _join(
         self, name: str, end: tuple[NamespaceHost, str], router: str, quality: LinkQuality, address: str
     ) -> KernelLink:
-        """Put a machine behind a port of the router, which is its way to everybody else."""
+        """Connect a host to an interface of the router, which is its default gateway."""
         host, interface = end
         link = self._namespaces.link(name, end, (self.router, router), quality)
         gateway = address.rpartition(".")[0] + ".1"
@@ -95,7 +96,7 @@ class KernelSite:
         return host
 
     def change_address(self, target: str) -> None:
-        """Give the box's uplink, or the data center, its other address."""
+        """Switch the box's uplink, or the data center, to the other of its two addresses."""
         if target == "uplink":
             new = self._swap(self.box, self._board.uplink, BOX, BOX_MOVED)
             self.router.netlink.replace_route(dst=INSTRUMENTS, gateway=new)
@@ -104,13 +105,13 @@ class KernelSite:
             self.names.move(DATACENTER_NAME, new)
 
     def _swap(self, host: NamespaceHost, interface: str, one: str, other: str) -> str:
-        """Give an interface whichever of two addresses it does not have."""
+        """Switch an interface to the other of two addresses; returns the new address."""
         new = other if host.addresses[interface].startswith(f"{one}/") else one
         host.change_address(interface, f"{new}/{PREFIX_BITS}", f"{new.rpartition('.')[0]}.1")
         return new
 
     def close_ports(self) -> None:
-        """Close the box's instrument ports, as they are when it starts. They keep their addresses."""
+        """Set the box's instrument ports down, as after a boot; they keep their addresses."""
         for port in self.instruments:
             interface = self.box.netlink.index(self._board.instrument_ports[port])
             self.box.netlink.set_interface(interface, state="down")

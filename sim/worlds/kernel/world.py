@@ -1,8 +1,8 @@
-"""The kernel world: a lab in real time, with real programs on real networks.
+"""The kernel world: a lab in real time, with real programs on the kernel's network stack.
 
-The same instruments, people, faults, meters, checks and result as in the virtual world; the box program, the data
-center and the proxy are processes, each in a host of its own, and what is between them is the kernel's. It runs in
-the supervisor's process (`sim.worlds.kernel.supervision.supervisor`).
+Instruments, operators, faults, meters, checks and result are the same as in the virtual world. The box programs, the
+data center and the proxy are processes, each in a host of its own (network namespace). The world runs in the
+supervisor's process (`sim.worlds.kernel.supervision.supervisor`).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ JUDGE_SECONDS_MAX: Final = 300.0
 
 
 class KernelWorld:
-    """One run of one lab. `start` it, let time pass, `finish` it."""
+    """One run of one lab: `start`, wait for real time to pass, `finish`."""
 
     name: Name = "kernel"
     replay_options = ""
@@ -80,7 +80,7 @@ class KernelWorld:
         self.box = self._make_box()
         self.uplink, self.names = site.uplink, site.names
         if self.proxy is not None:
-            self.names.on_change = self.proxy.read_names_again
+            self.names.on_change = self.proxy.reload_names
         self._outside = KernelComputer(site.router)
         self.intruders = Intruders(lab, self._run_program)
         self.uplink_meter = UplinkMeter(self.uplink, lab.about.duration, self.trace)
@@ -122,24 +122,25 @@ class KernelWorld:
         return end
 
     def random(self, name: str) -> Random:
-        """The stream of random numbers of that name."""
+        """A random stream derived from the seed and `name`."""
         return stream(self.seed, name)
 
     def wall_ns(self) -> int:
-        """The time of day, in nanoseconds since 1970."""
+        """The wall-clock time, in nanoseconds since 1970."""
         return time.time_ns()
 
     @property
     def failures(self) -> list[str]:
-        """What went wrong in the simulator's own programs, or made the run prove nothing."""
+        """Exceptions that no task of the simulator handled, and frames lost because the machine was too slow."""
         overrun = {name: link.overrun for name, link in self.namespaces.links.items() if link.overrun}
         slow = [
-            f"this machine was too slow: {n} frames of {name} were lost by it" for name, n in overrun.items()
+            f"this machine was too slow: the simulator lost {n} frames of {name}"
+            for name, n in overrun.items()
         ]
         return self._loop.failures + slow
 
     async def start(self) -> None:
-        """Start every program; lab time begins when the data center and the proxy can be reached."""
+        """Start all programs; lab time starts when the data center and the proxy accept connections."""
         await asyncio.gather(self.datacenter.start(), *([self.proxy.start()] if self.proxy else []))
         await self._power_on()
         self.env.begin()
@@ -181,7 +182,7 @@ class KernelWorld:
 
     @property
     def backlog(self) -> int:
-        """Records on the box that were not acknowledged when it was last asked."""
+        """The number of unacknowledged records on the box at the last sample."""
         return sum(self.backlog_meter.samples[-1]) if self.backlog_meter.samples else 0
 
     # -- faults
@@ -191,17 +192,17 @@ class KernelWorld:
         self.site.change_address(target)
 
     def link(self, target: str) -> KernelLink:
-        """The link that faults call `uplink` or `instrument:<port>`."""
+        """The link of a target: `uplink` or `instrument:<port>`."""
         return self.namespaces.links[target]
 
     def instrument(self, target: str) -> Analyzer:
-        """The instrument that faults call `instrument:<port>`."""
+        """The instrument of a target `instrument:<port>`."""
         return self.analyzers[int(target.partition(":")[2])]
 
     # -- the end
 
     def finish(self) -> Result:
-        """End the lab now: cut the box's power, read its disk and the data center's database, and judge."""
+        """End the lab now: cut the box's power, read its disk and the data center's database, and evaluate."""
         self.finished = self.faults.closed = True
         self.namespaces.deadline.within(JUDGE_SECONDS_MAX, "judging the lab")
         for task in self._tasks:

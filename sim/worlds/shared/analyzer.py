@@ -1,6 +1,6 @@
-"""An instrument of a lab: the model, its bench, its agent, and the computer that the agent runs on.
+"""An instrument of a lab: the simulated analyzer, its operator, its agent, and the computer that the agent runs on.
 
-The same in every world; what differs is the computer, and how fast SimPy's time passes.
+It is the same in every world, except for the computer and the speed of SimPy's time.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ _TAGS: Final = {kind: str(kind.__struct_config__.tag) for kind in get_args(Instr
 
 
 class Computer(Protocol):
-    """What an instrument's agent runs on. While it is off nothing runs."""
+    """The computer of an instrument, on which its agent runs."""
 
     def power_on(self) -> None:
-        """Turn it on; it was off."""
+        """Turn on a computer that is off."""
         ...
 
     def power_off(self) -> None:
-        """Turn it off: its programs end, without a word to anybody."""
+        """Turn it off: its programs end without closing their connections."""
         ...
 
     def start(self, program: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run a program on it; it is on."""
+        """Run a program; the computer must be on."""
         ...
 
 
 class Analyzer:
-    """One instrument, running; `random` gives the stream of each of its parts by name."""
+    """A running instrument; `random` returns the random stream of each of its parts by name."""
 
     def __init__(
         self,
@@ -123,7 +123,7 @@ class Analyzer:
             self._run.acknowledged(report.number, self._env.now)
 
     def note_agent(self) -> None:
-        """Note in the ledger what only the agent knows: which reports it gave up, and its run if that changed."""
+        """Enter into the ledger the reports that the agent dropped, and its run number if that changed."""
         agent, run = self._agent, self._run
         if agent is None or run is None:
             return
@@ -140,10 +140,10 @@ class Analyzer:
         """Whether it has power."""
         return self._run is not None
 
-    # -- what happens to it
+    # -- faults: see `sim.faults.world.InstrumentPart`
 
     def hold_power(self) -> End:
-        """Cut its power: what the agent had not delivered is lost. It is back when nobody holds it off any more."""
+        """Cut its power until every hold has ended; reports that the agent has not delivered are lost."""
         return self._power_holds.add(None)
 
     def _follow_power(self) -> None:
@@ -158,11 +158,11 @@ class Analyzer:
             self._start_agent()
 
     def flood(self, per_second: int, report: FloodReport) -> End:
-        """Emit so many reports of that kind a second beside all others."""
+        """Send `per_second` additional reports of that kind per second."""
         return self.model.flood(per_second, report)
 
     def run(self, program: Callable[[], Coroutine[Any, Any, None]]) -> End:
-        """Run a program on its computer, beside the agent, from each power-on to the end."""
+        """Run a program on its computer, beside the agent, and restart it at each power-on, until its `End`."""
         running = _Program(self._computer, program)
         self.programs[running] = None
         if self.is_on:
@@ -183,23 +183,23 @@ class Analyzer:
     async def _attack(self, attack: Attack, name: str) -> None:
         try:
             await attack(Access(self._box, client_context(self._identity), self._random(name)))
-        except Exception as bug:  # an attack that ends by itself would prove nothing
+        except Exception as bug:  # reported, since the lab would prove nothing without the attack
             message = {"message": "hostile program failed", "exception": bug}
             asyncio.get_running_loop().call_exception_handler(message)
 
 
 class _Program:
-    """A program that an instrument's computer starts with the power."""
+    """A program that an instrument's computer starts at each power-on."""
 
     def __init__(self, computer: Computer, program: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._computer, self._program = computer, program
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """The power has come."""
+        """Start the program, after power-on."""
         self._task = self._computer.start(self._program())
 
     def end(self) -> None:
-        """End it for good."""
+        """End the program."""
         if self._task is not None:
             self._task.cancel()

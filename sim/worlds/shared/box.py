@@ -12,15 +12,15 @@ from sim.verdict.findings import Remains
 from wire.dial.traffic import Traffic
 
 BOOT_SECONDS: Final = 20.0
-"""From power-on to the start of the box program."""
+"""The time from power-on to the start of the box program."""
 RESTART_SECONDS: Final = 1.0
-"""From the end of the box program to its next start by the system."""
+"""The time from the end of the box program to its restart by the system."""
 DISK_BYTES_BESIDE_SPOOL: Final = 64 * 1024 * 1024
 """The disk's capacity beyond the limit of the spool."""
 
 
 def read_disk(disk: Disk, spool_bytes_max: int, random: Random) -> Remains:
-    """Open the spool on a box's disk and return the records and gaps in it. Raises SpoolError, DiskError."""
+    """Open the spool on a box's disk and return the records and gaps in it. Raises: SpoolError, DiskError."""
     spool = Spool.open(
         disk,
         SpoolLimits(spool_bytes_max=spool_bytes_max),

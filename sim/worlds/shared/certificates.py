@@ -1,8 +1,8 @@
-"""The certificates of a virtual lab.
+"""The certificates of a lab.
 
-The vendor's authority signs those of the box and the instruments, an intermediate of a public-style root that of the
-data center. Every certificate is its owner's own, but all of them, in all labs of a process, have one key: nothing in
-a lab depends on keys being different, and making one takes as long as simulating half an hour.
+The vendor's CA signs the certificates of the box and the instruments; an intermediate CA of a root like that of a
+public PKI signs those of the data center. All certificates of all labs of a process share one key: nothing in a lab
+depends on different keys, and generating one takes as long as simulating half an hour.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _one_key() -> RSAPrivateKey:
 
 
 class LabCertificates:
-    """A hierarchy in `folder`, issued at `now`."""
+    """The CAs and certificates of one lab, issued at `now` and written to `folder`."""
 
     def __init__(self, folder: Path, now: datetime) -> None:
         self._folder, self._now = folder, now
@@ -56,14 +56,14 @@ class LabCertificates:
         return certificate
 
     def instrument(self, serial: str) -> Identity:
-        """An instrument's."""
+        """The certificate of an instrument."""
         return self._issue(serial, trusts=self._vendor)
 
     def _issue(self, name: str, *, trusts: Authority) -> Identity:
         return self._vendor.issue(self._folder, name, hosts=(BOX_NAME,), trusts=trusts, key=self._key)
 
     def datacenter(self) -> dict[str, Identity]:
-        """Those that the data center can present: a good one, an expired one, one of a wrong authority."""
+        """The certificates that the data center can present: "good", "expired", and "wrong" (of an untrusted CA)."""
         wrong = Authority.make("another root", self._key, self._now)
         expired = Validity.days(-30, self._now)
         return {
@@ -73,7 +73,7 @@ class LabCertificates:
         }
 
     def inspector(self) -> Identity:
-        """What a proxy that inspects TLS presents in the data center's place."""
+        """The certificate that an inspecting proxy presents in place of the data center's."""
         return self._datacenter_identity(
             Authority.make("clinic TLS inspection", self._key, self._now), "inspector"
         )

@@ -1,4 +1,4 @@
-"""The end of a lab, in whatever world: what the data center and the box's disk hold, and the result of it all."""
+"""The end of a lab in any world: reading the data center's database and the box's disk, and making the result."""
 
 from __future__ import annotations
 
@@ -40,23 +40,23 @@ from wire.dial.traffic import Traffic
 
 
 class JudgedBox(Protocol):
-    """What of the box is asked at the end."""
+    """The interface to the box at the end of a lab."""
 
     def traffic(self) -> Traffic:
-        """What the uplink has cost in all lives of its program."""
+        """The box program's traffic on the uplink, over all its starts."""
         ...
 
     def remaining(self) -> Remains:
-        """Cut the power for good; what the disk holds."""
+        """Cut the power finally, and read the disk."""
         ...
 
     def refused(self) -> Mapping[str, int]:
-        """Packets that its firewall refused, by cause."""
+        """The numbers of packets that its firewall refused, by cause."""
         ...
 
 
 class DataCenter(Protocol):
-    """What of the data center is asked at the end."""
+    """The interface to the data center at the end of a lab."""
 
     @property
     def store(self) -> Store:
@@ -65,7 +65,7 @@ class DataCenter(Protocol):
 
 
 class ConcludedWorld(Protocol):
-    """A world whose lab has come to its end."""
+    """A world at the end of its lab."""
 
     name: result.World
     replay_options: str
@@ -83,7 +83,7 @@ class ConcludedWorld(Protocol):
 
     @property
     def env(self) -> Environment:
-        """Whose `now` is lab time."""
+        """The clock: `now` is lab time in nanoseconds."""
         ...
 
     @property
@@ -98,16 +98,16 @@ class ConcludedWorld(Protocol):
 
     @property
     def uplink(self) -> Link:
-        """The line; `forward` leads to the data center."""
+        """The uplink; `forward` is the direction to the data center."""
         ...
 
     @property
     def failures(self) -> list[str]:
-        """Errors that no part of the programs handled."""
+        """Descriptions of the exceptions that no program handled."""
         ...
 
     def wall_ns(self) -> int:
-        """The time of day, in nanoseconds since 1970."""
+        """The true wall-clock time, in nanoseconds since 1970."""
         ...
 
 
@@ -115,7 +115,7 @@ _LANES: Final[tuple[Priority, ...]] = ("alert", "audit", "routine")
 
 
 def conclude(world: ConcludedWorld, wall_seconds: float) -> Result:
-    """End the lab now: cut the box's power, see what is there, and judge."""
+    """End the lab now: cut the box's power, read the disk and the database, and evaluate the expectations."""
     lab, now = world.lab, world.env.now
     traffic, refused = world.box.traffic(), world.box.refused()
     for analyzer in world.analyzers.values():
@@ -154,7 +154,7 @@ def conclude(world: ConcludedWorld, wall_seconds: float) -> Result:
     )
     if result.verdict == "pass":
         return result
-    # whoever looks into the failure may not have the file, or another version of it
+    # the replay command contains the whole lab: its file may not be at hand, or may have been changed
     return msgspec.structs.replace(result, replay=_replay(world, lab.packed()))
 
 
@@ -164,9 +164,9 @@ def _replay(world: ConcludedWorld, lab: str) -> str:
 
 
 def _with_refused(failure: Failure, refused: Mapping[str, int]) -> Failure:
-    """What the firewall refused may be why, once in force, if the policy forgot something."""
-    told = sorted((cause, count) for cause, count in refused.items() if count and cause != NOT_IN_FORCE)
-    counts = ", ".join(f"{count} {cause}" for cause, count in told)
+    """Add the packets that the firewall refused while in force: an incomplete policy may be the reason."""
+    shown = sorted((cause, count) for cause, count in refused.items() if count and cause != NOT_IN_FORCE)
+    counts = ", ".join(f"{count} {cause}" for cause, count in shown)
     if not counts:
         return failure
     return msgspec.structs.replace(
@@ -190,12 +190,12 @@ def _outcome(world: ConcludedWorld, found: Findings) -> Outcome:
 
 
 def _epoch_ms(world: ConcludedWorld) -> int:
-    """The lab's beginning, in milliseconds since 1970."""
+    """The start of the lab, in milliseconds since 1970."""
     return (world.wall_ns() - world.env.now) // MILLISECOND_NS
 
 
 def _program_errors(world: ConcludedWorld) -> tuple[Expectation, tuple[Failure, ...]]:
-    """A program that failed in a way nobody handles fails the lab."""
+    """The expectation that no program raises an exception that is not handled."""
     failures = world.failures
     what = "Errors that no part of the programs handled." + (f" The first: {failures[0]}" if failures else "")
     expectation = Expectation(
@@ -249,7 +249,7 @@ def _uplink(world: ConcludedWorld, traffic: Traffic) -> UplinkResult:
 
 
 def _causes(pipe: Pipe, payload: int, http: int) -> Bytes:
-    """What TLS added is the rest; bytes that a cut kept from being sent make it no less than nothing."""
+    """The bytes of a pipe by layer. TLS is the rest, at least 0: bytes discarded at a link cut may exceed it."""
     tcpip = pipe.header_bytes + pipe.resent_bytes
     payload = min(payload, pipe.bytes - tcpip)
     http = min(http, pipe.bytes - tcpip - payload)

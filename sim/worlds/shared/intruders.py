@@ -1,9 +1,9 @@
-"""Intruders: programs that try to reach what the firewall is to keep from them, and count whom they reached.
+"""Intruders: programs that try connections which the firewall must block, and count those that it does not.
 
-One stands outside, at the far end of the uplink, and knows the site's addresses; one may run on any instrument's
-computer. They make ordinary TCP connections through the world's own hosts, to a few ports of every machine there is
-but for what the policy offers them. Whoever answers, if only to refuse the connection, was reached: a firewall
-that drops lets nobody answer, and one that rejects says so in a way of its own (ICMP, EHOSTUNREACH).
+An intruder runs at the far end of the uplink, where it knows the site's addresses, or on an instrument's computer. It
+makes ordinary TCP connections through the world's own hosts, to a few ports of every other machine, except those that
+the policy allows. A machine that answers, even by refusing the connection (RST), was reached: if the firewall drops a
+packet nothing answers, and if it rejects one it sends an ICMP error (EHOSTUNREACH).
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ from sim.worlds.shared.addresses import (
 )
 
 TCP_PORTS: Final = (22, 80, COLLECTOR_PORT, *PROXY_PORTS.values(), 5900)
-"""Remote shell, web pages, the collector's own, the proxies', remote desktop."""
+"""SSH, HTTP, the collector, the proxies, VNC."""
 PATIENCE_SECONDS: Final = 3.0
-"""How long an attempt waits for an answer: time for the SYN to be repeated once on a busy line."""
+"""The timeout of an attempt: long enough for one retransmission of the SYN on a busy line."""
 
 Run: TypeAlias = Callable[[str, Callable[[], Coroutine[Any, Any, None]]], End]
-"""Runs a program at the "uplink"'s far end, or on "instrument:<port>" while that has power, until its end."""
+"""Runs a program at the far end of the "uplink", or on "instrument:<port>" while it has power, until its `End`."""
 
 
 class Intruders:
-    """Those of one lab. `found` is what they tried, and what they reached."""
+    """The intruders of one lab. `found` are their attempts and those that were not blocked."""
 
     def __init__(self, lab: Lab, run: Run) -> None:
         self._lab, self._run = lab, run
         self.running = Layers[str]()
-        """Where there is one at present."""
+        """The places at which an intruder runs at present."""
         self.found = Intrusions()
 
     def begin(self, where: str, every_ns: int) -> End:
-        """Try everything from there, again and again, with a pause of `every_ns`, until the result is called."""
+        """Repeat all attempts from `where`, with pauses of `every_ns` ns, until the result is called."""
         end_program = self._run(where, lambda: self._keep_trying(where, every_ns / SECOND_NS))
         remove = self.running.add(where)
 
@@ -72,7 +72,7 @@ class Intruders:
 
 
 def forbidden(lab: Lab, port: int | None) -> dict[str, tuple[int, ...]]:
-    """Whom an intruder on that instrument port (None: outside) must not reach, with the TCP ports to try."""
+    """The addresses that an intruder on a port (None: outside) must not reach, each with the TCP ports to try."""
     numbers = [spec.port for spec in lab.instruments]
     addresses = [BOX, *map(box_address, numbers), *(instrument_address(n) for n in numbers if n != port)]
     if port is not None:
@@ -85,7 +85,7 @@ def forbidden(lab: Lab, port: int | None) -> dict[str, tuple[int, ...]]:
 
 async def _answers(address: str, port: int) -> bool:
     loop = asyncio.get_running_loop()
-    with suppress(OSError):  # also TimeoutError: no answer, or a router's or firewall's
+    with suppress(OSError):  # also TimeoutError: no answer, or an ICMP error of a router or firewall
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 transport, _ = await loop.create_connection(asyncio.Protocol, address, port)

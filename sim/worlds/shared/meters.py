@@ -1,4 +1,4 @@
-"""What a run is measured by: the uplink, the backlog and the connections over time, in bins."""
+"""Meters of a run: the uplink's traffic, the backlog and the connections over time, in bins."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ BINS: Final = 720
 
 
 class UplinkMeter:
-    """Bytes each way and the busy time towards the data center, by bin."""
+    """The bytes in each direction and the busy time towards the data center, by bin."""
 
     def __init__(self, link: Link, duration_ns: int, trace: Trace) -> None:
         self._trace = trace
         self.began_ns = 0
-        """When the lab began, on the link's clock."""
+        """The start of the lab on the link's clock, in nanoseconds."""
         self.bin_ns = bin_width(duration_ns)
         bins = -(-duration_ns // self.bin_ns)
         self.up, self.down = [0] * bins, [0] * bins
@@ -52,7 +52,7 @@ class UplinkMeter:
 
 
 class BacklogMeter:
-    """Records on the box by priority, and whether it had a connection, sampled once a bin."""
+    """The records on the box by priority, and the times of its connection, sampled once per bin."""
 
     def __init__(self) -> None:
         self.samples: list[tuple[int, int, int]] = []
@@ -60,12 +60,12 @@ class BacklogMeter:
         self._connected_since: int | None = None
 
     def sample(self, now_ns: int, backlog: tuple[int, int, int] | None, *, connected: bool) -> None:
-        """Note the state now; None for the backlog of a box that is off: it stays what it was."""
+        """Add a sample; a backlog of None (the box is off) repeats the previous one."""
         self.samples.append(backlog if backlog is not None else (self.samples or [(0, 0, 0)])[-1])
         self.connection(now_ns, up=connected)
 
     def connection(self, now_ns: int, *, up: bool) -> None:
-        """Note whether there is a connection to the data center."""
+        """Note whether the box has a connection to the data center."""
         if up and self._connected_since is None:
             self._connected_since = now_ns
         elif not up and self._connected_since is not None:
@@ -73,7 +73,7 @@ class BacklogMeter:
             self._connected_since = None
 
     def series(self, uplink: UplinkMeter, now_ns: int) -> Series:
-        """What is plotted of the run that ends now."""
+        """The series of a run that ends at `now_ns`."""
         self.connection(now_ns, up=False)
         bins = min(len(self.samples), len(uplink.up))
         alert, audit, routine = zip(*self.samples[:bins], strict=True) if bins else ((), (), ())
@@ -88,17 +88,17 @@ class BacklogMeter:
 
 
 class ConnectionMeter:
-    """The most connections with instruments that were open on the box at once, sampled once a bin."""
+    """The most connections with instruments that were open on the box at once, sampled once per bin."""
 
     def __init__(self) -> None:
         self.most: int | None = None
 
     def sample(self, connections: int | None) -> None:
-        """Note how many there are now; None while the box program does not run."""
+        """Add a sample; None while the box program does not run."""
         if connections is not None:
             self.most = max(connections, self.most or 0)
 
 
 def bin_width(duration_ns: int) -> int:
-    """The width of a bin, in whole seconds: the shortest that needs no more than BINS of them."""
+    """The width of a bin in ns: the smallest number of whole seconds that needs no more than BINS bins."""
     return max(1, -(-duration_ns // (BINS * SECOND_NS))) * SECOND_NS

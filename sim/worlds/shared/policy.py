@@ -1,7 +1,8 @@
-"""The firewall policy of a lab's box: its instruments reach the collector, and it reaches its way out.
+"""The firewall policy of a lab's box: instruments may connect to the collector, the box to the proxy or data center.
 
-The way out is the site's proxy where there is one, and else the data center. The virtual world renders the policy
-and asks the model of it (`sim.worlds.virtual.firewall`); in the kernel world the box program reads it from a file.
+The box may connect to the site's proxy if there is one, and otherwise to the data center. The virtual world evaluates
+the policy by a model of nftables (`sim.worlds.virtual.firewall`); in the kernel world the firewall service reads it
+from a file.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ from sim.worlds.shared.addresses import (
 )
 
 NOT_IN_FORCE: Final = "not-in-force"
-"""The cause under which packets are counted before the policy is enforced, or while a port is closed."""
+"""The cause of packets that are refused before the policy is enforced, or while a port is closed."""
 
 
 def lab_policy(lab: Lab) -> Policy:
-    """What the box of this lab lets pass."""
+    """The firewall policy of a lab's box."""
     return Policy(
         uplink=lab.board.uplink,
         ports=tuple(_port(lab, spec.port) for spec in lab.instruments),
@@ -53,7 +54,7 @@ def _authorized(role: str, port: int, *addresses: str) -> Authorized:
 
 
 def policy_file(board: str, policy: Policy) -> str:
-    """The text of a policy file, as `netfw.policy.policyfile` reads it, that says what a lab's policy says."""
+    """The text of a policy file (`netfw.policy.policyfile`) for a lab's policy."""
     return dumps(
         PolicyFile(
             board=board,

@@ -17,7 +17,7 @@ class VirtualComputer:
         self._loop, self._host = loop, host
 
     def power_on(self) -> None:
-        """Begin a new incarnation of the host."""
+        """Start a new incarnation of the host."""
         self._host.power_on()
 
     def power_off(self) -> None:
@@ -25,6 +25,6 @@ class VirtualComputer:
         self._host.power_off()
 
     def start(self, program: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run a program on the host, which is on."""
+        """Run a program on the host, which must be on."""
         assert self._host.incarnation is not None
         return self._host.incarnation.run(self._loop, program)

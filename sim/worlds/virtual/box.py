@@ -1,7 +1,7 @@
-"""The box of a virtual lab: the box program as it ships, on an emulated disk, clock and uplink port.
+"""The box in the virtual world: the shipped box program on an emulated disk, clock and uplink port.
 
-The machine does what the hardware and the system below the program do: it boots, it starts the program again when
-that ends, and it loses power. Its disk is an ordinary SSD's: half a millisecond a flush, 500 MB/s.
+The simulated machine boots, restarts the program when it ends, and loses power, as the hardware and the operating
+system do. Its disk is like an ordinary SSD: 0.5 ms per flush, 500 MB/s.
 """
 
 from __future__ import annotations
@@ -58,18 +58,18 @@ from wire.dial.traffic import Traffic
 FLUSH_NS: Final = 500 * MICROSECOND_NS
 WRITTEN_BYTE_NS: Final = 2.0
 FIREWALL_LOOK_SECONDS: Final = 3600.0
-"""How often the program looks after its ports. Nobody but itself opens and closes them here."""
+"""The interval at which the supervisor checks the ports, which only the program itself changes here."""
 
 
 class _Tear:
-    """A loss of power to come, in the middle of an operation of the disk; `left` counts down to it."""
+    """A future power loss in the middle of a disk operation; `left` is the number of operations until then."""
 
     def __init__(self, left: int, torn: asyncio.Future[End]) -> None:
         self.left, self.torn = left, torn
 
 
 class VirtualBox:
-    """The box's hardware, and whatever runs on it at present."""
+    """The box's hardware, and the program that runs on it at present."""
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class VirtualBox:
         self._own_hold: End | None = None
         self._tears: list[_Tear] = []
         self._armed = 0
-        """The operations that were left until the next tear when the disk was told."""
+        """The number of operations until the next tear at the time of `_arm`; 0 if the disk is not armed."""
         self._traffic = Traffic()
         self.host = SimHost(network, BOX_NAME, BOX, *(box_address(spec.port) for spec in lab.instruments))
         self.host.mtu_probing = True
@@ -125,10 +125,10 @@ class VirtualBox:
             firewall=FirewallPolicy(policy=Path("firewall.toml"), retry_s=FIREWALL_LOOK_SECONDS),
         )
 
-    # -- what it is asked
+    # -- state
 
     async def backlog(self) -> Mapping[Priority, int] | None:
-        """Records that it has not delivered, by priority; None while the program does not run."""
+        """The records not delivered, by priority; None while the program does not run."""
         return await self._box.backlog() if self._box else None
 
     async def status(self) -> BoxStatus | None:
@@ -137,74 +137,74 @@ class VirtualBox:
 
     @property
     def is_connected(self) -> bool:
-        """Whether the program has a connection to the data center, as far as it can know."""
+        """Whether the program has a connection to the data center, as seen by the program."""
         return self._box is not None and self._box.is_connected
 
     def traffic(self) -> Traffic:
-        """What the uplink has cost in all lives of the program."""
+        """The program's traffic on the uplink, over all its starts."""
         return add_traffic(self._traffic, self._box.traffic) if self._box else self._traffic
 
     def instrument_connections(self) -> int | None:
-        """How many connections with instruments are open; None while the machine is off."""
+        """The number of open connections with instruments; None while the box is off."""
         incarnation = self.host.incarnation
         if incarnation is None:
             return None
         return sum(local_port == COLLECTOR_PORT for _, local_port, _ in incarnation.flows(None))
 
     def refused(self) -> Mapping[str, int]:
-        """Segments that the firewall refused, by cause."""
+        """The numbers of segments that the firewall refused, by cause."""
         return self.firewall.causes
 
     def remaining(self) -> Remains:
-        """Cut the power for good; what the disk holds."""
-        self.disk.backend.write_back()  # the end of a lab is no power cut
+        """Cut the power finally, and read the disk."""
+        self.disk.backend.write_back()  # the end of a lab is not a power cut: keep cached data
         self.cut_power()
         self.disk.backend.set_read_only(False)
-        self.disk.backend.set_capacity(self.disk_bytes)  # looking at a full disk takes some room
+        self.disk.backend.set_capacity(self.disk_bytes)  # opening the spool needs some room
         return read_disk(self.disk, self._config.spool.bytes_max, self._random("inspection"))
 
-    # -- what happens to it
+    # -- faults: see `sim.faults.world`
 
     def fill_disk(self) -> End:
-        """Let something else take all the room that the disk has left, and keep as much as whoever asks for most."""
+        """Fill the free space of the disk with other data; of several effects the largest amount applies."""
         return self._capacities.add(self.disk.backend.used_bytes)
 
     def slow_disk(self, flush_ns: int) -> End:
-        """Let each flush take so long; of several times the longest counts."""
+        """Make each flush take `flush_ns` ns; of several times the longest applies."""
         return self._flush_times.add(flush_ns)
 
     def make_disk_read_only(self) -> End:
-        """Let the disk refuse every change."""
+        """Make the disk reject every write."""
         return self._read_only.add(None)
 
     def lie_about_flushes(self, holds_ns: int) -> End:
-        """Report flushes as done and lose the last `holds_ns` of data with the power; the longest counts."""
+        """Acknowledge flushes, but lose the data of the last `holds_ns` ns at a power cut; the longest applies."""
         return self._held_ns.add(holds_ns)
 
     def fail_flushes(self, times: int) -> None:
-        """Let so many more of the coming flushes fail; those of a disk without power are not waited for."""
+        """Make `times` more flushes fail; the count is lost with the power."""
         self.disk.backend.fail_next_flush(times)
 
     def rot(self, sectors: int, bits: int) -> None:
-        """Flip bits in so many sectors that hold data, if there are any."""
+        """Flip `bits` bits in each of `sectors` sectors that hold data, if there are any."""
         for _ in range(sectors):
             if self.disk.backend.rot(bits=bits) is None:
                 self._trace.add("nothing on the disk that could rot")
                 return
 
     def jump_clock(self, ns: int) -> None:
-        """Set the wall clock forwards, or backwards if negative."""
+        """Move the wall clock by `ns` ns, backwards if negative."""
         self.clock.backend.jump(ns)
 
     def uplink_changed(self, up: bool) -> None:
-        """The uplink's cable was pulled or put back."""
+        """Set the carrier of the uplink port, after the cable was unplugged or plugged in."""
         if up:
             self.uplink.backend.plug()
         else:
             self.uplink.backend.unplug()
 
     def hold_power(self) -> End:
-        """Cut the power, and with it lose what was not flushed. It is back when nobody holds it off any more."""
+        """Cut the power, losing data that was not flushed; the box boots when every hold has ended."""
         return self._power_holds.add(None)
 
     def cut_power(self) -> None:
@@ -212,15 +212,15 @@ class VirtualBox:
         self._own_hold = self._own_hold or self.hold_power()
 
     def restore_power(self) -> None:
-        """Give back the power that was cut by hand; a fault may still hold it off."""
+        """End `cut_power`; a fault may still keep the power off."""
         if self._own_hold is not None:
             self._own_hold()
             self._own_hold = None
 
     async def tear(self, operation: int) -> End:
-        """Wait for the disk's `operation`-th coming operation, and hold the power off from the middle of it.
+        """Wait for the disk's `operation`-th operation from now on, and cut the power in the middle of it.
 
-        Operations count on through losses of power.
+        The count continues across power losses.
         """
         torn: asyncio.Future[End] = self._loop.create_future()
         self._disarm()
@@ -229,16 +229,16 @@ class VirtualBox:
         return await torn
 
     def kill(self) -> None:
-        """SIGKILL the program; the system starts it again."""
+        """Kill the program (SIGKILL), if it runs; the system restarts it."""
         if self.host.incarnation is not None:
             self._trace.add("box program killed")
             self._end_life()
             self.host.kill().run(self._loop, self._run(RESTART_SECONDS))
 
-    # -- how it is done
+    # -- implementation of the faults
 
     def _set_up_disk(self) -> None:
-        """Let the disk be as the layers say."""
+        """Apply all effects to the disk."""
         backend = self.disk.backend
         backend.set_capacity(min(self._capacities, default=self.disk_bytes))
         backend.set_read_only(bool(self._read_only))
@@ -253,7 +253,7 @@ class VirtualBox:
             self.boot()
 
     def boot(self) -> None:
-        """Switch on."""
+        """Switch the box on."""
         self._trace.add("box boots")
         self.host.power_on().run(self._loop, self._run(BOOT_SECONDS if self._lives else 0.0))
         self._arm()
@@ -270,21 +270,21 @@ class VirtualBox:
         self.disk = backend.cut_power() if backend.has_power else backend.reboot()
 
     def _arm(self) -> None:
-        """Let the disk lose its power in the middle of the operation that is the first to be torn."""
+        """Set the disk up to lose its power in the middle of the operation of the next tear."""
         if self._tears and self.host.incarnation is not None:
             self._armed = min(tear.left for tear in self._tears)
             self.disk.backend.cut_power_at(self._armed)
             self.disk.backend.on_power_lost = self._torn
 
     def _disarm(self) -> None:
-        """Take what the disk has done since `_arm` off what the tears have left."""
+        """Subtract the operations done since `_arm` from the remaining operations of all tears."""
         if self._armed:
             done, self._armed = self._armed - self.disk.backend.operations_until_cut, 0
             for tear in self._tears:
                 tear.left -= done
 
     def _torn(self) -> None:
-        """The disk has lost its power in the middle of an operation, and with it the box."""
+        """Cut the box's power, after the disk has lost power in the middle of an operation."""
         self._disarm()
         due = [tear for tear in self._tears if not tear.left]
         self._tears = [tear for tear in self._tears if tear.left]
@@ -318,7 +318,7 @@ class VirtualBox:
         self._traffic, self._box = self.traffic(), None
 
     def _disk_now_ns(self) -> int:
-        """When the disk gets to what it is asked now."""
+        """The time at which the disk starts an operation requested now."""
         incarnation = self.host.incarnation
         return max(self._loop.env.now, incarnation.busy_until_ns if incarnation else 0)
 

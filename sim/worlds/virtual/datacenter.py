@@ -1,4 +1,4 @@
-"""The data center of a virtual lab: the real store and ingest, with injectable failures."""
+"""The data center in the virtual world: the real store and ingest program, with faults."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class VirtualDataCenter:
         self._now_ns = now_ns
         self.host = SimHost(network, DATACENTER_NAME, DATACENTER, DATACENTER_MOVED)
         self.host.mtu_probing = True
-        # the simulated machine never loses its power: a file of SQLite's own, of which little leaves the memory
+        # the simulated machine never loses power, so a temporary SQLite database suffices, mostly in memory
         self.store = Store("sqlite:///file:?uri=true", durable=False)
         self._server: Server | None = None
         self.presented: Certificate | None = None
@@ -54,23 +54,23 @@ class VirtualDataCenter:
         self._delays_ns = Layers[int]()
         self._enrolled = ""
         self.stored = 0
-        """Records stored so far, each once."""
+        """The number of records stored so far; duplicates are not counted."""
 
     async def start(self, box: str) -> None:
-        """Enrol the box and listen."""
+        """Enrol the box with serial number `box`, and start to listen."""
         self._enrolled = box
         self.store.authorize([box], self._now_ns() // 1_000_000)
         self.host.power_on()
         await self._present()
 
-    # -- what happens to it: see `sim.faults.world`
+    # -- faults: see `sim.faults.world`
 
     async def present(self, certificate: Certificate) -> End:
-        """Present that certificate; of several the one that came last counts. Open connections are ended."""
+        """Present a certificate of `identities`; of several the latest applies. Open connections are closed."""
         return await self._certificates.add_settled(certificate, self._present)
 
     async def hold_down(self) -> End:
-        """Kill the program: its connections are reset. It is started again when nobody holds it down any more."""
+        """Kill the program, whose connections are reset; it is restarted when every hold has ended."""
         remove = self._holds.add(None)
         self.host.kill()
         self._server = self.presented = None
@@ -88,25 +88,25 @@ class VirtualDataCenter:
         self.host.change_address()
 
     def answer_with(self, status: int) -> End:
-        """Answer every batch with that status; of several the one that came last counts."""
+        """Answer every batch with that HTTP status; of several the latest applies."""
         return self._statuses.add(status)
 
-    def answer_nonsense(self) -> End:
-        """Answer every batch with 200 and no reply, unless an error is the answer."""
+    def answer_invalidly(self) -> End:
+        """Answer every batch with status 200 and an invalid body, unless `answer_with` applies."""
         return self._nonsense.add(None)
 
     def lose_responses(self) -> End:
-        """Commit each batch, and end the connection instead of answering."""
+        """Store each batch, and close the connection without a response."""
         return self._lost_responses.add(None)
 
-    def think(self, delay_ns: int) -> End:
-        """Take so long before looking at a batch; several times add up."""
+    def delay_processing(self, delay_ns: int) -> End:
+        """Wait `delay_ns` ns before processing a batch; several delays add up."""
         return self._delays_ns.add(delay_ns)
 
     # -- running it
 
     async def _present(self) -> None:
-        """Listen under the certificate that is to be presented now; if it is another one, connections are ended."""
+        """Listen with the certificate that applies now; if it has changed, open connections are closed."""
         async with self._presenting:
             certificate = self._certificates.newest or "good"
             if self._holds or certificate == self.presented:
@@ -118,11 +118,13 @@ class VirtualDataCenter:
             assert incarnation is not None
             starting = incarnation.run(self._loop, self._serve(self._identities[certificate]))
             await asyncio.wait([starting])
-            if not starting.cancelled():  # the program was killed meanwhile; whoever did it starts it again
+            if (
+                not starting.cancelled()
+            ):  # otherwise the program was killed meanwhile, and `hold_down` restarts it
                 self._server = starting.result()
 
     def queue_command(self, instrument: str, verb: Verb) -> None:
-        """Queue a command for the instrument of that serial number, or with "" for the box."""
+        """Queue a command for the instrument with that serial number; an empty one addresses the box."""
         self.store.queue_command(self._enrolled, instrument, verb, b"", self._now_ns() // 1_000_000)
 
     async def _serve(self, identity: Identity) -> Server:

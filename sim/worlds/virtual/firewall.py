@@ -1,16 +1,15 @@
-"""The firewall of a simulated box: what passes is what the model says of the ruleset that the real box would load.
+"""The firewall of a simulated box: a model of nftables evaluates the ruleset that a real box would load.
 
-It has two sides. To the firewall's supervisor it is the backend that puts the policy in force, as on hardware; to the
-simulated network (`sim.net.host.PacketFilter`) it is what decides on segments. Until the program has put the
-policy in force nothing passes, as the ports of a box that has just started are closed.
+It implements two interfaces: the backend of the firewall's supervisor, through which the box program enforces the
+policy, and the packet filter of the simulated network (`sim.net.host.PacketFilter`), which decides on segments. Until
+the program has enforced the policy nothing passes, since the ports of a box that has just started are closed.
 
-Like netfilter it is asked about every segment. For the plain segments (nothing but ACK set) of an established
-connection the verdict is remembered: the rules see only their addresses, ports, interfaces, and the state and
-direction that connection tracking gives them, which stay the same. The memory is void as soon as anything that it
-follows from changes: the ruleset or a set (`PacketFilterModel.generation`), an element's timeout, the state of
-the connection, the
-carrier of a port. Bytes are counted by the network and not here, so every segment shown to connection tracking has
-the sequence numbers of the handshake.
+Every segment is evaluated, as by netfilter. For plain segments (only ACK set) of an established connection the
+verdict is cached: the rules depend only on addresses, ports, interfaces, and the state and direction from connection
+tracking, which are the same for all of them. The cache is cleared when anything changes on which a verdict depends:
+the ruleset or a set (`PacketFilterModel.generation`), the timeout of an element, the state of the connection, or the
+carrier of a port. The model does not follow sequence numbers: all segments passed to connection tracking have those
+of the handshake.
 """
 
 from __future__ import annotations
@@ -41,12 +40,12 @@ from sim.worlds.shared.policy import NOT_IN_FORCE
 _ESTABLISHED: Final = TcpState.ESTABLISHED
 _ESTABLISHED_NS: Final = BOX_S["tcp_timeout_established"] * SECOND_NS
 _Flow: TypeAlias = tuple[bool, Link, int, int, str]
-"""One direction of a connection: whether inward, and what all its segments have in common."""
+"""One direction of a connection: (whether inward, link, source port, target port, destination address)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Zone:
-    """Where a link ends at the box: the interface, the box's address there, and the port that can be closed."""
+    """The end of a link at the box: its interface, the box's address there, and its port."""
 
     interface: str
     address: str
@@ -54,16 +53,16 @@ class Zone:
 
 
 class VirtualFirewall:
-    """`netfw.service.supervisor.FirewallBackend`, and `sim.net.host.PacketFilter` of the same box.
+    """The `FirewallBackend` (`netfw.service.supervisor`) and the `PacketFilter` (`sim.net.host`) of a simulated box.
 
-    `zones` go by the links' names.
+    `zones` are the ends of the links at the box, by the links' names.
     """
 
     def __init__(
         self, policy: Policy, host: SimHost, zones: Mapping[str, Zone], now_ns: Callable[[], int]
     ) -> None:
         self._policy, self._host, self._zones, self._now_ns = policy, host, zones, now_ns
-        # the kernel's settings are those of `netfw.kernel.sysctl`; nothing damages segments here
+        # with the sysctls of `netfw.kernel.sysctl`; without checksums, as simulated segments are never damaged
         self.packet_filter = PacketFilterModel(
             render(policy).commands(), Settings(tcp_loose=False, checksum=False, timeouts=BOX_S)
         )
@@ -74,20 +73,20 @@ class VirtualFirewall:
         for zone in zones.values():
             zone.port.watch(lambda _: self._established.clear())
         self.causes: Counter[str] = Counter()
-        """Segments refused in the whole run, by cause."""
+        """The numbers of segments refused in the whole run, by cause."""
 
     def reboot(self) -> None:
-        """Forget what a kernel does not remember after a power cut."""
+        """Discard the ruleset's enforcement and connection tracking, as a power cut does."""
         self._in_force = False
         self._established.clear()
         self.packet_filter.conntrack.flush()
 
     def load(self, policy: Policy) -> None:
-        """Replace the policy, as an administrator does on a running box. Connections stay tracked."""
+        """Replace the policy on a running box, as an administrator does; tracked connections are kept."""
         self._policy = policy
         self.packet_filter.load(render(policy).commands())
 
-    # -- to the box program
+    # -- interface to the box program
 
     @property
     def ports(self) -> Collection[int]:
@@ -103,10 +102,10 @@ class VirtualFirewall:
         self._in_force = True
 
     def set_forwarding(self, allowed: bool) -> None:
-        """See `FirewallBackend.set_forwarding`. A simulated box passes nothing on, as there is no tunnel."""
+        """See `FirewallBackend.set_forwarding`. A simulated box has no tunnel and forwards nothing."""
 
     def watch(self, heard: Callable[[Alarm | Repair], None]) -> Callable[[], None]:  # noqa: ARG002
-        """See `FirewallBackend.watch`. Nobody else changes anything here."""
+        """See `FirewallBackend.watch`. Nothing else can change the ruleset here."""
         return lambda: None
 
     def inspect(self) -> Surroundings:
@@ -117,7 +116,7 @@ class VirtualFirewall:
         """See `FirewallBackend.refused`."""
         return {cause: count for cause, count in self.causes.items() if cause != NOT_IN_FORCE}
 
-    # -- to the network
+    # -- interface to the network
 
     def receive(self, segment: TcpSegment, link: Link) -> Verdict:
         """See `sim.net.host.PacketFilter`."""
@@ -136,7 +135,7 @@ class VirtualFirewall:
         return self._remember(flow, segment, verdict)
 
     def _remembers(self, flow: _Flow, segment: TcpSegment) -> bool:
-        """Whether a plain segment of this flow is accepted, by what is known."""
+        """Whether the cache accepts a plain segment of this flow."""
         entry = self._established.get(flow)
         if entry is None or segment.flags != ACK:
             return False
@@ -150,7 +149,7 @@ class VirtualFirewall:
         return True
 
     def _remember(self, flow: _Flow, segment: TcpSegment, verdict: Judged) -> Verdict:
-        """Count a verdict, and remember it if it will be that of the flow's later plain segments."""
+        """Count a verdict, and cache it if it applies to later plain segments of the flow; returns its action."""
         if verdict.cause is not None:
             self.causes[verdict.cause] += 1
         self._established.pop(flow, None)
@@ -165,7 +164,7 @@ class VirtualFirewall:
         return verdict.action
 
     def _entry(self, flow: _Flow) -> ConntrackEntry | None:
-        """What connection tracking knows of a flow."""
+        """The entry of a flow in connection tracking."""
         inward, link, source_port, target_port, address = flow
         segment = TcpSegment(source_port, target_port, address, 1, ACK)
         tuple_ = tuple_of(self._packet(segment, link, self._zones[link.name], inward=inward))

@@ -1,4 +1,4 @@
-"""The proxy of a virtual lab's site."""
+"""The site's proxy in the virtual world, with faults."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _AUTH: Final[dict[str, Callable[[], AcceptAllVerifier]]] = {
 
 
 class VirtualProxy:
-    """A proxy as the lab file describes it; faults change its `behavior`."""
+    """The proxy described by the lab file; faults change its `behavior`."""
 
     def __init__(self, loop: SimLoop, network: Network, spec: labfile.LabProxy, inspector: Identity) -> None:
-        """`inspector` is the certificate that it presents to clients while it inspects TLS."""
+        """`inspector` is the certificate presented to clients during TLS inspection."""
         self._inspector = inspector
         self.host = SimHost(network, PROXY_NAME, PROXY)
         self.behavior = Behavior()
@@ -45,7 +45,7 @@ class VirtualProxy:
         self._credentials = None if spec.auth == "none" else _CREDENTIALS
 
     async def start(self) -> None:
-        """Listen."""
+        """Start to listen."""
         await self.host.power_on().run(self._loop, self._listen())
 
     async def _listen(self) -> None:
@@ -56,42 +56,42 @@ class VirtualProxy:
             return HttpConnectProxy(self.behavior, _AUTH[self._auth]())
         return Socks5Proxy(self.behavior, self._credentials)
 
-    # -- what happens to it: see `sim.faults.world`
+    # -- faults: see `sim.faults.world`
 
     async def refuse(self) -> End:
-        """Let nobody through, whatever password they give, while anybody asks for this; open tunnels are ended."""
+        """Reject all credentials until every such effect has ended; open tunnels are closed."""
         end = self._refusals.add(None)
         self.end_tunnels()
         return end
 
     async def inspect(self) -> End:
-        """Terminate TLS under a certificate of its own CA while anybody asks for this; open tunnels are ended.
+        """Terminate TLS with a certificate of its own CA until every such effect has ended.
 
-        When nobody asks for it any more, they are ended again, as by a proxy that gets another configuration.
+        Open tunnels are closed at the start and at the end, as by a change of the proxy's configuration.
         """
         end = self._inspections.add(None)
         self.end_tunnels()
         return end
 
     async def go_silent(self) -> End:
-        """Take everything and answer nothing; when nobody asks for this any more, tunnels are ended."""
+        """Discard received data until every such effect has ended; then tunnels are closed."""
         return self._silences.add(None)
 
     async def hold_back(self, seconds: float) -> End:
-        """Hold everything back for so long, each way; several times add up."""
+        """Delay data by `seconds` in each direction; several delays add up."""
         return self._delays_s.add(seconds)
 
     async def kill_idle_after(self, seconds: float) -> End:
-        """End tunnels that are idle for so long; of several times the shortest counts."""
+        """Close tunnels that are idle for `seconds`; of several times the shortest applies."""
         return self._idle_s_max.add(seconds)
 
     def end_tunnels(self) -> None:
-        """End those that are open, without a word."""
+        """Close all open tunnels."""
         for tunnel in list(self.behavior.tunnels):
             tunnel.close()
 
     def _behave(self) -> None:
-        """Behave as the layers say."""
+        """Apply all effects to `behavior` and to the open tunnels."""
         behavior = self.behavior
         behavior.refuses = bool(self._refusals)
         if (behavior.half_open and not self._silences) or (behavior.inspector and not self._inspections):

@@ -10,7 +10,7 @@ from sim.worlds.virtual.world import VirtualWorld
 
 
 def run_virtual_lab(lab: Lab, seed: int | None, progress: Progress | None) -> Result:
-    """Run a lab in simulated time and judge it. Raises Stalled if the run cannot reach its end."""
+    """Run a lab in simulated time and evaluate it. Raises: Stalled if the run cannot end."""
     with StallWatchdog() as watchdog, VirtualWorld(lab, seed) as running:
         watchdog.watch(lambda: running.env.now, running.loop)
 

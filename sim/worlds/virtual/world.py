@@ -1,12 +1,12 @@
-"""The virtual world: a whole lab in one process, in SimPy time, with the box program as it ships.
+"""The virtual world: a lab in one process and in simulated time, with the shipped box program.
 
     instrument ── LAN ──┐
     instrument ── LAN ──┤ box ── uplink ── [proxy ── backbone ──] data center
     instrument ── LAN ──┘
 
 The lab file describes the uplink; the LANs and the backbone behind a proxy are never the bottleneck. Lab file, seed
-and program determine the whole run: each link, host and person has its own stream of random numbers, derived from the
-seed and its name.
+and program determine the whole run: each link, host and operator has its own random stream, derived from the seed and
+its name.
 """
 
 from __future__ import annotations
@@ -52,17 +52,17 @@ from sim.worlds.virtual.proxy import VirtualProxy
 from sim.worlds.virtual.site import VirtualSite
 
 EPOCH_NS: Final = calendar.timegm((2026, 1, 5, 0, 0, 0)) * 1_000_000_000
-"""The Monday on which every lab begins; the time of day is the lab's."""
+"""Midnight of the Monday on which every lab starts, in ns since 1970; the lab file gives the time of day."""
 
 
 class VirtualWorld:
-    """One run of one lab; use it in a `with` statement, which cleans up after it."""
+    """One run of one lab; a context manager that ends all tasks and removes the lab's files on exit."""
 
     name: Name = "virtual"
     replay_options = ""
 
     def __init__(self, lab: Lab, seed: int | None = None, *, policy: Policy | None = None) -> None:
-        """`policy` is the box's instead of the lab's own, to see what a wrong one does."""
+        """`policy` replaces the firewall policy derived from the lab, for tests of wrong policies."""
         self.lab = lab
         self.seed = lab.about.seed if seed is None else seed
         self._folder = tempfile.TemporaryDirectory(prefix="rap-lab-")
@@ -134,16 +134,16 @@ class VirtualWorld:
         return end
 
     def random(self, name: str) -> Random:
-        """The stream of random numbers of that name."""
+        """A random stream derived from the seed and `name`."""
         return stream(self.seed, name)
 
     def wall_ns(self) -> int:
-        """The right time of day, in nanoseconds since 1970."""
+        """The true wall-clock time, in nanoseconds since 1970."""
         return EPOCH_NS + self.lab.about.start + self.env.now
 
     @property
     def failures(self) -> list[str]:
-        """Errors that no part of the programs handled."""
+        """Descriptions of the exceptions that no program handled."""
         return self.loop.failures
 
     async def _start(self) -> None:
@@ -166,7 +166,7 @@ class VirtualWorld:
             await asyncio.sleep(self.uplink_meter.bin_ns / 1e9)
 
     async def backlog(self) -> tuple[int, int, int] | None:
-        """Records on the box that are not acknowledged, by priority; None while its program does not run."""
+        """Unacknowledged records on the box: (alert, audit, routine); None while the box program does not run."""
         records = await self.box.backlog()
         if records is None:
             return None
@@ -182,21 +182,21 @@ class VirtualWorld:
             self.datacenter.change_address()
 
     def link(self, target: str) -> Link:
-        """The link that faults call `uplink` or `instrument:<port>`."""
+        """The link of a target: `uplink` or `instrument:<port>`."""
         return self._site.links[target]
 
     def instrument(self, target: str) -> Analyzer:
-        """The instrument that faults call `instrument:<port>`."""
+        """The instrument of a target `instrument:<port>`."""
         return self.analyzers[int(target.partition(":")[2])]
 
     # -- running
 
     def run_until(self, until_ns: int) -> None:
-        """Let lab time pass."""
+        """Run the lab until a lab time in ns."""
         self.loop.run_for(until_ns - self.env.now)
 
     def run(self, progress: Callable[[int], None] = lambda _now_ns: None, steps: int = 200) -> Result:
-        """Run the lab to its end and judge it; call `progress` with the lab time in ns about `steps` times."""
+        """Run the lab to its end and evaluate it; `progress` is called with the lab time in ns `steps` times."""
         duration = self.lab.about.duration
         for step in range(1, steps + 1):
             self.run_until(duration * step // steps)
@@ -204,7 +204,7 @@ class VirtualWorld:
         return self.finish()
 
     def finish(self) -> Result:
-        """End the lab now: cut the box's power, read its disk and the data center's database, and judge."""
+        """End the lab now: cut the box's power, read its disk and the data center's database, and evaluate."""
         self.faults.closed = True
         return conclude(self, time.perf_counter() - self._wall_started)
 
@@ -217,7 +217,7 @@ class VirtualWorld:
         self.close()
 
     def close(self) -> None:
-        """End every task, and remove the lab's files. Raises Stalled for tasks that do not end."""
+        """End all tasks, and remove the lab's files. Raises: Stalled if tasks do not end."""
         try:
             self.loop.run_until_complete(self._end_tasks())
         finally:

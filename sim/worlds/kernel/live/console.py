@@ -1,8 +1,8 @@
-"""What a running lab can be asked for, by another process; `sim.worlds.kernel.supervision.control` carries it.
+"""The requests that other processes can send to a running lab, through `sim.worlds.kernel.supervision.control`.
 
-A request is `{"verb": …}` with what the verb needs, in the words of the command line: a rate is "64kbit" and a loss
-"2%". All of it is looked at before anything is changed, and what is wrong is answered with RequestRefused, which says
-what would be right.
+A request is `{"verb": …}` with the arguments of the verb, written as on the command line: a rate is "64kbit", a loss
+"2%". A request is checked completely before anything is changed; an invalid one is answered with RequestRefused,
+whose message says what would be right.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _SO_SNDBUFFORCE: Final = 32
 
 
 class Qualities(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What of a link can be changed; the names are those of a lab file's [uplink]."""
+    """The properties of a link that can be changed, with the names of a lab file's [uplink]."""
 
     rate: BitsPerSecond | None = None
     delay: Nanoseconds | None = None
@@ -48,7 +48,7 @@ _FIELDS: Final = {
     "loss": "loss",
     "queue": "queue_bytes_max",
 }
-"""What `sim.net.link.LinkQuality` calls them."""
+"""The corresponding fields of `sim.net.link.LinkQuality`."""
 
 
 class _Lasts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -56,19 +56,19 @@ class _Lasts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _Words(Problems):
-    """Problems in words given, which have no file and no line."""
+    """Problems in the arguments of a request, which have no file and line."""
 
     def __init__(self) -> None:
         super().__init__(Path(), "")
 
     def refuse_if_any(self) -> None:
-        """Raise RequestRefused with all of them."""
+        """Raise RequestRefused with all problems, if there are any."""
         if self.found:
             raise RequestRefused("\n".join(f"{problem.key}: {problem.message}" for problem in self.found))
 
 
 class Console:
-    """Answers requests about one world."""
+    """The handler of requests to one world."""
 
     def __init__(self, world: KernelWorld) -> None:
         self._world = world
@@ -85,7 +85,7 @@ class Console:
         }
 
     async def answer(self, request: Request) -> object:
-        """What comes of a request. Raises: RequestRefused."""
+        """Execute a request; returns the answer. Raises: RequestRefused."""
         words = dict(request)
         verb = words.pop("verb", "")
         if verb not in self._verbs:
@@ -94,7 +94,7 @@ class Console:
             )
         return await self._verbs[verb](**words)
 
-    # -- what it tells
+    # -- state
 
     async def _about(self) -> dict[str, Any]:
         world = self._world
@@ -123,7 +123,7 @@ class Console:
         return links[name]
 
     async def _link(self, link: str, change: str, to: Mapping[str, str] | None = None) -> None:
-        """`change` is "down", "up", "restore", or "set" with the qualities `to` have from now on."""
+        """Change a link: `change` is "down", "up", "restore", or "set" with the new properties `to`."""
         line = self._line(link)
         if change == "set":
             problems = _Words()
@@ -139,7 +139,7 @@ class Console:
     async def _capture(self, link: str) -> Handed:
         line = self._line(link)
         if line.captured:
-            raise RequestRefused(f"{link} is being captured by somebody else; one at a time")
+            raise RequestRefused(f"{link} is already being captured; end that capture first")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _CAPTURE_BUFFER_BYTES)
         ours.setblocking(False)
@@ -159,7 +159,7 @@ class Console:
         self._keep(asyncio.get_running_loop().create_task(faults.wait_for_end(active)))
 
     def _event(self, kind: str, target: str, parameters: Mapping[str, str], lasts: str | None) -> Event:
-        """The fault that these words mean, from now on."""
+        """The event of a fault that starts now, from the arguments of a request."""
         world, problems = self._world, _Words()
         fault_kind = self._fault_kind(kind)
         targets = targets_of(fault_kind, world.lab.instruments, world.lab.uplink.proxy)
@@ -186,7 +186,7 @@ class Console:
         raise RequestRefused(f"there is no fault {format_value(kind)}; {nearest(kind, list(kinds))}")
 
     async def _end_fault(self, kind: str, target: str) -> None:
-        """End the one of that kind and target that began last."""
+        """End the fault of that kind and target that started last."""
         faults = self._world.faults
         for active in reversed(faults.active):
             if (active.event.fault.kind, active.event.target) == (kind, target):
@@ -197,23 +197,23 @@ class Console:
         raise RequestRefused(f"{target} has no {kind} now; under way: {these}")
 
     def _keep(self, task: asyncio.Task[Any]) -> None:
-        """Hold on to a task: the event loop itself does not."""
+        """Keep a reference to a task, which the event loop does not."""
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
 
     # -- the end
 
     async def _finish(self) -> Any:
-        """Judge the lab; nothing goes on in it afterwards."""
+        """End and evaluate the lab; it does not continue afterwards."""
         if self._world.finished:
             raise RequestRefused(
-                "the lab is judged already, and nothing goes on in it; end it with `rap lab down`"
+                "the lab was evaluated already and does not continue; end it with `rap lab down`"
             )
         return msgspec.to_builtins(self._world.finish())
 
 
 def _toml_value(text: str) -> object:
-    """A parameter as a lab file would have it: 100 is a number, true is true, and 2% is text without quotes."""
+    """Parse a parameter as a TOML value; text that is not valid TOML, such as 2%, is a string."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -221,6 +221,6 @@ def _toml_value(text: str) -> object:
 
 
 async def _until_hung_up(connection: socket.socket, stop: Callable[[], None]) -> None:
-    with connection, suppress(ConnectionResetError):  # it has not read all that it got
+    with connection, suppress(ConnectionResetError):  # the receiver closed with unread data
         await asyncio.get_running_loop().sock_recv(connection, 1)
     stop()

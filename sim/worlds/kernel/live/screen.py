@@ -1,7 +1,7 @@
-"""A running lab on the screen: what `rap lab watch` draws, several times a second.
+"""The terminal screen of `rap lab watch`, drawn several times a second.
 
-Drawing is a function of two looks at the lab: totals are the later one's, and a link's use is what was between them.
-It fits 80 columns, and a screen of 24 lines with four instruments.
+It is drawn from two successive states of the lab: totals are those of the later state, and a link's use is computed
+from the difference. It fits 80 columns, and 24 lines with four instruments.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ _GOOD, _BAD, _QUIET = "green", "bold red", "dim"
 _BAR_CELLS: Final = 6
 
 Use = dict[str, tuple[float, float]]
-"""The share of its time that each link was sending, each way, by the link's name."""
+"""The share of time in which each link was sending, in each direction, by the link's name."""
 
 
 def look_at(name: str) -> LabState:
-    """How the lab of that name stands. Raises NoSuchLab, Refused."""
+    """Request the state of the lab `name`. Raises: NoSuchLab, RequestRefused."""
     return msgspec.convert(ask(name, {"verb": "state"}), LabState)
 
 
 def use(before: LabState, now: LabState) -> Use:
-    """How much each link was used between two looks."""
+    """Compute the use of each link between two states."""
     passed = max(1, now.now_ns - before.now_ns)
     earlier = {line.name: line.used_ns for line in before.links}
     return {
@@ -52,7 +52,7 @@ def _share(part: int, whole: int) -> float:
 
 
 def document(before: LabState, now: LabState) -> dict[str, Any]:
-    """A look as a JSON document: the state, and with each link the `use` of both ways since the look before."""
+    """Convert a state to a JSON document, with the `use` of each link in both directions since the state before."""
     built: dict[str, Any] = msgspec.to_builtins(now)
     shares = use(before, now)
     for line in built["links"]:
@@ -61,7 +61,7 @@ def document(before: LabState, now: LabState) -> dict[str, Any]:
 
 
 def screen(before: LabState, now: LabState) -> RenderableType:
-    """A look as a person sees it."""
+    """Draw a state."""
     blocks = (
         [_banner(now)],
         [_links(now, use(before, now))],
@@ -167,7 +167,7 @@ def _table(*headings: str) -> Table:
 
 
 def looks(name: str, every_s: float) -> Iterator[tuple[LabState, LabState]]:
-    """Look at the lab that often; each time with the time before. Raises NoSuchLab, Refused."""
+    """Yield (previous state, present state) every `every_s` seconds. Raises: NoSuchLab, RequestRefused."""
     before = look_at(name)
     while True:
         time.sleep(every_s)

@@ -1,6 +1,6 @@
-"""How a running lab stands at a moment: what `rap lab watch` shows, and a line of its JSON.
+"""The state of a running lab at one time, as shown by `rap lab watch` and in a line of its JSON output.
 
-Totals count from the lab's beginning, so that whoever looks twice knows what was between.
+Totals are counted from the start of the lab, so that the difference of two states covers the time between them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sim.worlds.shared.analyzer import Analyzer
 
 
 class LinkState(msgspec.Struct, frozen=True):
-    """A link. What has two values has one for each way, first from `ends[0]`."""
+    """A link. Pairs have one value for each direction, the first for that from `ends[0]` to `ends[1]`."""
 
     name: str
     ends: tuple[str, str]
@@ -28,12 +28,12 @@ class LinkState(msgspec.Struct, frozen=True):
     rate_bps: int
     delay_ns: int
     loss: float
-    """The share of packets that never arrive."""
+    """The share of packets that are lost."""
     is_nominal: bool
-    """Whether its qualities are those it began with."""
+    """Whether its quality is that given by the lab file."""
     bytes: tuple[int, int]
     used_ns: tuple[int, int]
-    """The time it has been sending."""
+    """The total time in which it was sending."""
     captured: bool
 
 
@@ -46,11 +46,11 @@ class InstrumentState(msgspec.Struct, frozen=True):
     on: bool
     made: int
     acknowledged: int
-    """The box said that it has them."""
+    """Reports that the box has acknowledged."""
 
 
 class FaultState(msgspec.Struct, frozen=True):
-    """A fault that is under way. Nanoseconds of lab time."""
+    """An active fault. Times are nanoseconds of lab time."""
 
     kind: str
     target: str
@@ -59,31 +59,31 @@ class FaultState(msgspec.Struct, frozen=True):
 
 
 class LabState(msgspec.Struct, frozen=True):
-    """A lab at `now_ns` nanoseconds of lab time."""
+    """The state of a lab at `now_ns` nanoseconds of lab time."""
 
     lab: str
     now_ns: int
     box_runs: bool
-    """Whether its program answers."""
+    """Whether the box program answers."""
     connected: bool
     """Whether the box has a connection to the data center."""
     backlog: Waiting
-    """Records on the box that the data center has not acknowledged; while it is off, as last seen."""
+    """Records on the box that the data center has not acknowledged; while the box is off, the last known values."""
     made: int
     acknowledged: int
     stored: int
-    """Reports at the data center, each counted once."""
+    """Reports at the data center; duplicates are not counted."""
     links: list[LinkState]
     instruments: list[InstrumentState]
     faults: list[FaultState]
     firewall: FirewallStatus | None
-    """None where the box has none to look after, and while it is off."""
+    """None while the box program does not run, or if it manages no firewall."""
     failures: list[str]
-    """What went wrong in the simulator itself; the lab proves nothing then."""
+    """Failures of the simulator itself, after which the lab proves nothing."""
 
 
 async def look(world: KernelWorld) -> LabState:
-    """How the lab stands now."""
+    """Read the present state of a lab."""
     status = await world.box.status()
     made, acknowledged = _counted(world.ledger)
     devices = [_device(analyzer, made, acknowledged) for _, analyzer in sorted(world.analyzers.items())]
@@ -115,7 +115,7 @@ def _backlog(world: KernelWorld, status: BoxState | None) -> Waiting:
 
 
 def _counted(ledger: ReportLedger) -> tuple[dict[str, int], dict[str, int]]:
-    """The reports made and those acknowledged, of each instrument by its serial number."""
+    """The numbers of reports made and of reports acknowledged, each by the instrument's serial number."""
     made: dict[str, int] = {}
     acknowledged: dict[str, int] = {}
     for (serial, _), run in ledger.runs.items():

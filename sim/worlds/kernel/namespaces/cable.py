@@ -1,10 +1,11 @@
-"""The two veths of a link, whose near ends lie in the lab's own network.
+"""The two veth pairs of a link, whose near ends are in the lab's own network namespace.
 
     host one ──veth── NAME-a   relay   NAME-b ──veth── host other
 
-A host has the far end of a veth, and cannot see what the link does to its frames. When the near ends are set
-down, the hosts' interfaces lose their carrier and keep their addresses and routes, as with a real cable. Were
-the hosts joined by one veth, the end set down would lose its routes, which do not come back with the carrier.
+A host has the far end of a veth pair, and cannot see what the link does to its frames. When the near ends are set
+down, the hosts' interfaces lose their carrier and keep their addresses and routes, as with a real cable. With a
+single veth pair between the hosts, the end that is set down would lose its routes, which do not return with the
+carrier.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from sim.worlds.kernel.namespaces.host import NamespaceHost
 from sim.worlds.kernel.namespaces.netlink import Netlink
 
 INTERFACE_NAME_MAX: Final = 15
-"""Characters (IFNAMSIZ, with the terminating zero, is 16)."""
+"""The longest interface name in characters (IFNAMSIZ is 16 with the terminating zero)."""
 # <linux/if_packet.h>, <linux/if_ether.h>, <asm/socket.h>
 _SOL_PACKET: Final = 263
 _PACKET_STATISTICS: Final = 6
@@ -28,7 +29,10 @@ _RECEIVE_BUFFER_BYTES: Final = 8 * 1024 * 1024
 
 
 class NearEnd:
-    """The near end of the veth to one host's interface, which this makes; and a packet socket (packet(7)) on it."""
+    """The near end of a veth pair to a host's interface, with a packet socket (packet(7)).
+
+    The constructor creates the pair. Raises: ValueError for an invalid interface name.
+    """
 
     def __init__(
         self, netlink: Netlink, network: int, name: str, host: NamespaceHost, interface: str
@@ -51,14 +55,14 @@ class NearEnd:
         return netlink, netlink.index(name), packet_socket(name)
 
     def set_up(self, *, up: bool) -> None:
-        """Give the host's interface its carrier, or take it."""
+        """Set the carrier of the host's interface."""
         self._netlink.set_interface(self._index, state="up" if up else "down")
 
     @property
     def overrun(self) -> int:
-        """Frames from the host that were lost because nobody took them in time."""
+        """The number of frames from the host that were lost because the socket's buffer was full."""
         counts = self.socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8)
-        self._overrun += struct.unpack("II", counts)[1]  # the kernel counts from the last look
+        self._overrun += struct.unpack("II", counts)[1]  # reading resets the kernel's counter
         return self._overrun
 
 

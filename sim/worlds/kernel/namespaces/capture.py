@@ -1,8 +1,8 @@
-"""Captures that Wireshark opens: pcapng (draft-ietf-opsawg-pcapng), one section with one Ethernet interface.
+"""Packet captures for Wireshark: pcapng (draft-ietf-opsawg-pcapng), one section with one Ethernet interface.
 
-Each packet is written as it comes, so that a file can be watched while it grows, and is whole when its writer
-was killed. What takes them must never hold up the line: packets that it has no room for are left out and counted,
-and when it takes no more, the capture ends.
+Each packet is written when it is seen, so that a file can be read while it grows and is valid after its writer was
+killed. Writing never blocks the link: packets for which the receiver has no room are dropped and counted, and the
+capture ends when the receiver is closed.
 """
 
 from __future__ import annotations
@@ -30,30 +30,30 @@ _OUTBOUND: Final = 2
 
 
 class Capture:
-    """A file that gets frames, with the time and the direction of each. Any thread may add and close.
+    """Writes frames to a file, each with its time and direction; thread-safe.
 
-    `file` is a descriptor, closed with the capture: a file's, or that of a socket that keeps messages apart.
+    `file` is a descriptor of a file or of a message socket (SOCK_SEQPACKET), which is closed with the capture.
     """
 
     def __init__(self, file: int, interface: str) -> None:
         self._file = file
         self._lock = Lock()
         self.left_out = 0
-        """Packets for which there was no room."""
+        """The number of packets that were dropped for lack of room."""
         section = struct.pack("=IHHQ", _BYTE_ORDER_MAGIC, 1, 0, _LENGTH_UNKNOWN)
         options = _option(_OPTION_NAME, interface.encode()) + _option(_OPTION_TIME_RESOLUTION, _NANOSECONDS)
         description = struct.pack("=HHI", _ETHERNET, 0, 0) + options + _option(0, b"")
         self._write(_block(_SECTION_HEADER, section) + _block(_INTERFACE_DESCRIPTION, description))
 
     def add(self, frame: bytes, at_ns: int, *, outbound: bool) -> None:
-        """Add a frame, seen `at_ns` since 1970; ignored once the file is closed."""
+        """Write a frame seen at `at_ns`, in ns since 1970; does nothing after `close`."""
         header = struct.pack("=IIIII", 0, at_ns >> 32, at_ns & 0xFFFFFFFF, len(frame), len(frame))
         flags = struct.pack("=I", _OUTBOUND if outbound else _INBOUND)
         options = _option(_OPTION_FLAGS, flags) + _option(0, b"")
         self._write(_block(_ENHANCED_PACKET, header + _padded(frame) + options))
 
     def close(self) -> None:
-        """Write how many packets were left out, and then no more."""
+        """Write the number of dropped packets, and close the file."""
         now_ns = time.time_ns()
         statistics = struct.pack("=III", 0, now_ns >> 32, now_ns & 0xFFFFFFFF)
         dropped = _option(_OPTION_DROPPED, struct.pack("=Q", self.left_out))
@@ -69,7 +69,7 @@ class Capture:
                 os.write(self._file, blocks)
             except BlockingIOError:
                 self.left_out += 1
-            except OSError:  # the disk is full, or nobody listens any more
+            except OSError:  # the disk is full, or the receiver is closed
                 self._end()
 
     def _end(self) -> None:

@@ -1,10 +1,10 @@
-"""A disk of a lab: an ext4 file system on a loop device, in memory, that can lose its power.
+"""A disk of a lab: an ext4 file system on a loop device in memory, with simulated power cuts.
 
-mount(8) attaches the device with LO_FLAGS_AUTOCLEAR, so the kernel detaches it with the last mount (loop(4)),
-and mounts end with the lab's mount namespace.
+mount(8) attaches the device with LO_FLAGS_AUTOCLEAR, so that the kernel detaches it with the last mount (loop(4));
+mounts end with the lab's mount namespace.
 
-The file behind the device is the disk's surface: it has what was written to the device. What still stands in the
-page cache, or in the file system's journal in memory, is not there. A power cut is therefore a copy of that file.
+The file behind the device contains the data written to the device, but not data that is still in the page cache or in
+the file system's journal in memory. A power cut is therefore a copy of that file.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ BYTES_MIN: Final = 1 << 20
 
 
 class LoopDisk:
-    """A disk of `size` bytes, empty and mounted; `folder` is where all hosts of the lab see it."""
+    """A disk of `size` bytes, empty and mounted at `folder` in all hosts. Raises: ValueError if it is too small."""
 
     def __init__(self, name: str, size: int) -> None:
         if size < BYTES_MIN:
-            raise ValueError(f"a disk of {size} bytes is too small: it takes at least {BYTES_MIN}")
+            raise ValueError(f"a disk of {size} bytes is too small: give at least {BYTES_MIN}")
         self.folder: Path = files.FOLDER / name
         self.folder.mkdir()
         self._surfaces = (files.FOLDER / f"{name}-{number}.img" for number in count(1))
@@ -33,19 +33,19 @@ class LoopDisk:
             file.truncate(size)
         subprocess.run(["mkfs.ext4", "-q", "-F", self._surface], check=True)
         self.is_mounted = False
-        """Whether it has power, and can be seen."""
+        """Whether it has power and is mounted."""
         self.mount()
 
     def mount(self) -> None:
-        """Let it be seen, with the file system's own recovery; nothing happens if it is."""
+        """Mount it, which replays the file system's journal; does nothing if it is mounted."""
         if not self.is_mounted:
-            # labs that start at the same moment would be given the same loop device, and one of them read-only
+            # without the lock, labs that start at the same time could get the same loop device, one of them read-only
             mount = ["mount", "-o", "loop", str(self._surface), str(self.folder)]
             subprocess.run(["flock", "/dev/loop-control", *mount], check=True)
             self.is_mounted = True
 
     def cut_power(self) -> None:
-        """Keep what has reached the surface, and nothing else. Who has files open there sees the old disk."""
+        """Unmount it, keeping only the data written to the device. Programs with open files see the old disk."""
         before, self._surface = self._surface, next(self._surfaces)
         subprocess.run(["cp", "--sparse=always", before, self._surface], check=True)
         subprocess.run(["umount", "--lazy", self.folder], check=True)

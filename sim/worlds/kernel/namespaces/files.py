@@ -1,7 +1,7 @@
-"""What a lab sees of the file system: the machine's own, read-only, with /run, /tmp, /var/tmp and /dev/shm in memory.
+"""The file system of a lab: the machine's own, read-only, with /run, /tmp, /var/tmp and /dev/shm in memory.
 
-So a program of the lab finds its libraries and its python, and has nowhere to leave a file that would outlive
-the lab. What is mounted in the lab appears in its hosts as well, and nowhere else.
+Programs of the lab find their libraries and Python, and cannot leave files that outlive the lab. Mounts made in the
+lab appear in its hosts too, and nowhere else.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from sim.worlds.kernel.namespaces.syscalls import (
 )
 
 FOLDER: Final = Path("/run/lab")
-"""The lab's own folder, in memory."""
+"""The lab's own folder, on a tmpfs."""
 NAMESPACES: Final = Path("/run/netns")
-"""Where `ip netns` looks for the networks of hosts."""
+"""The folder in which `ip netns` finds the networks of hosts."""
 _IN_MEMORY: Final = {"/run": "755", "/tmp": "1777", "/var/tmp": "1777", "/dev/shm": "1777"}  # noqa: S108
 _PROGRAM: Final = (Path(sys.prefix), Path(__file__).parents[4])
-"""What Python needs, which may lie in a folder that the lab has of its own."""
+"""Folders that Python needs, which may be below a folder that is replaced by a tmpfs."""
 _DEVICELESS: Final = MS_NOSUID | MS_NODEV | MS_NOEXEC
 
 
@@ -60,13 +60,13 @@ def furnish_lab(writable: Sequence[Path], readable: Sequence[Path] = ()) -> None
 
 
 def furnish_host() -> None:
-    """Arrange a host's new mount namespace: the lab's files, and a /sys that shows the host's own network."""
+    """Set up a host's new mount namespace: the lab's files, and a /sys that shows the host's own network."""
     syscalls.mount("none", Path("/"), flags=MS_REC | MS_SLAVE)
     syscalls.mount("sysfs", Path("/sys"), "sysfs", _DEVICELESS)
 
 
 def name_network(name: str) -> None:
-    """Let the calling thread's network be known to `ip netns` by this name."""
+    """Register the calling thread's network namespace with `ip netns` under a name."""
     file = NAMESPACES / name
     file.touch()
     syscalls.mount("/proc/thread-self/ns/net", file, flags=MS_BIND)

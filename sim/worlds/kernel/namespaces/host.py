@@ -1,8 +1,7 @@
 """A host: a network, a mount and a UTS namespace, and the programs that run there.
 
-The namespaces are made by a thread that leaves for them and ends; file descriptors keep them alive. A program
-finds its own network under /sys and /proc/sys, its own host name, and the lab's files. `ip netns exec NAME`
-works inside the lab.
+The namespaces are created by a thread that then ends; file descriptors keep them alive. A program sees its host's
+network in /sys and /proc/sys, its host name, and the lab's files. `ip netns exec NAME` works inside the lab.
 """
 
 from __future__ import annotations
@@ -26,8 +25,8 @@ from sim.worlds.kernel.namespaces.process import LabProcess
 
 _PATH: Final = "/usr/sbin:/sbin"
 _SIOCETHTOOL: Final = 0x8946
-# <linux/ethtool.h>: checksums, scatter-gather, TSO, GSO and GRO. Without them each packet on the link is one that a
-# cable could carry, with its checksum in it.
+# <linux/ethtool.h>: checksum offload, scatter-gather, TSO, GSO and GRO. Without them each packet on the link is an
+# ordinary packet with a valid checksum, as on a cable.
 _ETHTOOL_SWITCHES: Final = (0x17, 0x15, 0x19, 0x1F, 0x24, 0x2C)
 
 TCP_SETTINGS: Final = {
@@ -35,19 +34,19 @@ TCP_SETTINGS: Final = {
     "tcp_wmem": "4096 16384 4194304",
     "tcp_syn_linear_timeouts": "0",  # since Linux 6.5; RHEL 9 has 5.14
 }
-"""What RHEL 9 has in net.ipv4, whatever this machine has: a lab must not depend on the machine that it runs on."""
+"""The values of RHEL 9 in net.ipv4, so that a lab does not depend on the settings of the machine."""
 CONGESTION_CONTROL: Final = "cubic"
-"""Linux's own default. A network namespace has the machine's, and may choose only what the machine allows everybody;
-but a route may name any."""
+"""Linux's own default. It is set on each route, since a network namespace inherits the machine's algorithm and may
+choose only among those that the machine allows to all users."""
 
 
 class NamespaceHost:
-    """One machine of the lab. It has no port until a link is attached; loopback is up."""
+    """One host of the lab. It has only the loopback interface until a link is attached."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.addresses: dict[str, str] = {}
-        """The address that each interface was given last, with its prefix."""
+        """The present address of each interface, with its prefix length."""
         self._namespaces: dict[str, int] = {}
         self._processes = 0
         failures: list[BaseException] = []
@@ -89,14 +88,14 @@ class NamespaceHost:
         return self._namespaces
 
     def inside(self) -> AbstractContextManager[None]:
-        """Let the calling thread be in this host's network.
+        """Context manager that puts the calling thread into this host's network; nothing may be awaited inside.
 
-        A socket made there stays there. Nothing may be awaited inside.
+        Sockets created inside stay in that network.
         """
         return syscalls.inside(self.network)
 
     def address(self, interface: str, address: str) -> None:
-        """Give an interface an address with its prefix: "10.0.0.1/24", "fd00::1/64"."""
+        """Add an address with its prefix length to an interface: "10.0.0.1/24", "fd00::1/64"."""
         self.addresses[interface] = address
         ip, _, prefix = address.partition("/")
         index = self.netlink.index(interface)
@@ -113,14 +112,14 @@ class NamespaceHost:
             )
 
     def change_address(self, interface: str, address: str, gateway: str) -> None:
-        """Give an interface another address instead of the one it has, and the machine its default route back."""
+        """Replace the address of an interface, and set the default route again."""
         ip, _, prefix = self.addresses[interface].partition("/")
         self.netlink.remove_address(self.netlink.index(interface), ip, int(prefix))
         self.address(interface, address)
         self.netlink.replace_route(dst="default", gateway=gateway)
 
     def route(self, destination: str, via: str) -> None:
-        """Send what is for `destination` ("10.1.0.0/16", "default") to the router `via`."""
+        """Set the route to `destination` ("10.1.0.0/16", "default") through the router `via`."""
         self.netlink.replace_route(dst=destination, gateway=via, congestion=CONGESTION_CONTROL)
 
     def sysctl(self, name: str, value: int | str) -> None:
@@ -129,7 +128,7 @@ class NamespaceHost:
             (Path("/proc/sys") / name.replace(".", "/")).write_text(str(value))
 
     def plain_packets(self, interface: str) -> None:
-        """Turn off what would put anything but ordinary packets on the link."""
+        """Turn off the interface's offloads, so that it sends ordinary packets only."""
         with self.inside(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
             for switch in _ETHTOOL_SWITCHES:
                 value = ctypes.create_string_buffer(struct.pack("=II", switch, 0))
@@ -137,10 +136,10 @@ class NamespaceHost:
                 fcntl.ioctl(any_socket, _SIOCETHTOOL, request)
 
     def spawn(self, argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None) -> LabProcess:
-        """Start a program in this host; what it writes goes to a file of its own. Needs a running event loop.
+        """Start a program in this host, with its output in a log file of its own. Needs a running event loop.
 
         `env` is added to the supervisor's environment. A program that cannot be started ends with exit status 127,
-        as in a shell, and the reason in its log.
+        as in a shell, and the reason is in its log.
         """
         self._processes += 1
         log = files.FOLDER / "log" / f"{self.name}-{self._processes}-{Path(argv[0]).name}.log"

@@ -1,8 +1,8 @@
-"""A link of the kernel world: the virtual one, with frames instead of segments and real time instead of simulated.
+"""A link of the kernel world: that of the virtual world, with Ethernet frames and in real time.
 
-What a link does to a packet, its account, and the operations for faults are those of `sim.net.link`, by the
-same code. What never leaves a link (ARP, and IPv6 packets to link-local addresses) crosses at once while the link is
-up: the virtual world has no such packets, and on a real line they end at the next router.
+The treatment of packets, the counters and the operations for faults are those of `sim.net.link`, by the same code.
+Packets that never leave a link (ARP, and IPv6 packets to link-local addresses) are delivered at once while the link
+is up: the virtual world has no such packets, and on a real line they would end at the next router.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from sim.worlds.kernel.namespaces.capture import Capture
 from sim.worlds.kernel.namespaces.relay import Relay
 
 ETHERNET_BYTES: Final = 14
-"""The header of a frame; a link's lengths are those of the IP packets."""
+"""The header of a frame, which is not counted: lengths on a link are those of the IP packets."""
 _IPV6: Final = b"\x86\xdd"
 _IP_ETHERTYPES: Final = (b"\x08\x00", _IPV6)
 
 
 class KernelLink(Link):
-    """A link between interfaces of two hosts; `forward` leads from the first to the second.
+    """A link between interfaces of two hosts; `forward` is the direction from the first to the second.
 
-    The callbacks of its pipes (`on_send`) come from the relay's thread, those of `on_change` from whoever cuts
-    and mends.
+    The callbacks `on_send` of its pipes are called in the relay's thread, those of `on_change` in the thread that
+    changes the carrier.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class KernelLink(Link):
         self.cable = cable
         self._relay = relay
         self._sending = Lock()
-        """Packets are sent by the relay's thread, and the quality is changed by another."""
+        """Locks the pipes: the relay's thread sends packets, other threads change the quality."""
         self._capture: Capture | None = None
         one, other = cable
         for source, pipe, target in ((one, self.forward, other), (other, self.backward, one)):
@@ -48,16 +48,16 @@ class KernelLink(Link):
 
     @property
     def overrun(self) -> int:
-        """Frames that were lost because this machine was too slow to carry them: not the link's doing."""
+        """The number of frames lost because this machine was too slow, not because of the link's quality."""
         return sum(end.overrun for end in self.cable)
 
     @property
     def captured(self) -> bool:
-        """Whether a capture is under way."""
+        """Whether a capture is running."""
         return self._capture is not None
 
     def used_ns(self) -> tuple[int, int]:
-        """How long each pipe has been sending, up to now; what waits in its queue is not sent yet."""
+        """How long each pipe (forward, backward) has been sending up to now, in ns, without queued packets."""
         now = time.monotonic_ns()
         forward, backward = (
             pipe.busy_ns - max(0, pipe._free_at_ns - now) for pipe in (self.forward, self.backward)
@@ -65,9 +65,9 @@ class KernelLink(Link):
         return forward, backward
 
     def start_capture(self, file: Path | int) -> None:
-        """Write what the first host sends and receives here as pcapng, until `stop_capture`.
+        """Write the frames that the first host sends and receives as pcapng, until `stop_capture`.
 
-        `file` is a path, or a descriptor for `Capture`.
+        `file` is a path, or a file descriptor for `Capture`.
         """
         self.stop_capture()
         if isinstance(file, Path):
@@ -75,7 +75,7 @@ class KernelLink(Link):
         self._capture = Capture(file, self.cable[0].interface)
 
     def stop_capture(self) -> None:
-        """Write no more."""
+        """End the capture, if one is running."""
         capture, self._capture = self._capture, None
         if capture is not None:
             capture.close()
@@ -89,7 +89,7 @@ class KernelLink(Link):
     def _change(self, quality: LinkQuality) -> None:
         with self._sending:
             super()._change(quality)
-        self._relay.wake()  # something may be due sooner
+        self._relay.wake()  # a packet may be due earlier now
 
     def _carry(self, source: NearEnd, pipe: Pipe, target: NearEnd, frame: bytes) -> None:
         if not self.up:
@@ -111,7 +111,7 @@ class KernelLink(Link):
         try:
             target.socket.send(frame)
         except OSError:
-            return  # the cable was pulled this very moment, or the host cannot take more
+            return  # the link was just set down, or the host's queue is full
         self._note(frame, target, outbound=False)
 
     def _note(self, frame: bytes, end: NearEnd, *, outbound: bool) -> None:
@@ -121,6 +121,6 @@ class KernelLink(Link):
 
 
 def _stays_on_the_link(frame: bytes) -> bool:
-    """Whether the frame has an IPv6 packet to a link-local address: neighbor discovery, router solicitation, MLD."""
+    """Whether a frame contains an IPv6 packet to a link-local address: neighbor discovery, MLD and so on."""
     to = frame[38:40]  # the first two bytes of the packet's destination
     return frame[12:14] == _IPV6 and (to == b"\xff\x02" or (to[0] == 0xFE and to[1] & 0xC0 == 0x80))

@@ -1,4 +1,4 @@
-"""What this machine lacks for labs in the kernel world, and what gives it."""
+"""Checks whether this machine can run labs in the kernel world, with a remedy for what is missing."""
 
 from __future__ import annotations
 
@@ -23,24 +23,26 @@ _NAMESPACES: Final = ("net", "mnt", "pid", "uts", "ipc")
 
 
 class MachineLacksError(Exception):
-    """This machine cannot run labs in the kernel world; says what is missing, and what gives it."""
+    """This machine cannot run labs in the kernel world; the message says what is missing and how to get it."""
 
 
 def require(programs: dict[str, str] | None = None) -> None:
-    """Raise MachineLacksError if anything is `missing`."""
+    """Check that nothing is `missing`. Raises: MachineLacksError."""
     if lacking := missing(programs):
         raise MachineLacksError("\n".join(lacking))
 
 
 def missing(programs: dict[str, str] | None = None) -> list[str]:
-    """What is missing, a sentence each with its remedy; empty if labs can run.
+    """Messages about what is missing, each with its remedy; empty if labs can run.
 
-    `programs` are further ones that a lab needs, with the packages that have them.
+    `programs` are further programs that a lab needs, with the Debian packages that contain them.
     """
     if sys.platform != "linux":
         return ["the kernel world runs on Linux only; use --world virtual here"]
     rights = _rights()
-    firewall = [] if rights else _firewall()  # another user may be unable to start a program of this one's
+    firewall = (
+        [] if rights else _firewall()
+    )  # checking it as an unprivileged user would give misleading messages
     return [*rights, *_kernel(), *firewall, *_programs(PROGRAMS | (programs or {}))]
 
 
@@ -53,7 +55,7 @@ def _rights() -> list[str]:
     lacking = [name for bit, name in _CAPABILITIES.items() if not effective >> bit & 1]
     if not lacking:
         return []
-    why = "not root" if os.geteuid() else "root without its rights"
+    why = "not root" if os.geteuid() else "root without its capabilities"
     return [f"{why}: needs {', '.join(lacking)}; run it with sudo, or in a privileged container"]
 
 
@@ -63,7 +65,7 @@ def _kernel() -> list[str]:
 
 
 def _firewall() -> list[str]:
-    """Without it the box program would keep its ports closed."""
+    """Check the firewall service, without which the box program would keep its ports closed."""
     try:
         with Helper() as service:
             service.ask(Probe())
@@ -75,7 +77,7 @@ def _firewall() -> list[str]:
 def _programs(programs: dict[str, str]) -> list[str]:
     path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
     return [
-        f"the program {program} is missing; `make setup-kernel` or the package {package} gives it"
+        f"the program {program} is missing; install it by `make setup-kernel` or with the package {package}"
         for program, package in programs.items()
         if shutil.which(program, path=path) is None
     ]

@@ -1,6 +1,6 @@
-"""The name service of a kernel lab: its own /etc/hosts over the machine's, and a name server that does not answer.
+"""The name service in the kernel world: a bind-mounted /etc/hosts, and a name server that does not answer.
 
-Programs look into /etc/hosts at each connection, and ask the name server, in vain, for what is not there.
+Programs read /etc/hosts at each connection; for names that are not in it, they query the name server without success.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from sim.engine.layers import End, Layers, nothing_to_end
 from sim.net.names import UNUSED_ADDRESS
 
 SERVER: Final = "192.0.2.53"
-"""Of TEST-NET-1 (RFC 5737): nobody has it."""
+"""An unused address of TEST-NET-1 (RFC 5737)."""
 
 
 class SiteNames:
-    """Gives the lab's machines their names for `addresses`, which it keeps."""
+    """The names of the lab's hosts; `addresses` maps names to IP addresses."""
 
     def __init__(self, folder: Path, addresses: Mapping[str, str]) -> None:
         self.on_change: Callable[[], object] = nothing_to_end
-        """Called when a name has got another address, or none."""
+        """Called when the address of a name has changed, or names are no longer resolved."""
         self._hosts = folder / "hosts"
         self._addresses = dict(addresses)
         self._silences = Layers[None](self._write)
@@ -34,16 +34,16 @@ class SiteNames:
             subprocess.run(["mount", "--bind", file, over], check=True)
 
     def move(self, name: str, address: str) -> None:
-        """Give a name another address."""
+        """Change the address of a name."""
         self._addresses[name] = address
         self._write()
 
     def stop_answering(self) -> End:
-        """Answer nothing."""
+        """Answer no query."""
         return self._silences.add(None)
 
     def answer_wrongly(self) -> End:
-        """Answer with an address that nobody has."""
+        """Answer every query with UNUSED_ADDRESS."""
         return self._lies.add(None)
 
     def _write(self) -> None:

@@ -1,7 +1,7 @@
-"""rtnetlink(7) of one network namespace, for code that an event loop is running.
+"""rtnetlink(7) in a network namespace, callable from code that runs in an event loop.
 
-pyroute2's synchronous calls run an event loop of their own, which Python forbids in a thread whose loop is
-running. So a thread that lives in the namespace makes them; a call takes about 0.2 ms.
+pyroute2's synchronous calls run an event loop of their own, which Python forbids in a thread whose loop is running.
+They are therefore made by a thread in the namespace; a call takes about 0.2 ms.
 """
 
 from __future__ import annotations
@@ -18,21 +18,24 @@ _NO_DUPLICATE_DETECTION: Final = 0x02  # IFA_F_NODAD of <linux/if_addr.h>; see R
 
 
 class Netlink:
-    """Asks the kernel about a network namespace, a file descriptor. NetlinkError's `code` is the errno."""
+    """Interfaces, addresses and routes of a network namespace, given as a file descriptor.
+
+    Raises: NetlinkError, whose `code` is the errno.
+    """
 
     def __init__(self, network: int) -> None:
         self._thread = ThreadPoolExecutor(1, "netlink", syscalls.enter, (network,))
         self._socket: IPRoute = self._thread.submit(IPRoute).result()
 
     def index(self, interface: str) -> int:
-        """The kernel's number of an interface. Raises KeyError if there is none of that name."""
+        """The index of an interface. Raises: KeyError if it does not exist."""
         found = self._do(self._socket.link_lookup, ifname=interface)
         if not found:
             raise KeyError(f"there is no interface {interface!r} here")
         return int(found[0])
 
     def add_interface(self, kind: str, name: str, **attributes: Any) -> None:
-        """Make an interface of that kind."""
+        """Create an interface of a kind such as "veth"."""
         self._do(self._socket.link, "add", kind=kind, ifname=name, **attributes)
 
     def set_interface(self, index: int, **attributes: Any) -> None:
@@ -40,7 +43,7 @@ class Netlink:
         self._do(self._socket.link, "set", index=index, **attributes)
 
     def add_address(self, index: int, address: str, prefix: int) -> None:
-        """Give an interface an address, which can be used at once: nobody asks first whether it is taken."""
+        """Add an address to an interface, usable at once: without duplicate address detection (IPv6)."""
         self._do(
             self._socket.addr,
             "add",
@@ -51,11 +54,11 @@ class Netlink:
         )
 
     def remove_address(self, index: int, address: str, prefix: int) -> None:
-        """Take an address from an interface, and with the last one of a subnet the routes through it."""
+        """Remove an address from an interface; with the last one of a subnet, its routes are removed too."""
         self._do(self._socket.addr, "delete", index=index, address=address, prefixlen=prefix)
 
     def replace_route(self, *, congestion: str | None = None, **route: Any) -> None:
-        """Add a route, or change the one to that destination; TCP uses that congestion control over it, if given."""
+        """Add or replace a route, optionally with a congestion control algorithm for TCP."""
         if congestion is not None:
             route["metrics"] = {"cc_algo": congestion}
         self._do(self._socket.route, "replace", **route)
@@ -69,5 +72,5 @@ class Netlink:
 
 
 def _listed(answer: Any) -> Any:
-    """Some answers are generators, which must be exhausted where they were asked for."""
+    """Convert an answer to a list: generators must be exhausted in the thread of the call."""
     return answer if isinstance(answer, tuple | list) else list(answer)

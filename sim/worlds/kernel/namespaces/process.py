@@ -1,6 +1,6 @@
 """A program that runs in a host of the lab.
 
-Its end comes through a pidfd (pidfd_open(2)), which the event loop watches like a socket.
+The event loop watches a pidfd (pidfd_open(2)) for the end of the program.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ KILL_SECONDS_MAX: Final = 60.0
 
 
 class LabProcess:
-    """A running program; what it writes is in `log`."""
+    """A running program, whose output is written to the file `log`."""
 
     def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
         self.pid = process.pid
@@ -37,11 +37,11 @@ class LabProcess:
 
     @property
     def returncode(self) -> int | None:
-        """Its exit status, the negative number of the signal that ended it, or None while it runs."""
+        """The exit status, the negative number of the signal that ended it, or None while it runs."""
         return self._ended.result() if self._ended.done() else None
 
     async def wait(self) -> int:
-        """Wait for its end; see `returncode`."""
+        """Wait for the end of the program; returns `returncode`."""
         return await asyncio.shield(self._ended)
 
     def send_signal(self, number: int) -> None:
@@ -54,16 +54,16 @@ class LabProcess:
         self.send_signal(signal.SIGKILL)
 
     def kill_now(self) -> None:
-        """Kill it, and return when it has ended. Raises Stalled if the kernel does not let it end."""
+        """Kill it, and wait until it has ended. Raises: Stalled if it does not end in KILL_SECONDS_MAX."""
         self.kill()
         try:
             self._process.wait(KILL_SECONDS_MAX)
         except subprocess.TimeoutExpired:
             raise Stalled(
                 f"process {self.pid} ({self.log.stem}) did not end within {KILL_SECONDS_MAX:.0f} s of SIGKILL: "
-                "it waits for the kernel, probably for a disk"
+                "it waits in a system call, probably for a disk"
             ) from None
 
     def output(self) -> str:
-        """What it has written up to now, on standard output and standard error."""
+        """The output so far, standard output and standard error."""
         return self.log.read_text(errors="replace")

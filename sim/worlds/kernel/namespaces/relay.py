@@ -1,11 +1,11 @@
-"""The relay: one thread that carries the frames of all links.
+"""The relay: one thread that forwards the frames of all links.
 
-It takes each frame from a packet socket, and gives it to the other end when a `sim.net.link.Pipe` says so,
-which here has a clock of real time. docs/design/kernel-world.md says why neither tc-tbf(8) nor tc-netem(8) does
-it, and what it costs.
+It reads frames from packet sockets, and sends each to the other end of its link at the time computed by a
+`sim.net.link.Pipe` with a real-time clock. docs/design/kernel-world.md explains why tc-tbf(8) and tc-netem(8) are not
+used, and what the relay costs.
 
-It is a thread, so that what else the supervisor does delays a frame by no more than Python's switch interval;
-and it waits in select(2), whose timeout is in microseconds where epoll's is in milliseconds.
+It is a thread of its own, so that other work of the supervisor delays a frame by at most Python's switch interval. It
+waits in select(2), whose timeout has a resolution of microseconds, while epoll's has milliseconds.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _NS: Final = 1_000_000_000
 
 
 class Due:
-    """What a callback of the clock gets: like SimPy's event, with a value."""
+    """The argument of a callback of the clock: like a SimPy event with a value."""
 
     __slots__ = ("_value",)
 
@@ -37,7 +37,7 @@ class Due:
 
 
 class RealTime:
-    """The two things that a `Pipe` wants of a SimPy environment, in real time."""
+    """The part of the interface of a SimPy environment that a `Pipe` uses, in real time."""
 
     def __init__(self) -> None:
         self._due: list[tuple[int, int, Callable[[Any], None], Any]] = []
@@ -45,27 +45,27 @@ class RealTime:
 
     @property
     def now(self) -> int:
-        """Nanoseconds of the monotonic clock."""
+        """The monotonic clock, in nanoseconds."""
         return time.monotonic_ns()
 
     def after(self, delay_ns: int, callback: Callable[[Any], None], value: Any = None) -> None:
-        """Call `callback` with a Due of `value`, `delay_ns` from now."""
+        """Call `callback` with a `Due` of `value` after `delay_ns` nanoseconds."""
         heapq.heappush(self._due, (self.now + delay_ns, next(self._order), callback, value))
 
     def call_what_is_due(self) -> None:
-        """Call every callback whose time has come."""
+        """Call all callbacks that are due."""
         due, now = self._due, self.now
         while due and due[0][0] <= now:
             _, _, callback, value = heapq.heappop(due)
             callback(Due(value))
 
     def seconds_left(self) -> float | None:
-        """The time until the next callback; None if there is none."""
+        """The time until the next callback, in seconds; None if there is none."""
         return max(0, self._due[0][0] - self.now) / _NS if self._due else None
 
 
 class Relay:
-    """The thread, its clock, and the sockets from which it takes frames."""
+    """The relay's thread, its clock, and the sockets from which it reads frames."""
 
     def __init__(self) -> None:
         self.clock = RealTime()
@@ -75,12 +75,12 @@ class Relay:
         Thread(target=self._run, name="relay", daemon=True).start()
 
     def carry(self, source: socket.socket, take: Callable[[bytes], None]) -> None:
-        """From now on give each frame from the non-blocking socket `source` to `take`, in the relay's thread."""
+        """Call `take` in the relay's thread with each frame from the non-blocking socket `source`."""
         self._sources = {**self._sources, source: take}
         self.wake()
 
     def wake(self) -> None:
-        """Let the thread look again at what is due next."""
+        """Wake the thread, to recompute when the next callback is due."""
         os.eventfd_write(self._wake, 1)
 
     def _run(self) -> None:
@@ -101,5 +101,5 @@ def _take_frames(source: socket.socket, take: Callable[[bytes], None]) -> None:
         try:
             frame = source.recv(_FRAME_BYTES_MAX)
         except OSError:
-            return  # no more for now, or the cable was pulled
+            return  # no more frames, or the interface is down
         take(frame)

@@ -1,4 +1,4 @@
-"""The system calls that Python 3.11 has no function for. All raise OSError."""
+"""Linux system calls that Python 3.11 does not provide. All functions raise OSError."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def unshare(namespaces: int) -> None:
 
 
 def enter(namespace: int, kinds: int = 0) -> None:
-    """setns(2): bring the calling thread into a namespace, or into those `kinds` of a process, by its pidfd."""
+    """setns(2): move the calling thread into a namespace, or into those `kinds` of the process of a pidfd."""
     _check(_libc.setns(namespace, kinds), "setns")
 
 
@@ -73,7 +73,7 @@ def mount(source: str, target: Path, kind: str = "", flags: int = 0, options: st
 
 
 def set_writable(tree: Path, *, writable: bool) -> None:
-    """mount_setattr(2): whether anything can be written through the mounts at and below `tree`."""
+    """mount_setattr(2): make the mounts at and below `tree` writable or read-only."""
     attributes = _MountAttributes(**{"clear" if writable else "set": _MOUNT_ATTR_RDONLY})
     size = ctypes.c_size_t(ctypes.sizeof(attributes))
     path = os.fsencode(tree)
@@ -91,18 +91,18 @@ def set_writable(tree: Path, *, writable: bool) -> None:
 
 
 def die_with_parent(signal: int) -> None:
-    """prctl(2), PR_SET_PDEATHSIG: get this signal when the thread that forked this process ends."""
+    """prctl(2), PR_SET_PDEATHSIG: send this process a signal when the thread that forked it ends."""
     _check(_libc.prctl(_PR_SET_PDEATHSIG, signal, 0, 0, 0), "prctl")
 
 
 def namespace(kind: str) -> int:
-    """A file descriptor of the calling thread's namespace: "net", "mnt", "uts", "pid_for_children"."""
+    """Open a namespace of the calling thread: "net", "mnt", "uts", "pid_for_children"; returns the descriptor."""
     return os.open(f"/proc/thread-self/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)
 
 
 @contextmanager
 def inside(network: int) -> Iterator[None]:
-    """Let the calling thread be in another network namespace; nothing may be awaited there."""
+    """Run the block with the calling thread in another network namespace; it must not await anything."""
     before = namespace("net")
     try:
         enter(network)

@@ -1,4 +1,4 @@
-"""What comes of a lab, on its way to whoever started it: a value or an exception, through a pipe."""
+"""The result of a lab, a value or an exception, sent through a pipe to the process that started the lab."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ _UP: Final = b"up"
 
 
 class LabEnded(Exception):
-    """The lab ended before it said what came of it: somebody killed it, or it ran out of memory."""
+    """The lab ended without a result, because it was killed or ran out of memory."""
 
 
 class Answer:
-    """The supervisor's end of the pipe. Only the first answer counts."""
+    """The supervisor's end of the pipe. Only the first answer is sent."""
 
     def __init__(self, pipe: int) -> None:
         self._pipe: int | None = pipe
 
     def up(self) -> None:
-        """The lab is up, and goes on."""
+        """Report that the lab is up and keeps running."""
         self._send(_UP)
 
     def value(self, value: object) -> None:
-        """The lab ended with this."""
+        """Send the value with which the lab ended."""
         try:
             self._send(_whole(pickle.dumps((True, value))))
         except Exception as error:  # whatever a value's own __reduce__ and __setstate__ may raise
-            self.error(TypeError(f"what a lab returns must be picklable: {error!r}"))
+            self.error(TypeError(f"the return value of a lab must be picklable: {error!r}"))
 
     def error(self, error: BaseException) -> None:
-        """The lab ended with this exception."""
+        """Send the exception with which the lab ended, or print it if an answer was sent before."""
         story = "".join(traceback.format_exception(error))
         if self._pipe is None:
             os.write(2, story.encode())
@@ -56,26 +56,24 @@ class Answer:
 
 
 def _whole(data: bytes) -> bytes:
-    """The pickled data, if it can be read again."""
+    """Return pickled data after checking that it can be unpickled."""
     pickle.loads(data)  # noqa: S301
     return data
 
 
 def receive(name: str, pipe: int, seconds_max: float | None = None) -> Any:
-    """What the lab came to, or True if it is up and goes on; raise what it raised.
+    """Wait for the answer of a lab; returns its value, or True if it is up and keeps running.
 
-    Raises LabEnded, and Stalled when nothing has come for `seconds_max`.
+    Raises: the exception of the lab; LabEnded; Stalled if there is no answer within `seconds_max`.
     """
     if not select.select([pipe], [], [], seconds_max)[0]:
-        raise Stalled(
-            f"the lab {name!r} gave no answer for {seconds_max:.0f} s, and was killed: it does not run"
-        )
+        raise Stalled(f"the lab {name!r} gave no answer within {seconds_max:.0f} s, and was killed")
     with os.fdopen(pipe, "rb", closefd=False, buffering=0) as stream:
         data = stream.read()
     if data == _UP:
         return True
     if not data:
-        raise LabEnded(f"the lab {name!r} ended before its time: it was killed")
+        raise LabEnded(f"the lab {name!r} ended without a result: it was killed")
     succeeded, value = pickle.loads(data)  # noqa: S301
     if succeeded:
         return value

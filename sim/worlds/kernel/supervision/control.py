@@ -1,6 +1,6 @@
-"""Requests to a running lab, from another process: a JSON object each way over the supervisor's socket.
+"""Requests to a running lab from another process: one JSON object in each direction over the supervisor's socket.
 
-Only root can connect to some purpose: the supervisor hangs up on anybody else.
+The supervisor closes the connections of all users but root.
 """
 
 from __future__ import annotations
@@ -23,44 +23,44 @@ Request: TypeAlias = dict[str, Any]
 Handler: TypeAlias = Callable[[Request], Awaitable[object]]
 
 ANSWER_SECONDS_MAX: Final = 400.0
-"""Longer than a lab may take for its longest answer, its verdict."""
+"""The timeout of a request, longer than the longest one, the evaluation of the lab, may take."""
 _BYTES_MAX: Final = 65536
 _ENTER: Final = "enter-host"
 _FROM_TERMINAL: Final = (signal.SIGINT, signal.SIGQUIT, signal.SIGTTOU)
 
 
 class RequestRefused(Exception):
-    """The lab could not do what it was asked; says why."""
+    """The lab cannot execute a request; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Handed:
-    """What a handler answers with a socket for the asker to have; the lab's own descriptor of it is closed then."""
+    """An answer that passes a socket to the requesting process; the lab's own descriptor is closed afterwards."""
 
     socket: socket.socket
 
 
 def ask(name: str, request: Request) -> Any:
-    """The lab's answer to a request. Raises NoSuchLab, Refused."""
+    """Send a request to a lab; returns its answer. Raises: NoSuchLab, RequestRefused."""
     with connect(name) as connection:
         answer, _ = _exchange(connection, request)
     return answer
 
 
 def ask_for_socket(name: str, request: Request) -> socket.socket:
-    """The socket that a lab answers a request with (Handed). Raises NoSuchLab, Refused."""
+    """Send a request that is answered with a socket (`Handed`). Raises: NoSuchLab, RequestRefused."""
     with connect(name) as connection:
         _, (descriptor,) = _exchange(connection, request)
     return socket.socket(fileno=descriptor)
 
 
 def call_in_host(name: str, host: str, argv: Sequence[str], env: Mapping[str, str] | None = None) -> int:
-    """Run a program in a host of a running lab, on this terminal; its exit status, as a shell has it.
+    """Run a program in a host of a running lab on this terminal; returns its exit status as a shell does.
 
-    It has the terminal to itself: Ctrl-C and Ctrl-\\ are its business alone, and when it ends, the terminal is
-    the caller's again. `env` is added to the caller's environment. Raises NoSuchLab, Refused.
+    While it runs, the caller ignores Ctrl-C and Ctrl-\\; afterwards the caller has the terminal again. `env` is added
+    to the caller's environment. Raises: NoSuchLab, RequestRefused.
     """
-    with ExitStack() as opened:  # a descriptor of a namespace that is kept keeps the lab's mounts and disks
+    with ExitStack() as opened:  # an open namespace descriptor would keep the lab's mounts and disks alive
         supervisor = supervisor_of(name)
         opened.callback(os.close, supervisor)
         with connect(name) as connection:
@@ -76,10 +76,10 @@ def call_in_host(name: str, host: str, argv: Sequence[str], env: Mapping[str, st
 
 @contextmanager
 def _terminal_lent() -> Iterator[None]:
-    """Ignore the terminal's signals for a while, as system(3) does, and take the terminal back at the end.
+    """Ignore the terminal's signals, as system(3) does, and take the terminal back on exit.
 
-    An interactive shell puts a process group of its own into the foreground. When it ends it cannot give the
-    terminal back, because the group that had it has no number in the lab's PID namespace.
+    An interactive shell makes its own process group the foreground group. At its end it cannot restore the previous
+    one, which has no id in the lab's PID namespace.
     """
     before = {number: signal.signal(number, signal.SIG_IGN) for number in _FROM_TERMINAL}
     try:
@@ -94,7 +94,7 @@ def _terminal_lent() -> Iterator[None]:
 def _enter_and_run(
     supervisor: int, namespaces: Sequence[int], argv: Sequence[str], env: Mapping[str, str]
 ) -> NoReturn:
-    """Become a stranger in the lab whose child is one of its processes, and end as that does."""
+    """Enter the lab's namespaces, run the program as a child there, and exit with its exit status."""
     status = 127
     try:
         syscalls.enter(supervisor, syscalls.NEW_PIDS)
@@ -130,7 +130,7 @@ def _spoken(connection: socket.socket, request: Request) -> tuple[Any, list[int]
     while more := connection.recv(_BYTES_MAX):
         data += more
     if not data:
-        raise RequestRefused("the lab ended, or does not listen to you: only root may ask")
+        raise RequestRefused("the lab ended, or refused the connection: only root may send requests")
     answer = json.loads(data)
     if "error" in answer:
         raise RequestRefused(answer["error"])
@@ -138,11 +138,11 @@ def _spoken(connection: socket.socket, request: Request) -> tuple[Any, list[int]
 
 
 class Control:
-    """Answers requests on the supervisor's socket, while the event loop runs."""
+    """Answers requests on the supervisor's socket, in the event loop."""
 
     def __init__(self, listener: socket.socket, namespaces: Callable[[str], Mapping[str, int]]) -> None:
-        self.handler: Handler = _nothing_known
-        """Answers what the lab itself does not know; raises Refused for what it cannot do."""
+        self.handler: Handler = _unknown
+        """Executes all requests except those to enter a host. Raises: RequestRefused."""
         self._namespaces = namespaces
         self._tasks: set[asyncio.Task[None]] = set()
         self._listener = listener
@@ -171,10 +171,10 @@ class Control:
                     answer, descriptors = await self._answer(json.loads(data), handed)
                 except RequestRefused as error:
                     answer, descriptors = {"error": str(error)}, []
-                except Exception as error:  # a bug, but the asker waits, and the lab goes on
-                    answer, descriptors = {"error": f"the lab failed to: {error!r}"}, []
+                except Exception as error:  # a bug: answer the waiting process, and keep the lab running
+                    answer, descriptors = {"error": f"the lab failed to execute the request: {error!r}"}, []
                 encoded = json.dumps(answer).encode()
-                with suppress(BrokenPipeError):  # who asked has gone
+                with suppress(BrokenPipeError):  # the requesting process has ended
                     if descriptors:
                         socket.send_fds(connection, [encoded], descriptors)
                     else:
@@ -196,5 +196,5 @@ def _from_root(connection: socket.socket) -> bool:
     return bool(user == 0)
 
 
-async def _nothing_known(request: Request) -> object:
-    raise RequestRefused(f"this lab does not know the request {request}")
+async def _unknown(request: Request) -> object:
+    raise RequestRefused(f"this lab does not support the request {request}")

@@ -1,8 +1,8 @@
-"""The time that a lab's supervisor has for what it is doing: to start, to run, to judge.
+"""Time limits for the phases of a lab: its start, its run, its evaluation.
 
-A thread watches it, because what hangs may be a system call of the event loop's own thread: a disk that does not
-answer, a program that cannot be killed. When the time is over, whoever waits for the lab is given the reason, with
-the place where the supervisor stands, and the lab is ended.
+A thread of its own watches the limit, because the event loop's thread may be blocked in a system call: by a disk that
+does not answer, or a program that cannot be killed. When the limit is exceeded, the lab is ended, and the process
+that waits for it gets the reason and the stack of the supervisor.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sim.engine.stalls import Stalled, stalled
 
 
 class Deadline:
-    """One at a time; `expired` is called, in a thread of its own, with what the lab hangs in."""
+    """One time limit at a time. `expired` is called in a thread of its own, with a description of the stall."""
 
     def __init__(self, expired: Callable[[Stalled], object]) -> None:
         self._expired = expired
@@ -27,7 +27,7 @@ class Deadline:
         self._timer: threading.Timer | None = None
 
     def within(self, seconds: float, doing: str) -> None:
-        """From now on the lab is `doing` something for which it has so many seconds."""
+        """Set a time limit for the present phase, which `doing` describes ("starting the lab")."""
         self.cancel()
         began = time.monotonic()
         self._timer = threading.Timer(seconds, self._expire, (seconds, doing, began))
@@ -35,7 +35,7 @@ class Deadline:
         self._timer.start()
 
     def cancel(self) -> None:
-        """From now on the lab has any time it likes."""
+        """Remove the time limit."""
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()

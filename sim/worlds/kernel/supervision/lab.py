@@ -1,4 +1,4 @@
-"""A lab as its supervisor sees it: hosts, and links between them."""
+"""A lab in the supervisor's process: its hosts, and the links between them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sim.worlds.kernel.supervision.deadline import Deadline
 
 
 class KernelLab:
-    """The hosts and links of one lab. `sim.worlds.kernel.supervision.supervisor` makes it, and gives it to `main`."""
+    """The hosts and links of one lab, created by `sim.worlds.kernel.supervision.supervisor` and passed to `main`."""
 
     def __init__(
         self,
@@ -32,23 +32,23 @@ class KernelLab:
     ) -> None:
         self.name = name
         self.seed = 0
-        """Of the links' random streams; to be set before the first link is made."""
+        """The seed of the links' random streams; to be set before the first link is created."""
         self.hosts: dict[str, NamespaceHost] = {}
         self.links: dict[str, KernelLink] = {}
         self._near_ends: dict[str, type[NearEnd]] = {}
         self.folder: Path = files.FOLDER
-        """In memory, and gone with the lab."""
+        """A folder on a tmpfs, which is removed with the lab."""
         self.is_up = is_up
-        """To be called once the lab is up, if it is to stay: whoever started it is waiting."""
+        """To be called when a lab that stays is up; the process that started it waits for this."""
         self.deadline = Deadline(expired)
-        """The time that the lab has for what it is doing."""
-        for switch in ("all", "default"):  # the near ends of links have nothing of their own to say
+        """The time limit of the lab's present phase."""
+        for switch in ("all", "default"):  # so that the near ends of links send no packets of their own
             (Path("/proc/sys/net/ipv6/conf") / switch / "disable_ipv6").write_text("1")
         self._network = syscalls.namespace("net")
         self._netlink = Netlink(self._network)
         self._relay = Relay()
         self.control = Control(listener, self._namespaces)
-        """Answers other processes' requests; set its `handler`."""
+        """Answers the requests of other processes; its `handler` is to be set."""
 
     def host(self, name: str) -> NamespaceHost:
         """Make a host. Raises ValueError if there is one of that name."""
@@ -69,9 +69,9 @@ class KernelLab:
         other: tuple[NamespaceHost, str],
         quality: LinkQuality,
     ) -> KernelLink:
-        """Join two hosts, each by an interface of the name given, which this makes and sets up.
+        """Create a link between two hosts, given as (host, interface); the interfaces are created and set up.
 
-        Raises ValueError if there is a link of that name, or for a name that is too long for the kernel.
+        Raises: ValueError if there is a link with that name, or for an invalid interface name.
         """
         if name in self.links:
             raise ValueError(f"the lab has a link {name!r} already")
@@ -85,7 +85,7 @@ class KernelLab:
         return self.links[name]
 
     def disk(self, name: str, size: int) -> LoopDisk:
-        """An empty ext4 disk of `size` bytes, in memory."""
+        """Create an empty ext4 disk of `size` bytes, in memory."""
         return LoopDisk(name, size)
 
     def _namespaces(self, host: str) -> Mapping[str, int]:

@@ -20,7 +20,7 @@ _PORT: Final = 4000
 
 @dataclass(frozen=True, slots=True)
 class LabSeconds:
-    """How long a lab's namespaces, links and addresses take to make, and the lab to end."""
+    """The time to create a lab's namespaces, links and addresses, and the time to end the lab, in seconds."""
 
     up: float
     down: float
@@ -32,14 +32,14 @@ class Bulk:
 
     seconds: float
     line_seconds: float
-    """What its packets take at the link's rate."""
+    """The time to send its packets at the link's rate."""
     packets: int
     processor_seconds: float
     overrun: int
 
 
 def lab_seconds() -> LabSeconds:
-    """Make and end the network of a whole lab: box, instruments, router, proxy, data center."""
+    """Create and end the network of a whole lab: box, instruments, router, proxy, data center."""
     started = time.monotonic()
     is_up = run("measure-lab", _whole_network)
     return LabSeconds(is_up - started, time.monotonic() - is_up)

@@ -1,7 +1,7 @@
-"""SimPy at the speed of real time, and an event loop that connects from the network of the host it acts for.
+"""SimPy in real time, and an event loop whose tasks connect from the network of a host.
 
-Instruments, their agents and the people around them are the same code as in the virtual world. There a loop steps
-SimPy and time leaps; here time passes by itself, and SimPy's queue is stepped when it gets there.
+Instruments, their agents and operators are the same code as in the virtual world. There the loop advances SimPy's
+time from event to event; here SimPy's events are processed when their real time has come.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from wire.process.transports import is_second_loss
 _NS: Final = 1_000_000_000
 
 acting: ContextVar[NamespaceHost] = ContextVar("acting")
-"""The host on whose behalf the running task acts."""
+"""The host from whose network the running task connects."""
 
 
 class RealTimeEnvironment(Environment):
-    """A SimPy environment whose time is nanoseconds since it began; `run_forever` lets things happen."""
+    """A SimPy environment in real time: nanoseconds since `begin`. `run_forever` processes its events."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,17 +37,17 @@ class RealTimeEnvironment(Environment):
 
     @property
     def began_ns(self) -> int:
-        """Its beginning, on the monotonic clock."""
+        """Its start, on the monotonic clock in nanoseconds."""
         return self._began_ns
 
     def begin(self) -> None:
-        """Let its time begin now; nothing must be in its queue."""
+        """Start its time now; its queue must be empty."""
         assert not self._queue
         self._began_ns = time.monotonic_ns()
 
     @property
     def now(self) -> int:
-        """Nanoseconds since it began."""
+        """Nanoseconds since `begin`."""
         return time.monotonic_ns() - self._began_ns
 
     def after(self, delay_ns: int, callback: Callable[[Any], object], value: Any = None) -> None:
@@ -63,7 +63,7 @@ class RealTimeEnvironment(Environment):
         self._sooner.set()
 
     async def run_forever(self) -> None:
-        """Let everything happen when its time has come."""
+        """Process each event when it is due."""
         while True:
             self._sooner.clear()
             try:
@@ -79,12 +79,15 @@ class RealTimeEnvironment(Environment):
 
 
 def _is_worth_logging(record: logging.LogRecord) -> bool:
-    """Return False for asyncio's hint that a program writes in vain, which hostile programs do on purpose."""
+    """Return False for asyncio's warning about writes to a closed connection, which hostile programs cause."""
     return record.msg != "SSL connection is closed"
 
 
 class HostLoop(asyncio.SelectorEventLoop):
-    """asyncio's event loop; a task that acts for a host connects from there. `failures` are what no task handled."""
+    """asyncio's event loop, whose tasks connect from the host in `acting`.
+
+    `failures` describes the exceptions that no task handled.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -99,7 +102,7 @@ class HostLoop(asyncio.SelectorEventLoop):
     async def create_connection(  # type: ignore[override]
         self, factory: Any, host: Any = None, port: Any = None, **more: Any
     ) -> Any:
-        """See asyncio. For a task that acts for a host, `host` is an IPv4 address in numbers."""
+        """See asyncio. For a task with a host in `acting`, `host` must be a numeric IPv4 address."""
         where = acting.get(None)
         if where is None or host is None:
             return await super().create_connection(factory, host, port, **more)

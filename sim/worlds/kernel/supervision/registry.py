@@ -1,7 +1,7 @@
-"""Which labs run on this machine: no file says so, but a socket of each that vanishes with it.
+"""The labs that run on this machine, found by their sockets, which vanish with them.
 
-A lab's supervisor listens at `@rap-lab/NAME` in the abstract UNIX namespace (unix(7)) of the machine's network,
-so two labs cannot have the same name at once, and /proc/net/unix is the list of all.
+The supervisor of a lab listens at `@rap-lab/NAME` in the abstract UNIX namespace (unix(7)) of the machine's network
+namespace. Two running labs therefore cannot have the same name, and /proc/net/unix lists all labs.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
 
 class LabExists(Exception):
-    """A lab of that name is running."""
+    """A lab with that name is running already."""
 
 
 class NoSuchLab(Exception):
-    """No lab of that name is running."""
+    """No lab with that name is running."""
 
 
 def running() -> list[str]:
-    """The names of the labs that run on this machine, sorted."""
+    """The sorted names of the labs that run on this machine."""
     bound = (line.split()[-1] for line in Path("/proc/net/unix").read_text().splitlines())
     return sorted({path.removeprefix(_PREFIX) for path in bound if path.startswith(_PREFIX)})
 
 
 def take_name(name: str) -> socket.socket:
-    """A socket that has the name, and does not listen yet. Raises LabExists, ValueError."""
+    """A socket bound to the lab's name, which does not listen yet. Raises: LabExists, ValueError."""
     holder = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         holder.bind(_address(name))
@@ -46,7 +46,7 @@ def take_name(name: str) -> socket.socket:
 
 
 def connect(name: str) -> socket.socket:
-    """A connection to the lab's supervisor. Raises NoSuchLab."""
+    """Connect to the supervisor of a lab. Raises: NoSuchLab."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         connection.connect(_address(name))
@@ -58,7 +58,7 @@ def connect(name: str) -> socket.socket:
 
 
 def supervisor_of(name: str) -> int:
-    """A pidfd of the first process of the lab of that name. Raises NoSuchLab."""
+    """A pidfd of process 1 of a lab. Raises: NoSuchLab."""
     with connect(name) as connection:
         credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     pid, _, _ = struct.unpack("3i", credentials)
@@ -66,7 +66,7 @@ def supervisor_of(name: str) -> int:
 
 
 def check_name(name: str) -> None:
-    """Raise ValueError for what cannot name a lab."""
+    """Check the name of a lab. Raises: ValueError."""
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} cannot name a lab: use 1 to 64 letters, digits, '-', '_' and '.'")
 

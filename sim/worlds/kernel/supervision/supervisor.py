@@ -1,11 +1,11 @@
-"""The supervisor: process 1 of a lab, whose end is the end of the lab.
+"""The supervisor: process 1 of a lab, with whose end the lab ends.
 
-`fork` after `unshare(CLONE_NEWPID)` makes a process that is pid 1 of a PID namespace of its own. When it ends,
-by whatever, the kernel kills every process of that namespace (pid_namespaces(7)), and with the last of them go
-the mount and network namespaces and all that was in them. Its parent's death kills it too, if it was started
-by `run` (PR_SET_PDEATHSIG).
+`fork` after `unshare(CLONE_NEWPID)` creates a process that is pid 1 of a new PID namespace. When it ends for any
+reason, the kernel kills all processes of that namespace (pid_namespaces(7)), and with the last of them removes the
+mount and network namespaces and their contents. A supervisor started by `run` is also killed when its parent ends
+(PR_SET_PDEATHSIG).
 
-Process 1 only collects the orphans of the lab's programs; its child, the worker, runs the lab's code.
+Process 1 only reaps the orphans of the lab's programs; its child, the worker, runs the lab's code.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ def run(
     readable: Sequence[Path] = (),
     seconds_max: float | None = None,
 ) -> T:
-    """Run `main` in a lab of its own; return what it returns, raise what it raises.
+    """Run `main` in a new lab; returns its return value, which must be picklable.
 
     What it returns must be picklable. The lab ends with `main`, and with the caller, even if that is killed. Its
     file system is read-only but for /run and /tmp, which are its own, and the folders `writable`; the folders
     `readable` are visible even below these. The caller's thread waits, and so does an event loop that it runs.
 
-    Raises LabExists, LabEnded, ValueError for what cannot be a name, and Stalled when there is no answer after
-    `seconds_max`: the lab is killed then.
+    Raises: the exception of `main`; LabExists; LabEnded; ValueError for an invalid name; Stalled if there is no
+    answer within `seconds_max`, after which the lab is killed.
     """
     supervisor, pipe = _start(name, main, (writable, readable), stays=False)
     try:
@@ -76,8 +76,7 @@ def up(
 ) -> None:
     """Start a lab that stays: return once `main` called `lab.is_up()`; from then on it does without the caller.
 
-    What it writes then goes to /run/lab/supervisor.log in the lab. Raises what `main` raises before it is up, and
-    what `run` raises.
+    From then on its output goes to /run/lab/supervisor.log in the lab. Raises: as `run`, until the lab is up.
     """
     supervisor, pipe = _start(name, main, (writable, readable), stays=True)
     try:
@@ -92,13 +91,13 @@ def up(
 
 
 def down(name: str) -> None:
-    """End that lab; when this returns, its processes are gone. Raises NoSuchLab."""
+    """End the lab `name`, and wait until all its processes have ended. Raises: NoSuchLab, Stalled."""
     _end(supervisor_of(name))
 
 
 @dataclass(frozen=True, slots=True)
 class _Orders:
-    """What a new supervisor has to know."""
+    """The parameters of a new supervisor."""
 
     name: str
     main: Callable[[KernelLab], Awaitable[Any]]
@@ -106,13 +105,13 @@ class _Orders:
     holder: socket.socket
     answer: int
     caller: int | None
-    """A pidfd of whoever it shall not outlive."""
+    """A pidfd of the process that it must not outlive; None for a lab that stays."""
 
 
 def _start(
     name: str, main: Callable[[KernelLab], Awaitable[Any]], folders: _Folders, *, stays: bool
 ) -> tuple[int, int]:
-    """A pidfd of the supervisor, and the pipe through which its answer comes."""
+    """Start a supervisor; returns its pidfd, and the pipe for its answer."""
     with take_name(name) as holder:
         caller = os.pidfd_open(os.getpid())
         pipe, answer = os.pipe()
@@ -129,7 +128,7 @@ def _start(
 
 
 def _fork_first_process() -> int:
-    """fork(2) into a new PID namespace; the caller's later children are born in its own again."""
+    """fork(2) into a new PID namespace; later children of the caller are in its own namespace again."""
     own = syscalls.namespace("pid_for_children")
     pid = -1
     try:
@@ -143,7 +142,7 @@ def _fork_first_process() -> int:
 
 
 def _supervise(orders: _Orders) -> NoReturn:
-    """What process 1 does, from the fork to its end; it never comes back to the code of the caller."""
+    """Run process 1 from the fork to its end; never returns to the code of the caller."""
     try:
         if orders.caller is not None:
             _die_with(orders.caller)
@@ -163,15 +162,15 @@ def _supervise(orders: _Orders) -> NoReturn:
 
 
 def _die_with(caller: int) -> None:
-    """Be killed when the caller ends, which may have happened already."""
+    """Let the kernel kill this process when the caller ends; exit if it has ended already."""
     syscalls.die_with_parent(signal.SIGKILL)
     if select.select([caller], [], [], 0)[0]:
         os._exit(0)
 
 
 def _close_all_but(*kept: int) -> None:
-    """Hold on to nothing that is the caller's: somebody may wait for the end of a pipe."""
-    gc.freeze()  # an object of the caller that were collected now would close what has its number by then
+    """Close all inherited descriptors except `kept`: a reader may wait for the end of an inherited pipe."""
+    gc.freeze()  # otherwise collecting an object of the caller could later close a descriptor of the same number
     edges = [-1, *sorted(kept), os.sysconf("SC_OPEN_MAX")]
     for below, above in pairwise(edges):
         if below + 1 < above:  # closerange(0, 0) closes everything
@@ -184,7 +183,7 @@ def _work(orders: _Orders) -> NoReturn:
         syscalls.unshare(syscalls.NEW_MOUNTS | syscalls.NEW_NET | syscalls.NEW_UTS | syscalls.NEW_IPC)
         files.furnish_lab(*orders.folders)
         socket.sethostname(orders.name)
-        asyncio._set_running_loop(None)  # the caller's, if it called from one
+        asyncio._set_running_loop(None)  # forget the caller's loop, if it called from one
         with asyncio.Runner(loop_factory=HostLoop) as runner:
             answer.value(runner.run(_live(orders, answer)))
     except BaseException as error:
@@ -220,8 +219,8 @@ def _end(supervisor: int) -> None:
     try:
         if not select.select([supervisor], [], [], END_SECONDS_MAX)[0]:
             raise Stalled(
-                f"a process of the lab did not end within {END_SECONDS_MAX:.0f} s of SIGKILL: it waits for the "
-                "kernel, probably for a disk; `ps -eo pid,stat,wchan:32,args` shows it with a D"
+                f"a process of the lab did not end within {END_SECONDS_MAX:.0f} s of SIGKILL: it waits in a system "
+                "call, probably for a disk; `ps -eo pid,stat,wchan:32,args` shows it in state D"
             )
         with suppress(ChildProcessError):
             os.waitid(os.P_PIDFD, supervisor, os.WEXITED)

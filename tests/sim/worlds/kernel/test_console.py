@@ -201,7 +201,7 @@ class TestTheSharedLab:
             ),
             ("fault power-cut box --lasts 3", 'lasts: "3": write it like'),
             ("fault proxy-slow proxy", "proxy-slow needs a proxy, which this lab has not"),
-            ("fault disk-rot disk", "takes emulated parts, which only the virtual world has"),
+            ("fault disk-rot disk", "needs emulated hardware, which only the virtual world has"),
             ("fault link-down", "give the kind and the target of a fault"),
             ("fault link-down uplink --end", "uplink has no link-down now; under way: none"),
             ("fault link-down uplink --end --lasts 3s", "--end takes only the kind and the target"),
@@ -291,7 +291,7 @@ class TestTheSharedLab:
         seen = b""
         while len(seen) < 1000:
             seen += capture.stdout.read(1000)
-        assert "is being captured by somebody else" in wrong(
+        assert "is already being captured" in wrong(
             capsys, "lab", "capture", "instrument:2", str(tmp_path / "x")
         )
         assert not (tmp_path / "x").exists()
@@ -357,7 +357,7 @@ def test_a_lab_file_that_needs_the_virtual_world_is_refused(
     rots = tmp_path / "rots.toml"
     rots.write_text(LAB.replace("link-down", "disk-rot").replace("instrument:2", "disk"))
     for verb in (["up"], ["run", "--world", "kernel"]):
-        assert "disk-rot takes emulated parts; run it with --world virtual" in wrong(
+        assert "disk-rot needs emulated hardware; run it with --world virtual" in wrong(
             capsys, "lab", *verb, str(rots)
         )
     assert running() == []

@@ -44,7 +44,9 @@ def test_a_missing_program_is_reported_with_its_package(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     [said] = missing({"no-squid": "squid"})[-1:]
-    assert said == "the program no-squid is missing; `make setup-kernel` or the package squid gives it"
+    assert (
+        said == "the program no-squid is missing; install it by `make setup-kernel` or with the package squid"
+    )
 
 
 def test_a_missing_firewall_library_is_reported_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
