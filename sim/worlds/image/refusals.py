@@ -58,7 +58,7 @@ def _wrong_events(lab: Lab) -> Iterator[Problem]:
 def why_no_fault(kind: type[AnyFault], target: str, lab: Lab) -> str:
     """Why this world cannot have a fault of that kind, or ""; with an empty target, at any target."""
     if kind.emulated and not kind.of_disk:
-        return "takes emulated parts, which only the virtual world has"
+        return "needs emulated hardware, which only the virtual world has"
     fixed = {"uplink"} if lab.uplink.proxy else {"uplink", "datacenter"}
     if kind.kind == "address-changes" and target in fixed:
         return "changes an address that the site file of a flashed box has fixed"

@@ -36,7 +36,7 @@ _NS: Final = 1_000_000_000
 
 @dataclass(frozen=True)
 class Surroundings:
-    """How a lab is run: what makes its world, what its start may take, and where it may write."""
+    """How a lab is run: the factory of its world, the time limit of its start, and its writable folders."""
 
     make: Callable[[KernelLab], KernelWorld]
     start_seconds_max: float = START_SECONDS_MAX
@@ -55,7 +55,7 @@ def _kernel(lab: Lab, seed: int | None) -> Surroundings:
 
 
 def run_to_the_end(lab: Lab, surroundings: Surroundings, progress: Progress | None) -> Result:
-    """Run a lab in its own supervisor for its duration, and judge it."""
+    """Run a lab in a supervisor of its own for its duration, and evaluate it."""
     name = f"{lab.name[:40]}-{os.getpid()}"
     over = threading.Event()
     watcher = threading.Thread(target=_tell, args=(name, progress, over))
@@ -83,7 +83,7 @@ async def _to_the_end(lab: Lab, surroundings: Surroundings, namespaces: KernelLa
 
 
 def _seconds_in_all(lab: Lab, surroundings: Surroundings) -> float:
-    """When even the lab's own watch must have ended it."""
+    """A time limit in seconds, later than all time limits of the lab itself."""
     return surroundings.start_seconds_max + lab.about.duration / _NS + JUDGE_SECONDS_MAX + 3 * _GRACE_SECONDS
 
 
@@ -100,7 +100,7 @@ def start_kernel_lab(lab: Lab, name: str, seed: int | None, *, events: bool = Tr
 def start_for_good(
     lab: Lab, name: str, surround: Callable[[Lab], Surroundings], *, events: bool = True
 ) -> None:
-    """Start a lab that goes on; see `start_kernel_lab`."""
+    """Start a lab that stays: see `start_kernel_lab`."""
     surroundings = surround(lab if events else msgspec.structs.replace(lab, events=()))
     up(
         name,
@@ -113,7 +113,7 @@ def start_for_good(
 
 async def _for_good(surroundings: Surroundings, namespaces: KernelLab) -> None:
     world = await _begin(surroundings, namespaces)
-    while await world.box.status() is None:  # noqa: ASYNC110 - the program has no way to tell
+    while await world.box.status() is None:  # noqa: ASYNC110 - the program's start has no event
         await asyncio.sleep(_START_LOOK_SECONDS)
     namespaces.deadline.cancel()
     namespaces.is_up()

@@ -71,7 +71,7 @@ class KernelSite:
 
     @staticmethod
     def _without_ipv6(host: NamespaceHost) -> NamespaceHost:
-        host.sysctl("net.ipv6.conf.all.disable_ipv6", 1)  # its messages would take the line's time
+        host.sysctl("net.ipv6.conf.all.disable_ipv6", 1)  # its messages would use the uplink
         return host
 
     def _join(

@@ -91,7 +91,7 @@ class KernelWorld:
     def why_no_fault(self, kind: type[AnyFault], target: str) -> str:
         """Why this world cannot have a fault of that kind, or ""; with an empty target, at any target."""
         del target
-        return "takes emulated parts, which only the virtual world has" if kind.emulated else ""
+        return "needs emulated hardware, which only the virtual world has" if kind.emulated else ""
 
     def _make_faults(self) -> FaultRunner:
         return FaultRunner(self, lambda: self.env.now, self.trace)

@@ -37,7 +37,7 @@ class LabCertificates:
         self._issuing = self._public.subordinate("public issuing", key=self._key)
 
     def box(self) -> BoxCertificates:
-        """The box's, for both sides."""
+        """The box's certificates, as client of the data center and as server of the instruments."""
         client_identity = self._issue(BOX_SERIAL, trusts=self._public)
         server_identity = self._issue(f"{BOX_SERIAL}-LAN", trusts=self._vendor)
         return BoxCertificates(

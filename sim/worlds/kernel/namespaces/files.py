@@ -35,9 +35,9 @@ _DEVICELESS: Final = MS_NOSUID | MS_NODEV | MS_NOEXEC
 
 
 def furnish_lab(writable: Sequence[Path], readable: Sequence[Path] = ()) -> None:
-    """Arrange the calling process's new mount namespace; what is in the folders `writable` can be changed.
+    """Set up the calling process's new mount namespace for a lab; the folders `writable` stay writable.
 
-    The folders `readable` are there even if the lab has a folder of its own in their place.
+    The folders `readable` stay visible even below a folder that the lab replaces by a tmpfs.
     """
     syscalls.mount("none", Path("/"), flags=MS_REC | MS_PRIVATE)
     kept = [(folder.resolve(), False) for folder in (*_PROGRAM, *readable)]

@@ -51,11 +51,11 @@ class KernelLab:
         """Answers the requests of other processes; its `handler` is to be set."""
 
     def host(self, name: str) -> NamespaceHost:
-        """Make a host. Raises ValueError if there is one of that name."""
+        """Create a host. Raises: ValueError if there is one with that name."""
         return self.add_host(NamespaceHost(name))
 
     def add_host(self, host: NamespaceHost, near_end: type[NearEnd] = NearEnd) -> NamespaceHost:
-        """Add a host whose links end in `near_end`. Raises ValueError if there is one of that name."""
+        """Add a host whose links end in a `near_end`. Raises: ValueError if there is one with that name."""
         if host.name in self.hosts:
             raise ValueError(f"the lab has a host {host.name!r} already")
         self.hosts[host.name] = host

@@ -50,9 +50,9 @@ def run(
 ) -> T:
     """Run `main` in a new lab; returns its return value, which must be picklable.
 
-    What it returns must be picklable. The lab ends with `main`, and with the caller, even if that is killed. Its
-    file system is read-only but for /run and /tmp, which are its own, and the folders `writable`; the folders
-    `readable` are visible even below these. The caller's thread waits, and so does an event loop that it runs.
+    The lab ends with `main`, and with the calling process, even if that is killed. Its file system is read-only
+    except for its own /run and /tmp and the folders `writable`; the folders `readable` are visible even below these.
+    The call blocks the caller's thread, and its event loop.
 
     Raises: the exception of `main`; LabExists; LabEnded; ValueError for an invalid name; Stalled if there is no
     answer within `seconds_max`, after which the lab is killed.
@@ -74,7 +74,7 @@ def up(
     readable: Sequence[Path] = (),
     seconds_max: float | None = None,
 ) -> None:
-    """Start a lab that stays: return once `main` called `lab.is_up()`; from then on it does without the caller.
+    """Start a lab that stays, and return when `main` has called `lab.is_up()`; it then runs without the caller.
 
     From then on its output goes to /run/lab/supervisor.log in the lab. Raises: as `run`, until the lab is up.
     """

@@ -132,7 +132,7 @@ def test_an_interface_that_qemu_cannot_have_is_refused(lab: Path) -> None:
         ("disk-full", "disk", "cannot be done from outside"),
         ("address-changes", "uplink", "the site file of a flashed box"),
         ("address-changes", "datacenter", "the site file of a flashed box"),
-        ("disk-rot", "disk", "takes emulated parts"),
+        ("disk-rot", "disk", "needs emulated hardware"),
     ],
 )
 def test_a_fault_that_this_world_has_not_is_refused(
