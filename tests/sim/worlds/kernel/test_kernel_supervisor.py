@@ -329,6 +329,6 @@ async def stopped(_lab: KernelLab) -> None:
 
 
 def test_a_lab_that_does_not_respond_is_killed(name: str) -> None:
-    with pytest.raises(Stalled, match="gave no answer for 2 s"):
+    with pytest.raises(Stalled, match="gave no answer within 2 s"):
         run(name, stopped, seconds_max=2)
     assert name not in running()
