@@ -51,11 +51,8 @@ def test_every_acknowledged_report_is_stored_waiting_lost_or_dropped() -> None:
 
 
 def test_missing_reports_are_lost_and_identified_by_number() -> None:
-    assert [entry.number for entry in outcome(ledger(*"SSGSGS")).lost] == [3, 5]
-
-
-def test_a_missing_last_report_is_lost() -> None:
-    assert [entry.number for entry in outcome(ledger(*"SSG")).lost] == [3]
+    for fates, lost in (("SSGSGS", [3, 5]), ("SSG", [3]), ("GSS", [1])):
+        assert [entry.number for entry in outcome(ledger(*fates)).lost] == lost
 
 
 def test_a_gap_record_accounts_for_the_reports_it_names_only() -> None:

@@ -252,9 +252,9 @@ def _series(random_stream: random.Random) -> Series:
         room = 0 if minute in DOWN or minute == OFF else 900
         sent = 0
         for priority in backlog:
-            gone = min(waiting[priority], room - sent)
-            waiting[priority] -= gone
-            sent += gone
+            delivered = min(waiting[priority], room - sent)
+            waiting[priority] -= delivered
+            sent += delivered
             backlog[priority].append(waiting[priority])
         noise = random_stream.uniform(0.85, 1.15) if sent else 0
         up.append(min(round((1400 + 55 * sent) * noise), 960_000))
