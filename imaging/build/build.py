@@ -34,7 +34,7 @@ from imaging.media.imagefile import compress_framed, make_bmap
 from imaging.programs import PrerequisiteMissing
 from imaging.signing import Manifest, describe, load_private_key, write_manifest
 
-FORMAT: Final = "7"
+FORMAT: Final = "8"
 """Incremented with every change of the builder that changes images, so that older results are not reused."""
 METADATA: Final = "repodata/repomd.xml"
 

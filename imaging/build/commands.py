@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import configparser
 import io
+import re
 import uuid
 from collections.abc import Callable
 from ipaddress import IPv4Network
 from typing import Any, Final, TypeAlias
 
+from imaging.build.packages import check_section
 from imaging.build.types import (
     BuildPlan,
     Partition,
@@ -30,28 +32,48 @@ from imaging.kickstart.document import Document, KickstartCommand, Section
 
 CommandHandler: TypeAlias = Callable[[KickstartCommand, BuildPlan], None]
 
+_SCREENS: Final = "an image is built without the installer's screens"
+_NO_MACHINE: Final = "no machine is running that could be stopped"
+_SOURCE: Final = "packages come from the repositories given to the builder"
+_EXAMINES: Final = "it examines the machine to be installed, and there is none yet"
+_SOURCE_OPTIONS: Final = (
+    *("--url", "--mirrorlist", "--metalink", "--proxy", "--noverifyssl"),
+    *("--sslcacert", "--sslclientcert", "--sslclientkey"),
+)
+
 IGNORED_COMMANDS: Final = {
-    "text": "an image is built without the installer's screens",
-    "graphical": "an image is built without the installer's screens",
-    "cmdline": "an image is built without the installer's screens",
+    "text": _SCREENS,
+    "graphical": _SCREENS,
+    "cmdline": _SCREENS,
     "eula": "only the installer shows the licence agreement",
-    "firstboot": "only graphical systems have the first-boot agent",
-    "reboot": "no machine is running that could be stopped",
-    "poweroff": "no machine is running that could be stopped",
-    "shutdown": "no machine is running that could be stopped",
-    "halt": "no machine is running that could be stopped",
-    "cdrom": "packages come from the repositories given to the builder",
-    "url": "packages come from the repositories given to the builder",
-    "repo": "packages come from the repositories given to the builder",
+    "firstboot": "an image has no first-boot agent that could be disabled",
+    "reboot": _NO_MACHINE,
+    "poweroff": _NO_MACHINE,
+    "shutdown": _NO_MACHINE,
+    "halt": _NO_MACHINE,
+    "cdrom": _SOURCE,
+    "url": _SOURCE,
     "zerombr": "an image begins empty",
     "ignoredisk": "an image is a single disk, which has no name yet",
-    "%pre": "it examines the machine to be installed, and there is none yet",
-    "%pre-install": "it examines the machine to be installed, and there is none yet",
+    "%pre": _EXAMINES,
+    "%pre-install": _EXAMINES,
     "%onerror": "it handles errors of the installer",
     "%traceback": "it handles errors of the installer",
     "%addon com_redhat_kdump": "kernel dumps are installed only if %packages names their package",
 }
 """Commands and sections without an effect on the installed system, and why."""
+
+IGNORED_OPTIONS: Final = {
+    "text": ("--non-interactive",),
+    "graphical": ("--non-interactive",),
+    "cmdline": ("--non-interactive",),
+    "eula": ("--agreed", "--accepted"),
+    "firstboot": ("--disable", "--disabled"),
+    **dict.fromkeys(("reboot", "poweroff", "shutdown", "halt"), ("--eject", "--kexec")),
+    "url": _SOURCE_OPTIONS,
+    "ignoredisk": ("--drives", "--only-use"),
+}
+"""The options of an ignored command for which its reason holds; with another one, the command is unsupported."""
 
 _handlers: dict[str, tuple[CommandHandler, frozenset[str]]] = {}
 
@@ -70,6 +92,11 @@ def handles(name: str, *options: str) -> Callable[[CommandHandler], CommandHandl
 def handled_commands() -> list[str]:
     """The names of all supported commands."""
     return sorted(_handlers)
+
+
+def supported_options(name: str) -> tuple[str, ...]:
+    """The options of a command that are followed, or ignored for the command's reason."""
+    return tuple(sorted(_handlers[name][1])) if name in _handlers else IGNORED_OPTIONS.get(name, ())
 
 
 def plan_of(ks: Document) -> BuildPlan:
@@ -95,23 +122,23 @@ def plan_of(ks: Document) -> BuildPlan:
 
 
 def _follow(command: KickstartCommand, plan: BuildPlan) -> None:
-    if command.name in IGNORED_COMMANDS:
-        plan.ignored[command.name] = IGNORED_COMMANDS[command.name]
-        return
-    if command.name not in _handlers:
+    if command.name not in _handlers and command.name not in IGNORED_COMMANDS:
         raise UnsupportedCommand(
             command.spot, f"{command.name}: `rap image build` does not support this command; leave it out"
         )
-    function, options = _handlers[command.name]
+    options = supported_options(command.name)
     for word in command.words:
         option = word.partition("=")[0]
         if option.startswith("--") and option not in options:
-            supported = ", ".join(sorted(options)) or "none"
             raise UnsupportedCommand(
                 command.spot,
-                f"{command.name} {option}: is not supported for images; the supported options are: {supported}",
+                f"{command.name} {option}: is not supported for images; "
+                f"the supported options are: {', '.join(options) or 'none'}",
             )
-    function(command, plan)
+    if command.name in IGNORED_COMMANDS:
+        plan.ignored[command.name] = IGNORED_COMMANDS[command.name]
+    else:
+        _handlers[command.name][0](command, plan)
 
 
 def _take(section: Section, plan: BuildPlan) -> None:
@@ -119,6 +146,7 @@ def _take(section: Section, plan: BuildPlan) -> None:
         f"{section.name} {section.words[0]}" if section.name == "%addon" and section.words else section.name
     )
     if section.name == "%packages":
+        check_section(section, plan.packages)
         return
     if section.name == "%post":
         if section.script.inChroot:
@@ -169,6 +197,11 @@ def _part(command: KickstartCommand, plan: BuildPlan) -> None:
             command.spot,
             f"part {data.mountpoint}: give its --size in MiB; an image has no disk whose size is known",
         )
+    plan.disks |= {data.disk.removeprefix("/dev/")} - {""}
+    if len(plan.disks) > 1:
+        raise UnsupportedCommand(
+            command.spot, f"part --ondisk={data.disk}: an image is a single disk; name the same disk"
+        )
     plan.partitions.append(
         Partition(
             data.mountpoint, data.fstype, data.size, bool(data.grow), data.label, data.fsopts or "defaults"
@@ -193,6 +226,29 @@ def _bootloader(command: KickstartCommand, plan: BuildPlan) -> None:
     plan.actions.append(Write("/etc/default/grub", defaults))
 
 
+# ---- the sources ----
+
+
+@handles("repo", "--name", "--baseurl", "--mirrorlist", "--metalink", "--install", "--proxy", "--noverifyssl")
+def _repo(command: KickstartCommand, plan: BuildPlan) -> None:
+    """With --install, the repository is in the installed system; the builder's own are given on its command line."""
+    data = command.data
+    if not data.install:
+        plan.ignored["repo"] = _SOURCE
+        return
+    given = {
+        "name": data.name,
+        "enabled": "1",
+        "baseurl": data.baseurl,
+        "mirrorlist": data.mirrorlist,
+        "metalink": data.metalink,
+        "proxy": data.proxy,
+        "sslverify": "0" if data.noverifyssl else "",
+    }
+    lines = [f"[{data.name}]", *(f"{key}={value}" for key, value in given.items() if value)]
+    plan.actions.append(Write(f"/etc/yum.repos.d/{data.name}.repo", "\n".join(lines) + "\n"))
+
+
 # ---- the system ----
 
 
@@ -203,8 +259,16 @@ def _lang(command: KickstartCommand, plan: BuildPlan) -> None:
 
 @handles("keyboard", "--xlayouts", "--vckeymap")
 def _keyboard(command: KickstartCommand, plan: BuildPlan) -> None:
-    keymap = command.data.vc_keymap or (command.data.x_layouts or ["us"])[0].split()[0]
+    data = command.data
+    if len(data.x_layouts) > 1:
+        raise UnsupportedCommand(command.spot, "keyboard --xlayouts: the console has one layout; name one")
+    keymap = data.vc_keymap or _console_keymap((data.x_layouts or [data.keyboard or "us"])[0])
     plan.actions.append(Write("/etc/vconsole.conf", f"KEYMAP={keymap}\n"))
+
+
+def _console_keymap(layout: str) -> str:
+    """The console's name of a layout: "cz-qwerty" for "cz (qwerty)", as kbd's X keymaps are named."""
+    return "-".join(re.findall(r"[\w.-]+", layout))
 
 
 @handles("timezone", "--utc", "--isUtc")
@@ -242,11 +306,31 @@ _NTP_SERVERS: Final = "/etc/chrony.d/kickstart.conf"
 )
 def _network(command: KickstartCommand, plan: BuildPlan) -> None:
     data = command.data
+    _refuse_network(command)
     if data.hostname:
         plan.actions.append(Write("/etc/hostname", data.hostname + "\n"))
     if data.device:
         path = f"/etc/NetworkManager/system-connections/{data.device}.nmconnection"
         plan.actions.append(Write(path, _keyfile(data), 0o600))
+
+
+def _refuse_network(command: KickstartCommand) -> None:
+    """Raises: UnsupportedCommand, for a port that only the installer can choose, and for addresses without use."""
+    data = command.data
+    if data.bootProto in ("ibft", "query"):
+        raise UnsupportedCommand(command.spot, f"network --bootproto={data.bootProto}: write dhcp or static")
+    if data.device in ("link", "bootif", "ibft") or ":" in (data.device or ""):
+        raise UnsupportedCommand(
+            command.spot, f"network --device={data.device}: write the port's name, such as enp1s0"
+        )
+    given = [word for word in command.words if word.startswith("--") and not word.startswith("--hostname")]
+    if given and not data.device:
+        raise UnsupportedCommand(command.spot, f"network {given[0]}: needs --device with the port's name")
+    unused = [
+        name for name in ("ip", "netmask", "gateway") if getattr(data, name) and data.bootProto != "static"
+    ]
+    if unused:
+        raise UnsupportedCommand(command.spot, f"network --{unused[0]}: needs --bootproto=static")
 
 
 def _keyfile(data: Any) -> str:
@@ -271,6 +355,8 @@ def _keyfile(data: Any) -> str:
     }
     file["ipv4"] = ipv4
     file["ipv6"] = {"method": "disabled" if data.noipv6 else "auto"}
+    if data.nodefroute and not data.noipv6:
+        file["ipv6"]["never-default"] = "true"
     text = io.StringIO()
     file.write(text, space_around_delimiters=False)
     return text.getvalue()
@@ -322,6 +408,10 @@ def _rootpw(command: KickstartCommand, plan: BuildPlan) -> None:
         plan.actions.append(SystemCommand(("chpasswd", "--encrypted"), f"root:{data.password}\n"))
     if data.lock:
         plan.actions.append(SystemCommand(("usermod", "--lock", "root")))
+    if data.allow_ssh:
+        plan.actions.append(
+            Write("/etc/ssh/sshd_config.d/01-permitrootlogin.conf", "PermitRootLogin yes\n", 0o600)
+        )
 
 
 @handles("authselect", "--force")
@@ -352,7 +442,11 @@ def _user(command: KickstartCommand, plan: BuildPlan) -> None:
         raise UnsupportedCommand(
             command.spot, f"user {data.name}: a plaintext password would be in every image; write --iscrypted"
         )
+    if data.gid is not None:  # Anaconda makes the user's own group with this number
+        plan.actions.append(SystemCommand(("groupadd", "--gid", str(data.gid), data.name)))
     for group in data.groups:
+        if "(" in group:
+            raise UnsupportedCommand(command.spot, f"user --groups={group}: write the name without a number")
         plan.actions.append(SystemCommand(("groupadd", "--force", "--system", group)))
     given = {
         "--uid": data.uid,

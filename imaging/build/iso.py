@@ -23,6 +23,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from imaging.build.sandbox import Line, run
 from imaging.build.types import BuildFailed
+from imaging.kickstart.document import read
+from imaging.kickstart.lint import version_of
 from imaging.programs import require_programs
 from imaging.signing import Manifest, describe, write_manifest
 
@@ -48,7 +50,7 @@ class IsoError(Exception):
 def make_iso(source: Path, kickstart: Path, repositories: Sequence[Path], target: Path, log: Line) -> None:
     """Add kickstart and repositories to the ISO `source`, and write it to `target`.
 
-    Raises: IsoError, BuildFailed, PrerequisiteMissing.
+    Raises: IsoError, KickstartUnreadable, UnknownVersion, BuildFailed, PrerequisiteMissing.
     """
     require_programs(("xorriso", "mcopy"))
     if not source.is_file():
@@ -61,6 +63,7 @@ def make_iso(source: Path, kickstart: Path, repositories: Sequence[Path], target
             raise IsoError(
                 f"{source}: has none of the boot menus of a RHEL-compatible ISO ({', '.join(MENUS)})"
             )
+        _check_source(source, kickstart, log)
         maps = [word for inside, file in changed.items() for word in ("-map", file, f"/{inside}")]
         maps += ["-map", kickstart, f"/{KICKSTART}"]
         for repository in repositories:
@@ -83,6 +86,25 @@ def make_iso(source: Path, kickstart: Path, repositories: Sequence[Path], target
         if EFI_MENU in changed:
             _replace_efi_menu(part, changed[EFI_MENU], log)
         part.replace(target)
+
+
+def _check_source(source: Path, kickstart: Path, log: Line) -> None:
+    """Check that `cdrom` finds packages on the medium. Raises: IsoError, KickstartUnreadable."""
+    ks = read(kickstart, version_of(kickstart))
+    cdrom, ignore = ks.last("cdrom"), ks.last("ignoredisk")
+    if cdrom is None:
+        return
+    listed = run(["xorriso", "-indev", source, "-find", "/", "-name", "repomd.xml", "-exec", "echo"], {}, log)
+    if "repomd.xml" not in listed:
+        raise IsoError(
+            f"{kickstart}:{cdrom.spot.line}: cdrom: {source} has no packages (no repodata/repomd.xml); "
+            "give a DVD ISO, or write `url` or `harddrive` with another source"
+        )
+    if ignore is not None and ignore.data.onlyuse:
+        raise IsoError(
+            f"{kickstart}:{ignore.spot.line}: ignoredisk --only-use hides a USB stick with this ISO from cdrom; "
+            "leave the line out"
+        )
 
 
 def sign_iso(iso: Path, source: Path, kickstart: Path, key: Ed25519PrivateKey) -> list[Path]:

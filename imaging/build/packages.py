@@ -15,8 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from pykickstart.constants import GROUP_DEFAULT, KS_BROKEN_IGNORE, KS_MISSING_IGNORE
+
 from imaging.build.sandbox import Line, run, run_over
-from imaging.build.types import BuildFailed, WrongRequest
+from imaging.build.types import BuildFailed, UnsupportedCommand, WrongRequest
+from imaging.kickstart.document import Section
 
 DATABASES: Final = ("usr/lib/sysimage/rpm", "var/lib/rpm")
 _MAGIC: Final = bytes.fromhex("8eade80100000000")
@@ -58,8 +61,6 @@ def install(
     command += [
         f"--setopt=cachedir={_home(root) / 'cache'}",
         "--setopt=keepcache=0",
-        "--setopt=tsflags=nodocs",
-        "--nodocs",
         "--noplugins",
     ]
     command += [
@@ -72,8 +73,7 @@ def install(
     for number, repository in enumerate(repositories):
         command += [f"--repofrompath=image{number},{_address(repository)}", f"--repo=image{number}"]
     command += [f"--exclude={name}" for name in section.excludedList]
-    if not section.default and section.excludeWeakdeps:
-        command.append("--setopt=install_weak_deps=0")
+    command += _options(section)
     if section.instLangs:
         (macros := root / "etc/rpm/macros.image-language").parent.mkdir(parents=True)
         macros.write_text(f"%_install_langs {section.instLangs}\n")
@@ -91,6 +91,44 @@ def install(
         raise _wrong(str(error), repositories) or error from None
     finally:
         shutil.rmtree(_home(root))
+
+
+def check_section(place: Section, section: Any) -> None:
+    """Raises: UnsupportedCommand, for what dnf's command line cannot do as Anaconda does it."""
+    groups = [group for group in section.groupList if group.include != GROUP_DEFAULT]
+    for wrong, problem in (
+        (section.excludedGroupList, "-@GROUP: exclude its packages instead, one by one"),
+        (groups, "@GROUP --optional and --nodefaults: name the packages instead"),
+        (section.default, "--default: name an environment, such as @^minimal-environment"),
+        (
+            section.handleBroken == KS_BROKEN_IGNORE,
+            "--ignorebroken: leave out the packages that cannot be installed",
+        ),
+    ):
+        if wrong:
+            spot = next((spot for spot, text in place.lines() if _is_that(text, wrong)), place.spot)
+            raise UnsupportedCommand(spot, f"%packages {problem}")
+
+
+def _is_that(text: str, wrong: Any) -> bool:
+    """Whether a line names one of these groups."""
+    words = text.split()
+    return (
+        bool(words) and isinstance(wrong, list) and words[0].lstrip("-@") in {group.name for group in wrong}
+    )
+
+
+def _options(section: Any) -> list[str]:
+    """dnf's options for those of %packages."""
+    given = {
+        "install_weak_deps=0": section.excludeWeakdeps,
+        "tsflags=nodocs": section.excludeDocs,
+        "multilib_policy=all": section.multiLib,
+        "strict=0": section.handleMissing == KS_MISSING_IGNORE,
+        f"timeout={section.timeout}": section.timeout is not None,
+        f"retries={section.retries}": section.retries is not None,
+    }
+    return [f"--setopt={option}" for option, is_given in given.items() if is_given]
 
 
 def _wrong(said: str, repositories: Sequence[str]) -> WrongRequest | None:

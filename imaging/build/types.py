@@ -92,6 +92,8 @@ class BuildPlan:
     kernel_arguments: str = ""
     boot_timeout_s: int = 5
     boot_password_hash: str = ""
+    disks: set[str] = field(default_factory=set, repr=False)
+    """The disk that the partitions name; there is at most one."""
     ignored: dict[str, str] = field(default_factory=dict)
     """Commands and sections without an effect on an image, each with the reason."""
 

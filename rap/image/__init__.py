@@ -242,6 +242,8 @@ def _build_iso(arguments: argparse.Namespace) -> int:
     from imaging.build.iso import IsoError, make_iso, sign_iso
     from imaging.build.progress import BuildProgress
     from imaging.build.types import BuildFailed
+    from imaging.kickstart.document import KickstartUnreadable
+    from imaging.kickstart.lint import UnknownVersion
     from imaging.programs import PrerequisiteMissing
     from imaging.signing import SigningError, load_private_key
 
@@ -261,7 +263,7 @@ def _build_iso(arguments: argparse.Namespace) -> int:
         with BuildProgress() as shown:
             make_iso(arguments.iso, arguments.kickstart, folders, target, shown.log)
         signed = sign_iso(target, arguments.iso, arguments.kickstart, key) if key else []
-    except (IsoError, SigningError) as error:
+    except (IsoError, KickstartUnreadable, SigningError, UnknownVersion) as error:
         raise WrongInput(str(error)) from error
     except OSError as error:
         raise WrongInput(f"--output {arguments.output}: cannot be written: {error.strerror}") from error

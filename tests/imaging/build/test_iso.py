@@ -67,10 +67,12 @@ APPENDED = (
 )
 
 
-def _iso(folder: Path, efi_partition: str = AS_A_FILE) -> Path:
+def _iso(folder: Path, efi_partition: str = AS_A_FILE, *, packages: bool = False) -> Path:
     """A boot ISO with RHEL's structure: ISOLINUX for BIOS, an EFI image for UEFI, .discinfo, .treeinfo."""
-    for path in ("isolinux", "images/pxeboot", "EFI/BOOT"):
+    for path in ("isolinux", "images/pxeboot", "EFI/BOOT", "BaseOS/repodata"):
         (folder / "disc" / path).mkdir(parents=True)
+    if packages:
+        (folder / "disc/BaseOS/repodata/repomd.xml").write_text("<repomd/>\n")
     disc = folder / "disc"
     (disc / ".discinfo").write_text("1\nStandin 9\nx86_64\n")
     (disc / ".treeinfo").write_text("[general]\nname = Standin 9\n")
@@ -152,6 +154,32 @@ def test_the_iso_keeps_its_boot_methods(tmp_path: Path, efi_partition: str) -> N
     )
     assert " BIOS " in report.stdout and " UEFI " in report.stdout
     assert made.read_bytes()[510:512] == b"\x55\xaa"
+
+
+@needs_isolinux
+@pytest.mark.parametrize(
+    ("kickstart", "packages", "message"),
+    [
+        ("text\ncdrom\n", False, r"a\.ks:2: cdrom: .*boot\.iso has no packages .* give a DVD ISO"),
+        ("text\ncdrom\n", True, ""),
+        ("url --url=https://mirror.example.com/\n", False, ""),
+        ("cdrom\nignoredisk --only-use=sda\n", True, r"a\.ks:2: ignoredisk --only-use hides a USB stick"),
+        ("cdrom\nignoredisk --drives=sdb\n", True, ""),
+    ],
+)
+def test_cdrom_needs_packages_on_a_medium_that_is_not_hidden(
+    tmp_path: Path, kickstart: str, packages: bool, message: str
+) -> None:
+    (tmp_path / "a.ks").write_text(kickstart)
+    source = _iso(tmp_path, packages=packages)
+    before = sorted(tmp_path.iterdir())
+    if not message:
+        make_iso(source, tmp_path / "a.ks", [], tmp_path / "made.iso", lambda _line: None)
+        assert (tmp_path / "made.iso").exists()
+        return
+    with pytest.raises(IsoError, match=message):
+        make_iso(source, tmp_path / "a.ks", [], tmp_path / "made.iso", lambda _line: None)
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def _said_until(words: list[str], wanted: str) -> str:
