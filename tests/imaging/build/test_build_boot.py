@@ -14,16 +14,16 @@ from tests.support.imaging.first_report import (
     COLLECTOR,
     UPLINK,
     answers,
-    build_image,
+    copy_for_first_start,
     first_report,
     plug_in,
 )
+from tests.support.imaging.signed_image import signed_image
 from tests.support.imaging.small_system import need_tools
 from tests.support.namespaces import own_network
 
 SECONDS_MAX = 300
 """A guard against hanging on a busy machine, and no measure."""
-TALKING = "systemd.journald.forward_to_console=1"
 IN_FORCE = "/etc/rap/firewall.toml: in force"
 
 pytestmark = pytest.mark.kernel
@@ -47,7 +47,7 @@ def test_an_image_starts_and_forwards_a_report(tmp_path: Path) -> None:
     need_tools()
     if not shutil.which("qemu-system-x86_64"):
         pytest.skip("needs qemu-system-x86_64: make setup-image")
-    image = build_image(tmp_path, TALKING)
+    image = copy_for_first_start(signed_image().image, tmp_path)
     with own_network():
         plug_in()
         machine = Machine(tmp_path, image, CABLES)

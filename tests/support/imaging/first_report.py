@@ -95,8 +95,17 @@ def build_image(folder: Path, kernel_arguments: str = "", post: str = "", *, key
     repositories = (str(kept_repository(MOCK_REPO)), str(packages))
     request = BuildRequest(kickstart, "RHEL9", repositories, folder / "out", folder / "work", key=key)
     image = build(request, lambda _name, _kept: None, lambda _line: None).image
-    if key:
-        return image
+    return image if key else _made_ready(image, folder, site)
+
+
+def copy_for_first_start(image: Path, folder: Path) -> Path:
+    """A copy of a signed image in `folder`, flashed, so to speak, with everything that its first report needs."""
+    copy = folder / image.name
+    subprocess.run(["cp", "--sparse=always", image, copy], check=True)
+    return _made_ready(copy, folder, write_site(folder, _site_text()))
+
+
+def _made_ready(image: Path, folder: Path, site: Path) -> Path:
     _prepare_far_end(folder)
     _give_identity(image, folder, for_box(load_site(site)).encode())
     return image

@@ -17,24 +17,10 @@ from sim.lab.labfile import load_lab
 from sim.worlds.image.refusals import check_lab
 from sim.worlds.kernel import running
 from tests.support.imaging.flash_images import IMAGE_BYTES, raw_image, sign
+from tests.support.sim.image_lab import LAB, NAME, in_image_world
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("_machine")]
 
-NAME = f"small-{os.getpid()}"
-LAB = f"""\
-[lab]
-name = "{NAME}"
-duration = "5s"
-[box]
-board = "rap-4"
-[uplink]
-rate = "1Mbit"
-delay = "10ms"
-[[instrument]]
-port = 1
-model = "chemistry-analyzer"
-report_every = "1s"
-"""
 EVENT = """\
 [[event]]
 at = "1s"
@@ -62,10 +48,6 @@ def refused(capsys: pytest.CaptureFixture[str], status: int, *words: object) -> 
     assert not said.out
     assert not [name for name in running() if name.startswith(NAME)]
     return said.err
-
-
-def in_image_world(lab: Path, image: Path, *more: object) -> tuple[object, ...]:
-    return (lab, "--world", "image", "--image", image, "--key", image.with_name("key.pub"), *more)
 
 
 def test_the_image_world_needs_an_image(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
