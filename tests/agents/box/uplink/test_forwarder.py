@@ -267,7 +267,7 @@ def test_lingering_ends(pki: Hierarchy) -> None:
 def test_a_heartbeat_after_silence_fetches_commands(pki: Hierarchy) -> None:
     async def scenario(center: StandIn, bench: Bench) -> None:
         center.commands = [Command(1, "CHEM-1", "help-file", b"body")]
-        await center.until(lambda: center.audits.count("alive") >= 2)
+        await eventually(lambda: center.audits.count("alive") >= 2 and bool(bench.commands))
         assert bench.commands[0] == center.commands[0]
 
     with_a_forwarder(pki, scenario, heartbeat_s=0.01)
