@@ -1,4 +1,4 @@
-"""A configuration that is wrong says in which file, which key, and what would be right."""
+"""Errors of a configuration name the file, the key and a correction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The program itself: ready when it says so, and gone when it is told, with everything it answered for kept."""
+"""The program itself: ready when it says so, ended by a signal, and with all acknowledged records stored."""
 
 from __future__ import annotations
 

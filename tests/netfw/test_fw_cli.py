@@ -142,7 +142,7 @@ def test_watch_reports_and_reverts_a_change(here: Namespace) -> None:
 
 
 def watch(here: Namespace, file: Path) -> tuple[subprocess.Popen[str], Callable[[], dict[str, object]]]:
-    """A watch that tells what it sees in JSON, and its next event."""
+    """A watch that prints its events as JSON, and a function that returns the next one."""
     watching = start(here, "watch", "--json", str(file))
     assert "watching" in said(watching)
     output = watching.stdout

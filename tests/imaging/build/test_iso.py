@@ -183,7 +183,7 @@ def test_cdrom_needs_packages_on_a_medium_that_is_not_hidden(
 
 
 def _said_until(words: list[str], wanted: str) -> str:
-    """What a machine's serial line says, up to and with `wanted`, or all that there was when the guard ended it."""
+    """A machine's serial output up to and including `wanted`, or all of it if the time limit ended the machine."""
     command = ["qemu-system-x86_64", "-machine", "q35,accel=tcg", "-display", "none", "-monitor", "none"]
     said = b""
     with subprocess.Popen(

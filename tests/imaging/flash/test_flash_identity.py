@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="loop devices and imag
 
 
 def built_image(folder: Path) -> Path:
-    """A signed image of the smallest system; whom to believe is key.pub."""
+    """A signed image of the smallest system; its public key is key.pub."""
     need_tools()
     (folder / "box.ks").write_text(KICKSTART)
     make_key(folder / "key.pem", folder / "key.pub")

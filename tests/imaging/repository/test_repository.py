@@ -1,4 +1,4 @@
-"""Repositories: what metadata says, and what a %packages section comes to."""
+"""Repositories: reading metadata, and resolving a %packages section."""
 
 from __future__ import annotations
 

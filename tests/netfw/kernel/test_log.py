@@ -1,4 +1,4 @@
-"""The firewall's log: what is said of real packets that were refused, and of bytes that are none."""
+"""The firewall's log: descriptions of refused packets, and of bytes that are no packet."""
 
 from __future__ import annotations
 

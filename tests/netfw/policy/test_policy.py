@@ -1,4 +1,4 @@
-"""Policy files: what is right, and what is said of what is not."""
+"""Policy files: valid ones are read, and errors are explained."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a box program knows of its firewall service while that answers, ends, hangs and returns; in virtual time."""
+"""The firewall state in the box program while its service answers, ends, hangs and returns; in virtual time."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ PATIENCE_SECONDS = 10
 
 @dataclass
 class Place:
-    """A namespace with the policy in force, and what a watch there has told."""
+    """A namespace with the policy in force, and the events of a watch there."""
 
     namespace: Namespace
     firewall: Firewall
@@ -174,7 +174,7 @@ def test_changes_by_this_process_are_recognized_in_a_container(place: Place) -> 
 
 
 def test_a_netlink_port_is_recognized_only_in_its_own_network_namespace(place: Place) -> None:
-    """Process ids would not do: in a container ours are others than those that the kernel tells."""
+    """Process ids cannot be used: in a container they differ from those that the kernel reports."""
     with netlink.netfilter_socket() as elsewhere, place.namespace.run(netlink.netfilter_socket) as here:
         port = bound(here)
         bound(elsewhere, port)

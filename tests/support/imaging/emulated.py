@@ -43,7 +43,7 @@ class Machine:
         )
 
     def log(self) -> str:
-        """What the console said so far."""
+        """The console's output so far."""
         return self._console.read_text("utf-8", "replace") if self._console.exists() else ""
 
     def stop(self) -> str:

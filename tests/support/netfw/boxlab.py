@@ -116,7 +116,7 @@ class BoxLab:
         return "nothing at all"
 
     def listener(self, there: Namespace, address: str, port: int, kind: str = "tcp") -> socket.socket:
-        """A socket that waits for whoever comes."""
+        """A listening socket."""
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         server = there.socket(family, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

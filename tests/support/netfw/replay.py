@@ -42,7 +42,7 @@ NEW_ENTRY, CREATE = 1 << 8, 0x400
 
 @dataclass
 class Bench:
-    """The box, and whoever is at the other ends of its cables."""
+    """The box, and the hosts at the other ends of its cables."""
 
     box: Namespace
     wire: Namespace

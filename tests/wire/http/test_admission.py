@@ -34,7 +34,7 @@ SOON_S = 1.0
 
 
 class Site:
-    """A server called "localhost", which answers "/slow" when it is told to, and a client's host."""
+    """A server called "localhost", which answers "/slow" when `let_answer` is set, and a client's host."""
 
     def __init__(self, folder: Path) -> None:
         authority, key = Authority.make("CA"), make_key()
@@ -82,7 +82,7 @@ class Site:
 
 
 class Silent(asyncio.Protocol):
-    """A TCP connection that says nothing, and never closes."""
+    """A TCP connection that sends nothing and never closes."""
 
     is_open = True
 

@@ -1,4 +1,4 @@
-"""Bounded, ordered HTTP, on a transport that only writes down what it was told."""
+"""Bounds and order of HTTP messages, on a transport that only records what is written."""
 
 from __future__ import annotations
 

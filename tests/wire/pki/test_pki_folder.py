@@ -1,4 +1,4 @@
-"""A hierarchy in a folder: that its certificates are believed by whom they should be, and by nobody else."""
+"""A certificate hierarchy in a folder: its certificates are trusted exactly where they should be."""
 
 from __future__ import annotations
 

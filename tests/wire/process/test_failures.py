@@ -1,4 +1,4 @@
-"""A bug that somebody can trigger at will does not fill the log."""
+"""A bug that a peer can trigger at will does not fill the log."""
 
 from __future__ import annotations
 
