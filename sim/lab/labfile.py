@@ -72,9 +72,9 @@ class LabProxy(Table, frozen=True):
 
     kind: Literal["http", "socks5"]
     """HTTP CONNECT (RFC 9110) or SOCKS 5 (RFC 1928)."""
-    auth: Literal["none", "basic", "digest", "password"] = "none"
-    """How the box authenticates: `basic` (RFC 7617) or `digest` (RFC 7616) with `http`, `password` (RFC 1929) with
-    `socks5`."""
+    auth: Literal["none", "basic", "digest", "ntlm", "negotiate", "password"] = "none"
+    """How the box authenticates: `basic` (RFC 7617), `digest` (RFC 7616), `ntlm` or `negotiate` (RFC 4559, with NTLM
+    inside) with `http`, `password` (RFC 1929) with `socks5`."""
 
 
 class LabUplink(Table, frozen=True):
@@ -391,7 +391,7 @@ def _check_instruments(
 
 
 def _check_proxy(proxy: LabProxy | None, problems: Problems) -> None:
-    fitting = {"http": ("none", "basic", "digest"), "socks5": ("none", "password")}
+    fitting = {"http": ("none", "basic", "digest", "ntlm", "negotiate"), "socks5": ("none", "password")}
     if proxy is not None and proxy.auth not in fitting[proxy.kind]:
         *others, last = (f'"{auth}"' for auth in fitting[proxy.kind])
         right = f"{', '.join(others)} or {last}"

@@ -1,11 +1,13 @@
-"""Client authentication by an HTTP proxy: none, Basic (RFC 7617) or Digest (RFC 7616)."""
+"""Client authentication by an HTTP proxy: none, Basic (RFC 7617), Digest (RFC 7616), NTLM, Negotiate (RFC 4559)."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+from pathlib import Path
 from typing import Final
 
+from sim.proxies.spnego import SpnegoExchange, SpnegoScheme
 from wire.dial.proxy_auth import parse_challenges
 
 REALM: Final = "clinic"
@@ -17,9 +19,12 @@ Credentials = tuple[str, str]
 
 
 class AcceptAllVerifier:
-    """Accept every client, with or without credentials."""
+    """Accept every client, with or without credentials. The base of the other schemes, one instance a connection."""
 
     challenge = f'Basic realm="{REALM}"'
+    """The value of `Proxy-Authenticate` with which the proxy refuses a request."""
+    stays = False
+    """Whether the connection stays open after a refusal, because the client is expected to answer on it."""
 
     def accepts(self, authorization: str, target: str) -> bool:  # noqa: ARG002 - used by subclasses
         """Whether the `Proxy-Authorization` field of a CONNECT to `target` (host:port) is valid."""
@@ -53,6 +58,34 @@ class DigestVerifier(AcceptAllVerifier):
         response = _hashed(secret, NONCE, *counted, _hashed("CONNECT", target))
         is_ours = (given.get("username"), given.get("nonce"), given.get("uri")) == (self._user, NONCE, target)
         return is_ours and given.get("response") == response
+
+
+class SpnegoVerifier(AcceptAllVerifier):
+    """NTLM or Negotiate. It authenticates a connection, which therefore stays open between the messages."""
+
+    _NAMES: Final = {"ntlm": "NTLM", "negotiate": "Negotiate"}
+
+    def __init__(self, scheme: SpnegoScheme, passwords: Path) -> None:
+        """`passwords` is a file of `sim.proxies.spnego.write_passwords`."""
+        self._scheme, self._passwords = scheme, passwords
+        self._exchange: SpnegoExchange | None = None
+        self.challenge = self._NAMES[scheme]
+        self.stays = True
+
+    def accepts(self, authorization: str, target: str) -> bool:
+        """See AcceptAllVerifier; a valid first message is refused too, with a challenge that has a token."""
+        name, _, token = authorization.partition(" ")
+        if name.lower() != self._scheme or not token:
+            return False
+        if self._exchange is None:
+            self._exchange = SpnegoExchange(self._scheme, self._passwords)
+        try:
+            answer = self._exchange.step(token.strip())
+        except PermissionError:
+            self.challenge, self._exchange, self.stays = self._NAMES[self._scheme], None, False
+            return False
+        self.challenge = f"{self._NAMES[self._scheme]} {answer}"
+        return self._exchange.complete
 
 
 def _hashed(*parts: str) -> str:

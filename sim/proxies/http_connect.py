@@ -7,7 +7,10 @@ from sim.proxies.relay import Behavior, ProxyTunnel
 
 
 class HttpConnectProxy(ProxyTunnel):
-    """A client's connection to an HTTP proxy, which authenticates it by `auth` and closes it after a refusal."""
+    """A client's connection to an HTTP proxy, which authenticates it by `auth`.
+
+    A refusal closes the connection, unless `auth` continues on it.
+    """
 
     def __init__(self, behavior: Behavior, auth: AcceptAllVerifier) -> None:
         super().__init__(behavior)
@@ -24,11 +27,14 @@ class HttpConnectProxy(ProxyTunnel):
         host, _, port = target.rpartition(":")
         if method != "CONNECT" or not version.startswith("HTTP/1.") or not port.isdigit():
             self.refuse(_status(405, "Method Not Allowed", "Allow: CONNECT"))
-        elif self._behavior.refuses or not self._authorized(target, lines[1:]):
-            challenge = f"Proxy-Authenticate: {self._auth.challenge}"
-            self.refuse(_status(407, "Proxy Authentication Required", challenge))
-        else:
+        elif self._behavior.refuses:
+            self.refuse(_challenge(self._auth.challenge))
+        elif self._authorized(target, lines[1:]):
             self.open(host, int(port))
+        elif self._auth.stays:
+            self.answer(_challenge(self._auth.challenge, "keep-alive"))
+        else:
+            self.refuse(_challenge(self._auth.challenge))
 
     def _authorized(self, target: str, headers: list[str]) -> bool:
         fields = (header.partition(":") for header in headers)
@@ -42,6 +48,12 @@ class HttpConnectProxy(ProxyTunnel):
         return _status(502, "Bad Gateway")
 
 
-def _status(status: int, phrase: str, *headers: str) -> bytes:
-    lines = (f"HTTP/1.1 {status} {phrase}", *headers, "Content-Length: 0", "Connection: close", "", "")
+def _challenge(challenge: str, connection: str = "close") -> bytes:
+    header = f"Proxy-Authenticate: {challenge}"
+    return _status(407, "Proxy Authentication Required", header, connection=connection)
+
+
+def _status(status: int, phrase: str, *headers: str, connection: str = "close") -> bytes:
+    last = ("Content-Length: 0", f"Connection: {connection}", "", "")
+    lines = (f"HTTP/1.1 {status} {phrase}", *headers, *last)
     return "\r\n".join(lines).encode()

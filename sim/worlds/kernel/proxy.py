@@ -12,6 +12,7 @@ import pwd
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -22,15 +23,19 @@ from typing import Final
 from sim.engine.layers import End, Layers
 from sim.lab import labfile
 from sim.net.link import Impairment
+from sim.proxies.spnego import write_passwords
+from sim.proxies.squid_spnego import write_squid_login
 from sim.worlds.kernel.namespaces.host import NamespaceHost
 from sim.worlds.kernel.namespaces.link import KernelLink
 from sim.worlds.kernel.namespaces.process import LabProcess
 from sim.worlds.kernel.site import INTERFACE
 from sim.worlds.shared.addresses import PROXY_PORTS
-from sim.worlds.shared.proxy import PASSWORD, USER
+from sim.worlds.shared.proxy import DOMAIN, PASSWORD, USER
 
 PROGRAMS: Final = {"http": {"squid": "squid"}, "socks5": {"danted": "dante-server", "openssl": "openssl"}}
 """The programs that each kind of proxy needs, with the Debian packages that contain them."""
+SPNEGO_PORT: Final = 3129
+"""Where the program that checks passwords of NTLM and Negotiate listens, on the proxy's loopback."""
 START_SECONDS_MAX: Final = 10.0
 _NS: Final = 1_000_000_000
 
@@ -138,7 +143,20 @@ class KernelProxy:
 
     async def start(self) -> None:
         """Start the program, and wait until it listens."""
+        if self._spec.auth in ("ntlm", "negotiate"):
+            module = [sys.executable, "-m", "sim.proxies.squid_spnego", self._spec.auth]
+            await self._start([*module, str(self._folder / "passwords"), str(SPNEGO_PORT)], SPNEGO_PORT)
         await self._restart()
+
+    async def _start(self, command: list[str], port: int) -> LabProcess:
+        """Start a program, and wait until it listens on `port`."""
+        process = self._host.spawn(command)
+        async with asyncio.timeout(START_SECONDS_MAX):
+            while not self._listens(port):
+                if process.returncode is not None:
+                    raise RuntimeError(f"{command[0]} ended during its start: {process.output()}")
+                await asyncio.sleep(0.02)
+        return process
 
     async def _behave(self) -> None:
         """Apply all effects, by a restart with another configuration if necessary."""
@@ -167,17 +185,12 @@ class KernelProxy:
             await self.process.wait()
         (self._folder / "squid.pid").unlink(missing_ok=True)
         command = self._squid() if self._spec.kind == "http" else self._dante()
-        self.process = self._host.spawn(command)
-        async with asyncio.timeout(START_SECONDS_MAX):
-            while not self._listens():
-                if self.process.returncode is not None:
-                    raise RuntimeError(f"the proxy ended during its start: {self.process.output()}")
-                await asyncio.sleep(0.02)
+        self.process = await self._start(command, PROXY_PORTS[self._spec.kind])
         if self.configuration.silent:
             await self._stop()
 
-    def _listens(self) -> bool:
-        wanted = f":{PROXY_PORTS[self._spec.kind]:04X}"
+    def _listens(self, port: int) -> bool:
+        wanted = f":{port:04X}"
         with self._host.inside():
             lines = Path("/proc/thread-self/net/tcp").read_text().splitlines()
             lines += Path("/proc/thread-self/net/tcp6").read_text().splitlines()
@@ -187,24 +200,31 @@ class KernelProxy:
 
     def _squid(self) -> list[str]:
         has_login = self._spec.auth != "none"
-        digest = self._spec.auth == "digest"
-        password = "no one" if self.configuration.refuses else PASSWORD
-        secret = f"clinic:{_digest_secret(password)}" if digest else _hashed(password)
-        (self._folder / "passwords").write_text(f"{USER}:{secret}\n")
-        helper = _helper("digest_file_auth" if digest else "basic_ncsa_auth")
-        login = (SQUID_DIGEST if digest else SQUID_LOGIN).format(helper=helper, folder=self._folder)
         idle = self.configuration.idle_seconds_max
         config = self._folder / "squid.conf"
         config.write_text(
             SQUID.format(
                 port=PROXY_PORTS["http"],
                 folder=self._folder,
-                login=login if has_login else "",
+                login=self._squid_login() if has_login else "",
                 allowed="allow known" if has_login else "allow all",
                 patience="" if idle is None else f"read_timeout {idle} seconds\nclient_lifetime 1 day",
             )
         )
         return ["squid", "-N", "-f", str(config), "-n", "lab"]
+
+    def _squid_login(self) -> str:
+        """Write the passwords; return the lines of squid.conf that require them."""
+        password = "no one" if self.configuration.refuses else PASSWORD
+        passwords, scheme = self._folder / "passwords", self._spec.auth
+        if scheme in ("ntlm", "negotiate"):
+            write_passwords(passwords, DOMAIN, USER, password)
+            return write_squid_login(self._folder, scheme, SPNEGO_PORT) + "\nacl known proxy_auth REQUIRED"
+        if scheme == "digest":
+            passwords.write_text(f"{USER}:clinic:{_digest_secret(password)}\n")
+            return SQUID_DIGEST.format(helper=_helper("digest_file_auth"), folder=self._folder)
+        passwords.write_text(f"{USER}:{_hashed(password)}\n")
+        return SQUID_LOGIN.format(helper=_helper("basic_ncsa_auth"), folder=self._folder)
 
     def _dante(self) -> list[str]:
         idle = self.configuration.idle_seconds_max

@@ -4,27 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 from sim.engine.layers import End, Layers
 from sim.lab import labfile
 from sim.net.host import Network, SimHost
 from sim.net.loop import SimLoop
-from sim.proxies.http_auth import AcceptAllVerifier, BasicVerifier, DigestVerifier
+from sim.proxies.http_auth import AcceptAllVerifier, BasicVerifier, DigestVerifier, SpnegoVerifier
 from sim.proxies.http_connect import HttpConnectProxy
 from sim.proxies.inspection import inspecting_context
 from sim.proxies.relay import Behavior, ProxyTunnel
 from sim.proxies.socks5 import Socks5Proxy
-from sim.worlds.shared.addresses import PROXY, PROXY_NAME, PROXY_PORTS
-from sim.worlds.shared.proxy import PASSWORD, USER
+from sim.proxies.spnego import set_workstation, write_passwords
+from sim.worlds.shared.addresses import BOX_NAME, PROXY, PROXY_NAME, PROXY_PORTS
+from sim.worlds.shared.proxy import DOMAIN, PASSWORD, USER
 from wire.tls.context import Identity
 
 _CREDENTIALS: Final = (USER, PASSWORD)
-_AUTH: Final[dict[str, Callable[[], AcceptAllVerifier]]] = {
-    "none": AcceptAllVerifier,
-    "basic": partial(BasicVerifier, _CREDENTIALS),
-    "digest": partial(DigestVerifier, _CREDENTIALS),
+_AUTH: Final[dict[str, Callable[[Path], AcceptAllVerifier]]] = {
+    "none": lambda _: AcceptAllVerifier(),
+    "basic": lambda _: BasicVerifier(_CREDENTIALS),
+    "digest": lambda _: DigestVerifier(_CREDENTIALS),
+    "ntlm": partial(SpnegoVerifier, "ntlm"),
+    "negotiate": partial(SpnegoVerifier, "negotiate"),
 }
+"""The authentication of a connection; NTLM and Negotiate read passwords from a file."""
 
 
 class VirtualProxy:
@@ -33,6 +38,9 @@ class VirtualProxy:
     def __init__(self, loop: SimLoop, network: Network, spec: labfile.LabProxy, inspector: Identity) -> None:
         """`inspector` is the certificate presented to clients during TLS inspection."""
         self._inspector = inspector
+        self._passwords = inspector.certificate.with_name("passwords")
+        set_workstation(BOX_NAME)  # the machine's name must not be in the trace
+        write_passwords(self._passwords, DOMAIN, USER, PASSWORD)
         self.host = SimHost(network, PROXY_NAME, PROXY)
         self.behavior = Behavior()
         self._loop = loop
@@ -53,7 +61,7 @@ class VirtualProxy:
 
     def _accept(self) -> ProxyTunnel:
         if self._kind == "http":
-            return HttpConnectProxy(self.behavior, _AUTH[self._auth]())
+            return HttpConnectProxy(self.behavior, _AUTH[self._auth](self._passwords))
         return Socks5Proxy(self.behavior, self._credentials)
 
     # -- faults: see `sim.faults.world`

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 
@@ -13,10 +13,11 @@ from settings.types import Endpoint, Proxy
 from sim.net.host import Network, SimHost
 from sim.net.link import Link
 from sim.net.loop import SimLoop
-from sim.proxies.http_auth import AcceptAllVerifier, BasicVerifier, DigestVerifier
+from sim.proxies.http_auth import AcceptAllVerifier, BasicVerifier, DigestVerifier, SpnegoVerifier
 from sim.proxies.http_connect import HttpConnectProxy
 from sim.proxies.relay import Behavior
 from sim.proxies.socks5 import Socks5Proxy
+from sim.proxies.spnego import SpnegoScheme, write_passwords
 from tests.support.sim.network import CLINIC, LAN, Recorder
 from wire.dial.dialer import dial
 from wire.dial.proxy import ProxyError, ProxyErrorKind
@@ -36,7 +37,7 @@ class Site:
         self,
         folder: Path,
         credentials: tuple[str, str] | None,
-        scheme: type[BasicVerifier | DigestVerifier] = BasicVerifier,
+        scheme: Callable[[tuple[str, str]], AcceptAllVerifier] = BasicVerifier,
     ) -> None:
         self.scheme = scheme
         self.loop, network = SimLoop(), Network()
@@ -53,10 +54,11 @@ class Site:
             return Response(200, request.body[::-1])
 
         async def listen() -> None:
-            auth = AcceptAllVerifier() if credentials is None else self.scheme(credentials)
-            await self.loop.create_server(
-                lambda: HttpConnectProxy(self.behavior, auth), "proxy", PORTS["http"]
-            )
+            def accept() -> HttpConnectProxy:
+                auth = AcceptAllVerifier() if credentials is None else self.scheme(credentials)
+                return HttpConnectProxy(self.behavior, auth)
+
+            await self.loop.create_server(accept, "proxy", PORTS["http"])
             await self.loop.create_server(
                 lambda: Socks5Proxy(self.behavior, credentials), "proxy", PORTS["socks5"]
             )
@@ -127,6 +129,25 @@ def test_digest_accepts_only_the_right_user_and_password(tmp_path: Path, wrong: 
     with pytest.raises(ProxyError) as caught:
         site.ask(proxy)
     assert caught.value.kind is ProxyErrorKind.REFUSED_AUTH
+
+
+@pytest.mark.parametrize("scheme", ["ntlm", "negotiate"])
+@pytest.mark.parametrize("wrong", ["", "user", "password", "domain"])
+def test_ntlm_and_negotiate_take_the_right_credentials_only(
+    tmp_path: Path, scheme: SpnegoScheme, wrong: str
+) -> None:
+    passwords = tmp_path / "passwords"
+    write_passwords(passwords, "CLINIC", "box", "secret")
+    site = Site(tmp_path, ("box", "secret"), lambda _: SpnegoVerifier(scheme, passwords))
+    given = {"user": "box", "password": "secret", "domain": "CLINIC"} | ({wrong: "other"} if wrong else {})
+    proxy = Proxy("http", "proxy", PORTS["http"], **given, basic="never")  # type: ignore[arg-type]
+    for _ in range(2):
+        if not wrong:
+            assert site.ask(proxy) == b"olleh"
+            continue
+        with pytest.raises(ProxyError) as caught:
+            site.ask(proxy)
+        assert caught.value.kind is ProxyErrorKind.REFUSED_AUTH
 
 
 @pytest.mark.parametrize("kind", PORTS)

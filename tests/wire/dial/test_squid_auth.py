@@ -15,6 +15,8 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from settings.types import Endpoint, Proxy
+from sim.proxies.spnego import SpnegoScheme, write_passwords
+from sim.proxies.squid_spnego import serve, write_squid_login
 from tests.support.agents.stand_in import stand_in
 from tests.support.eventually import eventually
 from tests.support.hierarchy import Hierarchy
@@ -24,6 +26,7 @@ from wire.tls.context import client_context
 
 HELPERS = next((f for f in (Path("/usr/lib/squid"), Path("/usr/lib64/squid")) if f.is_dir()), None)
 USER, PASSWORD = "rap-box", "clinic: proxy"
+SPNEGO_PASSWORD = "clinic proxy"  # the file of passwords has no room for a colon
 SQUID = """\
 http_port 127.0.0.1:{port}
 visible_hostname proxy
@@ -120,4 +123,30 @@ def test_a_box_connects_through_squid_with_credentials(
 def test_a_wrong_password_is_reported_as_the_cause(pki: Hierarchy, folder: Path, login: str) -> None:
     with pytest.raises(ProxyError) as caught:
         asyncio.run(connect(pki, folder, login, password="wrong"))
+    assert caught.value.kind is ProxyErrorKind.REFUSED_AUTH
+
+
+@pytest.mark.parametrize("scheme", ["ntlm", "negotiate"])
+@pytest.mark.parametrize("wrong", ["", "user", "password", "domain"])
+def test_ntlm_and_negotiate_passwords_are_checked(
+    pki: Hierarchy, folder: Path, scheme: SpnegoScheme, wrong: str
+) -> None:
+    fields = {"password": SPNEGO_PASSWORD, "domain": "CLINIC"} | ({wrong: "other"} if wrong else {})
+    write_passwords(folder / "spnego", "CLINIC", USER, SPNEGO_PASSWORD)
+
+    async def attempt() -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        server = asyncio.create_task(serve(scheme, folder / "spnego", port))
+        try:
+            await connect(pki, folder, write_squid_login(folder, scheme, port), **fields)
+        finally:
+            server.cancel()
+
+    if not wrong:
+        asyncio.run(attempt())
+        return
+    with pytest.raises(ProxyError) as caught:
+        asyncio.run(attempt())
     assert caught.value.kind is ProxyErrorKind.REFUSED_AUTH

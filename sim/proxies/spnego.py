@@ -1,0 +1,79 @@
+"""Server side of NTLM and Negotiate (RFC 4559) for proxies, with passwords from a file."""
+
+from __future__ import annotations
+
+import os
+import socket
+from base64 import b64decode, b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, Literal
+
+SpnegoScheme = Literal["ntlm", "negotiate"]
+
+HOST_NAME: Final = "proxy"
+_PASSWORDS: Final = "NTLM_USER_FILE"
+"""The environment variable in which pyspnego looks for the passwords of NTLM."""
+
+
+def write_passwords(file: Path, domain: str, user: str, password: str) -> None:
+    """Write the passwords that a SpnegoExchange accepts: one user's. No field may contain a colon."""
+    file.write_text(f"{domain}:{user}:{password}\n")
+
+
+def set_workstation(name: str) -> None:
+    """Set the computer name that this process sends as a client of NTLM, unless the environment already has one."""
+    os.environ.setdefault("NETBIOS_COMPUTER_NAME", name.upper())
+
+
+class SpnegoExchange:
+    """The authentication of one connection; without Kerberos, Negotiate transports NTLM."""
+
+    def __init__(self, scheme: SpnegoScheme, passwords: Path) -> None:
+        """`passwords` is a file of `write_passwords`."""
+        import spnego  # takes 50 ms, which only labs with these schemes need
+
+        kinds = spnego.NegotiateOptions  # of Python, never the system's GSSAPI, which may know other users
+        options = kinds.use_ntlm if scheme == "ntlm" else kinds.use_negotiate
+        self._passwords = passwords
+        with self._environment():
+            self._context: Any = spnego.server(protocol=scheme, options=options)
+
+    def step(self, token: str) -> str:
+        """Process a client's token, in Base64; return the token to answer with, or "" if there is none.
+
+        Raises: PermissionError if the user or password is wrong, or the token is invalid.
+        """
+        from spnego.exceptions import SpnegoError
+
+        try:
+            with self._environment():
+                answer = self._context.step(b64decode(token, validate=True))
+        except (SpnegoError, ValueError) as error:
+            raise PermissionError(f"the token is not accepted: {error}") from None
+        return b64encode(answer or b"").decode()
+
+    @property
+    def complete(self) -> bool:
+        """Whether the client is authenticated."""
+        return bool(self._context.complete)
+
+    @property
+    def user(self) -> str:
+        """The authenticated user."""
+        return str(self._context.client_principal or "")
+
+    @contextmanager
+    def _environment(self) -> Iterator[None]:
+        """Give pyspnego the passwords, and one host name, as a run must not depend on the machine's."""
+        passwords, host_name = os.environ.get(_PASSWORDS), socket.gethostname
+        os.environ[_PASSWORDS] = str(self._passwords)
+        socket.gethostname = lambda: HOST_NAME
+        try:
+            yield
+        finally:
+            socket.gethostname = host_name
+            del os.environ[_PASSWORDS]
+            if passwords is not None:
+                os.environ[_PASSWORDS] = passwords
