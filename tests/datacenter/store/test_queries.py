@@ -11,7 +11,7 @@ from sqlalchemy import text
 from datacenter.store import queries
 from datacenter.store.schema import REVISION
 from datacenter.store.store import Store, schema_revision
-from tests.support.datacenter.batches import AT_MS, alert, batch
+from tests.support.datacenter.batches import AT_MS, alert, batch, result
 from wire.messages import Alert, Audit, decode, encode
 
 BOX = "RAP-0001"
@@ -38,6 +38,12 @@ def test_epochs_are_ordered_by_the_time_of_their_first_record(store: Store) -> N
 def test_records_of_the_box_itself_are_counted_under_the_empty_name(store: Store) -> None:
     store.ingest(BOX, batch(Audit(AT_MS, "port-up", 1), instrument="", run=0), 0)
     assert queries.counts(store) == {(BOX, ""): 1}
+
+
+def test_results_of_the_box_itself_are_told_apart_by_their_sequence(store: Store) -> None:
+    sent = batch(result(1, 7), result(1, 7), instrument="", run=0)
+    assert [store.ingest(BOX, sent, 0).stored for _ in range(2)] == [2, 0]
+    assert [record.number for record in queries.records(store)] == [None, None]
 
 
 def test_the_number_of_a_deleted_command_is_not_used_again(tmp_path: Path) -> None:
