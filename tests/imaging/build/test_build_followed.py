@@ -211,12 +211,8 @@ SECTION_EFFECTS: Final = {
     "--retries=7": "retries=7",
 }
 SECTION_REFUSED: Final = ("--default", "--ignorebroken")
-SECTION_OTHERS: Final = (
-    "--nocore",
-    "--inst-langs",
-    "--instLangs",
-    "--nobase",
-)  # --nobase: removed from the language
+SECTION_OTHERS: Final = ("--nocore", "--inst-langs", "--instLangs")
+SECTION_REMOVED: Final = ("--nobase", "--resolvedeps", "--ignoredeps")
 
 
 def section(folder: Path, options: str = "", lines: str = "@core\n") -> Any:
@@ -243,8 +239,19 @@ def dnf(folder: Path, monkeypatch: pytest.MonkeyPatch, found: Any) -> list[str]:
 def test_every_option_of_the_packages_section_is_known() -> None:
     given = set(re.findall(r'"(--[A-Za-z-]+)"', inspect.getsource(PackageSection)))
     assert "--exclude-weakdeps" in given
-    known = {*(word.partition("=")[0] for word in SECTION_EFFECTS), *SECTION_REFUSED, *SECTION_OTHERS}
+    known = {
+        *(word.partition("=")[0] for word in SECTION_EFFECTS),
+        *SECTION_REFUSED,
+        *SECTION_OTHERS,
+        *SECTION_REMOVED,
+    }
     assert given - known == set()
+
+
+@pytest.mark.parametrize("option", SECTION_REMOVED)
+def test_an_option_that_the_language_has_no_more_is_refused(tmp_path: Path, option: str) -> None:
+    with pytest.raises(UnsupportedCommand, match="unrecognized arguments"):
+        section(tmp_path, option)
 
 
 @pytest.mark.parametrize(("option", "words"), SECTION_EFFECTS.items())
