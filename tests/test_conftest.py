@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sim.worlds.kernel import KernelLab
-from sim.worlds.kernel import run as kernel_run
+from sim.worlds.kernel.supervision.supervisor import run as kernel_run
 from tests.support import namespaces
 from tests.support.kernel_marker import NEEDS_MARKER
 from tests.support.paths import ROOT

@@ -14,7 +14,12 @@ SECOND = 10**9
 
 def console(*, terminal: bool = False) -> Console:
     return Console(
-        file=io.StringIO(), width=80, force_terminal=terminal, color_system=None, legacy_windows=False
+        file=io.StringIO(),
+        width=80,
+        force_terminal=terminal,
+        color_system=None,
+        legacy_windows=False,
+        _environ={"TERM": "xterm"},  # rich draws no progress on a dumb terminal
     )
 
 
