@@ -20,6 +20,7 @@ from sim.net.link import Link, LinkQuality
 from sim.net.loop import SimLoop
 from sim.worlds import kernel
 from sim.worlds.kernel.supervision.measure import lab_seconds
+from sim.worlds.kernel.supervision.supervisor import run as run_lab
 
 LINE: Final = LinkQuality(rate_bits=128_000, delay_ns=40_000_000)
 SIZES: Final = {"a bulk of 100 kB": 100_000, "a small exchange": 300}
@@ -90,7 +91,7 @@ def virtual_seconds(size: int) -> float:
 
 def kernel_seconds(size: int) -> float:
     """The duration of a transfer in the kernel world, after a first exchange that resolves the Ethernet addresses."""
-    return kernel.run("bench-transfer", lambda lab: _transfer(lab, size))
+    return run_lab("bench-transfer", lambda lab: _transfer(lab, size))
 
 
 async def _transfer(lab: kernel.KernelLab, size: int) -> float:

@@ -29,7 +29,7 @@ from sim.net.link import Link, LinkQuality
 from sim.net.loop import SimLoop
 from sim.units import MILLISECOND_NS
 from sim.worlds.kernel import KernelLab
-from sim.worlds.kernel import run as run_lab
+from sim.worlds.kernel.supervision.supervisor import run as run_lab
 
 QUEUE_BYTES: Final = 64 * 1024
 """The default of lab files."""

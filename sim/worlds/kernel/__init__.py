@@ -15,7 +15,7 @@ the supervisor ends, even by SIGKILL, at any time. Nothing is registered in file
         far.address("eth0", "10.0.0.2/24")
         return await box.spawn(["ping", "-c1", "10.0.0.2"]).wait()
 
-    assert run("example", main) == 0
+    assert supervisor.run("example", main) == 0
 """
 
 from sim.worlds.kernel.namespaces.host import NamespaceHost
@@ -26,7 +26,7 @@ from sim.worlds.kernel.supervision.answer import LabEnded
 from sim.worlds.kernel.supervision.control import RequestRefused, ask, call_in_host
 from sim.worlds.kernel.supervision.lab import KernelLab
 from sim.worlds.kernel.supervision.registry import LabExists, NoSuchLab, running
-from sim.worlds.kernel.supervision.supervisor import down, run, up
+from sim.worlds.kernel.supervision.supervisor import down, up
 
 __all__ = [
     "KernelLab",
@@ -41,7 +41,6 @@ __all__ = [
     "call_in_host",
     "down",
     "missing",
-    "run",
     "running",
     "up",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from ipaddress import ip_interface, ip_network
 from pathlib import Path
@@ -18,6 +17,7 @@ from netfw.ruleset.render import Ruleset, render
 from netfw.ruleset.text import rule_text, ruleset_text, value_text
 from netfw.ruleset.timeouts import BOX_S
 from tests.support.netfw.golden import POLICIES, goldens
+from tests.support.netfw.table import referred
 
 CLINIC, IPSEC, LEASE = (load_policy(POLICIES / f"{name}.toml") for name in ("clinic", "ipsec", "lease"))
 HTTPS = Service("tcp", 443)
@@ -173,21 +173,6 @@ def test_the_commands_create_everything_before_it_is_referred_to() -> None:
         if kind == "element":
             assert body["name"] in exist
         exist.add(body.get("name", ""))
-
-
-def referred(value: Json) -> Iterable[str]:
-    """Names of sets, chains and counters in a rule's expressions."""
-    match value:
-        case {"goto": {"target": name}} | {"counter": name}:
-            yield name
-        case str() if value.startswith("@"):
-            yield value[1:]
-        case dict():
-            for inner in value.values():
-                yield from referred(inner)
-        case list():
-            for inner in value:
-                yield from referred(inner)
 
 
 # -- text

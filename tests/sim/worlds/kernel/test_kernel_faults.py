@@ -10,7 +10,8 @@ import pytest
 
 from sim.faults import fault_kinds
 from sim.lab.labfile import Event, Lab, parse_lab
-from sim.worlds.kernel import KernelLab, run
+from sim.worlds.kernel import KernelLab
+from sim.worlds.kernel.supervision.supervisor import run
 from sim.worlds.kernel.world import KernelWorld
 from sim.worlds.shared.fault_runner import ActiveFault
 from tests.support.eventually import eventually

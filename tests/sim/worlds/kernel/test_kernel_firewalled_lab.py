@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from sim.lab.labfile import parse_lab
-from sim.worlds.kernel import KernelLab, run
+from sim.worlds.kernel import KernelLab
+from sim.worlds.kernel.supervision.supervisor import run
 from sim.worlds.kernel.world import KernelWorld
 from sim.worlds.shared import intruders
 from sim.worlds.shared.addresses import BOX, box_address, instrument_address

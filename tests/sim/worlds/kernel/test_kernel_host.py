@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from sim.net.link import LinkQuality
-from sim.worlds.kernel import KernelLab, run
+from sim.worlds.kernel import KernelLab
+from sim.worlds.kernel.supervision.supervisor import run
 from tests.support.sim.pairs import PORT, pair, say
 
 pytestmark = pytest.mark.kernel

@@ -15,7 +15,8 @@ from sim.faults.link.degraded import LinkDegraded
 from sim.faults.link.down import LinkDown
 from sim.faults.link.rate import LinkRate
 from sim.net.link import Impairment, LinkQuality
-from sim.worlds.kernel import KernelLab, KernelLink, run
+from sim.worlds.kernel import KernelLab, KernelLink
+from sim.worlds.kernel.supervision.supervisor import run
 from tests.support.eventually import eventually
 from tests.support.sim.pairs import Pair, arrives, pair, say, transfer
 
