@@ -37,8 +37,7 @@ class ImageSite(KernelSite):
     box: GuestHost
 
     def _box_host(self) -> NamespaceHost:
-        host = GuestHost("box")
-        return self._without_ipv6(self._namespaces.add_host(host, GuestEnd))
+        return self._without_ipv6(self._namespaces.host("box", GuestHost, GuestEnd))
 
     def close_ports(self) -> None:
         """Nothing to do: the ports of a machine without power are closed."""

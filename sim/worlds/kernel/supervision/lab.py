@@ -50,17 +50,15 @@ class KernelLab:
         self.control = Control(listener, self._namespaces)
         """Answers the requests of other processes; its `handler` is to be set."""
 
-    def host(self, name: str) -> NamespaceHost:
-        """Create a host. Raises: ValueError if there is one with that name."""
-        return self.add_host(NamespaceHost(name))
-
-    def add_host(self, host: NamespaceHost, near_end: type[NearEnd] = NearEnd) -> NamespaceHost:
-        """Add a host whose links end in a `near_end`. Raises: ValueError if there is one with that name."""
-        if host.name in self.hosts:
-            raise ValueError(f"the lab has a host {host.name!r} already")
-        self.hosts[host.name] = host
-        self._near_ends[host.name] = near_end
-        return host
+    def host(
+        self, name: str, kind: type[NamespaceHost] = NamespaceHost, near_end: type[NearEnd] = NearEnd
+    ) -> NamespaceHost:
+        """Create a host, whose links end in a `near_end`. Raises: ValueError if there is one with that name."""
+        if name in self.hosts:
+            raise ValueError(f"the lab has a host {name!r} already")
+        self.hosts[name] = kind(name)
+        self._near_ends[name] = near_end
+        return self.hosts[name]
 
     def link(
         self,

@@ -27,11 +27,11 @@ from sim.worlds.kernel import (
     ask,
     call_in_host,
     down,
-    run,
     running,
     up,
 )
 from sim.worlds.kernel.supervision.registry import supervisor_of
+from sim.worlds.kernel.supervision.supervisor import run
 from tests.support.eventually import eventually, poll_until
 
 pytestmark = pytest.mark.kernel
