@@ -7,6 +7,7 @@ in every thread. `with own_network():` moves the calling thread into a new names
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import socket
 import subprocess
@@ -14,7 +15,10 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from ipaddress import IPv6Interface
 from typing import Any, TypeVar
+
+from tests.support.eventually import poll_until
 
 T = TypeVar("T")
 CLONE_NEWNET = 0x40000000
@@ -80,8 +84,29 @@ class Namespace:
         return subprocess.run(self.words(*words), check=True, text=True, **more)
 
     def ip(self, *commands: str) -> None:
-        """Run these commands of ip(8) in this namespace."""
+        """Run these commands of ip(8) in this namespace, and wait until IPv6 addresses that they add are reachable.
+
+        Linux adds the local route of an IPv6 address in a work queue, after the command that adds the address has
+        ended (addrconf_dad_completed() in net/ipv6/addrconf.c).
+        """
         self.command("ip", "-batch", "-", input="".join(f"{command}\n" for command in commands))
+        words = [command.split() for command in commands]
+        added = {
+            str(IPv6Interface(word[2]).ip) for word in words if word[:2] == ["addr", "add"] and ":" in word[2]
+        }
+        if added:
+            poll_until(lambda: added.isdisjoint(self._without_local_route()))
+
+    def _without_local_route(self) -> set[str]:
+        """The IPv6 addresses that have no local route, of the interfaces that have carrier."""
+
+        def read(*words: str) -> list[dict[str, Any]]:
+            listing = self.command("ip", "-6", "-json", *words, capture_output=True).stdout
+            return list(json.loads(listing or "[]"))
+
+        interfaces = [each for each in read("addr", "show", "up") if "LOWER_UP" in each["flags"]]
+        addresses = {address["local"] for each in interfaces for address in each["addr_info"]}
+        return addresses - {route["dst"] for route in read("route", "show", "table", "local")}
 
     def enter(self) -> None:
         """Move this thread into the namespace."""
