@@ -101,10 +101,14 @@ class Endpoint(Struct, frozen=True, forbid_unknown_fields=True):
     address: OptionalAddress = ""
 
 
+ProxyKind: TypeAlias = Literal["http", "socks5"]
+"""A proxy protocol. `wire.dial.proxies` and `sim.proxies` each have a module of this name."""
+
+
 class Proxy(Struct, frozen=True, forbid_unknown_fields=True):
     """A site's proxy. With `user` it requires authentication (HTTP: `wire.dial.proxy_auth`; SOCKS5: RFC 1929)."""
 
-    kind: Literal["http", "socks5"]
+    kind: ProxyKind
     host: ProxyHost
     port: TcpPort
     user: Secret = ""

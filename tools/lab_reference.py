@@ -19,6 +19,7 @@ from settings.toml import describe_field
 from sim.faults import fault_kinds
 from sim.instruments import model_names
 from sim.lab import labfile
+from sim.proxies.kind import proxy_kinds
 
 PAGE: Final = Path("docs/reference/lab-file.md")
 BEGIN: Final = "<!-- written by tools/lab_reference.py, from here to the end -->\n"
@@ -38,7 +39,12 @@ def render(page: str) -> str:
     """The page with regenerated tables."""
     head = page.partition(BEGIN)[0]
     return (
-        head + BEGIN + "".join(_table(title, kind) for title, kind in TABLES.items()) + _faults() + _names()
+        head
+        + BEGIN
+        + "".join(_table(title, kind) for title, kind in TABLES.items())
+        + _proxies()
+        + _faults()
+        + _names()
     )
 
 
@@ -61,6 +67,14 @@ def _meanings(kind: type[msgspec.Struct]) -> dict[str, str]:
             assert isinstance(statement.target, ast.Name)
             meanings[statement.target.id] = " ".join(ast.literal_eval(following.value).split())
     return meanings
+
+
+def _proxies() -> str:
+    rows = []
+    for name, kind in proxy_kinds().items():
+        auths = ", ".join(f"`{auth}`" for auth in kind.auths)
+        rows.append(f"| `{name}` | {auths} | {inspect.getdoc(kind)} |\n")
+    return "\n## Proxy kinds\n\n| kind | `auth` | what it is |\n|---|---|---|\n" + "".join(rows)
 
 
 def _faults() -> str:

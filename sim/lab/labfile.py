@@ -22,7 +22,7 @@ from agents.box.uplink.stream import LINGER_SECONDS
 from settings.board import Board, board_names, load_board
 from settings.problems import Problem, Problems, SettingsError
 from settings.toml import as_table, dumps, format_value, nearest, parse, read_table, read_text
-from settings.types import Table
+from settings.types import ProxyKind, Table
 from sim import values
 from sim.faults import AnyFault, fault_kinds, port_of
 from sim.units import HOUR_NS, MINUTE_NS, SECOND_NS, format_duration
@@ -70,11 +70,10 @@ class LabBox(Table, frozen=True):
 class LabProxy(Table, frozen=True):
     """The site's proxy, through which all connections to the data center must go."""
 
-    kind: Literal["http", "socks5"]
-    """HTTP CONNECT (RFC 9110) or SOCKS 5 (RFC 1928)."""
-    auth: Literal["none", "basic", "digest", "ntlm", "negotiate", "password"] = "none"
-    """How the box authenticates: `basic` (RFC 7617), `digest` (RFC 7616), `ntlm` or `negotiate` (RFC 4559, with NTLM
-    inside) with `http`, `password` (RFC 1929) with `socks5`."""
+    kind: ProxyKind
+    """Its protocol."""
+    auth: Annotated[str, TextForm("what the proxy kind has, see below", r"[^\n]{1,64}")] = "none"
+    """How the box authenticates."""
 
 
 class LabUplink(Table, frozen=True):
@@ -391,11 +390,16 @@ def _check_instruments(
 
 
 def _check_proxy(proxy: LabProxy | None, problems: Problems) -> None:
-    fitting = {"http": ("none", "basic", "digest", "ntlm", "negotiate"), "socks5": ("none", "password")}
-    if proxy is not None and proxy.auth not in fitting[proxy.kind]:
-        *others, last = (f'"{auth}"' for auth in fitting[proxy.kind])
+    if proxy is None:
+        return
+    from sim.proxies.kind import proxy_kind
+
+    *others, last = (f'"{auth}"' for auth in proxy_kind(proxy.kind).auths)
+    if proxy.auth not in proxy_kind(proxy.kind).auths:
         right = f"{', '.join(others)} or {last}"
-        problems.add(("uplink", "proxy", "auth"), f'"{proxy.auth}": with kind "{proxy.kind}" give {right}')
+        problems.add(
+            ("uplink", "proxy", "auth"), f'{format_value(proxy.auth)}: with kind "{proxy.kind}" give {right}'
+        )
 
 
 def _check_events(events: list[Event], file: LabFile, problems: Problems) -> None:

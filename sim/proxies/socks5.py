@@ -1,10 +1,14 @@
-"""A SOCKS5 proxy that supports only CONNECT, with or without user and password (RFC 1928, RFC 1929)."""
+"""SOCKS5 proxies (RFC 1928, RFC 1929): a simulated one that supports only CONNECT, and dante."""
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from ipaddress import ip_address
-from typing import Final
+from pathlib import Path
+from typing import ClassVar, Final
 
+from sim.proxies.kind import CREDENTIALS, USER, LabProxyKind, ProgramSettings, hashed
 from sim.proxies.relay import Behavior, ProxyTunnel
 
 VERSION: Final = 5
@@ -13,6 +17,18 @@ CONNECT: Final = 1
 ADDRESS_LENGTHS: Final = {1: 4, 4: 16}
 DOMAIN: Final = 3
 SUCCEEDED, GENERAL_FAILURE, HOST_UNREACHABLE, COMMAND_UNSUPPORTED, ADDRESS_UNSUPPORTED = 0, 1, 4, 7, 8
+DANTE: Final = """\
+logoutput: stderr
+internal: {interface} port = {port}
+external: {interface}
+clientmethod: none
+socksmethod: {method}
+user.privileged: root
+user.unprivileged: nobody
+{patience}
+client pass {{ from: 0.0.0.0/0 to: 0.0.0.0/0 }}
+socks pass {{ from: 0.0.0.0/0 to: 0.0.0.0/0 port = 443 }}
+"""
 
 
 class Socks5Proxy(ProxyTunnel):
@@ -83,3 +99,51 @@ class Socks5Proxy(ProxyTunnel):
 
 def _reply(code: int) -> bytes:
     return bytes((VERSION, code, 0, 1)) + bytes(6)
+
+
+class Socks5Kind(LabProxyKind):
+    """SOCKS5 (RFC 1928), with a password (RFC 1929)."""
+
+    name: ClassVar = "socks5"
+    port: ClassVar = 1080
+    auths: ClassVar = ("none", "password")
+    packages: ClassVar = {"danted": "dante-server", "openssl": "openssl"}
+
+    def accept(self, behavior: Behavior, auth: str, folder: Path) -> ProxyTunnel:  # noqa: ARG002
+        return Socks5Proxy(behavior, None if auth == "none" else CREDENTIALS)
+
+    def prepare_program(self, folder: Path) -> None:
+        _enrol(folder)
+
+    def configure(self, settings: ProgramSettings) -> list[str]:
+        idle = settings.idle_seconds_max
+        config = settings.folder / "danted.conf"
+        _set_password(settings.password)
+        config.write_text(
+            DANTE.format(
+                port=self.port,
+                interface=settings.interface,
+                method="username" if settings.auth != "none" or settings.refuses else "none",
+                patience="" if idle is None else f"timeout.io.tcp: {idle}",
+            )
+        )
+        return ["danted", "-f", str(config), "-p", str(settings.folder / "danted.pid")]
+
+
+def _enrol(folder: Path) -> None:
+    """Create the user that dante authenticates, in copies of /etc/passwd and /etc/shadow that only the lab sees."""
+    user = f"{USER}:x:64077:64077::/nonexistent:/usr/sbin/nologin\n"
+    for name, line in (("passwd", user), ("shadow", "")):
+        copy = folder / name
+        shutil.copy(f"/etc/{name}", copy)
+        copy.write_text(copy.read_text() + line)
+        subprocess.run(["mount", "--bind", copy, f"/etc/{name}"], check=True)
+
+
+def _set_password(password: str) -> None:
+    shadow = Path("/etc/shadow")
+    others = [line for line in shadow.read_text().splitlines() if not line.startswith(f"{USER}:")]
+    shadow.write_text("\n".join([*others, f"{USER}:{hashed(password)}:19000:0:99999:7:::"]) + "\n")
+
+
+KIND: Final = Socks5Kind()

@@ -12,7 +12,8 @@ from typing import Final
 
 from settings.types import Endpoint, Proxy
 from wire.dial.adaptive_timeout import AdaptiveTimeout
-from wire.dial.proxy import Handshake, ProxyError, ProxyErrorKind, proxy_conversation
+from wire.dial.proxies import proxy_conversation
+from wire.dial.proxy import Handshake, ProxyError, ProxyErrorKind
 from wire.dial.traffic import Traffic
 from wire.http.connection import ClientConnection, bracketed, without_zone
 from wire.process.transports import abort

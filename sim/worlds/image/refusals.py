@@ -12,10 +12,10 @@ from imaging.signing import SigningError, load_public_key
 from settings.problems import Problem, SettingsError
 from sim.faults import AnyFault
 from sim.lab.labfile import Lab
+from sim.proxies.kind import proxy_kind
 from sim.worlds.image.machine import qemu
 from sim.worlds.image.machine.slots import BUSES_MAX, interfaces, slot_of
 from sim.worlds.kernel.namespaces.missing import MachineLacksError, require
-from sim.worlds.kernel.proxy import PROGRAMS
 from sim.worlds.shared.refusals import ImageRefused
 
 KEY: Final = Path("/etc/rap/image-signing.pub")
@@ -34,7 +34,7 @@ def check_lab(lab: Lab, firmware: qemu.Firmware) -> None:
     if problems:
         raise SettingsError(lab.path, *dict.fromkeys(problems))
     proxy = lab.uplink.proxy
-    require(PROGRAMS[proxy.kind] if proxy else None)
+    require(proxy_kind(proxy.kind).packages if proxy else None)
     if lacks := qemu.lacking(firmware):
         raise MachineLacksError(lacks)
 

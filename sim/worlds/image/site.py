@@ -45,7 +45,7 @@ class ImageSite(KernelSite):
 
 def site_of(lab: Lab) -> sitefile.Site:
     """The site file of the lab's box. The installer's keys have values that nobody uses."""
-    proxy = client_settings(lab.uplink.proxy) if lab.uplink.proxy else None
+    proxy = client_settings(lab)
     addresses = {DATACENTER_NAME: [DATACENTER], ROUTER_NAME: [ROUTER]}
     return sitefile.Site(
         board=lab.box.board,

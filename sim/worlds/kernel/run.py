@@ -15,10 +15,10 @@ import msgspec
 
 from settings.problems import Problem, SettingsError
 from sim.lab.labfile import Lab
+from sim.proxies.kind import proxy_kind
 from sim.verdict.result import Result
 from sim.worlds.kernel.live.console import Console
 from sim.worlds.kernel.namespaces.missing import require
-from sim.worlds.kernel.proxy import PROGRAMS
 from sim.worlds.kernel.supervision.control import RequestRefused, ask
 from sim.worlds.kernel.supervision.lab import KernelLab
 from sim.worlds.kernel.supervision.registry import NoSuchLab
@@ -138,7 +138,7 @@ def check(lab: Lab) -> None:
     if wrong:
         raise SettingsError(lab.path, *dict.fromkeys(wrong))
     proxy = lab.uplink.proxy
-    require(PROGRAMS[proxy.kind] if proxy else None)
+    require(proxy_kind(proxy.kind).packages if proxy else None)
 
 
 def _tell(name: str, progress: Progress, over: threading.Event) -> None:

@@ -105,7 +105,7 @@ class KernelWorld:
             self.site.close_ports,
             self.lab,
             self._certificates.box(),
-            client_settings(self.lab.uplink.proxy) if self.lab.uplink.proxy else None,
+            client_settings(self.lab),
             self.namespaces.folder / "box",
             self.random,
             self.trace,

@@ -20,8 +20,6 @@ PROXY_NAME: Final = "proxy"
 COLLECTOR_PORT: Final = 443
 """The box's TCP port for instruments' reports."""
 DATACENTER_PORT: Final = 443
-PROXY_PORTS: Final = {"http": 3128, "socks5": 1080}
-"""The TCP port of each kind of proxy."""
 
 BOX: Final = "192.168.1.2"
 BOX_MOVED: Final = "192.168.1.3"

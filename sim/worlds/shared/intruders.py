@@ -16,6 +16,7 @@ from typing import Any, Final, TypeAlias
 from sim.engine.layers import End, Layers
 from sim.faults import port_of
 from sim.lab.labfile import Lab
+from sim.proxies.kind import proxy_kinds
 from sim.units import SECOND_NS
 from sim.verdict.intrusions import Intrusions
 from sim.worlds.shared.addresses import (
@@ -23,12 +24,11 @@ from sim.worlds.shared.addresses import (
     COLLECTOR_PORT,
     DATACENTER,
     PROXY,
-    PROXY_PORTS,
     box_address,
     instrument_address,
 )
 
-TCP_PORTS: Final = (22, 80, COLLECTOR_PORT, *PROXY_PORTS.values(), 5900)
+TCP_PORTS: Final = (22, 80, COLLECTOR_PORT, *(kind.port for kind in proxy_kinds().values()), 5900)
 """SSH, HTTP, the collector, the proxies, VNC."""
 PATIENCE_SECONDS: Final = 3.0
 """The timeout of an attempt: long enough for one retransmission of the SYN on a busy line."""

@@ -14,6 +14,7 @@ from netfw.policy.policy import Authorized, Policy, PolicyPort, Service
 from netfw.policy.policyfile import AuthorizedTable, PolicyFile, PortTable, Role
 from settings.toml import dumps
 from sim.lab.labfile import Lab
+from sim.proxies.kind import proxy_kind
 from sim.worlds.shared.addresses import (
     COLLECTOR_PORT,
     DATACENTER,
@@ -21,7 +22,6 @@ from sim.worlds.shared.addresses import (
     DATACENTER_PORT,
     PREFIX_BITS,
     PROXY,
-    PROXY_PORTS,
     box_address,
 )
 
@@ -45,7 +45,7 @@ def _port(lab: Lab, number: int) -> PolicyPort:
 
 def _way_out(lab: Lab) -> Authorized:
     if lab.uplink.proxy is not None:
-        return _authorized("proxy", PROXY_PORTS[lab.uplink.proxy.kind], PROXY)
+        return _authorized("proxy", proxy_kind(lab.uplink.proxy.kind).port, PROXY)
     return _authorized("datacenter", DATACENTER_PORT, DATACENTER, DATACENTER_MOVED)
 
 

@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from pathlib import Path
-from typing import Final
-
 from sim.engine.layers import End, Layers
 from sim.lab import labfile
 from sim.net.host import Network, SimHost
 from sim.net.loop import SimLoop
-from sim.proxies.http_auth import AcceptAllVerifier, BasicVerifier, DigestVerifier, SpnegoVerifier
-from sim.proxies.http_connect import HttpConnectProxy
 from sim.proxies.inspection import inspecting_context
+from sim.proxies.kind import proxy_kind
 from sim.proxies.relay import Behavior, ProxyTunnel
-from sim.proxies.socks5 import Socks5Proxy
-from sim.proxies.spnego import set_workstation, write_passwords
-from sim.worlds.shared.addresses import BOX_NAME, PROXY, PROXY_NAME, PROXY_PORTS
-from sim.worlds.shared.proxy import DOMAIN, PASSWORD, USER
+from sim.proxies.spnego import set_workstation
+from sim.worlds.shared.addresses import BOX_NAME, PROXY, PROXY_NAME
 from wire.tls.context import Identity
-
-_CREDENTIALS: Final = (USER, PASSWORD)
-_AUTH: Final[dict[str, Callable[[Path], AcceptAllVerifier]]] = {
-    "none": lambda _: AcceptAllVerifier(),
-    "basic": lambda _: BasicVerifier(_CREDENTIALS),
-    "digest": lambda _: DigestVerifier(_CREDENTIALS),
-    "ntlm": partial(SpnegoVerifier, "ntlm"),
-    "negotiate": partial(SpnegoVerifier, "negotiate"),
-}
-"""The authentication of a connection; NTLM and Negotiate read passwords from a file."""
 
 
 class VirtualProxy:
@@ -38,31 +20,27 @@ class VirtualProxy:
     def __init__(self, loop: SimLoop, network: Network, spec: labfile.LabProxy, inspector: Identity) -> None:
         """`inspector` is the certificate presented to clients during TLS inspection."""
         self._inspector = inspector
-        self._passwords = inspector.certificate.with_name("passwords")
+        self._folder = inspector.certificate.parent
         set_workstation(BOX_NAME)  # the machine's name must not be in the trace
-        write_passwords(self._passwords, DOMAIN, USER, PASSWORD)
         self.host = SimHost(network, PROXY_NAME, PROXY)
         self.behavior = Behavior()
         self._loop = loop
-        self._kind, self._auth = spec.kind, spec.auth
+        self._kind, self._auth = proxy_kind(spec.kind), spec.auth
         self._refusals = Layers[None](self._behave)
         self._inspections = Layers[None](self._behave)
         self._silences = Layers[None](self._behave)
         self._idle_s_max = Layers[float](self._behave)
         self._delays_s = Layers[float](self._behave)
-        self._credentials = None if spec.auth == "none" else _CREDENTIALS
 
     async def start(self) -> None:
         """Start to listen."""
         await self.host.power_on().run(self._loop, self._listen())
 
     async def _listen(self) -> None:
-        await self._loop.create_server(self._accept, PROXY_NAME, PROXY_PORTS[self._kind])
+        await self._loop.create_server(self._accept, PROXY_NAME, self._kind.port)
 
     def _accept(self) -> ProxyTunnel:
-        if self._kind == "http":
-            return HttpConnectProxy(self.behavior, _AUTH[self._auth](self._passwords))
-        return Socks5Proxy(self.behavior, self._credentials)
+        return self._kind.accept(self.behavior, self._auth, self._folder)
 
     # -- faults: see `sim.faults.world`
 

@@ -90,7 +90,7 @@ class VirtualWorld:
             network,
             lab,
             certificates.box(),
-            client_settings(spec.proxy) if spec.proxy else None,
+            client_settings(lab),
             policy or lab_policy(lab),
             self.wall_ns,
             self.random,

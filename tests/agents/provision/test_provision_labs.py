@@ -13,13 +13,13 @@ from settings.site import AuditServer, EnrolledInstrument, SiteForBox, UplinkAdd
 from settings.toml import dumps
 from settings.types import Endpoint, Proxy
 from sim.lab.labfile import Lab, lab_paths, load_lab
+from sim.proxies.kind import proxy_kind
 from sim.worlds.shared.addresses import (
     BOX,
     DATACENTER,
     DATACENTER_NAME,
     PREFIX_BITS,
     PROXY,
-    PROXY_PORTS,
     ROUTER,
 )
 from sim.worlds.shared.policy import lab_policy
@@ -37,7 +37,7 @@ def site_of_lab(lab: Lab) -> SiteForBox:
         time_servers=["192.0.2.123"],
         audit=AuditServer(host="192.0.2.65"),
         uplink=UplinkAddress(address=f"{BOX}/{PREFIX_BITS}", gateway=ROUTER),
-        proxy=spec and Proxy(spec.kind, "proxy.clinic.example", PROXY_PORTS[spec.kind], user, password),
+        proxy=spec and Proxy(spec.kind, "proxy.clinic.example", proxy_kind(spec.kind).port, user, password),
         instrument=[EnrolledInstrument(port=spec.port, serial=spec.serial) for spec in lab.instruments],
         addresses={DATACENTER_NAME: [DATACENTER], "proxy.clinic.example": [PROXY]},
     )

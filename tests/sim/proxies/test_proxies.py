@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 
 import pytest
+from msgspec import structs
 
-from settings.types import Endpoint, Proxy
+from settings.types import Endpoint, ProxyKind
 from sim.net.host import Network, SimHost
 from sim.net.link import Link
 from sim.net.loop import SimLoop
-from sim.proxies.http_auth import AcceptAllVerifier, BasicVerifier, DigestVerifier, SpnegoVerifier
-from sim.proxies.http_connect import HttpConnectProxy
+from sim.proxies.kind import proxy_kinds
 from sim.proxies.relay import Behavior
-from sim.proxies.socks5 import Socks5Proxy
-from sim.proxies.spnego import SpnegoScheme, write_passwords
 from tests.support.sim.network import CLINIC, LAN, Recorder
 from wire.dial.dialer import dial
 from wire.dial.proxy import ProxyError, ProxyErrorKind
@@ -25,21 +22,17 @@ from wire.http.connection import HttpError, Request, Response, serve
 from wire.pki.hierarchy import Authority, make_key
 from wire.tls.context import client_context, server_context
 
-PORTS = {"http": 3128, "socks5": 1080}
-OPEN = {kind: Proxy(kind, "proxy", port) for kind, port in PORTS.items()}
-WITH_PASSWORD = {kind: Proxy(kind, "proxy", port, "box", "secret") for kind, port in PORTS.items()}
+KINDS = proxy_kinds()
+ALL = [(name, auth) for name, kind in KINDS.items() for auth in kind.auths]
+WITH_PASSWORD = [(name, auth) for name, auth in ALL if auth != "none"]
 
 
 class Site:
-    """A box, a proxy host with proxies of both kinds, and a server behind it."""
+    """A box, a proxy host with a proxy, and a server behind it."""
 
-    def __init__(
-        self,
-        folder: Path,
-        credentials: tuple[str, str] | None,
-        scheme: Callable[[tuple[str, str]], AcceptAllVerifier] = BasicVerifier,
-    ) -> None:
-        self.scheme = scheme
+    def __init__(self, folder: Path, name: ProxyKind, auth: str) -> None:
+        kind = KINDS[name]
+        self.settings = kind.client_settings("proxy", auth)
         self.loop, network = SimLoop(), Network()
         self.box, self.proxy, self.far = (SimHost(network, name) for name in ("box", "proxy", "far"))
         network.connect(self.box, self.proxy, Link(self.loop.env, "up", CLINIC, Random(1)))
@@ -54,13 +47,8 @@ class Site:
             return Response(200, request.body[::-1])
 
         async def listen() -> None:
-            def accept() -> HttpConnectProxy:
-                auth = AcceptAllVerifier() if credentials is None else self.scheme(credentials)
-                return HttpConnectProxy(self.behavior, auth)
-
-            await self.loop.create_server(accept, "proxy", PORTS["http"])
             await self.loop.create_server(
-                lambda: Socks5Proxy(self.behavior, credentials), "proxy", PORTS["socks5"]
+                lambda: kind.accept(self.behavior, auth, folder), "proxy", kind.port
             )
 
         self.run(
@@ -74,7 +62,10 @@ class Site:
         incarnation = host.incarnation or host.power_on()
         return self.loop.run_until_complete(incarnation.run(self.loop, coro))
 
-    def ask(self, proxy: Proxy, host: str = "far", body: bytes = b"hello") -> bytes:
+    def ask(self, host: str = "far", body: bytes = b"hello", **changes: str) -> bytes:
+        """Send a request through the proxy, with changed settings; return the response: the body reversed."""
+        proxy = structs.replace(self.settings, **changes)
+
         async def exchange() -> bytes:
             connection = await dial(Endpoint(host, 443), self.tls, reply_bytes_max=1 << 20, proxy=proxy)
             response = await connection.request("POST", "/", body)
@@ -85,100 +76,78 @@ class Site:
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    yield Site(tmp_path, ("box", "secret"))
+def site(tmp_path: Path, request: pytest.FixtureRequest) -> Site:
+    return Site(tmp_path, *getattr(request, "param", ("http", "basic")))
 
 
-@pytest.fixture
-def open_site(tmp_path: Path) -> Iterator[Site]:
-    yield Site(tmp_path, None)
+every_kind = pytest.mark.parametrize("site", ALL, indirect=True, ids="-".join)
+every_kind_with_password = pytest.mark.parametrize("site", WITH_PASSWORD, indirect=True, ids="-".join)
 
 
-@pytest.mark.parametrize("kind", PORTS)
-def test_a_proxy_forwards_data_in_both_directions(site: Site, kind: str) -> None:
+def refusal(site: Site, **changes: str) -> ProxyErrorKind:
+    with pytest.raises(ProxyError) as caught:
+        site.ask(**changes)
+    return caught.value.kind
+
+
+@every_kind
+def test_a_proxy_forwards_data_in_both_directions(site: Site) -> None:
     content = Random(3).randbytes(300_000)
-    assert site.ask(WITH_PASSWORD[kind], body=content) == content[::-1]
-    assert site.behavior.requests == 1
+    assert site.ask(body=content) == content[::-1]
+    assert site.ask() == b"olleh"
+    assert (site.behavior.requests, site.behavior.refused) in [(2, 0), (2, 2)]  # challenged first
 
 
-@pytest.mark.parametrize("kind", PORTS)
-def test_an_open_proxy_requires_no_password(open_site: Site, kind: str) -> None:
-    assert open_site.ask(OPEN[kind]) == b"olleh"
-
-
-@pytest.mark.parametrize("kind", PORTS)
-@pytest.mark.parametrize("password", ["", "wrong"])
-def test_a_proxy_refuses_a_wrong_or_missing_password(site: Site, kind: str, password: str) -> None:
-    proxy = Proxy(kind, "proxy", PORTS[kind], "box" if password else "", password)
-    with pytest.raises(ProxyError) as caught:
-        site.ask(proxy)
-    assert caught.value.kind is ProxyErrorKind.REFUSED_AUTH
-    assert site.behavior.refused == 1
-
-
-@pytest.mark.parametrize("basic", ["first", "never"])
-@pytest.mark.parametrize("wrong", ["", "user", "password"])
-def test_digest_accepts_only_the_right_user_and_password(tmp_path: Path, wrong: str, basic: str) -> None:
-    """The proxy closes the connection with each refusal."""
-    site = Site(tmp_path, ("box", "secret"), DigestVerifier)
-    given = {"user": "box", "password": "secret"} | ({wrong: "other"} if wrong else {})
-    proxy = Proxy("http", "proxy", PORTS["http"], **given, basic=basic)  # type: ignore[arg-type]
-    if not wrong:
-        assert site.ask(proxy) == b"olleh"
-        return
-    with pytest.raises(ProxyError) as caught:
-        site.ask(proxy)
-    assert caught.value.kind is ProxyErrorKind.REFUSED_AUTH
-
-
-@pytest.mark.parametrize("scheme", ["ntlm", "negotiate"])
-@pytest.mark.parametrize("wrong", ["", "user", "password", "domain"])
-def test_ntlm_and_negotiate_take_the_right_credentials_only(
-    tmp_path: Path, scheme: SpnegoScheme, wrong: str
-) -> None:
-    passwords = tmp_path / "passwords"
-    write_passwords(passwords, "CLINIC", "box", "secret")
-    site = Site(tmp_path, ("box", "secret"), lambda _: SpnegoVerifier(scheme, passwords))
-    given = {"user": "box", "password": "secret", "domain": "CLINIC"} | ({wrong: "other"} if wrong else {})
-    proxy = Proxy("http", "proxy", PORTS["http"], **given, basic="never")  # type: ignore[arg-type]
+@every_kind_with_password
+@pytest.mark.parametrize("wrong", ["user", "password"])
+def test_a_proxy_refuses_wrong_credentials_each_time(site: Site, wrong: str) -> None:
     for _ in range(2):
-        if not wrong:
-            assert site.ask(proxy) == b"olleh"
-            continue
-        with pytest.raises(ProxyError) as caught:
-            site.ask(proxy)
-        assert caught.value.kind is ProxyErrorKind.REFUSED_AUTH
+        assert refusal(site, **{wrong: "other"}) is ProxyErrorKind.REFUSED_AUTH
+    assert site.behavior.requests == 0
 
 
-@pytest.mark.parametrize("kind", PORTS)
-def test_a_proxy_refuses_everyone_while_its_fault_lasts(site: Site, kind: str) -> None:
+@every_kind_with_password
+def test_a_proxy_refuses_a_client_without_credentials(site: Site) -> None:
+    assert refusal(site, user="", password="") is ProxyErrorKind.REFUSED_AUTH
+    assert site.behavior.requests == 0
+
+
+@pytest.mark.parametrize("site", [("http", "ntlm"), ("http", "negotiate")], indirect=True, ids="-".join)
+def test_ntlm_and_negotiate_refuse_another_domain(site: Site) -> None:
+    assert refusal(site, domain="other") is ProxyErrorKind.REFUSED_AUTH
+
+
+def test_digest_accepts_a_client_that_first_tries_basic(tmp_path: Path) -> None:
+    site = Site(tmp_path, "http", "digest")
+    assert site.ask(basic="first") == b"olleh"
+    assert refusal(site, basic="first", password="other") is ProxyErrorKind.REFUSED_AUTH
+
+
+@every_kind
+def test_a_proxy_refuses_everyone_while_its_fault_lasts(site: Site) -> None:
     site.behavior.refuses = True
     with pytest.raises(ProxyError):
-        site.ask(WITH_PASSWORD[kind])
+        site.ask()
+    site.behavior.refuses = False
+    assert site.ask() == b"olleh"
 
 
-@pytest.mark.parametrize("kind", PORTS)
-def test_a_proxy_reports_an_unreachable_target(site: Site, kind: str) -> None:
-    with pytest.raises(ProxyError) as caught:
-        site.ask(WITH_PASSWORD[kind], host="nowhere")
-    assert caught.value.kind is ProxyErrorKind.REFUSED
+@every_kind
+def test_a_proxy_reports_an_unreachable_target(site: Site) -> None:
+    assert refusal(site, host="nowhere") is ProxyErrorKind.REFUSED
 
 
-@pytest.mark.parametrize("kind", PORTS)
-def test_a_half_open_proxy_does_not_answer(site: Site, kind: str) -> None:
+@every_kind
+def test_a_half_open_proxy_does_not_answer(site: Site) -> None:
     site.behavior.half_open = True
-    with pytest.raises(ProxyError) as caught:
-        site.ask(WITH_PASSWORD[kind])
-    assert caught.value.kind is ProxyErrorKind.TIMEOUT
+    assert refusal(site) is ProxyErrorKind.TIMEOUT
 
 
 def test_a_proxy_ends_idle_tunnels_only(site: Site) -> None:
     site.behavior.idle_s_max = 60
 
     async def talk() -> list[float]:
-        connection = await dial(
-            Endpoint("far", 443), site.tls, reply_bytes_max=999, proxy=WITH_PASSWORD["http"]
-        )
+        connection = await dial(Endpoint("far", 443), site.tls, reply_bytes_max=999, proxy=site.settings)
         for _ in range(5):
             await asyncio.sleep(50)
             await connection.request("POST", "/", b"still here")
@@ -194,27 +163,28 @@ def test_a_proxy_ends_idle_tunnels_only(site: Site) -> None:
 
 def test_a_slow_proxy_delays_both_directions(site: Site) -> None:
     before = site.loop.time()
-    site.ask(WITH_PASSWORD["http"])
+    site.ask()
     quick = site.loop.time() - before
     site.behavior.delay_s = 2.0
-    site.ask(WITH_PASSWORD["http"])
+    site.ask()
     assert site.loop.time() - before - quick > quick + 3 * 2.0
 
 
 @pytest.mark.parametrize(
-    ("port", "said", "answered"),
+    ("site", "said", "answered"),
     [
-        (3128, b"GET / HTTP/1.1\r\n\r\n", b"HTTP/1.1 405"),
-        (3128, b"CONNECT far:443 HTTP/1.1\r\n\r\n", b"HTTP/1.1 407"),
-        (3128, b"x" * 20_000, b""),
-        (1080, b"\x04\x01", b""),
-        (1080, b"\x05\x01\x00", b"\x05\xff"),
-        (1080, b"\x05\x01\x02\x01\x03box\x06secret\x05\x02\x00\x01\x00\x00\x00\x00\x00\x00", b"\x05\x02\x01\x00\x05\x07"),  # noqa: E501
+        (("http", "basic"), b"GET / HTTP/1.1\r\n\r\n", b"HTTP/1.1 405"),
+        (("http", "basic"), b"CONNECT far:443 HTTP/1.1\r\n\r\n", b"HTTP/1.1 407"),
+        (("http", "basic"), b"x" * 20_000, b""),
+        (("socks5", "password"), b"\x04\x01", b""),
+        (("socks5", "password"), b"\x05\x01\x00", b"\x05\xff"),
+        (("socks5", "password"), b"\x05\x01\x02\x01\x07rap-box\x0cclinic-proxy\x05\x02\x00\x01\x00\x00\x00\x00\x00\x00", b"\x05\x02\x01\x00\x05\x07"),  # noqa: E501
     ],
+    indirect=["site"],
 )  # fmt: skip
-def test_a_proxy_refuses_invalid_requests(site: Site, port: int, said: bytes, answered: bytes) -> None:
+def test_a_proxy_refuses_invalid_requests(site: Site, said: bytes, answered: bytes) -> None:
     async def say() -> Recorder:
-        transport, recorder = await site.loop.create_connection(Recorder, "proxy", port)
+        transport, recorder = await site.loop.create_connection(Recorder, "proxy", site.settings.port)
         transport.write(said)
         await asyncio.sleep(5)
         return recorder

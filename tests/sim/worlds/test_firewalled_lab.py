@@ -19,6 +19,7 @@ from netfw.policy.policyfile import load_policy
 from netfw.ruleset import sets
 from sim.engine.layers import nothing_to_end
 from sim.lab.labfile import Lab, parse_lab
+from sim.proxies.kind import proxy_kind
 from sim.units import SECOND_NS
 from sim.verdict.result import Result
 from sim.worlds.shared.addresses import (
@@ -26,7 +27,6 @@ from sim.worlds.shared.addresses import (
     COLLECTOR_PORT,
     DATACENTER,
     PROXY,
-    PROXY_PORTS,
     box_address,
     instrument_address,
 )
@@ -117,8 +117,8 @@ def test_the_policy_authorizes_the_proxy_if_there_is_one() -> None:
     ways = {kind: lab_policy(lab(kind)).authorized[0] for kind in PROXIES}
     assert {kind: (way.role, str(way.networks[0]), way.services[0].port) for kind, way in ways.items()} == {
         "none": ("datacenter", f"{DATACENTER}/32", 443),
-        "http": ("proxy", f"{PROXY}/32", PROXY_PORTS["http"]),
-        "socks5": ("proxy", f"{PROXY}/32", PROXY_PORTS["socks5"]),
+        "http": ("proxy", f"{PROXY}/32", proxy_kind("http").port),
+        "socks5": ("proxy", f"{PROXY}/32", proxy_kind("socks5").port),
     }
 
 
@@ -361,7 +361,7 @@ def test_an_unauthorized_connection_of_the_box_fails_at_once() -> None:
         assert isinstance(error, OSError)
         assert error.errno == errno.EHOSTUNREACH
         assert world.env.now == began
-        assert connect(world, "rap-box", "proxy", PROXY_PORTS["http"]) is None
+        assert connect(world, "rap-box", "proxy", proxy_kind("http").port) is None
 
 
 def test_a_packet_with_a_spoofed_source_is_refused() -> None:

@@ -14,7 +14,8 @@ from settings.types import Endpoint, Proxy
 from tests.support.agents.stand_in import stand_in
 from tests.support.hierarchy import Hierarchy
 from wire.dial.dialer import dial
-from wire.dial.proxy import REPLY_BYTES_MAX, Handshake, ProxyError, ProxyErrorKind, proxy_conversation
+from wire.dial.proxies import proxy_conversation
+from wire.dial.proxy import REPLY_BYTES_MAX, Handshake, ProxyError, ProxyErrorKind
 from wire.dial.traffic import Traffic
 from wire.tls.context import client_context
 

@@ -15,7 +15,9 @@ from settings.types import Endpoint, Proxy
 from tests.support.agents.stand_in import stand_in
 from tests.support.hierarchy import Hierarchy
 from wire.dial.dialer import dial
-from wire.dial.proxy import INTERIM_MAX, Handshake, ProxyError, ProxyErrorKind, proxy_conversation
+from wire.dial.proxies import proxy_conversation
+from wire.dial.proxies.http import INTERIM_MAX
+from wire.dial.proxy import Handshake, ProxyError, ProxyErrorKind
 from wire.dial.proxy_auth import Challenge, Digest, choose, parse_challenges
 from wire.http.connection import ClientConnection
 from wire.tls.context import client_context

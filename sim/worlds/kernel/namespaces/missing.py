@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -26,13 +27,13 @@ class MachineLacksError(Exception):
     """This machine cannot run labs in the kernel world; the message says what is missing and how to get it."""
 
 
-def require(programs: dict[str, str] | None = None) -> None:
+def require(programs: Mapping[str, str] | None = None) -> None:
     """Check that nothing is `missing`. Raises: MachineLacksError."""
     if lacking := missing(programs):
         raise MachineLacksError("\n".join(lacking))
 
 
-def missing(programs: dict[str, str] | None = None) -> list[str]:
+def missing(programs: Mapping[str, str] | None = None) -> list[str]:
     """Messages about what is missing, each with its remedy; empty if labs can run.
 
     `programs` are further programs that a lab needs, with the Debian packages that contain them.
@@ -43,7 +44,7 @@ def missing(programs: dict[str, str] | None = None) -> list[str]:
     firewall = (
         [] if rights else _firewall()
     )  # checking it as an unprivileged user would give misleading messages
-    return [*rights, *_kernel(), *firewall, *_programs(PROGRAMS | (programs or {}))]
+    return [*rights, *_kernel(), *firewall, *_programs({**PROGRAMS, **(programs or {})})]
 
 
 def _rights() -> list[str]:

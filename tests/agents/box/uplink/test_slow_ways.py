@@ -16,8 +16,8 @@ from agents.spool import Priority
 from settings.types import Endpoint, Proxy
 from sim.net.host import SimHost
 from sim.net.link import Link, LinkQuality
+from sim.proxies.http import HttpConnectProxy
 from sim.proxies.http_auth import AcceptAllVerifier
-from sim.proxies.http_connect import HttpConnectProxy
 from sim.proxies.relay import Behavior, ProxyTunnel
 from sim.proxies.socks5 import Socks5Proxy
 from tests.support.agents.uplinked import World

@@ -29,8 +29,8 @@ from agents.box.uplink.trust import (
 )
 from hal.indicators import Light
 from settings.types import Endpoint, Proxy
+from sim.proxies.http import HttpConnectProxy
 from sim.proxies.http_auth import DigestVerifier
-from sim.proxies.http_connect import HttpConnectProxy
 from sim.proxies.relay import Behavior
 from sim.proxies.socks5 import Socks5Proxy
 from tests.support.hierarchy import LOOPBACK, Hierarchy

@@ -69,7 +69,7 @@ def state(world: KernelWorld) -> dict[str, Any]:
         **{name: (link.up, link.forward.quality) for name, link in world.namespaces.links.items()},
         "box": box.is_on,
         "disk": (box.disk.folder / "something-else").exists(),
-        "site proxy": (proxy.configuration, proxy.process.returncode, stopped(proxy.process.pid)),
+        "site proxy": (proxy.settings, proxy.process.returncode, stopped(proxy.process.pid)),
         "datacenter": datacenter.presented,
         "names": Path("/etc/hosts").read_text(),
         "instrument": (world.analyzers[1].is_on, len(world.analyzers[1].programs)),
