@@ -2,7 +2,8 @@
 
 They are data, in `faults/`, one or two files for each module of rules. In the box's own kickstart, `old` becomes
 `new`; then exactly `rule` must speak, of the line that holds `at` (where that is not there, `new`), and say `says`.
-`also` names rules that rightly speak as well. `site` and `release` choose another kickstart to plant it in.
+`also` names rules that rightly speak as well. `{other}` in `says` is the number of the first line that begins with
+`other`, so that a new fragment does not change it. `site` and `release` choose another kickstart to plant it in.
 ksvalidator accepts them all but those that are `refused`.
 """
 
@@ -34,6 +35,16 @@ FAULTS: Final[list[dict[str, Any]]] = [
 ]
 
 
+def says(fault: dict[str, Any], wrong: str) -> str:
+    """What the finding has to say about the kickstart `wrong`."""
+    expected: str = fault["says"]
+    if "other" not in fault:
+        return expected
+    lines = wrong.splitlines()
+    number = 1 + next(n for n, line in enumerate(lines) if line.startswith(fault["other"]))
+    return expected.replace("{other}", str(number))
+
+
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     return Repository.load(write_repository(tmp_path_factory.mktemp("repo"), BOX, BOX_COMPS))
@@ -56,7 +67,7 @@ def test_a_planted_fault_is_found(fault: dict[str, Any], tmp_path: Path, reposit
     findings = check(kickstart, repository).findings
     assert {finding.rule for finding in findings} == {fault["rule"], *fault.get("also", ())}
     spoken = next(finding for finding in findings if finding.rule == fault["rule"])
-    assert fault["says"] in f"{spoken.problem}; {spoken.repair}"
+    assert says(fault, wrong) in f"{spoken.problem}; {spoken.repair}"
     assert spoken.line == line
     assert spoken.repair
 
