@@ -21,7 +21,7 @@ from sim.engine.loop import VirtualTimeLoop
 from sim.net.link import Link
 from sim.net.names import Names
 from sim.net.segment import ACK, RST, SYN, TcpSegment, Unreachable, Verdict
-from sim.net.tcp import TcpEndpoint
+from sim.net.tcp import TcpEndpoint, TimeWait
 from sim.net.transport import SimListener, SimTransport
 
 current: ContextVar[Incarnation] = ContextVar("current")
@@ -110,9 +110,11 @@ class SimHost:
     def kill(self) -> Incarnation:
         """End all programs as SIGKILL does: the kernel keeps running and resets their connections."""
         assert self.incarnation is not None
-        self.incarnation.terminate(silently=False)
-        self.incarnation = None
-        return self.power_on()
+        killed, self.incarnation = self.incarnation, None
+        killed.terminate(silently=False)
+        incarnation = self.power_on()
+        incarnation.time_wait = killed.time_wait
+        return incarnation
 
     def change_address(self, link: Link | None = None) -> None:
         """Replace the host's address: connections over `link` become dead, or with None all of them.
@@ -175,6 +177,7 @@ class Incarnation:
         self.context.run(current.set, self)
         self._listeners: dict[tuple[str, int], SimListener] = {}
         self._endpoints: dict[_Flow, TcpEndpoint] = {}
+        self.time_wait = TimeWait[_Flow]()
 
     def flows(self, link: Link | None) -> set[_Flow]:
         """The connections over `link`; with None, all connections."""
@@ -254,13 +257,25 @@ class Incarnation:
 
     def _attach(self, endpoint: TcpEndpoint, transport: SimTransport, flow: _Flow) -> None:
         self._endpoints[flow] = endpoint
-        transport.attach(endpoint, self.context.copy(), lambda: self._endpoints.pop(flow, None))
+        transport.attach(endpoint, self.context.copy(), lambda: self._detach(flow))
+
+    def _detach(self, flow: _Flow) -> None:
+        endpoint = self._endpoints.pop(flow, None)
+        answer = endpoint.last_acknowledgement if endpoint is not None else None
+        if answer is not None:
+            self.time_wait.add(flow, answer, flow[0].now)
 
     def receive(self, segment: TcpSegment, flow: _Flow) -> None:
         """Pass a segment to its connection or to a listener; answer with RST if there is neither."""
         endpoint = self._endpoints.get(flow)
         if endpoint is not None:
             endpoint.receive(segment)
+            return
+        waits, answer = self.time_wait.receive(flow, segment, flow[0].now)
+        if answer is not None:
+            self.host.send(answer, flow[0])
+        elif waits:
+            pass
         elif segment.flags & (SYN | ACK) == SYN:
             self._accept(segment, flow)
         elif not segment.flags & RST:

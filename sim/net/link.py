@@ -262,6 +262,7 @@ class Link:
 
     def __init__(self, env: Environment, name: str, quality: LinkQuality, random: Random) -> None:
         self.name = name
+        self._env = env
         self.up = True
         # a random stream for each direction, so that traffic one way does not change the losses of the other
         self.forward = Pipe(env, quality, branch(random))
@@ -280,6 +281,11 @@ class Link:
         self._own_hold: End | None = None
         self.on_change: list[Callable[[bool], None]] = []
         """Called at each change of the carrier, with True if the link is up."""
+
+    @property
+    def now(self) -> int:
+        """The lab time, in ns."""
+        return self._env.now
 
     def send(self, source: LinkEnd, segment: TcpSegment) -> None:
         """Send a segment from one end to the other; it is lost while the link is down."""

@@ -8,6 +8,7 @@
     mtu          path MTU probing: shorter segments where long ones are lost
     rtt          round-trip time and retransmission timeout
     receiver     reassembly, delayed acknowledgements, the receive window and its growth
+    time_wait    closed connections that still answer a repeated FIN
 
 Left out: timestamps (the box turns them off), ECN, urgent data, simultaneous open, pacing. Sequence numbers do not
 wrap: SYN is number 0, the first byte is 1. The defaults are those of RHEL 9. docs/design/virtual-world.md compares
@@ -16,5 +17,6 @@ the model with Linux.
 
 from sim.net.segment import ACK, FIN, MSS, RST, SYN, TcpSegment, Unreachable
 from sim.net.tcp.endpoint import Owner, TcpEndpoint
+from sim.net.tcp.time_wait import TimeWait
 
-__all__ = ["ACK", "FIN", "MSS", "RST", "SYN", "Owner", "TcpEndpoint", "TcpSegment", "Unreachable"]
+__all__ = ["ACK", "FIN", "MSS", "RST", "SYN", "Owner", "TcpEndpoint", "TcpSegment", "TimeWait", "Unreachable"]

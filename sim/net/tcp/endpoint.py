@@ -91,6 +91,17 @@ class TcpEndpoint:
         """Bytes written and not yet acknowledged."""
         return self._sender.unsent
 
+    @property
+    def last_acknowledgement(self) -> TcpSegment | None:
+        """After the end, the segment that answers a repeated FIN in TIME-WAIT; None if this end closed last."""
+        sender, receiver = self._sender, self._receiver
+        if not (self._eof and sender.is_done and receiver.closed_first):
+            return None
+        return TcpSegment(
+            self.local_port, self.remote_port, self._address, sender.next_seq, ACK, b"", receiver.next_seq,
+            receiver.announce(),
+        )  # fmt: skip
+
     # -- the program's side
 
     def connect(self) -> None:
@@ -108,7 +119,7 @@ class TcpEndpoint:
 
     def close(self) -> None:
         """Send the queued data, then FIN; data that arrives from now on is answered with RST."""
-        self._closed = True
+        self._closed = self._receiver.closing = True
         if self._established:
             self._sender.finish()
         else:
@@ -250,8 +261,6 @@ class TcpEndpoint:
         if self._eof or not self.alive or not self._receiver.at_end:
             return
         self._eof = True
-        if self._sender.fin_sent:
-            self._acknowledge()  # at once: no later segment will carry the acknowledgement
         if self._sender.is_done:
             self._end(None)
         else:

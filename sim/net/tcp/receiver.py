@@ -34,6 +34,8 @@ _WINDOW_UNIT_BYTES: Final = 128
 QUICK_ACKS_MAX: Final = 16
 DELAYED_ACK_MIN_NS: Final = 40_000_000
 DELAYED_ACK_MAX_NS: Final = 200_000_000
+_DELAYED_FIRST_NS: Final = 1_000_000
+"""The delay before any data has arrived: the kernel's timer tick."""
 _SEGMENT_FIRST_BYTES: Final = 536
 _COUNTED_BYTES_MIN: Final = 128
 """Shorter segments do not widen the window."""
@@ -46,7 +48,7 @@ class Receiver:
         "_acknowledge", "_clamp", "_delay_ns", "_edge", "_env", "_held", "_interactive", "_last_ns", "_last_size",
         "_limit", "_order", "_out_of_order", "_out_of_order_bytes", "_pushed", "_quick", "_reading", "_round_at",
         "_round_edge", "_round_ns", "_rtt", "_segment", "_space", "_space_at", "_space_next", "_timer",
-        "acknowledged", "blocks", "duplicate", "fin_at", "next_seq",
+        "acknowledged", "blocks", "closed_first", "closing", "duplicate", "fin_at", "next_seq",
     )  # fmt: skip
 
     def __init__(
@@ -58,6 +60,10 @@ class Receiver:
         self.acknowledged = 0
         """The last number acknowledged to the peer."""
         self.fin_at = -1
+        self.closing = False
+        """Whether the program has closed this end, so that no later segment carries an acknowledgement."""
+        self.closed_first = False
+        """Whether the program had closed this end before the peer's FIN arrived."""
         self.blocks: list[Range] = []
         """The ranges received beyond `next_seq`, the most recent first."""
         self._out_of_order: dict[int, bytes] = {}
@@ -171,6 +177,8 @@ class Receiver:
             next_seq, data = self._join(next_seq, data)
         if next_seq == self.fin_at:
             next_seq += 1
+            self._interactive = not self.closing  # the program's FIN soon acknowledges this one (tcp_fin)
+            self.closed_first = self.closing
         self.next_seq = next_seq
         now = self._env._now
         if next_seq >= self._round_edge:
@@ -182,7 +190,12 @@ class Receiver:
         elif self._round_ns and now - self._space_at >= self._round_ns:
             self._adjust(now)
         unacknowledged = next_seq - self.acknowledged
-        if filled or unacknowledged > self._segment or (self._quick and not self._interactive):
+        if (
+            filled
+            or self.closed_first
+            or unacknowledged > self._segment
+            or (self._quick and not self._interactive)
+        ):
             self._acknowledge()
         elif self._pushed and (self._pushed > 1 or not self._interactive) and data:
             self._acknowledge()  # the program has read a short segment
@@ -245,7 +258,7 @@ class Receiver:
         longest = DELAYED_ACK_MAX_NS if self._interactive or self._pushed else 500_000_000
         if self._rtt.smoothed:
             longest = min(longest, max(self._rtt.smoothed, DELAYED_ACK_MIN_NS))
-        self._timer.set(now + min(self._delay_ns, longest))
+        self._timer.set(now + min(self._delay_ns or _DELAYED_FIRST_NS, longest))
 
     def _on_timer(self) -> None:
         if self._interactive:

@@ -41,6 +41,8 @@ class Recorder(asyncio.Protocol):
     def __init__(self, *, echo: bool = False) -> None:
         self.received = bytearray()
         self.echo = echo
+        self.half_open = False
+        """Whether the connection stays open after the peer has closed it."""
         self.lost: list[BaseException | None] = []
         self.eof = False
 
@@ -53,8 +55,9 @@ class Recorder(asyncio.Protocol):
         if self.echo:
             self.transport.write(data)
 
-    def eof_received(self) -> None:
+    def eof_received(self) -> bool:
         self.eof = True
+        return self.half_open
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost.append(exc)
