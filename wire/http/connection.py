@@ -28,6 +28,7 @@ from wire.http.admission import Admissions, Crowded, Limits
 from wire.http.fields import date_text, status_line, uncompressed
 from wire.http.heads import whole_request, whole_response
 from wire.tls.peer import ClientCheck
+from wire.tls.session import keep_session
 
 HEAD_BYTES_MAX: Final = 8 * 1024
 CHUNKING_FACTOR: Final = 8
@@ -219,6 +220,8 @@ class ServerConnection(_Parsing):
             transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._transport is not None and (tls := self._transport.get_extra_info("ssl_object")) is not None:
+            keep_session(tls)
         self._transport = None
         self.peer.is_gone = True
         self._lost()

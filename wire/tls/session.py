@@ -1,4 +1,4 @@
-"""Reads the TLS session of a connection without the memory leak of some CPython versions.
+"""TLS sessions: keeps those of lost connections, and reads them without the memory leak of some CPython versions.
 
 In CPython 3.10 to 3.12.7 and 3.13.0, `SSLObject.session` makes a copy of the session and leaks it
 (github.com/python/cpython/issues/116810): about 5 KB of OpenSSL's memory per resumed connection. Distributions
@@ -17,7 +17,7 @@ import ctypes
 import ssl
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any, Final
 
@@ -31,6 +31,16 @@ ExCallback: Final = ctypes.CFUNCTYPE(
 def session_of(connection: ssl.SSLObject) -> ssl.SSLSession | None:
     """Return `connection.session`, and free a copy that the interpreter leaks."""
     return _reader().read(connection)
+
+
+def keep_session(connection: ssl.SSLObject) -> None:
+    """Let the session of a server's lost connection be resumed; call it when the connection has ended.
+
+    OpenSSL removes the session of a connection that is freed without a close_notify, which is when the garbage
+    collector runs. RFC 5246, 7.2.1, no longer requires it. After a fatal alert the session stays removed.
+    """
+    with suppress(ssl.SSLError):
+        connection.unwrap()  # marks the connection as shut down; nothing is sent, because the transport has ended
 
 
 @cache

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 from crc32c import crc32c
@@ -131,3 +131,13 @@ class Verdicts:
 
     def receive(self, *_: object) -> Any:
         return self.verdicts[1]
+
+
+Scenario = Callable[[], Traced]
+SCENARIOS: Final[dict[str, Scenario]] = {}
+
+
+def scenario(function: Scenario) -> Scenario:
+    """Add to the scenarios, under the function's name; its docstring becomes the first line of the file."""
+    SCENARIOS[function.__name__.replace("_", "-")] = function
+    return function
