@@ -1,7 +1,7 @@
-"""The image world: the built image itself, flashed by `rap flash` and started in QEMU, in the kernel world's network.
+"""The image world: a built image, flashed by `rap flash` and started in QEMU, in the network of the kernel world.
 
     image ── rap flash ──> disk (file + write cache, NBD) ── QEMU ── TAP ── the kernel world's links
 
 Instruments, faults, data center, proxy, meters and verdict are those of the kernel world. The box is observed only
-from outside. docs/design/image-world.md says why the disk's write cache is the simulator's own.
+from outside. docs/design/image-world.md gives the reason for simulating the disk's write cache.
 """

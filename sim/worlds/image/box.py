@@ -1,9 +1,9 @@
 """The box of a lab in the image world: a flashed disk and QEMU, observed from outside.
 
-A power cut is SIGKILL for QEMU, and the loss of what the guest had not flushed (`sim.worlds.image.disk.cache`). When
-the power comes back, the machine starts from what is on the medium. Nothing of the simulator runs in the guest: its
-peers show whether the box is connected and how much waits on it, and at the end the box's own spool reader reads what
-remained on its disk.
+A power cut kills QEMU (SIGKILL) and discards the data that the guest had not flushed (`sim.worlds.image.disk.cache`).
+When the power returns, the machine boots from the data on the medium. No part of the simulator runs in the guest:
+the state of its peers shows whether the box is connected and how many reports wait on it, and at the end the box
+program's spool reader reads the reports that remain on its disk.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ STATE_PARTITION: Final = "rap"
 _SPOOL: Final = "spool"
 _CONSOLE_LINES: Final = 25
 _CONTROL: Final = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b.|[\x00-\x08\x0b-\x1f\x7f]")
-"""Control sequences (ECMA-48), such as a boot menu draws with, and other control characters but line ends."""
+"""Control sequences (ECMA-48), which boot menus use, and all other control characters except line feeds."""
 _MONITOR_SECONDS_MAX: Final = 20.0
 _LOOK_SECONDS: Final = 0.2
 _ESTABLISHED: Final = "01"
 
 
 class ImageBoxState(msgspec.Struct, frozen=True):
-    """What is known of the box from outside: the part of `agents.box.status.StatusReport` that the lab uses."""
+    """The state of the box as seen from outside: the part of `agents.box.status.StatusReport` that the lab uses."""
 
     connected: bool
     backlog: Waiting
@@ -94,28 +94,28 @@ class ImageBox:
         self._over = False
         host.on_carrier = self._carrier
 
-    # -- what is seen of it
+    # -- observation
 
     async def status(self) -> ImageBoxState | None:
-        """How the box is; None until it has taken a connection since its power came."""
+        """The state of the box; None until it has accepted a connection since it was switched on."""
         if not self._answered:
             return None
         connected = bool(_connections(self._datacenter, DATACENTER_PORT, local=True))
         return ImageBoxState(connected, self._waiting())
 
     def instrument_connections(self) -> int | None:
-        """How many connections instruments have with it; None while it does not run."""
+        """The number of connections from instruments; None without power."""
         if self._process is None:
             return None
         hosts = self._instruments.values()
         return sum(_connections(host, COLLECTOR_PORT, local=False) for host in hosts)
 
     def traffic(self) -> Traffic:
-        """Nothing: only the box program could tell its payload from what TLS adds."""
+        """Zeros: only the box program can distinguish its payload from the bytes that TLS adds."""
         return Traffic()
 
     def refused(self) -> Mapping[str, int]:
-        """Nothing: the counters are in the guest."""
+        """Empty: the counters are in the guest."""
         return {}
 
     def last_words(self) -> str:
@@ -127,7 +127,10 @@ class ImageBox:
         return "\n".join(f"    {line}" for line in lines[-_CONSOLE_LINES:])
 
     async def answers(self, seconds_max: float) -> None:
-        """Wait until it takes connections from an instrument. Raises: ImageRefused, with the console's last lines."""
+        """Wait until it accepts connections from an instrument.
+
+        Raises: ImageRefused, with the last lines of the serial console.
+        """
         until = time.monotonic() + seconds_max
         port, host = next(iter(self._instruments.items()))
         while not await _accepts(host, box_address(port), COLLECTOR_PORT):
@@ -135,22 +138,24 @@ class ImageBox:
             if process is not None and process.returncode is not None:
                 raise ImageRefused(self._silent(f"QEMU ended: {process.output().strip()}"))
             if time.monotonic() >= until:
-                raise ImageRefused(self._silent(f"took no connection within {seconds_max:.0f} s"))
+                raise ImageRefused(self._silent(f"accepted no connection within {seconds_max:.0f} s"))
             await asyncio.sleep(_LOOK_SECONDS)
         self._answered = True
 
     def _silent(self, how: str) -> str:
         words = self.last_words()
         said = (
-            f"the last lines of its serial console:\n{words}" if words else "its serial console said nothing"
+            f"the last lines of its serial console:\n{words}"
+            if words
+            else "its serial console printed nothing"
         )
-        hint = "" if words else "; build the image with console=ttyS0 among the arguments of its kernel"
+        hint = "" if words else "; build the image with the kernel argument console=ttyS0"
         return f"the box did not start from the image: it {how}; {said}{hint}"
 
-    # -- what happens to it: see `sim.faults.world`
+    # -- faults: see `sim.faults.world`
 
     def hold_power(self) -> End:
-        """Cut the power, and with it lose what had not reached the medium. It is back when nobody holds it off."""
+        """Cut the power, which discards unflushed data. Power returns when every such effect has ended."""
         return self._power_holds.add(None)
 
     def _follow_power(self) -> None:
@@ -168,7 +173,7 @@ class ImageBox:
         self._keep(asyncio.get_running_loop().create_task(self._watch(self._process)))
 
     async def _watch(self, process: LabProcess) -> None:
-        """Connect to QEMU's monitor, and note when the box takes connections again."""
+        """Connect to QEMU's monitor, and detect when the box accepts connections again."""
         until = time.monotonic() + _MONITOR_SECONDS_MAX
         while process is self._process and time.monotonic() < until:
             with suppress(OSError):
@@ -212,7 +217,7 @@ class ImageBox:
                 self._monitor.execute("set_link", name=card_id(interface), up=up)
 
     async def tear(self, operation: int) -> End:
-        """Wait for the disk's `operation`-th write or flush from now on, and cut the power in the middle of it."""
+        """Wait for the disk's `operation`-th write or flush from now on, and cut the power during it."""
         await self._disk.torn(operation)
         return self.hold_power()
 
@@ -233,23 +238,23 @@ class ImageBox:
         self._disk.fail_flushes(times)
 
     def kill(self) -> None:
-        """Not to be done from outside: `sim.worlds.image.refusals` keeps such faults away."""
+        """Impossible from outside the guest; `sim.worlds.image.refusals` refuses such faults."""
         raise AssertionError("a program in the guest cannot be killed from outside")
 
     def fill_disk(self) -> End:
-        """Not to be done from outside: `sim.worlds.image.refusals` keeps such faults away."""
+        """Impossible from outside the guest; `sim.worlds.image.refusals` refuses such faults."""
         raise AssertionError("a file system in the guest cannot be filled from outside")
 
     # -- the end
 
     def remaining(self) -> Remains:
-        """Cut the power for good; what is on the disk: see `sim.worlds.shared.box.read_disk`."""
+        """Cut the power finally; return the contents of the spool: see `sim.worlds.shared.box.read_disk`."""
         self._over = True
         self.hold_power()
         place = _state_partition(self._disk.descriptor)
         folder = self.folder / "state"
         folder.mkdir(exist_ok=True)
-        # with the file system's own recovery, as the next start would do it
+        # mounting replays the file system's journal, as the next boot would do
         options = f"loop,offset={place.offset},sizelimit={place.length}"
         mount = ["mount", "-o", options, str(self._disk.file), str(folder)]
         subprocess.run(["flock", "/dev/loop-control", *mount], check=True)
@@ -271,7 +276,7 @@ def _state_partition(disk: int) -> gpt.Slice:
 
 
 async def _accepts(host: NamespaceHost, address: str, port: int) -> bool:
-    """Whether something takes a TCP connection there within a second."""
+    """Whether a TCP connection to `address`:`port` succeeds within a second."""
     from sim.worlds.kernel.supervision.real_time import acting
 
     token = acting.set(host)
@@ -287,7 +292,7 @@ async def _accepts(host: NamespaceHost, address: str, port: int) -> bool:
 
 
 def _connections(host: NamespaceHost, port: int, *, local: bool) -> int:
-    """Established TCP connections of a host whose own port, or that of the other side, is `port`."""
+    """The number of established TCP connections of a host with the `local` or the remote port `port`."""
     with host.inside():
         lines = Path("/proc/thread-self/net/tcp").read_text().splitlines()[1:]
     rows = (line.split() for line in lines)

@@ -26,13 +26,13 @@ _LOOP_CTL_GET_FREE: Final = 0x4C82
 _LOOP_CONFIGURE: Final = 0x4C0A
 _LO_FLAGS_AUTOCLEAR: Final = 4
 _CONFIG: Final = struct.Struct("=II 52x I 240x")
-"""struct loop_config of <linux/loop.h>: the file, the sector size, and among zeros the flags."""
+"""struct loop_config of <linux/loop.h>: the file, the sector size and the flags; the rest is zero."""
 _TRIES: Final = 20
 
 
 @contextmanager
 def loop_device(fd: int) -> Iterator[Path]:
-    """A loop device on an open file. The kernel detaches it when the last descriptor of it is closed (loop(4))."""
+    """Attach an open file to a loop device, which the kernel detaches when it is closed everywhere (loop(4))."""
     for _ in range(_TRIES):
         with open("/dev/loop-control", "rb") as control:  # noqa: PTH123
             number = fcntl.ioctl(control, _LOOP_CTL_GET_FREE)
@@ -43,11 +43,11 @@ def loop_device(fd: int) -> Iterator[Path]:
             yield path
             return
         except OSError as error:
-            if error.errno != errno.EBUSY:  # somebody else has taken it meanwhile
+            if error.errno != errno.EBUSY:  # another process has taken it meanwhile
                 raise
         finally:
             os.close(device)
-    raise MachineLacksError("no loop device is free: `losetup --list` shows who has them")
+    raise MachineLacksError("no loop device is free; `losetup --list` shows which files are attached")
 
 
 def flash(image: Path, key: Path, disk: int, lab: Lab, certificates: LabCertificates, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""What an image and a lab must have for the image world, checked before anything is made."""
+"""Checks of an image and a lab for the image world, made before anything is created."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from sim.worlds.kernel.namespaces.missing import MachineLacksError, require
 from sim.worlds.shared.refusals import ImageRefused
 
 KEY: Final = Path("/etc/rap/image-signing.pub")
-"""Where installers' stations have the public key that verifies images."""
+"""The path of the public key for verifying images on installers' stations."""
 MIB: Final = 1 << 20
 _FROM_OUTSIDE: Final = {
-    "program-killed": "kills a program, which cannot be done from outside of the box",
-    "disk-full": "fills the disk, which cannot be done from outside of the box",
+    "program-killed": "kills a program, which is impossible from outside the box",
+    "disk-full": "fills the disk, which is impossible from outside the box",
 }
-"""Portable faults that this world has not, with the reason."""
+"""Portable faults that are impossible in this world, with the reason."""
 
 
 def check_lab(lab: Lab, firmware: qemu.Firmware) -> None:
-    """Whether the lab can run in this world, on this machine. Raises: SettingsError, MachineLacksError."""
+    """Check that the lab can run in this world and on this machine. Raises: SettingsError, MachineLacksError."""
     problems = [*_wrong_ports(lab), *_wrong_events(lab)]
     if problems:
         raise SettingsError(lab.path, *dict.fromkeys(problems))
@@ -44,8 +44,8 @@ def _wrong_ports(lab: Lab) -> Iterator[Problem]:
         if slot_of(interface) is None:
             yield Problem(
                 "box.board",
-                f"{lab.board.name} has the interface {interface}, which QEMU cannot have; "
-                f"it can have eno1 to eno9, and enp1s0 to enp{BUSES_MAX}s0 with functions f0 to f7",
+                f"{lab.board.name} has the interface {interface}, which QEMU cannot emulate; "
+                f"supported are eno1 to eno9, and enp1s0 to enp{BUSES_MAX}s0 with functions f0 to f7",
             )
 
 
@@ -56,12 +56,12 @@ def _wrong_events(lab: Lab) -> Iterator[Problem]:
 
 
 def why_no_fault(kind: type[AnyFault], target: str, lab: Lab) -> str:
-    """Why this world cannot have a fault of that kind, or ""; with an empty target, at any target."""
+    """Why a fault of that kind is impossible in this world, or ""; an empty target stands for any target."""
     if kind.emulated and not kind.of_disk:
         return "needs emulated hardware, which only the virtual world has"
     fixed = {"uplink"} if lab.uplink.proxy else {"uplink", "datacenter"}
     if kind.kind == "address-changes" and target in fixed:
-        return "changes an address that the site file of a flashed box has fixed"
+        return "changes an address that is fixed by the site file of a flashed box"
     return _FROM_OUTSIDE.get(kind.kind, "")
 
 
@@ -76,6 +76,6 @@ def check_image(image: Path, key: Path, disk_bytes: int) -> int:
         ) from None
     if disk_bytes and disk_bytes < needed:
         raise ImageRefused(
-            f"--disk-bytes {disk_bytes:,}: is too small: the image needs {needed:,} bytes; give at least as many"
+            f"--disk-bytes {disk_bytes:,}: too small: the image needs {needed:,} bytes; give at least as many"
         )
     return -(-(disk_bytes or needed) // MIB) * MIB

@@ -1,4 +1,4 @@
-"""Running a lab file in the image world: to its end, or until it is taken down."""
+"""Runs a lab file in the image world: to its end, or until `rap lab down`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sim.worlds.kernel.supervision.lab import KernelLab
 from sim.worlds.shared.progress import Progress
 
 START_SECONDS_MAX: Final = 420.0
-"""From power-on until the box takes connections. A start takes 30 to 60 s without KVM; on a busy machine, 150 s."""
+"""Time limit from power-on until the box accepts connections: 30 to 60 s without KVM, 150 s on a busy machine."""
 FLASH_SECONDS_MAX: Final = 300.0
 
 
@@ -30,7 +30,7 @@ def image_settings(
     firmware: qemu.Firmware = "bios",
     start_seconds: float = START_SECONDS_MAX,
 ) -> ImageSettings:
-    """Check what the lab needs, and return its settings. Raises: SettingsError, ImageRefused, MachineLacksError."""
+    """Check lab, image and machine; return the settings. Raises: SettingsError, ImageRefused, MachineLacksError."""
     check_lab(lab, firmware)
     size = check_image(image, key, disk_bytes)
     files = image.resolve(), key.resolve()
@@ -45,7 +45,7 @@ def run_image_lab(lab: Lab, settings: ImageSettings, seed: int | None, progress:
 def start_image_lab(
     lab: Lab, name: str, settings: ImageSettings, seed: int | None, *, events: bool = True
 ) -> None:
-    """Start a lab that goes on, under that name, until `down`; see `sim.worlds.kernel.run.start_kernel_lab`."""
+    """Start a lab that runs under that name until `rap lab down`; see `sim.worlds.kernel.run.start_kernel_lab`."""
     start_for_good(lab, name, lambda lab: _surroundings(lab, settings, seed), events=events)
 
 

@@ -27,7 +27,7 @@ from sim.worlds.shared.addresses import (
 from sim.worlds.shared.proxy import client_settings
 
 _NO_FILE: Final = Path("none")
-"""For keys of a site file that only an installer needs."""
+"""The value of keys of a site file that only an installer uses."""
 _NO_KEY: Final = "ecdsa-sha2-nistp256 AAAA lab"
 
 
@@ -40,11 +40,11 @@ class ImageSite(KernelSite):
         return self._without_ipv6(self._namespaces.host("box", GuestHost, GuestEnd))
 
     def close_ports(self) -> None:
-        """Nothing to do: the ports of a machine without power are closed."""
+        """Do nothing: the ports of a machine without power are closed."""
 
 
 def site_of(lab: Lab) -> sitefile.Site:
-    """The site file of the lab's box. The installer's keys have values that nobody uses."""
+    """The site file of the lab's box; keys that only an installer uses have placeholders as values."""
     proxy = client_settings(lab)
     addresses = {DATACENTER_NAME: [DATACENTER], ROUTER_NAME: [ROUTER]}
     return sitefile.Site(
@@ -66,4 +66,4 @@ def site_of(lab: Lab) -> sitefile.Site:
 
 
 ROUTER_NAME: Final = "router"
-"""The site's time server and audit server, which offers neither: what has no server must not disturb the box."""
+"""The site file's time server and audit server. It provides neither service: the box must work without."""

@@ -23,25 +23,25 @@ from sim.worlds.shared.fault_runner import FaultRunner
 
 
 class ImageSettings(NamedTuple):
-    """The image that a lab's box starts from, and its machine."""
+    """The image from which the box of a lab boots, and the settings of its virtual machine."""
 
     image: Path
     key: Path
     disk_bytes: int
     firmware: Firmware
     start_seconds_max: float
-    """From power-on until the box must take connections."""
+    """Time limit from power-on until the box accepts connections."""
     accelerator: str
 
     def options(self) -> str:
-        """The options of `rap lab run` that say the same."""
+        """The equivalent options of `rap lab run`."""
         files = f"--image {self.image} --key {self.key}"
         machine = f"--disk-bytes {self.disk_bytes} --firmware {self.firmware}"
         return f"{files} {machine} --start-seconds {self.start_seconds_max:g}"
 
 
 class ImageWorld(KernelWorld):
-    """One run of one lab. `start` flashes the image, and the lab begins when the box takes connections."""
+    """One run of one lab. `start` flashes the image; lab time begins when the box accepts connections."""
 
     name: Name = "image"
     box: ImageBox
@@ -82,7 +82,7 @@ class ImageWorld(KernelWorld):
         )
 
     async def _power_on(self) -> None:
-        settings, papers = self._settings, self.namespaces.folder / "flash"
+        settings, records = self._settings, self.namespaces.folder / "flash"
         await asyncio.to_thread(
             flash,
             settings.image,
@@ -90,14 +90,14 @@ class ImageWorld(KernelWorld):
             self._disk.descriptor,
             self.lab,
             self._certificates,
-            papers,
+            records,
         )
         await self._disk.serve()
         self.box.boot()
         await self.box.answers(self._settings.start_seconds_max)
 
     def _waiting(self) -> Waiting:
-        """The reports that instruments know to be on the box, and the data center does not have."""
+        """The number of reports that the box has acknowledged to instruments and the data center has not stored."""
         acknowledged = sum(run.acknowledgements for run in self.ledger.runs.values())
         stored = sum(n for (_, serial), n in queries.counts(self.datacenter.store).items() if serial)
         return Waiting(0, 0, max(0, acknowledged - stored))

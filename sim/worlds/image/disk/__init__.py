@@ -1,4 +1,4 @@
-"""The box's disk in the image world: a file, and in front of it a write cache that a power cut empties.
+"""The box's disk in the image world: a file with a volatile write cache.
 
-`cache` is the model, `nbd` serves it to QEMU, `server` is the process that does so, and `client` is the world's side.
+`cache` is the model, `nbd` the protocol to QEMU, `server` the process that serves the disk, `client` its controller.
 """

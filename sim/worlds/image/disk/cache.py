@@ -2,7 +2,7 @@
 
 A write goes to the cache and reaches the medium with the next flush, with the write itself if that has FUA set (force
 unit access), or when the cache is full. When the power is cut, each cached sector of 512 bytes is either on the
-medium or not, independently of the others: a drive writes its cache in any order, and may be in the middle of it.
+medium or not, independently of the others: a drive writes its cache in any order, and the cut may come at any time.
 This is the contract of SATA, NVMe and virtio-blk disks with a write-back cache, and that of `hal.emul.disk`.
 """
 
@@ -16,11 +16,11 @@ from typing import Final
 
 SECTOR: Final = 512
 CACHE_BYTES_MAX: Final = 32 << 20
-"""What the cache holds before the disk writes it out on its own."""
+"""Maximum bytes in the cache; when it is exceeded, the disk writes the whole cache to the medium."""
 
 
 class CachedDisk:
-    """The disk on the open file `fd`. Offsets and lengths are whole sectors."""
+    """A disk whose medium is the open file `fd`. Offsets and lengths are multiples of the sector size."""
 
     def __init__(self, fd: int, now_ns: Callable[[], int], cache_bytes_max: int = CACHE_BYTES_MAX) -> None:
         self.size = os.fstat(fd).st_size // SECTOR * SECTOR
@@ -28,18 +28,18 @@ class CachedDisk:
         self._sectors_max = cache_bytes_max // SECTOR
         self._cache: dict[int, tuple[bytes, int]] = {}
         self.holds_ns = 0
-        """A flush leaves in the cache what was written less than this time ago: the disk lies about flushes."""
+        """A flush leaves data in the cache that was written less than this time ago: the disk lies about flushes."""
         self.is_read_only = False
         self.failing_flushes = 0
         """How many more flushes fail."""
 
     @property
     def cached_bytes(self) -> int:
-        """What a power cut would endanger."""
+        """The number of bytes that a power cut may lose."""
         return len(self._cache) * SECTOR
 
     def read(self, offset: int, length: int) -> bytes:
-        """Read what was written last. Raises: OSError."""
+        """Read the current data. Raises: OSError."""
         self._check(offset, length)
         found = os.pread(self._fd, length, offset)
         if not self._cache:
@@ -52,7 +52,7 @@ class CachedDisk:
         return bytes(data)
 
     def write(self, offset: int, data: bytes, *, fua: bool = False) -> None:
-        """Write to the cache, or with `fua` to the medium. Raises: OSError."""
+        """Write to the cache, and with `fua` also to the medium. Raises: OSError."""
         self._check(offset, len(data))
         if self.is_read_only:
             raise OSError(errno.EPERM, "the disk is read-only")
@@ -65,7 +65,7 @@ class CachedDisk:
             self._destage(set(self._cache))
 
     def flush(self) -> None:
-        """Bring the cache to the medium. Raises: OSError, with the cache as it was."""
+        """Write the cache to the medium. Raises: OSError; the cache is then unchanged."""
         if self.failing_flushes:
             self.failing_flushes -= 1
             raise OSError(errno.EIO, "the flush failed")
@@ -73,14 +73,14 @@ class CachedDisk:
         self._destage({number for number, (_, at) in self._cache.items() if at <= before})
 
     def tear(self, offset: int, data: bytes, random: Random) -> None:
-        """Write as much of `data` as a power cut in the middle of the write leaves on the medium."""
+        """Write the part of `data` that is on the medium after a power cut during the write: random sectors."""
         self._check(offset, len(data))
         for index, sector in enumerate(_sectors(data)):
             if random.getrandbits(1):
                 os.pwrite(self._fd, sector, offset + index * SECTOR)
 
     def cut_power(self, random: Random) -> tuple[int, int]:
-        """Empty the cache as a power cut does; return the numbers of sectors that were kept and lost."""
+        """Empty the cache as a power cut does; return the numbers of sectors kept and lost."""
         kept = {number for number in sorted(self._cache) if random.getrandbits(1)}
         lost = len(self._cache) - len(kept)
         self._destage(kept)
@@ -89,7 +89,7 @@ class CachedDisk:
 
     def _check(self, offset: int, length: int) -> None:
         if offset % SECTOR or length % SECTOR or offset + length > self.size:
-            raise OSError(errno.EINVAL, "the request is not within the disk, or not in whole sectors")
+            raise OSError(errno.EINVAL, "the request exceeds the disk or does not consist of whole sectors")
 
     def _destage(self, numbers: set[int]) -> None:
         for first, data in _runs(sorted(numbers), self._cache):
@@ -103,7 +103,7 @@ def _sectors(data: bytes) -> Iterator[bytes]:
 
 
 def _runs(numbers: list[int], cache: dict[int, tuple[bytes, int]]) -> Iterator[tuple[int, bytes]]:
-    """Adjacent sectors together: the number of the first, and the data of all."""
+    """Group adjacent sectors; yield the number of the first and the data of all."""
     start = 0
     for index in range(1, len(numbers) + 1):
         if index == len(numbers) or numbers[index] != numbers[index - 1] + 1:

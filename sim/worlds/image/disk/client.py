@@ -1,4 +1,4 @@
-"""The world's side of the box's disk: the file, the process that serves it, and the orders to that process."""
+"""Controls the box's disk: the file, the process that serves it, and the requests to that process."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from sim.worlds.kernel.namespaces.host import NamespaceHost
 from sim.worlds.kernel.namespaces.process import LabProcess
 
 FOLDER: Final = Path("/var/tmp")  # noqa: S108 - the files there have no name
-"""Where the disk's file is. It takes more room than the lab's folder, which is in memory, should."""
+"""The folder of the disk's file, which is too large for the lab's folder in memory."""
 _ANSWER_SECONDS_MAX: Final = 30.0
 _START_SECONDS_MAX: Final = 30.0
 
 
 def unnamed_file(size: int) -> int:
-    """An empty sparse file of `size` bytes that vanishes with the last process that has it open. Raises: OSError."""
+    """Create a sparse file of `size` bytes that is deleted when no process has it open. Raises: OSError."""
     fd = os.open(FOLDER, os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
     os.truncate(fd, size)
     return fd
 
 
 class GuestDisk:
-    """A disk of `size` bytes; `file` is its medium, for whoever writes or reads it while it is not in use."""
+    """A disk of `size` bytes; its medium, `file`, may be accessed directly while the machine is off."""
 
     def __init__(self, host: NamespaceHost, folder: Path, size: int, seed: int) -> None:
         self._fd = unnamed_file(size)
@@ -37,7 +37,7 @@ class GuestDisk:
         self._control = folder / "disk-control.sock"
         self._host, self._seed = host, seed
         self._process: LabProcess | None = None
-        self._orders: socket.socket | None = None
+        self._requests: socket.socket | None = None
         self._flush_ns = Layers[int](lambda: self._set("flush_ns", max(self._flush_ns, default=0)))
         self._holds_ns = Layers[int](lambda: self._set("holds_ns", max(self._holds_ns, default=0)))
         self._read_only = Layers[None](lambda: self._set("is_read_only", bool(self._read_only)))
@@ -48,7 +48,7 @@ class GuestDisk:
         return self._fd
 
     async def serve(self) -> None:
-        """Start the process that serves it. Raises: RuntimeError if it does not start."""
+        """Start the process that serves the disk. Raises: RuntimeError if it does not start."""
         words = [sys.executable, "-m", "sim.worlds.image.disk.server"]
         arguments = [str(self.file), str(self.socket), str(self._control), str(self._seed)]
         self._process = self._host.spawn([*words, *arguments])
@@ -57,7 +57,7 @@ class GuestDisk:
                 if self._process.returncode is not None:
                     raise RuntimeError(f"the disk's process ended at once: {self._process.output()}")
                 await asyncio.sleep(0.02)
-        self._orders = self._connect()
+        self._requests = self._connect()
 
     def _connect(self) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX)
@@ -65,17 +65,17 @@ class GuestDisk:
         connection.connect(str(self._control))
         return connection
 
-    def _ask(self, **order: object) -> Any:
-        assert self._orders is not None, "the disk is not served"
-        self._orders.sendall(json.dumps(order).encode() + b"\n")
-        with self._orders.makefile("rb") as answers:
+    def _ask(self, **request: object) -> Any:
+        assert self._requests is not None, "the disk is not served"
+        self._requests.sendall(json.dumps(request).encode() + b"\n")
+        with self._requests.makefile("rb") as answers:
             return json.loads(answers.readline())
 
     def _set(self, name: str, value: object) -> None:
         self._ask(do="set", name=name, value=value)
 
     def cut_power(self) -> tuple[int, int]:
-        """Lose what was not flushed, or part of it; the numbers of sectors that were kept and lost."""
+        """Discard unflushed sectors at random; return the numbers of sectors kept and lost."""
         kept, lost = self._ask(do="cut")
         return kept, lost
 
@@ -86,7 +86,7 @@ class GuestDisk:
         return self._flush_ns.add(flush_ns)
 
     def lie_about_flushes(self, holds_ns: int) -> End:
-        """Acknowledge flushes, and keep what was written in the last `holds_ns` in the cache."""
+        """Acknowledge flushes, but keep data written in the last `holds_ns` in the cache; the longest applies."""
         return self._holds_ns.add(holds_ns)
 
     def make_read_only(self) -> End:
@@ -98,7 +98,7 @@ class GuestDisk:
         self._set("failing_flushes", times)
 
     async def torn(self, operation: int) -> None:
-        """Wait until the power was lost in the middle of the `operation`-th write or flush from now on."""
+        """Wait for the `operation`-th write or flush from now on, which a power cut interrupts."""
         reader, writer = await asyncio.open_unix_connection(str(self._control))
         try:
             writer.write(json.dumps({"do": "tear", "operation": operation}).encode() + b"\n")

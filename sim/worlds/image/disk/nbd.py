@@ -1,7 +1,7 @@
-"""The server's side of the NBD protocol, as far as QEMU's client needs it: one disk, one client at a time.
+"""The server side of the NBD protocol, limited to what QEMU's client uses: one disk, one client at a time.
 
 Source: doc/proto.md of the NBD project (fixed newstyle negotiation, simple replies). The server offers flush and FUA,
-so that the client passes on the guest's. It does not offer trim and write-zeroes, which a disk need not have.
+so that the client forwards those of the guest. It does not offer trim and write-zeroes, which are optional.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _KNOWN_ERRORS: Final = frozenset({errno.EPERM, errno.EIO, errno.ENOMEM, errno.EI
 
 
 class ProtocolError(Exception):
-    """The client does not speak the protocol, or not the part of it that is served here."""
+    """The client does not follow the protocol, or uses a part of it that this server does not implement."""
 
 
 class DiskRequest(NamedTuple):
@@ -46,13 +46,13 @@ class DiskRequest(NamedTuple):
 
 
 Handler = Callable[[DiskRequest], Awaitable[bytes]]
-"""Executes a request and returns the data read. Raises: OSError, which the client gets."""
+"""Executes a request and returns the data read. Raises: OSError, which is sent to the client."""
 
 
 async def serve(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, size: int, handle: Handler
 ) -> None:
-    """Serve one client until it disconnects. Raises: ProtocolError; what `handle` raises but OSError."""
+    """Serve one client until it disconnects. Raises: ProtocolError; any exception of `handle` except OSError."""
     with suppress(asyncio.IncompleteReadError, ConnectionError):
         if await _negotiate(reader, writer, size):
             while (request := await _next_request(reader)) is not None:
@@ -60,14 +60,14 @@ async def serve(
 
 
 async def _negotiate(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, size: int) -> bool:
-    """Negotiate the options; return whether the client goes on to requests."""
+    """Negotiate the options; return whether the client will send requests."""
     writer.write(_MAGIC + struct.pack(">H", _FIXED_NEWSTYLE | _NO_ZEROES))
     (flags,) = struct.unpack(">I", await reader.readexactly(4))
     export = struct.pack(">QH", size, _HAS_FLAGS | _SEND_FLUSH | _SEND_FUA)
     while True:
         magic, option, length = struct.unpack(">8sII", await reader.readexactly(16))
         if magic != _OPTION_MAGIC or length > 4096:
-            raise ProtocolError("the client sent no option")
+            raise ProtocolError("the client did not send a valid option")
         await reader.readexactly(length)
         if option == _EXPORT_NAME:
             writer.write(export + (b"" if flags & _NO_ZEROES else bytes(124)))
@@ -92,7 +92,7 @@ async def _next_request(reader: asyncio.StreamReader) -> tuple[int, DiskRequest]
     """The next request with its handle; None if the client disconnects."""
     magic, flags, kind, handle, offset, length = _REQUEST.unpack(await reader.readexactly(_REQUEST.size))
     if magic != _REQUEST_MAGIC or length > _LENGTH_MAX:
-        raise ProtocolError("the client sent no request")
+        raise ProtocolError("the client did not send a valid request")
     if kind == DISCONNECT:
         return None
     data = await reader.readexactly(length) if kind == WRITE else b""

@@ -1,7 +1,7 @@
-"""The process of the box's disk: `python -m sim.worlds.image.disk.server FILE DISK_SOCKET CONTROL_SOCKET SEED`.
+"""Serves the box's disk: `python -m sim.worlds.image.disk.server FILE DISK_SOCKET CONTROL_SOCKET SEED`.
 
-QEMU reads and writes at DISK_SOCKET (NBD). The world sends one JSON object a line to CONTROL_SOCKET, each answered by
-one: `cut`, `set`, and `tear`, whose answer comes when the power was lost in the middle of an operation.
+QEMU connects to DISK_SOCKET (NBD). The world sends requests to CONTROL_SOCKET, one JSON object per line, and gets one
+response each: `cut` and `set` at once, `tear` when a power cut has interrupted an operation.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from sim.worlds.image.disk import nbd
 from sim.worlds.image.disk.cache import CachedDisk
 
 SETTINGS: Final = ("holds_ns", "is_read_only", "failing_flushes")
-"""What `set` can change of the disk; `flush_ns` is the server's own."""
+"""Attributes of the disk that `set` can change; `flush_ns` is one of the server."""
 
 
 class _PowerLost(Exception):
-    """The power was lost in the middle of an operation: the client gets no answer."""
+    """The power was cut during an operation, which gets no response."""
 
 
 class DiskServer:
@@ -35,7 +35,7 @@ class DiskServer:
         self._random = stream(seed, "disk")
         self._client: asyncio.StreamWriter | None = None
         self.flush_ns = 0
-        """What each flush takes at least."""
+        """The duration of each flush in ns."""
         self._operations_until_cut = 0
         self._torn = asyncio.Event()
 
@@ -66,27 +66,27 @@ class DiskServer:
         return b""
 
     async def serve_control(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer the world until it ends."""
+        """Answer the world's requests until it disconnects."""
         with suppress(ConnectionError):
             while line := await reader.readline():
                 writer.write(json.dumps(await self.control(json.loads(line))).encode() + b"\n")
                 await writer.drain()
         writer.close()
 
-    async def control(self, order: Mapping[str, Any]) -> Any:
-        """Execute an order of the world and return its answer."""
-        if order["do"] == "cut":
+    async def control(self, request: Mapping[str, Any]) -> Any:
+        """Execute a request of the world and return the response."""
+        if request["do"] == "cut":
             if self._client is not None:
                 self._client.transport.abort()
             self._operations_until_cut = 0
             return self._disk.cut_power(self._random)
-        if order["do"] == "tear":
+        if request["do"] == "tear":
             self._torn.clear()
-            self._operations_until_cut = order["operation"]
+            self._operations_until_cut = request["operation"]
             await self._torn.wait()
             return None
-        assert order["do"] == "set" and order["name"] in (*SETTINGS, "flush_ns")
-        setattr(self if order["name"] == "flush_ns" else self._disk, order["name"], order["value"])
+        assert request["do"] == "set" and request["name"] in (*SETTINGS, "flush_ns")
+        setattr(self if request["name"] == "flush_ns" else self._disk, request["name"], request["value"])
         return None
 
 
@@ -97,7 +97,7 @@ async def _main(file: str, disk_socket: str, control_socket: str, seed: str) -> 
     await asyncio.start_unix_server(server.serve_disk, disk_socket)
     part = f"{control_socket}.part"
     await asyncio.start_unix_server(accept, part)
-    os.rename(part, control_socket)  # noqa: PTH104 - whoever sees it can connect to both
+    os.rename(part, control_socket)  # noqa: PTH104 - when it exists, both sockets accept connections
     await asyncio.Event().wait()
 
 

@@ -1,1 +1,1 @@
-"""The box's machine in the image world: QEMU, its network cards on the board's slots, its serial console."""
+"""The box's machine in the image world: QEMU with network cards in the board's slots and a serial console."""

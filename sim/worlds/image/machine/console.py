@@ -1,6 +1,6 @@
-"""The serial console of a box on this terminal: `python -m sim.worlds.image.machine.console SOCKET`.
+"""Connects this terminal to the serial console of a box: `python -m sim.worlds.image.machine.console SOCKET`.
 
-Ctrl-] ends it. Without a terminal, what comes on standard input is typed, and it ends when QEMU does.
+Ctrl-] ends it. If standard input is not a terminal, it is sent to the console, and the program ends with QEMU.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _BYTES: Final = 4096
 
 
 def attach(path: str, typed: int = 0, shown: int = 1) -> int:
-    """Join the console to the file descriptors `typed` and `shown`; returns the exit status."""
+    """Copy between the console and the file descriptors `typed` and `shown`; return the exit status."""
     connection = socket.socket(socket.AF_UNIX)
     try:
         connection.connect(path)
@@ -57,11 +57,11 @@ def _copy(connection: socket.socket, typed: int, shown: int) -> None:
 
 @contextmanager
 def _raw(terminal: int) -> Iterator[None]:
-    """Pass on every key, Ctrl-C included, while this lasts."""
+    """Set the terminal to raw mode, in which every key, Ctrl-C included, is passed on."""
     if not os.isatty(terminal):
         yield
         return
-    sys.stderr.write("rap: the box's serial console; Ctrl-] leaves it, Enter shows a prompt\r\n")
+    sys.stderr.write("rap: the box's serial console; press Ctrl-] to leave it, Enter for a prompt\r\n")
     before = termios.tcgetattr(terminal)
     tty.setraw(terminal)
     try:

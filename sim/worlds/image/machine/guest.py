@@ -1,7 +1,7 @@
-"""The guest's place in the lab's network: a host whose interfaces are TAP devices, with QEMU at their other end.
+"""The guest in the lab's network: a host whose interfaces are TAP devices, connected to QEMU's network cards.
 
-It is a network namespace like that of any host, but the addresses are the guest's own affair. What the relay sends to
-an interface, QEMU's card receives, and the other way round.
+The host is a network namespace like any other, but the guest assigns its own addresses. QEMU's card receives the
+frames that the relay sends to an interface, and vice versa.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class GuestHost(NamespaceHost):
         super().__init__(name)
 
     def attach(self, interface: str) -> None:
-        """Make a TAP device, which lasts as long as the namespace."""
+        """Create a TAP device, which exists as long as the namespace."""
         request = struct.pack("16sH22x", interface.encode(), _IFF_TAP | _IFF_NO_PI)
         with self.inside():
             device = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
@@ -42,15 +42,15 @@ class GuestHost(NamespaceHost):
             os.close(device)
 
     def address(self, interface: str, address: str) -> None:
-        """Note the address that the guest gives itself."""
+        """Record the address that the guest assigns itself."""
         self.addresses[interface] = address
 
     def route(self, destination: str, via: str) -> None:
-        """Nothing to do: the guest has routes of its own."""
+        """Do nothing: the guest sets its own routes."""
 
 
 class GuestEnd(NearEnd):
-    """The end of a link at a guest: its TAP device is the near end itself."""
+    """The end of a link at a guest, which is the TAP device."""
 
     host: GuestHost
 
@@ -61,6 +61,6 @@ class GuestEnd(NearEnd):
         return self.host.netlink, self.host.netlink.index(self.interface), frames
 
     def set_up(self, *, up: bool) -> None:
-        """Let frames pass or not, and give the guest's card its carrier or take it."""
+        """Forward frames or discard them, and switch the carrier of the guest's card."""
         super().set_up(up=up)
         self.host.on_carrier(self.interface, up)

@@ -1,4 +1,4 @@
-"""QEMU: what it needs of this machine, its command line, and orders to it while it runs (QMP)."""
+"""QEMU: its requirements on this machine, its command line, and its monitor protocol (QMP)."""
 
 from __future__ import annotations
 
@@ -13,47 +13,47 @@ from typing import Any, Final, Literal, TypeAlias
 
 PROGRAM: Final = "qemu-system-x86_64"
 PACKAGES: Final = {PROGRAM: "qemu-system-x86"}
-"""The program with the Debian package that has it."""
+"""The program, with the Debian package that contains it."""
 Firmware: TypeAlias = Literal["bios", "uefi"]
 UEFI_FILES: Final = (
     Path("/usr/share/OVMF/OVMF_CODE.fd"),
     Path("/usr/share/OVMF/OVMF_CODE_4M.fd"),
     Path("/usr/share/edk2/ovmf/OVMF_CODE.fd"),
 )
-"""Where distributions have the UEFI firmware: Debian twice, RHEL."""
+"""Paths of the UEFI firmware: Debian (two), RHEL."""
 MEMORY_MIB: Final = 1024
 _TCG_CPU: Final = "max,-erms,-fsrm"
-"""All that QEMU can emulate but `rep stosb`: it does that byte by byte, and the kernel clears every page with it."""
+"""All features except fast `rep stosb`: QEMU emulates it byte by byte, and the kernel would clear pages with it."""
 _KVM_CPU: Final = "host,-arch-capabilities"
 _QMP_SECONDS_MAX: Final = 10.0
 
 
 def uefi_file() -> Path | None:
-    """The UEFI firmware of this machine."""
+    """The path of the UEFI firmware on this machine, if it is installed."""
     return next((file for file in UEFI_FILES if file.exists()), None)
 
 
 def accelerator() -> str:
-    """The accelerator that `RAP_QEMU_ACCELERATOR` names: "tcg", the default, or "kvm".
+    """The accelerator named by the environment variable `RAP_QEMU_ACCELERATOR`: "tcg", the default, or "kvm".
 
-    It is not chosen by /dev/kvm: with nested virtualization a guest may stop early although the firmware runs.
+    KVM is not chosen automatically: with nested virtualization, guests may hang although /dev/kvm works.
     """
     return os.environ.get("RAP_QEMU_ACCELERATOR", "tcg")
 
 
 def lacking(firmware: Firmware) -> str:
-    """What this machine lacks for QEMU, with the remedy, or ""."""
+    """A message about what this machine lacks for QEMU, with the remedy, or ""."""
     if shutil.which(PROGRAM) is None:
-        return f"the program {PROGRAM} is missing; `make setup-image` or the package qemu-system-x86 gives it"
+        return f"{PROGRAM} is missing; install it by `make setup-image` or with the package qemu-system-x86"
     if firmware == "uefi" and uefi_file() is None:
-        return "the UEFI firmware for QEMU is missing; the package ovmf (Debian) or edk2-ovmf (RHEL) gives it"
+        return "the UEFI firmware for QEMU is missing; install the package ovmf (Debian) or edk2-ovmf (RHEL)"
     return ""
 
 
 def command(
     accelerator: str, firmware: Firmware, folder: Path, disk: Path, cards: Sequence[str]
 ) -> list[str]:
-    """QEMU's command line. `disk` is an NBD server's socket; the console and QMP are sockets in `folder`."""
+    """QEMU's command line. `disk` is the socket of an NBD server; `folder` is for the sockets of console and QMP."""
     cpu = _KVM_CPU if accelerator == "kvm" else _TCG_CPU
     words = f"-machine q35,accel={accelerator} -cpu {cpu} -smp 2 -m {MEMORY_MIB} -nodefaults -display none"
     words += " -rtc base=utc,clock=host -no-reboot"
@@ -73,7 +73,7 @@ def console_socket(folder: Path) -> Path:
 
 
 def console_log(folder: Path) -> Path:
-    """The file with all that the guest wrote to its serial console, in all its lives."""
+    """The log of the guest's serial console, from all its boots."""
     return folder / "console.log"
 
 
@@ -92,14 +92,14 @@ class Monitor:
         self._lines.readline()  # the greeting
         self.execute("qmp_capabilities")
 
-    def execute(self, order: str, **arguments: object) -> Any:
+    def execute(self, command: str, **arguments: object) -> Any:
         """Execute a command and return its result. Raises: OSError, RuntimeError."""
-        text = json.dumps({"execute": order, "arguments": arguments})
+        text = json.dumps({"execute": command, "arguments": arguments})
         self._connection.sendall(text.encode() + b"\n")
         while line := self._lines.readline():
             answer = json.loads(line)
             if "error" in answer:
-                raise RuntimeError(f"QEMU: {order}: {answer['error']['desc']}")
+                raise RuntimeError(f"QEMU: {command}: {answer['error']['desc']}")
             if "return" in answer:
                 return answer["return"]
         raise ConnectionResetError("QEMU has ended")

@@ -15,18 +15,18 @@ from settings.board import Board
 _SLOT: Final = re.compile(r"enp([1-9]\d?)s0(?:f([0-7]))?")
 _ON_BOARD: Final = re.compile(r"eno([1-9])")
 BUSES_MAX: Final = 12
-"""Root ports that QEMU's q35 machine has room for, beside the disk and the on-board ports."""
+"""Maximum root ports on QEMU's q35 machine beside the disk and the on-board ports."""
 
 
 class Slot(NamedTuple):
-    """Where a card is: `bus` and `function`, or, with `bus` 0, `function` is its number among the on-board ports."""
+    """The position of a card. With `bus` 0, `function` is its number among the on-board ports."""
 
     bus: int
     function: int
 
 
 def slot_of(interface: str) -> Slot | None:
-    """The slot of that interface; None if its name tells none that QEMU could have."""
+    """The slot of an interface by its name; None if QEMU has no such slot."""
     if found := _ON_BOARD.fullmatch(interface):
         return Slot(0, int(found[1]))
     found = _SLOT.fullmatch(interface)
@@ -41,7 +41,7 @@ def interfaces(board: Board) -> list[str]:
 
 
 def cards(slots: Mapping[str, Slot], cables: set[str]) -> list[str]:
-    """QEMU's arguments for a card in each slot; those in `cables` are joined to the TAP device of the same name."""
+    """QEMU's arguments for a card in each slot; those in `cables` use the TAP device of the same name."""
     arguments = []
     for bus in range(1, max((slot.bus for slot in slots.values()), default=0) + 1):
         arguments += ["-device", f"pcie-root-port,id=bus{bus},bus=pcie.0,addr={bus + 1:#x},chassis={bus}"]
@@ -64,7 +64,7 @@ def _card(index: int, interface: str, slot: Slot, cabled: bool) -> list[str]:
         card += f",bus=pcie.0,addr={0x11 + slot.function:#x}"
         on_board = f"type=41,designation=Onboard LAN,kind=ethernet,instance={slot.function}"
         arguments += ["-smbios", f"{on_board},pcidev={card_id(interface)}"]
-    # without vnet_hdr, each frame on the cable is one that a cable could carry, with its checksum in it
+    # without vnet_hdr, each frame is complete, with its checksum, as on a cable
     tap = f"tap,ifname={interface},script=no,downscript=no,vnet_hdr=off"
     back = tap if cabled else f"hubport,hubid={index}"
     return [*arguments, "-netdev", f"{back},id=net-{interface}", "-device", f"{card},netdev=net-{interface}"]

@@ -102,7 +102,7 @@ def test_a_disk_smaller_than_the_image_is_refused(
 def test_an_interface_that_qemu_cannot_have_is_refused(lab: Path) -> None:
     read = load_lab(lab)
     odd = msgspec.structs.replace(read, board=msgspec.structs.replace(read.board, uplink="wan0"))
-    with pytest.raises(SettingsError, match=r"wan0, which QEMU cannot have; .* enp1s0 to enp12s0"):
+    with pytest.raises(SettingsError, match=r"wan0, which QEMU cannot emulate; .* enp1s0 to enp12s0"):
         check_lab(odd, "bios")
     check_lab(read, "bios")
 
@@ -110,8 +110,8 @@ def test_an_interface_that_qemu_cannot_have_is_refused(lab: Path) -> None:
 @pytest.mark.parametrize(
     ("fault", "target", "why"),
     [
-        ("program-killed", "box", "cannot be done from outside"),
-        ("disk-full", "disk", "cannot be done from outside"),
+        ("program-killed", "box", "impossible from outside the box"),
+        ("disk-full", "disk", "impossible from outside the box"),
         ("address-changes", "uplink", "the site file of a flashed box"),
         ("address-changes", "datacenter", "the site file of a flashed box"),
         ("disk-rot", "disk", "needs emulated hardware"),
@@ -148,7 +148,7 @@ def test_a_box_that_does_not_start_is_reported_with_its_last_words(
     lab: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said = refused(capsys, WRONG_INPUT, *in_image_world(lab, speaking_image(tmp_path), "--start-seconds", 8))
-    assert "took no connection within 8 s" in said
+    assert "accepted no connection within 8 s" in said
     assert "    NO SYSTEM HERE" in said
 
 
@@ -156,7 +156,7 @@ def test_a_silent_box_is_reported_with_the_kernel_argument_for_a_console(
     lab: Path, image: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said = refused(capsys, WRONG_INPUT, *in_image_world(lab, image, "--start-seconds", 3))
-    assert "its serial console said nothing" in said and "console=ttyS0" in said
+    assert "its serial console printed nothing" in said and "console=ttyS0" in said
 
 
 def speaking_image(folder: Path) -> Path:
