@@ -29,7 +29,7 @@ lab: $(READY)  ## run a lab and write its report (LAB=labs/…)
 
 test: $(READY)  ## all tests; as root also those of the kernel and of images, with the packages they need
 	@test "$$(id -u)" != 0 || sh tools/setup-packages.sh kernel image
-	$(BIN)/pytest --numprocesses auto --durations 15
+	$(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 check: $(READY)  ## form, types, layers, tidiness
 	$(BIN)/ruff format --check

@@ -1,4 +1,4 @@
-"""Settings for all tests: repeatable examples, skipped tests, the marker `kernel`, and signals.
+"""Settings for all tests: repeatable examples, skipped tests, the markers `kernel` and `slow`, and signals.
 
 Property tests use the same examples in every run; `HYPOTHESIS_PROFILE=explore` uses others. With `NO_SKIPS=1`, as in
 continuous integration, a skipped test fails the run, since it checked nothing. A test whose reason begins with
@@ -15,6 +15,7 @@ from hypothesis import settings
 from tests.support.hierarchy import Hierarchy
 from tests.support.kernel_marker import KernelMarkerGuard
 from tests.support.signals import do_not_pass_on_ignored_signals
+from tests.support.slow_tests import SlowTests
 
 KERNEL_LACKS = "this kernel has no"
 
@@ -34,6 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
     guard = KernelMarkerGuard()
     guard.install()
     config.pluginmanager.register(guard)
+    config.pluginmanager.register(SlowTests())
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -14,6 +15,9 @@ from sim.worlds.kernel.supervision.supervisor import run as kernel_run
 from tests.support import namespaces
 from tests.support.kernel_marker import NEEDS_MARKER
 from tests.support.paths import ROOT
+from tests.support.slow_tests import NICE, SlowTests, slow_lines
+
+pytest_plugins = ["pytester"]
 
 PRINT_HANDLERS = "import signal; print(*(signal.getsignal(n) for n in (signal.SIGINT, signal.SIGHUP)))"
 DEFAULT_HANDLERS = "<built-in function default_int_handler> 0\n"
@@ -60,6 +64,62 @@ def test_a_test_with_the_marker_makes_namespaces() -> None:
     outside = Path("/proc/thread-self/ns/net").readlink()
     with namespaces.own_network():
         assert Path("/proc/thread-self/ns/net").readlink() != outside
+
+
+def report(nodeid: str, seconds: float, when: str = "call", reason: str = "") -> pytest.TestReport:
+    return pytest.TestReport(
+        nodeid,
+        (nodeid, 1, nodeid),
+        {},
+        "passed",
+        None,
+        when,  # type: ignore[arg-type]
+        duration=seconds,
+        user_properties=[("slow_reason", reason)] if reason else [],
+    )
+
+
+def test_slow_tests_are_listed_with_their_setup_and_reason() -> None:
+    lines = slow_lines(
+        [
+            report("a.py::quick", 10),
+            report("a.py::waits", 4, "setup", "real time"),
+            report("a.py::waits", 7, reason="real time"),
+            report("a.py::unexplained", 12),
+        ]
+    )
+    assert lines == [
+        "  12.0 s a.py::unexplained: no reason stated; add @pytest.mark.slow",
+        "  11.0 s a.py::waits: real time",
+    ]
+
+
+def test_files_with_slow_tests_start_first_and_those_of_the_kernel_world_before_others(
+    pytester: pytest.Pytester,
+) -> None:
+    files = {
+        "test_a": "def test(): pass",
+        "test_b": "import pytest\ndef test_1(): pass\n@pytest.mark.slow('x')\ndef test_2(): pass",
+        "test_c": "import pytest\n@pytest.mark.kernel\n@pytest.mark.slow('x')\ndef test(): pass",
+    }
+    pytester.makepyfile(**files)
+    pytester.makeini("[pytest]\nmarkers = kernel\n  slow\n")
+    items, _ = pytester.inline_genitems()
+    SlowTests().pytest_collection_modifyitems(items)
+    assert [item.nodeid for item in items] == [
+        "test_c.py::test", "test_b.py::test_1", "test_b.py::test_2", "test_a.py::test",
+    ]  # fmt: skip
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can raise its priority again")
+def test_a_test_without_the_marker_has_a_lower_priority() -> None:
+    priority = os.getpriority(os.PRIO_PROCESS, 0)
+    assert priority == min(19, os.getpriority(os.PRIO_PROCESS, os.getppid()) + NICE)
+
+
+@pytest.mark.kernel
+def test_a_test_with_the_marker_keeps_the_priority_of_the_run() -> None:
+    assert os.getpriority(os.PRIO_PROCESS, 0) == os.getpriority(os.PRIO_PROCESS, os.getppid())
 
 
 async def never(_lab: KernelLab) -> None:

@@ -62,11 +62,13 @@ def work_folder(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("page", console_pages(), ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.slow("runs what a reader runs, also the lab of a day")
 def test_the_commands_of_a_page_print_what_it_shows(page: Path, work_folder: Path) -> None:
     follow(page, work_folder)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="building and flashing images need root")
+@pytest.mark.slow("an image is built, checked and flashed")
 def test_the_how_tos_in_sequence_produce_a_flashed_disk(work_folder: Path) -> None:
     need_tools()
     (work_folder / "build").mkdir()

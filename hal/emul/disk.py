@@ -217,7 +217,8 @@ class EmulDiskBackend:
         start = offset - offset % SECTOR_BYTES
         files[name].reach(start + SECTOR_BYTES)
         there = min(SECTOR_BYTES, files[name].size - start) * 8
-        for bit in random.sample(range(there), min(bits, there)):
+        flipped = range(there) if bits >= there else random.sample(range(there), bits)
+        for bit in flipped:
             data[start + bit // 8] ^= 1 << bit % 8
         return name, start
 

@@ -64,6 +64,7 @@ async def post(folder: Path, port: int, number: int) -> Response:
     return answer
 
 
+@pytest.mark.slow("retries of a real program")
 def test_a_box_restarted_on_a_read_only_disk_delivers_and_recovers(folder: Path) -> None:
     async def scenario() -> None:
         await prepare(folder, INSTRUMENTS)

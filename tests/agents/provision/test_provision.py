@@ -313,6 +313,7 @@ def snapshot(root: Path, partition: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("files", [FILES, WITHOUT_CERTIFICATE], ids=["certificate", "no certificate"])
+@pytest.mark.slow("a power cut at each flush")
 def test_provisioning_is_repeated_after_a_power_cut_at_any_flush(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, bytes]
 ) -> None:

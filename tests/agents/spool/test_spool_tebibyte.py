@@ -68,6 +68,7 @@ def check_counts(spool: Spool, dropped: int = 0, acked: int = 0, appended: int =
 
 
 @pytest.mark.usefixtures("few_descriptors")
+@pytest.mark.slow("indexes a million segments")
 def test_a_full_spool_of_one_tebibyte_works(directory: Path) -> None:
     make_sparse_spool(directory, LIMITS, SEGMENTS, [(PRIORITIES, [b"a record"] * 611)])
     before = descriptors()

@@ -69,6 +69,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return build(request, lambda _name, _kept: None, lambda _line: None).image
 
 
+@pytest.mark.slow("an image is built, and OpenSCAP checks a thousand rules")
 def test_the_box_passes_all_rules_without_a_reason_for_an_exception(
     image: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -109,6 +110,7 @@ SPOILED = {
 }
 
 
+@pytest.mark.slow("OpenSCAP checks a thousand rules")
 def test_changed_files_are_found_and_the_tree_is_not_written_to(image: Path, tmp_path: Path) -> None:
     """All at once, because a scan takes a quarter of a minute; beside a service that is off and one mode."""
     with opened_tree(image) as tree:

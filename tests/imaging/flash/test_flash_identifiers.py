@@ -121,6 +121,7 @@ def identifiers(disk: Path) -> dict[str, str]:
     return found
 
 
+@pytest.mark.slow("an image is built")
 def test_two_disks_of_an_image_share_no_identifier(image: Path, tmp_path: Path) -> None:
     disks = [image, flashed(image, tmp_path / "one"), flashed(image, tmp_path / "two")]
     drawn = [set(identifiers(disk).values()) for disk in disks]

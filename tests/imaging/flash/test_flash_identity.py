@@ -46,6 +46,7 @@ def partition_on(device: str) -> tuple[int, int]:
     return part["start"] * 512, part["size"] * 512
 
 
+@pytest.mark.slow("an image is built")
 def test_an_identity_flashed_with_an_image_is_installed_on_the_box(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,6 +39,7 @@ def finished(image: Image, plan: FlashPlan) -> MemoryDisk:
     return disk
 
 
+@pytest.mark.slow("a power cut at each write of a flash")
 def test_a_power_cut_leaves_the_old_system_the_new_one_or_a_disk_that_does_not_boot(
     plan: FlashPlan, finished: MemoryDisk
 ) -> None:

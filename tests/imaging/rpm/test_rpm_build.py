@@ -99,6 +99,7 @@ def query(package: Path, *words: str) -> list[str]:
     return done.stdout.splitlines()
 
 
+@pytest.mark.slow("the package is built twice")
 def test_two_builds_are_identical(package: Path, tmp_path: Path) -> None:
     """The other one elsewhere, later, on a machine of another name, and from wheels instead of the network."""
     copy, wheels = tmp_path / "another/place", tmp_path / "wheels"
@@ -201,6 +202,7 @@ def test_compiled_modules_run_with_the_oldest_c_library(package: Path, tmp_path:
         assert all((int(major), int(minor)) <= NEWEST_GLIBC for major, minor in wanted), library
 
 
+@pytest.mark.slow("the package and its dependencies are installed into a new root")
 def test_the_installed_box_program_runs(installed: Path, tmp_path: Path) -> None:
     def inside(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(["chroot", installed, *words], capture_output=True, text=True, check=False)

@@ -238,6 +238,7 @@ def test_the_commands_to_nftables_are_json(here: Namespace) -> None:
     assert firewall.differences(CLINIC) == []
 
 
+@pytest.mark.slow("ten thousand addresses")
 def test_the_maximum_number_of_addresses_is_applied_read_and_repaired(here: Namespace) -> None:
     per_version = AUTHORIZED_MAX // 2
     hosts = tuple(ip_network(int(ip_address("64.0.0.0")) + 2 * n) for n in range(per_version))

@@ -50,6 +50,7 @@ def running(here: Namespace, *words: str, bus: str) -> Iterator[None]:
         daemon.wait(PATIENCE_SECONDS)
 
 
+@pytest.mark.slow("firewalld starts and reloads")
 def test_firewalld_does_not_change_the_firewall(tmp_path: Path) -> None:
     bus = f"unix:path={tmp_path / 'bus'}"
     (tmp_path / "bus.conf").write_text(BUS.format(path=tmp_path / "bus"))

@@ -120,6 +120,7 @@ def edited(edit: Callable[[Draft], Any]) -> list[Any]:
     ],
     ids=lambda policy: policy.__name__,
 )
+@pytest.mark.slow("ten thousand addresses in the solver")
 def test_the_theorems_hold_for_rendered_policies(policy: Callable[[], Policy]) -> None:
     assert [str(finding) for finding in failed(policy(), render(policy()).commands())] == []
 

@@ -370,7 +370,7 @@ def test_statuses_from_400_to_599_can_be_simulated() -> None:
             combined_lab(event("datacenter-errors", 60, 600, f"status = {status}"))
 
 
-@pytest.mark.parametrize("parameters", ["sectors = 10000\nbits = 4096", "sectors = 1", "bits = 4096"])
+@pytest.mark.parametrize("parameters", ["sectors = 2000\nbits = 4096", "sectors = 1", "bits = 4096"])
 def test_damaged_sectors_never_cause_a_program_error(parameters: str) -> None:
     for at in (0, 1, 300):
         result = run_lab(combined_lab(event("disk-rot", at, None, parameters), duration="10min"))

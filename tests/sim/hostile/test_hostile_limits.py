@@ -102,6 +102,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.slow("floods of 200 connections a second, twice")
 def test_a_lab_detects_that_a_limit_is_off(case: str) -> None:
     fault, parameters, connections, plant, expectation = CASES[case]
     lab = parse_lab(

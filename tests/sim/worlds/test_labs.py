@@ -23,6 +23,7 @@ def test_every_lab_has_a_description(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", SHORT, ids=lambda path: path.stem)
+@pytest.mark.slow("all labs of at most a day, with TLS")
 def test_a_lab_of_at_most_a_day_passes_unless_it_is_meant_to_fail(path: Path) -> None:
     lab = load_lab(path)
     result = run_lab(lab)

@@ -41,6 +41,7 @@ def named_files() -> set[str]:
     return {path.name for path in Path("/var/tmp").iterdir() if path.is_file()}
 
 
+@pytest.mark.slow("an emulated machine starts and runs a lab in real time")
 def test_an_image_reaches_the_verdicts_of_the_virtual_world() -> None:
     """One test, because two guests at a time would be slower than one after the other."""
     need_tools()

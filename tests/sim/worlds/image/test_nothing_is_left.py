@@ -47,6 +47,7 @@ def lab_of(runner: int) -> str:
 
 
 @pytest.mark.parametrize("signalled", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.slow("an image is flashed and an emulated machine starts")
 def test_a_run_that_is_broken_off_leaves_nothing(tmp_path: Path, signalled: signal.Signals) -> None:
     lab = tmp_path / "small.toml"
     lab.write_text(LAB)

@@ -130,6 +130,7 @@ def wrong(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 @pytest.mark.usefixtures("shared")
+@pytest.mark.slow("a lab runs in real time")
 class TestTheSharedLab:
     def test_a_lab_runs_on_after_its_duration_and_stores_reports(self) -> None:
         state = becomes(lambda state: state.now_ns > 1_500_000_000 and state.stored > 10)
@@ -371,6 +372,7 @@ def test_without_a_running_lab_every_verb_explains_how_to_start_one(
     assert main(["lab", "down", "--all"]) == OK
 
 
+@pytest.mark.slow("a lab runs in real time")
 def test_down_evaluates_the_lab_and_writes_the_report(
     file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

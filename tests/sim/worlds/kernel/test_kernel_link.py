@@ -54,6 +54,7 @@ def test_every_ip_packet_counts_with_its_length_and_transmission_time(name: str)
     assert backward == 0, "the reply to the ARP request does not count"
 
 
+@pytest.mark.slow("transfers of 128 kbit/s in real time")
 def test_tcp_at_128_kbit_takes_the_time_of_its_packets(name: str) -> None:
     data = bytes(range(256)) * 100
 

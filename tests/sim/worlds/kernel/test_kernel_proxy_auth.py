@@ -38,6 +38,7 @@ target = "proxy"
 
 @pytest.mark.parametrize("scheme", ["ntlm", "negotiate"])
 @pytest.mark.parametrize("refused", [False, True])
+@pytest.mark.slow("a lab runs in real time")
 def test_both_worlds_deliver_unless_the_proxy_refuses(scheme: str, refused: bool) -> None:
     text = LAB.format(scheme=scheme, refused=str(refused).lower()) + REFUSED * refused
     lab = parse_lab(text, Path("spnego.toml"))
