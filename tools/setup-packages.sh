@@ -7,9 +7,12 @@
 # Installs packages that are missing, and nothing else. Labs start their own squid and dante inside namespaces; the
 # packages would start theirs as services of the machine. Where such a service is new, it is kept from starting and
 # disabled; one that was there before is let be.
+#
+# squid-openssl is Debian's squid built with OpenSSL, which alone can inspect TLS; it takes the place of the package
+# squid, with the same program, helpers and configuration. RHEL's squid is built with OpenSSL.
 set -eu
 
-DEBIAN_kernel="dnsmasq-base udhcpc firewalld dbus-daemon nftables libnftables1 iproute2 conntrack tcpdump squid dante-server dante-client haproxy
+DEBIAN_kernel="dnsmasq-base udhcpc firewalld dbus-daemon nftables libnftables1 iproute2 conntrack tcpdump squid-openssl dante-server dante-client haproxy
 	openssl util-linux mount e2fsprogs postgresql"
 REDHAT_kernel="dnsmasq firewalld dbus-daemon nftables iproute conntrack-tools tcpdump squid dante-server dante haproxy openssl util-linux
 	e2fsprogs postgresql-server"

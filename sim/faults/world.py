@@ -2,8 +2,8 @@
 
 Most methods start an effect and return a function that ends it (`sim.engine.layers.End`); effects that overlap are
 combined. Every world has the parts of `World`. The virtual and the image world are also a `SimulatedDiskWorld`, for
-faults of the disk, and only the virtual world is an `EmulatedWorld`, for faults that need an emulated clock, data
-center, proxy or name service.
+faults that need a disk of the simulator, and only the virtual world is an `EmulatedWorld`, for faults that need an
+emulated clock, data center or name service.
 """
 
 from __future__ import annotations
@@ -48,6 +48,10 @@ class BoxPart(Protocol):
         """Fill the disk with other data."""
         ...
 
+    def make_disk_read_only(self) -> End:
+        """Make the disk reject every write; a box that cannot write again by itself then restarts."""
+        ...
+
 
 class SimulatedDiskBoxPart(BoxPart, Protocol):
     """A box whose disk the simulator controls: that of the virtual world, and that of the image world."""
@@ -58,10 +62,6 @@ class SimulatedDiskBoxPart(BoxPart, Protocol):
 
     def slow_disk(self, flush_ns: int) -> End:
         """Make each flush take `flush_ns` ns; of several times the longest applies."""
-        ...
-
-    def make_disk_read_only(self) -> End:
-        """Make the disk reject every write."""
         ...
 
     def lie_about_flushes(self, holds_ns: int) -> End:
@@ -108,6 +108,10 @@ class ProxyPart(Protocol):
         """Reject all credentials until every such effect has ended; this closes open tunnels."""
         ...
 
+    async def inspect(self) -> End:
+        """Terminate TLS with a certificate of its own CA until every such effect has ended; closes open tunnels."""
+        ...
+
     async def go_silent(self) -> End:
         """Accept data without forwarding or answering it; when every such effect has ended, tunnels are closed."""
         ...
@@ -118,14 +122,6 @@ class ProxyPart(Protocol):
 
     async def hold_back(self, seconds: float) -> End:
         """Delay data by `seconds` in each direction; several delays add up."""
-        ...
-
-
-class EmulatedProxyPart(ProxyPart, Protocol):
-    """The virtual world's proxy."""
-
-    async def inspect(self) -> End:
-        """Terminate TLS with a certificate of its own CA until every such effect has ended; closes open tunnels."""
         ...
 
 
@@ -244,12 +240,7 @@ class SimulatedDiskWorld(World, Protocol):
 
 
 class EmulatedWorld(SimulatedDiskWorld, Protocol):
-    """A world with emulated hardware, data center, proxy and name service."""
-
-    @property
-    def proxy(self) -> EmulatedProxyPart | None:
-        """The site's proxy, if it has one. Faults of the proxy occur only in labs that have one."""
-        ...
+    """A world with emulated hardware, data center and name service."""
 
     @property
     def box(self) -> EmulatedBoxPart:

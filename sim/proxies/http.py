@@ -18,6 +18,7 @@ from sim.proxies.http_auth import AcceptAllVerifier, BasicVerifier, DigestVerifi
 from sim.proxies.kind import CREDENTIALS, PASSWORD, USER, LabProxyKind, ProgramSettings, hashed
 from sim.proxies.relay import Behavior, ProxyTunnel
 from sim.proxies.spnego import write_passwords
+from sim.proxies.squid_inspection import SQUID_USER, write_inspection
 from sim.proxies.squid_spnego import write_squid_login
 
 DOMAIN: Final = "CLINIC"
@@ -34,7 +35,7 @@ VERIFIERS: Final[dict[str, Callable[[Path], AcceptAllVerifier]]] = {
 """The authentication of a connection; NTLM and Negotiate read passwords from a file."""
 
 SQUID: Final = """\
-http_port {port}
+http_port {port}{inspection}
 visible_hostname proxy
 pid_filename {folder}/squid.pid
 cache_log {folder}/cache.log
@@ -118,7 +119,7 @@ class HttpKind(LabProxyKind):
     name: ClassVar = "http"
     port: ClassVar = 3128
     auths: ClassVar = tuple(VERIFIERS)
-    packages: ClassVar = {"squid": "squid", "openssl": "openssl"}
+    packages: ClassVar = {"squid": "squid-openssl", "openssl": "openssl"}
     reload_signal: ClassVar = signal.SIGHUP
 
     def client_settings(self, host: str, auth: str) -> Proxy:
@@ -137,7 +138,7 @@ class HttpKind(LabProxyKind):
         return HttpConnectProxy(behavior, VERIFIERS[auth](passwords))
 
     def prepare_program(self, folder: Path) -> None:
-        shutil.chown(folder, "proxy", "proxy")  # squid's user
+        shutil.chown(folder, SQUID_USER, SQUID_USER)
 
     def helper(self, settings: ProgramSettings) -> tuple[list[str], int] | None:
         if settings.auth not in ("ntlm", "negotiate"):
@@ -147,12 +148,13 @@ class HttpKind(LabProxyKind):
 
     def configure(self, settings: ProgramSettings) -> list[str]:
         has_login = settings.auth != "none"
-        idle = settings.idle_seconds_max
+        idle, inspector = settings.idle_seconds_max, settings.inspector
         config = settings.folder / "squid.conf"
         config.write_text(
             SQUID.format(
                 port=self.port,
                 folder=settings.folder,
+                inspection=write_inspection(settings.folder, inspector) if inspector else "",
                 login=_squid_login(settings) if has_login else "",
                 allowed="allow known" if has_login else "allow all",
                 patience="" if idle is None else f"read_timeout {idle} seconds\nclient_lifetime 1 day",

@@ -16,6 +16,7 @@ from typing import ClassVar, Final, cast, get_args
 
 from settings.types import Proxy, ProxyKind
 from sim.proxies.relay import Behavior, ProxyTunnel
+from wire.tls.context import Identity
 
 USER: Final = "rap-box"
 PASSWORD: Final = "clinic-proxy"  # noqa: S105 - of a proxy that exists as long as the lab
@@ -33,6 +34,8 @@ class ProgramSettings:
     """The network interface on which it listens, and from which it connects."""
     refuses: bool = False
     """Whether it rejects all credentials."""
+    inspector: Identity | None = None
+    """The certificate with which it terminates its clients' TLS; None: it relays TLS unchanged."""
     idle_seconds_max: int | None = None
     """It closes tunnels that were idle for this long; None for no limit."""
 
@@ -68,7 +71,7 @@ class LabProxyKind(ABC):
         """Prepare `folder`, and the namespace it is called in, for the real program; called once."""
 
     def helper(self, settings: ProgramSettings) -> tuple[list[str], int] | None:  # noqa: ARG002 - for subclasses
-        """The command of a server that the real program needs, and the TCP port on which it listens."""
+        """The command of a server that the real program needs from now on, and the TCP port on which it listens."""
         return None
 
     @abstractmethod

@@ -1,4 +1,7 @@
-"""SOCKS5 proxies (RFC 1928, RFC 1929): a simulated one that supports only CONNECT, and dante."""
+"""SOCKS5 proxies (RFC 1928, RFC 1929): a simulated one that supports only CONNECT, and dante.
+
+dante cannot inspect TLS. One that is to do so connects through an inspecting squid beside it.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import ClassVar, Final
 
 from sim.proxies.kind import CREDENTIALS, USER, LabProxyKind, ProgramSettings, hashed
 from sim.proxies.relay import Behavior, ProxyTunnel
+from sim.proxies.squid_inspection import inspecting_parent
 
 VERSION: Final = 5
 NO_AUTHENTICATION, USER_PASSWORD, NONE_ACCEPTABLE = 0x00, 0x02, 0xFF
@@ -29,6 +33,15 @@ user.unprivileged: nobody
 client pass {{ from: 0.0.0.0/0 to: 0.0.0.0/0 }}
 socks pass {{ from: 0.0.0.0/0 to: 0.0.0.0/0 port = 443 }}
 """
+DANTE_PARENT: Final = """\
+route {{
+    from: 0.0.0.0/0 to: 0.0.0.0/0 via: 127.0.0.1 port = {port}
+    proxyprotocol: http_v1.0
+    command: connect
+}}
+"""
+INSPECTION_PORT: Final = 3130
+"""Where the inspecting squid listens, on the proxy's loopback."""
 
 
 class Socks5Proxy(ProxyTunnel):
@@ -107,13 +120,19 @@ class Socks5Kind(LabProxyKind):
     name: ClassVar = "socks5"
     port: ClassVar = 1080
     auths: ClassVar = ("none", "password")
-    packages: ClassVar = {"danted": "dante-server", "openssl": "openssl"}
+    packages: ClassVar = {"danted": "dante-server", "squid": "squid-openssl", "openssl": "openssl"}
 
     def accept(self, behavior: Behavior, auth: str, folder: Path) -> ProxyTunnel:  # noqa: ARG002
         return Socks5Proxy(behavior, None if auth == "none" else CREDENTIALS)
 
     def prepare_program(self, folder: Path) -> None:
         _enrol(folder)
+
+    def helper(self, settings: ProgramSettings) -> tuple[list[str], int] | None:
+        if settings.inspector is None:
+            return None
+        folder = settings.folder / "inspection"
+        return inspecting_parent(folder, settings.inspector, INSPECTION_PORT), INSPECTION_PORT
 
     def configure(self, settings: ProgramSettings) -> list[str]:
         idle = settings.idle_seconds_max
@@ -126,6 +145,7 @@ class Socks5Kind(LabProxyKind):
                 method="username" if settings.auth != "none" or settings.refuses else "none",
                 patience="" if idle is None else f"timeout.io.tcp: {idle}",
             )
+            + (DANTE_PARENT.format(port=INSPECTION_PORT) if settings.inspector else "")
         )
         return ["danted", "-f", str(config), "-p", str(settings.folder / "danted.pid")]
 

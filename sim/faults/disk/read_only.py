@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from sim.faults import End, Fault, fault
-from sim.faults.world import SimulatedDiskWorld
+from sim.faults.world import World
 
 
 @fault("disk-read-only", targets=("disk",))
-class DiskReadOnly(Fault[SimulatedDiskWorld], frozen=True):
-    """The disk can be read, but rejects every write."""
+class DiskReadOnly(Fault[World], frozen=True):
+    """The disk can be read, but rejects every write.
 
-    async def start(self, world: SimulatedDiskWorld, target: str) -> End:
+    In the kernel world the box reboots at the end, because Linux writes no file system that has met an error.
+    """
+
+    async def start(self, world: World, target: str) -> End:
         return world.box.make_disk_read_only()

@@ -131,6 +131,7 @@ class KernelBox:
         self._lives = 0
         self._power_holds = Layers[None](self._follow_power)
         self._fillers = Layers[None](self._take_room)
+        self._read_only = Layers[None](self._follow_read_only)
         self._earlier, self._status = Traffic(), None
 
     _status: StatusReport | None
@@ -217,7 +218,9 @@ class KernelBox:
         """Switch the box on."""
         self._trace.add("box boots")
         self.disk.mount()
-        self._take_room()
+        self._fill()
+        if self._read_only:
+            self.disk.make_read_only()
         delay_s = BOOT_SECONDS if self._lives else 0.0
         program = [sys.executable, "-m", "rap", "box", "run", "--config", str(self._config)]
         self._keepers = [
@@ -253,9 +256,12 @@ class KernelBox:
         return self._fillers.add(None)
 
     def _take_room(self) -> None:
-        """Create or remove the other data as the effects require; without power, this is done at the next boot."""
-        if not self.disk.is_mounted:
-            return
+        """Fill the disk as the effects require, at the next boot if the disk cannot be written now."""
+        if self.disk.is_mounted and not self._read_only:
+            self._fill()
+
+    def _fill(self) -> None:
+        """Create or remove the other data."""
         file = self.disk.folder / "something-else"
         if not self._fillers:
             file.unlink(missing_ok=True)
@@ -263,6 +269,19 @@ class KernelBox:
         with file.open("ab") as filler, suppress(OSError):
             while True:
                 filler.write(bytes(1 << 20))
+
+    def make_disk_read_only(self) -> End:
+        """Make the disk's file system read-only by an error; when every such effect has ended, the box reboots."""
+        return self._read_only.add(None)
+
+    def _follow_read_only(self) -> None:
+        if not self.is_on:
+            return  # the next boot follows
+        if not self._read_only:
+            self._lose_power()
+            self.boot()
+        elif len(self._read_only) == 1:
+            self.disk.make_read_only()
 
     # -- running the program
 

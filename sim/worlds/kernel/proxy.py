@@ -23,6 +23,7 @@ from sim.worlds.kernel.namespaces.host import NamespaceHost
 from sim.worlds.kernel.namespaces.link import KernelLink
 from sim.worlds.kernel.namespaces.process import LabProcess
 from sim.worlds.kernel.site import INTERFACE
+from wire.tls.context import Identity
 
 START_SECONDS_MAX: Final = 10.0
 _NS: Final = 1_000_000_000
@@ -32,19 +33,27 @@ class KernelProxy:
     """A running proxy; see `sim.worlds.virtual.proxy.VirtualProxy` for the virtual world's."""
 
     def __init__(
-        self, host: NamespaceHost, spec: labfile.LabProxy, folder: Path, backbone: KernelLink
+        self,
+        host: NamespaceHost,
+        spec: labfile.LabProxy,
+        folder: Path,
+        backbone: KernelLink,
+        inspector: Identity,
     ) -> None:
-        self._host, self._backbone = host, backbone
+        """`inspector` is the certificate presented to clients during TLS inspection."""
+        self._host, self._backbone, self._inspector = host, backbone, inspector
         folder.mkdir(mode=0o755)
         self._kind = proxy_kind(spec.kind)
         self.settings = ProgramSettings(spec.auth, folder, INTERFACE)
         self._silent = False
         self._refusals = Layers[None]()
+        self._inspections = Layers[None]()
         self._idle_seconds_max = Layers[int]()
         self._silences = Layers[None]()
         self._changing = asyncio.Lock()
         self._restarting: asyncio.Future[None] | None = None  # for its new names
         self.process: LabProcess | None = None
+        self._helper: LabProcess | None = None
         self._kind.prepare_program(folder)
 
     # -- faults: see `sim.faults.world`
@@ -52,6 +61,10 @@ class KernelProxy:
     async def refuse(self) -> End:
         """Reject all credentials until every such effect has ended."""
         return await self._refusals.add_settled(None, self._behave)
+
+    async def inspect(self) -> End:
+        """Terminate TLS with a certificate of its own CA until every such effect has ended."""
+        return await self._inspections.add_settled(None, self._behave)
 
     async def kill_idle_after(self, seconds: float) -> End:
         """Close tunnels that are idle for `seconds`; of several times the shortest applies."""
@@ -82,8 +95,6 @@ class KernelProxy:
 
     async def start(self) -> None:
         """Start the program, and wait until it listens."""
-        if helper := self._kind.helper(self.settings):
-            await self._start(*helper)
         await self._restart()
 
     async def _start(self, command: list[str], port: int) -> LabProcess:
@@ -102,6 +113,7 @@ class KernelProxy:
             wanted = replace(
                 self.settings,
                 refuses=bool(self._refusals),
+                inspector=self._inspector if self._inspections else None,
                 idle_seconds_max=min(self._idle_seconds_max, default=None),
             )
             silent = bool(self._silences)
@@ -124,6 +136,8 @@ class KernelProxy:
         if self.process is not None:
             _signal_all(_with_children(self.process.pid), signal.SIGKILL)
             await self.process.wait()
+        if self._helper is None and (helper := self._kind.helper(self.settings)):
+            self._helper = await self._start(*helper)
         self.process = await self._start(self._kind.configure(self.settings), self._kind.port)
         if self._silent:
             await self._stop()

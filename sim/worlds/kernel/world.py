@@ -73,7 +73,13 @@ class KernelWorld:
         )
         self.proxy: KernelProxy | None = None
         if site.proxy is not None and lab.uplink.proxy is not None:
-            self.proxy = KernelProxy(site.proxy, lab.uplink.proxy, namespaces.folder / "proxy", site.backbone)
+            self.proxy = KernelProxy(
+                site.proxy,
+                lab.uplink.proxy,
+                namespaces.folder / "proxy",
+                site.backbone,
+                certificates.inspector(),
+            )
         self.env = RealTimeEnvironment()
         self.trace = Trace(lambda: self.env.now)
         self.faults = self._make_faults()
@@ -149,7 +155,9 @@ class KernelWorld:
         orders = (self.faults.run_order(order, self.lab.serial(order.target)) for order in self.lab.orders)
         events = map(self.faults.run_event, self.lab.events)
         for work in (self.env.run_forever(), self._sample(), *events, *orders):
-            self._tasks.add(self._loop.create_task(work))
+            task = self._loop.create_task(work)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)  # so that an exception is noted as not handled
 
     async def _power_on(self) -> None:
         """Switch the box on; the lab begins afterwards."""

@@ -9,7 +9,10 @@ the file system's journal in memory. A power cut is therefore a copy of that fil
 
 from __future__ import annotations
 
+import os
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Final
@@ -17,6 +20,21 @@ from typing import Final
 from sim.worlds.kernel.namespaces import files
 
 BYTES_MIN: Final = 1 << 20
+_CLEAN, _CORRECTED = 0, 1
+"""Exit statuses of e2fsck(8)."""
+
+
+@contextmanager
+def _writable_sysfs() -> Iterator[Path]:
+    """sysfs mounted at a folder of the lab: a lab sees the machine's files, and those in /sys, read-only."""
+    folder = files.FOLDER / "sysfs"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "sysfs", "sysfs", folder], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+        folder.rmdir()
 
 
 class LoopDisk:
@@ -39,10 +57,28 @@ class LoopDisk:
     def mount(self) -> None:
         """Mount it, which replays the file system's journal; does nothing if it is mounted."""
         if not self.is_mounted:
+            self._check()
             # without the lock, labs that start at the same time could get the same loop device, one of them read-only
-            mount = ["mount", "-o", "loop", str(self._surface), str(self.folder)]
+            mount = ["mount", "-o", "loop,errors=remount-ro", str(self._surface), str(self.folder)]
             subprocess.run(["flock", "/dev/loop-control", *mount], check=True)
             self.is_mounted = True
+
+    def _check(self) -> None:
+        """Repair the unmounted file system, as systems do while they boot. Raises: RuntimeError if that fails."""
+        done = subprocess.run(["e2fsck", "-p", self._surface], check=False, capture_output=True, text=True)
+        if done.returncode not in (_CLEAN, _CORRECTED):
+            raise RuntimeError(f"e2fsck: {done.stdout}{done.stderr}")
+
+    def make_read_only(self) -> None:
+        """Let ext4 meet an error: it makes the mounted file system read-only until it is unmounted and checked.
+
+        A file system with files open for writing cannot be remounted read-only; this is what an SSD that fails writes
+        causes, and open files can still be read. Raises: OSError.
+        """
+        device = self.folder.stat().st_dev
+        name = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}").resolve().name
+        with _writable_sysfs() as sysfs:
+            (sysfs / "fs/ext4" / name / "trigger_fs_error").write_text("simulated")
 
     def cut_power(self) -> None:
         """Unmount it, keeping only the data written to the device. Programs with open files see the old disk."""

@@ -9,6 +9,7 @@ import asyncio
 import os
 import signal
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -47,7 +48,8 @@ class LabProcess:
     def send_signal(self, number: int) -> None:
         """Send it a signal, if it still runs."""
         if not self._ended.done():
-            signal.pidfd_send_signal(self._pidfd, number)
+            with suppress(ProcessLookupError):  # `kill_now` has collected it, and `_collect` comes next
+                signal.pidfd_send_signal(self._pidfd, number)
 
     def kill(self) -> None:
         """Kill it, if it still runs."""

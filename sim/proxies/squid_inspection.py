@@ -1,0 +1,61 @@
+"""TLS inspection by squid (its "SSL bump"), which presents one certificate of another CA to all clients.
+
+squid meets its client's TLS before it connects to the server, so that a client which does not trust the certificate
+sends nothing. squid must be built with OpenSSL: Debian's package `squid` is not, its package `squid-openssl` is.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from wire.tls.context import Identity
+
+SQUID_USER: Final = "proxy"
+_PORT_OPTIONS: Final = " ssl-bump generate-host-certificates=off tls-cert={certificate}\nssl_bump bump all"
+_PARENT: Final = """\
+http_port 127.0.0.1:{port}{options}
+visible_hostname inspection
+pid_filename {folder}/squid.pid
+cache_log {folder}/cache.log
+access_log stdio:{folder}/access.log
+coredump_dir {folder}
+cache deny all
+shutdown_lifetime 0 seconds
+http_access allow all
+"""
+
+
+def write_inspection(folder: Path, inspector: Identity) -> str:
+    """Write the certificate and its key into `folder`; return what follows `http_port PORT` in squid.conf.
+
+    Raises: RuntimeError if squid cannot inspect TLS.
+    """
+    if not _has_openssl():
+        raise RuntimeError(
+            "this squid cannot inspect TLS, because it is built without OpenSSL; install squid-openssl"
+        )
+    pem = folder / "inspector.pem"
+    pem.touch(mode=0o600)
+    pem.write_bytes(inspector.certificate.read_bytes() + inspector.key.read_bytes())
+    shutil.chown(pem, SQUID_USER)
+    return _PORT_OPTIONS.format(certificate=pem)
+
+
+def inspecting_parent(folder: Path, inspector: Identity, port: int) -> list[str]:
+    """Write the configuration of an inspecting squid on loopback, for proxies that cannot inspect; its command."""
+    folder.mkdir(exist_ok=True)
+    shutil.chown(folder, SQUID_USER)
+    config = folder / "squid.conf"
+    options = write_inspection(folder, inspector)
+    config.write_text(_PARENT.format(port=port, options=options, folder=folder))
+    return ["squid", "-N", "-f", str(config), "-n", "inspection"]
+
+
+@cache
+def _has_openssl() -> bool:
+    said = subprocess.run(["squid", "-v"], check=True, capture_output=True, text=True)
+    return "--with-openssl" in said.stdout

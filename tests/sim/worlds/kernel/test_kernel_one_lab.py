@@ -1,0 +1,169 @@
+"""An inspecting proxy and a read-only disk: the same verdict in both worlds, with real squid, dante and ext4."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from sim.lab.labfile import Lab, parse_lab
+from sim.units import SECOND_NS
+from sim.verdict.ledger import NEVER, LedgerEntry
+from sim.verdict.result import Result
+from sim.worlds.kernel import KernelLab
+from sim.worlds.kernel.supervision.supervisor import run
+from sim.worlds.kernel.world import KernelWorld
+from sim.worlds.virtual.world import VirtualWorld
+from tests.support.eventually import eventually
+
+pytestmark = pytest.mark.kernel
+
+SECONDS_MAX = 300
+LAB = """
+[lab]
+name = "one-lab"
+duration = "{duration}"
+[box]
+board = "rap-4"
+linger = "100ms"
+spool_bytes_max = "16MiB"
+[uplink]
+rate = "10Mbit"
+{proxy}
+[[instrument]]
+port = 1
+model = "chemistry-analyzer"
+report_every = "500ms"
+{events}
+[expect]
+{expect}
+"""
+INSPECTION = """
+[[event]]
+at = "5s"
+fault = "proxy-inspects"
+target = "proxy"
+lasts = "6s"
+[[event]]
+at = "8s"
+fault = "proxy-inspects"
+target = "proxy"
+lasts = "2s"
+"""
+READ_ONLY = """
+[[event]]
+at = "5s"
+fault = "link-down"
+target = "uplink"
+lasts = "15s"
+[[event]]
+at = "10s"
+fault = "disk-read-only"
+target = "disk"
+lasts = "15s"
+[[event]]
+at = "12s"
+fault = "power-cut"
+target = "box"
+[[event]]
+at = "14s"
+fault = "disk-read-only"
+target = "disk"
+lasts = "20s"
+"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run, with what was seen while its fault lasted."""
+
+    result: Result
+    reports: list[LedgerEntry]
+    issuer: str = ""
+    """The issuer of the certificate for which the box reported a problem."""
+
+    @property
+    def judged(self) -> list[tuple[str, bool]]:
+        return [(it.name, it.holds) for it in self.result.expectations]
+
+    def made(self, begin_s: float, end_s: float) -> list[LedgerEntry]:
+        found = [it for it in self.reports if begin_s * SECOND_NS < it.made_ns < end_s * SECOND_NS]
+        assert found
+        return found
+
+
+def lab(events: str, duration: str, expect: str, proxy: str = "") -> Lab:
+    text = LAB.format(events=events, duration=duration, expect=expect, proxy=proxy)
+    return parse_lab(text, Path("one-lab.toml"))
+
+
+def in_virtual_world(lab: Lab, look_at_s: int) -> Run:
+    with VirtualWorld(lab) as world:
+        world.run_until(look_at_s * SECOND_NS)
+        status = world.loop.run_until_complete(world.box.status())
+        world.run_until(lab.about.duration)
+        issuer = status.trust.issuer if status is not None and status.trust is not None else ""
+        return Run(world.finish(), list(world.ledger), issuer)
+
+
+async def reach(world: KernelWorld, lab_ns: int) -> None:
+    """Wait until the lab has reached this time."""
+    await eventually(lambda: world.env.now >= lab_ns, SECONDS_MAX, every_s=0.05)
+
+
+def in_kernel_world(name: str, lab: Lab, look_at_s: int) -> Run:
+    async def main(namespaces: KernelLab) -> Run:
+        namespaces.deadline.within(SECONDS_MAX, "the test")
+        world = KernelWorld(namespaces, lab)
+        await world.start()
+        await reach(world, look_at_s * SECOND_NS)
+        status = await world.box.status()
+        await reach(world, lab.about.duration)
+        issuer = status.trust.issuer if status is not None and status.trust is not None else ""
+        return Run(world.finish(), list(world.ledger), issuer)
+
+    done: Run = run(name, main)
+    return done
+
+
+@pytest.mark.parametrize(
+    "proxy", ['{ kind = "http", auth = "digest" }', '{ kind = "socks5", auth = "password" }']
+)
+def test_an_inspecting_proxy_is_named_and_receives_no_report(name: str, proxy: str) -> None:
+    site = lab(INSPECTION, "45s", 'backlog_drained_within = "40s"', f"proxy = {proxy}")
+    virtual, kernel = in_virtual_world(site, 9), in_kernel_world(name, site, 9)
+    for one in (virtual, kernel):
+        assert one.result.verdict == "pass", (one.result.world, one.result.failures)
+        assert one.issuer == '"clinic TLS inspection"'
+        assert all(it.stored_ns > 11 * SECOND_NS for it in one.made(6, 10.5))
+    assert virtual.judged == kernel.judged
+
+
+def test_a_read_only_disk_delivers_what_waits_and_accepts_nothing_until_it_can_be_written(name: str) -> None:
+    site = lab(READ_ONLY, "70s", "lost = 0")
+    virtual, kernel = in_virtual_world(site, 30), in_kernel_world(name, site, 30)
+    for one in (virtual, kernel):
+        assert one.result.verdict == "pass", (one.result.world, one.result.failures)
+        assert all(it.stored_ns < 34 * SECOND_NS for it in one.made(6, 9)), "what waits is delivered"
+        refused = one.made(11, 33)
+        assert all(it.acknowledged_ns >= 34 * SECOND_NS for it in refused), "nothing is accepted"
+        assert NEVER not in {it.stored_ns for it in refused}
+    assert virtual.judged == kernel.judged
+
+
+def test_a_fault_that_cannot_be_injected_is_a_program_error(name: str) -> None:
+    def broken() -> None:
+        raise RuntimeError("planted")
+
+    async def main(namespaces: KernelLab) -> list[str]:
+        namespaces.deadline.within(SECONDS_MAX, "the test")
+        world = KernelWorld(namespaces, lab(READ_ONLY.replace("5s", "0s", 1), "70s", "lost = 0"))
+        world.link("uplink").hold_down = broken  # type: ignore[assignment]
+        await world.start()
+        await eventually(lambda: bool(world.failures))
+        world.finish()
+        return world.failures
+
+    (failure,) = run(name, main)
+    assert "planted" in failure
