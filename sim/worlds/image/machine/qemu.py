@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 PROGRAM: Final = "qemu-system-x86_64"
-PACKAGES: Final = {PROGRAM: "qemu-system-x86"}
-"""The program, with the Debian package that contains it."""
 Firmware: TypeAlias = Literal["bios", "uefi"]
 UEFI_FILES: Final = (
     Path("/usr/share/OVMF/OVMF_CODE.fd"),

@@ -63,10 +63,6 @@ class Netlink:
             route["metrics"] = {"cc_algo": congestion}
         self._do(self._socket.route, "replace", **route)
 
-    def add_route(self, **route: Any) -> None:
-        """Add a route."""
-        self._do(self._socket.route, "add", **route)
-
     def _do(self, call: Callable[..., Any], *args: Any, **attributes: Any) -> Any:
         return self._thread.submit(lambda: _listed(call(*args, **attributes))).result()
 
