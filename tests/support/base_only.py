@@ -56,7 +56,7 @@ class Blocker(MetaPathFinder):
 
 
 def block() -> None:
-    """Block all imports but those of base dependencies in this process from now on."""
+    """Block all imports except those of base dependencies in this process."""
     blocker = Blocker()
     for name in [name for name in sys.modules if name.partition(".")[0] in blocker.blocked]:
         del sys.modules[name]

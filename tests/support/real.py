@@ -1,4 +1,4 @@
-"""A site of real processes on loopback: `rap dc serve`, `rap box run`, and the folder with all that they need.
+"""A site of real processes on loopback: `rap dc serve`, `rap box run`, and the folder with their files.
 
 The system chooses every TCP port; the programs print them on standard error. All processes end with their site.
 """

@@ -10,7 +10,7 @@ from netfw.service.supervisor import NotEnforced
 
 
 class FakeBackend:
-    """Ports 1 and 2 are in use. `problem` is what it fails with; `log` is what it did, with `seen()` at that time."""
+    """A backend with ports 1 and 2. It fails with `problem`; `log` lists its calls, each with `seen()`."""
 
     def __init__(self, seen: Callable[[], Any]) -> None:
         self.ports = (1, 2)

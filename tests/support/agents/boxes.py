@@ -1,4 +1,4 @@
-"""A whole box on loopback sockets with an emulated disk, and the instruments' side of it."""
+"""A complete box on loopback sockets with an emulated disk, and instruments' agents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A buffer with a forwarder on it, on loopback sockets."""
+"""A buffer and a forwarder on loopback sockets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from wire.tls.context import client_context
 
 
 class Bench:
-    """A buffer with a forwarder on it."""
+    """A buffer and its forwarder."""
 
     def __init__(self, pki: Hierarchy, port: int, proxy: Proxy | None, timing: Timing) -> None:
         spool = Spool.open(
@@ -84,7 +84,7 @@ async def forwarding(
 
 
 async def drained(bench: Bench) -> None:
-    """Wait until nothing waits in the buffer."""
+    """Wait until the buffer is empty."""
 
     async def is_empty() -> bool:
         return not await bench.waiting()

@@ -108,7 +108,7 @@ QUICK_RECORDS: Final = 20_000
 
 
 class Impatient(Spread):
-    """The intermediary answers 504 after `timeout_s`; each record takes its share of FULL_BATCH_SECONDS.
+    """An intermediary that answers 504 after `timeout_s`; each record takes its share of FULL_BATCH_SECONDS.
 
     The first `quick` records take no time.
     """
@@ -141,7 +141,7 @@ class Impatient(Spread):
             return await super().handle(request)
 
     def decompress(self, body: bytes) -> bytes:
-        """The batch, whichever earlier stream it continues."""
+        """Decompress a batch of any known stream."""
         if body_kind(body) is BodyKind.BEGINS:
             self.streams.append(Decompressor())
             return self.streams[-1].decompress(body, BATCH_BYTES_MAX)

@@ -23,7 +23,7 @@ class InspectedSpool(Spool):
         self.log, self.ledger = state.log, state.ledger
 
     def begin_segment(self) -> None:
-        """Make the next group begin a new segment."""
+        """Begin a new segment with the next group."""
         self.log.room = 0
 
 

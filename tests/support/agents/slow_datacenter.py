@@ -22,7 +22,7 @@ LINE = LinkQuality(128_000, 40_000_000, 10_000_000)
 
 
 class Slow(World):
-    """`delays` are the seconds that each batch takes, in the order of arrival."""
+    """A data center that delays its response to each batch by `delays`, in seconds, in the order of arrival."""
 
     def __init__(self, pki: Hierarchy, delays: Iterable[float], backlog: int = BACKLOG) -> None:
         super().__init__(pki, LINE)

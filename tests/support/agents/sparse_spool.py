@@ -28,7 +28,7 @@ class SparseDisk(LinuxDisk):
         os.rename(name, new_name, src_dir_fd=self._directory_fd, dst_dir_fd=self._directory_fd)
 
     def commit(self, name: str, offset: int, data: bytes) -> None:
-        """See `Disk.commit`, but for durability. Holes are left only in files that were never written before."""
+        """See `Disk.commit`, without durability. Holes are left only in files that were never written before."""
         fd = self._fds[name]
         zeros = bytes(HOLE_BYTES)
         start = 0
@@ -60,7 +60,7 @@ def make_sparse_spool(
 
 
 class CountingDisk(LinuxDisk):
-    """A disk that counts what is read from it."""
+    """A disk that counts the bytes read from it."""
 
     reads = bytes_read = 0
 

@@ -76,7 +76,7 @@ class Harness:
             self.explained.update(range(first, last + 1))
 
     def payload(self, size: int) -> bytes:
-        """A payload no other record has."""
+        """A payload that is unique in a run."""
         self.made += 1
         return (b"%d:" % self.made).ljust(size, b"x")
 
@@ -128,7 +128,7 @@ class Harness:
         self.open()
 
     def rot_all_since(self, generation: int, offset: int) -> None:
-        """Damage each sector of the newest segment after `offset`, or all of it if it is newer than `generation`."""
+        """Damage the newest segment after `offset`, or all of it if it is newer than `generation`."""
         segments = self.spool.log.segments
         if segments and self.disk.backend.has_power:
             self.rotten, newest = True, segments[-1]

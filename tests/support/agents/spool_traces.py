@@ -2,7 +2,7 @@
 
     python -m tests.support.agents.spool_traces
 
-writes the golden files again. The stateful tests say that nothing is lost. These say that the same operations leave
+regenerates the golden files. The stateful tests check that nothing is lost. These check that equal operations leave
 the same bytes on the disk and the same counts: a change of the format, of the order of writes or of the segments that
 are reclaimed is a difference to be reviewed. A change of the format needs a new version (`agents/spool/foreign.py`).
 """
@@ -31,7 +31,7 @@ SMALL: Final = replace(LIMITS, spool_bytes_max=3 * 16 * 1024, gap_ranges_max=2, 
 
 @dataclass(frozen=True)
 class Walk:
-    """What happens in one trace."""
+    """The parameters of one trace."""
 
     about: str
     seed: int
@@ -71,7 +71,7 @@ WALKS: Final = {
 
 
 class Walker:
-    """One spool, and what is done to it."""
+    """Runs random operations on one spool."""
 
     def __init__(self, walk: Walk) -> None:
         self.walk, self.random = walk, Random(walk.seed)
@@ -84,7 +84,7 @@ class Walker:
     # -- opening
 
     def open(self, how: str) -> None:
-        """Open the spool, and note what was found."""
+        """Open the spool and record the result."""
         limits = self.walk.limits
         try:
             self.spool = Spool.open(
@@ -113,7 +113,7 @@ class Walker:
         return b"%d" % self.made
 
     def reboot(self, how: str) -> None:
-        """Lose power, and open."""
+        """Cut the power and open the spool."""
         backend = self.disk.backend
         self.disk = backend.cut_power() if backend.has_power else backend.reboot()
         self.open(how)
@@ -216,7 +216,7 @@ class Walker:
     # -- the walk
 
     def step(self) -> None:
-        """One operation."""
+        """Run one operation."""
         walk, chance = self.walk, self.random.random()
         operations: list[tuple[float, Callable[[], None]]] = [
             (walk.delivery, self.deliver),
@@ -266,7 +266,7 @@ class Walker:
 
 
 def golden(name: str) -> str:
-    """What the golden file of a walk should hold."""
+    """The content of the golden file of a walk."""
     walk = WALKS[name]
     with patch.object(pinned, "RESIDENT_RECORDS_MAX", walk.resident):
         walker = Walker(walk)

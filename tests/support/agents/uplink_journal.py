@@ -1,4 +1,4 @@
-"""A box's uplink in virtual time whose connections, batches and responses are noted, and answers to batches."""
+"""A box's uplink in virtual time with a log of its connections, batches and responses, and responses to batches."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Story = Callable[["Journal"], Awaitable[None]]
 
 
 class NewConnections:
-    """A packet filter that gives this verdict on each segment that begins a connection."""
+    """A packet filter that returns this verdict for each segment that begins a connection."""
 
     def __init__(self, verdict: Verdict) -> None:
         self._verdict = verdict
@@ -40,7 +40,7 @@ class NewConnections:
 
 
 class Journal(World):
-    """A box whose uplink is noted. `answers` are used up one a batch; then the data center stores and answers."""
+    """A box with a log of its uplink. Each batch uses one of `answers`; further ones are stored and acknowledged."""
 
     def __init__(self, pki: Hierarchy) -> None:
         super().__init__(pki, LINE)
@@ -107,7 +107,7 @@ class Journal(World):
             assert getattr(traffic, name) == counted, name
 
     def text(self) -> str:
-        """Run; the trace."""
+        """Run, and return the trace."""
         dial, empty_line = agents.box.uplink.forwarder.dial, ClientConnection.send_empty_line
 
         async def noted_dial(*args: Any, **kwargs: Any) -> Any:
@@ -153,7 +153,7 @@ class Journal(World):
 
 
 def after(seconds: float) -> Answer:
-    """The data center takes its time."""
+    """Answer after a delay."""
 
     async def answer(world: Journal, request: Request) -> Response:
         response = await world.store_batch(request)
@@ -164,7 +164,7 @@ def after(seconds: float) -> Answer:
 
 
 def status(number: int, seconds: float = 0.0, *, close: bool = False, **headers: str) -> Answer:
-    """A response with this status, and nothing is stored."""
+    """Respond with this status and store nothing."""
 
     async def answer(_world: Journal, _request: Request) -> Response:
         await asyncio.sleep(seconds)
@@ -175,30 +175,30 @@ def status(number: int, seconds: float = 0.0, *, close: bool = False, **headers:
 
 
 async def never(world: Journal, request: Request) -> Response:
-    """Nothing is answered."""
+    """Do not respond."""
     response = await world.store_batch(request)
     await asyncio.sleep(NEVER_SECONDS)
     return response
 
 
 async def hang_up(world: Journal, request: Request) -> Response:
-    """The batch is stored, and the connection reset instead of an answer."""
+    """Store the batch and reset the connection instead of responding."""
     response = await world.store_batch(request)
     request.peer.hang_up()
     return response
 
 
 async def invalid(world: Journal, request: Request) -> Response:
-    """The reply is not one."""
+    """Respond with a malformed acknowledgement."""
     return replace(await world.store_batch(request), body=b"{}")
 
 
 async def too_many(world: Journal, request: Request) -> Response:
-    """The reply says that more records were stored than were sent."""
+    """Acknowledge more records than were sent."""
     await world.store_batch(request)
     return Response(200, encode(BatchReply(1_000, [])))
 
 
 async def last_one(world: Journal, request: Request) -> Response:
-    """The answer announces the end of the connection."""
+    """Respond with `Connection: close`."""
     return replace(await world.store_batch(request), headers={"connection": "close"}, close=True)

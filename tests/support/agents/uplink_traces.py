@@ -334,7 +334,7 @@ async def unknown_stream(world: Journal) -> None:
 
 @scenario
 async def invalid_replies(world: Journal) -> None:
-    """A reply that is none, or that says too much, is no acknowledgement."""
+    """Malformed replies, and replies that acknowledge too many records, do not count as acknowledgements."""
     world.answers = [invalid, too_many]
     await world.routine(70)
     await asyncio.sleep(200)
@@ -418,7 +418,7 @@ async def carrier_is_lost_beside_a_second_connection(world: Journal) -> None:
 
 
 def golden(name: str, pki: Hierarchy) -> str:
-    """What the golden file of a scenario should hold."""
+    """The content of the golden file of a scenario."""
     world, story = Journal(pki), SCENARIOS[name]
     world.story = story
     return f"{story.__doc__}\n\n{world.text()}"

@@ -29,7 +29,7 @@ LIVE_SECONDS_MAX: Final = 24 * 3600.0
 
 
 class World:
-    """The data center is called "localhost" because its certificate says so. A test says what `live` is.
+    """A box's uplink and a data center, which is "localhost" as in its certificate. Tests override `live`.
 
     `live` may take `live_s_max` of virtual time; beyond that it fails with TimeoutError.
     """
@@ -93,17 +93,17 @@ class World:
         self.forwarding = asyncio.ensure_future(self.forwarder.run())
 
     async def restart(self) -> None:
-        """End the box program, and start it again on the same disk."""
+        """Restart the box program on the same disk."""
         self.forwarding.cancel()
         await self.buffer.close()
         self.open_buffer()
         self.start_forwarder()
 
     async def fill(self) -> None:
-        """What is in the buffer before the forwarder runs."""
+        """Store the initial records in the buffer, before the forwarder runs."""
 
     async def live(self) -> None:
-        """What happens while it runs."""
+        """The actions of the test while the forwarder runs."""
         raise NotImplementedError
 
     def spool(self) -> Spool:
@@ -113,8 +113,8 @@ class World:
         return Spool.open(self.disk, SpoolLimits(), random=Random(1), encode_gap=gap)
 
     def clock_sync(self) -> ClockSync | None:
-        """What corrects the box's clock; a test may have one."""
+        """The clock correction; None unless a test overrides it."""
         return None
 
     def commands_arrived(self, commands: list[messages.Command]) -> None:
-        """Commands from the data center; none come unless a test gives some."""
+        """Handle commands from the data center; ignored unless a test overrides it."""

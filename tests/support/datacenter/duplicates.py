@@ -1,4 +1,4 @@
-"""Reports that a store has more than once."""
+"""Duplicate reports in a store."""
 
 from __future__ import annotations
 

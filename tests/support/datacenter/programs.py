@@ -1,4 +1,4 @@
-"""A data center as a program of its own, and a box's identity."""
+"""A data center in a separate process, and a box's identity."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from wire.tls.context import Identity
 
 
 def configure(folder: Path, url: str) -> tuple[Path, Identity]:
-    """The program's configuration, and a box's identity."""
+    """Write the program's configuration and a box's identity."""
     vendor, key = Authority.make("vendor"), make_key()
     vendor.issue(folder, "dc", hosts=("localhost",), trusts=vendor, key=key)
     file = folder / "dc.toml"

@@ -21,7 +21,7 @@ def tap(name: str, address: str) -> None:
 
 
 class Machine:
-    """A running machine; its serial console goes to a file. The disk's own file is never changed."""
+    """A running machine with its serial console in a file. The file of the disk is never changed."""
 
     def __init__(
         self, folder: Path, disk: Path, taps: Mapping[int, str], firmware: Path | None = None
@@ -47,13 +47,13 @@ class Machine:
         return self._console.read_text("utf-8", "replace") if self._console.exists() else ""
 
     def stop(self) -> str:
-        """End it; returns what QEMU itself complained about."""
+        """End it; returns the error output of QEMU."""
         self._process.kill()
         return self._process.communicate()[1]
 
 
 def _port(bus: int, cable: str | None) -> str:
-    """QEMU's options for a card on a bus of its own, with a TAP device's name for a cable, or with none."""
+    """QEMU's options for a card on a separate bus, connected to a TAP device or unconnected."""
     slot = f"-device pcie-root-port,id=bus{bus},bus=pcie.0,addr={bus + 1:#x},chassis={bus}"
     card = f"-device virtio-net-pci,bus=bus{bus},mac=52:54:00:00:00:{bus:02x}"
     if cable is None:

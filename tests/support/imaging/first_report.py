@@ -79,7 +79,7 @@ url = "sqlite:///{{folder}}/reports.db"
 
 
 def build_image(folder: Path, kernel_arguments: str = "", post: str = "", *, key: Path | None = None) -> Path:
-    """The image of a box named RAP-0001, flashed, so to speak; `post` is one more section of its kickstart.
+    """Build the image of box RAP-0001 with an identity, as if flashed; `post` is a further section of its kickstart.
 
     With `key` it is signed instead, and has no identity.
     """
@@ -99,7 +99,7 @@ def build_image(folder: Path, kernel_arguments: str = "", post: str = "", *, key
 
 
 def copy_for_first_start(image: Path, folder: Path) -> Path:
-    """A copy of a signed image in `folder`, flashed, so to speak, with everything that its first report needs."""
+    """Copy a signed image to `folder` with an identity, as if flashed, and all files for its first report."""
     copy = folder / image.name
     subprocess.run(["cp", "--sparse=always", image, copy], check=True)
     return _made_ready(copy, folder, write_site(folder, _site_text()))
@@ -142,7 +142,7 @@ def plug_in() -> None:
 
 
 async def first_report(folder: Path, seconds_max: float) -> float:
-    """When the first report is stored (`time.monotonic`). Raises: TimeoutError.
+    """Return the time at which the first report is stored (`time.monotonic`). Raises: TimeoutError.
 
     The instrument has one to send from the beginning, and sends it as soon as it can connect.
     """
@@ -168,7 +168,7 @@ async def _report(folder: Path) -> None:
 
 
 async def answers(host: str, port: int) -> bool:
-    """Whether anything takes a TCP connection there within a second."""
+    """Whether a TCP connection to the address succeeds within a second."""
     with suppress(OSError):  # TimeoutError is one
         async with asyncio.timeout(1):
             _, writer = await asyncio.open_connection(host, port)

@@ -97,7 +97,7 @@ def gpt(disk_bytes: int, own: list[bytes] = GUIDS) -> tuple[bytes, bytes]:
 def sign(
     raw: Path, *, compressed: bool = False, file_systems: Sequence[signing.SignedFileSystem] = ()
 ) -> Path:
-    """Everything beside an image; the key is `key.pem`, its public half `key.pub`. Returns the image to flash."""
+    """Write the files that belong to an image, and the keys `key.pem` and `key.pub`. Returns the image to flash."""
     folder = raw.parent
     if not (folder / "key.pem").exists():
         signing.make_key(folder / "key.pem", folder / "key.pub")

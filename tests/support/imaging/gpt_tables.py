@@ -1,4 +1,4 @@
-"""Partition tables that differ from right ones in one place, with checksums of what they then have."""
+"""Partition tables with one changed field and valid checksums."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ ENTRIES = 1024
 
 
 def with_label(front: bytes, label: str, other: bytes) -> bytes:
-    """The first blocks of a disk, where the name of one partition begins with other bytes."""
+    """The first blocks of a disk with another beginning of one partition's name."""
     at = front.index(label.encode("utf-16-le"))
     return with_checksums(front[:at] + other + front[at + len(other) :])
 
 
 def with_field(front: bytes, offset: int, layout: str, value: int, *, checksums: bool = True) -> bytes:
-    """The first blocks of a disk, where the header has another value at an offset of its own."""
+    """The first blocks of a disk with another value at an offset in the header."""
     changed = bytearray(front)
     struct.pack_into(layout, changed, HEADER + offset, value)
     return with_checksums(bytes(changed)) if checksums else bytes(changed)
 
 
 def with_checksums(front: bytes) -> bytes:
-    """The first blocks of a disk, with the checksums of the header and entries that they have now."""
+    """The first blocks of a disk with recomputed checksums of header and entries."""
     changed = bytearray(front)
     size, count, length = (struct.unpack_from("<I", front, HEADER + at)[0] for at in (12, 80, 84))
     struct.pack_into("<I", changed, HEADER + 88, zlib.crc32(changed[ENTRIES : ENTRIES + count * length]))

@@ -1,4 +1,4 @@
-"""Machines whose disks were recorded, in `tests/fixtures/machines`: each file says what must be judged, and how."""
+"""Machines whose disks were recorded, in `tests/fixtures/machines`: each file contains the expected decisions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FILES = sorted((FIXTURES / "machines").glob("*.json"))
 
 
 class Layout(msgspec.Struct, forbid_unknown_fields=True):
-    """`refused` says of a device some words of the reason."""
+    """A recorded machine. `refused` has some words of the reason for each refused device."""
 
     about: str
     image_bytes: int
@@ -23,7 +23,7 @@ class Layout(msgspec.Struct, forbid_unknown_fields=True):
     refused: dict[str, str]
 
     def judged(self) -> dict[str, list[str]]:
-        """Of each disk, the reasons that were found against writing it."""
+        """The reasons for which each disk is refused."""
         return {
             disk.name: refusals(self.machine, disk.name, self.image_bytes) for disk in self.machine.disks()
         }

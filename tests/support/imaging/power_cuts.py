@@ -1,4 +1,4 @@
-"""What a power cut may leave of a flash, enumerated on its trace; and whether that starts, by two judges.
+"""The states in which a power cut can leave a disk during a flash, and whether the disk boots from them.
 
 A disk keeps what was flushed. Of what was written since, a power cut leaves any of it in any order, and of a write
 any of its sectors. Whether it then starts is judged twice: by a firmware that follows the UEFI specification, and by
@@ -42,14 +42,14 @@ def starts_by_specification(disk: bytes | bytearray) -> bool:
 
 
 def old_disk() -> bytes:
-    """A disk that starts: another system, whose partitions are full."""
+    """A bootable disk with another system and full partitions."""
     front, back = gpt(DISK_BYTES)
     middle = Random(7).randbytes(DISK_BYTES - len(front) - len(back))
     return front + middle + back
 
 
 def cuts(trace: list[tuple[int, bytes] | None]) -> Iterator[bytearray]:
-    """What a cut may leave: at every write, whole, torn, and with those since the last flush in any order."""
+    """The possible states after a cut: at every write, complete, torn, and with unflushed writes in any order."""
     random = Random(3)
     durable = bytearray(old_disk())
     since: list[tuple[int, bytes]] = []
@@ -83,7 +83,7 @@ def beginnings(write: tuple[int, bytes]) -> Iterator[tuple[int, bytes]]:
 
 
 def torn(write: tuple[int, bytes], random: Random) -> tuple[int, bytes]:
-    """A stretch of the write's sectors; the others stay as they were."""
+    """A write of which only a range of sectors reached the disk."""
     offset, data = write
     sectors = len(data) // 512
     first = random.randrange(sectors)
@@ -92,7 +92,7 @@ def torn(write: tuple[int, bytes], random: Random) -> tuple[int, bytes]:
 
 
 def starts_half_written(left: bytes | bytearray, plan: FlashPlan, finished: MemoryDisk) -> bool:
-    """Whether either judge starts a disk that is neither the old system nor, whole, the new one."""
+    """Whether one of the firmwares boots a disk that is neither the old system nor the complete new one."""
     old, new = old_disk(), bytes(finished.content)
     inner = slice(MIB, plan.tail.offset)
     if starts_by_specification(left) and left[inner] != old[inner] and left != new:

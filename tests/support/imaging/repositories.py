@@ -1,4 +1,4 @@
-"""Package repositories made of nothing but metadata, as createrepo_c would write it."""
+"""Package repositories that consist only of metadata, as createrepo_c writes it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The signed image of a box, built once for all tests that flash it, and kept until something in it changes."""
+"""The signed image of a box, built once for all tests that flash it, and kept until one of its sources changes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class SignedImage(NamedTuple):
 
 
 def signed_image() -> SignedImage:
-    """The image with everything that belongs to it."""
+    """The image with its accompanying files."""
     KEPT.mkdir(parents=True, exist_ok=True)
     with (KEPT / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""A site to assemble from, with the files that it names."""
+"""A site file with the files that it names."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def write_site(folder: Path, text: str = SITE) -> Path:
 
 
 def system_tree(folder: Path) -> Path:
-    """A tree with the package's units: as much of a system as provisioning needs."""
+    """A file tree with the package's units and the other files that provisioning needs."""
     units = folder / "usr/lib/systemd/system"
     units.mkdir(parents=True)
     for unit in (RECIPE / "root/usr/lib/systemd/system").iterdir():

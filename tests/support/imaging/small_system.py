@@ -1,4 +1,4 @@
-"""The smallest system that the builder makes a disk of: real programs, and a kernel that is none."""
+"""The smallest system from which the builder makes a disk: real programs and a placeholder for the kernel."""
 
 from __future__ import annotations
 

@@ -65,11 +65,11 @@ class BoxLab:
         self.firewall.apply(policy)
 
     def packets(self, cause: str) -> int:
-        """How many were refused for this cause."""
+        """The number of packets refused for this cause."""
         return self.firewall.counts()[cause].packets
 
     def causes(self, before: dict[str, int]) -> set[str]:
-        """For what packets were refused since. Talk of the link comes at any time."""
+        """The causes of packets refused since; `link` is ignored, because such packets arrive at any time."""
         now = self.refused()
         return {cause for cause in now if now[cause] > before[cause]} - {LINK}
 
@@ -87,7 +87,7 @@ class BoxLab:
         source: str = "",
         kind: str = "tcp",
     ) -> str:
-        """What comes of talking to `address`: "reached", the error that comes back, or the cause of silence."""
+        """The result of sending to `address`: "reached", the error received, or the cause of the refusal."""
         before = self.refused()
         with (
             closing(self.listener(there, address, port, kind)) as server,
@@ -132,7 +132,7 @@ class BoxLab:
 
 @contextmanager
 def box_lab() -> Iterator[BoxLab]:
-    """All of it, with the clinic's policy in force."""
+    """A lab in which the clinic's policy is in force."""
     with namespaces(5) as (box, outside, one, two, staff):
         box.write("ipv6/conf/default/router_solicitations", 0)  # they would be refused at any time
         cable(box, "enp1s0", outside, "wan")

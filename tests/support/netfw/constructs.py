@@ -1,4 +1,4 @@
-"""What another program may put into the firewall's table: the constructs that nft(8) and the kernel know.
+"""Constructs that another program could add to the firewall's table: those of nft(8) and the kernel.
 
 Each is a command for nft(8) that the kernel accepts beside the clinic's policy, unless it was built without the
 feature.

@@ -1,4 +1,4 @@
-"""The golden rulesets: what is rendered of each policy of tests/fixtures/policies, as a file for `nft -f`.
+"""The golden rulesets, rendered from each policy of tests/fixtures/policies as a file for `nft -f`.
 
     python -m tests.support.netfw.golden
 
@@ -22,7 +22,7 @@ POLICIES: Final = FIXTURES / "policies"
 
 
 def goldens() -> Iterator[tuple[Path, str]]:
-    """Each golden file and what it should hold."""
+    """Each golden file with its content."""
     for file in sorted(POLICIES.glob("*.toml")):
         yield FOLDER / f"{file.stem}.nft", ruleset_text(render(load_policy(file)))
 

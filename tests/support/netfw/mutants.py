@@ -1,4 +1,4 @@
-"""Rulesets of the clinic's policy with one thing wrong, as somebody's edit or a bug in the rendering would make them.
+"""Rulesets of the clinic's policy with one error, as by a manual change or a bug in the rendering.
 
 A mutant says which theorem must find it. Rules are found by words in their text, not by their place, so that mutants
 outlive changes of the ruleset that are none of theirs.
@@ -36,31 +36,31 @@ class Draft:
         return self._thing("set", name)
 
     def add(self, name: str, *parts: Any) -> None:
-        """An element more, of a set of concatenations."""
+        """Add an element to a set of concatenations."""
         element = {"concat": list(parts)}
         self.commands.append({"add": {"element": {**OURS, "name": name, "elem": [element]}}})
 
     def rule(self, chain: str, *words: str) -> list[Any]:
-        """The statements of the first rule that has all these words."""
+        """The statements of the first rule that contains all these words."""
         return self.commands[self._at(chain, *words)]["add"]["rule"]["expr"]
 
     def drop_rule(self, chain: str, *words: str) -> None:
         del self.commands[self._at(chain, *words)]
 
     def first(self, chain: str, *statements: Any) -> None:
-        """Put a rule before all others of the chain."""
+        """Insert a rule before all others of the chain."""
         at = next(i for i, c in enumerate(self.commands) if c["add"].get("rule", {}).get("chain") == chain)
         rule = {**self.commands[at]["add"]["rule"], "expr": list(statements)}
         self.commands.insert(at, {"add": {"rule": rule}})
 
     def after(self, chain: str, words: tuple[str, ...], *statements: Any) -> None:
-        """Put a rule behind the first one that has all these words."""
+        """Insert a rule after the first one that contains all these words."""
         at = self._at(chain, *words)
         rule = {**self.commands[at]["add"]["rule"], "expr": list(statements)}
         self.commands.insert(at + 1, {"add": {"rule": rule}})
 
     def without(self, chain: str, rule: tuple[str, ...], word: str) -> None:
-        """Take out of a rule the one statement that has the word."""
+        """Remove the statement that contains the word from a rule."""
         statements = self.rule(chain, *rule)
         (at,) = (i for i, statement in enumerate(statements) if word in json.dumps(statement))
         del statements[at]
@@ -106,7 +106,7 @@ class Mutant(NamedTuple):
     policy: str = "clinic"
 
     def commands(self, policy: Policy) -> list[Any]:
-        """What loads it."""
+        """The commands that load it."""
         draft = Draft(copy.deepcopy(render(policy).commands()))
         self.edit(draft)
         return draft.commands
@@ -228,7 +228,7 @@ MUTANTS = [
         lambda d: d.first("input", payload("icmpv6", "type", "nd-neighbor-solicit"), ACCEPT),
     ),
     Mutant(
-        "routers believed",
+        "router advertisements accepted",
         "outside",
         lambda d: (
             d.first("input", payload("icmpv6", "type", "nd-router-advert"), ACCEPT)
@@ -239,7 +239,7 @@ MUTANTS = [
         ),
     ),
     Mutant(
-        "redirects believed",
+        "redirects accepted",
         "outside",
         lambda d: (
             d.drop_rule("prerouting", "@unbelieved"),
@@ -461,7 +461,7 @@ MUTANTS = [
         "ipsec",
     ),
     Mutant(
-        "ESP from anybody",
+        "ESP from any address",
         "outside",
         lambda d: d.first("input", match({"meta": {"key": "l4proto"}}, "esp"), ACCEPT),
         "ipsec",
@@ -504,7 +504,7 @@ MUTANTS = [
         "lease",
     ),
     Mutant(
-        "routers believed at ports",
+        "router advertisements accepted at ports",
         "instrument",
         lambda d: d.drop_rule("prerouting", "@unbelieved"),
         "ipsec",

@@ -1,4 +1,4 @@
-"""A counterexample, sent to a real kernel: is the packet accepted there as the proof says?
+"""Sends a counterexample of the proof to a real kernel, to see whether the packet is accepted as the proof predicts.
 
 The box has the policy's interfaces and unused ones, each a cable to one other namespace. What connection tracking
 is to say of the packet is arranged beforehand. A table of our own counts the packet behind the firewall's chains, at
@@ -49,7 +49,7 @@ class Bench:
     nft: Nft
 
     def accepts(self, packet: Counterexample) -> bool:
-        """Whether the kernel lets this packet come to the end of its hook."""
+        """Whether the packet passes all chains of its hook."""
         self._prepare(packet)
         self._observe(packet)
         self._send(packet)

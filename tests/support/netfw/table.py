@@ -1,4 +1,4 @@
-"""The table of the firewall as a kernel keeps it: commands of libnftables JSON, carried out or refused as there."""
+"""A model of the kernel's firewall table, which executes or refuses libnftables JSON commands as the kernel does."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Table:
         self.flushed: list[str] = []
 
     def run(self, commands: Iterable[Json]) -> Table:
-        """Carry out a transaction. Raises: Refused."""
+        """Execute a transaction. Raises: Refused."""
         for command in commands:
             ((operation, thing),) = copy.deepcopy(command).items()
             ((kind, body),) = thing.items()
@@ -39,12 +39,12 @@ class Table:
         return self
 
     def outline(self) -> list[Json]:
-        """The table, sets without elements, chains without rules, counters, as a listing that is fast to make."""
+        """A listing of the table, sets without elements, chains without rules, and counters."""
         things = [{kind: body} for kind, found in self.objects.items() for body in found.values()]
         return [{"table": self.attributes}, *copy.deepcopy(things)]
 
     def listing(self) -> list[Json]:
-        """Everything in it."""
+        """A complete listing of the table."""
         listed = self.outline()
         for thing in listed:
             for kind in ("set", "map"):
@@ -124,7 +124,7 @@ class Table:
 
 
 def key_of(element: Json) -> Json:
-    """An element without its time."""
+    """The key of an element, without its timeout."""
     return element["elem"]["val"] if isinstance(element, dict) and "elem" in element else element
 
 

@@ -116,5 +116,5 @@ def event(kind: str, at_s: int, lasts_s: int | None = None, parameters: str | No
 
 
 def program_errors(result: Result) -> float | None:
-    """How many errors of programs the lab has counted."""
+    """The number of program errors in the lab."""
     return {e.name: e.measured for e in result.expectations}["program_errors"]

@@ -1,7 +1,7 @@
 """Results of invented but consistent runs for tests of reports: a day at a clinic that passes, and one that fails.
 
 Three instruments report all day over 128 kbit/s; the uplink is down from 02:00 to 05:00 and the box loses power at
-08:00. Numbers come from a small queue model, so that the charts look as they will in earnest.
+08:00. Numbers come from a small queue model, so that the charts look like those of a real run.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ POWER_CUT = FaultOccurrence(kind="power-cut", at_ns=8 * HOUR, target="box")
 
 
 def passing() -> Result:
-    """Lab 01 as it should end."""
+    """A run of lab 01 that passes."""
     random_stream = random.Random(1)
     return Result(
         lab="01-clinic-128k",
@@ -131,7 +131,7 @@ def failing() -> Result:
 
 
 def hostile() -> Result:
-    """A result whose every text tries to become markup."""
+    """A result in which every text contains markup."""
     evil = "</script><script>alert(1)</script><img src=http://evil.example/x onerror=alert(2)>&\"'"
     held = failing()
     return msgspec.structs.replace(
@@ -148,7 +148,7 @@ def hostile() -> Result:
 
 
 def bare() -> Result:
-    """The least a world may fill in: no series, latencies or causes."""
+    """A result with only the required fields: no series, latencies or causes."""
     held = passing()
     return msgspec.structs.replace(
         held,
@@ -241,7 +241,7 @@ def _uplink() -> UplinkResult:
 
 
 def _series(random_stream: random.Random) -> Series:
-    """One bin a minute; what waits goes out at the link's rate when it is back."""
+    """One bin per minute; the backlog is sent at the link's rate when the link is up again."""
     up, down, busy = [], [], []
     backlog: dict[str, list[int]] = {"alert": [], "audit": [], "routine": []}
     waiting = {"alert": 0, "audit": 0, "routine": 0}

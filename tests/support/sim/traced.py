@@ -1,4 +1,4 @@
-"""Two simulated hosts whose segments are noted, in the form of tcpdump."""
+"""Two simulated hosts with a log of their segments, in the form of tcpdump."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Traced(Pair):
         return f"{seconds}.{rest:09}"
 
     def note(self, what: str) -> None:
-        """Add a line that is no segment."""
+        """Add a comment line to the trace."""
         self.lines.append(f"{self._now()} {what}")
 
     # -- what the programs do
@@ -108,7 +108,7 @@ class Traced(Pair):
         self.wait(ms)
 
     def text(self) -> str:
-        """The trace, and what the programs received."""
+        """The trace, and the data that the programs received."""
         if self._shown_each > 1:
             checksum = crc32c("\n".join(self.lines).encode())
             self.lines = self.lines[:: self._shown_each]
@@ -121,7 +121,7 @@ class Traced(Pair):
 
 
 class Verdicts:
-    """A packet filter that gives these verdicts on what is sent and what is received."""
+    """A packet filter with these verdicts on sent and received segments."""
 
     def __init__(self, send: Any, receive: Any) -> None:
         self.verdicts = send, receive

@@ -50,7 +50,7 @@ async def echo(request: Request) -> Response:
 
 
 def answered(*chunks: bytes, handler: Handler = echo) -> Line:
-    """What a server does with these bytes."""
+    """The response of a server to these bytes."""
 
     async def exchange() -> Line:
         line = Line(ServerConnection(handler, BODY_MAX, lambda: 0.0, 60.0, lambda: None))
