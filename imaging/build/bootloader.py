@@ -31,6 +31,7 @@ MODULES: Final = (
     *("all_video", "password_pbkdf2", "gzio", "echo", "serial", "terminal", "minicmd", "reboot", "halt"),
 )
 MENU: Final = "boot/grub2/grub.cfg"
+USER: Final = "boot/grub2/user.cfg"
 ENTRIES: Final = "boot/loader/entries"
 """The menu entries as files, for grubby and for checks (Boot Loader Specification, type 1)."""
 SLOTS: Final = {"/": "A", "/slots/b": "B"}
@@ -48,6 +49,7 @@ def write_menu(root: Path, plan: BuildPlan, uuids: dict[str, str]) -> None:
     (menu := root / MENU).parent.mkdir(parents=True, exist_ok=True)
     menu.write_text(_menu(plan, uuids, versions))
     menu.chmod(0o600)
+    _write_password(root, plan.boot_password_hash)
     (entries := root / ENTRIES).mkdir(parents=True, exist_ok=True)
     for old in entries.iterdir():
         old.unlink()
@@ -57,6 +59,15 @@ def write_menu(root: Path, plan: BuildPlan, uuids: dict[str, str]) -> None:
     lead += "set prefix=($dev)/grub2\nexport prefix\nconfigfile $prefix/grub.cfg\n"
     for folder in (root / "boot/efi/EFI").glob("*"):
         (folder / "grub.cfg").write_text(lead)
+
+
+def _write_password(root: Path, hashed: str) -> None:
+    """Write the superuser's password where grub2-setpassword(8) changes it (RHEL-09-212010), and link the menu."""
+    if hashed:
+        (user := root / USER).write_text(f"GRUB2_PASSWORD={hashed}\n")
+        user.chmod(0o600)
+    if not (link := root / "etc/grub2.cfg").is_symlink():
+        link.symlink_to("../boot/grub2/grub.cfg")
 
 
 def _newness(version: str) -> list[tuple[int, str]]:
@@ -101,7 +112,8 @@ def _menu(plan: BuildPlan, uuids: dict[str, str], versions: list[str]) -> str:
         lines += [
             f'set superusers="{BOOT_SUPERUSER}"',
             "export superusers",
-            f"password_pbkdf2 {BOOT_SUPERUSER} {plan.boot_password_hash}",
+            "source $prefix/user.cfg",
+            f"password_pbkdf2 {BOOT_SUPERUSER} $GRUB2_PASSWORD",
         ]
     lines += [f"search --no-floppy --fs-uuid --set=root {uuids['/boot']}"]
     for entry in _entries(plan, uuids, versions):

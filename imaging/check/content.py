@@ -1,4 +1,6 @@
-"""The SCAP content for an evaluation: a data stream of ComplianceAsCode, the distribution's or one given by path.
+"""The SCAP content for an evaluation: a data stream of ComplianceAsCode or DISA, the distribution's or one by path.
+
+A data stream has a benchmark, and that has profiles, such as "stig", "cis" or "MAC-1_Classified".
 
 Red Hat's content applies to Red Hat's own systems only. AlmaLinux, Rocky and CentOS Stream are rebuilds of the same
 software, and boxes run them; for these, a copy without the platform line is used.
@@ -7,8 +9,11 @@ software, and boxes run them; for these, a copy without the platform line is use
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from xml.etree import ElementTree
 
 from imaging.check.types import WrongCheck
 from imaging.programs import PrerequisiteMissing
@@ -19,6 +24,10 @@ PACKAGES: Final = ("ssg-nondebian", "scap-security-guide")
 REBUILDS: Final = frozenset({"almalinux", "centos", "rocky"})
 """ID of os-release(5)."""
 _PLATFORM: Final = re.compile(rb'<(?:[\w.-]+:)?platform idref="cpe:/o:redhat:enterprise_linux:(\d+)[^"]*"/>')
+_XCCDF: Final = "{http://checklists.nist.gov/xccdf/1.2}"
+_DISA_RULE: Final = re.compile(r"xccdf_mil\.disa\.stig_rule_")
+_RULE_PREFIX: Final = re.compile(r"xccdf_.*?_rule_")
+_PROFILE_PREFIX: Final = re.compile(r"xccdf_.*?_profile_")
 _RELEASE: Final = re.compile(r"release (\d+)")
 
 
@@ -40,22 +49,74 @@ def default_content(tree: Path) -> Path:
     return content
 
 
+@dataclass(frozen=True)
+class Benchmark:
+    """The benchmark of a data stream: its id and version, and the ids of its profiles."""
+
+    identifier: str
+    version: str
+    profiles: Sequence[str]
+
+    def profile(self, name: str, content: Path) -> str:
+        """The id of the profile with this id or name. Raises: WrongCheck, with the names of all."""
+        for identifier in self.profiles:
+            if name in (identifier, short_profile(identifier)):
+                return identifier
+        names = ", ".join(map(short_profile, self.profiles))
+        raise WrongCheck(
+            f"{content}: has no profile {name}; give one of these with --profile: {names or 'none'}"
+        )
+
+    @staticmethod
+    def rule_name(identifier: str, version: str) -> str:
+        """The name of a rule in reports and reasons: the STIG's own (RHEL-09-211010) in DISA's content."""
+        return (
+            version if _DISA_RULE.match(identifier) and version else _RULE_PREFIX.sub("", identifier, count=1)
+        )
+
+
+def short_profile(identifier: str) -> str:
+    """The name of a profile without the publisher's prefix."""
+    return _PROFILE_PREFIX.sub("", identifier, count=1)
+
+
+def read_benchmark(content: Path) -> Benchmark:
+    """Read the benchmark of a data stream. Raises: WrongCheck."""
+    try:
+        root = ElementTree.fromstring(_read(content))  # noqa: S314 - the content is trusted: oscap runs it
+    except ElementTree.ParseError as error:
+        raise WrongCheck(f"{content}: is not a whole SCAP data stream: {error}") from error
+    element = next(root.iter(f"{_XCCDF}Benchmark"), None)
+    if element is None:
+        raise WrongCheck(
+            f"{content}: has no XCCDF benchmark; give a data stream such as {FOLDER}/ssg-rhel9-ds.xml"
+        )
+    version = element.findtext(f"{_XCCDF}version") or ""
+    profiles = [str(profile.get("id")) for profile in element.iter(f"{_XCCDF}Profile")]
+    return Benchmark(str(element.get("id")), version, profiles)
+
+
 def content_for(content: Path, tree: Path) -> bytes:
     """Read a data stream, and make it applicable to the system in `tree` if that is a rebuild of RHEL.
 
     Raises: WrongCheck.
     """
+    text = _read(content)
+    about = _about(tree)
+    if about.get("ID") not in REBUILDS:
+        return text
+    version = about.get("VERSION_ID", "").partition(".")[0].encode()
+    return _PLATFORM.sub(lambda match: b"" if match[1] == version else match[0], text)
+
+
+def _read(content: Path) -> bytes:
     try:
         text = content.read_bytes()
     except OSError as error:
         raise WrongCheck(f"{content}: cannot be read: {error.strerror}") from error
     if b"data-stream-collection" not in text[:4096]:
         raise WrongCheck(f"{content}: is not a SCAP data stream; give one such as {FOLDER}/ssg-rhel9-ds.xml")
-    about = _about(tree)
-    if about.get("ID") not in REBUILDS:
-        return text
-    version = about.get("VERSION_ID", "").partition(".")[0].encode()
-    return _PLATFORM.sub(lambda match: b"" if match[1] == version else match[0], text)
+    return text
 
 
 def system_name(tree: Path) -> str:

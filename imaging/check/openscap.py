@@ -3,7 +3,8 @@
 The content checks two kinds of rules on the running system; here they are checked in the tree's files:
 
     sysctl      rules check the configured and the current value; the former is a definition of its own ("…_static")
-    services    the probe asks systemd by D-Bus; `systemctl --root` reads the same links as systemd
+    services    the probe asks systemd by D-Bus; `systemctl --root` reads the same links as systemd. The service is in
+                the names of ComplianceAsCode's rules, and in the OVAL definitions of DISA's
 
 Rules that cannot be decided have the result "unknown"; see `imaging.check.reasons`.
 """
@@ -14,26 +15,42 @@ import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-from imaging.check.content import content_for, system_name
-from imaging.check.reasons import RuleResult
+from imaging.check.content import Benchmark, content_for, read_benchmark, system_name
+from imaging.check.reasons import NOT_SELECTED, RuleResult
 from imaging.check.types import SEVERITIES, WrongCheck
 from imaging.check.view import run_on_view
 from imaging.programs import require_programs, require_root
 
 RULE: Final = "xccdf_org.ssgproject.content_rule_"
-PROFILE: Final = "xccdf_org.ssgproject.content_profile_stig"
+PROFILE: Final = "stig"
+SECONDS_MAX: Final = 300
+"""A scan takes a quarter of a minute of processor time."""
+TRIES: Final = 3
 DATABASES: Final = ("var/lib/rpm", "usr/lib/sysimage/rpm")
 _XCCDF: Final = "{http://checklists.nist.gov/xccdf/1.2}"
 _OVAL: Final = "{http://oval.mitre.org/XMLSchema/oval-results-5}"
+_DEFINITIONS: Final = "{http://oval.mitre.org/XMLSchema/oval-definitions-5}"
+_LINUX: Final = "{http://oval.mitre.org/XMLSchema/oval-definitions-5#linux}"
 _SERVICE: Final = re.compile(r"service_(.+)_(enabled|disabled)")
 _ON: Final = frozenset({"enabled", "enabled-runtime", "static", "alias", "indirect"})
+_WANTED: Final = {
+    ("ActiveState", "active"): True,
+    ("SubState", "running"): True,
+    ("ActiveState", "inactive"): False,
+    ("UnitFileState", "enabled"): True,
+    ("UnitFileState", "disabled"): False,
+    ("UnitFileState", "masked"): False,
+    ("LoadState", "masked"): False,
+}
+"""Whether a unit must start, by the property and value of systemd that a rule asks for."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +70,11 @@ class ScanReports:
 def scan(
     tree: Path, content: Path, wanted: ScanReports = ScanReports(), profile: str = PROFILE
 ) -> list[RuleResult]:
-    """Evaluate every rule of a profile on the system in `tree`. Raises: WrongCheck, PrerequisiteMissing."""
+    """Evaluate every rule of a profile on the system in `tree`.
+
+    `profile` is the profile's id, or its end such as "cis" or "MAC-1_Classified". Rules of the content that the
+    profile does not select have the result `NOT_SELECTED`. Raises: WrongCheck, PrerequisiteMissing.
+    """
     require_programs(("oscap", "unshare", "systemctl"))
     require_root("the scanner must read every file of the system, which needs root rights")
     wanted.check()
@@ -66,10 +87,12 @@ def scan(
     with tempfile.TemporaryDirectory(prefix="rap-check-") as name:
         place = Path(name)
         (place / ".rpmmacros").write_text(f"%_dbpath /{database}\n")
+        benchmark = read_benchmark(content)
+        chosen = benchmark.profile(profile, content)
         (place / "content.xml").write_bytes(content_for(content, tree))
-        _run(tree, place, wanted, profile)
-        asked = list(_read(tree, place))
-    if all(one.result == "notapplicable" for one in asked):
+        _run(tree, place, wanted, chosen)
+        asked = list(_read(tree, place, benchmark))
+    if all(one.result in ("notapplicable", NOT_SELECTED) for one in asked):
         raise WrongCheck(
             f"{content}: no rule applies to {system_name(tree)}; give the content for that system with --content"
         )
@@ -88,26 +111,43 @@ def _run(tree: Path, place: Path, wanted: ScanReports, profile: str) -> None:
         "OSCAP_PROBE_ROOT": str(place / "layer/view"),
         "OSCAP_EVALUATION_TARGET": f"chroot://{tree.name}",
     }
-    done = run_on_view(tree, place, [*command, "content.xml"], environment)
+    done = _run_again(tree, place, [*command, "content.xml"], environment)
     if done.returncode not in (0, 2):  # 2: some rule failed
         said = [line for line in done.stderr.splitlines() if not line.startswith(("W:", "WARNING"))]
         raise WrongCheck(f"oscap failed with exit status {done.returncode}: {' '.join(said[-4:])}")
 
 
-def _read(tree: Path, place: Path) -> Iterator[RuleResult]:
+def _run_again(
+    tree: Path, place: Path, command: Sequence[str], environment: Mapping[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """Run the scanner, again if it does not end: threads of OpenSCAP 1.3.7 can wait for each other.
+
+    Raises: WrongCheck.
+    """
+    for _ in range(TRIES):
+        with suppress(subprocess.TimeoutExpired):
+            return run_on_view(tree, place, command, environment, SECONDS_MAX)
+    raise WrongCheck(
+        f"oscap did not end within {SECONDS_MAX} s, in {TRIES} tries; use a machine with less other work, or another "
+        "version of OpenSCAP"
+    )
+
+
+def _read(tree: Path, place: Path, benchmark: Benchmark) -> Iterator[RuleResult]:
     root = ElementTree.parse(place / "results.xml").getroot()  # noqa: S314 - oscap's own
-    titles = {rule.get("id"): _text(rule, "title") for rule in root.iter(f"{_XCCDF}Rule")}
+    rules = {str(rule.get("id")): rule for rule in root.iter(f"{_XCCDF}Rule")}
     definitions = dict(_definitions(place))
+    units = dict(_units(place))
     for element in root.iter(f"{_XCCDF}rule-result"):
         result = _text(element, "result")
-        if result == "notselected":
-            continue
-        name = str(element.get("idref")).removeprefix(RULE)
+        rule = rules[str(element.get("idref"))]
+        name = benchmark.rule_name(str(rule.get("id")), _text(rule, "version"))
         severity = str(element.get("severity"))
-        if result != "notapplicable":
+        if result not in ("notapplicable", NOT_SELECTED):
             result = _by_files(name, tree, definitions) or result
-        title = titles.get(element.get("idref"), "")
-        yield RuleResult(name, severity if severity in SEVERITIES else "low", title, result)
+        if result == "unknown":
+            result = _by_units(rule, tree, units) or result
+        yield RuleResult(name, severity if severity in SEVERITIES else "low", _text(rule, "title"), result)
 
 
 def _by_files(rule: str, tree: Path, definitions: Mapping[str, str]) -> str:
@@ -116,13 +156,63 @@ def _by_files(rule: str, tree: Path, definitions: Mapping[str, str]) -> str:
         return "pass" if half == "true" else "fail"
     if service := _SERVICE.fullmatch(rule):
         name, wanted = service.groups()
-        return "pass" if (_state(tree, name) in _ON) == (wanted == "enabled") else "fail"
+        return "pass" if (_state(tree, f"{name}.service") in _ON) == (wanted == "enabled") else "fail"
     return ""
 
 
-def _state(tree: Path, service: str) -> str:
+def _by_units(rule: Element, tree: Path, units: Mapping[str, Sequence[tuple[str, bool]]]) -> str:
+    """The result by the tree's links of a rule that asks nothing but the state of units; "" for other rules."""
+    wanted = [units.get(str(ref.get("name"))) for ref in rule.iter(f"{_XCCDF}check-content-ref")]
+    if len(wanted) != 1 or not wanted[0]:
+        return ""
+    held = all((_state(tree, unit) in _ON) == on for unit, on in wanted[0])
+    return "pass" if held else "fail"
+
+
+def _units(place: Path) -> Iterator[tuple[str, Sequence[tuple[str, bool]]]]:
+    """The units of each OVAL definition that asks for nothing else, each with whether it must start."""
+    for file in place.glob("*oval.xml.result.xml"):
+        root = ElementTree.parse(file).getroot()  # noqa: S314 - oscap's own
+        asked = {
+            str(test.get("id")): _unit_of(test, root)
+            for test in root.iter(f"{_LINUX}systemdunitproperty_test")
+        }
+        if not asked:
+            continue
+        all_of = {str(one.get("id")): one for one in root.iter(f"{_DEFINITIONS}definition")}
+        for name, definition in all_of.items():
+            if found := _only_units(definition, all_of, asked):
+                yield name, found
+
+
+def _only_units(
+    definition: Element, all_of: Mapping[str, Element], asked: Mapping[str, tuple[str, bool] | None]
+) -> list[tuple[str, bool]]:
+    """The units of a definition and of those that it extends; [] if it asks for more, or for one of several."""
+    if any(one.get("operator", "AND") != "AND" for one in definition.iter(f"{_DEFINITIONS}criteria")):
+        return []
+    found = [asked.get(str(one.get("test_ref"))) for one in definition.iter(f"{_DEFINITIONS}criterion")]
+    for other in definition.iter(f"{_DEFINITIONS}extend_definition"):
+        found += _only_units(all_of[str(other.get("definition_ref"))], all_of, asked) or [None]
+    return [one for one in found if one] if all(found) else []
+
+
+def _unit_of(test: Element, root: Element) -> tuple[str, bool] | None:
+    """The unit of a test of systemd's properties, and whether it must start; None for other questions."""
+    parts = {str(part.get("object_ref") or part.get("state_ref")) for part in test}
+    words = {
+        child.tag.removeprefix(_LINUX): (child.text or "").strip()
+        for part in root.iter()
+        if part.get("id") in parts
+        for child in part
+    }
+    on = _WANTED.get((words.get("property", ""), words.get("value", "")))
+    return (words["unit"], on) if "unit" in words and on is not None else None
+
+
+def _state(tree: Path, unit: str) -> str:
     done = subprocess.run(
-        ["systemctl", f"--root={tree}", "is-enabled", f"{service}.service"],
+        ["systemctl", f"--root={tree}", "is-enabled", unit],
         capture_output=True,
         text=True,
         check=False,

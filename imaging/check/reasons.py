@@ -1,21 +1,24 @@
 """The verdicts from OpenSCAP's results and the written reasons in `firmware-image/stig/`.
 
-    exceptions.toml   rules that may fail on a box, with the reason left-out.toml     rules that cannot be
-    decided offline (`offline`), for an image (`image`), or with packages of the
-                      mock repository (`mock_repo`)
+    exceptions.toml   rules that may fail on a box, with the reason: in every profile, or under [profile.NAME]
+    left-out.toml     rules that cannot be decided offline (`offline`), for an image (`image`), or with packages of
+                      the mock repository (`mock_repo`)
 
-A reason for a rule that passes, or that the profile does not have, is reported as stale.
+Each benchmark has a folder of its own with these two files, because names and checks of rules differ between
+publishers and versions; `reasons_folder` chooses. A reason for a rule that passes, or that does not exist, is
+reported as stale.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, TypeAlias, TypeVar
 
 import msgspec
 
+from imaging.check.content import Benchmark, short_profile
 from imaging.check.types import Judged, Judgement, RuleVerdict, WrongCheck
 from settings.problems import Problems, SettingsError
 from settings.toml import loads, parse, read_text, read_value
@@ -24,6 +27,13 @@ from settings.types import Table
 FOLDER: Final = Path(__file__).parents[2] / "firmware-image/stig"
 EXCEPTIONS: Final = FOLDER / "exceptions.toml"
 LEFT_OUT: Final = FOLDER / "left-out.toml"
+NOT_SELECTED: Final = "notselected"
+"""The XCCDF result of a rule that the content has and the profile does not select."""
+_FOLDERS: Final = {
+    ("xccdf_org.ssgproject.content_benchmark_RHEL-9", "0.1.65"): FOLDER,
+    ("xccdf_mil.disa.stig_benchmark_RHEL_9_STIG", ""): FOLDER / "disa-rhel9",
+}
+"""The folder of a benchmark's reasons, by id and version; "" is any other version."""
 _VERDICTS: Final = {
     "pass": RuleVerdict.PASS,
     "fixed": RuleVerdict.PASS,
@@ -44,9 +54,9 @@ class LeftOutGroup(Table, frozen=True):
 class LeftOutFile(Table, frozen=True):
     """The content of left-out.toml."""
 
-    offline: list[LeftOutGroup]
-    image: list[LeftOutGroup]
-    mock_repo: list[LeftOutGroup]
+    offline: list[LeftOutGroup] = []
+    image: list[LeftOutGroup] = []
+    mock_repo: list[LeftOutGroup] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +69,59 @@ class RuleResult:
     result: str
 
 
-def load_exceptions(file: Path = EXCEPTIONS) -> dict[str, str]:
-    """The reasons of exceptions.toml, by rule. Raises: WrongCheck, with all problems."""
+@dataclass(frozen=True)
+class Reasons:
+    """The written reasons for an evaluation: by rule; those of `own` are for the evaluated profile only."""
+
+    exceptions: Mapping[str, str]
+    left_out: Mapping[str, str]
+    own: Collection[str]
+
+    def judge(self, asked: Sequence[RuleResult]) -> Judgement:
+        """Evaluate results by these reasons."""
+        return judge(asked, self.exceptions, self.left_out, self.own)
+
+
+def load_reasons(
+    benchmark: Benchmark, profile: str, exceptions: Path | None = None, *, image: bool, mock_repo: bool
+) -> Reasons:
+    """The reasons for a profile (its id) of a benchmark; `exceptions` replaces the box's exceptions.toml.
+
+    Raises: WrongCheck.
+    """
+    folder = reasons_folder(benchmark)
+    file = exceptions or (folder / EXCEPTIONS.name if folder else None)
+    everywhere, by_profile = _read_exceptions(file) if file else ({}, {})
+    own = by_profile.get(short_profile(profile), {})
+    left_out = load_left_out(image=image, mock_repo=mock_repo, file=folder / LEFT_OUT.name) if folder else {}
+    return Reasons({**everywhere, **own}, left_out, frozenset(own))
+
+
+def reasons_folder(benchmark: Benchmark) -> Path | None:
+    """The folder with the reasons for a benchmark, or None if there is none."""
+    name = benchmark.identifier
+    return _FOLDERS.get((name, benchmark.version)) or _FOLDERS.get((name, ""))
+
+
+def load_exceptions(file: Path = EXCEPTIONS, profile: str = "stig") -> dict[str, str]:
+    """The reasons of exceptions.toml for a profile, by rule. Raises: WrongCheck, with all problems."""
+    reasons, by_profile = _read_exceptions(file)
+    return {**reasons, **by_profile.get(profile, {})}
+
+
+def _read_exceptions(file: Path) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
     try:
         text = read_text(file)
         problems = Problems(file, text)
-        reasons: dict[str, str] = read_value(dict[str, Text], parse(text, file), (), problems)
+        tables = parse(text, file)
+        profiles = tables.pop("profile", {})
+        reasons: dict[str, str] = read_value(dict[str, Text], tables, (), problems)
+        kind = dict[str, dict[str, Text]]
+        by_profile: dict[str, dict[str, str]] = read_value(kind, profiles, ("profile",), problems)
         problems.raise_if_any()
     except SettingsError as error:
         raise WrongCheck(str(error)) from None
-    return reasons
+    return reasons, by_profile
 
 
 def load_left_out(*, image: bool, mock_repo: bool, file: Path = LEFT_OUT) -> dict[str, str]:
@@ -79,11 +132,17 @@ def load_left_out(*, image: bool, mock_repo: bool, file: Path = LEFT_OUT) -> dic
 
 
 def judge(
-    asked: Sequence[RuleResult], exceptions: Mapping[str, str], left_out: Mapping[str, str]
+    asked: Sequence[RuleResult],
+    exceptions: Mapping[str, str],
+    left_out: Mapping[str, str],
+    own: Collection[str] = (),
 ) -> Judgement:
-    """Evaluate results by the written reasons."""
-    judged = [_judge(one, exceptions, left_out) for one in asked]
-    return Judgement(judged, [*_stale(judged, exceptions), *_unknown(judged, left_out)])
+    """Evaluate results by the written reasons; those of `own` are for the evaluated profile only."""
+    judged = [_judge(one, exceptions, left_out) for one in asked if one.result != NOT_SELECTED]
+    others = {one.rule for one in asked if one.result == NOT_SELECTED}
+    expected = {rule: reason for rule, reason in exceptions.items() if rule not in others or rule in own}
+    unasked = {rule: reason for rule, reason in left_out.items() if rule not in others}
+    return Judgement(judged, [*_stale(judged, expected), *_unknown(judged, unasked)])
 
 
 def _judge(one: RuleResult, exceptions: Mapping[str, str], left_out: Mapping[str, str]) -> Judged:

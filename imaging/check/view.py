@@ -34,10 +34,13 @@ exec "$@"
 
 
 def run_on_view(
-    tree: Path, place: Path, command: Sequence[str], environment: Mapping[str, str]
+    tree: Path, place: Path, command: Sequence[str], environment: Mapping[str, str], seconds_max: float
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program in the folder `place`, where the view of `tree` is layer/view."""
-    (place / "layer").mkdir()
+    """Run a program in the folder `place`, where the view of `tree` is layer/view.
+
+    Raises: subprocess.TimeoutExpired, when the program has been ended because it took too long.
+    """
+    (place / "layer").mkdir(exist_ok=True)
     (place / "mounts").write_text(_mounts(tree))
     namespaces = ["unshare", "--mount", "--propagation", "private", "--fork", "--kill-child=KILL"]
     return subprocess.run(
@@ -47,6 +50,7 @@ def run_on_view(
         capture_output=True,
         text=True,
         check=False,
+        timeout=seconds_max,
     )
 
 

@@ -27,6 +27,11 @@ def add_check(parser: Parser) -> None:
         "--content", metavar="FILE", type=Path, help="SCAP data stream; default: the installed one"
     )
     check.add_argument(
+        "--profile",
+        metavar="NAME",
+        help='profile of the content, such as "cis" or "MAC-1_Classified"; default: stig',
+    )
+    check.add_argument(
         "--mock-repo",
         action="store_true",
         help="leave out rules that packages of the mock repository cannot pass",
@@ -76,23 +81,32 @@ def _judge_httpd(arguments: argparse.Namespace) -> Judgement:
     from imaging.check.apache.httpd import read_server
     from imaging.check.apache.judge import judge_server
 
-    _refuse(arguments, "a system", ("content", "mock_repo", "exceptions", "report", "arf"))
+    _refuse(arguments, "a system", ("content", "profile", "mock_repo", "exceptions", "report", "arf"))
     return judge_server(read_server(arguments.httpd, arguments.httpd_program))
 
 
 def _judge_system(arguments: argparse.Namespace) -> Judgement:
-    from imaging.check.content import default_content
-    from imaging.check.openscap import ScanReports, scan
-    from imaging.check.reasons import EXCEPTIONS, judge, load_exceptions, load_left_out
+    from imaging.check.content import default_content, read_benchmark
+    from imaging.check.openscap import PROFILE, ScanReports, scan
+    from imaging.check.reasons import load_exceptions, load_reasons
     from imaging.check.tree import opened_tree
 
     _refuse(arguments, "--httpd", ("httpd_program",))
-    exceptions = load_exceptions(arguments.exceptions or EXCEPTIONS)
-    left_out = load_left_out(image=arguments.tree.is_file(), mock_repo=arguments.mock_repo)
+    if arguments.exceptions:
+        load_exceptions(arguments.exceptions)  # an error is reported before the image is taken apart
     with opened_tree(arguments.tree) as tree:
         content = arguments.content or default_content(tree)
-        asked = scan(tree, content, ScanReports(arguments.report, arguments.arf))
-    return judge(asked, exceptions, left_out)
+        benchmark = read_benchmark(content)
+        profile = benchmark.profile(arguments.profile or PROFILE, content)
+        reasons = load_reasons(
+            benchmark,
+            profile,
+            arguments.exceptions,
+            image=arguments.tree.is_file(),
+            mock_repo=arguments.mock_repo,
+        )
+        asked = scan(tree, content, ScanReports(arguments.report, arguments.arf), profile)
+    return reasons.judge(asked)
 
 
 def _refuse(arguments: argparse.Namespace, needed: str, options: Sequence[str]) -> None:

@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from imaging.check.reasons import RuleResult, judge, load_exceptions, load_left_out
+from imaging.check.content import Benchmark
+from imaging.check.reasons import (
+    NOT_SELECTED,
+    RuleResult,
+    judge,
+    load_exceptions,
+    load_left_out,
+    load_reasons,
+)
 from imaging.check.show import as_document
 from imaging.check.types import RuleVerdict, WrongCheck
 
@@ -53,6 +61,33 @@ def test_an_unneeded_reason_is_a_finding(
     judgement = judge(_asked(a="pass"), exceptions, left_out)
     assert list(judgement.stale) == [said]
     assert not judgement.passed
+
+
+def test_a_reason_for_one_profile_is_none_for_the_others(tmp_path: Path) -> None:
+    file = tmp_path / "exceptions.toml"
+    file.write_text(f'everywhere = "{WHY}"\n[profile.cis]\nonly_cis = "{WHY}"\n')
+    benchmark = Benchmark("xccdf_org.somebody_benchmark_X", "1", ("xccdf_org.somebody_profile_cis",))
+    cis = load_reasons(benchmark, benchmark.profiles[0], file, image=True, mock_repo=True)
+    other = load_reasons(benchmark, "xccdf_org.somebody_profile_stig", file, image=True, mock_repo=True)
+    asked = _asked(everywhere="fail", only_cis="fail")
+    assert cis.judge(asked).passed
+    assert [one.rule for one in other.judge(asked).fails if not one.reason] == ["only_cis"]
+
+
+def test_a_rule_that_the_profile_does_not_select_needs_no_reason(tmp_path: Path) -> None:
+    file = tmp_path / "exceptions.toml"
+    file.write_text(f'everywhere = "{WHY}"\n[profile.cis]\nonly_cis = "{WHY}"\n')
+    benchmark = Benchmark("xccdf_org.somebody_benchmark_X", "1", ("xccdf_org.somebody_profile_cis",))
+    cis = load_reasons(benchmark, benchmark.profiles[0], file, image=True, mock_repo=True)
+    judgement = cis.judge(_asked(everywhere=NOT_SELECTED, only_cis=NOT_SELECTED, other=NOT_SELECTED))
+    assert judgement.rules == []
+    assert judgement.stale == ["exceptions.toml: only_cis: the profile has no such rule; remove the reason"]
+    assert judge(_asked(a=NOT_SELECTED), {"a": WHY}, {"a": WHY}).stale == []
+
+
+def test_a_benchmark_without_written_reasons_has_none() -> None:
+    unknown = load_reasons(Benchmark("xccdf_x_benchmark_y", "1", ()), "stig", image=True, mock_repo=True)
+    assert unknown.exceptions == {} and unknown.left_out == {}
 
 
 def test_left_out_rules_are_not_counted() -> None:

@@ -39,6 +39,9 @@ MIB_OF = {
     "/var/log/audit": 32, "/var/tmp": 32, "/var/lib/rap": 256,
 }  # fmt: skip
 
+OTHER_POLICY = {"configure_crypto_policy"}
+"""CIS wants the policy DEFAULT, and OSPP FIPS:OSPP; the STIG wants FIPS, which the box has."""
+
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or not shutil.which("oscap") or not CONTENT.exists(),
     reason="needs root, oscap and RHEL's SCAP content: make setup-image",
@@ -80,6 +83,16 @@ def test_the_box_passes_all_rules_without_a_reason_for_an_exception(
     assert document["passed_share"] >= PASSED_SHARE_MIN
     assert all(one["reason"] for one in document["fails"])
     assert sum(count["pass"] for count in document["counts"].values()) >= 350
+
+
+@pytest.mark.parametrize("profile", ["cis", "anssi_bp28_high", "ospp"])
+def test_the_box_passes_other_profiles_with_a_reason_for_each_exception(
+    image: Path, profile: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["image", "check", str(image), "--mock-repo", "--profile", profile, "--json"]) == OK
+    document = json.loads(capsys.readouterr().out)
+    assert document["stale"] == [] and all(one["reason"] for one in document["fails"])
+    assert {one["rule"] for one in document["fails"] if one["severity"] == "high"} <= OTHER_POLICY
 
 
 SPOILED = {
@@ -174,6 +187,8 @@ def test_a_system_that_cannot_be_checked_is_reported(
     (empty := tmp_path / "empty").mkdir()
     (image := tmp_path / "some.raw").touch()
     (text := tmp_path / "text.xml").write_text("<Benchmark/>")
+    (cut := tmp_path / "cut.xml").write_bytes(CONTENT.read_bytes()[:100_000])
+    (bare := tmp_path / "bare.xml").write_text("<data-stream-collection/>")
     system = str(_rhel(tmp_path / "system"))
     for words, said in (
         ([str(tmp_path / "nothing")], "nothing: does not exist; give the folder of a system"),
@@ -181,6 +196,13 @@ def test_a_system_that_cannot_be_checked_is_reported(
         ([str(image)], "some.build.json: cannot be read"),
         ([system, "--content", str(text)], "text.xml: is not a SCAP data stream"),
         ([system, "--content", str(tmp_path / "none.xml")], "none.xml: cannot be read"),
+        ([system, "--content", str(cut)], "cut.xml: is not a whole SCAP data stream"),
+        ([system, "--content", str(bare)], "bare.xml: has no XCCDF benchmark"),
+        (
+            [system, "--profile", "cis2"],
+            "has no profile cis2; give one of these with --profile: anssi_bp28_enhanced",
+        ),
+        (["--httpd", str(text), "--profile", "cis"], "--profile requires a system"),
         ([str(empty), "--content", str(CONTENT)], "has no package database"),
         ([system, "--exceptions", str(text)], "text.xml: "),
         ([system, "--report", str(tmp_path / "none/report.html")], "is not a file in an existing folder"),
@@ -190,6 +212,41 @@ def test_a_system_that_cannot_be_checked_is_reported(
         assert main(["image", "check", *words]) == WRONG_INPUT
         assert said in capsys.readouterr().err
     assert not list(tmp_path.glob("**/mounts"))
+
+
+UNITS = ROOT / "tests/fixtures/scap/units-ds.xml"
+"""Content in DISA's form: rules without a service in their names that ask systemd for the state of units."""
+
+
+def test_rules_that_ask_systemd_are_decided_by_the_links_of_the_tree(tmp_path: Path) -> None:
+    tree = _rhel(tmp_path / "system")
+    units = tree / "usr/lib/systemd/system"
+    (wants := tree / "etc/systemd/system/multi-user.target.wants").mkdir(parents=True)
+    units.mkdir(parents=True)
+    for name in ("log.service", "dump.service"):
+        (units / name).write_text("[Service]\nExecStart=/bin/true\n[Install]\nWantedBy=multi-user.target\n")
+        (wants / name).symlink_to(f"/usr/lib/systemd/system/{name}")
+
+    def results() -> dict[str, str]:
+        return {one.rule: one.result for one in scan(tree, UNITS, profile="all")}
+
+    assert results() == {"RHEL-09-000001": "pass", "RHEL-09-000002": "fail", "RHEL-09-000003": "fail"}
+    (wants / "log.service").unlink()
+    (tree / "etc/systemd/system/dump.service").symlink_to("/dev/null")
+    assert results() == {"RHEL-09-000001": "fail", "RHEL-09-000002": "pass", "RHEL-09-000003": "fail"}
+
+
+def test_a_scanner_that_does_not_end_is_started_again_and_then_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (programs := tmp_path / "bin").mkdir()
+    (programs / "oscap").write_text(f"#!/bin/sh\necho started >> {tmp_path}/log\nexec sleep 1000\n")
+    (programs / "oscap").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    monkeypatch.setattr("imaging.check.openscap.SECONDS_MAX", 2)
+    with pytest.raises(WrongCheck, match="oscap did not end within 2 s, in 3 tries"):
+        scan(_rhel(tmp_path / "system"), CONTENT)
+    assert (tmp_path / "log").read_text() == "started\n" * 3
 
 
 def test_reports_that_content_is_for_another_system(

@@ -62,7 +62,7 @@ device = "sda"
 "/var/tmp" = 32
 "/var/lib/rap" = 256
 """
-_SLOW_ARGUMENTS: Final = "pti=on page_poison=1 init_on_free=1 slub_debug=P"
+_SLOW_ARGUMENTS: Final = "pti=on page_poison=1 init_on_alloc=1 init_on_free=1 slub_debug=P"
 """Each page written and each address space changed twice: nothing to a processor, much to one that is emulated."""
 _DATACENTER: Final = f"""\
 boxes = ["RAP-0001"]

@@ -135,6 +135,7 @@ PLAIN: Final = (
         "sudo",
         "telnet-server",
     ),
+    *("logrotate", "nss-tools", "openssl-pkcs11"),
     *("tftp-server", "tmux", "tpm2-tools", "tuned", "vsftpd"),
 )
 BOX: Final = (
