@@ -183,7 +183,11 @@ class Firewall:
             rendered.snapshot = found  # refilled sets may be dumped in another order
             return Differences()
         sets, others = differing_sets(rendered.snapshot, found)
-        words = found.unsupported or self._describe(rendered, found, sets) or lines(rendered.snapshot, found)
+        words = (
+            found.unsupported
+            or self._describe(rendered, found, sets, only_elements=not others)
+            or lines(rendered.snapshot, found)
+        )
         return Differences(tuple(words), sets, not others, bool(found.unsupported), found)
 
     def differences(self, policy: Policy) -> list[str]:
@@ -204,16 +208,23 @@ class Firewall:
             rendered.snapshot = found
         return Differences(tuple(words))
 
-    def _describe(self, rendered: _Rendered, found: TableSnapshot, sets: Collection[str]) -> list[str] | None:
-        """Describe the differences in words; None if libnftables' listing of the table cannot be read."""
+    def _describe(
+        self, rendered: _Rendered, found: TableSnapshot, sets: Collection[str], *, only_elements: bool = False
+    ) -> list[str] | None:
+        """Describe the differences in words; None if libnftables' listing of the table cannot be read.
+
+        `only_elements` says that only elements of `sets` differ. If these sets are large, nothing is listed.
+        """
         large = rendered.large.intersection(sets)
         small = set(sets) - large
-        try:
-            listed = listing.of_objects(self.nft.outline(alone=found.alone) or [])
-            listed.elements |= {name: self.nft.elements(name) for name in small}
-            words = list(listing.differences(rendered.listing, listed, small))
-        except (FirewallError, *LISTING_ERRORS):
-            return None
+        words: list[str] = []
+        if small or not only_elements:
+            try:
+                listed = listing.of_objects(self.nft.outline(alone=found.alone) or [])
+                listed.elements |= {name: self.nft.elements(name) for name in small}
+                words += listing.differences(rendered.listing, listed, small)
+            except (FirewallError, *LISTING_ERRORS):
+                return None
         by_name = {each.name: each for each in rendered.ruleset.sets}
         return words + [
             f"set {name} was changed"

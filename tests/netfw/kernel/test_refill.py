@@ -52,6 +52,19 @@ def test_a_refilled_set_has_exactly_its_elements(place: tuple[Namespace, Firewal
             assert firewall.differences(POLICY) == []
 
 
+def test_changed_elements_of_a_large_set_are_reported_without_a_listing(
+    place: tuple[Namespace, Firewall], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def outline(**_: object) -> None:
+        pytest.fail("the ruleset was listed")
+
+    here, firewall = place
+    assert firewall.differences(POLICY) == []
+    here.command("nft", "flush set inet rap authorized4")
+    monkeypatch.setattr(firewall.nft, "outline", outline)
+    assert firewall.differences(POLICY) == ["set authorized4 was changed"]
+
+
 def test_if_one_set_is_refused_no_other_is_changed(place: tuple[Namespace, Firewall]) -> None:
     here, firewall = place
     here.command("nft", "flush chain inet rap output; delete set inet rap authorized6")
