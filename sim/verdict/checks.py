@@ -36,6 +36,7 @@ from sim.verdict.quantities import duration
 from sim.verdict.result import FAILED_REPORTS_MAX, Expectation, Failure, Unit
 
 _NOTHING: Final = "there is nothing to judge"
+_NONE_STORED: Final = "No report was stored."
 
 _Judged = tuple[Expectation, Failure]
 
@@ -65,6 +66,11 @@ class _Case:
     @cached_property
     def entries(self) -> list[LedgerEntry]:
         return list(self.outcome.ledger)
+
+    @cached_property
+    def anything_stored(self) -> bool:
+        """Whether the data center has at least one report."""
+        return any(entry.stored_ns != NEVER for entry in self.entries)
 
     @cached_property
     def stored_late(self) -> Causes:
@@ -120,6 +126,8 @@ def _dropped(case: _Case) -> _Judged:
 
 def _duplicates(case: _Case) -> _Judged:
     what = "Reports that are stored more than once."
+    if not case.outcome.duplicates and not case.anything_stored:
+        return _nothing(case, "duplicates", case.expect.duplicates, _NONE_STORED)
     return _judge(case, "duplicates", case.expect.duplicates, case.outcome.duplicates, what)
 
 
@@ -159,7 +167,23 @@ def _unacknowledged(case: _Case) -> _Judged:
     most = case.expect.unacknowledged
     if not case.outcome.made:
         return _nothing(case, "unacknowledged", most, "No report was made.")
+    if not late and (serial := _never_judged(case, causes)):
+        why = f"No report of {serial} was acknowledged, and the lab ended before that was too late."
+        return _nothing(case, "unacknowledged", most, why)
     return _form("unacknowledged", most, len(late), what, case.events, late, _within(limit))
+
+
+def _never_judged(case: _Case, causes: Mapping[str, Causes]) -> str:
+    """An instrument without acknowledged reports, although no fault explains all of the time; "" if there is none."""
+    least = case.acknowledged_within // 10
+    for serial, of_instrument in causes.items():
+        runs = [run for run in case.outcome.ledger.runs.values() if run.serial == serial]
+        entries = [entry for run in runs for entry in run if entry.number not in run.given_up]
+        if not entries or any(entry.acknowledged_ns != NEVER for entry in entries):
+            continue
+        if of_instrument.unexplained(min(entry.made_ns for entry in entries), case.end_ns) > least:
+            return serial
+    return ""
 
 
 def _late_to_acknowledge(run: Run, causes: Causes, limit: int, end_ns: int) -> Iterator[LedgerEntry]:
@@ -193,6 +217,8 @@ def _undelivered(case: _Case) -> _Judged:
         f"Acknowledged reports that were not stored {_within(limit)}, not counting the time that a fault of the "
         "uplink, proxy, data center, box or disk explains."
     )
+    if not late and not own and not case.anything_stored:
+        return _nothing(case, "undelivered", case.expect.undelivered, _NONE_STORED)
     if own:
         what += f" {own:,} of them are the box's own records, still on its disk."
     return _judge(case, "undelivered", case.expect.undelivered, len(late) + own, what, late, _within(limit))
@@ -214,6 +240,9 @@ def _commands(case: _Case) -> _Judged | None:
         f"Commands, {len(commands)} in all, that were not reported as done {_within(limit)}, not counting the time "
         "that a fault of the way to the box explains."
     )
+    if not late and all(command.closed_ns == NEVER for command in commands):
+        why = "The lab ended before the result of a command was there or too late."
+        return _nothing(case, "commands", case.expect.commands, why)
     if late:
         what += f" The first: {late[0]}."
     return _form("commands", case.expect.commands, len(late), what, case.events, condition=_within(limit))

@@ -182,7 +182,62 @@ def test_a_lab_whose_forwarder_stops_fails(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(Forwarder, "_forward_until_lost", stands_still)
     monkeypatch.setattr(Forwarder, "_retry_delay", lambda *_: 1.0)
-    assert failed(run_lab(lab("20min"))) == {"undelivered"}
+    assert failed(run_lab(lab("20min"))) == {"undelivered", "duplicates"}
+
+
+REFUSED = """
+[uplink]
+rate = "1Mbit"
+{proxy}
+[[event]]
+at = "0s"
+fault = "{fault}"
+target = "{target}"
+"""
+PROXY = 'proxy = { kind = "http", auth = "basic" }'
+
+
+@pytest.mark.parametrize("duration", ["15s", "40s", "2min", "20min"])
+@pytest.mark.parametrize(
+    ("fault", "target", "proxy"),
+    [
+        ("proxy-refuses", "proxy", PROXY),
+        ("proxy-inspects", "proxy", PROXY),
+        ("link-down", "uplink", ""),
+        ("dns-silent", "dns", ""),
+    ],
+)
+def test_a_lab_in_which_nothing_is_stored_proves_nothing(
+    fault: str, target: str, proxy: str, duration: str
+) -> None:
+    site = SMALL_LAB.replace('"30d"', f'"{duration}"').replace('report_every = "1h"', 'report_every = "1s"')
+    before, _, after = site.partition("[uplink]")
+    after = after.partition("[[")[2]
+    refused = REFUSED.format(proxy=proxy, fault=fault, target=target)
+    result = run_lab(parse_lab(f"{before}[[{after}{refused}", Path("refused.toml")))
+    assert (result.reports.stored, result.verdict) == (0, "fail")
+    assert {"undelivered", "duplicates"} <= failed(result)
+
+
+def test_a_lab_that_ends_before_a_missing_acknowledgement_is_late_proves_nothing() -> None:
+    made = ReportLedger()
+    for serial in ("CHEM-0001", "HEMA-0002"):
+        made.begin(serial, 1).made("status", 1 * S)
+    run = made.runs["CHEM-0001", 1]
+    run.acknowledged(1, 2 * S)
+    run.found(1, 1, 3 * S)
+    within = {"acknowledged_within": 30 * S, "end_ns": 40 * S}
+    assert not judged(made, **within)["unacknowledged"]
+    assert judged(made, Event(0, DOWN, "instrument:2", None), **within)["unacknowledged"] is False, (
+        "a fault of another port explains nothing"
+    )
+    made.runs["HEMA-0002", 1].acknowledged(1, 2 * S)
+    assert judged(made, **within)["unacknowledged"]
+
+
+def test_a_lab_that_ends_before_a_commands_result_is_late_proves_nothing() -> None:
+    order = '[[command]]\nat = "{}"\ntarget = "instrument:1"\nverb = "send-inventory"\n'
+    assert failed(run_lab(lab("20min", order.format("1199s")))) == {"commands"}
 
 
 def test_a_lab_whose_reports_lose_their_content_fails(monkeypatch: pytest.MonkeyPatch) -> None:

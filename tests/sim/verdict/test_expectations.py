@@ -220,7 +220,10 @@ def test_an_acknowledgement_may_take_as_long_as_the_limit() -> None:
     for took_s, holds in ((300, True), (300.001, False)):
         assert judge("unacknowledged", outcome(book((100, 100 + took_s, 900))))[0].holds is holds
         end_ns = int((100 + took_s) * S)
-        assert judge("unacknowledged", outcome(book((100, None, None))), end_ns=end_ns)[0].holds is holds
+        assert (
+            judge("unacknowledged", outcome(book((100, 100, 100), (100, None, None))), end_ns=end_ns)[0].holds
+            is holds
+        )
     assert (
         judge("unacknowledged", outcome(book((100, 400, 900))), acknowledged_within=299 * S)[0].holds is False
     )
@@ -324,9 +327,9 @@ def test_a_command_must_be_done_within_its_limit() -> None:
         (command(None, None), 1900, True),
         (command(None, None), 1901, False),
     ):
-        found = outcome(ledger, commands=[fate])
+        found = outcome(ledger, commands=[fate, command(200)])
         assert judge("commands", found, end_ns=end_s * S)[0].holds is holds, (fate, end_s)
-    waited = outcome(ledger, commands=[command(None, None)])
+    waited = outcome(ledger, commands=[command(None, None), command(100)])
     assert judge("commands", waited, DOWN, end_ns=90 * S + HOUR_NS)[0].holds
     assert not judge("commands", outcome(ledger, commands=[command(400)]), commands_within=299 * S)[0].holds
 

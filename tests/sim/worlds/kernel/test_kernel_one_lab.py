@@ -17,7 +17,7 @@ from sim.worlds.kernel.world import KernelWorld
 from sim.worlds.virtual.world import VirtualWorld
 from tests.support.eventually import eventually
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.slow("labs in real time")]
 
 SECONDS_MAX = 300
 LAB = """
@@ -44,12 +44,12 @@ INSPECTION = """
 at = "5s"
 fault = "proxy-inspects"
 target = "proxy"
-lasts = "6s"
+lasts = "20s"
 [[event]]
 at = "8s"
 fault = "proxy-inspects"
 target = "proxy"
-lasts = "2s"
+lasts = "5s"
 """
 READ_ONLY = """
 [[event]]
@@ -70,7 +70,7 @@ target = "box"
 at = "14s"
 fault = "disk-read-only"
 target = "disk"
-lasts = "20s"
+lasts = "40s"
 """
 
 
@@ -131,23 +131,23 @@ def in_kernel_world(name: str, lab: Lab, look_at_s: int) -> Run:
     "proxy", ['{ kind = "http", auth = "digest" }', '{ kind = "socks5", auth = "password" }']
 )
 def test_an_inspecting_proxy_is_named_and_receives_no_report(name: str, proxy: str) -> None:
-    site = lab(INSPECTION, "45s", 'backlog_drained_within = "40s"', f"proxy = {proxy}")
-    virtual, kernel = in_virtual_world(site, 9), in_kernel_world(name, site, 9)
+    site = lab(INSPECTION, "100s", 'backlog_drained_within = "70s"', f"proxy = {proxy}")
+    virtual, kernel = in_virtual_world(site, 22), in_kernel_world(name, site, 22)
     for one in (virtual, kernel):
         assert one.result.verdict == "pass", (one.result.world, one.result.failures)
         assert one.issuer == '"clinic TLS inspection"'
-        assert all(it.stored_ns > 11 * SECOND_NS for it in one.made(6, 10.5))
+        assert all(it.stored_ns > 25 * SECOND_NS for it in one.made(7, 24))
     assert virtual.judged == kernel.judged
 
 
 def test_a_read_only_disk_delivers_what_waits_and_accepts_nothing_until_it_can_be_written(name: str) -> None:
-    site = lab(READ_ONLY, "70s", "lost = 0")
+    site = lab(READ_ONLY, "90s", "lost = 0")
     virtual, kernel = in_virtual_world(site, 30), in_kernel_world(name, site, 30)
     for one in (virtual, kernel):
         assert one.result.verdict == "pass", (one.result.world, one.result.failures)
-        assert all(it.stored_ns < 34 * SECOND_NS for it in one.made(6, 9)), "what waits is delivered"
-        refused = one.made(11, 33)
-        assert all(it.acknowledged_ns >= 34 * SECOND_NS for it in refused), "nothing is accepted"
+        assert all(it.stored_ns < 54 * SECOND_NS for it in one.made(6, 9)), "what waits is delivered"
+        refused = one.made(11, 53)
+        assert all(it.acknowledged_ns >= 54 * SECOND_NS for it in refused), "nothing is accepted"
         assert NEVER not in {it.stored_ns for it in refused}
     assert virtual.judged == kernel.judged
 
@@ -158,7 +158,7 @@ def test_a_fault_that_cannot_be_injected_is_a_program_error(name: str) -> None:
 
     async def main(namespaces: KernelLab) -> list[str]:
         namespaces.deadline.within(SECONDS_MAX, "the test")
-        world = KernelWorld(namespaces, lab(READ_ONLY.replace("5s", "0s", 1), "70s", "lost = 0"))
+        world = KernelWorld(namespaces, lab(READ_ONLY.replace("5s", "0s", 1), "90s", "lost = 0"))
         world.link("uplink").hold_down = broken  # type: ignore[assignment]
         await world.start()
         await eventually(lambda: bool(world.failures))
