@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from settings.types import Table
-from wire.tls.context import Identity
+
+if TYPE_CHECKING:
+    from wire.tls.context import Identity
 
 
 class BoxCertificates(Table, frozen=True):
@@ -18,8 +21,12 @@ class BoxCertificates(Table, frozen=True):
 
     def server_identity(self) -> Identity:
         """Certificate, key and trusted CA for TLS connections from instruments."""
+        from wire.tls.context import Identity
+
         return Identity(self.certificate, self.key, self.vendor_authority)
 
     def client_identity(self) -> Identity:
         """Certificate, key and trusted CA for TLS connections to the data center."""
+        from wire.tls.context import Identity
+
         return Identity(self.certificate, self.key, self.datacenter_authority)

@@ -58,8 +58,7 @@ import msgspec
 from msgspec import Meta
 
 from agents.box.certificate_files import BoxCertificates
-from agents.box.intake.high_water_marks import INSTRUMENTS_MAX
-from agents.box.uplink.stream import HEARTBEAT_SECONDS, LINGER_SECONDS
+from agents.box.defaults import HEARTBEAT_SECONDS, INSTRUMENTS_MAX, LINGER_SECONDS
 from settings.board import PortNumber
 from settings.problems import Problems
 from settings.toml import load

@@ -46,6 +46,7 @@ OK, WRONG_INPUT, MACHINE_LACKS = 0, 2, 3
 FOLDER: Final = "etc/rap"
 STAMP: Final = "var/lib/rap/provisioned"
 """rap-provision.service runs until this file exists."""
+WANTED: Final = "etc/systemd/system/multi-user.target.wants"
 UNITS: Final = ("rap-provision.service", "rap-firewall.service", "rap-box.service")
 NETWORK_AFTER_FIREWALL: Final = """\
 # The network starts only after the firewall ruleset has been loaded, which the asserted file indicates.
@@ -165,6 +166,8 @@ def _mode(path: str) -> int:
 
 
 def _enable(root: Path) -> None:
+    if all((root / WANTED / unit).is_symlink() for unit in UNITS):
+        return  # an image's units are enabled when it is built
     if shutil.which("systemctl") is None:
         raise SystemLacks("systemctl is missing: install systemd")
     words = ["systemctl", f"--root={root}", "--quiet", "enable", *UNITS]

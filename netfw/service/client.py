@@ -4,6 +4,9 @@
 A killed service is restarted within seconds, and its policy stays in the kernel meanwhile. A lost connection alone
 therefore changes nothing: the last confirmation is valid for CONFIRMED_SECONDS. After that the firewall's state is
 unknown, and the box must not serve instruments.
+
+Service and box program start at the same time. In the first CONFIRMED_SECONDS it is therefore no problem, and not
+reported, that the policy is not in force yet. Instruments are not served before it is confirmed.
 """
 
 from __future__ import annotations
@@ -43,10 +46,12 @@ class FirewallClient:
         self._connect = connect
         self._confirmed_at: float | None = None
         self._problem = ""
+        self._starting_until = 0.0
 
     async def follow(self, on_event: Callable[[Event], None]) -> NoReturn:
         """Report each event to `on_event`, and a State that is not known while the service cannot be reached."""
         loop = asyncio.get_running_loop()
+        self._starting_until = loop.time() + CONFIRMED_SECONDS
         while True:
             try:
                 await self._observe(on_event)
@@ -68,8 +73,8 @@ class FirewallClient:
         loop = asyncio.get_running_loop()
         async with self._connect() as (reader, writer):
             writer.write(framed(Hello()))
+            until = self._valid_until()
             while True:
-                until = self._valid_until()
                 async with asyncio.timeout_at(
                     until if until > loop.time() else loop.time() + CONFIRMED_SECONDS
                 ):
@@ -77,12 +82,18 @@ class FirewallClient:
                 if isinstance(answer, Refusal):
                     raise ProtocolError(f"the firewall service refuses the connection: {answer.reason}")
                 if isinstance(answer, FirewallState):
+                    until = loop.time() + CONFIRMED_SECONDS
+                    if not answer.in_force and self._is_starting():
+                        continue  # the service repeats it
                     self._confirmed_at, self._problem = loop.time(), ""
                 on_event(answer)
 
     def _valid_until(self) -> float:
-        """Return the loop's time at which the last confirmation expires."""
-        return -1.0 if self._confirmed_at is None else self._confirmed_at + CONFIRMED_SECONDS
+        """Return the loop's time at which the last confirmation, or the time to start, expires."""
+        return self._starting_until if self._confirmed_at is None else self._confirmed_at + CONFIRMED_SECONDS
+
+    def _is_starting(self) -> bool:
+        return self._confirmed_at is None and asyncio.get_running_loop().time() < self._starting_until
 
 
 async def _received(reader: asyncio.StreamReader) -> Answer:

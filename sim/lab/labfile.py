@@ -18,7 +18,7 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from agents.box.uplink.stream import LINGER_SECONDS
+from agents.box.defaults import LINGER_SECONDS
 from settings.board import Board, board_names, load_board
 from settings.problems import Problem, Problems, SettingsError
 from settings.toml import as_table, dumps, format_value, nearest, parse, read_table, read_text

@@ -24,8 +24,6 @@ import msgspec
 from agents.spool import Priority
 from wire.messages import REPORTS_PER_POST_MAX
 
-INSTRUMENTS_MAX: Final = 16
-"""Instruments per box; their marks must fit into the spool's snapshot (`agents.box.state`)."""
 HOLES_MAX: Final = 2
 """A record found after a crash that would need more holes is not marked as accepted, and may be stored twice."""
 DIGEST_BYTES: Final = 8

@@ -26,6 +26,7 @@ from math import inf
 from typing import Final, Protocol
 
 from agents.box.buffer import Buffer
+from agents.box.defaults import HEARTBEAT_SECONDS, LINGER_SECONDS
 from agents.box.uplink.batching import BATCH_ENTRIES_BYTES_MAX, SLOW_SECONDS, LinkEstimator, SendScheduler
 from agents.spool import Priority, Record
 from wire.compression import Compressor, compress_alone
@@ -39,8 +40,6 @@ REPLY_SECONDS: Final = 20.0
 KEEP_ALIVE_SECONDS: Final = 25.0
 """Interval of empty lines while a response is awaited; common idle time-outs are 30 s or more."""
 LINK_BYTES_PER_SECOND_MIN: Final = 2048
-LINGER_SECONDS: Final = 30.0
-HEARTBEAT_SECONDS: Final = 300.0
 
 
 class StreamEnd(StrEnum):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agents.box.config import load_config
-from agents.box.intake.high_water_marks import INSTRUMENTS_MAX
+from agents.box.defaults import INSTRUMENTS_MAX
 from settings.problems import SettingsError
 from settings.types import Endpoint, Proxy
 

@@ -11,11 +11,11 @@ import msgspec
 import pytest
 
 from agents.box.commands import FINISHED_MAX, REPEAT_SECONDS, WAITING_MAX, CommandQueue
+from agents.box.defaults import INSTRUMENTS_MAX
 from agents.box.intake.high_water_marks import (
     DIGEST_BYTES,
     DIGESTS_MAX,
     HOLES_MAX,
-    INSTRUMENTS_MAX,
     HighWaterMark,
     digest_of,
 )

@@ -15,7 +15,7 @@ from agents.box.config import load_config
 from agents.provision.box import box_file, firewall_file
 from agents.provision.files import write_file
 from agents.provision.identity import read_identity
-from agents.provision.main import STAMP, files_of, main, provision
+from agents.provision.main import STAMP, SystemLacks, files_of, main, provision
 from agents.provision.network import id_path
 from agents.provision.page import LISTEN
 from imaging.kickstart.site import for_box, load_site
@@ -133,6 +133,15 @@ def test_the_network_waits_for_the_firewall_and_the_units_are_enabled(root: Path
         "rap-firewall.service",
         "rap-provision.service",
     ]
+
+
+def test_units_that_are_enabled_need_no_systemctl(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    provision(root.parent / "site.toml", root)
+    monkeypatch.setattr("agents.provision.main.shutil.which", lambda _name: None)
+    assert provision(root.parent / "site.toml", root) == []
+    (root / "etc/systemd/system/multi-user.target.wants/rap-box.service").unlink()
+    with pytest.raises(SystemLacks, match="systemctl is missing"):
+        provision(root.parent / "site.toml", root)
 
 
 def test_a_second_run_changes_nothing(root: Path) -> None:

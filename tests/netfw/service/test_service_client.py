@@ -15,6 +15,7 @@ from netfw.service.protocol import ProtocolError, Refusal, framed
 from sim.net.loop import SimLoop
 
 IN_FORCE = FirewallState(in_force=True)
+NOT_YET = FirewallState(in_force=False, problem="the policy has not been put in force yet")
 
 
 class Service:
@@ -67,6 +68,45 @@ def test_events_are_passed_on_as_they_arrive() -> None:
         service.log(Alarm(7, "nft"))
         await asyncio.sleep(0.1)
         assert on_event == [IN_FORCE, Alarm(7, "nft")]
+
+    run(scenario)
+
+
+def test_a_policy_that_is_not_in_force_yet_at_the_start_is_no_problem() -> None:
+    async def scenario(service: Service, on_event: list[Event]) -> None:
+        service.log(NOT_YET)
+        await asyncio.sleep(CONFIRMED_SECONDS - 1)
+        assert on_event == []
+        service.log(IN_FORCE)
+        await asyncio.sleep(0.1)
+        assert on_event == [IN_FORCE]
+        service.log(NOT_YET)
+        await asyncio.sleep(0.1)
+        assert on_event == [IN_FORCE, NOT_YET]
+
+    run(scenario)
+
+
+def test_a_policy_that_is_not_in_force_in_time_is_reported() -> None:
+    async def scenario(service: Service, on_event: list[Event]) -> None:
+        for _ in range(6):
+            service.log(NOT_YET)
+            await asyncio.sleep(CONFIRMED_SECONDS / 5)
+        await asyncio.sleep(0.1)
+        assert on_event == [NOT_YET]
+
+    run(scenario)
+
+
+def test_a_service_that_does_not_answer_at_the_start_is_reported_in_time() -> None:
+    async def scenario(service: Service, on_event: list[Event]) -> None:
+        service.end()
+        await asyncio.sleep(CONFIRMED_SECONDS - 1)
+        assert on_event == []
+        await asyncio.sleep(1.5)
+        assert on_event == [
+            FirewallState(in_force=False, problem="no firewall service answers", is_known=False)
+        ]
 
     run(scenario)
 
@@ -149,10 +189,11 @@ def test_a_service_that_ends_and_then_hangs_gets_no_additional_time() -> None:
 )
 def test_an_invalid_answer_is_no_confirmation(said: Any, problem: str) -> None:
     async def scenario(service: Service, on_event: list[Event]) -> None:
+        await asyncio.sleep(CONFIRMED_SECONDS + 1)
         assert service.reader is not None
         service.reader.feed_data(said if isinstance(said, bytes) else framed(said))
         await asyncio.sleep(0.1)
-        [state] = on_event
+        state = on_event[-1]
         assert isinstance(state, FirewallState)
         assert not state.in_force
         assert problem in state.problem

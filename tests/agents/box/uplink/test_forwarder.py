@@ -13,8 +13,8 @@ import pytest
 import agents.box.uplink.forwarder
 import agents.box.uplink.stream
 import wire.dial.backoff
+from agents.box.defaults import LINGER_SECONDS
 from agents.box.uplink.forwarder import CARRIER_LOSS_SECONDS_MAX, DISCARDS_BURST
-from agents.box.uplink.stream import LINGER_SECONDS
 from agents.spool import Priority
 from settings.types import Endpoint, Proxy
 from sim.net.link import LinkQuality

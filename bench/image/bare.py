@@ -1,0 +1,52 @@
+"""A bare start of systemd with a box's kernel, initramfs and packages, to compare a box's start with.
+
+It is the box's own image, with one file system in /etc/fstab and without units of services: what the machine needs
+from power-on to the login prompt before anything of a box runs.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+from typing import Final
+
+from imaging.flash import gpt
+from imaging.kickstart.data import MIB
+from tests.support.imaging.emulated import Machine
+
+_ROOT: Final = "root-a"
+_WANTED: Final = "etc/systemd/system/multi-user.target.wants"
+_PROMPT: Final = "login:"
+_LOOK_SECONDS: Final = 0.1
+
+
+def make_bare(image: Path, copy: Path) -> None:
+    """Copy the image, and leave out of the copy what a bare system does not start."""
+    subprocess.run(["cp", "--sparse=always", image, copy], check=True)
+    with copy.open("rb") as disk:
+        place = next(part for part in gpt.slices(disk.read(MIB)) if part.label == _ROOT)
+    (root := copy.with_suffix(".mounted")).mkdir()
+    options = f"loop,offset={place.offset},sizelimit={place.length}"
+    subprocess.run(["mount", "-o", options, copy, root], check=True)
+    try:
+        table = root / "etc/fstab"
+        lines = table.read_text().splitlines()
+        table.write_text("".join(f"{line}\n" for line in lines if line.split()[1] == "/"))
+        for link in (root / _WANTED).iterdir():
+            link.unlink()
+    finally:
+        subprocess.run(["umount", root], check=True)
+
+
+def prompt_seconds(folder: Path, image: Path, cables: dict[int, str], seconds_max: float) -> float:
+    """The time from power-on to the login prompt on the serial console. Raises: TimeoutError."""
+    machine = Machine(folder, image, cables)
+    try:
+        while (taken := time.monotonic() - machine.powered_on) < seconds_max:
+            if _PROMPT in machine.log():
+                return taken
+            time.sleep(_LOOK_SECONDS)
+    finally:
+        machine.stop()
+    raise TimeoutError(f"no login prompt within {seconds_max:.0f} s")
