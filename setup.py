@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot say: the compiled part of `hal.linux`."""
+"""Builds the compiled part of `hal.linux`, which pyproject.toml cannot describe."""
 
 from setuptools import setup
 

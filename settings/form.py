@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Form(ABC):
-    """How a value is written in a settings file."""
+    """The syntax of a value in a settings file."""
 
     __slots__ = ()
 

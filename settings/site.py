@@ -68,7 +68,7 @@ class AuditServer(Table, frozen=True):
 
 
 class Reporting(Table, frozen=True):
-    """How the box buffers and sends reports, where the site needs other values than the box program's own."""
+    """Settings of buffering and sending that differ from the box program's defaults."""
 
     linger_s: Annotated[float, Meta(ge=0, le=3600)] | None = None
     """How long routine reports wait for others, in seconds."""

@@ -1,4 +1,4 @@
-"""The audit events of a box: what happened, what the record's value says, and what to do about it.
+"""The audit events of a box: the event, the meaning of the record's value, and the action to take.
 
 An audit record (`wire.messages.Audit`) has one of these words as its `event`. Boxes of other versions may send other
 words, so that readers accept any word of that form; a box of this version sends these alone. `make golden` writes

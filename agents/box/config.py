@@ -105,7 +105,7 @@ class SpoolSize(Table, frozen=True):
 
 
 class Sending(Table, frozen=True):
-    """When routine records and heartbeats are sent, in seconds."""
+    """The times after which routine records and heartbeats are sent, in seconds."""
 
     linger_s: Annotated[float, Meta(ge=0, le=3600)] = LINGER_SECONDS
     heartbeat_s: Annotated[float, Meta(ge=1, le=86400)] = HEARTBEAT_SECONDS

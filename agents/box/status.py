@@ -79,7 +79,7 @@ class BoundStatus(msgspec.Struct, frozen=True):
 
 
 class NotRunning(Exception):
-    """Nobody answers at the socket."""
+    """No program answers at the socket."""
 
 
 def as_status(status: BoxStatus) -> StatusReport:

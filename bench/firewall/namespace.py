@@ -152,7 +152,7 @@ class BoxNamespace:
         return destination >> 120 != 0xFF or destination >> 112 & 15 > 1
 
     def way(self, packet: Packet) -> str:
-        """Where a received packet goes: "input", "lost" (dropped between the hooks), or the outgoing interface."""
+        """Return where a packet goes: "input", "lost" (dropped between the hooks), or the outgoing interface."""
         if packet.family == 4:
             return self._way_ipv4(packet)
         return self._way_ipv6(packet)
@@ -300,5 +300,5 @@ class BoxNamespace:
 
 
 def processors() -> int:
-    """How many namespaces can be group at in parallel."""
+    """The number of namespaces that can be used in parallel."""
     return len(os.sched_getaffinity(0))

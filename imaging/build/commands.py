@@ -169,7 +169,10 @@ def _take(section: Section, plan: BuildPlan) -> None:
 
 def _complete(ks: Document, plan: BuildPlan) -> None:
     mounts = [partition.mount for partition in plan.partitions]
-    for mount, why in (("/", "the system"), ("/boot", "kernels: the boot loader is log where it is")):
+    for mount, why in (
+        ("/", "the system"),
+        ("/boot", "the kernels, whose path is written into the boot loader"),
+    ):
         if mount not in mounts:
             raise UnsupportedCommand(ks.top, f"part {mount} is missing; it is needed for {why}")
     if plan.packages is None:

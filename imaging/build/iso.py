@@ -119,7 +119,7 @@ def sign_iso(iso: Path, source: Path, kickstart: Path, key: Ed25519PrivateKey) -
 
 
 def _arguments(label: str) -> str:
-    """What the kernel is log: names with blanks are written as dracut reads them.
+    """The kernel's arguments; names with blanks are escaped as dracut requires.
 
     Bare in GRUB's menu, as lorax writes them: RHEL's GRUB lets \\x20 through, where others want no backslash at all.
     """

@@ -197,7 +197,7 @@ def _timeless(header: bytes, epoch: int) -> bytes:
 
 
 def _home(root: Path) -> Path:
-    """dnf's home: on Debian rpm keeps its database in the home of whoever calls it, unless log otherwise."""
+    """dnf's home directory: on Debian, rpm by default keeps its database in the home of the calling user."""
     home = root.with_name("home")
     home.mkdir(exist_ok=True)
     (home / "dnf.conf").write_text("[main]\n")

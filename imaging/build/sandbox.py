@@ -75,7 +75,7 @@ def run(
     folder: Path | None = None,
     name: str = "",
 ) -> str:
-    """Run a program of this machine and return what it printed; each line is log.
+    """Run a program of this machine and return what it printed; each line is passed to `log`.
 
     Raises: BuildFailed, PrerequisiteMissing.
     """

@@ -1,4 +1,4 @@
-"""What is known of a machine's disks: block devices, mounts, swap and file systems on several devices.
+"""The disks of a machine: block devices, mounts, swap and file systems on several devices.
 
 This is plain data that can be recorded. `imaging.disks.linux` gathers it; `imaging.disks.refusals` decides from it
 which disks may be overwritten.
@@ -43,7 +43,7 @@ class Device(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
 
     @property
     def confirmation(self) -> str:
-        """What a person types to confirm the choice of this disk: its serial, or its name if it has none."""
+        """The text that confirms the choice of this disk: its serial, or its name if it has none."""
         return self.serial or self.name
 
 

@@ -1,4 +1,4 @@
-"""The record of a flash: what was written where, with hashes; and comparing a disk with its record.
+"""The record of a flash: the written ranges with their hashes; and the comparison of a disk with its record.
 
 A record is one JSON document. It has the place and hash of everything that was written, so that a disk can be
 compared years later, without the image. Of secrets it contains only the hash.

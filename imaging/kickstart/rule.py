@@ -1,4 +1,4 @@
-"""What a rule of the linter is, and the registry of all rules.
+"""The type of the linter's rules, and the registry of all rules.
 
 A rule is a function in a module of `rules/`, which is found without being named anywhere:
 

@@ -1,4 +1,4 @@
-"""What goes into the box's package: `firmware-image/rpm/contents.toml`, and what requirements.txt locks.
+"""The contents of the box's package, from `firmware-image/rpm/contents.toml` and requirements.txt.
 
 requirements.txt locks all packages, also those for development. pip-compile adds to each entry the packages that
 require it ("# via cffi"), so that the packages for the box are found offline: those that the box's modules import,

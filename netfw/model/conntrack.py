@@ -72,7 +72,7 @@ class ConntrackEntry:
 
 
 class Tracked(NamedTuple):
-    """The result for a packet: what the rules see, and the entry behind it."""
+    """The result for a packet: the values that rules match, and the connection's entry."""
 
     tracking: Tracking
     entry: ConntrackEntry | None = None

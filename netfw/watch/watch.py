@@ -51,7 +51,7 @@ _GEN_PROC_PID, _GEN_PROC_NAME = 2, 3
 
 @dataclass(slots=True)
 class _Transaction:
-    """What has been reported of a transaction that has not ended yet."""
+    """The messages of a transaction that has not ended yet."""
 
     touches_ours: bool = False
     repeated: bytes = b""

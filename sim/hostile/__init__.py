@@ -18,7 +18,7 @@ from wire.tls.context import ClientContext
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What a hostile program uses: the box's address, the instrument's TLS context, and a random number generator."""
+    """The resources of a hostile program: the box's address, the instrument's TLS context, a random generator."""
 
     box: Endpoint
     tls: ClientContext

@@ -1,4 +1,4 @@
-"""The operators of a laboratory: what they do at one instrument, and how long it takes until they do it.
+"""The operators of a laboratory: their actions at one instrument, and the delays before them.
 
 One process for each instrument takes the most urgent job, walks to the instrument, does the job, and continues with
 the next. Jobs arise from alerts and at the start of each shift, which has quality controls and a check of reagents,

@@ -1,4 +1,4 @@
-"""The program itself: ready when it says so, ended by a signal, and with all acknowledged records stored."""
+"""The data center's program: it reports when it is ready, ends by a signal, and stores acknowledged records."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_a_database_of_a_later_version_is_wrong_input(
 
 
 def refused_after(revoke: Callable[[], object], file: Path, box: Identity) -> str:
-    """What the program logs when a box that it has answered is revoked while it runs, and then refused."""
+    """Return the log after a served box is revoked while the program runs, and then refused."""
 
     async def send(port: int) -> int:
         connection = await dial(Endpoint("localhost", port), client_context(box), reply_bytes_max=1000)

@@ -51,7 +51,7 @@ class VethBench:
         self.port = LinuxEthernetPort("uplink", "rap0")
         self.restore_device()
         self.port.set_up(True)
-        for end in ("rap0", "far0"):  # until then the kernel drops what is sent, in silence
+        for end in ("rap0", "far0"):  # until then the kernel silently drops sent frames
             wait_until_operational(end)
 
     def restore_device(self) -> None:

@@ -1,4 +1,4 @@
-"""`rap fw`, run as people run it, in a namespace of its own."""
+"""`rap fw` as a command, in a separate network namespace."""
 
 from __future__ import annotations
 

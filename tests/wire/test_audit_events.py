@@ -1,4 +1,4 @@
-"""The audit events are complete: whatever a box composes of a kind, a part or a bound is one, and is explained."""
+"""The audit events are complete: each name composed of a kind, a part or a bound is one, and is explained."""
 
 from __future__ import annotations
 

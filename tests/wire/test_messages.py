@@ -1,4 +1,4 @@
-"""What a message may be, at each limit and one beyond it."""
+"""Messages at each limit, and one beyond it."""
 
 from __future__ import annotations
 

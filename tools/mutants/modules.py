@@ -59,7 +59,7 @@ class Modules(Struct, frozen=True, kw_only=True):
 
 
 class Broken(Exception):
-    """A score cannot be measured: what must be put right first."""
+    """A score cannot be measured; the message names the error to correct first."""
 
 
 @dataclass

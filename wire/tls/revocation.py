@@ -84,7 +84,7 @@ class RevocationList:
 
     @property
     def expires_s(self) -> float:
-        """When the first of the lists should have been replaced, in seconds since 1970."""
+        """The earliest `nextUpdate` of the lists, in seconds since 1970."""
         return min(each.expires_s for each in self._lists.values())
 
     def refresh(self) -> bool:

@@ -356,7 +356,7 @@ class Forwarder:
 
 
 def _cause(error: Exception) -> tuple[AuditEvent | None, int]:
-    """The audit event and value of an error that somebody could do something about; else None."""
+    """The audit event and value of an error that an administrator can correct; None for other errors."""
     if isinstance(error, ProxyError):
         return AuditEvent(f"proxy-{error.kind.value}"), 0
     if isinstance(error, StreamError) and error.kind in (StreamEnd.REFUSED, StreamEnd.PROTOCOL_ERROR):

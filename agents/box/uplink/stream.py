@@ -203,7 +203,7 @@ class Stream:
         self._wake.set()
 
     def bypass_ended(self, *, unsent: bool) -> None:
-        """What is urgent is this stream's again; `unsent` says that some of it may wait."""
+        """Take over alerts and audit records again; `unsent` says whether some of them may be waiting."""
         self._scheduler.urgent = True
         self._alert_unread = unsent
         self._wake.set()
@@ -265,7 +265,7 @@ class Stream:
         return max(self._sent_at, self._answered_at, self._keep_alive_sent_at) + KEEP_ALIVE_SECONDS
 
     def _bypass_at(self) -> float:
-        """When an alert will have waited too long behind the first batch in flight; inf if none waits for it."""
+        """The time at which an alert has waited too long behind the first batch in flight; inf if none waits."""
         if self._bypass is None or not self._in_flight or not self._alert_waits:
             return inf
         return max(self._begun_at(self._in_flight[0]) + SLOW_SECONDS, self._bypass.opens_at())

@@ -40,7 +40,7 @@ def may_reclaim(totals: Totals, limits: SpoolLimits) -> bool:
 
 @dataclass(slots=True)
 class ReclaimPlan:
-    """What to keep and what to report of a segment before its file is reused."""
+    """Determines which records of a segment are kept or reported as lost before its file is reused."""
 
     places: list[tuple[Priority, RecordPlace]] = field(
         default_factory=list

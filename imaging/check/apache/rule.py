@@ -1,4 +1,4 @@
-"""What a rule of the Apache STIGs is, and the registry of all rules.
+"""The type of rules of the Apache STIGs, and the registry of all rules.
 
 A rule is a function in a module of `rules/`, registered under each STIG identifier with the same requirement:
 

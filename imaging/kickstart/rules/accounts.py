@@ -15,7 +15,7 @@ FIRST_UID: Final = 1000
 
 @risk
 def defined_twice(case: Case) -> Faults:
-    """Of two users or repositories with the same name, the installer uses one.
+    """The installer uses only one of two users or repositories with the same name.
 
     Source: pykickstart warns of it, and ksvalidator accepts it.
     """

@@ -82,7 +82,7 @@ def label_too_long(case: Case) -> Faults:
 
 @risk
 def label_twice(case: Case) -> Faults:
-    """What is mounted or found by a label needs one that is unique.
+    """Labels by which file systems are mounted or found must be unique.
 
     Source: mount(8), "LABEL=": which of two is taken is not defined.
     """
@@ -190,7 +190,7 @@ def mount_prevents_start(case: Case) -> Faults:
 
 @risk
 def mount_options_contradict(case: Case) -> Faults:
-    """Of two opposite mount options the later one holds.
+    """The later of two opposite mount options applies.
 
     Source: mount(8).
     """

@@ -306,7 +306,7 @@ def bond_options(case: Case) -> Faults:
 
 @risk
 def device_twice(case: Case) -> Faults:
-    """Of two lines for one device the later one holds; of two host names and default routes, too.
+    """The later of two lines for one device applies; likewise of two host names and default routes.
 
     Source: pykickstart, "has already been defined"; Anaconda, `network/kickstart.py`.
     """

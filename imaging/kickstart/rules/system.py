@@ -78,7 +78,7 @@ def protection_disabled(case: Case) -> Faults:
 
 @rule
 def unknown_profile(case: Case) -> Faults:
-    """The profiles of authselect differ between releases; without a valid one nobody can log in.
+    """The profiles of authselect differ between releases; without a valid one no login is possible.
 
     Source: authselect-profiles(5).
     """

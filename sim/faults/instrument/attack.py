@@ -1,4 +1,4 @@
-"""What all hostile programs on an instrument's computer have in common, as faults."""
+"""The base of faults that run a hostile program on an instrument's computer."""
 
 from __future__ import annotations
 

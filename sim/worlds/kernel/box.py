@@ -56,7 +56,7 @@ from wire.dial.traffic import Traffic
 
 
 class BoxState(Protocol):
-    """How a running box is: what a lab shows and measures of it."""
+    """The state of a running box, as a lab shows and measures it."""
 
     @property
     def connected(self) -> bool:
@@ -70,19 +70,19 @@ class BoxState(Protocol):
 
     @property
     def firewall(self) -> FirewallStatus | None:
-        """How its firewall is; None if that is not known."""
+        """The state of its firewall; None if unknown."""
         ...
 
 
 class LabBox(BoxPart, JudgedBox, Protocol):
-    """A box among real programs, whatever it runs on."""
+    """A box among real programs, on any platform."""
 
     async def status(self) -> BoxState | None:
-        """How it is; None while it does not run or does not answer."""
+        """Its state; None while it does not run or does not answer."""
         ...
 
     def instrument_connections(self) -> int | None:
-        """How many connections with instruments there are; None while it does not run."""
+        """The number of connections with instruments; None while it does not run."""
         ...
 
     def boot(self) -> None:

@@ -36,7 +36,7 @@ _NS: Final = 1_000_000_000
 
 @dataclass(frozen=True)
 class Surroundings:
-    """How a lab is run: the factory of its world, the time limit of its start, and its writable folders."""
+    """The parameters of a run: the factory of its world, the time limit of its start, its writable folders."""
 
     make: Callable[[KernelLab], KernelWorld]
     start_seconds_max: float = START_SECONDS_MAX

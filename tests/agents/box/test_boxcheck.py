@@ -1,4 +1,4 @@
-"""What `rap box run --check` refuses: names, addresses, certificates, and a contradicting policy."""
+"""Refusals of `rap box run --check`: names, addresses, certificates, and a contradicting policy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The buffer: durable when the await returns, and flushes shared."""
+"""The buffer: records are durable when the await returns, and appends share flushes."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_concurrent_appends_share_a_flush() -> None:
 
 @pytest.mark.parametrize("late", [0, 1])
 def test_waiting_records_are_prepared_as_a_group_while_the_disk_is_busy(late: int) -> None:
-    """And encoded again if more records join the group."""
+    """They are encoded again if more records join the group."""
 
     async def test(buffer: Buffer, disk: EmulDisk, spool: Spool) -> None:
         flushing, go_on = threading.Event(), threading.Event()

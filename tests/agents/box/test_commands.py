@@ -1,4 +1,4 @@
-"""The box's own commands: executed outside the acknowledgement path, with one result each, whatever happens."""
+"""The box's own commands: executed outside the acknowledgement path, with exactly one result each."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.kernel
 
 
 async def _outside_in() -> list[bool]:
-    """Who takes connections: the collector on its port, and then what nobody may reach."""
+    """The collector accepts connections on its port; other ports must not be reachable."""
     elsewhere = [(UPLINK, 22), (UPLINK, 443), (COLLECTOR.address, 22)]
     return [await answers(host, port) for host, port in [(COLLECTOR.address, COLLECTOR.port), *elsewhere]]
 

@@ -1,4 +1,4 @@
-"""Each kickstart command is followed, or means nothing for an image, or stops the build; so is each option."""
+"""Each kickstart command and option is supported, has no effect on an image, or stops the build."""
 
 from __future__ import annotations
 

@@ -203,7 +203,7 @@ def _said_until(words: list[str], wanted: str) -> str:
 @pytest.mark.skipif(not shutil.which("qemu-system-x86_64"), reason="needs QEMU: make setup-image")
 @pytest.mark.parametrize("device", ["ide-cd", "usb-storage"])
 def test_bios_boots_the_box_entry(tmp_path: Path, device: str) -> None:
-    """The source's own menu needs a module that its disc has not: only the new one comes to a kernel."""
+    """The original menu needs a module that its disc does not have: only the new one starts a kernel."""
     made = _made(tmp_path, _iso(tmp_path))
     words = f"-device qemu-xhci -drive if=none,id=disc,format=raw,file={made} -device {device},drive=disc"
     assert "Loading vmlinuz" in _said_until(words.split(), "Loading vmlinuz")

@@ -47,7 +47,7 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def pages() -> Iterator[Path]:
-    """Where the server's own account may read."""
+    """A folder that the server's user can read."""
     with TemporaryDirectory(prefix="rap-pages-") as name:
         folder = Path(name)
         folder.chmod(0o755)

@@ -1,4 +1,4 @@
-"""What the written reasons make of a scanner's answers."""
+"""The written reasons applied to the results of a scan."""
 
 from __future__ import annotations
 

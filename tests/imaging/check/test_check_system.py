@@ -1,4 +1,4 @@
-"""The box's own image by OpenSCAP's STIG profile: what passes, and that spoiled files are found."""
+"""The box's own image by OpenSCAP's STIG profile: rules that pass, and changed files that are found."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def plan(image: Image) -> FlashPlan:
 
 
 class LyingStick(MemoryDisk):
-    """Claims more room than it has: what is written beyond comes round to its beginning."""
+    """Claims more capacity than it has: writes beyond the end go to the beginning."""
 
     room = 5 * MIB
 

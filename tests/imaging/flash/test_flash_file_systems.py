@@ -102,7 +102,7 @@ def field(raw: Path, offset: int, layout: str) -> Any:
 
 
 def superblocks(file: Path) -> list[str]:
-    """What dumpe2fs says of each superblock."""
+    """The output of dumpe2fs for each superblock."""
     block_bytes = re.findall(r"Block size:\s+(\d+)", tool("dumpe2fs", "-h", file))[0]
     backups = re.findall(r"Backup superblock at (\d+)", tool("dumpe2fs", file))
     words = [["-o", f"superblock={n}", "-o", f"blocksize={block_bytes}"] for n in backups]

@@ -39,7 +39,7 @@ def built_image(folder: Path) -> Path:
 
 
 def partition_on(device: str) -> tuple[int, int]:
-    """Where the identity's partition is on a disk, as sfdisk sees it: offset and length in bytes."""
+    """The identity's partition on a disk according to sfdisk: offset and length in bytes."""
     said = subprocess.run(["sfdisk", "--json", device], check=True, capture_output=True, text=True)
     parts = json.loads(said.stdout)["partitiontable"]["partitions"]
     part = next(part for part in parts if part.get("name") == "rap-identity")

@@ -68,7 +68,7 @@ def disk() -> MemoryDisk:
 
 
 def ignore(_phase: str, _bytes: int) -> None:
-    """Nobody watches the progress."""
+    """Ignore the progress."""
 
 
 def job(image: Image, disk: MemoryDisk) -> Job:

@@ -1,4 +1,4 @@
-"""The record of a flash: what it holds, what of it is refused, and how a disk is compared with it."""
+"""The record of a flash: its content, invalid records, and comparing a disk with it."""
 
 from __future__ import annotations
 

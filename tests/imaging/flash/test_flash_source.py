@@ -1,4 +1,4 @@
-"""Signed images that are read: the ranges that are asked for, or a reason."""
+"""Reading signed images: the requested ranges, or the reason of a refusal."""
 
 from __future__ import annotations
 

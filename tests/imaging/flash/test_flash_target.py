@@ -1,4 +1,4 @@
-"""The disk that is written, as the operating system gives it: what it moves, and how it fails."""
+"""The disk to be written, through the operating system: data transfer and errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`rap flash` on loop devices: the whole way, and every refusal, with nothing changed where nothing may be."""
+"""`rap flash` on loop devices: complete flashes, and refusals that leave the disk unchanged."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_disk_gets_the_image_and_a_partition_table_of_its_size(image: Path, di
     assert written[:440] == wanted[:440]
     assert written[-len(back) :] == back
     assert written[MIB : 6 * MIB] == wanted[MIB : 6 * MIB]
-    assert not any(written[6 * MIB : 7 * MIB])  # what began there before is gone
+    assert not any(written[6 * MIB : 7 * MIB])  # the beginning of the old partition is erased
 
 
 def test_a_disk_is_compared_with_its_record(raw: Path, disk: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -222,7 +222,7 @@ def test_a_read_only_disk_is_refused(raw: Path, disk: str) -> None:
     try:
         with pytest.raises(WrongInput, match="read-only"):
             write(raw, disk)
-    finally:  # a loop device keeps it for whoever attaches it next
+    finally:  # a loop device keeps the setting after it is detached
         subprocess.run(["blockdev", "--setrw", disk], check=True)
 
 

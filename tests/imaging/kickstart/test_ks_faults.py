@@ -36,7 +36,7 @@ FAULTS: Final[list[dict[str, Any]]] = [
 
 
 def says(fault: dict[str, Any], wrong: str) -> str:
-    """What the finding has to say about the kickstart `wrong`."""
+    """The expected text of the finding in the kickstart `wrong`."""
     expected: str = fault["says"]
     if "other" not in fault:
         return expected

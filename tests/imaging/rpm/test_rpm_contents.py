@@ -1,4 +1,4 @@
-"""What goes into the box's package."""
+"""The contents of the box's package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the package has for systemd, udev and httpd, judged by their own programs."""
+"""The package's files for systemd, udev and httpd, checked by their own programs."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_systemd_accepts_the_units(tmp_path: Path) -> None:
 
 
 def test_only_the_firewall_service_may_change_the_network() -> None:
-    """And no unit is restarted with it: what requires a unit is."""
+    """No unit requires it, because systemd would restart that unit with it."""
     texts = {unit.stem: unit.read_text() for unit in UNITS}
     having = {name for name, text in texts.items() if re.search(r"^\w+=.*CAP_NET_ADMIN", text, re.MULTILINE)}
     assert having == {"rap-firewall"}
@@ -82,7 +82,7 @@ def test_the_firewall_unit_starts_with_the_paths_that_other_units_expect() -> No
 
 
 def test_no_condition_can_skip_the_firewall_service() -> None:
-    """A unit whose condition fails counts as started, and so would let the network up."""
+    """A unit whose condition fails counts as started, so that the network would be started."""
     unit = next(unit for unit in UNITS if unit.stem == "rap-firewall").read_text()
     lines = [line for line in unit.splitlines() if not line.startswith("#")]
     assert not [line for line in lines if line.startswith("Condition")]

@@ -1,4 +1,4 @@
-"""DHCP through the firewall: a real client and a real server, and what others may not do with the same ports."""
+"""DHCP through the firewall: a real client and a real server; other packets with the same ports are refused."""
 
 from __future__ import annotations
 

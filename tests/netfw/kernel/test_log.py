@@ -63,7 +63,7 @@ LOGGING = f"""table inet logging {{
 def read(
     place: Namespace, act: Callable[[FirewallLog], None], enough: Callable[[list[RefusedPacket | Lost]], bool]
 ) -> list[RefusedPacket | Lost]:
-    """What is read after `act` until it is enough."""
+    """The records read after `act`, until there are enough."""
 
     async def reading() -> list[RefusedPacket | Lost]:
         entries: list[RefusedPacket | Lost] = []

@@ -1,4 +1,4 @@
-"""Sessions in the kernel: open, closed, over, and what becomes of connections that were made meanwhile."""
+"""Sessions in the kernel: opened, closed and expired, and the connections made during them."""
 
 from __future__ import annotations
 

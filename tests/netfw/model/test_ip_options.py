@@ -1,4 +1,4 @@
-"""Options of IP headers: what the model lets through is what the kernel lets through, case by case."""
+"""Options of IP headers: the model passes the same packets as the kernel."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def comes_in(data: bytes) -> bool:
 
 
 def come_in(packets: list[bytes]) -> list[bool]:
-    """By the kernel, in a process of its own. Behind each packet comes one that is right, and is waited for."""
+    """The kernel's result, in a separate process. After each packet, a valid one is sent and awaited."""
     enter_namespace()
     world = BoxNamespace(POLICY, render(POLICY).commands())
     results = []

@@ -1,4 +1,4 @@
-"""One port's instruments cannot take what another's need: connections, and records of the log."""
+"""One port's instruments cannot exhaust the connections and log records of another port."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def lab() -> Iterator[BoxLab]:
 
 @contextmanager
 def half_open(lab: BoxLab, count: int) -> Iterator[None]:
-    """So many connections of the first port's instrument that it has begun and does not go on with."""
+    """Begin this many connections from the first port's instrument without completing them."""
     with ExitStack() as held:
         held.enter_context(lab.listener(lab.box, PORT[1][4], 443))
         for _ in range(count):
@@ -48,7 +48,7 @@ def half_open(lab: BoxLab, count: int) -> Iterator[None]:
 
 @dataclass
 class Heard:
-    """What the log told of each interface."""
+    """The log records of each interface."""
 
     of: Counter[str] = field(default_factory=Counter)
 

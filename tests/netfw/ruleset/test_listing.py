@@ -1,4 +1,4 @@
-"""The kernel's listing compared with a policy's ruleset, without a kernel: what is the same, and what is not."""
+"""Comparison of listings with a policy's ruleset, without a kernel: equal and different ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CLINIC = render(load_policy(POLICIES / "clinic.toml"))
 
 
 def as_listed(ruleset: Ruleset) -> list[Json]:
-    """As a kernel lists it: elements in their sets, handles, counts, and another order where there is none."""
+    """A listing as the kernel returns it: with elements in sets, handles, counters, and in another order."""
     objects = copy.deepcopy([*ruleset.declarations(), *ruleset.contents()])
     sets = {thing["set"]["name"]: thing["set"] for thing in objects if "set" in thing}
     listed = []
@@ -66,7 +66,7 @@ def listed_value(value: Json) -> Json:
 
 
 def differences(change: Callable[[list[Json]], Any], sets: Iterable[str] | None = None) -> list[str]:
-    """What differs once the clinic's listing was changed."""
+    """The differences after a change of the clinic's listing."""
     objects = as_listed(CLINIC)
     change(objects)
     chosen = None if sets is None else set(sets)

@@ -1,4 +1,4 @@
-"""What the ruleset means: to nft, and to real packets between network namespaces."""
+"""The ruleset loaded by nft, and tested with real packets between network namespaces."""
 
 from __future__ import annotations
 

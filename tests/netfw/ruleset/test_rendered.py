@@ -1,4 +1,4 @@
-"""What is rendered of policies, without a kernel: proven for every packet, and compared with golden rulesets."""
+"""Rendered rulesets, without a kernel: proven for every packet, and compared with golden rulesets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From any table in force to the ruleset: what stays, what is made anew, and that no allowed packet is lost."""
+"""Transitions from any table to the ruleset: kept and replaced parts, and no loss of allowed packets."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def firewall(here: Namespace) -> Iterator[Firewall]:
 
 
 def handles(here: Namespace, *words: str) -> dict[str, int]:
-    """The handles of things of these kinds: what is made anew gets another."""
+    """The handles of objects of these kinds, which change when an object is replaced."""
     output = here.command("nft", "-j", "list", "table", "inet", "rap", capture_output=True).stdout
     objects: list[Json] = json.loads(output)["nftables"]
     return {

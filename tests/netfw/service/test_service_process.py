@@ -1,4 +1,4 @@
-"""The firewall service as a process: who may observe it, what it obeys, and what is loaded in which process."""
+"""The firewall service as a process: permitted observers, accepted policies, and loaded modules."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def box() -> Iterator[Namespace]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder of root's alone, in one that other users can reach."""
+    """A folder that only root can write to, inside one that other users can access."""
     for path in (tmp_path, *list(tmp_path.parents)[:3]):
         path.chmod(0o755)
     (tmp_path / "board.toml").write_text(BOARD)
@@ -148,7 +148,7 @@ def test_the_service_continues_after_its_observer_was_killed(box: Namespace, fol
         os.waitpid(pid, 0)
         box.command("nft", "flush ruleset")
         poll_until(lambda: rules(box))
-        with observe(folder) as observer:  # who comes next is told what has happened meanwhile
+        with observe(folder) as observer:  # the next observer gets the events since then
             while not (state := state_of(observer)).repairs:
                 pass
             assert state.in_force

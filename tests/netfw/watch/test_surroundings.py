@@ -1,4 +1,4 @@
-"""What others can do around the table is found; what cannot weaken it is not reported."""
+"""Changes around the table by other programs are found; those that cannot weaken it are not reported."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ HARMLESS = {
 
 
 def seen(here: Namespace, inspector: Inspector, command: str) -> list[NotCovered]:
-    """What is found after the command, which is taken back."""
+    """The findings after the command, which is then reverted."""
     here.command("nft", "-f", "-", input=command)
     try:
         return here.run(inspector.inspect)

@@ -1,4 +1,4 @@
-"""Somebody changes the firewall while it is watched."""
+"""Another program changes the firewall while it is watched."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Place:
         return self.namespace.run(lambda: Watch(self.firewall, POLICY, self.reported.put_nowait, owned))
 
     async def nft(self, *words: str) -> None:
-        """Somebody else, in a process of their own."""
+        """Another program, in a separate process."""
         await asyncio.to_thread(self.namespace.command, "nft", *words)
 
     async def next(self) -> Alarm | Repair:

@@ -1,4 +1,4 @@
-"""Whatever is put into the table, and whatever fails in the watch: it is repaired, or reported as not repaired."""
+"""Every construct in the table, and every failure in the watch, is repaired or reported as not repaired."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def place() -> Iterator[tuple[Namespace, Firewall]]:
 def events_after(
     place: tuple[Namespace, Firewall], change: Callable[[Namespace], Any]
 ) -> list[Alarm | Repair]:
-    """What a watch reports of a change, up to the first Repair."""
+    """The events of a watch after a change, up to the first Repair."""
     here, firewall = place
 
     async def scenario() -> list[Alarm | Repair]:
@@ -97,7 +97,7 @@ def test_every_construct_is_detected_and_removed(place: tuple[Namespace, Firewal
 
 
 def test_the_kernel_accepts_most_of_the_catalogue(place: tuple[Namespace, Firewall]) -> None:
-    """Or the test above would prove little."""
+    """Otherwise the test above would prove little."""
     here, _ = place
     taken = [
         subprocess.run(

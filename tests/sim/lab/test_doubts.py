@@ -1,4 +1,4 @@
-"""What `rap lab check` says of a valid lab file whose expectations cannot hold."""
+"""Warnings of `rap lab check` about valid lab files whose expectations cannot be met."""
 
 from __future__ import annotations
 

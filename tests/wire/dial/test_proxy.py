@@ -1,4 +1,4 @@
-"""The conversation with a proxy, piece by piece, and then through real ones to a real TLS server."""
+"""Conversations with proxies, first message by message, then through sockets to a TLS server."""
 
 from __future__ import annotations
 
@@ -116,14 +116,14 @@ def test_a_socks_method_that_was_not_offered_is_a_protocol_error() -> None:
     assert error_kind(SOCKS, b"\x05\x02") is ProxyErrorKind.PROTOCOL_ERROR
 
 
-# -- through real ones ----------------------------------------------------------------------------------
+# -- through sockets ------------------------------------------------------------------------------------
 
 Greet = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[bool]]
 
 
 @contextlib.asynccontextmanager
 async def proxy_server(greet: Greet, target: int) -> AsyncIterator[int]:
-    """A proxy that connects to `target` if `greet` says so; its port."""
+    """Run a proxy that connects to `target` if `greet` returns true; returns its port."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if await greet(reader, writer):

@@ -1,4 +1,4 @@
-"""What proxies in hospitals say: interim responses, authentication by challenge, and bodies that must be read."""
+"""Responses of proxies in hospitals: interim responses, authentication by challenge, and bodies that must be read."""
 
 from __future__ import annotations
 

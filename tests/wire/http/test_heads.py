@@ -85,7 +85,7 @@ def served(chunks: list[bytes]) -> tuple[list[Request], bytes]:
 
 
 def received(chunks: list[bytes]) -> tuple[list[object], str, int, int]:
-    """What a client's two requests came to, the last date, and the bytes it counted."""
+    """The responses to a client's two requests, the last date, and the counted bytes."""
 
     async def run() -> tuple[list[object], str, int, int]:
         connection = ClientConnection("box", 100)

@@ -1,4 +1,4 @@
-"""What intermediaries make of HTTP messages: framing, versions, codings and error pages."""
+"""HTTP messages changed by intermediaries: framing, versions, codings and error pages."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def chunks(body: bytes, size: int, extension: bytes = b"", trailer: bytes = b"")
 
 
 def received(*pieces: bytes, eof: bool = False, requests: int = 2) -> tuple[list[Response | Exception], Line]:
-    """What becomes of requests when these bytes arrive, `eof` saying whether the end does too."""
+    """The results of requests when these bytes arrive, and with `eof` the end of the connection."""
 
     async def use(client: ClientConnection, line: Line) -> object:
         pending = [client.request("GET", "/") for _ in range(requests)]
@@ -110,7 +110,7 @@ def test_a_response_without_a_length_ends_when_the_connection_closes(status: int
 
 
 def test_an_aborted_connection_does_not_complete_a_response_without_a_length() -> None:
-    """An end that TLS does not confirm could be anybody's."""
+    """An end of the connection that TLS does not confirm may be an attack."""
     (first, _), _ = received(ENDLESS + b"abc", eof=False)
     assert isinstance(first, HttpError) and not isinstance(first, HttpFinished)
 

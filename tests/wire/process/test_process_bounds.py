@@ -1,4 +1,4 @@
-"""What the system limits for a process: real descriptors, real memory, and control groups of all shapes."""
+"""The system's limits of a process: descriptors, memory and control groups."""
 
 from __future__ import annotations
 

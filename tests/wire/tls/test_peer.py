@@ -1,4 +1,4 @@
-"""Clients and servers whose certificate OpenSSL accepts, and this project does not."""
+"""Checks of certificates that OpenSSL does not make."""
 
 from __future__ import annotations
 

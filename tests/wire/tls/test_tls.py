@@ -1,4 +1,4 @@
-"""What is negotiated and who is let in, on real connections over loopback."""
+"""Negotiated parameters and accepted peers, on real connections over loopback."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from wire.tls.context import (
 
 @dataclass(frozen=True)
 class Seen:
-    """What one exchange looked like."""
+    """The properties of one exchange."""
 
     peer: str
     """The name under which the server knew the client."""
@@ -68,7 +68,7 @@ async def exchange(
 
 
 def meet(server: Identity, *clients: ssl.SSLContext, host: str = "localhost") -> list[Seen]:
-    """What each client sees in turn of one server."""
+    """The result for each client in turn of one server."""
 
     async def run() -> list[Seen]:
         listening = await listen(server)

@@ -213,7 +213,7 @@ def _leave_terminal() -> None:
 
 
 def _end(supervisor: int) -> None:
-    """Kill the supervisor and wait until it is gone, and with it every process of its lab."""
+    """Kill the supervisor, and wait until it and every process of its lab have ended."""
     with suppress(ProcessLookupError):
         signal.pidfd_send_signal(supervisor, signal.SIGKILL)
     try:

@@ -23,7 +23,7 @@ ROUTINE_WAITS = [25.0, 90.0, 40.0, 60.0]
 
 
 class Alerted(Slow):
-    """Alerts, one every `every_s`, while a backlog drains of which each batch takes its time. Alerts take none."""
+    """Alerts, one every `every_s`, while a backlog drains; batches are answered with a delay, alerts without."""
 
     every_s = 7.3
     alerts = 100

@@ -1,4 +1,4 @@
-"""What the estimator makes of the times of answers, and the scheduler of what waits, each limit by itself."""
+"""The link estimator and the batch scheduler, with each limit tested separately."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from wire import messages
 
 
 class Rotten(World):
-    """A waiting routine report is damaged on the disk, and the forwarder finds that when it reads it."""
+    """A waiting routine report is damaged on the disk, which the forwarder detects when it reads the report."""
 
     async def report(self, number: int) -> None:
         entry = messages.Entry("CHEM-1", 1, messages.Quality(number, 0, "glu", 1, 0))

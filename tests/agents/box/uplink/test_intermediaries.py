@@ -1,4 +1,4 @@
-"""The forwarder behind HTTP intermediaries that frame, code and refuse in their own ways: nothing is lost."""
+"""The forwarder behind HTTP intermediaries that change framing or coding, or refuse requests: nothing is lost."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def error_page(status: int, *fields: str) -> Style:
 def test_an_error_page_is_retried_after_its_delay_and_loses_nothing(
     pki: Hierarchy, status: int, fields: list[str], seconds: float, waits: list[float]
 ) -> None:
-    """The page is longer than any reply; its status and fields count all the same."""
+    """The page is longer than any reply; its status and header fields are used nevertheless."""
     center, _ = deliver(pki, error_page(status, *fields))
     assert sorted(center.reports) == [("CHEM-1", 1, n) for n in range(1, 1004)]
     assert len(waits) == 3 and all(seconds <= wait <= seconds + 0.01 for wait in waits)

@@ -62,7 +62,7 @@ def test_the_escape_key_leaves_after_what_was_typed_before_it(joined: Joined) ->
     assert joined.box.recv(100) == b""
 
 
-def test_a_power_cut_ends_it(joined: Joined) -> None:
+def test_a_power_cut_ends_the_connection(joined: Joined) -> None:
     joined.box.close()
     assert joined.end() == [0]
 

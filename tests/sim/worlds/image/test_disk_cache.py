@@ -1,4 +1,4 @@
-"""The disk of the image world: what a power cut leaves of what was written, and what the NBD client gets."""
+"""The disk of the image world: data after a power cut, and responses to the NBD client."""
 
 from __future__ import annotations
 

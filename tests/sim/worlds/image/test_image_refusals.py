@@ -1,4 +1,4 @@
-"""What the image world refuses: each with what would be right, and with nothing left behind."""
+"""Refusals of the image world: each names the correction and leaves nothing behind."""
 
 from __future__ import annotations
 

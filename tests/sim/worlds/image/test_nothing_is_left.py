@@ -1,4 +1,4 @@
-"""Of a lab in the image world nothing is left, however it ends."""
+"""A lab in the image world leaves nothing behind, however it ends."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ report_every = "200ms"
 
 @pytest.fixture(autouse=True)
 def _short_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A dropped packet is waited for until a time-out; a LAN answers faster than this one."""
+    """A shorter time-out for dropped packets, which is longer than a response takes in a LAN."""
     monkeypatch.setattr(intruders, "PATIENCE_SECONDS", 0.3)
 
 

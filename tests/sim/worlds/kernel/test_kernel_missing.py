@@ -1,4 +1,4 @@
-"""What a machine lacks is reported with its remedy."""
+"""Missing requirements of the machine are reported with their remedy."""
 
 from __future__ import annotations
 
