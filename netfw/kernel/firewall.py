@@ -16,10 +16,10 @@ packet must pass both.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Container, Iterable
+from collections.abc import Callable, Collection, Container, Iterable
 from dataclasses import dataclass, field
 from socket import socket
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from netfw.errors import FirewallError, FirewallErrorKind
 from netfw.kernel import snapshot
@@ -48,6 +48,9 @@ LISTED_MAX: Final = 1000
 
 LISTING_ERRORS: Final = (LookupError, TypeError, ValueError, AttributeError)
 """Exceptions while reading a listing with unexpected content."""
+
+
+T = TypeVar("T")
 
 
 class RefusedCount(NamedTuple):
@@ -240,8 +243,7 @@ class Firewall:
 
     def mark(self) -> str:
         """Return the mark in the table that identifies the policy in force; "" if there is none."""
-        found = self._read_table()
-        return found.mark if found else ""
+        return self._read(snapshot.read_mark)
 
     def mark_of(self, policy: Policy) -> str:
         """Return the value of `mark` while this policy is in force."""
@@ -254,8 +256,11 @@ class Firewall:
 
     def _read_table(self) -> TableSnapshot | None:
         """Read the table without the elements of its sets."""
+        return self._read(lambda sock: snapshot.take(sock, None))
+
+    def _read(self, reading: Callable[[socket], T]) -> T:
         try:
-            return snapshot.take(self.nft.socket, None)
+            return reading(self.nft.socket)
         except Unreadable as error:
             raise FirewallError(FirewallErrorKind.REFUSED, f"the table cannot be read: {error}") from error
         except OSError as error:

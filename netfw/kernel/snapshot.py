@@ -123,8 +123,6 @@ class TableSnapshot:
     """The elements of each set in dump order."""
     counts: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Packets and bytes by counter name."""
-    mark: str = ""
-    """The mark of the policy that the table was made from."""
     unsupported: list[str] = field(default_factory=list)
     """Content that libnftables may not be able to list, or may omit."""
 
@@ -169,6 +167,22 @@ def take(
     raise Unreadable(f"other programs changed the ruleset during each of {ATTEMPTS_MAX} attempts to read it")
 
 
+def read_mark(sock: socket.socket) -> str:
+    """Return the mark of the policy that the table was made from; "" without one. Reads the rules only.
+
+    `sock` is a netfilter socket without other use. Raises: Unreadable, OSError.
+    """
+    last: str | None = None
+    for _ in range(ATTEMPTS_MAX):
+        before = generation(sock)
+        reader = _Reader(sock, None)
+        mark = reader.mark()
+        if mark == last or (generation(sock) == before and not reader.interrupted):
+            return mark
+        last = mark
+    raise Unreadable(f"other programs changed the ruleset during each of {ATTEMPTS_MAX} attempts to read it")
+
+
 class _Reader:
     def __init__(
         self, sock: socket.socket, unsteady: Container[str] | None, known: TableSnapshot | None = None
@@ -199,10 +213,15 @@ class _Reader:
             given = message.attributes()
             chain = _text(given, _RULE_CHAIN)
             snapshot.rules.setdefault(chain, []).append(self._rule(chain, given, anonymous))
-            snapshot.mark = snapshot.mark or _mark(given.get(_RULE_USERDATA, b""))
         if self._unsteady is not None:
             self._judge_states(named)
         return snapshot
+
+    def mark(self) -> str:
+        """Read the mark of the table, from the comments of its rules."""
+        rules = self._dump(_GET_RULE, attribute(_TABLE, TABLE.encode() + b"\0"))
+        marks = (_mark(message.attributes().get(_RULE_USERDATA, b"")) for message in rules)
+        return next(filter(None, marks), "")
 
     def _judge_states(self, named: bytes) -> None:
         """Detect elements with another limit than the rule's: they would override it, and no rule would show that."""

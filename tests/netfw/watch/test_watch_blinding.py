@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -291,6 +292,26 @@ def test_programs_that_constantly_change_their_own_tables_do_not_prevent_repairs
     assert isinstance(repair, Repair)
     assert repair.in_force, repair
     assert repair.differences == ("chain input has beyond the policy, as rule 1: accept",)
+
+
+def test_the_mark_of_a_policy_that_is_replaced_during_the_reading_is_read_again(
+    place: tuple[Namespace, Firewall], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, firewall = place
+    other = replace(POLICY, rejects_outside=not POLICY.rejects_outside)
+    fresh = here.run(Nft)
+    readings = count()
+
+    def generation(_: Any) -> int:
+        reading = next(readings)
+        if reading == 1:
+            Firewall(fresh).apply(other)  # after the first reading
+        return min(reading, 1)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(snapshot, "generation", generation)
+        assert firewall.mark() == firewall.mark_of(other) != firewall.mark_of(POLICY)
+    fresh.close()
 
 
 def test_a_table_that_changes_at_each_reading_is_reported_as_changing(
