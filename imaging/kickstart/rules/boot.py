@@ -65,7 +65,7 @@ def boot_unreadable(case: Case) -> Faults:
         return
     by_mount = {mount_of(command): command for command in volumes(case)}
     command = by_mount.get("/boot") or (by_mount.get("/") if complete(case) else None)
-    if command is None or (mount_of(command) == "/" and case.ks.has_command("btrfs", "reqpart")):
+    if command is None or (mount_of(command) == "/" and case.ks.has_command("reqpart")):
         return
     problem = _unreadable(command)
     if problem:

@@ -9,7 +9,7 @@ from imaging.kickstart.document import KickstartCommand
 from imaging.kickstart.rule import Case, Faults, LintFault, risk, rule
 
 NOT_MOUNTED: Final = ("biosboot", "prepboot", "swap")
-PREFIXES: Final = ("pv.", "raid.", "btrfs.")
+PREFIXES: Final = ("pv.", "raid.")
 SEPARATE: Final = {
     "/home": "RHEL-09-231010",
     "/tmp": "RHEL-09-231015",  # noqa: S108
@@ -41,12 +41,11 @@ def mount_of(command: KickstartCommand) -> str:
 
 
 def complete(case: Case) -> bool:
-    """Whether the kickstart defines the partitions itself, and all of them are known."""
-    return (
-        any(volumes(case))
-        and not case.ks.open_ended
-        and not case.ks.has_command("autopart", "mount", "btrfs", "stratisfs")
-    )
+    """Whether the kickstart defines the partitions itself, and all of them are known.
+
+    pykickstart refuses partitions beside `autopart` or `mount`.
+    """
+    return any(volumes(case)) and not case.ks.open_ended
 
 
 @rule
@@ -93,31 +92,16 @@ def no_root(case: Case) -> Faults:
         yield LintFault(spot, "no partition is mounted at /", "add `part / --fstype=xfs --size=…`")
 
 
-@rule
+@risk
 def no_size(case: Case) -> Faults:
-    """Anaconda needs the size of a logical volume, and makes a partition without one 500 MiB large.
+    """Anaconda makes a partition without a size 500 MiB large; pykickstart refuses a logical volume without one.
 
     Source: Anaconda, `custom_partitioning.py`; blivet, `DEFAULT_PART_SIZE`.
     """
-    for command in volumes(case):
-        data = command.data
-        chosen = (
-            "size",
-            "grow",
-            "recommended",
-            "hibernation",
-            "onPart",
-            "preexist",
-            "percent",
-            "useExisting",
-        )
-        if command.name != "raid" and not any(getattr(data, name, None) for name in chosen):
-            yield LintFault(
-                command.spot,
-                f"{mount_of(command)} has no size",
-                "add --size=MiB, or --grow",
-                risky=command.name != "logvol",
-            )
+    for command in parts(case):
+        chosen = ("size", "grow", "recommended", "hibernation", "onPart")
+        if not any(getattr(command.data, name) for name in chosen):
+            yield LintFault(command.spot, f"{mount_of(command)} has no size", "add --size=MiB, or --grow")
 
 
 @rule

@@ -22,24 +22,16 @@ MEMBERS: Final = {"pv.": "volgroup", "raid.": "raid"}
 def volume_group_members(case: Case) -> Faults:
     """A volume group needs physical volumes, and a logical volume needs a group.
 
-    Source: pykickstart checks neither; blivet does.
+    Source: pykickstart checks only that some are named; blivet checks both.
     """
     members = set(map(mount_of, volumes(case)))
     groups = {command.data.vgname for command in case.ks.named("volgroup")}
-    existing = {c.data.vgname for c in case.ks.named("volgroup") if c.data.preexist}
     known = not case.ks.open_ended
     members |= {name for name in _devices(case) if known}
     for command in case.ks.named("volgroup"):
-        given = command.data.physvols
-        for missing in [name for name in given if name not in members and known]:
+        for missing in [name for name in command.data.physvols if name not in members and known]:
             yield LintFault(
                 command.spot, f"there is no physical volume {missing}", f"add `part {missing} --size=…`"
-            )
-        if not given and command.data.vgname not in existing:
-            yield LintFault(
-                command.spot,
-                f"volume group {command.data.vgname} has no physical volume",
-                "name one, such as pv.01",
             )
     for command in case.ks.named("logvol"):
         if command.data.vgname not in groups and known and not command.data.preexist:
@@ -85,7 +77,7 @@ def raid_level(case: Case) -> Faults:
         data = command.data
         active = len(data.members) - int(data.spares or 0)
         least = RAID_MEMBERS.get(data.level, 1)
-        if data.format and not data.preexist and active < least:
+        if data.members and active < least:
             yield LintFault(
                 command.spot,
                 f"{data.level} of {active} active members; it needs at least {least}",
@@ -103,7 +95,7 @@ def member_used_twice(case: Case) -> Faults:
     used: dict[str, Spot] = {}
     for command in volumes(case):
         name = mount_of(command)
-        if name.startswith((*MEMBERS, "btrfs.")):
+        if name.startswith(tuple(MEMBERS)):
             yield from _twice(defined, name, command.spot, "is already defined")
     for command in case.ks.named("volgroup", "raid"):
         for name in command.data.physvols if command.name == "volgroup" else command.data.members:
