@@ -27,9 +27,9 @@ READINGS_PER_REPORT_MAX: Final = 32
 ENTRY_BYTES_MAX: Final = 2048
 RECORDS_PER_BATCH_MAX: Final = 1024
 BATCH_BYTES_MAX: Final = 512 * 1024
-"""Of a batch before compression."""
+"""Maximum size of a batch before compression."""
 BATCH_BODY_BYTES_MAX: Final = 128 * 1024
-"""Of a compressed batch, as sent."""
+"""Maximum size of a compressed batch, as sent."""
 COMMANDS_PER_REPLY_MAX: Final = 16
 COMMAND_BODY_BYTES_MAX: Final = 32 * 1024
 REPLY_BYTES_MAX: Final = COMMANDS_PER_REPLY_MAX * (COMMAND_BODY_BYTES_MAX + 128) + 64

@@ -21,7 +21,7 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 RECORDS_MAX: Final = 65_536
-"""Of all batches that wait: some 64 MiB."""
+"""Maximum records in all waiting batches: some 64 MiB."""
 ROUTINE_SHARE: Final = 0.9
 
 T = TypeVar("T")

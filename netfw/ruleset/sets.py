@@ -60,7 +60,7 @@ class Set:
     flags: tuple[str, ...] = ()
     size: int | None = None
     timeout: int | None = None
-    """Of each element, in seconds."""
+    """The timeout of each element, in seconds."""
     counts: bool = False
     """Whether rules add elements with a state to it (`dynamic` in nft(8), which JSON does not have)."""
 

@@ -70,7 +70,7 @@ class Score:
     killed: int = 0
     survived: int = 0
     gaps: int = 0
-    """Of the survivors, those that are listed."""
+    """Survivors that are listed as gaps."""
     equivalent: int = 0
 
     @property

@@ -24,7 +24,7 @@ from wire.http.connection import ClientConnection
 
 LANE_IDLE_SECONDS: Final = 60.0
 LANE_REST_SECONDS: Final = 600.0
-"""How long it is not opened after an answer 5xx, with which intermediaries end a long wait. Where the data center
+"""How long it stays closed after a 5xx response, by which intermediaries end a long wait. Where the data center
 works on one batch at a time, two connections can make both too slow for an intermediary."""
 
 

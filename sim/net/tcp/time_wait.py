@@ -9,7 +9,7 @@ from typing import Final, Generic, TypeVar
 from sim.net.segment import FIN, RST, SYN, TcpSegment
 
 TIME_WAIT_NS: Final = 60_000_000_000
-"""How long: Linux's TCP_TIMEWAIT_LEN."""
+"""Duration of TIME-WAIT: Linux's TCP_TIMEWAIT_LEN."""
 
 Flow = TypeVar("Flow", bound=Hashable)
 

@@ -30,7 +30,7 @@ from tests.support.eventually import poll_until
 HTTPD = shutil.which("httpd") or shutil.which("apache2", path="/usr/sbin")
 PATIENCE_SECONDS = 20
 SERVER_RULES, SITE_RULES = 47, 27
-"""How many the two STIGs have (Server V3R2, Site V2R6)."""
+"""The numbers of rules in the two STIGs (Server V3R2, Site V2R6)."""
 
 pytestmark = pytest.mark.skipif(
     HTTPD is None or os.geteuid() != 0, reason="needs root and Apache httpd: make setup-image"

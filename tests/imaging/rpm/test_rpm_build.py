@@ -33,7 +33,7 @@ pytestmark = [
 NEWEST_GLIBC = (2, 34)
 """RHEL 9's."""
 NOT_RUN = ("NetworkManager", "firewalld", "httpd", "mod_ssl", "openvpn", "rsyslog", "rsyslog-gnutls")
-"""What the package asks for and `rap box run --check` does without."""
+"""Packages that the box's package requires and `rap box run --check` does not use."""
 
 
 def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:

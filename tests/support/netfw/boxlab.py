@@ -24,7 +24,7 @@ from tests.support.paths import FIXTURES
 
 POLICIES = FIXTURES / "policies"
 BOX_HARDWARE = "02:00:00:00:00:01"
-"""Of all its interfaces: they are never on one link."""
+"""The MAC address of all its interfaces, no two of which are on one link."""
 BOX_INTERFACES = ("enp1s0", "enp2s0", "enp3s0", "tun-rap")
 PATIENCE_SECONDS = 10
 POLL_SECONDS = 0.005

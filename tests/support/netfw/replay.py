@@ -26,7 +26,7 @@ from tests.support.namespaces import Namespace, namespaces
 
 BOX, WIRE = "02:00:00:00:00:01", "02:00:00:00:00:02"
 ON_ITS_WAY_SECONDS = 0.2
-"""From one end of its hook to the other, on a processor that somebody else has just now."""
+"""Time of a packet from one end of its hook to the other, on a busy processor."""
 ENOUGH_SECONDS = 5
 HOOKS = {
     "arriving": ("prerouting", -299),
@@ -34,7 +34,7 @@ HOOKS = {
     "through": ("forward", 999),
     "out": ("output", 999),
 }
-"""Where to count. The theorems on arriving are about the chain before connection tracking."""
+"""Hook and priority of the counter. Theorems on arriving are about the chain before connection tracking."""
 CONFIRMED, SEEN_REPLY, ASSURED = 8, 2, 4
 UNUSED = ("enp4s0", "other0")
 NEW_ENTRY, CREATE = 1 << 8, 0x400

@@ -13,7 +13,7 @@ PROTOCOLS: Final = frozenset({"tlsv1.2", "tlsv1.3"})
 CIPHERS: Final = re.compile(
     r"(?:TLS_AES_(?:128|256)_GCM_SHA(?:256|384))|(?:ECDHE-(?:ECDSA|RSA)-AES(?:128|256)-GCM-SHA\d+)"
 )
-"""Of NIST SP 800-52r2, 3.3.1, the suites with forward secrecy and authenticated encryption."""
+"""The suites of NIST SP 800-52r2, 3.3.1, with forward secrecy and authenticated encryption."""
 
 
 @rule("AS24-U1-000030")
