@@ -1,4 +1,4 @@
-"""A bare start of systemd with a box's kernel, initramfs and packages, to compare a box's start with.
+"""Measures a bare boot of systemd with a box's kernel, initramfs and packages, for comparison with a box's boot.
 
 It is the box's own image, with one file system in /etc/fstab and without units of services: what the machine needs
 from power-on to the login prompt before anything of a box runs.

@@ -28,7 +28,7 @@ from settings.board import Board
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A kickstart and what it is checked against; None for what is not known."""
+    """A kickstart and the data that it is checked against, None where unknown."""
 
     ks: Document
     installer: Installer

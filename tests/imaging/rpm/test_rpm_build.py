@@ -1,4 +1,4 @@
-"""The package itself: built twice, looked into, installed into an empty root, and run there.
+"""The package: built twice, inspected, installed into an empty root, and run there.
 
 Building takes some ten seconds, and a repository to install from as long; both are made once a session, by whichever
 worker comes first.
@@ -56,7 +56,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Packages by the names of RHEL's: real ones for what runs here, empty ones for the rest."""
+    """Packages with RHEL's names: real ones for programs that are run, empty ones for the rest."""
     whole = contents()
     stubs = {"filesystem": whole.stubs["filesystem"], **{name: Stub() for name in NOT_RUN}}
     few = MockPackages(
@@ -101,7 +101,7 @@ def query(package: Path, *words: str) -> list[str]:
 
 @pytest.mark.slow("the package is built twice")
 def test_two_builds_are_identical(package: Path, tmp_path: Path) -> None:
-    """The other one elsewhere, later, on a machine of another name, and from wheels instead of the network."""
+    """The second build has another folder, time and host name, and uses wheels instead of the network."""
     copy, wheels = tmp_path / "another/place", tmp_path / "wheels"
     for name in (
         "agents",

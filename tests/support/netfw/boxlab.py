@@ -40,7 +40,7 @@ STAFF = {4: "10.99.1.2", 6: "fd00:99::2"}
 
 @dataclass
 class BoxLab:
-    """The namespaces, and the firewall in the box's."""
+    """The namespaces, and the firewall in the box's namespace."""
 
     box: Namespace
     outside: Namespace
@@ -109,7 +109,7 @@ class BoxLab:
             if arrived and (answered or client.type == socket.SOCK_DGRAM):
                 return "reached"
             if causes := self.causes(before):
-                # an error on its way is told a moment later
+                # an error may be reported a moment later
                 select.select([], [client], [], POLL_SECONDS)
                 error = client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
                 return errno.errorcode[error] if error else " ".join(sorted(causes))
@@ -121,7 +121,9 @@ class BoxLab:
         server = there.socket(family, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET:
-            server.setsockopt(socket.SOL_IP, 15, 1)  # IP_FREEBIND: to listen where only the route leads
+            server.setsockopt(
+                socket.SOL_IP, 15, 1
+            )  # IP_FREEBIND: listen on an address that is only routed here
         else:
             server.setsockopt(socket.IPPROTO_IPV6, 78, 1)  # IPV6_FREEBIND
         server.bind((address, port))
@@ -134,7 +136,7 @@ class BoxLab:
 def box_lab() -> Iterator[BoxLab]:
     """A lab in which the clinic's policy is in force."""
     with namespaces(5) as (box, outside, one, two, staff):
-        box.write("ipv6/conf/default/router_solicitations", 0)  # they would be refused at any time
+        box.write("ipv6/conf/default/router_solicitations", 0)  # such packets are refused at any time
         cable(box, "enp1s0", outside, "wan")
         cable(box, "enp2s0", one, "eth0")
         cable(box, "enp3s0", two, "eth0")
