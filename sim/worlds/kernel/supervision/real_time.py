@@ -111,7 +111,8 @@ class HostLoop(asyncio.SelectorEventLoop):
         try:
             connection.setblocking(False)
             await self.sock_connect(connection, (host, port))
-            return await super().create_connection(factory, sock=connection, **more)
         except BaseException:
             connection.close()
             raise
+        # from here on, a transport closes it: closed earlier, its number would be used for another connection
+        return await super().create_connection(factory, sock=connection, **more)
