@@ -1,4 +1,4 @@
-"""Checks the message of a commit, as a hook of git: `python -m tools.commit_message FILE`; status 1 if wrong."""
+"""A Git hook that checks the message of a commit: `python -m tools.commit_message FILE`; status 1 if wrong."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def start(here: Namespace, *words: str) -> subprocess.Popen[str]:
 
 
 def said(process: subprocess.Popen[str]) -> str:
-    """Its first line on standard error; everything there, if it has ended."""
+    """The first line on standard error, or all of it if the process has ended."""
     assert process.stderr is not None
     first = process.stderr.readline()
     return first if first.startswith("rap: ") else first + process.stderr.read()

@@ -74,7 +74,7 @@ def test_urgent_calls_overtake_and_others_keep_their_order() -> None:
     asyncio.run(run())
 
 
-def test_a_call_whose_client_has_disconnected_is_not_made_and_gives_its_place() -> None:
+def test_a_call_whose_client_has_disconnected_is_dropped_and_frees_its_place() -> None:
     async def run() -> None:
         hanging, gone = Hanging(), set[int]()
         abandoned = [hanging.call(f"{n}", 8, is_abandoned=lambda n=n: n in gone) for n in range(10)]
@@ -98,7 +98,7 @@ def test_a_batch_larger_than_the_bound_is_taken_by_an_empty_queue() -> None:
     asyncio.run(run())
 
 
-def test_an_error_of_one_call_is_its_own() -> None:
+def test_an_error_of_one_call_does_not_affect_others() -> None:
     async def run() -> None:
         hanging = Hanging()
 

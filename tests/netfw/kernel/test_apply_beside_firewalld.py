@@ -1,4 +1,4 @@
-"""firewalld itself beside the firewall: loaded, reloaded, in panic and stopped, it leaves our table alone.
+"""firewalld beside the firewall: started, reloaded, in panic mode and stopped, it does not change our table.
 
 It runs in a namespace of its own, with a message bus of its own; the machine's are not touched.
 """
@@ -39,7 +39,7 @@ pytestmark = [
 
 @contextmanager
 def running(here: Namespace, *words: str, bus: str) -> Iterator[None]:
-    """A daemon, as long as the block takes."""
+    """Run a daemon until the end of the context."""
     environment = {**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": bus}
     quiet = subprocess.DEVNULL
     daemon = subprocess.Popen(here.words(*words), env=environment, stdout=quiet, stderr=quiet)

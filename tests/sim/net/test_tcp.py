@@ -1,4 +1,4 @@
-"""Simulated TCP takes the time that Linux takes, and each of its mechanisms works by itself.
+"""Simulated TCP takes the same time as Linux, and each of its mechanisms works separately.
 
 The seconds were measured with Linux 6.18, CUBIC and the buffers of RHEL 9, over links of the kernel world
 (`bench/lab/tcp.py`).

@@ -1,7 +1,7 @@
 """A box with real cables: uplink, two instruments and the tunnel, each in a namespace of its own.
 
-Interfaces and addresses are those of policies/clinic.toml. The tunnel is a cable here; the firewall only
-knows its name.
+Interfaces and addresses are those of policies/clinic.toml. The tunnel is a cable here, because the
+firewall uses only its name.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ class BoxLab:
 
     @property
     def firewall(self) -> Firewall:
-        """The box's."""
+        """The firewall of the box."""
         return Firewall(self.nft)
 
     @property
     def sessions(self) -> Sessions:
-        """The box's."""
+        """The sessions of the box."""
         return Sessions(self.nft, self.policy)
 
     def apply(self, policy: Policy) -> None:
