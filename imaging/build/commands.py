@@ -472,9 +472,9 @@ def _user(command: KickstartCommand, plan: BuildPlan) -> None:
 _ADD_KEY: Final = """\
 set -e
 home=$(getent passwd "$1" | cut -d: -f6)
-install -d -m 0700 -o "$1" "$home/.ssh"
+install -d -m 0700 -o "$1" -g "$(id -g "$1")" "$home/.ssh"
 cat >> "$home/.ssh/authorized_keys"
-chown "$1" "$home/.ssh/authorized_keys"
+chown "$1:" "$home/.ssh/authorized_keys"
 chmod 0600 "$home/.ssh/authorized_keys"
 """
 

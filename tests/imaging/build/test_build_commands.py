@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 from pykickstart.version import makeVersion
 
+from imaging.build.bootloader import write_menu
 from imaging.build.commands import IGNORED_COMMANDS, handled_commands, plan_of
 from imaging.build.partitions import places
 from imaging.build.types import BuildPlan, UnsupportedCommand, Write
 from imaging.kickstart.data import MIB
 from imaging.kickstart.document import read
+from tests.support.imaging.sites import GRUB_HASH
 from tests.support.imaging.small_system import KICKSTART
 
 
@@ -78,3 +80,30 @@ def test_growing_partitions_share_the_remaining_space(tmp_path: Path) -> None:
     *_, last = places(plan, plan.disk_bytes + 100 * MIB)
     assert (last.partition.mount, last.length) == ("/var", 116 * MIB)
     assert last.offset + last.length + MIB == plan.disk_bytes + 100 * MIB
+
+
+def test_the_boot_password_is_in_the_file_that_the_menu_reads(tmp_path: Path) -> None:
+    """Where grub2-setpassword(8) changes it (RHEL-09-212010), and only there."""
+    for folder in ("boot/efi/EFI", "etc"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "boot/vmlinuz-1").touch()
+    write_menu(tmp_path, BuildPlan(boot_password_hash=GRUB_HASH), {"/": "root-uuid", "/boot": "boot-uuid"})
+    user, menu = (tmp_path / "boot/grub2" / name for name in ("user.cfg", "grub.cfg"))
+    assert user.read_text() == f"GRUB2_PASSWORD={GRUB_HASH}\n"
+    assert user.stat().st_mode & 0o777 == menu.stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "etc/grub2.cfg").resolve() == menu.resolve()
+    text = menu.read_text()
+    assert GRUB_HASH not in text
+    places = [
+        text.index(line)
+        for line in ('set superusers="boxkeeper"', "source $prefix/user.cfg", "$GRUB2_PASSWORD")
+    ]
+    assert places == sorted(places)
+
+
+def test_a_menu_without_a_password_reads_none(tmp_path: Path) -> None:
+    (tmp_path / "boot").mkdir()
+    (tmp_path / "etc").mkdir()
+    write_menu(tmp_path, BuildPlan(), {"/": "root-uuid", "/boot": "boot-uuid"})
+    assert "user.cfg" not in (tmp_path / "boot/grub2/grub.cfg").read_text()
+    assert not (tmp_path / "boot/grub2/user.cfg").exists()
