@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from functools import cache
 from pathlib import Path
 from typing import Final
 
 from wire.tls.context import Identity
 
 SQUID_USER: Final = "proxy"
+CANNOT_INSPECT: Final = (
+    "this squid cannot inspect TLS, because it is built without OpenSSL; install squid-openssl"
+)
 _PORT_OPTIONS: Final = " ssl-bump generate-host-certificates=off tls-cert={certificate}\nssl_bump bump all"
 _PARENT: Final = """\
 http_port 127.0.0.1:{port}{options}
@@ -34,10 +36,8 @@ def write_inspection(folder: Path, inspector: Identity) -> str:
 
     Raises: RuntimeError if squid cannot inspect TLS.
     """
-    if not _has_openssl():
-        raise RuntimeError(
-            "this squid cannot inspect TLS, because it is built without OpenSSL; install squid-openssl"
-        )
+    if not can_inspect():
+        raise RuntimeError(CANNOT_INSPECT)
     pem = folder / "inspector.pem"
     pem.touch(mode=0o600)
     pem.write_bytes(inspector.certificate.read_bytes() + inspector.key.read_bytes())
@@ -55,7 +55,7 @@ def inspecting_parent(folder: Path, inspector: Identity, port: int) -> list[str]
     return ["squid", "-N", "-f", str(config), "-n", "inspection"]
 
 
-@cache
-def _has_openssl() -> bool:
+def can_inspect() -> bool:
+    """Whether this machine's squid can inspect TLS: whether it is built with OpenSSL."""
     said = subprocess.run(["squid", "-v"], check=True, capture_output=True, text=True)
     return "--with-openssl" in said.stdout

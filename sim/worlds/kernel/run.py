@@ -14,11 +14,13 @@ from typing import Final
 import msgspec
 
 from settings.problems import Problem, SettingsError
+from sim.faults.proxy.inspects import ProxyInspects
 from sim.lab.labfile import Lab
 from sim.proxies.kind import proxy_kind
+from sim.proxies.squid_inspection import CANNOT_INSPECT, can_inspect
 from sim.verdict.result import Result
 from sim.worlds.kernel.live.console import Console
-from sim.worlds.kernel.namespaces.missing import require
+from sim.worlds.kernel.namespaces.missing import MachineLacksError, require
 from sim.worlds.kernel.supervision.control import RequestRefused, ask
 from sim.worlds.kernel.supervision.lab import KernelLab
 from sim.worlds.kernel.supervision.registry import NoSuchLab
@@ -139,6 +141,8 @@ def check(lab: Lab) -> None:
         raise SettingsError(lab.path, *dict.fromkeys(wrong))
     proxy = lab.uplink.proxy
     require(proxy_kind(proxy.kind).packages if proxy else None)
+    if any(isinstance(event.fault, ProxyInspects) for event in lab.events) and not can_inspect():
+        raise MachineLacksError(CANNOT_INSPECT)
 
 
 def _tell(name: str, progress: Progress, over: threading.Event) -> None:

@@ -12,7 +12,11 @@ import pytest
 
 from netfw.kernel.nft import Nft
 from netfw.service.requests import Helper
+from sim.lab.labfile import parse_lab
+from sim.pytest_plugin import SMALL_LAB
 from sim.worlds.kernel import missing
+from sim.worlds.kernel.namespaces.missing import MachineLacksError
+from sim.worlds.kernel.run import check
 
 NOBODY = 65534
 
@@ -58,3 +62,21 @@ def test_a_missing_firewall_library_is_reported_with_its_package(monkeypatch: py
     monkeypatch.setattr(sys.modules["sim.worlds.kernel.namespaces.missing"], "Helper", WithoutLibrary)
     [said] = missing()
     assert "install libnftables1" in said
+
+
+def test_a_squid_without_openssl_is_reported_before_a_lab_with_an_inspecting_proxy_starts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    squid = tmp_path / "squid"
+    squid.write_text("#!/bin/sh\necho \"configure options: '--with-gnutls'\"\n")
+    squid.chmod(0o755)
+    site = SMALL_LAB.replace("[[instrument]]", 'proxy = { kind = "http" }\n[[instrument]]', 1)
+    event = '[[event]]\nat = "1min"\nfault = "{}"\ntarget = "proxy"\n'
+    refuses, inspects = (
+        parse_lab(site + event.format(fault), Path("small.toml"))
+        for fault in ("proxy-refuses", "proxy-inspects")
+    )
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    check(refuses)
+    with pytest.raises(MachineLacksError, match="install squid-openssl"):
+        check(inspects)
