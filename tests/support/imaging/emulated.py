@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Final
 
 PORT_SLOTS: Final = 5
-"""The bus that each card is on is what its name is made of: enp1s0, enp2s0 …"""
+"""Cards, each on a PCI bus of its own, whose number is in the name of the interface: enp1s0, enp2s0 …"""
 CPU: Final = "max,-erms,-fsrm"
-"""All that QEMU can emulate but `rep stosb`: it does that byte by byte, and the kernel clears every page with it."""
+"""All features but the one for which the kernel clears pages with `rep stosb`, which QEMU emulates byte by byte."""
 
 
 def tap(name: str, address: str) -> None:
@@ -47,7 +47,7 @@ class Machine:
         return self._console.read_text("utf-8", "replace") if self._console.exists() else ""
 
     def stop(self) -> str:
-        """End it; returns the error output of QEMU."""
+        """Kill the machine and return QEMU's error output."""
         self._process.kill()
         return self._process.communicate()[1]
 
