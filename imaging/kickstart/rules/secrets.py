@@ -166,10 +166,9 @@ def passphrase_missing(case: Case) -> Faults:
 
     Source: RHEL's kickstart reference, `part --passphrase`.
     """
-    general = any(command.data.passphrase for command in case.ks.named("autopart"))
     for command in (*volumes(case), *case.ks.named("autopart")):
         encrypted = getattr(command.data, "encrypted", False)
-        if encrypted and not command.data.passphrase and not general:
+        if encrypted and not command.data.passphrase:
             yield LintFault(
                 command.spot,
                 "--encrypted without a passphrase: the installer stops and asks",
