@@ -18,7 +18,10 @@ pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("_machine")]
 
 SECONDS_MAX = 1500
 """A guard against hanging on a busy machine, and no measure."""
-LABS = {"02-satellite-socks": {"uplink-restored"}}
+LABS = {
+    "02-satellite-socks": {"uplink-restored"},
+    "10-power-cut": {"started-after-crash", "uplink-restored"},
+}
 """Labs, each with the audit events that the box must have recorded, which show that its faults had an effect."""
 
 
