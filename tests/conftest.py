@@ -15,7 +15,7 @@ from hypothesis import settings
 from tests.support.hierarchy import Hierarchy
 from tests.support.kernel_marker import KernelMarkerGuard
 from tests.support.signals import do_not_pass_on_ignored_signals
-from tests.support.slow_tests import SlowTests
+from tests.support.slow_tests import WORKERS_PER_CORE, SlowTests
 
 KERNEL_LACKS = "this kernel has no"
 
@@ -28,6 +28,12 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
 def pki(tmp_path_factory: pytest.TempPathFactory) -> Hierarchy:
     """Certificates of a box, its data center and its instruments, on loopback."""
     return Hierarchy.make(tmp_path_factory.mktemp("pki"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """The workers of `--numprocesses auto`; the hook is called before a plugin of `pytest_configure` exists."""
+    return WORKERS_PER_CORE * len(os.sched_getaffinity(0))
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -94,6 +94,12 @@ def test_slow_tests_are_listed_with_their_setup_and_reason() -> None:
     ]
 
 
+def test_a_parallel_run_has_two_workers_for_each_core() -> None:
+    words = [sys.executable, "-m", "pytest", "--numprocesses", "auto", "-v", "tests/settings/test_board.py"]
+    ran = subprocess.run(words, cwd=ROOT, check=True, capture_output=True, text=True)
+    assert f"{2 * len(os.sched_getaffinity(0))} workers" in ran.stdout
+
+
 def test_files_with_slow_tests_start_first_and_those_of_the_kernel_world_before_others(
     pytester: pytest.Pytester,
 ) -> None:

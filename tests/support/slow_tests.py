@@ -27,10 +27,6 @@ _REASON: Final = "slow_reason"
 class SlowTests:
     """A pytest plugin."""
 
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_xdist_auto_num_workers(self) -> int:
-        return WORKERS_PER_CORE * len(os.sched_getaffinity(0))
-
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         ranks: dict[str, int] = {}
         for item in items:

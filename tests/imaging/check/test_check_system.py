@@ -104,7 +104,7 @@ SPOILED = {
         "PermitRootLogin no",
         "PermitRootLogin yes",
     ),
-    "accounts_password_pam_minlen": ("etc/security/pwquality.conf", "minlen = 15", "minlen = 8"),
+    "accounts_password_pam_minlen": ("etc/security/pwquality.conf", "minlen = 18", "minlen = 8"),
     "accounts_passwords_pam_faillock_deny": (
         "etc/authselect/system-auth",
         "pam_faillock.so preauth",
