@@ -267,6 +267,7 @@ def memory_mb(process: Process) -> float:
     return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
 
 
+@pytest.mark.slow("real programs are started and restarted")
 def test_a_box_serves_only_while_its_firewall_is_in_force(place: Place) -> None:
     async def scenario() -> None:
         box_run = ("box", "run", "--config", place.folder / "box.toml")
@@ -322,6 +323,7 @@ def test_a_box_serves_only_while_its_firewall_is_in_force(place: Place) -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.slow("real programs are started and restarted")
 def test_box_and_firewall_service_survive_the_sigkill_of_the_other(place: Place) -> None:
     """Box and firewall service are separate processes; the box has no network privileges."""
     folder = place.folder

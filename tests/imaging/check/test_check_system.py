@@ -86,6 +86,7 @@ def test_the_box_passes_all_rules_without_a_reason_for_an_exception(
 
 
 @pytest.mark.parametrize("profile", ["cis", "anssi_bp28_high", "ospp"])
+@pytest.mark.slow("OpenSCAP checks hundreds of rules")
 def test_the_box_passes_other_profiles_with_a_reason_for_each_exception(
     image: Path, profile: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -249,6 +250,7 @@ def test_a_scanner_that_does_not_end_is_started_again_and_then_reported(
     assert (tmp_path / "log").read_text() == "started\n" * 3
 
 
+@pytest.mark.slow("OpenSCAP checks hundreds of rules")
 def test_reports_that_content_is_for_another_system(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
