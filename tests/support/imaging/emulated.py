@@ -27,6 +27,7 @@ class Machine:
         self, folder: Path, disk: Path, taps: Mapping[int, str], firmware: Path | None = None
     ) -> None:
         self._console = folder / "console"
+        self._console.unlink(missing_ok=True)  # the former machine's, until QEMU replaces it
         options = f"-machine q35,accel=tcg -cpu {CPU} -smp 2 -m 1024 -display none -monitor none -no-reboot -snapshot"
         options += f" -serial file:{self._console}"
         options += (
