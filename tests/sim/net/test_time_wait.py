@@ -13,8 +13,7 @@ def closed(*, client_first: bool = True) -> tuple[Traced, TcpSegment]:
     sent: list[tuple[str, TcpSegment]] = []
     send = pair.link.send
     pair.link.send = lambda source, segment: (sent.append((source.name, segment)), send(source, segment))[1]  # type: ignore[method-assign]
-    pair.listen()
-    pair.connect()
+    pair.open()
     (pair.client if client_first else pair.server).transport.close()
     pair.wait(1000)
     pair.lines.clear()
@@ -39,8 +38,7 @@ def test_a_repeated_fin_is_acknowledged() -> None:
 
 def test_a_repeated_fin_is_acknowledged_by_either_end_after_crossing_closes() -> None:
     pair = Traced()
-    pair.listen()
-    pair.connect()
+    pair.open()
     pair.server.transport.close()
     pair.close()
     fin = TcpSegment(80, 32768, "a", 1, FIN | ACK, b"", 1)

@@ -24,8 +24,7 @@ def request_and_reply() -> Traced:
 def server_closes_first() -> Traced:
     """b sends 3000 bytes and closes; a follows."""
     pair = Traced()
-    pair.listen()
-    pair.connect()
+    pair.open()
     pair.server.transport.write(bytes(3000))
     pair.server.transport.close()
     pair.wait(2000)
@@ -36,8 +35,7 @@ def server_closes_first() -> Traced:
 def both_close_at_once() -> Traced:
     """The FINs cross each other."""
     pair = Traced()
-    pair.listen()
-    pair.connect()
+    pair.open()
     pair.server.transport.close()
     pair.close()
     return pair
@@ -48,8 +46,7 @@ def server_closes_and_client_waits() -> Traced:
     """b sends 3000 bytes and closes; a closes a second later."""
     pair = Traced()
     pair.client.half_open = True
-    pair.listen()
-    pair.connect()
+    pair.open()
     pair.server.transport.write(bytes(3000))
     pair.server.transport.close()
     pair.wait(1000)
@@ -62,8 +59,7 @@ def both_close_after_an_exchange() -> Traced:
     """Each end sends 100 bytes; then the FINs cross each other."""
     pair = Traced()
     pair.server.echo = True
-    pair.listen()
-    pair.connect()
+    pair.open()
     pair.client.transport.write(bytes(100))
     pair.wait(1000)
     pair.server.transport.close()
@@ -75,8 +71,7 @@ def both_close_after_an_exchange() -> Traced:
 def both_close_after_an_upload() -> Traced:
     """a sends 100 kB; then the FINs cross each other."""
     pair = Traced()
-    pair.listen()
-    pair.connect()
+    pair.open()
     pair.client.transport.write(bytes(100_000))
     pair.wait(1000)
     pair.lines.clear()
@@ -89,8 +84,7 @@ def both_close_after_an_upload() -> Traced:
 def both_ends_of_crossing_closes_are_lost() -> Traced:
     """The FINs cross each other, and both are lost."""
     pair = Traced(a={3}, b={2})
-    pair.listen()
-    pair.connect()
+    pair.open()
     pair.server.transport.close()
     pair.close()
     return pair
@@ -109,8 +103,7 @@ def last_acknowledgement_is_lost() -> Traced:
 def handshake_is_lost() -> Traced:
     """Two SYNs and two answers to them are lost, then the acknowledgement and the first data."""
     pair = Traced(a={1, 2, 5, 6}, b={1, 2})
-    pair.listen()
-    pair.connect(16_000)
+    pair.open(16_000)
     pair.client.transport.write(bytes(6 * MSS))
     pair.wait(5000)
     pair.close()
@@ -151,8 +144,7 @@ def killed_client() -> Traced:
     """a's programs are killed while data is on its way in both directions."""
     pair = Traced(MEDIUM)
     pair.server.echo = True
-    pair.listen()
-    pair.connect()
+    pair.open()
     pair.client.transport.write(bytes(20_000))
     pair.wait(100)
     pair.a.kill()
@@ -164,8 +156,7 @@ def killed_client() -> Traced:
 def closed_client_refuses_data() -> Traced:
     """a closes while b still sends: a resets the connection."""
     pair = Traced(MEDIUM)
-    pair.listen()
-    pair.connect()
+    pair.open()
     pair.server.transport.write(bytes(20_000))
     pair.wait(60)
     pair.close()
@@ -176,8 +167,7 @@ def closed_client_refuses_data() -> Traced:
 def restarted_host() -> Traced:
     """b loses power and returns; it resets a connection that it does not know."""
     pair = Traced(MEDIUM)
-    pair.listen()
-    pair.connect()
+    pair.open()
     pair.b.power_off()
     pair.b.power_on()
     pair.client.transport.write(bytes(100))
@@ -217,8 +207,7 @@ def firewall_rejects_connection() -> Traced:
 def firewall_rejects_established() -> Traced:
     """b's packet filter begins to reject an established connection: a tries until it gives up."""
     pair = Traced()
-    pair.listen()
-    pair.connect()
+    pair.open()
     pair.b.firewall = Verdicts("accept", "reject")
     pair.client.transport.write(bytes(5000))
     pair.wait(2_000_000)
@@ -229,8 +218,7 @@ def firewall_rejects_established() -> Traced:
 def firewall_rejects_for_a_time() -> Traced:
     """b's packet filter rejects an established connection, and accepts it before a gives up; then b has no power."""
     pair = Traced()
-    pair.listen()
-    pair.connect()
+    pair.open()
     pair.b.firewall = Verdicts("accept", "reject")
     pair.client.transport.write(bytes(5000))
     pair.wait(3000)

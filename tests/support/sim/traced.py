@@ -90,14 +90,18 @@ class Traced(Pair):
         self.on(self.a, dial())
         self.wait(ms)
 
+    def open(self, ms: int = 1000) -> None:
+        """Listen at b, and connect from a."""
+        self.listen()
+        self.connect(ms)
+
     def wait(self, ms: int) -> None:
         """Let the time pass."""
         self.loop.run_for(ms * MS)
 
     def upload(self, size: int, ms: int = 20_000) -> None:
         """Connect, send from a to b, and close from both ends."""
-        self.listen()
-        self.connect()
+        self.open()
         self.client.transport.write(bytes(size))
         self.wait(ms)
         self.close()

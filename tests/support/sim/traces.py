@@ -35,8 +35,7 @@ def upload_without_loss() -> Traced:
 def short_writes() -> Traced:
     """Twenty writes of 200 bytes, 30 ms apart, some answered."""
     pair = Traced(MEDIUM)
-    pair.listen()
-    pair.connect()
+    pair.open()
     for n in range(20):
         pair.client.transport.write(bytes(200))
         if n % 3 == 2:
@@ -51,8 +50,7 @@ def short_writes() -> Traced:
 def burst_after_idle_time() -> Traced:
     """Two bursts with 5 s between them: the window begins again."""
     pair = Traced(LinkQuality(100_000_000, 100 * MS, queue_bytes_max=1 << 22))
-    pair.listen()
-    pair.connect()
+    pair.open()
     for _ in range(2):
         pair.client.transport.write(bytes(40 * MSS))
         pair.wait(5000)
@@ -64,8 +62,7 @@ def burst_after_idle_time() -> Traced:
 def both_directions() -> Traced:
     """Each end sends 20 segments at the same time; one of each is lost."""
     pair = Traced(MEDIUM, a={8}, b={12})
-    pair.listen()
-    pair.connect()
+    pair.open()
     pair.client.transport.write(bytes(20 * MSS))
     pair.server.transport.write(bytes(20 * MSS))
     pair.wait(5000)
@@ -77,8 +74,7 @@ def both_directions() -> Traced:
 def closed_window() -> Traced:
     """b's program reads nothing for 20 s and then everything; the window closes and is probed."""
     pair = Traced(FAST)
-    pair.listen()
-    pair.connect()
+    pair.open()
     pair.server.transport.pause_reading()
     pair.client.transport.write(bytes(150_000))
     pair.wait(20_000)
@@ -92,8 +88,7 @@ def closed_window() -> Traced:
 def closed_window_of_a_dead_host() -> Traced:
     """b's window closes and b loses power: a probes the window until it gives up."""
     pair = Traced(FAST)
-    pair.listen()
-    pair.connect()
+    pair.open()
     pair.server.transport.pause_reading()
     pair.client.transport.write(bytes(150_000))
     pair.wait(5000)
@@ -165,8 +160,7 @@ def acknowledgements_are_lost() -> Traced:
 def everything_is_delayed() -> Traced:
     """The path takes 900 ms longer from one moment on: a spurious timeout is recognized and undone."""
     pair = Traced(FAST)
-    pair.listen()
-    pair.connect()
+    pair.open()
     pair.client.transport.write(bytes(40 * MSS))
     pair.wait(1000)
     pair.link.set_quality(delay_ns=920 * MS)
@@ -184,8 +178,7 @@ def everything_is_delayed() -> Traced:
 def cable_is_pulled() -> Traced:
     """The link is down for 4 s in the middle of a transfer; what was on its way is lost."""
     pair = Traced(MEDIUM)
-    pair.listen()
-    pair.connect()
+    pair.open()
     pair.client.transport.write(bytes(60 * MSS))
     pair.wait(300)
     pair.link.cut()
@@ -200,8 +193,7 @@ def cable_is_pulled() -> Traced:
 def connection_dies() -> Traced:
     """The link stays down: a gives up."""
     pair = Traced(MEDIUM)
-    pair.listen()
-    pair.connect()
+    pair.open()
     pair.client.transport.write(bytes(5000))
     pair.wait(10)
     pair.link.cut()
@@ -247,8 +239,7 @@ def narrow_path() -> Traced:
     """Packets above 1300 bytes never arrive: a's segments become shorter, and then as long as the path takes."""
     pair = Traced(MEDIUM)
     pair.a.mtu_probing = True
-    pair.listen()
-    pair.connect()
+    pair.open()
     pair.link.set_quality(packet_bytes_max=1300)
     pair.client.transport.write(bytes(120_000))
     pair.wait(30_000)
@@ -261,8 +252,7 @@ def very_narrow_path() -> Traced:
     """Packets above 600 bytes never arrive, until the path is as wide as before."""
     pair = Traced(MEDIUM)
     pair.a.mtu_probing = True
-    pair.listen()
-    pair.connect()
+    pair.open()
     pair.link.set_quality(packet_bytes_max=600)
     pair.client.transport.write(bytes(40_000))
     pair.wait(60_000)
@@ -279,8 +269,7 @@ def path_is_wide_again() -> Traced:
     """A narrow path is found, and is wide again: the longest segments are found again ten minutes later, and stay."""
     pair = Traced(FAST, shown_each=10)
     pair.a.mtu_probing = True
-    pair.listen()
-    pair.connect()
+    pair.open()
     pair.link.set_quality(packet_bytes_max=1200)
     pair.client.transport.write(bytes(100_000))
     pair.wait(20_000)
@@ -296,8 +285,7 @@ def path_is_wide_again() -> Traced:
 def reading_is_paused_for_nothing() -> Traced:
     """A program pauses and resumes while nothing comes in: nothing is sent."""
     pair = Traced(FAST)
-    pair.listen()
-    pair.connect()
+    pair.open()
     for recorder in (pair.client, pair.server):
         recorder.transport.pause_reading()
         pair.wait(100)
@@ -362,8 +350,7 @@ def _mixed(seed: int, rough: float) -> Scenario:
         )
         pair = Traced(quality, seed=seed, shown_each=20)
         pair.a.mtu_probing = random.random() < 0.3
-        pair.listen()
-        pair.connect(20_000)
+        pair.open(20_000)
         up = down = 0
         for _ in range(12):
             size = random.choice((10, 1000, 20_000, 100_000))
