@@ -18,7 +18,7 @@ from sim.proxies.http_auth import AcceptAllVerifier, BasicVerifier, DigestVerifi
 from sim.proxies.kind import CREDENTIALS, PASSWORD, USER, LabProxyKind, ProgramSettings, hashed
 from sim.proxies.relay import Behavior, ProxyTunnel
 from sim.proxies.spnego import write_passwords
-from sim.proxies.squid_inspection import SQUID_USER, write_inspection
+from sim.proxies.squid import SQUID_USER, squid_command, write_inspection
 from sim.proxies.squid_spnego import write_squid_login
 
 DOMAIN: Final = "CLINIC"
@@ -34,22 +34,13 @@ VERIFIERS: Final[dict[str, Callable[[Path], AcceptAllVerifier]]] = {
 }
 """The authentication of a connection; NTLM and Negotiate read passwords from a file."""
 
-SQUID: Final = """\
-http_port {port}{inspection}
-visible_hostname proxy
-pid_filename {folder}/squid.pid
-cache_log {folder}/cache.log
-access_log stdio:{folder}/access.log
-coredump_dir {folder}
-cache deny all
-shutdown_lifetime 0 seconds
+SQUID_RULES: Final = """\
 {login}
 acl secure port 443
 http_access deny !secure
 http_access {allowed}
 http_access deny all
-{patience}
-"""
+{patience}"""
 SQUID_LOGIN: Final = """\
 auth_param basic program {helper} {folder}/passwords
 auth_param basic realm clinic
@@ -149,19 +140,13 @@ class HttpKind(LabProxyKind):
     def configure(self, settings: ProgramSettings) -> list[str]:
         has_login = settings.auth != "none"
         idle, inspector = settings.idle_seconds_max, settings.inspector
-        config = settings.folder / "squid.conf"
-        config.write_text(
-            SQUID.format(
-                port=self.port,
-                folder=settings.folder,
-                inspection=write_inspection(settings.folder, inspector) if inspector else "",
-                login=_squid_login(settings) if has_login else "",
-                allowed="allow known" if has_login else "allow all",
-                patience="" if idle is None else f"read_timeout {idle} seconds\nclient_lifetime 1 day",
-            )
+        inspection = write_inspection(settings.folder, inspector) if inspector else ""
+        rules = SQUID_RULES.format(
+            login=_squid_login(settings) if has_login else "",
+            allowed="allow known" if has_login else "allow all",
+            patience="" if idle is None else f"read_timeout {idle} seconds\nclient_lifetime 1 day",
         )
-        (settings.folder / "squid.pid").unlink(missing_ok=True)
-        return ["squid", "-N", "-f", str(config), "-n", "lab"]
+        return squid_command(settings.folder, f"{self.port}{inspection}", "proxy", rules)
 
 
 def _squid_login(settings: ProgramSettings) -> str:

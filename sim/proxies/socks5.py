@@ -13,7 +13,7 @@ from typing import ClassVar, Final
 
 from sim.proxies.kind import CREDENTIALS, USER, LabProxyKind, ProgramSettings, hashed
 from sim.proxies.relay import Behavior, ProxyTunnel
-from sim.proxies.squid_inspection import inspecting_parent
+from sim.proxies.squid import inspecting_parent
 
 VERSION: Final = 5
 NO_AUTHENTICATION, USER_PASSWORD, NONE_ACCEPTABLE = 0x00, 0x02, 0xFF

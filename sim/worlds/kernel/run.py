@@ -17,7 +17,7 @@ from settings.problems import Problem, SettingsError
 from sim.faults.proxy.inspects import ProxyInspects
 from sim.lab.labfile import Lab
 from sim.proxies.kind import proxy_kind
-from sim.proxies.squid_inspection import CANNOT_INSPECT, can_inspect
+from sim.proxies.squid import CANNOT_INSPECT, can_inspect
 from sim.verdict.result import Result
 from sim.worlds.kernel.live.console import Console
 from sim.worlds.kernel.namespaces.missing import MachineLacksError, require

@@ -1,7 +1,8 @@
-"""TLS inspection by squid (its "SSL bump"), which presents one certificate of another CA to all clients.
+"""squid, the real HTTP proxy of the kernel world: its configuration, and TLS inspection (its "SSL bump").
 
-squid meets its client's TLS before it connects to the server, so that a client which does not trust the certificate
-sends nothing. squid must be built with OpenSSL: Debian's package `squid` is not, its package `squid-openssl` is.
+An inspecting squid presents one certificate of another CA to all clients. It terminates a client's TLS before it
+connects to the server, so that a client which does not trust the certificate sends nothing. squid must be built with
+OpenSSL for that: Debian's package `squid` is not, its package `squid-openssl` is.
 """
 
 from __future__ import annotations
@@ -18,17 +19,25 @@ CANNOT_INSPECT: Final = (
     "this squid cannot inspect TLS, because it is built without OpenSSL; install squid-openssl"
 )
 _PORT_OPTIONS: Final = " ssl-bump generate-host-certificates=off tls-cert={certificate}\nssl_bump bump all"
-_PARENT: Final = """\
-http_port 127.0.0.1:{port}{options}
-visible_hostname inspection
+_CONFIGURATION: Final = """\
+http_port {listens}
+visible_hostname {name}
 pid_filename {folder}/squid.pid
 cache_log {folder}/cache.log
 access_log stdio:{folder}/access.log
 coredump_dir {folder}
 cache deny all
 shutdown_lifetime 0 seconds
-http_access allow all
+{rules}
 """
+
+
+def squid_command(folder: Path, listens: str, name: str, rules: str) -> list[str]:
+    """Write squid.conf into `folder`, with what follows `http_port` and the rules of access; return the command."""
+    config = folder / "squid.conf"
+    config.write_text(_CONFIGURATION.format(listens=listens, name=name, folder=folder, rules=rules))
+    (folder / "squid.pid").unlink(missing_ok=True)
+    return ["squid", "-N", "-f", str(config), "-n", name]
 
 
 def write_inspection(folder: Path, inspector: Identity) -> str:
@@ -49,10 +58,8 @@ def inspecting_parent(folder: Path, inspector: Identity, port: int) -> list[str]
     """Write the configuration of an inspecting squid on loopback, for proxies that cannot inspect; its command."""
     folder.mkdir(exist_ok=True)
     shutil.chown(folder, SQUID_USER)
-    config = folder / "squid.conf"
-    options = write_inspection(folder, inspector)
-    config.write_text(_PARENT.format(port=port, options=options, folder=folder))
-    return ["squid", "-N", "-f", str(config), "-n", "inspection"]
+    listens = f"127.0.0.1:{port}{write_inspection(folder, inspector)}"
+    return squid_command(folder, listens, "inspection", "http_access allow all")
 
 
 def can_inspect() -> bool:
