@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+"""A site's settings for an instrument that speaks its own standard: what its codes mean at this laboratory.
+
+timezone = "Europe/Berlin"             # of times without an offset; or "+01:00"
+tests = { "798" = "glu" }              # test codes and the profile's assays
+ignore = ["00008"]                     # services or test codes without use
+alarms = { "P-CLOT" = { code = "P0201", component = "pipettor", severity = "error" } }
+
+[controls.NORM2]                       # a control by its id; mean and standard deviation as decimal strings
+level = 2
+glu = ["5.00", "0.08"]
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta, timezone, tzinfo
+from decimal import Decimal
+from functools import cache
+from typing import Annotated, Any, Final, Literal, TypeAlias
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from msgspec import Meta
+
+from settings.form import Form
+from settings.types import Table
+
+_DECIMAL: Final = re.compile(r"[+-]?[0-9]{1,12}(\.[0-9]{1,12})?\Z")
+_OFFSET: Final = re.compile(r"([+-])([01][0-9]):([0-5][0-9])\Z")
+
+Word: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]{0,47}\Z", examples=["reaction-temp-mc"])]
+"""The form of a word of a profile; whether an instrument may use it, its profile says."""
+Code: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Z][0-9]{4}\Z", examples=["T0100"])]
+"""The form of an error code."""
+Severity: TypeAlias = Literal["info", "warning", "error", "critical"]
+InstrumentText: TypeAlias = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,64}\Z", examples=["798"])]
+"""A code as an instrument sends it, after decoding and without surrounding blanks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Mean and standard deviation of a control for one assay."""
+
+    mean: Decimal
+    sd: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """A control material: its level, and its target values by assay."""
+
+    level: int
+    targets: Mapping[str, Target]
+
+
+@dataclass(frozen=True, slots=True)
+class ControlForm(Form):
+    """The table of a control: `level`, and for each assay `["mean", "standard deviation"]`."""
+
+    @property
+    def rule(self) -> str:
+        """The allowed values, in words."""
+        return 'a table like { level = 2, glu = ["5.00", "0.08"] }'
+
+    def read(self, given: object) -> Control:
+        """Convert the table. Raises: ValueError with all problems."""
+        if not isinstance(given, dict):
+            raise ValueError(f"must be {self.rule}")
+        problems, targets = [], {}
+        level = given.get("level")
+        if type(level) is not int or not 1 <= level <= 3:
+            problems.append("`level` must be 1, 2 or 3")
+        for assay, values in given.items():
+            if assay == "level":
+                continue
+            try:
+                targets[assay] = _target(values)
+            except ValueError as error:
+                problems.append(f"`{assay}` {error}")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return Control(given["level"], targets)
+
+    def write(self, value: Any) -> object:
+        """Convert back to the table."""
+        texts = {assay: [str(target.mean), str(target.sd)] for assay, target in value.targets.items()}
+        return {"level": value.level, **texts}
+
+
+def _target(values: object) -> Target:
+    right = 'must be ["mean", "standard deviation"] as decimal strings, like ["5.00", "0.08"]'
+    if not (isinstance(values, list) and len(values) == 2):
+        raise ValueError(right)
+    for value in values:
+        if not (isinstance(value, str) and _DECIMAL.match(value)):
+            raise ValueError(right)
+    mean, sd = map(Decimal, values)
+    if sd <= 0:
+        raise ValueError(f"has the standard deviation {sd}; it must be above 0")
+    return Target(mean, sd)
+
+
+@dataclass(frozen=True, slots=True)
+class ZoneForm(Form):
+    """A time zone: an offset like "+01:00", or a name of the time-zone database."""
+
+    @property
+    def rule(self) -> str:
+        """The allowed values, in words."""
+        return 'a time zone, like "Europe/Berlin" or "+01:00"'
+
+    def read(self, given: object) -> str:
+        """Return the value unchanged. Raises: ValueError."""
+        if not isinstance(given, str):
+            raise ValueError(f"must be {self.rule}")
+        zone_of(given)
+        return given
+
+
+@cache
+def zone_of(text: str) -> tzinfo:
+    """Parse an offset or the name of a time zone. Raises: ValueError."""
+    if found := _OFFSET.match(text):
+        sign, hours, minutes = found.groups()
+        offset = timedelta(hours=int(hours), minutes=int(minutes))
+        return timezone(-offset if sign == "-" else offset)
+    try:
+        return ZoneInfo(text)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(f"is no time zone; {ZoneForm().rule}") from None
+
+
+class Alarm(Table, frozen=True):
+    """What an alarm of the instrument is in the profile."""
+
+    code: Code
+    component: Word
+    severity: Severity
+
+
+class Columns(Table, frozen=True):
+    """Beckman AU: positions in a record, from 0, [first, end), and widths of the repeated results."""
+
+    type: list[int]
+    analyzer: list[int]
+    rack: list[int]
+    cup: list[int]
+    kind: list[int]
+    number: list[int]
+    sample: list[int]
+    results_from: Annotated[int, Meta(ge=0)]
+    test: Annotated[int, Meta(ge=1, le=8)]
+    value: Annotated[int, Meta(ge=1, le=16)]
+    flag: Annotated[int, Meta(ge=0, le=8)]
+
+
+class AdaptedPort(Table, frozen=True):
+    """The site's settings for one adapted instrument."""
+
+    timezone: Annotated[str, ZoneForm()] = "UTC"
+    """The zone of times without an offset."""
+    role: Literal["receiver", "listener", "pass-through"] = "receiver"
+    """Whether the box answers the instrument, only listens beside the laboratory's host, or relays to it."""
+    tests: dict[InstrumentText, Word] = {}
+    """Test codes and their assays."""
+    ignore: list[InstrumentText] = []
+    """Services (OBR-4) or test codes whose results are left out without a count."""
+    controls: dict[InstrumentText, Annotated[Control, ControlForm()]] = {}
+    """Controls by the id that the instrument sends."""
+    alarms: dict[InstrumentText, Alarm] = {}
+    """Alarms: a code the instrument sends, or FIELD:VALUE, as in `INV-2:NE`."""
+    time: Literal["message", "reception"] = "message"
+    """Whether reports have the time in the message or that of their reception."""
+    columns: Columns | None = None
+    dialect: dict[Word, str | int | bool] = {}
+    """Options of the protocol that differ from those of the profile."""

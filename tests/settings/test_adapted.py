@@ -1,0 +1,51 @@
+"""Settings of an instrument that speaks its own standard."""
+
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from settings.adapted import AdaptedPort, Target
+from settings.problems import SettingsError
+from settings.toml import dumps, loads
+
+FILE = Path("site.toml")
+PORT = """
+timezone = "+01:00"
+tests = { WBC = "wbc" }
+alarms = { "INV-2:NE" = { code = "R0101", component = "reagent", severity = "error" } }
+
+[controls.CN271]
+level = 1
+wbc = ["2.30", "0.10"]
+"""
+
+
+def test_settings_of_an_adapted_port_are_read() -> None:
+    port = loads(PORT, FILE, AdaptedPort)
+    assert port.controls["CN271"].targets == {"wbc": Target(Decimal("2.30"), Decimal("0.10"))}
+    assert port.alarms["INV-2:NE"].code == "R0101"
+
+
+def test_settings_written_back_are_equal() -> None:
+    port = loads(PORT, FILE, AdaptedPort)
+    assert loads(dumps(port), FILE, AdaptedPort) == port
+
+
+@pytest.mark.parametrize(
+    ("replaced", "by", "told"),
+    [
+        ('["2.30", "0.10"]', '["2.30", "0"]', "site.toml:6: controls.CN271"),
+        ('["2.30", "0.10"]', "[2.30, 0.10]", "decimal strings"),
+        ("level = 1", "level = 4", "`level` must be 1, 2 or 3"),
+        ("level = 1", "level = true", "`level` must be 1, 2 or 3"),
+        ('"+01:00"', '"Mars/Olympus"', "is no time zone"),
+        ('"+01:00"', '"+25:00"', "is no time zone"),
+        ("WBC =", '"W\\nBC" =', "tests"),
+        ('"R0101"', '"R1"', "write it like T0100"),
+    ],
+)
+def test_a_mistake_is_explained(replaced: str, by: str, told: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        loads(PORT.replace(replaced, by), FILE, AdaptedPort)
+    assert told in str(caught.value)

@@ -1,0 +1,83 @@
+"""The interface of an engine: one port's protocol as a state machine of bytes and times.
+
+The driver (`agents.box.intake`) passes received bytes and the time to the engine and executes the returned actions in
+order. `Deliver` is always the last action of a list: the engine then waits, keeps what it has received beyond that
+message, and continues in `decided`, after the findings are durable or could not be stored. The acknowledgement is
+among the actions of `decided`, and therefore never sent before the findings are durable. Meanwhile the driver does
+not read; more bytes than `pending_max` are never kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol, TypeAlias
+
+from wire.standards.extract import Extract, Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send these bytes to the instrument, `after_s` seconds after the bytes that caused them."""
+
+    data: bytes
+    after_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """Store the findings of a message durably and report the outcome by `decided`."""
+
+    extract: Extract
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Count an event that does not belong to a complete message."""
+
+    reason: Reason
+    number: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Close the connection, because the standard requires it or the peer is dead."""
+
+
+Action: TypeAlias = Send | Deliver | Count | Close
+
+
+class Outcome(Enum):
+    """What became of delivered findings."""
+
+    STORED = "stored"
+    """Durable now, or before: acknowledge."""
+    BUSY = "busy"
+    """Cannot be stored now: do not acknowledge, the instrument repeats the message."""
+    REFUSED = "refused"
+    """Will never be accepted, for example because of a word outside the profile: refuse as the standard says."""
+
+
+class Engine(Protocol):
+    """One connection or line to an instrument. Times are in seconds of a monotonic clock."""
+
+    @property
+    def deadline(self) -> float | None:
+        """When `expired` must be called if nothing arrives before; None if nothing is waited for."""
+        ...
+
+    def receive(self, data: bytes, now: float) -> list[Action]:
+        """Process received bytes; may not be called while a `Deliver` is undecided."""
+        ...
+
+    def decided(self, outcome: Outcome, now: float) -> list[Action]:
+        """Continue after the findings of the last `Deliver` were stored or not."""
+        ...
+
+    def expired(self, now: float) -> list[Action]:
+        """Process the end of a time limit; does nothing before `deadline`."""
+        ...
+
+    def closed(self, now: float) -> list[Action]:
+        """Process the end of the connection: count what remained incomplete. Returns no `Send`."""
+        ...

@@ -1,0 +1,61 @@
+"""What a message of an instrument yields: findings, and counts of what was left out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from wire.messages import Alert, CommandResult, Inventory, Quality, Status
+
+
+class Reason(StrEnum):
+    """Why content of an instrument was not accepted, or was noted; the box counts each by port."""
+
+    PATIENT_RESULTS_DROPPED = "patient-results-dropped"
+    """A message or order with results of a patient, or of what may be one."""
+    QUERY_IGNORED = "query-ignored"
+    """A query for orders, which only the laboratory's host can answer."""
+    TEST_UNKNOWN = "test-unknown"
+    """A test code without an assay in the site file."""
+    CONTROL_UNKNOWN = "control-unknown"
+    """A quality-control result of a control, or of an assay of a control, that is not in the site file."""
+    ALARM_UNKNOWN = "alarm-unknown"
+    """An alarm without a code in the site file."""
+    VALUE_UNREADABLE = "value-unreadable"
+    """A field that must be a number, time or word of the standard and is none."""
+    FRAME_REFUSED = "frame-refused"
+    """A frame with a wrong checksum, number or form; the instrument was asked to repeat it."""
+    FRAME_REPEATED = "frame-repeated"
+    """A repetition of the frame accepted last."""
+    MESSAGE_UNFINISHED = "message-unfinished"
+    """A message whose end did not arrive."""
+    MESSAGE_REFUSED = "message-refused"
+    """A complete message that is not of the standard, or exceeds a limit."""
+    MESSAGE_IGNORED = "message-ignored"
+    """A valid message of a kind that the box has no use for."""
+    MESSAGE_REPEATED = "message-repeated"
+    """A message whose reports were stored before."""
+    NOT_STORED = "not-stored"
+    """A message that could not be stored; the instrument was asked to repeat it."""
+    LITTER = "litter"
+    """Bytes between messages: one count for each stretch of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A report without its number; `at_ms` is the instrument's time in UTC, None if the message has none."""
+
+    kind: type[Status | Inventory | Quality | Alert | CommandResult]
+    fields: tuple[Any, ...]
+    """The fields of `kind` after `number` and `at_ms`, in order."""
+    at_ms: int | None = None
+
+
+@dataclass(slots=True)
+class Extract:
+    """The findings of one message, in its order, and counts by reason."""
+
+    findings: list[Finding] = field(default_factory=list)
+    counts: Counter[Reason] = field(default_factory=Counter)

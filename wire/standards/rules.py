@@ -1,0 +1,53 @@
+"""Rules common to all standards: what is a control, how a value becomes a deviation, and what a time means."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import ROUND_HALF_EVEN, Decimal
+from typing import Final
+
+from settings.adapted import Target, zone_of
+from wire.messages import INT_MAX
+
+_NUMBER: Final = re.compile(r"[+-]?[0-9]{1,12}([.,][0-9]{1,12})?\Z", re.ASCII)
+_TIME: Final = re.compile(
+    r"([0-9]{4})([0-9]{2})([0-9]{2})([0-9]{2})([0-9]{2})([0-9]{2})?(?:\.([0-9]{1,4}))?(?:([+-])([0-9]{2})([0-9]{2}))?\Z",
+    re.ASCII,
+)
+
+
+def parse_decimal(text: str) -> Decimal | None:
+    """Parse a measured value, with a decimal point or comma; None if it is anything but a number."""
+    text = text.strip(" ")
+    return Decimal(text.replace(",", ".")) if _NUMBER.match(text) else None
+
+
+def deviation_msd(value: Decimal, target: Target) -> int | None:
+    """Deviation from the mean in thousandths of a standard deviation; None if out of the range of a report."""
+    deviation = int(((value - target.mean) * 1000 / target.sd).to_integral_value(ROUND_HALF_EVEN))
+    return deviation if abs(deviation) <= INT_MAX else None
+
+
+def parse_time_ms(text: str, zone: str) -> int | None:
+    """Milliseconds since 1970 of a time YYYYMMDDHHMM[SS[.S…]][±HHMM]; None if it is none.
+
+    `zone` is that of times without an offset. Dates without a time are too coarse for a report.
+    """
+    found = _TIME.match(text.strip(" "))
+    if not found:
+        return None
+    year, month, day, hour, minute, second, fraction, sign, hours, minutes = found.groups()
+    zone_info = zone_of(zone)
+    try:
+        if sign:
+            offset = timedelta(hours=int(hours), minutes=int(minutes))
+            zone_info = timezone(-offset if sign == "-" else offset)
+        when = datetime(
+            int(year), int(month), int(day), int(hour), int(minute), int(second or 0), tzinfo=zone_info
+        )
+        since_1970 = when - datetime(1970, 1, 1, tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return None
+    ms = (since_1970 // timedelta(seconds=1)) * 1000 + int((fraction or "0").ljust(3, "0")[:3])
+    return ms if 0 <= ms <= INT_MAX else None
