@@ -1,6 +1,6 @@
 """All benchmarks on this machine's kernel: `python -m bench.kernel [--only NAME …]`. Needs root. See `bench.suite`.
 
-They use network namespaces of their own, which the kernel removes when the processes end.
+Each benchmark uses new network namespaces, which the kernel removes when the processes end.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from bench.figures import Figure, figure, show
 
 @dataclass(frozen=True)
 class Suite:
-    """Benchmarks: name to module, the quickest first. `missing` returns what the machine lacks, a line each."""
+    """Benchmarks: name to module, the quickest first. `missing` lists unmet requirements of the machine."""
 
     description: str
     benches: Mapping[str, str]
@@ -53,7 +53,7 @@ class Suite:
         return found
 
     def _save(self, found: list[Figure], name: str) -> None:
-        """Replace this benchmark's figures in the results file; those of other benchmarks stay."""
+        """Replace this benchmark's figures in the results file, and keep those of other benchmarks."""
         before: list[Figure] = json.loads(self.results.read_text()) if self.results.exists() else []
         lines = [line for line in before if line["bench"] != name] + found
         self.results.parent.mkdir(exist_ok=True)

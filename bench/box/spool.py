@@ -1,9 +1,9 @@
 """The cost of storing a record, compared with the minimum: `python -m bench.box.spool [--json]`.
 
 * Throughput of the spool compared with pwrite and fdatasync of the same records on a bare zero-filled file. Both
-  write to the same directory, in turns within one run, and medians are compared, because a disk's flush time drifts.
+  write to the same directory, alternately within one run, and medians are compared, because flush times drift.
   The relevant figure for the box is that of two threads, as in `agents.box.buffer`: one prepares the next group (the
-  spool's `make_ready`; for the bare file, joining the records) while the other writes and flushes.
+  spool's `prepare_group`; for the bare file, joining the records) while the other writes and flushes.
 * Bytes written to the device per byte of payload, in a steady state with acknowledgements and recycling.
 * SQLite (WAL, synchronous=FULL) and the PyPI package persist-queue for comparison.
 
@@ -44,7 +44,7 @@ def _gap(gap: SpoolGap) -> bytes:
 
 
 class Bare:
-    """The minimum: no framing, no checksums, no recovery."""
+    """The minimum: a preallocated file without framing, checksums or recovery."""
 
     def __init__(self, directory: Path) -> None:
         self._disk = LinuxDisk(directory / "bare")
@@ -53,12 +53,12 @@ class Bare:
         self._offset = 0
 
     def write(self, payloads: Sequence[bytes]) -> None:
-        self.write_ready(self.ready(payloads))
+        self.write_prepared(self.prepare(payloads))
 
-    def ready(self, payloads: Sequence[bytes]) -> bytes:
+    def prepare(self, payloads: Sequence[bytes]) -> bytes:
         return b"".join(payloads)
 
-    def write_ready(self, data: bytes) -> None:
+    def write_prepared(self, data: bytes) -> None:
         if self._offset + len(data) > LIMITS.segment_bytes:
             self._offset = 0
         os.pwrite(self._fd, data, self._offset)
@@ -78,13 +78,13 @@ class Spooled:
         self._after = 0
 
     def write(self, payloads: Sequence[bytes]) -> None:
-        self.write_ready(self.ready(payloads))
+        self.write_prepared(self.prepare(payloads))
 
-    def ready(self, payloads: Sequence[bytes]) -> PreparedGroup:
+    def prepare(self, payloads: Sequence[bytes]) -> PreparedGroup:
         priorities = bytes((Priority.ROUTINE,)) * len(payloads)
         return self._spool.prepare_group(self._spool.measure(priorities, payloads))
 
-    def write_ready(self, group: PreparedGroup) -> None:
+    def write_prepared(self, group: PreparedGroup) -> None:
         self._spool.append_prepared(group)
 
     def take(self, records: int) -> None:
@@ -134,7 +134,7 @@ class PersistQueue:
 def throughput(makers: dict[str, Any], directory: Path, group: int, groups: int) -> dict[str, float]:
     """Median seconds per group of each contender, in turns, all on one thread."""
     payloads = [os.urandom(RECORD_BYTES) for _ in range(group)]
-    with made(makers, directory) as contenders:
+    with make_contenders(makers, directory) as contenders:
         times: dict[str, list[float]] = {name: [] for name in contenders}
         for _ in range(groups):
             for name, contender in contenders.items():
@@ -147,7 +147,7 @@ def throughput(makers: dict[str, Any], directory: Path, group: int, groups: int)
 def pipelined(makers: dict[str, Any], directory: Path, group: int, groups: int) -> dict[str, float]:
     """Median seconds from one durable group to the next, while another thread prepares the next one."""
     payloads = [os.urandom(RECORD_BYTES) for _ in range(group)]
-    with made(makers, directory) as contenders, ThreadPoolExecutor(1) as loop:
+    with make_contenders(makers, directory) as contenders, ThreadPoolExecutor(1) as loop:
         times: dict[str, list[float]] = {name: [] for name in contenders}
         for _ in range(groups // BLOCK):
             for name, contender in contenders.items():
@@ -155,12 +155,12 @@ def pipelined(makers: dict[str, Any], directory: Path, group: int, groups: int) 
                 ready: SimpleQueue[Any] = SimpleQueue()
                 producer = loop.submit(produce, contender, payloads, requested, ready)
                 requested.put(True)
-                group_ready, last = ready.get(), time.perf_counter()
+                prepared, last = ready.get(), time.perf_counter()
                 try:
                     for _ in range(BLOCK):
                         requested.put(True)
-                        contender.write_ready(group_ready)
-                        group_ready, now = ready.get(), time.perf_counter()
+                        contender.write_prepared(prepared)
+                        prepared, now = ready.get(), time.perf_counter()
                         times[name].append(now - last)
                         last = now
                 finally:
@@ -174,16 +174,16 @@ def produce(
 ) -> None:
     """The work of the event loop's thread: prepare a group whenever one is requested."""
     while requested.get():
-        ready.put(contender.ready(payloads))
+        ready.put(contender.prepare(payloads))
 
 
 @contextlib.contextmanager
-def made(makers: dict[str, Any], directory: Path) -> Iterator[dict[str, Any]]:
-    with tempfile.TemporaryDirectory(dir=directory) as place:
+def make_contenders(makers: dict[str, Any], directory: Path) -> Iterator[dict[str, Any]]:
+    with tempfile.TemporaryDirectory(dir=directory) as folder:
         contenders = {}
         for number, (name, make) in enumerate(makers.items()):
-            (home := Path(place) / str(number)).mkdir()
-            contenders[name] = make(home)
+            (subdirectory := Path(folder) / str(number)).mkdir()
+            contenders[name] = make(subdirectory)
         yield contenders
 
 
@@ -219,16 +219,16 @@ def ext4(directory: Path) -> Iterator[tuple[Path, Callable[[], int]]]:
 
 
 @contextlib.contextmanager
-def own(directory: Path) -> Iterator[tuple[Path, Callable[[], int]]]:
+def plain_directory(directory: Path) -> Iterator[tuple[Path, Callable[[], int]]]:
     yield directory, own_write_bytes
 
 
 def device_bytes(make: Callable[[Path], Any], group: int, megabytes: int, directory: Path) -> float:
     """Device bytes per payload byte, after a warm-up until segments are recycled."""
-    where = ext4 if os.geteuid() == 0 and shutil.which("mkfs.ext4") else own
+    file_system = ext4 if os.geteuid() == 0 and shutil.which("mkfs.ext4") else plain_directory
     payloads = [os.urandom(RECORD_BYTES) for _ in range(group)]
     groups = megabytes * 1024 * 1024 // (RECORD_BYTES * group)
-    with where(directory) as (mount, written):
+    with file_system(directory) as (mount, written):
         contender = make(mount)
         for turn in range(3 * groups):
             if turn == groups:
@@ -263,8 +263,8 @@ def figures() -> list[Figure]:
             found.append(figure(f"{name}, group of {group}", "of bare throughput", ratio))
     makers = {"spool": Spooled, "sqlite": Sqlite, "persist-queue": PersistQueue}
     for name, make in makers.items():
-        with tempfile.TemporaryDirectory(dir=directory) as place:
-            measured = device_bytes(make, 64, 16 if name == "spool" else 4, Path(place))
+        with tempfile.TemporaryDirectory(dir=directory) as folder:
+            measured = device_bytes(make, 64, 16 if name == "spool" else 4, Path(folder))
         goal = "<= 1.3" if name == "spool" else ""
         found.append(figure(f"{name} device bytes, group of 64", "bytes per payload byte", measured, goal))
     shutil.rmtree(directory, ignore_errors=True)

@@ -1,9 +1,9 @@
 """The cost of opening a large spool: `python -m bench.box.spool_opening [--json]`.
 
 Two spools in sparse files, written by the spool itself: 16 GiB of waiting reports of 512 bytes, and the largest that
-a configuration permits, 1 TiB in 16,384 files with 10 million waiting records. Each is opened by a process of its own
-that has imported only what opening needs; its peak memory is the kernel's VmHWM, interpreter included. The content of
-the files is not in the page cache when that process starts; their names and sizes may be.
+a configuration permits, 1 TiB in 16,384 files with 10 million waiting records. Each is opened by a separate process
+that imports only what opening needs; the peak memory is the kernel's VmHWM of that process, interpreter included.
+The page cache does not contain the content of the files when that process starts, but may contain the directory.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ GIB = 1024**3
 WAITING_BYTES = 16 * GIB
 RECORD = bytes(512)
 LARGEST = SpoolLimits(spool_bytes_max=SPOOL_BYTES_MAX)
-ALL = SpoolLimits(spool_bytes_max=WAITING_BYTES + GIB)
+WAITING = SpoolLimits(spool_bytes_max=WAITING_BYTES + GIB)
 
 
 def opened(directory: Path, limits: SpoolLimits) -> dict[str, float]:
-    """The figures of `bench.box.spool_opener` in a process of its own, without cached content."""
+    """The figures of `bench.box.spool_opener`, run as a separate process without cached file content."""
     os.sync()
     for path in directory.iterdir():
         fd = os.open(path, os.O_RDONLY)
@@ -49,19 +49,19 @@ def sparse(
     seconds: str,
 ) -> list[Figure]:
     """Make a spool and open it; `seconds` is the target for opening."""
-    place = Path("build")
-    place.mkdir(exist_ok=True)
-    with TemporaryDirectory(dir=place) as folder:
+    build = Path("build")
+    build.mkdir(exist_ok=True)
+    with TemporaryDirectory(dir=build) as folder:
         make_sparse_spool(Path(folder), limits, segments, groups)
-        got = opened(Path(folder), limits)
+        measured = opened(Path(folder), limits)
     return [
-        figure(f"{name}: live", "GiB", got["live_bytes"] / GIB),
-        figure(f"{name}: waiting", "records", got["records"]),
-        figure(f"{name}: files", "files", got["segments"]),
-        figure(f"{name}: opening", "s", got["seconds"], seconds),
-        figure(f"{name}: processor time of opening", "s", got["processor_s"]),
-        figure(f"{name}: peak memory of the process", "MB", got["peak_mb"], "<= 64"),
-        figure(f"{name}: memory of the process before opening", "MB", got["before_mb"]),
+        figure(f"{name}: live", "GiB", measured["live_bytes"] / GIB),
+        figure(f"{name}: waiting", "records", measured["records"]),
+        figure(f"{name}: files", "files", measured["segments"]),
+        figure(f"{name}: opening", "s", measured["seconds"], seconds),
+        figure(f"{name}: processor time of opening", "s", measured["processor_s"]),
+        figure(f"{name}: peak memory of the process", "MB", measured["peak_mb"], "<= 64"),
+        figure(f"{name}: memory of the process before opening", "MB", measured["before_mb"]),
     ]
 
 
@@ -69,10 +69,10 @@ def figures() -> list[Figure]:
     """All figures. Making the spools takes minutes and 2 GB of disk space."""
     reports = bytes((Priority.ROUTINE,))
     group = reports * 960, [RECORD] * 960
-    a_segment = ALL.segment_bytes_writable // (960 * (len(RECORD) + 18) + 512)
-    segments = WAITING_BYTES // ALL.segment_bytes
+    groups_per_segment = WAITING.segment_bytes_writable // (960 * (len(RECORD) + 18) + 512)
+    segments = WAITING_BYTES // WAITING.segment_bytes
     return [
-        *sparse("16 GiB", ALL, segments, [group] * a_segment, "<= 3"),
+        *sparse("16 GiB", WAITING, segments, [group] * groups_per_segment, "<= 3"),
         *sparse("1 TiB", LARGEST, 16 * 1024 - 1, [(reports * 611, [b"a record"] * 611)], ""),
     ]
 

@@ -1,9 +1,9 @@
 """Throughput of one UDP flow through the box, alternately with the ruleset in force and without a ruleset.
 
 Staff, box and instrument are three network namespaces. A session is open, and a program in the namespace of the staff
-sends datagrams of a few bytes to a program in that of the instrument as fast as it can. The sender has a processor of
-its own, as a separate machine would. Receive packet steering moves the box's work, which the kernel would otherwise
-do in the sender's time, to another processor (Documentation/networking/scaling.rst). The datagrams that the receiving
+sends datagrams of a few bytes to a program in that of the instrument as fast as it can. The sender has a processor to
+itself, like a separate machine. Receive packet steering moves the box's work, which the kernel would otherwise do in
+the sender's time, to another processor (Documentation/networking/scaling.rst). The datagrams that the receiving
 program reads are counted. `bench.firewall.forward` reports the figures.
 """
 
@@ -82,7 +82,7 @@ class Hosts:
         self._nft = Nft()
 
     def guarded(self, session: Session) -> Hosts:
-        """Put the policy in force and open this session."""
+        """Apply the policy and open this session."""
         Firewall(self._nft).apply(self._policy)
         Sessions(self._nft, self._policy).open(session, 60)
         return self

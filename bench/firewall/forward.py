@@ -1,15 +1,14 @@
 """Loading 10,000 addresses, and the cost of the ruleset for forwarded packets: `python -m bench.firewall.forward`.
 
 Loading is `Firewall.apply` in a new process where there was no table, rendering included. The forwarded packets are
-those of an open session, alternately with the ruleset in force and without a ruleset. Two readings of the cost have
-the same kind of target:
+those of an open session, alternately with the ruleset in force and without a ruleset. Two measurements are made:
 
     arriving     UDP datagrams of a few bytes that one program sends one by one as fast as it can, and another program
                  receives; sender and box have a processor each (`bench.firewall.flow`). This is what a user would
                  notice. It shows no difference as long as the box is faster than the sending program.
     forwarding   packets per second of processor time, many sent with one system call. The kernel forwards them in the
                  time of the sending process, so that the figure contains nothing but forwarding: no receiving
-                 program, no socket, no slow cable. No real flow is as fast; it shows the part of each rule best.
+                 program, no socket, no slow cable. No real flow is as fast, but the cost of each rule is clearest.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ TURNS: Final = 15
 PACKETS: Final = 30_000
 """Packets of a turn, which takes about a third of a second."""
 _PERMANENT: Final = 0x80
-_WATCH: Final = {"delete": {"table": {"family": "inet", "name": "watch"}}}
+_DELETE_WATCH: Final = {"delete": {"table": {"family": "inet", "name": "watch"}}}
 
 
 _TRACK_TABLE: Final = {"family": "inet", "name": "track"}
@@ -66,11 +65,11 @@ TRACKING_ALONE: Final[list[Any]] = [
     },
     {"add": {"rule": {**_TRACK, "chain": "c", "expr": [state("established"), ACCEPT]}}},
 ]
-"""The least that a firewall with connection tracking does."""
+"""The minimal ruleset of a firewall with connection tracking."""
 
 
 def look_up_alone(policy: Policy, session: Session) -> list[Any]:
-    """The least work of a firewall whose sessions end with their set elements: tracking, and a look-up a packet."""
+    """The minimal ruleset in which sessions end with their set elements: tracking and one look-up per packet."""
     port = next(port for port in policy.ports if port.number == session.port)
     ends = concat(str(session.staff), port.interface, str(session.instrument), *session.desktop)
     key = concat(saddr(4), OIFNAME, daddr(4), PROTOCOL, DPORT)
@@ -97,7 +96,7 @@ class Turn(NamedTuple):
 
 
 def load_seconds() -> float:
-    """Seconds to put a policy with 10,000 addresses in force where there was none."""
+    """Seconds to apply a policy with 10,000 addresses where no policy is in force."""
     enter_namespace()
     policy = with_addresses(load_policy(POLICY), ADDRESSES)
     firewall = Firewall(Nft())
@@ -113,8 +112,8 @@ class Stream:
 
     def __init__(self) -> None:
         self.policy = with_addresses(load_policy(POLICY), ADDRESSES)
-        self.place = Testbed(self.policy, render(self.policy).commands())
-        self.place.namespace.run([_WATCH])  # it would drop the packets that passed
+        self.testbed = Testbed(self.policy, render(self.policy).commands())
+        self.testbed.namespace.run([_DELETE_WATCH])  # it would drop the packets that passed
         one, staff = zones(self.policy)[2], zones(self.policy)[-1]
         port = self.policy.ports[0]
         self.session = Session(
@@ -123,8 +122,8 @@ class Stream:
         desktop = self.session.desktop.port
         there = udp(staff.addresses[4], 40000, one.addresses[4], desktop, b"screen")
         back = udp(one.addresses[4], desktop, staff.addresses[4], 40000, b"screen")
-        self._there = self._packets(self.place.injector(staff, one, 4), there, PACKETS)
-        self._back = self._packets(self.place.injector(one, staff, 4), back, 1)
+        self._there = self._packets(self.testbed.injector(staff, one, 4), there, PACKETS)
+        self._back = self._packets(self.testbed.injector(one, staff, 4), back, 1)
         self._ip = IPRoute()
         self._leaving = {
             name: self._ip.link_lookup(ifname=name)[0] for name in (one.interface, staff.interface)
@@ -158,27 +157,27 @@ class Stream:
             if self.left() - before >= PACKETS + 2:  # the kernel may have sent packets of its own
                 return PACKETS / seconds
             time.sleep(0.001)
-        raise RuntimeError(f"of {PACKETS + 2} packets only {self.left() - before} were forwarded")
+        raise RuntimeError(f"only {self.left() - before} of {PACKETS + 2} packets were forwarded")
 
     def guarded(self, policy: Policy) -> float:
         """The rate with this policy in force and the session open."""
-        Firewall(self.place.nft).apply(policy)
-        Sessions(self.place.nft, policy).open(self.session, SESSION_SECONDS)
+        Firewall(self.testbed.nft).apply(policy)
+        Sessions(self.testbed.nft, policy).open(self.session, SESSION_SECONDS)
         return self.rate()
 
     def turn(self) -> Turn:
         """The rate of the same flow with each of the five rulesets."""
         many, few = self.guarded(self.policy), self.guarded(load_policy(POLICY))
-        Firewall(self.place.nft).remove()
+        Firewall(self.testbed.nft).remove()
         tracking = self._with(TRACKING_ALONE)
         look_up = self._with(look_up_alone(self.policy, self.session))
         return Turn(many, few, tracking, look_up, self.rate())
 
     def _with(self, commands: list[Any]) -> float:
         """The rate with another table instead of the policy's."""
-        self.place.nft.run(commands)
+        self.testbed.nft.run(commands)
         rate = self.rate()
-        self.place.nft.run([{"delete": {"table": _TRACK_TABLE}}])
+        self.testbed.nft.run([{"delete": {"table": _TRACK_TABLE}}])
         return rate
 
 
@@ -204,7 +203,7 @@ def figures() -> list[Figure]:
             ">= 0.75",
         ),
         figure("  with ruleset", "packets/s", median(turn.many for turn in processor)),
-        figure("  without any", "packets/s", median(turn.nothing for turn in processor)),
+        figure("  without a ruleset", "packets/s", median(turn.nothing for turn in processor)),
         figure("  tracking alone against no ruleset", "ratio", _tracking(processor)),
         figure(
             "  tracking and the session's look-up alone (the limit)",
@@ -222,9 +221,15 @@ def _arriving(turns: Sequence[tuple[Arrivals, Arrivals]]) -> list[Figure]:
         figure(
             "  with ruleset, 10,000 addresses", "packets/s", median(guarded.arrived for guarded, _ in turns)
         ),
-        figure("  without any", "packets/s", median(free.arrived for _, free in turns)),
-        figure("  of what was sent, with ruleset", "ratio", median(guarded.share for guarded, _ in turns)),
-        figure("  of what was sent, without any", "ratio", median(free.share for _, free in turns)),
+        figure("  without a ruleset", "packets/s", median(free.arrived for _, free in turns)),
+        figure(
+            "  share of the sent packets, with ruleset",
+            "ratio",
+            median(guarded.share for guarded, _ in turns),
+        ),
+        figure(
+            "  share of the sent packets, without a ruleset", "ratio", median(free.share for _, free in turns)
+        ),
     ]
 
 

@@ -118,7 +118,7 @@ class Kind(NamedTuple):
     listed: bool
     """Whether the model reads the kernel's listing of the ruleset instead of the rendered ruleset."""
     ipsec: bool
-    """Whether IPsec is required. The namespace has no IPsec, so that only its gateways can be reached."""
+    """Whether IPsec is required. The namespace has no IPsec, so that only the IPsec gateways can be reached."""
 
     @classmethod
     def of(cls, seed: int) -> Kind:
@@ -159,7 +159,7 @@ class Comparison:
         self.model = PacketFilterModel(
             self.namespace.listing() if kind.listed else ruleset, Settings(tcp_loose=kind.tcp_loose)
         )
-        self.coming, self.going = Reassembly(), Reassembly()
+        self.incoming, self.outgoing = Reassembly(), Reassembly()
         ports = {port.number: port for port in policy.ports}
         self.sessions = (
             ("10.99.0.7", ports[1].interface, "10.77.1.5", 5900),
@@ -196,7 +196,7 @@ class Comparison:
         ]
 
     def _differing_groups(self, groups: list[PacketGroup]) -> list[Disagreement]:
-        """The groups that differ when injected alone; none if they differ only together."""
+        """The groups that differ when injected alone; empty if only the whole sequence differs."""
         found = []
         time.sleep(FRAGMENT_SECONDS + 0.5)  # repeated fragments must not be joined with the first ones
         for group in groups:
@@ -208,13 +208,13 @@ class Comparison:
     def _both(self, groups: list[PacketGroup]) -> tuple[Counter[str], Counter[str]]:
         self.namespace.flush_connections()
         self.model.conntrack.flush()
-        self.coming.flush()
-        self.going.flush()
+        self.incoming.flush()
+        self.outgoing.flush()
         before = Counter(self.namespace.counters())
         expected: Counter[str] = Counter()
         for group in groups:
             for item in group:
-                self._one(item, expected)
+                self._inject(item, expected)
         expected = +expected
         for _ in range(STEADY_TRIES):
             counted = Counter(self.namespace.counters()) - before
@@ -223,13 +223,13 @@ class Comparison:
             time.sleep(0.001)
         return counted, expected
 
-    def _one(self, item: InjectedPacket, expected: Counter[str]) -> None:
+    def _inject(self, item: InjectedPacket, expected: Counter[str]) -> None:
         if item.iif == OUT:
             packet = parse(item.data)
             packet = packet.leaving(self.namespace.leaves(packet))
             self.namespace.send(packet)
             expected["offered"] += 1
-            whole = self.going.put(packet)
+            whole = self.outgoing.put(packet)
             if whole is not None:
                 verdict = self.model.send(whole, NOW_NS)
                 expected.update(verdict.counters)
@@ -243,24 +243,24 @@ class Comparison:
         if not self.namespace.enters(packet):
             return
         expected["arrived"] += 1
-        whole = self.coming.put(packet)
+        whole = self.incoming.put(packet)
         if whole is not None:
             self._incoming(whole, expected)
 
     def _incoming(self, packet: Any, expected: Counter[str]) -> None:
-        way = self.namespace.way(packet)
-        if way == "lost":
+        destination = self.namespace.destination(packet)
+        if destination == "lost":
             verdict = self.model.arrive(packet, NOW_NS)
-        elif way == "input":
+        elif destination == "input":
             verdict = self.model.receive(packet, NOW_NS)
         else:
-            verdict = self.model.forward(packet.leaving(way), NOW_NS)
+            verdict = self.model.forward(packet.leaving(destination), NOW_NS)
         expected.update(verdict.counters)
         passed = verdict.hook != "prerouting" or verdict.action == "accept"
         expected["let_in"] += passed
-        if passed and way != "lost":
-            expected["at_input" if way == "input" else "at_forward"] += 1
-            expected["received" if way == "input" else "forwarded"] += verdict.action == "accept"
+        if passed and destination != "lost":
+            expected["at_input" if destination == "input" else "at_forward"] += 1
+            expected["received" if destination == "input" else "forwarded"] += verdict.action == "accept"
 
 
 def _joined(groups: list[PacketGroup]) -> PacketGroup:
@@ -310,7 +310,7 @@ def compare_in_parallel(packets: int, seed: int) -> Outcome:
 
 
 def model_rate(addresses: int = 10_000, packets: int = 20_000) -> float:
-    """Packets per second of the model alone, with this many authorized addresses; the packets are parsed before."""
+    """Packets per second of the model, with this many authorized addresses. Parsing is not included."""
     policy = _policy(Kind.of(0))
     first = int(IPv4Address("192.0.0.0"))
     many = tuple(ip_network(first + 2 * number) for number in range(addresses))

@@ -1,13 +1,13 @@
 """A network namespace in which the kernel filters packets: the box's interfaces, its ruleset, and counting observers.
 
 The box's interfaces are veths whose peers are in the same namespace, without addresses: what a raw socket sends on a
-peer arrives at the box's interface. A second table, `watch`, counts packets between the hooks, and drops those that
-passed at the very end, after connection tracking has confirmed them (its chains have the last priority, and were
-created before connection tracking). So nothing is answered, and nothing leaves. Packets that the kernel itself would
-send (errors, neighbour discovery, resets) are dropped before they reach the ruleset, because they lack our mark.
+peer arrives at the box's interface. A second table, `watch`, counts packets between the hooks. Chains of the last
+priority, created before those of connection tracking, drop each packet that passed after connection tracking has
+confirmed it, so that no packet is answered and none leaves. Packets that the kernel itself would send (errors,
+neighbour discovery, resets) are dropped before they reach the ruleset, because they do not carry MARK.
 
-`BoxNamespace.way` states, as an assumption, what the kernel does with a packet outside netfilter: forwarding is on;
-rp_filter, redirects and source routes are off; each zone has a route, and the default route is at the uplink.
+`BoxNamespace.destination` is a model of the kernel's work outside netfilter: forwarding is on; rp_filter, redirects
+and source routes are off; each zone has a route, and the default route is at the uplink.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class BoxNamespace:
         self._routes = [(own.network, name) for name, owns in self.own.items() for own in owns]
         if policy.tunnel:
             self._routes += [(network, policy.tunnel.interface) for network in policy.tunnel.staff]
-        self._facts()
+        self._prepare_lookups()
         self._nft = Nft()
         self._sockets: dict[str, socket.socket] = {}
         self._index: dict[str, int] = {}
@@ -114,8 +114,8 @@ class BoxNamespace:
         self._raw6 = self._raw(socket.AF_INET6)
         self._netfilter = netfilter_socket()
 
-    def _facts(self) -> None:
-        """Prepare the addresses and routes that `way` looks up, as numbers."""
+    def _prepare_lookups(self) -> None:
+        """Prepare the addresses and routes that `destination` looks up, as numbers."""
         owns = [(name, own) for name, owns in self.own.items() for own in owns]
         self._local = {(own.version, int(own.ip)) for _, own in owns}
         self._addresses4 = {number for version, number in self._local if version == 4}
@@ -151,13 +151,13 @@ class BoxNamespace:
             return False
         return destination >> 120 != 0xFF or destination >> 112 & 15 > 1
 
-    def way(self, packet: Packet) -> str:
+    def destination(self, packet: Packet) -> str:
         """Return where a packet goes: "input", "lost" (dropped between the hooks), or the outgoing interface."""
         if packet.family == 4:
-            return self._way_ipv4(packet)
-        return self._way_ipv6(packet)
+            return self._destination_ipv4(packet)
+        return self._destination_ipv6(packet)
 
-    def _way_ipv4(self, packet: Packet) -> str:
+    def _destination_ipv4(self, packet: Packet) -> str:
         source, destination = packet.saddr, packet.daddr
         if not ipv4_options_are_valid(packet.data):
             return "lost"
@@ -174,7 +174,7 @@ class BoxNamespace:
             return "lost"
         return self.route(packet)
 
-    def _way_ipv6(self, packet: Packet) -> str:
+    def _destination_ipv6(self, packet: Packet) -> str:
         source, destination = packet.saddr, packet.daddr
         if destination >> 120 == 0xFF:
             return "input" if destination in self._groups[packet.iif] else "lost"
@@ -199,7 +199,7 @@ class BoxNamespace:
         """The interface on which a packet sent by the box leaves."""
         return "lo" if (packet.family, packet.daddr) in self._local else self.route(packet)
 
-    # Setting it up
+    # Setup
 
     def _make_interfaces(self) -> None:
         with IPRoute() as ip:
@@ -262,15 +262,15 @@ class BoxNamespace:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, MARK)
         return made
 
-    # Using it
+    # Use
 
     def inject(self, iif: str, data: bytes) -> None:
-        """Let a packet arrive at an interface of the box."""
+        """Inject a packet into an interface of the box."""
         kind = b"\x86\xdd" if data[0] >> 4 == 6 else b"\x08\x00"
         self._sockets[iif].send(BOX_MAC + PEER_MAC + kind + data)
 
     def send(self, packet: Packet) -> None:
-        """Let the box send a packet. A refusal by the ruleset, which the kernel reports as an error, is ignored."""
+        """Send a packet from the box. A refusal by the ruleset, which the kernel reports as an error, is ignored."""
         with contextlib.suppress(PermissionError, ConnectionRefusedError, OSError):
             if packet.family == 4:
                 self._raw4.sendto(packet.data, (str(IPv4Address(packet.daddr)), 0))

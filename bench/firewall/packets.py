@@ -1,7 +1,8 @@
-"""Random packets for a firewall, close to what its policy allows and beside it.
+"""Random packets to test a firewall: packets that its policy allows, and packets that differ slightly from these.
 
 A packet group is a few packets that belong together: one packet, the fragments of one, or a conversation in both
-directions. Everything follows from the seed. Consecutive numbers mostly keep the tuples of different groups apart.
+directions. The seed determines all groups. Ports and identifiers are numbered consecutively, so that few groups use
+the same connection.
 """
 
 from __future__ import annotations
@@ -123,26 +124,26 @@ class PacketGenerator:
     def family(self) -> int:
         return self.random.choice((4, 6))
 
-    def of(self, family: int, *lists: list[str]) -> str:
+    def choose(self, family: int, *lists: list[str]) -> str:
         fitting = [text for texts in lists for text in texts if (":" in text) == (family == 6)]
         return self.random.choice(fitting) if fitting else self.random.choice(_SPECIAL[family])
 
-    def near(self, interface: str, family: int) -> str:
+    def source(self, interface: str, family: int) -> str:
         """A source address, mostly one that belongs to the interface."""
         r = self.random.random()
         if r < 0.6:
-            return self.of(
+            return self.choose(
                 family,
                 self.inside.get(interface, self.staff if interface.startswith("tun") else self.outside),
             )
         if r < 0.7:
-            return self.of(family, self.authorized)
-        return self.anybody(family)
+            return self.choose(family, self.authorized)
+        return self.any_address(family)
 
-    def anybody(self, family: int) -> str:
+    def any_address(self, family: int) -> str:
         r = self.random.random()
         if r < 0.15:
-            return self.of(family, list(_SPECIAL[family]))
+            return self.choose(family, list(_SPECIAL[family]))
         if r < 0.2:
             return str(
                 ip_address(
@@ -151,12 +152,12 @@ class PacketGenerator:
                     )
                 )
             )
-        return self.of(
+        return self.choose(
             family, self.own, self.edges, self.authorized, self.outside, self.staff, *self.inside.values()
         )
 
-    def target(self, family: int) -> str:
-        return self.of(family, self.own) if self.random.random() < 0.5 else self.anybody(family)
+    def destination(self, family: int) -> str:
+        return self.choose(family, self.own) if self.random.random() < 0.5 else self.any_address(family)
 
     def port(self) -> int:
         r = self.random.random()
@@ -205,7 +206,7 @@ class PacketGenerator:
             )
         return random.randbytes(random.choice((0, 3, 4, 8, 12, 16, 40)))
 
-    def spoil(self, segment: bytes) -> bytes:
+    def damage(self, segment: bytes) -> bytes:
         """Sometimes damage a segment: flip a bit, cut it off, or append bytes."""
         r = self.random.random()
         if r > 0.1 or not segment:
@@ -215,7 +216,7 @@ class PacketGenerator:
             return segment[:at] + bytes((segment[at] ^ 1 << self.random.randrange(8),)) + segment[at + 1 :]
         return segment[: self.random.randrange(len(segment))] if r < 0.08 else segment + b"extra"
 
-    def spoil_header(self, data: bytes) -> bytes:
+    def damage_header(self, data: bytes) -> bytes:
         r = self.random.random()
         if r > 0.02:
             return data
@@ -239,7 +240,7 @@ class PacketGenerator:
             if random.random() < 0.85
             else random.choice((*_OTHERS, random.randrange(1, 256), 1, 58))
         )
-        segment = self.spoil(self.transport(source, destination, protocol))
+        segment = self.damage(self.transport(source, destination, protocol))
         hops = random.choice((64, 64, 64, 255, 2, 1))
         if family == 4:
             options = self.options() if random.random() < 0.1 else b""
@@ -317,13 +318,13 @@ class PacketGenerator:
     def single(self) -> PacketGroup:
         """A random packet from a random interface."""
         interface, family = self.random.choice(self.interfaces), self.family()
-        data = self.whole(family, self.near(interface, family), self.target(family))
-        return (InjectedPacket(interface, self.spoil_header(data)),)
+        data = self.whole(family, self.source(interface, family), self.destination(family))
+        return (InjectedPacket(interface, self.damage_header(data)),)
 
     def output(self) -> PacketGroup:
         """A random packet that the box sends, to a destination with a route."""
         family = self.family()
-        destination = self.of(
+        destination = self.choose(
             family,
             self.authorized,
             self.authorized,
@@ -332,15 +333,17 @@ class PacketGenerator:
             *self.inside.values(),
             self.staff,
         )
-        source = self.of(family, self.own) if self.random.random() < 0.9 else self.of(family, self.outside)
+        source = (
+            self.choose(family, self.own) if self.random.random() < 0.9 else self.choose(family, self.outside)
+        )
         return (InjectedPacket(OUT, self.whole(family, source, destination)),)
 
     def neighbours(self) -> PacketGroup:
         """Neighbour discovery and multicast listener messages, valid and not."""
         interface, random = self.random.choice(self.interfaces), self.random
-        source = random.choice(("fe80::5", "fe80::5", "::", self.near(interface, 6)))
+        source = random.choice(("fe80::5", "fe80::5", "::", self.source(interface, 6)))
         destination = random.choice(
-            ("ff02::1", "ff02::1:ff00:b", "ff02::1:ff00:1", LINK_LOCAL, self.of(6, self.own), "ff02::16")
+            ("ff02::1", "ff02::1:ff00:b", "ff02::1:ff00:1", LINK_LOCAL, self.choose(6, self.own), "ff02::16")
         )
         kind = random.choice((130, 131, 132, 133, 134, 135, 135, 136, 136, 137, 143, 128))
         body = bytes(4) + ip_address(destination).packed
@@ -358,7 +361,7 @@ class PacketGenerator:
         """The fragments of a packet: complete or not, in any order, with duplicates and overlaps."""
         random, family = self.random, self.family()
         interface = random.choice(self.interfaces)
-        source, destination = self.near(interface, family), self.target(family)
+        source, destination = self.source(interface, family), self.destination(family)
         protocol = random.choice((p.TCP, p.UDP, p.ICMP if family == 4 else p.ICMPV6, 50))
         segment = self.transport(source, destination, protocol) + random.randbytes(random.randrange(40))
         if protocol in (p.TCP, p.ICMP, p.ICMPV6):
@@ -399,7 +402,7 @@ class PacketGenerator:
 
     # Conversations
 
-    def talk(
+    def conversation(
         self, caller: str, sport: int, callee: str, dport: int, there: str, back: str
     ) -> list[InjectedPacket]:
         """A TCP connection from its SYN to its end, often cut off, reordered, or with an unexpected segment."""
@@ -407,44 +410,46 @@ class PacketGenerator:
         one, two = random.getrandbits(32), random.getrandbits(32)
         body = random.randbytes(random.randrange(1, 30))
 
-        def go(flags: int, seq: int, ack: int, payload: bytes = b"") -> InjectedPacket:
+        def from_caller(flags: int, seq: int, ack: int, payload: bytes = b"") -> InjectedPacket:
             return InjectedPacket(
-                there, p.tcp(caller, sport, callee, dport, flags, seq=seq & M, ack=ack & M, payload=payload)
+                there,
+                p.tcp(caller, sport, callee, dport, flags, seq=seq & MASK, ack=ack & MASK, payload=payload),
             )
 
-        def come(flags: int, seq: int, ack: int, payload: bytes = b"") -> InjectedPacket:
+        def from_callee(flags: int, seq: int, ack: int, payload: bytes = b"") -> InjectedPacket:
             return InjectedPacket(
-                back, p.tcp(callee, dport, caller, sport, flags, seq=seq & M, ack=ack & M, payload=payload)
+                back,
+                p.tcp(callee, dport, caller, sport, flags, seq=seq & MASK, ack=ack & MASK, payload=payload),
             )
 
-        M = 0xFFFFFFFF
+        MASK = 0xFFFFFFFF
         n = len(body)
         items = [
-            go(p.SYN, one, 0),
-            come(p.SYN | p.ACK, two, one + 1),
-            go(p.ACK, one + 1, two + 1),
-            go(p.PSH | p.ACK, one + 1, two + 1, body),
-            come(p.ACK, two + 1, one + 1 + n),
-            come(p.PSH | p.ACK, two + 1, one + 1 + n, body),
-            go(p.FIN | p.ACK, one + 1 + n, two + 1 + n),
-            come(p.FIN | p.ACK, two + 1 + n, one + 2 + n),
-            go(p.ACK, one + 2 + n, two + 2 + n),
+            from_caller(p.SYN, one, 0),
+            from_callee(p.SYN | p.ACK, two, one + 1),
+            from_caller(p.ACK, one + 1, two + 1),
+            from_caller(p.PSH | p.ACK, one + 1, two + 1, body),
+            from_callee(p.ACK, two + 1, one + 1 + n),
+            from_callee(p.PSH | p.ACK, two + 1, one + 1 + n, body),
+            from_caller(p.FIN | p.ACK, one + 1 + n, two + 1 + n),
+            from_callee(p.FIN | p.ACK, two + 1 + n, one + 2 + n),
+            from_caller(p.ACK, one + 2 + n, two + 2 + n),
         ]
         r = random.random()
         if r < 0.3:
             return items
         unexpected = [
-            come(p.RST | p.ACK, 0, one + 1),
-            go(p.RST, one + 1, 0),
-            come(p.RST, two + 1, 0),
-            go(p.SYN, one, 0),
-            go(p.SYN, one + 100_000, 0),
-            come(p.SYN, two, 0),
-            go(p.ACK, one + 5_000_000, two + 1),
-            come(p.ACK, two + 1, one + 5_000_000),
-            go(p.FIN, one + 1, 0),
-            come(p.SYN | p.ACK, two, one + 1),
-            go(p.RST | p.ACK, one + 1, two + 1),
+            from_callee(p.RST | p.ACK, 0, one + 1),
+            from_caller(p.RST, one + 1, 0),
+            from_callee(p.RST, two + 1, 0),
+            from_caller(p.SYN, one, 0),
+            from_caller(p.SYN, one + 100_000, 0),
+            from_callee(p.SYN, two, 0),
+            from_caller(p.ACK, one + 5_000_000, two + 1),
+            from_callee(p.ACK, two + 1, one + 5_000_000),
+            from_caller(p.FIN, one + 1, 0),
+            from_callee(p.SYN | p.ACK, two, one + 1),
+            from_caller(p.RST | p.ACK, one + 1, two + 1),
         ]
         if r < 0.6:
             return items[: random.randrange(1, len(items))]
@@ -464,7 +469,7 @@ class PacketGenerator:
         there = port.interface if random.random() < 0.9 else random.choice(self.interfaces)
         if service is None or service.protocol == "tcp":
             dport = service.port if service and random.random() < 0.9 else self.port()
-            return tuple(self.talk(caller, self.sport(), str(own.ip), dport, there, OUT))
+            return tuple(self.conversation(caller, self.sport(), str(own.ip), dport, there, OUT))
         sport = self.sport()
         ask = InjectedPacket(there, p.udp(caller, sport, str(own.ip), service.port, b"ask"))
         answer = InjectedPacket(OUT, p.udp(str(own.ip), service.port, caller, sport, b"answer"))
@@ -474,13 +479,13 @@ class PacketGenerator:
         """The box connects to a host, mostly an authorized one, and gets a reply."""
         random, family = self.random, self.family()
         callee = (
-            self.of(family, self.authorized)
+            self.choose(family, self.authorized)
             if random.random() < 0.8
-            else self.of(family, self.outside, self.authorized)
+            else self.choose(family, self.outside, self.authorized)
         )
         source, sport, dport = UPLINK[family == 6].split("/")[0], self.sport(), random.choice(self.services)
         if random.random() < 0.7:
-            return tuple(self.talk(source, sport, callee, dport, OUT, self.policy.uplink))
+            return tuple(self.conversation(source, sport, callee, dport, OUT, self.policy.uplink))
         if random.random() < 0.5:
             ask = InjectedPacket(OUT, p.udp(source, sport, callee, dport, b"ask"))
             answer = InjectedPacket(self.policy.uplink, p.udp(callee, dport, source, sport, b"answer"))
@@ -492,7 +497,7 @@ class PacketGenerator:
         return tuple(random.choices((ask, answer), k=4))
 
     def session(self) -> PacketGroup:
-        """A connection from the staff, within a session or close to one."""
+        """A connection from the staff: one that a session allows, or one that differs from it in one value."""
         if not self.sessions or self.policy.tunnel is None:
             return self.single()
         random = self.random
@@ -507,19 +512,19 @@ class PacketGenerator:
         there, back = self.policy.tunnel.interface, port
         if r > 0.95:
             there, back = back, there
-        return tuple(self.talk(staff, self.sport(), instrument, desktop, there, back))
+        return tuple(self.conversation(staff, self.sport(), instrument, desktop, there, back))
 
     def quoting(self) -> PacketGroup:
-        """An ICMP error that quotes a packet, which the box may have sent or not."""
+        """A conversation with an ICMP error that quotes one of its packets."""
         random = self.random
         group = self.answered() if random.random() < 0.7 else self.served()
         first = p.parse(group[0].data)
         sender = ip_address(first.saddr) if first.family == 4 else ip_address(first.saddr.to_bytes(16))
         about = group[random.randrange(len(group))].data[: random.choice((28, 48, 60, 200, 20))]
-        reporter = self.of(first.family, self.outside)
+        reporter = self.choose(first.family, self.outside)
         kind = random.choice((3, 3, 11, 12, 5, 4)) if first.family == 4 else random.choice((1, 1, 2, 3, 4))
         where = group[0].iif or self.policy.uplink
-        to = str(sender) if random.random() < 0.8 else self.of(first.family, self.own)
+        to = str(sender) if random.random() < 0.8 else self.choose(first.family, self.own)
         at = random.randrange(1, len(group) + 1)
         return (
             *group[:at],

@@ -1,7 +1,7 @@
 """The time to prove all theorems for 10,000 authorized addresses: `python -m bench.firewall.proof`.
 
-The policy is put in force in a network namespace, the kernel lists the ruleset, and all theorems about that listing
-are proven.
+The policy is applied in a network namespace, the kernel lists the ruleset, and all theorems about that listing are
+proven.
 """
 
 from __future__ import annotations

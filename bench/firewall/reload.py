@@ -44,7 +44,7 @@ ALLOWED, FORBIDDEN = "allowed", "forbidden"
 SOURCE_PORT: Final = {ALLOWED: 40000, FORBIDDEN: 50000}
 """The source port by which the observer distinguishes the two kinds."""
 
-Way: TypeAlias = tuple[str, Zone, Zone, int, str, int]
+Flow: TypeAlias = tuple[str, Zone, Zone, int, str, int]
 """Kind (allowed or forbidden), source, destination, IP version, protocol, port."""
 
 
@@ -58,7 +58,7 @@ class Outcome(NamedTuple):
     flood_rate: float
 
 
-def ways(policy: Policy, *, sessions: bool) -> list[Way]:
+def flows(policy: Policy, *, sessions: bool) -> list[Flow]:
     """The traffic to send. With `sessions`, some of the allowed traffic goes through an open session."""
     outside, datacenter, one, two, unused, staff = zones(policy)
     box = box_zones(policy)
@@ -84,13 +84,13 @@ def ways(policy: Policy, *, sessions: bool) -> list[Way]:
 class Flood:
     """A process that sends this traffic repeatedly until it is stopped."""
 
-    def __init__(self, place: Testbed, given: list[Way]) -> None:
+    def __init__(self, testbed: Testbed, flows: list[Flow]) -> None:
         self._stop = mmap.mmap(-1, 1)
         self._result, result = os.pipe()
         self._pid = os.fork()
         if self._pid == 0:
             try:
-                os.write(result, struct.pack("=Qd", *_flood(place, given, lambda: self._stop[0] != 0)))
+                os.write(result, struct.pack("=Qd", *_flood(testbed, flows, lambda: self._stop[0] != 0)))
             finally:
                 os._exit(0)
         os.close(result)
@@ -105,8 +105,8 @@ class Flood:
         return sent, seconds
 
 
-def _flood(place: Testbed, given: list[Way], stopped: Callable[[], bool]) -> tuple[int, float]:
-    loaded = [_burst(place, way) for way in given]
+def _flood(testbed: Testbed, flows: list[Flow], stopped: Callable[[], bool]) -> tuple[int, float]:
+    loaded = [_burst(testbed, flow) for flow in flows]
     sent, began = 0, time.monotonic()
     while not stopped():
         for injector, packets in loaded:
@@ -115,11 +115,11 @@ def _flood(place: Testbed, given: list[Way], stopped: Callable[[], bool]) -> tup
     return sent, time.monotonic() - began
 
 
-def _burst(place: Testbed, way: Way) -> tuple[Injector, list[bytes]]:
-    kind, source, target, version, protocol, port = way
+def _burst(testbed: Testbed, flow: Flow) -> tuple[Injector, list[bytes]]:
+    kind, source, target, version, protocol, port = flow
     make = tcp if protocol == "tcp" else udp
     packet = make(source.addresses[version], SOURCE_PORT[kind], target.addresses[version], port)
-    injector = place.injector(source, target, version)
+    injector = testbed.injector(source, target, version)
     return injector, [injector.link + packet] * BURST
 
 
@@ -143,14 +143,14 @@ def _observer() -> Iterator[Any]:
             yield {"add": {"rule": {**_COUNT, "chain": hook, "expr": rule}}}
 
 
-def flooded(place: Testbed, given: list[Way], act: Callable[[], int]) -> Outcome:
-    """Count what passes while `act` reloads; `act` returns the number of reloads."""
-    before = place.namespace.counters()
-    flood, began = Flood(place, given), time.monotonic()
-    reloads = act()
+def flooded(testbed: Testbed, flows: list[Flow], reload: Callable[[], int]) -> Outcome:
+    """Count the packets that pass while `reload` runs; it returns the number of reloads."""
+    before = testbed.namespace.counters()
+    flood, began = Flood(testbed, flows), time.monotonic()
+    reloads = reload()
     seconds = time.monotonic() - began
     sent, sending = flood.stop()
-    after = place.namespace.counters()
+    after = testbed.namespace.counters()
     met, passed = (
         {kind: after[f"{word}_{kind}"] - before[f"{word}_{kind}"] for kind in SOURCE_PORT}
         for word in ("met", "passed")
@@ -176,38 +176,38 @@ def replaced(reloads: int) -> Outcome:
 
 
 def _turns(policy: Policy, other: Policy, reloads: int, *, sessions: bool) -> Outcome:
-    place = _testbed(policy)
+    testbed = _testbed(policy)
     if sessions:
-        place.open_sessions()
-    firewall = Firewall(place.nft)
+        testbed.open_sessions()
+    firewall = Firewall(testbed.nft)
 
-    def act() -> int:
+    def reload() -> int:
         for turn in islice(cycle((other, policy)), reloads):
             firewall.apply(turn)
         return reloads
 
-    return flooded(place, ways(policy, sessions=sessions), act)
+    return flooded(testbed, flows(policy, sessions=sessions), reload)
 
 
 def control(reloads_max: int) -> Outcome:
     """A ruleset with chain policies only, replaced until a forbidden packet has passed."""
     policy = load_policy(POLICY)
-    place = _testbed(policy)
+    testbed = _testbed(policy)
     table = {"table": {"family": FAMILY, "name": TABLE}}
     commands = [{"add": table}, {"delete": table}, *_without_final_rules(render(policy).commands())]
 
-    def act() -> int:
+    def reload() -> int:
         for reloads in range(1, reloads_max + 1):
-            place.nft.run(commands)
-            if reloads % CONTROL_STEP == 0 and place.namespace.counters()["passed_forbidden"]:
+            testbed.nft.run(commands)
+            if reloads % CONTROL_STEP == 0 and testbed.namespace.counters()["passed_forbidden"]:
                 break
         return reloads
 
-    return flooded(place, ways(policy, sessions=False), act)
+    return flooded(testbed, flows(policy, sessions=False), reload)
 
 
 def _without_final_rules(commands: list[Any]) -> list[Any]:
-    """The ruleset without the rules after the last accepting one of each base chain, so that the policy drops."""
+    """The ruleset without the rules after the last accepting rule of each base chain; the chain policy drops."""
     kept, accepted = [], set()
     for command in reversed(commands):
         rule = command["add"].get("rule")
@@ -220,9 +220,9 @@ def _without_final_rules(commands: list[Any]) -> list[Any]:
 
 def _testbed(policy: Policy) -> Testbed:
     enter_namespace()
-    place = Testbed(policy, render(policy).commands())
-    place.namespace.run(list(_observer()))
-    return place
+    testbed = Testbed(policy, render(policy).commands())
+    testbed.namespace.run(list(_observer()))
+    return testbed
 
 
 def alone(measure: Callable[[int], Outcome], reloads: int) -> Outcome:

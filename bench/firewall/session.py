@@ -1,8 +1,8 @@
 """The time until a closed remote session passes no more bytes: `python -m bench.firewall.session`. Needs root.
 
-Staff, box and instrument are three network namespaces. A process at both ends of an established connection sends a
-few bytes each way every half millisecond, and records when the last ones arrived; meanwhile the box closes the
-session. CLOCK_MONOTONIC is the same for all processes of a machine.
+Staff, box and instrument are three network namespaces. A process that has both ends of an established connection
+sends a few bytes in each direction every half millisecond, and records when the last bytes arrived; meanwhile the box
+closes the session. CLOCK_MONOTONIC is the same for all processes of a machine.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def milliseconds(times: int = TIMES) -> list[float]:
 def three_namespaces() -> tuple[int, int]:
     """Move this process into the box's namespace. Returns descriptors of the staff's and the instrument's."""
     enter_namespace()
-    staff, instrument = (_place(*cable) for cable in _CABLES)
+    staff, instrument = (_connect(*cable) for cable in _CABLES)
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
     return staff, instrument
 
@@ -79,8 +79,8 @@ def _closing(sessions: Sessions, staff: int, instrument: int) -> float:
     sessions.open(SESSION, 60)
     client, server = conversation(staff, instrument)
     result, result_in = os.pipe()
-    talker = os.fork()
-    if talker == 0:
+    child = os.fork()
+    if child == 0:
         with suppress(BaseException):
             os.write(result_in, str(_converse(client, server, lambda: os.write(result_in, b"!"))).encode())
         os._exit(0)
@@ -90,7 +90,7 @@ def _closing(sessions: Sessions, staff: int, instrument: int) -> float:
     closing = time.monotonic()
     ended = sessions.close(SESSION)
     assert ended == 1, "the connection was not tracked"
-    os.waitpid(talker, 0)
+    os.waitpid(child, 0)
     arrived = float(os.read(result, 64))
     os.close(result)
     client.close()
@@ -110,7 +110,7 @@ def conversation(staff: int, instrument: int) -> tuple[socket.socket, socket.soc
     return client, server
 
 
-def _converse(client: socket.socket, server: socket.socket, begun: Callable[[], object]) -> float:
+def _converse(client: socket.socket, server: socket.socket, started: Callable[[], object]) -> float:
     """Send a few bytes in both directions until none arrive. Returns the time when the last ones arrived."""
     ends = client, server
     for end in ends:
@@ -118,7 +118,7 @@ def _converse(client: socket.socket, server: socket.socket, begun: Callable[[], 
         end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     server.send(b"the first")
     select.select([client], [], [])
-    begun()
+    started()
     last = time.monotonic()
     while time.monotonic() < last + AFTER_SECONDS:
         for end in ends:
@@ -133,21 +133,21 @@ def _converse(client: socket.socket, server: socket.socket, begun: Callable[[], 
     return last
 
 
-def _place(name: str, here: str, there: str) -> int:
+def _connect(name: str, box_address: str, host_address: str) -> int:
     """Connect a new namespace to a new interface of the box. Returns its file descriptor."""
     descriptor = _made_in_thread(enter_namespace, lambda: os.open("/proc/thread-self/ns/net", os.O_RDONLY))
-    place = f"/proc/{os.getpid()}/fd/{descriptor}"
+    namespace = f"/proc/{os.getpid()}/fd/{descriptor}"
     _ip(
-        f"link add {name} type veth peer name eth0 netns {place}",
-        f"addr add {here} dev {name}",
+        f"link add {name} type veth peer name eth0 netns {namespace}",
+        f"addr add {box_address} dev {name}",
         f"link set {name} up",
     )
-    gateway = here.partition("/")[0]
+    gateway = box_address.partition("/")[0]
     _ip(
-        f"addr add {there} dev eth0",
+        f"addr add {host_address} dev eth0",
         "link set eth0 up",
         f"route add default via {gateway}",
-        within=("nsenter", f"--net={place}"),
+        within=("nsenter", f"--net={namespace}"),
     )
     return descriptor
 
@@ -156,19 +156,19 @@ def _ip(*commands: str, within: tuple[str, ...] = ()) -> None:
     subprocess.run([*within, "ip", "-batch", "-"], check=True, text=True, input="\n".join((*commands, "")))
 
 
-def socket_in(place: int, kind: socket.SocketKind = socket.SOCK_STREAM) -> socket.socket:
+def socket_in(namespace: int, kind: socket.SocketKind = socket.SOCK_STREAM) -> socket.socket:
     """A socket in this namespace."""
-    return _made_in_thread(lambda: _enter(place), lambda: socket.socket(socket.AF_INET, kind))
+    return _made_in_thread(lambda: _enter(namespace), lambda: socket.socket(socket.AF_INET, kind))
 
 
-def _enter(place: int) -> None:
-    if _LIBC.setns(place, 0):
+def _enter(namespace: int) -> None:
+    if _LIBC.setns(namespace, 0):
         raise OSError(ctypes.get_errno(), "setns")
 
 
-def _made_in_thread(go: Callable[[], None], make: Callable[[], T]) -> T:
-    """The result of `make` in another namespace, which `go` enters in a thread of its own."""
-    with ThreadPoolExecutor(1, initializer=go) as thread:
+def _made_in_thread(enter: Callable[[], None], make: Callable[[], T]) -> T:
+    """The result of `make` in another network namespace. `enter` moves a temporary thread into that namespace."""
+    with ThreadPoolExecutor(1, initializer=enter) as thread:
         return thread.submit(make).result()
 
 

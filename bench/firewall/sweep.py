@@ -2,11 +2,11 @@
 
 A probe is a packet to each of the 65,536 ports, from one zone to another, through a namespace in which the ruleset
 is in force (`bench.firewall.testbed`). A table after the ruleset records in a set which ports passed, and where.
-What should pass is derived here directly from the policy, in a few lines without any rules: rendering, model and
-kernel are all on the other side of the comparison.
+The expected result is computed here directly from the policy, in a few lines that share no code with the rendering of
+the ruleset.
 
-The packets of a probe are made from a template. The destination port varies, and 16 bits that nobody reads vary
-against it, so that their sum, and thereby the checksum, is constant.
+The packets of a probe are made from a template. The destination port varies, and 16 bits without a meaning vary
+inversely, so that their sum and the checksum are constant.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Probe(NamedTuple):
 
 
 class Mismatch(NamedTuple):
-    """A port that passed and should not have, or the reverse; `at` is the interface concerned."""
+    """A port that passed but should not have, or the reverse; `at` is the interface concerned."""
 
     probe: Probe
     port: int
@@ -65,7 +65,7 @@ class Mismatch(NamedTuple):
     passed: bool
 
     def __str__(self) -> str:
-        what = "passed, and should not have" if self.passed else "did not pass, and should have"
+        what = "passed but should not have" if self.passed else "did not pass but should have"
         return f"{self.probe}, port {self.port}: {what} (to {self.at or 'the box'})"
 
 
@@ -160,7 +160,7 @@ _SEEN: Final = {"family": "inet", "table": SEEN}
 def _observer() -> Iterator[Any]:
     """A table that records what passed all others: to the box, or out of an interface."""
     yield {"add": {"table": {"family": "inet", "name": SEEN}}}
-    # a set that rules add to wants the flag "dynamic", which nft 1.0.6 cannot read in JSON; "timeout" works too
+    # a set to which rules add needs the flag "dynamic", which nft 1.0.6 cannot read in JSON; "timeout" works too
     sizes = {"flags": ["timeout"], "size": 2 * len(ALL_PORTS)}
     yield {"add": {"set": {**_SEEN, "name": "received", "type": "inet_service", **sizes}}}
     yield {"add": {"set": {**_SEEN, "name": "left", "type": ["ifname", "inet_service"], **sizes}}}
@@ -183,7 +183,7 @@ def _seen() -> set[tuple[str, int]]:
     return received | {tuple(element["concat"]) for element in sets["left"].get("elem", [])}
 
 
-# Both together
+# The comparison
 
 
 def sweep_here(
@@ -196,8 +196,8 @@ def sweep_here(
     enter_namespace()
     began = time.monotonic()
     place, mismatches, passed, opened = ObservedTestbed(policy, ruleset), [], 0, False
-    mine = list(probes(policy))[share[0] :: share[1]]
-    for probe in mine:
+    assigned = list(probes(policy))[share[0] :: share[1]]
+    for probe in assigned:
         if probe.session and not opened:
             place.open_sessions()
             opened = True
@@ -206,7 +206,7 @@ def sweep_here(
         passed += len(seen & wanted)
         mismatches += [Mismatch(probe, port, at, True) for at, port in sorted(seen - wanted)]
         mismatches += [Mismatch(probe, port, at, False) for at, port in sorted(wanted - seen)]
-    return Outcome(len(mine), len(mine) * len(ports), passed, mismatches, time.monotonic() - began)
+    return Outcome(len(assigned), len(assigned) * len(ports), passed, mismatches, time.monotonic() - began)
 
 
 def sweep(policy: Policy, ruleset: list[Any] | None = None, ports: Sequence[int] = ALL_PORTS) -> Outcome:

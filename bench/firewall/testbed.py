@@ -72,9 +72,9 @@ def box_zones(policy: Policy) -> dict[str, Zone]:
 def session(policy: Policy, version: int) -> Session:
     """The session to open: from a staff address to the first desktop service of the first instrument."""
     staff, port = zones(policy)[-1], policy.ports[0]
-    instrument = next(place for place in zones(policy) if place.interface == port.interface)
-    there, here = (ip_address(place.addresses[version]) for place in (instrument, staff))
-    return Session(here, port.number, there, port.desktop[0])
+    instrument = next(zone for zone in zones(policy) if zone.interface == port.interface)
+    to, source = (ip_address(zone.addresses[version]) for zone in (instrument, staff))
+    return Session(source, port.number, to, port.desktop[0])
 
 
 def with_addresses(policy: Policy, count: int = 10_000) -> Policy:
@@ -114,7 +114,7 @@ class Testbed:
             Sessions(self.nft, self.policy).open(session(self.policy, version), SESSION_SECONDS)
 
     def injector(self, source: Zone, target: Zone, version: int) -> Injector:
-        """For the box, a raw IP socket; for other zones, a packet socket on the peer of the box's interface."""
+        """An injector for a source: a raw IP socket for the box, or else a packet socket on its interface's peer."""
         if source.interface == BOX:
             family = socket.AF_INET if version == 4 else socket.AF_INET6
             raw = socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW)

@@ -1,11 +1,11 @@
 """The time until a foreign change of the firewall is reported and repaired: `python -m bench.firewall.watch`.
 
-Another process changes the ruleset that a watch monitors. The clock starts before that process passes its command
-to the kernel, which takes part of the time itself, and is CLOCK_MONOTONIC for both. The change is reported when the
-watch calls its callback, and repaired when the watch says that the policy is in force again, after a comparison.
+Another process changes the ruleset that a watch monitors. The time is measured from before that process passes its
+command to the kernel, so that it includes the change itself; both processes read CLOCK_MONOTONIC. The change is
+reported when the watch calls its callback, and repaired when the watch reports that the policy is in force again.
 
-In addition, without a target: when the kernel has the change in force, found by polling the ruleset's generation, and
-when the kernel notifies its listeners. No alarm that waits for notifications can be earlier.
+Two more times have no target: until the change is in force in the kernel, found by polling the ruleset's generation,
+and until the kernel notifies its listeners. No alarm that is based on notifications can be earlier.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from netfw.ruleset.sets import AUTHORIZED, SERVICES
 from netfw.watch.watch import BUFFER_BYTES, Watch
 
 TIMES: Final = 100
-"""Repetitions of each disaster, and of the single changes together; the target applies to the longest."""
+"""Repetitions of each bulk removal, and of the small changes together; the target applies to the longest."""
 NICE: Final = -10
 """As in the unit of the firewall service."""
 _NFNLGRP_NFTABLES: Final = 7
@@ -45,13 +45,13 @@ _SOL_NETLINK, _ADD_MEMBERSHIP = 270, 1
 _SO_RCVBUFFORCE: Final = 33
 _OURS: Final = {"family": FAMILY, "table": TABLE}
 _SERVICE: Final = concat("enp2s0", "10.77.1.1", "tcp", 443)
-CHANGES: Final[tuple[Any, ...]] = (
+SMALL_CHANGES: Final[tuple[Any, ...]] = (
     {"insert": {"rule": {**_OURS, "chain": "input", "expr": [ACCEPT]}}},
     {"flush": {"chain": {**_OURS, "name": "forward"}}},
     {"add": {"element": {**_OURS, "name": AUTHORIZED[4], "elem": [concat("192.0.2.66", "tcp", 22)]}}},
     {"delete": {"element": {**_OURS, "name": SERVICES[4], "elem": [_SERVICE]}}},
 )
-DISASTERS: Final[dict[str, Any]] = {
+BULK_REMOVALS: Final[dict[str, Any]] = {
     "table deleted": {"delete": {"table": {"family": FAMILY, "name": TABLE}}},
     "all authorized flushed": {"flush": {"set": {**_OURS, "name": AUTHORIZED[4]}}},
 }
@@ -62,7 +62,7 @@ class Times(NamedTuple):
 
     reported: float
     repaired: float
-    itself: float
+    change_alone: float
     """Until the kernel acknowledged the change to the other process."""
 
 
@@ -75,7 +75,7 @@ class Stages(NamedTuple):
     """Until the first notification about the change can be read."""
 
 
-def changed(change: Any, entries: int) -> list[Times]:
+def change_times(change: Any, entries: int) -> list[Times]:
     """Repeat a change with this many authorized addresses."""
     enter_namespace()
     policy = load_policy(POLICY)
@@ -83,31 +83,36 @@ def changed(change: Any, entries: int) -> list[Times]:
     firewall = Firewall(Nft())
     firewall.apply(policy)
     ours, theirs = get_context("fork").Pipe()
-    stranger = get_context("fork").Process(target=_change, args=(theirs, change))
-    stranger.start()  # a process of its own, in this namespace
+    changer = get_context("fork").Process(target=_change, args=(theirs, change))
+    changer.start()  # a separate process in this network namespace
     os.setpriority(os.PRIO_PROCESS, 0, NICE)
     try:
         return asyncio.run(
-            _watched(firewall, policy, ours, TIMES if change in DISASTERS.values() else TIMES // len(CHANGES))
+            _watched(
+                firewall,
+                policy,
+                ours,
+                TIMES if change in BULK_REMOVALS.values() else TIMES // len(SMALL_CHANGES),
+            )
         )
     finally:
         ours.send(False)
-        stranger.join()
+        changer.join()
 
 
 def stages(change: Any, entries: int) -> list[Stages]:
-    """When a change is in force in the kernel and when the kernel notifies; this process only polls for that."""
+    """The times until a change is in force in the kernel and until the kernel notifies, found by polling."""
     enter_namespace()
     policy = with_addresses(load_policy(POLICY), entries)
     firewall = Firewall(Nft())
     ours, theirs = get_context("fork").Pipe()
     first, *others = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {first})
-    stranger = get_context("fork").Process(target=_change, args=(theirs, change))
-    stranger.start()
+    changer = get_context("fork").Process(target=_change, args=(theirs, change))
+    changer.start()
     os.sched_setaffinity(
         0, others or {first}
-    )  # a process on the processor that makes the change would be notified late
+    )  # a process that shares the processor of the changing one would be notified late
     os.setpriority(os.PRIO_PROCESS, 0, NICE)
     found = []
     for _ in range(TIMES):
@@ -126,7 +131,7 @@ def stages(change: Any, entries: int) -> list[Stages]:
         began, _ = ours.recv()
         found.append(Stages(in_force - began, notified - began))
     ours.send(False)
-    stranger.join()
+    changer.join()
     return found
 
 
@@ -138,17 +143,17 @@ def _change(orders: Connection, change: Any) -> None:
         orders.send((began, time.monotonic()))
 
 
-async def _watched(firewall: Firewall, policy: Policy, stranger: Connection, times: int) -> list[Times]:
+async def _watched(firewall: Firewall, policy: Policy, changer: Connection, times: int) -> list[Times]:
     events: asyncio.Queue[tuple[Alarm | Repair, float]] = asyncio.Queue()
     watch = Watch(firewall, policy, lambda what: events.put_nowait((what, time.monotonic())))
     watch.start()
     found = []
     for _ in range(times):
-        stranger.send(True)
+        changer.send(True)
         (alarm, reported), (repair, done) = await events.get(), await events.get()
         assert isinstance(alarm, Alarm) and isinstance(repair, Repair), (alarm, repair)
         assert repair.in_force and repair.differences, repair
-        began, ended = await asyncio.to_thread(stranger.recv)
+        began, ended = await asyncio.to_thread(changer.recv)
         found.append(Times(reported - began, done - began, ended - began))
     watch.stop()
     return found
@@ -157,33 +162,37 @@ async def _watched(firewall: Firewall, policy: Policy, stranger: Connection, tim
 def _measured() -> Iterator[tuple[str, list[Times]]]:
     with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
         for entries in (0, 10_000):
-            name = f"{entries:,} addresses" if entries else "the clinic's policy"
+            name = f"{entries:,} addresses" if entries else "a clinic's policy"
             yield (
                 name,
-                [times for change in CHANGES for times in pool.submit(changed, change, entries).result()],
+                [
+                    times
+                    for change in SMALL_CHANGES
+                    for times in pool.submit(change_times, change, entries).result()
+                ],
             )
-            for disaster, change in DISASTERS.items():
-                yield f"{name}, {disaster}", pool.submit(changed, change, entries).result()
+            for removal, change in BULK_REMOVALS.items():
+                yield f"{name}, {removal}", pool.submit(change_times, change, entries).result()
 
 
 def figures() -> list[Figure]:
     found = []
     with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
-        for disaster, change in DISASTERS.items():
+        for removal, change in BULK_REMOVALS.items():
             times = pool.submit(stages, change, 10_000).result()
             for stage in Stages._fields:
                 milliseconds = [getattr(each, stage) * 1000 for each in times]
-                name = f"  {stage.replace('_', ' ')} by the kernel, 10,000 addresses, {disaster}"
+                name = f"  {stage.replace('_', ' ')} by the kernel, 10,000 addresses, {removal}"
                 found.append(figure(f"{name}, median", "ms", median(milliseconds)))
                 found.append(figure(f"{name}, longest", "ms", max(milliseconds)))
     for name, measured in _measured():
-        reported, repaired, itself = (
+        reported, repaired, change_alone = (
             [getattr(each, word) * 1000 for each in measured] for word in Times._fields
         )
         found += [
             figure(f"foreign change reported, {name}, median", "ms", median(reported)),
             figure(f"foreign change reported, {name}, longest", "ms", max(reported), "<= 10"),
-            figure(f"  the change itself, {name}, median", "ms", median(itself)),
+            figure(f"  the change alone, {name}, median", "ms", median(change_alone)),
             figure(f"  repaired, {name}, median", "ms", median(repaired)),
             figure(f"  repaired, {name}, longest", "ms", max(repaired), "<= 100"),
         ]

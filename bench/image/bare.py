@@ -1,7 +1,7 @@
 """Measures a bare boot of systemd with a box's kernel, initramfs and packages, for comparison with a box's boot.
 
-It is the box's own image, with one file system in /etc/fstab and without units of services: what the machine needs
-from power-on to the login prompt before anything of a box runs.
+The bare system is the box's image with one file system in /etc/fstab and without enabled services. Its boot shows how
+long the machine takes from power-on to the login prompt without any of the box's programs.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from tests.support.imaging.emulated import Machine
 _ROOT: Final = "root-a"
 _WANTED: Final = "etc/systemd/system/multi-user.target.wants"
 _PROMPT: Final = "login:"
-_LOOK_SECONDS: Final = 0.1
+_POLL_SECONDS: Final = 0.1
 
 
 def make_bare(image: Path, copy: Path) -> None:
-    """Copy the image, and leave out of the copy what a bare system does not start."""
+    """Copy the image, and remove the file systems and services that a bare system does not start from the copy."""
     subprocess.run(["cp", "--sparse=always", image, copy], check=True)
     with copy.open("rb") as disk:
-        place = next(part for part in gpt.slices(disk.read(MIB)) if part.label == _ROOT)
+        partition = next(part for part in gpt.slices(disk.read(MIB)) if part.label == _ROOT)
     (root := copy.with_suffix(".mounted")).mkdir()
-    options = f"loop,offset={place.offset},sizelimit={place.length}"
+    options = f"loop,offset={partition.offset},sizelimit={partition.length}"
     subprocess.run(["mount", "-o", options, copy, root], check=True)
     try:
         table = root / "etc/fstab"
@@ -46,7 +46,7 @@ def prompt_seconds(folder: Path, image: Path, cables: dict[int, str], seconds_ma
         while (taken := time.monotonic() - machine.powered_on) < seconds_max:
             if _PROMPT in machine.log():
                 return taken
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)
     finally:
         machine.stop()
     raise TimeoutError(f"no login prompt within {seconds_max:.0f} s")

@@ -1,12 +1,12 @@
 """The time from power-on to the first report in the data center: `python -m bench.image.boot [--json]`. Needs root.
 
 A box's image, built from its kickstart with packages of the mock repository, starts in QEMU without acceleration,
-with two emulated processors on two of this machine's. It is the first start after flashing: the identity is taken
-from its partition. The instrument has a report to send from the start. The clock starts with QEMU and stops when
-the report is in the data center's database; BIOS, boot menu and kernel are included.
+with two emulated processors on two processors of this machine. It is the first start after flashing, so that the box
+reads its identity from the identity partition. The instrument has a report to send from the start. The clock starts
+with QEMU and stops when the report is in the data center's database; BIOS, boot menu and kernel are included.
 
-Three starts are made, each after a bare start of systemd (`bench.image.bare`). The fastest of each kind count, also
-for the ratio, because other work on the machine can only slow them down. The load of the machine is reported too.
+Three starts are made, each after a bare start of systemd (`bench.image.bare`). The fastest start of each kind counts,
+also for the ratio, because other work on the machine can only delay a start. The machine's load is reported too.
 
 Needs what `make setup-image` installs, and iproute2.
 """
@@ -50,8 +50,8 @@ def bare_start(folder: Path, image: Path) -> float:
 
 def figures() -> list[Figure]:
     """All figures."""
-    with tempfile.TemporaryDirectory(prefix="rap-boot-", dir="/var/tmp") as place:
-        folder = Path(place)
+    with tempfile.TemporaryDirectory(prefix="rap-boot-", dir="/var/tmp") as name:
+        folder = Path(name)
         image, bare = build_image(folder), folder / "bare.raw"
         make_bare(image, bare)
         busy = os.getloadavg()[0]

@@ -1,7 +1,7 @@
-"""Whether the wrong disk would be overwritten: `python -m bench.image.disks [--json]`.
+"""Disks in use that `rap flash` would overwrite: `python -m bench.image.disks [--json]`.
 
-The decisions are made for the recorded machines of `tests/fixtures/machines`: disks that are mounted, used for swap,
-beneath RAID, LVM and LUKS, those of the running system, too small or read-only ones, and blank ones.
+The decisions are made for the recorded machines of `tests/fixtures/machines`. Their disks are mounted, used for swap,
+RAID, LVM or LUKS, used by the running system, too small, read-only or blank.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""A flash with full read-back against `bmaptool copy` without any: `python -m bench.image.flash [--json]`.
+"""`rap flash` with full read-back compared with `bmaptool copy` without it: `python -m bench.image.flash [--json]`.
 
 The image is 4 GiB, sparse, with 600 MB mapped. Its content is this machine's own programs and libraries, so that it
 compresses like a system. The target is a loop device on an allocated file, on the disk of interest. Both are run as
 commands, from start to end, in turns; medians are compared. `rap flash` verifies the signature, writes past the
-page cache, reads everything back from the device, and makes record and page; bmaptool 3 reads nothing back. Each
-run begins without the image in the page cache, as on a station that was just switched on; the figures with a cached
-image are reported too. The loop device is faster than the disks that installers write to, so that the processors
-are the limit. Raw and compressed images are therefore compared again on the same device limited to the rate of a
-good USB stick (`bench.image.throttle`).
+page cache, reads everything back from the device, and writes the record and its page; bmaptool 3 reads nothing back.
+Each run begins without the image in the page cache, as on a station that was just switched on; the figures with a
+cached image are reported too. The loop device is faster than the disks that installers write to, so that the
+processors are the limit. Raw and compressed images are therefore compared again on the same device, limited to the
+rate of a good USB stick (`bench.image.throttle`).
 
 Needs root, and the Debian packages bmap-tools and fdisk.
 """
@@ -44,17 +44,17 @@ LAYOUT = "label: gpt\nstart=1MiB, size=1GiB, name=root-a\nstart=1025MiB, size=30
 
 def make_image(file: Path) -> None:
     """Write a sparse file with a partition table, and extents with this machine's programs."""
-    draw = Random(1)
+    random = Random(1)
     content = programs()
     with file.open("wb") as out:
         out.truncate(IMAGE_BYTES)
         subprocess.run(["sfdisk", "--quiet", file], input=LAYOUT, text=True, check=True)
         offset, left = 2 * MIB, MAPPED_BYTES
         while left:
-            data = b"".join(next(content) for _ in range(draw.choice(EXTENTS) // EXTENTS[0]))[:left]
+            data = b"".join(next(content) for _ in range(random.choice(EXTENTS) // EXTENTS[0]))[:left]
             os.pwrite(out.fileno(), data, offset)
             left -= len(data)
-            offset += -(-len(data) // 4096) * 4096 + draw.randrange(1, 3000) * 4096
+            offset += -(-len(data) // 4096) * 4096 + random.randrange(1, 3000) * 4096
 
 
 def programs() -> Iterator[bytes]:
@@ -129,7 +129,7 @@ def measure(folder: Path, raw: Path, framed: Path, device: str, *, cold: bool) -
 
 
 def on_a_stick(folder: Path, raw: Path, framed: Path, device: str) -> list[Figure]:
-    """Raw against compressed images where the medium is the limit."""
+    """Figures of raw and compressed images on a device whose rate is the limit."""
     taken: dict[str, list[float]] = {"raw": [], "zstd": []}
     with limited(device, STICK_BYTES_PER_SECOND) as throttled:
         for _ in range(STICK_TURNS):

@@ -1,11 +1,11 @@
-"""Kickstarts of other projects, checked: `KICKSTARTS=DIR python -m bench.image.kickstarts [--json]`.
+"""The checker's findings in other projects' kickstarts: `KICKSTARTS=DIR python -m bench.image.kickstarts [--json]`.
 
 `DIR` holds checkouts of public repositories: *.ks and *ks*.cfg files, and the templates *.ks.in of
 rhinstaller/kickstart-tests, which are completed as its `scripts/run_kickstart_tests.sh` does: %ksappend from the
 fragments of a platform, @KSTEST_…@ variables, then @KSINCLUDE@ files.
 
-An error that Anaconda would not report is a false alarm. The errors that were judged by reading are listed in
-`kickstarts.toml` with the reason; every other error counts as false.
+A finding is false if RHEL 9's Anaconda accepts the line. `kickstarts.toml` lists the findings that were confirmed by
+reading, with the reason; every other finding counts as false.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def figures() -> list[Figure]:
     folder = Path(given)
     if not given or not folder.is_dir():
         print(
-            "nothing measured: KICKSTARTS=DIR gives a folder with checkouts of projects that have kickstarts"
+            "nothing measured: set KICKSTARTS to a folder with checkouts of projects that contain kickstarts"
         )
         return []
     with TemporaryDirectory() as place:
@@ -83,7 +83,7 @@ def figures() -> list[Figure]:
 
 
 def measure(files: list[tuple[str, Path]]) -> list[Figure]:
-    """Check each (name, file). Prints the errors that were not judged yet."""
+    """Check each (name, file). Prints the errors that `kickstarts.toml` does not confirm."""
     judged = tomllib.loads(JUDGED.read_text("utf-8"))["judged"]
     crashes = alarms = false = unreadable = 0
     for name, path in files:
@@ -139,7 +139,7 @@ def _written(path: Path, text: str) -> Path:
 
 
 def completed(template: Path) -> str:
-    """The text of a template with fragments, values and included scripts."""
+    """The text of a template, with fragments and scripts included and variables replaced."""
     root = template.parent
     text = re.sub(
         r"^%ksappend\s+(\S+).*$",

@@ -1,7 +1,7 @@
 """The labs of labs/minutes in three worlds: `python -m bench.image.labs [--json]`. Needs root.
 
-Each lab runs in the virtual, the kernel and the image world, one after the other. The verdicts are compared, and the
-time from a report being made to it being stored: its median in the image world against that in the kernel world.
+Each lab runs in the virtual, the kernel and the image world, one after the other. The verdicts are compared. The
+median time from the creation of a report to its storage in the image world is compared with that in the kernel world.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def _judge(lab: Path, world: str, more: list[str]) -> dict[str, Any]:
 
 
 def _median(document: dict[str, Any]) -> float | None:
-    """The median time from made to stored of routine reports, in seconds."""
+    """The median time from the creation of routine reports to their storage, in seconds."""
     found = [latency["p50_ns"] / 1e9 for latency in document["latencies"] if latency["priority"] == "routine"]
     return found[0] if found else None
 

@@ -1,7 +1,7 @@
 """The time to resolve `%packages` against a repository on disk: `python -m bench.image.packages [--json]`.
 
-One repository is the mock repository, kept below build/mock-repo, with the section of the box's own kickstart; the
-other has the size of RHEL's, with a section that needs most of it. Reading the metadata is included.
+One repository is the mock repository in build/mock-repo, with the `%packages` section of the box's kickstart; the
+other is as large as RHEL's, with a section that selects most of its packages. Reading the metadata is included.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def figures() -> list[Figure]:
 
 
 def large_package(number: int) -> Rpm:
-    """A package that requires all packages before it, by capabilities such as those of libraries."""
+    """A package that depends, directly or indirectly, on all packages with lower numbers, as on libraries."""
     needed = (
         f"lib{number - 1}.so.0()(64bit)",
         f"lib{number // 2}.so.1()(64bit)",

@@ -1,11 +1,11 @@
-"""Hardening of a box's image by foreign content: `python -m bench.image.stig [--json]`.
+"""Hardening of a box's image, evaluated with published SCAP content: `python -m bench.image.stig [--json]`.
 
 The profiles are the STIG's, CIS's for servers (level 2), ANSSI's (high) and OSPP of the installed content. The
-environment variable RAP_SCAP_CONTENT names more: data streams with a profile each, such as
-`RAP_SCAP_CONTENT=disa-stig-rhel9.xml=MAC-1_Classified`, separated by spaces.
+environment variable RAP_SCAP_CONTENT names more data streams, separated by spaces, each with a profile:
+`RAP_SCAP_CONTENT=disa-stig-rhel9.xml=MAC-1_Classified`.
 
 The image is built from the box's own kickstart with packages of the mock repository, and evaluated by `rap image
-check --mock-repo`. Rules that these packages cannot pass are left out by name, and counted. Needs root, and the
+check --mock-repo`. Rules that these packages cannot pass are listed, counted and excluded. Needs root, and the
 packages of `make setup-image`.
 """
 
@@ -25,8 +25,8 @@ from tests.support.imaging.first_report import build_image
 FOLDER: Final = Path("build/bench-stig")
 PROFILES: Final = ("stig", "cis", "anssi_bp28_high", "ospp")
 OTHER_POLICY: Final = frozenset({"configure_crypto_policy"})
-"""High-severity rules that one system cannot pass in each profile: CIS wants the cryptographic policy DEFAULT, OSPP
-FIPS:OSPP, and the STIG FIPS, which a box has."""
+"""High-severity rules on which the profiles contradict each other: CIS requires the cryptographic policy DEFAULT,
+OSPP requires FIPS:OSPP, and the STIG requires FIPS, which a box has."""
 
 
 def figures() -> list[Figure]:
@@ -66,7 +66,7 @@ def compare(name: str, document: dict[str, Any]) -> list[Figure]:
         ),
         figure(f"{name}: high-severity rules that fail", "", len(high), "<= 0"),
         figure(f"{name}: share of the decided rules that pass", "%", 100 * document["passed_share"]),
-        figure(f"{name}: fails without a written reason", "", len(unexplained), "<= 0"),
+        figure(f"{name}: failed rules without a recorded reason", "", len(unexplained), "<= 0"),
         figure(f"{name}: stale reasons", "", len(document["stale"]), "<= 0"),
     ]
 

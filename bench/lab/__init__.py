@@ -1,1 +1,1 @@
-"""Benchmarks of the simulator: the virtual world, and the kernel world beside it."""
+"""Benchmarks of the simulator: the virtual world, and its agreement with the kernel world."""

@@ -1,8 +1,8 @@
-"""The kernel world beside the virtual one: `python -m bench.lab.kernel_world [--json]`. Needs root.
+"""The kernel world compared with the virtual world: `python -m bench.lab.kernel_world [--json]`. Needs root.
 
-The network of a whole lab is set up and removed, with box, four instruments, router, proxy and data center. And the
-same transfers cross the same line of 128 kbit/s and 40 ms in both worlds: a connection is opened, `size` bytes are
-sent, and one byte comes back when all have arrived.
+The network of a whole lab, with box, four instruments, router, proxy and data center, is set up and removed. In
+addition, the same transfers are made over a line of 128 kbit/s and 40 ms in both worlds: a connection is opened,
+`size` bytes are sent, and one byte is returned when all have arrived.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from sim.worlds.kernel.supervision.supervisor import run as run_lab
 LINE: Final = LinkQuality(rate_bits=128_000, delay_ns=40_000_000)
 SIZES: Final = {"a bulk of 100 kB": 100_000, "a small exchange": 300}
 TIMES: Final = 3
-"""Repetitions. The slowest setup and removal counts, and the median of the transfers in the kernel world."""
+"""Repetitions. The slowest setup, the slowest removal, and the median transfer in the kernel world count."""
 PORT: Final = 4000
 NEAR, FAR = "10.9.0.1", "10.9.0.2"
 Dial: TypeAlias = Callable[["Sender"], Awaitable[object]]
 
 
 class Receiver(asyncio.Protocol):
-    """Replies with one byte when this many have arrived."""
+    """Replies with one byte when `size` bytes have arrived."""
 
     def __init__(self, size: int) -> None:
         self._missing = size
@@ -48,7 +48,7 @@ class Receiver(asyncio.Protocol):
 
 
 class Sender(asyncio.Protocol):
-    """Sends this many bytes and waits for the reply."""
+    """Sends `size` bytes and waits for the reply."""
 
     def __init__(self, size: int) -> None:
         self._size = size

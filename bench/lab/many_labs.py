@@ -1,7 +1,7 @@
 """Memory growth of a process that runs many labs, as a campaign does: `python -m bench.lab.many_labs [--json]`.
 
-The labs run in a process of their own, which prints its resident memory after the first few, when its caches are
-full, and after the last.
+The labs run in a separate process, which prints its resident memory after the first few labs, when its caches are
+full, and after the last lab.
 """
 
 from __future__ import annotations
@@ -65,10 +65,10 @@ lasts = "1min"
 
 def figures() -> list[Figure]:
     command = [sys.executable, "-c", PROGRAM, str(FIRST), str(LABS), LAB]
-    said = subprocess.run(
+    output = subprocess.run(
         command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[2]
     ).stdout
-    before, after = map(float, said.split())
+    before, after = map(float, output.split())
     return [
         figure(f"resident after {FIRST} labs in one process", "MB", before),
         figure(f"growth over {LABS} more labs", "MB", after - before, "<= 20"),

@@ -1,8 +1,7 @@
 """The speed of the virtual world: `python -m bench.lab.speed [--json]`.
 
-The cost of a report's whole path (agent, TLS, collector, buffer, forwarder, TLS, proxy, store) is given in SimPy
-timeouts measured in the same run: what a bare SimPy process needs. Both are processor time of one core, measured in
-turns.
+The cost of a report's whole path (agent, TLS, collector, buffer, forwarder, TLS, proxy, store) is given as a multiple
+of the cost of one timeout of a bare SimPy process. Both are processor times, measured alternately in one run.
 """
 
 from __future__ import annotations

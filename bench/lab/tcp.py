@@ -1,12 +1,12 @@
 """Simulated TCP compared with this machine's Linux, over the same link code: `python -m bench.lab.tcp`. Needs root.
 
-Each line of the grid is one kind of transfer over one kind of line: uploads of a size, or small exchanges one after
-the other. Where packets are lost or delayed at random, each seed is run in both worlds with the same random
-numbers: the n-th packet of a direction is lost in both or in neither, and has the same delay. One packet more or
-less in a full queue can double the duration of a transfer, so the queue's length differs between seeds. A line's
-ratio is the median of its seeds' ratios. In the kernel world, transfers that together do not load the relay run at
-the same time, in networks of their own, and with precedence over other work of this machine: a delayed relay sends
-bursts, which fill the queue.
+Each case of the grid is one kind of transfer over one kind of line: an upload, or small exchanges one after the
+other. Where packets are lost or delayed at random, each seed is run in both worlds with the same random numbers: the
+n-th packet of a direction is lost in both or in neither, and has the same delay. One packet more or less in a full
+queue can double the duration of a transfer, so the queue's length differs between seeds. A case's ratio is the median
+of its seeds' ratios. In the kernel world, transfers run at the same time as long as their sum does not overload the
+relay, each in separate namespaces, and with precedence over other work of this machine: a delayed relay sends bursts,
+which fill the queue.
 """
 
 from __future__ import annotations
@@ -100,25 +100,25 @@ def grid() -> Iterable[Case]:
 class _Server(asyncio.Protocol):
     """Replies whenever `size` bytes have arrived."""
 
-    def __init__(self, size: int, answer: bytes) -> None:
-        self._size, self._answer, self._got = size, answer, 0
+    def __init__(self, size: int, reply_bytes: bytes) -> None:
+        self._size, self._reply_bytes, self._received = size, reply_bytes, 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        self._got += len(data)
-        while self._got >= self._size:
-            self._got -= self._size
-            self._transport.write(self._answer)
+        self._received += len(data)
+        while self._received >= self._size:
+            self._received -= self._size
+            self._transport.write(self._reply_bytes)
 
 
 class _Client(asyncio.Protocol):
     """Sends requests one after the other; `done` is set by the last reply."""
 
-    def __init__(self, requests: int, size: int, answer: int) -> None:
-        self._left, self._size, self._answer, self._got = requests, size, answer, 0
+    def __init__(self, requests: int, size: int, reply_bytes: int) -> None:
+        self._left, self._size, self._reply_bytes, self._received = requests, size, reply_bytes, 0
         self.done = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -127,10 +127,10 @@ class _Client(asyncio.Protocol):
         transport.write(bytes(self._size))
 
     def data_received(self, data: bytes) -> None:
-        self._got += len(data)
-        if self._got < self._answer:
+        self._received += len(data)
+        if self._received < self._reply_bytes:
             return
-        self._got = 0
+        self._received = 0
         self._left -= 1
         if self._left:
             self._transport.write(bytes(self._size))
@@ -145,7 +145,7 @@ def _conversation(case: Case) -> tuple[int, int, int]:
 
 def virtual_seconds(case: Case, seed: int) -> float:
     """The duration in the virtual world."""
-    requests, size, answer = _conversation(case)
+    requests, size, reply_bytes = _conversation(case)
     loop, network = SimLoop(), Network()
     one, other = SimHost(network, "one"), SimHost(network, "other")
     link = Link(loop.env, "line", case.quality(seed), Random(seed))
@@ -154,11 +154,11 @@ def virtual_seconds(case: Case, seed: int) -> float:
     server, client = other.power_on(), one.power_on()
 
     async def serve() -> None:
-        await loop.create_server(lambda: _Server(size, bytes(answer)), "other", 80)
+        await loop.create_server(lambda: _Server(size, bytes(reply_bytes)), "other", 80)
 
     async def connect() -> float:
         began = loop.time()
-        _, protocol = await loop.create_connection(lambda: _Client(requests, size, answer), "other", 80)
+        _, protocol = await loop.create_connection(lambda: _Client(requests, size, reply_bytes), "other", 80)
         assert isinstance(protocol, _Client)
         await protocol.done
         return loop.time() - began
@@ -189,7 +189,7 @@ class _Line:
 
     async def seconds(self, case: Case, seed: int) -> float:
         """The duration in real time."""
-        requests, size, answer = _conversation(case)
+        requests, size, reply_bytes = _conversation(case)
         loop = asyncio.get_running_loop()
         for pipe in (self._link.forward, self._link.backward):
             pipe.change(case.quality(seed))
@@ -205,7 +205,7 @@ class _Line:
                 _set_options(connection)
                 for _ in range(requests):
                     await _receive(connection, size)
-                    await loop.sock_sendall(connection, bytes(answer))
+                    await loop.sock_sendall(connection, bytes(reply_bytes))
                 await loop.sock_recv(connection, 1)
 
         with listener, client:
@@ -216,7 +216,7 @@ class _Line:
             await loop.sock_connect(client, ("10.9.0.2", 4000))
             for _ in range(requests):
                 await loop.sock_sendall(client, bytes(size))
-                await _receive(client, answer)
+                await _receive(client, reply_bytes)
             seconds = loop.time() - began
             client.close()
             await serving

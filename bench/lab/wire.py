@@ -1,7 +1,7 @@
 """Bytes on the uplink per report, alert and reconnection: `python -m bench.lab.wire [--json]`.
 
-Counted are the bytes of IP packets on the simulated uplink, with all layers: payload, HTTP, TLS records and
-handshakes, TCP acknowledgements.
+The bytes of all IP packets on the simulated uplink are counted, with all layers: payload, HTTP, TLS records and
+handshakes, and TCP acknowledgements.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def lab(linger: str, every: str, proxy: str = "") -> Lab:
 
 
 def batches_of_64() -> Figure:
-    """Routine reports in batches of 64; the alerts and audit records of the time, sent at once, are counted too."""
+    """Bytes per routine report in batches of 64, including alerts and audit records, which are sent at once."""
     with VirtualWorld(lab("1h", "10s")) as world:
         world.run_until(HOUR_NS)
         link, stored = world.uplink, world.datacenter.stored
@@ -62,7 +62,7 @@ def batches_of_64() -> Figure:
 
 
 def alerts() -> Figure:
-    """Alerts on an open connection, while no routine report waits that could be sent with them."""
+    """Bytes per alert on an open connection, while no routine report waits that could be sent with it."""
     with VirtualWorld(lab("1s", "60s")) as world:
         spent, link = [], world.uplink
         for attempt in range(1, 60):
@@ -83,7 +83,7 @@ def alerts() -> Figure:
 
 
 def reconnection() -> Figure:
-    """The proxy closes the idle connection; the box opens another and resumes the TLS session."""
+    """Bytes of a reconnection: the proxy closes the idle connection, and the box resumes its TLS session."""
     with VirtualWorld(lab("1h", "60s", PROXY)) as world:
         world.run_until(HOUR_NS)
         assert world.proxy is not None
@@ -92,7 +92,7 @@ def reconnection() -> Figure:
         world.proxy.end_tunnels()
         world.run_until(world.env.now + 10 * SECOND_NS)
         spent = link.forward.bytes + link.backward.bytes - before
-        assert world.box.traffic().resumed == traffic.resumed + 1, "the session was not resumed"
+        assert world.box.traffic().resumed == traffic.resumed + 1, "the TLS session was not resumed"
     return figure("a reconnection with a resumed session, both directions", "B", spent, "<= 3072")
 
 
