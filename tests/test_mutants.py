@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 from threading import Event
 
 import pytest
 
-from tools.mutants.modules import Coverage
+from settings.toml import load
+from tools.mutants.modules import Coverage, Module, Modules
 from tools.mutants.source import mutants_of
 from tools.mutants.trial import forked
 
@@ -176,13 +176,80 @@ def test_changes_without_a_meaning_are_not_made(code: str) -> None:
     assert not [after for after in becomes if "XX" in after]
 
 
-def test_the_listed_tests_exist() -> None:
-    listed = tomllib.loads((ROOT / "tests/mutants.toml").read_text("utf-8"))["module"]
-    for node in (node for module in listed for key in ("tests", "deselect") for node in module.get(key, ())):
-        file, _, test = node.partition("::")
-        names = test.partition("[")[0].split("::") if test else []
-        text = (ROOT / file).read_text("utf-8")
-        assert all(name in text or name == "runTest" for name in names), node
+VERDICT = ("causes", "checks", "evidence", "findings", "gaps", "ledger", "outcome", "precheck")
+"""The modules that decide whether a lab's run passes; the others format and summarize its result."""
+
+
+def python_files(*patterns: str) -> set[str]:
+    """The modules of this project that match a glob pattern or are below a folder, without empty packages."""
+    found = {file for pattern in patterns for file in ROOT.glob(pattern)}
+    files = {f for each in found for f in (each.rglob("*.py") if each.is_dir() else [each])}
+    return {str(file.relative_to(ROOT)) for file in files if file.name != "__init__.py"}
+
+
+@pytest.fixture(scope="module")
+def modules() -> dict[str, Module]:
+    return {module.name: module for module in load(ROOT / "tests/mutants.toml", Modules).module}
+
+
+@pytest.fixture(scope="module")
+def tests(modules: dict[str, Module]) -> set[str]:
+    """All tests that need no namespaces, of the listed files and of the folders beside them."""
+    folders = {str(Path(file).parent) for module in modules.values() for file in module.tests}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "--collect-only", "-m", "not kernel", *sorted(folders)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    return set(done.stdout.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("name", "patterns"),
+    [
+        ("spool", ["agents/spool"]),
+        ("forwarder", ["agents/box/uplink"]),
+        ("ingest", ["datacenter/ingest.py", "datacenter/store/*.py"]),
+        ("link", ["sim/net/link.py", "sim/net/tcp"]),
+        ("flash", ["imaging/flash"]),
+        ("ruleset", ["netfw/ruleset"]),
+        ("checker", [f"sim/verdict/{each}.py" for each in VERDICT]),
+        ("rules", ["imaging/kickstart/rules"]),
+    ],
+)
+def test_every_source_of_what_must_not_fail_is_mutated(
+    modules: dict[str, Module], name: str, patterns: list[str]
+) -> None:
+    expected = python_files(*patterns)
+    assert len(expected) >= len(patterns)
+    assert expected <= python_files(*modules[name].sources)
+
+
+def test_the_listed_sources_exist_and_belong_to_one_module(modules: dict[str, Module]) -> None:
+    sources = [source for module in modules.values() for source in module.sources]
+    files = [file for source in sources for file in python_files(source)]
+    assert not [source for source in sources if not python_files(source)]
+    assert sorted(files) == sorted(set(files))
+
+
+def test_the_listed_tests_exist(modules: dict[str, Module], tests: set[str]) -> None:
+    files = {node.partition("::")[0] for node in tests}
+    for module in modules.values():
+        assert not set(module.tests) - files, module.name
+        assert not set(module.deselect) - tests, module.name
+        assert {node.partition("::")[0] for node in module.deselect} <= set(module.tests), module.name
+
+
+def test_all_tests_of_a_mutated_folder_are_tried(modules: dict[str, Module], tests: set[str]) -> None:
+    files = {node.partition("::")[0] for node in tests}
+    untried = set()
+    for module in modules.values():
+        folders = {f"tests/{source}" for source in module.sources if not source.endswith(".py")}
+        untried |= {file for file in files if str(Path(file).parent) in folders} - set(module.tests)
+    assert untried == {file for module in modules.values() for file in module.left_out}
 
 
 def test_tables_of_numbers_and_type_aliases_are_not_mutated() -> None:

@@ -29,6 +29,8 @@ class Module(Struct, frozen=True, kw_only=True):
     tests: list[str]
     deselect: list[str] = []
     """Tests of these files that are left out."""
+    left_out: list[str] = []
+    """Files of tests in the folder of these tests that are left out."""
 
 
 class Known(Struct, frozen=True, kw_only=True):
