@@ -4,7 +4,10 @@ The driver (`agents.box.intake`) passes received bytes and the time to the engin
 order. `Deliver` is always the last action of a list: the engine then waits, keeps what it has received beyond that
 message, and continues in `decided`, after the findings are durable or could not be stored. The acknowledgement is
 among the actions of `decided`, and therefore never sent before the findings are durable. Meanwhile the driver does
-not read; more bytes than `pending_max` are never kept.
+not read, so that an engine keeps no more bytes than it was given at once.
+
+An `Observer` has the roles listener and pass-through: it follows both directions of a connection between an
+instrument and the laboratory's host and sends nothing.
 """
 
 from __future__ import annotations
@@ -48,7 +51,7 @@ Action: TypeAlias = Send | Deliver | Count | Close
 
 
 class Outcome(Enum):
-    """What became of delivered findings."""
+    """What became of delivered findings. The engine counts `NOT_STORED` and `MESSAGE_REFUSED`, not the store."""
 
     STORED = "stored"
     """Durable now, or before: acknowledge."""
@@ -80,4 +83,36 @@ class Engine(Protocol):
 
     def closed(self, now: float) -> list[Action]:
         """Process the end of the connection: count what remained incomplete. Returns no `Send`."""
+        ...
+
+
+class Observer(Protocol):
+    """The connection of an instrument to somebody else's host. A message counts when the host has accepted it.
+
+    Its actions are `Deliver`, always the last of a list, and `Count`. What passes through is none of its business.
+    """
+
+    @property
+    def deadline(self) -> float | None:
+        """When `expired` must be called if nothing arrives before; None if nothing is waited for."""
+        ...
+
+    def from_instrument(self, data: bytes, now: float) -> list[Action]:
+        """Process bytes from the instrument; may not be called while a `Deliver` is undecided."""
+        ...
+
+    def from_host(self, data: bytes, now: float) -> list[Action]:
+        """Process bytes from the host; may not be called while a `Deliver` is undecided."""
+        ...
+
+    def decided(self, outcome: Outcome, now: float) -> list[Action]:
+        """Continue after the findings of the last `Deliver` were stored or not."""
+        ...
+
+    def expired(self, now: float) -> list[Action]:
+        """Process the end of a time limit; does nothing before `deadline`."""
+        ...
+
+    def closed(self, now: float) -> list[Action]:
+        """Process the end of the connection: count what remained incomplete."""
         ...

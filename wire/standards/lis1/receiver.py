@@ -1,0 +1,132 @@
+"""The receiving side of a transfer, from ENQ to EOT (LIS1-A 8.2 to 8.4)."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from wire.standards.astm_dialect import AstmDialect
+from wire.standards.engine import Action, Count, Deliver, Outcome, Send
+from wire.standards.extract import Extract, Reason
+from wire.standards.lis1.frames import ACK, NAK, Frame
+
+
+class MessageReader(Protocol):
+    """Reads the messages in the joined texts of accepted frames."""
+
+    def take(self, text: bytes, last: bool) -> Extract | None:
+        """Process the text of the next frame; return what the messages that end in it yield."""
+        ...
+
+    def end(self, complete: bool) -> Extract | None:
+        """Process the end of a session, by EOT or else not `complete`; discard and count an unfinished message."""
+        ...
+
+
+class FrameOrder:
+    """The order of frames in a session: 1 to 7, 0, 1, …; the first may be 0.
+
+    No frame can be lost between two accepted ones, because each waits for its acknowledgement, so that a first frame
+    0 is a peculiarity of the instrument.
+    """
+
+    def __init__(self, dialect: AstmDialect) -> None:
+        self._any = dialect.frame_numbers != "counted"
+        self._last: Frame | None = None
+
+    def restart(self) -> None:
+        """Begin a session."""
+        self._last = None
+
+    def accept(self, frame: Frame) -> None:
+        """Note the frame accepted last."""
+        self._last = frame
+
+    def repeats(self, frame: Frame) -> bool:
+        """Whether the frame is the one accepted last: its number and text are the same."""
+        return frame == self._last
+
+    def continues(self, frame: Frame) -> bool:
+        """Whether the frame is intact and has the number that is due."""
+        due = (0, 1) if self._last is None else ((self._last.number + 1) % 8,)
+        return frame.intact and (self._any or frame.number in due)
+
+
+class Receiver:
+    """Answers the frames of a session.
+
+    A frame that ends a message is answered after the decision. If the findings cannot be stored, the answer is NAK,
+    and the same frame is delivered again when the instrument repeats it. If they are refused, the answer is ACK: the
+    frame was received correctly, LIS1-A has no answer for its meaning, and NAK would only make the instrument repeat
+    it six times and then abandon what follows.
+    """
+
+    def __init__(self, messages: MessageReader, dialect: AstmDialect) -> None:
+        self.is_open = False
+        self._messages = messages
+        self._order = FrameOrder(dialect)
+        self._cut = False
+        self._undecided: tuple[Frame, Extract] | None = None
+
+    def enquiry(self) -> list[Action]:
+        """Process ENQ: begin a session. One in the middle of a session ends that, unfinished."""
+        actions = self.end(complete=False)
+        self._order.restart()
+        self.is_open = True
+        return [*actions, Send(ACK)]
+
+    def cut(self) -> None:
+        """Process a frame that was interrupted; what comes next decides what it means."""
+        self._cut = self.is_open
+
+    def frame(self, frame: Frame) -> list[Action]:
+        """Process a frame."""
+        if not self.is_open:
+            return [Count(Reason.LITTER)]
+        refused: list[Action] = [Count(Reason.FRAME_REFUSED)]
+        before = refused if self._cut else []
+        self._cut = False
+        if self._undecided is not None and frame == self._undecided[0]:
+            return [*before, self._deliver(*self._undecided)]
+        if frame.intact and self._order.repeats(frame):
+            return [*before, Count(Reason.FRAME_REPEATED), Send(ACK)]
+        if self._undecided is not None or not self._order.continues(frame):
+            return [*before, *refused, Send(NAK)]
+        extract = self._messages.take(frame.text, frame.last)
+        if extract is not None:
+            return [*before, self._deliver(frame, extract)]
+        self._order.accept(frame)
+        return [*before, Send(ACK)]
+
+    def end(self, complete: bool) -> list[Action]:
+        """Process the end of the session, by EOT or else not `complete`."""
+        cut = self._cut or self._undecided is not None
+        self.is_open, self._cut, self._undecided = False, False, None
+        extract = self._messages.end(complete)
+        if extract is None and cut:
+            return [Count(Reason.MESSAGE_UNFINISHED)]
+        if extract is None or not extract.findings:
+            return [Count(*each) for each in extract.counts.items()] if extract else []
+        return [Deliver(extract)]
+
+    def decided(self, outcome: Outcome) -> list[Action]:
+        """Answer the frame delivered last; there is no answer after EOT."""
+        undecided = self._undecided
+        counts: list[Action] = [Count(reason) for reason in _COUNTS[outcome]]
+        if undecided is None:
+            return counts
+        if outcome is Outcome.BUSY:
+            return [*counts, Send(NAK)]
+        self._undecided = None
+        self._order.accept(undecided[0])
+        return [*counts, Send(ACK)]
+
+    def _deliver(self, frame: Frame, extract: Extract) -> Deliver:
+        self._undecided = frame, extract
+        return Deliver(extract)
+
+
+_COUNTS = {
+    Outcome.STORED: [],
+    Outcome.BUSY: [Reason.NOT_STORED],
+    Outcome.REFUSED: [Reason.MESSAGE_REFUSED],
+}
