@@ -21,18 +21,29 @@ def tap(name: str, address: str) -> None:
 
 
 class Machine:
-    """A running machine with its serial console in a file. The file of the disk is never changed."""
+    """A running machine with its serial console in a file. With `keep`, the disk keeps what the guest writes.
+
+    `disk` is an image, or the socket of an NBD server, which gets all writes in any case.
+    """
 
     def __init__(
-        self, folder: Path, disk: Path, taps: Mapping[int, str], firmware: Path | None = None
+        self,
+        folder: Path,
+        disk: Path,
+        taps: Mapping[int, str],
+        firmware: Path | None = None,
+        *,
+        keep: bool = False,
     ) -> None:
         self._console = folder / "console"
         self._console.unlink(missing_ok=True)  # the former machine's, until QEMU replaces it
-        options = f"-machine q35,accel=tcg -cpu {CPU} -smp 2 -m 1024 -display none -monitor none -no-reboot -snapshot"
+        options = f"-machine q35,accel=tcg -cpu {CPU} -smp 2 -m 1024 -display none -monitor none -no-reboot"
         options += f" -serial file:{self._console}"
-        options += (
-            f" -drive if=none,id=disk,file={disk},format=raw -device virtio-blk-pci,drive=disk,addr=0x10"
-        )
+        served = disk.is_socket()
+        file = f"nbd+unix:///?socket={disk}" if served else disk
+        snapshot = "off" if keep or served else "on"
+        options += f" -drive if=none,id=disk,file={file},format=raw,snapshot={snapshot}"
+        options += " -device virtio-blk-pci,drive=disk,addr=0x10"
         for bus in range(1, PORT_SLOTS + 1):
             options += " " + _port(bus, taps.get(bus))
         if firmware:

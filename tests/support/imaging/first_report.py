@@ -10,12 +10,13 @@ import asyncio
 import re
 import subprocess
 import time
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from random import Random
 from typing import Final
 
-from agents.instrument.agent import InstrumentAgent
+from agents.instrument.agent import InstrumentAgent, OnAcknowledged
 from datacenter.store import queries
 from datacenter.store.store import Store
 from hal.linux.clock import LinuxClock
@@ -41,7 +42,8 @@ from wire.tls.context import Identity, client_context
 MOCK_REPO: Final = ROOT / "build/mock-repo"
 CABLES: Final = {1: "uplink", 2: "port1"}
 """TAP devices by the number of the bus that the port's card is on."""
-UPLINK, COLLECTOR = "192.0.2.10", Endpoint("rap-0001", 443, "10.77.1.1")
+SERIAL: Final = "RAP-0001"
+UPLINK, COLLECTOR = "192.0.2.10", "10.77.1.1"
 """The box's addresses, on its uplink and on port 1."""
 _ELSEWHERE: Final = "192.0.2.1"
 """The data center's, and the uplink's gateway."""
@@ -65,7 +67,7 @@ device = "sda"
 _SLOW_ARGUMENTS: Final = "pti=on page_poison=1 init_on_alloc=1 init_on_free=1 slub_debug=P"
 """Each page written and each address space changed twice: nothing to a processor, much to one that is emulated."""
 _DATACENTER: Final = f"""\
-boxes = ["RAP-0001"]
+boxes = ["{{serial}}"]
 [listen]
 host = "{_ELSEWHERE}"
 port = 8443
@@ -83,7 +85,7 @@ def build_image(folder: Path, kernel_arguments: str = "", post: str = "", *, key
 
     With `key` it is signed instead, and has no identity.
     """
-    site = write_site(folder, _site_text())
+    site = write_site(folder, site_text())
     kickstart = folder / "box.ks"
     text = assemble(load_site(site), site)
     assert _SLOW_ARGUMENTS in text
@@ -95,23 +97,14 @@ def build_image(folder: Path, kernel_arguments: str = "", post: str = "", *, key
     repositories = (str(kept_repository(MOCK_REPO)), str(packages))
     request = BuildRequest(kickstart, "RHEL9", repositories, folder / "out", folder / "work", key=key)
     image = build(request, lambda _name, _kept: None, lambda _line: None).image
-    return image if key else _made_ready(image, folder, site)
-
-
-def copy_for_first_start(image: Path, folder: Path) -> Path:
-    """Copy a signed image to `folder` with an identity, as if flashed, and all files for its first report."""
-    copy = folder / image.name
-    subprocess.run(["cp", "--sparse=always", image, copy], check=True)
-    return _made_ready(copy, folder, write_site(folder, _site_text()))
-
-
-def _made_ready(image: Path, folder: Path, site: Path) -> Path:
-    _prepare_far_end(folder)
-    _give_identity(image, folder, for_box(load_site(site)).encode())
+    if not key:
+        prepare_far_end(folder)
+        _give_identity(image, folder, for_box(load_site(site)).encode())
     return image
 
 
-def _site_text() -> str:
+def site_text() -> str:
+    """The box's site file."""
     luks, proxy = (re.search(rf"\[{name}\]\n(.+\n)+", SITE) for name in ("luks", "proxy"))
     assert luks and proxy
     text = SITE.replace(luks[0], "").replace(proxy[0], "")
@@ -119,16 +112,22 @@ def _site_text() -> str:
     return text.replace('[disk]\ndevice = "sda"\n', _DISK)
 
 
-def _prepare_far_end(folder: Path) -> None:
+def prepare_far_end(folder: Path, serial: str = SERIAL) -> None:
+    """Make the CAs, the certificates and the configuration of a data center that knows this box."""
     pki_directory.init(folder)
     pki_directory.issue(folder, "DC", "datacenter", (_ELSEWHERE,))
     pki_directory.issue(folder, "CHEM-0001", "instrument")
-    (folder / "dc.toml").write_text(_DATACENTER.format(folder=folder))
+    write_datacenter(folder, serial)
+
+
+def write_datacenter(folder: Path, serial: str) -> None:
+    """Write the configuration of a data center whose certificates are in `folder`."""
+    (folder / "dc.toml").write_text(_DATACENTER.format(folder=folder, serial=serial))
 
 
 def _give_identity(image: Path, folder: Path, site: bytes) -> None:
     """As `rap flash write` does with a disk."""
-    area = identity_archive.pack(identity.issue(identity.make("RAP-0001", site), folder))
+    area = identity_archive.pack(identity.issue(identity.make(SERIAL, site), folder))
     with image.open("r+b") as disk:
         place = next(part for part in gpt.slices(disk.read(MIB)) if part.label == identity_archive.LABEL)
         disk.seek(place.offset)
@@ -146,25 +145,51 @@ async def first_report(folder: Path, seconds_max: float) -> float:
 
     The instrument has one to send from the beginning, and sends it as soon as it can connect.
     """
+    async with asyncio.timeout(seconds_max), datacenter(folder), reporting(folder) as agent:
+        submit(agent)
+        return await _stored(folder)
+
+
+@asynccontextmanager
+async def datacenter(folder: Path) -> AsyncIterator[None]:
+    """The data center, which is killed at the end."""
     server = await start("dc", "serve", "--config", folder / "dc.toml")
     try:
         assert server.stderr is not None and b"ready" in await server.stderr.readline()
-        async with asyncio.timeout(seconds_max), asyncio.TaskGroup() as tasks:
-            reporting = tasks.create_task(_report(folder))
-            stored = await _stored(folder)
-            reporting.cancel()
-        return stored
+        yield
     finally:
         server.kill()
         await server.communicate()
 
 
-async def _report(folder: Path) -> None:
-    await eventually(lambda: answers(COLLECTOR.address, COLLECTOR.port), None, every_s=_LOOK_SECONDS)
+@asynccontextmanager
+async def reporting(
+    folder: Path, serial: str = SERIAL, run: int = 1, on_acknowledged: OnAcknowledged = len
+) -> AsyncIterator[InstrumentAgent]:
+    """The agent of the instrument, which connects as soon as box `serial` accepts connections."""
     context = client_context(Identity(*(folder / f"chem-0001{end}" for end in (".crt", ".key", ".ca.crt"))))
-    agent = InstrumentAgent(COLLECTOR, context, run_number=1, clock=LinuxClock(), random=Random(1))
+    agent = InstrumentAgent(
+        Endpoint(serial.lower(), 443, COLLECTOR),
+        context,
+        run_number=run,
+        clock=LinuxClock(),
+        random=Random(1),
+        on_acknowledged=on_acknowledged,
+    )
+
+    async def work() -> None:
+        await eventually(lambda: answers(COLLECTOR, 443), None, every_s=_LOOK_SECONDS)
+        await agent.run()
+
+    async with asyncio.TaskGroup() as tasks:
+        working = tasks.create_task(work())
+        yield agent
+        working.cancel()
+
+
+def submit(agent: InstrumentAgent) -> None:
+    """Give the instrument a report to send."""
     agent.submit(Quality, "glu", 1, 17)
-    await agent.run()
 
 
 async def answers(host: str, port: int) -> bool:

@@ -1,7 +1,8 @@
-"""Serves the box's disk: `python -m sim.worlds.image.disk.server FILE DISK_SOCKET CONTROL_SOCKET SEED`.
+"""Serves the box's disk: `python -m sim.worlds.image.disk.server FILE DISK_SOCKET CONTROL_SOCKET SEED [RECORDING]`.
 
 QEMU connects to DISK_SOCKET (NBD). The world sends requests to CONTROL_SOCKET, one JSON object per line, and gets one
-response each: `cut` and `set` at once, `tear` when a power cut has interrupted an operation.
+response each: `cut` and `set` at once, `tear` when a power cut has interrupted an operation. Writes and flushes are
+appended to the file RECORDING, if there is one.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final
 
 from sim.engine.streams import stream
 from sim.worlds.image.disk import nbd
 from sim.worlds.image.disk.cache import CachedDisk
+from sim.worlds.image.disk.recording import Recorder
 
 SETTINGS: Final = ("holds_ns", "is_read_only", "failing_flushes")
 """Attributes of the disk that `set` can change; `flush_ns` is one of the server."""
@@ -28,10 +31,10 @@ class _PowerLost(Exception):
 
 
 class DiskServer:
-    """Serves one disk."""
+    """Serves one disk. `recorder` gets each write and flush before it is executed."""
 
-    def __init__(self, disk: CachedDisk, seed: int) -> None:
-        self._disk = disk
+    def __init__(self, disk: CachedDisk, seed: int, recorder: Recorder | None = None) -> None:
+        self._disk, self._recorder = disk, recorder
         self._random = stream(seed, "disk")
         self._client: asyncio.StreamWriter | None = None
         self.flush_ns = 0
@@ -51,6 +54,8 @@ class DiskServer:
     async def _execute(self, request: nbd.DiskRequest) -> bytes:
         if request.kind == nbd.READ:
             return self._disk.read(request.offset, request.length)
+        if self._recorder is not None and request.kind in (nbd.WRITE, nbd.FLUSH):
+            self._recorder.add(request)
         if self._operations_until_cut:
             self._operations_until_cut -= 1
             if not self._operations_until_cut:
@@ -90,9 +95,10 @@ class DiskServer:
         return None
 
 
-async def _main(file: str, disk_socket: str, control_socket: str, seed: str) -> None:
+async def _main(file: str, disk_socket: str, control_socket: str, seed: str, recording: str = "") -> None:
     fd = os.open(file, os.O_RDWR | os.O_CLOEXEC)
-    server = DiskServer(CachedDisk(fd, time.monotonic_ns), int(seed))
+    recorder = Recorder(Path(recording), time.time_ns) if recording else None
+    server = DiskServer(CachedDisk(fd, time.monotonic_ns), int(seed), recorder)
     accept: Callable[..., Any] = server.serve_control
     await asyncio.start_unix_server(server.serve_disk, disk_socket)
     part = f"{control_socket}.part"

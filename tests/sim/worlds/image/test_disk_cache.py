@@ -14,6 +14,7 @@ import pytest
 
 from sim.worlds.image.disk import nbd
 from sim.worlds.image.disk.cache import SECTOR, CachedDisk
+from sim.worlds.image.disk.recording import Recorder, recorded
 from sim.worlds.image.disk.server import DiskServer
 
 SECTORS = 256
@@ -160,9 +161,9 @@ class Client:
         return error, await self._reader.readexactly(length if kind == nbd.READ and not error else 0)
 
 
-def run_with_client(medium: Medium, folder: Path, use: object) -> None:
+def run_with_client(medium: Medium, folder: Path, use: object, recorder: Recorder | None = None) -> None:
     async def main() -> None:
-        server = DiskServer(medium.disk, 1)
+        server = DiskServer(medium.disk, 1, recorder)
         path = str(folder / "disk.sock")
         async with await asyncio.start_unix_server(server.serve_disk, path):
             client = Client(*await asyncio.open_unix_connection(path))
@@ -218,3 +219,26 @@ def test_a_tear_happens_in_the_middle_of_the_chosen_operation(medium: Medium, tm
         assert 0 < medium.sectors()[:40].count(NEW) < 40
 
     run_with_client(medium, tmp_path, use)
+
+
+def test_writes_and_flushes_are_recorded_and_so_is_the_one_that_the_power_cut_interrupts(
+    medium: Medium, tmp_path: Path
+) -> None:
+    async def use(client: Client, server: DiskServer) -> None:
+        await client.negotiate()
+        torn = asyncio.ensure_future(server.control({"do": "tear", "operation": 3}))
+        await client.ask(nbd.WRITE, 0, data=NEW, flags=1)
+        await client.ask(nbd.READ, 0, SECTOR)
+        await client.ask(4)
+        await client.ask(nbd.FLUSH)
+        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+            await client.ask(nbd.WRITE, SECTOR, data=NEWER)
+        await torn
+
+    run_with_client(medium, tmp_path, use, Recorder(tmp_path / "recording", lambda: 5))
+    found = [(each.at_ns, each.request) for each in recorded(tmp_path / "recording")]
+    assert found == [
+        (5, nbd.DiskRequest(nbd.WRITE, 0, SECTOR, NEW, True)),
+        (5, nbd.DiskRequest(nbd.FLUSH, 0, 0, b"", False)),
+        (5, nbd.DiskRequest(nbd.WRITE, SECTOR, SECTOR, NEWER, False)),
+    ]

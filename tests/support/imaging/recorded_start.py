@@ -1,0 +1,222 @@
+"""The first start of a flashed disk, recorded, and the disk after a power cut at any moment of it.
+
+A `Life` is what a disk is from one flash to the next: a box with a serial and certificates of its own, so that what a
+later life finds of a former one on the disk is recognized.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Final, NamedTuple
+
+from agents.instrument.agent import InstrumentAgent
+from datacenter.store import queries
+from datacenter.store.store import Store
+from imaging.kickstart.data import MIB
+from sim.worlds.image.disk.recording import RecordedRequest, cut_during, recorded
+from sim.worlds.image.flash import loop_device
+from tests.support.eventually import eventually, poll_until
+from tests.support.imaging.emulated import Machine
+from tests.support.imaging.first_report import (
+    CABLES,
+    datacenter,
+    plug_in,
+    prepare_far_end,
+    reporting,
+    site_text,
+    submit,
+)
+from tests.support.imaging.signed_image import SignedImage
+from tests.support.imaging.sites import write_site
+from tests.support.namespaces import own_network
+from tests.support.paths import ROOT
+from wire.messages import InstrumentReport
+
+REPORTS: Final = 4
+"""Reports that the data center stores in a recorded start, and reports that then wait in the box's spool."""
+START_SECONDS_MAX: Final = 600.0
+"""A guard against hanging on a busy machine, and no measure."""
+LARGER_BYTES: Final = 256 * MIB
+_LOOK_SECONDS: Final = 0.1
+
+
+class Stored(NamedTuple):
+    """A report, and the time at which the box acknowledged it or the data center stored it, in ns since 1970."""
+
+    run: int
+    number: int
+    at_ns: int
+
+
+@dataclass(frozen=True)
+class Life:
+    """A flash of the disk. `folder` has the certificates; the instrument's runs begin with `run`."""
+
+    folder: Path
+    serial: str
+    run: int
+
+    @property
+    def records(self) -> Path:
+        """The file with the reports that were acknowledged and stored while the first start was recorded."""
+        return self.folder / "reports.json"
+
+    @property
+    def recording(self) -> Path:
+        """The recording of the first start."""
+        return self.folder / "recording"
+
+    @property
+    def flashed(self) -> Path:
+        """The disk as it was flashed."""
+        return self.folder / "flashed.raw"
+
+
+class Recorded(NamedTuple):
+    """A recorded start."""
+
+    life: Life
+    requests: list[RecordedRequest]
+    acknowledged: list[Stored]
+    stored: list[Stored]
+
+    @property
+    def flushes(self) -> list[int]:
+        """The numbers of the requests that are flushes."""
+        return [index for index, each in enumerate(self.requests) if each.is_flush]
+
+    def cut(self, index: int, disk: Path) -> None:
+        """Make `disk` the one after a power cut during request `index`."""
+        copy(self.life.flashed, disk)
+        cut_during(disk, self.requests, index, Random(index))
+
+    def time_of(self, index: int) -> int:
+        """The time of request `index`, or that of the last report, in ns since 1970."""
+        if index < len(self.requests):
+            return self.requests[index].at_ns
+        return max(self.requests[-1].at_ns, self.acknowledged[-1].at_ns)
+
+
+def new_disk(file: Path, image: SignedImage) -> Path:
+    """An empty disk, larger than the image, so that the file system of its last partition can grow."""
+    file.touch()
+    os.truncate(file, image.image.stat().st_size + LARGER_BYTES)
+    return file
+
+
+def copy(disk: Path, to: Path) -> None:
+    """Copy a disk; what is a hole stays one."""
+    subprocess.run(["cp", "--sparse=always", disk, to], check=True)
+
+
+def flash(disk: Path, image: SignedImage, life: Life) -> None:
+    """Write the image with the identity of this life by `rap flash write`."""
+    prepare_far_end(life.folder, life.serial)
+    site = write_site(life.folder, site_text())
+    with disk.open("r+b") as file, loop_device(file.fileno()) as device:
+        words = ["write", image.image, device, "--key", image.key, "--serial", device.name, "--site", site]
+        words += ["--box", life.serial, "--pki", life.folder, "--record", life.folder / "flash.json"]
+        command = [sys.executable, "-m", "rap", "flash", *map(str, words)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    copy(disk, life.flashed)
+
+
+async def _nothing() -> None:
+    pass
+
+
+def record_start(life: Life, disk: Path, look: Callable[[], Awaitable[object]] = _nothing) -> str:
+    """Start the flashed `disk` for the first time until reports are stored and others wait, and cut the power.
+
+    `look` is called before the power is cut. Return what the machine printed on its console.
+    """
+    with own_network():
+        plug_in()
+        with served(life, disk) as socket:
+            machine = Machine(life.folder, socket, CABLES)
+            try:
+                acknowledged = asyncio.run(_reports(life, look))
+            except TimeoutError:
+                raise AssertionError(
+                    f"no report was stored; the box said:\n{machine.log()[-4000:]}"
+                ) from None
+            finally:
+                machine.stop()
+    stored = reports_stored(life.folder)
+    life.records.write_text(json.dumps({"acknowledged": acknowledged, "stored": stored}))
+    return machine.log()
+
+
+def load(life: Life) -> Recorded:
+    """The recorded start of this life."""
+    reports = json.loads(life.records.read_text())
+    found = [[Stored(*each) for each in reports[name]] for name in ("acknowledged", "stored")]
+    return Recorded(life, list(recorded(life.recording)), *found)
+
+
+@contextmanager
+def served(life: Life, disk: Path) -> Iterator[Path]:
+    """The socket of a process that serves the disk and records all writes and flushes."""
+    life.recording.unlink(missing_ok=True)
+    socket, control = life.folder / "disk.sock", life.folder / "disk-control.sock"
+    words = [disk, socket, control, 1, life.recording]
+    command = [sys.executable, "-m", "sim.worlds.image.disk.server", *map(str, words)]
+    process = subprocess.Popen(command, cwd=ROOT)
+    try:
+        poll_until(control.exists)
+        yield socket
+    finally:
+        process.kill()
+        process.wait()
+        for path in (socket, control):
+            path.unlink(missing_ok=True)
+
+
+async def _reports(life: Life, look: Callable[[], Awaitable[object]]) -> list[Stored]:
+    """Let the instrument report; return the reports that the box acknowledged."""
+    times: list[int] = []
+
+    def note(reports: list[InstrumentReport]) -> None:
+        times.extend([time.time_ns()] * len(reports))
+
+    async with (
+        asyncio.timeout(START_SECONDS_MAX),
+        reporting(life.folder, life.serial, life.run, note) as agent,
+    ):
+        async with datacenter(life.folder):
+            await _report(agent)
+            await eventually(lambda: len(reports_stored(life.folder)) == REPORTS, None, every_s=_LOOK_SECONDS)
+        await _report(agent)
+        await look()
+    return [Stored(life.run, number, at_ns) for number, at_ns in enumerate(times, 1)]
+
+
+async def _report(agent: InstrumentAgent) -> None:
+    """Send reports, each when the one before is acknowledged."""
+    for _ in range(REPORTS):
+        submit(agent)
+        await eventually(lambda: not agent.waiting, None, every_s=_LOOK_SECONDS)
+
+
+def reports_stored(folder: Path) -> list[Stored]:
+    """The instrument's reports in the data center's database."""
+    store = Store(f"sqlite:///{folder}/reports.db")
+    try:
+        return [
+            Stored(each.run, each.number, each.stored_at_ms * 1_000_000)
+            for each in queries.records(store)
+            if each.number is not None
+        ]
+    finally:
+        store.close()

@@ -1,0 +1,177 @@
+"""A start from the disk that a power cut has left: does the box report, and what is on the disk afterwards?"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from imaging.flash import gpt
+from imaging.flash.identifiers import SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET
+from imaging.kickstart.data import MIB
+from settings import identity_archive
+from sim.worlds.image.box import STATE_PARTITION
+from tests.support.eventually import eventually
+from tests.support.imaging.emulated import Machine
+from tests.support.imaging.first_report import (
+    CABLES,
+    datacenter,
+    plug_in,
+    reporting,
+    submit,
+    write_datacenter,
+)
+from tests.support.imaging.recorded_start import (
+    START_SECONDS_MAX,
+    Life,
+    Recorded,
+    Stored,
+    reports_stored,
+)
+from tests.support.namespaces import own_network
+
+_LOOK_SECONDS: Final = 0.2
+_CONSOLE_BYTES: Final = 3000
+_LATE_SECONDS_MAX: Final = 60.0
+"""Time limit for older reports after the first new one is stored; they are sent before it."""
+_EXT4: Final = ("boot", "root-a", "home", "tmp", "var", "log", "audit", "vartmp", "rap")
+"""The labels of the file systems that the box mounts."""
+_STAMP: Final = "provisioned"
+
+
+class Started(NamedTuple):
+    """The reports that were stored after a start, the run that the instrument then had, and the console's output."""
+
+    reports: list[Stored]
+    run: int
+    console: str
+
+
+def judge_start(made: Recorded, index: int, disk: Path, former: Life | None = None) -> list[str]:
+    """Start from `disk`, which a cut during request `index` has left; return what is wrong, a line each."""
+    at_ns = made.time_of(index)
+    expected = {(each.run, each.number) for each in made.acknowledged if each.at_ns <= at_ns}
+    expected -= {(each.run, each.number) for each in made.stored if each.at_ns <= at_ns}
+    folder = disk.with_suffix(".run")
+    shutil.copytree(made.life.folder, folder, ignore=_but_certificates)
+    write_datacenter(folder, made.life.serial)
+    run = made.life.run + 1
+    try:
+        started = _start(folder, made.life.serial, run, disk, expected)
+        problems = [*_wrong_reports(started, run, made, expected), *inspect(disk, former)]
+        return [*problems, *([f"console: {started.console}"] if problems else [])]
+    finally:
+        shutil.rmtree(folder)
+
+
+def _but_certificates(_folder: str, names: Sequence[str]) -> list[str]:
+    return [name for name in names if not name.endswith((".crt", ".key"))]
+
+
+def _start(folder: Path, serial: str, run: int, disk: Path, expected: set[tuple[int, int]]) -> Started:
+    with own_network():
+        plug_in()
+        machine = Machine(folder, disk, CABLES, keep=True)
+        try:
+            last_run = asyncio.run(_first_report(folder, serial, run, expected))
+        except TimeoutError:
+            last_run = run
+        finally:
+            machine.stop()
+    return Started(reports_stored(folder), last_run, machine.log()[-_CONSOLE_BYTES:])
+
+
+async def _first_report(folder: Path, serial: str, run: int, expected: set[tuple[int, int]]) -> int:
+    """Wait until a new report and the expected ones are stored; return the run of the instrument.
+
+    Raises: TimeoutError, if not even the new one is.
+    """
+
+    def found() -> set[tuple[int, int]]:
+        return {(each.run, each.number) for each in reports_stored(folder)}
+
+    async with datacenter(folder), reporting(folder, serial, run) as agent:
+        submit(agent)
+        await eventually(lambda: (agent.run_number, 1) in found(), START_SECONDS_MAX, every_s=_LOOK_SECONDS)
+        with suppress(TimeoutError):  # `_wrong_reports` names those that are lost
+            await eventually(lambda: expected <= found(), _LATE_SECONDS_MAX, every_s=_LOOK_SECONDS)
+        return agent.run_number
+
+
+def _wrong_reports(
+    started: Started, run: int, made: Recorded, expected: set[tuple[int, int]]
+) -> Iterator[str]:
+    found = [(each.run, each.number) for each in started.reports]
+    if (started.run, 1) not in found:
+        yield "no report was stored after the start"
+    elif lost := expected - set(found):
+        yield f"acknowledged reports were lost: {sorted(lost)}"
+    if started.run != run:
+        yield f"the box knew a run {started.run - 1} of the instrument"
+    if foreign := {each for each in found if each[0] not in (made.life.run, started.run)}:
+        yield f"reports of a former life were stored: {sorted(foreign)}"
+    if len(found) != len(set(found)):
+        yield f"reports were stored twice: {found}"
+
+
+def inspect(disk: Path, former: Life | None = None) -> Iterator[str]:
+    """What is wrong on the disk of a box that has started, a line each."""
+    with disk.open("rb") as file:
+        slices = {part.label: part for part in gpt.slices(file.read(MIB))}
+        area = slices[identity_archive.LABEL]
+        file.seek(area.offset)
+        if any(file.read(area.length)):
+            yield "the partition of the identity is not empty"
+    for label in _EXT4:
+        with mounted(disk, slices[label]) as place:
+            if former:
+                yield from _remnants(place, label, former)
+            if label == STATE_PARTITION and not (place / _STAMP).exists():
+                yield "provisioning has not been completed"
+        yield from _errors(disk, slices[label])
+    state = slices[STATE_PARTITION]
+    if (has := file_system_bytes(disk, state)) < state.length - MIB:
+        yield f"the file system of {state.label} has {has:,} of the partition's {state.length:,} bytes"
+
+
+@contextmanager
+def mounted(disk: Path, part: gpt.Slice) -> Iterator[Path]:
+    """A mounted partition. The mount replays its journal."""
+    place = disk.with_suffix(f".{part.label}")
+    place.mkdir()
+    options = f"loop,offset={part.offset},sizelimit={part.length}"
+    mount = ["mount", "-o", options, str(disk), str(place)]
+    subprocess.run(["flock", "/dev/loop-control", *mount], check=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", place], check=True)
+        place.rmdir()
+
+
+def _remnants(place: Path, label: str, former: Life) -> Iterator[str]:
+    """Files that name the box of the former life."""
+    words = ["grep", "-rlaiF", "--devices=skip", former.serial, str(place)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.stdout:
+        yield f"{label}: files of a former life: {done.stdout.split()}"
+
+
+def file_system_bytes(disk: Path, part: gpt.Slice) -> int:
+    """The size of an ext4 that is not mounted, by its superblock."""
+    with disk.open("rb") as file:
+        file.seek(part.offset + SUPERBLOCK_OFFSET)
+        superblock = file.read(SUPERBLOCK_BYTES)
+    blocks, scale = (int.from_bytes(superblock[at : at + 4], "little") for at in (0x04, 0x18))
+    return blocks * (1024 << scale)
+
+
+def _errors(disk: Path, part: gpt.Slice) -> Iterator[str]:
+    words = ["e2fsck", "-fn", f"{disk}?offset={part.offset}"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        yield f"{part.label}: the file system has errors: {done.stdout[-500:]}"
