@@ -124,3 +124,5 @@ VOLUME_NAME_RESERVED: Final = re.compile(
 )
 EXTENT_MIB: Final = 4
 """LVM's default extent."""
+SHELL_VARIABLE: Final = re.compile(r"\$([A-Za-z_]\w*|\{[A-Za-z_]\w*\})")
+"""A shell variable, which a %pre script replaces."""

@@ -12,6 +12,6 @@ from imaging.kickstart.rule import Check, registered
 @cache
 def all_rules() -> dict[str, Check]:
     """Every rule, by name."""
-    for module in pkgutil.iter_modules(__path__):
-        import_module(f"{__name__}.{module.name}")
+    for module in pkgutil.walk_packages(__path__, f"{__name__}."):
+        import_module(module.name)
     return dict(sorted(registered.items()))

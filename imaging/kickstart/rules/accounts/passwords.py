@@ -1,17 +1,14 @@
-"""Secrets: only as hashes, and with strong algorithms."""
+"""Passwords: only as hashes, and with strong algorithms."""
 
 from __future__ import annotations
 
-import base64
 import re
-from binascii import Error as NotBase64
 from collections.abc import Iterator
 from typing import Any, Final
 
 from imaging.kickstart.document import KickstartCommand
-from imaging.kickstart.rule import Case, Faults, LintFault, risk, rule
-from imaging.kickstart.rules.storage import volumes
-from imaging.kickstart.site import FIPS_KEY_KINDS
+from imaging.kickstart.limits import SHELL_VARIABLE
+from imaging.kickstart.rule import Case, Faults, LintFault, risk
 
 CRYPT: Final = re.compile(
     r"(\$(5|6)\$(rounds=\d+\$)?[./A-Za-z0-9]{1,16}\$([./A-Za-z0-9]{43}|[./A-Za-z0-9]{86})"
@@ -25,8 +22,6 @@ IN_SCRIPT: Final = (
     re.compile(r"\bchpasswd\b(?!.*(-e\b|--encrypted))"),
     re.compile(r"\becho\s+[^|;]*\|\s*cryptsetup\b"),
 )
-SHELL: Final = re.compile(r"\$([A-Za-z_]\w*|\{[A-Za-z_]\w*\})")
-"""A shell variable, which a %pre script replaces."""
 
 
 @risk
@@ -37,7 +32,7 @@ def plaintext_password(case: Case) -> Faults:
     """
     for command in _accounts(case):
         password = _password(command.data)
-        if password and not command.data.isCrypted and not SHELL.fullmatch(password):
+        if password and not command.data.isCrypted and not SHELL_VARIABLE.fullmatch(password):
             yield LintFault(
                 command.spot,
                 f"`{command.name}` has its password in plaintext",
@@ -57,7 +52,11 @@ def no_password_hash(case: Case) -> Faults:
             yield LintFault(
                 command.spot, f"`{command.name} --iscrypted` without a password", "give the hash, or --lock"
             )
-        elif command.data.isCrypted and not CRYPT.fullmatch(password) and not SHELL.fullmatch(password):
+        elif (
+            command.data.isCrypted
+            and not CRYPT.fullmatch(password)
+            and not SHELL_VARIABLE.fullmatch(password)
+        ):
             yield LintFault(
                 command.spot,
                 f"what `{command.name} --iscrypted` gives is not a hash of crypt(5)",
@@ -145,76 +144,6 @@ def boot_loader_password(case: Case) -> Faults:
 
 
 @risk
-def passphrase_in_file(case: Case) -> Faults:
-    """A LUKS passphrase in the kickstart is in each of its copies.
-
-    Source: RHEL-09-231190.
-    """
-    for command in (*volumes(case), *case.ks.named("autopart")):
-        given = getattr(command.data, "passphrase", "")
-        if given and not SHELL.fullmatch(given):
-            yield LintFault(
-                command.spot,
-                "the passphrase of LUKS is in the file",
-                "let a %pre script read it, and %include the line",
-            )
-
-
-@rule
-def passphrase_missing(case: Case) -> Faults:
-    """--encrypted without a passphrase stops an unattended installation.
-
-    Source: RHEL's kickstart reference, `part --passphrase`.
-    """
-    for command in (*volumes(case), *case.ks.named("autopart")):
-        encrypted = getattr(command.data, "encrypted", False)
-        if encrypted and not command.data.passphrase:
-            yield LintFault(
-                command.spot,
-                "--encrypted without a passphrase: the installer stops and asks",
-                "let a %pre script read it, and %include the line",
-            )
-
-
-@risk
-def ssh_key_form(case: Case) -> Faults:
-    """sshd must be able to read the key, and to accept it in FIPS mode.
-
-    Source: RFC 4253, 6.6; sshd(8).
-    """
-    for command in case.ks.named("sshkey"):
-        words = str(command.data.key).split()
-        if len(words) < 2 or not _is_key(words[0], words[1]):
-            yield LintFault(
-                command.spot,
-                "this is not an SSH public key",
-                'write it quoted and whole: "ecdsa-sha2-nistp256 AAAA… name"',
-            )
-        elif words[0] not in FIPS_KEY_KINDS:
-            yield LintFault(
-                command.spot,
-                f"a key of kind {words[0]} is refused in FIPS mode",
-                f"use {', '.join(FIPS_KEY_KINDS)}",
-            )
-
-
-@risk
-def key_without_user(case: Case) -> Faults:
-    """A key for a user that the kickstart does not create.
-
-    Source: RHEL's kickstart reference, `sshkey`.
-    """
-    users = {command.data.name for command in case.ks.named("user")} | {"root"}
-    for command in case.ks.named("sshkey"):
-        if command.data.username not in users and not case.ks.open_ended:
-            yield LintFault(
-                command.spot,
-                f"there is no user {command.data.username}",
-                f"one of {', '.join(sorted(users))}, or add `user`",
-            )
-
-
-@risk
 def password_in_script(case: Case) -> Faults:
     """A script that sets a password contains it.
 
@@ -241,12 +170,3 @@ def _locked_without(data: Any) -> bool:
 
 def _password(data: Any) -> str:
     return str(data.password or "")
-
-
-def _is_key(kind: str, text: str) -> bool:
-    """Whether the text is base64 of a blob that begins with its kind."""
-    try:
-        blob = base64.b64decode(text, validate=True)
-    except (NotBase64, ValueError):
-        return False
-    return blob[4 : 4 + int.from_bytes(blob[:4], "big")] == kind.encode()

@@ -22,6 +22,22 @@ _TYPOGRAPHIC: Final = re.compile("[\u00a0\u2018\u2019\u201c\u201d\u2013\u2014\u2
 """No-break space, typographic quotation marks, dashes and the zero-width space."""
 
 
+@risk
+def interpreter_form(case: Case) -> Faults:
+    """The interpreter must be an absolute path.
+
+    Source: RHEL's kickstart reference, `%post --interpreter`.
+    """
+    for section in case.ks.of("%pre", "%pre-install", "%post", "%onerror", "%traceback"):
+        path = section.script.interp if section.script else ""
+        if path and not path.startswith("/"):
+            yield LintFault(
+                section.spot,
+                f"--interpreter={path} is not an absolute path",
+                f"write --interpreter=/usr/bin/{path}",
+            )
+
+
 @rule
 def script_syntax(case: Case) -> Faults:
     """A script that its interpreter cannot parse ends at the first wrong line.

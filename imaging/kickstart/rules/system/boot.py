@@ -7,7 +7,7 @@ from typing import Final
 from imaging.kickstart.document import KickstartCommand
 from imaging.kickstart.limits import FORMATS
 from imaging.kickstart.rule import Case, Faults, LintFault, risk, rule
-from imaging.kickstart.rules.storage import complete, mount_of, parts, volumes
+from imaging.kickstart.volumes import complete, mount_of, parts, volumes
 
 BY_ANACONDA: Final = ("root", "initrd", "BOOT_IMAGE")
 """Arguments that the boot loader's entries have anyway."""

@@ -1,99 +1,57 @@
-"""Limits of file systems: sizes, labels, mount points and mount options."""
+"""Mount points and mount options."""
 
 from __future__ import annotations
 
 import re
 from typing import Final
 
-from imaging.kickstart.document import KickstartCommand, Spot
-from imaging.kickstart.limits import FORMATS, GENERAL_OPTIONS, ON_LINUX, ON_ROOT, FormatLimits
+from imaging.kickstart.document import KickstartCommand
+from imaging.kickstart.limits import FORMATS, GENERAL_OPTIONS, ON_ROOT
 from imaging.kickstart.rule import Case, Faults, LintFault, risk, rule
-from imaging.kickstart.rules.storage import NOT_MOUNTED, PREFIXES, mount_of, reuses, size_mib, volumes
+from imaging.kickstart.rules.storage.partitions import SEPARATE
+from imaging.kickstart.volumes import NOT_MOUNTED, PREFIXES, mount_of, volumes
 
+MOUNT_OPTIONS: Final = {
+    **dict.fromkeys(SEPARATE, ("nodev", "nosuid", "noexec")),
+    "/var": ("nodev",),
+    "/var/lib/rap": ("nodev", "nosuid", "noexec"),
+}
 SPECIAL: Final = (*NOT_MOUNTED, "appleboot", "none", "None", "swap")
 NEEDED_AT_START: Final = ("/", "/usr", "/var", "/boot", "/home", "/var/log", "/var/log/audit")
 EXECUTES: Final = ("/", "/usr", "/usr/bin", "/usr/lib")
 SETUID: Final = ("/", "/usr", "/usr/bin")
 
 
-def limits_of(command: KickstartCommand) -> FormatLimits | None:
-    """The limits of the file system or member that a command makes, where it is known."""
-    mount = mount_of(command)
-    if mount.startswith("pv."):
-        return FORMATS["lvmpv"]
-    given = "swap" if mount == "swap" else mount if mount in NOT_MOUNTED else command.data.fstype
-    return FORMATS.get(given)
+@risk
+def swap_with_mount_options(case: Case) -> Faults:
+    """swapon knows discard, pri and nofail; other mount options have no effect.
 
-
-@rule
-def format_size(case: Case) -> Faults:
-    """Each file system has a least and a largest size.
-
-    Source: blivet, `formats/`, _min_size and _max_size; Anaconda, `verify_partition_format_sizes`.
+    Source: fstab(5), swapon(8).
     """
     for command in volumes(case):
-        limits, size = limits_of(command), size_mib(command)
-        largest = int(getattr(command.data, "maxSizeMB", 0) or 0)
-        grows = getattr(command.data, "grow", False)
-        final = (largest or max(size, limits.min_mib if limits else 0)) if grows else size
-        if limits is None or not (final or largest) or reuses(command.data):
-            continue
-        what = command.data.fstype or mount_of(command)
-        if final < limits.min_mib:
-            yield LintFault(
-                command.spot,
-                f"{final} MiB is too small for {what}",
-                f"write at least --size={limits.min_mib:g}",
-            )
-        elif limits.max_mib and size > limits.max_mib:
-            yield LintFault(
-                command.spot,
-                f"{size} MiB is too large for {what}",
-                f"write at most --size={int(limits.max_mib)}",
-            )
-
-
-@rule
-def label_too_long(case: Case) -> Faults:
-    """A label has a largest number of bytes, and blivet fails while it formats, when the disk is cleared already.
-
-    Source: libblockdev, `bd_fs_*_check_label`; mkfs.ext4(8), mkfs.xfs(8), mkfs.fat(8), mkswap(8).
-    """
-    for command in volumes(case):
-        limits, label = limits_of(command), str(command.data.label or "")
-        if limits is None or not label or not limits.label_bytes:
-            continue
-        what = command.data.fstype or mount_of(command)
-        if len(label.encode()) > limits.label_bytes:
-            yield LintFault(
-                command.spot,
-                f"label {label!r} has {len(label.encode())} bytes; {what} has room for {limits.label_bytes}",
-                "shorten it",
-            )
-        elif (what == "xfs" and " " in label) or (
-            what in ("vfat", "efi") and re.search(r'[*?.,;:/\\|+=<>\[\]"]', label)
-        ):
-            yield LintFault(
-                command.spot,
-                f"label {label!r} has characters that {what} does not take",
-                "use letters and digits",
-            )
+        given = [word.split("=")[0] for word in (command.data.fsopts or "").split(",") if word]
+        wrong = [
+            word for word in given if word not in ("defaults", "discard", "pri", "nofail", "noauto", "sw")
+        ]
+        if mount_of(command).startswith("swap") and wrong:
+            yield LintFault(command.spot, f"swap has no option {', '.join(wrong)}", "leave --fsoptions out")
 
 
 @risk
-def label_twice(case: Case) -> Faults:
-    """Labels by which file systems are mounted or found must be unique.
+def mount_options(case: Case) -> Faults:
+    """File systems for data are mounted with nodev, nosuid and noexec.
 
-    Source: mount(8), "LABEL=": which of two is taken is not defined.
+    Source: RHEL-09-231045 to 231185.
     """
-    seen: dict[str, Spot] = {}
     for command in volumes(case):
-        label = str(command.data.label or "")
-        if label and label in seen:
+        given = (command.data.fsopts or "").split(",")
+        missing = [word for word in MOUNT_OPTIONS.get(mount_of(command), ()) if word not in given]
+        if missing:
             yield LintFault(
-                command.spot, f"label {label!r} is already used in line {seen[label].line}", "rename one"
+                command.spot,
+                f"{mount_of(command)} is mounted without {','.join(missing)}",
+                "add them to --fsoptions",
             )
-        seen.setdefault(label, command.spot)
 
 
 @rule
@@ -124,22 +82,6 @@ def directory_of_root(case: Case) -> Faults:
                 command.spot,
                 f"{mount_of(command)} must be a directory of /",
                 "leave the partition out, and enlarge /",
-            )
-
-
-@rule
-def not_a_linux_file_system(case: Case) -> Faults:
-    """The system's directories need owners and permissions.
-
-    Source: Anaconda, `data/anaconda.conf`, must_be_on_linuxfs.
-    """
-    for command in volumes(case):
-        limits = FORMATS.get(command.data.fstype)
-        if mount_of(command) in ON_LINUX and limits is not None and not limits.linux:
-            yield LintFault(
-                command.spot,
-                f"{mount_of(command)} is {command.data.fstype}, without owners and permissions",
-                "write --fstype=xfs or ext4",
             )
 
 

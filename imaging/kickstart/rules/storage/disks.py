@@ -11,7 +11,7 @@ from pykickstart.constants import CLEARPART_TYPE_ALL, CLEARPART_TYPE_NONE
 from imaging.kickstart.data import MIB, RESERVED_MIB
 from imaging.kickstart.document import KickstartCommand
 from imaging.kickstart.rule import Case, Faults, LintFault, risk, rule
-from imaging.kickstart.rules.storage import disk_name, mount_of, parts, reuses, size_mib, volumes
+from imaging.kickstart.volumes import disk_name, mount_of, parts, reuses, size_mib, volumes
 
 PARTITION: Final = re.compile(r"((sd|vd|hd|xvd)[a-z]+\d+|(nvme\d+n\d+|mmcblk\d+)p\d+)")
 _KERNEL_NAME: Final = re.compile(r"[a-z]+\w*")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 from imaging.kickstart.document import KickstartCommand
 from imaging.kickstart.rule import Case, Faults, LintFault, risk, rule
+from imaging.kickstart.volumes import NOT_MOUNTED, PREFIXES, complete, mount_of, parts, volumes
 
-NOT_MOUNTED: Final = ("biosboot", "prepboot", "swap")
-PREFIXES: Final = ("pv.", "raid.")
 SEPARATE: Final = {
     "/home": "RHEL-09-231010",
     "/tmp": "RHEL-09-231015",  # noqa: S108
@@ -18,34 +16,6 @@ SEPARATE: Final = {
     "/var/log/audit": "RHEL-09-231030",
     "/var/tmp": "RHEL-09-231035",  # noqa: S108
 }
-MOUNT_OPTIONS: Final = {
-    **dict.fromkeys(SEPARATE, ("nodev", "nosuid", "noexec")),
-    "/var": ("nodev",),
-    "/var/lib/rap": ("nodev", "nosuid", "noexec"),
-}
-
-
-def volumes(case: Case) -> Iterator[KickstartCommand]:
-    """The commands that create a file system."""
-    return case.ks.named("part", "partition", "logvol", "raid")
-
-
-def parts(case: Case) -> Iterator[KickstartCommand]:
-    """Partitions of a disk."""
-    return case.ks.named("part", "partition")
-
-
-def mount_of(command: KickstartCommand) -> str:
-    """The mount point, or "swap", "pv.01", "" …"""
-    return str(getattr(command.data, "mountpoint", "") or "")
-
-
-def complete(case: Case) -> bool:
-    """Whether the kickstart defines the partitions itself, and all of them are known.
-
-    pykickstart refuses partitions beside `autopart` or `mount`.
-    """
-    return any(volumes(case)) and not case.ks.open_ended
 
 
 @rule
@@ -129,21 +99,6 @@ def contradictory_growth(case: Case) -> Faults:
 
 
 @risk
-def swap_with_mount_options(case: Case) -> Faults:
-    """swapon knows discard, pri and nofail; other mount options have no effect.
-
-    Source: fstab(5), swapon(8).
-    """
-    for command in volumes(case):
-        given = [word.split("=")[0] for word in (command.data.fsopts or "").split(",") if word]
-        wrong = [
-            word for word in given if word not in ("defaults", "discard", "pri", "nofail", "noauto", "sw")
-        ]
-        if mount_of(command).startswith("swap") and wrong:
-            yield LintFault(command.spot, f"swap has no option {', '.join(wrong)}", "leave --fsoptions out")
-
-
-@risk
 def not_separate(case: Case) -> Faults:
     """Data of users and logs must not fill the root file system.
 
@@ -156,37 +111,3 @@ def not_separate(case: Case) -> Faults:
         yield LintFault(
             mounts["/"].spot, f"there is no file system for {sources}", f"add `part {missing[0]} …`"
         )
-
-
-@risk
-def mount_options(case: Case) -> Faults:
-    """File systems for data are mounted with nodev, nosuid and noexec.
-
-    Source: RHEL-09-231045 to 231185.
-    """
-    for command in volumes(case):
-        given = (command.data.fsopts or "").split(",")
-        missing = [word for word in MOUNT_OPTIONS.get(mount_of(command), ()) if word not in given]
-        if missing:
-            yield LintFault(
-                command.spot,
-                f"{mount_of(command)} is mounted without {','.join(missing)}",
-                "add them to --fsoptions",
-            )
-
-
-def size_mib(command: KickstartCommand) -> int:
-    """The size in MiB, or 0 where it is not given."""
-    return int(getattr(command.data, "size", 0) or 0)
-
-
-def disk_name(name: str) -> str:
-    """The name of a disk without /dev/."""
-    return name.removeprefix("/dev/")
-
-
-def reuses(data: Any) -> bool:
-    """Whether a volume exists already, and only its content may be new."""
-    return bool(
-        getattr(data, "onPart", "") or getattr(data, "preexist", False) or not getattr(data, "format", True)
-    )

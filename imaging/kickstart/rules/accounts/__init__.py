@@ -1,0 +1,1 @@
+"""Rules about users, passwords and keys."""

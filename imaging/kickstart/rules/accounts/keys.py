@@ -1,0 +1,56 @@
+"""SSH keys."""
+
+from __future__ import annotations
+
+import base64
+from binascii import Error as NotBase64
+
+from imaging.kickstart.rule import Case, Faults, LintFault, risk
+from imaging.kickstart.site import FIPS_KEY_KINDS
+
+
+@risk
+def ssh_key_form(case: Case) -> Faults:
+    """sshd must be able to read the key, and to accept it in FIPS mode.
+
+    Source: RFC 4253, 6.6; sshd(8).
+    """
+    for command in case.ks.named("sshkey"):
+        words = str(command.data.key).split()
+        if len(words) < 2 or not _is_key(words[0], words[1]):
+            yield LintFault(
+                command.spot,
+                "this is not an SSH public key",
+                'write it quoted and whole: "ecdsa-sha2-nistp256 AAAA… name"',
+            )
+        elif words[0] not in FIPS_KEY_KINDS:
+            yield LintFault(
+                command.spot,
+                f"a key of kind {words[0]} is refused in FIPS mode",
+                f"use {', '.join(FIPS_KEY_KINDS)}",
+            )
+
+
+@risk
+def key_without_user(case: Case) -> Faults:
+    """A key for a user that the kickstart does not create.
+
+    Source: RHEL's kickstart reference, `sshkey`.
+    """
+    users = {command.data.name for command in case.ks.named("user")} | {"root"}
+    for command in case.ks.named("sshkey"):
+        if command.data.username not in users and not case.ks.open_ended:
+            yield LintFault(
+                command.spot,
+                f"there is no user {command.data.username}",
+                f"one of {', '.join(sorted(users))}, or add `user`",
+            )
+
+
+def _is_key(kind: str, text: str) -> bool:
+    """Whether the text is base64 of a blob that begins with its kind."""
+    try:
+        blob = base64.b64decode(text, validate=True)
+    except (NotBase64, ValueError):
+        return False
+    return blob[4 : 4 + int.from_bytes(blob[:4], "big")] == kind.encode()

@@ -1,0 +1,112 @@
+"""Network devices: their names, the board's ports, and one line for each."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from imaging.kickstart.document import Spot
+from imaging.kickstart.limits import HOST_NAME, HOST_NAME_MAX
+from imaging.kickstart.rule import Case, Faults, LintFault, risk, rule
+from imaging.kickstart.rules.network.links import device_names
+
+MAC: Final = re.compile(r"([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}")
+BY_KIND: Final = ("link", "bootif", "ibft")
+DEVICE: Final = re.compile(r"[^/\s:]{1,15}")
+"""IFNAMSIZ is 16 with the final NUL; dev_valid_name() in net/core/dev.c."""
+MTU: Final = range(68, 65536)
+"""RFC 791: every host forwards 68 bytes; a datagram has 65,535 at most."""
+
+
+@rule
+def port_not_on_board(case: Case) -> Faults:
+    """A port that the board does not have gets no address.
+
+    Source: the board's file in settings/boards.
+    """
+    if case.board is None:
+        return
+    ports = [case.board.uplink, *case.board.instrument_ports.values()]
+    for command in case.ks.named("network"):
+        device = command.data.device or ""
+        made = (
+            command.data.bondslaves
+            or command.data.bridgeslaves
+            or command.data.teamslaves
+            or command.data.vlanid
+        )
+        if device and device not in (*ports, *BY_KIND) and not MAC.fullmatch(device) and not made:
+            yield LintFault(
+                command.spot, f"{case.board.name} has no port {device}", f"it has {', '.join(ports)}"
+            )
+
+
+@rule
+def mtu_form(case: Case) -> Faults:
+    """An MTU is a number of bytes.
+
+    Source: RFC 791, 3.2 (68 to 65535); RFC 8200, 5 (IPv6 needs 1280).
+    """
+    for command in case.ks.named("network"):
+        given = str(command.data.mtu or "")
+        if given and not (given.isdecimal() and int(given) in MTU):
+            yield LintFault(command.spot, f"--mtu={given} is not an MTU", "write a number such as 1500")
+
+
+@rule
+def host_name_form(case: Case) -> Faults:
+    """A host name has letters, digits, hyphens and dots, and 64 characters at most.
+
+    Source: RFC 1123, 2.1; Anaconda, `is_valid_hostname`.
+    """
+    for command in case.ks.named("network"):
+        name = str(command.data.hostname or "")
+        if name and (not HOST_NAME.fullmatch(name) or len(name) > HOST_NAME_MAX):
+            yield LintFault(
+                command.spot,
+                f"{name!r} is not a host name",
+                "use letters, digits, hyphens and dots: 63 in each part, 64 in all",
+            )
+
+
+@rule
+def device_name_form(case: Case) -> Faults:
+    """The kernel's names of network devices have at most 15 characters, none of them a slash, a colon or a space.
+
+    Source: Linux, `dev_valid_name`.
+    """
+    for command in case.ks.named("network"):
+        data = command.data
+        members = [*device_names(data.bondslaves), *device_names(data.bridgeslaves)]
+        for name in [data.device, getattr(data, "interfacename", ""), *members]:
+            if name and not MAC.fullmatch(name) and not DEVICE.fullmatch(name):
+                yield LintFault(
+                    command.spot,
+                    f"{name!r} is not a network device",
+                    "use at most 15 characters without / : and spaces",
+                )
+
+
+@risk
+def device_twice(case: Case) -> Faults:
+    """The later of two lines for one device applies; likewise of two host names and default routes.
+
+    Source: pykickstart, "has already been defined"; Anaconda, `network/kickstart.py`.
+    """
+    devices: dict[str, Spot] = {}
+    names: dict[str, Spot] = {}
+    for command in case.ks.named("network"):
+        data = command.data
+        key = f"{data.device} vlan {data.vlanid}" if data.vlanid else data.device
+        if data.device and key in devices:
+            yield LintFault(
+                command.spot, f"{key} is already configured in line {devices[key].line}", "write one line"
+            )
+        devices.setdefault(key, command.spot)
+        if data.hostname and names and data.hostname not in names:
+            (first, spot), *_ = names.items()
+            yield LintFault(
+                command.spot, f"the host name is {first} in line {spot.line}", "state one host name"
+            )
+        if data.hostname:
+            names.setdefault(data.hostname, command.spot)

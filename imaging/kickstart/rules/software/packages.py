@@ -1,0 +1,130 @@
+"""The entries of %packages, without a repository."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from fnmatch import fnmatch
+from typing import Final
+
+from imaging.kickstart.entries import entry_place, entry_words
+from imaging.kickstart.rule import Case, Faults, LintFault, risk, rule
+from imaging.kickstart.volumes import volumes
+
+ESSENTIAL: Final = {
+    **dict.fromkeys(
+        ("kernel", "kernel-core", "kernel-modules", "kernel-modules-core", "systemd", "bash", "glibc"), ""
+    ),
+    **dict.fromkeys(
+        ("filesystem", "rpm", "dnf", "coreutils", "util-linux", "setup", "shadow-utils", "dracut"), ""
+    ),
+    **dict.fromkeys(("systemd-udev", "basesystem"), ""),
+    "selinux-policy-targeted": "selinux",
+    "selinux-policy": "selinux",
+    "firewalld": "firewall",
+    "chrony": "timesource",
+    "authselect": "authselect",
+    "NetworkManager": "network",
+    "openssh-server": "sshkey",
+    "lvm2": "volgroup",
+    "mdadm": "raid",
+    "cryptsetup": "--encrypted",
+    "xfsprogs": "xfs",
+    "e2fsprogs": "ext4",
+    "grub2-tools": "bootloader",
+    "grub2-common": "bootloader",
+}
+"""Packages that no system does without (""), or that a command needs."""
+NEEDS: Final[dict[str, Callable[[Case], bool]]] = {
+    "selinux": lambda case: bool((command := case.ks.last("selinux")) and command.data.selinux),
+    "firewall": lambda case: bool((command := case.ks.last("firewall")) and command.data.enabled),
+    "bootloader": lambda case: case.ks.has_command("bootloader") and not _container(case),
+    "timesource": lambda case: any(c.data.ntp_server or c.data.ntp_pool for c in case.ks.named("timesource")),
+    **{
+        name: lambda case, name=name: case.ks.has_command(name)  # type: ignore[misc]
+        for name in ("authselect", "network", "sshkey", "volgroup", "raid")
+    },
+    "--encrypted": lambda case: any(getattr(command.data, "encrypted", False) for command in volumes(case)),
+    "xfs": lambda case: any(command.data.fstype == "xfs" for command in volumes(case)),
+    "ext4": lambda case: any(str(command.data.fstype).startswith("ext") for command in volumes(case)),
+}
+
+
+@risk
+def no_packages(case: Case) -> Faults:
+    """Without %packages there is @^minimal-environment or an interactive choice.
+
+    Source: Anaconda's software spoke.
+    """
+    takes = case.ks.has_command("liveimg", "ostreesetup", "ostreecontainer", "bootc")
+    if case.ks.packages is None and not takes and not case.ks.open_ended:
+        yield LintFault(case.ks.top, "there is no %packages section", "add `%packages`, names, and `%end`")
+
+
+@risk
+def wanted_and_excluded(case: Case) -> Faults:
+    """Including and excluding a package is contradictory; pykickstart uses the later entry.
+
+    Source: pykickstart, `Packages.add`.
+    """
+    for section in case.ks.of("%packages"):
+        seen: dict[str, int] = {}
+        for spot, word in entry_words(section):
+            opposite = word[1:] if word.startswith("-") else f"-{word}"
+            if opposite in seen:
+                yield LintFault(spot, f"{word} contradicts line {seen[opposite]}", "leave one of them out")
+            seen[word] = spot.line
+
+
+@rule
+def essential_excluded(case: Case) -> Faults:
+    """Excluding a package that the system cannot do without, or that another line of the kickstart needs.
+
+    Source: comps, group core; Anaconda, packages that its tasks require (`collect_requirements`).
+    """
+    if case.ks.packages is None:
+        return
+    for word in case.ks.packages.excludedList:
+        for name, command in ESSENTIAL.items():
+            needed = NEEDS[command](case) if command else not _container(case)
+            if fnmatch(name, word) and needed and not _other_kernel(case, name):
+                why = f", which `{command}` needs" if command else ""
+                spot = entry_place(case, f"-{word}") or case.ks.top
+                yield LintFault(
+                    spot,
+                    f"-{word} excludes {name}{why}",
+                    "remove the exclusion",
+                    risky=command == "timesource",
+                )
+                break
+
+
+def _container(case: Case) -> bool:
+    loader = case.ks.last("bootloader")
+    return loader is not None and (loader.data.disabled or loader.data.location == "none")
+
+
+def _other_kernel(case: Case, name: str) -> bool:
+    """Whether `name` is a kernel, and another one is installed, such as kernel-64k or kernel-rt."""
+    others = [
+        word for word in case.ks.packages.packageList if word.startswith("kernel") and word not in ESSENTIAL
+    ]
+    return name.startswith("kernel") and bool(others)
+
+
+@rule
+def package_entry_form(case: Case) -> Faults:
+    """Each line of %packages has one entry, and a system is of one environment.
+
+    Source: pykickstart, `Packages.add`: the last environment holds, and a line is one name.
+    """
+    for section in case.ks.of("%packages"):
+        environments: list[tuple[int, str]] = []
+        for spot, word in entry_words(section):
+            if not word.startswith("@") and re.search(r"\s|,", word):
+                yield LintFault(spot, f"{word!r} is not one package", "write one package on each line")
+            elif word.startswith("@^"):
+                environments.append((spot.line, word))
+                if len({each for _, each in environments}) > 1:
+                    line, first = environments[0]
+                    yield LintFault(spot, f"{word} replaces {first} of line {line}", "keep one of them")

@@ -1,0 +1,1 @@
+"""Rules about disks, partitions, volumes and file systems."""

@@ -1,0 +1,106 @@
+"""Limits of file systems: sizes and labels."""
+
+from __future__ import annotations
+
+import re
+
+from imaging.kickstart.document import KickstartCommand, Spot
+from imaging.kickstart.limits import FORMATS, ON_LINUX, FormatLimits
+from imaging.kickstart.rule import Case, Faults, LintFault, risk, rule
+from imaging.kickstart.volumes import NOT_MOUNTED, mount_of, reuses, size_mib, volumes
+
+
+def limits_of(command: KickstartCommand) -> FormatLimits | None:
+    """The limits of the file system or member that a command makes, where it is known."""
+    mount = mount_of(command)
+    if mount.startswith("pv."):
+        return FORMATS["lvmpv"]
+    given = "swap" if mount == "swap" else mount if mount in NOT_MOUNTED else command.data.fstype
+    return FORMATS.get(given)
+
+
+@rule
+def format_size(case: Case) -> Faults:
+    """Each file system has a least and a largest size.
+
+    Source: blivet, `formats/`, _min_size and _max_size; Anaconda, `verify_partition_format_sizes`.
+    """
+    for command in volumes(case):
+        limits, size = limits_of(command), size_mib(command)
+        largest = int(getattr(command.data, "maxSizeMB", 0) or 0)
+        grows = getattr(command.data, "grow", False)
+        final = (largest or max(size, limits.min_mib if limits else 0)) if grows else size
+        if limits is None or not (final or largest) or reuses(command.data):
+            continue
+        what = command.data.fstype or mount_of(command)
+        if final < limits.min_mib:
+            yield LintFault(
+                command.spot,
+                f"{final} MiB is too small for {what}",
+                f"write at least --size={limits.min_mib:g}",
+            )
+        elif limits.max_mib and size > limits.max_mib:
+            yield LintFault(
+                command.spot,
+                f"{size} MiB is too large for {what}",
+                f"write at most --size={int(limits.max_mib)}",
+            )
+
+
+@rule
+def label_too_long(case: Case) -> Faults:
+    """A label has a largest number of bytes, and blivet fails while it formats, when the disk is cleared already.
+
+    Source: libblockdev, `bd_fs_*_check_label`; mkfs.ext4(8), mkfs.xfs(8), mkfs.fat(8), mkswap(8).
+    """
+    for command in volumes(case):
+        limits, label = limits_of(command), str(command.data.label or "")
+        if limits is None or not label or not limits.label_bytes:
+            continue
+        what = command.data.fstype or mount_of(command)
+        if len(label.encode()) > limits.label_bytes:
+            yield LintFault(
+                command.spot,
+                f"label {label!r} has {len(label.encode())} bytes; {what} has room for {limits.label_bytes}",
+                "shorten it",
+            )
+        elif (what == "xfs" and " " in label) or (
+            what in ("vfat", "efi") and re.search(r'[*?.,;:/\\|+=<>\[\]"]', label)
+        ):
+            yield LintFault(
+                command.spot,
+                f"label {label!r} has characters that {what} does not take",
+                "use letters and digits",
+            )
+
+
+@risk
+def label_twice(case: Case) -> Faults:
+    """Labels by which file systems are mounted or found must be unique.
+
+    Source: mount(8), "LABEL=": which of two is taken is not defined.
+    """
+    seen: dict[str, Spot] = {}
+    for command in volumes(case):
+        label = str(command.data.label or "")
+        if label and label in seen:
+            yield LintFault(
+                command.spot, f"label {label!r} is already used in line {seen[label].line}", "rename one"
+            )
+        seen.setdefault(label, command.spot)
+
+
+@rule
+def not_a_linux_file_system(case: Case) -> Faults:
+    """The system's directories need owners and permissions.
+
+    Source: Anaconda, `data/anaconda.conf`, must_be_on_linuxfs.
+    """
+    for command in volumes(case):
+        limits = FORMATS.get(command.data.fstype)
+        if mount_of(command) in ON_LINUX and limits is not None and not limits.linux:
+            yield LintFault(
+                command.spot,
+                f"{mount_of(command)} is {command.data.fstype}, without owners and permissions",
+                "write --fstype=xfs or ext4",
+            )

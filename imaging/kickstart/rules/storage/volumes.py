@@ -1,0 +1,147 @@
+"""Logical volumes and their groups: names, extents and sizes."""
+
+from __future__ import annotations
+
+from imaging.kickstart.document import Spot
+from imaging.kickstart.limits import (
+    EXTENT_MIB,
+    VOLUME_NAME,
+    VOLUME_NAME_RESERVED,
+)
+from imaging.kickstart.rule import Case, Faults, LintFault, rule
+from imaging.kickstart.rules.storage.members import refuse_twice
+from imaging.kickstart.volumes import mount_of, size_mib, volumes
+
+
+@rule
+def volume_name_twice(case: Case) -> Faults:
+    """Volume groups, arrays, and logical volumes within their group have names of their own.
+
+    Source: Anaconda, `custom_partitioning.py`: "is already in use".
+    """
+    seen: dict[str, Spot] = {}
+    for command in case.ks.named("volgroup", "logvol", "raid"):
+        data = command.data
+        if data.preexist or not data.format:
+            continue
+        name = {
+            "volgroup": f"volume group {data.vgname}" if command.name != "raid" else "",
+            "logvol": f"logical volume {getattr(data, 'name', '')} of {getattr(data, 'vgname', '')}",
+            "raid": f"RAID device md{getattr(data, 'device', '')}",
+        }[command.name]
+        yield from refuse_twice(seen, name, command.spot, "is already defined")
+
+
+@rule
+def volume_name_form(case: Case) -> Faults:
+    """LVM allows letters, digits and + _ . - in names, and keeps some names for itself.
+
+    Source: lvm(8), VALID NAMES; blivet, `is_name_valid`.
+    """
+    for command in case.ks.named("volgroup", "logvol"):
+        name = command.data.vgname if command.name == "volgroup" else command.data.name
+        reserved = command.name == "logvol" and VOLUME_NAME_RESERVED.fullmatch(name)
+        if name and (reserved or not VOLUME_NAME.fullmatch(name) or name in (".", "..")):
+            yield LintFault(
+                command.spot,
+                f"{name!r} is not a name for a {command.name}",
+                "use letters, digits, + _ . and -, at most 127, none of LVM's own such as snapshot* and *_tmeta",
+            )
+
+
+@rule
+def thin_pool_missing(case: Case) -> Faults:
+    """A thin volume needs its pool, in the same group and on an earlier line.
+
+    Source: Anaconda, `custom_partitioning.py`: "No thin pool exists".
+    """
+    pools: set[tuple[str, str]] = set()
+    for command in case.ks.named("logvol"):
+        data = command.data
+        if data.thin_pool:
+            pools.add((data.vgname, data.name))
+        wanted = (data.vgname, data.pool_name)
+        if (
+            data.thin_volume
+            and wanted not in pools
+            and not case.ks.open_ended
+            and not _exists(case, data.vgname)
+        ):
+            yield LintFault(
+                command.spot,
+                f"there is no thin pool {data.pool_name!r} in {data.vgname} before this line",
+                f"write `logvol none --thinpool --vgname={data.vgname} --name={data.pool_name} --size=…` before",
+            )
+
+
+@rule
+def extent_size(case: Case) -> Faults:
+    """LVM's extent is a power of two from 1 KiB, and no logical volume is smaller than one.
+
+    Source: blivet, `get_supported_pe_sizes`; Anaconda, "must be larger than the volume group extent size".
+    """
+    extents = {}
+    for command in case.ks.named("volgroup"):
+        given = int(command.data.pesize or 0)
+        extents[command.data.vgname] = given / 1024 if given else EXTENT_MIB
+        if given and given & (given - 1):
+            yield LintFault(
+                command.spot, f"--pesize={given} is not a power of two", "write 4096, or leave it out"
+            )
+    for command in case.ks.named("logvol"):
+        extent = extents.get(command.data.vgname, 0)
+        if size_mib(command) and size_mib(command) < extent and not command.data.grow:
+            yield LintFault(
+                command.spot,
+                f"--size={size_mib(command)} is less than one extent ({extent:g} MiB)",
+                f"write at least --size={extent:g}",
+            )
+
+
+@rule
+def percent_of_group(case: Case) -> Faults:
+    """The shares of a volume group add up to 100 percent at most.
+
+    Source: RHEL's kickstart reference, `logvol --percent`; blivet fails to allocate more.
+    """
+    for group in case.ks.named("volgroup"):
+        inside = [c for c in case.ks.named("logvol") if c.data.vgname == group.data.vgname]
+        shares = sum(int(c.data.percent or 0) for c in inside if not c.data.thin_volume)
+        if shares > 100:
+            yield LintFault(
+                group.spot,
+                f"its logical volumes want {shares} percent of it",
+                "lower --percent to 100 in all",
+            )
+
+
+@rule
+def volume_group_too_small(case: Case) -> Faults:
+    """Logical volumes fit into their group; what grows fills the rest.
+
+    Source: lvcreate(8).
+    """
+    room = {mount_of(c): c for c in volumes(case) if mount_of(c).startswith("pv.")}
+    for group in case.ks.named("volgroup"):
+        pvs = [room[name] for name in group.data.physvols if name in room]
+        inside = [
+            c
+            for c in case.ks.named("logvol")
+            if c.data.vgname == group.data.vgname and not c.data.thin_volume
+        ]
+        needed = sum(map(size_mib, inside))
+        if (
+            pvs
+            and not any(getattr(pv.data, "grow", False) or pv.name == "raid" for pv in pvs)
+            and needed > sum(map(size_mib, pvs))
+        ):
+            has = sum(map(size_mib, pvs))
+            yield LintFault(
+                group.spot,
+                f"its logical volumes need {needed} MiB, and it has {has}",
+                "let a physical volume --grow",
+            )
+
+
+def _exists(case: Case, group: str) -> bool:
+    return any(c.data.vgname == group and c.data.preexist for c in case.ks.named("volgroup"))

@@ -1,0 +1,1 @@
+"""Rules about boot loader, services, firewall and settings of the installed system."""

@@ -1,0 +1,72 @@
+"""Time zone, language and keyboard."""
+
+from __future__ import annotations
+
+import re
+from difflib import get_close_matches
+from typing import Final
+
+from imaging.kickstart.data import known_names, time_zones
+from imaging.kickstart.rule import Case, Faults, LintFault, rule
+
+LOCALE: Final = re.compile(r"(C|POSIX|[a-z]{2,3}(_[A-Z]{2})?)(\.([A-Za-z0-9-]+))?(@[a-z]+)?")
+ENCODINGS: Final = ("utf8", "iso88591", "iso885915", "koi8r", "koi8u", "euckr", "eucjp", "gb18030", "big5")
+KEYMAP: Final = re.compile(r"([A-Za-z]{2,}[A-Za-z0-9_.-]*)(\s?\([A-Za-z0-9_.-]+\))?")
+
+
+@rule
+def unknown_time_zone(case: Case) -> Faults:
+    """For an unknown time zone, Anaconda uses New York.
+
+    Source: the IANA time zone database.
+    """
+    for command in case.ks.named("timezone"):
+        name = command.data.timezone
+        if name and name not in time_zones():
+            yield LintFault(
+                command.spot, f"there is no time zone {name!r}", "write it like Europe/Berlin or Etc/UTC"
+            )
+
+
+@rule
+def locale_unknown(case: Case) -> Faults:
+    """A locale that glibc does not have leaves the system with the language of C.
+
+    Source: glibc, `localedata/SUPPORTED`; locale(7).
+    """
+    known = known_names().locales
+    for command in case.ks.named("lang"):
+        for name in [command.data.lang, *command.data.addsupport]:
+            match = LOCALE.fullmatch(name or "")
+            base = match[1] if match else ""
+            encoding = (match[4] or "").replace("-", "").lower() if match else ""
+            languages = {each.partition("_")[0] for each in known}
+            exists = base in known or ("_" not in base and base in languages)
+            if name and not (exists and encoding in ("", *ENCODINGS)):
+                close = get_close_matches(base or name, known, 1, 0.5)
+                yield LintFault(
+                    command.spot,
+                    f"{name!r} is not a locale of glibc",
+                    f"write it like {(close or ['en_US'])[0]}.UTF-8",
+                )
+
+
+@rule
+def keyboard_unknown(case: Case) -> Faults:
+    """A keyboard layout that neither X nor the console has.
+
+    Source: xkeyboard-config, `rules/base.lst`; kbd's keymaps; localectl(1).
+    """
+    names = known_names()
+    for command in case.ks.named("keyboard"):
+        data = command.data
+        for name in [each for each in (data.keyboard, data.vc_keymap, *data.x_layouts) if each]:
+            match = KEYMAP.fullmatch(name)
+            base = match[1] if match else ""
+            console = base in names.keymaps or base.split("-")[0] in names.layouts
+            if not (base in names.layouts or (console and name not in data.x_layouts)):
+                yield LintFault(
+                    command.spot,
+                    f"{name!r} is not a keyboard layout",
+                    "write it like us, de or 'cz (qwerty)'",
+                )

@@ -1,0 +1,1 @@
+"""Rules about syntax of commands and scripts."""

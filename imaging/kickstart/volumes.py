@@ -1,0 +1,52 @@
+"""The commands that create partitions and volumes, and what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from imaging.kickstart.document import KickstartCommand
+from imaging.kickstart.rule import Case
+
+NOT_MOUNTED: Final = ("biosboot", "prepboot", "swap")
+PREFIXES: Final = ("pv.", "raid.")
+
+
+def volumes(case: Case) -> Iterator[KickstartCommand]:
+    """The commands that create a file system."""
+    return case.ks.named("part", "partition", "logvol", "raid")
+
+
+def parts(case: Case) -> Iterator[KickstartCommand]:
+    """Partitions of a disk."""
+    return case.ks.named("part", "partition")
+
+
+def mount_of(command: KickstartCommand) -> str:
+    """The mount point, or "swap", "pv.01", "" …"""
+    return str(getattr(command.data, "mountpoint", "") or "")
+
+
+def complete(case: Case) -> bool:
+    """Whether the kickstart defines the partitions itself, and all of them are known.
+
+    pykickstart refuses partitions beside `autopart` or `mount`.
+    """
+    return any(volumes(case)) and not case.ks.open_ended
+
+
+def size_mib(command: KickstartCommand) -> int:
+    """The size in MiB, or 0 where it is not given."""
+    return int(getattr(command.data, "size", 0) or 0)
+
+
+def disk_name(name: str) -> str:
+    """The name of a disk without /dev/."""
+    return name.removeprefix("/dev/")
+
+
+def reuses(data: Any) -> bool:
+    """Whether a volume exists already, and only its content may be new."""
+    return bool(
+        getattr(data, "onPart", "") or getattr(data, "preexist", False) or not getattr(data, "format", True)
+    )
