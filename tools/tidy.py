@@ -58,9 +58,7 @@ def main() -> int:
 
 
 def look(path: Path) -> Iterator[str]:
-    """Check one file; recorded bytes (`.bin`) have no form."""
-    if path.suffix == ".bin":
-        return
+    """Check one file."""
     try:
         text = path.read_text("utf-8")
     except UnicodeDecodeError:

@@ -127,11 +127,14 @@ def inspect(disk: Path, former: Life | None = None) -> Iterator[str]:
         if any(file.read(area.length)):
             yield "the partition of the identity is not empty"
     for label in _EXT4:
-        with mounted(disk, slices[label]) as place:
-            if former:
-                yield from _remnants(place, label, former)
-            if label == STATE_PARTITION and not (place / _STAMP).exists():
-                yield "provisioning has not been completed"
+        try:
+            with mounted(disk, slices[label]) as place:
+                if former:
+                    yield from _remnants(place, label, former)
+                if label == STATE_PARTITION and not (place / _STAMP).exists():
+                    yield "provisioning has not been completed"
+        except subprocess.CalledProcessError:
+            yield f"{label}: the file system cannot be mounted"
         yield from _errors(disk, slices[label])
     state = slices[STATE_PARTITION]
     if (has := file_system_bytes(disk, state)) < state.length - MIB:
