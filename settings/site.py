@@ -1,14 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 """The site file: the settings of one laboratory's box. The image builder, the flasher and the box share this reader.
 
-[[instrument]]                         # a permitted instrument, and its port
-port = 1
-serial = "CHEM-0001"
-
-[addresses]                            # IP addresses of host names; the firewall allows only these
-"ingest.example.com" = ["203.0.113.5"]
-
-`SiteForBox` is what the box needs; `imaging.kickstart.site.Site` adds what an installer needs. Host names are not
+`SiteForBox` is what the box needs; `imaging.kickstart.site.Site` adds what an installer needs, and its module has an
+example of a file with all keys. The firewall allows only the addresses of names in `[addresses]`. Host names are not
 resolved by DNS: during %post there may be no network, on the box the firewall must be in force before the network
 is up, and a name server must not decide where the box may connect to. Therefore the file lists the addresses, and
 the box keeps them in /etc/hosts.

@@ -71,6 +71,7 @@ def test_the_commands_of_a_page_print_what_it_shows(page: Path, work_folder: Pat
 @pytest.mark.slow("an image is built, checked and flashed")
 def test_the_how_tos_in_sequence_produce_a_flashed_disk(work_folder: Path) -> None:
     need_tools()
+    MOCK_REPO.mkdir(parents=True, exist_ok=True)
     (work_folder / "build").mkdir()
     (work_folder / "build/mock-repo").symlink_to(MOCK_REPO)  # what apt fetched is kept between runs
     try:

@@ -58,7 +58,9 @@ def main() -> int:
 
 
 def look(path: Path) -> Iterator[str]:
-    """Check one file."""
+    """Check one file; recorded bytes (`.bin`) have no form."""
+    if path.suffix == ".bin":
+        return
     try:
         text = path.read_text("utf-8")
     except UnicodeDecodeError:

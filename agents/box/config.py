@@ -14,6 +14,7 @@ list = "vendor-ca.crl"                 # optional: revoked instrument certificat
 [datacenter]
 host = "ingest.example.com"
 port = 443
+address = "203.0.113.5"                # optional: connects there, without DNS
 
 [proxy]                                # only if the site has one
 kind = "http"                          # or "socks5"
@@ -27,10 +28,16 @@ basic = "first"                        # try Basic first; "offered": only if not
 [[port]]
 number = 1
 listen = "10.77.1.1"                   # the box's address on this port's subnet
+tcp_port = 443
 instruments = ["CHEM-0001"]
 
 [spool]
 directory = "/var/lib/rap/spool"
+bytes_max = 1_073_741_824              # its maximum size on the disk
+
+[sending]
+linger_s = 30.0                        # how long routine reports wait for others
+heartbeat_s = 300.0                    # time without a batch after which a heartbeat is sent
 
 [status]
 socket = "/run/rap/box.sock"           # for `rap box status`; without the table there is no status
@@ -38,6 +45,7 @@ socket = "/run/rap/box.sock"           # for `rap box status`; without the table
 [firewall]                             # without the table the program neither uses the firewall nor opens the ports
 policy = "firewall.toml"               # instruments are served only while this policy is in force
 socket = "/run/rap-firewall/socket"    # of the firewall service; without it, one is started as a child process
+retry_s = 30.0                         # after how long it is tried again, if it cannot be enforced
 
 [clock]
 service = "/run/rap-clock.sock"        # sets a wrong clock; without it, a wrong clock is only recorded

@@ -48,8 +48,8 @@ def box_file(site: SiteOnBox, board: Board) -> str:
         ),
         datacenter=center,
         proxy=site.proxy,
-        spool=_spool(site.reporting),
-        sending=_sending(site.reporting),
+        spool=spool_size(site.reporting, SpoolSize().directory),
+        sending=sending(site.reporting),
         port=[
             InstrumentPort(number=number, listen=str(address.ip), instruments=_serials(site, number))
             for number, address in site.ports(board).items()
@@ -61,12 +61,15 @@ def box_file(site: SiteOnBox, board: Board) -> str:
     return dumps(config, comment=WRITTEN_BY)
 
 
-def _spool(reporting: Reporting) -> SpoolSize:
+def spool_size(reporting: Reporting, directory: Path) -> SpoolSize:
+    """The spool of box.toml, in this directory."""
+    spool = SpoolSize(directory)
     wanted = reporting.spool_bytes_max
-    return SpoolSize() if wanted is None else SpoolSize(bytes_max=wanted)
+    return spool if wanted is None else replace(spool, bytes_max=wanted)
 
 
-def _sending(reporting: Reporting) -> Sending:
+def sending(reporting: Reporting) -> Sending:
+    """The times of sending of box.toml."""
     return Sending() if reporting.linger_s is None else Sending(linger_s=reporting.linger_s)
 
 

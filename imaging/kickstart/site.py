@@ -3,7 +3,11 @@
 board = "rap-4"                        # or a board file, "….toml", relative to this file
 release = "almalinux9"                 # as in kickstart/releases.toml; `--release` overrides it
 timezone = "Europe/Berlin"
+language = "en_US.UTF-8"
+keyboard = "us"
+hostname = "rap-box"
 time_servers = ["ntp1.example.com", "ntp2.example.com"]
+instrument_network = "10.77.0.0/16"    # port n has the n-th /24 of it
 
 [uplink]                               # without `address`: DHCP
 address = "192.0.2.10/24"
@@ -12,14 +16,21 @@ nameservers = ["192.0.2.53"]
 
 [datacenter]
 host = "ingest.example.com"
+port = 443
+address = "203.0.113.5"                # optional: instead of the name's entry in [addresses]
 
 [proxy]                                # only where the site has one
 kind = "http"                          # or "socks5"
 host = "192.0.2.3"
 port = 3128
+user = "rap-box"                       # only if it requires authentication
+password = "…"
+domain = "CLINIC"                      # of the user, for NTLM and Negotiate
+basic = "first"                        # or "offered" or "never": when the password may be sent unencrypted
 
 [audit]                                # the server that keeps the audit log; TLS (RFC 5425)
 host = "audit.example.com"
+port = 6514
 authority = "audit-ca.pem"             # the CA of its certificate
 
 [[instrument]]                         # instruments that may report, and their ports
@@ -35,26 +46,29 @@ spool_bytes_max = 1_073_741_824        # the reports' part of the disk
 
 [[administrator]]
 name = "labadmin"
-ssh_keys = ["ecdsa-sha2-nistp384 AAAA… desk"]
+ssh_keys = ["ecdsa-sha2-nistp384 AAAAE2VjZHNhLXNo desk"]
 password_hash_file = "labadmin.hash"   # only if sudo is to be used; `mkpasswd -m sha-512`
 
 [disk]
 device = "sda"
 bytes = 32_000_000_000
+sizes_mib = { "/var/lib/rap" = 8192 }  # of partitions whose size differs from kickstart/layout.toml
 
 [boot]
 password_hash_file = "grub.hash"       # grub2-mkpasswd-pbkdf2
 
 [luks]                                 # only where the disk is to be encrypted
 passphrase_file = "/run/install/repo/luks-passphrase"  # on the machine that is installed; never read here
+tpm = true                             # whether the machine's TPM unlocks the volumes
 
 [install]
 source = "network"                     # or "media"
+base = "https://mirror.example.com/BaseOS/"            # optional: instead of the release's own
+appstream = "https://mirror.example.com/AppStream/"
 box_repository = "https://images.example.com/rap-box/el9/"
 
-A proxy that requires authentication has `user`, `password`, `domain` (for NTLM) and `basic` ("first", "offered" or
-"never": when the password may be sent unencrypted). Otherwise the file contains no secrets: hashes are read from
-other files, and the passphrase is read by the installer.
+Apart from the proxy's password the file contains no secrets: hashes are read from other files, and the passphrase
+is read by the installer.
 """
 
 from __future__ import annotations
@@ -82,7 +96,7 @@ SshKey: TypeAlias = Annotated[
     str,
     Meta(
         pattern=r"^[a-z0-9@.-]+ [A-Za-z0-9+/]+={0,3}( [A-Za-z0-9@._-]+)?\Z",
-        examples=["ecdsa-sha2-nistp384 AAAA… desk"],
+        examples=["ecdsa-sha2-nistp384 AAAAE2VjZHNhLXNo desk"],
     ),
 ]
 

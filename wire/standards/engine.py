@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from wire.standards.extract import Extract, Reason
 
@@ -47,7 +47,18 @@ class Close:
     """Close the connection, because the standard requires it or the peer is dead."""
 
 
-Action: TypeAlias = Send | Deliver | Count | Close
+CommandOutcome: TypeAlias = Literal["done", "refused", "failed", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class CommandEnded:
+    """Report the outcome of a command as a `CommandResult`; it belongs to no message and is not `decided`."""
+
+    command: int
+    outcome: CommandOutcome
+
+
+Action: TypeAlias = Send | Deliver | Count | Close | CommandEnded
 
 
 class Outcome(Enum):
@@ -83,6 +94,18 @@ class Engine(Protocol):
 
     def closed(self, now: float) -> list[Action]:
         """Process the end of the connection: count what remained incomplete. Returns no `Send`."""
+        ...
+
+
+@runtime_checkable
+class Commander(Protocol):
+    """An engine that can send commands to the instrument."""
+
+    def command(self, number: int, verb: str, now: float) -> list[Action]:
+        """Send a command of the data center to the instrument.
+
+        `CommandEnded` follows: at once if the standard has no such command, at `closed` at the latest.
+        """
         ...
 
 

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Final
 
 from imaging.kickstart import site as sitefile
-from settings.site import EnrolledInstrument, Reporting, UplinkAddress
+from settings.site import EnrolledInstrument, UplinkAddress
 from settings.types import Endpoint
 from sim.lab.labfile import Lab
-from sim.units import SECOND_NS
 from sim.worlds.image.machine.guest import GuestEnd, GuestHost
 from sim.worlds.kernel.namespaces.host import NamespaceHost
 from sim.worlds.kernel.site import KernelSite
@@ -24,6 +23,7 @@ from sim.worlds.shared.addresses import (
     PROXY_NAME,
     ROUTER,
 )
+from sim.worlds.shared.box import reporting
 from sim.worlds.shared.proxy import client_settings
 
 _NO_FILE: Final = Path("none")
@@ -58,7 +58,7 @@ def site_of(lab: Lab) -> sitefile.Site:
         datacenter=Endpoint(DATACENTER_NAME),
         proxy=proxy,
         instrument=[EnrolledInstrument(spec.port, spec.serial) for spec in lab.instruments],
-        reporting=Reporting(linger_s=lab.box.linger / SECOND_NS, spool_bytes_max=lab.box.spool_bytes_max),
+        reporting=reporting(lab),
         addresses=addresses | ({PROXY_NAME: [PROXY]} if proxy else {}),
         administrator=[sitefile.Administrator("nobody", [_NO_KEY])],
         boot=sitefile.Boot(_NO_FILE),

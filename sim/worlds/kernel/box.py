@@ -23,12 +23,11 @@ from agents.box.config import (
     BoxConfig,
     FirewallPolicy,
     InstrumentPort,
-    Sending,
-    SpoolSize,
     StatusSocket,
 )
 from agents.box.firewall import FirewallStatus
 from agents.box.status import NotRunning, StatusReport, Waiting, read_status
+from agents.provision.box import sending, spool_size
 from hal.linux.disk import LinuxDisk
 from netfw.service.spawn import environment
 from settings.toml import dumps
@@ -37,7 +36,6 @@ from sim.engine.layers import End, Layers
 from sim.engine.trace import Trace
 from sim.faults.world import BoxPart
 from sim.lab.labfile import Lab
-from sim.units import SECOND_NS
 from sim.verdict.findings import Remains
 from sim.worlds.kernel.firewall import KernelFirewall
 from sim.worlds.kernel.namespaces.disk import LoopDisk
@@ -50,6 +48,7 @@ from sim.worlds.shared.box import (
     RESTART_SECONDS,
     add_traffic,
     read_disk,
+    reporting,
 )
 from sim.worlds.shared.conclusion import JudgedBox
 from wire.dial.traffic import Traffic
@@ -151,8 +150,8 @@ class KernelBox:
                 )
                 for spec in lab.instruments
             ],
-            spool=SpoolSize(directory=self._spool, bytes_max=lab.box.spool_bytes_max),
-            sending=Sending(linger_s=lab.box.linger / SECOND_NS),
+            spool=spool_size(reporting(lab), self._spool),
+            sending=sending(reporting(lab)),
             status=StatusSocket(socket=self._socket),
             firewall=FirewallPolicy(policy=Path(self._firewall.policy.name), socket=self._firewall.socket),
         )

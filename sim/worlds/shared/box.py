@@ -1,4 +1,4 @@
-"""The hardware of a lab's box in every world, and the reading of its disk at the end of a run."""
+"""The hardware and settings of a lab's box in every world, and the reading of its disk at the end of a run."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import Final
 
 from agents.spool import Priority, Record, Spool, SpoolLimits
 from hal.disk import Disk
+from settings.site import Reporting
+from sim.lab.labfile import Lab
+from sim.units import SECOND_NS
 from sim.verdict.findings import Remains
 from wire.dial.traffic import Traffic
 
@@ -17,6 +20,11 @@ RESTART_SECONDS: Final = 1.0
 """The time from the end of the box program to its restart by the system."""
 DISK_BYTES_BESIDE_SPOOL: Final = 64 * 1024 * 1024
 """The disk's capacity beyond the limit of the spool."""
+
+
+def reporting(lab: Lab) -> Reporting:
+    """The settings of buffering and sending, as a site file has them."""
+    return Reporting(linger_s=lab.box.linger / SECOND_NS, spool_bytes_max=lab.box.spool_bytes_max)
 
 
 def read_disk(disk: Disk, spool_bytes_max: int, random: Random) -> Remains:

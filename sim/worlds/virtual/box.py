@@ -19,9 +19,8 @@ from agents.box.config import (
     Clock,
     FirewallPolicy,
     InstrumentPort,
-    Sending,
-    SpoolSize,
 )
+from agents.provision.box import sending, spool_size
 from agents.spool import Priority, SpoolError
 from hal.disk import DiskError
 from hal.emul.clock import EmulClock
@@ -35,7 +34,7 @@ from sim.engine.trace import Trace
 from sim.lab.labfile import Lab
 from sim.net.host import Network, SimHost
 from sim.net.loop import SimLoop
-from sim.units import MICROSECOND_NS, SECOND_NS
+from sim.units import MICROSECOND_NS
 from sim.verdict.findings import Remains
 from sim.worlds.shared.addresses import (
     BOX,
@@ -51,6 +50,7 @@ from sim.worlds.shared.box import (
     RESTART_SECONDS,
     add_traffic,
     read_disk,
+    reporting,
 )
 from sim.worlds.virtual.firewall import VirtualFirewall, Zone
 from wire.dial.traffic import Traffic
@@ -119,8 +119,8 @@ class VirtualBox:
             datacenter=Endpoint(host=DATACENTER_NAME, port=DATACENTER_PORT),
             port=[_port(spec.port, spec.serial) for spec in lab.instruments],
             proxy=proxy,
-            spool=SpoolSize(directory=Path("spool"), bytes_max=lab.box.spool_bytes_max),
-            sending=Sending(linger_s=lab.box.linger / SECOND_NS),
+            spool=spool_size(reporting(lab), Path("spool")),
+            sending=sending(reporting(lab)),
             clock=Clock(service=Path("emulated")),
             firewall=FirewallPolicy(policy=Path("firewall.toml"), retry_s=FIREWALL_LOOK_SECONDS),
         )

@@ -26,11 +26,11 @@ from imaging.programs import PrerequisiteMissing
 from imaging.rpm.build import build_rpm
 from rap.__main__ import main
 from rap.outcome import FAILED, OK, WRONG_INPUT
+from tests.support.imaging.first_report import MOCK_REPO
 from tests.support.imaging.sites import SITE, write_site
 from tests.support.imaging.small_system import need_tools
 from tests.support.paths import ROOT
 
-MOCK_REPO = ROOT / "build/mock-repo"
 CONTENT = FOLDER / "ssg-rhel9-ds.xml"
 EPOCH = "1700000000"
 PASSED_SHARE_MIN = 0.90

@@ -1,0 +1,49 @@
+"""The kinds of messages (MSH-9): what is extracted from each, and what else is done with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import Enum, auto
+from typing import Final
+
+from wire.standards.er7 import Er7Message
+from wire.standards.extract import Extract
+from wire.standards.hl7.equipment import read_inventory, read_notification, read_status
+from wire.standards.hl7.quality import read_quality
+from wire.standards.hl7.site import Hl7Site
+
+READERS: Final[Mapping[bytes, Callable[[Er7Message, Hl7Site], Extract]]] = {
+    b"ESU": read_status,
+    b"INU": read_inventory,
+    b"EAN": read_notification,
+    b"ORU": read_quality,
+    b"OUL": read_quality,
+}
+
+
+class Kind(Enum):
+    """How a message is treated."""
+
+    CONTENT = auto()
+    """It is read."""
+    NOTICE = auto()
+    """An update without use for the box, as a specimen's status: accepted and not read."""
+    QUERY = auto()
+    """A query for orders or patients, which only the laboratory's host can answer: rejected."""
+    RESPONSE = auto()
+    """The answer to a message of the other side: not acknowledged."""
+    REQUEST = auto()
+    """Anything else, as an order or a command to the box: rejected."""
+
+
+_KINDS: Final[Mapping[bytes, Kind]] = {
+    **dict.fromkeys(READERS, Kind.CONTENT),
+    **dict.fromkeys((b"LSU", b"NMD", b"SSU", b"TCU"), Kind.NOTICE),
+    **dict.fromkeys((b"EQQ", b"QBP", b"QRY", b"QSB", b"QVR", b"RQQ", b"SPQ", b"VQQ"), Kind.QUERY),
+    **dict.fromkeys((b"ACK", b"EAR", b"MCF", b"ORL", b"ORR", b"RSP"), Kind.RESPONSE),
+}
+
+
+def kind_of(code: bytes) -> Kind:
+    """Classify a message by MSH-9.1."""
+    return _KINDS.get(code, Kind.REQUEST)

@@ -1,0 +1,46 @@
+"""Options for HL7 instruments that differ from MLLP and HL7 v2.5.1, chapters 2 and 13.
+
+Without an option an engine accepts what cannot change a value: unusual delimiters, segments that end with LF, CR LF
+or FS, a doubled separator in the header, any character set whatever MSH-18 says, times without an offset.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+FieldPlace = Annotated[str, Meta(pattern=r"^([A-Z][A-Z0-9]{2}-[1-9][0-9]?)?\Z", examples=["OBR-3"])]
+"""Segment and field."""
+
+
+class Hl7Dialect(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="kebab"):
+    """Options of the protocol, with the default for each."""
+
+    charset: Literal["detect", "gb18030"] = "detect"
+    """`gb18030`: the second byte of a character may be a delimiter. Otherwise codes are compared in every usual
+    character set."""
+    busy: Literal["error", "silence"] = "error"
+    """The answer while a message cannot be stored: AE, or none for instruments that discard a message after AE."""
+    acknowledgement: Literal["by-header", "original"] = "by-header"
+    """`original`: AA, AE or AR whatever MSH-15 and MSH-16 say."""
+    control_id: FieldPlace = ""
+    """The only field that identifies a control; by default any of PID-2, PID-3, SPM-2, SPM-3, INV-1,
+    INV-16, OBR-2 and OBR-3."""
+    equipment: Annotated[str, Meta(pattern=r"^[A-Za-z0-9 _.-]{1,32}\Z", examples=["I400"])] = "1"
+    """EQU-1 in commands to the instrument."""
+    silence_s: Annotated[int, Meta(ge=0, le=86_400)] = 90
+    """Seconds without a byte after which the connection is closed; 0: never."""
+
+
+def hl7_dialect(options: Mapping[str, object]) -> Hl7Dialect:
+    """Convert the options of a site or profile. Raises: ValueError that names the option and what would be right."""
+    try:
+        return msgspec.convert(options, Hl7Dialect)
+    except msgspec.ValidationError as error:
+        known = ", ".join(field.encode_name for field in msgspec.structs.fields(Hl7Dialect))
+        place = re.sub(r" - at `\$\.?(.*)`", r" (option `\1`)", str(error))
+        raise ValueError(f"dialect: {place}; options of HL7 are {known}") from None
