@@ -58,7 +58,7 @@ class Commands:
         if verb == "send-inventory" and self._tests:
             segments = ["INR^U06^INR_U06", *(f"INV|{_escaped(test)}|OK^^HL70383" for test in self._tests)]
         elif verb == "data-upload":
-            segments = ["LSR^U13^LSR_U13", f'EQP|LOG^^HL70450||{stamp.decode()}||""']
+            segments = ["LSR^U13^LSU_U12", f'EQP|LOG^^HL70450||{stamp.decode()}||""']
         else:
             return [CommandEnded(number, "refused")]
         kind, *rest = segments
