@@ -80,7 +80,7 @@ class Differences:
 
 
 class _Rendered:
-    """A policy, its ruleset, the expected libnftables listing, and the reference picture once it was in force."""
+    """A policy, its ruleset, the expected libnftables listing, and the reference snapshot once it was in force."""
 
     def __init__(self, policy: Policy) -> None:
         self.policy, self.ruleset = policy, render(policy)
@@ -198,7 +198,7 @@ class Firewall:
         return list(self.look(policy).lines)
 
     def _compare_listing(self, rendered: _Rendered, found: TableSnapshot) -> Differences:
-        """Compare libnftables' listing; if it is the policy's ruleset, make the picture the reference."""
+        """Compare libnftables' listing; if it is the policy's ruleset, make the snapshot the reference."""
         if found.unsupported:
             return Differences(tuple(found.unsupported), unsupported=True)
         words = self._describe(rendered, found, frozenset(found.elements))
@@ -315,7 +315,7 @@ class Firewall:
 def _explained(error: OSError) -> FirewallError:
     if isinstance(error, PermissionError):
         return FirewallError(
-            FirewallErrorKind.DENIED, "the kernel does not let this user read the firewall; be root"
+            FirewallErrorKind.DENIED, "the kernel does not let this user read the firewall; run it as root"
         )
     return FirewallError(
         FirewallErrorKind.REFUSED, f"the kernel does not list the ruleset: {error.strerror or error}"

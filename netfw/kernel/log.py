@@ -171,7 +171,8 @@ def _explained(error: OSError) -> FirewallError:
         return FirewallError(FirewallErrorKind.REFUSED, problem)
     if error.errno == errno.EPERM:
         return FirewallError(
-            FirewallErrorKind.DENIED, "the kernel does not let this user read the firewall's log; be root"
+            FirewallErrorKind.DENIED,
+            "the kernel does not let this user read the firewall's log; run it as root",
         )
     return FirewallError(
         FirewallErrorKind.LACKING, f"the kernel has no NFLOG (module nfnetlink_log): {error.strerror}"

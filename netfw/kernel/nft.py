@@ -139,7 +139,7 @@ def _explained(complaint: str) -> FirewallError:
     first = complaint.strip().partition("\n")[0].removeprefix("internal:0:0-0: ").removeprefix("Error: ")
     if "Operation not permitted" in complaint:
         return FirewallError(
-            FirewallErrorKind.DENIED, "the kernel does not let this user change the firewall; be root"
+            FirewallErrorKind.DENIED, "the kernel does not let this user change the firewall; run it as root"
         )
     if "not supported" in complaint and "cache initialization" in complaint:
         return FirewallError(

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""Byte-for-byte snapshot ("picture") of the firewall's table: every object and rule as the kernel dumps it.
+"""Byte-for-byte snapshot of the firewall's table: every object and rule as the kernel dumps it.
 
 libnftables translates the kernel's objects into JSON and omits what it does not support (comments of sets, table
-owners, statements of set elements); some releases crash on unknown objects. The bytes omit nothing. A picture that
+owners, statements of set elements); some releases crash on unknown objects. The bytes omit nothing. A snapshot that
 equals the one taken when the policy was known to be in force therefore proves that nothing was changed, whatever
 libnftables supports. Reading the dump takes 5 ms with 10,000 addresses, a listing 150 ms. Tables of other programs
 are not read.
@@ -28,7 +28,7 @@ from netfw.ruleset.names import FAMILY, MARK, TABLE
 READ_BYTES_MAX: Final = 64 * 1024 * 1024
 """Limit of one dump; that of the largest policy has 3 MB."""
 ATTEMPTS_MAX: Final = 20
-"""Attempts, because other programs may change the ruleset during a read. Two equal pictures in a row also count as
+"""Attempts, because other programs may change the ruleset during a read. Two equal snapshots in a row also count as
 undisturbed, since other programs may change their own tables all the time."""
 
 _SUBSYSTEM: Final = 10 << 8
@@ -66,7 +66,7 @@ _UNSTEADY: Final = {
     "rule": {1, 2, 3, 6, 8, 9},  # table, chain, handle, position, pad, id
     "flowtable": {5, 6, 7},  # use, handle, pad
 }
-"""Attributes that can differ between two pictures of the same ruleset."""
+"""Attributes that can differ between two snapshots of the same ruleset."""
 _KNOWN: Final = {
     "table": {1, 2, 3, 4, 5},
     "chain": {1, 2, 3, 4, 5, 6, 7, 9, 10, 11},
@@ -145,7 +145,7 @@ def take(
     """Read the table; None if there is none.
 
     Elements of the `unsteady` sets are omitted; with None, those of all named sets. If a set's dump equals that in a
-    `known` picture, its elements are taken from there, which saves most of the time for large sets.
+    `known` snapshot, its elements are taken from there, which saves most of the time for large sets.
 
     `sock` is a netfilter socket without other use. Raises: Unreadable, OSError.
     """
@@ -330,7 +330,7 @@ class _Reader:
         return SnapshotRule(b"".join(content), tuple(names))
 
     def _steady(self, kind: str, key: str, given: Mapping[int, bytes], but: Iterable[int] = ()) -> bytes:
-        """Return the attributes that belong to a picture, encoded."""
+        """Return the attributes that belong to a snapshot, encoded."""
         if odd := given.keys() - _KNOWN[kind]:
             self._unsupported.append(f"{key} has attributes that the policy does not use ({min(odd)})")
         if not key.isascii() or not key.isprintable():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""Describes the differences between two pictures of the table, without interpreting foreign content."""
+"""Describes the differences between two snapshots of the table, without interpreting foreign content."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def differing_sets(wanted: TableSnapshot, found: TableSnapshot) -> tuple[frozens
 
 
 def lines(wanted: TableSnapshot, found: TableSnapshot) -> list[str]:
-    """Describe the differences, a line each; none if the pictures are equal."""
+    """Describe the differences, a line each; none if the snapshots are equal."""
     return [*_objects(wanted, found), *_elements(wanted, found), *_rules(wanted, found)]
 
 

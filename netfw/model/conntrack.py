@@ -187,7 +187,7 @@ class Conntrack:
             self.delete(entry)
             return self._follow(packet, tuple_, now_ns)
         entry.tcp.answered = entry.tcp.answered or backwards
-        if answer == "gone":
+        if answer == "delete":
             self.delete(entry)
         return None
 

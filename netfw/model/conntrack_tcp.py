@@ -28,8 +28,8 @@ FLAGS_JUDGED: Final = FIN | SYN | RST | ACK | URG
 ACK_WINDOW_MIN: Final = 66000
 SCALE_MAX: Final = 14
 
-Answer: TypeAlias = Literal["accept", "invalid", "reopen", "gone"]
-"""`reopen`: delete this connection and look up the segment again; `gone`: accept, and delete the connection."""
+Answer: TypeAlias = Literal["accept", "invalid", "reopen", "delete"]
+"""`reopen`: delete this connection and look up the segment again; `delete`: accept, and delete the connection."""
 
 
 _ANSWER: Final[dict[str, Answer]] = {"ignore": "accept", "invalid": "invalid"}
@@ -352,7 +352,7 @@ class TcpConnection:
         if old is not new and new is TcpState.FIN_WAIT:
             self.sides[direction].began_close = True
         if not self.answered:
-            return "gone" if seg.flags & RST else "accept"
+            return "delete" if seg.flags & RST else "accept"
         if old in (TcpState.SYN_RECV, TcpState.ESTABLISHED) and new is TcpState.ESTABLISHED:
             self.assured = True
         return "accept"

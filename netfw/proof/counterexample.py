@@ -29,10 +29,10 @@ _NAMES: Final = {TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMPV6: "icmpv6", ESP: "e
 class Counterexample:
     """One packet, and its connection tracking.
 
-    `way` is "in", "through", "out", or "arriving" if it is not determined whether in or through.
+    `path` is "in", "through", "out", or "arriving" if it is not determined whether in or through.
     """
 
-    way: str
+    path: str
     iif: str
     oif: str
     source: Address
@@ -53,7 +53,7 @@ class Counterexample:
     @property
     def packet(self) -> Packet:
         """Build the packet with valid checksums, truncated after the IP header if it is not `whole`."""
-        iif, oif = self.iif if self.way != "out" else "", self.oif if self.way in ("through", "out") else ""
+        iif, oif = self.iif if self.path != "out" else "", self.oif if self.path in ("through", "out") else ""
         data = ip_packet(self.source, self.destination, self.protocol, self._segment(), hops=self.hops)
         return parse(data, iif=iif, oif=oif, ipsec_in=self.ipsec_in, ipsec_out=self.ipsec_out)
 
@@ -81,9 +81,9 @@ class Counterexample:
         """Format like `tcp 203.0.113.9:1234 → 10.77.1.1:443, in at enp1s0, new`."""
         words = [f"{_NAMES.get(self.protocol, f'protocol {self.protocol}')} {self._ends()}"]
         words += (
-            [f"{'arriving' if self.way == 'arriving' else 'in'} at {self.iif}"] if self.way != "out" else []
+            [f"{'arriving' if self.path == 'arriving' else 'in'} at {self.iif}"] if self.path != "out" else []
         )
-        words += [f"out at {self.oif}"] if self.way in ("through", "out") else []
+        words += [f"out at {self.oif}"] if self.path in ("through", "out") else []
         tracked = self.state not in ("invalid", "untracked", "new")
         words += [self.state + (" (reply)" if tracked and self.reply else " (original)" if tracked else "")]
         words += [] if self.whole else ["truncated after the IP header"]
@@ -107,7 +107,7 @@ def counterexample(
     model: z3.ModelRef,
     packet: SymbolicPacket,
     policy: Policy,
-    way: str,
+    path: str,
     asked: Iterable[MembershipTest],
 ) -> Counterexample:
     """Return the packet of the solver's model, or a simpler one."""
@@ -118,19 +118,19 @@ def counterexample(
             model = better
         else:
             solver.pop()
-    return _Reader(model, packet).counterexample(way, asked)
+    return _Reader(model, packet).counterexample(path, asked)
 
 
 class _Reader:
     def __init__(self, model: z3.ModelRef, packet: SymbolicPacket) -> None:
         self._model, self._packet, self._names = model, packet, packet.interfaces.names()
 
-    def counterexample(self, way: str, asked: Iterable[MembershipTest]) -> Counterexample:
+    def counterexample(self, path: str, asked: Iterable[MembershipTest]) -> Counterexample:
         packet, number = self._packet, self._number
         version = 4 if number(packet.family) == FAMILIES[4] else 6
         states = {bit: word for word, bit in STATES.items()}
         return Counterexample(
-            way,
+            path,
             self._names[number(packet.iif)],
             self._names[number(packet.oif)],
             _address(version, number(packet.saddr[version])),

@@ -89,12 +89,12 @@ def prove(policy: Policy, objects: Iterable[Json], only: str = "") -> Iterator[P
 
 def _decide(theorem: Theorem, policy: Policy, ruleset: RulesetFormulas, premises: z3.BoolRef) -> ProofFinding:
     began = time.perf_counter()
-    found = _search(theorem.refuting, theorem.way, policy, ruleset, premises)
+    found = _search(theorem.refuting, theorem.path, policy, ruleset, premises)
     return ProofFinding(theorem.name, theorem.statement, found is None, time.perf_counter() - began, found)
 
 
 def _search(
-    refuting: z3.BoolRef, way: str, policy: Policy, ruleset: RulesetFormulas, premises: z3.BoolRef
+    refuting: z3.BoolRef, path: str, policy: Policy, ruleset: RulesetFormulas, premises: z3.BoolRef
 ) -> Counterexample | None:
     solver = z3.Solver()
     # one conjunct at a time: z3 then simplifies with the known ones first
@@ -102,7 +102,7 @@ def _search(
     model = ruleset.packet.sets.search(solver)
     if model is None:
         return None
-    return counterexample(solver, model, ruleset.packet, policy, way, ruleset.asked.values())
+    return counterexample(solver, model, ruleset.packet, policy, path, ruleset.asked.values())
 
 
 def _decide_equality(policy: Policy, objects: list[Json], ruleset: RulesetFormulas) -> ProofFinding:

@@ -49,11 +49,11 @@ ROUTER_SOLICIT, ROUTER_ADVERT, SOLICIT, ADVERT = 133, 134, 135, 136
 
 
 class Theorem(NamedTuple):
-    """`refuting` are the packets that must not exist; `way` is their path, for messages."""
+    """`refuting` are the packets that must not exist; `path` is their path, for messages."""
 
     name: str
     statement: str
-    way: Hook
+    path: Hook
     refuting: z3.BoolRef
 
 
@@ -184,10 +184,10 @@ class Theorems:
     # --- liveness: what the policy permits is accepted
 
     def _liveness(self) -> Iterator[Theorem]:
-        for name, statement, way, promised in self._permitted():
-            accepted = {"in": self._in, "through": self._through, "out": self._out}[way]
+        for name, statement, path, promised in self._permitted():
+            accepted = {"in": self._in, "through": self._through, "out": self._out}[path]
             usual = z3.And(self._packet.transport, self._packet.whole, z3.Not(self._has_too_many()))
-            yield Theorem(name, statement, way, z3.And(promised, usual, z3.Not(accepted)))
+            yield Theorem(name, statement, path, z3.And(promised, usual, z3.Not(accepted)))
 
     def _permitted(self) -> Iterator[tuple[str, str, Hook, z3.BoolRef]]:
         packet, policy = self._packet, self._policy
@@ -196,10 +196,10 @@ class Theorems:
             self._at(port.interface, self._not_foreign(port.interface), self._served(port))
             for port in policy.ports
         ]
-        yield "serves", "instruments reach their port's services", "in", z3.And(begun, z3.Or(served))
+        yield "services", "instruments reach their port's services", "in", z3.And(begun, z3.Or(served))
         carried = packet.protocol(TCP, UDP)
         yield (
-            "hears",
+            "answers in",
             "answers from outside are accepted",
             "in",
             z3.And(ours, carried, self._answer(inward=True)),
@@ -210,25 +210,30 @@ class Theorems:
         yield "errors", "errors about connections are accepted", "in", errors
         near = [self._at(i, self._not_foreign(i), self._neighbours_in(i)) for i in self._zones]
         yield (
-            "neighbours",
+            "discovery in",
             "neighbour discovery is accepted",
             "in",
             z3.And(packet.is_in("untracked"), z3.Or(near)),
         )
         yield (
-            "asks",
+            "discovery out",
             "neighbour discovery is sent",
             "out",
             z3.And(packet.is_in("untracked"), self._neighbours_out()),
         )
         loop = z3.And(self._at("lo"), z3.Not(packet.is_in("invalid")))
-        yield "hears itself", "loopback packets are accepted", "in", loop
-        yield "tells itself", "loopback packets are sent", "out", self._to("lo")
+        yield "loopback in", "loopback packets are accepted", "in", loop
+        yield "loopback out", "loopback packets are sent", "out", self._to("lo")
         goes = z3.And(self._to(policy.uplink), begun, self._authorized())
-        yield "goes", "the box reaches every authorized address", "out", goes
+        yield "destinations", "the box reaches every authorized address", "out", goes
         back = z3.And(self._to_any(self._ports), self._answer(inward=False))
-        yield "replies", "answers to instruments are sent", "out", back
-        yield "shows", "packets of an open session are forwarded", "through", self._permitted_session()
+        yield "answers out", "answers to instruments are sent", "out", back
+        yield (
+            "open sessions",
+            "packets of an open session are forwarded",
+            "through",
+            self._permitted_session(),
+        )
         if policy.uses_dhcp:
             served_by = z3.And(ours, z3.Not(packet.is_in("invalid")), self._dhcp(inward=True))
             yield "leases in", "answers of DHCP servers are accepted", "in", served_by

@@ -158,8 +158,8 @@ def _prerouting(policy: Policy) -> Iterator[Rule]:
     neighbours = ["mld-listener-query", "nd-neighbor-solicit", "nd-neighbor-advert", *accepted_advertisements]
     uplink = where(IIFNAME, policy.uplink)
     # Before tracking, which would relate a redirect to the connection that it quotes, whoever sent it.
-    unbelieved = where(concat(IIFNAME, PROTOCOL, SPORT), named(s.UNBELIEVED))
-    yield refuse(names.LINK, where(PROTOCOL, any_of("icmp", "ipv6-icmp")), unbelieved)
+    refused_icmp = where(concat(IIFNAME, PROTOCOL, SPORT), named(s.REFUSED_ICMP))
+    yield refuse(names.LINK, where(PROTOCOL, any_of("icmp", "ipv6-icmp")), refused_icmp)
     # Rules for all packets come first, refusals last: an open session's packets take one lookup here.
     for version in (4, 6):
         yield where(concat(IIFNAME, saddr(version)), named(s.SOURCES[version])), ACCEPT

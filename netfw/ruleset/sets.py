@@ -30,7 +30,7 @@ from netfw.ruleset.nft_json import Json, concat, icmp
 
 PORTS: Final = "ports"
 INTERFACES: Final = "interfaces"
-UNBELIEVED: Final = "unbelieved"
+REFUSED_ICMP: Final = "refused_icmp"
 AUTHORIZED: Final = {4: "authorized4", 6: "authorized6"}
 AUTHORIZED_NETWORKS: Final = {4: "authorized_networks4", 6: "authorized_networks6"}
 PEERS: Final = {4: "peers4", 6: "peers6"}
@@ -78,7 +78,7 @@ def sets(policy: Policy) -> Iterator[Set]:
     interfaces = (policy.uplink, *ports, *tunnel)
     yield Set(INTERFACES, "ifname", interfaces)
     kind = ["ifname", "inet_proto", "inet_service"]
-    yield Set(UNBELIEVED, kind, tuple(_route_messages(policy, interfaces)), ("interval",))
+    yield Set(REFUSED_ICMP, kind, tuple(_route_messages(policy, interfaces)), ("interval",))
     yield Set(CONNECTIONS, "ifname", (), size=INTERFACES_MAX, counts=True)
     yield Set(LOGGED, "ifname", (), ("timeout",), INTERFACES_MAX, LOG_TIMEOUT_SECONDS, counts=True)
     for version in (4, 6):

@@ -91,7 +91,7 @@ class Watch:
             self.netlink_socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, BUFFER_BYTES)
             self._subscribe(True)
         except PermissionError:
-            problem = "the kernel does not let this user receive changes of the firewall; be root"
+            problem = "the kernel does not let this user receive changes of the firewall; run it as root"
             raise FirewallError(FirewallErrorKind.DENIED, problem) from None
         asyncio.get_running_loop().add_reader(self.netlink_socket, self._read)
         self._known[self.firewall.mark_of(self.policy)] = self.policy

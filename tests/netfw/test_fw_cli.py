@@ -195,7 +195,7 @@ def test_without_privileges_the_error_says_what_is_needed(here: Namespace, verb:
     words = here.words(*weak, *RAP, verb, CLINIC)
     ended = subprocess.run(words, check=False, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
     assert ended.returncode == 3, ended.stderr
-    assert "be root" in ended.stderr
+    assert "run it as root" in ended.stderr
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "soon", "3601"])

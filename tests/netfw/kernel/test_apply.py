@@ -1,4 +1,4 @@
-"""Putting a policy in force: all of it or nothing, nothing beside it, and no gap in between."""
+"""Applying a policy: completely or not at all, without effects on other tables, and without a gap."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_the_error_without_the_library_says_what_to_install() -> None:
 
 
 def test_missing_privileges_are_reported(here: Namespace) -> None:
-    """In a child, that gives its capabilities up."""
+    """In a child process that drops its capabilities."""
     child = os.fork()
     if child == 0:
         try:

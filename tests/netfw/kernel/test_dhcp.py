@@ -29,7 +29,7 @@ SERVER = {4: "192.0.2.1", 6: "fe80::1"}
 BOX = {4: "192.0.2.50", 6: "fe80::2"}
 
 
-class Place:
+class DhcpNetwork:
     """The box, and a DHCP server at its uplink and at its first instrument port."""
 
     def __init__(self, box: Namespace, outside: Namespace, instrument: Namespace) -> None:
@@ -73,7 +73,7 @@ class Place:
 
 
 @pytest.fixture
-def place() -> Iterator[Place]:
+def network() -> Iterator[DhcpNetwork]:
     with namespaces(3) as (box, outside, instrument):
         cable(box, "enp1s0", outside, "wan")
         cable(box, "enp2s0", instrument, "eth0")
@@ -83,7 +83,7 @@ def place() -> Iterator[Place]:
             "addr add 10.77.1.1/24 dev enp2s0",
             "addr add fe80::2/64 dev enp1s0 nodad",
         )
-        yield Place(box, outside, instrument)
+        yield DhcpNetwork(box, outside, instrument)
 
 
 @contextmanager
@@ -103,7 +103,7 @@ def dhcp_server(where: Namespace, interface: str, first: str, last: str, folder:
 
 
 @contextmanager
-def dhcp_client(place: Place, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+def dhcp_client(network: DhcpNetwork, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     script = folder / "script"
     script.write_text(
         f"""#!/bin/sh
@@ -117,7 +117,7 @@ esac
     script.chmod(0o755)
     words = ["udhcpc", "-f", "-i", "enp1s0", "-s", str(script), "-t", "20", "-T", "1", "-B"]
     output = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(place.box.words(*words), **output) as client:
+    with subprocess.Popen(network.box.words(*words), **output) as client:
         try:
             yield client
         finally:
@@ -132,44 +132,46 @@ def events(folder: Path) -> list[str]:
 @pytest.mark.skipif(
     not (shutil.which("udhcpc") and shutil.which("dnsmasq")), reason="needs udhcpc and dnsmasq"
 )
-def test_a_lease_is_obtained_renewed_and_replaced_by_another_address(place: Place, tmp_path: Path) -> None:
-    place.apply(POLICY)
-    with dhcp_client(place, tmp_path) as client:
-        with dhcp_server(place.outside, "wan", "192.0.2.50", "192.0.2.50", tmp_path):
-            poll_until(lambda: "inet 192.0.2.50/24" in place.addresses())
+def test_a_lease_is_obtained_renewed_and_replaced_by_another_address(
+    network: DhcpNetwork, tmp_path: Path
+) -> None:
+    network.apply(POLICY)
+    with dhcp_client(network, tmp_path) as client:
+        with dhcp_server(network.outside, "wan", "192.0.2.50", "192.0.2.50", tmp_path):
+            poll_until(lambda: "inet 192.0.2.50/24" in network.addresses())
             client.send_signal(10)  # SIGUSR1: renew, by an ordinary socket to the server
             poll_until(lambda: "renew 192.0.2.50" in events(tmp_path))
         for file in ("wan.leases", "wan.pid"):
             (tmp_path / file).unlink(missing_ok=True)
-        with dhcp_server(place.outside, "wan", "192.0.2.60", "192.0.2.60", tmp_path):
+        with dhcp_server(network.outside, "wan", "192.0.2.60", "192.0.2.60", tmp_path):
             client.send_signal(10)  # which the server, with other addresses, refuses
-            poll_until(lambda: "inet 192.0.2.60/24" in place.addresses())
+            poll_until(lambda: "inet 192.0.2.60/24" in network.addresses())
 
 
-def test_broadcasts_and_unsolicited_messages_of_a_server_arrive(place: Place) -> None:
-    place.box.ip("addr add 192.0.2.50/24 dev enp1s0")
+def test_broadcasts_and_unsolicited_messages_of_a_server_arrive(network: DhcpNetwork) -> None:
+    network.box.ip("addr add 192.0.2.50/24 dev enp1s0")
     for policy, allowed in ((POLICY, True), (WITHOUT, False)):
-        place.apply(policy)
+        network.apply(policy)
         for target in ("192.0.2.50", "255.255.255.255", "192.0.2.255"):
             if target.startswith("255"):
-                place.outside.command("ip", "route", "replace", "255.255.255.255", "dev", "wan")
-            arrived = place.pass_(place.outside, (SERVER[4], 67), place.box, (target, 68))
+                network.outside.command("ip", "route", "replace", "255.255.255.255", "dev", "wan")
+            arrived = network.pass_(network.outside, (SERVER[4], 67), network.box, (target, 68))
             assert arrived is allowed, (target, allowed)
 
 
 @pytest.mark.parametrize(("policy", "allowed"), [(POLICY, True), (WITHOUT, False)])
 def test_dhcpv6_passes_in_both_directions_if_the_policy_permits_it(
-    place: Place, policy: Policy, allowed: bool
+    network: DhcpNetwork, policy: Policy, allowed: bool
 ) -> None:
-    place.apply(policy)
-    assert place.pass_(place.outside, (SERVER[6], 547), place.box, (BOX[6], 546)) is allowed
-    place.outside.command("ip", "link", "set", "wan", "allmulticast", "on")
-    before = place.refused("egress")
-    with place.box.socket(socket.AF_INET6, socket.SOCK_DGRAM) as client:
+    network.apply(policy)
+    assert network.pass_(network.outside, (SERVER[6], 547), network.box, (BOX[6], 546)) is allowed
+    network.outside.command("ip", "link", "set", "wan", "allmulticast", "on")
+    before = network.refused("egress")
+    with network.box.socket(socket.AF_INET6, socket.SOCK_DGRAM) as client:
         client.bind(("::", 546))
         with suppress(PermissionError):
-            client.sendto(b"solicit", ("ff02::1:2", 547, 0, place.index(place.box)))
-    assert (place.refused("egress") == before) is allowed
+            client.sendto(b"solicit", ("ff02::1:2", 547, 0, network.index(network.box)))
+    assert (network.refused("egress") == before) is allowed
 
 
 @pytest.mark.parametrize(
@@ -181,22 +183,22 @@ def test_dhcpv6_passes_in_both_directions_if_the_policy_permits_it(
         (("192.0.2.50", 67), 68),
     ],
 )
-def test_dhcp_with_other_ports_is_refused(place: Place, here: tuple[str, int], there: int) -> None:
-    place.box.ip("addr add 192.0.2.50/24 dev enp1s0")
-    place.apply(POLICY)
-    assert not place.pass_(place.box, here, place.outside, (SERVER[4], there))
-    assert not place.pass_(place.outside, (SERVER[4], there), place.box, here)
+def test_dhcp_with_other_ports_is_refused(network: DhcpNetwork, here: tuple[str, int], there: int) -> None:
+    network.box.ip("addr add 192.0.2.50/24 dev enp1s0")
+    network.apply(POLICY)
+    assert not network.pass_(network.box, here, network.outside, (SERVER[4], there))
+    assert not network.pass_(network.outside, (SERVER[4], there), network.box, here)
 
 
-def test_a_dhcp_server_at_an_instrument_port_is_refused(place: Place) -> None:
-    place.apply(POLICY)
+def test_a_dhcp_server_at_an_instrument_port_is_refused(network: DhcpNetwork) -> None:
+    network.apply(POLICY)
     for target in ("10.77.1.1", "10.77.1.255"):
-        before = place.refused("instrument")
-        assert not place.pass_(place.instrument, ("10.77.1.5", 67), place.box, (target, 68))
-        assert place.refused("instrument") > before
-    place.instrument.ip("addr add fe80::5/64 dev eth0 nodad")
-    place.box.ip("addr add fe80::9/64 dev enp2s0 nodad")
-    before = place.refused("spoofed")
-    assert not place.pass_(place.instrument, ("fe80::5", 547), place.box, ("fe80::9", 546))
-    assert place.refused("spoofed") > before
-    assert not place.pass_(place.box, ("10.77.1.1", 68), place.instrument, ("10.77.1.5", 67))
+        before = network.refused("instrument")
+        assert not network.pass_(network.instrument, ("10.77.1.5", 67), network.box, (target, 68))
+        assert network.refused("instrument") > before
+    network.instrument.ip("addr add fe80::5/64 dev eth0 nodad")
+    network.box.ip("addr add fe80::9/64 dev enp2s0 nodad")
+    before = network.refused("spoofed")
+    assert not network.pass_(network.instrument, ("fe80::5", 547), network.box, ("fe80::9", 546))
+    assert network.refused("spoofed") > before
+    assert not network.pass_(network.box, ("10.77.1.1", 68), network.instrument, ("10.77.1.5", 67))

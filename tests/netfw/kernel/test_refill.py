@@ -1,4 +1,4 @@
-"""Sets filled by netlink's own messages hold what libnftables would have put there."""
+"""Sets filled with netlink messages have the same elements as sets filled by libnftables."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_refilled_set_has_exactly_its_elements(place: tuple[Namespace, Firewal
     here.command("nft", "add element inet rap authorized4 { 198.51.100.66 . tcp . 22 }")
     assert firewall.differences(POLICY)
     with here.run(netfilter_socket) as sock:
-        for _ in range(2):  # also where nothing is lacking
+        for _ in range(2):  # also if no element is missing
             firewall.refill(POLICY, REFILLED, sock)
             assert firewall.differences(POLICY) == []
 
@@ -83,7 +83,7 @@ def test_if_one_set_is_refused_no_other_is_changed(place: tuple[Namespace, Firew
     "hosts", [HASH_SIZE_MIN - 1, HASH_SIZE_MIN, 2 * HASH_SIZE_MIN - 1, 2 * HASH_SIZE_MIN]
 )
 def test_a_full_set_is_replaced_in_one_transaction(place: tuple[Namespace, Firewall], hosts: int) -> None:
-    """Sizes of sets are powers of two: the policy before had other ones."""
+    """The previous policy had sets of another size; sizes are powers of two."""
     here, firewall = place
     policy = replace(
         POLICY, authorized=(replace(ENTRY, networks=_hosts(hosts), services=ENTRY.services[:1]),)
@@ -91,7 +91,7 @@ def test_a_full_set_is_replaced_in_one_transaction(place: tuple[Namespace, Firew
     firewall.apply(policy)
     assert firewall.differences(policy) == []
     other = replace(policy, authorized=(replace(policy.authorized[0], networks=_hosts(hosts, offset=1)),))
-    with here.run(netfilter_socket) as sock:  # all leave and as many others come, in one transaction
+    with here.run(netfilter_socket) as sock:  # all elements are replaced by as many others in one transaction
         firewall.refill(other, {AUTHORIZED[4]}, sock)
     assert len(firewall.nft.elements(AUTHORIZED[4])) == hosts
 

@@ -1,6 +1,7 @@
-"""The kernel as judge: the model agrees with it on every random packet, and a model with a flaw does not.
+"""The model agrees with the kernel on every random packet, and a model with a planted bug does not.
 
-`make bench` shoots a million; here are fewer. Needs root, and works in network namespaces of its own processes.
+`make bench-kernel` compares a million packets, these tests fewer. They need root, and use network namespaces of
+separate processes.
 """
 
 from __future__ import annotations

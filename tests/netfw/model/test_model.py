@@ -1,4 +1,4 @@
-"""The model of a ruleset: each kind of expression, what it refuses to guess, and how fast it is in long sets."""
+"""The model of a ruleset: each kind of expression, refusal of unsupported content, and lookups in large sets."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def half_open(lab: BoxLab, count: int) -> Iterator[None]:
 
 
 @dataclass
-class Heard:
+class LoggedRecords:
     """The log records of each interface."""
 
     of: Counter[str] = field(default_factory=Counter)
@@ -96,7 +96,7 @@ def test_refused_packets_of_one_port_do_not_suppress_the_log_of_another(lab: Box
                 sock.sendto(b"x", (PORT[port][4], 9))
 
     async def scenario() -> Counter[str]:
-        on_event = Heard()
+        on_event = LoggedRecords()
         log = lab.box.run(lambda: FirewallLog(on_event.tell))
         log.start()
         try:

@@ -106,14 +106,14 @@ def test_the_rulesets_of_two_policies_differ() -> None:
 # -- sets, chains, counters
 
 
-def test_what_is_missing_is_named() -> None:
+def test_missing_objects_are_named() -> None:
     assert differences(lambda o: remove(o, thing(o, "counter", "egress"))) == ["counter egress is missing"]
     assert differences(lambda o: remove(o, thing(o, "chain", "outside"))) == ["chain outside is missing"]
     assert differences(lambda o: remove(o, thing(o, "set", "authorized6"))) == ["set authorized6 is missing"]
     assert differences(lambda o: remove(o, thing(o, "set", "services4")))[0] == "set services4 is missing"
 
 
-def test_what_is_not_the_policys_is_named() -> None:
+def test_objects_beyond_the_policy_are_named() -> None:
     other = {"family": "inet", "table": "rap", "name": "other", "handle": 9}
     for kind in ("counter", "set", "map", "chain", "quota"):
         assert differences(lambda o, kind=kind: o.append({kind: other})) == [
@@ -134,7 +134,7 @@ def test_what_is_not_the_policys_is_named() -> None:
         ("table", "rap", "flags", ["dormant"]),
     ],
 )
-def test_a_changed_attribute_is_shown_as_it_should_be_and_as_it_is(
+def test_a_changed_attribute_is_shown_with_its_expected_and_found_value(
     kind: str, name: str, key: str, value: Any
 ) -> None:
     (line,) = differences(lambda o: thing(o, kind, name).update({key: value}))
@@ -147,7 +147,7 @@ def test_a_changed_attribute_is_shown_as_it_should_be_and_as_it_is(
 # -- elements
 
 
-def test_elements_too_few_and_too_many_are_named_up_to_three_of_each() -> None:
+def test_missing_and_additional_elements_are_named_up_to_three_of_each() -> None:
     def change(objects: list[Json]) -> None:
         elements = thing(objects, "set", "services4")["elem"]
         elements[:] = [
@@ -176,11 +176,11 @@ def test_an_element_of_an_interface_set_is_compared_by_its_name() -> None:
     ]
 
 
-def test_open_sessions_are_no_difference_and_what_rules_count_is_one() -> None:
+def test_open_sessions_are_not_a_difference_and_counted_connections_are() -> None:
     element = {"elem": {"val": "enp2s0", "ct count": {"val": 256, "inv": True}}}
     found = differences(lambda o: thing(o, "set", "connections").update({"elem": [element]}))
     assert found == ["set connections has beyond the policy enp2s0"]
-    assert CLINIC.unsteady >= {"connections"}, "it is left out by those who compare a set that changes"
+    assert CLINIC.unsteady >= {"connections"}, "callers exclude sets that change"
 
 
 def addresses(*elements: Json) -> list[Json]:
@@ -233,7 +233,7 @@ def test_intervals_are_the_same_if_they_hold_the_same_addresses(
 # -- rules
 
 
-def test_rules_too_few_and_too_many_are_named_with_their_number_and_text() -> None:
+def test_missing_and_additional_rules_are_named_with_their_number_and_text() -> None:
     extra = {"family": "inet", "table": "rap", "chain": "input", "handle": 99, "expr": [{"accept": None}]}
 
     def insert(objects: list[Json]) -> None:

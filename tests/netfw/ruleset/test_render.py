@@ -178,7 +178,7 @@ def test_the_box_reaches_only_authorized_addresses(lab: BoxLab, version: int) ->
 @pytest.mark.kernel
 @both_versions
 def test_outside_ipsec_only_the_gateway_is_reached(lab: BoxLab, version: int) -> None:
-    """Whether the kernel transforms a packet is its own to say, and it may not know how: see the design note."""
+    """Whether a packet is transformed depends on the kernel, which may lack IPsec: see the design note."""
     gateway = Authorized("gateway", (ip_network(ROUTER[version]),), ())
     lab.apply(replace(lab.policy, authorized=(*lab.policy.authorized, gateway), ipsec_required=True))
     on_entry = {4: "EHOSTUNREACH", 6: "EACCES"}[version]
@@ -351,10 +351,10 @@ NEAR = {4: {"ttl": 255}, 6: {"hlim": 255}}
 
 @pytest.mark.kernel
 def test_an_interface_without_a_zone_is_closed(lab: BoxLab) -> None:
-    with namespace() as stranger:
-        cable(lab.box, "enp4s0", stranger, "eth0")
+    with namespace() as unzoned:
+        cable(lab.box, "enp4s0", unzoned, "eth0")
         before = lab.packets(names.UNUSED)
-        put(stranger, "eth0", IP(src="192.0.2.77", dst=UPLINK[4]) / TCP(dport=HTTPS))
+        put(unzoned, "eth0", IP(src="192.0.2.77", dst=UPLINK[4]) / TCP(dport=HTTPS))
         assert lab.packets(names.UNUSED) > before
 
 

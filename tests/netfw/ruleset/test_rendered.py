@@ -50,7 +50,7 @@ def policy_of(**changes: object) -> Policy:
     ],
     ids=["small", "clinic", "ipsec", "lease", "everything", "no tunnel", "rejecting", "no ports", "isolated"],
 )
-def test_no_packet_refutes_what_the_policy_says(policy: Policy) -> None:
+def test_no_packet_refutes_a_theorem_of_the_policy(policy: Policy) -> None:
     objects = [command["add"] for command in render(policy).commands()]
     assert [str(finding) for finding in prove(policy, objects) if not finding.holds] == []
 
@@ -58,7 +58,7 @@ def test_no_packet_refutes_what_the_policy_says(policy: Policy) -> None:
 @pytest.mark.parametrize(("path", "text"), list(goldens()), ids=lambda value: getattr(value, "stem", ""))
 def test_the_ruleset_of_a_policy_is_the_golden_one(path: Path, text: str) -> None:
     assert text.splitlines() == path.read_text("utf-8").splitlines(), (
-        "if it is meant, run `make golden`, and read the difference"
+        "if the change is intended, run `make golden`, and read the difference"
     )
 
 
@@ -143,7 +143,7 @@ def test_sets_that_rules_or_time_change_are_not_steady() -> None:
 # -- the mark
 
 
-def test_the_mark_is_another_for_another_policy_and_the_same_for_the_same() -> None:
+def test_the_mark_identifies_the_policy() -> None:
     marks = [
         render(policy).mark
         for policy in (CLINIC, IPSEC, LEASE, SMALL, replace(CLINIC, ports=CLINIC.ports[:1]))
@@ -245,7 +245,7 @@ DEFAULTS_S = {
 """The kernel's (Documentation/networking/nf_conntrack-sysctl.rst)."""
 
 
-def test_connections_that_nobody_uses_are_forgotten_sooner_than_by_default() -> None:
+def test_unused_connections_expire_sooner_than_by_default() -> None:
     assert BOX_S.keys() <= DEFAULTS_S.keys()
     assert all(0 < seconds < DEFAULTS_S[name] for name, seconds in BOX_S.items())
 

@@ -1,4 +1,4 @@
-"""The commands that change a table in force, carried out on a table in memory: the result, and what stays."""
+"""The commands that change a table in force, executed on a table in memory: the result, and the kept objects."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ def test_packets_pass_between_interfaces_only_for_a_tunnel(
     assert settings(box, *FORWARDING) == ["0"] * 3
     box.run(lambda: backend.set_forwarding(True))
     assert settings(box, *FORWARDING) == [forwards] * 3
-    # which the kernel changes when it is told to forward or not
+    # which the kernel changes when forwarding is enabled or disabled
     assert settings(box, "ipv4/conf/all/accept_redirects", "ipv4/conf/port1/accept_redirects") == ["0", "0"]
 
 

@@ -19,7 +19,7 @@ NOT_YET = FirewallState(in_force=False, problem="the policy has not been put in 
 
 
 class Service:
-    """Connections of which nothing is real; each is open until the service ends."""
+    """Fake connections, each of which is open until the service ends."""
 
     def __init__(self) -> None:
         self.reader: asyncio.StreamReader | None = None

@@ -1,4 +1,4 @@
-"""Messages of the firewall service: whole however they come in, and refused where they are too large."""
+"""Messages of the firewall service are reassembled from any pieces, and refused if they are too large."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class Observer:
         return on_event.reason
 
 
-class Place:
+class RunningServer:
     def __init__(self, path: Path, server: FirewallServer, said: list[str]) -> None:
         self.path, self.server, self.said = path, server, said
         self.observers: list[Observer] = []
@@ -63,56 +63,56 @@ class Place:
 
 
 @asynccontextmanager
-async def serving(folder: Path, users: set[int] | None = None) -> AsyncIterator[Place]:
+async def serving(folder: Path, users: set[int] | None = None) -> AsyncIterator[RunningServer]:
     said: list[str] = []
     listener = Listener(folder / "socket", 0o660)
     server = FirewallServer({os.geteuid()} if users is None else users, said.append)
     accepting = await asyncio.get_running_loop().create_unix_server(server.connected, sock=listener.socket)
     async with accepting:
-        place = Place(folder / "socket", server, said)
-        yield place
-        for observer in place.observers:
+        running = RunningServer(folder / "socket", server, said)
+        yield running
+        for observer in running.observers:
             observer.writer.transport.abort()
     listener.close()
 
 
-def run(scenario: Callable[[Place], object], folder: Path, users: set[int] | None = None) -> None:
+def run(scenario: Callable[[RunningServer], object], folder: Path, users: set[int] | None = None) -> None:
     async def main() -> None:
-        async with asyncio.timeout(20), serving(folder, users) as place:
-            await scenario(place)  # type: ignore[misc]
+        async with asyncio.timeout(20), serving(folder, users) as running:
+            await scenario(running)  # type: ignore[misc]
 
     asyncio.run(main())
 
 
 def test_an_observer_gets_the_state_immediately_and_events_as_they_happen(tmp_path: Path) -> None:
-    async def scenario(place: Place) -> None:
-        place.server.publish(IN_FORCE)
-        observer = await place.observer()
+    async def scenario(running: RunningServer) -> None:
+        running.server.publish(IN_FORCE)
+        observer = await running.observer()
         assert await observer.hear() == IN_FORCE
-        place.server.publish(Alarm(7, "nft"))
+        running.server.publish(Alarm(7, "nft"))
         assert await observer.hear() == Alarm(7, "nft")
 
     run(scenario, tmp_path)
 
 
 def test_no_state_is_sent_before_the_first_attempt(tmp_path: Path) -> None:
-    async def scenario(place: Place) -> None:
-        observer = await place.observer()
-        place.server.publish(IN_FORCE)
+    async def scenario(running: RunningServer) -> None:
+        observer = await running.observer()
+        running.server.publish(IN_FORCE)
         assert await observer.hear() == IN_FORCE
 
     run(scenario, tmp_path)
 
 
 def test_events_without_an_observer_wait_for_the_next_one(tmp_path: Path) -> None:
-    async def scenario(place: Place) -> None:
+    async def scenario(running: RunningServer) -> None:
         for pid in range(UNDELIVERED_MAX + 2):
-            place.server.publish(Alarm(pid, "nft"))
-        place.server.publish(IN_FORCE)
-        observer = await place.observer()
+            running.server.publish(Alarm(pid, "nft"))
+        running.server.publish(IN_FORCE)
+        observer = await running.observer()
         on_event = [await observer.hear() for _ in range(UNDELIVERED_MAX + 1)]
         assert on_event == [*(Alarm(pid, "nft") for pid in range(2, UNDELIVERED_MAX + 2)), IN_FORCE]
-        second = await place.connect()
+        second = await running.connect()
         second.log()
         assert await second.hear() == IN_FORCE
 
@@ -134,14 +134,14 @@ def test_events_without_an_observer_wait_for_the_next_one(tmp_path: Path) -> Non
 def test_a_client_that_violates_the_protocol_is_refused_and_the_others_stay(
     said: bytes, reason: str, tmp_path: Path
 ) -> None:
-    async def scenario(place: Place) -> None:
-        other = await place.observer()
-        bad = await place.connect()
+    async def scenario(running: RunningServer) -> None:
+        other = await running.observer()
+        bad = await running.connect()
         bad.log(said)
         assert reason in await bad.refusal()
-        place.server.publish(IN_FORCE)
+        running.server.publish(IN_FORCE)
         assert await other.hear() == IN_FORCE
-        assert len(place.server.connections) == 1
+        assert len(running.server.connections) == 1
 
     run(scenario, tmp_path)
 
@@ -149,66 +149,66 @@ def test_a_client_that_violates_the_protocol_is_refused_and_the_others_stay(
 def test_a_client_without_a_complete_hello_is_refused_in_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def scenario(place: Place) -> None:
+    async def scenario(running: RunningServer) -> None:
         for half in (b"", framed(Hello())[:7]):
-            silent = await place.connect()
+            silent = await running.connect()
             silent.log(half)
             assert "no Hello within" in await silent.refusal()
-        await eventually(lambda: not place.server.connections)
+        await eventually(lambda: not running.server.connections)
 
     monkeypatch.setattr(server_module, "HELLO_SECONDS", 0.01)
     run(scenario, tmp_path)
 
 
 def test_an_observer_that_does_not_read_is_disconnected_and_the_others_get_all_events(tmp_path: Path) -> None:
-    async def scenario(place: Place) -> None:
-        reads = await place.observer()
-        path = os.fspath(place.path)
+    async def scenario(running: RunningServer) -> None:
+        reads = await running.observer()
+        path = os.fspath(running.path)
         with socket.socket(socket.AF_UNIX) as slow:
             slow.connect(path)
             slow.sendall(framed(Hello()))
-            await eventually(lambda: sum(each.is_observer for each in place.server.connections) == 2)
+            await eventually(lambda: sum(each.is_observer for each in running.server.connections) == 2)
             large = Alarm(1, "x" * 100_000)
             for _ in range(30):
-                place.server.publish(large)
+                running.server.publish(large)
                 assert await reads.hear() == large
-            assert place.said == ["an observer does not read and is disconnected"]
-            assert len(place.server.connections) == 1
+            assert running.said == ["an observer does not read and is disconnected"]
+            assert len(running.server.connections) == 1
 
     run(scenario, tmp_path)
 
 
 def test_the_number_of_observers_is_limited(tmp_path: Path) -> None:
-    async def scenario(place: Place) -> None:
-        some = [await place.connect() for _ in range(OBSERVERS_MAX)]
-        await eventually(lambda: len(place.server.connections) == OBSERVERS_MAX)
-        assert f"{OBSERVERS_MAX} observers" in await (await place.connect()).refusal()
+    async def scenario(running: RunningServer) -> None:
+        some = [await running.connect() for _ in range(OBSERVERS_MAX)]
+        await eventually(lambda: len(running.server.connections) == OBSERVERS_MAX)
+        assert f"{OBSERVERS_MAX} observers" in await (await running.connect()).refusal()
         some[0].writer.close()
-        await eventually(lambda: len(place.server.connections) < OBSERVERS_MAX)
-        await place.observer()
+        await eventually(lambda: len(running.server.connections) < OBSERVERS_MAX)
+        await running.observer()
 
     run(scenario, tmp_path)
 
 
 def test_an_unauthorized_user_is_refused_and_logged_once(tmp_path: Path) -> None:
-    async def scenario(place: Place) -> None:
+    async def scenario(running: RunningServer) -> None:
         for _ in range(3):
-            stranger = await place.connect()
-            stranger.log()
-            assert f"user {os.geteuid()} may not observe the service" in await stranger.refusal()
-        assert len(place.said) == 1
-        assert not place.server.connections
+            unauthorized = await running.connect()
+            unauthorized.log()
+            assert f"user {os.geteuid()} may not observe the service" in await unauthorized.refusal()
+        assert len(running.said) == 1
+        assert not running.server.connections
 
     run(scenario, tmp_path, users={os.geteuid() + 1})
 
 
 def test_the_state_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def scenario(place: Place) -> None:
-        observer = await place.observer()
+    async def scenario(running: RunningServer) -> None:
+        observer = await running.observer()
         beats: list[int] = []
-        beating = asyncio.ensure_future(place.server.beat(lambda: beats.append(1)))
+        beating = asyncio.ensure_future(running.server.beat(lambda: beats.append(1)))
         await eventually(lambda: len(beats) > 2)
-        place.server.publish(IN_FORCE)
+        running.server.publish(IN_FORCE)
         assert [await observer.hear() for _ in range(3)] == [IN_FORCE] * 3
         beating.cancel()
 

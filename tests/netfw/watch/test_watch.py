@@ -38,7 +38,7 @@ PATIENCE_SECONDS = 10
 
 
 @dataclass
-class Place:
+class WatchedNamespace:
     """A namespace with the policy in force, and the events of a watch there."""
 
     namespace: Namespace
@@ -58,11 +58,11 @@ class Place:
 
 
 @pytest.fixture
-def place() -> Iterator[Place]:
+def place() -> Iterator[WatchedNamespace]:
     with namespace() as here:
         nft = here.run(Nft)
         Firewall(nft).apply(POLICY)
-        yield Place(here, Firewall(nft))
+        yield WatchedNamespace(here, Firewall(nft))
         nft.close()
 
 
@@ -83,7 +83,7 @@ def place() -> Iterator[Place]:
         "delete element inet rap inside4 { 127.0.0.0/8 }",
     ],
 )
-def test_a_change_is_reported_and_reverted(place: Place, change: str) -> None:
+def test_a_change_is_reported_and_reverted(place: WatchedNamespace, change: str) -> None:
     async def scenario() -> None:
         watch = place.watch()
         watch.start()
@@ -100,7 +100,7 @@ def test_a_change_is_reported_and_reverted(place: Place, change: str) -> None:
     asyncio.run(scenario())
 
 
-def test_foreign_tables_and_changes_by_this_process_are_ignored(place: Place) -> None:
+def test_foreign_tables_and_changes_by_this_process_are_ignored(place: WatchedNamespace) -> None:
     async def scenario() -> None:
         watch = place.watch()
         watch.start()
@@ -118,7 +118,7 @@ def test_foreign_tables_and_changes_by_this_process_are_ignored(place: Place) ->
     asyncio.run(scenario())
 
 
-def test_changes_by_any_thread_of_this_process_are_recognized(place: Place) -> None:
+def test_changes_by_any_thread_of_this_process_are_recognized(place: WatchedNamespace) -> None:
     async def scenario() -> None:
         watch = place.watch()
         watch.start()
@@ -143,20 +143,20 @@ from netfw.policy.policyfile import load_policy
 from netfw.watch.watch import Watch
 
 async def main():
-    policy, firewall, told = load_policy(Path(sys.argv[1])), Firewall(Nft()), asyncio.Queue()
+    policy, firewall, events = load_policy(Path(sys.argv[1])), Firewall(Nft()), asyncio.Queue()
     firewall.apply(policy)
-    watch = Watch(firewall, policy, told.put_nowait)
+    watch = Watch(firewall, policy, events.put_nowait)
     watch.start()
     firewall.apply(policy)
-    stranger = ("nft", "insert", "rule", "inet", "rap", "input", "accept")
-    await (await asyncio.create_subprocess_exec(*stranger)).wait()
-    print((await told.get()).program, len((await told.get()).differences), told.qsize())
+    foreign_change = ("nft", "insert", "rule", "inet", "rap", "input", "accept")
+    await (await asyncio.create_subprocess_exec(*foreign_change)).wait()
+    print((await events.get()).program, len((await events.get()).differences), events.qsize())
 
 asyncio.run(main())
 """
 
 
-def test_changes_by_this_process_are_recognized_in_a_container(place: Place) -> None:
+def test_changes_by_this_process_are_recognized_in_a_container(place: WatchedNamespace) -> None:
     words = (
         "unshare",
         "--pid",
@@ -173,7 +173,7 @@ def test_changes_by_this_process_are_recognized_in_a_container(place: Place) -> 
     assert done.stdout.split() == ["nft", "1", "0"]
 
 
-def test_a_netlink_port_is_recognized_only_in_its_own_network_namespace(place: Place) -> None:
+def test_a_netlink_port_is_recognized_only_in_its_own_network_namespace(place: WatchedNamespace) -> None:
     """Process ids cannot be used: in a container they differ from those that the kernel reports."""
     with netlink.netfilter_socket() as elsewhere, place.namespace.run(netlink.netfilter_socket) as here:
         port = bound(here)
@@ -196,7 +196,7 @@ async def in_a_thread_that_ends(act: Callable[[], None]) -> None:
         await asyncio.wrap_future(thread.submit(act))
 
 
-def test_a_change_during_a_repair_is_not_missed(place: Place) -> None:
+def test_a_change_during_a_repair_is_not_missed(place: WatchedNamespace) -> None:
     async def scenario() -> None:
         watch = place.watch()
         watch.start()
@@ -216,7 +216,7 @@ def test_a_change_during_a_repair_is_not_missed(place: Place) -> None:
 def during_the_first_repair(
     firewall: Firewall, monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]
 ) -> None:
-    """Have this done once, after the repair's last transaction and before the table is read again."""
+    """Call the function once, after the repair's last transaction and before the table is read again."""
     repair, left = firewall.repair, [change]
 
     def repaired_and_changed(*arguments: Any) -> None:
@@ -228,7 +228,7 @@ def during_the_first_repair(
 
 
 def test_a_change_that_the_kernel_did_not_report_during_a_repair_is_repaired_too(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    place: WatchedNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scenario() -> None:
         watch = place.watch()
@@ -250,7 +250,7 @@ def test_a_change_that_the_kernel_did_not_report_during_a_repair_is_repaired_too
 
 
 def test_a_policy_put_in_force_during_a_repair_is_not_overwritten(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    place: WatchedNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = replace(POLICY, rejects_outside=True)
     another_program = place.namespace.run(Nft)
@@ -270,7 +270,7 @@ def test_a_policy_put_in_force_during_a_repair_is_not_overwritten(
     another_program.close()
 
 
-def test_the_kernel_does_not_report_elements_that_the_watch_adds(place: Place) -> None:
+def test_the_kernel_does_not_report_elements_that_the_watch_adds(place: WatchedNamespace) -> None:
     hosts = tuple(ip_network(int(ip_address("50.0.0.0")) + 2 * n) for n in range(LISTED_MAX + 1))
     (first, *others) = POLICY.authorized
     policy = replace(POLICY, authorized=(replace(first, networks=hosts), *others))
@@ -298,7 +298,7 @@ def test_the_kernel_does_not_report_elements_that_the_watch_adds(place: Place) -
 
 
 def test_garbage_collection_does_not_run_between_a_change_and_its_repair(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    place: WatchedNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     collecting: list[bool] = []
     look = place.firewall.look
@@ -320,7 +320,7 @@ def test_garbage_collection_does_not_run_between_a_change_and_its_repair(
     asyncio.run(scenario())
 
 
-def test_a_wrong_ruleset_at_the_start_is_repaired(place: Place) -> None:
+def test_a_wrong_ruleset_at_the_start_is_repaired(place: WatchedNamespace) -> None:
     async def scenario() -> None:
         await place.nft("flush chain inet rap forward")
         watch = place.watch()
@@ -347,7 +347,7 @@ def test_a_wrong_ruleset_at_the_start_is_repaired(place: Place) -> None:
     ],
 )
 def test_a_set_too_large_to_be_read_each_time_is_refilled(
-    place: Place, change: str, reported: tuple[str, ...] | None
+    place: WatchedNamespace, change: str, reported: tuple[str, ...] | None
 ) -> None:
     hosts = tuple(ip_network(int(ip_address("50.0.0.0")) + 2 * n) for n in range(LISTED_MAX + 1))
     (first, *others) = POLICY.authorized
@@ -370,7 +370,7 @@ def test_a_set_too_large_to_be_read_each_time_is_refilled(
     asyncio.run(scenario())
 
 
-def test_a_message_among_thousands_of_similar_ones_is_not_missed(place: Place) -> None:
+def test_a_message_among_thousands_of_similar_ones_is_not_missed(place: WatchedNamespace) -> None:
     hosts = tuple(ip_network(int(ip_address("50.0.0.0")) + 2 * n) for n in range(LISTED_MAX + 1))
     (first, *others) = POLICY.authorized
     policy = replace(POLICY, authorized=(replace(first, networks=hosts), *others))
@@ -397,7 +397,7 @@ def test_a_message_among_thousands_of_similar_ones_is_not_missed(place: Place) -
     asyncio.run(scenario())
 
 
-def test_a_policy_put_in_force_on_purpose_is_not_reverted(place: Place) -> None:
+def test_a_policy_put_in_force_on_purpose_is_not_reverted(place: WatchedNamespace) -> None:
     other = replace(POLICY, rejects_outside=True)
 
     async def scenario() -> None:
@@ -410,8 +410,8 @@ def test_a_policy_put_in_force_on_purpose_is_not_reverted(place: Place) -> None:
         assert isinstance(stands_back, Repair)
         assert not stands_back.in_force
         assert "another policy was put in force" in stands_back.problem
-        assert len(place.firewall.differences(other)) == 1, "neither this nor that was taken back"
-        # without a mark it is nobody's policy
+        assert len(place.firewall.differences(other)) == 1, "neither change was reverted"
+        # without a mark, the table belongs to no policy
         await place.nft("flush chain inet rap prerouting")
         assert isinstance(await place.next(), Alarm)
         assert (await place.next()).in_force  # type: ignore[union-attr]
@@ -421,7 +421,7 @@ def test_a_policy_put_in_force_on_purpose_is_not_reverted(place: Place) -> None:
     asyncio.run(scenario())
 
 
-def test_sessions_of_the_owner_stay_and_others_are_removed(place: Place) -> None:
+def test_sessions_of_the_owner_stay_and_others_are_removed(place: WatchedNamespace) -> None:
     async def scenario() -> None:
         sessions = Sessions(place.firewall.nft, POLICY)
         sessions.open(MINE, 500)
@@ -446,7 +446,7 @@ def test_sessions_of_the_owner_stay_and_others_are_removed(place: Place) -> None
     asyncio.run(scenario())
 
 
-def test_without_an_owner_sessions_are_not_removed(place: Place) -> None:
+def test_without_an_owner_sessions_are_not_removed(place: WatchedNamespace) -> None:
     async def scenario() -> None:
         watch = place.watch()
         watch.start()

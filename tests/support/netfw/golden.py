@@ -2,8 +2,8 @@
 
     python -m tests.support.netfw.golden
 
-writes them again; what changed is then to be read in the difference before it is committed. That nft reads the text
-and the JSON as the same is tested on a kernel (tests/netfw/ruleset/test_render.py).
+regenerates them; review the difference before committing it. tests/netfw/ruleset/test_render.py tests on a kernel
+that nft reads the text and the JSON as the same ruleset.
 """
 
 from __future__ import annotations

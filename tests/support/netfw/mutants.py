@@ -1,7 +1,7 @@
 """Rulesets of the clinic's policy with one error, as by a manual change or a bug in the rendering.
 
-A mutant says which theorem must find it. Rules are found by words in their text, not by their place, so that mutants
-outlive changes of the ruleset that are none of theirs.
+A mutant names the theorem that must find it. Rules are found by words in their text, not by their position, so that
+unrelated changes of the ruleset do not break mutants.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Mutant(NamedTuple):
     policy: str = "clinic"
 
     def commands(self, policy: Policy) -> list[Any]:
-        """The commands that load it."""
+        """Return the commands that load the ruleset with this error."""
         draft = Draft(copy.deepcopy(render(policy).commands()))
         self.edit(draft)
         return draft.commands
@@ -139,7 +139,7 @@ def payload(protocol: str, field: str, value: Any) -> Any:
 REPLY = ("enp1s0", "established", "reply")
 THERE4, BACK4 = ("original", "@sessions4"), ("reply", "@sessions4")
 MUTANTS = [
-    # what comes in
+    # before connection tracking
     Mutant("no anti-spoofing", "spoofed", lambda d: d.first("prerouting", ACCEPT)),
     Mutant(
         "final drop of prerouting became accept",
@@ -147,7 +147,7 @@ MUTANTS = [
         lambda d: d.verdict("prerouting", '"spoofed"}', becomes=ACCEPT),
     ),
     Mutant(
-        "unused interfaces come through",
+        "packets from unused interfaces accepted",
         "unused",
         lambda d: (d.drop_rule("prerouting", "@interfaces"), d.first("prerouting", at("enp4s0"), ACCEPT)),
     ),
@@ -162,7 +162,7 @@ MUTANTS = [
         ),
     ),
     Mutant(
-        "/24 became /23 of sources",
+        "sources of /24 became /23",
         "spoofed",
         lambda d: d.change(
             "sources4", '{"range": ["10.77.2.2", "10.77.2.254"]}', '{"range": ["10.77.2.2", "10.77.3.254"]}'
@@ -174,27 +174,27 @@ MUTANTS = [
         lambda d: d.change("sources4", "10.77.1.2", "10.77.1.1"),
     ),
     Mutant(
-        "the interface taken from the sources",
+        "sources without their interface",
         "spoofed",
         lambda d: d.first(
             "prerouting", payload("ip", "saddr", {"prefix": {"addr": "10.77.1.0", "len": 24}}), ACCEPT
         ),
     ),
     Mutant(
-        "staff may come from outside",
+        "staff addresses accepted from outside",
         "spoofed",
         lambda d: d.elements("inside4").remove({"prefix": {"addr": "10.99.0.0", "len": 16}}),
     ),
     Mutant(
-        "version 6 of the uplink's sources forgotten",
+        "IPv6 sources of the uplink missing",
         "spoofed",
         lambda d: d.replace("prerouting", ("enp1s0", "@inside6"), '"@inside6"', '"::"'),
     ),
     Mutant(
-        "a hole in what is inside", "spoofed", lambda d: d.change("inside6", "fd00:77:1::", "fd00:78:1::")
+        "an inside network missing", "spoofed", lambda d: d.change("inside6", "fd00:77:1::", "fd00:78:1::")
     ),
     Mutant(
-        "link addresses for everything",
+        "link-local sources for all packets",
         "spoofed",
         lambda d: d.without("prerouting", ("fe80::", "nd-neighbor"), '"type"'),
     ),
@@ -215,7 +215,7 @@ MUTANTS = [
     ),
     Mutant("invalid accepted", "outside", lambda d: d.verdict("input", '"invalid"', becomes=ACCEPT)),
     Mutant(
-        "invalid services before invalid",
+        "services before invalid packets",
         "instrument",
         lambda d: (
             d.without("input", ("@services4",), "state"),
@@ -223,7 +223,7 @@ MUTANTS = [
         ),
     ),
     Mutant(
-        "hop limit not looked at",
+        "hop limit not checked",
         "outside",
         lambda d: d.first("input", payload("icmpv6", "type", "nd-neighbor-solicit"), ACCEPT),
     ),
@@ -235,14 +235,14 @@ MUTANTS = [
             or d.replace(
                 "prerouting", ("nd-neighbor-advert",), '"nd-neighbor', '"nd-router-advert", "nd-neighbor'
             )
-            or d.drop_rule("prerouting", "@unbelieved")
+            or d.drop_rule("prerouting", "@refused_icmp")
         ),
     ),
     Mutant(
         "redirects accepted",
         "outside",
         lambda d: (
-            d.drop_rule("prerouting", "@unbelieved"),
+            d.drop_rule("prerouting", "@refused_icmp"),
             d.replace("input", ("related",), "[768, 1279]", "[768, 1535]"),
         ),
     ),
@@ -264,12 +264,12 @@ MUTANTS = [
         lambda d: d.change("services4", "10.77.1.1", "10.77.2.1"),
     ),
     Mutant(
-        "destination not looked at",
+        "destination not checked",
         "instrument",
         lambda d: d.first("input", state("new"), at("enp2s0"), payload("tcp", "dport", 443), ACCEPT),
     ),
     Mutant(
-        "services in UDP too",
+        "services on UDP too",
         "instrument",
         lambda d: d.elements("services6").append({"concat": ["enp2s0", "fd00:77:1::1", "udp", 443]}),
     ),
@@ -297,17 +297,17 @@ MUTANTS = [
     Mutant("connections are not limited", "limited", lambda d: d.drop_rule("input", "@connections")),
     Mutant("a limit too large", "limited", lambda d: d.replace("input", ("@connections",), "256", "25600")),
     Mutant(
-        "one port is limited",
+        "only one port limited",
         "limited",
         lambda d: d.replace("input", ("@connections",), '"@ports"', '"enp2s0"'),
     ),
     Mutant(
-        "limited behind the services",
+        "limit after the services",
         "limited",
         lambda d: d.swap("input", ("@connections",), ("@services4",)),
     ),
     Mutant(
-        "counted and let in",
+        "counted and accepted",
         "limited",
         lambda d: d.verdict("input", "@connections", becomes={"continue": None}),
     ),
@@ -322,8 +322,16 @@ MUTANTS = [
         "crossing",
         lambda d: d.verdict("forward", '"crossing"', becomes=ACCEPT),
     ),
-    Mutant("instruments get out", "leaving", lambda d: d.verdict("forward", '"leaving"', becomes=ACCEPT)),
-    Mutant("established passes", "sessions", lambda d: d.first("forward", state("established"), ACCEPT)),
+    Mutant(
+        "instruments reach the outside",
+        "leaving",
+        lambda d: d.verdict("forward", '"leaving"', becomes=ACCEPT),
+    ),
+    Mutant(
+        "established connections forwarded",
+        "sessions",
+        lambda d: d.first("forward", state("established"), ACCEPT),
+    ),
     Mutant(
         "session's answers without session",
         "sessions",
@@ -343,12 +351,14 @@ MUTANTS = [
         "sessions",
         lambda d: d.first("forward", at("tun-rap"), to("enp2s0"), payload("tcp", "dport", 5900), ACCEPT),
     ),
-    Mutant("session's direction forgotten", "sessions", lambda d: d.without("forward", THERE4, "direction")),
+    Mutant("session without its direction", "sessions", lambda d: d.without("forward", THERE4, "direction")),
     Mutant(
-        "session's addresses swapped", "shows", lambda d: d.replace("forward", THERE4, '"saddr"', '"daddr"')
+        "session's addresses swapped",
+        "open sessions",
+        lambda d: d.replace("forward", THERE4, '"saddr"', '"daddr"'),
     ),
     Mutant(
-        "session to a port that is no desktop",
+        "session to a port without a desktop service",
         "elements",
         lambda d: d.commands.append(
             {
@@ -380,9 +390,11 @@ MUTANTS = [
         ),
     ),
     Mutant("reject became accept", "egress", lambda d: d.verdict("output", "reject", becomes=ACCEPT)),
-    Mutant("established leaves", "egress", lambda d: d.first("output", state("established"), ACCEPT)),
     Mutant(
-        "authorized in any port",
+        "established connections sent", "egress", lambda d: d.first("output", state("established"), ACCEPT)
+    ),
+    Mutant(
+        "authorized on any port",
         "egress",
         lambda d: d.first("output", to("enp1s0"), payload("ip", "daddr", "203.0.113.5"), ACCEPT),
     ),
@@ -403,7 +415,7 @@ MUTANTS = [
         lambda d: d.without("output", ('"@authorized4"',), "oifname"),
     ),
     Mutant(
-        "the box speaks to instruments",
+        "the box opens connections to instruments",
         "answers",
         lambda d: d.without("output", ("@ports", "reply"), "direction"),
     ),
@@ -412,50 +424,56 @@ MUTANTS = [
         "egress",
         lambda d: d.replace("output", ("related",), "[768, 1279]", "[768, 1535]"),
     ),
-    # what is promised
-    Mutant("everything dropped", "serves", lambda d: d.first("input", DROP)),
+    # liveness
+    Mutant("everything dropped", "services", lambda d: d.first("input", DROP)),
     Mutant(
         "a service missing",
-        "serves",
+        "services",
         lambda d: d.elements("services4").remove({"concat": ["enp2s0", "10.77.1.1", "tcp", 443]}),
     ),
-    Mutant("version 6 services forgotten", "serves", lambda d: d.drop_rule("input", "@services6")),
+    Mutant("IPv6 services missing", "services", lambda d: d.drop_rule("input", "@services6")),
     Mutant(
-        "services only when new",
-        "serves",
+        "services only for new connections",
+        "services",
         lambda d: d.replace("input", ("@services4",), '["established", "new"]', '"new"'),
     ),
-    Mutant("answers dropped", "hears", lambda d: d.drop_rule("input", *REPLY)),
+    Mutant("answers dropped", "answers in", lambda d: d.drop_rule("input", *REPLY)),
     Mutant("errors dropped", "errors", lambda d: d.drop_rule("input", "related")),
-    Mutant("neighbours not heard", "neighbours", lambda d: d.drop_rule("input", "nd-neighbor-solicit")),
+    Mutant(
+        "neighbour discovery dropped", "discovery in", lambda d: d.drop_rule("input", "nd-neighbor-solicit")
+    ),
     Mutant(
         "an address missing",
-        "goes",
+        "destinations",
         lambda d: d.elements("authorized4").remove({"concat": ["203.0.113.5", "tcp", 443]}),
     ),
-    Mutant("a smaller network", "goes", lambda d: d.change("authorized_networks6", '"len": 64', '"len": 65')),
-    Mutant("instruments unanswered", "replies", lambda d: d.elements("ports").remove("enp2s0")),
-    Mutant("session without answers", "shows", lambda d: d.drop_rule("forward", *BACK4)),
     Mutant(
-        "table lets itself drop all of loopback",
-        "hears itself",
+        "a smaller network",
+        "destinations",
+        lambda d: d.change("authorized_networks6", '"len": 64', '"len": 65'),
+    ),
+    Mutant("answers to instruments dropped", "answers out", lambda d: d.elements("ports").remove("enp2s0")),
+    Mutant("answers in a session dropped", "open sessions", lambda d: d.drop_rule("forward", *BACK4)),
+    Mutant(
+        "loopback dropped by the source check",
+        "loopback in",
         lambda d: d.elements("sources4").remove(LOOPBACK4),
     ),
-    Mutant("a limit too small", "serves", lambda d: d.replace("input", ("@connections",), "256", "3")),
+    Mutant("a limit too small", "services", lambda d: d.replace("input", ("@connections",), "256", "3")),
     Mutant(
-        "a limit the wrong way round",
-        "serves",
+        "a limit inverted",
+        "services",
         lambda d: d.replace("input", ("@connections",), ', "inv": true', ""),
     ),
     # inside IPsec
     Mutant(
-        "clear text leaves",
+        "clear text sent",
         "egress",
         lambda d: d.without("output", ('"@authorized_networks4"',), "ipsec"),
         "ipsec",
     ),
     Mutant(
-        "clear text comes in",
+        "clear text accepted",
         "outside",
         lambda d: d.without("input", ("established", "reply"), "ipsec"),
         "ipsec",
@@ -467,7 +485,7 @@ MUTANTS = [
         "ipsec",
     ),
     Mutant(
-        "gateway in any port",
+        "gateway on any port",
         "egress",
         lambda d: d.change("peers4", '"udp", 500, 500', '"udp", {"range": [0, 65535]}, 500'),
         "ipsec",
@@ -506,27 +524,29 @@ MUTANTS = [
     Mutant(
         "router advertisements accepted at ports",
         "instrument",
-        lambda d: d.drop_rule("prerouting", "@unbelieved"),
+        lambda d: d.drop_rule("prerouting", "@refused_icmp"),
         "ipsec",
     ),
 ]
 
 EQUAL = [
     Mutant(
-        "answers may be new as well, which they never are",
+        "new added to answers, which are never new",
         "",
         lambda d: d.replace("input", REPLY, '"established"', '["established", "new"]'),
     ),
-    Mutant("versions the other way round", "", lambda d: d.swap("input", ("@services4",), ("@services6",))),
     Mutant(
-        "a rule behind the end",
+        "IPv6 services before IPv4 services", "", lambda d: d.swap("input", ("@services4",), ("@services6",))
+    ),
+    Mutant(
+        "a rule after the final drop",
         "",
         lambda d: d.commands.append(
             {"add": {"rule": {"family": "inet", "table": "rap", "chain": "input", "expr": [ACCEPT]}}}
         ),
     ),
     Mutant(
-        "a service in a rule of its own",
+        "a service in a separate rule",
         "",
         lambda d: (
             d.elements("services4").remove({"concat": ["enp2s0", "10.77.1.1", "tcp", 443]}),
@@ -562,7 +582,7 @@ EQUAL = [
         ),
     ),
     Mutant(
-        "what is not tracked has no direction to match",
+        "direction of untracked packets, which have none",
         "",
         lambda d: d.first(
             "input", state("untracked", "invalid"), match({"ct": {"key": "direction"}}, "original"), ACCEPT
@@ -570,4 +590,4 @@ EQUAL = [
     ),
     Mutant("without its log", "", lambda d: d.drop_rule("input", "log")),
 ]
-"""Written otherwise, and the same to every packet."""
+"""Rulesets with other text that treat every packet alike."""

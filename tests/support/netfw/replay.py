@@ -1,8 +1,8 @@
 """Sends a counterexample of the proof to a real kernel, to see whether the packet is accepted as the proof predicts.
 
-The box has the policy's interfaces and unused ones, each a cable to one other namespace. What connection tracking
-is to say of the packet is arranged beforehand. A table of our own counts the packet behind the firewall's chains, at
-the end of the hook: what comes there was accepted.
+The box has the policy's interfaces and unused ones, each connected to one other namespace. The packet's connection
+tracking state is created beforehand. A table of the test counts packets after the firewall's chains, at the end of
+the hook: a packet that is counted there was accepted.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from netfw.proof.counterexample import Counterexample
 from tests.support.namespaces import Namespace, namespaces
 
 BOX, WIRE = "02:00:00:00:00:01", "02:00:00:00:00:02"
-ON_ITS_WAY_SECONDS = 0.2
-"""Time of a packet from one end of its hook to the other, on a busy processor."""
+HOOK_SECONDS = 0.2
+"""The time that a packet needs to pass all chains of its hook, on a busy processor."""
 ENOUGH_SECONDS = 5
 HOOKS = {
     "arriving": ("prerouting", -299),
@@ -54,13 +54,13 @@ class Bench:
         self._observe(packet)
         self._send(packet)
         # the cable delivers before send() returns, or soon after on a busy machine
-        if not self._comes_to_count("seen", ENOUGH_SECONDS):
-            raise AssertionError(f"{packet} did not come to its hook at all")
-        return self._comes_to_count("observer", ON_ITS_WAY_SECONDS)
+        if not self._is_counted("seen", ENOUGH_SECONDS):
+            raise AssertionError(f"{packet} did not reach its hook")
+        return self._is_counted("observer", HOOK_SECONDS)
 
-    def _comes_to_count(self, name: str, seconds: float) -> bool:
+    def _is_counted(self, name: str, seconds: float) -> bool:
         deadline = time.monotonic() + seconds
-        while not (counted := self._counted(name)) and time.monotonic() < deadline:
+        while not (counted := self._has_count(name)) and time.monotonic() < deadline:
             select.select([], [], [], 0.01)
         return counted
 
@@ -68,9 +68,9 @@ class Bench:
         where, other = packet.destination, packet.source
         bits = where.max_prefixlen
         nodad = " nodad" if where.version == 6 else ""
-        if packet.way == "in":
+        if packet.path == "in":
             self.box.ip(f"addr add {where}/{bits} dev lo{nodad}")
-        elif packet.way in ("through", "out"):
+        elif packet.path in ("through", "out"):
             self.box.ip(
                 f"route add {where}/{bits} dev {packet.oif}",
                 f"neigh add {where} lladdr {WIRE} dev {packet.oif} nud permanent",
@@ -90,8 +90,8 @@ class Bench:
     def _observe(self, packet: Counterexample) -> None:
         version = "ip" if packet.source.version == 4 else "ip6"
         it = f"{version} saddr {packet.source} {version} daddr {packet.destination} meta l4proto {packet.protocol}"
-        hook, priority = HOOKS[packet.way]
-        entrance = "output" if packet.way == "out" else "prerouting"
+        hook, priority = HOOKS[packet.path]
+        entrance = "output" if packet.path == "out" else "prerouting"
         mark = "notrack" if packet.state == "untracked" else ""
         self.box.command(
             "nft",
@@ -105,7 +105,7 @@ class Bench:
             }}""",
         )
 
-    def _counted(self, name: str) -> bool:
+    def _has_count(self, name: str) -> bool:
         listed = self.box.command(
             "nft", "-j", "list", "counter", "inet", "observer", name, capture_output=True
         )
@@ -116,12 +116,12 @@ class Bench:
 
     def _send(self, packet: Counterexample) -> None:
         data = packet.packet.data
-        if packet.state == "invalid" and packet.way != "out":
+        if packet.state == "invalid" and packet.path != "out":
             data = data[:-1] + bytes(
                 (data[-1] ^ 0xFF,)
             )  # a wrong checksum: the urgent pointer, or the end of the text
         version = packet.source.version
-        if packet.way == "out":
+        if packet.path == "out":
             family = socket.AF_INET if version == 4 else socket.AF_INET6
             with (
                 closing(self.box.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW)) as sender,
