@@ -324,7 +324,7 @@ def _network(command: KickstartCommand, plan: BuildPlan) -> None:
 
 
 def _refuse_network(command: KickstartCommand) -> None:
-    """Raises: UnsupportedCommand, for a port that only the installer can choose, and for addresses without use."""
+    """Raises: UnsupportedCommand, for a port that only the installer can choose, and for addresses without effect."""
     data = command.data
     if data.bootProto in ("ibft", "query"):
         raise UnsupportedCommand(command.spot, f"network --bootproto={data.bootProto}: write dhcp or static")

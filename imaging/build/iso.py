@@ -5,7 +5,7 @@ firmware reads, and ISOLINUX's or GRUB's for BIOS. `xorriso -boot_image any repl
 disc: El Torito for both kinds of firmware, and the boot sector and partition table of a USB stick.
 
 The EFI system partition is a file of the disc in RHEL 9 (`images/efiboot.img`); on other discs it follows all files
-and has no name. The El Torito catalog has its place in both cases, so its menu is replaced there in the finished
+and has no name. In both cases the El Torito catalog gives its position, at which its menu is replaced in the finished
 disc.
 
 The only entry of each menu installs unattended, with `inst.ks=` on the label of the disc and `fips=1`.
@@ -119,9 +119,9 @@ def sign_iso(iso: Path, source: Path, kickstart: Path, key: Ed25519PrivateKey) -
 
 
 def _arguments(label: str) -> str:
-    """The kernel's arguments; names with blanks are escaped as dracut requires.
+    """The kernel's arguments; spaces in the label are escaped as dracut requires.
 
-    Bare in GRUB's menu, as lorax writes them: RHEL's GRUB lets \\x20 through, where others want no backslash at all.
+    They are not quoted in GRUB's menu, as in lorax's own menus: RHEL's GRUB passes \\x20 on unchanged.
     """
     disc = f"hd:LABEL={label.replace(' ', chr(92) + 'x20')}"
     return f"inst.stage2={disc} inst.ks={disc}:/{KICKSTART} fips=1"

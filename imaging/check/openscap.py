@@ -2,7 +2,7 @@
 
 The content checks two kinds of rules on the running system; here they are checked in the tree's files:
 
-    sysctl      rules check the configured and the current value; the former is a definition of its own ("…_static")
+    sysctl      rules check the configured and the current value; a separate definition checks the former ("…_static")
     services    the probe asks systemd by D-Bus; `systemctl --root` reads the same links as systemd. The service is in
                 the names of ComplianceAsCode's rules, and in the OVAL definitions of DISA's
 

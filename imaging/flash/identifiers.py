@@ -1,11 +1,12 @@
-"""New identifiers for each flashed disk, so that two disks of one image, or two lives of one disk, never mix.
+"""New identifiers for each flashed disk, so that disks written from one image cannot be confused with each other.
 
-Without them, a machine that sees two such disks mounts any one's partitions, because both have the same UUIDs; and a
-file system that is written to a disk a second time finds the journal of its first life there, whose blocks the image
-does not map, with valid checksums and the expected sequence numbers.
+If the UUIDs were equal, a machine with two such disks could mount partitions of the wrong one. When a disk is written
+again, its journal blocks, which the image does not map, still contain the earlier file system's journal. With equal
+identifiers, the checksums and sequence numbers of that journal would be valid, and it would be replayed.
 
-Three things are drawn: the GUIDs of the partition table (`imaging.flash.gpt.fit`), the UUID or serial of each file
-system that the manifest lists, wherever it is written as text too, and the first sequence number of each journal.
+Three kinds of identifiers are drawn at random: the GUIDs of the partition table (`imaging.flash.gpt.fit`), the UUID
+or serial of each file system in the manifest, also where it is written as text, and the first sequence number of each
+journal.
 
 Sources: the kernel's Documentation/filesystems/ext4 (superblock, journal); Microsoft's FAT specification, 3.3.
 """
@@ -25,7 +26,7 @@ from imaging.media.imagefile import ImageError
 from imaging.signing import SignedFileSystem
 
 Draw = Callable[[int], bytes]
-"""Returns so many random bytes."""
+"""Returns the given number of random bytes."""
 
 SUPERBLOCK_OFFSET: Final = 1024
 SUPERBLOCK_BYTES: Final = 1024
@@ -148,7 +149,7 @@ def _journal(image: Image, system: SignedFileSystem, first: bytes, new: uuid.UUI
     if magic != _JOURNAL_MAGIC or kind not in _JOURNAL_SUPERBLOCKS or begin or any(journal[0x24:0x30]):
         raise _wrong(image, system, "has a journal that is in use, or has features of its own")
     journal[0x30:0x40] = new.bytes
-    # half of the numbers, so that none is the last or 0; those of a former life are at most thousands behind its own
+    # half of the numbers: neither 0 nor the last is drawn, and an earlier journal used at most thousands of them
     struct.pack_into(">I", journal, 0x18, int.from_bytes(draw(4)) >> 1 | 1)
     return Patch(offset, bytes(journal))
 

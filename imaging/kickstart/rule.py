@@ -7,8 +7,8 @@ A rule is a function in a module of `rules/`, which is found without being named
         \"\"\"Anaconda takes one device for a mount point. Source: …\"\"\"
         yield LintFault(command.spot, "what is wrong", "what would be right")
 
-`@rule` registers an error: Anaconda refuses or fails, the system does not start, or it is not as the line says.
-`@risk` registers a warning: what is installed works, and is weaker than it should be or depends on the machine.
+`@rule` registers an error: Anaconda refuses or fails, or the system does not start or differs from what a line says.
+`@risk` registers a warning: the system works, but is less secure than it should be or depends on the machine.
 
 A rule reports only what is certain: where a %pre script generates commands that cannot be known beforehand, it does
 not report anything as missing.

@@ -38,7 +38,7 @@ LAUNCHERS: Final = (
     "usr/libexec/rap/set-clock",
 )
 SHIPPED: Final = frozenset({".cnf", ".py", ".toml", ".typed", ".zdict"})
-"""Endings of what of a Python package goes on a box."""
+"""Suffixes of the files of Python packages that are installed on a box."""
 PIP_METADATA: Final = ("INSTALLER", "RECORD", "REQUESTED", "direct_url.json")
 PLATFORMS: Final = tuple(
     f"manylinux{tag}_x86_64" for tag in ("_2_34", "_2_28", "_2_17", "2014", "_2_12", "2010", "_2_5", "1")
@@ -94,7 +94,7 @@ def interpreter(version: str) -> str:
     found = shutil.which(f"python{version}")
     if not found or subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode:
         raise PrerequisiteMissing(
-            f"byte-compiling for Python {version} takes that Python: install python{version}, "
+            f"byte-compiling for Python {version} requires that version: install python{version}, "
             "or leave the byte code out with --no-bytecode"
         )
     return found

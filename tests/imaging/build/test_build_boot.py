@@ -1,7 +1,7 @@
-"""The box's own kickstart as an image that starts: ports named, firewall before network, reports forwarded.
+"""An image of the box's own kickstart boots, loads the firewall before the network, and forwards a report.
 
-It is flashed to a larger disk, whose last file system grows. It starts again after power cuts during its first start;
-`make bench-image ONLY=cuts` tries more of them.
+The image is flashed to a larger disk, whose last file system grows. The box is started again after power cuts during
+its first start; `make bench-image ONLY=cuts` tries more of them.
 """
 
 from __future__ import annotations

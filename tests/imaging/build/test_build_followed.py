@@ -100,7 +100,7 @@ EFFECTS: Final = {
         "--uid": ("user --name=a", "--uid=1500"),
     },
 }
-"""Of each option: a line, and what is added to it. The plan of both must differ."""
+"""For each option: a line, and the text added to it. The plans of both lines must differ."""
 
 FIXED: Final = {
     "clearpart": "an image begins empty, and is one disk with a GPT",
@@ -250,7 +250,7 @@ def test_every_option_of_the_packages_section_is_known() -> None:
 
 
 @pytest.mark.parametrize("option", SECTION_REMOVED)
-def test_an_option_that_the_language_has_no_more_is_refused(tmp_path: Path, option: str) -> None:
+def test_an_option_that_the_language_no_longer_has_is_refused(tmp_path: Path, option: str) -> None:
     with pytest.raises(UnsupportedCommand, match="unrecognized arguments"):
         section(tmp_path, option)
 

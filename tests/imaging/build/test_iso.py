@@ -1,5 +1,4 @@
-"""An installer's ISO: of the same structure as RHEL's, made small from Debian's boot loaders, and what becomes of its
-menus."""
+"""Installer ISOs and their menus, made from a small boot ISO with RHEL's structure and Debian's boot loaders."""
 
 from __future__ import annotations
 
@@ -49,7 +48,7 @@ label rescue
   append initrd=initrd.img inst.rescue quiet
 """
 SECONDS_MAX = 120
-"""A guard against hanging on a busy machine, and no measure."""
+"""A guard against hanging on a busy machine; not a performance target."""
 needs_isolinux = pytest.mark.skipif(
     not ISOLINUX.exists() or not shutil.which("xorriso"), reason="needs isolinux, xorriso: make setup-image"
 )

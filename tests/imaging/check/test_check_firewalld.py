@@ -1,4 +1,4 @@
-"""firewalld as the box has it: the zone "drop", and policies for what the box's own table has let in before."""
+"""firewalld with the box's configuration: zone "drop", and policies for packets that the box's table accepts."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ FAULTS = {
         "AS24-U1-000900",
         "AES128-SHA is not an approved suite",
     ),
-    "suites by wish": (
+    "suites by level": (
         "SSLCipherSuite SSL ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256",
         "SSLCipherSuite HIGH:!aNULL",
         "AS24-U1-000900",
@@ -163,7 +163,7 @@ FAULTS = {
         "AS24-U1-000270",
         "sethandler server-status".replace("sethandler", "SetHandler"),
     ),
-    "a module too many": (
+    "an unneeded module": (
         "LoadModule dir",
         "LoadModule env_module modules/mod_env.so\nLoadModule dir",
         "AS24-U1-000230",
@@ -209,13 +209,18 @@ FAULTS = {
     "account with a shell": ("User www-data", "User sync", "AS24-U1-000940", "sync has the shell"),
     "long wait": ("Timeout 10", "Timeout 300", "AS24-U1-000590", "from 1 to 60"),
     "endless requests": ("RequestReadTimeout", "#RequestReadTimeout", "AS24-U1-000650", "no time limit"),
-    "tells its version": ("ServerTokens Prod", "ServerTokens Full", "AS24-U1-000620", "ServerTokens Full"),
+    "discloses its version": (
+        "ServerTokens Prod",
+        "ServerTokens Full",
+        "AS24-U1-000620",
+        "ServerTokens Full",
+    ),
     "signs its errors": ("ServerSignature Off", "ServerSignature On", "AS24-U2-000630", "ServerSignature On"),
     "httpd's own errors": ("ErrorDocument 404", "#ErrorDocument 404", "AS24-U1-000620", "for 404"),
     "traces": ("TraceEnable Off", "TraceEnable On", "AS24-U1-000630", "TraceEnable On"),
     "debugging": ("LogLevel info", "LogLevel info ssl:trace4", "AS24-U2-000640", "ssl:trace4"),
     "open cookies": ("$1; HttpOnly; Secure", "$1; Secure", "AS24-U1-000470", "not made HttpOnly"),
-    "no name a request": (
+    "no identifier for requests": (
         "LoadModule unique_id_module modules/mod_unique_id.so",
         "",
         "AS24-U1-000520",

@@ -18,7 +18,7 @@ from imaging.check.reasons import (
 from imaging.check.show import as_document
 from imaging.check.types import RuleVerdict, WrongCheck
 
-WHY = "because it is so, and has been for long"
+WHY = "a reason that is long enough to be valid"
 
 
 def _asked(**results: str) -> list[RuleResult]:
@@ -63,7 +63,7 @@ def test_an_unneeded_reason_is_a_finding(
     assert not judgement.passed
 
 
-def test_a_reason_for_one_profile_is_none_for_the_others(tmp_path: Path) -> None:
+def test_a_reason_for_one_profile_does_not_apply_to_others(tmp_path: Path) -> None:
     file = tmp_path / "exceptions.toml"
     file.write_text(f'everywhere = "{WHY}"\n[profile.cis]\nonly_cis = "{WHY}"\n')
     benchmark = Benchmark("xccdf_org.somebody_benchmark_X", "1", ("xccdf_org.somebody_profile_cis",))

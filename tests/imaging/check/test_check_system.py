@@ -40,7 +40,7 @@ MIB_OF = {
 }  # fmt: skip
 
 OTHER_POLICY = {"configure_crypto_policy"}
-"""CIS wants the policy DEFAULT, and OSPP FIPS:OSPP; the STIG wants FIPS, which the box has."""
+"""CIS requires the policy DEFAULT, OSPP requires FIPS:OSPP, and the STIG requires FIPS, which the box has."""
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or not shutil.which("oscap") or not CONTENT.exists(),

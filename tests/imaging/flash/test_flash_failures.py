@@ -1,4 +1,4 @@
-"""Disks that fail while they are written, and disks that lie, as objects in memory."""
+"""Disks in memory that fail while they are written, or that return other data than was written."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def plan(image: Image) -> FlashPlan:
     return make_plan(image, DISK_BYTES)
 
 
-class LyingStick(MemoryDisk):
+class FakeCapacityStick(MemoryDisk):
     """Claims more capacity than it has: writes beyond the end go to the beginning."""
 
     room = 5 * MIB
@@ -57,7 +57,7 @@ class LyingStick(MemoryDisk):
 
 
 class BadSector(MemoryDisk):
-    """Takes everything, and gives one byte back wrongly."""
+    """Accepts all writes, and returns one byte changed."""
 
     bad = 3 * MIB + 100
 
@@ -68,7 +68,7 @@ class BadSector(MemoryDisk):
 
 
 class Forger(MemoryDisk):
-    """Gives other bytes back, chosen so that a CRC-32 finds them right: it is linear, and its polynomial known."""
+    """Returns other bytes with the same CRC-32, which is linear and has a known polynomial."""
 
     forged = 3 * MIB + 100
     same_crc = (0x104C11DB7 << 7).to_bytes(5, "big")
@@ -87,7 +87,7 @@ def is_boot_sector(disk: MemoryDisk) -> bool:
     return disk.content[510:512] == b"\x55\xaa"
 
 
-@pytest.mark.parametrize("kind", [LyingStick, BadSector, Forger])
+@pytest.mark.parametrize("kind", [FakeCapacityStick, BadSector, Forger])
 def test_a_disk_that_returns_other_data_than_written_is_detected(
     image: Image, plan: FlashPlan, kind: type[MemoryDisk]
 ) -> None:
@@ -189,7 +189,7 @@ def test_an_invalid_utf_16_label_is_read_up_to_the_error(plan: FlashPlan) -> Non
 
 
 class Watched(MemoryDisk):
-    """Refuses to be read where something was written since the last flush: its cache would answer."""
+    """Fails reads of data that was written since the last flush, which would come from the disk's cache."""
 
     def read(self, offset: int, into: memoryview) -> None:
         for entry in reversed(self.trace):
@@ -207,7 +207,7 @@ def test_data_is_flushed_before_it_is_read_back(image: Image, plan: FlashPlan) -
 
 
 class FailsItsLastFlush(MemoryDisk):
-    """Takes the boot sector, and then cannot flush it."""
+    """Accepts the boot sector, and then fails to flush it."""
 
     failed = False
 

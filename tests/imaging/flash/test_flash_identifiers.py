@@ -1,4 +1,4 @@
-"""Two disks of one image, and two lives of one disk, have nothing in common but the image's content."""
+"""Two disks flashed from one image, and two flashes of one disk, share no identifiers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from tests.support.imaging.small_system import KICKSTART, need_tools, small_repo
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="loop devices and images need root")
 LIFE_FILES = 40
-"""More synchronized files in the first life than in the second, so that the journal has transactions to replay."""
+"""More synchronized files after the first flash than after the second, so that old transactions remain."""
 CUTS = 20
 
 
@@ -194,8 +194,8 @@ def test_the_last_partition_grows_to_the_disk(image: Path, tmp_path: Path) -> No
     assert [line.split()[1] for line in lines if "x-systemd.growfs" in line] == ["/var"]
 
 
-def test_a_journal_never_replays_the_former_life_of_a_disk(image: Path, tmp_path: Path) -> None:
-    """The power is cut after each synchronized file of a life whose transactions look like those of the first."""
+def test_the_journal_of_an_earlier_flash_is_never_replayed(image: Path, tmp_path: Path) -> None:
+    """The power is cut after each synchronized file; the transactions resemble those of the first flash."""
     disk = flashed(image, tmp_path / "disk")
     for life, count in ((1, LIFE_FILES), (2, CUTS)):
         if life == 2:

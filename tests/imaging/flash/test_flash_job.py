@@ -185,7 +185,7 @@ def test_a_disk_that_fails_interrupts_the_flash_and_its_error_is_the_cause(
 ) -> None:
     made = job(image, disk)
     disk.gone_after_writes = 3
-    with pytest.raises(Interrupted, match="the disk is gone") as caught:
+    with pytest.raises(Interrupted, match="the disk was removed") as caught:
         made.run(False, ignore)
     assert isinstance(caught.value.__cause__, DeviceError)
 
@@ -290,13 +290,13 @@ def test_a_certificate_that_cannot_be_issued_is_refused(image: Image, disk: Memo
 
 
 class Forgetful(MemoryDisk):
-    """Ignores what is written."""
+    """Ignores all writes."""
 
     def write(self, offset: int, data: memoryview) -> None:
         self.trace.append((offset, bytes(data)))
 
 
-def test_a_certificate_that_does_not_arrive_on_the_disk_is_noticed(
+def test_a_certificate_that_the_disk_does_not_store_is_detected(
     image: Image, disk: MemoryDisk, desk: Path
 ) -> None:
     flashed(image, disk, desk)

@@ -1,4 +1,4 @@
-"""A flash that is cut off at every write, however a disk may tear it, never leaves a disk that starts half."""
+"""A power cut during a flash never leaves a bootable half-written disk, even if writes were torn or reordered."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ def test_a_record_is_one_json_document_and_is_read_as_it_was_written(tmp_path: P
         (("disk", "bytes"), 4 * MIB - 1, "has `spans` beyond the end of its `disk`"),
     ],
 )
-def test_a_record_that_is_none_is_refused_with_its_file_and_the_reason(
+def test_an_invalid_record_is_refused_with_its_file_and_the_reason(
     tmp_path: Path, where: tuple[Any, ...], value: Any, problem: str
 ) -> None:
     file = tmp_path / "it.json"

@@ -81,7 +81,7 @@ def lines(drawn: str) -> dict[str, str]:
     return {a.text: b.text for a, b in pairwise(texts(drawn)) if a.y == b.y}
 
 
-def test_the_page_has_what_there_is_to_know_about_the_disk(tmp_path: Path) -> None:
+def test_the_page_shows_all_facts_about_the_disk(tmp_path: Path) -> None:
     drawn = page(example(), tmp_path)
     assert lines(drawn) == {
         "Written": "2026-11-28T12:00:00+00:00, read back and compared",
@@ -102,7 +102,7 @@ def test_the_page_has_what_there_is_to_know_about_the_disk(tmp_path: Path) -> No
     assert "Flash record RAP-0001" in (tmp_path / "it.pdf").read_bytes().decode("latin-1")
 
 
-def test_what_is_not_known_is_said_to_be_missing(tmp_path: Path) -> None:
+def test_unknown_values_are_shown_as_missing(tmp_path: Path) -> None:
     disk = FlashedDisk(model="", serial="", bus="usb", bytes=16 * 10**9)
     drawn = page(example(box="", certificate_sha256="", disk=disk, about={}), tmp_path)
     found = lines(drawn)
@@ -169,9 +169,7 @@ def corners_of_the_code(drawn: str) -> tuple[Point, Point]:
         ),
     ],
 )
-def test_the_qr_code_in_the_corner_says_which_box_disk_time_and_hash(
-    tmp_path: Path, record: FlashRecord, text: str
-) -> None:
+def test_the_qr_code_contains_box_disk_time_and_hash(tmp_path: Path, record: FlashRecord, text: str) -> None:
     drawn = page(record, tmp_path)
     expected = Drawing(120, 120)
     expected.add(QrCodeWidget(text, barWidth=120, barHeight=120))

@@ -150,7 +150,7 @@ def test_a_map_that_cannot_be_used_is_refused_with_its_name(
 
 
 @pytest.mark.parametrize("compressed", [False, True])
-def test_the_file_is_closed_at_the_end_whatever_happened(raw: Path, *, compressed: bool) -> None:
+def test_the_file_is_closed_after_any_error(raw: Path, *, compressed: bool) -> None:
     file = sign(raw, compressed=compressed)
     before = {each.name for each in Path("/proc/self/fd").iterdir()}
     with open_image(file, public_key(file)):

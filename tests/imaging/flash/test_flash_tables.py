@@ -106,7 +106,7 @@ def test_a_damaged_table_is_refused_with_the_reason(front: bytes, change: Change
         tables.slices(change(front))
 
 
-def test_what_follows_the_entries_does_not_matter(front: bytes) -> None:
+def test_bytes_after_the_entries_are_ignored(front: bytes) -> None:
     assert tables.slices(front[:17408] + b"\1" + front[17409:]) == SLICES
 
 
@@ -171,7 +171,7 @@ def test_the_protective_entry_covers_the_disk_as_far_as_32_bits_allow(
 @pytest.mark.parametrize(
     "image_bytes", [IMAGE_BYTES, IMAGE_BYTES + 512], ids=["within a block", "at its end"]
 )
-def test_what_lies_just_before_the_copy_of_the_table_is_written_and_the_copy_is_not(
+def test_bytes_just_before_the_backup_table_are_written_and_the_images_backup_table_is_not(
     tmp_path: Path, image_bytes: int
 ) -> None:
     raw = raw_image(tmp_path / "box.raw")
@@ -221,7 +221,7 @@ def test_the_last_partition_grows_to_the_disk_if_its_attribute_says_so(
     assert made.head[1024 : 1024 + 128 * 128] == made.tail.data[: 128 * 128]
 
 
-def test_where_a_partition_ends_that_grew_nothing_of_an_earlier_system_is_left(tmp_path: Path) -> None:
+def test_the_end_of_a_grown_partition_is_erased(tmp_path: Path) -> None:
     change = with_attribute(59, 3)
     made = plan(tmp_path, change)
     disk = MemoryDisk(b"\xff" * DISK_BYTES)

@@ -50,7 +50,7 @@ def test_memory_for_the_disk_has_the_data_and_nothing_else() -> None:
 
 
 @needs_root
-def test_what_is_written_is_read_and_survives_closing(device: str) -> None:
+def test_written_data_is_read_back_also_after_closing(device: str) -> None:
     target = BlockDevice(Path(device), write=True)
     assert target.size == MIB
     target.write(4096, aligned(CONTENT))
@@ -65,9 +65,7 @@ def test_what_is_written_is_read_and_survives_closing(device: str) -> None:
 
 
 @needs_root
-def test_a_disk_that_moves_less_than_asked_is_asked_again(
-    device: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_short_read_or_write_is_continued(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pwrite, preadv = os.pwrite, os.preadv
     monkeypatch.setattr(os, "pwrite", lambda fd, data, at: pwrite(fd, data[:1024], at))
     monkeypatch.setattr(os, "preadv", lambda fd, parts, at: preadv(fd, [parts[0][:512]], at))
@@ -99,7 +97,7 @@ def test_a_disk_that_ends_or_fails_is_an_error_with_the_byte(
 
 
 @needs_root
-def test_a_disk_is_opened_for_one_writer_and_for_reading_by_anybody(device: str) -> None:
+def test_a_disk_has_one_writer_and_any_number_of_readers(device: str) -> None:
     writer = BlockDevice(Path(device), write=True)
     with pytest.raises(DeviceRefused, match=rf"{device}: the kernel uses it .*free it first"):
         BlockDevice(Path(device), write=True)
@@ -112,7 +110,7 @@ def test_a_disk_is_opened_for_one_writer_and_for_reading_by_anybody(device: str)
         subprocess.run(["blockdev", "--setrw", device], check=True)
 
 
-def test_what_is_no_disk_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_disk_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "disk.img"
     with pytest.raises(DeviceRefused, match=r"disk\.img: there is no such disk.*`rap flash list` shows"):
         BlockDevice(file, write=False)
@@ -132,7 +130,7 @@ def test_what_is_no_disk_is_refused(tmp_path: Path) -> None:
         (errno.EIO, "cannot be opened: Input/output error"),
     ],
 )
-def test_a_disk_that_cannot_be_opened_says_why(
+def test_the_error_for_a_disk_that_cannot_be_opened_gives_the_reason(
     monkeypatch: pytest.MonkeyPatch, number: int, problem: str
 ) -> None:
     def refuses(*_: object) -> int:

@@ -115,7 +115,7 @@ def test_the_key_is_created_on_the_disk_and_the_certificate_is_added_later(raw: 
     files = unpack(content(disk)[2 * MIB : 3 * MIB])
     assert files["serial"] == b"RAP-0001\n"
     assert files["site.toml"].decode() == for_box(load_site(Path("site.toml")))
-    assert b"labadmin" not in files["site.toml"], "what only the installer needs"
+    assert b"labadmin" not in files["site.toml"], "the installer's settings are not stored"
     assert x509.load_pem_x509_certificate(files["box.crt"]).public_key() == asked.public_key()
     assert rap("flash", "identity", disk, "--pki", "pki") == OK
     again = unpack(content(disk)[2 * MIB : 3 * MIB])
@@ -123,7 +123,7 @@ def test_the_key_is_created_on_the_disk_and_the_certificate_is_added_later(raw: 
         **dict.fromkeys(files, True),
         "box.crt": False,
     }
-    assert rap(*put) == OK, "whom to believe is there"
+    assert rap(*put) == OK, "the trusted CAs are installed"
     assert unpack(content(disk)[2 * MIB : 3 * MIB]) == files
     assert rap("flash", "verify", disk, "--record", "it.json") == OK
 

@@ -1,4 +1,4 @@
-"""The edges of the rules: of neighbouring values, which ones a rule reports.
+"""Boundary values of the rules: of two neighbouring values, a rule reports the wrong one and not the right one.
 
 They are data, in `edges/`, one file for each module of rules: in `lines`, a kickstart, each of the values in `wrong`
 and `right` stands for `{}` in turn. `rule` must report the wrong ones and none of the right ones; other rules may
@@ -35,7 +35,7 @@ def reporting(lines: str, folder: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("edge", EDGES, ids=[f"{edge['rule']}-{n}" for n, edge in enumerate(EDGES)])
-def test_of_neighbouring_values_a_rule_reports_the_wrong_ones(edge: dict[str, Any], tmp_path: Path) -> None:
+def test_a_rule_reports_exactly_the_wrong_boundary_values(edge: dict[str, Any], tmp_path: Path) -> None:
     found = {
         value: reporting(edge["lines"].replace("{}", value), tmp_path)
         for value in (*edge["wrong"], *edge["right"])

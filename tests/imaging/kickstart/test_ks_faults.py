@@ -1,10 +1,10 @@
-"""Planted faults: each is caught by its rule, on its line, with its repair; and every rule catches one.
+"""Planted faults: each is found by its rule, on its line, with its repair; and every rule has one.
 
-They are data, in `faults/`, one or two files for each module of rules. In the box's own kickstart, `old` becomes
-`new`; then exactly `rule` must speak, of the line that holds `at` (where that is not there, `new`), and say `says`.
-`also` names rules that rightly speak as well. `{other}` in `says` is the number of the first line that begins with
-`other`, so that a new fragment does not change it. `site` and `release` choose another kickstart to plant it in.
-ksvalidator accepts them all but those that are `refused`.
+They are data, in `faults/`, one or two files for each module of rules. In the box's own kickstart, `old` is replaced
+by `new`; then exactly `rule` must report a finding, on the line that contains `at` (default: `new`), with the text
+`says`. `also` names other rules that correctly report the fault. `{other}` in `says` is the number of the first line
+that begins with `other`, so that a new fragment does not change it. `site` and `release` select another kickstart.
+ksvalidator accepts all faults except those with `refused`.
 """
 
 from __future__ import annotations

@@ -24,7 +24,9 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
 
 
 @pytest.mark.parametrize("case", HARMLESS, ids=[case["name"] for case in HARMLESS])
-def test_what_is_right_is_not_reported(case: dict[str, Any], tmp_path: Path, repository: Repository) -> None:
+def test_an_unusual_but_valid_kickstart_is_not_reported(
+    case: dict[str, Any], tmp_path: Path, repository: Repository
+) -> None:
     text, _ = planted(good_for(case), {"at": "#version"} | case)
     kickstart = tmp_path / "box.ks"
     kickstart.write_text(text)

@@ -62,11 +62,13 @@ def tpm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def opens(volume: str) -> bool:
     """Return whether the TPM releases a passphrase that opens the volume."""
-    told = subprocess.run(
+    released = subprocess.run(
         ["clevis", "luks", "pass", "-d", volume, "-s", "1"], capture_output=True, check=False
     )
     words = ["cryptsetup", "open", "--test-passphrase", "--key-file", "-", volume]
-    return told.returncode == 0 and not subprocess.run(words, input=told.stdout, check=False).returncode
+    return (
+        released.returncode == 0 and not subprocess.run(words, input=released.stdout, check=False).returncode
+    )
 
 
 def test_an_encrypted_volume_opens_by_the_tpm_until_secure_boot_changes(tmp_path: Path, tpm: None) -> None:

@@ -54,7 +54,7 @@ def found(text: str, folder: Path, repository: Repository) -> set[str]:
         ("autopart --pbkdf=argon2id", set()),
     ],
 )
-def test_automatic_partitions_are_judged_as_others(
+def test_automatic_partitions_are_checked_like_others(
     line: str, rules: set[str], tmp_path: Path, repository: Repository
 ) -> None:
     secrets = {"passphrase-missing", "passphrase-in-file", "luks-key-derivation"}
@@ -84,7 +84,7 @@ def test_units_may_be_in_any_folder_of_units_and_instances_of_templates(
         assert found(changed, tmp_path, repository) == rules, names
 
 
-def test_without_a_repository_nothing_is_said_of_packages(tmp_path: Path) -> None:
+def test_without_a_repository_packages_are_not_checked(tmp_path: Path) -> None:
     text = good("", "almalinux9").replace("\nchrony\n", "\nnonesuch\n")
     text = text.replace("services --enabled=auditd,", "services --enabled=nonesuch,")
     (tmp_path / "other.ks").write_text(text)

@@ -155,12 +155,12 @@ def fetch_wheels(folder: Path, work: Path) -> None:
 
 
 def test_the_package_describes_itself_and_does_not_name_its_build_host(package: Path) -> None:
-    told = "\n".join(query(package, "--info", "--requires", "--provides"))
-    assert re.search(r"^Build Host +: rap-box$", told, re.MULTILINE)
+    description = "\n".join(query(package, "--info", "--requires", "--provides"))
+    assert re.search(r"^Build Host +: rap-box$", description, re.MULTILINE)
     for needed in ("python3.11 < 3.12", "bundled(python3dist(cffi)) = ", "nftables >= 1.0"):
-        assert needed in told
-    assert re.search(r"^License +: .*GPL-2.0-only", told, re.MULTILINE)
-    assert os.uname().nodename not in told
+        assert needed in description
+    assert re.search(r"^License +: .*GPL-2.0-only", description, re.MULTILINE)
+    assert os.uname().nodename not in description
 
 
 def test_the_package_contains_only_the_box(package: Path) -> None:

@@ -65,7 +65,7 @@ device = "sda"
 "/var/lib/rap" = 256
 """
 _SLOW_ARGUMENTS: Final = "pti=on page_poison=1 init_on_alloc=1 init_on_free=1 slub_debug=P"
-"""Each page written and each address space changed twice: nothing to a processor, much to one that is emulated."""
+"""Kernel arguments that double the writes of pages and switches of address spaces: slow in emulation."""
 _DATACENTER: Final = f"""\
 boxes = ["{{serial}}"]
 [listen]

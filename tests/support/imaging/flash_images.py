@@ -141,7 +141,7 @@ class MemoryDisk:
         if self.gone_after_writes is not None:
             self.gone_after_writes -= 1
             if self.gone_after_writes < 0:
-                raise DeviceError("the disk is gone")
+                raise DeviceError("the disk was removed")
         self.content[offset : offset + len(data)] = data
         self.trace.append((offset, bytes(data)))
 

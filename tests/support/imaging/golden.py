@@ -1,8 +1,8 @@
-"""The golden files of kickstarts: each fragment for one site, and one whole kickstart a version.
+"""The golden files of kickstarts: each fragment for one site, and one complete kickstart for each version.
 
     python -m tests.support.imaging.golden
 
-writes them again; what changed is then to be read in the difference before it is committed.
+regenerates them; review the difference before committing it.
 """
 
 from __future__ import annotations

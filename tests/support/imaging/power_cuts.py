@@ -1,8 +1,8 @@
 """The states in which a power cut can leave a disk during a flash, and whether the disk boots from them.
 
-A disk keeps what was flushed. Of what was written since, a power cut leaves any of it in any order, and of a write
-any of its sectors. Whether it then starts is judged twice: by a firmware that follows the UEFI specification, and by
-a careless one, which starts from anything that looks like a boot sector or either copy of the partition table.
+A disk keeps all data that was flushed. A power cut leaves any subset of the sectors of the later
+writes. Two models decide whether the disk then boots: firmware that follows the UEFI specification, and lenient
+firmware, which boots from anything that looks like a boot sector or from either copy of the partition table.
 """
 
 from __future__ import annotations

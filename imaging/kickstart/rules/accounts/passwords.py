@@ -59,7 +59,7 @@ def no_password_hash(case: Case) -> Faults:
         ):
             yield LintFault(
                 command.spot,
-                f"what `{command.name} --iscrypted` gives is not a hash of crypt(5)",
+                f"the argument of `{command.name} --iscrypted` is not a hash of crypt(5)",
                 "make one: `mkpasswd -m sha-512`",
             )
 

@@ -74,7 +74,7 @@ def address_unusable(case: Case) -> Faults:
         if address in ends or address.is_multicast or address.is_loopback or address.is_unspecified:
             yield LintFault(
                 command.spot,
-                f"--ip={address} is no address of a host in {network}",
+                f"--ip={address} is not a host address in {network}",
                 f"use an address from {network[1]} to {network[-2]}"
                 if network.num_addresses > 2
                 else "use another",

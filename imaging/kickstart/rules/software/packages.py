@@ -114,7 +114,7 @@ def _other_kernel(case: Case, name: str) -> bool:
 
 @rule
 def package_entry_form(case: Case) -> Faults:
-    """Each line of %packages has one entry, and a system is of one environment.
+    """Each line of %packages has one entry, and a system has one environment group.
 
     Source: pykickstart, `Packages.add`: the last environment holds, and a line is one name.
     """

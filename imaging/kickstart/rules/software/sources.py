@@ -33,7 +33,7 @@ def unprotected_source(case: Case) -> Faults:
 
 @risk
 def repository_without_address(case: Case) -> Faults:
-    """A repository without an address enables one of the medium's .treeinfo or of inst.addrepo; RHEL has no other.
+    """`repo` without an address enables a repository of that name from the medium's .treeinfo or from inst.addrepo.
 
     Source: RHEL's kickstart reference, `repo`; Anaconda, `payload/dnf`: "not defined".
     """
@@ -49,7 +49,7 @@ def repository_without_address(case: Case) -> Faults:
 
 @rule
 def source_address_form(case: Case) -> Faults:
-    """An address of packages has a scheme and a host, and a proxy has a port.
+    """A repository address has a scheme and a host, and a proxy address has a port.
 
     Source: dnf.conf(5), baseurl and proxy; RHEL's kickstart reference, `url`.
     """
@@ -59,7 +59,7 @@ def source_address_form(case: Case) -> Faults:
             if given and not _is_address(given):
                 yield LintFault(
                     command.spot,
-                    f"{given!r} is not an address of packages",
+                    f"{given!r} is not a repository address",
                     "write it like https://HOST/PATH/",
                 )
 

@@ -167,7 +167,7 @@ def source_hidden(case: Case) -> Faults:
 
 @rule
 def disk_too_small(case: Case) -> Faults:
-    """The partitions' sizes are MiB; a GPT takes two more, and a flashed box's identity one.
+    """The partitions must fit on the disk, with 2 MiB for the GPT and 1 MiB for the identity partition.
 
     Source: UEFI 2.10, chapter 5.
     """

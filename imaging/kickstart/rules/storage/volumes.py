@@ -110,14 +110,14 @@ def percent_of_group(case: Case) -> Faults:
         if shares > 100:
             yield LintFault(
                 group.spot,
-                f"its logical volumes want {shares} percent of it",
+                f"its logical volumes request {shares} percent of it",
                 "lower --percent to 100 in all",
             )
 
 
 @rule
 def volume_group_too_small(case: Case) -> Faults:
-    """Logical volumes fit into their group; what grows fills the rest.
+    """Logical volumes fit into their group; growing volumes fill the remaining space.
 
     Source: lvcreate(8).
     """

@@ -140,7 +140,7 @@ def kernel_arguments(case: Case) -> Faults:
 
 @rule
 def boot_loader_location(case: Case) -> Faults:
-    """The boot loader has a timeout of zero or more seconds, and on a GPT its place is the disk.
+    """The boot loader's timeout is zero or more seconds, and on a GPT disk it is installed on the disk itself.
 
     Source: RHEL's kickstart reference, `bootloader`; GRUB manual, `timeout` (-1 waits forever).
     """

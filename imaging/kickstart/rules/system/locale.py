@@ -30,7 +30,7 @@ def unknown_time_zone(case: Case) -> Faults:
 
 @rule
 def locale_unknown(case: Case) -> Faults:
-    """A locale that glibc does not have leaves the system with the language of C.
+    """With a locale that glibc does not have, the system uses the C locale.
 
     Source: glibc, `localedata/SUPPORTED`; locale(7).
     """

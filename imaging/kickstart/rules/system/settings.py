@@ -57,7 +57,7 @@ def time_server_form(case: Case) -> Faults:
 
 @risk
 def stated_twice(case: Case) -> Faults:
-    """A setting with one value takes the last of several commands, and one place is the source of packages.
+    """Of several commands for a single setting, the last one applies; likewise for the source of packages.
 
     Source: pykickstart: a later command replaces the earlier one.
     """
