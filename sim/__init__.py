@@ -1,1 +1,1 @@
-"""Simulated laboratories: virtual time, links, proxies, instruments, faults, worlds, and what they find."""
+"""Simulated laboratories: virtual time, links, proxies, instruments, faults, worlds, verdicts and reports."""

@@ -74,7 +74,7 @@ def _proxies() -> str:
     for name, kind in proxy_kinds().items():
         auths = ", ".join(f"`{auth}`" for auth in kind.auths)
         rows.append(f"| `{name}` | {auths} | {inspect.getdoc(kind)} |\n")
-    return "\n## Proxy kinds\n\n| kind | `auth` | what it is |\n|---|---|---|\n" + "".join(rows)
+    return "\n## Proxy kinds\n\n| kind | `auth` | description |\n|---|---|---|\n" + "".join(rows)
 
 
 def _faults() -> str:
@@ -86,16 +86,15 @@ def _faults() -> str:
         targets = ", ".join(f"`{target}`" for target in kind.targets)
         keys = "<br>".join(f"`{i.name}`: {_rule(i)}; {_default(i)}" for i in fields(kind))
         what = " ".join((inspect.getdoc(kind) or "").split())
-        rows.append(
-            f"| `{name}` | {targets} | {'is over at once' if kind.momentary else 'stays'} | {keys} | {what} |\n"
-        )
+        end = "ends at once" if kind.momentary else "lasts until the end"
+        rows.append(f"| `{name}` | {targets} | {end} | {keys} | {what} |\n")
     return head + "".join(rows)
 
 
 def _names() -> str:
     boards = "".join(f"| `{name}` | {load_board(name).summary} |\n" for name in board_names())
     models = "".join(f"- `{name}`\n" for name in model_names())
-    return f"\n## Boards\n\n| board | what it is |\n|---|---|\n{boards}\n## Instrument models\n\n{models}"
+    return f"\n## Boards\n\n| board | description |\n|---|---|\n{boards}\n## Instrument models\n\n{models}"
 
 
 def _rule(info: FieldInfo) -> str:

@@ -110,9 +110,11 @@ def add_image_options(parser: Parser) -> None:
     image.add_argument(
         "--disk-bytes", metavar="N", type=_bytes, help="size of the box's disk; default: that of the image"
     )
-    image.add_argument("--firmware", choices=("bios", "uefi"), help="of the box's machine; default: bios")
     image.add_argument(
-        "--start-seconds", metavar="N", type=seconds, help="what a start of the box may take; default: 420"
+        "--firmware", choices=("bios", "uefi"), help="firmware of the box's machine; default: bios"
+    )
+    image.add_argument(
+        "--start-seconds", metavar="N", type=seconds, help="time limit of a start of the box; default: 420"
     )
 
 
@@ -124,7 +126,7 @@ def image_settings(lab: Lab, arguments: argparse.Namespace) -> ImageSettings | N
             raise WrongInput("--image and the options of the image world require --world image")
         return None
     if arguments.image is None:
-        raise WrongInput("--world image requires --image FILE: `rap image build --key PRIVATE` makes one")
+        raise WrongInput("--world image requires --image FILE: `rap image build --key PRIVATE` creates one")
     from rap.lab.live import translate_errors
 
     with translate_errors():

@@ -110,7 +110,7 @@ class VirtualTimeLoop(base_events.BaseEventLoop):
                 raise self._stalled(f"{CALLBACKS_AT_ONE_INSTANT_MAX:,} callbacks ran and no lab time passed")
 
     def _stalled(self, why: str) -> Stalled:
-        at = f"the lab cannot go on at {format_duration(self.env.now)} of lab time: {why}"
+        at = f"the lab cannot continue at {format_duration(self.env.now)} of lab time: {why}"
         return stalled(at, asyncio.all_tasks(self))
 
     def _run_callbacks(self, count: int) -> None:

@@ -105,7 +105,7 @@ class LabInstrument(Table, frozen=True):
     report_every: Annotated[int, values.duration("100ms", "1d")] = 60 * SECOND_NS
     """The interval of its status reports."""
     serial: Annotated[str, TextForm('a serial number such as "CHEM-0001"', r"[A-Z0-9][A-Z0-9-]{0,23}|")] = ""
-    """Its serial number. Left out: the first letters of the model and the port, as in `CHEM-0001`."""
+    """Its serial number. Default: the first letters of the model and the port, as in `CHEM-0001`."""
 
 
 class FaultEvent(Table, frozen=True):
@@ -118,7 +118,7 @@ class FaultEvent(Table, frozen=True):
     target: Annotated[str, TextForm("the name of a target", r"[^\n]{1,64}")]
     """The part of the lab that it acts on: `uplink`, `box`, …, or `instrument:` and its port."""
     lasts: Annotated[int, values.duration("1ms", "30d")] | None = None
-    """Its duration. Left out: it ends at once or lasts until the end of the lab, depending on the kind of fault."""
+    """Its duration. Default: it ends at once or lasts until the end of the lab, depending on the kind of fault."""
 
 
 class Order(Table, frozen=True):
@@ -152,17 +152,17 @@ class Expect(Table, frozen=True):
     """The most reports that are not acknowledged within `acknowledged_within`."""
     acknowledged_within: Nanoseconds | None = None
     """The time limit for the acknowledgement of a report, without the time explained by a fault of the instrument \
-or the box. Left out: 5 min or a tenth of the lab's duration, whichever is less, but at least 30 s."""
+or the box. Default: 5 min or a tenth of the lab's duration, whichever is less, but at least 30 s."""
     undelivered: Annotated[int, CountForm(0, 10**12)] = 0
     """The most acknowledged reports that are not stored within `delivered_within`."""
     delivered_within: Nanoseconds | None = None
     """The time limit for storing an acknowledged report, without the time explained by a fault between box and \
-data center. Left out: 10 min or a tenth of the lab's duration, whichever is less, but at least 30 s; plus
+data center. Default: 10 min or a tenth of the lab's duration, whichever is less, but at least 30 s; plus
 `linger`."""
     commands: Annotated[int, CountForm(0, 10**12)] = 0
     """The most commands that are not done within `commands_within`; only in labs with a `[[command]]`."""
     commands_within: Nanoseconds | None = None
-    """The time limit for the result of a command at the data center. Left out: three times `delivered_within`."""
+    """The time limit for the result of a command at the data center. Default: three times `delivered_within`."""
     intrusions: Annotated[int, CountForm(0, 10**12)] = 0
     """The most connection attempts of intruders that are not blocked; only in labs with intruders."""
     backlog_drained_within: Nanoseconds | None = None
@@ -413,9 +413,7 @@ def _check_events(events: list[Event], file: LabFile, problems: Problems) -> Non
             problems.add((*key, "lasts"), f"at most {left} are left of the lab; to stay, leave `lasts` out")
         targets = targets_of(type(event.fault), file.instrument, file.uplink.proxy)
         if not targets:
-            problems.add(
-                (*key, "fault"), f"{event.fault.kind} needs a proxy in [uplink], which this lab has not"
-            )
+            problems.add((*key, "fault"), f"{event.fault.kind} needs a proxy; add `proxy` to [uplink]")
         elif event.target not in targets:
             problems.add((*key, "target"), f"{format_value(event.target)}: {nearest(event.target, targets)}")
 

@@ -1,6 +1,6 @@
 """SOCKS5 proxies (RFC 1928, RFC 1929): a simulated one that supports only CONNECT, and dante.
 
-dante cannot inspect TLS. One that is to do so connects through an inspecting squid beside it.
+dante cannot inspect TLS; if the lab requires that, dante connects through an inspecting squid on the same host.
 """
 
 from __future__ import annotations

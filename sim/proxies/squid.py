@@ -33,7 +33,7 @@ shutdown_lifetime 0 seconds
 
 
 def squid_command(folder: Path, listens: str, name: str, rules: str) -> list[str]:
-    """Write squid.conf into `folder`, with what follows `http_port` and the rules of access; return the command."""
+    """Write squid.conf into `folder`, with the arguments of `http_port` and the access rules; return the command."""
     config = folder / "squid.conf"
     config.write_text(_CONFIGURATION.format(listens=listens, name=name, folder=folder, rules=rules))
     (folder / "squid.pid").unlink(missing_ok=True)
@@ -41,7 +41,7 @@ def squid_command(folder: Path, listens: str, name: str, rules: str) -> list[str
 
 
 def write_inspection(folder: Path, inspector: Identity) -> str:
-    """Write the certificate and its key into `folder`; return what follows `http_port PORT` in squid.conf.
+    """Write the certificate and its key into `folder`; return the arguments after `http_port PORT` in squid.conf.
 
     Raises: RuntimeError if squid cannot inspect TLS.
     """

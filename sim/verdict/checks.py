@@ -168,7 +168,7 @@ def _unacknowledged(case: _Case) -> _Judged:
     if not case.outcome.made:
         return _nothing(case, "unacknowledged", most, "No report was made.")
     if not late and (serial := _never_judged(case, causes)):
-        why = f"No report of {serial} was acknowledged, and the lab ended before that was too late."
+        why = f"No report of {serial} was acknowledged, and the lab ended before the time limit."
         return _nothing(case, "unacknowledged", most, why)
     return _form("unacknowledged", most, len(late), what, case.events, late, _within(limit))
 
@@ -238,10 +238,10 @@ def _commands(case: _Case) -> _Judged | None:
             late.append(command.text)
     what = (
         f"Commands, {len(commands)} in all, that were not reported as done {_within(limit)}, not counting the time "
-        "that a fault of the way to the box explains."
+        "that a fault between data center and recipient explains."
     )
     if not late and all(command.closed_ns == NEVER for command in commands):
-        why = "The lab ended before the result of a command was there or too late."
+        why = "The lab ended before any command had a result or was late."
         return _nothing(case, "commands", case.expect.commands, why)
     if late:
         what += f" The first: {late[0]}."
@@ -343,10 +343,10 @@ def _intrusions(case: _Case) -> _Judged | None:
     if not any(event.fault.kind.startswith("intruder-") for event in case.events):
         return None
     found = case.outcome.intrusions
-    what = f"Attempts of intruders, {found.tried} in all, that reached somebody."
+    what = f"Connection attempts of intruders, {found.tried} in all, that were not blocked."
     if not found.tried:
         return _nothing(
-            case, "intrusions", case.expect.intrusions, "No intruder had the time to try anything."
+            case, "intrusions", case.expect.intrusions, "No intruder made an attempt before the lab ended."
         )
     if found.reached:
         what += f" The first: {found.reached[0]}."

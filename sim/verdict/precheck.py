@@ -11,7 +11,7 @@ def doubts(lab: Lab) -> list[str]:
     lines = []
     if lab.expect.backlog_drained_within is not None and not outage_ends(lab.events):
         lines.append(
-            "expect.backlog_drained_within: no event ends an outage of the way to the data center, so there is "
+            "expect.backlog_drained_within: no event ends an outage of the path to the data center, so there is "
             "nothing to judge; give an event of uplink, proxy, dns, datacenter, box or disk with `lasts`, or leave "
             "the key out"
         )

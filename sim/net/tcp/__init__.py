@@ -10,9 +10,9 @@
     receiver     reassembly, delayed acknowledgements, the receive window and its growth
     time_wait    closed connections that still answer a repeated FIN
 
-Left out: timestamps (the box turns them off), ECN, urgent data, simultaneous open, pacing. Sequence numbers do not
-wrap: SYN is number 0, the first byte is 1. The defaults are those of RHEL 9. docs/design/virtual-world.md compares
-the model with Linux.
+Not modelled: timestamps (the box turns them off), ECN, urgent data, simultaneous open, pacing. Sequence numbers do
+not wrap: SYN is number 0, the first byte is 1. The defaults are those of RHEL 9. docs/design/virtual-world.md
+compares the model with Linux.
 """
 
 from sim.net.segment import ACK, FIN, MSS, RST, SYN, TcpSegment, Unreachable

@@ -33,21 +33,21 @@ DAYS = 7
 
 
 class Lab:
-    """Instruments in one environment. `said` has the reports of each: (time, kind, fields)."""
+    """Instruments in one environment. `sent` has the reports of each: (time, kind, fields)."""
 
     def __init__(self, seed=1):
         self.env = simpy.Environment(0)
         self.seed = seed
-        self.said = {}
+        self.sent = {}
 
     def add(self, model, serial="X-1", *, every_ns=MINUTE_NS, staffed=False):
-        said = self.said[serial] = []
+        sent = self.sent[serial] = []
         instrument = SimulatedInstrument(
             load_model(model),
             self.env,
             serial,
             stream(self.seed, f"instrument/{serial}"),
-            lambda kind, *fields: said.append((self.env.now, kind, fields)),
+            lambda kind, *fields: sent.append((self.env.now, kind, fields)),
             every_ns,
         )
         if staffed:
@@ -55,7 +55,7 @@ class Lab:
         return instrument
 
     def of(self, kind, serial="X-1"):
-        return [fields for _, its, fields in self.said[serial] if its is kind]
+        return [fields for _, its, fields in self.sent[serial] if its is kind]
 
 
 def week(model, seed=1):
@@ -97,8 +97,8 @@ def test_a_model_is_consistent(model):
 
 
 def test_the_same_seed_gives_the_same_reports(model):
-    assert week(model).said == week(model).said
-    assert week(model).said != week(model, seed=2).said
+    assert week(model).sent == week(model).sent
+    assert week(model).sent != week(model, seed=2).sent
 
 
 def test_another_instrument_does_not_change_the_reports_of_this_one(model):
@@ -107,7 +107,7 @@ def test_another_instrument_does_not_change_the_reports_of_this_one(model):
     lab.add("hematology-analyzer", "X-0", staffed=True)
     lab.add(model, staffed=True)
     lab.env.run(DAYS * DAY_NS)
-    assert lab.said["X-1"] == alone.said["X-1"]
+    assert lab.sent["X-1"] == alone.sent["X-1"]
 
 
 def test_the_arrivals_of_samples_do_not_depend_on_how_often_they_are_read():
@@ -119,7 +119,7 @@ def test_the_arrivals_of_samples_do_not_depend_on_how_often_they_are_read():
 
 
 def test_every_report_can_be_encoded_and_decoded(a_week):
-    for number, (at_ns, kind, fields) in enumerate(a_week.said["X-1"], 1):
+    for number, (at_ns, kind, fields) in enumerate(a_week.sent["X-1"], 1):
         entry = Entry("X-1", 1, kind(number, at_ns // 1_000_000, *fields))
         assert decode(Entry, encode(entry)) == entry
 
@@ -129,7 +129,7 @@ def test_a_status_has_eight_to_ten_readings(a_week):
 
 
 def test_a_status_takes_less_than_20_bytes_on_the_uplink(a_week):
-    statuses = [(at_ns, fields) for at_ns, kind, fields in a_week.said["X-1"] if kind is Status]
+    statuses = [(at_ns, fields) for at_ns, kind, fields in a_week.sent["X-1"] if kind is Status]
     entries = [
         encode(Entry("X-1", 1, Status(number, 1_790_000_000_000 + at_ns // 1_000_000, *fields)))
         for number, (at_ns, fields) in enumerate(statuses, 1)
@@ -159,7 +159,7 @@ def test_reagents_are_consumed_and_never_negative(a_week):
 def test_most_samples_are_processed_in_the_morning(a_week):
     by_hour = Counter()
     before = 0
-    for at_ns, kind, fields in a_week.said["X-1"]:
+    for at_ns, kind, fields in a_week.sent["X-1"]:
         if kind is Status:
             by_hour[at_ns % DAY_NS // HOUR_NS] += fields[1] - before
             before = fields[1]
@@ -193,7 +193,7 @@ def test_controls_run_three_times_a_day(a_week, request):
 
 
 def test_alerts_occur_daily_and_at_most_36_a_day(a_week):
-    per_day = Counter(at_ns // DAY_NS for at_ns, kind, _ in a_week.said["X-1"] if kind is Alert)
+    per_day = Counter(at_ns // DAY_NS for at_ns, kind, _ in a_week.sent["X-1"] if kind is Alert)
     assert len(a_week.of(Alert)) >= DAYS
     assert max(per_day.values()) <= 36
 
@@ -281,9 +281,9 @@ def test_an_instrument_sends_nothing_without_power_and_warms_up_afterwards(model
     lab.env.run(9 * HOUR_NS)
     samples = lab.of(Status)[-1][1]
     instrument.power_off()
-    said = len(lab.said["X-1"])
+    sent = len(lab.sent["X-1"])
     lab.env.run(10 * HOUR_NS)
-    assert len(lab.said["X-1"]) == said
+    assert len(lab.sent["X-1"]) == sent
     assert instrument.execute(Command(1, "X-1", "send-inventory")) == "failed"
     instrument.power_on()
     lab.env.run(10 * HOUR_NS + 2 * MINUTE_NS)

@@ -11,23 +11,23 @@ from wire.messages import Alert, Inventory, Quality, Status
 
 
 class Room:
-    """One instrument with its operators. `said` has its reports: (time, kind, fields)."""
+    """One instrument with its operators. `sent` has its reports: (time, kind, fields)."""
 
     def __init__(self, model="chemistry-analyzer", seed=1):
         self.env = simpy.Environment(0)
-        self.said = []
+        self.sent = []
         self.instrument = SimulatedInstrument(
             load_model(model),
             self.env,
             "X-1",
             stream(seed, "instrument/X-1"),
-            lambda kind, *fields: self.said.append((self.env.now, kind, fields)),
+            lambda kind, *fields: self.sent.append((self.env.now, kind, fields)),
             MINUTE_NS,
         )
         Bench(self.env, self.instrument, stream(seed, "people/X-1"))
 
     def times(self, kind):
-        return [at_ns for at_ns, its, _ in self.said if its is kind]
+        return [at_ns for at_ns, its, _ in self.sent if its is kind]
 
 
 def test_controls_run_at_the_start_of_each_shift():
@@ -74,10 +74,10 @@ def test_a_reagent_that_stops_the_instrument_is_replaced_first():
     for assay in ("glu", "alb", "wash"):
         room.instrument.exhaust(assay)
     reloaded = []
-    seen = len(room.said)
+    seen = len(room.sent)
     room.env.run(14 * HOUR_NS)
     before = {"glu": 0, "alb": 0, "wash": 0}
-    for _, kind, fields in room.said[seen:]:
+    for _, kind, fields in room.sent[seen:]:
         if kind is Inventory:
             reloaded += [assay for assay in before if fields[0][assay] > before[assay]]
             before = {assay: fields[0][assay] for assay in before}
@@ -95,13 +95,13 @@ def test_the_lamp_is_replaced_before_the_end_of_its_life(model):
     assert room.instrument.lamp_share_used() > 0.9 * REPLACE_LAMP_FROM
     room.env.run(room.env.now + 2 * DAY_NS)
     assert room.instrument.lamp_share_used() < 0.1
-    assert "maintenance" in {fields[0] for _, kind, fields in room.said if kind is Status}
-    assert "L0100" not in {fields[0] for _, kind, fields in room.said if kind is Alert}
+    assert "maintenance" in {fields[0] for _, kind, fields in room.sent if kind is Status}
+    assert "L0100" not in {fields[0] for _, kind, fields in room.sent if kind is Alert}
 
 
 def test_the_waste_is_emptied_before_it_is_full():
     room = Room("immunoassay-analyzer")
     room.env.run(7 * DAY_NS)
-    levels = [fields[2]["waste-pct"] for _, kind, fields in room.said if kind is Status]
+    levels = [fields[2]["waste-pct"] for _, kind, fields in room.sent if kind is Status]
     assert any(after < before for before, after in pairwise(levels))
     assert max(levels) < 100

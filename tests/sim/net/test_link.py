@@ -210,7 +210,7 @@ def test_a_cut_loses_the_packets_in_transit(direction: str) -> None:
         ({"packet_bytes_max": 1200}, {"packet_bytes_max": 1300}, {"packet_bytes_max": 1200}),
     ],
 )
-def test_two_equal_faults_add_to_what_the_line_does(
+def test_two_equal_faults_add_to_the_lines_own_impairment(
     of_line: dict[str, Any], of_faults: dict[str, Any], together: dict[str, Any]
 ) -> None:
     quality = LinkQuality(1000, **of_line)
@@ -220,7 +220,7 @@ def test_two_equal_faults_add_to_what_the_line_does(
     assert impaired(quality, [fault, fault]) == LinkQuality(1000, **together)
 
 
-def test_a_line_without_further_properties_only_takes_the_time_of_its_rate() -> None:
+def test_a_line_without_other_properties_delays_packets_only_by_its_rate() -> None:
     line = Line(LinkQuality(8_000_000))
     line.send(1, 2)
     line.run()
@@ -229,7 +229,7 @@ def test_a_line_without_further_properties_only_takes_the_time_of_its_rate() -> 
     assert not LinkQuality(8_000_000, jitter_ns=1).is_steady
 
 
-def test_what_takes_the_line_is_reported_with_its_time() -> None:
+def test_each_transmission_is_reported_with_its_time() -> None:
     line = Line(FAST)
     taken: list[tuple[int, int, int]] = []
     line.pipe.on_send = lambda *what: taken.append(what)
@@ -248,7 +248,7 @@ def test_each_end_of_a_link_has_the_other() -> None:
     assert line.link.name == "line"
 
 
-def test_a_link_that_is_held_down_twice_is_up_when_both_have_let_go() -> None:
+def test_a_link_that_is_held_down_twice_is_up_when_both_holds_have_ended() -> None:
     line = Line(FAST)
     carriers: list[bool] = []
     line.link.on_change.append(carriers.append)
@@ -263,7 +263,7 @@ def test_a_link_that_is_held_down_twice_is_up_when_both_have_let_go() -> None:
     assert line.link.up and carriers == [False, True]
 
 
-def test_a_setting_by_hand_stays_beside_a_fault_until_it_is_restored() -> None:
+def test_a_manual_setting_remains_during_a_fault_until_it_is_restored() -> None:
     line = Line(FAST)
     end = line.link.impair(Impairment(loss=0.2))
     line.link.set_quality(rate_bits=64_000)

@@ -10,7 +10,7 @@ from tests.support.sim.traces import FOLDER, SCENARIOS, golden
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_a_connections_segments_are_those_of_its_trace(name: str) -> None:
     expected = (FOLDER / f"{name}.txt").read_text("utf-8")
-    assert golden(name).splitlines() == expected.splitlines(), "if it is meant, run `make golden`"
+    assert golden(name).splitlines() == expected.splitlines(), "if the change is intended, run `make golden`"
 
 
 def test_each_trace_has_a_scenario() -> None:

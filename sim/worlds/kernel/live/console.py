@@ -164,7 +164,7 @@ class Console:
         fault_kind = self._fault_kind(kind)
         targets = targets_of(fault_kind, world.lab.instruments, world.lab.uplink.proxy)
         if not targets:
-            raise RequestRefused(f"{kind} needs a proxy, which this lab has not")
+            raise RequestRefused(f"{kind} needs a proxy, but this lab has none")
         if target not in targets:
             problems.add(("target",), f"{format_value(target)}: {nearest(target, targets)}")
         given = {name: _toml_value(text) for name, text in parameters.items()}

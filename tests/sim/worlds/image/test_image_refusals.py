@@ -63,7 +63,7 @@ def test_another_world_takes_no_image(
     assert "require --world image" in capsys.readouterr().err
 
 
-def test_a_file_that_is_no_image_is_refused(
+def test_a_file_that_is_not_an_image_is_refused(
     lab: Path, image: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = image.with_name("letter.raw")
@@ -117,7 +117,7 @@ def test_an_interface_that_qemu_cannot_have_is_refused(lab: Path) -> None:
         ("disk-rot", "disk", "needs emulated hardware"),
     ],
 )
-def test_a_fault_that_this_world_has_not_is_refused(
+def test_a_fault_that_this_world_does_not_support_is_refused(
     fault: str, target: str, why: str, lab: Path, image: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lab.write_text(LAB + EVENT.format(fault=fault, target=target))
@@ -125,7 +125,7 @@ def test_a_fault_that_this_world_has_not_is_refused(
     assert fault in said and why in said and "another world" in said
 
 
-def test_a_machine_without_qemu_is_told_what_to_install(
+def test_the_error_without_qemu_says_what_to_install(
     lab: Path,
     image: Path,
     capsys: pytest.CaptureFixture[str],
@@ -144,7 +144,7 @@ def test_a_machine_without_qemu_is_told_what_to_install(
     assert "qemu-system-x86_64 is missing" in said and "make setup-image" in said
 
 
-def test_a_box_that_does_not_start_is_reported_with_its_last_words(
+def test_a_box_that_does_not_start_is_reported_with_its_last_console_lines(
     lab: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said = refused(capsys, WRONG_INPUT, *in_image_world(lab, speaking_image(tmp_path), "--start-seconds", 8))

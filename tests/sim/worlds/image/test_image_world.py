@@ -17,7 +17,7 @@ from tests.support.paths import ROOT
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("_machine")]
 
 SECONDS_MAX = 1500
-"""A guard against hanging on a busy machine, and no measure."""
+"""A guard against hanging on a busy machine; not a performance target."""
 LABS = {
     "02-satellite-socks": {"uplink-restored"},
     "10-power-cut": {"started-after-crash", "uplink-restored"},

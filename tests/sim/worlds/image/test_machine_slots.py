@@ -24,7 +24,7 @@ from sim.worlds.image.machine.slots import Slot, cards, interfaces, slot_of
         ("", None),
     ],
 )
-def test_an_interface_name_tells_the_slot(interface: str, slot: Slot | None) -> None:
+def test_the_slot_follows_from_the_interface_name(interface: str, slot: Slot | None) -> None:
     assert slot_of(interface) == slot
 
 

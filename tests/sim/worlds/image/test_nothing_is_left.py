@@ -21,7 +21,7 @@ from tests.support.sim.image_lab import LAB, NAME, in_image_world
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("_machine")]
 
 SECONDS_MAX = 120.0
-"""A guard against hanging on a busy machine, and no measure."""
+"""A guard against hanging on a busy machine; not a performance target."""
 
 
 def processes_of(namespace: str) -> set[str]:
@@ -48,7 +48,7 @@ def lab_of(runner: int) -> str:
 
 @pytest.mark.parametrize("signalled", [signal.SIGKILL, signal.SIGINT])
 @pytest.mark.slow("an image is flashed and an emulated machine starts")
-def test_a_run_that_is_broken_off_leaves_nothing(tmp_path: Path, signalled: signal.Signals) -> None:
+def test_a_run_that_is_interrupted_leaves_nothing(tmp_path: Path, signalled: signal.Signals) -> None:
     lab = tmp_path / "small.toml"
     lab.write_text(LAB)
     image = sign(raw_image(tmp_path / "box.raw"))

@@ -201,7 +201,7 @@ class TestTheSharedLab:
                 "instrument-floods.rate: 0: must be from 1 to 1000",
             ),
             ("fault power-cut box --lasts 3", 'lasts: "3": write it like'),
-            ("fault proxy-slow proxy", "proxy-slow needs a proxy, which this lab has not"),
+            ("fault proxy-slow proxy", "proxy-slow needs a proxy, but this lab has none"),
             ("fault disk-rot disk", "needs emulated hardware, which only the virtual world has"),
             ("fault link-down", "give the kind and the target of a fault"),
             ("fault link-down uplink --end", "uplink has no link-down now; under way: none"),
@@ -337,7 +337,7 @@ class TestTheSharedLab:
         assert said.endswith("ended: 0")
 
     @pytest.mark.parametrize("words", ["watch", "down", "down --all", "link uplink down", "shell box"])
-    def test_a_user_who_is_not_root_is_told_to_use_sudo(self, words: str) -> None:
+    def test_the_error_for_a_user_who_is_not_root_suggests_sudo(self, words: str) -> None:
         ran = as_nobody("lab", *words.split())
         assert (ran.returncode, ran.stdout) == (MACHINE_LACKS, "")
         assert "not root: needs CAP_NET_ADMIN" in ran.stderr
