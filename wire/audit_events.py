@@ -224,7 +224,7 @@ class AuditEvent(StrEnum):
     intermediate CAs at the instrument."""
 
     CONNECTIONS_OVER_LIMIT = "connections-over-limit"
-    """An instrument port has as many connections as it may have; further ones are refused. Value:
+    """An instrument port has its maximum number of connections; further ones are refused. Value:
     connections. Action: Find out which instrument keeps so many connections."""
 
     REPORTS_REFUSED = "reports-refused"
@@ -318,16 +318,16 @@ class AuditEvent(StrEnum):
     packets since the last such record. Action: Check the addresses of what is connected there."""
 
     REFUSED_LINK = "refused-link"
-    """The firewall refused packets that were link-local traffic that the box ignores. Value: packets since
-    the last such record. Action: Nothing."""
+    """The firewall refused link-local packets that the box does not use. Value: packets since the last such
+    record. Action: Nothing."""
 
     REFUSED_INVALID = "refused-invalid"
     """The firewall refused packets that belonged to no connection. Value: packets since the last such record.
     Action: Nothing, unless there are many."""
 
     REFUSED_OUTSIDE = "refused-outside"
-    """The firewall refused packets that arrived unasked from the uplink. Value: packets since the last such
-    record. Action: Nothing; a firewall of the site may refuse them before."""
+    """The firewall refused unsolicited packets from the uplink. Value: packets since the last such record.
+    Action: Nothing; a firewall of the site can block them before they reach the box."""
 
     REFUSED_TUNNEL = "refused-tunnel"
     """The firewall refused packets that came from staff without an open session. Value: packets since the

@@ -34,8 +34,8 @@ class FirewallService(Protocol):
     async def follow(self, heard: Callable[[Event], None]) -> None:
         """Pass each event to `heard`, until cancelled.
 
-        A `FirewallState` with `in_force` confirms the policy; one without says why instruments must not be served,
-        and is passed whenever the policy is not confirmed, for whatever reason.
+        A `FirewallState` with `in_force` confirms that the policy is in force. A `FirewallState` without it is passed
+        whenever that is not confirmed, for any reason, and says why instruments must not be served.
         """
         ...
 

@@ -58,7 +58,7 @@ def install_certificate(files: dict[str, bytes], folder: Path) -> bool:
 
 
 def withdraw_key(partition: Path, folder: Path, site: bytes) -> None:
-    """Leave in the partition what the station needs to add the certificate, and no key. Raises: OSError."""
+    """Remove the key from the partition, and keep what the station needs to add the certificate. Raises: OSError."""
     names = [name for name in (SERIAL, REQUEST) if (folder / name).exists()]
     if partition.exists() and REQUEST in names:
         rest = {name: (folder / name).read_bytes() for name in names}

@@ -1,4 +1,4 @@
-"""The audit events are complete: each name composed of a kind, a part or a bound is one, and is explained."""
+"""The list of audit events is complete: each name that the code composes is in it and has an explanation."""
 
 from __future__ import annotations
 

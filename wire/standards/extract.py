@@ -1,4 +1,4 @@
-"""What a message of an instrument yields: findings, and counts of what was left out."""
+"""The content extracted from an instrument's message: findings, and counts of the content left out."""
 
 from __future__ import annotations
 

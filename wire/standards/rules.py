@@ -1,4 +1,4 @@
-"""Rules common to all standards: what is a control, how a value becomes a deviation, and what a time means."""
+"""Rules common to all standards: recognizing controls, converting values to deviations, and parsing times."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def deviation_msd(value: Decimal, target: Target) -> int | None:
 
 
 def parse_time_ms(text: str, zone: str) -> int | None:
-    """Milliseconds since 1970 of a time YYYYMMDDHHMM[SS[.S…]][±HHMM]; None if it is none.
+    """Milliseconds since 1970 of a time YYYYMMDDHHMM[SS[.S…]][±HHMM]; None if invalid.
 
     `zone` is that of times without an offset. Dates without a time are too coarse for a report.
     """

@@ -42,9 +42,9 @@ class OwnCertificate:
         return inspect(self._files, self._clock.now_ns() / 1e9)
 
     def refresh(self, *, at_once: bool = False) -> AuditEvent | None:
-        """Take up files that have changed, unless they may still be being written.
+        """Use files that have changed, unless they may still be being written.
 
-        Returns the audit event, None while nothing has changed; `at_once` does not wait for a second look.
+        Returns the audit event, or None if nothing has changed. With `at_once`, a single check suffices.
         """
         if not self._versions.have_settled(at_once=at_once):
             return None

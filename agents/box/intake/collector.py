@@ -1,11 +1,11 @@
-"""Receives reports by `POST /v1/reports`: durable before they are acknowledged, and stored once.
+"""Receives reports by `POST /v1/reports`, and stores each of them durably and once before acknowledging it.
 
 Each instrument port has its own listener, which serves only the instruments enrolled at that port. An instrument is
 identified by the common name of its certificate. A report is decoded against the allow-list, compared with the
 instrument's high-water marks and appended to the spool; then the marks are moved and the request is answered.
 
 A report whose number was used for another report is refused with status 409 and the run to continue with, because
-acknowledging it would lose it. So is a run below that of the marks, so that runs rise in the order of the reports.
+acknowledging it would lose it. A run below that of the marks is refused in the same way, so that runs only rise.
 
 Requests of one instrument are handled one after the other. A request that is repeated on a new connection while the
 first one is being written is therefore compared with the updated marks, or stores the reports if the first one

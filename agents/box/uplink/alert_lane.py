@@ -1,10 +1,10 @@
-"""A second connection for alerts, while the data center takes long to answer a batch of routine records.
+"""The alert lane: a second connection for alerts while the data center responds slowly to routine records.
 
-Answers come in the order of the requests, so an alert on the first connection would wait for that batch. The
-second one is opened when an alert waits behind a batch that has been unanswered for SLOW_SECONDS. It carries alerts
-and audit records, from the first that is not acknowledged on; the first connection carries none meanwhile. An alert
-that was already sent on the first connection is sent twice, and the data center stores it once. The second connection
-ends when answers on the first one are quick again, or after LANE_IDLE_SECONDS without a batch.
+Responses arrive in the order of the requests, so an alert on the first connection would wait for all batches before
+it. The alert lane is opened when an alert waits behind a batch that has been unanswered for SLOW_SECONDS. It carries
+all unacknowledged urgent records (alerts and audit records); meanwhile the first connection carries routine records
+only. An alert that was already sent on the first connection is sent twice, and the data center stores it once. The
+alert lane is closed when the first connection's responses are fast again, or after LANE_IDLE_SECONDS without a batch.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from wire.http.connection import ClientConnection
 
 LANE_IDLE_SECONDS: Final = 60.0
 LANE_REST_SECONDS: Final = 600.0
-"""How long it stays closed after a 5xx response, by which intermediaries end a long wait. Where the data center
-works on one batch at a time, two connections can make both too slow for an intermediary."""
+"""How long the lane stays closed after a 5xx response, which an intermediary sends if it has waited too long. If the
+data center processes one batch at a time, two connections can make both too slow for the intermediary."""
 
 
 class AlertLane:
@@ -38,9 +38,9 @@ class AlertLane:
         ended: Callable[[ClientConnection | None, Exception, bool], object],
         random: Random,
     ) -> None:
-        """`ended(connection, error, unsent)` is called whenever it is closed, or could not be opened.
+        """`ended(connection, error, unsent)` is called when the lane was closed or could not be opened.
 
-        `unsent` says that something urgent may wait.
+        `unsent` is True if urgent records may be waiting.
         """
         self._dial, self._make_stream, self._ended = dial, make_stream, ended
         self._loop = asyncio.get_running_loop()
@@ -51,40 +51,40 @@ class AlertLane:
         self._stream: Stream | None = None
         self._has_answered = False
         self.connection: ClientConnection | None = None
-        """The connection, while there is one."""
+        """The connection; None while the lane is closed."""
 
     @property
     def is_up(self) -> bool:
-        """Whether it carries what is urgent."""
+        """Whether the lane carries the urgent records."""
         return self._stream is not None
 
     def opens_at(self) -> float:
-        """The event loop's time from which `open` may be called; inf while it is open or being opened."""
+        """Event loop time from which `open` may be called; inf while the lane is open or being opened."""
         return inf if self._running is not None else self._opens_at
 
     def open(self) -> None:
-        """Begin to open it."""
+        """Start opening the lane."""
         assert self._running is None
         self._running = self._loop.create_task(self._run())
 
     def answered(self) -> bool:
-        """A batch has been answered on it; returns whether it is the first one on this connection."""
+        """Record a response; return whether it is the first response on this connection."""
         self._backoff.succeeded()
         is_first, self._has_answered = not self._has_answered, True
         return is_first
 
     def release(self) -> None:
-        """End it as soon as nothing waits on it any more."""
+        """Close the lane as soon as no record waits and no response is awaited."""
         if self._stream is not None:
             self._stream.release()
 
     def abort(self) -> None:
-        """End it at once: its way may no longer exist."""
+        """Close the lane at once, because the network path may have changed."""
         if self.connection is not None:
             self.connection.abort()
 
     def cancel(self) -> None:
-        """End it, or the attempt to open it, for good."""
+        """Close the lane, or abort the attempt to open it, at the end of the program."""
         if self._running is not None:
             self._running.cancel()
 
@@ -101,12 +101,12 @@ class AlertLane:
             self._running = self._stream = self.connection = None
 
     def _may_have_left(self, error: Exception) -> bool:
-        """Whether something urgent may not have been acknowledged."""
+        """Whether there may be unacknowledged urgent records."""
         is_idle = isinstance(error, StreamError) and error.kind is StreamEnd.IDLE
         return not is_idle or self._stream is None or self._stream.is_urgent
 
     def _delay(self, error: Exception) -> float:
-        """How long it stays closed, in seconds."""
+        """How long the lane stays closed, in seconds."""
         if isinstance(error, StreamError):
             if error.kind is StreamEnd.IDLE:
                 return 0.0

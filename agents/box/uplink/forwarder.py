@@ -1,12 +1,11 @@
 """Keeps one connection to the data center open, with a `Stream` on it.
 
-While the data center is slow, alerts have a second one (`agents.box.uplink.alert_lane`).
+While the data center responds slowly, alerts use a second connection (`agents.box.uplink.alert_lane`).
 
-It is there before it is needed, so that an alert costs no handshake: one that is closed while idle is opened
-again at once. Without a carrier there is nothing to dial, and the moment it returns is the moment to try,
-whatever the back-off says. A connection that outlives a long loss of carrier is given up, since TCP may by then
-be waiting a minute between its tries. Whatever the reason for trying again at once, the number of connections a
-minute on which nothing is acknowledged is limited.
+A connection that is closed while idle is reopened at once, so that the next alert does not wait for a handshake.
+Without a carrier the forwarder does not dial; when the carrier returns, it dials at once, regardless of the back-off.
+A connection that existed before a long loss of carrier is aborted, because TCP may wait a minute until its next
+retransmission. The number of connections per minute on which nothing is acknowledged is always limited.
 """
 
 from __future__ import annotations

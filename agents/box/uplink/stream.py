@@ -116,17 +116,17 @@ class _Sent:
 
 
 class Bypass(Protocol):
-    """Another connection for what is urgent: see `agents.box.uplink.alert_lane`."""
+    """Another connection for urgent records (alerts and audit records): see `agents.box.uplink.alert_lane`."""
 
     @property
     def is_up(self) -> bool:
-        """Whether it carries what is urgent."""
+        """Whether it carries the urgent records."""
 
     def opens_at(self) -> float:
-        """The event loop's time from which `open` may be called; inf for never."""
+        """Event loop time from which `open` may be called; inf for never."""
 
     def open(self) -> None:
-        """Begin to open it."""
+        """Start opening the connection."""
 
 
 class Stream:
@@ -153,8 +153,8 @@ class Stream:
         Until `self_contained_until`, in event loop time, each batch is compressed separately, for intermediaries that
         distribute requests over several connections.
 
-        `bypass` is opened when an alert waits behind a slow batch, and carries what is urgent while it is up.
-        With `only_urgent`, routine records are left to another stream.
+        `bypass` is opened when an alert waits behind a slow batch, and carries the urgent records while it is up.
+        With `only_urgent`, the stream sends no routine records.
         """
         self._connection, self._buffer, self._estimator, self._timing = connection, buffer, estimator, timing
         self._heartbeat, self._settled, self._wall_s = heartbeat, settled, wall_s
@@ -186,7 +186,7 @@ class Stream:
                     raise StreamError(kind, "the connection was closed")
                 if not await self._send():
                     if self._released and not self._in_flight:
-                        raise StreamError(StreamEnd.IDLE, "it is no longer needed")
+                        raise StreamError(StreamEnd.IDLE, "the connection is no longer needed")
                     await self._wait()
         finally:
             stop()
@@ -194,11 +194,11 @@ class Stream:
 
     @property
     def is_urgent(self) -> bool:
-        """Whether something urgent may wait to be sent."""
+        """Whether urgent records may wait to be sent."""
         return self._scheduler.urgent
 
     def release(self) -> None:
-        """End, as idle, when nothing waits to be sent and nothing for its answer."""
+        """End with StreamEnd.IDLE as soon as no record waits and no response is awaited."""
         self._released = True
         self._wake.set()
 
@@ -272,7 +272,7 @@ class Stream:
 
     @property
     def _alert_waits(self) -> bool:
-        """Whether an alert waits for the answer to more than a batch of what is urgent."""
+        """Whether an alert is unsent, or awaits more than the response to one batch of urgent records."""
         delivered, first = self._buffer.delivered[Priority.ALERT], self._in_flight[0]
         return self._alert_unread or any(
             sent.parts[Priority.ALERT][-1][0] > delivered

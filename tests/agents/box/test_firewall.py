@@ -56,7 +56,7 @@ class StubbornPort(EmulEthernetPort):
 
 
 @dataclass
-class Place:
+class GuardedPorts:
     """Three ports, of which the policy uses two, and their firewall guard."""
 
     ports: dict[int, EmulEthernetPort] = field(
@@ -104,139 +104,139 @@ class Place:
 
 def test_ports_open_after_the_firewall_is_in_force_and_forwarding_comes_last() -> None:
     async def scenario() -> None:
-        place = Place()
-        async with place.guarded():
-            await eventually(lambda: place.works)
-            assert place.backend.log[:3] == [
+        ports = GuardedPorts()
+        async with ports.guarded():
+            await eventually(lambda: ports.works)
+            assert ports.backend.log[:3] == [
                 ("forward False", [1, 2, 3]),
                 ("enforce", []),
                 ("forward True", [1, 2]),
             ]
-            assert place.audit.events() == ["firewall-in-force"]
-            assert place.guard.status().in_force
+            assert ports.audit.events() == ["firewall-in-force"]
+            assert ports.guard.status().in_force
 
     asyncio.run(scenario())
 
 
 def test_until_the_policy_is_in_force_ports_stay_closed_and_the_problem_is_reported() -> None:
     async def scenario() -> None:
-        place = Place()
-        place.backend.problem = "the kernel does not take it"
-        async with place.guarded():
-            await eventually(lambda: place.audit.events()[:3] == ["firewall-not-in-force"] * 3)
-            assert (place.open(), place.lives, place.backend.forwards) == ([], 0, False)
-            assert place.light is Light.FAST
-            assert [place.backend.problem in said for said in place.said] == [True]  # once for each
-            assert place.guard.status().problem == place.backend.problem
-            place.backend.problem = ""
-            await eventually(lambda: place.works)
-            assert place.light is Light.OFF
-            assert place.audit.events()[-1] == "firewall-in-force"
+        ports = GuardedPorts()
+        ports.backend.problem = "the kernel does not take it"
+        async with ports.guarded():
+            await eventually(lambda: ports.audit.events()[:3] == ["firewall-not-in-force"] * 3)
+            assert (ports.open(), ports.lives, ports.backend.forwards) == ([], 0, False)
+            assert ports.light is Light.FAST
+            assert [ports.backend.problem in said for said in ports.said] == [True]  # once for each
+            assert ports.guard.status().problem == ports.backend.problem
+            ports.backend.problem = ""
+            await eventually(lambda: ports.works)
+            assert ports.light is Light.OFF
+            assert ports.audit.events()[-1] == "firewall-in-force"
 
     asyncio.run(scenario())
 
 
 def test_a_policy_in_force_at_the_start_is_kept_and_no_port_in_use_is_closed() -> None:
     async def scenario() -> None:
-        place = Place()
-        place.backend.in_force = True
+        ports = GuardedPorts()
+        ports.backend.in_force = True
         changes: list[int] = []
-        for number, port in place.ports.items():
+        for number, port in ports.ports.items():
             port.watch(lambda _, number=number: changes.append(number))
-        async with place.guarded():
-            await eventually(lambda: place.works)
+        async with ports.guarded():
+            await eventually(lambda: ports.works)
         assert changes == [3]
-        assert place.open() == [1, 2]  # the end changes nothing
-        assert place.backend.in_force
-        assert not place.backend.is_watching
+        assert ports.open() == [1, 2]  # the end changes nothing
+        assert ports.backend.in_force
+        assert not ports.backend.is_watching
 
     asyncio.run(scenario())
 
 
 def test_a_change_by_others_is_audited_and_counted_and_so_is_its_repair() -> None:
     async def scenario() -> None:
-        place = Place()
-        async with place.guarded():
-            await eventually(lambda: place.works)
-            place.backend.changed_by_others()
-            assert place.audit.notes[1:] == [("firewall-changed", 4711), ("firewall-repaired", 1)]
-            status = place.guard.status()
+        ports = GuardedPorts()
+        async with ports.guarded():
+            await eventually(lambda: ports.works)
+            ports.backend.changed_by_others()
+            assert ports.audit.notes[1:] == [("firewall-changed", 4711), ("firewall-repaired", 1)]
+            status = ports.guard.status()
             assert (status.alarms, status.repairs, status.in_force) == (1, 1, True)
             await asyncio.sleep(0)
-            assert (place.works, place.lives) == (True, 1)
+            assert (ports.works, ports.lives) == (True, 1)
 
     asyncio.run(scenario())
 
 
 def test_a_newer_policy_opens_and_closes_its_ports() -> None:
     async def scenario() -> None:
-        place = Place()
-        async with place.guarded():
-            await eventually(lambda: place.works)
-            place.backend.ports = (2, 3)
-            place.backend.changed_by_others()
-            assert place.open() == [2, 3]
-            assert place.works
+        ports = GuardedPorts()
+        async with ports.guarded():
+            await eventually(lambda: ports.works)
+            ports.backend.ports = (2, 3)
+            ports.backend.changed_by_others()
+            assert ports.open() == [2, 3]
+            assert ports.works
 
     asyncio.run(scenario())
 
 
 def test_a_failed_repair_closes_the_ports_immediately_and_stops_the_work() -> None:
     async def scenario() -> None:
-        place = Place()
-        async with place.guarded():
-            await eventually(lambda: place.works)
-            place.backend.problem = "not any more"
-            place.backend.changed_by_others()
-            assert (place.open(), place.backend.forwards) == ([], False)  # without a turn of the loop
-            assert place.guard.status().problem == "not any more"
-            await eventually(lambda: not place.works)
-            place.backend.problem = ""
-            await eventually(lambda: place.works)
-            assert place.lives == 2
+        ports = GuardedPorts()
+        async with ports.guarded():
+            await eventually(lambda: ports.works)
+            ports.backend.problem = "not any more"
+            ports.backend.changed_by_others()
+            assert (ports.open(), ports.backend.forwards) == ([], False)  # without a turn of the loop
+            assert ports.guard.status().problem == "not any more"
+            await eventually(lambda: not ports.works)
+            ports.backend.problem = ""
+            await eventually(lambda: ports.works)
+            assert ports.lives == 2
 
     asyncio.run(scenario())
 
 
 def test_a_missing_port_does_not_affect_others_and_opens_when_it_returns() -> None:
     async def scenario() -> None:
-        place = Place()
-        place.ports[1].backend.remove_device()
-        place.work = lambda: asyncio.Event().wait()
-        async with place.guarded():
-            await eventually(lambda: ("port-not-opened", 1) in place.audit.notes)
-            assert place.open() == [2]
-            place.ports[1].backend.restore_device()
-            await eventually(lambda: place.open() == [1, 2])
+        ports = GuardedPorts()
+        ports.ports[1].backend.remove_device()
+        ports.work = lambda: asyncio.Event().wait()
+        async with ports.guarded():
+            await eventually(lambda: ("port-not-opened", 1) in ports.audit.notes)
+            assert ports.open() == [2]
+            ports.ports[1].backend.restore_device()
+            await eventually(lambda: ports.open() == [1, 2])
 
     asyncio.run(scenario())
 
 
 def test_a_port_that_cannot_be_closed_does_not_keep_the_others_open() -> None:
     async def scenario() -> None:
-        place = Place({1: StubbornPort("port1"), 2: EmulEthernetPort("port2")})
-        place.backend.problem = "no"
-        async with place.guarded():
-            await eventually(lambda: bool(place.said))
-            assert place.open() == [1]
-            assert place.guard.status().problem == "no; the driver refused"
+        ports = GuardedPorts({1: StubbornPort("port1"), 2: EmulEthernetPort("port2")})
+        ports.backend.problem = "no"
+        async with ports.guarded():
+            await eventually(lambda: bool(ports.said))
+            assert ports.open() == [1]
+            assert ports.guard.status().problem == "no; the driver refused"
 
     asyncio.run(scenario())
 
 
 def test_refused_packets_are_recorded_as_sums_since_the_last_record(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
-        place = Place()
-        place.backend.packets = {"outside": 100, "egress": 7}
-        async with place.guarded():
-            await eventually(lambda: place.works)
-            place.backend.packets = {"outside": 150, "egress": 7}
-            await eventually(lambda: len(place.audit.events("refused")) == 1)
-            place.backend.packets = {"outside": 30, "egress": 7}  # the counters were reset
-            await eventually(lambda: len(place.audit.events("refused")) == 2)
+        ports = GuardedPorts()
+        ports.backend.packets = {"outside": 100, "egress": 7}
+        async with ports.guarded():
+            await eventually(lambda: ports.works)
+            ports.backend.packets = {"outside": 150, "egress": 7}
+            await eventually(lambda: len(ports.audit.events("refused")) == 1)
+            ports.backend.packets = {"outside": 30, "egress": 7}  # the counters were reset
+            await eventually(lambda: len(ports.audit.events("refused")) == 2)
             monkeypatch.setattr(firewall, "REFUSED_EVERY_SECONDS", 3600)
-            place.backend.packets = {"outside": 31, "egress": 7}
-        refused = [(event, value) for event, value in place.audit.notes if event.startswith("refused")]
+            ports.backend.packets = {"outside": 31, "egress": 7}
+        refused = [(event, value) for event, value in ports.audit.notes if event.startswith("refused")]
         assert refused == [("refused-outside", 50), ("refused-outside", 30), ("refused-outside", 1)]
 
     monkeypatch.setattr(firewall, "REFUSED_EVERY_SECONDS", 0)
@@ -245,27 +245,27 @@ def test_refused_packets_are_recorded_as_sums_since_the_last_record(monkeypatch:
 
 def test_repaired_settings_are_recorded_and_uncovered_items_are_in_the_status() -> None:
     async def scenario() -> None:
-        place = Place()
-        place.backend.surroundings = Surroundings(("rp_filter",), ("not covered: table bridge x",))
-        async with place.guarded():
-            await eventually(lambda: ("firewall-settings-repaired", 1) in place.audit.notes)
-            await eventually(lambda: place.works)
-            assert place.guard.status().not_covered == ("not covered: table bridge x",)
+        ports = GuardedPorts()
+        ports.backend.surroundings = Surroundings(("rp_filter",), ("not covered: table bridge x",))
+        async with ports.guarded():
+            await eventually(lambda: ("firewall-settings-repaired", 1) in ports.audit.notes)
+            await eventually(lambda: ports.works)
+            assert ports.guard.status().not_covered == ("not covered: table bridge x",)
 
     asyncio.run(scenario())
 
 
 def test_a_theorem_that_fails_closes_the_ports_until_it_holds_again() -> None:
     async def scenario() -> None:
-        place = Place()
-        async with place.guarded():
-            await eventually(lambda: place.works)
-            place.backend.surroundings = Surroundings(problem="a chain behind ours rewrites addresses")
-            await eventually(lambda: not place.works)
-            assert (place.open(), place.backend.forwards) == ([], False)
-            assert place.guard.status().problem == "a chain behind ours rewrites addresses"
-            place.backend.surroundings = Surroundings()
-            await eventually(lambda: place.works and place.guard.status().in_force)
+        ports = GuardedPorts()
+        async with ports.guarded():
+            await eventually(lambda: ports.works)
+            ports.backend.surroundings = Surroundings(problem="a chain behind ours rewrites addresses")
+            await eventually(lambda: not ports.works)
+            assert (ports.open(), ports.backend.forwards) == ([], False)
+            assert ports.guard.status().problem == "a chain behind ours rewrites addresses"
+            ports.backend.surroundings = Surroundings()
+            await eventually(lambda: ports.works and ports.guard.status().in_force)
 
     asyncio.run(scenario())
 
@@ -275,30 +275,30 @@ def test_a_box_with_a_failing_firewall_accepts_and_sends_nothing_and_records_it_
 ) -> None:
     async def scenario() -> None:
         async with stand_in(pki.datacenter) as center:
-            place = Place()
-            place.backend.problem = "the kernel does not take it"
+            ports = GuardedPorts()
+            ports.backend.problem = "the kernel does not take it"
             config = box_config(pki, center.server.port, linger_s=0)
             config = msgspec.structs.replace(
                 config, firewall=FirewallPolicy(policy=Path("firewall.toml"), retry_s=0.1)
             )
-            hardware = Hardware(disk(), CLOCK, EmulEthernetPort("uplink"), firewall=place.supervisor)
-            box = Box(config, hardware, Random(1), log_message=place.said.append)
+            hardware = Hardware(disk(), CLOCK, EmulEthernetPort("uplink"), firewall=ports.supervisor)
+            box = Box(config, hardware, Random(1), log_message=ports.said.append)
             task = asyncio.ensure_future(box.run())
-            await eventually(lambda: len(place.said) == 1)
+            await eventually(lambda: len(ports.said) == 1)
             status = await box.status()
             assert status is not None
             assert status.firewall is not None
             assert not status.firewall.in_force
-            assert (box.tcp_ports, box.is_connected, place.open(), center.batches) == ({}, False, [], [])
-            place.backend.problem = ""
+            assert (box.tcp_ports, box.is_connected, ports.open(), center.batches) == ({}, False, [], [])
+            ports.backend.problem = ""
             await eventually(lambda: len(box.tcp_ports) == 2)
             async with running_agent(box, pki.instrument) as agent:
                 agent.submit(Quality, "glu", 1, 17)
                 await center.until(lambda: len(center.reports) == 1)
             await center.until(lambda: "firewall-in-force" in center.audits)
             assert "firewall-not-in-force" in center.audits
-            place.backend.problem = "no more"
-            place.backend.changed_by_others()
+            ports.backend.problem = "no more"
+            ports.backend.changed_by_others()
             await eventually(lambda: not box.tcp_ports and not box.is_connected)
             task.cancel()
             with suppress(asyncio.CancelledError):

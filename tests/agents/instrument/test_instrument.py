@@ -98,10 +98,10 @@ def routine(agent: InstrumentAgent, count: int) -> None:
 
 def test_reports_queued_during_a_request_share_the_next_one_and_alerts_are_first(pki: Hierarchy) -> None:
     async def scenario() -> None:
-        told: list[InstrumentReport] = []
+        acknowledged_reports: list[InstrumentReport] = []
         async with (
             fake_box(pki) as (box, port),
-            running_agent(port, pki.instrument, on_acknowledged=told.extend) as agent,
+            running_agent(port, pki.instrument, on_acknowledged=acknowledged_reports.extend) as agent,
         ):
             box.opened.clear()
             routine(agent, 1)
@@ -113,7 +113,7 @@ def test_reports_queued_during_a_request_share_the_next_one_and_alerts_are_first
             assert [len(post.reports) for post in box.posts] == [1, 64, 37]
             assert box.posts[1].reports[0].number == number
             assert {post.run for post in box.posts} == {1}
-            assert [report.number for report in told] == box.numbers
+            assert [report.number for report in acknowledged_reports] == box.numbers
             assert list(agent.acknowledged) == [(1, agent.made)]
 
     asyncio.run(scenario())

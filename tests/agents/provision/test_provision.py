@@ -295,7 +295,9 @@ def test_a_box_that_was_not_flashed_is_complete_when_it_has_a_certificate(root: 
     assert not partition.exists()
 
 
-def test_a_box_that_starts_before_its_certificate_came_still_gets_one(root: Path, partition: Path) -> None:
+def test_a_box_that_starts_before_its_certificate_was_issued_gets_it_later(
+    root: Path, partition: Path
+) -> None:
     partition.write_bytes(identity_archive.pack(WITHOUT_CERTIFICATE).ljust(65536, b"\0"))
     for _ in range(2):
         provision(root / "nothing.toml", root, partition)

@@ -89,7 +89,7 @@ def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_whatever_is_done_the_index_has_what_a_dictionary_has(seed: int) -> None:
+def test_the_index_agrees_with_a_dictionary_after_any_operations(seed: int) -> None:
     random, world = Random(seed), Indexed()
     segment = world.segment()
     for _ in range(300):
@@ -128,7 +128,7 @@ def test_whatever_is_done_the_index_has_what_a_dictionary_has(seed: int) -> None
         world.check()
 
 
-def test_a_segment_known_by_its_summary_is_read_when_its_records_are_wanted() -> None:
+def test_a_segment_known_by_its_summary_is_read_when_its_records_are_requested() -> None:
     world = Indexed()
     first, second = world.segment(), world.segment()
     world.unread(first, [3, 5, 9])
@@ -172,7 +172,7 @@ def test_a_segment_of_which_all_is_acknowledged_is_not_read() -> None:
     assert world.loads == 0
 
 
-def test_places_in_memory_are_limited_and_those_used_last_stay() -> None:
+def test_places_in_memory_are_limited_and_the_least_recently_used_are_dropped() -> None:
     world = Indexed()
     for _ in range(6):
         segment = world.segment()

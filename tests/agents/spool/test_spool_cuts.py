@@ -92,7 +92,7 @@ def test_a_single_failure_at_every_group_loses_nothing(kind: str) -> None:
         for now in range(60):
             if now == turn:
                 getattr(h.disk.backend, f"fail_next_{kind}")()
-            assert h.append(MIXED, [250] * 6), "one failure is got over"
+            assert h.append(MIXED, [250] * 6), "a single failure is tolerated"
         h.reboot()
         h.check()
 

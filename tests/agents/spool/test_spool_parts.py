@@ -115,7 +115,7 @@ def test_a_removed_place_leaves_the_others() -> None:
     assert (seqs_of(index.all()), index.bytes) == ([5, 9], 20)
 
 
-def test_an_index_of_which_most_is_acknowledged_keeps_the_rest() -> None:
+def test_an_index_keeps_the_unacknowledged_rest() -> None:
     index = index_of(*range(1, 5001))
     for through in range(100, 5001, 100):
         index.pop_through(through)
@@ -145,7 +145,7 @@ def test_each_number_is_lost_once_and_reported_once() -> None:
     assert ledger.pending(10) == []
 
 
-def test_a_gap_has_at_most_so_many_ranges_and_the_first_numbers_come_first() -> None:
+def test_a_gap_has_a_limited_number_of_ranges_in_ascending_order() -> None:
     ledger = GapLedger()
     for first in (1, 5, 9, 13):
         ledger.mark_lost(first, first, GapReason.CORRUPT)
@@ -155,7 +155,7 @@ def test_a_gap_has_at_most_so_many_ranges_and_the_first_numbers_come_first() -> 
     assert [gap.ranges for gap in ledger.pending(3)] == [((7, 7),), ((13, 13),)]
 
 
-def test_whether_a_range_has_unreported_losses_counts_its_ends() -> None:
+def test_unreported_losses_are_found_at_both_ends_of_a_range() -> None:
     ledger = GapLedger()
     ledger.mark_lost(5, 9, GapReason.CORRUPT)
     assert [ledger.unreported_in(*ends) for ends in ((1, 4), (1, 5), (6, 7), (9, 12), (10, 12))] == [
@@ -167,7 +167,7 @@ def test_whether_a_range_has_unreported_losses_counts_its_ends() -> None:
     ]
 
 
-def test_the_reason_of_losses_within_a_range_is_changed_and_of_others_not() -> None:
+def test_only_losses_within_the_range_are_reclassified() -> None:
     ledger = GapLedger()
     ledger.mark_lost(1, 2, GapReason.CORRUPT)
     ledger.mark_lost(4, 10, GapReason.CORRUPT)
@@ -184,7 +184,7 @@ def test_the_reason_of_losses_within_a_range_is_changed_and_of_others_not() -> N
     assert ledger.reclassify(1, 5, GapReason.FULL, GapReason.UNFINISHED) == 0
 
 
-def test_of_the_reported_losses_the_newest_are_kept() -> None:
+def test_the_newest_reported_losses_are_kept() -> None:
     ledger = GapLedger()
     for first in (1, 5, 9, 13):
         ledger.mark_lost(first, first + 1, GapReason.CORRUPT)
@@ -232,7 +232,7 @@ def test_limits_that_contradict_each_other_are_refused(changes: dict[str, int], 
         limits_of(**changes)
 
 
-def test_limits_at_their_ends_are_accepted() -> None:
+def test_limits_at_their_bounds_are_accepted() -> None:
     assert limits_of().segments_max == 3
     assert limits_of(spool_bytes_max=4 * 8192 - 1).segments_max == 3
     assert limits_of(record_bytes_max=1000).record_bytes_max == 1000
@@ -265,7 +265,7 @@ def test_a_segment_keeps_its_last_sector_for_the_summary_and_a_sixteenth_for_rec
         (8 * SEGMENTS_MAX * SEGMENT_BYTES_MIN, 8 * SEGMENT_BYTES_MIN),
     ],
 )
-def test_segments_are_as_small_as_the_most_files_allow(spool: int, segment: int) -> None:
+def test_segments_are_as_small_as_the_maximum_number_of_files_allows(spool: int, segment: int) -> None:
     assert segment_bytes_for(spool) == segment
     if spool > 1:
         assert SpoolLimits(spool_bytes_max=spool).segment_bytes == segment
@@ -312,7 +312,7 @@ def test_a_group_is_as_short_as_whole_sectors_allow(size: int, sectors: int) -> 
         assert len(data) == SECTOR_BYTES * (sectors + (more if size else 0))
 
 
-def test_records_that_are_merged_are_those_measured_together() -> None:
+def test_merging_records_equals_measuring_them_together() -> None:
     one, other = measure(b"\x00\x02", [b"a", b"bc"]), measure(b"\x01", [b"def"])
     assert merge([one]) is one
     together = measure(b"\x00\x02\x01", [b"a", b"bc", b"def"])
@@ -344,7 +344,7 @@ def test_a_summary_is_read_back() -> None:
     "fields",
     [(1, 2, 3, 4, 0, 0), (1, 2, 3, 4, 5, 0), (1, 2, 3, 4, 0, 6), (2**32 - 1, 2**32 - 1, 2**63, 9, 0, 1)],
 )
-def test_a_name_says_what_it_was_made_of(fields: tuple[int, int, int, int, int, int]) -> None:
+def test_a_segment_name_round_trips(fields: tuple[int, int, int, int, int, int]) -> None:
     epoch, generation, base, skipped, resumed, begin = fields
     name = segment_name(epoch, generation, base, skipped, resumed, begin)
     assert parse_name(name) == fields

@@ -53,10 +53,10 @@ def test_opening_decodes_each_group_once_and_reading_begins_where_records_wait(
     decoded.clear()
     spool = h.open()
     assert len(decoded) == 13, (
-        "a checkpoint, eleven groups and a good end; `open` has asked for `records` as well"
+        "a checkpoint, eleven groups and a clean-close marker; `open` has called `records` as well"
     )
     assert len(list(spool.recovery.records())) == 11 and len(decoded) > 13, (
-        "what opening read is not kept for ever"
+        "groups read at opening are released"
     )
     decoded.clear()
     h.read(ROUTINE, 1)

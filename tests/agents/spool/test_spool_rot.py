@@ -325,7 +325,7 @@ def test_no_number_is_assigned_twice_if_everything_since_opening_is_damaged(end:
     h.check()
 
 
-@pytest.mark.parametrize("again", ["at once", "after a crash", "after a good end"])
+@pytest.mark.parametrize("again", ["at once", "after a crash", "after a clean close"])
 @pytest.mark.parametrize("priority", Priority)
 def test_a_discarded_record_stays_discarded_and_is_reported_by_number(priority: Priority, again: str) -> None:
     h = Harness()
@@ -337,7 +337,7 @@ def test_a_discarded_record_stays_discarded_and_is_reported_by_number(priority: 
     h.spool.append([], [])
     if again == "after a crash":
         h.reboot()
-    elif again == "after a good end":
+    elif again == "after a clean close":
         h.spool.close()
         h.open()
     assert number not in dict(h.read_all(priority))

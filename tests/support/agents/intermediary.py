@@ -148,7 +148,7 @@ class Impatient(Spread):
         for stream in (*reversed(self.streams), Decompressor()):
             with suppress(UnknownStreamError):
                 return stream.decompress(body, BATCH_BYTES_MAX)
-        raise AssertionError("no stream is continued by this")
+        raise AssertionError("this body continues no known stream")
 
     async def fill(self) -> None:
         while self.made < SLOW_RECORDS + self.quick:

@@ -72,7 +72,9 @@ class Harness:
             if gap.reason is GapReason.REFUSED:
                 assert self.discarded.issuperset(range(first, last + 1))
             elif not self.rotten and gap.reason is not GapReason.FULL:
-                assert not self.promised.keys() & range(first, last + 1), f"{gap} is not true"
+                assert not self.promised.keys() & range(first, last + 1), (
+                    f"{gap} names records that are not lost"
+                )
             self.explained.update(range(first, last + 1))
 
     def payload(self, size: int) -> bytes:

@@ -29,7 +29,7 @@ from wire.messages import (
 from wire.tls.context import Identity, server_context
 
 Misbehave = Callable[[Response], Response | None]
-"""Changes the next response; None means that there is never one."""
+"""Changes the next response; None suppresses it."""
 
 
 class StandIn:

@@ -2,8 +2,8 @@
 
     python -m tests.support.agents.uplink_traces
 
-writes the golden files again. Read the difference before it is committed: each changed line is another decision of
-the forwarder. The line to the data center is so fast that the times are those of the box and the data center alone.
+regenerates the golden files. Review the difference before committing it: each changed line is a changed decision of
+the forwarder. The simulated line has no delay, so all times come from the box and the data center.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SCENARIOS: Final[dict[str, Story]] = {}
 
 
 def scenario(function: Story) -> Story:
-    """Add to the scenarios, under the function's name; its docstring becomes the first line of the file."""
+    """Register the function as a scenario under its name; its docstring becomes the first line of the golden file."""
     SCENARIOS[function.__name__.replace("_", "-")] = function
     return function
 
@@ -45,7 +45,7 @@ def scenario(function: Story) -> Story:
 
 @scenario
 async def quiet_box(world: Journal) -> None:
-    """A few routine records wait 30 s for others; alerts and 64 routine records do not; a heartbeat every 300 s."""
+    """Few routine records wait 30 s for more; alerts and 64 routine records do not wait; a heartbeat every 300 s."""
     await asyncio.sleep(10)
     await world.routine(3)
     await asyncio.sleep(20)
@@ -66,7 +66,7 @@ async def quiet_box(world: Journal) -> None:
 
 @scenario
 async def backlog(world: Journal) -> None:
-    """A backlog is sent two batches at a time; each is answered after 0.4 s, and an alert overtakes what waits."""
+    """A backlog is sent two batches at a time, each answered after 0.4 s; an alert overtakes the waiting records."""
     world.always = after(0.4)
     await world.routine(2000)
     await asyncio.sleep(1)
@@ -78,7 +78,7 @@ async def backlog(world: Journal) -> None:
 
 @scenario
 async def answers_after_two_seconds(world: Journal) -> None:
-    """A data center that answers within three seconds is not slow: as many batches are sent as a round trip holds."""
+    """A data center that answers within three seconds is not slow: several batches are in flight at once."""
     world.always = after(2.0)
     await world.routine(800)
     await asyncio.sleep(5)
@@ -91,7 +91,7 @@ async def answers_after_two_seconds(world: Journal) -> None:
 
 @scenario
 async def slow_answers(world: Journal) -> None:
-    """Batches that take 5 s: one in flight; alerts go over a second connection, which ends when it is idle."""
+    """Batches that take 5 s: one is in flight; alerts use a second connection, which is closed when it is idle."""
     world.always = after(5.0)
     await world.routine(400)
     await asyncio.sleep(7)
@@ -105,7 +105,7 @@ async def slow_answers(world: Journal) -> None:
 
 @scenario
 async def slow_then_quick(world: Journal) -> None:
-    """The second connection ends when the first one is quick again."""
+    """The second connection is closed when responses on the first one are fast again."""
     world.answers = [after(10.0), after(0.0), after(0.0), after(10.0), after(0.0)]
     await world.routine(300)
     await asyncio.sleep(4)
@@ -117,7 +117,7 @@ async def slow_then_quick(world: Journal) -> None:
 
 @scenario
 async def no_answer(world: Journal) -> None:
-    """A batch is not answered: the connection ends after 20 s; the batches after it are small, and wait longer."""
+    """A batch is not answered: the connection ends after 20 s; later batches are smaller, with a longer timeout."""
     world.answers = [never, never, never, never, never]
     await world.routine(200)
     await asyncio.sleep(900)
@@ -135,7 +135,7 @@ async def no_answer_to_alerts(world: Journal) -> None:
 
 @scenario
 async def answer_after_a_minute(world: Journal) -> None:
-    """Empty lines keep a connection from being idle while an answer takes long."""
+    """Empty lines keep a connection from being idle while a response is slow."""
     world.answers = [never, never, after(70.0), after(61.0)]
     await world.routine(50)
     await asyncio.sleep(600)
@@ -163,7 +163,7 @@ async def gateway_timeout(world: Journal) -> None:
 
 @scenario
 async def failure_on_second_connection(world: Journal) -> None:
-    """Status 500 on the second connection: it stays closed for ten minutes, or for as long as Retry-After says."""
+    """Status 500 on the second connection: it stays closed for ten minutes, or for the time in Retry-After."""
     world.answers = [after(20.0), status(500), *[after(19.0)] * 60]
     await world.routine(2000)
     await asyncio.sleep(1)
@@ -181,7 +181,7 @@ async def failure_on_second_connection(world: Journal) -> None:
 
 @scenario
 async def program_ends_beside_a_second_connection(world: Journal) -> None:
-    """When the program ends, both connections do."""
+    """Both connections are closed at the end of the program."""
     world.answers = [after(60.0), after(60.0)]
     await world.routine(100)
     await asyncio.sleep(1)
@@ -191,7 +191,7 @@ async def program_ends_beside_a_second_connection(world: Journal) -> None:
 
 @scenario
 async def another_certificate(world: Journal) -> None:
-    """After the box's certificate was replaced, the next connection uses it, and resumes no session."""
+    """After the box's certificate was replaced, the next connection uses the new one and resumes no TLS session."""
     await world.alert()
     await asyncio.sleep(60)
     world.forwarder.use(client_context(world.pki.box))
@@ -213,7 +213,7 @@ async def gateway_timeout_of_batches(world: Journal) -> None:
 
 @scenario
 async def second_connection_is_refused(world: Journal) -> None:
-    """A status other than 5xx on the second connection is tried again after a back-off."""
+    """After a status other than 5xx on the second connection, the batch is sent again after a back-off."""
     world.answers = [after(60.0), status(403), status(403), after(0.0)]
     await world.routine(100)
     await asyncio.sleep(1)
@@ -223,7 +223,7 @@ async def second_connection_is_refused(world: Journal) -> None:
 
 @scenario
 async def second_connection_is_lost(world: Journal) -> None:
-    """The second connection is reset with an alert on it, and dialed again; the alert is stored once."""
+    """The second connection is reset while it carries an alert, and reopened; the alert is stored once."""
     world.answers = [after(60.0), hang_up, hang_up]
     await world.routine(100)
     await asyncio.sleep(1)
@@ -246,7 +246,7 @@ async def second_connection_cannot_be_opened(world: Journal) -> None:
 
 @scenario
 async def fallback_on_second_connection(world: Journal) -> None:
-    """The second connection's stream is not known: batches are self-contained on both connections."""
+    """The data center does not know the second connection's stream: both connections send self-contained batches."""
     world.answers = [after(20.0), status(409)]
     await world.routine(100)
     await asyncio.sleep(1)
@@ -261,7 +261,7 @@ async def fallback_on_second_connection(world: Journal) -> None:
 
 @scenario
 async def closed_while_idle(world: Journal) -> None:
-    """A connection that lasted five seconds is opened again at once, one that did not after a back-off."""
+    """A connection that lasted five seconds is reopened at once, a shorter one after a back-off."""
     await world.alert()
     await asyncio.sleep(60)
     world.center.hang_up()
@@ -276,7 +276,7 @@ async def closed_while_idle(world: Journal) -> None:
 
 @scenario
 async def reset_instead_of_an_answer(world: Journal) -> None:
-    """Batches are stored and their answers lost: they are sent again, one at a time."""
+    """Batches are stored, but their responses are lost: the batches are sent again, one at a time."""
     world.answers = [hang_up, hang_up, after(0.5), after(0.5), after(0.5)]
     await world.routine(300)
     await asyncio.sleep(120)
@@ -284,7 +284,7 @@ async def reset_instead_of_an_answer(world: Journal) -> None:
 
 @scenario
 async def one_request_per_connection(world: Journal) -> None:
-    """Each answer ends its connection: batches go one by one, each on a connection of its own, without a back-off."""
+    """Each response closes its connection: each batch is sent on a new connection, without a back-off."""
     world.always = last_one
     await world.routine(300)
     await asyncio.sleep(2)
@@ -294,7 +294,7 @@ async def one_request_per_connection(world: Journal) -> None:
 
 @scenario
 async def nobody_listens(world: Journal) -> None:
-    """The data center cannot be reached: the intervals grow, and one event says so."""
+    """The data center cannot be reached: the intervals grow, and one audit event records it."""
     world.datacenter.firewall = NewConnections("reject")
     world.center.hang_up()
     await asyncio.sleep(300)
@@ -307,7 +307,7 @@ async def nobody_listens(world: Journal) -> None:
 
 @scenario
 async def refused(world: Journal) -> None:
-    """Refused batches are sent again after a back-off, or after what Retry-After says; the status is in the event."""
+    """Refused batches are sent again after a back-off or the time in Retry-After; the audit event has the status."""
     world.answers = [status(503), status(503, retry_after="100"), status(403), status(500, 5.0)]
     await world.alert()
     await asyncio.sleep(600)
@@ -363,7 +363,7 @@ async def everything_is_rejected(world: Journal) -> None:
 
 @scenario
 async def carrier_is_lost(world: Journal) -> None:
-    """After five seconds without a carrier the connection goes on; after six it is given up and opened again."""
+    """After five seconds without a carrier the connection continues; after six it is aborted and reopened."""
     await world.alert()
     await asyncio.sleep(20)
     for seconds in (4, 5, 6):
@@ -389,7 +389,7 @@ async def carrier_returns_during_a_back_off(world: Journal) -> None:
 
 @scenario
 async def carrier_is_lost_while_dialing(world: Journal) -> None:
-    """A dial that began six seconds before the carrier returned is given up; a later one is not."""
+    """A dial that began six seconds before the carrier returned is aborted; a later one is not."""
     await world.alert()
     await asyncio.sleep(10)
     for seconds in (4, 6):
@@ -405,7 +405,7 @@ async def carrier_is_lost_while_dialing(world: Journal) -> None:
 
 @scenario
 async def carrier_is_lost_beside_a_second_connection(world: Journal) -> None:
-    """A long loss of the carrier ends the second connection, too."""
+    """A long loss of the carrier closes the second connection, too."""
     world.answers = [after(40.0), after(20.0)]
     await world.routine(100)
     await asyncio.sleep(1)
@@ -425,7 +425,7 @@ def golden(name: str, pki: Hierarchy) -> str:
 
 
 def main() -> None:
-    """Write all."""
+    """Write the golden file of each scenario."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         pki = Hierarchy.make(Path(folder))

@@ -1,4 +1,4 @@
-"""A message that came whole is what a parser makes of it, whether its head was seen before or not."""
+"""A complete message is parsed to the same result, whether its head was seen before or not."""
 
 from __future__ import annotations
 

@@ -119,15 +119,17 @@ def test_an_exception_in_a_handler_gives_500_and_is_reported_to_the_loop() -> No
         raise KeyError("a bug")
 
     async def exchange() -> tuple[Line, list[str]]:
-        told: list[str] = []
-        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["message"]))
+        messages: list[str] = []
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: messages.append(context["message"])
+        )
         line = Line(ServerConnection(broken, BODY_MAX, lambda: 0.0, 60.0, lambda: None))
         line.protocol.data_received(post(b""))
         await settle()
-        return line, told
+        return line, messages
 
-    line, told = asyncio.run(exchange())
-    assert (line.statuses(), line.closed, told) == ([500], True, ["HTTP handler failed"])
+    line, messages = asyncio.run(exchange())
+    assert (line.statuses(), line.closed, messages) == ([500], True, ["HTTP handler failed"])
 
 
 def test_a_client_that_does_not_read_its_responses_gets_no_more_of_them() -> None:

@@ -46,7 +46,7 @@ def test_descriptors_at_79_and_at_80_percent_of_their_limit(open_files_limited: 
     try:
         assert open_until(threshold - 1) == []
         assert open_until(threshold) == [True]
-        assert open_until(open_files_limited) == [], "at the limit there is none for measuring either"
+        assert open_until(open_files_limited) == [], "at the limit, measuring cannot open a file either"
         assert bounds.levels[0].percent == 100
     finally:
         for file in files:

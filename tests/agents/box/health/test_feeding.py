@@ -67,7 +67,7 @@ def test_the_watchdog_is_fed_while_the_disk_responds_and_stopped_at_the_end(pki:
             for _ in range(1000):
                 await asyncio.sleep(0)
             assert not asked.done()
-            assert watchdog.fed <= before + 1  # the question that was on its way
+            assert watchdog.fed <= before + 1  # the query that was in progress
             assert watchdog.running
             hangs.set()
             await eventually(lambda: watchdog.fed > before + 10)

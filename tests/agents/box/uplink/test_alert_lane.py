@@ -1,4 +1,4 @@
-"""Alerts do not wait for batches of routine records that take long at the data center; in virtual time."""
+"""Alerts do not wait for routine batches that the data center processes slowly; in virtual time."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tests.support.hierarchy import Hierarchy
 from wire import messages
 
 ALERT_SECONDS_MAX = SLOW_SECONDS + 2.0
-"""Beyond SLOW_SECONDS: a proxyless handshake and an exchange at 128 kbit/s, beside a batch of half a second."""
+"""SLOW_SECONDS, and 2 s for handshake and exchange at 128 kbit/s while a batch of half a second is sent."""
 ROUTINE_WAITS = [25.0, 90.0, 40.0, 60.0]
 
 
 class Alerted(Slow):
-    """Alerts, one every `every_s`, while a backlog drains; batches are answered with a delay, alerts without."""
+    """Raises an alert every `every_s` seconds while a backlog drains; only responses to routine batches are slow."""
 
     every_s = 7.3
     alerts = 100
@@ -67,11 +67,11 @@ def test_alerts_do_not_wait_for_slow_routine_batches(pki: Hierarchy) -> None:
     world.run()
     world.check()
     assert world.bypassed > world.alerts / 2
-    assert world.forwarder.traffic.connections <= 4, "it stays open while answers are slow"
+    assert world.forwarder.traffic.connections <= 4, "the lane stays open while responses are slow"
 
 
 class Separated(Alerted):
-    """Alerts come so seldom that the second connection ends between them."""
+    """Alerts are so rare that the alert lane is closed between them."""
 
     every_s = 2 * LANE_IDLE_SECONDS
     alerts = 20
@@ -85,7 +85,7 @@ class Separated(Alerted):
             self.up += self.has_second_connection
 
 
-def test_the_second_connection_ends_when_it_is_idle_and_comes_back(pki: Hierarchy) -> None:
+def test_the_alert_lane_is_closed_when_idle_and_opened_again(pki: Hierarchy) -> None:
     world = Separated(pki, cycle(ROUTINE_WAITS))
     world.run()
     world.check()
@@ -94,7 +94,7 @@ def test_the_second_connection_ends_when_it_is_idle_and_comes_back(pki: Hierarch
 
 
 class Recovering(Alerted):
-    """The data center becomes quick while the second connection is up."""
+    """The data center becomes fast while the alert lane is open."""
 
     alerts = 30
 
@@ -103,16 +103,16 @@ class Recovering(Alerted):
         self.was_up = self.has_second_connection
 
 
-def test_it_ends_when_the_data_center_is_quick_again(pki: Hierarchy) -> None:
+def test_the_alert_lane_is_closed_when_the_data_center_is_fast_again(pki: Hierarchy) -> None:
     world = Recovering(pki, chain([0.1] * 3, [30.0, 30.0], repeat(0.1)))
     world.run()
     world.check()
     assert 0 < world.bypassed < world.alerts and not world.was_up
-    assert max(world.alert_seconds[-5:]) < 1, "alerts go on the first connection again"
+    assert max(world.alert_seconds[-5:]) < 1, "alerts are sent on the first connection again"
 
 
 class Broken(Alerted):
-    """The second connection is aborted again and again, with an alert on it or without."""
+    """The alert lane is aborted repeatedly, with or without an alert in flight."""
 
     every_break_s = 11.0
 
@@ -129,7 +129,7 @@ class Broken(Alerted):
 
 
 @pytest.mark.parametrize("every_break_s", [3.1, 5.03, 7.37, 11.0])
-def test_an_alert_arrives_though_the_second_connection_is_lost_again_and_again(
+def test_alerts_arrive_although_the_alert_lane_is_aborted_repeatedly(
     pki: Hierarchy, every_break_s: float
 ) -> None:
     world = Broken(pki, cycle(ROUTINE_WAITS))
@@ -139,7 +139,7 @@ def test_an_alert_arrives_though_the_second_connection_is_lost_again_and_again(
 
 
 class SlowForAll(Alerted):
-    """Alerts and audit records take 15 s."""
+    """Responses to alerts and audit records take 15 s."""
 
     alerts = 10
 
@@ -148,7 +148,7 @@ class SlowForAll(Alerted):
         await asyncio.sleep(15)
 
 
-def test_where_alerts_are_slow_too_they_wait_for_one_urgent_batch_and_their_own_answer(
+def test_a_slow_alert_waits_for_at_most_one_other_urgent_batch(
     pki: Hierarchy,
 ) -> None:
     world = SlowForAll(pki, repeat(90.0))
@@ -158,7 +158,7 @@ def test_where_alerts_are_slow_too_they_wait_for_one_urgent_batch_and_their_own_
 
 
 class Cut(Alerted):
-    """The box program is killed while the second connection is up, and the data center hangs up."""
+    """The box program is killed while the alert lane is open, and the data center closes connections."""
 
     alerts = 40
 
@@ -173,14 +173,14 @@ class Cut(Alerted):
             await asyncio.sleep(self.every_s)
 
 
-def test_restarts_and_lost_connections_lose_no_alert_and_no_report(pki: Hierarchy) -> None:
+def test_restarts_and_lost_connections_lose_no_alert(pki: Hierarchy) -> None:
     world = Cut(pki, cycle(ROUTINE_WAITS))
     world.run()
     assert sorted(world.center.alerts) == list(range(1, world.alerts + 1))
 
 
 @pytest.mark.parametrize("delays", [lambda: repeat(25.0), lambda: cycle([5.0, 0.0, 60.0])])
-def test_routine_records_arrive_all_beside_alerts(
+def test_all_routine_records_arrive_while_alerts_are_sent(
     pki: Hierarchy, delays: Callable[[], Iterable[float]]
 ) -> None:
     class All(Alerted):
@@ -197,7 +197,7 @@ def test_routine_records_arrive_all_beside_alerts(
 
 
 class ImpatientAndAlerted(Impatient):
-    """The data center works on one batch at a time, for 25 s at least, and an intermediary ends it after 30 s."""
+    """The data center processes one batch at a time, for at least 25 s; an intermediary times out after 30 s."""
 
     async def live(self) -> None:
         raising = asyncio.ensure_future(self.raise_alerts())
@@ -212,7 +212,7 @@ class ImpatientAndAlerted(Impatient):
 
 
 @pytest.mark.parametrize("connections", [1, 2], ids=["one connection", "spread"])
-def test_two_connections_do_not_keep_each_other_from_being_answered_in_time(
+def test_two_connections_do_not_prevent_each_other_from_timely_responses(
     pki: Hierarchy, connections: int
 ) -> None:
     world = ImpatientAndAlerted(pki, 30.0, connections, least_s=25.0, quick=0)

@@ -28,7 +28,7 @@ SLOW = SLOW_SECONDS + 1.0
 
 
 def answer(estimator: LinkEstimator, at: float, seconds: float, records: int, size: int = 1000) -> float:
-    """Send a full batch at that time, and have it answered; the time of the answer."""
+    """Send a full batch at time `at`, with a response after `seconds`; return the time of the response."""
     estimator.sent(records, size)
     estimator.answered(size, at, at + seconds, records)
     return at + seconds
@@ -46,18 +46,18 @@ def test_before_anything_is_measured_a_few_small_batches_are_sent() -> None:
     assert not estimator.is_slow and not estimator.one_in_flight
 
 
-def test_the_rate_is_that_of_the_transmission_without_the_round_trip() -> None:
+def test_the_rate_excludes_the_round_trip_time() -> None:
     estimator = LinkEstimator()
     answer(estimator, 0.0, 0.1, 10)
     assert estimator.bytes_per_second == 0, "the shortest response is the round trip"
-    answer(estimator, 1.0, 0.6, 10)  # 0.5 s of which are the transmission
+    answer(estimator, 1.0, 0.6, 10)  # transmission takes 0.5 s of this
     assert estimator.bytes_per_second == pytest.approx((1000 + OVERHEAD_BYTES) / 0.5)
     answer(estimator, 2.0, 1.1, 10)  # 1 s
     weighted = (1000 + OVERHEAD_BYTES) * (1 + DECAY) / (1 + DECAY * 0.5)
     assert estimator.bytes_per_second == pytest.approx(weighted)
 
 
-def test_a_batch_that_waited_for_the_one_before_it_is_measured_from_that_answer() -> None:
+def test_a_pipelined_batch_is_measured_from_the_previous_response() -> None:
     estimator = LinkEstimator()
     answer(estimator, 0.0, 0.1, 10)
     for _ in range(2):
@@ -67,7 +67,7 @@ def test_a_batch_that_waited_for_the_one_before_it_is_measured_from_that_answer(
     assert estimator.bytes_per_second == pytest.approx((1000 + OVERHEAD_BYTES) / 0.5)
 
 
-def test_a_batch_is_as_long_as_the_link_takes_for_it() -> None:
+def test_a_batch_is_sized_for_a_fixed_transmission_time() -> None:
     estimator = LinkEstimator()
     answer(estimator, 0.0, 0.1, 10)
     answer(estimator, 1.0, 0.6, 10, 40_000)
@@ -80,7 +80,7 @@ def test_a_batch_is_as_long_as_the_link_takes_for_it() -> None:
     assert estimator.records_max == int((rate * BATCH_SECONDS - OVERHEAD_BYTES) / bytes_each)
 
 
-def test_a_new_connection_has_a_round_trip_of_its_own_and_the_rate_of_the_last_one() -> None:
+def test_a_new_connection_measures_the_round_trip_again_and_keeps_the_rate() -> None:
     estimator = LinkEstimator()
     answer(estimator, 0.0, 2.0, 10)
     assert estimator.routine_in_flight_max == 1 + 2.0 / BATCH_SECONDS
@@ -99,7 +99,7 @@ def test_a_new_connection_has_a_round_trip_of_its_own_and_the_rate_of_the_last_o
 
 
 @pytest.mark.parametrize(("seconds", "is_slow"), [(SLOW_SECONDS, False), (SLOW_SECONDS + 0.001, True)])
-def test_an_answer_that_takes_longer_than_any_link_is_the_data_centers(seconds: float, is_slow: bool) -> None:
+def test_a_very_slow_response_is_attributed_to_the_data_center(seconds: float, is_slow: bool) -> None:
     estimator = LinkEstimator()
     answer(estimator, 0.0, seconds, 64)
     assert estimator.is_slow is is_slow
@@ -107,7 +107,7 @@ def test_an_answer_that_takes_longer_than_any_link_is_the_data_centers(seconds: 
     assert (estimator.urgent_in_flight_max == 1) is is_slow
 
 
-def test_a_slow_answer_says_nothing_of_the_link() -> None:
+def test_a_slow_response_does_not_change_the_rate() -> None:
     estimator = LinkEstimator()
     answer(estimator, 0.0, 0.1, 10)
     now = answer(estimator, 1.0, 0.6, 10)
@@ -116,7 +116,7 @@ def test_a_slow_answer_says_nothing_of_the_link() -> None:
     assert estimator.bytes_per_second == rate
 
 
-def test_the_time_until_a_slow_answer_counts_from_the_answer_before_it() -> None:
+def test_the_duration_of_a_slow_response_begins_at_the_previous_response() -> None:
     estimator = LinkEstimator()
     for _ in range(2):
         estimator.sent(10, 1000)
@@ -125,18 +125,18 @@ def test_the_time_until_a_slow_answer_counts_from_the_answer_before_it() -> None
     assert not estimator.is_slow
 
 
-def test_batches_shrink_while_smaller_ones_are_answered_sooner_and_grow_while_they_are_not() -> None:
+def test_batches_shrink_while_that_makes_responses_faster_and_grow_otherwise() -> None:
     estimator = LinkEstimator()
     now = answer(estimator, 0.0, 40.0, 64)
-    assert estimator.records_max == RECORDS_MIN, "whether small batches are quicker has to be tried"
+    assert estimator.records_max == RECORDS_MIN, "small batches are tried, to measure whether they are faster"
     now = answer(estimator, now, 39.0, RECORDS_MIN)
-    assert estimator.records_max == 2 * RECORDS_MIN, "they are not"
+    assert estimator.records_max == 2 * RECORDS_MIN, "they are not faster"
     now = answer(estimator, now, 40.0, 2 * RECORDS_MIN)
     assert estimator.records_max == 4 * RECORDS_MIN
     now = answer(estimator, now, 80.0, 4 * RECORDS_MIN)
     assert estimator.records_max == 2 * RECORDS_MIN, "twice the records took twice the time"
     now = answer(estimator, now, 40.0, 2 * RECORDS_MIN)
-    assert estimator.records_max == RECORDS_MIN, "and half of them half"
+    assert estimator.records_max == RECORDS_MIN, "half the records took half the time"
     now = answer(estimator, now, 40.0, RECORDS_MIN)
     assert estimator.records_max == 2 * RECORDS_MIN
 
@@ -153,7 +153,7 @@ def test_batches_shrink_if_twice_the_records_take_more_than_half_as_long_again(
     assert estimator.records_max == records
 
 
-def test_two_batches_of_one_size_say_nothing_of_smaller_ones() -> None:
+def test_two_batches_of_equal_size_do_not_shrink_batches() -> None:
     estimator = LinkEstimator()
     now = answer(estimator, 0.0, 40.0, 16)
     now = answer(estimator, now, 10.0, 16)
@@ -162,14 +162,14 @@ def test_two_batches_of_one_size_say_nothing_of_smaller_ones() -> None:
     assert estimator.records_max == 4 * RECORDS_MIN
 
 
-def test_a_batch_that_was_not_full_says_nothing_of_the_size() -> None:
+def test_a_batch_that_was_not_full_does_not_change_the_size() -> None:
     estimator = LinkEstimator()
     now = answer(estimator, 0.0, 40.0, 64)
     estimator.answered(1000, now, now + 40.0, 0)
     assert estimator.records_max == RECORDS_MIN
 
 
-def test_batches_are_never_larger_than_a_batch_may_be() -> None:
+def test_batches_never_exceed_the_maximum() -> None:
     estimator = LinkEstimator()
     now = 0.0
     for _ in range(20):
@@ -178,7 +178,7 @@ def test_batches_are_never_larger_than_a_batch_may_be() -> None:
     assert estimator.records_max == RECORDS_PER_BATCH_MAX
 
 
-def test_after_a_time_out_one_small_batch_is_in_flight_until_there_is_an_answer() -> None:
+def test_after_a_time_out_one_small_batch_is_in_flight_until_a_response_arrives() -> None:
     estimator = LinkEstimator()
     now = answer(estimator, 0.0, 0.1, 1000)
     answer(estimator, now, 0.2, 1000)
@@ -203,7 +203,7 @@ def test_a_batch_that_was_cut_off_is_halved(records: int, then: int) -> None:
     assert estimator.records_max == then
 
 
-def test_a_batch_as_large_as_the_one_that_was_cut_off_is_tried_after_eight_answers() -> None:
+def test_the_size_that_was_cut_off_is_tried_again_after_eight_responses() -> None:
     estimator = LinkEstimator()
     estimator.cut_off(64)
     now = 0.0
@@ -213,10 +213,10 @@ def test_a_batch_as_large_as_the_one_that_was_cut_off_is_tried_after_eight_answe
     assert estimator.records_max == min(64, RECORDS_FIRST)
     now = answer(estimator, now, 0.1, 64, 64)
     now = answer(estimator, now, 0.1001, 64, 64)
-    assert estimator.records_max == 256, "it is not cut off any more, so that each answer doubles"
+    assert estimator.records_max == 256, "the size is no longer limited, so that each response doubles it"
 
 
-def test_after_another_cut_the_answers_are_counted_anew() -> None:
+def test_after_another_cut_the_responses_are_counted_from_zero() -> None:
     estimator = LinkEstimator()
     now = 0.0
     for _ in range(2):
@@ -232,89 +232,89 @@ def test_after_another_cut_the_answers_are_counted_anew() -> None:
 
 
 def scheduler(routine: int = 0, *, urgent: bool = False) -> SendScheduler:
-    made = SendScheduler(LinkEstimator(), 30.0, routine)
-    made.urgent = urgent
-    return made
+    scheduled = SendScheduler(LinkEstimator(), 30.0, routine)
+    scheduled.urgent = urgent
+    return scheduled
 
 
-def test_at_the_beginning_something_urgent_may_wait_and_routine_records_do_not_linger() -> None:
+def test_initially_urgent_records_may_wait_and_routine_records_do_not_linger() -> None:
     assert SendScheduler(LinkEstimator(), 30.0).choose(0.0) == (True, False)
     assert scheduler(1).choose(0.0) == (False, True)
     assert scheduler(1).due_at() == -inf
     assert scheduler().due_at() == inf
 
 
-def test_few_routine_records_go_with_something_urgent_and_many_do_not_delay_it() -> None:
+def test_few_routine_records_are_sent_with_urgent_ones_and_many_do_not_delay_them() -> None:
     assert scheduler(ROUTINE_WORTH_A_BATCH - 1, urgent=True).choose(0.0) == (True, True)
     assert scheduler(ROUTINE_WORTH_A_BATCH, urgent=True).choose(0.0) == (True, False)
 
 
-def test_routine_records_wait_until_there_is_room_and_something_urgent_has_its_own() -> None:
-    made = scheduler(1000)
-    made.routine_in_flight = ROUTINE_IN_FLIGHT_MIN
-    assert made.choose(0.0) == (False, False)
-    assert made.due_at() == inf
-    made.urgent = True
-    assert made.choose(0.0) == (True, False)
-    made.urgent_in_flight = URGENT_IN_FLIGHT_MAX
-    assert made.choose(0.0) == (False, False)
-    made.routine_in_flight -= 1
-    assert made.choose(0.0) == (False, True)
+def test_routine_and_urgent_records_have_separate_limits_in_flight() -> None:
+    scheduled = scheduler(1000)
+    scheduled.routine_in_flight = ROUTINE_IN_FLIGHT_MIN
+    assert scheduled.choose(0.0) == (False, False)
+    assert scheduled.due_at() == inf
+    scheduled.urgent = True
+    assert scheduled.choose(0.0) == (True, False)
+    scheduled.urgent_in_flight = URGENT_IN_FLIGHT_MAX
+    assert scheduled.choose(0.0) == (False, False)
+    scheduled.routine_in_flight -= 1
+    assert scheduled.choose(0.0) == (False, True)
 
 
-def test_where_one_request_is_served_at_a_time_one_is_in_flight() -> None:
+def test_one_batch_is_in_flight_if_requests_are_served_one_at_a_time() -> None:
     estimator = LinkEstimator()
     estimator.one_in_flight = True
-    made = SendScheduler(estimator, 30.0, 1000)
-    assert made.choose(0.0) == (True, False)
+    scheduled = SendScheduler(estimator, 30.0, 1000)
+    assert scheduled.choose(0.0) == (True, False)
     for routine, urgent in ((1, 0), (0, 1)):
-        made.routine_in_flight, made.urgent_in_flight = routine, urgent
-        assert made.choose(0.0) == (False, False)
-        assert made.due_at() == inf
+        scheduled.routine_in_flight, scheduled.urgent_in_flight = routine, urgent
+        assert scheduled.choose(0.0) == (False, False)
+        assert scheduled.due_at() == inf
 
 
-def test_what_is_urgent_waits_while_another_connection_carries_it() -> None:
-    made = scheduler(1000, urgent=True)
-    made.urgent_is_bypassed = True
-    assert made.choose(0.0) == (False, True)
+def test_urgent_records_are_not_sent_while_another_connection_carries_them() -> None:
+    scheduled = scheduler(1000, urgent=True)
+    scheduled.urgent_is_bypassed = True
+    assert scheduled.choose(0.0) == (False, True)
 
 
-def test_while_the_data_center_is_slow_a_batch_with_an_alert_goes_alone() -> None:
+def test_while_the_data_center_is_slow_a_batch_with_an_alert_is_the_only_one_in_flight() -> None:
     estimator = LinkEstimator()
     answer(estimator, 0.0, SLOW, 64)
-    made = SendScheduler(estimator, 30.0, 1000)
-    made.urgent_in_flight = 1
-    assert made.choose(0.0) == (False, False)
-    made.urgent_in_flight = 0
-    assert made.choose(0.0) == (True, False)
+    scheduled = SendScheduler(estimator, 30.0, 1000)
+    scheduled.urgent_in_flight = 1
+    assert scheduled.choose(0.0) == (False, False)
+    scheduled.urgent_in_flight = 0
+    assert scheduled.choose(0.0) == (True, False)
 
 
 def test_a_new_record_wakes_the_sender_only_if_something_changes() -> None:
-    made = scheduler()
-    assert made.arrived(Priority.AUDIT, 1, 100.0) and made.urgent
-    assert made.arrived(Priority.ROUTINE, 1, 100.0), "the first: it has a time until which it waits"
-    assert made.due_at() == 130.0
-    assert not made.arrived(Priority.ROUTINE, ROUTINE_WORTH_A_BATCH - 2, 110.0)
-    assert made.due_at() == 130.0
-    made.routine_in_flight = ROUTINE_IN_FLIGHT_MIN
-    assert not made.arrived(Priority.ROUTINE, 1, 110.0), "there is no room for them"
-    made.routine_in_flight = 0
-    assert made.arrived(Priority.ROUTINE, 1, 110.0)
-    assert made.routine == ROUTINE_WORTH_A_BATCH + 1
+    scheduled = scheduler()
+    assert scheduled.arrived(Priority.AUDIT, 1, 100.0) and scheduled.urgent
+    assert scheduled.arrived(Priority.ROUTINE, 1, 100.0), "the first one sets the time of the next batch"
+    assert scheduled.due_at() == 130.0
+    assert not scheduled.arrived(Priority.ROUTINE, ROUTINE_WORTH_A_BATCH - 2, 110.0)
+    assert scheduled.due_at() == 130.0
+    scheduled.routine_in_flight = ROUTINE_IN_FLIGHT_MIN
+    assert not scheduled.arrived(Priority.ROUTINE, 1, 110.0), "no further routine batch may be in flight"
+    scheduled.routine_in_flight = 0
+    assert scheduled.arrived(Priority.ROUTINE, 1, 110.0)
+    assert scheduled.routine == ROUTINE_WORTH_A_BATCH + 1
 
 
 @pytest.mark.parametrize(
     ("waiting", "read", "left"), [(100, 64, 36), (100, 100, 0), (100, 120, 0), (100, 0, 0)]
 )
-def test_what_was_read_no_longer_waits(waiting: int, read: int, left: int) -> None:
-    made = scheduler(waiting)
-    made.routine_read(waiting, read)
-    assert made.routine == left
-    assert made.routine_due_at == (-inf if left else inf), "what is left has waited already"
+def test_records_that_were_read_no_longer_count_as_waiting(waiting: int, read: int, left: int) -> None:
+    scheduled = scheduler(waiting)
+    scheduled.routine_read(waiting, read)
+    assert scheduled.routine == left
+    assert scheduled.routine_due_at == (-inf if left else inf), "the remaining records have waited already"
 
 
 def test_records_that_arrived_during_a_read_are_counted() -> None:
-    made = scheduler(10)
-    made.routine += 5  # while the first ten were being read
-    made.routine_read(10, 0)
-    assert made.routine == 5
+    scheduled = scheduler(10)
+    scheduled.routine += 5  # while the first ten were being read
+    scheduled.routine_read(10, 0)
+    assert scheduled.routine == 5

@@ -9,9 +9,11 @@ from tests.support.hierarchy import Hierarchy
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_the_uplinks_exchange_is_that_of_its_trace(name: str, pki: Hierarchy) -> None:
+def test_the_uplink_behaves_as_recorded_in_its_trace(name: str, pki: Hierarchy) -> None:
     expected = (FOLDER / f"{name}.txt").read_text("utf-8")
-    assert golden(name, pki).splitlines() == expected.splitlines(), "if it is meant, run `make golden`"
+    assert golden(name, pki).splitlines() == expected.splitlines(), (
+        "if the change is intended, run `make golden`"
+    )
 
 
 def test_each_trace_has_a_scenario() -> None:
