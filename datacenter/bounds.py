@@ -1,8 +1,8 @@
 """The bounded quantities of the data center's program, and log records when one approaches its limit.
 
-Of the listener: connections, and TLS sessions kept for resumption. Of the store: records that wait for it. Of the
-process: descriptors and memory. Of the file system of an SQLite database: bytes. Of the revocation list: bytes, and
-the time until it should be replaced.
+The listener has limits of connections and of TLS sessions stored for resumption, the store's queue a limit of waiting
+records, the process limits of descriptors and memory, and the file system of an SQLite database a limit of bytes. The
+revocation list has a limit of bytes, and a time by which it should be replaced.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _log: Final = logging.getLogger(__name__)
 
 
 def datacenter_bounds(server: Callable[[], Server], queue: StoreQueue) -> Bounds:
-    """The bounds of the process, of its listener, which `server` gives, and of the store's queue."""
+    """The bounds of the process, of the listener that `server` returns, and of the store's queue."""
     bounds = Bounds(_report)
     bounds.add(
         *process_bounds(),
@@ -42,7 +42,7 @@ def _sessions(server: Server) -> Measured | None:
 
 
 async def watch_bounds(bounds: Bounds, database_url: str) -> None:
-    """Measure the bounds every LOOK_SECONDS until cancelled; adds the file system of an SQLite database."""
+    """Measure the bounds every CHECK_SECONDS until cancelled; adds the file system of an SQLite database."""
     folder = database_folder(database_url)
     space: Measured | None = None
     if folder is not None:

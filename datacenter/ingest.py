@@ -5,11 +5,12 @@ The body is one block of the connection's compressed stream. Meaning of the stat
     200  the whole batch is committed; the body is a BatchReply
     400  the body is not a block of a stream; the connection is closed, and a new one starts a new stream
     403  the certificate's name is not that of an authorized box; the connection is closed
-    409  the body continues a stream of which this connection has not had all before (an intermediary spreads requests
-         over connections): send self-contained batches
-    422  what the block says is not a Batch, or not all of one; the connection ends. If a record is to blame and
-         not what is around it, the body is a BatchRefusal that names the first such
-    503  the database failed, or too much waits for it; nothing is stored: send it again later, on the same stream
+    409  the body continues a stream whose beginning this connection has not received, because an intermediary
+         distributes requests over connections: send self-contained batches
+    422  the content of the block is not a complete and valid Batch; the connection is closed. If only records are
+         invalid, the body is a BatchRefusal that names the first of them
+    503  the database failed, or too many records wait for it; nothing is stored: send the batch again later, on the
+         same stream
 
 `GET /v1/time` is answered with status 204 and the time in the `Date` header, for boxes with a wrong clock.
 """
@@ -41,7 +42,7 @@ from wire.messages import (
 PATH: Final = "/v1/batches"
 BOX_HEADER: Final = "rap-box"
 RETRY_AFTER_SECONDS: Final = 10
-"""When a box may come again whose batch was refused because too much waits for the database."""
+"""`Retry-After` while too many records wait for the database."""
 _URGENT: Final = (Alert, CommandResult, *get_args(BoxReport))
 _STREAM: Final = "datacenter.ingest.stream"
 

@@ -18,7 +18,7 @@ EXTRAS: Final = {
     "postgres": frozenset({"psycopg"}),
     "serial": frozenset({"serial"}),
 }
-"""The modules of each extra: its third-party packages, and this project's packages that only it has."""
+"""The modules of each extra: its third-party packages, and the packages of this project that require it."""
 NOUNS: Final = {"lab": "sim", "dc": "datacenter", "flash": "imaging", "image": "imaging"}
 """Nouns of `rap` that need an extra for everything they do."""
 
@@ -26,8 +26,7 @@ NOUNS: Final = {"lab": "sim", "dc": "datacenter", "flash": "imaging", "image": "
 def missing_extra(error: ModuleNotFoundError, noun: str) -> MachineLacks | None:
     """The error to report if the module that `error` did not find belongs to an extra; None if it is a bug.
 
-    A module of several extras, and one that an extra brings for another (`sim` includes `datacenter`), is reported
-    under the extra of the noun.
+    If several extras contain the module (`sim` includes `datacenter`), the extra that the noun needs is reported.
     """
     name = error.name or ""
     module = "z3" if name.startswith("netfw.proof") else name.partition(".")[0]

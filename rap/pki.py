@@ -42,7 +42,7 @@ def add_verbs(parser: Parser) -> None:
     )
     revoke.add_argument("folder", metavar="DIR", type=Path, help="the directory of `rap pki init`")
     revoke.add_argument(
-        "names", metavar="NAME", nargs="*", help="serial numbers; none: only reissue the list"
+        "names", metavar="NAME", nargs="*", help="serial numbers; without any, only the list is reissued"
     )
     revoke.set_command(_revoke)
 

@@ -1,4 +1,4 @@
-"""The settings in `conftest.py` do what they are for, in a pytest run of their own."""
+"""The settings in `conftest.py` have their effect, shown by separate runs of pytest."""
 
 from __future__ import annotations
 

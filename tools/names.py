@@ -1,9 +1,9 @@
 """Names in documents and docstrings: each file, module, class and attribute written in backticks exists.
 
-Checked are paths of this repository (`sim/faults/link/down.py`, `labs/*.toml`), names of Python files without a
-folder, dotted names of its packages (`sim.net.loop.SimLoop`) and names of classes in CapWords, with an attribute
-or without (`SimLoop.time`). In documents the text of Mermaid diagrams is checked as well. A path whose last part
-contains `your` stands for a file that the reader makes: only its folder has to exist.
+The check covers paths of this repository (`sim/faults/link/down.py`, `labs/*.toml`), names of Python files without a
+folder, dotted names of its packages (`sim.net.loop.SimLoop`) and names of classes in CapWords, with or without an
+attribute (`SimLoop.time`). In documents the text of Mermaid diagrams is checked as well. A path whose last part
+contains `your` stands for a file that the reader creates: only its folder has to exist.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def _exists(name: str, repository: Repository) -> bool:
 
 
 def _current(path: Path, text: str) -> str:
-    # a released version's section of the change log may name what is no more
+    # the section of a released version in the change log may name things that no longer exist
     return "".join(re.split(r"(?m)^(?=## \[)", text)[:2]) if path.name == "CHANGELOG.md" else text
 
 

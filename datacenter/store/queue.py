@@ -1,13 +1,12 @@
 """The queue of calls for the store's thread: bounded, alerts first, without the calls of clients that disconnected.
 
-While the database hangs, boxes give up on their requests and come again on new connections. Each of them leaves a
-call behind, which would hold its batch in memory and be made in the end although nobody waits for its result. So a
-call whose client has disconnected is not made, and gives its place to another. When the calls of connected clients
-fill the queue, more are refused.
+While the database hangs, boxes abort their requests and repeat them on new connections. The call of each aborted
+request would occupy memory for its batch and store it although no client waits for the result. Therefore the call of
+a disconnected client is not executed, and is removed when the queue is full. If the calls of connected clients fill
+the queue, further calls are refused.
 
-A batch without routine records overtakes all others that wait: the thread makes one call at a time, and such a batch
-waits for the one under way and for others of its kind. Urgent batches may fill the whole queue, routine ones
-ROUTINE_SHARE of it.
+A batch without routine records is urgent: it waits only for the call in progress and for other urgent batches. Urgent
+batches may fill the whole queue, routine batches ROUTINE_SHARE of it.
 """
 
 from __future__ import annotations
@@ -28,12 +27,12 @@ T = TypeVar("T")
 
 
 class QueueFullError(Exception):
-    """So much waits already that the call is refused."""
+    """The queue is full, so that the call is refused."""
 
 
 @dataclass(slots=True, eq=False)
 class _Call:
-    """A call that waits."""
+    """A call that waits or is in progress."""
 
     records: int
     call: Callable[[], object]
@@ -42,7 +41,7 @@ class _Call:
 
 
 class StoreQueue:
-    """Makes one call at a time on `executor`; None is the event loop's own."""
+    """Executes one call at a time on `executor`; None is the event loop's default executor."""
 
     def __init__(self, executor: Executor | None, records_max: int = RECORDS_MAX) -> None:
         self._executor, self._records_max = executor, records_max
@@ -52,17 +51,17 @@ class StoreQueue:
         self._is_busy = False
 
     def filling(self) -> tuple[int, int]:
-        """How many records wait or are being stored, and how many may."""
+        """Number of records that wait or are being stored, and its limit."""
         return self._records, self._records_max
 
     async def run(
         self, call: Callable[[], T], records: int, *, urgent: bool, is_abandoned: Callable[[], bool]
     ) -> T:
-        """The result of `call`, which concerns so many records.
+        """Queue `call`, which stores `records` records, and return its result.
 
-        When `is_abandoned` holds before its turn, the call is not made, and the task that waits here is cancelled.
+        If `is_abandoned()` is true when its turn comes, the call is not executed, and the awaiting task is cancelled.
 
-        Raises: QueueFullError, and what the call raises.
+        Raises: QueueFullError; any exception of the call.
         """
         limit = self._records_max * (1 if urgent else ROUTINE_SHARE)
         if self._records and self._records + records > limit:
@@ -86,7 +85,7 @@ class StoreQueue:
         waiting.result.cancel()  # unless it has its result
 
     def _next(self) -> None:
-        """Begin with the next call, if none is under way."""
+        """Start the next call, if none is in progress."""
         while not self._is_busy and (self._urgent or self._routine):
             waiting = (self._urgent or self._routine).popleft()
             if waiting.is_abandoned():

@@ -1,4 +1,4 @@
-"""The data center's program logs what comes near its limit, and which clients it refuses, each now and then."""
+"""The data center's program logs bounds near their limits and refused clients, each at a limited rate."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ from wire.messages import TIME_PATH
 from wire.tls.context import client_context
 
 ENDS_SECONDS_MAX = 30
-"""Far beyond the time that the program is given here, and far below for ever."""
+"""A guard against hanging; the program has one second to end."""
 PROGRAM = """
 import sys
 from datacenter import main

@@ -1,4 +1,4 @@
-"""The far end as a box meets it: real mutual TLS over loopback, and everything that should not be sent."""
+"""The ingest endpoint over real mutual TLS on loopback, with valid and invalid requests."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ BOX = "RAP-0001"
 
 @pytest.fixture(scope="module")
 def identities(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Identity]:
-    """Of the data center, of two boxes that may send, and of one whose certificate is good but who may not."""
+    """Certificates of the data center, of two authorized boxes, and of a box that is not authorized."""
     folder, key = tmp_path_factory.mktemp("pki"), make_key()
     vendor, public = Authority.make("vendor"), Authority.make("public")
     server = public.issue(folder, "datacenter", hosts=("localhost",), trusts=vendor, key=key)
@@ -59,7 +59,7 @@ Client = Callable[[ClientConnection], Awaitable[object]]
 
 @pytest.fixture
 def meet(identities: dict[str, Identity], file: str) -> Callable[..., Store]:
-    """Have clients talk to a data center one after the other, each as the box of that name."""
+    """Run clients against a data center one after the other, each with the certificate of the named box."""
 
     def run(
         *clients: tuple[str, Client], around: Callable[[Handler], Handler] = lambda inner: inner
@@ -286,7 +286,7 @@ def test_a_response_lost_after_the_commit_causes_no_duplicate(meet: Callable[...
     assert numbers(meet((BOX, unlucky), (BOX, again), around=lose_the_first)) == [1, 2]
 
 
-def test_while_the_database_hangs_boxes_that_come_again_do_not_pile_up_calls(file: str) -> None:
+def test_while_the_database_hangs_reconnecting_boxes_do_not_accumulate_calls(file: str) -> None:
     async def run() -> None:
         goes_on, store = Event(), Store(file)
         store.authorize([BOX], 0)
@@ -297,7 +297,7 @@ def test_while_the_database_hangs_boxes_that_come_again_do_not_pile_up_calls(fil
             )
             await asyncio.sleep(0)
             ingest, requests = make_ingest(store, lambda: AT_MS, queue), []
-            for number in range(1, 101):  # each client gives up on its request, and another one comes
+            for number in range(1, 101):  # each client aborts its request, and another one connects
                 peer = Peer(BOX, "", lambda: None)
                 request = Request("POST", PATH, {}, first(encoded(alert(number), first=number)), peer)
                 requests.append(asyncio.ensure_future(ingest(request)))
@@ -311,7 +311,7 @@ def test_while_the_database_hangs_boxes_that_come_again_do_not_pile_up_calls(fil
     asyncio.run(run())
 
 
-def test_a_routine_batch_is_refused_with_a_time_while_much_waits_and_an_alert_is_not(file: str) -> None:
+def test_a_full_queue_refuses_routine_batches_with_retry_after_and_accepts_alerts(file: str) -> None:
     async def run() -> None:
         goes_on, store = Event(), Store(file)
         store.authorize([BOX], 0)

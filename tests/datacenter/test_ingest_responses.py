@@ -61,7 +61,7 @@ def body_of(number: int) -> bytes:
     return compress_alone(encoded(alert(number), first=number))
 
 
-def test_the_time_is_asked_for_without_content(send: Send) -> None:
+def test_a_time_request_gets_a_response_without_content(send: Send) -> None:
     response = send(method="GET", target=TIME_PATH)
     assert (response.status, response.body, response.close) == (HTTPStatus.NO_CONTENT, b"", False)
 
@@ -97,7 +97,7 @@ def test_a_body_that_is_not_compressed_is_refused_with_the_reason(send: Send) ->
     assert response.body
 
 
-def test_a_batch_that_is_no_message_is_refused_with_the_reason(send: Send) -> None:
+def test_a_batch_that_is_not_a_message_is_refused_with_the_reason(send: Send) -> None:
     response = send(compress_alone(b"no message"))
     assert (response.status, response.close) == (HTTPStatus.UNPROCESSABLE_ENTITY, True)
     assert response.body

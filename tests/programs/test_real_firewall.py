@@ -101,7 +101,7 @@ TUNNEL = '[tunnel]\ninterface = "tun-rap"\nstaff = ["10.99.0.0/16"]\n'
 
 
 @dataclass
-class Place:
+class FirewalledBox:
     """The namespaces, the files, and the state of the box as seen from outside its program."""
 
     folder: Path
@@ -197,7 +197,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def place(folder: Path) -> Iterator[Place]:
+def place(folder: Path) -> Iterator[FirewalledBox]:
     """All cables plugged, all ports up and forwarding enabled: the most permissive state of a system."""
     with namespaces(4) as (box, outside, one, two):
         cable(box, "uplink", outside, "wan")
@@ -220,7 +220,7 @@ def place(folder: Path) -> Iterator[Place]:
         two.ip(f"addr add {SIBLING}/24 dev eth0", "route add default via 10.77.2.1")
         nft = box.run(Nft)
         try:
-            yield Place(folder, box, outside, one, nft)
+            yield FirewalledBox(folder, box, outside, one, nft)
         finally:
             nft.close()
 
@@ -268,7 +268,7 @@ def memory_mb(process: Process) -> float:
 
 
 @pytest.mark.slow("real programs are started and restarted")
-def test_a_box_serves_only_while_its_firewall_is_in_force(place: Place) -> None:
+def test_a_box_serves_only_while_its_firewall_is_in_force(place: FirewalledBox) -> None:
     async def scenario() -> None:
         box_run = ("box", "run", "--config", place.folder / "box.toml")
         async with running(place.outside, "dc", "serve", "--config", place.folder / "dc.toml") as dc:
@@ -324,7 +324,7 @@ def test_a_box_serves_only_while_its_firewall_is_in_force(place: Place) -> None:
 
 
 @pytest.mark.slow("real programs are started and restarted")
-def test_box_and_firewall_service_survive_the_sigkill_of_the_other(place: Place) -> None:
+def test_box_and_firewall_service_survive_the_sigkill_of_the_other(place: FirewalledBox) -> None:
     """Box and firewall service are separate processes; the box has no network privileges."""
     folder = place.folder
     (folder / "apart.toml").write_text(BOX + f'socket = "{folder}/firewall.sock"\n')
@@ -337,7 +337,7 @@ def test_box_and_firewall_service_survive_the_sigkill_of_the_other(place: Place)
             await said(box, "port 1: listening")
             service.kill()
             await service.wait()
-            async with running(place.box, *serve) as service:  # restarted before anyone notices
+            async with running(place.box, *serve) as service:  # restarted before the box detects its end
                 await said(service, "in force")
                 status = await asyncio.to_thread(place.status)
                 assert status.firewall is not None

@@ -1,4 +1,4 @@
-"""Messages of commits that do not have the form are refused, each with what would be right."""
+"""Malformed commit messages are refused; each error says what would be right."""
 
 from __future__ import annotations
 

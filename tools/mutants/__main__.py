@@ -27,7 +27,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--module", action="append", help="a module of tests/mutants.toml; default: all")
     parser.add_argument("--only", default="", help="mutants whose file:function contains this text")
-    parser.add_argument("--sample", type=int, help="mutants a module; default: as tests/mutants.toml says")
+    parser.add_argument("--sample", type=int, help="mutants per module; default: as tests/mutants.toml says")
     parser.add_argument("--full", action="store_true", help="all mutants")
     parser.add_argument("--seed", type=int, help="of the sample; default: as tests/mutants.toml says")
     given = parser.parse_args()
@@ -72,7 +72,7 @@ def copy_tree(folder: Path) -> None:
 
 
 def report(scores: list[Score], score_min: float) -> int:
-    """Print the table; 1 if a score is below the least."""
+    """Print the table; return 1 if a score is below `score_min`, else 0."""
     print(
         f"\n{'module':12} {'tried':>6} {'killed':>6} {'survived':>8} {'gaps':>5} {'equivalent':>10} {'score':>7}"
     )

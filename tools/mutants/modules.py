@@ -55,9 +55,9 @@ class Modules(Struct, frozen=True, kw_only=True):
     seed: int
     module: list[Module]
     equivalent: list[Known] = []
-    """No test can tell these from the program."""
+    """Mutants whose behavior does not differ from the program's."""
     gap: list[Known] = []
-    """A test could, and none does; they count as survivors."""
+    """Mutants that a test could find but none does; they count as survivors."""
 
 
 class Broken(Exception):
@@ -86,14 +86,14 @@ class Score:
 
 @dataclass
 class Coverage:
-    """Which tests execute a line, the most promising first, and how long they take."""
+    """The tests that execute each line, and the duration of each test."""
 
     lines: dict[str, dict[str, list[str]]]
     seconds: dict[str, float]
     imports: list[str] = field(default_factory=list)
 
     def tests_of(self, mutant: Mutant) -> list[str]:
-        """Tests that can tell the mutant; all, where its line is executed on import."""
+        """Tests that can find the mutant, the most promising first; all tests if its line is executed on import."""
         contexts = self.lines.get(mutant.file, {}).get(str(mutant.line), [])
         everything = "" in contexts or not mutant.scope
         return sorted(
@@ -187,9 +187,9 @@ def _covered(module: Module, output: Path) -> Coverage:
 
 
 def _killed(mutant: Mutant, covered: Coverage, output: Path) -> bool:
-    """Do the tests that execute its line find the mutant, or, if these are fast, the others?
+    """Whether a test fails: first those that execute the mutant's line, then all others if they are fast.
 
-    A cached result or a module's fixture carries a fault to tests that do not execute the line themselves.
+    A cached result or a module's fixture can affect tests that do not execute the line themselves.
     """
     tests = covered.tests_of(mutant)
     others = sorted(covered.seconds.keys() - set(tests))

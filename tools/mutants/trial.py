@@ -29,7 +29,7 @@ MEMORY_BYTES_MAX: Final = 4 << 30
 NOT_IMPORTED: Final = 71
 """Exit status: the tests passed without the mutant, because the original module was imported."""
 IDLE_SECONDS_MAX: Final = 15.0
-"""A process that uses no processor time for so long waits for something that does not come."""
+"""A process that uses no processor time for this long is assumed to be blocked."""
 
 
 class Mutated:

@@ -60,7 +60,7 @@ def run_script(engine: Engine, version: str) -> None:
 
 @pytest.fixture
 def with_a_later_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Makes the program one that has a further revision, which ends with the given statement."""
+    """Adds a further revision to the program, which ends with the given statement."""
 
     def install(more: str) -> None:
         copy = tmp_path / "migrations"

@@ -40,7 +40,7 @@ def test_records_of_the_box_itself_are_counted_under_the_empty_name(store: Store
     assert queries.counts(store) == {(BOX, ""): 1}
 
 
-def test_results_of_the_box_itself_are_told_apart_by_their_sequence(store: Store) -> None:
+def test_results_of_the_box_itself_are_distinguished_by_their_sequence(store: Store) -> None:
     sent = batch(result(1, 7), result(1, 7), instrument="", run=0)
     assert [store.ingest(BOX, sent, 0).stored for _ in range(2)] == [2, 0]
     assert [record.number for record in queries.records(store)] == [None, None]

@@ -1,4 +1,4 @@
-"""Each report once, all of a batch or nothing, and commands until their result came."""
+"""The store keeps each report once and each batch whole or not at all, and repeats commands without a result."""
 
 from __future__ import annotations
 
