@@ -62,7 +62,7 @@ Action: TypeAlias = Send | Deliver | Count | Close | CommandEnded
 
 
 class Outcome(Enum):
-    """The outcome of storing delivered findings. The engine, not the store, counts `NOT_STORED` and `MESSAGE_REFUSED`."""
+    """The outcome of storing delivered findings. The engine counts `NOT_STORED` and `MESSAGE_REFUSED`."""
 
     STORED = "stored"
     """Durable now, or before: acknowledge."""
