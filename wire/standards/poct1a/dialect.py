@@ -1,0 +1,32 @@
+"""Options for POCT1-A instruments that differ from the standard."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+
+class Poct1Dialect(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="kebab"):
+    """Options of the protocol, with the default for each."""
+
+    acknowledge_end_of_topic: bool = False
+    """Whether EOT.R01 is acknowledged (HemoScreen requires it, DCA Vantage continues without)."""
+    continuous: bool = True
+    """Whether the instrument is asked to report continuously, if it can; else the conversation ends after each topic
+    and the instrument connects again."""
+    silence_s: Annotated[int, Meta(ge=0, le=86_400)] = 90
+    """Seconds without a byte after which the connection is closed; 0: never."""
+
+
+def poct1_dialect(options: Mapping[str, object]) -> Poct1Dialect:
+    """Convert the options of a site or profile. Raises: ValueError that names the option and what would be right."""
+    try:
+        return msgspec.convert(options, Poct1Dialect)
+    except msgspec.ValidationError as error:
+        known = ", ".join(field.encode_name for field in msgspec.structs.fields(Poct1Dialect))
+        place = re.sub(r" - at `\$\.?(.*)`", r" (option `\1`)", str(error))
+        raise ValueError(f"dialect: {place}; options of POCT1-A are {known}") from None
