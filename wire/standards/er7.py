@@ -75,6 +75,8 @@ class Delimiters:
 
         The null value `""` is returned as empty.
         """
+        if not field:
+            return field
         for delimiter in (self.repetition, self.component, self.subcomponent):
             if delimiter and delimiter in field:
                 field = field[: field.index(delimiter)]

@@ -12,7 +12,7 @@ from wire.standards.hl7.equipment import read_inventory, read_notification, read
 from wire.standards.hl7.quality import read_quality
 from wire.standards.hl7.site import Hl7Site
 
-READERS: Final[Mapping[bytes, Callable[[Er7Message, Hl7Site], Extract]]] = {
+READERS: Final[dict[bytes, Callable[[Er7Message, Hl7Site], Extract]]] = {
     b"ESU": read_status,
     b"INU": read_inventory,
     b"EAN": read_notification,

@@ -102,12 +102,16 @@ class MessageNumbers:
         self._clock_ms = clock_ms
         self._zone = zone_of(zone)
         self._count = 0
+        self._second, self._stamp = -1, ""
 
     def next(self) -> tuple[bytes, bytes]:
         """Return a time stamp and a control id of 20 digits that no other message of the connection has."""
         self._count += 1
         ms = self._clock_ms()
-        stamp = datetime.fromtimestamp(ms // 1000, self._zone).strftime("%Y%m%d%H%M%S")
+        if ms // 1000 != self._second:
+            self._second = ms // 1000
+            self._stamp = datetime.fromtimestamp(self._second, self._zone).strftime("%Y%m%d%H%M%S")
+        stamp = self._stamp
         return stamp.encode(), f"{stamp}{ms % 1000:03}{self._count % 1000:03}".encode()
 
 
