@@ -45,6 +45,7 @@ format: $(READY)  ## put the code into form
 golden: $(READY)  ## write again what is derived from the code
 	$(BIN)/python -m tools.lab_reference
 	$(BIN)/python -m tools.audit_reference
+	$(BIN)/python -m tools.instrument_reference
 	$(BIN)/python -m tools.package_diagram
 	$(BIN)/python -m tests.support.imaging.golden
 	$(BIN)/python -m tests.support.netfw.golden

@@ -25,16 +25,12 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from msgspec import Meta
 
 from settings.form import Form
+from settings.profile import Code, Severity, Word
 from settings.types import Table
 
 _DECIMAL: Final = re.compile(r"[+-]?[0-9]{1,12}(\.[0-9]{1,12})?\Z")
 _OFFSET: Final = re.compile(r"([+-])([01][0-9]):([0-5][0-9])\Z")
 
-Word: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]{0,47}\Z", examples=["reaction-temp-mc"])]
-"""The form of a word of a profile; whether an instrument may use it, its profile says."""
-Code: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Z][0-9]{4}\Z", examples=["T0100"])]
-"""The form of an error code."""
-Severity: TypeAlias = Literal["info", "warning", "error", "critical"]
 InstrumentText: TypeAlias = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,64}\Z", examples=["798"])]
 """A code as an instrument sends it, after decoding and without surrounding blanks."""
 

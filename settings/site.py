@@ -19,7 +19,8 @@ from msgspec import Meta
 
 from settings.board import Board, PortNumber, load_board_of
 from settings.problems import Problems, SettingsError, parse_key
-from settings.toml import loads
+from settings.profile import Model, profile_names
+from settings.toml import loads, nearest
 from settings.types import (
     Address,
     Endpoint,
@@ -75,6 +76,7 @@ class EnrolledInstrument(Table, frozen=True):
 
     port: PortNumber
     serial: Serial
+    model: Model
 
 
 class SiteForBox(Table, frozen=True):
@@ -125,6 +127,9 @@ def site_problems(site: SiteForBox, board: Board) -> Iterator[tuple[str, str]]:
         if instrument.port not in board.instrument_ports:
             known = ", ".join(map(str, board.instrument_ports))
             yield f"instrument[{index}].port", f"{board.name} has no port {instrument.port}; it has {known}"
+        if instrument.model not in profile_names():
+            known = nearest(instrument.model, profile_names())
+            yield f"instrument[{index}].model", f"there is no profile of {instrument.model}; {known}"
         if instrument.serial in serials[:index]:
             yield f"instrument[{index}].serial", f"{instrument.serial} is listed twice; list it once"
     uplink_target = "proxy.host" if site.proxy else "datacenter.host"

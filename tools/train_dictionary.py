@@ -16,11 +16,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, get_args
 
+from settings.profile import load_profile
 from sim.engine.clock import Environment
 from sim.engine.streams import stream
-from sim.instruments import InstrumentModel, SimulatedInstrument, load_model
+from sim.instruments import SimulatedInstrument, load_model
 from sim.instruments.people import Bench
-from sim.instruments.trouble import LAMP_OLD, WASTE_FULL, WASTE_NEARLY_FULL, Catalogue, Trouble
+from sim.instruments.trouble import Catalogue
 from sim.units import DAY_NS, MILLISECOND_NS, MINUTE_NS
 from wire.messages import (
     Alert,
@@ -30,13 +31,14 @@ from wire.messages import (
     Entry,
     Gap,
     Inventory,
+    Outcome,
     Quality,
     Report,
+    State,
     Status,
     encode,
     encode_batch,
 )
-from wire.vocabulary import Channel, Outcome, State
 
 SIZE_MAX: Final = 15 * 1024
 """zstd derives its parameters from the size of dictionary and data; up to 16 KiB in total compress best."""
@@ -115,26 +117,16 @@ def _rare() -> Iterator[Entry]:
             yield Entry(serial, 1, CommandResult(1000, START_MS, 1, outcome))
         for state in get_args(State):
             yield Entry(serial, 1, Status(1000, START_MS, state, 1, {}))
-    yield Entry("CHEM-0001", 1, Status(1000, START_MS, "idle", 1, dict.fromkeys(get_args(Channel), 0)))
+    channels = sorted(set().union(*(load_profile(model.name).channels for model in LABORATORY.values())))
+    yield Entry("CHEM-0001", 1, Status(1000, START_MS, "idle", 1, dict.fromkeys(channels, 0)))
 
 
 def _alerts() -> Iterator[Entry]:
     """Every alert of every model."""
     for serial, model in LABORATORY.items():
-        for trouble in _troubles(model):
+        for trouble in Catalogue(model):
             body = Alert(1000, START_MS, trouble.code, trouble.component, trouble.severity, 100)
             yield Entry(serial, 1, body)
-
-
-def _troubles(model: InstrumentModel) -> Iterator[Trouble]:
-    known = Catalogue(model)
-    for assay in known.assay.values():
-        yield from (assay.due, assay.refused, assay.rejected)
-    yield from (LAMP_OLD, WASTE_NEARLY_FULL, WASTE_FULL)
-    yield from known.out.values()
-    yield from known.low.values()
-    yield from known.mishap.values()
-    yield from known.range.values()
 
 
 if __name__ == "__main__":

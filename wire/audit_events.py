@@ -230,6 +230,14 @@ class AuditEvent(StrEnum):
     REPORTS_REFUSED = "reports-refused"
     """A request contained reports that are not valid. Action: Check the instrument's software version."""
 
+    PROFILE_IGNORED = "profile-ignored"
+    """A delivered profile is not used, or an instrument's model has no profile. Action: Read the reason in the
+    system's journal."""
+
+    WORDS_REFUSED = "words-refused"
+    """A request contained reports with a word that is not in the instrument's profile. Action: Check the
+    instrument's software version, and `model` in the site file."""
+
     REPORTS_TOO_MANY = "reports-too-many"
     """An instrument exceeded its report rate; it was asked to wait. Action: Check why the instrument sends so
     much."""

@@ -1,8 +1,8 @@
 """The messages between instrument, box and data center; their fields are allow-lists.
 
 Every message is a MessagePack array whose elements are described by a `msgspec.Struct`: the order of the fields is
-the wire format. The decoder itself refuses an extra element, a word outside `wire.vocabulary` or a number out of
-range, before any other code sees it.
+the wire format. The decoder itself refuses an extra element, a text that has not the form of a word, or a number out
+of range, before any other code sees it. The words that an instrument may use are in its profile (`wire.profiles`).
 
     instrument --Reports--> box --Batch--> data center
     instrument <-Receipt--- box <-BatchReply- data center
@@ -12,12 +12,12 @@ The box stores and forwards an `Entry` exactly as encoded when it was acknowledg
 
 from __future__ import annotations
 
-from typing import Annotated, Final, TypeAlias, TypeVar
+from typing import Annotated, Final, Literal, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
 
-from wire.vocabulary import Assay, Channel, Component, Outcome, Severity, State, Verb
+from settings.profile import Code, Model, Severity, Verb, Word
 
 TIME_PATH: Final = "/v1/time"
 """A box requests the time here; every response has it in `Date`."""
@@ -47,7 +47,11 @@ Run: TypeAlias = Annotated[int, Meta(ge=0, le=RUN_MAX)]
 """The run of the instrument's agent that numbered a report; each run has a higher number than earlier ones."""
 NEXT_RUN: Final = "next-run"
 """Header of a 409 response to `Reports`: the run under which the box will accept them."""
-Code: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Z][0-9]{4}\Z")]
+Channel: TypeAlias = Word
+Assay: TypeAlias = Word
+Component: TypeAlias = Word
+State: TypeAlias = Literal["idle", "running", "calibrating", "maintenance", "stopped"]
+Outcome: TypeAlias = Literal["done", "refused", "failed", "unknown"]
 
 
 class Message(Struct, array_like=True, forbid_unknown_fields=True, frozen=True, gc=False):
@@ -130,8 +134,17 @@ class Audit(Message, frozen=True, tag="audit"):
     value: Value = 0
 
 
+class ProfileInForce(Message, frozen=True, tag="profile"):
+    """From here on, the reports of `instrument` follow this version of the profile of its model."""
+
+    at_ms: TimeMs
+    instrument: Annotated[str, Meta(pattern=r"^[A-Z0-9][A-Z0-9-]{0,23}\Z")]
+    model: Model
+    version: Annotated[int, Meta(ge=0, le=INT_MAX)]
+
+
 InstrumentReport: TypeAlias = Status | Inventory | Quality | Calibration | Alert | CommandResult
-BoxReport: TypeAlias = Gap | Audit
+BoxReport: TypeAlias = Gap | Audit | ProfileInForce
 
 
 class Entry(Message, frozen=True):

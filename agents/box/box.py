@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from random import Random
@@ -27,29 +28,31 @@ from agents.box.health.supervision import keep_running
 from agents.box.health.watchdog import feed_while_healthy
 from agents.box.intake.collector import Collector
 from agents.box.intake.refusal import watch_refusals
+from agents.box.profiles import profiles_in_force
 from agents.box.state import SNAPSHOT_BYTES_MAX, BoxState
 from agents.box.uplink.forwarder import Forwarder
 from agents.box.uplink.stream import Timing
 from agents.box.uplink.trust import TrustDiagnosis, TrustProblem
-from agents.spool import Priority, Spool, SpoolLimits, SpoolStatus
+from agents.spool import Priority, Spool, SpoolError, SpoolLimits, SpoolStatus
 from hal.clock import WallClock
 from hal.disk import Disk
 from hal.ethernet import EthernetPort
 from hal.indicators import Indicators
 from hal.watchdog import Watchdog
+from settings.profile import Profile
 from wire.audit_events import AuditEvent
 from wire.dial.adaptive_timeout import AdaptiveTimeout
 from wire.dial.dialer import DIAL_TIMEOUT_FACTOR_MAX
 from wire.dial.probe import probe
 from wire.dial.traffic import Traffic
 from wire.http.connection import Server
-from wire.messages import Command
+from wire.messages import Command, Outcome
 from wire.process.bounds import CHECK_SECONDS, Bound, Bounds, Level
+from wire.profiles import AllowList
 from wire.tls.context import client_context_ignoring_dates, sessions_kept
 from wire.tls.identity import Inspection
 from wire.tls.peer import valid_from
 from wire.tls.revocation import CrlError, RevocationList
-from wire.vocabulary import Outcome
 
 PORT_RETRY_SECONDS: Final = 5.0
 """Pause before listening again on a port whose address is not configured yet."""
@@ -125,6 +128,7 @@ class Box:
         self._on_served, self._log_message = on_served, log_message
         self._certificate = OwnCertificate(config.identity, hardware.clock)
         self._alarm = AlarmLed(hardware.indicators)
+        self._allowed, self._profile_problems = _allow_lists(config)
         self._servers: dict[int, Server] = {}
         self._revocations = revocation_list(config)
         self._is_list_expired = False
@@ -146,6 +150,7 @@ class Box:
             self._running = running = self._assemble(buffer, guard)
             running.audit.note(await self._start_event(spool, buffer))
             self._note_foreign_files(spool.recovery.foreign_files, running.audit)
+            await self._record_profiles(running.audit)
             await self._live(running)
         finally:
             self._running = None
@@ -283,6 +288,18 @@ class Box:
             audit.note(AuditEvent.SPOOL_FILES_LEFT_ALONE, files)
             self._log_message(f"spool: ignoring {files} files of another spool or of a newer program version")
 
+    async def _record_profiles(self, audit: AuditLog) -> None:
+        """Record the profiles that changed, before any report that follows them."""
+        for problem in self._profile_problems:
+            audit.note(AuditEvent.PROFILE_IGNORED)
+            self._log_message(f"profiles: {problem}")
+        for serial, allowed in self._allowed.items():
+            profile = allowed.profile
+            if self._state.profiles.get(serial) != (profile.model, profile.version):
+                with suppress(SpoolError):  # recorded at the next start
+                    await audit.record_profile(serial, profile)
+                    self._state.profiles[serial] = (profile.model, profile.version)
+
     async def _start_event(self, spool: Spool, buffer: Buffer) -> AuditEvent:
         is_new = (await buffer.status()).next_seq == 1
         return AuditEvent.STARTED if is_new or spool.recovery.was_closed else AuditEvent.STARTED_AFTER_CRASH
@@ -292,7 +309,7 @@ class Box:
         enrolled = self._config.enrolled()
         queues = {name: CommandQueue(self._state.history(name)) for name in ("", *enrolled)}
         commands = CommandDispatcher(queues, {"send-inventory": partial(_note_backlog, buffer, audit)}, audit)
-        collector = Collector(buffer, self._state.marks, commands, audit.note, enrolled)
+        collector = Collector(buffer, self._state.marks, commands, audit.note, enrolled, self._allowed)
         datacenter = self._config.datacenter
         clock_sync = ClockSync(
             self._hardware.clock,
@@ -371,6 +388,19 @@ class Box:
             self._servers.pop(port.number, None)
             running.bounds.remove(connections)
             await server.close()
+
+
+def _allow_lists(config: BoxConfig) -> tuple[dict[str, AllowList], list[str]]:
+    """The allow-list of each instrument, and messages. Without a profile, all words of an instrument are refused."""
+    profiles, problems = profiles_in_force(config.profiles)
+    models = config.models()
+    problems += [
+        f"{serial}: there is no profile of its model {model}; all its reports are refused"
+        for serial, model in models.items()
+        if model not in profiles
+    ]
+    unknown = {model: Profile(model=model, version=0, summary=model) for model in models.values()}
+    return {serial: AllowList((unknown | profiles)[model]) for serial, model in models.items()}, problems
 
 
 @dataclass(frozen=True, slots=True)

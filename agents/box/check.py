@@ -84,7 +84,7 @@ def _check_revocation(file: Path, config: BoxConfig) -> None:
 
 def _check_descriptors(file: Path, config: BoxConfig) -> None:
     needed = DESCRIPTORS_RESERVED + SPOOL_DESCRIPTORS
-    needed += sum(port_limits(len(port.instruments)).descriptors_max for port in config.port)
+    needed += sum(port_limits(len(port.instrument)).descriptors_max for port in config.port)
     allowed = raise_descriptor_limit(needed)
     if allowed < needed:
         message = (

@@ -21,8 +21,7 @@ import msgspec
 
 from agents.spool import SpoolError
 from wire.audit_events import AuditEvent
-from wire.messages import COMMANDS_PER_REPLY_MAX, Command
-from wire.vocabulary import Outcome
+from wire.messages import COMMANDS_PER_REPLY_MAX, Command, Outcome
 
 WAITING_MAX: Final = 16
 """Waiting commands for one instrument, or for the box; further ones are ignored until they are repeated."""

@@ -29,7 +29,10 @@ basic = "first"                        # try Basic first; "offered": only if not
 number = 1
 listen = "10.77.1.1"                   # the box's address on this port's subnet
 tcp_port = 443
-instruments = ["CHEM-0001"]
+
+[[port.instrument]]                    # an instrument enrolled at this port, and its profile
+serial = "CHEM-0001"
+model = "chemistry-analyzer"
 
 [spool]
 directory = "/var/lib/rap/spool"
@@ -50,6 +53,10 @@ retry_s = 30.0                         # after how long it is tried again, if it
 [clock]
 service = "/run/rap-clock.sock"        # sets a wrong clock; without it, a wrong clock is only recorded
 
+[profiles]                             # optional: delivered profiles, newer than those of the program
+directory = "/var/lib/rap/profiles"
+key = "vendor-signing.pub"             # of the vendor, who signs them
+
 [watchdog]                             # only if the machine has one
 device = "/dev/watchdog0"
 timeout_s = 60
@@ -69,7 +76,8 @@ from agents.box.certificate_files import BoxCertificates
 from agents.box.defaults import HEARTBEAT_SECONDS, INSTRUMENTS_MAX, LINGER_SECONDS
 from settings.board import PortNumber
 from settings.problems import Problems
-from settings.toml import load
+from settings.profile import Model, profile_names
+from settings.toml import load, nearest
 from settings.types import Endpoint, Host, Proxy, Serial, Table, address_of, is_unicast
 
 MIB: Final = 1024 * 1024
@@ -82,12 +90,19 @@ class Revocation(Table, frozen=True):
     list: Path
 
 
+class PortInstrument(Table, frozen=True):
+    """An instrument enrolled at a port; its profile says what it may report."""
+
+    serial: Serial
+    model: Model
+
+
 class InstrumentPort(Table, frozen=True):
     """One instrument port: the address and TCP port the box listens on, and the instruments enrolled there."""
 
     number: PortNumber
     listen: Host
-    instruments: list[Serial]
+    instrument: list[PortInstrument] = []
     tcp_port: Annotated[int, Meta(ge=0, le=65535)] = 443
     """0: chosen by the system."""
 
@@ -140,6 +155,13 @@ class Clock(Table, frozen=True):
     service: Path | None = None
 
 
+class Profiles(Table, frozen=True):
+    """Delivered profiles: their directory, and the vendor's public key (PEM, P-256) that must have signed them."""
+
+    directory: Path
+    key: Path
+
+
 class HardwareWatchdog(Table, frozen=True):
     """Watchdog device that resets the machine if the program hangs for `timeout_s` seconds."""
 
@@ -162,11 +184,12 @@ class BoxConfig(Table, frozen=True):
     watchdog: HardwareWatchdog | None = None
     clock: Clock = Clock()
     revocation: Revocation | None = None
+    profiles: Profiles | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError for repeated ports or instruments, and for too many instruments."""
         numbers = [port.number for port in self.port]
-        serials = [serial for port in self.port for serial in port.instruments]
+        serials = [instrument.serial for port in self.port for instrument in port.instrument]
         if twice := _repeated(numbers) + _repeated(serials):
             raise ValueError(
                 f"each port and each instrument may be listed once only; repeated: {', '.join(twice)}"
@@ -176,7 +199,11 @@ class BoxConfig(Table, frozen=True):
 
     def enrolled(self) -> dict[str, int]:
         """The port number of each enrolled instrument."""
-        return {serial: port.number for port in self.port for serial in port.instruments}
+        return {instrument.serial: port.number for port in self.port for instrument in port.instrument}
+
+    def models(self) -> dict[str, str]:
+        """The model of each enrolled instrument."""
+        return {instrument.serial: instrument.model for port in self.port for instrument in port.instrument}
 
 
 def _repeated(values: Sequence[object]) -> list[str]:
@@ -185,18 +212,23 @@ def _repeated(values: Sequence[object]) -> list[str]:
 
 def load_config(file: Path) -> BoxConfig:
     """Load the configuration in `file`; relative paths become absolute. Raises: SettingsError."""
-    config = load(file, BoxConfig, _check_listeners)
+    config = load(file, BoxConfig, _check_ports)
     if config.board.endswith(".toml"):
         return msgspec.structs.replace(config, board=str(file.parent / config.board))
     return config
 
 
-def _check_listeners(config: BoxConfig, problems: Problems) -> None:
+def _check_ports(config: BoxConfig, problems: Problems) -> None:
     for index, port in enumerate(config.port):
         address = port.address()
         if address is not None and not address.is_unspecified and not is_unicast(address):
             message = f"{port.listen} is not a unicast address; give the address of the box on that port"
             problems.add(("port", index, "listen"), message)
+        for place, instrument in enumerate(port.instrument):
+            if instrument.model not in profile_names() and config.profiles is None:
+                known = nearest(instrument.model, profile_names())
+                message = f"there is no profile of {instrument.model}; {known}"
+                problems.add(("port", index, "instrument", place, "model"), message)
         if other := next((one for one in config.port[:index] if port.overlaps(one)), None):
             message = f"{port.listen} with tcp_port {port.tcp_port} is already used by port {other.number}"
             problems.add(("port", index, "listen"), f"{message}; give each port an address of its own")

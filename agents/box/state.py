@@ -13,7 +13,7 @@ from agents.box.commands import History
 from agents.box.intake.high_water_marks import HighWaterMark, digest_of, new_marks
 from agents.spool import Recovered, RecoveredSpool
 from wire.audit_events import AuditEvent
-from wire.messages import Audit, CommandResult, Entry, MessageError, Report, decode
+from wire.messages import Audit, CommandResult, Entry, MessageError, ProfileInForce, Report, decode
 
 SNAPSHOT_BYTES_MAX: Final = 96 * 1024
 """Size with INSTRUMENTS_MAX instruments and full histories. Each segment of 4 MiB begins with a snapshot."""
@@ -25,10 +25,11 @@ class _Snapshot(msgspec.Struct, array_like=True):
     marks: _Marks
     histories: dict[str, History]
     confirmed_s: int = 0
+    profiles: dict[str, tuple[str, int]] = {}
 
 
 class BoxState:
-    """High-water marks and command histories by instrument ("" for the box itself), and the last confirmed time."""
+    """High-water marks, profiles and command histories by instrument ("": the box), and the last confirmed time."""
 
     def __init__(self) -> None:
         self._saved = _Snapshot({}, {})
@@ -55,6 +56,11 @@ class BoxState:
     @confirmed_s.setter
     def confirmed_s(self, seconds: int) -> None:
         self._saved.confirmed_s = seconds
+
+    @property
+    def profiles(self) -> dict[str, tuple[str, int]]:
+        """Model and version of the profile last recorded for each instrument; not a copy."""
+        return self._saved.profiles
 
     def snapshot(self) -> bytes:
         """Encode the state for `restore`, in one step that no other thread can interrupt."""
@@ -85,8 +91,11 @@ class BoxState:
             self.history("").start(body.value)
         elif isinstance(body, Audit) and body.event == AuditEvent.TIME_CONFIRMED:
             self.confirmed_s = body.value
+        elif isinstance(body, ProfileInForce):
+            self.profiles[body.instrument] = (body.model, body.version)
 
     def _keep_only(self, instruments: set[str]) -> None:
         saved = self._saved
         saved.marks = {name: marks for name, marks in saved.marks.items() if name in instruments}
+        saved.profiles = {name: used for name, used in saved.profiles.items() if name in instruments}
         saved.histories = {n: history for n, history in saved.histories.items() if not n or n in instruments}

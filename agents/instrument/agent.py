@@ -33,6 +33,7 @@ from wire.messages import (
     CommandResult,
     InstrumentReport,
     MessageError,
+    Outcome,
     Receipt,
     Reports,
     decode,
@@ -40,7 +41,6 @@ from wire.messages import (
 )
 from wire.process.ratelimit import TokenBucket
 from wire.tls.context import ClientContext
-from wire.vocabulary import Outcome
 
 POST_SECONDS_MAX: Final = 30.0
 """Time-out of a response, before `AdaptiveTimeout` extends it."""

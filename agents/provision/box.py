@@ -14,6 +14,7 @@ from agents.box.config import (
     Clock,
     FirewallPolicy,
     InstrumentPort,
+    PortInstrument,
     Sending,
     SpoolSize,
     StatusSocket,
@@ -51,7 +52,7 @@ def box_file(site: SiteOnBox, board: Board) -> str:
         spool=spool_size(site.reporting, SpoolSize().directory),
         sending=sending(site.reporting),
         port=[
-            InstrumentPort(number=number, listen=str(address.ip), instruments=_serials(site, number))
+            InstrumentPort(number=number, listen=str(address.ip), instrument=_instruments(site, number))
             for number, address in site.ports(board).items()
         ],
         status=StatusSocket(),
@@ -73,8 +74,9 @@ def sending(reporting: Reporting) -> Sending:
     return Sending() if reporting.linger_s is None else Sending(linger_s=reporting.linger_s)
 
 
-def _serials(site: SiteOnBox, port: int) -> list[str]:
-    return sorted(instrument.serial for instrument in site.instrument if instrument.port == port)
+def _instruments(site: SiteOnBox, port: int) -> list[PortInstrument]:
+    here = sorted((one for one in site.instrument if one.port == port), key=lambda one: one.serial)
+    return [PortInstrument(one.serial, one.model) for one in here]
 
 
 def firewall_file(site: SiteOnBox, board: Board) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from sqlalchemy import func, select
 
 from datacenter.store import schema
 from datacenter.store.store import Store
-from wire.messages import Gap, decode
+from wire.messages import Gap, ProfileInForce, decode
 
 _RECORDS = schema.records.c
 
@@ -35,6 +35,21 @@ class StoredGap(NamedTuple):
     epoch: int
     sequence: int
     gap: Gap
+
+
+class FollowedProfile(NamedTuple):
+    """A box's record that an instrument's reports follow a profile from then on.
+
+    `is_known` is False if the data center does not have this version: the reports are stored, but the meaning of new
+    words is not known yet.
+    """
+
+    box: str
+    instrument: str
+    model: str
+    version: int
+    at_ms: int
+    is_known: bool
 
 
 class StoredCommand(NamedTuple):
@@ -84,6 +99,21 @@ def gaps(store: Store) -> list[StoredGap]:
     key = (_RECORDS.box, _RECORDS.epoch, _RECORDS.sequence)
     rows = store.read(select(*key, _RECORDS.body).where(_RECORDS.kind == "gap").order_by(*key))
     return [StoredGap(box, epoch, sequence, decode(Gap, body)) for box, epoch, sequence, body in rows]
+
+
+def profiles(store: Store, known: Mapping[str, int]) -> list[FollowedProfile]:
+    """The profiles that reports follow, in the order of their records.
+
+    `known` is the newest version of each model's profile that the data center has.
+    """
+    key = (_RECORDS.box, _RECORDS.epoch, _RECORDS.sequence)
+    rows = store.read(select(_RECORDS.box, _RECORDS.body).where(_RECORDS.kind == "profile").order_by(*key))
+    return [_followed(box, decode(ProfileInForce, body), known) for box, body in rows]
+
+
+def _followed(box: str, body: ProfileInForce, known: Mapping[str, int]) -> FollowedProfile:
+    is_known = 1 <= body.version <= known.get(body.model, 0)
+    return FollowedProfile(box, body.instrument, body.model, body.version, body.at_ms, is_known)
 
 
 def commands(store: Store) -> list[StoredCommand]:

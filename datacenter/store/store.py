@@ -23,6 +23,7 @@ from sqlalchemy.pool import PoolProxiedConnection, StaticPool
 
 from datacenter.store.migrate import SchemaError, current_revision, upgrade
 from datacenter.store.schema import boxes, commands
+from settings.profile import Verb
 from wire.messages import (
     COMMAND_BODY_BYTES_MAX,
     COMMANDS_PER_REPLY_MAX,
@@ -35,7 +36,6 @@ from wire.messages import (
     encode,
     sequences,
 )
-from wire.vocabulary import Verb
 
 REPEAT_MS_MIN: Final = 60_000
 """Interval after which a command without a result is sent again, because the reply may have been lost."""

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from settings.profile import Verb
 from sim.engine.layers import End
-from wire.vocabulary import Verb
 
 if TYPE_CHECKING:
     from sim.hostile import Attack

@@ -17,8 +17,7 @@ from sim.instruments.model import InstrumentModel
 from sim.instruments.quality import Controls
 from sim.instruments.trouble import Catalogue, Troubles
 from sim.units import DAY_NS
-from wire.messages import Calibration, Quality, Report
-from wire.vocabulary import Assay
+from wire.messages import Assay, Calibration, Quality, Report
 
 Process = Generator[simpy.Event, object, None]
 

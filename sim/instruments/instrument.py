@@ -15,6 +15,7 @@ from typing import Final, Literal, TypeAlias, get_args
 
 import simpy
 
+from settings.profile import Verb
 from sim.engine.streams import branch
 from sim.instruments.assurance import Assurance, Emit, Process
 from sim.instruments.gauge import Gauge
@@ -30,8 +31,7 @@ from sim.instruments.trouble import (
 )
 from sim.instruments.workload import Workload
 from sim.units import DAY_NS, HOUR_NS, SECOND_NS
-from wire.messages import INT_MAX, Alert, Command, Inventory, Status
-from wire.vocabulary import Assay, Channel, Outcome, State, Verb
+from wire.messages import INT_MAX, Alert, Assay, Channel, Command, Inventory, Outcome, State, Status
 
 INVENTORY_EVERY_NS: Final = HOUR_NS
 WASTE_WARNING_PCT: Final = 90

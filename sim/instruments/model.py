@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from settings.profile import Severity
 from sim.units import DAY_NS, MINUTE_NS
-from wire.vocabulary import Assay, Channel, Component, Severity
+from wire.messages import Assay, Channel, Component
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,11 +19,12 @@ from typing import Final
 
 import simpy
 
+from settings.profile import Severity
 from sim.instruments.assurance import Process
 from sim.instruments.instrument import SimulatedInstrument
 from sim.instruments.trouble import Remedy, Trouble
 from sim.units import DAY_NS, HOUR_NS, MINUTE_NS
-from wire.vocabulary import Assay, Severity
+from wire.messages import Assay
 
 TOP_UP_BELOW: Final = 0.3
 """At the start of a shift, reagents below this fill level are reloaded."""

@@ -7,7 +7,7 @@ from random import Random
 from typing import Final
 
 from sim.instruments.model import Reagent
-from wire.vocabulary import Assay
+from wire.messages import Assay
 
 NEW_LOT_PROBABILITY: Final = 0.1
 """The probability that a new pack is of another lot: a delivery has about ten packs of one lot."""

@@ -9,12 +9,13 @@ A code consists of a letter for the kind, a variant, and the index of its subjec
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from settings.profile import Severity
 from sim.instruments.model import InstrumentModel, Mishap, Reagent
-from wire.vocabulary import Assay, Channel, Component, Severity
+from wire.messages import Assay, Channel, Component
 
 Remedy = Literal["reload", "recalibrate", "empty-waste", "replace-lamp", "readjust"]
 """The action that resolves a trouble; "readjust" is any manual action that is confirmed on the screen."""
@@ -92,6 +93,14 @@ class Catalogue:
         }
         self.assay = {assay: _assay(place, assay) for place, assay in enumerate(model.controls)}
         self.mishap = {mishap.code: _mishap(mishap) for mishap in model.mishaps}
+
+    def __iter__(self) -> Iterator[Trouble]:
+        """All troubles, also those of lamp and waste, whatever the model has."""
+        for assay in self.assay.values():
+            yield from (assay.due, assay.refused, assay.rejected)
+        yield from (LAMP_OLD, WASTE_NEARLY_FULL, WASTE_FULL)
+        for by_subject in (self.out, self.low, self.mishap, self.range):
+            yield from by_subject.values()
 
 
 def _low(place: int, reagent: Reagent) -> Trouble:

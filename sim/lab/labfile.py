@@ -21,13 +21,13 @@ import msgspec
 from agents.box.defaults import LINGER_SECONDS
 from settings.board import Board, board_names, load_board
 from settings.problems import Problem, Problems, SettingsError
+from settings.profile import Verb
 from settings.toml import as_table, dumps, format_value, nearest, parse, read_table, read_text
 from settings.types import ProxyKind, Table
 from sim import values
 from sim.faults import AnyFault, fault_kinds, port_of
 from sim.units import HOUR_NS, MINUTE_NS, SECOND_NS, format_duration
 from sim.values import BitsPerSecond, CountForm, Nanoseconds, TextForm
-from wire.vocabulary import Verb
 
 LABS = Path("labs")
 """The default folder of `lab_paths`: that of a checkout."""

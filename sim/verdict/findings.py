@@ -21,7 +21,7 @@ from sim.verdict import result
 from sim.verdict.ledger import NEVER, ReportLedger, digest_of
 from sim.verdict.outcome import CommandFate
 from sim.verdict.result import AuditNote
-from wire.messages import Alert, Audit, Entry, Gap, Message, MessageError, decode, encode
+from wire.messages import Alert, Audit, BoxReport, Entry, Gap, Message, MessageError, decode, encode
 
 _KINDS: Final[dict[str, type[Message]]] = {"alert": Alert, "audit": Audit, "gap": Gap}
 _EPOCH_BITS: Final = 53
@@ -126,7 +126,7 @@ class _Reader:
             self._ledger.unmade.append(f"sequence {sequence} on the box's disk cannot be read: {error}")
             return
         body = entry.body
-        if isinstance(body, Gap | Audit):
+        if isinstance(body, BoxReport):
             self._found.own_waiting.append(self._ns(body.at_ms))
             if isinstance(body, Gap):
                 base = sequence >> _EPOCH_BITS << _EPOCH_BITS

@@ -122,4 +122,4 @@ def test_a_second_signal_does_not_interrupt_the_shutdown(config: Path, tmp_path:
 
 
 def _alert() -> Alert:
-    return Alert(1, 0, "E0001", "lamp", "error")
+    return Alert(1, 0, "L0100", "lamp", "error")

@@ -73,7 +73,9 @@ address = "203.0.113.5"
 [[port]]
 number = 1
 listen = "10.77.1.1"
-instruments = ["CHEM-0001"]
+[[port.instrument]]
+serial = "CHEM-0001"
+model = "chemistry-analyzer"
 [spool]
 directory = "spool"
 bytes_max = 16777216

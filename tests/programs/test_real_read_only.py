@@ -58,7 +58,7 @@ async def post(folder: Path, port: int, number: int) -> Response:
     connection = await dial(
         Endpoint("127.0.0.1", port), client_context(identity), reply_bytes_max=REPLY_BYTES_MAX
     )
-    alert = Alert(number, 0, "E0001", "lamp", "error")
+    alert = Alert(number, 0, "L0100", "lamp", "error")
     answer = await connection.request("POST", "/v1/reports", encode(Reports(9, [alert])))
     connection.close()
     return answer

@@ -53,14 +53,20 @@ port = {port}
 number = 1
 listen = "127.0.0.1"
 tcp_port = 0
-instruments = [{instruments}]
-[spool]
+{instruments}[spool]
 directory = "spool"
 bytes_max = 16777216
 [sending]
 linger_s = 0.1
 [status]
 socket = "box.sock"
+"""
+
+
+INSTRUMENT = """
+[[port.instrument]]
+serial = "{}"
+model = "chemistry-analyzer"
 """
 
 
@@ -92,8 +98,8 @@ async def prepare(folder: Path, instruments: Sequence[str]) -> None:
 
 def write_box_config(folder: Path, instruments: Sequence[str], datacenter_port: int) -> Path:
     file = folder / "box.toml"
-    quoted = ", ".join(f'"{name}"' for name in instruments)
-    file.write_text(BOX.format(port=datacenter_port, instruments=quoted))
+    enrolled = "".join(map(INSTRUMENT.format, instruments))
+    file.write_text(BOX.format(port=datacenter_port, instruments=enrolled))
     return file
 
 

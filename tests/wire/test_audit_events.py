@@ -17,8 +17,7 @@ from tests.support.paths import ROOT
 from tools.audit_reference import describe
 from wire.audit_events import AuditEvent
 from wire.dial.proxy import ProxyErrorKind
-from wire.messages import Audit, Entry, decode, encode
-from wire.vocabulary import Outcome
+from wire.messages import Audit, Entry, Outcome, decode, encode
 
 SOURCES = [path for folder in ("agents/box", "wire", "hal", "rap") for path in (ROOT / folder).rglob("*.py")]
 

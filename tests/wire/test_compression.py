@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 
-from wire import vocabulary
+from settings.profile import Severity, load_profile
 from wire.compression import (
     CURRENT_DICTIONARY,
     FRAME_BYTES_MAX,
@@ -22,7 +22,7 @@ from wire.compression import (
     compress_alone,
     zstd,
 )
-from wire.messages import Alert, Entry, Status, encode, encode_batch
+from wire.messages import Alert, Entry, Outcome, State, Status, encode, encode_batch
 
 LIMIT = 1 << 20
 
@@ -143,9 +143,11 @@ def test_an_unknown_dictionary_version_is_refused() -> None:
 def test_the_dictionary_is_small_and_contains_every_word_of_a_report() -> None:
     content = (resources.files("wire") / "dictionaries" / f"v{CURRENT_DICTIONARY}.zdict").read_bytes()
     assert len(content) <= 16 * 1024
-    kinds = (vocabulary.Channel, vocabulary.Assay, vocabulary.Component, vocabulary.State)
-    for words in (*kinds, vocabulary.Severity, vocabulary.Outcome):
-        assert [word for word in get_args(words) if encode_word(word) not in content] == []
+    words = {*get_args(State), *get_args(Severity), *get_args(Outcome)}
+    for model in ("chemistry-analyzer", "immunoassay-analyzer", "hematology-analyzer"):
+        profile = load_profile(model)
+        words |= {*profile.channels, *profile.assays, *profile.components}
+    assert [word for word in sorted(words) if encode_word(word) not in content] == []
 
 
 def encode_word(word: str) -> bytes:

@@ -4,7 +4,8 @@
     datacenter-root        root of the data center's chain, as of a public CA
     datacenter-ca          intermediate beneath it; signs data centers
 
-Each has a `.crt` and a `.key` that only its owner can read. No file is ever overwritten.
+Each has a `.crt` and a `.key` that only its owner can read. The key pair `vendor-signing` (`.key` and `.pub`) signs
+profiles. No file is ever overwritten.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 from wire.pki.hierarchy import CRL_DAYS, KEY_BITS, Authority, PublicKey
+from wire.pki.signature import new_key_pair
 from wire.tls.context import Identity
 
 Purpose: TypeAlias = Literal["box", "instrument", "datacenter"]
@@ -29,6 +31,7 @@ Purpose: TypeAlias = Literal["box", "instrument", "datacenter"]
 VENDOR: Final = "vendor-ca"
 ROOT: Final = "datacenter-root"
 INTERMEDIATE: Final = "datacenter-ca"
+SIGNING: Final = "vendor-signing"
 
 # As `settings.types.Serial`: the common name of a device's certificate identifies its records.
 _NAME: Final = re.compile(r"[A-Z0-9][A-Z0-9-]{0,23}")
@@ -40,10 +43,12 @@ class PkiError(Exception):
 
 def init(folder: Path) -> list[Path]:
     """Create the authorities in `folder`; return their certificates. Raises: PkiError, OSError."""
-    _refuse_existing(
-        [folder / f"{stem}{end}" for stem in (VENDOR, ROOT, INTERMEDIATE) for end in (".crt", ".key")]
-    )
+    names = [f"{stem}{end}" for stem in (VENDOR, ROOT, INTERMEDIATE) for end in (".crt", ".key")]
+    _refuse_existing([folder / name for name in (*names, f"{SIGNING}.key", f"{SIGNING}.pub")])
     folder.mkdir(parents=True, exist_ok=True)
+    private, public = new_key_pair()
+    _save_private(folder / f"{SIGNING}.key", private)
+    (folder / f"{SIGNING}.pub").write_bytes(public)
     root = Authority.make("RAP test data center root")
     made = {
         VENDOR: Authority.make("RAP test vendor"),
@@ -177,16 +182,18 @@ def _refuse_existing(paths: Iterable[Path]) -> None:
 
 
 def _save(folder: Path, stem: str, authority: Authority) -> Path:
-    key = folder / f"{stem}.key"
-    key.touch(mode=0o600, exist_ok=False)
-    key.write_bytes(
-        authority.key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+    private = authority.key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
+    _save_private(folder / f"{stem}.key", private)
     certificate = folder / f"{stem}.crt"
     certificate.write_bytes(_pem(authority))
     return certificate
+
+
+def _save_private(file: Path, key: bytes) -> None:
+    file.touch(mode=0o600, exist_ok=False)
+    file.write_bytes(key)
 
 
 def _pem(authority: Authority) -> bytes:

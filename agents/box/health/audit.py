@@ -12,11 +12,11 @@ from typing import Final
 from agents.box.buffer import Buffer
 from agents.spool import GapReason, Priority, SpoolGap
 from hal.clock import WallClock
+from settings.profile import Profile
 from wire.audit_events import AuditEvent
-from wire.messages import INT_MAX, Audit, CommandResult, Entry, encode
+from wire.messages import INT_MAX, Audit, CommandResult, Entry, Outcome, ProfileInForce, encode
 from wire.messages import Gap as GapMessage
 from wire.process.ratelimit import TokenBucket
-from wire.vocabulary import Outcome
 
 NOTES_BURST: Final = 10
 NOTES_PER_SECOND: Final = 1 / 600
@@ -59,6 +59,11 @@ class AuditLog:
         result = CommandResult(command_id, at_ms, command_id, outcome)
         entries = [encode(Entry("", 0, body)) for body in (audit, result)]
         return self._buffer.append_all(bytes([Priority.AUDIT] * 2), entries)
+
+    def record_profile(self, instrument: str, profile: Profile) -> asyncio.Future[range]:
+        """Record the profile that the instrument's reports follow; durable when awaited. Raises: SpoolError."""
+        body = ProfileInForce(now_ms(self._clock), instrument, profile.model, profile.version)
+        return self._buffer.append(Priority.AUDIT, encode(Entry("", 0, body)))
 
     def fullest(self) -> tuple[float, float]:
         """Used part of the fullest rate limit, in records, and the limit."""

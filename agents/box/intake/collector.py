@@ -47,6 +47,7 @@ from wire.messages import (
 )
 from wire.process.bounds import Bound
 from wire.process.ratelimit import TokenBucket
+from wire.profiles import AllowList
 from wire.tls.peer import ClientCheck, PeerProblem
 from wire.tls.revocation import RevocationList
 
@@ -90,6 +91,7 @@ class _Source:
     """An enrolled instrument."""
 
     serial: str
+    allowed: AllowList
     marks: list[HighWaterMark]
     queue: CommandQueue
     port: int
@@ -108,14 +110,19 @@ class Collector:
         dispatcher: CommandDispatcher,
         note: Note,
         ports: Mapping[str, int],
+        allowed: Mapping[str, AllowList],
     ) -> None:
-        """`ports` maps instruments to their ports; `marks` returns an instrument's high-water marks by priority."""
+        """`ports` and `allowed` map instruments to their ports and allow-lists.
+
+        `marks` returns an instrument's high-water marks by priority.
+        """
         self._buffer, self._note = buffer, note
         self._loop = asyncio.get_running_loop()
         pinned_bytes_max = PINNED_SHARE * buffer.limits.spool_bytes_max / max(1, len(ports))
         self._sources = {
             serial: _Source(
                 serial,
+                allowed[serial],
                 marks(serial),
                 dispatcher.of(serial),
                 port,
@@ -186,6 +193,9 @@ class Collector:
         except MessageError as error:
             self._note(AuditEvent.REPORTS_REFUSED, port=port)
             return _text(400, str(error))
+        if outside := next(filter(None, map(source.allowed.refusal, message.reports)), ""):
+            self._note(AuditEvent.WORDS_REFUSED, port=port)
+            return _text(400, outside)
         now = self._loop.time()
         if refusal := self._check_rate(source, len(message.reports), now):
             return refusal

@@ -57,7 +57,7 @@ def site_of(lab: Lab) -> sitefile.Site:
         instrument_network=INSTRUMENTS,
         datacenter=Endpoint(DATACENTER_NAME),
         proxy=proxy,
-        instrument=[EnrolledInstrument(spec.port, spec.serial) for spec in lab.instruments],
+        instrument=[EnrolledInstrument(spec.port, spec.serial, spec.model) for spec in lab.instruments],
         reporting=reporting(lab),
         addresses=addresses | ({PROXY_NAME: [PROXY]} if proxy else {}),
         administrator=[sitefile.Administrator("nobody", [_NO_KEY])],

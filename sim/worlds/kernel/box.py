@@ -23,6 +23,7 @@ from agents.box.config import (
     BoxConfig,
     FirewallPolicy,
     InstrumentPort,
+    PortInstrument,
     StatusSocket,
 )
 from agents.box.firewall import FirewallStatus
@@ -146,7 +147,7 @@ class KernelBox:
                     number=spec.port,
                     listen=box_address(spec.port),
                     tcp_port=COLLECTOR_PORT,
-                    instruments=[spec.serial],
+                    instrument=[PortInstrument(spec.serial, spec.model)],
                 )
                 for spec in lab.instruments
             ],

@@ -12,13 +12,13 @@ from typing import Final
 
 from datacenter.store import queries
 from datacenter.store.store import Store
+from settings.profile import Verb
 from sim.engine.layers import End, Layers
 from sim.faults.world import Certificate
 from sim.worlds.kernel.namespaces.host import NamespaceHost
 from sim.worlds.kernel.namespaces.process import LabProcess
 from sim.worlds.shared.addresses import BOX_SERIAL, DATACENTER_PORT
 from wire.tls.context import Identity
-from wire.vocabulary import Verb
 
 READY_SECONDS_MAX: Final = 30.0
 CONFIG: Final = """\

@@ -21,9 +21,8 @@ from sim.instruments.instrument import FloodReport
 from sim.instruments.people import Bench
 from sim.lab import labfile
 from sim.verdict.ledger import ReportLedger, Run, digest_of
-from wire.messages import Command, InstrumentReport, Report, encode
+from wire.messages import Command, InstrumentReport, Outcome, Report, encode
 from wire.tls.context import Identity, client_context
-from wire.vocabulary import Outcome
 
 _TAGS: Final = {kind: str(kind.__struct_config__.tag) for kind in get_args(InstrumentReport)}
 

@@ -19,6 +19,7 @@ from agents.box.config import (
     Clock,
     FirewallPolicy,
     InstrumentPort,
+    PortInstrument,
 )
 from agents.provision.box import sending, spool_size
 from agents.spool import Priority, SpoolError
@@ -31,7 +32,7 @@ from netfw.service.supervisor import Supervisor
 from settings.types import Endpoint, Proxy
 from sim.engine.layers import End, Layers
 from sim.engine.trace import Trace
-from sim.lab.labfile import Lab
+from sim.lab.labfile import Lab, LabInstrument
 from sim.net.host import Network, SimHost
 from sim.net.loop import SimLoop
 from sim.units import MICROSECOND_NS
@@ -117,7 +118,7 @@ class VirtualBox:
             board=lab.box.board,
             identity=identity,
             datacenter=Endpoint(host=DATACENTER_NAME, port=DATACENTER_PORT),
-            port=[_port(spec.port, spec.serial) for spec in lab.instruments],
+            port=[_port(spec) for spec in lab.instruments],
             proxy=proxy,
             spool=spool_size(reporting(lab), Path("spool")),
             sending=sending(reporting(lab)),
@@ -327,7 +328,10 @@ class VirtualBox:
             self.host.incarnation.spend(self._loop.env.now, delay_ns)
 
 
-def _port(number: int, serial: str) -> InstrumentPort:
+def _port(spec: LabInstrument) -> InstrumentPort:
     return InstrumentPort(
-        number=number, listen=box_address(number), instruments=[serial], tcp_port=COLLECTOR_PORT
+        number=spec.port,
+        listen=box_address(spec.port),
+        instrument=[PortInstrument(spec.serial, spec.model)],
+        tcp_port=COLLECTOR_PORT,
     )

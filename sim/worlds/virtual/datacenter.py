@@ -10,6 +10,7 @@ from typing import Final
 from datacenter.ingest import make_ingest
 from datacenter.store.queue import StoreQueue
 from datacenter.store.store import Store
+from settings.profile import Verb
 from sim.engine.layers import End, Layers
 from sim.faults.world import Certificate
 from sim.net.host import Network, SimHost
@@ -19,7 +20,6 @@ from sim.worlds.shared.addresses import DATACENTER, DATACENTER_MOVED, DATACENTER
 from wire.http.connection import Handler, Request, Response, Server, serve
 from wire.messages import BATCH_BODY_BYTES_MAX, BatchReply, decode
 from wire.tls.context import Identity, server_context
-from wire.vocabulary import Verb
 
 START_SECONDS: Final = 2.0
 """The start-up time of the program."""

@@ -15,8 +15,7 @@ from tests.support.agents.boxes import CLOCK, box_config, connect, disk, running
 from tests.support.agents.stand_in import StandIn, stand_in
 from tests.support.eventually import eventually
 from tests.support.hierarchy import Hierarchy
-from wire.messages import Command, CommandResult, Quality, Reports, encode
-from wire.vocabulary import Outcome
+from wire.messages import Command, CommandResult, Outcome, Quality, Reports, encode
 
 DISCARD_PORT = 9  # the discard port: no data center
 PORTS_MAX = 64
@@ -131,7 +130,7 @@ def test_a_box_serves_the_largest_number_of_ports(pki: Hierarchy) -> None:
     async def scenario() -> None:
         config = box_config(pki, DISCARD_PORT)
         free = [
-            InstrumentPort(number=number, listen="127.0.0.1", tcp_port=0, instruments=[])
+            InstrumentPort(number=number, listen="127.0.0.1", tcp_port=0, instrument=[])
             for number in range(3, PORTS_MAX + 1)
         ]
         config = msgspec.structs.replace(config, port=[*config.port, *free])

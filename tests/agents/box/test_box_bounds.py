@@ -35,6 +35,7 @@ from hal.emul.indicators import EmulIndicators
 from hal.indicators import Light
 from netfw.events import FirewallState
 from rap.box import print_status
+from settings.profile import load_profile
 from sim.net.link import LinkQuality
 from sim.net.loop import SimLoop
 from tests.support.agents.boxes import CLOCK, box_config, connect, disk
@@ -46,6 +47,7 @@ from tests.support.hierarchy import Hierarchy
 from wire.http.connection import Peer, Request
 from wire.messages import Alert, Audit, Command, Entry, InstrumentReport, Quality, Reports, encode
 from wire.process.bounds import Bound, Bounds, Level
+from wire.profiles import AllowList
 from wire.tls import context as tls
 from wire.tls.context import client_context, server_context
 
@@ -106,8 +108,9 @@ def test_an_alarm_reports_a_high_report_rate() -> None:
         queue = CommandQueue()
         dispatcher = cast(CommandDispatcher, SimpleNamespace(of=lambda _serial: queue))
         ports = {"CHEM-1": 1, "CHEM-2": 1, "HEMA-1": 2}
+        allowed = dict.fromkeys(ports, AllowList(load_profile("chemistry-analyzer")))
         collector = Collector(
-            a_buffer(), lambda _serial: new_marks(), dispatcher, lambda *_, **__: None, ports
+            a_buffer(), lambda _serial: new_marks(), dispatcher, lambda *_, **__: None, ports, allowed
         )
         watched.bounds.add(*collector.bounds())
         near = REPORTS_BURST * 4 // 5
@@ -160,7 +163,7 @@ def test_an_alarm_reports_that_many_records_are_discarded(pki: Hierarchy) -> Non
             self.center.unreadable = lambda _sequence, entry: isinstance(entry.body, Alert)
             for rejected, alarms in ((near - 1, []), (1, [True])):
                 for number in range(rejected):
-                    body = Alert(number + 1, 0, "E0001", "lamp", "error")
+                    body = Alert(number + 1, 0, "L0100", "lamp", "error")
                     await self.buffer.append(Priority.ALERT, encode(Entry("CHEM-1", 1, body)))
                 while (await self.buffer.status()).records[Priority.ALERT]:
                     await asyncio.sleep(0.1)

@@ -33,7 +33,9 @@ address = "203.0.113.5"
 [[port]]
 number = 1
 listen = "10.77.1.1"
-instruments = ["CHEM-1"]
+[[port.instrument]]
+serial = "CHEM-1"
+model = "chemistry-analyzer"
 [firewall]
 policy = "firewall.toml"
 """
@@ -216,7 +218,7 @@ def test_two_ports_cannot_listen_on_the_same_address(
     config: Path, listen: str, tcp_port: int, right: bool
 ) -> None:
     change(config, '[firewall]\npolicy = "firewall.toml"\n', "")
-    second = f'[[port]]\nnumber = 2\nlisten = "{listen}"\ntcp_port = {tcp_port}\ninstruments = ["HEMA-1"]\n'
+    second = f'[[port]]\nnumber = 2\nlisten = "{listen}"\ntcp_port = {tcp_port}\n'
     config.write_text(config.read_text() + second)
     if right:
         check_box(config)

@@ -20,8 +20,7 @@ from sim.net.link import LinkQuality
 from sim.net.loop import SimLoop
 from tests.support.agents.uplinked import World
 from tests.support.hierarchy import Hierarchy
-from wire.messages import Alert, Audit, Command, CommandResult, Entry, decode, encode
-from wire.vocabulary import Outcome
+from wire.messages import Alert, Audit, Command, CommandResult, Entry, Outcome, decode, encode
 
 CLOCK = EmulClock(lambda: 1_700_000_000_000_000_000)
 LIMITS = SpoolLimits(segment_bytes=2 << 20, spool_bytes_max=8 << 20, snapshot_bytes_max=4096)
@@ -230,7 +229,7 @@ class Slow(World):
         self.dispatcher = CommandDispatcher({"": CommandQueue()}, verbs, AuditLog(self.buffer, self.clock))
         running = asyncio.ensure_future(self.dispatcher.run())
         for number in range(1, 11):
-            entry = Entry("CHEM-1", 1, Alert(number, 0, "E0001", "lamp", "error"))
+            entry = Entry("CHEM-1", 1, Alert(number, 0, "L0100", "lamp", "error"))
             await self.buffer.append(Priority.ALERT, encode(entry))
             await asyncio.sleep(2)
             assert self.center.alerts == list(range(1, number + 1))

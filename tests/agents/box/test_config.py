@@ -11,7 +11,7 @@ from agents.box.defaults import INSTRUMENTS_MAX
 from settings.problems import SettingsError
 from settings.types import Endpoint, Proxy
 
-GOOD = """\
+PORT = """\
 board = "rap-4"
 [identity]
 certificate = "box.crt"
@@ -23,8 +23,13 @@ host = "ingest.example.com"
 [[port]]
 number = 1
 listen = "10.77.1.1"
-instruments = ["CHEM-1"]
 """
+INSTRUMENT = """
+[[port.instrument]]
+serial = "{}"
+model = "chemistry-analyzer"
+"""
+GOOD = PORT + INSTRUMENT.format("CHEM-1")
 
 
 def load(folder: Path, text: str) -> SettingsError | None:
@@ -54,7 +59,16 @@ def test_a_valid_file_is_loaded(tmp_path: Path) -> None:
     ("text", "key", "says"),
     [
         ('colour = "red"\n' + GOOD, "colour", "must be one of board, identity, datacenter"),
-        (GOOD + 'color = "red"\n', "port[0].color", "must be one of number, listen, instruments, tcp_port"),
+        (
+            GOOD.replace("number = 1", 'number = 1\ncolor = "red"'),
+            "port[0].color",
+            "must be one of number, listen, instrument, tcp_port",
+        ),
+        (
+            GOOD.replace("chemistry-analyzer", "chemistry-analyser"),
+            "port[0].instrument[0].model",
+            "did you mean chemistry-analyzer?",
+        ),
         (GOOD.replace('board = "rap-4"\n', ""), "board", "is missing"),
         (
             GOOD.replace("number = 1", 'number = "1"'),
@@ -62,9 +76,9 @@ def test_a_valid_file_is_loaded(tmp_path: Path) -> None:
             "must be a whole number, not a string",
         ),
         (GOOD.replace('com"', 'com"\nport = 70000'), "datacenter.port", "<= 65535"),
-        (GOOD.replace("CHEM-1", "chem"), "port[0].instruments[0]", "write it like CHEM-0001"),
+        (GOOD.replace("CHEM-1", "chem"), "port[0].instrument[0].serial", "write it like CHEM-0001"),
         (GOOD + '[proxy]\nkind = "ftp"\nhost = "x"\nport = 1\n', "proxy.kind", "one of http, socks5"),
-        (GOOD.replace('"CHEM-1"', '"CHEM-1", "CHEM-1"'), "", "repeated: CHEM-1"),
+        (GOOD + INSTRUMENT.format("CHEM-1"), "", "repeated: CHEM-1"),
         (GOOD + "[sending]\nlinger_s = -1\n", "sending.linger_s", ">= 0"),
         ("board = \n", "", "is not TOML"),
     ],
@@ -85,8 +99,7 @@ def test_a_missing_file_is_reported(tmp_path: Path) -> None:
 
 def test_the_number_of_instruments_is_limited(tmp_path: Path) -> None:
     def with_instruments(count: int) -> str:
-        names = ", ".join(f'"CHEM-{n}"' for n in range(count))
-        return GOOD.replace('"CHEM-1"', names)
+        return PORT + "".join(INSTRUMENT.format(f"CHEM-{n}") for n in range(count))
 
     assert load(tmp_path, with_instruments(INSTRUMENTS_MAX)) is None
     error = load(tmp_path, with_instruments(INSTRUMENTS_MAX + 1))

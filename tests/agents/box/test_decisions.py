@@ -57,7 +57,7 @@ def routine(number: int) -> InstrumentReport:
 
 
 def alert(number: int) -> InstrumentReport:
-    return Alert(number, 0, "E0001", "lamp", "error")
+    return Alert(number, 0, "L0100", "lamp", "error")
 
 
 # -- back-off -------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from wire.messages import (
     Command,
     CommandResult,
     InstrumentReport,
+    Outcome,
     Quality,
     Receipt,
     Reports,
@@ -31,7 +32,6 @@ from wire.messages import (
     encode,
 )
 from wire.tls.context import server_context
-from wire.vocabulary import Outcome
 
 
 @pytest.fixture(autouse=True)
@@ -88,7 +88,7 @@ async def fake_box(pki: Hierarchy) -> AsyncIterator[tuple[FakeBox, int]]:
 
 
 def alert(agent: InstrumentAgent) -> int:
-    return agent.submit(Alert, "E0001", "lamp", "error")
+    return agent.submit(Alert, "L0100", "lamp", "error")
 
 
 def routine(agent: InstrumentAgent, count: int) -> None:

@@ -180,7 +180,12 @@ def test_the_site_files_of_kickstart_and_flash_are_both_accepted(tmp_path: Path)
     for text in (for_box(load_site(file)), file.read_text()):
         made = files_of(text, file)
         ports = tomllib.loads(made["etc/rap/box.toml"])["port"]
-        assert [port["instruments"] for port in ports] == [["CHEM-0001"], [], [], []]
+        assert [port.get("instrument", []) for port in ports] == [
+            [{"serial": "CHEM-0001", "model": "chemistry-analyzer"}],
+            [],
+            [],
+            [],
+        ]
         assert "203.0.113.9 ntp2.example.com" in made["etc/hosts"]
 
 

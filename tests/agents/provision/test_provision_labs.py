@@ -38,7 +38,7 @@ def site_of_lab(lab: Lab) -> SiteForBox:
         audit=AuditServer(host="192.0.2.65"),
         uplink=UplinkAddress(address=f"{BOX}/{PREFIX_BITS}", gateway=ROUTER),
         proxy=spec and Proxy(spec.kind, "proxy.clinic.example", proxy_kind(spec.kind).port, user, password),
-        instrument=[EnrolledInstrument(port=spec.port, serial=spec.serial) for spec in lab.instruments],
+        instrument=[EnrolledInstrument(spec.port, spec.serial, spec.model) for spec in lab.instruments],
         addresses={DATACENTER_NAME: [DATACENTER], "proxy.clinic.example": [PROXY]},
     )
 

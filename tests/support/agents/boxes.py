@@ -11,7 +11,7 @@ from typing import Any
 
 from agents.box.box import Box, Hardware
 from agents.box.certificate_files import BoxCertificates
-from agents.box.config import BoxConfig, InstrumentPort, Sending
+from agents.box.config import BoxConfig, InstrumentPort, PortInstrument, Sending
 from agents.instrument.agent import InstrumentAgent
 from hal.emul.clock import EmulClock
 from hal.emul.disk import EmulDisk
@@ -42,8 +42,18 @@ def box_config(pki: Hierarchy, datacenter: int, **sending: Any) -> BoxConfig:
         ),
         datacenter=Endpoint(host="127.0.0.1", port=datacenter),
         port=[
-            InstrumentPort(number=1, listen="127.0.0.1", tcp_port=0, instruments=["CHEM-1"]),
-            InstrumentPort(number=2, listen="127.0.0.1", tcp_port=0, instruments=["HEMA-1"]),
+            InstrumentPort(
+                number=1,
+                listen="127.0.0.1",
+                tcp_port=0,
+                instrument=[PortInstrument("CHEM-1", "chemistry-analyzer")],
+            ),
+            InstrumentPort(
+                number=2,
+                listen="127.0.0.1",
+                tcp_port=0,
+                instrument=[PortInstrument("HEMA-1", "chemistry-analyzer")],
+            ),
         ],
         sending=Sending(**sending),
     )

@@ -60,7 +60,7 @@ class Bench:
             await self.buffer.append_all([Priority.ROUTINE] * len(part), part)
 
     async def alert(self, number: int) -> None:
-        entry = Entry("CHEM-1", 1, Alert(number, 0, "E0001", "lamp", "error"))
+        entry = Entry("CHEM-1", 1, Alert(number, 0, "L0100", "lamp", "error"))
         await self.buffer.append(Priority.ALERT, encode(entry))
 
     async def waiting(self) -> int:

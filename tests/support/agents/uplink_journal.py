@@ -96,7 +96,7 @@ class Journal(World):
         """Store alerts in the buffer."""
         for _ in range(records):
             self.number += 1
-            body = Alert(self.number, 0, "E0001", "lamp", "error")
+            body = Alert(self.number, 0, "L0100", "lamp", "error")
             await self.buffer.append(Priority.ALERT, encode(Entry("CHEM-1", 1, body)))
 
     async def live(self) -> None:

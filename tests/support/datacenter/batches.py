@@ -9,11 +9,11 @@ from wire.messages import (
     CommandResult,
     Entry,
     InstrumentReport,
+    Outcome,
     decode,
     encode,
     encode_batch,
 )
-from wire.vocabulary import Outcome
 
 AT_MS = 1_790_000_000_000
 

@@ -37,6 +37,7 @@ authority = "audit-ca.pem"
 [[instrument]]
 port = 1
 serial = "CHEM-0001"
+model = "chemistry-analyzer"
 
 [addresses]
 "ingest.example.com" = ["203.0.113.5"]
@@ -108,10 +109,12 @@ host = "audit.example.com"
 [[instrument]]
 port = 2
 serial = "CHEM-0002"
+model = "chemistry-analyzer"
 
 [[instrument]]
 port = 2
 serial = "CHEM-0001"
+model = "chemistry-analyzer"
 
 [addresses]
 "ingest.example.com" = ["203.0.113.5", "203.0.113.6"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
-from typing import get_args
 
 import pytest
 
@@ -14,6 +13,7 @@ from agents.box.intake.backlog import FAIR_REPORTS_PER_SECOND, WAITING_BYTES_MAX
 from agents.box.intake.collector import RETRY_SPOOL_SECONDS, port_limits
 from agents.box.intake.limits import REPORTS_BURST
 from hal.emul.disk import EmulDisk
+from settings.profile import load_profile
 from settings.types import Endpoint
 from tests.support.agents.boxes import box_config, connect, disk, running_box
 from tests.support.agents.stand_in import stand_in
@@ -38,7 +38,6 @@ from wire.messages import (
     encode,
 )
 from wire.tls.context import Identity
-from wire.vocabulary import Channel
 
 DISCARD_PORT = 9  # the discard port: no data center
 Scenario = Callable[[Box, EmulDisk], Awaitable[None]]
@@ -88,7 +87,7 @@ def test_reports_are_durable_when_the_receipt_comes(pki: Hierarchy) -> None:
 def test_duplicates_are_acknowledged_and_not_stored(pki: Hierarchy) -> None:
     async def scenario(box: Box, _on: EmulDisk) -> None:
         connection = await connect(box, pki.instrument)
-        alert = Alert(3, 0, "E0001", "lamp", "error")
+        alert = Alert(3, 0, "L0100", "lamp", "error")
         await post(connection, quality(1, 2))
         response = await post(connection, [alert, *quality(1, 2, 4)])
         assert decode(Receipt, response.body).accepted == 4
@@ -117,8 +116,8 @@ def test_another_report_under_a_used_number_is_refused_and_the_next_run_named(
     async def refused(box: Box) -> None:
         connection, before = await connect(box, pki.instrument), sum(await counts(box))
         for other in (
-            [Alert(1, 1, "E0001", "lamp", "error")],
-            [Alert(1, 0, "E0002", "lamp", "error")],
+            [Alert(1, 1, "L0100", "lamp", "error")],
+            [Alert(1, 0, "L0100", "lamp", "info")],
             quality(1),
             [Quality(64, 0, "glu", 1, 1)],
             [Quality(64, 0, "glu", 1, 1), *quality(200)],
@@ -129,9 +128,9 @@ def test_another_report_under_a_used_number_is_refused_and_the_next_run_named(
             assert "of run 7" in response.body.decode()
         assert sum(await counts(box)) == before
         assert (await post(connection, [first_alert, *quality(63, 64)], run=7)).status == 200
-        assert (await post(connection, [Alert(1, 1, "E0001", "lamp", "error")], run=8)).status == 200
+        assert (await post(connection, [Alert(1, 1, "L0100", "lamp", "error")], run=8)).status == 200
 
-    first_alert = Alert(1, 0, "E0001", "lamp", "error")
+    first_alert = Alert(1, 0, "L0100", "lamp", "error")
     with_a_box(pki, scenario)
 
 
@@ -154,7 +153,7 @@ def test_runs_rise_up_to_their_maximum(pki: Hierarchy, before: int, after: int, 
     async def scenario(box: Box, _on: EmulDisk) -> None:
         connection = await connect(box, pki.instrument)
         assert (await post(connection, quality(1), run=before)).status == 200
-        for reports in (quality(1), [Alert(2, 0, "E0001", "lamp", "error")]):
+        for reports in (quality(1), [Alert(2, 0, "L0100", "lamp", "error")]):
             response = await post(connection, reports, run=after)
             assert response.status == status
             if status == 409:
@@ -274,7 +273,7 @@ def test_a_flood_is_slowed_down(pki: Hierarchy) -> None:
 def test_a_large_backlog_limits_its_instrument_and_no_other_port(
     pki: Hierarchy,
 ) -> None:
-    readings = dict.fromkeys(get_args(Channel), INT_MAX)
+    readings = dict.fromkeys(load_profile("chemistry-analyzer").channels, INT_MAX)
     numbers = range(1, 100 * REPORTS_PER_POST_MAX)
 
     def statuses(turn: int) -> list[InstrumentReport]:
@@ -303,9 +302,9 @@ def test_waiting_alerts_take_no_more_than_their_share_of_the_spool(
 
     async def scenario(box: Box, _on: EmulDisk) -> None:
         connection = await connect(box, pki.instrument)
-        alerts: list[InstrumentReport] = [Alert(n, 0, "E0001", "lamp", "error") for n in range(1, 65)]
+        alerts: list[InstrumentReport] = [Alert(n, 0, "L0100", "lamp", "error") for n in range(1, 65)]
         assert (await post(connection, alerts)).status == 200
-        response = await post(connection, [Alert(65, 0, "E0001", "lamp", "error")])
+        response = await post(connection, [Alert(65, 0, "L0100", "lamp", "error")])
         assert (response.status, response.headers["retry-after"]) == (503, str(RETRY_SPOOL_SECONDS))
         other = await connect(box, pki.other_instrument, 2)
         assert (await post(other, alerts)).status == 200

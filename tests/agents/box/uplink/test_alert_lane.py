@@ -42,7 +42,7 @@ class Alerted(Slow):
             await asyncio.sleep(next(self.delays))
 
     async def alert(self, number: int) -> None:
-        entry = messages.Entry("CHEM-1", 2, messages.Alert(number, 0, "E0001", "lamp", "error"))
+        entry = messages.Entry("CHEM-1", 2, messages.Alert(number, 0, "L0100", "lamp", "error"))
         raised_at = self.loop.time()
         (sequence,) = await self.buffer.append(Priority.ALERT, messages.encode(entry))
         async with asyncio.timeout(3600):
@@ -206,7 +206,7 @@ class ImpatientAndAlerted(Impatient):
 
     async def raise_alerts(self) -> None:
         for number in range(1, 21):
-            entry = messages.Entry("CHEM-2", 1, messages.Alert(number, 0, "E0001", "lamp", "error"))
+            entry = messages.Entry("CHEM-2", 1, messages.Alert(number, 0, "L0100", "lamp", "error"))
             await self.buffer.append(Priority.ALERT, messages.encode(entry))
             await asyncio.sleep(100)
 

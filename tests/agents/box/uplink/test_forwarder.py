@@ -243,7 +243,7 @@ def test_few_routine_records_wait_for_a_fuller_batch_or_an_alert(pki: Hierarchy)
         await append_routine(world, range(1, 64))
         await asyncio.sleep(0.9 * LINGER_SECONDS)
         assert world.center.reports == []
-        alert = Entry("CHEM-1", 1, Alert(100, 0, "E0001", "lamp", "error"))
+        alert = Entry("CHEM-1", 1, Alert(100, 0, "L0100", "lamp", "error"))
         await world.buffer.append(Priority.ALERT, encode(alert))
         await eventually(lambda: len(world.center.reports) == 64)
         batch = next(batch for batch in world.center.batches if any(isinstance(e.body, Alert) for e in batch))

@@ -74,7 +74,7 @@ class Refusing(World):
     async def live(self) -> None:
         meanwhile = asyncio.ensure_future(self.meanwhile(self)) if self.meanwhile else None
         for number in range(1, int(HOUR / ALERT_EVERY_SECONDS)):
-            body = Alert(number, 0, "E0001", "lamp", "error")
+            body = Alert(number, 0, "L0100", "lamp", "error")
             await self.buffer.append(Priority.ALERT, encode(Entry("CHEM-1", 1, body)))
             await asyncio.sleep(ALERT_EVERY_SECONDS)
         if meanwhile is not None:

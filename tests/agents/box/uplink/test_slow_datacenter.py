@@ -57,7 +57,7 @@ class WithAlerts(Slow):
         await asyncio.sleep(200)
         for number in (1, 2, 3):
             raised_at = self.loop.time()
-            entry = messages.Entry("CHEM-1", 2, messages.Alert(number, 0, "E0001", "lamp", "error"))
+            entry = messages.Entry("CHEM-1", 2, messages.Alert(number, 0, "L0100", "lamp", "error"))
             await self.buffer.append(Priority.ALERT, messages.encode(entry))
             while number not in self.center.alerts:
                 await asyncio.sleep(0.1)

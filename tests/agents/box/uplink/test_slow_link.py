@@ -44,7 +44,7 @@ class Backlogged(World):
 
     async def alert(self, number: int) -> None:
         raised_at = self.loop.time()
-        alert = messages.Alert(number, 0, "E0001", "lamp", "error")
+        alert = messages.Alert(number, 0, "L0100", "lamp", "error")
         await self.buffer.append(Priority.ALERT, messages.encode(messages.Entry("CHEM-1", 1, alert)))
         await self.center.until(lambda: self.center.alerts[-1:] == [number])
         self.latencies.append(self.loop.time() - raised_at)

@@ -104,7 +104,7 @@ class SlowWay(World):
         return self.between()
 
     async def alert(self, number: int) -> None:
-        entry = Entry("CHEM-1", 1, Alert(number, 0, "E0001", "lamp", "error"))
+        entry = Entry("CHEM-1", 1, Alert(number, 0, "L0100", "lamp", "error"))
         await self.buffer.append(Priority.ALERT, encode(entry))
         async with asyncio.timeout(3600):
             while number not in self.center.alerts:

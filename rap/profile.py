@@ -1,0 +1,78 @@
+"""`rap profile`: instrument profiles, which list what a model may report."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rap.outcome import FAILED, OK, WrongInput
+from rap.parser import Parser
+
+SUMMARY = "instrument profiles: what each model may report"
+
+
+def add_verbs(parser: Parser) -> None:
+    """The verbs of `rap profile`."""
+    listed = parser.add_command("list", "list the profiles that ship with the program")
+    listed.set_command(_list)
+    check = parser.add_command("check", "check profiles")
+    check.add_argument("files", metavar="FILE", nargs="*", type=Path, help="none: those of the program")
+    check.add_argument("--key", metavar="PUB", type=Path, help="also check the signature by this public key")
+    check.set_command(_check)
+    sign = parser.add_command("sign", "sign a profile, so that boxes accept it")
+    sign.add_argument("file", metavar="FILE", type=Path)
+    sign.add_argument("--key", metavar="KEY", type=Path, required=True, help="the vendor's private key (PEM)")
+    sign.set_command(_sign)
+
+
+def _list(_arguments: argparse.Namespace) -> int:
+    from settings.profile import load_profile, profile_names
+
+    for profile in map(load_profile, profile_names()):
+        words = f"{len(profile.channels)} channels, {len(profile.assays)} assays, {len(profile.errors)} error codes"
+        print(f"{profile.model:24} {profile.version:4}  {profile.speaks:12} {words}; {profile.summary}")
+    return OK
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from settings.problems import SettingsError
+    from settings.profile import DIRECTORY, profile_names, read_profile
+    from wire.pki.signature import SignatureError, load_public_key, verify
+
+    try:
+        key = arguments.key and load_public_key(arguments.key)
+    except (SignatureError, OSError) as error:
+        raise WrongInput(str(error)) from error
+    outcome = OK
+    for file in arguments.files or [DIRECTORY / f"{name}.toml" for name in profile_names()]:
+        try:
+            profile = read_profile(file)
+            if key:
+                verify(file.read_bytes(), key)
+        except SettingsError as error:
+            print(error)
+            outcome = FAILED
+        except SignatureError as error:
+            print(f"{file}: {error}")
+            outcome = FAILED
+        else:
+            signed = ", signature valid" if key else ""
+            print(f"{file}: {profile.model}, version {profile.version}: valid{signed}")
+    return outcome
+
+
+def _sign(arguments: argparse.Namespace) -> int:
+    from settings.problems import SettingsError
+    from settings.profile import read_profile
+    from wire.pki.signature import SignatureError, sign
+
+    try:
+        profile = read_profile(arguments.file)
+        signed = sign(arguments.file.read_bytes(), arguments.key)
+        draft = arguments.file.with_name(arguments.file.name + ".new")
+        draft.write_bytes(signed)
+        draft.replace(arguments.file)
+    except (SettingsError, SignatureError, OSError) as error:
+        raise WrongInput(str(error)) from error
+    print(f"{arguments.file}: {profile.model}, version {profile.version}, is signed")
+    return OK

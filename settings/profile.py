@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+"""Instrument profiles: what an instrument model may say, and what it means. A profile is data: `profiles/MODEL.toml`.
+
+The box refuses a report with a word that is not in its instrument's profile; simulator, data center and reference
+documentation read the same file. No text about a patient can be a word of a profile, and every other value in a
+report is an integer.
+
+    model = "chemistry-analyzer"
+    version = 1                            # raised with each change
+    summary = "clinical chemistry: 700 tests an hour"
+    speaks = "agent"                       # or a standard: "hl7", "astm", "astm-serial", "poct1a", "au"
+    verbs = ["help-file"]                  # the commands that it executes
+    desktop_port = 5900                    # for remote sessions, if it has one
+
+    [channels]                             # sensor readings; the last part of a name is its unit
+    bath-temp-mc = { text = "Bath temperature", unit = "0.001 °C", resolution = 10, normal = [36900, 37100] }
+
+    [assays]
+    glu = "Glucose"
+
+    [components]
+    bath = { text = "Reaction bath", parts = ["Thermostat"] }
+
+    [errors]
+    T0100 = { component = "bath", severity = "error", text = "Bath temperature out of range", advice = "…" }
+
+    [dialect]                              # options of the standard that differ from its defaults
+    first-frame = 0
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Final, Literal, TypeAlias
+
+from msgspec import Meta
+
+from settings.problems import Problem, Problems, SettingsError
+from settings.toml import load, loads
+from settings.types import Table, TcpPort
+
+DIRECTORY: Final = Path(__file__).parent.parent / "profiles"
+"""The profiles that ship with the program."""
+WORDS_MAX: Final = 512
+"""Channels, assays, components and error codes of a profile, each."""
+
+Word: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]{0,47}\Z", examples=["reaction-temp-mc"])]
+"""The form of a channel, assay or component; which of them an instrument may use, its profile says."""
+Code: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Z][0-9]{4}\Z", examples=["T0100"])]
+"""The form of an error code."""
+Model: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]{0,31}\Z", examples=["chemistry-analyzer"])]
+"""The name of an instrument model, and of its profile."""
+Severity: TypeAlias = Literal["info", "warning", "error", "critical"]
+Text: TypeAlias = Annotated[
+    str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,200}\Z", examples=["Reaction bath temperature"])
+]
+Speaks: TypeAlias = Literal["agent", "hl7", "astm", "astm-serial", "poct1a", "au"]
+"""The vendor's own agent on the instrument, or the standard that the instrument speaks as it is."""
+Verb: TypeAlias = Literal["help-file", "assay-configuration", "test-menu", "data-upload", "send-inventory"]
+UNITS: Final = {
+    "h": "h",
+    "mc": "0.001 °C",
+    "n": "",
+    "ns": "nS/cm",
+    "pa": "Pa",
+    "pct": "%",
+    "ua": "µA",
+}
+"""The last part of a channel's name, and the unit of its readings."""
+
+
+class Channel(Table, frozen=True):
+    """A sensor reading: an integer in `unit`, a multiple of `resolution`.
+
+    `normal` is [low, high]; readings outside of it cause an alert.
+    """
+
+    text: Text
+    unit: Annotated[str, Meta(max_length=16)]
+    resolution: Annotated[int, Meta(ge=1)] = 1
+    normal: Annotated[list[int], Meta(min_length=2, max_length=2)] | None = None
+
+
+class Component(Table, frozen=True):
+    """A part of the instrument that staff can replace, clean or adjust, and its spare parts."""
+
+    text: Text
+    parts: list[Text] = []
+
+
+class ErrorCode(Table, frozen=True):
+    """The meaning of an error code for service staff."""
+
+    component: Word
+    severity: Severity
+    text: Text
+    advice: str = ""
+    parts: list[Text] = []
+
+
+class Profile(Table, frozen=True):
+    """The profile of one instrument model."""
+
+    model: Model
+    version: Annotated[int, Meta(ge=1, le=2**31 - 1)]
+    summary: Text
+    speaks: Speaks = "agent"
+    verbs: list[Verb] = []
+    desktop_port: TcpPort | None = None
+    channels: Annotated[dict[Word, Channel], Meta(max_length=WORDS_MAX)] = {}
+    assays: Annotated[dict[Word, Text], Meta(max_length=WORDS_MAX)] = {}
+    components: Annotated[dict[Word, Component], Meta(max_length=WORDS_MAX)] = {}
+    errors: Annotated[dict[Code, ErrorCode], Meta(max_length=WORDS_MAX)] = {}
+    dialect: dict[Word, str | int | bool] = {}
+
+
+def read_profile(file: Path) -> Profile:
+    """Read a profile. Raises: SettingsError with all problems."""
+    return load(file, Profile, _check)
+
+
+def parse_profile(text: str, file: Path) -> Profile:
+    """Parse the text of a profile; `file` is for messages. Raises: SettingsError with all problems."""
+    return loads(text, file, Profile, _check)
+
+
+def profile_names() -> list[str]:
+    """The models whose profiles ship with the program, sorted."""
+    return sorted(path.stem for path in DIRECTORY.glob("*.toml"))
+
+
+@cache
+def load_profile(model: str) -> Profile:
+    """The shipped profile of a model. Raises: SettingsError with the known models."""
+    if model not in profile_names():
+        known = ", ".join(profile_names())
+        raise SettingsError(Path(model), Problem("", f"there is no profile of this model; there are {known}"))
+    return read_profile(DIRECTORY / f"{model}.toml")
+
+
+def _check(profile: Profile, problems: Problems) -> None:
+    for key, message in _contradictions(profile):
+        problems.add(key, message)
+    if problems.file.suffix == ".toml" and problems.file.stem != profile.model:
+        problems.add(
+            ("model",), f"the file must be named {profile.model}.toml, or the model {problems.file.stem}"
+        )
+
+
+def _contradictions(profile: Profile) -> Iterator[tuple[tuple[str, ...], str]]:
+    for name, channel in profile.channels.items():
+        suffix = name.rpartition("-")[2]
+        if UNITS.get(suffix) != channel.unit:
+            known = ", ".join(f'-{end} "{unit}"' for end, unit in UNITS.items())
+            yield (
+                ("channels", name, "unit"),
+                f'"{channel.unit}" does not agree with the name; there are {known}',
+            )
+        if channel.normal and channel.normal[0] >= channel.normal[1]:
+            yield ("channels", name, "normal"), "must be [low, high], with low below high"
+    for code, error in profile.errors.items():
+        if error.component not in profile.components:
+            known = ", ".join(profile.components) or "none"
+            yield (
+                ("errors", code, "component"),
+                f"{error.component} is not one of [components], which are {known}",
+            )
+    if len(set(profile.verbs)) < len(profile.verbs):
+        yield ("verbs",), "list each verb once"
+    if profile.dialect and profile.speaks == "agent":
+        yield ("dialect",), "options are for instruments that speak a standard; remove it, or change `speaks`"

@@ -1,0 +1,90 @@
+"""Delivered profiles: the newest one that the vendor signed is in force."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agents.box.config import Profiles
+from agents.box.profiles import PROFILE_BYTES_MAX, profiles_in_force
+from settings.profile import DIRECTORY
+from wire.pki.signature import new_key_pair, sign
+
+SHIPPED = (DIRECTORY / "chemistry-analyzer.toml").read_bytes()
+
+
+@pytest.fixture
+def delivered(tmp_path: Path) -> Profiles:
+    private, public = new_key_pair()
+    (tmp_path / "signing.key").write_bytes(private)
+    (tmp_path / "signing.pub").write_bytes(public)
+    (tmp_path / "profiles").mkdir()
+    return Profiles(directory=tmp_path / "profiles", key=tmp_path / "signing.pub")
+
+
+def deliver(delivered: Profiles, version: int, model: str = "chemistry-analyzer") -> Path:
+    text = SHIPPED.replace(b"version = 1", b"version = %d" % version)
+    file = delivered.directory / f"{model}.toml"
+    text = text.replace(b"chemistry-analyzer", model.encode(), 1)
+    file.write_bytes(sign(text, delivered.key.with_suffix(".key")))
+    return file
+
+
+def version_in_force(delivered: Profiles | None) -> tuple[int, list[str]]:
+    profiles, ignored = profiles_in_force(delivered)
+    return profiles["chemistry-analyzer"].version, ignored
+
+
+def test_without_delivered_profiles_those_of_the_program_are_in_force() -> None:
+    assert version_in_force(None) == (1, [])
+
+
+def test_a_newer_signed_profile_replaces_the_one_of_the_program(delivered: Profiles) -> None:
+    deliver(delivered, 2)
+    assert version_in_force(delivered) == (2, [])
+
+
+def test_a_profile_of_a_new_model_is_added(delivered: Profiles) -> None:
+    deliver(delivered, 1, "coagulation-analyzer")
+    assert "coagulation-analyzer" in profiles_in_force(delivered)[0]
+
+
+def test_an_older_profile_is_not_used(delivered: Profiles) -> None:
+    deliver(delivered, 1).write_bytes(deliver(delivered, 1).read_bytes())
+    assert version_in_force(delivered) == (1, [])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda text: text.replace(b"Glucose", b"Glucosa"), "was changed"),
+        (lambda _: SHIPPED, "has no signature"),
+        (lambda _: b"\xff", "has no signature"),
+        (lambda text: text * (PROFILE_BYTES_MAX // len(text) + 1), "larger than"),
+    ],
+)
+def test_a_profile_that_is_not_the_vendors_is_ignored_and_named(delivered, spoil, told) -> None:  # type: ignore[no-untyped-def]
+    file = deliver(delivered, 2)
+    file.write_bytes(spoil(file.read_bytes()))
+    version, ignored = version_in_force(delivered)
+    assert version == 1
+    assert "chemistry-analyzer.toml" in ignored[0]
+    assert told in ignored[0]
+
+
+def test_a_signed_profile_with_a_mistake_is_ignored_and_explained(delivered: Profiles) -> None:
+    text = SHIPPED.replace(b"version = 1", b"version = 2").replace(b'"critical"', b'"fatal"')
+    file = delivered.directory / "chemistry-analyzer.toml"
+    file.write_bytes(sign(text, delivered.key.with_suffix(".key")))
+    version, ignored = version_in_force(delivered)
+    assert version == 1
+    assert "must be one of info, warning, error, critical" in ignored[0]
+
+
+def test_without_the_key_no_delivered_profile_is_used(delivered: Profiles) -> None:
+    deliver(delivered, 2)
+    delivered.key.unlink()
+    version, ignored = version_in_force(delivered)
+    assert version == 1
+    assert "signing.pub" in ignored[0]

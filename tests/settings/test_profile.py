@@ -1,0 +1,83 @@
+"""Instrument profiles: the shipped ones, and mistakes in others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from settings.problems import SettingsError
+from settings.profile import load_profile, parse_profile, profile_names
+
+GOOD = """\
+model = "test-analyzer"
+version = 3
+summary = "an analyzer for tests"
+speaks = "hl7"
+verbs = ["help-file"]
+
+[channels]
+bath-temp-mc = { text = "Bath", unit = "0.001 °C", resolution = 10, normal = [36900, 37100] }
+
+[assays]
+glu = "Glucose"
+
+[components]
+bath = { text = "Bath", parts = ["Heater"] }
+
+[errors]
+T0100 = { component = "bath", severity = "error", text = "Bath out of range", advice = "Check the heater." }
+
+[dialect]
+first-frame = 0
+"""
+
+
+def problems_of(text: str, file: str = "test-analyzer.toml") -> str:
+    with pytest.raises(SettingsError) as caught:
+        parse_profile(text, Path(file))
+    return str(caught.value)
+
+
+def test_a_profile_is_read() -> None:
+    profile = parse_profile(GOOD, Path("test-analyzer.toml"))
+    assert (profile.version, profile.speaks, profile.dialect) == (3, "hl7", {"first-frame": 0})
+    assert profile.errors["T0100"].component == "bath"
+
+
+@pytest.mark.parametrize("model", profile_names())
+def test_each_shipped_profile_is_valid(model: str) -> None:
+    assert load_profile(model).model == model
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "told"),
+    [
+        ("bath-temp-mc", "bath-temp-pa", "test-analyzer.toml:8: channels.bath-temp-pa.unit"),
+        ("bath-temp-mc", "Bath", 'channels.Bath: "Bath": write it like reaction-temp-mc'),
+        ("[36900, 37100]", "[37100, 36900]", "low below high"),
+        ("resolution = 10", "resolution = 0", "resolution"),
+        ("T0100", "T100", "write it like T0100"),
+        ('component = "bath"', 'component = "lamp"', "lamp is not one of [components], which are bath"),
+        ('"error"', '"fatal"', "must be one of info, warning, error, critical"),
+        ('["help-file"]', '["help-file", "help-file"]', "list each verb once"),
+        ('["help-file"]', '["reboot"]', "verbs[0]"),
+        ('speaks = "hl7"', 'speaks = "agent"', "options are for instruments that speak a standard"),
+        ('speaks = "hl7"', 'speaks = "dicom"', "speaks"),
+        ("version = 3", "version = 0", "version"),
+        ('glu = "Glucose"', 'glu = "Glu\\ncose"', "assays.glu"),
+        ("summary", "sumary", "did you mean summary?"),
+    ],
+)
+def test_a_mistake_is_named_with_what_would_be_right(right: str, wrong: str, told: str) -> None:
+    assert right in GOOD
+    assert told in problems_of(GOOD.replace(right, wrong))
+
+
+def test_the_file_has_the_name_of_the_model() -> None:
+    assert "must be named test-analyzer.toml" in problems_of(GOOD, "other.toml")
+
+
+def test_an_unknown_model_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(SettingsError, match="hematology-analyzer"):
+        load_profile("chemistry-analyser")
