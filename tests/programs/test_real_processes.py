@@ -126,11 +126,11 @@ def test_killed_programs_lose_and_duplicate_no_report(folder: Path) -> None:
     ("right", "wrong", "message"),
     [
         ("port = 443", "port = 70000", "9: datacenter.port: 70000: must be a whole number <= 65535"),
-        ("bytes_max", "bytes", "17: spool.bytes: unknown key; did you mean bytes_max?"),
+        ("bytes_max", "bytes", "24: spool.bytes: unknown key; did you mean bytes_max?"),
         ('"board.toml"', '"rap-5"', "1: board: unknown board 'rap-5'; known boards: "),
         ("number = 1", "number = 2", "11: port[0].number: loopback has no port 2; it has 1"),
         ('"rap-0001.key"', '"none.key"', "4: identity.key: {folder}/none.key: No such file or directory; give a PEM"),
-        ('"box.sock"', '"none/box.sock"', "21: status.socket: the directory {folder}/none does not exist; create it"),
+        ('"box.sock"', '"none/box.sock"', "28: status.socket: the directory {folder}/none does not exist; create it"),
         ('"rap-0001.key"', '"dc.key"', "4: identity.key: {folder}/dc.key: is not the key of {folder}/rap-0001"),
     ],
 )  # fmt: skip

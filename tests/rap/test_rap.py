@@ -117,7 +117,7 @@ def test_pki_creates_a_hierarchy_and_never_overwrites_a_key(
             == OK
         )
     keys = {path.name: path.read_bytes() for path in folder.glob("*.key")}
-    assert len(keys) == 6
+    assert len(keys) == 7
     assert all(path.stat().st_mode & 0o077 == 0 for path in folder.glob("*.key"))
     capsys.readouterr()
     assert main(["pki", "issue", str(folder), "RAP-0001", "--for", "box"]) == WRONG_INPUT
