@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""Instrument profiles: what an instrument model may say, and what it means. A profile is data: `profiles/MODEL.toml`.
+"""Instrument profiles: what an instrument model may say, and what it means. A profile is data: `profiles/`.
 
 The box refuses a report with a word that is not in its instrument's profile; simulator, data center and reference
 documentation read the same file. No text about a patient can be a word of a profile, and every other value in a
