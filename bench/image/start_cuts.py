@@ -40,11 +40,8 @@ def figures() -> list[Figure]:
     folder = KEPT / image.image.parent.name
     first, second = _recorded(image, folder)
     results = _results(folder)
-    tasks = [
-        (made, former, index)
-        for made, former in ((first, None), (second, first.life))
-        for index in _cuts(made)
-    ]
+    pairs = zip(_cuts(first), _cuts(second), strict=True)
+    tasks = [task for one, two in pairs for task in ((first, None, one), (second, first.life, two))]
     left = [task for task in tasks if _name(task[0], task[2]) not in results]
     with ThreadPoolExecutor(AT_A_TIME) as pool:
         for name, problems in pool.map(lambda task: _try(folder, *task), left):

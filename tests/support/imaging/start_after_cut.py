@@ -53,16 +53,14 @@ class Started(NamedTuple):
 
 def judge_start(made: Recorded, index: int, disk: Path, former: Life | None = None) -> list[str]:
     """Start from `disk`, which a cut during request `index` has left; return what is wrong, a line each."""
-    at_ns = made.time_of(index)
-    expected = {(each.run, each.number) for each in made.acknowledged if each.at_ns <= at_ns}
-    expected -= {(each.run, each.number) for each in made.stored if each.at_ns <= at_ns}
+    expected = owed(made, index)
     folder = disk.with_suffix(".run")
     shutil.copytree(made.life.folder, folder, ignore=_but_certificates)
     write_datacenter(folder, made.life.serial)
     run = made.life.run + 1
     try:
         started = _start(folder, made.life.serial, run, disk, expected)
-        problems = [*_wrong_reports(started, run, made, expected), *inspect(disk, former)]
+        problems = [*wrong_reports(started, run, made.life.run, expected), *inspect(disk, former)]
         return [*problems, *([f"console: {started.console}"] if problems else [])]
     finally:
         shutil.rmtree(folder)
@@ -97,14 +95,25 @@ async def _first_report(folder: Path, serial: str, run: int, expected: set[tuple
     async with datacenter(folder), reporting(folder, serial, run) as agent:
         submit(agent)
         await eventually(lambda: (agent.run_number, 1) in found(), START_SECONDS_MAX, every_s=_LOOK_SECONDS)
-        with suppress(TimeoutError):  # `_wrong_reports` names those that are lost
+        with suppress(TimeoutError):  # `wrong_reports` names those that are lost
             await eventually(lambda: expected <= found(), _LATE_SECONDS_MAX, every_s=_LOOK_SECONDS)
         return agent.run_number
 
 
-def _wrong_reports(
-    started: Started, run: int, made: Recorded, expected: set[tuple[int, int]]
+def owed(made: Recorded, index: int) -> set[tuple[int, int]]:
+    """The reports that the box had acknowledged, and the data center not stored, at a cut during request `index`."""
+    at_ns = made.time_of(index)
+    acknowledged, stored = (
+        {(each.run, each.number) for each in reports if each.at_ns <= at_ns}
+        for reports in (made.acknowledged, made.stored)
+    )
+    return acknowledged - stored
+
+
+def wrong_reports(
+    started: Started, run: int, run_before: int, expected: set[tuple[int, int]]
 ) -> Iterator[str]:
+    """What is wrong with the reports that were stored after a start; `run` is the instrument's run as it began."""
     found = [(each.run, each.number) for each in started.reports]
     if (started.run, 1) not in found:
         yield "no report was stored after the start"
@@ -112,7 +121,7 @@ def _wrong_reports(
         yield f"acknowledged reports were lost: {sorted(lost)}"
     if started.run != run:
         yield f"the box knew a run {started.run - 1} of the instrument"
-    if foreign := {each for each in found if each[0] not in (made.life.run, started.run)}:
+    if foreign := {each for each in found if each[0] not in (run_before, started.run)}:
         yield f"reports of a former life were stored: {sorted(foreign)}"
     if len(found) != len(set(found)):
         yield f"reports were stored twice: {found}"

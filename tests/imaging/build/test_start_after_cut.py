@@ -1,0 +1,49 @@
+"""Which reports a start after a power cut must deliver, and which results of a start are wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sim.worlds.image.disk.nbd import FLUSH, DiskRequest
+from sim.worlds.image.disk.recording import RecordedRequest
+from tests.support.imaging.recorded_start import Life, Recorded, Stored
+from tests.support.imaging.start_after_cut import Started, owed, wrong_reports
+
+FLUSHED = DiskRequest(FLUSH, 0, 0, b"", False)
+
+
+def recorded(folder: Path) -> Recorded:
+    """Flushes at 10, 20 and 30; reports 1 and 2 acknowledged at 12 and 20, the first of them stored at 25."""
+    requests = [RecordedRequest(at_ns, FLUSHED) for at_ns in (10, 20, 30)]
+    acknowledged = [Stored(5, 1, 12), Stored(5, 2, 20), Stored(5, 3, 40)]
+    return Recorded(Life(folder, "RAP-0001", 5), requests, acknowledged, [Stored(5, 1, 25)])
+
+
+@pytest.mark.parametrize(
+    ("index", "reports"), [(0, set()), (1, {(5, 1), (5, 2)}), (2, {(5, 2)}), (3, {(5, 2), (5, 3)})]
+)
+def test_reports_are_owed_from_their_acknowledgement_until_they_are_stored(
+    tmp_path: Path, index: int, reports: set[tuple[int, int]]
+) -> None:
+    assert owed(recorded(tmp_path), index) == reports
+
+
+@pytest.mark.parametrize(
+    ("stored", "run", "problem"),
+    [
+        ([(6, 1), (5, 2)], 6, ""),
+        ([(6, 1), (5, 1), (5, 2)], 6, ""),
+        ([(5, 2)], 6, "no report was stored after the start"),
+        ([(6, 1), (5, 1)], 6, "acknowledged reports were lost: [(5, 2)]"),
+        ([(1001, 1), (5, 2)], 1001, "the box knew a run 1000 of the instrument"),
+        ([(6, 1), (5, 2), (1000, 7)], 6, "reports of a former life were stored: [(1000, 7)]"),
+        ([(6, 1), (5, 2), (5, 2)], 6, "reports were stored twice: [(6, 1), (5, 2), (5, 2)]"),
+    ],
+)
+def test_a_start_that_loses_repeats_or_mixes_reports_is_wrong(
+    stored: list[tuple[int, int]], run: int, problem: str
+) -> None:
+    started = Started([Stored(*each, 0) for each in stored], run, "")
+    assert list(wrong_reports(started, 6, 5, {(5, 2)})) == [problem] * bool(problem)
