@@ -46,7 +46,7 @@ IGNORED_COMMANDS: Final = {
     "text": _SCREENS,
     "graphical": _SCREENS,
     "cmdline": _SCREENS,
-    "eula": "only the installer shows the licence agreement",
+    "eula": "only the installer shows the license agreement",
     "firstboot": "an image has no first-boot agent that could be disabled",
     "reboot": _NO_MACHINE,
     "poweroff": _NO_MACHINE,

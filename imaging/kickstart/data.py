@@ -23,8 +23,8 @@ IDENTITY_MIB: Final = 1
 RESERVED_MIB: Final = TABLE_MIB + IDENTITY_MIB
 """The disk space needed in addition to the partitions of a kickstart."""
 EXT4_OPTIONS: Final = "-O ^metadata_csum,^uninit_bg"
-"""Options of mke2fs for every ext4 of a box. Its superblock is two sectors. With a checksum, a power cut between them
-leaves a file system that can be neither mounted nor repaired without a person."""
+"""Options of mke2fs for every ext4 of a box. The superblock spans two sectors: with a checksum, a power cut between them
+leaves a file system that can be neither mounted nor repaired automatically."""
 
 
 class Installer(Table, frozen=True):
@@ -62,7 +62,7 @@ class LayoutPartition(Table, frozen=True):
 
 
 class KnownNames(Table, frozen=True):
-    """The content of names.toml: what glibc, X, the console and firewalld have."""
+    """The content of names.toml: the names that glibc, X, the console and firewalld define."""
 
     locales: list[str]
     layouts: list[str]
@@ -77,7 +77,7 @@ class Layout(Table, frozen=True):
 
 
 class ReleasesFile(Table, frozen=True):
-    """The content of releases.toml, after each release's `like` was replaced by what it refers to."""
+    """The content of releases.toml, in which each release has the keys that it inherits by `like`."""
 
     version: dict[str, Installer]
     release: dict[str, Release]
@@ -124,7 +124,7 @@ def _releases_file() -> ReleasesFile:
 
 
 def _inherited(tables: dict[str, dict[str, Any]], name: str) -> dict[str, Any]:
-    """The keys of a release, and those that it takes from the release that it is `like`."""
+    """Return the keys of a release, and those that it inherits from the release named by `like`."""
     own = {key: value for key, value in tables[name].items() if key != "like"}
     parent = tables[name].get("like")
     return {**(_inherited(tables, parent) if parent else {}), **own, "name": name}

@@ -31,7 +31,7 @@ from imaging.rpm.contents import (
 from imaging.rpm.tree import PREFIX, compile_python, make_tree, set_times_and_modes, state_folders
 
 OWN_LICENSES: Final = frozenset({"Apache-2.0", "Apache-2.0 OR GPL-2.0-only"})
-"""The licences of this project's own files: see docs/design/licenses.md."""
+"""The licenses of this project's own files: see docs/design/licenses.md."""
 
 
 @dataclass(frozen=True, slots=True)

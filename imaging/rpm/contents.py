@@ -91,7 +91,7 @@ def locked(contents: PackageContents, requirements: str) -> list[Locked]:
         wanted |= more
     if unread := wanted - contents.licenses.keys():
         names = ", ".join(sorted(unread))
-        raise RpmError(f"firmware-image/rpm/contents.toml: licenses: say under which licence {names} is")
+        raise RpmError(f"firmware-image/rpm/contents.toml: licenses: add the license of {names}")
     return [one for name, one in entries.items() if name in wanted]
 
 

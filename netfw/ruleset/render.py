@@ -100,11 +100,11 @@ class Ruleset:
         yield {"table": {"family": names.FAMILY, "name": names.TABLE}}
         for counter in self.counters:
             yield {"counter": _ours(name=counter)}
-        for kept in self.sets:
-            more: Json = {"size": kept.size} if kept.size is not None else {}
-            more |= {"timeout": kept.timeout} if kept.timeout is not None else {}
-            flags: Json = {"flags": list(kept.flags)} if kept.flags else {}
-            yield {"set": _ours(name=kept.name, type=kept.kind, **more, **flags)}
+        for declared in self.sets:
+            more: Json = {"size": declared.size} if declared.size is not None else {}
+            more |= {"timeout": declared.timeout} if declared.timeout is not None else {}
+            flags: Json = {"flags": list(declared.flags)} if declared.flags else {}
+            yield {"set": _ours(name=declared.name, type=declared.kind, **more, **flags)}
         for chain in self.chains:
             hook: Json = {"type": "filter", "hook": chain.hook, "prio": chain.priority, "policy": "drop"}
             yield {"chain": _ours(name=chain.name, **(hook if chain.hook else {}))}
@@ -117,9 +117,9 @@ class Ruleset:
         yield from others
 
     def _elements(self) -> Iterator[Json]:
-        for kept in self.sets:
-            if kept.elements:
-                yield {"element": _ours(name=kept.name, elem=list(kept.elements))}
+        for declared in self.sets:
+            if declared.elements:
+                yield {"element": _ours(name=declared.name, elem=list(declared.elements))}
 
     def _rules(self) -> Iterator[Json]:
         for chain in self.chains:
@@ -157,7 +157,7 @@ def _prerouting(policy: Policy) -> Iterator[Rule]:
     accepted_advertisements = ["nd-router-advert"] if policy.accept_router_advertisements else []
     neighbours = ["mld-listener-query", "nd-neighbor-solicit", "nd-neighbor-advert", *accepted_advertisements]
     uplink = where(IIFNAME, policy.uplink)
-    # Before tracking, which would relate a redirect to the connection that it quotes, whoever sent it.
+    # Before tracking, which would classify a redirect as RELATED to the connection that it quotes, from any sender.
     refused_icmp = where(concat(IIFNAME, PROTOCOL, SPORT), named(s.REFUSED_ICMP))
     yield refuse(names.LINK, where(PROTOCOL, any_of("icmp", "ipv6-icmp")), refused_icmp)
     # Rules for all packets come first, refusals last: an open session's packets take one lookup here.
@@ -172,7 +172,7 @@ def _prerouting(policy: Policy) -> Iterator[Rule]:
     # A link-local address is accepted for neighbour discovery (RFC 4861, RFC 4862) only.
     link = any_of("::", _LINK_LOCAL)
     yield where(saddr(6), link), where(ICMPV6_TYPE, any_of(*neighbours)), ACCEPT
-    # Multicast traffic (listener reports, mDNS, DHCPv6) is normal, so it has a cause of its own.
+    # Multicast traffic (listener reports, mDNS, DHCPv6) is normal, so it has a separate cause.
     yield refuse(names.LINK, where(saddr(6), link), where(daddr(6), {"prefix": {"addr": "ff00::", "len": 8}}))
     yield from _refusal(names.SPOOFED)
 
@@ -260,7 +260,7 @@ def _neighbours(messages: Iterable[tuple[int, str]]) -> Rule:
 
 
 def _unless_instrument(policy: Policy) -> Rule:
-    """Handle packets from uplink and tunnel in chains of their own; those that continue are from instruments."""
+    """Handle packets from uplink and tunnel in separate chains; packets that continue are from instruments."""
     elsewhere: dict[str, Statement] = {policy.uplink: goto(names.OUTSIDE)}
     if policy.tunnel:
         elsewhere[policy.tunnel.interface] = goto(names.TUNNEL)

@@ -20,7 +20,7 @@ SYN_OPTION_BYTES: Final = 12
 SACK_BLOCKS_MAX: Final = 4
 
 Verdict: TypeAlias = Literal["accept", "drop", "reject"]
-"""A packet filter's decision. The sender of a rejected segment gets an error, that of a dropped one nothing."""
+"""A packet filter's decision. Only the sender of a rejected segment gets an error."""
 Range: TypeAlias = tuple[int, int]
 """Sequence numbers: the first, and the one after the last."""
 
@@ -74,7 +74,7 @@ class TcpSegment:
 
     @classmethod
     def reset_for(cls, segment: TcpSegment) -> TcpSegment:
-        """The RST that answers a segment of no connection."""
+        """Return the RST that answers a segment that belongs to no connection."""
         return cls(
             segment.target_port, segment.source_port, segment.address, segment.ack, RST, ack=segment.seq
         )

@@ -59,7 +59,7 @@ def test_requirements_of_the_box_are_selected_with_versions_hashes_and_markers()
 
 def test_a_dependency_without_a_reviewed_license_is_refused() -> None:
     unread = msgspec.structs.replace(CONTENTS, licenses={"cryptography": "A", "cffi": "B"})
-    with pytest.raises(RpmError, match="say under which licence pycparser is"):
+    with pytest.raises(RpmError, match="add the license of pycparser"):
         locked(unread, LOCKED)
 
 

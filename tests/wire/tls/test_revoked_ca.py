@@ -1,4 +1,4 @@
-"""Certificates beneath a CA that is revoked: a root, two intermediates, and lists of all of them."""
+"""A client certificate is refused if a CA in its chain is revoked; revocation lists may come from each CA."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_a_revoked_ca_is_refused_although_it_is_among_the_authorities(site: Site
 
 
 def test_a_certificate_without_a_list_of_its_ca_is_not_revoked(site: Site) -> None:
-    """OpenSSL would refuse it: it wants a list of each CA in the chain."""
+    """OpenSSL would refuse it, because it requires a list of each CA in the chain."""
     site.publish(site.root.revoke([]))
 
     async def client(port: int) -> None:
@@ -202,7 +202,7 @@ def test_an_older_list_is_not_used_although_the_file_has_a_newer_one_of_another_
     with pytest.raises(CrlError, match="list of CN=vendor root is older than the list in force"):
         revocations.refresh()
     site.publish(pem(site.first), old, new, at(site.first, 1_720_000_000).revoke([]))
-    assert not revocations.refresh(), "of two lists the newer counts"
+    assert not revocations.refresh(), "the newer of two lists of one CA is not used"
 
 
 def at(authority: Authority, second: int) -> Authority:
@@ -217,14 +217,14 @@ def at(authority: Authority, second: int) -> Authority:
 
 
 def test_a_list_signed_under_another_root_is_refused(site: Site) -> None:
-    stranger = Authority.make("stranger").subordinate("first plant")
-    site.publish(pem(stranger), site.root.revoke([]), stranger.revoke([]))
+    foreign = Authority.make("stranger").subordinate("first plant")
+    site.publish(pem(foreign), site.root.revoke([]), foreign.revoke([]))
     with pytest.raises(CrlError, match="CN=first plant is not signed by a trusted CA"):
         site.revocations()
 
 
 def test_a_list_signed_by_a_client_is_refused(site: Site) -> None:
-    """The certificate beside it is beneath the root, and not that of a CA."""
+    """The file also contains the client's certificate, which the root issued, but which is not a CA certificate."""
     key = make_key()
     leaf = site.root.certify("RAP-9", key.public_key())
     certificate = x509.load_pem_x509_certificate(leaf)
@@ -274,12 +274,12 @@ def test_a_ca_with_a_certificate_that_is_not_revoked_remains_trusted(site: Site)
 
 
 def test_verification_of_very_long_chains_is_bounded(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client may send CAs of its own making, each beneath each other."""
+    """A client may send self-made CA certificates, each of which could have issued every other."""
     key = make_key()
-    made = [Authority.make("first plant", key).subordinate("first plant", key) for _ in range(40)]
+    forged_cas = [Authority.make("first plant", key).subordinate("first plant", key) for _ in range(40)]
     leaf, _ = der(site.clients["RAP-1"].certificate.read_bytes())
     site.publish(site.root.revoke([]))
-    certificate = PeerCertificate(leaf, der(pem(*made)))
+    certificate = PeerCertificate(leaf, der(pem(*forged_cas)))
     revocations, verified = site.revocations(), []
 
     def counted(each: x509.Certificate, issuer: x509.Certificate) -> bool:

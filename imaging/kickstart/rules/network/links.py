@@ -64,7 +64,7 @@ def vlan_id(case: Case) -> Faults:
 
 @rule
 def member_devices(case: Case) -> Faults:
-    """A device belongs to one bond or bridge, which is not its own member and has the addresses.
+    """A device is a member of at most one bond or bridge, not of itself; a member has no address.
 
     Source: ip-link(8), master; NetworkManager, nm-settings-nmcli(5), controller.
     """
@@ -90,7 +90,7 @@ def member_devices(case: Case) -> Faults:
 
 @rule
 def bond_options(case: Case) -> Faults:
-    """Bonding options are NAME=VALUE pairs that the kernel knows; Anaconda leaves out the others.
+    """Bonding options are NAME=VALUE pairs that the kernel knows; Anaconda ignores all others.
 
     Source: Linux, `Documentation/networking/bonding.rst`; Anaconda, `network/nm_client.py`.
     """

@@ -101,7 +101,7 @@ def test_duplicates_are_acknowledged_and_not_stored(pki: Hierarchy) -> None:
 
 
 @pytest.mark.parametrize("restarted", [False, True])
-def test_another_report_under_a_used_number_is_refused_and_the_next_run_named(
+def test_another_report_under_a_used_number_is_refused_with_the_next_run(
     pki: Hierarchy, restarted: bool
 ) -> None:
     async def scenario(box: Box, on: EmulDisk) -> None:
@@ -162,7 +162,7 @@ def test_runs_rise_up_to_their_maximum(pki: Hierarchy, before: int, after: int, 
     with_a_box(pki, scenario)
 
 
-def test_a_repetition_on_another_connection_while_the_first_is_being_written(pki: Hierarchy) -> None:
+def test_a_repetition_during_the_first_write_is_not_stored_again(pki: Hierarchy) -> None:
     async def scenario(box: Box, _on: EmulDisk) -> None:
         connections = [await connect(box, pki.instrument) for _ in range(4)]
         responses = await asyncio.gather(*(post(connection, quality(1, 2, 3)) for connection in connections))

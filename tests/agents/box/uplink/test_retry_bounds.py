@@ -1,4 +1,4 @@
-"""The number of retries per minute is bounded, whatever ends a connection or refuses a batch."""
+"""The number of retries per minute is bounded, regardless of why a connection ends or a batch is refused."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ class Refusing(World):
         self.answer: Handler | None = None
         self.accept: type[asyncio.Protocol] | None = None
         self.meanwhile: Callable[[Refusing], Awaitable[None]] | None = None
-        self.is_clock_to_blame = False
+        self.is_clock_unstable = False
         self.backlog = 0
         self.drained_at = 0.0
-        self.dialled: list[float] = []
-        self.asked: list[float] = []
+        self.dialed: list[float] = []
+        self.requested: list[float] = []
         self.store = self.center.handle
         self.center.handle = self.handle  # type: ignore[method-assign]
 
     async def handle(self, request: Request) -> Response:
-        self.asked.append(self.loop.time())
+        self.requested.append(self.loop.time())
         return await (self.answer(self, request) if self.answer else self.store(request))
 
     async def serve(self) -> None:
@@ -59,7 +59,7 @@ class Refusing(World):
             await self.loop.create_server(self.accept, "localhost", port)
 
     def clock_sync(self) -> ClockSync | None:
-        return ClockThatDoesNotStaySet() if self.is_clock_to_blame else None
+        return UnstableClock() if self.is_clock_unstable else None
 
     async def fill(self) -> None:
         for number in range(1, self.backlog + 1):
@@ -81,8 +81,8 @@ class Refusing(World):
             meanwhile.cancel()
 
 
-class ClockThatDoesNotStaySet(ClockSync):
-    """A clock on which every correction succeeds and none lasts."""
+class UnstableClock(ClockSync):
+    """A clock whose corrections succeed but do not last."""
 
     def __init__(self) -> None:
         pass
@@ -207,14 +207,14 @@ FUTILE: Final[dict[str, dict[str, Any]]] = {
         "proxy": PROXY,
     },
 }
-"""Without success the intervals grow."""
+"""Failures without any success; the intervals grow."""
 WITH_PROGRESS: Final[dict[str, dict[str, Any]]] = {
     "answer, then close": {"answer": answer_and_close},
     "resumed sessions are dropped": {"answer": resumed_are_dropped},
     "closed every five seconds": {"meanwhile": close_after_five_seconds},
     "flapping carrier": {"meanwhile": flap},
     "flapping carrier, reset": {"meanwhile": flap, "accept": Resets},
-    "clock that does not stay set": {"is_clock_to_blame": True, "accept": Resets},
+    "unstable clock": {"is_clock_unstable": True, "accept": Resets},
 }
 """Each failure is a reason for an immediate retry."""
 
@@ -225,7 +225,7 @@ def run(pki: Hierarchy, monkeypatch: pytest.MonkeyPatch, attributes: dict[str, A
     dial = agents.box.uplink.forwarder.dial
 
     async def counted(*args: Any, **kwargs: Any) -> Any:
-        world.dialled.append(world.loop.time())
+        world.dialed.append(world.loop.time())
         return await dial(*args, **kwargs)
 
     monkeypatch.setattr(agents.box.uplink.forwarder, "dial", counted)
@@ -242,20 +242,20 @@ def test_without_success_the_intervals_grow(
     pki: Hierarchy, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     world = run(pki, monkeypatch, FUTILE[kind])
-    assert 2 <= per_minute_max(world.dialled) <= PER_MINUTE_MAX
-    assert per_minute_max(world.asked) <= PER_MINUTE_MAX * 2
-    late = [at for at in world.dialled if at > HOUR / 2]
-    assert late, "it does not stop trying"
+    assert 2 <= per_minute_max(world.dialed) <= PER_MINUTE_MAX
+    assert per_minute_max(world.requested) <= PER_MINUTE_MAX * 2
+    late = [at for at in world.dialed if at > HOUR / 2]
+    assert late, "the box stopped trying"
     assert len(late) / (HOUR / 2 / 60) <= PATIENT_PER_MINUTE_MAX
 
 
 @pytest.mark.parametrize("kind", WITH_PROGRESS)
 def test_immediate_retries_are_limited(pki: Hierarchy, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     world = run(pki, monkeypatch, WITH_PROGRESS[kind])
-    assert len(world.dialled) <= len(world.center.batches) + DIALS_BURST + HOUR * DIALS_PER_SECOND + 1
-    assert per_minute_max(world.asked) <= PER_MINUTE_MAX * PIPELINE_MAX
+    assert len(world.dialed) <= len(world.center.batches) + DIALS_BURST + HOUR * DIALS_PER_SECOND + 1
+    assert per_minute_max(world.requested) <= PER_MINUTE_MAX * PIPELINE_MAX
     if "accept" in WITH_PROGRESS[kind]:
-        assert per_minute_max(world.dialled) <= PER_MINUTE_MAX
+        assert per_minute_max(world.dialed) <= PER_MINUTE_MAX
     else:
         assert len(world.center.alerts) >= len(range(1, int(HOUR / ALERT_EVERY_SECONDS))) - 15
 
