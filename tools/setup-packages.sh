@@ -1,14 +1,14 @@
 #!/bin/sh
-# What the machine must have beyond Python, as root: `sh tools/setup-packages.sh kernel|image …`
+# Installs the system packages that are needed besides Python, as root: `sh tools/setup-packages.sh kernel|image …`
 #
 #   kernel    the kernel world, the firewall and their tests: `make setup-kernel`
 #   image     building, checking and flashing images, and their tests: `make setup-image`
 #
-# Installs packages that are missing, and nothing else. Labs start their own squid and dante inside namespaces; the
-# packages would start theirs as services of the machine. Where such a service is new, it is kept from starting and
-# disabled; one that was there before is let be.
+# Only missing packages are installed. Labs start their own squid and dante inside namespaces, but these packages start
+# services of the machine. A newly installed service is therefore not started, and is disabled; a service that existed
+# before is left unchanged.
 #
-# squid-openssl is Debian's squid built with OpenSSL, which alone can inspect TLS; it takes the place of the package
+# squid-openssl is Debian's squid built with OpenSSL, which is required to inspect TLS; it replaces the package
 # squid, with the same program, helpers and configuration. RHEL's squid is built with OpenSSL.
 set -eu
 
@@ -43,7 +43,7 @@ chosen() {
 
 if command -v apt-get >/dev/null; then
 	installed() { [ "$(dpkg-query --show --showformat '${db:Status-Abbrev}' "$1" 2>/dev/null)" = "ii " ]; }
-	# RUNLEVEL=1: sysvinit's invoke-rc.d starts nothing that has no business in single-user mode
+	# RUNLEVEL=1: sysvinit's invoke-rc.d starts only services of single-user mode
 	install() {
 		apt-get update --quiet=2
 		RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install --quiet=2 --no-install-recommends "$@"
@@ -64,7 +64,7 @@ for package in $PACKAGES; do
 	installed "$package" || missing="$missing $package"
 done
 if [ -z "$missing" ]; then
-	echo "setup: all packages are there"
+	echo "setup: all packages are installed"
 	exit 0
 fi
 
