@@ -2,7 +2,7 @@
 
 Each benchmark is a module with a function `figures()`. Its figures are printed beside their targets, and written to
 the results file of the suite before the next benchmark starts. The exit status is 1 if a target is missed, 3 if the
-machine lacks something. No test depends on a benchmark.
+machine lacks a requirement. No test depends on a benchmark.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from bench.figures import Figure, figure, show
 
 @dataclass(frozen=True)
 class Suite:
-    """Benchmarks: name to module, the quickest first. `missing` lists unmet requirements of the machine."""
+    """Benchmarks by name, the fastest first. `missing` lists unmet requirements of the machine."""
 
     description: str
     benches: Mapping[str, str]

@@ -1,6 +1,6 @@
 """The data center's configuration file (TOML). Unknown keys are errors.
 
-boxes = ["RAP-0001"]                # serial numbers of the boxes that may send; records of others are kept
+boxes = ["RAP-0001"]                # serial numbers of the boxes that may send; removing one keeps its records
 front_ends = ["FRONT-1"]            # optional: certificate names of front ends that terminate TLS
 
 [listen]

@@ -32,7 +32,7 @@ class Armed(NamedTuple):
     timeout_seconds: int
     """The device's real timeout, which may differ from the requested one by its resolution."""
     caused_last_reset: bool
-    """Whether the watchdog caused the last reset of the machine; False also if the device cannot tell."""
+    """Whether the watchdog caused the last reset of the machine; False also if the device does not report it."""
 
 
 class Watchdog(Protocol):

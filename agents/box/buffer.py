@@ -2,7 +2,7 @@
 
 Records appended while a group is being written form the next group and share its flush, so that the rate of appends
 is not limited by the rate of flushes. Checksums are computed on the event loop's thread as records arrive. The other
-calls of the spool run on a thread of their own (in the virtual world `run_in_executor` runs them inline). While that
+calls of the spool run on a separate thread (in the virtual world `run_in_executor` runs them inline). While that
 thread flushes, the event loop prepares the next group. An append creates a future but no task.
 
 Code after an `await append(…)`, up to its next await, runs before the next group is written. High-water marks
@@ -50,7 +50,7 @@ _ONE = {priority: bytes((priority,)) for priority in _PRIORITIES}
 class Buffer:
     """Asyncio interface of one spool. Created and used on one running event loop.
 
-    `executor` must run one call at a time; without it the buffer starts a thread of its own.
+    `executor` must run one call at a time; without it the buffer starts a thread.
     """
 
     def __init__(self, spool: Spool, executor: Executor | None = None) -> None:

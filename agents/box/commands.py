@@ -32,7 +32,7 @@ REPEAT_SECONDS: Final = 30.0
 EXECUTE_SECONDS_MAX: Final = 3600.0
 """Time limit of a box command; then it is cancelled and its result is "failed"."""
 RETRY_SPOOL_SECONDS: Final = 10.0
-"""Pause before recording a result again that the spool refused."""
+"""Pause before a result that the spool refused is recorded again."""
 
 BoxCommand: TypeAlias = Callable[[Command], Awaitable[Outcome]]
 

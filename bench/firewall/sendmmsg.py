@@ -1,4 +1,4 @@
-"""Sending many packets with one system call: sendmmsg(2), by ctypes.
+"""Sending many packets with one system call: sendmmsg(2), through ctypes.
 
 With `socket.send` for each packet, Python would take a third of the time of sending and filtering short packets.
 """

@@ -131,13 +131,13 @@ def _options(section: Any) -> list[str]:
     return [f"--setopt={option}" for option, is_given in given.items() if is_given]
 
 
-def _wrong(said: str, repositories: Sequence[str]) -> WrongRequest | None:
+def _wrong(output: str, repositories: Sequence[str]) -> WrongRequest | None:
     """The error in the input that dnf reports, or None."""
-    if missing := _NO_MATCH.search(said):
+    if missing := _NO_MATCH.search(output):
         return WrongRequest(
             f"no repository has {missing[1]}; add a repository that has it with --repo, or remove it from %packages"
         )
-    if broken := _NOT_LOADED.search(said):
+    if broken := _NOT_LOADED.search(output):
         return WrongRequest(
             f"--repo {repositories[int(broken[1])]}: its metadata cannot be read; create it again with createrepo_c"
         )

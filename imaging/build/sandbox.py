@@ -147,8 +147,8 @@ def _mounted(root: Path) -> list[str]:
 
 
 def _explain(name: str, status: int, lines: list[str], folder: Path | None) -> None:
-    said = "".join(lines[-LAST_LINES:]).strip()
+    output = "".join(lines[-LAST_LINES:]).strip()
     full = any(sign in "".join(lines) for sign in _FULL)
     if folder is not None and (full or shutil.disk_usage(folder).free < ROOM_BYTES_MIN):
         raise PrerequisiteMissing(f"{folder}: the disk is full; {MORE_ROOM}")
-    raise BuildFailed(f"{name} failed with exit status {status}:\n{said}")
+    raise BuildFailed(f"{name} failed with exit status {status}:\n{output}")

@@ -88,15 +88,15 @@ def _script(root: Path, script: Script, environment: dict[str, str], log: Line) 
     place = root / "var" / name
     place.write_text(script.text)
     try:
-        said = run_inside(root, [*script.interpreter.split(), f"/var/{name}"], environment, log)
+        output = run_inside(root, [*script.interpreter.split(), f"/var/{name}"], environment, log)
     except BuildFailed as error:
         if script.must_work:
             raise BuildFailed(f"%post on line {script.line}: {error}") from None
-        said = str(error)
+        output = str(error)
     finally:
         place.unlink()
     if script.log:
-        _write(root, Write(script.log, said))
+        _write(root, Write(script.log, output))
 
 
 def _kernels(root: Path, environment: dict[str, str], log: Line) -> None:

@@ -113,8 +113,8 @@ def _run(tree: Path, place: Path, wanted: ScanReports, profile: str) -> None:
     }
     done = _run_again(tree, place, [*command, "content.xml"], environment)
     if done.returncode not in (0, 2):  # 2: some rule failed
-        said = [line for line in done.stderr.splitlines() if not line.startswith(("W:", "WARNING"))]
-        raise WrongCheck(f"oscap failed with exit status {done.returncode}: {' '.join(said[-4:])}")
+        messages = [line for line in done.stderr.splitlines() if not line.startswith(("W:", "WARNING"))]
+        raise WrongCheck(f"oscap failed with exit status {done.returncode}: {' '.join(messages[-4:])}")
 
 
 def _run_again(

@@ -70,9 +70,9 @@ def _extract(image: Path, tree: Path) -> None:
 def _special_modes(device: str, target: Path) -> None:
     """Set the set-user-ID, set-group-ID and sticky bits, and the mode of the root, which rdump does not copy."""
     folders = [Path(parent).relative_to(target) for parent, _, _ in os.walk(target)]
-    said = _run(["debugfs", "-f", "-", device], "".join(f'ls -p "/{folder}"\n' for folder in folders))
+    output = _run(["debugfs", "-f", "-", device], "".join(f'ls -p "/{folder}"\n' for folder in folders))
     folder = target
-    for line in said.splitlines():
+    for line in output.splitlines():
         if asked := _ASKED.fullmatch(line):
             folder = target / asked[1]
         elif entry := _ENTRY.fullmatch(line):
@@ -98,9 +98,9 @@ def _record(image: Path) -> BuildRecord:
 def _run(command: list[str], requests: str = "") -> str:
     require_programs(command[:1])
     done = subprocess.run(command, input=requests, capture_output=True, text=True, check=False)
-    said = "\n".join(
+    output = "\n".join(
         done.stderr.splitlines()[1:]
     )  # debugfs begins with its version, and ends with 0 whatever happens
-    if done.returncode or (command[0] == "debugfs" and said):
-        raise WrongCheck(f"{command[-1]}: {said or done.stderr.strip()}")
+    if done.returncode or (command[0] == "debugfs" and output):
+        raise WrongCheck(f"{command[-1]}: {output or done.stderr.strip()}")
     return done.stdout

@@ -23,8 +23,8 @@ IDENTITY_MIB: Final = 1
 RESERVED_MIB: Final = TABLE_MIB + IDENTITY_MIB
 """The disk space needed in addition to the partitions of a kickstart."""
 EXT4_OPTIONS: Final = "-O ^metadata_csum,^uninit_bg"
-"""Options of mke2fs for every ext4 of a box. The superblock spans two sectors: with a checksum, a power cut between them
-leaves a file system that can be neither mounted nor repaired automatically."""
+"""Options of mke2fs for every ext4 of a box. The superblock spans two sectors; with a checksum, a power cut between
+them leaves a file system that can be neither mounted nor repaired automatically."""
 
 
 class Installer(Table, frozen=True):

@@ -56,9 +56,9 @@ class RefusedPacket:
     def summary(self) -> dict[str, Any]:
         """Return the fields for JSON; the time is UTC (RFC 3339)."""
         at = datetime.fromtimestamp(self.seconds, UTC).isoformat(timespec="milliseconds")
-        said = self.headers._asdict() if self.headers else {}
+        parsed = self.headers._asdict() if self.headers else {}
         where = {"interface_in": self.interface_in, "interface_out": self.interface_out}
-        return {"time": at, "cause": self.cause, **where, **said, "copied": self.copied.hex()}
+        return {"time": at, "cause": self.cause, **where, **parsed, "copied": self.copied.hex()}
 
 
 @dataclass(frozen=True, slots=True)

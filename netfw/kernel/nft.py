@@ -111,9 +111,9 @@ class Nft(Nftables):  # type: ignore[misc]  # the module has no types
 
     def _say(self, *commands: Json) -> str:
         assert _CONTEXT in self.__dict__, "used after close()"
-        said = json.dumps({"nftables": commands})
-        status, output, complaint = self.cmd(said)
-        if max(len(said), len(output)) > LARGE_BYTES:
+        text = json.dumps({"nftables": commands})
+        status, output, complaint = self.cmd(text)
+        if max(len(text), len(output)) > LARGE_BYTES:
             _give_memory_back()
         if status != 0:
             raise _explained(complaint)

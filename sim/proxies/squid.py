@@ -64,5 +64,5 @@ def inspecting_parent(folder: Path, inspector: Identity, port: int) -> list[str]
 
 def can_inspect() -> bool:
     """Whether this machine's squid can inspect TLS: whether it is built with OpenSSL."""
-    said = subprocess.run(["squid", "-v"], check=True, capture_output=True, text=True)
-    return "--with-openssl" in said.stdout
+    version = subprocess.run(["squid", "-v"], check=True, capture_output=True, text=True)
+    return "--with-openssl" in version.stdout

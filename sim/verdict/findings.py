@@ -1,4 +1,4 @@
-"""Reading of the data center's database and the box's disk at the end of a lab, into the ledger.
+"""Reads the data center's database and the box's disk into the ledger at the end of a lab.
 
 The content of each report is read from the database or from the records on the disk, so that the ledger's digest
 detects a store or a box that alters a report.
@@ -25,7 +25,7 @@ from wire.messages import Alert, Audit, BoxReport, Entry, Gap, Message, MessageE
 
 _KINDS: Final[dict[str, type[Message]]] = {"alert": Alert, "audit": Audit, "gap": Gap}
 _EPOCH_BITS: Final = 53
-"""The width of a sequence number; the bits above it number the epochs of the spool."""
+"""The width of a sequence number; the bits above it are the rank of the epoch."""
 _SHOWN_MAX: Final = 1000
 
 

@@ -73,8 +73,8 @@ async def a_call_waits(url: str) -> None:
 def end(program: subprocess.Popen[str]) -> tuple[int, str]:
     """Exit status and standard error after SIGTERM."""
     program.terminate()
-    _, said = program.communicate(timeout=ENDS_SECONDS_MAX)
-    return program.returncode, said
+    _, output = program.communicate(timeout=ENDS_SECONDS_MAX)
+    return program.returncode, output
 
 
 def test_a_batch_that_is_never_committed_is_not_acknowledged(empty_postgres: str, tmp_path: Path) -> None:
@@ -93,10 +93,10 @@ def test_a_batch_that_is_never_committed_is_not_acknowledged(empty_postgres: str
         port = int(program.stdout.readline())
         with locked(empty_postgres, "records"):
             asyncio.run(send(port))
-            status, said = end(program)
+            status, output = end(program)
     assert status == 3
-    assert said.startswith("rap: store.url: postgresql+psycopg://postgres@/postgres")
-    assert "the database has not responded for 1 s" in said
+    assert output.startswith("rap: store.url: postgresql+psycopg://postgres@/postgres")
+    assert "the database has not responded for 1 s" in output
     store = Store(empty_postgres)
     assert queries.counts(store) == {}
     store.close()
@@ -107,9 +107,9 @@ def test_a_hanging_database_call_at_the_start_ends_the_program(empty_postgres: s
     Store(empty_postgres).close()
     with locked(empty_postgres, "boxes"), running(config) as program:
         asyncio.run(a_call_waits(empty_postgres))
-        status, said = end(program)
+        status, output = end(program)
     assert status == 3
-    assert "the database has not responded" in said
+    assert "the database has not responded" in output
 
 
 def test_a_database_call_that_returns_in_time_is_awaited(empty_postgres: str, tmp_path: Path) -> None:
@@ -119,8 +119,8 @@ def test_a_database_call_that_returns_in_time_is_awaited(empty_postgres: str, tm
         with locked(empty_postgres, "boxes"):
             asyncio.run(a_call_waits(empty_postgres))
             program.terminate()
-        said, errors = program.communicate(timeout=ENDS_SECONDS_MAX)
-    assert (program.returncode, said, errors) == (0, "stopped\n", "")
+        output, errors = program.communicate(timeout=ENDS_SECONDS_MAX)
+    assert (program.returncode, output, errors) == (0, "stopped\n", "")
 
 
 def test_a_locked_database_file_ends_the_program_with_a_reason(tmp_path: Path) -> None:
@@ -143,9 +143,9 @@ def test_a_locked_database_file_ends_the_program_with_a_reason(tmp_path: Path) -
         with closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as other:
             other.execute("BEGIN EXCLUSIVE")
             asyncio.run(send(port))
-            status, said = end(program)
+            status, output = end(program)
     assert status == 3
-    assert "store.db: the database has not responded for 1 s" in said
+    assert "store.db: the database has not responded for 1 s" in output
     store = Store(url)
     assert queries.counts(store) == {}
     store.close()

@@ -1,4 +1,4 @@
-"""Status, headers and body of each response of the ingest handler, and which box a request belongs to."""
+"""Status, headers and body of each response of the ingest handler, and how it identifies the sending box."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def store(file: Path) -> Iterator[Store]:
 
 @pytest.fixture
 def send(store: Store) -> Send:
-    """Handles one request of the peer with this certificate name."""
+    """Return a function that handles one request; its `name` is that in the peer's certificate."""
 
     def run(
         body: bytes = b"",
@@ -66,7 +66,7 @@ def test_a_time_request_gets_a_response_without_content(send: Send) -> None:
     assert (response.status, response.body, response.close) == (HTTPStatus.NO_CONTENT, b"", False)
 
 
-def test_the_response_to_another_method_names_the_one_that_is_allowed(send: Send) -> None:
+def test_the_response_to_another_method_names_the_allowed_one(send: Send) -> None:
     response = send(method="PUT")
     assert (response.status, response.headers) == (HTTPStatus.METHOD_NOT_ALLOWED, {"allow": "POST"})
 

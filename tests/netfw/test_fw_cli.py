@@ -45,7 +45,7 @@ def start(here: Namespace, *words: str) -> subprocess.Popen[str]:
     )
 
 
-def said(process: subprocess.Popen[str]) -> str:
+def read_output(process: subprocess.Popen[str]) -> str:
     """The first line on standard error, or all of it if the process has ended."""
     assert process.stderr is not None
     first = process.stderr.readline()
@@ -95,16 +95,16 @@ def test_a_wrong_policy_changes_nothing(here: Namespace, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("typed", "status", "said"), [("yes\n", 0, "kept"), ("no\n", 1, "reverted"), ("", 1, "reverted")]
+    ("typed", "status", "outcome"), [("yes\n", 0, "kept"), ("no\n", 1, "reverted"), ("", 1, "reverted")]
 )
 def test_a_trial_is_kept_if_confirmed_and_reverted_otherwise(
-    here: Namespace, typed: str, status: int, said: str
+    here: Namespace, typed: str, status: int, outcome: str
 ) -> None:
     rap(here, "apply", IPSEC)
     applying = start(here, "apply", "--confirm", "60", CLINIC)
     output, _ = applying.communicate(typed, timeout=PATIENCE_SECONDS)
     assert applying.returncode == status
-    assert said in output
+    assert outcome in output
     assert in_force(here, CLINIC if status == 0 else IPSEC)
 
 
@@ -122,7 +122,7 @@ def test_a_trial_is_reverted_when_a_signal_ends_the_command(here: Namespace, num
 def test_a_trial_is_reverted_at_its_time_limit(here: Namespace) -> None:
     applying = start(here, "apply", "--confirm", "1", CLINIC)
     assert applying.stdout is not None
-    assert "reverted" in applying.stdout.read(), said(applying)
+    assert "reverted" in applying.stdout.read(), read_output(applying)
     assert applying.wait(PATIENCE_SECONDS) == 1
     assert Firewall(here.run(Nft)).save() is None
 
@@ -130,7 +130,7 @@ def test_a_trial_is_reverted_at_its_time_limit(here: Namespace) -> None:
 def test_watch_reports_and_reverts_a_change(here: Namespace) -> None:
     watching = start(here, "watch", CLINIC)
     assert watching.stdout is not None
-    assert f"watching {CLINIC}" in said(watching)
+    assert f"watching {CLINIC}" in read_output(watching)
     assert [watching.stdout.readline() for _ in range(2)][1] == "the policy is in force again\n"
     here.command("nft", "flush ruleset")
     assert watching.stdout.readline().startswith("changed by nft (process ")
@@ -144,7 +144,7 @@ def test_watch_reports_and_reverts_a_change(here: Namespace) -> None:
 def watch(here: Namespace, file: Path) -> tuple[subprocess.Popen[str], Callable[[], dict[str, object]]]:
     """A watch that prints its events as JSON, and a function that returns the next one."""
     watching = start(here, "watch", "--json", str(file))
-    assert "watching" in said(watching)
+    assert "watching" in read_output(watching)
     output = watching.stdout
     assert output is not None
     return watching, lambda: json.loads(output.readline())

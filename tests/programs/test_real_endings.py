@@ -57,8 +57,8 @@ async def served_port(box: Process) -> int:
 async def ended(box: Process) -> tuple[int | None, str]:
     box.send_signal(signal.SIGTERM)
     async with asyncio.timeout(ENDS_SECONDS_MAX):
-        _, said = await box.communicate()
-    return box.returncode, said.decode()
+        _, output = await box.communicate()
+    return box.returncode, output.decode()
 
 
 def test_the_box_ends_on_a_disk_whose_flush_never_returns(site: Path, config: Path, tmp_path: Path) -> None:
@@ -72,9 +72,9 @@ def test_the_box_ends_on_a_disk_whose_flush_never_returns(site: Path, config: Pa
         )
         dead.touch()
         answer = connection.request("POST", "/v1/reports", encode(Reports(1, [_alert()])))
-        status, said = await ended(box)
+        status, output = await ended(box)
         assert status == 3
-        assert DISK_HANGS.search(said) and "did not stop within" not in said, said
+        assert DISK_HANGS.search(output) and "did not stop within" not in output, output
         assert isinstance(answer.exception(), Exception)  # never acknowledged
 
     asyncio.run(scenario())
@@ -88,9 +88,9 @@ def test_the_box_ends_on_a_disk_whose_spool_never_opens(config: Path, tmp_path: 
         status_socket = config.parent / "box.sock"
         status_socket.unlink(missing_ok=True)
         await eventually(status_socket.exists)
-        status, said = await ended(box)
+        status, output = await ended(box)
         assert status == 3
-        assert DISK_HANGS.search(said) and "did not stop within" not in said, said
+        assert DISK_HANGS.search(output) and "did not stop within" not in output, output
 
     asyncio.run(scenario())
 

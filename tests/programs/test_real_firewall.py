@@ -239,7 +239,7 @@ async def running(place: Namespace, *arguments: object) -> AsyncIterator[Process
         await process.communicate()
 
 
-async def said(process: Process, words: str) -> str:
+async def wait_for_line(process: Process, words: str) -> str:
     """The next line on standard error that contains these words."""
     assert process.stderr is not None
     async with asyncio.timeout(PATIENCE_SECONDS):
@@ -274,10 +274,10 @@ def test_a_box_serves_only_while_its_firewall_is_in_force(place: FirewalledBox) 
     async def scenario() -> None:
         box_run = ("box", "run", "--config", place.folder / "box.toml")
         async with running(place.outside, "dc", "serve", "--config", place.folder / "dc.toml") as dc:
-            await said(dc, "ready")
+            await wait_for_line(dc, "ready")
             with table_of_another_program(place.box):
                 async with running(place.box, *box_run) as box:
-                    line = await said(box, "firewall")
+                    line = await wait_for_line(box, "firewall")
                     assert "not in force, so instrument ports are closed" in line
                     assert "another process owns it" in line
                     assert not place.is_open("port1")
@@ -291,7 +291,7 @@ def test_a_box_serves_only_while_its_firewall_is_in_force(place: FirewalledBox) 
                     box.send_signal(signal.SIGTERM)
                     assert await box.wait() == 0
             async with running(place.box, *box_run) as box:
-                await said(box, "port 1: listening")
+                await wait_for_line(box, "port 1: listening")
                 assert place.is_open("port1")
                 assert not place.is_open("port2")  # not in the policy
                 assert place.setting("ipv4/ip_forward") == "1"
@@ -315,7 +315,7 @@ def test_a_box_serves_only_while_its_firewall_is_in_force(place: FirewalledBox) 
                 await box.wait()
                 assert place.handles() == rules
             async with running(place.box, *box_run) as box:
-                await said(box, "port 1: listening")
+                await wait_for_line(box, "port 1: listening")
                 assert place.handles() == rules
                 assert place.times_closed("port1") == closed
                 box.send_signal(signal.SIGTERM)
@@ -335,12 +335,12 @@ def test_box_and_firewall_service_survive_the_sigkill_of_the_other(place: Firewa
 
     async def scenario() -> None:
         async with running(place.box, *serve) as service, unprivileged(place.box, *box_run) as box:
-            await said(service, "in force")
-            await said(box, "port 1: listening")
+            await wait_for_line(service, "in force")
+            await wait_for_line(box, "port 1: listening")
             service.kill()
             await service.wait()
             async with running(place.box, *serve) as service:  # restarted before the box detects its end
-                await said(service, "in force")
+                await wait_for_line(service, "in force")
                 status = await asyncio.to_thread(place.status)
                 assert status.firewall is not None
                 assert status.firewall.in_force
@@ -351,9 +351,11 @@ def test_box_and_firewall_service_survive_the_sigkill_of_the_other(place: Firewa
                 policy = load_policy(folder / "firewall.toml")
                 await eventually(lambda: not Firewall(place.nft).differences(policy))
                 async with unprivileged(place.box, *box_run) as box:
-                    await said(box, "port 1: listening")
+                    await wait_for_line(box, "port 1: listening")
                     service.kill()
-                    assert "nothing confirms that the firewall is in force" in await said(box, "firewall")
+                    assert "nothing confirms that the firewall is in force" in await wait_for_line(
+                        box, "firewall"
+                    )
                     await eventually(lambda: place.sockets() == 0)
                     assert place.handles()
                     assert not place.is_open("port2")

@@ -104,10 +104,10 @@ def test_killed_programs_lose_and_duplicate_no_report(folder: Path) -> None:
             assert not any(agent.dropped for agent in site.agents)
             config = folder / "box.toml"
             assert await rap("box", "status", "--config", config) == (0, "")
-            said = await asyncio.to_thread(read_status, folder / "box.sock")
-            assert said.connected
-            assert said.backlog.routine == 0
-            assert 0 < said.accepted <= REPORTS
+            state = await asyncio.to_thread(read_status, folder / "box.sock")
+            assert state.connected
+            assert state.backlog.routine == 0
+            assert 0 < state.accepted <= REPORTS
             assert stat.S_IMODE((folder / "box.sock").stat().st_mode) == 0o600
             assert to_box.suites == to_datacenter.suites == {TLS_AES_128_GCM_SHA256}
 
@@ -139,9 +139,9 @@ def test_a_wrong_configuration_is_reported_with_line_key_and_remedy(
 ) -> None:
     async def scenario() -> None:
         command = ("box", "run", "--config", file)
-        for status, said in await asyncio.gather(rap(*command), rap(*command, "--check")):
+        for status, state in await asyncio.gather(rap(*command), rap(*command, "--check")):
             assert status == 2
-            assert said.startswith(f"rap: {file}:{message.format(folder=folder)}")
+            assert state.startswith(f"rap: {file}:{message.format(folder=folder)}")
 
     file = write_box_config(folder, INSTRUMENTS, 443)
     text = file.read_text()
@@ -160,9 +160,9 @@ def test_too_few_open_files_are_refused_before_anything_starts(folder: Path) -> 
         limited = ("sh", "-c", 'ulimit -n 300; exec "$@"', "sh")
         for options in ((), ("--check",)):
             process = await start("box", "run", "--config", file, *options, within=limited)
-            _, said = await process.communicate()
+            _, state = await process.communicate()
             assert process.returncode == 3
-            assert "1 ports need 409 open files and connections; the system allows 300" in said.decode()
+            assert "1 ports need 409 open files and connections; the system allows 300" in state.decode()
 
     file = write_box_config(folder, INSTRUMENTS, 443)
     asyncio.run(scenario())
@@ -172,8 +172,8 @@ def test_a_soft_limit_of_open_files_is_raised(folder: Path) -> None:
     async def scenario() -> None:
         limited = ("sh", "-c", 'ulimit -Sn 300; exec "$@"', "sh")
         process = await start("box", "run", "--config", file, "--check", within=limited)
-        _, said = await process.communicate()
-        assert (process.returncode, said) == (0, b"")
+        _, state = await process.communicate()
+        assert (process.returncode, state) == (0, b"")
 
     file = write_box_config(folder, INSTRUMENTS, 443)
     asyncio.run(scenario())

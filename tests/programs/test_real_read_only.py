@@ -48,8 +48,8 @@ def remount(folder: Path, how: str) -> None:
 
 async def status_of_box(folder: Path) -> str:
     process = await start("box", "status", "--config", folder / "box.toml")
-    said, _ = await process.communicate()
-    return said.decode()
+    output, _ = await process.communicate()
+    return output.decode()
 
 
 async def post(folder: Path, port: int, number: int) -> Response:
@@ -91,10 +91,10 @@ def test_a_box_restarted_on_a_read_only_disk_delivers_and_recovers(folder: Path)
             assert "Read-only file system" in status and ", 0 reports" in status
 
             remount(folder, "rw")
-            said = "".join(site.said)
-            while "accepts records again" not in said:
-                said += (await box.stderr.readline()).decode()
-            assert "reports are refused, waiting records are delivered" in said
+            output = "".join(site.output)
+            while "accepts records again" not in output:
+                output += (await box.stderr.readline()).decode()
+            assert "reports are refused, waiting records are delivered" in output
             assert (await post(folder, port, 1)).status == 200
             await site.wait_until_stored(WAITING + 1)
             assert "PROBLEM: reports" not in await status_of_box(folder)

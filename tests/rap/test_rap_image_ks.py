@@ -73,10 +73,10 @@ def test_errors_alone_decide_the_exit_status_on_request(
     kickstart.write_text(text.replace("zerombr", "zerombr\nlang xx_YY.UTF-8"))
     capsys.readouterr()
     assert main(["image", "ks", "--check", str(kickstart), "--errors"]) == FAILED
-    said = capsys.readouterr().out
-    assert "locale-unknown" in said
-    assert "selinux-off" not in said
-    assert "[warning]" not in said
+    output = capsys.readouterr().out
+    assert "locale-unknown" in output
+    assert "selinux-off" not in output
+    assert "[warning]" not in output
 
 
 @pytest.mark.parametrize(

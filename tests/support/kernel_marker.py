@@ -20,13 +20,13 @@ NEEDS_MARKER = "this test makes a network namespace, so it needs the marker `ker
 
 
 class KernelMarkerGuard:
-    """A pytest plugin; `install` hooks into what makes namespaces."""
+    """A pytest plugin; `install` hooks into the functions that make namespaces."""
 
     def __init__(self) -> None:
         self._is_refused = False
 
     def install(self) -> None:
-        """Check from now on, in this process, what makes a network namespace."""
+        """Check all later calls of this process that make a network namespace."""
         sys.addaudithook(self._on_audit_event)
         for module in (syscalls, namespaces):
             self._guard(module)

@@ -24,7 +24,7 @@ from tests.support.eventually import eventually
 from tests.support.paths import ROOT
 from wire.tls.context import Identity, client_context
 
-STORED_LOOK_SECONDS = 0.02
+STORED_POLL_SECONDS = 0.02
 
 BOARD = 'name = "loopback"\nuplink = "lo"\n[instrument_ports]\n1 = "port1"\n'
 DATACENTER = """\
@@ -80,8 +80,8 @@ async def start(*arguments: object, within: Sequence[str] = ()) -> Process:
 async def rap(*arguments: object) -> tuple[int | None, str]:
     """Run `rap` to its end; returns its exit status and standard error."""
     process = await start(*arguments)
-    _, said = await process.communicate()
-    return process.returncode, said.decode()
+    _, output = await process.communicate()
+    return process.returncode, output.decode()
 
 
 async def prepare(folder: Path, instruments: Sequence[str]) -> None:
@@ -111,7 +111,7 @@ class Site:
         self._processes: list[Process] = []
         self._running: list[asyncio.Task[None]] = []
         self.agents: list[InstrumentAgent] = []
-        self.said: list[str] = []
+        self.output: list[str] = []
         """Lines that processes printed before the one with their TCP port."""
 
     async def __aenter__(self) -> Self:
@@ -141,8 +141,8 @@ class Site:
         while line := (await process.stderr.readline()).decode():
             if (last := line.split()[-1]).isdecimal():
                 return process, int(last)
-            self.said.append(line)
-        raise AssertionError("".join(self.said[-20:]))
+            self.output.append(line)
+        raise AssertionError("".join(self.output[-20:]))
 
     def start_agents(self, box_port: int) -> None:
         """Start an agent for each instrument."""
@@ -163,7 +163,7 @@ class Site:
         """Wait for that many records of instruments in the database, and return them. The caller limits the time."""
         store = Store(f"sqlite:///{self._folder}/reports.db")
         try:
-            await eventually(lambda: _reports(store) >= reports, None, every_s=STORED_LOOK_SECONDS)
+            await eventually(lambda: _reports(store) >= reports, None, every_s=STORED_POLL_SECONDS)
             return [record for record in queries.records(store) if record.instrument]
         finally:
             store.close()

@@ -39,8 +39,8 @@ def test_each_block_can_be_decompressed_when_it_arrives() -> None:
 
 
 def test_a_block_is_compressed_against_earlier_blocks() -> None:
-    said = random.Random(1).randbytes(2000)
-    first, again = blocks(said, said)
+    random_bytes = random.Random(1).randbytes(2000)
+    first, again = blocks(random_bytes, random_bytes)
     assert len(again) < 30 < len(first)
 
 
@@ -65,20 +65,20 @@ def test_a_stream_with_a_larger_window_is_refused() -> None:
 
 
 def test_a_truncated_block_is_refused() -> None:
-    said = random.Random(1).randbytes(300)
-    (block,) = blocks(said)
+    random_bytes = random.Random(1).randbytes(300)
+    (block,) = blocks(random_bytes)
     for length in range(1, len(block)):
-        assert len(Decompressor().decompress(block[:length], LIMIT)) < len(said)
+        assert len(Decompressor().decompress(block[:length], LIMIT)) < len(random_bytes)
 
 
 def test_a_block_without_its_predecessor_is_refused_and_the_stream_continues() -> None:
-    said = [random.Random(i).randbytes(300) for i in range(3)]
-    first, second, third = blocks(*said)
+    random_bytes = [random.Random(i).randbytes(300) for i in range(3)]
+    first, second, third = blocks(*random_bytes)
     receiver = Decompressor()
     receiver.decompress(first, LIMIT)
     with pytest.raises(UnknownStreamError):
         receiver.decompress(third, LIMIT)
-    assert [receiver.decompress(block, LIMIT) for block in (second, third)] == said[1:]
+    assert [receiver.decompress(block, LIMIT) for block in (second, third)] == random_bytes[1:]
     with pytest.raises(UnknownStreamError):
         receiver.decompress(third, LIMIT)
 
@@ -163,16 +163,16 @@ def test_a_single_alert_is_small_even_as_the_first_of_its_stream() -> None:
 def test_a_connection_refuses_a_block_whose_stream_it_does_not_have() -> None:
     """An intermediary puts the requests of two senders on one connection, and leaves out one of them."""
     first, second, receiver = Compressor(), Compressor(), Decompressor()
-    said = [b"one " * 20, b"two " * 20, b"three " * 20]
-    blocks = [first.compress(one) for one in said]
+    random_bytes = [b"one " * 20, b"two " * 20, b"three " * 20]
+    blocks = [first.compress(one) for one in random_bytes]
     second.compress(b"another " * 20)
-    others = second.compress(said[1])
-    assert receiver.decompress(blocks[0], 1000) == said[0]
+    others = second.compress(random_bytes[1])
+    assert receiver.decompress(blocks[0], 1000) == random_bytes[0]
     for block in (blocks[2], others):
         with pytest.raises(UnknownStreamError):
             receiver.decompress(block, 1000)
     assert receiver.decompress(compress_alone(b"alone " * 20), 1000) == b"alone " * 20
-    assert receiver.decompress(blocks[1], 1000) == said[1]
+    assert receiver.decompress(blocks[1], 1000) == random_bytes[1]
     assert receiver.decompress(Compressor().compress(b"other " * 20), 1000) == b"other " * 20
     with pytest.raises(UnknownStreamError):
         receiver.decompress(blocks[2], 1000)

@@ -1,4 +1,6 @@
-"""Index of the waiting alerts (or audit records) in bounded memory: counts for all segments, places for some.
+"""Index of the waiting alerts (or audit records) in bounded memory.
+
+It has counts of records for all segments, and the records' places (file positions) for some.
 
 A `SegmentIndex` covers one segment and one priority. Its places can be dropped from memory and read from the segment
 again (`load`), except those of the segment being written and of segments that share records with another one

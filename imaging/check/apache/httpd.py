@@ -106,17 +106,17 @@ def _ask(httpd: str, conf: Path, *words: str) -> str:
 def _directives(text: str) -> Iterator[Directive]:
     file, line, inside = Path(), 0, list[str]()
     for row in text.splitlines():
-        said = row.strip()
-        if said.startswith(_FILE):
-            file = Path(said.removeprefix(_FILE))
+        stripped = row.strip()
+        if stripped.startswith(_FILE):
+            file = Path(stripped.removeprefix(_FILE))
         elif number := _LINE.match(row):
             line = int(number[1])
-        elif said.startswith("</"):
+        elif stripped.startswith("</"):
             inside.pop()
-        elif said.startswith("<"):
-            inside.append(said.strip("<>"))
-        elif said:
-            name, _, rest = said.partition(" ")
+        elif stripped.startswith("<"):
+            inside.append(stripped.strip("<>"))
+        elif stripped:
+            name, _, rest = stripped.partition(" ")
             yield Directive(name.lower(), _words(rest), file, line, tuple(inside))
 
 

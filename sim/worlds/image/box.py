@@ -144,13 +144,13 @@ class ImageBox:
 
     def _silent(self, how: str) -> str:
         words = self.last_words()
-        said = (
+        tail = (
             f"the last lines of its serial console:\n{words}"
             if words
             else "its serial console printed nothing"
         )
         hint = "" if words else "; build the image with the kernel argument console=ttyS0"
-        return f"the box did not start from the image: it {how}; {said}{hint}"
+        return f"the box did not start from the image: it {how}; {tail}{hint}"
 
     # -- faults: see `sim.faults.world`
 

@@ -75,10 +75,10 @@ def flash(image: Path, key: Path, disk: int, lab: Lab, certificates: LabCertific
 def _rap_flash(*words: str | Path) -> None:
     command = [sys.executable, "-m", "rap", "flash", *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    said = done.stderr.strip().removeprefix("rap: ")
+    message = done.stderr.strip().removeprefix("rap: ")
     if done.returncode == _WRONG_INPUT:
-        raise ImageRefused(said)
+        raise ImageRefused(message)
     if done.returncode == _MACHINE_LACKS:
-        raise MachineLacksError(said)
+        raise MachineLacksError(message)
     if done.returncode:
-        raise RuntimeError(f"rap flash {words[0]} ended with status {done.returncode}: {said}")
+        raise RuntimeError(f"rap flash {words[0]} ended with status {done.returncode}: {message}")

@@ -64,7 +64,7 @@ class GuardedPorts:
     )
     lights: EmulIndicators = field(default_factory=lambda: EmulIndicators(["alarm"], []))
     audit: FakeAudit = field(default_factory=FakeAudit)
-    said: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
     works: bool = False
     lives: int = 0
 
@@ -72,7 +72,7 @@ class GuardedPorts:
         self.backend = FakeBackend(self.open)
         self.supervisor = Supervisor(self.backend, self.ports, RETRY_SECONDS, RETRY_SECONDS)
         self.guard = FirewallGuard(
-            self.supervisor, AlarmLed(self.lights).used_by("firewall"), self.said.append
+            self.supervisor, AlarmLed(self.lights).used_by("firewall"), self.messages.append
         )
 
     def open(self) -> list[int]:
@@ -126,7 +126,7 @@ def test_until_the_policy_is_in_force_ports_stay_closed_and_the_problem_is_repor
             await eventually(lambda: ports.audit.events()[:3] == ["firewall-not-in-force"] * 3)
             assert (ports.open(), ports.lives, ports.backend.forwards) == ([], 0, False)
             assert ports.light is Light.FAST
-            assert [ports.backend.problem in said for said in ports.said] == [True]  # once for each
+            assert [ports.backend.problem in message for message in ports.messages] == [True]  # once for each
             assert ports.guard.status().problem == ports.backend.problem
             ports.backend.problem = ""
             await eventually(lambda: ports.works)
@@ -217,7 +217,7 @@ def test_a_port_that_cannot_be_closed_does_not_keep_the_others_open() -> None:
         ports = GuardedPorts({1: StubbornPort("port1"), 2: EmulEthernetPort("port2")})
         ports.backend.problem = "no"
         async with ports.guarded():
-            await eventually(lambda: bool(ports.said))
+            await eventually(lambda: bool(ports.messages))
             assert ports.open() == [1]
             assert ports.guard.status().problem == "no; the driver refused"
 
@@ -282,9 +282,9 @@ def test_a_box_with_a_failing_firewall_accepts_and_sends_nothing_and_records_it_
                 config, firewall=FirewallPolicy(policy=Path("firewall.toml"), retry_s=0.1)
             )
             hardware = Hardware(disk(), CLOCK, EmulEthernetPort("uplink"), firewall=ports.supervisor)
-            box = Box(config, hardware, Random(1), log_message=ports.said.append)
+            box = Box(config, hardware, Random(1), log_message=ports.messages.append)
             task = asyncio.ensure_future(box.run())
-            await eventually(lambda: len(ports.said) == 1)
+            await eventually(lambda: len(ports.messages) == 1)
             status = await box.status()
             assert status is not None
             assert status.firewall is not None

@@ -230,9 +230,9 @@ def test_a_wrong_site_is_reported_and_changes_nothing(
     assert right in PROVISIONED_SITE
     site.write_text(PROVISIONED_SITE.replace(right, wrong, 1))
     assert main(["--site", str(site), "--root", str(root)]) == 2
-    said = capsys.readouterr().err
-    assert message in said
-    assert str(site) in said
+    output = capsys.readouterr().err
+    assert message in output
+    assert str(site) in output
     assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
 
 

@@ -91,9 +91,9 @@ def test_repetitions_in_any_order_are_stored_once(sent: list[tuple[int, int]]) -
         store.ingest(BOX, batch(*(alert(n) for n in range(first, first + count)), first=first), 0).stored
         for first, count in sent
     )
-    said = {n for first, count in sent for n in range(first, first + count)}
-    assert [sequence for _, sequence, _ in numbers(store)] == sorted(said)
-    assert stored == len(said)
+    acknowledged = {n for first, count in sent for n in range(first, first + count)}
+    assert [sequence for _, sequence, _ in numbers(store)] == sorted(acknowledged)
+    assert stored == len(acknowledged)
     store.close()
 
 

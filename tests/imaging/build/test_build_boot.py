@@ -43,11 +43,11 @@ def test_a_flashed_image_starts_forwards_reports_and_starts_again_after_power_cu
     async def look() -> None:
         answered.extend(await _outside_in())
 
-    said = record_start(life, disk, look)
+    output = record_start(life, disk, look)
     assert answered == [True, False, False, False]
-    assert said.index(IN_FORCE) < said.index("Starting NetworkManager.service")
-    assert all(f"({name})" in said for name in ("enp1s0", "enp2s0", "enp3s0", "enp4s0", "enp5s0"))
-    assert "Failed with result" not in said
+    assert output.index(IN_FORCE) < output.index("Starting NetworkManager.service")
+    assert all(f"({name})" in output for name in ("enp1s0", "enp2s0", "enp3s0", "enp4s0", "enp5s0"))
+    assert "Failed with result" not in output
     made = load(life)
     made.cut(len(made.requests), disk)
     assert list(inspect(disk)) == []

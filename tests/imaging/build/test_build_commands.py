@@ -31,7 +31,7 @@ def test_an_unsupported_command_stops_the_build(tmp_path: Path, name: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("right", "wrong", "said"),
+    ("right", "wrong", "message"),
     [
         ("--fstype=ext4 --size=16\n", "--fstype=xfs --size=16\n", "fstype=xfs"),
         (
@@ -61,9 +61,9 @@ def test_an_unsupported_command_stops_the_build(tmp_path: Path, name: str) -> No
         ("--bootproto=dhcp", "--bootproto=dhcp --bondslaves=a,b", "--bondslaves"),
     ],
 )
-def test_an_unsupported_option_stops_the_build(tmp_path: Path, right: str, wrong: str, said: str) -> None:
+def test_an_unsupported_option_stops_the_build(tmp_path: Path, right: str, wrong: str, message: str) -> None:
     assert right in KICKSTART
-    with pytest.raises(UnsupportedCommand, match=said):
+    with pytest.raises(UnsupportedCommand, match=message):
         _plan(tmp_path, KICKSTART.replace(right, wrong, 1))
 
 

@@ -224,17 +224,17 @@ def section(folder: Path, options: str = "", lines: str = "@core\n") -> Any:
 
 def dnf(folder: Path, monkeypatch: pytest.MonkeyPatch, found: Any) -> list[str]:
     """The words of dnf's command line."""
-    said: list[str] = []
+    used: list[str] = []
 
     def run(_root: Path, command: Any, _environment: Any, _log: Any) -> None:
-        said.extend(map(str, command))
+        used.extend(map(str, command))
         raise BuildFailed("")
 
     monkeypatch.setattr(packages, "run_over", run)
     (root := folder / "tree").mkdir()
     with pytest.raises(BuildFailed):
         packages.install(root, found, [], ["/repository"], 0, print)
-    return said
+    return used
 
 
 def test_every_option_of_the_packages_section_is_known() -> None:

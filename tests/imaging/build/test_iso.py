@@ -184,18 +184,18 @@ def test_cdrom_needs_packages_on_a_medium_that_is_not_hidden(
 def _said_until(words: list[str], wanted: str) -> str:
     """A machine's serial output up to and including `wanted`, or all of it if the time limit ended the machine."""
     command = ["qemu-system-x86_64", "-machine", "q35,accel=tcg", "-display", "none", "-monitor", "none"]
-    said = b""
+    output = b""
     with subprocess.Popen(
         [*command, "-snapshot", "-serial", "stdio", *words], stdout=subprocess.PIPE
     ) as machine:
         guard = threading.Timer(SECONDS_MAX, machine.kill)
         guard.start()
         assert machine.stdout is not None
-        while wanted.encode() not in said and (byte := machine.stdout.read(1)):
-            said += byte
+        while wanted.encode() not in output and (byte := machine.stdout.read(1)):
+            output += byte
         guard.cancel()
         machine.kill()
-    return said.decode("utf-8", "replace")
+    return output.decode("utf-8", "replace")
 
 
 @needs_isolinux
@@ -221,8 +221,8 @@ def test_a_signed_iso_describes_itself(tmp_path: Path, capsys: pytest.CaptureFix
     assert main([*_words(tmp_path, "--key", tmp_path / "key.pem"), "--json"]) == 0
     made = tmp_path / "out/a.iso"
     manifest = made.with_name("a.iso.manifest.json")
-    said = json.loads(capsys.readouterr().out)
-    assert said == {"image": str(made), "files": [str(made), str(manifest), f"{manifest}.sig"]}
+    output = json.loads(capsys.readouterr().out)
+    assert output == {"image": str(made), "files": [str(made), str(manifest), f"{manifest}.sig"]}
     read, _ = read_manifest(manifest, load_public_key(tmp_path / "key.pub"))
     assert read.file("a.iso") == describe(made)
     assert read.about["source_sha256"] == describe(tmp_path / "boot.iso").sha256

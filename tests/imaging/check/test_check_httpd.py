@@ -235,15 +235,15 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize(("right", "wrong", "rule", "said"), FAULTS.values(), ids=FAULTS)
+@pytest.mark.parametrize(("right", "wrong", "rule", "message"), FAULTS.values(), ids=FAULTS)
 def test_a_planted_fault_is_found_by_its_rule(
-    conf: Path, right: str, wrong: str, rule: str, said: str
+    conf: Path, right: str, wrong: str, rule: str, message: str
 ) -> None:
     text = conf.read_text().replace("User apache", "User www-data")
     assert right in text
     conf.write_text(text.replace(right, wrong))
     findings = _failed(conf).get(rule, ())
-    assert any(said in one for one in findings), findings
+    assert any(message in one for one in findings), findings
     assert all(one.startswith(str(conf)) and "; " in one for one in findings)
 
 

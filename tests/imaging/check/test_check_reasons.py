@@ -48,7 +48,7 @@ def test_a_failure_is_accepted_only_with_its_reason() -> None:
 
 
 @pytest.mark.parametrize(
-    ("exceptions", "left_out", "said"),
+    ("exceptions", "left_out", "message"),
     [
         ({"a": WHY}, {}, "exceptions.toml: a: passes; remove the reason"),
         ({"z": WHY}, {}, "exceptions.toml: z: the profile has no such rule; remove the reason"),
@@ -56,10 +56,10 @@ def test_a_failure_is_accepted_only_with_its_reason() -> None:
     ],
 )
 def test_an_unneeded_reason_is_a_finding(
-    exceptions: dict[str, str], left_out: dict[str, str], said: str
+    exceptions: dict[str, str], left_out: dict[str, str], message: str
 ) -> None:
     judgement = judge(_asked(a="pass"), exceptions, left_out)
-    assert list(judgement.stale) == [said]
+    assert list(judgement.stale) == [message]
     assert not judgement.passed
 
 
@@ -108,17 +108,17 @@ def test_the_most_severe_finding_is_first() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ('rule = "short"', "length >= 20"),
         ("rule = 3", "must be a string, not a whole number"),
         ("rule =", "Invalid value"),
     ],
 )
-def test_invalid_exceptions_are_reported(tmp_path: Path, text: str, said: str) -> None:
+def test_invalid_exceptions_are_reported(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "exceptions.toml"
     file.write_text(text)
-    with pytest.raises(WrongCheck, match=said) as caught:
+    with pytest.raises(WrongCheck, match=message) as caught:
         load_exceptions(file)
     assert str(file) in str(caught.value)
     with pytest.raises(WrongCheck, match="cannot be read"):

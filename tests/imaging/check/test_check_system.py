@@ -191,7 +191,7 @@ def test_a_system_that_cannot_be_checked_is_reported(
     (cut := tmp_path / "cut.xml").write_bytes(CONTENT.read_bytes()[:100_000])
     (bare := tmp_path / "bare.xml").write_text("<data-stream-collection/>")
     system = str(_rhel(tmp_path / "system"))
-    for words, said in (
+    for words, message in (
         ([str(tmp_path / "nothing")], "nothing: does not exist; give the folder of a system"),
         ([str(empty)], "is neither RHEL nor a rebuild of it"),
         ([str(image)], "some.build.json: cannot be read"),
@@ -211,7 +211,7 @@ def test_a_system_that_cannot_be_checked_is_reported(
         ([system, "--httpd-program", "x"], "--httpd-program requires --httpd"),
     ):
         assert main(["image", "check", *words]) == WRONG_INPUT
-        assert said in capsys.readouterr().err
+        assert message in capsys.readouterr().err
     assert not list(tmp_path.glob("**/mounts"))
 
 

@@ -131,16 +131,16 @@ def test_an_ext4_has_another_uuid_everywhere_and_its_checksums_are_right(
     made = flashed(raw, ext4(raw))
     file = made.partition(ROOT, 3 * MIB)
     tool("e2fsck", "-fn", file)
-    said = superblocks(file)
-    assert len(said) == copies
-    found = {text for each in said for text in re.findall(rf"Filesystem UUID:\s+({UUID})\n", each)}
+    blocks = superblocks(file)
+    assert len(blocks) == copies
+    found = {text for each in blocks for text in re.findall(rf"Filesystem UUID:\s+({UUID})\n", each)}
     (new,) = found
     assert new != OWN
     for at in REFERENCES:
         assert made.disk.content[at : at + 36].decode() == new
     assert OWN.encode() not in made.disk.content
-    if "has_journal" in re.findall(r"Filesystem features:.*", said[0])[0]:
-        (sequence,) = re.findall(r"Journal sequence:\s+(0x[0-9a-f]+)", said[0])
+    if "has_journal" in re.findall(r"Filesystem features:.*", blocks[0])[0]:
+        (sequence,) = re.findall(r"Journal sequence:\s+(0x[0-9a-f]+)", blocks[0])
         assert 2**16 < int(sequence, 16) < 2**31
 
 

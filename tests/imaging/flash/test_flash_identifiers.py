@@ -165,10 +165,10 @@ def test_copies_of_the_superblock_have_the_same_uuid(image: Path, tmp_path: Path
     with partition(disk, "root-a") as device:
         block_bytes = int(re.findall(r"Block size:\s+(\d+)", tool("dumpe2fs", "-h", device))[0])
         for block in re.findall(r"Backup superblock at (\d+)", tool("dumpe2fs", device)):
-            said = tool(
+            output = tool(
                 "dumpe2fs", "-h", "-o", f"superblock={block}", "-o", f"blocksize={block_bytes}", device
             )
-            assert own["root-a"] in said
+            assert own["root-a"] in output
 
 
 def test_the_last_partition_grows_to_the_disk(image: Path, tmp_path: Path) -> None:

@@ -40,8 +40,8 @@ def built_image(folder: Path) -> Path:
 
 def partition_on(device: str) -> tuple[int, int]:
     """The identity's partition on a disk according to sfdisk: offset and length in bytes."""
-    said = subprocess.run(["sfdisk", "--json", device], check=True, capture_output=True, text=True)
-    parts = json.loads(said.stdout)["partitiontable"]["partitions"]
+    output = subprocess.run(["sfdisk", "--json", device], check=True, capture_output=True, text=True)
+    parts = json.loads(output.stdout)["partitiontable"]["partitions"]
     part = next(part for part in parts if part.get("name") == "rap-identity")
     return part["start"] * 512, part["size"] * 512
 

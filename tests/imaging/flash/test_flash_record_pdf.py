@@ -96,9 +96,9 @@ def test_the_page_shows_all_facts_about_the_disk(tmp_path: Path) -> None:
         "esp, 512.0 MB": "e" * 64,
         "-, 1.0 GB": "f" * 64,
     }
-    said = [each.text for each in texts(drawn)]
-    assert said[0] == "RAP-0001"
-    assert said[-1] == "Check with: rap flash verify DEVICE --record it.json"
+    words = [each.text for each in texts(drawn)]
+    assert words[0] == "RAP-0001"
+    assert words[-1] == "Check with: rap flash verify DEVICE --record it.json"
     assert "Flash record RAP-0001" in (tmp_path / "it.pdf").read_bytes().decode("latin-1")
 
 

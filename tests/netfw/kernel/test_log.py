@@ -114,11 +114,11 @@ def test_a_refused_packet_from_outside_is_logged_in_one_line(lab: BoxLab, versio
     assert before - 1 < entry.seconds < time.time() + 1
     ends = {4: f"{source}:4711 → {target}:22", 6: f"[{source}]:4711 → [{target}]:22"}[version]
     assert re.fullmatch(r"\d\d:\d\d:\d\d outside    enp1s0  (.*)", str(entry))[1] == f"tcp {ends} SYN"  # type: ignore[index]
-    said = json.loads(json.dumps(entry.summary()))
-    assert said["cause"] == names.OUTSIDE
-    assert (said["interface_in"], said["interface_out"]) == ("enp1s0", "")
-    assert (said["source"], said["source_port"]) == (source, 4711)
-    assert (said["destination"], said["destination_port"]) == (target, 22)
+    summary = json.loads(json.dumps(entry.summary()))
+    assert summary["cause"] == names.OUTSIDE
+    assert (summary["interface_in"], summary["interface_out"]) == ("enp1s0", "")
+    assert (summary["source"], summary["source_port"]) == (source, 4711)
+    assert (summary["destination"], summary["destination_port"]) == (target, 22)
 
 
 @pytest.mark.kernel
@@ -267,7 +267,7 @@ TRANSPORT = packet.tcp("192.0.2.1", 1, "192.0.2.2", 2)[20:]
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "summary"),
     [
         (packet.tcp("192.0.2.1", 1, "192.0.2.2", 2, 0x11), "tcp 192.0.2.1:1 → 192.0.2.2:2 ACK FIN"),
         (packet.tcp("192.0.2.1", 1, "192.0.2.2", 2, 0), "tcp 192.0.2.1:1 → 192.0.2.2:2 no flags"),
@@ -285,8 +285,8 @@ TRANSPORT = packet.tcp("192.0.2.1", 1, "192.0.2.2", 2)[20:]
         (packet.ip("fd00::1", "fd00::2", 43, b""), "ip fd00::1 → fd00::2"),
     ],
 )  # fmt: skip
-def test_truncated_headers_are_read_as_far_as_possible(data: bytes, said: str) -> None:
-    assert str(headers(data[:COPIED])) == said
+def test_truncated_headers_are_read_as_far_as_possible(data: bytes, summary: str) -> None:
+    assert str(headers(data[:COPIED])) == summary
 
 
 @pytest.mark.parametrize("data", [b"", b"\x45", bytes(64), b"\x60" + bytes(20), b"\x45" + bytes(63)])

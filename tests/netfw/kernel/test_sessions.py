@@ -177,7 +177,7 @@ def test_the_number_of_sessions_is_limited(bare: Sessions) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"port": 3}, "port 3 is not in use; ports in use: 1, 2"),
         ({"staff": ip_address("10.98.0.1")}, "is not a staff address; staff networks: 10.99.0.0/16"),
@@ -195,9 +195,9 @@ def test_the_number_of_sessions_is_limited(bare: Sessions) -> None:
     ],
 )
 def test_a_session_that_the_policy_does_not_define_is_refused(
-    bare: Sessions, change: dict[str, object], said: str
+    bare: Sessions, change: dict[str, object], message: str
 ) -> None:
-    with pytest.raises(FirewallError, match=said) as refused:
+    with pytest.raises(FirewallError, match=message) as refused:
         bare.open(replace(session(), **change), 60)  # type: ignore[arg-type]
     assert refused.value.kind is FirewallErrorKind.UNFIT
     assert bare.list() == []

@@ -43,7 +43,7 @@ def test_a_policy_is_read_from_its_file() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "instead", "key", "said"),
+    ("wrong", "instead", "key", "message"),
     [
         ('board = "rap-4"', 'board = "rap-5"', "board", "unknown board 'rap-5'; known boards:"),
         ('board = "rap-4"', "", "board", "is missing; expected a string"),
@@ -113,14 +113,16 @@ def test_a_policy_is_read_from_its_file() -> None:
     ],
 )
 def test_an_error_is_reported_with_its_key(
-    tmp_path: Path, wrong: str, instead: str, key: str, said: str
+    tmp_path: Path, wrong: str, instead: str, key: str, message: str
 ) -> None:
     assert wrong in CLINIC
     file = tmp_path / "firewall.toml"
     file.write_text(CLINIC.replace(wrong, instead, 1), "utf-8")
     with pytest.raises(SettingsError) as error:
         load_policy(file)
-    assert any(found.key == key and said in found.message for found in error.value.problems), str(error.value)
+    assert any(found.key == key and message in found.message for found in error.value.problems), str(
+        error.value
+    )
     assert all(line.startswith(str(file)) for line in str(error.value).splitlines())
 
 
@@ -137,14 +139,14 @@ def test_all_semantic_errors_are_reported_together(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [(None, "cannot be read: No such file"), (b"[", "is not TOML"), (b"\xff", "is not a text file in UTF-8")],
 )
-def test_a_missing_or_invalid_file_is_reported(tmp_path: Path, content: bytes | None, said: str) -> None:
+def test_a_missing_or_invalid_file_is_reported(tmp_path: Path, content: bytes | None, message: str) -> None:
     file = tmp_path / "firewall.toml"
     if content is not None:
         file.write_bytes(content)
-    with pytest.raises(SettingsError, match=said):
+    with pytest.raises(SettingsError, match=message):
         load_policy(file)
 
 

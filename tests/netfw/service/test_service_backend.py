@@ -77,8 +77,8 @@ def test_settings_changed_by_others_are_restored_and_reported(box: Namespace) ->
     before = settings(box, *names)
     for name, value in zip(names, before, strict=True):
         box.write(name, 0 if value == "1" else 1)
-        said = box.run(backend.inspect).repaired
-        assert f"net.{name.replace('/', '.')} was " in "".join(said), name
+        repaired = box.run(backend.inspect).repaired
+        assert f"net.{name.replace('/', '.')} was " in "".join(repaired), name
         assert settings(box, *names) == before, name
 
 

@@ -180,18 +180,18 @@ def test_a_service_that_ends_and_then_hangs_gets_no_additional_time() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "problem"),
+    ("answer", "problem"),
     [
         (Refusal("version 2"), "the firewall service refuses the connection: version 2"),
         (b"\xff\xff\xff\xff", "bytes was announced"),
         (b"\0\0\0\1\xc1", "cannot be read"),
     ],
 )
-def test_an_invalid_answer_is_no_confirmation(said: Any, problem: str) -> None:
+def test_an_invalid_answer_is_no_confirmation(answer: Any, problem: str) -> None:
     async def scenario(service: Service, on_event: list[Event]) -> None:
         await asyncio.sleep(CONFIRMED_SECONDS + 1)
         assert service.reader is not None
-        service.reader.feed_data(said if isinstance(said, bytes) else framed(said))
+        service.reader.feed_data(answer if isinstance(answer, bytes) else framed(answer))
         await asyncio.sleep(0.1)
         state = on_event[-1]
         assert isinstance(state, FirewallState)

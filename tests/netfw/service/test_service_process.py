@@ -79,11 +79,11 @@ def ready(process: subprocess.Popen[str]) -> None:
     assert "observers connect at" in line, line + process.stderr.read()
 
 
-def observe(folder: Path, said: bytes = framed(Hello())) -> socket.socket:
+def observe(folder: Path, request: bytes = framed(Hello())) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX)
     connection.settimeout(PATIENCE_SECONDS)
     connection.connect(os.fspath(folder / "socket"))
-    connection.sendall(said)
+    connection.sendall(request)
     return connection
 
 
@@ -171,8 +171,8 @@ print(s.recv(1000))
         words = [sys.executable, "-c", hostile]
         assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == "not let in\n"
         (folder / "socket").chmod(0o777)  # as a careless administrator may do
-        said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
-        assert f"user {NOBODY} may not observe the service" in said
+        request = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+        assert f"user {NOBODY} may not observe the service" in request
         with observe(folder) as observer:
             assert state_of(observer).in_force
 
@@ -211,9 +211,9 @@ def test_an_untrusted_policy_ends_the_service_before_anything_is_changed(
 ) -> None:
     spoil(folder)
     with service(box, folder) as process:
-        _, said = process.communicate(timeout=PATIENCE_SECONDS)
+        _, request = process.communicate(timeout=PATIENCE_SECONDS)
         assert process.returncode in (2, 3)
-    assert problem in said
+    assert problem in request
     assert rules(box) == []
 
 
@@ -238,9 +238,9 @@ def test_a_second_service_on_the_same_socket_is_refused_and_the_first_continues(
     with service(box, folder) as first:
         ready(first)
         with service(box, folder) as second:
-            _, said = second.communicate(timeout=PATIENCE_SECONDS)
+            _, request = second.communicate(timeout=PATIENCE_SECONDS)
             assert second.returncode == 3
-            assert "another program listens on this socket" in said
+            assert "another program listens on this socket" in request
         with observe(folder) as observer:
             assert state_of(observer).in_force
 

@@ -47,8 +47,8 @@ class Observer:
 
 
 class RunningServer:
-    def __init__(self, path: Path, server: FirewallServer, said: list[str]) -> None:
-        self.path, self.server, self.said = path, server, said
+    def __init__(self, path: Path, server: FirewallServer, messages: list[str]) -> None:
+        self.path, self.server, self.messages = path, server, messages
         self.observers: list[Observer] = []
 
     async def connect(self) -> Observer:
@@ -64,12 +64,12 @@ class RunningServer:
 
 @asynccontextmanager
 async def serving(folder: Path, users: set[int] | None = None) -> AsyncIterator[RunningServer]:
-    said: list[str] = []
+    messages: list[str] = []
     listener = Listener(folder / "socket", 0o660)
-    server = FirewallServer({os.geteuid()} if users is None else users, said.append)
+    server = FirewallServer({os.geteuid()} if users is None else users, messages.append)
     accepting = await asyncio.get_running_loop().create_unix_server(server.connected, sock=listener.socket)
     async with accepting:
-        running = RunningServer(folder / "socket", server, said)
+        running = RunningServer(folder / "socket", server, messages)
         yield running
         for observer in running.observers:
             observer.writer.transport.abort()
@@ -120,7 +120,7 @@ def test_events_without_an_observer_wait_for_the_next_one(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("said", "reason"),
+    ("messages", "reason"),
     [
         (framed(Hello(version=2)), "supports version 1 of the protocol, not 2"),
         ((2000).to_bytes(4, "big"), "2000 bytes was announced; at most 1024"),
@@ -132,12 +132,12 @@ def test_events_without_an_observer_wait_for_the_next_one(tmp_path: Path) -> Non
     ],
 )
 def test_a_client_that_violates_the_protocol_is_refused_and_the_others_stay(
-    said: bytes, reason: str, tmp_path: Path
+    messages: bytes, reason: str, tmp_path: Path
 ) -> None:
     async def scenario(running: RunningServer) -> None:
         other = await running.observer()
         bad = await running.connect()
-        bad.log(said)
+        bad.log(messages)
         assert reason in await bad.refusal()
         running.server.publish(IN_FORCE)
         assert await other.hear() == IN_FORCE
@@ -172,7 +172,7 @@ def test_an_observer_that_does_not_read_is_disconnected_and_the_others_get_all_e
             for _ in range(30):
                 running.server.publish(large)
                 assert await reads.hear() == large
-            assert running.said == ["an observer does not read and is disconnected"]
+            assert running.messages == ["an observer does not read and is disconnected"]
             assert len(running.server.connections) == 1
 
     run(scenario, tmp_path)
@@ -196,7 +196,7 @@ def test_an_unauthorized_user_is_refused_and_logged_once(tmp_path: Path) -> None
             unauthorized = await running.connect()
             unauthorized.log()
             assert f"user {os.geteuid()} may not observe the service" in await unauthorized.refusal()
-        assert len(running.said) == 1
+        assert len(running.messages) == 1
         assert not running.server.connections
 
     run(scenario, tmp_path, users={os.geteuid() + 1})

@@ -237,7 +237,7 @@ def test_the_command_prints_what_the_proof_does_not_cover(capfd: pytest.CaptureF
         assert "not covered: table inet other, chain c" in capfd.readouterr().out
         here.command("nft", "-f", "-", input=BREAKS["destination behind our chain"][0])
         assert here.run(lambda: main(["fw", "prove", str(FILE), "--json"])) == 1
-        said = json.loads(capfd.readouterr().out)
-        assert (said["holds"], len(said["not_covered"])) == (False, 2)
+        document = json.loads(capfd.readouterr().out)
+        assert (document["holds"], len(document["not_covered"])) == (False, 2)
         assert here.run(lambda: main(["fw", "check", str(FILE), "--json"])) == 1
         assert "table ip other" in str(json.loads(capfd.readouterr().out)["not_covered"])

@@ -1,4 +1,4 @@
-"""A lab is a value: it can be written as a lab file that reads the same."""
+"""A lab can be written as a lab file, or as one word, and read again unchanged."""
 
 from __future__ import annotations
 

@@ -171,7 +171,7 @@ def test_a_slow_proxy_delays_both_directions(site: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    ("site", "said", "answered"),
+    ("site", "first_bytes", "answered"),
     [
         (("http", "basic"), b"GET / HTTP/1.1\r\n\r\n", b"HTTP/1.1 405"),
         (("http", "basic"), b"CONNECT far:443 HTTP/1.1\r\n\r\n", b"HTTP/1.1 407"),
@@ -182,10 +182,10 @@ def test_a_slow_proxy_delays_both_directions(site: Site) -> None:
     ],
     indirect=["site"],
 )  # fmt: skip
-def test_a_proxy_refuses_invalid_requests(site: Site, said: bytes, answered: bytes) -> None:
+def test_a_proxy_refuses_invalid_requests(site: Site, first_bytes: bytes, answered: bytes) -> None:
     async def say() -> Recorder:
         transport, recorder = await site.loop.create_connection(Recorder, "proxy", site.settings.port)
-        transport.write(said)
+        transport.write(first_bytes)
         await asyncio.sleep(5)
         return recorder
 

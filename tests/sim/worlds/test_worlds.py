@@ -37,8 +37,8 @@ def start(lab: Path, world: str) -> subprocess.Popen[str]:
 
 
 def result(running: subprocess.Popen[str]) -> dict[str, Any]:
-    said, _ = running.communicate(timeout=SECONDS_MAX)
-    document: dict[str, Any] = json.loads(said)
+    output, _ = running.communicate(timeout=SECONDS_MAX)
+    document: dict[str, Any] = json.loads(output)
     return document
 
 

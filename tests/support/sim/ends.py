@@ -112,7 +112,7 @@ def handshake_is_lost() -> Traced:
 
 @scenario
 def no_listener() -> Traced:
-    """Nobody listens at b: the connection is refused."""
+    """b has no listener: the connection is refused."""
     pair = Traced()
     pair.connect()
     return pair

@@ -30,9 +30,9 @@ CONNECTED = b"\x05\x00\x00\x01\x0a\x00\x00\x01\x12\x34"
 def talk(proxy: Proxy, *replies: bytes, host: str = "ingest.lab") -> tuple[list[bytes], bool]:
     """The requests sent in answer to these replies, and whether the connection is established."""
     handshake = Handshake(proxy_conversation(proxy, host, 443))
-    said = [handshake.to_send]
-    said += [handshake.receive(reply) for reply in replies]
-    return said, handshake.done
+    sent = [handshake.to_send]
+    sent += [handshake.receive(reply) for reply in replies]
+    return sent, handshake.done
 
 
 def error_kind(proxy: Proxy, *replies: bytes) -> ProxyErrorKind:
@@ -42,15 +42,15 @@ def error_kind(proxy: Proxy, *replies: bytes) -> ProxyErrorKind:
 
 
 def test_an_http_proxy_connects_with_connect() -> None:
-    said, done = talk(HTTP, b"HTTP/1.1 200 Connection established\r\nVia: x\r\n\r\n")
-    assert said[0] == b"CONNECT ingest.lab:443 HTTP/1.1\r\nHost: ingest.lab:443\r\n\r\n"
+    sent, done = talk(HTTP, b"HTTP/1.1 200 Connection established\r\nVia: x\r\n\r\n")
+    assert sent[0] == b"CONNECT ingest.lab:443 HTTP/1.1\r\nHost: ingest.lab:443\r\n\r\n"
     assert done
 
 
 def test_connect_sends_credentials_and_an_ipv6_address() -> None:
-    said, _ = talk(HTTP_AUTH, host="2001:db8::1")
-    assert said[0].startswith(b"CONNECT [2001:db8::1]:443 HTTP/1.1\r\n")
-    assert b"Proxy-Authorization: Basic " + b64encode(b"lab:open sesame") + b"\r\n" in said[0]
+    sent, _ = talk(HTTP_AUTH, host="2001:db8::1")
+    assert sent[0].startswith(b"CONNECT [2001:db8::1]:443 HTTP/1.1\r\n")
+    assert b"Proxy-Authorization: Basic " + b64encode(b"lab:open sesame") + b"\r\n" in sent[0]
 
 
 @pytest.mark.parametrize(
@@ -76,15 +76,15 @@ def test_an_http_reply_of_exactly_the_limit_is_read() -> None:
 
 
 def test_socks_without_authentication_lets_the_proxy_resolve_the_name() -> None:
-    said, done = talk(SOCKS, b"\x05\x00", CONNECTED)
-    assert said == [b"\x05\x01\x00", b"\x05\x01\x00" + NAME, b""]
+    sent, done = talk(SOCKS, b"\x05\x00", CONNECTED)
+    assert sent == [b"\x05\x01\x00", b"\x05\x01\x00" + NAME, b""]
     assert done
 
 
 def test_socks_with_a_password_and_replies_in_single_bytes() -> None:
     replies = b"\x05\x02" + b"\x01\x00" + b"\x05\x00\x00\x03\x02ab\x00\x50"
-    said, done = talk(SOCKS_AUTH, *(bytes([byte]) for byte in replies))
-    assert b"".join(said) == b"\x05\x02\x00\x02" + b"\x01\x03lab\x06sesame" + b"\x05\x01\x00" + NAME
+    sent, done = talk(SOCKS_AUTH, *(bytes([byte]) for byte in replies))
+    assert b"".join(sent) == b"\x05\x02\x00\x02" + b"\x01\x03lab\x06sesame" + b"\x05\x01\x00" + NAME
     assert done
 
 

@@ -45,10 +45,12 @@ def authorization(request: bytes) -> str:
 @pytest.mark.parametrize("piece", [1, 7, 10_000])
 def test_interim_responses_are_not_refusals(count: int, piece: int) -> None:
     handshake_under_test = handshake()
-    said = b"HTTP/1.1 100 Continue\r\n\r\n" * (count - 1) + b"HTTP/1.1 102 Processing\r\nX: y\r\n\r\n" + OK
-    for at in range(0, len(said), piece):
+    responses = (
+        b"HTTP/1.1 100 Continue\r\n\r\n" * (count - 1) + b"HTTP/1.1 102 Processing\r\nX: y\r\n\r\n" + OK
+    )
+    for at in range(0, len(responses), piece):
         assert not handshake_under_test.done
-        handshake_under_test.receive(said[at : at + piece])
+        handshake_under_test.receive(responses[at : at + piece])
     assert handshake_under_test.done
 
 
@@ -214,11 +216,11 @@ CLOSING = {
 }
 
 
-@pytest.mark.parametrize("said", CLOSING.values(), ids=CLOSING)
+@pytest.mark.parametrize("responses", CLOSING.values(), ids=CLOSING)
 @pytest.mark.parametrize("basic", ["first", "never"])
-def test_a_challenge_that_closes_the_connection_is_answered_on_a_new_one(said: str, basic: str) -> None:
+def test_a_challenge_that_closes_the_connection_is_answered_on_a_new_one(responses: str, basic: str) -> None:
     handshake_under_test = handshake(basic=basic, **USER)
-    for byte in said.encode():
+    for byte in responses.encode():
         assert handshake_under_test.receive(bytes([byte])) == b""
     assert handshake_under_test.must_reconnect and not handshake_under_test.done
     handshake_under_test.reconnect()
@@ -249,8 +251,8 @@ def test_ntlm_can_begin_but_not_continue_on_a_new_connection() -> None:
         )
 
 
-@pytest.mark.parametrize("said", CLOSING.values(), ids=CLOSING)
-def test_the_box_reconnects_to_a_proxy_that_closes(pki: Hierarchy, said: str) -> None:
+@pytest.mark.parametrize("responses", CLOSING.values(), ids=CLOSING)
+def test_the_box_reconnects_to_a_proxy_that_closes(pki: Hierarchy, responses: str) -> None:
     """The whole way, with a proxy that serves one request on each connection."""
     requests: list[str] = []
 
@@ -260,7 +262,7 @@ def test_the_box_reconnects_to_a_proxy_that_closes(pki: Hierarchy, said: str) ->
             async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
                 requests.append((await reader.readuntil(b"\r\n\r\n")).decode())
                 if "Digest" not in requests[-1]:
-                    writer.write(said.encode())
+                    writer.write(responses.encode())
                     writer.close()
                     return
                 there, back = await asyncio.open_connection("127.0.0.1", center.server.port)

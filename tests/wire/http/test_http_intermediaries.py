@@ -51,15 +51,15 @@ def received(*pieces: bytes, eof: bool = False, requests: int = 2) -> tuple[list
 @pytest.mark.parametrize("piece", [1, 13, 100_000])
 def test_a_chunked_response_is_read_and_the_next_one_too(size: int, piece: int) -> None:
     body = bytes(range(BODY_MAX))
-    said = CHUNKED + chunks(body, size) + NEXT
-    (first, second), _ = received(*(said[i : i + piece] for i in range(0, len(said), piece)))
+    data = CHUNKED + chunks(body, size) + NEXT
+    (first, second), _ = received(*(data[i : i + piece] for i in range(0, len(data), piece)))
     assert isinstance(first, Response) and isinstance(second, Response)
     assert (first.status, first.body, second.status) == (200, body, 204)
 
 
 def test_a_trailer_field_is_not_a_header_field() -> None:
-    said = CHUNKED + chunks(b"abc", 3, trailer=b"Retry-After: 900\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\n")
-    (first, _), _ = received(said + NEXT)
+    data = CHUNKED + chunks(b"abc", 3, trailer=b"Retry-After: 900\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\n")
+    (first, _), _ = received(data + NEXT)
     assert isinstance(first, Response)
     assert first.headers == {"transfer-encoding": "chunked"}
 
@@ -86,7 +86,7 @@ def test_the_framing_overhead_of_a_chunked_body_is_bounded(padding: bytes) -> No
 
 
 @pytest.mark.parametrize(
-    "said",
+    "data",
     [
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n",
@@ -96,8 +96,8 @@ def test_the_framing_overhead_of_a_chunked_body_is_bounded(padding: bytes) -> No
         CHUNKED + b"3\r\nabcd\r\n0\r\n\r\n",
     ],
 )
-def test_invalid_framing_closes_the_connection(said: bytes) -> None:
-    (first, second), line = received(said)
+def test_invalid_framing_closes_the_connection(data: bytes) -> None:
+    (first, second), line = received(data)
     assert isinstance(first, HttpError) and isinstance(second, HttpError) and line.closed
 
 
@@ -116,7 +116,7 @@ def test_an_aborted_connection_does_not_complete_a_response_without_a_length() -
 
 
 @pytest.mark.parametrize(
-    "said",
+    "data",
     [
         b"",
         b"HTTP/1.1 200 OK\r\nContent-Ty",
@@ -124,8 +124,8 @@ def test_an_aborted_connection_does_not_complete_a_response_without_a_length() -
         CHUNKED + b"3\r\nabc\r\n",
     ],
 )
-def test_a_connection_closed_within_a_response_is_an_error(said: bytes) -> None:
-    (first, _), _ = received(said, eof=True)
+def test_a_connection_closed_within_a_response_is_an_error(data: bytes) -> None:
+    (first, _), _ = received(data, eof=True)
     assert isinstance(first, HttpError)
 
 
@@ -167,11 +167,11 @@ def test_an_error_page_longer_than_the_reply_limit_is_reported_by_its_status(
 def test_a_response_with_connection_close_ends_the_connection(
     version: str, field: str, stays: bool, date: str
 ) -> None:
-    said = f"HTTP/{version} 200 OK\r\n{field}{date}Content-Length: 3\r\n\r\nabc".encode()
+    data = f"HTTP/{version} 200 OK\r\n{field}{date}Content-Length: 3\r\n\r\nabc".encode()
 
     async def use(client: ClientConnection, line: Line) -> object:
         pending = [client.request("GET", "/") for _ in range(2)]
-        client.data_received(said)
+        client.data_received(data)
         assert (await pending[0]).body == b"abc"
         assert pending[1].done() == (not stays)
         if not stays:
@@ -188,14 +188,14 @@ def test_a_response_with_connection_close_ends_the_connection(
 def test_unrequested_gzip_is_decompressed_whatever_the_header_says(field: bytes) -> None:
     body = gzip.compress(b"hello")
     for date in (b"", b"Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n"):
-        said = b"HTTP/1.1 200 OK\r\n%s%sContent-Length: %d\r\n\r\n" % (field, date, len(body)) + body
-        (first, _), _ = received(said, NEXT)
+        data = b"HTTP/1.1 200 OK\r\n%s%sContent-Length: %d\r\n\r\n" % (field, date, len(body)) + body
+        (first, _), _ = received(data, NEXT)
         assert isinstance(first, Response) and first.body == b"hello"
 
 
 def test_a_body_without_content_coding_is_unchanged_whatever_the_header_says() -> None:
-    said = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\nhello"
-    (first, _), _ = received(said + NEXT)
+    data = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\nhello"
+    (first, _), _ = received(data + NEXT)
     assert isinstance(first, Response) and first.body == b"hello"
 
 

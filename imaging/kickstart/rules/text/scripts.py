@@ -160,8 +160,10 @@ def _bash(text: str) -> tuple[tuple[int, str], ...]:
         return ()
     run = subprocess.run(["bash", "-n"], input=text, capture_output=True, text=True, check=False)
     found = [(int(match[1]), match[2]) for line in run.stderr.splitlines() if (match := _LINE.match(line))]
-    shown = [(line, said) for line, said in found if not said.startswith("`")]  # bash repeats the line itself
-    return tuple((min(line, text.count("\n") + 1), said) for line, said in shown[:2])
+    shown = [
+        (line, message) for line, message in found if not message.startswith("`")
+    ]  # bash repeats the line itself
+    return tuple((min(line, text.count("\n") + 1), message) for line, message in shown[:2])
 
 
 def _python(section: Section) -> Iterator[tuple[Spot, str]]:

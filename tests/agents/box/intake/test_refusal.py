@@ -26,7 +26,7 @@ class Bench:
 
     def __init__(self) -> None:
         self.disk = EmulDisk(1 << 30, Random(1))
-        self.said: list[str] = []
+        self.messages: list[str] = []
         self.lights = EmulIndicators(["alarm"], [])
 
     def open(self) -> Buffer:
@@ -35,7 +35,7 @@ class Bench:
     def watch(self, buffer: Buffer) -> asyncio.Task[None]:
         self.audit = AuditLog(buffer, EmulClock(lambda: 0))
         show = AlarmLed(self.lights).used_by("spool")
-        return asyncio.ensure_future(watch_refusals(buffer, self.audit, show, self.said.append))
+        return asyncio.ensure_future(watch_refusals(buffer, self.audit, show, self.messages.append))
 
     @property
     def light(self) -> Light:
@@ -68,19 +68,19 @@ def test_restarted_on_a_read_only_disk_it_delivers_and_recovers_when_the_disk_do
         await asyncio.sleep(1)
         assert "read-only file system" in str(buffer.problem)
         assert bench.light is Light.FAST
-        assert len(bench.said) == 1 and "read-only file system" in bench.said[0]
+        assert len(bench.messages) == 1 and "read-only file system" in bench.messages[0]
         waiting = await buffer.read(ROUTINE, 99, 1 << 20)
         assert [payload for _, payload in waiting] == [b"%d" % number for number in range(20)]
         await buffer.ack(ROUTINE, waiting[-1][0])
         assert (await buffer.status()).records[ROUTINE] == 0
         assert "read-only file system" in await refused(buffer)
         await asyncio.sleep(10 * RETRY_SECONDS)
-        assert len(bench.said) == 1 and buffer.problem is not None
+        assert len(bench.messages) == 1 and buffer.problem is not None
 
         bench.disk.backend.set_read_only(False)
         await asyncio.sleep(RETRY_SECONDS + 1)
         assert buffer.problem is None
-        assert bench.light is Light.OFF and len(bench.said) == 2
+        assert bench.light is Light.OFF and len(bench.messages) == 2
         records = [decode(Entry, payload).body for _, payload in await buffer.read(AUDIT, 99, 1 << 20)]
         events = [(body.event, body.value) for body in records if isinstance(body, Audit)]
         assert [event for event, _ in events] == ["spool-writable"]

@@ -53,14 +53,14 @@ class Witness:
         self.far_end, self.proxy = far_end, proxy
         self.notes: list[tuple[str, int]] = []
         self.lights: list[Light] = []
-        self.said: list[str] = []
+        self.messages: list[str] = []
         self.probes = 0
         self.diagnosis = TrustDiagnosis(
             far_end.host,
             self.look,
             self,
             self.lights.append,
-            self.said.append,  # type: ignore[arg-type]
+            self.messages.append,  # type: ignore[arg-type]
         )
 
     def note(self, event: str, value: int = 0, **_: Any) -> None:
@@ -147,7 +147,7 @@ def test_an_inspecting_proxy_is_named(pki: Hierarchy, tmp_path: Path) -> None:
     )
     assert [event for event, _ in witness.notes] == ["far-end-inspected"]
     assert witness.lights == [Light.FAST]
-    assert problem.message in witness.said[0]
+    assert problem.message in witness.messages[0]
 
 
 def test_a_certificate_of_the_trusted_ca_for_another_name_is_not_an_inspection(pki: Hierarchy) -> None:
@@ -215,7 +215,7 @@ def test_a_hostile_name_is_sanitized(pki: Hierarchy, tmp_path: Path) -> None:
     witness = diagnosed(pki, self_signed(tmp_path, x509.Name(attributes)))
     problem = witness.diagnosis.problem
     assert problem is not None
-    for text in (problem.message, problem.issuer, *witness.said):
+    for text in (problem.message, problem.issuer, *witness.messages):
         assert text.isprintable() and len(text) < 400
     assert problem.issuer.count('"') == 2 and len(problem.issuer) <= NAME_CHARACTERS_MAX + 3
 

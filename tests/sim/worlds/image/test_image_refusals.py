@@ -44,15 +44,15 @@ def image(tmp_path: Path) -> Path:
 def refused(capsys: pytest.CaptureFixture[str], status: int, *words: object) -> str:
     """The message of a `rap lab run` that ends with that status and leaves nothing."""
     assert main(["lab", "run", *map(str, words)]) == status
-    said = capsys.readouterr()
-    assert not said.out
+    output = capsys.readouterr()
+    assert not output.out
     assert not [name for name in running() if name.startswith(NAME)]
-    return said.err
+    return output.err
 
 
 def test_the_image_world_needs_an_image(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    said = refused(capsys, WRONG_INPUT, lab, "--world", "image")
-    assert "requires --image FILE" in said and "rap image build" in said
+    output = refused(capsys, WRONG_INPUT, lab, "--world", "image")
+    assert "requires --image FILE" in output and "rap image build" in output
 
 
 @pytest.mark.parametrize("verb", ["run", "up"])
@@ -68,8 +68,8 @@ def test_a_file_that_is_not_an_image_is_refused(
 ) -> None:
     text = image.with_name("letter.raw")
     text.write_text("Dear customer")
-    said = refused(capsys, WRONG_INPUT, *in_image_world(lab, text))
-    assert "letter.manifest.json: cannot be read" in said and "rap image build --key" in said
+    output = refused(capsys, WRONG_INPUT, *in_image_world(lab, text))
+    assert "letter.manifest.json: cannot be read" in output and "rap image build --key" in output
     named = image.with_name("letter.txt")
     assert "must end with .raw or .raw.zst" in refused(capsys, WRONG_INPUT, *in_image_world(lab, named))
 
@@ -78,8 +78,8 @@ def test_an_image_that_was_cut_short_is_refused(
     lab: Path, image: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     os.truncate(image, IMAGE_BYTES // 2)
-    said = refused(capsys, WRONG_INPUT, *in_image_world(lab, image))
-    assert f"its map is for {IMAGE_BYTES}" in said
+    output = refused(capsys, WRONG_INPUT, *in_image_world(lab, image))
+    assert f"its map is for {IMAGE_BYTES}" in output
 
 
 def test_an_image_signed_with_another_key_is_refused(
@@ -87,16 +87,16 @@ def test_an_image_signed_with_another_key_is_refused(
 ) -> None:
     other = image.with_name("other.pub")
     signing.make_key(image.with_name("other.pem"), other)
-    said = refused(capsys, WRONG_INPUT, *in_image_world(lab, image, "--key", other))
-    assert "not by this key" in said
+    output = refused(capsys, WRONG_INPUT, *in_image_world(lab, image, "--key", other))
+    assert "not by this key" in output
 
 
 @pytest.mark.parametrize("size", [1, IMAGE_BYTES - 1])
 def test_a_disk_smaller_than_the_image_is_refused(
     size: int, lab: Path, image: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said = refused(capsys, WRONG_INPUT, *in_image_world(lab, image, "--disk-bytes", size))
-    assert f"the image needs {IMAGE_BYTES:,} bytes" in said
+    output = refused(capsys, WRONG_INPUT, *in_image_world(lab, image, "--disk-bytes", size))
+    assert f"the image needs {IMAGE_BYTES:,} bytes" in output
 
 
 def test_an_interface_that_qemu_cannot_have_is_refused(lab: Path) -> None:
@@ -121,8 +121,8 @@ def test_a_fault_that_this_world_does_not_support_is_refused(
     fault: str, target: str, why: str, lab: Path, image: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lab.write_text(LAB + EVENT.format(fault=fault, target=target))
-    said = refused(capsys, WRONG_INPUT, *in_image_world(lab, image))
-    assert fault in said and why in said and "another world" in said
+    output = refused(capsys, WRONG_INPUT, *in_image_world(lab, image))
+    assert fault in output and why in output and "another world" in output
 
 
 def test_the_error_without_qemu_says_what_to_install(
@@ -140,23 +140,25 @@ def test_the_error_without_qemu_says_what_to_install(
             if not program.name.startswith("qemu") and not link.exists():
                 link.symlink_to(program)
     monkeypatch.setenv("PATH", str(programs))
-    said = refused(capsys, MACHINE_LACKS, *in_image_world(lab, image))
-    assert "qemu-system-x86_64 is missing" in said and "make setup-image" in said
+    output = refused(capsys, MACHINE_LACKS, *in_image_world(lab, image))
+    assert "qemu-system-x86_64 is missing" in output and "make setup-image" in output
 
 
 def test_a_box_that_does_not_start_is_reported_with_its_last_console_lines(
     lab: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said = refused(capsys, WRONG_INPUT, *in_image_world(lab, speaking_image(tmp_path), "--start-seconds", 8))
-    assert "accepted no connection within 8 s" in said
-    assert "    NO SYSTEM HERE" in said
+    output = refused(
+        capsys, WRONG_INPUT, *in_image_world(lab, speaking_image(tmp_path), "--start-seconds", 8)
+    )
+    assert "accepted no connection within 8 s" in output
+    assert "    NO SYSTEM HERE" in output
 
 
 def test_a_silent_box_is_reported_with_the_kernel_argument_for_a_console(
     lab: Path, image: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said = refused(capsys, WRONG_INPUT, *in_image_world(lab, image, "--start-seconds", 3))
-    assert "its serial console printed nothing" in said and "console=ttyS0" in said
+    output = refused(capsys, WRONG_INPUT, *in_image_world(lab, image, "--start-seconds", 3))
+    assert "its serial console printed nothing" in output and "console=ttyS0" in output
 
 
 def speaking_image(folder: Path) -> Path:

@@ -265,12 +265,12 @@ class TestTheSharedLab:
         assert "enp3s0" in ran.stdout.split()
 
     def test_a_shell_on_a_terminal_has_a_terminal_of_its_own(self) -> None:
-        said = on_terminal(
+        output = on_terminal(
             [*RAP, "lab", "shell", "box"],
             ("[small box] /# ", "stty size; tty; exit 5\n"),
         )
-        assert "0 0\r\n/dev/pts/" in said
-        assert said.endswith("ended: 5")
+        assert "0 0\r\n/dev/pts/" in output
+        assert output.endswith("ended: 5")
 
     def test_a_capture_is_a_readable_pcapng_file(self, tmp_path: Path) -> None:
         file = tmp_path / "uplink.pcapng"
@@ -297,10 +297,10 @@ class TestTheSharedLab:
         )
         assert not (tmp_path / "x").exists()
         capture.send_signal(signal.SIGINT)
-        rest, said = capture.communicate(timeout=TIMEOUT_SECONDS)
+        rest, output = capture.communicate(timeout=TIMEOUT_SECONDS)
         assert seen.startswith(b"\x0a\x0d\x0d\x0a")
         assert capture.returncode == OK
-        assert b"packets of instrument:2 captured" in said
+        assert b"packets of instrument:2 captured" in output
         blocks = list(pcapng_blocks(seen + rest))
         assert blocks[:2] == [0x0A0D0D0A, 1] and blocks[-1] == 5 and set(blocks[2:-1]) == {6}
 
@@ -313,8 +313,8 @@ class TestTheSharedLab:
         becomes(lambda state: not line(state, "uplink").captured)
 
     def test_a_capture_into_an_unwritable_file_is_refused(self, capsys: pytest.CaptureFixture[str]) -> None:
-        said = wrong(capsys, "lab", "capture", "uplink", "/nonexistent/x.pcapng")
-        assert "/nonexistent/x.pcapng: No such file or directory" in said
+        output = wrong(capsys, "lab", "capture", "uplink", "/nonexistent/x.pcapng")
+        assert "/nonexistent/x.pcapng: No such file or directory" in output
         assert becomes(lambda state: not line(state, "uplink").captured).failures == []
 
     def test_a_client_that_does_not_wait_for_the_answer_does_not_disturb_the_lab(self) -> None:
@@ -331,10 +331,10 @@ class TestTheSharedLab:
         assert 0 < there < 1 and 0 < back < 1
 
     def test_the_live_view_restores_the_terminal(self) -> None:
-        said = on_terminal([*RAP, "lab", "watch"], ("chemistry-analyzer", "\x03"))
-        assert said.index("\x1b[?1049h") < said.index("CONNECTED") < said.index("\x1b[?1049l")
-        assert said.index("\x1b[?25l") < said.rindex("\x1b[?25h")
-        assert said.endswith("ended: 0")
+        output = on_terminal([*RAP, "lab", "watch"], ("chemistry-analyzer", "\x03"))
+        assert output.index("\x1b[?1049h") < output.index("CONNECTED") < output.index("\x1b[?1049l")
+        assert output.index("\x1b[?25l") < output.rindex("\x1b[?25h")
+        assert output.endswith("ended: 0")
 
     @pytest.mark.parametrize("words", ["watch", "down", "down --all", "link uplink down", "shell box"])
     def test_the_error_for_a_user_who_is_not_root_suggests_sudo(self, words: str) -> None:
@@ -478,18 +478,18 @@ def on_terminal(command: list[str], *steps: tuple[str, str]) -> str:
         os.chdir(ROOT)
         os.environ["TERM"] = "xterm"
         os.execv(command[0], command)
-    said, seen = "", 0
+    output, seen = "", 0
     deadline = time.monotonic() + TIMEOUT_SECONDS
     for sign, typed in [*steps, ("ended", "")]:
-        while sign not in said[seen:]:
+        while sign not in output[seen:]:
             left = max(0.0, deadline - time.monotonic())
-            assert select.select([terminal], [], [], left)[0] and left, f"no {sign!r} in {said!r}"
+            assert select.select([terminal], [], [], left)[0] and left, f"no {sign!r} in {output!r}"
             try:
-                said += os.read(terminal, 65536).decode(errors="replace")
+                output += os.read(terminal, 65536).decode(errors="replace")
             except OSError:  # the last program on the terminal has ended
-                said += f"ended: {os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}"
-        seen = said.index(sign, seen) + len(sign)
+                output += f"ended: {os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}"
+        seen = output.index(sign, seen) + len(sign)
         if typed:
             os.write(terminal, typed.encode())
     os.close(terminal)
-    return said
+    return output

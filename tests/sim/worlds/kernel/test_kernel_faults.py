@@ -19,7 +19,7 @@ from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.kernel
 
-PATIENCE_SECONDS = 240
+WAIT_SECONDS_MAX = 240
 LAB = """
 [lab]
 name = "layers"
@@ -80,7 +80,7 @@ def state(world: KernelWorld) -> dict[str, Any]:
 
 
 def stopped(pid: int) -> bool:
-    """False also if the program has ended, because changed names restart a proxy in the background."""
+    """Whether a process is stopped by a signal; False also if it has ended, as a proxy does when names change."""
     try:
         return "T" in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:
@@ -152,8 +152,8 @@ async def names_fail(world: KernelWorld) -> None:
         fault = await start(world, kind)
         await delivers_again(world)
         world.box.kill()
-        await eventually(lambda: is_stopped(world), PATIENCE_SECONDS, every_s=0.05)
-        await eventually(lambda: has_backlog(world), PATIENCE_SECONDS, every_s=0.05)
+        await eventually(lambda: is_stopped(world), WAIT_SECONDS_MAX, every_s=0.05)
+        await eventually(lambda: has_backlog(world), WAIT_SECONDS_MAX, every_s=0.05)
         status = await world.box.status()
         assert status is not None and not status.connected
         await world.faults.end(fault)
@@ -169,9 +169,9 @@ async def has_backlog(world: KernelWorld) -> bool:
 
 
 async def delivers_again(world: KernelWorld, records: int = 1) -> None:
-    """Wait until so many more records are stored."""
+    """Wait until this number of further records is stored."""
     expected = world.datacenter.stored + records
-    await eventually(lambda: world.datacenter.stored >= expected, PATIENCE_SECONDS, every_s=0.05)
+    await eventually(lambda: world.datacenter.stored >= expected, WAIT_SECONDS_MAX, every_s=0.05)
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def test_a_program_sees_only_its_own_host(name: str) -> None:
             await output(lab, "one", "ip", "netns", "exec", "other", "ls", "/sys/class/net"),
         ]
 
-    assert [said.split() for said in run(name, main)] == [
+    assert [lines.split() for lines in run(name, main)] == [
         ["one"],
         ["eth1", "lo"],
         ["eth2", "lo"],
@@ -109,16 +109,16 @@ def test_orphaned_processes_are_reaped(name: str) -> None:
 def test_an_unknown_interface_and_a_duplicate_host_are_named_in_the_error(name: str) -> None:
     async def main(lab: KernelLab) -> list[str]:
         host = lab.host("box")
-        said = []
+        lines = []
         try:
             host.address("eth7", "10.0.0.1/24")
         except KeyError as error:
-            said.append(str(error))
+            lines.append(str(error))
         try:
             lab.host("box")
         except ValueError as error:
-            said.append(str(error))
-        return said
+            lines.append(str(error))
+        return lines
 
     interface, host = run(name, main)
     assert "'eth7'" in interface

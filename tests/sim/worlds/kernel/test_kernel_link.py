@@ -220,13 +220,13 @@ def test_a_capture_contains_the_packets_with_valid_checksums(name: str, tmp_path
 def test_invalid_names_of_links_and_interfaces_are_refused(name: str) -> None:
     async def main(lab: KernelLab) -> list[str]:
         both = pair(lab, FAST)
-        said = []
+        messages = []
         for wanted, interface in (("uplink", "eth3"), ("lan", "a-very-long-interface"), ("instrument:1", "")):
             try:
                 lab.link(wanted, (both.one, interface), (both.other, "eth9"), FAST)
             except ValueError as error:
-                said.append(str(error))
-        return said
+                messages.append(str(error))
+        return messages
 
     same, long, empty = run(name, main)
     assert "'uplink' already" in same

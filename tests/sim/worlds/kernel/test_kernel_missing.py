@@ -36,9 +36,9 @@ def test_missing_privileges_are_reported_with_their_remedy() -> None:
             os._exit(0)
     os.close(writer)
     with os.fdopen(reader) as answer:
-        said = json.load(answer)
+        found = json.load(answer)
     os.waitpid(pid, 0)
-    assert said == [
+    assert found == [
         "not root: needs CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_ADMIN; run it with sudo, or in a privileged container"
     ]
 
@@ -47,9 +47,10 @@ def test_a_missing_program_is_reported_with_its_package(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    [said] = missing({"no-squid": "squid"})[-1:]
+    [found] = missing({"no-squid": "squid"})[-1:]
     assert (
-        said == "the program no-squid is missing; install it by `make setup-kernel` or with the package squid"
+        found
+        == "the program no-squid is missing; install it by `make setup-kernel` or with the package squid"
     )
 
 
@@ -60,8 +61,8 @@ def test_a_missing_firewall_library_is_reported_with_its_package(monkeypatch: py
             raise AssertionError
 
     monkeypatch.setattr(sys.modules["sim.worlds.kernel.namespaces.missing"], "Helper", WithoutLibrary)
-    [said] = missing()
-    assert "install libnftables1" in said
+    [found] = missing()
+    assert "install libnftables1" in found
 
 
 def test_a_squid_without_openssl_is_reported_before_a_lab_with_an_inspecting_proxy_starts(

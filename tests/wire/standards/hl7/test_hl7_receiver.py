@@ -208,7 +208,7 @@ def test_a_decision_that_nobody_waits_for_is_an_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "error"),
     [
         ({"charset": "latin"}, "charset"),
         ({"charsett": "detect"}, "charsett"),
@@ -216,6 +216,6 @@ def test_a_decision_that_nobody_waits_for_is_an_error() -> None:
         ({"control-id": "OBR3"}, "control-id"),
     ],
 )
-def test_an_unknown_option_or_value_is_named(options: dict[str, object], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_an_unknown_option_or_value_is_named(options: dict[str, object], error: str) -> None:
+    with pytest.raises(ValueError, match=error):
         receiver(dialect=options)
