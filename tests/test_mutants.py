@@ -243,6 +243,14 @@ def test_the_listed_tests_exist(modules: dict[str, Module], tests: set[str]) -> 
         assert {node.partition("::")[0] for node in module.deselect} <= set(module.tests), module.name
 
 
+def test_the_listed_survivors_are_in_files_that_are_mutated(modules: dict[str, Module]) -> None:
+    listed = load(ROOT / "tests/mutants.toml", Modules)
+    mutated = python_files(*(source for module in modules.values() for source in module.sources))
+    for known in (*listed.equivalent, *listed.gap):
+        assert known.file in mutated
+        assert known.was.split()[0] in (ROOT / known.file).read_text("utf-8"), known.key
+
+
 def test_all_tests_of_a_mutated_folder_are_tried(modules: dict[str, Module], tests: set[str]) -> None:
     files = {node.partition("::")[0] for node in tests}
     untried = set()
@@ -256,6 +264,13 @@ def test_tables_of_numbers_and_type_aliases_are_not_mutated() -> None:
     code = 'A: TypeAlias = dict[str, int]\nB: Final = {"x": 1, "y": -2 * 3}\nP, Q = 1, 2\nC: Final = {}\n'
     code += 'D: Final = {"x": 1, "y": "z"}\n'
     assert {was for _, was, _ in changes(code)} == {"C: Final = {}", 'D: Final = {"x": 1, "y": "z"}'}
+
+
+def test_all_tests_are_tried_with_a_mutant_of_a_function_whose_result_is_cached() -> None:
+    covered = Coverage({"a.py": {"3": ["t.py::first"]}}, {"t.py::first": 0.01, "t.py::later": 0.02})
+    for decorator, expected in (("cache", 2), ("lru_cache(1)", 2), ("staticmethod", 1)):
+        mutants = mutants_of("a.py", f"@{decorator}\ndef f():\n    return 1\n")
+        assert [len(covered.tests_of(mutant)) for mutant in mutants] == [expected] * len(mutants) != []
 
 
 def test_tests_that_execute_what_few_others_do_come_first() -> None:

@@ -98,10 +98,8 @@ class StoreQueue:
 
     def _done(self, waiting: _Call, done: asyncio.Future[object]) -> None:
         self._is_busy = False
-        if not waiting.result.done():
-            if done.cancelled():
-                waiting.result.cancel()
-            elif (error := done.exception()) is not None:
+        if not waiting.result.done() and not done.cancelled():
+            if (error := done.exception()) is not None:
                 waiting.result.set_exception(error)
             else:
                 waiting.result.set_result(done.result())

@@ -150,7 +150,7 @@ class Store:
         with self.transaction() as connection:
             if connection.scalar(select(boxes.c.serial).where(boxes.c.serial == box)) is None:
                 raise UnknownBoxError(box)
-            return int(connection.scalar(statement.returning(commands.c.id)) or 0)
+            return int(connection.execute(statement.returning(commands.c.id)).scalar_one())
 
     def read(self, statement: Executable) -> Iterator[Any]:
         """The rows of a query in one transaction, fetched in blocks of a thousand. Raises: StoreError."""

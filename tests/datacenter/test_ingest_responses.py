@@ -18,7 +18,7 @@ from datacenter.store.store import Store
 from tests.support.datacenter.batches import AT_MS, alert, encoded
 from wire.compression import compress_alone
 from wire.http.connection import Peer, Request, Response
-from wire.messages import BATCH_BYTES_MAX, TIME_PATH, BatchRefusal, BatchReply, MessageError, decode
+from wire.messages import BATCH_BYTES_MAX, TIME_PATH, Batch, BatchRefusal, BatchReply, MessageError, decode
 
 BOX = "RAP-0001"
 FRONT_END = "front.example"
@@ -100,7 +100,9 @@ def test_a_body_that_is_not_compressed_is_refused_with_the_reason(send: Send) ->
 def test_a_batch_that_is_not_a_message_is_refused_with_the_reason(send: Send) -> None:
     response = send(compress_alone(b"no message"))
     assert (response.status, response.close) == (HTTPStatus.UNPROCESSABLE_ENTITY, True)
-    assert response.body
+    with pytest.raises(MessageError) as error:
+        decode(Batch, b"no message")
+    assert response.body == str(error.value).encode()
     with pytest.raises(MessageError):
         decode(BatchRefusal, response.body)
 

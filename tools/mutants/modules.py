@@ -93,9 +93,12 @@ class Coverage:
     imports: list[str] = field(default_factory=list)
 
     def tests_of(self, mutant: Mutant) -> list[str]:
-        """Tests that can find the mutant, the most promising first; all tests if its line is executed on import."""
+        """Tests that can find the mutant, the most promising first.
+
+        All tests if its line is executed on import, or if the result of its function is cached.
+        """
         contexts = self.lines.get(mutant.file, {}).get(str(mutant.line), [])
-        everything = "" in contexts or not mutant.scope
+        everything = "" in contexts or not mutant.scope or mutant.is_cached
         return sorted(
             (
                 nodeid

@@ -34,6 +34,8 @@ class Mutant:
     module: cst.Module
     node: cst.CSTNode
     replacement: cst.CSTNode
+    is_cached: bool = False
+    """Whether it is in a function whose result is cached, so that only the first test that needs it executes it."""
 
     @cached_property
     def code(self) -> str:
@@ -58,8 +60,8 @@ def mutants_of(file: str, code: str) -> list[Mutant]:
     places = _Places(wrapper)
     wrapper.module.visit(places)
     return [
-        Mutant(file, scope, line, wrapper.module, node, replacement)
-        for node, replacement, scope, line in places.changes
+        Mutant(file, scope, line, wrapper.module, node, replacement, is_cached)
+        for node, replacement, scope, line, is_cached in places.changes
     ]
 
 
@@ -75,11 +77,11 @@ def _difference(before: str, after: str) -> tuple[str, str]:
 
 
 class _Places(cst.CSTVisitor):
-    """Collects (node, replacement, scope, line)."""
+    """Collects (node, replacement, scope, line, whether the function's result is cached)."""
 
     def __init__(self, wrapper: MetadataWrapper) -> None:
         super().__init__()
-        self.changes: list[tuple[cst.CSTNode, cst.CSTNode, str, int]] = []
+        self.changes: list[tuple[cst.CSTNode, cst.CSTNode, str, int, bool]] = []
         self._positions: Any = wrapper.resolve(PositionProvider)
         self._scope: list[cst.FunctionDef | cst.ClassDef] = []
 
@@ -89,10 +91,11 @@ class _Places(cst.CSTVisitor):
         if isinstance(node, cst.FunctionDef | cst.ClassDef):
             self._scope.append(node)
         scope = ".".join(around.name.value for around in self._scope)
+        is_cached = any(map(_is_cached, self._scope))
         for kind, operator in OPERATORS:
             if isinstance(node, kind):
                 for replacement in filterfalse(partial(_is_neutral, node), operator(node)):
-                    self.changes.append((node, replacement, scope, self._line(node)))
+                    self.changes.append((node, replacement, scope, self._line(node), is_cached))
         if isinstance(node, cst.ClassDef):  # its bases and keywords are declarations
             node.body.visit(self)
             self.on_leave(node)
@@ -118,6 +121,12 @@ class _Places(cst.CSTVisitor):
     def _line(self, node: cst.CSTNode) -> int:
         place: CodeRange | None = self._positions.get(node)
         return place.start.line if place else 0
+
+
+def _is_cached(node: cst.FunctionDef | cst.ClassDef) -> bool:
+    """Whether the function has a decorator of functools that caches its results."""
+    names = m.Name("cache") | m.Name("lru_cache")
+    return any(m.matches(each.decorator, names | m.Call(func=names)) for each in node.decorators)
 
 
 def _is_name_list(node: cst.Assign | cst.AnnAssign) -> bool:

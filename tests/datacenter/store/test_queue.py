@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from threading import Event
+from threading import Event, current_thread
 
 import pytest
 
@@ -96,6 +96,15 @@ def test_a_batch_larger_than_the_bound_is_taken_by_an_empty_queue() -> None:
             assert await queue.run(lambda: 1, 1000, urgent=False, is_abandoned=lambda: False) == 1
 
     asyncio.run(run())
+
+
+def test_calls_are_made_in_the_thread_of_the_store() -> None:
+    async def run() -> str:
+        with ThreadPoolExecutor(1, thread_name_prefix="store") as executor:
+            queue = StoreQueue(executor, 100)
+            return await queue.run(lambda: current_thread().name, 1, urgent=False, is_abandoned=lambda: False)
+
+    assert asyncio.run(run()) == "store_0"
 
 
 def test_an_error_of_one_call_does_not_affect_others() -> None:

@@ -158,6 +158,43 @@ def test_queries_see_what_another_thread_has_committed(store: Store) -> None:
     assert numbers(store) == [(1, 1, 1)]
 
 
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "sqlite:///file:?uri=true"])
+def test_all_threads_share_a_database_in_memory(url: str) -> None:
+    store = Store(url)
+    store.authorize([BOX], 0)
+    thread = threading.Thread(target=store.ingest, args=(BOX, batch(alert(1)), 0))
+    thread.start()
+    thread.join()
+    assert numbers(store) == [(1, 1, 1)]
+    store.close()
+
+
+def test_a_store_opens_when_another_process_has_released_its_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "store.db"
+    other = sqlite3.connect(file, isolation_level=None)
+    other.execute("CREATE TABLE it_exists (at INTEGER)")
+    other.execute("BEGIN EXCLUSIVE")
+    waits = []
+
+    def released(seconds: float) -> None:
+        waits.append(seconds)
+        other.execute("ROLLBACK")
+
+    monkeypatch.setattr("datacenter.store.store.time.sleep", released)
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *a, **k: connect(*a, **{**k, "timeout": 0}))
+    Store(f"sqlite:///{file}").close()
+    other.close()
+    assert len(waits) == 1
+
+
+def test_rows_of_records_are_in_the_tree_of_their_identity(store: Store) -> None:
+    with pytest.raises(StoreError, match="rowid"):
+        list(store.read(text("SELECT rowid FROM records")))
+
+
 def test_a_database_that_cannot_be_opened_is_a_store_error(tmp_path: Path) -> None:
     with pytest.raises(StoreError):
         Store(f"sqlite:///{tmp_path / 'missing' / 'store.db'}")
