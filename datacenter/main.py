@@ -51,7 +51,7 @@ REFUSALS_BURST: Final = 5
 REFUSALS_PER_SECOND: Final = 1 / 600
 """Limit of the log records about one refused client."""
 REFUSED_NAMES_MAX: Final = 10_000
-"""Refused clients with a limit of their own; all others share one."""
+"""Refused clients with a separate limit; all others share one."""
 _log: Final = logging.getLogger(__name__)
 
 

@@ -47,7 +47,7 @@ class SignedFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SignedFileSystem(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A file system of an image, which gets a UUID of its own on each disk (`imaging.flash.identifiers`).
+    """A file system of an image, which gets a different UUID on each disk (`imaging.flash.identifiers`).
 
     `offset` is that of its first byte in the image; `id` is its UUID, or a FAT's serial, as in /etc/fstab;
     `references` are the offsets at which the image contains `id` as text.

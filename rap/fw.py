@@ -48,9 +48,7 @@ def add_verbs(parser: Parser) -> None:
         "--listing", metavar="FILE", type=Path, help="output of `nft -j list table inet rap` to prove instead"
     )
     watch = parser.add_command("watch", "repair changes by other programs until SIGTERM")
-    watch.add_argument(
-        "--json", action="store_true", help="each event as a JSON document, on a line of its own"
-    )
+    watch.add_argument("--json", action="store_true", help="each event as a JSON document, one per line")
     serve = parser.add_command(
         "serve", "run the firewall service for a box program: keep a policy in force until SIGTERM"
     )
@@ -65,9 +63,7 @@ def add_verbs(parser: Parser) -> None:
         help="user of the box program, if not root; may be repeated",
     )
     log = parser.add_command("log", "print refused packets, as logged by the kernel, until SIGTERM")
-    log.add_argument(
-        "--json", action="store_true", help="each entry as a JSON document, on a line of its own"
-    )
+    log.add_argument("--json", action="store_true", help="each entry as a JSON document, one per line")
     log.add_argument("--seconds", metavar="N", type=_seconds, help="end after this time")
     log.set_command(_log)
     verbs: list[tuple[Parser, Callable[[argparse.Namespace], int]]]

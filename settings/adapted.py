@@ -125,7 +125,7 @@ def zone_of(text: str) -> tzinfo:
     try:
         return ZoneInfo(text)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError(f"is no time zone; {ZoneForm().rule}") from None
+        raise ValueError(f"is not a time zone; {ZoneForm().rule}") from None
 
 
 class Alarm(Table, frozen=True):

@@ -69,7 +69,7 @@ class Board(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for interface in interfaces:
             if interfaces.count(interface) > 1:
                 raise ValueError(
-                    f"interface {interface!r} is used twice; each port needs an interface of its own"
+                    f"interface {interface!r} is used twice; each port needs a different interface"
                 )
         if sorted(self.instrument_ports) != list(range(1, len(self.instrument_ports) + 1)):
             raise ValueError("`instrument_ports` must be numbered 1, 2, 3, … without gaps")

@@ -2,7 +2,7 @@
 """TOML settings files: read into msgspec Structs, with all problems reported at once, and written.
 
 A Struct describes a table: its fields are the keys, their types the allowed values. A type is one that msgspec
-supports, or has an annotation `Form` for values with a syntax of their own ("128kbit"). A field
+supports, or has an annotation `Form` for values with a special syntax ("128kbit"). A field
 without a default is required. All problems are collected, each with file, line, key and what would be right.
 """
 

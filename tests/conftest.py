@@ -2,7 +2,7 @@
 
 Property tests use the same examples in every run; `HYPOTHESIS_PROFILE=explore` uses others. With `NO_SKIPS=1`, as in
 continuous integration, a skipped test fails the run, since it checked nothing. A test whose reason begins with
-KERNEL_LACKS cannot run on this machine, whatever is installed: it is listed and does not fail the run.
+KERNEL_LACKS cannot run on this machine even with all packages installed: it is listed and does not fail the run.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("kernel"):
                 item.add_marker(
-                    pytest.mark.skip(reason="needs root: namespaces, links and rulesets of its own")
+                    pytest.mark.skip(reason="needs root, to create namespaces, links and rulesets")
                 )
 
 

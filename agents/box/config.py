@@ -231,4 +231,4 @@ def _check_ports(config: BoxConfig, problems: Problems) -> None:
                 problems.add(("port", index, "instrument", place, "model"), message)
         if other := next((one for one in config.port[:index] if port.overlaps(one)), None):
             message = f"{port.listen} with tcp_port {port.tcp_port} is already used by port {other.number}"
-            problems.add(("port", index, "listen"), f"{message}; give each port an address of its own")
+            problems.add(("port", index, "listen"), f"{message}; give each port a different address")

@@ -24,7 +24,7 @@ READABLE_BY_BOX: Final = 0o640
 def read_identity(partition: Path, folder: Path) -> dict[str, bytes]:
     """Return the files of the identity in this partition; none if it does not exist or has been erased.
 
-    A partition that a power cut left half written is no error if `folder` has the box's key already.
+    A half-written partition after a power cut is not an error if `folder` already has the box's key.
 
     Raises: identity_archive.IdentityError, if it is damaged, or has no key and `folder` has none; OSError.
     """

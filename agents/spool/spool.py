@@ -91,7 +91,7 @@ class Spool:
         """Make records durable, all or none, and return their sequence numbers.
 
         `priorities[i]` is the `Priority` of `payloads[i]`. The records are one group: one write and one flush.
-        Pending gaps are reported first, in a group of their own, even if there are no records. When the disk or
+        Pending gaps are reported first, in a separate group, even if there are no records. When the disk or
         `spool_bytes_max` is full, the oldest routine records are dropped, with a gap record.
 
         Raises: SpoolError FULL (nothing may be dropped) or IO, with nothing appended; ValueError beyond a limit.

@@ -154,7 +154,7 @@ class Stream:
         send_all(*self._there)
         seconds = time.process_time() - began
         for _ in range(1000):
-            if self.left() - before >= PACKETS + 2:  # the kernel may have sent packets of its own
+            if self.left() - before >= PACKETS + 2:  # the kernel may have sent further packets
                 return PACKETS / seconds
             time.sleep(0.001)
         raise RuntimeError(f"only {self.left() - before} of {PACKETS + 2} packets were forwarded")

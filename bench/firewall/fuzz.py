@@ -148,7 +148,7 @@ class Outcome(NamedTuple):
 
 
 class Comparison:
-    """The same packets in the kernel and in the model. The process must be in a network namespace of its own."""
+    """The same packets in the kernel and in the model. The process must be in a separate network namespace."""
 
     def __init__(self, seed: int) -> None:
         kind = Kind.of(seed)

@@ -98,7 +98,7 @@ def disk_keeps_what_was_flushed(bench: DiskBench) -> None:
 
 
 def disk_keeps_what_was_committed(bench: DiskBench) -> None:
-    """Each commit survives the end, whatever unflushed writes there are in other sectors."""
+    """Each commit survives a power cut, regardless of unflushed writes to other sectors."""
     bench.disk.create("a", SIZE)
     for offset in range(0, SIZE, 1024):
         bench.disk.commit("a", offset, b"%05d" % offset)

@@ -184,7 +184,7 @@ def _set_times(device: str, epoch: int, environment: dict[str, str]) -> None:
 
 
 def _write_fat(image: Path, place: PartitionPlace, part: Path, id: str, epoch: int, log: Line) -> None:
-    """Make a FAT in a file of its own and copy it to the disk, because mkfs.vfat formats whole files only."""
+    """Make a FAT in a separate file and copy it to the disk, because mkfs.vfat formats whole files only."""
     times = {"SOURCE_DATE_EPOCH": str(epoch)}
     alone = image.with_name("fat")
     with alone.open("xb") as file:

@@ -4,7 +4,7 @@
     left-out.toml     rules that cannot be decided offline (`offline`), for an image (`image`), or with packages of
                       the mock repository (`mock_repo`)
 
-Each benchmark has a folder of its own with these two files, because names and checks of rules differ between
+Each benchmark has a separate folder with these two files, because names and checks of rules differ between
 publishers and versions; `reasons_folder` chooses. A reason for a rule that passes, or that does not exist, is
 reported as stale.
 """

@@ -100,7 +100,7 @@ def _run(command: list[str], requests: str = "") -> str:
     done = subprocess.run(command, input=requests, capture_output=True, text=True, check=False)
     output = "\n".join(
         done.stderr.splitlines()[1:]
-    )  # debugfs begins with its version, and ends with 0 whatever happens
+    )  # debugfs begins with its version, and always has exit status 0
     if done.returncode or (command[0] == "debugfs" and output):
         raise WrongCheck(f"{command[-1]}: {output or done.stderr.strip()}")
     return done.stdout

@@ -95,7 +95,7 @@ def _members(machine: StationMachine, disk: Device) -> list[str]:
 def _mount_points(machine: StationMachine) -> dict[str, list[str]]:
     """The mount points of each device, by device name.
 
-    Btrfs has a device number of its own, so that its source is used instead.
+    Btrfs has a different device number, so its source is used instead.
     """
     by_number = {device.number: device.name for device in machine.devices}
     points: dict[str, list[str]] = defaultdict(list)

@@ -70,7 +70,7 @@ _ZFS_UBERBLOCK: Final = (b"\x0c\xb1\xba\x00\x00\x00\x00\x00", b"\x00\x00\x00\x00
 def signatures(read: Read, size: int) -> list[str]:
     """The formats found on a device of `size` bytes, sorted; empty for a blank device.
 
-    Raises: whatever `read` raises.
+    Raises: the exceptions of `read`.
     """
     found = [magic.name for magic in _MAGICS if _has(read, size, magic)]
     found += [name for name, holds in _TABLES.items() if holds(read, size)]

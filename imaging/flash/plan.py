@@ -1,10 +1,10 @@
-"""Planning a flash: what is written where, decided before the first write.
+"""Plans a flash: all data and their positions on the disk are determined before the first write.
 
 A disk is written in four parts. Each is durable and was read back before the next one begins:
 
-1. the ranges of the image's map, directly from the image but for the identifiers that are drawn for this disk, and
-   the pieces made here: the box's identity, and zeros at the start of each partition that the image leaves empty, and
-   at the end of one that grew. Without the zeros, the LUKS or RAID header of an earlier system would survive, and the
+1. the ranges of the image's map, copied from the image except for the identifiers drawn for this disk; and the
+   pieces made here, which are the box's identity, and zeros at the start of each empty partition and at the end of
+   a partition that grew. Without the zeros, the LUKS or RAID header of an earlier system would survive, and the
    first start would use that partition;
 2. the tail, which is the copy of the partition table, at the end of *this* disk;
 3. the head, the first MiB, from its second sector on;

@@ -1,6 +1,6 @@
 """The flash record as a PDF page to print: the box, the image, the disk, and the hash to compare.
 
-The QR code in the corner contains the hash, so that nobody has to type it.
+The QR code in the corner contains the hash, so that it need not be typed.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """Writing a disk: it is made unbootable first, everything is read back, and the first sector is written last.
 
-Several ranges are in progress at a time, each on a thread of its own that reads (and decompresses) it, compares it
+Several ranges are in progress at a time, each on a separate thread that reads (and decompresses) it, compares it
 with the signed hash and writes it; the kernel and hashlib release the interpreter lock. Data is read back only
 after all of it was written and flushed: a stick with less capacity than it claims overwrites its start with its
 end, and a range read back immediately would still be right. `imaging.flash.readback` compares it with the data that
 was in memory.
 
 There is no journal. With `resume`, each range on the disk is compared with its signed hash and kept if equal, which
-is correct whatever a power cut left.
+is correct regardless of the state that a power cut left.
 """
 
 from __future__ import annotations

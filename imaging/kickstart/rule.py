@@ -1,10 +1,10 @@
 """The type of the linter's rules, and the registry of all rules.
 
-A rule is a function in a module of `rules/`, which is found without being named anywhere:
+A rule is a function in a module of `rules/`; rules are discovered automatically:
 
     @rule
     def duplicate_mount_point(case: Case) -> Faults:
-        \"\"\"Anaconda takes one device for a mount point. Source: …\"\"\"
+        \"\"\"Each mount point has one device. Source: …\"\"\"
         yield LintFault(command.spot, "what is wrong", "what would be right")
 
 `@rule` registers an error: Anaconda refuses or fails, or the system does not start or differs from what a line says.
@@ -42,7 +42,7 @@ class Case:
 class LintFault:
     """A violation of a rule: the place, what is wrong, and the repair.
 
-    `risky` makes it a warning though the rule has errors.
+    `risky` makes it a warning although the rule reports errors.
     """
 
     spot: Spot

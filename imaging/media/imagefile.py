@@ -1,7 +1,7 @@
 """Disk image files: the mapped extents of a sparse image, and images compressed with zstd.
 
 A compressed image is usually one long stream, whose holes must be decompressed too. Here each mapped range is a zstd
-frame of its own, each hole is one or more frames of zeros, and the file ends with the table of zstd's seekable format
+separate frame, each hole is one or more frames of zeros, and the file ends with the table of zstd's seekable format
 (contrib/seekable_format in its sources: a skippable frame, 0x184D2A5E, with both lengths of each frame, and a footer
 with 0x8F92EAB1). `zstd -d` restores the raw image; a program that reads the table decompresses only the mapped
 ranges, several at a time. The same image and map always give the same bytes.

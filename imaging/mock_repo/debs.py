@@ -87,7 +87,7 @@ def _merged(name: str) -> str:
 
 def fetch(names: Sequence[str], folder: Path) -> list[Deb]:
     """Download these packages and their dependencies into `folder`, unless they are there. Raises: ProgramFailed."""
-    folder = folder.absolute()  # apt resolves relative paths from a folder of its own
+    folder = folder.absolute()  # apt resolves relative paths from another folder
     (folder / "partial").mkdir(parents=True, exist_ok=True)
     nothing = folder / "installed"
     nothing.write_text("")

@@ -2,7 +2,7 @@
 
 Everything in it follows from the sources, from requirements.txt and from the interpreter and compiler that are used:
 all files get one time and one of two modes, and what pip writes about an installation is left out. Byte code
-carries a hash of its source instead of its time (PEP 552), unchecked, because nobody changes the source on a box.
+carries a hash of its source instead of its time (PEP 552), unchecked, because the source does not change on a box.
 """
 
 from __future__ import annotations

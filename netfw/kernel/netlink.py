@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 """Netlink messages of netfilter (linux/netlink.h, linux/netfilter/nfnetlink.h), as far as they are needed here.
 
-Implemented here because pyroute2 runs an event loop of its own in every socket, which conflicts with ours.
+Implemented here because pyroute2 runs an event loop in every socket, which conflicts with the program's loop.
 """
 
 from __future__ import annotations

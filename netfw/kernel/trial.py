@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 """A policy on trial: it is reverted unless it is confirmed in time, which prevents a lockout.
 
-A guardian process, in a session of its own, holds the previous table. It restores that when the time is over, on
+A guardian process, in a separate session, holds the previous table. It restores that when the time is over, on
 request, and when the process that began the trial has died for any reason, since their pipe closes then.
 """
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 """The named sets: they contain everything that grows with the policy, so that the number of rules is constant.
 
-Exact addresses are in hash sets, prefixes in interval sets: a hash set's lookup takes the same time whatever its
+Exact addresses are in hash sets, prefixes in interval sets: a hash set's lookup takes the same time regardless of its
 size, and it loads fast.
 """
 

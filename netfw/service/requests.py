@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""Requests of `rap fw` to a service process of its own, and the replies.
+"""Requests of `rap fw` to the service process that it starts, and the replies.
 
 The service has the privileges of the user who started it and no others, so that it may accept any request. Messages
 are framed as in `netfw.service.protocol`. Policies are given by the paths of their files.

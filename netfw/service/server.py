@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 """Server side of the firewall service's protocol: observers on a Unix socket, bounded in time, bytes and number.
 
-Only processes of permitted users are accepted, whatever the mode of the socket file. An observer that sends anything
+Only processes of permitted users are accepted, with any mode of the socket file. An observer that sends anything
 but one Hello, too much data, or nothing in time, or that does not read, is disconnected without effect on others.
 """
 

@@ -1,7 +1,7 @@
 """Overlapping effects on one part of a lab. Each effect can be ended independently of the others.
 
 Each effect of a fault on a part is one layer. The part's behavior follows from all present layers by a rule of the
-part, whatever the order in which they were added and removed: a link with two delays has their sum, and a box
+part, regardless of the order in which they were added and removed: a link with two delays has their sum, and a box
 without power because of two faults is on again when both have ended.
 """
 

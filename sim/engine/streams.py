@@ -1,6 +1,6 @@
 """Independent random streams, each derived from the lab's seed and a name.
 
-Each link, instrument and fault draws from a stream of its own, so that adding one does not change the numbers that
+Each link, instrument and fault draws from a separate stream, so that adding one does not change the numbers that
 another draws. A stream depends only on the seed and the name, not on PYTHONHASHSEED or on the order in which streams
 are created.
 """

@@ -109,7 +109,7 @@ class ProxyPart(Protocol):
         ...
 
     async def inspect(self) -> End:
-        """Terminate TLS with a certificate of its own CA until every such effect has ended; closes open tunnels."""
+        """Terminate TLS with a certificate from another CA until every such effect has ended; closes open tunnels."""
         ...
 
     async def go_silent(self) -> End:

@@ -95,7 +95,7 @@ class Catalogue:
         self.mishap = {mishap.code: _mishap(mishap) for mishap in model.mishaps}
 
     def __iter__(self) -> Iterator[Trouble]:
-        """All troubles, also those of lamp and waste, whatever the model has."""
+        """All troubles, those of lamp and waste included, even if the model lacks these parts."""
         for assay in self.assay.values():
             yield from (assay.due, assay.refused, assay.rejected)
         yield from (LAMP_OLD, WASTE_NEARLY_FULL, WASTE_FULL)

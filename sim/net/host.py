@@ -68,7 +68,7 @@ class Network:
         return (target, link) if target and link else None
 
     def ip(self, address: str) -> str:
-        """The first IP address of the host named `address`, or `address` itself if it is no host's name."""
+        """The first IP address of the host named `address`, or `address` itself if it is not the name of a host."""
         host = self.hosts.get(address)
         return host.addresses[0] if host is not None and address == host.name else address
 

@@ -37,7 +37,7 @@ class SimLoop(VirtualTimeLoop):
         incarnation = current.get(None)
         if incarnation is not None and not incarnation.alive:
             future.set_exception(OSError(f"{incarnation.host.name} is off"))
-            future.exception()  # mark as retrieved: nobody may await it
+            future.exception()  # mark as retrieved, because it may never be awaited
             return future
         try:
             result, error = func(*args), None

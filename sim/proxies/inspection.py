@@ -1,4 +1,4 @@
-"""TLS inspection: the proxy terminates its clients' TLS with a certificate of its own CA."""
+"""TLS inspection: the proxy terminates its clients' TLS with a certificate from another CA."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ class Behavior:
     """The present behavior of a proxy, which faults change, its open tunnels and its counters."""
 
     refuses: bool = False
-    """Whether every request is refused: authentication fails whatever the password."""
+    """Whether every request is refused: authentication fails with any password."""
     half_open: bool = False
     """Whether received data is discarded in both directions, while connections stay open."""
     idle_s_max: float | None = None
@@ -103,7 +103,7 @@ class ProxyTunnel(asyncio.Protocol):
         self._client.close()
 
     def open(self, host: str, port: int) -> None:
-        """Connect to the target in a task of its own."""
+        """Connect to the target in a separate task."""
         self._opening = True
         self._behavior.requests += 1
         self._task = self._loop.create_task(self._open(host, port))

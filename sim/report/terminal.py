@@ -29,7 +29,7 @@ def print_result(result: Result, console: Console) -> None:
     """Print the verdict, the expectations, the failures, the run's figures and the replay command."""
     console.print(verdict(result))
     console.print("\nReplay with")
-    # one line whatever the width, so that it can be copied
+    # one line regardless of the width, so that it can be copied
     console.print(Text(f"  {result.replay}", style="bold"), soft_wrap=True)
 
 

@@ -3,7 +3,7 @@
 `virtual` simulates time, network and hardware; `kernel` runs the real programs on network namespaces. Both have the
 same modules (`world`, `box`, `analyzer`, `datacenter`, `proxy`, `firewall`, `site`, `run`), do not import each other,
 and build on `shared`. Hosts, links and names are those of `sim.net` and of `sim.worlds.kernel.namespaces`. `image` is
-the kernel world with the built image in QEMU as the box; it has a `box`, a `site`, a `world` and a `run` of its own.
+the kernel world with the built image in QEMU as the box; it replaces the modules `box`, `site`, `world` and `run`.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def wait_until_operational(interface: str) -> None:
 
 
 class VethBench:
-    """`rap0` is the port and `far0` its link partner, in a namespace of their own; unplugging closes `far0`."""
+    """`rap0` is the port and `far0` its link partner, in a separate namespace; unplugging closes `far0`."""
 
     speed = 10_000
 

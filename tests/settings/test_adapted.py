@@ -1,4 +1,4 @@
-"""Settings of an instrument that speaks its own standard."""
+"""Settings of an adapted port, whose instrument uses a standard protocol instead of the agent."""
 
 from decimal import Decimal
 from pathlib import Path
@@ -33,19 +33,19 @@ def test_settings_written_back_are_equal() -> None:
 
 
 @pytest.mark.parametrize(
-    ("replaced", "by", "told"),
+    ("replaced", "by", "message"),
     [
         ('["2.30", "0.10"]', '["2.30", "0"]', "site.toml:6: controls.CN271"),
         ('["2.30", "0.10"]', "[2.30, 0.10]", "decimal strings"),
         ("level = 1", "level = 4", "`level` must be 1, 2 or 3"),
         ("level = 1", "level = true", "`level` must be 1, 2 or 3"),
-        ('"+01:00"', '"Mars/Olympus"', "is no time zone"),
-        ('"+01:00"', '"+25:00"', "is no time zone"),
+        ('"+01:00"', '"Mars/Olympus"', "is not a time zone"),
+        ('"+01:00"', '"+25:00"', "is not a time zone"),
         ("WBC =", '"W\\nBC" =', "tests"),
         ('"R0101"', '"R1"', "write it like T0100"),
     ],
 )
-def test_a_mistake_is_explained(replaced: str, by: str, told: str) -> None:
+def test_the_error_for_an_invalid_setting_explains_it(replaced: str, by: str, message: str) -> None:
     with pytest.raises(SettingsError) as caught:
         loads(PORT.replace(replaced, by), FILE, AdaptedPort)
-    assert told in str(caught.value)
+    assert message in str(caught.value)

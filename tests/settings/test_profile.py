@@ -51,7 +51,7 @@ def test_each_shipped_profile_is_valid(model: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("right", "wrong", "told"),
+    ("right", "wrong", "message"),
     [
         ("bath-temp-mc", "bath-temp-pa", "test-analyzer.toml:8: channels.bath-temp-pa.unit"),
         ("bath-temp-mc", "Bath", 'channels.Bath: "Bath": write it like reaction-temp-mc'),
@@ -69,9 +69,9 @@ def test_each_shipped_profile_is_valid(model: str) -> None:
         ("summary", "sumary", "did you mean summary?"),
     ],
 )
-def test_a_mistake_is_named_with_what_would_be_right(right: str, wrong: str, told: str) -> None:
+def test_the_error_for_an_invalid_profile_names_the_correction(right: str, wrong: str, message: str) -> None:
     assert right in GOOD
-    assert told in problems_of(GOOD.replace(right, wrong))
+    assert message in problems_of(GOOD.replace(right, wrong))
 
 
 def test_the_file_has_the_name_of_the_model() -> None:

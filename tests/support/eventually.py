@@ -20,7 +20,7 @@ async def eventually(
 ) -> None:
     """Let the event loop run until `holds()` is true, which is checked every `every_s`.
 
-    Raises: TimeoutError after `seconds_max`. Without it, the caller must have a time limit of its own.
+    Raises: TimeoutError after `seconds_max`. Without it, the caller must limit the time.
     """
     async with asyncio.timeout(seconds_max):
         while True:

@@ -168,7 +168,7 @@ def test_an_invalid_batch_names_its_first_invalid_record() -> None:
     entries = [(5, good), (8, of_tomorrow), (9, good), (10, b"\xc0")]
     assert find_undecodable_record(encode_batch(3, entries)) == BatchRefusal(3, 8)
     assert find_undecodable_record(encode_batch(3, entries[2:])) == BatchRefusal(3, 10)
-    assert find_undecodable_record(encode_batch(3, entries[:1])) is None, "nobody"
+    assert find_undecodable_record(encode_batch(3, entries[:1])) is None, "no record is at fault"
 
 
 @given(st.binary(max_size=200), st.booleans())

@@ -1,7 +1,7 @@
 """Admission control for a server's connections: bounds on their number and on the duration of each step.
 
 A connection costs a descriptor, and with TLS about 300 KB, before its peer is authenticated. Each listener therefore
-has a limit of its own. At the limit, the least useful connection is closed in favour of the new one: first the one
+has a separate limit. At the limit, the least useful connection is closed in favour of the new one: first the one
 whose TLS handshake has taken longest, then the one that has been without a request for longest. A connection whose
 request is being answered is never closed; if all are, the new connection is refused.
 """

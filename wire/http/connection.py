@@ -159,7 +159,7 @@ class _Refused(Exception):
 
 
 def _status(error: Exception) -> HTTPStatus:
-    """Return the status for a parser error; the parser raises our callbacks' exceptions as context of its own."""
+    """Return the status for a parser error; the parser raises its own, with a callback's as context."""
     if isinstance(error, httptools.HttpParserUpgrade):
         return HTTPStatus.NOT_IMPLEMENTED
     refused = error if isinstance(error, _Refused) else error.__context__
@@ -391,7 +391,7 @@ class Server:
         self._admissions.tls = tls
 
     async def close(self) -> None:
-        """Stop listening and end every connection, within a few seconds whatever the peers do."""
+        """Stop listening and end every connection, within a few seconds regardless of the peers."""
         self._listener.close()
         await self._admissions.close()
 

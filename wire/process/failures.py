@@ -17,7 +17,7 @@ REPORTS_BURST: Final = 5
 REPORTS_PER_SECOND: Final = 1 / 600
 """For each kind of failure."""
 KINDS_MAX: Final = 100
-"""Kinds with a rate limit of their own; all others share one."""
+"""Kinds with a separate rate limit; all others share one."""
 
 _Kind = tuple[str, ...]
 

@@ -110,7 +110,7 @@ class Commander(Protocol):
 
 
 class Observer(Protocol):
-    """The connection of an instrument to somebody else's host. A message counts when the host has accepted it.
+    """The connection of an instrument to a third party's host. A message counts when the host has accepted it.
 
     Its actions are `Deliver`, always the last of a list, and `Count`. What passes through is none of its business.
     """

@@ -2,7 +2,7 @@ r"""ER7, the encoding of HL7 v2: segments, fields, components as bytes.
 
 A message is never decoded as a whole, because MSH-18 (character set) is often absent or wrong. Numbers, times and
 words of the standard are ASCII; a code of the site is compared with its bytes in each usual character set
-(`byte_forms`). So a message yields the same whatever MSH-18 says, and no byte can cause a decoding error.
+(`byte_forms`). So a message yields the same for any MSH-18, and no byte can cause a decoding error.
 
 Segments end with CR. LF and FS end a segment if a segment's name and the field separator follow; elsewhere they are
 data. In GB 18030 the second byte of a character may be `|`, `^`, `~` or the backslash: with `masked` these bytes are
@@ -194,7 +194,7 @@ class Er7Message:
     def segments(self) -> Iterator[Segment]:
         """Iterate over the segments after the header, once.
 
-        Raises: Er7Error at a line that is no segment, or at one that is too long and could identify a patient.
+        Raises: Er7Error at a line that is not a segment, or at one that is too long and could identify a patient.
         """
         while (line := self._next_line()) is not None:
             if not line:

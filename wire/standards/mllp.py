@@ -7,7 +7,7 @@ Rules beyond the framing, for what instruments send:
 * Bytes between messages are skipped. CR, LF and NUL there are padding; a stretch with anything else counts as litter.
 * Of a message longer than the limit, only the beginning is kept, for the header of the refusal.
 
-Every byte is searched once, whatever the chunks, and at most the limit and one read are kept. Source: HL7 v2
+Every byte is searched once, regardless of the chunks, and at most the limit and one read are kept. Source: HL7 v2
 transport specification, MLLP release 1.
 """
 

@@ -142,7 +142,7 @@ def _check_key(
     except OSError as error:
         message = f"{error.strerror}; give a PEM file that can be read"
     except TypeError:
-        message = "is encrypted; give the key without a password, since nobody is present to enter it"
+        message = "is encrypted; give a key without a password, because the program starts unattended"
     except (ValueError, UnsupportedAlgorithm):
         message = "has no valid private key in PEM (BEGIN PRIVATE KEY); install one"
     else:

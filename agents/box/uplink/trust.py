@@ -1,6 +1,6 @@
 """Diagnoses why the data center's certificate is not trusted, for the site's IT department.
 
-The most frequent reason in hospitals is a proxy that inspects TLS: it presents a certificate of its own CA for the
+The most frequent reason in hospitals is a proxy that inspects TLS: it presents a certificate from another CA for the
 data center's name. OpenSSL reports only that verification failed, so the certificate is fetched again
 (`wire.dial.probe`) and the problem is shown in the status, the audit log, the alarm LED and on standard error, until
 a verification succeeds.

@@ -76,7 +76,7 @@ class PinnedIndex:
         self._count(segment_index, 1, place.length)
 
     def add_unread(self, segment: SpoolSegment, own: Carried, carried: Carried) -> None:
-        """Add a segment of which only the summary has been read, with counts of its own and its carried records."""
+        """Add a segment whose summary alone has been read, with the counts of its new and its carried records."""
         records = own.records + carried.records
         if records:
             segment_index = self._segment_indexes[segment.generation] = SegmentIndex(segment)

@@ -8,7 +8,7 @@ from sim.faults.world import World
 
 @fault("proxy-inspects", targets=("proxy",))
 class ProxyInspects(Fault[World], frozen=True):
-    """The proxy terminates TLS with a certificate of its own CA; open tunnels are closed."""
+    """The proxy terminates TLS with a certificate from another CA; open tunnels are closed."""
 
     async def start(self, world: World, target: str) -> End:
         assert world.proxy is not None

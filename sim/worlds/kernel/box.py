@@ -1,4 +1,4 @@
-"""The box in the kernel world: its two shipped programs in a host of their own, on an ext4 disk.
+"""The box in the kernel world: its two shipped programs on a separate host, with an ext4 disk.
 
 `rap box run` has only the capability CAP_NET_BIND_SERVICE; the firewall service beside it has CAP_NET_ADMIN.
 

@@ -1,4 +1,4 @@
-"""The data center in the kernel world: `rap dc serve` in a host of its own, with faults."""
+"""The data center in the kernel world: `rap dc serve` on a separate host, with faults."""
 
 from __future__ import annotations
 

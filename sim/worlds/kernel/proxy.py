@@ -63,7 +63,7 @@ class KernelProxy:
         return await self._refusals.add_settled(None, self._behave)
 
     async def inspect(self) -> End:
-        """Terminate TLS with a certificate of its own CA until every such effect has ended."""
+        """Terminate TLS with a certificate from another CA until every such effect has ended."""
         return await self._inspections.add_settled(None, self._behave)
 
     async def kill_idle_after(self, seconds: float) -> End:

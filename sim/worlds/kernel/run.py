@@ -57,7 +57,7 @@ def _kernel(lab: Lab, seed: int | None) -> Surroundings:
 
 
 def run_to_the_end(lab: Lab, surroundings: Surroundings, progress: Progress | None) -> Result:
-    """Run a lab in a supervisor of its own for its duration, and evaluate it."""
+    """Run a lab in a new supervisor for its duration, and evaluate it."""
     name = f"{lab.name[:40]}-{os.getpid()}"
     over = threading.Event()
     watcher = threading.Thread(target=_tell, args=(name, progress, over))

@@ -1,7 +1,7 @@
 """The kernel world: a lab in real time, with real programs on the kernel's network stack.
 
 Instruments, operators, faults, meters, checks and result are the same as in the virtual world. The box programs, the
-data center and the proxy are processes, each in a host of its own (network namespace). The world runs in the
+data center and the proxy are processes, each on a separate host (network namespace). The world runs in the
 supervisor's process (`sim.worlds.kernel.supervision.supervisor`).
 """
 

@@ -61,7 +61,7 @@ class FaultRunner:
             self._world.datacenter.queue_command(serial, order.verb)
 
     async def inject(self, event: Event) -> ActiveFault:
-        """Inject a fault now, whatever `event.at` is. The caller ends it: `wait_for_end` or `end`."""
+        """Inject a fault now, regardless of `event.at`. The caller ends it: `wait_for_end` or `end`."""
         self._trace.add(f"fault {event.fault.kind} {event.target}")
         index = len(self.injected)
         self.injected.append(event)

@@ -51,7 +51,7 @@ class VirtualProxy:
         return end
 
     async def inspect(self) -> End:
-        """Terminate TLS with a certificate of its own CA until every such effect has ended.
+        """Terminate TLS with a certificate from another CA until every such effect has ended.
 
         Open tunnels are closed at the start and at the end, as by a change of the proxy's configuration.
         """

@@ -177,9 +177,9 @@ def test_an_error_reaches_all_callers_of_the_group_and_later_appends_succeed() -
 
 def test_a_cancelled_append_does_not_affect_others() -> None:
     async def test(buffer: Buffer, disk: EmulDisk, spool: Spool) -> None:
-        gone, stays = buffer.append(ROUTINE, b"a"), buffer.append(ROUTINE, b"b")
-        gone.cancel()
-        assert await stays == range(2, 3)
+        cancelled, kept = buffer.append(ROUTINE, b"a"), buffer.append(ROUTINE, b"b")
+        cancelled.cancel()
+        assert await kept == range(2, 3)
         await buffer.close()
 
     run(test)

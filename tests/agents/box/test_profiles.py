@@ -56,7 +56,7 @@ def test_an_older_profile_is_not_used(delivered: Profiles) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("spoil", "message"),
     [
         (lambda text: text.replace(b"Glucose", b"Glucosa"), "was changed"),
         (lambda _: SHIPPED, "has no signature"),
@@ -64,13 +64,13 @@ def test_an_older_profile_is_not_used(delivered: Profiles) -> None:
         (lambda text: text * (PROFILE_BYTES_MAX // len(text) + 1), "larger than"),
     ],
 )
-def test_a_profile_that_is_not_the_vendors_is_ignored_and_named(delivered, spoil, told) -> None:  # type: ignore[no-untyped-def]
+def test_a_profile_that_is_not_the_vendors_is_ignored_and_named(delivered, spoil, message) -> None:  # type: ignore[no-untyped-def]
     file = deliver(delivered, 2)
     file.write_bytes(spoil(file.read_bytes()))
     version, ignored = version_in_force(delivered)
     assert version == 1
     assert "chemistry-analyzer.toml" in ignored[0]
-    assert told in ignored[0]
+    assert message in ignored[0]
 
 
 def test_a_signed_profile_with_a_mistake_is_ignored_and_explained(delivered: Profiles) -> None:

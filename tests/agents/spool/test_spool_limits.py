@@ -103,14 +103,14 @@ def test_spool_bytes_max_drops_and_reports_the_oldest_routine_records() -> None:
         assert h.spool.status().disk_bytes <= LIMITS.spool_bytes_max
     gaps = [gap for _, payload in h.read(AUDIT) if (gap := decode_gap(payload)) is not None]
     assert all(gap.reason is GapReason.FULL for gap in gaps)
-    gone = [seq for gap in gaps for first, last in gap.ranges for seq in range(first, last + 1)]
+    dropped = [seq for gap in gaps for first, last in gap.ranges for seq in range(first, last + 1)]
     routine = [seq for seq, (priority, _) in h.promised.items() if priority is ROUTINE]
-    assert gone + [seq for seq, _ in h.read(ROUTINE)] == routine, "exactly, oldest first"
-    assert sum(gap.records for gap in gaps) == len(gone)
+    assert dropped + [seq for seq, _ in h.read(ROUTINE)] == routine, "exactly, oldest first"
+    assert sum(gap.records for gap in gaps) == len(dropped)
     assert [seq for seq, _ in h.read(ALERT)] == [2] and h.read(AUDIT)[0][0] == 4
     assert h.spool.status().gaps_reported == len(gaps)
     h.reboot()
-    assert gone + [seq for seq, _ in h.read(ROUTINE)] == routine
+    assert dropped + [seq for seq, _ in h.read(ROUTINE)] == routine
     h.check()
 
 

@@ -76,10 +76,10 @@ def test_urgent_calls_overtake_and_others_keep_their_order() -> None:
 
 def test_a_call_whose_client_has_disconnected_is_dropped_and_frees_its_place() -> None:
     async def run() -> None:
-        hanging, gone = Hanging(), set[int]()
-        abandoned = [hanging.call(f"{n}", 8, is_abandoned=lambda n=n: n in gone) for n in range(10)]
+        hanging, disconnected = Hanging(), set[int]()
+        abandoned = [hanging.call(f"{n}", 8, is_abandoned=lambda n=n: n in disconnected) for n in range(10)]
         await asyncio.sleep(0)
-        gone.update(range(9))
+        disconnected.update(range(9))
         others = [hanging.call("other", 70), hanging.call("beyond", 10)]
         *results, other, beyond = await hanging.end(*abandoned, *others)
         assert all(isinstance(result, asyncio.CancelledError) for result in results[:9])

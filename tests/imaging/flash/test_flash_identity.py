@@ -1,4 +1,4 @@
-"""From a kickstart to a box with its identity: built, flashed with a certificate of its own, provisioned."""
+"""From a kickstart to a box with its identity: built, flashed with a new certificate, provisioned."""
 
 from __future__ import annotations
 

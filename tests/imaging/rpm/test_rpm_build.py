@@ -50,7 +50,7 @@ def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], obje
 
 @pytest.fixture(scope="session")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The package for RHEL 9, in a folder of its own."""
+    """The package for RHEL 9, in a separate folder."""
     return next(once(tmp_path_factory, "rpm", lambda folder: build_rpm(folder, "rhel9")).glob("*.rpm"))
 
 

@@ -1,6 +1,6 @@
 """firewalld beside the firewall: started, reloaded, in panic mode and stopped, it does not change our table.
 
-It runs in a namespace of its own, with a message bus of its own; the machine's are not touched.
+It runs in a separate namespace with a separate message bus; the machine's are not changed.
 """
 
 from __future__ import annotations

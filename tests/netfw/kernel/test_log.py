@@ -1,4 +1,4 @@
-"""The firewall's log: descriptions of refused packets, and of bytes that are no packet."""
+"""The firewall's log: descriptions of refused packets, and of bytes that are not a packet."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def conversation(lab: BoxLab, version: int) -> Iterator[tuple[socket.socket, soc
 
 
 @both_versions
-def test_a_path_is_open_while_its_session_is(lab: BoxLab, version: int) -> None:
+def test_a_path_is_open_only_during_its_session(lab: BoxLab, version: int) -> None:
     def attempt() -> str:
         return lab.attempt(lab.staff, lab.instrument[1], INSTRUMENT[1][version], DESKTOP)
 
@@ -107,7 +107,7 @@ def test_closing_a_session_cuts_established_connections(lab: BoxLab, version: in
         assert lab.box.run(lambda: lab.sessions.close(session(version))) == 1
         assert lab.box.run(lambda: lab.sessions.close(session(version))) == 0
         assert_cut(lab, client, accepted)
-        # its connection was forgotten: opening the path again does not bring it back
+        # its tracked connection was deleted: another session does not restore it
         lab.sessions.open(session(version), 60)
         before = lab.refused()
         client.send(b"again")

@@ -35,7 +35,7 @@ def test_random_packets_reach_every_drop_and_every_accept() -> None:
 
 
 def _with_a_flaw(where: str) -> Outcome:
-    """In a process of its own: compare with a model that is wrong in one place."""
+    """In a separate process, compare with a model that is wrong in one place."""
     if where == "neighbours":
         flaw = patch.object(conntrack, "UNTRACKED_ICMPV6", frozenset({130, 131, 132, 133, 134, 136, 143}))
     else:

@@ -108,8 +108,10 @@ def test_jumps_return_and_gotos_do_not() -> None:
     chains = {"aside": [[{"counter": "one"}]]}
     jump = table([{"jump": {"target": "aside"}}], [{"counter": "two"}, {"accept": None}], chains=chains)
     assert jump.evaluate("input", WEB, NOT_TRACKED_YET)[:2] == ("accept", ("one", "two"))
-    gone = table([{"goto": {"target": "aside"}}], [{"counter": "two"}, {"accept": None}], chains=chains)
-    assert gone.evaluate("input", WEB, NOT_TRACKED_YET)[:2] == ("drop", ("one",))
+    without_return = table(
+        [{"goto": {"target": "aside"}}], [{"counter": "two"}, {"accept": None}], chains=chains
+    )
+    assert without_return.evaluate("input", WEB, NOT_TRACKED_YET)[:2] == ("drop", ("one",))
 
 
 def test_a_verdict_map_decides_or_evaluation_continues() -> None:

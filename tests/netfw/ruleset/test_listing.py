@@ -36,7 +36,7 @@ def as_listed(ruleset: Ruleset) -> list[Json]:
         listed.append(thing)
     for each in sets.values():
         if each["name"] == "connections":
-            each["flags"] = "dynamic"  # as since libnftables 1.1; one flag alone is no list
+            each["flags"] = "dynamic"  # as since libnftables 1.1: a single flag is not a list
             each["elem"] = []
         if each["name"] == "logged":
             each["flags"] = ["dynamic", "timeout"]

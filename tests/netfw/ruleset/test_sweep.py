@@ -1,6 +1,6 @@
 """From every zone to every other on the kernel, as in `make bench-kernel`, with some hundred ports instead of all.
 
-Needs root, and works in network namespaces of its own processes.
+Needs root, and works in separate network namespaces.
 """
 
 from __future__ import annotations

@@ -110,8 +110,8 @@ def test_from_one_policy_to_another_base_chains_and_equal_sets_stay(
 ) -> None:
     def staying() -> dict[str, int]:
         found = handles(here, "table", "chain", "set", "counter")
-        gone = ("chain tunnel", "set sessions4", "set sessions6")
-        return {thing: handle for thing, handle in found.items() if thing not in gone}
+        removed = ("chain tunnel", "set sessions4", "set sessions6")
+        return {thing: handle for thing, handle in found.items() if thing not in removed}
 
     before = staying()
     for policy in (NO_TUNNEL, CLINIC):

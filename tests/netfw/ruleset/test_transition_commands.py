@@ -159,8 +159,8 @@ def test_an_open_session_stays_as_it_is_and_one_that_is_not_permitted_ends() -> 
     table.run([{"add": OPEN.element()}, {"add": other.element()}])
     key = other.element()["element"]["elem"][0]["elem"]["val"]
     unexpected: Json = {"element": {**OURS, "name": "sessions4", "elem": [key]}}
-    gone: Json = {"element": {**OURS, "name": "sessions9", "elem": [key]}}
-    change(table, LEASE, Found([OPEN], [unexpected, gone]))
+    removed: Json = {"element": {**OURS, "name": "sessions9", "elem": [key]}}
+    change(table, LEASE, Found([OPEN], [unexpected, removed]))
     assert table.elements["sessions4"] == OPEN.element()["element"]["elem"]
 
 

@@ -197,7 +197,7 @@ def test_a_device_that_comes_back_with_its_name_is_not_renamed() -> None:
 def test_legacy_tables_are_reported_if_they_have_rules(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, entries: int, reported: bool
 ) -> None:
-    """A table at three hooks has four entries of its own."""
+    """A table at three hooks has four entries."""
     names, info = tmp_path / "names", surroundings.IPT_GETINFO
     names.write_text("filter\n")
     monkeypatch.setattr(

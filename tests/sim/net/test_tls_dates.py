@@ -47,7 +47,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
 
 
 class Meeting(Pair):
-    """Host "a" is the client and "b" the server, each with a clock of its own."""
+    """Host "a" is the client and "b" the server, each with a separate clock."""
 
     def __init__(self, server: Identity, client_at: datetime = RIGHT, server_at: datetime = RIGHT) -> None:
         super().__init__()

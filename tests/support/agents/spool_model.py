@@ -149,8 +149,8 @@ class Harness:
             found = present[priority].get(seq)
             if found is None:
                 unreported = self.spool.status().gaps_pending > 0  # known, and the disk refuses the report
-                gone = seq <= self.acked[priority] or seq in self.explained or unreported
-                assert gone, f"{priority.name} {seq} is missing and was not reported"
+                is_accounted_for = seq <= self.acked[priority] or seq in self.explained or unreported
+                assert is_accounted_for, f"{priority.name} {seq} is missing and was not reported"
             else:
                 assert found == payload
         if not self.rotten:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 PORT_SLOTS: Final = 5
-"""Cards, each on a PCI bus of its own, whose number is in the name of the interface: enp1s0, enp2s0 …"""
+"""Cards, each on a separate PCI bus, whose number is in the name of the interface: enp1s0, enp2s0 …"""
 CPU: Final = "max,-erms,-fsrm"
 """All features but the one for which the kernel clears pages with `rep stosb`, which QEMU emulates byte by byte."""
 

@@ -1,4 +1,4 @@
-"""A box with real cables: uplink, two instruments and the tunnel, each in a namespace of its own.
+"""A box with real cables: uplink, two instruments and the tunnel, each in a separate namespace.
 
 Interfaces and addresses are those of policies/clinic.toml. The tunnel is a cable here, because the
 firewall uses only its name.

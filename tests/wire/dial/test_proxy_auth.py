@@ -70,7 +70,7 @@ def test_an_ipv6_address_is_in_brackets_and_has_no_zone(host: str, monkeypatch: 
 
     authorities: list[str] = []
 
-    def noted(authority: str, body_bytes_max: int) -> ClientConnection:
+    def recording(authority: str, body_bytes_max: int) -> ClientConnection:
         authorities.append(authority)
         return ClientConnection(authority, body_bytes_max)
 
@@ -78,7 +78,7 @@ def test_an_ipv6_address_is_in_brackets_and_has_no_zone(host: str, monkeypatch: 
         raise ConnectionRefusedError
 
     async def authority() -> None:
-        monkeypatch.setattr("wire.dial.dialer.ClientConnection", noted)
+        monkeypatch.setattr("wire.dial.dialer.ClientConnection", recording)
         monkeypatch.setattr(asyncio.get_running_loop(), "create_connection", refused)
         with pytest.raises(ConnectionRefusedError):
             await dial(Endpoint(host, 8443), ssl.create_default_context(), reply_bytes_max=10)
@@ -106,8 +106,8 @@ def test_basic_credentials_are_encoded_in_utf_8() -> None:
 def test_socks_credentials_have_at_most_255_bytes(key: str) -> None:
     table = {"kind": "socks5", "host": "p", "port": 1080, "user": "u", "password": "p"}
     proxy = msgspec.convert(table | {key: "é" * 127 + "x"}, Proxy)
-    shaking = Handshake(proxy_conversation(proxy, "ingest.lab", 443))
-    assert b"\xc3\xa9" * 127 in shaking.receive(b"\x05\x02")
+    conversation = Handshake(proxy_conversation(proxy, "ingest.lab", 443))
+    assert b"\xc3\xa9" * 127 in conversation.receive(b"\x05\x02")
     with pytest.raises(
         msgspec.ValidationError, match=f"`{key}` has 256 bytes in UTF-8.*maximum for SOCKS5 is 255"
     ):
@@ -115,7 +115,7 @@ def test_socks_credentials_have_at_most_255_bytes(key: str) -> None:
 
 
 def test_digest_responses_equal_the_examples_of_rfc_7616(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its 3.9.1 with the method of a proxy; the hash is computed here as its 3.4.1 says."""
+    """The example of 3.9.1 with the method CONNECT; the expected hash is computed as in 3.4.1."""
     for algorithm, hashed in (("MD5", hashlib.md5), ("SHA-256", hashlib.sha256)):
         field = f'Digest realm="http-auth", qop="auth, auth-int", algorithm={algorithm}, nonce="n1", opaque="o/p=="'
         (challenge,) = parse_challenges([field])
@@ -183,7 +183,7 @@ def test_the_strongest_scheme_is_chosen_and_basic_is_not_used_if_forbidden() -> 
 
 @pytest.mark.parametrize("scheme", ["NTLM", "Negotiate"])
 def test_ntlm_authenticates_to_a_server(scheme: str, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server's side is pyspnego's, which asks a file for the password."""
+    """pyspnego is the server; it reads the password from a file."""
     accounts = tmp_path / "accounts"
     accounts.write_text("CLINIC:rap-box:sécret\n", "utf-8")
     monkeypatch.setenv("NTLM_USER_FILE", str(accounts))
@@ -253,7 +253,7 @@ def test_ntlm_can_begin_but_not_continue_on_a_new_connection() -> None:
 
 @pytest.mark.parametrize("responses", CLOSING.values(), ids=CLOSING)
 def test_the_box_reconnects_to_a_proxy_that_closes(pki: Hierarchy, responses: str) -> None:
-    """The whole way, with a proxy that serves one request on each connection."""
+    """Dial through a real proxy that serves one request on each connection."""
     requests: list[str] = []
 
     async def run() -> None:

@@ -247,9 +247,9 @@ def test_a_client_that_is_not_trusted_gets_no_response(
 
 
 def test_a_client_without_a_certificate_gets_no_response(certificates: Certificates) -> None:
-    nobody = ssl.create_default_context(cafile=str(certificates.box.authorities))
+    without_certificate = ssl.create_default_context(cafile=str(certificates.box.authorities))
     with pytest.raises((ssl.SSLError, HttpError, ConnectionError)):
-        meet(certificates.server, nobody)
+        meet(certificates.server, without_certificate)
 
 
 def test_a_client_refuses_a_server_with_an_expired_certificate(certificates: Certificates) -> None:

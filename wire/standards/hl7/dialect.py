@@ -1,7 +1,7 @@
 """Options for HL7 instruments that differ from MLLP and HL7 v2.5.1, chapters 2 and 13.
 
 Without an option an engine accepts what cannot change a value: unusual delimiters, segments that end with LF, CR LF
-or FS, a doubled separator in the header, any character set whatever MSH-18 says, times without an offset.
+or FS, a doubled separator in the header, any character set regardless of MSH-18, times without an offset.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Hl7Dialect(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     busy: Literal["error", "silence"] = "error"
     """The answer while a message cannot be stored: AE, or none for instruments that discard a message after AE."""
     acknowledgement: Literal["by-header", "original"] = "by-header"
-    """`original`: AA, AE or AR whatever MSH-15 and MSH-16 say."""
+    """`original`: AA, AE or AR regardless of MSH-15 and MSH-16."""
     control_id: FieldPlace = ""
     """The only field that identifies a control; by default any of PID-2, PID-3, SPM-2, SPM-3, INV-1,
     INV-16, OBR-2 and OBR-3."""

@@ -1,6 +1,6 @@
 """What a POCT1-A message says: its header, and findings of DST.R01, OBS.R02 and EVS.R01.
 
-Documents are read as bytes (ISO 8859-1, whatever the declaration says), so that codes are compared as in
+Documents are read as bytes (ISO 8859-1, regardless of the declaration), so that codes are compared as in
 `wire.standards.er7` and no character can cause a decoding error. Document type declarations, and with them entities,
 are refused.
 """

@@ -14,7 +14,7 @@ LOG_FIELDS: Final = ("%a", "%A", "%h", "%H", "%l", "%m", "%s", "%t", "%u", "%U",
 
 @rule("AS24-U1-000065")
 def requests_logged(server: ApacheServer) -> Findings:
-    """Requests and errors are logged, also in each virtual host with logs of its own."""
+    """Requests and errors are logged, also in each virtual host with separate logs."""
     for name in ("CustomLog", "ErrorLog"):
         if server.general(name.lower()) is None:
             yield ApacheFinding(str(server.conf), f"has no {name} outside of sections", f"write {name}")

@@ -74,7 +74,7 @@ def no_shell_types(server: ApacheServer) -> Findings:
 
 @rule("AS24-U1-000240", "AS24-U2-000240")
 def no_user_management(server: ApacheServer) -> Findings:
-    """The server has no user management of its own."""
+    """The server has no user management."""
     yield from has_none_of(server, "AuthUserFile", "AuthGroupFile", "AuthDBMUserFile", "AuthLDAPURL")
 
 

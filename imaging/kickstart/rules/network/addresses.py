@@ -29,7 +29,7 @@ def network_form(case: Case) -> Faults:
 
 @risk
 def address_twice(case: Case) -> Faults:
-    """Each port needs an address of its own.
+    """Each port needs a different address.
 
     Source: RFC 5227.
     """
@@ -144,7 +144,7 @@ def networks_overlap(case: Case) -> Faults:
                 yield LintFault(
                     command.spot,
                     f"{interface.network} overlaps {other.network} of line {before.spot.line}",
-                    "give each port a network of its own",
+                    "give each port a different network",
                 )
         seen.append((interface, command))
     routes = [c for c in case.ks.named("network") if c.data.gateway and not c.data.nodefroute]

@@ -15,7 +15,7 @@ from imaging.kickstart.volumes import mount_of, size_mib, volumes
 
 @rule
 def volume_name_twice(case: Case) -> Faults:
-    """Volume groups, arrays, and logical volumes within their group have names of their own.
+    """The names of volume groups, of arrays, and of the logical volumes of a group are unique.
 
     Source: Anaconda, `custom_partitioning.py`: "is already in use".
     """
@@ -34,7 +34,7 @@ def volume_name_twice(case: Case) -> Faults:
 
 @rule
 def volume_name_form(case: Case) -> Faults:
-    """LVM allows letters, digits and + _ . - in names, and keeps some names for itself.
+    """LVM allows letters, digits and + _ . - in names, and reserves some names.
 
     Source: lvm(8), VALID NAMES; blivet, `is_name_valid`.
     """
@@ -45,7 +45,7 @@ def volume_name_form(case: Case) -> Faults:
             yield LintFault(
                 command.spot,
                 f"{name!r} is not a name for a {command.name}",
-                "use letters, digits, + _ . and -, at most 127, none of LVM's own such as snapshot* and *_tmeta",
+                "use letters, digits, + _ . and -, at most 127, and no reserved name such as snapshot* and *_tmeta",
             )
 
 

@@ -106,7 +106,7 @@ def python_without_version(case: Case) -> Faults:
 def windows_line_endings(case: Case) -> Faults:
     """A carriage return at the end of a line belongs to its last word.
 
-    Source: bash(1): a carriage return is no blank; pykickstart passes the lines of a section on as they are.
+    Source: bash(1): a carriage return is not a blank; pykickstart passes the lines of a section on as they are.
     """
     for spot in case.ks.carriage_returns:
         yield LintFault(

@@ -1,7 +1,7 @@
 """A recording of the disk's writes and flushes, from which the disk after a power cut at any of them is made.
 
 A machine that starts for a minute makes hundreds of flushes. With a recording of one start, a cut at each of them
-needs no start of its own: the requests before it are repeated on a copy of the medium, and the write cache is lost as
+needs no separate start: the requests before it are repeated on a copy of the medium, and the write cache is lost as
 `CachedDisk.cut_power` does. dm-log-writes of the Linux kernel serves the same purpose for file systems.
 """
 

@@ -136,7 +136,7 @@ class NamespaceHost:
                 fcntl.ioctl(any_socket, _SIOCETHTOOL, request)
 
     def spawn(self, argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None) -> LabProcess:
-        """Start a program in this host, with its output in a log file of its own. Needs a running event loop.
+        """Start a program in this host, with its output in a separate log file. Needs a running event loop.
 
         `env` is added to the supervisor's environment. A program that cannot be started ends with exit status 127,
         as in a shell, and the reason is in its log.

@@ -1,6 +1,6 @@
 """rtnetlink(7) in a network namespace, callable from code that runs in an event loop.
 
-pyroute2's synchronous calls run an event loop of their own, which Python forbids in a thread whose loop is running.
+pyroute2's synchronous calls run another event loop, which Python forbids in a thread whose loop is running.
 They are therefore made by a thread in the namespace; a call takes about 0.2 ms.
 """
 

@@ -4,7 +4,7 @@ It reads frames from packet sockets, and sends each to the other end of its link
 `sim.net.link.Pipe` with a real-time clock. docs/design/kernel-world.md explains why tc-tbf(8) and tc-netem(8) are not
 used, and what the relay costs.
 
-It is a thread of its own, so that other work of the supervisor delays a frame by at most Python's switch interval. It
+It is a separate thread, so that other work of the supervisor delays a frame by at most Python's switch interval. It
 waits in select(2), whose timeout has a resolution of microseconds, while epoll's has milliseconds.
 """
 

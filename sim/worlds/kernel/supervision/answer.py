@@ -32,7 +32,7 @@ class Answer:
         """Send the value with which the lab ended."""
         try:
             self._send(_whole(pickle.dumps((True, value))))
-        except Exception as error:  # whatever a value's own __reduce__ and __setstate__ may raise
+        except Exception as error:  # __reduce__ and __setstate__ of a value may raise anything
             self.error(TypeError(f"the return value of a lab must be picklable: {error!r}"))
 
     def error(self, error: BaseException) -> None:

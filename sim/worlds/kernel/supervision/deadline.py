@@ -1,6 +1,6 @@
 """Time limits for the phases of a lab: its start, its run, its evaluation.
 
-A thread of its own watches the limit, because the event loop's thread may be blocked in a system call: by a disk that
+A separate thread watches the limit, because the event loop's thread may be blocked in a system call: by a disk that
 does not answer, or a program that cannot be killed. When the limit is exceeded, the lab is ended, and the process
 that waits for it gets the reason and the stack of the supervisor.
 """
@@ -18,7 +18,7 @@ from sim.engine.stalls import Stalled, stalled
 
 
 class Deadline:
-    """One time limit at a time. `expired` is called in a thread of its own, with a description of the stall."""
+    """One time limit at a time. `expired` is called in a separate thread, with a description of the stall."""
 
     def __init__(self, expired: Callable[[Stalled], object]) -> None:
         self._expired = expired

@@ -42,7 +42,7 @@ class KernelLab:
         """To be called when a lab that stays is up; the process that started it waits for this."""
         self.deadline = Deadline(expired)
         """The time limit of the lab's present phase."""
-        for switch in ("all", "default"):  # so that the near ends of links send no packets of their own
+        for switch in ("all", "default"):  # so that the near ends of links send no IPv6 packets
             (Path("/proc/sys/net/ipv6/conf") / switch / "disable_ipv6").write_text("1")
         self._network = syscalls.namespace("net")
         self._netlink = Netlink(self._network)

@@ -130,7 +130,7 @@ def site(tmp_path: Path, keys: tuple[rsa.RSAPrivateKey, rsa.RSAPrivateKey]) -> S
     return Site(tmp_path, Authority.make("VENDOR", keys[1]), keys)
 
 
-def look(box: Box, times: int = 2) -> None:
+def refresh(box: Box, times: int = 2) -> None:
     for _ in range(times):
         box.refresh_certificates()
 
@@ -140,13 +140,13 @@ def test_renewed_files_are_used_for_new_connections_on_both_sides(site: Site, pk
         old = site.install(site.issue())
         async with site.running(pki) as box:
             await site.until_noted("started")
-            look(box)
+            refresh(box)
             assert await site.served(box) == old
             new = site.install(site.issue(key=1))
-            look(box, 1)
-            assert await site.served(box) == old  # it may still be being written
+            refresh(box, 1)
+            assert await site.served(box) == old  # the files may be incomplete
             site.center.misbehaviours.append(lambda _: Response(500, close=True))
-            look(box, 1)
+            refresh(box, 1)
             assert await site.served(box) == new
             await site.until_noted("certificate-renewed")
             await eventually(lambda: site.clients == [old, new])
@@ -172,12 +172,12 @@ def test_a_half_written_pair_is_not_used_until_it_is_complete(site: Site, pki: H
         async with site.running(pki) as box:
             renewed = site.issue(key=1)
             site.install(renewed, first)
-            look(box, 5)
+            refresh(box, 5)
             assert await site.served(box) == old
             await site.until_noted("certificate-not-renewed")
             assert site.center.audits.count("certificate-not-renewed") == 1
             new = site.install(renewed)
-            look(box)
+            refresh(box)
             assert await site.served(box) == new
 
     asyncio.run(scenario())
@@ -194,7 +194,7 @@ def test_unusable_files_are_not_used(site: Site, pki: Hierarchy, damage: str) ->
                 (site.folder / "key").unlink()
             else:
                 site.install(site.issue(-1))
-            look(box)
+            refresh(box)
             assert await site.served(box) == old
             await site.until_noted("certificate-not-renewed")
 
@@ -216,7 +216,7 @@ def test_an_expired_certificate_is_shown_in_audit_log_status_and_led_until_it_is
             assert status is not None
             assert [problem.file.name for problem in status.certificate.problems] == ["certificate"]
             site.install(site.issue(key=1))
-            look(box)
+            refresh(box)
             assert site.lights.backend.lights["alarm"] is Light.OFF
             status = await box.status()
             assert status is not None

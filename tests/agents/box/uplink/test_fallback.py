@@ -29,7 +29,7 @@ class TenHours(Spread):
         await self.drained()
 
 
-@pytest.mark.parametrize("refusal", [409, 400], ids=["conflict", "as an intermediary may put it"])
+@pytest.mark.parametrize("refusal", [409, 400], ids=["conflict", "from an intermediary"])
 def test_batches_are_self_contained_for_four_hours_and_then_streaming_is_tried_again(
     pki: Hierarchy, refusal: int
 ) -> None:

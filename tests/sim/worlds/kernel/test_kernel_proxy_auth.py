@@ -40,7 +40,7 @@ target = "proxy"
 @pytest.mark.parametrize("refused", [False, True])
 @pytest.mark.slow("a lab runs in real time")
 def test_both_worlds_deliver_unless_the_proxy_refuses(scheme: str, refused: bool) -> None:
-    """A lab in which nothing is stored fails, whatever the cause."""
+    """A lab in which nothing is stored fails, regardless of the cause."""
     text = LAB.format(scheme=scheme, refused=str(refused).lower()) + REFUSED * refused
     lab = parse_lab(text, Path("spnego.toml"))
     for result in (run_virtual_lab(lab, None, None), run_kernel_lab(lab, None, None)):
