@@ -30,7 +30,7 @@ PACKAGES: Final = {
     "hal": "hardware contracts",
     "settings": "types and TOML files",
 }
-"""The packages drawn, with what each is. A module belongs to the longest name that contains it."""
+"""The packages in the diagram, with a description of each. A module belongs to the longest name that contains it."""
 
 Imports = dict[str, set[str]]
 
@@ -75,7 +75,7 @@ def _package(module: str) -> str | None:
 
 
 def _direct(package: str, imports: Mapping[str, Iterable[str]]) -> list[str]:
-    """What a package imports and does not reach through another of its imports, in the order of PACKAGES."""
+    """The imports of a package that do not follow from its other imports, in the order of PACKAGES."""
     further = {name for other in imports[package] for name in _reached(other, imports)}
     if package in further:
         raise CyclicImports(f"{package} imports itself through {', '.join(sorted(imports[package]))}")

@@ -214,7 +214,7 @@ class AuditEvent(StrEnum):
     clientAuth."""
 
     INSTRUMENT_REVOKED = "instrument-revoked"
-    """A client's certificate is revoked. Action: Find out what is connected at the port."""
+    """A client's certificate is revoked. Action: Identify the device that is connected to the port."""
 
     INSTRUMENT_CA_REVOKED = "instrument-ca-revoked"
     """A CA that issued a client's certificate is revoked. Action: Issue a new certificate."""

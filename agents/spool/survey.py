@@ -103,7 +103,7 @@ def mark_missing_carried_lost(state: SpoolState, carried: Iterable[tuple[int, in
 
 
 def survey_again(state: SpoolState, segment: SpoolSegment) -> None:
-    """Replace what is known of a segment, from its summary or an earlier survey, by a new survey."""
+    """Replace the information about a segment, from its summary or an earlier survey, by a new survey."""
     for index in state.indexes.values():
         index.forget(segment)
     segment.clear_routine()

@@ -1,1 +1,1 @@
-"""Evaluating what was built: the system with OpenSCAP's STIG profile, the local page's server by the Apache STIGs."""
+"""Evaluation of built systems: the system with OpenSCAP's STIG profile, the web server by the Apache STIGs."""

@@ -1,4 +1,4 @@
-"""Detecting what a disk or partition contains by the signatures of known formats, as libblkid and wipefs do.
+"""Detects the content of a disk or partition by the signatures of known formats, as libblkid and wipefs do.
 
 The list is just long enough to show what would be lost, and to refuse disks that must not be overwritten: members of
 a RAID, of LVM, of a storage pool or of swap have no mounted file system, but contain data.

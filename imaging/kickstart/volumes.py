@@ -1,4 +1,4 @@
-"""The commands that create partitions and volumes, and what they say."""
+"""The commands that create partitions and volumes, and their properties."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ def set_times_and_modes(root: Path, epoch: int) -> None:
 
 
 def _install(packages: Iterable[Locked], python: Path, target: PackageTarget, wheels: Path | None) -> None:
-    """The locked packages, as pip unpacks them, without what it notes about this machine."""
+    """The locked packages, as pip unpacks them, without its records about this machine."""
     python.mkdir(parents=True)
     requirements = python / "requirements.txt"
     requirements.write_text("".join(package.text for package in packages), "utf-8")

@@ -62,7 +62,7 @@ class RefusedCount(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Differences:
-    """Differences between the kernel and the policy, and what a repair needs to know."""
+    """Differences between the kernel and the policy, and the data that a repair needs."""
 
     lines: tuple[str, ...] = ()
     sets: frozenset[str] | None = None

@@ -159,7 +159,7 @@ def _span(version: int, low: int, high: int) -> Json:
 
 
 def _settled(value: Json) -> Json:
-    """Sort what has no order: members of anonymous sets, flags."""
+    """Sort unordered parts: members of anonymous sets, flags."""
     match value:
         case {"match": {"op": op, "left": left, "right": right}}:
             same = "==" if op == "in" else op

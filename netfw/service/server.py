@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 """Server side of the firewall service's protocol: observers on a Unix socket, bounded in time, bytes and number.
 
-Only processes of permitted users are accepted, with any mode of the socket file. An observer that sends anything
-but one Hello, too much data, or nothing in time, or that does not read, is disconnected without effect on others.
+Only processes of permitted users are accepted, regardless of the socket file's mode. An observer is disconnected,
+without effect on others, if it sends anything but one Hello, or sends nothing in time, or does not read.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class FirewallServer:
     def __init__(
         self, users: Collection[int] | None, log: Log, lost: Callable[[], object] = lambda: None
     ) -> None:
-        """`users` are the permitted user ids; None for a connection that only the observer can have.
+        """`users` are the permitted user ids; None if the connection is private to the observer.
 
         `log` logs a message; `lost` is called at the end of each connection.
         """

@@ -49,7 +49,7 @@ def tracked_connections() -> tuple[int, int]:
 
 
 def not_covered(policy: Policy) -> list[NotCovered]:
-    """Return what is not covered in this network namespace now. Raises: OSError."""
+    """Return the conditions that are not covered in this network namespace now. Raises: OSError."""
     inspector = Inspector(policy)
     try:
         return inspector.inspect()
@@ -75,7 +75,7 @@ class Inspector:
         self._route.close()
 
     def inspect(self) -> list[NotCovered]:
-        """Return what is not covered now. Raises: OSError."""
+        """Return the conditions that are not covered now. Raises: OSError."""
         links = interfaces(self._route)
         zones = self._interfaces()
         return [

@@ -81,7 +81,11 @@ def _judge_httpd(arguments: argparse.Namespace) -> Judgement:
     from imaging.check.apache.httpd import read_server
     from imaging.check.apache.judge import judge_server
 
-    _refuse(arguments, "a system", ("content", "profile", "mock_repo", "exceptions", "report", "arf"))
+    _refuse(
+        arguments,
+        "a system's directory or image",
+        ("content", "profile", "mock_repo", "exceptions", "report", "arf"),
+    )
     return judge_server(read_server(arguments.httpd, arguments.httpd_program))
 
 
@@ -93,7 +97,7 @@ def _judge_system(arguments: argparse.Namespace) -> Judgement:
 
     _refuse(arguments, "--httpd", ("httpd_program",))
     if arguments.exceptions:
-        load_exceptions(arguments.exceptions)  # an error is reported before the image is taken apart
+        load_exceptions(arguments.exceptions)  # an error is reported before the image is extracted
     with opened_tree(arguments.tree) as tree:
         content = arguments.content or default_content(tree)
         benchmark = read_benchmark(content)
@@ -105,8 +109,8 @@ def _judge_system(arguments: argparse.Namespace) -> Judgement:
             image=arguments.tree.is_file(),
             mock_repo=arguments.mock_repo,
         )
-        asked = scan(tree, content, ScanReports(arguments.report, arguments.arf), profile)
-    return reasons.judge(asked)
+        results = scan(tree, content, ScanReports(arguments.report, arguments.arf), profile)
+    return reasons.judge(results)
 
 
 def _refuse(arguments: argparse.Namespace, needed: str, options: Sequence[str]) -> None:

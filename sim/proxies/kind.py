@@ -1,4 +1,4 @@
-"""What a lab needs of a proxy kind: a simulated proxy, and a real program for the kernel world.
+"""The interface of a proxy kind in a lab: a simulated proxy, and a real program for the kernel world.
 
 The module of a kind is `sim.proxies.<name>`, with the name that the kind has in `settings.types`; it contains `KIND`.
 """

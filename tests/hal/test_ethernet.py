@@ -147,8 +147,8 @@ def flood(interface: str) -> None:
 
 
 @pytest.mark.kernel
-def test_a_change_is_noticed_although_its_event_was_lost(veth: VethBench) -> None:
-    """The event of the cable itself is lost in a buffer overrun; the change is noticed nevertheless."""
+def test_a_change_is_detected_although_its_event_was_lost(veth: VethBench) -> None:
+    """The event of the cable itself is lost in a buffer overrun; the change is detected nevertheless."""
     errors: list[object] = []
 
     async def watch() -> None:

@@ -46,7 +46,7 @@ class IdentityProblem:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """The result of an inspection. `expires_s` is when its own certificate expires; None if unreadable."""
+    """The result of an inspection. `expires_s` is the end of the certificate's validity; None if unreadable."""
 
     problems: tuple[IdentityProblem, ...]
     expires_s: float | None
@@ -149,7 +149,7 @@ def _check_key(
         form = Encoding.DER, PublicFormat.SubjectPublicKeyInfo
         if key.public_key().public_bytes(*form) == leaf.public_key().public_bytes(*form):
             return
-        message = f"is not the key of {certificate}; give the key that its certificate was requested with"
+        message = f"is not the key of {certificate}; give the key for which the certificate was requested"
     problems.append(IdentityProblem(Severity.UNUSABLE, file, message))
 
 
@@ -201,7 +201,7 @@ def _check_authorities(
             name = certificate.subject.rfc4514_string()
             message = f"has a certificate that is not a CA's, of {name}; give the CA's own certificate"
             problems.append(IdentityProblem(Severity.REFUSED, file, message))
-    # during a CA's rollover the file has its old and new certificate: the one valid longest counts
+    # during a CA's rollover the file has its old and new certificate: the one that is valid longest is checked
     _check_dates(max(found, key=lambda one: one.not_valid_after_utc), file, now, problems)
 
 

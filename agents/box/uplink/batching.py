@@ -175,7 +175,7 @@ def _is_proportional(before: tuple[int, float], now: tuple[int, float]) -> bool:
 
 
 class SendScheduler:
-    """Decides which records to send next, from what waits and what is in flight.
+    """Decides which records to send next, from the waiting records and those in flight.
 
     `urgent` is True if alerts or audit records may wait. `routine` is an upper bound of the waiting routine records:
     records can be dropped, or counted twice at the beginning of a stream.

@@ -114,7 +114,7 @@ class TcpEndpoint:
         self._send_syn()
 
     def write(self, data: bytes) -> int:
-        """Queue bytes and send what the windows allow; returns the number of unacknowledged bytes."""
+        """Queue bytes and send as much as the windows allow; returns the number of unacknowledged bytes."""
         return self._sender.write(data)
 
     def close(self) -> None:

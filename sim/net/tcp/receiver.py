@@ -312,7 +312,7 @@ class Receiver:
         self._reading = False
 
     def resume(self) -> bytes:
-        """Stop keeping data; returns what was kept."""
+        """Stop keeping data; returns the kept data."""
         self._reading = True
         data, self._held = bytes(self._held), bytearray()
         return data

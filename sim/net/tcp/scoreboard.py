@@ -185,7 +185,7 @@ class Scoreboard:
             self.losses += 1
 
     def mark_timed_out(self, now: int, una: int) -> None:
-        """Mark as lost what was not sent within the last round trip, after a retransmission timeout."""
+        """Mark as lost all segments that were not sent within the last round trip, after a retransmission timeout."""
         for segment in self.sent:
             if segment.sacked:
                 continue

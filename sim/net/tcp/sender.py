@@ -133,7 +133,7 @@ class Sender:
         self._disarm()
 
     def write(self, data: bytes) -> int:
-        """Queue bytes and send what the windows allow; returns the number of unacknowledged bytes."""
+        """Queue bytes and send as much as the windows allow; returns the number of unacknowledged bytes."""
         self._buffer += data
         self.push()
         return len(self._buffer)
@@ -146,7 +146,7 @@ class Sender:
     # -- sending
 
     def push(self, most: int = UNLIMITED) -> None:
-        """Send what the windows allow, at most `most` segments."""
+        """Send as much as the windows allow, at most `most` segments."""
         if not self._started:
             return
         board, buffer, una = self._board, self._buffer, self.una

@@ -41,7 +41,7 @@ def test_a_group_is_decoded_once_to_be_read_and_acknowledged(decoded: list[int],
 
 
 @pytest.mark.parametrize("delivered", [0, 5, 10])
-def test_opening_decodes_each_group_once_and_reading_begins_where_records_wait(
+def test_opening_decodes_each_group_once_and_reading_begins_at_waiting_records(
     decoded: list[int], delivered: int
 ) -> None:
     h = Harness()

@@ -320,7 +320,7 @@ def _client(*, newest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> ssl.SSLContex
 
 
 def _ask(place: tuple[str, int], method: str, path: str) -> tuple[int, str, str]:
-    """Status, name of the server, and the first of what it sent."""
+    """The status, the server's name, and the beginning of the response."""
     connection = http.client.HTTPSConnection(*place, context=_client(), timeout=PATIENCE_SECONDS)
     try:
         connection.request(method, path)

@@ -50,7 +50,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The box's image of the stand-in's packages; what has not changed is kept from run to run."""
+    """The box's image with packages of the mock repository; unchanged build steps are kept between runs."""
     need_tools()
     folder = tmp_path_factory.mktemp("image")
     luks, proxy = (re.search(rf"\[{name}\]\n(.+\n)+", SITE) for name in ("luks", "proxy"))

@@ -67,7 +67,7 @@ def elements(ruleset: Ruleset, name: str) -> list[str]:
     return [value_text(element) for element in found.elements]
 
 
-# -- what is in the sets
+# -- elements of the sets
 
 
 def addressed(*addresses: str) -> Policy:
@@ -136,7 +136,7 @@ def test_no_address_of_the_box_or_of_staff_may_come_from_outside() -> None:
     assert {"fd00:77:1::/64", "fd00:99::/48", "fe80::/10", "ff00::/8"} <= set(elements(ruleset, "inside6"))
 
 
-def test_sets_that_rules_or_time_change_are_not_steady() -> None:
+def test_sets_that_rules_or_timeouts_change_are_unsteady() -> None:
     assert render(CLINIC).unsteady == {"connections", "logged", "sessions4", "sessions6"}
 
 
@@ -151,8 +151,8 @@ def test_the_mark_identifies_the_policy() -> None:
     assert len(set(marks)) == 5
     assert render(replace(CLINIC)).mark == marks[0]
     assert all(mark.startswith("policy ") and len(mark) == len("policy ") + 16 for mark in marks)
-    named_otherwise = replace(CLINIC, authorized=tuple(replace(a, role="other") for a in CLINIC.authorized))
-    assert render(named_otherwise).mark == marks[0], "the same rules"
+    with_other_roles = replace(CLINIC, authorized=tuple(replace(a, role="other") for a in CLINIC.authorized))
+    assert render(with_other_roles).mark == marks[0], "the same rules"
 
 
 def test_the_first_rule_alone_has_the_mark_as_its_comment() -> None:
@@ -242,7 +242,7 @@ DEFAULTS_S = {
     "icmpv6_timeout": 30,
     "generic_timeout": 600,
 }
-"""The kernel's (Documentation/networking/nf_conntrack-sysctl.rst)."""
+"""The kernel's defaults (Documentation/networking/nf_conntrack-sysctl.rst)."""
 
 
 def test_unused_connections_expire_sooner_than_by_default() -> None:

@@ -454,7 +454,7 @@ def test_without_a_stored_report_there_is_no_latency_to_judge() -> None:
     assert [each.number for each in failure.reports] == [1]
 
 
-# -- what a lab judges only if it has it
+# -- expectations that apply only to some labs
 
 
 def test_an_expectation_that_a_lab_does_not_have_is_not_judged() -> None:

@@ -115,7 +115,7 @@ def new_disk(file: Path, image: SignedImage) -> Path:
 
 
 def copy(disk: Path, to: Path) -> None:
-    """Copy a disk; what is a hole stays one."""
+    """Copy a disk and keep its holes."""
     subprocess.run(["cp", "--sparse=always", disk, to], check=True)
 
 

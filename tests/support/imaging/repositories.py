@@ -158,7 +158,7 @@ BOX: Final = (
     Rpm("perl", files=("/usr/bin/perl",)),
     Rpm("needy", requires=("libnothing.so.1()(64bit)",)),
 )
-"""What the box's own kickstart asks for, and a few more."""
+"""The packages that the box's own kickstart requests, and a few more."""
 BOX_COMPS: Final = Comps(
     groups={"core": ("bash", "chrony-daemon"), "standard": ("sudo",)},
     environments={"minimal-environment": ("core",)},

@@ -1,4 +1,4 @@
-"""A start from the disk that a power cut has left: does the box report, and what is on the disk afterwards?"""
+"""Starts a box from the disk as a power cut left it, and checks its reports and its disk."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Started(NamedTuple):
 
 
 def judge_start(made: Recorded, index: int, disk: Path, former: Life | None = None) -> list[str]:
-    """Start from `disk`, which a cut during request `index` has left; return what is wrong, a line each."""
+    """Start from `disk`, as a cut during request `index` left it; return the problems, one per line."""
     expected = owed(made, index)
     folder = disk.with_suffix(".run")
     shutil.copytree(made.life.folder, folder, ignore=_but_certificates)
@@ -128,7 +128,7 @@ def wrong_reports(
 
 
 def inspect(disk: Path, former: Life | None = None) -> Iterator[str]:
-    """What is wrong on the disk of a box that has started, a line each."""
+    """Return the problems on the disk of a box that has started, one per line."""
     with disk.open("rb") as file:
         slices = {part.label: part for part in gpt.slices(file.read(MIB))}
         area = slices[identity_archive.LABEL]

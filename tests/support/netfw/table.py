@@ -15,7 +15,7 @@ class Refused(Exception):
 
 
 class Table:
-    """Objects, rules and elements; `deleted` has what was deleted, in order, as "chain input"."""
+    """Objects, rules and elements; `deleted` lists deleted objects in order, such as "chain input"."""
 
     def __init__(self) -> None:
         self.exists = False

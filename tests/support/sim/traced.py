@@ -67,7 +67,7 @@ class Traced(Pair):
         """Add a comment line to the trace."""
         self.lines.append(f"{self._now()} {what}")
 
-    # -- what the programs do
+    # -- actions of the programs
 
     def listen(self, server: Recorder | None = None) -> None:
         """Accept connections at b."""

@@ -176,7 +176,7 @@ def everything_is_delayed() -> Traced:
 
 @scenario
 def cable_is_pulled() -> Traced:
-    """The link is down for 4 s in the middle of a transfer; what was on its way is lost."""
+    """The link is down for 4 s in the middle of a transfer; packets in flight are lost."""
     pair = Traced(MEDIUM)
     pair.open()
     pair.client.transport.write(bytes(60 * MSS))
@@ -211,7 +211,7 @@ def full_queue() -> Traced:
 
 @scenario
 def reordering() -> Traced:
-    """Some of 80 segments overtake each other: what is late is not taken for lost."""
+    """Some of 80 segments overtake each other: late segments are not considered lost."""
     pair = Traced(LinkQuality(10_000_000, 20 * MS, reordering=0.08))
     pair.upload(80 * MSS, 5000)
     return pair

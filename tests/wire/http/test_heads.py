@@ -62,7 +62,7 @@ RESPONSES = [
 
 
 def served(chunks: list[bytes]) -> tuple[list[Request], bytes]:
-    """The requests that a server took, and what it answered."""
+    """The requests that a server received, and its responses."""
     seen: list[Request] = []
 
     async def handler(request: Request) -> Response:

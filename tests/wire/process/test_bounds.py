@@ -1,4 +1,4 @@
-"""An alarm at 80 % of a limit, cleared below 70 %, once each time."""
+"""An alarm is raised once at 80 % of a limit, and cleared once below 70 %."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from wire.process.bounds import Bound, Bounds, Level, Measured
 
 
 class Quantity:
-    """A bound whose amount the test sets, and what was reported of it."""
+    """A bound whose amount the test sets, and the reported changes of its alarm."""
 
     def __init__(self, limit: float = 100.0, **options: float) -> None:
         self.amount: float | None = 0.0

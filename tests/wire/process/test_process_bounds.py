@@ -18,7 +18,7 @@ DESCRIPTORS, MEMORY = range(2)
 
 @pytest.fixture
 def open_files_limited() -> Iterator[int]:
-    """The soft limit of open files is twice what is open now."""
+    """The soft limit of open files is twice the present number."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     measured = process_bounds()[DESCRIPTORS].measure()
     assert measured is not None

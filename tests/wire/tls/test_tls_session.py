@@ -90,7 +90,7 @@ def new_session() -> int:
 
 
 class LosesCopies:
-    """A connection as some versions of CPython have it: the copy is not what is returned."""
+    """A connection as in some versions of CPython, which do not return the copy."""
 
     @property
     def session(self) -> object:

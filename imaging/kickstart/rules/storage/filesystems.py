@@ -69,7 +69,7 @@ def label_too_long(case: Case) -> Faults:
         ):
             yield LintFault(
                 command.spot,
-                f"label {label!r} has characters that {what} does not take",
+                f"label {label!r} has characters that {what} does not allow",
                 "use letters and digits",
             )
 

@@ -76,7 +76,7 @@ lasts = "40s"
 
 @dataclass(frozen=True)
 class Run:
-    """A run, with what was seen while its fault lasted."""
+    """A run, with observations during its fault."""
 
     result: Result
     reports: list[LedgerEntry]
