@@ -25,6 +25,8 @@ class Reason(StrEnum):
     """An alarm without a code in the site file."""
     VALUE_UNREADABLE = "value-unreadable"
     """A field that must be a number, time or word of the standard and is none."""
+    RESULT_NOT_FINAL = "result-not-final"
+    """A quality-control result that is preliminary, pending, sent before or could not be obtained."""
     FRAME_REFUSED = "frame-refused"
     """A frame with a wrong checksum, number or form; the instrument was asked to repeat it."""
     FRAME_REPEATED = "frame-repeated"

@@ -11,6 +11,7 @@ from settings.adapted import Target, zone_of
 from wire.messages import INT_MAX
 
 _NUMBER: Final = re.compile(r"[+-]?[0-9]{1,12}([.,][0-9]{1,12})?\Z", re.ASCII)
+_PLACEHOLDER: Final = re.compile(r"[-*. ]*\Z")
 _TIME: Final = re.compile(
     r"([0-9]{4})([0-9]{2})([0-9]{2})([0-9]{2})([0-9]{2})([0-9]{2})?(?:\.([0-9]{1,4}))?(?:([+-])([0-9]{2})([0-9]{2}))?\Z",
     re.ASCII,
@@ -21,6 +22,11 @@ def parse_decimal(text: str) -> Decimal | None:
     """Parse a measured value, with a decimal point or comma; None if it is anything but a number."""
     text = text.strip(" ")
     return Decimal(text.replace(",", ".")) if _NUMBER.match(text) else None
+
+
+def is_placeholder(text: str) -> bool:
+    """Whether a text stands for a value that was not measured: empty, or like `-----` and `**.**`."""
+    return _PLACEHOLDER.match(text) is not None
 
 
 def deviation_msd(value: Decimal, target: Target) -> int | None:

@@ -5,7 +5,7 @@ from decimal import Decimal
 import pytest
 
 from settings.adapted import Target
-from wire.standards.rules import deviation_msd, parse_decimal, parse_time_ms
+from wire.standards.rules import deviation_msd, is_placeholder, parse_decimal, parse_time_ms
 
 TARGET = Target(Decimal("5.00"), Decimal("0.08"))
 
@@ -29,6 +29,14 @@ TARGET = Target(Decimal("5.00"), Decimal("0.08"))
 )
 def test_a_value_is_a_decimal_number_or_nothing(text: str, value: str | None) -> None:
     assert parse_decimal(text) == (Decimal(value) if value else None)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("", True), ("   ", True), ("-----", True), ("***.**", True), ("-1", False), ("NEG", False)],
+)
+def test_a_placeholder_is_no_value(text: str, expected: bool) -> None:
+    assert is_placeholder(text) == expected
 
 
 @pytest.mark.parametrize(

@@ -158,14 +158,17 @@ class FrameReader:
         return self._frame()
 
     def _frame(self) -> Frame:
-        content, last = bytes(self._content), self._last
+        content, last = self._content, self._last
         intact = not self._too_long and self._checksum_holds()
         self._forget()
-        if self._dialect.frame_numbers == "absent":
-            return Frame(-1, content, last, intact)
-        number = content[0] - ord("0") if content else -1
-        valid = 0 <= number <= 7 or (self._dialect.frame_numbers == "any" and bool(content))
-        return Frame(number, content[1:], last, intact and valid)
+        number = -1
+        if self._dialect.frame_numbers != "absent" and content:
+            number = content[0] - ord("0")
+            del content[0]
+        return Frame(number, bytes(content), last, intact and self._is_number(number))
+
+    def _is_number(self, number: int) -> bool:
+        return 0 <= number <= 7 if self._dialect.frame_numbers == "counted" else True
 
     def _checksum_holds(self) -> bool:
         if self._dialect.checksum == "checked":

@@ -1,0 +1,224 @@
+"""One message of LIS2-A (ASTM E1394) as findings: quality control and alarms.
+
+A result is one of quality control if three conditions hold: the instrument marks it (H-12 or O-12 is Q, and O-12 is
+nothing else), the site has entered the id of the control (O-3), and the patient record has no content. In doubt it
+belongs to a patient: of its order, only a count remains, and neither results nor comments are read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from settings.adapted import AdaptedPort, Alarm, Control
+from wire.messages import Alert, Quality
+from wire.standards.astm_dialect import AstmDialect
+from wire.standards.extract import Extract, Finding, Reason
+from wire.standards.lis2 import Record, delimiters_of
+from wire.standards.rules import deviation_msd, is_placeholder, parse_decimal, parse_time_ms
+
+FINDINGS_MAX: Final = 256
+"""Findings of one message, or of all messages in one frame; what exceeds it is refused."""
+_SEX: Final = 9
+_SEX_UNKNOWN: Final = "U"
+_NO_ALARM: Final = ("", "0")
+_RECORDS: Final = b"HPORCQLhporcql"
+"""Records that are read; the others are manufacturer's (M), scientific (S) or unknown."""
+
+
+class _Place(NamedTuple):
+    """Where a value is."""
+
+    record: str
+    field: int
+    component: int
+
+
+def _place(text: str) -> _Place:
+    record, _, rest = text.partition("-")
+    number, _, component = rest.partition(".")
+    return _Place(record, int(number), int(component or 1))
+
+
+@dataclass(slots=True)
+class _Order:
+    """The context of results."""
+
+    control: Control | None
+    dropped: Reason | None
+    """Why the results are left out, if they are."""
+    time: str = ""
+    counted: bool = False
+    kinds: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """By assay, what distinguishes its first result from other rows of the same test."""
+
+
+class AstmMessage:
+    """Interprets the records of a message one by one into `extract`, in which alarms follow the results.
+
+    `header` is empty if the message has none.
+    """
+
+    def __init__(self, port: AdaptedPort, dialect: AstmDialect, header: bytes) -> None:
+        self.extract = Extract()
+        self._alerts: list[Finding] = []
+        self._port, self._dialect = port, dialect
+        self._delimiters = delimiters_of(header)
+        self._has_header = bool(header)
+        self._control_place = _place(dialect.control_id)
+        markers = (marker.partition(":") for marker in dialect.control_markers.split(" "))
+        self._markers = [(_place(place), value.upper()) for place, _, value in markers]
+        self._latest: dict[str, Record] = {}
+        """The latest H, P and O record."""
+        self._order: _Order | None = None
+        self._readers = {"P": self._patient, "O": self._begin_order, "R": self._result, "C": self._comment}
+
+    def read(self, data: bytes, whole: bool) -> bool:
+        """Interpret a record; return whether it ends the message."""
+        if data[:1] not in _RECORDS:
+            return False
+        record = Record(data, self._delimiters, self._dialect.encoding, whole=whole)
+        if record.type == "L":
+            self._end()
+            return True
+        if record.type in ("H", "P", "O"):
+            self._latest[record.type] = record
+        if record.type == "Q":
+            self._count(Reason.QUERY_IGNORED)
+        elif reader := self._readers.get(record.type):
+            reader(record)
+        return False
+
+    def _end(self) -> None:
+        if self._has_header and len(self.extract.findings) + len(self._alerts) <= FINDINGS_MAX:
+            self.extract.findings += self._alerts
+        else:
+            self.extract.findings.clear()
+            self._count(Reason.MESSAGE_REFUSED)
+
+    def _patient(self, _record: Record) -> None:
+        self._latest.pop("O", None)
+        self._order = None
+
+    def _begin_order(self, record: Record) -> None:
+        control = None
+        if not self._is_marked() or self._has_patient():
+            dropped: Reason | None = Reason.PATIENT_RESULTS_DROPPED
+        else:
+            control = self._control()
+            dropped = None if control else Reason.CONTROL_UNKNOWN
+        self._order = _Order(control, dropped, record.text(23))
+
+    def _is_marked(self) -> bool:
+        """Whether the order has a mark of quality control, or has none and the message has it."""
+        found = {"H": False, "P": False, "O": False}
+        for place, value in self._markers:
+            found[place.record] |= self._at(place).upper() == value
+        contradicted = any(place.record == "O" and self._at(place) for place, _ in self._markers)
+        return found["O"] or (not contradicted and (found["H"] or found["P"]))
+
+    def _has_patient(self) -> bool:
+        """Whether the patient record says anything about anybody; a control has no sex."""
+        patient = self._latest.get("P")
+        if patient is None:
+            return False
+        allowed = {1, 2}
+        if self._control_place.record == "P":
+            allowed.add(self._control_place.field)
+        if patient.text(_SEX).upper() == _SEX_UNKNOWN:
+            allowed.add(_SEX)
+        return not patient.whole or bool(patient.fields_with_content() - allowed)
+
+    def _control(self) -> Control | None:
+        return self._port.controls.get(self._at(self._control_place))
+
+    def _at(self, place: _Place) -> str:
+        record = self._latest.get(place.record)
+        return record.only(place.field, place.component) if record else ""
+
+    def _result(self, record: Record) -> None:
+        order = self._order
+        if order is None:
+            order = self._order = _Order(None, Reason.PATIENT_RESULTS_DROPPED)
+        if order.control is None:
+            if not order.counted and order.dropped:
+                self._count(order.dropped)
+            order.counted = True
+            return
+        codes, kind = _test_of(record)
+        if not any(code in self._port.ignore for code in codes):
+            self._measurement(record, order, order.control, codes, kind)
+
+    def _measurement(
+        self, record: Record, order: _Order, control: Control, codes: list[str], kind: tuple[str, ...]
+    ) -> None:
+        values = [part for part in record.components(4) if not is_placeholder(part)]
+        if not values and record.whole:
+            return
+        assay = next((assay for code in codes if (assay := self._port.tests.get(code))), None)
+        if assay is None or order.kinds.setdefault(assay, kind) != kind:
+            self._count(Reason.TEST_UNKNOWN)
+        elif assay not in control.targets:
+            self._count(Reason.CONTROL_UNKNOWN)
+        elif record.text(9).upper() not in ("", *self._dialect.result_statuses):
+            self._count(Reason.RESULT_NOT_FINAL)
+        else:
+            single = record.whole and len(values) == 1 and not record.is_repeated(4)
+            value = parse_decimal(values[0]) if single else None
+            deviation = None if value is None else deviation_msd(value, control.targets[assay])
+            self._find_quality(record, order, (assay, control.level, deviation))
+
+    def _find_quality(self, record: Record, order: _Order, fields: tuple[str, int, int | None]) -> None:
+        if None in fields:
+            self._count(Reason.VALUE_UNREADABLE)
+        else:
+            self._find(self.extract.findings, Finding(Quality, fields, self._time(record, order)))
+
+    def _time(self, record: Record, order: _Order) -> int | None:
+        """The time of a result: its own, else the order's, else the message's."""
+        if self._port.time == "reception":
+            return None
+        header = self._latest.get("H")
+        message_time = header.text(14) if header else ""
+        for text in (record.text(13), record.text(12), order.time, message_time):
+            if (ms := parse_time_ms(text, self._port.timezone)) is not None:
+                return ms
+        return None
+
+    def _comment(self, record: Record) -> None:
+        """Read an alarm in a comment on the message or on a control, never in one on a patient or sample."""
+        about_control = self._order is not None and self._order.control is not None
+        about_message = "P" not in self._latest and "O" not in self._latest and self._order is None
+        code = record.only(4)
+        if not (about_control or about_message) or code in _NO_ALARM:
+            return
+        if record.text(5).upper() not in tuple(self._dialect.alarm_types):
+            return
+        if alarm := self._alarm(code):
+            self._find(self._alerts, Finding(Alert, (alarm.code, alarm.component, alarm.severity)))
+        else:
+            self._count(Reason.ALARM_UNKNOWN)
+
+    def _alarm(self, code: str) -> Alarm | None:
+        return self._port.alarms.get(f"C-4:{code}") or self._port.alarms.get(code)
+
+    def _find(self, findings: list[Finding], finding: Finding) -> None:
+        if len(findings) <= FINDINGS_MAX:
+            findings.append(finding)
+
+    def _count(self, reason: Reason) -> None:
+        self.extract.counts[reason] += 1
+
+
+def _test_of(record: Record) -> tuple[list[str], tuple[str, ...]]:
+    """The forms of the test code in R-3, the most exact first, and what distinguishes rows of one test.
+
+    The code is the 4th component and, after it, what the manufacturer adds: a name, a dilution, the kind of the row
+    (ARCHITECT: F final, P in relative light units, I interpretation), the number of the replicate. A site may enter
+    the code alone or with its additions. cobas analyzers append "/" and a dilution. Numbers do not distinguish rows.
+    """
+    parts = record.components(3)
+    code = parts[3:] if len(parts) > 3 else parts
+    exact = "^".join(code).rstrip("^")
+    kind = tuple(part for part in code[1:] if not part.isdigit())
+    return list(dict.fromkeys([exact, code[0], code[0].partition("/")[0]])), kind

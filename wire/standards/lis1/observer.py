@@ -1,0 +1,154 @@
+"""A LIS1-A connection between an instrument and the laboratory's host, observed in both directions.
+
+A frame counts when the host acknowledges it; one that the host refuses is not read. If the host acknowledges a frame
+that is not intact or not the next one, the observer has missed something: the message is discarded and counted.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import Enum
+from typing import Final
+
+from wire.standards.astm_dialect import AstmDialect
+from wire.standards.engine import Action, Count, Deliver, Outcome
+from wire.standards.extract import Extract, Reason
+from wire.standards.lis1.frames import FRAME_BYTES_MAX, Frame, FrameReader, Signal, Token
+from wire.standards.lis1.receiver import FrameOrder, MessageReader
+
+UNANSWERED_MAX: Final = 64
+"""ENQ, frames and EOT that an instrument sends without waiting for answers."""
+
+
+class Session(Enum):
+    """Who sends."""
+
+    NEUTRAL = "nobody, or what the instrument sends is not read"
+    INSTRUMENT = "the instrument"
+    HOST = "the host, or it has sent ENQ"
+
+
+class Lis1Observer:
+    """Delivers the messages that the host has accepted (`wire.standards.engine.Observer`).
+
+    What cannot be stored is counted and lost, because the host has acknowledged it already.
+    """
+
+    deadline: float | None = None
+
+    def __init__(self, messages: MessageReader, dialect: AstmDialect) -> None:
+        self._messages = messages
+        self._instrument, self._host = FrameReader(dialect), FrameReader(dialect)
+        self._order = FrameOrder(dialect)
+        self._session = Session.NEUTRAL
+        self._unanswered: deque[Frame | Signal] = deque()
+        """ENQ and frames that the host has not answered, and EOT after them; usually one."""
+
+    def from_instrument(self, data: bytes, now: float) -> list[Action]:  # noqa: ARG002 - no time limit
+        """Process bytes from the instrument."""
+        self._instrument.push(data)
+        return self._process()
+
+    def from_host(self, data: bytes, now: float) -> list[Action]:  # noqa: ARG002 - no time limit
+        """Process bytes from the host."""
+        self._host.push(data)
+        return self._process()
+
+    def decided(self, outcome: Outcome, now: float) -> list[Action]:  # noqa: ARG002 - no time limit
+        """Count what was not stored, and continue."""
+        counts: dict[Outcome, list[Action]] = {
+            Outcome.STORED: [],
+            Outcome.BUSY: [Count(Reason.NOT_STORED)],
+            Outcome.REFUSED: [Count(Reason.MESSAGE_REFUSED)],
+        }
+        return counts[outcome] + self._process()
+
+    def expired(self, now: float) -> list[Action]:  # noqa: ARG002 - no time limit
+        """Nothing is waited for."""
+        return []
+
+    def closed(self, now: float) -> list[Action]:  # noqa: ARG002 - no time limit
+        """Count an unfinished message."""
+        self._instrument.reset()
+        self._host.reset()
+        return self._end(Session.NEUTRAL, complete=False)
+
+    def _process(self) -> list[Action]:
+        """Process the instrument's tokens, then the host's, which answer them; stop at a delivery."""
+        actions: list[Action] = []
+        while not (actions and isinstance(actions[-1], Deliver)):
+            if self._unanswered and self._unanswered[0] is Signal.EOT:
+                actions += self._end(Session.NEUTRAL, complete=True)
+            elif (token := self._instrument.pull()) is not None:
+                actions += self._from_instrument(token)
+            elif (token := self._host.pull()) is not None:
+                actions += self._from_host(token)
+            else:
+                break
+        return actions
+
+    def _from_instrument(self, token: Token) -> list[Action]:
+        if token is Signal.ENQ:
+            bids = self._session is not Session.HOST
+            actions = self._end(Session.NEUTRAL, complete=False)
+            self._unanswered.extend([token] * bids)
+            return actions
+        if token is Signal.LITTER:
+            return [Count(Reason.LITTER)]
+        in_session = bool(self._unanswered) or self._session is Session.INSTRUMENT
+        if in_session and (isinstance(token, Frame) or token is Signal.EOT):
+            return self._wait_for_answer(token)
+        return []
+
+    def _wait_for_answer(self, token: Frame | Signal) -> list[Action]:
+        """Keep a frame until the host answers it. One that the instrument repeats before that has one answer."""
+        if self._unanswered and self._unanswered[-1] == token:
+            return []
+        self._unanswered.append(token)
+        kept = sum(len(each.text) for each in self._unanswered if isinstance(each, Frame))
+        if kept <= FRAME_BYTES_MAX and len(self._unanswered) <= UNANSWERED_MAX:
+            return []
+        return [Count(Reason.FRAME_REFUSED), *self._end(Session.NEUTRAL, complete=False)]
+
+    def _from_host(self, token: Token) -> list[Action]:
+        if token is Signal.ENQ:
+            contention = bool(self._unanswered)
+            return self._end(Session.NEUTRAL if contention else Session.HOST, complete=False)
+        if self._session is Session.HOST:
+            self._session = Session.NEUTRAL if token is Signal.EOT else Session.HOST
+            return []
+        if token in (Signal.ACK, Signal.EOT):
+            return self._answered(accepted=True)
+        return self._answered(accepted=False) if token is Signal.NAK else []
+
+    def _answered(self, *, accepted: bool) -> list[Action]:
+        if frame := self._instrument.finish():  # its CR LF has not arrived, but the host has answered it
+            self._from_instrument(frame)
+        if not self._unanswered:
+            return []
+        token = self._unanswered.popleft()
+        if not isinstance(token, Frame):
+            self._session = Session.INSTRUMENT if accepted else Session.NEUTRAL
+            return []
+        return self._accept(token) if accepted else [Count(Reason.FRAME_REFUSED)]
+
+    def _accept(self, frame: Frame) -> list[Action]:
+        if frame.intact and self._order.repeats(frame):
+            return [Count(Reason.FRAME_REPEATED)]
+        if not self._order.continues(frame):
+            return [Count(Reason.FRAME_REFUSED), *self._end(Session.NEUTRAL, complete=False)]
+        self._order.accept(frame)
+        return _yielded(self._messages.take(frame.text, frame.last))
+
+    def _end(self, session: Session, *, complete: bool) -> list[Action]:
+        self._session = session
+        self._unanswered.clear()
+        self._order.restart()
+        return _yielded(self._messages.end(complete))
+
+
+def _yielded(extract: Extract | None) -> list[Action]:
+    """Deliver findings; counts without findings need no decision."""
+    if extract is None or extract.findings:
+        return [Deliver(extract)] if extract else []
+    return [Count(*each) for each in extract.counts.items()]

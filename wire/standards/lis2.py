@@ -1,0 +1,147 @@
+"""Records of LIS2-A (ASTM E1394): fields, components, repeats and escapes, on bytes.
+
+The header declares the delimiters. Bytes are never decoded as a whole: what is compared or read is decoded alone,
+with replacement of what the encoding does not have.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+_RECORD_END: Final = re.compile(rb"[\r\n]")
+RECORD_BYTES_MAX: Final = 8192
+"""Beyond it, a record is cut after its last complete field; only histograms and images are so long."""
+_ASCII_TRAIL_BYTES: Final = frozenset({"gb18030", "shift_jis"})
+"""Encodings in which a byte of a character can equal a delimiter: records are decoded before they are divided."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delimiters:
+    """The delimiters of a message."""
+
+    field: bytes = b"|"
+    repeat: bytes = b"\\"
+    component: bytes = b"^"
+    escape: bytes = b"&"
+
+
+def delimiters_of(header: bytes) -> Delimiters:
+    r"""The delimiters that a header declares, as in `H|\^&`; the usual ones if it declares none."""
+    given = [header[position : position + 1] for position in range(1, 5)]
+    valid = all(len(each) == 1 and 0x20 < each[0] < 0x7F and not each.isalnum() for each in given)
+    return Delimiters(*given) if valid and len(set(given)) == 4 else Delimiters()
+
+
+class Record:
+    """A record; fields and components are counted from 1, and field 1 is the type."""
+
+    def __init__(self, data: bytes, delimiters: Delimiters, encoding: str, *, whole: bool = True) -> None:
+        if encoding in _ASCII_TRAIL_BYTES:
+            data, encoding = data.decode(encoding, "replace").encode(), "utf-8"
+        self._fields = data.split(delimiters.field)
+        self._delimiters = delimiters
+        self._encoding = encoding
+        if not whole and len(self._fields) > 1:
+            self._fields.pop()
+        self.whole = whole
+
+    @property
+    def type(self) -> str:
+        """The upper-case letter of the record's type."""
+        return self._fields[0].strip().decode("ascii", "replace").upper()
+
+    def has_content(self, number: int) -> bool:
+        """Whether a field has anything but blanks and delimiters."""
+        delimiters = self._delimiters
+        return bool(self._field(number).strip(b" " + delimiters.component + delimiters.repeat))
+
+    def fields_with_content(self) -> set[int]:
+        """The numbers of the fields that have anything but blanks and delimiters."""
+        return {number for number in range(1, len(self._fields) + 1) if self.has_content(number)}
+
+    def components(self, number: int) -> list[str]:
+        """The components of a field without surrounding blanks; of a repeated one, those of the first."""
+        first = self._field(number).split(self._delimiters.repeat, 1)[0]
+        return [self._text(part) for part in first.split(self._delimiters.component)]
+
+    def text(self, number: int, component: int = 1) -> str:
+        """One component of a field; empty if there is none."""
+        parts = self.components(number)
+        return parts[component - 1] if component <= len(parts) else ""
+
+    def only(self, number: int, component: int = 1) -> str:
+        """A component of a field that is not repeated; empty if it is repeated."""
+        return "" if self.is_repeated(number) else self.text(number, component)
+
+    def is_repeated(self, number: int) -> bool:
+        """Whether a field is repeated."""
+        return self._delimiters.repeat in self._field(number)
+
+    def _field(self, number: int) -> bytes:
+        return self._fields[number - 1] if number <= len(self._fields) else b""
+
+    def _text(self, part: bytes) -> str:
+        if self._delimiters.escape in part:
+            part = _unescape(part, self._delimiters)
+        return part.decode(self._encoding, "replace").strip(" ")
+
+
+def _unescape(part: bytes, delimiters: Delimiters) -> bytes:
+    """Replace `&F&`, `&S&`, `&R&`, `&E&` and `&Xhh&`; leave out other sequences. An odd escape is a character."""
+    escape = re.escape(delimiters.escape)
+    known = {
+        b"F": delimiters.field,
+        b"S": delimiters.component,
+        b"R": delimiters.repeat,
+        b"E": delimiters.escape,
+    }
+
+    def replace(found: re.Match[bytes]) -> bytes:
+        body = found[1]
+        if re.fullmatch(rb"X([0-9A-Fa-f]{2})+", body):
+            return bytes.fromhex(body[1:].decode("ascii"))
+        return known.get(body, b"")
+
+    return re.sub(escape + rb"([A-Z][0-9A-Fa-f]{0,64})" + escape, replace, part)
+
+
+class RecordReader:
+    """Divides the joined texts of frames into records. At most `RECORD_BYTES_MAX` bytes are kept."""
+
+    def __init__(self) -> None:
+        self._kept = bytearray()
+        self._length = 0
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether a record has begun and not ended."""
+        return self._length > 0
+
+    def push(self, text: bytes, last: bool) -> Iterator[tuple[bytes, bool]]:
+        """Append the text of a frame, which with `last` ends a record; yield complete records, and if whole."""
+        start = 0
+        for found in _RECORD_END.finditer(text):
+            self._keep(text[start : found.start()])
+            start = found.end()
+            yield from self._end()
+        self._keep(text[start:])
+        if last:
+            yield from self._end()
+
+    def reset(self) -> None:
+        """Discard an incomplete record."""
+        self._kept.clear()
+        self._length = 0
+
+    def _keep(self, part: bytes) -> None:
+        self._length += len(part)
+        self._kept += part[: RECORD_BYTES_MAX - len(self._kept)]
+
+    def _end(self) -> Iterator[tuple[bytes, bool]]:
+        if self._length:
+            record, whole = bytes(self._kept), self._length <= RECORD_BYTES_MAX
+            self.reset()
+            yield record, whole
