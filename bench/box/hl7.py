@@ -32,11 +32,13 @@ from tests.support.wire.instrument_cases import (
     instrument_cases,
     play,
 )
+from tests.support.wire.noninterference import variants
 from wire.standards.engine import Deliver, Outcome, Send
 from wire.standards.mllp import frame
 
 SECONDS = 0.6
 FUZZED_BYTES = 10_000_000
+NONINTERFERENCE_VARIANTS = 30_000
 ANSWER_S = 1.0
 CASES = {case.name: case for case in instrument_cases("hl7-mllp")}
 STATUS = CASES["hl7-status-with-offset"]
@@ -195,8 +197,22 @@ def conformance() -> list[Figure]:
     ]
 
 
+def noninterference() -> list[Figure]:
+    """How many variants of patients' bytes change what leaves the box."""
+    cases = [case for case in CASES.values() if case.patient_data]
+    each = NONINTERFERENCE_VARIANTS // len(cases)
+    differing = 0
+    for case in cases:
+        whole = play(receiver(case.port), [case.data])
+        differing += sum(play(receiver(case.port), [v]) != whole for v in variants(case, each))
+    return [
+        figure("variants of the bytes of patients, operators and notes", "variants", each * len(cases)),
+        figure("  that change reports, counts or replies", "variants", differing, "<= 0"),
+    ]
+
+
 def figures() -> list[Figure]:
-    return speed() + conformance() + fuzzing()
+    return speed() + conformance() + noninterference() + fuzzing()
 
 
 if __name__ == "__main__":

@@ -44,10 +44,11 @@ class Block:
 
 
 class BlockReader:
-    """Finds the framed messages in a stream of bytes."""
+    """Finds the framed messages in a stream of bytes. With `fs_ends`, FS alone ends a message, without CR."""
 
-    def __init__(self, message_bytes_max: int = MESSAGE_BYTES_MAX) -> None:
+    def __init__(self, message_bytes_max: int = MESSAGE_BYTES_MAX, *, fs_ends: bool = False) -> None:
         self._message_bytes_max = message_bytes_max
+        self._end = _END[:1] if fs_ends else _END
         self._buffer = bytearray()
         self._inside = False
         """The buffer begins with the data of a message, after VT; else with bytes between messages."""
@@ -88,7 +89,7 @@ class BlockReader:
 
     def _find_end(self) -> Block | Reason | None:
         buffer = self._buffer
-        end = buffer.find(_END, max(self._searched - len(_END) + 1, 0))
+        end = buffer.find(self._end, max(self._searched - len(self._end) + 1, 0))
         limit = len(buffer) if end < 0 else end
         restart = buffer.find(_RESTART, max(self._searched - len(_RESTART) + 1, 0), limit)
         if restart >= 0:
@@ -105,7 +106,7 @@ class BlockReader:
     def _take(self, end: int) -> Block:
         oversized = self._oversized or end > self._message_bytes_max
         length = min(end, HEAD_BYTES) if oversized else end
-        self._used = end + len(_END)
+        self._used = end + len(self._end)
         self._inside = self._oversized = False
         return Block(self._buffer, length, oversized)
 

@@ -23,6 +23,8 @@ class Hl7Dialect(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     charset: Literal["detect", "gb18030"] = "detect"
     """`gb18030`: the second byte of a character may be a delimiter. Otherwise codes are compared in every usual
     character set."""
+    message_end: Literal["fs-cr", "fs"] = "fs-cr"
+    """`fs`: for instruments that do not send CR after FS; FS cannot be data then."""
     busy: Literal["error", "silence"] = "error"
     """The answer while a message cannot be stored: AE, or none for instruments that discard a message after AE."""
     acknowledgement: Literal["by-header", "original"] = "by-header"

@@ -38,7 +38,7 @@ class Hl7Observer:
 
     def __init__(self, port: AdaptedPort, now: float = 0.0) -> None:
         self._site = Hl7Site(port)
-        self._instrument, self._host = BlockReader(), BlockReader()
+        self._instrument, self._host = BlockReader(fs_ends=self._site.fs_ends), BlockReader()
         self._unanswered: deque[_Unanswered] = deque()
         self._undecided = False
         self._heard = now

@@ -39,7 +39,7 @@ class Hl7Receiver:
         self._site = Hl7Site(port)
         self._dialect = self._site.dialect
         self._numbers = MessageNumbers(clock_ms, port.timezone)
-        self._reader = BlockReader()
+        self._reader = BlockReader(fs_ends=self._site.fs_ends)
         self._undecided: ReplyHeader | None = None
         self._heard = now
         self._commands = Commands(self._dialect.equipment, port.tests, self._numbers)

@@ -16,4 +16,5 @@ class Hl7Site(SiteCodes):
     def __init__(self, port: AdaptedPort) -> None:
         self.dialect = hl7_dialect(port.dialect)
         self.masked = self.dialect.charset == "gb18030"
+        self.fs_ends = self.dialect.message_end == "fs"
         super().__init__(port, masked=self.masked)

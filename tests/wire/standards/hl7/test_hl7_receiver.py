@@ -202,6 +202,43 @@ def test_a_silent_connection_is_closed_after_90_seconds() -> None:
     assert receiver(dialect={"silence-s": 0}).deadline is None
 
 
+def test_an_instrument_that_sends_no_carriage_return_after_the_end_block_is_answered() -> None:
+    message = status_message("1")[:-1]
+    dialect = {"message-end": "fs"}
+    for pieces in (
+        [message],
+        [message + message],
+        [bytes([byte]) for byte in message],
+        [message + b"\r" + message],
+    ):
+        played = play(receiver(dialect=dialect), pieces)
+        assert len(acknowledgements(played)) == b"".join(pieces).count(b"\x1c") and not played.audit()
+    assert not play(receiver(), [message]).sent
+
+
+def test_delimiters_inside_characters_of_gb18030_shift_nothing_with_the_option() -> None:
+    name = "".join(chr(c) for c in range(0x4E00, 0x9FA5) if chr(c).encode("gb18030")[1:2] in b"|^~\\")[:40]
+    alarms = {name: {"code": "E0001", "component": "software", "severity": "error"}}
+    header = MSH.format(kind="EAN^U09", id=name).replace("I400", name)
+    message = block(
+        *(line.encode("gb18030") for line in (header, f"NDS|1|20310304123000|S^{name}|{name}^{name}|"))
+    )
+    played = play(receiver(alarms=alarms, dialect={"charset": "gb18030"}), [message])
+    assert played.as_reports() == [
+        {
+            "kind": "alert",
+            "code": "E0001",
+            "component": "software",
+            "severity": "error",
+            "at": 1_930_390_200_000,
+        }
+    ]
+    (sent,) = played.sent
+    assert (
+        b"\rMSA|AA|" + name.encode("gb18030") + b"\r" in sent and b"|Host||" + name.encode("gb18030") in sent
+    )
+
+
 def test_a_decision_that_nobody_waits_for_is_an_error() -> None:
     with pytest.raises(ValueError, match="undecided"):
         receiver().decided(Outcome.STORED, 0.0)
