@@ -129,6 +129,13 @@ def test_each_group_of_a_message_is_judged_alone() -> None:
     assert found.audit() == {"patient-results-dropped": 2}
 
 
+def test_the_mark_and_the_id_of_a_specimen_end_with_its_group() -> None:
+    marked = header(), specimen(), "OBR|1|||GLU", RESULT
+    assert played(*marked, "PID|2||QC-2", "OBR|2|||GLU", RESULT).audit() == PATIENT
+    found = played(header(processing="Q"), *marked[1:], "PID|2||QC-2", "OBR|2|||GLU", RESULT)
+    assert deviations(found) == [("glu", 1, 1000), ("glu", 2, -39_000)]
+
+
 def test_a_specimen_after_the_results_belongs_to_them_in_an_oru() -> None:
     found = played(header("ORU^R01"), "OBR|1|||GLU", RESULT, specimen(), "OBR|2|||GLU", RESULT, specimen("P"))
     assert deviations(found) == [("glu", 1, 1000)]
