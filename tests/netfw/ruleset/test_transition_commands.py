@@ -14,7 +14,7 @@ from netfw.policy.policy import Policy, Service
 from netfw.policy.policyfile import load_policy
 from netfw.ruleset import listing
 from netfw.ruleset.render import Ruleset, render
-from netfw.ruleset.sessions import Found, OpenSession, Session
+from netfw.ruleset.sessions import Found, OpenSession, Session, deletion
 from netfw.ruleset.transition import removal, transition
 from tests.support.netfw.golden import POLICIES
 from tests.support.netfw.table import Json, Refused, Table
@@ -190,3 +190,11 @@ def test_a_command_that_the_kernel_would_refuse_fails_here_too() -> None:
     ):
         with pytest.raises(Refused):
             table_of(CLINIC).run([command])
+
+
+def test_a_session_is_deleted_by_the_key_it_was_added_with() -> None:
+    added = OPEN.element()["element"]
+    deleted = deletion(SESSION, OPEN.interface)["delete"]["element"]
+    assert deleted["elem"] == [added["elem"][0]["elem"]["val"]]
+    assert deleted["elem"] == [{"concat": ["10.99.1.2", "enp2s0", "10.77.1.5", "tcp", 5900]}]
+    assert {**deleted, "elem": []} == {**added, "elem": []}

@@ -248,6 +248,29 @@ def test_each_end_of_a_link_has_the_other() -> None:
     assert line.link.name == "line"
 
 
+def test_mending_a_link_that_was_not_cut_changes_nothing() -> None:
+    line = Line(FAST)
+    line.link.mend()
+    assert line.link.up
+
+
+def test_repeated_cuts_take_the_queued_packets_from_the_busy_time_once() -> None:
+    line = Line(FAST)
+    line.send(1, 2, 3)
+    line.run(until=MS // 2)
+    for _ in range(2):
+        line.link.cut()
+        line.link.mend()
+    assert line.pipe.busy_ns == MS // 2
+
+
+def test_repeated_bytes_are_added_up() -> None:
+    line = Line(FAST)
+    for length in (1000, 500):
+        line.link.resent(line.source, length)
+    assert (line.pipe.resent_bytes, line.other.resent_bytes) == (1500, 0)
+
+
 def test_a_link_that_is_held_down_twice_is_up_when_both_holds_have_ended() -> None:
     line = Line(FAST)
     carriers: list[bool] = []
