@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 _WATCH_SECONDS: Final = 0.3
 _JSON_SECONDS: Final = 1.0
+REQUIRED_IF: Final = "required if several labs run"
 
 
 def add_verbs(parser: Parser) -> None:
@@ -49,15 +50,14 @@ def add_verbs(parser: Parser) -> None:
     up.set_command(_up)
     ps = parser.add_command("ps", "list running labs")
     ps.set_command(_ps)
-    watch = add_lab_option(parser.add_command("watch", "show the live state of a running lab"))
+    watch = add_lab_argument(parser.add_command("watch", "show the live state of a running lab"))
     watch.add_argument("--seconds", metavar="N", type=seconds, help="end after this time; default: Ctrl-C")
     watch.set_command(_watch)
     shell = add_lab_option(parser.add_command("shell", "run a shell or a command on a host of a running lab"))
     shell.add_argument("host", metavar="HOST")
     shell.add_argument("words", metavar="COMMAND", nargs=argparse.REMAINDER, help="default: a shell")
     shell.set_command(_shell)
-    down = parser.add_command("down", "end a running lab")
-    down.add_argument("lab", metavar="NAME", nargs="?", help="required if several labs run")
+    down = add_lab_argument(parser.add_command("down", "end a running lab"))
     down.add_argument("--all", action="store_true", help="end all running labs")
     down.add_argument(
         "--report", metavar="DIR", type=Path, help="evaluate it first, and write the report to this directory"
@@ -70,7 +70,15 @@ def add_verbs(parser: Parser) -> None:
 
 def add_lab_option(parser: Parser) -> Parser:
     """Add the option --lab to a verb."""
-    parser.add_argument("--lab", metavar="NAME", help="required if several labs run")
+    parser.add_argument("--lab", metavar="NAME", help=REQUIRED_IF)
+    return parser
+
+
+def add_lab_argument(parser: Parser) -> Parser:
+    """Add NAME, or the option --lab, to a verb whose only object is the lab."""
+    lab = parser.add_mutually_exclusive_group()
+    lab.add_argument("lab", metavar="NAME", nargs="?", default=argparse.SUPPRESS, help=REQUIRED_IF)
+    lab.add_argument("--lab", metavar="NAME", help="the same, as for the other verbs")
     return parser
 
 

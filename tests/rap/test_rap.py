@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from rap.__main__ import main
-from rap.outcome import BUG, OK, WRONG_INPUT
+from rap.__main__ import main, make_parser
+from rap.outcome import BUG, OK, WRONG_INPUT, WrongInput
 
 LAB = """\
 [lab]
@@ -135,3 +135,25 @@ def test_help_imports_no_heavy_module() -> None:
     )
     heavy = {"msgspec", "simpy", "asyncio", "cryptography", "sqlalchemy", "rich", "plotly", "sim", "agents"}
     assert not heavy & set(ran.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "lab"),
+    [
+        ("down ward", "ward"),
+        ("down --lab ward", "ward"),
+        ("down --all", None),
+        ("watch ward --json", "ward"),
+        ("watch --lab ward", "ward"),
+        ("watch", None),
+        ("shell --lab ward box", "ward"),
+        ("link --lab ward uplink down", "ward"),
+    ],
+)
+def test_every_verb_of_a_running_lab_takes_its_name_in_the_same_form(words: str, lab: str | None) -> None:
+    assert make_parser().parse_args(["lab", *words.split()]).lab == lab
+
+
+def test_a_lab_is_named_once() -> None:
+    with pytest.raises(WrongInput, match="not allowed with argument NAME"):
+        make_parser().parse_args(["lab", "down", "ward", "--lab", "lab"])

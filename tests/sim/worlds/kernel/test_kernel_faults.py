@@ -16,26 +16,11 @@ from sim.worlds.kernel.supervision.supervisor import run
 from sim.worlds.kernel.world import KernelWorld
 from sim.worlds.shared.fault_runner import ActiveFault
 from tests.support.eventually import eventually
+from tests.support.sim.kernel_labs import small_lab
 
 pytestmark = pytest.mark.kernel
 
 WAIT_SECONDS_MAX = 240
-LAB = """
-[lab]
-name = "layers"
-duration = "5min"
-[box]
-board = "rap-4"
-linger = "100ms"
-spool_bytes_max = "16MiB"
-[uplink]
-rate = "10Mbit"
-{proxy}
-[[instrument]]
-port = 1
-model = "chemistry-analyzer"
-report_every = "200ms"
-"""
 PARAMETERS: dict[str, dict[str, Any]] = {
     "link-degraded": {"loss": 0.5, "delay": 10_000_000},
     "link-rate": {"rate": 64_000},
@@ -53,7 +38,7 @@ KINDS = [kind for kind, fault in fault_kinds().items() if not fault.emulated and
 
 
 def lab(kind: str) -> Lab:
-    return parse_lab(LAB.format(proxy=PROXIES[kind]), Path("layers.toml"))
+    return parse_lab(small_lab("layers", "200ms", proxy=PROXIES[kind]), Path("layers.toml"))
 
 
 async def start(world: KernelWorld, kind: str) -> ActiveFault:

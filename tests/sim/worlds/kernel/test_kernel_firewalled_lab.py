@@ -15,33 +15,19 @@ from sim.worlds.shared import intruders
 from sim.worlds.shared.addresses import BOX, box_address, instrument_address
 from sim.worlds.shared.intruders import TCP_PORTS, forbidden
 from tests.support import eventually as polling
+from tests.support.sim.kernel_labs import small_lab
 
 pytestmark = pytest.mark.kernel
 
 eventually = partial(polling.eventually, seconds_max=60, every_s=0.02)
 
-LAB = parse_lab(
-    """
-[lab]
-name = "walled"
-duration = "5min"
-[box]
-board = "rap-4"
-linger = "100ms"
-spool_bytes_max = "16MiB"
-[uplink]
-rate = "10Mbit"
-[[instrument]]
-port = 1
-model = "chemistry-analyzer"
-report_every = "200ms"
+SECOND_PORT = """\
 [[instrument]]
 port = 2
 model = "hematology-analyzer"
 report_every = "200ms"
-""",
-    Path("walled.toml"),
-)
+"""
+LAB = parse_lab(small_lab("walled", "200ms", more=SECOND_PORT), Path("walled.toml"))
 
 
 @pytest.fixture(autouse=True)

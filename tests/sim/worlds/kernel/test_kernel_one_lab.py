@@ -16,29 +16,11 @@ from sim.worlds.kernel.supervision.supervisor import run
 from sim.worlds.kernel.world import KernelWorld
 from sim.worlds.virtual.world import VirtualWorld
 from tests.support.eventually import eventually
+from tests.support.sim.kernel_labs import small_lab
 
 pytestmark = [pytest.mark.kernel, pytest.mark.slow("labs in real time")]
 
 SECONDS_MAX = 300
-LAB = """
-[lab]
-name = "one-lab"
-duration = "{duration}"
-[box]
-board = "rap-4"
-linger = "100ms"
-spool_bytes_max = "16MiB"
-[uplink]
-rate = "10Mbit"
-{proxy}
-[[instrument]]
-port = 1
-model = "chemistry-analyzer"
-report_every = "500ms"
-{events}
-[expect]
-{expect}
-"""
 INSPECTION = """
 [[event]]
 at = "5s"
@@ -94,7 +76,7 @@ class Run:
 
 
 def lab(events: str, duration: str, expect: str, proxy: str = "") -> Lab:
-    text = LAB.format(events=events, duration=duration, expect=expect, proxy=proxy)
+    text = small_lab("one-lab", "500ms", duration=duration, proxy=proxy, more=f"{events}\n[expect]\n{expect}")
     return parse_lab(text, Path("one-lab.toml"))
 
 
