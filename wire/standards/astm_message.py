@@ -71,7 +71,6 @@ class AstmMessage:
         self._latest: dict[str, Record] = {}
         """The latest H, P and O record."""
         self._order: _Order | None = None
-        self._readers = {"P": self._patient, "O": self._begin_order, "R": self._result, "C": self._comment}
 
     def read(self, data: bytes, whole: bool) -> bool:
         """Interpret a record; return whether it ends the message."""
@@ -81,12 +80,22 @@ class AstmMessage:
         if record.type == "L":
             self._end()
             return True
-        if record.type in ("H", "P", "O"):
-            self._latest[record.type] = record
-        if record.type == "Q":
-            self._count(Reason.QUERY_IGNORED)
-        elif reader := self._readers.get(record.type):
-            reader(record)
+        match record.type:
+            case "H":
+                self._latest["H"] = record
+            case "P":
+                self._latest["P"] = record
+                self._latest.pop("O", None)
+                self._order = None
+            case "O":
+                self._latest["O"] = record
+                self._begin_order(record)
+            case "R":
+                self._result(record)
+            case "C":
+                self._comment(record)
+            case "Q":
+                self._count(Reason.QUERY_IGNORED)
         return False
 
     def _end(self) -> None:
@@ -95,10 +104,6 @@ class AstmMessage:
         else:
             self.extract.findings.clear()
             self._count(Reason.MESSAGE_REFUSED)
-
-    def _patient(self, _record: Record) -> None:
-        self._latest.pop("O", None)
-        self._order = None
 
     def _begin_order(self, record: Record) -> None:
         control = None

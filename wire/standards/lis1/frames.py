@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from hashlib import sha256
 from typing import Final, Literal, TypeAlias
 
 from wire.standards.astm_dialect import AstmDialect
@@ -36,6 +37,14 @@ class Frame:
     """Whether it ends with ETX: the record that it contains is complete."""
     intact: bool = True
     """Whether length, number and checksum are correct."""
+
+    @property
+    def identity(self) -> FrameIdentity:
+        """What a repetition has in common with it; stays in memory and takes less of it than the text."""
+        return self.number, self.last, sha256(self.text).digest()
+
+
+FrameIdentity: TypeAlias = tuple[int, bool, bytes]
 
 
 class Signal(Enum):

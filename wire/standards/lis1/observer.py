@@ -137,7 +137,7 @@ class Lis1Observer:
             return [Count(Reason.FRAME_REPEATED)]
         if not self._order.continues(frame):
             return [Count(Reason.FRAME_REFUSED), *self._end(Session.NEUTRAL, complete=False)]
-        self._order.accept(frame)
+        self._order.accept(frame.identity)
         return _yielded(self._messages.take(frame.text, frame.last))
 
     def _end(self, session: Session, *, complete: bool) -> list[Action]:

@@ -7,7 +7,7 @@ from typing import Protocol
 from wire.standards.astm_dialect import AstmDialect
 from wire.standards.engine import Action, Count, Deliver, Outcome, Send
 from wire.standards.extract import Extract, Reason
-from wire.standards.lis1.frames import ACK, NAK, Frame
+from wire.standards.lis1.frames import ACK, NAK, Frame, FrameIdentity
 
 
 class MessageReader(Protocol):
@@ -31,23 +31,23 @@ class FrameOrder:
 
     def __init__(self, dialect: AstmDialect) -> None:
         self._any = dialect.frame_numbers != "counted"
-        self._last: Frame | None = None
+        self._last: FrameIdentity | None = None
 
     def restart(self) -> None:
         """Begin a session."""
         self._last = None
 
-    def accept(self, frame: Frame) -> None:
+    def accept(self, frame: FrameIdentity) -> None:
         """Note the frame accepted last."""
         self._last = frame
 
     def repeats(self, frame: Frame) -> bool:
         """Whether the frame is the one accepted last: its number and text are the same."""
-        return frame == self._last
+        return frame.identity == self._last
 
     def continues(self, frame: Frame) -> bool:
         """Whether the frame is intact and has the number that is due."""
-        due = (0, 1) if self._last is None else ((self._last.number + 1) % 8,)
+        due = (0, 1) if self._last is None else ((self._last[0] + 1) % 8,)
         return frame.intact and (self._any or frame.number in due)
 
 
@@ -65,7 +65,7 @@ class Receiver:
         self._messages = messages
         self._order = FrameOrder(dialect)
         self._cut = False
-        self._undecided: tuple[Frame, Extract] | None = None
+        self._undecided: tuple[FrameIdentity, Extract] | None = None
 
     def enquiry(self) -> list[Action]:
         """Process ENQ: begin a session. One in the middle of a session ends that, unfinished."""
@@ -85,16 +85,17 @@ class Receiver:
         refused: list[Action] = [Count(Reason.FRAME_REFUSED)]
         before = refused if self._cut else []
         self._cut = False
-        if self._undecided is not None and frame == self._undecided[0]:
-            return [*before, self._deliver(*self._undecided)]
+        if self._undecided is not None and frame.intact and frame.identity == self._undecided[0]:
+            return [*before, Deliver(self._undecided[1])]
         if frame.intact and self._order.repeats(frame):
             return [*before, Count(Reason.FRAME_REPEATED), Send(ACK)]
         if self._undecided is not None or not self._order.continues(frame):
             return [*before, *refused, Send(NAK)]
         extract = self._messages.take(frame.text, frame.last)
         if extract is not None:
-            return [*before, self._deliver(frame, extract)]
-        self._order.accept(frame)
+            self._undecided = frame.identity, extract
+            return [*before, Deliver(extract)]
+        self._order.accept(frame.identity)
         return [*before, Send(ACK)]
 
     def end(self, complete: bool) -> list[Action]:
@@ -119,10 +120,6 @@ class Receiver:
         self._undecided = None
         self._order.accept(undecided[0])
         return [*counts, Send(ACK)]
-
-    def _deliver(self, frame: Frame, extract: Extract) -> Deliver:
-        self._undecided = frame, extract
-        return Deliver(extract)
 
 
 _COUNTS = {
