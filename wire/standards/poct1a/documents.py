@@ -12,7 +12,7 @@ from typing import Final
 
 from wire.standards.extract import Reason
 
-DOCUMENT_BYTES_MAX: Final = 64 * 1024
+DOCUMENT_BYTES_MAX: Final = 32 * 1024
 """Longest accepted document; instruments declare 16,000 bytes (DSC.max_message_sz)."""
 _PADDING: Final = b" \t\r\n\0\x0b\x1c\xef\xbb\xbf"
 _ROOT: Final = re.compile(rb"<([A-Za-z_][A-Za-z0-9_.\-]{0,63})[\s/>]")
