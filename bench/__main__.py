@@ -14,6 +14,7 @@ BENCH: Final = Suite(
         "lab": "bench.lab.speed",
         "wire": "bench.lab.wire",
         "drain": "bench.lab.drain",
+        "astm": "bench.box.astm",
         "hl7": "bench.box.hl7",
         "memory": "bench.box.memory",
         "many_labs": "bench.lab.many_labs",
