@@ -19,7 +19,7 @@ from netfw.policy.policyfile import load_policy
 from netfw.ruleset import names
 from tests.support.eventually import poll_until
 from tests.support.namespaces import Namespace, namespace
-from tests.support.netfw.boxlab import PATIENCE_SECONDS, POLICIES
+from tests.support.netfw.boxlab import POLICIES, WAIT_SECONDS_MAX
 
 pytestmark = pytest.mark.kernel
 
@@ -102,7 +102,7 @@ def test_a_trial_is_kept_if_confirmed_and_reverted_otherwise(
 ) -> None:
     rap(here, "apply", IPSEC)
     applying = start(here, "apply", "--confirm", "60", CLINIC)
-    output, _ = applying.communicate(typed, timeout=PATIENCE_SECONDS)
+    output, _ = applying.communicate(typed, timeout=WAIT_SECONDS_MAX)
     assert applying.returncode == status
     assert outcome in output
     assert in_force(here, CLINIC if status == 0 else IPSEC)
@@ -115,15 +115,15 @@ def test_a_trial_is_reverted_when_a_signal_ends_the_command(here: Namespace, num
     assert "type" in os.read(applying.stdout.fileno(), 200).decode()
     assert in_force(here, CLINIC)
     applying.send_signal(number)
-    applying.wait(PATIENCE_SECONDS)
-    poll_until(lambda: Firewall(here.run(Nft)).save() is None, PATIENCE_SECONDS)
+    applying.wait(WAIT_SECONDS_MAX)
+    poll_until(lambda: Firewall(here.run(Nft)).save() is None, WAIT_SECONDS_MAX)
 
 
 def test_a_trial_is_reverted_at_its_time_limit(here: Namespace) -> None:
     applying = start(here, "apply", "--confirm", "1", CLINIC)
     assert applying.stdout is not None
     assert "reverted" in applying.stdout.read(), read_output(applying)
-    assert applying.wait(PATIENCE_SECONDS) == 1
+    assert applying.wait(WAIT_SECONDS_MAX) == 1
     assert Firewall(here.run(Nft)).save() is None
 
 
@@ -137,7 +137,7 @@ def test_watch_reports_and_reverts_a_change(here: Namespace) -> None:
     assert watching.stdout.readline() == "  there is no table inet rap\n"
     assert watching.stdout.readline() == "the policy is in force again\n"
     watching.terminate()
-    assert watching.wait(PATIENCE_SECONDS) == 0
+    assert watching.wait(WAIT_SECONDS_MAX) == 0
     assert in_force(here, CLINIC)
 
 
@@ -165,7 +165,7 @@ def test_a_watch_reloads_its_file_when_it_is_applied_again(here: Namespace, tmp_
     assert event()["event"] == "repaired"
     assert in_force(here, str(file))
     watching.terminate()
-    assert watching.wait(PATIENCE_SECONDS) == 0
+    assert watching.wait(WAIT_SECONDS_MAX) == 0
 
 
 def test_a_watch_ignores_another_policy_until_its_own_is_in_force(here: Namespace, tmp_path: Path) -> None:
@@ -186,14 +186,14 @@ def test_a_watch_ignores_another_policy_until_its_own_is_in_force(here: Namespac
     assert event()["differences"] == ["there is no table inet rap"]
     assert in_force(here, str(file))
     watching.terminate()
-    assert watching.wait(PATIENCE_SECONDS) == 0
+    assert watching.wait(WAIT_SECONDS_MAX) == 0
 
 
 @pytest.mark.parametrize("verb", ["apply", "check", "prove", "watch"])
 def test_without_privileges_the_error_says_what_is_needed(here: Namespace, verb: str) -> None:
     weak = ("setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin")
     words = here.words(*weak, *RAP, verb, CLINIC)
-    ended = subprocess.run(words, check=False, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+    ended = subprocess.run(words, check=False, capture_output=True, text=True, timeout=WAIT_SECONDS_MAX)
     assert ended.returncode == 3, ended.stderr
     assert "run it as root" in ended.stderr
 

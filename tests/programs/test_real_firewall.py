@@ -42,8 +42,8 @@ from wire.tls.context import Identity, client_context
 
 pytestmark = pytest.mark.kernel
 
-PATIENCE_SECONDS = 30
-eventually = partial(polling.eventually, seconds_max=PATIENCE_SECONDS, every_s=0.02)
+WAIT_SECONDS_MAX = 30
+eventually = partial(polling.eventually, seconds_max=WAIT_SECONDS_MAX, every_s=0.02)
 MEMORY_MB_MAX = 64
 BOX_ON_PORT, SIBLING, DATACENTER = "10.77.1.1", "10.77.2.5", "203.0.113.5"
 
@@ -242,7 +242,7 @@ async def running(place: Namespace, *arguments: object) -> AsyncIterator[Process
 async def wait_for_line(process: Process, words: str) -> str:
     """The next line on standard error that contains these words."""
     assert process.stderr is not None
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(WAIT_SECONDS_MAX):
         while line := (await process.stderr.readline()).decode():
             if words in line:
                 return line

@@ -43,7 +43,7 @@ def date_s(value: str) -> float | None:
 def uncompressed(body: bytes, bytes_max: int) -> bytes:
     """Remove gzip coding that an intermediary may have applied to a body (RFC 9110, 8.4.1.3).
 
-    The coding is recognized by its magic number and not by `Content-Encoding`, which intermediaries leave over or
+    The coding is recognized by its magic number and not by `Content-Encoding`, which intermediaries leave in place or
     omit; no message of this project begins like that. A damaged body, or one longer than `bytes_max` bytes when
     decoded, is returned unchanged.
     """

@@ -30,7 +30,7 @@ from sim.worlds.shared.addresses import (
 
 TCP_PORTS: Final = (22, 80, COLLECTOR_PORT, *(kind.port for kind in proxy_kinds().values()), 5900)
 """SSH, HTTP, the collector, the proxies, VNC."""
-PATIENCE_SECONDS: Final = 3.0
+WAIT_SECONDS_MAX: Final = 3.0
 """The timeout of an attempt: long enough for one retransmission of the SYN on a busy line."""
 
 Run: TypeAlias = Callable[[str, Callable[[], Coroutine[Any, Any, None]]], End]
@@ -87,7 +87,7 @@ async def _answers(address: str, port: int) -> bool:
     loop = asyncio.get_running_loop()
     with suppress(OSError):  # also TimeoutError: no answer, or an ICMP error of a router or firewall
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(WAIT_SECONDS_MAX):
                 transport, _ = await loop.create_connection(asyncio.Protocol, address, port)
         except (ConnectionRefusedError, ConnectionResetError):
             return True

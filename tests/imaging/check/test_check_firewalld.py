@@ -21,7 +21,7 @@ from tests.support.namespaces import own_network
 PROGRAMS = ("firewalld", "firewall-cmd", "dbus-daemon", "nsenter")
 BUS = """<busconfig><listen>unix:path={path}</listen><policy context="default">
 <allow user="*"/><allow own="*"/><allow send_destination="*"/><allow receive_sender="*"/></policy></busconfig>"""
-PATIENCE_SECONDS = 30
+WAIT_SECONDS_MAX = 30
 REFUSED_AFTER_SECONDS = 1
 BOX, INSTRUMENT = "10.77.1.1", "10.77.1.10"
 
@@ -48,7 +48,7 @@ def _running(*words: str | Path, **environment: str) -> Iterator[int]:
 @contextmanager
 def _instrument() -> Iterator[int]:
     """A network namespace at the other end of a cable: a process that is in it."""
-    with _running("unshare", "--net", "sleep", str(10 * PATIENCE_SECONDS)) as there:
+    with _running("unshare", "--net", "sleep", str(10 * WAIT_SECONDS_MAX)) as there:
         own = os.stat("/proc/self/ns/net").st_ino  # noqa: PTH116
         poll_until(lambda: Path(f"/proc/{there}/ns/net").stat().st_ino != own)
         for words in (
@@ -83,7 +83,7 @@ def _firewalld(folder: Path) -> Iterator[None]:
             environ = {**os.environ, **environment}
             return subprocess.run(ask, env=environ, capture_output=True, check=False).returncode == 0
 
-        poll_until(answers, PATIENCE_SECONDS)
+        poll_until(answers, WAIT_SECONDS_MAX)
         yield
 
 

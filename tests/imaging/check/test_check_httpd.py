@@ -28,7 +28,7 @@ from rap.outcome import FAILED, OK, WRONG_INPUT
 from tests.support.eventually import poll_until
 
 HTTPD = shutil.which("httpd") or shutil.which("apache2", path="/usr/sbin")
-PATIENCE_SECONDS = 20
+WAIT_SECONDS_MAX = 20
 SERVER_RULES, SITE_RULES = 47, 27
 """The numbers of rules in the two STIGs (Server V3R2, Site V2R6)."""
 
@@ -304,7 +304,7 @@ def _running(conf: Path) -> Iterator[tuple[str, int]]:
                 return probe.connect_ex((host, int(port))) == 0
 
         try:
-            poll_until(listens, PATIENCE_SECONDS)
+            poll_until(listens, WAIT_SECONDS_MAX)
             yield host, int(port)
         finally:
             server.terminate()
@@ -321,7 +321,7 @@ def _client(*, newest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> ssl.SSLContex
 
 def _ask(place: tuple[str, int], method: str, path: str) -> tuple[int, str, str]:
     """The status, the server's name, and the beginning of the response."""
-    connection = http.client.HTTPSConnection(*place, context=_client(), timeout=PATIENCE_SECONDS)
+    connection = http.client.HTTPSConnection(*place, context=_client(), timeout=WAIT_SECONDS_MAX)
     try:
         connection.request(method, path)
         answer = connection.getresponse()

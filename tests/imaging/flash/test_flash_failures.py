@@ -113,11 +113,11 @@ def test_a_disk_removed_at_any_write_is_reported_and_the_flash_can_be_resumed(
     writes = len([entry for entry in whole.trace if entry])
     for count in range(writes):
         disk = MemoryDisk(bytes(DISK_BYTES))
-        disk.gone_after_writes = count
+        disk.removed_after_writes = count
         with pytest.raises(DeviceError):
             flash(plan, image, disk)
         assert not is_boot_sector(disk)
-        disk.gone_after_writes = None
+        disk.removed_after_writes = None
         flash(plan, image, disk, resume=True)
         assert disk.content == whole.content
 

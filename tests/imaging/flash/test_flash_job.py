@@ -184,7 +184,7 @@ def test_a_disk_that_fails_interrupts_the_flash_and_its_error_is_the_cause(
     image: Image, disk: MemoryDisk
 ) -> None:
     made = job(image, disk)
-    disk.gone_after_writes = 3
+    disk.removed_after_writes = 3
     with pytest.raises(Interrupted, match="the disk was removed") as caught:
         made.run(False, ignore)
     assert isinstance(caught.value.__cause__, DeviceError)

@@ -26,7 +26,7 @@ from netfw.ruleset.nft_json import Json
 from netfw.ruleset.render import render
 from netfw.ruleset.sessions import Session
 from tests.support.namespaces import Namespace, namespace
-from tests.support.netfw.boxlab import INSTRUMENT, PATIENCE_SECONDS, POLICIES, box_lab
+from tests.support.netfw.boxlab import INSTRUMENT, POLICIES, WAIT_SECONDS_MAX, box_lab
 
 pytestmark = pytest.mark.kernel
 
@@ -203,7 +203,7 @@ def test_an_unconfirmed_trial_is_reverted_exactly(
 
 def test_a_trial_is_reverted_at_its_time_limit(nft: Nft, here: Namespace) -> None:
     trial = here.run(lambda: Trial(nft, CLINIC, 0.05))
-    assert select.select([trial], [], [], PATIENCE_SECONDS)[0]
+    assert select.select([trial], [], [], WAIT_SECONDS_MAX)[0]
     assert listing(here) == ""
     assert not trial.keep(), "it was too late"
 

@@ -22,7 +22,7 @@ from netfw.proof.prove import prove
 from netfw.watch.surroundings import not_covered
 from tests.support.eventually import poll_until
 from tests.support.namespaces import Namespace, namespace
-from tests.support.netfw.boxlab import PATIENCE_SECONDS, POLICIES
+from tests.support.netfw.boxlab import POLICIES, WAIT_SECONDS_MAX
 
 POLICY = load_policy(POLICIES / "clinic.toml")
 PROGRAMS = ("firewalld", "dbus-daemon", "firewall-cmd")
@@ -47,7 +47,7 @@ def running(here: Namespace, *words: str, bus: str) -> Iterator[None]:
         yield
     finally:
         daemon.send_signal(signal.SIGTERM)
-        daemon.wait(PATIENCE_SECONDS)
+        daemon.wait(WAIT_SECONDS_MAX)
 
 
 @pytest.mark.slow("firewalld starts and reloads")
@@ -72,7 +72,7 @@ def test_firewalld_does_not_change_the_firewall(tmp_path: Path) -> None:
             running(here, "dbus-daemon", f"--config-file={tmp_path / 'bus.conf'}", "--nofork", bus=bus),
             running(here, "firewalld", "--nofork", "--nopid", bus=bus),
         ):
-            poll_until(lambda: tell("--state") == 0, PATIENCE_SECONDS)
+            poll_until(lambda: tell("--state") == 0, WAIT_SECONDS_MAX)
             assert "table inet firewalld" in tables()
             for order in (
                 "--zone=trusted --add-interface=enp2s0",

@@ -25,10 +25,10 @@ from tests.support.netfw.boxlab import (
     DATACENTER,
     ELSEWHERE,
     INSTRUMENT,
-    PATIENCE_SECONDS,
     PORT,
     STAFF,
     UPLINK,
+    WAIT_SECONDS_MAX,
     BoxLab,
     box_lab,
 )
@@ -79,7 +79,7 @@ def read(
             act(log)
             while not enough(entries):
                 more.clear()
-                await asyncio.wait_for(more.wait(), PATIENCE_SECONDS)
+                await asyncio.wait_for(more.wait(), WAIT_SECONDS_MAX)
         finally:
             log.stop()
         return entries
@@ -191,13 +191,13 @@ def test_a_second_reader_is_refused(here: Namespace) -> None:
     first = start(here, "--json")
     try:
         ended = subprocess.run(
-            here.words(*LOG), check=False, capture_output=True, text=True, timeout=PATIENCE_SECONDS
+            here.words(*LOG), check=False, capture_output=True, text=True, timeout=WAIT_SECONDS_MAX
         )
         assert ended.returncode == 1
         assert "another program reads the firewall's log (NFLOG group 77)" in ended.stderr
     finally:
         first.terminate()
-        assert first.wait(PATIENCE_SECONDS) == 0
+        assert first.wait(WAIT_SECONDS_MAX) == 0
 
 
 @pytest.mark.kernel
@@ -228,12 +228,12 @@ def test_the_command_prints_refused_packets(here: Namespace, form: str) -> None:
     else:
         assert re.search(r" egress     →lo  udp 127\.0\.0\.1:\d+ → 127\.0\.0\.1:9$", line)
     reading.terminate()
-    assert reading.wait(PATIENCE_SECONDS) == 0
+    assert reading.wait(WAIT_SECONDS_MAX) == 0
 
 
 @pytest.mark.kernel
 def test_the_command_ends_after_its_duration(here: Namespace) -> None:
-    assert start(here, "--seconds", "1").wait(PATIENCE_SECONDS) == 0
+    assert start(here, "--seconds", "1").wait(WAIT_SECONDS_MAX) == 0
 
 
 @pytest.mark.kernel
@@ -242,7 +242,7 @@ def test_the_command_ends_when_its_output_is_closed(here: Namespace) -> None:
     assert reading.stdout is not None
     reading.stdout.close()
     send(here)
-    assert reading.wait(PATIENCE_SECONDS) == 0
+    assert reading.wait(WAIT_SECONDS_MAX) == 0
 
 
 LOG = (sys.executable, "-m", "rap", "fw", "log")

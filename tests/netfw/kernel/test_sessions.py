@@ -20,7 +20,7 @@ from netfw.ruleset import names
 from netfw.ruleset.sessions import Session
 from tests.support.eventually import poll_until
 from tests.support.namespaces import namespace
-from tests.support.netfw.boxlab import INSTRUMENT, PATIENCE_SECONDS, POLICIES, STAFF, BoxLab, box_lab
+from tests.support.netfw.boxlab import INSTRUMENT, POLICIES, STAFF, WAIT_SECONDS_MAX, BoxLab, box_lab
 
 pytestmark = pytest.mark.kernel
 
@@ -63,11 +63,11 @@ def conversation(lab: BoxLab, version: int) -> Iterator[tuple[socket.socket, soc
         closing(lab.listener(lab.instrument[1], INSTRUMENT[1][version], DESKTOP)) as server,
         closing(lab.staff.socket(server.family, socket.SOCK_STREAM)) as client,
     ):
-        client.settimeout(PATIENCE_SECONDS)
+        client.settimeout(WAIT_SECONDS_MAX)
         client.connect((INSTRUMENT[1][version], DESKTOP))
         accepted, _ = server.accept()
         with closing(accepted):
-            accepted.settimeout(PATIENCE_SECONDS)
+            accepted.settimeout(WAIT_SECONDS_MAX)
             for end in (client, accepted):
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             client.send(b"to the instrument")
@@ -118,12 +118,12 @@ def test_closing_a_session_cuts_established_connections(lab: BoxLab, version: in
 def test_the_kernel_cuts_established_connections_when_a_session_expires(lab: BoxLab, version: int) -> None:
     lab.sessions.open(session(version), 1)
     with conversation(lab, version) as (client, accepted):
-        poll_until(lambda: not lab.sessions.list(), PATIENCE_SECONDS)
+        poll_until(lambda: not lab.sessions.list(), WAIT_SECONDS_MAX)
         assert_cut(lab, client, accepted)
 
 
 def assert_cut(lab: BoxLab, client: socket.socket, accepted: socket.socket) -> None:
-    """Neither direction gets through, and each is counted."""
+    """Check that packets of both directions are dropped and counted."""
     before = lab.refused()
     client.send(b"late")
     assert lab.causes(before) & {names.TUNNEL, names.INVALID}
@@ -136,7 +136,7 @@ def assert_cut(lab: BoxLab, client: socket.socket, accepted: socket.socket) -> N
             end.recv(64)
 
 
-def test_a_session_outlasts_a_change_to_another_policy_that_has_it(lab: BoxLab) -> None:
+def test_a_session_survives_a_change_to_a_policy_that_permits_it(lab: BoxLab) -> None:
     lab.sessions.open(session(), 60)
     with conversation(lab, 4) as (client, accepted):
         lab.apply(replace(lab.policy, authorized=(), rejects_outside=True))
@@ -149,7 +149,7 @@ def test_a_session_outlasts_a_change_to_another_policy_that_has_it(lab: BoxLab) 
         assert_cut(lab, client, accepted)
 
 
-def test_a_session_outlasts_a_change_of_the_table_structure(lab: BoxLab) -> None:
+def test_a_session_survives_a_change_of_the_table_structure(lab: BoxLab) -> None:
     lab.sessions.open(session(), 60)
     lab.box.command("nft", "add", "set", "inet", "rap", "other", "{ type ipv4_addr; }")
     lab.firewall.apply(lab.policy)

@@ -36,12 +36,12 @@ from tests.support.netfw.boxlab import (
     DATACENTER,
     ELSEWHERE,
     INSTRUMENT,
-    PATIENCE_SECONDS,
     POLICIES,
     PORT,
     ROUTER,
     STAFF,
     UPLINK,
+    WAIT_SECONDS_MAX,
     BoxLab,
     box_lab,
 )
@@ -190,7 +190,7 @@ def test_outside_ipsec_only_the_gateway_is_reached(lab: BoxLab, version: int) ->
         ike.bind((UPLINK[version], IKE))
         with closing(lab.listener(lab.outside, ROUTER[version], IKE, "udp")) as there:
             for end in (ike, there):
-                end.settimeout(PATIENCE_SECONDS)
+                end.settimeout(WAIT_SECONDS_MAX)
             ike.sendto(b"initiator", (ROUTER[version], IKE))
             assert there.recv(64) == b"initiator"
             before = lab.refused()
@@ -211,7 +211,7 @@ def test_esp_passes_only_between_the_box_and_its_gateway(lab: BoxLab, version: i
         closing(lab.outside.socket(family, socket.SOCK_RAW, socket.IPPROTO_ESP)) as there,
     ):
         for end in (box, there):
-            end.settimeout(PATIENCE_SECONDS)
+            end.settimeout(WAIT_SECONDS_MAX)
         box.sendto(b"request", (ROUTER[version], 0))
         assert there.recv(64).endswith(b"request")
         there.sendto(b"answer", (UPLINK[version], 0))

@@ -26,7 +26,7 @@ from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.kernel
 
-PATIENCE_SECONDS = 30
+WAIT_SECONDS_MAX = 30
 NOBODY = 65534
 BOARD = 'name = "two"\nuplink = "uplink"\n[instrument_ports]\n1 = "port1"\n2 = "port2"\n'
 POLICY = """\
@@ -81,7 +81,7 @@ def ready(process: subprocess.Popen[str]) -> None:
 
 def observe(folder: Path, request: bytes = framed(Hello())) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX)
-    connection.settimeout(PATIENCE_SECONDS)
+    connection.settimeout(WAIT_SECONDS_MAX)
     connection.connect(os.fspath(folder / "socket"))
     connection.sendall(request)
     return connection
@@ -128,7 +128,7 @@ def test_the_service_opens_ports_and_a_killed_service_leaves_everything_in_force
             assert state_of(observer).in_force
             assert rules(box) == before
         process.send_signal(signal.SIGTERM)
-        assert process.wait(PATIENCE_SECONDS) == 0
+        assert process.wait(WAIT_SECONDS_MAX) == 0
     assert not (folder / "socket").exists()
     assert (rules(box), is_open(box, "port1")) == (before, True)
 
@@ -211,7 +211,7 @@ def test_an_untrusted_policy_ends_the_service_before_anything_is_changed(
 ) -> None:
     spoil(folder)
     with service(box, folder) as process:
-        _, request = process.communicate(timeout=PATIENCE_SECONDS)
+        _, request = process.communicate(timeout=WAIT_SECONDS_MAX)
         assert process.returncode in (2, 3)
     assert problem in request
     assert rules(box) == []
@@ -238,7 +238,7 @@ def test_a_second_service_on_the_same_socket_is_refused_and_the_first_continues(
     with service(box, folder) as first:
         ready(first)
         with service(box, folder) as second:
-            _, request = second.communicate(timeout=PATIENCE_SECONDS)
+            _, request = second.communicate(timeout=WAIT_SECONDS_MAX)
             assert second.returncode == 3
             assert "another program listens on this socket" in request
         with observe(folder) as observer:

@@ -34,7 +34,7 @@ pytestmark = pytest.mark.kernel
 POLICY = load_policy(POLICIES / "clinic.toml")
 MINE = Session(ip_address("10.99.1.2"), 1, ip_address("10.77.1.5"), Service("tcp", 5900))
 OTHERS = Session(ip_address("10.99.1.3"), 1, ip_address("10.77.1.5"), Service("tcp", 5900))
-PATIENCE_SECONDS = 10
+WAIT_SECONDS_MAX = 10
 
 
 @dataclass
@@ -54,7 +54,7 @@ class WatchedNamespace:
         await asyncio.to_thread(self.namespace.command, "nft", *words)
 
     async def next(self) -> Alarm | Repair:
-        return await asyncio.wait_for(self.reported.get(), PATIENCE_SECONDS)
+        return await asyncio.wait_for(self.reported.get(), WAIT_SECONDS_MAX)
 
 
 @pytest.fixture
@@ -168,7 +168,7 @@ def test_changes_by_this_process_are_recognized_in_a_container(place: WatchedNam
         IN_A_CONTAINER,
     )
     done = place.namespace.command(
-        *words, str(POLICIES / "clinic.toml"), stdout=subprocess.PIPE, timeout=PATIENCE_SECONDS, cwd=ROOT
+        *words, str(POLICIES / "clinic.toml"), stdout=subprocess.PIPE, timeout=WAIT_SECONDS_MAX, cwd=ROOT
     )
     assert done.stdout.split() == ["nft", "1", "0"]
 

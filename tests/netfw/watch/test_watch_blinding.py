@@ -28,7 +28,7 @@ from tests.support.netfw.constructs import commands
 pytestmark = pytest.mark.kernel
 
 POLICY = load_policy(POLICIES / "clinic.toml")
-PATIENCE_SECONDS = 10
+WAIT_SECONDS_MAX = 10
 CONSTRUCTS = commands()
 
 
@@ -57,7 +57,7 @@ def events_after(
             change(here)  # without a turn of the loop: all messages wait when the watch reads
             events = []
             while not events or isinstance(events[-1], Alarm):
-                events.append(await asyncio.wait_for(on_event.get(), PATIENCE_SECONDS))
+                events.append(await asyncio.wait_for(on_event.get(), WAIT_SECONDS_MAX))
             return events
         finally:
             watching.stop()
@@ -252,7 +252,7 @@ def test_a_table_that_another_process_owns_is_reported(place: tuple[Namespace, F
     assert isinstance(repair, Repair)
     assert not repair.in_force
     assert "another process owns it" in repair.problem
-    owner[0].communicate("quit\n", timeout=PATIENCE_SECONDS)
+    owner[0].communicate("quit\n", timeout=WAIT_SECONDS_MAX)
     firewall.apply(POLICY)
     assert firewall.differences(POLICY) == []
 

@@ -31,7 +31,7 @@ HOUR: Final = 3600.0
 
 
 REPORTS_EACH: Final = 100
-"""More than a batch needs to be sent without delay."""
+"""Enough records for a batch that is sent without delay."""
 
 
 class Seen(NamedTuple):
@@ -43,7 +43,7 @@ class Seen(NamedTuple):
 
 
 class Spread(World):
-    """An intermediary with `connections` to data centers that share one store; requests take turns on them."""
+    """An intermediary with `connections` to data centers that share one store; requests alternate between them."""
 
     def __init__(self, pki: Hierarchy) -> None:
         super().__init__(pki, LINE)
@@ -107,7 +107,7 @@ SLOW_RECORDS: Final = 3000
 QUICK_RECORDS: Final = 20_000
 
 
-class Impatient(Spread):
+class ShortGatewayTimeout(Spread):
     """An intermediary that answers 504 after `timeout_s`; each record takes its share of FULL_BATCH_SECONDS.
 
     The first `quick` records take no time.
@@ -121,14 +121,14 @@ class Impatient(Spread):
         self.timeout_s, self.connections, self.least_s = timeout_s, connections, least_s
         self.turn = asyncio.Lock()
         self.streams: list[Decompressor] = []
-        self.given_up = 0
+        self.timeouts = 0
 
     async def handle(self, request: Request) -> Response:
         passed = asyncio.ensure_future(self.ingest_slowly(request))
         done, _ = await asyncio.wait({passed}, timeout=self.timeout_s)
         if done:
             return passed.result()
-        self.given_up += 1
+        self.timeouts += 1
         return Response(504, close=True)
 
     async def ingest_slowly(self, request: Request) -> Response:

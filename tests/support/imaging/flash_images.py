@@ -130,7 +130,7 @@ class MemoryDisk:
         self.size = len(content)
         self.content = bytearray(content)
         self.trace: list[tuple[int, bytes] | None] = []
-        self.gone_after_writes: int | None = None
+        self.removed_after_writes: int | None = None
 
     def read(self, offset: int, into: memoryview) -> None:
         into[:] = self.content[offset : offset + len(into)]
@@ -138,9 +138,9 @@ class MemoryDisk:
     def write(self, offset: int, data: memoryview) -> None:
         assert offset % 512 == len(data) % 512 == 0
         assert offset + len(data) <= self.size
-        if self.gone_after_writes is not None:
-            self.gone_after_writes -= 1
-            if self.gone_after_writes < 0:
+        if self.removed_after_writes is not None:
+            self.removed_after_writes -= 1
+            if self.removed_after_writes < 0:
                 raise DeviceError("the disk was removed")
         self.content[offset : offset + len(data)] = data
         self.trace.append((offset, bytes(data)))

@@ -42,7 +42,7 @@ class Comps:
 def write_repository(
     folder: Path, rpms: Iterable[Rpm], comps: Comps | None = None, packing: str = "gz"
 ) -> Path:
-    """The repository's folder. Only files in /etc and bin folders are in its primary metadata."""
+    """Write a repository and return its folder. Its primary metadata has only files in /etc and in bin folders."""
     rpms = list(rpms)
     data = folder / "repodata"
     data.mkdir(parents=True, exist_ok=True)

@@ -26,7 +26,7 @@ POLICIES = FIXTURES / "policies"
 BOX_HARDWARE = "02:00:00:00:00:01"
 """The MAC address of all its interfaces, no two of which are on one link."""
 BOX_INTERFACES = ("enp1s0", "enp2s0", "enp3s0", "tun-rap")
-PATIENCE_SECONDS = 10
+WAIT_SECONDS_MAX = 10
 POLL_SECONDS = 0.005
 
 DATACENTER = {4: "203.0.113.5", 6: "2001:db8:1::5"}
@@ -102,7 +102,7 @@ class BoxLab:
             return self._outcome(client, server, before)
 
     def _outcome(self, client: socket.socket, server: socket.socket, before: dict[str, int]) -> str:
-        for _ in range(int(PATIENCE_SECONDS / POLL_SECONDS)):
+        for _ in range(int(WAIT_SECONDS_MAX / POLL_SECONDS)):
             arrived, answered, _ = select.select([server], [client], [], POLL_SECONDS)
             if error := client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
                 return errno.errorcode[error]

@@ -41,24 +41,24 @@ class Hl7Receiver:
         self._numbers = MessageNumbers(clock_ms, port.timezone)
         self._reader = BlockReader(fs_ends=self._site.fs_ends)
         self._undecided: ReplyHeader | None = None
-        self._heard = now
+        self._last_received = now
         self._commands = Commands(self._dialect.equipment, port.tests, self._numbers)
 
     @property
     def deadline(self) -> float | None:
-        """The earlier of the end of the tolerated silence and that of waiting for the answer to a command."""
-        silence = [self._heard + self._dialect.silence_s] if self._dialect.silence_s else []
+        """The time when the tolerated silence, or the wait for the answer to a command, ends: the earlier of both."""
+        silence = [self._last_received + self._dialect.silence_s] if self._dialect.silence_s else []
         return min([*silence, *self._commands.deadlines], default=None)
 
     def receive(self, data: bytes, now: float) -> list[Action]:
-        """Process received bytes: answer what needs no storing, deliver the next message with findings or counts."""
-        self._heard = now
+        """Process received bytes: answer messages without storage, deliver the next one with findings or counts."""
+        self._last_received = now
         self._reader.feed(data)
         return self._proceed()
 
     def decided(self, outcome: Outcome, now: float) -> list[Action]:
         """Acknowledge the delivered message by its outcome, and continue."""
-        self._heard = now
+        self._last_received = now
         header, self._undecided = self._undecided, None
         if header is None:
             raise ValueError("no message is undecided")
@@ -71,7 +71,7 @@ class Hl7Receiver:
         """Send an unanswered command again or give it up; close the connection after a long silence."""
         actions = self._commands.expired(now)
         silence_s = self._dialect.silence_s
-        if silence_s and now >= self._heard + silence_s:
+        if silence_s and now >= self._last_received + silence_s:
             actions.append(Close())
         return actions
 
@@ -82,7 +82,7 @@ class Hl7Receiver:
 
     def command(self, number: int, verb: str, now: float) -> list[Action]:
         """Send INR^U06 (send-inventory) or LSR^U13 (data-upload); other verbs are refused."""
-        self._heard = now
+        self._last_received = now
         return self._commands.send(number, verb, now)
 
     def _proceed(self) -> list[Action]:

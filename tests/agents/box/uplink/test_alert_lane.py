@@ -12,7 +12,7 @@ from agents.box.uplink.alert_lane import LANE_IDLE_SECONDS
 from agents.box.uplink.batching import SLOW_SECONDS
 from agents.spool import Priority
 from datacenter.store import queries
-from tests.support.agents.intermediary import Impatient, best_seconds
+from tests.support.agents.intermediary import ShortGatewayTimeout, best_seconds
 from tests.support.agents.slow_datacenter import Slow
 from tests.support.hierarchy import Hierarchy
 from wire import messages
@@ -196,7 +196,7 @@ def test_all_routine_records_arrive_while_alerts_are_sent(
     assert len(world.center.reports) == 4000 + world.alerts
 
 
-class ImpatientAndAlerted(Impatient):
+class ShortGatewayTimeoutAndAlerts(ShortGatewayTimeout):
     """The data center processes one batch at a time, for at least 25 s; an intermediary times out after 30 s."""
 
     async def live(self) -> None:
@@ -215,7 +215,7 @@ class ImpatientAndAlerted(Impatient):
 def test_two_connections_do_not_prevent_each_other_from_timely_responses(
     pki: Hierarchy, connections: int
 ) -> None:
-    world = ImpatientAndAlerted(pki, 30.0, connections, least_s=25.0, quick=0)
+    world = ShortGatewayTimeoutAndAlerts(pki, 30.0, connections, least_s=25.0, quick=0)
     world.run()
     assert queries.counts(world.store)["RAP-1", "CHEM-2"] == 20
     assert world.drained_at < 3.5 * best_seconds(30.0, 25.0)

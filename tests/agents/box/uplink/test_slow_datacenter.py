@@ -125,7 +125,7 @@ def test_a_connection_with_a_slow_response_is_not_idle(pki: Hierarchy) -> None:
     assert sorted(world.center.reports) == [("CHEM-1", 1, n) for n in range(1, 101)]
 
 
-class Impatient(Slow):
+class ConnectionsCutAfterAMinute(Slow):
     """Each record takes two seconds, and connections whose response takes more than a minute are closed."""
 
     async def work(self) -> None:
@@ -135,7 +135,7 @@ class Impatient(Slow):
 
 
 def test_batches_shrink_until_they_pass_an_intermediary_with_a_short_time_out(pki: Hierarchy) -> None:
-    world = Impatient(pki, repeat(0.0), backlog=300)
+    world = ConnectionsCutAfterAMinute(pki, repeat(0.0), backlog=300)
     world.run()
     assert sorted(world.center.reports) == [("CHEM-1", 1, n) for n in range(1, 301)]
 

@@ -33,7 +33,7 @@ LAB = parse_lab(small_lab("walled", "200ms", more=SECOND_PORT), Path("walled.tom
 @pytest.fixture(autouse=True)
 def _short_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     """A shorter time-out for dropped packets, which is longer than a response takes in a LAN."""
-    monkeypatch.setattr(intruders, "PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(intruders, "WAIT_SECONDS_MAX", 0.3)
 
 
 async def output(lab: KernelLab, *argv: str) -> str:

@@ -28,13 +28,13 @@ HEADERS = 28  # of IP and UDP
 
 async def carrier(both: Pair) -> tuple[str, str]:
     """The carrier of each host's interface, read on that host."""
-    looks = (
+    readings = (
         both.one.spawn(["cat", "/sys/class/net/eth1/carrier"]),
         both.other.spawn(["cat", "/sys/class/net/eth2/carrier"]),
     )
-    for look in looks:
-        assert await look.wait() == 0, look.output()
-    return looks[0].output().strip(), looks[1].output().strip()
+    for reading in readings:
+        assert await reading.wait() == 0, reading.output()
+    return readings[0].output().strip(), readings[1].output().strip()
 
 
 def test_every_ip_packet_counts_with_its_length_and_transmission_time(name: str) -> None:
