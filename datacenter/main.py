@@ -142,7 +142,7 @@ async def _is_done_before(stop: asyncio.Event, work: asyncio.Future[None]) -> bo
 
 
 def _why_not_ended(idle: Future[int], config: Config) -> str:
-    """The reason of a late end; `idle` is done if no database call is still running."""
+    """Return the reason for a late end; `idle` is done if no database call is still running."""
     if idle.done():
         return f"did not stop within {END_SECONDS_MAX:g} s, although no database call is running"
     url = make_url(config.store.url).render_as_string(hide_password=True)

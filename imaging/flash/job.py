@@ -34,8 +34,8 @@ from settings import identity_archive
 from settings.problems import SettingsError
 
 NO_LUKS: Final = (
-    "an image has no encrypted volumes, whose key all its boxes would share: install this box with the ISO of "
-    "`rap image iso`, or remove the table"
+    "an image cannot have encrypted volumes, because all boxes would share their key: "
+    "install this box with an ISO of `rap image build --iso`, or remove the table"
 )
 
 
@@ -71,7 +71,7 @@ class Job:
             if loaded.luks:
                 raise FlashRefused(f"{site}: luks: {NO_LUKS}")
             settings = for_box(loaded).encode()
-            made = identity.make(box, settings, self._identity_there() if resume else None)
+            made = identity.make(box, settings, self._identity_on_target() if resume else None)
             self._identity = identity.issue(made, pki) if pki else made
             self._plan = self._make_plan()
         except (SettingsError, identity_archive.IdentityError, OSError) as error:
@@ -114,7 +114,7 @@ class Job:
         except ImageError as error:
             raise FlashRefused(str(error)) from error
 
-    def _identity_there(self) -> dict[str, bytes] | None:
+    def _identity_on_target(self) -> dict[str, bytes] | None:
         part = identity_slice(self._plan.slices)
         try:
             return identity_archive.unpack(read(self._target, part.offset, part.length)) if part else None

@@ -5,8 +5,8 @@ A killed service is restarted within seconds, and its policy stays in the kernel
 therefore changes nothing: the last confirmation is valid for CONFIRMED_SECONDS. After that the firewall's state is
 unknown, and the box must not serve instruments.
 
-Service and box program start at the same time. In the first CONFIRMED_SECONDS it is therefore no problem, and not
-reported, that the policy is not in force yet. Instruments are not served before it is confirmed.
+Service and box program start at the same time. During the first CONFIRMED_SECONDS, a policy that is not yet in force
+is therefore not reported as a problem. Instruments are not served before the policy is confirmed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Connect: TypeAlias = Callable[[], AbstractAsyncContextManager[Streams]]
 
 
 class FirewallClient:
-    """Observes the service that `connect` connects to."""
+    """Observes the firewall service over connections that `connect` opens."""
 
     def __init__(self, connect: Connect) -> None:
         """`connect` opens a connection for the duration of the context. Raises: OSError, ProtocolError."""
@@ -49,7 +49,7 @@ class FirewallClient:
         self._starting_until = 0.0
 
     async def follow(self, on_event: Callable[[Event], None]) -> NoReturn:
-        """Report each event to `on_event`, and a State that is not known while the service cannot be reached."""
+        """Report each event to `on_event`, and an unknown state while the service cannot be reached."""
         loop = asyncio.get_running_loop()
         self._starting_until = loop.time() + CONFIRMED_SECONDS
         while True:

@@ -19,7 +19,7 @@ Credentials = tuple[str, str]
 
 
 class AcceptAllVerifier:
-    """Accept every client, with or without credentials. The base of the other schemes; one instance per connection."""
+    """Accept every client, with or without credentials. The base of all schemes; one instance per connection."""
 
     challenge = f'Basic realm="{REALM}"'
     """The value of `Proxy-Authenticate` with which the proxy refuses a request."""

@@ -156,7 +156,7 @@ def test_a_site_with_luks_is_refused(raw: Path, disk: str) -> None:
     before = content(disk)
     Path("site.toml").write_text(f'{SITE}\n[luks]\npassphrase_file = "/run/passphrase"\n')
     with pytest.raises(
-        WrongInput, match=r"site\.toml: luks: an image has no encrypted volumes.*install this box"
+        WrongInput, match=r"site\.toml: luks: an image cannot have encrypted volumes.*install this box"
     ):
         write(raw, disk, "--box", "RAP-0001", "--site", "site.toml")
     assert content(disk) == before

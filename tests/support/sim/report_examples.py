@@ -106,7 +106,7 @@ def passing() -> Result:
 
 
 def failing() -> Result:
-    """The same lab where the power cut costs three acknowledged reports and the backlog drains too slowly."""
+    """The same lab, in which the power cut loses three acknowledged reports and the backlog drains too slowly."""
     held = passing()
     lost, duplicates, drained, alert = held.expectations
     return msgspec.structs.replace(
@@ -176,7 +176,7 @@ def _lost_in_the_power_cut() -> Failure:
                 kind="status",
                 made_ns=8 * HOUR - (3 - i) * 20 * SECOND,
                 acknowledged_ns=8 * HOUR - (3 - i) * 20 * SECOND + 4_200_000,
-                fate="in a torn sector of segment 12 when the power went",
+                fate="in a torn sector of segment 12 when the power failed",
             )
             for i in range(3)
         ),

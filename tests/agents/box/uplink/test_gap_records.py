@@ -11,14 +11,14 @@ from tests.support.hierarchy import Hierarchy
 from wire import messages
 
 
-class Rotten(World):
+class DamagedReport(World):
     """A waiting routine report is damaged on the disk, which the forwarder detects when it reads the report."""
 
     async def report(self, number: int) -> None:
         entry = messages.Entry("CHEM-1", 1, messages.Quality(number, 0, "glu", 1, 0))
         await self.buffer.append(Priority.ROUTINE, messages.encode(entry))
 
-    def rot(self) -> None:
+    def damage_last_report(self) -> None:
         held = {
             name: self.disk.read(name, 0, self.disk.size(name)).rfind(b"CHEM-1") for name in self.disk.names()
         }
@@ -31,7 +31,7 @@ class Rotten(World):
     async def live(self) -> None:
         await self.center.until(lambda: self.center.audits == ["uplink-restored"])
         await self.report(2)
-        self.rot()
+        self.damage_last_report()
         await self.report(3)
         await asyncio.sleep(60)
         assert [number for *_, number in self.center.reports] == [1, 3]
@@ -42,4 +42,4 @@ class Rotten(World):
 
 
 def test_a_gap_record_of_a_routine_append_is_sent_immediately(pki: Hierarchy) -> None:
-    Rotten(pki, LinkQuality(128_000, 40_000_000)).run()
+    DamagedReport(pki, LinkQuality(128_000, 40_000_000)).run()
