@@ -1,6 +1,6 @@
 """Opens a spool and prints the cost: `python -m bench.box.spool_opener DIRECTORY BYTES_MAX`.
 
-It imports only what opening needs, because its memory is measured.
+It imports only the modules that opening needs, because its memory is measured.
 """
 
 from __future__ import annotations

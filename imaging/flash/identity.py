@@ -91,7 +91,7 @@ def issue(files: dict[str, bytes], folder: Path) -> dict[str, bytes]:
 
 
 def _public_key(files: dict[str, bytes]) -> rsa.RSAPublicKey:
-    """The public key of an identity, which its request has even if the box has taken the private key."""
+    """Return the public key from the identity's request, which remains after the private key was removed."""
     key = x509.load_pem_x509_csr(files[REQUEST]).public_key()
     assert isinstance(key, rsa.RSAPublicKey)
     return key

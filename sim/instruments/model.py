@@ -21,7 +21,7 @@ class Panel:
     weight: float
     cycles: int
     uses: tuple[Assay, ...]
-    """The reagents of which one test each is used."""
+    """The reagents; each sample uses one test of each."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,7 +135,7 @@ def test_the_network_waits_for_the_firewall_and_the_units_are_enabled(root: Path
     ]
 
 
-def test_units_that_are_enabled_need_no_systemctl(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_enabled_units_are_not_enabled_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     provision(root.parent / "site.toml", root)
     monkeypatch.setattr("agents.provision.main.shutil.which", lambda _name: None)
     assert provision(root.parent / "site.toml", root) == []
@@ -289,7 +289,7 @@ def test_an_identity_is_moved_to_the_box_and_erased_from_its_partition(root: Pat
     assert provision(root / "etc/rap/site.toml", root, partition) == []
 
 
-def test_a_box_that_was_not_flashed_is_complete_when_it_has_a_certificate(root: Path, tmp_path: Path) -> None:
+def test_provisioning_of_an_unflashed_box_completes_with_its_certificate(root: Path, tmp_path: Path) -> None:
     site, partition = root.parent / "site.toml", tmp_path / "none"
     provision(site, root, partition)
     assert not (root / STAMP).exists()
@@ -319,7 +319,7 @@ def test_a_box_that_starts_before_its_certificate_was_issued_gets_it_later(
 
 
 class PowerCut(Exception):
-    """The power was cut."""
+    """Simulates a power cut."""
 
 
 def snapshot(root: Path, partition: Path) -> dict[str, bytes]:

@@ -73,7 +73,7 @@ def handles(here: Namespace, *words: str) -> dict[str, int]:
         "flush chain inet rap input\nflush chain inet rap forward\ndelete chain inet rap tunnel",
     ],
 )
-def test_differences_that_can_be_repaired_in_place_are(
+def test_repairable_differences_are_repaired_in_place(
     here: Namespace, firewall: Firewall, change: str
 ) -> None:
     before = handles(here, "table", "counter")
@@ -94,7 +94,7 @@ def test_differences_that_can_be_repaired_in_place_are(
         "flush chain inet rap output\ndelete chain inet rap output\nadd chain inet rap output",
         "add quota inet rap other { 1 mbytes }",
     ],
-    ids=("asleep", "another priority", "another hook", "a quota"),
+    ids=("dormant", "another priority", "another hook", "a quota"),
 )
 def test_other_differences_replace_the_table(here: Namespace, firewall: Firewall, change: str) -> None:
     before = handles(here, "table")
@@ -105,9 +105,7 @@ def test_other_differences_replace_the_table(here: Namespace, firewall: Firewall
 
 
 @pytest.mark.kernel
-def test_from_one_policy_to_another_base_chains_and_equal_sets_stay(
-    here: Namespace, firewall: Firewall
-) -> None:
+def test_a_change_of_policy_keeps_base_chains_and_equal_sets(here: Namespace, firewall: Firewall) -> None:
     def staying() -> dict[str, int]:
         found = handles(here, "table", "chain", "set", "counter")
         removed = ("chain tunnel", "set sessions4", "set sessions6")
@@ -132,7 +130,7 @@ def test_an_open_session_stays_while_the_structure_changes(here: Namespace, fire
         assert 490 <= found.seconds_left <= 500
     firewall.apply(NO_TUNNEL)
     firewall.apply(CLINIC)
-    assert sessions.list() == [], "a policy without a tunnel has none"
+    assert sessions.list() == [], "a policy without a tunnel has no sessions"
 
 
 @pytest.mark.kernel

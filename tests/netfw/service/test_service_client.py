@@ -72,7 +72,7 @@ def test_events_are_passed_on_as_they_arrive() -> None:
     run(scenario)
 
 
-def test_a_policy_that_is_not_in_force_yet_at_the_start_is_no_problem() -> None:
+def test_a_policy_that_is_not_yet_in_force_at_the_start_is_not_reported() -> None:
     async def scenario(service: Service, on_event: list[Event]) -> None:
         service.log(NOT_YET)
         await asyncio.sleep(CONFIRMED_SECONDS - 1)
@@ -165,7 +165,7 @@ def test_a_service_that_hangs_confirms_nothing() -> None:
 
 
 def test_a_service_that_ends_and_then_hangs_gets_no_additional_time() -> None:
-    """A program that is stopped still has its connections accepted, by the kernel."""
+    """The kernel still accepts connections to a stopped program."""
 
     async def scenario(service: Service, on_event: list[Event]) -> None:
         service.log(IN_FORCE)
@@ -187,7 +187,7 @@ def test_a_service_that_ends_and_then_hangs_gets_no_additional_time() -> None:
         (b"\0\0\0\1\xc1", "cannot be read"),
     ],
 )
-def test_an_invalid_answer_is_no_confirmation(answer: Any, problem: str) -> None:
+def test_an_invalid_answer_is_not_a_confirmation(answer: Any, problem: str) -> None:
     async def scenario(service: Service, on_event: list[Event]) -> None:
         await asyncio.sleep(CONFIRMED_SECONDS + 1)
         assert service.reader is not None

@@ -1,4 +1,4 @@
-"""Other bytes in place of a patient's, an operator's or of free text."""
+"""Variants of instrument data, with other bytes in free text and in all fields about patients and operators."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Iterator
 
 from tests.support.wire.instrument_cases import InstrumentCase
 
-UNDIVIDING = bytes(byte for byte in range(0x20, 0x100) if byte not in b"|^~\\&@<>\"'")
-"""Bytes that delimit nothing in any standard."""
+NON_DELIMITERS = bytes(byte for byte in range(0x20, 0x100) if byte not in b"|^~\\&@<>\"'")
+"""Bytes that are not delimiters in any of the standards."""
 
 
 def variants(case: InstrumentCase, number: int) -> Iterator[bytes]:
-    """What the instrument sends, with random bytes in all ranges of `patient_data`, also of other lengths."""
+    """Yield the instrument's data with random bytes in all ranges of `patient_data`, some with another length."""
     choice = random.Random(case.name)
     for _ in range(number):
         variant, position = b"", 0
         for first, end in case.patient_data:
             length = choice.choice((0, 1, 200)) if choice.random() < 0.3 else end - first
-            variant += case.data[position:first] + bytes(choice.choices(UNDIVIDING, k=length))
+            variant += case.data[position:first] + bytes(choice.choices(NON_DELIMITERS, k=length))
             position = end
         yield variant + case.data[position:]

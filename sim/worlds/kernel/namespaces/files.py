@@ -34,7 +34,7 @@ _PROGRAM: Final = (Path(sys.prefix), Path(__file__).parents[4])
 _DEVICELESS: Final = MS_NOSUID | MS_NODEV | MS_NOEXEC
 
 
-def furnish_lab(writable: Sequence[Path], readable: Sequence[Path] = ()) -> None:
+def mount_lab_files(writable: Sequence[Path], readable: Sequence[Path] = ()) -> None:
     """Set up the calling process's new mount namespace for a lab; the folders `writable` stay writable.
 
     The folders `readable` stay visible even below a folder that the lab replaces by a tmpfs.
@@ -59,7 +59,7 @@ def furnish_lab(writable: Sequence[Path], readable: Sequence[Path] = ()) -> None
     os.chdir(FOLDER)
 
 
-def furnish_host() -> None:
+def mount_host_files() -> None:
     """Set up a host's new mount namespace: the lab's files, and a /sys that shows the host's own network."""
     syscalls.mount("none", Path("/"), flags=MS_REC | MS_SLAVE)
     syscalls.mount("sysfs", Path("/sys"), "sysfs", _DEVICELESS)

@@ -71,7 +71,7 @@ class NamespaceHost:
             syscalls.unshare(syscalls.NEW_FS | syscalls.NEW_NET)
             files.name_network(self.name)
             syscalls.unshare(syscalls.NEW_MOUNTS | syscalls.NEW_UTS)
-            files.furnish_host()
+            files.mount_host_files()
             socket.sethostname(self.name)
             self._namespaces.update((kind, syscalls.namespace(kind)) for kind in ("net", "mnt", "uts"))
         except BaseException as error:

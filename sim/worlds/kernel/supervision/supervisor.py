@@ -181,7 +181,7 @@ def _work(orders: _Orders) -> NoReturn:
     answer = Answer(orders.answer)
     try:
         syscalls.unshare(syscalls.NEW_MOUNTS | syscalls.NEW_NET | syscalls.NEW_UTS | syscalls.NEW_IPC)
-        files.furnish_lab(*orders.folders)
+        files.mount_lab_files(*orders.folders)
         socket.sethostname(orders.name)
         asyncio._set_running_loop(None)  # forget the caller's loop, if it called from one
         with asyncio.Runner(loop_factory=HostLoop) as runner:
