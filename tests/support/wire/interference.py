@@ -9,7 +9,7 @@ from typing import Final
 
 from settings.adapted import AdaptedPort
 from tests.support.wire.instrument_cases import InstrumentCase, play
-from tests.support.wire.noninterference import UNDIVIDING
+from tests.support.wire.noninterference import NON_DELIMITERS
 from tests.support.wire.scripts import play_script, whole
 from wire.standards.engine import Engine
 from wire.standards.lis1.frames import checksum
@@ -28,7 +28,7 @@ def same_length(case: InstrumentCase, random: Random) -> bytes:
     """The case with other bytes in all its ranges."""
     data = bytearray(case.data)
     for first, end in case.patient_data:
-        data[first:end] = bytes(random.choices(UNDIVIDING, k=end - first))
+        data[first:end] = bytes(random.choices(NON_DELIMITERS, k=end - first))
     return bytes(data)
 
 
@@ -36,7 +36,7 @@ def other_length(case: InstrumentCase, random: Random) -> bytes:
     """The case with more or fewer bytes in its ranges, at least one: an empty name is no name."""
     data = case.data
     for first, end in sorted(case.patient_data, reverse=True):
-        data = data[:first] + bytes(random.choices(UNDIVIDING[1:], k=random.randint(1, 60))) + data[end:]
+        data = data[:first] + bytes(random.choices(NON_DELIMITERS[1:], k=random.randint(1, 60))) + data[end:]
     return data
 
 
