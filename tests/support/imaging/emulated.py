@@ -42,7 +42,9 @@ class Machine:
         served = disk.is_socket()
         file = f"nbd+unix:///?socket={disk}" if served else disk
         snapshot = "off" if keep or served else "on"
-        options += f" -drive if=none,id=disk,file={file},format=raw,snapshot={snapshot}"
+        # only a served disk must get the guest's flushes: a file keeps what the guest writes when QEMU is killed
+        cache = "writeback" if served else "unsafe"
+        options += f" -drive if=none,id=disk,file={file},format=raw,snapshot={snapshot},cache={cache}"
         options += " -device virtio-blk-pci,drive=disk,addr=0x10"
         for bus in range(1, PORT_SLOTS + 1):
             options += " " + _port(bus, taps.get(bus))

@@ -181,10 +181,13 @@ async def reporting(
         await eventually(lambda: answers(COLLECTOR, 443), None, every_s=_LOOK_SECONDS)
         await agent.run()
 
-    async with asyncio.TaskGroup() as tasks:
-        working = tasks.create_task(work())
+    working = asyncio.ensure_future(work())
+    try:
         yield agent
+    finally:
         working.cancel()
+        with suppress(asyncio.CancelledError):
+            await working
 
 
 def submit(agent: InstrumentAgent) -> None:

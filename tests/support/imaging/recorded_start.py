@@ -44,7 +44,7 @@ from wire.messages import InstrumentReport
 
 REPORTS: Final = 4
 """Reports that the data center stores in a recorded start, and reports that then wait in the box's spool."""
-START_SECONDS_MAX: Final = 600.0
+START_SECONDS_MAX: Final = 1500.0
 """A guard against hanging on a busy machine, and no measure."""
 LARGER_BYTES: Final = 256 * MIB
 _LOOK_SECONDS: Final = 0.1
