@@ -19,6 +19,15 @@ from wire.standards.rules import deviation_msd, parse_decimal
 from wire.standards.site_codes import SiteCodes
 
 _DEPTH_MAX: Final = 16
+_ELEMENTS_MAX: Final = 1024
+"""The parser keeps the name of each; an element has about 40 bytes."""
+_VALUES: Final = frozenset(
+    (
+        *(b"HDR.control_id", b"HDR.creation_dttm", b"ACK.type_cd", b"DST.status_dttm", b"DST.condition_cd"),
+        *(b"DST.new_observations_qty", b"DST.new_events_qty"),
+    )
+)
+_EVENT_VALUES: Final = frozenset((b"EVT.number", b"EVT.severity_cd", b"EVT.event_dttm"))
 _STATES: Final = {b"R": "idle", b"B": "running", b"L": "stopped"}
 """DST.condition_cd: ready, busy, locked."""
 _CONTROL_ROLES: Final = (b"LQC", b"EQC")
@@ -58,7 +67,7 @@ class Service:
 
 @dataclass(slots=True)
 class Poct1Message:
-    """The elements of a message that the box reads; `values` has the first of each name outside of SVC and EVT."""
+    """The elements of a message that the box reads; `values` has the first of each of `_VALUES`."""
 
     kind: bytes = b""
     values: dict[bytes, bytes] = field(default_factory=dict)
@@ -91,7 +100,7 @@ class _ElementReader:
 
     def __init__(self) -> None:
         self.message = Poct1Message()
-        self._depth = 0
+        self._depth = self._elements = 0
         self._event: dict[bytes, bytes] | None = None
         self._service: Service | None = None
         self._observation: Observation | None = None
@@ -104,6 +113,9 @@ class _ElementReader:
         if self._depth > _DEPTH_MAX:
             raise DocumentError("its elements are nested too deeply")
         name, value = _bytes(tag), _bytes(attributes.get("V", "")).strip(b" ")
+        self._elements += 1
+        if self._elements > _ELEMENTS_MAX:
+            raise DocumentError("it has too many elements")
         if self._depth == 1:
             self.message.kind = name
         elif name == b"SVC":
@@ -115,10 +127,11 @@ class _ElementReader:
         elif self._service is not None:
             self._read_service(self._service, name, value)
         elif self._event is not None:
-            self._event.setdefault(name, value)
+            if name in _EVENT_VALUES:
+                self._event.setdefault(name, value)
         elif name == b"DSC.directives_supported_cd":
             self.message.directives.add(value)
-        else:
+        elif name in _VALUES:
             self.message.values.setdefault(name, value)
 
     def end(self, tag: str) -> None:

@@ -276,6 +276,8 @@ def test_any_bytes_are_processed_without_an_exception() -> None:
     [
         message("KPA.R01", f'<x V="{"y" * 32_000}"/>'),
         message("OBS.R01", "<SVC>" + "<OBS/>" * 5_000 + "</SVC>"),
+        message("DST.R01", "".join(f"<a{number}/>" for number in range(3_500))),
+        message("EVS.R01", "<EVT>" + "".join(f"<a{number}/>" for number in range(3_500)) + "</EVT>"),
         b"<OBS.R01 " + b"</OBS.R0" * 40_000,
         b"<" * 300_000,
         b"<x" * 150_000,
