@@ -203,7 +203,7 @@ def test_the_service_refuses_invalid_times(request_: bytes, tmp_path: Path) -> N
 
 def has_direct_descriptor(file: Path) -> bool:
     """Return whether this process has the file open for direct I/O."""
-    own = [fd for fd in Path("/proc/self/fd").iterdir() if fd.exists() and fd.readlink() == file]
+    own = [fd for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink() and fd.readlink() == file]
     texts = [Path(f"/proc/self/fdinfo/{fd.name}").read_text() for fd in own]
     flags = [int(line.split()[1], 8) for text in texts for line in text.splitlines() if "flags:" in line]
     return any(each & os.O_DIRECT for each in flags)

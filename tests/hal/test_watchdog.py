@@ -168,7 +168,9 @@ def device(request: pytest.FixtureRequest) -> Iterator[DeviceBench]:
         pytest.skip(str(error))
     with device_file(Driver) as (driver, path):
         driver.lacks_setoptions = request.param
-        yield DeviceBench(driver, path)
+        bench = DeviceBench(driver, path)
+        yield bench
+        bench.kill_program()
 
 
 each_check = pytest.mark.parametrize("check", WATCHDOG_CHECKS, ids=lambda check: check.__name__)

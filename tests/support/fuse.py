@@ -22,6 +22,7 @@ from contextlib import contextmanager, suppress
 from enum import IntEnum
 from multiprocessing import get_context
 from multiprocessing.sharedctypes import RawValue
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -95,10 +96,21 @@ def device_file(kind: type[AnyDevice]) -> Iterator[tuple[AnyDevice, str]]:
         )  # the server then holds the only copy: when it dies, the kernel fails all pending calls
     try:
         yield device, f"/proc/self/fd/{mount}/{FILE}"
+        assert not (left := _open_on(mount)), f"the test leaves the device open: descriptors {left}"
     finally:
         server.kill()
         server.join()
         os.close(mount)
+
+
+def _open_on(mount: int) -> list[int]:
+    """The descriptors of this process on the file system, except that of its root."""
+    left = []
+    for number in (int(each.name) for each in Path("/proc/self/fd").iterdir()):
+        with suppress(OSError):  # the descriptor of the folder itself
+            if number != mount and os.fstat(number).st_dev == os.fstat(mount).st_dev:
+                left.append(number)
+    return left
 
 
 def _serve(channel: int, mount: int, device: Device) -> None:
