@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from imaging.build import fips
 from imaging.build.sandbox import Line, run
 from imaging.build.types import BuildFailed, BuildPlan
 
@@ -91,7 +92,7 @@ class _Entry:
 
 def _entries(plan: BuildPlan, uuids: dict[str, str], versions: list[str]) -> list[_Entry]:
     arguments = plan.kernel_arguments
-    if "fips=1" in arguments.split() and "/boot" in uuids:
+    if fips.is_required(plan):
         arguments += f" boot=UUID={uuids['/boot']}"  # dracut's fips module mounts /boot only by this argument
     return [
         _Entry(slot, version, f"root=UUID={uuids[mount]} ro {arguments}")

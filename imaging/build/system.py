@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from imaging.build import fips
 from imaging.build.bootloader import write_menu
 from imaging.build.packages import normalise
 from imaging.build.sandbox import Line, run, run_inside
@@ -42,6 +43,15 @@ _UPDATED: Final = ("etc/.updated", "var/.updated")
 """Newer than /usr, so that package updates are not repeated at the first start (systemd-update-done.service(8))."""
 
 
+_SETFILES: Final = """\
+set -e
+mkdir /run/tree
+mount --bind / /run/tree
+exec setfiles -F -r /run/tree "$1" /run/tree
+"""
+"""A bind mount shows the folders beneath /proc, /dev, /sys and /run, which need labels as mount points, too."""
+
+
 def configure(root: Path, plan: BuildPlan, uuids: dict[str, str], epoch: int, log: Line) -> None:
     """Configure the packages in `root` as a system; `uuids` are those of the file systems, by mount point.
 
@@ -51,12 +61,14 @@ def configure(root: Path, plan: BuildPlan, uuids: dict[str, str], epoch: int, lo
     _write(root, Write("/etc/fstab", _fstab(plan, uuids)))
     for partition in plan.partitions:
         if partition.mount.startswith("/"):
-            (root / partition.mount.lstrip("/")).mkdir(parents=True, exist_ok=True)
+            (folder := root / partition.mount.lstrip("/")).mkdir(parents=True, exist_ok=True)
+            if partition.format == "ext4":  # mke2fs makes it in any case, but without an SELinux label
+                (folder / "lost+found").mkdir(mode=0o700, exist_ok=True)
     for action in plan.actions:
         _do(root, action, environment, log)
     for script in plan.scripts:
         _script(root, script, environment, log)
-    _kernels(root, environment, log)
+    _kernels(root, plan, environment, log)
     write_menu(root, plan, uuids)
     clean(root, epoch, log)
 
@@ -99,21 +111,25 @@ def _script(root: Path, script: Script, environment: dict[str, str], log: Line) 
         _write(root, Write(script.log, output))
 
 
-def _kernels(root: Path, environment: dict[str, str], log: Line) -> None:
+def _kernels(root: Path, plan: BuildPlan, environment: dict[str, str], log: Line) -> None:
     """Put every kernel and an initramfs for any machine into /boot."""
+    options = ("--force", "--no-hostonly", "--reproducible")
+    in_fips_mode = fips.is_required(plan)
     versions = sorted(path.parent.name for path in (root / "usr/lib/modules").glob("*/vmlinuz"))
     if not versions:
         raise BuildFailed("no package has a kernel (/usr/lib/modules/*/vmlinuz); add kernel to %packages")
     for version in versions:
         modules = root / "usr/lib/modules" / version
         shutil.copyfile(modules / "vmlinuz", root / "boot" / f"vmlinuz-{version}")
-        if (hmac := modules / ".vmlinuz.hmac").exists():  # dracut's fips module verifies the kernel with it
-            shutil.copyfile(hmac, root / "boot" / f".vmlinuz-{version}.hmac")
+        if (checksum := modules / ".vmlinuz.hmac").exists():
+            shutil.copyfile(checksum, root / "boot" / f".vmlinuz-{version}.hmac")
         log(f"initramfs of {version}")
         target = f"/boot/initramfs-{version}.img"
-        run_inside(
-            root, ["dracut", "--force", "--no-hostonly", "--reproducible", target, version], environment, log
-        )
+        added = fips.DRACUT_OPTIONS if in_fips_mode else ()
+        run_inside(root, ["dracut", *options, *added, target, version], environment, log)
+        if in_fips_mode:
+            listing = run_inside(root, ["lsinitrd", target], environment, lambda _line: None)
+            fips.check(root / "boot", version, listing)
 
 
 def clean(root: Path, epoch: int, log: Line) -> None:
@@ -151,12 +167,7 @@ def _label(root: Path, log: Line) -> None:
         raise BuildFailed(
             f"selinux: no package has a policy (/{contexts}); add selinux-policy-targeted to %packages"
         )
-    run_inside(
-        root,
-        ["setfiles", "-F", "-e", "/proc", "-e", "/dev", "-e", "/sys", "-e", "/run", f"/{contexts}", "/"],
-        {},
-        log,
-    )
+    run_inside(root, ["sh", "-c", _SETFILES, "sh", f"/{contexts}"], {}, log)
 
 
 def _fstab(plan: BuildPlan, uuids: dict[str, str]) -> str:

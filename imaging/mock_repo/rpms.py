@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -49,12 +50,13 @@ class Stub(Table, frozen=True):
 
 
 class MockPackages(Table, frozen=True):
-    """The content of `packages.toml`. Keys of `also` and `scripts` may be patterns."""
+    """The content of `packages.toml`. Keys of `also`, `scripts` and `first` may be patterns."""
 
     debs: list[str]
     leave_out: list[str]
     also: dict[str, list[str]]
     scripts: dict[str, str]
+    first: dict[str, list[str]]
     groups: dict[str, list[str]]
     environments: dict[str, list[str]]
     stubs: dict[str, Stub]
@@ -159,9 +161,10 @@ def _converted(wanted: MockPackages, debs: Sequence[Deb], root: Path, work: Path
             {next((by_offer[n] for n in any_of if n in by_offer), name) for any_of in deb.needs} - {name}
         )
         script = "\n".join(_matching(wanted.scripts, deb.name))
-        first = sorted({"bash", "coreutils", "findutils", "libc-bin", *needs} - {name}) if script else []
+        others = chain(*_matching(wanted.first, deb.name))
+        first = sorted({"bash", "coreutils", "findutils", "libc-bin", *needs, *others} - {name})
         lines = ["Requires(pre): filesystem", *(f"Requires: {other}" for other in needs)]
-        lines += [f"Requires(post): {other}" for other in first]
+        lines += [f"Requires(post): {other}" for other in (first if script else [])]
         lines += [f"Provides: {other}" for other in sorted({*also, *deb.offers} - {name})]
         yield subpackage(name, deb.fields["Version"], lines, listing, script)
 

@@ -15,7 +15,14 @@ from imaging.build.types import BuildFailed, BuildRequest, WrongRequest
 from imaging.media.bmap import parse
 from imaging.programs import PrerequisiteMissing
 from imaging.signing import load_public_key, make_key, read_manifest
-from tests.support.imaging.small_system import EFI_PROGRAMS, KICKSTART, need_tools, small_repository
+from tests.support.imaging.small_system import (
+    EFI_PROGRAMS,
+    HMAC,
+    INITRAMFS,
+    KICKSTART,
+    need_tools,
+    small_repository,
+)
 
 POST = "%post --erroronfail --log=/var/post.log"
 
@@ -118,6 +125,28 @@ def test_a_file_system_is_valid_with_any_half_of_a_superblock_that_was_being_wri
                 target.write(source.read(512))
             subprocess.run(["e2fsck", "-a", f"{disk}?offset={place['offset']}"], check=True)
         assert changed.read_bytes()[superblock:][:512] != first.image.read_bytes()[superblock:][:512]
+
+
+def test_a_kernel_in_fips_mode_finds_boot_and_its_checksum(first: Built) -> None:
+    tree = next((first.image.parent.parent / "work").glob("system-*")) / "tree"
+    boot = next(line for line in (tree / "etc/fstab").read_text().splitlines() if " /boot " in line)
+    wanted = f"boot={boot.split()[0]}"
+    (entry,) = (tree / "boot/loader/entries").iterdir()
+    lines = [*(tree / "boot/grub2/grub.cfg").read_text().splitlines(), *entry.read_text().splitlines()]
+    starts = [
+        line.split() for line in lines if line.split()[:1] in (["linux"], ["options"]) and "fips=1" in line
+    ]
+    assert len(starts) == 2
+    assert all(wanted in words for words in starts)
+    assert (tree / "boot/.vmlinuz-1.0.hmac").read_text() == f"{HMAC}  /boot/vmlinuz-1.0\n"
+    assert (tree / "boot/initramfs-1.0.img").read_text().split() == INITRAMFS.split()
+
+
+def test_without_fips_mode_the_initramfs_has_no_module_for_it(repository: Path, tmp_path: Path) -> None:
+    built = _build(tmp_path, repository, KICKSTART.replace('"fips=1"', '"fips=0"'))
+    tree = next((built.image.parent.parent / "work").glob("system-*")) / "tree"
+    assert "boot=" not in (tree / "boot/grub2/grub.cfg").read_text()
+    assert not (tree / "boot/initramfs-1.0.img").read_text()
 
 
 def test_post_runs_without_network_and_without_the_builders_host_name(first: Built) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import shutil
 from pathlib import Path
 from typing import Final
@@ -26,9 +27,24 @@ DEBS: Final = [
     "sed",
 ]
 EFI_PROGRAMS: Final = [f"BOOT{letter}.EFI" for letter in "HCGAFBED"]
+KERNEL: Final = "no kernel\n"
+HMAC: Final = hmac.new(b"FIPS-FTW-RHT2009", KERNEL.encode(), "sha512").hexdigest()
+"""As by `openssl dgst -sha512 -hmac FIPS-FTW-RHT2009`, which kernel packages use."""
+INITRAMFS: Final = "usr/sbin/fips.sh usr/bin/sha512hmac"
 STUBS: Final = {
-    "kernel": Stub(files={"usr/lib/modules/1.0/vmlinuz": "no kernel\n"}),
-    "dracut": Stub(files={"usr/bin/dracut": '#!/bin/sh\necho "$5" > "$4"\n'}),
+    "kernel": Stub(
+        files={
+            "usr/lib/modules/1.0/vmlinuz": KERNEL,
+            "usr/lib/modules/1.0/.vmlinuz.hmac": f"{HMAC}  /boot/vmlinuz-1.0\n",
+        }
+    ),
+    "dracut": Stub(
+        files={
+            "usr/bin/dracut": f"#!/bin/sh\nfor last; do image=$version version=$last; done\n"
+            f'case "$*" in *" --add fips "*) echo {INITRAMFS} > "$image";; *) : > "$image";; esac\n',
+            "usr/bin/lsinitrd": "#!/bin/sh\nfor file in $(cat $1); do echo -rw-r--r-- root $file; done\n",
+        }
+    ),
     "tzdata": Stub(files={"usr/share/zoneinfo/Etc/UTC": "TZif\n"}),
     "shim-x64": Stub(
         files={f"boot/efi/EFI/BOOT/{name}": "no program\n" for name in EFI_PROGRAMS},
