@@ -152,6 +152,13 @@ def _write(arguments: argparse.Namespace) -> int:
             _confirm(prepared, arguments.serial)
             if arguments.box:
                 prepared.give_identity(arguments.box, arguments.site, arguments.pki, arguments.resume)
+            if prepared.encrypted:
+                names = ", ".join(sorted(prepared.encrypted))
+                print(
+                    f"{arguments.box} will encrypt {names} at its first start, with the key in its TPM 2.0; "
+                    "without a TPM it does not start",
+                    file=sys.stderr,
+                )
             with _Bar(prepared.total_bytes) as progress:
                 record = prepared.run(arguments.resume, progress)
             _save(record, prepared, arguments.csr, *made)

@@ -43,6 +43,7 @@ IMAGE: Final = Suite(
         "flash": "bench.image.flash",
         "stig": "bench.image.stig",
         "boot": "bench.image.boot",
+        "encryption": "bench.image.encryption",
         "labs": "bench.image.labs",
         "cuts": "bench.image.start_cuts",
     },

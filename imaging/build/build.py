@@ -33,10 +33,16 @@ from imaging.media.bmap import render as render_bmap
 from imaging.media.imagefile import compress_framed, make_bmap
 from imaging.programs import PrerequisiteMissing
 from imaging.signing import Manifest, describe, load_private_key, write_manifest
+from settings import encrypted
 
-FORMAT: Final = "8"
+FORMAT: Final = "9"
 """Incremented with every change of the builder that changes images, so that older results are not reused."""
 METADATA: Final = "repodata/repomd.xml"
+ENCRYPTS: Final = (
+    "usr/lib/systemd/system/rap-volumes.service",
+    *("usr/bin/clevis-encrypt-tpm2", "usr/sbin/cryptsetup", "usr/bin/tpm2_unseal", "usr/sbin/mkfs.ext4"),
+)
+"""What a box needs to encrypt its partitions (`agents.provision.volume_machine`)."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +157,8 @@ def _write_outputs(
     others = [*([packed] if request.compress else []), *(request.out / file for file in contents)]
     files = [described, *map(describe, others)]
     about = {"kickstart": request.kickstart.name, "version": request.version, "epoch": str(epoch)}
+    if all((tree / path).exists() for path in ENCRYPTS):
+        about[encrypted.ABOUT] = encrypted.AT_FIRST_START
     manifest = request.out / f"{name}.manifest.json"
     if key:
         places = partitions.places(plan, bmap.image_bytes)

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
+
+from settings.encrypted import PREFIX
 
 SECTOR: Final = 512
 ENTRIES_BYTES: Final = 128 * 128
@@ -57,15 +59,17 @@ def slices(head: bytes) -> list[Slice]:
         at = 2 * SECTOR + index * size
         kind, _, first, last, _, label = _ENTRY.unpack_from(head, at)
         if any(kind):
-            text = label.decode("utf-16-le", "replace").partition("\0")[0]
-            found.append(Slice(text, first * SECTOR, (last + 1 - first) * SECTOR))
+            found.append(Slice(_text(label), first * SECTOR, (last + 1 - first) * SECTOR))
     return found
 
 
-def fit(head: bytes, disk_bytes: int, draw: Callable[[int], bytes]) -> tuple[bytes, bytes]:
+def fit(
+    head: bytes, disk_bytes: int, draw: Callable[[int], bytes], encrypted: Container[str] = ()
+) -> tuple[bytes, bytes]:
     """Adapt the first MiB of an image to a disk. Returns the first MiB and the last `TAIL_BYTES` of the disk.
 
-    `draw` returns random bytes for the GUIDs of the disk and its partitions.
+    `draw` returns random bytes for the GUIDs of the disk and its partitions. The partitions in `encrypted` get the
+    name by which the box knows that it has to encrypt them (`settings.encrypted`).
 
     Raises: GptError: no table of 128 entries, no protective MBR, or partitions that do not fit.
     """
@@ -78,7 +82,7 @@ def fit(head: bytes, disk_bytes: int, draw: Callable[[int], bytes]) -> tuple[byt
     usable = last - TAIL_BYTES // SECTOR
     if any(part.offset + part.length > (usable + 1) * SECTOR for part in slices(head)):
         raise GptError("has partitions that leave no room for the copy of the table at the disk's end")
-    entries = _entries(head[2 * SECTOR : 2 * SECTOR + ENTRIES_BYTES], usable, draw)
+    entries = _entries(head[2 * SECTOR : 2 * SECTOR + ENTRIES_BYTES], usable, draw, encrypted)
     fields[8], fields[9], fields[13] = usable, _guid(draw), zlib.crc32(entries)
     front = _header([*fields[:5], 1, last, *fields[7:]])
     back = _header([*fields[:5], last, 1, *fields[7:10], usable + 1, *fields[11:]])
@@ -86,12 +90,15 @@ def fit(head: bytes, disk_bytes: int, draw: Callable[[int], bytes]) -> tuple[byt
     return mbr + front + entries + head[2 * SECTOR + ENTRIES_BYTES :], entries + back
 
 
-def _entries(entries: bytes, usable: int, draw: Callable[[int], bytes]) -> bytes:
+def _entries(entries: bytes, usable: int, draw: Callable[[int], bytes], encrypted: Container[str]) -> bytes:
     """The entries with new GUIDs, and the last partition grown if it may; `usable` is the last usable sector."""
     made = bytearray(entries)
     used = [at for at in range(0, len(made), _ENTRY.size) if any(made[at : at + 16])]
     for at in used:
         made[at + 16 : at + 32] = _guid(draw)
+        *others, label = _ENTRY.unpack_from(made, at)
+        if (text := _text(label)) in encrypted:
+            _ENTRY.pack_into(made, at, *others, (PREFIX + text).encode("utf-16-le"))
     if used:
         at = max(used, key=lambda at: _ENTRY.unpack_from(made, at)[3])
         kind, own, first, last, flags, label = _ENTRY.unpack_from(made, at)
@@ -99,6 +106,10 @@ def _entries(entries: bytes, usable: int, draw: Callable[[int], bytes]) -> bytes
             last = max(last, (usable + 1) // _ALIGNMENT * _ALIGNMENT - 1)
             _ENTRY.pack_into(made, at, kind, own, first, last, flags, label)
     return bytes(made)
+
+
+def _text(label: bytes) -> str:
+    return label.decode("utf-16-le", "replace").partition("\0")[0]
 
 
 def _guid(draw: Callable[[int], bytes]) -> bytes:

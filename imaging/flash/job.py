@@ -28,14 +28,18 @@ from imaging.flash.plan import HEAD_BYTES, FlashPlan, identity_slice, make_plan
 from imaging.flash.source import Image, open_image
 from imaging.flash.target import BlockDevice, DeviceError, DeviceRefused, FlashTarget, aligned, read
 from imaging.flash.write import FlashProgress, ReadbackMismatch, flash
-from imaging.kickstart.site import for_box, load_site
+from imaging.kickstart.site import Site, for_box, load_site
 from imaging.media.imagefile import ImageError
-from settings import identity_archive
+from settings import encrypted, identity_archive
 from settings.problems import SettingsError
 
-NO_LUKS: Final = (
-    "an image cannot have encrypted volumes, because all boxes would share their key: "
-    "install this box with an ISO of `rap image build --iso`, or remove the table"
+NOBODY_THERE: Final = (
+    "a box that is written encrypts its partitions at its first start, when nobody can type a passphrase: write "
+    "tpm = true, install this box with the ISO of `rap image build --iso`, or remove the table"
+)
+CANNOT_ENCRYPT: Final = (
+    "this image cannot encrypt its partitions at the first start: build it again with rap-box, clevis, "
+    "cryptsetup and tpm2-tools, and with the partitions {}; or remove the table"
 )
 
 
@@ -53,6 +57,8 @@ class Job:
     def __init__(self, image: Image, key: Ed25519PublicKey, disk: Device, target: FlashTarget) -> None:
         self._image, self._key, self._target = image, key, target
         self._identity: dict[str, bytes] = {}
+        self.encrypted: frozenset[str] = frozenset()
+        """The names of the partitions that the box will encrypt at its first start."""
         self._plan = self._make_plan()
         self.disk = disk
 
@@ -68,8 +74,7 @@ class Job:
         """
         try:
             loaded = load_site(site)
-            if loaded.luks:
-                raise FlashRefused(f"{site}: luks: {NO_LUKS}")
+            self.encrypted = self._to_be_encrypted(loaded, site)
             settings = for_box(loaded).encode()
             made = identity.make(box, settings, self._identity_on_target() if resume else None)
             self._identity = identity.issue(made, pki) if pki else made
@@ -110,9 +115,22 @@ class Job:
     def _make_plan(self) -> FlashPlan:
         packed = identity_archive.pack(self._identity) if self._identity else b""
         try:
-            return make_plan(self._image, self._target.size, packed)
+            return make_plan(self._image, self._target.size, packed, encrypted=self.encrypted)
         except ImageError as error:
             raise FlashRefused(str(error)) from error
+
+    def _to_be_encrypted(self, site: Site, file: Path) -> frozenset[str]:
+        """The partitions that the site wants encrypted. Raises: FlashRefused, if the box could not."""
+        if site.luks is None:
+            return frozenset()
+        if not site.luks.tpm:
+            raise FlashRefused(f"{file}: luks.tpm: {NOBODY_THERE}")
+        names = {part.label for part in self._plan.slices}
+        needed = {encrypted.KEY_PARTITION, encrypted.STAGING_PARTITION}
+        about = self._image.manifest.about.get(encrypted.ABOUT)
+        if about != encrypted.AT_FIRST_START or needed - names:
+            raise FlashRefused(f"{file}: luks: {CANNOT_ENCRYPT.format(' and '.join(sorted(needed)))}")
+        return frozenset(part.label for part in site.partitions() if part.encrypted) & names
 
     def _identity_on_target(self) -> dict[str, bytes] | None:
         part = identity_slice(self._plan.slices)

@@ -55,11 +55,16 @@ class FlashPlan:
 
 
 def make_plan(
-    image: Image, disk_bytes: int, identity: bytes = b"", draw: identifiers.Draw = os.urandom
+    image: Image,
+    disk_bytes: int,
+    identity: bytes = b"",
+    draw: identifiers.Draw = os.urandom,
+    encrypted: frozenset[str] = frozenset(),
 ) -> FlashPlan:
     """Plan writing `image` to a disk of at least its size, with `identity` as the content of the identity partition.
 
-    `draw` returns random bytes, of which the disk's own identifiers are made.
+    `draw` returns random bytes, of which the disk's own identifiers are made. `encrypted` are the names of the
+    partitions that the box is to encrypt at its first start.
 
     Raises: ImageError, if the image was changed, has no partition table, or no room for the identity.
     """
@@ -70,7 +75,7 @@ def make_plan(
         gpt.fit(
             head, image_bytes, draw
         )  # the partitions must leave room for the copy at the end of the image, too
-        head, tail = gpt.fit(head, disk_bytes, draw)
+        head, tail = gpt.fit(head, disk_bytes, draw, encrypted)
         slices = gpt.slices(head)
     except gpt.GptError as error:
         raise ImageError(f"{image.path}: {error}") from None

@@ -58,6 +58,13 @@ def render(fragment: str, values: dict[str, Any]) -> str:
 def values_of(site: Site, file: Path, release: str = "") -> dict[str, Any]:
     """The variables of the fragments. Raises: SettingsError."""
     chosen = _release(site, file, release)
+    if site.luks and not site.luks.passphrase_file:
+        raise SettingsError.at(
+            file,
+            "luks.passphrase_file",
+            "is missing: an installer needs a first key, such as /run/install/repo/luks-passphrase; the kickstart of "
+            "an image is assembled from a site file without [luks], and `rap flash write` takes the one with it",
+        )
     board = site_board(site)
     return {
         "site": site,

@@ -59,7 +59,7 @@ sizes_mib = { "/var/lib/rap" = 8192 }  # of partitions whose size differs from k
 password_hash_file = "grub.hash"       # grub2-mkpasswd-pbkdf2
 
 [luks]                                 # only where the disk is to be encrypted
-passphrase_file = "/run/install/repo/luks-passphrase"  # on the machine that is installed; never read here
+passphrase_file = "/run/install/repo/luks-passphrase"  # for an installer: on that machine; never read here
 tpm = true                             # whether the machine's TPM unlocks the volumes
 
 [install]
@@ -149,11 +149,14 @@ class Boot(Table, frozen=True):
 
 
 class Luks(Table, frozen=True):
-    """Encryption of writable partitions. The passphrase file is on the machine that is installed."""
+    """Encryption of writable partitions. The passphrase file is on the machine that is installed.
+
+    A box that is written with `rap flash` has no passphrase: its TPM has the only key.
+    """
 
     passphrase_file: Annotated[
-        str, Meta(pattern=r"^/[A-Za-z0-9/_.-]+\Z", examples=["/run/install/repo/luks-passphrase"])
-    ]
+        str, Meta(pattern=r"^(/[A-Za-z0-9/_.-]+)?\Z", examples=["/run/install/repo/luks-passphrase"])
+    ] = ""
     tpm: bool = True
     """Bind the volumes to the TPM of the machine, so that it starts unattended."""
 

@@ -36,6 +36,7 @@ LAUNCHERS: Final = (
     "usr/libexec/rap/firewall",
     "usr/libexec/rap/provision",
     "usr/libexec/rap/set-clock",
+    "usr/libexec/rap/volumes",
 )
 SHIPPED: Final = frozenset({".cnf", ".py", ".toml", ".typed", ".zdict"})
 """Suffixes of the files of Python packages that are installed on a box."""

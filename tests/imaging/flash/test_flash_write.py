@@ -152,16 +152,6 @@ def test_a_certificate_of_another_box_is_refused(raw: Path, disk: str) -> None:
     assert content(disk) == before
 
 
-def test_a_site_with_luks_is_refused(raw: Path, disk: str) -> None:
-    before = content(disk)
-    Path("site.toml").write_text(f'{SITE}\n[luks]\npassphrase_file = "/run/passphrase"\n')
-    with pytest.raises(
-        WrongInput, match=r"site\.toml: luks: an image cannot have encrypted volumes.*install this box"
-    ):
-        write(raw, disk, "--box", "RAP-0001", "--site", "site.toml")
-    assert content(disk) == before
-
-
 def test_the_command_asks_for_a_missing_serial(raw: Path, disk: str) -> None:
     before = content(disk)
     with pytest.raises(WrongInput, match="is not the name"):

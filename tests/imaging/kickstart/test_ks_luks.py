@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +12,7 @@ import pytest
 from imaging.kickstart.assemble import assemble
 from imaging.kickstart.document import read
 from imaging.kickstart.site import load_site
-from tests.support.eventually import eventually
+from tests.support.imaging.emulated import software_tpm
 from tests.support.imaging.flash_images import MIB, loop_device
 from tests.support.imaging.sites import SITE, write_site
 
@@ -35,29 +33,9 @@ def script(folder: Path, disk: str, passphrase_file: Path) -> str:
 @pytest.fixture
 def tpm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """An emulated TPM 2.0."""
-    if missing := [
-        name for name in ("swtpm", "clevis", "tpm2_pcrextend", "cryptsetup") if not shutil.which(name)
-    ]:
-        pytest.skip(f"needs {', '.join(missing)}: make setup-image")
-    (folder := tmp_path / "tpm").mkdir()
-    words = [
-        "swtpm",
-        "socket",
-        "--tpm2",
-        "--tpmstate",
-        f"dir={folder}",
-        "--flags",
-        "startup-clear,not-need-init",
-    ]
-    words += ["--server", f"type=unixio,path={folder}/s", "--ctrl", f"type=unixio,path={folder}/s.ctrl"]
-    monkeypatch.setenv("TPM2TOOLS_TCTI", f"swtpm:path={folder}/s")
-    process = subprocess.Popen(words)
-    try:
-        asyncio.run(eventually((folder / "s.ctrl").exists))
+    with software_tpm(tmp_path / "tpm") as server:
+        monkeypatch.setenv("TPM2TOOLS_TCTI", f"swtpm:path={server}")
         yield
-    finally:
-        process.terminate()
-        process.wait()
 
 
 def opens(volume: str) -> bool:

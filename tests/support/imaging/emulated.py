@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
+
+import pytest
+
+from tests.support.eventually import poll_until
 
 PORT_SLOTS: Final = 5
 """Cards, each on a separate PCI bus, whose number is in the name of the interface: enp1s0, enp2s0 …"""
@@ -24,6 +30,7 @@ class Machine:
     """A running machine with its serial console in a file. With `keep`, the disk keeps what the guest writes.
 
     `disk` is an image, or the socket of an NBD server, which gets all writes in any case.
+    `tpm` is the socket of swtpm.
     """
 
     def __init__(
@@ -34,10 +41,14 @@ class Machine:
         firmware: Path | None = None,
         *,
         keep: bool = False,
+        tpm: Path | None = None,
     ) -> None:
         self._console = folder / "console"
         self._console.unlink(missing_ok=True)  # the former machine's, until QEMU replaces it
         options = f"-machine q35,accel=tcg -cpu {CPU} -smp 2 -m 1024 -display none -monitor none -no-reboot"
+        if tpm:
+            options += f" -chardev socket,id=tpm,path={tpm} -tpmdev emulator,id=tpm0,chardev=tpm"
+            options += " -device tpm-crb,tpmdev=tpm0"
         options += f" -serial file:{self._console}"
         served = disk.is_socket()
         file = f"nbd+unix:///?socket={disk}" if served else disk
@@ -73,3 +84,23 @@ def _port(bus: int, cable: str | None) -> str:
     if cable is None:
         return f"{slot} {card}"
     return f"{slot} -netdev tap,id=net{bus},ifname={cable},script=no,downscript=no {card},netdev=net{bus}"
+
+
+@contextmanager
+def software_tpm(folder: Path) -> Iterator[Path]:
+    """The socket of an emulated TPM 2.0 for programs of this machine; skips without swtpm and clevis."""
+    if missing := [
+        name for name in ("swtpm", "clevis", "tpm2_pcrextend", "cryptsetup") if not shutil.which(name)
+    ]:
+        pytest.skip(f"needs {', '.join(missing)}: make setup-image")
+    folder.mkdir()
+    words = ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={folder}"]
+    words += ["--flags", "startup-clear,not-need-init"]
+    words += ["--server", f"type=unixio,path={folder}/s", "--ctrl", f"type=unixio,path={folder}/s.ctrl"]
+    process = subprocess.Popen(words)
+    try:
+        poll_until((folder / "s.ctrl").exists)
+        yield folder / "s"
+    finally:
+        process.terminate()
+        process.wait()

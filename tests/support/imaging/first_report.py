@@ -32,6 +32,7 @@ from settings import identity_archive
 from settings.types import Endpoint
 from tests.support.eventually import eventually
 from tests.support.imaging.emulated import tap
+from tests.support.imaging.flash_images import loop_device, rap
 from tests.support.imaging.sites import SITE, write_site
 from tests.support.paths import ROOT
 from tests.support.real import start
@@ -48,6 +49,7 @@ UPLINK, COLLECTOR = "192.0.2.10", "10.77.1.1"
 _ELSEWHERE: Final = "192.0.2.1"
 """The data center's, and the uplink's gateway."""
 _LOOK_SECONDS: Final = 0.2
+SPARE_BYTES: Final = 64 * MIB
 _DISK: Final = """\
 [disk]
 device = "sda"
@@ -101,6 +103,17 @@ def build_image(folder: Path, kernel_arguments: str = "", post: str = "", *, key
         prepare_far_end(folder)
         _give_identity(image, folder, for_box(load_site(site)).encode())
     return image
+
+
+def flashed(image: Path, key: Path, folder: Path, more: str = "") -> Path:
+    """Write a signed image to a disk in `folder` with `rap flash`; `more` is added to its site file."""
+    prepare_far_end(folder)
+    site = write_site(folder, site_text() + more)
+    disk = folder / "disk.raw"
+    with loop_device(disk, image.stat().st_size + SPARE_BYTES) as device:
+        words = ["--key", key, "--serial", Path(device).name, "--record", folder / "record.json"]
+        rap("flash", "write", image, device, *words, "--box", "RAP-0001", "--site", site, "--pki", folder)
+    return disk
 
 
 def site_text() -> str:

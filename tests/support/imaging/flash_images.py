@@ -6,7 +6,7 @@ import os
 import struct
 import subprocess
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
@@ -95,7 +95,11 @@ def gpt(disk_bytes: int, own: list[bytes] = GUIDS) -> tuple[bytes, bytes]:
 
 
 def sign(
-    raw: Path, *, compressed: bool = False, file_systems: Sequence[signing.SignedFileSystem] = ()
+    raw: Path,
+    *,
+    compressed: bool = False,
+    file_systems: Sequence[signing.SignedFileSystem] = (),
+    about: Mapping[str, str] = {"release": "test"},
 ) -> Path:
     """Write the files that belong to an image, and the keys `key.pem` and `key.pub`. Returns the image to flash."""
     folder = raw.parent
@@ -111,7 +115,7 @@ def sign(
     manifest = signing.Manifest(
         name="box",
         files=[signing.describe(image), signing.describe(map_file)],
-        about={"release": "test"},
+        about=dict(about),
         file_systems=list(file_systems),
     )
     key = signing.load_private_key(folder / "key.pem")

@@ -1,0 +1,68 @@
+"""The key of a flashed box: a real LUKS volume on a loop device, and an emulated TPM."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agents.provision.volume_machine import DiskVolumes
+from agents.provision.volumes import KEY_VOLUME, VolumesError
+from tests.support.imaging.emulated import software_tpm
+from tests.support.imaging.flash_images import MIB, loop_device
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="loop devices need root")
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> Iterator[Path]:
+    with loop_device(tmp_path / "volume", 64 * MIB) as name:
+        subprocess.run(["mkfs.ext4", "-q", name], check=True)
+        yield Path(name)
+
+
+def fits(device: Path, key: bytes) -> bool:
+    """Return whether the key opens the volume."""
+    words = ["cryptsetup", "open", "--test-passphrase", "--key-file", "-", device]
+    return not subprocess.run(words, input=key, check=False, capture_output=True).returncode
+
+
+def test_the_tpm_releases_the_key_until_secure_boot_changes(
+    tmp_path: Path, device: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = DiskVolumes({KEY_VOLUME: device})
+    assert machine.volumes() == [KEY_VOLUME]
+    assert machine.content(KEY_VOLUME) == "plain"
+    with software_tpm(tmp_path / "tpm") as server:
+        monkeypatch.setenv("TPM2TOOLS_TCTI", f"swtpm:path={server}")
+        key = machine.seal(KEY_VOLUME)
+        assert machine.content(KEY_VOLUME) == "encrypted"
+        assert machine.unseal(KEY_VOLUME) == key
+        assert fits(device, key)
+        assert not fits(device, key[:-1])
+        machine.mark(KEY_VOLUME)
+        assert machine.content(KEY_VOLUME) == "complete"
+        assert machine.unseal(KEY_VOLUME) == key
+        subprocess.run(["tpm2_pcrextend", f"7:sha256={'ab' * 32}"], check=True)
+        with pytest.raises(VolumesError, match=r"does not release the key of luks-rap: Secure Boot"):
+            machine.unseal(KEY_VOLUME)
+
+
+def test_a_second_volume_opens_by_the_same_key_with_another_master_key(device: Path) -> None:
+    machine = DiskVolumes({"luks-var": device})
+    dumps = []
+    for _ in range(2):
+        machine.format("luks-var", b"a key")
+        assert fits(device, b"a key")
+        words = ["cryptsetup", "luksDump", "--dump-volume-key", "--batch-mode", "--key-file", "-", device]
+        dumps.append(subprocess.run(words, input=b"a key", check=True, capture_output=True).stdout)
+    assert dumps[0] != dumps[1]
+
+
+def test_an_interrupted_format_is_neither_plain_nor_encrypted(device: Path) -> None:
+    with device.open("r+b") as file:
+        file.write(bytes(MIB))
+    assert DiskVolumes({KEY_VOLUME: device}).content(KEY_VOLUME) == "unknown"

@@ -1,0 +1,103 @@
+"""`rap flash` with a site that has [luks]: the box's partitions are marked, or the image is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from rap.outcome import OK, WrongInput
+from settings.encrypted import ABOUT, AT_FIRST_START
+from tests.support.imaging.flash_images import IMAGE_BYTES, MIB, SITE, loop_device, rap, raw_image, sign
+from tests.support.imaging.gpt_tables import with_checksums
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="loop devices need root")
+
+DISK_BYTES = IMAGE_BYTES + 4 * MIB
+NAMES = {"root-a": "root-b", "var": "rap"}
+ENCRYPTS = {ABOUT: AT_FIRST_START}
+LUKS = f"{SITE}\n[luks]\n"
+
+
+@pytest.fixture
+def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.chdir(tmp_path)
+    with loop_device(tmp_path / "disk.img", DISK_BYTES) as device:
+        yield device
+
+
+def image(about: Mapping[str, str] = ENCRYPTS, names: Mapping[str, str] = NAMES) -> Path:
+    """A signed image, of whose partitions some have other names."""
+    raw = raw_image(Path("box.raw"))
+    with raw.open("r+b") as file:
+        front = file.read(MIB)
+        for old, new in names.items():
+            front = front.replace(old.encode("utf-16-le"), new.encode("utf-16-le").ljust(2 * len(old), b"\0"))
+        file.seek(0)
+        file.write(with_checksums(front))
+    return sign(raw, about=about)
+
+
+def write(raw: Path, device: str, site: str, *more: object) -> int:
+    Path("site.toml").write_text(site)
+    words = ("--key", "key.pub", "--serial", Path(device).name, "--box", "RAP-0001", "--site", "site.toml")
+    return rap("flash", "write", raw, device, *words, *more)
+
+
+def names_on(device: str) -> list[str]:
+    """The names of the partitions according to sfdisk."""
+    said = subprocess.run(["sfdisk", "--json", device], check=True, capture_output=True, text=True)
+    return [part.get("name", "") for part in json.loads(said.stdout)["partitiontable"]["partitions"]]
+
+
+def test_the_partitions_to_encrypt_are_marked_by_their_names(
+    disk: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert write(image(), disk, LUKS, "--record", "it.json") == OK
+    assert names_on(disk) == ["esp", "rap-identity", "root-b", "luks-rap"]
+    assert (
+        "RAP-0001 will encrypt rap at its first start, with the key in its TPM 2.0" in capsys.readouterr().err
+    )
+    assert rap("flash", "verify", disk, "--record", "it.json") == OK
+
+
+def test_without_the_table_no_partition_is_marked(disk: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert write(image(), disk, SITE) == OK
+    assert names_on(disk) == ["esp", "rap-identity", "root-b", "rap"]
+    assert "encrypt" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("about", "names"),
+    [
+        ({"release": "test"}, NAMES),
+        ({ABOUT: "by magic"}, NAMES),
+        (ENCRYPTS, {"root-a": "root-b"}),
+        (ENCRYPTS, {"var": "rap"}),
+    ],
+)
+def test_an_image_that_cannot_encrypt_is_refused(
+    disk: str, about: Mapping[str, str], names: Mapping[str, str]
+) -> None:
+    raw = image(about, names)
+    before = Path(disk).read_bytes()
+    with pytest.raises(
+        WrongInput,
+        match=r"site\.toml: luks: this image cannot encrypt.*with rap-box, clevis.*partitions rap and root-b",
+    ):
+        write(raw, disk, LUKS)
+    assert Path(disk).read_bytes() == before
+
+
+def test_a_site_without_a_tpm_is_refused(disk: str) -> None:
+    raw = image()
+    before = Path(disk).read_bytes()
+    with pytest.raises(
+        WrongInput, match=r"site\.toml: luks\.tpm: .*nobody can type a passphrase.*tpm = true"
+    ):
+        write(raw, disk, f"{LUKS}tpm = false\n")
+    assert Path(disk).read_bytes() == before
