@@ -16,7 +16,6 @@ EXTRAS: Final = {
     "imaging": frozenset({"imaging", "pykickstart", "reportlab", "jinja2", "rich"}),
     "proof": frozenset({"z3"}),
     "postgres": frozenset({"psycopg"}),
-    "serial": frozenset({"serial"}),
 }
 """The modules of each extra: its third-party packages, and the packages of this project that require it."""
 NOUNS: Final = {"lab": "sim", "dc": "datacenter", "flash": "imaging", "image": "imaging"}

@@ -14,7 +14,7 @@ glu = ["5.00", "0.08"]
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta, timezone, tzinfo
 from decimal import Decimal
@@ -24,9 +24,11 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from msgspec import Meta
 
+from settings.board import PortNumber
 from settings.form import Form
-from settings.profile import Code, Severity, Word
-from settings.types import Table
+from settings.profile import Code, Profile, Severity, Word
+from settings.toml import nearest
+from settings.types import Table, TcpPort
 
 _DECIMAL: Final = re.compile(r"[+-]?[0-9]{1,12}(\.[0-9]{1,12})?\Z")
 _OFFSET: Final = re.compile(r"([+-])([01][0-9]):([0-5][0-9])\Z")
@@ -152,6 +154,17 @@ class Columns(Table, frozen=True):
     flag: Annotated[int, Meta(ge=0, le=8)]
 
 
+class SerialLineSettings(Table, frozen=True):
+    """A serial port of the box by its number on the board, and the line settings, by default those of LIS1-A."""
+
+    port: PortNumber
+    baud: Annotated[int, Meta(ge=50, le=4_000_000)] = 9600
+    data_bits: Literal[7, 8] = 8
+    parity: Literal["none", "even", "odd"] = "none"
+    stop_bits: Literal[1, 2] = 1
+    flow_control: Literal["none", "rts-cts", "xon-xoff"] = "none"
+
+
 class AdaptedPort(Table, frozen=True):
     """The site's settings for one adapted instrument."""
 
@@ -167,8 +180,49 @@ class AdaptedPort(Table, frozen=True):
     """Controls by the id that the instrument sends."""
     alarms: dict[InstrumentText, Alarm] = {}
     """Alarms: a code the instrument sends, or FIELD:VALUE, as in `INV-2:NE`."""
+    tcp_port: TcpPort | None = None
+    """Where the box listens for it; None: the usual port of its standard."""
+    serial: SerialLineSettings | None = None
+    """The RS-232 line, for instruments without Ethernet."""
     time: Literal["message", "reception"] = "message"
     """Whether reports have the time in the message or that of their reception."""
     columns: Columns | None = None
     dialect: dict[Word, str | int | bool] = {}
     """Options of the protocol that differ from those of the profile."""
+
+
+def adapted_problem(profile: Profile, site: AdaptedPort | None) -> str:
+    """Why a site's settings do not suit what the model speaks; empty if they do."""
+    if profile.speaks == "agent":
+        return f"{profile.model} has the vendor's agent; remove `adapted`" if site else ""
+    if site is None:
+        return (
+            f"is missing: {profile.model} speaks {profile.speaks}; its test codes and controls belong there"
+        )
+    if profile.speaks in ("astm-serial", "au") and site.serial is None:
+        return f"{profile.model} has an RS-232 line; add `serial` with the port of the board"
+    if profile.speaks == "au" and site.columns is None:
+        return f"{profile.model} sends fixed columns; add `columns`"
+    return ""
+
+
+def words_outside(profile: Profile, site: AdaptedPort) -> Iterator[tuple[str, str]]:
+    """Yield (key, message) for each assay, code and component that is not in the profile."""
+    assays = list(profile.assays)
+    for code, assay in site.tests.items():
+        if assay not in assays:
+            yield f'tests."{code}"', f"{assay} is not an assay of {profile.model}; {nearest(assay, assays)}"
+    for name, control in site.controls.items():
+        for assay in control.targets:
+            if assay not in assays:
+                yield (
+                    f'controls."{name}"',
+                    f"{assay} is not an assay of {profile.model}; {nearest(assay, assays)}",
+                )
+    for name, alarm in site.alarms.items():
+        error = profile.errors.get(alarm.code)
+        if error is None:
+            right = nearest(alarm.code, list(profile.errors))
+            yield f'alarms."{name}".code', f"{alarm.code} is not an error code of {profile.model}; {right}"
+        elif error.component != alarm.component:
+            yield f'alarms."{name}".component', f"{alarm.code} is of component {error.component}"

@@ -58,6 +58,8 @@ Text: TypeAlias = Annotated[
 ]
 Speaks: TypeAlias = Literal["agent", "hl7", "astm", "astm-serial", "poct1a", "au"]
 """The vendor's own agent on the instrument, or the standard that the instrument speaks as it is."""
+TCP_PORTS: Final[dict[str, int]] = {"hl7": 2575, "astm": 4000, "poct1a": 3001}
+"""The TCP port on which the box listens for each standard, unless the site has another one."""
 Verb: TypeAlias = Literal["help-file", "assay-configuration", "test-menu", "data-upload", "send-inventory"]
 UNITS: Final = {
     "h": "h",

@@ -17,9 +17,10 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta
 
+from settings.adapted import AdaptedPort, adapted_problem, words_outside
 from settings.board import Board, PortNumber, load_board_of
 from settings.problems import Problems, SettingsError, parse_key
-from settings.profile import Model, profile_names
+from settings.profile import TCP_PORTS, Model, load_profile, profile_names
 from settings.toml import loads, nearest
 from settings.types import (
     Address,
@@ -77,6 +78,14 @@ class EnrolledInstrument(Table, frozen=True):
     port: PortNumber
     serial: Serial
     model: Model
+    adapted: AdaptedPort | None = None
+    """Settings of an instrument that speaks its own standard."""
+
+    def tcp_port(self) -> int | None:
+        """Where the box listens for it if it speaks its own standard over TCP; None otherwise."""
+        if self.adapted is None or self.adapted.serial is not None:
+            return None
+        return self.adapted.tcp_port or TCP_PORTS[load_profile(self.model).speaks]
 
 
 class SiteForBox(Table, frozen=True):
@@ -127,13 +136,37 @@ def site_problems(site: SiteForBox, board: Board) -> Iterator[tuple[str, str]]:
         if instrument.port not in board.instrument_ports:
             known = ", ".join(map(str, board.instrument_ports))
             yield f"instrument[{index}].port", f"{board.name} has no port {instrument.port}; it has {known}"
-        if instrument.model not in profile_names():
-            known = nearest(instrument.model, profile_names())
-            yield f"instrument[{index}].model", f"there is no profile of {instrument.model}; {known}"
+        yield from (
+            (f"instrument[{index}].{key}", problem) for key, problem in _model_problems(instrument, board)
+        )
+        if instrument.adapted and [one.port for one in site.instrument].count(instrument.port) > 1:
+            yield (
+                f"instrument[{index}].port",
+                "an instrument that speaks its own standard needs a port of its own",
+            )
         if instrument.serial in serials[:index]:
             yield f"instrument[{index}].serial", f"{instrument.serial} is listed twice; list it once"
     uplink_target = "proxy.host" if site.proxy else "datacenter.host"
     yield from ((key, problem) for key, problem in hosts_without_addresses(site) if key == uplink_target)
+
+
+def _model_problems(instrument: EnrolledInstrument, board: Board) -> Iterator[tuple[str, str]]:
+    """Yield contradictions between an instrument's settings, its profile and the board."""
+    if instrument.model not in profile_names():
+        known = nearest(instrument.model, profile_names())
+        yield "model", f"there is no profile of {instrument.model}; {known}"
+        return
+    profile = load_profile(instrument.model)
+    if problem := adapted_problem(profile, instrument.adapted):
+        yield "adapted", problem
+    elif instrument.adapted:
+        yield from (
+            (f"adapted.{key}", problem) for key, problem in words_outside(profile, instrument.adapted)
+        )
+        serial = instrument.adapted.serial
+        if serial and serial.port not in board.serial_ports:
+            known = ", ".join(map(str, board.serial_ports)) or "none"
+            yield "adapted.serial.port", f"{board.name} has no serial port {serial.port}; it has {known}"
 
 
 def hosts_without_addresses(site: SiteForBox) -> Iterator[tuple[str, str]]:

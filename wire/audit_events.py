@@ -234,6 +234,10 @@ class AuditEvent(StrEnum):
     """A delivered profile is not used, or an instrument's model has no profile. Action: Read the reason in the
     system's journal."""
 
+    ENGINE_FAILED = "engine-failed"
+    """An internal error ended the connection of an instrument that speaks its own standard. Action: Report it
+    with the place in the system's journal."""
+
     WORDS_REFUSED = "words-refused"
     """A request contained reports with a word that is not in the instrument's profile. Action: Check the
     instrument's software version, and `model` in the site file."""

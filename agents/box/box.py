@@ -9,10 +9,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import Executor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from random import Random
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 from agents.box.buffer import Buffer
 from agents.box.clock_sync import ClockSync, ServerTime, ask_data_center
@@ -20,13 +20,15 @@ from agents.box.commands import CommandDispatcher, CommandQueue
 from agents.box.config import BoxConfig, InstrumentPort
 from agents.box.firewall import FirewallGuard, FirewallService, FirewallStatus, LogMessage
 from agents.box.health.alarm import AlarmLed
-from agents.box.health.audit import GAP_RANGES_MAX, AuditLog, encode_gap
+from agents.box.health.audit import GAP_RANGES_MAX, AuditLog, encode_gap, now_ms
 from agents.box.health.bounds import box_bounds
 from agents.box.health.certificates import OwnCertificate
 from agents.box.health.spoolwatch import DiskSpace, watch_spool
 from agents.box.health.supervision import keep_running
 from agents.box.health.watchdog import feed_while_healthy
+from agents.box.intake.adapter import Adapter, close, line_settings, listen
 from agents.box.intake.collector import Collector
+from agents.box.intake.intake import Intake
 from agents.box.intake.refusal import watch_refusals
 from agents.box.profiles import profiles_in_force
 from agents.box.state import SNAPSHOT_BYTES_MAX, BoxState
@@ -38,8 +40,10 @@ from hal.clock import WallClock
 from hal.disk import Disk
 from hal.ethernet import EthernetPort
 from hal.indicators import Indicators
+from hal.serial import SerialPort
 from hal.watchdog import Watchdog
-from settings.profile import Profile
+from settings.adapted import AdaptedPort
+from settings.profile import TCP_PORTS, Profile
 from wire.audit_events import AuditEvent
 from wire.dial.adaptive_timeout import AdaptiveTimeout
 from wire.dial.dialer import DIAL_TIMEOUT_FACTOR_MAX
@@ -49,11 +53,13 @@ from wire.http.connection import Server
 from wire.messages import Command, Outcome
 from wire.process.bounds import CHECK_SECONDS, Bound, Bounds, Level
 from wire.profiles import AllowList
+from wire.standards.engines import make_engine
 from wire.tls.context import client_context_ignoring_dates, sessions_kept
 from wire.tls.identity import Inspection
 from wire.tls.peer import valid_from
 from wire.tls.revocation import CrlError, RevocationList
 
+T = TypeVar("T")
 PORT_RETRY_SECONDS: Final = 5.0
 """Pause before listening again on a port whose address is not configured yet."""
 
@@ -85,6 +91,8 @@ class Hardware:
     """Build time of the software, in seconds since 1970: a lower bound of the current time."""
     bounds: tuple[Bound, ...] = ()
     disk_space: DiskSpace | None = None
+    serial_ports: Mapping[int, SerialPort] = field(default_factory=dict)
+    """By their numbers on the board."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,8 +255,8 @@ class Box:
             await running.buffer.status(),
             running.forwarder.traffic,
             running.forwarder.is_connected,
-            running.collector.accepted,
-            running.collector.repeated,
+            running.intake.accepted,
+            running.intake.repeated,
             running.guard.status() if running.guard else None,
             self._certificate.inspect(),
             running.bounds.levels,
@@ -278,7 +286,7 @@ class Box:
                 encode_gap=partial(encode_gap, clock=hardware.clock),
                 snapshot=self._state.snapshot,
             )
-            self._state.restore(spool.recovery, set(self._config.enrolled()))
+            self._state.restore(spool.recovery, set(self._config.enrolled()), self._config.adapted())
             return spool
 
         return await asyncio.get_running_loop().run_in_executor(hardware.executor, open_spool)
@@ -309,7 +317,11 @@ class Box:
         enrolled = self._config.enrolled()
         queues = {name: CommandQueue(self._state.history(name)) for name in ("", *enrolled)}
         commands = CommandDispatcher(queues, {"send-inventory": partial(_note_backlog, buffer, audit)}, audit)
-        collector = Collector(buffer, self._state.marks, commands, audit.note, enrolled, self._allowed)
+        clock = self._hardware.clock
+        intake = Intake(
+            buffer, self._state, commands, audit.note, enrolled, self._allowed, partial(now_ms, clock)
+        )
+        collector = Collector(intake, audit.note)
         datacenter = self._config.datacenter
         clock_sync = ClockSync(
             self._hardware.clock,
@@ -347,14 +359,14 @@ class Box:
             Bound("tls-sessions", lambda: sessions_kept(self._certificate.server_tls)),
             Bound("commands", commands.fullest),
             Bound("given-up", forwarder.discards),
-            *collector.bounds(),
+            *intake.bounds(),
         )
         if self._revocations is not None:
             bounds.add(*self._revocations.bounds(lambda: self._hardware.clock.now_ns() / 1e9))
         if guard is not None:
             bounds.add(Bound("conntrack", partial(guard.limit, "conntrack")))
         collector.on_port_filling = bounds.check
-        return _Running(buffer, audit, collector, forwarder, commands, guard, bounds, trust)
+        return _Running(buffer, audit, intake, collector, forwarder, commands, guard, bounds, trust)
 
     async def _ask_time(self) -> ServerTime:
         config = self._config
@@ -362,21 +374,58 @@ class Box:
         return await ask_data_center(config.datacenter, tls, config.proxy, self._time_patience)
 
     async def _serve(self, running: _Running, port: InstrumentPort) -> None:
-        clock = self._hardware.clock
+        """Serve the agents of a port, or the instrument there that speaks its own standard."""
+        for instrument in port.instrument:
+            if instrument.adapted:
+                await self._serve_adapted(running, port, instrument.serial, instrument.adapted)
+        await self._serve_agents(running, port)
+
+    async def _serve_adapted(
+        self, running: _Running, port: InstrumentPort, serial: str, site: AdaptedPort
+    ) -> None:
+        profile, clock_ms = self._allowed[serial].profile, partial(now_ms, self._hardware.clock)
+        source = running.intake.sources[serial]
+        adapter = Adapter(
+            running.intake, source, partial(make_engine, profile, site, clock_ms), running.audit.note
+        )
+        if site.serial:
+            hardware = self._hardware.serial_ports[site.serial.port]
+            self._on_served(port.number, 0)
+            await adapter.serve_serial(hardware, line_settings(site.serial))
+        tcp_port = TCP_PORTS[profile.speaks] if site.tcp_port is None else site.tcp_port
+        server = await self._until_served(running, port, partial(listen, adapter, port.listen, tcp_port))
+        self.tcp_ports[port.number] = server.sockets[0].getsockname()[1]
+        self._on_served(port.number, self.tcp_ports[port.number])
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.tcp_ports.pop(port.number, None)
+            await close(server)
+
+    async def _until_served(
+        self, running: _Running, port: InstrumentPort, open_port: Callable[[], Awaitable[T]]
+    ) -> T:
         while True:
             try:
-                server = await running.collector.listen(
-                    port.number,
-                    port.listen,
-                    port.tcp_port,
-                    self._certificate.server_tls,
-                    lambda: clock.now_ns() / 1e9,
-                    self._revocations,
-                )
-                break
+                return await open_port()
             except OSError:
                 running.audit.note(AuditEvent.PORT_NOT_SERVED, port=port.number)
                 await asyncio.sleep(PORT_RETRY_SECONDS)
+
+    async def _serve_agents(self, running: _Running, port: InstrumentPort) -> None:
+        clock = self._hardware.clock
+        server = await self._until_served(
+            running,
+            port,
+            lambda: running.collector.listen(
+                port.number,
+                port.listen,
+                port.tcp_port,
+                self._certificate.server_tls,
+                lambda: clock.now_ns() / 1e9,
+                self._revocations,
+            ),
+        )
         self.tcp_ports[port.number], self._servers[port.number] = server.port, server
         connections = Bound("connections", server.connection_usage, port.number)
         running.bounds.add(connections)
@@ -409,6 +458,7 @@ class _Running:
 
     buffer: Buffer
     audit: AuditLog
+    intake: Intake
     collector: Collector
     forwarder: Forwarder
     commands: CommandDispatcher

@@ -74,6 +74,7 @@ from msgspec import Meta
 
 from agents.box.certificate_files import BoxCertificates
 from agents.box.defaults import HEARTBEAT_SECONDS, INSTRUMENTS_MAX, LINGER_SECONDS
+from settings.adapted import AdaptedPort
 from settings.board import PortNumber
 from settings.problems import Problems
 from settings.profile import Model, profile_names
@@ -95,6 +96,8 @@ class PortInstrument(Table, frozen=True):
 
     serial: Serial
     model: Model
+    adapted: AdaptedPort | None = None
+    """The site's settings if it speaks its own standard."""
 
 
 class InstrumentPort(Table, frozen=True):
@@ -201,6 +204,10 @@ class BoxConfig(Table, frozen=True):
         """The port number of each enrolled instrument."""
         return {instrument.serial: port.number for port in self.port for instrument in port.instrument}
 
+    def adapted(self) -> frozenset[str]:
+        """The instruments that speak their own standard."""
+        return frozenset(one.serial for port in self.port for one in port.instrument if one.adapted)
+
     def models(self) -> dict[str, str]:
         """The model of each enrolled instrument."""
         return {instrument.serial: instrument.model for port in self.port for instrument in port.instrument}
@@ -224,6 +231,9 @@ def _check_ports(config: BoxConfig, problems: Problems) -> None:
         if address is not None and not address.is_unspecified and not is_unicast(address):
             message = f"{port.listen} is not a unicast address; give the address of the box on that port"
             problems.add(("port", index, "listen"), message)
+        if len(port.instrument) > 1 and any(instrument.adapted for instrument in port.instrument):
+            message = "an instrument that speaks its own standard needs a port of its own"
+            problems.add(("port", index, "instrument"), message)
         for place, instrument in enumerate(port.instrument):
             if instrument.model not in profile_names() and config.profiles is None:
                 known = nearest(instrument.model, profile_names())

@@ -27,6 +27,7 @@ from hal.linux.disk import LinuxDisk
 from hal.linux.ethernet import LinuxEthernetPort
 from hal.linux.indicators import LinuxIndicators
 from hal.linux.watchdog import LinuxWatchdog
+from hal.serial import SerialPort
 from netfw.service.client import Connect, FirewallClient, at_socket
 from netfw.service.spawn import as_child
 from wire.process.failures import FailureLog
@@ -137,9 +138,22 @@ def _hardware(checked: CheckedConfig, disk: Disk, executor: Executor) -> Hardwar
         built_s=Path(__file__).stat().st_mtime,
         bounds=process_bounds(),
         disk_space=partial(used_and_total, checked.config.spool.directory),
+        serial_ports=_serial_ports(checked),
     )
 
 
 def _connection(firewall: FirewallPolicy) -> Connect:
     """Connect to the firewall service, or start one as a child process if no socket is configured."""
     return at_socket(firewall.socket) if firewall.socket else as_child(firewall.policy, firewall.retry_s)
+
+
+def _serial_ports(checked: CheckedConfig) -> dict[int, SerialPort]:
+    """The serial ports that instruments use. pyserial is imported only for these."""
+    given = [one.adapted.serial for port in checked.config.port for one in port.instrument if one.adapted]
+    numbers = [serial.port for serial in given if serial]
+    if not numbers:
+        return {}
+    from hal.linux.serial import LinuxSerialPort
+
+    devices = checked.board.serial_ports
+    return {number: LinuxSerialPort(f"serial{number}", devices[number]) for number in numbers}

@@ -10,7 +10,13 @@ from typing import Final
 import msgspec
 
 from agents.box.commands import History
-from agents.box.intake.high_water_marks import HighWaterMark, digest_of, new_marks
+from agents.box.intake.high_water_marks import (
+    AdaptedMark,
+    HighWaterMark,
+    digest_of,
+    new_marks,
+    stripped_digest_of,
+)
 from agents.spool import Recovered, RecoveredSpool
 from wire.audit_events import AuditEvent
 from wire.messages import Audit, CommandResult, Entry, MessageError, ProfileInForce, Report, decode
@@ -26,6 +32,7 @@ class _Snapshot(msgspec.Struct, array_like=True):
     histories: dict[str, History]
     confirmed_s: int = 0
     profiles: dict[str, tuple[str, int]] = {}
+    adapted: dict[str, AdaptedMark] = {}
 
 
 class BoxState:
@@ -40,6 +47,13 @@ class BoxState:
         if marks is None:
             marks = self._saved.marks[instrument] = new_marks()
         return marks
+
+    def adapted_mark(self, instrument: str) -> AdaptedMark:
+        """The mark of an instrument that speaks its own standard; not a copy."""
+        mark = self._saved.adapted.get(instrument)
+        if mark is None:
+            mark = self._saved.adapted[instrument] = AdaptedMark()
+        return mark
 
     def history(self, instrument: str) -> History:
         """The command history of an instrument, or of the box for ""; not a copy."""
@@ -66,23 +80,30 @@ class BoxState:
         """Encode the state for `restore`, in one step that no other thread can interrupt."""
         return msgspec.msgpack.encode(self._saved)
 
-    def restore(self, recovery: RecoveredSpool, instruments: set[str]) -> None:
-        """Restore the state from the spool. Instruments that are no longer enrolled are removed."""
+    def restore(
+        self, recovery: RecoveredSpool, instruments: set[str], adapted: frozenset[str] = frozenset()
+    ) -> None:
+        """Restore the state from the spool. Instruments that are no longer enrolled are removed.
+
+        `adapted` are those that speak their own standard.
+        """
         if recovery.snapshot:
             saved = msgspec.msgpack.decode(recovery.snapshot, type=_Snapshot | _Marks)
             # an earlier release saved the marks alone
             self._saved = saved if isinstance(saved, _Snapshot) else _Snapshot(saved, {})
         for record in recovery.records():
-            self._restore_record(record)
+            self._restore_record(record, adapted)
         self._keep_only(instruments)
 
-    def _restore_record(self, record: Recovered) -> None:
+    def _restore_record(self, record: Recovered, adapted: frozenset[str]) -> None:
         try:
             entry = decode(Entry, record.payload)
         except MessageError:  # written by another program version; the data center decides about it
             return
         body = entry.body
-        if entry.instrument and isinstance(body, Report):
+        if entry.instrument in adapted and isinstance(body, Report):
+            self.adapted_mark(entry.instrument).accept(entry.run, body.number, [stripped_digest_of(body)])
+        elif entry.instrument and isinstance(body, Report):
             mark = self.marks(entry.instrument)[record.priority]
             mark.recall(entry.run, body.number, digest_of(record.payload), certain=record.certain)
         if isinstance(body, CommandResult):
@@ -97,5 +118,6 @@ class BoxState:
     def _keep_only(self, instruments: set[str]) -> None:
         saved = self._saved
         saved.marks = {name: marks for name, marks in saved.marks.items() if name in instruments}
+        saved.adapted = {name: mark for name, mark in saved.adapted.items() if name in instruments}
         saved.profiles = {name: used for name, used in saved.profiles.items() if name in instruments}
         saved.histories = {n: history for n, history in saved.histories.items() if not n or n in instruments}

@@ -74,9 +74,16 @@ def sending(reporting: Reporting) -> Sending:
     return Sending() if reporting.linger_s is None else Sending(linger_s=reporting.linger_s)
 
 
+def _services(site: SiteOnBox, port: int) -> list[str]:
+    """What instruments reach at a port: the collector, or the box's end of the instrument's own standard."""
+    here = [one for one in site.instrument if one.port == port]
+    listening = [one.tcp_port() if one.adapted else COLLECTOR for one in here] or [COLLECTOR]
+    return [f"tcp/{number}" for number in sorted({number for number in listening if number})]
+
+
 def _instruments(site: SiteOnBox, port: int) -> list[PortInstrument]:
     here = sorted((one for one in site.instrument if one.port == port), key=lambda one: one.serial)
-    return [PortInstrument(one.serial, one.model) for one in here]
+    return [PortInstrument(one.serial, one.model, one.adapted) for one in here]
 
 
 def firewall_file(site: SiteOnBox, board: Board) -> str:
@@ -86,7 +93,7 @@ def firewall_file(site: SiteOnBox, board: Board) -> str:
         uplink=UplinkTable(dhcp=not site.uplink.address),
         authorized=list(_authorized_destinations(site)),
         port=[
-            PortTable(number=number, addresses=[str(address)], services=[f"tcp/{COLLECTOR}"])
+            PortTable(number=number, addresses=[str(address)], services=_services(site, number))
             for number, address in site.ports(board).items()
         ],
     )

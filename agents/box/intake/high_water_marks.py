@@ -16,19 +16,24 @@ are accepted as new.
 
 from __future__ import annotations
 
+from collections import Counter
 from hashlib import blake2b
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from agents.spool import Priority
-from wire.messages import REPORTS_PER_POST_MAX
+from wire.messages import REPORTS_PER_POST_MAX, InstrumentReport, encode
+from wire.standards.extract import Finding
 
 HOLES_MAX: Final = 2
 """A record found after a crash that would need more holes is not marked as accepted, and may be stored twice."""
 DIGEST_BYTES: Final = 8
 DIGESTS_MAX: Final = REPORTS_PER_POST_MAX
 """Digests per mark: those of one request, since an agent has one in flight, perhaps all of one priority."""
+ADAPTED_DIGESTS_MAX: Final = 256
+"""Digests per instrument that speaks its own standard: more than the reports of any message."""
 
 
 def digest_of(entry: bytes) -> bytes:
@@ -87,3 +92,43 @@ class HighWaterMark(msgspec.Struct, array_like=True):
 def new_marks() -> list[HighWaterMark]:
     """The marks of an instrument that has not reported yet, by `Priority`."""
     return [HighWaterMark() for _ in Priority]
+
+
+def stripped_digest(finding: Finding) -> bytes:
+    """The digest of a report without its number: kind, fields and the instrument's time."""
+    report = finding.kind(1, finding.at_ms or 0, *finding.fields)
+    return blake2b(encode(report), digest_size=DIGEST_BYTES).digest()
+
+
+def stripped_digest_of(body: InstrumentReport) -> bytes:
+    """As `stripped_digest`, of a stored report whose time is the instrument's."""
+    return blake2b(encode(replace(body, number=1)), digest_size=DIGEST_BYTES).digest()
+
+
+class AdaptedMark(msgspec.Struct, array_like=True):
+    """The last report of an instrument that speaks its own standard, and the digests of the last ones.
+
+    The box numbers these reports. An instrument that missed the acknowledgement repeats its message; the repetition
+    is recognized by the reports without their numbers, never by the message, which may contain a name.
+    """
+
+    run: int = -1
+    number: int = 0
+    digests: bytes = b""
+
+    def unknown(self, digests: list[bytes]) -> list[int]:
+        """The places of those digests that were not accepted before, each as often as it was."""
+        starts = range(0, len(self.digests), DIGEST_BYTES)
+        known = Counter(self.digests[start : start + DIGEST_BYTES] for start in starts)
+        places = []
+        for place, digest in enumerate(digests):
+            if known[digest] > 0:
+                known[digest] -= 1
+            else:
+                places.append(place)
+        return places
+
+    def accept(self, run: int, number: int, digests: list[bytes]) -> None:
+        """Move the mark for durable reports, the last of which has this number."""
+        self.run, self.number = run, number
+        self.digests = (self.digests + b"".join(digests))[-ADAPTED_DIGESTS_MAX * DIGEST_BYTES :]

@@ -298,7 +298,7 @@ def test_a_large_backlog_limits_its_instrument_and_no_other_port(
 def test_waiting_alerts_take_no_more_than_their_share_of_the_spool(
     pki: Hierarchy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agents.box.intake.collector.PINNED_SHARE", 0.0)
+    monkeypatch.setattr("agents.box.intake.intake.PINNED_SHARE", 0.0)
 
     async def scenario(box: Box, _on: EmulDisk) -> None:
         connection = await connect(box, pki.instrument)

@@ -1,0 +1,225 @@
+"""Runs the engine of an instrument that speaks its own standard over a TCP connection or a serial line.
+
+An error of an engine ends the connection and is reported by its type and place alone: its message could contain
+bytes that the instrument sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final, Protocol
+
+from agents.box.intake.intake import Intake, Note, Source
+from hal.serial import FlowControl, Parity, SerialError, SerialErrorKind, SerialPort, SerialSettings
+from settings.adapted import SerialLineSettings
+from wire.audit_events import AuditEvent
+from wire.standards.engine import Action, Close, CommandEnded, Commander, Count, Deliver, Engine, Send
+
+READ_BYTES_MAX: Final = 16 * 1024
+COMMAND_POLL_SECONDS: Final = 5.0
+"""How often a connection looks for a command to its instrument."""
+SERIAL_RETRY_SECONDS: Final = 5.0
+"""Pause before a serial line that failed is opened again."""
+
+MakeEngine = Callable[[float], Engine]
+"""Makes the engine of a new connection; the argument is the time of the loop."""
+
+
+class Line(Protocol):
+    """A connection to an instrument."""
+
+    async def read(self) -> bytes:
+        """The next bytes; empty at the end of the connection. Cancelling a read loses no data."""
+        ...
+
+    async def write(self, data: bytes) -> None:
+        """Send bytes. Raises: OSError."""
+        ...
+
+
+class TcpLine:
+    """A TCP connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    async def read(self) -> bytes:
+        """The next bytes; empty at the end of the connection."""
+        try:
+            return await self._reader.read(READ_BYTES_MAX)
+        except OSError:
+            return b""
+
+    async def write(self, data: bytes) -> None:
+        """Send bytes. Raises: OSError."""
+        self._writer.write(data)
+        await self._writer.drain()
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+        self._writer.transport.abort()
+
+
+class SerialLine:
+    """A serial line. Bytes lost to a line error are left to the checksums of the standard."""
+
+    def __init__(self, port: SerialPort) -> None:
+        self._port = port
+
+    async def read(self) -> bytes:
+        """The next bytes; empty when the port has failed."""
+        while True:
+            try:
+                return await self._port.read(READ_BYTES_MAX)
+            except SerialError as error:
+                if error.kind not in (SerialErrorKind.BREAK, SerialErrorKind.LINE):
+                    return b""
+
+    async def write(self, data: bytes) -> None:
+        """Send bytes. Raises: OSError."""
+        try:
+            await self._port.write(data)
+        except SerialError as error:
+            raise OSError(str(error)) from None
+
+
+class Adapter:
+    """One instrument that speaks its own standard: its connections, one at a time."""
+
+    def __init__(self, intake: Intake, source: Source, make_engine: MakeEngine, note: Note) -> None:
+        self._intake, self._source, self._make_engine, self._note = intake, source, make_engine, note
+        self._loop = asyncio.get_running_loop()
+        self._current: asyncio.Task[None] | None = None
+        self.heard: float | None = None
+        """When the last byte arrived, by the clock of the loop."""
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a connection, or an open serial line."""
+        return self._current is not None and not self._current.done()
+
+    async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve a TCP connection. It replaces an earlier one, whose instrument has restarted."""
+        line = TcpLine(reader, writer)
+        previous, self._current = self._current, asyncio.current_task()
+        if previous is not None:
+            previous.cancel()
+            await asyncio.wait((previous,))
+        try:
+            await self.converse(line)
+        finally:
+            line.abort()
+
+    async def serve_serial(self, port: SerialPort, settings: SerialSettings) -> None:
+        """Serve a serial line until cancelled; a failed port is opened again."""
+        while True:
+            try:
+                port.open(settings)
+                self._current = asyncio.current_task()
+                await self.converse(SerialLine(port))
+            except SerialError:
+                pass
+            finally:
+                self._current = None
+                port.close()
+            self._note(AuditEvent.PORT_NOT_SERVED, port=self._source.port)
+            await asyncio.sleep(SERIAL_RETRY_SECONDS)
+
+    async def converse(self, line: Line) -> None:
+        """Exchange messages until the connection ends."""
+        engine = self._make_engine(self._loop.time())
+        try:
+            await self._exchange(engine, line)
+        except Exception as error:
+            if not isinstance(error, OSError):
+                self._report(error)
+        finally:
+            for action in engine.closed(self._loop.time()):
+                if isinstance(action, Count):
+                    self._source.counts[action.reason] += action.number
+
+    async def _exchange(self, engine: Engine, line: Line) -> None:
+        while True:
+            try:
+                async with asyncio.timeout_at(self._wake(engine)):
+                    data = await line.read()
+            except TimeoutError:
+                now = self._loop.time()
+                actions = engine.expired(now) + self._commands(engine, now)
+            else:
+                if not data:
+                    return
+                self.heard = received = self._loop.time()
+                actions = engine.receive(data, received)
+            if not await self._execute(engine, line, actions):
+                return
+
+    def _wake(self, engine: Engine) -> float | None:
+        deadline = engine.deadline
+        if not isinstance(engine, Commander):
+            return deadline
+        poll = self._loop.time() + COMMAND_POLL_SECONDS
+        return poll if deadline is None else min(deadline, poll)
+
+    def _commands(self, engine: Engine, now: float) -> list[Action]:
+        if not isinstance(engine, Commander):
+            return []
+        return [
+            action
+            for command in self._source.queue.take(now)
+            for action in engine.command(command.id, command.verb, now)
+        ]
+
+    async def _execute(self, engine: Engine, line: Line, actions: list[Action]) -> bool:
+        """Execute actions and those that follow from them; returns whether the connection continues."""
+        started = self._loop.time()
+        while actions:
+            following: list[Action] = []
+            for action in actions:
+                match action:
+                    case Send(data, after_s):
+                        await asyncio.sleep(max(0.0, started + after_s - self._loop.time()))
+                        await line.write(data)
+                    case Deliver(extract):
+                        outcome = await self._intake.accept(self._source, extract)
+                        following = engine.decided(outcome, self._loop.time())
+                    case Count(reason, number):
+                        self._source.counts[reason] += number
+                    case CommandEnded(command, outcome):
+                        await self._intake.end_command(self._source, command, outcome)
+                    case Close():
+                        return False
+            actions = following
+        return True
+
+    def _report(self, error: Exception) -> None:
+        """Report an error of the engine without its message, which could contain an instrument's bytes."""
+        place = error.__traceback__
+        while place is not None and place.tb_next is not None:
+            place = place.tb_next
+        where = f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}" if place else "unknown place"
+        self._note(AuditEvent.ENGINE_FAILED, port=self._source.port)
+        message = f"engine of instrument port {self._source.port}: {type(error).__name__} at {where}"
+        self._loop.call_exception_handler({"message": message})
+
+
+def line_settings(given: SerialLineSettings) -> SerialSettings:
+    """The settings of a serial line in a site file, for the hardware."""
+    return SerialSettings(
+        given.baud, given.data_bits, Parity(given.parity), given.stop_bits, FlowControl(given.flow_control)
+    )
+
+
+async def listen(adapter: Adapter, host: str, tcp_port: int) -> asyncio.Server:
+    """Accept TCP connections of an instrument. Raises: OSError."""
+    return await asyncio.start_server(adapter.connected, host, tcp_port, limit=READ_BYTES_MAX)
+
+
+async def close(server: asyncio.Server) -> None:
+    """Close the listener, without waiting for connections."""
+    server.close()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(2.0):
+            await server.wait_closed()

@@ -1,0 +1,242 @@
+"""Accepts the reports of all instruments: durable before they are acknowledged, within limits, and stored once.
+
+Every protocol ends here: an instrument's agent numbers its reports itself (`keep`); those of an instrument that
+speaks its own standard are numbered by the box (`accept`). The identity of an instrument is that of its port and, for
+an agent, of its certificate, never a field of a message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final, Protocol
+
+from agents.box.buffer import Buffer
+from agents.box.commands import CommandDispatcher, CommandQueue
+from agents.box.intake.backlog import PINNED_SHARE, Backlog
+from agents.box.intake.high_water_marks import AdaptedMark, HighWaterMark, digest_of, stripped_digest
+from agents.box.intake.limits import REPORTS_BURST, report_bucket
+from agents.spool import Priority, SpoolError
+from wire.audit_events import AuditEvent
+from wire.messages import (
+    INT_MAX,
+    RUN_MAX,
+    Alert,
+    CommandResult,
+    Entry,
+    InstrumentReport,
+    encode,
+)
+from wire.messages import Outcome as CommandOutcome
+from wire.process.bounds import Bound
+from wire.process.ratelimit import TokenBucket
+from wire.profiles import AllowList
+from wire.standards.engine import Outcome
+from wire.standards.extract import Extract, Finding, Reason
+
+CLOCK_OFF_MS_MAX: Final = 24 * 3600 * 1000
+"""A time of an instrument that differs more from the box's clock is replaced by the box's."""
+PRIORITIES: Final = {Alert: Priority.ALERT, CommandResult: Priority.AUDIT}
+"""The priority of each kind of report; others are routine."""
+
+
+class Note(Protocol):
+    """Writes an audit record about a port without waiting until it is durable."""
+
+    def __call__(self, event: AuditEvent, value: int = 0, *, port: int) -> object: ...
+
+
+class RunRefused(Exception):
+    """The reports cannot be accepted under their run; the instrument must continue under `next_run`."""
+
+    def __init__(self, event: AuditEvent, message: str, next_run: int) -> None:
+        super().__init__(message)
+        self.event, self.next_run = event, next_run
+
+
+@dataclass(slots=True, eq=False)
+class Source:
+    """An enrolled instrument. `counts` is what was left out of its messages, if it speaks its own standard."""
+
+    serial: str
+    port: int
+    allowed: AllowList
+    marks: list[HighWaterMark]
+    adapted: AdaptedMark
+    queue: CommandQueue
+    backlog: Backlog
+    bucket: TokenBucket = field(default_factory=report_bucket)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    counts: Counter[Reason] = field(default_factory=Counter)
+    accepted: int = 0
+
+
+class Marks(Protocol):
+    """The persistent marks of instruments (`agents.box.state.BoxState`)."""
+
+    def marks(self, instrument: str) -> list[HighWaterMark]:
+        """The high-water marks of an agent's reports by priority."""
+        ...
+
+    def adapted_mark(self, instrument: str) -> AdaptedMark:
+        """The mark of an instrument that speaks its own standard."""
+        ...
+
+
+class Intake:
+    """Accepts reports. `accepted` counts stored reports, `repeated` detected duplicates."""
+
+    def __init__(
+        self,
+        buffer: Buffer,
+        state: Marks,
+        dispatcher: CommandDispatcher,
+        note: Note,
+        ports: Mapping[str, int],
+        allowed: Mapping[str, AllowList],
+        now_ms: Callable[[], int],
+    ) -> None:
+        """`ports` and `allowed` map instruments to their ports and allow-lists; `now_ms` is the wall clock."""
+        self._buffer, self._note, self._now_ms = buffer, note, now_ms
+        self._loop = asyncio.get_running_loop()
+        pinned_bytes_max = PINNED_SHARE * buffer.limits.spool_bytes_max / max(1, len(ports))
+        self.sources = {
+            serial: Source(
+                serial,
+                port,
+                allowed[serial],
+                state.marks(serial),
+                state.adapted_mark(serial),
+                dispatcher.of(serial),
+                Backlog(buffer.delivered, pinned_bytes_max),
+            )
+            for serial, port in ports.items()
+        }
+        self.accepted = self.repeated = 0
+
+    def bounds(self) -> list[Bound]:
+        """The report rate of each port: that of its busiest instrument."""
+        ports = sorted({source.port for source in self.sources.values()})
+        return [Bound("report-rate", partial(self._busiest, port), port) for port in ports]
+
+    def _busiest(self, port: int) -> tuple[float, float]:
+        now = self._loop.time()
+        used = [source.bucket.used(now) for source in self.sources.values() if source.port == port]
+        return max(used), REPORTS_BURST
+
+    def limit(self, source: Source, reports: int) -> float | None:
+        """Whether `reports` more exceed a limit of the instrument: the seconds until they fit, 0 if that is unknown.
+
+        None: they are accepted.
+        """
+        now, seconds = self._loop.time(), 0.0
+        if source.backlog.exceeds_share:
+            event = AuditEvent.ALERTS_OVER_SHARE
+        elif seconds := source.backlog.take(reports, now):
+            event = AuditEvent.REPORTS_HELD_BACK
+        elif seconds := source.bucket.take(reports, now):
+            event = AuditEvent.REPORTS_TOO_MANY
+        else:
+            return None
+        self._note(event, port=source.port)
+        return seconds
+
+    async def keep(self, source: Source, run: int, reports: list[tuple[int, InstrumentReport]]) -> None:
+        """Store the new ones of an agent's reports durably; each comes with its priority.
+
+        Raises: SpoolError and RunRefused, with nothing stored.
+        """
+        async with source.lock:
+            new = _new(source, run, reports)
+            entries = [entry for _, _, entry in new]
+            if new:
+                await self._append(source, [priority for priority, _, _ in new], entries)
+                for priority, report, entry in new:
+                    source.marks[priority].accept(run, report.number, digest_of(entry))
+        for priority, report in reports:
+            if priority == Priority.AUDIT and isinstance(report, CommandResult):
+                source.queue.finished(report.command)
+        self.repeated += len(reports) - len(new)
+
+    async def accept(self, source: Source, extract: Extract) -> Outcome:
+        """Store the findings of a message durably, except those that were stored before."""
+        async with source.lock:
+            digests = list(map(stripped_digest, extract.findings))
+            unknown = source.adapted.unknown(digests)
+            new = [extract.findings[place] for place in unknown]
+            outcome = (
+                await self._store(source, new, [digests[place] for place in unknown])
+                if new
+                else Outcome.STORED
+            )
+        if outcome is Outcome.STORED:
+            is_repeated = bool(extract.findings) and not new
+            source.counts += Counter({Reason.MESSAGE_REPEATED: 1}) if is_repeated else extract.counts
+            self.repeated += len(extract.findings) - len(new)
+        return outcome
+
+    async def _store(self, source: Source, findings: list[Finding], digests: list[bytes]) -> Outcome:
+        run, first = self._next_number(source)
+        reports = [self._report(first + place, finding) for place, finding in enumerate(findings)]
+        if any(map(source.allowed.refusal, reports)):
+            self._note(AuditEvent.WORDS_REFUSED, port=source.port)
+            return Outcome.REFUSED
+        if self.limit(source, len(reports)) is not None:
+            return Outcome.BUSY
+        priorities = [PRIORITIES.get(finding.kind, Priority.ROUTINE) for finding in findings]
+        try:
+            await self._append(source, priorities, [encode(Entry(source.serial, run, it)) for it in reports])
+        except SpoolError as error:
+            self._note(AuditEvent(f"spool-{error.kind.value}"), port=source.port)
+            return Outcome.BUSY
+        source.adapted.accept(run, reports[-1].number, digests)
+        return Outcome.STORED
+
+    async def end_command(self, source: Source, command: int, outcome: CommandOutcome) -> None:
+        """Store the result of a command to an instrument that speaks its own standard."""
+        finding = Finding(CommandResult, (command, outcome))
+        async with source.lock:
+            if await self._store(source, [finding], [stripped_digest(finding)]) is Outcome.STORED:
+                source.queue.finished(command)
+
+    def _next_number(self, source: Source) -> tuple[int, int]:
+        """Run and number of the next report. A new spool has a new epoch, and therefore a new run."""
+        run, mark = self._buffer.epoch, source.adapted
+        return run, mark.number + 1 if mark.run == run else 1
+
+    def _report(self, number: int, finding: Finding) -> Any:
+        now_ms, at_ms = self._now_ms(), finding.at_ms
+        if at_ms is None or abs(at_ms - now_ms) > CLOCK_OFF_MS_MAX:
+            at_ms = now_ms
+        return finding.kind(number, min(at_ms, INT_MAX), *finding.fields)
+
+    async def _append(self, source: Source, priorities: Sequence[int], entries: list[bytes]) -> None:
+        sequences = await self._buffer.append_all(priorities, entries)
+        # the caller updates the marks before the next await: see `agents.box.buffer`
+        source.backlog.add(priorities, sequences, entries)
+        source.accepted += len(entries)
+        self.accepted += len(entries)
+
+
+def _new(
+    source: Source, run: int, reports: list[tuple[int, InstrumentReport]]
+) -> list[tuple[int, InstrumentReport, bytes]]:
+    """The reports that were not accepted before, each with its encoded entry. Raises: RunRefused."""
+    highest = max(mark.run for mark in source.marks)
+    next_run = highest + 1 if highest < RUN_MAX else (run + 1) % RUN_MAX
+    if run < highest < RUN_MAX:
+        message = f"run {run} is below run {highest}, which was used before; continue with run {next_run}"
+        raise RunRefused(AuditEvent.RUN_TOO_LOW, message, next_run)
+    new = []
+    for priority, report in reports:
+        entry = encode(Entry(source.serial, run, report))
+        mark = source.marks[priority]
+        if mark.is_above(run, report.number):
+            new.append((priority, report, entry))
+        elif not mark.remembers(digest_of(entry)):
+            message = f"a different report was accepted as number {report.number} of run {run}"
+            raise RunRefused(AuditEvent.RUN_REPEATED, f"{message}; continue with run {next_run}", next_run)
+    return new
