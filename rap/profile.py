@@ -8,6 +8,8 @@ from pathlib import Path
 from rap.outcome import FAILED, OK, WrongInput
 from rap.parser import Parser
 
+SPLITS = ("whole", "bytes", "every-point")
+"""As recorded; each byte alone; or divided into two, at each point in turn."""
 SUMMARY = "instrument profiles: what each model may report"
 
 
@@ -19,6 +21,16 @@ def add_verbs(parser: Parser) -> None:
     check.add_argument("files", metavar="FILE", nargs="*", type=Path, help="none: those of the program")
     check.add_argument("--key", metavar="PUB", type=Path, help="also check the signature by this public key")
     check.set_command(_check)
+    replay = parser.add_command(
+        "replay", "play recorded conversations of instruments against the box's intake"
+    )
+    replay.add_argument("index", metavar="INDEX", type=Path, help="the index of the conversations (TOML)")
+    replay.add_argument("--name", metavar="CASE", help="only this case")
+    replay.add_argument(
+        "--split", choices=SPLITS, default="whole", help="how each write of the instrument arrives"
+    )
+    replay.add_argument("--json", action="store_true", help="print the result as JSON")
+    replay.set_command(_replay)
     sign = parser.add_command("sign", "sign a profile, so that boxes accept it")
     sign.add_argument("file", metavar="FILE", type=Path)
     sign.add_argument("--key", metavar="KEY", type=Path, required=True, help="the vendor's private key (PEM)")
@@ -76,3 +88,32 @@ def _sign(arguments: argparse.Namespace) -> int:
         raise WrongInput(str(error)) from error
     print(f"{arguments.file}: {profile.model}, version {profile.version}, is signed")
     return OK
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    import json
+
+    from settings.problems import SettingsError
+    from sim.conversations.casefile import read_conversations
+    from sim.conversations.suite import run_case
+
+    try:
+        cases = read_conversations(arguments.index)
+    except SettingsError as error:
+        raise WrongInput(str(error)) from error
+    if arguments.name:
+        names = [case.name for case in cases]
+        cases = [case for case in cases if case.name == arguments.name]
+        if not cases:
+            raise WrongInput(
+                f"{arguments.index}: there is no case {arguments.name}; there are {', '.join(names)}"
+            )
+    results = [run_case(case, arguments.split) for case in cases]
+    if arguments.json:
+        print(json.dumps([result.as_table() for result in results], indent=2))
+    else:
+        for result in results:
+            print(f"{'pass' if result.passed else 'FAIL'}  {result.name}, {result.plays} played")
+            for problem in result.problems:
+                print(f"      {problem}")
+    return OK if all(result.passed for result in results) else FAILED

@@ -1,0 +1,189 @@
+"""The index of recorded conversations: what an instrument sends, and what is right.
+
+[[case]]
+name = "astm-bad-checksum-in-etb"
+file = "astm-bad-checksum-in-etb.bin"  # all bytes that the instrument sends, in order
+standard = "astm-tcp"                  # or astm-serial, hl7-mllp, poct1a, au-serial
+config = { timezone = "+01:00", tests = { 798 = "glu" } }  # the site's settings of the port
+script = [
+  "send 0 1",                          # send bytes [0, 1) of the file in one write
+  "reply 06",                          # the box answers these bytes, in hexadecimal; "reply 06 after 0.5s before 2s"
+  "ack AA 4711 U01",                   # an HL7 answer with this MSA-1, MSA-2 ("-": empty) and MSH-9.2
+  "silence 3s",                        # nothing is answered for that time, by default 1 s
+  "not 15",                            # anything or nothing but this
+  "wait 15s",
+  "close", "open",                     # the connection
+]
+reports = [{ kind = "status", state = "running", at = "2031-03-04T08:30:10Z" }]  # what leaves the box, in order
+audit = [{ event = "frame-refused", count = 1 }]  # what the box counts
+patient_data = [[233, 246, "operator"]]  # bytes of the file that must not leave the box
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections import Counter
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Final, Literal, TypeAlias
+
+from msgspec import Meta, Struct
+
+from settings.adapted import AdaptedPort
+from settings.problems import Problems
+from settings.profile import Component, ErrorCode, Profile, Speaks
+from settings.toml import load
+from settings.types import Table
+
+Standard: TypeAlias = Literal["astm-tcp", "astm-serial", "hl7-mllp", "poct1a", "au-serial"]
+_SPEAKS: Final[dict[Standard, Speaks]] = {
+    "astm-tcp": "astm",
+    "astm-serial": "astm-serial",
+    "hl7-mllp": "hl7",
+    "poct1a": "poct1a",
+    "au-serial": "au",
+}
+ANSWER_SECONDS: Final = 15.0
+"""An answer comes within this time unless the script says otherwise (LIS1-A, 6.5.2.4)."""
+SILENCE_SECONDS: Final = 1.0
+
+
+class CountedEvent(Table, frozen=True):
+    """An event that the box counts."""
+
+    event: str
+    count: Annotated[int, Meta(ge=1)]
+
+
+class Conversation(Table, frozen=True):
+    """One recorded conversation."""
+
+    name: str
+    file: Path
+    standard: Standard
+    script: list[str]
+    reports: list[dict[str, object]]
+    audit: list[CountedEvent] = []
+    patient_data: list[list[object]] = []
+    config: AdaptedPort = AdaptedPort()
+    peculiarity: str = ""
+    why: str = ""
+    seen_in: list[str] = []
+
+    def steps(self) -> list[Step]:
+        """The script. Raises: ValueError with the step that is not understood."""
+        return [parse_step(text) for text in self.script]
+
+    def counts(self) -> Counter[str]:
+        """What the box must count."""
+        return Counter({line.event: line.count for line in self.audit})
+
+    def profile(self) -> Profile:
+        """A profile with exactly the words of `config`."""
+        controls = (assay for control in self.config.controls.values() for assay in control.targets)
+        assays = dict.fromkeys([*self.config.tests.values(), *controls], "assay")
+        alarms = self.config.alarms.values()
+        errors = {
+            alarm.code: ErrorCode(component=alarm.component, severity=alarm.severity, text="alarm")
+            for alarm in alarms
+        }
+        components = {alarm.component: Component(text="component") for alarm in alarms}
+        return Profile(
+            model="recorded",
+            version=1,
+            summary=self.name,
+            speaks=_SPEAKS[self.standard],
+            assays=assays,
+            components=components,
+            errors=errors,
+        )
+
+
+class _Index(Table, frozen=True):
+    case: Annotated[list[Conversation], Meta(min_length=1)]
+
+
+class Step(Struct, frozen=True):
+    """A step of a script: its kind, arguments, and earliest and latest time of the answer in seconds."""
+
+    kind: str
+    arguments: tuple[str, ...] = ()
+    after_s: float = 0.0
+    before_s: float = ANSWER_SECONDS
+
+
+def read_conversations(index: Path) -> list[Conversation]:
+    """Read an index and check its scripts. Raises: SettingsError with all problems."""
+    return load(index, _Index, _check).case
+
+
+def _check(index: _Index, problems: Problems) -> None:
+    for number, case in enumerate(index.case):
+        try:
+            size = case.file.stat().st_size
+        except OSError as error:
+            problems.add(("case", number, "file"), f"{case.file}: cannot be read: {error.strerror}")
+            continue
+        for text in case.script:
+            try:
+                step = parse_step(text)
+            except ValueError as error:
+                problems.add(("case", number, "script"), str(error))
+                continue
+            if step.kind == "send" and not 0 <= int(step.arguments[0]) < int(step.arguments[1]) <= size:
+                problems.add(("case", number, "script"), f'"{text}": the file has {size} bytes')
+
+
+_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)s\Z")
+_FORMS: Final = {
+    "send": (r"\d+", r"\d+"),
+    "ack": (r"[A-Z]{2}", r".*", r"[A-Z0-9]+"),
+    "close": (),
+    "open": (),
+}
+
+
+def parse_step(text: str) -> Step:
+    """Parse one step. Raises: ValueError, saying what would be right."""
+    kind, *words = shlex.split(text)
+    wrong = ValueError(
+        f'"{text}": is not a step; write it like "send 0 12", "reply 06", "ack AA 7 U01", "wait 3s"'
+    )
+    if kind in ("wait", "silence"):
+        times = [_seconds(word) for word in words] or [SILENCE_SECONDS]
+        if len(times) > 1 or times[0] is None or (kind == "wait" and not words):
+            raise wrong
+        return Step(kind, (), times[0])
+    if kind in ("reply", "not"):
+        after_s, before_s = 0.0, ANSWER_SECONDS
+        while len(words) > 2 and words[-2] in ("after", "before"):
+            *words, name, time = words
+            seconds = _seconds(time)
+            if seconds is None:
+                raise wrong
+            after_s, before_s = (seconds, before_s) if name == "after" else (after_s, seconds)
+        if not words or not all(re.fullmatch("[0-9A-Fa-f]{2}", word) for word in words):
+            raise wrong
+        return Step(kind, tuple(words), after_s, before_s)
+    form = _FORMS.get(kind)
+    if form is None or len(form) != len(words) or not all(map(re.fullmatch, form, words)):
+        raise wrong
+    return Step(kind, tuple(words))
+
+
+def _seconds(word: str) -> float | None:
+    found = _DURATION.match(word)
+    return float(found[1]) if found else None
+
+
+def expected_reports(case: Conversation) -> list[dict[str, object]]:
+    """The reports of a case, with times in milliseconds since 1970."""
+    return [
+        {key: _ms(str(value)) if key == "at" else value for key, value in report.items()}
+        for report in case.reports
+    ]
+
+
+def _ms(text: str) -> int:
+    return round(datetime.fromisoformat(text).timestamp() * 1000)
