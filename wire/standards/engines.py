@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from msgspec.structs import replace
 
 from settings.adapted import AdaptedPort
-from settings.profile import Profile
+from settings.profile import Profile, Speaks
 from wire.standards.engine import Engine
 from wire.standards.hl7 import Hl7Receiver
+from wire.standards.poct1a import Poct1Receiver
+
+ClockMs = Callable[[], int]
+"""The box's time in milliseconds since 1970."""
+MakeEngine = Callable[[AdaptedPort, ClockMs, float], Engine]
+"""Makes the engine of a new connection; the last argument is the time of the event loop."""
+
+_ENGINES: Final[dict[Speaks, MakeEngine]] = {
+    "hl7": Hl7Receiver,
+    "poct1a": Poct1Receiver,
+}
 
 
-def make_engine(profile: Profile, site: AdaptedPort, clock_ms: Callable[[], int], now: float) -> Engine:
-    """Make the engine of a new connection: dialect options of the profile, then of the site.
+def make_engine(profile: Profile, site: AdaptedPort, clock_ms: ClockMs, now: float) -> Engine:
+    """Make the engine of a new connection, with the dialect options of the profile and then of the site.
 
     Raises: ValueError if an option is unknown or invalid.
     """
     port = replace(site, dialect={**profile.dialect, **site.dialect})
-    if profile.speaks == "hl7":
-        return Hl7Receiver(port, clock_ms, now)
-    raise ValueError(f"{profile.model} speaks {profile.speaks}, for which there is no engine")
+    return _ENGINES[profile.speaks](port, clock_ms, now)
