@@ -9,6 +9,8 @@ from msgspec.structs import replace
 
 from settings.adapted import AdaptedPort
 from settings.profile import Profile, Speaks
+from wire.standards.astm import astm_engine
+from wire.standards.au import AuEngine
 from wire.standards.engine import Engine
 from wire.standards.hl7 import Hl7Receiver
 from wire.standards.poct1a import Poct1Receiver
@@ -19,6 +21,9 @@ MakeEngine = Callable[[AdaptedPort, ClockMs, float], Engine]
 """Makes the engine of a new connection; the last argument is the time of the event loop."""
 
 _ENGINES: Final[dict[Speaks, MakeEngine]] = {
+    "astm": lambda port, _clock_ms, _now: astm_engine(port),
+    "astm-serial": lambda port, _clock_ms, _now: astm_engine(port),
+    "au": lambda port, _clock_ms, _now: AuEngine(port),
     "hl7": Hl7Receiver,
     "poct1a": Poct1Receiver,
 }

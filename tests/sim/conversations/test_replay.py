@@ -57,7 +57,9 @@ def test_a_wrong_expectation_is_noticed(tmp_path: Path, right: str, wrong: str, 
 
 def test_patient_data_in_an_answer_is_noticed(tmp_path: Path) -> None:
     at = (INDEX.parent / "hl7-status-with-offset.bin").read_bytes().index(b"4711")
-    problems = spoiled(tmp_path, "patient_data = []", f'patient_data = [[{at}, {at + 4}, "name"]]', (b"4711", b"Ruth"))
+    problems = spoiled(
+        tmp_path, "patient_data = []", f'patient_data = [[{at}, {at + 4}, "name"]]', (b"4711", b"Ruth")
+    )
     assert any("data of a person, left the box" in problem for problem in problems)
 
 
