@@ -60,6 +60,8 @@ PLACEHOLDERS: Final = {
     "REPO_URL": VARIABLES["URL"],
     "@MODULAR-REPO-URL@": VARIABLES["MODULAR_URL"],
     "%include KS-TEST-INCLUDE": "%include https://server.example.com/included.ks",
+    "NFS_SERVER": VARIABLES["NFS_SERVER"],
+    "NFS_DIR": VARIABLES["NFS_PATH"],
     "KVM_TEST_KEY": "",
     "KVM_TEST_MEDIUM": "cdrom",
     "KVM_TEST_LOGGING": "",

@@ -35,6 +35,8 @@ INCLUDES_MAX: Final = 16
 """The maximum depth of nested includes."""
 BYTE_ORDER_MARK: Final = "byte order mark"
 _BOM: Final = "\ufeff"
+_LINE_END: Final = re.compile(r"\r\n|\n|\r")
+"""pykickstart's lines; str.splitlines() also ends them at form feeds and Unicode's separators."""
 _HERE: Final = re.compile(r"<<-?\s*(['\"\\]?)(\w+)['\"]?")
 
 
@@ -196,7 +198,7 @@ class _Reader:
     def _file(self, path: Path, depth: int) -> None:
         content = _text(path)
         windows = "\r\n" in content
-        lines = content.removeprefix(_BOM).splitlines()
+        lines = _LINE_END.split(content.removeprefix(_BOM))
         number = 0
         if content.startswith(_BOM):
             self._refuse(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from imaging.kickstart.document import Spot
@@ -10,17 +11,50 @@ from imaging.kickstart.rule import Case, Faults, LintFault, risk, rule
 
 ID_MOST: Final = 2**32 - 2
 """The last uid_t is (uid_t) -1, which means none: chown(2)."""
+EXISTING_GROUPS: Final = (
+    *(
+        "root",
+        "bin",
+        "daemon",
+        "sys",
+        "adm",
+        "tty",
+        "disk",
+        "lp",
+        "mem",
+        "kmem",
+        "wheel",
+        "cdrom",
+        "mail",
+        "man",
+    ),
+    *(
+        "dialout",
+        "floppy",
+        "games",
+        "tape",
+        "video",
+        "ftp",
+        "lock",
+        "audio",
+        "users",
+        "nobody",
+        "utmp",
+        "input",
+    ),
+)
+"""The package setup, `/etc/group`; systemd's `sysusers.d/basic.conf`."""
 FIRST_UID: Final = 1000
 
 
 @risk
 def defined_twice(case: Case) -> Faults:
-    """The installer uses only one of two users or repositories with the same name.
+    """The installer uses only one of two users, groups or repositories with the same name.
 
     Source: pykickstart warns of it, and ksvalidator accepts it.
     """
     seen: dict[tuple[str, str], Spot] = {}
-    for command in case.ks.named("user", "repo"):
+    for command in case.ks.named("user", "group", "repo"):
         key = (command.name, command.data.name)
         if key in seen:
             yield LintFault(
@@ -45,6 +79,18 @@ def account_name_form(case: Case) -> Faults:
                     command.spot,
                     f"{name!r} is not a name of an account",
                     "use letters, digits and . _ -, at most 32",
+                )
+        if command.name == "group" and command.data.name in EXISTING_GROUPS:
+            yield LintFault(
+                command.spot,
+                f"group {command.data.name} exists already",
+                "leave it out: `user --groups=` adds to it",
+                risky=True,
+            )
+        for name in [name for name in getattr(command.data, "groups", ()) if "(" in name]:
+            if not re.fullmatch(r"[^()]+\(\d+\)\s*", name):
+                yield LintFault(
+                    command.spot, f"--groups={name}: the GID is not a number", "write it like lab(1500)"
                 )
         if command.name == "user" and command.data.name in RESERVED_USERS:
             yield LintFault(

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Interface, ip_address, ip_interface
-from typing import Any
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    ip_address,
+    ip_interface,
+)
+from typing import Any, Final
 
 from imaging.kickstart.document import KickstartCommand, Spot
 from imaging.kickstart.rule import Case, Faults, LintFault, risk, rule
+
+RESERVED: Final = (IPv4Network("0.0.0.0/8"), IPv4Network("240.0.0.0/4"))
+_ALL_HOSTS: Final = IPv4Address("255.255.255.255")
 
 
 @rule
@@ -35,14 +46,16 @@ def address_twice(case: Case) -> Faults:
     """
     seen: dict[str, Spot] = {}
     for command in case.ks.named("network"):
-        address = command.data.ip if command.data.bootProto == "static" else ""
-        if address and address in seen:
-            yield LintFault(
-                command.spot,
-                f"{address} is already defined in line {seen[address].line}",
-                "give each port its own",
-            )
-        seen.setdefault(address, command.spot)
+        own = ipv6_of(command)
+        given = (command.data.ip if command.data.bootProto == "static" else "", str(own.ip) if own else "")
+        for address in filter(None, given):
+            if address in seen:
+                yield LintFault(
+                    command.spot,
+                    f"{address} is already defined in line {seen[address].line}",
+                    "give each port its own",
+                )
+            seen.setdefault(address, command.spot)
 
 
 @rule
@@ -61,17 +74,24 @@ def netmask_form(case: Case) -> Faults:
 
 @rule
 def address_unusable(case: Case) -> Faults:
-    """A host's address is neither its network, nor its broadcast address, nor loopback or multicast.
+    """A host's address is neither its network, nor its broadcast address, nor loopback, multicast or reserved.
 
-    Source: RFC 1122, 3.2.1.3.
+    Source: RFC 1122, 3.2.1.3; RFC 6890 (0.0.0.0/8, 240.0.0.0/4); RFC 4291, 2.7.
     """
+    for command in case.ks.named("network"):
+        own = ipv6_of(command)
+        if own is not None and (own.ip.is_multicast or own.ip.is_loopback or own.ip.is_unspecified):
+            yield LintFault(
+                command.spot, f"--ipv6={own} is no address of a host", "write it like 2001:db8::1/64"
+            )
     for command in case.ks.named("network"):
         interface = interface_of(command)
         if interface is None:
             continue
         network, address = interface.network, interface.ip
         ends = (network.network_address, network.broadcast_address) if network.prefixlen < 31 else ()
-        if address in ends or address.is_multicast or address.is_loopback or address.is_unspecified:
+        wrong = address.is_multicast or address.is_loopback or any(address in each for each in RESERVED)
+        if address in ends or wrong:
             yield LintFault(
                 command.spot,
                 f"--ip={address} is not a host address in {network}",
@@ -85,8 +105,10 @@ def address_unusable(case: Case) -> Faults:
 def gateway_elsewhere(case: Case) -> Faults:
     """A gateway is on the network of the port, and is another host.
 
-    Source: RFC 1122, 3.3.1; NetworkManager rejects a gateway without an address.
+    Source: RFC 1122, 3.3.1; RFC 4861, 6.3.4; NetworkManager rejects a gateway without an address.
     """
+    yield from _ipv6_gateways(case)
+    own = {str(c.data.ip): c.spot for c in case.ks.named("network") if c.data.bootProto == "static"}
     for command in case.ks.named("network"):
         gateway, interface = _address(command.data.gateway), interface_of(command)
         if not isinstance(gateway, IPv4Address):
@@ -105,6 +127,57 @@ def gateway_elsewhere(case: Case) -> Faults:
                 f"--gateway={gateway} is the port's own or the broadcast address",
                 "name the router",
             )
+        elif interface is not None and str(gateway) in own:
+            yield LintFault(
+                command.spot,
+                f"--gateway={gateway} is this machine's own address in line {own[str(gateway)].line}",
+                "name the router",
+            )
+
+
+def _ipv6_gateways(case: Case) -> Faults:
+    for command in case.ks.named("network"):
+        gateway, own = _address(command.data.ipv6gateway), ipv6_of(command)
+        if not isinstance(gateway, IPv6Address) or own is None:
+            continue
+        given = f"--ipv6gateway={gateway}"
+        if gateway == own.ip or gateway.is_multicast:
+            yield LintFault(
+                command.spot, f"{given} is the port's own or a multicast address", "name the router"
+            )
+        elif not gateway.is_link_local and gateway not in own.network:
+            yield LintFault(
+                command.spot,
+                f"{given} is not on the network of {own}",
+                f"use an address of {own.network} or fe80::/10",
+                risky=True,
+            )
+
+
+@rule
+def name_server_unusable(case: Case) -> Faults:
+    """A name server is another host, or a resolver on this one at a loopback address.
+
+    Source: RFC 1122, 3.2.1.3; resolv.conf(5).
+    """
+    for command in case.ks.named("network"):
+        own = (interface_of(command), ipv6_of(command))
+        for word in str(command.data.nameserver or "").split(","):
+            address = _address(word.strip())
+            broadcast = [each.network.broadcast_address for each in own if each is not None]
+            if address is None or address.is_loopback:
+                continue
+            if address.is_multicast or address.is_unspecified or address in (*broadcast, _ALL_HOSTS):
+                yield LintFault(
+                    command.spot, f"--nameserver={address} is no host", "name the site's name server"
+                )
+            elif address in [each.ip for each in own if each is not None]:
+                yield LintFault(
+                    command.spot,
+                    f"--nameserver={address} is this port's own address",
+                    "name the site's name server",
+                    risky=True,
+                )
 
 
 @rule
@@ -171,6 +244,37 @@ def address_without_use(case: Case) -> Faults:
                 f"--bootproto=dhcp with --{unused[0]}",
                 "write --bootproto=static, or leave it out",
             )
+        if data.gateway and data.nodefroute:
+            yield LintFault(
+                command.spot, f"--nodefroute: --gateway={data.gateway} is not used", "leave one of them out"
+            )
+
+
+@rule
+def ipv4_form(case: Case) -> Faults:
+    """--noipv4 excludes an IPv4 address and its settings.
+
+    Source: RHEL's kickstart reference, `network --noipv4`.
+    """
+    for command in case.ks.named("network"):
+        data = command.data
+        given = [option for option in ("ip", "netmask", "gateway") if getattr(data, option)]
+        explicit = [word for word in command.words if word.startswith("--bootproto=")]
+        if data.noipv4 and given:
+            yield LintFault(command.spot, f"both --noipv4 and --{given[0]}", "leave one of them out")
+        elif data.noipv4 and explicit and explicit[0] != "--bootproto=static":
+            yield LintFault(
+                command.spot, f"both --noipv4 and {explicit[0]}", "leave one of them out", risky=True
+            )
+
+
+def ipv6_of(command: KickstartCommand) -> IPv6Interface | None:
+    """The fixed IPv6 address of a command with its network, or None."""
+    try:
+        found = ip_interface(str(command.data.ipv6 or ""))
+    except ValueError:
+        return None
+    return found if isinstance(found, IPv6Interface) else None
 
 
 def interface_of(command: KickstartCommand) -> IPv4Interface | None:

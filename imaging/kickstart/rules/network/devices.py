@@ -16,6 +16,8 @@ DEVICE: Final = re.compile(r"[^/\s:]{1,15}")
 """IFNAMSIZ is 16 with the final NUL; dev_valid_name() in net/core/dev.c."""
 MTU: Final = range(68, 65536)
 """RFC 791: every host forwards 68 bytes; a datagram has 65,535 at most."""
+MTU_IPV6: Final = 1280
+"""RFC 8200, 5."""
 
 
 @rule
@@ -27,18 +29,23 @@ def port_not_on_board(case: Case) -> Faults:
     if case.board is None:
         return
     ports = [case.board.uplink, *case.board.instrument_ports.values()]
+    made = {
+        c.data.device
+        for c in case.ks.named("network")
+        if c.data.bondslaves or c.data.bridgeslaves or c.data.teamslaves
+    }
     for command in case.ks.named("network"):
-        device = command.data.device or ""
-        made = (
-            command.data.bondslaves
-            or command.data.bridgeslaves
-            or command.data.teamslaves
-            or command.data.vlanid
-        )
-        if device and device not in (*ports, *BY_KIND) and not MAC.fullmatch(device) and not made:
-            yield LintFault(
-                command.spot, f"{case.board.name} has no port {device}", f"it has {', '.join(ports)}"
-            )
+        data = command.data
+        members = [
+            *device_names(data.bondslaves),
+            *device_names(data.bridgeslaves),
+            *device_names(data.teamslaves),
+        ]
+        for device in members or [data.device or ""]:
+            if device and device not in (*ports, *BY_KIND, *made) and not MAC.fullmatch(device):
+                yield LintFault(
+                    command.spot, f"{case.board.name} has no port {device}", f"it has {', '.join(ports)}"
+                )
 
 
 @rule
@@ -51,6 +58,12 @@ def mtu_form(case: Case) -> Faults:
         given = str(command.data.mtu or "")
         if given and not (given.isdecimal() and int(given) in MTU):
             yield LintFault(command.spot, f"--mtu={given} is not an MTU", "write a number such as 1500")
+        elif given and int(given) < MTU_IPV6 and command.data.ipv6 not in ("", "ignore", None):
+            yield LintFault(
+                command.spot,
+                f"--mtu={given} with --ipv6: the kernel turns IPv6 off",
+                f"write --mtu={MTU_IPV6} or more",
+            )
 
 
 @rule
@@ -66,6 +79,13 @@ def host_name_form(case: Case) -> Faults:
                 command.spot,
                 f"{name!r} is not a host name",
                 "use letters, digits, hyphens and dots: 63 in each part, 64 in all",
+            )
+        elif name.rpartition(".")[2].isdecimal() or name.endswith("."):
+            yield LintFault(
+                command.spot,
+                f"{name!r} ends like an address, or with a dot",
+                "give the last part a letter, and no dot after it",
+                risky=not name.endswith("."),
             )
 
 

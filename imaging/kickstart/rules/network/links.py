@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-from imaging.kickstart.document import Spot
-from imaging.kickstart.rule import Case, Faults, LintFault, rule
+from imaging.kickstart.document import KickstartCommand, Spot
+from imaging.kickstart.rule import Case, Faults, LintFault, risk, rule
 
 BOND_MODES: Final = (
     *("balance-rr", "active-backup", "balance-xor", "broadcast", "802.3ad", "balance-tlb", "balance-alb"),
@@ -46,6 +46,27 @@ BOND_OPTIONS: Final = (
     *("ns_ip6_target", "lacp_active", "peer_notif_delay", "arp_missed_max", "balance-slb"),
 )
 VLAN_MOST: Final = 4094
+BOND_NUMBERS: Final = (
+    "miimon",
+    "updelay",
+    "downdelay",
+    "arp_interval",
+    "min_links",
+    "lp_interval",
+    "resend_igmp",
+)
+LACP_RATES: Final = ("slow", "fast", "0", "1")
+BRIDGE_OPTIONS: Final = {
+    "priority": range(65536),
+    "forward-delay": range(31),
+    "hello-time": range(11),
+    "max-age": range(41),
+    "ageing-time": range(1_000_001),
+    "group-forward-mask": range(65536),
+    "stp": None,
+    "multicast-snooping": None,
+}
+"""Values, None for yes and no: nm-settings-nmcli(5), bridge."""
 
 
 @rule
@@ -104,8 +125,87 @@ def bond_options(case: Case) -> Faults:
                     f"{word!r} is not a bonding option",
                     "write it like mode=active-backup,miimon=100",
                 )
+        yield from _bond_values(
+            command, dict(word.partition("=")[::2] for word in re.split("[;,]", text) if word)
+        )
         if text and not command.data.bondslaves:
             yield LintFault(command.spot, "--bondopts without --bondslaves", "name the members")
+
+
+def _bond_values(command: KickstartCommand, given: dict[str, str]) -> Faults:
+    mode, members = given.get("mode", "balance-rr"), list(device_names(command.data.bondslaves))
+    wrong = [
+        *(
+            f"{name}={given[name]} is not a number"
+            for name in BOND_NUMBERS
+            if not given.get(name, "0").isdecimal()
+        ),
+        *(
+            f"primary={given['primary']} is not a member"
+            for _ in range("primary" in given)
+            if given["primary"] not in members
+        ),
+        *(
+            "both miimon and arp_interval"
+            for _ in range(given.get("miimon", "0") != "0" and given.get("arp_interval", "0") != "0")
+        ),
+        *(
+            "arp_interval without arp_ip_target"
+            for _ in range(given.get("arp_interval", "0") != "0" and "arp_ip_target" not in given)
+        ),
+        *(f"lacp_rate in mode {mode}" for _ in range("lacp_rate" in given and mode not in ("802.3ad", "4"))),
+        *(
+            f"lacp_rate={given['lacp_rate']} is not a rate"
+            for _ in range(given.get("lacp_rate", "slow") not in LACP_RATES)
+        ),
+    ]
+    for problem in wrong:
+        yield LintFault(command.spot, f"--bondopts: {problem}", "write it like mode=active-backup,miimon=100")
+
+
+@rule
+def bridge_options(case: Case) -> Faults:
+    """Options of a bridge that NetworkManager has, with values that the kernel takes.
+
+    Source: nm-settings-nmcli(5), bridge; Anaconda, `network/nm_client.py`, sets them as they are.
+    """
+    for command in case.ks.named("network"):
+        text = str(command.data.bridgeopts or "")
+        for word in [word for word in text.split(",") if word]:
+            name, _, value = word.partition("=")
+            limits = BRIDGE_OPTIONS.get(name)
+            right = value in ("yes", "no") if limits is None else value.isdecimal() and int(value) in limits
+            if name not in BRIDGE_OPTIONS or not right:
+                yield LintFault(
+                    command.spot,
+                    f"{word!r} is not an option of a bridge",
+                    "write it like priority=32768,stp=yes",
+                )
+        if text and not command.data.bridgeslaves:
+            yield LintFault(command.spot, "--bridgeopts without --bridgeslaves", "name the members")
+
+
+@risk
+def vlan_device(case: Case) -> Faults:
+    """A VLAN is on a device, and its name should not have the number of another one.
+
+    Source: RHEL's kickstart reference, `network --vlanid`; ip-link(8).
+    """
+    for command in case.ks.named("network"):
+        data = command.data
+        if not data.vlanid:
+            continue
+        number = re.fullmatch(r"(?:vlan|.*\.)0*(\d+)", str(data.interfacename or ""))
+        if not data.device:
+            yield LintFault(
+                command.spot, f"--vlanid={data.vlanid} without --device", "name the port that it is on"
+            )
+        elif number and number[1] != str(data.vlanid):
+            yield LintFault(
+                command.spot,
+                f"--interfacename={data.interfacename} of VLAN {data.vlanid}",
+                "write the same number in both",
+            )
 
 
 def device_names(value: Any) -> Iterator[str]:

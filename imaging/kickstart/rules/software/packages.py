@@ -35,6 +35,7 @@ ESSENTIAL: Final = {
     "grub2-common": "bootloader",
 }
 """Packages that no system does without (""), or that a command needs."""
+NEEDED_ALWAYS: Final = tuple(name for name, command in ESSENTIAL.items() if not command)
 NEEDS: Final[dict[str, Callable[[Case], bool]]] = {
     "selinux": lambda case: bool((command := case.ks.last("selinux")) and command.data.selinux),
     "firewall": lambda case: bool((command := case.ks.last("firewall")) and command.data.enabled),

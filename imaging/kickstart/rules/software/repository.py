@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from pykickstart.constants import FIRSTBOOT_SKIP
+
 from imaging.kickstart.entries import entry_place, section_spot
 from imaging.kickstart.rule import Case, Faults, LintFault, risk, rule
 from imaging.repository.versions import Dependency
@@ -81,6 +83,42 @@ def interpreter_not_installed(case: Case) -> Faults:
                 else "write /bin/bash, or give the repository that has it"
             )
             yield LintFault(section.spot, f"{path} is not in the packages that are installed", right)
+
+
+@risk
+def shell_not_installed(case: Case) -> Faults:
+    """A user whose shell is in no package that is installed cannot log in.
+
+    Source: login(1); useradd(8), --shell.
+    """
+    if case.resolution is None or case.repository is None:
+        return
+    for command in case.ks.named("user"):
+        path = str(command.data.shell or "")
+        if not path.startswith("/") or path in (*SHELLS, "/sbin/nologin", "/usr/sbin/nologin", "/bin/false"):
+            continue
+        names = [owner.name for owner in case.repository.providers(Dependency(path))]
+        if not set(names) & set(case.resolution.installed):
+            yield LintFault(
+                command.spot,
+                f"--shell={path} is not in the packages that are installed",
+                f"add {names[0]} to %packages" if names else "write /bin/bash",
+            )
+
+
+@risk
+def first_boot_without_program(case: Case) -> Faults:
+    """`firstboot --enable` has no effect without initial-setup.
+
+    Source: RHEL's kickstart reference, `firstboot`: "the initial-setup package must be installed".
+    """
+    command = case.ks.last("firstboot")
+    if case.resolution is None or command is None or command.data.firstboot == FIRSTBOOT_SKIP:
+        return
+    if not any(name.startswith("initial-setup") for name in case.resolution.installed):
+        yield LintFault(
+            command.spot, "initial-setup is not installed", "add initial-setup, or write --disable"
+        )
 
 
 @rule

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import re
+from fnmatch import fnmatch
 from typing import Final
 from urllib.parse import urlsplit
 
+from imaging.kickstart.limits import HOST_NAME
 from imaging.kickstart.rule import Case, Faults, LintFault, risk, rule
+from imaging.kickstart.rules.software.packages import NEEDED_ALWAYS
 
 SCHEMES: Final = ("http", "https", "ftp", "file", "nfs", "hd", "media", "cdrom")
+PROXIES: Final = ("http", "https", "ftp", "socks", "socks4", "socks4a", "socks5", "socks5h")
+URL_HOST: Final = re.compile(r"([A-Za-z0-9_-]+\.)*[A-Za-z0-9_-]+\.?", re.ASCII)
+"""Of a URL: names with an underscore work, too."""
 REPOSITORY_NAME: Final = re.compile(r"[a-zA-Z0-9_.:-]+", re.ASCII)
 
 
@@ -49,10 +55,16 @@ def repository_without_address(case: Case) -> Faults:
 
 @rule
 def source_address_form(case: Case) -> Faults:
-    """A repository address has a scheme and a host, and a proxy address has a port.
+    """A repository address has a scheme and a host; ports are numbers up to 65535.
 
-    Source: dnf.conf(5), baseurl and proxy; RHEL's kickstart reference, `url`.
+    Source: RFC 3986, 3.2; dnf.conf(5), baseurl and proxy; RHEL's kickstart reference, `url`, `nfs`.
     """
+    for command in case.ks.named("nfs"):
+        server, folder = str(command.data.server), str(command.data.dir)
+        if not HOST_NAME.fullmatch(server) and not re.fullmatch(r"\[?[0-9A-Fa-f:.]+\]?", server):
+            yield LintFault(command.spot, f"--server={server} is not a host", "write it like nfs.example.com")
+        if not folder.startswith("/"):
+            yield LintFault(command.spot, f"--dir={folder} is not an absolute path", f"write --dir=/{folder}")
     for command in case.ks.named("url", "repo", "liveimg"):
         for option in ("url", "baseurl", "mirrorlist", "metalink"):
             given = str(getattr(command.data, option, "") or "")
@@ -61,6 +73,41 @@ def source_address_form(case: Case) -> Faults:
                     command.spot,
                     f"{given!r} is not a repository address",
                     "write it like https://HOST/PATH/",
+                )
+        proxy = str(getattr(command.data, "proxy", "") or "")
+        if proxy and not _is_proxy(proxy):
+            yield LintFault(
+                command.spot, f"{proxy!r} is not a proxy", "write it like http://proxy.example.com:3128"
+            )
+
+
+@rule
+def checksum_form(case: Case) -> Faults:
+    """An image's checksum is SHA-256 in 64 hexadecimal digits.
+
+    Source: RHEL's kickstart reference, `liveimg --checksum`.
+    """
+    for command in case.ks.named("liveimg"):
+        given = str(command.data.checksum or "")
+        if given and not re.fullmatch(r"[0-9A-Fa-f]{64}", given):
+            yield LintFault(command.spot, f"--checksum={given} is not SHA-256", "write what sha256sum prints")
+
+
+@risk
+def repository_filters(case: Case) -> Faults:
+    """A repository without a package that the system cannot do without, or with nothing that is left.
+
+    Source: dnf.conf(5), includepkgs and excludepkgs.
+    """
+    for command in case.ks.named("repo"):
+        data = command.data
+        included, excluded = list(data.includepkgs or ()), list(data.excludepkgs or ())
+        for word in excluded:
+            if essential := next((name for name in NEEDED_ALWAYS if fnmatch(name, word)), ""):
+                yield LintFault(command.spot, f"--excludepkgs={word} excludes {essential}", "leave it out")
+            elif word in included:
+                yield LintFault(
+                    command.spot, f"{word} is both included and excluded", "leave it in one of the lists"
                 )
 
 
@@ -79,9 +126,25 @@ def repository_name_form(case: Case) -> Faults:
             )
 
 
+def _is_proxy(text: str) -> bool:
+    if "$" in text or text.startswith("@"):
+        return True
+    try:
+        parts = urlsplit(text if "//" in text else f"http://{text}")
+        return parts.scheme in PROXIES and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
+
+
 def _is_address(text: str) -> bool:
     if "$" in text.partition("://")[0]:
         return True
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+        host, _port = parts.hostname or "", parts.port
+    except ValueError:  # a port above 65535, or a bracket that is not closed
+        return False
+    if host and "$" not in host and ":" not in host and not URL_HOST.fullmatch(host):
+        return False
     local = parts.scheme in ("file", "hd", "media", "cdrom", "nfs") and parts.path
     return parts.scheme in SCHEMES and bool(local or parts.netloc) and not re.search(r"\s", text)

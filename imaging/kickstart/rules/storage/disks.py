@@ -13,6 +13,7 @@ from imaging.kickstart.document import KickstartCommand
 from imaging.kickstart.rule import Case, Faults, LintFault, risk, rule
 from imaging.kickstart.volumes import disk_name, mount_of, parts, reuses, size_mib, volumes
 
+DISK: Final = re.compile(r"((sd|vd|hd|xvd)[a-z]+|nvme\d+n\d+|mmcblk\d+)")
 PARTITION: Final = re.compile(r"((sd|vd|hd|xvd)[a-z]+\d+|(nvme\d+n\d+|mmcblk\d+)p\d+)")
 _KERNEL_NAME: Final = re.compile(r"[a-z]+\w*")
 DISK_LABELS: Final = ("gpt", "msdos", "dasd", "mac")
@@ -111,6 +112,13 @@ def disk_is_partition(case: Case) -> Faults:
                 yield LintFault(
                     command.spot, f"{name} is a partition, not a disk", "name the disk, such as sda"
                 )
+    for command in case.ks.named("clearpart"):
+        for name in [name for name in command.data.devices if DISK.fullmatch(disk_name(name))]:
+            yield LintFault(
+                command.spot,
+                f"--list={name} is a disk, not a partition",
+                f"write --all --drives={disk_name(name)}",
+            )
 
 
 @rule
@@ -147,6 +155,49 @@ def nothing_is_cleared(case: Case) -> Faults:
             clear.spot,
             "neither zerombr nor clearpart --initlabel: a blank disk stops an unattended installation",
             "add `zerombr` and --initlabel",
+        )
+
+
+@risk
+def other_disk_cleared(case: Case) -> Faults:
+    """A used disk that clearpart's --drives leaves out has no room for partitions.
+
+    Source: RHEL's kickstart reference, `clearpart --drives`.
+    """
+    clear = case.ks.last("clearpart")
+    drives = {disk_name(name) for name in clear.data.drives} if clear else set()
+    if clear is None or not drives or case.ks.open_ended or not all(map(DISK.fullmatch, drives)):
+        return
+    for command in parts(case):
+        disk = disk_name(command.data.disk or "")
+        if DISK.fullmatch(disk) and disk not in drives and not reuses(command.data):
+            yield LintFault(
+                clear.spot,
+                f"it does not clear {disk}, on which line {command.spot.line} makes a partition",
+                f"add {disk} to --drives",
+            )
+            return
+
+
+@risk
+def source_on_cleared_disk(case: Case) -> Faults:
+    """Anaconda protects the disk that the packages are on: it is neither cleared nor partitioned.
+
+    Source: RHEL's kickstart reference, `harddrive`; Anaconda, `protected_devices`.
+    """
+    source, clear = case.ks.last("harddrive"), case.ks.last("clearpart")
+    given = disk_name(str(source.data.partition or "")) if source else ""
+    if source is None or clear is None or not PARTITION.fullmatch(given):
+        return
+    disk = re.sub(r"p?\d+$", "", given)
+    used = {disk_name(c.data.disk or "") for c in parts(case)} | {
+        disk_name(name) for name in clear.data.drives
+    }
+    if clear.data.type not in (None, CLEARPART_TYPE_NONE) and disk in used:
+        yield LintFault(
+            source.spot,
+            f"the packages are on {disk}, which line {clear.spot.line} is to clear",
+            "put them on another disk, and name it by LABEL= or UUID=",
         )
 
 

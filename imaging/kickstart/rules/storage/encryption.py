@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from imaging.kickstart.limits import SHELL_VARIABLE
 from imaging.kickstart.rule import Case, Faults, LintFault, risk, rule
 from imaging.kickstart.volumes import complete, mount_of, volumes
 
+PBKDF: Final = ("pbkdf", "pbkdf_memory", "pbkdf_time", "pbkdf_iterations")
+LUKS: Final = ("cipher", "luks_version", "passphrase", "escrowcert")
+CIPHER: Final = re.compile(
+    r"(aes|serpent|twofish|camellia|cast5|cast6|blowfish|sm4|xchacha\d+)(-[a-z0-9]+){1,2}(:[a-z0-9]+)?"
+)
 PUBLIC: Final = ("/", "/boot", "/boot/efi", "biosboot", "prepboot")
 """Partitions that a machine boots from, which contain no secrets and need no encryption."""
 
@@ -58,6 +64,40 @@ def luks_key_derivation(case: Case) -> Faults:
             problem = f"--pbkdf={given}" if given else "LUKS 2 without --pbkdf takes Argon2"
             yield LintFault(
                 command.spot, f"{problem}: a volume that FIPS mode cannot open", "write --pbkdf=pbkdf2"
+            )
+
+
+@rule
+def luks_options(case: Case) -> Faults:
+    """PBKDF options are LUKS 2's, a cipher has the form NAME-MODE-IV, and without --encrypted none of them holds.
+
+    Source: blivet, `formats/luks.py`: "PBKDF arguments are valid only for LUKS version 2"; cryptsetup(8), --cipher.
+    """
+    for command in (*volumes(case), *case.ks.named("autopart")):
+        data = command.data
+        given = [name for name in PBKDF if getattr(data, name, None)]
+        others = [name for name in LUKS if getattr(data, name, None)]
+        cipher = str(getattr(data, "cipher", "") or "")
+        if not getattr(data, "encrypted", False):
+            for name in (given + others)[:1]:
+                option = name.replace("_", "-")
+                yield LintFault(
+                    command.spot,
+                    f"--{option} without --encrypted",
+                    "add --encrypted, or leave it out",
+                    risky=True,
+                )
+            continue
+        if given and data.luks_version == "luks1":
+            option = given[0].replace("_", "-")
+            yield LintFault(command.spot, f"--{option} with LUKS 1", "write --luks-version=luks2")
+        if cipher and not CIPHER.fullmatch(cipher):
+            yield LintFault(
+                command.spot, f"--cipher={cipher} is not a cipher of LUKS", "write --cipher=aes-xts-plain64"
+            )
+        if data.pbkdf == "pbkdf2" and data.pbkdf_memory:
+            yield LintFault(
+                command.spot, "--pbkdf-memory: PBKDF2 needs no memory", "leave it out", risky=True
             )
 
 

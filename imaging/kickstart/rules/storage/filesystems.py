@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from imaging.kickstart.document import KickstartCommand, Spot
 from imaging.kickstart.limits import FORMATS, ON_LINUX, FormatLimits
 from imaging.kickstart.rule import Case, Faults, LintFault, risk, rule
-from imaging.kickstart.volumes import NOT_MOUNTED, mount_of, reuses, size_mib, volumes
+from imaging.kickstart.volumes import NOT_MOUNTED, mount_of, parts, reuses, size_mib, volumes
+
+NOT_IN_MEMORY: Final = ("/", "/usr", "/boot", "/home", "/var", "/var/lib", "/var/log", "/var/log/audit")
 
 
 def limits_of(command: KickstartCommand) -> FormatLimits | None:
@@ -44,6 +47,27 @@ def format_size(case: Case) -> Faults:
                 command.spot,
                 f"{size} MiB is too large for {what}",
                 f"write at most --size={int(limits.max_mib)}",
+            )
+
+
+@rule
+def format_not_mounted(case: Case) -> Faults:
+    """Swap space and partitions of the boot loader have no mount point; neither does what is not formatted exist.
+
+    Source: RHEL's kickstart reference, `part`; Anaconda: "part --noformat must also use the --onpart option".
+    """
+    for command in volumes(case):
+        kind, mount = command.data.fstype, mount_of(command)
+        if kind in (*NOT_MOUNTED, "lvmpv") and mount.startswith("/"):
+            yield LintFault(
+                command.spot,
+                f"{kind} is not mounted, and {mount} is given",
+                f"write `part {'pv.01' if kind == 'lvmpv' else kind} …`",
+            )
+    for command in parts(case):
+        if not command.data.format and not command.data.onPart:
+            yield LintFault(
+                command.spot, "--noformat, and --onpart names no partition", "add --onpart=, or leave it out"
             )
 
 
@@ -98,6 +122,13 @@ def not_a_linux_file_system(case: Case) -> Faults:
     """
     for command in volumes(case):
         limits = FORMATS.get(command.data.fstype)
+        if mount_of(command) in NOT_IN_MEMORY and command.data.fstype == "tmpfs":
+            yield LintFault(
+                command.spot,
+                f"{mount_of(command)} is in memory, and empty after each start",
+                "write --fstype=xfs or ext4",
+                risky=mount_of(command) not in ("/", "/usr", "/boot"),
+            )
         if mount_of(command) in ON_LINUX and limits is not None and not limits.linux:
             yield LintFault(
                 command.spot,

@@ -6,9 +6,6 @@ from collections.abc import Iterator
 from typing import Final
 
 from imaging.kickstart.document import Spot
-from imaging.kickstart.limits import (
-    RAID_MEMBERS,
-)
 from imaging.kickstart.rule import Case, Faults, LintFault, risk, rule
 from imaging.kickstart.volumes import mount_of, volumes
 
@@ -62,24 +59,6 @@ def raid_member_missing(case: Case) -> Faults:
         for name in command.data.members:
             if name.startswith("raid.") and name not in members and not case.ks.open_ended:
                 yield LintFault(command.spot, f"there is no partition {name}", f"add `part {name} --size=…`")
-
-
-@rule
-def raid_level(case: Case) -> Faults:
-    """Each RAID level has a least number of active members; spares come in addition.
-
-    Source: blivet, `devicelibs/raid.py`; mdadm(8).
-    """
-    for command in case.ks.named("raid"):
-        data = command.data
-        active = len(data.members) - int(data.spares or 0)
-        least = RAID_MEMBERS.get(data.level, 1)
-        if data.members and active < least:
-            yield LintFault(
-                command.spot,
-                f"{data.level} of {active} active members; it needs at least {least}",
-                f"name {least - active} more, or choose another --level",
-            )
 
 
 @rule
@@ -141,3 +120,10 @@ def _devices(case: Case) -> Iterator[str]:
     for command in case.ks.named("raid"):
         device = str(command.data.device or "")
         yield from (device, f"md{device}")
+
+
+def group_members(case: Case, group: str) -> list[str]:
+    """The physical volumes of a volume group, as its command names them."""
+    return [
+        str(name) for c in case.ks.named("volgroup") if c.data.vgname == group for name in c.data.physvols
+    ]

@@ -19,6 +19,21 @@ MOUNT_OPTIONS: Final = {
 SPECIAL: Final = (*NOT_MOUNTED, "appleboot", "none", "None", "swap")
 NEEDED_AT_START: Final = ("/", "/usr", "/var", "/boot", "/home", "/var/log", "/var/log/audit")
 EXECUTES: Final = ("/", "/usr", "/usr/bin", "/usr/lib")
+_OCTAL, _NUMBER = r"[0-7]{1,5}", r"\d+"
+VALUES: Final = {
+    **dict.fromkeys(("umask", "dmask", "fmask", "mode"), _OCTAL),
+    **dict.fromkeys(
+        ("commit", "stripe", "uid", "gid", "nr_inodes", "max_batch_time", "min_batch_time"),
+        rf"{_NUMBER}[kmg]?",
+    ),
+    "size": r"\d+(%|[kmgtKMGT])?",
+    "data": "journal|ordered|writeback",
+    "errors": "continue|remount-ro|panic",
+    "barrier": "[01]",
+    "logbufs": "[2-8]",
+    "pri": r"-?\d+",
+}
+"""The forms of the values of mount options."""
 SETUID: Final = ("/", "/usr", "/usr/bin")
 
 
@@ -126,6 +141,26 @@ def mount_prevents_start(case: Case) -> Faults:
             )
 
 
+@rule
+def mount_option_value(case: Case) -> Faults:
+    """The kernel refuses a mount with a value that it does not understand; fstab(5) ends a field at a blank.
+
+    Source: mount(8), ext4(5), xfs(5), tmpfs(5); fstab(5).
+    """
+    for command in volumes(case):
+        if re.search(r"\s", command.data.fsopts or ""):
+            yield LintFault(
+                command.spot,
+                f"--fsoptions={command.data.fsopts!r} has a blank, where the field of fstab ends",
+                "separate the options with commas alone",
+            )
+        for word in _options(command):
+            name, sign, value = word.partition("=")
+            form = VALUES.get(name)
+            if form and sign and not re.fullmatch(form, value):
+                yield LintFault(command.spot, f"{word}: {name} does not take {value!r}", "see mount(8)")
+
+
 @risk
 def mount_options_contradict(case: Case) -> Faults:
     """The later of two opposite mount options applies.
@@ -139,6 +174,15 @@ def mount_options_contradict(case: Case) -> Faults:
             if opposite in given:
                 yield LintFault(
                     command.spot, f"{mount_of(command)} is mounted {word} and {opposite}", "keep one of them"
+                )
+        valued = [word for word in given if "=" in word and not word.startswith(("x-", "X-"))]
+        for word in valued:
+            other = next(
+                (each for each in valued if each != word and each.split("=")[0] == word.split("=")[0]), ""
+            )
+            if other and valued.index(other) < valued.index(word):
+                yield LintFault(
+                    command.spot, f"{mount_of(command)} is mounted {other} and {word}", "keep one of them"
                 )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from imaging.kickstart.document import Spot
+from typing import Final
+
+from imaging.kickstart.document import KickstartCommand, Spot
 from imaging.kickstart.limits import (
     EXTENT_MIB,
     VOLUME_NAME,
@@ -11,6 +13,10 @@ from imaging.kickstart.limits import (
 from imaging.kickstart.rule import Case, Faults, LintFault, rule
 from imaging.kickstart.rules.storage.members import refuse_twice
 from imaging.kickstart.volumes import mount_of, size_mib, volumes
+
+MAPPED_NAME_MAX: Final = 127
+METADATA_MIB: Final = 1
+"""Where the first extent of a physical volume begins: lvm.conf(5), default_data_alignment."""
 
 
 @rule
@@ -36,7 +42,7 @@ def volume_name_twice(case: Case) -> Faults:
 def volume_name_form(case: Case) -> Faults:
     """LVM allows letters, digits and + _ . - in names, and reserves some names.
 
-    Source: lvm(8), VALID NAMES; blivet, `is_name_valid`.
+    Source: lvm(8), VALID NAMES; blivet, `is_name_valid`; Linux, `dm-ioctl.h`, DM_NAME_LEN.
     """
     for command in case.ks.named("volgroup", "logvol"):
         name = command.data.vgname if command.name == "volgroup" else command.data.name
@@ -47,30 +53,12 @@ def volume_name_form(case: Case) -> Faults:
                 f"{name!r} is not a name for a {command.name}",
                 "use letters, digits, + _ . and -, at most 127, and no reserved name such as snapshot* and *_tmeta",
             )
-
-
-@rule
-def thin_pool_missing(case: Case) -> Faults:
-    """A thin volume needs its pool, in the same group and on an earlier line.
-
-    Source: Anaconda, `custom_partitioning.py`: "No thin pool exists".
-    """
-    pools: set[tuple[str, str]] = set()
-    for command in case.ks.named("logvol"):
-        data = command.data
-        if data.thin_pool:
-            pools.add((data.vgname, data.name))
-        wanted = (data.vgname, data.pool_name)
-        if (
-            data.thin_volume
-            and wanted not in pools
-            and not case.ks.open_ended
-            and not _exists(case, data.vgname)
-        ):
+        mapped = f"{command.data.vgname}-{name}".replace("-", "--") if command.name == "logvol" else ""
+        if len(mapped) - 1 > MAPPED_NAME_MAX:
             yield LintFault(
                 command.spot,
-                f"there is no thin pool {data.pool_name!r} in {data.vgname} before this line",
-                f"write `logvol none --thinpool --vgname={data.vgname} --name={data.pool_name} --size=…` before",
+                f"the device of {command.data.vgname}/{name} has a name of {len(mapped) - 1} characters",
+                f"shorten both names; the device mapper has room for {MAPPED_NAME_MAX}",
             )
 
 
@@ -119,7 +107,7 @@ def percent_of_group(case: Case) -> Faults:
 def volume_group_too_small(case: Case) -> Faults:
     """Logical volumes fit into their group; growing volumes fill the remaining space.
 
-    Source: lvcreate(8).
+    Source: lvcreate(8); blivet, `LVMVolumeGroupDevice`: extents, pe_start, reserved_space and reserved_percent.
     """
     room = {mount_of(c): c for c in volumes(case) if mount_of(c).startswith("pv.")}
     for group in case.ks.named("volgroup"):
@@ -130,18 +118,18 @@ def volume_group_too_small(case: Case) -> Faults:
             if c.data.vgname == group.data.vgname and not c.data.thin_volume
         ]
         needed = sum(map(size_mib, inside))
-        if (
-            pvs
-            and not any(getattr(pv.data, "grow", False) or pv.name == "raid" for pv in pvs)
-            and needed > sum(map(size_mib, pvs))
-        ):
-            has = sum(map(size_mib, pvs))
+        has = usable_mib(group, pvs)
+        fixed = pvs and not any(getattr(pv.data, "grow", False) or pv.name == "raid" for pv in pvs)
+        if fixed and needed > has:
             yield LintFault(
                 group.spot,
-                f"its logical volumes need {needed} MiB, and it has {has}",
+                f"its logical volumes need {needed} MiB, and it has {has:g}",
                 "let a physical volume --grow",
             )
 
 
-def _exists(case: Case, group: str) -> bool:
-    return any(c.data.vgname == group and c.data.preexist for c in case.ks.named("volgroup"))
+def usable_mib(group: KickstartCommand, pvs: list[KickstartCommand]) -> float:
+    """The space for logical volumes: whole extents after the first MiB of each volume, less what is reserved."""
+    extent = int(group.data.pesize or 0) / 1024 or EXTENT_MIB
+    whole = sum((size_mib(pv) - METADATA_MIB) // extent * extent for pv in pvs)
+    return whole - int(group.data.reserved_space or 0) - whole * int(group.data.reserved_percent or 0) / 100

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from imaging.kickstart.document import KickstartCommand
 from imaging.kickstart.limits import FORMATS
 from imaging.kickstart.rule import Case, Faults, LintFault, risk, rule
 from imaging.kickstart.volumes import complete, mount_of, parts, volumes
-
-BY_ANACONDA: Final = ("root", "initrd", "BOOT_IMAGE")
-"""Arguments that the boot loader's entries have anyway."""
 
 
 @rule
@@ -37,6 +32,14 @@ def boot_partition_form(case: Case) -> Faults:
 
     Source: UEFI 2.10, 13.3; GRUB manual, 3.4.
     """
+    for command in case.ks.named("logvol", "raid"):
+        kind = "a logical volume" if command.name == "logvol" else command.data.level
+        if mount_of(command) in ("/boot/efi", "biosboot", "prepboot") and kind != "RAID1":
+            yield LintFault(
+                command.spot,
+                f"{mount_of(command)} is {kind}, which firmware cannot read",
+                f"write `part {mount_of(command)} …`",
+            )
     for command in parts(case):
         wanted = {"/boot/efi": "efi", "biosboot": "biosboot"}.get(mount_of(command))
         given = command.data.fstype
@@ -91,54 +94,6 @@ def _unreadable(command: KickstartCommand) -> str:
 
 
 @rule
-def crashkernel_auto(case: Case) -> Faults:
-    """The kernels of RHEL 9 and 10 have no crashkernel=auto, so that nothing is reserved.
-
-    Source: "Considerations in adopting RHEL 9", Kernel; kernel-parameters.txt, crashkernel=.
-    """
-    for command in case.ks.named("bootloader"):
-        if "crashkernel=auto" in (command.data.appendLine or "").split():
-            yield LintFault(
-                command.spot,
-                f"{case.ks.version} has no crashkernel=auto: no memory is reserved",
-                "write crashkernel=1G-4G:192M,4G-64G:256M,64G-:512M, or leave it out",
-            )
-
-
-@risk
-def kernel_arguments(case: Case) -> Faults:
-    """An argument that contradicts another one, or the kickstart.
-
-    Source: kernel-parameters.txt: the last of several values holds; Anaconda writes root= itself.
-    """
-    command = case.ks.last("bootloader")
-    words = (command.data.appendLine or "").split() if command else []
-    selinux = case.ks.last("selinux")
-    for word in dict.fromkeys(words):
-        assert command is not None
-        name, _, value = word.partition("=")
-        others = {each for each in words if each.partition("=")[0] == name and each != word}
-        if name in BY_ANACONDA:
-            yield LintFault(
-                command.spot, f"--append has {word}, which Anaconda writes itself", "leave it out"
-            )
-        elif (
-            others
-            and value in ("0", "1", "off", "on", "no", "yes")
-            and words.index(word) > min(map(words.index, others))
-        ):
-            yield LintFault(
-                command.spot, f"--append has both {word} and {', '.join(sorted(others))}", "keep one of them"
-            )
-        elif word in ("selinux=0", "enforcing=0") and selinux is not None and selinux.data.selinux == 1:
-            yield LintFault(
-                command.spot,
-                f"--append has {word}, and line {selinux.spot.line} has --enforcing",
-                f"leave out {word}",
-            )
-
-
-@rule
 def boot_loader_location(case: Case) -> Faults:
     """The boot loader's timeout is zero or more seconds, and on a GPT disk it is installed on the disk itself.
 
@@ -150,3 +105,46 @@ def boot_loader_location(case: Case) -> Faults:
             yield LintFault(
                 command.spot, f"--timeout={timeout}: the menu waits for a key", "write --timeout=1 or more"
             )
+        label = [clear.data.disklabel for clear in case.ks.named("clearpart")]
+        if command.data.location == "partition" and label[-1:] == ["gpt"]:
+            yield LintFault(
+                command.spot, "--location=partition on a GPT disk", "write --location=mbr", risky=True
+            )
+
+
+@rule
+def reqpart_twice(case: Case) -> Faults:
+    """reqpart makes biosboot or /boot/efi itself, and with --add-boot /boot.
+
+    Source: RHEL's kickstart reference, `reqpart`.
+    """
+    command = case.ks.last("reqpart")
+    own = (
+        ("/boot", "/boot/efi", "biosboot") if command and command.data.addBoot else ("/boot/efi", "biosboot")
+    )
+    for part in parts(case) if command else ():
+        if command and mount_of(part) in own:
+            yield LintFault(
+                command.spot,
+                f"reqpart makes {mount_of(part)}, and so does line {part.spot.line}",
+                "leave one of them out",
+                risky=mount_of(part) != "/boot",
+            )
+
+
+@risk
+def boot_loader_absent(case: Case) -> Faults:
+    """Partitions to start from, and no boot loader that would use them.
+
+    Source: RHEL's kickstart reference, `bootloader --location=none`.
+    """
+    command = case.ks.last("bootloader")
+    if command is None or not (command.data.disabled or command.data.location == "none"):
+        return
+    made = [mount_of(part) for part in parts(case) if mount_of(part) in ("biosboot", "/boot/efi", "/boot")]
+    if made:
+        yield LintFault(
+            command.spot,
+            f"no boot loader is installed, and {made[0]} is made for one",
+            "write --location=mbr",
+        )

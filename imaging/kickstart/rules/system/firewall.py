@@ -76,6 +76,27 @@ def firewall_service_unknown(case: Case) -> Faults:
                 yield LintFault(command.spot, f"firewalld has no service {name!r}", right)
 
 
+@risk
+def firewall_contradicts(case: Case) -> Faults:
+    """A service that is added and removed, or a port trusted that the board does not have.
+
+    Source: RHEL's kickstart reference, `firewall`; the board's file in settings/boards.
+    """
+    for command in case.ks.named("firewall"):
+        data = command.data
+        for name in sorted(set(data.services) & set(data.remove_services)):
+            yield LintFault(
+                command.spot, f"service {name} is both added and removed", "leave one of them out"
+            )
+        ports = [case.board.uplink, *case.board.instrument_ports.values()] if case.board else data.trusts
+        for name in [name for name in data.trusts if name not in ports and name != "lo"]:
+            yield LintFault(
+                command.spot, f"--trust={name}: the board has no such port", f"it has {', '.join(ports)}"
+            )
+        if data.enabled is False and (data.services or data.ports):
+            yield LintFault(command.spot, "--disabled with services or ports", "write --enabled")
+
+
 @rule
 def firewall_port_form(case: Case) -> Faults:
     """A port is a number or a range, with a protocol.

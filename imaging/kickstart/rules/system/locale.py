@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import Final
 
 from imaging.kickstart.data import known_names, time_zones
-from imaging.kickstart.rule import Case, Faults, LintFault, rule
+from imaging.kickstart.rule import Case, Faults, LintFault, risk, rule
 
 LOCALE: Final = re.compile(r"(C|POSIX|[a-z]{2,3}(_[A-Z]{2})?)(\.([A-Za-z0-9-]+))?(@[a-z]+)?")
 ENCODINGS: Final = ("utf8", "iso88591", "iso885915", "koi8r", "koi8u", "euckr", "eucjp", "gb18030", "big5")
@@ -49,6 +49,24 @@ def locale_unknown(case: Case) -> Faults:
                     f"{name!r} is not a locale of glibc",
                     f"write it like {(close or ['en_US'])[0]}.UTF-8",
                 )
+
+
+@risk
+def package_languages(case: Case) -> Faults:
+    """Translations of a language that glibc does not have are not installed, and neither are those of another.
+
+    Source: RHEL's kickstart reference, `%packages --inst-langs`; rpm, `_install_langs`.
+    """
+    known = known_names().locales
+    languages = {each.partition("_")[0] for each in known}
+    given = str(case.ks.packages.instLangs or "") if case.ks.packages is not None else ""
+    for name in [name for name in re.split("[:, ]", given) if name and name not in ("all", "none")]:
+        base = name.partition(".")[0].partition("@")[0]
+        if base not in known and base not in languages:
+            spot = next(case.ks.of("%packages")).spot
+            yield LintFault(
+                spot, f"--inst-langs={name} is not a language of glibc", "write it like en_US or de"
+            )
 
 
 @rule

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from difflib import get_close_matches
+from ipaddress import ip_address
 from typing import Final
 
 from imaging.kickstart.document import KickstartCommand
@@ -19,6 +21,17 @@ SINGLE: Final = (
     "firewall",
     "firstboot",
 )
+DISPLAYS: Final = ("text", "graphical", "cmdline")
+FEATURES: Final = (
+    *("with-altfiles", "with-ecryptfs", "with-faillock", "with-files-access-provider", "with-files-domain"),
+    *("with-fingerprint", "with-group-merging", "with-gssapi", "with-krb5", "with-libvirt", "with-mdns4"),
+    *("with-mdns6", "with-mkhomedir", "with-nispwquality", "with-pam-gnome-keyring", "with-pam-u2f"),
+    *("with-pam-u2f-2fa", "with-pamaccess", "with-pwhistory", "with-silent-lastlog", "with-smartcard"),
+    *("with-smartcard-lock-on-removal", "with-smartcard-required", "with-subid", "with-sudo", "with-tlog"),
+    *("without-lastlog-showfailed", "without-nullok", "without-pam-u2f-nouserok", "with-time-access"),
+    *("with-switchable-auth", "with-passkey"),
+)
+"""Of authselect's profiles together."""
 SOURCES: Final = ("cdrom", "url", "nfs", "harddrive", "liveimg", "ostreesetup", "ostreecontainer")
 
 
@@ -47,11 +60,51 @@ def time_server_form(case: Case) -> Faults:
     """
     for command in case.ks.named("timesource"):
         for name in (command.data.ntp_server, command.data.ntp_pool):
-            if name and not HOST_NAME.fullmatch(name) and not re.fullmatch(r"[0-9A-Fa-f:.]+", name):
+            if name and not _is_host(name):
                 yield LintFault(
                     command.spot,
                     f"{name!r} is not one host",
                     "write one `timesource --ntp-server=HOST` for each",
+                )
+
+
+@risk
+def time_server_twice(case: Case) -> Faults:
+    """A time server that is named again, or that `--ntp-disable` turns off.
+
+    Source: RHEL's kickstart reference, `timesource`.
+    """
+    seen: dict[str, KickstartCommand] = {}
+    off = next((c for c in case.ks.named("timesource") if c.data.ntp_disable), None)
+    for command in case.ks.named("timesource"):
+        name = command.data.ntp_server or command.data.ntp_pool or ""
+        if name and name in seen:
+            yield LintFault(
+                command.spot, f"{name} is already named in line {seen[name].spot.line}", "name another one"
+            )
+        seen.setdefault(name, command)
+    if off is not None and set(seen) - {""}:
+        yield LintFault(off.spot, "--ntp-disable beside time servers", "leave one of them out")
+
+
+@rule
+def unknown_feature(case: Case) -> Faults:
+    """authselect stops at a feature that its profile does not have.
+
+    Source: authselect-profiles(5), "Unknown profile feature"; the profiles' README.
+    """
+    for command in case.ks.named("authselect"):
+        verb, profile, *features = [*command.data.authselect.split(), "", ""][:2] + [
+            word for word in command.data.authselect.split()[2:] if not word.startswith("-")
+        ]
+        for name in features if verb == "select" and profile in case.installer.authselect else ():
+            known = name in FEATURES or name.startswith("with-custom-")
+            if not known:
+                close = get_close_matches(name, FEATURES, 1)
+                yield LintFault(
+                    command.spot,
+                    f"authselect has no feature {name!r}",
+                    f"perhaps {close[0]}" if close else "leave it out",
                 )
 
 
@@ -61,7 +114,13 @@ def stated_twice(case: Case) -> Faults:
 
     Source: pykickstart: a later command replaces the earlier one.
     """
-    for names in (*((name,) for name in SINGLE), SOURCES, ("reboot", "poweroff", "halt", "shutdown")):
+    for names in (
+        *((name,) for name in SINGLE),
+        SOURCES,
+        ("reboot", "poweroff", "halt", "shutdown"),
+        DISPLAYS,
+        ("skipx", "xconfig"),
+    ):
         seen: KickstartCommand | None = None
         for command in case.ks.named(*names):
             if seen is not None and (command.name, command.words) != (seen.name, seen.words):
@@ -85,3 +144,13 @@ def setting_missing(case: Case) -> Faults:
     for name, right in (("lang", "en_US.UTF-8"), ("keyboard", "us"), ("timezone", "Etc/UTC --utc")):
         if not case.ks.has_command(name):
             yield LintFault(case.ks.top, f"there is no {name}", f"add `{name} {right}`")
+
+
+def _is_host(text: str) -> bool:
+    if re.fullmatch(r"[0-9.]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*", text):
+        try:
+            ip_address(text)
+        except ValueError:
+            return False
+        return True
+    return bool(HOST_NAME.fullmatch(text))

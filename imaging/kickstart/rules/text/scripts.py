@@ -45,7 +45,7 @@ def script_syntax(case: Case) -> Faults:
     Source: bash(1), -n; the grammar of Python.
     """
     for section in case.ks.of(*SCRIPTS):
-        found = _shell(section) if _language(section) in SHELLS else _python(section)
+        found = _shell(section) if language(section) in SHELLS else _python(section)
         for spot, problem in found:
             if not _OPEN.search(problem):
                 yield LintFault(spot, f"{section.name} does not parse: {problem}", "correct the script")
@@ -58,7 +58,7 @@ def here_document_open(case: Case) -> Faults:
     Source: bash(1), Here Documents.
     """
     for section in case.ks.of(*SCRIPTS):
-        for _spot, problem in _shell(section) if _language(section) in SHELLS else ():
+        for _spot, problem in _shell(section) if language(section) in SHELLS else ():
             if match := _OPEN.search(problem):
                 yield LintFault(
                     Spot(section.spot.line + int(match[1]), section.spot.file),
@@ -78,7 +78,7 @@ def script_language(case: Case) -> Faults:
         named = (
             PurePosixPath(first[2:].split()[-1]).name if first.startswith("#!") and first[2:].split() else ""
         )
-        if named and _language(section) in SHELLS and re.match(r"python|perl|ruby|lua|node", named):
+        if named and language(section) in SHELLS and re.match(r"python|perl|ruby|lua|node", named):
             yield LintFault(
                 section.spot,
                 f"the script is for {named}, and {section.script.interp if section.script else '/bin/sh'} runs it",
@@ -143,7 +143,8 @@ def log_path_form(case: Case) -> Faults:
             )
 
 
-def _language(section: Section) -> str:
+def language(section: Section) -> str:
+    """The name of the program that runs a script."""
     path = section.script.interp if section.script else "/bin/sh"
     return PurePosixPath(str(path).split()[0]).name if str(path).strip() else "sh"
 
@@ -167,7 +168,7 @@ def _bash(text: str) -> tuple[tuple[int, str], ...]:
 
 
 def _python(section: Section) -> Iterator[tuple[Spot, str]]:
-    if not re.fullmatch(r"(platform-)?python(3(\.\d+)?)?", _language(section)):
+    if not re.fullmatch(r"(platform-)?python(3(\.\d+)?)?", language(section)):
         return
     try:
         with warnings.catch_warnings():

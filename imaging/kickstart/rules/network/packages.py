@@ -1,0 +1,74 @@
+"""The network during the installation: the packages' server must be reachable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import IPv4Address, ip_address
+from urllib.parse import urlsplit
+
+from imaging.kickstart.document import KickstartCommand
+from imaging.kickstart.rule import Case, Faults, LintFault, risk
+from imaging.kickstart.rules.network.addresses import interface_of
+
+
+@risk
+def server_unreachable(case: Case) -> Faults:
+    """With fixed addresses alone, names need a name server, and other networks a gateway.
+
+    Source: RHEL's kickstart reference, `network`; Anaconda installs over these connections.
+    """
+    commands = [c for c in case.ks.named("network") if c.data.device or c.data.ip]
+    fixed = commands and all(c.data.bootProto == "static" and c.data.ip for c in commands)
+    if not fixed or case.ks.open_ended:
+        return
+    first = commands[0]
+    for command, host in _servers(case):
+        address = _address(host)
+        near = address and any(i and address in i.network for i in map(interface_of, commands))
+        if address is None and not any(c.data.nameserver for c in commands):
+            yield LintFault(
+                first.spot,
+                f"no name server, and line {command.spot.line} installs from {host}",
+                "add --nameserver=, or write an address there",
+            )
+            return
+        if not near and not any(c.data.gateway for c in commands):
+            yield LintFault(
+                first.spot,
+                f"no gateway, and line {command.spot.line} installs from {host}",
+                "add --gateway= to the port that leads there",
+            )
+            return
+
+
+def _servers(case: Case) -> Iterator[tuple[KickstartCommand, str]]:
+    """The hosts that Anaconda connects to: the proxy, if there is one."""
+    for command in case.ks.named("url", "repo", "nfs", "liveimg"):
+        data = command.data
+        given = next(
+            (
+                str(getattr(data, name, "") or "")
+                for name in ("url", "baseurl", "mirrorlist", "metalink")
+                if getattr(data, name, "")
+            ),
+            "",
+        )
+        proxy = str(getattr(data, "proxy", "") or "")
+        host = str(data.server or "") if command.name == "nfs" else _host(proxy or given)
+        if host and "$" not in host:
+            yield command, host
+
+
+def _host(text: str) -> str:
+    try:
+        return urlsplit(text if "//" in text else f"//{text}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _address(text: str) -> IPv4Address | None:
+    try:
+        found = ip_address(text)
+    except ValueError:
+        return None
+    return found if isinstance(found, IPv4Address) else None

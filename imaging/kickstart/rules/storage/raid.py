@@ -1,0 +1,113 @@
+"""RAID arrays: levels, chunks, spares, and the disks of the members."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from imaging.kickstart.document import KickstartCommand
+from imaging.kickstart.limits import RAID_MEMBERS
+from imaging.kickstart.rule import Case, Faults, LintFault, risk, rule
+from imaging.kickstart.volumes import mount_of, size_mib, volumes
+
+REDUNDANT: Final = ("RAID1", "RAID4", "RAID5", "RAID6", "RAID10")
+CHUNK_MIN_KIB: Final = 4
+ARRAY_NAME: Final = re.compile(r"(/dev/)?(md/)?[A-Za-z0-9_.:-]{1,32}", re.ASCII)
+"""mdadm(8), --name: 32 bytes in the superblock; mdadm.conf(5): a name has no slash."""
+
+
+@rule
+def raid_level(case: Case) -> Faults:
+    """Each RAID level has a least number of active members; spares come in addition.
+
+    Source: blivet, `devicelibs/raid.py`; mdadm(8).
+    """
+    for command in case.ks.named("raid"):
+        data = command.data
+        active = len(data.members) - int(data.spares or 0)
+        least = RAID_MEMBERS.get(data.level, 1)
+        if int(data.spares or 0) < 0:
+            yield LintFault(
+                command.spot, f"--spares={data.spares} is less than none", "leave it out, or name spares"
+            )
+        elif data.members and active < least:
+            yield LintFault(
+                command.spot,
+                f"{data.level} of {active} active members; it needs at least {least}",
+                f"name {least - active} more, or choose another --level",
+            )
+
+
+@rule
+def raid_chunk(case: Case) -> Faults:
+    """A chunk has 4 KiB at least, and its size is a power of two; RAID 0 takes any multiple of 4.
+
+    Source: mdadm(8), --chunk.
+    """
+    for command in case.ks.named("raid"):
+        size = int(command.data.chunk_size or 0)
+        odd = size % CHUNK_MIN_KIB if command.data.level == "RAID0" else size & (size - 1)
+        if size and (size < CHUNK_MIN_KIB or odd):
+            yield LintFault(
+                command.spot, f"--chunksize={size} is not a size of chunks", "write 512, or leave it out"
+            )
+
+
+@rule
+def raid_name_form(case: Case) -> Faults:
+    """An array's name is one part of a path.
+
+    Source: mdadm(8), --name; md(4).
+    """
+    for command in case.ks.named("raid"):
+        name = str(command.data.device or "")
+        if name and "=" not in name and not ARRAY_NAME.fullmatch(name):
+            yield LintFault(
+                command.spot,
+                f"{name!r} is not a name for an array",
+                "write it like md0, home or /dev/md/home",
+            )
+
+
+@risk
+def raid_on_one_disk(case: Case) -> Faults:
+    """Two members on one disk are lost together.
+
+    Source: md(4): redundancy is between devices.
+    """
+    for command in case.ks.named("raid"):
+        disks = [member.data.disk for member in _members(case, command) if getattr(member.data, "disk", "")]
+        twice = next((disk for disk in disks if disks.count(disk) > 1), "")
+        if command.data.level in REDUNDANT and twice:
+            yield LintFault(
+                command.spot,
+                f"two members of this {command.data.level} are on {twice}, and fail with it",
+                "put each member on a disk of its own with --ondisk",
+            )
+
+
+@risk
+def raid_member_sizes(case: Case) -> Faults:
+    """The smallest member determines how much of the others is used.
+
+    Source: mdadm(8), --size.
+    """
+    for command in case.ks.named("raid"):
+        members = _members(case, command)
+        sizes = [size_mib(member) for member in members]
+        grow = any(getattr(member.data, "grow", False) for member in members)
+        if command.data.level in REDUNDANT and sizes and not grow and min(sizes) and max(sizes) != min(sizes):
+            yield LintFault(
+                command.spot,
+                f"its members have {min(sizes)} to {max(sizes)} MiB, and {min(sizes)} of each are used",
+                "give them one --size",
+            )
+
+
+def _members(case: Case, array: KickstartCommand) -> list[KickstartCommand]:
+    return list(_named(case, array.data.members))
+
+
+def _named(case: Case, names: list[str]) -> Iterator[KickstartCommand]:
+    yield from (command for command in volumes(case) if mount_of(command) in names)

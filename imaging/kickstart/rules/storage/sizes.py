@@ -1,0 +1,60 @@
+"""Sizes that are too small for what is stored there, or too large for the disk."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from imaging.kickstart.data import MIB, RESERVED_MIB
+from imaging.kickstart.document import KickstartCommand
+from imaging.kickstart.rule import Case, Faults, LintFault, risk, rule
+from imaging.kickstart.rules.storage.members import group_members
+from imaging.kickstart.volumes import mount_of, parts, reuses, size_mib, volumes
+
+LEAST_MIB: Final = {"/": 250, "/usr": 250, "/boot": 128}
+"""Anaconda's min_partition_sizes; for /boot, the space of one kernel with its rescue image."""
+
+
+@risk
+def too_small_for_system(case: Case) -> Faults:
+    """The packages, or the kernel, do not fit.
+
+    Source: Anaconda, `data/anaconda.conf`, min_partition_sizes.
+    """
+    for command in volumes(case):
+        least = LEAST_MIB.get(mount_of(command), 0)
+        size = size_mib(command)
+        if 0 < size < least and not getattr(command.data, "grow", False) and not reuses(command.data):
+            yield LintFault(
+                command.spot,
+                f"{size} MiB is too small for {mount_of(command)}",
+                f"write at least --size={least}",
+            )
+
+
+@rule
+def volumes_exceed_disk(case: Case) -> Faults:
+    """A physical volume that grows takes what the disk has, and the logical volumes must fit into that.
+
+    Source: blivet, "new lv is too large to fit in free space".
+    """
+    if case.disk_bytes is None:
+        return
+    on_disk = [command for command in parts(case) if command.data.fstype != "tmpfs"]
+    for group in case.ks.named("volgroup"):
+        members = [c for c in on_disk if mount_of(c) in group_members(case, group.data.vgname)]
+        others = sum(size_mib(c) for c in on_disk if c not in members)
+        room = case.disk_bytes // MIB - RESERVED_MIB - others
+        needed = sum(map(size_mib, _fixed(case, group)))
+        one_disk = len({c.data.disk for c in on_disk}) == 1
+        if members and one_disk and needed > room > 0 and any(c.data.grow for c in members):
+            yield LintFault(
+                group.spot,
+                f"its logical volumes need {needed} MiB, and the disk has {room} for them",
+                f"take {needed - room} MiB from them",
+            )
+
+
+def _fixed(case: Case, group: KickstartCommand) -> list[KickstartCommand]:
+    """The logical volumes of a group that take space of their own."""
+    inside = (c for c in case.ks.named("logvol") if c.data.vgname == group.data.vgname)
+    return [command for command in inside if not command.data.thin_volume]

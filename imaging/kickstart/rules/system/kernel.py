@@ -1,0 +1,137 @@
+"""The kernel's command line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from imaging.kickstart.document import Spot
+from imaging.kickstart.rule import Case, Faults, LintFault, risk, rule
+
+BY_ANACONDA: Final = ("root", "initrd", "BOOT_IMAGE")
+"""Arguments that the boot loader's entries have anyway."""
+WEAKEN: Final = {
+    "audit=0": "RHEL-09-212055",
+    "audit=off": "RHEL-09-212055",
+    "mitigations=off": "CPU vulnerabilities",
+    "pti=off": "RHEL-09-212050",
+    "nopti": "RHEL-09-212050",
+    "vsyscall=native": "RHEL-09-212035",
+    "nokaslr": "RHEL-09-213070",
+}
+NOT_UNATTENDED: Final = re.compile(
+    r"single|[1sS]|rescue|emergency|rd\.break(=.*)?|init=.*sh|rdinit=.*sh"
+    r"|systemd\.unit=(rescue|emergency)(\.target)?|systemd\.debug.shell(=1)?"
+)
+CONSOLE: Final = re.compile(
+    r"(tty\d*|ttyS\d+|ttyAMA\d+|ttyUSB\d+|hvc\d+|netcon\d*|null|uart.*)(,\d+([noe]([78]r?)?)?)?"
+)
+_SIZE: Final = r"\d+[KMGkmg]?"
+CRASHKERNEL: Final = re.compile(
+    rf"({_SIZE}(@{_SIZE}|,(high|low))?|{_SIZE}-({_SIZE})?:{_SIZE}(,{_SIZE}-({_SIZE})?:{_SIZE})*(@{_SIZE})?|auto)"
+)
+
+
+@rule
+def crashkernel_auto(case: Case) -> Faults:
+    """The kernels of RHEL 9 and 10 have no crashkernel=auto, so that nothing is reserved.
+
+    Source: "Considerations in adopting RHEL 9", Kernel; kernel-parameters.txt, crashkernel=.
+    """
+    for command in case.ks.named("bootloader"):
+        if "crashkernel=auto" in (command.data.appendLine or "").split():
+            yield LintFault(
+                command.spot,
+                f"{case.ks.version} has no crashkernel=auto: no memory is reserved",
+                "write crashkernel=1G-4G:192M,4G-64G:256M,64G-:512M, or leave it out",
+            )
+
+
+@risk
+def kernel_arguments(case: Case) -> Faults:
+    """An argument that contradicts another one, or the kickstart.
+
+    Source: kernel-parameters.txt: the last of several values holds; Anaconda writes root= itself.
+    """
+    command = case.ks.last("bootloader")
+    words = (command.data.appendLine or "").split() if command else []
+    selinux = case.ks.last("selinux")
+    for word in dict.fromkeys(words):
+        assert command is not None
+        name, _, value = word.partition("=")
+        others = {each for each in words if each.partition("=")[0] == name and each != word}
+        if name in BY_ANACONDA:
+            yield LintFault(
+                command.spot, f"--append has {word}, which Anaconda writes itself", "leave it out"
+            )
+        elif (
+            others
+            and value in ("0", "1", "off", "on", "no", "yes")
+            and words.index(word) > min(map(words.index, others))
+        ):
+            yield LintFault(
+                command.spot, f"--append has both {word} and {', '.join(sorted(others))}", "keep one of them"
+            )
+        elif word in ("selinux=0", "enforcing=0") and selinux is not None and selinux.data.selinux == 1:
+            yield LintFault(
+                command.spot,
+                f"--append has {word}, and line {selinux.spot.line} has --enforcing",
+                f"leave out {word}",
+            )
+
+
+@risk
+def protection_off_at_start(case: Case) -> Faults:
+    """An argument that turns a protection of the kernel off.
+
+    Source: the rules named; kernel-parameters.txt.
+    """
+    for spot, word in _arguments(case):
+        if word in WEAKEN:
+            yield LintFault(spot, f"--append has {word} ({WEAKEN[word]})", "leave it out")
+
+
+@rule
+def start_is_attended(case: Case) -> Faults:
+    """With such an argument, each start ends in a shell and waits for a person.
+
+    Source: systemd(1), dracut.cmdline(7), kernel-command-line(7).
+    """
+    for spot, word in _arguments(case):
+        if NOT_UNATTENDED.fullmatch(word):
+            yield LintFault(spot, f"--append has {word}: the system starts a shell only", "leave it out")
+
+
+@rule
+def argument_form(case: Case) -> Faults:
+    """A value that the kernel does not understand: nothing is reserved, or the console is silent.
+
+    Source: kernel-parameters.txt: console=, crashkernel=.
+    """
+    for spot, word in _arguments(case):
+        name, _, value = word.partition("=")
+        if name == "console" and not CONSOLE.fullmatch(value):
+            yield LintFault(
+                spot, f"{word} is not a console", "write it like console=ttyS0,115200n8", risky=True
+            )
+        if name == "crashkernel" and (not CRASHKERNEL.fullmatch(value) or _downwards(value)):
+            yield LintFault(
+                spot, f"{word} is not a size of memory", "write it like crashkernel=1G-4G:192M,4G-:256M"
+            )
+
+
+def _arguments(case: Case) -> Iterator[tuple[Spot, str]]:
+    for command in case.ks.named("bootloader"):
+        for word in (command.data.appendLine or "").split():
+            yield command.spot, word
+
+
+def _downwards(value: str) -> bool:
+    """Whether a range of crashkernel= ends before it begins."""
+    ranges = re.findall(rf"({_SIZE})-({_SIZE}):", value)
+    return any(_bytes(first) >= _bytes(last) for first, last in ranges)
+
+
+def _bytes(text: str) -> int:
+    return int(text.rstrip("KMGkmg")) << 10 * " KMG".index(text[-1].upper() if text[-1].isalpha() else " ")

@@ -1,0 +1,144 @@
+"""Scripts that parse, and fail or act on the wrong system when they run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from imaging.kickstart.document import SCRIPTS, Section, Spot
+from imaging.kickstart.rule import Case, Faults, LintFault, risk
+from imaging.kickstart.rules.text.scripts import SHELLS, language
+
+_HERE: Final = re.compile(r"<<(-?)\s*(['\"\\]?)(\w+)['\"]?")
+_START: Final = r"(?:^|[;&|(]\s*|\b(?:then|do|else|sudo)\s+)"
+_BRACKET: Final = re.compile(
+    r"(?:^|[;&|]\s*|\b(?:if|while|until|elif)\s+!?\s*)\[ [^\]]*[^\s\]\\]\](?=\s*(?:;|&&|\|\||$))"
+)
+_ASSIGNED: Final = re.compile(r"^\s*[A-Za-z_]\w*\s+=\s+\S|^\s*[A-Za-z_]\w*\s+=\S+\s*$")
+NEEDS_SYSTEM: Final = re.compile(
+    _START
+    + r"(firewall-cmd\b(?=.*--(?:permanent|reload|add|remove|set|new|change))"
+    + r"|nmcli\b(?=.*\b(?:add|mod\w*|up|down|del\w*|set)\b)"
+    + r"|(?:hostname|timedate|locale)ctl\b(?=\s+(?:\S+\s+)*(?:set-\w+|hostname\s+\S))"
+    + r"|systemctl\s+(?:--?[\w=-]+\s+)*(?:re)?(?:start|load)\b|systemctl\s+(?:--?[\w=-]+\s+)*(?:stop|isolate|kill)\b"
+    + r"|service\s+\S+\s+(?:re)?start\b|reboot\b|poweroff\b|halt\b|shutdown\b|telinit\b|init\s+[0-6]\b)"
+)
+"""Programs that speak to the running system, which during the installation is the installer."""
+INSTEAD: Final = {
+    "firewall-cmd": "write `firewall-offline-cmd`, or the command `firewall`",
+    "nmcli": "write the command `network`, or a file in /etc/NetworkManager/system-connections",
+    "hostnamectl": "write `network --hostname=`",
+    "timedatectl": "write the commands `timezone` and `timesource`",
+    "localectl": "write the commands `lang` and `keyboard`",
+    "systemctl": "write `systemctl enable`, which acts at the first start",
+    "service": "write `systemctl enable`, which acts at the first start",
+}
+_TYPOGRAPHIC: Final = re.compile("[\u00a0\u200b\u201c\u201d\u2018\u2019]|(?<=\\s)[\u2013\u2014](?=\\w)")
+TARGET: Final = re.compile(r"/mnt/sys(?:image|root)\b")
+_TO_INSTALLER: Final = re.compile(r">>?\s*/(etc|usr|var|home|boot|opt|srv)/")
+
+
+@risk
+def acts_on_installer(case: Case) -> Faults:
+    """In %post the running system is the installer: its services and connections would be changed, or nothing.
+
+    Source: RHEL's kickstart reference, `%post`: a chroot; systemctl(1) ignores requests in a chroot.
+    """
+    for section in case.ks.of("%post"):
+        if section.script is None or not section.script.inChroot:
+            continue
+        for spot, text in shell_lines(section):
+            if match := NEEDS_SYSTEM.search(text):
+                program = match[1].split()[0]
+                right = INSTEAD.get(
+                    program, "write the command `reboot` or `poweroff` outside of the scripts"
+                )
+                yield LintFault(spot, f"`{match[1].strip()}` in %post acts on the installer", right)
+
+
+@risk
+def target_path(case: Case) -> Faults:
+    """The installed system is / in %post, /mnt/sysroot in %post --nochroot, and nowhere before it is installed.
+
+    Source: RHEL's kickstart reference, `%post --nochroot`.
+    """
+    for section in case.ks.of("%pre", "%post"):
+        inside = section.name == "%post" and section.script is not None and section.script.inChroot
+        for spot, text in shell_lines(section):
+            if TARGET.search(text) and (inside or section.name == "%pre"):
+                right = "leave the prefix out" if inside else "do it in %post --nochroot"
+                yield LintFault(
+                    spot, f"{TARGET.findall(text)[0]} does not exist in this {section.name}", right
+                )
+            elif section.name == "%post" and not inside and (found := _TO_INSTALLER.search(text)):
+                yield LintFault(
+                    spot,
+                    f"/{found[1]} in %post --nochroot is the installer's",
+                    f"write /mnt/sysroot/{found[1]}",
+                )
+
+
+@risk
+def shell_blanks(case: Case) -> Faults:
+    """`[` needs a blank before `]`, an assignment has none; both parse, and fail when they run.
+
+    Source: test(1); bash(1), PARAMETERS.
+    """
+    for section in case.ks.of(*SCRIPTS):
+        for spot, text in shell_lines(section):
+            if _BRACKET.search(text):
+                yield LintFault(
+                    spot, "`]` without a blank before it: the condition is always false", "write ` ]`"
+                )
+            elif _ASSIGNED.search(text):
+                yield LintFault(spot, "an assignment with blanks is run as a command", "write name=value")
+
+
+@risk
+def typographic_script(case: Case) -> Faults:
+    """A word processor's characters in a command are parts of words for the shell.
+
+    Source: bash(1), QUOTING.
+    """
+    for section in case.ks.of(*SCRIPTS):
+        for spot, text in shell_lines(section):
+            if match := _TYPOGRAPHIC.search(text):
+                yield LintFault(
+                    spot,
+                    f"the line has the character U+{ord(match[0]):04X}",
+                    "write plain quotes, hyphens and spaces",
+                )
+
+
+def shell_lines(section: Section) -> Iterator[tuple[Spot, str]]:
+    """The lines of a shell script that begin a command: without comments, here-documents and open quotation marks."""
+    if language(section) not in SHELLS:
+        return
+    ending, quote = "", ""
+    for spot, text in section.lines():
+        if ending:
+            ending = "" if text.strip() == ending else ending
+            continue
+        inside, quote = quote, _open_quote(text, quote)
+        if not inside and not quote and (match := _HERE.search(text)) and "<<<" not in text:
+            ending = match[3]
+        if not inside and text.strip() and not text.lstrip().startswith("#"):
+            yield spot, text
+
+
+def _open_quote(text: str, quote: str) -> str:
+    """The quotation mark that is open after a line, given the one before it."""
+    escaped = False
+    for place, sign in enumerate(text):
+        if escaped:
+            escaped = False
+        elif sign == "\\" and quote != "'":
+            escaped = True
+        elif quote:
+            quote = "" if sign == quote else quote
+        elif sign == "#" and (place == 0 or text[place - 1].isspace()):
+            break
+        elif sign in "'\"":
+            quote = sign
+    return quote
