@@ -86,7 +86,7 @@ class BoxVerbs(PartVerbs):
 
     def kill(self) -> None:
         """Kill the box program, which the system restarts."""
-        self._lab.world.box.kill()
+        self._lab.world.box.end_program()
 
 
 class LabUnderTest:

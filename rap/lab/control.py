@@ -107,15 +107,17 @@ def _list_faults(*, json: bool) -> int:
             "targets": fault.targets,
             "parameters": {field.name: describe_field(field) for field in fields(fault)},
             "what": (fault.__doc__ or "").partition("\n")[0],
+            "worlds": ["image"] if fault.emulated else ["kernel", "image"],
         }
         for kind, fault in fault_kinds().items()
-        if not fault.emulated
+        if not fault.emulated or fault.of_machine
     ]
     if json:
         print_json(faults)
         return OK
     for fault in faults:
-        print(f"{fault['kind']}  ({', '.join(fault['targets'])})\n  {fault['what']}")
+        only = "" if len(fault["worlds"]) > 1 else ", with --world image"
+        print(f"{fault['kind']}  ({', '.join(fault['targets'])}{only})\n  {fault['what']}")
         for name, rule in fault["parameters"].items():
             print(f"    {name}=…  {rule}")
     return OK

@@ -48,7 +48,7 @@ from typing import ClassVar, Final, Generic, Literal, TypeAlias, TypeGuard, Type
 import msgspec
 
 from sim.engine.layers import End as End
-from sim.faults.world import EmulatedWorld, SimulatedDiskWorld, World
+from sim.faults.world import EmulatedWorld, MachineWorld, World
 from sim.units import SECOND_NS
 
 TARGETS: Final = ("uplink", "proxy", "datacenter", "box", "disk", "clock", "dns", "instrument")
@@ -64,15 +64,15 @@ W = TypeVar("W", bound=World, contravariant=True)
 
 
 class Fault(msgspec.Struct, Generic[W], frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A fault with its parameters, for worlds of type `W`: `World`, or `EmulatedWorld` if it needs emulated parts."""
+    """A fault with its parameters, for worlds of type `W`: `World`, `MachineWorld` or `EmulatedWorld`."""
 
     kind: ClassVar[str]
     targets: ClassVar[tuple[str, ...]]
     momentary: ClassVar[bool]
     emulated: ClassVar[bool]
-    """Whether not every `World` can have it, but only one whose parts are emulated."""
-    of_disk: ClassVar[bool]
-    """Whether each `SimulatedDiskWorld` can have it."""
+    """Whether not every `World` can have it."""
+    of_machine: ClassVar[bool]
+    """Whether each `MachineWorld` can have it."""
 
     @property
     def effect(self) -> Effect:
@@ -98,13 +98,13 @@ _registered: dict[str, type[AnyFault]] = {}
 def fault(
     kind: str, *, targets: tuple[str, ...], momentary: bool = False
 ) -> Callable[[FaultClass], FaultClass]:
-    """Register a subclass of `Fault[World]` or `Fault[EmulatedWorld]` as the fault that lab files call `kind`."""
+    """Register a subclass of `Fault[W]` for a type of world `W` as the fault that lab files call `kind`."""
     assert targets and set(targets) <= set(TARGETS), f"{kind}: targets must be among {TARGETS}"
 
     def register(cls: FaultClass) -> FaultClass:
         assert kind not in _registered, f"fault {kind!r} is defined twice"
         cls.kind, cls.targets, cls.momentary = kind, targets, momentary
-        cls.emulated, cls.of_disk = _world_of(cls) is not World, _world_of(cls) is SimulatedDiskWorld
+        cls.emulated, cls.of_machine = _world_of(cls) is not World, _world_of(cls) is MachineWorld
         _registered[kind] = cls
         return cls
 
@@ -121,9 +121,9 @@ def is_portable(fault: AnyFault) -> TypeGuard[Fault[World]]:
     return not fault.emulated
 
 
-def needs_disk_only(fault: AnyFault) -> TypeGuard[Fault[SimulatedDiskWorld]]:
-    """Whether every world with a simulated disk can have the fault."""
-    return fault.of_disk
+def needs_machine_only(fault: AnyFault) -> TypeGuard[Fault[MachineWorld]]:
+    """Whether every `MachineWorld` can have the fault."""
+    return fault.of_machine
 
 
 @cache

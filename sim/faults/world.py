@@ -1,9 +1,9 @@
 """The interface between faults and worlds: the parts of a world that faults act on.
 
 Most methods start an effect and return a function that ends it (`sim.engine.layers.End`); effects that overlap are
-combined. Every world has the parts of `World`. The virtual and the image world are also a `SimulatedDiskWorld`, for
-faults that need a disk of the simulator, and only the virtual world is an `EmulatedWorld`, for faults that need an
-emulated clock, data center or name service.
+combined. Every world has the parts of `World`. The virtual and the image world are also a `MachineWorld`: their box
+has a disk and a clock of its own. Only the virtual world is an `EmulatedWorld`, for faults that need an emulated data
+center or name service, or the contents of an emulated disk.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ class BoxPart(Protocol):
         """Cut the power; the box boots when every hold has ended."""
         ...
 
-    def kill(self) -> None:
+    async def kill(self) -> None:
         """Kill the box program, if it runs; the system restarts it."""
         ...
 
-    def fill_disk(self) -> End:
+    async def fill_disk(self) -> End:
         """Fill the disk with other data."""
         ...
 
@@ -53,8 +53,8 @@ class BoxPart(Protocol):
         ...
 
 
-class SimulatedDiskBoxPart(BoxPart, Protocol):
-    """A box whose disk the simulator controls: that of the virtual world, and that of the image world."""
+class MachineBoxPart(BoxPart, Protocol):
+    """A box with a disk and a clock of its own, which the simulator controls: in the virtual and the image world."""
 
     async def tear(self, operation: int) -> End:
         """Wait for the disk's `operation`-th operation from now on, and cut the power in the middle of it."""
@@ -72,16 +72,16 @@ class SimulatedDiskBoxPart(BoxPart, Protocol):
         """Make `times` more flushes fail."""
         ...
 
+    async def jump_clock(self, ns: int) -> None:
+        """Move the wall clock by `ns` ns, backwards if negative."""
+        ...
 
-class EmulatedBoxPart(SimulatedDiskBoxPart, Protocol):
+
+class EmulatedBoxPart(MachineBoxPart, Protocol):
     """The virtual world's box."""
 
     def rot(self, sectors: int, bits: int) -> None:
         """Flip `bits` bits in each of `sectors` sectors that hold data, if there are any."""
-        ...
-
-    def jump_clock(self, ns: int) -> None:
-        """Move the wall clock by `ns` ns, backwards if negative."""
         ...
 
 
@@ -230,16 +230,16 @@ class World(Protocol):
         ...
 
 
-class SimulatedDiskWorld(World, Protocol):
-    """A world in which the simulator controls the box's disk."""
+class MachineWorld(World, Protocol):
+    """A world in which the box is a machine with a disk and a clock of its own."""
 
     @property
-    def box(self) -> SimulatedDiskBoxPart:
+    def box(self) -> MachineBoxPart:
         """The box."""
         ...
 
 
-class EmulatedWorld(SimulatedDiskWorld, Protocol):
+class EmulatedWorld(MachineWorld, Protocol):
     """A world with emulated hardware, data center and name service."""
 
     @property

@@ -12,5 +12,5 @@ class ProgramKilled(Fault[World], frozen=True):
     """The box program is killed (SIGKILL); the system restarts it."""
 
     async def start(self, world: World, target: str) -> End:
-        world.box.kill()
+        await world.box.kill()
         return nothing_to_end

@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 from sim.engine.layers import nothing_to_end
 from sim.faults import RECOVERY_NS, End, Fault, fault
-from sim.faults.world import SimulatedDiskWorld
+from sim.faults.world import MachineWorld
 from sim.units import SECOND_NS
 from sim.values import CountForm
 
@@ -15,7 +15,7 @@ RETRY_NS: Final = 30 * SECOND_NS
 
 
 @fault("disk-flush-fails", targets=("disk",), momentary=True)
-class DiskFlushFails(Fault[SimulatedDiskWorld], frozen=True):
+class DiskFlushFails(Fault[MachineWorld], frozen=True):
     """The next `times` flushes fail; their data may have been written or not."""
 
     times: Annotated[int, CountForm(1, 1000)] = 1
@@ -24,6 +24,6 @@ class DiskFlushFails(Fault[SimulatedDiskWorld], frozen=True):
     def recovery_ns(self) -> int:
         return RECOVERY_NS + self.times * RETRY_NS
 
-    async def start(self, world: SimulatedDiskWorld, target: str) -> End:
+    async def start(self, world: MachineWorld, target: str) -> End:
         world.box.fail_flushes(self.times)
         return nothing_to_end

@@ -11,4 +11,4 @@ class DiskFull(Fault[World], frozen=True):
     """Other data fills the disk."""
 
     async def start(self, world: World, target: str) -> End:
-        return world.box.fill_disk()
+        return await world.box.fill_disk()

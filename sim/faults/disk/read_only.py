@@ -10,7 +10,8 @@ from sim.faults.world import World
 class DiskReadOnly(Fault[World], frozen=True):
     """The disk can be read, but rejects every write.
 
-    In the kernel world the box reboots at the end, because Linux writes no file system that has met an error.
+    In the kernel and the image world the box reboots at the end, because Linux writes no file system that has met an
+    error.
     """
 
     async def start(self, world: World, target: str) -> End:

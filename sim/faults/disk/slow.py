@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from sim.faults import Effect, End, Fault, fault
-from sim.faults.world import SimulatedDiskWorld
+from sim.faults.world import MachineWorld
 from sim.values import Nanoseconds
 
 
 @fault("disk-slow", targets=("disk",))
-class DiskSlow(Fault[SimulatedDiskWorld], frozen=True):
+class DiskSlow(Fault[MachineWorld], frozen=True):
     """Each flush takes `flush`."""
 
     flush: Nanoseconds
@@ -17,5 +17,5 @@ class DiskSlow(Fault[SimulatedDiskWorld], frozen=True):
     def effect(self) -> Effect:
         return "slows"
 
-    async def start(self, world: SimulatedDiskWorld, target: str) -> End:
+    async def start(self, world: MachineWorld, target: str) -> End:
         return world.box.slow_disk(self.flush)

@@ -15,6 +15,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -29,7 +30,9 @@ from sim.engine.trace import Trace
 from sim.lab.labfile import Lab
 from sim.verdict.findings import Remains
 from sim.worlds.image.disk.client import GuestDisk
+from sim.worlds.image.inside import InsideFaults
 from sim.worlds.image.machine import qemu
+from sim.worlds.image.machine.actions import FILLER
 from sim.worlds.image.machine.guest import GuestHost
 from sim.worlds.image.machine.slots import Slot, card_id, cards, interfaces, slot_of
 from sim.worlds.image.refusals import MIB
@@ -91,7 +94,9 @@ class ImageBox:
         self._monitor: qemu.Monitor | None = None
         self._answered = False
         self._power_holds = Layers[None](self._follow_power)
+        self._read_only = Layers[None](self._follow_read_only)
         self._over = False
+        self.inside = InsideFaults(folder, lambda: self._monitor, trace)
         host.on_carrier = self._carrier
 
     # -- observation
@@ -168,7 +173,11 @@ class ImageBox:
         """Switch on."""
         self._trace.add("box boots")
         arguments = cards(self._slots, self._cabled)
-        command = qemu.command(self._accelerator, self._firmware, self.folder, self._disk.socket, arguments)
+        self.inside.is_switched_on()
+        clock = datetime.now(UTC) + timedelta(microseconds=self.inside.hardware_clock_ns // 1000)
+        command = qemu.command(
+            self._accelerator, self._firmware, self.folder, self._disk.socket, arguments, clock
+        )
         self._process = self._host.spawn(command)
         self._keep(asyncio.get_running_loop().create_task(self._watch(self._process)))
 
@@ -185,6 +194,7 @@ class ImageBox:
         if not self._answered:
             with suppress(ImageRefused):
                 await self.answers(float("inf"))
+                await self.inside.runs()
 
     _task: asyncio.Task[None] | None = None
 
@@ -195,6 +205,7 @@ class ImageBox:
 
     def _lose_power(self) -> None:
         self._trace.add("box loses power")
+        self.inside.is_switched_off()
         process, self._process = self._process, None
         self._answered = False
         if self._task is not None:
@@ -226,8 +237,15 @@ class ImageBox:
         return self._disk.slow_down(flush_ns)
 
     def make_disk_read_only(self) -> End:
-        """Make the disk reject every write."""
-        return self._disk.make_read_only()
+        """Make the disk reject every write; when every such effect has ended, the box restarts."""
+        return self._read_only.add(None)
+
+    def _follow_read_only(self) -> None:
+        self._disk.set_read_only(bool(self._read_only))
+        if not self._read_only and self._process is not None:
+            # the guest's file systems have met an error, and are read-only until they are mounted again
+            self._lose_power()
+            self._follow_power()
 
     def lie_about_flushes(self, holds_ns: int) -> End:
         """Acknowledge flushes, and keep the data of the last `holds_ns` ns in the cache; the longest applies."""
@@ -237,13 +255,17 @@ class ImageBox:
         """Make `times` more flushes fail."""
         self._disk.fail_flushes(times)
 
-    def kill(self) -> None:
-        """Impossible from outside the guest; `sim.worlds.image.refusals` refuses such faults."""
-        raise AssertionError("a program in the guest cannot be killed from outside")
+    async def kill(self) -> None:
+        """Kill the box program, if the system runs; systemd restarts it."""
+        await self.inside.kill()
 
-    def fill_disk(self) -> End:
-        """Impossible from outside the guest; `sim.worlds.image.refusals` refuses such faults."""
-        raise AssertionError("a file system in the guest cannot be filled from outside")
+    async def fill_disk(self) -> End:
+        """Fill the state partition with other data."""
+        return await self.inside.fill_disk()
+
+    async def jump_clock(self, ns: int) -> None:
+        """Move the wall clock and the hardware clock by `ns` ns."""
+        await self.inside.jump_clock(ns)
 
     # -- the end
 
@@ -259,6 +281,7 @@ class ImageBox:
         mount = ["mount", "-o", options, str(self._disk.file), str(folder)]
         subprocess.run(["flock", "/dev/loop-control", *mount], check=True)
         try:
+            (folder / FILLER).unlink(missing_ok=True)  # opening the spool needs some room
             disk = LinuxDisk(folder / _SPOOL)
             try:
                 return read_disk(disk, self._lab.box.spool_bytes_max, self._random("inspection"))

@@ -11,8 +11,10 @@ from imaging.media.imagefile import ImageError
 from imaging.signing import SigningError, load_public_key
 from settings.problems import Problem, SettingsError
 from sim.faults import AnyFault
+from sim.faults.box.clock_jump import ClockJump
 from sim.lab.labfile import Lab
 from sim.proxies.kind import proxy_kind
+from sim.worlds.image.inside import why_no_step
 from sim.worlds.image.machine import qemu
 from sim.worlds.image.machine.slots import BUSES_MAX, interfaces, slot_of
 from sim.worlds.kernel.namespaces.missing import MachineLacksError, require
@@ -21,11 +23,6 @@ from sim.worlds.shared.refusals import ImageRefused
 KEY: Final = Path("/etc/rap/image-signing.pub")
 """The path of the public key for verifying images on installers' stations."""
 MIB: Final = 1 << 20
-_FROM_OUTSIDE: Final = {
-    "program-killed": "kills a program, which is impossible from outside the box",
-    "disk-full": "fills the disk, which is impossible from outside the box",
-}
-"""Portable faults that are impossible in this world, with the reason."""
 
 
 def check_lab(lab: Lab, firmware: qemu.Firmware) -> None:
@@ -53,16 +50,18 @@ def _wrong_events(lab: Lab) -> Iterator[Problem]:
     for event in lab.events:
         if why := why_no_fault(type(event.fault), event.target, lab):
             yield Problem("event.fault", f"{event.fault.kind} {why}; run it in another world")
+        if isinstance(event.fault, ClockJump) and (why := why_no_step(event.fault.step_ns)):
+            yield Problem("event.by", f"clock-jump {why}")
 
 
 def why_no_fault(kind: type[AnyFault], target: str, lab: Lab) -> str:
     """Why a fault of that kind is impossible in this world, or ""; an empty target stands for any target."""
-    if kind.emulated and not kind.of_disk:
+    if kind.emulated and not kind.of_machine:
         return "needs emulated hardware, which only the virtual world has"
     fixed = {"uplink"} if lab.uplink.proxy else {"uplink", "datacenter"}
     if kind.kind == "address-changes" and target in fixed:
         return "changes an address that is fixed by the site file of a flashed box"
-    return _FROM_OUTSIDE.get(kind.kind, "")
+    return ""
 
 
 def check_image(image: Path, key: Path, disk_bytes: int) -> int:

@@ -11,6 +11,7 @@ from datacenter.store import queries
 from sim.faults import AnyFault
 from sim.lab.labfile import Lab
 from sim.verdict.result import World as Name
+from sim.worlds.image import inside
 from sim.worlds.image.box import ImageBox
 from sim.worlds.image.disk.client import GuestDisk
 from sim.worlds.image.flash import flash
@@ -60,7 +61,7 @@ class ImageWorld(KernelWorld):
         return why_no_fault(kind, target, self.lab)
 
     def _make_faults(self) -> FaultRunner:
-        return FaultRunner(self, lambda: self.env.now, self.trace, with_disk=self)
+        return FaultRunner(self, lambda: self.env.now, self.trace, machine=self)
 
     def _make_site(self) -> ImageSite:
         return ImageSite(self.namespaces, self.lab)
@@ -95,6 +96,8 @@ class ImageWorld(KernelWorld):
         await self._disk.serve()
         self.box.boot()
         await self.box.answers(self._settings.start_seconds_max)
+        if any(event.fault.kind in inside.KINDS for event in self.lab.events):
+            await self.box.inside.check()
 
     def _waiting(self) -> Waiting:
         """The number of reports that the box has acknowledged to instruments and the data center has not stored."""

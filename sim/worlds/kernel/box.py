@@ -239,11 +239,14 @@ class KernelBox:
         if service := self._processes.pop(_SERVICE, None):
             service.kill_now()  # first, since it opens ports
         self._close_ports()  # before the program ends, so that the kernel's resets do not reach instruments
-        self.kill()
+        self._kill_program()
         self.disk.cut_power()
 
-    def kill(self) -> None:
+    async def kill(self) -> None:
         """Kill the program (SIGKILL); while the power is on, the system restarts it."""
+        self._kill_program()
+
+    def _kill_program(self) -> None:
         process = self._processes.get(_PROGRAM)
         if process is not None:
             self._trace.add("box program killed")
@@ -251,7 +254,7 @@ class KernelBox:
         if self._status is not None:
             self._earlier, self._status = self.traffic(), None
 
-    def fill_disk(self) -> End:
+    async def fill_disk(self) -> End:
         """Fill the free space of the disk with other data."""
         return self._fillers.add(None)
 

@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from settings.problems import Problem, SettingsError
+from sim.faults import AnyFault
 from sim.faults.proxy.inspects import ProxyInspects
 from sim.lab.labfile import Lab
 from sim.proxies.kind import proxy_kind
@@ -133,7 +134,7 @@ async def _begin(surroundings: Surroundings, namespaces: KernelLab) -> KernelWor
 def check(lab: Lab) -> None:
     """Check that the lab can run in this world and on this machine. Raises: SettingsError, MachineLacksError."""
     wrong = [
-        Problem("event.fault", f"{event.fault.kind} needs emulated hardware; run it with --world virtual")
+        Problem("event.fault", f"{event.fault.kind} needs {_where(event.fault)}")
         for event in lab.events
         if event.fault.emulated
     ]
@@ -143,6 +144,12 @@ def check(lab: Lab) -> None:
     require(proxy_kind(proxy.kind).packages if proxy else None)
     if any(isinstance(event.fault, ProxyInspects) for event in lab.events) and not can_inspect():
         raise MachineLacksError(CANNOT_INSPECT)
+
+
+def _where(fault: AnyFault) -> str:
+    if fault.of_machine:
+        return "a box with a disk and a clock of its own; run it with --world virtual or image"
+    return "emulated hardware; run it with --world virtual"
 
 
 def _tell(name: str, progress: Progress, over: threading.Event) -> None:

@@ -10,8 +10,8 @@ import msgspec
 
 from sim.engine.layers import End
 from sim.engine.trace import Trace
-from sim.faults import AnyFault, is_portable, needs_disk_only
-from sim.faults.world import EmulatedWorld, SimulatedDiskWorld, World
+from sim.faults import AnyFault, is_portable, needs_machine_only
+from sim.faults.world import EmulatedWorld, MachineWorld, World
 from sim.lab.labfile import Event, Order
 
 _NS: Final = 1_000_000_000
@@ -36,10 +36,10 @@ class FaultRunner:
         now_ns: Callable[[], int],
         trace: Trace,
         emulated: EmulatedWorld | None = None,
-        with_disk: SimulatedDiskWorld | None = None,
+        machine: MachineWorld | None = None,
     ) -> None:
-        """`emulated` and `with_disk` are the same world if it has such parts; `now_ns` returns the lab time in ns."""
-        self._with_disk = with_disk or emulated
+        """`emulated` and `machine` are the same world if it is of that type; `now_ns` returns the lab time in ns."""
+        self._machine = machine or emulated
         self._world, self._emulated, self._now_ns, self._trace = world, emulated, now_ns, trace
         self.injected: list[Event] = []
         """All faults injected so far, oldest first, with the real duration if not as planned."""
@@ -72,8 +72,8 @@ class FaultRunner:
     async def _start(self, fault: AnyFault, target: str) -> End:
         if is_portable(fault):
             return await fault.start(self._world, target)
-        if needs_disk_only(fault) and self._with_disk is not None:
-            return await fault.start(self._with_disk, target)
+        if needs_machine_only(fault) and self._machine is not None:
+            return await fault.start(self._machine, target)
         assert self._emulated is not None, f"{fault.kind} needs the virtual world's emulated parts"
         return await fault.start(self._emulated, target)
 

@@ -166,7 +166,7 @@ class VirtualBox:
 
     # -- faults: see `sim.faults.world`
 
-    def fill_disk(self) -> End:
+    async def fill_disk(self) -> End:
         """Fill the free space of the disk with other data; of several effects the largest amount applies."""
         return self._capacities.add(self.disk.backend.used_bytes)
 
@@ -193,7 +193,7 @@ class VirtualBox:
                 self._trace.add("nothing on the disk that could rot")
                 return
 
-    def jump_clock(self, ns: int) -> None:
+    async def jump_clock(self, ns: int) -> None:
         """Move the wall clock by `ns` ns, backwards if negative."""
         self.clock.backend.jump(ns)
 
@@ -229,7 +229,11 @@ class VirtualBox:
         self._arm()
         return await torn
 
-    def kill(self) -> None:
+    async def kill(self) -> None:
+        """See `end_program`."""
+        self.end_program()
+
+    def end_program(self) -> None:
         """Kill the program (SIGKILL), if it runs; the system restarts it."""
         if self.host.incarnation is not None:
             self._trace.add("box program killed")

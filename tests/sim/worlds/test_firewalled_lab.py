@@ -170,7 +170,7 @@ def test_a_box_passes_nothing_before_its_policy_is_in_force() -> None:
 def test_a_killed_program_leaves_the_policy_in_force() -> None:
     with running(lab()) as world:
         world.run_until(60 * SECOND_NS)
-        world.box.kill()
+        world.box.end_program()
         world.run_until(60 * SECOND_NS + SECOND_NS // 2)
         assert world.box.firewall.is_in_force()
         world.run_until(120 * SECOND_NS)

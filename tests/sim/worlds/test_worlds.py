@@ -26,6 +26,7 @@ AUDITED = {
     "dark-minutes": {"uplink-lost", "uplink-restored"},
     "intruders-minutes": set(),
     "power-cut-minutes": {"started-after-crash"},
+    "full-disk-minutes": {"started-after-crash", "uplink-restored"},
     "hostile-instruments-minutes": {"connections-near-limit", "connections-over-limit", "reports-refused"},
 }
 """Audit events that the box must have recorded: a fault without an effect proves nothing."""

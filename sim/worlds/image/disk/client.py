@@ -40,7 +40,6 @@ class GuestDisk:
         self._requests: socket.socket | None = None
         self._flush_ns = Layers[int](lambda: self._set("flush_ns", max(self._flush_ns, default=0)))
         self._holds_ns = Layers[int](lambda: self._set("holds_ns", max(self._holds_ns, default=0)))
-        self._read_only = Layers[None](lambda: self._set("is_read_only", bool(self._read_only)))
 
     @property
     def descriptor(self) -> int:
@@ -79,7 +78,7 @@ class GuestDisk:
         kept, lost = self._ask(do="cut")
         return kept, lost
 
-    # -- faults: see `sim.faults.world.EmulatedDiskBoxPart`
+    # -- faults: see `sim.faults.world.MachineBoxPart`
 
     def slow_down(self, flush_ns: int) -> End:
         """Make each flush take `flush_ns`; of several times the longest applies."""
@@ -89,9 +88,9 @@ class GuestDisk:
         """Acknowledge flushes, but keep data written in the last `holds_ns` in the cache; the longest applies."""
         return self._holds_ns.add(holds_ns)
 
-    def make_read_only(self) -> End:
-        """Reject every write."""
-        return self._read_only.add(None)
+    def set_read_only(self, is_read_only: bool) -> None:
+        """Reject every write from now on, or accept writes again."""
+        self._set("is_read_only", is_read_only)
 
     def fail_flushes(self, times: int) -> None:
         """Make `times` more flushes fail."""

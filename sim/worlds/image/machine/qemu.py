@@ -8,8 +8,11 @@ import shutil
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
+
+from sim.worlds.image.machine import actions
 
 PROGRAM: Final = "qemu-system-x86_64"
 Firmware: TypeAlias = Literal["bios", "uefi"]
@@ -49,12 +52,21 @@ def lacking(firmware: Firmware) -> str:
 
 
 def command(
-    accelerator: str, firmware: Firmware, folder: Path, disk: Path, cards: Sequence[str]
+    accelerator: str,
+    firmware: Firmware,
+    folder: Path,
+    disk: Path,
+    cards: Sequence[str],
+    clock: datetime | None = None,
 ) -> list[str]:
-    """QEMU's command line. `disk` is the socket of an NBD server; `folder` is for the sockets of console and QMP."""
+    """QEMU's command line. `disk` is the socket of an NBD server; `folder` is for the sockets of console and QMP.
+
+    The hardware clock starts at `clock`, in UTC; the default is the true time.
+    """
     cpu = _KVM_CPU if accelerator == "kvm" else _TCG_CPU
     words = f"-machine q35,accel={accelerator} -cpu {cpu} -smp 2 -m {MEMORY_MIB} -nodefaults -display none"
-    words += " -rtc base=utc,clock=host -no-reboot"
+    base = "utc" if clock is None else f"{clock:%Y-%m-%dT%H:%M:%S}"
+    words += f" -rtc base={base},clock=host -no-reboot"
     words += f" -blockdev driver=nbd,node-name=disk,server.type=unix,server.path={disk}"
     words += " -device virtio-blk-pci,drive=disk,addr=0x10,write-cache=on,werror=report,rerror=report"
     words += f" -chardev socket,id=console,path={console_socket(folder)},server=on,wait=off"
@@ -62,7 +74,7 @@ def command(
     words += f" -qmp unix:{_qmp_socket(folder)},server=on,wait=off"
     if firmware == "uefi":
         words += f" -drive if=pflash,format=raw,readonly=on,file={uefi_file()}"
-    return [PROGRAM, *words.split(), *cards]
+    return [PROGRAM, *words.split(), *actions.arguments(folder), *cards]
 
 
 def console_socket(folder: Path) -> Path:

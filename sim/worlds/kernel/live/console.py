@@ -26,6 +26,7 @@ from sim.worlds.kernel.live.state import look
 from sim.worlds.kernel.namespaces.link import KernelLink
 from sim.worlds.kernel.supervision.control import Handed, Request, RequestRefused
 from sim.worlds.kernel.world import KernelWorld
+from sim.worlds.shared.refusals import FaultRefused
 
 _CAPTURE_BUFFER_BYTES: Final = 8 << 20
 _SO_SNDBUFFORCE: Final = 32
@@ -155,7 +156,10 @@ class Console:
     ) -> None:
         event = self._event(kind, target, parameters, lasts)
         faults = self._world.faults
-        active = await faults.inject(event)
+        try:
+            active = await faults.inject(event)
+        except FaultRefused as error:
+            raise RequestRefused(str(error)) from None
         self._keep(asyncio.get_running_loop().create_task(faults.wait_for_end(active)))
 
     def _event(self, kind: str, target: str, parameters: Mapping[str, str], lasts: str | None) -> Event:

@@ -110,8 +110,6 @@ def test_an_interface_that_qemu_cannot_have_is_refused(lab: Path) -> None:
 @pytest.mark.parametrize(
     ("fault", "target", "why"),
     [
-        ("program-killed", "box", "impossible from outside the box"),
-        ("disk-full", "disk", "impossible from outside the box"),
         ("address-changes", "uplink", "the site file of a flashed box"),
         ("address-changes", "datacenter", "the site file of a flashed box"),
         ("disk-rot", "disk", "needs emulated hardware"),
@@ -123,6 +121,15 @@ def test_a_fault_that_this_world_does_not_support_is_refused(
     lab.write_text(LAB + EVENT.format(fault=fault, target=target))
     output = refused(capsys, WRONG_INPUT, *in_image_world(lab, image))
     assert fault in output and why in output and "another world" in output
+
+
+def test_a_step_of_the_clock_that_linux_does_not_support_is_refused(
+    lab: Path, image: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    step = EVENT.format(fault="clock-jump", target="clock") + 'by = "36500d"\ndirection = "backwards"\n'
+    lab.write_text(LAB + step)
+    said = refused(capsys, WRONG_INPUT, *in_image_world(lab, image))
+    assert "event.by" in said and "before 1971" in said and "smaller" in said
 
 
 def test_the_error_without_qemu_says_what_to_install(

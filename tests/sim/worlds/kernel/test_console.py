@@ -203,6 +203,7 @@ class TestTheSharedLab:
             ("fault power-cut box --lasts 3", 'lasts: "3": write it like'),
             ("fault proxy-slow proxy", "proxy-slow needs a proxy, but this lab has none"),
             ("fault disk-rot disk", "needs emulated hardware, which only the virtual world has"),
+            ("fault disk-flush-fails disk", "needs a box with a disk and a clock of its own"),
             ("fault link-down", "give the kind and the target of a fault"),
             ("fault link-down uplink --end", "uplink has no link-down now; under way: none"),
             ("fault link-down uplink --end --lasts 3s", "--end takes only the kind and the target"),
@@ -361,6 +362,9 @@ def test_a_lab_file_that_needs_the_virtual_world_is_refused(
         assert "disk-rot needs emulated hardware; run it with --world virtual" in wrong(
             capsys, "lab", *verb, str(rots)
         )
+        lies = rots.with_name("lies.toml")
+        lies.write_text(LAB.replace("link-down", "disk-lies").replace("instrument:2", "disk"))
+        assert "run it with --world virtual or image" in wrong(capsys, "lab", *verb, str(lies))
     assert running() == []
 
 

@@ -136,7 +136,7 @@ async def names_fail(world: KernelWorld) -> None:
         await delivers_again(world)
         fault = await start(world, kind)
         await delivers_again(world)
-        world.box.kill()
+        await world.box.kill()
         await eventually(lambda: is_stopped(world), WAIT_SECONDS_MAX, every_s=0.05)
         await eventually(lambda: has_backlog(world), WAIT_SECONDS_MAX, every_s=0.05)
         status = await world.box.status()

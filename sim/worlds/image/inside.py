@@ -1,0 +1,123 @@
+"""Faults inside the guest of a lab: a full disk, a killed program, a step of the clock.
+
+They act when the guest's system runs (`sim.worlds.image.machine.actions`). A full disk and a step of the clock that
+begin while it boots act as soon as the box answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from sim.engine.layers import End, Layers
+from sim.engine.trace import Trace
+from sim.worlds.image.machine import actions
+from sim.worlds.image.machine.qemu import Monitor
+from sim.worlds.shared.refusals import FaultRefused, ImageRefused
+
+KINDS: Final = ("program-killed", "disk-full", "clock-jump")
+"""Kinds of faults that need an action in the guest."""
+ACTION_SECONDS_MAX: Final = 120.0
+"""A guard against an image that does not execute actions, which take a second or two."""
+_NS: Final = 1_000_000_000
+_EARLIEST_NS: Final = round(datetime(1971, 1, 1, tzinfo=UTC).timestamp()) * _NS
+_LATEST_NS: Final = round(datetime(2200, 1, 1, tzinfo=UTC).timestamp()) * _NS
+"""Linux sets its clock from 1970 plus its uptime to 2232 (TIME_SETTOD_SEC_MAX in include/linux/time64.h)."""
+
+
+def why_no_step(ns: int) -> str:
+    """Why the clock of a machine that starts now cannot be moved by `ns` ns, or ""."""
+    if _EARLIEST_NS <= time.time_ns() + ns <= _LATEST_NS:
+        return ""
+    return "sets the clock to a date before 1971 or after 2199, which Linux does not support; make the step smaller"
+
+
+class InsideFaults:
+    """The effects of these faults. `monitor` returns the monitor of the machine, or None without power."""
+
+    def __init__(self, folder: Path, monitor: Callable[[], Monitor | None], trace: Trace) -> None:
+        self._folder, self._monitor, self._trace = folder, monitor, trace
+        self._one_at_a_time = asyncio.Lock()
+        self._fillers = Layers[None]()
+        self._is_filled = False
+        self._runs = False
+        self._hardware_clock_ns = 0
+        self._step_ns = 0
+        """The part of the clock's steps that the running system has not made."""
+
+    @property
+    def hardware_clock_ns(self) -> int:
+        """The difference of the machine's hardware clock from the true time at the next power-on, in ns."""
+        return self._hardware_clock_ns
+
+    async def runs(self) -> None:
+        """Note that the system has booted, and bring it into the state that the effects require."""
+        self._runs = True
+        await self._settle()
+
+    def is_switched_on(self) -> None:
+        """Note that the system boots; its clock then starts from the hardware clock."""
+        self._runs, self._step_ns = False, 0
+
+    def is_switched_off(self) -> None:
+        """Note that the system does not run any more."""
+        self._runs = False
+
+    async def check(self) -> None:
+        """Check that the guest's running system executes actions. Raises: ImageRefused."""
+        self._runs = True
+        try:
+            await self._execute("look")
+        except actions.ActionFailed as error:
+            kinds = ", ".join(KINDS)
+            raise ImageRefused(f"faults such as {kinds} are impossible with this image: {error}") from None
+
+    # -- effects
+
+    async def kill(self) -> None:
+        """Kill the box program, if the system runs."""
+        if self._runs:
+            self._trace.add("box program killed")
+            await self._act("kill")
+
+    async def fill_disk(self) -> End:
+        """Fill the state partition until every such effect has ended."""
+        return await self._fillers.add_settled(None, self._settle)
+
+    async def jump_clock(self, ns: int) -> None:
+        """Move the clock of the running system and the hardware clock by `ns` ns. Raises: FaultRefused."""
+        if why := why_no_step(self._hardware_clock_ns + ns):
+            raise FaultRefused(f"clock-jump {why}")
+        self._hardware_clock_ns += ns
+        self._step_ns += ns
+        await self._settle()
+
+    async def _settle(self) -> None:
+        """Do what the effects require and the running system has not done."""
+        if not self._runs:
+            return
+        if self._fillers or self._is_filled:
+            self._is_filled = bool(self._fillers)
+            await self._act("fill" if self._fillers else "clear")
+        step, self._step_ns = self._step_ns, 0
+        if step:
+            await self._act(f"clock {step}")
+
+    async def _act(self, action: str) -> None:
+        try:
+            await self._execute(action)
+        except actions.ActionFailed as error:
+            raise FaultRefused(str(error)) from None
+
+    async def _execute(self, action: str) -> None:
+        """Execute an action; a power cut meanwhile ends it."""
+        async with self._one_at_a_time:
+            monitor = self._monitor()
+            if monitor is not None and self._runs:
+                with suppress(OSError):  # the power was cut
+                    await actions.execute(monitor, self._folder, action, ACTION_SECONDS_MAX)

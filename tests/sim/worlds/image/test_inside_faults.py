@@ -1,0 +1,282 @@
+"""Faults inside the guest, with a stand-in for QEMU's monitor and for the guest's system."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import subprocess
+from base64 import b64decode
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sim.engine.trace import Trace
+from sim.worlds.image.inside import InsideFaults
+from sim.worlds.image.machine import actions, qemu
+from sim.worlds.shared.refusals import FaultRefused, ImageRefused
+
+DAY_NS = 86_400 * 1_000_000_000
+
+
+class Guest:
+    """A machine whose system executes actions: it notes them, and answers `answer`."""
+
+    def __init__(self, deaf_to: int = 0, answer: str = "done\n") -> None:
+        self.actions: list[str] = []
+        self.ports = 0
+        """How often a port was added."""
+        self.answer = answer
+        self._deaf_to = deaf_to
+        self._there = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def execute(self, command: str, **arguments: object) -> Any:
+        if command == "device_del":
+            self._there.clear()
+            return
+        assert command == "device_add" and not self._there.is_set()
+        assert arguments["driver"] == "virtserialport"
+        self.ports += 1
+        if self.ports > self._deaf_to:
+            self._there.set()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await self._there.wait()
+        writer.write(b"ready\n")
+        self.actions.append((await reader.readline()).decode().strip())
+        writer.write(self.answer.encode())
+        if not self.answer:  # the power is cut
+            writer.close()
+        await reader.read()
+        writer.close()
+
+
+Use = Callable[[InsideFaults, Guest], Awaitable[None]]
+
+
+def run_with(folder: Path, guest: Guest, use: Use) -> None:
+    async def main() -> None:
+        server = await asyncio.start_unix_server(guest.serve, folder / "inside.sock")
+        async with server:
+            faults = InsideFaults(folder, lambda: guest, Trace(lambda: 0))  # type: ignore[arg-type, return-value]
+            await use(faults, guest)
+
+    asyncio.run(main())
+
+
+def test_a_disk_is_full_until_the_last_effect_ends(tmp_path: Path) -> None:
+    async def use(faults: InsideFaults, guest: Guest) -> None:
+        await faults.runs()
+        assert guest.actions == []
+        one, two = await faults.fill_disk(), await faults.fill_disk()
+        for end in (one, two):
+            ending = end()
+            assert ending is not None
+            await ending
+        assert guest.actions == ["fill", "fill", "fill", "clear"]
+
+    run_with(tmp_path, Guest(), use)
+
+
+def test_a_system_that_boots_is_filled_again_and_emptied_after_an_effect_that_ended_meanwhile(
+    tmp_path: Path,
+) -> None:
+    async def use(faults: InsideFaults, guest: Guest) -> None:
+        await faults.runs()
+        end = await faults.fill_disk()
+        for _ in range(2):
+            faults.is_switched_off()
+            faults.is_switched_on()
+            await faults.runs()
+        faults.is_switched_off()
+        ending = end()
+        assert ending is not None
+        await ending
+        assert guest.actions == ["fill", "fill", "fill"]
+        faults.is_switched_on()
+        await faults.runs()
+        assert guest.actions[3:] == ["clear"]
+
+    run_with(tmp_path, Guest(), use)
+
+
+def test_a_step_of_the_clock_moves_the_running_system_and_the_hardware_clock(tmp_path: Path) -> None:
+    async def use(faults: InsideFaults, guest: Guest) -> None:
+        await faults.runs()
+        await faults.jump_clock(-30 * DAY_NS)
+        await faults.jump_clock(DAY_NS)
+        assert guest.actions == [f"clock {-30 * DAY_NS}", f"clock {DAY_NS}"]
+        assert faults.hardware_clock_ns == -29 * DAY_NS
+
+    run_with(tmp_path, Guest(), use)
+
+
+def test_a_step_without_power_is_that_of_the_hardware_clock_alone(tmp_path: Path) -> None:
+    async def use(faults: InsideFaults, guest: Guest) -> None:
+        await faults.jump_clock(DAY_NS)
+        faults.is_switched_on()
+        await faults.runs()
+        assert guest.actions == [] and faults.hardware_clock_ns == DAY_NS
+
+    run_with(tmp_path, Guest(), use)
+
+
+def test_a_step_while_the_system_boots_follows_when_it_runs(tmp_path: Path) -> None:
+    async def use(faults: InsideFaults, guest: Guest) -> None:
+        faults.is_switched_on()
+        await faults.jump_clock(DAY_NS)
+        assert guest.actions == []
+        await faults.runs()
+        await faults.runs()
+        assert guest.actions == [f"clock {DAY_NS}"]
+
+    run_with(tmp_path, Guest(), use)
+
+
+@pytest.mark.parametrize("days", [-36_500, 365 * 175])
+def test_a_date_that_linux_does_not_support_is_refused(tmp_path: Path, days: int) -> None:
+    async def use(faults: InsideFaults, guest: Guest) -> None:
+        await faults.runs()
+        with pytest.raises(FaultRefused, match="before 1971 or after 2199"):
+            await faults.jump_clock(days * DAY_NS)
+        assert guest.actions == [] and faults.hardware_clock_ns == 0
+
+    run_with(tmp_path, Guest(), use)
+
+
+def test_the_program_is_killed_only_while_the_system_runs(tmp_path: Path) -> None:
+    async def use(faults: InsideFaults, guest: Guest) -> None:
+        await faults.kill()
+        assert guest.actions == []
+        await faults.runs()
+        await faults.kill()
+        assert guest.actions == ["kill"]
+
+    run_with(tmp_path, Guest(), use)
+
+
+def test_a_power_cut_during_an_action_is_no_error(tmp_path: Path) -> None:
+    async def use(faults: InsideFaults, guest: Guest) -> None:
+        await faults.runs()
+        await faults.kill()
+        assert guest.actions == ["kill"]
+
+    run_with(tmp_path, Guest(answer=""), use)
+
+
+def test_a_failed_action_is_reported_with_the_reason_of_the_system(tmp_path: Path) -> None:
+    async def use(faults: InsideFaults, guest: Guest) -> None:
+        await faults.runs()
+        with pytest.raises(FaultRefused, match="date: cannot set date"):
+            await faults.jump_clock(DAY_NS)
+        with pytest.raises(ImageRefused, match="impossible with this image"):
+            await faults.check()
+
+    run_with(tmp_path, Guest(answer="date: cannot set date\nfailed\n"), use)
+
+
+def test_the_port_is_added_until_the_system_has_its_rule(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(actions, "READY_SECONDS_MAX", 0.01)
+
+    async def use(faults: InsideFaults, guest: Guest) -> None:
+        await faults.runs()
+        await faults.kill()
+        assert guest.actions == ["kill"] and guest.ports == 4
+
+    run_with(tmp_path, Guest(deaf_to=3), use)
+
+
+def test_a_system_that_never_executes_actions_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(actions, "READY_SECONDS_MAX", 0.01)
+    monkeypatch.setattr("sim.worlds.image.inside.ACTION_SECONDS_MAX", 0.1)
+
+    async def use(faults: InsideFaults, guest: Guest) -> None:
+        with pytest.raises(ImageRefused, match=r"no answer within .* systemd 252 or later"):
+            await faults.check()
+
+    run_with(tmp_path, Guest(deaf_to=10_000), use)
+
+
+def test_the_hardware_clock_starts_at_the_time_of_the_step() -> None:
+    words = qemu.command(
+        "tcg", "bios", Path("/x"), Path("/x/disk"), [], datetime(2001, 2, 3, 4, 5, 6, tzinfo=UTC)
+    )
+    assert "base=2001-02-03T04:05:06,clock=host" in words
+
+
+# -- the script that the guest executes
+
+
+def script() -> str:
+    """The script as /bin/sh gets it from systemd."""
+    (smbios,) = (word for word in actions.arguments(Path("/x")) if word.startswith("type=11"))
+    credential = b64decode(smbios.split("tmpfiles.extra=")[1]).decode()
+    unit = b64decode(credential.splitlines()[0].split()[-1]).decode()
+    found = re.search(r"^ExecStart=/bin/sh -c '([^']*)'$", unit, re.MULTILINE)
+    assert found is not None
+    # systemd.service(5), "command lines": C-style escapes, $$ and %%
+    return found[1].replace("\\n", "\n").replace("$$", "$").replace("%%", "%")
+
+
+class State:
+    """A small file system in memory in place of the state partition, and a pipe in each direction as the port."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self._port = folder, folder.with_name("port")
+        folder.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3000k", "tmpfs", folder], check=True)
+
+    def act(self, action: str) -> str:
+        """Execute the script with an action; everything that it says."""
+        text = (
+            script()
+            .replace(actions.STATE, str(self.folder))
+            .replace("exec 3<> /dev/virtio-ports/rap-lab", "exec 3>&1")
+        )
+        text = text.replace("read -r action value <&3", "read -r action value")
+        done = subprocess.run(
+            ["/bin/sh", "-c", text], input=f"{action}\n", capture_output=True, text=True, check=False
+        )
+        return done.stdout + done.stderr
+
+    def free(self) -> int:
+        done = subprocess.run(
+            ["stat", "-f", "-c", "%a", self.folder], check=True, capture_output=True, text=True
+        )
+        return int(done.stdout)
+
+    def close(self) -> None:
+        subprocess.run(["umount", self.folder], check=True)
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Any:
+    made = State(tmp_path / "state")
+    yield made
+    made.close()
+
+
+@pytest.mark.kernel
+def test_the_script_fills_a_file_system_to_its_last_block_and_frees_it(state: State) -> None:
+    (state.folder / "kept").write_bytes(bytes(100_000))
+    before = state.free()
+    assert state.act("fill") == "ready\ndone\n"
+    assert state.free() == 0
+    assert state.act("fill") == "ready\ndone\n"
+    assert state.act("clear") == "ready\ndone\n"
+    assert state.free() == before
+    assert state.act("clear") == "ready\ndone\n"
+
+
+@pytest.mark.kernel
+def test_the_script_gives_the_reason_of_a_failed_action(state: State) -> None:
+    said = state.act(f"clock {-200 * 365 * DAY_NS}")
+    assert "date" in said and said.endswith("failed\n")
+    assert state.act("nonsense").endswith("failed\n")
