@@ -32,7 +32,7 @@ tcp_port = 443
 
 [[port.instrument]]                    # an instrument enrolled at this port, and its profile
 serial = "CHEM-0001"
-model = "chemistry-analyzer"
+model = "chemistry-analyzer"           # with a standard of its own: `adapted`, see settings/adapted.py
 
 [spool]
 directory = "/var/lib/rap/spool"

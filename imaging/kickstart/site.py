@@ -36,7 +36,7 @@ authority = "audit-ca.pem"             # the CA of its certificate
 [[instrument]]                         # instruments that may report, and their ports
 port = 1
 serial = "CHEM-0001"
-model = "chemistry-analyzer"
+model = "chemistry-analyzer"           # with a standard of its own: `adapted`, see settings/adapted.py
 
 [reporting]                            # only where the box program's own values do not suit the line
 linger_s = 30.0                        # how long routine reports wait for others

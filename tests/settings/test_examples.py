@@ -26,6 +26,8 @@ FILES: list[tuple[ModuleType, type[Struct]]] = [
     (netfw.policy.policyfile, netfw.policy.policyfile.PolicyFile),
     (imaging.kickstart.site, imaging.kickstart.site.Site),
 ]
+IN_ITS_OWN_MODULE = {"adapted"}
+"""Tables whose keys are described by a module of their own, which examples refer to: `settings.adapted`."""
 LINE_OF_TOML = re.compile(r'\[|"?[\w.]+"? = ')
 
 
@@ -39,6 +41,8 @@ def keys_of(kind: types.Type, prefix: str = "") -> Iterator[str]:
     match kind:
         case types.StructType(fields=fields):
             for field in fields:
+                if field.encode_name in IN_ITS_OWN_MODULE:
+                    continue
                 yield f"{prefix}{field.encode_name}"
                 yield from keys_of(field.type, f"{prefix}{field.encode_name}.")
         case types.UnionType(types=each):
