@@ -28,7 +28,6 @@ from imaging.build.types import (
     UnsupportedCommand,
     Write,
 )
-from imaging.kickstart.data import EXT4_OPTIONS
 from imaging.kickstart.document import Document, KickstartCommand, Section
 
 CommandHandler: TypeAlias = Callable[[KickstartCommand, BuildPlan], None]
@@ -191,16 +190,11 @@ def _clearpart(command: KickstartCommand, _plan: BuildPlan) -> None:
         )
 
 
-@handles("part", "--fstype", "--ondisk", "--size", "--grow", "--label", "--fsoptions", "--mkfsoptions")
+@handles("part", "--fstype", "--ondisk", "--size", "--grow", "--label", "--fsoptions")
 def _part(command: KickstartCommand, plan: BuildPlan) -> None:
     data = command.data
     if data.fstype not in ("ext4", "efi", "biosboot"):
         raise UnsupportedCommand(command.spot, f"part --fstype={data.fstype}: use ext4, efi or biosboot")
-    if data.mkfsopts and (data.fstype != "ext4" or data.mkfsopts != EXT4_OPTIONS):
-        raise UnsupportedCommand(
-            command.spot,
-            f'part --mkfsoptions="{data.mkfsopts}": the only value for images is "{EXT4_OPTIONS}", for ext4',
-        )
     if not data.size:
         raise UnsupportedCommand(
             command.spot,

@@ -23,7 +23,7 @@ from imaging.build.bootloader import SECTOR, core_image, install_bios
 from imaging.build.sandbox import Line, run
 from imaging.build.types import BuildPlan, Partition
 from imaging.flash.gpt import GROW_BIT
-from imaging.kickstart.data import EXT4_OPTIONS, IDENTITY_MIB, MIB
+from imaging.kickstart.data import IDENTITY_MIB, MIB
 from imaging.media.imagefile import mapped_extents
 from settings.identity_archive import LABEL
 
@@ -143,16 +143,18 @@ def _write_table(image: Path, found: Sequence[PartitionPlace], seed: str, log: L
     )
 
 
-BOOT_INODES: Final = 2048
+UUID_INDEPENDENT: Final = {
+    True: ["-O", "^metadata_csum,^uninit_bg", "-N", "2048"],
+    False: ["-O", "metadata_csum_seed"],
+}
+"""Features with which flashing can change a UUID; in /boot (True) no checksums, because GRUB 2.06 refuses a seed."""
 
 
 def _write_ext4(image: Path, place: PartitionPlace, part: Path, id: str, epoch: int, log: Line) -> None:
     options = f"offset={place.offset},hash_seed={id},lazy_itable_init=1,lazy_journal_init=1,root_owner=0:0,nodiscard"
     times = {"E2FSPROGS_FAKE_TIME": str(epoch), "SOURCE_DATE_EPOCH": str(epoch)}
     command = ["mke2fs", "-q", "-F", "-t", "ext4", "-U", id, "-E", options, "-d", part]
-    command += EXT4_OPTIONS.split()
-    if place.partition.mount == "/boot":
-        command += ["-N", str(BOOT_INODES)]
+    command += UUID_INDEPENDENT[place.partition.mount == "/boot"]
     if place.partition.label:
         command += ["-L", place.partition.label]
     run([*command, image, f"{place.length // 1024}k"], times, log, folder=image.parent)

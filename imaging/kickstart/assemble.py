@@ -17,7 +17,7 @@ from typing import Any, Final
 import jinja2
 import msgspec
 
-from imaging.kickstart.data import EXT4_OPTIONS, FRAGMENTS, Release, releases
+from imaging.kickstart.data import FRAGMENTS, Release, releases
 from imaging.kickstart.site import CRYPT_HASH, GRUB_HASH, Site, for_box, site_board
 from settings.problems import SettingsError
 
@@ -72,7 +72,6 @@ def values_of(site: Site, file: Path, release: str = "") -> dict[str, Any]:
         "board": board,
         "ports": {board.instrument_ports[n]: address for n, address in site.ports(board).items()},
         "partitions": site.partitions(),
-        "ext4_options": EXT4_OPTIONS,
         "media": MEDIA,
         "box_repository": box_repository(site),
         "grub_hash": _secret(file, "boot.password_hash_file", site.boot.password_hash_file, GRUB_HASH),

@@ -22,9 +22,6 @@ IDENTITY_MIB: Final = 1
 """The identity partition, which every image has in addition (`imaging.build.partitions`)."""
 RESERVED_MIB: Final = TABLE_MIB + IDENTITY_MIB
 """The disk space needed in addition to the partitions of a kickstart."""
-EXT4_OPTIONS: Final = "-O ^metadata_csum,^uninit_bg"
-"""Options of mke2fs for every ext4 of a box. The superblock spans two sectors; with a checksum, a power cut between
-them leaves a file system that can be neither mounted nor repaired automatically."""
 
 
 class Installer(Table, frozen=True):

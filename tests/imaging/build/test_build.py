@@ -104,29 +104,6 @@ def test_file_systems_are_consistent_and_contain_their_parts(first: Built, tmp_p
     assert "log" in held["/var"]
 
 
-def test_a_file_system_is_valid_with_any_half_of_a_superblock_that_was_being_written(
-    first: Built, tmp_path: Path
-) -> None:
-    """A disk writes sectors of 512 bytes; the superblock is two of them."""
-    record = json.loads(first.image.with_suffix(".build.json").read_text())
-    changed, disk = tmp_path / "changed", tmp_path / "disk"
-    for place in record["partitions"]:
-        if place["format"] != "ext4":
-            continue
-        superblock = place["offset"] + 1024
-        for torn in (superblock, superblock + 512):
-            for copy in (changed, disk):
-                subprocess.run(["cp", "--sparse=always", first.image, copy], check=True)
-            words = ["debugfs", "-w", "-R", "ssv mtime now", f"{changed}?offset={place['offset']}"]
-            subprocess.run(words, check=True, capture_output=True)
-            with changed.open("rb") as source, disk.open("r+b") as target:
-                for file in (source, target):
-                    file.seek(torn)
-                target.write(source.read(512))
-            subprocess.run(["e2fsck", "-a", f"{disk}?offset={place['offset']}"], check=True)
-        assert changed.read_bytes()[superblock:][:512] != first.image.read_bytes()[superblock:][:512]
-
-
 def test_a_kernel_in_fips_mode_finds_boot_and_its_checksum(first: Built) -> None:
     tree = next((first.image.parent.parent / "work").glob("system-*")) / "tree"
     boot = next(line for line in (tree / "etc/fstab").read_text().splitlines() if " /boot " in line)

@@ -40,16 +40,6 @@ def test_an_unsupported_command_stops_the_build(tmp_path: Path, name: str) -> No
             "part --encrypted",
         ),
         ("--fstype=ext4 --size=16\n", "--fstype=ext4 --size=16 --asprimary\n", "part --asprimary"),
-        (
-            "--fstype=ext4 --size=16\n",
-            '--fstype=ext4 --size=16 --mkfsoptions="-O metadata_csum"\n',
-            r'part --mkfsoptions="-O metadata_csum": the only value for images is "-O \^metadata_csum',
-        ),
-        (
-            "--fstype=efi --size=34 ",
-            '--fstype=efi --size=34 --mkfsoptions="-O ^metadata_csum,^uninit_bg" ',
-            "the only value for images .*for ext4",
-        ),
         ("--disklabel=gpt", "--disklabel=msdos", "only --disklabel=gpt"),
         ("rootpw --lock", "rootpw secret", "plaintext"),
         ("user --name=someone --lock", "user --name=someone --plaintext --password=x", "--plaintext"),

@@ -106,7 +106,6 @@ FIXED: Final = {
     "clearpart": "an image begins empty, and is one disk with a GPT",
     "bootloader --location --boot-drive --iscrypted": "the only form that is supported",
     "part --ondisk": "an image is one disk",
-    "part --mkfsoptions": "one value is supported, which an image's file systems have in any case",
     "network --activate": "it is for the installer's own system",
     "firewall --enabled --enable --ssh": "the default",
     "user --iscrypted": "the only form that is supported",
