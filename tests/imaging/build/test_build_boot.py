@@ -51,6 +51,7 @@ def test_a_flashed_image_starts_forwards_reports_and_starts_again_after_power_cu
     made = load(life)
     made.cut(len(made.requests), disk)
     assert list(inspect(disk)) == []
-    for index in (made.flushes[len(made.flushes) // 2], made.flushes[-1]):
+    # right after a flush: a torn superblock would keep the box from starting (docs/design/image-world.md)
+    for index in (made.flushes[len(made.flushes) // 2] + 1, made.flushes[-1] + 1):
         made.cut(index, disk)
         assert judge_start(made, index, disk) == []
