@@ -20,6 +20,7 @@ DEVICE: Final = "inside"
 """The machine's virtio serial device."""
 _PORT: Final = "rap-lab"
 _READY, _DONE, _FAILED = "ready", "done", "failed"
+_LOOK_SECONDS: Final = 0.1
 READY_SECONDS_MAX: Final = 15.0
 FILLER: Final = "something-else"
 """The name of the file that fills the state partition."""
@@ -131,7 +132,13 @@ async def _until_ready(machine: Machine, reader: asyncio.StreamReader) -> None:
     """Add the port until the guest has the rule for it: the box may answer before that."""
     port = {"driver": "virtserialport", "id": _PORT, "bus": f"{DEVICE}.0", "chardev": DEVICE, "name": _PORT}
     while True:
-        machine.execute("device_add", **port)
+        try:
+            machine.execute("device_add", **port)
+        except (
+            RuntimeError
+        ):  # QEMU has not finished the removal of the last port (device_del is asynchronous)
+            await asyncio.sleep(_LOOK_SECONDS)
+            continue
         with suppress(TimeoutError):
             async with asyncio.timeout(READY_SECONDS_MAX):
                 if await _line(reader) == _READY:

@@ -29,6 +29,8 @@ class Guest:
         self.ports = 0
         """How often a port was added."""
         self.answer = answer
+        self.is_busy = False
+        """Whether the machine has not finished the removal of the last port."""
         self._deaf_to = deaf_to
         self._there = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -39,6 +41,9 @@ class Guest:
             return
         assert command == "device_add" and not self._there.is_set()
         assert arguments["driver"] == "virtserialport"
+        if self.is_busy:
+            self.is_busy = False
+            raise RuntimeError("QEMU: device_add: Device 'inside' is in use")
         self.ports += 1
         if self.ports > self._deaf_to:
             self._there.set()
@@ -176,6 +181,17 @@ def test_a_failed_action_is_reported_with_the_reason_of_the_system(tmp_path: Pat
             await faults.check()
 
     run_with(tmp_path, Guest(answer="date: cannot set date\nfailed\n"), use)
+
+
+def test_an_action_waits_until_the_machine_has_removed_the_last_port(tmp_path: Path) -> None:
+    async def use(faults: InsideFaults, guest: Guest) -> None:
+        await faults.runs()
+        await faults.kill()
+        guest.is_busy = True
+        await faults.kill()
+        assert guest.actions == ["kill", "kill"]
+
+    run_with(tmp_path, Guest(), use)
 
 
 def test_the_port_is_added_until_the_system_has_its_rule(
