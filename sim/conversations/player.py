@@ -1,31 +1,25 @@
-"""Plays a recorded conversation against the intake of the box, in virtual time: engine, driver, store, allow-list."""
+"""Plays a recorded conversation against the intake of the box: engine, driver, store, allow-list.
+
+`play` does so in virtual time. A `Player` also plays over other lines, such as a TCP connection or a serial line.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Awaitable, Callable, Iterator
 from random import Random
-from typing import Final
+from typing import Final, Protocol
 
-from agents.box.buffer import Buffer
-from agents.box.commands import CommandDispatcher, CommandQueue
-from agents.box.health.audit import AuditLog, encode_gap, now_ms
 from agents.box.intake.adapter import Adapter
-from agents.box.intake.intake import Intake, Source
-from agents.box.state import BoxState
-from agents.spool import Priority, Spool, SpoolLimits
 from hal.emul.clock import EmulClock
 from hal.emul.disk import EmulDisk
 from sim.conversations.casefile import SILENCE_SECONDS, Conversation, Step, expected_reports
+from sim.conversations.port import ConversationPort
 from sim.net.loop import SimLoop
 from wire.messages import Entry, Report, decode
-from wire.profiles import AllowList
-from wire.standards.engines import make_engine
 from wire.standards.extract import Reason
 
-SERIAL: Final = "RECORDED-1"
 DISK_BYTES: Final = 32 * 1024 * 1024
 DEFAULT_MS: Final = 1_930_392_000_000
 """The box's time for cases whose reports have none: 2031-03-04T12:00:00Z."""
@@ -48,87 +42,113 @@ class Played:
         self.counts: Counter[str] = Counter()
 
 
-class _Line:
-    """A connection between the script and the driver."""
+class ScriptLine(Protocol):
+    """The script's end of a line to the box."""
 
-    def __init__(self) -> None:
+    answers: bytearray
+    """What the box has sent and the script has not taken yet."""
+    arrived: asyncio.Event
+    """Set when `answers` has grown."""
+
+    def send(self, data: bytes) -> None:
+        """Send bytes to the box."""
+        ...
+
+    async def close(self) -> None:
+        """End the connection, and wait until the box has closed its end."""
+        ...
+
+
+Connect = Callable[[Adapter], Awaitable[ScriptLine]]
+"""Connects the script with the box."""
+
+
+class MemoryLine:
+    """A line in memory, for virtual time: both ends."""
+
+    def __init__(self, adapter: Adapter) -> None:
         self._to_box: asyncio.Queue[bytes] = asyncio.Queue()
         self.answers = bytearray()
         self.arrived = asyncio.Event()
+        self._talk = asyncio.ensure_future(adapter.converse(self))
 
     async def read(self) -> bytes:
+        """See `agents.box.intake.adapter.Line`."""
         return await self._to_box.get()
 
     async def write(self, data: bytes) -> None:
+        """See `agents.box.intake.adapter.Line`."""
         self.answers += data
         self.arrived.set()
 
     def send(self, data: bytes) -> None:
+        """See `ScriptLine`."""
         self._to_box.put_nowait(data)
+
+    async def close(self) -> None:
+        """See `ScriptLine`."""
+        self.send(b"")
+        await asyncio.wait((self._talk,))
+
+
+async def connect_in_memory(adapter: Adapter) -> ScriptLine:
+    """Connect by a `MemoryLine`."""
+    return MemoryLine(adapter)
 
 
 def play(case: Conversation, data: bytes, split: Split = lambda data: [data]) -> Played:
-    """Play a case with these bytes as the content of its file."""
+    """Play a case with these bytes as the content of its file, in virtual time."""
     loop = SimLoop()
     try:
-        return loop.run_until_complete(_Player(loop, case, data, split).play())
+        return loop.run_until_complete(play_over(connect_in_memory, case, data, split))
     finally:
         loop.close()
 
 
-class _Player:
-    def __init__(self, loop: SimLoop, case: Conversation, data: bytes, split: Split) -> None:
-        self._loop, self._case, self._data, self._split = loop, case, data, split
-        self._played = Played()
-        times = [at for report in expected_reports(case) if isinstance(at := report.get("at"), int)]
-        self._start_ms = max(times) + MARGIN_MS if times else DEFAULT_MS
-        self._line = _Line()
-        self._talk: asyncio.Task[None] | None = None
+async def play_over(
+    connect: Connect,
+    case: Conversation,
+    data: bytes,
+    split: Split = lambda data: [data],
+    change: Callable[[Step], Step] = lambda step: step,
+) -> Played:
+    """Play a case on the running event loop. `change` changes its steps, for example their time limits."""
+    disk = EmulDisk(DISK_BYTES, Random(1))
+    port = ConversationPort(case, disk, clock_of(case), Random(1))
+    player = Player(port, connect, case, data, split)
+    await player.open()
+    for step in case.steps():
+        await player.follow(change(step))
+    await player.close()
+    await player.judge()
+    await port.close()
+    return player.played
 
-    async def play(self) -> Played:
-        clock = EmulClock(lambda: self._start_ms * 1_000_000 + int(self._loop.env.now))
-        spool = Spool.open(
-            EmulDisk(DISK_BYTES, Random(1)),
-            SpoolLimits(spool_bytes_max=DISK_BYTES // 2),
-            random=Random(1),
-            encode_gap=partial(encode_gap, clock=clock),
-        )
-        buffer = Buffer(spool)
-        source = self._source(buffer, clock)
-        self._open()
-        for step in self._case.steps():
-            await self._follow(step)
-        self._close()
-        assert self._talk is not None
-        await asyncio.wait((self._talk,))
-        await self._collect(buffer, source)
-        await buffer.close()
-        return self._played
 
-    def _source(self, buffer: Buffer, clock: EmulClock) -> Source:
-        audit, profile = AuditLog(buffer, clock), self._case.profile()
-        dispatcher = CommandDispatcher({"": CommandQueue(), SERIAL: CommandQueue()}, {}, audit)
-        intake = Intake(
-            buffer,
-            BoxState(),
-            dispatcher,
-            audit.note,
-            {SERIAL: 1},
-            {SERIAL: AllowList(profile)},
-            partial(now_ms, clock),
-        )
-        source = intake.sources[SERIAL]
-        self._adapter = Adapter(
-            intake,
-            source,
-            partial(make_engine, profile, self._case.config, partial(now_ms, clock)),
-            audit.note,
-        )
-        return source
+def clock_of(case: Conversation) -> EmulClock:
+    """A wall clock on the running event loop that begins shortly after the reports of a case."""
+    times = [at for report in expected_reports(case) if isinstance(at := report.get("at"), int)]
+    start_ms = max(times) + MARGIN_MS if times else DEFAULT_MS
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    return EmulClock(lambda: start_ms * 1_000_000 + round((loop.time() - began) * 1e9))
+
+
+class Player:
+    """Follows the steps of a script, and notes what is wrong in `played`."""
+
+    def __init__(
+        self, port: ConversationPort, connect: Connect, case: Conversation, data: bytes, split: Split
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._port, self._connect, self._case, self._data, self._split = port, connect, case, data, split
+        self.played = Played()
+        self._sent_at = self._loop.time()
 
     # -- the script
 
-    async def _follow(self, step: Step) -> None:
+    async def follow(self, step: Step) -> None:
+        """Execute one step."""
         match step.kind:
             case "send":
                 first, end = map(int, step.arguments)
@@ -145,16 +165,17 @@ class _Player:
             case "wait":
                 await asyncio.sleep(step.after_s)
             case "close":
-                self._close()
+                await self.close()
             case "open":
-                self._open()
+                await self.open()
 
-    def _open(self) -> None:
-        self._line = _Line()
-        self._talk = asyncio.ensure_future(self._adapter.converse(self._line))
+    async def open(self) -> None:
+        """Open the connection."""
+        self._line = await self._connect(self._port.adapter)
 
-    def _close(self) -> None:
-        self._line.send(b"")
+    async def close(self) -> None:
+        """Close the connection, and wait until the box has closed its end."""
+        await self._line.close()
 
     async def _take(self, size: int, seconds: float) -> bytes:
         """The next `size` bytes of the answers, or what has arrived of them in `seconds`."""
@@ -167,7 +188,7 @@ class _Player:
             pass
         taken = bytes(self._line.answers[:size])
         del self._line.answers[:size]
-        self._played.sent.append((round(self._loop.time() - self._sent_at, 6), taken))
+        self.played.sent.append((round(self._loop.time() - self._sent_at, 6), taken))
         return taken
 
     async def _expect_bytes(self, step: Step) -> None:
@@ -201,23 +222,25 @@ class _Player:
             self._wrong(f"{step.kind} {forbidden.hex(' ')}expected, got {answers.hex(' ')}")
 
     def _wrong(self, problem: str) -> None:
-        self._played.problems.append(problem)
+        self.played.problems.append(problem)
 
     # -- the result
 
-    async def _collect(self, buffer: Buffer, source: Source) -> None:
-        played = self._played
+    async def judge(self) -> None:
+        """Compare reports and counts with those of the case."""
+        played = self.played
         if self._line.answers:
             self._wrong(f"{len(self._line.answers)} bytes answered that the script does not expect")
-        records = [
-            record for priority in Priority for record in await buffer.read(priority, 1 << 16, 1 << 24)
-        ]
-        for _, payload in sorted(records):
+        for payload in await self._port.entries():
             entry = decode(Entry, payload)
             if isinstance(entry.body, Report):
                 played.entries.append(payload)
                 played.reports.append(_as_table(entry.body))
-        counts = {reason.value: n for reason, n in source.counts.items() if n and reason is not Reason.LITTER}
+        counts = {
+            reason.value: n
+            for reason, n in self._port.source.counts.items()
+            if n and reason is not Reason.LITTER
+        }
         played.counts = Counter(counts)
         played.problems += _differences(self._case, played)
 

@@ -65,7 +65,7 @@ def _divide(place: int, data: bytes) -> list[bytes]:
 
 def _patient_data(case: Conversation, data: bytes, played: Played) -> Iterator[str]:
     """Problems with patient data that left the box."""
-    left = [*played.entries, *(sent for _, sent in played.sent)]
+    left = [*played.entries, b"".join(sent for _, sent in played.sent)]
     for first, end, *_ in case.patient_data:
         if isinstance(first, int) and isinstance(end, int) and end - first >= SECRET_BYTES_MIN:
             secret = data[first:end]
