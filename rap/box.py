@@ -13,6 +13,7 @@ from rap.parser import Parser
 
 if TYPE_CHECKING:
     from agents.box.firewall import FirewallStatus
+    from agents.box.intake.counts import PortStatus
     from agents.box.status import CertificateStatus, StatusReport
 
 SUMMARY = "the box program on real hardware"
@@ -101,10 +102,21 @@ def print_status(status: StatusReport) -> None:
         _print_certificate(status.certificate)
     if status.firewall is not None:
         _print_firewall(status.firewall)
+    for port in status.ports:
+        _print_port(port)
     for bound in status.bounds:
         if bound.is_near:
             where = f" of port {bound.port}" if bound.port else ""
             print(f"near limit   PROBLEM: {bound.name}{where}: {bound.amount:,.0f} of {bound.limit:,.0f}")
+
+
+def _print_port(port: PortStatus) -> None:
+    state = "connected" if port.connected else "not connected"
+    heard = "nothing received yet" if port.silent_s is None else f"last byte {port.silent_s:,.0f} s ago"
+    print(f"port {port.port:<8}{port.instrument}, {port.speaks}: {state}, {heard}")
+    print(f"             {port.accepted:,} reports accepted")
+    for reason, number in port.left_out.items():
+        print(f"             {reason.replace('-', ' ')}: {number:,}")
 
 
 def _print_certificate(certificate: CertificateStatus) -> None:

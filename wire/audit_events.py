@@ -59,6 +59,10 @@ class AuditEvent(StrEnum):
     """The part `commands` of the box program failed with an internal error; it starts again. Action: Report
     it with the traceback in the system's journal."""
 
+    PART_FAILED_COUNTS = "part-failed-counts"
+    """The part `counts` of the box program failed with an internal error; it starts again. Action: Report it
+    with the traceback in the system's journal."""
+
     PART_FAILED_PORT = "part-failed-port"
     """The part `port` of the box program failed with an internal error; it starts again. Action: Report it
     with the traceback in the system's journal."""
@@ -241,6 +245,65 @@ class AuditEvent(StrEnum):
     WORDS_REFUSED = "words-refused"
     """A request contained reports with a word that is not in the instrument's profile. Action: Check the
     instrument's software version, and `model` in the site file."""
+
+    PATIENT_RESULTS_DROPPED = "patient-results-dropped"
+    """An instrument sent results of patients, or of what may be one; nothing of them was kept. Value: number
+    of them. Action: Nothing."""
+
+    QUERY_IGNORED = "query-ignored"
+    """An instrument queried orders, which only the laboratory's host can answer. Value: number of them.
+    Action: If it waits for answers, connect it to its host, and the box as a listener."""
+
+    TEST_UNKNOWN = "test-unknown"
+    """A quality-control result or inventory has a test code without an assay. Value: number of them. Action:
+    Add the code to `tests` of the port in the site file, or to `ignore`."""
+
+    CONTROL_UNKNOWN = "control-unknown"
+    """A quality-control result is of a control, or of an assay of a control, that is not entered. Value:
+    number of them. Action: Add it to `controls` of the port in the site file."""
+
+    ALARM_UNKNOWN = "alarm-unknown"
+    """An alarm of an instrument has no code. Value: number of them. Action: Add it to `alarms` of the port in
+    the site file."""
+
+    VALUE_UNREADABLE = "value-unreadable"
+    """A number, time or word of the standard could not be read. Value: number of them. Action: Check the
+    dialect options of the port."""
+
+    RESULT_NOT_FINAL = "result-not-final"
+    """A quality-control result was preliminary, pending, sent before or not obtained. Value: number of them.
+    Action: Nothing."""
+
+    FRAME_REFUSED = "frame-refused"
+    """A frame had a wrong checksum, number or form; the instrument was asked to repeat it. Value: number of
+    them. Action: If it repeats, check the cable and the line settings."""
+
+    FRAME_REPEATED = "frame-repeated"
+    """An instrument repeated a frame that was accepted. Value: number of them. Action: If it repeats, check
+    the line for lost bytes."""
+
+    MESSAGE_UNFINISHED = "message-unfinished"
+    """A message ended before its last part. Value: number of them. Action: If it repeats, check the cable and
+    the dialect options."""
+
+    MESSAGE_REFUSED = "message-refused"
+    """A message is not of the standard of the port, or exceeds a limit. Value: number of them. Action: Check
+    the profile and the dialect options of the port."""
+
+    MESSAGE_IGNORED = "message-ignored"
+    """A valid message of a kind without use for the box. Value: number of them. Action: Nothing."""
+
+    MESSAGE_REPEATED = "message-repeated"
+    """An instrument sent a message again whose reports were stored before. Value: number of them. Action:
+    Nothing."""
+
+    NOT_STORED = "not-stored"
+    """A message of an instrument could not be stored; it was asked to repeat it. Value: number of them.
+    Action: See the other records of the spool."""
+
+    LITTER = "litter"
+    """Bytes between messages were skipped. Value: number of them. Action: If it repeats, check the cable and
+    the dialect options."""
 
     REPORTS_TOO_MANY = "reports-too-many"
     """An instrument exceeded its report rate; it was asked to wait. Action: Check why the instrument sends so

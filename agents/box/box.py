@@ -28,7 +28,8 @@ from agents.box.health.supervision import keep_running
 from agents.box.health.watchdog import feed_while_healthy
 from agents.box.intake.adapter import Adapter, close, line_settings, listen
 from agents.box.intake.collector import Collector
-from agents.box.intake.intake import Intake
+from agents.box.intake.counts import PortStatus, port_status, record_counts
+from agents.box.intake.intake import Intake, Source
 from agents.box.intake.refusal import watch_refusals
 from agents.box.profiles import profiles_in_force
 from agents.box.state import SNAPSHOT_BYTES_MAX, BoxState
@@ -113,6 +114,8 @@ class BoxStatus:
     """Why the spool accepts no records; empty if it does."""
     trust: TrustProblem | None
     """Why the data center's certificate is not trusted; None if it is, or if that is unknown."""
+    ports: tuple[PortStatus, ...]
+    """The ports with an instrument that speaks its own standard."""
 
 
 class Box:
@@ -194,6 +197,9 @@ class Box:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._supervise("forwarder", running.forwarder.run, running))
             tasks.create_task(self._supervise("commands", running.commands.run, running))
+            if adapted := self._adapted(running):
+                record = partial(record_counts, adapted, running.audit.note)
+                tasks.create_task(self._supervise("counts", record, running))
             for port in self._config.port:
                 serve = partial(self._serve, running, port)
                 tasks.create_task(self._supervise("port", serve, running, port.number))
@@ -262,7 +268,14 @@ class Box:
             running.bounds.levels,
             str(running.buffer.problem or ""),
             running.trust.problem,
+            tuple(
+                port_status(source, asyncio.get_running_loop().time()) for source in self._adapted(running)
+            ),
         )
+
+    def _adapted(self, running: _Running) -> list[Source]:
+        """The instruments that speak their own standard."""
+        return [running.intake.sources[serial] for serial in sorted(self._config.adapted())]
 
     def _guard(self) -> FirewallGuard | None:
         hardware = self._hardware

@@ -17,6 +17,7 @@ import msgspec
 
 from agents.box.box import BoxStatus
 from agents.box.firewall import FirewallStatus
+from agents.box.intake.counts import PortStatus
 from agents.box.uplink.trust import TrustProblem
 from agents.spool import Priority
 from hal.unix_socket import Listener
@@ -55,6 +56,8 @@ class StatusReport(msgspec.Struct, frozen=True):
     """Why the spool accepts no records, so that reports are refused; empty if it accepts them."""
     trust: TrustProblem | None = None
     """Why the data center's certificate is not trusted; None if it is, or if that is unknown."""
+    ports: tuple[PortStatus, ...] = ()
+    """The ports with an instrument that speaks its own standard."""
 
 
 class CertificateStatus(msgspec.Struct, frozen=True):
@@ -103,6 +106,7 @@ def as_status(status: BoxStatus) -> StatusReport:
         ),
         spool_problem=status.spool_problem,
         trust=status.trust,
+        ports=status.ports,
     )
 
 

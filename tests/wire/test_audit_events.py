@@ -18,6 +18,7 @@ from tools.audit_reference import describe
 from wire.audit_events import AuditEvent
 from wire.dial.proxy import ProxyErrorKind
 from wire.messages import Audit, Entry, Outcome, decode, encode
+from wire.standards.extract import Reason
 
 SOURCES = [path for folder in ("agents/box", "wire", "hal", "rap") for path in (ROOT / folder).rglob("*.py")]
 
@@ -42,6 +43,7 @@ def composed() -> Iterator[str]:
     yield from (f"spool-{kind}" for kind in SpoolErrorKind)
     yield from (f"refused-{cause}" for cause in CAUSES)
     yield from (f"command-{outcome}" for outcome in get_args(Outcome))
+    yield from Reason
     yield from (f"backlog-{priority.name.lower()}" for priority in Priority)
     yield from (f"part-failed-{part}" for part in first_words("_supervise"))
     yield from (f"{bound}-{side}-limit" for bound in first_words("Bound") for side in ("near", "below"))

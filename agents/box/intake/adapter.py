@@ -92,13 +92,6 @@ class Adapter:
         self._intake, self._source, self._make_engine, self._note = intake, source, make_engine, note
         self._loop = asyncio.get_running_loop()
         self._current: asyncio.Task[None] | None = None
-        self.heard: float | None = None
-        """When the last byte arrived, by the clock of the loop."""
-
-    @property
-    def is_connected(self) -> bool:
-        """Whether there is a connection, or an open serial line."""
-        return self._current is not None and not self._current.done()
 
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve a TCP connection. It replaces an earlier one, whose instrument has restarted."""
@@ -129,13 +122,15 @@ class Adapter:
 
     async def converse(self, line: Line) -> None:
         """Exchange messages until the connection ends."""
-        engine = self._make_engine(self._loop.time())
+        engine, source = self._make_engine(self._loop.time()), self._source
+        source.is_connected = True
         try:
             await self._exchange(engine, line)
         except Exception as error:
             if not isinstance(error, OSError):
                 self._report(error)
         finally:
+            source.is_connected = False
             for action in engine.closed(self._loop.time()):
                 if isinstance(action, Count):
                     self._source.counts[action.reason] += action.number
@@ -151,7 +146,7 @@ class Adapter:
             else:
                 if not data:
                     return
-                self.heard = received = self._loop.time()
+                self._source.heard_s = received = self._loop.time()
                 actions = engine.receive(data, received)
             if not await self._execute(engine, line, actions):
                 return

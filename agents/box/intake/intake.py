@@ -72,6 +72,10 @@ class Source:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     counts: Counter[Reason] = field(default_factory=Counter)
     accepted: int = 0
+    is_connected: bool = False
+    """Whether an instrument that speaks its own standard has a connection or an open serial line."""
+    heard_s: float | None = None
+    """When its last byte arrived, by the clock of the event loop."""
 
 
 class Marks(Protocol):
