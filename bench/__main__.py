@@ -16,6 +16,7 @@ BENCH: Final = Suite(
         "drain": "bench.lab.drain",
         "astm": "bench.box.astm",
         "hl7": "bench.box.hl7",
+        "adapted": "bench.box.adapted",
         "memory": "bench.box.memory",
         "many_labs": "bench.lab.many_labs",
         "buffer": "bench.box.spool",

@@ -117,7 +117,7 @@ class AdaptedMark(msgspec.Struct, array_like=True):
     digests: bytes = b""
 
     def unknown(self, digests: list[bytes]) -> list[int]:
-        """The places of those digests that were not accepted before, each as often as it was."""
+        """The places of those digests that were not accepted before, each as often as it was; empty ones are new."""
         starts = range(0, len(self.digests), DIGEST_BYTES)
         known = Counter(self.digests[start : start + DIGEST_BYTES] for start in starts)
         places = []

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -166,20 +166,25 @@ class Intake:
         self.repeated += len(reports) - len(new)
 
     async def accept(self, source: Source, extract: Extract) -> Outcome:
-        """Store the findings of a message durably, except those that were stored before."""
+        """Store the findings of a message durably, except those that were stored before.
+
+        Only findings with a time of the instrument are recognized. Without one, a second alert or measurement with
+        the same fields cannot be told from a repetition, and is stored.
+        """
+        findings = _with_times(extract.findings)
         async with source.lock:
-            digests = list(map(stripped_digest, extract.findings))
+            digests = [b"" if finding.at_ms is None else stripped_digest(finding) for finding in findings]
             unknown = source.adapted.unknown(digests)
-            new = [extract.findings[place] for place in unknown]
+            new = [findings[place] for place in unknown]
             outcome = (
                 await self._store(source, new, [digests[place] for place in unknown])
                 if new
                 else Outcome.STORED
             )
         if outcome is Outcome.STORED:
-            is_repeated = bool(extract.findings) and not new
+            is_repeated = bool(findings) and not new
             source.counts += Counter({Reason.MESSAGE_REPEATED: 1}) if is_repeated else extract.counts
-            self.repeated += len(extract.findings) - len(new)
+            self.repeated += len(findings) - len(new)
         return outcome
 
     async def _store(self, source: Source, findings: list[Finding], digests: list[bytes]) -> Outcome:
@@ -223,6 +228,15 @@ class Intake:
         source.backlog.add(priorities, sequences, entries)
         source.accepted += len(entries)
         self.accepted += len(entries)
+
+
+def _with_times(findings: list[Finding]) -> list[Finding]:
+    """The findings of a message; those without a time have the latest of the others, if there is any.
+
+    The box's time would differ in a repetition after a power cut, which could then not be recognized.
+    """
+    latest = max((finding.at_ms for finding in findings if finding.at_ms is not None), default=None)
+    return [finding if finding.at_ms is not None else replace(finding, at_ms=latest) for finding in findings]
 
 
 def _new(

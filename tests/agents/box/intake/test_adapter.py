@@ -66,8 +66,8 @@ def run(pki: Hierarchy, scenario: Scenario) -> None:
     asyncio.run(main())
 
 
-def esu(number: int, state: str = "OP", level: str = "N", at: datetime = NOW - MINUTE) -> bytes:
-    time = f"{at:%Y%m%d%H%M%S}"
+def esu(number: int, state: str = "OP", level: str = "N", at: datetime | None = NOW - MINUTE) -> bytes:
+    time = f"{at:%Y%m%d%H%M%S}" if at else ""
     segments = f"MSH|^~\\&|A||B||{time}||ESU^U01|{number}|P|2.5.1\rEQU|A|{time}|{state}||{level}\r"
     return b"\x0b" + segments.encode() + b"\x1c\r"
 
@@ -134,6 +134,16 @@ def test_a_repetition_after_a_power_cut_is_stored_once(pki: Hierarchy) -> None:
             }
             await eventually(lambda: len(reports(center)) >= 3)
             assert numbers <= {1, 2, 3}
+
+    run(pki, scenario)
+
+
+def test_equal_reports_without_a_time_of_the_instrument_are_all_stored(pki: Hierarchy) -> None:
+    async def scenario(box: Box, _on: EmulDisk, center: StandIn) -> None:
+        line = await connect(box)
+        for number in range(3):
+            assert await ask(*line, esu(number, at=None)) == b"AA"
+        await eventually(lambda: len(reports(center)) == 3)
 
     run(pki, scenario)
 

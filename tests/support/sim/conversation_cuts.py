@@ -1,0 +1,156 @@
+"""Power cuts during recorded conversations: what the box must store, and what an instrument repeats.
+
+An instrument repeats a message from its beginning until it is acknowledged. A message is what it sends from one ENQ
+to the next (ASTM), or one `send` step (HL7, AU). After the last message all reports must be stored: an acknowledged
+message is never repeated, so that its reports would be missing if the power cut had lost them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from random import Random
+
+from agents.box.intake.adapter import Adapter
+from agents.spool import SpoolError
+from hal.emul.disk import EmulDisk
+from sim.conversations.casefile import Conversation, Step, read_conversations
+from sim.conversations.player import DISK_BYTES, MemoryLine, Player, ScriptLine, clock_of
+from sim.conversations.port import ConversationPort
+from sim.net.loop import SimLoop
+from tests.support.paths import FIXTURES
+from wire.messages import Entry, Report, decode
+
+NAMES = (
+    "astm-qc-alarm-and-blob",
+    "astm-split-inside-a-record",
+    "hl7-status-with-offset",
+    "hl7-inventory-line-feeds",
+    "au-fixed-columns",
+)
+CASES = [case for case in read_conversations(FIXTURES / "instruments/index.toml") if case.name in NAMES]
+ENQ = b"\x05"
+
+
+def messages(case: Conversation, data: bytes) -> list[list[Step]]:
+    """The script, divided into messages."""
+    found: list[list[Step]] = []
+    for step in case.steps():
+        begins = step.kind == "send" and (
+            not case.standard.startswith("astm") or data[int(step.arguments[0])] == ENQ[0]
+        )
+        if begins:
+            found.append([])
+        found[-1].append(step)
+    return found
+
+
+class _PoweredLine(MemoryLine):
+    """A line whose box has the disk's power: without it nothing is answered."""
+
+    def __init__(self, adapter: Adapter, disk: EmulDisk) -> None:
+        super().__init__(adapter)
+        self._disk = disk
+
+    async def write(self, data: bytes) -> None:
+        if self._disk.backend.has_power:
+            await super().write(data)
+
+
+class CutConversation:
+    """A conversation whose power is cut at some operations of the disk, each counted from the start before it."""
+
+    def __init__(self, case: Conversation, cuts_at: Sequence[int] = (), seed: int = 1) -> None:
+        self.case, self.cuts_at, self._data = case, cuts_at, case.file.read_bytes()
+        self._random = Random(seed)
+        self._left = messages(case, self._data)
+        self._disk = EmulDisk(DISK_BYTES, Random(seed))
+        self.cuts = 0
+        """Power cuts in the middle of the conversation."""
+        self.lives = 0
+        self.operations = 0
+        """Operations of the disk in the last life."""
+        self.stored: list[Entry] = []
+
+    def run(self) -> CutConversation:
+        """Play until all messages are acknowledged, and read what is stored after a further power cut."""
+        while self._left:
+            self._disk.backend.cut_power_at(
+                self.cuts_at[self.lives] if self.lives < len(self.cuts_at) else 1 << 30
+            )
+            self.lives += 1
+            self._in_a_loop(self._converse)
+            if self._disk.backend.has_power:
+                self.operations = (1 << 30) - self._disk.backend.operations_until_cut
+                self._disk.backend.cut_power()
+            else:
+                self.cuts += 1
+            self._disk = self._disk.backend.reboot()
+        self._in_a_loop(self._read)
+        return self
+
+    def reports(self, *without: str) -> Counter[str]:
+        """The stored reports without their numbers, and without further fields."""
+        left_out = {"number", *without}
+        return Counter(
+            f"{type(body).__name__} { {name: getattr(body, name) for name in names if name not in left_out} }"
+            for body in (entry.body for entry in self.stored)
+            if (names := body.__struct_fields__)
+        )
+
+    def numbers_used_twice(self) -> int:
+        """How many reports have the number of another one."""
+        numbers = [(entry.run, entry.body.number) for entry in self.stored if isinstance(entry.body, Report)]
+        return len(numbers) - len(set(numbers))
+
+    def _in_a_loop(self, life: Callable[[], Coroutine[object, object, None]]) -> None:
+        loop = SimLoop()
+        try:
+            with suppress(SpoolError):
+                loop.run_until_complete(life())
+        finally:
+            loop.close()
+
+    async def _converse(self) -> None:
+        disk = self._disk
+        port = ConversationPort(self.case, disk, clock_of(self.case), self._random)
+
+        async def connect(adapter: Adapter) -> ScriptLine:
+            return _PoweredLine(adapter, disk)
+
+        player = Player(port, connect, self.case, self._data, lambda data: [data])
+        await player.open()
+        while self._left and disk.backend.has_power and not player.played.problems:
+            for step in self._left[0]:
+                await player.follow(step)
+                if player.played.problems:
+                    break
+            else:
+                del self._left[0]
+        if disk.backend.has_power and player.played.problems:
+            raise AssertionError(f"without a power cut: {player.played.problems}")
+        await player.close()
+        await port.close()
+
+    async def _read(self) -> None:
+        port = ConversationPort(self.case, self._disk, clock_of(self.case), self._random)
+        entries = [decode(Entry, payload) for payload in await port.entries()]
+        self.stored = [entry for entry in entries if isinstance(entry.body, Report)]
+        await port.close()
+
+
+def wrong_after(clean: CutConversation, cut: CutConversation) -> list[str]:
+    """What is wrong after power cuts, compared with the conversation without any; empty if nothing."""
+    problems = []
+    untimed = ["at_ms"] if cut.case.standard == "au-serial" else []
+    right, found = clean.reports(*untimed), cut.reports(*untimed)
+    if lost := right - found:
+        problems.append(f"cuts at {cut.cuts_at}: lost {list(lost)}")
+    # a report without the instrument's time may be stored once more for each power cut
+    most = Counter({report: number * cut.cuts for report, number in right.items()}) if untimed else Counter()
+    if twice := found - right - most:
+        problems.append(f"cuts at {cut.cuts_at}: stored twice or changed {list(twice)}")
+    if cut.numbers_used_twice():
+        problems.append(f"cuts at {cut.cuts_at}: a number was used for two reports")
+    return problems
