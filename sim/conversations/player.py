@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, Iterator
 from random import Random
 from typing import Final, Protocol
 
-from agents.box.intake.adapter import Adapter
 from hal.emul.clock import EmulClock
 from hal.emul.disk import EmulDisk
 from sim.conversations.casefile import SILENCE_SECONDS, Conversation, Step, expected_reports
@@ -59,18 +58,18 @@ class ScriptLine(Protocol):
         ...
 
 
-Connect = Callable[[Adapter], Awaitable[ScriptLine]]
+Connect = Callable[[ConversationPort], Awaitable[ScriptLine]]
 """Connects the script with the box."""
 
 
 class MemoryLine:
     """A line in memory, for virtual time: both ends."""
 
-    def __init__(self, adapter: Adapter) -> None:
+    def __init__(self, port: ConversationPort) -> None:
         self._to_box: asyncio.Queue[bytes] = asyncio.Queue()
         self.answers = bytearray()
         self.arrived = asyncio.Event()
-        self._talk = asyncio.ensure_future(adapter.converse(self))
+        self._talk = asyncio.ensure_future(port.adapter.converse(self))
 
     async def read(self) -> bytes:
         """See `agents.box.intake.adapter.Line`."""
@@ -91,9 +90,9 @@ class MemoryLine:
         await asyncio.wait((self._talk,))
 
 
-async def connect_in_memory(adapter: Adapter) -> ScriptLine:
+async def connect_in_memory(port: ConversationPort) -> ScriptLine:
     """Connect by a `MemoryLine`."""
-    return MemoryLine(adapter)
+    return MemoryLine(port)
 
 
 def play(case: Conversation, data: bytes, split: Split = lambda data: [data]) -> Played:
@@ -171,7 +170,7 @@ class Player:
 
     async def open(self) -> None:
         """Open the connection."""
-        self._line = await self._connect(self._port.adapter)
+        self._line = await self._connect(self._port)
 
     async def close(self) -> None:
         """Close the connection, and wait until the box has closed its end."""

@@ -75,3 +75,9 @@ def test_an_exception_of_an_engine_is_reported_without_its_text(monkeypatch: pyt
     plant(monkeypatch, fail)
     assert "ValueError at" in str(observe((NOTE, NOTE.file.read_bytes())))
     assert list(differing(NOTE, 4)) == []
+
+
+def test_a_message_without_bytes_of_the_instrument_is_no_leak(monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(monkeypatch, lambda _data: log_an_exception(b""))
+    assert "is not a message" in str(observe((NOTE, NOTE.file.read_bytes())))
+    assert list(differing(NOTE, 4)) == []

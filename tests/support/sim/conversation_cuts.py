@@ -12,7 +12,6 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from random import Random
 
-from agents.box.intake.adapter import Adapter
 from agents.spool import SpoolError
 from hal.emul.disk import EmulDisk
 from sim.conversations.casefile import Conversation, Step, read_conversations
@@ -49,8 +48,8 @@ def messages(case: Conversation, data: bytes) -> list[list[Step]]:
 class _PoweredLine(MemoryLine):
     """A line whose box has the disk's power: without it nothing is answered."""
 
-    def __init__(self, adapter: Adapter, disk: EmulDisk) -> None:
-        super().__init__(adapter)
+    def __init__(self, port: ConversationPort, disk: EmulDisk) -> None:
+        super().__init__(port)
         self._disk = disk
 
     async def write(self, data: bytes) -> None:
@@ -116,8 +115,8 @@ class CutConversation:
         disk = self._disk
         port = ConversationPort(self.case, disk, clock_of(self.case), self._random)
 
-        async def connect(adapter: Adapter) -> ScriptLine:
-            return _PoweredLine(adapter, disk)
+        async def connect(port: ConversationPort) -> ScriptLine:
+            return _PoweredLine(port, disk)
 
         player = Player(port, connect, self.case, self._data, lambda data: [data])
         await player.open()

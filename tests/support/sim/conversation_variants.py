@@ -63,7 +63,8 @@ class _Messages(logging.Handler):
         self.seen: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.seen.append(f"{record.getMessage()} {record.exc_info}")
+        error = record.exc_info[1] if record.exc_info else None  # not the address of its traceback
+        self.seen.append(f"{record.getMessage()} {error!r}")
 
 
 def observe(variant: Variant) -> object:

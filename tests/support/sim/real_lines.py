@@ -9,10 +9,11 @@ from contextlib import suppress
 
 from msgspec.structs import replace
 
-from agents.box.intake.adapter import Adapter, close, line_settings, listen
+from agents.box.intake.adapter import close, line_settings, listen
 from hal.linux.serial import LinuxSerialPort
 from settings.adapted import SerialLineSettings
 from sim.conversations.casefile import Step
+from sim.conversations.port import ConversationPort
 from tests.support.eventually import eventually
 
 LINE = line_settings(SerialLineSettings(port=1))
@@ -55,23 +56,23 @@ class TcpScriptLine:
         await close(self._server)
 
 
-async def connect_by_tcp(adapter: Adapter) -> TcpScriptLine:
+async def connect_by_tcp(port: ConversationPort) -> TcpScriptLine:
     """Connect an instrument over loopback."""
-    server = await listen(adapter, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    return TcpScriptLine(server, *await asyncio.open_connection("127.0.0.1", port))
+    server = await listen(port.adapter, "127.0.0.1", 0)
+    tcp_port = server.sockets[0].getsockname()[1]
+    return TcpScriptLine(server, *await asyncio.open_connection("127.0.0.1", tcp_port))
 
 
 class PtyScriptLine:
     """An instrument's end of a pty, whose other end is a serial port of the box."""
 
-    def __init__(self, adapter: Adapter) -> None:
-        self._adapter = adapter
+    def __init__(self, port: ConversationPort) -> None:
+        self._source = port.source
         self._fd, slave = os.openpty()
         tty.setraw(slave)
         os.set_blocking(self._fd, False)
-        port = LinuxSerialPort("serial1", os.ttyname(slave))
-        self._serving = asyncio.ensure_future(adapter.serve_serial(port, LINE))
+        serial = LinuxSerialPort("serial1", os.ttyname(slave))
+        self._serving = asyncio.ensure_future(port.adapter.serve_serial(serial, LINE))
         self._slave = slave
         self.answers, self.arrived = bytearray(), asyncio.Event()
         asyncio.get_running_loop().add_reader(self._fd, self._receive)
@@ -89,13 +90,13 @@ class PtyScriptLine:
         asyncio.get_running_loop().remove_reader(self._fd)
         os.close(self._slave)
         os.close(self._fd)
-        await eventually(lambda: not self._adapter.is_connected)
+        await eventually(lambda: not self._source.is_connected)
         self._serving.cancel()
         await asyncio.wait((self._serving,))
 
 
-async def connect_by_pty(adapter: Adapter) -> PtyScriptLine:
+async def connect_by_pty(port: ConversationPort) -> PtyScriptLine:
     """Connect an instrument by a pty."""
-    line = PtyScriptLine(adapter)
-    await eventually(lambda: adapter.is_connected)
+    line = PtyScriptLine(port)
+    await eventually(lambda: port.source.is_connected)
     return line
