@@ -47,9 +47,11 @@ def _list(_arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
+    from settings.adapted import AdaptedPort
     from settings.problems import SettingsError
     from settings.profile import DIRECTORY, profile_names, read_profile
     from wire.pki.signature import SignatureError, load_public_key, verify
+    from wire.standards.engines import engine_problem
 
     try:
         key = arguments.key and load_public_key(arguments.key)
@@ -59,12 +61,17 @@ def _check(arguments: argparse.Namespace) -> int:
     for file in arguments.files or [DIRECTORY / f"{name}.toml" for name in profile_names()]:
         try:
             profile = read_profile(file)
+            if profile.speaks not in ("agent", "au") and (problem := engine_problem(profile, AdaptedPort())):
+                raise ValueError(problem)
             if key:
                 verify(file.read_bytes(), key)
         except SettingsError as error:
             print(error)
             outcome = FAILED
         except SignatureError as error:
+            print(f"{file}: {error}")
+            outcome = FAILED
+        except ValueError as error:
             print(f"{file}: {error}")
             outcome = FAILED
         else:

@@ -26,7 +26,7 @@ from msgspec import Meta
 
 from settings.board import PortNumber
 from settings.form import Form
-from settings.profile import Code, Profile, Severity, Word
+from settings.profile import TCP_PORTS, Code, Profile, Severity, Word, load_profile
 from settings.toml import nearest
 from settings.types import Table, TcpPort
 
@@ -189,6 +189,11 @@ class AdaptedPort(Table, frozen=True):
     columns: Columns | None = None
     dialect: dict[Word, str | int | bool] = {}
     """Options of the protocol that differ from those of the profile."""
+
+
+def listening_port(model: str, site: AdaptedPort) -> int | None:
+    """Where the box listens for an instrument that speaks its own standard; None if it has a serial line."""
+    return None if site.serial else site.tcp_port or TCP_PORTS[load_profile(model).speaks]
 
 
 def adapted_problem(profile: Profile, site: AdaptedPort | None) -> str:

@@ -20,7 +20,7 @@ from msgspec import Meta
 from settings.adapted import AdaptedPort, adapted_problem, words_outside
 from settings.board import Board, PortNumber, load_board_of
 from settings.problems import Problems, SettingsError, parse_key
-from settings.profile import TCP_PORTS, Model, load_profile, profile_names
+from settings.profile import Model, load_profile, profile_names
 from settings.toml import loads, nearest
 from settings.types import (
     Address,
@@ -80,12 +80,6 @@ class EnrolledInstrument(Table, frozen=True):
     model: Model
     adapted: AdaptedPort | None = None
     """Settings of an instrument that speaks its own standard."""
-
-    def tcp_port(self) -> int | None:
-        """Where the box listens for it if it speaks its own standard over TCP; None otherwise."""
-        if self.adapted is None or self.adapted.serial is not None:
-            return None
-        return self.adapted.tcp_port or TCP_PORTS[load_profile(self.model).speaks]
 
 
 class SiteForBox(Table, frozen=True):

@@ -14,13 +14,16 @@ import msgspec
 from agents.box.config import BoxConfig, InstrumentPort, load_config
 from agents.box.health.certificates import inspect
 from agents.box.intake.collector import port_limits
+from agents.box.profiles import profiles_in_force
 from hal.unix_socket import PATH_BYTES_MAX
 from netfw.policy.policy import Policy, Service
 from netfw.policy.policyfile import load_policy
+from settings.adapted import adapted_problem, listening_port, words_outside
 from settings.board import Board, load_board_of
 from settings.problems import SettingsError
 from settings.types import address_of
 from wire.process.descriptors import DESCRIPTORS_RESERVED, raise_descriptor_limit
+from wire.standards.engines import engine_problem
 from wire.tls.context import client_context, server_context
 from wire.tls.identity import IdentityProblem, Severity
 from wire.tls.revocation import CrlError, RevocationList
@@ -69,6 +72,7 @@ def check_box(file: Path) -> CheckedConfig:
     _check_revocation(file, config)
     _check_status(file, config)
     _check_spool(file, config)
+    _check_adapted(file, config, board)
     policy = load_fitting_policy(file, config, board) if config.firewall else None
     return CheckedConfig(config, board, policy, problems)
 
@@ -156,6 +160,27 @@ def _check_spool(file: Path, config: BoxConfig) -> None:
             return
 
 
+def _check_adapted(file: Path, config: BoxConfig, board: Board) -> None:
+    """Check the settings of instruments that speak their own standard against profile, engine and board."""
+    profiles, _ = profiles_in_force(config.profiles)
+    for index, port in enumerate(config.port):
+        for place, instrument in enumerate(port.instrument):
+            profile, key = profiles.get(instrument.model), f"port[{index}].instrument[{place}].adapted"
+            if profile is None:
+                continue  # reported at the start, and all its reports are refused
+            problem = adapted_problem(profile, instrument.adapted)
+            for inner, message in words_outside(profile, instrument.adapted) if instrument.adapted else ():
+                raise SettingsError.at(file, f"{key}.{inner}", message)
+            if instrument.adapted and not problem:
+                serial = instrument.adapted.serial
+                if serial and serial.port not in board.serial_ports:
+                    known = ", ".join(map(str, board.serial_ports)) or "none"
+                    problem = f"{board.name} has no serial port {serial.port}; it has {known}"
+                problem = problem or engine_problem(profile, instrument.adapted)
+            if problem:
+                raise SettingsError.at(file, key, problem)
+
+
 def _check_policy(file: Path, config: BoxConfig, board: Board, policy: Policy) -> None:
     assert config.firewall is not None
     policy_file = config.firewall.policy
@@ -186,10 +211,19 @@ def _policy_mismatch(port: InstrumentPort, policy: Policy) -> tuple[str, str]:
     if address_of(port.listen) not in own:
         known = ", ".join(map(str, own))
         return "listen", f"{port.listen} is not the box's address on port {port.number}, which is {known}"
-    if Service("tcp", port.tcp_port) not in allowed.services:
+    needed = _listening_port(port)
+    if needed and Service("tcp", needed) not in allowed.services:
         offered = ", ".join(map(str, allowed.services)) or "nothing"
-        return "tcp_port", f"tcp/{port.tcp_port} is not a permitted service of port {port.number} ({offered})"
+        return "tcp_port", f"tcp/{needed} is not a permitted service of port {port.number} ({offered})"
     return "", ""
+
+
+def _listening_port(port: InstrumentPort) -> int | None:
+    """The TCP port on which the box serves the instruments of a port; None for a serial line."""
+    for instrument in port.instrument:
+        if instrument.adapted:
+            return listening_port(instrument.model, instrument.adapted)
+    return port.tcp_port
 
 
 def _check_uplink_rule(file: Path, config: BoxConfig, policy: Policy, policy_file: Path) -> None:

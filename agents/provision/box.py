@@ -21,6 +21,7 @@ from agents.box.config import (
 )
 from netfw.policy.policy import Protocol
 from netfw.policy.policyfile import AuthorizedTable, PolicyFile, PortTable, Role, UplinkTable
+from settings.adapted import listening_port
 from settings.board import Board
 from settings.site import Reporting, SiteOnBox
 from settings.toml import dumps
@@ -77,7 +78,9 @@ def sending(reporting: Reporting) -> Sending:
 def _services(site: SiteOnBox, port: int) -> list[str]:
     """What instruments reach at a port: the collector, or the box's end of the instrument's own standard."""
     here = [one for one in site.instrument if one.port == port]
-    listening = [one.tcp_port() if one.adapted else COLLECTOR for one in here] or [COLLECTOR]
+    listening = [listening_port(one.model, one.adapted) if one.adapted else COLLECTOR for one in here] or [
+        COLLECTOR
+    ]
     return [f"tcp/{number}" for number in sorted({number for number in listening if number})]
 
 

@@ -36,3 +36,12 @@ def make_engine(profile: Profile, site: AdaptedPort, clock_ms: ClockMs, now: flo
     """
     port = replace(site, dialect={**profile.dialect, **site.dialect})
     return _ENGINES[profile.speaks](port, clock_ms, now)
+
+
+def engine_problem(profile: Profile, site: AdaptedPort) -> str:
+    """Why there is no engine for the options of the profile and the site; empty if there is one."""
+    try:
+        make_engine(profile, site, lambda: 0, 0.0)
+    except ValueError as error:
+        return str(error)
+    return ""

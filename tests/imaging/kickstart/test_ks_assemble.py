@@ -163,7 +163,7 @@ def test_the_same_site_gives_the_same_bytes_in_another_process(tmp_path: Path) -
         ('"CHEM-0001"', '"chem 1"', "instrument[0].serial", "write it like CHEM-0001"),
         (
             "[addresses]",
-            '[[instrument]]\nport = 2\nserial = "CHEM-0001"\n[addresses]',
+            '[[instrument]]\nport = 2\nserial = "CHEM-0001"\nmodel = "chemistry-analyzer"\n[addresses]',
             "instrument[1].serial",
             "CHEM-0001 is listed twice",
         ),
