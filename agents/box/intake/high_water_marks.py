@@ -33,7 +33,7 @@ DIGEST_BYTES: Final = 8
 DIGESTS_MAX: Final = REPORTS_PER_POST_MAX
 """Digests per mark: those of one request, since an agent has one in flight, perhaps all of one priority."""
 ADAPTED_DIGESTS_MAX: Final = 256
-"""Digests per instrument that speaks its own standard: more than the reports of any message."""
+"""Digests per instrument that speaks its own standard, and the maximum number of reports of one message."""
 
 
 def digest_of(entry: bytes) -> bytes:

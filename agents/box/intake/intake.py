@@ -16,8 +16,14 @@ from typing import Any, Final, Protocol
 
 from agents.box.buffer import Buffer
 from agents.box.commands import CommandDispatcher, CommandQueue
-from agents.box.intake.backlog import PINNED_SHARE, Backlog
-from agents.box.intake.high_water_marks import AdaptedMark, HighWaterMark, digest_of, stripped_digest
+from agents.box.intake.backlog import FAIR_BURST, PINNED_SHARE, Backlog
+from agents.box.intake.high_water_marks import (
+    ADAPTED_DIGESTS_MAX,
+    AdaptedMark,
+    HighWaterMark,
+    digest_of,
+    stripped_digest,
+)
 from agents.box.intake.limits import REPORTS_BURST, report_bucket
 from agents.spool import Priority, SpoolError
 from wire.audit_events import AuditEvent
@@ -139,7 +145,7 @@ class Intake:
         now, seconds = self._loop.time(), 0.0
         if source.backlog.exceeds_share:
             event = AuditEvent.ALERTS_OVER_SHARE
-        elif seconds := source.backlog.take(reports, now):
+        elif seconds := source.backlog.take(min(reports, FAIR_BURST), now):
             event = AuditEvent.REPORTS_HELD_BACK
         elif seconds := source.bucket.take(reports, now):
             event = AuditEvent.REPORTS_TOO_MANY
@@ -169,8 +175,15 @@ class Intake:
         """Store the findings of a message durably, except those that were stored before.
 
         Only findings with a time of the instrument are recognized. Without one, a second alert or measurement with
-        the same fields cannot be told from a repetition, and is stored.
+        the same fields cannot be told from a repetition, and is stored. A message with more findings than can be
+        recognized is refused. If the caller is cancelled, for example because the instrument connects again, the
+        message is stored nevertheless.
         """
+        if len(extract.findings) > ADAPTED_DIGESTS_MAX:
+            return Outcome.REFUSED
+        return await asyncio.shield(self._accept(source, extract))
+
+    async def _accept(self, source: Source, extract: Extract) -> Outcome:
         findings = _with_times(extract.findings)
         async with source.lock:
             digests = [b"" if finding.at_ms is None else stripped_digest(finding) for finding in findings]

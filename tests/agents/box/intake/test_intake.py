@@ -1,0 +1,184 @@
+"""The intake of instruments that speak their own standard: numbers, repetitions, limits and interruptions."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from functools import partial
+from random import Random
+
+import pytest
+
+from agents.box.buffer import Buffer
+from agents.box.commands import CommandDispatcher, CommandQueue
+from agents.box.health.audit import AuditLog, encode_gap
+from agents.box.intake.backlog import WAITING_BYTES_MAX
+from agents.box.intake.high_water_marks import ADAPTED_DIGESTS_MAX
+from agents.box.intake.intake import CLOCK_OFF_MS_MAX, Intake, Source
+from agents.box.intake.limits import REPORTS_BURST
+from agents.box.state import BoxState
+from agents.spool import Priority, Spool, SpoolLimits
+from hal.emul.clock import EmulClock
+from hal.emul.disk import EmulDisk
+from settings.profile import load_profile
+from sim.net.loop import SimLoop
+from wire.messages import Alert, Entry, InstrumentReport, Quality, Report, Status, decode
+from wire.profiles import AllowList
+from wire.standards.engine import Outcome
+from wire.standards.extract import Extract, Finding, Reason
+
+NOW_MS = 1_900_000_000_000
+MIB = 1024 * 1024
+SERIAL = "MODU-1"
+RUNNING = Finding(Status, ("running", 0, {}), NOW_MS - 5000)
+ALARM = Finding(Alert, ("P0201", "pipettor", "error"), NOW_MS - 5000)
+
+
+class Port:
+    """An intake with one instrument, on an emulated disk."""
+
+    def __init__(self, on: EmulDisk | None = None) -> None:
+        self.disk = on or EmulDisk(64 * MIB, Random(1))
+        clock = EmulClock(lambda: NOW_MS * 1_000_000)
+        self.state = BoxState()
+        spool = Spool.open(
+            self.disk,
+            SpoolLimits(spool_bytes_max=32 * MIB),
+            random=Random(2),
+            encode_gap=partial(encode_gap, clock=clock),
+            snapshot=self.state.snapshot,
+        )
+        self.state.restore(spool.recovery, {SERIAL}, frozenset({SERIAL}))
+        self.buffer = Buffer(spool)
+        audit = AuditLog(self.buffer, clock)
+        dispatcher = CommandDispatcher({"": CommandQueue(), SERIAL: CommandQueue()}, {}, audit)
+        allowed = {SERIAL: AllowList(load_profile("modular-analyzer"))}
+        self.intake = Intake(
+            self.buffer, self.state, dispatcher, audit.note, {SERIAL: 1}, allowed, lambda: NOW_MS
+        )
+        self.source: Source = self.intake.sources[SERIAL]
+
+    async def accept(self, *findings: Finding, counts: Counter[Reason] | None = None) -> Outcome:
+        return await self.intake.accept(self.source, Extract(list(findings), counts or Counter()))
+
+    async def reports(self) -> list[InstrumentReport]:
+        records = [one for kind in Priority for one in await self.buffer.read(kind, 1 << 16, 1 << 24)]
+        bodies = [decode(Entry, payload).body for _, payload in sorted(records)]
+        return [body for body in bodies if isinstance(body, Report)]
+
+
+def run(scenario: Callable[[Port], Awaitable[None]]) -> None:
+    async def main() -> None:
+        await scenario(Port())
+
+    SimLoop().run_until_complete(main())
+
+
+def test_the_box_numbers_the_reports_of_all_priorities_together() -> None:
+    async def scenario(port: Port) -> None:
+        assert await port.accept(RUNNING, ALARM) is Outcome.STORED
+        assert await port.accept(Finding(Quality, ("glu", 1, 250))) is Outcome.STORED
+        assert [report.number for report in await port.reports()] == [1, 2, 3]
+
+    run(scenario)
+
+
+def test_equal_reports_of_one_message_are_all_stored_and_all_recognized() -> None:
+    async def scenario(port: Port) -> None:
+        assert await port.accept(ALARM, ALARM) is Outcome.STORED
+        assert await port.accept(ALARM, ALARM) is Outcome.STORED
+        assert len(await port.reports()) == 2
+        assert port.source.counts == {Reason.MESSAGE_REPEATED: 1}
+
+    run(scenario)
+
+
+def test_what_was_left_out_of_a_repeated_message_is_counted_once() -> None:
+    async def scenario(port: Port) -> None:
+        for _ in range(3):
+            await port.accept(RUNNING, counts=Counter({Reason.TEST_UNKNOWN: 2}))
+        assert port.source.counts == {Reason.TEST_UNKNOWN: 2, Reason.MESSAGE_REPEATED: 2}
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("at_ms", "stored_ms"),
+    [
+        (None, NOW_MS),
+        (NOW_MS - CLOCK_OFF_MS_MAX, NOW_MS - CLOCK_OFF_MS_MAX),
+        (NOW_MS + CLOCK_OFF_MS_MAX, NOW_MS + CLOCK_OFF_MS_MAX),
+        (NOW_MS - CLOCK_OFF_MS_MAX - 1, NOW_MS),
+        (0, NOW_MS),
+    ],
+)
+def test_a_time_more_than_a_day_from_the_clock_is_replaced(at_ms: int | None, stored_ms: int) -> None:
+    async def scenario(port: Port) -> None:
+        await port.accept(Finding(Status, ("idle", 0, {}), at_ms))
+        assert [report.at_ms for report in await port.reports()] == [stored_ms]
+
+    run(scenario)
+
+
+def test_a_message_with_one_word_outside_the_profile_is_refused_as_a_whole() -> None:
+    async def scenario(port: Port) -> None:
+        assert await port.accept(RUNNING, Finding(Quality, ("miller", 1, 0))) is Outcome.REFUSED
+        assert await port.reports() == []
+        assert await port.accept(RUNNING) is Outcome.STORED
+
+    run(scenario)
+
+
+def test_a_flood_is_answered_busy_and_accepted_later() -> None:
+    async def scenario(port: Port) -> None:
+        stored, flood = 0, itertools.count()
+        while await port.accept(*results(next(flood))) is Outcome.STORED:
+            stored += ADAPTED_DIGESTS_MAX
+        assert WAITING_BYTES_MAX / 64 < stored < REPORTS_BURST
+        assert port.source.counts == {}
+        await asyncio.sleep(60)
+        assert await port.accept(*results(next(flood))) is Outcome.STORED
+
+    def results(turn: int) -> list[Finding]:
+        """The largest message."""
+        return [Finding(Quality, ("glu", 1, n), NOW_MS + turn) for n in range(ADAPTED_DIGESTS_MAX)]
+
+    run(scenario)
+
+
+def test_a_message_with_more_reports_than_can_be_recognized_is_refused() -> None:
+    async def scenario(port: Port) -> None:
+        results = [Finding(Quality, ("glu", 1, number), NOW_MS) for number in range(ADAPTED_DIGESTS_MAX + 1)]
+        assert await port.accept(*results) is Outcome.REFUSED
+        for _ in range(2):
+            assert await port.accept(*results[1:]) is Outcome.STORED
+        assert len(await port.reports()) == ADAPTED_DIGESTS_MAX
+
+    run(scenario)
+
+
+def test_a_power_cut_after_the_flush_leaves_a_repetition_recognizable() -> None:
+    async def scenario(port: Port) -> None:
+        await port.accept(RUNNING, ALARM)
+        restarted = Port(port.disk.backend.cut_power())
+        assert await restarted.accept(RUNNING, ALARM) is Outcome.STORED
+        assert await restarted.accept(Finding(Status, ("idle", 0, {}), NOW_MS)) is Outcome.STORED
+        assert [report.number for report in await restarted.reports()] == [1, 2, 3]
+
+    run(scenario)
+
+
+def test_an_interruption_at_any_point_does_not_store_a_message_twice() -> None:
+    async def interrupted(port: Port, yields: int) -> None:
+        first = asyncio.ensure_future(port.accept(RUNNING, ALARM))
+        for _ in range(yields):
+            await asyncio.sleep(0)
+        first.cancel()
+        await asyncio.wait((first,))
+        assert await port.accept(RUNNING, ALARM) is Outcome.STORED
+        assert len(await port.reports()) == 2
+
+    for yields in range(20):
+        run(partial(interrupted, yields=yields))
