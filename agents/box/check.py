@@ -212,7 +212,7 @@ def _policy_mismatch(port: InstrumentPort, policy: Policy) -> tuple[str, str]:
         known = ", ".join(map(str, own))
         return "listen", f"{port.listen} is not the box's address on port {port.number}, which is {known}"
     needed = _listening_port(port)
-    if needed and Service("tcp", needed) not in allowed.services:
+    if needed is not None and Service("tcp", needed) not in allowed.services:
         offered = ", ".join(map(str, allowed.services)) or "nothing"
         return "tcp_port", f"tcp/{needed} is not a permitted service of port {port.number} ({offered})"
     return "", ""

@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from random import Random
-from typing import Final, Literal, TypeAlias, get_args
+from typing import Final, Literal, TypeAlias
 
 import simpy
 
-from settings.profile import Verb
+from settings.profile import Verb, load_profile
 from sim.engine.streams import branch
 from sim.instruments.assurance import Assurance, Emit, Process
 from sim.instruments.gauge import Gauge
@@ -71,6 +71,7 @@ class SimulatedInstrument:
         self._updated_ns = self._ready_ns = now_ns
         self._next_inventory_ns = now_ns
         self._on = True
+        self._channels = tuple(load_profile(model.name).channels)
         self.floods: set[object] = set()
         """The floods under way: see `flood`."""
         env.process(self._report_forever())
@@ -308,5 +309,5 @@ class SimulatedInstrument:
 
     def _tell_nonsense(self) -> None:
         """Report a status with a random reading of each channel: valid, and incompressible."""
-        readings = {channel: self._random.randint(-INT_MAX, INT_MAX) for channel in get_args(Channel)}
+        readings = {channel: self._random.randint(-INT_MAX, INT_MAX) for channel in self._channels}
         self._emit(Status, self._state(), self._random.randint(0, INT_MAX), readings)

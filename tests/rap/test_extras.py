@@ -29,7 +29,7 @@ def base_only(*words: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_blocker_blocks_every_extra_and_no_base_dependency() -> None:
     blocked = Blocker().blocked
-    assert {"simpy", "z3", "sqlalchemy", "jinja2", "rich", "serial", "pytest"} <= blocked
+    assert {"simpy", "z3", "sqlalchemy", "jinja2", "rich", "pytest"} <= blocked
     assert not {"msgspec", "cryptography", "cffi", "pycparser", "httptools", "nftables", "spnego"} & blocked
 
 

@@ -23,8 +23,9 @@ from agents.box.health import bounds as bounds_module
 from agents.box.health.audit import NOTES_BURST, NOTES_PER_SECOND, AuditLog
 from agents.box.health.bounds import SpoolRoom
 from agents.box.intake.collector import PATH, Collector, port_limits
-from agents.box.intake.high_water_marks import new_marks
+from agents.box.intake.intake import Intake
 from agents.box.intake.limits import REPORTS_BURST, REPORTS_PER_SECOND
+from agents.box.state import BoxState
 from agents.box.status import as_status
 from agents.box.uplink.forwarder import DISCARDS_BURST, DISCARDS_PER_SECOND
 from agents.spool import Priority, Spool, SpoolLimits, SpoolStatus
@@ -109,10 +110,10 @@ def test_an_alarm_reports_a_high_report_rate() -> None:
         dispatcher = cast(CommandDispatcher, SimpleNamespace(of=lambda _serial: queue))
         ports = {"CHEM-1": 1, "CHEM-2": 1, "HEMA-1": 2}
         allowed = dict.fromkeys(ports, AllowList(load_profile("chemistry-analyzer")))
-        collector = Collector(
-            a_buffer(), lambda _serial: new_marks(), dispatcher, lambda *_, **__: None, ports, allowed
-        )
-        watched.bounds.add(*collector.bounds())
+        note = lambda *_, **__: None  # noqa: E731
+        intake = Intake(a_buffer(), BoxState(), dispatcher, note, ports, allowed, lambda: 0)
+        collector = Collector(intake, note)
+        watched.bounds.add(*intake.bounds())
         near = REPORTS_BURST * 4 // 5
         numbers = count(1)
 

@@ -93,10 +93,10 @@ CASES = {
         "connections",
     ),
     "floods a backlog without a limit": (
-        "instrument-floods", 'rate = 200\nreport = "random"', AT_BOTH_PORTS, any_backlog, "other_ports_latency_p99",
+        "instrument-floods", 'rate = 400\nreport = "random"', AT_BOTH_PORTS, any_backlog, "other_ports_latency_p99",
     ),
     "floods without a limit": (
-        "instrument-floods", 'rate = 200\nreport = "random"', AT_BOTH_PORTS, any_rate, "other_ports_latency_p99",
+        "instrument-floods", 'rate = 400\nreport = "random"', AT_BOTH_PORTS, any_rate, "other_ports_latency_p99",
     ),
 }  # fmt: skip
 

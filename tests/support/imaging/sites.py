@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Final
 
@@ -84,10 +85,8 @@ def write_site(folder: Path, text: str = SITE) -> Path:
 
 def system_tree(folder: Path) -> Path:
     """A file tree with the package's units and the other files that provisioning needs."""
-    units = folder / "usr/lib/systemd/system"
-    units.mkdir(parents=True)
-    for unit in (RECIPE / "root/usr/lib/systemd/system").iterdir():
-        (units / unit.name).write_text(unit.read_text())
+    units = "usr/lib/systemd/system"
+    shutil.copytree(RECIPE / "root" / units, folder / units, symlinks=True)
     return folder
 
 
