@@ -10,12 +10,13 @@ import pytest
 
 import agents.box.box
 import agents.box.intake.collector
+import agents.box.intake.intake
 import agents.box.uplink.forwarder
 import agents.box.uplink.stream
 import datacenter.store.store
 from agents.box.buffer import Buffer
 from agents.box.commands import CommandDispatcher
-from agents.box.intake.collector import Collector
+from agents.box.intake.intake import Intake
 from agents.box.uplink.batching import SendScheduler
 from agents.box.uplink.stream import Stream
 from agents.instrument.agent import InstrumentAgent
@@ -48,13 +49,13 @@ def _entries(patch: Patch, change: Callable[[Entry], Entry]) -> None:
     def changing(message: Any) -> bytes:
         return encode(change(message) if isinstance(message, Entry) else message)
 
-    patch.setattr(agents.box.intake.collector, "encode", changing)
+    patch.setattr(agents.box.intake.intake, "encode", changing)
 
 
 def _new(patch: Patch, choose: Callable[[list[Any]], list[Any]]) -> None:
     """Let the box store only some of the new reports of a request, and acknowledge all of them."""
-    right = agents.box.intake.collector._new
-    patch.setattr(agents.box.intake.collector, "_new", lambda *given: choose(right(*given)))
+    right = agents.box.intake.intake._new
+    patch.setattr(agents.box.intake.intake, "_new", lambda *given: choose(right(*given)))
 
 
 # -- the box accepts reports
@@ -67,7 +68,7 @@ def acknowledges_before_the_append(patch: Patch) -> None:
     def early(self: Buffer, priorities: Any, payloads: Any) -> asyncio.Future[range]:
         tasks.add(right(self, priorities, payloads))
         done: asyncio.Future[range] = asyncio.get_running_loop().create_future()
-        done.set_result(range(0))
+        done.set_result(range(len(payloads)))
         return done
 
     patch.setattr(Buffer, "append_all", early)
@@ -154,14 +155,14 @@ def refuses_every_inventory(patch: Patch) -> None:
 
 @planted("errors", "unacknowledged")
 def stops_answering_instruments(patch: Patch) -> None:
-    right = Collector._keep
+    right = Intake.keep
 
-    async def stopping(self: Collector, *given: Any) -> None:
+    async def stopping(self: Intake, *given: Any) -> None:
         if self.accepted > 200:
             await asyncio.sleep(3600)
         await right(self, *given)
 
-    patch.setattr(Collector, "_keep", stopping)
+    patch.setattr(Intake, "keep", stopping)
 
 
 # -- the box forwards
@@ -227,7 +228,7 @@ def mistakes_any_answer_for_a_success(patch: Patch) -> None:
 
 @planted("alerts", "alert_latency_p99")
 def treats_alerts_as_routine(patch: Patch) -> None:
-    patch.setitem(agents.box.intake.collector._PRIORITIES, Alert, Priority.ROUTINE)
+    patch.setitem(agents.box.intake.intake.PRIORITIES, Alert, Priority.ROUTINE)
 
 
 @planted("alerts", "alert_latency_p99")

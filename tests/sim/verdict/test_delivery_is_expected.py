@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-import agents.box.intake.collector
+import agents.box.intake.intake
 from agents.box.uplink.forwarder import Forwarder
 from sim.faults import fault_kinds
 from sim.lab.labfile import Event, Lab, parse_lab
@@ -249,7 +249,7 @@ def test_a_lab_whose_reports_lose_their_content_fails(monkeypatch: pytest.Monkey
             )
         return encode(message)
 
-    monkeypatch.setattr(agents.box.intake.collector, "encode", emptying)
+    monkeypatch.setattr(agents.box.intake.intake, "encode", emptying)
     assert failed(run_lab(lab("20min"))) == {"altered"}
 
 
