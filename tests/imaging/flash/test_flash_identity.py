@@ -80,4 +80,4 @@ def test_an_identity_flashed_with_an_image_is_installed_on_the_box(
     assert certificate.subject.rfc4514_string() == "CN=RAP-0001"
     assert (root / "etc/rap/site.toml").read_text() == for_box(load_site(site))
     ports = tomllib.loads((root / "etc/rap/box.toml").read_text())["port"]
-    assert ["CHEM-0001"] in [port["instruments"] for port in ports]
+    assert "CHEM-0001" in [one["serial"] for port in ports for one in port.get("instrument", [])]
