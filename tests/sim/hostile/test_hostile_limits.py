@@ -24,7 +24,7 @@ start = "10:00"
 board = "rap-4"
 linger = "1s"
 [uplink]
-rate = "128kbit"
+rate = "80kbit"
 delay = "40ms"
 [[instrument]]
 port = 1
