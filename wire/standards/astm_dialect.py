@@ -10,12 +10,12 @@ Each option names where it was seen.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Annotated, Final, Literal
 
-import msgspec
 from msgspec import Meta, Struct
+
+from wire.standards.dialect import convert_options
 
 _PLACE: Final = r"[HPO]-[1-9][0-9]?(\.[1-9])?"
 Place = Annotated[str, Meta(pattern=rf"^{_PLACE}\Z", examples=["O-3"])]
@@ -53,9 +53,4 @@ class AstmDialect(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
 
 def astm_dialect(options: Mapping[str, object]) -> AstmDialect:
     """Convert the options of a site or profile. Raises: ValueError that names the option and what would be right."""
-    try:
-        return msgspec.convert(options, AstmDialect)
-    except msgspec.ValidationError as error:
-        known = ", ".join(field.encode_name for field in msgspec.structs.fields(AstmDialect))
-        place = re.sub(r" - at `\$\.?(.*)`", r" (option `\1`)", str(error))
-        raise ValueError(f"dialect: {place}; options of ASTM are {known}") from None
+    return convert_options(options, AstmDialect, "ASTM")

@@ -6,12 +6,12 @@ or FS, a doubled separator in the header, any character set regardless of MSH-18
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-import msgspec
 from msgspec import Meta, Struct
+
+from wire.standards.dialect import convert_options
 
 FieldPlace = Annotated[str, Meta(pattern=r"^([A-Z][A-Z0-9]{2}-[1-9][0-9]?)?\Z", examples=["OBR-3"])]
 """Segment and field."""
@@ -40,9 +40,4 @@ class Hl7Dialect(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
 
 def hl7_dialect(options: Mapping[str, object]) -> Hl7Dialect:
     """Convert the options of a site or profile. Raises: ValueError that names the option and what would be right."""
-    try:
-        return msgspec.convert(options, Hl7Dialect)
-    except msgspec.ValidationError as error:
-        known = ", ".join(field.encode_name for field in msgspec.structs.fields(Hl7Dialect))
-        place = re.sub(r" - at `\$\.?(.*)`", r" (option `\1`)", str(error))
-        raise ValueError(f"dialect: {place}; options of HL7 are {known}") from None
+    return convert_options(options, Hl7Dialect, "HL7")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Annotated
 
-import msgspec
 from msgspec import Meta, Struct
+
+from wire.standards.dialect import convert_options
 
 
 class Poct1Dialect(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="kebab"):
@@ -24,9 +24,4 @@ class Poct1Dialect(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 def poct1_dialect(options: Mapping[str, object]) -> Poct1Dialect:
     """Convert the options of a site or profile. Raises: ValueError that names the option and what would be right."""
-    try:
-        return msgspec.convert(options, Poct1Dialect)
-    except msgspec.ValidationError as error:
-        known = ", ".join(field.encode_name for field in msgspec.structs.fields(Poct1Dialect))
-        place = re.sub(r" - at `\$\.?(.*)`", r" (option `\1`)", str(error))
-        raise ValueError(f"dialect: {place}; options of POCT1-A are {known}") from None
+    return convert_options(options, Poct1Dialect, "POCT1-A")
