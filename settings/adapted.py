@@ -20,13 +20,12 @@ from datetime import timedelta, timezone, tzinfo
 from decimal import Decimal
 from functools import cache
 from typing import Annotated, Any, Final, Literal, TypeAlias
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from msgspec import Meta
 
-from settings.board import PortNumber
+from settings.board import Board, PortNumber
 from settings.form import Form
-from settings.profile import TCP_PORTS, Code, Profile, Severity, Word, load_profile
+from settings.profile import TCP_PORTS, Code, Profile, Severity, Word
 from settings.toml import nearest
 from settings.types import Table, TcpPort
 
@@ -124,6 +123,8 @@ def zone_of(text: str) -> tzinfo:
         sign, hours, minutes = found.groups()
         offset = timedelta(hours=int(hours), minutes=int(minutes))
         return timezone(-offset if sign == "-" else offset)
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # seldom needed at a box's start
+
     try:
         return ZoneInfo(text)
     except (ZoneInfoNotFoundError, ValueError, OSError):
@@ -191,12 +192,28 @@ class AdaptedPort(Table, frozen=True):
     """Options of the protocol that differ from those of the profile."""
 
 
-def listening_port(model: str, site: AdaptedPort) -> int | None:
+def listening_port(profile: Profile, site: AdaptedPort) -> int | None:
     """Where the box listens for an instrument that speaks its own standard; None if it has a serial line."""
-    return None if site.serial else site.tcp_port or TCP_PORTS[load_profile(model).speaks]
+    if site.serial:
+        return None
+    return TCP_PORTS[profile.speaks] if site.tcp_port is None else site.tcp_port
 
 
-def adapted_problem(profile: Profile, site: AdaptedPort | None) -> str:
+def adapted_problems(profile: Profile, site: AdaptedPort | None, board: Board) -> Iterator[tuple[str, str]]:
+    """Yield (key, message) for each contradiction between a site's settings, the profile and the board.
+
+    The key is relative to `adapted`; "" is the table itself.
+    """
+    if problem := _unsuitable(profile, site):
+        yield "", problem
+    elif site:
+        yield from _words_outside(profile, site)
+        if site.serial and site.serial.port not in board.serial_ports:
+            known = ", ".join(map(str, board.serial_ports)) or "none"
+            yield "serial.port", f"{board.name} has no serial port {site.serial.port}; it has {known}"
+
+
+def _unsuitable(profile: Profile, site: AdaptedPort | None) -> str:
     """Why a site's settings do not suit what the model speaks; empty if they do."""
     if profile.speaks == "agent":
         return f"{profile.model} has the vendor's agent; remove `adapted`" if site else ""
@@ -211,7 +228,7 @@ def adapted_problem(profile: Profile, site: AdaptedPort | None) -> str:
     return ""
 
 
-def words_outside(profile: Profile, site: AdaptedPort) -> Iterator[tuple[str, str]]:
+def _words_outside(profile: Profile, site: AdaptedPort) -> Iterator[tuple[str, str]]:
     """Yield (key, message) for each assay, code and component that is not in the profile."""
     assays = list(profile.assays)
     for code, assay in site.tests.items():

@@ -24,8 +24,8 @@ report is an integer.
     [errors]
     T0100 = { component = "bath", severity = "error", text = "Bath temperature out of range", advice = "…" }
 
-    [dialect]                              # options of the standard that differ from its defaults
-    first-frame = 0
+    [dialect]                              # of a standard: options that differ from its defaults
+    checksum = "ignored"
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 from msgspec import Meta
 
 from settings.problems import Problem, Problems, SettingsError
-from settings.toml import load, loads
+from settings.toml import load, loads, nearest
 from settings.types import Table, TcpPort
 
 DIRECTORY: Final = Path(__file__).parent.parent / "profiles"
@@ -133,12 +133,17 @@ def profile_names() -> list[str]:
     return sorted(path.stem for path in DIRECTORY.glob("*.toml"))
 
 
+def profile_problem(model: str) -> str:
+    """Why no profile of the model ships with the program, with the nearest model; empty if there is one."""
+    names = profile_names()
+    return "" if model in names else f"there is no profile of {model}; {nearest(model, names)}"
+
+
 @cache
 def load_profile(model: str) -> Profile:
     """The shipped profile of a model. Raises: SettingsError with the known models."""
-    if model not in profile_names():
-        known = ", ".join(profile_names())
-        raise SettingsError(Path(model), Problem("", f"there is no profile of this model; there are {known}"))
+    if problem := profile_problem(model):
+        raise SettingsError(Path(model), Problem("", problem))
     return read_profile(DIRECTORY / f"{model}.toml")
 
 

@@ -17,11 +17,11 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta
 
-from settings.adapted import AdaptedPort, adapted_problem, words_outside
+from settings.adapted import AdaptedPort, adapted_problems
 from settings.board import Board, PortNumber, load_board_of
 from settings.problems import Problems, SettingsError, parse_key
-from settings.profile import Model, load_profile, profile_names
-from settings.toml import loads, nearest
+from settings.profile import Model, load_profile, profile_problem
+from settings.toml import loads
 from settings.types import (
     Address,
     Endpoint,
@@ -146,21 +146,11 @@ def site_problems(site: SiteForBox, board: Board) -> Iterator[tuple[str, str]]:
 
 def _model_problems(instrument: EnrolledInstrument, board: Board) -> Iterator[tuple[str, str]]:
     """Yield contradictions between an instrument's settings, its profile and the board."""
-    if instrument.model not in profile_names():
-        known = nearest(instrument.model, profile_names())
-        yield "model", f"there is no profile of {instrument.model}; {known}"
+    if problem := profile_problem(instrument.model):
+        yield "model", problem
         return
-    profile = load_profile(instrument.model)
-    if problem := adapted_problem(profile, instrument.adapted):
-        yield "adapted", problem
-    elif instrument.adapted:
-        yield from (
-            (f"adapted.{key}", problem) for key, problem in words_outside(profile, instrument.adapted)
-        )
-        serial = instrument.adapted.serial
-        if serial and serial.port not in board.serial_ports:
-            known = ", ".join(map(str, board.serial_ports)) or "none"
-            yield "adapted.serial.port", f"{board.name} has no serial port {serial.port}; it has {known}"
+    for key, problem in adapted_problems(load_profile(instrument.model), instrument.adapted, board):
+        yield f"adapted.{key}".rstrip("."), problem
 
 
 def hosts_without_addresses(site: SiteForBox) -> Iterator[tuple[str, str]]:

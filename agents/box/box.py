@@ -43,8 +43,8 @@ from hal.ethernet import EthernetPort
 from hal.indicators import Indicators
 from hal.serial import SerialPort
 from hal.watchdog import Watchdog
-from settings.adapted import AdaptedPort
-from settings.profile import TCP_PORTS, Profile
+from settings.adapted import AdaptedPort, listening_port
+from settings.profile import Profile
 from wire.audit_events import AuditEvent
 from wire.dial.adaptive_timeout import AdaptiveTimeout
 from wire.dial.dialer import DIAL_TIMEOUT_FACTOR_MAX
@@ -405,7 +405,8 @@ class Box:
             hardware = self._hardware.serial_ports[site.serial.port]
             self._on_served(port.number, 0)
             await adapter.serve_serial(hardware, line_settings(site.serial))
-        tcp_port = TCP_PORTS[profile.speaks] if site.tcp_port is None else site.tcp_port
+        tcp_port = listening_port(profile, site)
+        assert tcp_port is not None, "serve_serial runs until it is cancelled"
         server = await self._until_served(running, port, partial(listen, adapter, port.listen, tcp_port))
         self.tcp_ports[port.number] = server.sockets[0].getsockname()[1]
         self._on_served(port.number, self.tcp_ports[port.number])
@@ -454,8 +455,8 @@ class Box:
 
 def _allow_lists(config: BoxConfig) -> tuple[dict[str, AllowList], list[str]]:
     """The allow-list of each instrument, and messages. Without a profile, all words of an instrument are refused."""
-    profiles, problems = profiles_in_force(config.profiles)
     models = config.models()
+    profiles, problems = profiles_in_force(models.values(), config.profiles)
     problems += [
         f"{serial}: there is no profile of its model {model}; all its reports are refused"
         for serial, model in models.items()

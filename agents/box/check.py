@@ -18,7 +18,7 @@ from agents.box.profiles import profiles_in_force
 from hal.unix_socket import PATH_BYTES_MAX
 from netfw.policy.policy import Policy, Service
 from netfw.policy.policyfile import load_policy
-from settings.adapted import adapted_problem, listening_port, words_outside
+from settings.adapted import adapted_problems, listening_port
 from settings.board import Board, load_board_of
 from settings.problems import SettingsError
 from settings.types import address_of
@@ -161,23 +161,16 @@ def _check_spool(file: Path, config: BoxConfig) -> None:
 
 
 def _check_adapted(file: Path, config: BoxConfig, board: Board) -> None:
-    """Check the settings of instruments that speak their own standard against profile, engine and board."""
-    profiles, _ = profiles_in_force(config.profiles)
+    """Check the settings of instruments that speak their own standard against profile, board and engine."""
+    profiles, _ = profiles_in_force(config.models().values(), config.profiles)
     for index, port in enumerate(config.port):
         for place, instrument in enumerate(port.instrument):
             profile, key = profiles.get(instrument.model), f"port[{index}].instrument[{place}].adapted"
             if profile is None:
                 continue  # reported at the start, and all its reports are refused
-            problem = adapted_problem(profile, instrument.adapted)
-            for inner, message in words_outside(profile, instrument.adapted) if instrument.adapted else ():
-                raise SettingsError.at(file, f"{key}.{inner}", message)
-            if instrument.adapted and not problem:
-                serial = instrument.adapted.serial
-                if serial and serial.port not in board.serial_ports:
-                    known = ", ".join(map(str, board.serial_ports)) or "none"
-                    problem = f"{board.name} has no serial port {serial.port}; it has {known}"
-                problem = problem or engine_problem(profile, instrument.adapted)
-            if problem:
+            for inner, message in adapted_problems(profile, instrument.adapted, board):
+                raise SettingsError.at(file, f"{key}.{inner}".rstrip("."), message)
+            if instrument.adapted and (problem := engine_problem(profile, instrument.adapted)):
                 raise SettingsError.at(file, key, problem)
 
 
@@ -196,13 +189,13 @@ def _check_policy(file: Path, config: BoxConfig, board: Board, policy: Policy) -
                 file, "firewall.policy", f"{policy_file}: {message}; give both files the same `board`"
             )
     for index, port in enumerate(config.port):
-        key, message = _policy_mismatch(port, policy)
+        key, message = _policy_mismatch(port, policy, config)
         if message:
             raise SettingsError.at(file, f"port[{index}].{key}", f"{message} in {policy_file}")
     _check_uplink_rule(file, config, policy, policy_file)
 
 
-def _policy_mismatch(port: InstrumentPort, policy: Policy) -> tuple[str, str]:
+def _policy_mismatch(port: InstrumentPort, policy: Policy, config: BoxConfig) -> tuple[str, str]:
     """The key of the port's first setting that the policy contradicts, and the message; ("", "") if none."""
     allowed = policy.port(port.number)
     if allowed is None:
@@ -211,18 +204,20 @@ def _policy_mismatch(port: InstrumentPort, policy: Policy) -> tuple[str, str]:
     if address_of(port.listen) not in own:
         known = ", ".join(map(str, own))
         return "listen", f"{port.listen} is not the box's address on port {port.number}, which is {known}"
-    needed = _listening_port(port)
+    needed = _listening_port(port, config)
     if needed is not None and Service("tcp", needed) not in allowed.services:
         offered = ", ".join(map(str, allowed.services)) or "nothing"
         return "tcp_port", f"tcp/{needed} is not a permitted service of port {port.number} ({offered})"
     return "", ""
 
 
-def _listening_port(port: InstrumentPort) -> int | None:
+def _listening_port(port: InstrumentPort, config: BoxConfig) -> int | None:
     """The TCP port on which the box serves the instruments of a port; None for a serial line."""
     for instrument in port.instrument:
         if instrument.adapted:
-            return listening_port(instrument.model, instrument.adapted)
+            profiles, _ = profiles_in_force([instrument.model], config.profiles)
+            profile = profiles.get(instrument.model)
+            return listening_port(profile, instrument.adapted) if profile else None
     return port.tcp_port
 
 

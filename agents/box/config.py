@@ -77,8 +77,8 @@ from agents.box.defaults import HEARTBEAT_SECONDS, INSTRUMENTS_MAX, LINGER_SECON
 from settings.adapted import AdaptedPort
 from settings.board import PortNumber
 from settings.problems import Problems
-from settings.profile import Model, profile_names
-from settings.toml import load, nearest
+from settings.profile import Model, profile_problem
+from settings.toml import load
 from settings.types import Endpoint, Host, Proxy, Serial, Table, address_of, is_unicast
 
 MIB: Final = 1024 * 1024
@@ -235,10 +235,9 @@ def _check_ports(config: BoxConfig, problems: Problems) -> None:
             message = "an instrument that speaks its own standard needs a port of its own"
             problems.add(("port", index, "instrument"), message)
         for place, instrument in enumerate(port.instrument):
-            if instrument.model not in profile_names() and config.profiles is None:
-                known = nearest(instrument.model, profile_names())
-                message = f"there is no profile of {instrument.model}; {known}"
-                problems.add(("port", index, "instrument", place, "model"), message)
+            problem = profile_problem(instrument.model)
+            if problem and config.profiles is None:
+                problems.add(("port", index, "instrument", place, "model"), problem)
         if other := next((one for one in config.port[:index] if port.overlaps(one)), None):
             message = f"{port.listen} with tcp_port {port.tcp_port} is already used by port {other.number}"
             problems.add(("port", index, "listen"), f"{message}; give each port a different address")

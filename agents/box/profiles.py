@@ -7,7 +7,7 @@ start.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -19,13 +19,19 @@ from wire.pki.signature import SignatureError, load_public_key, verify
 PROFILE_BYTES_MAX: Final = 256 * 1024
 
 
-def profiles_in_force(delivered: Profiles | None) -> tuple[dict[str, Profile], list[str]]:
-    """Return the newest profile of each model, and a message for each delivered file that is ignored."""
-    profiles = {model: load_profile(model) for model in profile_names()}
+def profiles_in_force(
+    models: Iterable[str], delivered: Profiles | None
+) -> tuple[dict[str, Profile], list[str]]:
+    """Return the newest profile of each of these models, and a message for each delivered file that is ignored.
+
+    A model without a profile is left out.
+    """
+    needed = set(models)
+    profiles = {model: load_profile(model) for model in needed.intersection(profile_names())}
     ignored: list[str] = []
     for profile in _delivered(delivered.directory, delivered.key, ignored) if delivered else ():
         shipped = profiles.get(profile.model)
-        if shipped is None or profile.version > shipped.version:
+        if profile.model in needed and (shipped is None or profile.version > shipped.version):
             profiles[profile.model] = profile
     return profiles, ignored
 

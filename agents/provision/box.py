@@ -23,6 +23,7 @@ from netfw.policy.policy import Protocol
 from netfw.policy.policyfile import AuthorizedTable, PolicyFile, PortTable, Role, UplinkTable
 from settings.adapted import listening_port
 from settings.board import Board
+from settings.profile import load_profile
 from settings.site import Reporting, SiteOnBox
 from settings.toml import dumps
 
@@ -76,12 +77,13 @@ def sending(reporting: Reporting) -> Sending:
 
 
 def _services(site: SiteOnBox, port: int) -> list[str]:
-    """What instruments reach at a port: the collector, or the box's end of the instrument's own standard."""
-    here = [one for one in site.instrument if one.port == port]
-    listening = [listening_port(one.model, one.adapted) if one.adapted else COLLECTOR for one in here] or [
-        COLLECTOR
-    ]
-    return [f"tcp/{number}" for number in sorted({number for number in listening if number})]
+    """The TCP services of a port: the collector for agents, or the box's end of the instrument's own standard."""
+    ports: set[int | None] = {
+        listening_port(load_profile(one.model), one.adapted) if one.adapted else COLLECTOR
+        for one in site.instrument
+        if one.port == port
+    }
+    return [f"tcp/{number}" for number in sorted(filter(None, ports or {COLLECTOR}))]
 
 
 def _instruments(site: SiteOnBox, port: int) -> list[PortInstrument]:

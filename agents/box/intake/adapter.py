@@ -93,11 +93,6 @@ class Adapter:
         self._loop = asyncio.get_running_loop()
         self._current: asyncio.Task[None] | None = None
 
-    @property
-    def is_connected(self) -> bool:
-        """Whether there is a connection, or an open serial line."""
-        return self._source.is_connected
-
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve a TCP connection. It replaces an earlier one, whose instrument has restarted."""
         line = TcpLine(reader, writer)

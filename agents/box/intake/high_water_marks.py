@@ -36,9 +36,9 @@ ADAPTED_DIGESTS_MAX: Final = 256
 """Digests per instrument that speaks its own standard, and the maximum number of reports of one message."""
 
 
-def digest_of(entry: bytes) -> bytes:
-    """The digest of an encoded `Entry`, which includes the instrument, the run and the number."""
-    return blake2b(entry, digest_size=DIGEST_BYTES).digest()
+def digest_of(encoded: bytes) -> bytes:
+    """The digest of an encoded message. That of an `Entry` includes the instrument, the run and the number."""
+    return blake2b(encoded, digest_size=DIGEST_BYTES).digest()
 
 
 class HighWaterMark(msgspec.Struct, array_like=True):
@@ -96,13 +96,12 @@ def new_marks() -> list[HighWaterMark]:
 
 def stripped_digest(finding: Finding) -> bytes:
     """The digest of a report without its number: kind, fields and the instrument's time."""
-    report = finding.kind(1, finding.at_ms or 0, *finding.fields)
-    return blake2b(encode(report), digest_size=DIGEST_BYTES).digest()
+    return digest_of(encode(finding.kind(1, finding.at_ms or 0, *finding.fields)))
 
 
 def stripped_digest_of(body: InstrumentReport) -> bytes:
     """As `stripped_digest`, of a stored report whose time is the instrument's."""
-    return blake2b(encode(replace(body, number=1)), digest_size=DIGEST_BYTES).digest()
+    return digest_of(encode(replace(body, number=1)))
 
 
 class AdaptedMark(msgspec.Struct, array_like=True):

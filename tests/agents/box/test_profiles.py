@@ -32,7 +32,7 @@ def deliver(delivered: Profiles, version: int, model: str = "chemistry-analyzer"
 
 
 def version_in_force(delivered: Profiles | None) -> tuple[int, list[str]]:
-    profiles, ignored = profiles_in_force(delivered)
+    profiles, ignored = profiles_in_force(["chemistry-analyzer"], delivered)
     return profiles["chemistry-analyzer"].version, ignored
 
 
@@ -47,7 +47,7 @@ def test_a_newer_signed_profile_replaces_the_one_of_the_program(delivered: Profi
 
 def test_a_profile_of_a_new_model_is_added(delivered: Profiles) -> None:
     deliver(delivered, 1, "coagulation-analyzer")
-    assert "coagulation-analyzer" in profiles_in_force(delivered)[0]
+    assert "coagulation-analyzer" in profiles_in_force(["coagulation-analyzer"], delivered)[0]
 
 
 def test_an_older_profile_is_not_used(delivered: Profiles) -> None:
