@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from typing import Any
 from settings.adapted import AdaptedPort
 from settings.problems import Problems
 from settings.toml import read_table
+from sim.conversations.casefile import Conversation, expected_reports, read_conversations
 from tests.support.paths import FIXTURES
 from wire.standards.engine import Action, Count, Deliver, Engine, Outcome, Send
 from wire.standards.extract import Finding, Reason
@@ -32,6 +31,7 @@ class InstrumentCase:
     data: bytes
     script: list[str]
     reports: list[dict[str, Any]]
+    """With times in milliseconds."""
     audit: Counter[str]
     patient_data: list[tuple[int, int]]
 
@@ -72,20 +72,21 @@ def port_of(config: dict[str, Any]) -> AdaptedPort:
 @cache
 def instrument_cases(*standards: str) -> tuple[InstrumentCase, ...]:
     """The cases of some standards."""
-    cases = tomllib.loads((FOLDER / "index.toml").read_text("utf-8"))["case"]
-    return tuple(_case(case) for case in cases if case["standard"] in standards)
+    return tuple(
+        map(_case, (one for one in read_conversations(FOLDER / "index.toml") if one.standard in standards))
+    )
 
 
-def _case(case: dict[str, Any]) -> InstrumentCase:
+def _case(conversation: Conversation) -> InstrumentCase:
     return InstrumentCase(
-        name=case["name"],
-        standard=case["standard"],
-        port=port_of(case.get("config", {})),
-        data=(FOLDER / case["file"]).read_bytes(),
-        script=case["script"],
-        reports=case["reports"],
-        audit=Counter({line["event"]: line["count"] for line in case["audit"]}),
-        patient_data=[(first, end) for first, end, _ in case["patient_data"]],
+        name=conversation.name,
+        standard=conversation.standard,
+        port=conversation.config,
+        data=conversation.file.read_bytes(),
+        script=conversation.script,
+        reports=expected_reports(conversation),
+        audit=conversation.counts(),
+        patient_data=[(int(str(first)), int(str(end))) for first, end, _ in conversation.patient_data],
     )
 
 
@@ -126,13 +127,3 @@ def _as_report(finding: Finding) -> dict[str, Any]:
     if finding.at_ms is not None:
         report["at"] = finding.at_ms
     return report
-
-
-def expected_reports(case: InstrumentCase) -> list[dict[str, Any]]:
-    """The case's reports, with times in milliseconds."""
-    return [
-        {**report, "at": int(datetime.fromisoformat(report["at"]).timestamp() * 1000)}
-        if "at" in report
-        else report
-        for report in case.reports
-    ]

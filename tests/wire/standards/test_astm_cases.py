@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from settings.adapted import AdaptedPort
-from tests.support.wire.instrument_cases import InstrumentCase, expected_reports, instrument_cases
+from tests.support.wire.instrument_cases import InstrumentCase, instrument_cases
 from tests.support.wire.interference import MakeEngine, differing
 from tests.support.wire.scripts import bytewise, play_script, whole
 from wire.messages import Quality
@@ -29,7 +29,7 @@ def engine_of(standard: str) -> MakeEngine:
 def is_right(case: InstrumentCase, split: Callable[[bytes], list[bytes]]) -> bool:
     player = play_script(engine_of(case.standard)(case.port), case, split)
     played = player.played
-    return (player.wrong, played.as_reports(), played.audit()) == ([], expected_reports(case), case.audit)
+    return (player.wrong, played.as_reports(), played.audit()) == ([], case.reports, case.audit)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
