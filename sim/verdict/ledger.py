@@ -61,8 +61,8 @@ class Run:
         self._stored = array("q")
         self._sequence = array("q")
         self._digest = array("q")
-        self.altered: dict[int, int] = {}
-        """The reports found with different content: by number, the time at which each was stored."""
+        self.altered: set[int] = set()
+        """The numbers of the reports found with different content."""
         self.copies = 0
         """The number of duplicates found at the data center."""
         self.ended_ns: int | None = None
@@ -109,7 +109,7 @@ class Run:
         elif stored_ns != NEVER:
             self.copies += 1
         if digest != self._digest[at] and UNKNOWN not in (digest, self._digest[at]):
-            self.altered[number] = stored_ns
+            self.altered.add(number)
         return True
 
     def __iter__(self) -> Iterator[LedgerEntry]:

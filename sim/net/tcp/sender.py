@@ -76,7 +76,7 @@ class Sender:
         rtt: RttEstimator,
         on_acknowledged: Callable[[], object],
         *,
-        mtu_probing: bool = False,
+        mtu_probing: bool,
     ) -> None:
         self._env, self._output, self.rtt, self._on_acknowledged = env, output, rtt, on_acknowledged
         self._buffer = bytearray()
@@ -299,8 +299,7 @@ class Sender:
         done = 0
         for segment in sent:
             if segment.end > ack:
-                if segment.seq < ack:
-                    segment.seq = ack
+                assert segment.seq >= ack, "without recovery, receivers acknowledge whole segments"
                 break
             done += 1
         if done:
@@ -466,12 +465,7 @@ class Sender:
             next_seq = self.next_seq
             self._probe_resent = not self._send_one_new()
             if self._probe_resent:
-                last = len(board.sent) - 1
-                size = board.sent[last].end - board.sent[last].seq
-                if size > self.mss:
-                    board.split(last, (size - 1) // self.mss * self.mss)
-                    last += 1
-                self._resend(last)
+                self._resend(len(board.sent) - 1)
             self._probe_end = max(next_seq, self.next_seq)
             self._arm(_RETRANSMIT, now + self.rtt.rto)
 

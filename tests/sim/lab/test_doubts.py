@@ -40,13 +40,18 @@ def test_the_latency_of_other_ports_needs_an_event_at_a_port_and_another_port(
     names = [f"instrument:{target}" if isinstance(target, int) else str(target) for target in targets]
     events = "".join(event(name, lasts='lasts = "1min"') for name in names)
     expect = '[expect]\nother_ports_latency_p99 = "1min"\n'
-    assert len(doubts(parse_lab(SMALL_LAB + events + expect, Path("x.toml")))) == problems
+    found = doubts(parse_lab(SMALL_LAB + events + expect, Path("x.toml")))
+    assert len(found) == problems
+    assert all("one more instrument, or leave the key out" in line for line in found)
 
 
 def test_a_lab_without_a_connected_instrument_has_nothing_to_judge() -> None:
     cut = event("instrument:1", "0s"), event("instrument:2", "0s")
     assert len(doubts(parse_lab(SMALL_LAB + "".join(cut), Path("x.toml")))) == 1
     assert doubts(parse_lab(SMALL_LAB + cut[0], Path("x.toml"))) == []
+    without_power = '[[event]]\nat = "0s"\nfault = "power-cut"\ntarget = "box"\n'
+    (message,) = doubts(parse_lab(SMALL_LAB + without_power, Path("x.toml")))
+    assert "no instrument can report from the beginning to the end" in message
 
 
 def test_lab_check_fails_and_suggests_a_correction(

@@ -220,6 +220,10 @@ def test_two_equal_faults_add_to_the_lines_own_impairment(
     assert impaired(quality, [fault, fault]) == LinkQuality(1000, **together)
 
 
+def test_a_fault_and_the_line_lose_packets_independently() -> None:
+    assert impaired(LinkQuality(1000, loss=0.5), [Impairment(loss=0.5)]).loss == 0.75
+
+
 def test_a_line_without_other_properties_delays_packets_only_by_its_rate() -> None:
     line = Line(LinkQuality(8_000_000))
     line.send(1, 2)

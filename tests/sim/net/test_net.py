@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sim.net.link import LinkQuality
 from sim.net.segment import HEADER_BYTES
 from sim.net.tcp import MSS
+from sim.net.transport import WRITE_HIGH_BYTES, WRITE_LOW_BYTES
 from tests.support.sim.network import CLINIC, LAN, Pair, Recorder
 
 
@@ -169,6 +170,46 @@ def test_a_paused_reader_stops_the_writer_without_losing_data() -> None:
     accepted[0].transport.resume_reading()
     pair.loop.run_for(200_000_000_000)
     assert len(accepted[0].received) == 1_000_000
+
+
+def test_a_stopped_writer_continues_when_little_data_is_unacknowledged() -> None:
+    class Writer(Recorder):
+        """Records how many bytes are unacknowledged at each stop and continuation."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.stopped: list[int] = []
+            self.continued: list[int] = []
+
+        def pause_writing(self) -> None:
+            self.stopped.append(self.transport.get_write_buffer_size())
+
+        def resume_writing(self) -> None:
+            self.continued.append(self.transport.get_write_buffer_size())
+
+    pair = Pair(LAN)
+    serve(pair)
+    _, writer = pair.run(pair.a, pair.loop.create_connection(Writer, "b", 7))
+    assert isinstance(writer, Writer)
+    for _ in range(2):
+        writer.transport.write(bytes(200_000))
+        pair.loop.run_for(10_000_000_000)
+    assert len(writer.stopped) == len(writer.continued) == 2
+    assert min(writer.stopped) > WRITE_HIGH_BYTES
+    assert max(writer.continued) <= WRITE_LOW_BYTES
+
+
+def test_a_cable_may_be_unplugged_for_a_minute_at_any_time_after_the_start() -> None:
+    pair = Pair(LAN)
+    accepted = serve(pair)
+    recorder = pair.run(pair.a, dial(pair))
+    pair.loop.run_for(10_000_000_000_000)
+    pair.link.cut()
+    recorder.transport.write(b"late")
+    pair.loop.run_for(60_000_000_000)
+    pair.link.mend()
+    pair.loop.run_for(130_000_000_000)
+    assert bytes(accepted[0].received) == b"late"
 
 
 def test_the_queue_of_a_slow_link_drops_packets_that_do_not_fit() -> None:

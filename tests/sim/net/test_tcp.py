@@ -468,6 +468,15 @@ def test_rack_waits_for_late_segments_after_reordering() -> None:
     assert RecoveryState.OPEN == 0
 
 
+def test_the_window_for_reordered_segments_widens_to_255_quarters_of_the_round_trip() -> None:
+    board, second = Scoreboard(), 1_000 * MS
+    board.reordering_seen = True
+    for _ in range(300):
+        board.dsack_seen = True
+        board.adapt_window(board.delivered)
+    assert board.reordering_window(4 * MS, second, in_recovery=False) == 255 * MS
+
+
 def test_the_length_of_a_segments_options_follows_from_its_flags() -> None:
     assert TcpSegment(1, 2, "b", 0, SYN).option_bytes == 12
     assert TcpSegment(1, 2, "b", 1, ACK).option_bytes == 0

@@ -74,6 +74,22 @@ def test_an_outage_explains_a_wait_only_while_it_lasts() -> None:
     ]
 
 
+def test_several_outages_explain_the_sum_of_their_times() -> None:
+    outages = [Event(at * S, DOWN, "uplink", 10 * S) for at in (100, 300, 1000)]
+    recovery = DOWN.recovery_ns // S
+    causes = Causes(outages, [], 600 * S)
+    assert causes.unexplained(90 * S, 290 * S) == (190 - recovery) * S
+    assert causes.unexplained(90 * S, 2000 * S) == (1910 - 3 * (10 + recovery)) * S
+    assert causes.unexplained(305 * S, 2000 * S) == (1695 - 5 - recovery - 10 - recovery) * S
+    assert causes.unexplained(0, 2000 * S) == (2000 - 20 - 3 * (10 + recovery)) * S
+
+
+def test_a_fault_without_effect_on_delivery_is_not_an_outage() -> None:
+    intruder = fault_kinds()["intruder-outside"]()
+    assert outage_ends([Event(100 * S, intruder, "uplink", 10 * S)]) == []
+    assert outage_ends([Event(100 * S, DOWN, "uplink", 10 * S)]) == [110 * S]
+
+
 def test_a_slow_link_explains_a_wait_only_while_there_is_progress() -> None:
     slow = Event(0, SLOW, "uplink", None)
     events = [slow]

@@ -14,7 +14,7 @@ from sim.verdict.checks import evaluate
 from sim.verdict.intrusions import Intrusions
 from sim.verdict.ledger import NEVER, ReportLedger, Run
 from sim.verdict.outcome import CommandFate, Outcome
-from sim.verdict.result import Expectation, Failure, FaultOccurrence, GapFound
+from sim.verdict.result import Expectation, Failure, FaultOccurrence, GapFound, ReportCounts
 from tests.support.sim.verdict import limits
 
 S = 10**9
@@ -125,11 +125,20 @@ def test_every_expectation_has_a_name_and_an_explanation_and_can_be_serialized(
     assert {each.name for each in expectations if each.holds} == holds
     for each in (*expectations, *failures):
         assert each.explanation.endswith("."), each
+        assert not each.explanation.startswith("None "), each
     assert [each.explanation for each in expectations if not each.holds] == [
         each.explanation for each in failures
     ]
     kind = tuple[tuple[Expectation, ...], tuple[Failure, ...]]
     assert msgspec.json.decode(msgspec.json.encode(judged), type=kind) == judged
+
+
+def test_the_counts_of_reports_are_those_of_the_ledger() -> None:
+    ledger = book((100, 100, 100), (101, 101, None), (102, None, None))
+    counts = outcome(ledger, duplicates=4).reports
+    assert counts == ReportCounts(
+        made=3, acknowledged=2, stored=1, waiting=0, lost=1, duplicates=4, dropped=0
+    )
 
 
 def test_limits_are_shown_with_their_units() -> None:
@@ -157,7 +166,7 @@ def test_a_lab_allows_exactly_as_many_as_its_limit(name: str) -> None:
     if name == "dropped":
         gaps = [GapFound(at_ns=S, reason="disk-full", records=2, ranges=((2, 3),))]
     if name == "altered":
-        run.altered = {1: S, 4: S}
+        run.altered = {1, 4}
     if name == "undelivered":
         run.found(2, 2)
         run.found(3, 3)
@@ -175,7 +184,7 @@ def test_a_lab_allows_exactly_as_many_as_its_limit(name: str) -> None:
 
 def test_the_altered_reports_include_unmade_ones_and_false_gaps() -> None:
     ledger = book((100, 100, 100), (101, 101, 101), (102, 102, 102))
-    ledger.runs["CHEM-0001", 1].altered = {2: S}
+    ledger.runs["CHEM-0001", 1].altered = {2}
     ledger.unmade += ["unmade one", "unmade two"]
     found = outcome(ledger, false_gaps=["came late", "came late, too"])
     expectation, failure = judge("altered", found)
