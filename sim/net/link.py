@@ -25,6 +25,8 @@ from sim.net.segment import HEADER_BYTES, TcpSegment
 from sim.net.timers import LazyTimers
 
 _NS: Final = 1_000_000_000
+_REORDER_NS_MIN: Final = 10_000_000
+"""A reordered packet arrives later by the link's delay, or by this if that is less."""
 _ACK: Final = 0x10
 
 _Deliver: TypeAlias = Callable[[TcpSegment], None]
@@ -208,7 +210,7 @@ class Pipe:
         if quality.jitter_ns:
             delay += self.random.randrange(quality.jitter_ns)
         if quality.reordering and self.random.random() < quality.reordering:
-            delay += max(quality.delay_ns, _NS // 100)
+            delay += max(quality.delay_ns, _REORDER_NS_MIN)
         elif now + delay > self._last_arrival_ns:
             self._last_arrival_ns = now + delay
         else:
