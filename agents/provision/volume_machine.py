@@ -23,6 +23,7 @@ TPM: Final = Path("/dev/tpmrm0")
 BLOCK_DEVICES: Final = Path("/sys/dev/block")
 WORK: Final = Path("/run/rap-volumes")
 MAPPED: Final = Path("/dev/mapper")
+REPAIR: Final = Path("/usr/libexec/rap/repair-superblock")
 MARK: Final = "rap-encrypted"
 """The label in a LUKS header whose volume has all its files."""
 HEADER_ENTRY: Final = "rap-tpm2"
@@ -170,7 +171,11 @@ class DiskVolumes:
         if self._staging.is_mount():
             yield
             return
-        with _mounted(self._devices[STAGING_PARTITION], "rw", self._staging):
+        device = self._devices[STAGING_PARTITION]
+        number = device.stat().st_rdev
+        # udev, which repairs the other file systems, may not have processed this partition yet
+        _run("sh", REPAIR, device, f"{os.major(number)}:{os.minor(number)}")
+        with _mounted(device, "rw", self._staging):
             yield
 
 

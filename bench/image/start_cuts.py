@@ -4,10 +4,13 @@ A box's image is flashed by `rap flash write` and started in QEMU for the first 
 others wait on the box. All writes and flushes of its disk are recorded. The same disk, on which a box has run, is
 flashed a second time with the same image for another box, and that start is recorded, too.
 
-The cuts are spread evenly over the flushes of both starts. Every other one is during the flush, the rest during a
-write between it and the flush before. Each unflushed sector, and each sector of that write, is on the medium or not,
-at random. From each of these disks the box is started again, two at a time. It must deliver a new report and all
-reports that it had acknowledged; then the disk must have no errors, and nothing of the former box.
+The cuts are spread evenly over the flushes of both starts. A third of them are during the flush, a third during a
+write between it and the flush before, and a third while a superblock of ext4 is written, of which the disk then has
+one sector of two. Of all else that is not flushed, each sector is on the medium or not, at random. From each of these
+disks the box is started again, two at a time. It must deliver a new report and all reports that it had acknowledged;
+then the disk must have no errors, and nothing of the former box.
+
+Before that, each superblock that both starts write is torn in both ways, and must be repaired without a start.
 
 A run takes an hour or more. Results are kept in `build/start-cuts`, so that a run that was broken off continues.
 """
@@ -16,22 +19,29 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Final
 
 from bench.figures import Figure, figure, run
+from imaging.flash.identifiers import SUPERBLOCK_OFFSET
+from imaging.rpm.contents import RECIPE
+from tests.support.imaging.flash_images import loop_device
 from tests.support.imaging.recorded_start import Life, Recorded, flash, load, new_disk, record_start
 from tests.support.imaging.signed_image import SignedImage, signed_image
 from tests.support.imaging.start_after_cut import judge_start
+from tests.support.imaging.torn_superblocks import UnflushedSuperblock
 from tests.support.paths import ROOT
 
 CUTS_OF_A_LIFE: Final = 30
 AT_A_TIME: Final = 2
 KEPT: Final = ROOT / "build/start-cuts"
+REPAIR: Final = RECIPE / "root/usr/libexec/rap/repair-superblock"
 
 
 def figures() -> list[Figure]:
@@ -40,6 +50,7 @@ def figures() -> list[Figure]:
     folder = KEPT / image.image.parent.name
     first, second = _recorded(image, folder)
     results = _results(folder)
+    torn = [unrepaired for made in (first, second) for unrepaired in _torn(made, folder)]
     pairs = zip(_cuts(first), _cuts(second), strict=True)
     tasks = [task for one, two in pairs for task in ((first, None, one), (second, first.life, two))]
     left = [task for task in tasks if _name(task[0], task[2]) not in results]
@@ -54,6 +65,8 @@ def figures() -> list[Figure]:
         figure("flushes of a first start", "", len(first.flushes)),
         figure("power cuts during a first start, each followed by a start", "", len(tasks), ">= 60"),
         figure("starts after which something is wrong", "", wrong, "<= 0"),
+        figure("superblocks torn between their sectors", "", len(torn)),
+        figure("torn superblocks that are not repaired", "", sum(torn), "<= 0"),
     ]
 
 
@@ -78,28 +91,66 @@ def _results(folder: Path) -> dict[str, list[str]]:
     return dict(map(json.loads, file.read_text().splitlines())) if file.exists() else {}
 
 
-def _cuts(made: Recorded) -> Iterator[int]:
-    """The numbers of the requests during which the power is cut."""
-    flushes = made.flushes
+@dataclass(frozen=True)
+class PowerCut:
+    """A power cut during request `index`; with `half`, the disk has that sector of each unflushed superblock."""
+
+    index: int
+    half: int | None
+
+
+def _cuts(made: Recorded) -> Iterator[PowerCut]:
+    flushes, superblocks = made.flushes, made.unflushed_superblocks
     draw = Random(1)
     for turn in range(1, CUTS_OF_A_LIFE + 1):
         number = turn * len(flushes) // CUTS_OF_A_LIFE - 1
         before = flushes[number - 1] + 1 if number else 0
         between = range(before, flushes[number])
-        yield draw.choice(between) if turn % 2 and between else flushes[number]
+        if turn % 3 == 0:
+            yield PowerCut(flushes[number], None)
+        elif turn % 3 == 1:
+            yield PowerCut(draw.choice(between) if between else flushes[number], None)
+        else:
+            torn = [index for index, each in enumerate(superblocks) if each]
+            yield PowerCut(min(torn, key=lambda index: abs(index - flushes[number])), turn // 3 % 2)
 
 
-def _name(made: Recorded, index: int) -> str:
-    return f"{made.life.folder.name}-{index}"
+def _torn(made: Recorded, folder: Path) -> Iterator[bool]:
+    """Tear each superblock in both ways, and repair it; yield whether e2fsck then finds errors."""
+    tried: set[UnflushedSuperblock] = set()
+    disk = folder / "torn.raw"
+    for index, superblocks in enumerate(made.unflushed_superblocks):
+        for superblock in set(superblocks) - tried:
+            tried.add(superblock)
+            for half in (0, 1):
+                made.cut(index, disk)
+                superblock.tear(disk, half)
+                yield not _is_repaired(disk, superblock)
+    disk.unlink(missing_ok=True)
 
 
-def _try(folder: Path, made: Recorded, former: Life | None, index: int) -> tuple[str, list[str]]:
-    name = _name(made, index)
+def _is_repaired(disk: Path, superblock: UnflushedSuperblock) -> bool:
+    offset = superblock.offset - SUPERBLOCK_OFFSET
+    with loop_device(disk, 0, f"--offset={offset}") as device:
+        commands = f"sh {REPAIR} {device} 0:0", f"e2fsck -a {device}", f"e2fsck -fn {device}"
+        statuses = [
+            subprocess.run(each.split(), check=False, capture_output=True).returncode for each in commands
+        ]
+    return statuses[1] <= 1 and statuses[2] == 0
+
+
+def _name(made: Recorded, cut: PowerCut) -> str:
+    half = "" if cut.half is None else f"-sector-{cut.half}"
+    return f"{made.life.folder.name}-{cut.index}{half}"
+
+
+def _try(folder: Path, made: Recorded, former: Life | None, cut: PowerCut) -> tuple[str, list[str]]:
+    name = _name(made, cut)
     disk = folder / f"{name}.raw"
     shutil.rmtree(disk.with_suffix(".run"), ignore_errors=True)
     try:
-        made.cut(index, disk)
-        return name, judge_start(made, index, disk, former)
+        made.cut(cut.index, disk, cut.half)
+        return name, judge_start(made, cut.index, disk, former)
     finally:
         disk.unlink(missing_ok=True)
 

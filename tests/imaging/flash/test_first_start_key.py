@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from agents.provision import volume_machine
 from agents.provision.volume_machine import DiskVolumes
 from agents.provision.volumes import KEY_VOLUME, VolumesError
+from imaging.rpm.contents import RECIPE
+from settings.encrypted import STAGING_PARTITION
 from tests.support.imaging.emulated import software_tpm
 from tests.support.imaging.flash_images import MIB, loop_device
 
@@ -66,3 +69,16 @@ def test_an_interrupted_format_is_neither_plain_nor_encrypted(device: Path) -> N
     with device.open("r+b") as file:
         file.write(bytes(MIB))
     assert DiskVolumes({KEY_VOLUME: device}).content(KEY_VOLUME) == "unknown"
+
+
+def test_an_unused_slot_whose_superblock_is_torn_is_repaired_before_it_is_mounted(
+    tmp_path: Path, device: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(volume_machine, "WORK", tmp_path)
+    monkeypatch.setattr(volume_machine, "REPAIR", RECIPE / "root" / str(volume_machine.REPAIR)[1:])
+    machine = DiskVolumes({KEY_VOLUME: device, STAGING_PARTITION: device})
+    with device.open("r+b") as file:
+        file.seek(1024 + 0x3FC)
+        file.write(b"torn")
+    assert subprocess.run(["e2fsck", "-a", device], check=False, capture_output=True).returncode > 1
+    assert not machine.is_staged(KEY_VOLUME)

@@ -15,6 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from random import Random
 from typing import Final, NamedTuple
@@ -38,6 +39,7 @@ from tests.support.imaging.first_report import (
 )
 from tests.support.imaging.signed_image import SignedImage
 from tests.support.imaging.sites import write_site
+from tests.support.imaging.torn_superblocks import UnflushedSuperblock, superblocks, unflushed_superblocks
 from tests.support.namespaces import own_network
 from tests.support.paths import ROOT
 from wire.messages import InstrumentReport
@@ -82,7 +84,8 @@ class Life:
         return self.folder / "flashed.raw"
 
 
-class Recorded(NamedTuple):
+@dataclass(frozen=True)
+class Recorded:
     """A recorded start."""
 
     life: Life
@@ -90,15 +93,27 @@ class Recorded(NamedTuple):
     acknowledged: list[Stored]
     stored: list[Stored]
 
+    @cached_property
+    def unflushed_superblocks(self) -> list[list[UnflushedSuperblock]]:
+        """For each request, the superblocks that are written and not flushed when the power is cut during it."""
+        flashed = self.life.flashed
+        return list(unflushed_superblocks(flashed, superblocks(flashed), self.requests))
+
     @property
     def flushes(self) -> list[int]:
         """The numbers of the requests that are flushes."""
         return [index for index, each in enumerate(self.requests) if each.is_flush]
 
-    def cut(self, index: int, disk: Path) -> None:
-        """Make `disk` the one after a power cut during request `index`."""
+    def cut(self, index: int, disk: Path, half: int | None = None) -> None:
+        """Make `disk` the one after a power cut during request `index`.
+
+        With `half`, the medium has the first (0) or second (1) sector of each superblock that was not flushed.
+        """
         copy(self.life.flashed, disk)
         cut_during(disk, self.requests, index, Random(index))
+        if half is not None:
+            for superblock in self.unflushed_superblocks[index]:
+                superblock.tear(disk, half)
 
     def time_of(self, index: int) -> int:
         """The time of request `index`, or that of the last report, in ns since 1970."""

@@ -1,0 +1,219 @@
+"""The repair of ext4 superblocks that a power cut has torn, on file systems that the kernel wrote."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from imaging.rpm.contents import RECIPE
+from sim.worlds.image.disk.recording import cut_during
+from tests.support.imaging.flash_images import loop_device
+from tests.support.imaging.recorded_mount import need_recorder, record_mount
+from tests.support.imaging.torn_superblocks import UnflushedSuperblock, unflushed_superblocks
+
+REPAIR = RECIPE / "root/usr/libexec/rap/repair-superblock"
+RULES = RECIPE / "root/usr/lib/udev/rules.d/50-rap-superblock.rules"
+INITRAMFS = RECIPE / "root/usr/lib/dracut/dracut.conf.d/40-rap.conf"
+MIB = 1 << 20
+SIZES = {"blocks of 1 KiB": 300 * MIB, "blocks of 4 KiB": 600 * MIB}
+FILES = 12
+NAMED = {f"folder-{number}/file": bytes([number]) * 5000 for number in range(FILES)}
+WRITES_MIN = 4
+TORN = "checksum does not match superblock"
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts need root")
+
+
+def ext4(disk: Path, size: int, *options: str) -> Path:
+    with disk.open("wb") as file:
+        file.truncate(size)
+    subprocess.run(
+        ["mke2fs", "-q", "-F", "-t", "ext4", "-O", "metadata_csum_seed", *options, disk], check=True
+    )
+    return disk
+
+
+def copied(disk: Path, name: str) -> Path:
+    to = disk.with_name(name)
+    subprocess.run(["cp", "--sparse=always", disk, to], check=True)
+    return to
+
+
+def repair(disk: Path, number: str = "0:0") -> None:
+    subprocess.run(["sh", REPAIR, disk, number], check=True)
+
+
+def is_torn(disk: Path) -> bool:
+    done = subprocess.run(["tune2fs", "-l", disk], capture_output=True, text=True, check=False)
+    return TORN in done.stderr
+
+
+def check(disk: Path, *options: str) -> int:
+    """The exit status of e2fsck(8): 0, 1 if it has corrected something, 4 or 8 if it cannot."""
+    return subprocess.run(["e2fsck", *options, disk], capture_output=True, check=False).returncode
+
+
+def superblock_of(disk: Path) -> bytes:
+    return disk.read_bytes()[1024:2048]
+
+
+def write_at(disk: Path, offset: int, data: bytes) -> None:
+    with disk.open("r+b") as file:
+        os.pwrite(file.fileno(), data, offset)
+
+
+@contextmanager
+def mounted(disk: Path) -> Iterator[Path]:
+    place = disk.with_suffix(".mounted")
+    place.mkdir()
+    subprocess.run(["mount", "-o", "loop", disk, place], check=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", place], check=True)
+        place.rmdir()
+
+
+def work(place: Path) -> None:
+    """Files that are flushed one after another, and deletions, which the superblock's list of orphans has."""
+    for name, data in NAMED.items():
+        (place / name).parent.mkdir(exist_ok=True)
+        (place / name).write_bytes(data)
+        with (place / name).open("rb") as file, (place / "deleted").open("wb") as deleted:
+            deleted.write(data)
+            (place / "deleted").unlink()
+            os.fsync(file.fileno())
+        subprocess.run(["sync", "-f", place], check=True)
+
+
+def files(disk: Path) -> dict[str, bytes]:
+    """The files after a mount, which replays the journal."""
+    with mounted(disk) as place:
+        return {str(path.relative_to(place)): path.read_bytes() for path in place.rglob("file")}
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
+def test_every_superblock_torn_between_its_sectors_is_repaired_and_no_flushed_file_is_lost(
+    tmp_path: Path, size: int
+) -> None:
+    """Of each write of a superblock one sector is lost, or none, while the cache loses other sectors at random."""
+    need_recorder()
+    base = ext4(tmp_path / "base", size)
+    requests = record_mount(tmp_path, copied(base, "disk"), work)
+    tried = set()
+    for index, written in enumerate(unflushed_superblocks(base, {1024: "disk"}, requests)):
+        for superblock in set(written) - tried:
+            tried.add(superblock)
+            for half in (0, 1):
+                disk = copied(base, "cut")
+                cut_during(disk, requests, index, Random(index))
+                write_at(whole := copied(disk, "whole"), superblock.offset, superblock.new)
+                superblock.tear(disk, half)
+                assert is_torn(disk) and check(whole, "-a") <= 1
+                repair(disk)
+                assert check(disk, "-a") <= 1 and check(disk, "-fn") == 0
+                assert files(disk) == files(whole)
+    assert len(tried) >= WRITES_MIN
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("half", [0, 1])
+def test_either_sector_may_be_the_new_one(tmp_path: Path, half: int) -> None:
+    old, new = ext4(tmp_path / "old", SIZES["blocks of 1 KiB"]), tmp_path / "new"
+    copied(old, "new")
+    with mounted(new) as place:
+        work(place)
+        live = copied(new, "live")
+    disk = copied(new, "disk")
+    UnflushedSuperblock("disk", 1024, superblock_of(disk), superblock_of(live)).tear(disk, half)
+    assert is_torn(disk) and check(disk, "-a") > 1
+    repair(disk)
+    assert check(disk, "-a") <= 1 and check(disk, "-fn") == 0
+    assert files(disk) == NAMED
+
+
+def test_a_sound_file_system_is_left_unchanged(tmp_path: Path) -> None:
+    disk = ext4(tmp_path / "disk", SIZES["blocks of 1 KiB"])
+    before = disk.read_bytes()
+    repair(disk)
+    assert disk.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"", b"LUKS\xba\xbe"], ids=["empty", "encrypted"])
+def test_a_partition_without_a_file_system_is_left_unchanged(tmp_path: Path, content: bytes) -> None:
+    (disk := tmp_path / "disk").write_bytes(content + Random(1).randbytes(4 * MIB))
+    before = disk.read_bytes()
+    repair(disk)
+    assert disk.read_bytes() == before
+
+
+@pytest.mark.parametrize("offset", [0x38, 0x18], ids=["no magic number", "block size of petabytes"])
+def test_a_superblock_that_is_no_mixture_of_two_is_left_unchanged(tmp_path: Path, offset: int) -> None:
+    disk = ext4(tmp_path / "disk", SIZES["blocks of 1 KiB"])
+    write_at(disk, 1024 + offset, b"\xff\xff")
+    before = disk.read_bytes()
+    repair(disk)
+    assert disk.read_bytes() == before
+
+
+@pytest.mark.kernel
+def test_the_superblock_of_a_mounted_file_system_is_left_to_the_kernel(tmp_path: Path) -> None:
+    disk = ext4(tmp_path / "disk", SIZES["blocks of 1 KiB"])
+    with loop_device(disk) as device:
+        rdev = Path(device).stat().st_rdev
+        number = f"{os.major(rdev)}:{os.minor(rdev)}"
+        (place := tmp_path / "mounted").mkdir()
+        subprocess.run(["mount", device, place], check=True)
+        try:
+            before = disk.read_bytes()
+            write_at(Path(device), 1024 + 0x3FC, b"torn")
+            repair(Path(device), number)
+            assert is_torn(Path(device))
+            write_at(Path(device), 1024 + 0x3FC, before[1024 + 0x3FC : 2048])
+        finally:
+            subprocess.run(["umount", place], check=True)
+        write_at(Path(device), 1024 + 0x3FC, b"torn")
+        repair(Path(device), number)
+        assert not is_torn(Path(device))
+
+
+def test_a_repair_that_is_interrupted_is_made_again(tmp_path: Path) -> None:
+    """The repair writes a superblock too, of which a power cut can leave either sector."""
+    disk = ext4(tmp_path / "disk", SIZES["blocks of 1 KiB"])
+    write_at(disk, 1024 + 0x3FC, b"torn")
+    torn = copied(disk, "torn")
+    repair(disk)
+    written = UnflushedSuperblock("disk", 1024, superblock_of(torn), superblock_of(disk))
+    for half in (0, 1):
+        again = copied(torn, "again")
+        written.tear(again, half)
+        assert is_torn(again)
+        repair(again)
+        assert check(again, "-a") <= 1 and check(again, "-fn") == 0
+
+
+def test_the_initramfs_has_the_rule_and_all_programs_that_it_runs() -> None:
+    """dracut adds no file that a rule or a shell script names."""
+    [names] = re.findall(r'^install_items\+=" (.+) "$', INITRAMFS.read_text(), re.MULTILINE)
+    assert f"/{RULES.relative_to(RECIPE / 'root')}" in names.split()
+    assert f"/{REPAIR.relative_to(RECIPE / 'root')}" in names.split()
+    [program] = re.findall(r'^PROGRAM="(\S+) ', RULES.read_text(), re.MULTILINE)
+    assert program in names.split()
+    used = {
+        name
+        for name in ("debugfs", "tune2fs", "e2fsck", "grep", "cat", "stat")
+        if re.search(rf"^[^#]*\b{name}\b", REPAIR.read_text(), re.MULTILINE)
+    }
+    assert used == {Path(name).name for name in names.split()} - {RULES.name, REPAIR.name}
+
+
+def test_superblocks_are_repaired_before_udev_identifies_file_systems() -> None:
+    assert RULES.name < "60-persistent-storage.rules"
