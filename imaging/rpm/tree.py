@@ -38,6 +38,7 @@ LAUNCHERS: Final = (
     "usr/libexec/rap/repair-superblock",
     "usr/libexec/rap/set-clock",
     "usr/libexec/rap/volumes",
+    "usr/libexec/rap/watch-file-systems",
 )
 SHIPPED: Final = frozenset({".cnf", ".py", ".toml", ".typed", ".zdict"})
 """Suffixes of the files of Python packages that are installed on a box."""

@@ -16,7 +16,11 @@ RETRY_NS: Final = 30 * SECOND_NS
 
 @fault("disk-flush-fails", targets=("disk",), momentary=True)
 class DiskFlushFails(Fault[MachineWorld], frozen=True):
-    """The next `times` flushes fail; their data may have been written or not."""
+    """The next `times` flushes fail; their data may have been written or not.
+
+    In the image world, a flush of a file system's journal may be among them. Linux then makes the file system
+    read-only, for which the box restarts, at the earliest two minutes after its last start.
+    """
 
     times: Annotated[int, CountForm(1, 1000)] = 1
 

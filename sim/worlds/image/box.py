@@ -13,7 +13,7 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -94,7 +94,7 @@ class ImageBox:
         self._monitor: qemu.Monitor | None = None
         self._answered = False
         self._power_holds = Layers[None](self._follow_power)
-        self._read_only = Layers[None](self._follow_read_only)
+        self._read_only = Layers[None](lambda: disk.set_read_only(bool(self._read_only)))
         self._over = False
         self.inside = InsideFaults(folder, lambda: self._monitor, trace)
         host.on_carrier = self._carrier
@@ -140,7 +140,7 @@ class ImageBox:
         port, host = next(iter(self._instruments.items()))
         while not await _accepts(host, box_address(port), COLLECTOR_PORT):
             process = self._process
-            if process is not None and process.returncode is not None:
+            if process is not None and process.returncode:  # 0: the guest restarts, see `_follow`
                 raise ImageRefused(self._silent(f"QEMU ended: {process.output().strip()}"))
             if time.monotonic() >= until:
                 raise ImageRefused(self._silent(f"accepted no connection within {seconds_max:.0f} s"))
@@ -178,8 +178,16 @@ class ImageBox:
         command = qemu.command(
             self._accelerator, self._firmware, self.folder, self._disk.socket, arguments, clock
         )
-        self._process = self._host.spawn(command)
-        self._keep(asyncio.get_running_loop().create_task(self._watch(self._process)))
+        self._process = process = self._host.spawn(command)
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self._watch(process)), loop.create_task(self._follow(process))]
+
+    async def _follow(self, process: LabProcess) -> None:
+        """Boot again when the guest restarts: QEMU ends with status 0 then, and the disk keeps its cache."""
+        if await process.wait() == 0 and process is self._process:
+            self._trace.add("box restarts")
+            self._switched_off()
+            self.boot()
 
     async def _watch(self, process: LabProcess) -> None:
         """Connect to QEMU's monitor, and detect when the box accepts connections again."""
@@ -196,27 +204,26 @@ class ImageBox:
                 await self.answers(float("inf"))
                 await self.inside.runs()
 
-    _task: asyncio.Task[None] | None = None
-
-    def _keep(self, task: asyncio.Task[None]) -> None:
-        if self._task is not None:
-            self._task.cancel()
-        self._task = task
+    _tasks: Sequence[asyncio.Task[None]] = ()
 
     def _lose_power(self) -> None:
         self._trace.add("box loses power")
-        self.inside.is_switched_off()
-        process, self._process = self._process, None
-        self._answered = False
-        if self._task is not None:
-            self._task.cancel()
-        if self._monitor is not None:
-            self._monitor.close()
-            self._monitor = None
+        process = self._process
         assert process is not None
+        self._switched_off()
         process.kill_now()
         kept, lost = self._disk.cut_power()
         self._trace.add(f"disk keeps {kept} unflushed sectors, loses {lost}")
+
+    def _switched_off(self) -> None:
+        self.inside.is_switched_off()
+        self._process, self._answered = None, False
+        for task in self._tasks:
+            if task is not asyncio.current_task():
+                task.cancel()
+        if self._monitor is not None:
+            self._monitor.close()
+            self._monitor = None
 
     def _carrier(self, interface: str, up: bool) -> None:
         (self._unplugged.discard if up else self._unplugged.add)(interface)
@@ -237,15 +244,8 @@ class ImageBox:
         return self._disk.slow_down(flush_ns)
 
     def make_disk_read_only(self) -> End:
-        """Make the disk reject every write; when every such effect has ended, the box restarts."""
+        """Make the disk reject every write; when every such effect has ended, the box restarts by itself."""
         return self._read_only.add(None)
-
-    def _follow_read_only(self) -> None:
-        self._disk.set_read_only(bool(self._read_only))
-        if not self._read_only and self._process is not None:
-            # the guest's file systems have met an error, and are read-only until they are mounted again
-            self._lose_power()
-            self._follow_power()
 
     def lie_about_flushes(self, holds_ns: int) -> End:
         """Acknowledge flushes, and keep the data of the last `holds_ns` ns in the cache; the longest applies."""

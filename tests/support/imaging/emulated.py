@@ -45,7 +45,7 @@ class Machine:
     ) -> None:
         self._console = folder / "console"
         self._console.unlink(missing_ok=True)  # the former machine's, until QEMU replaces it
-        options = f"-machine q35,accel=tcg -cpu {CPU} -smp 2 -m 1024 -display none -monitor none -no-reboot"
+        options = f"-machine q35,accel=tcg -cpu {CPU} -smp 2 -m 1024 -display none -monitor none"
         if tpm:
             options += f" -chardev socket,id=tpm,path={tpm} -tpmdev emulator,id=tpm0,chardev=tpm"
             options += " -device tpm-crb,tpmdev=tpm0"
