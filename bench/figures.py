@@ -11,7 +11,7 @@ Figure: TypeAlias = dict[str, Any]
 
 
 def figure(name: str, unit: str, measured: float, target: str = "") -> Figure:
-    """A figure; `target` is a bound such as ">= 0.9", or "" for a figure without one."""
+    """Return a figure; `target` is a bound such as ">= 0.9", or "" for a figure without one."""
     holds = True
     if target:
         relation, bound = target.split()

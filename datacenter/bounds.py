@@ -26,7 +26,7 @@ _log: Final = logging.getLogger(__name__)
 
 
 def datacenter_bounds(server: Callable[[], Server], queue: StoreQueue) -> Bounds:
-    """The bounds of the process, of the listener that `server` returns, and of the store's queue."""
+    """Return the bounds of the process, of the listener that `server` returns, and of the store's queue."""
     bounds = Bounds(_report)
     bounds.add(
         *process_bounds(),
@@ -56,7 +56,7 @@ async def watch_bounds(bounds: Bounds, database_url: str) -> None:
 
 
 def database_folder(url: str) -> Path | None:
-    """The directory of an SQLite database; None for another kind of database, or one in memory."""
+    """Return the directory of an SQLite database; None for another kind of database, or one in memory."""
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:", "file:"):
         return None

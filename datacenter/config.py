@@ -86,12 +86,14 @@ def _check_files(config: Config, problems: Problems) -> None:
 
 
 def identity(config: Config) -> Identity:
-    """The certificate, key and authorities of the configuration."""
+    """Return the certificate, key and authorities of the configuration."""
     return Identity(config.tls.certificate, config.tls.key, config.tls.authorities)
 
 
 def check_identity(config: Config) -> list[str]:
-    """Warnings about the certificate and the CAs. Raises: SettingsError if it is unusable or boxes would refuse it.
+    """Check the certificate and the CAs; return warnings.
+
+    Raises: SettingsError if the certificate is unusable or boxes would refuse it.
 
     The issuer of the certificate cannot be checked, because only the boxes have its CA certificate.
     """
@@ -104,7 +106,7 @@ def check_identity(config: Config) -> list[str]:
 
 
 def revocation_list(config: Config) -> RevocationList | None:
-    """The revocation list for boxes, if the configuration names one. Raises: SettingsError."""
+    """Return the revocation list for boxes, if the configuration names one. Raises: SettingsError."""
     if config.tls.revocations is None:
         return None
     try:

@@ -50,7 +50,7 @@ _STREAM: Final = "datacenter.ingest.stream"
 def make_ingest(
     store: Store, now_ms: Callable[[], int], queue: StoreQueue, front_ends: Collection[str] = ()
 ) -> Handler:
-    """The handler that ingests into `store`, whose calls block and run one at a time from `queue`.
+    """Return the handler that ingests into `store`, whose calls block and run one at a time from `queue`.
 
     `now_ms` is the data center's wall clock. The name in the peer's certificate is the box's serial number, so the
     server must require client certificates. `front_ends` are the certificate names of front ends that terminate the
@@ -73,7 +73,7 @@ def make_ingest(
                 partial(store.ingest, box, batch, now_ms()),
                 len(batch.records),
                 urgent=_is_urgent(batch),
-                is_abandoned=lambda: request.peer.is_gone,
+                is_abandoned=lambda: request.peer.is_lost,
             )
         except UnknownStreamError as error:
             return _refusal(HTTPStatus.CONFLICT, str(error))
@@ -96,12 +96,12 @@ def make_ingest(
 
 
 def _is_urgent(batch: Batch) -> bool:
-    """Whether the batch has no routine record."""
+    """Return whether the batch has no routine record."""
     return all(isinstance(record.entry.body, _URGENT) for record in batch.records)
 
 
 def _box(request: Request, front_ends: Collection[str]) -> str:
-    """The serial number of the box that sent the request."""
+    """Return the serial number of the box that sent the request."""
     name = request.peer.name
     return request.headers.get(BOX_HEADER, "") if name in front_ends else name
 

@@ -67,12 +67,12 @@ def run_datacenter(config_path: str | Path, ready: Callable[[int], None] = lambd
         store = Store(config.store.url)
     except ValueError as error:
         raise SettingsError.at(Path(config_path), "store.url", str(error)) from error
-    last_resort = ForcedExit()
+    forced_exit = ForcedExit()
     try:
-        asyncio.run(_run(config, store, ready, last_resort))
+        asyncio.run(_run(config, store, ready, forced_exit))
     finally:
         store.close()
-        last_resort.disarm()
+        forced_exit.disarm()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ def check_datacenter(config_path: str | Path) -> list[str]:
     return warnings
 
 
-async def _run(config: Config, store: Store, ready: Callable[[int], None], last_resort: ForcedExit) -> None:
+async def _run(config: Config, store: Store, ready: Callable[[int], None], forced_exit: ForcedExit) -> None:
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     loop.set_exception_handler(FailureLog())
     # one thread: only one may write at a time, and calls in progress finish before the stop
@@ -115,7 +115,7 @@ async def _run(config: Config, store: Store, ready: Callable[[int], None], last_
     def end() -> None:
         if not stop.is_set():
             idle = executor.submit(int)
-            last_resort.arm(END_SECONDS_MAX, lambda: (NOT_ENDED_STATUS, _why_not_ended(idle, config)))
+            forced_exit.arm(END_SECONDS_MAX, lambda: (NOT_ENDED_STATUS, _why_not_ended(idle, config)))
             stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,7 +1,7 @@
 """Indicators: the chassis LEDs, and the switches that detect an open chassis.
 
-Names are those of the board file (`[leds]`, `[switches]`): the box program uses "status" or "chassis", whatever the
-hardware's own names are.
+Names are those of the board file (`[leds]`, `[switches]`), such as "status" and "chassis": the box program does not
+depend on the hardware's names.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Protocol
 
 
 class Light(StrEnum):
-    """What an LED shows. `BLINK_MS` defines the blink rates."""
+    """The state of an LED. `BLINK_MS` defines the blink rates."""
 
     OFF = "off"
     ON = "on"

@@ -51,14 +51,14 @@ def require_programs(names: Iterable[str]) -> None:
 
 
 def install_hint(names: Iterable[str]) -> str:
-    """The commands that install these programs."""
+    """Return the commands that install these programs."""
     packages = [PACKAGES[name] for name in names]
     debian, rhel = (" ".join(sorted({pair[index] for pair in packages})) for index in (0, 1))
     return f"apt-get install {debian} (Debian), dnf install {rhel} (RHEL)"
 
 
 def _is_installed(name: str) -> bool:
-    """Whether a program is installed; RHEL's names of GRUB's programs begin with "grub2-"."""
+    """Return whether a program is installed; RHEL's names of GRUB's programs begin with "grub2-"."""
     path = f"{os.environ.get('PATH', os.defpath)}:{SYSTEM_FOLDERS}"
     return any(shutil.which(known, path=path) for known in (name, name.replace("grub-", "grub2-")))
 

@@ -35,7 +35,7 @@ IMAGE_ENDS: Final = (".raw", ".raw.zst")
 
 
 class SigningError(Exception):
-    """A key, manifest or signature is invalid; the message names the file and what would be right."""
+    """A key, manifest or signature is invalid; the message names the file and the correction."""
 
 
 class SignedFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -69,12 +69,12 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     file_systems: list[SignedFileSystem] = []
 
     def file(self, name: str) -> SignedFile | None:
-        """The file with this name, or None."""
+        """Return the file with this name, or None."""
         return next((file for file in self.files if file.name == name), None)
 
 
 def stem(image: Path) -> Path:
-    """The path of an image without its suffix, from which its other files are named. Raises: SigningError."""
+    """Return the path of an image without its suffix, from which its other files are named. Raises: SigningError."""
     for end in IMAGE_ENDS:
         if image.name.endswith(end):
             return image.with_name(image.name.removesuffix(end))
@@ -82,13 +82,13 @@ def stem(image: Path) -> Path:
 
 
 def sibling(image: Path, end: str) -> Path:
-    """The path of another file of an image, such as that with the suffix ".bmap". Raises: SigningError."""
+    """Return the path of another file of an image, such as that with the suffix ".bmap". Raises: SigningError."""
     base = stem(image)
     return base.with_name(base.name + end)
 
 
 def describe(file: Path) -> SignedFile:
-    """The manifest entry of a file. Raises: OSError."""
+    """Return the manifest entry of a file. Raises: OSError."""
     return SignedFile(file.name, file.stat().st_size, sha256_of(file))
 
 

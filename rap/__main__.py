@@ -60,7 +60,7 @@ def _report_bug() -> int:
 
 
 def make_parser() -> Parser:
-    """The parser with all nouns and verbs."""
+    """Return the parser with all nouns and verbs."""
     parser = Parser(
         prog="rap",
         description="Remote Application Processor box: simulate, run and maintain it.",

@@ -23,7 +23,7 @@ NOUNS: Final = {"lab": "sim", "dc": "datacenter", "flash": "imaging", "image": "
 
 
 def missing_extra(error: ModuleNotFoundError, noun: str) -> MachineLacks | None:
-    """The error to report if the module that `error` did not find belongs to an extra; None if it is a bug.
+    """Return the error to report if the module that `error` did not find belongs to an extra; None if it is a bug.
 
     If several extras contain the module (`sim` includes `datacenter`), the extra that the noun needs is reported.
     """

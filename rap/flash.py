@@ -184,7 +184,7 @@ def _check_options(arguments: argparse.Namespace) -> None:
 
 
 def _outputs(arguments: argparse.Namespace) -> tuple[Path, Path]:
-    """The paths of the record (JSON) and its PDF. Raises: WrongInput if a file exists or cannot be created."""
+    """Return the paths of the record (JSON) and its PDF. Raises: WrongInput if a file exists or cannot be created."""
     name = arguments.box or arguments.device.name
     record: Path = arguments.record or Path(f"flash-{name.lower()}.json")
     if record.suffix != ".json":
@@ -234,7 +234,7 @@ def _save(record: FlashRecord, job: Job, csr: Path | None, file: Path, page: Pat
 
 
 def _error_class(error: Exception) -> type[CommandError]:
-    """The error class of an interrupted write: a bad image, a failing device, or a failed verification."""
+    """Return the error class of an interrupted write: a bad image, a failing device, or a failed verification."""
     from imaging.flash.target import DeviceError
     from imaging.flash.write import ReadbackMismatch
     from imaging.media.imagefile import ImageError

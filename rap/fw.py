@@ -170,7 +170,7 @@ def _apply_on_trial(service: Helper, file: Path, seconds: int) -> int:
 
 
 def _read_confirmation(over: int) -> bool | None:
-    """Whether "yes" is typed; None if the descriptor `over` becomes readable first."""
+    """Return whether "yes" is typed; None if the descriptor `over` becomes readable first."""
     import select
 
     readable, _, _ = select.select([sys.stdin, over], [], [])
@@ -211,7 +211,7 @@ def _prove(arguments: argparse.Namespace) -> int:
 
 
 def _listing(file: Path | None) -> list[Any]:
-    """The objects of the table, listed by the kernel or read from a saved listing."""
+    """Return the objects of the table, listed by the kernel or read from a saved listing."""
     if file is None:
         from netfw.service.requests import List, Listed
 
@@ -363,7 +363,7 @@ async def _logging(seconds: int | None, as_json: bool) -> None:
 
 
 def _stop_event() -> asyncio.Event:
-    """An event that SIGTERM and SIGINT set."""
+    """Return an event that SIGTERM and SIGINT set."""
     import asyncio
     import signal
 

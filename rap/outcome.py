@@ -23,7 +23,7 @@ class CommandError(Exception):
 
 
 class WrongInput(CommandError):
-    """The input is wrong; the message names it and says what would be right."""
+    """The input is wrong; the message names it and the correction."""
 
     status = WRONG_INPUT
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""A site's settings for an instrument that speaks its own standard: what its codes mean at this laboratory.
+"""A site's settings for an instrument that speaks its own standard: the meaning of its codes at this laboratory.
 
 timezone = "Europe/Berlin"             # of times without an offset; or "+01:00"
 tests = { "798" = "glu" }              # test codes and the profile's assays
-ignore = ["00008"]                     # services or test codes without use
+ignore = ["00008"]                     # services or test codes that are not reported
 alarms = { "P-CLOT" = { code = "P0201", component = "pipettor", severity = "error" } }
 
 [controls.NORM2]                       # a control by its id; mean and standard deviation as decimal strings
@@ -132,7 +132,7 @@ def zone_of(text: str) -> tzinfo:
 
 
 class Alarm(Table, frozen=True):
-    """What an alarm of the instrument is in the profile."""
+    """The error code, component and severity in the profile for an alarm of the instrument."""
 
     code: Code
     component: Word
@@ -140,7 +140,7 @@ class Alarm(Table, frozen=True):
 
 
 class Columns(Table, frozen=True):
-    """Beckman AU: positions in a record, from 0, [first, end), and widths of the repeated results."""
+    """Beckman AU: the columns [first, end) of a record's fields, from 0, and the widths of a result's fields."""
 
     type: list[int]
     analyzer: list[int]
@@ -172,28 +172,28 @@ class AdaptedPort(Table, frozen=True):
     timezone: Annotated[str, ZoneForm()] = "UTC"
     """The zone of times without an offset."""
     role: Literal["receiver", "listener", "pass-through"] = "receiver"
-    """Whether the box answers the instrument, only listens beside the laboratory's host, or relays to it."""
+    """Whether the box answers the instrument, listens to its connection with the laboratory's host, or relays it."""
     tests: dict[InstrumentText, Word] = {}
     """Test codes and their assays."""
     ignore: list[InstrumentText] = []
-    """Services (OBR-4) or test codes whose results are left out without a count."""
+    """Services (OBR-4) or test codes whose results are neither reported nor counted."""
     controls: dict[InstrumentText, Annotated[Control, ControlForm()]] = {}
     """Controls by the id that the instrument sends."""
     alarms: dict[InstrumentText, Alarm] = {}
-    """Alarms: a code the instrument sends, or FIELD:VALUE, as in `INV-2:NE`."""
+    """Alarms by the code that the instrument sends, or by FIELD:VALUE, as in `INV-2:NE`."""
     tcp_port: TcpPort | None = None
-    """Where the box listens for it; None: the usual port of its standard."""
+    """The TCP port on which the box listens for it; None: the usual port of its standard."""
     serial: SerialLineSettings | None = None
     """The RS-232 line, for instruments without Ethernet."""
     time: Literal["message", "reception"] = "message"
-    """Whether reports have the time in the message or that of their reception."""
+    """Whether reports have the time stated in the message or the time of its reception."""
     columns: Columns | None = None
     dialect: dict[Word, str | int | bool] = {}
     """Options of the protocol that differ from those of the profile."""
 
 
 def listening_port(profile: Profile, site: AdaptedPort) -> int | None:
-    """Where the box listens for an instrument that speaks its own standard; None if it has a serial line."""
+    """Return the TCP port for an instrument that speaks its own standard; None if it has a serial line."""
     if site.serial:
         return None
     return TCP_PORTS[profile.speaks] if site.tcp_port is None else site.tcp_port
@@ -214,7 +214,7 @@ def adapted_problems(profile: Profile, site: AdaptedPort | None, board: Board) -
 
 
 def _unsuitable(profile: Profile, site: AdaptedPort | None) -> str:
-    """Why a site's settings do not suit what the model speaks; empty if they do."""
+    """Return why a site's settings do not suit the standard that the model speaks; empty if they do."""
     if profile.speaks == "agent":
         return f"{profile.model} has the vendor's agent; remove `adapted`" if site else ""
     if site is None:

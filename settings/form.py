@@ -19,7 +19,7 @@ class Form(ABC):
 
     @abstractmethod
     def read(self, given: object) -> object:
-        """Convert the TOML value. Raises: ValueError, saying what would be right."""
+        """Convert the TOML value. Raises: ValueError with the correction."""
 
     def write(self, value: Any) -> object:
         """Convert back to a TOML value: the inverse of `read`, which by default returns the value unchanged."""

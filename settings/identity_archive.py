@@ -1,7 +1,7 @@
 """The archive that carries a box's identity to the box: certificate, key and site file in a raw disk partition.
 
-A box that starts before its certificate was issued moves its key to its own storage and leaves the rest in the
-partition: with the certificate request, the station can still add the certificate.
+A box that starts before its certificate was issued moves only its key to its storage: with the certificate request,
+which remains in the partition, the flashing station can still add the certificate.
 
 The partition has no file system: the first boot needs no file system driver, and a power cut cannot corrupt file
 system metadata. It starts with one sector of text,
@@ -13,8 +13,8 @@ system metadata. It starts with one sector of text,
 padded with zeros to 512 bytes, followed by a POSIX tar archive. Shell tools can read it: `tail -c +513`,
 `head -c LENGTH`, `sha256sum`, `tar x`.
 
-This module uses no cryptography library, so that the box can unpack the archive early in its first boot. Creating
-an identity is in `agents.provision` and `imaging.flash`.
+This module uses no cryptography library, so that the box can unpack the archive early in its first boot. Identities
+are created by `agents.provision` and `imaging.flash`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SECRET_MODE: Final = 0o600
 
 
 class IdentityError(Exception):
-    """The input is not a usable identity, or it is another box's. The message says what would be right."""
+    """The input is not a usable identity, or it is another box's. The message says how to correct it."""
 
 
 def pack(files: dict[str, bytes]) -> bytes:

@@ -14,7 +14,7 @@ _LABEL_WITH_UNDERSCORES: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z
 
 
 def host_problem(host: str, *, underscores: bool = False) -> str:
-    """Explain what is wrong with a host name or IP address and what would be right; "" if it is valid.
+    """Explain what is wrong with a host name or IP address, and the correction; "" if it is valid.
 
     With `underscores`, labels may contain them, as the names of Windows domain computers do.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""Problems in settings files: file, line and key of each, and what would be right."""
+"""Problems in settings files: file, line, key and correction of each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Key = tuple[str | int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One problem: key ("" for the whole file), message that says what would be right, and line (0: unknown)."""
+    """One problem: key ("" for the whole file), message with the correction, and line (0: unknown)."""
 
     key: str
     message: str

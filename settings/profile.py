@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""Instrument profiles: what an instrument model may say, and what it means. A profile is data: `profiles/`.
+"""Instrument profiles: the words that the reports of a model may contain, and their meaning; files in `profiles/`.
 
 The box refuses a report with a word that is not in its instrument's profile; simulator, data center and reference
 documentation read the same file. No text about a patient can be a word of a profile, and every other value in a
@@ -44,10 +44,10 @@ from settings.types import Table, TcpPort
 DIRECTORY: Final = Path(__file__).parent.parent / "profiles"
 """The profiles that ship with the program."""
 WORDS_MAX: Final = 512
-"""Channels, assays, components and error codes of a profile, each."""
+"""Maximum number of channels of a profile, and likewise of assays, components and error codes."""
 
 Word: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]{0,47}\Z", examples=["reaction-temp-mc"])]
-"""The form of a channel, assay or component; which of them an instrument may use, its profile says."""
+"""The form of a channel, assay or component. The profile lists those that its instruments may use."""
 Code: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Z][0-9]{4}\Z", examples=["T0100"])]
 """The form of an error code."""
 Model: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]{0,31}\Z", examples=["chemistry-analyzer"])]
@@ -57,7 +57,7 @@ Text: TypeAlias = Annotated[
     str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,200}\Z", examples=["Reaction bath temperature"])
 ]
 Speaks: TypeAlias = Literal["agent", "hl7", "astm", "astm-serial", "poct1a", "au"]
-"""The vendor's own agent on the instrument, or the standard that the instrument speaks as it is."""
+"""`agent`: the vendor's agent runs on the instrument; otherwise the standard that the instrument speaks."""
 TCP_PORTS: Final[dict[str, int]] = {"hl7": 2575, "astm": 4000, "poct1a": 3001}
 """The TCP port on which the box listens for each standard, unless the site has another one."""
 Verb: TypeAlias = Literal["help-file", "assay-configuration", "test-menu", "data-upload", "send-inventory"]
@@ -129,19 +129,19 @@ def parse_profile(text: str, file: Path) -> Profile:
 
 
 def profile_names() -> list[str]:
-    """The models whose profiles ship with the program, sorted."""
+    """Return the models whose profiles ship with the program, sorted."""
     return sorted(path.stem for path in DIRECTORY.glob("*.toml"))
 
 
 def profile_problem(model: str) -> str:
-    """Why no profile of the model ships with the program, with the nearest model; empty if there is one."""
+    """Return that no profile of the model ships with the program, with the nearest model; empty if there is one."""
     names = profile_names()
     return "" if model in names else f"there is no profile of {model}; {nearest(model, names)}"
 
 
 @cache
 def load_profile(model: str) -> Profile:
-    """The shipped profile of a model. Raises: SettingsError with the known models."""
+    """Load the shipped profile of a model. Raises: SettingsError with the known models."""
     if problem := profile_problem(model):
         raise SettingsError(Path(model), Problem("", problem))
     return read_profile(DIRECTORY / f"{model}.toml")
@@ -163,7 +163,7 @@ def _contradictions(profile: Profile) -> Iterator[tuple[tuple[str, ...], str]]:
             known = ", ".join(f'-{end} "{unit}"' for end, unit in UNITS.items())
             yield (
                 ("channels", name, "unit"),
-                f'"{channel.unit}" does not agree with the name; there are {known}',
+                f'"{channel.unit}" is not the unit of the name\'s last part; these are {known}',
             )
         if channel.normal and channel.normal[0] >= channel.normal[1]:
             yield ("channels", name, "normal"), "must be [low, high], with low below high"

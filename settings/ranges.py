@@ -54,8 +54,8 @@ class RangeSet:
         high = bisect_right(self._firsts, last)
         if low >= high:
             return
-        before, after = self._firsts[low], self._lasts[high - 1]
-        kept = [(before, first - 1)] * (before < first) + [(last + 1, after)] * (last < after)
+        parts = (self._firsts[low], first - 1), (last + 1, self._lasts[high - 1])
+        kept = [part for part in parts if part[0] <= part[1]]
         self._firsts[low:high] = [part[0] for part in kept]
         self._lasts[low:high] = [part[1] for part in kept]
 

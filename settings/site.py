@@ -122,7 +122,7 @@ class SiteForBox(Table, frozen=True):
 
 
 def site_problems(site: SiteForBox, board: Board) -> Iterator[tuple[str, str]]:
-    """Yield (key, message) for each contradiction between the site and its board."""
+    """Yield (key, message) for each contradiction between the site, its board and the instruments' profiles."""
     if problem := _network(site):
         yield "instrument_network", problem
     serials = [instrument.serial for instrument in site.instrument]
@@ -136,7 +136,7 @@ def site_problems(site: SiteForBox, board: Board) -> Iterator[tuple[str, str]]:
         if instrument.adapted and [one.port for one in site.instrument].count(instrument.port) > 1:
             yield (
                 f"instrument[{index}].port",
-                "an instrument that speaks its own standard needs a port of its own",
+                "an instrument that speaks its own standard needs a separate port",
             )
         if instrument.serial in serials[:index]:
             yield f"instrument[{index}].serial", f"{instrument.serial} is listed twice; list it once"

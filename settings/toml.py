@@ -3,7 +3,7 @@
 
 A Struct describes a table: its fields are the keys, their types the allowed values. A type is one that msgspec
 supports, or has an annotation `Form` for values with a special syntax ("128kbit"). A field
-without a default is required. All problems are collected, each with file, line, key and what would be right.
+without a default is required. All problems are collected, each with file, line, key and correction.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ def _read_mapping(kind: Any, given: object, key: Key, problems: Problems) -> dic
 
 
 def _convert(kind: Any, given: object, file: Path) -> Any:
-    """Convert a value with msgspec. Raises: ValueError, saying what would be right."""
+    """Convert a value with msgspec. Raises: ValueError with the correction."""
     try:
         if kind is Path and isinstance(given, str):
             return file.parent / given
@@ -184,7 +184,7 @@ def _convert(kind: Any, given: object, file: Path) -> Any:
 
 
 def explain_error(kind: Any, error: msgspec.ValidationError) -> str:
-    """Explain a msgspec validation error for a value of type `kind`: what would be right."""
+    """Explain a msgspec validation error for a value of type `kind`, with the correction."""
     problem = str(error).partition(" - at ")[0]
     if "matching regex" in problem and (example := _example(kind)):
         return f"write it like {example}"

@@ -18,7 +18,7 @@ SOCKS_BYTES_MAX: Final = 255
 
 @dataclass(frozen=True, slots=True)
 class HostForm(Form):
-    """A host name or IP address; with `underscores`, names of Windows domain computers too."""
+    """A host name or IP address; with `underscores`, also a name of a Windows domain computer."""
 
     underscores: bool = False
 

@@ -101,7 +101,7 @@ class LabUnderTest:
         self._result: Result | None = None
 
     def instrument(self, port: int) -> LinkVerbs:
-        """The instrument at a port, and its cable."""
+        """Return the instrument at a port, and its cable."""
         return LinkVerbs(self, f"instrument:{port}")
 
     @property

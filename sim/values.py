@@ -118,22 +118,22 @@ class TimeOfDay(Form):
 
 
 def duration(least: str = "0s", most: str = "30d") -> Quantity:
-    """The form of a duration, in nanoseconds."""
+    """Return the form of a duration, in nanoseconds."""
     return Quantity("a duration", units.duration_ns, units.format_duration, least, most)
 
 
 def rate(least: str = "1kbit", most: str = "10gbit") -> Quantity:
-    """The form of a rate, in bits per second."""
+    """Return the form of a rate, in bits per second."""
     return Quantity("a rate", units.rate_bits, units.format_rate, least, most)
 
 
 def size(least: str, most: str) -> Quantity:
-    """The form of an amount of data, in bytes."""
+    """Return the form of an amount of data, in bytes."""
     return Quantity("a size", units.size_bytes, units.format_size, least, most)
 
 
 def percentage(least: str = "0%", most: str = "100%") -> Quantity:
-    """The form of a percentage, as a fraction of 1."""
+    """Return the form of a percentage, as a fraction of 1."""
     return Quantity("a percentage", units.fraction, units.format_fraction, least, most)
 
 

@@ -27,7 +27,7 @@ recorded at most ten times at once and then every ten minutes, for each port.
 
 
 def render() -> str:
-    """The page."""
+    """Return the page."""
     rows = [f"| `{event}` | {' | '.join(describe(event))} |\n" for event in AuditEvent]
     return HEAD + "".join(rows)
 

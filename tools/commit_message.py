@@ -14,7 +14,7 @@ WRITTEN_BY_GIT: Final = ("Merge ", "Revert ", "fixup! ", "squash! ", "amend! ")
 
 
 def problems(message: str) -> Iterator[str]:
-    """The errors of a commit message; comment lines are ignored, as git does."""
+    """Yield the errors of a commit message; comment lines are ignored, as git does."""
     lines = [line.rstrip() for line in message.splitlines() if not line.startswith("#")]
     subject = lines[0] if lines else ""
     if subject.startswith(WRITTEN_BY_GIT):

@@ -19,7 +19,7 @@ The words that the reports of each model may contain, and their meaning. All val
 
 
 def render() -> str:
-    """The page."""
+    """Return the page."""
     return HEAD + "".join(line for name in profile_names() for line in _profile(load_profile(name)))
 
 

@@ -36,7 +36,7 @@ TABLES: Final = {
 
 
 def render(page: str) -> str:
-    """The page with regenerated tables."""
+    """Return the page with regenerated tables."""
     head = page.partition(BEGIN)[0]
     return (
         head

@@ -48,7 +48,7 @@ class Repository:
         )
 
     def has_path(self, path: str) -> bool:
-        """Whether a file, a folder or at least one match of a pattern exists, relative to the root."""
+        """Return whether a file, a folder or at least one match of a pattern exists, relative to the root."""
         path = path.rstrip("/")
         if "your" in Path(path).name:
             return str(Path(path).parent) in self.folders
@@ -57,7 +57,7 @@ class Repository:
         return path in self.files or path in self.folders
 
     def has_dotted(self, name: str) -> bool:
-        """Whether a module exists, or a name that a module or one of its classes defines."""
+        """Return whether a module exists, or a name that a module or one of its classes defines."""
         parts = name.split(".")
         for length in range(len(parts), 0, -1):
             stem = "/".join(parts[:length])
@@ -93,7 +93,7 @@ class Repository:
         return found
 
     def has_class(self, name: str) -> bool:
-        """Whether a class of this name exists, with the attribute after the dot if there is one."""
+        """Return whether a class of this name exists, with the attribute after the dot if there is one."""
         name, _, attribute = name.partition(".")
         return name in self.classes and (not attribute or self._has_attribute(name, attribute))
 
@@ -104,7 +104,7 @@ class Repository:
 
 
 def unknown_names(path: Path, text: str, repository: Repository) -> Iterator[str]:
-    """A finding for each name in a document's or a module's docstrings that refers to nothing."""
+    """Yield a finding for each name in a document's or a module's docstrings that refers to nothing."""
     if path.suffix == ".md":
         texts = [_current(path, text)]
     elif path.suffix == ".py":
@@ -156,7 +156,7 @@ def _docstrings(code: str) -> Iterator[str]:
 
 
 def _bound(statement: ast.stmt) -> set[str]:
-    """The names that a statement at the top of a module or class binds."""
+    """Return the names that a statement at the top of a module or class binds."""
     if isinstance(statement, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
         return {statement.name}
     if isinstance(statement, ast.Import | ast.ImportFrom):

@@ -40,7 +40,7 @@ class CyclicImports(Exception):
 
 
 def render(page: str, imports: Mapping[str, Iterable[str]]) -> str:
-    """The page with its diagram drawn anew from the imports of each package. Raises: CyclicImports."""
+    """Return the page with its diagram drawn anew from the imports of each package. Raises: CyclicImports."""
     before, _, rest = page.partition(BEGIN)
     _, _, after = rest.partition(END)
     nodes = [f'    {_node(name)}["<b>{name}</b><br>{what}"]\n' for name, what in PACKAGES.items()]
@@ -50,7 +50,7 @@ def render(page: str, imports: Mapping[str, Iterable[str]]) -> str:
 
 
 def imports_between_packages(root: Path) -> Imports:
-    """Which of PACKAGES each of them imports, from the Python files that git tracks."""
+    """Return which of PACKAGES each of them imports, from the Python files that git tracks."""
     listed = subprocess.run(["git", "ls-files", "*.py"], cwd=root, capture_output=True, text=True, check=True)
     found: Imports = {name: set() for name in PACKAGES}
     for file in listed.stdout.splitlines():
@@ -75,7 +75,7 @@ def _package(module: str) -> str | None:
 
 
 def _direct(package: str, imports: Mapping[str, Iterable[str]]) -> list[str]:
-    """The imports of a package that do not follow from its other imports, in the order of PACKAGES."""
+    """Return the imports of a package that do not follow from its other imports, in the order of PACKAGES."""
     further = {name for other in imports[package] for name in _reached(other, imports)}
     if package in further:
         raise CyclicImports(f"{package} imports itself through {', '.join(sorted(imports[package]))}")

@@ -44,7 +44,7 @@ LEVEL: Final = 6
 """No level up to 9 makes the batches of a lab smaller, and level 9 takes three times as long."""
 CURRENT_DICTIONARY: Final = 1
 _CONTINUES: Final = 0x80
-_ALONE: Final = 0x40
+_SELF_CONTAINED: Final = 0x40
 _POSITION_BYTES: Final = 4
 
 
@@ -61,7 +61,7 @@ def body_kind(body: bytes) -> BodyKind:
     first = body[0] if body else 0
     if first & _CONTINUES:
         return BodyKind.CONTINUES
-    return BodyKind.SELF_CONTAINED if first & _ALONE else BodyKind.BEGINS
+    return BodyKind.SELF_CONTAINED if first & _SELF_CONTAINED else BodyKind.BEGINS
 
 
 def _position(checksum: int) -> bytes:
@@ -107,7 +107,7 @@ class Compressor:
     def _block(self, data: bytes, *, ends: bool = False) -> bytes:
         start = b""
         if self._zstd is None:
-            start = bytes([CURRENT_DICTIONARY | (_ALONE if ends else 0)])
+            start = bytes([CURRENT_DICTIONARY | (_SELF_CONTAINED if ends else 0)])
             self._room = FRAME_BYTES_MAX
             self._zstd = zstd.ZstdCompressor(
                 options={
@@ -124,7 +124,7 @@ class Compressor:
         return start + block
 
 
-def compress_alone(data: bytes) -> bytes:
+def compress_self_contained(data: bytes) -> bytes:
     """Compress a batch into a self-contained frame, which uses only the dictionary."""
     return Compressor()._block(data, ends=True)
 
@@ -139,7 +139,7 @@ class Decompressor:
     def decompress(self, body: bytes, bytes_max: int) -> bytes:
         """Decompress a body to at most `bytes_max` bytes.
 
-        A truncated body gives no error here, but a truncated batch, which its decoder refuses.
+        Truncation of a body is not detected here: it yields a truncated batch, which `wire.messages.decode` refuses.
 
         Raises:
             UnknownStreamError: the body is not the next block of this connection's stream, which may continue.
@@ -147,7 +147,7 @@ class Decompressor:
         """
         kind = body_kind(body)
         if kind is BodyKind.SELF_CONTAINED:
-            return _Frames().decompress(bytes([body[0] ^ _ALONE]) + body[1:], bytes_max)
+            return _Frames().decompress(bytes([body[0] ^ _SELF_CONTAINED]) + body[1:], bytes_max)
         block, before = body, 0
         if kind is BodyKind.BEGINS:
             self._frames = _Frames()

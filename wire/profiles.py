@@ -11,7 +11,7 @@ from wire.messages import Alert, Calibration, InstrumentReport, Inventory, Quali
 
 
 class AllowList:
-    """The words of a profile, for the comparison with many reports."""
+    """The words of a profile, prepared for checking many reports."""
 
     def __init__(self, profile: Profile) -> None:
         self.profile = profile
@@ -19,7 +19,7 @@ class AllowList:
         self._codes = {code: error.component for code, error in profile.errors.items()}
 
     def refusal(self, report: InstrumentReport) -> str:
-        """The words of the report that are not in the profile, in a message; empty if there are none."""
+        """Return a message with the words of the report that are not in the profile; empty if all are."""
         kind = type(report)
         if kind is Status:
             outside = report.readings.keys() - self._channels  # type: ignore[union-attr]

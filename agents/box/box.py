@@ -144,7 +144,7 @@ class Box:
         self._revocations = revocation_list(config)
         self._is_list_expired = False
         self._state = BoxState()
-        self._time_patience = AdaptiveTimeout(DIAL_TIMEOUT_FACTOR_MAX)
+        self._time_dial_timeout = AdaptiveTimeout(DIAL_TIMEOUT_FACTOR_MAX)
         self._running: _Running | None = None
         self.tcp_ports: dict[int, int] = {}
         self.activity = "starting"
@@ -207,7 +207,7 @@ class Box:
     def refresh_certificates(self, *, at_once: bool = False) -> None:
         """Use changed certificate files for new connections, if they are complete and valid.
 
-        To be called periodically. With `at_once`, files are used even if they may still be being written.
+        Call it periodically. With `at_once`, files are used even if they are possibly still being written.
         """
         running = self._running
         if running is not None:
@@ -249,11 +249,11 @@ class Box:
         return self._running is not None and self._running.forwarder.is_connected
 
     async def backlog(self) -> Mapping[Priority, int] | None:
-        """Records that are not acknowledged, by priority; None before the spool is open."""
+        """Return records that are not acknowledged, by priority; None before the spool is open."""
         return (await self._running.buffer.status()).records if self._running else None
 
     async def status(self) -> BoxStatus | None:
-        """The current status; None before the spool is open."""
+        """Return the current status; None before the spool is open."""
         running = self._running
         if running is None:
             return None
@@ -274,7 +274,7 @@ class Box:
         )
 
     def _adapted(self, running: _Running) -> list[Source]:
-        """The instruments that speak their own standard."""
+        """Return the instruments that speak their own standard."""
         return [running.intake.sources[serial] for serial in sorted(self._config.adapted())]
 
     def _guard(self) -> FirewallGuard | None:
@@ -384,7 +384,7 @@ class Box:
     async def _ask_time(self) -> ServerTime:
         config = self._config
         tls = client_context_ignoring_dates(config.identity.client_identity())
-        return await ask_data_center(config.datacenter, tls, config.proxy, self._time_patience)
+        return await ask_data_center(config.datacenter, tls, config.proxy, self._time_dial_timeout)
 
     async def _serve(self, running: _Running, port: InstrumentPort) -> None:
         """Serve the agents of a port, or the instrument there that speaks its own standard."""
@@ -454,7 +454,7 @@ class Box:
 
 
 def _allow_lists(config: BoxConfig) -> tuple[dict[str, AllowList], list[str]]:
-    """The allow-list of each instrument, and messages. Without a profile, all words of an instrument are refused."""
+    """Return the allow-list of each instrument, and messages; an instrument without a profile may use no word."""
     models = config.models()
     profiles, problems = profiles_in_force(models.values(), config.profiles)
     problems += [
@@ -488,14 +488,14 @@ async def _watch_bounds(bounds: Bounds) -> None:
 
 
 async def _note_backlog(buffer: Buffer, audit: AuditLog, _command: Command) -> Outcome:
-    """The command `send-inventory`: write the number of waiting records of each priority to the audit log."""
+    """Execute the command `send-inventory`: write the number of waiting records of each priority to the audit log."""
     for priority, records in (await buffer.status()).records.items():
         audit.note(AuditEvent(f"backlog-{priority.name.lower()}"), records, unlimited=True)
     return "done"
 
 
 def revocation_list(config: BoxConfig) -> RevocationList | None:
-    """The revocation list for instruments, if the configuration names one. Raises: CrlError, OSError."""
+    """Return the revocation list for instruments, if the configuration names one. Raises: CrlError, OSError."""
     if config.revocation is None:
         return None
     return RevocationList(config.revocation.list, config.identity.vendor_authority)

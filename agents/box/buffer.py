@@ -196,7 +196,7 @@ class Buffer:
             self._prepared = count, self._spool.prepare_group(merge(parts))
 
     def _group_size(self) -> int:
-        """Number of queued appends that fit into one group."""
+        """Return the number of queued appends that fit into one group."""
         limits, count, size = self._limits, 0, 0
         for at, (records, _) in enumerate(self._queue):
             count += len(records.payloads)

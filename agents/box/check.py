@@ -132,7 +132,7 @@ def _check_status(file: Path, config: BoxConfig) -> None:
 
 
 def _check_identity(file: Path, config: BoxConfig) -> tuple[IdentityProblem, ...]:
-    """The problems that do not prevent a start. Raises: SettingsError for the others."""
+    """Return the problems that do not prevent a start. Raises: SettingsError for the others."""
     problems = inspect(config.identity, time.time()).problems
     for problem in problems:
         if problem.severity is Severity.UNUSABLE:
@@ -196,7 +196,7 @@ def _check_policy(file: Path, config: BoxConfig, board: Board, policy: Policy) -
 
 
 def _policy_mismatch(port: InstrumentPort, policy: Policy, config: BoxConfig) -> tuple[str, str]:
-    """The key of the port's first setting that the policy contradicts, and the message; ("", "") if none."""
+    """Return the key of the port's first setting that the policy contradicts, and the message; ("", "") if none."""
     allowed = policy.port(port.number)
     if allowed is None:
         return "number", f"port {port.number} is closed; add a [[port]] with number = {port.number}"
@@ -212,7 +212,7 @@ def _policy_mismatch(port: InstrumentPort, policy: Policy, config: BoxConfig) ->
 
 
 def _listening_port(port: InstrumentPort, config: BoxConfig) -> int | None:
-    """The TCP port on which the box serves the instruments of a port; None for a serial line."""
+    """Return the TCP port on which the box serves the instruments of a port; None for a serial line."""
     for instrument in port.instrument:
         if instrument.adapted:
             profiles, _ = profiles_in_force([instrument.model], config.profiles)

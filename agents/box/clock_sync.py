@@ -144,23 +144,23 @@ class ClockSync:
 
 
 async def ask_data_center(
-    endpoint: Endpoint, tls: ClientContext, proxy: Proxy | None, patience: AdaptiveTimeout
+    endpoint: Endpoint, tls: ClientContext, proxy: Proxy | None, adaptive_timeout: AdaptiveTimeout
 ) -> ServerTime:
     """Request the time on a new connection, with a `tls` context that ignores validity periods.
 
     Raises: OSError, ProxyError, HttpError.
     """
     connection = await dial(
-        endpoint, tls, reply_bytes_max=ANSWER_BYTES_MAX, proxy=proxy, adaptive_timeout=patience
+        endpoint, tls, reply_bytes_max=ANSWER_BYTES_MAX, proxy=proxy, adaptive_timeout=adaptive_timeout
     )
     try:
         if connection.transport is None:
             raise HttpError("the connection was lost")
         begins_s, ends_s = validity(connection.transport.get_extra_info("ssl_object"))
-        async with asyncio.timeout(ANSWER_SECONDS_MAX * patience.factor):
+        async with asyncio.timeout(ANSWER_SECONDS_MAX * adaptive_timeout.factor):
             await connection.request("GET", TIME_PATH)
     except TimeoutError:
-        patience.expired()
+        adaptive_timeout.expired()
         raise
     finally:
         connection.abort()

@@ -72,7 +72,7 @@ class CommandQueue:
         return True
 
     def take(self, now: float) -> list[Command]:
-        """The commands to send now, oldest first; `now` is in seconds of the event loop's clock."""
+        """Return the commands to send now, oldest first; `now` is in seconds of the event loop's clock."""
         if not self._waiting:
             return []
         due = [command for command, not_before in self._waiting.values() if not_before <= now]
@@ -95,7 +95,7 @@ class CommandQueue:
         return len(self._waiting)
 
     def oldest(self) -> Command | None:
-        """The command that has waited longest."""
+        """Return the command that has waited longest."""
         return next((command for command, _ in self._waiting.values()), None)
 
 
@@ -131,7 +131,7 @@ class CommandDispatcher:
         self._arrived = asyncio.Event()
 
     def of(self, instrument: str) -> CommandQueue:
-        """The queue of an enrolled instrument."""
+        """Return the queue of an enrolled instrument."""
         return self._queues[instrument]
 
     def arrived(self, commands: list[Command]) -> None:
@@ -144,7 +144,7 @@ class CommandDispatcher:
                 self._arrived.set()
 
     def fullest(self) -> tuple[int, int]:
-        """Length of the longest queue, and the limit."""
+        """Return the length of the longest queue, and the limit."""
         return max(queue.waiting for queue in self._queues.values()), WAITING_MAX
 
     async def run(self) -> None:

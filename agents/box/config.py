@@ -32,14 +32,14 @@ tcp_port = 443
 
 [[port.instrument]]                    # an instrument enrolled at this port, and its profile
 serial = "CHEM-0001"
-model = "chemistry-analyzer"           # with a standard of its own: `adapted`, see settings/adapted.py
+model = "chemistry-analyzer"           # if it speaks its own standard: `adapted`, see settings/adapted.py
 
 [spool]
 directory = "/var/lib/rap/spool"
 bytes_max = 1_073_741_824              # its maximum size on the disk
 
 [sending]
-linger_s = 30.0                        # how long routine reports wait for others
+linger_s = 30.0                        # how long routine reports wait for a fuller batch
 heartbeat_s = 300.0                    # time without a batch after which a heartbeat is sent
 
 [status]
@@ -48,7 +48,7 @@ socket = "/run/rap/box.sock"           # for `rap box status`; without the table
 [firewall]                             # without the table the program neither uses the firewall nor opens the ports
 policy = "firewall.toml"               # instruments are served only while this policy is in force
 socket = "/run/rap-firewall/socket"    # of the firewall service; without it, one is started as a child process
-retry_s = 30.0                         # after how long it is tried again, if it cannot be enforced
+retry_s = 30.0                         # pause after a failed attempt to enforce it
 
 [clock]
 service = "/run/rap-clock.sock"        # sets a wrong clock; without it, a wrong clock is only recorded
@@ -92,7 +92,7 @@ class Revocation(Table, frozen=True):
 
 
 class PortInstrument(Table, frozen=True):
-    """An instrument enrolled at a port; its profile says what it may report."""
+    """An instrument enrolled at a port; its model's profile lists the words that its reports may contain."""
 
     serial: Serial
     model: Model
@@ -114,7 +114,7 @@ class InstrumentPort(Table, frozen=True):
         return address_of(self.listen)
 
     def overlaps(self, other: InstrumentPort) -> bool:
-        """Whether the two ports cannot both listen: same TCP port and same address."""
+        """Return whether the two ports cannot both listen: same TCP port and same address."""
         if self.tcp_port != other.tcp_port or not self.tcp_port:
             return False
         one, two = self.address(), other.address()
@@ -201,15 +201,15 @@ class BoxConfig(Table, frozen=True):
             raise ValueError(f"{len(serials)} instruments; a box can have at most {INSTRUMENTS_MAX}")
 
     def enrolled(self) -> dict[str, int]:
-        """The port number of each enrolled instrument."""
+        """Return the port number of each enrolled instrument."""
         return {instrument.serial: port.number for port in self.port for instrument in port.instrument}
 
     def adapted(self) -> frozenset[str]:
-        """The instruments that speak their own standard."""
+        """Return the instruments that speak their own standard."""
         return frozenset(one.serial for port in self.port for one in port.instrument if one.adapted)
 
     def models(self) -> dict[str, str]:
-        """The model of each enrolled instrument."""
+        """Return the model of each enrolled instrument."""
         return {instrument.serial: instrument.model for port in self.port for instrument in port.instrument}
 
 
@@ -232,7 +232,7 @@ def _check_ports(config: BoxConfig, problems: Problems) -> None:
             message = f"{port.listen} is not a unicast address; give the address of the box on that port"
             problems.add(("port", index, "listen"), message)
         if len(port.instrument) > 1 and any(instrument.adapted for instrument in port.instrument):
-            message = "an instrument that speaks its own standard needs a port of its own"
+            message = "an instrument that speaks its own standard needs a separate port"
             problems.add(("port", index, "instrument"), message)
         for place, instrument in enumerate(port.instrument):
             problem = profile_problem(instrument.model)

@@ -31,11 +31,11 @@ Work: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 class FirewallService(Protocol):
     """Keeps the policy in force: `netfw.service.client`, or a `netfw.service.supervisor` in the same process."""
 
-    async def follow(self, heard: Callable[[Event], None]) -> None:
-        """Pass each event to `heard`, until cancelled.
+    async def follow(self, on_event: Callable[[Event], None]) -> None:
+        """Pass each event to `on_event`, until cancelled.
 
-        A `FirewallState` with `in_force` confirms that the policy is in force. A `FirewallState` without it is passed
-        whenever that is not confirmed, for any reason, and says why instruments must not be served.
+        A `FirewallState` with `in_force` confirms that the policy is in force. Whenever that is not confirmed, a
+        `FirewallState` without it contains the reason, and instruments must not be served.
         """
         ...
 
@@ -73,21 +73,21 @@ class FirewallGuard:
         self._changed = asyncio.Event()
 
     def status(self) -> FirewallStatus:
-        """The last reported state."""
+        """Return the last reported state."""
         state = self._state
         return FirewallStatus(
             state.in_force, state.problem, state.alarms, state.repairs, state.refused, state.not_covered
         )
 
     def limit(self, name: str) -> tuple[int, int] | None:
-        """Amount and limit of a bounded quantity of the firewall; None if unknown."""
+        """Return the amount and limit of a bounded quantity of the firewall; None if unknown."""
         return self._state.limits.get(name)
 
     async def guard(self, audit: AuditLog, work: Work) -> None:
         """Run `work` while the policy is in force, until cancelled. After an error the state is unknown."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._service.follow(partial(self._heard, audit)))
+                tasks.create_task(self._service.follow(partial(self._record_event, audit)))
                 while True:
                     await self._until(True)
                     try:
@@ -95,7 +95,7 @@ class FirewallGuard:
                     finally:
                         self._note_refused(audit)
         except Exception as error:
-            self._take(
+            self._update(
                 audit,
                 FirewallState(in_force=False, problem=f"its state is not known: {error!r}", is_known=False),
             )
@@ -113,7 +113,7 @@ class FirewallGuard:
             self._changed.clear()
             await self._changed.wait()
 
-    def _heard(self, audit: AuditLog, event: Event) -> None:
+    def _record_event(self, audit: AuditLog, event: Event) -> None:
         match event:
             case Alarm(pid):
                 audit.note(AuditEvent.FIREWALL_CHANGED, pid)
@@ -124,9 +124,9 @@ class FirewallGuard:
             case PortFault(port, to_open):
                 audit.note(AuditEvent.PORT_NOT_OPENED if to_open else AuditEvent.PORT_NOT_CLOSED, port=port)
             case FirewallState():
-                self._take(audit, event)
+                self._update(audit, event)
 
-    def _take(self, audit: AuditLog, state: FirewallState) -> None:
+    def _update(self, audit: AuditLog, state: FirewallState) -> None:
         before, self._state = self._state, state
         if not state.in_force:
             audit.note(AuditEvent.FIREWALL_NOT_IN_FORCE)

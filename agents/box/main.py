@@ -62,7 +62,7 @@ def run_box(config_path: Path, on_served: OnServed, log_message: LogMessage) -> 
 
 
 async def _run(checked: CheckedConfig, on_served: OnServed, log_message: LogMessage) -> None:
-    config, loop, last_resort = checked.config, asyncio.get_running_loop(), ForcedExit()
+    config, loop, forced_exit = checked.config, asyncio.get_running_loop(), ForcedExit()
     loop.set_exception_handler(FailureLog())
     disk = LinuxDisk(config.spool.directory)
     # neither is closed: a disk call that never returns may be using them, and the process ends anyway
@@ -73,7 +73,7 @@ async def _run(checked: CheckedConfig, on_served: OnServed, log_message: LogMess
     def stop() -> None:
         for number in (signal.SIGTERM, signal.SIGINT):  # a second signal must not interrupt the shutdown
             loop.add_signal_handler(number, lambda: None)
-        last_resort.arm(
+        forced_exit.arm(
             END_SECONDS_MAX,
             lambda: (DISK_STATUS, f"did not stop within {END_SECONDS_MAX:g} s: {box.activity}"),
         )
@@ -82,23 +82,23 @@ async def _run(checked: CheckedConfig, on_served: OnServed, log_message: LogMess
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     loop.add_signal_handler(signal.SIGHUP, lambda: box.refresh_certificates(at_once=True))
-    beside = [
-        asyncio.ensure_future(it)
-        for it in (_answer_status(config, box, log_message), _follow_certificates(box))
+    background = [
+        asyncio.ensure_future(task)
+        for task in (_answer_status(config, box, log_message), _follow_certificates(box))
     ]
     try:
         with contextlib.suppress(asyncio.CancelledError):
             await running
     finally:
-        for task in beside:
+        for task in background:
             task.cancel()
         idle = executor.submit(int)
         executor.shutdown(wait=False)
-        last_resort.arm(THREADS_SECONDS_MAX, lambda: _lingering(idle, config))
+        forced_exit.arm(THREADS_SECONDS_MAX, lambda: _lingering(idle, config))
 
 
 def _lingering(idle: Future[int], config: BoxConfig) -> tuple[int, str]:
-    """Exit status and reason for a process whose threads do not end."""
+    """Return the exit status and reason for a process whose threads do not end."""
     if idle.done():
         return 0, "ended without waiting for a name lookup"
     return DISK_STATUS, f"spool.directory: {config.spool.directory}: the disk does not respond"
@@ -148,7 +148,7 @@ def _connection(firewall: FirewallPolicy) -> Connect:
 
 
 def _serial_ports(checked: CheckedConfig) -> dict[int, SerialPort]:
-    """The serial ports that instruments use. pyserial is imported only for these."""
+    """Return the serial ports that instruments use. pyserial is imported only for these."""
     given = [one.adapted.serial for port in checked.config.port for one in port.instrument if one.adapted]
     numbers = [serial.port for serial in given if serial]
     if not numbers:

@@ -1,8 +1,8 @@
 """The instrument profiles of a box: those of its package, and newer ones that were delivered to it.
 
-A delivered profile is a file in the directory `[profiles] directory`, signed by the vendor. One that is not newer
-than the package's, is not signed by the vendor's key or cannot be read is ignored and reported; it never prevents the
-start.
+A delivered profile is a file in the directory `[profiles] directory`, signed by the vendor. A file that is not newer
+than the package's profile is ignored; one that is unreadable or not signed by the vendor's key is also reported, but
+does not prevent the start.
 """
 
 from __future__ import annotations

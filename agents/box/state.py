@@ -42,21 +42,21 @@ class BoxState:
         self._saved = _Snapshot({}, {})
 
     def marks(self, instrument: str) -> list[HighWaterMark]:
-        """The instrument's high-water marks by priority; not copies."""
+        """Return the instrument's high-water marks by priority; not copies."""
         marks = self._saved.marks.get(instrument)
         if marks is None:
             marks = self._saved.marks[instrument] = new_marks()
         return marks
 
     def adapted_mark(self, instrument: str) -> AdaptedMark:
-        """The mark of an instrument that speaks its own standard; not a copy."""
+        """Return the mark of an instrument that speaks its own standard; not a copy."""
         mark = self._saved.adapted.get(instrument)
         if mark is None:
             mark = self._saved.adapted[instrument] = AdaptedMark()
         return mark
 
     def history(self, instrument: str) -> History:
-        """The command history of an instrument, or of the box for ""; not a copy."""
+        """Return the command history of an instrument, or of the box for ""; not a copy."""
         history = self._saved.histories.get(instrument)
         if history is None:
             history = self._saved.histories[instrument] = History()

@@ -86,7 +86,7 @@ class NotRunning(Exception):
 
 
 def as_status(status: BoxStatus) -> StatusReport:
-    """The part of `BoxStatus` that the status document holds."""
+    """Return the part of `BoxStatus` that the status document holds."""
     alert, audit, routine = (status.spool.records[priority] for priority in Priority)
     return StatusReport(
         connected=status.is_connected,

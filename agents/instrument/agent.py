@@ -44,7 +44,7 @@ from wire.tls.context import ClientContext
 
 POST_SECONDS_MAX: Final = 30.0
 """Time-out of a response, before `AdaptiveTimeout` extends it."""
-POST_PATIENCE_MAX: Final = 10.0
+POST_TIMEOUT_FACTOR_MAX: Final = 10.0
 """Largest factor of POST_SECONDS_MAX, for a slow box."""
 DROPS_BURST: Final = 16
 DROPS_PER_SECOND: Final = 1 / 600
@@ -57,7 +57,7 @@ OnMade: TypeAlias = Callable[[InstrumentReport], object]
 OnAcknowledged: TypeAlias = Callable[[list[InstrumentReport]], object]
 
 
-def _ignore(_report: InstrumentReport) -> None:
+def _ignore(_reports: object) -> None:
     pass
 
 
@@ -83,7 +83,7 @@ class InstrumentAgent:
         random: Random,
         execute: Execute = _unknown_command,
         on_made: OnMade = _ignore,
-        on_acknowledged: OnAcknowledged = len,
+        on_acknowledged: OnAcknowledged = _ignore,
         queue_reports_max: int = QUEUE_REPORTS_MAX,
     ) -> None:
         self.run_number = run_number
@@ -93,14 +93,13 @@ class InstrumentAgent:
         self._queue = ReportQueue(queue_reports_max)
         self._backoff = Backoff(random)
         self._drop_limit = TokenBucket(DROPS_PER_SECOND, DROPS_BURST)
-        self._patience = AdaptiveTimeout(POST_PATIENCE_MAX)
-        self._dial_patience = AdaptiveTimeout(DIAL_TIMEOUT_FACTOR_MAX)
+        self._reply_timeout = AdaptiveTimeout(POST_TIMEOUT_FACTOR_MAX)
+        self._dial_timeout = AdaptiveTimeout(DIAL_TIMEOUT_FACTOR_MAX)
         self._loop = asyncio.get_running_loop()
         self._queued = asyncio.Event()
         self._commands: asyncio.Queue[Command] = asyncio.Queue()
-        self._outcomes: dict[
-            int, Outcome | None
-        ] = {}  # None while the command is executed or its result is not acknowledged
+        # by command; None while it is executed or its result is not acknowledged
+        self._outcomes: dict[int, Outcome | None] = {}
 
     @property
     def acknowledged(self) -> RangeSet:
@@ -145,7 +144,7 @@ class InstrumentAgent:
                             self._box,
                             self._tls,
                             reply_bytes_max=REPLY_BYTES_MAX,
-                            adaptive_timeout=self._dial_patience,
+                            adaptive_timeout=self._dial_timeout,
                         )
                     delay = self._handle_response(await self._post(connection))
                     self._remember(connection)
@@ -169,17 +168,17 @@ class InstrumentAgent:
         body = encode(Reports(self.run_number, self._queue.post()))
         asked_at = self._loop.time()
         timer = self._loop.call_later(
-            POST_SECONDS_MAX * self._patience.factor, self._abort_request, connection
+            POST_SECONDS_MAX * self._reply_timeout.factor, self._abort_request, connection
         )
         try:
             response = await connection.request("POST", "/v1/reports", body)
         finally:
             timer.cancel()
-        self._patience.answered((self._loop.time() - asked_at) / POST_SECONDS_MAX)
+        self._reply_timeout.answered((self._loop.time() - asked_at) / POST_SECONDS_MAX)
         return response
 
     def _abort_request(self, connection: ClientConnection) -> None:
-        self._patience.expired()
+        self._reply_timeout.expired()
         connection.abort()
 
     def _handle_response(self, response: Response) -> float:
@@ -237,7 +236,7 @@ class InstrumentAgent:
 
 
 def _next_run(response: Response) -> int | None:
-    """The run to continue with that a refusal names; None if it names none."""
+    """Return the run that a refusal names as the next; None if there is none."""
     value = response.headers.get(NEXT_RUN, "")
     is_number = value.isascii() and value.isdigit() and len(value) <= len(str(RUN_MAX))
     return int(value) if is_number and int(value) <= RUN_MAX else None

@@ -44,7 +44,7 @@ class ReportQueue:
             self._drop(self._routine.popleft())
 
     def post(self) -> list[InstrumentReport]:
-        """The reports of the next request, alerts first; the same ones until `posted` or `refused` is called."""
+        """Return the reports of the next request, alerts first; they change only by `posted` or `refused`."""
         if not self._posting:
             for queue in (self._alerts, self._results, self._routine):
                 while queue and len(self._posting) < REPORTS_PER_POST_MAX:

@@ -29,7 +29,7 @@ from settings.toml import dumps
 
 IDENTITY: Final = Path("/var/lib/rap/identity")
 """On the state partition, which is encrypted if the site requires LUKS, and unchanged by system updates."""
-COLLECTOR: Final = 443
+COLLECTOR_PORT: Final = 443
 """The TCP port on which the box receives reports."""
 FIREWALL_SOCKET: Final = Path("/run/rap-firewall/socket")
 """The socket of rap-firewall.service."""
@@ -37,7 +37,7 @@ WRITTEN_BY: Final = "Written by /usr/lib/rap/provision from /etc/rap/site.toml; 
 
 
 def box_file(site: SiteOnBox, board: Board) -> str:
-    """The content of box.toml."""
+    """Return the content of box.toml."""
     center = site.datacenter
     if site.proxy is None and not center.address:
         center = replace(center, address=site.addresses_of(center.host)[0])
@@ -65,25 +65,25 @@ def box_file(site: SiteOnBox, board: Board) -> str:
 
 
 def spool_size(reporting: Reporting, directory: Path) -> SpoolSize:
-    """The spool of box.toml, in this directory."""
+    """Return the spool of box.toml, in this directory."""
     spool = SpoolSize(directory)
     wanted = reporting.spool_bytes_max
     return spool if wanted is None else replace(spool, bytes_max=wanted)
 
 
 def sending(reporting: Reporting) -> Sending:
-    """The times of sending of box.toml."""
+    """Return the times of sending of box.toml."""
     return Sending() if reporting.linger_s is None else Sending(linger_s=reporting.linger_s)
 
 
 def _services(site: SiteOnBox, port: int) -> list[str]:
-    """The TCP services of a port: the collector for agents, or the box's end of the instrument's own standard."""
+    """Return the TCP services of a port: the collector for agents, or that of the instrument's own standard."""
     ports: set[int | None] = {
-        listening_port(load_profile(one.model), one.adapted) if one.adapted else COLLECTOR
+        listening_port(load_profile(one.model), one.adapted) if one.adapted else COLLECTOR_PORT
         for one in site.instrument
         if one.port == port
     }
-    return [f"tcp/{number}" for number in sorted(filter(None, ports or {COLLECTOR}))]
+    return [f"tcp/{number}" for number in sorted(filter(None, ports or {COLLECTOR_PORT}))]
 
 
 def _instruments(site: SiteOnBox, port: int) -> list[PortInstrument]:
@@ -92,7 +92,7 @@ def _instruments(site: SiteOnBox, port: int) -> list[PortInstrument]:
 
 
 def firewall_file(site: SiteOnBox, board: Board) -> str:
-    """The content of firewall.toml: outbound to the hosts in the site file, inbound from instruments."""
+    """Return the content of firewall.toml: outbound to the hosts in the site file, inbound from instruments."""
     policy = PolicyFile(
         board=site.board,
         uplink=UplinkTable(dhcp=not site.uplink.address),
@@ -106,7 +106,7 @@ def firewall_file(site: SiteOnBox, board: Board) -> str:
 
 
 def _authorized_destinations(site: SiteOnBox) -> Iterator[AuthorizedTable]:
-    """The permitted destinations. With a proxy, the box connects to the proxy instead of the data center."""
+    """Yield the permitted destinations. With a proxy, the box connects to the proxy instead of the data center."""
     role, addresses, port = site.uplink_target()
     yield _authorized(role, addresses, "tcp", port)
     if names := site.uplink.nameservers:

@@ -11,8 +11,8 @@ def write_file(path: Path, data: bytes, mode: int) -> bool:
 
     A file with the same content but another mode is written again, so that its group becomes that of the directory.
     """
-    was_right = path.is_file() and path.read_bytes() == data
-    if was_right and path.stat().st_mode & 0o777 == mode:
+    is_unchanged = path.is_file() and path.read_bytes() == data
+    if is_unchanged and path.stat().st_mode & 0o777 == mode:
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
@@ -27,4 +27,4 @@ def write_file(path: Path, data: bytes, mode: int) -> bool:
     folder = os.open(path.parent, os.O_RDONLY)
     os.fsync(folder)  # makes the rename durable
     os.close(folder)
-    return not was_right
+    return not is_unchanged

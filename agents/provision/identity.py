@@ -1,8 +1,8 @@
 """Moves a flashed box's identity from its raw partition to the box's directory.
 
 A power cut at any moment leaves either the partition or the directory complete: the files are flushed to the disk
-before the partition is changed, and `provision` repeats what was not completed. The certificate is written after all
-that the box needs to run, because the units start the box only if box.crt exists.
+before the partition is changed, and `provision` repeats incomplete steps. The certificate is written last, because
+the units start the box as soon as box.crt exists.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def read_identity(partition: Path, folder: Path) -> dict[str, bytes]:
         return {}
     if KEY not in files and not (folder / KEY).exists():
         raise identity_archive.IdentityError(
-            "the identity on this disk has no key, and the box has lost its own: write the disk again"
+            "the identity on this disk has no key, and the box has none either: write the disk again"
         )
     return files
 
@@ -58,7 +58,10 @@ def install_certificate(files: dict[str, bytes], folder: Path) -> bool:
 
 
 def withdraw_key(partition: Path, folder: Path, site: bytes) -> None:
-    """Remove the key from the partition, and keep what the station needs to add the certificate. Raises: OSError."""
+    """Remove the key from the partition; keep the files that the flashing station needs to add the certificate.
+
+    Raises: OSError.
+    """
     names = [name for name in (SERIAL, REQUEST) if (folder / name).exists()]
     if partition.exists() and REQUEST in names:
         rest = {name: (folder / name).read_bytes() for name in names}
@@ -78,7 +81,7 @@ def _area(partition: Path) -> bytes:
 
 
 def _write(partition: Path, data: bytes) -> None:
-    """Write `data` and zeros behind it, unless they are there. The header is zero meanwhile."""
+    """Write `data`, padded with zeros, unless it is there already. The header is zero until the rest is written."""
     area = _area(partition)
     wanted = data.ljust(len(area), b"\0")
     if area == wanted:

@@ -56,8 +56,8 @@ Wants=rap-firewall.service
 After=rap-firewall.service
 AssertPathExists=/run/rap-firewall/ready
 """
-OWN: Final = (f"{LINKS}/10-rap-*.link", f"{CONNECTIONS}/rap-*.nmconnection")
-"""Generated files that are removed if they no longer follow from the site."""
+GENERATED: Final = (f"{LINKS}/10-rap-*.link", f"{CONNECTIONS}/rap-*.nmconnection")
+"""Generated files; those that the site no longer needs are removed."""
 MODES: Final = {f"{FOLDER}/site.toml": 0o600, f"{FOLDER}/box.toml": READABLE_BY_BOX}
 """These two files may contain the proxy's password. Files inherit the directory's group, the box's."""
 SECRET: Final = frozenset({".nmconnection"})
@@ -112,7 +112,7 @@ def provision(file: Path, root: Path, partition: Path | None = None) -> list[str
     files = files_of(site.decode() if site else read_text(file), file)
     install_files(identity, folder)
     changed = [path for path, text in files.items() if write_file(root / path, text.encode(), _mode(path))]
-    for stale in (path for pattern in OWN for path in root.glob(pattern)):
+    for stale in (path for pattern in GENERATED for path in root.glob(pattern)):
         if str(stale.relative_to(root)) not in files:
             stale.unlink()
             changed.append(str(stale.relative_to(root)))
@@ -128,7 +128,7 @@ def provision(file: Path, root: Path, partition: Path | None = None) -> list[str
 
 
 def files_of(text: str, file: Path) -> dict[str, str]:
-    """The content of all generated files, by path below the root; `text` is from `file`. Raises: SettingsError."""
+    """Return the generated files' contents, by path below the root; `text` is from `file`. Raises: SettingsError."""
     site, board = parse_site(text, file)
     for key, problem in hosts_without_addresses(site):
         _print(f"{file}: {key}: {problem}; the box runs without it")

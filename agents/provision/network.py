@@ -23,7 +23,7 @@ _BY_SLOT: Final = re.compile(r"en(?:P(\d+))?p(\d+)s(\d+)(?:f(\d+))?")
 
 
 def link_files(board: Board) -> dict[str, str]:
-    """The .link files, by path, for ports that the board names by PCI slot; other names are not changed."""
+    """Return the .link files, by path, for ports that the board names by PCI slot; other names are not changed."""
     named = {"uplink": board.uplink} | {f"port{n}": name for n, name in board.instrument_ports.items()}
     return {
         f"{LINKS}/10-rap-{port}.link": f"[Match]\nPath={path}\n\n[Link]\nName={name}\n"
@@ -65,7 +65,7 @@ def networkmanager_file(board: Board) -> str:
 
 
 def hosts_file(site: SiteOnBox) -> str:
-    """The content of /etc/hosts."""
+    """Return the content of /etc/hosts."""
     lines = ["127.0.0.1 localhost localhost.localdomain", "::1 localhost localhost.localdomain"]
     lines += [f"{address} {host}" for host, found in sorted(site.addresses.items()) for address in found]
     return (

@@ -17,6 +17,6 @@ PAGE: Final = 8443
 
 
 def listen_file(site: SiteOnBox, board: Board) -> str:
-    """The content of rap-listen.conf."""
+    """Return the content of rap-listen.conf."""
     lines = [f"Listen {address.ip}:{PAGE}\n" for address in site.ports(board).values()]
     return "".join(("# Written by /usr/lib/rap/provision from /etc/rap/site.toml; edit that file.\n", *lines))

@@ -1,4 +1,4 @@
-"""The partitions of this machine's disk: found in /sys, encrypted with cryptsetup, the key sealed with clevis.
+"""Encrypts partitions of this machine's disk with cryptsetup; clevis seals the key in the TPM.
 
 All programs are those of the installed system; the kickstart binds the volumes of an installed box in the same way.
 """
@@ -54,7 +54,7 @@ class DiskVolumes:
         return TPM.exists()
 
     def content(self, volume: str) -> Content:
-        """Return what the partition contains."""
+        """Return the kind of the partition's content."""
         found = self._probe(volume)
         match found.get("TYPE"):
             case "ext4":
@@ -69,7 +69,7 @@ class DiskVolumes:
             return self._copy(volume).exists()
 
     def stage(self, volume: str) -> None:
-        """Copy the partition's files to the unused slot, and what identifies its file system."""
+        """Copy the partition's files to the unused slot, with the UUID and label of its file system."""
         found = self._probe(volume)
         with self._slot(), _mounted(self._devices[volume], "ro") as files:
             part = self._copy(volume).with_suffix(".part")
@@ -90,7 +90,7 @@ class DiskVolumes:
                 self._copy(volume).parent.rmdir()
 
     def seal(self, volume: str) -> bytes:
-        """Format the partition with a new key, and keep that in a token of its header, sealed by the TPM."""
+        """Format the partition with a new key, which the TPM seals for a token of its header; return the key."""
         device = self._devices[volume]
         key = secrets.token_hex(32).encode()
         self.format(volume, key)
@@ -107,8 +107,8 @@ class DiskVolumes:
         except VolumesError as error:
             raise VolumesError(
                 f"the TPM does not release the key of {volume}: Secure Boot or its keys were changed (PCR 7), "
-                "the TPM was cleared, or the disk is from another machine. Undo that, or write the disk again, "
-                f"by which reports that were not forwarded are lost ({error})"
+                "the TPM was cleared, or the disk is from another machine. Undo the change, or write the disk again; "
+                f"reports that were not forwarded are then lost ({error})"
             ) from None
 
     def format(self, volume: str, key: bytes) -> None:
@@ -122,7 +122,7 @@ class DiskVolumes:
             _run("cryptsetup", "open", "--key-file", "-", self._devices[volume], volume, stdin=key)
 
     def restore(self, volume: str) -> None:
-        """Make the file system with the former UUID, by which /etc/fstab names it, and copy the files back."""
+        """Make the file system with the former UUID, which /etc/fstab contains, and copy the files back."""
         with self._slot():
             copy = self._copy(volume)
             uuid, label = ((copy / name).read_text() for name in ("uuid", "label"))
@@ -138,7 +138,7 @@ class DiskVolumes:
         os.sync()
 
     def wait_for_mounts(self) -> None:
-        """Wait until systemd knows that the file systems have moved; it would not mount them otherwise.
+        """Wait until systemd knows the new devices of the file systems, which it could not mount before.
 
         Raises: VolumesError.
         """
@@ -180,7 +180,7 @@ class DiskVolumes:
 
 
 def _partitions(root: int) -> Iterator[tuple[str, Path]]:
-    """The names and devices of all named partitions on the disk of the partition with this device number."""
+    """Yield the names and devices of all named partitions on the disk of the partition with this device number."""
     own = (BLOCK_DEVICES / f"{os.major(root)}:{os.minor(root)}").resolve()
     for file in sorted(own.parent.glob("*/uevent")):
         fields = dict(line.split("=", 1) for line in file.read_text().splitlines() if "=" in line)
@@ -206,8 +206,8 @@ def _run(*words: object, stdin: bytes = b"") -> bytes:
     except FileNotFoundError:
         raise VolumesError(f"{argv[0]} is missing in the image: install its package") from None
     if done.returncode:
-        said = b" ".join((done.stderr or done.stdout).split()).decode("utf-8", "replace")
-        raise VolumesError(f"{' '.join(argv[:3])} failed: {said}")
+        output = b" ".join((done.stderr or done.stdout).split()).decode("utf-8", "replace")
+        raise VolumesError(f"{' '.join(argv[:3])} failed: {output}")
     return done.stdout
 
 
@@ -217,15 +217,15 @@ def main() -> int:
 
     from agents.provision.volumes import open_volumes
 
-    def say(text: str) -> None:
+    def log(text: str) -> None:
         sys.stderr.write(f"rap-volumes: {text}\n")
         sys.stderr.flush()
 
     machine = DiskVolumes()
     try:
-        open_volumes(machine, lambda volume: say(f"encrypting {volume}"))
+        open_volumes(machine, lambda volume: log(f"encrypting {volume}"))
         machine.wait_for_mounts()
     except (VolumesError, OSError) as error:
-        say(f"this box cannot start: {error}")
+        log(f"this box cannot start: {error}")
         return 1
     return 0

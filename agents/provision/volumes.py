@@ -1,13 +1,13 @@
 """Encrypts the partitions of a flashed box at its first start, and opens them at each start.
 
-An image contains no key, which all its boxes would share. Flashing marks the partitions by their names
-(`settings.encrypted`); before any of them is mounted, each is encrypted with a key that this box draws, and its
-files are kept. The key is sealed by the TPM, bound to PCR 7, the policy of Secure Boot.
+An image contains no key, because all its boxes would share it. Flashing marks the partitions by their names
+(`settings.encrypted`). Before they are mounted, they are encrypted without loss of their files, with a key generated
+on this box. The TPM seals the key, bound to PCR 7, the policy of Secure Boot.
 
-A power cut at any moment is repaired by the next start. For each partition, in order: its files are copied to the
-unused root slot and flushed; it is formatted, from that copy alone, as often as necessary; and when all files are
-back on it and flushed, its LUKS header is marked. A marked volume is never formatted again, and no file is
-changed before the volumes are marked, because nothing that writes has been started.
+The next start continues after a power cut at any moment. For each partition, in this order: its files are copied to
+the unused root slot and flushed; it is formatted and restored from that copy, again after each power cut; when all
+files are back and flushed, its LUKS header is marked. A marked volume is never formatted again. No program that
+changes files runs before the volumes are marked.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from typing import Final, Literal, Protocol, TypeAlias
 from settings.encrypted import KEY_PARTITION, PREFIX
 
 Content: TypeAlias = Literal["plain", "encrypted", "complete", "unknown"]
-"""Of a partition: ext4, LUKS, LUKS with the mark, anything else (a format that was interrupted, damage)."""
+"""Content of a partition: ext4, LUKS, LUKS with the mark, anything else (interrupted formatting, damage)."""
 KEY_VOLUME: Final = PREFIX + KEY_PARTITION
 
 
 class VolumesError(Exception):
-    """The volumes cannot be encrypted or opened; the message says why and what would be right."""
+    """The volumes cannot be encrypted or opened; the message says why, and how to correct it."""
 
 
 class VolumeMachine(Protocol):
-    """What the machine does with partitions. A volume is called as its partition in the GPT."""
+    """The operations on partitions. The name of a volume is that of its partition in the GPT."""
 
     def volumes(self) -> Sequence[str]:
         """Return the partitions that are to be encrypted."""
@@ -38,7 +38,7 @@ class VolumeMachine(Protocol):
         ...
 
     def content(self, volume: str) -> Content:
-        """Return what the partition contains."""
+        """Return the kind of the partition's content."""
         ...
 
     def is_staged(self, volume: str) -> bool:
@@ -79,13 +79,13 @@ class VolumeMachine(Protocol):
 
 
 NO_TPM: Final = (
-    "its partitions are to be encrypted, and it has no TPM 2.0 (/dev/tpmrm0) for the key. Switch the TPM on in the "
-    "firmware's setup, or write the disk again with a site file without [luks]. The box stays without its identity"
+    "its partitions must be encrypted, but it has no TPM 2.0 (/dev/tpmrm0) for the key. Enable the TPM in the "
+    "firmware's setup, or write the disk again with a site file without [luks]. Until then the box has no identity"
 )
 
 
-def open_volumes(machine: VolumeMachine, say: Callable[[str], None]) -> None:
-    """Open all volumes, encrypted first where they are not. `say` is called with each volume that is encrypted.
+def open_volumes(machine: VolumeMachine, on_encrypt: Callable[[str], None]) -> None:
+    """Encrypt all volumes that are not encrypted yet, and open all. `on_encrypt` is called with each one to encrypt.
 
     Raises: VolumesError, with no file lost; OSError.
     """
@@ -106,12 +106,12 @@ def open_volumes(machine: VolumeMachine, say: Callable[[str], None]) -> None:
             key = key or machine.unseal(volume)
             machine.open(volume, key)
         else:
-            say(volume)
+            on_encrypt(volume)
             key = _encrypt(machine, volume, key)
 
 
 def _encrypt(machine: VolumeMachine, volume: str, key: bytes) -> bytes:
-    """Encrypt and open a volume; without a key, with a new one. Returns the key."""
+    """Encrypt a volume with `key`, or with a new key if it is empty, and open it; return the key."""
     if not machine.is_staged(volume):
         machine.stage(volume)
     if key:

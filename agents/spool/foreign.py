@@ -22,12 +22,12 @@ _NEWEST_EXAMINED = 2  # the newest segment may have been renamed without being w
 
 
 def is_segment_name(name: str) -> bool:
-    """Whether the file name is that of a segment, in this or a later format."""
+    """Return whether the file name is that of a segment, in this or a later format."""
     return _SEGMENT_NAME.fullmatch(name) is not None
 
 
 def foreign_epochs(disk: Disk, names: Iterable[str]) -> set[int]:
-    """The epochs whose newest segments have an unknown format, by name or content. Raises: DiskError UNAVAILABLE."""
+    """Return the epochs whose newest segments have an unknown format. Raises: DiskError UNAVAILABLE."""
     by_epoch: dict[int, list[tuple[int, str]]] = {}
     for name in names:
         if match := _SEGMENT_NAME.fullmatch(name):

@@ -65,7 +65,7 @@ class Holdings:
         return self.cached_group_cursors
 
     def group_cursors(self, unreported: Sequence[SpoolGap], dropping: SpoolSegment | None = None) -> bytes:
-        """The encoded cursors to store in the next group. Where nothing waits, the cursor is the last number.
+        """Return the encoded cursors to store in the next group. Where nothing waits, the cursor is the last number.
 
         No cursor passes an unreported loss, because recovery does not examine numbers below the cursors.
         `unreported` are the gaps, by their first numbers, that remain unreported after this group. `dropping` is a
@@ -85,7 +85,7 @@ class Holdings:
         )
 
     def routine_cursor_after(self, segment: SpoolSegment) -> int:
-        """The routine cursor after dropping all routine records in `segment` and before it."""
+        """Return the routine cursor after dropping all routine records in `segment` and before it."""
         return max(self._log.upper_bound(segment) - 1, self.cursors[_ROUTINE])
 
     def ack(self, priority: Priority, through_seq: int) -> None:

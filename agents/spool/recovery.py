@@ -68,18 +68,16 @@ class RecoveredSpool:
         self.gaps: tuple[SpoolGap, ...] = ()  # found by opening; reported with the first append
         self.was_closed = False  # whether the last stop was clean
         self.foreign_files = state.log.foreign_files  # number of files of other epochs or in another format
-        self.uncertain_from = (
-            0  # readable records from this number on may never have been acknowledged; 0: none
-        )
+        # readable records from this number on may never have been acknowledged; 0: none
+        self.uncertain_from = 0
         self.snapshot_generation = 0
-        self.log_begin = (
-            0  # the first number that a segment must hold, by the newest checkpoint; 0: not known
-        )
+        # the first number that a segment must hold, by the newest checkpoint; 0: not known
+        self.log_begin = 0
         self._state = state
         self._newest = newest  # groups that opening read, by generation; kept for the first call of `records`
 
     def records(self) -> Iterator[Recovered]:
-        """All readable records appended since `snapshot` was taken, delivered or not, in order."""
+        """Yield all readable records appended since `snapshot` was taken, delivered or not, in order."""
         log, lost = self._state.log, self._state.ledger.lost
         for segment in log.segments:
             if segment.generation < self.snapshot_generation:
@@ -93,7 +91,7 @@ class RecoveredSpool:
 
     def _records(self, segment: SpoolSegment, group: Group, lost: RangeSet) -> Iterator[Recovered]:
         payloads = _payloads(self._state.log.disk, segment, group)
-        bad = group.bad(payloads)
+        bad = group.damaged(payloads)
         uncertain_from = self.uncertain_from
         for at, payload in enumerate(payloads):
             seq = group.first_seq + at
@@ -127,7 +125,7 @@ def recover(disk: Disk, limits: SpoolLimits, random: Random) -> tuple[SpoolState
 
 
 def _find_segments(disk: Disk, limits: SpoolLimits, random: Random) -> SegmentLog:
-    """The segments, from the names of the files. Files of other epochs (another box, a newer program) are ignored.
+    """Find the segments by the names of the files. Files of other epochs (another box, a newer program) are ignored.
 
     The epoch is the one with the most files, of those that this program can read. Of two files with the same
     generation (a restored copy beside the segment) the one that was resumed last is used.
@@ -164,7 +162,7 @@ def _new_epoch(taken: Container[int], random: Random) -> int:
 
 
 def _size(disk: Disk, name: str) -> int:
-    """The file's size in bytes, 0 if it cannot be read. Raises: DiskError UNAVAILABLE."""
+    """Return the file's size in bytes, 0 if it cannot be read. Raises: DiskError UNAVAILABLE."""
     try:
         return disk.size(name)
     except DiskError as error:
@@ -176,7 +174,7 @@ def _size(disk: Disk, name: str) -> int:
 def _read_summaries(
     state: SpoolState, newest: dict[int, list[ScannedGroup]]
 ) -> dict[int, tuple[SegmentContents, int, int]]:
-    """The summaries of a large spool's sealed segments, by generation, except of those that must be surveyed.
+    """Return the summaries of a large spool's sealed segments, by generation, except of those that must be surveyed.
 
     These are pairs of segments with the same alerts: carried from one to the other, which has not been reused yet.
     """
@@ -309,7 +307,7 @@ def _reason_of_tail(log: SegmentLog) -> GapReason:
 
 
 def _largest_segment_bytes(log: SegmentLog) -> int:
-    """Upper bound of the size, in bytes, that any segment had before it was damaged."""
+    """Return an upper bound of the size, in bytes, that any segment had before it was damaged."""
     return max(log.limits.segment_bytes, *(segment.size for segment in log.segments))
 
 

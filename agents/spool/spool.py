@@ -82,7 +82,7 @@ class Spool:
         return self._writer.gaps_reported
 
     def pending_gaps(self) -> tuple[SpoolGap, ...]:
-        """The gaps that have been found, at opening or by reading, and not reported yet."""
+        """Return the gaps that have been found, at opening or by reading, and not reported yet."""
         return tuple(self._ledger.pending(self._limits.gap_ranges_max))
 
     # -- writing ----------------------------------------------------------------------------------------
@@ -164,7 +164,7 @@ class Spool:
     # -- reading ----------------------------------------------------------------------------------------
 
     def read(self, priority: Priority, records_max: int, bytes_max: int, after_seq: int = 0) -> list[Record]:
-        """Unacknowledged records (number, payload) with numbers above `after_seq`, oldest first.
+        """Return unacknowledged records (number, payload) with numbers above `after_seq`, oldest first.
 
         At most `records_max` records and `bytes_max` bytes of payload, but at least one record if there is one.
         Unreadable records are skipped and reported as a gap. Raises: SpoolError IO (the disk has been removed).
@@ -176,7 +176,7 @@ class Spool:
             return self._read_pinned(priority, after, records_max, bytes_max)
 
     def status(self) -> SpoolStatus:
-        """Counts and sizes of the waiting records, the files and the gaps."""
+        """Return counts and sizes of the waiting records, the files and the gaps."""
         totals = self._log.totals
         return SpoolStatus(
             epoch=self._log.epoch,

@@ -44,19 +44,18 @@ class Survey:
     last: Group | None = None  # the last group of records
     was_closed: bool = False  # whether the last group is a clean-close marker
     successor_seq: int = 0  # of a SUMMARY: the first number of the next segment; 0 if there is none
-    carried: list[tuple[int, int]] = field(
-        default_factory=list
-    )  # (number, priority) of the records carried to this segment
+    # (number, priority) of the records carried to this segment
+    carried: list[tuple[int, int]] = field(default_factory=list)
 
 
 def scan_segment(log: SegmentLog, segment: SpoolSegment, end: int | None = None) -> Iterator[ScannedGroup]:
-    """The readable groups of a segment, each with the positions of its unreadable records.
+    """Yield the readable groups of a segment, each with the positions of its unreadable records.
 
     Stops at offset `end` if given, so that the unused rest of a segment (up to 64 MiB) is not read.
     """
     for group in groups(log.disk, segment, 0, segment.size if end is None else end):
         data = read_salvaging(log.disk, segment.name, group.payload_offset, group.payload_bytes)
-        yield group, group.bad(group.payloads(data))
+        yield group, group.damaged(group.payloads(data))
     segment.remembered.clear()
 
 
@@ -158,7 +157,7 @@ def _take_carried(state: SpoolState, segment: SpoolSegment, group: Group, bad: S
 def _places(
     segment: SpoolSegment, group: Group, numbered: Iterator[tuple[int, int]]
 ) -> Iterator[tuple[RecordPlace, int]]:
-    """The places of the alerts and audit records of `group` in `segment`, with their priorities."""
+    """Yield the places of the alerts and audit records of `group` in `segment`, with their priorities."""
     offset = group.payload_offset
     for (seq, priority), length, crc in zip(numbered, group.lengths, group.crcs, strict=True):
         if priority != _ROUTINE:
@@ -172,7 +171,7 @@ def mark_lost(state: SpoolState, first: int, last: int, reason: GapReason = GapR
 
 
 def upper_bound(log: SegmentLog, segment: SpoolSegment) -> int:
-    """The first number that `segment` cannot hold: the first one of its successor."""
+    """Return the first number that `segment` cannot hold: the first one of its successor."""
     return 1 << 64 if segment is log.segments[-1] else log.upper_bound(segment)
 
 

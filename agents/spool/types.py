@@ -8,9 +8,8 @@ from enum import IntEnum, StrEnum
 from settings.ranges import Range
 
 SECTOR_BYTES = 512
-SEGMENT_BYTES_MIN = (
-    4 * 1024 * 1024
-)  # the smallest default; bounds the time to fill a new file with zeros and to scan a file
+# the smallest default; bounds the time to fill a new file with zeros and to scan a file
+SEGMENT_BYTES_MIN = 4 * 1024 * 1024
 SEGMENTS_MAX = 16 * 1024  # of one spool by default; opening lists that many files within a second
 
 
@@ -57,7 +56,7 @@ class SpoolError(Exception):
 
 
 def segment_bytes_for(spool_bytes_max: int) -> int:
-    """The smallest segment size, in bytes, for which `spool_bytes_max` makes at most SEGMENTS_MAX files."""
+    """Return the smallest segment size, in bytes, for which `spool_bytes_max` makes at most SEGMENTS_MAX files."""
     size = SEGMENT_BYTES_MIN
     while size * SEGMENTS_MAX < spool_bytes_max:
         size *= 2
@@ -76,9 +75,8 @@ class SpoolLimits:
     snapshot_bytes_max: int = 4096
     gap_ranges_max: int = 128  # in one gap record
     lost_ranges_max: int = 128  # kept in checkpoints, so that a restart does not report them again
-    verify_bytes_max: int = (
-        32 * 1024 * 1024
-    )  # a larger spool is opened from its segment summaries and verified later
+    # a larger spool is opened from its segment summaries and verified later
+    verify_bytes_max: int = 32 * 1024 * 1024
 
     def __post_init__(self) -> None:
         if not self.segment_bytes:

@@ -87,9 +87,8 @@ class Writer:
         """
         log, (prefix, first, cursors) = self._log, group.heading
         after = first + len(group.records.crcs)
-        self.expected = GroupHeading(
-            prefix, after, cursors
-        )  # read by the thread that prepares the next group
+        # read by the thread that prepares the next group
+        self.expected = GroupHeading(prefix, after, cursors)
         start = log.commit(group.data)
         log.next_seq, log.skipped = after, 0
         self._holdings.add(segment, start, first, group)
@@ -182,7 +181,7 @@ class Writer:
         dropped: Sequence[SpoolGap],
         reported: Sequence[SpoolGap],
     ) -> tuple[bytes, bytes, PreparedGroup]:
-        """The first groups of the new segment: a checkpoint, the kept records, the gap records."""
+        """Return the first groups of the new segment: a checkpoint, the kept records, the gap records."""
         unreported = self._pending_gaps()
         kept = plan.encode(prefix, victim.generation, self._holdings.group_cursors(unreported))
         moved = self._holdings.group_cursors(unreported[len(reported) :], victim)
@@ -215,7 +214,7 @@ class Writer:
     def _reports(
         self, heading: GroupHeading, reported: Sequence[SpoolGap], dropped: Sequence[SpoolGap] = ()
     ) -> PreparedGroup:
-        """A group with a gap record for each gap. Its aux lists `reported` too, but not `dropped`."""
+        """Return a group with a gap record for each gap. Its aux lists `reported` too, but not `dropped`."""
         payloads = [self._encoded_gap(gap) for gap in (*dropped, *reported)]
         aux = pack_ranges(chain.from_iterable(gap.ranges for gap in reported))
         return prepare_group(heading, measure(_AUDIT * len(payloads), payloads), aux)

@@ -54,7 +54,7 @@ def noninterference() -> list[Figure]:
 
 
 def figures() -> list[Figure]:
-    """All figures."""
+    """Return all figures."""
     return power_cuts() + noninterference()
 
 

@@ -33,7 +33,7 @@ PORT: Final = AdaptedPort(
 
 
 def text_bytes_per_s() -> float:
-    """Bytes of text a second of line time in one long session."""
+    """Return the bytes of text a second of line time in one long session."""
     message = b"H|\\^&\r" + b"M|1|" + b"A" * 100_000 + b"\rL|1|N\r"
     ends = {
         name: Lis1Endpoint(AstmMessages(PORT, AstmDialect()), AstmDialect(), instrument=name == "instrument")
@@ -72,7 +72,7 @@ def sessions_per_s(sessions: int = 5000) -> float:
 
 
 def figures() -> list[Figure]:
-    """All figures of ASTM."""
+    """Return all figures of ASTM."""
     text = text_bytes_per_s()
     return [
         figure("text at 9600 baud, frames of 247 bytes (line time)", "B/s", text),

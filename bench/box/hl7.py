@@ -45,7 +45,7 @@ QUALITY = CASES["hl7-qc-in-groups-with-placeholders"]
 
 
 def per_second(action: Callable[[], object]) -> float:
-    """How often an action runs in a second of processor time; the best of three."""
+    """Return how often an action runs in a second of processor time; the best of three."""
     rates = []
     for _ in range(3):
         began, count = time.process_time(), 0
@@ -122,7 +122,7 @@ def engine_is_right(case: InstrumentCase) -> bool:
 
 
 def server_is_right(port: int, case: InstrumentCase) -> bool:
-    """Whether a server on loopback answers a case as its script says."""
+    """Return whether a server on loopback answers a case as its script says."""
     right = right_acknowledgements(case)
     received = b""
     try:
@@ -147,7 +147,7 @@ async def _acknowledge(reader: hl7.mllp.HL7StreamReader, writer: hl7.mllp.HL7Str
 
 
 def python_hl7_cases() -> int:
-    """How many cases the server of python-hl7 answers rightly, with its own acknowledgement."""
+    """Return how many cases the server of python-hl7 answers rightly, with its own acknowledgement."""
 
     async def serve() -> int:
         server = await hl7.mllp.start_hl7_server(_acknowledge, "127.0.0.1", 0)
@@ -170,7 +170,7 @@ class _Refusing(AbstractErrorHandler):  # type: ignore[misc]
 
 
 def hl7apy_cases() -> int:
-    """How many cases the server of hl7apy answers rightly. It has no acknowledgement; it uses that of python-hl7."""
+    """Return how many cases the server of hl7apy answers rightly, with the acknowledgement of python-hl7."""
     kinds = ("ESU^U01^ESU_U01", "ESU^U01", "INU^U05^INU_U05", "EAN^U09^EAN_U09", "ORU^R01", "OUL^R22^OUL_R22")
     handlers = {**dict.fromkeys(kinds, (_Acknowledging,)), "ERR": (_Refusing,)}
     server = MLLPServer("127.0.0.1", 0, handlers, timeout=ANSWER_S)
@@ -197,7 +197,7 @@ def conformance() -> list[Figure]:
 
 
 def noninterference() -> list[Figure]:
-    """How many variants of patients' bytes change what leaves the box."""
+    """Return how many variants of patients' bytes change what leaves the box."""
     cases = [case for case in CASES.values() if case.patient_data]
     each = NONINTERFERENCE_VARIANTS // len(cases)
     differing = 0

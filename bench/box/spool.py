@@ -244,7 +244,7 @@ def device_bytes(make: Callable[[Path], Any], group: int, megabytes: int, direct
 
 
 def figures() -> list[Figure]:
-    """All figures. A temporary folder below `build` is used, which should be on the disk of interest."""
+    """Return all figures. A temporary folder below `build` is used, which should be on the disk of interest."""
     directory, groups = Path("build/bench-buffer"), 3000
     found: list[Figure] = []
     directory.mkdir(parents=True, exist_ok=True)

@@ -29,7 +29,7 @@ WAITING = SpoolLimits(spool_bytes_max=WAITING_BYTES + GIB)
 
 
 def opened(directory: Path, limits: SpoolLimits) -> dict[str, float]:
-    """The figures of `bench.box.spool_opener`, run as a separate process without cached file content."""
+    """Return the figures of `bench.box.spool_opener`, run as a separate process without cached file content."""
     os.sync()
     for path in directory.iterdir():
         fd = os.open(path, os.O_RDONLY)
@@ -66,7 +66,7 @@ def sparse(
 
 
 def figures() -> list[Figure]:
-    """All figures. Making the spools takes minutes and 2 GB of disk space."""
+    """Return all figures. Making the spools takes minutes and 2 GB of disk space."""
     reports = bytes((Priority.ROUTINE,))
     group = reports * 960, [RECORD] * 960
     groups_per_segment = WAITING.segment_bytes_writable // (960 * (len(RECORD) + 18) + 512)

@@ -57,7 +57,7 @@ class Arrivals(NamedTuple):
 
 
 def policy(addresses: int) -> Policy:
-    """A policy with one port, whose desktop is reached by TCP and UDP, and this many authorized addresses."""
+    """Return a policy with one port, whose desktop is reached by TCP and UDP, and this many authorized addresses."""
     (port,) = ONE_PORT.ports
     both = replace(port, desktop=(DESKTOP_SESSION.desktop, _STREAMED))
     return with_addresses(replace(ONE_PORT, ports=(both,), authorized=(_SOMEWHERE,)), addresses)

@@ -69,7 +69,7 @@ TRACKING_ALONE: Final[list[Any]] = [
 
 
 def look_up_alone(policy: Policy, session: Session) -> list[Any]:
-    """The minimal ruleset in which sessions end with their set elements: tracking and one look-up per packet."""
+    """Return the minimal ruleset in which sessions end with their set elements: tracking and a set look-up."""
     port = next(port for port in policy.ports if port.number == session.port)
     ends = concat(str(session.staff), port.interface, str(session.instrument), *session.desktop)
     key = concat(saddr(4), OIFNAME, daddr(4), PROTOCOL, DPORT)
@@ -96,7 +96,7 @@ class Turn(NamedTuple):
 
 
 def load_seconds() -> float:
-    """Seconds to apply a policy with 10,000 addresses where no policy is in force."""
+    """Return the seconds to apply a policy with 10,000 addresses where no policy is in force."""
     enter_namespace()
     policy = with_addresses(load_policy(POLICY), ADDRESSES)
     firewall = Firewall(Nft())
@@ -139,7 +139,7 @@ class Stream:
         return injector.socket, [injector.link + packet] * count
 
     def left(self) -> int:
-        """The number of packets that left through the interfaces of both ends."""
+        """Return the number of packets that left through the interfaces of both ends."""
         return sum(
             self._ip.link("get", index=index)[0].get_attr("IFLA_STATS64")["tx_packets"]
             for index in self._leaving.values()
@@ -160,13 +160,13 @@ class Stream:
         raise RuntimeError(f"only {self.left() - before} of {PACKETS + 2} packets were forwarded")
 
     def guarded(self, policy: Policy) -> float:
-        """The rate with this policy in force and the session open."""
+        """Return the rate with this policy in force and the session open."""
         Firewall(self.testbed.nft).apply(policy)
         Sessions(self.testbed.nft, policy).open(self.session, SESSION_SECONDS)
         return self.rate()
 
     def turn(self) -> Turn:
-        """The rate of the same flow with each of the five rulesets."""
+        """Return the rate of the same flow with each of the five rulesets."""
         many, few = self.guarded(self.policy), self.guarded(load_policy(POLICY))
         Firewall(self.testbed.nft).remove()
         tracking = self._with(TRACKING_ALONE)
@@ -174,7 +174,7 @@ class Stream:
         return Turn(many, few, tracking, look_up, self.rate())
 
     def _with(self, commands: list[Any]) -> float:
-        """The rate with another table instead of the policy's."""
+        """Return the rate with another table instead of the policy's."""
         self.testbed.nft.run(commands)
         rate = self.rate()
         self.testbed.nft.run([{"delete": {"table": _TRACK_TABLE}}])

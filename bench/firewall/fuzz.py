@@ -97,7 +97,7 @@ KINDS: Final = 32
 
 
 def without_limits(ruleset: list[Any]) -> list[Any]:
-    """The ruleset with a connection limit that is never reached.
+    """Return the ruleset with a connection limit that is never reached.
 
     A batch opens more connections within a jiffy than a port may have, and within a jiffy the kernel does not check
     which of the counted connections still exist. tests/netfw/ruleset/test_limits.py compares the counting.
@@ -196,7 +196,7 @@ class Comparison:
         ]
 
     def _differing_groups(self, groups: list[PacketGroup]) -> list[Disagreement]:
-        """The groups that differ when injected alone; empty if only the whole sequence differs."""
+        """Return the groups that differ when injected alone; empty if only the whole sequence differs."""
         found = []
         time.sleep(FRAGMENT_SECONDS + 0.5)  # repeated fragments must not be joined with the first ones
         for group in groups:

@@ -43,9 +43,8 @@ FRAGMENT_SECONDS: Final = 2
 
 _CLONE_NEWNET: Final = 0x40000000
 _FLUSH_CONNTRACK: Final = 1 << 8 | 2  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_DELETE
-_GET_OBJECTS: Final = (
-    10 << 8 | 19
-)  # NFNL_SUBSYS_NFTABLES, NFT_MSG_GETOBJ: its name is attribute 2, its data 4
+# NFNL_SUBSYS_NFTABLES, NFT_MSG_GETOBJ: its name is attribute 2, its data 4
+_GET_OBJECTS: Final = 10 << 8 | 19
 _ALL_NODES: Final = int(IPv6Address("ff02::1"))
 
 
@@ -143,7 +142,7 @@ class BoxNamespace:
     # What the kernel does outside netfilter
 
     def enters(self, packet: Packet) -> bool:
-        """Whether the IPv6 layer passes the packet to netfilter (net/ipv6/ip6_input.c, ip6_rcv_core)."""
+        """Return whether the IPv6 layer passes the packet to netfilter (net/ipv6/ip6_input.c, ip6_rcv_core)."""
         if packet.family == 4:
             return True
         source, destination = packet.saddr, packet.daddr
@@ -189,14 +188,14 @@ class BoxNamespace:
         return "lost" if oif != packet.iif and (source == 0 or source >> 118 == 0x3FA) else oif
 
     def route(self, packet: Packet) -> str:
-        """The interface of the longest matching route; the default route is the uplink's."""
+        """Return the interface of the longest matching route; the default route is the uplink's."""
         for version, first, last, name in self._table:
             if version == packet.family and first <= packet.daddr <= last:
                 return name
         return self.uplink
 
     def leaves(self, packet: Packet) -> str:
-        """The interface on which a packet sent by the box leaves."""
+        """Return the interface on which a packet sent by the box leaves."""
         return "lo" if (packet.family, packet.daddr) in self._local else self.route(packet)
 
     # Setup
@@ -282,11 +281,11 @@ class BoxNamespace:
         self._nft.run(commands)
 
     def listing(self) -> list[Any]:
-        """The ruleset, as the kernel lists it."""
+        """Return the ruleset, as the kernel lists it."""
         return self._nft.table() or []
 
     def counters(self) -> dict[str, int]:
-        """The values of all named counters."""
+        """Return the values of all named counters."""
         counted = {}
         for message in dump(self._netfilter, request(_GET_OBJECTS, F_DUMP, 1)):
             found = message.attributes()
@@ -300,5 +299,5 @@ class BoxNamespace:
 
 
 def processors() -> int:
-    """The number of namespaces that can be used in parallel."""
+    """Return the number of namespaces that can be used in parallel."""
     return len(os.sched_getaffinity(0))

@@ -20,7 +20,7 @@ from netfw.proof.prove import ProofFinding, prove
 
 
 def proof() -> tuple[list[ProofFinding], float, float]:
-    """The findings, the seconds to list the ruleset, and the seconds to prove."""
+    """Return the findings, the seconds to list the ruleset, and the seconds to prove."""
     enter_namespace()
     policy, nft = with_addresses(load_policy(POLICY)), Nft()
     Firewall(nft).apply(policy)

@@ -59,7 +59,7 @@ class Outcome(NamedTuple):
 
 
 def flows(policy: Policy, *, sessions: bool) -> list[Flow]:
-    """The traffic to send. With `sessions`, some of the allowed traffic goes through an open session."""
+    """Return the traffic to send. With `sessions`, some of the allowed traffic goes through an open session."""
     outside, datacenter, one, two, unused, staff = zones(policy)
     box = box_zones(policy)
     uplink, port1, port2 = box.values()
@@ -190,7 +190,7 @@ def _turns(policy: Policy, other: Policy, reloads: int, *, sessions: bool) -> Ou
 
 
 def control(reloads_max: int) -> Outcome:
-    """A ruleset with chain policies only, replaced until a forbidden packet has passed."""
+    """Return a ruleset with chain policies only, replaced until a forbidden packet has passed."""
     policy = load_policy(POLICY)
     testbed = _testbed(policy)
     table = {"table": {"family": FAMILY, "name": TABLE}}
@@ -207,7 +207,7 @@ def control(reloads_max: int) -> Outcome:
 
 
 def _without_final_rules(commands: list[Any]) -> list[Any]:
-    """The ruleset without the rules after the last accepting rule of each base chain; the chain policy drops."""
+    """Return the ruleset without the rules after the last accepting rule of each base chain."""
     kept, accepted = [], set()
     for command in reversed(commands):
         rule = command["add"].get("rule")

@@ -51,7 +51,7 @@ def send_all(sock: socket.socket, packets: Sequence[bytes]) -> int:
 
 @lru_cache
 def _headers(length: int) -> tuple[Any, Any]:
-    """A `struct mmsghdr` for each packet, and the `struct iovec` to which it points."""
+    """Return a `struct mmsghdr` for each packet, and the `struct iovec` to which it points."""
     buffer = ctypes.addressof(_BUFFER)
     vectors = ctypes.create_string_buffer(
         b"".join(pack("=QQ", buffer + at * STRIDE_BYTES, length) for at in range(PACKETS_MAX))

@@ -55,7 +55,7 @@ _CABLES: Final = (
 
 
 def milliseconds(times: int = TIMES) -> list[float]:
-    """Milliseconds from the call of `close` until the last byte arrived, for each of `times` sessions.
+    """Return the milliseconds from the call of `close` until the last byte arrived, for each of `times` sessions.
 
     Moves the calling process into a new network namespace.
     """
@@ -75,7 +75,7 @@ def three_namespaces() -> tuple[int, int]:
 
 
 def _closing(sessions: Sessions, staff: int, instrument: int) -> float:
-    """Milliseconds from closing one session until the last byte arrived."""
+    """Return the milliseconds from closing one session until the last byte arrived."""
     sessions.open(SESSION, 60)
     client, server = conversation(staff, instrument)
     result, result_in = os.pipe()
@@ -157,7 +157,7 @@ def _ip(*commands: str, within: tuple[str, ...] = ()) -> None:
 
 
 def socket_in(namespace: int, kind: socket.SocketKind = socket.SOCK_STREAM) -> socket.socket:
-    """A socket in this namespace."""
+    """Return a socket in this namespace."""
     return _made_in_thread(lambda: _enter(namespace), lambda: socket.socket(socket.AF_INET, kind))
 
 
@@ -167,7 +167,7 @@ def _enter(namespace: int) -> None:
 
 
 def _made_in_thread(enter: Callable[[], None], make: Callable[[], T]) -> T:
-    """The result of `make` in another network namespace. `enter` moves a temporary thread into that namespace."""
+    """Return the result of `make` in the network namespace into which `enter` moves a temporary thread."""
     with ThreadPoolExecutor(1, initializer=enter) as thread:
         return thread.submit(make).result()
 

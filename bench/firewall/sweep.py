@@ -83,7 +83,7 @@ class Outcome(NamedTuple):
 
 
 def probes(policy: Policy) -> Iterator[Probe]:
-    """All probes; those with the session closed come first."""
+    """Yield all probes; those with the session closed come first."""
     others, box = zones(policy), box_zones(policy)
     ways = [(one, other) for one, other in product(others, [*others, *box.values()]) if one != other]
     ways += [(box.get(other.interface, box[policy.uplink]), other) for other in others]
@@ -93,7 +93,7 @@ def probes(policy: Policy) -> Iterator[Probe]:
 
 
 def allowed(policy: Policy, probe: Probe) -> frozenset[int]:
-    """The ports that the policy allows."""
+    """Return the ports that the policy allows."""
     source, target = probe.source, probe.target
     address = ip_address(target.addresses[probe.version])
     services: Iterable[Service] = ()
@@ -158,7 +158,7 @@ _SEEN: Final = {"family": "inet", "table": SEEN}
 
 
 def _observer() -> Iterator[Any]:
-    """A table that records what passed all others: to the box, or out of an interface."""
+    """Yield a table that records what passed all others: to the box, or out of an interface."""
     yield {"add": {"table": {"family": "inet", "name": SEEN}}}
     # a set to which rules add needs the flag "dynamic", which nft 1.0.6 cannot read in JSON; "timeout" works too
     sizes = {"flags": ["timeout"], "size": 2 * len(ALL_PORTS)}

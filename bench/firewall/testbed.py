@@ -37,7 +37,7 @@ class Zone(NamedTuple):
 
 
 def zones(policy: Policy) -> list[Zone]:
-    """All zones but the box itself."""
+    """Return all zones but the box itself."""
     assert policy.tunnel, "the benchmarks need a policy with sessions"
     return [
         Zone("outside", policy.uplink, {4: "203.0.113.99", 6: "2001:db8:9::9"}),
@@ -56,7 +56,7 @@ def zones(policy: Policy) -> list[Zone]:
 
 
 def box_zones(policy: Policy) -> dict[str, Zone]:
-    """The box as a zone, by each interface on which it has addresses."""
+    """Return the box as a zone, by each interface on which it has addresses."""
     uplink: dict[int, str] = {ip_address(text.split("/")[0]).version: text.split("/")[0] for text in UPLINK}
     return {
         policy.uplink: Zone("box at its uplink", BOX, uplink),
@@ -70,7 +70,7 @@ def box_zones(policy: Policy) -> dict[str, Zone]:
 
 
 def session(policy: Policy, version: int) -> Session:
-    """The session to open: from a staff address to the first desktop service of the first instrument."""
+    """Return the session to open: from a staff address to the first desktop service of the first instrument."""
     staff, port = zones(policy)[-1], policy.ports[0]
     instrument = next(zone for zone in zones(policy) if zone.interface == port.interface)
     to, source = (ip_address(zone.addresses[version]) for zone in (instrument, staff))
@@ -78,7 +78,7 @@ def session(policy: Policy, version: int) -> Session:
 
 
 def with_addresses(policy: Policy, count: int = 10_000) -> Policy:
-    """The policy with this many additional authorized addresses."""
+    """Return the policy with this many additional authorized addresses."""
     first = int(IPv4Address("198.18.0.0"))  # reserved for benchmarks (RFC 2544)
     many = tuple(IPv4Network(first + number) for number in range(count))
     entry = replace(policy.authorized[0], networks=(*policy.authorized[0].networks, *many))
@@ -114,7 +114,7 @@ class Testbed:
             Sessions(self.nft, self.policy).open(session(self.policy, version), SESSION_SECONDS)
 
     def injector(self, source: Zone, target: Zone, version: int) -> Injector:
-        """An injector for a source: a raw IP socket for the box, or else a packet socket on its interface's peer."""
+        """Return the injector for a source: a raw IP socket for the box, else a packet socket on a peer interface."""
         if source.interface == BOX:
             family = socket.AF_INET if version == 4 else socket.AF_INET6
             raw = socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW)
@@ -127,5 +127,5 @@ class Testbed:
 
 
 def _peer(ip: IPRoute, interface: str) -> str:
-    """The name of a veth's peer."""
+    """Return the name of a veth's peer."""
     return socket.if_indextoname(ip.link("get", ifname=interface)[0].get_attr("IFLA_LINK"))

@@ -101,7 +101,7 @@ def change_times(change: Any, entries: int) -> list[Times]:
 
 
 def stages(change: Any, entries: int) -> list[Stages]:
-    """The times until a change is in force in the kernel and until the kernel notifies, found by polling."""
+    """Return the times until a change is in force in the kernel and until the kernel notifies, found by polling."""
     enter_namespace()
     policy = with_addresses(load_policy(POLICY), entries)
     firewall = Firewall(Nft())
@@ -110,9 +110,8 @@ def stages(change: Any, entries: int) -> list[Stages]:
     os.sched_setaffinity(0, {first})
     changer = get_context("fork").Process(target=_change, args=(theirs, change))
     changer.start()
-    os.sched_setaffinity(
-        0, others or {first}
-    )  # a process that shares the processor of the changing one would be notified late
+    # a process that shares the processor of the changing one would be notified late
+    os.sched_setaffinity(0, others or {first})
     os.setpriority(os.PRIO_PROCESS, 0, NICE)
     found = []
     for _ in range(TIMES):

@@ -71,7 +71,7 @@ async def _timed(size: int, dial: Dial) -> float:
 
 
 def virtual_seconds(size: int) -> float:
-    """The duration of a transfer in the virtual world."""
+    """Return the duration of a transfer in the virtual world."""
     loop, network = SimLoop(), Network()
     near, far = SimHost(network, "near", NEAR), SimHost(network, "far", FAR)
     network.connect(near, far, Link(loop.env, "line", LINE, Random(1)))
@@ -90,7 +90,7 @@ def virtual_seconds(size: int) -> float:
 
 
 def kernel_seconds(size: int) -> float:
-    """The duration of a transfer in the kernel world, after a first exchange that resolves the Ethernet addresses."""
+    """Return the duration of a transfer in the kernel world, after Ethernet addresses have been resolved."""
     return run_lab("bench-transfer", lambda lab: _transfer(lab, size))
 
 

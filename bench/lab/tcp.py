@@ -60,7 +60,7 @@ class Case:
         return f"{self.rate_bits / 1000:g} kbit/s {self.delay_ms}{jitter} ms, loss {self.loss:.0%}, {what}"
 
     def quality(self, seed: int) -> LinkQuality:
-        """The quality of the line for a seed; the mean queue length of all seeds is the default of lab files."""
+        """Return the line's quality for a seed; the mean queue length of all seeds is the default of lab files."""
         delay, jitter = self.delay_ms * MILLISECOND_NS, self.jitter_ms * MILLISECOND_NS
         queue = QUEUE_BYTES + (seed - (SEEDS + 1) // 2) * QUEUE_STEP_BYTES
         return LinkQuality(self.rate_bits, delay, jitter, self.loss, queue_bytes_max=queue)
@@ -139,12 +139,12 @@ class _Client(asyncio.Protocol):
 
 
 def _conversation(case: Case) -> tuple[int, int, int]:
-    """Number of requests, bytes per request, bytes per reply."""
+    """Return the number of requests, bytes per request, bytes per reply."""
     return (1, case.size, 1) if case.size else (EXCHANGES, EXCHANGE_BYTES, EXCHANGE_BYTES)
 
 
 def virtual_seconds(case: Case, seed: int) -> float:
-    """The duration in the virtual world."""
+    """Return the duration in the virtual world."""
     requests, size, reply_bytes = _conversation(case)
     loop, network = SimLoop(), Network()
     one, other = SimHost(network, "one"), SimHost(network, "other")
@@ -188,7 +188,7 @@ class _Line:
         self._other.address("eth0", "10.9.0.2/24")
 
     async def seconds(self, case: Case, seed: int) -> float:
-        """The duration in real time."""
+        """Return the duration in real time."""
         requests, size, reply_bytes = _conversation(case)
         loop = asyncio.get_running_loop()
         for pipe in (self._link.forward, self._link.backward):
@@ -220,9 +220,8 @@ class _Line:
             seconds = loop.time() - began
             client.close()
             await serving
-        await asyncio.sleep(
-            3 * case.delay_ms / 1000 + 0.1
-        )  # its last packets must not delay the next transfer
+        # its last packets must not delay the next transfer
+        await asyncio.sleep(3 * case.delay_ms / 1000 + 0.1)
         assert not self._link.overrun, f"{case}: this machine was too slow"
         return seconds
 
@@ -240,7 +239,7 @@ async def _receive(connection: socket.socket, size: int) -> None:
 
 
 def kernel_seconds(cases: Iterable[Case]) -> dict[Case, dict[int, float]]:
-    """The duration of each case in the kernel world, by seed."""
+    """Return the duration of each case in the kernel world, by seed."""
 
     async def main(lab: KernelLab) -> dict[Case, dict[int, float]]:
         _precede_other_work()

@@ -50,7 +50,7 @@ def lab(linger: str, every: str, proxy: str = "") -> Lab:
 
 
 def batches_of_64() -> Figure:
-    """Bytes per routine report in batches of 64, including alerts and audit records, which are sent at once."""
+    """Return the bytes per routine report in batches of 64, with the alerts and audit records between them."""
     with VirtualWorld(lab("1h", "10s")) as world:
         world.run_until(HOUR_NS)
         link, stored = world.uplink, world.datacenter.stored
@@ -62,7 +62,7 @@ def batches_of_64() -> Figure:
 
 
 def alerts() -> Figure:
-    """Bytes per alert on an open connection, while no routine report waits that could be sent with it."""
+    """Return the bytes per alert on an open connection, while no routine report waits that could be sent with it."""
     with VirtualWorld(lab("1s", "60s")) as world:
         spent, link = [], world.uplink
         for attempt in range(1, 60):
@@ -83,7 +83,7 @@ def alerts() -> Figure:
 
 
 def reconnection() -> Figure:
-    """Bytes of a reconnection: the proxy closes the idle connection, and the box resumes its TLS session."""
+    """Return the bytes of a reconnection after the proxy closed the idle connection; the TLS session is resumed."""
     with VirtualWorld(lab("1h", "60s", PROXY)) as world:
         world.run_until(HOUR_NS)
         assert world.proxy is not None

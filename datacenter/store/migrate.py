@@ -33,7 +33,7 @@ class SchemaError(Exception):
 
 
 def current_revision(engine: Engine) -> str | None:
-    """The revision of the database's tables, four digits; None if it is empty.
+    """Return the revision of the database's tables, four digits; None if it is empty.
 
     Raises: SchemaError for tables of a later version or of another program; SQLAlchemyError.
     """

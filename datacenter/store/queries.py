@@ -66,27 +66,27 @@ class StoredCommand(NamedTuple):
 
 
 def counts(store: Store) -> dict[tuple[str, str], int]:
-    """Number of records by (box, instrument); for records of the box itself, `instrument` is ""."""
+    """Return the number of records by (box, instrument); for records of the box itself, `instrument` is ""."""
     key = (_RECORDS.box, _RECORDS.instrument)
     rows = store.read(select(*key, func.count()).group_by(*key).order_by(*key))
     return {(box, instrument): count for box, instrument, count in rows}
 
 
 def records(store: Store) -> Iterator[StoredRecord]:
-    """All records, ordered by box, epoch and sequence."""
+    """Return all records, ordered by box, epoch and sequence."""
     columns = [_RECORDS[name] for name in StoredRecord._fields]
     return (StoredRecord(*row) for row in store.read(select(*columns).order_by(*columns[:3])))
 
 
 def bodies(store: Store) -> Iterator[tuple[StoredRecord, bytes]]:
-    """All records with their bodies, ordered by box, epoch and sequence."""
+    """Return all records with their bodies, ordered by box, epoch and sequence."""
     columns = [_RECORDS[name] for name in StoredRecord._fields]
     every = select(*columns, _RECORDS.body).order_by(*columns[:3])
     return ((StoredRecord(*row[:-1]), bytes(row[-1])) for row in store.read(every))
 
 
 def epochs(store: Store) -> list[int]:
-    """The epochs of all records, ordered by the time at which the first record of each was stored."""
+    """Return the epochs of all records, ordered by the time at which the first record of each was stored."""
     first = func.min(_RECORDS.stored_at_ms)
     return [
         epoch
@@ -95,14 +95,14 @@ def epochs(store: Store) -> list[int]:
 
 
 def gaps(store: Store) -> list[StoredGap]:
-    """All reported gaps, ordered by box, epoch and sequence."""
+    """Return all reported gaps, ordered by box, epoch and sequence."""
     key = (_RECORDS.box, _RECORDS.epoch, _RECORDS.sequence)
     rows = store.read(select(*key, _RECORDS.body).where(_RECORDS.kind == "gap").order_by(*key))
     return [StoredGap(box, epoch, sequence, decode(Gap, body)) for box, epoch, sequence, body in rows]
 
 
 def profiles(store: Store, known: Mapping[str, int]) -> list[FollowedProfile]:
-    """The profiles that reports follow, in the order of their records.
+    """Return the profiles that reports follow, in the order of their records.
 
     `known` is the newest version of each model's profile that the data center has.
     """
@@ -117,6 +117,6 @@ def _followed(box: str, body: ProfileInForce, known: Mapping[str, int]) -> Follo
 
 
 def commands(store: Store) -> list[StoredCommand]:
-    """All commands, ordered by number."""
+    """Return all commands, ordered by number."""
     columns = [schema.commands.c[name] for name in StoredCommand._fields]
     return [StoredCommand(*row) for row in store.read(select(*columns).order_by(schema.commands.c.id))]

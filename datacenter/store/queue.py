@@ -51,7 +51,7 @@ class StoreQueue:
         self._is_busy = False
 
     def filling(self) -> tuple[int, int]:
-        """Number of records that wait or are being stored, and its limit."""
+        """Return the number of records that wait or are being stored, and its limit."""
         return self._records, self._records_max
 
     async def run(

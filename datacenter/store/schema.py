@@ -41,7 +41,7 @@ boxes = Table(
     metadata,
     Column("serial", Text, primary_key=True),
     Column("enrolled_at_ms", BigInteger, nullable=False),
-    Column("dismissed_at_ms", BigInteger),  # if set, the box may not send any more; its records are kept
+    Column("dismissed_at_ms", BigInteger),  # if set, the box is no longer authorized; its records are kept
 )
 
 records = Table(

@@ -95,7 +95,7 @@ class Store:
 
     def close(self) -> None:
         """Close the connections. The store cannot be used afterwards."""
-        self._give_back_writer()
+        self._release_writer()
         self._engine.dispose()
 
     def authorize(self, serials: Collection[str], now_ms: int) -> None:
@@ -131,7 +131,7 @@ class Store:
             return BatchReply(stored, self._take_due(cursor, box, now_ms))
 
     def _take_due(self, cursor: Any, box: str, now_ms: int) -> list[Command]:
-        """The box's due commands, oldest first; schedules the next repetition of each."""
+        """Return the box's due commands, oldest first; schedules the next repetition of each."""
         cursor.execute(self._waiting, (box, now_ms, COMMANDS_PER_REPLY_MAX))
         due = cursor.fetchall()
         for number, *_, deliveries in due:
@@ -153,7 +153,7 @@ class Store:
             return int(connection.execute(statement.returning(commands.c.id)).scalar_one())
 
     def read(self, statement: Executable) -> Iterator[Any]:
-        """The rows of a query in one transaction, fetched in blocks of a thousand. Raises: StoreError."""
+        """Yield the rows of a query in one transaction, fetched in blocks of a thousand. Raises: StoreError."""
         with self.transaction() as connection:
             yield from connection.execution_options(yield_per=1000).execute(statement)
 
@@ -178,19 +178,19 @@ class Store:
             yield writer.cursor()
             writer.commit()
         except BaseException as error:
-            self._give_back_writer()
+            self._release_writer()
             if isinstance(error, (self._driver_error, SQLAlchemyError)):
                 raise StoreError(str(error)) from error
             raise
 
-    def _give_back_writer(self) -> None:
+    def _release_writer(self) -> None:
         writer, self._writer = self._writer, None
         if writer is not None:
             writer.close()
 
 
 def schema_revision(url: str) -> str | None:
-    """The schema revision of the database at `url`; None if it is empty. Changes nothing.
+    """Return the schema revision of the database at `url`; None if it is empty. Changes nothing.
 
     Raises: StoreError; ValueError as `Store`.
     """
@@ -204,12 +204,12 @@ def schema_revision(url: str) -> str | None:
 
 
 def repeat_delay_ms(deliveries: int) -> int:
-    """Interval, in ms, until a command that was sent `deliveries` times is sent again."""
+    """Return the interval in ms until a command that was sent `deliveries` times is sent again."""
     return min(REPEAT_MS_MIN << min(deliveries - 1, 16), REPEAT_MS_MAX)
 
 
 def _rows(box: str, batch: Batch, now_ms: int) -> list[tuple[Any, ...]]:
-    """The batch as rows of `records`."""
+    """Return the batch as rows of `records`."""
     epoch = batch.epoch
     rows: list[tuple[Any, ...]] = []
     for sequence, record in zip(sequences(batch), batch.records, strict=True):
@@ -222,7 +222,7 @@ def _rows(box: str, batch: Batch, now_ms: int) -> list[tuple[Any, ...]]:
 
 
 def _engine(url: str, durable: bool) -> tuple[Engine, str]:
-    """The engine, and the parameter placeholder of its driver."""
+    """Return the engine, and the parameter placeholder of its driver."""
     try:
         engine = create_engine(url)
     except (ArgumentError, ImportError) as error:
@@ -239,7 +239,7 @@ def _engine(url: str, durable: bool) -> tuple[Engine, str]:
 
 
 def _sqlite_settings(durable: bool) -> Any:
-    """A connection handler that sets the journal mode.
+    """Return a connection handler that sets the journal mode.
 
     If `durable`, a write-ahead log makes a commit one sequential write, and FULL flushes it before the commit
     returns. Otherwise each page is written once, and the rollback journal is in memory.

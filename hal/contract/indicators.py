@@ -15,7 +15,7 @@ class IndicatorsBench(Protocol):
     indicators: Indicators
 
     def visible_light(self, led: str) -> Light:
-        """Return what the LED visibly shows."""
+        """Return the light that the LED visibly shows."""
         ...
 
     def open_cover(self) -> None:

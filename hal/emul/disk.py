@@ -196,7 +196,7 @@ class EmulDiskBackend:
         """Cancel `fail_next_write`."""
         self._disk._failing_writes = 0
 
-    def rot(
+    def flip_bits(
         self, name: str | None = None, offset: int | None = None, bits: int = 1
     ) -> tuple[str, int] | None:
         """Flip `bits` bits (all, if there are fewer) of a nonzero sector: of `name`, at `offset`, or a random one.

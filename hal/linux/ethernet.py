@@ -97,10 +97,8 @@ class _Events:
         self._loop = asyncio.get_running_loop()
         self._socket = netlink.open_link_events()
         self._loop.add_reader(self._socket, self._changed)
-        self._carrier, self._reported = (
-            carrier,
-            carrier(),
-        )  # queried after the subscription, so that no change is missed
+        # queried after the subscription, so that no change is missed
+        self._carrier, self._reported = carrier, carrier()
 
     @property
     def closed(self) -> bool:

@@ -53,9 +53,8 @@ def interface_info(interface: str) -> InterfaceInfo:
     [(_, answer)] = _request(_GETLINK, _named(interface))
     _, _, number, flags, _ = _LINK.unpack_from(answer)
     attributes = _attributes(answer[_LINK.size :])
-    stats = _STATS.unpack_from(
-        attributes[_IFLA_STATS64]
-    )  # packets, bytes, errors, dropped; each received, then sent
+    # packets, bytes, errors, dropped; each received, then sent
+    stats = _STATS.unpack_from(attributes[_IFLA_STATS64])
     received, sent = (
         PortTraffic(stats[2 + way], stats[way], stats[4 + way], stats[6 + way]) for way in (0, 1)
     )

@@ -138,7 +138,7 @@ def _finish_settings(fd: int, settings: SerialSettings) -> str:
         f"{settings.data_bits} data bits": bits != settings.data_bits,
         f"{settings.stop_bits} stop bits": bool(flags & termios.CSTOPB) != (settings.stop_bits == 2),
     }
-    return ", ".join(what for what, so in left_out.items() if so)
+    return ", ".join(setting for setting, is_left_out in left_out.items() if is_left_out)
 
 
 class _Line:

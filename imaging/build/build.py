@@ -158,7 +158,7 @@ def _write_outputs(
     files = [described, *map(describe, others)]
     about = {"kickstart": request.kickstart.name, "version": request.version, "epoch": str(epoch)}
     if all((tree / path).exists() for path in ENCRYPTS):
-        about[encrypted.ABOUT] = encrypted.AT_FIRST_START
+        about[encrypted.MANIFEST_KEY] = encrypted.AT_FIRST_START
     manifest = request.out / f"{name}.manifest.json"
     if key:
         places = partitions.places(plan, bmap.image_bytes)
@@ -171,7 +171,7 @@ def _write_outputs(
 def _record(
     request: BuildRequest, plan: BuildPlan, listed: Sequence[packages.Installed], epoch: int, disk_bytes: int
 ) -> str:
-    """The build record as JSON. Nothing in it depends on the machine that builds."""
+    """Return the build record as JSON. Nothing in it depends on the machine that builds."""
     record = {
         "format": f"rap-image-build-{FORMAT}",
         "kickstart_sha256": hashlib.sha256(request.kickstart.read_bytes()).hexdigest(),
@@ -213,7 +213,7 @@ def _fetched(place: str) -> bytes:
 
 
 def _epoch(metadata: Sequence[bytes]) -> int:
-    """The time of the image: SOURCE_DATE_EPOCH, or that of the newest repository, in seconds since 1970.
+    """Return the time of the image: SOURCE_DATE_EPOCH, or that of the newest repository, in seconds since 1970.
 
     Raises: WrongRequest.
     """

@@ -90,17 +90,17 @@ def handles(name: str, *options: str) -> Callable[[CommandHandler], CommandHandl
 
 
 def handled_commands() -> list[str]:
-    """The names of all supported commands."""
+    """Return the names of all supported commands."""
     return sorted(_handlers)
 
 
 def supported_options(name: str) -> tuple[str, ...]:
-    """The options of a command that are followed, or ignored for the command's reason."""
+    """Return the options of a command that are followed, or ignored for the command's reason."""
     return tuple(sorted(_handlers[name][1])) if name in _handlers else IGNORED_OPTIONS.get(name, ())
 
 
 def plan_of(ks: Document) -> BuildPlan:
-    """The build plan of a kickstart. Raises: UnsupportedCommand, for the first unsupported line."""
+    """Return the build plan of a kickstart. Raises: UnsupportedCommand, for the first unsupported line."""
     if ks.refusals:
         refusal = next((r for r in ks.refusals if not r.deprecated), ks.refusals[0])
         if not refusal.deprecated:
@@ -270,7 +270,7 @@ def _keyboard(command: KickstartCommand, plan: BuildPlan) -> None:
 
 
 def _console_keymap(layout: str) -> str:
-    """The console's name of a layout: "cz-qwerty" for "cz (qwerty)", as kbd's X keymaps are named."""
+    """Return the console's name of a layout: "cz-qwerty" for "cz (qwerty)", as kbd's X keymaps are named."""
     return "-".join(re.findall(r"[\w.-]+", layout))
 
 
@@ -337,7 +337,7 @@ def _refuse_network(command: KickstartCommand) -> None:
 
 
 def _keyfile(data: Any) -> str:
-    """A connection profile of NetworkManager (nm-settings-keyfile(5))."""
+    """Return a connection profile of NetworkManager (nm-settings-keyfile(5))."""
     static = data.bootProto == "static"
     ipv4 = {"method": "manual" if static else "auto"}
     if static:

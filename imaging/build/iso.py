@@ -119,7 +119,7 @@ def sign_iso(iso: Path, source: Path, kickstart: Path, key: Ed25519PrivateKey) -
 
 
 def _arguments(label: str) -> str:
-    """The kernel's arguments; spaces in the label are escaped as dracut requires.
+    """Return the kernel's arguments; spaces in the label are escaped as dracut requires.
 
     They are not quoted in GRUB's menu, as in lorax's own menus: RHEL's GRUB passes \\x20 on unchanged.
     """
@@ -140,7 +140,7 @@ def _label_of(source: Path, log: Line) -> str:
 
 
 def _menus(source: Path, folder: Path, arguments: str, log: Line) -> Iterator[tuple[str, Path]]:
-    """The changed menus: path on the disc, and file."""
+    """Yield the changed menus: path on the disc, and file."""
     for inside in MENUS:
         file = folder / inside.replace("/", "-")
         try:

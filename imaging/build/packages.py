@@ -111,7 +111,7 @@ def check_section(place: Section, section: Any) -> None:
 
 
 def _is_that(text: str, wrong: Any) -> bool:
-    """Whether a line names one of these groups."""
+    """Return whether a line names one of these groups."""
     words = text.split()
     return (
         bool(words) and isinstance(wrong, list) and words[0].lstrip("-@") in {group.name for group in wrong}
@@ -132,7 +132,7 @@ def _options(section: Any) -> list[str]:
 
 
 def _wrong(output: str, repositories: Sequence[str]) -> WrongRequest | None:
-    """The error in the input that dnf reports, or None."""
+    """Return the error in the input that dnf reports, or None."""
     if missing := _NO_MATCH.search(output):
         return WrongRequest(
             f"no repository has {missing[1]}; add a repository that has it with --repo, or remove it from %packages"
@@ -165,7 +165,7 @@ def normalise(root: Path, epoch: int, log: Line) -> None:
 
 
 def installed(root: Path, log: Line) -> list[Installed]:
-    """The installed packages of a tree, sorted by name. Raises: BuildFailed."""
+    """Return the installed packages of a tree, sorted by name. Raises: BuildFailed."""
     database = next(root / path for path in DATABASES if (root / path / "rpmdb.sqlite").exists())
     with tempfile.TemporaryDirectory(
         prefix="rap-rpmdb-"
@@ -176,7 +176,7 @@ def installed(root: Path, log: Line) -> list[Installed]:
 
 
 def _headers(database: Path) -> Iterator[bytes]:
-    """The package headers in rpm's sqlite database, which have no magic number."""
+    """Yield the package headers in rpm's sqlite database, which have no magic number."""
     import sqlite3
 
     with sqlite3.connect(database / "rpmdb.sqlite") as connection:
@@ -185,7 +185,7 @@ def _headers(database: Path) -> Iterator[bytes]:
 
 
 def _timeless(header: bytes, epoch: int) -> bytes:
-    """A header (rpm's docs, "RPM v4 header format") with its two times replaced; both are 32-bit numbers."""
+    """Return a header (rpm's docs, "RPM v4 header format") with its two times replaced; both are 32-bit numbers."""
     count, _ = struct.unpack_from(">II", header)
     store = 8 + count * _ENTRY.size
     changed = bytearray(header)

@@ -47,7 +47,7 @@ class PartitionPlace:
 
 
 def places(plan: BuildPlan, disk_bytes: int) -> list[PartitionPlace]:
-    """The place of each partition, aligned to 1 MiB. Growing partitions share the remaining space."""
+    """Return the place of each partition, aligned to 1 MiB. Growing partitions share the remaining space."""
     growing = [p for p in plan.partitions if p.grow]
     left = disk_bytes // MIB - plan.disk_bytes // MIB
     offset, found = MIB, []
@@ -59,12 +59,12 @@ def places(plan: BuildPlan, disk_bytes: int) -> list[PartitionPlace]:
 
 
 def identity(seed: str, name: str) -> str:
-    """A UUID derived from a seed (the hash of the kickstart) and a name."""
+    """Return a UUID derived from a seed (the hash of the kickstart) and a name."""
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"rap-image:{seed}:{name}"))
 
 
 def file_system_ids(plan: BuildPlan, seed: str) -> dict[str, str]:
-    """The UUID of each file system, by mount point. Those of FAT have 32 bits."""
+    """Return the UUID of each file system, by mount point. Those of FAT have 32 bits."""
     ids = {p.mount: identity(seed, p.mount) for p in plan.partitions}
     return {m: f"{i[:4]}-{i[4:8]}".upper() if _is_efi(plan, m) else i for m, i in ids.items()}
 
@@ -117,9 +117,8 @@ def split(tree: Path, folder: Path, plan: BuildPlan, log: Line) -> dict[str, Pat
         stat = parts[mount].stat()
         inside.mkdir()
         os.chown(inside, stat.st_uid, stat.st_gid)
-        shutil.copystat(
-            parts[mount], inside
-        )  # and with them the SELinux label, which is that of the mount point
+        # and with them the SELinux label, which is that of the mount point
+        shutil.copystat(parts[mount], inside)
         parent = inside.parent
         os.utime(parent, (tree_time := (tree / parent.relative_to(folder / "0")).stat().st_mtime, tree_time))
     return parts

@@ -24,7 +24,7 @@ FORMATS: Final = {"ext4": "ext4", "efi": "vfat"}
 def file_systems(
     image: Path, tree: Path, places: list[PartitionPlace], ids: dict[str, str]
 ) -> list[SignedFileSystem]:
-    """The file systems of an image with all references to them. `ids` are their UUIDs by mount point.
+    """Return the file systems of an image with all references to them. `ids` are their UUIDs by mount point.
 
     Raises: BuildFailed, if a reference in the files of the system was not found in one piece; OSError.
     """

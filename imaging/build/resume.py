@@ -28,7 +28,7 @@ class Steps:
         self._chain = b""
 
     def step(self, name: str, inputs: str, make: Callable[[Path], None]) -> Path:
-        """The folder with the result of `make`, which is called only if the inputs or earlier steps have changed."""
+        """Return the folder with the result of `make`, called only if the inputs or earlier steps have changed."""
         self._chain = hashlib.sha256(self._chain + f"{name}\0{inputs}".encode()).digest()
         result = self._folder / f"{name}-{self._chain.hex()[:16]}"
         with (self._folder / f"{name}.lock").open("w") as lock:

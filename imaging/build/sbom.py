@@ -17,7 +17,7 @@ from imaging.build.packages import Installed
 
 
 def render(name: str, image_sha256: str, packages: Sequence[Installed], tree: Path, epoch: int) -> str:
-    """The SBOM of the image `name` with these packages, as JSON text."""
+    """Return the SBOM of the image `name` with these packages, as JSON text."""
     entries = [_rpm(package) for package in packages] + [
         _python(*found) for found in sorted(_distributions(tree))
     ]
@@ -87,7 +87,7 @@ def _package(ident: str, name: str, version: str, license: str, url: str) -> dic
 
 
 def _distributions(tree: Path) -> Iterator[tuple[str, str]]:
-    """The Python packages in a tree, found by their .dist-info folders (PEP 376)."""
+    """Yield the Python packages in a tree, found by their .dist-info folders (PEP 376)."""
     for folder in tree.rglob("*.dist-info"):
         name, _, version = folder.name.removesuffix(".dist-info").rpartition("-")
         yield name, version

@@ -18,7 +18,7 @@ class UnsupportedCommand(Exception):
 
 
 class WrongRequest(Exception):
-    """The request is invalid; the message says what would be right."""
+    """The request is invalid; the message says how to correct it."""
 
 
 class BuildFailed(Exception):

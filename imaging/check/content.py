@@ -32,7 +32,10 @@ _RELEASE: Final = re.compile(r"release (\d+)")
 
 
 def default_content(tree: Path) -> Path:
-    """The installed content for the release of the system in `tree`. Raises: WrongCheck, PrerequisiteMissing."""
+    """Return the installed content for the release of the system in `tree`.
+
+    Raises: WrongCheck, PrerequisiteMissing.
+    """
     release = tree / "etc/redhat-release"
     found = _RELEASE.search(release.read_text("utf-8", "replace")) if release.exists() else None
     if found is None:
@@ -58,7 +61,7 @@ class Benchmark:
     profiles: Sequence[str]
 
     def profile(self, name: str, content: Path) -> str:
-        """The id of the profile with this id or name. Raises: WrongCheck, with the names of all."""
+        """Return the id of the profile with this id or name. Raises: WrongCheck, with the names of all."""
         for identifier in self.profiles:
             if name in (identifier, short_profile(identifier)):
                 return identifier
@@ -69,14 +72,14 @@ class Benchmark:
 
     @staticmethod
     def rule_name(identifier: str, version: str) -> str:
-        """The name of a rule in reports and reasons: the STIG's own (RHEL-09-211010) in DISA's content."""
+        """Return the name of a rule in reports and reasons: the STIG's own (RHEL-09-211010) in DISA's content."""
         return (
             version if _DISA_RULE.match(identifier) and version else _RULE_PREFIX.sub("", identifier, count=1)
         )
 
 
 def short_profile(identifier: str) -> str:
-    """The name of a profile without the publisher's prefix."""
+    """Return the name of a profile without the publisher's prefix."""
     return _PROFILE_PREFIX.sub("", identifier, count=1)
 
 
@@ -120,12 +123,12 @@ def _read(content: Path) -> bytes:
 
 
 def system_name(tree: Path) -> str:
-    """The name of the system in `tree`, from os-release."""
+    """Return the name of the system in `tree`, from os-release."""
     return _about(tree).get("PRETTY_NAME") or str(tree)
 
 
 def _about(tree: Path) -> dict[str, str]:
-    """The fields of os-release(5). Links are not followed, because an absolute one would lead out of the tree."""
+    """Return the fields of os-release(5). Links are not followed: an absolute one would lead out of the tree."""
     for path in (tree / "usr/lib/os-release", tree / "etc/os-release"):
         if path.is_file() and not path.is_symlink():
             lines = path.read_text("utf-8", "replace").splitlines()

@@ -151,7 +151,7 @@ def _read(tree: Path, place: Path, benchmark: Benchmark) -> Iterator[RuleResult]
 
 
 def _by_files(rule: str, tree: Path, definitions: Mapping[str, str]) -> str:
-    """The result by the tree's files of a rule that checks the running system; "" for other rules."""
+    """Return the result by the tree's files of a rule that checks the running system; "" for other rules."""
     if half := definitions.get(f"oval:ssg-{rule}_static:def:1"):
         return "pass" if half == "true" else "fail"
     if service := _SERVICE.fullmatch(rule):
@@ -161,7 +161,7 @@ def _by_files(rule: str, tree: Path, definitions: Mapping[str, str]) -> str:
 
 
 def _by_units(rule: Element, tree: Path, units: Mapping[str, Sequence[tuple[str, bool]]]) -> str:
-    """The result by the tree's links of a rule that asks nothing but the state of units; "" for other rules."""
+    """Return the result, by the tree's links, of a rule that only tests the state of units; "" for other rules."""
     wanted = [units.get(str(ref.get("name"))) for ref in rule.iter(f"{_XCCDF}check-content-ref")]
     if len(wanted) != 1 or not wanted[0]:
         return ""
@@ -170,7 +170,7 @@ def _by_units(rule: Element, tree: Path, units: Mapping[str, Sequence[tuple[str,
 
 
 def _units(place: Path) -> Iterator[tuple[str, Sequence[tuple[str, bool]]]]:
-    """The units of each OVAL definition that asks for nothing else, each with whether it must start."""
+    """Yield the units of each OVAL definition that asks for nothing else, each with whether it must start."""
     for file in place.glob("*oval.xml.result.xml"):
         root = ElementTree.parse(file).getroot()  # noqa: S314 - oscap's own
         asked = {
@@ -188,7 +188,7 @@ def _units(place: Path) -> Iterator[tuple[str, Sequence[tuple[str, bool]]]]:
 def _only_units(
     definition: Element, all_of: Mapping[str, Element], asked: Mapping[str, tuple[str, bool] | None]
 ) -> list[tuple[str, bool]]:
-    """The units of a definition and of those that it extends; [] if it asks for more, or for one of several."""
+    """Return the units of a definition and those that it extends; [] if it tests more, or one of several."""
     if any(one.get("operator", "AND") != "AND" for one in definition.iter(f"{_DEFINITIONS}criteria")):
         return []
     found = [asked.get(str(one.get("test_ref"))) for one in definition.iter(f"{_DEFINITIONS}criterion")]
@@ -198,7 +198,7 @@ def _only_units(
 
 
 def _unit_of(test: Element, root: Element) -> tuple[str, bool] | None:
-    """The unit of a test of systemd's properties, and whether it must start; None for other questions."""
+    """Return the unit of a test of systemd's properties, and whether it must start; None for other questions."""
     parts = {str(part.get("object_ref") or part.get("state_ref")) for part in test}
     words = {
         child.tag.removeprefix(_LINUX): (child.text or "").strip()
@@ -221,7 +221,7 @@ def _state(tree: Path, unit: str) -> str:
 
 
 def _definitions(place: Path) -> Iterator[tuple[str, str]]:
-    """The OVAL result of each definition."""
+    """Yield the OVAL result of each definition."""
     for file in place.glob("*oval.xml.result.xml"):
         for element in ElementTree.parse(file).getroot().iter(f"{_OVAL}definition"):  # noqa: S314 - oscap's own
             yield str(element.get("definition_id")), str(element.get("result"))

@@ -85,7 +85,7 @@ class Reasons:
 def load_reasons(
     benchmark: Benchmark, profile: str, exceptions: Path | None = None, *, image: bool, mock_repo: bool
 ) -> Reasons:
-    """The reasons for a profile (its id) of a benchmark; `exceptions` replaces the box's exceptions.toml.
+    """Return the reasons for a profile (its id) of a benchmark; `exceptions` replaces the box's exceptions.toml.
 
     Raises: WrongCheck.
     """
@@ -98,13 +98,13 @@ def load_reasons(
 
 
 def reasons_folder(benchmark: Benchmark) -> Path | None:
-    """The folder with the reasons for a benchmark, or None if there is none."""
+    """Return the folder with the reasons for a benchmark, or None if there is none."""
     name = benchmark.identifier
     return _FOLDERS.get((name, benchmark.version)) or _FOLDERS.get((name, ""))
 
 
 def load_exceptions(file: Path = EXCEPTIONS, profile: str = "stig") -> dict[str, str]:
-    """The reasons of exceptions.toml for a profile, by rule. Raises: WrongCheck, with all problems."""
+    """Return the reasons of exceptions.toml for a profile, by rule. Raises: WrongCheck, with all problems."""
     reasons, by_profile = _read_exceptions(file)
     return {**reasons, **by_profile.get(profile, {})}
 
@@ -125,7 +125,7 @@ def _read_exceptions(file: Path) -> tuple[dict[str, str], dict[str, dict[str, st
 
 
 def load_left_out(*, image: bool, mock_repo: bool, file: Path = LEFT_OUT) -> dict[str, str]:
-    """The reasons for leaving out rules, by rule, for a folder, an image or mock packages. Raises: WrongCheck."""
+    """Return the reasons to leave out rules, by rule, for a folder, an image or mock packages. Raises: WrongCheck."""
     written = load(file, LeftOutFile)
     groups = [*written.offline, *(written.image if image else []), *(written.mock_repo if mock_repo else [])]
     return dict(by_rule(groups, file))
@@ -168,7 +168,7 @@ def _unknown(judged: Sequence[Judged], left_out: Mapping[str, str]) -> Iterator[
 
 
 def by_rule(groups: Sequence[LeftOutGroup], file: Path) -> Iterator[tuple[str, str]]:
-    """Each rule of the groups with its reason. Raises: WrongCheck, if a rule occurs twice."""
+    """Yield each rule of the groups with its reason. Raises: WrongCheck, if a rule occurs twice."""
     seen: set[str] = set()
     for group in groups:
         for rule in group.rules:

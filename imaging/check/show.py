@@ -15,7 +15,7 @@ UNEXPLAINED: Final = "NO REASON IS WRITTEN: repair it, or add a reason to firmwa
 
 
 def as_document(judgement: Judgement) -> dict[str, Any]:
-    """The JSON document of `--json`."""
+    """Return the JSON document of `--json`."""
     return {
         "verdict": "pass" if judgement.passed else "fail",
         "passed_share": round(judgement.passed_share, 4),

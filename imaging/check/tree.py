@@ -98,9 +98,8 @@ def _record(image: Path) -> BuildRecord:
 def _run(command: list[str], requests: str = "") -> str:
     require_programs(command[:1])
     done = subprocess.run(command, input=requests, capture_output=True, text=True, check=False)
-    output = "\n".join(
-        done.stderr.splitlines()[1:]
-    )  # debugfs begins with its version, and always has exit status 0
+    # debugfs begins with its version, and always has exit status 0
+    output = "\n".join(done.stderr.splitlines()[1:])
     if done.returncode or (command[0] == "debugfs" and output):
         raise WrongCheck(f"{command[-1]}: {output or done.stderr.strip()}")
     return done.stdout

@@ -13,7 +13,7 @@ SEVERITIES: Final = ("high", "medium", "low")
 
 
 class WrongCheck(Exception):
-    """The input cannot be evaluated; the message says what would be right."""
+    """The input cannot be evaluated; the message says how to correct it."""
 
 
 class RuleVerdict(StrEnum):
@@ -65,6 +65,6 @@ class Judgement:
         return count[RuleVerdict.PASS] / decided if decided else 1.0
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """The number of rules by severity and verdict."""
+        """Return the number of rules by severity and verdict."""
         count = Counter((one.severity, one.verdict) for one in self.rules)
         return {s: {str(v): count[s, v] for v in RuleVerdict} for s in SEVERITIES}

@@ -55,7 +55,7 @@ def run_on_view(
 
 
 def _mounts(tree: Path) -> str:
-    """The mounts of fstab(5) at boot, in the format of /proc/mounts."""
+    """Return the mounts of fstab(5) at boot, in the format of /proc/mounts."""
     fstab = tree / "etc/fstab"
     lines = fstab.read_text("utf-8", "replace").splitlines() if fstab.exists() else []
     entries = [line.split() for line in lines if line.strip() and not line.lstrip().startswith("#")]

@@ -28,7 +28,7 @@ _NOT_DISKS: Final = re.compile(r"(ram|fd|nbd|mtdblock|rbd|drbd|bcache|ublkb)\d")
 
 
 def gather() -> StationMachine:
-    """The present state of this machine's disks."""
+    """Return the present state of this machine's disks."""
     names = [path for path in sorted(Path("/sys/block").iterdir()) if _flag(path / "hidden") != "1"]
     numbers = {_flag(path / "dev"): path.name for disk in names for path in (disk, *_partitions(disk))}
     devices = []
@@ -39,7 +39,7 @@ def gather() -> StationMachine:
 
 
 def device_name(path: Path) -> str:
-    """The kernel's name for a device given by any path, such as /dev/disk/by-id/…. Raises: OSError."""
+    """Return the kernel's name for a device given by any path, such as /dev/disk/by-id/…. Raises: OSError."""
     number = path.stat().st_rdev
     link = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}")
     return link.resolve().name if number and link.exists() else path.name
@@ -84,7 +84,7 @@ def _kind(disk: Path) -> Kind:
 
 
 def _over(disk: Path, numbers: dict[str, str]) -> tuple[str, ...]:
-    """The underlying devices; for a loop device, the device with its file, if that can be found."""
+    """Return the underlying devices; for a loop device, the device with its file, if that can be found."""
     slaves = tuple(sorted(path.name for path in (disk / "slaves").glob("*")))
     file = _flag(disk / "loop/backing_file")
     if not file:
@@ -143,7 +143,7 @@ def _claimed(name: str) -> bool:
 
 
 def _mounts() -> list[Mount]:
-    """The mounts in /proc/self/mountinfo (proc_pid_mountinfo(5))."""
+    """Return the mounts in /proc/self/mountinfo (proc_pid_mountinfo(5))."""
     found = []
     for line in Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape").splitlines():
         fields = line.split(" ")
@@ -156,13 +156,13 @@ def _mounts() -> list[Mount]:
 
 
 def _swaps() -> list[str]:
-    """The devices used for swap. A swap file is covered by its file system being mounted."""
+    """Return the devices used for swap. A swap file is covered by its file system being mounted."""
     lines = _flag(Path("/proc/swaps")).splitlines()[1:]
     return [device_name(Path(line.split()[0])) for line in lines if line.startswith("/dev/")]
 
 
 def _pools() -> dict[str, list[str]]:
-    """The mounted Btrfs file systems, in any namespace, and their devices."""
+    """Return the mounted Btrfs file systems, in any namespace, and their devices."""
     return {folder.parent.name: sorted(_names(folder)) for folder in Path("/sys/fs/btrfs").glob("*/devices")}
 
 

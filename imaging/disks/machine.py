@@ -67,14 +67,14 @@ class StationMachine(Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     """Mounted file systems that span several devices, each with the names of its devices."""
 
     def device(self, name: str) -> Device | None:
-        """The device with this name, or None."""
+        """Return the device with this name, or None."""
         return next((device for device in self.devices if device.name == name), None)
 
     def disks(self) -> list[Device]:
-        """The devices to list: whole disks, and loop devices with a file."""
+        """Return the devices to list: whole disks, and loop devices with a file."""
         return [d for d in self.devices if d.kind == "disk" or (d.kind == "loop" and d.bytes)]
 
 
 def size_text(size: int) -> str:
-    """A size in MB or GB, which are powers of ten, as printed on disks."""
+    """Return a size in MB or GB, which are powers of ten, as printed on disks."""
     return f"{size / 1e9:.1f} GB" if size >= 10**9 else f"{size / 1e6:.1f} MB"

@@ -26,7 +26,7 @@ WHAT_IT_IS: Final = {
 
 
 def refusals(machine: StationMachine, name: str, image_bytes: int = 0) -> list[str]:
-    """Why the disk `name` may not be overwritten with an image of this size; an empty list if it may."""
+    """Return why the disk `name` may not be overwritten with an image of this size; an empty list if it may."""
     device = machine.device(name)
     if device is None:
         return ["is not a disk of this machine"]
@@ -52,7 +52,7 @@ def _unfit(device: Device, image_bytes: int) -> list[str]:
 
 
 def _uses(machine: StationMachine, disk: Device) -> list[str]:
-    """The current uses of a disk and of everything on it."""
+    """Return the current uses of a disk and of everything on it."""
     points = _mount_points(machine)
     found = []
     for device in _stack(machine, disk.name):
@@ -78,7 +78,7 @@ def _as_what(device: Device) -> str:
 
 
 def _members(machine: StationMachine, disk: Device) -> list[str]:
-    """The RAID arrays, pools and similar that a disk belongs to, even if unused at present."""
+    """Return the RAID arrays, pools and similar that a disk belongs to, even if unused at present."""
     found = []
     for device in _slices(machine, disk):
         where = "" if device is disk else f" ({device.name})"
@@ -93,7 +93,7 @@ def _members(machine: StationMachine, disk: Device) -> list[str]:
 
 
 def _mount_points(machine: StationMachine) -> dict[str, list[str]]:
-    """The mount points of each device, by device name.
+    """Return the mount points of each device, by device name.
 
     Btrfs has a different device number, so its source is used instead.
     """
@@ -110,7 +110,7 @@ def _slices(machine: StationMachine, disk: Device) -> list[Device]:
 
 
 def _stack(machine: StationMachine, name: str) -> list[Device]:
-    """The device, and all devices built on it, directly or indirectly."""
+    """Return the device, and all devices built on it, directly or indirectly."""
     names = {name}
     while True:
         more = {device.name for device in machine.devices if names & set(device.over)} - names

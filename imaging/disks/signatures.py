@@ -68,7 +68,7 @@ _ZFS_UBERBLOCK: Final = (b"\x0c\xb1\xba\x00\x00\x00\x00\x00", b"\x00\x00\x00\x00
 
 
 def signatures(read: Read, size: int) -> list[str]:
-    """The formats found on a device of `size` bytes, sorted; empty for a blank device.
+    """Return the formats found on a device of `size` bytes, sorted; empty for a blank device.
 
     Raises: the exceptions of `read`.
     """
@@ -90,7 +90,7 @@ def _gpt(read: Read, size: int) -> bool:
 
 
 def _mbr(read: Read, size: int) -> bool:
-    """Whether there is an MBR with a partition other than the protective one.
+    """Return whether there is an MBR with a partition other than the protective one.
 
     The first sector of FAT and NTFS ends with the same two bytes.
     """
@@ -102,13 +102,13 @@ def _mbr(read: Read, size: int) -> bool:
 
 
 def _old_md(read: Read, size: int) -> bool:
-    """Whether there is an md superblock near the end (versions 0.90 and 1.0)."""
+    """Return whether there is an md superblock near the end (versions 0.90 and 1.0)."""
     at = (size // 65536 * 65536 - 65536, (size // 4096 - 2) * 4096)
     return any(offset > 0 and read(offset, 4) == _MD for offset in at)
 
 
 def _zfs(read: Read, size: int) -> bool:
-    """Whether the first or the last ZFS label has an uberblock, in either byte order."""
+    """Return whether the first or the last ZFS label has an uberblock, in either byte order."""
     last = size // _ZFS_LABEL_BYTES * _ZFS_LABEL_BYTES - _ZFS_LABEL_BYTES + _ZFS_LABEL
     for label in (_ZFS_LABEL, last):
         if label < _ZFS_LABEL or label + _ZFS_LABEL > size:

@@ -45,7 +45,7 @@ class Slice:
 
 
 def has_protective_mbr(sector: bytes) -> bool:
-    """Whether block 0 is a protective MBR, which firmware requires of a GPT disk."""
+    """Return whether block 0 is a protective MBR, which firmware requires of a GPT disk."""
     kinds = (sector[446 + 16 * index + 4] for index in range(4))
     return sector[510:512] == b"\x55\xaa" and _PROTECTIVE in kinds
 
@@ -91,7 +91,7 @@ def fit(
 
 
 def _entries(entries: bytes, usable: int, draw: Callable[[int], bytes], encrypted: Container[str]) -> bytes:
-    """The entries with new GUIDs, and the last partition grown if it may; `usable` is the last usable sector."""
+    """Return the entries with new GUIDs, the last one grown if allowed; `usable` is the last usable sector."""
     made = bytearray(entries)
     used = [at for at in range(0, len(made), _ENTRY.size) if any(made[at : at + 16])]
     for at in used:

@@ -82,7 +82,7 @@ def apply(found: tuple[Patch, ...], offset: int, data: memoryview) -> bool:
 
 
 def random_uuid(draw: Draw) -> uuid.UUID:
-    """A random UUID (RFC 9562, version 4)."""
+    """Return a random UUID (RFC 9562, version 4)."""
     return uuid.UUID(bytes=draw(16), version=4)
 
 
@@ -120,7 +120,7 @@ def _ext4(image: Image, system: SignedFileSystem, draw: Draw) -> tuple[str, list
 
 
 def _superblocks(image: Image, system: SignedFileSystem, first: bytes) -> Iterator[int]:
-    """The offsets of all superblocks in the file system: that of block group 0, and the copies."""
+    """Yield the offsets of all superblocks in the file system: that of block group 0, and the copies."""
     (blocks,), (first_data, scale) = (
         struct.unpack_from("<I", first, 4),
         struct.unpack_from("<II", first, 0x14),
@@ -137,7 +137,7 @@ def _superblocks(image: Image, system: SignedFileSystem, first: bytes) -> Iterat
 
 
 def _journal(image: Image, system: SignedFileSystem, first: bytes, new: uuid.UUID, draw: Draw) -> Patch:
-    """A new UUID, the seed of a journal's checksums, and a random first sequence number."""
+    """Return a new UUID, the seed of a journal's checksums, and a random first sequence number."""
     copy_of_inode = struct.unpack_from("<15I", first, 0x10C)
     (scale,) = struct.unpack_from("<I", first, 0x18)
     header, block, start = copy_of_inode[0], copy_of_inode[3], copy_of_inode[5]

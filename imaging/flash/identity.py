@@ -73,7 +73,7 @@ def with_certificate(files: dict[str, bytes], chain: bytes) -> dict[str, bytes]:
 
 
 def read_certificate(pem: bytes) -> x509.Certificate:
-    """The first certificate of a chain. Raises: IdentityError."""
+    """Return the first certificate of a chain. Raises: IdentityError."""
     try:
         return x509.load_pem_x509_certificates(pem)[0]
     except (ValueError, IndexError) as error:

@@ -44,7 +44,7 @@ CANNOT_ENCRYPT: Final = (
 
 
 class FlashRefused(Exception):
-    """The request cannot be fulfilled; the message says why and what would be right. Nothing was changed."""
+    """The request cannot be fulfilled; the message says why, and how to correct it. Nothing was changed."""
 
 
 class Interrupted(Exception):
@@ -109,7 +109,7 @@ class Job:
         )
 
     def request(self) -> bytes:
-        """The certificate request of the identity (PEM)."""
+        """Return the certificate request of the identity (PEM)."""
         return self._identity[identity_archive.REQUEST]
 
     def _make_plan(self) -> FlashPlan:
@@ -120,14 +120,14 @@ class Job:
             raise FlashRefused(str(error)) from error
 
     def _to_be_encrypted(self, site: Site, file: Path) -> frozenset[str]:
-        """The partitions that the site wants encrypted. Raises: FlashRefused, if the box could not."""
+        """Return the partitions that the site wants encrypted. Raises: FlashRefused, if the box could not."""
         if site.luks is None:
             return frozenset()
         if not site.luks.tpm:
             raise FlashRefused(f"{file}: luks.tpm: {NOBODY_THERE}")
         names = {part.label for part in self._plan.slices}
         needed = {encrypted.KEY_PARTITION, encrypted.STAGING_PARTITION}
-        about = self._image.manifest.about.get(encrypted.ABOUT)
+        about = self._image.manifest.about.get(encrypted.MANIFEST_KEY)
         if about != encrypted.AT_FIRST_START or needed - names:
             raise FlashRefused(f"{file}: luks: {CANNOT_ENCRYPT.format(' and '.join(sorted(needed)))}")
         return frozenset(part.label for part in site.partitions() if part.encrypted) & names
@@ -163,7 +163,7 @@ class IdentityOnDisk:
         return self._files[identity_archive.SERIAL].decode().strip()
 
     def request(self) -> bytes:
-        """The certificate request (PEM)."""
+        """Return the certificate request (PEM)."""
         return self._files[identity_archive.REQUEST]
 
     def add_certificate(self, file: Path, authorities: dict[str, Path]) -> None:
@@ -233,7 +233,7 @@ def open_identity(device: Path) -> Iterator[IdentityOnDisk]:
 
 
 def key_sha256(key: Ed25519PublicKey) -> str:
-    """The fingerprint of a public key: the SHA-256 of its DER form, in hexadecimal."""
+    """Return the fingerprint of a public key: the SHA-256 of its DER form, in hexadecimal."""
     encoded = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return hashlib.sha256(encoded).hexdigest()
 

@@ -72,9 +72,8 @@ def make_plan(
     image_bytes = image.bmap.image_bytes
     try:
         before = gpt.slices(head)
-        gpt.fit(
-            head, image_bytes, draw
-        )  # the partitions must leave room for the copy at the end of the image, too
+        # the partitions must leave room for the copy at the end of the image, too
+        gpt.fit(head, image_bytes, draw)
         head, tail = gpt.fit(head, disk_bytes, draw, encrypted)
         slices = gpt.slices(head)
     except gpt.GptError as error:
@@ -113,12 +112,12 @@ def _patched(patches: tuple[identifiers.Patch, ...], offset: int, data: bytes) -
 
 
 def identity_slice(slices: Sequence[gpt.Slice]) -> gpt.Slice | None:
-    """The partition for the identity of the box, or None."""
+    """Return the partition for the identity of the box, or None."""
     return next((part for part in slices if part.label == IDENTITY_LABEL), None)
 
 
 def gaps(start: int, stop: int, taken: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """The parts of [start, stop) outside `taken`, which are pairs of start and stop in ascending order."""
+    """Yield the parts of [start, stop) outside `taken`, which are pairs of start and stop in ascending order."""
     for first, last in taken:
         if start < min(first, stop):
             yield start, min(first, stop)

@@ -31,7 +31,7 @@ class ReadbackVerifier:
         self._tags[offset] = self._tag(offset, data)
 
     def matches(self, offset: int, data: memoryview) -> bool:
-        """Whether the data read at `offset` is the data written there."""
+        """Return whether the data read at `offset` is the data written there."""
         return self._tags[offset] == self._tag(offset, data)
 
     def _tag(self, offset: int, data: memoryview) -> bytes:

@@ -83,13 +83,13 @@ class FlashRecord(_Table, frozen=True, kw_only=True):
 
 
 def summary(written: Sequence[WrittenRange | Span]) -> str:
-    """One SHA-256 over many spans: over a line for each with its offset, length and hash."""
+    """Return one SHA-256 over many spans: over a line for each with its offset, length and hash."""
     lines = "".join(f"{span.offset} {span.length} {span.sha256}\n" for span in written)
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def parts(slices: Sequence[Slice], written: Sequence[WrittenRange]) -> list[FlashedPart]:
-    """The partitions, each with the `summary` of the spans written in it."""
+    """Return the partitions, each with the `summary` of the spans written in it."""
     found = []
     for part in slices:
         digest = summary([span for span in written if _holds(part, span)])
@@ -135,7 +135,7 @@ def _holds(part: Slice | FlashedPart, span: WrittenRange | Span) -> bool:
 def differences(
     record: FlashRecord, target: FlashTarget, progress: Callable[[int], None] = lambda _bytes: None
 ) -> list[Span]:
-    """The spans of a record whose content on the disk has changed. Raises: DeviceError."""
+    """Return the spans of a record whose content on the disk has changed. Raises: DeviceError."""
 
     def differs(span: Span) -> bool:
         into = buffer(span.length)
@@ -152,7 +152,7 @@ def differences(
 
 
 def place(record: FlashRecord, span: Span) -> str:
-    """The place of a span, for messages: the label of its partition, or "the partition table"."""
+    """Return the place of a span, for messages: the label of its partition, or "the partition table"."""
     for part in record.parts:
         if _holds(part, span):
             return part.label or f"the partition at byte {part.offset}"

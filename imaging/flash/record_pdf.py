@@ -47,7 +47,7 @@ def save_pdf(record: FlashRecord, file: Path) -> None:
 
 
 def facts(record: FlashRecord) -> list[tuple[str, str]]:
-    """The lines of the page: label and value."""
+    """Return the lines of the page: label and value."""
     about = ", ".join(f"{name} {value}" for name, value in sorted(record.about.items()))
     return [
         ("Written", f"{record.written_at}, read back and compared"),

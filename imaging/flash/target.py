@@ -58,7 +58,7 @@ def buffer(size: int = CELL_BYTES) -> memoryview:
 
 
 def aligned(data: bytes) -> memoryview:
-    """A page-aligned copy of `data`."""
+    """Return a page-aligned copy of `data`."""
     copy = buffer(len(data))
     copy[:] = data
     return copy

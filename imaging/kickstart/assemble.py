@@ -38,7 +38,7 @@ def assemble(site: Site, file: Path, release: str = "") -> str:
 
 
 def fragments() -> list[str]:
-    """The names of the fragments, in order."""
+    """Return the names of the fragments, in order."""
     return sorted(path.name for path in FRAGMENTS.glob("*.ks"))
 
 
@@ -56,7 +56,7 @@ def render(fragment: str, values: dict[str, Any]) -> str:
 
 
 def values_of(site: Site, file: Path, release: str = "") -> dict[str, Any]:
-    """The variables of the fragments. Raises: SettingsError."""
+    """Return the variables of the fragments. Raises: SettingsError."""
     chosen = _release(site, file, release)
     if site.luks and not site.luks.passphrase_file:
         raise SettingsError.at(
@@ -84,13 +84,13 @@ def values_of(site: Site, file: Path, release: str = "") -> dict[str, Any]:
 
 
 def box_repository(site: Site) -> str:
-    """The address of the repository with the box's own package."""
+    """Return the address of the repository with the box's own package."""
     given = site.install.box_repository
     return f"file://{MEDIA}/rap-box" if given == "media" else given
 
 
 def _board_text(site: Site) -> str:
-    """The text of a board file, which the box needs beside the site file; "" for a built-in board."""
+    """Return the text of a board file, which the box needs beside the site file; "" for a built-in board."""
     return Path(site.board).read_text("utf-8") if site.board.endswith(".toml") else ""
 
 

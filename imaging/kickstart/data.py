@@ -81,29 +81,29 @@ class ReleasesFile(Table, frozen=True):
 
 
 def releases() -> dict[str, Release]:
-    """All releases by name, in the order of releases.toml. Raises: SettingsError."""
+    """Return all releases by name, in the order of releases.toml. Raises: SettingsError."""
     return _releases_file().release
 
 
 def installers() -> dict[str, Installer]:
-    """The properties of each version of Anaconda, by pykickstart's name of it ("RHEL9"). Raises: SettingsError."""
+    """Return the properties of each version of Anaconda, by pykickstart's name ("RHEL9"). Raises: SettingsError."""
     return _releases_file().version
 
 
 def layout() -> list[LayoutPartition]:
-    """The partitions of the box's disk, before a site changes their sizes. Raises: SettingsError."""
+    """Return the partitions of the box's disk, before a site changes their sizes. Raises: SettingsError."""
     return load(FOLDER / "layout.toml", Layout).partition
 
 
 @cache
 def known_names() -> KnownNames:
-    """The names that the installed system knows. Raises: SettingsError."""
+    """Return the names that the installed system knows. Raises: SettingsError."""
     return load(FOLDER / "names.toml", KnownNames)
 
 
 @cache
 def time_zones() -> frozenset[str]:
-    """The names of all time zones of this machine, cached because reading them takes 0.1 s."""
+    """Return the names of all time zones of this machine, cached because reading them takes 0.1 s."""
     return frozenset(available_timezones())
 
 

@@ -69,7 +69,7 @@ class Section:
     script: Any = None
 
     def lines(self) -> Iterator[tuple[Spot, str]]:
-        """The body's lines, each with its place."""
+        """Yield the body's lines, each with its place."""
         for number, text in enumerate(self.body, self.spot.line + 1):
             yield Spot(number, self.spot.file), text
 
@@ -100,19 +100,19 @@ class Document:
     """The first line and the section headers of files whose lines end in CR LF."""
 
     def named(self, *names: str) -> Iterator[KickstartCommand]:
-        """The commands of these names that pykickstart accepted, in order."""
+        """Return the commands of these names that pykickstart accepted, in order."""
         return (command for command in self.commands if command.name in names and command.data is not None)
 
     def last(self, name: str) -> KickstartCommand | None:
-        """The last command of this name, which replaces earlier ones, or None."""
+        """Return the last command of this name, which replaces earlier ones, or None."""
         return next(reversed(list(self.named(name))), None)
 
     def has_command(self, *names: str) -> bool:
-        """Whether one of these commands occurs, valid or not."""
+        """Return whether one of these commands occurs, valid or not."""
         return any(command.name in names for command in self.commands)
 
     def of(self, *names: str) -> Iterator[Section]:
-        """The sections of these names, in order."""
+        """Return the sections of these names, in order."""
         return (section for section in self.sections if section.name in names)
 
     @property
@@ -122,11 +122,11 @@ class Document:
 
 
 class KickstartUnreadable(Exception):
-    """The kickstart cannot be read; the message names the file and what would be right."""
+    """The kickstart cannot be read; the message names the file and the correction."""
 
 
 def stated_version(path: Path) -> str:
-    """The version in Anaconda's comment `#version=RHEL9`, or ""."""
+    """Return the version in Anaconda's comment `#version=RHEL9`, or ""."""
     for line in _text(path).splitlines():
         if line.lstrip(_BOM).startswith("#version="):
             return line.partition("=")[2].strip()
@@ -139,7 +139,7 @@ def read(path: Path, version: str) -> Document:
 
 
 def _text(path: Path) -> str:
-    """The text of a kickstart, with its line endings. Raises: KickstartUnreadable."""
+    """Return the text of a kickstart, with its line endings. Raises: KickstartUnreadable."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -163,7 +163,7 @@ def _line(content: bytes, position: int) -> int:
 
 
 def _first(text: str) -> str:
-    """The first word of a line, or ""."""
+    """Return the first word of a line, or ""."""
     return next(iter(text.split(maxsplit=1)), "")
 
 
@@ -281,7 +281,7 @@ class _Reader:
             self._waiting.append((spot, target))
 
     def _is_made_by_script(self, target: str) -> bool:
-        """Whether a script writes that file, which then exists on the installed machine only."""
+        """Return whether a script writes that file, which then exists on the installed machine only."""
         lines = _text(self._path).splitlines()
         return any(target in line for line in lines if not line.lstrip().startswith("%include"))
 
@@ -340,7 +340,7 @@ class _Refusing:
 
 
 def here_document(section: Section, target: str) -> Iterator[tuple[Spot, str]]:
-    """The lines that a script writes into `target` with `cat > target <<WORD`."""
+    """Yield the lines that a script writes into `target` with `cat > target <<WORD`."""
     ending = ""
     for spot, text in section.lines():
         if ending and text.strip() == ending:

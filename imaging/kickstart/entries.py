@@ -9,7 +9,7 @@ from imaging.kickstart.rule import Case
 
 
 def entry_words(section: Section) -> Iterator[tuple[Spot, str]]:
-    """The entries of a %packages section, without comments and options of groups."""
+    """Yield the entries of a %packages section, without comments and options of groups."""
     for spot, text in section.lines():
         word = text.partition("#")[0].strip()
         if word:
@@ -17,7 +17,7 @@ def entry_words(section: Section) -> Iterator[tuple[Spot, str]]:
 
 
 def entry_place(case: Case, wanted: str) -> Spot | None:
-    """The place of an entry, or None."""
+    """Return the place of an entry, or None."""
     for section in case.ks.of("%packages"):
         for spot, word in entry_words(section):
             if word == wanted:
@@ -26,5 +26,5 @@ def entry_place(case: Case, wanted: str) -> Spot | None:
 
 
 def section_spot(case: Case) -> Spot:
-    """The first %packages section, or the top of the file."""
+    """Return the first %packages section, or the top of the file."""
     return next((section.spot for section in case.ks.of("%packages")), case.ks.top)

@@ -68,7 +68,7 @@ def lint(
 
 
 def findings(case: Case) -> list[LintFinding]:
-    """The findings of all rules without duplicates, sorted by file and line."""
+    """Return the findings of all rules without duplicates, sorted by file and line."""
     return sorted(
         {
             LintFinding(

@@ -5,7 +5,7 @@ A rule is a function in a module of `rules/`; rules are discovered automatically
     @rule
     def duplicate_mount_point(case: Case) -> Faults:
         \"\"\"Each mount point has one device. Source: …\"\"\"
-        yield LintFault(command.spot, "what is wrong", "what would be right")
+        yield LintFault(command.spot, "what is wrong", "how to correct it")
 
 `@rule` registers an error: Anaconda refuses or fails, or the system does not start or differs from what a line says.
 `@risk` registers a warning: the system works, but is less secure than it should be or depends on the machine.
@@ -75,7 +75,7 @@ def risk(check: Check) -> Check:
 
 
 def rule_name(check: Check) -> str:
-    """The name of a rule, from that of its function."""
+    """Return the name of a rule, from that of its function."""
     return check.__name__.replace("_", "-")
 
 

@@ -190,7 +190,7 @@ class Site(SiteForBox, frozen=True, kw_only=True):
     install: Install = Install()
 
     def partitions(self) -> list[LayoutPartition]:
-        """The partitions with the sizes of this site; a growing one takes the remaining space."""
+        """Return the partitions with the sizes of this site; a growing one takes the remaining space."""
         sizes = self.disk.sizes_mib
         return [msgspec.structs.replace(p, size_mib=sizes.get(p.mount, p.size_mib)) for p in layout()]
 
@@ -213,12 +213,12 @@ def load_site(file: Path) -> Site:
 
 
 def site_board(site: Site) -> Board:
-    """The site's board."""
+    """Return the site's board."""
     return load_board(site.board)
 
 
 def for_box(site: Site) -> str:
-    """The settings for the box as TOML, without secrets except the proxy's, and without paths of this machine."""
+    """Return the box's settings as TOML, without secrets except the proxy's, and without paths of this machine."""
     shared = {info.name: getattr(site, info.name) for info in msgspec.structs.fields(SiteForBox)}
     audit = AuditServer(host=site.audit.host, port=site.audit.port)
     kept = as_table(SiteForBox(**shared | {"board": Path(site.board).name, "audit": audit}))

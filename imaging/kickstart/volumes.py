@@ -13,7 +13,7 @@ PREFIXES: Final = ("pv.", "raid.")
 
 
 def volumes(case: Case) -> Iterator[KickstartCommand]:
-    """The commands that create a file system."""
+    """Return the commands that create a file system."""
     return case.ks.named("part", "partition", "logvol", "raid")
 
 
@@ -23,12 +23,12 @@ def parts(case: Case) -> Iterator[KickstartCommand]:
 
 
 def mount_of(command: KickstartCommand) -> str:
-    """The mount point, or "swap", "pv.01", "" …"""
+    """Return the mount point, or "swap", "pv.01", "" …"""
     return str(getattr(command.data, "mountpoint", "") or "")
 
 
 def complete(case: Case) -> bool:
-    """Whether the kickstart defines the partitions itself, and all of them are known.
+    """Return whether the kickstart defines the partitions itself, and all of them are known.
 
     pykickstart refuses partitions beside `autopart` or `mount`.
     """
@@ -36,17 +36,17 @@ def complete(case: Case) -> bool:
 
 
 def size_mib(command: KickstartCommand) -> int:
-    """The size in MiB, or 0 where it is not given."""
+    """Return the size in MiB, or 0 where it is not given."""
     return int(getattr(command.data, "size", 0) or 0)
 
 
 def disk_name(name: str) -> str:
-    """The name of a disk without /dev/."""
+    """Return the name of a disk without /dev/."""
     return name.removeprefix("/dev/")
 
 
 def reuses(data: Any) -> bool:
-    """Whether a volume exists already, and only its content may be new."""
+    """Return whether a volume exists already, and only its content may be new."""
     return bool(
         getattr(data, "onPart", "") or getattr(data, "preexist", False) or not getattr(data, "format", True)
     )

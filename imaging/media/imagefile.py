@@ -52,7 +52,7 @@ class Frame(NamedTuple):
 
 
 def mapped_extents(file: Path) -> list[tuple[int, int]]:
-    """The allocated extents of a sparse file: offset and length in bytes, whole blocks of 4 KiB. Raises: OSError."""
+    """Return the allocated extents of a sparse file (offset, length) in whole blocks of 4 KiB. Raises: OSError."""
     with file.open("rb") as image:
         os.fsync(image.fileno())  # delayed allocation: extents are final only after a flush
         size = os.fstat(image.fileno()).st_size
@@ -80,7 +80,7 @@ def _data(fd: int, size: int) -> Iterator[tuple[int, int]]:
 
 
 def sha256_of(file: Path) -> str:
-    """The SHA-256 of a file in hexadecimal. Holes are hashed as zeros without being read. Raises: OSError."""
+    """Return the SHA-256 of a file in hexadecimal. Holes are hashed as zeros without being read. Raises: OSError."""
     digest = hashlib.sha256()
     zeros = memoryview(bytes(CELL_BYTES))
     with file.open("rb") as image:

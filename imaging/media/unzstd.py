@@ -54,7 +54,7 @@ def decompress_into(frame: bytes, into: memoryview) -> None:
 
 @cache
 def library() -> Any:
-    """The system's libzstd, or None if it is not installed."""
+    """Return the system's libzstd, or None if it is not installed."""
     try:
         return _ffi.dlopen(LIBRARY)
     except OSError:

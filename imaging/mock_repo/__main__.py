@@ -35,7 +35,7 @@ def main(words: list[str]) -> int:
 
 
 def _ours(folder: Path) -> bool:
-    """Whether this command made the folder, or it is empty; old results in it are deleted."""
+    """Return whether this command made the folder, or it is empty; old results in it are deleted."""
     return folder.is_dir() and ((folder / "repository.lock").exists() or not any(folder.iterdir()))
 
 

@@ -101,7 +101,7 @@ def fetch(names: Sequence[str], folder: Path) -> list[Deb]:
 
 
 def _files(simulated: str, folder: Path) -> Iterator[str]:
-    """The downloaded files of the packages that apt would install."""
+    """Yield the downloaded files of the packages that apt would install."""
     for name, version, arch in re.findall(r"^Inst (\S+) \((\S+) .*\[(\w+)\]\)", simulated, re.MULTILINE):
         file = f"{name}_{version.replace(':', '%3a')}_{arch}.deb"
         if not (folder / file).exists():

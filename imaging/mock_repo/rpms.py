@@ -87,7 +87,7 @@ def make_repository(folder: Path, cache: Path, wanted: MockPackages | None = Non
 
 
 def kept_repository(folder: Path) -> Path:
-    """The whole repository, below `folder`, rebuilt only if `packages.toml` has changed. Raises: ProgramFailed."""
+    """Return the repository below `folder`, rebuilt only if `packages.toml` has changed. Raises: ProgramFailed."""
     steps = Steps(folder, lambda _name, _kept: None)
     return (
         steps.step(
@@ -131,7 +131,7 @@ def describe(folder: Path, wanted: MockPackages) -> None:
 
 
 def subpackage(name: str, version: str, lines: Iterable[str], listing: Path, script: str = "") -> str:
-    """The part of a spec file for one package, whose files are in `listing`."""
+    """Return the part of a spec file for one package, whose files are in `listing`."""
     epoch, _, rest = version.rpartition(":")
     number, _, release = rest.rpartition("-") if "-" in rest else (rest, "", "1")
     head = [f"%package -n {name}", *([f"Epoch: {epoch}"] if epoch else [])]
@@ -170,7 +170,7 @@ def _converted(wanted: MockPackages, debs: Sequence[Deb], root: Path, work: Path
 
 
 def _names(wanted: MockPackages, name: str) -> list[str]:
-    """The names of a package: RHEL's name if it differs, then other names that it provides."""
+    """Return the names of a package: RHEL's name if it differs, then other names that it provides."""
     also = [other for names in _matching(wanted.also, name) for other in names]
     return also if also and not also[0].startswith("/") else [name, *also]
 

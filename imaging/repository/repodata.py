@@ -39,7 +39,7 @@ UNPACK: Final[dict[str, Callable[[bytes], bytes]]] = {
 
 
 class RepositoryError(Exception):
-    """A folder that is not a package repository, or a damaged one; the message says what would be right."""
+    """A folder that is not a package repository, or a damaged one; the message says how to correct it."""
 
 
 class Package:
@@ -85,7 +85,7 @@ def gc_disabled() -> Iterator[None]:
 
 
 def locations(folder: Path) -> dict[str, Path]:
-    """The metadata files of a repository by type. Raises: RepositoryError."""
+    """Return the metadata files of a repository by type. Raises: RepositoryError."""
     index = folder / "repodata" / "repomd.xml"
     if not index.is_file():
         raise RepositoryError(
@@ -108,7 +108,7 @@ def locations(folder: Path) -> dict[str, Path]:
 
 
 def read_packages(path: Path) -> list[Package]:
-    """The packages of a `primary` file. Raises: RepositoryError."""
+    """Return the packages of a `primary` file. Raises: RepositoryError."""
     packages: list[Package] = []
     package = Package()
     into: list[Dependency] = []
@@ -151,7 +151,7 @@ def read_files(path: Path, packages: dict[tuple[str, str, Evr], Package]) -> Non
 
 
 def read_groups(path: Path) -> list[PackageGroup]:
-    """The groups and environments of a comps file. Raises: RepositoryError."""
+    """Return the groups and environments of a comps file. Raises: RepositoryError."""
     groups: list[PackageGroup] = []
     into: list[str] | None = None
     translated = False
@@ -181,7 +181,7 @@ def read_groups(path: Path) -> list[PackageGroup]:
 def _dependency(
     name: str, flags: str = "", epoch: str = "", ver: str = "", rel: str = "", **_pre: str
 ) -> Dependency:
-    """The dependency in the attributes of an `rpm:entry`. Cached, because most occur many times."""
+    """Return the dependency in the attributes of an `rpm:entry`. Cached, because most occur many times."""
     return Dependency(name, flags, Evr(int(epoch or 0), ver, rel)) if flags else Dependency(name)
 
 

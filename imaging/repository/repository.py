@@ -114,14 +114,14 @@ class Repository:
         return table
 
     def providers(self, wanted: Dependency) -> list[Package]:
-        """The packages that meet a requirement (not a boolean one), best first."""
+        """Return the packages that meet a requirement (not a boolean one), best first."""
         found = {id(p): p for offer, p in self.offers.get(wanted.name, ()) if wanted.met_by(offer)}
         if not found and wanted.name.startswith("/"):
             found = {id(p): p for p in self.files.get(wanted.name, ())}
         return sorted(found.values(), key=lambda p: (p.name != wanted.name, len(p.name), p.name))
 
     def matching(self, word: str) -> list[str]:
-        """The names of the packages that an entry of %packages selects.
+        """Return the names of the packages that an entry of %packages selects.
 
         An entry is a name, a glob, name.arch, a file or a capability.
         """
@@ -135,7 +135,7 @@ class Repository:
         return [package.name for package in self.providers(Dependency(word))[:1]]
 
     def members(self, word: str, *, environment: bool, optional: bool = False) -> list[str] | None:
-        """The packages of a group or environment, given by id or name; None if it does not exist."""
+        """Return the packages of a group or environment, given by id or name; None if it does not exist."""
         table = self.environments if environment else self.groups
         group = table.get(word) or next((g for g in table.values() if g.name.lower() == word.lower()), None)
         if group is None:
@@ -145,7 +145,7 @@ class Repository:
         return [name for part in group.members for name in self.members(part, environment=False) or ()]
 
     def nearest(self, word: str) -> str:
-        """The most similar name, as written in %packages, or ""."""
+        """Return the most similar name, as written in %packages, or ""."""
         mark = "@^" if word.startswith("@^") else "@" if word.startswith("@") else ""
         tables: dict[str, Iterable[str]] = {"@^": self.environments, "@": self.groups, "": self.by_name}
         close = get_close_matches(word.removeprefix(mark), tables[mark], n=1, cutoff=0.75)
@@ -180,7 +180,7 @@ class _Resolver:
         return self._result
 
     def _wanted(self) -> Iterator[str]:
-        """The names of the packages requested; unknown names are added to the result."""
+        """Yield the names of the packages requested; unknown names are added to the result."""
         for word in self._section.packageList:
             names = self._repository.matching(word)
             if not names:
@@ -222,7 +222,7 @@ class _Resolver:
         return True
 
     def _rich(self, text: str) -> bool:
-        """Whether a boolean dependency, such as `(a >= 1 or b)`, is met. Conditional ones count as met.
+        """Return whether a boolean dependency, such as `(a >= 1 or b)`, is met. Conditional ones count as met.
 
         Source: rpm's manual, boolean_dependencies.
         """
@@ -236,7 +236,7 @@ class _Resolver:
 
 
 def _operands(tokens: list[str]) -> list[Dependency]:
-    """The operands of a boolean dependency."""
+    """Return the operands of a boolean dependency."""
     operands: list[Dependency] = []
     words: list[str] = []
     for token in (*tokens, "or"):

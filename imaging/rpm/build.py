@@ -71,7 +71,7 @@ def build_rpm(
 
 
 def source_date_epoch() -> int:
-    """The time of the build in seconds since 1970: SOURCE_DATE_EPOCH, or that of the commit. Raises: RpmError."""
+    """Return the build's time in seconds since 1970: SOURCE_DATE_EPOCH, or that of the commit. Raises: RpmError."""
     if given := os.environ.get("SOURCE_DATE_EPOCH"):
         if not given.isdecimal():
             raise RpmError(f"SOURCE_DATE_EPOCH={given}: it is a whole number of seconds since 1970")
@@ -83,7 +83,7 @@ def source_date_epoch() -> int:
 
 
 def file_list(tree: Path) -> str:
-    """The %files section: every file, and the folders that belong to the box alone; see `make_tree`."""
+    """Return the %files section: every file, and the folders that belong to the box alone; see `make_tree`."""
     state = state_folders(tree)
     own = (tree / PREFIX, tree / "usr/libexec/rap", tree / "etc/rap", tree / "usr/share/licenses/rap-box")
     lines = ["%defattr(-, root, root, -)"]
@@ -99,7 +99,7 @@ def file_list(tree: Path) -> str:
 
 
 def _macros(place: Path, target: PackageTarget, contents: PackageContents, packages: list[Locked]) -> str:
-    """The rpm macros of this build: its settings, and the values that the spec file uses."""
+    """Return the rpm macros of this build: its settings, and the values that the spec file uses."""
     major, minor = target.python.split(".")
     python = f"{target.python_package} >= {target.python}, {target.python_package} < {major}.{int(minor) + 1}"
     licenses = sorted({contents.licenses[package.name] for package in packages} | OWN_LICENSES)

@@ -24,7 +24,7 @@ _VIA: Final = re.compile(r"^ +#(?: via)?\s+([a-z0-9-]+)", re.MULTILINE)
 
 
 class RpmError(Exception):
-    """The package cannot be built from the input; the message says what would be right."""
+    """The package cannot be built from the input; the message says how to correct it."""
 
 
 class PackageContents(Table, frozen=True):
@@ -71,7 +71,7 @@ def load_contents(file: Path = CONTENTS) -> PackageContents:
 
 
 def make_target(contents: PackageContents, release: str, python: str = "") -> PackageTarget:
-    """The target for a release; `python` is by default the release's usual version. Raises: RpmError."""
+    """Return the target for a release; `python` is by default the release's usual version. Raises: RpmError."""
     pythons = contents.python.get(release)
     if pythons is None:
         raise RpmError(f"--release {release}: it is one of {', '.join(contents.python)}")
@@ -82,7 +82,7 @@ def make_target(contents: PackageContents, release: str, python: str = "") -> Pa
 
 
 def locked(contents: PackageContents, requirements: str) -> list[Locked]:
-    """The entries of requirements.txt that the box needs, in order. Raises: RpmError, if one is missing."""
+    """Return the entries of requirements.txt that the box needs, in order. Raises: RpmError, if one is missing."""
     entries = {match[1]: Locked(match[1], match[2], match[0]) for match in _ENTRY.finditer(requirements)}
     if missing := contents.licenses.keys() - entries.keys():
         raise RpmError(f"requirements.txt: has no {', '.join(sorted(missing))}; run `make lock`")
@@ -96,6 +96,6 @@ def locked(contents: PackageContents, requirements: str) -> list[Locked]:
 
 
 def version() -> str:
-    """The version of this repository."""
+    """Return the version of this repository."""
     file = REPOSITORY / "pyproject.toml"
     return str(parse(read_text(file), file)["project"]["version"])

@@ -91,7 +91,7 @@ def compile_python(root: Path, target: PackageTarget) -> None:
 
 
 def interpreter(version: str) -> str:
-    """The interpreter of this version. Raises: PrerequisiteMissing."""
+    """Return the interpreter of this version. Raises: PrerequisiteMissing."""
     if sysconfig.get_python_version() == version:
         return sys.executable
     found = shutil.which(f"python{version}")

@@ -44,21 +44,21 @@ class NetlinkMessage(NamedTuple):
     payload: bytes
 
     def family(self) -> int:
-        """The address family (or NFPROTO) of a netfilter message."""
+        """Return the address family (or NFPROTO) of a netfilter message."""
         return self.payload[0]
 
     def flags(self) -> int:
-        """The flags in the netlink header."""
+        """Return the flags in the netlink header."""
         flags: int = _HEADER.unpack(self.header)[2]
         return flags
 
     def port(self) -> int:
-        """The port of the socket that sent the request; 0 for the kernel."""
+        """Return the port of the socket that sent the request; 0 for the kernel."""
         port: int = _HEADER.unpack(self.header)[4]
         return port
 
     def attributes(self) -> dict[int, bytes]:
-        """The attributes after a netfilter message's own header."""
+        """Return the attributes after a netfilter message's own header."""
         return attributes(self.payload[_FAMILY.size :])
 
     def beginning(self, *first: int) -> bytes:

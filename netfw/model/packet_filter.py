@@ -82,9 +82,8 @@ class PacketFilterModel:
         verdict, tracked = self._begin(_at(first, packet), now_ns, first)
         counters = verdict.counters
         if first == "prerouting" and packet.family == 4 and not ipv4_options_are_valid(packet.data):
-            return PacketVerdict(
-                "drop", counters, verdict.hook
-            )  # dropped by the IP layer, or earlier by a rule
+            # dropped by the IP layer, or earlier by a rule
+            return PacketVerdict("drop", counters, verdict.hook)
         for hook in others:
             if verdict.action != "accept":
                 break

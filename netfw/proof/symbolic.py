@@ -93,27 +93,27 @@ class SymbolicPacket:
         )
 
     def is_version(self, version: int) -> z3.BoolRef:
-        """Whether it is IPv4 or IPv6."""
+        """Return whether it is IPv4 or IPv6."""
         return self.family == FAMILIES[version]
 
     def is_in(self, *states: str) -> z3.BoolRef:
-        """Whether its conntrack state is one of these."""
+        """Return whether its conntrack state is one of these."""
         return z3.Or([self.state == STATES[state] for state in states])
 
     def tracked(self) -> z3.BoolRef:
-        """Whether it belongs to a connection, and so has a direction."""
+        """Return whether it belongs to a connection, and so has a direction."""
         return z3.Not(self.is_in("invalid", "untracked"))
 
     def protocol(self, *numbers: int) -> z3.BoolRef:
-        """Whether its transport protocol is one of these."""
+        """Return whether its transport protocol is one of these."""
         return z3.And(self.transport, z3.Or([self.l4proto == number for number in numbers]))
 
     def quotes(self) -> z3.BoolRef:
-        """Whether it is an ICMP message that quotes another packet."""
+        """Return whether it is an ICMP message that quotes another packet."""
         return z3.Or(self.icmp(4, 3, 4, 5, 11, 12), z3.And(self.icmp(6), z3.ULT(self.icmp_type(), 128)))
 
     def icmp(self, version: int, *types: int) -> z3.BoolRef:
-        """Whether it is ICMP of that IP version, with one of these types if there are any."""
+        """Return whether it is ICMP of that IP version, with one of these types if there are any."""
         types_match = [z3.Or([self.icmp_type() == kind for kind in types])] if types else []
         protocol = self.protocol(ICMP if version == 4 else ICMPV6)
         return z3.And(self.is_version(version), protocol, self.whole, *types_match)

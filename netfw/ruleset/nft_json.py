@@ -41,22 +41,22 @@ _IP: Final = {4: "ip", 6: "ip6"}
 
 
 def saddr(version: int) -> Json:
-    """The source address field."""
+    """Return the source address field."""
     return {"payload": {"protocol": _IP[version], "field": "saddr"}}
 
 
 def daddr(version: int) -> Json:
-    """The destination address field."""
+    """Return the destination address field."""
     return {"payload": {"protocol": _IP[version], "field": "daddr"}}
 
 
 def concat(*parts: Json) -> Json:
-    """A concatenation of values."""
+    """Return a concatenation of values."""
     return {"concat": list(parts)}
 
 
 def any_of(*values: Json) -> Json:
-    """An anonymous set."""
+    """Return an anonymous set."""
     return {"set": list(values)}
 
 
@@ -71,7 +71,7 @@ def where_not(left: Json, right: Json) -> Statement:
 
 
 def named(name: str) -> str:
-    """A reference to a named set, as the right side of a match."""
+    """Return a reference to a named set, as the right side of a match."""
     return f"@{name}"
 
 
@@ -113,7 +113,7 @@ def goto(chain: str) -> Statement:
 
 
 def by(key: Json, verdicts: Mapping[str, Statement]) -> Statement:
-    """A verdict map."""
+    """Return a verdict map."""
     return {"vmap": {"key": key, "data": {"set": [[value, verdict] for value, verdict in verdicts.items()]}}}
 
 
@@ -123,7 +123,7 @@ def count(cause: str) -> Statement:
 
 
 def log(cause: str, *, came_in: bool = True) -> Rule:
-    """A rule that logs the packet's headers at a limited rate, without a verdict.
+    """Return a rule that logs the packet's headers at a limited rate, without a verdict.
 
     Received packets (`came_in`) are limited per interface, the box's own in total.
     """
@@ -145,5 +145,5 @@ def too_many() -> Statement:
 
 
 def refuse(cause: str, *match: Statement, verdict: Statement = DROP) -> Rule:
-    """A rule that counts matching packets under `cause` and refuses them."""
+    """Return a rule that counts matching packets under `cause` and refuses them."""
     return (*match, count(cause), verdict)

@@ -46,9 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.mode == "once":
             answer_requests(socket.socket(fileno=arguments.descriptor))
         elif arguments.mode == "attached":
-            signal.signal(
-                signal.SIGINT, signal.SIG_IGN
-            )  # for the observer to handle; this process ends with it
+            # for the observer to handle; this process ends with it
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
             asyncio.run(_run_attached(arguments))
         else:
             return _serve(arguments)

@@ -52,9 +52,8 @@ class FirewallServer:
         self.users, self.log, self.lost = users, log, lost
         self.connections: set[_Connection] = set()
         self._undelivered: deque[Event] = deque(maxlen=UNDELIVERED_MAX)
-        self._state: FirewallState | None = (
-            None  # until the first attempt to put the policy in force has finished
-        )
+        # until the first attempt to put the policy in force has finished
+        self._state: FirewallState | None = None
         self._refused_users: set[int] = set()
 
     def connected(self) -> asyncio.Protocol:

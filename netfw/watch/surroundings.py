@@ -109,9 +109,8 @@ class Inspector:
             if first in links and links[first].name != name:
                 yield NotCovered(f"interface {name} was renamed to {links[first].name}", True)
             elif first not in links and name in present:
-                self._zones[name] = present[
-                    name
-                ]  # a new device with the same name, as after a reset of the adapter
+                # a new device with the same name, as after a reset of the adapter
+                self._zones[name] = present[name]
 
     def _interfaces(self) -> tuple[str, ...]:
         tunnel = (self.policy.tunnel.interface,) if self.policy.tunnel else ()

@@ -119,7 +119,7 @@ def add_image_options(parser: Parser) -> None:
 
 
 def image_settings(lab: Lab, arguments: argparse.Namespace) -> ImageSettings | None:
-    """The settings of the image world, checked; None for another world. Raises: CommandError."""
+    """Return the settings of the image world, checked; None for another world. Raises: CommandError."""
     given = {name: getattr(arguments, name) for name in _IMAGE_OPTIONS}
     if arguments.world != "image":
         if arguments.image or any(given.values()):

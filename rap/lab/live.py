@@ -108,7 +108,7 @@ def translate_errors() -> Iterator[None]:
 
 
 def choose_lab(given: str | None) -> str:
-    """The name of the running lab `given`, or of the only one. Raises: MachineLacks, WrongInput."""
+    """Return the name of the running lab `given`, or of the only one. Raises: MachineLacks, WrongInput."""
     with translate_errors():
         from sim.worlds.kernel import running
         from sim.worlds.kernel.namespaces.missing import require
@@ -305,7 +305,7 @@ def _shell(arguments: argparse.Namespace) -> int:
 
 
 def _console(name: str, host: str) -> list[str]:
-    """The command for the serial console of a host that has one."""
+    """Return the command for the serial console of a host that has one."""
     sockets = request(name, "about")["consoles"]
     module = "sim.worlds.image.machine.console"
     return [sys.executable, "-m", module, sockets[host]] if host in sockets else []

@@ -72,7 +72,7 @@ class Conversation(Table, frozen=True):
     seen_in: list[str] = []
 
     def steps(self) -> list[Step]:
-        """The script. Raises: ValueError with the step that is not understood."""
+        """Return the script. Raises: ValueError with the step that is not understood."""
         return [parse_step(text) for text in self.script]
 
     def counts(self) -> Counter[str]:
@@ -80,7 +80,7 @@ class Conversation(Table, frozen=True):
         return Counter({line.event: line.count for line in self.audit})
 
     def profile(self) -> Profile:
-        """A profile with exactly the words of `config`."""
+        """Return a profile with exactly the words of `config`."""
         controls = (assay for control in self.config.controls.values() for assay in control.targets)
         assays = dict.fromkeys([*self.config.tests.values(), *controls], "assay")
         alarms = self.config.alarms.values()
@@ -145,7 +145,7 @@ _FORMS: Final = {
 
 
 def parse_step(text: str) -> Step:
-    """Parse one step. Raises: ValueError, saying what would be right."""
+    """Parse one step. Raises: ValueError with the correction."""
     kind, *words = shlex.split(text)
     wrong = ValueError(
         f'"{text}": is not a step; write it like "send 0 12", "reply 06", "ack AA 7 U01", "wait 3s"'
@@ -178,7 +178,7 @@ def _seconds(word: str) -> float | None:
 
 
 def expected_reports(case: Conversation) -> list[dict[str, object]]:
-    """The reports of a case, with times in milliseconds since 1970."""
+    """Return the reports of a case, with times in milliseconds since 1970."""
     return [
         {key: _ms(str(value)) if key == "at" else value for key, value in report.items()}
         for report in case.reports

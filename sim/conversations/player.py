@@ -125,7 +125,7 @@ async def play_over(
 
 
 def clock_of(case: Conversation) -> EmulClock:
-    """A wall clock on the running event loop that begins shortly after the reports of a case."""
+    """Return a wall clock on the running event loop that begins shortly after the reports of a case."""
     times = [at for report in expected_reports(case) if isinstance(at := report.get("at"), int)]
     start_ms = max(times) + MARGIN_MS if times else DEFAULT_MS
     loop = asyncio.get_running_loop()
@@ -177,7 +177,7 @@ class Player:
         await self._line.close()
 
     async def _take(self, size: int, seconds: float) -> bytes:
-        """The next `size` bytes of the answers, or what has arrived of them in `seconds`."""
+        """Return the next `size` bytes of the answers, or what has arrived of them in `seconds`."""
         try:
             async with asyncio.timeout(seconds):
                 while len(self._line.answers) < size:

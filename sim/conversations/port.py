@@ -47,7 +47,7 @@ class ConversationPort:
         self.adapter = Adapter(intake, self.source, engine, audit.note)
 
     async def entries(self) -> list[bytes]:
-        """All stored records in the order of their arrival."""
+        """Return all stored records in the order of their arrival."""
         records = [
             record for priority in Priority for record in await self._buffer.read(priority, 1 << 16, 1 << 24)
         ]

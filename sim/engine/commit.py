@@ -11,7 +11,7 @@ _DESCRIBE: Final = ("describe", "--always", "--dirty", "--abbrev=12", "--exclude
 
 
 def commit(checkout: Path = _CHECKOUT) -> str | None:
-    """The checked-out commit, with "-dirty" if files differ from it; None without git or outside a checkout."""
+    """Return the checked-out commit, with "-dirty" if files differ; None outside a checkout or without git."""
     repository = (f"--git-dir={checkout / '.git'}", f"--work-tree={checkout}")  # search no parent folder
     try:
         done = subprocess.run(("git", *repository, *_DESCRIBE), capture_output=True, text=True, check=True)

@@ -21,7 +21,7 @@ def nothing_to_end() -> None:
 
 
 def layers_of(part: object) -> dict[str, list[object]]:
-    """The values of all layers on a part of a lab, by the name of the part's attribute."""
+    """Return the values of all layers on a part of a lab, by the name of the part's attribute."""
     return {name.lstrip("_"): list(it) for name, it in vars(part).items() if isinstance(it, Layers)}
 
 

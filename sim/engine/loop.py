@@ -69,7 +69,7 @@ class VirtualTimeLoop(base_events.BaseEventLoop):
         return asyncio.Future(loop=self)
 
     def time(self) -> float:
-        """Seconds since the start of the lab."""
+        """Return the seconds since the start of the lab."""
         return self.env._now / NS
 
     def call_later(  # type: ignore[override]

@@ -26,13 +26,13 @@ def stalled(why: str, tasks: Iterable[asyncio.Task[Any]]) -> Stalled:
 
 
 def describe(task: asyncio.Task[Any]) -> str:
-    """A task's chain of awaited coroutines: "BoxMachine._run (machine.py:211) → Event.wait (locks.py:213)"."""
+    """Return a task's chain of awaited coroutines: "BoxMachine._run (machine.py:211) → Event.wait (locks.py:213)"."""
     places = [_place(coroutine) for coroutine in _chain(task.get_coro())]
     return " → ".join(places) or task.get_name()
 
 
 def _chain(coroutine: Any) -> Iterator[Any]:
-    """A coroutine and the Python coroutines and generators that it awaits, outermost first."""
+    """Yield a coroutine and the Python coroutines and generators that it awaits, outermost first."""
     while _code(coroutine) is not None:
         yield coroutine
         coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)

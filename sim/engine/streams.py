@@ -12,13 +12,13 @@ from random import Random
 
 
 def stream(seed: int, name: str) -> Random:
-    """A new generator at the start of the stream `name`, which is written like a path ("instrument/CH-1")."""
+    """Return a new generator at the start of the stream `name`, which is written like a path ("instrument/CH-1")."""
     digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
     return Random(int.from_bytes(digest, "big"))
 
 
 def branch(random: Random) -> Random:
-    """A new generator, seeded by one draw from `random`, for one part of the object that `random` belongs to.
+    """Return a new generator, seeded by one draw from `random`, for one part of the object that `random` belongs to.
 
     The numbers that one part draws do not depend on how many the other parts draw.
     """

@@ -117,24 +117,24 @@ def _world_of(cls: type[AnyFault]) -> object:
 
 
 def is_portable(fault: AnyFault) -> TypeGuard[Fault[World]]:
-    """Whether every world can have the fault."""
+    """Return whether every world can have the fault."""
     return not fault.emulated
 
 
 def needs_machine_only(fault: AnyFault) -> TypeGuard[Fault[MachineWorld]]:
-    """Whether every `MachineWorld` can have the fault."""
+    """Return whether every `MachineWorld` can have the fault."""
     return fault.of_machine
 
 
 @cache
 def fault_kinds() -> Mapping[str, type[AnyFault]]:
-    """All fault classes of this package by their kind, sorted."""
+    """Return all fault classes of this package by their kind, sorted."""
     for module in pkgutil.walk_packages(__path__, f"{__name__}."):  # also modules without a fault
         import_module(module.name)
     return MappingProxyType(dict(sorted(_registered.items())))
 
 
 def port_of(target: str) -> int | None:
-    """The port number in `instrument:<port>`; None for any other target."""
+    """Return the port number in `instrument:<port>`; None for any other target."""
     name, colon, port = target.partition(":")
     return int(port) if name == "instrument" and colon else None

@@ -80,7 +80,7 @@ class MachineBoxPart(BoxPart, Protocol):
 class EmulatedBoxPart(MachineBoxPart, Protocol):
     """The virtual world's box."""
 
-    def rot(self, sectors: int, bits: int) -> None:
+    def flip_bits(self, sectors: int, bits: int) -> None:
         """Flip `bits` bits in each of `sectors` sectors that hold data, if there are any."""
         ...
 
@@ -193,11 +193,11 @@ class World(Protocol):
     """The part of a running lab that faults act on."""
 
     def link(self, target: str) -> LinkPart:
-        """The link of that name: `uplink` or `instrument:<port>`."""
+        """Return the link of that name: `uplink` or `instrument:<port>`."""
         ...
 
     def instrument(self, target: str) -> InstrumentPart:
-        """The instrument at `instrument:<port>`."""
+        """Return the instrument at `instrument:<port>`."""
         ...
 
     @property

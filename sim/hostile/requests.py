@@ -100,7 +100,7 @@ async def _send_all(connection: HostileConnection, parts: Iterator[bytes]) -> No
 
 
 def _too_many_readings() -> bytes:
-    """A MessagePack body of the largest size allowed, whose reports have more readings than allowed."""
+    """Return a MessagePack body of the largest size allowed, whose reports have more readings than allowed."""
     readings = b"\xde" + (READINGS_PER_REPORT_MAX * 8).to_bytes(2, "big")
     readings += b"".join(b"\xa6r%05d\xcf" % n + bytes(8) for n in range(READINGS_PER_REPORT_MAX * 8))
     report = b"\x96\xa6status\x01\x00\xa4idle\x00" + readings

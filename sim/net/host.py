@@ -32,11 +32,11 @@ class PacketFilter(Protocol):
     """A host's packet filter, which decides on every segment."""
 
     def receive(self, segment: TcpSegment, link: Link) -> Verdict:
-        """The verdict on a segment that arrived over `link`."""
+        """Return the verdict on a segment that arrived over `link`."""
         ...
 
     def send(self, segment: TcpSegment, link: Link) -> Verdict:
-        """The verdict on a segment that the host sends over `link`."""
+        """Return the verdict on a segment that the host sends over `link`."""
         ...
 
 
@@ -60,7 +60,7 @@ class Network:
         link.ends = (one, other)
 
     def route(self, source: SimHost, address: str) -> tuple[SimHost, Link] | None:
-        """The next host on the route to `address`, and the link to it; None without a route."""
+        """Return the next host on the route to `address`, and the link to it; None without a route."""
         target = self.hosts.get(address)
         if target is None or (source, target) not in self._links:
             target = source.gateway
@@ -68,7 +68,7 @@ class Network:
         return (target, link) if target and link else None
 
     def ip(self, address: str) -> str:
-        """The first IP address of the host named `address`, or `address` itself if it is not the name of a host."""
+        """Return the first IP address of the host named `address`, or `address` itself if no host has that name."""
         host = self.hosts.get(address)
         return host.addresses[0] if host is not None and address == host.name else address
 
@@ -128,7 +128,7 @@ class SimHost:
             self._dead_flows |= self.incarnation.flows(link)
 
     def next_port(self) -> int:
-        """The next ephemeral TCP port."""
+        """Return the next ephemeral TCP port."""
         return next(self._ports)
 
     def send(self, segment: TcpSegment, link: Link) -> Verdict:
@@ -180,7 +180,7 @@ class Incarnation:
         self.time_wait = TimeWait[_Flow]()
 
     def flows(self, link: Link | None) -> set[_Flow]:
-        """The connections over `link`; with None, all connections."""
+        """Return the connections over `link`; with None, all connections."""
         return {flow for flow in self._endpoints if link is None or flow[0] is link}
 
     def run(self, loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:

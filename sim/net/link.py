@@ -85,7 +85,7 @@ class Impairment:
 
 
 def impaired(quality: LinkQuality, impairments: Sequence[Impairment]) -> LinkQuality:
-    """The quality of a link with all of `impairments`.
+    """Return the quality of a link with all of `impairments`.
 
     The lowest rate and the shortest packet length apply. Delays and jitters add up. Losses, duplications and
     reorderings by each impairment are independent of the others and of the link's own.
@@ -105,7 +105,7 @@ def impaired(quality: LinkQuality, impairments: Sequence[Impairment]) -> LinkQua
 
 
 def _either(*probabilities: float) -> float:
-    """The probability that at least one of several independent events occurs."""
+    """Return the probability that at least one of several independent events occurs."""
     some = [probability for probability in probabilities if probability]
     return 1 - prod(1 - one for one in some) if len(some) > 1 else sum(some)
 
@@ -311,7 +311,7 @@ class Link:
         return self._deliveries
 
     def _delivery(self, target: LinkEnd) -> _Deliver:
-        """A function that delivers segments to `target` unless the carrier has changed since they were sent."""
+        """Return a function that delivers segments to `target` unless the carrier changed after they were sent."""
         cut = self._cut
 
         def deliver(segment: TcpSegment) -> None:
@@ -327,7 +327,7 @@ class Link:
         pipe.resent_bytes += length
 
     def other(self, host: LinkEnd) -> LinkEnd:
-        """The host at the other end."""
+        """Return the host at the other end."""
         assert self.ends is not None
         return self.ends[1] if host is self.ends[0] else self.ends[0]
 

@@ -137,7 +137,7 @@ class TlsProtocol(sslproto.SSLProtocol):
 
 
 def _date_problem(connection: ssl.SSLObject, now_ns: int) -> ssl.SSLCertVerificationError | None:
-    """The error that OpenSSL would raise at `now_ns` for the validity dates of the chain; None if they are valid."""
+    """Return the error that OpenSSL raises at `now_ns` for the chain's validity dates; None if they are valid."""
     chain = connection._sslobj.get_verified_chain()  # type: ignore[attr-defined]  # public from Python 3.13 on
     for encoded in chain:
         certificate = x509.load_der_x509_certificate(encoded.public_bytes(_ssl.ENCODING_DER))
@@ -149,7 +149,7 @@ def _date_problem(connection: ssl.SSLObject, now_ns: int) -> ssl.SSLCertVerifica
 
 
 def _verification_error(code: int, message: str) -> ssl.SSLCertVerificationError:
-    """An error like the ssl module's; the codes are those of X509_verify_cert_error_string(3)."""
+    """Return an error like the ssl module's; the codes are those of X509_verify_cert_error_string(3)."""
     error = ssl.SSLCertVerificationError(
         ssl.SSL_ERROR_SSL, f"[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: {message}"
     )

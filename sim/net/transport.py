@@ -40,7 +40,7 @@ class SimTransport(asyncio.Transport):
         self._endpoint, self._context, self._detach = endpoint, context, detach
 
     def app_transport(self) -> asyncio.BaseTransport:
-        """The transport to hand to the program: that of the TLS layer if there is one, otherwise this one."""
+        """Return the transport to hand to the program: that of the TLS layer if there is one, otherwise this one."""
         if isinstance(self._protocol, TlsProtocol):
             return self._protocol._app_transport
         return self

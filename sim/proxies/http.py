@@ -40,7 +40,7 @@ acl secure port 443
 http_access deny !secure
 http_access {allowed}
 http_access deny all
-{patience}"""
+{idle_timeout}"""
 SQUID_LOGIN: Final = """\
 auth_param basic program {helper} {folder}/passwords
 auth_param basic realm clinic
@@ -76,7 +76,7 @@ class HttpConnectProxy(ProxyTunnel):
             self.refuse(_challenge(self._auth.challenge))
         elif self._authorized(target, lines[1:]):
             self.open(host, int(port))
-        elif self._auth.stays:
+        elif self._auth.keep_alive:
             self.answer(_challenge(self._auth.challenge, "keep-alive"))
         else:
             self.refuse(_challenge(self._auth.challenge))
@@ -144,7 +144,7 @@ class HttpKind(LabProxyKind):
         rules = SQUID_RULES.format(
             login=_squid_login(settings) if has_login else "",
             allowed="allow known" if has_login else "allow all",
-            patience="" if idle is None else f"read_timeout {idle} seconds\nclient_lifetime 1 day",
+            idle_timeout="" if idle is None else f"read_timeout {idle} seconds\nclient_lifetime 1 day",
         )
         return squid_command(settings.folder, f"{self.port}{inspection}", "proxy", rules)
 
@@ -163,13 +163,13 @@ def _squid_login(settings: ProgramSettings) -> str:
 
 
 def _helper(name: str) -> Path:
-    """The path of one of squid's authentication helpers, whose folder differs between Debian and RHEL."""
+    """Return the path of one of squid's authentication helpers, whose folder differs between Debian and RHEL."""
     places = (Path("/usr/lib/squid"), Path("/usr/lib64/squid"))
     return next(place / name for place in places if (place / name).exists())
 
 
 def _digest_secret(password: str) -> str:
-    """The hash stored for squid's Digest helper: H(A1) of RFC 7616 with MD5, the only algorithm it supports."""
+    """Return the hash stored for squid's Digest helper: H(A1) of RFC 7616 with MD5, its only algorithm."""
     return md5(f"{USER}:clinic:{password}".encode(), usedforsecurity=False).hexdigest()
 
 

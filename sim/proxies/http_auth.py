@@ -23,11 +23,11 @@ class AcceptAllVerifier:
 
     challenge = f'Basic realm="{REALM}"'
     """The value of `Proxy-Authenticate` with which the proxy refuses a request."""
-    stays = False
+    keep_alive = False
     """Whether the connection stays open after a refusal, because the client is expected to answer on it."""
 
     def accepts(self, authorization: str, target: str) -> bool:  # noqa: ARG002 - used by subclasses
-        """Whether the `Proxy-Authorization` field of a CONNECT to `target` (host:port) is valid."""
+        """Return whether the `Proxy-Authorization` field of a CONNECT to `target` (host:port) is valid."""
         return True
 
 
@@ -38,7 +38,7 @@ class BasicVerifier(AcceptAllVerifier):
         self._expected = "Basic " + base64.b64encode(":".join(credentials).encode()).decode()
 
     def accepts(self, authorization: str, target: str) -> bool:
-        """Whether the field has the user and the password."""
+        """Return whether the field has the user and the password."""
         return authorization == self._expected
 
 
@@ -51,7 +51,7 @@ class DigestVerifier(AcceptAllVerifier):
         self._user, self._password = credentials
 
     def accepts(self, authorization: str, target: str) -> bool:
-        """Whether the field's response is the hash of the password, the nonce and the request."""
+        """Return whether the field's response is the hash of the password, the nonce and the request."""
         given = next((c.parameters for c in parse_challenges([authorization]) if c.scheme == "digest"), {})
         secret = _hashed(self._user, REALM, self._password)
         counted = [given.get(name, "") for name in ("nc", "cnonce", "qop")]
@@ -70,7 +70,7 @@ class SpnegoVerifier(AcceptAllVerifier):
         self._scheme, self._passwords = scheme, passwords
         self._exchange: SpnegoExchange | None = None
         self.challenge = self._NAMES[scheme]
-        self.stays = True
+        self.keep_alive = True
 
     def accepts(self, authorization: str, target: str) -> bool:
         """See AcceptAllVerifier; a valid first message is refused too, with a challenge that has a token."""
@@ -82,7 +82,7 @@ class SpnegoVerifier(AcceptAllVerifier):
         try:
             answer = self._exchange.step(token.strip())
         except PermissionError:
-            self.challenge, self._exchange, self.stays = self._NAMES[self._scheme], None, False
+            self.challenge, self._exchange, self.keep_alive = self._NAMES[self._scheme], None, False
             return False
         self.challenge = f"{self._NAMES[self._scheme]} {answer}"
         return self._exchange.complete

@@ -15,7 +15,7 @@ ANSWER: Final = (
 
 
 def inspecting_context(identity: Identity) -> ssl.SSLContext:
-    """A TLS server context with the identity `identity`, which requests no client certificate."""
+    """Return a TLS server context with the identity `identity`, which requests no client certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(identity.certificate, identity.key)
     return context

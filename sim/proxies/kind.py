@@ -59,19 +59,19 @@ class LabProxyKind(ABC):
     """The signal that makes the real program read /etc/hosts again; None if it must be restarted."""
 
     def client_settings(self, host: str, auth: str) -> Proxy:
-        """The settings of a client of a proxy on `host`."""
+        """Return the settings of a client of a proxy on `host`."""
         user, password = ("", "") if auth == "none" else CREDENTIALS
         return Proxy(self.name, host, self.port, user, password)
 
     @abstractmethod
     def accept(self, behavior: Behavior, auth: str, folder: Path) -> ProxyTunnel:
-        """The simulated proxy's side of a new connection; `folder` is for files that it needs."""
+        """Return the simulated proxy's side of a new connection; `folder` is for files that it needs."""
 
     def prepare_program(self, folder: Path) -> None:  # noqa: B027 - not every program needs it
         """Prepare `folder`, and the namespace it is called in, for the real program; called once."""
 
     def helper(self, settings: ProgramSettings) -> tuple[list[str], int] | None:  # noqa: ARG002 - for subclasses
-        """The command of a server that the real program needs from now on, and the TCP port on which it listens."""
+        """Return the command of a server that the real program needs, and the TCP port on which it listens."""
         return None
 
     @abstractmethod
@@ -80,16 +80,16 @@ class LabProxyKind(ABC):
 
 
 def proxy_kinds() -> Mapping[ProxyKind, LabProxyKind]:
-    """All kinds by their names."""
+    """Return all kinds by their names."""
     return {name: proxy_kind(name) for name in get_args(ProxyKind)}
 
 
 def proxy_kind(name: ProxyKind) -> LabProxyKind:
-    """The kind with this name."""
+    """Return the kind with this name."""
     return cast("LabProxyKind", import_module(f"sim.proxies.{name}").KIND)
 
 
 def hashed(password: str) -> str:
-    """The password as /etc/shadow and htpasswd files have it (SHA-512 of crypt(3))."""
+    """Return the password as /etc/shadow and htpasswd files have it (SHA-512 of crypt(3))."""
     command = ["openssl", "passwd", "-6", "-salt", "clinic", password]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()

@@ -29,7 +29,7 @@ clientmethod: none
 socksmethod: {method}
 user.privileged: root
 user.unprivileged: nobody
-{patience}
+{idle_timeout}
 client pass {{ from: 0.0.0.0/0 to: 0.0.0.0/0 }}
 socks pass {{ from: 0.0.0.0/0 to: 0.0.0.0/0 port = 443 }}
 """
@@ -143,7 +143,7 @@ class Socks5Kind(LabProxyKind):
                 port=self.port,
                 interface=settings.interface,
                 method="username" if settings.auth != "none" or settings.refuses else "none",
-                patience="" if idle is None else f"timeout.io.tcp: {idle}",
+                idle_timeout="" if idle is None else f"timeout.io.tcp: {idle}",
             )
             + (DANTE_PARENT.format(port=INSPECTION_PORT) if settings.inspector else "")
         )

@@ -63,6 +63,6 @@ def inspecting_parent(folder: Path, inspector: Identity, port: int) -> list[str]
 
 
 def can_inspect() -> bool:
-    """Whether this machine's squid can inspect TLS: whether it is built with OpenSSL."""
+    """Return whether this machine's squid can inspect TLS: whether it is built with OpenSSL."""
     version = subprocess.run(["squid", "-v"], check=True, capture_output=True, text=True)
     return "--with-openssl" in version.stdout

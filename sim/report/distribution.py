@@ -40,7 +40,7 @@ _TICKS_S: Final = {
 
 
 def latency(result: Result) -> Figure | None:
-    """The latency histograms on one logarithmic axis, one row per priority; None if nothing was measured."""
+    """Return the latency histograms on one logarithmic axis, one row per priority; None if nothing was measured."""
     rows = [row for row in result.latencies if row.count and row.counts]
     if not rows:
         return None
@@ -96,7 +96,7 @@ def _histogram(row: Latency, axis_name: str) -> Trace:
 
 
 def _quantiles(row: Latency, axis_name: str) -> Trace:
-    """The quantiles as marks above the histogram."""
+    """Return the quantiles as marks above the histogram."""
     values = [getattr(row, f"{name}_ns") for name, _ in _QUANTILES]
     return {
         "type": "scatter",
@@ -116,7 +116,7 @@ def _quantiles(row: Latency, axis_name: str) -> Trace:
 
 
 def bytes_by_cause(result: Result) -> Figure | None:
-    """A stacked bar for each direction of the uplink; None for a world that does not measure bytes by layer."""
+    """Return a stacked bar for each direction of the uplink; None if the world does not measure bytes by layer."""
     up, down = result.uplink.up, result.uplink.down
     if up is None or down is None:
         return None

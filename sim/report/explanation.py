@@ -12,7 +12,7 @@ SHOWN_REPORTS_MAX: Final = 5
 
 
 def explanation(result: Result, expectation: Expectation) -> list[str]:
-    """Lines that describe the failure, the preceding fault and the reports concerned; none without evidence."""
+    """Return lines about the failure, the preceding fault and the reports concerned; none without evidence."""
     return [
         line
         for failure in result.failures

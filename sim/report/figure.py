@@ -23,7 +23,7 @@ def at(lab_ns: int) -> float:
 
 
 def stacked(heights: list[int], gap: int) -> list[tuple[float, float]]:
-    """The (bottom, top) of each row of a plot, from 0 to 1, given the rows' heights in pixels, topmost first."""
+    """Return the (bottom, top) of each row of a plot, from 0 to 1, by the rows' heights in pixels, topmost first."""
     total = sum(heights) + gap * (len(heights) - 1)
     top, domains = total, []
     for height in heights:
@@ -33,7 +33,7 @@ def stacked(heights: list[int], gap: int) -> list[tuple[float, float]]:
 
 
 def layout(height: int, **more: Any) -> dict[str, Any]:
-    """A layout of `height` pixels with the page's colors, updated by `more`."""
+    """Return a layout of `height` pixels with the page's colors, updated by `more`."""
     return {
         "height": height,
         "margin": {"l": 46, "r": 12, "t": 22, "b": 26},
@@ -46,12 +46,12 @@ def layout(height: int, **more: Any) -> dict[str, Any]:
 
 
 def axis(**more: Any) -> dict[str, Any]:
-    """An axis with faint grid lines only, updated by `more`."""
+    """Return an axis with faint grid lines only, updated by `more`."""
     return {"gridcolor": "--grid", "zeroline": False, "linecolor": "--rule", "automargin": False} | more
 
 
 def title(text: str, y: float) -> dict[str, Any]:
-    """A row's heading, at its upper left corner. `text` is plotly.js markup, so text of lab files must be escaped."""
+    """Return a row's heading, at its upper left corner. `text` is plotly.js markup: escape text of lab files."""
     return {
         "text": text,
         "x": 0,
@@ -71,5 +71,5 @@ def escaped(text: str) -> str:
 
 
 def swatch(name: str, color: str) -> str:
-    """A name preceded by a square of its color: a legend in a row's heading."""
+    """Return a name preceded by a square of its color: a legend in a row's heading."""
     return f'<span style="color:{color}">■</span> {name}'

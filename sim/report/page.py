@@ -33,7 +33,7 @@ def render(result: Result) -> str:
 
 
 def _figures(result: Result) -> dict[str, Figure]:
-    """The charts for which the result has data, by the id of their element in the page."""
+    """Return the charts for which the result has data, by the id of their element in the page."""
     figures = {
         "timeline": timeline.timeline(result),
         "latency": distribution.latency(result),
@@ -53,7 +53,7 @@ def _headline(result: Result) -> str:
 
 
 def _causes(result: Result) -> list[tuple[str, str, int, int]]:
-    """The rows of the table of bytes: (field, name, bytes up, bytes down)."""
+    """Return the rows of the table of bytes: (field, name, bytes up, bytes down)."""
     up, down = result.uplink.up, result.uplink.down
     if up is None or down is None:
         return []

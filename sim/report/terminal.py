@@ -34,7 +34,7 @@ def print_result(result: Result, console: Console) -> None:
 
 
 def verdict(result: Result) -> RenderableType:
-    """The part of the output of `print_result` above the replay command."""
+    """Return the part of the output of `print_result` above the replay command."""
     parts: list[RenderableType] = [_banner(result), "", _expectations(result), "", _figures(result)]
     failed = [expectation for expectation in result.expectations if not expectation.holds]
     for expectation in failed:

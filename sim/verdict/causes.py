@@ -25,26 +25,26 @@ Span = tuple[float, float]
 
 
 def explains_delivery(event: Event) -> bool:
-    """Whether this fault can keep the box from delivering what it has acknowledged."""
+    """Return whether this fault can keep the box from delivering what it has acknowledged."""
     return event.fault.effect != "none" and event.target != "clock" and port_of(event.target) is None
 
 
 def explains_acknowledgement(event: Event, port: int | None) -> bool:
-    """Whether this fault can keep the box from acknowledging reports of the instrument at `port`."""
+    """Return whether this fault can keep the box from acknowledging reports of the instrument at `port`."""
     if event.fault.effect == "none":
         return False
     return event.target in ("box", "disk") or (port is not None and port_of(event.target) == port)
 
 
 def span(event: Event) -> Span:
-    """The start and end of a fault, in nanoseconds of lab time; the end is infinity if it never ended."""
+    """Return the start and end of a fault, in nanoseconds of lab time; the end is infinity if it never ended."""
     if event.lasts is None:
         return event.at, event.at if event.fault.momentary else inf
     return event.at, event.at + event.lasts
 
 
 def outage_ends(events: Iterable[Event]) -> list[int]:
-    """The times at which a fault between box and data center ended while no other one was active."""
+    """Return the times at which a fault between box and data center ended while no other one was active."""
     spans = [span(event) for event in events if explains_delivery(event)]
     return [
         int(end)
@@ -74,7 +74,7 @@ class Causes:
         self._totals = list(accumulate((end - start for start, end in explained), initial=0.0))
 
     def unexplained(self, since: int, until: int) -> float:
-        """The part of the time from `since` to `until` that no fault explains, in nanoseconds."""
+        """Return the part of the time from `since` to `until` that no fault explains, in nanoseconds."""
         return until - since - self._explained_to(until) + self._explained_to(since)
 
     def _explained_to(self, now: int) -> float:
@@ -87,7 +87,7 @@ class Causes:
 def _moving(
     slowed: list[Span], progress: Iterable[int], blocked: list[Span], stall_ns: float
 ) -> Iterable[Span]:
-    """The parts of the slowed spans within `stall_ns` of the last progress or of the end of a blocking fault."""
+    """Yield the parts of slowed spans within `stall_ns` of the last progress or the end of a blocking fault."""
     steps = sorted([0.0, *progress, *(end for _, end in blocked if end < inf)]) if slowed else []
     still = [(a + stall_ns, b) for a, b in pairwise([*steps, inf]) if b - a > stall_ns]
     for start, end in slowed:

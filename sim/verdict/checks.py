@@ -256,9 +256,8 @@ def _drained(case: _Case) -> _Judged | None:
     ends = outage_ends(case.events)
     delays = {
         entry: inf if entry.stored_ns == NEVER else entry.stored_ns - end_ns
-        for end_ns in sorted(
-            ends, reverse=True
-        )  # the first end at which a report was waiting overwrites later ones
+        # the first end at which a report was waiting overwrites later ones
+        for end_ns in sorted(ends, reverse=True)
         for entry in case.entries
         if _waited_at(entry, end_ns)
     }
@@ -271,7 +270,7 @@ def _drained(case: _Case) -> _Judged | None:
 
 
 def _waited_at(entry: LedgerEntry, now_ns: int) -> bool:
-    """Whether a report was acknowledged but not stored at that time; reports that the box dropped do not wait."""
+    """Return whether a report was acknowledged but not stored at that time, and not dropped by the box."""
     acknowledged = NEVER < entry.acknowledged_ns <= now_ns
     return acknowledged and (
         entry.stored_ns > now_ns or (entry.stored_ns == NEVER and entry.sequence != NEVER)

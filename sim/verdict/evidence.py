@@ -11,7 +11,7 @@ from sim.verdict.result import FAILED_REPORTS_MAX, Failure, FaultOccurrence, Tra
 
 
 def failure(name: str, what: str, entries: Sequence[LedgerEntry], events: Sequence[Event]) -> Failure:
-    """The evidence for the expectation `name`: the first reports concerned, and the fault before the first one.
+    """Return the evidence for the expectation `name`: the first reports concerned, and the fault before them.
 
     `what` explains the expectation in a sentence.
     """
@@ -58,6 +58,6 @@ def _seconds(ns: int) -> str:
 
 
 def _last_fault(events: Sequence[Event], before_ns: int | None) -> FaultOccurrence | None:
-    """The last fault that began before `before_ns`; the first fault if there is none."""
+    """Return the last fault that began before `before_ns`; the first fault if there is none."""
     earlier = [event for event in events if before_ns is None or event.at <= before_ns] or list(events[:1])
     return as_fault(earlier[-1]) if earlier else None

@@ -61,7 +61,7 @@ class NumberSet:
             self.ranges.append((first, last))
 
     def count_to(self, number: int) -> int:
-        """The count of numbers that are at most `number`."""
+        """Return the count of numbers that are at most `number`."""
         at = bisect_left(self._lasts, number)
         if at == len(self.ranges):
             return self._totals[at]
@@ -120,7 +120,7 @@ def _is_full(window: Window) -> bool:
 
 
 def _unaccounted(window: Window, found: Sequence[int], named: NumberSet) -> int:
-    """The count of numbers in the window that are neither found nor named in a gap record."""
+    """Return the count of numbers in the window that are neither found nor named in a gap record."""
     first = window.before + 1
     end = max(found[-1] if found else 0, named.highest) + 1 if window.after == inf else int(window.after)
     if end <= first:

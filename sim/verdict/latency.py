@@ -37,12 +37,12 @@ def summarize(priority: Priority, samples_ns: Iterable[int]) -> Latency:
 
 
 def quantile(ordered: list[int], percent: int) -> int:
-    """The smallest sample that at least `percent` % of the samples do not exceed (nearest-rank method)."""
+    """Return the smallest sample that at least `percent` % of the samples do not exceed (nearest-rank method)."""
     return ordered[math.ceil(len(ordered) * percent / 100) - 1]
 
 
 def _histogram(ordered: list[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The edges and counts of the bins, from that of the shortest sample to that of the longest."""
+    """Return the edges and counts of the bins, from that of the shortest sample to that of the longest."""
     first, last = _bin(ordered[0]), _bin(ordered[-1])
     edges = [_edge(i) for i in range(first, last + 2)]
     counts = [0] * (last - first + 1)
@@ -56,7 +56,7 @@ def _edge(index: int) -> int:
 
 
 def _bin(sample_ns: int) -> int:
-    """The index of a sample's bin; shorter samples than the first edge are in bin 0."""
+    """Return the index of a sample's bin; shorter samples than the first edge are in bin 0."""
     index = max(0, math.floor(math.log10(max(sample_ns, SHORTEST_NS) / SHORTEST_NS) * BINS_PER_DECADE))
     while _edge(index + 1) <= sample_ns:  # the logarithm may be rounded across an edge
         index += 1

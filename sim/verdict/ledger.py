@@ -43,7 +43,7 @@ class LedgerEntry(NamedTuple):
 
 
 def digest_of(kind: str, at_ms: int, body: bytes) -> int:
-    """A 64-bit digest of a report's content: its kind, its time in ms since 1970, and its encoded body.
+    """Return a 64-bit digest of a report's content: its kind, its time in ms since 1970, and its encoded body.
 
     Equal content has an equal digest within one process; digests of different processes cannot be compared.
     """

@@ -105,7 +105,7 @@ class CommandFate:
 
 
 def _windows(entries: list[LedgerEntry]) -> list[Window]:
-    """The windows of the missing reports of one run, between the found reports of the same priority."""
+    """Return the windows of the missing reports of one run, between the found reports of the same priority."""
     windows = []
     for lane in _LANES:
         window = Window(0, inf)

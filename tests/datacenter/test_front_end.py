@@ -20,7 +20,7 @@ from tests.support.datacenter.duplicates import duplicates
 from tests.support.eventually import eventually
 from tests.support.hierarchy import Hierarchy
 from tests.support.real import start
-from wire.compression import compress_alone
+from wire.compression import compress_self_contained
 from wire.dial.dialer import dial
 from wire.http.connection import PIPELINE_MAX
 from wire.messages import Entry, Quality, encode, encode_batch
@@ -204,7 +204,7 @@ def test_a_box_cannot_impersonate_another(
             connection = await dial(
                 Endpoint("127.0.0.1", center.port), client_context(pki.box), reply_bytes_max=9999
             )
-            body = compress_alone(
+            body = compress_self_contained(
                 encode_batch(1, [(1, encode(Entry("CHEM-1", 1, Quality(1, 0, "glu", 1, 0))))])
             )
             response = await connection.request("POST", "/v1/batches", body, "Rap-Box: RAP-2\r\n")

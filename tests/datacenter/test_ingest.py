@@ -302,7 +302,7 @@ def test_while_the_database_hangs_reconnecting_boxes_do_not_accumulate_calls(fil
                 request = Request("POST", PATH, {}, first(encoded(alert(number), first=number)), peer)
                 requests.append(asyncio.ensure_future(ingest(request)))
                 await asyncio.sleep(0)
-                peer.is_gone = number <= 90
+                peer.is_lost = number <= 90
             assert queue.filling()[0] <= 20
             goes_on.set()
             await asyncio.gather(hangs, *requests, return_exceptions=True)

@@ -16,7 +16,7 @@ from datacenter.store import queries
 from datacenter.store.queue import StoreQueue
 from datacenter.store.store import Store
 from tests.support.datacenter.batches import AT_MS, alert, encoded
-from wire.compression import compress_alone
+from wire.compression import compress_self_contained
 from wire.http.connection import Peer, Request, Response
 from wire.messages import BATCH_BYTES_MAX, TIME_PATH, Batch, BatchRefusal, BatchReply, MessageError, decode
 
@@ -58,7 +58,7 @@ def send(store: Store) -> Send:
 
 
 def body_of(number: int) -> bytes:
-    return compress_alone(encoded(alert(number), first=number))
+    return compress_self_contained(encoded(alert(number), first=number))
 
 
 def test_a_time_request_gets_a_response_without_content(send: Send) -> None:
@@ -98,7 +98,7 @@ def test_a_body_that_is_not_compressed_is_refused_with_the_reason(send: Send) ->
 
 
 def test_a_batch_that_is_not_a_message_is_refused_with_the_reason(send: Send) -> None:
-    response = send(compress_alone(b"no message"))
+    response = send(compress_self_contained(b"no message"))
     assert (response.status, response.close) == (HTTPStatus.UNPROCESSABLE_ENTITY, True)
     with pytest.raises(MessageError) as error:
         decode(Batch, b"no message")
@@ -109,7 +109,7 @@ def test_a_batch_that_is_not_a_message_is_refused_with_the_reason(send: Send) ->
 
 def test_a_batch_of_the_largest_size_is_accepted_for_decoding_and_a_larger_one_is_not(send: Send) -> None:
     sizes = (BATCH_BYTES_MAX, BATCH_BYTES_MAX + 1)
-    statuses = [send(compress_alone(bytes(size))).status for size in sizes]
+    statuses = [send(compress_self_contained(bytes(size))).status for size in sizes]
     assert statuses == [HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.BAD_REQUEST]
 
 

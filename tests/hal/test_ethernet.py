@@ -80,9 +80,8 @@ class VethBench:
 
     @staticmethod
     def _send(interface: str, frames: int, frame_bytes: int) -> None:
-        head = (
-            b"\xff" * 6 + bytes(6) + b"\x88\xb5"
-        )  # IEEE 802 local experimental EtherType, which no stack answers
+        # IEEE 802 local experimental EtherType, which no stack answers
+        head = b"\xff" * 6 + bytes(6) + b"\x88\xb5"
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
             raw.bind((interface, 0))
             for _ in range(frames):

@@ -187,9 +187,8 @@ def test_emul_watchdog(check: Callable[..., object]) -> None:
         (check, old)
         for check in WATCHDOG_CHECKS
         for old in (False, True)
-        if not (
-            old and "unstoppable" in check.__name__
-        )  # a driver without SETOPTIONS does not report that it is unstoppable
+        # a driver without SETOPTIONS does not report that it is unstoppable
+        if not (old and "unstoppable" in check.__name__)
     ],
     indirect=["device"],
     ids=lambda value: {False: "new", True: "old"}[value] if isinstance(value, bool) else value.__name__,

@@ -18,13 +18,13 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
 
 def names(requirements: Sequence[str]) -> set[str]:
-    """The distributions that these requirements need on this machine, without those of their extras."""
+    """Return the distributions that these requirements need on this machine, without those of their extras."""
     read = [Requirement(one) for one in requirements]
     return {_canonical(one.name) for one in read if one.marker is None or one.marker.evaluate({"extra": ""})}
 
 
 def base_distributions() -> set[str]:
-    """The base dependencies and their dependencies."""
+    """Return the base dependencies and their dependencies."""
     found, new = set[str](), names(PROJECT["dependencies"])
     while new:
         found |= new

@@ -91,9 +91,8 @@ def device_file(kind: type[AnyDevice]) -> Iterator[tuple[AnyDevice, str]]:
         server = get_context("fork").Process(target=_serve, args=(channel, mount, device), daemon=True)
         server.start()
     finally:
-        os.close(
-            channel
-        )  # the server then holds the only copy: when it dies, the kernel fails all pending calls
+        # the server then holds the only copy: when it dies, the kernel fails all pending calls
+        os.close(channel)
     try:
         yield device, f"/proc/self/fd/{mount}/{FILE}"
         assert not (left := _open_on(mount)), f"the test leaves the device open: descriptors {left}"
@@ -104,7 +103,7 @@ def device_file(kind: type[AnyDevice]) -> Iterator[tuple[AnyDevice, str]]:
 
 
 def _open_on(mount: int) -> list[int]:
-    """The descriptors of this process on the file system, except that of its root."""
+    """Return the descriptors of this process on the file system, except that of its root."""
     left = []
     for number in (int(each.name) for each in Path("/proc/self/fd").iterdir()):
         with suppress(OSError):  # the descriptor of the folder itself

@@ -76,7 +76,7 @@ class Namespace:
         return in_thread(inside)
 
     def words(self, *words: str) -> tuple[str, ...]:
-        """The command that runs these words in this namespace."""
+        """Return the command that runs these words in this namespace."""
         return ("nsenter", f"--net={self.path}", *words)
 
     def command(self, *words: str, **more: Any) -> subprocess.CompletedProcess[str]:
@@ -98,7 +98,7 @@ class Namespace:
             poll_until(lambda: added.isdisjoint(self._without_local_route()))
 
     def _without_local_route(self) -> set[str]:
-        """The IPv6 addresses that have no local route, of the interfaces that have carrier."""
+        """Return the IPv6 addresses that have no local route, of the interfaces that have carrier."""
 
         def read(*words: str) -> list[dict[str, Any]]:
             listing = self.command("ip", "-6", "-json", *words, capture_output=True).stdout
@@ -113,7 +113,7 @@ class Namespace:
         _enter(self.fd)
 
     def socket(self, family: int, kind: int, protocol: int = 0) -> socket.socket:
-        """A socket in this namespace."""
+        """Return a socket in this namespace."""
         return self.run(lambda: socket.socket(family, kind, protocol))
 
     def write(self, setting: str, value: object) -> None:

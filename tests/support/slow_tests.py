@@ -58,7 +58,7 @@ class SlowTests:
 
 
 def slow_lines(reports: Iterable[pytest.TestReport]) -> list[str]:
-    """A line for each test of more than `SECONDS_MAX` with its setup, the slowest first, with its reason."""
+    """Return a line for each test of more than `SECONDS_MAX` with its setup, the slowest first, with its reason."""
     seconds: dict[str, float] = defaultdict(float)
     reasons: dict[str, object] = {}
     for report in reports:

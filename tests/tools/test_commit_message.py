@@ -1,4 +1,4 @@
-"""Malformed commit messages are refused; each error says what would be right."""
+"""Malformed commit messages are refused; each error says how to correct it."""
 
 from __future__ import annotations
 

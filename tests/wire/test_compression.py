@@ -19,7 +19,7 @@ from wire.compression import (
     Decompressor,
     UnknownStreamError,
     body_kind,
-    compress_alone,
+    compress_self_contained,
     zstd,
 )
 from wire.messages import Alert, Entry, Outcome, State, Status, encode, encode_batch
@@ -171,7 +171,7 @@ def test_a_connection_refuses_a_block_whose_stream_it_does_not_have() -> None:
     for block in (blocks[2], others):
         with pytest.raises(UnknownStreamError):
             receiver.decompress(block, 1000)
-    assert receiver.decompress(compress_alone(b"alone " * 20), 1000) == b"alone " * 20
+    assert receiver.decompress(compress_self_contained(b"alone " * 20), 1000) == b"alone " * 20
     assert receiver.decompress(blocks[1], 1000) == random_bytes[1]
     assert receiver.decompress(Compressor().compress(b"other " * 20), 1000) == b"other " * 20
     with pytest.raises(UnknownStreamError):
@@ -180,5 +180,5 @@ def test_a_connection_refuses_a_block_whose_stream_it_does_not_have() -> None:
 
 def test_the_kind_of_a_body_is_recognized() -> None:
     first, second = blocks(b"first", b"second")
-    kinds = [body_kind(body) for body in (first, second, compress_alone(b"alone"))]
+    kinds = [body_kind(body) for body in (first, second, compress_self_contained(b"alone"))]
     assert kinds == [BodyKind.BEGINS, BodyKind.CONTINUES, BodyKind.SELF_CONTAINED]

@@ -190,7 +190,7 @@ def _covered(module: Module, output: Path) -> Coverage:
 
 
 def _killed(mutant: Mutant, covered: Coverage, output: Path) -> bool:
-    """Whether a test fails: first those that execute the mutant's line, then all others if they are fast.
+    """Return whether a test fails: first those that execute the mutant's line, then all others if they are fast.
 
     A cached result or a module's fixture can affect tests that do not execute the line themselves.
     """

@@ -55,7 +55,7 @@ class Mutant:
 
 
 def mutants_of(file: str, code: str) -> list[Mutant]:
-    """All mutants of a source text, in the order of their places."""
+    """Return all mutants of a source text, in the order of their places."""
     wrapper = MetadataWrapper(cst.parse_module(code))
     places = _Places(wrapper)
     wrapper.module.visit(places)
@@ -124,7 +124,7 @@ class _Places(cst.CSTVisitor):
 
 
 def _is_cached(node: cst.FunctionDef | cst.ClassDef) -> bool:
-    """Whether the function has a decorator of functools that caches its results."""
+    """Return whether the function has a decorator of functools that caches its results."""
     names = m.Name("cache") | m.Name("lru_cache")
     return any(m.matches(each.decorator, names | m.Call(func=names)) for each in node.decorators)
 
@@ -149,7 +149,7 @@ def _is_number(value: cst.BaseExpression | None) -> bool:
 
 
 def _is_neutral(node: cst.CSTNode, replacement: cst.CSTNode) -> bool:
-    """Whether the change is `False` becoming `None`, or concerns the argument `strict`, an assertion."""
+    """Return whether the change is `False` becoming `None`, or concerns the argument `strict`, an assertion."""
     pairs: Iterable[tuple[Any, Any]] = ()
     if isinstance(node, cst.Assign | cst.AnnAssign) and isinstance(replacement, cst.Assign | cst.AnnAssign):
         pairs = [(node, replacement)]

@@ -94,7 +94,7 @@ class Chosen:
 def forked(
     work: Callable[[], int], output: Path, processor_seconds: float, idle_seconds: float = IDLE_SECONDS_MAX
 ) -> int | None:
-    """Exit status of `work` in a forked process with its output in a file; None if it took too long or was killed."""
+    """Return the exit status of `work` in a forked process, its output in a file; None after a time-out or a kill."""
     if not (pid := os.fork()):
         status = 70
         try:

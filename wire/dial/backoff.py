@@ -31,7 +31,7 @@ class Backoff:
         self._failures = 0
 
     def failed(self, retry_after_s: float = 0.0) -> float:
-        """Return seconds until the next try: at least `retry_after_s`, up to RETRY_AFTER_SECONDS_MAX."""
+        """Return the seconds until the next try, at least `retry_after_s` (at most RETRY_AFTER_SECONDS_MAX)."""
         ceiling = min(DELAY_SECONDS_MAX, DELAY_SECONDS_FIRST * 2.0 ** min(self._failures, 16))
         self._failures += 1
         delay = self._random.uniform(DELAY_SECONDS_MIN, ceiling)

@@ -83,7 +83,7 @@ async def reach(endpoint: Endpoint, proxy: Proxy | None, protocol: asyncio.Proto
     return transport
 
 
-def _end_dead_line(transport: asyncio.Transport) -> None:
+def _set_user_timeout(transport: asyncio.Transport) -> None:
     """Set TCP_USER_TIMEOUT: the kernel ends the connection if sent data remains unacknowledged."""
     option = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux only
     line = transport.get_extra_info("socket")
@@ -146,7 +146,7 @@ class _Route:
             transport, _ = await loop.create_connection(
                 asyncio.Protocol, endpoint.address or endpoint.host, endpoint.port
             )
-            _end_dead_line(transport)
+            _set_user_timeout(transport)
             reached()
             return transport
         handshake = Handshake(proxy_conversation(proxy, endpoint.host, endpoint.port))
@@ -154,7 +154,7 @@ class _Route:
             transport, proxy_handshake = await loop.create_connection(
                 lambda: _ProxyHandshake(handshake, self.traffic), proxy.host, proxy.port
             )
-            _end_dead_line(transport)
+            _set_user_timeout(transport)
             reached()
             await self._complete_proxy_handshake(transport, proxy_handshake)
             if handshake.done:

@@ -20,7 +20,7 @@ from wire.process.bounds import ALARM_SHARE
 from wire.process.transports import abort
 
 CLOSE_SECONDS: Final = 2.0
-"""How long a closing server waits for its connections to end."""
+"""How long a server waits for its connections to end when it is closed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,7 @@ class Peer:
     resumed: bool = False
     """Whether the connection resumed a TLS session."""
     state: dict[str, Any] = field(default_factory=dict)
-    is_gone: bool = False
+    is_lost: bool = False
     """Whether the connection is lost."""
 
 
@@ -223,7 +223,7 @@ class ServerConnection(_Parsing):
         if self._transport is not None and (tls := self._transport.get_extra_info("ssl_object")) is not None:
             keep_session(tls)
         self._transport = None
-        self.peer.is_gone = True
+        self.peer.is_lost = True
         self._lost()
         self._idle.cancel()
         if self._deadline is not None:
@@ -240,7 +240,7 @@ class ServerConnection(_Parsing):
         self._wake()
 
     def close(self) -> None:
-        """End the connection immediately."""
+        """End the connection after pending data has been sent."""
         if self._transport is not None:
             self._transport.close()
 
@@ -506,7 +506,7 @@ class ClientConnection(_Parsing):
         self.head_bytes_received += len(data)
 
     def eof_received(self) -> None:
-        """End of a response without a length; under TLS it is authenticated: a truncated one has no close_notify."""
+        """Complete a response that the end of the connection delimits; TLS authenticates that end (close_notify)."""
         if self._ends_with_connection and self._pending:
             self._settle(self._take_body())
             self._finish()
@@ -528,7 +528,7 @@ class ClientConnection(_Parsing):
             self._finish()
 
     def _refuse_body(self) -> None:
-        """Keep status and header fields of a response with an overlong body, such as a proxy's error page."""
+        """Deliver a response with an overlong body, such as a proxy's error page, without that body."""
         if self._parser.get_status_code() >= HTTPStatus.OK:
             self._settle(b"")
         super()._refuse_body()

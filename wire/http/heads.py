@@ -1,4 +1,4 @@
-"""Cache of parsed HTTP header sections: messages of one kind between two programs have few different ones.
+"""Caches parsed HTTP header sections, because the messages between two programs have few different ones.
 
 llhttp needs about ten callbacks to parse a hundred bytes. A message that was received completely and whose header
 section was parsed before needs none. Everything else (partial messages, long, unusual or invalid headers) is left to
@@ -80,7 +80,7 @@ class _Collector:
         self.is_complete = True
 
     def body_bytes(self) -> int | None:
-        """The length of the body; None if the headers do not give it unambiguously."""
+        """Return the length of the body; None if the headers do not give it unambiguously."""
         length = self.headers.get("content-length", "")
         is_plain = self.is_complete and length.isascii() and length.isdigit()
         if not is_plain or "transfer-encoding" in self.headers or "upgrade" in self.headers:

@@ -1,4 +1,4 @@
-"""A test certificate hierarchy in a directory: authorities first, then one device at a time.
+"""Creates a test certificate hierarchy in a directory: the authorities, then certificates of devices.
 
     vendor-ca              root; signs boxes and instruments
     datacenter-root        root of the data center's chain, as of a public CA
@@ -38,7 +38,7 @@ _NAME: Final = re.compile(r"[A-Z0-9][A-Z0-9-]{0,23}")
 
 
 class PkiError(Exception):
-    """The directory lacks what the command needs; the message says what would be right. Nothing was written."""
+    """A file is missing, unusable or exists already; the message says how to correct it. Nothing was written."""
 
 
 def init(folder: Path) -> list[Path]:
@@ -119,7 +119,7 @@ def _serial_number(file: Path, vendor: Authority) -> int:
         raise PkiError(f"{file}: is not a certificate in PEM: {error}") from None
     if certificate.issuer != vendor.certificate.subject:
         raise PkiError(
-            f"{file}: was not issued by {VENDOR}, which signs boxes and instruments; give one of those"
+            f"{file}: was not issued by {VENDOR}; give the certificate of a box or instrument that it issued"
         )
     return certificate.serial_number
 

@@ -44,7 +44,7 @@ class Validity:
 
     @classmethod
     def days(cls, days: int, now: datetime.datetime | None = None) -> Validity:
-        """Return `days` days from the day before `now`; with a negative number, a period that ended that long ago."""
+        """Return the period from one day before `now` to `days` after it; a past period for negative `days`."""
         now = now or _now()
         start = now - datetime.timedelta(days=1 if days > 0 else 1 - 2 * days)
         return cls(start, now + datetime.timedelta(days=days))
@@ -52,7 +52,7 @@ class Validity:
 
 @dataclass
 class Authority:
-    """A certificate authority with its key; `chain` has the certificates from its own up, without the root."""
+    """A certificate authority with its key; `chain` has its certificate and those above it, without the root."""
 
     name: str
     key: rsa.RSAPrivateKey
@@ -67,7 +67,7 @@ class Authority:
     def make(
         cls, name: str, key: rsa.RSAPrivateKey | None = None, now: datetime.datetime | None = None
     ) -> Authority:
-        """Create a self-signed root; `now` as in the attribute."""
+        """Create a self-signed root."""
         key = key or make_key()
         validity = Validity.days(AUTHORITY_DAYS, now)
         certificate = _sign(name, key.public_key(), name, key, 1, validity, authority=True)
@@ -121,7 +121,7 @@ class Authority:
         validity: Validity | None = None,
         usages: tuple[x509.ObjectIdentifier, ...] = USAGES,
     ) -> bytes:
-        """Issue `name`'s certificate chain (PEM) for the public half of a key that is elsewhere."""
+        """Issue `name`'s certificate chain (PEM) for a public key."""
         validity = validity or Validity.days(LEAF_DAYS, self.now)
         certificate = _sign(
             name, public_key, self.name, self.key, self._next(), validity, hosts=hosts, usages=usages
@@ -129,7 +129,7 @@ class Authority:
         return b"".join(map(_pem, (certificate, *self.chain)))
 
     def revoke(self, serials: Iterable[int], days: int = CRL_DAYS) -> bytes:
-        """Return a revocation list (PEM) with these serial numbers, to be replaced within `days`."""
+        """Return a revocation list (PEM) with these serial numbers, whose `nextUpdate` is in `days` days."""
         now = self.now or _now()
         builder = (
             x509.CertificateRevocationListBuilder()

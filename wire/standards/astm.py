@@ -17,13 +17,13 @@ _HEADER: Final = re.compile(rb"[Hh](?![A-Za-z0-9])")
 
 
 def astm_engine(port: AdaptedPort) -> Lis1Endpoint:
-    """The receiver of a port. Raises: ValueError if an option of the dialect is unknown or invalid."""
+    """Return the receiving engine of a port. Raises: ValueError if an option of the dialect is unknown or invalid."""
     dialect = astm_dialect(port.dialect)
     return Lis1Endpoint(AstmMessages(port, dialect), dialect)
 
 
 def astm_observer(port: AdaptedPort) -> Lis1Observer:
-    """The observer of a connection to another host. Raises: ValueError as `astm_engine`."""
+    """Return the observer of a connection to another host. Raises: ValueError, as `astm_engine`."""
     dialect = astm_dialect(port.dialect)
     return Lis1Observer(AstmMessages(port, dialect), dialect)
 
@@ -72,7 +72,7 @@ class AstmMessages:
             self._finish()
         unfinished = self._message is not None
         self._message = AstmMessage(self._port, self._dialect, header)
-        self._message.extract.counts.update([Reason.MESSAGE_UNFINISHED] * unfinished)
+        self._message.extract.counts[Reason.MESSAGE_UNFINISHED] += unfinished
 
     def _finish(self) -> None:
         if self._message is not None:
@@ -80,7 +80,7 @@ class AstmMessages:
         self._message = None
 
     def _add(self, extract: Extract) -> Extract:
-        """Add what a message yields to that of the messages before it in the same frame, which are stored with it."""
+        """Merge the findings of a message with those of earlier messages in the same frame."""
         total = self._complete = self._complete or Extract()
         if len(total.findings) + len(extract.findings) > FINDINGS_MAX:
             total.counts[Reason.MESSAGE_REFUSED] += 1

@@ -1,8 +1,8 @@
-"""One message of LIS2-A (ASTM E1394) as findings: quality control and alarms.
+"""Extracts quality control and alarms from the records of a LIS2-A message (ASTM E1394).
 
-A result is one of quality control if three conditions hold: the instrument marks it (H-12 or O-12 is Q, and O-12 is
-nothing else), the site has entered the id of the control (O-3), and the patient record has no content. In doubt it
-belongs to a patient: of its order, only a count remains, and neither results nor comments are read.
+A result is quality control if three conditions hold: the instrument marks it (H-12 or O-12 is Q, and O-12 has no
+other value), the site has entered the id of the control (O-3), and the patient record has no content. Any other
+result is treated as a patient's: its order is counted, and its results and comments are not read.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from wire.standards.lis2 import Record, delimiters_of
 from wire.standards.rules import deviation_msd, is_placeholder, parse_decimal, parse_time_ms
 
 FINDINGS_MAX: Final = 256
-"""Findings of one message, or of all messages in one frame; what exceeds it is refused."""
+"""Maximum findings of one message, and of all messages in one frame; a message that exceeds it is refused."""
 _SEX: Final = 9
 _SEX_UNKNOWN: Final = "U"
 _NO_ALARM: Final = ("", "0")
@@ -27,7 +27,7 @@ _RECORDS: Final = b"HPORCQLhporcql"
 
 
 class _Place(NamedTuple):
-    """Where a value is."""
+    """The position of a value."""
 
     record: str
     field: int
@@ -42,11 +42,11 @@ def _place(text: str) -> _Place:
 
 @dataclass(slots=True)
 class _Order:
-    """The context of results."""
+    """The order to which the next results belong."""
 
     control: Control | None
     dropped: Reason | None
-    """Why the results are left out, if they are."""
+    """The reason why the results are not reported; None if they are."""
     time: str = ""
     counted: bool = False
     kinds: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -56,7 +56,7 @@ class _Order:
 class AstmMessage:
     """Interprets the records of a message one by one into `extract`, in which alarms follow the results.
 
-    `header` is empty if the message has none.
+    `header` is the H record; empty if the message has none.
     """
 
     def __init__(self, port: AdaptedPort, dialect: AstmDialect, header: bytes) -> None:
@@ -115,7 +115,7 @@ class AstmMessage:
         self._order = _Order(control, dropped, record.text(23))
 
     def _is_marked(self) -> bool:
-        """Whether the order has a mark of quality control, or has none and the message has it."""
+        """Return whether the order is marked as quality control, or is unmarked in a message that is marked."""
         found = {"H": False, "P": False, "O": False}
         for place, value in self._markers:
             found[place.record] |= self._at(place).upper() == value
@@ -123,7 +123,7 @@ class AstmMessage:
         return found["O"] or (not contradicted and (found["H"] or found["P"]))
 
     def _has_patient(self) -> bool:
-        """Whether the patient record says anything about anybody; a control has no sex."""
+        """Return whether the patient record has more than a number, the control's id and the sex U (unknown)."""
         patient = self._latest.get("P")
         if patient is None:
             return False
@@ -180,7 +180,7 @@ class AstmMessage:
             self._find(self.extract.findings, Finding(Quality, fields, self._time(record, order)))
 
     def _time(self, record: Record, order: _Order) -> int | None:
-        """The time of a result: its own, else the order's, else the message's."""
+        """Return the time of a result: the result's, else the order's, else the message's."""
         if self._port.time == "reception":
             return None
         header = self._latest.get("H")
@@ -191,7 +191,7 @@ class AstmMessage:
         return None
 
     def _comment(self, record: Record) -> None:
-        """Read an alarm in a comment on the message or on a control, never in one on a patient or sample."""
+        """Read an alarm in a comment on the message or on a control; other comments are not read."""
         about_control = self._order is not None and self._order.control is not None
         about_message = "P" not in self._latest and "O" not in self._latest and self._order is None
         code = record.only(4)
@@ -216,9 +216,9 @@ class AstmMessage:
 
 
 def _test_of(record: Record) -> tuple[list[str], tuple[str, ...]]:
-    """The forms of the test code in R-3, the most exact first, and what distinguishes rows of one test.
+    """Return the forms of the test code in R-3, most exact first, and the parts that distinguish rows of one test.
 
-    The code is the 4th component and, after it, what the manufacturer adds: a name, a dilution, the kind of the row
+    The code is the 4th component, followed by additions of the manufacturer: a name, a dilution, the kind of the row
     (ARCHITECT: F final, P in relative light units, I interpretation), the number of the replicate. A site may enter
     the code alone or with its additions. cobas analyzers append "/" and a dilution. Numbers do not distinguish rows.
     """

@@ -1,15 +1,15 @@
 """Beckman AU analyzers: records of fixed columns between STX and ETX, without numbers and checksums.
 
-A record is answered after 0.5 s at the earliest and 2 s at the latest. Without a checksum a lost byte shows only in
-the length of a record: a control's record whose length does not fit the columns is refused, so that the analyzer
-repeats it, and never shifted.
+The analyzer expects an answer after at least 0.5 s and at most 2 s. There is no checksum, so that a lost byte can
+only be detected by the length of a record: a control's record whose length does not fit the columns is refused, so
+that the analyzer repeats it.
 
-| type | record | here |
+| type | record | treatment |
 |---|---|---|
 | DB, DE | begin and end of results | acknowledged |
 | DQ | a control's results | quality control, if the site has entered the sample number |
 | D and anything else | a patient's results, a rerun, a calibrator, a reagent blank | counted |
-| RB, R, RE | requests of orders | R is counted, and none is answered with orders |
+| RB, R, RE | requests for orders | R is counted; no orders are sent |
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ STX, ETX, ACK, NAK = b"\x02", b"\x03", b"\x06", b"\x15"
 ANSWER_AFTER_S: Final = 0.5
 RECORD_BYTES_MAX: Final = 4096
 RECEIVER_S: Final = 30.0
-"""How long the rest of a record is waited for."""
+"""How long to wait for the rest of a record."""
 _BYTE: Final = re.compile(rb"[\x02\x03]")
 _NO_RESULTS: Final = frozenset({"DB", "DE", "RB", "RE"})
 
@@ -65,7 +65,7 @@ class AuEngine:
         return self._process(now)
 
     def decided(self, outcome: Outcome, now: float) -> list[Action]:
-        """Answer the record delivered last. One that is refused for ever is acknowledged: its form was right."""
+        """Answer the record delivered last. A refused one is acknowledged too: repeating it would change nothing."""
         record, self._undecided = self._undecided, None
         if outcome is Outcome.BUSY:
             return [Count(Reason.NOT_STORED), _answer(NAK), *self._process(now)]
@@ -144,7 +144,7 @@ def _column(text: str, span: list[int]) -> str:
 
 
 def read_control(text: str, port: AdaptedPort, columns: Columns) -> Extract | None:
-    """The findings of a control's record; None if it does not fit the columns."""
+    """Return the findings of a control's record; None if it does not fit the columns."""
     groups = text[columns.results_from :]
     width = columns.test + columns.value + columns.flag
     results = [groups[start : start + width] for start in range(0, len(groups), width)]

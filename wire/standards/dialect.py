@@ -13,7 +13,7 @@ S = TypeVar("S", bound=Struct)
 
 
 def convert_options(options: Mapping[str, object], kind: type[S], standard: str) -> S:
-    """Convert options to a `kind`. Raises: ValueError that names the option and what would be right."""
+    """Convert options to a `kind`. Raises: ValueError with the option and its correction."""
     try:
         return msgspec.convert(options, kind)
     except msgspec.ValidationError as error:

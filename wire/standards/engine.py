@@ -1,10 +1,10 @@
 """The interface of an engine: one port's protocol as a state machine of bytes and times.
 
 The driver (`agents.box.intake`) passes received bytes and the time to the engine and executes the returned actions in
-order. `Deliver` is always the last action of a list: the engine then waits, keeps what it has received beyond that
-message, and continues in `decided`, after the findings are durable or could not be stored. The acknowledgement is
-among the actions of `decided`, and therefore never sent before the findings are durable. Meanwhile the driver does
-not read, so that an engine keeps no more bytes than it was given at once.
+order. `Deliver` is always the last action of a list: the engine then keeps the bytes that follow the message and
+waits for `decided`, which the driver calls after the findings are durable or could not be stored. The acknowledgement
+is among the actions of `decided`, and therefore never sent before the findings are durable. Meanwhile the driver
+receives nothing, so that an engine keeps no more bytes than one `receive` passed to it.
 
 An `Observer` has the roles listener and pass-through: it follows both directions of a connection between an
 instrument and the laboratory's host and sends nothing.
@@ -21,7 +21,7 @@ from wire.standards.extract import Extract, Reason
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send these bytes to the instrument, `after_s` seconds after the bytes that caused them."""
+    """Send these bytes to the instrument, `after_s` seconds after receiving the bytes that they answer."""
 
     data: bytes
     after_s: float = 0.0
@@ -52,7 +52,7 @@ CommandOutcome: TypeAlias = Literal["done", "refused", "failed", "unknown"]
 
 @dataclass(frozen=True, slots=True)
 class CommandEnded:
-    """Report the outcome of a command as a `CommandResult`; it belongs to no message and is not `decided`."""
+    """Report the outcome of a command as a `CommandResult`; `decided` is not called for it."""
 
     command: int
     outcome: CommandOutcome
@@ -65,23 +65,19 @@ class Outcome(Enum):
     """The outcome of storing delivered findings. The engine counts `NOT_STORED` and `MESSAGE_REFUSED`."""
 
     STORED = "stored"
-    """Durable now, or before: acknowledge."""
+    """Durable, now or since an earlier delivery: acknowledge."""
     BUSY = "busy"
     """Cannot be stored now: do not acknowledge, the instrument repeats the message."""
     REFUSED = "refused"
     """Will never be accepted, for example because of a word outside the profile: refuse as the standard says."""
 
 
-class Engine(Protocol):
-    """One connection or line to an instrument. Times are in seconds of a monotonic clock."""
+class _StateMachine(Protocol):
+    """The members that engines and observers share. Times are in seconds of a monotonic clock."""
 
     @property
     def deadline(self) -> float | None:
-        """When `expired` must be called if nothing arrives before; None if nothing is waited for."""
-        ...
-
-    def receive(self, data: bytes, now: float) -> list[Action]:
-        """Process received bytes; may not be called while a `Deliver` is undecided."""
+        """The time to call `expired` if no bytes arrive before; None if there is no time limit."""
         ...
 
     def decided(self, outcome: Outcome, now: float) -> list[Action]:
@@ -93,7 +89,15 @@ class Engine(Protocol):
         ...
 
     def closed(self, now: float) -> list[Action]:
-        """Process the end of the connection: count what remained incomplete. Returns no `Send`."""
+        """Process the end of the connection: count incomplete messages. Returns no `Send`."""
+        ...
+
+
+class Engine(_StateMachine, Protocol):
+    """One connection or line to an instrument."""
+
+    def receive(self, data: bytes, now: float) -> list[Action]:
+        """Process received bytes; may not be called while a `Deliver` is undecided."""
         ...
 
 
@@ -109,16 +113,11 @@ class Commander(Protocol):
         ...
 
 
-class Observer(Protocol):
-    """The connection of an instrument to a third party's host. A message counts when the host has accepted it.
+class Observer(_StateMachine, Protocol):
+    """An observed connection between an instrument and a host. A message counts once the host has accepted it.
 
-    Its actions are `Deliver`, always the last of a list, and `Count`. What passes through is none of its business.
+    Its actions are `Deliver`, always the last of a list, and `Count`.
     """
-
-    @property
-    def deadline(self) -> float | None:
-        """When `expired` must be called if nothing arrives before; None if nothing is waited for."""
-        ...
 
     def from_instrument(self, data: bytes, now: float) -> list[Action]:
         """Process bytes from the instrument; may not be called while a `Deliver` is undecided."""
@@ -126,16 +125,4 @@ class Observer(Protocol):
 
     def from_host(self, data: bytes, now: float) -> list[Action]:
         """Process bytes from the host; may not be called while a `Deliver` is undecided."""
-        ...
-
-    def decided(self, outcome: Outcome, now: float) -> list[Action]:
-        """Continue after the findings of the last `Deliver` were stored or not."""
-        ...
-
-    def expired(self, now: float) -> list[Action]:
-        """Process the end of a time limit; does nothing before `deadline`."""
-        ...
-
-    def closed(self, now: float) -> list[Action]:
-        """Process the end of the connection: count what remained incomplete."""
         ...

@@ -1,4 +1,4 @@
-"""The engine of each standard, imported when an instrument speaks it: the imports take a seventh of a box's start."""
+"""Creates the engine of a standard. Engines are imported when used: all imports take a seventh of a box's start."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def make_engine(profile: Profile, site: AdaptedPort, clock_ms: ClockMs, now: flo
 
 
 def engine_problem(profile: Profile, site: AdaptedPort) -> str:
-    """Why there is no engine for the options of the profile and the site; empty if there is one."""
+    """Return the error in the dialect options of the profile and the site; empty if they are valid."""
     try:
         make_engine(profile, site, lambda: 0, 0.0)
     except ValueError as error:

@@ -1,8 +1,8 @@
-r"""ER7, the encoding of HL7 v2: segments, fields, components as bytes.
+r"""ER7, the encoding of HL7 v2 messages: parses segments, fields and components as bytes.
 
 A message is never decoded as a whole, because MSH-18 (character set) is often absent or wrong. Numbers, times and
-words of the standard are ASCII; a code of the site is compared with its bytes in each usual character set
-(`byte_forms`). So a message yields the same for any MSH-18, and no byte can cause a decoding error.
+words of the standard are ASCII; a code of the site is compared in its encoding in each usual character set
+(`byte_forms`). The result therefore does not depend on MSH-18, and no byte can cause a decoding error.
 
 Segments end with CR. LF and FS end a segment if a segment's name and the field separator follow; elsewhere they are
 data. In GB 18030 the second byte of a character may be `|`, `^`, `~` or the backslash: with `masked` these bytes are
@@ -37,7 +37,7 @@ class Er7Error(Exception):
 
 
 def mask(data: bytes) -> bytes:
-    """Replace the delimiters inside characters of GB 18030 by control characters."""
+    """Replace delimiter bytes inside characters of GB 18030 by control characters."""
     return _GB_PAIR.sub(lambda pair: pair[0].translate(_MASK), data)
 
 
@@ -47,7 +47,7 @@ def unmask(data: bytes) -> bytes:
 
 
 def byte_forms(text: str, masked: bool = False) -> set[bytes]:
-    """Return the bytes by which an instrument may send `text`, in any usual character set."""
+    """Return the encodings of `text` in the usual character sets."""
     forms = set()
     for charset in _CHARSETS:
         try:
@@ -60,7 +60,7 @@ def byte_forms(text: str, masked: bool = False) -> set[bytes]:
 
 @dataclass(frozen=True, slots=True)
 class Delimiters:
-    """The delimiters of a message, each one byte, from MSH-1 and MSH-2; those that MSH-2 lacks are empty."""
+    """The delimiters of a message from MSH-1 and MSH-2, each one byte; empty if missing in MSH-2."""
 
     field: bytes
     component: bytes
@@ -68,7 +68,7 @@ class Delimiters:
     escape: bytes
     subcomponent: bytes
     boundary: re.Pattern[bytes]
-    """The ends of segments."""
+    """Matches the end of a segment."""
 
     def first(self, field: bytes) -> bytes:
         """Return the first subcomponent of the first component of the first repetition, without escapes and blanks.
@@ -90,7 +90,7 @@ class Delimiters:
         return self.first(parts[number - 1]) if number <= len(parts) else b""
 
     def has_content(self, field: bytes) -> bool:
-        """Whether any part of the field is valued."""
+        """Return whether any part of the field is valued."""
         if not field:
             return False
         for delimiter in (self.repetition, self.component, self.subcomponent):
@@ -165,12 +165,12 @@ class Segment:
         return self._delimiters.component_of(self.raw(number), component)
 
     def has_content(self, number: int) -> bool:
-        """Whether any part of a field is valued."""
+        """Return whether any part of a field is valued."""
         return self._delimiters.has_content(self.raw(number))
 
 
 class Er7Message:
-    """A message: its header (MSH), and its other segments one at a time. Nothing of it is copied but these.
+    """A message: its header (MSH), and an iterator over its other segments. Only the current segment is copied.
 
     Raises: Er7Error if there is no header.
     """
@@ -194,7 +194,8 @@ class Er7Message:
     def segments(self) -> Iterator[Segment]:
         """Iterate over the segments after the header, once.
 
-        Raises: Er7Error at a line that is not a segment, or at one that is too long and could identify a patient.
+        Raises: Er7Error at a line that is not a segment, or is an overlong segment of another type than OBX, NTE or
+        Zxx.
         """
         while (line := self._next_line()) is not None:
             if not line:

@@ -11,10 +11,10 @@ from wire.messages import Alert, CommandResult, Inventory, Quality, Status
 
 
 class Reason(StrEnum):
-    """Why content of an instrument was not accepted, or was noted; the box counts each by port."""
+    """Why content of a message was left out, or an irregularity; the box counts each by port."""
 
     PATIENT_RESULTS_DROPPED = "patient-results-dropped"
-    """A message or order with results of a patient, or of what may be one."""
+    """A message or order with results that are, or could be, a patient's."""
     QUERY_IGNORED = "query-ignored"
     """A query for orders, which only the laboratory's host can answer."""
     TEST_UNKNOWN = "test-unknown"
@@ -24,7 +24,7 @@ class Reason(StrEnum):
     ALARM_UNKNOWN = "alarm-unknown"
     """An alarm without a code in the site file."""
     VALUE_UNREADABLE = "value-unreadable"
-    """A field that must be a number, time or word of the standard and is none."""
+    """A field that is not the number, time or word that the standard requires."""
     RESULT_NOT_FINAL = "result-not-final"
     """A quality-control result that is preliminary, pending, sent before or could not be obtained."""
     FRAME_REFUSED = "frame-refused"
@@ -36,13 +36,13 @@ class Reason(StrEnum):
     MESSAGE_REFUSED = "message-refused"
     """A complete message that is not of the standard, or exceeds a limit."""
     MESSAGE_IGNORED = "message-ignored"
-    """A valid message of a kind that the box has no use for."""
+    """A valid message of a kind that the box does not use."""
     MESSAGE_REPEATED = "message-repeated"
     """A message whose reports were stored before."""
     NOT_STORED = "not-stored"
     """A message that could not be stored; the instrument was asked to repeat it."""
     LITTER = "litter"
-    """Bytes between messages: one count for each stretch of them."""
+    """Bytes between messages, counted once for each uninterrupted sequence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Finding:
 
 @dataclass(slots=True)
 class Extract:
-    """The findings of one message, in its order, and counts by reason."""
+    """The findings of one message, in the message's order, and counts by reason."""
 
     findings: list[Finding] = field(default_factory=list)
     counts: Counter[Reason] = field(default_factory=Counter)

@@ -1,7 +1,7 @@
 """Records of LIS2-A (ASTM E1394): fields, components, repeats and escapes, on bytes.
 
-The header declares the delimiters. Bytes are never decoded as a whole: what is compared or read is decoded alone,
-with replacement of what the encoding does not have.
+The header declares the delimiters. Only the components that are compared or read are decoded; bytes that are invalid
+in the encoding are replaced.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 
 _RECORD_END: Final = re.compile(rb"[\r\n]")
 RECORD_BYTES_MAX: Final = 8192
-"""Beyond it, a record is cut after its last complete field; only histograms and images are so long."""
+"""A longer record is cut after its last complete field; only histograms and images are so long."""
 _ASCII_TRAIL_BYTES: Final = frozenset({"gb18030", "shift_jis"})
 """Encodings in which a byte of a character can equal a delimiter: records are decoded before they are divided."""
 
@@ -29,14 +29,17 @@ class Delimiters:
 
 
 def delimiters_of(header: bytes) -> Delimiters:
-    r"""The delimiters that a header declares, as in `H|\^&`; the usual ones if it declares none."""
+    r"""Return the delimiters that a header declares, as in `H|\^&`; the usual ones if it declares none."""
     given = [header[position : position + 1] for position in range(1, 5)]
     valid = all(len(each) == 1 and 0x20 < each[0] < 0x7F and not each.isalnum() for each in given)
     return Delimiters(*given) if valid and len(set(given)) == 4 else Delimiters()
 
 
 class Record:
-    """A record; fields and components are counted from 1, and field 1 is the type."""
+    """A record. Fields and components are counted from 1, and field 1 is the type.
+
+    `whole` is false for a record that was cut because it is too long.
+    """
 
     def __init__(self, data: bytes, delimiters: Delimiters, encoding: str, *, whole: bool = True) -> None:
         if encoding in _ASCII_TRAIL_BYTES:
@@ -54,30 +57,30 @@ class Record:
         return self._fields[0].strip().decode("ascii", "replace").upper()
 
     def has_content(self, number: int) -> bool:
-        """Whether a field has anything but blanks and delimiters."""
+        """Return whether a field contains anything except blanks and delimiters."""
         delimiters = self._delimiters
         return bool(self._field(number).strip(b" " + delimiters.component + delimiters.repeat))
 
     def fields_with_content(self) -> set[int]:
-        """The numbers of the fields that have anything but blanks and delimiters."""
+        """Return the numbers of the fields that contain anything except blanks and delimiters."""
         return {number for number in range(1, len(self._fields) + 1) if self.has_content(number)}
 
     def components(self, number: int) -> list[str]:
-        """The components of a field without surrounding blanks; of a repeated one, those of the first."""
+        """Return the components of a field, or of its first repetition, without surrounding blanks."""
         first = self._field(number).split(self._delimiters.repeat, 1)[0]
         return [self._text(part) for part in first.split(self._delimiters.component)]
 
     def text(self, number: int, component: int = 1) -> str:
-        """One component of a field; empty if there is none."""
+        """Return a component of a field; empty if absent."""
         parts = self.components(number)
         return parts[component - 1] if component <= len(parts) else ""
 
     def only(self, number: int, component: int = 1) -> str:
-        """A component of a field that is not repeated; empty if it is repeated."""
+        """Return a component of a field; empty if absent or if the field is repeated."""
         return "" if self.is_repeated(number) else self.text(number, component)
 
     def is_repeated(self, number: int) -> bool:
-        """Whether a field is repeated."""
+        """Return whether a field is repeated."""
         return self._delimiters.repeat in self._field(number)
 
     def _field(self, number: int) -> bytes:
@@ -90,7 +93,7 @@ class Record:
 
 
 def _unescape(part: bytes, delimiters: Delimiters) -> bytes:
-    """Replace `&F&`, `&S&`, `&R&`, `&E&` and `&Xhh&`; leave out other sequences. An odd escape is a character."""
+    """Replace `&F&`, `&S&`, `&R&`, `&E&` and `&Xhh&`; remove other sequences. An unpaired escape stays."""
     escape = re.escape(delimiters.escape)
     known = {
         b"F": delimiters.field,
@@ -121,7 +124,7 @@ class RecordReader:
         return self._length > 0
 
     def push(self, text: bytes, last: bool) -> Iterator[tuple[bytes, bool]]:
-        """Append the text of a frame, which with `last` ends a record; yield complete records, and if whole."""
+        """Append the text of a frame, which ends a record if `last`; yield records, each with whether it is whole."""
         start = 0
         for found in _RECORD_END.finditer(text):
             self._keep(text[start : found.start()])

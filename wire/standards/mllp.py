@@ -2,13 +2,13 @@
 
 Rules beyond the framing, for what instruments send:
 
-* FS ends a message only before CR; inside the data it is data.
+* FS ends a message only before CR; elsewhere it is data.
 * VT inside a message begins a new one only before `MSH`; the message before it is unfinished.
-* Bytes between messages are skipped. CR, LF and NUL there are padding; a stretch with anything else counts as litter.
+* Bytes between messages are skipped. CR, LF and NUL are padding there; a sequence with other bytes counts as litter.
 * Of a message longer than the limit, only the beginning is kept, for the header of the refusal.
 
-Every byte is searched once, regardless of the chunks, and at most the limit and one read are kept. Source: HL7 v2
-transport specification, MLLP release 1.
+Every byte is searched once, however the stream is divided, and at most the limit and one read are kept. Source: HL7
+v2 transport specification, MLLP release 1.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from wire.standards.extract import Reason
 MESSAGE_BYTES_MAX: Final = 160 * 1024
 """Longest accepted message. With one read of 64 KiB, a port keeps less than 256 KiB."""
 HEAD_BYTES: Final = 4096
-"""What is kept of a message that is too long."""
+"""The number of bytes kept of a message that is too long."""
 _START: Final = b"\x0b"
 _RESTART: Final = b"\x0bMSH"
 _END: Final = b"\x1c\r"
@@ -40,7 +40,7 @@ class Block:
     data: bytearray
     length: int
     oversized: bool
-    """The message was too long, and only its beginning is here."""
+    """Whether the message was too long, so that `data` has only its beginning."""
 
 
 class BlockReader:
@@ -51,11 +51,11 @@ class BlockReader:
         self._end = _END[:1] if fs_ends else _END
         self._buffer = bytearray()
         self._inside = False
-        """The buffer begins with the data of a message, after VT; else with bytes between messages."""
+        """Whether the buffer begins with the data of a message, after VT; else with bytes between messages."""
         self._searched = 0
         """Position in the buffer before which there is neither an end nor a new start."""
         self._used = 0
-        """Length of what the last call returned, to be removed by the next."""
+        """Length of the block that the last call returned, which the next call removes."""
         self._oversized = False
         self._litter = False
 

@@ -1,4 +1,4 @@
-"""Rules common to all standards: recognizing controls, converting values to deviations, and parsing times."""
+"""Conversions common to all standards: measured values to deviations, and times to milliseconds since 1970."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ def parse_decimal(text: str) -> Decimal | None:
 
 
 def is_placeholder(text: str) -> bool:
-    """Whether a text stands for a value that was not measured: empty, or like `-----` and `**.**`."""
+    """Return whether a text stands for a value that was not measured: empty, or like `-----` and `**.**`."""
     return _PLACEHOLDER.match(text) is not None
 
 
 def deviation_msd(value: Decimal, target: Target) -> int | None:
-    """Deviation from the mean in thousandths of a standard deviation; None if out of the range of a report."""
+    """Return the deviation from the mean in thousandths of a standard deviation; None if a report cannot hold it."""
     deviation = int(((value - target.mean) * 1000 / target.sd).to_integral_value(ROUND_HALF_EVEN))
     return deviation if abs(deviation) <= INT_MAX else None
 
 
 def parse_time_ms(text: str, zone: str) -> int | None:
-    """Milliseconds since 1970 of a time YYYYMMDDHHMM[SS[.S…]][±HHMM]; None if invalid.
+    """Convert a time YYYYMMDDHHMM[SS[.S…]][±HHMM] to milliseconds since 1970; return None if it is invalid.
 
-    `zone` is that of times without an offset. Dates without a time are too coarse for a report.
+    `zone` applies to times without an offset. A date without a time is invalid.
     """
     found = _TIME.match(text.strip(" "))
     if not found:

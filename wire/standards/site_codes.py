@@ -15,7 +15,7 @@ _T = TypeVar("_T")
 class SiteCodes:
     """Assays, controls, alarms and ignored codes by the bytes that an instrument sends, in any usual character set.
 
-    With `masked`, the bytes are those that `wire.standards.er7.mask` leaves.
+    With `masked`, the bytes are those that `wire.standards.er7.mask` returns.
     """
 
     def __init__(self, port: AdaptedPort, *, masked: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""Inspection of a certificate, its key and CA files: whether TLS can use them, now and in the near future."""
+"""Checks a certificate, its key and CA files: whether TLS can use them, now and in the near future."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Severity(Enum):
 
 @dataclass(frozen=True, slots=True)
 class IdentityProblem:
-    """A problem with a file, and what would be right."""
+    """A problem with a file, and its correction."""
 
     severity: Severity
     file: Path
@@ -65,9 +65,9 @@ class FileVersions:
         self._settled = self._seen = self._versions()
 
     def have_settled(self, *, at_once: bool = False) -> bool:
-        """Return whether the files differ from those at the last True, and are unchanged since the last call.
+        """Return whether the files have changed since this last returned True, but not since the last call.
 
-        With `at_once`, the files need not be unchanged since the last call.
+        With `at_once`, they may have changed since the last call.
         """
         before, self._seen = self._seen, self._versions()
         if self._seen == self._settled or (before != self._seen and not at_once):
@@ -96,11 +96,9 @@ def inspect_identity(
     purposes: Iterable[x509.ObjectIdentifier],
     now_s: float,
 ) -> Inspection:
-    """Return all problems, worst first. `issuers` has the CA of `certificate`, `trusted` those of peers.
+    """Return all problems of these files at `now_s` (seconds since 1970), worst first; unreadable files are UNUSABLE.
 
-    Without `issuers` the chain is not verified.
-
-    Unreadable files are UNUSABLE.
+    `issuers` has the CA of `certificate`; without it the chain is not verified. `trusted` has the CAs of peers.
     """
     now = datetime.fromtimestamp(now_s, UTC)
     problems: list[IdentityProblem] = []

@@ -28,7 +28,7 @@ Key: TypeAlias = tuple[bytes, int]
 
 
 class CrlError(ValueError):
-    """A file is not a usable certificate revocation list; the message says what would be right."""
+    """A file is not a usable certificate revocation list; the message says how to correct it."""
 
 
 def key_of(certificate: x509.Certificate) -> Key:
@@ -62,7 +62,7 @@ _Lists: TypeAlias = dict[bytes, _List]
 
 
 class RevocationList:
-    """The certificates revoked by a file of CRLs: of instruments, boxes and CAs.
+    """The certificates of instruments, boxes and CAs that are revoked by the CRLs in a file.
 
     The file has one or more CRLs in PEM, each signed by one of `authorities`, or by a subordinate CA whose
     certificate is in either file. A changed file takes effect at the next `refresh`. If it is unusable, has an older

@@ -1,9 +1,9 @@
-"""TLS sessions: keeps those of lost connections, and reads them without the memory leak of some CPython versions.
+"""Keeps the TLS sessions of lost connections, and reads sessions without the memory leak of some CPython versions.
 
 In CPython 3.10 to 3.12.7 and 3.13.0, `SSLObject.session` makes a copy of the session and leaks it
 (github.com/python/cpython/issues/116810): about 5 KB of OpenSSL's memory per resumed connection. Distributions
-backport the fix, so the version number does not show whether it leaks. Reading one session does: a copy that outlives
-the returned object is leaked.
+backport the fix, so that the version number does not show whether there is a leak. Reading one session shows it: a
+copy that outlives the returned object is leaked.
 
 The leaked copy is found through OpenSSL's application data interface (CRYPTO_get_ex_new_index(3)), whose callbacks
 are called for each session that is created or freed.
@@ -50,17 +50,15 @@ def openssl() -> ctypes.CDLL:
 
 
 class SessionReader:
-    """Reads sessions. `leaks_copies` says whether this interpreter leaks a copy each time; None: not known yet."""
+    """Reads sessions. `leaks_copies`: whether this interpreter leaks a copy at each read; None until it is known."""
 
     def __init__(self) -> None:
         self.leaks_copies: bool | None = None
         self._copies: set[int] = set()
         """Addresses of sessions created during the present read and not freed since."""
         self._reading_thread = 0
-        self._callbacks = (
-            ExCallback(self._note_made),
-            ExCallback(self._note_freed),
-        )  # referenced here because OpenSSL stores their addresses
+        # referenced here because OpenSSL stores their addresses
+        self._callbacks = ExCallback(self._note_made), ExCallback(self._note_freed)
         library = openssl()
         library.SSL_SESSION_free.argtypes = [ctypes.c_void_p]
         library.SSL_SESSION_free.restype = None
@@ -70,9 +68,8 @@ class SessionReader:
         ]
         made, freed = self._callbacks
         self._index = library.CRYPTO_get_ex_new_index(EX_INDEX_SSL_SESSION, 0, None, made, None, freed)
-        atexit.register(
-            self.close
-        )  # runs before the interpreter's end; also keeps the callbacks referenced until then
+        # runs before the interpreter's end; also keeps the callbacks referenced until then
+        atexit.register(self.close)
 
     def close(self) -> None:
         """Unregister the callbacks from OpenSSL, which may free sessions after the interpreter's end."""

@@ -66,7 +66,7 @@ class AuditLog:
         return self._buffer.append(Priority.AUDIT, encode(Entry("", 0, body)))
 
     def fullest(self) -> tuple[float, float]:
-        """Used part of the fullest rate limit, in records, and the limit."""
+        """Return the used part of the fullest rate limit, in records, and the limit."""
         now = self._loop.time()
         return max((limit.used(now) for limit in self._limits.values()), default=0.0), NOTES_BURST
 
@@ -91,5 +91,5 @@ def encode_gap(gap: SpoolGap, clock: WallClock) -> bytes:
 
 
 def now_ms(clock: WallClock) -> int:
-    """Milliseconds since 1970; 0 if the clock is set to an earlier time."""
+    """Return the milliseconds since 1970; 0 if the clock is set to an earlier time."""
     return max(0, clock.now_ns() // 1_000_000)

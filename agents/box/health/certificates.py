@@ -38,7 +38,7 @@ class OwnCertificate:
         self._accepted = self._is_accepted()
 
     def inspect(self) -> Inspection:
-        """The current problems of the files."""
+        """Return the current problems of the files."""
         return inspect(self._files, self._clock.now_ns() / 1e9)
 
     def refresh(self, *, at_once: bool = False) -> AuditEvent | None:

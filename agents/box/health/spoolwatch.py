@@ -15,7 +15,7 @@ FILL_CHECK_SECONDS: Final = 600.0
 """At usual rates even the smallest spool takes longer than this to fill."""
 
 DiskSpace = Callable[[], tuple[int, int]]
-"""Used and total bytes of the spool's file system; blocks. Raises OSError."""
+"""Returns the used and total bytes of the spool's file system; a blocking call. Raises OSError."""
 
 
 async def watch_spool(buffer: Buffer, bounds: Bounds, disk_space: DiskSpace | None = None) -> None:

@@ -41,7 +41,7 @@ async def feed_while_healthy(watchdog: Watchdog, timeout_s: int, buffer: Buffer,
 
 
 async def _spool_responds(buffer: Buffer) -> bool:
-    """Whether the spool responds. An error must not end the loop that feeds the watchdog."""
+    """Return whether the spool responds. An error must not end the loop that feeds the watchdog."""
     try:
         await buffer.status()
     except Exception as error:

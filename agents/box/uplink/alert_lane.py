@@ -59,7 +59,7 @@ class AlertLane:
         return self._stream is not None
 
     def opens_at(self) -> float:
-        """Event loop time from which `open` may be called; inf while the lane is open or being opened."""
+        """Return the event loop time from which `open` may be called; inf while the lane is open or being opened."""
         return inf if self._running is not None else self._opens_at
 
     def open(self) -> None:
@@ -101,12 +101,12 @@ class AlertLane:
             self._running = self._stream = self.connection = None
 
     def _may_have_left(self, error: Exception) -> bool:
-        """Whether there may be unacknowledged urgent records."""
+        """Return whether there may be unacknowledged urgent records."""
         is_idle = isinstance(error, StreamError) and error.kind is StreamEnd.IDLE
         return not is_idle or self._stream is None or self._stream.is_urgent
 
     def _delay(self, error: Exception) -> float:
-        """How long the lane stays closed, in seconds."""
+        """Return how long the lane stays closed, in seconds."""
         if isinstance(error, StreamError):
             if error.kind is StreamEnd.IDLE:
                 return 0.0

@@ -48,7 +48,7 @@ SLOWDOWN_RATIO: Final = 1.5
 """Batches shrink if one of twice the records takes more than this factor longer."""
 ANSWERS_BEFORE_LARGER: Final = 8
 """Full batches answered before a batch of the size that was cut off is sent again."""
-REPLY_PATIENCE_MAX: Final = 30.0
+REPLY_TIMEOUT_FACTOR_MAX: Final = 30.0
 """Largest factor of the response time-out: ten minutes instead of 20 seconds."""
 OVERHEAD_BYTES: Final = 160
 """Bytes that HTTP header and TLS record add to a batch."""
@@ -67,7 +67,7 @@ class LinkEstimator:
         self._records_cap = RECORDS_PER_BATCH_MAX
         self._cut_off_records = inf  # records of a batch that was cut off
         self._full_answered = 0  # full batches answered since the cap was changed
-        self.patience = AdaptiveTimeout(REPLY_PATIENCE_MAX)
+        self.reply_timeout = AdaptiveTimeout(REPLY_TIMEOUT_FACTOR_MAX)
         """Adaptive time-out of responses to batches."""
         self.one_in_flight = False
         """Whether each batch waits for the response to the previous one. An intermediary that serves one request
@@ -169,7 +169,7 @@ class LinkEstimator:
 
 
 def _is_proportional(before: tuple[int, float], now: tuple[int, float]) -> bool:
-    """Whether the larger of two batches (records, seconds) took more than SLOWDOWN_RATIO times as long."""
+    """Return whether the larger of two batches (records, seconds) took more than SLOWDOWN_RATIO times as long."""
     (few, quick), (many, slow) = sorted((before, now))
     return many > few and slow > SLOWDOWN_RATIO * quick
 
@@ -207,7 +207,7 @@ class SendScheduler:
         return first or (self.routine >= ROUTINE_WORTH_A_BATCH and self._routine_has_room)
 
     def choose(self, now: float) -> tuple[bool, bool]:
-        """Whether the next batch contains (urgent, routine) records; (False, False) means wait."""
+        """Return whether the next batch contains (urgent, routine) records; (False, False) means wait."""
         has_room = self._may_send and self.urgent_in_flight < self._estimator.urgent_in_flight_max
         urgent = self.urgent and has_room and not self.urgent_is_bypassed
         if self.routine == 0 or not self._routine_has_room:
@@ -218,7 +218,7 @@ class SendScheduler:
         return False, worth_a_batch or now >= self.routine_due_at
 
     def due_at(self) -> float:
-        """Event loop time at which the result of `choose` changes without an event; inf if never."""
+        """Return the event loop time at which the result of `choose` changes without an event; inf if never."""
         return self.routine_due_at if self.routine and self._routine_has_room else inf
 
     def routine_read(self, expected: int, records: int) -> None:

@@ -90,7 +90,7 @@ class Forwarder:
         self._dial_limit = TokenBucket(DIALS_PER_SECOND, DIALS_BURST)
         self._estimator = LinkEstimator()
         self._self_contained_until = 0.0
-        self._dial_patience = AdaptiveTimeout(DIAL_TIMEOUT_FACTOR_MAX)
+        self._dial_timeout = AdaptiveTimeout(DIAL_TIMEOUT_FACTOR_MAX)
         self._traffic = Traffic()
         self._lane = AlertLane(self._dial_lane, self._lane_stream, self._lane_ended, random)
         self._connection: ClientConnection | None = None
@@ -119,7 +119,7 @@ class Forwarder:
         return total
 
     def discards(self) -> tuple[float, float]:
-        """Used part of the limit of discarded records, and the limit."""
+        """Return the used part of the limit of discarded records, and the limit."""
         return self._discard_limit.used(self._loop.time()), DISCARDS_BURST
 
     def use(self, tls: ClientContext) -> None:
@@ -225,7 +225,7 @@ class Forwarder:
                 reply_bytes_max=REPLY_BYTES_MAX,
                 proxy=self._proxy,
                 traffic=self._traffic,
-                adaptive_timeout=self._dial_patience,
+                adaptive_timeout=self._dial_timeout,
             )
         except (ssl.SSLError, ConnectionResetError, ConnectionAbortedError):
             self._tls.forget()  # TLS session resumption may be the cause
@@ -300,13 +300,13 @@ class Forwarder:
         if self._stream is not None:
             self._stream.bypass_ended(unsent=unsent)
 
-    # -- its end ----------------------------------------------------------------------------------------
+    # -- end of a connection -----------------------------------------------------------------------------
 
     async def _correct_clock(self, error: Exception) -> bool:
         return self._clock_sync is not None and await self._clock_sync.recover(error)
 
     async def _discard_rejected(self, error: Exception) -> bool:
-        """Discard a record that the data center rejects, as it would block all others; return whether it was."""
+        """Discard a record that the data center rejects, since it blocks all others; return whether there was one."""
         rejected = error.rejected if isinstance(error, StreamError) else None
         if rejected is None or self._discard_limit.take(1, self._loop.time()):
             return False
@@ -343,7 +343,7 @@ class Forwarder:
         return self._backoff.failed(error.retry_after_s if isinstance(error, StreamError) else 0.0)
 
     def _falls_back(self, error: StreamError) -> bool:
-        """Whether batches are self-contained from now on because of that error."""
+        """Send self-contained batches if the error requires it; return whether that is new."""
         now = self._loop.time()
         if error.status not in UNKNOWN_STREAM or now < self._self_contained_until:
             return False
@@ -355,7 +355,7 @@ class Forwarder:
 
 
 def _cause(error: Exception) -> tuple[AuditEvent | None, int]:
-    """The audit event and value of an error that an administrator can correct; None for other errors."""
+    """Return the audit event and value of an error that an administrator can correct; None for other errors."""
     if isinstance(error, ProxyError):
         return AuditEvent(f"proxy-{error.kind.value}"), 0
     if isinstance(error, StreamError) and error.kind in (StreamEnd.REFUSED, StreamEnd.PROTOCOL_ERROR):

@@ -5,9 +5,9 @@ is late, not 200 or not a `BatchReply`) ends the stream. Nothing is repeated her
 unacknowledged records of the buffer, under the same sequence numbers, and the data center stores each once. If the
 response names a record of the batch that the data center rejects, the error contains it.
 
-A response may take REPLY_SECONDS, extended for a data center that has been slow (`LinkEstimator.patience`). While a
-response is overdue, an empty line, which HTTP ignores before a request (RFC 9112, 2.2), is sent periodically. The
-connection is then not idle for intermediaries that close idle ones, and TCP detects a broken link.
+A response may take REPLY_SECONDS, extended for a data center that has been slow (`LinkEstimator.reply_timeout`).
+While a response is overdue, an empty line, which HTTP ignores before a request (RFC 9112, 2.2), is sent periodically.
+The connection is then not idle for intermediaries that close idle ones, and TCP detects a broken link.
 
 One loop acknowledges answered batches, sends the next batch, and waits. All events (records, responses, the end of
 the connection, timers) wake it by the same `asyncio.Event`.
@@ -29,7 +29,7 @@ from agents.box.buffer import Buffer
 from agents.box.defaults import HEARTBEAT_SECONDS, LINGER_SECONDS
 from agents.box.uplink.batching import BATCH_ENTRIES_BYTES_MAX, SLOW_SECONDS, LinkEstimator, SendScheduler
 from agents.spool import Priority, Record
-from wire.compression import Compressor, compress_alone
+from wire.compression import Compressor, compress_self_contained
 from wire.dial.backoff import retry_after
 from wire.http.connection import ClientConnection, HttpError, HttpFinished, Response
 from wire.messages import ENTRY_BYTES_MAX, BatchRefusal, BatchReply, MessageError, decode, encode_batch
@@ -123,7 +123,7 @@ class Bypass(Protocol):
         """Whether it carries the urgent records."""
 
     def opens_at(self) -> float:
-        """Event loop time from which `open` may be called; inf for never."""
+        """Return the event loop time from which `open` may be called; inf for never."""
 
     def open(self) -> None:
         """Start opening the connection."""
@@ -239,7 +239,7 @@ class Stream:
         now = self._loop.time()
         if now >= late_at and not self._in_flight[0].answer.done():
             self._estimator.unanswered()
-            self._estimator.patience.expired()
+            self._estimator.reply_timeout.expired()
             raise StreamError(StreamEnd.LATE, "the data center does not respond")
         if now >= keep_alive_at:
             self._keep_alive_sent_at = now
@@ -251,21 +251,21 @@ class Stream:
             self._heartbeat()
 
     def _late_at(self) -> float:
-        """Time at which the next response is late; inf if none is awaited."""
+        """Return the time at which the next response is late; inf if none is awaited."""
         if not self._in_flight:
             return inf
         first = self._in_flight[0]
-        seconds = REPLY_SECONDS * self._estimator.patience.factor
+        seconds = REPLY_SECONDS * self._estimator.reply_timeout.factor
         return self._begun_at(first) + seconds + first.body_bytes / LINK_BYTES_PER_SECOND_MIN
 
     def _keep_alive_due_at(self) -> float:
-        """Time at which the next empty line is due; inf if no response is awaited."""
+        """Return the time at which the next empty line is due; inf if no response is awaited."""
         if not self._in_flight:
             return inf
         return max(self._sent_at, self._answered_at, self._keep_alive_sent_at) + KEEP_ALIVE_SECONDS
 
     def _bypass_at(self) -> float:
-        """The time at which an alert has waited too long behind the first batch in flight; inf if none waits."""
+        """Return the time at which an alert waits too long behind the first batch in flight; inf if none waits."""
         if self._bypass is None or not self._in_flight or not self._alert_waits:
             return inf
         return max(self._begun_at(self._in_flight[0]) + SLOW_SECONDS, self._bypass.opens_at())
@@ -285,7 +285,7 @@ class Stream:
         return self._bypass is not None and self._bypass.is_up
 
     def _begun_at(self, sent: _Sent) -> float:
-        """Time at which the data center could begin to process this batch, the first in flight."""
+        """Return the time at which the data center could begin to process this batch, the first in flight."""
         return max(sent.at, self._answered_at)
 
     # -- sending ----------------------------------------------------------------------------------------
@@ -335,8 +335,8 @@ class Stream:
         self._count_in_flight(sent, 1)
 
     def _compress(self, batch: bytes) -> bytes:
-        alone = self._loop.time() < self.self_contained_until
-        return compress_alone(batch) if alone else self._compressor.compress(batch)
+        self_contained = self._loop.time() < self.self_contained_until
+        return compress_self_contained(batch) if self_contained else self._compressor.compress(batch)
 
     def _count_in_flight(self, sent: _Sent, change: int) -> None:
         if Priority.ROUTINE in sent.parts:
@@ -356,7 +356,7 @@ class Stream:
                 if now - begun_at > SLOW_SECONDS and (error.kind is StreamEnd.LOST or error.status >= 500):
                     self._estimator.cut_off(sent.records)  # by an intermediary
                 raise
-            self._estimator.patience.answered((now - begun_at) / REPLY_SECONDS)
+            self._estimator.reply_timeout.answered((now - begun_at) / REPLY_SECONDS)
             self._estimator.answered(sent.body_bytes, sent.at, now, sent.full_records)
             self._estimator.one_in_flight = self._connection.is_finished
             self._answered_at = now
@@ -367,7 +367,7 @@ class Stream:
 
 
 def _parse_reply(sent: _Sent, epoch: int, now_s: float) -> BatchReply:
-    """The reply to a batch; `now_s` is the wall clock in seconds since 1970.
+    """Return the reply to a batch; `now_s` is the wall clock in seconds since 1970.
 
     Raises: StreamError LOST, FINISHED, REFUSED, PROTOCOL_ERROR.
     """
@@ -386,13 +386,14 @@ def _parse_reply(sent: _Sent, epoch: int, now_s: float) -> BatchReply:
         raise StreamError(StreamEnd.PROTOCOL_ERROR, str(error)) from None
     if reply.stored > sent.records:
         raise StreamError(
-            StreamEnd.PROTOCOL_ERROR, f"the reply says {reply.stored} records were stored, of {sent.records}"
+            StreamEnd.PROTOCOL_ERROR,
+            f"the reply counts {reply.stored} stored records, but {sent.records} were sent",
         )
     return reply
 
 
 def _rejected_record(sent: _Sent, epoch: int, response: Response) -> tuple[Priority, int] | None:
-    """The record that a refusal names, if it belongs to this batch."""
+    """Return the record that a refusal names, if it belongs to this batch."""
     if response.status != HTTPStatus.UNPROCESSABLE_ENTITY:
         return None
     try:

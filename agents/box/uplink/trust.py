@@ -5,7 +5,7 @@ data center's name. OpenSSL reports only that verification failed, so the certif
 (`wire.dial.probe`) and the problem is shown in the status, the audit log, the alarm LED and on standard error, until
 a verification succeeds.
 
-The audit log holds only words and numbers, so the issuer's name is shown everywhere else.
+The audit log holds only words and numbers, so that it does not contain the issuer's name.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class TrustDiagnosis:
             log_message,
         )
         self._loop = asyncio.get_running_loop()
-        self._may_probe = TokenBucket(PROBES_PER_SECOND, PROBES_BURST)
+        self._probe_limit = TokenBucket(PROBES_PER_SECOND, PROBES_BURST)
         self.problem: TrustProblem | None = None
 
     async def examine(self, error: Exception) -> None:
@@ -119,7 +119,7 @@ class TrustDiagnosis:
             self._log_message(f"the certificate of {self._host} is trusted again")
 
     async def _probe_certificate(self) -> ProbeResult | None:
-        if self._may_probe.take(1, self._loop.time()):
+        if self._probe_limit.take(1, self._loop.time()):
             return None
         try:
             return await self._probe()
@@ -136,7 +136,7 @@ class TrustDiagnosis:
 
 
 def _kind(error: ssl.SSLError) -> DistrustReason | None:
-    """The reason of a failed verification; None for any other TLS error."""
+    """Return the reason of a failed verification; None for any other TLS error."""
     if not isinstance(error, ssl.SSLCertVerificationError):
         return None
     return _KINDS.get(error.verify_code, DistrustReason.OTHER)
@@ -154,7 +154,7 @@ def describe(
         return TrustProblem(kind, message)
     certificate = _read(presented)
     if certificate is None:
-        return TrustProblem(kind, f"its certificate is not trusted: {fit_to_print(_reason(error))}")
+        return TrustProblem(kind, f"its certificate is not trusted: {printable(_reason(error))}")
     issuer = name_of(certificate, of_issuer=True)
     if kind is DistrustReason.OTHER_ISSUER:
         message = (
@@ -173,7 +173,7 @@ def describe(
         begins = f"{certificate.not_valid_before_utc:%Y-%m-%d}"
         message = f"the certificate, issued by {issuer}, is not valid before {begins} by the box's clock"
     else:
-        message = f"the certificate, issued by {issuer}, is refused: {fit_to_print(_reason(error))}"
+        message = f"the certificate, issued by {issuer}, is refused: {printable(_reason(error))}"
     return TrustProblem(kind, message, issuer)
 
 
@@ -191,7 +191,7 @@ def _read(presented: ProbeResult | None) -> x509.Certificate | None:
 
 
 def name_of(certificate: x509.Certificate, *, of_issuer: bool) -> str:
-    """The common name and organization of the issuer or the subject."""
+    """Return the common name and organization of the issuer or the subject."""
     try:
         name = certificate.issuer if of_issuer else certificate.subject
         found = [
@@ -199,23 +199,23 @@ def name_of(certificate: x509.Certificate, *, of_issuer: bool) -> str:
             for oid in (NameOID.COMMON_NAME, NameOID.ORGANIZATION_NAME)
             for attribute in name.get_attributes_for_oid(oid)[:1]
         ]
-        return fit_to_print(" of ".join(found) or name.rfc4514_string())
+        return printable(" of ".join(found) or name.rfc4514_string())
     except ValueError:
         return "an unreadable name"
 
 
 def _names(certificate: x509.Certificate) -> str:
-    """The names for which the certificate is valid."""
+    """Return the names for which the certificate is valid."""
     try:
         extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
         names = [str(name.value) for name in extension.value]
     except (x509.ExtensionNotFound, ValueError):
         names = [name_of(certificate, of_issuer=False)]
-    shown = ", ".join(map(fit_to_print, names[:NAMES_MAX])) or "no name"
+    shown = ", ".join(map(printable, names[:NAMES_MAX])) or "no name"
     return f"{shown} and {len(names) - NAMES_MAX} more" if len(names) > NAMES_MAX else shown
 
 
-def fit_to_print(text: str) -> str:
-    """`text` in quotes, without control and formatting characters, truncated to NAME_CHARACTERS_MAX."""
+def printable(text: str) -> str:
+    """Return `text` in quotes, without control and formatting characters, truncated to NAME_CHARACTERS_MAX."""
     plain = "".join(c if c.isprintable() and c != '"' else "?" for c in text[:NAME_CHARACTERS_MAX])
     return f'"{plain}{"…" if len(text) > NAME_CHARACTERS_MAX else ""}"'

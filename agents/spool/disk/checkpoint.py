@@ -20,7 +20,7 @@ def pack_ranges(ranges: Iterable[Range]) -> bytes:
 
 
 def unpack_ranges(aux: bytes) -> list[Range]:
-    """The reverse of `pack_ranges`."""
+    """Reverse `pack_ranges`."""
     return [(first, last) for first, last in _RANGE.iter_unpack(aux)]
 
 
@@ -30,7 +30,7 @@ def pack_checkpoint(lost: list[Range], snapshot: bytes) -> bytes:
 
 
 def unpack_checkpoint(aux: bytes) -> tuple[list[Range], bytes]:
-    """The reverse of `pack_checkpoint`."""
+    """Reverse `pack_checkpoint`."""
     (count,) = _COUNT.unpack_from(aux)
     stop = _COUNT.size + count * _RANGE.size
     return unpack_ranges(aux[_COUNT.size : stop]), aux[stop:]
@@ -48,7 +48,7 @@ def pack_runs(records: Iterable[tuple[int, int]]) -> bytes:
 
 
 def unpack_runs(aux: bytes) -> Iterator[tuple[int, int]]:
-    """The reverse of `pack_runs`."""
+    """Reverse `pack_runs`."""
     for first, count, priority in _RUN.iter_unpack(aux):
         for seq in range(first, first + count):
             yield seq, priority

@@ -47,9 +47,8 @@ class GroupKind(IntEnum):
     DATA = 1  # records with consecutive numbers; aux: the numbers that this group reports as lost
     CARRIED = 2  # alerts and audit records copied from an older segment; aux: runs; first_seq: its generation
     MANIFEST = 3  # no records; repeats aux and first_seq of the CARRIED group before it
-    CHECKPOINT = (
-        4  # no records, first of its segment; aux: see `checkpoint.py`; first_seq: first number in the log
-    )
+    # no records, first of its segment; aux: see `checkpoint.py`; first_seq: first number in the log
+    CHECKPOINT = 4
     CLOSED = 5  # no records: clean-close marker
     SUMMARY = 6  # no records, last sector of a segment; aux: see `summary.py`; first_seq: of the successor
 
@@ -85,8 +84,8 @@ class Group:
         ends = accumulate(self.lengths)
         return [data[end - length : end] for end, length in zip(ends, self.lengths, strict=True)]
 
-    def bad(self, payloads: Sequence[bytes]) -> list[int]:
-        """Positions of the payloads with a wrong checksum."""
+    def damaged(self, payloads: Sequence[bytes]) -> list[int]:
+        """Return the positions of the payloads with a wrong checksum."""
         if tuple(map(crc32c, payloads)) == self.crcs:
             return []
         return list(compress(range(self.count), map(ne, map(crc32c, payloads), self.crcs)))
@@ -117,9 +116,8 @@ class GroupHeading(NamedTuple):
     cursors: bytes
 
 
-NO_HEADING = GroupHeading(
-    bytes(PREFIX.size), 0, bytes(CURSORS.size)
-)  # equal to the heading of no written group
+# equal to the heading of no written group
+NO_HEADING = GroupHeading(bytes(PREFIX.size), 0, bytes(CURSORS.size))
 
 
 class PreparedGroup(NamedTuple):
@@ -170,12 +168,12 @@ def prepare_group(heading: GroupHeading, records: Records, aux: bytes = b"") -> 
 
 
 def payload_offset(records: Records, aux: bytes = b"") -> int:
-    """Offset of the first payload from the beginning of the group, in bytes."""
+    """Return the offset of the first payload from the beginning of the group, in bytes."""
     return HEADER_BYTES + len(aux) + TABLE_BYTES * len(records.crcs)
 
 
 def body_bytes(header: bytes) -> tuple[int, int]:
-    """Lengths of (body, whole group), from a header whose checksum has not been verified yet."""
+    """Return the lengths of (body, whole group), from a header whose checksum has not been verified yet."""
     _, _, count, aux_bytes, payload_bytes = _HEADER.unpack_from(header, PREFIX.size)
     body = aux_bytes + TABLE_BYTES * count
     plain = 2 * (HEADER_BYTES + body) + payload_bytes
@@ -183,7 +181,7 @@ def body_bytes(header: bytes) -> tuple[int, int]:
 
 
 def decode(header: bytes, body: bytes, offset: int, end: int) -> Group | None:
-    """The group from `offset` to `end`, or None if the checksum of header and body is wrong."""
+    """Return the group from `offset` to `end`, or None if the checksum of header and body is wrong."""
     (crc,) = _CRC.unpack_from(header, HEADER_BYTES - _CRC.size)
     if crc32c(header[: -_CRC.size], crc32c(body)) != crc:
         return None

@@ -48,9 +48,8 @@ class SegmentLog:
         self.room = 0  # bytes that appends may still write to the active segment
         self.commits = 1  # number of successful commits, plus one
         self._head = b""  # encoded groups to be written before those of the next commit, in the same write
-        self._unsealed: SpoolSegment | None = (
-            None  # the segment before `active`, until `active` has its first group
-        )
+        # the segment before `active`, until `active` has its first group
+        self._unsealed: SpoolSegment | None = None
         self._spares_made = 0
         self._dead = 0  # number of oldest segments that are dead and have `freed_at` set
         self._dead_fresh = 0  # how many of those may be overwritten only after another commit
@@ -78,32 +77,32 @@ class SegmentLog:
     # -- lookup -----------------------------------------------------------------------------------------
 
     def segment_of(self, seq: int) -> SpoolSegment | None:
-        """The segment to which record `seq` was appended; the oldest one for older numbers."""
+        """Return the segment to which record `seq` was appended; the oldest one for older numbers."""
         at = bisect_right(self.segments, seq, key=_by_base) - 1
         return self.segments[max(at, 0)] if self.segments else None
 
     def after(self, segment: SpoolSegment) -> SpoolSegment | None:
-        """The next newer segment."""
+        """Return the next newer segment."""
         at = bisect_right(self.segments, segment.generation, key=_by_generation)
         return self.segments[at] if at < len(self.segments) else None
 
     def upper_bound(self, segment: SpoolSegment) -> int:
-        """The number after the last one of `segment`."""
+        """Return the number after the last one of `segment`."""
         after = self.after(segment)
         return after.base - after.skipped if after is not None else self.next_seq - self.skipped
 
     def of_generation(self, generation: int) -> SpoolSegment:
-        """The segment of that generation, which must be in use."""
+        """Return the segment of that generation, which must be in use."""
         segment = self.segments[bisect_right(self.segments, generation, key=_by_generation) - 1]
         assert segment.generation == generation
         return segment
 
     def segments_from(self, seq: int) -> Iterator[SpoolSegment]:
-        """The segment to which record `seq` was appended, and all newer ones."""
+        """Return the segment to which record `seq` was appended, and all newer ones."""
         return self._from(bisect_right(self.segments, seq, key=_by_base) - 1)
 
     def generations_from(self, generation: int) -> Iterator[SpoolSegment]:
-        """The segments of this generation and all newer ones."""
+        """Return the segments of this generation and all newer ones."""
         return self._from(bisect_left(self.segments, generation, key=_by_generation))
 
     def _from(self, at: int) -> Iterator[SpoolSegment]:
@@ -112,14 +111,14 @@ class SegmentLog:
     # -- free files -------------------------------------------------------------------------------------
 
     def free_now(self) -> int:
-        """Number of files that may be overwritten now: spares, and segments that are durably dead."""
+        """Return the number of files that may be overwritten now: spares, and segments that are durably dead."""
         self.find_dead()
         if not self._wrong_size_segments:
             return len(self.spares) + self._dead - self._dead_fresh
         return len(self.spares) + sum(s.freed_at != self.commits for s in self._reusable())
 
     def free_soon(self) -> int:
-        """Number of files that may be overwritten after the next commit."""
+        """Return the number of files that may be overwritten after the next commit."""
         self.find_dead()
         if not self._wrong_size_segments:
             return len(self.spares) + self._dead
@@ -138,7 +137,7 @@ class SegmentLog:
         return live if active is None or active.is_dead else live - active.size + active.end
 
     def find_dead(self) -> None:
-        """Update the number of oldest dead segments. To be called after records were acknowledged or removed."""
+        """Update the number of oldest dead segments. Call it after records were acknowledged or removed."""
         segments = self.segments
         while self._dead < len(segments):
             segment = segments[self._dead]
@@ -164,23 +163,23 @@ class SegmentLog:
         segment.freed_at = commits
 
     def oldest_live(self) -> SpoolSegment | None:
-        """The oldest live segment."""
+        """Return the oldest live segment."""
         self.find_dead()
         return next((s for s in self._from(self._dead) if not s.is_dead), None)
 
     def first_live(self) -> int:
-        """The first number of the oldest live segment; older numbers need not be on the disk."""
+        """Return the first number of the oldest live segment; older numbers need not be on the disk."""
         oldest = self.oldest_live()
         return oldest.base - oldest.skipped if oldest else self.next_seq
 
     def has_standard_size(self, segment: SpoolSegment) -> bool:
-        """Whether the segment's file has the size `segment_bytes`."""
+        """Return whether the segment's file has the size `segment_bytes`."""
         return segment.size == self.limits.segment_bytes
 
     def hold_unreported(self, unreported: Callable[[int, int], bool]) -> None:
         """Keep dead segments with unreported losses from being overwritten before another commit.
 
-        Except the reserve: its losses were reported before it became the reserve, and gap records need it.
+        The reserve is excepted: its losses were reported before it became the reserve, and gap records need it.
         """
         self.find_dead()
         for segment in islice(self.segments, not self.spares, self._dead):
@@ -188,7 +187,7 @@ class SegmentLog:
                 self._free(segment, self.commits)
 
     def has_written(self) -> bool:
-        """Whether anything has become durable since the spool was opened."""
+        """Return whether anything has become durable since the spool was opened."""
         return self.commits > 1
 
     # -- writing ----------------------------------------------------------------------------------------
@@ -320,7 +319,7 @@ class SegmentLog:
                 self.remove_segment(oldest)
 
     def _may_exceed_limit(self) -> bool:
-        """Whether files of another size take the space of the reserve, which is needed to drop them."""
+        """Return whether files of another size take the space of the reserve, which is needed to drop them."""
         return not self.free_soon() and any(not self.has_standard_size(segment) for segment in self.segments)
 
     def _abandon(self, segment: SpoolSegment) -> None:

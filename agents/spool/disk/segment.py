@@ -56,9 +56,8 @@ class SpoolSegment:
     freed_at: int | None = None  # `commits` of the log when this and all older segments were dead
     routine_at: int = 0  # offset of the first group that may hold waiting routine records
     routine_seq: int = field(init=False)  # the number after those of the groups before `routine_at`
-    remembered: dict[int, Group] = field(
-        default_factory=dict
-    )  # cache of groups that were read and not acknowledged yet, by offset
+    # cache of groups that were read and not acknowledged yet, by offset
+    remembered: dict[int, Group] = field(default_factory=dict)
     contents: SegmentContents | None = None  # None if the segment cannot be sealed any more
     is_verified: bool = True  # False: only its summary has been read
     is_copied: bool = False  # its records were carried to a newer segment; some may be readable only here
@@ -111,7 +110,7 @@ class SpoolSegment:
 def segment_name(
     epoch: int, generation: int, base: int, skipped: int = 0, resumed: int = 0, begin: int = 0
 ) -> str:
-    """The file's name, with `resumed` or `begin` but not both: at most 64 characters."""
+    """Return the file's name, with `resumed` or `begin` but not both: at most 64 characters."""
     name = f"{epoch:08x}-{generation:08x}-{base:016x}-{skipped:08x}"
     if resumed:
         return f"{name}-{resumed:016x}.seg"
@@ -163,7 +162,7 @@ def read_salvaging(disk: Disk, name: str, offset: int, length: int) -> bytes:
 
 
 def next_group(disk: Disk, segment: SpoolSegment, offset: int, end: int) -> Group | None:
-    """The first readable group of `segment` at or after `offset` and before `end`."""
+    """Return the first readable group of `segment` at or after `offset` and before `end`."""
     if offset >= end:
         return None
     remembered = segment.remembered
@@ -178,7 +177,7 @@ def next_group(disk: Disk, segment: SpoolSegment, offset: int, end: int) -> Grou
 
 
 def groups(disk: Disk, segment: SpoolSegment, offset: int, end: int) -> Iterator[Group]:
-    """All readable groups from `offset` up to `end`, in order."""
+    """Yield all readable groups from `offset` up to `end`, in order."""
     group = next_group(disk, segment, offset, end)
     while group is not None:
         yield group
@@ -186,7 +185,7 @@ def groups(disk: Disk, segment: SpoolSegment, offset: int, end: int) -> Iterator
 
 
 def _group_at(disk: Disk, segment: SpoolSegment, offset: int, end: int) -> Group | None:
-    """The group whose first header is at `offset`."""
+    """Return the group whose first header is at `offset`."""
     probe = read_salvaging(disk, segment.name, offset, min(_PROBE_BYTES, end - offset))
     if not probe.startswith(segment.prefix):
         return None
@@ -200,7 +199,7 @@ def _group_at(disk: Disk, segment: SpoolSegment, offset: int, end: int) -> Group
 
 
 def _group_before(disk: Disk, segment: SpoolSegment, start: int, stop: int) -> Group | None:
-    """The group whose second header ends at `stop`, if it begins at or after `start`."""
+    """Return the group whose second header ends at `stop`, if it begins at or after `start`."""
     header = read_salvaging(disk, segment.name, stop - HEADER_BYTES, HEADER_BYTES)
     body, total = body_bytes(header)
     if total > stop - start:
@@ -224,7 +223,7 @@ def _resync(disk: Disk, segment: SpoolSegment, start: int, end: int) -> Group | 
 
 
 def _headers(chunk: bytes, prefix: bytes) -> Iterator[int]:
-    """Offsets in `chunk` that may be headers: at the beginning or the end of a sector.
+    """Yield offsets in `chunk` that may be headers: at the beginning or the end of a sector.
 
     Compares the first byte of these positions first: `bytes.find` would take 2 ms for 256 KB of zeros.
     """

@@ -53,7 +53,7 @@ def pack_summary(contents: SegmentContents, end: int) -> bytes:
 
 
 def unpack_summary(aux: bytes) -> tuple[SegmentContents, int]:
-    """The reverse of `pack_summary`."""
+    """Reverse `pack_summary`."""
     end, carried_from = _END.unpack_from(aux)
     at = _END.size + _PRIORITIES * _OWN.size
     records, sizes = zip(*_OWN.iter_unpack(aux[_END.size : at]), strict=True)

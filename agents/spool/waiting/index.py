@@ -60,16 +60,16 @@ class PlaceIndex:
         return None
 
     def after(self, seq: int, records_max: int) -> list[RecordPlace]:
-        """The first `records_max` places with a higher number."""
+        """Return the first `records_max` places with a higher number."""
         first = bisect_right(self._seqs, seq, self._start)
         return [self._place(at) for at in range(first, min(first + records_max, len(self._seqs)))]
 
     def all(self) -> list[RecordPlace]:
-        """All places."""
+        """Return all places."""
         return [self._place(at) for at in range(self._start, len(self._seqs))]
 
     def between(self, first: int, last: int) -> list[int]:
-        """The indexed numbers from `first` to `last`."""
+        """Return the indexed numbers from `first` to `last`."""
         start = bisect_left(self._seqs, first, self._start)
         return list(self._seqs[start : bisect_right(self._seqs, last, start)])
 

@@ -27,7 +27,7 @@ class GapLedger:
             self.unreported.setdefault(reason, RangeSet()).add(range_first, range_last)
 
     def pending(self, ranges_max: int) -> list[SpoolGap]:
-        """The unreported gaps, each with at most `ranges_max` ranges, sorted by their first numbers."""
+        """Return the unreported gaps, each with at most `ranges_max` ranges, sorted by their first numbers."""
         gaps = [
             gap_of(chunk, reason)
             for reason, ranges in self.unreported.items()
@@ -57,15 +57,15 @@ class GapLedger:
         return lowest
 
     def unreported_in(self, first: int, last: int) -> bool:
-        """Whether any number from `first` to `last` is lost and unreported."""
+        """Return whether any number from `first` to `last` is lost and unreported."""
         return any(ranges.overlaps(first, last) for ranges in self.unreported.values())
 
     def unreported_count(self) -> int:
-        """Number of unreported ranges."""
+        """Return the number of unreported ranges."""
         return sum(map(len, self.unreported.values()))
 
     def reported_ranges(self, through_seq: int, ranges_max: int) -> list[Range]:
-        """The reported ranges to store in a checkpoint: the newest `ranges_max` above `through_seq`.
+        """Return the reported ranges to store in a checkpoint: the newest `ranges_max` above `through_seq`.
 
         Forgets lower ones: numbers up to `through_seq` have been acknowledged in all priorities.
         """
@@ -77,13 +77,13 @@ class GapLedger:
 
 
 def gap_of(ranges: tuple[Range, ...], reason: GapReason) -> SpoolGap:
-    """A gap with these ranges. Every number had a record, except UNUSED ones, which were skipped."""
+    """Return a gap with these ranges. Every number had a record, except UNUSED ones, which were skipped."""
     records = 0 if reason is GapReason.UNUSED else sum(last - first + 1 for first, last in ranges)
     return SpoolGap(ranges, records, reason)
 
 
 def chunks(ranges: RangeSet, ranges_max: int) -> Iterator[tuple[Range, ...]]:
-    """The ranges of the set, in tuples of at most `ranges_max`."""
+    """Yield the ranges of the set, in tuples of at most `ranges_max`."""
     rest = iter(ranges)
     while chunk := tuple(islice(rest, ranges_max)):
         yield chunk

@@ -35,7 +35,7 @@ class SegmentIndex:
         self.places: PlaceIndex | None = PlaceIndex()
 
     def low(self, seq: int) -> int:
-        """A lower bound of the indexed numbers above `seq`."""
+        """Return a lower bound of the indexed numbers above `seq`."""
         above, following = self.next_above
         return following if above <= seq < following else self.first_seq
 
@@ -126,7 +126,7 @@ class PinnedIndex:
     # -- queries ----------------------------------------------------------------------------------------
 
     def after(self, seq: int, records_max: int) -> list[RecordPlace]:
-        """The first `records_max` places with a higher number."""
+        """Return the first `records_max` places with a higher number."""
         found: list[RecordPlace] = []
         for segment_index in self._above(seq):
             if len(found) == records_max and found[-1].seq < segment_index.low(seq):
@@ -138,7 +138,7 @@ class PinnedIndex:
         return found
 
     def between(self, first: int, last: int) -> list[int]:
-        """The indexed numbers from `first` to `last`."""
+        """Return the indexed numbers from `first` to `last`."""
         return sorted(
             seq
             for segment_index in self._meeting(first, last)
@@ -146,7 +146,7 @@ class PinnedIndex:
         )
 
     def find(self, seq: int) -> RecordPlace | None:
-        """The place of the record with this number."""
+        """Return the place of the record with this number."""
         for segment_index in self._meeting(seq, seq):
             for place in self._places(segment_index).after(seq - 1, 1):
                 if place.seq == seq:
@@ -154,12 +154,12 @@ class PinnedIndex:
         return None
 
     def of_segment(self, generation: int) -> list[RecordPlace]:
-        """All places in one segment."""
+        """Return all places in one segment."""
         segment_index = self._segment_indexes.get(generation)
         return self._places(segment_index).all() if segment_index is not None else []
 
     def in_memory(self, seq: int) -> int:
-        """The generation of the segment whose places in memory include `seq`; 0 if there is none."""
+        """Return the generation of the segment whose places in memory include `seq`; 0 if there is none."""
         for generation in self._resident:
             segment_index = self._segment_indexes[generation]
             if (
@@ -203,7 +203,7 @@ class PinnedIndex:
                     return
 
     def _above(self, seq: int) -> Iterator[SegmentIndex]:
-        """The segment indexes that may hold numbers above `seq`, ordered by a lower bound of these.
+        """Yield the segment indexes that may hold numbers above `seq`, ordered by a lower bound of these.
 
         Tolerates changes to other segment indexes between two steps.
         """
@@ -225,7 +225,7 @@ class PinnedIndex:
                 yield segment_index
 
     def _first_above(self, seq: int) -> int:
-        """The position in `_order` of the first segment index that begins above `seq`."""
+        """Return the position in `_order` of the first segment index that begins above `seq`."""
         return bisect_right(self._order, (seq, _GENERATION_MAX))
 
     def _begin_at(self, segment_index: SegmentIndex, seq: int) -> None:

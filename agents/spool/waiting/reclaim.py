@@ -29,7 +29,7 @@ DEAD_SHARE_MIN = 0.25
 
 
 def may_reclaim(totals: Totals, limits: SpoolLimits) -> bool:
-    """Whether reclaiming the oldest segments will yield a free segment.
+    """Return whether reclaiming the oldest segments will yield a free segment.
 
     The reserve, a dead segment, is not counted: each refused append would otherwise move all alerts of a small spool.
     """
@@ -40,11 +40,10 @@ def may_reclaim(totals: Totals, limits: SpoolLimits) -> bool:
 
 @dataclass(slots=True)
 class ReclaimPlan:
-    """Determines which records of a segment are kept or reported as lost before its file is reused."""
+    """The records of a segment that are kept or reported as lost before its file is reused."""
 
-    places: list[tuple[Priority, RecordPlace]] = field(
-        default_factory=list
-    )  # to carry, sorted by sequence number
+    # to carry, sorted by sequence number
+    places: list[tuple[Priority, RecordPlace]] = field(default_factory=list)
     payloads: list[bytes] = field(default_factory=list)  # of `places`
     unreadable: list[tuple[Priority, RecordPlace]] = field(default_factory=list)
     dropped: RangeSet = field(default_factory=RangeSet)
@@ -102,7 +101,7 @@ def plan_reclaim(
 
 
 def read_place(log: SegmentLog, place: RecordPlace) -> bytes | None:
-    """The payload of a record, or None if it is unreadable. Raises: DiskError UNAVAILABLE."""
+    """Return the payload of a record, or None if it is unreadable. Raises: DiskError UNAVAILABLE."""
     name = log.of_generation(place.generation).name
     payload = read_salvaging(log.disk, name, place.offset, place.length)
     return payload if crc32c(payload) == place.crc else None

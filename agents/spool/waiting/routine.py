@@ -19,7 +19,7 @@ Record = tuple[int, bytes]
 
 
 def routine_positions(group: Group, low: int, high: int, ledger: GapLedger) -> list[int]:
-    """Positions in `group` of the readable routine records with low < number <= high."""
+    """Return the positions in `group` of the readable routine records with low < number <= high."""
     first, lost = group.first_seq, ledger.lost
     has_lost = lost.overlaps(first, group.last_seq)
     return [
@@ -30,7 +30,7 @@ def routine_positions(group: Group, low: int, high: int, ledger: GapLedger) -> l
 
 
 def count_group(group: Group, low: int, high: int, ledger: GapLedger) -> tuple[int, int]:
-    """Number and payload bytes of the records that `routine_positions` returns."""
+    """Return the number and payload bytes of the records that `routine_positions` returns."""
     count, lost = group.count, ledger.lost
     whole = (
         low < group.first_seq
@@ -101,7 +101,7 @@ class RoutineReader:
         self._next = 0  # position in `_records` of the next one to return
 
     def read(self, after: int, records_max: int, bytes_max: int) -> list[Record]:
-        """Routine records with numbers above `after`; see `Spool.read`."""
+        """Return routine records with numbers above `after`; see `Spool.read`."""
         if after != self._at:
             self._seek(after)
         found: list[Record] = []
@@ -175,7 +175,7 @@ class RoutineReader:
             return []
         data = read_salvaging(self._log.disk, segment.name, group.payload_offset, group.payload_bytes)
         payloads = group.payloads(data)
-        bad = set(group.bad(payloads))
+        bad = set(group.damaged(payloads))
         for at in bad.intersection(positions):
             self._unreadable(segment, group.first_seq + at, group.first_seq + at)
         return [(group.first_seq + at, payloads[at]) for at in positions if at not in bad]

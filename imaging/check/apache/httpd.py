@@ -55,11 +55,11 @@ class ApacheServer:
     directives: tuple[Directive, ...]
 
     def named(self, *names: str) -> list[Directive]:
-        """All directives with one of these names (lower case), in order."""
+        """Return all directives with one of these names (lower case), in order."""
         return [one for one in self.directives if one.name in names]
 
     def general(self, name: str) -> Directive | None:
-        """The effective directive outside of sections, or None."""
+        """Return the effective directive outside of sections, or None."""
         found = [one for one in self.named(name) if not one.inside]
         return found[-1] if found else None
 

@@ -5,7 +5,7 @@ A rule is a function in a module of `rules/`, registered under each STIG identif
     @rule("AS24-U1-000590", "AS24-U2-000590")
     def timeout(server: ApacheServer) -> Findings:
         \"\"\"Idle connections are closed after at most a minute.\"\"\"
-        yield ApacheFinding("rap.conf:7", "what is wrong", "what would be right")
+        yield ApacheFinding("rap.conf:7", "what is wrong", "how to correct it")
 
 Requirements that a configuration cannot answer are listed in `firmware-image/stig/httpd.toml` with the reason. A test
 checks that the two together cover both STIGs.

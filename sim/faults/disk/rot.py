@@ -18,5 +18,5 @@ class DiskRot(Fault[EmulatedWorld], frozen=True):
     bits: Annotated[int, CountForm(1, 4096)] = 1
 
     async def start(self, world: EmulatedWorld, target: str) -> End:
-        world.box.rot(self.sectors, self.bits)
+        world.box.flip_bits(self.sectors, self.bits)
         return nothing_to_end

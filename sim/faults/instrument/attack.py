@@ -21,7 +21,7 @@ class AttackFault(Fault[World], frozen=True):
         return "slows"
 
     def program(self) -> Attack:
-        """The program, which is run until the fault ends."""
+        """Return the program, which is run until the fault ends."""
         raise NotImplementedError
 
     async def start(self, world: World, target: str) -> End:

@@ -166,7 +166,7 @@ class Cubic:
 
 
 def cube_root(value: int) -> int:
-    """The integer cube root, by Newton's method."""
+    """Return the integer cube root, by Newton's method."""
     if not value:
         return 0
     root = 1 << -(-value.bit_length() // 3)

@@ -44,7 +44,7 @@ class PathMtu:
         self.end = 0
 
     def next_size(self, now: int) -> int:
-        """The size of the next probe; 0 if none is due."""
+        """Return the size of the next probe; 0 if none is due."""
         if self._high - self.low < _THRESHOLD_BYTES:
             if now - self._searched_ns < _INTERVAL_NS:
                 return 0

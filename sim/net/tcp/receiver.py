@@ -93,7 +93,7 @@ class Receiver:
     # -- fields of segments to be sent
 
     def announce(self) -> int:
-        """The window for a segment that is sent now, which also carries the acknowledgement of `next_seq`."""
+        """Return the window for a segment that is sent now, which also carries the acknowledgement of `next_seq`."""
         next_seq = self.next_seq
         self.acknowledged = next_seq
         self._timer.deadline = self._pushed = 0
@@ -109,7 +109,7 @@ class Receiver:
         return window
 
     def selected(self) -> tuple[Range, ...]:
-        """The blocks of a selective acknowledgement, with a duplicate first."""
+        """Return the blocks of a selective acknowledgement, with a duplicate first."""
         if self.duplicate is None:
             return tuple(self.blocks[:SACK_BLOCKS_MAX])
         duplicate, self.duplicate = self.duplicate, None
@@ -297,7 +297,7 @@ class Receiver:
             self._quick |= 1
 
     def _queued(self) -> int:
-        """The part of the window taken by data that the program has not read, and by the present segment."""
+        """Return the part of the window taken by data that the program has not read, and by the present segment."""
         return len(self._held) + self._out_of_order_bytes + _SEGMENT_WINDOW_BYTES
 
     # -- the program

@@ -274,7 +274,7 @@ class LossRecovery:
             self._undo_resent = max(self._undo_resent, 0) + 1
 
     def note_duplicate(self, blocks: tuple[Range, ...], ack: int, probe_end: int) -> int:
-        """The number of leading blocks that report a duplicate: 1 or 0 (RFC 2883).
+        """Return the number of leading blocks that report a duplicate: 1 or 0 (RFC 2883).
 
         A duplicate of the loss probe that ends at `probe_end` does not widen the reordering window.
         """

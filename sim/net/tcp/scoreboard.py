@@ -228,13 +228,13 @@ class Scoreboard:
         self.news = False
         again_in = 0
         newest = (self.newest_sent_ns, self.newest_end)
-        patience = self.newest_rtt_ns + reordering_window
+        wait_ns = self.newest_rtt_ns + reordering_window
         for segment in self.sent:
             if segment.sacked or (segment.lost and not segment.resent):
                 continue
             if (segment.sent_ns, segment.end) >= newest:
                 continue
-            left = patience - (now - segment.sent_ns)
+            left = wait_ns - (now - segment.sent_ns)
             if left <= 0:
                 self.mark_lost(segment)
             elif left > again_in:
@@ -242,7 +242,7 @@ class Scoreboard:
         return again_in
 
     def reordering_window(self, min_rtt: int, smoothed: int, *, in_recovery: bool) -> int:
-        """How long RACK waits for segments that may only be reordered, in nanoseconds (RFC 8985, 6.2 step 4)."""
+        """Return how long RACK waits for possibly reordered segments, in nanoseconds (RFC 8985, 6.2 step 4)."""
         if not self.reordering_seen and (in_recovery or self.sacked >= self.reordering):
             return 0
         return min(min_rtt // 4 * self._dsack_steps, smoothed)

@@ -32,7 +32,7 @@ class TimeWait(Generic[Flow]):
         self._answers[flow] = now + TIME_WAIT_NS, answer
 
     def receive(self, flow: Flow, segment: TcpSegment, now: int) -> tuple[bool, TcpSegment | None]:
-        """Whether a segment belongs to a connection in TIME-WAIT, and the answer to it."""
+        """Return whether a segment belongs to a connection in TIME-WAIT, and the answer to it."""
         until, answer = self._answers.get(flow, (0, None))
         if answer is None or until <= now:
             return False, None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class ImageRefused(Exception):
-    """The image cannot be used, or a box does not start from it; the message says what would be right."""
+    """The image cannot be used, or a box does not start from it; the message says how to correct it."""
 
 
 class FaultRefused(Exception):

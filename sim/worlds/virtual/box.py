@@ -186,10 +186,10 @@ class VirtualBox:
         """Make `times` more flushes fail; the count is lost with the power."""
         self.disk.backend.fail_next_flush(times)
 
-    def rot(self, sectors: int, bits: int) -> None:
+    def flip_bits(self, sectors: int, bits: int) -> None:
         """Flip `bits` bits in each of `sectors` sectors that hold data, if there are any."""
         for _ in range(sectors):
-            if self.disk.backend.rot(bits=bits) is None:
+            if self.disk.backend.flip_bits(bits=bits) is None:
                 self._trace.add("nothing on the disk that could rot")
                 return
 

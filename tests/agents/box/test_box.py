@@ -55,9 +55,8 @@ def test_the_marks_survive_a_power_cut_and_the_backlog_is_delivered(pki: Hierarc
         async with stand_in(pki.datacenter) as center:
             config = box_config(pki, center.server.port, linger_s=0)
             async with running_box(config, on) as box, running_agent(box, pki.instrument) as agent:
-                agent.submit(
-                    Quality, "glu", 1, 17
-                )  # another start of the agent with the same run, which is refused
+                # another start of the agent with the same run, which is refused
+                agent.submit(Quality, "glu", 1, 17)
                 await center.until(lambda: len(center.reports) == 201)
                 old = [("CHEM-1", 1, number) for number in range(1, 201)]
                 assert sorted(center.reports) == [*old, ("CHEM-1", 2, 1)]

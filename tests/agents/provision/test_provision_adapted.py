@@ -72,7 +72,7 @@ def test_box_and_firewall_serve_each_instrument_by_its_standard(tmp_path: Path) 
         ("glu =", "bilirubin =", "bilirubin is not an assay of modular-analyzer"),
         ('"P0201"', '"P0301"', "P0301 is not an error code of modular-analyzer"),
         ('"pipettor"', '"reagent"', "P0201 is of component pipettor"),
-        ("port = 3\n", "port = 2\n", "needs a port of its own"),
+        ("port = 3\n", "port = 2\n", "needs a separate port"),
     ],
 )
 def test_a_contradiction_is_explained(tmp_path: Path, right: str, wrong: str, told: str) -> None:

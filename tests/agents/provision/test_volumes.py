@@ -177,7 +177,7 @@ def test_a_machine_without_a_tpm_is_refused_with_nothing_changed() -> None:
     with pytest.raises(VolumesError):
         start(disk, tpm=False)
     assert disk.files == Disk().files
-    assert "Switch the TPM on" in NO_TPM
+    assert "Enable the TPM" in NO_TPM
 
 
 @pytest.mark.parametrize("content", ["unknown", "encrypted"])

@@ -291,9 +291,9 @@ def test_a_group_is_read_back_from_either_copy_of_its_table() -> None:
     assert first.payload_offset == 512 + payload_offset(records, b"aux") == 512 + HEADER_BYTES + 30
     payloads = data[payload_offset(records, b"aux") :][:12]
     assert first.payloads(payloads) == [b"routine", b"", b"audit"]
-    assert first.bad(first.payloads(payloads)) == []
-    assert first.bad([b"Routine", b"", b"audit"]) == [0]
-    assert first.bad([b"routine", b"", b"audio"]) == [2]
+    assert first.damaged(first.payloads(payloads)) == []
+    assert first.damaged([b"Routine", b"", b"audit"]) == [0]
+    assert first.damaged([b"routine", b"", b"audio"]) == [2]
 
 
 @pytest.mark.parametrize("at", [0, 5, 12, 16, 30, HEADER_BYTES - 1])

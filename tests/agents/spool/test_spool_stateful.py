@@ -134,10 +134,10 @@ class SpoolMachine(RuleBasedStateMachine):
 
 class RottingSpoolMachine(SpoolMachine):
     @rule(bits=st.integers(1, 3), now=st.booleans())
-    def rot(self, bits: int, now: bool) -> None:
+    def flip_bits(self, bits: int, now: bool) -> None:
         if self.h.promised and self.h.disk.backend.has_power:
             self.h.rotten = True
-            self.h.disk.backend.rot(bits=bits)
+            self.h.disk.backend.flip_bits(bits=bits)
             if now:
                 self.h.reboot()
 

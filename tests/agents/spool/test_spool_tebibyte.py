@@ -22,9 +22,8 @@ ALERT, AUDIT, ROUTINE = Priority
 LIMITS = SpoolLimits(spool_bytes_max=SPOOL_BYTES_MAX)
 SEGMENTS = 16 * 1024 - 1  # and one in reserve
 PRIORITIES = bytes((*[ROUTINE] * 609, ALERT, AUDIT))  # of the records of each segment
-MEMORY = Path(
-    "/dev/shm"
-)  # a file system with sparse files, in which making and removing 16,384 takes seconds
+# a file system with sparse files, in which making and removing 16,384 takes seconds
+MEMORY = Path("/dev/shm")
 OPENING_BYTES_MAX = 64 * 1000 * 1000  # of memory
 
 

@@ -215,9 +215,8 @@ def test_gaps_are_returned_with_the_record_that_reports_them(store: Store) -> No
 def test_duplicates_are_found_by_content(store: Store) -> None:
     store.ingest(BOX, batch(alert(1), alert(2)), 0)
     assert duplicates(store) == []
-    store.ingest(
-        BOX, batch(alert(1), first=9, run=2), 0
-    )  # the same words of the same instrument, as another run
+    # the same words of the same instrument, as another run
+    store.ingest(BOX, batch(alert(1), first=9, run=2), 0)
     assert duplicates(store) == [(BOX, "CHEM-0001", "alert", AT_MS + 1, 2)]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rap.outcome import OK, WrongInput
-from settings.encrypted import ABOUT, AT_FIRST_START
+from settings.encrypted import AT_FIRST_START, MANIFEST_KEY
 from tests.support.imaging.flash_images import IMAGE_BYTES, MIB, SITE, loop_device, rap, raw_image, sign
 from tests.support.imaging.gpt_tables import with_checksums
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="loop devices need roo
 
 DISK_BYTES = IMAGE_BYTES + 4 * MIB
 NAMES = {"root-a": "root-b", "var": "rap"}
-ENCRYPTS = {ABOUT: AT_FIRST_START}
+ENCRYPTS = {MANIFEST_KEY: AT_FIRST_START}
 LUKS = f"{SITE}\n[luks]\n"
 
 
@@ -75,7 +75,7 @@ def test_without_the_table_no_partition_is_marked(disk: str, capsys: pytest.Capt
     ("about", "names"),
     [
         ({"release": "test"}, NAMES),
-        ({ABOUT: "by magic"}, NAMES),
+        ({MANIFEST_KEY: "by magic"}, NAMES),
         (ENCRYPTS, {"root-a": "root-b"}),
         (ENCRYPTS, {"var": "rap"}),
     ],

@@ -121,9 +121,8 @@ def test_a_new_connection_can_follow_a_reset_immediately() -> None:
 
 def test_a_syn_on_an_established_connection_resynchronizes_the_windows() -> None:
     table = talked(4)
-    assert (
-        take(table, call(SYN, 900_000)) == "established original"
-    )  # accepted, because the tracked windows may be outdated
+    # accepted, because the tracked windows may be outdated
+    assert take(table, call(SYN, 900_000)) == "established original"
     assert take(table, answer(SYN | ACK, 500_000, 900_001)) == "established reply"
     assert take(table, call(ACK, 900_001, 500_001)) == "established original"
 

@@ -217,9 +217,8 @@ def test_the_number_of_rules_of_a_legacy_table_is_read_from_the_kernel() -> None
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
                 asked = b"filter".ljust(surroundings.IPT_GETINFO.size, b"\0")
                 try:
-                    surroundings.getsockopt_with_input(
-                        sock, socket.IPPROTO_IP, 64, asked
-                    )  # which makes the table
+                    # which makes the table
+                    surroundings.getsockopt_with_input(sock, socket.IPPROTO_IP, 64, asked)
                 except OSError:
                     pytest.skip("this kernel has no legacy iptables")
             assert "filter" in Path("/proc/thread-self/net/ip_tables_names").read_text()

@@ -78,7 +78,7 @@ class Harness:
             self.explained.update(range(first, last + 1))
 
     def payload(self, size: int) -> bytes:
-        """A payload that is unique in a run."""
+        """Return a payload that is unique in a run."""
         self.made += 1
         return (b"%d:" % self.made).ljust(size, b"x")
 
@@ -136,7 +136,7 @@ class Harness:
             self.rotten, newest = True, segments[-1]
             start = offset if newest.generation == generation else 0
             for at in range(start, newest.end, SECTOR_BYTES):
-                self.disk.backend.rot(newest.name, at, bits=256)
+                self.disk.backend.flip_bits(newest.name, at, bits=256)
 
     def check(self) -> None:
         """Check that every acknowledged record is present, delivered or reported as lost."""

@@ -208,7 +208,7 @@ class Walker:
             self.disk.backend.make_unreadable(name, at)
         elif kind != "reopen":
             for offset in range(at, min(at + (512 if kind == "bit" else 3 * 512), self.disk.size(name)), 512):
-                self.disk.backend.rot(name, offset, bits=1 if kind == "bit" else 256)
+                self.disk.backend.flip_bits(name, offset, bits=1 if kind == "bit" else 256)
         self.lines.append(f"damage: {kind} {name} {at}")
         if kind == "reopen" or random.random() < 0.5:
             self.open("killed")
@@ -266,7 +266,7 @@ class Walker:
 
 
 def golden(name: str) -> str:
-    """The content of the golden file of a walk."""
+    """Return the content of the golden file of a walk."""
     walk = WALKS[name]
     with patch.object(pinned, "RESIDENT_RECORDS_MAX", walk.resident):
         walker = Walker(walk)

@@ -72,7 +72,7 @@ class StandIn:
     @property
     def connected(self) -> list[Peer]:
         """The open connections on which a batch has arrived, in the order of their first batch."""
-        self._peers = {peer: None for peer in self._peers if not peer.is_gone}
+        self._peers = {peer: None for peer in self._peers if not peer.is_lost}
         return list(self._peers)
 
     def hang_up(self) -> None:

@@ -418,7 +418,7 @@ async def carrier_is_lost_beside_a_second_connection(world: Journal) -> None:
 
 
 def golden(name: str, pki: Hierarchy) -> str:
-    """The content of the golden file of a scenario."""
+    """Return the content of the golden file of a scenario."""
     world, story = Journal(pki), SCENARIOS[name]
     world.story = story
     return f"{story.__doc__}\n\n{world.text()}"

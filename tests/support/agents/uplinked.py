@@ -113,7 +113,7 @@ class World:
         return Spool.open(self.disk, SpoolLimits(), random=Random(1), encode_gap=gap)
 
     def clock_sync(self) -> ClockSync | None:
-        """The clock correction; None unless a test overrides it."""
+        """Return the clock correction; None unless a test overrides it."""
         return None
 
     def commands_arrived(self, commands: list[messages.Command]) -> None:

@@ -34,7 +34,7 @@ def running_server() -> Iterator[str]:
 
 
 def _programs() -> Path | None:
-    """The folder of initdb and pg_ctl, which Debian leaves out of PATH; None where PostgreSQL is missing."""
+    """Return the folder of initdb and pg_ctl, which Debian leaves out of PATH; None where PostgreSQL is missing."""
     if found := shutil.which("initdb"):
         return Path(found).parent
     return max((path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/initdb")), default=None)

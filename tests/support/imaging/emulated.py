@@ -68,7 +68,7 @@ class Machine:
         )
 
     def log(self) -> str:
-        """The console's output so far."""
+        """Return the console's output so far."""
         return self._console.read_text("utf-8", "replace") if self._console.exists() else ""
 
     def stop(self) -> str:

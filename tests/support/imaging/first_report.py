@@ -117,7 +117,7 @@ def flashed(image: Path, key: Path, folder: Path, more: str = "") -> Path:
 
 
 def site_text() -> str:
-    """The box's site file."""
+    """Return the box's site file."""
     luks, proxy = (re.search(rf"\[{name}\]\n(.+\n)+", SITE) for name in ("luks", "proxy"))
     assert luks and proxy
     text = SITE.replace(luks[0], "").replace(proxy[0], "")
@@ -209,7 +209,7 @@ def submit(agent: InstrumentAgent) -> None:
 
 
 async def answers(host: str, port: int) -> bool:
-    """Whether a TCP connection to the address succeeds within a second."""
+    """Return whether a TCP connection to the address succeeds within a second."""
     with suppress(OSError):  # TimeoutError is one
         async with asyncio.timeout(1):
             _, writer = await asyncio.open_connection(host, port)

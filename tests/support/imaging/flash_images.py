@@ -48,7 +48,7 @@ password_hash_file = "grub.hash"
 
 
 def raw_image(file: Path, seed: int = 1) -> Path:
-    """A sparse image with a GPT, boot code and random partitions."""
+    """Return a sparse image with a GPT, boot code and random partitions."""
     draw = Random(seed).randbytes
     front, back = gpt(IMAGE_BYTES)
     with file.open("wb") as out:
@@ -65,7 +65,7 @@ GUIDS = [bytes(range(16)), *(bytes([number] * 16) for number, _ in enumerate(PAR
 
 
 def guids(head: bytes) -> list[bytes]:
-    """The GUIDs of the disk and of its partitions, in the first blocks of a disk."""
+    """Return the GUIDs of the disk and of its partitions, in the first blocks of a disk."""
     return [head[568:584], *(head[1040 + 128 * n : 1056 + 128 * n] for n, _ in enumerate(PARTS))]
 
 

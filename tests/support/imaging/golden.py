@@ -22,7 +22,7 @@ WHOLE: Final = ("almalinux9", "almalinux10")
 
 
 def goldens(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Each golden file with its content; `folder` is for the site's own files."""
+    """Yield each golden file with its content; `folder` is for the site's own files."""
     file = write_site(folder)
     site = load_site(file)
     values = values_of(site, file)

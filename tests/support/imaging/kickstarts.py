@@ -26,7 +26,7 @@ SITES: Final = {
 
 @cache
 def good(site: str, release: str) -> str:
-    """The box's kickstart, which has no findings; the site "nobody" has no administrators."""
+    """Return the box's kickstart, which has no findings; the site "nobody" has no administrators."""
     with tempfile.TemporaryDirectory() as folder:
         file = write_site(Path(folder), SITES[site])
         lines = assemble(load_site(file), file, release).splitlines(True)
@@ -39,7 +39,7 @@ def good_for(fault: dict[str, Any]) -> str:
 
 
 def planted(text: str, fault: dict[str, Any]) -> tuple[str, int]:
-    """The kickstart with the planted fault, and the line number of the expected finding."""
+    """Return the kickstart with the planted fault, and the line number of the expected finding."""
     fill = {"GRUB_HASH": GRUB_HASH, "CRYPT_HASH": CRYPT_HASH}
     old, new = fault["old"], fault["new"]
     for word, value in fill.items():

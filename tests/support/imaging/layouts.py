@@ -23,7 +23,7 @@ class Layout(msgspec.Struct, forbid_unknown_fields=True):
     refused: dict[str, str]
 
     def judged(self) -> dict[str, list[str]]:
-        """The reasons for which each disk is refused."""
+        """Return the reasons for which each disk is refused."""
         return {
             disk.name: refusals(self.machine, disk.name, self.image_bytes) for disk in self.machine.disks()
         }

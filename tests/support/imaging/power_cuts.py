@@ -92,7 +92,7 @@ def torn(write: tuple[int, bytes], random: Random) -> tuple[int, bytes]:
 
 
 def starts_half_written(left: bytes | bytearray, plan: FlashPlan, finished: MemoryDisk) -> bool:
-    """Whether one of the firmwares boots a disk that is neither the old system nor the complete new one."""
+    """Return whether one of the firmwares boots a disk that is neither the old system nor the complete new one."""
     old, new = old_disk(), bytes(finished.content)
     inner = slice(MIB, plan.tail.offset)
     if starts_by_specification(left) and left[inner] != old[inner] and left != new:

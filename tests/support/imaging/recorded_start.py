@@ -116,14 +116,14 @@ class Recorded:
                 superblock.tear(disk, half)
 
     def time_of(self, index: int) -> int:
-        """The time of request `index`, or that of the last report, in ns since 1970."""
+        """Return the time of request `index`, or that of the last report, in ns since 1970."""
         if index < len(self.requests):
             return self.requests[index].at_ns
         return max(self.requests[-1].at_ns, self.acknowledged[-1].at_ns)
 
 
 def new_disk(file: Path, image: SignedImage) -> Path:
-    """An empty disk, larger than the image, so that the file system of its last partition can grow."""
+    """Return an empty disk, larger than the image, so that the file system of its last partition can grow."""
     file.touch()
     os.truncate(file, image.image.stat().st_size + LARGER_BYTES)
     return file
@@ -174,7 +174,7 @@ def record_start(life: Life, disk: Path, look: Callable[[], Awaitable[object]] =
 
 
 def load(life: Life) -> Recorded:
-    """The recorded start of this life."""
+    """Return the recorded start of this life."""
     reports = json.loads(life.records.read_text())
     found = [[Stored(*each) for each in reports[name]] for name in ("acknowledged", "stored")]
     return Recorded(life, list(recorded(life.recording)), *found)
@@ -225,7 +225,7 @@ async def _report(agent: InstrumentAgent) -> None:
 
 
 def reports_stored(folder: Path) -> list[Stored]:
-    """The instrument's reports in the data center's database."""
+    """Return the instrument's reports in the data center's database."""
     store = Store(f"sqlite:///{folder}/reports.db")
     try:
         return [

@@ -37,7 +37,7 @@ class SignedImage(NamedTuple):
 
 
 def signed_image() -> SignedImage:
-    """The image with its accompanying files."""
+    """Return the image with its accompanying files."""
     KEPT.mkdir(parents=True, exist_ok=True)
     with (KEPT / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -60,7 +60,7 @@ def _build(folder: Path) -> None:
 
 
 def _state_of_sources() -> str:
-    """A hash of all files that an image is made from."""
+    """Return a hash of all files that an image is made from."""
     digest = hashlib.sha256()
     for file in _files():
         digest.update(

@@ -74,7 +74,7 @@ AUTHORITY: Final = "-----BEGIN CERTIFICATE-----\nMIIBszCCAVmgAwIBAgIUExample\n--
 
 
 def write_site(folder: Path, text: str = SITE) -> Path:
-    """The site file in this folder, beside the files that it names."""
+    """Return the site file in this folder, beside the files that it names."""
     (folder / "audit-ca.pem").write_text(AUTHORITY)
     (folder / "labadmin.hash").write_text(CRYPT_HASH + "\n")
     (folder / "grub.hash").write_text(GRUB_HASH + "\n")
@@ -84,7 +84,7 @@ def write_site(folder: Path, text: str = SITE) -> Path:
 
 
 def system_tree(folder: Path) -> Path:
-    """A file tree with the package's units and the other files that provisioning needs."""
+    """Return a file tree with the package's units and the other files that provisioning needs."""
     units = "usr/lib/systemd/system"
     shutil.copytree(RECIPE / "root" / units, folder / units, symlinks=True)
     return folder

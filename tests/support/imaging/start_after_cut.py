@@ -101,7 +101,7 @@ async def _first_report(folder: Path, serial: str, run: int, expected: set[tuple
 
 
 def owed(made: Recorded, index: int) -> set[tuple[int, int]]:
-    """The reports that the box had acknowledged, and the data center not stored, at a cut during request `index`."""
+    """Return the reports acknowledged but not stored at the data center at a cut during request `index`."""
     at_ns = made.time_of(index)
     acknowledged, stored = (
         {(each.run, each.number) for each in reports if each.at_ns <= at_ns}
@@ -174,7 +174,7 @@ def _remnants(place: Path, label: str, former: Life) -> Iterator[str]:
 
 
 def file_system_bytes(disk: Path, part: gpt.Slice) -> int:
-    """The size of an ext4 that is not mounted, by its superblock."""
+    """Return the size of an ext4 that is not mounted, by its superblock."""
     with disk.open("rb") as file:
         file.seek(part.offset + SUPERBLOCK_OFFSET)
         superblock = file.read(SUPERBLOCK_BYTES)

@@ -65,11 +65,11 @@ class BoxLab:
         self.firewall.apply(policy)
 
     def packets(self, cause: str) -> int:
-        """The number of packets refused for this cause."""
+        """Return the number of packets refused for this cause."""
         return self.firewall.counts()[cause].packets
 
     def causes(self, before: dict[str, int]) -> set[str]:
-        """The causes of packets refused since; `link` is ignored, because such packets arrive at any time."""
+        """Return the causes of packets refused since; `link` is ignored, because such packets arrive at any time."""
         now = self.refused()
         return {cause for cause in now if now[cause] > before[cause]} - {LINK}
 
@@ -87,7 +87,7 @@ class BoxLab:
         source: str = "",
         kind: str = "tcp",
     ) -> str:
-        """The result of sending to `address`: "reached", the error received, or the cause of the refusal."""
+        """Return the result of sending to `address`: "reached", the error received, or the cause of the refusal."""
         before = self.refused()
         with (
             closing(self.listener(there, address, port, kind)) as server,
@@ -116,14 +116,13 @@ class BoxLab:
         return "nothing at all"
 
     def listener(self, there: Namespace, address: str, port: int, kind: str = "tcp") -> socket.socket:
-        """A listening socket."""
+        """Return a listening socket."""
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         server = there.socket(family, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET:
-            server.setsockopt(
-                socket.SOL_IP, 15, 1
-            )  # IP_FREEBIND: listen on an address that is only routed here
+            # IP_FREEBIND: listen on an address that is only routed here
+            server.setsockopt(socket.SOL_IP, 15, 1)
         else:
             server.setsockopt(socket.IPPROTO_IPV6, 78, 1)  # IPV6_FREEBIND
         server.bind((address, port))

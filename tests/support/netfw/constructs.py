@@ -152,7 +152,7 @@ RULES: Final = {
 
 
 def commands() -> dict[str, str]:
-    """Every construct by name, as nft(8)'s command."""
+    """Return every construct by name, as nft(8)'s command."""
     found = {f"set: {name}": f"add set {_T} other {{ {body} }}" for name, body in SETS.items()}
     found |= {f"map: {name}": f"add map {_T} other {{ {body} }}" for name, body in MAPS.items()}
     found |= {f"object: {name}": "add " + body.replace("{T}", _T) for name, body in OBJECTS.items()}

@@ -22,7 +22,7 @@ POLICIES: Final = FIXTURES / "policies"
 
 
 def goldens() -> Iterator[tuple[Path, str]]:
-    """Each golden file with its content."""
+    """Yield each golden file with its content."""
     for file in sorted(POLICIES.glob("*.toml")):
         yield FOLDER / f"{file.stem}.nft", ruleset_text(render(load_policy(file)))
 

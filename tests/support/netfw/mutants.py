@@ -41,7 +41,7 @@ class Draft:
         self.commands.append({"add": {"element": {**OURS, "name": name, "elem": [element]}}})
 
     def rule(self, chain: str, *words: str) -> list[Any]:
-        """The statements of the first rule that contains all these words."""
+        """Return the statements of the first rule that contains all these words."""
         return self.commands[self._at(chain, *words)]["add"]["rule"]["expr"]
 
     def drop_rule(self, chain: str, *words: str) -> None:

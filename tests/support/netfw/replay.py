@@ -49,7 +49,7 @@ class Bench:
     nft: Nft
 
     def accepts(self, packet: Counterexample) -> bool:
-        """Whether the packet passes all chains of its hook."""
+        """Return whether the packet passes all chains of its hook."""
         self._prepare(packet)
         self._observe(packet)
         self._send(packet)
@@ -117,9 +117,8 @@ class Bench:
     def _send(self, packet: Counterexample) -> None:
         data = packet.packet.data
         if packet.state == "invalid" and packet.path != "out":
-            data = data[:-1] + bytes(
-                (data[-1] ^ 0xFF,)
-            )  # a wrong checksum: the urgent pointer, or the end of the text
+            # a wrong checksum: the urgent pointer, or the end of the text
+            data = data[:-1] + bytes((data[-1] ^ 0xFF,))
         version = packet.source.version
         if packet.path == "out":
             family = socket.AF_INET if version == 4 else socket.AF_INET6
@@ -166,9 +165,8 @@ Ends = tuple[Any, Any, int, int]
 def _track(protocol: int, original: Ends, reply: Ends) -> None:
     """Make an entry for an established connection (linux/netfilter/nfnetlink_conntrack.h)."""
     version = original[0].version
-    state = (
-        attribute(1, b"\3") + attribute(4, b"\x0a\x0a") + attribute(5, b"\x0a\x0a")
-    )  # established, liberal
+    # established, liberal
+    state = attribute(1, b"\3") + attribute(4, b"\x0a\x0a") + attribute(5, b"\x0a\x0a")
     body = (
         attribute(1 | NESTED, _tuple(protocol, original))
         + attribute(2 | NESTED, _tuple(protocol, reply))

@@ -39,12 +39,12 @@ class Table:
         return self
 
     def outline(self) -> list[Json]:
-        """A listing of the table, sets without elements, chains without rules, and counters."""
+        """Return a listing of the table, sets without elements, chains without rules, and counters."""
         things = [{kind: body} for kind, found in self.objects.items() for body in found.values()]
         return [{"table": self.attributes}, *copy.deepcopy(things)]
 
     def listing(self) -> list[Json]:
-        """A complete listing of the table."""
+        """Return a complete listing of the table."""
         listed = self.outline()
         for thing in listed:
             for kind in ("set", "map"):
@@ -124,12 +124,12 @@ class Table:
 
 
 def key_of(element: Json) -> Json:
-    """The key of an element, without its timeout."""
+    """Return the key of an element, without its timeout."""
     return element["elem"]["val"] if isinstance(element, dict) and "elem" in element else element
 
 
 def referred(value: Json) -> Iterable[str]:
-    """Names of sets, chains and counters in expressions."""
+    """Yield names of sets, chains and counters in expressions."""
     match value:
         case {"goto": {"target": name}} | {"jump": {"target": name}} | {"counter": str(name)}:
             yield name

@@ -33,7 +33,7 @@ ENQ = b"\x05"
 
 
 def messages(case: Conversation, data: bytes) -> list[list[Step]]:
-    """The script, divided into messages."""
+    """Return the script, divided into messages."""
     found: list[list[Step]] = []
     for step in case.steps():
         begins = step.kind == "send" and (
@@ -90,7 +90,7 @@ class CutConversation:
         return self
 
     def reports(self, *without: str) -> Counter[str]:
-        """The stored reports without their numbers, and without further fields."""
+        """Return the stored reports without their numbers, and without further fields."""
         left_out = {"number", *without}
         return Counter(
             f"{type(body).__name__} { {name: getattr(body, name) for name in names if name not in left_out} }"
@@ -99,7 +99,7 @@ class CutConversation:
         )
 
     def numbers_used_twice(self) -> int:
-        """How many reports have the number of another one."""
+        """Return how many reports have the number of another one."""
         numbers = [(entry.run, entry.body.number) for entry in self.stored if isinstance(entry.body, Report)]
         return len(numbers) - len(set(numbers))
 

@@ -46,7 +46,7 @@ def variants(case: Conversation, number: int) -> Iterator[Variant]:
 
 
 def _moved(step: str, moved: list[tuple[int, int]]) -> str:
-    """A step whose positions are those in the changed data."""
+    """Return a step whose positions are those in the changed data."""
     kind, *arguments = step.split()
     if kind != "send":
         return step
@@ -68,7 +68,7 @@ class _Messages(logging.Handler):
 
 
 def observe(variant: Variant) -> object:
-    """All records (reports and audit), counts, answers with their times, log messages, and reported errors."""
+    """Return all records (reports and audit), counts, answers with their times, log messages, and reported errors."""
     case, data = variant
     loop, messages = SimLoop(), _Messages()
     loop.set_exception_handler(lambda _loop, context: messages.seen.append(str(context)))
@@ -93,7 +93,7 @@ def observe(variant: Variant) -> object:
 
 
 def differing(case: Conversation, number: int) -> Iterator[bytes]:
-    """The variants, of `number`, that a box treats otherwise than the conversation itself."""
+    """Yield the variants, of `number`, that a box treats otherwise than the conversation itself."""
     right = observe((case, case.file.read_bytes()))
     for variant in variants(case, number):
         if observe(variant) != right:

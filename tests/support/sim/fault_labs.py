@@ -87,7 +87,7 @@ MOMENTARY = ("program-killed", "disk-flush-fails", "disk-rot", "clock-jump", "ad
 
 
 def target_of(kind: str) -> str:
-    """A target of that kind of fault in these labs."""
+    """Return a target of that kind of fault in these labs."""
     target = fault_kinds()[kind].targets[0]
     return "instrument:1" if target == "instrument" else target
 
@@ -109,12 +109,12 @@ def combined_lab(events: str = "", *, duration: str = "30min", seed: int = 1, pr
 
 
 def event(kind: str, at_s: int, lasts_s: int | None = None, parameters: str | None = None) -> str:
-    """An `[[event]]` of a lab file, with the `PARAMETERS` of its kind unless others are given."""
+    """Return an `[[event]]` of a lab file, with the `PARAMETERS` of its kind unless others are given."""
     lasts = "" if lasts_s is None else f'lasts = "{lasts_s}s"'
     own = PARAMETERS.get(kind, "") if parameters is None else parameters
     return f'[[event]]\nat = "{at_s}s"\nfault = "{kind}"\ntarget = "{target_of(kind)}"\n{lasts}\n{own}\n'
 
 
 def program_errors(result: Result) -> float | None:
-    """The number of program errors in the lab."""
+    """Return the number of program errors in the lab."""
     return {e.name: e.measured for e in result.expectations}["program_errors"]

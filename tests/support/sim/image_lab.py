@@ -23,5 +23,5 @@ report_every = "1s"
 
 
 def in_image_world(lab: Path, image: Path, *more: object) -> tuple[object, ...]:
-    """The words of `rap lab run` for a lab in the image world, with the key beside the image."""
+    """Return the words of `rap lab run` for a lab in the image world, with the key beside the image."""
     return (lab, "--world", "image", "--image", image, "--key", image.with_name("key.pub"), *more)

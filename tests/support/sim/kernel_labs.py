@@ -6,7 +6,7 @@ from __future__ import annotations
 def small_lab(
     name: str, report_every: str, *, duration: str = "5min", proxy: str = "", more: str = ""
 ) -> str:
-    """A lab with an analyzer on port 1; `proxy` is a line of `[uplink]`, `more` contains further tables."""
+    """Return a lab with an analyzer on port 1; `proxy` is a line of `[uplink]`, `more` contains further tables."""
     return f"""
 [lab]
 name = "{name}"

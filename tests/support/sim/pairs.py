@@ -27,7 +27,7 @@ class Pair:
         return made
 
     def datagrams(self) -> tuple[socket.socket, socket.socket]:
-        """A UDP socket at each end, connected to the other one."""
+        """Return a UDP socket at each end, connected to the other one."""
         near, far = self.socket(self.one), self.socket(self.other)
         far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_000_000)
         near.bind(("10.9.0.1", PORT))
@@ -57,7 +57,7 @@ async def say(sender: socket.socket, receiver: socket.socket, data: bytes = b"he
 
 
 async def arrives(sender: socket.socket, receiver: socket.socket, seconds: float) -> bool:
-    """Whether a datagram sent now arrives within that time."""
+    """Return whether a datagram sent now arrives within that time."""
     sender.send(b"probe")
     receiver.settimeout(seconds)
     try:

@@ -39,7 +39,7 @@ POWER_CUT = FaultOccurrence(kind="power-cut", at_ns=8 * HOUR, target="box")
 
 
 def passing() -> Result:
-    """A run of lab 01 that passes."""
+    """Return a run of lab 01 that passes."""
     random_stream = random.Random(1)
     return Result(
         lab="01-clinic-128k",
@@ -106,7 +106,7 @@ def passing() -> Result:
 
 
 def failing() -> Result:
-    """The same lab, in which the power cut loses three acknowledged reports and the backlog drains too slowly."""
+    """Return the same lab, but the power cut loses three acknowledged reports and the backlog drains too slowly."""
     held = passing()
     lost, duplicates, drained, alert = held.expectations
     return msgspec.structs.replace(
@@ -131,7 +131,7 @@ def failing() -> Result:
 
 
 def hostile() -> Result:
-    """A result in which every text contains markup."""
+    """Return a result in which every text contains markup."""
     evil = "</script><script>alert(1)</script><img src=http://evil.example/x onerror=alert(2)>&\"'"
     held = failing()
     return msgspec.structs.replace(
@@ -148,7 +148,7 @@ def hostile() -> Result:
 
 
 def bare() -> Result:
-    """A result with only the required fields: no series, latencies or causes."""
+    """Return a result with only the required fields: no series, latencies or causes."""
     held = passing()
     return msgspec.structs.replace(
         held,

@@ -112,7 +112,7 @@ class Traced(Pair):
         self.wait(ms)
 
     def text(self) -> str:
-        """The trace, and the data that the programs received."""
+        """Return the trace, and the data that the programs received."""
         if self._shown_each > 1:
             checksum = crc32c("\n".join(self.lines).encode())
             self.lines = self.lines[:: self._shown_each]

@@ -9,7 +9,7 @@ from sim.units import MINUTE_NS
 
 
 def limits(**expect: Any) -> Expect:
-    """The expectations of a long lab with every time limit, as `Lab.limits` gives them."""
+    """Return the expectations of a long lab with every time limit, as `Lab.limits` gives them."""
     return Expect(
         **{
             "acknowledged_within": 5 * MINUTE_NS,

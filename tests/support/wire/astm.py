@@ -21,7 +21,7 @@ RESULT = "R|1|^^^798|5.18|mmol/l||N||F||||20310304095900"
 
 
 def session(*records: str, style: FrameStyle = E1381, encoding: str = "utf-8") -> bytes:
-    """The bytes of an instrument that sends these records and does not wait for answers."""
+    """Return the bytes of an instrument that sends these records and does not wait for answers."""
     message = "".join(record + "\r" for record in records).encode(encoding)
     return b"".join([ENQ, *frames_of(message, style), EOT])
 

@@ -13,18 +13,18 @@ MSH = "MSH|^~\\&|I400||Host||20310304123000||{kind}|{id}|P|2.5.1"
 
 
 def receiver(port: AdaptedPort | None = None, **config: Any) -> Hl7Receiver:
-    """A receiver with the settings of a port, or with those of a table."""
+    """Return a receiver with the settings of a port, or with those of a table."""
     return Hl7Receiver(port or port_of({"timezone": "+01:00", **config}), lambda: NOW_MS)
 
 
 def block(*segments: str | bytes, end: bytes = b"\r") -> bytes:
-    """A framed message."""
+    """Return a framed message."""
     lines = [line.encode() if isinstance(line, str) else line for line in segments]
     return b"\x0b" + b"".join(line + end for line in lines) + b"\x1c\r"
 
 
 def status_message(message_id: str = "1", state: str = "ID") -> bytes:
-    """An equipment status update."""
+    """Return an equipment status update."""
     return block(MSH.format(kind="ESU^U01", id=message_id), f"EQU|I400^9|20310304123000|{state}")
 
 

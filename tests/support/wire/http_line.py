@@ -50,7 +50,7 @@ async def echo(request: Request) -> Response:
 
 
 def answered(*chunks: bytes, handler: Handler = echo) -> Line:
-    """The response of a server to these bytes."""
+    """Return the response of a server to these bytes."""
 
     async def exchange() -> Line:
         line = Line(ServerConnection(handler, BODY_MAX, lambda: 0.0, 60.0, lambda: None))

@@ -51,11 +51,11 @@ class Played:
     sent: list[bytes] = field(default_factory=list)
 
     def as_reports(self) -> list[dict[str, Any]]:
-        """The findings in the form of a case's `reports`."""
+        """Return the findings in the form of a case's `reports`."""
         return [_as_report(finding) for finding in self.findings]
 
     def audit(self) -> Counter[str]:
-        """The counts in the form of a case's `audit`, which does not list litter."""
+        """Return the counts in the form of a case's `audit`, which does not list litter."""
         return Counter(
             {reason.value: n for reason, n in self.counts.items() if reason is not Reason.LITTER and n}
         )
@@ -71,7 +71,7 @@ def port_of(config: dict[str, Any]) -> AdaptedPort:
 
 @cache
 def instrument_cases(*standards: str) -> tuple[InstrumentCase, ...]:
-    """The cases of some standards."""
+    """Return the cases of some standards."""
     return tuple(
         map(_case, (one for one in read_conversations(FOLDER / "index.toml") if one.standard in standards))
     )

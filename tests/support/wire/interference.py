@@ -20,12 +20,12 @@ MakeEngine = Callable[[AdaptedPort], Engine]
 
 
 def with_checksums(data: bytes) -> bytes:
-    """The data with the right checksum in each LIS1-A frame."""
+    """Return the data with the right checksum in each LIS1-A frame."""
     return _FRAME.sub(lambda frame: b"\x02" + frame[1] + frame[2] + checksum(frame[1], frame[2]), data)
 
 
 def same_length(case: InstrumentCase, random: Random) -> bytes:
-    """The case with other bytes in all its ranges."""
+    """Return the case with other bytes in all its ranges."""
     data = bytearray(case.data)
     for first, end in case.patient_data:
         data[first:end] = bytes(random.choices(NON_DELIMITERS, k=end - first))
@@ -33,7 +33,7 @@ def same_length(case: InstrumentCase, random: Random) -> bytes:
 
 
 def other_length(case: InstrumentCase, random: Random) -> bytes:
-    """The case with more or fewer bytes in its ranges, at least one: an empty name is no name."""
+    """Return the case with more or fewer bytes in its ranges, at least one: an empty name is no name."""
     data = case.data
     for first, end in sorted(case.patient_data, reverse=True):
         data = data[:first] + bytes(random.choices(NON_DELIMITERS[1:], k=random.randint(1, 60))) + data[end:]
@@ -58,7 +58,7 @@ def outcome_at_once(make: MakeEngine, case: InstrumentCase, data: bytes) -> obje
 
 
 def differing(make: MakeEngine, case: InstrumentCase, number: int, *, lengths: bool) -> Iterator[bytes]:
-    """The variants of a case that an engine treats otherwise than the case, of `number` and as many of other lengths.
+    """Yield the variants of a case that an engine treats differently, of `number` and as many of other lengths.
 
     Columns have fixed widths; `lengths` is only for standards with delimiters.
     """

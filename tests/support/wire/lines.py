@@ -44,7 +44,7 @@ def counted(actions: Sequence[Action]) -> list[Reason]:
 
 
 def stored(endpoint: Lis1Endpoint, actions: list[Action], now: float) -> list[Action]:
-    """The actions, and those that follow when everything delivered is stored."""
+    """Return the actions, and those that follow when everything delivered is stored."""
     actions = list(actions)
     while actions and isinstance(actions[-1], Deliver):
         actions += endpoint.decided(Outcome.STORED, now)

@@ -43,14 +43,14 @@ def conversation(proxy: Proxy, host: str, port: int) -> Conversation:
             c for c in parse_challenges(reply.challenges) if c.scheme != "basic" or _may_be_basic(proxy)
         ]
         challenge = choose([c for c in offered if c.scheme == chosen] or offered)
-        if not proxy.user or challenge is None or (challenge.token and not reply.stays):
+        if not proxy.user or challenge is None or (challenge.token and not reply.keep_alive):
             break  # a token belongs to the authentication of this connection
         if scheme is None:
             scheme, chosen = _begin(challenge, proxy, target), challenge.scheme
         credentials = scheme.answer(challenge)
         if credentials is None:
             break
-        if not reply.stays:
+        if not reply.keep_alive:
             yield b"", RECONNECT
     raise ProxyError(ProxyErrorKind.REFUSED_AUTH, "the proxy requires other credentials (status 407)")
 
@@ -77,7 +77,7 @@ class _Reply:
     challenges: list[str]
     length: int | None
     """Length of the body; None for a chunked one."""
-    stays: bool
+    keep_alive: bool
     """Whether the connection stays open after it."""
 
 
@@ -109,15 +109,15 @@ def _reply(status: int, is_http11: bool, head: bytes) -> _Reply:
     connection = " ".join(v.lower() for n, v in fields if n in ("connection", "proxy-connection"))
     chunked = any(n == "transfer-encoding" and "chunked" in v.lower() for n, v in fields)
     lengths = [v for n, v in fields if n == "content-length" and v.isascii() and v.isdigit()]
-    stays = (is_http11 or "keep-alive" in connection) and "close" not in connection
+    keep_alive = (is_http11 or "keep-alive" in connection) and "close" not in connection
     length = None if chunked else int(lengths[0][:9]) if lengths else 0
     challenges = [value for name, value in fields if name == "proxy-authenticate"]
-    return _Reply(status, challenges, length, stays and (chunked or bool(lengths)))
+    return _Reply(status, challenges, length, keep_alive and (chunked or bool(lengths)))
 
 
 def _skip_body(reply: _Reply) -> Generator[tuple[bytes, int | bytes], bytes, None]:
     """Read the body of a response after which the connection stays open."""
-    if not reply.stays:
+    if not reply.keep_alive:
         return
     if reply.length is not None:
         if reply.length:

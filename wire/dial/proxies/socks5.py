@@ -37,7 +37,7 @@ def conversation(proxy: Proxy, host: str, port: int) -> Conversation:
             ProxyErrorKind.REFUSED_AUTH, "the proxy accepts none of the offered authentication methods"
         )
     if method == _PASSWORD:
-        _, status = yield b"\x01" + _counted(proxy.user) + _counted(proxy.password), 2
+        _, status = yield b"\x01" + _length_prefixed(proxy.user) + _length_prefixed(proxy.password), 2
         if status != 0:
             raise ProxyError(ProxyErrorKind.REFUSED_AUTH, "the proxy rejected the user or password")
     request = bytes([_VERSION, _CONNECT, 0]) + _address(host) + port.to_bytes(2, "big")
@@ -61,10 +61,10 @@ def _address(host: str) -> bytes:
     try:
         address: IPv4Address | IPv6Address = ip_address(without_zone(host))
     except ValueError:
-        return bytes([_NAME]) + _counted(host)
+        return bytes([_NAME]) + _length_prefixed(host)
     return bytes([_IPV4 if address.version == 4 else _IPV6]) + address.packed
 
 
-def _counted(word: str) -> bytes:
+def _length_prefixed(word: str) -> bytes:
     data = word.encode()
     return bytes([len(data)]) + data

@@ -1,7 +1,7 @@
 """Commands to an instrument in HL7 v2, chapter 13: INR^U06 (inventory request) and LSR^U13 (log and service request).
 
 A command is sent again, with the same MSH-10, if it is not answered in `ANSWER_S`, and given up after `TRIES` with
-the outcome "unknown". An answer belongs to the command whose MSH-10 it has in MSA-2; any other is counted.
+the outcome "unknown". An answer names the MSH-10 of its command in MSA-2; answers to no pending command are counted.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ class _Pending:
     deadline: float
     tries: int = 1
     accepted: bool = False
-    """CA arrived: the instrument has the command, and it is not sent again."""
+    """Whether CA was received: the instrument has the command, which is not sent again."""
 
 
 class Commands:
-    """The commands of one connection that have no final answer, by their MSH-10."""
+    """The commands sent on one connection that have no final answer yet."""
 
     def __init__(self, equipment: str, tests: Iterable[str], numbers: MessageNumbers) -> None:
         self._equipment = equipment
@@ -49,11 +49,11 @@ class Commands:
 
     @property
     def deadlines(self) -> list[float]:
-        """When commands must be sent again or given up."""
+        """The times at which commands must be sent again or given up."""
         return [pending.deadline for pending in self._pending.values()]
 
     def send(self, number: int, verb: str, now: float) -> list[Action]:
-        """Send a command; one that the standard does not have, or that has no content, is refused."""
+        """Send a command; refuse one without a message in the standard, or an inventory request without tests."""
         stamp, own_id = self._numbers.next()
         if verb == "send-inventory" and self._tests:
             segments = ["INR^U06^INR_U06", *(f"INV|{_escaped(test)}|OK^^HL70383" for test in self._tests)]
@@ -85,7 +85,7 @@ class Commands:
         return [CommandEnded(pending.number, _OUTCOMES[code])]
 
     def expired(self, now: float) -> list[Action]:
-        """Send again, or give up, what has not been answered in time."""
+        """Send commands again that have not been answered in time, or give them up."""
         actions: list[Action] = []
         for own_id, pending in list(self._pending.items()):
             if now < pending.deadline:

@@ -1,4 +1,4 @@
-"""The kinds of messages (MSH-9): what is extracted from each, and what else is done with it."""
+"""Classifies HL7 messages by MSH-9, and names the reader of each kind that has content for the box."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Kind(Enum):
     CONTENT = auto()
     """It is read."""
     NOTICE = auto()
-    """An update without use for the box, as a specimen's status: accepted and not read."""
+    """An update that the box does not use, such as a specimen's status: accepted and not read."""
     QUERY = auto()
     """A query for orders or patients, which only the laboratory's host can answer: rejected."""
     RESPONSE = auto()
     """The answer to a message of the other side: not acknowledged."""
     REQUEST = auto()
-    """Anything else, as an order or a command to the box: rejected."""
+    """Any other message, such as an order or a command to the box: rejected."""
 
 
 _KINDS: Final[Mapping[bytes, Kind]] = {

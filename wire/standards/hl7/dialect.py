@@ -1,7 +1,7 @@
 """Options for HL7 instruments that differ from MLLP and HL7 v2.5.1, chapters 2 and 13.
 
-Without an option an engine accepts what cannot change a value: unusual delimiters, segments that end with LF, CR LF
-or FS, a doubled separator in the header, any character set regardless of MSH-18, times without an offset.
+Without an option an engine accepts deviations that cannot change a value: unusual delimiters, segments that end with
+LF, CR LF or FS, a doubled separator in the header, any character set regardless of MSH-18, times without an offset.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Hl7Dialect(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     """`gb18030`: the second byte of a character may be a delimiter. Otherwise codes are compared in every usual
     character set."""
     message_end: Literal["fs-cr", "fs"] = "fs-cr"
-    """`fs`: for instruments that do not send CR after FS; FS cannot be data then."""
+    """`fs`: for instruments that do not send CR after FS; FS cannot occur in data then."""
     busy: Literal["error", "silence"] = "error"
     """The answer while a message cannot be stored: AE, or none for instruments that discard a message after AE."""
     acknowledgement: Literal["by-header", "original"] = "by-header"
@@ -39,5 +39,5 @@ class Hl7Dialect(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
 
 
 def hl7_dialect(options: Mapping[str, object]) -> Hl7Dialect:
-    """Convert the options of a site or profile. Raises: ValueError that names the option and what would be right."""
+    """Convert the options of a site or profile. Raises: ValueError with the option and its correction."""
     return convert_options(options, Hl7Dialect, "HL7")

@@ -1,4 +1,4 @@
-"""Findings of the messages of HL7 v2 chapter 13: equipment status, inventory and notification."""
+"""Reads the messages of HL7 v2 chapter 13: equipment status, inventory and notification."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _NORMAL_LEVELS: Final = (b"", b"N")
 _SUBSTANCE_OK: Final = (b"", b"OK")
 """Table 0383, substance status: not an alarm."""
 _TEST_UNITS: Final = frozenset((b"", b"TEST", b"TESTS", b"{TEST}", b"{TESTS}", b"TST", b"T", b"EA", b"1"))
-"""INV-11: a quantity in another unit, as a volume, is not a number of tests."""
+"""Values of INV-11 (unit) that mean a number of tests."""
 
 
 def read_status(message: Er7Message, site: Hl7Site) -> Extract:
-    """ESU^U01: the state of the equipment and its alert level."""
+    """Read ESU^U01: the state of the equipment and its alert level."""
     extract = Extract()
     for segment in message.segments():
         if segment.name == b"EQU":
@@ -39,7 +39,7 @@ def read_status(message: Er7Message, site: Hl7Site) -> Extract:
 
 
 def read_inventory(message: Er7Message, site: Hl7Site) -> Extract:
-    """INU^U05: tests left by assay, all containers of an assay together, and alarms of substances."""
+    """Read INU^U05: the tests left by assay, summed over its containers, and alarms of substances."""
     extract = Extract()
     at_ms = site.time_ms(message.header.first(7))
     tests_left: dict[str, int] = {}
@@ -59,7 +59,7 @@ def read_inventory(message: Er7Message, site: Hl7Site) -> Extract:
 
 
 def read_notification(message: Er7Message, site: Hl7Site) -> Extract:
-    """EAN^U09: an alarm for each notification code (NDS-4). Its texts and notes are never read."""
+    """Read EAN^U09: an alarm for each notification code (NDS-4). Texts and notes are not read."""
     extract = Extract()
     for segment in message.segments():
         if segment.name == b"NDS":

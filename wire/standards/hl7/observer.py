@@ -1,6 +1,6 @@
-"""Listening to an instrument and the laboratory's host: HL7 v2 over MLLP in both directions, without answering.
+"""Observes HL7 v2 over MLLP between an instrument and the laboratory's host, without sending anything.
 
-What the instrument sends is delivered when the host has accepted it: AA or CA with the message's MSH-10 in MSA-2.
+A message of the instrument is delivered when the host has accepted it: AA or CA with the message's MSH-10 in MSA-2.
 Until then only its findings are kept.
 """
 
@@ -19,7 +19,7 @@ from wire.standards.hl7.site import Hl7Site
 from wire.standards.mllp import Block, BlockReader
 
 UNANSWERED_MAX: Final = 16
-"""Messages of the instrument that wait for the host's acknowledgement; beyond that the oldest is not stored."""
+"""Maximum messages that wait for the host's acknowledgement; beyond it the oldest is discarded."""
 _ACCEPTED: Final = (b"AA", b"CA")
 _REJECTED: Final = (b"AE", b"AR", b"CE", b"CR")
 
@@ -41,28 +41,28 @@ class Hl7Observer:
         self._instrument, self._host = BlockReader(fs_ends=self._site.fs_ends), BlockReader()
         self._unanswered: deque[_Unanswered] = deque()
         self._undecided = False
-        self._heard = now
+        self._last_received = now
 
     @property
     def deadline(self) -> float | None:
-        """The end of the tolerated silence."""
+        """The time to close the connection if no bytes arrive before."""
         silence_s = self._site.dialect.silence_s
-        return self._heard + silence_s if silence_s else None
+        return self._last_received + silence_s if silence_s else None
 
     def from_instrument(self, data: bytes, now: float) -> list[Action]:
         """Process bytes of the instrument."""
-        self._heard = now
+        self._last_received = now
         self._instrument.feed(data)
         return self._proceed()
 
     def from_host(self, data: bytes, now: float) -> list[Action]:
         """Process bytes of the host."""
-        self._heard = now
+        self._last_received = now
         self._host.feed(data)
         return self._proceed()
 
     def decided(self, outcome: Outcome, now: float) -> list[Action]:  # noqa: ARG002 - no time matters here
-        """Count what could not be stored, because the host has acknowledged it already, and continue."""
+        """Continue; findings that could not be stored are counted and lost, since the host has acknowledged them."""
         self._undecided = False
         lost: list[Action] = [] if outcome is Outcome.STORED else [Count(Reason.NOT_STORED)]
         return lost + self._proceed()
@@ -104,7 +104,7 @@ class Hl7Observer:
         return [] if kind is Kind.RESPONSE else [Count(ignored)]
 
     def _remember(self, new: _Unanswered) -> list[Action]:
-        """Keep a message; a repetition of one that is kept already is the same message."""
+        """Keep the findings of a message until the host answers it; ignore a repetition of a kept message."""
         if new in self._unanswered:
             return []
         self._unanswered.append(new)

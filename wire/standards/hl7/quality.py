@@ -1,13 +1,12 @@
-"""Quality control in results: ORU^R01 and OUL^R21 to R24, the latter as in IHE LAW (LAB-29).
+"""Extracts quality control from results: ORU^R01 and OUL^R21 to R24, the latter as in IHE LAW (LAB-29).
 
-A result is one of quality control if three conditions hold: the instrument marks it (MSH-11 or SPM-11 is Q, and
-neither contradicts), the site has entered the control's id, and nothing of a person is in the message's group.
-In doubt it belongs to a patient: of its order, only a count remains.
+A result is quality control if three conditions hold: the instrument marks it (MSH-11 or SPM-11 is Q, and SPM-11 has
+no other value), the site has entered the control's id, and the message's group has no content about a person. Any
+other result is treated as a patient's: its order is counted, and nothing of it is kept.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final
@@ -17,17 +16,16 @@ from wire.messages import Quality
 from wire.standards.er7 import Er7Message, Segment
 from wire.standards.extract import Extract, Finding, Reason
 from wire.standards.hl7.site import Hl7Site
-from wire.standards.rules import deviation_msd, parse_decimal
+from wire.standards.rules import deviation_msd, is_placeholder, parse_decimal
 
 _MARK: Final = b"Q"
 _PERSON_FIELDS: Final = (5, 6, 9, 11, 13, 14, 19)
-"""PID: name, mother's name, alias, address, telephones, social security number. Not PID-3 and PID-7: analyzers send
-the lot of a control and its expiry there."""
+"""PID: name, mother's name, alias, address, telephones, social security number; not PID-3 and PID-7, in which
+analyzers send the lot of a control and its expiry date."""
 _PERSON_SEGMENTS: Final = (b"NK1", b"GT1", b"IN1", b"MRG")
 _ID_FIELDS: Final = {b"PID": (2, 3), b"SPM": (2, 3), b"INV": (1, 16), b"OBR": (2, 3)}
 _NO_RESULT: Final = (b"D", b"I", b"N", b"O", b"W", b"X")
 """Table 0085, result status: deleted, pending, not asked, order only, wrong, cannot be obtained."""
-_PLACEHOLDER: Final = re.compile(rb"[*.\- ]*\Z")
 
 
 @dataclass(slots=True)
@@ -38,7 +36,7 @@ class _Order:
     time: bytes
     ids: list[bytes]
     marks: list[bytes] = field(default_factory=list)
-    """SPM-11 that follows the results."""
+    """Values of SPM-11 in specimens that follow the results."""
     results: list[Segment] = field(default_factory=list)
 
 
@@ -118,12 +116,12 @@ class QualityReader:
             self._add_result(control, order, result)
 
     def _is_marked(self, order: _Order) -> bool:
-        """Whether the message or the specimen has the mark of quality control, and no specimen has another."""
+        """Return whether the message or a specimen is marked as quality control, and no specimen has another mark."""
         marks = [mark for mark in (self._mark, *order.marks) if mark]
         return all(mark == _MARK for mark in marks) and bool(marks or self._message.header.only(11) == _MARK)
 
     def _control_of(self, order: _Order) -> Control | None:
-        """The one control that the identifiers name; None if it is unknown or ambiguous."""
+        """Return the control that the identifiers name; None if it is unknown or ambiguous."""
         ids = [*order.ids, *(text for texts in self._ids.values() for text in texts)]
         found = [control for text in ids if (control := self._site.controls.get(text))]
         return found[0] if found and all(control is found[0] for control in found) else None
@@ -134,13 +132,13 @@ class QualityReader:
         if code in self._site.ignored or result.first(11) in _NO_RESULT or (assay is None and not numeric):
             return
         counts = self._extract.counts
-        text = _value_text(result)
-        if _PLACEHOLDER.match(text):
+        text = _value_text(result).decode("latin-1")
+        if is_placeholder(text):
             return
         if assay is None:
             counts[Reason.TEST_UNKNOWN] += 1
             return
-        value = parse_decimal(text.decode("latin-1"))
+        value = parse_decimal(text)
         if value is None:
             counts[Reason.VALUE_UNREADABLE] += numeric
         elif assay not in control.targets:
@@ -161,7 +159,7 @@ class QualityReader:
 
 
 def _value_text(result: Segment) -> bytes:
-    """OBX-5: a number (NM), or a structured number (SN) with neither a comparator nor a range."""
+    """Return OBX-5: a number (NM), or that of a structured number (SN) with neither a comparator nor a range."""
     if result.first(2) != b"SN":
         return result.text(5)
     comparator, number = result.component(5, 1), result.component(5, 2)

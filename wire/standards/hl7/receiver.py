@@ -46,12 +46,12 @@ class Hl7Receiver:
 
     @property
     def deadline(self) -> float | None:
-        """The time when the tolerated silence, or the wait for the answer to a command, ends: the earlier of both."""
+        """The time to close the silent connection or to repeat an unanswered command, whichever is earlier."""
         silence = [self._last_received + self._dialect.silence_s] if self._dialect.silence_s else []
         return min([*silence, *self._commands.deadlines], default=None)
 
     def receive(self, data: bytes, now: float) -> list[Action]:
-        """Process received bytes: answer messages without storage, deliver the next one with findings or counts."""
+        """Process received bytes: answer messages without content, deliver the next one with content."""
         self._last_received = now
         self._reader.feed(data)
         return self._proceed()

@@ -1,7 +1,7 @@
 """Acknowledgements to an instrument: original and enhanced mode of HL7 v2.5.1, chapter 2, section 2.9.
 
-A reply uses the delimiters of the message and repeats, byte by byte, what instruments compare: MSH-10 in MSA-2, the
-event of MSH-9, MSH-11, MSH-12 and MSH-18; sender and receiver are swapped. It contains nothing else of the message.
+A reply uses the delimiters of the message and repeats, byte by byte, the fields that instruments compare: MSH-10 in
+MSA-2, the event of MSH-9, MSH-11, MSH-12 and MSH-18. Sender and receiver are swapped. Nothing else is repeated.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Answer(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ReplyHeader:
-    """What a reply needs of a message's header; empty for something that has none."""
+    """The fields of a message's header that a reply needs; defaults for a message without a valid header."""
 
     separator: bytes = b"|"
     encoding: bytes = b"^~\\&"
@@ -73,7 +73,7 @@ class ReplyHeader:
 
 
 def acknowledgement_codes(header: ReplyHeader, answer: Answer, original: bool = False) -> list[bytes]:
-    """The values of MSA-1, one for each acknowledgement to send.
+    """Return the values of MSA-1, one for each acknowledgement to send.
 
     Original mode: AA, AE or AR. Enhanced mode, by MSH-15 and MSH-16: on success CA, AA or both in this order; on an
     error CE or CR if the instrument always waits for an accept acknowledgement, else AE or AR if it wants any.
@@ -105,7 +105,7 @@ class MessageNumbers:
         self._second, self._stamp = -1, ""
 
     def next(self) -> tuple[bytes, bytes]:
-        """Return a time stamp and a control id of 20 digits that no other message of the connection has."""
+        """Return a time stamp and a control id of 20 digits that is unique on the connection."""
         self._count += 1
         ms = self._clock_ms()
         if ms // 1000 != self._second:
@@ -137,5 +137,5 @@ def write_reply(header: ReplyHeader, code: bytes, answer: Answer, numbers: Messa
 
 
 def _has_error_code(version: bytes) -> bool:
-    """Whether the version has ERR-3 and ERR-4: from 2.5 on."""
+    """Return whether the version has ERR-3 and ERR-4: from 2.5 on."""
     return version[:3] in (b"2.5", b"2.6", b"2.7", b"2.8", b"2.9")

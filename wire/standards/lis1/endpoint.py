@@ -1,4 +1,4 @@
-"""One end of a LIS1-A line: the box as host, or a simulated instrument."""
+"""One end of a LIS1-A line, which receives and sends: the box as host, or a simulated instrument."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from wire.standards.lis1.sender import Phase, Sender
 RECEIVER_S: Final = 30.0
 """How long a receiver waits for the next byte of a session."""
 FRAME_END_S: Final = 0.25
-"""How long the CR LF of a frame may stay out; longer than the delay of USB adapters and serial converters."""
+"""How long to wait for the CR LF of a frame; longer than the delay of USB adapters and serial converters."""
 
 
 class Lis1Endpoint:
@@ -35,7 +35,7 @@ class Lis1Endpoint:
 
     @property
     def deadline(self) -> float | None:
-        """When `expired` must be called if nothing arrives before."""
+        """See `Engine.deadline`."""
         if self._undecided:
             return None
         times = []
@@ -48,7 +48,7 @@ class Lis1Endpoint:
         return min(times, default=None)
 
     def send(self, frames: Iterable[bytes], now: float) -> list[Action]:
-        """Append a session to those that are sent."""
+        """Queue a session, and begin to send if the line is free."""
         self._sender.add(frames)
         return self._bid(now)
 
@@ -74,7 +74,7 @@ class Lis1Endpoint:
         return self._sender.expired(now) if self._sender.phase is not Phase.IDLE else self._bid(now)
 
     def closed(self, now: float) -> list[Action]:
-        """Process the end of the connection. Sessions that were not accepted remain waiting."""
+        """Process the end of the connection. Sessions that were not accepted remain queued."""
         if self._reader.reset():
             self._receiver.cut()
         self._undecided = False

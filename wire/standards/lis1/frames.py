@@ -1,4 +1,4 @@
-"""Frames of LIS1-A: STX, number, text, ETB or ETX, checksum, CR LF, and the control characters between them.
+"""Reads and writes LIS1-A frames (STX, number, text, ETB or ETX, checksum, CR LF) and control characters.
 
 Only the first byte after STX is the frame number; the text may begin with a digit. The checksum is the sum of the
 bytes from the number to ETB or ETX, modulo 256, in two hexadecimal digits.
@@ -40,7 +40,7 @@ class Frame:
 
     @property
     def identity(self) -> FrameIdentity:
-        """What a repetition has in common with it; stays in memory and takes less of it than the text."""
+        """A short key that is equal for a repetition of the frame."""
         return self.number, self.last, sha256(self.text).digest()
 
 
@@ -48,14 +48,14 @@ FrameIdentity: TypeAlias = tuple[int, bool, bytes]
 
 
 class Signal(Enum):
-    """What a line carries beside frames."""
+    """An event of a line other than a frame."""
 
     ENQ = "enquiry"
     ACK = "acknowledgement"
     NAK = "negative acknowledgement"
     EOT = "end of transmission"
     CUT = "a frame that ends before its ETB or ETX"
-    LITTER = "the beginning of a stretch of other bytes"
+    LITTER = "the beginning of a sequence of other bytes"
 
 
 Token: TypeAlias = Frame | Signal
@@ -63,7 +63,7 @@ _SIGNALS: Final = {ENQ: Signal.ENQ, ACK: Signal.ACK, NAK: Signal.NAK, EOT: Signa
 
 
 class FrameReader:
-    """Divides bytes into tokens. Time is linear in the bytes; at most a frame of `FRAME_BYTES_MAX` is kept."""
+    """Divides bytes into tokens, in linear time; keeps at most `FRAME_BYTES_MAX` bytes of a frame."""
 
     def __init__(self, dialect: AstmDialect) -> None:
         self._dialect = dialect
@@ -87,7 +87,7 @@ class FrameReader:
 
     @property
     def only_end_missing(self) -> bool:
-        """Whether all of a frame was received but the CR or LF that ends it."""
+        """Whether a frame was received completely except for the CR or LF that ends it."""
         return self._step == self._in_end
 
     def finish(self) -> Frame | None:
@@ -186,7 +186,7 @@ class FrameReader:
 
 
 def checksum(content: bytes | bytearray, end: bytes) -> bytes:
-    """The checksum of a frame: `content` is its number and text, `end` is ETB or ETX."""
+    """Return the checksum of a frame: `content` is its number and text, `end` is ETB or ETX."""
     return b"%02X" % ((sum(content) + end[0]) % 256)
 
 

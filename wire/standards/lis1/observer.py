@@ -1,4 +1,4 @@
-"""A LIS1-A connection between an instrument and the laboratory's host, observed in both directions.
+"""Observes a LIS1-A connection between an instrument and the laboratory's host in both directions.
 
 A frame counts when the host acknowledges it; one that the host refuses is not read. If the host acknowledges a frame
 that is not intact or not the next one, the observer has missed something: the message is discarded and counted.
@@ -12,18 +12,18 @@ from typing import Final
 
 from wire.standards.astm_dialect import AstmDialect
 from wire.standards.engine import Action, Count, Deliver, Outcome
-from wire.standards.extract import Extract, Reason
+from wire.standards.extract import Reason
 from wire.standards.lis1.frames import FRAME_BYTES_MAX, Frame, FrameReader, Signal, Token
-from wire.standards.lis1.receiver import FrameOrder, MessageReader
+from wire.standards.lis1.receiver import FrameOrder, MessageReader, deliver
 
 UNANSWERED_MAX: Final = 64
-"""ENQ, frames and EOT that an instrument sends without waiting for answers."""
+"""Maximum of ENQ, frames and EOT that an instrument may send without waiting for answers."""
 
 
 class Session(Enum):
-    """Who sends."""
+    """The end that is sending."""
 
-    NEUTRAL = "nobody, or what the instrument sends is not read"
+    NEUTRAL = "neither; what the instrument sends is not read"
     INSTRUMENT = "the instrument"
     HOST = "the host, or it has sent ENQ"
 
@@ -31,7 +31,7 @@ class Session(Enum):
 class Lis1Observer:
     """Delivers the messages that the host has accepted (`wire.standards.engine.Observer`).
 
-    What cannot be stored is counted and lost, because the host has acknowledged it already.
+    Findings that cannot be stored are counted and lost, because the host has already acknowledged them.
     """
 
     deadline: float | None = None
@@ -55,7 +55,7 @@ class Lis1Observer:
         return self._process()
 
     def decided(self, outcome: Outcome, now: float) -> list[Action]:  # noqa: ARG002 - no time limit
-        """Count what was not stored, and continue."""
+        """Count findings that were not stored, and continue."""
         counts: dict[Outcome, list[Action]] = {
             Outcome.STORED: [],
             Outcome.BUSY: [Count(Reason.NOT_STORED)],
@@ -64,7 +64,7 @@ class Lis1Observer:
         return counts[outcome] + self._process()
 
     def expired(self, now: float) -> list[Action]:  # noqa: ARG002 - no time limit
-        """Nothing is waited for."""
+        """Do nothing: there is no time limit."""
         return []
 
     def closed(self, now: float) -> list[Action]:  # noqa: ARG002 - no time limit
@@ -101,7 +101,7 @@ class Lis1Observer:
         return []
 
     def _wait_for_answer(self, token: Frame | Signal) -> list[Action]:
-        """Keep a frame until the host answers it. One that the instrument repeats before that has one answer."""
+        """Keep a token until the host answers it; ignore its repetition, since the host answers both only once."""
         if self._unanswered and self._unanswered[-1] == token:
             return []
         self._unanswered.append(token)
@@ -138,17 +138,10 @@ class Lis1Observer:
         if not self._order.continues(frame):
             return [Count(Reason.FRAME_REFUSED), *self._end(Session.NEUTRAL, complete=False)]
         self._order.accept(frame.identity)
-        return _yielded(self._messages.take(frame.text, frame.last))
+        return deliver(self._messages.take(frame.text, frame.last))
 
     def _end(self, session: Session, *, complete: bool) -> list[Action]:
         self._session = session
         self._unanswered.clear()
         self._order.restart()
-        return _yielded(self._messages.end(complete))
-
-
-def _yielded(extract: Extract | None) -> list[Action]:
-    """Deliver findings; counts without findings need no decision."""
-    if extract is None or extract.findings:
-        return [Deliver(extract)] if extract else []
-    return [Count(*each) for each in extract.counts.items()]
+        return deliver(self._messages.end(complete))

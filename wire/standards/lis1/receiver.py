@@ -14,19 +14,19 @@ class MessageReader(Protocol):
     """Reads the messages in the joined texts of accepted frames."""
 
     def take(self, text: bytes, last: bool) -> Extract | None:
-        """Process the text of the next frame; return what the messages that end in it yield."""
+        """Process the text of the next frame; return the findings of the messages that end in it."""
         ...
 
     def end(self, complete: bool) -> Extract | None:
-        """Process the end of a session, by EOT or else not `complete`; discard and count an unfinished message."""
+        """Process the end of a session, `complete` if by EOT; discard and count an unfinished message."""
         ...
 
 
 class FrameOrder:
     """The order of frames in a session: 1 to 7, 0, 1, …; the first may be 0.
 
-    No frame can be lost between two accepted ones, because each waits for its acknowledgement, so that a first frame
-    0 is a peculiarity of the instrument.
+    No frame can be lost between two accepted ones, because the sender waits for each acknowledgement. A first frame 0
+    is therefore a deviation of the instrument and not a sign of a lost frame.
     """
 
     def __init__(self, dialect: AstmDialect) -> None:
@@ -38,15 +38,15 @@ class FrameOrder:
         self._last = None
 
     def accept(self, frame: FrameIdentity) -> None:
-        """Note the frame accepted last."""
+        """Record the frame as accepted."""
         self._last = frame
 
     def repeats(self, frame: Frame) -> bool:
-        """Whether the frame is the one accepted last: its number and text are the same."""
+        """Return whether the frame repeats the one accepted last: its number and text are the same."""
         return frame.identity == self._last
 
     def continues(self, frame: Frame) -> bool:
-        """Whether the frame is intact and has the number that is due."""
+        """Return whether the frame is intact and has the next number."""
         due = (0, 1) if self._last is None else ((self._last[0] + 1) % 8,)
         return frame.intact and (self._any or frame.number in due)
 
@@ -54,10 +54,10 @@ class FrameOrder:
 class Receiver:
     """Answers the frames of a session.
 
-    A frame that ends a message is answered after the decision. If the findings cannot be stored, the answer is NAK,
-    and the same frame is delivered again when the instrument repeats it. If they are refused, the answer is ACK: the
-    frame was received correctly, LIS1-A has no answer for its meaning, and NAK would only make the instrument repeat
-    it six times and then abandon what follows.
+    A frame that ends a message is answered when the outcome is known. If the findings cannot be stored, the answer is
+    NAK, and they are delivered again when the instrument repeats the frame. If they are refused, the answer is ACK:
+    LIS1-A has no answer for a correctly received frame whose content is refused, and after NAK the instrument would
+    repeat the frame six times and then abandon the session.
     """
 
     def __init__(self, messages: MessageReader, dialect: AstmDialect) -> None:
@@ -68,14 +68,14 @@ class Receiver:
         self._undecided: tuple[FrameIdentity, Extract] | None = None
 
     def enquiry(self) -> list[Action]:
-        """Process ENQ: begin a session. One in the middle of a session ends that, unfinished."""
+        """Process ENQ: begin a session; if one is open, end it as unfinished."""
         actions = self.end(complete=False)
         self._order.restart()
         self.is_open = True
         return [*actions, Send(ACK)]
 
     def cut(self) -> None:
-        """Process a frame that was interrupted; what comes next decides what it means."""
+        """Process an interrupted frame; it is counted with the next frame or with the end of the session."""
         self._cut = self.is_open
 
     def frame(self, frame: Frame) -> list[Action]:
@@ -99,15 +99,13 @@ class Receiver:
         return [*before, Send(ACK)]
 
     def end(self, complete: bool) -> list[Action]:
-        """Process the end of the session, by EOT or else not `complete`."""
+        """Process the end of the session, which is `complete` if EOT ended it."""
         cut = self._cut or self._undecided is not None
         self.is_open, self._cut, self._undecided = False, False, None
         extract = self._messages.end(complete)
         if extract is None and cut:
             return [Count(Reason.MESSAGE_UNFINISHED)]
-        if extract is None or not extract.findings:
-            return [Count(*each) for each in extract.counts.items()] if extract else []
-        return [Deliver(extract)]
+        return deliver(extract)
 
     def decided(self, outcome: Outcome) -> list[Action]:
         """Answer the frame delivered last; there is no answer after EOT."""
@@ -127,3 +125,10 @@ _COUNTS = {
     Outcome.BUSY: [Reason.NOT_STORED],
     Outcome.REFUSED: [Reason.MESSAGE_REFUSED],
 }
+
+
+def deliver(extract: Extract | None) -> list[Action]:
+    """Return the delivery of an extract with findings, or else the counts of the extract."""
+    if extract is None:
+        return []
+    return [Deliver(extract)] if extract.findings else [Count(*each) for each in extract.counts.items()]

@@ -11,7 +11,7 @@ from wire.standards.engine import Action, Send
 from wire.standards.lis1.frames import ENQ, EOT, Signal, Token
 
 REPLY_S: Final = 15.0
-"""How long a reply to ENQ or to a frame is waited for."""
+"""How long to wait for the reply to ENQ or to a frame."""
 NAK_OF_ENQ_S: Final = 10.0
 """The pause after NAK of ENQ, and after a session that failed."""
 CONTENTION_INSTRUMENT_S: Final = 1.0
@@ -20,7 +20,7 @@ TRIES_MAX: Final = 6
 
 
 class Phase(Enum):
-    """What a sender waits for."""
+    """The reply that a sender waits for."""
 
     IDLE = "nothing"
     BIDDING = "the reply to ENQ"
@@ -28,14 +28,14 @@ class Phase(Enum):
 
 
 class Sender:
-    """Sends sessions in order. One that fails is sent again, from its first frame, until all of it is accepted."""
+    """Sends sessions in order. A failed session is sent again from its first frame, until all of it is accepted."""
 
     def __init__(self, *, instrument: bool) -> None:
         self.waiting: deque[tuple[bytes, ...]] = deque()
         """Sessions not yet accepted as a whole, each as its frames."""
         self.phase = Phase.IDLE
         self.deadline = 0.0
-        """When the reply is overdue; while idle, when ENQ may be sent."""
+        """The time at which the reply is overdue; while idle, the time from which ENQ may be sent."""
         self._contention_s = CONTENTION_INSTRUMENT_S if instrument else CONTENTION_HOST_S
         self._position = self._tries = 0
 
@@ -54,10 +54,8 @@ class Sender:
         """Process a reply of the other end."""
         if self.phase is Phase.BIDDING:
             return self._reply_to_enquiry(token, now)
-        if token in (
-            Signal.ACK,
-            Signal.EOT,
-        ):  # EOT accepts the frame and asks for a pause, which need not be granted
+        # EOT accepts the frame and asks for a pause, which need not be granted
+        if token in (Signal.ACK, Signal.EOT):
             self._position, self._tries = self._position + 1, 0
             return self._send_frame(now)
         if token is Signal.CUT:

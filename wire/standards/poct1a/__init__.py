@@ -1,7 +1,7 @@
 """POCT1-A (CLSI POCT01): XML messages of point-of-care instruments; the box is the observation reviewer.
 
-`Poct1Receiver` holds the conversation: it answers each message, requests new observations and events, and lets an
-instrument that can do so report continuously.
+`Poct1Receiver` answers each message, requests new observations and events, and lets an instrument report continuously
+if it can.
 """
 
 from wire.standards.poct1a.receiver import Poct1Receiver

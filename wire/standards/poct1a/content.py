@@ -1,4 +1,4 @@
-"""What a POCT1-A message says: its header, and findings of DST.R01, OBS.R02 and EVS.R01.
+"""Parses POCT1-A messages, and extracts the findings of DST.R01, OBS.R02 and EVS.R01.
 
 Documents are read as bytes (ISO 8859-1, regardless of the declaration), so that codes are compared as in
 `wire.standards.er7` and no character can cause a decoding error. Document type declarations, and with them entities,
@@ -20,7 +20,7 @@ from wire.standards.site_codes import SiteCodes
 
 _DEPTH_MAX: Final = 16
 _ELEMENTS_MAX: Final = 1024
-"""The parser keeps the name of each; an element has about 40 bytes."""
+"""A bound on memory, because the parser keeps the name of each element; an element has about 40 bytes."""
 _VALUES: Final = frozenset(
     (
         *(b"HDR.control_id", b"HDR.creation_dttm", b"ACK.type_cd", b"DST.status_dttm", b"DST.condition_cd"),
@@ -77,7 +77,7 @@ class Poct1Message:
     events: list[dict[bytes, bytes]] = field(default_factory=list)
 
     def value(self, name: bytes) -> bytes:
-        """The value of an element of the header or the status; empty if absent."""
+        """Return the value of an element of the header or the status; empty if absent."""
         return self.values.get(name, b"")
 
 
@@ -168,7 +168,7 @@ class _ElementReader:
 
 
 def _bytes(text: str) -> bytes:
-    """The bytes of a text that was parsed as ISO 8859-1; a character beyond it, from a reference, as UTF-8."""
+    """Return the bytes of a text that was parsed as ISO 8859-1; as UTF-8 if a character reference exceeds it."""
     try:
         return text.encode("latin-1")
     except UnicodeEncodeError:
@@ -201,7 +201,7 @@ class Poct1Extractor:
             extract.counts[Reason.VALUE_UNREADABLE] += 1
 
     def _add_service(self, extract: Extract, message: Poct1Message, service: Service) -> None:
-        """Quality control has its own message, the role of the service and no patient; all else is a patient's."""
+        """Read a service: quality control if message and role say so and it has no patient, else a patient's."""
         if not service.observations:
             return
         if message.kind != b"OBS.R02" or service.role not in _CONTROL_ROLES or service.patient:
@@ -235,7 +235,7 @@ class Poct1Extractor:
             extract.findings.append(Finding(Quality, (assay, control.level, deviation), at_ms))
 
     def _add_event(self, extract: Extract, event: dict[bytes, bytes]) -> None:
-        """An alarm by its number, or else by its severity. Descriptions are never read."""
+        """Read an alarm by its number, or else by its severity. Descriptions are not read."""
         number, severity = event.get(b"EVT.number", b""), event.get(b"EVT.severity_cd", b"")
         alarm = self._codes.alarm(b"EVT.number", number) if number else None
         if alarm is None and severity not in _NORMAL_SEVERITIES:
@@ -251,7 +251,7 @@ class Poct1Extractor:
 
 
 def compact_time(text: bytes) -> bytes:
-    """Convert a time of ISO 8601 to the form of HL7, YYYYMMDDHHMMSS[.S…][±HHMM]; empty if it is none."""
+    """Convert an ISO 8601 time to the form of HL7, YYYYMMDDHHMMSS[.S…][±HHMM]; return empty if it is invalid."""
     found = _ISO_TIME.match(text)
     if not found:
         return b""

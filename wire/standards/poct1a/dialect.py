@@ -16,12 +16,12 @@ class Poct1Dialect(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     acknowledge_end_of_topic: bool = False
     """Whether EOT.R01 is acknowledged (HemoScreen requires it, DCA Vantage continues without)."""
     continuous: bool = True
-    """Whether the instrument is asked to report continuously, if it can; else the conversation ends after each topic
-    and the instrument connects again."""
+    """Whether the instrument is asked to report continuously, if it can; otherwise the conversation ends after each
+    topic, and the instrument connects again."""
     silence_s: Annotated[int, Meta(ge=0, le=86_400)] = 90
     """Seconds without a byte after which the connection is closed; 0: never."""
 
 
 def poct1_dialect(options: Mapping[str, object]) -> Poct1Dialect:
-    """Convert the options of a site or profile. Raises: ValueError that names the option and what would be right."""
+    """Convert the options of a site or profile. Raises: ValueError with the option and its correction."""
     return convert_options(options, Poct1Dialect, "POCT1-A")

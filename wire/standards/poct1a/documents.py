@@ -1,4 +1,4 @@
-"""XML documents in a stream of bytes, one after the other, with or without MLLP framing.
+"""Divides a stream of bytes into XML documents, with or without MLLP framing.
 
 A document ends with the end tag of its root element; in well-formed XML that tag cannot be in an attribute. An XML
 declaration or a HEL.R01 inside a document begins a new one, and the one before it is unfinished.
@@ -19,7 +19,7 @@ _ROOT: Final = re.compile(rb"<([A-Za-z_][A-Za-z0-9_.\-]{0,63})[\s/>]")
 _DECLARATION: Final = re.compile(rb"<\?xml\s")
 _HELLO: Final = re.compile(rb"<HEL\.R01[\s>]")
 _PROLOG_BYTES_MAX: Final = 512
-"""A root element must begin before; else the bytes are litter."""
+"""A root element must begin within this many bytes; otherwise they are litter."""
 _OVERLAP: Final = 80
 """Bytes at the end of the buffer in which a tag may be incomplete."""
 
@@ -41,8 +41,8 @@ class DocumentReader:
         self._end_tag: re.Pattern[bytes] | None = None
         """The end of the document, if its root element is known."""
         self._first = self._body = self._searched = 0
-        """Where in the buffer another declaration may begin, where the root element's content does, and up to where
-        the buffer has been searched."""
+        """Positions in the buffer: where another declaration may begin, where the root element's content begins, and
+        up to which the buffer has been searched."""
 
     @property
     def inside(self) -> bool:
@@ -77,7 +77,7 @@ class DocumentReader:
     def _find_end(self) -> Document | Reason | None:
         buffer = self._buffer
         if self._end_tag is None and not self._find_root():
-            return self._look_for_root()
+            return self._await_root()
         start = max(self._searched - _OVERLAP, 0)
         end = self._end_tag.search(buffer, start) if self._end_tag else None
         if self._restart(start, end.end() if end else len(buffer)):
@@ -91,7 +91,7 @@ class DocumentReader:
             self._first = self._body = self._searched = 1
         return None
 
-    def _look_for_root(self) -> Reason | None:
+    def _await_root(self) -> Reason | None:
         if self._restart(0, _PROLOG_BYTES_MAX):
             return Reason.MESSAGE_UNFINISHED
         if len(self._buffer) < _PROLOG_BYTES_MAX:

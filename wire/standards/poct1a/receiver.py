@@ -1,4 +1,4 @@
-"""The conversation of the box, as observation reviewer, with a point-of-care instrument.
+"""The box as observation reviewer of a point-of-care instrument: the POCT1-A conversation.
 
     instrument  HEL.R01  DST.R01       OBS…           EOT.R01                  OBS, EVS, DST, KPA …
     box               ACK      ACK REQ(ROBS) ACK…            REQ(RDEV) or DTV(START_CONTINUOUS)  ACK …
@@ -41,7 +41,7 @@ class Poct1Receiver:
         self._clock_ms, self._zone = clock_ms, zone_of(port.timezone)
         self._reader = DocumentReader()
         self._undecided: Poct1Message | None = None
-        self._heard = now
+        self._last_received = now
         self._count = 0
         self._framed = False
         self._can_continue = False
@@ -51,18 +51,18 @@ class Poct1Receiver:
 
     @property
     def deadline(self) -> float | None:
-        """The end of the tolerated silence."""
-        return self._heard + self._dialect.silence_s if self._dialect.silence_s else None
+        """The time to close the connection if no bytes arrive before."""
+        return self._last_received + self._dialect.silence_s if self._dialect.silence_s else None
 
     def receive(self, data: bytes, now: float) -> list[Action]:
-        """Process received bytes up to the first message with something to store."""
-        self._heard = now
+        """Process received bytes up to the first message with content to store."""
+        self._last_received = now
         self._reader.feed(data)
         return self._proceed()
 
     def decided(self, outcome: Outcome, now: float) -> list[Action]:
         """Acknowledge the delivered message by its outcome, and continue the conversation."""
-        self._heard = now
+        self._last_received = now
         message, self._undecided = self._undecided, None
         if message is None:
             raise ValueError("no message is undecided")
@@ -95,7 +95,7 @@ class Poct1Receiver:
             message = Poct1Message()
         control_id = message.value(b"HDR.control_id")
         if message.kind in _UNANSWERED:
-            return self._hear_answer(message)
+            return self._process_answer(message)
         if not 0 < len(control_id) <= _CONTROL_ID_BYTES_MAX:
             message.values.pop(b"HDR.control_id", None)
             return [Count(Reason.MESSAGE_REFUSED), self._acknowledge(message, "AE")]
@@ -104,8 +104,8 @@ class Poct1Receiver:
             return [Deliver(self._extractor.extract(message))]
         return self._converse(message)
 
-    def _hear_answer(self, message: Poct1Message) -> list[Action]:
-        """ACK.R01 and ESC.R01: after a refusal the instrument is not asked again to report continuously."""
+    def _process_answer(self, message: Poct1Message) -> list[Action]:
+        """Process ACK.R01 or ESC.R01: after a refusal the instrument is not asked again to report continuously."""
         refused = message.kind == b"ESC.R01" or message.value(b"ACK.type_cd") not in (b"AA", b"")
         if refused and self._continuing:
             self._can_continue = self._continuing = False
@@ -130,7 +130,7 @@ class Poct1Receiver:
         return [Count(reason), acknowledgement]
 
     def _request_topics(self, status: Poct1Message) -> list[Action]:
-        """Request what the status announces; one that reports continuously sends it unasked."""
+        """Request the topics that the status announces, unless the instrument reports continuously."""
         if self._continuing:
             return []
         topics = (("ROBS", b"DST.new_observations_qty"), ("RDEV", b"DST.new_events_qty"))
@@ -153,7 +153,7 @@ class Poct1Receiver:
         )
 
     def _write(self, kind: str, body: str) -> Send:
-        """Write a message of the box; what it repeats of the instrument's control id has the instrument's bytes."""
+        """Return a message of the box; a repeated control id consists of the same bytes as the instrument's."""
         self._count += 1
         time = datetime.fromtimestamp(self._clock_ms() // 1000, self._zone).isoformat()
         text = (

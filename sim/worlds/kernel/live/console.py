@@ -2,7 +2,7 @@
 
 A request is `{"verb": …}` with the arguments of the verb, written as on the command line: a rate is "64kbit", a loss
 "2%". A request is checked completely before anything is changed; an invalid one is answered with RequestRefused,
-whose message says what would be right.
+whose message says how to correct it.
 """
 
 from __future__ import annotations

@@ -118,8 +118,8 @@ class BrokenService:
     def __init__(self) -> None:
         self.break_now = asyncio.Event()
 
-    async def follow(self, heard: Callable[[Event], None]) -> None:
-        heard(FirewallState(in_force=True, problem=""))
+    async def follow(self, on_event: Callable[[Event], None]) -> None:
+        on_event(FirewallState(in_force=True, problem=""))
         await self.break_now.wait()
         self.break_now.clear()
         raise RuntimeError("a bug")

@@ -23,7 +23,7 @@ class DamagedReport(World):
             name: self.disk.read(name, 0, self.disk.size(name)).rfind(b"CHEM-1") for name in self.disk.names()
         }
         name, offset = max(held.items(), key=lambda item: item[1])
-        self.disk.backend.rot(name, offset, bits=512)
+        self.disk.backend.flip_bits(name, offset, bits=512)
 
     async def fill(self) -> None:
         await self.report(1)

@@ -141,16 +141,16 @@ def test_batches_shrink_until_they_pass_an_intermediary_with_a_short_time_out(pk
 
 
 def test_time_outs_grow_are_remembered_and_shrink_again() -> None:
-    patience = AdaptiveTimeout(30.0)
+    timeout = AdaptiveTimeout(30.0)
     for factor in (4, 16, 30, 30):
-        patience.expired()
-        assert patience.factor == factor
-    patience.answered(9.0)
-    assert patience.factor == 27
+        timeout.expired()
+        assert timeout.factor == factor
+    timeout.answered(9.0)
+    assert timeout.factor == 27
     answers = 0
-    while patience.factor > 1:
-        patience.answered(0.01)
+    while timeout.factor > 1:
+        timeout.answered(0.01)
         answers += 1
     assert 10 <= answers <= 20
-    patience.answered(1e9)
-    assert patience.factor == 30
+    timeout.answered(1e9)
+    assert timeout.factor == 30

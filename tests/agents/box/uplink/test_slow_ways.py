@@ -118,7 +118,7 @@ class SlowWay(World):
             await self.alert(number)
 
 
-def patience_needed(usual: float, seconds: float) -> float:
+def time_needed(usual: float, seconds: float) -> float:
     """Time until a growing time-out is long enough, and the response has arrived."""
     spent, limit = 0.0, usual
     while limit < seconds:
@@ -135,7 +135,7 @@ def test_a_slow_handshake_is_awaited_and_its_duration_remembered(
     world = SlowWay(pki, between, seconds)
     world.run()
     usual = HANDSHAKE_SECONDS_MAX if between is SlowServer else PROXY_SECONDS_MAX
-    assert world.first_at <= patience_needed(usual, seconds + 1) + SLACK_SECONDS
+    assert world.first_at <= time_needed(usual, seconds + 1) + SLACK_SECONDS
     assert world.accepted - world.accepted_first == RECONNECTS, "none of them was in vain"
 
 
@@ -189,7 +189,7 @@ def test_an_instrument_waits_for_a_slow_box(pki: Hierarchy, seconds: float) -> N
     world = Instrument(pki, seconds)
     world.run()
     assert world.posts <= (3 if seconds < POST_SECONDS_MAX else 5)
-    assert world.loop.time() <= patience_needed(POST_SECONDS_MAX, seconds + 1) + 2 * seconds + SLACK_SECONDS
+    assert world.loop.time() <= time_needed(POST_SECONDS_MAX, seconds + 1) + 2 * seconds + SLACK_SECONDS
 
 
 @pytest.mark.parametrize("seconds", SECONDS)
@@ -201,7 +201,7 @@ def test_an_instrument_waits_for_the_handshake_of_a_slow_box(pki: Hierarchy, sec
     world.center.handle = partial(Instrument.take, world)  # type: ignore[method-assign]
     world.seconds = world.posts = 0  # type: ignore[attr-defined]
     world.run()
-    assert world.loop.time() <= patience_needed(HANDSHAKE_SECONDS_MAX, seconds + 1) + SLACK_SECONDS
+    assert world.loop.time() <= time_needed(HANDSHAKE_SECONDS_MAX, seconds + 1) + SLACK_SECONDS
 
 
 @pytest.mark.parametrize("seconds", SECONDS)

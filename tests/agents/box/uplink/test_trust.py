@@ -25,7 +25,7 @@ from agents.box.uplink.trust import (
     DistrustReason,
     TrustDiagnosis,
     describe,
-    fit_to_print,
+    printable,
 )
 from hal.indicators import Light
 from settings.types import Endpoint, Proxy
@@ -221,8 +221,8 @@ def test_a_hostile_name_is_sanitized(pki: Hierarchy, tmp_path: Path) -> None:
 
 
 def test_names_are_bounded_at_their_limit() -> None:
-    assert fit_to_print("x" * NAME_CHARACTERS_MAX) == '"' + "x" * NAME_CHARACTERS_MAX + '"'
-    assert fit_to_print("x" * (NAME_CHARACTERS_MAX + 1)) == '"' + "x" * NAME_CHARACTERS_MAX + '…"'
+    assert printable("x" * NAME_CHARACTERS_MAX) == '"' + "x" * NAME_CHARACTERS_MAX + '"'
+    assert printable("x" * (NAME_CHARACTERS_MAX + 1)) == '"' + "x" * NAME_CHARACTERS_MAX + '…"'
 
 
 @pytest.mark.parametrize("certificate", [b"", b"\x30\x00", b"\x30\x82\xff\xff" + b"\x00" * 100, b"A" * 1000])
