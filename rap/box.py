@@ -20,7 +20,7 @@ SUMMARY = "the box program on real hardware"
 
 
 def add_verbs(parser: Parser) -> None:
-    """The verbs of `rap box`."""
+    """Add the verbs of `rap box`."""
     run = parser.add_command("run", "collect, buffer and forward reports until SIGTERM")
     run.add_argument("--config", metavar="FILE", type=Path, required=True, help="TOML configuration")
     run.add_argument("--check", action="store_true", help="only check the configuration")
@@ -112,8 +112,8 @@ def print_status(status: StatusReport) -> None:
 
 def _print_port(port: PortStatus) -> None:
     state = "connected" if port.connected else "not connected"
-    heard = "nothing received yet" if port.silent_s is None else f"last byte {port.silent_s:,.0f} s ago"
-    print(f"port {port.port:<8}{port.instrument}, {port.speaks}: {state}, {heard}")
+    last_byte = "nothing received yet" if port.silent_s is None else f"last byte {port.silent_s:,.0f} s ago"
+    print(f"port {port.port:<8}{port.instrument}, {port.speaks}: {state}, {last_byte}")
     print(f"             {port.accepted:,} reports accepted")
     for reason, number in port.left_out.items():
         print(f"             {reason.replace('-', ' ')}: {number:,}")

@@ -13,7 +13,7 @@ SUMMARY = "the data center that stores the reports"
 
 
 def add_verbs(parser: Parser) -> None:
-    """The verbs of `rap dc`."""
+    """Add the verbs of `rap dc`."""
     serve = parser.add_command("serve", "receive and store reports until SIGTERM")
     serve.add_argument("--config", metavar="FILE", type=Path, required=True, help="TOML configuration")
     serve.add_argument(

@@ -19,7 +19,7 @@ EXTRAS: Final = {
 }
 """The modules of each extra: its third-party packages, and the packages of this project that require it."""
 NOUNS: Final = {"lab": "sim", "dc": "datacenter", "flash": "imaging", "image": "imaging"}
-"""Nouns of `rap` that need an extra for everything they do."""
+"""Nouns of `rap` whose verbs all need an extra."""
 
 
 def missing_extra(error: ModuleNotFoundError, noun: str) -> MachineLacks | None:

@@ -22,7 +22,7 @@ SIGNING_KEY: Final = Path("/etc/rap/image-signing.pub")
 
 
 def add_verbs(parser: Parser) -> None:
-    """The verbs of `rap flash`."""
+    """Add the verbs of `rap flash`."""
     listing = parser.add_command("list", "list the disks, their contents, and why a disk must not be written")
     listing.add_argument("--json", action="store_true", help="one JSON document on standard output")
     listing.set_command(_list)
@@ -105,14 +105,14 @@ def _list(arguments: argparse.Namespace) -> int:
     from imaging.disks.refusals import refusals
 
     machine = gather()
-    judged = [(disk, refusals(machine, disk.name)) for disk in machine.disks()]
+    disks = [(disk, refusals(machine, disk.name)) for disk in machine.disks()]
     if arguments.json:
-        print(json.dumps([_as_document(machine, disk, reasons) for disk, reasons in judged], indent=2))
+        print(json.dumps([_as_document(machine, disk, reasons) for disk, reasons in disks], indent=2))
         return OK
     from rich.console import Console
 
     console = Console(highlight=False)
-    for disk, reasons in judged:
+    for disk, reasons in disks:
         facts = (
             disk.model or disk.file,
             size_text(disk.bytes),
@@ -159,7 +159,7 @@ def _write(arguments: argparse.Namespace) -> int:
                     "without a TPM it does not start",
                     file=sys.stderr,
                 )
-            with _Bar(prepared.total_bytes) as progress:
+            with _ProgressBar(prepared.total_bytes) as progress:
                 record = prepared.run(arguments.resume, progress)
             _save(record, prepared, arguments.csr, *made)
     except job.FlashRefused as error:
@@ -292,7 +292,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     record = _load_record(arguments.record, arguments.only)
     target = _open_for_reading(arguments.device)
     try:
-        with _Bar(record.written_bytes) as progress:
+        with _ProgressBar(record.written_bytes) as progress:
             found = records.differences(record, target, lambda size: progress("reading", size))
     except DeviceError as error:
         raise MachineLacks(str(error)) from error
@@ -334,7 +334,7 @@ def _open_for_reading(path: Path) -> BlockDevice:
         raise WrongInput(str(error)) from error
 
 
-class _Bar:
+class _ProgressBar:
     """A progress bar for each phase, with rate and remaining time, on standard error, if that is a terminal."""
 
     def __init__(self, total: int) -> None:
@@ -360,7 +360,7 @@ class _Bar:
         self._progress = Progress(*columns, console=console, disable=not console.is_terminal)
         self._total, self._phases = total, dict[str, TaskID]()
 
-    def __enter__(self) -> _Bar:
+    def __enter__(self) -> _ProgressBar:
         self._progress.start()
         return self
 

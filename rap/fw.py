@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from netfw.policy.policy import Policy
-    from netfw.service.requests import Helper, Reply
+    from netfw.service.requests import FirewallProcess, Reply
     from netfw.watch.foreign import NotCovered
 
 SUMMARY = "the box's firewall"
 
 
 def add_verbs(parser: Parser) -> None:
-    """The verbs of `rap fw`."""
+    """Add the verbs of `rap fw`."""
     render = parser.add_command("render", "print the ruleset for a policy")
     form = render.add_mutually_exclusive_group()
     form.add_argument("--nft", action="store_true", help="as text for `nft -f`; the default")
@@ -151,7 +151,7 @@ def _apply(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def _apply_on_trial(service: Helper, file: Path, seconds: int) -> int:
+def _apply_on_trial(service: FirewallProcess, file: Path, seconds: int) -> int:
     from netfw.service.requests import Keep, Revert, TrialEnded, Try
 
     service.ask(Try(str(file), seconds))
@@ -242,7 +242,7 @@ def _watch(arguments: argparse.Namespace) -> int:
     return OK if in_force else FAILED
 
 
-async def _watching(service: Helper, file: Path, as_json: bool) -> bool:
+async def _watching(service: FirewallProcess, file: Path, as_json: bool) -> bool:
     """Watch until SIGTERM; return whether the policy was in force at the end. Raises: FirewallError."""
     import asyncio
 
@@ -264,7 +264,7 @@ async def _watching(service: Helper, file: Path, as_json: bool) -> bool:
             return
         if isinstance(event, Followed):
             inspector.policy = _load(file)
-        _say_event(event, file, as_json)
+        _print_firewall_event(event, file, as_json)
 
     loop = asyncio.get_running_loop()
     loop.add_reader(service.connection, on_event)
@@ -277,7 +277,7 @@ async def _watching(service: Helper, file: Path, as_json: bool) -> bool:
         raise problems[0]
     answer = service.ask(Stop())
     while not isinstance(answer, Stopped):
-        _say_event(answer, file, as_json)
+        _print_firewall_event(answer, file, as_json)
         answer = service.next()
     return answer.in_force and not any(each.breaks for each in uncovered)
 
@@ -301,7 +301,7 @@ def _report_changes(before: list[NotCovered], now: list[NotCovered], as_json: bo
     return now
 
 
-def _say_event(event: Reply, file: Path, as_json: bool) -> None:
+def _print_firewall_event(event: Reply, file: Path, as_json: bool) -> None:
     import msgspec
 
     from netfw.events import Alarm, Repair
@@ -384,11 +384,11 @@ def _load(file: Path) -> Policy:
 
 
 @contextlib.contextmanager
-def _service() -> Iterator[Helper]:
+def _service() -> Iterator[FirewallProcess]:
     """Start a firewall service for this command; this process itself must not load libnftables (GPL)."""
-    from netfw.service.requests import Helper
+    from netfw.service.requests import FirewallProcess
 
-    with _errors(), Helper() as service:
+    with _errors(), FirewallProcess() as service:
         yield service
 
 

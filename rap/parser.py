@@ -58,3 +58,17 @@ class Parser(argparse.ArgumentParser):
         close = get_close_matches(word, self.commands, n=1)
         right = f"did you mean `{self.prog} {close[0]}`?" if close else f"use {every}"
         return f"unknown command `{self.prog} {word}`; {right}"
+
+
+def byte_count(given: str) -> int:
+    """Parse a number of bytes from the command line."""
+    if not given.isdecimal() or not int(given):
+        raise argparse.ArgumentTypeError(f"{given!r}: give a whole number of bytes, such as 32000000000")
+    return int(given)
+
+
+def refuse_options(arguments: argparse.Namespace, needed: str, options: Sequence[str]) -> None:
+    """Raise WrongInput if one of the options is given, although it requires `needed`."""
+    for option in options:
+        if getattr(arguments, option):
+            raise WrongInput(f"--{option.replace('_', '-')} requires {needed}")

@@ -12,7 +12,7 @@ SUMMARY = "test certificates from a CA in a directory"
 
 
 def add_verbs(parser: Parser) -> None:
-    """The verbs of `rap pki`."""
+    """Add the verbs of `rap pki`."""
     init = parser.add_command("init", "create the CAs in a new directory")
     init.add_argument("folder", metavar="DIR", type=Path)
     init.set_command(_init)

@@ -14,11 +14,11 @@ SUMMARY = "instrument profiles: what each model may report"
 
 
 def add_verbs(parser: Parser) -> None:
-    """The verbs of `rap profile`."""
+    """Add the verbs of `rap profile`."""
     listed = parser.add_command("list", "list the profiles that ship with the program")
     listed.set_command(_list)
     check = parser.add_command("check", "check profiles")
-    check.add_argument("files", metavar="FILE", nargs="*", type=Path, help="none: those of the program")
+    check.add_argument("files", metavar="FILE", nargs="*", type=Path, help="default: those of the program")
     check.add_argument("--key", metavar="PUB", type=Path, help="also check the signature by this public key")
     check.set_command(_check)
     replay = parser.add_command(

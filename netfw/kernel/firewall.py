@@ -136,11 +136,11 @@ class Firewall:
         ):
             for name in found.sets:
                 here, there = rendered.snapshot.elements[name], found.snapshot.elements.get(name, frozenset())
-                missing, beyond = here - there, there - here
-                if len(missing) + len(beyond) > SINGLE_CHANGES_MAX:
+                missing, surplus = here - there, there - here
+                if len(missing) + len(surplus) > SINGLE_CHANGES_MAX:
                     self.refill(policy, {name}, sock)
                 else:
-                    update_elements(sock, name, missing, beyond)
+                    update_elements(sock, name, missing, surplus)
             return
         if not found.unsupported:
             sets = (
@@ -171,7 +171,7 @@ class Firewall:
         if messages := [message for name in fillings if name in sets for message in fillings[name]]:
             send(sock, messages)
 
-    def look(self, policy: Policy) -> Differences:
+    def compare(self, policy: Policy) -> Differences:
         """Compare the kernel's table with the policy."""
         rendered = self._rendered_policy(policy)
         try:
@@ -195,7 +195,7 @@ class Firewall:
 
     def differences(self, policy: Policy) -> list[str]:
         """Return the differences between kernel and policy, a line each."""
-        return list(self.look(policy).lines)
+        return list(self.compare(policy).lines)
 
     def _compare_listing(self, rendered: _Rendered, found: TableSnapshot) -> Differences:
         """Compare libnftables' listing; if it is the policy's ruleset, make the snapshot the reference."""
@@ -237,7 +237,7 @@ class Firewall:
 
     def _snapshot(self, rendered: _Rendered) -> TableSnapshot | None:
         try:
-            return snapshot.take(self.nft.socket, rendered.ruleset.unsteady, rendered.snapshot)
+            return snapshot.take(self.nft.socket, rendered.ruleset.volatile, rendered.snapshot)
         except OSError as error:
             raise _explained(error) from error
 

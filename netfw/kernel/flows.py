@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""The kernel's tracked connections (linux/netfilter/nfnetlink_conntrack.h): delete some of them.
+"""Deletes tracked connections of the kernel (linux/netfilter/nfnetlink_conntrack.h).
 
 A deleted entry is not recreated: a packet in the middle of a TCP connection cannot begin an entry.
 """
@@ -37,16 +37,16 @@ class TrackedFlow(NamedTuple):
     destination_port: int
 
 
-def delete_connections(which: Callable[[TrackedFlow], bool]) -> int:
+def delete_connections(matches: Callable[[TrackedFlow], bool]) -> int:
     """Delete the matching connections; return their number. Raises: FirewallError."""
-    forgotten = 0
+    deleted = 0
     with netlink.netfilter_socket() as sock:
         try:
             found = [*netlink.dump(sock, netlink.request(_GET, netlink.F_DUMP, socket.AF_UNSPEC))]
             for message in found:
                 given = message.attributes()
-                if which(_flow(given[_TUPLE_ORIGINAL])):
-                    forgotten += _delete_entry(sock, message.family(), given)
+                if matches(_flow(given[_TUPLE_ORIGINAL])):
+                    deleted += _delete_entry(sock, message.family(), given)
         except OSError as error:
             kind = (
                 FirewallErrorKind.DENIED if isinstance(error, PermissionError) else FirewallErrorKind.REFUSED
@@ -54,7 +54,7 @@ def delete_connections(which: Callable[[TrackedFlow], bool]) -> int:
             raise FirewallError(
                 kind, f"the kernel's tracked connections cannot be changed: {error.strerror}"
             ) from error
-    return forgotten
+    return deleted
 
 
 def _delete_entry(sock: socket.socket, family: int, given: dict[int, bytes]) -> int:

@@ -36,7 +36,7 @@ def drop_everything(sock: socket.socket) -> None:
     """Replace the table by one that drops everything. `sock` is a netfilter socket without other use.
 
     Raises:
-        FirewallError: the kernel refused (REFUSED), as for a table that another process owns.
+        FirewallError: the kernel refused (REFUSED), for example because another process owns the table.
     """
     begin, end = (
         request(kind, 0, socket.AF_UNSPEC, resource=_SUBSYSTEM) for kind in (_BATCH_BEGIN, _BATCH_END)

@@ -121,9 +121,8 @@ class FirewallLog:
             except BlockingIOError:
                 return
             except OSError as error:
-                if (
-                    error.errno != errno.ENOBUFS
-                ):  # overrun: the next message's number shows how many were lost
+                # after an overrun (ENOBUFS), the next message's number shows how many were lost
+                if error.errno != errno.ENOBUFS:
                     raise
                 continue
             yield from netlink.messages(datagram)

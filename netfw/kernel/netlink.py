@@ -153,7 +153,7 @@ def _length(data: bytes, at: int = 0) -> int:
 
 
 def dump(sock: socket.socket, query: bytes) -> Iterator[NetlinkMessage]:
-    """Return all replies to a dump request. Raises: OSError."""
+    """Yield all replies to a dump request. Raises: OSError."""
     sock.send(query)
     while True:
         for message in messages(sock.recv(RECEIVE_BYTES)):

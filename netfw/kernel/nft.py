@@ -60,7 +60,7 @@ class Nft(Nftables):  # type: ignore[misc]  # the module has no types
 
     def run(self, commands: Iterable[Json]) -> None:
         """Run all commands in one transaction, or none of them."""
-        self._say(*commands)
+        self._run_json(*commands)
 
     def check(self, commands: Iterable[Json]) -> None:
         """Check whether `run` would succeed, without changing anything."""
@@ -98,7 +98,7 @@ class Nft(Nftables):  # type: ignore[misc]  # the module has no types
 
     def _listed(self, what: Json) -> list[Json] | None:
         try:
-            output = self._say({"list": what})
+            output = self._run_json({"list": what})
         except FirewallError as error:
             if "No such file or directory" in str(error):
                 return None
@@ -109,12 +109,12 @@ class Nft(Nftables):  # type: ignore[misc]  # the module has no types
             raise FirewallError(FirewallErrorKind.REFUSED, f"the listing is not JSON: {error}") from error
         return [thing for thing in listed if "metainfo" not in thing]
 
-    def _say(self, *commands: Json) -> str:
+    def _run_json(self, *commands: Json) -> str:
         assert _CONTEXT in self.__dict__, "used after close()"
         text = json.dumps({"nftables": commands})
         status, output, complaint = self.cmd(text)
         if max(len(text), len(output)) > LARGE_BYTES:
-            _give_memory_back()
+            _release_memory()
         if status != 0:
             raise _explained(complaint)
         return str(output)
@@ -124,8 +124,8 @@ _CONTEXT: Final = "_Nftables__ctx"
 """Name of the private attribute in which the Python class keeps its context."""
 
 
-def _give_memory_back() -> None:
-    """Return freed memory to the system: the library takes 15 MB for 10,000 addresses, and glibc would keep it."""
+def _release_memory() -> None:
+    """Return freed memory to the system: the library takes 15 MB for 10,000 addresses, which glibc would keep."""
     with contextlib.suppress(AttributeError):  # a C library other than glibc
         ctypes.CDLL(None).malloc_trim(0)
 

@@ -66,9 +66,9 @@ def send(sock: socket.socket, messages: Sequence[bytes]) -> None:
 
 
 def update_elements(
-    sock: socket.socket, name: str, missing: Collection[bytes], beyond: Collection[bytes]
+    sock: socket.socket, name: str, missing: Collection[bytes], surplus: Collection[bytes]
 ) -> None:
-    """Add the `missing` elements to a set of REFILLED and delete those `beyond` the policy, all or none.
+    """Add the `missing` elements to a set of REFILLED and delete the `surplus` ones, all or none.
 
     Elements are as dumped by the kernel. `sock` is a netfilter socket without other use. Raises: FirewallError
     (REFUSED).
@@ -77,7 +77,7 @@ def update_elements(
     key = length + len(_service("tcp", 0))
     before = _before(key, nested=NESTED)
     named = _named(name)
-    messages = [*_in_parts(_DELSETELEM, named, [before + _key(each)[:key] for each in beyond])]
+    messages = [*_in_parts(_DELSETELEM, named, [before + _key(each)[:key] for each in surplus])]
     messages += _in_parts(_NEWSETELEM, named, [before + _key(each)[:key] for each in missing])
     send(sock, messages)
 
@@ -107,7 +107,7 @@ def _named(name: str) -> bytes:
 
 
 def _in_parts(kind: int, named: bytes, elements: list[bytes]) -> Iterator[bytes]:
-    """Return messages about a set's elements, split to the maximum size."""
+    """Yield messages about a set's elements, split to the maximum size."""
     flags = F_ACK | (netlink.F_CREATE if kind == _NEWSETELEM else 0)
     for at in range(0, len(elements), ELEMENTS_MAX):
         some = attribute(_ELEMENTS | NESTED, b"".join(elements[at : at + ELEMENTS_MAX]))

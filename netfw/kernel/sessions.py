@@ -30,7 +30,7 @@ class Sessions:
 
     def open(self, session: Session, seconds: int) -> None:
         """Open the path for `seconds` from now, also if it is already open; it is open on return."""
-        port = self._judge(session)
+        port = self._permitted_port(session)
         if not 1 <= seconds <= SESSION_SECONDS_MAX:
             raise FirewallError(
                 FirewallErrorKind.UNFIT,
@@ -56,7 +56,7 @@ class Sessions:
         self._nft.run([add, deletion(session, port.interface)])
         return delete_connections(lambda flow: _belongs(flow, session))
 
-    def _judge(self, session: Session) -> PolicyPort:
+    def _permitted_port(self, session: Session) -> PolicyPort:
         """Return the session's port, after checking that the policy permits the session."""
         tunnel, port = self._policy.tunnel, self._policy.port(session.port)
         if tunnel is None:

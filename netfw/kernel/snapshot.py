@@ -3,9 +3,9 @@
 
 libnftables translates the kernel's objects into JSON and omits what it does not support (comments of sets, table
 owners, statements of set elements); some releases crash on unknown objects. The bytes omit nothing. A snapshot that
-equals the one taken when the policy was known to be in force therefore proves that nothing was changed, whatever
-libnftables supports. Reading the dump takes 5 ms with 10,000 addresses, a listing 150 ms. Tables of other programs
-are not read.
+equals the one taken when the policy was known to be in force therefore proves that nothing was changed, even if
+libnftables does not support the content. Reading the dump takes 5 ms with 10,000 addresses, a listing 150 ms. Tables
+of other programs are not read.
 
 Handles, reference counts, counter values and open sessions are excluded. Names of anonymous sets, which the kernel
 numbers, are replaced by the sets' content.
@@ -58,7 +58,7 @@ _DYNSET_STATE, _ELEMENT_STATE = 7, 7
 _COUNTER: Final = 1
 _COUNTER_BYTES, _COUNTER_PACKETS = 1, 2
 
-_UNSTEADY: Final = {
+_VOLATILE: Final = {
     "table": {3, 4, 5},  # use, handle, pad
     "chain": {2, 6, 9, 11},  # handle, use, pad, id
     "set": {10, 14, 16, 20},  # id, pad, handle, count
@@ -140,11 +140,11 @@ def generation(sock: socket.socket) -> int:
 
 
 def take(
-    sock: socket.socket, unsteady: Container[str] | None, known: TableSnapshot | None = None
+    sock: socket.socket, volatile: Container[str] | None, known: TableSnapshot | None = None
 ) -> TableSnapshot | None:
     """Read the table; None if there is none.
 
-    Elements of the `unsteady` sets are omitted; with None, those of all named sets. If a set's dump equals that in a
+    Elements of the `volatile` sets are omitted; with None, those of all named sets. If a set's dump equals that in a
     `known` snapshot, its elements are taken from there, which saves most of the time for large sets.
 
     `sock` is a netfilter socket without other use. Raises: Unreadable, OSError.
@@ -152,7 +152,7 @@ def take(
     last: TableSnapshot | None = None
     for _ in range(ATTEMPTS_MAX):
         before = generation(sock)
-        reader = _Reader(sock, unsteady, known)
+        reader = _Reader(sock, volatile, known)
         try:
             snapshot = reader.snapshot(before)
         except FileNotFoundError:  # the table, or a set, was removed in the meantime
@@ -185,9 +185,9 @@ def read_mark(sock: socket.socket) -> str:
 
 class _Reader:
     def __init__(
-        self, sock: socket.socket, unsteady: Container[str] | None, known: TableSnapshot | None = None
+        self, sock: socket.socket, volatile: Container[str] | None, known: TableSnapshot | None = None
     ) -> None:
-        self._socket, self._unsteady, self._known = sock, unsteady, known
+        self._socket, self._unsteady, self._known = sock, volatile, known
         self.interrupted = False
         """Whether the ruleset changed during a dump."""
         self._unsupported: list[str] = []
@@ -202,7 +202,7 @@ class _Reader:
             return None
         owned = _TABLE_OWNER in ours
         snapshot = TableSnapshot(number, len(tables) == 1, owned, unsupported=self._unsupported)
-        snapshot.objects["table"] = self._steady("table", "table", ours)
+        snapshot.objects["table"] = self._stable("table", "table", ours)
         if any(ours.get(_TABLE_FLAGS, b"")):
             self._unsupported.append(f"the table has flags ({ours[_TABLE_FLAGS].hex()})")
         named = attribute(_TABLE, TABLE.encode() + b"\0")
@@ -214,7 +214,7 @@ class _Reader:
             chain = _text(given, _RULE_CHAIN)
             snapshot.rules.setdefault(chain, []).append(self._rule(chain, given, anonymous))
         if self._unsteady is not None:
-            self._judge_states(named)
+            self._check_states(named)
         return snapshot
 
     def mark(self) -> str:
@@ -223,8 +223,8 @@ class _Reader:
         marks = (_mark(message.attributes().get(_RULE_USERDATA, b"")) for message in rules)
         return next(filter(None, marks), "")
 
-    def _judge_states(self, named: bytes) -> None:
-        """Detect elements with another limit than the rule's: they would override it, and no rule would show that."""
+    def _check_states(self, named: bytes) -> None:
+        """Detect elements with another limit than the rule's, which would override it although no rule changed."""
         for name, states in self._states.items():
             for element in self._elements(named, name):
                 state = attributes(element[4:]).get(_ELEMENT_STATE)
@@ -239,14 +239,14 @@ class _Reader:
             given = message.attributes()
             if _text(given, _TABLE) == TABLE:  # older kernels list the chains of all tables
                 key = f"chain {_text(given, _CHAIN_NAME)}"
-                snapshot.objects[key] = self._steady("chain", key, given)
+                snapshot.objects[key] = self._stable("chain", key, given)
 
     def _objects(self, snapshot: TableSnapshot, named: bytes) -> None:
         for message in self._dump(_GET_OBJECT, named):
             given = message.attributes()
             kind, name = int.from_bytes(given.get(_OBJECT_TYPE, b""), "big"), _text(given, _NAME)
             key = f"counter {name}" if kind == _COUNTER else f"object {name} of type {kind}"
-            snapshot.objects[key] = self._steady("object", key, given)
+            snapshot.objects[key] = self._stable("object", key, given)
             if kind == _COUNTER:
                 data = attributes(given.get(_OBJECT_DATA, b""))
                 packets, size = (
@@ -257,7 +257,7 @@ class _Reader:
                 self._unsupported.append(f"{key} is not the policy's")
         for message in self._dump(_GET_FLOWTABLE, named):
             key = f"flowtable {_text(message.attributes(), _NAME)}"
-            snapshot.objects[key] = self._steady("flowtable", key, message.attributes())
+            snapshot.objects[key] = self._stable("flowtable", key, message.attributes())
             self._unsupported.append(f"{key} is not the policy's")
 
     def _sets(self, snapshot: TableSnapshot, named: bytes) -> Iterator[tuple[str, bytes]]:
@@ -268,11 +268,11 @@ class _Reader:
             if flags & _ANONYMOUS:
                 content = b"".join(sorted(self._elements(named, name)))
                 kind = {number: value for number, value in given.items() if number != _NAME}
-                yield name, sha256(self._steady("set", "", kind) + content).digest()
+                yield name, sha256(self._stable("set", "", kind) + content).digest()
                 continue
             key = f"set {name}"
-            snapshot.objects[key] = self._steady("set", key, given)
-            self._judge_set(key, given)
+            snapshot.objects[key] = self._stable("set", key, given)
+            self._check_set(key, given)
             if self._unsteady is not None and name not in self._unsteady:
                 self._take_elements(snapshot, named, name)
 
@@ -286,7 +286,7 @@ class _Reader:
         else:
             snapshot.dumped[name], snapshot.elements[name] = dumped, frozenset(split(dumped))
 
-    def _judge_set(self, key: str, given: Mapping[int, bytes]) -> None:
+    def _check_set(self, key: str, given: Mapping[int, bytes]) -> None:
         kind = int.from_bytes(given.get(_SET_KEY_TYPE, b""), "big")
         while kind:
             if kind & (1 << _KEY_BITS) - 1 not in _READABLE_KEYS:
@@ -303,14 +303,14 @@ class _Reader:
             yield from split(some)
 
     def _dump_elements(self, named: bytes, name: str) -> Iterator[bytes]:
-        """Return a set's elements, each padded to four bytes, in the chunks of the kernel's dump."""
+        """Yield a set's elements, each padded to four bytes, in the chunks of the kernel's dump."""
         query = named + attribute(_NAME, name.encode("utf-8", "surrogateescape") + b"\0")
         for message in self._dump(_GET_ELEMENT, query):
             some = message.attributes().get(_ELEMENTS, b"")
             yield some + bytes(-len(some) % 4)
 
     def _rule(self, chain: str, given: Mapping[int, bytes], anonymous: Mapping[str, bytes]) -> SnapshotRule:
-        content, names = [self._steady("rule", f"a rule of chain {chain}", given, {_RULE_EXPRESSIONS})], []
+        content, names = [self._stable("rule", f"a rule of chain {chain}", given, {_RULE_EXPRESSIONS})], []
         for element in split(given.get(_RULE_EXPRESSIONS, b"")):
             expression = attributes(element[4:])
             name = _text(expression, _EXPRESSION_NAME)
@@ -329,13 +329,13 @@ class _Reader:
             content.append(attribute(0, name.encode("utf-8", "surrogateescape")) + data)
         return SnapshotRule(b"".join(content), tuple(names))
 
-    def _steady(self, kind: str, key: str, given: Mapping[int, bytes], but: Iterable[int] = ()) -> bytes:
+    def _stable(self, kind: str, key: str, given: Mapping[int, bytes], but: Iterable[int] = ()) -> bytes:
         """Return the attributes that belong to a snapshot, encoded."""
         if odd := given.keys() - _KNOWN[kind]:
             self._unsupported.append(f"{key} has attributes that the policy does not use ({min(odd)})")
         if not key.isascii() or not key.isprintable():
             self._unsupported.append(f"{key!r} has an unusual name")
-        left_out = _UNSTEADY[kind].union(but)
+        left_out = _VOLATILE[kind].union(but)
         return _joined({number: value for number, value in given.items() if number not in left_out})
 
     def _dump(self, kind: int, query: bytes = b"") -> list[netlink.NetlinkMessage]:

@@ -95,11 +95,11 @@ def _run_guardian(before: list[Json] | None, seconds: float, orders: int, answer
     try:
         for standard in (0, 1, 2):
             os.dup2(os.open(os.devnull, os.O_RDWR), standard)
-        on_entry = _next_order(orders, _APPLYING_SECONDS_MAX)
-        if on_entry == _BEGUN:
-            on_entry = _next_order(orders, seconds)
-        if on_entry == _KEEP or _reverted(before):
-            os.write(answers, _KEEP if on_entry == _KEEP else _REVERTED)
+        order = _next_order(orders, _APPLYING_SECONDS_MAX)
+        if order == _BEGUN:
+            order = _next_order(orders, seconds)
+        if order == _KEEP or _reverted(before):
+            os.write(answers, _KEEP if order == _KEEP else _REVERTED)
             status = 0
     finally:
         os._exit(status)

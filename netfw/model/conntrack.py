@@ -292,7 +292,7 @@ def _checksum_is_valid(packet: Packet, covered: int) -> bool:
 
 
 def _udplite_is_valid(packet: Packet, length: int, checked: bool) -> bool:
-    """RFC 3828: the length field is the checksum's coverage, 0 for everything; a checksum is mandatory."""
+    """Verify UDP-Lite (RFC 3828): the length field is the checksum's coverage, 0 for all; a checksum is mandatory."""
     if length < 8:
         return False
     covered, check = unpack_from("!HH", packet.data, packet.tracked_at + 4)
@@ -303,7 +303,7 @@ def _udplite_is_valid(packet: Packet, length: int, checked: bool) -> bool:
 
 
 def _sctp_checksum_is_valid(body: bytes) -> bool:
-    """RFC 9260 appendix A."""
+    """Verify the CRC-32C of an SCTP packet (RFC 9260 appendix A)."""
     return int.from_bytes(body[8:12], "little") == crc32c(body[:8] + bytes(4) + body[12:])
 
 

@@ -24,7 +24,7 @@ VALID_FLAGS: Final = frozenset(
     {SYN, SYN | URG, SYN | ACK, RST, RST | ACK, FIN | ACK, FIN | ACK | URG, ACK, ACK | URG}
 )
 """Valid combinations of FIN, SYN, RST, ACK and URG; the other flags are always valid."""
-FLAGS_JUDGED: Final = FIN | SYN | RST | ACK | URG
+FLAGS_CHECKED: Final = FIN | SYN | RST | ACK | URG
 ACK_WINDOW_MIN: Final = 66000
 SCALE_MAX: Final = 14
 
@@ -141,7 +141,7 @@ def segment(data: bytes, at: int) -> TrackedSegment | None:
         return None
     seq, ack, offset, flags, window = unpack_from("!IIBBH", data, at + 4)
     header = (offset >> 4) * 4
-    if not HEADER_BYTES <= header <= length or flags & FLAGS_JUDGED not in VALID_FLAGS:
+    if not HEADER_BYTES <= header <= length or flags & FLAGS_CHECKED not in VALID_FLAGS:
         return None
     end = seq + length - header + bool(flags & SYN) + bool(flags & FIN)
     scale = None if header == HEADER_BYTES else _window_scale(data[at + HEADER_BYTES : at + header])
@@ -194,7 +194,7 @@ class TcpConnection:
     last_scale: int | None = None
     answered: bool = False
     assured: bool = False
-    together: bool = False
+    simultaneous_open: bool = False
 
     def timeout_s(self, timeouts: Mapping[str, int]) -> int:
         """Return how long the entry is kept from now; `timeouts` override the kernel's defaults."""
@@ -234,9 +234,9 @@ class TcpConnection:
                 return self._ignore(seg, direction)
             old, new = TcpState.SYN_SENT, TcpState.SYN_RECV
         elif new is TcpState.SYN_SENT2:
-            self.together = True
+            self.simultaneous_open = True
         elif new is TcpState.SYN_RECV:
-            if direction == 1 and kind is SegmentKind.ACK and self.together:
+            if direction == 1 and kind is SegmentKind.ACK and self.simultaneous_open:
                 new = TcpState.ESTABLISHED
         elif new is TcpState.CLOSE and kind is SegmentKind.RST:
             checked = self._check_reset(seg, direction)
@@ -253,7 +253,7 @@ class TcpConnection:
         return self._advance(seg, direction, old, new) if fits == "accept" else _ANSWER[fits]
 
     def _remember_end(self, kind: SegmentKind, direction: int) -> None:
-        """Note an end segment outside the windows: it closes nothing, but the tracked state may be outdated."""
+        """Record a FIN or RST outside the windows: it closes nothing, but the tracked state may be outdated."""
         ends = (SegmentKind.FIN, SegmentKind.RST)
         if (
             self.assured
@@ -283,7 +283,9 @@ class TcpConnection:
         return "accept"
 
     def _check_reset(self, seg: TrackedSegment, direction: int) -> TcpState:
-        """CLOSE: like any segment; INVALID: too old; IGNORE: accepted, closes nothing; NONE: without window check."""
+        """Classify a reset: CLOSE, checked like other segments; INVALID, too old; IGNORE, accepted without effect;
+        NONE, accepted without a window check.
+        """
         if self.state in _CLOSING:  # the ends may have moved on already: the tracked windows are useless
             return TcpState.NONE
         maxack = self.sides[1 - direction].maxack

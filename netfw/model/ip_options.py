@@ -55,7 +55,7 @@ def _option_is_valid(kind: int, option: bytes, seen: set[int]) -> bool:
 
 
 def _record_route_is_valid(option: bytes) -> bool:
-    """Record route: the pointer must be after the first three bytes, with four bytes free at its target."""
+    """Verify a record route option: the pointer is after the first three bytes, with four bytes at its target."""
     if len(option) < 3 or option[2] < 4:
         return False
     return option[2] > len(option) or option[2] + 3 <= len(option)
@@ -96,7 +96,7 @@ def hop_by_hop_options_are_valid(data: bytes) -> bool:
 
 
 def _hop_by_hop_option_is_valid(data: bytes, at: int) -> bool:
-    """An unknown option is skipped only if its two highest bits are 0."""
+    """Verify an option. An unknown one is skipped only if its two highest bits are 0."""
     kind, length = data[at], data[at + 1]
     if kind == _ROUTER_ALERT:
         return length == 2
@@ -108,7 +108,7 @@ def _hop_by_hop_option_is_valid(data: bytes, at: int) -> bool:
 
 
 def _jumbo_payload_is_valid(data: bytes, at: int) -> bool:
-    """RFC 2675: at offset 4n + 2, in a packet with payload length 0, and longer than 65,535 bytes."""
+    """Verify a jumbo payload option (RFC 2675): at offset 4n + 2, payload length 0, more than 65,535 bytes."""
     if data[at + 1] != 4 or at % 4 != 2 or data[4:6] != b"\0\0":
         return False
     return IPV6_PAYLOAD_BYTES_MAX < int.from_bytes(data[at + 2 : at + 6], "big") <= len(data) - HOP_BY_HOP_AT

@@ -86,11 +86,10 @@ class _Table:
                 case {"chain": {"name": name} as chain}:
                     table.chains[name] = chain
                 case {"set": {"name": name} as named} | {"map": {"name": name} as named}:
-                    _judge_set(named)
+                    _check_set(named)
                     table.sets[name] = {**named, "elem": list(named.get("elem", []))}
-                case {
-                    "element": {"name": name, "elem": list(elements)}
-                }:  # present in a ruleset that is to be applied
+                # present in a ruleset that is to be applied
+                case {"element": {"name": name, "elem": list(elements)}}:
                     table.sets[name]["elem"] += elements
                 case {"rule": {"chain": chain, "expr": list(statements)}}:
                     table.rules[chain].append(statements)
@@ -136,8 +135,8 @@ class RulesetFormulas:
             self.counted[number] = z3.Function(f"more than {number}", interface.sort(), z3.BoolSort())
         return self.counted[number](interface)
 
-    def monotonous(self, interface: z3.BitVecRef) -> z3.BoolRef:
-        """An interface with more than some number of connections has more than each smaller number."""
+    def monotonic(self, interface: z3.BitVecRef) -> z3.BoolRef:
+        """Return the formula that an interface which exceeds one number of connections exceeds all smaller ones."""
         numbers = sorted(self.counted)
         return z3.And(
             [
@@ -337,7 +336,7 @@ def _hook(chain: Json) -> str:
     return str(chain["hook"])
 
 
-def _judge_set(named: Json) -> None:
+def _check_set(named: Json) -> None:
     flags = named.get("flags", [])
     strange = set(named) - _SET_KEYS or set(flags if isinstance(flags, list) else [flags]) - _SET_FLAGS
     if strange or named.get("map", "verdict") != "verdict":

@@ -83,7 +83,7 @@ class Theorems:
         """The policy permits all open sessions; the theorem "elements" checks that for the listed ones."""
         asked = self._ruleset.asked.values()
         allowed = [z3.Implies(answer, self._allowed(name, key)) for name, key, answer in asked]
-        return z3.And(*allowed, self._ruleset.monotonous(self._packet.iif))
+        return z3.And(*allowed, self._ruleset.monotonic(self._packet.iif))
 
     # --- safety
 
@@ -254,7 +254,7 @@ class Theorems:
                 z3.And(self._to(policy.uplink), self._gateway(inward=False)),
             )
 
-    # --- vocabulary of the formulas
+    # --- parts of the formulas; each docstring states the proposition
 
     def _has_too_many(self) -> z3.BoolRef:
         """The port at which the packet arrived has more tracked connections than it may have."""

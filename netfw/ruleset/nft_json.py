@@ -93,7 +93,7 @@ def not_a_first_segment() -> tuple[Statement, ...]:
 
 
 def icmp(version: int, first: int, last: int | None = None) -> tuple[Json, Json]:
-    """ICMP types for a match of (PROTOCOL, SPORT): type and code are at the offset of the source port.
+    """Return ICMP types for a match of (PROTOCOL, SPORT): type and code are at the offset of the source port.
 
     Messages of both IP versions therefore fit into one match.
     """

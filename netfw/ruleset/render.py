@@ -127,7 +127,7 @@ class Ruleset:
                 yield {"rule": _ours(chain=chain.name, expr=list(rule))}
 
     @property
-    def unsteady(self) -> frozenset[str]:
+    def volatile(self) -> frozenset[str]:
         """Names of the sets whose elements change while the ruleset stays."""
         return frozenset(each.name for each in self.sets if each.counts or "timeout" in each.flags)
 
@@ -213,7 +213,7 @@ def _forward(policy: Policy) -> Iterator[Rule]:
 
 
 def _session(tunnel: str, version: int) -> Iterator[Rule]:
-    """Both directions look up the same element: staff, port, instrument, protocol, desktop port."""
+    """Yield the rules of a session's two directions, which look up the same element."""
     there = concat(saddr(version), OIFNAME, daddr(version), PROTOCOL, DPORT)
     back = concat(daddr(version), IIFNAME, saddr(version), PROTOCOL, SPORT)
     open_ = named(names.SESSIONS[version])
@@ -254,7 +254,7 @@ def _drop_invalid_beginnings() -> Rule:
 
 
 def _neighbours(messages: Iterable[tuple[int, str]]) -> Rule:
-    """Neighbour discovery and multicast listener discovery: each message with its required hop limit."""
+    """Accept messages of neighbour and multicast listener discovery, each with its required hop limit."""
     allowed = any_of(*(concat(hops, message) for hops, message in messages))
     return where(concat(HOP_LIMIT, ICMPV6_TYPE), allowed), ACCEPT
 

@@ -70,7 +70,7 @@ def _in_place(
     sessions: Found,
     changed: Container[str] | None,
 ) -> Iterator[Json]:
-    """Refill sets without listing their elements: listing 10,000 elements takes longer than loading them."""
+    """Yield the commands if the table stays. Sets are refilled, since listing 10,000 elements takes longer."""
     declared = {
         f"{kind} {body['name']}": thing for thing in ruleset.declarations() for kind, body in thing.items()
     }

@@ -2,7 +2,7 @@
 """The firewall service: the box's only program that loads libnftables and has CAP_NET_ADMIN.
 
     python -m netfw.service serve --policy FILE --socket PATH [--user NAME] [--ready FILE]
-    python -m netfw.service attached FD --policy FILE      the same for the one observer at the other end of FD
+    python -m netfw.service attached FD --policy FILE      the same for a single observer at the other end of FD
     python -m netfw.service once FD                        answers the requests of `netfw.service.requests`
 
 An invalid policy at the start ends it with exit status 2. SIGTERM ends it; the policy stays in force.

@@ -88,7 +88,7 @@ class Frames:
         self._waiting = bytearray()
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Return the messages completed by `data`. Raises: ProtocolError for a length beyond the limit."""
+        """Yield the messages completed by `data`. Raises: ProtocolError for a length beyond the limit."""
         self._waiting += data
         while len(self._waiting) >= LENGTH_BYTES:
             end = LENGTH_BYTES + length(bytes(self._waiting[:LENGTH_BYTES]), self._bytes_max)

@@ -52,7 +52,7 @@ _NOTHING_IN_PROGRESS: Final = "no trial or watch is in progress"
 
 
 def answer_requests(connection: socket.socket) -> None:
-    """Answer until the connection ends. Signals from the terminal are left to the requesting program."""
+    """Answer until the connection ends; ignore signals from the terminal, which the requesting program handles."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     with connection, contextlib.suppress(EOFError, ConnectionError):
@@ -144,7 +144,7 @@ async def _watch_policy(connection: socket.socket, file: Path) -> None:
     while not ended.is_set():
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(ended.wait(), INSPECTION_SECONDS)
-        in_force = watch.look()  # also detects changes without a message, and retries failed repairs
+        in_force = watch.check()  # also detects changes without a message, and retries failed repairs
     loop.remove_reader(connection)
     watch.stop()
     receive(connection, EVENT_BYTES_MAX)

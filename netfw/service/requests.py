@@ -138,11 +138,11 @@ def _exactly(connection: socket.socket, size: int) -> bytes:
     return bytes(data)
 
 
-class Helper:
+class FirewallProcess:
     """A service process for one program. It ends with this object's context."""
 
     def __init__(self) -> None:
-        """Start it in the network namespace of the calling thread. Raises: FirewallError."""
+        """Start the process in the network namespace of the calling thread. Raises: FirewallError."""
         try:
             self._process, self.connection = start("once")
         except OSError as error:
@@ -150,7 +150,7 @@ class Helper:
                 FirewallErrorKind.LACKING, f"the firewall service cannot be started: {error.strerror}"
             ) from error
 
-    def __enter__(self) -> Helper:
+    def __enter__(self) -> FirewallProcess:
         return self
 
     def __exit__(

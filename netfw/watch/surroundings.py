@@ -25,7 +25,7 @@ ASSUMPTIONS: Final = (
     "the kernel settings of netfw.kernel.sysctl hold (the box restores them; `rap fw apply` does not set them)",
     "no eBPF program at tcx, netfilter or cgroup hooks changes packets, and no kernel module outside nf_tables does",
     "routes and IPsec policies are as the administrator intends; the theorems refer to interfaces only",
-    "the ends of each network cable are what the policy says",
+    "each network cable connects the devices that the policy describes",
 )
 """The assumptions of the proof."""
 

@@ -6,10 +6,11 @@ transaction with a message that names the process. Transactions of this process 
 socket, which must still be open. Transactions of other tables are ignored, unless they also change this one, as
 `flush ruleset` does.
 
-The messages are only a trigger: changes are determined by reading the whole table (`Firewall.look`). A change during
-a repair is therefore not lost: the table is read again afterwards, and then the messages that arrived meanwhile. Any
-failure while reading messages or repairing is reported as a failed repair, never suppressed, and the owner of the
-watch then closes the ports. `look` reads the table without waiting for a message; callers do so regularly.
+The messages are only a trigger: changes are determined by reading the whole table (`Firewall.compare`). A change
+during a repair is therefore not lost: the table is read again afterwards, and then the messages that arrived
+meanwhile. Any failure while reading messages or repairing is reported as a failed repair, never suppressed, and the
+owner of the watch then closes the ports. `check` reads the table without waiting for a message; callers do so
+regularly.
 
 The table records the policy it was made from (`Firewall.mark`). If that changes, another policy was put in force
 intentionally, and the watch is suspended. A manual change leaves the mark as it was, or removes it.
@@ -95,7 +96,7 @@ class Watch:
             raise FirewallError(FirewallErrorKind.DENIED, problem) from None
         asyncio.get_running_loop().add_reader(self.netlink_socket, self._read)
         self._known[self.firewall.mark_of(self.policy)] = self.policy
-        self.look()
+        self.check()
         _settle()
 
     def stop(self) -> None:
@@ -104,7 +105,7 @@ class Watch:
         self.netlink_socket.close()
         self._refill_socket.close()
 
-    def look(self) -> bool:
+    def check(self) -> bool:
         """Read the table now and repair differences; return whether the policy was in force without a repair."""
         try:
             with _collector_paused():
@@ -126,7 +127,7 @@ class Watch:
                     self.on_event(alarm)
                 if alarms and not self._is_suspended():
                     self._repair(self._differences())
-        except Exception as error:  # see `look`
+        except Exception as error:  # see `check`
             self._report_failure(error)
 
     def _report_failure(self, error: Exception) -> None:
@@ -234,7 +235,7 @@ class Watch:
         self.netlink_socket.setsockopt(_SOL_NETLINK, option, _NFNLGRP_NFTABLES)
 
     def _differences(self) -> Differences:
-        found = self.firewall.look(self.policy)
+        found = self.firewall.compare(self.policy)
         missing, strange = self._session_differences()
         words = [f"the session {_path(session)} is closed" for session in missing]
         words += [f"session {_path(session)} is open, but was not requested" for session in strange]
@@ -260,9 +261,7 @@ class Watch:
             try:
                 sessions.open(session, seconds)
             except FirewallError as error:
-                if (
-                    error.kind is not FirewallErrorKind.UNFIT
-                ):  # it has expired, or the policy no longer permits it
+                if error.kind is not FirewallErrorKind.UNFIT:  # expired, or no longer permitted by the policy
                     raise
 
 

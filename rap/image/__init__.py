@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rap.image.check import add_check
 from rap.outcome import FAILED, OK, CommandError, MachineLacks, WrongInput
-from rap.parser import Parser
+from rap.parser import Parser, byte_count, refuse_options
 
 if TYPE_CHECKING:
     from imaging.build.build import Built
@@ -21,7 +20,7 @@ SUMMARY = "images of the box: kickstarts, the package, disk images, checks"
 
 
 def add_verbs(parser: Parser) -> None:
-    """The verbs of `rap image`."""
+    """Add the verbs of `rap image`."""
     _add_ks(parser)
     _add_rpm(parser)
     _add_build(parser)
@@ -43,7 +42,7 @@ def _add_ks(parser: Parser) -> None:
         help="with --check: a package repository; may be repeated",
     )
     ks.add_argument("--board", metavar="NAME", help="with --check: the board of the box")
-    ks.add_argument("--disk-bytes", metavar="N", type=_bytes, help="with --check: size of the disk")
+    ks.add_argument("--disk-bytes", metavar="N", type=byte_count, help="with --check: size of the disk")
     ks.add_argument(
         "--errors",
         action="store_true",
@@ -57,16 +56,10 @@ def _ks(arguments: argparse.Namespace) -> int:
     if (arguments.site is None) == (arguments.check is None):
         raise WrongInput("give either a site file to assemble from, or --check and a kickstart")
     if arguments.check is None:
-        _refuse(arguments, "--check", ("repo", "board", "disk_bytes", "errors", "json"))
+        refuse_options(arguments, "--check", ("repo", "board", "disk_bytes", "errors", "json"))
         return _assemble(arguments)
-    _refuse(arguments, "a site file", ("output",))
+    refuse_options(arguments, "a site file", ("output",))
     return _check(arguments)
-
-
-def _refuse(arguments: argparse.Namespace, needed: str, options: Sequence[str]) -> None:
-    for option in options:
-        if getattr(arguments, option):
-            raise WrongInput(f"--{option.replace('_', '-')} requires {needed}")
 
 
 def _assemble(arguments: argparse.Namespace) -> int:
@@ -169,12 +162,6 @@ def _rpm(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def _bytes(given: str) -> int:
-    if not given.isdecimal() or not int(given):
-        raise argparse.ArgumentTypeError(f"{given!r}: give a whole number of bytes, such as 32000000000")
-    return int(given)
-
-
 def _add_build(parser: Parser) -> None:
     build = parser.add_command("build", "build a disk image or an installer ISO from a kickstart")
     build.add_argument("kickstart", metavar="KICKSTART", type=Path)
@@ -194,7 +181,7 @@ def _add_build(parser: Parser) -> None:
     build.add_argument(
         "--disk-bytes",
         metavar="N",
-        type=_bytes,
+        type=byte_count,
         default=0,
         help="size of the disk; default: the sum of the partitions",
     )
@@ -247,7 +234,7 @@ def _build_iso(arguments: argparse.Namespace) -> int:
     from imaging.programs import PrerequisiteMissing
     from imaging.signing import SigningError, load_private_key
 
-    _refuse(
+    refuse_options(
         arguments, "a disk image; it cannot be used with --iso", ("work", "disk_bytes", "release", "compress")
     )
     target = arguments.output / f"{arguments.kickstart.stem}.iso"

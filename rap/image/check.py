@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rap.outcome import FAILED, OK, MachineLacks, WrongInput
-from rap.parser import Parser
+from rap.parser import Parser, refuse_options
 
 if TYPE_CHECKING:
     from imaging.check.types import Judgement
@@ -65,7 +64,7 @@ def _check(arguments: argparse.Namespace) -> int:
             "give either a system's directory or an image of `rap image build`, or --httpd and a configuration"
         )
     try:
-        judgement = _judge_httpd(arguments) if arguments.httpd else _judge_system(arguments)
+        judgement = _check_httpd(arguments) if arguments.httpd else _check_system(arguments)
     except WrongCheck as error:
         raise WrongInput(str(error)) from error
     except PrerequisiteMissing as error:
@@ -77,11 +76,11 @@ def _check(arguments: argparse.Namespace) -> int:
     return OK if judgement.passed else FAILED
 
 
-def _judge_httpd(arguments: argparse.Namespace) -> Judgement:
+def _check_httpd(arguments: argparse.Namespace) -> Judgement:
     from imaging.check.apache.httpd import read_server
     from imaging.check.apache.judge import judge_server
 
-    _refuse(
+    refuse_options(
         arguments,
         "a system's directory or image",
         ("content", "profile", "mock_repo", "exceptions", "report", "arf"),
@@ -89,13 +88,13 @@ def _judge_httpd(arguments: argparse.Namespace) -> Judgement:
     return judge_server(read_server(arguments.httpd, arguments.httpd_program))
 
 
-def _judge_system(arguments: argparse.Namespace) -> Judgement:
+def _check_system(arguments: argparse.Namespace) -> Judgement:
     from imaging.check.content import default_content, read_benchmark
     from imaging.check.openscap import PROFILE, ScanReports, scan
     from imaging.check.reasons import load_exceptions, load_reasons
     from imaging.check.tree import opened_tree
 
-    _refuse(arguments, "--httpd", ("httpd_program",))
+    refuse_options(arguments, "--httpd", ("httpd_program",))
     if arguments.exceptions:
         load_exceptions(arguments.exceptions)  # an error is reported before the image is extracted
     with opened_tree(arguments.tree) as tree:
@@ -111,9 +110,3 @@ def _judge_system(arguments: argparse.Namespace) -> Judgement:
         )
         results = scan(tree, content, ScanReports(arguments.report, arguments.arf), profile)
     return reasons.judge(results)
-
-
-def _refuse(arguments: argparse.Namespace, needed: str, options: Sequence[str]) -> None:
-    for option in options:
-        if getattr(arguments, option):
-            raise WrongInput(f"--{option.replace('_', '-')} requires {needed}")

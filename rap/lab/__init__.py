@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from rap.outcome import FAILED, OK, CommandError, WrongInput
-from rap.parser import Parser
+from rap.parser import Parser, byte_count
 
 if TYPE_CHECKING:
     from sim.lab.labfile import Lab
@@ -20,7 +20,7 @@ SUMMARY = "simulated laboratories: list, check, run; up, shell, link, fault, cap
 
 
 def add_verbs(parser: Parser) -> None:
-    """The verbs of `rap lab`."""
+    """Add the verbs of `rap lab`."""
     list_ = parser.add_command("list", "list the lab files of a directory")
     list_.add_argument(
         "folder", metavar="DIR", type=Path, nargs="?", default=Path("labs"), help="default: labs"
@@ -108,7 +108,10 @@ def add_image_options(parser: Parser) -> None:
         help="public key that verifies the image's signature; default: /etc/rap/image-signing.pub",
     )
     image.add_argument(
-        "--disk-bytes", metavar="N", type=_bytes, help="size of the box's disk; default: that of the image"
+        "--disk-bytes",
+        metavar="N",
+        type=byte_count,
+        help="size of the box's disk; default: that of the image",
     )
     image.add_argument(
         "--firmware", choices=("bios", "uefi"), help="firmware of the box's machine; default: bios"
@@ -231,12 +234,6 @@ def seconds(given: str) -> float:
         if 0 < float(given) < float("inf"):
             return float(given)
     raise argparse.ArgumentTypeError(f"{given!r}: give a number of seconds greater than 0")
-
-
-def _bytes(given: str) -> int:
-    if not given.isdecimal() or not int(given):
-        raise argparse.ArgumentTypeError(f"{given!r}: give a whole number of bytes, such as 32000000000")
-    return int(given)
 
 
 def print_json(document: object) -> None:

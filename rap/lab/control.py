@@ -26,7 +26,7 @@ _STOPS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
 
 
 def add_verbs(parser: Parser) -> None:
-    """The verbs of `rap lab` that change a running lab or capture its packets."""
+    """Add the verbs of `rap lab` that change a running lab or capture its packets."""
     link = add_lab_option(
         parser.add_command("link", "disconnect, reconnect or degrade a link of a running lab")
     )

@@ -39,7 +39,7 @@ REQUIRED_IF: Final = "required if several labs run"
 
 
 def add_verbs(parser: Parser) -> None:
-    """The verbs of `rap lab` for running labs."""
+    """Add the verbs of `rap lab` for running labs."""
     up = parser.add_command("up", "start a lab that runs in real time until `rap lab down`")
     up.add_argument("file", metavar="FILE", type=Path)
     up.add_argument("--world", choices=("kernel", "image"), default="kernel", help="default: kernel")
@@ -201,10 +201,10 @@ def _down(arguments: argparse.Namespace) -> int:
         if arguments.json:
             print_json({"ended": names})
         return OK
-    return _judge_and_end(names[0], arguments)
+    return _evaluate_and_end(names[0], arguments)
 
 
-def _judge_and_end(name: str, arguments: argparse.Namespace) -> int:
+def _evaluate_and_end(name: str, arguments: argparse.Namespace) -> int:
     import msgspec
 
     from sim.verdict.result import Result
@@ -246,7 +246,7 @@ def _watch(arguments: argparse.Namespace) -> int:
 
 
 def _states(name: str, every_s: float, length_s: float | None) -> Iterator[tuple[LabState, LabState]]:
-    """Pairs of consecutive states, until the time is over or the lab has ended."""
+    """Yield pairs of consecutive states, until the time is over or the lab has ended."""
     from sim.worlds.kernel import NoSuchLab, RequestRefused
     from sim.worlds.kernel.live.screen import looks
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from netfw.errors import FirewallError
-from netfw.service.requests import Checked, CountRequest, Helper
+from netfw.service.requests import Checked, CountRequest, FirewallProcess
 from netfw.service.spawn import command
 from sim.lab.labfile import Lab
 from sim.worlds.kernel.namespaces.host import NamespaceHost
@@ -30,7 +30,7 @@ class KernelFirewall:
 
     def refused(self) -> Mapping[str, int]:
         """Packets that the firewall refused, by cause; empty if the policy was never enforced."""
-        with self._host.inside(), suppress(FirewallError), Helper() as service:
+        with self._host.inside(), suppress(FirewallError), FirewallProcess() as service:
             found = service.ask(CountRequest())
             assert isinstance(found, Checked)
             return {cause: packets for cause, (packets, _) in found.refused.items()}

@@ -250,6 +250,6 @@ def test_the_maximum_number_of_addresses_is_applied_read_and_repaired(here: Name
     assert firewall.differences(policy) == []
     here.command("nft", "flush set inet rap authorized6; insert rule inet rap output accept")
     with here.run(netfilter_socket) as sock:
-        firewall.repair(policy, firewall.look(policy), sock)
+        firewall.repair(policy, firewall.compare(policy), sock)
     assert firewall.differences(policy) == []
     nft.close()

@@ -180,7 +180,7 @@ def test_open_sessions_are_not_a_difference_and_counted_connections_are() -> Non
     element = {"elem": {"val": "enp2s0", "ct count": {"val": 256, "inv": True}}}
     found = differences(lambda o: thing(o, "set", "connections").update({"elem": [element]}))
     assert found == ["set connections has beyond the policy enp2s0"]
-    assert CLINIC.unsteady >= {"connections"}, "callers exclude sets that change"
+    assert CLINIC.volatile >= {"connections"}, "callers exclude sets that change"
 
 
 def addresses(*elements: Json) -> list[Json]:

@@ -137,7 +137,7 @@ def test_no_address_of_the_box_or_of_staff_may_come_from_outside() -> None:
 
 
 def test_sets_that_rules_or_timeouts_change_are_unsteady() -> None:
-    assert render(CLINIC).unsteady == {"connections", "logged", "sessions4", "sessions6"}
+    assert render(CLINIC).volatile == {"connections", "logged", "sessions4", "sessions6"}
 
 
 # -- the mark

@@ -301,9 +301,9 @@ def test_garbage_collection_does_not_run_between_a_change_and_its_repair(
     place: WatchedNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     collecting: list[bool] = []
-    look = place.firewall.look
+    compare = place.firewall.compare
     monkeypatch.setattr(
-        place.firewall, "look", lambda policy: collecting.append(gc.isenabled()) or look(policy)
+        place.firewall, "compare", lambda policy: collecting.append(gc.isenabled()) or compare(policy)
     )
 
     async def scenario() -> None:

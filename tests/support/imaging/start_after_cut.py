@@ -128,7 +128,7 @@ def wrong_reports(
 
 
 def inspect(disk: Path, former: Life | None = None) -> Iterator[str]:
-    """Return the problems on the disk of a box that has started, one per line."""
+    """Yield the problems on the disk of a box that has started, one per line."""
     with disk.open("rb") as file:
         slices = {part.label: part for part in gpt.slices(file.read(MIB))}
         area = slices[identity_archive.LABEL]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from netfw.errors import FirewallError
-from netfw.service.requests import Helper, Probe
+from netfw.service.requests import FirewallProcess, Probe
 
 PROGRAMS: Final = {
     "nsenter": "util-linux",
@@ -68,7 +68,7 @@ def _kernel() -> list[str]:
 def _firewall() -> list[str]:
     """Check the firewall service, without which the box program would keep its ports closed."""
     try:
-        with Helper() as service:
+        with FirewallProcess() as service:
             service.ask(Probe())
     except FirewallError as error:
         return [str(error)]

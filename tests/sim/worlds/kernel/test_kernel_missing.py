@@ -11,7 +11,7 @@ from typing import NoReturn
 import pytest
 
 from netfw.kernel.nft import Nft
-from netfw.service.requests import Helper
+from netfw.service.requests import FirewallProcess
 from sim.lab.labfile import parse_lab
 from sim.pytest_plugin import SMALL_LAB
 from sim.worlds.kernel import missing
@@ -55,12 +55,14 @@ def test_a_missing_program_is_reported_with_its_package(
 
 
 def test_a_missing_firewall_library_is_reported_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    class WithoutLibrary(Helper):
+    class WithoutLibrary(FirewallProcess):
         def ask(self, request: object) -> NoReturn:
             Nft("libno-such-nftables.so.1")
             raise AssertionError
 
-    monkeypatch.setattr(sys.modules["sim.worlds.kernel.namespaces.missing"], "Helper", WithoutLibrary)
+    monkeypatch.setattr(
+        sys.modules["sim.worlds.kernel.namespaces.missing"], "FirewallProcess", WithoutLibrary
+    )
     [found] = missing()
     assert "install libnftables1" in found
 
