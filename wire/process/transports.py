@@ -1,4 +1,4 @@
-"""Two faults of asyncio's selector transports (CPython gh-156512), worked around in one place.
+"""Detection of dead peers, and two faults of asyncio's selector transports (CPython gh-156512), worked around.
 
 A transport that is closed while it has unsent data loses its connection as soon as that data has left, but records
 this nowhere. `abort` then fails; and when the last write fails, the connection is lost a second time.
@@ -7,7 +7,33 @@ this nowhere. `abort` then fails; and when the last write fails, the connection 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import socket
+from typing import Any, Final
+
+PROBE_IDLE_SECONDS: Final = 30
+PROBE_INTERVAL_SECONDS: Final = 10
+PROBES: Final = 3
+DEAD_PEER_SECONDS_MAX: Final = PROBE_IDLE_SECONDS + PROBE_INTERVAL_SECONDS * PROBES
+"""When the kernel has ended a connection whose peer does not respond any more."""
+_OPTIONS: Final = (
+    (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
+    (socket.IPPROTO_TCP, "TCP_KEEPIDLE", PROBE_IDLE_SECONDS),
+    (socket.IPPROTO_TCP, "TCP_KEEPINTVL", PROBE_INTERVAL_SECONDS),
+    (socket.IPPROTO_TCP, "TCP_KEEPCNT", PROBES),
+    (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", DEAD_PEER_SECONDS_MAX * 1000),
+)
+
+
+def probe_peer(transport: asyncio.BaseTransport) -> None:
+    """Let the kernel end the connection if its peer is dead, however long a live peer is silent.
+
+    Keep-alive probes (RFC 9293, section 3.8.4) detect it while nothing is sent, TCP_USER_TIMEOUT (RFC 5482) while
+    sent data is not acknowledged. Programs at the other end do not see the probes.
+    """
+    connection = transport.get_extra_info("socket")  # None in the virtual world
+    for level, name, value in _OPTIONS if connection is not None else ():
+        if (option := getattr(socket, name, None)) is not None:  # some are of Linux only
+            connection.setsockopt(level, option, value)
 
 
 def abort(transport: asyncio.Transport) -> None:

@@ -15,6 +15,7 @@ from agents.box.intake.intake import Intake, Note, Source
 from hal.serial import FlowControl, Parity, SerialError, SerialErrorKind, SerialPort, SerialSettings
 from settings.adapted import SerialLineSettings
 from wire.audit_events import AuditEvent
+from wire.process.transports import probe_peer
 from wire.standards.engine import Action, Close, CommandEnded, Commander, Count, Deliver, Engine, Send
 
 READ_BYTES_MAX: Final = 16 * 1024
@@ -96,6 +97,7 @@ class Adapter:
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve a TCP connection. It replaces an earlier one, whose instrument has restarted."""
         line = TcpLine(reader, writer)
+        probe_peer(writer.transport)
         previous, self._current = self._current, asyncio.current_task()
         if previous is not None:
             previous.cancel()

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from rap.__main__ import main
 from rap.outcome import FAILED, OK, WRONG_INPUT
 from settings.problems import SettingsError
 from sim.conversations.casefile import Conversation, parse_step, read_conversations
+from sim.conversations.player import play
 from sim.conversations.suite import run_case
 from tests.support.paths import FIXTURES
 
@@ -21,6 +23,16 @@ CASES = read_conversations(INDEX)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_each_recorded_conversation_is_right(case: Conversation, split: str) -> None:
     assert run_case(case, split).problems == []
+
+
+def test_a_live_connection_may_be_silent_for_hours() -> None:
+    silence = ["wait 21600s"]
+    for case in CASES:
+        sends = [place for place, step in enumerate(case.script) if step.startswith("send")]
+        if case.standard == "hl7-mllp" and len(sends) > 1:
+            script = [*silence, *case.script[: sends[1]], *silence, *case.script[sends[1] :]]
+            played = play(replace(case, script=script), case.file.read_bytes())
+            assert not [problem for problem in played.problems if "acknowledgement" in problem]
 
 
 def spoiled(tmp_path: Path, right: str, wrong: str, data: tuple[bytes, bytes] = (b"", b"")) -> list[str]:

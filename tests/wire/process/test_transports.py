@@ -1,4 +1,4 @@
-"""Connections that are aborted after, or while, their last data leaves."""
+"""Connections whose peer is dead, and those that are aborted after, or while, their last data leaves."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from wire.process.failures import FailureLog
-from wire.process.transports import abort
+from wire.process.transports import DEAD_PEER_SECONDS_MAX, abort, probe_peer
 
 DATA = bytes(8 << 20)
 """More than the buffers of a pair of sockets hold."""
@@ -46,6 +46,28 @@ async def _close_with_unsent_data(*, is_hasty: bool = False) -> _Writer:
         while not writer.lost.done():
             await loop.sock_recv(theirs, 1 << 16)
     return writer
+
+
+def test_the_kernel_probes_a_silent_peer_and_ends_the_connection_of_a_dead_one() -> None:
+    async def main() -> dict[str, int]:
+        connected: asyncio.Future[asyncio.StreamWriter] = asyncio.get_running_loop().create_future()
+        server = await asyncio.start_server(lambda _, writer: connected.set_result(writer), "127.0.0.1", 0)
+        _, client = await asyncio.open_connection(*server.sockets[0].getsockname())
+        writer = await connected
+        probe_peer(writer.transport)
+        options = {
+            name: writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, getattr(socket, name))
+            for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT")
+        }
+        assert writer.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        for each in (writer, client, server):
+            each.close()
+        return options
+
+    found = asyncio.run(main())
+    assert found["TCP_KEEPIDLE"] + found["TCP_KEEPCNT"] * found["TCP_KEEPINTVL"] == DEAD_PEER_SECONDS_MAX
+    assert found["TCP_USER_TIMEOUT"] == DEAD_PEER_SECONDS_MAX * 1000
+    assert DEAD_PEER_SECONDS_MAX <= 90
 
 
 def test_a_connection_that_is_lost_can_be_aborted() -> None:

@@ -34,8 +34,8 @@ class Hl7Dialect(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     INV-16, OBR-2 and OBR-3."""
     equipment: Annotated[str, Meta(pattern=r"^[A-Za-z0-9 _.-]{1,32}\Z", examples=["I400"])] = "1"
     """EQU-1 in commands to the instrument."""
-    silence_s: Annotated[int, Meta(ge=0, le=86_400)] = 90
-    """Seconds without a byte after which the connection is closed; 0: never."""
+    silence_s: Annotated[int, Meta(ge=0, le=86_400)] = 0
+    """Seconds without a byte after which the connection is closed; 0: never. A dead peer is detected without it."""
 
 
 def hl7_dialect(options: Mapping[str, object]) -> Hl7Dialect:

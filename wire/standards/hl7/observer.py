@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from settings.adapted import AdaptedPort
-from wire.standards.engine import Action, Close, Count, Deliver, Outcome
+from wire.standards.engine import Action, Count, Deliver, Outcome
 from wire.standards.er7 import Er7Error, Er7Message, unmask
 from wire.standards.extract import Extract, Reason
 from wire.standards.hl7.content import READERS, Kind, kind_of
@@ -36,28 +36,21 @@ class Hl7Observer:
     Raises: ValueError if an option of the dialect is unknown or invalid.
     """
 
-    def __init__(self, port: AdaptedPort, now: float = 0.0) -> None:
+    deadline: float | None = None
+
+    def __init__(self, port: AdaptedPort) -> None:
         self._site = Hl7Site(port)
         self._instrument, self._host = BlockReader(fs_ends=self._site.fs_ends), BlockReader()
         self._unanswered: deque[_Unanswered] = deque()
         self._undecided = False
-        self._last_received = now
 
-    @property
-    def deadline(self) -> float | None:
-        """The time to close the connection if no bytes arrive before."""
-        silence_s = self._site.dialect.silence_s
-        return self._last_received + silence_s if silence_s else None
-
-    def from_instrument(self, data: bytes, now: float) -> list[Action]:
+    def from_instrument(self, data: bytes, now: float) -> list[Action]:  # noqa: ARG002 - no time limit
         """Process bytes of the instrument."""
-        self._last_received = now
         self._instrument.feed(data)
         return self._proceed()
 
-    def from_host(self, data: bytes, now: float) -> list[Action]:
+    def from_host(self, data: bytes, now: float) -> list[Action]:  # noqa: ARG002 - no time limit
         """Process bytes of the host."""
-        self._last_received = now
         self._host.feed(data)
         return self._proceed()
 
@@ -67,10 +60,9 @@ class Hl7Observer:
         lost: list[Action] = [] if outcome is Outcome.STORED else [Count(Reason.NOT_STORED)]
         return lost + self._proceed()
 
-    def expired(self, now: float) -> list[Action]:
-        """Close the connection after a long silence."""
-        deadline = self.deadline
-        return [Close()] if deadline is not None and now >= deadline else []
+    def expired(self, now: float) -> list[Action]:  # noqa: ARG002 - no time limit
+        """Nothing is waited for."""
+        return []
 
     def closed(self, now: float) -> list[Action]:  # noqa: ARG002 - no time matters here
         """Count an unfinished message, and those that the host has not acknowledged."""

@@ -9,9 +9,11 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 
 import msgspec
+import pytest
 
 from agents.box.box import Box, Hardware
 from agents.box.config import BoxConfig, InstrumentPort, PortInstrument
+from agents.box.intake import adapter
 from hal.emul.clock import EmulClock
 from hal.emul.disk import EmulDisk
 from hal.emul.ethernet import EmulEthernetPort
@@ -164,6 +166,20 @@ def test_a_word_outside_the_profile_is_refused_and_the_connection_continues(pki:
         assert await ask(*line, inu("GLU")) == b"AA"
         await eventually(lambda: "words-refused" in center.audits)
         await eventually(lambda: len(reports(center)) == 1)
+
+    run(pki, scenario)
+
+
+def test_a_dead_peer_is_detected_by_the_kernel(pki: Hierarchy, monkeypatch: pytest.MonkeyPatch) -> None:
+    probed: list[tuple[str, int]] = []
+    monkeypatch.setattr(
+        adapter, "probe_peer", lambda transport: probed.append(transport.get_extra_info("peername"))
+    )
+
+    async def scenario(box: Box, _on: EmulDisk, _center: StandIn) -> None:
+        reader, writer = await connect(box)
+        assert await ask(reader, writer, esu(1)) == b"AA"
+        assert probed == [writer.get_extra_info("sockname")]
 
     run(pki, scenario)
 

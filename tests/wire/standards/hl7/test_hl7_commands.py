@@ -76,7 +76,7 @@ def test_an_answer_ends_only_the_command_that_it_names() -> None:
 
 
 def test_an_unanswered_command_is_sent_three_times_with_one_id_and_then_unknown() -> None:
-    box = engine(dialect={"silence-s": 0})
+    box = engine()
     command = send(box, 7)
     repeated: list[Action] = []
     for now in (30.0, 60.0):
@@ -89,7 +89,7 @@ def test_an_unanswered_command_is_sent_three_times_with_one_id_and_then_unknown(
 
 
 def test_a_late_answer_is_counted_and_answers_no_other_command() -> None:
-    box = engine(dialect={"silence-s": 0})
+    box = engine()
     late = send(box, 1)
     for now in (30.0, 60.0, 90.0):
         box.expired(now)
@@ -99,7 +99,7 @@ def test_a_late_answer_is_counted_and_answers_no_other_command() -> None:
 
 
 def test_a_commit_accept_stops_the_repetition_and_is_done_if_nothing_follows() -> None:
-    box = engine(dialect={"silence-s": 0})
+    box = engine()
     first, second = send(box, 1), send(box, 2)
     assert box.receive(answer(first, "CA") + answer(second, "CA"), 1.0) == []
     assert box.receive(answer(first, "AE"), 2.0) == [CommandEnded(1, "failed")]
@@ -112,8 +112,8 @@ def test_unanswered_commands_end_with_the_connection() -> None:
     assert box.closed(5.0) == [CommandEnded(1, "unknown")]
 
 
-def test_a_dead_peer_ends_the_command_and_the_connection_in_90_seconds() -> None:
-    box = engine()
+def test_silence_ends_the_command_and_the_connection_if_the_site_wants_it() -> None:
+    box = engine(dialect={"silence-s": 90})
     send(box, 1, now=10.0)
     actions = [action for now in (40.0, 70.0, 100.0) for action in box.expired(now)]
     assert actions[-2:] == [CommandEnded(1, "unknown"), Close()]

@@ -14,7 +14,7 @@ from tests.support.wire.instrument_cases import (
     note,
     port_of,
 )
-from wire.standards.engine import Action, Close, Count, Deliver, Outcome
+from wire.standards.engine import Action, Count, Deliver, Outcome
 from wire.standards.extract import Reason
 from wire.standards.hl7 import Hl7Observer
 
@@ -111,10 +111,10 @@ def test_queries_and_orders_of_others_yield_counts_only() -> None:
     assert listener.from_instrument(block("no HL7"), 0.0) == [Count(Reason.MESSAGE_REFUSED)]
 
 
-def test_a_silent_connection_is_closed() -> None:
-    listener = observer()
+def test_an_observed_connection_is_not_closed_for_silence() -> None:
+    listener = observer(dialect={"silence-s": 90})
     listener.from_host(b"x", 10.0)
-    assert listener.deadline == 100.0
-    assert listener.expired(99.0) == [] and listener.expired(100.0) == [Close()]
+    assert listener.deadline is None
+    assert listener.expired(1e6) == []
     listener.from_instrument(b"\x0bMSH", 100.0)
     assert listener.closed(100.0) == [Count(Reason.MESSAGE_UNFINISHED)]

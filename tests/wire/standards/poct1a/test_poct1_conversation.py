@@ -311,9 +311,10 @@ def test_other_messages_are_acknowledged_and_counted() -> None:
     assert said(play(receiver(), [message("KPA.R01")])) == ["ACK.R01 AA 10"]
 
 
-def test_the_instruments_end_and_a_long_silence_close_the_connection() -> None:
+def test_the_instruments_end_closes_the_connection_and_silence_if_the_site_wants_it() -> None:
     assert receiver().receive(message("END.R01"), 0.0)[-1] == Close()
-    engine = receiver()
+    assert receiver().deadline is None
+    engine = receiver(dialect={"silence-s": 90})
     assert engine.deadline == 90.0 and engine.expired(89.0) == [] and engine.expired(90.0) == [Close()]
 
 
