@@ -238,6 +238,15 @@ class AuditEvent(StrEnum):
     """A delivered profile is not used, or an instrument's model has no profile. Action: Read the reason in the
     system's journal."""
 
+    LABORATORY_HOST_UNREACHABLE = "laboratory-host-unreachable"
+    """The laboratory's host does not accept the connection of an instrument that the box relays; the instrument's
+    connection was closed. Action: Check whether the host runs, and `host` in the site file."""
+
+    PASSED_UNREAD = "passed-unread"
+    """Bytes between an instrument and the laboratory's host were relayed but not read, because the box was behind or
+    its engine failed: what they report is missing. Value: stretches of bytes. Action: Check the disk; report a failed
+    engine."""
+
     ENGINE_FAILED = "engine-failed"
     """An internal error ended the connection of an instrument that speaks its own standard. Action: Report it
     with the place in the system's journal."""
@@ -326,7 +335,8 @@ class AuditEvent(StrEnum):
     instrument continues with a new run."""
 
     COMMAND_STARTED = "command-started"
-    """The execution of a command of the box began. Value: the command's id. Action: Nothing."""
+    """The execution of a command of the box began, or a command was sent to the instrument of the port, which speaks
+    its own standard. Value: the command's id. Action: Nothing."""
 
     COMMAND_DONE = "command-done"
     """A command of the box was executed. Value: the command's id. Action: Nothing."""

@@ -36,7 +36,7 @@ def probe_peer(transport: asyncio.BaseTransport) -> None:
             connection.setsockopt(level, option, value)
 
 
-def abort(transport: asyncio.Transport) -> None:
+def abort(transport: asyncio.WriteTransport) -> None:
     """Close a transport immediately; do nothing if its connection is lost already."""
     connection = transport.get_extra_info("socket")
     if connection is None or connection.fileno() >= 0:

@@ -15,6 +15,7 @@ that the analyzer repeats it.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Final
 
 from settings.adapted import AdaptedPort, Columns, Control
@@ -22,6 +23,7 @@ from wire.messages import Quality
 from wire.standards.engine import Action, Count, Deliver, Outcome, Send
 from wire.standards.extract import Extract, Finding, Reason
 from wire.standards.rules import deviation_msd, is_placeholder, parse_decimal
+from wire.standards.unanswered import SKEW_S, EarlyAnswer
 
 STX, ETX, ACK, NAK = b"\x02", b"\x03", b"\x06", b"\x15"
 ANSWER_AFTER_S: Final = 0.5
@@ -29,11 +31,74 @@ RECORD_BYTES_MAX: Final = 4096
 RECEIVER_S: Final = 30.0
 """How long to wait for the rest of a record."""
 _BYTE: Final = re.compile(rb"[\x02\x03]")
+_HOST_BYTE: Final = re.compile(rb"[\x02\x06\x15]")
 _NO_RESULTS: Final = frozenset({"DB", "DE", "RB", "RE"})
 
 
-class AuEngine:
-    """The receiver of an AU port (`wire.standards.engine.Engine`). Raises: ValueError for wrong columns."""
+@dataclass(frozen=True, slots=True)
+class AuRecord:
+    """A record between STX and ETX; of one that is `too_long`, only the beginning."""
+
+    data: bytes
+    too_long: bool
+
+
+class AuRecordReader:
+    """Divides bytes into records. At most RECORD_BYTES_MAX bytes of a record are kept."""
+
+    def __init__(self) -> None:
+        self._data, self._at = b"", 0
+        self._record: bytearray | None = None
+        self._too_long = False
+        self._in_litter = False
+
+    @property
+    def inside(self) -> bool:
+        """Whether a record has begun and not ended."""
+        return self._record is not None
+
+    def push(self, data: bytes) -> None:
+        """Append received bytes."""
+        self._data, self._at = self._data[self._at :] + data, 0
+
+    def pull(self) -> AuRecord | Reason | None:
+        """Return the next record, a reason for a count, or None if more bytes are needed."""
+        while self._at < len(self._data):
+            found = _BYTE.search(self._data, self._at)
+            end = found.start() if found else len(self._data)
+            part, self._at = self._data[self._at : end], end
+            if self._is_litter(part):
+                return Reason.LITTER
+            if found is None:
+                break
+            self._at = found.end()
+            record, self._record = self._record, None
+            if found[0] == STX:
+                self._record, self._in_litter = bytearray(), False
+            too_long, self._too_long = self._too_long, False
+            if record is not None:
+                return Reason.FRAME_REFUSED if found[0] == STX else AuRecord(bytes(record), too_long)
+        self._data, self._at = b"", 0
+        return None
+
+    def reset(self) -> bool:
+        """Discard an unfinished record; return whether there was one."""
+        unfinished, self._record, self._too_long = self.inside, None, False
+        return unfinished
+
+    def _is_litter(self, part: bytes) -> bool:
+        """Keep a part of a record; return whether a part between records begins a stretch of other bytes."""
+        if self._record is None:
+            begins = bool(part.strip(b"\r\n")) and not self._in_litter
+            self._in_litter |= begins
+            return begins
+        self._too_long |= len(self._record) + len(part) > RECORD_BYTES_MAX
+        self._record += part[: RECORD_BYTES_MAX - len(self._record)]
+        return False
+
+
+class AuRecords:
+    """Interprets records by the columns of the site. Raises: ValueError for wrong columns."""
 
     def __init__(self, port: AdaptedPort) -> None:
         if port.columns is None:
@@ -46,22 +111,46 @@ class AuEngine:
                 "`columns`: `type` and `sample` must be [first, end], counted from 0, like [0, 2]"
             )
         self._port, self._columns = port, port.columns
-        self._data, self._at = b"", 0
-        self._record: bytearray | None = None
-        self._too_long = False
-        self._in_litter = False
         self._accepted = b""
-        self._undecided: bytes | None = None
+
+    def read(self, record: AuRecord) -> Extract | Reason | None:
+        """What a record yields; FRAME_REFUSED if it must be repeated, None if it has no results."""
+        text = record.data.decode("latin-1")
+        kind = _column(text, self._columns.type).strip(" ")
+        if kind in _NO_RESULTS:
+            self._accepted = b""
+            return None
+        if record.too_long or not kind:
+            return Reason.FRAME_REFUSED
+        if kind != "DQ":
+            self._accepted = b""
+            return Reason.QUERY_IGNORED if kind == "R" else Reason.PATIENT_RESULTS_DROPPED
+        if record.data == self._accepted:
+            return Reason.FRAME_REPEATED
+        extract = read_control(text, self._port, self._columns)
+        return Reason.FRAME_REFUSED if extract is None else extract
+
+    def accept(self, record: AuRecord) -> None:
+        """Note the record accepted last, to recognize its repetition."""
+        self._accepted = record.data
+
+
+class AuEngine:
+    """The receiver of an AU port (`wire.standards.engine.Engine`). Raises: ValueError for wrong columns."""
+
+    def __init__(self, port: AdaptedPort) -> None:
+        self._records, self._reader = AuRecords(port), AuRecordReader()
+        self._undecided: AuRecord | None = None
         self._until = 0.0
 
     @property
     def deadline(self) -> float | None:
         """When the rest of a record is overdue."""
-        return self._until if self._record is not None and self._undecided is None else None
+        return self._until if self._reader.inside and self._undecided is None else None
 
     def receive(self, data: bytes, now: float) -> list[Action]:
         """Process received bytes."""
-        self._data, self._at = self._data[self._at :] + data, 0
+        self._reader.push(data)
         return self._process(now)
 
     def decided(self, outcome: Outcome, now: float) -> list[Action]:
@@ -69,7 +158,8 @@ class AuEngine:
         record, self._undecided = self._undecided, None
         if outcome is Outcome.BUSY:
             return [Count(Reason.NOT_STORED), _answer(NAK), *self._process(now)]
-        self._accepted = record or b""
+        if record is not None:
+            self._records.accept(record)
         refused: list[Action] = [Count(Reason.MESSAGE_REFUSED)] if outcome is Outcome.REFUSED else []
         return [*refused, _answer(ACK), *self._process(now)]
 
@@ -79,60 +169,135 @@ class AuEngine:
 
     def closed(self, now: float) -> list[Action]:  # noqa: ARG002 - nothing depends on the time
         """Count an unfinished record."""
-        unfinished, self._record, self._undecided = self._record is not None, None, None
-        return [Count(Reason.MESSAGE_UNFINISHED)] if unfinished else []
+        self._undecided = None
+        return [Count(Reason.MESSAGE_UNFINISHED)] if self._reader.reset() else []
 
     def _process(self, now: float) -> list[Action]:
         actions: list[Action] = []
-        while self._at < len(self._data) and self._undecided is None:
-            actions += self._step()
-        if self._at == len(self._data):
-            self._data, self._at = b"", 0
+        while self._undecided is None and (found := self._reader.pull()) is not None:
+            actions += [Count(found)] if isinstance(found, Reason) else self._read(found)
         self._until = now + RECEIVER_S
         return actions
 
-    def _step(self) -> list[Action]:
-        found = _BYTE.search(self._data, self._at)
-        end = found.start() if found else len(self._data)
-        litter = self._collect(self._data[self._at : end])
-        self._at = found.end() if found else end
-        if found is None:
-            return litter
-        if found[0] == STX:
-            cut = self._record is not None
-            self._record, self._too_long, self._in_litter = bytearray(), False, False
-            return [*litter, Count(Reason.FRAME_REFUSED)] if cut else litter
-        record, self._record = self._record, None
-        return litter + (self._read(bytes(record)) if record is not None else [])
+    def _read(self, record: AuRecord) -> list[Action]:
+        found = self._records.read(record)
+        if isinstance(found, Extract):
+            self._undecided = record
+            return [Deliver(found)]
+        answer = _answer(NAK if found is Reason.FRAME_REFUSED else ACK)
+        return [answer] if found is None else [Count(found), answer]
 
-    def _collect(self, part: bytes) -> list[Action]:
-        if self._record is None:
-            begins = bool(part.strip(b"\r\n")) and not self._in_litter
-            self._in_litter |= begins
-            return [Count(Reason.LITTER)] if begins else []
-        self._too_long |= len(self._record) + len(part) > RECORD_BYTES_MAX
-        self._record += part[: RECORD_BYTES_MAX - len(self._record)]
-        return []
 
-    def _read(self, record: bytes) -> list[Action]:
-        text = record.decode("latin-1")
-        kind = _column(text, self._columns.type).strip(" ")
-        if kind in _NO_RESULTS:
-            self._accepted = b""
-            return [_answer(ACK)]
-        if self._too_long or not kind:
-            return [Count(Reason.FRAME_REFUSED), _answer(NAK)]
-        if kind != "DQ":
-            self._accepted = b""
-            dropped = Reason.QUERY_IGNORED if kind == "R" else Reason.PATIENT_RESULTS_DROPPED
-            return [Count(dropped), _answer(ACK)]
-        if record == self._accepted:
-            return [Count(Reason.FRAME_REPEATED), _answer(ACK)]
-        extract = read_control(text, self._port, self._columns)
-        if extract is None:
-            return [Count(Reason.FRAME_REFUSED), _answer(NAK)]
-        self._undecided = record
-        return [Deliver(extract)]
+class AuObserver:
+    """Delivers the records that the laboratory's host has accepted (`wire.standards.engine.Observer`).
+
+    If the host is not heard, a record that fits the columns counts as accepted. Raises: ValueError for wrong columns.
+    """
+
+    def __init__(self, port: AdaptedPort, *, host_heard: bool = True) -> None:
+        self._records, self._host_heard = AuRecords(port), host_heard
+        self._instrument, self._host = AuRecordReader(), b""
+        self._unanswered: AuRecord | None = None
+        self._before: AuRecord | None = None
+        """The record before, whose answer may still be delayed in another serial port until `_late_until`."""
+        self._late_until = 0.0
+        self._early, self._now = EarlyAnswer(), 0.0
+
+    def from_instrument(self, data: bytes, now: float) -> list[Action]:
+        """Process bytes from the instrument."""
+        self._now = now
+        self._instrument.push(data)
+        return self._process()
+
+    def from_host(self, data: bytes, now: float) -> list[Action]:
+        """Process bytes from the host; its answers are between its own records."""
+        self._now = now
+        self._host += data
+        return self._process()
+
+    def decided(self, outcome: Outcome, now: float) -> list[Action]:  # noqa: ARG002 - no time limit
+        """Count what was not stored, and continue."""
+        reasons = {Outcome.BUSY: Reason.NOT_STORED, Outcome.REFUSED: Reason.MESSAGE_REFUSED}
+        lost: list[Action] = [Count(reasons[outcome])] if outcome in reasons else []
+        return lost + self._process()
+
+    def closed(self, now: float) -> list[Action]:  # noqa: ARG002 - no time limit
+        """Count an unfinished record, and one that the host has not answered."""
+        lost = [self._give_up(self._before), self._give_up(self._unanswered)]
+        unfinished: list[Action] = [Count(Reason.MESSAGE_UNFINISHED)] if self._instrument.reset() else []
+        self._before = self._unanswered = None
+        return [*lost[0], *lost[1], *unfinished]
+
+    def _process(self) -> list[Action]:
+        """Process the instrument's records, then the host's answers; stop at a delivery."""
+        actions: list[Action] = []
+        while not (actions and isinstance(actions[-1], Deliver)):
+            if self._unanswered is not None and (known := self._known_answer()) is not None:
+                actions += self._answered(accepted=known)
+            elif (found := self._instrument.pull()) is not None:
+                actions += [Count(found)] if isinstance(found, Reason) else self._wait_for_answer(found)
+            elif (answer := self._next_answer()) is not None:
+                actions += self._answered(accepted=answer == ACK)
+            else:
+                break
+        return actions
+
+    def _known_answer(self) -> bool | None:
+        """The answer that the host has given before, or is assumed to give if it is not heard."""
+        return self._early.take(self._now) if self._host_heard else True
+
+    def _wait_for_answer(self, record: AuRecord) -> list[Action]:
+        """Keep a record until the host answers it, and the one before it if its answer may be late.
+
+        An analyzer sends another record only after an answer, or when it has given up.
+        """
+        if self._unanswered in (None, record):
+            self._unanswered = record
+            return []
+        given_up = self._give_up(self._before)
+        self._before, self._unanswered = self._unanswered, record
+        self._late_until = self._now + SKEW_S
+        return given_up
+
+    def _give_up(self, record: AuRecord | None) -> list[Action]:
+        """Count a record without an answer, unless it has no content."""
+        has_content = record is not None and self._records.read(record) is not None
+        return [Count(Reason.MESSAGE_UNFINISHED)] if has_content else []
+
+    def _next_answer(self) -> bytes | None:
+        """The next ACK or NAK of the host; its records are skipped."""
+        while found := _HOST_BYTE.search(self._host):
+            if found[0] == STX:
+                end = self._host.find(ETX, found.end())
+                if end < 0:
+                    self._host = self._host[found.start() : found.end()]
+                    return None
+                self._host = self._host[end + 1 :]
+            else:
+                self._host = self._host[found.end() :]
+                return found[0]
+        self._host = b""
+        return None
+
+    def _answered(self, *, accepted: bool) -> list[Action]:
+        if self._before is not None and self._now <= self._late_until:  # no host answers a record so soon
+            before, self._before = self._before, None
+            return self._settle(before, accepted)
+        given_up = self._give_up(self._before)
+        record, self._before, self._unanswered = self._unanswered, None, None
+        return given_up + self._settle(record, accepted)
+
+    def _settle(self, record: AuRecord | None, accepted: bool) -> list[Action]:
+        if record is None:
+            self._early.keep(accepted, self._now)
+            return []
+        if not accepted:
+            return [Count(Reason.FRAME_REFUSED)]
+        found = self._records.read(record)
+        if isinstance(found, Extract):
+            self._records.accept(record)
+            return [Deliver(found)]
+        return [] if found is None else [Count(found)]
 
 
 def _answer(byte: bytes) -> Send:

@@ -75,17 +75,8 @@ class Outcome(Enum):
 class _StateMachine(Protocol):
     """The members that engines and observers share. Times are in seconds of a monotonic clock."""
 
-    @property
-    def deadline(self) -> float | None:
-        """The time to call `expired` if no bytes arrive before; None if there is no time limit."""
-        ...
-
     def decided(self, outcome: Outcome, now: float) -> list[Action]:
         """Continue after the findings of the last `Deliver` were stored or not."""
-        ...
-
-    def expired(self, now: float) -> list[Action]:
-        """Process the end of a time limit; does nothing before `deadline`."""
         ...
 
     def closed(self, now: float) -> list[Action]:
@@ -95,6 +86,15 @@ class _StateMachine(Protocol):
 
 class Engine(_StateMachine, Protocol):
     """One connection or line to an instrument."""
+
+    @property
+    def deadline(self) -> float | None:
+        """The time to call `expired` if no bytes arrive before; None if there is no time limit."""
+        ...
+
+    def expired(self, now: float) -> list[Action]:
+        """Process the end of a time limit; does nothing before `deadline`."""
+        ...
 
     def receive(self, data: bytes, now: float) -> list[Action]:
         """Process received bytes; may not be called while a `Deliver` is undecided."""
@@ -116,7 +116,7 @@ class Commander(Protocol):
 class Observer(_StateMachine, Protocol):
     """An observed connection between an instrument and a host. A message counts once the host has accepted it.
 
-    Its actions are `Deliver`, always the last of a list, and `Count`.
+    Its actions are `Deliver`, always the last of a list, and `Count`. It waits for nothing and changes nothing.
     """
 
     def from_instrument(self, data: bytes, now: float) -> list[Action]:

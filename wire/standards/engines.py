@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from settings.adapted import AdaptedPort
 from settings.profile import Profile
-from wire.standards.engine import Engine
+from wire.standards.engine import Engine, Observer
 
 ClockMs = Callable[[], int]
 """The box's time in milliseconds since 1970."""
@@ -19,7 +19,7 @@ def make_engine(profile: Profile, site: AdaptedPort, clock_ms: ClockMs, now: flo
 
     `now` is the time of the event loop. Raises: ValueError if an option is unknown or invalid.
     """
-    port = replace(site, dialect={**profile.dialect, **site.dialect})
+    port = _with_dialect(profile, site)
     match profile.speaks:
         case "hl7":
             from wire.standards.hl7 import Hl7Receiver
@@ -41,10 +41,50 @@ def make_engine(profile: Profile, site: AdaptedPort, clock_ms: ClockMs, now: flo
             raise ValueError(f"{profile.model} has the vendor's agent and needs no engine")
 
 
+def make_observer(profile: Profile, site: AdaptedPort) -> Observer:
+    """Make the observer of a connection between the instrument and the laboratory's host.
+
+    A listener with one RS-232 line hears only the instrument. Raises: ValueError as `make_engine`.
+    """
+    port = _with_dialect(profile, site)
+    host_heard = site.role == "pass-through" or site.host_serial is not None
+    match profile.speaks:
+        case "hl7":
+            from wire.standards.hl7 import Hl7Observer
+
+            return Hl7Observer(port)
+        case "poct1a":
+            from wire.standards.poct1a import Poct1Observer
+
+            return Poct1Observer(port)
+        case "astm" | "astm-serial":
+            from wire.standards.astm import astm_observer
+
+            return astm_observer(port, host_heard=host_heard)
+        case "au":
+            from wire.standards.au import AuObserver
+
+            return AuObserver(port, host_heard=host_heard)
+        case "agent":
+            raise ValueError(f"{profile.model} has the vendor's agent and cannot be observed")
+
+
+def has_commands(profile: Profile, site: AdaptedPort) -> bool:
+    """Whether the box can send commands to the instrument: HL7 has them, and an observer sends nothing."""
+    return profile.speaks == "hl7" and site.role == "receiver"
+
+
+def _with_dialect(profile: Profile, site: AdaptedPort) -> AdaptedPort:
+    return replace(site, dialect={**profile.dialect, **site.dialect})
+
+
 def engine_problem(profile: Profile, site: AdaptedPort) -> str:
     """Return the error in the dialect options of the profile and the site; empty if they are valid."""
     try:
-        make_engine(profile, site, lambda: 0, 0.0)
+        if site.role == "receiver":
+            make_engine(profile, site, lambda: 0, 0.0)
+        else:
+            make_observer(profile, site)
     except ValueError as error:
         return str(error)
     return ""

@@ -40,7 +40,10 @@ class Reason(StrEnum):
     MESSAGE_REPEATED = "message-repeated"
     """A message whose reports were stored before."""
     NOT_STORED = "not-stored"
-    """A message that could not be stored; the instrument was asked to repeat it."""
+    """A message that could not be stored. The instrument was asked to repeat it; a message of an observed connection
+    is lost, because the host has acknowledged it."""
+    PASSED_UNREAD = "passed-unread"
+    """A stretch of bytes of an observed connection that was relayed and not read, because the box was behind."""
     LITTER = "litter"
     """Bytes between messages, counted once for each uninterrupted sequence."""
 

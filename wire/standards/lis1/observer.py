@@ -2,6 +2,9 @@
 
 A frame counts when the host acknowledges it; one that the host refuses is not read. If the host acknowledges a frame
 that is not intact or not the next one, the observer has missed something: the message is discarded and counted.
+
+If the host is not heard, an intact frame counts as acknowledged. One that the host refuses nevertheless is repeated
+by the instrument, and recognized as a repetition.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from wire.standards.engine import Action, Count, Deliver, Outcome
 from wire.standards.extract import Reason
 from wire.standards.lis1.frames import FRAME_BYTES_MAX, Frame, FrameReader, Signal, Token
 from wire.standards.lis1.receiver import FrameOrder, MessageReader, deliver
+from wire.standards.unanswered import SKEW_S, EarlyAnswer
 
 UNANSWERED_MAX: Final = 64
 """Maximum of ENQ, frames and EOT that an instrument may send without waiting for answers."""
@@ -34,23 +38,26 @@ class Lis1Observer:
     Findings that cannot be stored are counted and lost, because the host has already acknowledged them.
     """
 
-    deadline: float | None = None
-
-    def __init__(self, messages: MessageReader, dialect: AstmDialect) -> None:
+    def __init__(self, messages: MessageReader, dialect: AstmDialect, *, host_heard: bool = True) -> None:
         self._messages = messages
+        self._host_heard = host_heard
         self._instrument, self._host = FrameReader(dialect), FrameReader(dialect)
         self._order = FrameOrder(dialect)
         self._session = Session.NEUTRAL
         self._unanswered: deque[Frame | Signal] = deque()
         """ENQ and frames that the host has not answered, and EOT after them; usually one."""
+        self._early, self._now = EarlyAnswer(), 0.0
+        self._eot_at = 0.0
 
-    def from_instrument(self, data: bytes, now: float) -> list[Action]:  # noqa: ARG002 - no time limit
+    def from_instrument(self, data: bytes, now: float) -> list[Action]:
         """Process bytes from the instrument."""
+        self._now = now
         self._instrument.push(data)
         return self._process()
 
-    def from_host(self, data: bytes, now: float) -> list[Action]:  # noqa: ARG002 - no time limit
+    def from_host(self, data: bytes, now: float) -> list[Action]:
         """Process bytes from the host."""
+        self._now = now
         self._host.push(data)
         return self._process()
 
@@ -63,10 +70,6 @@ class Lis1Observer:
         }
         return counts[outcome] + self._process()
 
-    def expired(self, now: float) -> list[Action]:  # noqa: ARG002 - no time limit
-        """Do nothing: there is no time limit."""
-        return []
-
     def closed(self, now: float) -> list[Action]:  # noqa: ARG002 - no time limit
         """Count an unfinished message."""
         self._instrument.reset()
@@ -78,7 +81,11 @@ class Lis1Observer:
         actions: list[Action] = []
         while not (actions and isinstance(actions[-1], Deliver)):
             if self._unanswered and self._unanswered[0] is Signal.EOT:
+                after = list(self._unanswered)[1:]
                 actions += self._end(Session.NEUTRAL, complete=True)
+                self._unanswered.extend(after)
+            elif self._unanswered and (accepted := self._known_answer(self._unanswered[0])) is not None:
+                actions += self._answered(accepted=accepted)
             elif (token := self._instrument.pull()) is not None:
                 actions += self._from_instrument(token)
             elif (token := self._host.pull()) is not None:
@@ -87,7 +94,15 @@ class Lis1Observer:
                 break
         return actions
 
+    def _known_answer(self, token: Frame | Signal) -> bool | None:
+        """The answer that the host has given before, or surely gives if it is not heard."""
+        if self._host_heard:
+            return self._early.take(self._now)
+        return not isinstance(token, Frame) or token.intact
+
     def _from_instrument(self, token: Token) -> list[Action]:
+        if token is Signal.ENQ and self._is_answer_under_way():
+            return self._wait_for_answer(token)
         if token is Signal.ENQ:
             bids = self._session is not Session.HOST
             actions = self._end(Session.NEUTRAL, complete=False)
@@ -97,8 +112,13 @@ class Lis1Observer:
             return [Count(Reason.LITTER)]
         in_session = bool(self._unanswered) or self._session is Session.INSTRUMENT
         if in_session and (isinstance(token, Frame) or token is Signal.EOT):
+            self._eot_at = self._now
             return self._wait_for_answer(token)
         return []
+
+    def _is_answer_under_way(self) -> bool:
+        """Whether a session has ended, and its last frame's answer may still be delayed in another serial port."""
+        return Signal.EOT in self._unanswered and self._now <= self._eot_at + SKEW_S
 
     def _wait_for_answer(self, token: Frame | Signal) -> list[Action]:
         """Keep a token until the host answers it; ignore its repetition, since the host answers both only once."""
@@ -125,6 +145,7 @@ class Lis1Observer:
         if frame := self._instrument.finish():  # its CR LF has not arrived, but the host has answered it
             self._from_instrument(frame)
         if not self._unanswered:
+            self._early.keep(accepted, self._now)
             return []
         token = self._unanswered.popleft()
         if not isinstance(token, Frame):

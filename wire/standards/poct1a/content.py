@@ -23,10 +23,13 @@ _ELEMENTS_MAX: Final = 1024
 """A bound on memory, because the parser keeps the name of each element; an element has about 40 bytes."""
 _VALUES: Final = frozenset(
     (
-        *(b"HDR.control_id", b"HDR.creation_dttm", b"ACK.type_cd", b"DST.status_dttm", b"DST.condition_cd"),
+        *(b"HDR.control_id", b"HDR.creation_dttm", b"ACK.type_cd", b"ACK.ack_control_id"),
+        *(b"DST.status_dttm", b"DST.condition_cd"),
         *(b"DST.new_observations_qty", b"DST.new_events_qty"),
     )
 )
+DELIVERED: Final = (b"DST.R01", b"OBS.R01", b"OBS.R02", b"EVS.R01")
+"""The messages with findings."""
 _EVENT_VALUES: Final = frozenset((b"EVT.number", b"EVT.severity_cd", b"EVT.event_dttm"))
 _STATES: Final = {b"R": "idle", b"B": "running", b"L": "stopped"}
 """DST.condition_cd: ready, busy, locked."""

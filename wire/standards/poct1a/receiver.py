@@ -17,13 +17,18 @@ from settings.adapted import AdaptedPort, zone_of
 from wire.standards.engine import Action, Close, Count, Deliver, Outcome, Send
 from wire.standards.extract import Reason
 from wire.standards.mllp import frame
-from wire.standards.poct1a.content import DocumentError, Poct1Extractor, Poct1Message, parse_document
+from wire.standards.poct1a.content import (
+    DELIVERED,
+    DocumentError,
+    Poct1Extractor,
+    Poct1Message,
+    parse_document,
+)
 from wire.standards.poct1a.dialect import poct1_dialect
 from wire.standards.poct1a.documents import Document, DocumentReader
 from wire.standards.site_codes import SiteCodes
 
 _CONTROL_ID_BYTES_MAX: Final = 64
-_DELIVERED: Final = (b"DST.R01", b"OBS.R01", b"OBS.R02", b"EVS.R01")
 _UNANSWERED: Final = (b"ACK.R01", b"ESC.R01")
 _CONTINUOUS: Final = b"START_CONTINUOUS"
 _REASONS: Final = {Outcome.BUSY: Reason.NOT_STORED, Outcome.REFUSED: Reason.MESSAGE_REFUSED}
@@ -99,7 +104,7 @@ class Poct1Receiver:
         if not 0 < len(control_id) <= _CONTROL_ID_BYTES_MAX:
             message.values.pop(b"HDR.control_id", None)
             return [Count(Reason.MESSAGE_REFUSED), self._acknowledge(message, "AE")]
-        if message.kind in _DELIVERED:
+        if message.kind in DELIVERED:
             self._undecided = message
             return [Deliver(self._extractor.extract(message))]
         return self._converse(message)
