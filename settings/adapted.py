@@ -6,15 +6,23 @@ tests = { "798" = "glu" }              # test codes and the profile's assays
 ignore = ["00008"]                     # services or test codes that are not reported
 alarms = { "P-CLOT" = { code = "P0201", component = "pipettor", severity = "error" } }
 
+role = "pass-through"                  # relayed unchanged to the laboratory's host, and read on the way
+host = { address = "192.0.2.20", tcp_port = 5000 }
+
 [controls.NORM2]                       # a control by its id; mean and standard deviation as decimal strings
 level = 2
 glu = ["5.00", "0.08"]
+
+The box answers the instrument as its host (`role = "receiver"`), or observes its connection to the laboratory's host.
+A pass-through relays between the instrument and the host: from the box's TCP port to `host`, or from the RS-232 line
+`serial` to `host_serial`. A listener is connected by a Y-cable or tap to an RS-232 line that exists beside the box
+and only receives: on `serial` what the instrument sends, on `host_serial` what the host sends.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta, timezone, tzinfo
 from decimal import Decimal
@@ -27,7 +35,7 @@ from settings.board import Board, PortNumber
 from settings.form import Form
 from settings.profile import TCP_PORTS, Code, Profile, Severity, Word
 from settings.toml import nearest
-from settings.types import Table, TcpPort
+from settings.types import Address, Table, TcpPort
 
 _DECIMAL: Final = re.compile(r"[+-]?[0-9]{1,12}(\.[0-9]{1,12})?\Z")
 _OFFSET: Final = re.compile(r"([+-])([01][0-9]):([0-5][0-9])\Z")
@@ -166,6 +174,13 @@ class SerialLineSettings(Table, frozen=True):
     flow_control: Literal["none", "rts-cts", "xon-xoff"] = "none"
 
 
+class LaboratoryHost(Table, frozen=True):
+    """Where the laboratory's host (LIS) listens. Names are not resolved: the firewall allows this address alone."""
+
+    address: Address
+    tcp_port: TcpPort
+
+
 class AdaptedPort(Table, frozen=True):
     """The site's settings for one adapted instrument."""
 
@@ -173,6 +188,8 @@ class AdaptedPort(Table, frozen=True):
     """The zone of times without an offset."""
     role: Literal["receiver", "listener", "pass-through"] = "receiver"
     """Whether the box answers the instrument, listens to its connection with the laboratory's host, or relays it."""
+    host: LaboratoryHost | None = None
+    """Pass-through over TCP: the laboratory's host."""
     tests: dict[InstrumentText, Word] = {}
     """Test codes and their assays."""
     ignore: list[InstrumentText] = []
@@ -185,6 +202,8 @@ class AdaptedPort(Table, frozen=True):
     """The TCP port on which the box listens for it; None: the usual port of its standard."""
     serial: SerialLineSettings | None = None
     """The RS-232 line, for instruments without Ethernet."""
+    host_serial: SerialLineSettings | None = None
+    """RS-232: the line to the laboratory's host (pass-through), or the tap on what it sends (listener)."""
     time: Literal["message", "reception"] = "message"
     """Whether reports have the time stated in the message or the time of its reception."""
     columns: Columns | None = None
@@ -208,9 +227,70 @@ def adapted_problems(profile: Profile, site: AdaptedPort | None, board: Board) -
         yield "", problem
     elif site:
         yield from _words_outside(profile, site)
-        if site.serial and site.serial.port not in board.serial_ports:
-            known = ", ".join(map(str, board.serial_ports)) or "none"
-            yield "serial.port", f"{board.name} has no serial port {site.serial.port}; it has {known}"
+        yield from _role_problems(profile, site)
+        for key, line in (("serial.port", site.serial), ("host_serial.port", site.host_serial)):
+            if line and line.port not in board.serial_ports:
+                known = ", ".join(map(str, board.serial_ports)) or "none"
+                yield key, f"{board.name} has no serial port {line.port}; it has {known}"
+
+
+def serial_ports_of(site: AdaptedPort | None) -> list[int]:
+    """The serial ports of the board that an instrument uses."""
+    return [line.port for line in (site.serial, site.host_serial) if line] if site else []
+
+
+def shared_serial_ports(sites: Iterable[AdaptedPort | None]) -> Iterator[tuple[int, str]]:
+    """Yield (place in `sites`, message) for each instrument with a serial port that another one uses."""
+    used: set[int] = set()
+    for place, site in enumerate(sites):
+        ports = serial_ports_of(site)
+        if shared := used.intersection(ports):
+            yield place, f"serial port {min(shared)} is used by another instrument; each needs its own"
+        used.update(ports)
+
+
+def _role_problems(profile: Profile, site: AdaptedPort) -> Iterator[tuple[str, str]]:
+    """Yield (key, message) for lines that do not suit the role."""
+    serial, host_serial = site.serial, site.host_serial
+    if site.role != "pass-through" and site.host:
+        yield "host", 'only a pass-through relays to a host; remove it, or add role = "pass-through"'
+    if site.role == "receiver" and host_serial:
+        yield "host_serial", "a receiver is the host itself; remove it, or add the `role`"
+    elif serial and host_serial and serial.port == host_serial.port:
+        yield (
+            "host_serial.port",
+            f"is the instrument's serial port {serial.port} too; each line needs its own",
+        )
+    if site.role == "listener":
+        yield from _listener_problems(profile, site)
+    elif site.role == "pass-through":
+        if serial and site.host:
+            yield "host", "the instrument has an RS-232 line; give the line to the host as `host_serial`"
+        elif serial and not host_serial:
+            yield "role", "a pass-through of an RS-232 line needs the line to the host; add `host_serial`"
+        elif not serial and not site.host:
+            yield (
+                "role",
+                "a pass-through needs the laboratory's host;"
+                ' add host = { address = "192.0.2.20", tcp_port = 5000 }',
+            )
+        if not serial and host_serial:
+            yield "host_serial", "the instrument is connected by TCP; give the host as `host`"
+
+
+def _listener_problems(profile: Profile, site: AdaptedPort) -> Iterator[tuple[str, str]]:
+    if site.serial is None:
+        yield (
+            "role",
+            "a listener receives from an RS-232 line, by a Y-cable: add `serial`;"
+            ' a TCP connection cannot be heard from beside it: use role = "pass-through" with the `host`',
+        )
+    elif profile.speaks in ("hl7", "poct1a"):
+        yield (
+            "role",
+            f"a listener is for ASTM and AU; an instrument that speaks {profile.speaks} is connected by TCP:"
+            ' use role = "pass-through" with the `host`',
+        )
 
 
 def _unsuitable(profile: Profile, site: AdaptedPort | None) -> str:

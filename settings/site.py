@@ -17,7 +17,7 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta
 
-from settings.adapted import AdaptedPort, adapted_problems
+from settings.adapted import AdaptedPort, adapted_problems, shared_serial_ports
 from settings.board import Board, PortNumber, load_board_of
 from settings.problems import Problems, SettingsError, parse_key
 from settings.profile import Model, load_profile, profile_problem
@@ -140,8 +140,35 @@ def site_problems(site: SiteForBox, board: Board) -> Iterator[tuple[str, str]]:
             )
         if instrument.serial in serials[:index]:
             yield f"instrument[{index}].serial", f"{instrument.serial} is listed twice; list it once"
+    for index, problem in shared_serial_ports(one.adapted for one in site.instrument):
+        yield f"instrument[{index}].adapted.serial", problem
+    yield from _hosts_inside(site)
     uplink_target = "proxy.host" if site.proxy else "datacenter.host"
     yield from ((key, problem) for key, problem in hosts_without_addresses(site) if key == uplink_target)
+
+
+def _hosts_inside(site: SiteForBox) -> Iterator[tuple[str, str]]:
+    """Yield (key, message) for each laboratory's host that is not on the uplink's side of the box."""
+    if _network(site):
+        return
+    network = IPv4Network(site.instrument_network)
+    own = IPv4Interface(site.uplink.address).ip if site.uplink.address else None
+    for index, instrument in enumerate(site.instrument):
+        host = instrument.adapted.host if instrument.adapted else None
+        address = address_of(host.address) if host else None
+        if address is None:
+            continue
+        key = f"instrument[{index}].adapted.host.address"
+        if address == own:
+            yield key, f"{address} is the box itself; give the address of the laboratory's host"
+        elif isinstance(address, IPv4Address) and (
+            address in network or address.is_loopback or address.is_link_local
+        ):
+            yield (
+                key,
+                f"{address} is not reached by the uplink: instruments have the addresses of {network};"
+                " give the host's address in the laboratory's network",
+            )
 
 
 def _model_problems(instrument: EnrolledInstrument, board: Board) -> Iterator[tuple[str, str]]:

@@ -26,11 +26,13 @@ from agents.box.health.certificates import OwnCertificate
 from agents.box.health.spoolwatch import DiskSpace, watch_spool
 from agents.box.health.supervision import keep_running
 from agents.box.health.watchdog import feed_while_healthy
-from agents.box.intake.adapter import Adapter, close, line_settings, listen
+from agents.box.intake.adapter import close, listen
 from agents.box.intake.collector import Collector
+from agents.box.intake.command_results import attend_commands
 from agents.box.intake.counts import PortStatus, port_status, record_counts
 from agents.box.intake.intake import Intake, Source
 from agents.box.intake.refusal import watch_refusals
+from agents.box.intake.roles import role_of
 from agents.box.profiles import profiles_in_force
 from agents.box.state import SNAPSHOT_BYTES_MAX, BoxState
 from agents.box.uplink.forwarder import Forwarder
@@ -54,7 +56,6 @@ from wire.http.connection import Server
 from wire.messages import Command, Outcome
 from wire.process.bounds import CHECK_SECONDS, Bound, Bounds, Level
 from wire.profiles import AllowList
-from wire.standards.engines import make_engine
 from wire.tls.context import client_context_ignoring_dates, sessions_kept
 from wire.tls.identity import Inspection
 from wire.tls.peer import valid_from
@@ -299,7 +300,9 @@ class Box:
                 encode_gap=partial(encode_gap, clock=hardware.clock),
                 snapshot=self._state.snapshot,
             )
-            self._state.restore(spool.recovery, set(self._config.enrolled()), self._config.adapted())
+            adapted = self._config.adapted()
+            ports = {port: serial for serial, port in self._config.enrolled().items() if serial in adapted}
+            self._state.restore(spool.recovery, set(self._config.enrolled()), adapted, ports)
             return spool
 
         return await asyncio.get_running_loop().run_in_executor(hardware.executor, open_spool)
@@ -397,24 +400,27 @@ class Box:
         self, running: _Running, port: InstrumentPort, serial: str, site: AdaptedPort
     ) -> None:
         profile, clock_ms = self._allowed[serial].profile, partial(now_ms, self._hardware.clock)
-        source = running.intake.sources[serial]
-        adapter = Adapter(
-            running.intake, source, partial(make_engine, profile, site, clock_ms), running.audit.note
-        )
-        if site.serial:
-            hardware = self._hardware.serial_ports[site.serial.port]
-            self._on_served(port.number, 0)
-            await adapter.serve_serial(hardware, line_settings(site.serial))
-        tcp_port = listening_port(profile, site)
-        assert tcp_port is not None, "serve_serial runs until it is cancelled"
-        server = await self._until_served(running, port, partial(listen, adapter, port.listen, tcp_port))
-        self.tcp_ports[port.number] = server.sockets[0].getsockname()[1]
-        self._on_served(port.number, self.tcp_ports[port.number])
-        try:
-            await asyncio.Event().wait()
-        finally:
-            self.tcp_ports.pop(port.number, None)
-            await close(server)
+        intake, source = running.intake, running.intake.sources[serial]
+        serial_ports = self._hardware.serial_ports
+        role = role_of(intake, source, profile, site, clock_ms, running.audit.note, serial_ports)
+        async with asyncio.TaskGroup() as tasks:
+            attend = partial(attend_commands, intake, source, can_command=role.can_command)
+            tasks.create_task(self._supervise("commands", attend, running, port.number))
+            if role.serve_serial:
+                self._on_served(port.number, 0)
+                await role.serve_serial()
+            tcp_port = listening_port(profile, site)
+            assert role.connected and tcp_port is not None, "serve_serial runs until it is cancelled"
+            open_port = partial(listen, role.connected, port.listen, tcp_port)
+            server = await self._until_served(running, port, open_port)
+            self.tcp_ports[port.number] = server.sockets[0].getsockname()[1]
+            self._on_served(port.number, self.tcp_ports[port.number])
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.tcp_ports.pop(port.number, None)
+                role.end()
+                await close(server)
 
     async def _until_served(
         self, running: _Running, port: InstrumentPort, open_port: Callable[[], Awaitable[T]]

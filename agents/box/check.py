@@ -6,6 +6,7 @@ import os
 import ssl
 import time
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +19,7 @@ from agents.box.profiles import profiles_in_force
 from hal.unix_socket import PATH_BYTES_MAX
 from netfw.policy.policy import Policy, Service
 from netfw.policy.policyfile import load_policy
-from settings.adapted import adapted_problems, listening_port
+from settings.adapted import LaboratoryHost, adapted_problems, listening_port, shared_serial_ports
 from settings.board import Board, load_board_of
 from settings.problems import SettingsError
 from settings.types import address_of
@@ -172,6 +173,10 @@ def _check_adapted(file: Path, config: BoxConfig, board: Board) -> None:
                 raise SettingsError.at(file, f"{key}.{inner}".rstrip("."), message)
             if instrument.adapted and (problem := engine_problem(profile, instrument.adapted)):
                 raise SettingsError.at(file, key, problem)
+    instruments = [(i, j, one) for i, port in enumerate(config.port) for j, one in enumerate(port.instrument)]
+    for at, message in shared_serial_ports(one.adapted for _, _, one in instruments):
+        index, place, _ = instruments[at]
+        raise SettingsError.at(file, f"port[{index}].instrument[{place}].adapted.serial", message)
 
 
 def _check_policy(file: Path, config: BoxConfig, board: Board, policy: Policy) -> None:
@@ -192,7 +197,39 @@ def _check_policy(file: Path, config: BoxConfig, board: Board, policy: Policy) -
         key, message = _policy_mismatch(port, policy, config)
         if message:
             raise SettingsError.at(file, f"port[{index}].{key}", f"{message} in {policy_file}")
+        for place, instrument in enumerate(port.instrument):
+            if instrument.adapted and instrument.adapted.host:
+                key = f"port[{index}].instrument[{place}].adapted.host"
+                _check_laboratory_host(file, key, instrument.adapted.host, policy, policy_file)
     _check_uplink_rule(file, config, policy, policy_file)
+
+
+def _check_laboratory_host(
+    file: Path, key: str, host: LaboratoryHost, policy: Policy, policy_file: Path
+) -> None:
+    address = ip_address(host.address)
+    if not _permits(policy, address, host.tcp_port):
+        raise SettingsError.at(
+            file, key, _not_permitted(policy_file, "laboratory-host", host.address, address, host.tcp_port)
+        )
+
+
+def _permits(policy: Policy, address: IPv4Address | IPv6Address, tcp_port: int) -> bool:
+    """Whether the box may connect to this address and port."""
+    service = Service("tcp", tcp_port)
+    return any(
+        service in entry.services and any(address in network for network in entry.networks)
+        for entry in policy.authorized
+    )
+
+
+def _not_permitted(
+    policy_file: Path, role: str, host: str, address: IPv4Address | IPv6Address, port: int
+) -> str:
+    right = (
+        f'[[authorized]] with role = "{role}", addresses = ["{address}"], protocol = "tcp", ports = [{port}]'
+    )
+    return f"{policy_file} does not permit connections to {host}, tcp/{port}; add {right}"
 
 
 def _policy_mismatch(port: InstrumentPort, policy: Policy, config: BoxConfig) -> tuple[str, str]:
@@ -232,12 +269,5 @@ def _check_uplink_rule(file: Path, config: BoxConfig, policy: Policy, policy_fil
     address = address_of(host)
     if address is None:
         return
-    service = Service("tcp", port)
-    if not any(
-        service in entry.services and any(address in network for network in entry.networks)
-        for entry in policy.authorized
-    ):
-        right = f'[[authorized]] with role = "{role}", addresses = ["{address}"], protocol = "tcp", ports = [{port}]'
-        raise SettingsError.at(
-            file, key, f"{policy_file} does not permit connections to {host}, {service}; add {right}"
-        )
+    if not _permits(policy, address, port):
+        raise SettingsError.at(file, key, _not_permitted(policy_file, role, host, address, port))

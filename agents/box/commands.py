@@ -9,6 +9,10 @@ its execution, and its result afterwards. If the power fails between the two, th
 `command-interrupted` and the result "failed", because its effect may be incomplete. Each command therefore has
 exactly one result and is executed at most once, unless FINISHED_MAX newer ones were finished before the data center
 repeats it.
+
+The same holds for a command to an instrument that speaks its own standard, which the box itself sends
+(`agents.box.intake.adapter`): `command-started` has the instrument's port, and the result of a command that the
+power interrupted is "unknown".
 """
 
 from __future__ import annotations
@@ -79,6 +83,11 @@ class CommandQueue:
         for command in due[:COMMANDS_PER_REPLY_MAX]:
             self._waiting[command.id] = (command, now + REPEAT_SECONDS)
         return due[:COMMANDS_PER_REPLY_MAX]
+
+    def begin(self, command_id: int) -> None:
+        """Remove a command that is being sent to its instrument, and remember it as started: it is not sent again."""
+        self.drop(command_id)
+        self.history.start(command_id)
 
     def drop(self, command_id: int) -> None:
         """Remove a waiting command; the data center will repeat it."""

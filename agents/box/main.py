@@ -30,6 +30,7 @@ from hal.linux.watchdog import LinuxWatchdog
 from hal.serial import SerialPort
 from netfw.service.client import Connect, FirewallClient, at_socket
 from netfw.service.spawn import as_child
+from settings.adapted import serial_ports_of
 from wire.process.failures import FailureLog
 from wire.process.forced_exit import ForcedExit
 from wire.process.resources import process_bounds, used_and_total
@@ -149,8 +150,12 @@ def _connection(firewall: FirewallPolicy) -> Connect:
 
 def _serial_ports(checked: CheckedConfig) -> dict[int, SerialPort]:
     """Return the serial ports that instruments use. pyserial is imported only for these."""
-    given = [one.adapted.serial for port in checked.config.port for one in port.instrument if one.adapted]
-    numbers = [serial.port for serial in given if serial]
+    numbers = [
+        number
+        for port in checked.config.port
+        for one in port.instrument
+        for number in serial_ports_of(one.adapted)
+    ]
     if not numbers:
         return {}
     from hal.linux.serial import LinuxSerialPort

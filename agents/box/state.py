@@ -5,6 +5,8 @@ After a crash it is restored from the spool's last snapshot and the records appe
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -81,21 +83,25 @@ class BoxState:
         return msgspec.msgpack.encode(self._saved)
 
     def restore(
-        self, recovery: RecoveredSpool, instruments: set[str], adapted: frozenset[str] = frozenset()
+        self,
+        recovery: RecoveredSpool,
+        instruments: set[str],
+        adapted: frozenset[str] = frozenset(),
+        ports: Mapping[int, str] = MappingProxyType({}),
     ) -> None:
         """Restore the state from the spool. Instruments that are no longer enrolled are removed.
 
-        `adapted` are those that speak their own standard.
+        `adapted` are those that speak their own standard, `ports` the instrument at the port of each of them.
         """
         if recovery.snapshot:
             saved = msgspec.msgpack.decode(recovery.snapshot, type=_Snapshot | _Marks)
             # an earlier release saved the marks alone
             self._saved = saved if isinstance(saved, _Snapshot) else _Snapshot(saved, {})
         for record in recovery.records():
-            self._restore_record(record, adapted)
+            self._restore_record(record, adapted, ports)
         self._keep_only(instruments)
 
-    def _restore_record(self, record: Recovered, adapted: frozenset[str]) -> None:
+    def _restore_record(self, record: Recovered, adapted: frozenset[str], ports: Mapping[int, str]) -> None:
         try:
             entry = decode(Entry, record.payload)
         except MessageError:  # written by another program version; the data center decides about it
@@ -109,7 +115,8 @@ class BoxState:
         if isinstance(body, CommandResult):
             self.history(entry.instrument).finish(body.command)
         elif isinstance(body, Audit) and body.event == AuditEvent.COMMAND_STARTED:
-            self.history("").start(body.value)
+            if body.port == 0 or body.port in ports:
+                self.history(ports.get(body.port, "")).start(body.value)
         elif isinstance(body, Audit) and body.event == AuditEvent.TIME_CONFIRMED:
             self.confirmed_s = body.value
         elif isinstance(body, ProfileInForce):

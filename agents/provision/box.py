@@ -117,6 +117,9 @@ def _authorized_destinations(site: SiteOnBox) -> Iterator[AuthorizedTable]:
         yield _authorized("time", list(dict.fromkeys(times)), "udp", 123)
     if audit := site.addresses_of(site.audit.host):
         yield _authorized("audit-log", audit, "tcp", site.audit.port)
+    for host in dict.fromkeys(one.adapted.host for one in site.instrument if one.adapted):
+        if host:
+            yield _authorized("laboratory-host", [host.address], "tcp", host.tcp_port)
 
 
 def _authorized(role: Role, addresses: list[str], protocol: Protocol, port: int) -> AuthorizedTable:

@@ -10,7 +10,7 @@
     ipsec = "off"                     # or "required": authorized addresses only inside IPsec, through a gateway
 
     [[authorized]]                    # the only destinations that the box may connect to
-    role = "datacenter"               # datacenter, proxy, time, names, audit-log, gateway
+    role = "datacenter"               # datacenter, proxy, time, names, audit-log, laboratory-host, gateway
     addresses = ["203.0.113.5", "2001:db8:1::/64"]
     protocol = "tcp"
     ports = [443]
@@ -58,7 +58,7 @@ from settings.types import Table, TcpPort
 ADDRESSES_OF_A_PORT_MAX: Final = 8
 SERVICES_MAX: Final = 32
 
-Role: TypeAlias = Literal["datacenter", "proxy", "time", "names", "audit-log", "gateway"]
+Role: TypeAlias = Literal["datacenter", "proxy", "time", "names", "audit-log", "laboratory-host", "gateway"]
 T = TypeVar("T")
 
 

@@ -230,18 +230,21 @@ class Player:
         played = self.played
         if self._line.answers:
             self._wrong(f"{len(self._line.answers)} bytes answered that the script does not expect")
-        for payload in await self._port.entries():
-            entry = decode(Entry, payload)
-            if isinstance(entry.body, Report):
-                played.entries.append(payload)
-                played.reports.append(_as_table(entry.body))
-        counts = {
-            reason.value: n
-            for reason, n in self._port.source.counts.items()
-            if n and reason is not Reason.LITTER
-        }
-        played.counts = Counter(counts)
-        played.problems += _differences(self._case, played)
+        await judge_reports(self._port, self._case, played)
+
+
+async def judge_reports(port: ConversationPort, case: Conversation, played: Played) -> None:
+    """Compare the reports and counts of a port with those of a case, and note them in `played`."""
+    for payload in await port.entries():
+        entry = decode(Entry, payload)
+        if isinstance(entry.body, Report):
+            played.entries.append(payload)
+            played.reports.append(_as_table(entry.body))
+    counts = {
+        reason.value: n for reason, n in port.source.counts.items() if n and reason is not Reason.LITTER
+    }
+    played.counts = Counter(counts)
+    played.problems += _differences(case, played)
 
 
 def _as_table(body: Report) -> dict[str, object]:

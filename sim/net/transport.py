@@ -119,6 +119,9 @@ class SimTransport(asyncio.Transport):
         else:
             future.set_exception(error)
 
+    def can_write_eof(self) -> bool:
+        return False
+
     def is_closing(self) -> bool:
         return self._closing
 

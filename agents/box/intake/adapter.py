@@ -7,20 +7,20 @@ bytes that the instrument sent.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Final, Protocol
 
+from agents.box.intake.command_results import COMMAND_POLL_SECONDS
 from agents.box.intake.intake import Intake, Note, Source
 from hal.serial import FlowControl, Parity, SerialError, SerialErrorKind, SerialPort, SerialSettings
 from settings.adapted import SerialLineSettings
 from wire.audit_events import AuditEvent
-from wire.process.transports import probe_peer
+from wire.process.transports import abort, probe_peer
 from wire.standards.engine import Action, Close, CommandEnded, Commander, Count, Deliver, Engine, Send
 
 READ_BYTES_MAX: Final = 16 * 1024
-COMMAND_POLL_SECONDS: Final = 5.0
-"""How often a connection looks for a command to its instrument."""
+CLOSE_SECONDS_MAX: Final = 60.0
 SERIAL_RETRY_SECONDS: Final = 5.0
 """Pause before a serial line that failed is opened again."""
 
@@ -58,9 +58,23 @@ class TcpLine:
         self._writer.write(data)
         await self._writer.drain()
 
+    def end(self) -> None:
+        """Send the end of the stream; the other direction stays open."""
+        if self._writer.can_write_eof():
+            self._writer.write_eof()
+        else:
+            self._writer.close()
+
+    async def close(self) -> None:
+        """Send what has been written, for at most `CLOSE_SECONDS_MAX`, and close the connection."""
+        self._writer.close()
+        with suppress(OSError):  # includes TimeoutError
+            async with asyncio.timeout(CLOSE_SECONDS_MAX):
+                await self._writer.wait_closed()
+
     def abort(self) -> None:
         """Close the connection at once."""
-        self._writer.transport.abort()
+        abort(self._writer.transport)
 
 
 class SerialLine:
@@ -93,6 +107,8 @@ class Adapter:
         self._intake, self._source, self._make_engine, self._note = intake, source, make_engine, note
         self._loop = asyncio.get_running_loop()
         self._current: asyncio.Task[None] | None = None
+        self._poll_at = 0.0
+        """When the connection looks for commands again."""
 
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve a TCP connection. It replaces an earlier one, whose instrument has restarted."""
@@ -130,12 +146,14 @@ class Adapter:
             await self._exchange(engine, line)
         except Exception as error:
             if not isinstance(error, OSError):
-                self._report(error)
+                report_failure(error, source, self._note)
         finally:
             source.is_connected = False
             for action in engine.closed(self._loop.time()):
                 if isinstance(action, Count):
-                    self._source.counts[action.reason] += action.number
+                    source.counts[action.reason] += action.number
+                elif isinstance(action, CommandEnded):
+                    source.ended[action.command] = action.outcome
 
     async def _exchange(self, engine: Engine, line: Line) -> None:
         while True:
@@ -144,7 +162,7 @@ class Adapter:
                     data = await line.read()
             except TimeoutError:
                 now = self._loop.time()
-                actions = engine.expired(now) + self._commands(engine, now)
+                actions = engine.expired(now)
             else:
                 if not data:
                     return
@@ -152,22 +170,25 @@ class Adapter:
                 actions = engine.receive(data, received)
             if not await self._execute(engine, line, actions):
                 return
+            if self._loop.time() >= self._poll_at and not await self._send_commands(engine, line):
+                return
 
     def _wake(self, engine: Engine) -> float | None:
         deadline = engine.deadline
         if not isinstance(engine, Commander):
             return deadline
-        poll = self._loop.time() + COMMAND_POLL_SECONDS
-        return poll if deadline is None else min(deadline, poll)
+        return self._poll_at if deadline is None else min(deadline, self._poll_at)
 
-    def _commands(self, engine: Engine, now: float) -> list[Action]:
-        if not isinstance(engine, Commander):
-            return []
-        return [
-            action
-            for command in self._source.queue.take(now)
-            for action in engine.command(command.id, command.verb, now)
-        ]
+    async def _send_commands(self, engine: Engine, line: Line) -> bool:
+        """Send waiting commands to the instrument; returns whether the connection continues."""
+        self._poll_at = self._loop.time() + COMMAND_POLL_SECONDS
+        if isinstance(engine, Commander):
+            for command in self._source.queue.take(self._loop.time()):
+                if await self._intake.begin_command(self._source, command.id):
+                    actions = engine.command(command.id, command.verb, self._loop.time())
+                    if not await self._execute(engine, line, actions):
+                        return False
+        return True
 
     async def _execute(self, engine: Engine, line: Line, actions: list[Action]) -> bool:
         """Execute actions and those that follow from them; returns whether the connection continues."""
@@ -185,21 +206,23 @@ class Adapter:
                     case Count(reason, number):
                         self._source.counts[reason] += number
                     case CommandEnded(command, outcome):
-                        await self._intake.end_command(self._source, command, outcome)
+                        self._source.ended[command] = outcome
+                        await self._intake.store_results(self._source)
                     case Close():
                         return False
             actions = following
         return True
 
-    def _report(self, error: Exception) -> None:
-        """Report an error of the engine without its message, which could contain an instrument's bytes."""
-        place = error.__traceback__
-        while place is not None and place.tb_next is not None:
-            place = place.tb_next
-        where = f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}" if place else "unknown place"
-        self._note(AuditEvent.ENGINE_FAILED, port=self._source.port)
-        message = f"engine of instrument port {self._source.port}: {type(error).__name__} at {where}"
-        self._loop.call_exception_handler({"message": message})
+
+def report_failure(error: Exception, source: Source, note: Note) -> None:
+    """Report an error of an engine without its message, which could contain an instrument's bytes."""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    where = f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}" if place else "unknown place"
+    note(AuditEvent.ENGINE_FAILED, port=source.port)
+    message = f"engine of instrument port {source.port}: {type(error).__name__} at {where}"
+    asyncio.get_running_loop().call_exception_handler({"message": message})
 
 
 def line_settings(given: SerialLineSettings) -> SerialSettings:
@@ -209,9 +232,21 @@ def line_settings(given: SerialLineSettings) -> SerialSettings:
     )
 
 
-async def listen(adapter: Adapter, host: str, tcp_port: int) -> asyncio.Server:
+async def listen(
+    connected: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[None, None, None]],
+    host: str,
+    tcp_port: int,
+) -> asyncio.Server:
     """Accept TCP connections of an instrument. Raises: OSError."""
-    return await asyncio.start_server(adapter.connected, host, tcp_port, limit=READ_BYTES_MAX)
+    served: set[asyncio.Task[None]] = set()
+
+    def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # a task of its own: until Python 3.12, asyncio reports the cancellation of a server's task as an error
+        task = asyncio.ensure_future(connected(reader, writer))
+        served.add(task)
+        task.add_done_callback(served.discard)
+
+    return await asyncio.start_server(begin, host, tcp_port, limit=READ_BYTES_MAX)
 
 
 async def close(server: asyncio.Server) -> None:

@@ -31,6 +31,7 @@ from wire.messages import (
     INT_MAX,
     RUN_MAX,
     Alert,
+    Audit,
     CommandResult,
     Entry,
     InstrumentReport,
@@ -82,6 +83,8 @@ class Source:
     """Whether an instrument that speaks its own standard has a connection or an open serial line."""
     heard_s: float | None = None
     """When its last byte arrived, by the clock of the event loop."""
+    ended: dict[int, CommandOutcome] = field(default_factory=dict)
+    """Outcomes of commands that are not durable yet."""
 
 
 class Marks(Protocol):
@@ -217,11 +220,33 @@ class Intake:
         source.adapted.accept(run, reports[-1].number, digests)
         return Outcome.STORED
 
-    async def end_command(self, source: Source, command: int, outcome: CommandOutcome) -> None:
-        """Store the result of a command to an instrument that speaks its own standard."""
-        finding = Finding(CommandResult, (command, outcome))
+    async def begin_command(self, source: Source, command: int) -> bool:
+        """Record durably that a command is sent to an instrument that speaks its own standard.
+
+        False: the spool refuses the record. The command is dropped, and the data center repeats it.
+        """
+        started = Audit(self._now_ms(), AuditEvent.COMMAND_STARTED, source.port, command)
+        try:
+            await self._buffer.append(Priority.AUDIT, encode(Entry("", 0, started)))
+        except SpoolError:
+            source.queue.drop(command)
+            return False
+        source.queue.begin(command)
+        return True
+
+    async def store_results(self, source: Source) -> None:
+        """Store the outcomes in `source.ended`; those that cannot be stored now remain there."""
+        for command in list(source.ended):
+            await asyncio.shield(self._store_result(source, command))
+
+    async def _store_result(self, source: Source, command: int) -> None:
         async with source.lock:
+            outcome = source.ended.get(command)
+            if outcome is None:
+                return
+            finding = Finding(CommandResult, (command, outcome))
             if await self._store(source, [finding], [stripped_digest(finding)]) is Outcome.STORED:
+                del source.ended[command]
                 source.queue.finished(command)
 
     def _next_number(self, source: Source) -> tuple[int, int]:

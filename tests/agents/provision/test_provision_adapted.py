@@ -5,13 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
-from agents.box.config import load_config
+from agents.box.check import load_fitting_policy
+from agents.box.config import FirewallPolicy, load_config
 from agents.provision.box import box_file, firewall_file
 from netfw.policy.policyfile import load_policy
+from settings.adapted import serial_ports_of
+from settings.board import load_board
 from settings.problems import SettingsError
 from settings.site import parse_site
+from tests.support.paths import ROOT
 
+DIRECTORY = ROOT / "settings/boards"
 SITE = """
 board = "rap-4"
 time_servers = ["192.0.2.123"]
@@ -58,6 +64,105 @@ def test_box_and_firewall_serve_each_instrument_by_its_standard(tmp_path: Path) 
     ]
     services = [list(map(str, port.services)) for port in policy.ports]
     assert services == [["tcp/443"], ["tcp/2575"], [], ["tcp/443"]]
+
+
+HOST = 'host = { address = "192.0.2.20", tcp_port = 5000 }'
+PASS = f'role = "pass-through"\n{HOST}\n'
+TIMEZONE = 'timezone = "Europe/Berlin"'
+ONE_LINE = "serial = { port = 1 }"
+TWO_LINES = "serial = { port = 1 }\nhost_serial = { port = 2 }\n"
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    """The box's file and its policy for a site; returns the former."""
+    board = (
+        (DIRECTORY / "rap-4.toml")
+        .read_text()
+        .replace('1 = "/dev/ttyS0"', '1 = "/dev/ttyS0"\n2 = "/dev/ttyS1"')
+    )
+    (tmp_path / "board.toml").write_text(board)
+    site, own = parse_site(text.replace('"rap-4"', '"board.toml"'), tmp_path / "site.toml")
+    (tmp_path / "box.toml").write_text(box_file(site, own))
+    (tmp_path / "firewall.toml").write_text(firewall_file(site, own))
+    return tmp_path / "box.toml"
+
+
+def test_a_pass_through_may_reach_the_laboratorys_host_and_nothing_else(tmp_path: Path) -> None:
+    before = load_policy(written(tmp_path, SITE).parent / "firewall.toml")
+    after = load_policy(written(tmp_path, SITE.replace(TIMEZONE, PASS)).parent / "firewall.toml")
+    added = [entry for entry in after.authorized if entry not in before.authorized]
+    assert [(e.role, [*map(str, e.networks)], [*map(str, e.services)]) for e in added] == [
+        ("laboratory-host", ["192.0.2.20/32"], ["tcp/5000"])
+    ]
+    assert after.ports == before.ports  # and the instrument reaches the same service of the box
+
+
+@pytest.mark.parametrize("role", ["pass-through", "listener"])
+def test_two_serial_lines_open_no_port_of_the_firewall(tmp_path: Path, role: str) -> None:
+    before = load_policy(written(tmp_path, SITE).parent / "firewall.toml")
+    text = SITE.replace(ONE_LINE, f'role = "{role}"\n{TWO_LINES}')
+    assert load_policy(written(tmp_path, text).parent / "firewall.toml") == before
+    (adapted,) = [p.instrument[0].adapted for p in load_config(tmp_path / "box.toml").port if p.number == 3]
+    assert adapted and (adapted.role, serial_ports_of(adapted)) == (role, [1, 2])
+
+
+def test_the_box_refuses_a_policy_that_does_not_permit_the_laboratorys_host(tmp_path: Path) -> None:
+    file = written(tmp_path, SITE.replace(TIMEZONE, PASS))
+    config, board = load_config(file), load_board(tmp_path / "board.toml")
+    config = replace(config, firewall=FirewallPolicy(policy=tmp_path / "firewall.toml"))
+    load_fitting_policy(file, config, board)
+    policy = (tmp_path / "firewall.toml").read_text()
+    for right, wrong in (("192.0.2.20", "192.0.2.21"), ("5000", "5001")):
+        (tmp_path / "firewall.toml").write_text(policy.replace(right, wrong))
+        with pytest.raises(SettingsError) as caught:
+            load_fitting_policy(file, config, board)
+        assert "does not permit connections to 192.0.2.20, tcp/5000; add" in str(caught.value)
+        assert "port[1].instrument[0].adapted.host" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "told"),
+    [
+        (
+            TIMEZONE,
+            HOST,
+            'adapted.host: only a pass-through relays to a host; remove it, or add role = "pass',
+        ),
+        (TIMEZONE, 'role = "pass-through"', "needs the laboratory's host; add host = {"),
+        (TIMEZONE, 'role = "listener"', "a TCP connection cannot be heard from beside it"),
+        (TIMEZONE, PASS.replace("192.0.2.20", "10.77.3.9"), "10.77.3.9 is not reached by the uplink"),
+        (TIMEZONE, PASS.replace("192.0.2.20", "127.0.0.1"), "127.0.0.1 is not reached by the uplink"),
+        (TIMEZONE, PASS.replace("192.0.2.20", "lis.example.com"), "write it like 192.0.2.1"),
+        (TIMEZONE, PASS.replace("192.0.2.20", "0.0.0.0"), "of a single host"),
+        (TIMEZONE, PASS.replace("5000", "0"), "tcp_port"),
+        (TIMEZONE, PASS + "host_serial = { port = 2 }", "is connected by TCP; give the host as `host`"),
+        (TIMEZONE, 'role = "repeater"', "must be one of"),
+        (TIMEZONE, 'role = "listener"\nserial = { port = 2 }', "a listener is for ASTM and AU"),
+        (TIMEZONE, ONE_LINE, "serial port 1 is used by another instrument"),
+        (
+            TIMEZONE,
+            f'role = "listener"\nserial = {{ port = 2 }}\nhost_{ONE_LINE}',
+            "used by another instrument",
+        ),
+        (ONE_LINE, f'role = "pass-through"\n{ONE_LINE}', "needs the line to the host; add `host_serial`"),
+        (ONE_LINE, f"{PASS}{TWO_LINES}", "give the line to the host as `host_serial`"),
+        (ONE_LINE, TWO_LINES, "a receiver is the host itself"),
+        (ONE_LINE, f'role = "listener"\n{TWO_LINES}{HOST}', "only a pass-through relays to a host"),
+        (ONE_LINE, f'role = "listener"\n{TWO_LINES.replace("2", "3")}', "has no serial port 3; it has 1, 2"),
+        (
+            ONE_LINE,
+            f'role = "listener"\n{TWO_LINES.replace("2", "1")}',
+            "is the instrument's serial port 1 too",
+        ),
+    ],
+)
+def test_a_line_that_does_not_suit_the_role_is_explained(
+    tmp_path: Path, right: str, wrong: str, told: str
+) -> None:
+    assert right in SITE
+    with pytest.raises(SettingsError) as caught:
+        written(tmp_path, SITE.replace(right, wrong, 1))
+    assert told in str(caught.value)
 
 
 @pytest.mark.parametrize(

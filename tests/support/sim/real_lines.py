@@ -32,9 +32,9 @@ class TcpScriptLine:
     """An instrument's end of a TCP connection to a listener of the box."""
 
     def __init__(
-        self, server: asyncio.Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self, servers: list[asyncio.Server], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        self._server, self._reader, self._writer = server, reader, writer
+        self._servers, self._reader, self._writer = servers, reader, writer
         self.answers, self.arrived = bytearray(), asyncio.Event()
         self._receiving = asyncio.ensure_future(self._receive())
 
@@ -53,14 +53,15 @@ class TcpScriptLine:
         self._writer.write_eof()
         await self._receiving
         self._writer.close()
-        await close(self._server)
+        for server in self._servers:
+            await close(server)
 
 
 async def connect_by_tcp(port: ConversationPort) -> TcpScriptLine:
     """Connect an instrument over loopback."""
-    server = await listen(port.adapter, "127.0.0.1", 0)
+    server = await listen(port.adapter.connected, "127.0.0.1", 0)
     tcp_port = server.sockets[0].getsockname()[1]
-    return TcpScriptLine(server, *await asyncio.open_connection("127.0.0.1", tcp_port))
+    return TcpScriptLine([server], *await asyncio.open_connection("127.0.0.1", tcp_port))
 
 
 class PtyScriptLine:

@@ -22,7 +22,7 @@ from tests.support.agents.boxes import box_config, disk
 from tests.support.agents.stand_in import StandIn, stand_in
 from tests.support.eventually import eventually
 from tests.support.hierarchy import Hierarchy
-from wire.messages import Alert, Entry, Status
+from wire.messages import Alert, Command, CommandResult, Entry, Status
 
 NOW = datetime.now(UTC).replace(microsecond=0)  # certificates are valid today
 NOW_MS = int(NOW.timestamp()) * 1000
@@ -166,6 +166,29 @@ def test_a_word_outside_the_profile_is_refused_and_the_connection_continues(pki:
         assert await ask(*line, inu("GLU")) == b"AA"
         await eventually(lambda: "words-refused" in center.audits)
         await eventually(lambda: len(reports(center)) == 1)
+
+    run(pki, scenario)
+
+
+def test_a_command_of_the_data_center_is_answered_and_has_one_result(
+    pki: Hierarchy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapter, "COMMAND_POLL_SECONDS", 0.02)
+
+    async def scenario(box: Box, _on: EmulDisk, center: StandIn) -> None:
+        center.commands = [Command(5, "MODU-1", "send-inventory")]
+        reader, writer = await connect(box)
+        command = await reader.readuntil(b"\x1c\r")
+        assert b"|INR^U06^INR_U06|" in command
+        own_id = command.split(b"|")[9]
+        writer.write(b"\x0bMSH|^~\\&|A||B||||ACK|1|P|2.5.1\rMSA|AA|" + own_id + b"\r\x1c\r")
+        await eventually(lambda: [result.outcome for result in results(center)] == ["done"])
+        assert await ask(reader, writer, esu(1)) == b"AA"  # and no second command before this answer
+        await eventually(lambda: len(reports(center)) == 2)
+        assert len(results(center)) == 1
+
+    def results(center: StandIn) -> list[CommandResult]:
+        return [entry.body for entry in reports(center) if isinstance(entry.body, CommandResult)]
 
     run(pki, scenario)
 

@@ -1,0 +1,31 @@
+"""The results of commands to an instrument that speaks its own standard.
+
+Each command has one result, which is stored durably. The spool or the rate limit may refuse it for a while; the power
+may fail while the instrument has not answered yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from agents.box.intake.intake import Intake, Source
+
+COMMAND_POLL_SECONDS: Final = 5.0
+"""How often a port looks for commands, and for results to store."""
+
+
+async def attend_commands(intake: Intake, source: Source, *, can_command: bool) -> None:
+    """Store results until they are durable; until cancelled.
+
+    Unless `can_command`, every command is refused: the standard has none, or the box only observes the connection.
+    A command that was sent before the program started, and not answered, has the result "unknown".
+    """
+    loop = asyncio.get_running_loop()
+    for command in source.queue.history.started:
+        source.ended.setdefault(command, "unknown")
+    while True:
+        if not can_command:
+            source.ended |= {command.id: "refused" for command in source.queue.take(loop.time())}
+        await intake.store_results(source)
+        await asyncio.sleep(COMMAND_POLL_SECONDS)

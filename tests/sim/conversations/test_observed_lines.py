@@ -1,0 +1,77 @@
+"""Recorded conversations with the laboratory's host through, or beside, a box: over TCP connections and ptys."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+import pytest
+
+from sim.conversations.casefile import Conversation, read_conversations
+from sim.conversations.player import Played, ScriptLine, Split, judge_reports, play_over
+from sim.conversations.port import ConversationPort
+from tests.support.eventually import eventually
+from tests.support.paths import FIXTURES
+from tests.support.sim.real_lines import without_long_waits
+from tests.support.sim.real_relays import ObservingBox
+
+CASES = read_conversations(FIXTURES / "instruments/index.toml")
+RS_232 = [case for case in CASES if case.standard in ("astm-tcp", "astm-serial", "au-serial")]
+Observe = Callable[[ObservingBox, ConversationPort], Awaitable[ScriptLine]]
+
+
+def whole(data: bytes) -> list[bytes]:
+    return [data]
+
+
+def in_sevens(data: bytes) -> list[bytes]:
+    return [data[place : place + 7] for place in range(0, len(data), 7)]
+
+
+async def observed(case: Conversation, observe: Observe, split: Split) -> tuple[Played, Played]:
+    """Play a case; return how the host's conversation went, and what the observing box stored."""
+    box, seen = ObservingBox(case), Played()
+
+    async def connect(host: ConversationPort) -> ScriptLine:
+        return await observe(box, host)
+
+    at_host = await play_over(connect, case, case.file.read_bytes(), split, without_long_waits)
+    await eventually(lambda: box.port.source.accepted >= len(case.reports))
+    await judge_reports(box.port, case, seen)
+    await box.port.close()
+    return at_host, seen
+
+
+def problems(cases: Sequence[Conversation], observe: Observe, split: Split) -> dict[str, list[str]]:
+    """The problems of each case, all played at the same time."""
+
+    async def main() -> list[tuple[Played, Played]]:
+        return await asyncio.gather(*(observed(case, observe, split) for case in cases))
+
+    played = asyncio.run(main())
+    found = {
+        case.name: [*host.problems, *seen.problems] for case, (host, seen) in zip(cases, played, strict=True)
+    }
+    return {name: each for name, each in found.items() if each}
+
+
+@pytest.mark.parametrize("split", [whole, in_sevens])
+def test_a_pass_through_over_tcp_changes_nothing_and_stores_what_the_host_accepts(split: Split) -> None:
+    assert problems(CASES, ObservingBox.pass_through_by_tcp, split) == {}
+
+
+@pytest.mark.parametrize("split", [whole, in_sevens])
+def test_a_pass_through_of_serial_lines_changes_nothing_and_stores_what_the_host_accepts(
+    split: Split,
+) -> None:
+    assert problems(CASES, ObservingBox.pass_through_by_pty, split) == {}
+
+
+@pytest.mark.parametrize("split", [whole, in_sevens])
+def test_a_listener_on_both_directions_stores_what_the_host_accepts(split: Split) -> None:
+    assert problems(RS_232, ObservingBox.listen_to_both, split) == {}
+
+
+@pytest.mark.parametrize("split", [whole, in_sevens])
+def test_a_listener_that_does_not_hear_the_host_stores_the_same(split: Split) -> None:
+    assert problems(RS_232, ObservingBox.listen_to_the_instrument, split) == {}
