@@ -1,47 +1,67 @@
 """Hardening of a box's image, evaluated with published SCAP content: `python -m bench.image.stig [--json]`.
 
 The profiles are the STIG's, CIS's for servers (level 2), ANSSI's (high) and OSPP of the installed content. The
-environment variable RAP_SCAP_CONTENT names more data streams, separated by spaces, each with a profile:
-`RAP_SCAP_CONTENT=disa-stig-rhel9.xml=MAC-1_Classified`.
+environment variable RAP_SCAP_CONTENT names more data streams for RHEL 9 or 10, separated by spaces, each with a
+profile: `RAP_SCAP_CONTENT=disa-stig-rhel9.xml=MAC-1_Classified`.
 
-The image is built from the box's own kickstart with packages of the mock repository, and evaluated by `rap image
-check --mock-repo`. Rules that these packages cannot pass are listed, counted and excluded. Needs root, and the
-packages of `make setup-image`.
+An image for each release is built from the box's own kickstart with packages of the mock repository, and evaluated by
+`rap image check --mock-repo`. Rules that these packages cannot pass are listed, counted and excluded. Needs root, and
+the packages of `make setup-image`.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 from bench.figures import Figure, figure, run
-from tests.support.imaging.first_report import build_image
+from imaging.check.content import read_benchmark
+from tests.support.imaging.first_report import build_delivered
 
 FOLDER: Final = Path("build/bench-stig")
 PROFILES: Final = ("stig", "cis", "anssi_bp28_high", "ospp")
 OTHER_POLICY: Final = frozenset({"configure_crypto_policy"})
 """High-severity rules on which the profiles contradict each other: CIS requires the cryptographic policy DEFAULT,
-OSPP requires FIPS:OSPP, and the STIG requires FIPS, which a box has."""
+OSPP requires FIPS:OSPP, ComplianceAsCode's STIG for RHEL 9 since 0.1.74 FIPS:STIG, and DISA's own FIPS, which a box
+has."""
+_RELEASE: Final = re.compile(r"RHEL[-_](\d+)")
 
 
 def figures() -> list[Figure]:
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
     try:
-        image = build_image(FOLDER)
+        image = image_of("rhel9")
         found = [one for profile in PROFILES for one in compare(profile, judged(image, "--profile", profile))]
         for word in os.environ.get("RAP_SCAP_CONTENT", "").split():
             content, _, profile = word.rpartition("=")
+            image = image_of(release_of(Path(content)))
             words = ("--content", content, "--profile", profile)
             found += compare(f"{Path(content).stem}, {profile}", judged(image, *words))
         return found
     finally:
         shutil.rmtree(FOLDER, ignore_errors=True)
+
+
+@cache
+def image_of(release: str) -> Path:
+    (folder := FOLDER / release).mkdir()
+    return build_delivered(folder, release)
+
+
+def release_of(content: Path) -> str:
+    """The release that a data stream is for, such as "rhel9"."""
+    identifier = read_benchmark(content).identifier
+    if not (found := _RELEASE.search(identifier)):
+        sys.exit(f"RAP_SCAP_CONTENT: {content}: is for {identifier}; give a data stream for RHEL 9 or 10")
+    return f"rhel{found[1]}"
 
 
 def judged(image: Path, *words: str) -> dict[str, Any]:

@@ -31,6 +31,8 @@ NOT_SELECTED: Final = "notselected"
 """The XCCDF result of a rule that the content has and the profile does not select."""
 _FOLDERS: Final = {
     ("xccdf_org.ssgproject.content_benchmark_RHEL-9", "0.1.65"): FOLDER,
+    ("xccdf_org.ssgproject.content_benchmark_RHEL-9", ""): FOLDER / "ssg-rhel9",
+    ("xccdf_org.ssgproject.content_benchmark_RHEL-10", ""): FOLDER / "ssg-rhel10",
     ("xccdf_mil.disa.stig_benchmark_RHEL_9_STIG", ""): FOLDER / "disa-rhel9",
 }
 """The folder of a benchmark's reasons, by id and version; "" is any other version."""

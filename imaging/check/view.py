@@ -10,10 +10,19 @@ The view is an overlay in a mount namespace of the scanner, which is removed wit
 
 from __future__ import annotations
 
+import os
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
+
+from imaging.check.types import WrongCheck
+
+PROCESSOR_SECONDS_MAX: Final = 3600
+"""A scan takes a quarter of a minute to two minutes, depending on the content."""
+_WORK_SECONDS_MIN: Final = 0.05
+"""The processor time in a period below which a program counts as waiting: threads that wait may still poll."""
 
 _INSIDE: Final = """\
 set -e
@@ -34,24 +43,58 @@ exec "$@"
 
 
 def run_on_view(
-    tree: Path, place: Path, command: Sequence[str], environment: Mapping[str, str], seconds_max: float
+    tree: Path, place: Path, command: Sequence[str], environment: Mapping[str, str], idle_seconds_max: float
 ) -> subprocess.CompletedProcess[str]:
     """Run a program in the folder `place`, where the view of `tree` is layer/view.
 
-    Raises: subprocess.TimeoutExpired, when the program has been ended because it took too long.
+    Its time is limited by what it uses of the processor, so that other work on the machine does not end it.
+
+    Raises: subprocess.TimeoutExpired, when the program has been ended because it used no processor time for
+    `idle_seconds_max`; WrongCheck, because it used too much.
     """
     (place / "layer").mkdir(exist_ok=True)
     (place / "mounts").write_text(_mounts(tree))
     namespaces = ["unshare", "--mount", "--propagation", "private", "--fork", "--kill-child=KILL"]
-    return subprocess.run(
-        [*namespaces, "sh", "-c", _INSIDE, "sh", str(tree), str(place / "layer"), *command],
+    inside = ["sh", "-c", _INSIDE, "sh", str(tree), str(place / "layer")]
+    with subprocess.Popen(
+        [*namespaces, *inside, *command],
         cwd=place,
         env=dict(environment),
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
-        timeout=seconds_max,
-    )
+        start_new_session=True,
+    ) as process:
+        try:
+            out, err = _communicate(process, idle_seconds_max)
+        finally:
+            process.kill()
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+
+def _communicate(process: subprocess.Popen[str], idle_seconds_max: float) -> tuple[str, str]:
+    used = 0.0
+    while True:
+        try:
+            return process.communicate(timeout=idle_seconds_max)
+        except subprocess.TimeoutExpired:
+            before, used = used, sum(_processor_seconds(process.pid))
+            if used - before < _WORK_SECONDS_MIN:
+                raise
+            if used > PROCESSOR_SECONDS_MAX:
+                raise WrongCheck(
+                    f"the scanner did not end within {PROCESSOR_SECONDS_MAX} s of processor time; use another "
+                    "version of OpenSCAP or other content"
+                ) from None
+
+
+def _processor_seconds(session: int) -> Iterator[float]:
+    """The processor time of each process of a session, with that of its ended children: proc_pid_stat(5)."""
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # the process has ended
+            fields = file.read_text().rpartition(")")[2].split()
+            if int(fields[3]) == session:
+                yield sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 def _mounts(tree: Path) -> str:

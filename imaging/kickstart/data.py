@@ -40,6 +40,10 @@ class Release(Table, frozen=True):
     title: str
     version: str
     authselect: str
+    audit_program: list[str]
+    """How audit rules for one program start: a rule for each architecture, or one for all."""
+    audit_chmod: str
+    """The system calls that change a file's mode."""
     packages: list[str] = []
     base: str = ""
     """The URL of the BaseOS repository; "" for RHEL, which has no public one."""
@@ -63,6 +67,7 @@ class KnownNames(Table, frozen=True):
 
     locales: list[str]
     layouts: list[str]
+    layout_switches: list[str]
     keymaps: list[str]
     firewall_services: list[str]
 

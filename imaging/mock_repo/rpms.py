@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import fnmatch
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final, TypeVar
 
 from imaging.build.resume import Steps
@@ -78,12 +79,20 @@ def make_repository(folder: Path, cache: Path, wanted: MockPackages | None = Non
     shutil.rmtree(work, ignore_errors=True)
     shutil.rmtree(folder, ignore_errors=True)
     (root := work / "root").mkdir(parents=True)
-    parts = [*_stubs(wanted, root, work), *_converted(wanted, debs, root, work)]
+    parts = [*_stubs(wanted.stubs, root, work), *_converted(wanted, debs, root, work)]
     spec = work / "mock-repo.spec"
     spec.write_text(_HEAD + "\n".join(parts))
     build(spec, root, folder)
     shutil.rmtree(work)
     describe(folder, wanted)
+
+
+def make_stubs(folder: Path, stubs: Mapping[str, Stub]) -> None:
+    """Build further packages with a few files into `folder`, without repository metadata. Raises: ProgramFailed."""
+    with TemporaryDirectory() as name:
+        (root := Path(name, "root")).mkdir()
+        (spec := Path(name, "stubs.spec")).write_text(_HEAD + "\n".join(_stubs(stubs, root, Path(name))))
+        build(spec, root, folder)
 
 
 def kept_repository(folder: Path) -> Path:
@@ -182,8 +191,8 @@ def _listing(paths: Iterable[tuple[str, bool]], filesystem: Stub) -> str:
     )
 
 
-def _stubs(wanted: MockPackages, root: Path, work: Path) -> Iterator[str]:
-    for name, stub in wanted.stubs.items():
+def _stubs(stubs: Mapping[str, Stub], root: Path, work: Path) -> Iterator[str]:
+    for name, stub in stubs.items():
         for path in stub.folders:
             (root / path).mkdir(parents=True, exist_ok=True)
         for path, text in stub.files.items():

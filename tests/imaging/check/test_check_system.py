@@ -237,17 +237,39 @@ def test_rules_that_ask_systemd_are_decided_by_the_links_of_the_tree(tmp_path: P
     assert results() == {"RHEL-09-000001": "fail", "RHEL-09-000002": "pass", "RHEL-09-000003": "fail"}
 
 
-def test_a_scanner_that_does_not_end_is_started_again_and_then_reported(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (programs := tmp_path / "bin").mkdir()
-    (programs / "oscap").write_text(f"#!/bin/sh\necho started >> {tmp_path}/log\nexec sleep 1000\n")
+def _scanner(folder: Path, body: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Replace oscap by a program that appends a line to the returned file and then does what `body` says."""
+    (programs := folder / "bin").mkdir()
+    (programs / "oscap").write_text(f"#!/bin/sh\necho started >> {folder}/log\n{body}\n")
     (programs / "oscap").chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
-    monkeypatch.setattr("imaging.check.openscap.SECONDS_MAX", 2)
-    with pytest.raises(WrongCheck, match="oscap did not end within 2 s, in 3 tries"):
+    monkeypatch.setattr("imaging.check.openscap.IDLE_SECONDS_MAX", 1)
+    return folder / "log"
+
+
+def test_a_scanner_that_waits_forever_is_started_again_and_then_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = _scanner(tmp_path, "exec sleep 1000", monkeypatch)
+    with pytest.raises(WrongCheck, match="oscap used no processor time for 1 s, in 3 tries"):
         scan(_rhel(tmp_path / "system"), CONTENT)
-    assert (tmp_path / "log").read_text() == "started\n" * 3
+    assert log.read_text() == "started\n" * 3
+
+
+def test_a_scanner_that_computes_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    busy = "i=0; while [ $i -lt 1500000 ]; do i=$((i + 1)); done; exit 9"
+    log = _scanner(tmp_path, busy, monkeypatch)
+    with pytest.raises(WrongCheck, match="oscap failed with exit status 9"):
+        scan(_rhel(tmp_path / "system"), CONTENT)
+    assert log.read_text() == "started\n"
+
+
+def test_the_processor_time_of_a_scanner_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = _scanner(tmp_path, "while :; do :; done", monkeypatch)
+    monkeypatch.setattr("imaging.check.view.PROCESSOR_SECONDS_MAX", 1)
+    with pytest.raises(WrongCheck, match="did not end within 1 s of processor time"):
+        scan(_rhel(tmp_path / "system"), CONTENT)
+    assert log.read_text() == "started\n"
 
 
 @pytest.mark.slow("OpenSCAP checks hundreds of rules")

@@ -24,9 +24,9 @@ from imaging.build.build import build
 from imaging.build.types import BuildRequest
 from imaging.flash import gpt, identity
 from imaging.kickstart.assemble import assemble
-from imaging.kickstart.data import MIB
+from imaging.kickstart.data import MIB, releases
 from imaging.kickstart.site import for_box, load_site
-from imaging.mock_repo.rpms import kept_repository
+from imaging.mock_repo.rpms import Stub, kept_repository, make_stubs
 from imaging.rpm.build import build_rpm
 from settings import identity_archive
 from settings.types import Endpoint
@@ -41,6 +41,8 @@ from wire.pki import directory as pki_directory
 from wire.tls.context import Identity, client_context
 
 MOCK_REPO: Final = ROOT / "build/mock-repo"
+_MOCK_PYTHON_OF: Final = "rhel9"
+"""The release whose Python the mock repository has, so that the box's package is built for it."""
 CABLES: Final = {1: "uplink", 2: "port1"}
 """TAP devices by the number of the bus that the port's card is on."""
 SERIAL: Final = "RAP-0001"
@@ -88,21 +90,38 @@ def build_image(folder: Path, kernel_arguments: str = "", post: str = "", *, key
     With `key` it is signed instead, and has no identity.
     """
     site = write_site(folder, site_text())
-    kickstart = folder / "box.ks"
     text = assemble(load_site(site), site)
     assert _SLOW_ARGUMENTS in text
     text = text.replace(_SLOW_ARGUMENTS, f"console=ttyS0 quiet {kernel_arguments}")
-    kickstart.write_text(text + post)
-    (packages := folder / "rpm").mkdir()
-    build_rpm(packages, "rhel9")
-    subprocess.run(["createrepo_c", "--quiet", packages], check=True)
-    repositories = (str(kept_repository(MOCK_REPO)), str(packages))
-    request = BuildRequest(kickstart, "RHEL9", repositories, folder / "out", folder / "work", key=key)
-    image = build(request, lambda _name, _kept: None, lambda _line: None).image
+    image = _built(folder, text + post, "rhel9", key)
     if not key:
         prepare_far_end(folder)
         _give_identity(image, folder, for_box(load_site(site)).encode())
     return image
+
+
+def build_delivered(folder: Path, release: str) -> Path:
+    """Build the image of a box for RHEL 9 or 10 ("rhel9", "rhel10") from its unchanged kickstart.
+
+    The package redhat-release of the mock repository is RHEL 9's; for RHEL 10 another one is added.
+    """
+    site = write_site(folder, site_text())
+    (folder / "rpm").mkdir()
+    if release == "rhel10":
+        text = "Red Hat Enterprise Linux release 10.2 (mock)\n"
+        make_stubs(folder / "rpm", {"redhat-release": Stub({"etc/redhat-release": text}, version="10.2-1")})
+    return _built(folder, assemble(load_site(site), site, release), release)
+
+
+def _built(folder: Path, kickstart: str, release: str, key: Path | None = None) -> Path:
+    (file := folder / "box.ks").write_text(kickstart)
+    (packages := folder / "rpm").mkdir(exist_ok=True)
+    build_rpm(packages, _MOCK_PYTHON_OF)
+    subprocess.run(["createrepo_c", "--quiet", packages], check=True)
+    repositories = (str(kept_repository(MOCK_REPO)), str(packages))
+    version = releases()[release].version
+    request = BuildRequest(file, version, repositories, folder / "out", folder / "work", key=key)
+    return build(request, lambda _name, _kept: None, lambda _line: None).image
 
 
 def flashed(image: Path, key: Path, folder: Path, more: str = "") -> Path:
