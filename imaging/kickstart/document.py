@@ -37,6 +37,10 @@ BYTE_ORDER_MARK: Final = "byte order mark"
 _BOM: Final = "\ufeff"
 _LINE_END: Final = re.compile(r"\r\n|\n|\r")
 """pykickstart's lines; str.splitlines() also ends them at form feeds and Unicode's separators."""
+HERE_QUOTED: Final = "the end of the here-document is in quotes"
+HERE_PLAIN: Final = "the end of the here-document is not in quotes"
+_WHOLE_VARIABLE: Final = re.compile(r"=[\"']?(\$\{?[A-Za-z_]\w*\}?)[\"']?(?=\s|$)")
+_HASH: Final = re.compile(r"(?<!\\)\$[156yb2]{1,2}\$(?=[\w./=])")
 _HERE: Final = re.compile(r"<<-?\s*(['\"\\]?)(\w+)['\"]?")
 
 
@@ -296,8 +300,19 @@ class _Reader:
             changed = [line for line in section.body if target in line and not _HERE.search(line)]
             found = [] if changed else list(here_document(section, target))
             self._open_ended |= not found
+            quoted = any(
+                target in line and (match := _HERE.search(line)) and match[1] for line in section.body
+            )
             for place, text in found:
+                self._expanded(place, text, quoted=bool(quoted))
                 self._command(place, text, sure=False)
+
+    def _expanded(self, spot: Spot, text: str, *, quoted: bool) -> None:
+        """Refuse a variable that the shell keeps as it is, and a password's hash in which it replaces variables."""
+        if quoted and (match := _WHOLE_VARIABLE.search(text)):
+            self._refuse(spot, text.split()[0], f"{HERE_QUOTED}, so that {match[1]} stays as it is")
+        elif not quoted and (match := _HASH.search(text)):
+            self._refuse(spot, text.split()[0], f"{HERE_PLAIN}, so that the shell changes {match[0]}…")
 
     def _split(self, spot: Spot, text: str) -> list[str]:
         try:

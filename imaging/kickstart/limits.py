@@ -65,6 +65,9 @@ FORMATS: Final = {
     "btrfs": FormatLimits(256, 16 * 1024 * 1024 * TIB, 255, True, options=r"\w+"),
 }
 """By the name that `--fstype` takes. XFS: xfsprogs 5.19 and later refuse less than 300 MiB."""
+TOLERATED_MIB: Final = {("RHEL9", "xfs"): 16.0}
+"""Sizes below the limit that a version makes, by its name and the file system's. RHEL 9's xfsprogs 5.19.0-1 has the
+change "Tolerate tiny (<300MB) filesystems" (rhbz#2142910); blivet's `XFS._min_size` is 16 MiB there."""
 
 GENERAL_OPTIONS: Final = re.compile(
     r"defaults|(no)?(auto|dev|exec|suid|user|users|atime|diratime|relatime|strictatime|iversion|mand|lazytime"
@@ -122,6 +125,12 @@ VOLUME_NAME_RESERVED: Final = re.compile(
     r"\.{1,2}|(pvmove|snapshot).*"
     r"|.*_(cdata|cmeta|mimage|mlog|pmspare|rimage|rmeta|tdata|tmeta|vorigin).*"
 )
+DEVICE_NAME: Final = re.compile(
+    r"(sd|vd|hd|xvd)[a-z]+\d*|nvme\d+(n\d+(p\d+)?)?|(dm-|loop|md|ram|sg|sr|tty|zram)\d*|bsg|block|bus|char|console"
+    r"|core|cpu|disk|dri|fd|full|fuse|hugepages|hwrng|input|kmsg|kvm|log|mapper|mem|mqueue|net|null|port|ptmx|pts|random"
+    r"|rtc\d*|shm|snd|std(in|out|err)|urandom|usb|vfio|watchdog\d*|zero"
+)
+"""Names in /dev, where a volume group has its own folder."""
 EXTENT_MIB: Final = 4
 """LVM's default extent."""
 SHELL_VARIABLE: Final = re.compile(r"\$([A-Za-z_]\w*|\{[A-Za-z_]\w*\})")

@@ -48,9 +48,14 @@ def key_without_user(case: Case) -> Faults:
 
 
 def _is_key(kind: str, text: str) -> bool:
-    """Whether the text is base64 of a blob that begins with its kind."""
+    """Whether the text is base64 of fields with their lengths, whole, of which the first is its kind."""
     try:
         blob = base64.b64decode(text, validate=True)
     except (NotBase64, ValueError):
         return False
-    return blob[4 : 4 + int.from_bytes(blob[:4], "big")] == kind.encode()
+    fields, at = [], 0
+    while at < len(blob):
+        end = at + 4 + int.from_bytes(blob[at : at + 4], "big")
+        fields.append(blob[at + 4 : end])
+        at = end
+    return at == len(blob) and len(fields) > 1 and fields[0] == kind.encode()

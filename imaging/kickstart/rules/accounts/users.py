@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from pathlib import PurePosixPath
 from typing import Final
 
 from imaging.kickstart.document import Spot
-from imaging.kickstart.limits import ACCOUNT_NAME, RESERVED_USERS
+from imaging.kickstart.limits import ACCOUNT_NAME, ON_ROOT, RESERVED_USERS
 from imaging.kickstart.rule import Case, Faults, LintFault, risk, rule
 
 ID_MOST: Final = 2**32 - 2
@@ -45,6 +46,9 @@ EXISTING_GROUPS: Final = (
 )
 """The package setup, `/etc/group`; systemd's `sysusers.d/basic.conf`."""
 FIRST_UID: Final = 1000
+SYSTEM_FOLDERS: Final = frozenset(
+    map(PurePosixPath, ("/", *ON_ROOT, "/boot", "/home", "/opt", "/srv", "/tmp", "/usr", "/var"))  # noqa: S108
+)
 
 
 @risk
@@ -139,7 +143,8 @@ def account_number_taken(case: Case) -> Faults:
 def account_path_form(case: Case) -> Faults:
     """The home folder and the shell are absolute paths, and no field of passwd(5) has a colon.
 
-    Source: useradd(8), --home-dir, --shell and --comment.
+    Source: useradd(8), --home-dir, --shell and --comment; Anaconda, `core/users.py`, `_reown_homedir`: an existing
+    home folder and its content become the user's.
     """
     for command in case.ks.named("user"):
         data = command.data
@@ -149,6 +154,12 @@ def account_path_form(case: Case) -> Faults:
                 yield LintFault(
                     command.spot, f"--{option}={given} is not an absolute path", f"write it like {example}"
                 )
+        if (home := PurePosixPath(data.homedir or "")) in SYSTEM_FOLDERS:
+            yield LintFault(
+                command.spot,
+                f"--homedir={home} is a folder of the system, which would become the user's",
+                f"write it like /home/{data.name}",
+            )
         if ":" in (data.gecos or ""):
             yield LintFault(
                 command.spot, "--gecos has a colon, which separates the fields of passwd(5)", "leave it out"

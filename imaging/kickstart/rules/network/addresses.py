@@ -89,7 +89,7 @@ def address_unusable(case: Case) -> Faults:
         if interface is None:
             continue
         network, address = interface.network, interface.ip
-        ends = (network.network_address, network.broadcast_address) if network.prefixlen < 31 else ()
+        ends = _ends(network)
         wrong = address.is_multicast or address.is_loopback or any(address in each for each in RESERVED)
         if address in ends or wrong:
             yield LintFault(
@@ -99,6 +99,11 @@ def address_unusable(case: Case) -> Faults:
                 if network.num_addresses > 2
                 else "use another",
             )
+
+
+def _ends(network: IPv4Network) -> tuple[IPv4Address, ...]:
+    """The addresses of the network itself and of all its hosts, which a link with two addresses does not have."""
+    return (network.network_address, network.broadcast_address) if network.prefixlen < 31 else ()
 
 
 @rule
@@ -119,12 +124,10 @@ def gateway_elsewhere(case: Case) -> Faults:
                 f"--gateway={gateway} is not on the network of {interface}",
                 f"use an address of {interface.network}",
             )
-        elif interface is not None and (
-            gateway == interface.ip or gateway == interface.network.broadcast_address
-        ):
+        elif interface is not None and gateway in (interface.ip, *_ends(interface.network)):
             yield LintFault(
                 command.spot,
-                f"--gateway={gateway} is the port's own or the broadcast address",
+                f"--gateway={gateway} is the port's own, the network's or the broadcast address",
                 "name the router",
             )
         elif interface is not None and str(gateway) in own:

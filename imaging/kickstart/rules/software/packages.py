@@ -9,7 +9,7 @@ from typing import Final
 
 from imaging.kickstart.entries import entry_place, entry_words
 from imaging.kickstart.rule import Case, Faults, LintFault, risk, rule
-from imaging.kickstart.volumes import volumes
+from imaging.kickstart.volumes import mount_of, volumes
 
 ESSENTIAL: Final = {
     **dict.fromkeys(
@@ -33,6 +33,7 @@ ESSENTIAL: Final = {
     "e2fsprogs": "ext4",
     "grub2-tools": "bootloader",
     "grub2-common": "bootloader",
+    **dict.fromkeys(("shim-x64", "grub2-efi-x64"), "/boot/efi"),
 }
 """Packages that no system does without (""), or that a command needs."""
 NEEDED_ALWAYS: Final = tuple(name for name, command in ESSENTIAL.items() if not command)
@@ -46,6 +47,7 @@ NEEDS: Final[dict[str, Callable[[Case], bool]]] = {
         for name in ("authselect", "network", "sshkey", "volgroup", "raid")
     },
     "--encrypted": lambda case: any(getattr(command.data, "encrypted", False) for command in volumes(case)),
+    "/boot/efi": lambda case: any(mount_of(command) == "/boot/efi" for command in volumes(case)),
     "xfs": lambda case: any(command.data.fstype == "xfs" for command in volumes(case)),
     "ext4": lambda case: any(str(command.data.fstype).startswith("ext") for command in volumes(case)),
 }

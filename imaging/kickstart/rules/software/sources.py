@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from difflib import get_close_matches
 from fnmatch import fnmatch
 from typing import Final
 from urllib.parse import urlsplit
@@ -15,6 +16,17 @@ SCHEMES: Final = ("http", "https", "ftp", "file", "nfs", "hd", "media", "cdrom")
 PROXIES: Final = ("http", "https", "ftp", "socks", "socks4", "socks4a", "socks5", "socks5h")
 URL_HOST: Final = re.compile(r"([A-Za-z0-9_-]+\.)*[A-Za-z0-9_-]+\.?", re.ASCII)
 """Of a URL: names with an underscore work, too."""
+VARIABLE: Final = re.compile(r"\$\{?(\w+)")
+VARIABLES: Final = (
+    "releasever",
+    "releasever_major",
+    "releasever_minor",
+    "basearch",
+    "arch",
+    "contentdir",
+    "stream",
+)
+"""dnf.conf(5), VARIABLES, and those of CentOS and its relatives."""
 REPOSITORY_NAME: Final = re.compile(r"[a-zA-Z0-9_.:-]+", re.ASCII)
 
 
@@ -55,7 +67,7 @@ def repository_without_address(case: Case) -> Faults:
 
 @rule
 def source_address_form(case: Case) -> Faults:
-    """A repository address has a scheme and a host; ports are numbers up to 65535.
+    """A repository address has a scheme and a host, and variables of dnf; ports are numbers up to 65535.
 
     Source: RFC 3986, 3.2; dnf.conf(5), baseurl and proxy; RHEL's kickstart reference, `url`, `nfs`.
     """
@@ -68,6 +80,9 @@ def source_address_form(case: Case) -> Faults:
     for command in case.ks.named("url", "repo", "liveimg"):
         for option in ("url", "baseurl", "mirrorlist", "metalink"):
             given = str(getattr(command.data, option, "") or "")
+            for name in VARIABLE.findall(given):
+                if name not in VARIABLES and (close := get_close_matches(name, VARIABLES, 1, 0.8)):
+                    yield LintFault(command.spot, f"dnf has no variable ${name}", f"write ${close[0]}")
             if given and not _is_address(given):
                 yield LintFault(
                     command.spot,

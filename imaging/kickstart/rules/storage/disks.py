@@ -21,14 +21,23 @@ DISK_LABELS: Final = ("gpt", "msdos", "dasd", "mac")
 
 @rule
 def undefined_partition(case: Case) -> Faults:
-    """--onpart takes a partition that exists; a cleared disk has none.
+    """--onpart and --useexisting take what exists; a cleared disk has neither partitions nor volumes.
 
-    Source: RHEL's kickstart reference, `part --onpart`.
+    Source: RHEL's kickstart reference, `part --onpart`; Anaconda, `custom_partitioning.py`: "does not exist".
     """
-    clear = case.ks.last("clearpart")
+    clear, ignore = case.ks.last("clearpart"), case.ks.last("ignoredisk")
     if clear is None or clear.data.type != CLEARPART_TYPE_ALL:
         return
     drives = [disk_name(name) for name in clear.data.drives]
+    used = {disk_name(name) for name in ignore.data.onlyuse} if ignore else set()
+    everything = not drives or (used and used <= set(drives))
+    for command in case.ks.named("volgroup", "logvol", "raid") if everything else ():
+        if command.data.preexist:
+            yield LintFault(
+                command.spot,
+                f"{command.name} --useexisting: clearpart in line {clear.spot.line} leaves nothing on the disk",
+                "leave --useexisting out, and give its size or members",
+            )
     for command in volumes(case):
         given = getattr(command.data, "onPart", "")
         on_cleared = not drives or any(disk_name(given).startswith(drive) for drive in drives)

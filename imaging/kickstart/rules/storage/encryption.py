@@ -12,8 +12,11 @@ from imaging.kickstart.volumes import complete, mount_of, volumes
 PBKDF: Final = ("pbkdf", "pbkdf_memory", "pbkdf_time", "pbkdf_iterations")
 LUKS: Final = ("cipher", "luks_version", "passphrase", "escrowcert")
 CIPHER: Final = re.compile(
-    r"(aes|serpent|twofish|camellia|cast5|cast6|blowfish|sm4|xchacha\d+)(-[a-z0-9]+){1,2}(:[a-z0-9]+)?"
+    r"(aes|serpent|twofish|camellia|cast5|cast6|blowfish|sm4)"
+    r"(-(cbc|ctr|ecb|lrw|xts|hctr2)(-(plain|plain64|plain64be|essiv:\w+|benbi|null|random))?)?|xchacha\d+,aes-adiantum-\w+"
 )
+ITERATIONS_MIN: Final = {"pbkdf2": 1000, "argon2i": 4, "argon2id": 4}
+"""cryptsetup, `lib/utils_pbkdf.c`."""
 PUBLIC: Final = ("/", "/boot", "/boot/efi", "biosboot", "prepboot")
 """Partitions that a machine boots from, which contain no secrets and need no encryption."""
 
@@ -94,6 +97,25 @@ def luks_options(case: Case) -> Faults:
         if cipher and not CIPHER.fullmatch(cipher):
             yield LintFault(
                 command.spot, f"--cipher={cipher} is not a cipher of LUKS", "write --cipher=aes-xts-plain64"
+            )
+        least, iterations = ITERATIONS_MIN.get(data.pbkdf, 0), int(data.pbkdf_iterations or 0)
+        if 0 < iterations < least:
+            yield LintFault(
+                command.spot,
+                f"--pbkdf-iterations={iterations} is too few for {data.pbkdf}",
+                f"write {least} or more, or leave it out",
+            )
+        version = str(data.luks_version or "luks2")
+        if not version.startswith(("luks1", "luks2")):
+            yield LintFault(
+                command.spot, f"there is no --luks-version={version}", "write --luks-version=luks2"
+            )
+        if data.backuppassphrase and not data.escrowcert:
+            yield LintFault(
+                command.spot,
+                "--backuppassphrase without --escrowcert: none is made",
+                "add --escrowcert=URL",
+                risky=True,
             )
         if data.pbkdf == "pbkdf2" and data.pbkdf_memory:
             yield LintFault(

@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 from imaging.kickstart.document import KickstartCommand, Spot
-from imaging.kickstart.limits import FORMATS, ON_LINUX, FormatLimits
+from imaging.kickstart.limits import FORMATS, ON_LINUX, TOLERATED_MIB, FormatLimits
 from imaging.kickstart.rule import Case, Faults, LintFault, risk, rule
 from imaging.kickstart.volumes import NOT_MOUNTED, mount_of, parts, reuses, size_mib, volumes
 
@@ -37,10 +37,12 @@ def format_size(case: Case) -> Faults:
             continue
         what = command.data.fstype or mount_of(command)
         if final < limits.min_mib:
+            made = final >= TOLERATED_MIB.get((case.ks.version, what), limits.min_mib)
             yield LintFault(
                 command.spot,
-                f"{final} MiB is too small for {what}",
+                f"{final} MiB is too small for {what}" + made * " from the next release on",
                 f"write at least --size={limits.min_mib:g}",
+                risky=made,
             )
         elif limits.max_mib and size > limits.max_mib:
             yield LintFault(

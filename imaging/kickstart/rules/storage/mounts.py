@@ -11,6 +11,7 @@ from imaging.kickstart.rule import Case, Faults, LintFault, risk, rule
 from imaging.kickstart.rules.storage.partitions import SEPARATE
 from imaging.kickstart.volumes import NOT_MOUNTED, PREFIXES, mount_of, volumes
 
+BY_KERNEL: Final = ("/dev/", "/proc/", "/run/", "/sys/")
 MOUNT_OPTIONS: Final = {
     **dict.fromkeys(SEPARATE, ("nodev", "nosuid", "noexec")),
     "/var": ("nodev",),
@@ -87,16 +88,15 @@ def mount_point_form(case: Case) -> Faults:
 
 @rule
 def directory_of_root(case: Case) -> Faults:
-    """Some directories must be on the root file system.
+    """Some directories must be on the root file system, and below others the kernel has its own.
 
-    Source: Anaconda, `data/anaconda.conf`, must_be_on_root.
+    Source: Anaconda, `data/anaconda.conf`, must_be_on_root; systemd, "API File Systems".
     """
     for command in volumes(case):
-        if mount_of(command) in ON_ROOT:
+        mount = mount_of(command)
+        if mount in ON_ROOT or mount.startswith(BY_KERNEL):
             yield LintFault(
-                command.spot,
-                f"{mount_of(command)} must be a directory of /",
-                "leave the partition out, and enlarge /",
+                command.spot, f"{mount} must be a directory of /", "leave the partition out, and enlarge /"
             )
 
 

@@ -41,13 +41,23 @@ def thin_pool_missing(case: Case) -> Faults:
 
 @rule
 def thin_pool_form(case: Case) -> Faults:
-    """A pool's chunks have 64 KiB to 1 GiB, its metadata 2 MiB to 16 GiB, and both fit into the pool.
+    """A pool is not mounted; its chunks have 64 KiB to 1 GiB, its metadata 2 MiB to 16 GiB, and both fit into it.
 
-    Source: blivet, `devicelibs/lvm.py`, LVM_THINP_*; lvmthin(7).
+    Source: blivet, `devicelibs/lvm.py`, LVM_THINP_*; Anaconda, `_execute_logvol_data`; lvmthin(7).
     """
     for command in case.ks.named("logvol"):
         chunk, metadata = int(command.data.chunk_size or 0), int(command.data.metadata_size or 0)
         size = size_mib(command)
+        if command.data.thin_pool and mount_of(command).startswith("/"):
+            yield LintFault(
+                command.spot,
+                f"a thin pool is not mounted, and nothing would be at {mount_of(command)}",
+                f"write `logvol none --thinpool`, and `logvol {mount_of(command)} --thin --poolname=…`",
+            )
+        if command.data.pool_name and not command.data.thin_volume:
+            yield LintFault(
+                command.spot, "--poolname without --thin: the volume is not in the pool", "add --thin"
+            )
         if chunk and chunk not in CHUNK_KIB:
             yield LintFault(
                 command.spot,

@@ -6,6 +6,7 @@ from typing import Final
 
 from imaging.kickstart.document import KickstartCommand, Spot
 from imaging.kickstart.limits import (
+    DEVICE_NAME,
     EXTENT_MIB,
     VOLUME_NAME,
     VOLUME_NAME_RESERVED,
@@ -42,16 +43,18 @@ def volume_name_twice(case: Case) -> Faults:
 def volume_name_form(case: Case) -> Faults:
     """LVM allows letters, digits and + _ . - in names, and reserves some names.
 
-    Source: lvm(8), VALID NAMES; blivet, `is_name_valid`; Linux, `dm-ioctl.h`, DM_NAME_LEN.
+    Source: lvm(8), VALID NAMES; LVM: "/dev/sda: already exists in filesystem"; blivet, `is_name_valid`; Linux,
+    `dm-ioctl.h`, DM_NAME_LEN.
     """
     for command in case.ks.named("volgroup", "logvol"):
         name = command.data.vgname if command.name == "volgroup" else command.data.name
-        reserved = command.name == "logvol" and VOLUME_NAME_RESERVED.fullmatch(name)
+        names = VOLUME_NAME_RESERVED if command.name == "logvol" else DEVICE_NAME
+        reserved = names.fullmatch(name)
         if name and (reserved or not VOLUME_NAME.fullmatch(name) or name in (".", "..")):
             yield LintFault(
                 command.spot,
                 f"{name!r} is not a name for a {command.name}",
-                "use letters, digits, + _ . and -, at most 127, and no reserved name such as snapshot* and *_tmeta",
+                "use letters, digits, + _ . and -, at most 127, and no reserved name, such as snapshot* or sda",
             )
         mapped = f"{command.data.vgname}-{name}".replace("-", "--") if command.name == "logvol" else ""
         if len(mapped) - 1 > MAPPED_NAME_MAX:

@@ -28,9 +28,9 @@ def no_boot_partition(case: Case) -> Faults:
 
 @rule
 def boot_partition_form(case: Case) -> Faults:
-    """Firmware reads only FAT, and GRUB needs a partition without a file system.
+    """Firmware reads only FAT at /boot/efi, and GRUB needs a partition without a file system on a GPT disk.
 
-    Source: UEFI 2.10, 13.3; GRUB manual, 3.4.
+    Source: UEFI 2.10, 13.3; GRUB manual, 3.4; Anaconda: "mounted at /boot/efi".
     """
     for command in case.ks.named("logvol", "raid"):
         kind = "a logical volume" if command.name == "logvol" else command.data.level
@@ -40,6 +40,8 @@ def boot_partition_form(case: Case) -> Faults:
                 f"{mount_of(command)} is {kind}, which firmware cannot read",
                 f"write `part {mount_of(command)} …`",
             )
+    label = [clear.data.disklabel for clear in case.ks.named("clearpart")]
+    firmware = "/boot/efi" in map(mount_of, volumes(case)) or case.ks.has_command("reqpart")
     for command in parts(case):
         wanted = {"/boot/efi": "efi", "biosboot": "biosboot"}.get(mount_of(command))
         given = command.data.fstype
@@ -48,6 +50,19 @@ def boot_partition_form(case: Case) -> Faults:
                 command.spot,
                 f"{mount_of(command)} is {given or 'the default file system'}",
                 f"write --fstype={wanted}",
+            )
+        if given == "efi" and not wanted and complete(case) and not firmware:
+            yield LintFault(
+                command.spot,
+                f"the firmware's partition is at {mount_of(command)}, and nothing is at /boot/efi",
+                "write `part /boot/efi`",
+            )
+        if wanted == "biosboot" and label[-1:] == ["msdos"]:
+            yield LintFault(
+                command.spot,
+                "biosboot is for a GPT disk, and clearpart has --disklabel=msdos",
+                "write --disklabel=gpt, or leave the partition out",
+                risky=True,
             )
         if mount_of(command) in ("/boot", "/boot/efi") and command.data.encrypted:
             yield LintFault(

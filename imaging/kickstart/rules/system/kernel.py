@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from imaging.kickstart.data import MIB
 from imaging.kickstart.document import Spot
 from imaging.kickstart.rule import Case, Faults, LintFault, risk, rule
 
@@ -27,6 +28,7 @@ NOT_UNATTENDED: Final = re.compile(
 CONSOLE: Final = re.compile(
     r"(tty\d*|ttyS\d+|ttyAMA\d+|ttyUSB\d+|hvc\d+|netcon\d*|null|uart.*)(,\d+([noe]([78]r?)?)?)?"
 )
+PREDICTABLE: Final = re.compile(r"(en|wl)[ospx]\w+")
 _SIZE: Final = r"\d+[KMGkmg]?"
 CRASHKERNEL: Final = re.compile(
     rf"({_SIZE}(@{_SIZE}|,(high|low))?|{_SIZE}-({_SIZE})?:{_SIZE}(,{_SIZE}-({_SIZE})?:{_SIZE})*(@{_SIZE})?|auto)"
@@ -115,9 +117,25 @@ def argument_form(case: Case) -> Faults:
             yield LintFault(
                 spot, f"{word} is not a console", "write it like console=ttyS0,115200n8", risky=True
             )
-        if name == "crashkernel" and (not CRASHKERNEL.fullmatch(value) or _downwards(value)):
+        if name == "crashkernel" and (not CRASHKERNEL.fullmatch(value) or _downwards(value) or _tiny(value)):
             yield LintFault(
                 spot, f"{word} is not a size of memory", "write it like crashkernel=1G-4G:192M,4G-:256M"
+            )
+
+
+@risk
+def kernel_names_devices(case: Case) -> Faults:
+    """With net.ifnames=0 the kernel names devices eth0, eth1, …, so that a connection for enp1s0 never starts.
+
+    Source: systemd.net-naming-scheme(7); Anaconda binds a connection to the name of its device.
+    """
+    named = [c for c in case.ks.named("network") if PREDICTABLE.fullmatch(c.data.device or "")]
+    for spot, word in _arguments(case):
+        for command in [c for c in named if word == "net.ifnames=0" and c.data.bindto != "mac"][:1]:
+            yield LintFault(
+                spot,
+                f"--append has {word}, and line {command.spot.line} configures {command.data.device}",
+                f"leave out {word}, or write --device=eth0 or --bindto=mac",
             )
 
 
@@ -131,6 +149,11 @@ def _downwards(value: str) -> bool:
     """Whether a range of crashkernel= ends before it begins."""
     ranges = re.findall(rf"({_SIZE})-({_SIZE}):", value)
     return any(_bytes(first) >= _bytes(last) for first, last in ranges)
+
+
+def _tiny(value: str) -> bool:
+    """Whether the size to reserve is in bytes, because its unit is missing."""
+    return any(0 < int(size) < MIB for size in re.findall(r"(?:^|:)(\d+)(?![\dKMGkmg-])", value))
 
 
 def _bytes(text: str) -> int:

@@ -71,7 +71,7 @@ def package_languages(case: Case) -> Faults:
 
 @rule
 def keyboard_unknown(case: Case) -> Faults:
-    """A keyboard layout that neither X nor the console has.
+    """A keyboard layout that neither X nor the console has, or an unknown key to switch layouts.
 
     Source: xkeyboard-config, `rules/base.lst`; kbd's keymaps; localectl(1).
     """
@@ -87,4 +87,12 @@ def keyboard_unknown(case: Case) -> Faults:
                     command.spot,
                     f"{name!r} is not a keyboard layout",
                     "write it like us, de or 'cz (qwerty)'",
+                )
+        for name in data.switch_options:
+            if name.startswith("grp:") and name not in names.layout_switches:
+                close = get_close_matches(name, names.layout_switches, 1)
+                yield LintFault(
+                    command.spot,
+                    f"--switch={name} is no key of X",
+                    f"perhaps {close[0]}" if close else "leave it out",
                 )

@@ -20,6 +20,8 @@ SINGLE: Final = (
     "selinux",
     "firewall",
     "firstboot",
+    "ignoredisk",
+    "clearpart",
 )
 DISPLAYS: Final = ("text", "graphical", "cmdline")
 FEATURES: Final = (

@@ -15,6 +15,10 @@ _START: Final = r"(?:^|[;&|(]\s*|\b(?:then|do|else|sudo)\s+)"
 _BRACKET: Final = re.compile(
     r"(?:^|[;&|]\s*|\b(?:if|while|until|elif)\s+!?\s*)\[ [^\]]*[^\s\]\\]\](?=\s*(?:;|&&|\|\||$))"
 )
+_UNCLOSED: Final = re.compile(
+    r"^\s*(?:(?:if|while|until|elif)\s+)?(?:!\s+)?\[ [^\]]*(;\s*(?:then|do)\b|&&|\|\|)"
+)
+_CONTINUED: Final = re.compile(r"(?<!\\)\\[ \t]+$")
 _ASSIGNED: Final = re.compile(r"^\s*[A-Za-z_]\w*\s+=\s+\S|^\s*[A-Za-z_]\w*\s+=\S+\s*$")
 NEEDS_SYSTEM: Final = re.compile(
     _START
@@ -63,6 +67,13 @@ def target_path(case: Case) -> Faults:
 
     Source: RHEL's kickstart reference, `%post --nochroot`.
     """
+    for section in case.ks.of("%pre"):
+        if section.script and TARGET.match(section.script.logfile or ""):
+            yield LintFault(
+                section.spot,
+                f"--log={section.script.logfile}: the installed system does not exist in %pre",
+                "write --log=/tmp/pre.log, and copy it in %post --nochroot",
+            )
     for section in case.ks.of("%pre", "%post"):
         inside = section.name == "%post" and section.script is not None and section.script.inChroot
         for spot, text in shell_lines(section):
@@ -81,15 +92,23 @@ def target_path(case: Case) -> Faults:
 
 @risk
 def shell_blanks(case: Case) -> Faults:
-    """`[` needs a blank before `]`, an assignment has none; both parse, and fail when they run.
+    """`[` needs `]` with a blank, an assignment has none, nor the end of a continued line; all parse, and then fail.
 
-    Source: test(1); bash(1), PARAMETERS.
+    Source: test(1); bash(1), PARAMETERS and QUOTING.
     """
     for section in case.ks.of(*SCRIPTS):
         for spot, text in shell_lines(section):
             if _BRACKET.search(text):
                 yield LintFault(
                     spot, "`]` without a blank before it: the condition is always false", "write ` ]`"
+                )
+            elif _UNCLOSED.search(text):
+                yield LintFault(
+                    spot, "`[` without `]`: the condition is always false", "write ` ]` at its end"
+                )
+            elif _CONTINUED.search(text):
+                yield LintFault(
+                    spot, "a blank after the backslash: the next line is another command", "remove the blank"
                 )
             elif _ASSIGNED.search(text):
                 yield LintFault(spot, "an assignment with blanks is run as a command", "write name=value")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from typing import Final
 
-from imaging.kickstart.document import BYTE_ORDER_MARK, ParseRefusal
+from imaging.kickstart.document import BYTE_ORDER_MARK, HERE_PLAIN, HERE_QUOTED, ParseRefusal
 from imaging.kickstart.rule import Case, Faults, LintFault, risk, rule
 
 # Red Hat, "Automatically installing RHEL", appendix "Changes in kickstart".
@@ -33,7 +34,13 @@ OPTIONS: Final = {
     "--instLangs": "write --inst-langs",
     "--excludeWeakdeps": "write --exclude-weakdeps",
     "--teamslaves": "write --bondslaves",
+    HERE_QUOTED: "write its word after << without quotes",
+    HERE_PLAIN: "write its word after << in quotes",
 }
+
+
+LISTS: Final = ("--activation-key", "--addon", "--port", "--remove-service", "--service", "--trust")
+"""Options of which each occurrence adds to a list."""
 
 
 @rule
@@ -45,6 +52,27 @@ def syntax(case: Case) -> Faults:
     for refusal in case.ks.refusals:
         if not refusal.deprecated:
             yield LintFault(refusal.spot, refusal.message, _repair(refusal, case.ks.version))
+
+
+@risk
+def option_twice(case: Case) -> Faults:
+    """Of an option that is given twice in a line, the last one holds; options of lists add up.
+
+    Source: Python's argparse, which pykickstart uses: the action "store".
+    """
+    for command in case.ks.commands:
+        values: dict[str, set[str]] = {}
+        for word, after in zip_longest(command.words, command.words[1:], fillvalue=""):
+            name, equals, value = word.partition("=")
+            if word.startswith("--") and name not in LISTS:
+                values.setdefault(name, set()).add(
+                    value if equals else "" if after.startswith("--") else after
+                )
+        for name in [name for name, given in values.items() if len(given) > 1]:
+            right = "write the value that is meant once"
+            yield LintFault(
+                command.spot, f"{name} is given {len(values[name])} times with different values", right
+            )
 
 
 @risk
