@@ -14,18 +14,19 @@ import zlib
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 import msgspec
 
 from agents.box.defaults import LINGER_SECONDS
 from settings.board import Board, board_names, load_board
 from settings.problems import Problem, Problems, SettingsError
-from settings.profile import Verb
+from settings.profile import Speaks, Verb
 from settings.toml import as_table, dumps, format_value, nearest, parse, read_table, read_text
 from settings.types import ProxyKind, Table
 from sim import values
 from sim.faults import AnyFault, fault_kinds, port_of
+from sim.lab.speaking import DialectForm, check_speaking, spoken_by
 from sim.units import HOUR_NS, MINUTE_NS, SECOND_NS, format_duration
 from sim.values import BitsPerSecond, CountForm, Nanoseconds, TextForm
 
@@ -100,8 +101,10 @@ class LabInstrument(Table, frozen=True):
     """The box's instrument port to which it is connected."""
     model: Annotated[str, TextForm("the name of an instrument model", r"[^\n]{1,64}")]
     """The instrument model."""
-    speaks: Literal["agent"] = "agent"
-    """The protocol between instrument and box."""
+    speaks: Speaks | None = None
+    """The protocol between instrument and box, one that the model speaks. Default: that of the model."""
+    dialect: Annotated[tuple[str, ...] | str, DialectForm()] = ()
+    """How it differs from its standard: options of the list below; or `"random"`, drawn from the seed."""
     report_every: Annotated[int, values.duration("100ms", "1d")] = 60 * SECOND_NS
     """The interval of its status reports."""
     serial: Annotated[str, TextForm('a serial number such as "CHEM-0001"', r"[A-Z0-9][A-Z0-9-]{0,23}|")] = ""
@@ -153,6 +156,9 @@ class Expect(Table, frozen=True):
     acknowledged_within: Nanoseconds | None = None
     """The time limit for the acknowledgement of a report, without the time explained by a fault of the instrument \
 or the box. Default: 5 min or a tenth of the lab's duration, whichever is less, but at least 30 s."""
+    refused: Annotated[int, CountForm(0, 10**12)] = 0
+    """The most messages that the box refuses although they are right; only in labs with instruments that speak a \
+standard of their own. A fault of the box or its disk explains refusals."""
     undelivered: Annotated[int, CountForm(0, 10**12)] = 0
     """The most acknowledged reports that are not stored within `delivered_within`."""
     delivered_within: Nanoseconds | None = None
@@ -305,6 +311,7 @@ def parse_lab(
     assert file is not None
     board = _board(file.box.board, problems)
     _check_instruments(file.instrument, board, _models() if models is None else models, problems)
+    check_speaking(file.instrument, board, problems)
     _check_proxy(file.uplink.proxy, problems)
     _check_events(events, file, problems)
     _check_orders(file, problems)
@@ -324,7 +331,8 @@ def _models() -> Collection[str]:
 def _with_serial(instrument: LabInstrument) -> LabInstrument:
     letters = instrument.model.partition("-")[0][:4].upper()
     serial = instrument.serial or f"{letters}-{instrument.port:04d}"
-    return msgspec.structs.replace(instrument, serial=serial)
+    speaks = instrument.speaks or spoken_by(instrument.model)
+    return msgspec.structs.replace(instrument, serial=serial, speaks=speaks)
 
 
 def _read_events(given: Any, kinds: Mapping[str, type[AnyFault]], problems: Problems) -> list[Event]:

@@ -32,7 +32,7 @@ from sim.verdict.evidence import failure
 from sim.verdict.latency import quantile
 from sim.verdict.ledger import NEVER, LedgerEntry, Run
 from sim.verdict.outcome import Outcome
-from sim.verdict.quantities import duration
+from sim.verdict.quantities import clock, duration
 from sim.verdict.result import FAILED_REPORTS_MAX, Expectation, Failure, Unit
 
 _NOTHING: Final = "there is nothing to judge"
@@ -201,6 +201,22 @@ def _late_to_acknowledge(run: Run, causes: Causes, limit: int, end_ns: int) -> I
             yield entry
 
 
+def _refused(case: _Case) -> _Judged | None:
+    spoken = case.outcome.ledger.spoken
+    if not spoken:
+        return None
+    refusals = sorted(
+        (at_ns, f"{serial}: {what}")
+        for serial, reports in spoken.items()
+        for at_ns, what in reports.refusals
+        if case.acknowledged_late(serial).unexplained(at_ns, at_ns + 1) > 0
+    )
+    what = "Messages in an instrument's own standard that the box refused although they were right."
+    if refusals:
+        what += f" The first, at {clock(refusals[0][0])}: {refusals[0][1]}."
+    return _judge(case, "refused", case.expect.refused, len(refusals), what)
+
+
 def _undelivered(case: _Case) -> _Judged:
     limit, causes, outcome = case.delivered_within, case.stored_late, case.outcome
     late: list[LedgerEntry] = []
@@ -358,6 +374,7 @@ _CHECKS: tuple[_Check, ...] = (
     _dropped,
     _altered,
     _unacknowledged,
+    _refused,
     _undelivered,
     _commands,
     _intrusions,

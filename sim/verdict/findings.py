@@ -10,7 +10,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import inf
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, get_args
 
 from agents import spool
 from datacenter.store import queries
@@ -21,9 +21,21 @@ from sim.verdict import result
 from sim.verdict.ledger import NEVER, ReportLedger, digest_of
 from sim.verdict.outcome import CommandFate
 from sim.verdict.result import AuditNote
-from wire.messages import Alert, Audit, BoxReport, Entry, Gap, Message, MessageError, decode, encode
+from wire.messages import (
+    Alert,
+    Audit,
+    BoxReport,
+    Entry,
+    Gap,
+    InstrumentReport,
+    Message,
+    MessageError,
+    decode,
+    encode,
+)
 
 _KINDS: Final[dict[str, type[Message]]] = {"alert": Alert, "audit": Audit, "gap": Gap}
+_REPORTS: Final = {str(kind.__struct_config__.tag): kind for kind in get_args(InstrumentReport)}
 _EPOCH_BITS: Final = 53
 """The width of a sequence number; the bits above it are the rank of the epoch."""
 _SHOWN_MAX: Final = 1000
@@ -94,7 +106,10 @@ class _Reader:
     def _read_stored(self, record: StoredRecord, body: bytes) -> None:
         sequence, stored_ns = self._epochs[record.epoch] + record.sequence, self._ns(record.stored_at_ms)
         self._arrivals.append((sequence, stored_ns))
-        if record.number is not None:
+        if record.instrument in self._ledger.spoken and record.kind in _REPORTS:
+            report = decode(_REPORTS[record.kind], body)
+            self._ledger.found_spoken(record.instrument, record.run, report, sequence, stored_ns)
+        elif record.number is not None:
             digest = digest_of(record.kind, record.at_ms, body)
             self._ledger.found(record.instrument, record.run, record.number, sequence, stored_ns, digest)
         if record.kind in _KINDS:
@@ -131,6 +146,8 @@ class _Reader:
             if isinstance(body, Gap):
                 base = sequence >> _EPOCH_BITS << _EPOCH_BITS
                 self._add_gap(body.ranges, body.reason, body.records, self._ns(body.at_ms), base)
+        elif entry.instrument in self._ledger.spoken:
+            self._ledger.found_spoken(entry.instrument, entry.run, body, sequence)
         else:
             kind = str(type(body).__struct_config__.tag)
             digest = digest_of(kind, body.at_ms, encode(body))

@@ -15,6 +15,8 @@ from typing import Final, NamedTuple
 
 from settings.ranges import RangeSet
 from sim.verdict.result import Priority
+from sim.verdict.spoken import SpokenReports
+from wire.messages import InstrumentReport
 
 NEVER: Final = -1
 UNKNOWN: Final = -1
@@ -126,6 +128,8 @@ class ReportLedger:
     def __init__(self) -> None:
         self.runs: dict[tuple[str, int], Run] = {}
         self._continued: dict[tuple[str, int], Run] = {}
+        self.spoken: dict[str, SpokenReports] = {}
+        """The instruments that speak their own standard, by serial number."""
         self.unmade: list[str] = []
         """Descriptions of the reports found that no instrument had made."""
 
@@ -134,6 +138,18 @@ class ReportLedger:
         assert (serial, run) not in self.runs
         self.runs[serial, run] = Run(serial, run)
         return self.runs[serial, run]
+
+    def begin_spoken(self, serial: str) -> SpokenReports:
+        """Start the reports of an instrument that speaks its own standard: one run for the whole lab."""
+        spoken = self.spoken[serial] = SpokenReports(self.begin(serial, 1))
+        return spoken
+
+    def found_spoken(
+        self, serial: str, run: int, body: InstrumentReport, sequence: int, stored_ns: int = NEVER
+    ) -> None:
+        """Enter that a report of an instrument in `spoken` was found: see `SpokenReports`."""
+        if not self.spoken[serial].found(run, body, sequence, stored_ns):
+            self._unmade(f"{serial} {body}", sequence, stored_ns)
 
     def continues(self, run: Run, number: int) -> None:
         """Enter that the agent continues `run` under another run number, which the box demanded."""
@@ -146,8 +162,11 @@ class ReportLedger:
         key = (serial, run)
         made = self.runs.get(key) or self._continued.get(key)
         if made is None or not made.found(number, sequence, stored_ns, digest):
-            where = "on the box's disk" if stored_ns == NEVER else "at the data center"
-            self.unmade.append(f"{serial} run {run} number {number}, sequence {sequence}, {where}")
+            self._unmade(f"{serial} run {run} number {number}", sequence, stored_ns)
+
+    def _unmade(self, report: str, sequence: int, stored_ns: int) -> None:
+        where = "on the box's disk" if stored_ns == NEVER else "at the data center"
+        self.unmade.append(f"{report}, sequence {sequence}, {where}")
 
     def __iter__(self) -> Iterator[LedgerEntry]:
         for run in self.runs.values():

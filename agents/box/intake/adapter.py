@@ -111,17 +111,21 @@ class Adapter:
         """When the connection looks for commands again."""
 
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve a TCP connection. It replaces an earlier one, whose instrument has restarted."""
+        """Serve a TCP connection. It replaces an earlier one, whose instrument has restarted.
+
+        Returns when it is cancelled: asyncio of Python 3.11 reports a cancelled handler as an error of the program.
+        """
         line = TcpLine(reader, writer)
         probe_peer(writer.transport)
         previous, self._current = self._current, asyncio.current_task()
-        if previous is not None:
-            previous.cancel()
-            await asyncio.wait((previous,))
-        try:
-            await self.converse(line)
-        finally:
-            line.abort()
+        with suppress(asyncio.CancelledError):
+            try:
+                if previous is not None:
+                    previous.cancel()
+                    await asyncio.wait((previous,))
+                await self.converse(line)
+            finally:
+                line.abort()
 
     async def serve_serial(self, port: SerialPort, settings: SerialSettings) -> None:
         """Serve a serial line until cancelled; a failed port is opened again."""

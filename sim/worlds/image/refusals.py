@@ -27,7 +27,7 @@ MIB: Final = 1 << 20
 
 def check_lab(lab: Lab, firmware: qemu.Firmware) -> None:
     """Check that the lab can run in this world and on this machine. Raises: SettingsError, MachineLacksError."""
-    problems = [*_wrong_ports(lab), *_wrong_events(lab)]
+    problems = [*_wrong_ports(lab), *_wrong_standards(lab), *_wrong_events(lab)]
     if problems:
         raise SettingsError(lab.path, *dict.fromkeys(problems))
     proxy = lab.uplink.proxy
@@ -43,6 +43,16 @@ def _wrong_ports(lab: Lab) -> Iterator[Problem]:
                 "box.board",
                 f"{lab.board.name} has the interface {interface}, which QEMU cannot emulate; "
                 f"supported are eno1 to eno9, and enp1s0 to enp{BUSES_MAX}s0 with functions f0 to f7",
+            )
+
+
+def _wrong_standards(lab: Lab) -> Iterator[Problem]:
+    for spec in lab.instruments:
+        if spec.speaks != "agent":
+            yield Problem(
+                "instrument.model",
+                f"{spec.model} speaks {spec.speaks}; the image world has only instruments with the vendor's agent, "
+                "run it in the virtual or the kernel world",
             )
 
 

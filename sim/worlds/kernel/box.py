@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -22,8 +22,6 @@ from agents.box.certificate_files import BoxCertificates
 from agents.box.config import (
     BoxConfig,
     FirewallPolicy,
-    InstrumentPort,
-    PortInstrument,
     StatusSocket,
 )
 from agents.box.firewall import FirewallStatus
@@ -42,7 +40,7 @@ from sim.worlds.kernel.firewall import KernelFirewall
 from sim.worlds.kernel.namespaces.disk import LoopDisk
 from sim.worlds.kernel.namespaces.host import NamespaceHost
 from sim.worlds.kernel.namespaces.process import LabProcess
-from sim.worlds.shared.addresses import COLLECTOR_PORT, DATACENTER_NAME, box_address
+from sim.worlds.shared.addresses import DATACENTER_NAME
 from sim.worlds.shared.box import (
     BOOT_SECONDS,
     DISK_BYTES_BESIDE_SPOOL,
@@ -52,6 +50,7 @@ from sim.worlds.shared.box import (
     reporting,
 )
 from sim.worlds.shared.conclusion import JudgedBox
+from sim.worlds.shared.standards import served_port, tcp_port
 from wire.dial.traffic import Traffic
 
 
@@ -142,15 +141,7 @@ class KernelBox:
             identity=identity,
             datacenter=Endpoint(DATACENTER_NAME),
             proxy=proxy,
-            port=[
-                InstrumentPort(
-                    number=spec.port,
-                    listen=box_address(spec.port),
-                    tcp_port=COLLECTOR_PORT,
-                    instrument=[PortInstrument(spec.serial, spec.model)],
-                )
-                for spec in lab.instruments
-            ],
+            port=[served_port(lab, spec, self._random) for spec in lab.instruments],
             spool=spool_size(reporting(lab), self._spool),
             sending=sending(reporting(lab)),
             status=StatusSocket(socket=self._socket),
@@ -181,7 +172,8 @@ class KernelBox:
             table = Path(f"/proc/{process.pid}/net/tcp").read_text()
         except OSError:
             return None  # it has just ended
-        return sum(_is_instrument_connection(line.split()) for line in table.splitlines()[1:])
+        ports = set(map(tcp_port, self._lab.instruments))
+        return sum(_is_instrument_connection(line.split(), ports) for line in table.splitlines()[1:])
 
     def traffic(self) -> Traffic:
         """The program's traffic on the uplink, over all its starts, as of the last `status` of each."""
@@ -299,7 +291,7 @@ class KernelBox:
             delay_s = RESTART_SECONDS
 
 
-def _is_instrument_connection(fields: Sequence[str]) -> bool:
+def _is_instrument_connection(fields: Sequence[str], ports: Collection[int | None]) -> bool:
     """Whether a line of /proc/net/tcp (proc_pid_net(5)) is a connection that a program has accepted."""
     port, state, inode = int(fields[1].partition(":")[2], 16), fields[3], fields[9]
-    return port == COLLECTOR_PORT and state != _LISTEN and inode != "0"
+    return port in ports and state != _LISTEN and inode != "0"

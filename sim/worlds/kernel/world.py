@@ -15,7 +15,6 @@ from random import Random
 from typing import Any, Final
 
 from hal.linux.clock import LinuxClock
-from settings.types import Endpoint as Address
 from sim.engine.layers import End
 from sim.engine.streams import stream
 from sim.engine.trace import Trace
@@ -32,7 +31,6 @@ from sim.worlds.kernel.proxy import KernelProxy
 from sim.worlds.kernel.site import KernelSite
 from sim.worlds.kernel.supervision.lab import KernelLab
 from sim.worlds.kernel.supervision.real_time import HostLoop, RealTimeEnvironment
-from sim.worlds.shared.addresses import BOX_NAME, COLLECTOR_PORT, box_address
 from sim.worlds.shared.analyzer import Analyzer
 from sim.worlds.shared.certificates import LabCertificates
 from sim.worlds.shared.conclusion import conclude
@@ -40,6 +38,8 @@ from sim.worlds.shared.fault_runner import FaultRunner
 from sim.worlds.shared.intruders import Intruders
 from sim.worlds.shared.meters import BacklogMeter, ConnectionMeter, UplinkMeter
 from sim.worlds.shared.proxy import client_settings
+from sim.worlds.shared.reporter import Workplace
+from sim.worlds.shared.standards import box_endpoint, dialect_of
 
 _NS: Final = 1_000_000_000
 JUDGE_SECONDS_MAX: Final = 300.0
@@ -167,15 +167,18 @@ class KernelWorld:
 
     def make_analyzer(self, spec: LabInstrument) -> Analyzer:
         return Analyzer(
-            self.env,
-            KernelComputer(self.site.instruments[spec.port]),
-            spec,
-            Address(BOX_NAME, COLLECTOR_PORT, box_address(spec.port)),
-            self._certificates.instrument(spec.serial),
-            LinuxClock(),
-            self.ledger,
-            lambda name: self.random(f"{spec.serial} {name}"),
-            -self.lab.about.start,
+            Workplace(
+                self.env,
+                KernelComputer(self.site.instruments[spec.port]),
+                spec,
+                box_endpoint(spec),
+                self._certificates.instrument(spec.serial),
+                LinuxClock(),
+                self.ledger,
+                lambda name: self.random(f"{spec.serial} {name}"),
+                -self.lab.about.start,
+                dialect_of(spec, self.random),
+            )
         )
 
     async def _sample(self) -> None:

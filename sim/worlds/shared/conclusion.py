@@ -119,7 +119,7 @@ def conclude(world: ConcludedWorld, wall_seconds: float) -> Result:
     lab, now = world.lab, world.env.now
     traffic, refused = world.box.traffic(), world.box.refused()
     for analyzer in world.analyzers.values():
-        analyzer.note_agent()
+        analyzer.reporter.note()
     remains = world.box.remaining()
     found = find(world.datacenter.store, remains, world.ledger, _epoch_ms(world), now)
     notes = found.notes

@@ -13,10 +13,9 @@ from typing import Final, cast
 from netfw.policy.policy import Authorized, Policy, PolicyPort, Service
 from netfw.policy.policyfile import AuthorizedTable, PolicyFile, PortTable, Role
 from settings.toml import dumps
-from sim.lab.labfile import Lab
+from sim.lab.labfile import Lab, LabInstrument
 from sim.proxies.kind import proxy_kind
 from sim.worlds.shared.addresses import (
-    COLLECTOR_PORT,
     DATACENTER,
     DATACENTER_MOVED,
     DATACENTER_PORT,
@@ -24,6 +23,7 @@ from sim.worlds.shared.addresses import (
     PROXY,
     box_address,
 )
+from sim.worlds.shared.standards import tcp_port
 
 NOT_IN_FORCE: Final = "not-in-force"
 """The cause of packets that are refused before the policy is enforced, or while a port is closed."""
@@ -33,14 +33,16 @@ def lab_policy(lab: Lab) -> Policy:
     """The firewall policy of a lab's box."""
     return Policy(
         uplink=lab.board.uplink,
-        ports=tuple(_port(lab, spec.port) for spec in lab.instruments),
+        ports=tuple(_port(lab, spec) for spec in lab.instruments),
         authorized=(_way_out(lab),),
     )
 
 
-def _port(lab: Lab, number: int) -> PolicyPort:
-    own = ip_interface(f"{box_address(number)}/{PREFIX_BITS}")
-    return PolicyPort(number, lab.board.instrument_ports[number], (own,), (Service("tcp", COLLECTOR_PORT),))
+def _port(lab: Lab, spec: LabInstrument) -> PolicyPort:
+    own = ip_interface(f"{box_address(spec.port)}/{PREFIX_BITS}")
+    served = tcp_port(spec)
+    services = () if served is None else (Service("tcp", served),)
+    return PolicyPort(spec.port, lab.board.instrument_ports[spec.port], (own,), services)
 
 
 def _way_out(lab: Lab) -> Authorized:

@@ -1,4 +1,4 @@
-"""The computer of an instrument in the virtual world."""
+"""The computer of an instrument in the virtual world, and its serial line."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
+from hal.emul.serial import EmulSerialPort
 from sim.net.host import SimHost
 from sim.net.loop import SimLoop
 
@@ -28,3 +29,18 @@ class VirtualComputer:
         """Run a program on the host, which must be on."""
         assert self._host.incarnation is not None
         return self._host.incarnation.run(self._loop, program)
+
+
+class SerialCable:
+    """A null-modem cable between an instrument and a serial port of the box."""
+
+    def __init__(self, instrument: EmulSerialPort, box: EmulSerialPort) -> None:
+        self.instrument, self._box = instrument, box
+        self.follow(True)
+
+    def follow(self, up: bool) -> None:
+        """Plug the cable in or out, with the link of the instrument."""
+        if up:
+            self.instrument.backend.connect(self._box)
+        else:
+            self.instrument.backend.disconnect()

@@ -18,8 +18,6 @@ from agents.box.config import (
     BoxConfig,
     Clock,
     FirewallPolicy,
-    InstrumentPort,
-    PortInstrument,
 )
 from agents.provision.box import sending, spool_size
 from agents.spool import Priority, SpoolError
@@ -27,12 +25,13 @@ from hal.disk import DiskError
 from hal.emul.clock import EmulClock
 from hal.emul.disk import EmulDisk
 from hal.emul.ethernet import EmulEthernetPort
+from hal.emul.serial import EmulSerialPort
 from netfw.policy.policy import Policy
 from netfw.service.supervisor import Supervisor
 from settings.types import Endpoint, Proxy
 from sim.engine.layers import End, Layers
 from sim.engine.trace import Trace
-from sim.lab.labfile import Lab, LabInstrument
+from sim.lab.labfile import Lab
 from sim.net.host import Network, SimHost
 from sim.net.loop import SimLoop
 from sim.units import MICROSECOND_NS
@@ -40,7 +39,6 @@ from sim.verdict.findings import Remains
 from sim.worlds.shared.addresses import (
     BOX,
     BOX_NAME,
-    COLLECTOR_PORT,
     DATACENTER_NAME,
     DATACENTER_PORT,
     box_address,
@@ -53,6 +51,7 @@ from sim.worlds.shared.box import (
     read_disk,
     reporting,
 )
+from sim.worlds.shared.standards import served_port, tcp_port
 from sim.worlds.virtual.firewall import VirtualFirewall, Zone
 from wire.dial.traffic import Traffic
 
@@ -114,11 +113,13 @@ class VirtualBox:
         }
         self.firewall = VirtualFirewall(policy, self.host, zones, lambda: loop.env.now)
         self.host.firewall = self.firewall
+        self._tcp_ports = set(map(tcp_port, lab.instruments))
+        self.serial_ports = {n: EmulSerialPort(f"serial{n}") for n in lab.board.serial_ports}
         self._config = BoxConfig(
             board=lab.box.board,
             identity=identity,
             datacenter=Endpoint(host=DATACENTER_NAME, port=DATACENTER_PORT),
-            port=[_port(spec) for spec in lab.instruments],
+            port=[served_port(lab, spec, random) for spec in lab.instruments],
             proxy=proxy,
             spool=spool_size(reporting(lab), Path("spool")),
             sending=sending(reporting(lab)),
@@ -150,7 +151,7 @@ class VirtualBox:
         incarnation = self.host.incarnation
         if incarnation is None:
             return None
-        return sum(local_port == COLLECTOR_PORT for _, local_port, _ in incarnation.flows(None))
+        return sum(local_port in self._tcp_ports for _, local_port, _ in incarnation.flows(None))
 
     def refused(self) -> Mapping[str, int]:
         """The numbers of segments that the firewall refused, by cause."""
@@ -307,7 +308,13 @@ class VirtualBox:
             await asyncio.sleep(delay_s)
             self._lives += 1
             self._trace.add(f"box program starts, life {self._lives}")
-            hardware = Hardware(self.disk, self.clock, self.uplink, firewall=self._supervisor())
+            hardware = Hardware(
+                self.disk,
+                self.clock,
+                self.uplink,
+                firewall=self._supervisor(),
+                serial_ports=self.serial_ports,
+            )
             self._box = Box(self._config, hardware, self._random(f"box {self._lives}"))
             try:
                 await self._box.run()
@@ -330,12 +337,3 @@ class VirtualBox:
     def _spend(self, delay_ns: int) -> None:
         if self.host.incarnation is not None:
             self.host.incarnation.spend(self._loop.env.now, delay_ns)
-
-
-def _port(spec: LabInstrument) -> InstrumentPort:
-    return InstrumentPort(
-        number=spec.port,
-        listen=box_address(spec.port),
-        instrument=[PortInstrument(spec.serial, spec.model)],
-        tcp_port=COLLECTOR_PORT,
-    )

@@ -25,18 +25,19 @@ from typing import Any, Final
 
 from agents.spool import Priority
 from hal.emul.clock import EmulClock
+from hal.emul.serial import EmulSerialPort
 from netfw.policy.policy import Policy
-from settings.types import Endpoint as Address
 from sim.engine.layers import End
 from sim.engine.streams import stream
 from sim.engine.trace import Trace
 from sim.lab.labfile import Lab, LabInstrument
+from sim.lab.speaking import serial_ports
 from sim.net.link import Link
 from sim.net.loop import SimLoop
 from sim.verdict.ledger import ReportLedger
 from sim.verdict.result import Result
 from sim.verdict.result import World as Name
-from sim.worlds.shared.addresses import BOX_NAME, BOX_SERIAL, COLLECTOR_PORT, box_address
+from sim.worlds.shared.addresses import BOX_SERIAL
 from sim.worlds.shared.analyzer import Analyzer
 from sim.worlds.shared.certificates import LabCertificates
 from sim.worlds.shared.conclusion import conclude
@@ -45,7 +46,9 @@ from sim.worlds.shared.intruders import Intruders
 from sim.worlds.shared.meters import BacklogMeter, ConnectionMeter, UplinkMeter
 from sim.worlds.shared.policy import lab_policy
 from sim.worlds.shared.proxy import client_settings
-from sim.worlds.virtual.analyzer import VirtualComputer
+from sim.worlds.shared.reporter import Workplace
+from sim.worlds.shared.standards import box_endpoint, dialect_of
+from sim.worlds.virtual.analyzer import SerialCable, VirtualComputer
 from sim.worlds.virtual.box import VirtualBox
 from sim.worlds.virtual.datacenter import VirtualDataCenter
 from sim.worlds.virtual.proxy import VirtualProxy
@@ -112,16 +115,29 @@ class VirtualWorld:
         clock = EmulClock(self.wall_ns)
         host.wall_ns = clock.now_ns
         return Analyzer(
-            self.env,
-            VirtualComputer(self.loop, host),
-            spec,
-            Address(BOX_NAME, COLLECTOR_PORT, box_address(spec.port)),
-            certificates.instrument(spec.serial),
-            clock,
-            self.ledger,
-            lambda name: self.random(f"{spec.serial} {name}"),
-            -self.lab.about.start,
+            Workplace(
+                self.env,
+                VirtualComputer(self.loop, host),
+                spec,
+                box_endpoint(spec),
+                certificates.instrument(spec.serial),
+                clock,
+                self.ledger,
+                lambda name: self.random(f"{spec.serial} {name}"),
+                -self.lab.about.start,
+                dialect_of(spec, self.random),
+                self._serial_line(spec),
+            )
         )
+
+    def _serial_line(self, spec: LabInstrument) -> EmulSerialPort | None:
+        """The instrument's end of its serial line, which the cable joins to the box's port; None without one."""
+        number = serial_ports(self.lab.instruments, self.lab.board).get(spec.port)
+        if number is None:
+            return None
+        cable = SerialCable(EmulSerialPort(f"{spec.serial} line"), self.box.serial_ports[number])
+        self._site.links[f"instrument:{spec.port}"].on_change.append(cable.follow)
+        return cable.instrument
 
     def _run_program(self, where: str, program: Callable[[], Coroutine[Any, Any, None]]) -> End:
         if where != "uplink":

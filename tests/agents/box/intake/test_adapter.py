@@ -209,9 +209,12 @@ def test_a_dead_peer_is_detected_by_the_kernel(pki: Hierarchy, monkeypatch: pyte
 
 def test_a_new_connection_replaces_a_half_open_one(pki: Hierarchy) -> None:
     async def scenario(box: Box, _on: EmulDisk, _center: StandIn) -> None:
+        errors: list[dict[str, object]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
         old = await connect(box)
         assert await ask(*old, esu(1)) == b"AA"
         assert await ask(*await connect(box), esu(2)) == b"AA"
         assert await old[0].read() == b""
+        assert errors == []
 
     run(pki, scenario)

@@ -1,0 +1,37 @@
+"""A chemistry analyzer that works in racks, which reports by the Beckman AU protocol."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sim.instruments.model import InstrumentModel, Mishap, Panel, Reagent, Sensor
+from sim.units import DAY_NS, MINUTE_NS, SECOND_NS
+
+MODEL: Final = InstrumentModel(
+    name="batch-chemistry-analyzer",
+    summary="clinical chemistry in racks: 400 tests an hour, Beckman AU",
+    cycles_per_hour=400,
+    samples_per_day=200,
+    queue_max=100,
+    counter="cycles-n",
+    panels=(
+        Panel(0.7, 3, ("crea", "glu", "wash")),
+        Panel(0.3, 4, ("alb", "alt", "wash")),
+    ),
+    reagents=(
+        Reagent("crea", 500, 50),
+        Reagent("glu", 500, 50),
+        Reagent("alb", 300, 30),
+        Reagent("alt", 300, 30),
+        Reagent("wash", 1500, 150, essential=True),
+    ),
+    sensors=(Sensor("bath-temp-mc", "bath", 37_000, 10, 36_900, 37_100, cold=22_000, drifts_per_day=0.03),),
+    controls=("crea", "glu", "alb", "alt"),
+    control_levels=3,
+    waste_samples=800,
+    mishaps=(Mishap("P0101", "pipettor", "warning", per_day=1.5, value_max=1),),
+    calibration_ns=12 * MINUTE_NS,
+    calibration_valid_ns=28 * DAY_NS,
+    control_every_ns=45 * SECOND_NS,
+    warm_up_ns=20 * MINUTE_NS,
+)

@@ -1,0 +1,91 @@
+"""The codes of an instrument, and the settings by which the site tells the box what they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any, Final
+
+from settings.adapted import AdaptedPort, Alarm, Columns, Control, SerialLineSettings, Target
+from settings.profile import Profile
+from sim.instruments.model import InstrumentModel
+from sim.instruments.speaking.clock import ZONE
+from sim.instruments.speaking.dialects import OPTIONS
+
+AU_COLUMNS: Final = Columns(
+    type=[0, 2],
+    analyzer=[2, 4],
+    rack=[4, 8],
+    cup=[8, 10],
+    kind=[10, 11],
+    number=[11, 15],
+    sample=[15, 25],
+    results_from=26,
+    test=3,
+    value=7,
+    flag=2,
+)
+SD: Final = Decimal("0.20")
+"""Of all controls: a deviation in steps of 0.05 SD is then a value with two decimals."""
+
+
+class SpokenCodes:
+    """Test codes, control ids and alarms of one instrument."""
+
+    def __init__(self, model: InstrumentModel, profile: Profile, dialect: frozenset[str]) -> None:
+        self.speaks, self.dialect, self.profile = profile.speaks, dialect, profile
+        digits = profile.speaks in ("au", "astm", "astm-serial")
+        self.tests = {
+            assay: f"{place:03}" if digits else f"{assay.upper()}2"
+            for place, assay in enumerate(profile.assays, 1)
+        }
+        self.levels = range(1, model.control_levels + 1)
+        self.assays = model.controls
+
+    def control(self, level: int) -> str:
+        """The id of a control."""
+        if "gb-18030" in self.dialect:
+            return f"倈质控{level}"
+        if self.dialect & _LATIN:
+            return f"CONTRÔLE{level}"
+        return f"QC{level}"
+
+    def alarm(self, code: str) -> str:
+        """The instrument's own word for an error code of its profile."""
+        return f"AL-{code}"
+
+    def value(self, assay: str, level: int, deviation_msd: int) -> str:
+        """The value of a control that has this deviation."""
+        value = self._mean(assay, level) + SD * deviation_msd / 1000
+        text = f"{value:.2f}"
+        return text.replace(".", ",") if "decimal-comma" in self.dialect else text
+
+    def site(self, serial_port: int | None) -> AdaptedPort:
+        """The site's settings for the instrument; `serial_port` is the number of its serial line on the board."""
+        box: dict[str, Any] = {}
+        for name in self.dialect:
+            box |= OPTIONS[name].box.get(self.speaks, {})
+        settings: Mapping[str, Any] = (
+            {"time": "reception", "columns": AU_COLUMNS} if self.speaks == "au" else {}
+        )
+        return AdaptedPort(
+            timezone=ZONE,
+            tests={code: assay for assay, code in self.tests.items()},
+            controls={self.control(level): self._control(level) for level in self.levels},
+            alarms={
+                self.alarm(code): Alarm(code=code, component=error.component, severity=error.severity)
+                for code, error in self.profile.errors.items()
+            },
+            serial=None if serial_port is None else SerialLineSettings(port=serial_port),
+            dialect=box,
+            **settings,
+        )
+
+    def _control(self, level: int) -> Control:
+        return Control(level, {assay: Target(self._mean(assay, level), SD) for assay in self.assays})
+
+    def _mean(self, assay: str, level: int) -> Decimal:
+        return Decimal(10 * (self.assays.index(assay) + 1) + level)
+
+
+_LATIN: Final = frozenset(("latin-1", "charset-absent", "charset-lying"))

@@ -1,0 +1,113 @@
+"""Dialects: how instruments in the field differ from their standard. docs/design/instruments.md names the sources.
+
+`box` has the options that the site must set on the box, by standard. Without any, the box accepts the rest as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from random import Random
+from typing import Final
+
+HL7, ASTM, SERIAL, POCT, AU = "hl7", "astm", "astm-serial", "poct1a", "au"
+_ASTM: Final = (ASTM, SERIAL)
+_TCP: Final = (HL7, ASTM, POCT)
+_ALL: Final = (HL7, ASTM, SERIAL, POCT, AU)
+SHARE: Final = 0.25
+"""The probability of each option in a dialect that is drawn."""
+
+
+@dataclass(frozen=True, slots=True)
+class DialectOption:
+    """A way in which instruments differ from the standard. Of options with the same `about` a dialect has one."""
+
+    name: str
+    speaks: tuple[str, ...]
+    text: str
+    about: str = ""
+    box: Mapping[str, Mapping[str, str | bool]] = field(default_factory=dict)
+
+
+def _option(
+    name: str,
+    speaks: tuple[str, ...],
+    text: str,
+    about: str = "",
+    *,
+    hl7: Mapping[str, str | bool] | None = None,
+    astm: Mapping[str, str | bool] | None = None,
+    poct1a: Mapping[str, str | bool] | None = None,
+) -> DialectOption:
+    box = {HL7: hl7 or {}, ASTM: astm or {}, SERIAL: astm or {}, POCT: poct1a or {}}
+    return DialectOption(name, speaks, text, about or name, box)
+
+
+_LIST: Final = (
+    # -- content
+    _option("latin-1", (HL7, *_ASTM), "Texts are in ISO 8859-1.", "charset"),
+    _option(
+        "gb-18030",
+        (HL7, *_ASTM),
+        "Texts are in GB 18030, whose second bytes may be delimiters.",
+        "charset",
+        hl7={"charset": "gb18030"},
+        astm={"encoding": "gb18030"},
+    ),
+    _option("clock-years-behind", (HL7, *_ASTM, POCT), "The clock is 12 years behind.", "clock"),
+    _option("clock-years-ahead", (HL7, *_ASTM, POCT), "The clock is 9 years ahead.", "clock"),
+    _option("time-with-offset", (HL7, *_ASTM, POCT), "Times have an offset from UTC.", "offset"),
+    _option("decimal-comma", (HL7, *_ASTM), "Values have a decimal comma."),
+    # -- lines
+    _option("many-writes", _ALL, "A message is sent in many small writes."),
+    _option(
+        "aborts-transfers", (HL7, *_ASTM, POCT), "Now and then a transfer is aborted, and begun again later."
+    ),
+    _option("half-open", _TCP, "Now and then a connection is abandoned without being closed."),
+    _option("repeats-unasked", (HL7, *_ASTM, AU), "Now and then an acknowledged message is sent again."),
+    # -- HL7
+    _option("charset-lying", (HL7,), "MSH-18 says UTF-8, and texts are in ISO 8859-1.", "charset"),
+    _option("charset-absent", (HL7,), "Texts are in ISO 8859-1, without MSH-18.", "charset"),
+    _option("delimiters", (HL7, *_ASTM), "The header declares unusual delimiters."),
+    _option("doubled-separator", (HL7,), "The first separator of the header is doubled."),
+    _option("lf-segments", (HL7,), "Segments end with CR LF.", "segments"),
+    _option("fs-segments", (HL7,), "Segments end with FS instead of CR.", "segments"),
+    _option("lf-after-message", (HL7,), "LF follows each message."),
+    _option("nul-between-messages", (HL7, *_ASTM, AU), "NUL bytes are between messages."),
+    _option("log-between-messages", (HL7, *_ASTM, AU), "Lines of a log are between messages."),
+    _option("constant-control-id", (HL7,), "MSH-10 is the same in all messages."),
+    _option("enhanced-mode", (HL7,), "MSH-15 and MSH-16 ask for acknowledgements as in IHE LAW."),
+    _option("pipelined", (HL7,), "Several messages are sent in one write, before any is acknowledged."),
+    _option("images", (HL7,), "Results of patients contain images in base64."),
+    _option("placeholders", (HL7, *_ASTM), "Values that were not measured are sent as `***.**` or `-----`."),
+    _option("oul", (HL7,), "Quality control is OUL^R22 instead of ORU^R01."),
+)
+OPTIONS: Final = {option.name: option for option in _LIST}
+
+
+def options_of(speaks: str) -> list[str]:
+    """The names of the options of a standard."""
+    return [option.name for option in _LIST if speaks in option.speaks]
+
+
+def draw_dialect(random: Random, speaks: str) -> frozenset[str]:
+    """Draw each option of a standard with the probability `SHARE`, without contradictions."""
+    drawn: list[str] = []
+    for name in random.sample(options := options_of(speaks), len(options)):
+        if random.random() < SHARE and not contradiction((*drawn, name)):
+            drawn.append(name)
+    return frozenset(drawn)
+
+
+def contradiction(names: Iterable[str]) -> tuple[str, str] | None:
+    """The first two options that cannot be together; None if all can."""
+    seen: dict[str, str] = {}
+    names = list(names)
+    if "gb-18030" in names and "delimiters" in names:
+        return "gb-18030", "delimiters"  # nobody chooses delimiters for a character set that contains them
+    for name in names:
+        about = OPTIONS[name].about
+        if about in seen:
+            return seen[about], name
+        seen[about] = name
+    return None

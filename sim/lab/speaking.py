@@ -1,0 +1,117 @@
+"""The keys of a lab file about instruments that speak their own standard."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from settings.board import Board
+from settings.form import Form
+from settings.problems import Problems
+from settings.profile import Speaks, load_profile, profile_names
+from settings.toml import format_value, nearest
+from sim.instruments.speaking.dialects import OPTIONS, contradiction, options_of
+from sim.units import SECOND_NS
+
+SERIAL_STANDARDS: Final = ("astm-serial", "au")
+RANDOM: Final = "random"
+
+
+@dataclass(frozen=True, slots=True)
+class DialectForm(Form):
+    """A list of dialect options, or "random"."""
+
+    @property
+    def rule(self) -> str:
+        """The kind, for the reference page."""
+        return 'list of dialect options, or "random"'
+
+    def read(self, given: object) -> tuple[str, ...] | str:
+        """Convert the TOML value. Raises: ValueError, saying what would be right."""
+        if given == RANDOM:
+            return RANDOM
+        if not isinstance(given, list) or not all(isinstance(name, str) for name in given):
+            raise ValueError('give a list of dialect options, such as ["many-writes"], or "random"')
+        return tuple(given)
+
+    def write(self, value: Any) -> object:
+        """Convert back to a TOML value."""
+        return value if value == RANDOM else list(value)
+
+
+class _Instrument(Protocol):
+    @property
+    def port(self) -> int: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def speaks(self) -> Speaks | None: ...
+    @property
+    def dialect(self) -> tuple[str, ...] | str: ...
+    @property
+    def report_every(self) -> int: ...
+
+
+def spoken_by(model: str) -> Speaks:
+    """What a model speaks, by its profile; the vendor's agent if it has none."""
+    return load_profile(model).speaks if model in profile_names() else "agent"
+
+
+def serial_ports(instruments: Sequence[_Instrument], board: Board) -> dict[int, int]:
+    """The serial port of the board by the port of each instrument with a serial line, in their order."""
+    ports = [one.port for one in instruments if spoken_by(one.model) in SERIAL_STANDARDS]
+    return dict(zip(ports, sorted(board.serial_ports), strict=False))
+
+
+def check_speaking(instruments: Sequence[_Instrument], board: Board | None, problems: Problems) -> None:
+    """Add a problem for each mistake about standards and dialects."""
+    for place, instrument in enumerate(instruments):
+        spoken = spoken_by(instrument.model)
+        key = ("instrument", place)
+        if instrument.speaks not in (None, spoken):
+            problems.add((*key, "speaks"), _wrong_standard(instrument.model, spoken, instrument.speaks))
+            continue
+        if spoken != "agent" and instrument.report_every < SECOND_NS:
+            problems.add((*key, "report_every"), f"must be at least 1s, since times of {spoken} have seconds")
+        if instrument.dialect != RANDOM:
+            _check_dialect(spoken, tuple(instrument.dialect), (*key, "dialect"), problems)
+        elif spoken == "agent":
+            problems.add(
+                (*key, "dialect"), "is for instruments that speak a standard; the vendor's agent has none"
+            )
+    if board is not None:
+        _check_lines(instruments, board, problems)
+
+
+def _wrong_standard(model: str, spoken: str, given: Speaks | None) -> str:
+    models = [name for name in profile_names() if spoken_by(name) == given]
+    return f'{format_value(given)}: {model} speaks "{spoken}"; models that speak "{given}" are {", ".join(models)}'
+
+
+def _check_dialect(
+    spoken: str, names: tuple[str, ...], key: tuple[str | int, ...], problems: Problems
+) -> None:
+    known = options_of(spoken)
+    if names and not known:
+        problems.add(key, "is for instruments that speak a standard; the vendor's agent has no options")
+        return
+    for name in names:
+        if name in known:
+            continue
+        if name in OPTIONS:
+            others = " or ".join(f'"{one}"' for one in OPTIONS[name].speaks)
+            right = f'is an option of {others}; of "{spoken}" there are {", ".join(known)}'
+        else:
+            right = nearest(name, known)
+        problems.add(key, f"{format_value(name)}: {right}")
+    if clash := contradiction(name for name in names if name in known):
+        problems.add(key, f'"{clash[0]}" and "{clash[1]}" contradict each other; give one of them')
+
+
+def _check_lines(instruments: Sequence[_Instrument], board: Board, problems: Problems) -> None:
+    lines = [n for n, one in enumerate(instruments) if spoken_by(one.model) in SERIAL_STANDARDS]
+    there = len(board.serial_ports)
+    for place in lines[there:]:
+        message = f"{instruments[place].model} has an RS-232 line; {board.name} has {there} serial ports, all in use"
+        problems.add(("instrument", place, "model"), message)

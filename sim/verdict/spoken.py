@@ -1,0 +1,81 @@
+"""Reports of an instrument that speaks its own standard, found by their content and time: the box numbers them.
+
+A report whose time the box replaces by its own is found by its content alone, the earliest first. Two records of the
+box with the content of one report are a duplicate.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from typing import Protocol, TypeAlias
+
+from wire.messages import CommandResult, InstrumentReport
+from wire.standards.extract import Finding
+
+_Content: TypeAlias = tuple[str, str, int | None]
+
+
+class NumberedReports(Protocol):
+    """The reports by number (`sim.verdict.ledger.Run`)."""
+
+    copies: int
+
+    def __len__(self) -> int: ...
+
+    def made(self, kind: str, now_ns: int) -> None:
+        """Enter the next report, made now."""
+        ...
+
+    def acknowledged(self, number: int, now_ns: int) -> None:
+        """Enter that the box has acknowledged a report."""
+        ...
+
+    def found(self, number: int, sequence: int, stored_ns: int) -> bool:
+        """Enter that a report was found."""
+        ...
+
+
+class SpokenReports:
+    """The reports of one instrument; `run` has their times, `refusals` the answers that refused a right message."""
+
+    def __init__(self, run: NumberedReports) -> None:
+        self.run = run
+        self.refusals: list[tuple[int, str]] = []
+        """When, in nanoseconds of lab time, and what."""
+        self._open: defaultdict[_Content, deque[int]] = defaultdict(deque)
+        """The numbers of the reports not found yet."""
+        self._closed: dict[_Content, int] = {}
+        self._by_box: dict[tuple[int, int], int] = {}
+        """The number here by the box's run and number."""
+
+    def made(self, finding: Finding, now_ns: int) -> int:
+        """Enter a report that was made now; returns its number."""
+        content = _content(finding.kind(1, 0, *finding.fields), finding.at_ms)
+        self.run.made(content[0], now_ns)
+        self._open[content].append(len(self.run))
+        return len(self.run)
+
+    def found(self, run: int, body: InstrumentReport, sequence: int, stored_ns: int) -> bool:
+        """Enter that a report was found under the box's `run`; returns False if none like it was made.
+
+        The results of commands are the box's own conclusions and are not judged.
+        """
+        if isinstance(body, CommandResult):
+            return True
+        number = self._by_box.get((run, body.number))
+        if number is not None:
+            return self.run.found(number, sequence, stored_ns)
+        contents = [_content(body, at_ms) for at_ms in (body.at_ms, None)]
+        for content in contents:
+            if numbers := self._open.get(content):
+                number = self._by_box[run, body.number] = self._closed[content] = numbers.popleft()
+                return self.run.found(number, sequence, stored_ns)
+        if any(content in self._closed for content in contents):
+            self.run.copies += 1
+            return True
+        return False
+
+
+def _content(body: InstrumentReport, at_ms: int | None) -> _Content:
+    fields = tuple(getattr(body, name) for name in body.__struct_fields__[2:])
+    return str(type(body).__struct_config__.tag), repr(fields), at_ms

@@ -1,0 +1,79 @@
+"""Reports through the vendor's agent, which numbers them and repeats them until they are acknowledged."""
+
+from __future__ import annotations
+
+from typing import Final, get_args
+
+from agents.instrument.agent import InstrumentAgent
+from sim.verdict.ledger import Run, digest_of
+from sim.worlds.shared.reporter import Execute, Workplace
+from wire.messages import Command, InstrumentReport, Outcome, Report, encode
+from wire.tls.context import client_context
+
+_TAGS: Final = {kind: str(kind.__struct_config__.tag) for kind in get_args(InstrumentReport)}
+
+
+class AgentReporter:
+    """`sim.worlds.shared.reporter.Reporter` by the agent program; each start of it is a new run."""
+
+    def __init__(self, place: Workplace, execute: Execute) -> None:
+        self._place, self._do = place, execute
+        self._last_run = 0
+        self._agent: InstrumentAgent | None = None
+        self._run: Run | None = None
+
+    def start(self) -> None:
+        """See `Reporter`."""
+        number = self._last_run = self._last_run + 1
+        self._run = self._place.ledger.begin(self._place.spec.serial, number)
+        self._place.computer.start(self._live(number))
+
+    def stop(self) -> None:
+        """See `Reporter`: what the agent has not delivered is lost."""
+        self.note()
+        if self._run is not None:
+            self._run.ended_ns = self._place.env.now
+        self._agent = self._run = None
+
+    async def _live(self, number: int) -> None:
+        place = self._place
+        self._agent = InstrumentAgent(
+            place.box,
+            client_context(place.identity),
+            run_number=number,
+            clock=place.clock,
+            random=place.random(f"agent{number}"),
+            execute=self._execute,
+            on_made=self._made,
+            on_acknowledged=self._acknowledged,
+        )
+        await self._agent.run()
+
+    def emit(self, kind: type[Report], *fields: object) -> None:
+        """See `Reporter`."""
+        if self._agent is not None:
+            self._agent.submit(kind, *fields)  # type: ignore[arg-type]
+
+    def _made(self, report: InstrumentReport) -> None:
+        assert self._run is not None
+        kind = _TAGS[type(report)]
+        self._run.made(kind, self._place.env.now, digest_of(kind, report.at_ms, encode(report)))
+
+    def _acknowledged(self, reports: list[InstrumentReport]) -> None:
+        assert self._run is not None
+        self.note()
+        for report in reports:
+            self._run.acknowledged(report.number, self._place.env.now)
+
+    def note(self) -> None:
+        """Enter into the ledger the reports that the agent dropped, and its run number if that changed."""
+        agent, run = self._agent, self._run
+        if agent is None or run is None:
+            return
+        run.given_up = agent.dropped
+        if agent.run_number != self._last_run:
+            self._place.ledger.continues(run, agent.run_number)
+            self._last_run = agent.run_number
+
+    async def _execute(self, command: Command) -> Outcome:
+        return self._do(command)

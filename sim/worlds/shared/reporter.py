@@ -1,0 +1,76 @@
+"""The part of an instrument that reports to the box: the vendor's agent, or the instrument's own standard."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Protocol
+
+from hal.clock import WallClock
+from hal.serial import SerialPort
+from settings.types import Endpoint
+from sim.engine.clock import Environment
+from sim.lab.labfile import LabInstrument
+from sim.verdict.ledger import ReportLedger
+from wire.messages import Command, Outcome, Report
+from wire.tls.context import Identity
+
+
+class Computer(Protocol):
+    """The computer of an instrument, on which its programs run."""
+
+    def power_on(self) -> None:
+        """Turn on a computer that is off."""
+        ...
+
+    def power_off(self) -> None:
+        """Turn it off: its programs end without closing their connections."""
+        ...
+
+    def start(self, program: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run a program; the computer must be on."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """What an instrument has in a world. `random` returns the random stream of each of its parts by name."""
+
+    env: Environment
+    computer: Computer
+    spec: LabInstrument
+    box: Endpoint
+    """Where the box serves it."""
+    identity: Identity
+    clock: WallClock
+    ledger: ReportLedger
+    random: Callable[[str], Random]
+    start_of_day_ns: int
+    dialect: frozenset[str] = frozenset()
+    serial: SerialPort | None = None
+    """Its end of the serial line to the box, if it has one."""
+
+
+Execute = Callable[[Command], Outcome]
+
+
+class Reporter(Protocol):
+    """Reports to the box while the computer has power."""
+
+    def start(self) -> None:
+        """Begin, after the power was turned on."""
+        ...
+
+    def stop(self) -> None:
+        """End, because the power is turned off."""
+        ...
+
+    def emit(self, kind: type[Report], *fields: object) -> None:
+        """Report something of the physical model."""
+        ...
+
+    def note(self) -> None:
+        """Enter into the ledger what it holds only when somebody asks."""
+        ...

@@ -1,0 +1,114 @@
+"""An instrument's end of its line to the box: a TCP connection or a serial line."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from contextlib import suppress
+from typing import Final
+
+from hal.serial import SerialError, SerialErrorKind, SerialPort, SerialSettings
+from sim.worlds.shared.reporter import Workplace
+
+CONNECT_SECONDS_MAX: Final = 30.0
+READ_BYTES_MAX: Final = 4096
+
+
+class SpokenLine(ABC):
+    """A line; a read that was begun continues over the calls of `read`."""
+
+    def __init__(self) -> None:
+        self._reading: asyncio.Task[bytes] | None = None
+
+    @abstractmethod
+    async def write(self, data: bytes) -> None:
+        """Send bytes. Raises: OSError."""
+
+    @abstractmethod
+    async def _read(self) -> bytes:
+        """The next bytes; empty at the end of the line."""
+
+    @abstractmethod
+    def _close(self) -> None:
+        """Close the line."""
+
+    async def read(self, deadline: float | None, to_say: asyncio.Event) -> bytes | None:
+        """The next bytes; empty at the deadline or when there is something to say, None at the end of the line."""
+        to_say.clear()
+        told = asyncio.ensure_future(to_say.wait())
+        if self._reading is None:
+            self._reading = asyncio.ensure_future(self._read())
+        timeout = None if deadline is None else max(0.0, deadline - asyncio.get_running_loop().time())
+        try:
+            await asyncio.wait({told, self._reading}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            told.cancel()
+        if not self._reading.done():
+            return b""
+        data, self._reading = self._reading.result(), None
+        return data or None
+
+    def close(self) -> None:
+        """Close the line."""
+        if self._reading is not None:
+            self._reading.cancel()
+        self._close()
+
+
+class TcpSpokenLine(SpokenLine):
+    """A TCP connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        super().__init__()
+        self._reader, self._writer = reader, writer
+
+    async def write(self, data: bytes) -> None:
+        """See `SpokenLine`."""
+        self._writer.write(data)
+        await self._writer.drain()
+
+    async def _read(self) -> bytes:
+        with suppress(OSError):
+            return await self._reader.read(READ_BYTES_MAX)
+        return b""
+
+    def _close(self) -> None:
+        self._writer.close()
+
+
+class SerialSpokenLine(SpokenLine):
+    """A serial line."""
+
+    def __init__(self, port: SerialPort) -> None:
+        super().__init__()
+        self._port = port
+
+    async def write(self, data: bytes) -> None:
+        """See `SpokenLine`."""
+        try:
+            await self._port.write(data)
+        except SerialError as error:
+            raise OSError(str(error)) from None
+
+    async def _read(self) -> bytes:
+        while True:
+            try:
+                return await self._port.read(READ_BYTES_MAX)
+            except SerialError as error:
+                if error.kind not in (SerialErrorKind.BREAK, SerialErrorKind.LINE):
+                    return b""
+
+    def _close(self) -> None:
+        self._port.close()
+
+
+async def open_line(place: Workplace) -> SpokenLine:
+    """Open the instrument's line. Raises: OSError."""
+    if place.serial is not None:
+        try:
+            place.serial.open(SerialSettings())
+        except SerialError as error:
+            raise OSError(str(error)) from None
+        return SerialSpokenLine(place.serial)
+    async with asyncio.timeout(CONNECT_SECONDS_MAX):
+        return TcpSpokenLine(*await asyncio.open_connection(place.box.address, place.box.port))
