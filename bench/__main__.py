@@ -18,6 +18,7 @@ BENCH: Final = Suite(
         "hl7": "bench.box.hl7",
         "adapted": "bench.box.adapted",
         "memory": "bench.box.memory",
+        "triggers": "bench.datacenter.triggers",
         "many_labs": "bench.lab.many_labs",
         "buffer": "bench.box.spool",
         "spool_opening": "bench.box.spool_opening",

@@ -12,13 +12,19 @@ from rap.outcome import MachineLacks
 
 EXTRAS: Final = {
     "sim": frozenset({"sim", "simpy", "plotly", "jinja2", "pyroute2", "rich"}),
-    "datacenter": frozenset({"datacenter", "sqlalchemy", "alembic"}),
+    "datacenter": frozenset({"datacenter", "sqlalchemy", "alembic", "numpy"}),
     "imaging": frozenset({"imaging", "pykickstart", "reportlab", "jinja2", "rich"}),
     "proof": frozenset({"z3"}),
     "postgres": frozenset({"psycopg"}),
 }
 """The modules of each extra: its third-party packages, and the packages of this project that require it."""
-NOUNS: Final = {"lab": "sim", "dc": "datacenter", "flash": "imaging", "image": "imaging"}
+NOUNS: Final = {
+    "lab": "sim",
+    "dc": "datacenter",
+    "trigger": "datacenter",
+    "flash": "imaging",
+    "image": "imaging",
+}
 """Nouns of `rap` whose verbs all need an extra."""
 
 

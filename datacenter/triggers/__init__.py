@@ -1,0 +1,18 @@
+"""Triggers: conditions over an instrument's reports that raise alerts before the instrument fails.
+
+A trigger is a TOML file (`triggerfile`) with a condition, for example
+
+    when = "ewma(lamp-intensity-pct, 64) < 70 and state is running"
+
+`syntax` parses it, and `tree` checks it against the instrument's profile and reduces it to comparisons of *terms*. A
+term (`terms/`) is a number that is computed from the reports, as a small state machine over integers: the latest
+reading, an exponentially weighted mean, a count within a window. Its transition is Python source text with integers
+and conditional expressions alone, so that one definition serves three evaluators:
+
+    live      executes the text as it is, compiled to one function for each kind of report
+    columns   lowers it to numpy, for back-tests of many instruments at once
+    proof     lowers conditions to z3: whether a trigger can ever fire, and whether another implies it
+
+All three compute with integers, so that their verdicts are equal. Reports are evaluated in the order of their
+(run, number), never of their arrival.
+"""

@@ -1,0 +1,165 @@
+"""Evaluates triggers report by report: the program's text, compiled to a Python function for each kind of report."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Sequence
+from itertools import count
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from datacenter.triggers.program import Program
+from datacenter.triggers.terms.inputs import (
+    STATES,
+    CalibrationOffset,
+    CalibrationSlope,
+    Deviation,
+    Input,
+    InstrumentState,
+    Occurrence,
+    Reading,
+    RemainingTests,
+)
+from datacenter.triggers.terms.term import X_MAX
+from datacenter.triggers.triggerfile import Trigger
+from settings.profile import Profile, load_profile
+from wire.messages import Alert, Calibration, InstrumentReport, Inventory, Quality, Status
+
+_Evaluate: TypeAlias = Callable[[list[int], int, Any, list[tuple[int, bool]]], None]
+_KINDS: Final = (Status, Inventory, Quality, Calibration, Alert)
+
+
+class Transition(NamedTuple):
+    """The beginning or the end of a trigger's alert."""
+
+    trigger: Trigger
+    at_ms: int
+    is_active: bool
+
+
+class LiveEvaluator:
+    """The triggers of one instrument, evaluated at each of its reports in the order of (run, number)."""
+
+    def __init__(self, functions: LiveFunctions) -> None:
+        self._functions, self.state = functions, list(functions.program.initial)
+        self._now = 0
+
+    def evaluate(self, report: InstrumentReport) -> list[Transition]:
+        """The alerts that begin or end with this report."""
+        self._now = max(self._now, report.at_ms)
+        changes: list[tuple[int, bool]] = []
+        evaluate = self._functions.of.get(type(report))
+        if evaluate is not None:
+            evaluate(self.state, self._now, report, changes)
+        triggers = self._functions.program.triggers
+        return [Transition(triggers[index], self._now, is_active) for index, is_active in changes]
+
+
+class LiveFunctions:
+    """The compiled functions of a program, which all instruments of the model share."""
+
+    def __init__(self, triggers: Sequence[Trigger]) -> None:
+        self.program = Program(triggers)
+        profile = load_profile(triggers[0].table.model)
+        self.of: dict[type, _Evaluate] = {kind: self._compiled(kind, profile) for kind in _KINDS}
+
+    def _compiled(self, kind: type, profile: Profile) -> _Evaluate:
+        names: dict[str, Any] = {"STATES": STATES}
+        exec(compile(_source(self.program, kind, profile), f"<triggers, {kind.__name__}>", "exec"), names)  # noqa: S102
+        function: _Evaluate = names["evaluate"]
+        return function
+
+
+def _source(program: Program, kind: type, profile: Profile) -> str:
+    """The text of the function for reports of `kind`."""
+    lines = ["def evaluate(s, now, r, changes):"]
+    of_inputs: dict[Input, list[str]] = {}
+    for step in program.steps():
+        assignments = [f"s[{place}] = {_scalar(value)}" for place, value in step.assignments]
+        if step.guard is None:
+            of_inputs.setdefault(step.term.input, []).extend(assignments)
+        else:
+            lines += [f"    if {_scalar(step.guard)}:", *(f"        {line}" for line in assignments)]
+    for wanted, assignments in of_inputs.items():
+        if extracted := _extracted(wanted, kind, profile):
+            lines += [f"    x = {extracted}", "    if x is not None:"]
+            lines += [
+                f"        if not {-X_MAX} <= x <= {X_MAX}:",
+                f"            x = {X_MAX} if x > 0 else {-X_MAX}",
+            ]
+            lines += [f"        {line}" for line in assignments]
+    lines += [f"    v{i} = {_scalar(program.value(term))}" for i, term in enumerate(program.terms)]
+    for i, trigger in enumerate(program.triggers):
+        lines += _decision(program, i, trigger)
+    return "\n".join(lines)
+
+
+def _decision(program: Program, index: int, trigger: Trigger) -> list[str]:
+    """The lines that begin and end alerts. Almost always the condition is false and was false."""
+    slots = program.slots[index]
+    fires, clears = (_scalar(program.condition(one)) for one in (trigger.fires, trigger.clears))
+    since, active = f"s[{slots.since}]", f"s[{slots.active}]"
+    return [
+        f"    if ({fires}) or {since}:",
+        f"        if {active}:",
+        f"            if {clears}:",
+        f"                {active} = {since} = 0",
+        f"                changes.append(({index}, False))",
+        f"        elif {fires}:",
+        f"            if not {since}:",
+        f"                {since} = now + 1",
+        f"            if now + 1 - {since} >= {trigger.lasts_ms}:",
+        f"                {active} = 1",
+        f"                changes.append(({index}, True))",
+        "        else:",
+        f"            {since} = 0",
+    ]
+
+
+class _Scalar(ast.NodeTransformer):
+    """Replaces what is slow: `v[3]` by the local variable `v3`, and calls of min and max by comparisons."""
+
+    def __init__(self) -> None:
+        self._names = count()
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.expr:
+        assert isinstance(node.value, ast.Name)
+        assert isinstance(node.slice, ast.Constant)
+        return ast.Name(f"v{node.slice.value!r}", ast.Load()) if node.value.id == "v" else node
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        assert isinstance(node.func, ast.Name)
+        names = [f"_{next(self._names)}" for _ in node.args]
+        sign = "<" if node.func.id == "min" else ">"
+        first, second = (
+            f"({name} := {ast.unparse(self.visit(argument))})"
+            for name, argument in zip(names, node.args, strict=True)
+        )
+        text = f"{names[0]} if {first} {sign} {second} else {names[1]}"
+        return ast.parse(text, mode="eval").body
+
+
+def _scalar(expression: ast.expr) -> str:
+    return ast.unparse(_Scalar().visit(expression))
+
+
+def _extracted(wanted: Input, kind: type, profile: Profile) -> str:
+    """The text that reads an input from a report `r` of this kind; "" if reports of this kind never have it."""
+    word = repr(wanted.word)
+    match wanted:
+        case Reading() if kind is Status:
+            return f"r.readings.get({word})"
+        case InstrumentState() if kind is Status:
+            return "STATES.index(r.state)"
+        case RemainingTests() if kind is Inventory:
+            return f"r.tests_left.get({word})"
+        case Deviation() if kind is Quality:
+            level = f" and r.level == {wanted.level}" if wanted.level else ""
+            return f"r.deviation_msd if r.assay == {word}{level} else None"
+        case CalibrationOffset() if kind is Calibration:
+            return f"r.offset_ppm if r.assay == {word} else None"
+        case CalibrationSlope() if kind is Calibration and not isinstance(wanted, CalibrationOffset):
+            return f"r.slope_ppm if r.assay == {word} else None"
+        case Occurrence() if kind is Alert:
+            name = "code" if wanted.word in profile.errors else "component"
+            return f"1 if r.{name} == {word} else None"
+    return ""

@@ -1,0 +1,111 @@
+"""The triggers of one model as a program: the terms they share, numbered, and the text of each condition.
+
+Variables of all terms and triggers are in one list, the state of an instrument. `Program.text` gives source text in
+which the variables are `s[0]`, `s[1]` …
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from datacenter.triggers.terms.inputs import Input
+from datacenter.triggers.terms.term import ABSENT, Term
+from datacenter.triggers.tree import AllOf, Comparison, Condition, comparisons
+from datacenter.triggers.triggerfile import Trigger
+
+
+class BoundStep(NamedTuple):
+    """A step of one term: guard and assignments as expressions over the state `s`, `x` and `now`."""
+
+    term: Term
+    guard: ast.expr | None
+    """None for a report with the term's input."""
+    assignments: tuple[tuple[int, ast.expr], ...]
+
+
+@dataclass(frozen=True)
+class Slots:
+    """The places of a trigger in the state.
+
+    `since` is 1 ms after the time since which the condition has held, 0 if it does not hold; `active` is 1 during an
+    alert.
+    """
+
+    since: int
+    active: int
+
+
+class Program:
+    """The triggers of one model, which share terms."""
+
+    def __init__(self, triggers: Sequence[Trigger]) -> None:
+        self.triggers = tuple(triggers)
+        used = (
+            term
+            for trigger in triggers
+            for condition in (trigger.fires, trigger.clears)
+            for comparison in comparisons(condition)
+            for term, _ in comparison.coefficients
+        )
+        self.terms: tuple[Term, ...] = tuple(dict.fromkeys(used))
+        self.initial: list[int] = []
+        self._places: dict[Term, dict[str, int]] = {}
+        for term in self.terms:
+            self._places[term] = {name: self._place(value) for name, value in term.variables().items()}
+        self.slots = [Slots(self._place(0), self._place(0)) for _ in triggers]
+
+    def _place(self, initial: int) -> int:
+        self.initial.append(initial)
+        return len(self.initial) - 1
+
+    def steps(self) -> Iterator[BoundStep]:
+        """The steps of all terms; those that depend on time alone come before those with the same term's input."""
+        for term in self.terms:
+            places = self._places[term]
+            for step in term.steps():
+                guard = self._bound(step.guard, term) if step.guard else None
+                assignments = [(places[name], self._bound(text, term)) for name, text in step.assignments]
+                yield BoundStep(term, guard, tuple(assignments))
+
+    def value(self, term: Term) -> ast.expr:
+        """The value of a term as an expression over the state."""
+        return self._bound(term.value(), term)
+
+    def inputs(self) -> tuple[Input, ...]:
+        """The inputs of all terms, each once."""
+        return tuple(dict.fromkeys(term.input for term in self.terms))
+
+    def condition(self, condition: Condition) -> ast.expr:
+        """A condition as an expression over the terms' values `v[0]`, `v[1]` …; false while a term is unknown."""
+        if not isinstance(condition, Comparison):
+            sign = ast.And() if isinstance(condition, AllOf) else ast.Or()
+            return ast.BoolOp(sign, [self.condition(part) for part in condition.parts])
+        named = [(f"v[{self.terms.index(term)}]", factor) for term, factor in condition.coefficients]
+        known = [f"{name} != {ABSENT}" for name, _ in named]
+        total = " + ".join(name if factor == 1 else f"{name} * {factor}" for name, factor in named)
+        return _parsed(" and ".join([*known, f"{total} {condition.relation} {-condition.constant}"]))
+
+    def _bound(self, text: str, term: Term) -> ast.expr:
+        bound: ast.expr = _Binding(self._places[term]).visit(_parsed(text))
+        return bound
+
+
+class _Binding(ast.NodeTransformer):
+    """Replaces variables by places in the state, and ABSENT by its value."""
+
+    def __init__(self, places: dict[str, int]) -> None:
+        self._places = places
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        if node.id == "ABSENT":
+            return ast.Constant(ABSENT)
+        if (place := self._places.get(node.id)) is None:
+            return node
+        return ast.Subscript(ast.Name("s", ast.Load()), ast.Constant(place), ast.Load())
+
+
+def _parsed(text: str) -> ast.expr:
+    return ast.parse(text, mode="eval").body

@@ -1,0 +1,86 @@
+"""Proves with z3 whether a trigger can ever fire, and whether another one fires whenever it does.
+
+Each term is an unknown integer within its bounds, which follow from the possible values of its input. Terms of one
+input are otherwise independent, so that "cannot fire" and "is implied" are certain, and their opposites are possible.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Any
+
+import z3
+
+from datacenter.triggers.terms.inputs import (
+    STATES,
+    Input,
+    InstrumentState,
+    Occurrence,
+    Reading,
+    RemainingTests,
+)
+from datacenter.triggers.terms.term import X_MAX, Term
+from datacenter.triggers.tree import AllOf, Comparison, Condition, comparisons
+from datacenter.triggers.triggerfile import Trigger
+from settings.profile import Profile, load_profile
+
+
+def can_fire(trigger: Trigger) -> bool:
+    """Whether the condition of the trigger is possible."""
+    solver = _solver(trigger)
+    solver.add(_formula(trigger.fires))
+    return bool(solver.check() == z3.sat)
+
+
+def implies(first: Trigger, second: Trigger) -> bool:
+    """Whether `second` is certain to be active when `first` begins; both must be of one model."""
+    if first.table.model != second.table.model or first.lasts_ms < second.lasts_ms:
+        return False
+    solver = _solver(first, second)
+    solver.add(_formula(first.fires), z3.Not(_formula(second.fires)))
+    return bool(solver.check() == z3.unsat)
+
+
+def _solver(*triggers: Trigger) -> z3.Solver:
+    solver = z3.Solver()
+    profile = load_profile(triggers[0].table.model)
+    for trigger in triggers:
+        for comparison in comparisons(trigger.fires):
+            for term, _ in comparison.coefficients:
+                low, high = term.bounds(*_possible(term.input, profile))
+                solver.add(*([_unknown(term) >= int(low * term.scale)] if low > -inf else []))
+                solver.add(*([_unknown(term) <= int(high * term.scale)] if high < inf else []))
+    return solver
+
+
+def _possible(wanted: Input, profile: Profile) -> tuple[float, float]:
+    """The bounds of an input. A percentage is within 0 and 100; other readings may be any integer."""
+    match wanted:
+        case InstrumentState():
+            return 0, len(STATES) - 1
+        case Occurrence():
+            return 0, 1
+        case RemainingTests():
+            return 0, X_MAX
+        case Reading() if profile.channels[wanted.word].unit == "%":
+            return 0, 100
+    return -X_MAX / wanted.resolution, X_MAX / wanted.resolution
+
+
+def _unknown(term: Term) -> Any:
+    return z3.Int(repr(term))
+
+
+def _formula(condition: Condition) -> Any:
+    if not isinstance(condition, Comparison):
+        parts = [_formula(part) for part in condition.parts]
+        return z3.And(parts) if isinstance(condition, AllOf) else z3.Or(parts)
+    total = z3.Sum([_unknown(term) * factor for term, factor in condition.coefficients]) + condition.constant
+    match condition.relation:
+        case ">":
+            return total > 0
+        case ">=":
+            return total >= 0
+        case "==":
+            return total == 0
+    return total != 0

@@ -1,0 +1,64 @@
+"""The terms of conditions: integers computed from an instrument's reports, one transition a report.
+
+A term's transition is a list of steps. Each step has a guard and assignments to the term's variables, as Python
+source text. The text may use the term's variables, `x` (the input's value in this report), `now` (the report's time in
+ms, which never decreases), integers, ABSENT, the operators + - * // and comparisons, `and`, `or`, `not`, conditional
+expressions, `min` and `max`. Assignments take effect in their order. Every value stays within 64 bits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Final, NamedTuple, TypeAlias
+
+from datacenter.triggers.terms.inputs import Input
+
+ABSENT: Final = -(2**62)
+"""The value of a variable or a term that is not known yet."""
+X_MAX: Final = 2**31
+"""Inputs are limited to ±X_MAX, so that no intermediate value exceeds 64 bits."""
+
+
+class Step(NamedTuple):
+    """Assignments that are executed if the guard is true; the guard "" stands for a report with the term's input."""
+
+    guard: str
+    assignments: tuple[tuple[str, str], ...]
+
+
+Bounds: TypeAlias = tuple[float, float]
+"""The least and the greatest value that a term can have."""
+
+
+@dataclass(frozen=True)
+class Term:
+    """A term of one input. Equal terms have equal values, and are computed once."""
+
+    input: Input
+    resolution: ClassVar[int] = 1
+    """The term's value is an integer in units of 1 / (input.resolution * resolution)."""
+
+    @property
+    def scale(self) -> int:
+        """The integer that stands for the value 1."""
+        return self.input.resolution * self.resolution
+
+    def variables(self) -> dict[str, int]:
+        """The variables and their initial values."""
+        raise NotImplementedError
+
+    def steps(self) -> list[Step]:
+        """The transition."""
+        raise NotImplementedError
+
+    def value(self) -> str:
+        """The term's value, computed from the variables; ABSENT while it is unknown."""
+        raise NotImplementedError
+
+    def value_max(self) -> int:
+        """A limit of the absolute value. Default: that of a value between those of the input."""
+        return X_MAX * self.resolution
+
+    def bounds(self, low: float, high: float) -> Bounds:
+        """The bounds of the value in terms of those of the input. Default: the same."""
+        return low, high

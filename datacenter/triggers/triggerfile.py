@@ -1,0 +1,97 @@
+"""Trigger files (TOML), one for each trigger, named <trigger>.toml. Unknown keys are errors.
+
+model = "chemistry-analyzer"        # whose profile has the words of the condition
+severity = "warning"
+component = "lamp"                  # of the profile
+text = "The photometer lamp will fail soon"
+parts = ["Halogen lamp"]            # optional: what to bring; spare parts of the component
+when = "ewma(lamp-intensity-pct, 64) < 70 and state is running"
+lasts = "2h"                        # optional: how long the condition must hold before the alert begins
+until = "ewma(lamp-intensity-pct, 64) > 75"     # optional: when the alert is resolved; default: when `when` is false
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from datacenter.triggers.syntax import ConditionError, parse_condition, parse_duration_ms
+from datacenter.triggers.tree import Condition, check, negated
+from settings.problems import Problems
+from settings.profile import Model, Profile, Severity, Text, Word, load_profile, profile_problem
+from settings.toml import load, loads, nearest
+from settings.types import Table
+
+
+class TriggerTable(Table, frozen=True):
+    """The content of a trigger file."""
+
+    model: Model
+    severity: Severity
+    component: Word
+    text: Text
+    when: str
+    lasts: str = ""
+    until: str = ""
+    parts: list[Text] = []
+
+
+@dataclass(frozen=True)
+class Trigger:
+    """A checked trigger. An alert begins when `fires` has held for `lasts_ms`, and ends when `clears` holds."""
+
+    name: str
+    table: TriggerTable
+    fires: Condition
+    clears: Condition
+    lasts_ms: int
+
+
+def read_trigger(file: Path) -> Trigger:
+    """Read a trigger file. Raises: SettingsError with all problems."""
+    return make_trigger(file.stem, load(file, TriggerTable, _check))
+
+
+def parse_trigger(text: str, file: Path) -> Trigger:
+    """Parse the text of a trigger file; `file` is for its name and messages. Raises: SettingsError."""
+    return make_trigger(file.stem, loads(text, file, TriggerTable, _check))
+
+
+def make_trigger(name: str, table: TriggerTable) -> Trigger:
+    """The trigger of a table that has been checked."""
+    profile = load_profile(table.model)
+    when = parse_condition(table.when)
+    clears = check(parse_condition(table.until), profile) if table.until else negated(when, profile)
+    lasts_ms = parse_duration_ms(table.lasts) if table.lasts else 0
+    return Trigger(name, table, check(when, profile), clears, lasts_ms)
+
+
+def _check(table: TriggerTable, problems: Problems) -> None:
+    if problem := profile_problem(table.model):
+        problems.add(("model",), problem)
+        return
+    profile = load_profile(table.model)
+    _check_condition(("when",), table.when, profile, problems)
+    if table.until:
+        _check_condition(("until",), table.until, profile, problems)
+    if table.lasts:
+        try:
+            parse_duration_ms(table.lasts)
+        except ConditionError as error:
+            problems.add(("lasts",), str(error))
+    if (component := profile.components.get(table.component)) is None:
+        problems.add(("component",), nearest(table.component, list(profile.components)))
+        return
+    for index, part in enumerate(table.parts):
+        if part not in component.parts:
+            problems.add(
+                ("parts", index),
+                f"{part} is not a spare part of {table.component}; {nearest(part, component.parts)}",
+            )
+
+
+def _check_condition(key: tuple[str, ...], text: str, profile: Profile, problems: Problems) -> None:
+    try:
+        check(parse_condition(text), profile)
+    except ConditionError as error:
+        problems.add(key, f"column {error.at + 1}: {error}")
