@@ -15,7 +15,7 @@ import numpy as np
 from bench.figures import Figure, figure, run
 from datacenter.triggers.columns import Column, ColumnEvaluator
 from datacenter.triggers.live import LiveEvaluator, LiveFunctions
-from datacenter.triggers.terms.inputs import Reading
+from datacenter.triggers.terms.inputs import Input, Reading
 from settings.profile import load_profile
 from tests.support.datacenter.triggers import MODEL, trigger
 from wire.messages import Status
@@ -59,7 +59,7 @@ def column_seconds() -> float:
     every = np.ones(INSTRUMENTS, np.bool_)
     began = time.process_time()
     for step in range(STEPS):
-        inputs = {
+        inputs: dict[Input, Column] = {
             Reading(channel): Column(every, random.integers(0, 100, INSTRUMENTS)) for channel in CHANNELS
         }
         evaluator.evaluate(every, np.full(INSTRUMENTS, step * 60_000, np.int64), inputs)

@@ -1,7 +1,6 @@
 """The triggers of one model as a program: the terms they share, numbered, and the text of each condition.
 
-Variables of all terms and triggers are in one list, the state of an instrument. `Program.text` gives source text in
-which the variables are `s[0]`, `s[1]` …
+Variables of all terms and triggers are in one list, the state of an instrument: `s[0]`, `s[1]` …
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The terms of conditions: integers computed from an instrument's reports, one transition a report.
 
 A term's transition is a list of steps. Each step has a guard and assignments to the term's variables, as Python
-source text. The text may use the term's variables, `x` (the input's value in this report), `now` (the report's time in
-ms, which never decreases), integers, ABSENT, the operators + - * // and comparisons, `and`, `or`, `not`, conditional
-expressions, `min` and `max`. Assignments take effect in their order. Every value stays within 64 bits.
+source text. The text may use the term's variables, `x` (the input's value in this report), `now` (the report's time
+in ms, which never decreases), integers, ABSENT, the operators + - * // and comparisons, `and`, `or`, `not`,
+conditional expressions, `min` and `max`. Assignments take effect in their order. Every value stays within 64 bits.
 """
 
 from __future__ import annotations
