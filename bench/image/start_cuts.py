@@ -149,8 +149,7 @@ def _try(folder: Path, made: Recorded, former: Life | None, cut: PowerCut) -> tu
     disk = folder / f"{name}.raw"
     shutil.rmtree(disk.with_suffix(".run"), ignore_errors=True)
     try:
-        made.cut(cut.index, disk, cut.half)
-        return name, judge_start(made, cut.index, disk, former)
+        return name, judge_start(made, cut.index, disk, cut.half, former)
     finally:
         disk.unlink(missing_ok=True)
 

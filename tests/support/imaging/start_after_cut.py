@@ -41,6 +41,9 @@ _LATE_SECONDS_MAX: Final = 60.0
 _EXT4: Final = ("boot", "root-a", "home", "tmp", "var", "log", "audit", "vartmp", "rap")
 """The labels of the file systems that the box mounts."""
 _STAMP: Final = "provisioned"
+_STALLS: Final = ("rcu_preempt detected stalls", "soft lockup", "is taking a long time")
+"""What a guest prints when this machine is so busy that its processors stand still; systemd then waits in vain."""
+_STARTS_MAX: Final = 3
 
 
 class Started(NamedTuple):
@@ -51,8 +54,22 @@ class Started(NamedTuple):
     console: str
 
 
-def judge_start(made: Recorded, index: int, disk: Path, former: Life | None = None) -> list[str]:
-    """Start from `disk`, as a cut during request `index` left it; return the problems, one per line."""
+def judge_start(
+    made: Recorded, index: int, disk: Path, half: int | None = None, former: Life | None = None
+) -> list[str]:
+    """Make the disk of a cut during request `index`, start from it, and return the problems, one per line.
+
+    `half`: see `Recorded.cut`. A start that fails while the machine stalled is repeated from the same disk.
+    """
+    for _ in range(_STARTS_MAX):
+        made.cut(index, disk, half)
+        problems = _judge(made, index, disk, former)
+        if not problems or not any(stall in problems[-1] for stall in _STALLS):
+            break
+    return problems
+
+
+def _judge(made: Recorded, index: int, disk: Path, former: Life | None) -> list[str]:
     expected = owed(made, index)
     folder = disk.with_suffix(".run")
     shutil.copytree(made.life.folder, folder, ignore=_but_certificates)
@@ -80,7 +97,15 @@ def _start(folder: Path, serial: str, run: int, disk: Path, expected: set[tuple[
             last_run = run
         finally:
             machine.stop()
-    return Started(reports_stored(folder), last_run, machine.log()[-_CONSOLE_BYTES:])
+    return Started(reports_stored(folder), last_run, _end_of(machine.log()))
+
+
+def _end_of(console: str) -> str:
+    """The last lines of a console, and those before that show a stall."""
+    stalls = [
+        line for line in console[:-_CONSOLE_BYTES].splitlines() if any(stall in line for stall in _STALLS)
+    ]
+    return "\n".join([*stalls, console[-_CONSOLE_BYTES:]])
 
 
 async def _first_report(folder: Path, serial: str, run: int, expected: set[tuple[int, int]]) -> int:
