@@ -135,3 +135,13 @@ def test_httpd_loads_only_modules_that_the_page_needs(server: Path) -> None:
     loaded = set(re.findall(r"(\w+)_module \((?:static|shared)\)", done.stdout))
     assert "ssl" in loaded
     assert not loaded & {"cgi", "cgid", "dav", "info", "status", "autoindex", "userdir", "include", "proxy"}
+
+
+@pytest.mark.parametrize("target", ["emergency", "multi-user", "sysinit"])
+def test_units_that_no_preset_enables_are_wanted_by_the_target_that_they_name(target: str) -> None:
+    links = list((UNITS[0].parent / f"{target}.target.wants").iterdir())
+    assert links
+    for link in links:
+        unit = link.resolve(strict=True)
+        assert unit.parent == UNITS[0].parent
+        assert f"WantedBy={target}.target" in unit.read_text() or unit.stem == FORMATS_DISKS
