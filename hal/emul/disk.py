@@ -192,6 +192,10 @@ class EmulDiskBackend:
         self._disk._failing_writes += times
         self._disk._guarded = True
 
+    def fail_next_read(self, times: int = 1) -> None:
+        """Let the next `times` reads raise IO."""
+        self._disk._failing_reads += times
+
     def let_writes_succeed(self) -> None:
         """Cancel `fail_next_write`."""
         self._disk._failing_writes = 0
@@ -263,7 +267,7 @@ class EmulDisk:
         self._media, self._files = media, media.files
         self._settling: deque[_Flushing] = deque()
         self._powered_off, self._guarded = False, False  # guarded: a fault may be due
-        self._countdown = self._failing_flushes = self._failing_writes = 0
+        self._countdown = self._failing_flushes = self._failing_writes = self._failing_reads = 0
         self.backend = EmulDiskBackend(self)
 
     # -- the trait --------------------------------------------------------------------------------------
@@ -296,6 +300,9 @@ class EmulDisk:
         file = self._file(name)
         end = offset + length
         assert 0 <= offset <= end <= file.size, (name, offset, length)
+        if self._failing_reads:
+            self._failing_reads -= 1
+            raise DiskError(DiskErrorKind.IO, f"{name}: read failed")
         if file.unreadable:
             sectors = range(offset // SECTOR_BYTES, -(-end // SECTOR_BYTES))
             if not file.unreadable.isdisjoint(sectors):

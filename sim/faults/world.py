@@ -72,6 +72,14 @@ class MachineBoxPart(BoxPart, Protocol):
         """Make `times` more flushes fail."""
         ...
 
+    def fail_reads(self, times: int) -> None:
+        """Make `times` more reads of the disk with the reports fail; the count is lost with the power."""
+        ...
+
+    def fail_writes(self, times: int) -> None:
+        """Make `times` more writes to the disk with the reports fail; the count is lost with the power."""
+        ...
+
     async def jump_clock(self, ns: int) -> None:
         """Move the wall clock by `ns` ns, backwards if negative."""
         ...

@@ -135,6 +135,15 @@ def test_a_failed_write_changes_nothing() -> None:
     assert sectors(disk) == {b"o"}
 
 
+def test_a_failed_read_leaves_the_data() -> None:
+    disk = make()
+    disk.backend.fail_next_read(2)
+    for _ in range(2):
+        with pytest.raises(DiskError):
+            disk.read("a", 0, SIZE)
+    assert disk.read("a", 0, SIZE) == b"o" * SIZE
+
+
 def test_rot_flips_bits_in_sectors_with_data() -> None:
     disk = EmulDisk(1 << 20, Random(5))
     disk.create("a", SIZE)

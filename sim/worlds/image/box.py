@@ -255,6 +255,18 @@ class ImageBox:
         """Make `times` more flushes fail."""
         self._disk.fail_flushes(times)
 
+    def fail_reads(self, times: int) -> None:
+        """Make `times` more reads of the partition with the reports fail."""
+        self._disk.fail_requests("reads", times, self._state_bytes())
+
+    def fail_writes(self, times: int) -> None:
+        """Make `times` more writes to the partition with the reports fail."""
+        self._disk.fail_requests("writes", times, self._state_bytes())
+
+    def _state_bytes(self) -> range:
+        place = _state_partition(self._disk.descriptor)
+        return range(place.offset, place.offset + place.length)
+
     async def kill(self) -> None:
         """Kill the box program, if the system runs; systemd restarts it."""
         await self.inside.kill()

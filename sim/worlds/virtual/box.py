@@ -187,6 +187,14 @@ class VirtualBox:
         """Make `times` more flushes fail; the count is lost with the power."""
         self.disk.backend.fail_next_flush(times)
 
+    def fail_reads(self, times: int) -> None:
+        """Make `times` more reads fail; the count is lost with the power."""
+        self.disk.backend.fail_next_read(times)
+
+    def fail_writes(self, times: int) -> None:
+        """Make `times` more writes fail; the count is lost with the power."""
+        self.disk.backend.fail_next_write(times)
+
     def flip_bits(self, sectors: int, bits: int) -> None:
         """Flip `bits` bits in each of `sectors` sectors that hold data, if there are any."""
         for _ in range(sectors):

@@ -69,6 +69,8 @@ PARAMETERS = {
     "datacenter-slow": 'delay = "15s"',
     "disk-slow": 'flush = "2s"',
     "disk-flush-fails": "times = 3",
+    "disk-write-fails": "times = 3",
+    "disk-read-fails": "times = 3",
     "dns-slow": 'delay = "8s"',
     "disk-rot": "sectors = 3\nbits = 5",
     "disk-torn": "operation = 2",
@@ -82,7 +84,15 @@ PARAMETERS = {
     "instrument-reconnects": 'every = "5s"',
 }
 """Parameters in TOML of each kind of fault that needs some."""
-MOMENTARY = ("program-killed", "disk-flush-fails", "disk-rot", "clock-jump", "address-changes")
+MOMENTARY = (
+    "program-killed",
+    "disk-flush-fails",
+    "disk-write-fails",
+    "disk-read-fails",
+    "disk-rot",
+    "clock-jump",
+    "address-changes",
+)
 """Kinds of faults without a duration."""
 
 
@@ -95,7 +105,7 @@ def target_of(kind: str) -> str:
 def judged_lab(events: str, seed: int = 1, *, loss: str = "0.5%", report_every: str = "10s") -> Lab:
     """90 minutes of two instruments behind a proxy, which must neither lose nor duplicate a report."""
     proxy, auth = ("http", "basic") if seed % 2 else ("socks5", "password")
-    dropped = DROPPED_BY_ROT_MAX if "disk-rot" in events else 0
+    dropped = DROPPED_BY_ROT_MAX if "disk-rot" in events or "disk-read-fails" in events else 0
     text = JUDGED_LAB.format(
         events=events, seed=seed, proxy=proxy, auth=auth, dropped=dropped, loss=loss, every=report_every
     )

@@ -11,12 +11,27 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from random import Random
 from typing import Final
 
 SECTOR: Final = 512
 CACHE_BYTES_MAX: Final = 32 << 20
 """Maximum bytes in the cache; when it is exceeded, the disk writes the whole cache to the medium."""
+
+
+@dataclass
+class FailingRequests:
+    """How many more requests fail, of those that concern a range of the disk in bytes."""
+
+    times: int = 0
+    place: range = range(0)
+
+    def check(self, offset: int, length: int) -> None:
+        """Count a request. Raises: OSError EIO, if it fails."""
+        if self.times and offset < self.place.stop and self.place.start < offset + length:
+            self.times -= 1
+            raise OSError(errno.EIO, f"bytes {offset} to {offset + length} cannot be accessed")
 
 
 class CachedDisk:
@@ -32,6 +47,7 @@ class CachedDisk:
         self.is_read_only = False
         self.failing_flushes = 0
         """How many more flushes fail."""
+        self.failing_reads, self.failing_writes = FailingRequests(), FailingRequests()
 
     @property
     def cached_bytes(self) -> int:
@@ -41,6 +57,7 @@ class CachedDisk:
     def read(self, offset: int, length: int) -> bytes:
         """Read the current data. Raises: OSError."""
         self._check(offset, length)
+        self.failing_reads.check(offset, length)
         found = os.pread(self._fd, length, offset)
         if not self._cache:
             return found
@@ -56,6 +73,7 @@ class CachedDisk:
         self._check(offset, len(data))
         if self.is_read_only:
             raise OSError(errno.EPERM, "the disk is read-only")
+        self.failing_writes.check(offset, len(data))
         now, first = self._now_ns(), offset // SECTOR
         for index, sector in enumerate(_sectors(data)):
             self._cache[first + index] = sector, now
@@ -80,7 +98,8 @@ class CachedDisk:
                 os.pwrite(self._fd, sector, offset + index * SECTOR)
 
     def cut_power(self, random: Random) -> tuple[int, int]:
-        """Empty the cache as a power cut does; return the numbers of sectors kept and lost."""
+        """Empty the cache as a power cut does; return the numbers of sectors kept and lost. Failures end."""
+        self.failing_flushes = self.failing_reads.times = self.failing_writes.times = 0
         kept = {number for number in sorted(self._cache) if random.getrandbits(1)}
         lost = len(self._cache) - len(kept)
         self._destage(kept)

@@ -8,7 +8,7 @@ import os
 import socket
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from sim.engine.layers import End, Layers
 from sim.worlds.kernel.namespaces.host import NamespaceHost
@@ -95,6 +95,10 @@ class GuestDisk:
     def fail_flushes(self, times: int) -> None:
         """Make `times` more flushes fail."""
         self._set("failing_flushes", times)
+
+    def fail_requests(self, kind: Literal["reads", "writes"], times: int, place: range) -> None:
+        """Make `times` more reads or writes fail that concern any of these bytes."""
+        self._ask(do="fail", requests=kind, times=times, start=place.start, stop=place.stop)
 
     async def torn(self, operation: int) -> None:
         """Wait for the `operation`-th write or flush from now on, which a power cut interrupts."""

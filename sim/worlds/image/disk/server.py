@@ -1,8 +1,8 @@
 """Serves the box's disk: `python -m sim.worlds.image.disk.server FILE DISK_SOCKET CONTROL_SOCKET SEED [RECORDING]`.
 
 QEMU connects to DISK_SOCKET (NBD). The world sends requests to CONTROL_SOCKET, one JSON object per line, and gets one
-response each: `cut` and `set` at once, `tear` when a power cut has interrupted an operation. Writes and flushes are
-appended to the file RECORDING, if there is one.
+response each: `cut`, `set` and `fail` at once, `tear` when a power cut has interrupted an operation. Writes and
+flushes are appended to the file RECORDING, if there is one.
 """
 
 from __future__ import annotations
@@ -89,6 +89,12 @@ class DiskServer:
             self._torn.clear()
             self._operations_until_cut = request["operation"]
             await self._torn.wait()
+            return None
+        if request["do"] == "fail":
+            reads = request["requests"] == "reads"
+            failing = self._disk.failing_reads if reads else self._disk.failing_writes
+            failing.times += request["times"]
+            failing.place = range(request["start"], request["stop"])
             return None
         assert request["do"] == "set" and request["name"] in (*SETTINGS, "flush_ns")
         setattr(self if request["name"] == "flush_ns" else self._disk, request["name"], request["value"])

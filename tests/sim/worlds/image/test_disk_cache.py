@@ -71,6 +71,42 @@ def test_a_power_cut_never_leaves_anything_but_the_old_or_the_new_sector(medium:
         assert set(medium.sectors()) <= {OLD, NEW}
 
 
+@pytest.mark.parametrize(("offset", "sectors"), [(8, 1), (4, 5), (11, 1), (4, 20)])
+def test_requests_that_concern_the_range_fail_until_all_failures_have_happened(
+    medium: Medium, offset: int, sectors: int
+) -> None:
+    medium.disk.failing_reads.times = medium.disk.failing_writes.times = 2
+    medium.disk.failing_reads.place = medium.disk.failing_writes.place = range(8 * SECTOR, 12 * SECTOR)
+    for _ in range(2):
+        for request in (
+            lambda: medium.disk.read(offset * SECTOR, sectors * SECTOR),
+            lambda: medium.disk.write(offset * SECTOR, NEW * sectors),
+        ):
+            with pytest.raises(OSError, match="cannot be accessed") as caught:
+                request()
+            assert caught.value.errno == errno.EIO
+    assert medium.disk.read(offset * SECTOR, sectors * SECTOR) == OLD * sectors
+    medium.disk.write(offset * SECTOR, NEW * sectors)
+    assert medium.disk.read(offset * SECTOR, sectors * SECTOR) == NEW * sectors
+
+
+@pytest.mark.parametrize("offset", [7, 12])
+def test_requests_beside_the_range_succeed(medium: Medium, offset: int) -> None:
+    medium.disk.failing_reads.times = medium.disk.failing_writes.times = 1
+    medium.disk.failing_reads.place = medium.disk.failing_writes.place = range(8 * SECTOR, 12 * SECTOR)
+    medium.disk.write(offset * SECTOR, NEW)
+    assert medium.disk.read(offset * SECTOR, SECTOR) == NEW
+
+
+def test_failures_end_with_the_power(medium: Medium) -> None:
+    medium.disk.failing_flushes = medium.disk.failing_reads.times = medium.disk.failing_writes.times = 3
+    medium.disk.failing_reads.place = medium.disk.failing_writes.place = range(SECTORS * SECTOR)
+    medium.disk.cut_power(Random(1))
+    medium.disk.write(0, NEW)
+    medium.disk.flush()
+    assert medium.disk.read(0, SECTOR) == NEW
+
+
 def test_a_write_with_fua_is_on_the_medium_and_earlier_ones_are_not(medium: Medium) -> None:
     medium.disk.write(0, NEW * 2)
     medium.disk.write(SECTOR, NEWER, fua=True)
@@ -202,6 +238,21 @@ def test_a_power_cut_ends_the_connection_and_loses_unflushed_writes(medium: Medi
         assert kept + lost == 40 and lost
         with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
             await client.ask(nbd.READ, 0, SECTOR)
+
+    run_with_client(medium, tmp_path, use)
+
+
+@pytest.mark.parametrize(("requests", "kind"), [("reads", nbd.READ), ("writes", nbd.WRITE)])
+def test_the_client_gets_the_failures_of_requests_that_the_world_asks_for(
+    medium: Medium, tmp_path: Path, requests: str, kind: int
+) -> None:
+    async def use(client: Client, server: DiskServer) -> None:
+        await client.negotiate()
+        place = {"start": 4 * SECTOR, "stop": 8 * SECTOR}
+        await server.control({"do": "fail", "requests": requests, "times": 1, **place})
+        more = (0, NEW * 2) if kind == nbd.WRITE else (2 * SECTOR, b"")
+        found = [(await client.ask(kind, first * SECTOR, *more))[0] for first in (2, 8, 3, 3)]
+        assert found == [0, 0, errno.EIO, 0]
 
     run_with_client(medium, tmp_path, use)
 
