@@ -13,6 +13,14 @@ script = [
   "not 15",                            # anything or nothing but this
   "wait 15s",
   "close", "open",                     # the connection
+  "box restart",                       # the box's program restarts; the instrument connects again
+  "box power-cut",                     # so does the box; "box power-cut 3": in the disk's third operation from now on
+  "box start",                         # the box is switched on again after "box power-cut 3"
+  "box disk full",                     # or read-only, or writable again
+  "box command 7 send-inventory",      # a command of the data center arrives, by default with the number 1
+  "command INR U06",                   # the box sends a message with this MSH-9, whose MSH-10 replaces COMMAND-ID
+                                       # in what the instrument sends then
+  "document ACK.R01 AA 2",             # the box sends a POCT1-A document of this kind with these values
 ]
 reports = [{ kind = "status", state = "running", at = "2031-03-04T08:30:10Z" }]  # what leaves the box, in order
 audit = [{ event = "frame-refused", count = 1 }]  # what the box counts
@@ -26,13 +34,13 @@ import shlex
 from collections import Counter
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias, get_args
 
 from msgspec import Meta, Struct
 
 from settings.adapted import AdaptedPort
 from settings.problems import Problems
-from settings.profile import Component, ErrorCode, Profile, Speaks
+from settings.profile import Component, ErrorCode, Profile, Speaks, Verb
 from settings.toml import load
 from settings.types import Table
 
@@ -46,6 +54,8 @@ _SPEAKS: Final[dict[Standard, Speaks]] = {
 }
 ANSWER_SECONDS: Final = 15.0
 """An answer comes within this time unless the script says otherwise (LIS1-A, 6.5.2.4)."""
+COMMAND_SECONDS: Final = 60.0
+"""A command comes within this time; it is repeated after 30 s."""
 SILENCE_SECONDS: Final = 1.0
 
 
@@ -138,10 +148,21 @@ def _check(index: _Index, problems: Problems) -> None:
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)s\Z")
 _FORMS: Final = {
     "send": (r"\d+", r"\d+"),
+    "command": (r"[A-Z]{3}", r"[A-Z0-9]{3}"),
+    "document": (r"[A-Z]{3}\.R\d\d", r".*"),
     "ack": (r"[A-Z]{2}", r".*", r"[A-Z0-9]+"),
     "close": (),
     "open": (),
 }
+
+
+_BOX_FORMS: Final = (
+    r"restart|start",
+    r"power-cut( [1-9]\d*)?",
+    r"disk (full|read-only|writable)",
+    rf"command ([1-9]\d* )?({'|'.join(get_args(Verb))})",
+)
+"""What a box can be made to do."""
 
 
 def parse_step(text: str) -> Step:
@@ -166,10 +187,20 @@ def parse_step(text: str) -> Step:
         if not words or not all(re.fullmatch("[0-9A-Fa-f]{2}", word) for word in words):
             raise wrong
         return Step(kind, tuple(words), after_s, before_s)
+    if kind == "box":
+        if not any(re.fullmatch(form, " ".join(words)) for form in _BOX_FORMS):
+            raise ValueError(
+                f'"{text}": is not a step; a box can "box restart", "box power-cut", "box power-cut 3",'
+                ' "box start", "box disk full", "box disk read-only", "box disk writable"'
+                ' and "box command 7 send-inventory"'
+            )
+        return Step(kind, tuple(words))
+    if kind == "document":
+        words = [words[0], " ".join(words[1:])] if words else []
     form = _FORMS.get(kind)
     if form is None or len(form) != len(words) or not all(map(re.fullmatch, form, words)):
         raise wrong
-    return Step(kind, tuple(words))
+    return Step(kind, tuple(words), before_s=COMMAND_SECONDS if kind == "command" else ANSWER_SECONDS)
 
 
 def _seconds(word: str) -> float | None:

@@ -6,22 +6,24 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
-from random import Random
 from typing import Final, Protocol
 
 from hal.emul.clock import EmulClock
-from hal.emul.disk import EmulDisk
 from sim.conversations.casefile import SILENCE_SECONDS, Conversation, Step, expected_reports
+from sim.conversations.machine import DISK_BYTES, ConversationBox
 from sim.conversations.port import ConversationPort
 from sim.net.loop import SimLoop
 from wire.messages import Entry, Report, decode
 from wire.standards.extract import Reason
 
-DISK_BYTES: Final = 32 * 1024 * 1024
 DEFAULT_MS: Final = 1_930_392_000_000
 """The box's time for cases whose reports have none: 2031-03-04T12:00:00Z."""
+_VALUE: Final = re.compile(rb' V="([^"]*)"')
+COMMAND_ID: Final = b"COMMAND-ID"
+"""What the instrument sends in place of the MSH-10 of the box's last command."""
 MARGIN_MS: Final = 60_000
 FREE: Final = ("samples", "readings")
 """Fields of reports that a case need not list."""
@@ -66,6 +68,7 @@ class MemoryLine:
     """A line in memory, for virtual time: both ends."""
 
     def __init__(self, port: ConversationPort) -> None:
+        self._port = port
         self._to_box: asyncio.Queue[bytes] = asyncio.Queue()
         self.answers = bytearray()
         self.arrived = asyncio.Event()
@@ -77,8 +80,9 @@ class MemoryLine:
 
     async def write(self, data: bytes) -> None:
         """See `agents.box.intake.adapter.Line`."""
-        self.answers += data
-        self.arrived.set()
+        if self._port.has_power:
+            self.answers += data
+            self.arrived.set()
 
     def send(self, data: bytes) -> None:
         """See `ScriptLine`."""
@@ -112,15 +116,14 @@ async def play_over(
     change: Callable[[Step], Step] = lambda step: step,
 ) -> Played:
     """Play a case on the running event loop. `change` changes its steps, for example their time limits."""
-    disk = EmulDisk(DISK_BYTES, Random(1))
-    port = ConversationPort(case, disk, clock_of(case), Random(1))
-    player = Player(port, connect, case, data, split)
+    box = ConversationBox(case, clock_of(case))
+    player = Player(box, connect, case, data, split)
     await player.open()
     for step in case.steps():
         await player.follow(change(step))
     await player.close()
     await player.judge()
-    await port.close()
+    await box.port.close()
     return player.played
 
 
@@ -137,12 +140,14 @@ class Player:
     """Follows the steps of a script, and notes what is wrong in `played`."""
 
     def __init__(
-        self, port: ConversationPort, connect: Connect, case: Conversation, data: bytes, split: Split
+        self, box: ConversationBox, connect: Connect, case: Conversation, data: bytes, split: Split
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._port, self._connect, self._case, self._data, self._split = port, connect, case, data, split
+        self._box, self._connect, self._case, self._data, self._split = box, connect, case, data, split
         self.played = Played()
         self._sent_at = self._loop.time()
+        self._command_id = b""
+        """MSH-10 of the command that the box sent last."""
 
     # -- the script
 
@@ -152,13 +157,20 @@ class Player:
             case "send":
                 first, end = map(int, step.arguments)
                 self._sent_at = self._loop.time()
-                for piece in self._split(self._data[first:end]):
+                data = self._data[first:end].replace(COMMAND_ID, self._command_id or COMMAND_ID)
+                for piece in self._split(data):
                     self._line.send(piece)
                     await asyncio.sleep(0)
             case "reply":
                 await self._expect_bytes(step)
             case "ack":
                 await self._expect_acknowledgement(step)
+            case "command":
+                await self._expect_command(step)
+            case "document":
+                await self._expect_document(step)
+            case "box":
+                await self._command_box(*step.arguments)
             case "silence" | "not":
                 await self._expect_silence(step)
             case "wait":
@@ -170,11 +182,31 @@ class Player:
 
     async def open(self) -> None:
         """Open the connection."""
-        self._line = await self._connect(self._port)
+        self._line = await self._connect(self._box.port)
 
     async def close(self) -> None:
         """Close the connection, and wait until the box has closed its end."""
         await self._line.close()
+
+    async def _command_box(self, what: str, *arguments: str) -> None:
+        """Make the box do something. After its start the instrument connects again."""
+        disk = self._box.disk.backend
+        match what, *arguments:
+            case "restart", *_:
+                await self.close()
+                await self._box.restart()
+                await self.open()
+            case "power-cut", number:
+                self._box.cut_power_at(int(number))
+            case (("power-cut" | "start"), *_):
+                self._box.cut_power()
+                await self.close()
+                await self.open()
+            case "disk", state:
+                disk.set_read_only(state == "read-only")
+                disk.set_capacity(disk.used_bytes if state == "full" else DISK_BYTES)
+            case "command", *number, verb:
+                self._box.port.command(int(number[0]) if number else 1, verb)
 
     async def _take(self, size: int, seconds: float) -> bytes:
         """Return the next `size` bytes of the answers, or what has arrived of them in `seconds`."""
@@ -199,14 +231,36 @@ class Player:
         elif waited_s < step.after_s:
             self._wrong(f"reply after {waited_s:g} s, expected after {step.after_s:g} s")
 
-    async def _expect_acknowledgement(self, step: Step) -> None:
+    async def _take_message(self, seconds: float) -> bytes:
+        """The next HL7 message of the box, or what has arrived of it."""
         taken = bytearray()
         while not taken.endswith(b"\x1c\r"):
-            byte = await self._take(1, step.before_s)
+            byte = await self._take(1, seconds)
             if not byte:
                 break
             taken += byte
-        found = _acknowledgement(bytes(taken))
+        return bytes(taken)
+
+    async def _expect_command(self, step: Step) -> None:
+        fields = (await self._take_message(step.before_s)).split(b"|")
+        found = fields[8].decode().split("^")[:2] if len(fields) > 9 else []
+        if found != list(step.arguments):
+            self._wrong(f"command {'^'.join(step.arguments)} expected, got {'^'.join(found) or 'none'}")
+        else:
+            self._command_id = fields[9]
+
+    async def _expect_document(self, step: Step) -> None:
+        kind, values = step.arguments
+        taken, end = bytearray(), f"</{kind}>".encode()
+        while not taken.endswith(end) and (byte := await self._take(1, step.before_s)):
+            taken += byte
+        body = bytes(taken).partition(b"</HDR>")[2]
+        found = " ".join(value.decode("latin-1") for value in _VALUE.findall(body)).strip()
+        if not taken.endswith(end) or found != values:
+            self._wrong(f"document {kind} {values} expected, got {found or 'none'}")
+
+    async def _expect_acknowledgement(self, step: Step) -> None:
+        found = _acknowledgement(await self._take_message(step.before_s))
         code, control_id, event = step.arguments
         expected = code, "" if control_id == "-" else control_id, event
         if found != expected:
@@ -230,19 +284,19 @@ class Player:
         played = self.played
         if self._line.answers:
             self._wrong(f"{len(self._line.answers)} bytes answered that the script does not expect")
-        await judge_reports(self._port, self._case, played)
+        await judge_reports(self._box.port, self._case, played, self._box.counts)
 
 
-async def judge_reports(port: ConversationPort, case: Conversation, played: Played) -> None:
-    """Compare the reports and counts of a port with those of a case, and note them in `played`."""
+async def judge_reports(
+    port: ConversationPort, case: Conversation, played: Played, counted: Counter[Reason]
+) -> None:
+    """Compare the reports of a port, and what was counted, with those of a case, and note them in `played`."""
     for payload in await port.entries():
         entry = decode(Entry, payload)
         if isinstance(entry.body, Report):
             played.entries.append(payload)
             played.reports.append(_as_table(entry.body))
-    counts = {
-        reason.value: n for reason, n in port.source.counts.items() if n and reason is not Reason.LITTER
-    }
+    counts = {reason.value: n for reason, n in counted.items() if n and reason is not Reason.LITTER}
     played.counts = Counter(counts)
     played.problems += _differences(case, played)
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from functools import partial
 from random import Random
-from typing import Final
+from typing import Final, cast
 
 from agents.box.buffer import Buffer
 from agents.box.commands import CommandDispatcher, CommandQueue
 from agents.box.health.audit import AuditLog, encode_gap, now_ms
 from agents.box.intake.adapter import Adapter
+from agents.box.intake.command_results import attend_commands
 from agents.box.intake.intake import Intake
 from agents.box.intake.roles import PortRole, role_of
 from agents.box.state import SNAPSHOT_BYTES_MAX, BoxState
@@ -19,9 +21,11 @@ from hal.emul.clock import EmulClock
 from hal.emul.disk import EmulDisk
 from hal.serial import SerialPort
 from settings.adapted import AdaptedPort
+from settings.profile import Verb
 from sim.conversations.casefile import Conversation
+from wire.messages import Command
 from wire.profiles import AllowList
-from wire.standards.engines import make_engine
+from wire.standards.engines import has_commands, make_engine
 
 SERIAL: Final = "RECORDED-1"
 SPOOL_BYTES_MAX: Final = 16 * 1024 * 1024
@@ -40,16 +44,37 @@ class ConversationPort:
             encode_gap=partial(encode_gap, clock=clock),
             snapshot=state.snapshot,
         )
-        state.restore(spool.recovery, {SERIAL}, frozenset({SERIAL}))
+        state.restore(spool.recovery, {SERIAL}, frozenset({SERIAL}), {1: SERIAL})
+        self._disk = disk
         self._buffer = Buffer(spool)
         audit, clock_ms = AuditLog(self._buffer, clock), partial(now_ms, clock)
-        dispatcher = CommandDispatcher({"": CommandQueue(), SERIAL: CommandQueue()}, {}, audit)
+        queues = {"": CommandQueue(), SERIAL: CommandQueue(state.history(SERIAL))}
+        self._commands = CommandDispatcher(queues, {}, audit)
         allowed = {SERIAL: AllowList(profile)}
-        self._intake = Intake(self._buffer, state, dispatcher, audit.note, {SERIAL: 1}, allowed, clock_ms)
+        self._intake = Intake(self._buffer, state, self._commands, audit.note, {SERIAL: 1}, allowed, clock_ms)
         self.source = self._intake.sources[SERIAL]
         engine = partial(make_engine, profile, case.config, clock_ms)
         self.adapter = Adapter(self._intake, self.source, engine, audit.note)
         self._profile, self._clock_ms, self._note = profile, clock_ms, audit.note
+        self._can_command = has_commands(profile, case.config)
+        self._attending: asyncio.Task[None] | None = None
+        if self.source.queue.history.started:
+            self._attend_commands()
+
+    @property
+    def has_power(self) -> bool:
+        """Whether the box has power: without it, nothing is answered."""
+        return self._disk.backend.has_power
+
+    def command(self, number: int, verb: str) -> None:
+        """Receive a command of the data center."""
+        self._commands.arrived([Command(number, SERIAL, cast(Verb, verb))])
+        self._attend_commands()
+
+    def _attend_commands(self) -> None:
+        if self._attending is None:
+            attend = attend_commands(self._intake, self.source, can_command=self._can_command)
+            self._attending = asyncio.ensure_future(attend)
 
     def role(self, site: AdaptedPort, serial_ports: Mapping[int, SerialPort]) -> PortRole:
         """The instrument in the role of these settings, on these serial ports of the board."""
@@ -64,6 +89,12 @@ class ConversationPort:
         ]
         return [payload for _, payload in sorted(records)]
 
+    def abandon(self) -> None:
+        """End the program without closing the spool."""
+        if self._attending is not None:
+            self._attending.cancel()
+
     async def close(self) -> None:
         """Close the spool. Raises: SpoolError if the disk has no power."""
+        self.abandon()
         await self._buffer.close()

@@ -7,15 +7,14 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
-from sim.conversations.casefile import Conversation, read_conversations
+from sim.conversations.casefile import Conversation
 from sim.conversations.player import Played, ScriptLine, Split, judge_reports, play_over
 from sim.conversations.port import ConversationPort
 from tests.support.eventually import eventually
-from tests.support.paths import FIXTURES
+from tests.support.sim.conversations import IN_REAL_TIME as CASES
 from tests.support.sim.real_lines import without_long_waits
 from tests.support.sim.real_relays import ObservingBox
 
-CASES = read_conversations(FIXTURES / "instruments/index.toml")
 RS_232 = [case for case in CASES if case.standard in ("astm-tcp", "astm-serial", "au-serial")]
 Observe = Callable[[ObservingBox, ConversationPort], Awaitable[ScriptLine]]
 
@@ -37,7 +36,7 @@ async def observed(case: Conversation, observe: Observe, split: Split) -> tuple[
 
     at_host = await play_over(connect, case, case.file.read_bytes(), split, without_long_waits)
     await eventually(lambda: box.port.source.accepted >= len(case.reports))
-    await judge_reports(box.port, case, seen)
+    await judge_reports(box.port, case, seen, box.port.source.counts)
     await box.port.close()
     return at_host, seen
 

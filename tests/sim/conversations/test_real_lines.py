@@ -8,12 +8,10 @@ from collections.abc import Sequence
 import pytest
 from msgspec.structs import replace
 
-from sim.conversations.casefile import Conversation, read_conversations
+from sim.conversations.casefile import Conversation
 from sim.conversations.player import Connect, Played, Split, play_over
-from tests.support.paths import FIXTURES
+from tests.support.sim.conversations import IN_REAL_TIME as CASES
 from tests.support.sim.real_lines import connect_by_pty, connect_by_tcp, without_long_waits
-
-CASES = read_conversations(FIXTURES / "instruments/index.toml")
 
 
 def play_all(connect: Connect, cases: Sequence[Conversation], split: Split) -> list[Played]:

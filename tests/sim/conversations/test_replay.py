@@ -13,16 +13,22 @@ from settings.problems import SettingsError
 from sim.conversations.casefile import Conversation, parse_step, read_conversations
 from sim.conversations.player import play
 from sim.conversations.suite import run_case
-from tests.support.paths import FIXTURES
-
-INDEX = FIXTURES / "instruments/index.toml"
-CASES = read_conversations(INDEX)
+from tests.support.sim.conversations import CASES, INDEX
 
 
 @pytest.mark.parametrize("split", ["whole", "bytes"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_each_recorded_conversation_is_right(case: Conversation, split: str) -> None:
     assert run_case(case, split).problems == []
+
+
+AT_EVERY_POINT = [case for case in CASES if case.standard in ("astm-tcp", "astm-serial", "au-serial")]
+"""Other standards are divided at every point without the intake, in the tests of their engines."""
+
+
+@pytest.mark.parametrize("case", AT_EVERY_POINT, ids=lambda case: case.name)
+def test_each_conversation_of_frames_is_right_at_every_split_point(case: Conversation) -> None:
+    assert run_case(case, "every-point").problems == []
 
 
 def test_a_live_connection_may_be_silent_for_hours() -> None:
@@ -67,6 +73,41 @@ def test_a_wrong_expectation_is_noticed(tmp_path: Path, right: str, wrong: str, 
     assert told in "\n".join(spoiled(tmp_path, right, wrong))
 
 
+@pytest.mark.parametrize(
+    ("name", "right", "wrong", "told"),
+    [
+        ("hl7-repeated-after-power-cut", "box disk full", "box disk writable", "'AE', 'S1', 'U01') expected"),
+        ("hl7-repeated-after-power-cut", "box power-cut", "box restart", ""),
+        (
+            "hl7-command-inventory",
+            "command INR U06",
+            "command LSR U13",
+            "command LSR^U13 expected, got INR^U06",
+        ),
+        ("hl7-command-inventory", "box command 7 send", "box command 8 send", "command = 7 expected, got 8"),
+        ("hl7-command-power-cut", "box power-cut", "wait 1s", "silence expected"),
+        ("poct1a-basic-conversation", "REQ.R01 RDEV", "REQ.R01 ROBS", "REQ.R01 ROBS expected, got RDEV"),
+        ("poct1a-basic-conversation", "document END.R01 NRM", "silence", "silence expected"),
+        ("poct1a-continuous-mode", "DTV.R01 START_CONTINUOUS", "END.R01 NRM", "END.R01 NRM expected"),
+    ],
+)
+def test_steps_of_the_box_and_its_messages_are_judged(name: str, right: str, wrong: str, told: str) -> None:
+    (case,) = (case for case in CASES if case.name == name)
+    assert any(right in step for step in case.script)
+    script = [step.replace(right, wrong) for step in case.script]
+    problems = play(replace(case, script=script), case.file.read_bytes()).problems
+    assert told in "\n".join(problems)
+    assert bool(problems) == bool(told)
+
+
+def test_the_power_fails_at_an_operation_of_the_disk() -> None:
+    (case,) = (case for case in CASES if case.name == "hl7-repeated-after-power-cut")
+    send, answer = case.script[-2:]
+    script = ["box power-cut 1", send, "silence", "box start", send, answer]
+    played = play(replace(case, script=script, audit=[]), case.file.read_bytes())
+    assert played.problems == []
+
+
 def test_patient_data_in_an_answer_is_noticed(tmp_path: Path) -> None:
     at = (INDEX.parent / "hl7-status-with-offset.bin").read_bytes().index(b"4711")
     problems = spoiled(
@@ -76,7 +117,19 @@ def test_patient_data_in_an_answer_is_noticed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["send 1", "send a b", "reply 6", "reply", "ack AA", "wait", "wait 3", "jump"]
+    "text",
+    [
+        *("send 1", "send a b", "reply 6", "reply", "ack AA", "wait", "wait 3", "jump", "box", "box jump"),
+        *(
+            "box power-cut 0",
+            "box disk",
+            "box disk slow",
+            "box command 7",
+            "box command 7 help",
+            "command INR",
+        ),
+        *("document", "box restart now", "box start 3"),
+    ],
 )
 def test_a_step_that_is_not_understood_is_explained(text: str) -> None:
     with pytest.raises(ValueError, match="is not a step"):

@@ -1,12 +1,14 @@
 """Power cuts during recorded conversations: what the box must store, and what an instrument repeats.
 
-An instrument repeats a message from its beginning until it is acknowledged. A message is what it sends from one ENQ
-to the next (ASTM), or one `send` step (HL7, AU). After the last message all reports must be stored: an acknowledged
-message is never repeated, so that its reports would be missing if the power cut had lost them.
+An instrument repeats a message from its beginning until it is acknowledged. A message is what it sends from one
+ENQ to the next (ASTM), from one hello to the next (POCT1-A), or one `send` step (HL7, AU). After the last message
+all reports must be stored: an acknowledged message is never repeated, so that its reports would be missing if the
+power cut had lost them.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
@@ -14,11 +16,12 @@ from random import Random
 
 from agents.spool import SpoolError
 from hal.emul.disk import EmulDisk
-from sim.conversations.casefile import Conversation, Step, read_conversations
-from sim.conversations.player import DISK_BYTES, MemoryLine, Player, ScriptLine, clock_of
+from sim.conversations.casefile import Conversation, Step
+from sim.conversations.machine import DISK_BYTES, ConversationBox
+from sim.conversations.player import Player, clock_of, connect_in_memory
 from sim.conversations.port import ConversationPort
 from sim.net.loop import SimLoop
-from tests.support.paths import FIXTURES
+from tests.support.sim import conversations
 from wire.messages import Entry, Report, decode
 
 NAMES = (
@@ -27,34 +30,22 @@ NAMES = (
     "hl7-status-with-offset",
     "hl7-inventory-line-feeds",
     "au-fixed-columns",
+    "poct1a-basic-conversation",
 )
-CASES = [case for case in read_conversations(FIXTURES / "instruments/index.toml") if case.name in NAMES]
-ENQ = b"\x05"
+CASES = [case for case in conversations.CASES if case.name in NAMES]
+BEGINNINGS = {"astm-tcp": b"\x05", "astm-serial": b"\x05", "poct1a": rb"<\?xml[^>]*><HEL"}
+"""How a message begins in what the instrument sends."""
 
 
 def messages(case: Conversation, data: bytes) -> list[list[Step]]:
     """Return the script, divided into messages."""
     found: list[list[Step]] = []
     for step in case.steps():
-        begins = step.kind == "send" and (
-            not case.standard.startswith("astm") or data[int(step.arguments[0])] == ENQ[0]
-        )
-        if begins:
+        piece = data[slice(*map(int, step.arguments))] if step.kind == "send" else b""
+        if piece and re.match(BEGINNINGS.get(case.standard, b""), piece):
             found.append([])
         found[-1].append(step)
     return found
-
-
-class _PoweredLine(MemoryLine):
-    """A line whose box has the disk's power: without it nothing is answered."""
-
-    def __init__(self, port: ConversationPort, disk: EmulDisk) -> None:
-        super().__init__(port)
-        self._disk = disk
-
-    async def write(self, data: bytes) -> None:
-        if self._disk.backend.has_power:
-            await super().write(data)
 
 
 class CutConversation:
@@ -113,12 +104,8 @@ class CutConversation:
 
     async def _converse(self) -> None:
         disk = self._disk
-        port = ConversationPort(self.case, disk, clock_of(self.case), self._random)
-
-        async def connect(port: ConversationPort) -> ScriptLine:
-            return _PoweredLine(port, disk)
-
-        player = Player(port, connect, self.case, self._data, lambda data: [data])
+        box = ConversationBox(self.case, clock_of(self.case), disk, self._random)
+        player = Player(box, connect_in_memory, self.case, self._data, lambda data: [data])
         await player.open()
         while self._left and disk.backend.has_power and not player.played.problems:
             for step in self._left[0]:
@@ -130,7 +117,7 @@ class CutConversation:
         if disk.backend.has_power and player.played.problems:
             raise AssertionError(f"without a power cut: {player.played.problems}")
         await player.close()
-        await port.close()
+        await box.port.close()
 
     async def _read(self) -> None:
         port = ConversationPort(self.case, self._disk, clock_of(self.case), self._random)

@@ -9,17 +9,15 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from hal.emul.disk import EmulDisk
-from sim.conversations.casefile import Conversation, read_conversations
-from sim.conversations.player import DISK_BYTES, Player, clock_of, connect_in_memory
-from sim.conversations.port import ConversationPort
+from sim.conversations.casefile import Conversation
+from sim.conversations.machine import ConversationBox
+from sim.conversations.player import Player, clock_of, connect_in_memory
 from sim.net.loop import SimLoop
-from tests.support.paths import FIXTURES
-from tests.support.wire.interference import with_checksums
-from tests.support.wire.noninterference import NON_DELIMITERS
+from tests.support.sim import conversations
+from tests.support.wire.noninterference import NON_DELIMITERS, with_checksums
 
 LENGTH_MAX: Final = 60
-CASES: Final = [case for case in read_conversations(FIXTURES / "instruments/index.toml") if case.patient_data]
+CASES: Final = [case for case in conversations.CASES if case.patient_data]
 """The conversations with data of persons."""
 Variant = tuple[Conversation, bytes]
 
@@ -75,15 +73,15 @@ def observe(variant: Variant) -> object:
     logging.getLogger().addHandler(messages)
 
     async def play() -> object:
-        port = ConversationPort(case, EmulDisk(DISK_BYTES, Random(1)), clock_of(case), Random(1))
-        player = Player(port, connect_in_memory, case, data, lambda piece: [piece])
+        box = ConversationBox(case, clock_of(case))
+        player = Player(box, connect_in_memory, case, data, lambda piece: [piece])
         await player.open()
         for step in case.steps():
             await player.follow(step)
         await player.close()
-        entries = await port.entries()
-        await port.close()
-        return entries, port.source.counts, player.played.sent, player.played.problems, messages.seen
+        entries = await box.port.entries()
+        await box.port.close()
+        return entries, box.counts, player.played.sent, player.played.problems, messages.seen
 
     try:
         return loop.run_until_complete(play())

@@ -21,7 +21,8 @@ from hal.emul.disk import EmulDisk
 from hal.linux.serial import LinuxSerialPort
 from settings.adapted import AdaptedPort, LaboratoryHost, SerialLineSettings
 from sim.conversations.casefile import Conversation
-from sim.conversations.player import DISK_BYTES, ScriptLine, clock_of
+from sim.conversations.machine import DISK_BYTES
+from sim.conversations.player import ScriptLine, clock_of
 from sim.conversations.port import ConversationPort
 from tests.support.eventually import eventually
 from tests.support.sim.real_lines import LINE, TcpScriptLine
