@@ -68,6 +68,7 @@ class KnownNames(Table, frozen=True):
     locales: list[str]
     layouts: list[str]
     layout_switches: list[str]
+    layout_variants: dict[str, list[str]]
     keymaps: list[str]
     firewall_services: list[str]
 

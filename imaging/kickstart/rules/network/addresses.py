@@ -303,9 +303,12 @@ def _address(value: Any) -> Any:
 
 
 def _not_addresses(spot: Spot, option: str, value: Any) -> Faults:
-    for word in str(value or "").split(","):
-        try:
-            if word not in ("", "None"):
-                ip_address(word)
-        except ValueError:
-            yield LintFault(spot, f"--{option}={word} is not an address", "write it like 192.0.2.1")
+    """Words that are no address of the option's version; name servers are a list, and of both versions."""
+    example = "2001:db8::1" if option == "ipv6gateway" else "192.0.2.1"
+    for word in str(value or "").split(",") if option == "nameserver" else [str(value or "")]:
+        address = _address(word)
+        other = (
+            address is not None and option != "nameserver" and address.version != ip_address(example).version
+        )
+        if word not in ("", "None") and (address is None or other):
+            yield LintFault(spot, f"--{option}={word} is not an address", f"write it like {example}")

@@ -71,7 +71,7 @@ def package_languages(case: Case) -> Faults:
 
 @rule
 def keyboard_unknown(case: Case) -> Faults:
-    """A keyboard layout that neither X nor the console has, or an unknown key to switch layouts.
+    """A keyboard layout or variant that neither X nor the console has, or an unknown key to switch layouts.
 
     Source: xkeyboard-config, `rules/base.lst`; kbd's keymaps; localectl(1).
     """
@@ -81,12 +81,24 @@ def keyboard_unknown(case: Case) -> Faults:
         for name in [each for each in (data.keyboard, data.vc_keymap, *data.x_layouts) if each]:
             match = KEYMAP.fullmatch(name)
             base = match[1] if match else ""
-            console = base in names.keymaps or base.split("-")[0] in names.layouts
+            layout, _, variant = base.partition("-")
+            console = base in names.keymaps or layout in names.layouts
             if not (base in names.layouts or (console and name not in data.x_layouts)):
                 yield LintFault(
                     command.spot,
                     f"{name!r} is not a keyboard layout",
                     "write it like us, de or 'cz (qwerty)'",
+                )
+                continue
+            given = match[2].strip(" ()") if match and match[2] else ""
+            known = names.layout_variants.get(layout, [])
+            close = get_close_matches(given or variant, known, 1, 0.8)  # the console also has other keymaps
+            if (given and given not in known) or (variant and variant not in known and close):
+                yield LintFault(
+                    command.spot,
+                    f"the keyboard layout {layout} has no variant {given or variant!r}",
+                    f"perhaps {close[0] if close else layout}",
+                    risky=True,
                 )
         for name in data.switch_options:
             if name.startswith("grp:") and name not in names.layout_switches:

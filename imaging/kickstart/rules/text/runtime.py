@@ -15,6 +15,7 @@ _START: Final = r"(?:^|[;&|(]\s*|\b(?:then|do|else|sudo)\s+)"
 _BRACKET: Final = re.compile(
     r"(?:^|[;&|]\s*|\b(?:if|while|until|elif)\s+!?\s*)\[ [^\]]*[^\s\]\\]\](?=\s*(?:;|&&|\|\||$))"
 )
+_GLUED: Final = re.compile(r"(?:^|[;&|]\s*)\s*(?:if|while|until|elif)\s+(?:!\s+)?\[[^\s\[]")
 _UNCLOSED: Final = re.compile(
     r"^\s*(?:(?:if|while|until|elif)\s+)?(?:!\s+)?\[ [^\]]*(;\s*(?:then|do)\b|&&|\|\|)"
 )
@@ -102,6 +103,8 @@ def shell_blanks(case: Case) -> Faults:
                 yield LintFault(
                     spot, "`]` without a blank before it: the condition is always false", "write ` ]`"
                 )
+            elif _GLUED.search(text):
+                yield LintFault(spot, "`[` without a blank after it is another command", "write `[ `")
             elif _UNCLOSED.search(text):
                 yield LintFault(
                     spot, "`[` without `]`: the condition is always false", "write ` ]` at its end"
