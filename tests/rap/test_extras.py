@@ -62,7 +62,7 @@ def test_the_programs_of_a_box_load_with_base_dependencies(program: str) -> None
         (["dc", "migrate", "--config", "datacenter.toml"], "datacenter"),
         (["image", "ks", "site.toml"], "imaging"),
         (["image", "check", "box.ks"], "imaging"),
-        (["trigger", "check", "lamp-weak.toml"], "datacenter"),
+        (["trigger", "check", "lamp-weak.toml"], "proof"),
         (["fw", "prove", POLICY], "proof"),
     ],
 )
