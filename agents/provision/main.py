@@ -58,9 +58,10 @@ AssertPathExists=/run/rap-firewall/ready
 """
 GENERATED: Final = (f"{LINKS}/10-rap-*.link", f"{CONNECTIONS}/rap-*.nmconnection")
 """Generated files; those that the site no longer needs are removed."""
+LINKS_CHANGED: Final = "links-changed"
+"""Condition of rap-interfaces.service, in the runtime directory of rap-provision.service."""
 MODES: Final = {f"{FOLDER}/site.toml": 0o600, f"{FOLDER}/box.toml": READABLE_BY_BOX}
 """These two files may contain the proxy's password. Files inherit the directory's group, the box's."""
-UDEV_TIMEOUT: Final = "--timeout=30"
 SECRET: Final = frozenset({".nmconnection"})
 """NetworkManager accepts only keyfiles that only root can read."""
 
@@ -83,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         running = arguments.root == Path("/")
         changed = provision(arguments.site, arguments.root, PARTITION if running else None)
         if running and any(path.startswith(LINKS) for path in changed):
-            rename_interfaces()
+            note_new_names()
     except (SettingsError, identity_archive.IdentityError) as error:
         _print(str(error))
         return WRONG_INPUT
@@ -181,18 +182,10 @@ def _enable(root: Path) -> None:
         )
 
 
-def rename_interfaces() -> None:
-    """Give the network interfaces the names of the .link files that were changed. Raises: SystemLacks.
-
-    udev has named them by the files of the image, which may have been built for another board.
-    """
-    for words in (("trigger", "--action=add", "--subsystem-match=net"), ("settle", UDEV_TIMEOUT)):
-        try:
-            subprocess.run(["udevadm", *words], check=True, capture_output=True, text=True)
-        except FileNotFoundError:
-            raise SystemLacks("udevadm is missing: install systemd-udev") from None
-        except subprocess.CalledProcessError as error:
-            raise SystemLacks(f"udevadm {words[0]} failed: {error.stderr.strip()}") from error
+def note_new_names() -> None:
+    """Let rap-interfaces.service rename the network interfaces, if systemd runs this program."""
+    if folder := os.environ.get("RUNTIME_DIRECTORY"):
+        (Path(folder) / LINKS_CHANGED).touch()
 
 
 def _print(what: str) -> None:

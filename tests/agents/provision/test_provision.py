@@ -15,7 +15,7 @@ from agents.box.config import load_config
 from agents.provision.box import box_file, firewall_file
 from agents.provision.files import write_file
 from agents.provision.identity import read_identity
-from agents.provision.main import STAMP, SystemLacks, files_of, main, provision, rename_interfaces
+from agents.provision.main import LINKS_CHANGED, STAMP, SystemLacks, files_of, main, note_new_names, provision
 from agents.provision.network import id_path
 from agents.provision.page import LISTEN
 from imaging.kickstart.site import for_box, load_site
@@ -27,6 +27,7 @@ from settings.problems import SettingsError
 from settings.site import parse_site
 from settings.types import Proxy
 from tests.support.imaging.sites import PROVISIONED_SITE, system_tree, write_site
+from tests.support.paths import ROOT
 
 
 @pytest.fixture
@@ -122,34 +123,15 @@ def test_an_interface_name_contains_its_pci_slot(name: str, path: str) -> None:
     assert id_path(name) == path
 
 
-@pytest.fixture
-def udevadm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A stand-in for udevadm that appends its arguments to the file that is returned; it fails if `fail` exists."""
-    program, calls = tmp_path / "bin/udevadm", tmp_path / "calls"
-    program.parent.mkdir()
-    program.write_text(
-        f'#!/bin/sh\necho "$*" >> {calls}\n[ ! -e {tmp_path}/fail ] || {{ echo no uevent >&2; exit 1; }}\n'
-    )
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}:/bin")
-    return calls
-
-
-def test_interfaces_are_renamed_before_the_network_starts(udevadm: Path) -> None:
-    rename_interfaces()
-    assert udevadm.read_text().splitlines() == [
-        "trigger --action=add --subsystem-match=net",
-        "settle --timeout=30",
-    ]
-
-
-def test_a_failed_renaming_is_reported(udevadm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (udevadm.parent / "fail").touch()
-    with pytest.raises(SystemLacks, match="udevadm trigger failed: no uevent"):
-        rename_interfaces()
-    monkeypatch.setenv("PATH", "/nonexistent")
-    with pytest.raises(SystemLacks, match="install systemd-udev"):
-        rename_interfaces()
+def test_changed_interface_names_are_noted_for_the_service_that_applies_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unit = ROOT / "firmware-image/root/usr/lib/systemd/system/rap-interfaces.service"
+    assert f"ConditionPathExists=/run/rap-provision/{LINKS_CHANGED}\n" in unit.read_text()
+    note_new_names()  # without systemd, nothing is noted
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
+    note_new_names()
+    assert (tmp_path / LINKS_CHANGED).exists()
 
 
 def test_the_network_waits_for_the_firewall_and_the_units_are_enabled(root: Path) -> None:
