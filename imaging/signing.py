@@ -59,6 +59,12 @@ class SignedFileSystem(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     references: list[Annotated[int, msgspec.Meta(ge=0)]]
 
 
+ARCHITECTURE_KEY: Final = "architecture"
+"""The key of a manifest's `about` with the machines that an image is for."""
+ARCHITECTURE: Final = "x86_64"
+"""The machines that the builder makes images for."""
+
+
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The description of an image. `about` is shown to people and recorded: release, board, version …"""
 

@@ -32,7 +32,14 @@ from imaging.kickstart.document import read
 from imaging.media.bmap import render as render_bmap
 from imaging.media.imagefile import compress_framed, make_bmap
 from imaging.programs import PrerequisiteMissing
-from imaging.signing import Manifest, describe, load_private_key, write_manifest
+from imaging.signing import (
+    ARCHITECTURE,
+    ARCHITECTURE_KEY,
+    Manifest,
+    describe,
+    load_private_key,
+    write_manifest,
+)
 from settings import encrypted
 
 FORMAT: Final = "9"
@@ -157,6 +164,7 @@ def _write_outputs(
     others = [*([packed] if request.compress else []), *(request.out / file for file in contents)]
     files = [described, *map(describe, others)]
     about = {"kickstart": request.kickstart.name, "version": request.version, "epoch": str(epoch)}
+    about[ARCHITECTURE_KEY] = ARCHITECTURE
     if all((tree / path).exists() for path in ENCRYPTS):
         about[encrypted.MANIFEST_KEY] = encrypted.AT_FIRST_START
     manifest = request.out / f"{name}.manifest.json"

@@ -28,19 +28,22 @@ from imaging.flash import gpt
 from sim.engine.layers import End, Layers
 from sim.engine.trace import Trace
 from sim.lab.labfile import Lab
+from sim.lab.speaking import serial_ports
 from sim.verdict.findings import Remains
 from sim.worlds.image.disk.client import GuestDisk
 from sim.worlds.image.inside import InsideFaults
 from sim.worlds.image.machine import qemu
 from sim.worlds.image.machine.actions import FILLER
 from sim.worlds.image.machine.guest import GuestHost
+from sim.worlds.image.machine.serial_lines import serial_lines, uart_of
 from sim.worlds.image.machine.slots import Slot, card_id, cards, interfaces, slot_of
 from sim.worlds.image.refusals import MIB
 from sim.worlds.kernel.namespaces.host import NamespaceHost
 from sim.worlds.kernel.namespaces.process import LabProcess
-from sim.worlds.shared.addresses import COLLECTOR_PORT, DATACENTER_PORT, box_address
+from sim.worlds.shared.addresses import DATACENTER_PORT, box_address
 from sim.worlds.shared.box import read_disk
 from sim.worlds.shared.refusals import ImageRefused
+from sim.worlds.shared.standards import tcp_port
 from wire.dial.traffic import Traffic
 
 STATE_PARTITION: Final = "rap"
@@ -89,6 +92,8 @@ class ImageBox:
             lab.board.uplink,
             *(lab.board.instrument_ports[spec.port] for spec in lab.instruments),
         }
+        numbers = serial_ports(lab.instruments, lab.board).values()
+        self._uarts = {n: uart for n in numbers if (uart := uart_of(lab.board.serial_ports[n])) is not None}
         self._unplugged: set[str] = set()
         self._process: LabProcess | None = None
         self._monitor: qemu.Monitor | None = None
@@ -112,8 +117,8 @@ class ImageBox:
         """The number of connections from instruments; None without power."""
         if self._process is None:
             return None
-        hosts = self._instruments.values()
-        return sum(_connections(host, COLLECTOR_PORT, local=False) for host in hosts)
+        ports = [(self._instruments[spec.port], tcp_port(spec)) for spec in self._lab.instruments]
+        return sum(_connections(host, port, local=False) for host, port in ports if port is not None)
 
     def traffic(self) -> Traffic:
         """Zeros: only the box program can distinguish its payload from the bytes that TLS adds."""
@@ -132,13 +137,12 @@ class ImageBox:
         return "\n".join(f"    {line}" for line in lines[-_CONSOLE_LINES:])
 
     async def answers(self, seconds_max: float) -> None:
-        """Wait until it accepts connections from an instrument.
+        """Wait until it accepts connections from an instrument, or with serial lines alone, is connected itself.
 
         Raises: ImageRefused, with the last lines of the serial console.
         """
         until = time.monotonic() + seconds_max
-        port, host = next(iter(self._instruments.items()))
-        while not await _accepts(host, box_address(port), COLLECTOR_PORT):
+        while not await self._answers():
             process = self._process
             if process is not None and process.returncode:  # 0: the guest restarts, see `_follow`
                 raise ImageRefused(self._silent(f"QEMU ended: {process.output().strip()}"))
@@ -147,6 +151,12 @@ class ImageBox:
             await asyncio.sleep(_LOOK_SECONDS)
         self._answered = True
 
+    async def _answers(self) -> bool:
+        for spec in self._lab.instruments:
+            if (port := tcp_port(spec)) is not None:
+                return await _accepts(self._instruments[spec.port], box_address(spec.port), port)
+        return bool(_connections(self._datacenter, DATACENTER_PORT, local=True))
+
     def _silent(self, how: str) -> str:
         words = self.last_words()
         tail = (
@@ -154,7 +164,7 @@ class ImageBox:
             if words
             else "its serial console printed nothing"
         )
-        hint = "" if words else "; build the image with the kernel argument console=ttyS0"
+        hint = "" if words else "; build the image for x86-64, with the kernel argument console=ttyS0"
         return f"the box did not start from the image: it {how}; {tail}{hint}"
 
     # -- faults: see `sim.faults.world`
@@ -172,11 +182,11 @@ class ImageBox:
     def boot(self) -> None:
         """Switch on."""
         self._trace.add("box boots")
-        arguments = cards(self._slots, self._cabled)
+        devices = [*cards(self._slots, self._cabled), *serial_lines(self.folder, self._uarts)]
         self.inside.is_switched_on()
         clock = datetime.now(UTC) + timedelta(microseconds=self.inside.hardware_clock_ns // 1000)
         command = qemu.command(
-            self._accelerator, self._firmware, self.folder, self._disk.socket, arguments, clock
+            self._accelerator, self._firmware, self.folder, self._disk.socket, devices, clock
         )
         self._process = process = self._host.spawn(command)
         loop = asyncio.get_running_loop()
@@ -262,6 +272,10 @@ class ImageBox:
     def fail_writes(self, times: int) -> None:
         """Make `times` more writes to the partition with the reports fail."""
         self._disk.fail_requests("writes", times, self._state_bytes())
+
+    def check_disk(self) -> None:
+        """Check that the disk has a partition for the box's state. Raises: ImageRefused."""
+        _state_partition(self._disk.descriptor)
 
     def _state_bytes(self) -> range:
         place = _state_partition(self._disk.descriptor)

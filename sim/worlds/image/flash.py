@@ -13,9 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from imaging.kickstart.site import Site
 from settings.toml import dumps
-from sim.lab.labfile import Lab
-from sim.worlds.image.site import site_of
 from sim.worlds.kernel.namespaces.missing import MachineLacksError
 from sim.worlds.shared.addresses import BOX_SERIAL
 from sim.worlds.shared.certificates import LabCertificates
@@ -50,14 +49,16 @@ def loop_device(fd: int) -> Iterator[Path]:
     raise MachineLacksError("no loop device is free; `losetup --list` shows which files are attached")
 
 
-def flash(image: Path, key: Path, disk: int, lab: Lab, certificates: LabCertificates, folder: Path) -> None:
-    """Write the image with the lab's site and the box's identity to the file `disk`; records go to `folder`.
+def flash(
+    image: Path, key: Path, disk: int, site_file: Site, certificates: LabCertificates, folder: Path
+) -> None:
+    """Write the image with the site and the box's identity to the file `disk`; records go to `folder`.
 
     Raises: ImageRefused, MachineLacksError.
     """
     folder.mkdir(exist_ok=True)
     site = folder / "site.toml"
-    site.write_text(dumps(site_of(lab)))
+    site.write_text(dumps(site_file))
     request, record = folder / "box.csr", folder / "flash.json"
     with loop_device(disk) as device:
         identity = ("--box", BOX_SERIAL, "--site", site, "--csr", request, "--serial", device.name)

@@ -8,14 +8,16 @@ from typing import Final
 
 from imaging.flash.source import open_image
 from imaging.media.imagefile import ImageError
-from imaging.signing import SigningError, load_public_key
+from imaging.signing import ARCHITECTURE, ARCHITECTURE_KEY, SigningError, load_public_key
 from settings.problems import Problem, SettingsError
 from sim.faults import AnyFault
 from sim.faults.box.clock_jump import ClockJump
 from sim.lab.labfile import Lab
+from sim.lab.speaking import serial_ports
 from sim.proxies.kind import proxy_kind
 from sim.worlds.image.inside import why_no_step
 from sim.worlds.image.machine import qemu
+from sim.worlds.image.machine.serial_lines import UARTS, uart_of
 from sim.worlds.image.machine.slots import BUSES_MAX, interfaces, slot_of
 from sim.worlds.kernel.namespaces.missing import MachineLacksError, require
 from sim.worlds.shared.refusals import ImageRefused
@@ -27,7 +29,7 @@ MIB: Final = 1 << 20
 
 def check_lab(lab: Lab, firmware: qemu.Firmware) -> None:
     """Check that the lab can run in this world and on this machine. Raises: SettingsError, MachineLacksError."""
-    problems = [*_wrong_ports(lab), *_wrong_standards(lab), *_wrong_events(lab)]
+    problems = [*_wrong_ports(lab), *_wrong_lines(lab), *_wrong_events(lab)]
     if problems:
         raise SettingsError(lab.path, *dict.fromkeys(problems))
     proxy = lab.uplink.proxy
@@ -46,14 +48,20 @@ def _wrong_ports(lab: Lab) -> Iterator[Problem]:
             )
 
 
-def _wrong_standards(lab: Lab) -> Iterator[Problem]:
-    for spec in lab.instruments:
-        if spec.speaks != "agent":
+def _wrong_lines(lab: Lab) -> Iterator[Problem]:
+    devices = [lab.board.serial_ports[number] for number in serial_ports(lab.instruments, lab.board).values()]
+    for device in devices:
+        if uart_of(device) is None:
             yield Problem(
-                "instrument.model",
-                f"{spec.model} speaks {spec.speaks}; the image world has only instruments with the vendor's agent, "
-                "run it in the virtual or the kernel world",
+                "box.board",
+                f"{lab.board.name} has the serial port {device}, which QEMU cannot emulate; "
+                f"supported are /dev/ttyS0 to /dev/ttyS{UARTS - 1}",
             )
+    if len(devices) >= UARTS:
+        yield Problem(
+            "instrument.model",
+            f"{len(devices)} instruments have serial lines; QEMU has {UARTS} serial ports, one of them the console",
+        )
 
 
 def _wrong_events(lab: Lab) -> Iterator[Problem]:
@@ -79,10 +87,16 @@ def check_image(image: Path, key: Path, disk_bytes: int) -> int:
     try:
         with open_image(image, load_public_key(key)) as opened:
             needed = opened.bmap.image_bytes
+            made_for = opened.manifest.about.get(ARCHITECTURE_KEY, ARCHITECTURE)
     except (ImageError, SigningError) as error:
         raise ImageRefused(
             f"{error}; `rap image build --key PRIVATE` makes signed images, --key names the public key"
         ) from None
+    if made_for != ARCHITECTURE:
+        raise ImageRefused(
+            f"{image}: the image is for {made_for} machines; the image world emulates {ARCHITECTURE}: "
+            "give an image for that"
+        )
     if disk_bytes and disk_bytes < needed:
         raise ImageRefused(
             f"--disk-bytes {disk_bytes:,}: too small: the image needs {needed:,} bytes; give at least as many"

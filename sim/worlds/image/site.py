@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Final
 
 from imaging.kickstart import site as sitefile
@@ -25,6 +27,7 @@ from sim.worlds.shared.addresses import (
 )
 from sim.worlds.shared.box import reporting
 from sim.worlds.shared.proxy import client_settings
+from sim.worlds.shared.standards import served_port
 
 _NO_FILE: Final = Path("none")
 """The value of keys of a site file that only an installer uses."""
@@ -43,8 +46,11 @@ class ImageSite(KernelSite):
         """Do nothing: the ports of a machine without power are closed."""
 
 
-def site_of(lab: Lab) -> sitefile.Site:
+def site_of(lab: Lab, random: Callable[[str], Random]) -> sitefile.Site:
     """The site file of the lab's box; keys that only an installer uses have placeholders as values."""
+    served = [
+        (spec.port, one) for spec in lab.instruments for one in served_port(lab, spec, random).instrument
+    ]
     proxy = client_settings(lab)
     addresses = {DATACENTER_NAME: [DATACENTER], ROUTER_NAME: [ROUTER]}
     return sitefile.Site(
@@ -57,7 +63,7 @@ def site_of(lab: Lab) -> sitefile.Site:
         instrument_network=INSTRUMENTS,
         datacenter=Endpoint(DATACENTER_NAME),
         proxy=proxy,
-        instrument=[EnrolledInstrument(spec.port, spec.serial, spec.model) for spec in lab.instruments],
+        instrument=[EnrolledInstrument(port, one.serial, one.model, one.adapted) for port, one in served],
         reporting=reporting(lab),
         addresses=addresses | ({PROXY_NAME: [PROXY]} if proxy else {}),
         administrator=[sitefile.Administrator("nobody", [_NO_KEY])],

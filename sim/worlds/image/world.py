@@ -8,16 +8,19 @@ from typing import NamedTuple
 
 from agents.box.status import Waiting
 from datacenter.store import queries
+from hal.serial import SerialPort
 from sim.faults import AnyFault
-from sim.lab.labfile import Lab
+from sim.lab.labfile import Lab, LabInstrument
+from sim.lab.speaking import serial_ports
 from sim.verdict.result import World as Name
 from sim.worlds.image import inside
 from sim.worlds.image.box import ImageBox
 from sim.worlds.image.disk.client import GuestDisk
 from sim.worlds.image.flash import flash
 from sim.worlds.image.machine.qemu import Firmware, console_socket
+from sim.worlds.image.machine.serial_lines import SocketSerialPort, line_socket
 from sim.worlds.image.refusals import why_no_fault
-from sim.worlds.image.site import ImageSite
+from sim.worlds.image.site import ImageSite, site_of
 from sim.worlds.kernel.supervision.lab import KernelLab
 from sim.worlds.kernel.world import KernelWorld
 from sim.worlds.shared.fault_runner import FaultRunner
@@ -89,15 +92,24 @@ class ImageWorld(KernelWorld):
             settings.image,
             settings.key,
             self._disk.descriptor,
-            self.lab,
+            site_of(self.lab, self.random),
             self._certificates,
             records,
         )
         await self._disk.serve()
         self.box.boot()
         await self.box.answers(self._settings.start_seconds_max)
+        self.box.check_disk()
         if any(event.fault.kind in inside.KINDS for event in self.lab.events):
             await self.box.inside.check()
+
+    def _serial_line(self, spec: LabInstrument) -> SerialPort | None:
+        number = serial_ports(self.lab.instruments, self.lab.board).get(spec.port)
+        return (
+            None
+            if number is None
+            else SocketSerialPort(f"serial{number}", line_socket(self.box.folder, number))
+        )
 
     def _waiting(self) -> Waiting:
         """The number of reports that the box has acknowledged to instruments and the data center has not stored."""

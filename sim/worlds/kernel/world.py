@@ -15,6 +15,7 @@ from random import Random
 from typing import Any, Final
 
 from hal.linux.clock import LinuxClock
+from hal.serial import SerialPort
 from sim.engine.layers import End
 from sim.engine.streams import stream
 from sim.engine.trace import Trace
@@ -178,8 +179,14 @@ class KernelWorld:
                 lambda name: self.random(f"{spec.serial} {name}"),
                 -self.lab.about.start,
                 dialect_of(spec, self.random),
+                self._serial_line(spec),
             )
         )
+
+    def _serial_line(self, spec: LabInstrument) -> SerialPort | None:
+        """The instrument's end of its serial line, if it has one."""
+        del spec
+        return None
 
     async def _sample(self) -> None:
         while True:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 from sim.worlds.image.machine import actions
+from sim.worlds.image.machine.serial_lines import CONSOLE
 
 PROGRAM: Final = "qemu-system-x86_64"
 Firmware: TypeAlias = Literal["bios", "uefi"]
@@ -56,11 +57,12 @@ def command(
     firmware: Firmware,
     folder: Path,
     disk: Path,
-    cards: Sequence[str],
+    devices: Sequence[str],
     clock: datetime | None = None,
 ) -> list[str]:
     """QEMU's command line. `disk` is the socket of an NBD server; `folder` is for the sockets of console and QMP.
 
+    `devices` are the arguments for network cards and serial ports, of which one is the console.
     The hardware clock starts at `clock`, in UTC; the default is the true time.
     """
     cpu = _KVM_CPU if accelerator == "kvm" else _TCG_CPU
@@ -69,12 +71,12 @@ def command(
     words += f" -rtc base={base},clock=host -no-reboot"
     words += f" -blockdev driver=nbd,node-name=disk,server.type=unix,server.path={disk}"
     words += " -device virtio-blk-pci,drive=disk,addr=0x10,write-cache=on,werror=report,rerror=report"
-    words += f" -chardev socket,id=console,path={console_socket(folder)},server=on,wait=off"
-    words += f",logfile={console_log(folder)},logappend=on -serial chardev:console"
+    words += f" -chardev socket,id={CONSOLE},path={console_socket(folder)},server=on,wait=off"
+    words += f",logfile={console_log(folder)},logappend=on"
     words += f" -qmp unix:{_qmp_socket(folder)},server=on,wait=off"
     if firmware == "uefi":
         words += f" -drive if=pflash,format=raw,readonly=on,file={uefi_file()}"
-    return [PROGRAM, *words.split(), *actions.arguments(folder), *cards]
+    return [PROGRAM, *words.split(), *actions.arguments(folder), *devices]
 
 
 def console_socket(folder: Path) -> Path:

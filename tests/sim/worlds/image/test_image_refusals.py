@@ -13,7 +13,9 @@ from imaging import signing
 from rap.__main__ import main
 from rap.outcome import MACHINE_LACKS, WRONG_INPUT
 from settings.problems import SettingsError
+from settings.profile import load_profile, profile_names
 from sim.lab.labfile import load_lab
+from sim.worlds.image.machine import qemu
 from sim.worlds.image.refusals import check_lab
 from sim.worlds.kernel import running
 from tests.support.imaging.flash_images import IMAGE_BYTES, raw_image, sign
@@ -21,6 +23,8 @@ from tests.support.sim.image_lab import LAB, NAME, in_image_world
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("_machine")]
 
+SERIAL_MODEL = next(name for name in profile_names() if load_profile(name).speaks == "astm-serial")
+UARTS = [f"/dev/ttyS{number}" for number in range(4)]
 EVENT = """\
 [[event]]
 at = "1s"
@@ -149,6 +153,40 @@ def test_the_error_without_qemu_says_what_to_install(
     monkeypatch.setenv("PATH", str(programs))
     output = refused(capsys, MACHINE_LACKS, *in_image_world(lab, image))
     assert "qemu-system-x86_64 is missing" in output and "make setup-image" in output
+
+
+def test_the_error_without_uefi_firmware_says_what_to_install(
+    lab: Path, image: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(qemu, "UEFI_FILES", ())
+    output = refused(capsys, MACHINE_LACKS, *in_image_world(lab, image, "--firmware", "uefi"))
+    assert "UEFI firmware" in output and "ovmf" in output
+
+
+def test_an_image_for_another_architecture_is_refused(
+    lab: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = sign(raw_image(tmp_path / "arm.raw"), about={"architecture": "aarch64"})
+    output = refused(capsys, WRONG_INPUT, *in_image_world(lab, image))
+    assert "is for aarch64 machines" in output and "emulates x86_64" in output
+
+
+@pytest.mark.parametrize(
+    ("devices", "why"),
+    [
+        (["/dev/ttyUSB0"], "ttyUSB0, which QEMU cannot emulate"),
+        (UARTS, "4 serial ports, one of them the console"),
+    ],
+)
+def test_a_serial_line_that_qemu_cannot_have_is_refused(lab: Path, devices: list[str], why: str) -> None:
+    read = load_lab(lab)
+    board = msgspec.structs.replace(read.board, serial_ports=dict(enumerate(devices, 1)))
+    spec = msgspec.structs.replace(read.instruments[0], model=SERIAL_MODEL, speaks="astm-serial")
+    several = tuple(msgspec.structs.replace(spec, port=port) for port in range(1, len(devices) + 1))
+    with pytest.raises(SettingsError, match=why):
+        check_lab(msgspec.structs.replace(read, board=board, instruments=several), "bios")
+    one = msgspec.structs.replace(board, serial_ports={1: "/dev/ttyS0"})
+    check_lab(msgspec.structs.replace(read, board=one, instruments=(spec,)), "bios")
 
 
 def test_a_box_that_does_not_start_is_reported_with_its_last_console_lines(
