@@ -238,6 +238,10 @@ class AuditEvent(StrEnum):
     """A delivered profile is not used, or an instrument's model has no profile. Action: Read the reason in the
     system's journal."""
 
+    CONTROL_ANSWERED = "control-answered"
+    """The acknowledgement of a control's result without a usable time of the instrument was sent. Without this
+    record, the box recognizes a repetition of the last such message after a power failure. Action: Nothing."""
+
     LABORATORY_HOST_UNREACHABLE = "laboratory-host-unreachable"
     """The laboratory's host does not accept the connection of an instrument that the box relays; the instrument's
     connection was closed. Action: Check whether the host runs, and `host` in the site file."""

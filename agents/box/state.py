@@ -108,7 +108,10 @@ class BoxState:
             return
         body = entry.body
         if entry.instrument in adapted and isinstance(body, Report):
-            self.adapted_mark(entry.instrument).accept(entry.run, body.number, [stripped_digest_of(body)])
+            adapted_mark = self.adapted_mark(entry.instrument)
+            adapted_mark.accept(entry.run, body.number, [stripped_digest_of(body)])
+            if not isinstance(body, CommandResult):
+                adapted_mark.recall_last(body)
         elif entry.instrument and isinstance(body, Report):
             mark = self.marks(entry.instrument)[record.priority]
             mark.recall(entry.run, body.number, digest_of(record.payload), certain=record.certain)
@@ -117,6 +120,9 @@ class BoxState:
         elif isinstance(body, Audit) and body.event == AuditEvent.COMMAND_STARTED:
             if body.port == 0 or body.port in ports:
                 self.history(ports.get(body.port, "")).start(body.value)
+        elif isinstance(body, Audit) and body.event == AuditEvent.CONTROL_ANSWERED:
+            if body.port in ports:
+                self.adapted_mark(ports[body.port]).answered = True
         elif isinstance(body, Audit) and body.event == AuditEvent.TIME_CONFIRMED:
             self.confirmed_s = body.value
         elif isinstance(body, ProfileInForce):

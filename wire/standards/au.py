@@ -27,6 +27,8 @@ from wire.standards.unanswered import SKEW_S, EarlyAnswer
 
 STX, ETX, ACK, NAK = b"\x02", b"\x03", b"\x06", b"\x15"
 ANSWER_AFTER_S: Final = 0.5
+STORE_AFTER_S: Final = 0.4
+"""When a record is stored; the answer may take until 2 s."""
 RECORD_BYTES_MAX: Final = 4096
 RECEIVER_S: Final = 30.0
 """How long to wait for the rest of a record."""
@@ -183,7 +185,7 @@ class AuEngine:
         found = self._records.read(record)
         if isinstance(found, Extract):
             self._undecided = record
-            return [Deliver(found)]
+            return [Deliver(found, STORE_AFTER_S)]
         answer = _answer(NAK if found is Reason.FRAME_REFUSED else ACK)
         return [answer] if found is None else [Count(found), answer]
 

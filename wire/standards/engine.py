@@ -29,9 +29,14 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Deliver:
-    """Store the findings of a message durably and report the outcome by `decided`."""
+    """Store the findings of a message durably and report the outcome by `decided`.
+
+    `after_s` seconds after the bytes that caused it: an answer that may not come earlier follows soon then, so that a
+    power failure between the two is unlikely.
+    """
 
     extract: Extract
+    after_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

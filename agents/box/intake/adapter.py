@@ -204,7 +204,8 @@ class Adapter:
                     case Send(data, after_s):
                         await asyncio.sleep(max(0.0, started + after_s - self._loop.time()))
                         await line.write(data)
-                    case Deliver(extract):
+                    case Deliver(extract, after_s):
+                        await asyncio.sleep(max(0.0, started + after_s - self._loop.time()))
                         outcome = await self._intake.accept(self._source, extract)
                         following = engine.decided(outcome, self._loop.time())
                     case Count(reason, number):
@@ -215,6 +216,7 @@ class Adapter:
                     case Close():
                         return False
             actions = following
+        self._intake.answered(self._source)
         return True
 
 

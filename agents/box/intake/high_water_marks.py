@@ -17,6 +17,7 @@ are accepted as new.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Final
 
@@ -24,7 +25,7 @@ import msgspec
 from msgspec.structs import replace
 
 from agents.spool import Priority
-from wire.messages import REPORTS_PER_POST_MAX, InstrumentReport, encode
+from wire.messages import REPORTS_PER_POST_MAX, InstrumentReport, Quality, encode
 from wire.standards.extract import Finding
 
 HOLES_MAX: Final = 2
@@ -104,6 +105,26 @@ def stripped_digest_of(body: InstrumentReport) -> bytes:
     return digest_of(encode(replace(body, number=1)))
 
 
+def untimed_digest(body: InstrumentReport) -> bytes:
+    """The digest of a report without its number and time."""
+    return digest_of(encode(replace(body, number=1, at_ms=0)))
+
+
+def _divide(digests: bytes) -> list[bytes]:
+    return [digests[start : start + DIGEST_BYTES] for start in range(0, len(digests), DIGEST_BYTES)]
+
+
+def _others(digests: list[bytes], known: Counter[bytes]) -> list[int]:
+    """The places of the digests that are not known, each as often as it is; empty ones are never known."""
+    places = []
+    for place, digest in enumerate(digests):
+        if known[digest] > 0:
+            known[digest] -= 1
+        else:
+            places.append(place)
+    return places
+
+
 class AdaptedMark(msgspec.Struct, array_like=True):
     """The last report of an instrument that speaks its own standard, and the digests of the last ones.
 
@@ -114,18 +135,36 @@ class AdaptedMark(msgspec.Struct, array_like=True):
     run: int = -1
     number: int = 0
     digests: bytes = b""
+    last_ms: int = 0
+    last: bytes = b""
+    """Digests without times of the last message with a control that was stored with the box's time `last_ms`."""
+    answered: bool = True
+    """Whether that message was surely answered, and is therefore not repeated."""
+
+    def store_last(self, bodies: Sequence[InstrumentReport]) -> None:
+        """Note the reports of a message that were stored with the box's time; none if it has times of its own."""
+        self.last_ms = bodies[0].at_ms if bodies else 0
+        has_control = any(isinstance(body, Quality) for body in bodies)
+        self.last = b"".join(map(untimed_digest, bodies)) if has_control else b""
+        self.answered = not has_control
+
+    def recall_last(self, body: InstrumentReport) -> None:
+        """Note a report found on the disk: those of one message have the same time."""
+        if body.at_ms == self.last_ms and self.last:
+            self.last = (self.last + untimed_digest(body))[-ADAPTED_DIGESTS_MAX * DIGEST_BYTES :]
+        else:
+            self.store_last([body])
+
+    def not_repeated(self, digests: list[bytes]) -> list[int] | None:
+        """The places of those digests without times that the last message did not have; None if it is another one."""
+        known = Counter(_divide(self.last))
+        if self.answered or not known or known - Counter(digests):
+            return None
+        return _others(digests, known)
 
     def unknown(self, digests: list[bytes]) -> list[int]:
         """The places of those digests that were not accepted before, each as often as it was; empty ones are new."""
-        starts = range(0, len(self.digests), DIGEST_BYTES)
-        known = Counter(self.digests[start : start + DIGEST_BYTES] for start in starts)
-        places = []
-        for place, digest in enumerate(digests):
-            if known[digest] > 0:
-                known[digest] -= 1
-            else:
-                places.append(place)
-        return places
+        return _others(digests, Counter(_divide(self.digests)))
 
     def accept(self, run: int, number: int, digests: list[bytes]) -> None:
         """Move the mark for durable reports, the last of which has this number."""

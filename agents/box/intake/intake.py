@@ -23,6 +23,7 @@ from agents.box.intake.high_water_marks import (
     HighWaterMark,
     digest_of,
     stripped_digest,
+    untimed_digest,
 )
 from agents.box.intake.limits import REPORTS_BURST, report_bucket
 from agents.spool import Priority, SpoolError
@@ -83,6 +84,10 @@ class Source:
     """Whether an instrument that speaks its own standard has a connection or an open serial line."""
     heard_s: float | None = None
     """When its last byte arrived, by the clock of the event loop."""
+    is_first: bool = True
+    """Whether no message of an instrument that speaks its own standard was accepted since the program started."""
+    awaits_answer: bool = False
+    """Whether the last message was stored with the box's time, and is being answered."""
     ended: dict[int, CommandOutcome] = field(default_factory=dict)
     """Outcomes of commands that are not durable yet."""
 
@@ -178,9 +183,10 @@ class Intake:
         """Store the findings of a message durably, except those that were stored before.
 
         Only findings with a time of the instrument are recognized. Without one, a second alert or measurement with
-        the same fields cannot be told from a repetition, and is stored. A message with more findings than can be
-        recognized is refused. If the caller is cancelled, for example because the instrument connects again, the
-        message is stored nevertheless.
+        the same fields cannot be told from a repetition, and is stored, unless it is the first message since the
+        start of the program and equals the last one before, which had a control and was not surely answered
+        (`answered`). A message with more findings than can be recognized is refused. If the caller is cancelled, for
+        example because the instrument connects again, the message is stored nevertheless.
         """
         if len(extract.findings) > ADAPTED_DIGESTS_MAX:
             return Outcome.REFUSED
@@ -191,21 +197,49 @@ class Intake:
         async with source.lock:
             digests = [b"" if finding.at_ms is None else stripped_digest(finding) for finding in findings]
             unknown = source.adapted.unknown(digests)
+            now_ms = self._now_ms()
+            without_time = all(self._time_of(finding, now_ms) == now_ms for finding in findings)
+            if source.is_first and without_time:
+                unknown = self._not_repeated(source, findings, unknown)
             new = [findings[place] for place in unknown]
             outcome = (
                 await self._store(source, new, [digests[place] for place in unknown])
                 if new
                 else Outcome.STORED
             )
+            if outcome is Outcome.STORED:
+                source.is_first = False
+                if new or not findings:
+                    self._note_last(source, new if without_time else [], now_ms)
+                source.awaits_answer = not source.adapted.answered
         if outcome is Outcome.STORED:
             is_repeated = bool(findings) and not new
             source.counts += Counter({Reason.MESSAGE_REPEATED: 1}) if is_repeated else extract.counts
             self.repeated += len(findings) - len(new)
         return outcome
 
+    def _not_repeated(self, source: Source, findings: list[Finding], unknown: list[int]) -> list[int]:
+        """The places of the findings that the last message before the start did not have, if this may repeat it."""
+        bodies = [finding.kind(1, 0, *finding.fields) for finding in findings]
+        places = source.adapted.not_repeated([untimed_digest(body) for body in bodies])
+        return unknown if places is None else places
+
+    def _note_last(self, source: Source, stored: list[Finding], now_ms: int) -> None:
+        """Note what was stored with the box's time, for the next start of the program."""
+        source.adapted.store_last([finding.kind(1, now_ms, *finding.fields) for finding in stored])
+
+    def answered(self, source: Source) -> None:
+        """Record that the last message was answered, so that an equal one after a restart is no repetition of it."""
+        if source.awaits_answer:
+            source.awaits_answer = False
+            record = Audit(self._now_ms(), AuditEvent.CONTROL_ANSWERED, source.port)
+            recorded = self._buffer.append(Priority.AUDIT, encode(Entry("", 0, record)))
+            recorded.add_done_callback(partial(_note_answered, source.adapted))
+
     async def _store(self, source: Source, findings: list[Finding], digests: list[bytes]) -> Outcome:
         run, first = self._next_number(source)
-        reports = [self._report(first + place, finding) for place, finding in enumerate(findings)]
+        now_ms = self._now_ms()
+        reports = [self._report(first + place, finding, now_ms) for place, finding in enumerate(findings)]
         if any(map(source.allowed.refusal, reports)):
             self._note(AuditEvent.WORDS_REFUSED, port=source.port)
             return Outcome.REFUSED
@@ -254,11 +288,15 @@ class Intake:
         run, mark = self._buffer.epoch, source.adapted
         return run, mark.number + 1 if mark.run == run else 1
 
-    def _report(self, number: int, finding: Finding) -> Any:
-        now_ms, at_ms = self._now_ms(), finding.at_ms
+    def _report(self, number: int, finding: Finding, now_ms: int) -> Any:
+        return finding.kind(number, self._time_of(finding, now_ms), *finding.fields)
+
+    def _time_of(self, finding: Finding, now_ms: int) -> int:
+        """The instrument's time, or the box's if it has none, or one that is off by more than a day."""
+        at_ms = finding.at_ms
         if at_ms is None or abs(at_ms - now_ms) > CLOCK_OFF_MS_MAX:
             at_ms = now_ms
-        return finding.kind(number, min(at_ms, INT_MAX), *finding.fields)
+        return min(at_ms, INT_MAX)
 
     async def _append(self, source: Source, priorities: Sequence[int], entries: list[bytes]) -> None:
         sequences = await self._buffer.append_all(priorities, entries)
@@ -266,6 +304,11 @@ class Intake:
         source.backlog.add(priorities, sequences, entries)
         source.accepted += len(entries)
         self.accepted += len(entries)
+
+
+def _note_answered(mark: AdaptedMark, recorded: asyncio.Future[range]) -> None:
+    if not recorded.cancelled() and recorded.exception() is None:
+        mark.answered = True
 
 
 def _with_times(findings: list[Finding]) -> list[Finding]:

@@ -108,6 +108,7 @@ class Observation:
         skips = self._skips
         while True:
             outcome = await self._intake.accept(self._source, extract)
+            self._intake.answered(self._source)  # by the host, before
             if outcome is not Outcome.BUSY or self._skips != skips or self._is_too_late():
                 return outcome
             await asyncio.sleep(RETRY_SECONDS)

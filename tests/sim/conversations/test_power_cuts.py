@@ -1,7 +1,6 @@
 """The power is cut while an instrument that speaks its own standard reports.
 
-A report with the instrument's time is stored once. A Beckman AU record has no time: its report is never lost, and is
-stored twice if the power fails between the flush and the answer.
+Each report is stored once, also those of a Beckman AU record, which has no time.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class Port:
             encode_gap=partial(encode_gap, clock=clock),
             snapshot=self.state.snapshot,
         )
-        self.state.restore(spool.recovery, {SERIAL}, frozenset({SERIAL}))
+        self.state.restore(spool.recovery, {SERIAL}, frozenset({SERIAL}), {1: SERIAL})
         self.buffer = Buffer(spool)
         audit = AuditLog(self.buffer, clock)
         dispatcher = CommandDispatcher({"": CommandQueue(), SERIAL: CommandQueue()}, {}, audit)
@@ -166,6 +166,115 @@ def test_a_power_cut_after_the_flush_leaves_a_repetition_recognizable() -> None:
         assert await restarted.accept(RUNNING, ALARM) is Outcome.STORED
         assert await restarted.accept(Finding(Status, ("idle", 0, {}), NOW_MS)) is Outcome.STORED
         assert [report.number for report in await restarted.reports()] == [1, 2, 3]
+
+    run(scenario)
+
+
+CONTROL = Finding(Quality, ("glu", 2, 250))
+OTHER = Finding(Quality, ("k", 1, -500))
+CLOCK_OFF = [Finding(Quality, ("glu", 2, 250), ms) for ms in (1000, 2000)]
+"""Two measurements of an instrument whose clock is in 1970."""
+
+
+async def after_a_power_cut(port: Port) -> Port:
+    await asyncio.sleep(1)  # what was not waited for is written
+    return Port(port.disk.backend.cut_power())
+
+
+def test_a_control_without_a_time_that_was_not_answered_is_recognized_after_a_power_cut() -> None:
+    async def scenario(port: Port) -> None:
+        await port.accept(CONTROL, OTHER)
+        for _ in range(3):  # and the answer fails again and again
+            port = await after_a_power_cut(port)
+            assert await port.accept(CONTROL, OTHER) is Outcome.STORED
+            assert port.source.counts == {Reason.MESSAGE_REPEATED: 1}
+        assert len(await port.reports()) == 2
+        port.intake.answered(port.source)
+        port = await after_a_power_cut(port)
+        assert await port.accept(CONTROL, OTHER) is Outcome.STORED
+        assert len(await port.reports()) == 4
+
+    run(scenario)
+
+
+def test_an_equal_control_after_an_answered_one_is_stored() -> None:
+    async def scenario(port: Port) -> None:
+        await port.accept(CONTROL)
+        port.intake.answered(port.source)
+        port = await after_a_power_cut(port)
+        await port.accept(CONTROL)
+        await port.accept(CONTROL)
+        assert len(await port.reports()) == 3
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        [(OTHER,), (CONTROL,)],
+        [(), (CONTROL,)],
+        [(RUNNING,), (CONTROL,)],
+        [(Finding(Quality, ("glu", 2, 251)),), (CONTROL,)],
+    ],
+)
+def test_only_the_first_message_after_the_start_can_repeat_an_unanswered_one(
+    others: list[tuple[Finding, ...]],
+) -> None:
+    async def scenario(port: Port) -> None:
+        await port.accept(CONTROL)
+        port = await after_a_power_cut(port)
+        for findings in others:
+            assert await port.accept(*findings) is Outcome.STORED
+        assert len(await port.reports()) == 1 + sum(map(len, others))
+
+    run(scenario)
+
+
+def test_a_control_before_another_message_was_answered() -> None:
+    async def scenario(port: Port) -> None:
+        await port.accept(CONTROL)
+        await port.accept(RUNNING)
+        port = await after_a_power_cut(port)
+        await port.accept(CONTROL)
+        assert len(await port.reports()) == 3
+
+    run(scenario)
+
+
+def test_what_a_repetition_has_more_than_the_disk_is_stored() -> None:
+    async def scenario(port: Port) -> None:
+        await port.accept(CONTROL)
+        port = await after_a_power_cut(port)
+        await port.accept(CONTROL, CONTROL, OTHER)
+        assert len(await port.reports()) == 3
+
+    run(scenario)
+
+
+def test_a_control_of_an_instrument_whose_clock_is_off_is_recognized_after_a_power_cut() -> None:
+    async def scenario(port: Port) -> None:
+        await port.accept(CLOCK_OFF[0])
+        port = await after_a_power_cut(port)
+        await port.accept(CLOCK_OFF[0])
+        assert len(await port.reports()) == 1
+        port.intake.answered(port.source)
+        await port.accept(CLOCK_OFF[1])
+        port.intake.answered(port.source)
+        port = await after_a_power_cut(port)
+        await port.accept(Finding(Quality, ("glu", 2, 250), 3000))
+        assert len(await port.reports()) == 3
+
+    run(scenario)
+
+
+def test_alerts_and_states_without_a_time_are_never_taken_for_repetitions() -> None:
+    async def scenario(port: Port) -> None:
+        alert = Finding(Alert, ("P0201", "pipettor", "error"))
+        await port.accept(alert)
+        port = await after_a_power_cut(port)
+        await port.accept(alert)
+        assert len(await port.reports()) == 2
 
     run(scenario)
 
