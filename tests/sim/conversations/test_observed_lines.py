@@ -54,11 +54,13 @@ def problems(cases: Sequence[Conversation], observe: Observe, split: Split) -> d
     return {name: each for name, each in found.items() if each}
 
 
+@pytest.mark.slow("real lines at real time: an AU record is answered after 0.5 s")
 @pytest.mark.parametrize("split", [whole, in_sevens])
 def test_a_pass_through_over_tcp_changes_nothing_and_stores_what_the_host_accepts(split: Split) -> None:
     assert problems(CASES, ObservingBox.pass_through_by_tcp, split) == {}
 
 
+@pytest.mark.slow("real lines at real time: an AU record is answered after 0.5 s")
 @pytest.mark.parametrize("split", [whole, in_sevens])
 def test_a_pass_through_of_serial_lines_changes_nothing_and_stores_what_the_host_accepts(
     split: Split,
@@ -66,11 +68,13 @@ def test_a_pass_through_of_serial_lines_changes_nothing_and_stores_what_the_host
     assert problems(CASES, ObservingBox.pass_through_by_pty, split) == {}
 
 
+@pytest.mark.slow("real lines at real time: an AU record is answered after 0.5 s")
 @pytest.mark.parametrize("split", [whole, in_sevens])
 def test_a_listener_on_both_directions_stores_what_the_host_accepts(split: Split) -> None:
     assert problems(RS_232, ObservingBox.listen_to_both, split) == {}
 
 
+@pytest.mark.slow("real lines at real time: an AU record is answered after 0.5 s")
 @pytest.mark.parametrize("split", [whole, in_sevens])
 def test_a_listener_that_does_not_hear_the_host_stores_the_same(split: Split) -> None:
     assert problems(RS_232, ObservingBox.listen_to_the_instrument, split) == {}
