@@ -76,6 +76,7 @@ class AstmMessages:
 
     def _finish(self) -> None:
         if self._message is not None:
+            self._message.end()
             self._add(self._message.extract)
         self._message = None
 

@@ -73,12 +73,11 @@ class AstmMessage:
         self._order: _Order | None = None
 
     def read(self, data: bytes, whole: bool) -> bool:
-        """Interpret a record; return whether it ends the message."""
+        """Interpret a record; return whether it is the terminator (L)."""
         if data[:1] not in _RECORDS:
             return False
         record = Record(data, self._delimiters, self._dialect.encoding, whole=whole)
         if record.type == "L":
-            self._end()
             return True
         match record.type:
             case "H":
@@ -98,7 +97,8 @@ class AstmMessage:
                 self._count(Reason.QUERY_IGNORED)
         return False
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """End the message, by its terminator or, for instruments that send none, by what follows it."""
         if self._has_header and len(self.extract.findings) + len(self._alerts) <= FINDINGS_MAX:
             self.extract.findings += self._alerts
         else:
@@ -181,11 +181,15 @@ class AstmMessage:
 
     def _time(self, record: Record, order: _Order) -> int | None:
         """Return the time of a result: the result's, else the order's, else the message's."""
+        return self._first_time(record.text(13), record.text(12), order.time)
+
+    def _first_time(self, *texts: str) -> int | None:
+        """The first valid time, else the message's; None if the site uses the time of reception."""
         if self._port.time == "reception":
             return None
         header = self._latest.get("H")
         message_time = header.text(14) if header else ""
-        for text in (record.text(13), record.text(12), order.time, message_time):
+        for text in (*texts, message_time):
             if (ms := parse_time_ms(text, self._port.timezone)) is not None:
                 return ms
         return None
@@ -200,7 +204,10 @@ class AstmMessage:
         if record.text(5).upper() not in tuple(self._dialect.alarm_types):
             return
         if alarm := self._alarm(code):
-            self._find(self._alerts, Finding(Alert, (alarm.code, alarm.component, alarm.severity)))
+            self._find(
+                self._alerts,
+                Finding(Alert, (alarm.code, alarm.component, alarm.severity), self._first_time()),
+            )
         else:
             self._count(Reason.ALARM_UNKNOWN)
 

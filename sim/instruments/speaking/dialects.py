@@ -45,7 +45,7 @@ def _option(
 
 _LIST: Final = (
     # -- content
-    _option("latin-1", (HL7, *_ASTM), "Texts are in ISO 8859-1.", "charset"),
+    _option("latin-1", (HL7, *_ASTM), "Texts are in ISO 8859-1.", "charset", astm={"encoding": "latin-1"}),
     _option(
         "gb-18030",
         (HL7, *_ASTM),
@@ -56,7 +56,7 @@ _LIST: Final = (
     ),
     _option("clock-years-behind", (HL7, *_ASTM, POCT), "The clock is 12 years behind.", "clock"),
     _option("clock-years-ahead", (HL7, *_ASTM, POCT), "The clock is 9 years ahead.", "clock"),
-    _option("time-with-offset", (HL7, *_ASTM, POCT), "Times have an offset from UTC.", "offset"),
+    _option("time-with-offset", (HL7, POCT), "Times have an offset from UTC.", "offset"),
     _option("decimal-comma", (HL7, *_ASTM), "Values have a decimal comma."),
     # -- lines
     _option("many-writes", _ALL, "A message is sent in many small writes."),
@@ -64,7 +64,7 @@ _LIST: Final = (
         "aborts-transfers", (HL7, *_ASTM, POCT), "Now and then a transfer is aborted, and begun again later."
     ),
     _option("half-open", _TCP, "Now and then a connection is abandoned without being closed."),
-    _option("repeats-unasked", (HL7, *_ASTM, AU), "Now and then an acknowledged message is sent again."),
+    _option("repeats-unasked", (HL7, *_ASTM), "Now and then an acknowledged message is sent again."),
     # -- HL7
     _option("charset-lying", (HL7,), "MSH-18 says UTF-8, and texts are in ISO 8859-1.", "charset"),
     _option("charset-absent", (HL7,), "Texts are in ISO 8859-1, without MSH-18.", "charset"),
@@ -81,6 +81,53 @@ _LIST: Final = (
     _option("images", (HL7,), "Results of patients contain images in base64."),
     _option("placeholders", (HL7, *_ASTM), "Values that were not measured are sent as `***.**` or `-----`."),
     _option("oul", (HL7,), "Quality control is OUL^R22 instead of ORU^R01."),
+    # -- ASTM
+    _option("checksum-lower", _ASTM, "Checksums have lower-case letters.", "checksum"),
+    _option("checksum-wrong", _ASTM, "Checksums are wrong.", "checksum", astm={"checksum": "ignored"}),
+    _option("frame-without-lf", _ASTM, "Frames end with CR.", "frame-end"),
+    _option("frame-without-cr-lf", _ASTM, "Frames end with the checksum.", "frame-end"),
+    _option("first-frame-0", _ASTM, "The first frame has number 0.", "frame-numbers"),
+    _option(
+        "constant-frame-numbers",
+        _ASTM,
+        "All frames have number 1.",
+        "frame-numbers",
+        astm={"frame-numbers": "any"},
+    ),
+    _option("records-in-one-frame", _ASTM, "All records of a message are in one frame.", "frames"),
+    _option("records-over-frames", _ASTM, "Frames are short and end anywhere in a record.", "frames"),
+    _option("frames-in-one-write", _ASTM, "A whole transfer is sent in one write.", "transfer"),
+    _option(
+        "enq-in-transfer", _ASTM, "Now and then a transfer begins again with ENQ in its middle.", "transfer"
+    ),
+    _option("late-acknowledgements", (*_ASTM, AU), "Now and then an acknowledgement is missed.", "transfer"),
+    _option("garbled-frames", _ASTM, "Now and then noise changes a byte of a frame.", "checksum"),
+    _option("no-terminator", _ASTM, "Messages have no L record.", astm={"terminator": "absent"}),
+    _option("padded-fields", _ASTM, "Fields are padded with blanks."),
+    _option(
+        "bare-header",
+        _ASTM,
+        "The header record has no fields, hence no time, and no alarms are sent.",
+        "delimiters",
+    ),
+    _option("manufacturer-records", _ASTM, "M records with histograms in base64 follow results."),
+    _option("comments", _ASTM, "A comment follows each result."),
+    _option(
+        "host-queries", _ASTM, "Before the results of a patient the instrument asks the host for orders."
+    ),
+    # -- POCT1-A
+    _option("mllp-framing", (POCT,), "Documents are framed as in MLLP."),
+    _option("no-declaration", (POCT,), "Documents have no XML declaration."),
+    _option("not-continuous", (POCT,), "The instrument cannot report continuously, and connects again."),
+    _option("message-type-wrong", (POCT,), "The header of a document names another type."),
+    _option(
+        "end-of-topic-acknowledged",
+        (POCT,),
+        "The instrument waits for the acknowledgement of EOT.R01.",
+        poct1a={"acknowledge-end-of-topic": True},
+    ),
+    # -- Beckman AU
+    _option("crlf-after-record", (AU,), "CR LF follows each record."),
 )
 OPTIONS: Final = {option.name: option for option in _LIST}
 

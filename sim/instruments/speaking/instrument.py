@@ -17,7 +17,7 @@ from sim.instruments.speaking.content import Patient, PatientResults, SpokenMess
 from sim.instruments.speaking.patients import Patients
 from sim.instruments.speaking.speaker import Hearing, Speaker
 from sim.instruments.speaking.standards import standard_of
-from wire.messages import Report
+from wire.messages import Alert, Report
 from wire.standards.extract import Finding
 
 
@@ -40,7 +40,7 @@ class SpeakingInstrument:
         hearing: Hearing,
         random: Random,
     ) -> None:
-        self._profile = load_profile(model)
+        self._profile, self._dialect = load_profile(model), dialect
         self._standard = standard_of(self._profile.speaks)
         self._codes = SpokenCodes(load_model(model), self._profile, dialect)
         self._clock = InstrumentClock(wall_ns, dialect)
@@ -61,7 +61,7 @@ class SpeakingInstrument:
         Nothing is said twice in one second: times have seconds, and the same again would be the same message.
         """
         spoken = self._standard.spoken(kind, fields)
-        if spoken is None:
+        if spoken is None or (kind is Alert and "bare-header" in self._dialect):
             return None
         at_s = self._clock.now_s()
         if at_s != self._last_s:

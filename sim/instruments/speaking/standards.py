@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 from typing import Any, Final, Protocol
 
+from sim.instruments.speaking.astm_speaker import AstmSpeaker
+from sim.instruments.speaking.astm_writer import AstmWriter
+from sim.instruments.speaking.au import AuSpeaker, AuWriter
 from sim.instruments.speaking.clock import InstrumentClock
 from sim.instruments.speaking.codes import SpokenCodes
 from sim.instruments.speaking.content import SpokenMessage, Statement
 from sim.instruments.speaking.hl7_writer import Hl7Writer
 from sim.instruments.speaking.mllp_speaker import MllpSpeaker
+from sim.instruments.speaking.poct1_speaker import Poct1Speaker
+from sim.instruments.speaking.poct1_writer import Poct1Writer
 from sim.instruments.speaking.speaker import Hearing, Speaker
 from wire.messages import Alert, Inventory, Quality, Report, Status
 
@@ -35,7 +41,7 @@ class Standard:
     says: frozenset[type[Report]]
     writer: MakeWriter
     speaker: MakeSpeaker
-    states: Mapping[str, str]
+    states: Mapping[str, str] = field(default_factory=dict)
     """What the states of the model become."""
     has_times: bool = True
 
@@ -59,6 +65,16 @@ def _mllp(
     return MllpSpeaker(dialect, hearing, answer, random)
 
 
+def _astm(
+    dialect: frozenset[str], hearing: Hearing, _writer: Writer, _now: object, random: Random, *, serial: bool
+) -> Speaker:
+    return AstmSpeaker(dialect, hearing, random, serial=serial)
+
+
+def _au(dialect: frozenset[str], hearing: Hearing, _writer: Writer, _now: object, random: Random) -> Speaker:
+    return AuSpeaker(dialect, hearing, random)
+
+
 _HL7_STATES: Final = {
     "idle": "idle",
     "running": "running",
@@ -66,8 +82,20 @@ _HL7_STATES: Final = {
     "maintenance": "maintenance",
     "stopped": "stopped",
 }
+_POCT_STATES: Final = {
+    "idle": "idle",
+    "running": "running",
+    "calibrating": "running",
+    "maintenance": "stopped",
+    "stopped": "stopped",
+}
+_ASTM_SAYS: Final[frozenset[type[Report]]] = frozenset((Quality, Alert))
 _STANDARDS: Final = {
     "hl7": Standard(frozenset((Status, Inventory, Quality, Alert)), Hl7Writer, _mllp, _HL7_STATES),
+    "astm": Standard(_ASTM_SAYS, AstmWriter, partial(_astm, serial=False)),
+    "astm-serial": Standard(_ASTM_SAYS, AstmWriter, partial(_astm, serial=True)),
+    "poct1a": Standard(frozenset((Status, Quality, Alert)), Poct1Writer, Poct1Speaker, _POCT_STATES),
+    "au": Standard(frozenset((Quality,)), AuWriter, _au, has_times=False),
 }
 
 

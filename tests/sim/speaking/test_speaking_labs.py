@@ -18,7 +18,13 @@ from wire.messages import Quality, Status
 from wire.standards.engine import Outcome
 from wire.standards.extract import Extract, Finding
 
-MODELS = {"hl7": "modular-analyzer"}
+MODELS = {
+    "hl7": "modular-analyzer",
+    "astm": "blood-cell-counter",
+    "astm-serial": "electrolyte-analyzer",
+    "poct1a": "blood-gas-analyzer",
+    "au": "batch-chemistry-analyzer",
+}
 LAB = """
 [lab]
 name = "speaking"
@@ -53,13 +59,11 @@ def failed(result: Result) -> list[str]:
 def test_all_that_an_instrument_says_is_acknowledged_and_stored_once(speaks: str) -> None:
     result = verdict(speaks)
     assert failed(result) == []
-    assert result.reports.made == result.reports.acknowledged > 15
+    assert result.reports.made == result.reports.acknowledged > 5
     assert result.contents.compared >= result.reports.made - 1
 
 
-@pytest.mark.parametrize(
-    ("speaks", "option"), [(name, option) for name in MODELS for option in options_of(name)]
-)
+@pytest.mark.parametrize(("speaks", "option"), [(name, one) for name in MODELS for one in options_of(name)])
 def test_each_option_of_a_dialect_is_understood(speaks: str, option: str) -> None:
     assert failed(verdict(speaks, option)) == []
 

@@ -185,7 +185,8 @@ def test_without_any_time_a_report_has_none() -> None:
     assert astm_played(HEADER, CONTROL, RESULT, time="reception").findings[0].at_ms is None
 
 
-ALERT = Finding(Alert, ("E0001", "software", "error"))
+ALERT = Finding(Alert, ("E0001", "software", "error"), 1930381200000)
+"""With the time of the message: a repetition of it is then recognized."""
 
 
 def test_an_alarm_of_a_control_or_of_the_message_is_an_alert_after_the_results() -> None:
@@ -203,6 +204,12 @@ def test_another_comment_is_not_read(comment: str) -> None:
 
 def test_an_alarm_that_the_site_has_not_entered_is_counted() -> None:
     assert astm_played(HEADER, CONTROL, "C|1|I|28|I").counts == {Reason.ALARM_UNKNOWN: 1}
+
+
+def test_an_alarm_in_a_message_without_terminator_is_an_alert() -> None:
+    port = port_of({**CONFIG, "dialect": {"terminator": "absent"}})
+    stream = session(HEADER, "C|1|I|27|I", CONTROL, RESULT)
+    assert play(astm_engine(port), [stream]).findings == [GLU, ALERT]
 
 
 def test_an_alarm_may_be_entered_with_its_field() -> None:

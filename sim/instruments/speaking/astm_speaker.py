@@ -1,0 +1,192 @@
+"""The instrument's end of a LIS1-A line: each message is a transfer, repeated until all of it is acknowledged.
+
+The sender of `wire.standards.lis1` follows the standard: time limits, repetitions, pauses. Here are the disturbances.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from random import Random
+from typing import Final
+
+from sim.instruments.speaking.content import SpokenMessage
+from sim.instruments.speaking.litter import litter
+from sim.instruments.speaking.speaker import Hearing, SpeakerAction, Vanish
+from wire.standards.astm_dialect import AstmDialect
+from wire.standards.engine import Close, Send
+from wire.standards.lis1.frames import ENQ, EOT, STX, FrameReader, FrameStyle, Signal, Token, frames_of
+from wire.standards.lis1.sender import NAK_OF_ENQ_S, Phase, Sender
+
+NOW_AND_THEN: Final = 0.04
+BURST_S: Final = 15.0
+
+
+def frame_style(dialect: frozenset[str]) -> FrameStyle:
+    """How an instrument divides messages into frames."""
+    end, text_bytes_max = b"\r\n", 240
+    if "frame-without-lf" in dialect:
+        end = b"\r"
+    elif "frame-without-cr-lf" in dialect:
+        end = b""
+    if "records-in-one-frame" in dialect:
+        text_bytes_max = 63_000
+    elif "records-over-frames" in dialect:
+        text_bytes_max = 37
+    return FrameStyle(
+        text_bytes_max=text_bytes_max,
+        first=0 if "first-frame-0" in dialect else 1,
+        counted="constant-frame-numbers" not in dialect,
+        record_per_frame=not dialect & {"records-in-one-frame", "records-over-frames"},
+        checksum="lower"
+        if "checksum-lower" in dialect
+        else "wrong"
+        if "checksum-wrong" in dialect
+        else "upper",
+        end=end,
+    )
+
+
+class AstmSpeaker:
+    """`sim.instruments.speaking.speaker.Speaker` for ASTM; `serial`: the line cannot be closed."""
+
+    def __init__(self, dialect: frozenset[str], hearing: Hearing, random: Random, *, serial: bool) -> None:
+        self._dialect, self._hearing, self._random, self._serial = dialect, hearing, random, serial
+        self._style = frame_style(dialect)
+        self._sender = Sender(instrument=True)
+        self._reader = FrameReader(AstmDialect())
+        self._queue: deque[SpokenMessage] = deque()
+        self._current: SpokenMessage | None = None
+        self._repeating = self._garbled = False
+        self._burst = "frames-in-one-write" in dialect
+        self._awaited = 0
+        """Acknowledgements of a transfer in one write that are still to come."""
+
+    @property
+    def waiting(self) -> int:
+        """See `Speaker`."""
+        return len(self._queue) + (self._current is not None)
+
+    @property
+    def deadline(self) -> float | None:
+        """See `Speaker`."""
+        return self._sender.deadline if self.waiting else None
+
+    def tell(self, message: SpokenMessage) -> None:
+        """See `Speaker`."""
+        self._queue.append(message)
+
+    def connected(self, now: float) -> list[SpeakerAction]:
+        """See `Speaker`."""
+        self._reader = FrameReader(AstmDialect())
+        return self._bid(now)
+
+    def receive(self, data: bytes, now: float) -> list[SpeakerAction]:
+        """See `Speaker`."""
+        actions: list[SpeakerAction] = []
+        self._reader.push(data)
+        while (token := self._reader.pull()) is not None:
+            actions += self._hear_burst(token, now) if self._awaited else self._hear(token, now)
+        return actions + self._bid(now)
+
+    def expired(self, now: float) -> list[SpeakerAction]:
+        """See `Speaker`."""
+        if self._sender.phase is Phase.IDLE or now < self._sender.deadline:
+            return self._bid(now)
+        self._awaited = 0
+        return self._sent(self._sender.expired(now))
+
+    def closed(self, now: float) -> None:
+        """See `Speaker`."""
+        self._awaited = 0
+        self._sender.pause(now)
+
+    def _bid(self, now: float) -> list[SpeakerAction]:
+        if self._current is None and self._queue:
+            self._current = self._queue.popleft()
+            self._sender.add(frames_of(self._current.data, self._style))
+        bid = self._sender.bid(now)
+        if not bid or self._current is None:
+            return []
+        before = litter(self._dialect, self._random, self._current)
+        if not self._burst:
+            return [Send(before + ENQ)]
+        frames = self._sender.waiting[0]
+        self._awaited, self._sender.deadline = 1 + len(frames), now + BURST_S
+        return [Send(before + ENQ + b"".join(frames) + EOT)]
+
+    def _hear_burst(self, token: Token, now: float) -> list[SpeakerAction]:
+        if token is not Signal.ACK:
+            self._refused(token)
+            self._awaited = 0
+            self._sender.pause(now + NAK_OF_ENQ_S)
+            return []
+        self._awaited -= 1
+        if not self._awaited:
+            self._sender.waiting.popleft()
+            self._sender.pause(now)
+            self._accepted()
+        return []
+
+    def _hear(self, token: Token, now: float) -> list[SpeakerAction]:
+        if self._sender.phase is Phase.IDLE:
+            return []
+        if token is Signal.ACK and self._sometimes("late-acknowledgements"):
+            return []  # the time limit ends the transfer
+        if token is Signal.ACK and self._sender.phase is Phase.SENDING and (broken := self._break(now)):
+            return broken
+        if token is Signal.NAK and not self._garbled:
+            self._refused(token)
+        actions = self._sender.reply(token, now)
+        if not self._sender.waiting:
+            self._accepted()
+        return self._sent(actions)
+
+    def _break(self, now: float) -> list[SpeakerAction]:
+        """Break the transfer off, now and then."""
+        if self._sometimes("enq-in-transfer"):
+            self._sender.pause(now)
+            return self._sent(self._sender.bid(now))
+        if self._sometimes("aborts-transfers"):
+            self._sender.pause(now + NAK_OF_ENQ_S)
+            return (
+                [Send(EOT)]
+                if self._serial or self._random.random() < 0.5
+                else [Send(STX + b"2R|1|"), Close()]
+            )
+        if self._sometimes("half-open"):
+            self._sender.pause(now)
+            return [Vanish()]
+        return []
+
+    def _sent(self, actions: Sequence[object]) -> list[SpeakerAction]:
+        sent: list[SpeakerAction] = []
+        for action in actions:
+            assert isinstance(action, Send)
+            self._garbled = action.data[:1] == STX and self._sometimes("garbled-frames")
+            sent.append(Send(self._with_noise(action.data)) if self._garbled else action)
+        return sent
+
+    def _with_noise(self, frame: bytes) -> bytes:
+        """The frame with another printable character in its text."""
+        at = self._random.randrange(2, max(3, len(frame) - 6))
+        return frame[:at] + (b"#" if frame[at : at + 1] != b"#" else b"+") + frame[at + 1 :]
+
+    def _accepted(self) -> None:
+        message, self._current = self._current, None
+        if message is None:
+            return
+        if not self._repeating:
+            self._hearing.done(message)
+        self._repeating = not self._repeating and self._sometimes("repeats-unasked")
+        if self._repeating:
+            self._current = message
+            self._sender.add(frames_of(message.data, self._style))
+
+    def _refused(self, token: Token) -> None:
+        about = self._current.about if self._current else "nothing"
+        what = token.value if isinstance(token, Signal) else "a frame"
+        self._hearing.refused(self._current or SpokenMessage(b"", about=about), what)
+
+    def _sometimes(self, option: str) -> bool:
+        return option in self._dialect and self._random.random() < NOW_AND_THEN
