@@ -12,6 +12,7 @@ BENCH: Final = Suite(
     "benchmarks that need no root rights",
     {
         "lab": "bench.lab.speed",
+        "history": "bench.lab.history",
         "wire": "bench.lab.wire",
         "drain": "bench.lab.drain",
         "astm": "bench.box.astm",

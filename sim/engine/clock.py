@@ -43,6 +43,17 @@ class Environment(simpy.Environment):
         entry: Any = (self._now + delay_ns, NORMAL, next(self._eid), callback, value)
         heappush(self._queue, entry)
 
+    def skip(self, delay_ns: int) -> bool:
+        """Advance the time if no event is due until then; returns whether it did.
+
+        This takes a tenth of the time of an event. Only a process that runs alone for most of the time may use it.
+        """
+        then_ns = self._now + delay_ns
+        if self._queue and self._queue[0][0] <= then_ns:
+            return False
+        self._now = then_ns
+        return True
+
     def step(self) -> None:
         """Process the next event or callback. Raises: EmptySchedule if there is none."""
         queue: Any = self._queue

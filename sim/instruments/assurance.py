@@ -6,7 +6,7 @@ controls. A power cut ends a calibration without a result, and controls are not 
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from random import Random
 from typing import Any, Protocol
 
@@ -41,7 +41,10 @@ class Assurance:
         emit: Emit,
         troubles: Troubles,
         catalogue: Catalogue,
+        worn: Callable[[Assay], tuple[float, float]],
     ) -> None:
+        """`worn(assay)` returns the bias in SD and the imprecision that worn parts cause now."""
+        self._worn = worn
         self._model, self._env, self._emit = model, env, emit
         self._troubles, self._catalogue = troubles, catalogue
         now_ns, valid_ns = int(env.now), model.calibration_valid_ns
@@ -84,7 +87,7 @@ class Assurance:
         self._calibrating.discard(assay)
         if not self.powered:
             return
-        curve = self._controls[assay].calibrate(int(self._env.now))
+        curve = self._controls[assay].calibrate(int(self._env.now), self._worn(assay)[0])
         self._emit(Calibration, assay, curve.slope_ppm, curve.offset_ppm, curve.accepted)
         troubles = self._catalogue.assay[assay]
         if not curve.accepted:
@@ -106,7 +109,7 @@ class Assurance:
                     self._control(assay, level)
 
     def _control(self, assay: Assay, level: int) -> None:
-        deviation_msd, rejected = self._controls[assay].measure(int(self._env.now))
+        deviation_msd, rejected = self._controls[assay].measure(int(self._env.now), *self._worn(assay))
         self._emit(Quality, assay, level, deviation_msd)
         if rejected:
             self._troubles.begin(self._catalogue.assay[assay].rejected, deviation_msd)

@@ -18,8 +18,9 @@ import simpy
 from settings.profile import Verb, load_profile
 from sim.engine.streams import branch
 from sim.instruments.assurance import Assurance, Emit, Process
-from sim.instruments.gauge import Gauge
+from sim.instruments.gauge import Gauges
 from sim.instruments.model import InstrumentModel, Mishap
+from sim.instruments.part_wear import PartWear
 from sim.instruments.shelf import ReagentShelf
 from sim.instruments.trouble import (
     LAMP_OLD,
@@ -29,11 +30,25 @@ from sim.instruments.trouble import (
     Trouble,
     Troubles,
 )
+from sim.instruments.wear import Degradation
 from sim.instruments.workload import Workload
 from sim.units import DAY_NS, HOUR_NS, SECOND_NS
-from wire.messages import INT_MAX, Alert, Assay, Channel, Command, Inventory, Outcome, State, Status
+from wire.messages import (
+    INT_MAX,
+    Alert,
+    Assay,
+    Channel,
+    Command,
+    Component,
+    Inventory,
+    Outcome,
+    State,
+    Status,
+)
 
 INVENTORY_EVERY_NS: Final = HOUR_NS
+SLOW_EVERY_NS: Final = HOUR_NS
+"""The interval at which readings of lamp and wear are updated, which change over hours and days."""
 WASTE_WARNING_PCT: Final = 90
 FloodReport: TypeAlias = Literal["status", "alert", "random"]
 _CARRIES_FILE: Final[frozenset[Verb]] = frozenset({"help-file", "assay-configuration", "test-menu"})
@@ -51,12 +66,14 @@ class SimulatedInstrument:
         emit: Emit,
         report_every_ns: int,
         start_of_day_ns: int = 0,
+        skip: Callable[[int], bool] = lambda _delay_ns: False,
     ) -> None:
+        """`skip(delay_ns)` advances the time of `env` if nothing else happens until then; returns whether it did."""
         now_ns = int(env.now)
         self.model, self.env, self.serial = model, env, serial
         self.files: dict[Verb, bytes] = {}
         """The files sent with commands: the latest of each verb."""
-        self._emit = emit
+        self._emit, self._skip = emit, skip
         self._report_every_ns = report_every_ns
         self._random = branch(random)
         self._catalogue = Catalogue(model)
@@ -64,13 +81,18 @@ class SimulatedInstrument:
         self._watchers: list[Callable[[Trouble], None]] = []
         self._shelf = ReagentShelf(model.reagents, branch(random), self._marked)
         self._workload = Workload(model, branch(random), self._shelf, start_of_day_ns, now_ns)
-        self._gauges = {s.channel: Gauge(s, branch(random), now_ns) for s in model.sensors}
-        self._assurance = Assurance(model, env, branch(random), emit, self._troubles, self._catalogue)
+        self._gauges = Gauges(model.sensors, branch(random), now_ns)
+        assured = branch(random)
         self._waste_from = -int(self._random.uniform(0.0, 0.5) * model.waste_samples)
         self._lamp_ns = int(self._random.uniform(0.0, 0.9) * model.lamp.life_h * HOUR_NS) if model.lamp else 0
         self._updated_ns = self._ready_ns = now_ns
         self._next_inventory_ns = now_ns
         self._on = True
+        self._degradation = Degradation(model, env, branch(random), self._part_failed, self._worn_error)
+        self._worn_channels: list[Channel] = []
+        self._slow_until_ns = now_ns
+        self._slow_readings: dict[Channel, int] = {}
+        self._assurance = Assurance(model, env, assured, emit, self._troubles, self._catalogue, self._worn)
         self._channels = tuple(load_profile(model.name).channels)
         self.floods: set[object] = set()
         """The floods under way: see `flood`."""
@@ -85,50 +107,67 @@ class SimulatedInstrument:
     def _report_forever(self) -> Process:
         # start at a random offset, so that the reports of several instruments do not always coincide
         yield self.env.timeout(self._random.randrange(self._report_every_ns) + 1)
+        env, every_ns, skip = self.env, self._report_every_ns, self._skip
         while True:
-            self._update()
+            now_ns = int(env.now)
+            self._update(now_ns)
             if self._on:
-                self._report()
-            yield self.env.timeout(self._report_every_ns)
+                self._report(now_ns)
+            if not skip(every_ns):
+                yield env.timeout(every_ns)
 
-    def _update(self) -> None:
-        now_ns = self._now()
+    def _update(self, now_ns: int) -> None:
         able = self._on and now_ns >= self._ready_ns and not self._troubles.stopped
         self._workload.advance(now_ns, may_work=able)
         if self._on:
             self._lamp_ns += now_ns - self._updated_ns
         self._updated_ns = now_ns
 
-    def _report(self) -> None:
-        self._tell_status()
-        if self._now() >= self._next_inventory_ns:
-            self._next_inventory_ns = self._now() + INVENTORY_EVERY_NS
+    def _report(self, now_ns: int) -> None:
+        self._tell_status(now_ns)
+        if now_ns >= self._next_inventory_ns:
+            self._next_inventory_ns = now_ns + INVENTORY_EVERY_NS
             self._check_slow_things()
             self._take_stock()
 
-    def _tell_status(self) -> None:
-        readings = self._readings()  # may find trouble that changes the state
-        self._emit(Status, self._state(), self._workload.samples, readings)
+    def _tell_status(self, now_ns: int) -> None:
+        readings = self._readings(now_ns)  # may find trouble that changes the state
+        self._emit(Status, self._state(now_ns), self._workload.samples, readings)
 
-    def _readings(self) -> dict[Channel, int]:
-        """The readings by channel; those that change often come first and adjacent, which compresses better."""
-        now_ns, model = self._now(), self.model
-        readings: dict[Channel, int] = {model.counter: self._workload.cycles, "queue-n": self._workload.queue}
-        for channel, gauge in self._gauges.items():
-            value = readings[channel] = gauge.read(now_ns)
-            if not gauge.low <= value <= gauge.high and now_ns >= self._ready_ns:
-                self._troubles.begin(self._catalogue.range[channel], value)
-        if model.lamp:
-            readings[model.lamp.hours] = self._lamp_ns // HOUR_NS
-            if model.lamp.intensity:
-                readings[model.lamp.intensity] = round(100 - 30 * self.lamp_share_used())
+    def _readings(self, now_ns: int) -> dict[Channel, int]:
+        """The readings by channel."""
+        model, workload = self.model, self._workload
+        if now_ns >= self._slow_until_ns:
+            self._update_slow_things(now_ns)
+        readings: dict[Channel, int] = {model.counter: workload.cycles, "queue-n": workload.queue}
+        measured, outside = self._gauges.read(now_ns)
+        readings |= measured
+        if outside and now_ns >= self._ready_ns:
+            for channel in outside:
+                self._troubles.begin(self._catalogue.range[channel], measured[channel])
+        readings |= self._slow_readings
         waste_pct = readings["waste-pct"] = self.waste_pct()
         if waste_pct >= WASTE_WARNING_PCT:
             self._troubles.begin(WASTE_FULL if waste_pct == 100 else WASTE_NEARLY_FULL, waste_pct)
         return readings
 
-    def _state(self) -> State:
-        now_ns = self._now()
+    def _update_slow_things(self, now_ns: int) -> None:
+        """Update the readings of the lamp, and what the gauges show of worn parts."""
+        self._slow_until_ns = now_ns + SLOW_EVERY_NS
+        symptoms = self._degradation.symptoms()
+        for channel in dict.fromkeys((*symptoms.shift, *symptoms.noise, *self._worn_channels)):
+            if channel not in self._gauges:
+                continue
+            shift, noise = symptoms.shift.get(channel, 0.0), symptoms.noise.get(channel, 1.0)
+            self._gauges.change(channel).wear(shift, noise)
+        self._worn_channels = [*symptoms.shift, *symptoms.noise]
+        if lamp := self.model.lamp:
+            self._slow_readings = {lamp.hours: self._lamp_ns // HOUR_NS}
+            if lamp.intensity:
+                pct = 100 - 30 * self.lamp_share_used() + symptoms.shift.get(lamp.intensity, 0.0)
+                self._slow_readings[lamp.intensity] = max(0, round(pct))
+
+    def _state(self, now_ns: int) -> State:
         if self._troubles.stopped:
             return "stopped"
         if now_ns < self._ready_ns:
@@ -157,11 +196,31 @@ class SimulatedInstrument:
         catalogue = self._catalogue
         self._troubles.begin((catalogue.low if left else catalogue.out)[assay], left)
 
+    # ---- worn parts
+
+    def _worn(self, assay: Assay) -> tuple[float, float]:
+        """The bias in SD and the imprecision of an assay that worn parts cause now."""
+        if not self._degradation.active:
+            return 0.0, 1.0
+        symptoms = self._degradation.symptoms()
+        return symptoms.bias_sd.get(assay, 0.0), symptoms.imprecision.get(assay, 1.0)
+
+    def _worn_error(self, code: str) -> None:
+        if self._on:
+            self.mishap(code)
+
+    def _part_failed(self, place: int) -> None:
+        self._troubles.begin(self._catalogue.failed[place])
+
+    def wear_truth(self) -> tuple[PartWear, ...]:
+        """The truth about all degradations of its parts until now, for results and for the scores of predictions."""
+        return self._degradation.truth(self.serial)
+
     # ---- mishaps and drifts
 
     def _have_mishaps(self) -> Process:
         happen: list[Callable[[], None]] = [partial(self._mishap, m) for m in self.model.mishaps]
-        happen += [partial(self._start_drift, gauge) for gauge in self._gauges.values()]
+        happen += [partial(self._start_drift, channel) for channel in self._gauges]
         per_day = [m.per_day for m in self.model.mishaps] + [s.drifts_per_day for s in self.model.sensors]
         random = branch(self._random)
         while any(per_day):
@@ -174,7 +233,8 @@ class SimulatedInstrument:
         concerned = self._random.randint(1, mishap.value_max)
         self._troubles.begin(self._catalogue.mishap[mishap.code], concerned)
 
-    def _start_drift(self, gauge: Gauge) -> None:
+    def _start_drift(self, channel: Channel) -> None:
+        gauge = self._gauges.change(channel)
         hours_to_limit = self._random.uniform(0.5, 3.0) * self._random.choice((-1, 1))
         gauge.drift(self._now(), (gauge.high - gauge.low) / 2 / hours_to_limit)
 
@@ -216,8 +276,10 @@ class SimulatedInstrument:
     def replace_lamp(self) -> None:
         """Replace the lamp, which has to warm up before samples are processed again."""
         self._lamp_ns = 0
+        self._slow_until_ns = self._now()
         self._ready_ns = self._now() + self.model.warm_up_ns
         self._troubles.end(LAMP_OLD.code)
+        self._replace_parts(of="lamp")
 
     def recalibrate(self, assay: Assay) -> None:
         """Start a calibration, followed by controls; does nothing if one is in progress."""
@@ -231,8 +293,31 @@ class SimulatedInstrument:
         """Confirm that a trouble was resolved by hand; a sensor's drift is reset."""
         for channel, trouble in self._catalogue.range.items():
             if trouble.code == code:
-                self._gauges[channel].reset()
+                self._gauges.change(channel).reset()
         self._troubles.end(code)
+
+    # ---- for service
+
+    def repair(self, code: str) -> None:
+        """Replace the part whose failure has this alert code."""
+        for place, failed in enumerate(self._catalogue.failed):
+            if failed.code == code:
+                self._replace_part(place)
+
+    def maintain(self) -> None:
+        """Replace all parts that show wear, at a preventive maintenance."""
+        for episode in tuple(self._degradation.active):
+            self._replace_part(episode.place)
+
+    def _replace_parts(self, of: Component) -> None:
+        for place, wear in enumerate(self.model.wear):
+            if wear.component == of:
+                self._replace_part(place)
+
+    def _replace_part(self, place: int) -> None:
+        self._degradation.replace(place)
+        self._slow_until_ns = self._now()
+        self._troubles.end(self._catalogue.failed[place].code)
 
     # ---- for commands
 
@@ -252,27 +337,30 @@ class SimulatedInstrument:
 
     def power_off(self) -> None:
         """Lose power: no reports from now on, while samples keep arriving."""
-        self._update()
+        self._update(self._now())
         self._on = self._assurance.powered = False
 
     def power_on(self) -> None:
         """Get power back: warm up, reset the counters, and report remaining troubles again."""
-        self._update()
+        self._update(self._now())
         self._on = self._assurance.powered = True
         now_ns = self._next_inventory_ns = self._now()
         self._ready_ns = now_ns + self.model.warm_up_ns
-        for gauge in self._gauges.values():
-            gauge.start_cold(now_ns)
+        for channel in self._gauges:
+            self._gauges.change(channel).start_cold(now_ns)
         self._waste_from -= self._workload.samples
         self._workload.restart()
         self._troubles.end_all()
         self._shelf.check()
+        for episode in self._degradation.active:
+            if episode.failed_ns is not None:
+                self._part_failed(episode.place)
 
     def drift(self, channel: Channel, per_hour: float) -> None:
         """Let a sensor drift by `per_hour` of its unit per hour, until its alert is cleared. Raises: ValueError."""
         if channel not in self._gauges:
             raise ValueError(f"{self.model.name} regulates {', '.join(self._gauges)}, not {channel!r}")
-        self._gauges[channel].drift(self._now(), per_hour)
+        self._gauges.change(channel).drift(self._now(), per_hour)
 
     def exhaust(self, assay: Assay) -> None:
         """Lose all of a reagent. Raises: ValueError if the model does not use it."""
@@ -291,23 +379,26 @@ class SimulatedInstrument:
         """Send `per_second` additional reports per second (a software fault), until the result is called."""
         this_flood = object()
         self.floods.add(this_flood)
-        tell = {"status": self._tell_status, "alert": self._tell_waste_full, "random": self._tell_nonsense}[
-            report
-        ]
+        tells: dict[FloodReport, Callable[[int], None]] = {
+            "status": self._tell_status,
+            "alert": self._tell_waste_full,
+            "random": self._tell_nonsense,
+        }
+        tell = tells[report]
         self.env.process(self._flood(SECOND_NS // per_second, this_flood, tell))
         return lambda: self.floods.discard(this_flood)
 
-    def _flood(self, every_ns: int, this_flood: object, tell: Callable[[], None]) -> Process:
+    def _flood(self, every_ns: int, this_flood: object, tell: Callable[[int], None]) -> Process:
         while this_flood in self.floods:
             if self._on:
-                tell()
+                tell(self._now())
             yield self.env.timeout(every_ns)
 
-    def _tell_waste_full(self) -> None:
+    def _tell_waste_full(self, _now_ns: int) -> None:
         """Report the same alert although nothing has changed."""
         self._emit(Alert, WASTE_FULL.code, WASTE_FULL.component, WASTE_FULL.severity, None)
 
-    def _tell_nonsense(self) -> None:
+    def _tell_nonsense(self, now_ns: int) -> None:
         """Report a status with a random reading of each channel: valid, and incompressible."""
         readings = {channel: self._random.randint(-INT_MAX, INT_MAX) for channel in self._channels}
-        self._emit(Status, self._state(), self._random.randint(0, INT_MAX), readings)
+        self._emit(Status, self._state(now_ns), self._random.randint(0, INT_MAX), readings)

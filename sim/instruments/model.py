@@ -8,6 +8,7 @@ here, so new entries must be appended at the end.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from settings.profile import Severity
 from sim.units import DAY_NS, MINUTE_NS
@@ -39,8 +40,9 @@ class Reagent:
 class Sensor:
     """A regulated quantity, in the unit of its channel.
 
-    Its readings fluctuate around `setpoint` by at most `span` steps of `step`, with one step per `hop_ns` on average.
-    The instrument sends an alert if a reading is outside of `low` to `high`.
+    Its readings are multiples of `step`, the resolution of the channel. They deviate from `setpoint` slowly by
+    `wander`, and from one reading to the next by `noise`, both standard deviations. The instrument sends an alert if
+    a reading is outside of `low` to `high`.
     """
 
     channel: Channel
@@ -49,8 +51,12 @@ class Sensor:
     step: int
     low: int
     high: int
-    span: int = 2
-    hop_ns: int = 3 * MINUTE_NS
+    noise: float
+    """The white noise of sensor, converter and process, such as the pulsation of a pump."""
+    wander: float
+    """The slow deviation that the regulation leaves."""
+    wander_ns: int = 15 * MINUTE_NS
+    """The time constant of the slow deviation."""
     cold: int | None = None
     """The value at which it starts after a power cut; None: it starts at its setpoint."""
     drifts_per_day: float = 0.0
@@ -80,6 +86,74 @@ class Mishap:
 
 
 @dataclass(frozen=True, slots=True)
+class Shift:
+    """The readings of a channel shift by `by` of its unit."""
+
+    channel: Channel
+    by: float
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """The noise of a channel's readings grows to `times` its value."""
+
+    channel: Channel
+    times: float
+
+
+@dataclass(frozen=True, slots=True)
+class Bias:
+    """The controls of these assays deviate by `sd` standard deviations; a calibration compensates for it."""
+
+    assays: tuple[Assay, ...]
+    sd: float
+
+
+@dataclass(frozen=True, slots=True)
+class Imprecision:
+    """The standard deviation of the controls of these assays grows to `times` its value."""
+
+    assays: tuple[Assay, ...]
+    times: float
+
+
+@dataclass(frozen=True, slots=True)
+class Errors:
+    """The mishap with this code occurs `per_day` times a day, in addition to its own rate."""
+
+    code: str
+    per_day: float
+
+
+Symptom: TypeAlias = Shift | Noise | Bias | Imprecision | Errors
+"""An observable effect of a worn part; the figures are those at its failure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wear:
+    """A part that degrades over days to weeks before it fails: see `sim.instruments.wear`.
+
+    The part degrades from a random time after its installation. The symptoms grow with the share of the time to its
+    failure, raised to the power of `growth`. At the failure the instrument sends an alert and stops until service has
+    replaced the part.
+    """
+
+    component: Component
+    part: str
+    """A spare part of the component, as the profile lists it."""
+    starts_after_days: float
+    """The mean time from the installation of the part to the start of its degradation."""
+    lasts_days: tuple[float, float]
+    """The shortest and the longest time from the start of the degradation to the failure."""
+    symptoms: tuple[Symptom, ...]
+    growth: float = 1.5
+    stable: float = 0.2
+    """The probability that the degradation ends at a moderate level, without a failure."""
+    sudden: float = 0.1
+    """The probability that the part fails at once, without symptoms."""
+
+
+@dataclass(frozen=True, slots=True)
 class InstrumentModel:
     """One model of analyzer. Counts are per instrument."""
 
@@ -101,6 +175,8 @@ class InstrumentModel:
     waste_samples: int
     """Samples until the waste container is full."""
     mishaps: tuple[Mishap, ...]
+    wear: tuple[Wear, ...] = ()
+    """The parts that degrade; each has the alert D01 with its index, which is sent when it fails."""
     lamp: Lamp | None = None
     calibration_ns: int = 12 * MINUTE_NS
     calibration_valid_ns: int = 28 * DAY_NS

@@ -92,6 +92,8 @@ class Bench:
         env.process(self._begin_shifts())
 
     def _answer(self, trouble: Trouble) -> None:
+        if trouble.remedy not in _HANDS_ON_NS:
+            return  # for the vendor's service
         needed = partial(self._instrument.is_active, trouble)
         do = partial(self._apply, trouble)
         self._add(_URGENCY[trouble.severity], _HANDS_ON_NS[trouble.remedy], do, needed)

@@ -14,11 +14,14 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from settings.profile import Severity
-from sim.instruments.model import InstrumentModel, Mishap, Reagent
+from sim.instruments.model import InstrumentModel, Mishap, Reagent, Wear
 from wire.messages import Assay, Channel, Component
 
-Remedy = Literal["reload", "recalibrate", "empty-waste", "replace-lamp", "readjust"]
-"""The action that resolves a trouble; "readjust" is any manual action that is confirmed on the screen."""
+Remedy = Literal["reload", "recalibrate", "empty-waste", "replace-lamp", "readjust", "replace-part"]
+"""The action that resolves a trouble; "readjust" is any manual action that is confirmed on the screen.
+
+"replace-part" takes the vendor's service; the others are done by an operator.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,7 @@ class Catalogue:
         }
         self.assay = {assay: _assay(place, assay) for place, assay in enumerate(model.controls)}
         self.mishap = {mishap.code: _mishap(mishap) for mishap in model.mishaps}
+        self.failed = [_failed(place, wear) for place, wear in enumerate(model.wear)]
 
     def __iter__(self) -> Iterator[Trouble]:
         """All troubles, those of lamp and waste included, even if the model lacks these parts."""
@@ -101,6 +105,7 @@ class Catalogue:
         yield from (LAMP_OLD, WASTE_NEARLY_FULL, WASTE_FULL)
         for by_subject in (self.out, self.low, self.mishap, self.range):
             yield from by_subject.values()
+        yield from self.failed
 
 
 def _low(place: int, reagent: Reagent) -> Trouble:
@@ -122,3 +127,7 @@ def _assay(place: int, assay: Assay) -> AssayTroubles:
 
 def _mishap(mishap: Mishap) -> Trouble:
     return Trouble(mishap.code, mishap.component, mishap.severity, "readjust", stops=mishap.stops)
+
+
+def _failed(place: int, wear: Wear) -> Trouble:
+    return Trouble(f"D01{place:02}", wear.component, "critical", "replace-part", stops=True)

@@ -11,6 +11,7 @@ does not accumulate cycles.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from itertools import accumulate
 from random import Random
 from typing import Final
@@ -41,21 +42,37 @@ class Arrivals:
         self._random = random
         self._samples_per_day = samples_per_day
         self._start_of_day_ns = start_of_day_ns
-        self._next = self._expected(now_ns) + random.expovariate(1.0)
+        self._expected = _days_expected(now_ns - start_of_day_ns) * samples_per_day
+        self.next_ns = 0
+        """The time of the next arrival."""
+        self._draw()
 
     def until(self, now_ns: int) -> int:
         """The number of samples that arrived since the last call."""
-        expected = self._expected(now_ns)
         arrived = 0
-        while self._next <= expected:
+        while self.next_ns <= now_ns:
             arrived += 1
-            self._next += self._random.expovariate(1.0)
+            self._draw()
         return arrived
 
-    def _expected(self, now_ns: int) -> float:
-        days, rest_ns = divmod(now_ns - self._start_of_day_ns, DAY_NS)
-        hour, part_ns = divmod(rest_ns, HOUR_NS)
-        return self._samples_per_day * (days + _BEFORE[hour] + _SHARE[hour] * part_ns / HOUR_NS)
+    def expected_between(self, begin_ns: int, end_ns: int) -> float:
+        """The expected number of samples that arrive in that time."""
+        begin, end = (_days_expected(at_ns - self._start_of_day_ns) for at_ns in (begin_ns, end_ns))
+        return self._samples_per_day * (end - begin)
+
+    def _draw(self) -> None:
+        self._expected += self._random.expovariate(1.0)
+        days, share = divmod(self._expected / self._samples_per_day, 1.0)
+        hour = bisect_right(_BEFORE, share, 1, 24) - 1
+        hours = hour + (share - _BEFORE[hour]) / _SHARE[hour]
+        self.next_ns = self._start_of_day_ns + int(days) * DAY_NS + int(hours * HOUR_NS)
+
+
+def _days_expected(time_ns: int) -> float:
+    """The share of a day's samples that is expected up to a time since a midnight, plus the number of days."""
+    days, rest_ns = divmod(time_ns, DAY_NS)
+    hour, part_ns = divmod(rest_ns, HOUR_NS)
+    return days + _BEFORE[hour] + _SHARE[hour] * part_ns / HOUR_NS
 
 
 class Workload:
@@ -78,13 +95,14 @@ class Workload:
 
     def advance(self, now_ns: int, *, may_work: bool) -> None:
         """Update the state to `now_ns`; `may_work` says whether the analyzer could work since the last call."""
-        self.queue = min(self.queue + self._arrivals.until(now_ns), self._model.queue_max)
+        if self._arrivals.next_ns <= now_ns:
+            self.queue = min(self.queue + self._arrivals.until(now_ns), self._model.queue_max)
         if may_work and self.queue:
             self._credit += (now_ns - self._last_ns) * self._model.cycles_per_hour / HOUR_NS
             self._work()
             self._last_sample_ns = now_ns
-        if not self.queue:
-            self._credit = min(self._credit, 0.0)
+        if not self.queue and self._credit > 0.0:
+            self._credit = 0.0
         self._last_ns = now_ns
 
     def running(self, now_ns: int) -> bool:

@@ -15,6 +15,8 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
+from sim.instruments.part_wear import PartWear
+
 FAILED_REPORTS_MAX: Final = 20
 """The most reports kept of one failure."""
 NOTES_MAX: Final = 500
@@ -168,6 +170,8 @@ class InstrumentResult(ResultPart, frozen=True):
     dropped: int
     alerts: int
     port: int | None = None
+    wear: tuple[PartWear, ...] = ()
+    """The truth about its degraded parts, in the order in which they began to degrade."""
 
 
 class TracedReport(ResultPart, frozen=True):

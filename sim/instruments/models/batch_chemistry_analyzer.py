@@ -4,8 +4,22 @@ from __future__ import annotations
 
 from typing import Final
 
-from sim.instruments.model import InstrumentModel, Mishap, Panel, Reagent, Sensor
+from sim.instruments.model import (
+    Bias,
+    Errors,
+    Imprecision,
+    InstrumentModel,
+    Mishap,
+    Noise,
+    Panel,
+    Reagent,
+    Sensor,
+    Shift,
+    Wear,
+)
 from sim.units import DAY_NS, MINUTE_NS, SECOND_NS
+
+_ASSAYS: Final = ("crea", "glu", "alb", "alt")
 
 MODEL: Final = InstrumentModel(
     name="batch-chemistry-analyzer",
@@ -25,11 +39,36 @@ MODEL: Final = InstrumentModel(
         Reagent("alt", 300, 30),
         Reagent("wash", 1500, 150, essential=True),
     ),
-    sensors=(Sensor("bath-temp-mc", "bath", 37_000, 10, 36_900, 37_100, cold=22_000, drifts_per_day=0.03),),
-    controls=("crea", "glu", "alb", "alt"),
+    sensors=(
+        Sensor(
+            *("bath-temp-mc", "bath", 37_000, 1, 36_900, 37_100),
+            noise=1.5,
+            wander=12,
+            wander_ns=20 * MINUTE_NS,
+            cold=22_000,
+            drifts_per_day=0.03,
+        ),
+    ),
+    controls=_ASSAYS,
     control_levels=3,
     waste_samples=800,
     mishaps=(Mishap("P0101", "pipettor", "warning", per_day=1.5, value_max=1),),
+    wear=(
+        Wear(
+            "pipettor",
+            "Syringe",
+            starts_after_days=300,
+            lasts_days=(14, 40),
+            symptoms=(Imprecision(_ASSAYS, 2.2), Bias(_ASSAYS, -0.8), Errors("P0101", 6)),
+        ),
+        Wear(
+            "bath",
+            "Thermostat",
+            starts_after_days=700,
+            lasts_days=(7, 28),
+            symptoms=(Shift("bath-temp-mc", -33), Noise("bath-temp-mc", 4), Bias(("alt",), -1.5)),
+        ),
+    ),
     calibration_ns=12 * MINUTE_NS,
     calibration_valid_ns=28 * DAY_NS,
     control_every_ns=45 * SECOND_NS,

@@ -4,12 +4,26 @@ from __future__ import annotations
 
 from typing import Final
 
-from sim.instruments.model import InstrumentModel, Lamp, Mishap, Panel, Reagent, Sensor
-from sim.units import MINUTE_NS, SECOND_NS
+from sim.instruments.model import (
+    Bias,
+    Errors,
+    Imprecision,
+    InstrumentModel,
+    Lamp,
+    Mishap,
+    Noise,
+    Panel,
+    Reagent,
+    Sensor,
+    Shift,
+    Wear,
+)
+from sim.units import HOUR_NS, MINUTE_NS
 
 _IONS: Final = ("na", "k")
 _BASIC: Final = (*_IONS, "glu", "urea", "crea")
 _LIVER: Final = ("alb", "alt", "ast")
+_PHOTOMETRIC: Final = ("glu", "urea", "crea", *_LIVER, "crp", "chol", "trig")
 
 MODEL: Final = InstrumentModel(
     name="chemistry-analyzer",
@@ -40,21 +54,41 @@ MODEL: Final = InstrumentModel(
         Reagent("wash", 2000, 200, essential=True),
     ),
     sensors=(
-        Sensor("reaction-temp-mc", "bath", 37_000, 10, 36_900, 37_100, cold=22_000, drifts_per_day=0.03),
-        Sensor("reagent-temp-mc", "reagent", 8_000, 100, 4_000, 12_000, cold=15_000, drifts_per_day=0.03),
-        Sensor("ambient-temp-mc", "track", 22_500, 100, 18_000, 30_000, span=8, hop_ns=20 * MINUTE_NS),
         Sensor(
-            "vacuum-pa",
-            "vacuum",
-            80_000,
-            200,
-            74_000,
-            86_000,
-            span=12,
-            hop_ns=30 * SECOND_NS,
+            *("reaction-temp-mc", "bath", 37_000, 1, 36_900, 37_100),
+            noise=1.5,
+            wander=12,
+            wander_ns=20 * MINUTE_NS,
+            cold=22_000,
+            drifts_per_day=0.03,
+        ),
+        Sensor(
+            *("reagent-temp-mc", "reagent", 8_000, 10, 4_000, 12_000),
+            noise=8,
+            wander=150,
+            cold=15_000,
+            drifts_per_day=0.03,
+        ),
+        Sensor(
+            *("ambient-temp-mc", "track", 22_500, 100, 18_000, 30_000),
+            noise=20,
+            wander=400,
+            wander_ns=3 * HOUR_NS,
+        ),
+        Sensor(
+            *("vacuum-pa", "vacuum", 80_000, 10, 74_000, 86_000),
+            noise=60,
+            wander=150,
+            wander_ns=5 * MINUTE_NS,
             drifts_per_day=0.02,
         ),
-        Sensor("water-conductivity-ns", "water", 70, 1, 20, 100, hop_ns=30 * MINUTE_NS, drifts_per_day=0.02),
+        Sensor(
+            *("water-conductivity-ns", "water", 70, 1, 20, 100),
+            noise=0.3,
+            wander=2,
+            wander_ns=2 * HOUR_NS,
+            drifts_per_day=0.02,
+        ),
     ),
     controls=("na", "k", "glu", "urea", "crea", "alb", "alt", "ast", "crp", "chol", "trig"),
     control_levels=2,
@@ -65,6 +99,71 @@ MODEL: Final = InstrumentModel(
         Mishap("P0201", "pipettor", "critical", per_day=0.05, value_max=5, stops=True),
         Mishap("U0101", "cuvettes", "info", per_day=0.3, value_max=4),
         Mishap("S0101", "software", "error", per_day=0.02, value_max=1),
+    ),
+    wear=(
+        Wear(
+            "lamp",
+            "Halogen lamp",
+            starts_after_days=150,
+            lasts_days=(10, 30),
+            symptoms=(
+                Shift("lamp-intensity-pct", -25),
+                Bias(("alt", "ast", "crea"), 1.5),
+                Imprecision(_PHOTOMETRIC, 2.0),
+            ),
+        ),
+        Wear(
+            "pipettor",
+            "Syringe",
+            starts_after_days=300,
+            lasts_days=(14, 40),
+            symptoms=(
+                Imprecision((*_IONS, *_PHOTOMETRIC), 2.2),
+                Bias((*_IONS, *_PHOTOMETRIC), -0.8),
+                Errors("P0101", 6),
+            ),
+        ),
+        Wear(
+            "bath",
+            "Thermostat",
+            starts_after_days=700,
+            lasts_days=(7, 28),
+            symptoms=(
+                Shift("reaction-temp-mc", -33),
+                Noise("reaction-temp-mc", 4),
+                Bias(("alt", "ast"), -1.5),
+            ),
+        ),
+        Wear(
+            "reagent",
+            "Fan",
+            starts_after_days=600,
+            lasts_days=(10, 35),
+            symptoms=(Shift("reagent-temp-mc", 2_800), Noise("reagent-temp-mc", 3)),
+        ),
+        Wear(
+            "vacuum",
+            "Pump diaphragm",
+            starts_after_days=400,
+            lasts_days=(10, 40),
+            symptoms=(Shift("vacuum-pa", -4_000), Noise("vacuum-pa", 5), Errors("U0101", 3)),
+        ),
+        Wear(
+            "water",
+            "Ion-exchange cartridge",
+            starts_after_days=200,
+            lasts_days=(10, 30),
+            symptoms=(Shift("water-conductivity-ns", 17), Noise("water-conductivity-ns", 4)),
+            sudden=0.0,
+        ),
+        Wear(
+            "cuvettes",
+            "Cuvette set",
+            starts_after_days=400,
+            lasts_days=(15, 50),
+            symptoms=(Errors("U0101", 8), Imprecision(_PHOTOMETRIC, 1.8)),
+            sudden=0.0,
+        ),
     ),
     lamp=Lamp("lamp-h", 750, "lamp-intensity-pct"),
 )

@@ -4,10 +4,24 @@ from __future__ import annotations
 
 from typing import Final
 
-from sim.instruments.model import InstrumentModel, Lamp, Mishap, Panel, Reagent, Sensor
-from sim.units import DAY_NS, MINUTE_NS, SECOND_NS
+from sim.instruments.model import (
+    Bias,
+    Errors,
+    Imprecision,
+    InstrumentModel,
+    Lamp,
+    Mishap,
+    Noise,
+    Panel,
+    Reagent,
+    Sensor,
+    Shift,
+    Wear,
+)
+from sim.units import DAY_NS, HOUR_NS, MINUTE_NS, SECOND_NS
 
 _COUNT: Final = ("diluent", "lyse", "sheath")
+_CONTROLS: Final = ("wbc", "rbc", "hgb", "plt", "retic")
 
 MODEL: Final = InstrumentModel(
     name="hematology-analyzer",
@@ -29,43 +43,49 @@ MODEL: Final = InstrumentModel(
         Reagent("retic", 200, 20),
     ),
     sensors=(
-        Sensor("bath-temp-mc", "bath", 35_000, 100, 34_000, 36_000, cold=22_000, drifts_per_day=0.03),
-        Sensor("ambient-temp-mc", "track", 22_500, 100, 18_000, 30_000, span=8, hop_ns=20 * MINUTE_NS),
-        Sensor("sheath-pressure-pa", "flow-cell", 160_000, 1_000, 150_000, 170_000, drifts_per_day=0.03),
         Sensor(
-            "flow-aperture-pa",
-            "flow-cell",
-            40_000,
-            200,
-            36_000,
-            44_000,
-            span=6,
-            hop_ns=60 * SECOND_NS,
-            drifts_per_day=0.05,
-        ),
-        Sensor(
-            "vacuum-pa",
-            "vacuum",
-            40_000,
-            200,
-            35_000,
-            45_000,
-            span=8,
-            hop_ns=30 * SECOND_NS,
+            *("bath-temp-mc", "bath", 35_000, 10, 34_000, 36_000),
+            noise=8,
+            wander=40,
+            cold=22_000,
             drifts_per_day=0.03,
         ),
         Sensor(
-            "laser-current-ua",
-            "laser",
-            62_000,
-            100,
-            55_000,
-            70_000,
-            hop_ns=60 * MINUTE_NS,
+            *("ambient-temp-mc", "track", 22_500, 100, 18_000, 30_000),
+            noise=20,
+            wander=400,
+            wander_ns=3 * HOUR_NS,
+        ),
+        Sensor(
+            *("sheath-pressure-pa", "flow-cell", 160_000, 50, 150_000, 170_000),
+            noise=150,
+            wander=300,
+            wander_ns=10 * MINUTE_NS,
+            drifts_per_day=0.03,
+        ),
+        Sensor(
+            *("flow-aperture-pa", "flow-cell", 40_000, 10, 36_000, 44_000),
+            noise=50,
+            wander=120,
+            wander_ns=10 * MINUTE_NS,
+            drifts_per_day=0.05,
+        ),
+        Sensor(
+            *("vacuum-pa", "vacuum", 40_000, 10, 35_000, 45_000),
+            noise=60,
+            wander=120,
+            wander_ns=5 * MINUTE_NS,
+            drifts_per_day=0.03,
+        ),
+        Sensor(
+            *("laser-current-ua", "laser", 62_000, 10, 55_000, 70_000),
+            noise=8,
+            wander=60,
+            wander_ns=4 * HOUR_NS,
             drifts_per_day=0.01,
         ),
     ),
-    controls=("wbc", "rbc", "hgb", "plt", "retic"),
+    controls=_CONTROLS,
     control_levels=3,
     waste_samples=900,
     mishaps=(
@@ -74,6 +94,66 @@ MODEL: Final = InstrumentModel(
         Mishap("F0101", "flow-cell", "error", per_day=0.2, value_max=4, stops=True),
         Mishap("K0101", "track", "error", per_day=0.1, value_max=5, stops=True),
         Mishap("S0101", "software", "error", per_day=0.02, value_max=1),
+    ),
+    wear=(
+        Wear(
+            "laser",
+            "Laser module",
+            starts_after_days=700,
+            lasts_days=(15, 60),
+            symptoms=(
+                Shift("laser-current-ua", 6_500),
+                Noise("laser-current-ua", 6),
+                Imprecision(("wbc", "retic"), 1.8),
+            ),
+        ),
+        Wear(
+            "flow-cell",
+            "Aperture",
+            starts_after_days=250,
+            lasts_days=(5, 20),
+            symptoms=(
+                Shift("flow-aperture-pa", 2_800),
+                Noise("flow-aperture-pa", 4),
+                Errors("F0101", 2),
+                Bias(("plt", "rbc"), 1.5),
+            ),
+        ),
+        Wear(
+            "flow-cell",
+            "Flow cell tubing",
+            starts_after_days=500,
+            lasts_days=(10, 30),
+            symptoms=(Shift("sheath-pressure-pa", -6_000), Noise("sheath-pressure-pa", 4)),
+        ),
+        Wear(
+            "pipettor",
+            "Syringe",
+            starts_after_days=350,
+            lasts_days=(14, 40),
+            symptoms=(Imprecision(_CONTROLS, 2.2), Bias(_CONTROLS, -0.8), Errors("P0101", 6)),
+        ),
+        Wear(
+            "vacuum",
+            "Pump diaphragm",
+            starts_after_days=400,
+            lasts_days=(10, 40),
+            symptoms=(Shift("vacuum-pa", -3_000), Noise("vacuum-pa", 5)),
+        ),
+        Wear(
+            "bath",
+            "Heater",
+            starts_after_days=800,
+            lasts_days=(7, 28),
+            symptoms=(Shift("bath-temp-mc", -700), Noise("bath-temp-mc", 4)),
+        ),
+        Wear(
+            "track",
+            "Drive belt",
+            starts_after_days=500,
+            lasts_days=(10, 45),
+            symptoms=(Errors("K0101", 4), Errors("B0101", 4)),
+        ),
     ),
     lamp=Lamp("hemoglobin-lamp-h", 2000),
     calibration_ns=15 * MINUTE_NS,

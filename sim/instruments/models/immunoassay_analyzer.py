@@ -4,10 +4,23 @@ from __future__ import annotations
 
 from typing import Final
 
-from sim.instruments.model import InstrumentModel, Mishap, Panel, Reagent, Sensor
-from sim.units import DAY_NS, MINUTE_NS, SECOND_NS
+from sim.instruments.model import (
+    Bias,
+    Errors,
+    Imprecision,
+    InstrumentModel,
+    Mishap,
+    Noise,
+    Panel,
+    Reagent,
+    Sensor,
+    Shift,
+    Wear,
+)
+from sim.units import DAY_NS, HOUR_NS, MINUTE_NS
 
 _LIGHT: Final = ("substrate", "wash")
+_ASSAYS: Final = ("tsh", "ft4", "tni", "ferr", "vitb12", "vitd", "psa")
 
 MODEL: Final = InstrumentModel(
     name="immunoassay-analyzer",
@@ -37,38 +50,56 @@ MODEL: Final = InstrumentModel(
     ),
     sensors=(
         Sensor(
-            "incubator-temp-mc", "incubator", 37_000, 10, 36_500, 37_500, cold=22_000, drifts_per_day=0.03
-        ),
-        Sensor(
-            "substrate-temp-mc", "luminometer", 37_000, 100, 36_000, 38_000, cold=22_000, drifts_per_day=0.02
-        ),
-        Sensor("reagent-temp-mc", "reagent", 6_000, 100, 2_000, 10_000, cold=15_000, drifts_per_day=0.03),
-        Sensor("ambient-temp-mc", "track", 22_500, 100, 18_000, 30_000, span=8, hop_ns=20 * MINUTE_NS),
-        Sensor(
-            "luminometer-dark-n",
-            "luminometer",
-            180,
-            10,
-            0,
-            400,
-            span=8,
-            hop_ns=30 * SECOND_NS,
+            *("incubator-temp-mc", "incubator", 37_000, 1, 36_500, 37_500),
+            noise=1.5,
+            wander=20,
+            wander_ns=20 * MINUTE_NS,
+            cold=22_000,
             drifts_per_day=0.03,
         ),
-        Sensor("wash-pressure-pa", "washer", 60_000, 500, 52_000, 68_000, drifts_per_day=0.03),
         Sensor(
-            "vacuum-pa",
-            "vacuum",
-            82_000,
-            200,
-            76_000,
-            88_000,
-            span=12,
-            hop_ns=30 * SECOND_NS,
+            *("substrate-temp-mc", "luminometer", 37_000, 10, 36_000, 38_000),
+            noise=8,
+            wander=40,
+            cold=22_000,
+            drifts_per_day=0.02,
+        ),
+        Sensor(
+            *("reagent-temp-mc", "reagent", 6_000, 10, 2_000, 10_000),
+            noise=8,
+            wander=150,
+            cold=15_000,
+            drifts_per_day=0.03,
+        ),
+        Sensor(
+            *("ambient-temp-mc", "track", 22_500, 100, 18_000, 30_000),
+            noise=20,
+            wander=400,
+            wander_ns=3 * HOUR_NS,
+        ),
+        Sensor(
+            *("luminometer-dark-n", "luminometer", 180, 1, 0, 400),
+            noise=13.4,
+            wander=8,
+            wander_ns=3 * HOUR_NS,
+            drifts_per_day=0.03,
+        ),
+        Sensor(
+            *("wash-pressure-pa", "washer", 60_000, 10, 52_000, 68_000),
+            noise=120,
+            wander=200,
+            wander_ns=10 * MINUTE_NS,
+            drifts_per_day=0.03,
+        ),
+        Sensor(
+            *("vacuum-pa", "vacuum", 82_000, 10, 76_000, 88_000),
+            noise=60,
+            wander=150,
+            wander_ns=5 * MINUTE_NS,
             drifts_per_day=0.02,
         ),
     ),
-    controls=("tsh", "ft4", "tni", "ferr", "vitb12", "vitd", "psa"),
+    controls=_ASSAYS,
     control_levels=3,
     waste_samples=700,
     mishaps=(
@@ -77,6 +108,64 @@ MODEL: Final = InstrumentModel(
         Mishap("P0201", "pipettor", "critical", per_day=0.05, value_max=5, stops=True),
         Mishap("V0101", "washer", "error", per_day=0.1, value_max=3),
         Mishap("S0101", "software", "error", per_day=0.02, value_max=1),
+    ),
+    wear=(
+        Wear(
+            "luminometer",
+            "Photomultiplier",
+            starts_after_days=600,
+            lasts_days=(14, 50),
+            symptoms=(
+                Shift("luminometer-dark-n", 110),
+                Noise("luminometer-dark-n", 1.5),
+                Bias(("tni", "tsh"), 1.5),
+                Imprecision(_ASSAYS, 1.6),
+            ),
+        ),
+        Wear(
+            "washer",
+            "Wash valves",
+            starts_after_days=300,
+            lasts_days=(7, 30),
+            symptoms=(
+                Shift("wash-pressure-pa", -5_000),
+                Noise("wash-pressure-pa", 4),
+                Errors("V0101", 3),
+                Imprecision(_ASSAYS, 1.7),
+            ),
+        ),
+        Wear(
+            "pipettor",
+            "Syringe",
+            starts_after_days=350,
+            lasts_days=(14, 40),
+            symptoms=(Imprecision(_ASSAYS, 2.2), Bias(_ASSAYS, -0.8), Errors("P0101", 6)),
+        ),
+        Wear(
+            "incubator",
+            "Heating foil",
+            starts_after_days=700,
+            lasts_days=(7, 28),
+            symptoms=(Shift("incubator-temp-mc", -350), Noise("incubator-temp-mc", 5)),
+        ),
+        Wear(
+            "reagent",
+            "Peltier element",
+            starts_after_days=500,
+            lasts_days=(10, 35),
+            symptoms=(
+                Shift("reagent-temp-mc", 2_800),
+                Noise("reagent-temp-mc", 3),
+                Bias(_ASSAYS, -1.0),
+            ),
+        ),
+        Wear(
+            "vacuum",
+            "Pump diaphragm",
+            starts_after_days=400,
+            lasts_days=(10, 40),
+            symptoms=(Shift("vacuum-pa", -4_000), Noise("vacuum-pa", 5)),
+        ),
     ),
     calibration_ns=35 * MINUTE_NS,
     calibration_valid_ns=28 * DAY_NS,

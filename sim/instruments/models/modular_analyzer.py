@@ -4,8 +4,22 @@ from __future__ import annotations
 
 from typing import Final
 
-from sim.instruments.model import InstrumentModel, Mishap, Panel, Reagent, Sensor
+from sim.instruments.model import (
+    Bias,
+    Errors,
+    Imprecision,
+    InstrumentModel,
+    Mishap,
+    Noise,
+    Panel,
+    Reagent,
+    Sensor,
+    Shift,
+    Wear,
+)
 from sim.units import DAY_NS, MINUTE_NS, SECOND_NS
+
+_ASSAYS: Final = ("glu", "k", "na", "crea", "chol", "crp", "tsh", "ft4", "vitd")
 
 MODEL: Final = InstrumentModel(
     name="modular-analyzer",
@@ -32,11 +46,36 @@ MODEL: Final = InstrumentModel(
         Reagent("vitd", 100, 10),
         Reagent("substrate", 2000, 200, essential=True),
     ),
-    sensors=(Sensor("bath-temp-mc", "bath", 37_000, 10, 36_900, 37_100, cold=22_000, drifts_per_day=0.03),),
-    controls=("glu", "k", "na", "crea", "chol", "crp", "tsh", "ft4", "vitd"),
+    sensors=(
+        Sensor(
+            *("bath-temp-mc", "bath", 37_000, 1, 36_900, 37_100),
+            noise=1.5,
+            wander=12,
+            wander_ns=20 * MINUTE_NS,
+            cold=22_000,
+            drifts_per_day=0.03,
+        ),
+    ),
+    controls=_ASSAYS,
     control_levels=2,
     waste_samples=900,
     mishaps=(Mishap("P0201", "pipettor", "error", per_day=2.0, value_max=1),),
+    wear=(
+        Wear(
+            "pipettor",
+            "Syringe",
+            starts_after_days=300,
+            lasts_days=(14, 40),
+            symptoms=(Imprecision(_ASSAYS, 2.2), Bias(_ASSAYS, -0.8), Errors("P0201", 5)),
+        ),
+        Wear(
+            "bath",
+            "Thermostat",
+            starts_after_days=700,
+            lasts_days=(7, 28),
+            symptoms=(Shift("bath-temp-mc", -33), Noise("bath-temp-mc", 4), Bias(("crea",), -1.5)),
+        ),
+    ),
     calibration_ns=12 * MINUTE_NS,
     calibration_valid_ns=28 * DAY_NS,
     control_every_ns=40 * SECOND_NS,

@@ -12,6 +12,7 @@ from typing import Any
 from sim.engine.layers import End, Layers
 from sim.hostile import Access, Attack
 from sim.instruments import SimulatedInstrument, load_model
+from sim.instruments.field_service import FieldService
 from sim.instruments.instrument import FloodReport
 from sim.instruments.people import Bench
 from sim.worlds.shared.agent_reporter import AgentReporter
@@ -46,6 +47,7 @@ class Analyzer:
             place.start_of_day_ns,
         )
         self.bench = Bench(place.env, self.model, place.random("bench"), place.start_of_day_ns)
+        FieldService(place.env, self.model, place.random("service"))
         self.is_on = False
         """Whether it has power."""
         self._power_on()

@@ -229,6 +229,7 @@ def _instrument(world: ConcludedWorld, outcome: Outcome, port: int) -> Instrumen
         lost=sum(entry.serial == spec.serial for entry in outcome.lost),
         dropped=sum(entry.serial == spec.serial for entry in outcome.dropped),
         alerts=sum(PRIORITIES.get(entry.kind) == "alert" for entry in entries),
+        wear=world.analyzers[port].model.wear_truth(),
     )
 
 

@@ -8,10 +8,11 @@ import pytest
 
 from agents.box.config import Profiles
 from agents.box.profiles import PROFILE_BYTES_MAX, profiles_in_force
-from settings.profile import DIRECTORY
+from settings.profile import DIRECTORY, load_profile
 from wire.pki.signature import new_key_pair, sign
 
 SHIPPED = (DIRECTORY / "chemistry-analyzer.toml").read_bytes()
+VERSION = load_profile("chemistry-analyzer").version
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def delivered(tmp_path: Path) -> Profiles:
 
 
 def deliver(delivered: Profiles, version: int, model: str = "chemistry-analyzer") -> Path:
-    text = SHIPPED.replace(b"version = 1", b"version = %d" % version)
+    text = SHIPPED.replace(b"version = %d" % VERSION, b"version = %d" % version)
     file = delivered.directory / f"{model}.toml"
     text = text.replace(b"chemistry-analyzer", model.encode(), 1)
     file.write_bytes(sign(text, delivered.key.with_suffix(".key")))
@@ -37,12 +38,12 @@ def version_in_force(delivered: Profiles | None) -> tuple[int, list[str]]:
 
 
 def test_without_delivered_profiles_those_of_the_program_are_in_force() -> None:
-    assert version_in_force(None) == (1, [])
+    assert version_in_force(None) == (VERSION, [])
 
 
 def test_a_newer_signed_profile_replaces_the_one_of_the_program(delivered: Profiles) -> None:
-    deliver(delivered, 2)
-    assert version_in_force(delivered) == (2, [])
+    deliver(delivered, VERSION + 1)
+    assert version_in_force(delivered) == (VERSION + 1, [])
 
 
 def test_a_profile_of_a_new_model_is_added(delivered: Profiles) -> None:
@@ -51,8 +52,8 @@ def test_a_profile_of_a_new_model_is_added(delivered: Profiles) -> None:
 
 
 def test_an_older_profile_is_not_used(delivered: Profiles) -> None:
-    deliver(delivered, 1).write_bytes(deliver(delivered, 1).read_bytes())
-    assert version_in_force(delivered) == (1, [])
+    deliver(delivered, VERSION - 1)
+    assert version_in_force(delivered) == (VERSION, [])
 
 
 @pytest.mark.parametrize(
@@ -65,26 +66,28 @@ def test_an_older_profile_is_not_used(delivered: Profiles) -> None:
     ],
 )
 def test_a_profile_that_is_not_the_vendors_is_ignored_and_named(delivered, spoil, message) -> None:  # type: ignore[no-untyped-def]
-    file = deliver(delivered, 2)
+    file = deliver(delivered, VERSION + 1)
     file.write_bytes(spoil(file.read_bytes()))
     version, ignored = version_in_force(delivered)
-    assert version == 1
+    assert version == VERSION
     assert "chemistry-analyzer.toml" in ignored[0]
     assert message in ignored[0]
 
 
 def test_a_signed_profile_with_a_mistake_is_ignored_and_explained(delivered: Profiles) -> None:
-    text = SHIPPED.replace(b"version = 1", b"version = 2").replace(b'"critical"', b'"fatal"')
+    text = SHIPPED.replace(b"version = %d" % VERSION, b"version = %d" % (VERSION + 1)).replace(
+        b'"critical"', b'"fatal"'
+    )
     file = delivered.directory / "chemistry-analyzer.toml"
     file.write_bytes(sign(text, delivered.key.with_suffix(".key")))
     version, ignored = version_in_force(delivered)
-    assert version == 1
+    assert version == VERSION
     assert "must be one of info, warning, error, critical" in ignored[0]
 
 
 def test_without_the_key_no_delivered_profile_is_used(delivered: Profiles) -> None:
-    deliver(delivered, 2)
+    deliver(delivered, VERSION + 1)
     delivered.key.unlink()
     version, ignored = version_in_force(delivered)
-    assert version == 1
+    assert version == VERSION
     assert "signing.pub" in ignored[0]
