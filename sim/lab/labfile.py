@@ -159,6 +159,9 @@ or the box. Default: 5 min or a tenth of the lab's duration, whichever is less, 
     refused: Annotated[int, CountForm(0, 10**12)] = 0
     """The most messages that the box refuses although they are right; only in labs with instruments that speak a \
 standard of their own. A fault of the box or its disk explains refusals."""
+    patient_texts: Annotated[int, CountForm(0, 10**12)] = 0
+    """The most places with a text about a patient in what leaves the box: uplink, database, disk, log, \
+status. Only in labs with instruments that speak a standard of their own."""
     undelivered: Annotated[int, CountForm(0, 10**12)] = 0
     """The most acknowledged reports that are not stored within `delivered_within`."""
     delivered_within: Nanoseconds | None = None

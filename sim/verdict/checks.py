@@ -217,6 +217,19 @@ def _refused(case: _Case) -> _Judged | None:
     return _judge(case, "refused", case.expect.refused, len(refusals), what)
 
 
+def _patient_texts(case: _Case) -> _Judged | None:
+    if not case.outcome.ledger.spoken:
+        return None
+    leaks, limit = case.outcome.leaks, case.expect.patient_texts
+    if not leaks.patients or not any(leaks.searched.values()):
+        return _nothing(case, "patient_texts", limit, "No results of patients were sent.")
+    searched = ", ".join(f"{size:,} bytes of the {place}" for place, size in sorted(leaks.searched.items()))
+    what = f"Texts about {leaks.patients:,} patients were searched for in {searched}."
+    if leaks.found:
+        what += f" The first place: {leaks.found[0]}."
+    return _form("patient_texts", limit, len(leaks.found), what, case.events)
+
+
 def _undelivered(case: _Case) -> _Judged:
     limit, causes, outcome = case.delivered_within, case.stored_late, case.outcome
     late: list[LedgerEntry] = []
@@ -375,6 +388,7 @@ _CHECKS: tuple[_Check, ...] = (
     _altered,
     _unacknowledged,
     _refused,
+    _patient_texts,
     _undelivered,
     _commands,
     _intrusions,

@@ -14,6 +14,7 @@ from typing import Final
 
 from sim.verdict.gaps import Window, excuse
 from sim.verdict.intrusions import Intrusions
+from sim.verdict.leaks import Leaks
 from sim.verdict.ledger import NEVER, LedgerEntry, ReportLedger, Run
 from sim.verdict.result import ContentComparison, GapFound, ReportCounts
 
@@ -37,6 +38,7 @@ class Outcome:
     commands: Sequence[CommandFate] = ()
     connections: int | None = None
     """The most connections with instruments that were open on the box at once; None if they were not counted."""
+    leaks: Leaks = field(default_factory=Leaks)
     lost: list[LedgerEntry] = field(default_factory=list)
     dropped: list[LedgerEntry] = field(default_factory=list)
     stored: int = 0

@@ -13,7 +13,7 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -112,6 +112,10 @@ class ImageBox:
             return None
         connected = bool(_connections(self._datacenter, DATACENTER_PORT, local=True))
         return ImageBoxState(connected, self._waiting())
+
+    def outgoing(self) -> Iterator[tuple[str, bytes]]:
+        """Nothing: the disk is the guest's, and only what arrives at the data center is searched."""
+        return iter(())
 
     def instrument_connections(self) -> int | None:
         """The number of connections from instruments; None without power."""

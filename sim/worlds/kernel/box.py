@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -84,6 +84,10 @@ class LabBox(BoxPart, JudgedBox, Protocol):
         """The number of connections with instruments; None while it does not run."""
         ...
 
+    def outgoing(self) -> Iterator[tuple[str, bytes]]:
+        """The bytes on its disk and in its log, with the name of the place."""
+        ...
+
     def boot(self) -> None:
         """Switch on."""
         ...
@@ -128,6 +132,8 @@ class KernelBox:
         self._processes: dict[str, LabProcess] = {}
         self._keepers: list[asyncio.Task[None]] = []
         self._lives = 0
+        self._logs: list[str] = []
+        """The output of each program that has ended."""
         self._power_holds = Layers[None](self._follow_power)
         self._fillers = Layers[None](self._take_room)
         self._read_only = Layers[None](self._follow_read_only)
@@ -193,6 +199,11 @@ class KernelBox:
             return read_disk(disk, self._lab.box.spool_bytes_max, self._random("inspection"))
         finally:
             disk.close()
+
+    def outgoing(self) -> Iterator[tuple[str, bytes]]:
+        """The bytes on its disk and in its log, with the name of the place; the disk must be mounted."""
+        yield from (("disk", file.read_bytes()) for file in self._spool.rglob("*") if file.is_file())
+        yield "log", "".join(self._logs).encode()
 
     # -- faults: see `sim.faults.world`
 
@@ -287,6 +298,7 @@ class KernelBox:
             self._trace.add(f"{name} starts" + (f", life {self._lives}" if name == _PROGRAM else ""))
             process = self._processes[name] = self._host.spawn(words, env=environment())
             status = await process.wait()
+            self._logs.append(process.output())
             self._trace.add(f"{name} ends: {status}")
             delay_s = RESTART_SECONDS
 

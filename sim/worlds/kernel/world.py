@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from datetime import UTC, datetime
 from random import Random
 from typing import Any, Final
@@ -35,6 +35,7 @@ from sim.worlds.kernel.supervision.real_time import HostLoop, RealTimeEnvironmen
 from sim.worlds.shared.analyzer import Analyzer
 from sim.worlds.shared.certificates import LabCertificates
 from sim.worlds.shared.conclusion import conclude
+from sim.worlds.shared.database import rows
 from sim.worlds.shared.fault_runner import FaultRunner
 from sim.worlds.shared.intruders import Intruders
 from sim.worlds.shared.meters import BacklogMeter, ConnectionMeter, UplinkMeter
@@ -94,6 +95,7 @@ class KernelWorld:
         self.backlog_meter = BacklogMeter()
         self.connection_meter = ConnectionMeter()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._statuses: dict[bytes, None] = {}
 
     def why_no_fault(self, kind: type[AnyFault], target: str) -> str:
         """Why this world cannot have a fault of that kind, or ""; with an empty target, at any target."""
@@ -119,6 +121,12 @@ class KernelWorld:
             self.random,
             self.trace,
         )
+
+    def outgoing(self) -> Iterator[tuple[str, bytes]]:
+        """See `sim.worlds.shared.conclusion.ConcludedWorld`."""
+        yield from (("database", data) for data in rows(self.datacenter.store))
+        yield from self.box.outgoing()
+        yield from (("status", data) for data in self._statuses)
 
     def _run_program(self, where: str, program: Callable[[], Coroutine[Any, Any, None]]) -> End:
         if where != "uplink":
@@ -197,6 +205,7 @@ class KernelWorld:
             connected = status is not None and status.connected
             self.backlog_meter.sample(self.env.now, backlog, connected=connected)
             self.connection_meter.sample(self.box.instrument_connections())
+            self._statuses[repr(status).encode()] = None
             bins = len(self.backlog_meter.samples)
             await asyncio.sleep(max(0, bins * self.uplink_meter.bin_ns - self.env.now) / _NS)
 

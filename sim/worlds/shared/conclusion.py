@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final, Protocol
 
 import msgspec
@@ -18,6 +18,7 @@ from sim.verdict.checks import evaluate
 from sim.verdict.evidence import as_fault
 from sim.verdict.findings import Findings, Remains, find
 from sim.verdict.latency import summarize
+from sim.verdict.leaks import Leaks, search
 from sim.verdict.ledger import NEVER, PRIORITIES, ReportLedger
 from sim.verdict.outcome import Outcome
 from sim.verdict.result import (
@@ -36,6 +37,7 @@ from sim.worlds.shared.fault_runner import FaultRunner
 from sim.worlds.shared.intruders import Intruders
 from sim.worlds.shared.meters import BacklogMeter, ConnectionMeter, UplinkMeter
 from sim.worlds.shared.policy import NOT_IN_FORCE
+from sim.worlds.shared.speaking_reporter import SpeakingReporter
 from wire.dial.traffic import Traffic
 
 
@@ -104,6 +106,10 @@ class ConcludedWorld(Protocol):
     @property
     def failures(self) -> list[str]:
         """Descriptions of the exceptions that no program handled."""
+        ...
+
+    def outgoing(self) -> Iterable[tuple[str, bytes]]:
+        """What has left the box, or could: the name of each place and its bytes."""
         ...
 
     def wall_ns(self) -> int:
@@ -186,7 +192,19 @@ def _outcome(world: ConcludedWorld, found: Findings) -> Outcome:
         found.own_waiting if own_clock_is_right else (),
         found.commands,
         world.connection_meter.most,
+        _leaks(world),
     )
+
+
+def _leaks(world: ConcludedWorld) -> Leaks:
+    """Search for the patients of all instruments that speak their own standard."""
+    reporters = [
+        one.reporter for one in world.analyzers.values() if isinstance(one.reporter, SpeakingReporter)
+    ]
+    if not reporters:
+        return Leaks()
+    patients = [patient for reporter in reporters for patient in reporter.instrument.patients]
+    return search((patient.secrets() for patient in patients), world.outgoing())
 
 
 def _epoch_ms(world: ConcludedWorld) -> int:

@@ -87,6 +87,8 @@ class VirtualBox:
         self._random = random
         self._trace = trace
         self._lives = 0
+        self.log: list[str] = []
+        """The messages of the program for the operator."""
         self._box: Box | None = None
         self._power_holds = Layers[None](self._follow_power)
         self._own_hold: End | None = None
@@ -323,7 +325,9 @@ class VirtualBox:
                 firewall=self._supervisor(),
                 serial_ports=self.serial_ports,
             )
-            self._box = Box(self._config, hardware, self._random(f"box {self._lives}"))
+            self._box = Box(
+                self._config, hardware, self._random(f"box {self._lives}"), log_message=self.log.append
+            )
             try:
                 await self._box.run()
             except* (DiskError, SpoolError) as error:

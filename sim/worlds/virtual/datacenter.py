@@ -17,10 +17,12 @@ from sim.net.host import Network, SimHost
 from sim.net.loop import SimLoop
 from sim.units import SECOND_NS
 from sim.worlds.shared.addresses import DATACENTER, DATACENTER_MOVED, DATACENTER_NAME, DATACENTER_PORT
+from wire.compression import CompressionError, Decompressor, UnknownStreamError
 from wire.http.connection import Handler, Request, Response, Server, serve
-from wire.messages import BATCH_BODY_BYTES_MAX, BatchReply, decode
+from wire.messages import BATCH_BODY_BYTES_MAX, BATCH_BYTES_MAX, BatchReply, decode
 from wire.tls.context import Identity, server_context
 
+_SECOND_STREAM: Final = "plain"
 START_SECONDS: Final = 2.0
 """The start-up time of the program."""
 
@@ -53,6 +55,8 @@ class VirtualDataCenter:
         self._lost_responses = Layers[None]()
         self._delays_ns = Layers[int]()
         self._enrolled = ""
+        self.received: list[bytes] | None = None
+        """The requests as received, with decompressed bodies, if it is a list."""
         self.stored = 0
         """The number of records stored so far; duplicates are not counted."""
 
@@ -140,6 +144,8 @@ class VirtualDataCenter:
 
     def _with_faults(self, ingest: Handler) -> Handler:
         async def handler(request: Request) -> Response:
+            if self.received is not None:
+                self.received.append(_plain(request))
             if self._delays_ns:
                 await asyncio.sleep(sum(self._delays_ns) / SECOND_NS)
             if self._statuses:
@@ -154,3 +160,13 @@ class VirtualDataCenter:
             return response
 
         return handler
+
+
+def _plain(request: Request) -> bytes:
+    """A request with its body decompressed, by the streams of its connection."""
+    stream: Decompressor = request.peer.state.setdefault(_SECOND_STREAM, Decompressor())
+    try:
+        body = stream.decompress(request.body, BATCH_BYTES_MAX) if request.body else b""
+    except (UnknownStreamError, CompressionError):
+        body = request.body
+    return f"{request.method} {request.target} {request.headers}\r\n".encode() + body

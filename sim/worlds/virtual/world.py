@@ -16,7 +16,7 @@ import calendar
 import gc
 import tempfile
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
@@ -41,6 +41,7 @@ from sim.worlds.shared.addresses import BOX_SERIAL
 from sim.worlds.shared.analyzer import Analyzer
 from sim.worlds.shared.certificates import LabCertificates
 from sim.worlds.shared.conclusion import conclude
+from sim.worlds.shared.database import rows
 from sim.worlds.shared.fault_runner import FaultRunner
 from sim.worlds.shared.intruders import Intruders
 from sim.worlds.shared.meters import BacklogMeter, ConnectionMeter, UplinkMeter
@@ -56,6 +57,9 @@ from sim.worlds.virtual.site import VirtualSite
 
 EPOCH_NS: Final = calendar.timegm((2026, 1, 5, 0, 0, 0)) * 1_000_000_000
 """Midnight of the Monday on which every lab starts, in ns since 1970; the lab file gives the time of day."""
+
+STATUS_BINS: Final = 20
+"""Every so many samples, the status is kept for the search for texts about patients."""
 
 
 class VirtualWorld:
@@ -108,6 +112,10 @@ class VirtualWorld:
         self.uplink_meter = UplinkMeter(self.uplink, lab.about.duration, self.trace)
         self.backlog_meter = BacklogMeter()
         self.connection_meter = ConnectionMeter()
+        self._statuses: dict[bytes, None] = {}
+        """What the program has said of itself, if an instrument speaks its own standard."""
+        if self.ledger.spoken:
+            self.datacenter.received = []
         self.loop.run_until_complete(self._start())
 
     def _analyzer(self, certificates: LabCertificates, spec: LabInstrument) -> Analyzer:
@@ -138,6 +146,15 @@ class VirtualWorld:
         cable = SerialCable(EmulSerialPort(f"{spec.serial} line"), self.box.serial_ports[number])
         self._site.links[f"instrument:{spec.port}"].on_change.append(cable.follow)
         return cable.instrument
+
+    def outgoing(self) -> Iterator[tuple[str, bytes]]:
+        """See `sim.worlds.shared.conclusion.ConcludedWorld`."""
+        yield from (("uplink", data) for data in self.datacenter.received or ())
+        yield from (("database", data) for data in rows(self.datacenter.store))
+        disk = self.box.disk
+        yield from (("disk", disk.read(name, 0, disk.size(name))) for name in disk.names())
+        yield "log", "\n".join([*self.box.log, *self.failures]).encode()
+        yield from (("status", data) for data in self._statuses)
 
     def _run_program(self, where: str, program: Callable[[], Coroutine[Any, Any, None]]) -> End:
         if where != "uplink":
@@ -179,6 +196,8 @@ class VirtualWorld:
             backlog = await self.backlog()
             self.backlog_meter.sample(self.env.now, backlog, connected=self.box.is_connected)
             self.connection_meter.sample(self.box.instrument_connections())
+            if self.ledger.spoken and len(self.backlog_meter.samples) % STATUS_BINS == 0:
+                self._statuses[repr(await self.box.status()).encode()] = None
             await asyncio.sleep(self.uplink_meter.bin_ns / 1e9)
 
     async def backlog(self) -> tuple[int, int, int] | None:

@@ -63,11 +63,13 @@ def test_all_that_an_instrument_says_is_acknowledged_and_stored_once(speaks: str
     assert result.contents.compared >= result.reports.made - 1
 
 
+@pytest.mark.slow("a lab for each of a hundred options of dialects")
 @pytest.mark.parametrize(("speaks", "option"), [(name, one) for name in MODELS for one in options_of(name)])
 def test_each_option_of_a_dialect_is_understood(speaks: str, option: str) -> None:
     assert failed(verdict(speaks, option)) == []
 
 
+@pytest.mark.slow("an instrument that loses power is off for minutes")
 def test_nothing_is_lost_or_stored_twice_when_the_cable_is_pulled_and_the_box_is_killed() -> None:
     events = "".join(
         f'[[event]]\nat = "{minute}min"\nfault = "{fault}"\ntarget = "{target}"\n{lasts}\n'

@@ -1,0 +1,74 @@
+"""Finds texts about patients in bytes that leave the box: as they are, in base64, in hexadecimal digits.
+
+Every text is searched in each character set that instruments use. The search takes one look-up for each byte, however
+many texts there are.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+CHARSETS: Final = ("utf-8", "latin-1", "cp1252", "gb18030", "utf-16-le", "utf-16-be")
+KEY_BYTES: Final = 6
+"""The first bytes of a form, by which it is looked up; a shorter form could be there by chance."""
+FOUND_MAX: Final = 100
+_EMPTY: Final = re.compile(rb"\0{64,}")
+"""Space of a disk that was not written."""
+
+
+@dataclass(slots=True)
+class Leaks:
+    """What was searched for and where, and what was found."""
+
+    patients: int = 0
+    searched: dict[str, int] = field(default_factory=dict)
+    """The bytes that were searched, by place."""
+    found: list[str] = field(default_factory=list)
+    """Places, without the texts."""
+
+
+def search(secrets: Iterable[tuple[str, ...]], places: Iterable[tuple[str, bytes]]) -> Leaks:
+    """Search for the texts of each patient in the bytes of each place."""
+    leaks, forms = Leaks(), defaultdict[bytes, list[bytes]](list)
+    for texts in secrets:
+        leaks.patients += 1
+        for form in {form for text in texts for form in forms_of(text)}:
+            forms[form[:KEY_BYTES]].append(form)
+    for place, data in places:
+        leaks.searched[place] = leaks.searched.get(place, 0) + len(data)
+        if len(leaks.found) < FOUND_MAX and (found := sum(1 for _ in _hits(data, forms))):
+            leaks.found.append(f"{found} in {len(data):,} bytes of the {place}")
+    return leaks
+
+
+def forms_of(text: str) -> Iterator[bytes]:
+    """The bytes in which a text may appear."""
+    for charset in CHARSETS:
+        try:
+            plain = text.encode(charset)
+        except UnicodeEncodeError:
+            continue
+        for form in (plain, plain.hex().encode(), plain.hex().upper().encode(), *_base64_forms(plain)):
+            if len(form) >= KEY_BYTES:
+                yield form
+
+
+def _base64_forms(data: bytes) -> Iterator[bytes]:
+    """The digits that depend on the data alone, at each of the three positions in a group."""
+    for before in range(3):
+        digits = base64.b64encode(bytes(before) + data).rstrip(b"=")
+        whole = (before + len(data)) * 8 // 6
+        yield digits[-(-before * 8 // 6) : whole]
+
+
+def _hits(data: bytes, forms: dict[bytes, list[bytes]]) -> Iterator[bytes]:
+    for part in _EMPTY.split(data):
+        for at in range(len(part) - KEY_BYTES + 1):
+            for form in forms.get(part[at : at + KEY_BYTES], ()):
+                if part.startswith(form, at):
+                    yield form

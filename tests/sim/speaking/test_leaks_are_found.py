@@ -1,0 +1,123 @@
+"""Leaks planted in the box: the verdict of a lab with patients finds each."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+import pytest
+
+import agents.box.box as box_module
+from agents.box.buffer import Buffer
+from agents.box.intake.adapter import TcpLine
+from agents.box.intake.counts import PortStatus, port_status
+from agents.box.intake.intake import Intake, Source
+from sim.lab.labfile import load_lab
+from sim.units import MINUTE_NS
+from sim.worlds import run_lab
+from tests.support.paths import LABS
+from wire.standards.engine import Outcome
+from wire.standards.extract import Extract
+
+LAB = load_lab(LABS / "12-patients.toml")
+SHORT = msgspec.structs.replace(
+    LAB,
+    path=Path("patients.toml"),
+    about=msgspec.structs.replace(LAB.about, duration=40 * MINUTE_NS),
+    instruments=LAB.instruments[:1],
+    events=(),
+)
+Heard = list[bytes]
+"""The messages about patients that the box has received."""
+
+
+@pytest.fixture
+def heard(monkeypatch: pytest.MonkeyPatch) -> Heard:
+    received: Heard = []
+    read = TcpLine.read
+
+    async def keep(self: TcpLine) -> bytes:
+        data = await read(self)
+        if b"ORU^R01" in data and b"||S" in data:
+            received.append(data)
+        return data
+
+    monkeypatch.setattr(TcpLine, "read", keep)
+    return received
+
+
+def _name(heard: Heard) -> bytes:
+    found = re.search(rb"PID\|1\|\|\d+\|\|([^^]+)", b"".join(heard))
+    return found[1] if found else b""
+
+
+def _in_an_error_message(patch: pytest.MonkeyPatch, heard: Heard) -> None:
+    accept = Intake.accept
+
+    async def fail(self: Intake, source: Source, extract: Extract) -> Outcome:
+        message = {"message": f"unreadable: {_name(heard).decode('latin-1')}"}
+        asyncio.get_running_loop().call_exception_handler(message)
+        return await accept(self, source, extract)
+
+    patch.setattr(Intake, "accept", fail)
+
+
+def _in_the_status(patch: pytest.MonkeyPatch, heard: Heard) -> None:
+    def status(source: Source, now: float) -> PortStatus:
+        name = base64.b64encode(_name(heard)).decode()
+        return msgspec.structs.replace(port_status(source, now), instrument=name)
+
+    patch.setattr(box_module, "port_status", status)
+
+
+def _behind_a_record(patch: pytest.MonkeyPatch, heard: Heard) -> None:
+    append = Buffer.append_all
+
+    def more(self: Buffer, priorities: Sequence[int], payloads: Sequence[bytes]) -> asyncio.Future[range]:
+        return append(self, priorities, [payload + _name(heard).hex().encode() for payload in payloads])
+
+    patch.setattr(Buffer, "append_all", more)
+
+
+def _as_a_serial_number(patch: pytest.MonkeyPatch, heard: Heard) -> None:
+    accept = Intake.accept
+
+    async def name(self: Intake, source: Source, extract: Extract) -> Outcome:
+        if found := re.search(rb"PID\|1\|\|(\d+)", b"".join(heard)):
+            source.serial = found[1].decode()
+        return await accept(self, source, extract)
+
+    patch.setattr(Intake, "accept", name)
+
+
+@pytest.mark.slow("a lab with each leak, and the search of a disk")
+@pytest.mark.parametrize(
+    ("plant", "place"),
+    [
+        (_in_an_error_message, "log"),
+        (_in_the_status, "status"),
+        (_behind_a_record, "disk"),
+        (_as_a_serial_number, "uplink"),
+    ],
+)
+def test_a_leak_is_found(
+    plant: Callable[[pytest.MonkeyPatch, Heard], None],
+    place: str,
+    heard: Heard,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plant(monkeypatch, heard)
+    (found,) = (one for one in run_lab(SHORT).expectations if one.name == "patient_texts")
+    assert heard
+    assert found.measured and not found.holds
+    assert f"bytes of the {place}" in found.explanation.partition("The first place")[2] or found.measured > 1
+
+
+def test_without_a_leak_nothing_is_found(heard: Heard) -> None:
+    (found,) = (one for one in run_lab(SHORT).expectations if one.name == "patient_texts")
+    assert heard
+    assert found.holds
