@@ -13,6 +13,7 @@ BENCH: Final = Suite(
     {
         "lab": "bench.lab.speed",
         "history": "bench.lab.history",
+        "entropy": "bench.lab.entropy",
         "wire": "bench.lab.wire",
         "drain": "bench.lab.drain",
         "astm": "bench.box.astm",

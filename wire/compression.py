@@ -4,12 +4,14 @@ A batch with a single alert is too short to compress by itself. Therefore the zs
 each batch is one flushed block, and can refer to earlier batches and to the dictionary. Once the frame is so long
 that the dictionary would leave the window, it is ended and the next batch starts a new frame: alerts are rare, and
 their words are in the dictionary but not in the routine reports before them. The first block of a frame is preceded
-by the version of its dictionary.
+by the version of its form: 1 is the batch itself, in 2 the batch is packed in columns (`wire.columns`) before. A
+receiver accepts both. Self-contained frames have form 1, so that a data center that does not know form 2 yet gets
+batches that it can read, since a box sends these after a stream was refused.
 
 The first bytes of a body identify its kind:
 
-    00xxxxxx   the first block of a stream; the byte is the version of its dictionary
-    01xxxxxx   a self-contained frame, outside any stream; the other bits are the version of its dictionary
+    00xxxxxx   the first block of a stream; the byte is the version of its form
+    01xxxxxx   a self-contained frame, outside any stream; the other bits are the version of its form
     1xxxxxxx   a later block: four bytes of position, which are the CRC-32 of all earlier blocks of the stream, with
                the first bit set
 
@@ -31,6 +33,8 @@ from functools import cache
 from importlib import resources
 from typing import Final
 
+from wire.columns import ColumnsError, Packer, Unpacker
+
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:
@@ -42,7 +46,11 @@ FRAME_BYTES_MAX: Final = 48 * 1024
 """A frame is ended at this size, so that the dictionary (up to 16 KiB) stays within the window."""
 LEVEL: Final = 6
 """No level up to 9 makes the batches of a lab smaller, and level 9 takes three times as long."""
-CURRENT_DICTIONARY: Final = 1
+PLAIN: Final = 1
+PACKED: Final = 2
+"""The forms of a frame."""
+_DICTIONARIES: Final = {PLAIN: 1, PACKED: 1}
+"""The version of the dictionary of each form."""
 _CONTINUES: Final = 0x80
 _SELF_CONTAINED: Final = 0x40
 _POSITION_BYTES: Final = 4
@@ -77,13 +85,11 @@ class UnknownStreamError(CompressionError):
 
 
 @cache
-def dictionary(version: int) -> zstd.ZstdDict:
-    """Load a dictionary. Raises: CompressionError for a version that this program does not have."""
-    file = resources.files("wire") / "dictionaries" / f"v{version}.zdict"
-    if not file.is_file():
-        raise CompressionError(
-            f"unknown dictionary version {version}; this program has versions up to v{CURRENT_DICTIONARY}"
-        )
+def dictionary(form: int) -> zstd.ZstdDict:
+    """Load the dictionary of a form. Raises: CompressionError for a form that this program does not have."""
+    if form not in _DICTIONARIES:
+        raise CompressionError(f"unknown form {form} of a frame; this program has the forms up to {PACKED}")
+    file = resources.files("wire") / "dictionaries" / f"v{_DICTIONARIES[form]}.zdict"
     return zstd.ZstdDict(file.read_bytes(), is_raw=True)
 
 
@@ -94,27 +100,28 @@ class Compressor:
         self._zstd: zstd.ZstdCompressor | None = None
         self._room = 0
         self._checksum: int | None = None  # of all blocks so far
+        self._packer = Packer()
 
     def compress(self, data: bytes) -> bytes:
         """Compress the next batch."""
-        block = self._block(data)
+        block = self._block(self._packer.pack(data), PACKED)
         if self._checksum is None:
             self._checksum = zlib.crc32(block)
             return block
         position, self._checksum = _position(self._checksum), zlib.crc32(block, self._checksum)
         return position + block
 
-    def _block(self, data: bytes, *, ends: bool = False) -> bytes:
+    def _block(self, data: bytes, form: int, *, ends: bool = False) -> bytes:
         start = b""
         if self._zstd is None:
-            start = bytes([CURRENT_DICTIONARY | (_SELF_CONTAINED if ends else 0)])
+            start = bytes([form | (_SELF_CONTAINED if ends else 0)])
             self._room = FRAME_BYTES_MAX
             self._zstd = zstd.ZstdCompressor(
                 options={
                     zstd.CompressionParameter.compression_level: LEVEL,
                     zstd.CompressionParameter.window_log: WINDOW_LOG,
                 },
-                zstd_dict=dictionary(CURRENT_DICTIONARY),
+                zstd_dict=dictionary(form),
             )
         self._room -= len(data)
         ends = ends or self._room < 0
@@ -126,7 +133,7 @@ class Compressor:
 
 def compress_self_contained(data: bytes) -> bytes:
     """Compress a batch into a self-contained frame, which uses only the dictionary."""
-    return Compressor()._block(data, ends=True)
+    return Compressor()._block(data, PLAIN, ends=True)
 
 
 class Decompressor:
@@ -166,19 +173,24 @@ class _Frames:
 
     def __init__(self) -> None:
         self._zstd: zstd.ZstdDecompressor | None = None
+        self._form = PLAIN
+        self._unpacker = Unpacker()
 
     def decompress(self, block: bytes, bytes_max: int) -> bytes:
         if self._zstd is None or self._zstd.eof:
             if not block:
                 raise CompressionError("an empty body cannot start a frame")
+            self._form = block[0]
             self._zstd = zstd.ZstdDecompressor(
-                zstd_dict=dictionary(block[0]),
+                zstd_dict=dictionary(self._form),
                 options={zstd.DecompressionParameter.window_log_max: WINDOW_LOG},
             )
             block = block[1:]
         try:
-            data = self._zstd.decompress(block, max_length=bytes_max + 1)
-        except (zstd.ZstdError, EOFError) as error:
+            data = self._zstd.decompress(block, max_length=bytes_max + 1 + (self._form == PACKED))
+            if self._form == PACKED and len(data) <= bytes_max + 1:
+                data = self._unpacker.unpack(data)
+        except (zstd.ZstdError, EOFError, ColumnsError) as error:
             raise CompressionError(f"not the next block of this stream: {error}") from None
         if len(data) > bytes_max:
             raise CompressionError(f"decompresses to more than the limit of {bytes_max} bytes")

@@ -58,7 +58,7 @@ def batches_of_64() -> Figure:
         world.run_until(13 * HOUR_NS)
         spent = link.forward.bytes + link.backward.bytes - before
         each = spent / (world.datacenter.stored - stored)
-    return figure("a report in both directions, batches of 64", "B", each, "<= 48")
+    return figure("a report in both directions, batches of 64", "B", each, "<= 60")
 
 
 def alerts() -> Figure:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import zlib
 from importlib import resources
 from typing import get_args
 
@@ -10,8 +11,9 @@ import pytest
 
 from settings.profile import Severity, load_profile
 from wire.compression import (
-    CURRENT_DICTIONARY,
     FRAME_BYTES_MAX,
+    PACKED,
+    PLAIN,
     WINDOW_LOG,
     BodyKind,
     CompressionError,
@@ -20,6 +22,7 @@ from wire.compression import (
     UnknownStreamError,
     body_kind,
     compress_self_contained,
+    dictionary,
     zstd,
 )
 from wire.messages import Alert, Entry, Outcome, State, Status, encode, encode_batch
@@ -61,7 +64,7 @@ def test_a_stream_with_a_larger_window_is_refused() -> None:
     greedy = zstd.ZstdCompressor(options={zstd.CompressionParameter.window_log: WINDOW_LOG + 1})
     block = greedy.compress(bytes(10), mode=greedy.FLUSH_BLOCK)
     with pytest.raises(CompressionError):
-        Decompressor().decompress(bytes([CURRENT_DICTIONARY]) + block, LIMIT)
+        Decompressor().decompress(bytes([PLAIN]) + block, LIMIT)
 
 
 def test_a_truncated_block_is_refused() -> None:
@@ -135,13 +138,24 @@ def test_invalid_compressed_data_is_refused(body: bytes) -> None:
         Decompressor().decompress(body, LIMIT)
 
 
-def test_an_unknown_dictionary_version_is_refused() -> None:
-    with pytest.raises(CompressionError, match=f"up to v{CURRENT_DICTIONARY}"):
-        Decompressor().decompress(bytes([CURRENT_DICTIONARY + 1]) + b"rest", LIMIT)
+def test_an_unknown_form_is_refused() -> None:
+    with pytest.raises(CompressionError, match=f"unknown form 3 .* up to {PACKED}"):
+        Decompressor().decompress(bytes([PACKED + 1]) + b"rest", LIMIT)
+
+
+def test_a_plain_stream_of_an_earlier_release_is_read() -> None:
+    data = [b"first" * 10, random.Random(1).randbytes(300)]
+    options = {zstd.CompressionParameter.window_log: WINDOW_LOG}
+    sender = zstd.ZstdCompressor(options=options, zstd_dict=dictionary(PLAIN))
+    first, second = (sender.compress(one, mode=sender.FLUSH_BLOCK) for one in data)
+    first = bytes([PLAIN]) + first
+    position = (zlib.crc32(first) | 1 << 31).to_bytes(4, "big")
+    receiver = Decompressor()
+    assert [receiver.decompress(body, LIMIT) for body in (first, position + second)] == data
 
 
 def test_the_dictionary_is_small_and_contains_every_word_of_a_report() -> None:
-    content = (resources.files("wire") / "dictionaries" / f"v{CURRENT_DICTIONARY}.zdict").read_bytes()
+    content = (resources.files("wire") / "dictionaries" / "v1.zdict").read_bytes()
     assert len(content) <= 16 * 1024
     words = {*get_args(State), *get_args(Severity), *get_args(Outcome)}
     for model in ("chemistry-analyzer", "immunoassay-analyzer", "hematology-analyzer"):

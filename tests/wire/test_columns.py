@@ -1,0 +1,184 @@
+"""Batches in columns come back equal, whatever they contain, and wrong bytes are refused."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from random import Random
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sim.instruments.history import History
+from sim.units import DAY_NS
+from wire.columns import COLUMNS, GROUPS_MAX, VERBATIM, ColumnsError, Packer, Unpacker
+from wire.messages import (
+    INT_MAX,
+    RECORDS_PER_BATCH_MAX,
+    Alert,
+    Audit,
+    Entry,
+    InstrumentReport,
+    Status,
+    encode,
+    encode_batch,
+)
+from wire.rice import AVERAGES, LATEST, LINEAR, BitReader, Column, Parameters, bits_to_bytes
+
+CHANNELS = ("tests-n", "vacuum-pa", "bath-temp-mc", "waste-pct")
+
+
+def batches(*reports: list[InstrumentReport], serial: str = "X-1") -> list[bytes]:
+    found, sequence = [], 1
+    for some in reports:
+        records = [(sequence + place, encode(Entry(serial, 1, report))) for place, report in enumerate(some)]
+        found.append(encode_batch(3, records))
+        sequence += len(some)
+    return found
+
+
+def come_back(data: list[bytes]) -> list[bytes]:
+    """Check that all batches of a stream come back equal; returns them packed."""
+    packer, unpacker = Packer(), Unpacker()
+    packed = [packer.pack(one) for one in data]
+    assert [unpacker.unpack(one) for one in packed] == data
+    return packed
+
+
+def status(number: int, **readings: int) -> Status:
+    names = {name.replace("_", "-"): value for name, value in readings.items()}
+    return Status(number, 1_790_000_000_000 + number * 60_000, "running", number // 2, names)
+
+
+@pytest.mark.parametrize("model", ["chemistry-analyzer", "hematology-analyzer", "immunoassay-analyzer"])
+def test_the_reports_of_an_instrument_come_back_equal_in_a_third_of_the_bytes(model: str) -> None:
+    reports = list(History(model, "X-1", 4).until(DAY_NS))
+    data = batches(*(reports[first : first + 64] for first in range(0, len(reports), 64)))
+    packed = come_back(data)
+    assert all(one.startswith(COLUMNS) for one in packed)
+    assert sum(map(len, packed)) < sum(map(len, data)) / 10
+
+
+values = st.integers(-INT_MAX, INT_MAX) | st.integers(-20, 20) | st.integers(0, 50).map(lambda n: n * 100)
+statuses = st.builds(
+    Status,
+    st.integers(1, INT_MAX),
+    st.integers(0, INT_MAX),
+    st.sampled_from(["idle", "running", "stopped"]),
+    st.integers(0, INT_MAX) | st.integers(0, 3),
+    st.dictionaries(st.sampled_from(CHANNELS), values, max_size=4),
+)
+others = st.just(Alert(5, 7, "T0100", "bath", "error", -3))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.lists(statuses | others, min_size=1, max_size=12), min_size=1, max_size=6))
+def test_any_reports_come_back_equal(reports: list[list[InstrumentReport]]) -> None:
+    come_back(batches(*reports))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.lists(st.integers(-INT_MAX, INT_MAX), min_size=1, max_size=20), min_size=1, max_size=5),
+    st.sampled_from([LATEST, LINEAR, *AVERAGES]),
+    st.integers(0, 54),
+    st.integers(-1, 54),
+)
+def test_a_column_comes_back_equal_with_any_parameters(
+    batches_of_values: list[list[int]], prediction: int, k: int, runs_k: int
+) -> None:
+    parameters = Parameters(prediction, k if k > 40 else 40, runs_k)
+    sender, receiver = Column(0), Column(0)
+    for column in (sender, receiver):
+        column.change(parameters)
+    for some in batches_of_values:
+        bits = BitReader(bits_to_bytes(sender.encode(some)))
+        assert receiver.decode(bits, len(some)) == some
+
+
+def test_a_reading_that_is_no_multiple_of_the_resolution_so_far_comes_back() -> None:
+    coarse = [status(n, vacuum_pa=80_000 + n % 7 * 10) for n in range(1, 65)]
+    fine = [status(n, vacuum_pa=80_000 + n % 7 * 10 + n % 3) for n in range(65, 129)]
+    packed = come_back(batches(coarse, coarse[:0] + fine, fine))
+    assert len(packed) == 3
+
+
+def test_a_count_that_changes_without_samples_comes_back_after_batches_in_which_it_did_not() -> None:
+    gated = [
+        Status(n, n * 60_000, "running", n // 4, {"tests-n": n // 4 * 7, "vacuum-pa": 1})
+        for n in range(1, 400)
+    ]
+    broken = [Status(n, n * 60_000, "running", 99, {"tests-n": n, "vacuum-pa": 1}) for n in range(400, 464)]
+    come_back(batches(gated[:200], gated[200:], broken, broken))
+
+
+def test_channels_in_another_order_and_instruments_beyond_the_limit_come_back() -> None:
+    packer, unpacker = Packer(), Unpacker()
+    for turn in range(GROUPS_MAX + 20):
+        for names in (("a", "b"), ("b", "a")):
+            (data,) = batches([Status(1, 5, "idle", 0, dict.fromkeys(names, turn))], serial=f"X-{turn}")
+            assert unpacker.unpack(packer.pack(data)) == data
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\xc1",
+        b"first" * 10,
+        encode_batch(1, [(1, encode(Entry("", 0, Audit(5, "far-end-lost", 1))))]),
+        msgspec.msgpack.encode(["not", "a", "batch"]),
+        msgspec.msgpack.encode([1, 2, [[1, ["X-1", 1, ["status", 1, 2, "idle", 3, {"a": 1.5}]]]]]),
+        msgspec.msgpack.encode([1, 2, [[1, ["X-1", 1, ["status", 1, 2, "idle", True, {"a": 1}]]]]]),
+        msgspec.msgpack.encode([1, 2, [["x", ["X-1", 1, ["status", 1, 2, "idle", 3, {"a": 1}]]]]]),
+        msgspec.msgpack.encode([1, 2, [[1, ["X-1", 1, ["status", 1, 2, "idle", 3, {"a": 1}]]]]])[:-1]
+        + b"\xcc\x01",
+    ],
+)
+def test_bytes_that_are_no_batch_of_statuses_are_kept_verbatim(data: bytes) -> None:
+    assert Packer().pack(data) == VERBATIM + data
+    assert Unpacker().unpack(VERBATIM + data) == data
+
+
+def test_a_batch_with_more_records_than_allowed_is_kept_verbatim() -> None:
+    (data,) = batches([status(n, a=1) for n in range(1, RECORDS_PER_BATCH_MAX + 2)])
+    assert Packer().pack(data) == VERBATIM + data
+
+
+def test_a_truncated_or_altered_packed_batch_is_refused_or_yields_another_batch() -> None:
+    data = batches([status(n, vacuum_pa=n * n % 97, waste_pct=n) for n in range(1, 65)])
+    (packed,) = come_back(data)
+    for length in range(1, len(packed)):
+        with pytest.raises(ColumnsError):
+            Unpacker().unpack(packed[:length])
+    random = Random(1)
+    for _ in range(3_000):
+        altered = bytearray(packed)
+        altered[random.randrange(1, len(packed))] = random.randrange(256)
+        try:
+            result = Unpacker().unpack(bytes(altered))
+        except ColumnsError:
+            continue
+        assert len(result) < 64 * 2_000
+
+
+def test_a_batch_of_another_stream_is_refused() -> None:
+    data = batches([status(1, a=1)], [status(2, a=1)])
+    _, second = come_back(data)
+    with pytest.raises(ColumnsError, match="refers to what it does not contain"):
+        Unpacker().unpack(second)
+
+
+def test_noise_takes_little_more_than_its_entropy() -> None:
+    random = Random(3)
+    readings = [round(random.gauss(8_000, 4)) * 10 for _ in range(6_400)]
+    reports = [
+        [Status(n, n, "idle", 0, {"vacuum-pa": readings[n]}) for n in range(first, first + 64)]
+        for first in range(1, 6_300, 64)
+    ]
+    packed = come_back(batches(*reports))
+    bits = sum(len(msgspec.msgpack.decode(one[1:])[-1]) for one in packed[5:]) * 8
+    entropy = 4.05  # of a normal distribution of 4 steps: 2.05 + log2(4)
+    assert bits / (64 * len(packed[5:])) < 1.12 * entropy
+    assert all(after[1:] != before[1:] for before, after in pairwise(packed))
