@@ -22,6 +22,7 @@ BENCH: Final = Suite(
         "memory": "bench.box.memory",
         "triggers": "bench.datacenter.triggers",
         "many_labs": "bench.lab.many_labs",
+        "dialects": "bench.lab.dialects",
         "buffer": "bench.box.spool",
         "spool_opening": "bench.box.spool_opening",
     },

@@ -21,6 +21,7 @@ from sim.worlds.image.machine.qemu import Firmware, console_socket
 from sim.worlds.image.machine.serial_lines import SocketSerialPort, line_socket
 from sim.worlds.image.refusals import why_no_fault
 from sim.worlds.image.site import ImageSite, site_of
+from sim.worlds.kernel.analyzer import PtyCable
 from sim.worlds.kernel.supervision.lab import KernelLab
 from sim.worlds.kernel.world import KernelWorld
 from sim.worlds.shared.fault_runner import FaultRunner
@@ -102,6 +103,9 @@ class ImageWorld(KernelWorld):
         self.box.check_disk()
         if any(event.fault.kind in inside.KINDS for event in self.lab.events):
             await self.box.inside.check()
+
+    def _make_cables(self) -> dict[int, PtyCable]:
+        return {}  # the serial lines are those of the machine
 
     def _serial_line(self, spec: LabInstrument) -> SerialPort | None:
         number = serial_ports(self.lab.instruments, self.lab.board).get(spec.port)

@@ -1,14 +1,51 @@
-"""The computer of an instrument in the kernel world."""
+"""The computer of an instrument in the kernel world, and its serial line."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import tty
 from collections.abc import Coroutine
+from contextlib import suppress
 from contextvars import copy_context
-from typing import Any
+from typing import Any, Final
 
+from hal.linux.serial import LinuxSerialPort
 from sim.worlds.kernel.namespaces.host import NamespaceHost
 from sim.worlds.kernel.supervision.real_time import acting
+
+_READ_BYTES: Final = 4096
+
+
+class PtyCable:
+    """A null-modem cable: two pseudo-terminals, between which this process passes bytes on while it is plugged in.
+
+    `device` is the box's end. Baud rates have no effect on a pseudo-terminal.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._ends = [os.openpty() for _ in range(2)]
+        for master, slave in self._ends:
+            tty.setraw(slave)
+            os.set_blocking(master, False)
+        (_, box), (_, instrument) = self._ends
+        self.device = os.ttyname(box)
+        self.instrument = LinuxSerialPort(name, os.ttyname(instrument))
+        self._up = True
+        loop = asyncio.get_running_loop()
+        (one, _), (other, _) = self._ends
+        loop.add_reader(one, self._pass_on, one, other)
+        loop.add_reader(other, self._pass_on, other, one)
+
+    def follow(self, up: bool) -> None:
+        """Plug the cable in or out, with the link of the instrument."""
+        self._up = up
+
+    def _pass_on(self, source: int, target: int) -> None:
+        with suppress(OSError):
+            data = os.read(source, _READ_BYTES)
+            if self._up:
+                os.write(target, data)
 
 
 class KernelComputer:

@@ -18,6 +18,8 @@ from pathlib import Path
 from random import Random
 from typing import Final, Protocol
 
+import msgspec
+
 from agents.box.certificate_files import BoxCertificates
 from agents.box.config import (
     BoxConfig,
@@ -29,6 +31,7 @@ from agents.box.status import NotRunning, StatusReport, Waiting, read_status
 from agents.provision.box import sending, spool_size
 from hal.linux.disk import LinuxDisk
 from netfw.service.spawn import environment
+from settings.board import load_board
 from settings.toml import dumps
 from settings.types import Endpoint, Proxy
 from sim.engine.layers import End, Layers
@@ -93,6 +96,7 @@ class LabBox(BoxPart, JudgedBox, Protocol):
         ...
 
 
+BOARD: Final = "board.toml"
 _PROGRAM: Final = "box program"
 _SERVICE: Final = "firewall service"
 _LISTEN: Final = "0A"
@@ -118,7 +122,9 @@ class KernelBox:
         folder: Path,
         random: Callable[[str], Random],
         trace: Trace,
+        serial_devices: Mapping[int, str],
     ) -> None:
+        """`serial_devices` are the devices of its serial ports."""
         self._host, self._lab, self._random, self._trace = host, lab, random, trace
         self._close_ports = close_ports
         self.disk = LoopDisk("disk", lab.box.spool_bytes_max + DISK_BYTES_BESIDE_SPOOL)
@@ -128,6 +134,7 @@ class KernelBox:
         self._socket = folder / "box.sock"
         self._firewall = KernelFirewall(host, folder, lab)
         self._config = folder / "box.toml"
+        (folder / BOARD).write_text(board_file(lab.box.board, serial_devices))
         self._config.write_text(dumps(self._configuration(lab, identity, proxy)))
         self._processes: dict[str, LabProcess] = {}
         self._keepers: list[asyncio.Task[None]] = []
@@ -143,7 +150,7 @@ class KernelBox:
 
     def _configuration(self, lab: Lab, identity: BoxCertificates, proxy: Proxy | None) -> BoxConfig:
         return BoxConfig(
-            board=lab.box.board,
+            board=BOARD,
             identity=identity,
             datacenter=Endpoint(DATACENTER_NAME),
             proxy=proxy,
@@ -301,6 +308,13 @@ class KernelBox:
             self._logs.append(process.output())
             self._trace.add(f"{name} ends: {status}")
             delay_s = RESTART_SECONDS
+
+
+def board_file(name: str, serial_devices: Mapping[int, str]) -> str:
+    """The text of a board's file with these devices of serial ports."""
+    board = load_board(name)
+    ports = {number: serial_devices.get(number, device) for number, device in board.serial_ports.items()}
+    return dumps(msgspec.structs.replace(board, serial_ports=ports))
 
 
 def _is_instrument_connection(fields: Sequence[str], ports: Collection[int | None]) -> bool:

@@ -21,10 +21,11 @@ from sim.engine.streams import stream
 from sim.engine.trace import Trace
 from sim.faults import AnyFault
 from sim.lab.labfile import Lab, LabInstrument
+from sim.lab.speaking import serial_ports
 from sim.verdict.ledger import ReportLedger
 from sim.verdict.result import Result
 from sim.verdict.result import World as Name
-from sim.worlds.kernel.analyzer import KernelComputer
+from sim.worlds.kernel.analyzer import KernelComputer, PtyCable
 from sim.worlds.kernel.box import KernelBox, LabBox
 from sim.worlds.kernel.datacenter import KernelDataCenter
 from sim.worlds.kernel.namespaces.link import KernelLink
@@ -85,6 +86,8 @@ class KernelWorld:
         self.env = RealTimeEnvironment()
         self.trace = Trace(lambda: self.env.now)
         self.faults = self._make_faults()
+        self._cables = self._make_cables()
+        """The cables of serial lines, by the box's serial port."""
         self.box = self._make_box()
         self.uplink, self.names = site.uplink, site.names
         if self.proxy is not None:
@@ -110,6 +113,10 @@ class KernelWorld:
     def _make_site(self) -> KernelSite:
         return KernelSite(self.namespaces, self.lab)
 
+    def _make_cables(self) -> dict[int, PtyCable]:
+        numbers = serial_ports(self.lab.instruments, self.lab.board).values()
+        return {number: PtyCable(f"serial{number}") for number in numbers}
+
     def _make_box(self) -> LabBox:
         return KernelBox(
             self.site.box,
@@ -120,6 +127,7 @@ class KernelWorld:
             self.namespaces.folder / "box",
             self.random,
             self.trace,
+            {number: cable.device for number, cable in self._cables.items()},
         )
 
     def outgoing(self) -> Iterator[tuple[str, bytes]]:
@@ -193,8 +201,11 @@ class KernelWorld:
 
     def _serial_line(self, spec: LabInstrument) -> SerialPort | None:
         """The instrument's end of its serial line, if it has one."""
-        del spec
-        return None
+        cable = self._cables.get(serial_ports(self.lab.instruments, self.lab.board).get(spec.port, 0))
+        if cable is None:
+            return None
+        self.link(f"instrument:{spec.port}").on_change.append(cable.follow)
+        return cable.instrument
 
     async def _sample(self) -> None:
         while True:

@@ -16,7 +16,7 @@ from sim.instruments.assurance import Process
 from sim.instruments.speaking.content import SpokenMessage
 from sim.instruments.speaking.instrument import Said, SpeakingInstrument
 from sim.instruments.speaking.speaker import Hearing, SpeakerAction, Vanish
-from sim.units import MINUTE_NS
+from sim.units import MINUTE_NS, SECOND_NS
 from sim.worlds.shared.reporter import Execute, Workplace
 from sim.worlds.shared.spoken_line import SpokenLine, open_line
 from wire.messages import Command, Report
@@ -25,6 +25,8 @@ from wire.standards.engine import Close, Send
 RECONNECT_SECONDS: Final = 10.0
 PATIENT_EVERY_NS: Final = 10 * MINUTE_NS
 """The mean time between two results of patients."""
+FIRST_PATIENT_NS: Final = 15 * SECOND_NS
+"""The latest time of the first one, so that a short lab has patients too."""
 
 
 class SpeakingReporter:
@@ -63,10 +65,11 @@ class SpeakingReporter:
 
     def _see_patients(self) -> Process:
         random = self._place.random("patients")
+        yield self._place.env.timeout(random.randrange(FIRST_PATIENT_NS) + 1)
         while True:
-            yield self._place.env.timeout(int(random.expovariate(1.0) * PATIENT_EVERY_NS) + 1)
             if self._on:
                 self._say(self.instrument.measure_patient())
+            yield self._place.env.timeout(int(random.expovariate(1.0) * PATIENT_EVERY_NS) + 1)
 
     def _say(self, said: Said) -> None:
         if said.finding is not None:
