@@ -8,12 +8,15 @@ import pytest
 
 from imaging.check.content import Benchmark
 from imaging.check.reasons import (
+    EXCEPTIONS,
+    LEFT_OUT,
     NOT_SELECTED,
     RuleResult,
     judge,
     load_exceptions,
     load_left_out,
     load_reasons,
+    reasons_folder,
 )
 from imaging.check.show import as_document
 from imaging.check.types import RuleVerdict, WrongCheck
@@ -139,3 +142,19 @@ def test_a_mock_repo_leaves_out_more_rules_than_an_image_and_an_image_more_than_
     image = load_left_out(image=True, mock_repo=False)
     mock_repo = load_left_out(image=True, mock_repo=True)
     assert tree.items() < image.items() < mock_repo.items()
+
+
+@pytest.mark.parametrize(
+    ("identifier", "version", "folder"),
+    [
+        ("xccdf_org.ssgproject.content_benchmark_RHEL-9", "0.1.65", "stig"),
+        ("xccdf_org.ssgproject.content_benchmark_RHEL-9", "0.1.83", "ssg-rhel9"),
+        ("xccdf_org.ssgproject.content_benchmark_RHEL-10", "0.1.83", "ssg-rhel10"),
+        ("xccdf_mil.disa.stig_benchmark_RHEL_9_STIG", "002.009", "disa-rhel9"),
+    ],
+)
+def test_each_benchmark_has_its_own_reasons(identifier: str, version: str, folder: str) -> None:
+    found = reasons_folder(Benchmark(identifier, version, ()))
+    assert found is not None and found.name == folder
+    assert load_exceptions(found / EXCEPTIONS.name)
+    assert load_left_out(image=True, mock_repo=True, file=found / LEFT_OUT.name)
