@@ -40,7 +40,7 @@ _LINE_END: Final = re.compile(r"\r\n|\n|\r")
 HERE_QUOTED: Final = "the end of the here-document is in quotes"
 HERE_PLAIN: Final = "the end of the here-document is not in quotes"
 _WHOLE_VARIABLE: Final = re.compile(r"=[\"']?(\$\{?[A-Za-z_]\w*\}?)[\"']?(?=\s|$)")
-_HASH: Final = re.compile(r"(?<!\\)\$[156yb2]{1,2}\$(?=[\w./=])")
+_HASH: Final = re.compile(r"(?<!\\)\$(?:1|5|6|7|y|gy|2[abxy])\$(?=[\w./=]{2,}\$)")
 _HERE: Final = re.compile(r"<<-?\s*(['\"\\]?)(\w+)['\"]?")
 
 

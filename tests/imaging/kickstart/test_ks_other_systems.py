@@ -46,6 +46,8 @@ def found(text: str, folder: Path, repository: Repository) -> set[str]:
     ("line", "rules"),
     [
         ("autopart", set()),
+        ("autopart --fstype=ext4", set()),
+        ("autopart --fstype=zfs", {"unknown-file-system"}),
         ("autopart --encrypted --pbkdf=pbkdf2 --passphrase=$passphrase", set()),
         ("autopart --encrypted --pbkdf=pbkdf2", {"passphrase-missing"}),
         ("autopart --encrypted --pbkdf=pbkdf2 --passphrase=hunter2", {"passphrase-in-file"}),

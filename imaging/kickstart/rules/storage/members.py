@@ -59,6 +59,10 @@ def raid_member_missing(case: Case) -> Faults:
         for name in command.data.members:
             if name.startswith("raid.") and name not in members and not case.ks.open_ended:
                 yield LintFault(command.spot, f"there is no partition {name}", f"add `part {name} --size=…`")
+            elif name.startswith("/") and not name.startswith("/dev/"):
+                yield LintFault(
+                    command.spot, f"{name} is no member but a mount point", "name it like raid.01"
+                )
 
 
 @rule

@@ -24,7 +24,7 @@ def unknown_file_system(case: Case) -> Faults:
 
     Source: RHEL's kickstart reference, `part --fstype`.
     """
-    for command in volumes(case):
+    for command in (*volumes(case), *case.ks.named("autopart")):
         given = command.data.fstype
         member = mount_of(command).startswith(PREFIXES)
         if given and given not in case.installer.file_systems and not member:

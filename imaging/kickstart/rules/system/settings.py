@@ -146,6 +146,9 @@ def setting_missing(case: Case) -> Faults:
     for name, right in (("lang", "en_US.UTF-8"), ("keyboard", "us"), ("timezone", "Etc/UTC --utc")):
         if not case.ks.has_command(name):
             yield LintFault(case.ks.top, f"there is no {name}", f"add `{name} {right}`")
+    zone = case.ks.last("timezone")
+    if zone is not None and not zone.data.timezone:
+        yield LintFault(zone.spot, "timezone names no zone", "write it like `timezone Etc/UTC --utc`")
 
 
 def _is_host(text: str) -> bool:

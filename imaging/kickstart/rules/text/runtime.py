@@ -19,8 +19,11 @@ _GLUED: Final = re.compile(r"(?:^|[;&|]\s*)\s*(?:if|while|until|elif)\s+(?:!\s+)
 _UNCLOSED: Final = re.compile(
     r"^\s*(?:(?:if|while|until|elif)\s+)?(?:!\s+)?\[ [^\]]*(;\s*(?:then|do)\b|&&|\|\|)"
 )
-_CONTINUED: Final = re.compile(r"(?<!\\)\\[ \t]+$")
-_ASSIGNED: Final = re.compile(r"^\s*[A-Za-z_]\w*\s+=\s+\S|^\s*[A-Za-z_]\w*\s+=\S+\s*$")
+_CONTINUED: Final = re.compile(r"(?<![\\=])\\[ \t]+$")
+_QUOTED: Final = re.compile(r"\"(?:\\.|[^\"\\])*\"|'[^']*'")
+_ASSIGNED: Final = re.compile(
+    r"^\s*[A-Za-z_]\w*\s+=\s+\S|^\s*[A-Za-z_]\w*\s+=\S+\s*$|^\s*\$[A-Za-z_]\w*=(?!=)"
+)
 NEEDS_SYSTEM: Final = re.compile(
     _START
     + r"(firewall-cmd\b(?=.*--(?:permanent|reload|add|remove|set|new|change))"
@@ -99,13 +102,14 @@ def shell_blanks(case: Case) -> Faults:
     """
     for section in case.ks.of(*SCRIPTS):
         for spot, text in shell_lines(section):
+            bare = _QUOTED.sub('""', text)
             if _BRACKET.search(text):
                 yield LintFault(
                     spot, "`]` without a blank before it: the condition is always false", "write ` ]`"
                 )
-            elif _GLUED.search(text):
+            elif _GLUED.search(bare):
                 yield LintFault(spot, "`[` without a blank after it is another command", "write `[ `")
-            elif _UNCLOSED.search(text):
+            elif _UNCLOSED.search(bare):
                 yield LintFault(
                     spot, "`[` without `]`: the condition is always false", "write ` ]` at its end"
                 )
@@ -114,7 +118,9 @@ def shell_blanks(case: Case) -> Faults:
                     spot, "a blank after the backslash: the next line is another command", "remove the blank"
                 )
             elif _ASSIGNED.search(text):
-                yield LintFault(spot, "an assignment with blanks is run as a command", "write name=value")
+                yield LintFault(
+                    spot, "an assignment with blanks or a dollar sign is run as a command", "write name=value"
+                )
 
 
 @risk
