@@ -59,8 +59,8 @@ def found(text: str, folder: Path, repository: Repository) -> set[str]:
 def test_automatic_partitions_are_checked_like_others(
     line: str, rules: set[str], tmp_path: Path, repository: Repository
 ) -> None:
-    secrets = {"passphrase-missing", "passphrase-in-file", "luks-key-derivation"}
-    assert found(AUTOMATIC.format(line), tmp_path, repository) & secrets == rules
+    about = {"passphrase-missing", "passphrase-in-file", "luks-key-derivation", "unknown-file-system"}
+    assert found(AUTOMATIC.format(line), tmp_path, repository) & about == rules
 
 
 @pytest.mark.parametrize(
