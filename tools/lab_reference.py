@@ -18,6 +18,7 @@ from settings.form import Form
 from settings.toml import describe_field
 from sim.faults import fault_kinds
 from sim.instruments import model_names
+from sim.instruments.speaking.dialects import OPTIONS
 from sim.lab import labfile
 from sim.proxies.kind import proxy_kinds
 
@@ -42,6 +43,7 @@ def render(page: str) -> str:
         head
         + BEGIN
         + "".join(_table(title, kind) for title, kind in TABLES.items())
+        + _dialects()
         + _proxies()
         + _faults()
         + _names()
@@ -67,6 +69,13 @@ def _meanings(kind: type[msgspec.Struct]) -> dict[str, str]:
             assert isinstance(statement.target, ast.Name)
             meanings[statement.target.id] = " ".join(ast.literal_eval(following.value).split())
     return meanings
+
+
+def _dialects() -> str:
+    rows = [
+        f"| `{option.name}` | {', '.join(option.speaks)} | {option.text} |\n" for option in OPTIONS.values()
+    ]
+    return "\n## Dialect options\n\n| option | standards | difference |\n|---|---|---|\n" + "".join(rows)
 
 
 def _proxies() -> str:

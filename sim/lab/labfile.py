@@ -104,7 +104,7 @@ class LabInstrument(Table, frozen=True):
     speaks: Speaks | None = None
     """The protocol between instrument and box, one that the model speaks. Default: that of the model."""
     dialect: Annotated[tuple[str, ...] | str, DialectForm()] = ()
-    """How it differs from its standard: options of the list below; or `"random"`, drawn from the seed."""
+    """How it differs from its standard: options of the list below, or `"random"`, drawn from the seed."""
     report_every: Annotated[int, values.duration("100ms", "1d")] = 60 * SECOND_NS
     """The interval of its status reports."""
     serial: Annotated[str, TextForm('a serial number such as "CHEM-0001"', r"[A-Z0-9][A-Z0-9-]{0,23}|")] = ""

@@ -112,6 +112,9 @@ def _check_dialect(
 def _check_lines(instruments: Sequence[_Instrument], board: Board, problems: Problems) -> None:
     lines = [n for n, one in enumerate(instruments) if spoken_by(one.model) in SERIAL_STANDARDS]
     there = len(board.serial_ports)
+    taken = {0: "no serial port", 1: "1 serial port, which is in use"}.get(
+        there, f"{there} serial ports, all in use"
+    )
     for place in lines[there:]:
-        message = f"{instruments[place].model} has an RS-232 line; {board.name} has {there} serial ports, all in use"
+        message = f"{instruments[place].model} has an RS-232 line; {board.name} has {taken}"
         problems.add(("instrument", place, "model"), message)
