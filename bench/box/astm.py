@@ -1,4 +1,4 @@
-"""ASTM on a line and in the engine: the share of a 9600-baud line that carries text, and sessions a second.
+"""ASTM on a line and in the engine: the share of a 9600-baud line that carries text, sessions, random bytes.
 
 The line is computed, not measured: each byte takes its time at 9600 baud, and sender and receiver are the engines.
 Sessions are counted by processor time on one core.
@@ -7,18 +7,21 @@ Sessions are counted by processor time on one core.
 from __future__ import annotations
 
 import time
+import tracemalloc
 from collections import Counter
 from decimal import Decimal
 from typing import Final
 
 from bench.figures import Figure, figure, run
 from settings.adapted import AdaptedPort, Control, Target
+from tests.support.wire.lis_fuzz import fuzz
 from wire.standards.astm import AstmMessages, astm_engine
 from wire.standards.astm_dialect import AstmDialect
 from wire.standards.engine import Action, Deliver, Outcome, Send
 from wire.standards.lis1.endpoint import Lis1Endpoint
 from wire.standards.lis1.frames import ENQ, EOT, FrameStyle, frames_of
 
+FUZZED_BYTES: Final = 10_000_000
 BYTE_S: Final = 10 / 9600
 """8N1: ten bits a byte."""
 LIMIT_BYTES_PER_S: Final = 929.0
@@ -71,13 +74,32 @@ def sessions_per_s(sessions: int = 5000) -> float:
     return sessions / (time.process_time() - began)
 
 
+def fuzzing(standard: str) -> list[Figure]:
+    """Random streams: no exception, the time a byte, and the memory of a port."""
+    began = time.process_time()
+    fuzzed = fuzz(standard, 1, FUZZED_BYTES)
+    spent = time.process_time() - began
+    tracemalloc.start()
+    traced = fuzz(standard, 2, FUZZED_BYTES // 20)
+    tracemalloc.stop()
+    return [
+        figure(f"{standard}: fuzzed bytes without an exception", "bytes", fuzzed.bytes, f">= {FUZZED_BYTES}"),
+        figure("  processor time", "µs/KiB", spent / fuzzed.bytes * 1024 * 1e6),
+        figure("  most memory of a port", "KiB", traced.peak_bytes / 1024, "<= 256"),
+    ]
+
+
 def figures() -> list[Figure]:
-    """Return all figures of ASTM."""
+    """Return all figures of ASTM and Beckman AU."""
     text = text_bytes_per_s()
     return [
+        *fuzzing("astm"),
+        *fuzzing("au"),
         figure("text at 9600 baud, frames of 247 bytes (line time)", "B/s", text),
         figure("of the limit of stop and wait, 929 B/s", "", text / LIMIT_BYTES_PER_S, ">= 0.97"),
-        figure("sessions of 5 frames with one control result", "sessions/s of CPU", sessions_per_s()),
+        figure(
+            "sessions of 5 frames with one control result", "sessions/s of CPU", sessions_per_s(), ">= 20000"
+        ),
     ]
 
 

@@ -19,7 +19,9 @@ from wire.audit_events import AuditEvent
 from wire.process.transports import abort, probe_peer
 from wire.standards.engine import Action, Close, CommandEnded, Commander, Count, Deliver, Engine, Send
 
-READ_BYTES_MAX: Final = 16 * 1024
+READ_BYTES_MAX: Final = 2 * 1024
+"""Bytes read at once. Each may be answered and counted, so this bounds the memory for answers (256 KiB a port)."""
+BUFFER_BYTES_MAX: Final = 16 * 1024
 CLOSE_SECONDS_MAX: Final = 60.0
 SERIAL_RETRY_SECONDS: Final = 5.0
 """Pause before a serial line that failed is opened again."""
@@ -252,7 +254,7 @@ async def listen(
         served.add(task)
         task.add_done_callback(served.discard)
 
-    return await asyncio.start_server(begin, host, tcp_port, limit=READ_BYTES_MAX)
+    return await asyncio.start_server(begin, host, tcp_port, limit=BUFFER_BYTES_MAX)
 
 
 async def close(server: asyncio.Server) -> None:
