@@ -103,18 +103,21 @@ def print_status(status: StatusReport) -> None:
     if status.firewall is not None:
         _print_firewall(status.firewall)
     for port in status.ports:
-        _print_port(port)
+        print_port(port)
     for bound in status.bounds:
         if bound.is_near:
             where = f" of port {bound.port}" if bound.port else ""
             print(f"near limit   PROBLEM: {bound.name}{where}: {bound.amount:,.0f} of {bound.limit:,.0f}")
 
 
-def _print_port(port: PortStatus) -> None:
+def print_port(port: PortStatus) -> None:
+    """Print the state of a port with an instrument that speaks its own standard."""
     state = "connected" if port.connected else "not connected"
     last_byte = "nothing received yet" if port.silent_s is None else f"last byte {port.silent_s:,.0f} s ago"
-    print(f"port {port.port:<8}{port.instrument}, {port.speaks}: {state}, {last_byte}")
-    print(f"             {port.accepted:,} reports accepted")
+    role = "" if port.role == "receiver" else f", {port.role}"
+    print(f"port {port.port:<8}{port.instrument}, {port.speaks}{role}: {state}, {last_byte}")
+    stored = "" if port.message_s is None else f", the last message {port.message_s:,.0f} s ago"
+    print(f"             {port.accepted:,} reports accepted{stored}")
     for reason, number in port.left_out.items():
         print(f"             {reason.replace('-', ' ')}: {number:,}")
 

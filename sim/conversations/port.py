@@ -14,6 +14,7 @@ from agents.box.health.audit import AuditLog, encode_gap, now_ms
 from agents.box.intake.adapter import Adapter
 from agents.box.intake.command_results import attend_commands
 from agents.box.intake.intake import Intake
+from agents.box.intake.observation import Observation
 from agents.box.intake.roles import PortRole, role_of
 from agents.box.state import SNAPSHOT_BYTES_MAX, BoxState
 from agents.spool import Priority, Spool, SpoolLimits
@@ -25,7 +26,7 @@ from settings.profile import Verb
 from sim.conversations.casefile import Conversation
 from wire.messages import Command
 from wire.profiles import AllowList
-from wire.standards.engines import has_commands, make_engine
+from wire.standards.engines import has_commands, make_engine, make_observer
 
 SERIAL: Final = "RECORDED-1"
 SPOOL_BYTES_MAX: Final = 16 * 1024 * 1024
@@ -60,6 +61,11 @@ class ConversationPort:
         self._attending: asyncio.Task[None] | None = None
         if self.source.queue.history.started:
             self._attend_commands()
+
+    def observation(self, site: AdaptedPort) -> Observation:
+        """Return an observation of the instrument's connection to another host."""
+        observer = partial(make_observer, self._profile, site)
+        return Observation(self._intake, self.source, observer, self._note)
 
     @property
     def has_power(self) -> bool:

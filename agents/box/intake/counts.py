@@ -23,9 +23,12 @@ class PortStatus(msgspec.Struct, frozen=True):
     port: int
     instrument: str
     speaks: str
+    role: str
     connected: bool
     silent_s: float | None
     """Seconds since its last byte; None if it has sent nothing yet."""
+    message_s: float | None
+    """Seconds since its last message whose reports were stored; None if there was none yet."""
     accepted: int
     """Reports stored."""
     left_out: dict[str, int]
@@ -39,8 +42,10 @@ def port_status(source: Source, now: float) -> PortStatus:
         source.port,
         source.serial,
         source.allowed.profile.speaks,
+        source.role,
         source.is_connected,
         None if heard is None else now - heard,
+        None if source.message_at is None else now - source.message_at,
         source.accepted,
         {reason.value: number for reason, number in sorted(source.counts.items()) if number},
     )

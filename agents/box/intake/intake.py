@@ -82,6 +82,10 @@ class Source:
     accepted: int = 0
     is_connected: bool = False
     """Whether an instrument that speaks its own standard has a connection or an open serial line."""
+    role: str = "receiver"
+    """How an instrument that speaks its own standard is connected (`settings.adapted.AdaptedPort`)."""
+    message_at: float | None = None
+    """When its last message was stored, by the clock of the event loop."""
     heard_s: float | None = None
     """When its last byte arrived, by the clock of the event loop."""
     is_first: bool = True
@@ -208,7 +212,7 @@ class Intake:
                 else Outcome.STORED
             )
             if outcome is Outcome.STORED:
-                source.is_first = False
+                source.is_first, source.message_at = False, self._loop.time()
                 if new or not findings:
                     self._note_last(source, new if without_time else [], now_ms)
                 source.awaits_answer = not source.adapted.answered

@@ -52,6 +52,7 @@ def role_of(
     def end_of(line: SerialLineSettings) -> SerialEnd:
         return SerialEnd(serial_ports[line.port], line_settings(line))
 
+    source.role = site.role
     can_command = has_commands(profile, site)
     if site.role == "receiver":
         adapter = Adapter(intake, source, partial(make_engine, profile, site, clock_ms), note)

@@ -10,10 +10,11 @@ import pytest
 
 from sim.conversations import port
 from sim.conversations.casefile import Conversation
-from tests.support.sim.conversation_variants import CASES, differing, observe
+from tests.support.sim.conversation_variants import CASES, differing, observe, observe_passing
 from wire.standards.engine import Action, Count, Engine
 from wire.standards.engines import make_engine
 from wire.standards.extract import Reason
+from wire.standards.hl7 import Hl7Observer
 
 VARIANTS = 30
 Leak = Callable[[bytes], list[Action]]
@@ -22,6 +23,20 @@ Leak = Callable[[bytes], list[Action]]
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_bytes_of_persons_change_nothing(case: Conversation) -> None:
     assert list(differing(case, VARIANTS)) == []
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_bytes_of_persons_change_nothing_at_an_observed_connection(case: Conversation) -> None:
+    assert list(differing(case, VARIANTS, observe_passing)) == []
+
+
+def test_a_leak_of_an_observer_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Leaky(Hl7Observer):
+        def from_instrument(self, data: bytes, now: float) -> list[Action]:
+            return [Count(Reason.LITTER, zlib.crc32(data) % 100), *super().from_instrument(data, now)]
+
+    monkeypatch.setattr(port, "make_observer", lambda _profile, site: Leaky(site))
+    assert len(list(differing(NOTE, 10, observe_passing))) > 5
 
 
 class _LeakyEngine:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from random import Random
 from typing import Final
 
 from msgspec.structs import replace
 
+from agents.box.intake.observation import Observation
 from sim.conversations.casefile import Conversation
 from sim.conversations.machine import ConversationBox
-from sim.conversations.player import Player, clock_of, connect_in_memory
+from sim.conversations.player import MemoryLine, Player, ScriptLine, clock_of, connect_in_memory
+from sim.conversations.port import ConversationPort
 from sim.net.loop import SimLoop
 from tests.support.sim import conversations
 from tests.support.wire.noninterference import NON_DELIMITERS, with_checksums
@@ -20,6 +23,7 @@ LENGTH_MAX: Final = 60
 CASES: Final = [case for case in conversations.CASES if case.patient_data]
 """The conversations with data of persons."""
 Variant = tuple[Conversation, bytes]
+Watch = Callable[[Variant], object]
 
 
 def variants(case: Conversation, number: int) -> Iterator[Variant]:
@@ -67,32 +71,80 @@ class _Messages(logging.Handler):
 
 def observe(variant: Variant) -> object:
     """Return all records (reports and audit), counts, answers with their times, log messages, and reported errors."""
-    case, data = variant
+    return _with_messages(_play(*variant))
+
+
+def observe_passing(variant: Variant) -> object:
+    """Return all of that for a box that observes the conversation with another host."""
+    return _with_messages(_play_observed(*variant))
+
+
+def _with_messages(play: Coroutine[object, object, object]) -> object:
+    """Return what was played, with all log messages and reported errors."""
     loop, messages = SimLoop(), _Messages()
     loop.set_exception_handler(lambda _loop, context: messages.seen.append(str(context)))
     logging.getLogger().addHandler(messages)
-
-    async def play() -> object:
-        box = ConversationBox(case, clock_of(case))
-        player = Player(box, connect_in_memory, case, data, lambda piece: [piece])
-        await player.open()
-        for step in case.steps():
-            await player.follow(step)
-        await player.close()
-        entries = await box.port.entries()
-        await box.port.close()
-        return entries, box.counts, player.played.sent, player.played.problems, messages.seen
-
     try:
-        return loop.run_until_complete(play())
+        return loop.run_until_complete(play), messages.seen
     finally:
         loop.close()
         logging.getLogger().removeHandler(messages)
 
 
-def differing(case: Conversation, number: int) -> Iterator[bytes]:
+async def _play(case: Conversation, data: bytes) -> object:
+    """Return everything that a box does which answers the instrument."""
+    box = ConversationBox(case, clock_of(case))
+    player = Player(box, connect_in_memory, case, data, lambda piece: [piece])
+    await _follow(player, case)
+    entries = await box.port.entries()
+    await box.port.close()
+    return entries, box.counts, player.played.sent, player.played.problems
+
+
+async def _play_observed(case: Conversation, data: bytes) -> object:
+    """Return everything that a box does which observes the conversation."""
+    host, seen = ConversationBox(case, clock_of(case)), ConversationBox(case, clock_of(case))
+    observation = seen.port.observation(replace(case.config, role="pass-through"))
+    reading = asyncio.ensure_future(observation.run())
+
+    async def connect(port: ConversationPort) -> ScriptLine:
+        return _ObservedLine(port, observation)
+
+    player = Player(host, connect, case, data, lambda piece: [piece])
+    await _follow(player, case)
+    observation.end()
+    await reading
+    entries = await seen.port.entries()
+    await seen.port.close()
+    return entries, seen.counts, player.played.problems
+
+
+async def _follow(player: Player, case: Conversation) -> None:
+    await player.open()
+    for step in case.steps():
+        await player.follow(step)
+    await player.close()
+
+
+class _ObservedLine(MemoryLine):
+    """A line in memory between the script and a host; another box hears both directions."""
+
+    def __init__(self, host: ConversationPort, observation: Observation) -> None:
+        self._observation = observation
+        super().__init__(host)
+
+    async def write(self, data: bytes) -> None:
+        self._observation.heard(data, from_host=True)
+        await super().write(data)
+
+    def send(self, data: bytes) -> None:
+        self._observation.heard(data, from_host=False)
+        super().send(data)
+
+
+def differing(case: Conversation, number: int, watch: Watch = observe) -> Iterator[bytes]:
     """Yield the variants, of `number`, that a box treats otherwise than the conversation itself."""
-    right = observe((case, case.file.read_bytes()))
+    right = watch((case, case.file.read_bytes()))
     for variant in variants(case, number):
-        if observe(variant) != right:
+        if watch(variant) != right:
             yield variant[1]
