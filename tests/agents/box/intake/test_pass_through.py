@@ -98,6 +98,21 @@ def test_bytes_pass_unchanged_in_both_directions(pki: Hierarchy) -> None:
     in_a_world(pki, scenario)
 
 
+def test_all_bytes_before_the_end_of_a_connection_pass(pki: Hierarchy) -> None:
+    down = Random(3).randbytes(300_000)
+
+    async def host(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(down)
+        writer.close()
+
+    async def scenario(world: AdaptedWorld) -> None:
+        world.listen(host, HOST_PORT)
+        reader, _ = await world.connect()
+        assert await reader.read() == down
+
+    in_a_world(pki, scenario)
+
+
 def test_what_the_host_accepts_is_stored_and_what_it_rejects_is_not(pki: Hierarchy) -> None:
     async def scenario(world: AdaptedWorld) -> None:
         host = Host(world)
