@@ -78,3 +78,24 @@ def test_a_listener_on_both_directions_stores_what_the_host_accepts(split: Split
 @pytest.mark.parametrize("split", [whole, in_sevens])
 def test_a_listener_that_does_not_hear_the_host_stores_the_same(split: Split) -> None:
     assert problems(RS_232, ObservingBox.listen_to_the_instrument, split) == {}
+
+
+def test_a_slow_instrument_gets_all_that_the_host_sent_before_it_closed_the_connection() -> None:
+    data = bytes(range(256)) * (1 << 15)
+
+    async def main() -> None:
+        async def send_all(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(data)
+            writer.close()
+
+        box, received = ObservingBox(CASES[0]), bytearray()
+        host = await asyncio.start_server(send_all, "127.0.0.1", 0)
+        relay = await box.relay_to(host.sockets[0].getsockname()[1])
+        reader, writer = await asyncio.open_connection(*relay.sockets[0].getsockname(), limit=1024)
+        while piece := await reader.read(4096):
+            received += piece
+        assert received == data
+        for each in (writer, relay, host):
+            each.close()
+
+    asyncio.run(main())

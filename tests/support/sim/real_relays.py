@@ -39,12 +39,16 @@ class ObservingBox:
     async def pass_through_by_tcp(self, host: ConversationPort) -> ScriptLine:
         """Script, box and host are joined by two TCP connections on loopback."""
         server = await listen(host.adapter.connected, "127.0.0.1", 0)
-        there = LaboratoryHost(address="127.0.0.1", tcp_port=server.sockets[0].getsockname()[1])
-        role = self.port.role(self._site(role="pass-through", host=there), {})
-        assert role.connected
-        relay = await listen(role.connected, "127.0.0.1", 0)
+        relay = await self.relay_to(server.sockets[0].getsockname()[1])
         streams = await asyncio.open_connection("127.0.0.1", relay.sockets[0].getsockname()[1])
         return TcpScriptLine([relay, server], *streams)
+
+    async def relay_to(self, tcp_port: int) -> asyncio.Server:
+        """Listen as the pass-through to a host on loopback."""
+        there = LaboratoryHost(address="127.0.0.1", tcp_port=tcp_port)
+        role = self.port.role(self._site(role="pass-through", host=there), {})
+        assert role.connected
+        return await listen(role.connected, "127.0.0.1", 0)
 
     async def pass_through_by_pty(self, host: ConversationPort) -> ScriptLine:
         """Script, box and host are joined by two serial lines."""
