@@ -19,6 +19,9 @@ from wire.standards.lis1.frames import ENQ, EOT, STX, FrameReader, FrameStyle, S
 from wire.standards.lis1.sender import NAK_OF_ENQ_S, Phase, Sender
 
 NOW_AND_THEN: Final = 0.04
+BROKEN_TRANSFERS: Final = 0.08
+"""The share of transfers that the instrument breaks off, however many frames they have."""
+_BREAKS: Final = ("late-acknowledgements", "enq-in-transfer", "aborts-transfers", "half-open")
 BURST_S: Final = 15.0
 
 
@@ -61,6 +64,8 @@ class AstmSpeaker:
         self._burst = "frames-in-one-write" in dialect
         self._awaited = 0
         """Acknowledgements of a transfer in one write that are still to come."""
+        self._planned, self._left = "", 0
+        """How this transfer will be broken off, and after how many more acknowledgements."""
 
     @property
     def waiting(self) -> int:
@@ -109,9 +114,10 @@ class AstmSpeaker:
         if not bid or self._current is None:
             return []
         before = litter(self._dialect, self._random, self._current)
+        frames = self._sender.waiting[0]
+        self._plan(len(frames))
         if not self._burst:
             return [Send(before + ENQ)]
-        frames = self._sender.waiting[0]
         self._awaited, self._sender.deadline = 1 + len(frames), now + BURST_S
         return [Send(before + ENQ + b"".join(frames) + EOT)]
 
@@ -131,10 +137,9 @@ class AstmSpeaker:
     def _hear(self, token: Token, now: float) -> list[SpeakerAction]:
         if self._sender.phase is Phase.IDLE:
             return []
-        if token is Signal.ACK and self._sometimes("late-acknowledgements"):
-            return []  # the time limit ends the transfer
-        if token is Signal.ACK and self._sender.phase is Phase.SENDING and (broken := self._break(now)):
-            return broken
+        if token is Signal.ACK and self._planned and not self._left:
+            return self._break(now)
+        self._left -= token is Signal.ACK
         if token is Signal.NAK and not self._garbled:
             self._refused(token)
         actions = self._sender.reply(token, now)
@@ -142,22 +147,26 @@ class AstmSpeaker:
             self._accepted()
         return self._sent(actions)
 
+    def _plan(self, frames: int) -> None:
+        """Draw whether and where this transfer is broken off: at the acknowledgement of ENQ or of any frame."""
+        known = [option for option in _BREAKS if option in self._dialect]
+        is_broken = bool(known) and self._random.random() < BROKEN_TRANSFERS
+        self._planned = self._random.choice(known) if is_broken else ""
+        self._left = self._random.randrange(1 + frames)
+
     def _break(self, now: float) -> list[SpeakerAction]:
-        """Break the transfer off, now and then."""
-        if self._sometimes("enq-in-transfer"):
-            self._sender.pause(now)
+        """Break the transfer off as planned."""
+        how, self._planned = self._planned, ""
+        if how == "late-acknowledgements":
+            return []  # the time limit ends the transfer
+        self._sender.pause(now + (NAK_OF_ENQ_S if how == "aborts-transfers" else 0.0))
+        if how == "enq-in-transfer":
             return self._sent(self._sender.bid(now))
-        if self._sometimes("aborts-transfers"):
-            self._sender.pause(now + NAK_OF_ENQ_S)
-            return (
-                [Send(EOT)]
-                if self._serial or self._random.random() < 0.5
-                else [Send(STX + b"2R|1|"), Close()]
-            )
-        if self._sometimes("half-open"):
-            self._sender.pause(now)
+        if how == "half-open":
             return [Vanish()]
-        return []
+        if self._serial or self._random.random() < 0.5:
+            return [Send(EOT)]
+        return [Send(STX + b"2R|1|"), Close()]
 
     def _sent(self, actions: Sequence[object]) -> list[SpeakerAction]:
         sent: list[SpeakerAction] = []
