@@ -14,17 +14,11 @@ from sim.instruments.speaking.dialects import options_of
 from sim.lab.labfile import parse_lab
 from sim.verdict.result import Result
 from sim.worlds import run_lab
+from tests.support.sim.speaking_models import MODELS
 from wire.messages import Quality, Status
 from wire.standards.engine import Outcome
 from wire.standards.extract import Extract, Finding
 
-MODELS = {
-    "hl7": "modular-analyzer",
-    "astm": "blood-cell-counter",
-    "astm-serial": "electrolyte-analyzer",
-    "poct1a": "blood-gas-analyzer",
-    "au": "batch-chemistry-analyzer",
-}
 LAB = """
 [lab]
 name = "speaking"
