@@ -15,8 +15,8 @@ from sim.instruments import model_names
 from sim.instruments.history import History
 from sim.units import DAY_NS
 
-DAYS = 120
-ROUNDS = 3
+DAYS = 60
+ROUNDS = 2
 
 
 def year(model: str) -> tuple[float, float]:

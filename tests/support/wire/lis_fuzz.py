@@ -71,7 +71,8 @@ def feed(engine: Engine, piece: bytes, decide: Callable[[], Outcome]) -> int:
 def _piece(choice: random.Random, conversation: bytes) -> bytes:
     kind = choice.random()
     if kind < 0.02:
-        return (choice.choice(FLOODS) * 65_536)[: choice.randrange(65_536)]
+        unit = choice.choice(FLOODS)
+        return unit * (choice.randrange(65_536) // len(unit) + 1)
     if kind < 0.3:
         return choice.choice(SPECIAL) * choice.randrange(1, 4)
     if kind < 0.4:

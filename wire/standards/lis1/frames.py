@@ -20,6 +20,10 @@ FRAME_BYTES_MAX: Final = 64_000
 FRAME_OVERHEAD: Final = 7
 """Bytes of a frame that are not text."""
 TEXT_BYTES_MAX: Final = FRAME_BYTES_MAX - FRAME_OVERHEAD
+_WHOLE: Final = re.compile(
+    rb"\x02([^\x02-\x05\x17]{1,%d})([\x03\x17])([0-9A-Fa-f]{2})\r\n" % (TEXT_BYTES_MAX + 1)
+)
+"""A frame of the usual form."""
 
 _CR, _LF = 0x0D, 0x0A
 _NOT_LINE_END: Final = re.compile(rb"[^\r\n]")
@@ -67,6 +71,8 @@ class FrameReader:
 
     def __init__(self, dialect: AstmDialect) -> None:
         self._dialect = dialect
+        usual = (dialect.checksum, dialect.frame_end, dialect.frame_numbers)
+        self._is_usual = usual == ("checked", "lf", "counted")
         self._data, self._at = b"", 0
         self._in_litter = False
         self._forget()
@@ -118,9 +124,19 @@ class FrameReader:
         self._at = found.end()
         self._in_litter = False
         if found[0] == STX:
+            if self._is_usual and (whole := _WHOLE.match(self._data, found.start())):
+                return self._whole(whole)
             self._step = self._in_text
             return None
         return _SIGNALS[found[0]]
+
+    def _whole(self, found: re.Match[bytes]) -> Frame:
+        """Return a frame that was received as a whole, which takes half the time of the steps."""
+        content, end, sent = found.groups()
+        self._at = found.end()
+        number = content[0] - ord("0")
+        intact = sent.upper() == checksum(content, end) and 0 <= number <= 7
+        return Frame(number, content[1:], end == ETX, intact)
 
     def _litter(self, start: int) -> Token | None:
         found = _SIGNAL.search(self._data, start)

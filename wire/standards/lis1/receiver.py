@@ -43,7 +43,7 @@ class FrameOrder:
 
     def repeats(self, frame: Frame) -> bool:
         """Return whether the frame repeats the one accepted last: its number and text are the same."""
-        return frame.identity == self._last
+        return self._last is not None and frame.number == self._last[0] and frame.identity == self._last
 
     def continues(self, frame: Frame) -> bool:
         """Return whether the frame is intact and has the next number."""
