@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from netfw.policy.policyfile import load_policy
 from settings.site import AuditServer, EnrolledInstrument, SiteForBox, UplinkAddress, parse_site
 from settings.toml import dumps
 from settings.types import Endpoint, Proxy
+from sim.engine.streams import stream
 from sim.lab.labfile import Lab, lab_paths, load_lab
 from sim.proxies.kind import proxy_kind
 from sim.worlds.shared.addresses import (
@@ -23,6 +25,7 @@ from sim.worlds.shared.addresses import (
     ROUTER,
 )
 from sim.worlds.shared.policy import lab_policy
+from sim.worlds.shared.standards import served_port
 from tests.support.paths import LABS
 
 PASSWORD = 'p"ä:ss\\word'
@@ -38,7 +41,11 @@ def site_of_lab(lab: Lab) -> SiteForBox:
         audit=AuditServer(host="192.0.2.65"),
         uplink=UplinkAddress(address=f"{BOX}/{PREFIX_BITS}", gateway=ROUTER),
         proxy=spec and Proxy(spec.kind, "proxy.clinic.example", proxy_kind(spec.kind).port, user, password),
-        instrument=[EnrolledInstrument(spec.port, spec.serial, spec.model) for spec in lab.instruments],
+        instrument=[
+            EnrolledInstrument(spec.port, one.serial, one.model, one.adapted)
+            for spec in lab.instruments
+            for one in served_port(lab, spec, partial(stream, 1)).instrument
+        ],
         addresses={DATACENTER_NAME: [DATACENTER], "proxy.clinic.example": [PROXY]},
     )
 
