@@ -24,7 +24,7 @@ start = "10:00"
 board = "rap-4"
 linger = "1s"
 [uplink]
-rate = "80kbit"
+rate = "56kbit"
 delay = "40ms"
 [[instrument]]
 port = 1
