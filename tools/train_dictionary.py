@@ -24,6 +24,7 @@ from sim.instruments.people import Bench
 from sim.instruments.trouble import Catalogue
 from sim.units import DAY_NS, MILLISECOND_NS, MINUTE_NS
 from wire.messages import (
+    STATES,
     Alert,
     Audit,
     Calibration,
@@ -34,7 +35,6 @@ from wire.messages import (
     Outcome,
     Quality,
     Report,
-    State,
     Status,
     encode,
     encode_batch,
@@ -115,7 +115,7 @@ def _rare() -> Iterator[Entry]:
     for serial in LABORATORY:
         for outcome in get_args(Outcome):
             yield Entry(serial, 1, CommandResult(1000, START_MS, 1, outcome))
-        for state in get_args(State):
+        for state in STATES:
             yield Entry(serial, 1, Status(1000, START_MS, state, 1, {}))
     channels = sorted(set().union(*(load_profile(model.name).channels for model in LABORATORY.values())))
     yield Entry("CHEM-0001", 1, Status(1000, START_MS, "idle", 1, dict.fromkeys(channels, 0)))

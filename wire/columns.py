@@ -15,19 +15,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Annotated, Any, Final, TypeAlias, get_args
+from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
 from msgspec import Meta, Struct
 
-from wire.messages import READINGS_PER_REPORT_MAX, RECORDS_PER_BATCH_MAX, State
+from wire.messages import READINGS_PER_REPORT_MAX, RECORDS_PER_BATCH_MAX, STATES
 from wire.rice import BitReader, Chooser, Column, Parameters, RiceError, bits_to_bytes
 
 VERBATIM: Final = b"\x00"
 COLUMNS: Final = b"\x01"
 GROUPS_MAX: Final = 64
 """Instruments, or sets of channels of one, in one stream; 1 MB of memory at most. Statuses of others are verbatim."""
-_STATES: Final[tuple[str, ...]] = get_args(State)
 _OTHER: Final = 255
 """Stands for a record that is not of a group."""
 _FIXED: Final = 3
@@ -68,7 +67,7 @@ class Packed(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     members: Annotated[bytes, Meta(min_length=1, max_length=RECORDS_PER_BATCH_MAX)]
     """For each record the number of its group, or _OTHER."""
     states: bytes
-    """The state in each status of a group, as an index in `State`, in the order of the records."""
+    """The state in each status of a group, as an index of `STATES`, in the order of the records."""
     steps: list[int]
     """The step of each record; empty if all are 1."""
     others: list[msgspec.Raw]
@@ -121,7 +120,7 @@ class Packer:
                 others.append(msgspec.Raw(_encode(entry)))
                 continue
             _, _, (_, number, at_ms, state, samples, readings) = entry
-            states.append(_STATES.index(state))
+            states.append(STATES.index(state))
             rows.setdefault(place, []).append((number, at_ms, samples, *readings.values()))
         steps = [step for step, _ in records]
         changed, bits = self._coded(rows)
@@ -205,7 +204,7 @@ class Unpacker:
             if place == _OTHER:
                 records.append((step, next(others)))
             else:
-                records.append((step, _entry(self._groups[place], next(rows[place]), _STATES[next(states)])))
+                records.append((step, _entry(self._groups[place], next(rows[place]), STATES[next(states)])))
         return packed.epoch, packed.after, records
 
     def _decoded(self, group: int, count: int, bits: BitReader) -> Iterator[list[int]]:
@@ -232,7 +231,7 @@ def _changes(latest: int, values: Sequence[int]) -> list[bool]:
 def _key(entry: Any) -> _Key | None:
     """The group of an entry, None if it is not the status of an instrument."""
     instrument, run, body = entry
-    if type(instrument) is not str or len(body) != 6 or body[0] != "status" or body[3] not in _STATES:
+    if type(instrument) is not str or len(body) != 6 or body[0] != "status" or body[3] not in STATES:
         return None
     readings = body[5]
     numbers = (run, body[1], body[2], body[4], *readings.values())

@@ -12,7 +12,7 @@ The box stores and forwards an `Entry` exactly as encoded when it was acknowledg
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal, TypeAlias, TypeVar
+from typing import Annotated, Final, Literal, TypeAlias, TypeVar, get_args
 
 import msgspec
 from msgspec import Meta, Struct
@@ -51,6 +51,7 @@ Channel: TypeAlias = Word
 Assay: TypeAlias = Word
 Component: TypeAlias = Word
 State: TypeAlias = Literal["idle", "running", "calibrating", "maintenance", "stopped"]
+STATES: Final[tuple[State, ...]] = get_args(State)
 Outcome: TypeAlias = Literal["done", "refused", "failed", "unknown"]
 
 

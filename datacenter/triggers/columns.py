@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from datacenter.triggers.program import Program
-from datacenter.triggers.terms.inputs import Input
-from datacenter.triggers.terms.term import X_MAX
+from datacenter.triggers.terms.inputs import X_MAX, Input
 from datacenter.triggers.triggerfile import Trigger
 
 Integers: TypeAlias = npt.NDArray[np.int64]

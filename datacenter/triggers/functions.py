@@ -1,4 +1,4 @@
-"""The functions and words of conditions: `FUNCTIONS` lists them, with their arguments and what they are.
+"""The functions and words of conditions. `FUNCTIONS` lists those that make a term, whose class describes it.
 
 To add a function, write its term in `terms/` and add it here.
 """
@@ -37,24 +37,21 @@ class Function:
 
     make: Callable[..., Term]
     arguments: tuple[str, ...]
-    meaning: str
     takes: type[Input] | None = None
     """The kind of input whose word is the first argument; None for any input."""
 
 
 _WINDOW: Final = ("duration",)
 FUNCTIONS: Final[dict[str, Function]] = {
-    "ewma": Function(Ewma, ("count",), "exponentially weighted mean of about this many values"),
-    "mean": Function(Mean, _WINDOW, "arithmetic mean within a window"),
-    "min": Function(Least, _WINDOW, "least value within a window"),
-    "max": Function(Greatest, _WINDOW, "greatest value within a window"),
-    "change": Function(Change, _WINDOW, "difference to the value at the beginning of a window"),
-    "cusum-high": Function(CusumHigh, ("number", "number"), "sum of excesses above target + slack"),
-    "cusum-low": Function(CusumLow, ("number", "number"), "sum of shortfalls below target - slack"),
-    "count": Function(
-        Count, _WINDOW, "alerts with an error code, or of a component, within a window", Occurrence
-    ),
-    "westgard": Function(Rule, ("rule",), f"whether a rule is violated: {', '.join(RULES)}", Deviation),
+    "ewma": Function(Ewma, ("count",)),
+    "mean": Function(Mean, _WINDOW),
+    "min": Function(Least, _WINDOW),
+    "max": Function(Greatest, _WINDOW),
+    "change": Function(Change, _WINDOW),
+    "cusum-high": Function(CusumHigh, ("number", "number")),
+    "cusum-low": Function(CusumLow, ("number", "number")),
+    "count": Function(Count, _WINDOW, Occurrence),
+    "westgard": Function(Rule, ("rule",), Deviation),
 }
 _INPUTS: Final[dict[str, type[Input]]] = {
     "qc": Deviation,

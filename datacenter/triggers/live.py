@@ -8,18 +8,7 @@ from itertools import count
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from datacenter.triggers.program import Program
-from datacenter.triggers.terms.inputs import (
-    STATES,
-    CalibrationOffset,
-    CalibrationSlope,
-    Deviation,
-    Input,
-    InstrumentState,
-    Occurrence,
-    Reading,
-    RemainingTests,
-)
-from datacenter.triggers.terms.term import X_MAX
+from datacenter.triggers.terms.inputs import X_MAX, Input
 from datacenter.triggers.triggerfile import Trigger
 from settings.profile import Profile, load_profile
 from wire.messages import Alert, Calibration, InstrumentReport, Inventory, Quality, Status
@@ -63,7 +52,7 @@ class LiveFunctions:
         self.of: dict[type, _Evaluate] = {kind: self._compiled(kind, profile) for kind in _KINDS}
 
     def _compiled(self, kind: type, profile: Profile) -> _Evaluate:
-        names: dict[str, Any] = {"STATES": STATES}
+        names: dict[str, Any] = {}
         exec(compile(_source(self.program, kind, profile), f"<triggers, {kind.__name__}>", "exec"), names)  # noqa: S102
         function: _Evaluate = names["evaluate"]
         return function
@@ -80,8 +69,8 @@ def _source(program: Program, kind: type, profile: Profile) -> str:
         else:
             lines += [f"    if {_scalar(step.guard)}:", *(f"        {line}" for line in assignments)]
     for wanted, assignments in of_inputs.items():
-        if extracted := _extracted(wanted, kind, profile):
-            lines += [f"    x = {extracted}", "    if x is not None:"]
+        if wanted.report is kind:
+            lines += [f"    x = {wanted.text(profile)}", "    if x is not None:"]
             lines += [
                 f"        if not {-X_MAX} <= x <= {X_MAX}:",
                 f"            x = {X_MAX} if x > 0 else {-X_MAX}",
@@ -140,26 +129,3 @@ class _Scalar(ast.NodeTransformer):
 
 def _scalar(expression: ast.expr) -> str:
     return ast.unparse(_Scalar().visit(expression))
-
-
-def _extracted(wanted: Input, kind: type, profile: Profile) -> str:
-    """The text that reads an input from a report `r` of this kind; "" if reports of this kind never have it."""
-    word = repr(wanted.word)
-    match wanted:
-        case Reading() if kind is Status:
-            return f"r.readings.get({word})"
-        case InstrumentState() if kind is Status:
-            return "STATES.index(r.state)"
-        case RemainingTests() if kind is Inventory:
-            return f"r.tests_left.get({word})"
-        case Deviation() if kind is Quality:
-            level = f" and r.level == {wanted.level}" if wanted.level else ""
-            return f"r.deviation_msd if r.assay == {word}{level} else None"
-        case CalibrationOffset() if kind is Calibration:
-            return f"r.offset_ppm if r.assay == {word} else None"
-        case CalibrationSlope() if kind is Calibration and not isinstance(wanted, CalibrationOffset):
-            return f"r.slope_ppm if r.assay == {word} else None"
-        case Occurrence() if kind is Alert:
-            name = "code" if wanted.word in profile.errors else "component"
-            return f"1 if r.{name} == {word} else None"
-    return ""

@@ -11,18 +11,10 @@ from typing import Any
 
 import z3
 
-from datacenter.triggers.terms.inputs import (
-    STATES,
-    Input,
-    InstrumentState,
-    Occurrence,
-    Reading,
-    RemainingTests,
-)
-from datacenter.triggers.terms.term import X_MAX, Term
+from datacenter.triggers.terms.term import Term
 from datacenter.triggers.tree import AllOf, Comparison, Condition, comparisons
 from datacenter.triggers.triggerfile import Trigger
-from settings.profile import Profile, load_profile
+from settings.profile import load_profile
 
 
 def can_fire(trigger: Trigger) -> bool:
@@ -47,24 +39,10 @@ def _solver(*triggers: Trigger) -> z3.Solver:
     for trigger in triggers:
         for comparison in comparisons(trigger.fires):
             for term, _ in comparison.coefficients:
-                low, high = term.bounds(*_possible(term.input, profile))
+                low, high = term.bounds(*term.input.bounds(profile))
                 solver.add(*([_unknown(term) >= int(low * term.scale)] if low > -inf else []))
                 solver.add(*([_unknown(term) <= int(high * term.scale)] if high < inf else []))
     return solver
-
-
-def _possible(wanted: Input, profile: Profile) -> tuple[float, float]:
-    """The bounds of an input. A percentage is within 0 and 100; other readings may be any integer."""
-    match wanted:
-        case InstrumentState():
-            return 0, len(STATES) - 1
-        case Occurrence():
-            return 0, 1
-        case RemainingTests():
-            return 0, X_MAX
-        case Reading() if profile.channels[wanted.word].unit == "%":
-            return 0, 100
-    return -X_MAX / wanted.resolution, X_MAX / wanted.resolution
 
 
 def _unknown(term: Term) -> Any:

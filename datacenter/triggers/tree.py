@@ -14,12 +14,13 @@ from typing import Final, Literal, TypeAlias
 
 from datacenter.triggers.functions import call_input, call_term, constant_of, word_input
 from datacenter.triggers.syntax import Binary, Call, ConditionError, Name, Node, Number, Text, Unary
-from datacenter.triggers.terms.inputs import STATES, InstrumentState
+from datacenter.triggers.terms.inputs import InstrumentState
 from datacenter.triggers.terms.latest import Latest
 from datacenter.triggers.terms.term import Term
 from datacenter.triggers.terms.westgard import Rule
 from settings.profile import Profile
 from settings.toml import nearest
+from wire.messages import STATES
 
 Relation: TypeAlias = Literal[">", ">=", "==", "!="]
 _OPPOSITE: Final[dict[Relation, Relation]] = {">": ">=", ">=": ">", "==": "!=", "!=": "=="}
@@ -111,7 +112,7 @@ def _state_is(node: Binary, *, negated: bool) -> Comparison:
     if not (isinstance(node.right, Name) and node.right.word in states):
         word = node.right.word if isinstance(node.right, Name) else "this"
         raise ConditionError(node.right.at, f"{word} is not a state; {nearest(word, list(states))}")
-    term = Latest(InstrumentState(""))
+    term = Latest(InstrumentState())
     return Comparison(((term, 1),), -states.index(node.right.word), "!=" if negated else "==")
 
 

@@ -25,7 +25,7 @@ from wire.compression import (
     dictionary,
     zstd,
 )
-from wire.messages import Alert, Entry, Outcome, State, Status, encode, encode_batch
+from wire.messages import STATES, Alert, Entry, Outcome, Status, encode, encode_batch
 
 LIMIT = 1 << 20
 
@@ -157,7 +157,7 @@ def test_a_plain_stream_of_an_earlier_release_is_read() -> None:
 def test_the_dictionary_is_small_and_contains_every_word_of_a_report() -> None:
     content = (resources.files("wire") / "dictionaries" / "v1.zdict").read_bytes()
     assert len(content) <= 16 * 1024
-    words = {*get_args(State), *get_args(Severity), *get_args(Outcome)}
+    words = {*STATES, *get_args(Severity), *get_args(Outcome)}
     for model in ("chemistry-analyzer", "immunoassay-analyzer", "hematology-analyzer"):
         profile = load_profile(model)
         words |= {*profile.channels, *profile.assays, *profile.components}

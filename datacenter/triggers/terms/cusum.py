@@ -7,7 +7,8 @@ from fractions import Fraction
 from math import inf
 from typing import ClassVar, Final
 
-from datacenter.triggers.terms.term import Bounds, Step, Term
+from datacenter.triggers.terms.inputs import Bounds
+from datacenter.triggers.terms.term import Step, Term
 
 SUM_MAX: Final = 2**45
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import ClassVar, Final, TypeAlias
 
 from settings.profile import Profile
-from wire.messages import State
+from wire.messages import STATES, Alert, Calibration, Inventory, Message, Quality, Status
 
-STATES: Final[tuple[State, ...]] = ("idle", "running", "calibrating", "maintenance", "stopped")
-"""The states of an instrument; `InstrumentState` has their index as value."""
+X_MAX: Final = 2**31
+"""Inputs are limited to ±X_MAX, so that no intermediate value exceeds 64 bits."""
+Bounds: TypeAlias = tuple[float, float]
+"""The least and the greatest possible value."""
 
 
 @dataclass(frozen=True)
@@ -19,38 +21,66 @@ class Input:
     word: str
     resolution: ClassVar[int] = 1
     """The integer that stands for the value 1."""
+    report: ClassVar[type[Message]]
+    """The kind of report that has it."""
 
     @staticmethod
     def words(profile: Profile) -> list[str]:
-        """The words that the profile allows here."""
+        """The words that the profile allows here; by default its assays."""
+        return list(profile.assays)
+
+    def text(self, profile: Profile) -> str:
+        """Source text of the value in a report `r` of that kind; the value is None if this report has none."""
         raise NotImplementedError
+
+    def bounds(self, profile: Profile) -> Bounds:  # noqa: ARG002 - some follow from the profile
+        """The bounds of the value."""
+        return -X_MAX / self.resolution, X_MAX / self.resolution
 
 
 @dataclass(frozen=True)
 class Reading(Input):
     """The reading of a channel, in a status report."""
 
+    report: ClassVar = Status
+
     @staticmethod
     def words(profile: Profile) -> list[str]:
         return list(profile.channels)
+
+    def text(self, profile: Profile) -> str:  # noqa: ARG002
+        return f"r.readings.get({self.word!r})"
+
+    def bounds(self, profile: Profile) -> Bounds:
+        """0 to 100 for a percentage; other readings may be any integer."""
+        return (0, 100) if profile.channels[self.word].unit == "%" else super().bounds(profile)
 
 
 @dataclass(frozen=True)
 class InstrumentState(Input):
     """The state of the instrument, in a status report, as an index of STATES."""
 
-    @staticmethod
-    def words(profile: Profile) -> list[str]:  # noqa: ARG004
-        return [""]
+    word: str = ""
+    report: ClassVar = Status
+
+    def text(self, profile: Profile) -> str:  # noqa: ARG002
+        return f"{STATES}.index(r.state)"
+
+    def bounds(self, profile: Profile) -> Bounds:  # noqa: ARG002
+        return 0, len(STATES) - 1
 
 
 @dataclass(frozen=True)
 class RemainingTests(Input):
     """The tests left of an assay, in an inventory report."""
 
-    @staticmethod
-    def words(profile: Profile) -> list[str]:
-        return list(profile.assays)
+    report: ClassVar = Inventory
+
+    def text(self, profile: Profile) -> str:  # noqa: ARG002
+        return f"r.tests_left.get({self.word!r})"
+
+    def bounds(self, profile: Profile) -> Bounds:  # noqa: ARG002
+        return 0, X_MAX
 
 
 @dataclass(frozen=True)
@@ -59,30 +89,46 @@ class Deviation(Input):
 
     level: int = 0
     resolution: ClassVar[int] = 1000
+    report: ClassVar = Quality
 
-    @staticmethod
-    def words(profile: Profile) -> list[str]:
-        return list(profile.assays)
+    def text(self, profile: Profile) -> str:  # noqa: ARG002
+        level = f" and r.level == {self.level}" if self.level else ""
+        return f"r.deviation_msd if r.assay == {self.word!r}{level} else None"
 
 
 @dataclass(frozen=True)
 class CalibrationSlope(Input):
     """The slope of a calibration against the nominal one, in parts per million."""
 
-    @staticmethod
-    def words(profile: Profile) -> list[str]:
-        return list(profile.assays)
+    report: ClassVar = Calibration
+
+    def text(self, profile: Profile) -> str:  # noqa: ARG002
+        return f"r.slope_ppm if r.assay == {self.word!r} else None"
 
 
 @dataclass(frozen=True)
-class CalibrationOffset(CalibrationSlope):
+class CalibrationOffset(Input):
     """The offset of a calibration, in parts per million."""
+
+    report: ClassVar = Calibration
+
+    def text(self, profile: Profile) -> str:  # noqa: ARG002
+        return f"r.offset_ppm if r.assay == {self.word!r} else None"
 
 
 @dataclass(frozen=True)
 class Occurrence(Input):
     """1 for each alert with an error code, or of a component."""
 
+    report: ClassVar = Alert
+
     @staticmethod
     def words(profile: Profile) -> list[str]:
         return [*profile.errors, *profile.components]
+
+    def text(self, profile: Profile) -> str:
+        field = "code" if self.word in profile.errors else "component"
+        return f"1 if r.{field} == {self.word!r} else None"
+
+    def bounds(self, profile: Profile) -> Bounds:  # noqa: ARG002
+        return 0, 1

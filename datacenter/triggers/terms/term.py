@@ -9,14 +9,12 @@ conditional expressions, `min` and `max`. Assignments take effect in their order
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Final, NamedTuple, TypeAlias
+from typing import ClassVar, Final, NamedTuple
 
-from datacenter.triggers.terms.inputs import Input
+from datacenter.triggers.terms.inputs import X_MAX, Bounds, Input
 
 ABSENT: Final = -(2**62)
 """The value of a variable or a term that is not known yet."""
-X_MAX: Final = 2**31
-"""Inputs are limited to ±X_MAX, so that no intermediate value exceeds 64 bits."""
 
 
 class Step(NamedTuple):
@@ -24,10 +22,6 @@ class Step(NamedTuple):
 
     guard: str
     assignments: tuple[tuple[str, str], ...]
-
-
-Bounds: TypeAlias = tuple[float, float]
-"""The least and the greatest value that a term can have."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from datacenter.triggers.terms.term import Bounds, Step, Term
+from datacenter.triggers.terms.inputs import Bounds
+from datacenter.triggers.terms.term import Step, Term
 
 _SD: Final = 1000
 

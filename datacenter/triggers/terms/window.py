@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from math import inf
 from typing import ClassVar, Final
 
-from datacenter.triggers.terms.term import ABSENT, X_MAX, Bounds, Step, Term
+from datacenter.triggers.terms.inputs import X_MAX, Bounds
+from datacenter.triggers.terms.term import ABSENT, Step, Term
 
 QUARTERS: Final = 4
 _MOST: Final = 2**61

@@ -10,7 +10,6 @@ import numpy as np
 from datacenter.triggers.columns import Column, ColumnEvaluator
 from datacenter.triggers.live import LiveEvaluator, LiveFunctions
 from datacenter.triggers.terms.inputs import (
-    STATES,
     CalibrationOffset,
     CalibrationSlope,
     Deviation,
@@ -22,7 +21,7 @@ from datacenter.triggers.terms.inputs import (
 )
 from datacenter.triggers.triggerfile import Trigger
 from tests.support.datacenter.triggers import trigger
-from wire.messages import INT_MAX, Alert, Calibration, InstrumentReport, Inventory, Quality, Status
+from wire.messages import INT_MAX, STATES, Alert, Calibration, InstrumentReport, Inventory, Quality, Status
 
 INSTRUMENTS = 25
 CONDITIONS = [
