@@ -27,12 +27,18 @@ VERBATIM: Final = b"\x00"
 COLUMNS: Final = b"\x01"
 GROUPS_MAX: Final = 64
 """Instruments, or sets of channels of one, in one stream; 1 MB of memory at most. Statuses of others are verbatim."""
+NAME_CHARACTERS_MAX: Final = 48
+"""The longest name of an instrument or a channel. Each status of a group repeats the names, so that this bounds the
+size of an unpacked batch: 2.1 MB of names and numbers."""
 _OTHER: Final = 255
 """Stands for a record that is not of a group."""
 _FIXED: Final = 3
 """The columns of each group before those of its channels: number, time, samples."""
 _SAMPLES: Final = 2
 """The column of the count of samples: other counts change only with it, so it is the gate of the channels."""
+
+
+Name: TypeAlias = Annotated[str, Meta(max_length=NAME_CHARACTERS_MAX)]
 
 
 class ColumnsError(ValueError):
@@ -45,9 +51,9 @@ class Group(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     `first` has the values of its columns in its first status.
     """
 
-    instrument: str
+    instrument: Name
     run: int
-    channels: Annotated[tuple[str, ...], Meta(max_length=READINGS_PER_REPORT_MAX)]
+    channels: Annotated[tuple[Name, ...], Meta(max_length=READINGS_PER_REPORT_MAX)]
     first: Annotated[tuple[int, ...], Meta(max_length=READINGS_PER_REPORT_MAX + _FIXED)]
 
 
@@ -236,6 +242,8 @@ def _key(entry: Any) -> _Key | None:
     readings = body[5]
     numbers = (run, body[1], body[2], body[4], *readings.values())
     if not all(type(number) is int for number in numbers) or len(readings) > READINGS_PER_REPORT_MAX:
+        return None
+    if max(map(len, (instrument, *readings))) > NAME_CHARACTERS_MAX:
         return None
     return instrument, run, tuple(readings)
 

@@ -20,8 +20,8 @@ cannot continue a stream (another server, a restart, a connection on which an in
 several senders) refuses the batch, and the sender starts a new stream with a new `Compressor`; each connection has
 one.
 
-Memory on both sides is bounded by the window, and decompression by the caller's limit: at most one byte more than
-the limit is produced.
+Memory on both sides is bounded by the window, and decompression by the caller's limit: at most two bytes more than
+the limit are produced, and 2.1 MB from columns.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sim.instruments.history import History
 from sim.units import DAY_NS
-from wire.columns import COLUMNS, GROUPS_MAX, VERBATIM, ColumnsError, Packer, Unpacker
+from wire.columns import COLUMNS, GROUPS_MAX, NAME_CHARACTERS_MAX, VERBATIM, ColumnsError, Packer, Unpacker
 from wire.messages import (
     INT_MAX,
     RECORDS_PER_BATCH_MAX,
@@ -52,7 +52,7 @@ def status(number: int, **readings: int) -> Status:
 
 
 @pytest.mark.parametrize("model", ["chemistry-analyzer", "hematology-analyzer", "immunoassay-analyzer"])
-def test_the_reports_of_an_instrument_come_back_equal_in_a_third_of_the_bytes(model: str) -> None:
+def test_the_reports_of_an_instrument_come_back_equal_in_a_tenth_of_the_bytes(model: str) -> None:
     reports = list(History(model, "X-1", 4).until(DAY_NS))
     data = batches(*(reports[first : first + 64] for first in range(0, len(reports), 64)))
     packed = come_back(data)
@@ -139,6 +139,24 @@ def test_channels_in_another_order_and_instruments_beyond_the_limit_come_back() 
 def test_bytes_that_are_no_batch_of_statuses_are_kept_verbatim(data: bytes) -> None:
     assert Packer().pack(data) == VERBATIM + data
     assert Unpacker().unpack(VERBATIM + data) == data
+
+
+def test_long_names_are_kept_verbatim_and_refused_in_columns() -> None:
+    """Each status of a group repeats them, so that a short packed batch would become a very long one."""
+    (usual,) = batches([status(1, vacuum_pa=8)], serial="X" * NAME_CHARACTERS_MAX)
+    packed = Packer().pack(usual)
+    assert packed.startswith(COLUMNS)
+    for long in (
+        batches([status(1, vacuum_pa=8)], serial="X" * (NAME_CHARACTERS_MAX + 1)),
+        batches([status(1, **{"v" * (NAME_CHARACTERS_MAX + 1): 8})]),
+    ):
+        assert come_back(long)[0].startswith(VERBATIM)
+    content = msgspec.msgpack.decode(packed[1:])
+    (group,) = content[6]
+    for field, value in ((0, "X" * 100_000), (2, ["v" * 100_000])):
+        content[6] = [[*group[:field], value, *group[field + 1 :]]]
+        with pytest.raises(ColumnsError, match="length <= 48"):
+            Unpacker().unpack(COLUMNS + msgspec.msgpack.encode(content))
 
 
 def test_a_batch_with_more_records_than_allowed_is_kept_verbatim() -> None:
