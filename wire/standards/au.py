@@ -23,7 +23,7 @@ from wire.messages import Quality
 from wire.standards.engine import Action, Count, Deliver, Outcome, Send
 from wire.standards.extract import Extract, Finding, Reason
 from wire.standards.rules import deviation_msd, is_placeholder, parse_decimal
-from wire.standards.unanswered import SKEW_S, EarlyAnswer
+from wire.standards.unanswered import SKEW_S, EarlyAnswer, count_unstored
 
 STX, ETX, ACK, NAK = b"\x02", b"\x03", b"\x06", b"\x15"
 ANSWER_AFTER_S: Final = 0.5
@@ -219,9 +219,7 @@ class AuObserver:
 
     def decided(self, outcome: Outcome, now: float) -> list[Action]:  # noqa: ARG002 - no time limit
         """Count what was not stored, and continue."""
-        reasons = {Outcome.BUSY: Reason.NOT_STORED, Outcome.REFUSED: Reason.MESSAGE_REFUSED}
-        lost: list[Action] = [Count(reasons[outcome])] if outcome in reasons else []
-        return lost + self._process()
+        return count_unstored(outcome) + self._process()
 
     def closed(self, now: float) -> list[Action]:  # noqa: ARG002 - no time limit
         """Count an unfinished record, and one that the host has not answered."""

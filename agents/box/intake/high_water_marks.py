@@ -61,8 +61,7 @@ class HighWaterMark(msgspec.Struct, array_like=True):
 
     def remembers(self, digest: bytes) -> bool:
         """Whether the report with this digest is one of the last accepted ones."""
-        starts = range(0, len(self.digests), DIGEST_BYTES)
-        return any(self.digests[start : start + DIGEST_BYTES] == digest for start in starts)
+        return digest in _divide(self.digests)
 
     def accept(self, run: int, number: int, digest: bytes) -> None:
         """Move the mark for a durable report."""

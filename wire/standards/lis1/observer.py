@@ -18,7 +18,7 @@ from wire.standards.engine import Action, Count, Deliver, Outcome
 from wire.standards.extract import Reason
 from wire.standards.lis1.frames import FRAME_BYTES_MAX, Frame, FrameReader, Signal, Token
 from wire.standards.lis1.receiver import FrameOrder, MessageReader, deliver
-from wire.standards.unanswered import SKEW_S, EarlyAnswer
+from wire.standards.unanswered import SKEW_S, EarlyAnswer, count_unstored
 
 UNANSWERED_MAX: Final = 64
 """Maximum of ENQ, frames and EOT that an instrument may send without waiting for answers."""
@@ -63,12 +63,7 @@ class Lis1Observer:
 
     def decided(self, outcome: Outcome, now: float) -> list[Action]:  # noqa: ARG002 - no time limit
         """Count findings that were not stored, and continue."""
-        counts: dict[Outcome, list[Action]] = {
-            Outcome.STORED: [],
-            Outcome.BUSY: [Count(Reason.NOT_STORED)],
-            Outcome.REFUSED: [Count(Reason.MESSAGE_REFUSED)],
-        }
-        return counts[outcome] + self._process()
+        return count_unstored(outcome) + self._process()
 
     def closed(self, now: float) -> list[Action]:  # noqa: ARG002 - no time limit
         """Count an unfinished message."""
