@@ -7,7 +7,8 @@ from abc import ABC, abstractmethod
 from contextlib import suppress
 from typing import Final
 
-from hal.serial import SerialError, SerialErrorKind, SerialPort, SerialSettings
+from agents.box.intake.adapter import SerialLine
+from hal.serial import SerialError, SerialPort, SerialSettings
 from sim.worlds.shared.reporter import Workplace
 
 CONNECT_SECONDS_MAX: Final = 30.0
@@ -81,22 +82,14 @@ class SerialSpokenLine(SpokenLine):
 
     def __init__(self, port: SerialPort) -> None:
         super().__init__()
-        self._port = port
+        self._port, self._line = port, SerialLine(port)
 
     async def write(self, data: bytes) -> None:
         """See `SpokenLine`."""
-        try:
-            await self._port.write(data)
-        except SerialError as error:
-            raise OSError(str(error)) from None
+        await self._line.write(data)
 
     async def _read(self) -> bytes:
-        while True:
-            try:
-                return await self._port.read(READ_BYTES_MAX)
-            except SerialError as error:
-                if error.kind not in (SerialErrorKind.BREAK, SerialErrorKind.LINE):
-                    return b""
+        return await self._line.read()
 
     def _close(self) -> None:
         self._port.close()
