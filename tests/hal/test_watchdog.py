@@ -160,7 +160,7 @@ class DeviceBench:
         self.driver.nowayout = True
 
 
-@pytest.fixture(params=[False, True], ids=["new", "old"])
+@pytest.fixture
 def device(request: pytest.FixtureRequest) -> Iterator[DeviceBench]:
     try:
         ioctl.compiled()

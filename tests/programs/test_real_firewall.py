@@ -15,7 +15,7 @@ import socket
 import subprocess
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -228,9 +228,11 @@ def place(folder: Path) -> Iterator[FirewalledBox]:
 
 
 @asynccontextmanager
-async def running(place: Namespace, *arguments: object) -> AsyncIterator[Process]:
-    """`rap` in the namespace, until the context's end."""
-    process = await start(*arguments, within=place.words())
+async def running(
+    place: Namespace, *arguments: object, through: tuple[str, ...] = ()
+) -> AsyncIterator[Process]:
+    """Run `rap` in the namespace, started by the words `through`, and kill it at the end of the context."""
+    process = await start(*arguments, within=(*place.words(), *through))
     try:
         yield process
     finally:
@@ -363,20 +365,16 @@ def test_box_and_firewall_service_survive_the_sigkill_of_the_other(place: Firewa
     asyncio.run(scenario())
 
 
-@asynccontextmanager
-async def unprivileged(place: Namespace, *arguments: object) -> AsyncIterator[Process]:
+def unprivileged(place: Namespace, *arguments: object) -> AbstractAsyncContextManager[Process]:
     """As `running`, with CAP_NET_BIND_SERVICE as the only capability."""
-    drop = (
-        "setpriv",
-        "--bounding-set=-all,+net_bind_service",
-        "--inh-caps=-all",
-        "--ambient-caps=-all",
-        "--",
+    return running(
+        place,
+        *arguments,
+        through=(
+            "setpriv",
+            "--bounding-set=-all,+net_bind_service",
+            "--inh-caps=-all",
+            "--ambient-caps=-all",
+            "--",
+        ),
     )
-    process = await start(*arguments, within=(*place.words(), *drop))
-    try:
-        yield process
-    finally:
-        with suppress(ProcessLookupError):
-            process.kill()
-        await process.communicate()

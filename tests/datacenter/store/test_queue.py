@@ -51,7 +51,7 @@ class Hanging:
 def test_calls_beyond_the_bound_are_refused_and_none_below() -> None:
     async def run() -> None:
         hanging = Hanging()
-        full, beyond, urgent = hanging.call("full", 80), hanging.call("beyond", 1), None
+        full, beyond = hanging.call("full", 80), hanging.call("beyond", 1)
         urgent = hanging.call("urgent", 10, urgent=True)
         urgent_beyond = hanging.call("urgent beyond", 1, urgent=True)
         await asyncio.sleep(0)
