@@ -7,7 +7,6 @@ from typing import Final
 from sim.instruments.model import (
     Bias,
     Errors,
-    Imprecision,
     InstrumentModel,
     Mishap,
     Noise,
@@ -17,6 +16,7 @@ from sim.instruments.model import (
     Shift,
     Wear,
 )
+from sim.instruments.parts import syringe
 from sim.units import DAY_NS, MINUTE_NS, SECOND_NS
 
 _ASSAYS: Final = ("crea", "glu", "alb", "alt")
@@ -54,13 +54,7 @@ MODEL: Final = InstrumentModel(
     waste_samples=800,
     mishaps=(Mishap("P0101", "pipettor", "warning", per_day=1.5, value_max=1),),
     wear=(
-        Wear(
-            "pipettor",
-            "Syringe",
-            starts_after_days=300,
-            lasts_days=(14, 40),
-            symptoms=(Imprecision(_ASSAYS, 2.2), Bias(_ASSAYS, -0.8), Errors("P0101", 6)),
-        ),
+        syringe(_ASSAYS, Errors("P0101", 6), starts_after_days=300),
         Wear(
             "bath",
             "Thermostat",

@@ -18,6 +18,7 @@ from sim.instruments.model import (
     Shift,
     Wear,
 )
+from sim.instruments.parts import pump_diaphragm, syringe
 from sim.units import HOUR_NS, MINUTE_NS
 
 _IONS: Final = ("na", "k")
@@ -112,17 +113,7 @@ MODEL: Final = InstrumentModel(
                 Imprecision(_PHOTOMETRIC, 2.0),
             ),
         ),
-        Wear(
-            "pipettor",
-            "Syringe",
-            starts_after_days=300,
-            lasts_days=(14, 40),
-            symptoms=(
-                Imprecision((*_IONS, *_PHOTOMETRIC), 2.2),
-                Bias((*_IONS, *_PHOTOMETRIC), -0.8),
-                Errors("P0101", 6),
-            ),
-        ),
+        syringe((*_IONS, *_PHOTOMETRIC), Errors("P0101", 6), starts_after_days=300),
         Wear(
             "bath",
             "Thermostat",
@@ -141,13 +132,7 @@ MODEL: Final = InstrumentModel(
             lasts_days=(10, 35),
             symptoms=(Shift("reagent-temp-mc", 2_800), Noise("reagent-temp-mc", 3)),
         ),
-        Wear(
-            "vacuum",
-            "Pump diaphragm",
-            starts_after_days=400,
-            lasts_days=(10, 40),
-            symptoms=(Shift("vacuum-pa", -4_000), Noise("vacuum-pa", 5), Errors("U0101", 3)),
-        ),
+        pump_diaphragm(4_000, Errors("U0101", 3)),
         Wear(
             "water",
             "Ion-exchange cartridge",

@@ -18,6 +18,7 @@ from sim.instruments.model import (
     Shift,
     Wear,
 )
+from sim.instruments.parts import pump_diaphragm, syringe
 from sim.units import DAY_NS, HOUR_NS, MINUTE_NS, SECOND_NS
 
 _COUNT: Final = ("diluent", "lyse", "sheath")
@@ -126,20 +127,8 @@ MODEL: Final = InstrumentModel(
             lasts_days=(10, 30),
             symptoms=(Shift("sheath-pressure-pa", -6_000), Noise("sheath-pressure-pa", 4)),
         ),
-        Wear(
-            "pipettor",
-            "Syringe",
-            starts_after_days=350,
-            lasts_days=(14, 40),
-            symptoms=(Imprecision(_CONTROLS, 2.2), Bias(_CONTROLS, -0.8), Errors("P0101", 6)),
-        ),
-        Wear(
-            "vacuum",
-            "Pump diaphragm",
-            starts_after_days=400,
-            lasts_days=(10, 40),
-            symptoms=(Shift("vacuum-pa", -3_000), Noise("vacuum-pa", 5)),
-        ),
+        syringe(_CONTROLS, Errors("P0101", 6), starts_after_days=350),
+        pump_diaphragm(3_000),
         Wear(
             "bath",
             "Heater",

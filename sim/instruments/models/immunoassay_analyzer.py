@@ -17,6 +17,7 @@ from sim.instruments.model import (
     Shift,
     Wear,
 )
+from sim.instruments.parts import pump_diaphragm, syringe
 from sim.units import DAY_NS, HOUR_NS, MINUTE_NS
 
 _LIGHT: Final = ("substrate", "wash")
@@ -134,13 +135,7 @@ MODEL: Final = InstrumentModel(
                 Imprecision(_ASSAYS, 1.7),
             ),
         ),
-        Wear(
-            "pipettor",
-            "Syringe",
-            starts_after_days=350,
-            lasts_days=(14, 40),
-            symptoms=(Imprecision(_ASSAYS, 2.2), Bias(_ASSAYS, -0.8), Errors("P0101", 6)),
-        ),
+        syringe(_ASSAYS, Errors("P0101", 6), starts_after_days=350),
         Wear(
             "incubator",
             "Heating foil",
@@ -159,13 +154,7 @@ MODEL: Final = InstrumentModel(
                 Bias(_ASSAYS, -1.0),
             ),
         ),
-        Wear(
-            "vacuum",
-            "Pump diaphragm",
-            starts_after_days=400,
-            lasts_days=(10, 40),
-            symptoms=(Shift("vacuum-pa", -4_000), Noise("vacuum-pa", 5)),
-        ),
+        pump_diaphragm(4_000),
     ),
     calibration_ns=35 * MINUTE_NS,
     calibration_valid_ns=28 * DAY_NS,

@@ -7,7 +7,6 @@ from typing import Final
 from sim.instruments.model import (
     Bias,
     Errors,
-    Imprecision,
     InstrumentModel,
     Mishap,
     Noise,
@@ -17,6 +16,7 @@ from sim.instruments.model import (
     Shift,
     Wear,
 )
+from sim.instruments.parts import syringe
 from sim.units import DAY_NS, MINUTE_NS, SECOND_NS
 
 _ASSAYS: Final = ("glu", "k", "na", "crea", "chol", "crp", "tsh", "ft4", "vitd")
@@ -61,13 +61,7 @@ MODEL: Final = InstrumentModel(
     waste_samples=900,
     mishaps=(Mishap("P0201", "pipettor", "error", per_day=2.0, value_max=1),),
     wear=(
-        Wear(
-            "pipettor",
-            "Syringe",
-            starts_after_days=300,
-            lasts_days=(14, 40),
-            symptoms=(Imprecision(_ASSAYS, 2.2), Bias(_ASSAYS, -0.8), Errors("P0201", 5)),
-        ),
+        syringe(_ASSAYS, Errors("P0201", 5), starts_after_days=300),
         Wear(
             "bath",
             "Thermostat",
