@@ -37,9 +37,19 @@ print("stopped", flush=True)
 """
 
 
+NOTES_THE_SIGNAL = """
+from datacenter import main
+class Noted(main.ForcedExit):
+    def arm(self, *arguments):
+        super().arm(*arguments)
+        print("ending", flush=True)
+main.ForcedExit = Noted
+"""
+
+
 @contextmanager
-def running(config: Path) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-c", PROGRAM, str(config)]
+def running(config: Path, program_text: str = PROGRAM) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", program_text, str(config)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
         try:
             yield program
@@ -115,10 +125,12 @@ def test_a_hanging_database_call_at_the_start_ends_the_program(empty_postgres: s
 def test_a_database_call_that_returns_in_time_is_awaited(empty_postgres: str, tmp_path: Path) -> None:
     config, _ = configure(tmp_path, empty_postgres)
     Store(empty_postgres).close()
-    with running(config) as program:
+    with running(config, NOTES_THE_SIGNAL + PROGRAM) as program:
+        assert program.stdout is not None
         with locked(empty_postgres, "boxes"):
             asyncio.run(a_call_waits(empty_postgres))
             program.terminate()
+            assert program.stdout.readline() == "ending\n", "the call returns after the signal"
         output, errors = program.communicate(timeout=ENDS_SECONDS_MAX)
     assert (program.returncode, output, errors) == (0, "stopped\n", "")
 

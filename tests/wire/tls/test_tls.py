@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import ssl
 import sys
 from collections.abc import Callable
@@ -130,11 +131,19 @@ def test_only_approved_groups_and_signatures_are_offered(certificates: Certifica
     assert set(offered(hello, SIGNATURES)) == ecdsa | pss | pkcs1
 
 
+ONE_GROUP = """
+openssl_conf = all
+[all]
+ssl_conf = ssl
+[ssl]
+system_default = default
+[default]
+Groups = {}
+"""
 CLIENT_OF_ONE_GROUP = """
 import ssl, socket, sys
 context = ssl.create_default_context(cafile=sys.argv[1])
 context.load_cert_chain(sys.argv[2], sys.argv[3])
-context.set_ecdh_curve(sys.argv[5])
 connection = socket.create_connection(("127.0.0.1", int(sys.argv[4])))
 try:
     context.wrap_socket(connection, server_hostname="localhost")
@@ -146,16 +155,18 @@ except OSError:  # TLS errors included
 
 @pytest.mark.parametrize(("group", "outcome"), [("X25519", "refused"), ("prime256v1", "connected")])
 def test_a_server_refuses_a_client_that_offers_no_approved_group(
-    certificates: Certificates, group: str, outcome: str
+    certificates: Certificates, tmp_path: Path, group: str, outcome: str
 ) -> None:
     box = certificates.box
+    (configuration := tmp_path / "openssl.cnf").write_text(ONE_GROUP.format(group))
 
     async def run() -> str:
         server = await listen(certificates.server)
-        arguments = [str(it) for it in (box.authorities, box.certificate, box.key, server.port, group)]
-        # another process: in this one OpenSSL follows the configuration
+        arguments = [str(it) for it in (box.authorities, box.certificate, box.key, server.port)]
+        # another process: in this one OpenSSL follows the program's configuration
         client = await asyncio.create_subprocess_exec(
             *(sys.executable, "-c", CLIENT_OF_ONE_GROUP, *arguments),
+            env={**os.environ, "OPENSSL_CONF": str(configuration)},
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
