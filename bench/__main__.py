@@ -21,6 +21,7 @@ BENCH: Final = Suite(
         "adapted": "bench.box.adapted",
         "memory": "bench.box.memory",
         "triggers": "bench.datacenter.triggers",
+        "ingest": "bench.datacenter.ingest",
         "many_labs": "bench.lab.many_labs",
         "dialects": "bench.lab.dialects",
         "buffer": "bench.box.spool",

@@ -18,12 +18,12 @@ The body is one block of the connection's compressed stream. Meaning of the stat
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from functools import partial
 from http import HTTPStatus
 from typing import Final, get_args
 
+from datacenter.store.batch import Received
+from datacenter.store.errors import StoreError, UnknownBoxError
 from datacenter.store.queue import QueueFullError, StoreQueue
-from datacenter.store.store import Store, StoreError, UnknownBoxError
 from wire.compression import CompressionError, Decompressor, UnknownStreamError
 from wire.http.connection import Handler, Request, Response
 from wire.messages import (
@@ -47,10 +47,8 @@ _URGENT: Final = (Alert, CommandResult, *get_args(BoxReport))
 _STREAM: Final = "datacenter.ingest.stream"
 
 
-def make_ingest(
-    store: Store, now_ms: Callable[[], int], queue: StoreQueue, front_ends: Collection[str] = ()
-) -> Handler:
-    """Return the handler that ingests into `store`, whose calls block and run one at a time from `queue`.
+def make_ingest(now_ms: Callable[[], int], queue: StoreQueue, front_ends: Collection[str] = ()) -> Handler:
+    """Return the handler that stores batches through `queue`.
 
     `now_ms` is the data center's wall clock. The name in the peer's certificate is the box's serial number, so the
     server must require client certificates. `front_ends` are the certificate names of front ends that terminate the
@@ -70,8 +68,7 @@ def make_ingest(
             batch = decode(Batch, data)
             box = _box(request, front_ends)
             reply = await queue.run(
-                partial(store.ingest, box, batch, now_ms()),
-                len(batch.records),
+                Received(box, batch, now_ms()),
                 urgent=_is_urgent(batch),
                 is_abandoned=lambda: request.peer.is_lost,
             )

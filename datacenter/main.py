@@ -160,10 +160,10 @@ async def _serve(
     stop: asyncio.Event,
 ) -> None:
     revocations = revocation_list(config)
-    queue = StoreQueue(executor)
+    queue = StoreQueue(executor, store.ingest_all)
     bounds = datacenter_bounds(lambda: server, queue)
     server = await serve(
-        make_ingest(store, _now_ms, queue, config.front_ends),
+        make_ingest(_now_ms, queue, config.front_ends),
         config.listen.host,
         config.listen.port,
         tls=server_context(identity(config)),

@@ -30,7 +30,7 @@ def add_verbs(parser: Parser) -> None:
 
 def _migrate(arguments: argparse.Namespace) -> int:
     from datacenter.main import migrate_database
-    from datacenter.store.store import StoreError
+    from datacenter.store.errors import StoreError
     from settings.problems import SettingsError
 
     try:
@@ -54,7 +54,7 @@ def _serve(arguments: argparse.Namespace) -> int:
     import ssl
 
     from datacenter.main import check_datacenter, run_datacenter
-    from datacenter.store.store import StoreError
+    from datacenter.store.errors import StoreError
     from settings.problems import SettingsError
 
     try:

@@ -32,6 +32,10 @@ class RangeSet:
         """Return the number of integers in the set."""
         return sum(self._lasts) - sum(self._firsts) + len(self._firsts)
 
+    def last(self) -> int:
+        """Return the greatest number of the set, -1 if it is empty."""
+        return self._lasts[-1] if self._lasts else -1
+
     def overlaps(self, first: int, last: int) -> bool:
         """Return whether the set contains any number from `first` to `last`."""
         at = bisect_left(self._lasts, first)

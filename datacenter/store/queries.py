@@ -1,15 +1,17 @@
-"""Queries for checkers and dashboards. Each function is one query. Raises: StoreError."""
+"""Queries for checkers and dashboards. Each function is one query, and opens the blocks. Raises: StoreError."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import groupby
 from typing import NamedTuple
 
 from sqlalchemy import func, select
 
 from datacenter.store import schema
+from datacenter.store.rows import Row, stored_records
 from datacenter.store.store import Store
-from wire.messages import Gap, ProfileInForce, decode
+from wire.messages import Gap, ProfileInForce, Status, decode
 
 _RECORDS = schema.records.c
 
@@ -68,21 +70,33 @@ class StoredCommand(NamedTuple):
 def counts(store: Store) -> dict[tuple[str, str], int]:
     """Return the number of records by (box, instrument); for records of the box itself, `instrument` is ""."""
     key = (_RECORDS.box, _RECORDS.instrument)
-    rows = store.read(select(*key, func.count()).group_by(*key).order_by(*key))
-    return {(box, instrument): count for box, instrument, count in rows}
+    rows = store.read(select(*key, func.sum(_RECORDS.record_count)).group_by(*key).order_by(*key))
+    return {(box, instrument): int(count) for box, instrument, count in rows}
 
 
 def records(store: Store) -> Iterator[StoredRecord]:
     """Return all records, ordered by box, epoch and sequence."""
-    columns = [_RECORDS[name] for name in StoredRecord._fields]
-    return (StoredRecord(*row) for row in store.read(select(*columns).order_by(*columns[:3])))
+    return (record for record, _ in bodies(store))
 
 
 def bodies(store: Store) -> Iterator[tuple[StoredRecord, bytes]]:
-    """Return all records with their bodies, ordered by box, epoch and sequence."""
-    columns = [_RECORDS[name] for name in StoredRecord._fields]
-    every = select(*columns, _RECORDS.body).order_by(*columns[:3])
-    return ((StoredRecord(*row[:-1]), bytes(row[-1])) for row in store.read(every))
+    """Return all records with their bodies, ordered by box, epoch and sequence. Holds an epoch of a box in memory."""
+    columns = [_RECORDS[name] for name in Row._fields]
+    rows = map(Row._make, store.read(select(*columns).order_by(*columns[:3])))
+    for _, of_epoch in groupby(rows, lambda row: (row.box, row.epoch)):
+        found = (pair for row in of_epoch for pair in _records(row))
+        yield from sorted(found, key=lambda pair: pair[0].sequence)
+
+
+def _records(row: Row) -> Iterator[tuple[StoredRecord, bytes]]:
+    """The records of a row."""
+    for sequence, body in stored_records(row.sequence, row.record_count, row.body):
+        number, at_ms = row.number, row.at_ms
+        if row.record_count > 1:
+            report = decode(Status, body)
+            number, at_ms = report.number if row.instrument else None, report.at_ms
+        identity = row.box, row.epoch, sequence, row.instrument, row.run, number
+        yield StoredRecord(*identity, row.kind, at_ms, row.stored_at_ms), body
 
 
 def epochs(store: Store) -> list[int]:

@@ -1,52 +1,69 @@
-"""The queue of calls for the store's thread: bounded, alerts first, without the calls of clients that disconnected.
+"""The queue of batches for the store's thread: bounded, alerts first, without those of clients that disconnected.
 
-While the database hangs, boxes abort their requests and repeat them on new connections. The call of each aborted
-request would occupy memory for its batch and store it although no client waits for the result. Therefore the call of
-a disconnected client is not executed, and is removed when the queue is full. If the calls of connected clients fill
-the queue, further calls are refused.
+While the store is busy with a transaction, further batches wait. Those that wait are stored together in the next one,
+because a commit waits for the disk, whatever the number of batches in it.
 
-A batch without routine records is urgent: it waits only for the call in progress and for other urgent batches. Urgent
-batches may fill the whole queue, routine batches ROUTINE_SHARE of it.
+While the database hangs, boxes abort their requests and repeat them on new connections. The batch of each aborted
+request would occupy memory, and would be stored although no client waits for the result. Therefore the batch of a
+disconnected client is not stored, and is removed when the queue is full. If the batches of connected clients fill the
+queue, further ones are refused.
+
+A batch without routine records is urgent: it waits only for the transaction in progress and for other urgent batches.
+Urgent batches may fill the whole queue, routine batches ROUTINE_SHARE of it.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Final
+
+from datacenter.store.batch import Received
+from wire.messages import BatchReply
 
 RECORDS_MAX: Final = 65_536
 """Maximum records in all waiting batches: some 64 MiB."""
 ROUTINE_SHARE: Final = 0.9
-
-T = TypeVar("T")
+TOGETHER_RECORDS_MAX: Final = 4096
+"""Maximum records that are stored together, unless a single batch has more: some 0.1 s of the database."""
 
 
 class QueueFullError(Exception):
-    """The queue is full, so that the call is refused."""
+    """The queue is full, so that the batch is refused."""
 
 
 @dataclass(slots=True, eq=False)
-class _Call:
-    """A call that waits or is in progress."""
+class _Waiting:
+    """A batch that waits or is being stored."""
 
-    records: int
-    call: Callable[[], object]
+    received: Received
     is_abandoned: Callable[[], bool]
-    result: asyncio.Future[Any]
+    result: asyncio.Future[BatchReply]
+
+    @property
+    def records(self) -> int:
+        return len(self.received.batch.records)
 
 
 class StoreQueue:
-    """Executes one call at a time on `executor`; None is the event loop's default executor."""
+    """Calls `store_all` with one list of batches at a time on `executor`; None is the event loop's default executor.
 
-    def __init__(self, executor: Executor | None, records_max: int = RECORDS_MAX) -> None:
-        self._executor, self._records_max = executor, records_max
-        self._urgent: deque[_Call] = deque()
-        self._routine: deque[_Call] = deque()
+    `store_all` returns for each batch its reply or an exception, as `datacenter.store.store.Store.ingest_all` does.
+    """
+
+    def __init__(
+        self,
+        executor: Executor | None,
+        store_all: Callable[[list[Received]], Sequence[BatchReply | Exception]],
+        records_max: int = RECORDS_MAX,
+    ) -> None:
+        self._executor, self._store_all, self._records_max = executor, store_all, records_max
+        self._urgent: deque[_Waiting] = deque()
+        self._routine: deque[_Waiting] = deque()
         self._records = 0
         self._is_busy = False
 
@@ -54,23 +71,22 @@ class StoreQueue:
         """Return the number of records that wait or are being stored, and its limit."""
         return self._records, self._records_max
 
-    async def run(
-        self, call: Callable[[], T], records: int, *, urgent: bool, is_abandoned: Callable[[], bool]
-    ) -> T:
-        """Queue `call`, which stores `records` records, and return its result.
+    async def run(self, received: Received, *, urgent: bool, is_abandoned: Callable[[], bool]) -> BatchReply:
+        """Queue a batch until it is stored, and return the reply.
 
-        If `is_abandoned()` is true when its turn comes, the call is not executed, and the awaiting task is cancelled.
+        If `is_abandoned()` is true when its turn comes, it is not stored, and the awaiting task is cancelled.
 
-        Raises: QueueFullError; any exception of the call.
+        Raises: QueueFullError; any exception of `store_all`.
         """
+        records = len(received.batch.records)
         limit = self._records_max * (1 if urgent else ROUTINE_SHARE)
         if self._records and self._records + records > limit:
             self._drop_abandoned()
             if self._records and self._records + records > limit:
                 raise QueueFullError(f"{self._records} records wait for the database")
         self._records += records
-        result: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        (self._urgent if urgent else self._routine).append(_Call(records, call, is_abandoned, result))
+        result: asyncio.Future[BatchReply] = asyncio.get_running_loop().create_future()
+        (self._urgent if urgent else self._routine).append(_Waiting(received, is_abandoned, result))
         self._next()
         return await result
 
@@ -80,28 +96,48 @@ class StoreQueue:
                 queue.remove(waiting)
                 self._settle(waiting)
 
-    def _settle(self, waiting: _Call) -> None:
+    def _settle(self, waiting: _Waiting) -> None:
         self._records -= waiting.records
         waiting.result.cancel()  # unless it has its result
 
     def _next(self) -> None:
-        """Start the next call, if none is in progress."""
-        while not self._is_busy and (self._urgent or self._routine):
-            waiting = (self._urgent or self._routine).popleft()
-            if waiting.is_abandoned():
-                self._settle(waiting)
-                continue
-            self._is_busy = True
-            loop = asyncio.get_running_loop()
-            done = loop.run_in_executor(self._executor, waiting.call)
-            done.add_done_callback(partial(self._done, waiting))
+        """Store the next batches, if the store is not busy."""
+        if self._is_busy or not (together := self._take()):
+            return
+        self._is_busy = True
+        received = [waiting.received for waiting in together]
+        done = asyncio.get_running_loop().run_in_executor(self._executor, self._store_all, received)
+        done.add_done_callback(partial(self._done, together))
 
-    def _done(self, waiting: _Call, done: asyncio.Future[object]) -> None:
+    def _take(self) -> list[_Waiting]:
+        """Remove from the queue what is to be stored next."""
+        for queue in (self._urgent, self._routine):
+            together: list[_Waiting] = []
+            records = 0
+            while queue and (not together or records + queue[0].records <= TOGETHER_RECORDS_MAX):
+                waiting = queue.popleft()
+                if waiting.is_abandoned():
+                    self._settle(waiting)
+                else:
+                    together.append(waiting)
+                    records += waiting.records
+            if together:
+                return together
+        return []
+
+    def _done(self, together: list[_Waiting], done: asyncio.Future[Sequence[BatchReply | Exception]]) -> None:
         self._is_busy = False
-        if not waiting.result.done() and not done.cancelled():
-            if (error := done.exception()) is not None:
-                waiting.result.set_exception(error)
-            else:
-                waiting.result.set_result(done.result())
-        self._settle(waiting)
+        if done.cancelled():
+            outcomes: Sequence[BatchReply | BaseException] = [asyncio.CancelledError()] * len(together)
+        elif (error := done.exception()) is not None:
+            outcomes = [error] * len(together)
+        else:
+            outcomes = done.result()
+        for waiting, outcome in zip(together, outcomes, strict=True):
+            if not waiting.result.done():
+                if isinstance(outcome, BatchReply):
+                    waiting.result.set_result(outcome)
+                elif not isinstance(outcome, asyncio.CancelledError):
+                    waiting.result.set_exception(outcome)
+            self._settle(waiting)
         self._next()

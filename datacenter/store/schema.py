@@ -1,14 +1,15 @@
 """The database tables, with types that SQLite and PostgreSQL share.
 
-Each of a record's two identities prevents duplicates:
+`coverage` has the numbers that are stored of each stream (`datacenter.store.coverage`), so that a record needs no
+unique key:
 
 * (box, epoch, sequence), assigned by the box: a batch whose response was lost is sent again under the same identity.
 * (box, instrument, run, number), assigned by the instrument: a box whose high-water marks were damaged may accept a
-  report twice, under two sequences. Records of the box itself have the number NULL, which is distinct from every
-  other NULL.
+  report twice, under two sequences. Records of the box itself have the number NULL.
 
-`body` is the report in MessagePack, as defined in `wire.messages`; the other columns are for queries. Times are in
-milliseconds since 1970: `at_ms` by the reporter's clock, all others by the data center's.
+`records` has the rows of `datacenter.store.rows`. On PostgreSQL it is partitioned by the day on which a row was
+stored (`datacenter.store.partitions`). Times are in milliseconds since 1970: `since_ms` and `at_ms` by the reporter's
+clock, all others by the data center's.
 
 A change here needs a revision in `datacenter/store/migrations/versions/` that makes the same change to an existing
 database.
@@ -28,12 +29,11 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
-    UniqueConstraint,
 )
 
 metadata = MetaData()
 
-REVISION: Final = "0001"
+REVISION: Final = "0002"
 """The revision whose migration creates these tables."""
 
 boxes = Table(
@@ -44,21 +44,36 @@ boxes = Table(
     Column("dismissed_at_ms", BigInteger),  # if set, the box is no longer authorized; its records are kept
 )
 
+coverage = Table(
+    "coverage",
+    metadata,
+    Column("box", Text, primary_key=True),
+    Column("stream", Text, primary_key=True),  # the box's own if empty, else that of an instrument
+    Column("life", BigInteger, primary_key=True),  # epoch or run
+    Column("stored", LargeBinary, nullable=False),
+    Column("lost", LargeBinary),  # what the box reported as gaps of its own stream
+    sqlite_with_rowid=False,
+)
+
 records = Table(
     "records",
     metadata,
-    Column("box", Text, ForeignKey("boxes.serial"), primary_key=True),
+    Column("box", Text, primary_key=True),
     Column("epoch", BigInteger, primary_key=True),
     Column("sequence", BigInteger, primary_key=True),
+    Column("stored_at_ms", BigInteger, primary_key=True),  # PostgreSQL wants the partition in the key
     Column("instrument", Text, nullable=False),
     Column("run", BigInteger, nullable=False),
     Column("number", BigInteger),
     Column("kind", Text, nullable=False),
+    Column("since_ms", BigInteger, nullable=False),
     Column("at_ms", BigInteger, nullable=False),
-    Column("stored_at_ms", BigInteger, nullable=False),
+    Column("record_count", Integer, nullable=False),
     Column("body", LargeBinary, nullable=False),
-    UniqueConstraint("box", "instrument", "run", "number"),
+    Index("records_of_instrument", "box", "instrument", "at_ms"),
+    Index("records_of_kind", "kind", "at_ms"),
     sqlite_with_rowid=False,  # stores rows in the tree of the primary key: one tree less to write for each record
+    postgresql_partition_by="RANGE (stored_at_ms)",
 )
 
 commands = Table(

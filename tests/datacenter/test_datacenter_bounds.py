@@ -30,7 +30,7 @@ class Listener:
 def test_connections_near_their_limit_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     listener = Listener()
-    bounds = datacenter_bounds(lambda: cast(Server, listener), StoreQueue(None))
+    bounds = datacenter_bounds(lambda: cast(Server, listener), StoreQueue(None, lambda _: []))
     logged = []
     for listener.connections in (79, 80, 99, 70, 69):
         caplog.clear()
@@ -47,7 +47,7 @@ def test_connections_near_their_limit_are_logged_once(caplog: pytest.LogCaptureF
 
 @pytest.mark.parametrize("amount", [79, 80])
 def test_other_bounds_are_logged_at_80_percent(amount: int, caplog: pytest.LogCaptureFixture) -> None:
-    bounds = datacenter_bounds(lambda: cast(Server, Listener()), StoreQueue(None))
+    bounds = datacenter_bounds(lambda: cast(Server, Listener()), StoreQueue(None, lambda _: []))
     bounds.add(Bound("file-system", lambda: (amount, 100)))
     bounds.check()
     assert len(caplog.records) == (amount == 80)

@@ -16,6 +16,7 @@ from cryptography import x509
 
 from datacenter.main import run_datacenter
 from datacenter.store import queries
+from datacenter.store.schema import REVISION
 from datacenter.store.store import Store
 from rap.__main__ import main
 from settings.problems import SettingsError
@@ -82,11 +83,11 @@ def test_migrate_upgrades_once_and_check_changes_nothing(
     file, _ = configure(tmp_path, url)
     migrate = ["dc", "migrate", "--config", str(file)]
     assert main([*migrate, "--check"]) == 1
-    assert "the database is empty; this program needs 0001" in capsys.readouterr().out
+    assert f"the database is empty; this program needs {REVISION}" in capsys.readouterr().out
     assert main(migrate) == 0
     assert "upgraded from an empty database" in capsys.readouterr().out
     assert main([*migrate, "--check"]) == 0
-    assert capsys.readouterr().out == "schema revision 0001: current\n"
+    assert capsys.readouterr().out == f"schema revision {REVISION}: current\n"
 
 
 def test_a_database_of_a_later_version_is_wrong_input(

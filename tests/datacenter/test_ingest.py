@@ -15,9 +15,10 @@ import pytest
 
 from datacenter.ingest import PATH, make_ingest
 from datacenter.store import queries
+from datacenter.store.batch import Received
 from datacenter.store.queue import StoreQueue
 from datacenter.store.store import Store
-from tests.support.datacenter.batches import AT_MS, alert, encoded
+from tests.support.datacenter.batches import AT_MS, alert, batch, encoded
 from wire.compression import Compressor, Decompressor
 from wire.http.connection import ClientConnection, Handler, HttpError, Peer, Request, Response, serve
 from wire.messages import (
@@ -70,7 +71,7 @@ def meet(identities: dict[str, Identity], file: str) -> Callable[..., Store]:
         async def exchange() -> None:
             loop = asyncio.get_running_loop()
             with ThreadPoolExecutor(1) as executor:
-                handler = around(make_ingest(store, lambda: AT_MS, StoreQueue(executor)))
+                handler = around(make_ingest(lambda: AT_MS, StoreQueue(executor, store.ingest_all)))
                 tls = server_context(identities["server"])
                 server = await serve(
                     handler, "127.0.0.1", 0, tls=tls, body_bytes_max=BATCH_BODY_BYTES_MAX, now=lambda: 0.0
@@ -286,17 +287,28 @@ def test_a_response_lost_after_the_commit_causes_no_duplicate(meet: Callable[...
     assert numbers(meet((BOX, unlucky), (BOX, again), around=lose_the_first)) == [1, 2]
 
 
+def hanging(store: Store, goes_on: Event) -> Callable[[list[Received]], list[BatchReply | Exception]]:
+    """A store that hangs at the batch of the box "hangs", which it does not know, until `goes_on` is set."""
+
+    def ingest_all(received: list[Received]) -> list[BatchReply | Exception]:
+        if received[0].box == "hangs":
+            goes_on.wait(20)
+        return [*store.ingest_all(received)]
+
+    return ingest_all
+
+
 def test_while_the_database_hangs_reconnecting_boxes_do_not_accumulate_calls(file: str) -> None:
     async def run() -> None:
         goes_on, store = Event(), Store(file)
         store.authorize([BOX], 0)
         with ThreadPoolExecutor(1) as executor:
-            queue = StoreQueue(executor, 20)
+            queue = StoreQueue(executor, hanging(store, goes_on), 20)
             hangs = asyncio.ensure_future(
-                queue.run(lambda: goes_on.wait(20), 1, urgent=True, is_abandoned=lambda: False)
+                queue.run(Received("hangs", batch(alert(1)), 0), urgent=True, is_abandoned=lambda: False)
             )
             await asyncio.sleep(0)
-            ingest, requests = make_ingest(store, lambda: AT_MS, queue), []
+            ingest, requests = make_ingest(lambda: AT_MS, queue), []
             for number in range(1, 101):  # each client aborts its request, and another one connects
                 peer = Peer(BOX, "", lambda: None)
                 request = Request("POST", PATH, {}, first(encoded(alert(number), first=number)), peer)
@@ -316,19 +328,20 @@ def test_a_full_queue_refuses_routine_batches_with_retry_after_and_accepts_alert
         goes_on, store = Event(), Store(file)
         store.authorize([BOX], 0)
         with ThreadPoolExecutor(1) as executor:
-            queue = StoreQueue(executor, 10)
+            queue = StoreQueue(executor, hanging(store, goes_on), 10)
+            nine = batch(*(alert(number) for number in range(1, 10)))
             hangs = asyncio.ensure_future(
-                queue.run(lambda: goes_on.wait(20), 9, urgent=True, is_abandoned=lambda: False)
+                queue.run(Received("hangs", nine, 0), urgent=True, is_abandoned=lambda: False)
             )
             await asyncio.sleep(0)
-            ingest, peer = make_ingest(store, lambda: AT_MS, queue), Peer(BOX, "", lambda: None)
+            ingest, peer = make_ingest(lambda: AT_MS, queue), Peer(BOX, "", lambda: None)
             routine = encode_batch(7, [(2, encode(Entry("CHEM-0001", 1, Quality(2, AT_MS, "glu", 1, 0))))])
             urgent = asyncio.ensure_future(ingest(Request("POST", PATH, {}, first(encoded(alert(1))), peer)))
             await asyncio.sleep(0)
             refused = await ingest(Request("POST", PATH, {}, first(routine), peer))
             assert (refused.status, refused.headers) == (503, {"retry-after": "10"})
             goes_on.set()
-            await hangs
+            await asyncio.gather(hangs, return_exceptions=True)
             assert (await urgent).status == 200
             assert (await ingest(Request("POST", PATH, {}, first(routine), peer))).status == 200
         assert numbers(store) == [1, 2]

@@ -50,7 +50,7 @@ def send(store: Store) -> Send:
         target: str = PATH,
         headers: Mapping[str, str] | None = None,
     ) -> Response:
-        ingest = make_ingest(store, lambda: AT_MS, StoreQueue(None), [FRONT_END])
+        ingest = make_ingest(lambda: AT_MS, StoreQueue(None, store.ingest_all), [FRONT_END])
         request = Request(method, target, dict(headers or {}), body, Peer(name, "", lambda: None))
         return asyncio.run(ingest(request))
 

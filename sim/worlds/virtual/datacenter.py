@@ -132,7 +132,7 @@ class VirtualDataCenter:
         self.store.queue_command(self._enrolled, instrument, verb, b"", self._now_ns() // 1_000_000)
 
     async def _serve(self, identity: Identity) -> Server:
-        ingest = make_ingest(self.store, lambda: self._now_ns() // 1_000_000, StoreQueue(None))
+        ingest = make_ingest(lambda: self._now_ns() // 1_000_000, StoreQueue(None, self.store.ingest_all))
         return await serve(
             self._with_faults(ingest),
             DATACENTER_NAME,

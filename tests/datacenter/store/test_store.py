@@ -12,14 +12,9 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from datacenter.store import queries
-from datacenter.store.store import (
-    REPEAT_MS_MAX,
-    REPEAT_MS_MIN,
-    Store,
-    StoreError,
-    UnknownBoxError,
-    repeat_delay_ms,
-)
+from datacenter.store.batch import REPEAT_MS_MAX, REPEAT_MS_MIN, repeat_delay_ms
+from datacenter.store.errors import StoreError, UnknownBoxError
+from datacenter.store.store import Store
 from tests.support.datacenter.batches import AT_MS, alert, batch, result
 from tests.support.datacenter.duplicates import duplicates
 from wire.messages import COMMAND_BODY_BYTES_MAX, COMMANDS_PER_REPLY_MAX, RECORDS_PER_BATCH_MAX, Audit, Gap

@@ -49,7 +49,7 @@ class Spread(World):
         super().__init__(pki, LINE)
         self.store = Store("sqlite://")
         self.store.authorize([BOX], 0)
-        self.ingest = make_ingest(self.store, lambda: 0, StoreQueue(None))
+        self.ingest = make_ingest(lambda: 0, StoreQueue(None, self.store.ingest_all))
         self.connections = 2
         self.states: list[dict[str, object]] = [{}, {}]
         self.refusal = 409

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import func, select
+from collections import Counter
 
-from datacenter.store import schema
+from datacenter.store import queries
 from datacenter.store.store import Store
-
-_RECORDS = schema.records.c
 
 
 def duplicates(store: Store) -> list[tuple[str, str, str, int, int]]:
@@ -15,7 +13,9 @@ def duplicates(store: Store) -> list[tuple[str, str, str, int, int]]:
 
     Of each its box, instrument, kind and time, and how many copies there are.
     """
-    key = (_RECORDS.box, _RECORDS.instrument, _RECORDS.kind, _RECORDS.at_ms)
-    reports = select(*key, func.count()).where(_RECORDS.instrument != "")
-    same = reports.group_by(*key, _RECORDS.body).having(func.count() > 1)
-    return [tuple(row) for row in store.read(same.order_by(*key))]
+    found = Counter(
+        (record.box, record.instrument, record.kind, record.at_ms, body)
+        for record, body in queries.bodies(store)
+        if record.instrument
+    )
+    return sorted((*key[:4], copies) for key, copies in found.items() if copies > 1)

@@ -16,8 +16,8 @@ USER = "postgres"
 
 
 @contextmanager
-def running_server() -> Iterator[str]:
-    """Run a server without flushes; gives the SQLAlchemy URL of an empty database."""
+def running_server(*, flushes: bool = False) -> Iterator[str]:
+    """Run a server, without flushes unless `flushes`; gives the SQLAlchemy URL of an empty database."""
     if (programs := _programs()) is None:
         pytest.skip("needs PostgreSQL: run `make setup-kernel` as root")
     with TemporaryDirectory(prefix="rap-postgres-", ignore_cleanup_errors=True) as folder:
@@ -25,7 +25,9 @@ def running_server() -> Iterator[str]:
             shutil.chown(folder, USER)
         data, log = f"{folder}/data", f"{folder}/log"
         _run(programs / "initdb", "--no-sync", "--auth=trust", f"--username={USER}", "--encoding=UTF8", data)
-        options = f"-c listen_addresses= -c unix_socket_directories={folder} -c fsync=off"
+        options = (
+            f"-c listen_addresses= -c unix_socket_directories={folder} -c fsync={'on' if flushes else 'off'}"
+        )
         _run(programs / "pg_ctl", "-D", data, "-w", "-l", log, "-o", options, "start")
         try:
             yield f"postgresql+psycopg://{USER}@/postgres?host={folder}"

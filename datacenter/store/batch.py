@@ -1,0 +1,159 @@
+"""Stores batches in one transaction: which records are new, their rows, and the commands of the replies."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import compress
+from typing import Any, Final, NamedTuple
+
+from datacenter.store.coverage import BOX_STREAM, RANGES_MAX, add_new, decode_ranges, encode_ranges
+from datacenter.store.errors import StoreError, UnknownBoxError
+from datacenter.store.rows import Row, make_rows, number_of
+from datacenter.store.statements import CoverageRow, Key, Statements
+from settings.ranges import RangeSet
+from wire.messages import (
+    Batch,
+    BatchReply,
+    Command,
+    CommandResult,
+    Gap,
+    Record,
+    sequences,
+)
+
+REPEAT_MS_MIN: Final = 60_000
+"""Interval after which a command without a result is sent again, because the reply may have been lost."""
+REPEAT_MS_MAX: Final = 3_600_000
+"""Limit of the interval, which doubles each time: commands for an instrument that is off must not fill the link."""
+
+
+class Received(NamedTuple):
+    """A batch, the box that sent it, and the data center's time of its arrival."""
+
+    box: str
+    batch: Batch
+    at_ms: int
+
+
+class _Coverage:
+    """The coverage of the lives to which the batches of a transaction add."""
+
+    def __init__(self, rows: Iterable[CoverageRow]) -> None:
+        self.stored: defaultdict[Key, RangeSet] = defaultdict(RangeSet)
+        self.lost: defaultdict[Key, RangeSet] = defaultdict(RangeSet)
+        for box, stream, life, stored, lost in rows:
+            self.stored[box, stream, life] = decode_ranges(stored)
+            if lost is not None:
+                self.lost[box, stream, life] = decode_ranges(lost)
+
+    def take_new(self, box: str, batch: Batch) -> list[tuple[int, Record]]:
+        """Return the records that are not stored yet, with their sequence numbers, and cover them.
+
+        A record is new if neither its sequence nor the number that its instrument gave it is stored.
+        """
+        own = box, BOX_STREAM, batch.epoch
+        numbers_of_records = sequences(batch)
+        is_new = add_new(self.stored[own], numbers_of_records)
+        places: defaultdict[Key, list[int]] = defaultdict(list)
+        for place, record in enumerate(batch.records):
+            if is_new[place] and (life := _life(box, record)) is not None:
+                places[life].append(place)
+        for life, of_life in places.items():
+            numbers = [number_of(batch.records[place]) or 0 for place in of_life]
+            for place, is_unused in zip(of_life, add_new(self.stored[life], numbers), strict=True):
+                is_new[place] = is_unused
+        new = list(compress(zip(numbers_of_records, batch.records, strict=True), is_new))
+        for _, record in new:
+            if isinstance(record.entry.body, Gap):
+                for first, last in record.entry.body.ranges:
+                    self.lost[own].add(first, last)
+        return new
+
+    def rows(self) -> list[CoverageRow]:
+        """The rows of `coverage`."""
+        return [
+            (*key, encode_ranges(ranges), encode_ranges(self.lost[key]) if key in self.lost else None)
+            for key, ranges in self.stored.items()
+        ]
+
+    def has_room(self, keys: Iterable[Key]) -> bool:
+        """Whether none of these lives has so many holes that each batch would become slow."""
+        return all(len(self.stored[key]) < RANGES_MAX for key in keys)
+
+
+def store_batches(
+    statements: Statements, cursor: Any, received: Sequence[Received]
+) -> list[BatchReply | UnknownBoxError | StoreError]:
+    """Store the new records of all batches; return for each its reply, or the reason why nothing of it is stored.
+
+    Raises: errors of the driver; then the caller must roll back the transaction.
+    """
+    known = statements.lock(cursor, {one.box for one in received})
+    keys = sorted({key for one in received for key in _keys(one)})
+    coverage = _Coverage(statements.coverage(cursor, keys))
+    rows: list[Row] = []
+    stored: dict[int, int] = {}
+    errors: dict[int, UnknownBoxError | StoreError] = {}
+    for place, one in enumerate(received):
+        if one.box not in known:
+            errors[place] = UnknownBoxError(one.box)
+        elif not coverage.has_room(_keys(one)):
+            errors[place] = StoreError(f"{one.box}: the numbers of its records have too many holes")
+        else:
+            new = coverage.take_new(one.box, one.batch)
+            rows += make_rows(one.box, one.batch.epoch, one.at_ms, new)
+            stored[place] = len(new)
+    accepted = [received[place] for place in stored]
+    if accepted:
+        if rows:
+            statements.insert(cursor, rows)
+        statements.cover(cursor, coverage.rows())
+    if results := [result for one in accepted for result in _results(one)]:
+        statements.close(cursor, results)
+    commands = _take_due(statements, cursor, accepted)
+    return [
+        errors.get(place) or BatchReply(stored[place], commands.pop(one.box, []))
+        for place, one in enumerate(received)
+    ]
+
+
+def _take_due(statements: Statements, cursor: Any, accepted: Sequence[Received]) -> dict[str, list[Command]]:
+    """Return the due commands of each box, oldest first; schedules the next repetition of each."""
+    now = {one.box: one.at_ms for one in accepted}
+    commands: dict[str, list[Command]] = {}
+    delivered = []
+    for number, box, instrument, verb, body, deliveries in (
+        statements.waiting(cursor, list(now), max(now.values())) if now else ()
+    ):
+        again = now[box] + repeat_delay_ms(deliveries + 1)
+        delivered.append((deliveries + 1, again, number))
+        commands.setdefault(box, []).append(Command(number, instrument, verb, bytes(body)))
+    if delivered:
+        statements.delivered(cursor, delivered)
+    return commands
+
+
+def _results(one: Received) -> Iterator[tuple[str, int, int, str, str]]:
+    """The outcomes of commands that a batch reports: outcome, time, number, box, instrument."""
+    for record in one.batch.records:
+        result = record.entry.body
+        if isinstance(result, CommandResult):
+            yield result.outcome, one.at_ms, result.command, one.box, record.entry.instrument
+
+
+def _keys(one: Received) -> set[Key]:
+    """The lives to which a batch adds."""
+    numbered = (_life(one.box, record) for record in one.batch.records)
+    return {(one.box, BOX_STREAM, one.batch.epoch), *(key for key in numbered if key is not None)}
+
+
+def _life(box: str, record: Record) -> Key | None:
+    """The life that numbers the record besides that of its box, None for a record of the box itself."""
+    entry = record.entry
+    return None if number_of(record) is None else (box, entry.instrument, entry.run)
+
+
+def repeat_delay_ms(deliveries: int) -> int:
+    """Return the interval in ms until a command that was sent `deliveries` times is sent again."""
+    return min(REPEAT_MS_MIN << min(deliveries - 1, 16), REPEAT_MS_MAX)

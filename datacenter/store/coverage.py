@@ -1,0 +1,78 @@
+"""Coverage: which numbers of a stream are stored. It is what makes each report exactly once.
+
+A stream is numbered without repetition within a *life*: a box numbers its records within an epoch, an instrument its
+reports within a run. The table `coverage` has a row for each life of a stream, with the stored numbers as ranges,
+usually a single one. A batch is compared with the rows of its streams and changes them in the transaction that stores
+its records, so that a record needs no unique key, and the completeness of a stream is one row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import chain, pairwise
+from typing import Final, NamedTuple, TypeAlias
+
+import msgspec
+
+from settings.ranges import Range, RangeSet
+
+BOX_STREAM: Final = ""
+"""The stream of a box's own sequence numbers; the others have the serial number of an instrument."""
+RANGES_MAX: Final = 65_536
+"""The most ranges of one life. A box that leaves out every second number must not make each batch slow."""
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder(list[int]).decode
+
+
+class Life(NamedTuple):
+    """A life of a stream: the epoch of a box or the run of an instrument."""
+
+    stream: str
+    number: int
+
+
+Coverage: TypeAlias = dict[Life, RangeSet]
+"""The stored numbers of some lives of one box."""
+
+
+def encode_ranges(ranges: Iterable[Range]) -> bytes:
+    """Encode ranges as they are in the database: first, last, first, last, … in MessagePack."""
+    return _encode(list(chain.from_iterable(ranges)))
+
+
+def decode_ranges(data: bytes) -> RangeSet:
+    """Decode what `encode_ranges` gave."""
+    ends = iter(_decode(data))
+    return RangeSet(zip(ends, ends, strict=True))
+
+
+def add_new(stored: RangeSet, numbers: list[int]) -> list[bool]:
+    """Add numbers to those that are stored; return for each whether it is new. A repeated number is new once."""
+    if numbers and _are_beyond(stored, numbers):
+        for first, last in _runs(numbers):
+            stored.add(first, last)
+        return [True] * len(numbers)
+    are_new = []
+    for number in numbers:
+        is_new = number not in stored
+        if is_new:
+            stored.add(number, number)
+        are_new.append(is_new)
+    return are_new
+
+
+def _are_beyond(stored: RangeSet, numbers: list[int]) -> bool:
+    """Whether all numbers are ascending and greater than any stored one, as those of most batches are."""
+    return numbers[0] > stored.last() and all(before < after for before, after in pairwise(numbers))
+
+
+def _runs(numbers: list[int]) -> Iterator[Range]:
+    """The ranges of ascending numbers."""
+    first = last = numbers[0]
+    for number in numbers[1:]:
+        if number != last + 1:
+            yield first, last
+            first = number
+        last = number
+    yield first, last

@@ -1,0 +1,90 @@
+"""Records without unique keys: coverage of the streams, blocks of statuses, and partitions of days."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import op
+
+from datacenter.store.coverage import BOX_STREAM, encode_ranges
+from datacenter.store.partitions import DAY_MS, create_partition
+from settings.ranges import RangeSet
+from wire.messages import Gap, decode
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Create `coverage`, and rebuild `records` with the rows it has."""
+    connection = op.get_bind()
+    op.create_table(
+        "coverage",
+        sa.Column("box", sa.Text, primary_key=True),
+        sa.Column("stream", sa.Text, primary_key=True),
+        sa.Column("life", sa.BigInteger, primary_key=True),
+        sa.Column("stored", sa.LargeBinary, nullable=False),
+        sa.Column("lost", sa.LargeBinary),
+        sqlite_with_rowid=False,
+    )
+    op.rename_table("records", "records_0001")
+    op.create_table(
+        "records",
+        sa.Column("box", sa.Text, primary_key=True),
+        sa.Column("epoch", sa.BigInteger, primary_key=True),
+        sa.Column("sequence", sa.BigInteger, primary_key=True),
+        sa.Column("stored_at_ms", sa.BigInteger, primary_key=True),
+        sa.Column("instrument", sa.Text, nullable=False),
+        sa.Column("run", sa.BigInteger, nullable=False),
+        sa.Column("number", sa.BigInteger),
+        sa.Column("kind", sa.Text, nullable=False),
+        sa.Column("since_ms", sa.BigInteger, nullable=False),
+        sa.Column("at_ms", sa.BigInteger, nullable=False),
+        sa.Column("record_count", sa.Integer, nullable=False),
+        sa.Column("body", sa.LargeBinary, nullable=False),
+        sqlite_with_rowid=False,
+        postgresql_partition_by="RANGE (stored_at_ms)",
+    )
+    op.create_index("records_of_instrument", "records", ["box", "instrument", "at_ms"])
+    op.create_index("records_of_kind", "records", ["kind", "at_ms"])
+    if connection.dialect.name == "postgresql":
+        days = sa.text("SELECT DISTINCT stored_at_ms / :day FROM records_0001")
+        for (day,) in connection.execute(days, {"day": DAY_MS}).all():
+            create_partition(connection, day)
+    connection.execute(
+        sa.text(
+            "INSERT INTO records SELECT box, epoch, sequence, stored_at_ms, instrument, run, number, kind,"
+            " at_ms, at_ms, 1, body FROM records_0001"
+        )
+    )
+    cover = sa.text("INSERT INTO coverage VALUES (:box, :stream, :life, :stored, :lost)")
+    for row in _coverage(connection):
+        connection.execute(cover, row)
+    op.drop_table("records_0001")
+
+
+def _coverage(connection: sa.Connection) -> Iterator[dict[str, Any]]:
+    """The rows of `coverage` that belong to the records."""
+    sequences = sa.text(
+        "SELECT box, epoch, sequence, CASE WHEN kind = 'gap' THEN body END FROM records_0001 ORDER BY box, epoch"
+    )
+    for (box, epoch), rows in groupby(connection.execute(sequences), lambda row: (row[0], row[1])):
+        stored, lost = RangeSet(), RangeSet()
+        for _, _, sequence, gap in rows:
+            stored.add(sequence, sequence)
+            for first, last in decode(Gap, bytes(gap)).ranges if gap is not None else ():
+                lost.add(first, last)
+        gaps = encode_ranges(lost) if lost else None
+        yield {"box": box, "stream": BOX_STREAM, "life": epoch, "stored": encode_ranges(stored), "lost": gaps}
+    numbers = sa.text(
+        "SELECT box, instrument, run, number FROM records_0001 WHERE number IS NOT NULL"
+        " ORDER BY box, instrument, run"
+    )
+    for (box, instrument, run), rows in groupby(connection.execute(numbers), lambda row: tuple(row[:3])):
+        stored = RangeSet((number, number) for *_, number in rows)
+        yield {"box": box, "stream": instrument, "life": run, "stored": encode_ranges(stored), "lost": None}

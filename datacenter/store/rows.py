@@ -1,0 +1,105 @@
+"""Rows of the table `records`: a row is a record, or a *block* of statuses of one instrument.
+
+Nine of ten reports are statuses. A batch has some of each instrument, which become one row: writing and reading it
+costs as much as a row of a single report. Other records have rows of their own, because they are searched by kind.
+
+The body of a row with `record_count` 1 is the record's body in MessagePack. That of a block is a MessagePack array of
+the sequence numbers of the statuses, and of their bodies. The columns of a block's row have the sequence and the
+number of its last status, and the earliest and the latest time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, NamedTuple, TypeAlias, get_args
+
+import msgspec
+
+from wire.messages import BoxReport, InstrumentReport, Record, Status
+
+Body: TypeAlias = InstrumentReport | BoxReport
+STATUS: Final = "status"
+_KINDS: Final[dict[type, str]] = {
+    kind: str(kind.__struct_config__.tag) for kind in (*get_args(InstrumentReport), *get_args(BoxReport))
+}
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode_block: Final = msgspec.msgpack.Decoder(tuple[list[int], list[msgspec.Raw]]).decode
+_decode_statuses: Final = msgspec.msgpack.Decoder(tuple[list[int], list[Status]]).decode
+
+
+class Row(NamedTuple):
+    """A row of the table, in the order of its columns."""
+
+    box: str
+    epoch: int
+    sequence: int
+    stored_at_ms: int
+    instrument: str
+    run: int
+    number: int | None
+    kind: str
+    since_ms: int
+    at_ms: int
+    record_count: int
+    body: bytes
+
+
+class Stored(NamedTuple):
+    """A record of a row: its sequence, and its body in MessagePack."""
+
+    sequence: int
+    body: bytes
+
+
+def kind_of(body: Body) -> str:
+    """Return the name of a record's kind."""
+    return _KINDS[type(body)]
+
+
+def number_of(record: Record) -> int | None:
+    """Return the number that an instrument gave its report, None for a record of the box itself."""
+    body = record.entry.body
+    return None if isinstance(body, BoxReport) or not record.entry.instrument else body.number
+
+
+def make_rows(box: str, epoch: int, stored_at_ms: int, records: Iterable[tuple[int, Record]]) -> list[Row]:
+    """Return rows for records with their sequence numbers, in ascending sequence."""
+    rows: list[Row] = []
+    statuses: dict[tuple[str, int], tuple[list[int], list[Status]]] = {}
+    for sequence, record in records:
+        entry = record.entry
+        body = entry.body
+        if isinstance(body, Status):
+            sequences, bodies = statuses.setdefault((entry.instrument, entry.run), ([], []))
+            sequences.append(sequence)
+            bodies.append(body)
+            continue
+        identity = box, epoch, sequence, stored_at_ms, entry.instrument, entry.run, number_of(record)
+        rows.append(Row(*identity, kind_of(body), body.at_ms, body.at_ms, 1, _encode(body)))
+    for (instrument, run), (sequences, bodies) in statuses.items():
+        rows.append(_status_row(box, epoch, stored_at_ms, instrument, run, sequences, bodies))
+    return rows
+
+
+def _status_row(
+    box: str,
+    epoch: int,
+    stored_at_ms: int,
+    instrument: str,
+    run: int,
+    sequences: list[int],
+    bodies: list[Status],
+) -> Row:
+    times = [body.at_ms for body in bodies]
+    data = _encode(bodies[0]) if len(bodies) == 1 else _encode((sequences, bodies))
+    number = bodies[-1].number if instrument else None
+    identity = box, epoch, sequences[-1], stored_at_ms, instrument, run, number
+    return Row(*identity, STATUS, min(times), max(times), len(bodies), data)
+
+
+def stored_records(sequence: int, record_count: int, body: bytes) -> list[Stored]:
+    """Return the records of a row from its columns `sequence`, `record_count` and `body`, in ascending sequence."""
+    if record_count == 1:
+        return [Stored(sequence, bytes(body))]
+    sequences, bodies = _decode_block(body)
+    return [Stored(*pair) for pair in zip(sequences, map(bytes, bodies), strict=True)]
