@@ -20,15 +20,17 @@ from typing import Final
 
 from settings.adapted import AdaptedPort, Columns, Control
 from wire.messages import Quality
-from wire.standards.engine import Action, Count, Deliver, Outcome, Send
+from wire.standards.engine import Action, Count, Deliver, Outcome, Send, count_outcome
 from wire.standards.extract import Extract, Finding, Reason
 from wire.standards.rules import deviation_msd, is_placeholder, parse_decimal
-from wire.standards.unanswered import SKEW_S, EarlyAnswer, count_unstored
+from wire.standards.unanswered import SKEW_S, EarlyAnswer
 
 STX, ETX, ACK, NAK = b"\x02", b"\x03", b"\x06", b"\x15"
 ANSWER_AFTER_S: Final = 0.5
 STORE_AFTER_S: Final = 0.4
-"""When a record is stored; the answer may take until 2 s."""
+"""When a record is stored."""
+ANSWER_UNTIL_S: Final = 2.0
+"""How long an analyzer waits for the answer; a later one would be taken for that to its next record."""
 RECORD_BYTES_MAX: Final = 4096
 RECEIVER_S: Final = 30.0
 """How long to wait for the rest of a record."""
@@ -58,6 +60,11 @@ class AuRecordReader:
     def inside(self) -> bool:
         """Whether a record has begun and not ended."""
         return self._record is not None
+
+    @property
+    def has_next(self) -> bool:
+        """Whether the next record has begun in the bytes received."""
+        return self._data.find(STX, self._at) >= 0
 
     def push(self, data: bytes) -> None:
         """Append received bytes."""
@@ -143,6 +150,7 @@ class AuEngine:
     def __init__(self, port: AdaptedPort) -> None:
         self._records, self._reader = AuRecords(port), AuRecordReader()
         self._undecided: AuRecord | None = None
+        self._undecided_since = 0.0
         self._until = 0.0
 
     @property
@@ -156,14 +164,17 @@ class AuEngine:
         return self._process(now)
 
     def decided(self, outcome: Outcome, now: float) -> list[Action]:
-        """Answer the record delivered last. A refused one is acknowledged too: repeating it would change nothing."""
+        """Answer the record delivered last. A refused one is acknowledged too: repeating it would change nothing.
+
+        If its analyzer no longer waits there is no answer; the analyzer repeats the record, and is answered then.
+        """
         record, self._undecided = self._undecided, None
-        if outcome is Outcome.BUSY:
-            return [Count(Reason.NOT_STORED), _answer(NAK), *self._process(now)]
-        if record is not None:
+        actions: list[Action] = count_outcome(outcome)
+        if record is not None and outcome is not Outcome.BUSY:
             self._records.accept(record)
-        refused: list[Action] = [Count(Reason.MESSAGE_REFUSED)] if outcome is Outcome.REFUSED else []
-        return [*refused, _answer(ACK), *self._process(now)]
+        if now - self._undecided_since < ANSWER_UNTIL_S:
+            actions += self._answer(NAK if outcome is Outcome.BUSY else ACK)
+        return [*actions, *self._process(now)]
 
     def expired(self, now: float) -> list[Action]:
         """Discard and count a record whose end did not arrive."""
@@ -177,17 +188,21 @@ class AuEngine:
     def _process(self, now: float) -> list[Action]:
         actions: list[Action] = []
         while self._undecided is None and (found := self._reader.pull()) is not None:
-            actions += [Count(found)] if isinstance(found, Reason) else self._read(found)
+            actions += [Count(found)] if isinstance(found, Reason) else self._read(found, now)
         self._until = now + RECEIVER_S
         return actions
 
-    def _read(self, record: AuRecord) -> list[Action]:
+    def _read(self, record: AuRecord, now: float) -> list[Action]:
         found = self._records.read(record)
         if isinstance(found, Extract):
-            self._undecided = record
+            self._undecided, self._undecided_since = record, now
             return [Deliver(found, STORE_AFTER_S)]
-        answer = _answer(NAK if found is Reason.FRAME_REFUSED else ACK)
-        return [answer] if found is None else [Count(found), answer]
+        answer = self._answer(NAK if found is Reason.FRAME_REFUSED else ACK)
+        return answer if found is None else [Count(found), *answer]
+
+    def _answer(self, byte: bytes) -> list[Action]:
+        """Answer a record, unless the next one has arrived: the analyzer has given up waiting for this answer."""
+        return [] if self._reader.has_next else [Send(byte, ANSWER_AFTER_S)]
 
 
 class AuObserver:
@@ -219,7 +234,7 @@ class AuObserver:
 
     def decided(self, outcome: Outcome, now: float) -> list[Action]:  # noqa: ARG002 - no time limit
         """Count what was not stored, and continue."""
-        return count_unstored(outcome) + self._process()
+        return count_outcome(outcome) + self._process()
 
     def closed(self, now: float) -> list[Action]:  # noqa: ARG002 - no time limit
         """Count an unfinished record, and one that the host has not answered."""
@@ -298,10 +313,6 @@ class AuObserver:
             self._records.accept(record)
             return [Deliver(found)]
         return [] if found is None else [Count(found)]
-
-
-def _answer(byte: bytes) -> Send:
-    return Send(byte, ANSWER_AFTER_S)
 
 
 def _column(text: str, span: list[int]) -> str:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Final, Literal, Protocol, TypeAlias, runtime_checkable
 
 from wire.standards.extract import Extract, Reason
 
@@ -75,6 +75,18 @@ class Outcome(Enum):
     """Cannot be stored now: do not acknowledge, the instrument repeats the message."""
     REFUSED = "refused"
     """Will never be accepted, for example because of a word outside the profile: refuse as the standard says."""
+
+
+_COUNTS: Final = {
+    Outcome.STORED: (),
+    Outcome.BUSY: (Reason.NOT_STORED,),
+    Outcome.REFUSED: (Reason.MESSAGE_REFUSED,),
+}
+
+
+def count_outcome(outcome: Outcome) -> list[Action]:
+    """Return the count of a message that was not stored."""
+    return [Count(reason) for reason in _COUNTS[outcome]]
 
 
 class _StateMachine(Protocol):

@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
-from wire.standards.engine import Action, Count, Outcome
+from wire.standards.engine import Action, Count
 from wire.standards.extract import Extract, Reason
 
 UNANSWERED_MAX: Final = 16
@@ -16,12 +16,6 @@ UNANSWERED_MAX: Final = 16
 SKEW_S: Final = 0.1
 """How much earlier or later the host's answer can be heard than what the instrument sends: two serial ports of a
 listener, such as USB adapters, have different delays."""
-
-
-def count_unstored(outcome: Outcome) -> list[Action]:
-    """The count of findings that were not stored, which the host has acknowledged already."""
-    reasons = {Outcome.BUSY: Reason.NOT_STORED, Outcome.REFUSED: Reason.MESSAGE_REFUSED}
-    return [Count(reasons[outcome])] if outcome in reasons else []
 
 
 class EarlyAnswer:

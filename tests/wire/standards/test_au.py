@@ -116,3 +116,21 @@ def test_columns_are_needed(kind: list[int] | None) -> None:
     columns = None if kind is None else msgspec.structs.replace(CASE.port.columns, type=kind)
     with pytest.raises(ValueError, match="columns"):
         AuEngine(msgspec.structs.replace(CASE.port, columns=columns))
+
+
+@pytest.mark.parametrize(("decided_at", "replies"), [(2.9, ACK), (3.0, b"")])
+def test_a_record_that_is_stored_after_the_analyzers_time_limit_is_answered_when_repeated(
+    decided_at: float, replies: bytes
+) -> None:
+    engine = AuEngine(CASE.port)
+    engine.receive(b"\x02" + CONTROL + b"\x03", 1)
+    assert sent(engine.decided(Outcome.STORED, decided_at)) == replies
+    again = engine.receive(b"\x02" + CONTROL + b"\x03", 6)
+    assert (sent(again), counted(again)) == (ACK, [Reason.FRAME_REPEATED])
+
+
+@pytest.mark.parametrize("copies", [2, 5])
+def test_of_records_that_arrive_together_the_last_is_answered(copies: int) -> None:
+    played = au_played(*[CONTROL] * copies)
+    assert played.findings == [CREA, GLU]
+    assert played.sent == [ACK]

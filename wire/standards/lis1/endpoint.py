@@ -8,7 +8,7 @@ from typing import Final
 from wire.standards.astm_dialect import AstmDialect
 from wire.standards.engine import Action, Count, Deliver, Outcome
 from wire.standards.extract import Reason
-from wire.standards.lis1.frames import Frame, FrameReader, Signal, Token
+from wire.standards.lis1.frames import EOT, Frame, FrameReader, Signal, Token
 from wire.standards.lis1.receiver import MessageReader, Receiver
 from wire.standards.lis1.sender import Phase, Sender
 
@@ -60,7 +60,7 @@ class Lis1Endpoint:
     def decided(self, outcome: Outcome, now: float) -> list[Action]:
         """Answer the frame delivered last, and continue."""
         self._undecided = False
-        return self._receiver.decided(outcome) + self._process(now)
+        return self._receiver.decided(outcome, now) + self._process(now)
 
     def expired(self, now: float) -> list[Action]:
         """Process the end of a time limit."""
@@ -102,9 +102,9 @@ class Lis1Endpoint:
             return self._sender.reply(token, now)
         match token:
             case Frame():
-                return self._receiver.frame(token)
+                return self._receiver.frame(token, now)
             case Signal.ENQ:
-                return self._receiver.enquiry()
+                return self._receiver.enquiry(now, abandoned=self._reader.next_byte == EOT)
             case Signal.EOT:
                 return self._receiver.end(complete=True)
             case Signal.CUT:

@@ -16,6 +16,8 @@ from typing import Final, Literal, TypeAlias
 from wire.standards.astm_dialect import AstmDialect
 
 STX, ETX, EOT, ENQ, ACK, NAK, ETB = b"\x02", b"\x03", b"\x04", b"\x05", b"\x06", b"\x15", b"\x17"
+REPLY_S: Final = 15.0
+"""How long a sender waits for the reply to ENQ or to a frame."""
 FRAME_BYTES_MAX: Final = 64_000
 FRAME_OVERHEAD: Final = 7
 """Bytes of a frame that are not text."""
@@ -90,6 +92,11 @@ class FrameReader:
                 return token
         self._data, self._at = b"", 0
         return None
+
+    @property
+    def next_byte(self) -> bytes:
+        """The byte after the last token, if it has been received."""
+        return self._data[self._at : self._at + 1]
 
     @property
     def only_end_missing(self) -> bool:

@@ -14,11 +14,11 @@ from enum import Enum
 from typing import Final
 
 from wire.standards.astm_dialect import AstmDialect
-from wire.standards.engine import Action, Count, Deliver, Outcome
+from wire.standards.engine import Action, Count, Deliver, Outcome, count_outcome
 from wire.standards.extract import Reason
 from wire.standards.lis1.frames import FRAME_BYTES_MAX, Frame, FrameReader, Signal, Token
 from wire.standards.lis1.receiver import FrameOrder, MessageReader, deliver
-from wire.standards.unanswered import SKEW_S, EarlyAnswer, count_unstored
+from wire.standards.unanswered import SKEW_S, EarlyAnswer
 
 UNANSWERED_MAX: Final = 64
 """Maximum of ENQ, frames and EOT that an instrument may send without waiting for answers."""
@@ -63,7 +63,7 @@ class Lis1Observer:
 
     def decided(self, outcome: Outcome, now: float) -> list[Action]:  # noqa: ARG002 - no time limit
         """Count findings that were not stored, and continue."""
-        return count_unstored(outcome) + self._process()
+        return count_outcome(outcome) + self._process()
 
     def closed(self, now: float) -> list[Action]:  # noqa: ARG002 - no time limit
         """Count an unfinished message."""

@@ -1,13 +1,25 @@
-"""The receiving side of a transfer, from ENQ to EOT (LIS1-A 8.2 to 8.4)."""
+"""The receiving side of a transfer, from ENQ to EOT (LIS1-A 8.2 to 8.4).
+
+LIS1-A describes a line without delays: a sender that has waited 15 s for an answer abandons its bid or transfer by
+EOT, and an answer cannot arrive later. TCP delivers what was sent during an outage when it is over. An answer to an
+abandoned ENQ or frame would then be taken for the answer to the next ENQ, and that one's for the answer to the next
+frame: the sender would be ahead, and take an acknowledgement for a frame that is not stored. So a bid that is
+known to be abandoned is not answered, and an answer that its sender can no longer have been waiting for serves as
+that to the next ENQ.
+"""
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from wire.standards.astm_dialect import AstmDialect
-from wire.standards.engine import Action, Count, Deliver, Outcome, Send
+from wire.standards.engine import Action, Count, Deliver, Outcome, Send, count_outcome
 from wire.standards.extract import Extract, Reason
-from wire.standards.lis1.frames import ACK, NAK, Frame, FrameIdentity
+from wire.standards.lis1.frames import ACK, NAK, REPLY_S, Frame, FrameIdentity
+
+SPARE_S: Final = 2.0
+"""How long an answer to an abandoned transfer may serve as that to the next ENQ; longer than what TCP held back in an
+outage takes to arrive, and shorter than the pause of a sender that has received the answer and broken off."""
 
 
 class MessageReader(Protocol):
@@ -65,66 +77,75 @@ class Receiver:
         self._messages = messages
         self._order = FrameOrder(dialect)
         self._cut = False
-        self._undecided: tuple[FrameIdentity, Extract] | None = None
+        self._undecided: tuple[FrameIdentity, Extract, float] | None = None
+        """The frame delivered last, with its findings and the time of its arrival."""
+        self._has_frame = False
+        self._answered_at = self._spare_until = float("-inf")
 
-    def enquiry(self) -> list[Action]:
-        """Process ENQ: begin a session; if one is open, end it as unfinished."""
+    def enquiry(self, now: float, *, abandoned: bool) -> list[Action]:
+        """Process ENQ: begin a session; if one is open, end it as unfinished.
+
+        `abandoned`: the EOT by which the sender gave it up has arrived with it.
+        """
         actions = self.end(complete=False)
         self._order.restart()
-        self.is_open = True
-        return [*actions, Send(ACK)]
+        self.is_open, self._has_frame = True, False
+        return actions if abandoned or now < self._spare_until else [*actions, *self._answer(ACK, now)]
 
     def cut(self) -> None:
         """Process an interrupted frame; it is counted with the next frame or with the end of the session."""
         self._cut = self.is_open
 
-    def frame(self, frame: Frame) -> list[Action]:
+    def frame(self, frame: Frame, now: float) -> list[Action]:
         """Process a frame."""
         if not self.is_open:
             return [Count(Reason.LITTER)]
+        self._has_frame, self._spare_until = True, float("-inf")
         refused: list[Action] = [Count(Reason.FRAME_REFUSED)]
         before = refused if self._cut else []
         self._cut = False
         if self._undecided is not None and frame.intact and frame.identity == self._undecided[0]:
+            self._undecided = *self._undecided[:2], now
             return [*before, Deliver(self._undecided[1])]
         if frame.intact and self._order.repeats(frame):
-            return [*before, Count(Reason.FRAME_REPEATED), Send(ACK)]
+            return [*before, Count(Reason.FRAME_REPEATED), *self._answer(ACK, now)]
         if self._undecided is not None or not self._order.continues(frame):
-            return [*before, *refused, Send(NAK)]
+            return [*before, *refused, *self._answer(NAK, now)]
         extract = self._messages.take(frame.text, frame.last)
         if extract is not None:
-            self._undecided = frame.identity, extract
+            self._undecided = frame.identity, extract, now
             return [*before, Deliver(extract)]
         self._order.accept(frame.identity)
-        return [*before, Send(ACK)]
+        return [*before, *self._answer(ACK, now)]
 
     def end(self, complete: bool) -> list[Action]:
         """Process the end of the session, which is `complete` if EOT ended it."""
         cut = self._cut or self._undecided is not None
         self.is_open, self._cut, self._undecided = False, False, None
         extract = self._messages.end(complete)
+        unfinished = cut or (extract is not None and extract.counts[Reason.MESSAGE_UNFINISHED] > 0)
+        if complete and (unfinished or not self._has_frame):
+            self._spare_until = self._answered_at + SPARE_S
         if extract is None and cut:
             return [Count(Reason.MESSAGE_UNFINISHED)]
         return deliver(extract)
 
-    def decided(self, outcome: Outcome) -> list[Action]:
-        """Answer the frame delivered last; there is no answer after EOT."""
+    def decided(self, outcome: Outcome, now: float) -> list[Action]:
+        """Answer the frame delivered last; there is no answer after EOT, nor after the sender's time limit."""
         undecided = self._undecided
-        counts: list[Action] = [Count(reason) for reason in _COUNTS[outcome]]
+        counts = count_outcome(outcome)
         if undecided is None:
             return counts
+        late = now - undecided[2] >= REPLY_S
         if outcome is Outcome.BUSY:
-            return [*counts, Send(NAK)]
+            return counts if late else [*counts, *self._answer(NAK, now)]
         self._undecided = None
         self._order.accept(undecided[0])
-        return [*counts, Send(ACK)]
+        return counts if late else [*counts, *self._answer(ACK, now)]
 
-
-_COUNTS = {
-    Outcome.STORED: [],
-    Outcome.BUSY: [Reason.NOT_STORED],
-    Outcome.REFUSED: [Reason.MESSAGE_REFUSED],
-}
+    def _answer(self, answer: bytes, now: float) -> list[Action]:
+        self._answered_at = now
+        return [Send(answer)]
 
 
 def deliver(extract: Extract | None) -> list[Action]:

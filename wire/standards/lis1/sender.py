@@ -8,10 +8,8 @@ from enum import Enum
 from typing import Final
 
 from wire.standards.engine import Action, Send
-from wire.standards.lis1.frames import ENQ, EOT, Signal, Token
+from wire.standards.lis1.frames import ENQ, EOT, REPLY_S, Signal, Token
 
-REPLY_S: Final = 15.0
-"""How long to wait for the reply to ENQ or to a frame."""
 NAK_OF_ENQ_S: Final = 10.0
 """The pause after NAK of ENQ, and after a session that failed."""
 CONTENTION_INSTRUMENT_S: Final = 1.0

@@ -173,13 +173,13 @@ def test_a_message_without_its_end_is_counted_when_the_connection_closes(host: L
 def test_an_unanswered_frame_ends_the_session_after_15_s_and_is_sent_again_later(
     line: Line, messages: MessageKeeper
 ) -> None:
-    line.carry(line.instrument.send(FRAMES[:1], 0), "instrument")
+    line.carry(line.instrument.send(FRAMES, 0), "instrument")
     line.lose = 2  # ACK of ENQ, ACK of the first frame
     line.carry(line.instrument.send(FRAMES, 0), "instrument")
     line.run(100)
     started = [(when, data) for when, data in line.sent_by("instrument") if data in (ENQ, EOT)]
     assert started == [(0, ENQ), (0, EOT), (0, ENQ), (15, EOT), (25, ENQ), (40, EOT), (50, ENQ), (50, EOT)]
-    assert messages.messages == [MESSAGE]
+    assert messages.messages == [MESSAGE] * 2
     assert line.instrument.waiting == 0
 
 
