@@ -12,7 +12,7 @@ from rap.outcome import MachineLacks
 
 EXTRAS: Final = {
     "sim": frozenset({"sim", "simpy", "plotly", "jinja2", "pyroute2", "rich"}),
-    "datacenter": frozenset({"datacenter", "sqlalchemy", "alembic", "numpy"}),
+    "datacenter": frozenset({"datacenter", "sqlalchemy", "alembic", "cedarpy", "numpy"}),
     "imaging": frozenset({"imaging", "pykickstart", "reportlab", "jinja2", "rich"}),
     "proof": frozenset({"z3"}),
     "postgres": frozenset({"psycopg"}),

@@ -1,0 +1,35 @@
+"""The result of a decision, with its reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from datacenter.access.explain import explain_default, explain_forbid
+from datacenter.access.policy import AccessPolicy, Applicable
+from datacenter.access.request import AccessRequest
+
+HIDDEN: Final = "not found, or not permitted"
+"""The answer to somebody who may not know whether the resource exists."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Whether a request is permitted. `policy` is the one that decided; None if no policy applies."""
+
+    request: AccessRequest
+    permitted: bool
+    policy: AccessPolicy | None
+    applicable: Applicable | None
+    """The policies for the action and the resource type; None if the action does not exist for it."""
+
+    @property
+    def reason(self) -> str:
+        """The reason in words: the policy that permits or forbids, or what is missing."""
+        if self.applicable is None:
+            return f"there is no action {self.request.action} for a resource of type {self.request.resource.kind}"
+        if self.policy is None:
+            return explain_default(self.request, self.applicable)
+        if self.permitted:
+            return f"permitted by policy {self.policy.id}"
+        return explain_forbid(self.request, self.policy)
