@@ -16,7 +16,7 @@ from sim.instruments.history import History
 from sim.units import DAY_NS
 
 DAYS = 60
-ROUNDS = 2
+ROUNDS = 3
 
 
 def year(model: str) -> tuple[float, float]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import islice, repeat
 from random import Random
 from typing import Final
 
@@ -65,10 +65,10 @@ class Gauge:
         self._before = wander, begin_ns = self._wander, self._read_ns
         kept, kick, centre = self._kept, self._kick, self._centre
         noise, step = self._noise_worn, self.sensor.step
-        self._kicks = kicks = [kick * x for x in islice(self._normals, count)]
+        self._kicks = kicks = list(islice(self._normals, count))
         noises = islice(self._normals, count)
         values = [
-            round(centre + (wander := kept * wander + k) + noise * x) * step
+            round(centre + (wander := kept * wander + kick * k) + noise * x) * step
             for k, x in zip(kicks, noises, strict=True)
         ]
         self._wander, self._read_ns = wander, begin_ns + count * gap_ns
@@ -78,7 +78,7 @@ class Gauge:
         """Take back the result of the last `ahead` except for the first `used` readings."""
         wander, begin_ns = self._before
         for kick in self._kicks[:used]:
-            wander = self._kept * wander + kick
+            wander = self._kept * wander + self._kick * kick
         self._wander, self._read_ns = wander, begin_ns + used * self._gap_ns
 
     @property
@@ -129,27 +129,26 @@ class Gauges:
 
     def __init__(self, sensors: Iterable[Sensor], random: Random, now_ns: int) -> None:
         self._gauges = {sensor.channel: Gauge(sensor, branch(random), now_ns) for sensor in sensors}
+        self._channels = tuple(self._gauges)
         self._read_ns = now_ns
         self._gap_ns = -1
-        self._rows: Iterator[tuple[int, ...]] = iter(())
+        self._rows: Iterator[Iterable[tuple[Channel, int]]] = iter(())
         self._ahead = 1
         self._computed = self._used = 0
         self._row_may_be_outside = False
 
-    def read(self, now_ns: int) -> tuple[dict[Channel, int], list[Channel]]:
-        """The readings by channel, and the channels whose reading is out of range."""
+    def read(self, now_ns: int, readings: dict[Channel, int]) -> list[Channel]:
+        """Add the readings by channel to `readings`; return the channels whose reading is out of range."""
         if now_ns - self._read_ns != self._gap_ns:
             self._take_back()
             self._gap_ns = now_ns - self._read_ns
-        row = next(self._rows, None) or self._fetch(now_ns)
+        row = next(self._rows, None)
+        readings.update(row or self._fetch(now_ns))
         self._used += 1
         self._read_ns = now_ns
-        values = dict(zip(self._gauges, row, strict=True))
-        if self._row_may_be_outside:
-            return values, [
-                c for c, gauge in self._gauges.items() if not gauge.low <= values[c] <= gauge.high
-            ]
-        return values, []
+        if not self._row_may_be_outside:
+            return []
+        return [c for c, gauge in self._gauges.items() if not gauge.low <= readings[c] <= gauge.high]
 
     def change(self, channel: Channel) -> Gauge:
         """The gauge of a channel, for a change of its state."""
@@ -162,19 +161,19 @@ class Gauges:
     def __iter__(self) -> Iterator[Channel]:
         return iter(self._gauges)
 
-    def _fetch(self, now_ns: int) -> tuple[int, ...]:
+    def _fetch(self, now_ns: int) -> Iterable[tuple[Channel, int]]:
         gauges = self._gauges.values()
         self._used = 0
         if any(gauge.is_disturbed for gauge in gauges):
             self._computed, self._row_may_be_outside = 1, True
-            return tuple(gauge.read(now_ns) for gauge in gauges)
+            return [(channel, gauge.read(now_ns)) for channel, gauge in self._gauges.items()]
         self._computed = self._ahead = min(2 * self._ahead, AHEAD_MAX)
         columns = [gauge.ahead(self._gap_ns, self._computed) for gauge in gauges]
         self._row_may_be_outside = any(
             min(column) < gauge.low or max(column) > gauge.high
             for gauge, column in zip(gauges, columns, strict=True)
         )
-        self._rows = zip(*columns, strict=True)
+        self._rows = map(zip, repeat(self._channels), zip(*columns, strict=True))
         return next(self._rows)
 
     def _take_back(self) -> None:

@@ -112,44 +112,37 @@ class SimulatedInstrument:
             now_ns = int(env.now)
             self._update(now_ns)
             if self._on:
-                self._report(now_ns)
+                self._tell_status(now_ns)
+                if now_ns >= self._next_inventory_ns:
+                    self._next_inventory_ns = now_ns + INVENTORY_EVERY_NS
+                    self._check_slow_things()
+                    self._take_stock()
             if not skip(every_ns):
                 yield env.timeout(every_ns)
 
     def _update(self, now_ns: int) -> None:
-        able = self._on and now_ns >= self._ready_ns and not self._troubles.stopped
-        self._workload.advance(now_ns, may_work=able)
+        able = False
         if self._on:
+            able = now_ns >= self._ready_ns and not self._troubles.stopped
             self._lamp_ns += now_ns - self._updated_ns
+        self._workload.advance(now_ns, may_work=able)
         self._updated_ns = now_ns
 
-    def _report(self, now_ns: int) -> None:
-        self._tell_status(now_ns)
-        if now_ns >= self._next_inventory_ns:
-            self._next_inventory_ns = now_ns + INVENTORY_EVERY_NS
-            self._check_slow_things()
-            self._take_stock()
-
     def _tell_status(self, now_ns: int) -> None:
-        readings = self._readings(now_ns)  # may find trouble that changes the state
-        self._emit(Status, self._state(now_ns), self._workload.samples, readings)
-
-    def _readings(self, now_ns: int) -> dict[Channel, int]:
-        """The readings by channel."""
         model, workload = self.model, self._workload
         if now_ns >= self._slow_until_ns:
             self._update_slow_things(now_ns)
         readings: dict[Channel, int] = {model.counter: workload.cycles, "queue-n": workload.queue}
-        measured, outside = self._gauges.read(now_ns)
-        readings |= measured
+        outside = self._gauges.read(now_ns, readings)
         if outside and now_ns >= self._ready_ns:
             for channel in outside:
-                self._troubles.begin(self._catalogue.range[channel], measured[channel])
+                self._troubles.begin(self._catalogue.range[channel], readings[channel])
         readings |= self._slow_readings
         waste_pct = readings["waste-pct"] = self.waste_pct()
         if waste_pct >= WASTE_WARNING_PCT:
             self._troubles.begin(WASTE_FULL if waste_pct == 100 else WASTE_NEARLY_FULL, waste_pct)
-        return readings
+        # the state after the troubles that the readings have shown
+        self._emit(Status, self._state(now_ns), workload.samples, readings)
 
     def _update_slow_things(self, now_ns: int) -> None:
         """Update the readings of the lamp, and what the gauges show of worn parts."""

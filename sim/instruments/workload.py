@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from itertools import accumulate
+from math import log
 from random import Random
 from typing import Final
 
@@ -39,7 +40,7 @@ class Arrivals:
     """The arrivals of samples at one analyzer."""
 
     def __init__(self, random: Random, samples_per_day: int, start_of_day_ns: int, now_ns: int) -> None:
-        self._random = random
+        self._random = random.random
         self._samples_per_day = samples_per_day
         self._start_of_day_ns = start_of_day_ns
         self._expected = _days_expected(now_ns - start_of_day_ns) * samples_per_day
@@ -61,7 +62,7 @@ class Arrivals:
         return self._samples_per_day * (end - begin)
 
     def _draw(self) -> None:
-        self._expected += self._random.expovariate(1.0)
+        self._expected -= log(1.0 - self._random())  # exponential with mean 1
         days, share = divmod(self._expected / self._samples_per_day, 1.0)
         hour = bisect_right(_BEFORE, share, 1, 24) - 1
         hours = hour + (share - _BEFORE[hour]) / _SHARE[hour]
@@ -83,7 +84,7 @@ class Workload:
     ) -> None:
         self._model = model
         self._arrivals = Arrivals(branch(random), model.samples_per_day, start_of_day_ns, now_ns)
-        self._panels = branch(random)
+        self._draw_panel = branch(random).random
         self._weights = tuple(accumulate(panel.weight for panel in model.panels))
         self._shelf = shelf
         self._credit = 0.0
@@ -115,8 +116,10 @@ class Workload:
         self._credit = 0.0
 
     def _work(self) -> None:
+        weights = self._weights
         while self.queue and self._credit > 0:
-            (panel,) = self._panels.choices(self._model.panels, cum_weights=self._weights)
+            place = bisect_right(weights, self._draw_panel() * weights[-1], 0, len(weights) - 1)
+            panel = self._model.panels[place]
             self._credit -= panel.cycles
             self.queue -= 1
             self.samples += 1
