@@ -22,6 +22,7 @@ from typing import Final
 from sqlalchemy import (
     BigInteger,
     Column,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -42,6 +43,82 @@ boxes = Table(
     Column("serial", Text, primary_key=True),
     Column("enrolled_at_ms", BigInteger, nullable=False),
     Column("dismissed_at_ms", BigInteger),  # if set, the box is no longer authorized; its records are kept
+    Column("site", Text),  # of `sites`; unknown until the fleet's file names it
+)
+
+sites = Table(
+    "sites",
+    metadata,
+    Column("site", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("country", Text, nullable=False),  # ISO 3166-1, two letters
+    Column("region", Text, nullable=False),
+    Column("zone", Text, nullable=False),  # of the IANA time zone database
+    Column("latitude", Float),  # degrees
+    Column("longitude", Float),
+)
+
+instruments = Table(
+    "instruments",
+    metadata,
+    Column("box", Text, primary_key=True),
+    Column("serial", Text, primary_key=True),
+    Column("model", Text),  # as the box reported it; unknown before
+    Column("profile_version", BigInteger),
+    Column("run", BigInteger, nullable=False),  # of the latest evaluated report, as the following columns
+    Column("number", BigInteger, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("stored_at_ms", BigInteger, nullable=False),
+    Column("state", Text),  # of the latest status
+    Column("samples", BigInteger),
+    Column("readings", LargeBinary),  # of the latest status, in MessagePack
+    Column("evaluation", LargeBinary, nullable=False),  # the state of its triggers
+    Index("instruments_of_model", "model"),
+)
+
+evaluated = Table(
+    "evaluated",
+    metadata,
+    Column("box", Text, primary_key=True),
+    Column("epoch", BigInteger, nullable=False),
+    Column("sequence", BigInteger, nullable=False),  # all records up to this one are evaluated
+    Column("moved_at_ms", BigInteger, nullable=False),
+)
+
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("id", Text, primary_key=True),  # follows from box, instrument, trigger, run and number
+    Column("box", Text, nullable=False),
+    Column("instrument", Text, nullable=False),  # empty if the box itself is silent
+    Column("model", Text, nullable=False),
+    Column("trigger", Text, nullable=False),
+    Column("trigger_hash", Text, nullable=False),
+    Column("severity", Text, nullable=False),
+    Column("component", Text, nullable=False),
+    Column("run", BigInteger, nullable=False),  # of the report with which it began
+    Column("number", BigInteger, nullable=False),
+    Column("began_at_ms", BigInteger, nullable=False),
+    Column("raised_at_ms", BigInteger, nullable=False),
+    Column("ended_at_ms", BigInteger),
+    Column("end_run", BigInteger),
+    Column("end_number", BigInteger),
+    Column("acknowledged_at_ms", BigInteger),
+    Column("acknowledged_by", Text),
+    Column("evidence", LargeBinary, nullable=False),  # in MessagePack
+    Index("alerts_of_instrument", "box", "instrument", "began_at_ms"),
+    Index("alerts_open", "ended_at_ms", "began_at_ms"),
+)
+
+chunks = Table(
+    "chunks",
+    metadata,
+    Column("box", Text, primary_key=True),
+    Column("instrument", Text, primary_key=True),
+    Column("day", Integer, primary_key=True),  # days since 1970, by the instrument's clock
+    Column("statuses", Integer, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 coverage = Table(

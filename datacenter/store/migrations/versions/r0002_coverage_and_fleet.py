@@ -1,4 +1,4 @@
-"""Records without unique keys: coverage of the streams, blocks of statuses, and partitions of days."""
+"""Coverage instead of unique keys, blocks of statuses, partitions; sites, instruments, alerts and chunks."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ def upgrade() -> None:
         sa.Column("lost", sa.LargeBinary),
         sqlite_with_rowid=False,
     )
+    _create_tables_of_the_fleet()
     op.rename_table("records", "records_0001")
     op.create_table(
         "records",
@@ -66,6 +67,66 @@ def upgrade() -> None:
     for row in _coverage(connection):
         connection.execute(cover, row)
     op.drop_table("records_0001")
+
+
+def _create_tables_of_the_fleet() -> None:
+    """Create the tables of sites, instruments, alerts and history, all empty."""
+    op.add_column("boxes", sa.Column("site", sa.Text))
+    op.create_table(
+        "sites",
+        sa.Column("site", sa.Text, primary_key=True),
+        *(sa.Column(name, sa.Text, nullable=False) for name in ("name", "country", "region", "zone")),
+        sa.Column("latitude", sa.Float),
+        sa.Column("longitude", sa.Float),
+    )
+    op.create_table(
+        "instruments",
+        sa.Column("box", sa.Text, primary_key=True),
+        sa.Column("serial", sa.Text, primary_key=True),
+        sa.Column("model", sa.Text),
+        sa.Column("profile_version", sa.BigInteger),
+        *(
+            sa.Column(name, sa.BigInteger, nullable=False)
+            for name in ("run", "number", "at_ms", "stored_at_ms")
+        ),
+        sa.Column("state", sa.Text),
+        sa.Column("samples", sa.BigInteger),
+        sa.Column("readings", sa.LargeBinary),
+        sa.Column("evaluation", sa.LargeBinary, nullable=False),
+    )
+    op.create_index("instruments_of_model", "instruments", ["model"])
+    op.create_table(
+        "evaluated",
+        sa.Column("box", sa.Text, primary_key=True),
+        *(sa.Column(name, sa.BigInteger, nullable=False) for name in ("epoch", "sequence", "moved_at_ms")),
+    )
+    texts = ("box", "instrument", "model", "trigger", "trigger_hash", "severity", "component")
+    op.create_table(
+        "alerts",
+        sa.Column("id", sa.Text, primary_key=True),
+        *(sa.Column(name, sa.Text, nullable=False) for name in texts),
+        *(
+            sa.Column(name, sa.BigInteger, nullable=False)
+            for name in ("run", "number", "began_at_ms", "raised_at_ms")
+        ),
+        *(
+            sa.Column(name, sa.BigInteger)
+            for name in ("ended_at_ms", "end_run", "end_number", "acknowledged_at_ms")
+        ),
+        sa.Column("acknowledged_by", sa.Text),
+        sa.Column("evidence", sa.LargeBinary, nullable=False),
+    )
+    op.create_index("alerts_of_instrument", "alerts", ["box", "instrument", "began_at_ms"])
+    op.create_index("alerts_open", "alerts", ["ended_at_ms", "began_at_ms"])
+    op.create_table(
+        "chunks",
+        sa.Column("box", sa.Text, primary_key=True),
+        sa.Column("instrument", sa.Text, primary_key=True),
+        sa.Column("day", sa.Integer, primary_key=True),
+        sa.Column("statuses", sa.Integer, nullable=False),
+        sa.Column("body", sa.LargeBinary, nullable=False),
+        sqlite_with_rowid=False,
+    )
 
 
 def _coverage(connection: sa.Connection) -> Iterator[dict[str, Any]]:

@@ -1,0 +1,115 @@
+"""Moves statuses from rows to chunks, and reads both.
+
+The rows of `records` are for what was stored recently. Later, `archive` moves the statuses into the chunk of their
+instrument and day, and deletes their rows; what makes them exactly once is the coverage, which stays. A chunk has the
+day of the instrument's clock. Reports that arrive late are added to the chunks of their days, and no others.
+
+A chunk keeps run, number, time and content of each status, but neither its sequence number nor its time of storage.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Final
+
+from sqlalchemy import Connection, and_, delete, insert, or_, select, update
+
+from datacenter.history.chunk import decode_chunk, encode_chunk
+from datacenter.history.statuses import Statuses, joined
+from datacenter.store.partitions import DAY_MS
+from datacenter.store.rows import STATUS, stored_records
+from datacenter.store.schema import boxes, chunks, evaluated, records
+from datacenter.store.store import Store
+from wire.messages import Status, decode
+
+_R: Final = records.c
+_C: Final = chunks.c
+
+
+def archive(store: Store, before_ms: int) -> int:
+    """Move the statuses that were stored before this time, and are evaluated, to chunks; return their number.
+
+    Each instrument is one transaction, so that an interruption leaves every status in one place. Raises: StoreError.
+    """
+    is_old = and_(_R.kind == STATUS, _R.stored_at_ms < before_ms)
+    pairs = select(_R.box, _R.instrument).where(is_old).distinct().order_by(_R.box, _R.instrument)
+    moved = 0
+    for box, instrument in list(store.read(pairs)):
+        with store.transaction() as connection:
+            moved += _archive_instrument(connection, box, instrument, before_ms)
+    return moved
+
+
+def _archive_instrument(connection: Connection, box: str, instrument: str, before_ms: int) -> int:
+    connection.execute(select(boxes.c.serial).where(boxes.c.serial == box).with_for_update(key_share=True))
+    is_evaluated = or_(
+        _R.epoch < evaluated.c.epoch,
+        and_(_R.epoch == evaluated.c.epoch, _R.sequence <= evaluated.c.sequence),
+    )
+    ripe = and_(
+        _R.box == box,
+        _R.instrument == instrument,
+        _R.kind == STATUS,
+        _R.stored_at_ms < before_ms,
+        select(evaluated.c.box).where(evaluated.c.box == box, is_evaluated).exists(),
+    )
+    rows = connection.execute(select(_R.sequence, _R.record_count, _R.body, _R.run).where(ripe)).all()
+    found: defaultdict[int, list[tuple[int, Status]]] = defaultdict(list)
+    for sequence, count, body, run in rows:
+        for stored in stored_records(sequence, count, body):
+            status = decode(Status, stored.body)
+            found[status.at_ms // DAY_MS].append((run, status))
+    for day, statuses in found.items():
+        _add(connection, box, instrument, day, Statuses.of(statuses))
+    connection.execute(delete(records).where(ripe))
+    return sum(map(len, found.values()))
+
+
+def _add(connection: Connection, box: str, instrument: str, day: int, statuses: Statuses) -> None:
+    """Add statuses to a chunk, or make it."""
+    key = and_(_C.box == box, _C.instrument == instrument, _C.day == day)
+    before = connection.scalar(select(_C.body).where(key))
+    if before is not None:
+        statuses = joined([decode_chunk(before), statuses])
+    values = {"statuses": len(statuses), "body": encode_chunk(statuses)}
+    if before is not None:
+        connection.execute(update(chunks).where(key).values(values))
+    else:
+        identity = {"box": box, "instrument": instrument, "day": day}
+        connection.execute(insert(chunks).values({**identity, **values}))
+
+
+def history(store: Store, box: str, instrument: str, since_ms: int, until_ms: int) -> Statuses:
+    """Return the statuses of an instrument from `since_ms` until before `until_ms`, by its clock.
+
+    Raises: StoreError.
+    """
+    of_day = select(_C.body).where(
+        _C.box == box,
+        _C.instrument == instrument,
+        _C.day >= since_ms // DAY_MS,
+        _C.day <= (until_ms - 1) // DAY_MS,
+    )
+    parts = [decode_chunk(body) for (body,) in store.read(of_day.order_by(_C.day))]
+    recent = select(_R.sequence, _R.record_count, _R.body, _R.run).where(
+        _R.box == box,
+        _R.instrument == instrument,
+        _R.kind == STATUS,
+        _R.at_ms >= since_ms,
+        _R.since_ms < until_ms,
+    )
+    parts.append(_of_rows(list(store.read(recent))))
+    whole = joined(parts)
+    return whole.chosen((whole.at_ms >= since_ms) & (whole.at_ms < until_ms))
+
+
+def _of_rows(rows: Sequence[tuple[int, int, bytes, int]]) -> Statuses:
+    """Return the statuses of rows, given as sequence, count, body and run."""
+    return Statuses.of(
+        [
+            (run, decode(Status, stored.body))
+            for sequence, count, body, run in rows
+            for stored in stored_records(sequence, count, body)
+        ]
+    )

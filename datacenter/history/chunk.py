@@ -1,0 +1,243 @@
+"""A chunk: many statuses of one instrument as compressed columns, without loss.
+
+A column is stored as the differences of its values, taken as often as makes them smallest (0, 1 or 2 times), in units
+of their greatest common divisor. Columns with noise are Rice-coded: of each difference the quotient by 2^k in unary,
+and the remainder in k bits, stored bit by bit for all differences. Columns that hardly ever change are better left to
+the general compressor, which gets their bytes by weight. Readings that a status lacks are left out of their column.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Final, TypeAlias
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from msgspec import Meta, Struct
+
+from datacenter.history.statuses import Booleans, Integers, Readings, Statuses
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+FORM: Final = 1
+LEVEL: Final = 9
+ORDER_MAX: Final = 2
+RICE_MAX: Final = 24
+"""The most bits of a remainder. Differences of a column that would need more go to the general compressor."""
+UNARY_BITS_MAX: Final = 16
+"""The longest mean quotient, in bits: a few extreme values must not make a column large."""
+FIXED: Final = ("run", "number", "at_ms", "state", "samples")
+_Unsigned: TypeAlias = npt.NDArray[np.uint64]
+
+
+class ChunkError(ValueError):
+    """The bytes are not a chunk."""
+
+
+class _Column(Struct, frozen=True, array_like=True):
+    """How a column is stored. `bits` are those of the remainders, -1 for bytes by weight."""
+
+    order: Annotated[int, Meta(ge=0, le=ORDER_MAX)]
+    divisor: int
+    first: tuple[int, ...]
+    """The first `order` values."""
+    bits: int
+    width: int
+    """Bytes of each difference, or the bytes of the quotients."""
+
+
+class _Chunk(Struct, frozen=True, array_like=True):
+    """The content of a chunk; `columns` are FIXED, then those of the channels."""
+
+    form: int
+    count: int
+    channels: tuple[str, ...]
+    partial: dict[int, bytes]
+    """The presence bits of channels that not every status has."""
+    columns: list[_Column]
+    rice: bytes
+    plain: bytes
+
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder(_Chunk).decode
+
+
+def encode_chunk(statuses: Statuses) -> bytes:
+    """Encode statuses, at least one."""
+    values = [getattr(statuses, name) for name in FIXED]
+    partial = {}
+    for place, channel in enumerate(statuses.readings.values()):
+        if not channel.present.all():
+            partial[place] = np.packbits(channel.present).tobytes()
+        values.append(channel.values[channel.present])
+    columns: list[_Column] = []
+    rice: list[bytes] = []
+    plain: list[bytes] = []
+    for one in values:
+        column, data = _encode_column(one)
+        columns.append(column)
+        (plain if column.bits < 0 else rice).append(data)
+    chunk = _Chunk(
+        FORM,
+        len(statuses),
+        tuple(statuses.readings),
+        partial,
+        columns,
+        b"".join(rice),
+        zstd.compress(b"".join(plain), LEVEL),
+    )
+    return _encode(chunk)
+
+
+def decode_chunk(data: bytes) -> Statuses:
+    """Decode what `encode_chunk` gave. Raises: ChunkError."""
+    try:
+        chunk = _decode(data)
+        if chunk.form != FORM:
+            raise ChunkError(f"a chunk of form {chunk.form}; this program reads form {FORM}")
+        return _statuses(chunk)
+    except (msgspec.DecodeError, zstd.ZstdError, IndexError, ValueError) as error:
+        raise ChunkError(f"not a chunk: {error}") from error
+
+
+def _statuses(chunk: _Chunk) -> Statuses:
+    rice, plain = memoryview(chunk.rice), memoryview(zstd.decompress(chunk.plain))
+    every = np.ones(chunk.count, np.bool_)
+    present = [
+        _unpacked(chunk.partial[place], chunk.count) if place in chunk.partial else every
+        for place in range(len(chunk.channels))
+    ]
+    found: list[Integers] = []
+    for column, mask in zip(chunk.columns, [every] * len(FIXED) + present, strict=True):
+        count = int(np.count_nonzero(mask))
+        source = plain if column.bits < 0 else rice
+        used, values = _decode_column(column, count, source)
+        if column.bits < 0:
+            plain = plain[used:]
+        else:
+            rice = rice[used:]
+        found.append(values)
+    readings = {
+        name: Readings(_spread(values, mask), mask)
+        for name, values, mask in zip(chunk.channels, found[len(FIXED) :], present, strict=True)
+    }
+    run, number, at_ms, state, samples = found[: len(FIXED)]
+    return Statuses(run, number, at_ms, state, samples, readings)
+
+
+def _spread(values: Integers, present: Booleans) -> Integers:
+    """Return an array with the values where they are present, and 0 elsewhere."""
+    if present.all():
+        return values
+    whole = np.zeros(len(present), np.int64)
+    whole[present] = values
+    return whole
+
+
+def _encode_column(values: Integers) -> tuple[_Column, bytes]:
+    """Encode a column in the smallest of its forms."""
+    differences = [values]
+    while len(differences) <= min(ORDER_MAX, len(values) - 1):
+        differences.append(np.diff(differences[-1]))
+    order, rest = min(enumerate(differences), key=lambda pair: _bits_of(pair[1]))
+    first = tuple(int(one[0]) for one in differences[:order])
+    divisor = max(1, int(np.gcd.reduce(rest)) if len(rest) else 1)
+    unsigned = _without_sign(rest // divisor)
+    plain, width = _by_weight(unsigned)
+    bits = _remainder_bits(unsigned)
+    if bits is not None:
+        data, quotient_bytes = _rice(unsigned, bits)
+        if len(data) < len(zstd.compress(plain, LEVEL)):
+            return _Column(order, divisor, first, bits, quotient_bytes), data
+    return _Column(order, divisor, first, -1, width), plain
+
+
+def _decode_column(column: _Column, count: int, data: memoryview) -> tuple[int, Integers]:
+    """Return the number of bytes that the column takes, and its values."""
+    rest = count - column.order
+    if column.bits < 0:
+        used = rest * column.width
+        planes = np.zeros((rest, 8), np.uint8)
+        planes[:, : column.width] = np.frombuffer(data[:used], np.uint8).reshape(column.width, rest).T
+        unsigned = planes.view(np.uint64).reshape(rest)
+    else:
+        used, unsigned = _unrice(column, rest, data)
+    signed = (unsigned >> np.uint64(1)).astype(np.int64) ^ -(unsigned & np.uint64(1)).astype(np.int64)
+    values = signed * column.divisor
+    for first in reversed(column.first):
+        values = np.concatenate([np.array([first], np.int64), values]).cumsum()
+    return used, values
+
+
+def _bits_of(differences: Integers) -> float:
+    """Return the approximate size of differences, in bits: the logarithm of their mean magnitude."""
+    if not len(differences):
+        return 0.0
+    return float(np.log2(np.abs(differences).astype(np.float64).mean() + 1e-9))
+
+
+def _without_sign(values: Integers) -> _Unsigned:
+    """Map 0, -1, 1, -2, … to 0, 1, 2, 3, …"""
+    return ((values << 1) ^ (values >> 63)).astype(np.uint64)
+
+
+def _by_weight(unsigned: _Unsigned) -> tuple[bytes, int]:
+    """Return the bytes of all values by their weight, the lowest first, and their number for each value."""
+    width = (int(unsigned.max()).bit_length() + 7) // 8 if len(unsigned) else 0
+    octets = unsigned.astype("<u8").view(np.uint8).reshape(len(unsigned), 8)
+    return octets[:, :width].T.tobytes(), width
+
+
+def _remainder_bits(unsigned: _Unsigned) -> int | None:
+    """Return the number of bits of the remainders that makes the code shortest; None if it is of no use."""
+    if not len(unsigned):
+        return None
+    mean = float(unsigned.mean())
+    guess = max(0, int(np.log2(mean + 1)))
+    sizes = {
+        bits: bits + 1 + float((unsigned >> np.uint64(bits)).mean())
+        for bits in range(max(0, guess - 1), min(RICE_MAX, guess + 1) + 1)
+    }
+    if not sizes:
+        return None
+    best = min(sizes, key=lambda bits: sizes[bits])
+    return best if sizes[best] - best <= UNARY_BITS_MAX else None
+
+
+def _rice(unsigned: _Unsigned, bits: int) -> tuple[bytes, int]:
+    """Return quotients in unary and then remainders, and the number of bytes of the quotients."""
+    quotients = (unsigned >> np.uint64(bits)).astype(np.int64)
+    ends = np.cumsum(quotients + 1) - 1
+    unary = np.zeros(int(ends[-1]) + 1, np.bool_)
+    unary[ends] = True
+    packed = np.packbits(unary).tobytes()
+    planes = [
+        np.packbits(((unsigned >> np.uint64(bit)) & np.uint64(1)).astype(np.bool_)) for bit in range(bits)
+    ]
+    return packed + b"".join(plane.tobytes() for plane in planes), len(packed)
+
+
+def _unrice(column: _Column, count: int, data: memoryview) -> tuple[int, _Unsigned]:
+    """Return the number of bytes that were used, and the values."""
+    plane_bytes = (count + 7) // 8
+    used = column.width + plane_bytes * column.bits
+    unary = np.unpackbits(np.frombuffer(data[: column.width], np.uint8))
+    ends = np.flatnonzero(unary)[:count]
+    if len(ends) < count:
+        raise ChunkError("a column is shorter than its count")
+    values = (np.diff(ends, prepend=-1) - 1).astype(np.uint64) << np.uint64(column.bits)
+    for bit in range(column.bits):
+        start = column.width + bit * plane_bytes
+        plane = np.unpackbits(np.frombuffer(data[start : start + plane_bytes], np.uint8), count=count)
+        values |= plane.astype(np.uint64) << np.uint64(bit)
+    return used, values
+
+
+def _unpacked(data: bytes | memoryview, count: int) -> Booleans:
+    """Return `count` bits."""
+    return np.unpackbits(np.frombuffer(data, np.uint8), count=count).astype(np.bool_)
