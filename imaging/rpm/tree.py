@@ -58,7 +58,7 @@ def make_tree(
 ) -> None:
     """Make the tree in the empty folder `root`. Raises: ProgramFailed, PrerequisiteMissing."""
     python = root / PREFIX / "python"
-    shutil.copytree(RECIPE / "root", root, dirs_exist_ok=True)
+    shutil.copytree(RECIPE / "root", root, symlinks=True, dirs_exist_ok=True)
     for name in LAUNCHERS:
         text = (root / name).read_text("utf-8")
         (root / name).write_text(text.replace("@PYTHON@", f"/usr/bin/python{target.python}"), "utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,17 @@ from tests.support.imaging.torn_superblocks import UnflushedSuperblock, unflushe
 REPAIR = RECIPE / "root/usr/libexec/rap/repair-superblock"
 RULES = RECIPE / "root/usr/lib/udev/rules.d/50-rap-superblock.rules"
 INITRAMFS = RECIPE / "root/usr/lib/dracut/dracut.conf.d/40-rap.conf"
+SKIPPED = RECIPE / "root/usr/lib/systemd/system/systemd-fsck@.service.d/10-rap.conf"
+UDEV = """
+mount --bind "$1" /usr/lib/udev/rules.d
+number=$(stat -c '%Hr %Lr' "$2")
+mount -t tmpfs none /run
+mount -t tmpfs none /dev
+mknod "$2" b $number
+mknod /dev/null c 1 3
+udevadm test --action=add "/sys/class/block/$3" > /dev/null 2>&1
+find /dev -type l
+"""
 MIB = 1 << 20
 SIZES = {"blocks of 1 KiB": 300 * MIB, "blocks of 4 KiB": 600 * MIB}
 FILES = 12
@@ -205,14 +217,65 @@ def test_the_initramfs_has_the_rule_and_all_programs_that_it_runs() -> None:
     [names] = re.findall(r'^install_items\+=" (.+) "$', INITRAMFS.read_text(), re.MULTILINE)
     assert f"/{RULES.relative_to(RECIPE / 'root')}" in names.split()
     assert f"/{REPAIR.relative_to(RECIPE / 'root')}" in names.split()
-    [program] = re.findall(r'^PROGRAM="(\S+) ', RULES.read_text(), re.MULTILINE)
-    assert program in names.split()
+    programs = re.findall(r'^PROGRAM[!=]="(\S+) ', RULES.read_text(), re.MULTILINE)
+    assert len(programs) == 2 and set(programs) < set(names.split())
     used = {
         name
         for name in ("debugfs", "tune2fs", "e2fsck", "grep", "cat", "stat")
         if re.search(rf"^[^#]*\b{name}\b", REPAIR.read_text(), re.MULTILINE)
     }
     assert used == {Path(name).name for name in names.split()} - {RULES.name, REPAIR.name}
+
+
+CONTENTS = {
+    "clean": (True, "set_super_value state 1"),
+    "clean with errors": (False, "set_super_value state 3"),
+    "not clean": (False, "set_super_value state 0"),
+    "not clean with errors": (False, "set_super_value state 2"),
+    "with a journal to replay": (False, "feature needs_recovery"),
+}
+
+
+@pytest.mark.parametrize(("is_marked", "change"), CONTENTS.values(), ids=CONTENTS)
+def test_udev_marks_clean_file_systems_alone(tmp_path: Path, is_marked: bool, change: str) -> None:
+    disk = ext4(tmp_path / "disk", 16 * MIB)
+    subprocess.run(["debugfs", "-w", "-R", change, disk], check=True, capture_output=True)
+    links = links_by_udev(tmp_path, disk)
+    [name] = [link.name for link in links if link.parent.name == "by-uuid" and "rap-clean" not in link.parts]
+    assert (Path("/dev/rap-clean/dev/disk/by-uuid", name) in links) == is_marked
+
+
+@pytest.mark.parametrize("is_torn", [False, True])
+def test_udev_marks_no_torn_and_no_absent_file_system(tmp_path: Path, is_torn: bool) -> None:
+    disk = tmp_path / "disk"
+    if is_torn:
+        write_at(ext4(disk, 16 * MIB), 1200, b"torn")
+    else:
+        disk.write_bytes(bytes(16 * MIB))
+    assert not [link for link in links_by_udev(tmp_path, disk) if "rap-clean" in link.parts]
+
+
+def links_by_udev(folder: Path, disk: Path) -> set[Path]:
+    """The links that udev makes for a disk by the rules of the box and of systemd, in a /dev of their own."""
+    (rules := folder / "rules.d").mkdir()
+    shutil.copy("/usr/lib/udev/rules.d/60-persistent-storage.rules", rules)
+    text = RULES.read_text().replace('ENV{DEVTYPE}=="partition"', 'ENV{DEVTYPE}=="disk"')
+    (rules / RULES.name).write_text(text)
+    with loop_device(disk) as device:
+        done = subprocess.run(
+            ["unshare", "--mount", "sh", "-ec", UDEV, "sh", rules, device, Path(device).name],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+    return {Path(line) for line in done.stdout.splitlines()}
+
+
+def test_a_check_is_skipped_by_the_link_that_udev_makes() -> None:
+    """%I is the unescaped name of the instance: dev/disk/by-uuid/UUID (systemd.unit(5))."""
+    [place] = re.findall(r'SYMLINK\+="(\S+)"', RULES.read_text())
+    [condition] = re.findall(r"^ConditionPathExists=!(\S+)$", SKIPPED.read_text(), re.MULTILINE)
+    assert condition.replace("%I", "dev/disk/by-uuid/$env{ID_FS_UUID_ENC}") == f"/dev/{place}"
 
 
 def test_superblocks_are_repaired_before_udev_identifies_file_systems() -> None:

@@ -100,6 +100,15 @@ def query(package: Path, *words: str) -> list[str]:
     return done.stdout.splitlines()
 
 
+@pytest.mark.slow("the package is built and installed, by the first test that needs it")
+def test_units_are_wanted_by_links(installed: Path) -> None:
+    """systemd ignores a file in such a folder: "Wants dependency dropin … is not a symlink"."""
+    found = sorted((installed / "usr/lib/systemd/system").glob("*.wants/rap-*"))
+    assert {link.parent.name.partition(".")[0] for link in found} == {"emergency", "multi-user", "sysinit"}
+    for link in found:
+        assert link.is_symlink() and link.resolve(strict=True) == link.parent.parent / link.name
+
+
 @pytest.mark.slow("the package is built twice")
 def test_two_builds_are_identical(package: Path, tmp_path: Path) -> None:
     """The second build has another folder, time and host name, and uses wheels instead of the network."""

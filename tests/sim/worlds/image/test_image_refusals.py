@@ -24,6 +24,8 @@ from tests.support.sim.image_lab import LAB, NAME, in_image_world
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("_machine")]
 
 SERIAL_MODEL = next(name for name in profile_names() if load_profile(name).speaks == "astm-serial")
+RESET = "b0fe e664"
+"""Code: mov al, 0xfe; out 0x64, al. The keyboard controller resets the processor."""
 UARTS = [f"/dev/ttyS{number}" for number in range(4)]
 EVENT = """\
 [[event]]
@@ -206,10 +208,21 @@ def test_a_silent_box_is_reported_with_the_kernel_argument_for_a_console(
     assert "its serial console printed nothing" in output and "console=ttyS0" in output
 
 
-def speaking_image(folder: Path) -> Path:
-    """An image whose boot sector writes a line to the first serial port (INT 14h, AH=1) and halts."""
+@pytest.mark.slow("an emulated machine restarts until the limit of a start")
+def test_a_guest_that_restarts_is_started_again(
+    lab: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """QEMU ends when a guest restarts. A box restarts for a file system that has become read-only, or after fsck."""
+    image = speaking_image(tmp_path, then=RESET)
+    output = refused(capsys, WRONG_INPUT, *in_image_world(lab, image, "--start-seconds", 20))
+    assert "accepted no connection within 20 s" in output and "QEMU ended" not in output
+    assert output.count("    NO SYSTEM HERE") >= 2
+
+
+def speaking_image(folder: Path, then: str = "") -> Path:
+    """An image whose boot sector writes a line to the first serial port (INT 14h, AH=1), does `then`, and halts."""
     words = b"NO SYSTEM HERE\r\n\0"
-    code = bytes.fromhex("31c0 8ed8 be1e7c ac 84c0 7408 b401 31d2 cd14 ebf3 f4 ebfd")
+    code = bytes.fromhex("31c0 8ed8 be1e7c ac 84c0 7408 b401 31d2 cd14 ebf3" + then + "f4 ebfd")
     raw = raw_image(folder / "speaks.raw")
     with raw.open("r+b") as file:
         file.write((code.ljust(0x1E, b"\x90") + words).ljust(440, b"\0"))
