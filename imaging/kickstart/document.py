@@ -61,6 +61,10 @@ class KickstartCommand:
     words: tuple[str, ...]
     data: Any
 
+    def option(self, name: str) -> Any:
+        """Return the value of an option by pykickstart's name for it; "" if the command has no such option."""
+        return getattr(self.data, name, "")
+
 
 @dataclass(frozen=True, slots=True)
 class Section:

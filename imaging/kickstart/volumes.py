@@ -22,9 +22,14 @@ def parts(case: Case) -> Iterator[KickstartCommand]:
     return case.ks.named("part", "partition")
 
 
+def on_disk(case: Case) -> list[KickstartCommand]:
+    """Partitions that take space on a disk."""
+    return [command for command in parts(case) if command.data.fstype != "tmpfs"]
+
+
 def mount_of(command: KickstartCommand) -> str:
     """Return the mount point, or "swap", "pv.01", "" …"""
-    return str(getattr(command.data, "mountpoint", "") or "")
+    return str(command.option("mountpoint") or "")
 
 
 def complete(case: Case) -> bool:
@@ -37,7 +42,7 @@ def complete(case: Case) -> bool:
 
 def size_mib(command: KickstartCommand) -> int:
     """Return the size in MiB, or 0 where it is not given."""
-    return int(getattr(command.data, "size", 0) or 0)
+    return int(command.option("size") or 0)
 
 
 def disk_name(name: str) -> str:

@@ -76,7 +76,7 @@ def account_name_form(case: Case) -> Faults:
     Source: Anaconda, `core/users.py`, check_username and is_valid_name; useradd(8).
     """
     for command in case.ks.named("user", "group"):
-        for name in [command.data.name, *getattr(command.data, "groups", ())]:
+        for name in [command.data.name, *command.option("groups")]:
             bare = name.partition("(")[0]  # --groups=NAME(GID)
             if not ACCOUNT_NAME.fullmatch(bare) or bare.isdigit() or bare in (".", ".."):
                 yield LintFault(
@@ -91,7 +91,7 @@ def account_name_form(case: Case) -> Faults:
                 "leave it out: `user --groups=` adds to it",
                 risky=True,
             )
-        for name in [name for name in getattr(command.data, "groups", ()) if "(" in name]:
+        for name in [name for name in command.option("groups") if "(" in name]:
             if not re.fullmatch(r"[^()]+\(\d+\)\s*", name):
                 yield LintFault(
                     command.spot, f"--groups={name}: the GID is not a number", "write it like lab(1500)"
@@ -149,7 +149,7 @@ def account_path_form(case: Case) -> Faults:
     for command in case.ks.named("user"):
         data = command.data
         for option, example in (("homedir", f"/home/{data.name}"), ("shell", "/bin/bash")):
-            given = getattr(data, option) or ""
+            given = command.option(option) or ""
             if given and (not given.startswith("/") or ":" in given or " " in given):
                 yield LintFault(
                     command.spot, f"--{option}={given} is not an absolute path", f"write it like {example}"

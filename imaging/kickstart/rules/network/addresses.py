@@ -35,7 +35,7 @@ def network_form(case: Case) -> Faults:
                 "add them, or write --bootproto=dhcp",
             )
         for option in ("ip", "netmask", "gateway", "ipv6gateway", *(["nameserver"] * bool(data.nameserver))):
-            yield from _not_addresses(command.spot, option, getattr(data, option, ""))
+            yield from _not_addresses(command.spot, option, command.option(option))
 
 
 @risk
@@ -240,7 +240,7 @@ def address_without_use(case: Case) -> Faults:
     """
     for command in case.ks.named("network"):
         data = command.data
-        unused = [option for option in ("ip", "netmask", "gateway") if getattr(data, option)]
+        unused = [option for option in ("ip", "netmask", "gateway") if command.option(option)]
         if data.bootProto == "dhcp" and unused and "--bootproto=dhcp" in command.words:
             yield LintFault(
                 command.spot,
@@ -261,7 +261,7 @@ def ipv4_form(case: Case) -> Faults:
     """
     for command in case.ks.named("network"):
         data = command.data
-        given = [option for option in ("ip", "netmask", "gateway") if getattr(data, option)]
+        given = [option for option in ("ip", "netmask", "gateway") if command.option(option)]
         explicit = [word for word in command.words if word.startswith("--bootproto=")]
         if data.noipv4 and given:
             yield LintFault(command.spot, f"both --noipv4 and --{given[0]}", "leave one of them out")

@@ -98,7 +98,7 @@ def device_name_form(case: Case) -> Faults:
     for command in case.ks.named("network"):
         data = command.data
         members = [*device_names(data.bondslaves), *device_names(data.bridgeslaves)]
-        for name in [data.device, getattr(data, "interfacename", ""), *members]:
+        for name in [data.device, command.option("interfacename"), *members]:
             if name and not MAC.fullmatch(name) and not DEVICE.fullmatch(name):
                 yield LintFault(
                     command.spot,

@@ -181,8 +181,6 @@ def bridge_options(case: Case) -> Faults:
                     f"{word!r} is not an option of a bridge",
                     "write it like priority=32768,stp=yes",
                 )
-        if text and not command.data.bridgeslaves:
-            yield LintFault(command.spot, "--bridgeopts without --bridgeslaves", "name the members")
 
 
 @risk

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import IPv4Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from urllib.parse import urlsplit
 
 from imaging.kickstart.document import KickstartCommand
@@ -24,6 +24,8 @@ def server_unreachable(case: Case) -> Faults:
     first = commands[0]
     for command, host in _servers(case):
         address = _address(host)
+        if isinstance(address, IPv6Address):
+            continue  # its gateway can be found by router advertisements
         near = address and any(i and address in i.network for i in map(interface_of, commands))
         if address is None and not any(c.data.nameserver for c in commands):
             yield LintFault(
@@ -44,31 +46,22 @@ def server_unreachable(case: Case) -> Faults:
 def _servers(case: Case) -> Iterator[tuple[KickstartCommand, str]]:
     """The hosts that Anaconda connects to: the proxy, if there is one."""
     for command in case.ks.named("url", "repo", "nfs", "liveimg"):
-        data = command.data
-        given = next(
-            (
-                str(getattr(data, name, "") or "")
-                for name in ("url", "baseurl", "mirrorlist", "metalink")
-                if getattr(data, name, "")
-            ),
-            "",
-        )
-        proxy = str(getattr(data, "proxy", "") or "")
-        host = str(data.server or "") if command.name == "nfs" else _host(proxy or given)
+        options = ("proxy", "url", "baseurl", "mirrorlist", "metalink")
+        given = next((str(command.option(name)) for name in options if command.option(name)), "")
+        host = str(command.option("server") or "") or _host(given)
         if host and "$" not in host:
             yield command, host
 
 
 def _host(text: str) -> str:
     try:
-        return urlsplit(text if "//" in text else f"//{text}").hostname or ""
+        return urlsplit(text if ":/" in text else f"//{text}").hostname or ""
     except ValueError:
         return ""
 
 
-def _address(text: str) -> IPv4Address | None:
+def _address(text: str) -> IPv4Address | IPv6Address | None:
     try:
-        found = ip_address(text)
+        return ip_address(text)
     except ValueError:
         return None
-    return found if isinstance(found, IPv4Address) else None

@@ -46,7 +46,7 @@ NEEDS: Final[dict[str, Callable[[Case], bool]]] = {
         name: lambda case, name=name: case.ks.has_command(name)  # type: ignore[misc]
         for name in ("authselect", "network", "sshkey", "volgroup", "raid")
     },
-    "--encrypted": lambda case: any(getattr(command.data, "encrypted", False) for command in volumes(case)),
+    "--encrypted": lambda case: any(command.option("encrypted") for command in volumes(case)),
     "/boot/efi": lambda case: any(mount_of(command) == "/boot/efi" for command in volumes(case)),
     "xfs": lambda case: any(command.data.fstype == "xfs" for command in volumes(case)),
     "ext4": lambda case: any(str(command.data.fstype).startswith("ext") for command in volumes(case)),

@@ -38,10 +38,10 @@ def unprotected_source(case: Case) -> Faults:
     """
     for command in case.ks.named("url", "repo", "liveimg"):
         for option in ("url", "baseurl", "mirrorlist", "metalink"):
-            given = str(getattr(command.data, option, "") or "")
+            given = str(command.option(option) or "")
             if given.startswith(("http://", "ftp://")):
                 yield LintFault(command.spot, f"{given} is neither encrypted nor verified", "write https://")
-        if getattr(command.data, "noverifyssl", False):
+        if command.option("noverifyssl"):
             yield LintFault(
                 command.spot,
                 "--noverifyssl accepts packages from any server",
@@ -79,7 +79,7 @@ def source_address_form(case: Case) -> Faults:
             yield LintFault(command.spot, f"--dir={folder} is not an absolute path", f"write --dir=/{folder}")
     for command in case.ks.named("url", "repo", "liveimg"):
         for option in ("url", "baseurl", "mirrorlist", "metalink"):
-            given = str(getattr(command.data, option, "") or "")
+            given = str(command.option(option) or "")
             for name in VARIABLE.findall(given):
                 if name not in VARIABLES and (close := get_close_matches(name, VARIABLES, 1, 0.8)):
                     yield LintFault(command.spot, f"dnf has no variable ${name}", f"write ${close[0]}")
@@ -89,7 +89,7 @@ def source_address_form(case: Case) -> Faults:
                     f"{given!r} is not a repository address",
                     "write it like https://HOST/PATH/",
                 )
-        proxy = str(getattr(command.data, "proxy", "") or "")
+        proxy = str(command.option("proxy") or "")
         if proxy and not _is_proxy(proxy):
             yield LintFault(
                 command.spot, f"{proxy!r} is not a proxy", "write it like http://proxy.example.com:3128"

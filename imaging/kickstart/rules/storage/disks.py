@@ -9,9 +9,8 @@ from typing import Final
 from pykickstart.constants import CLEARPART_TYPE_ALL, CLEARPART_TYPE_NONE
 
 from imaging.kickstart.data import MIB, RESERVED_MIB
-from imaging.kickstart.document import KickstartCommand
 from imaging.kickstart.rule import Case, Faults, LintFault, risk, rule
-from imaging.kickstart.volumes import disk_name, mount_of, parts, reuses, size_mib, volumes
+from imaging.kickstart.volumes import disk_name, mount_of, on_disk, parts, reuses, size_mib, volumes
 
 DISK: Final = re.compile(r"((sd|vd|hd|xvd)[a-z]+|nvme\d+n\d+|mmcblk\d+)")
 PARTITION: Final = re.compile(r"((sd|vd|hd|xvd)[a-z]+\d+|(nvme\d+n\d+|mmcblk\d+)p\d+)")
@@ -39,7 +38,7 @@ def undefined_partition(case: Case) -> Faults:
                 "leave --useexisting out, and give its size or members",
             )
     for command in volumes(case):
-        given = getattr(command.data, "onPart", "")
+        given = command.option("onPart")
         on_cleared = not drives or any(disk_name(given).startswith(drive) for drive in drives)
         if given and on_cleared and "=" not in given:
             yield LintFault(
@@ -233,8 +232,8 @@ def disk_too_small(case: Case) -> Faults:
     """
     if case.disk_bytes is None:
         return
-    needed = (sum(map(size_mib, _on_disk(case))) + RESERVED_MIB) * MIB
-    largest = max(_on_disk(case), key=size_mib, default=None)
+    needed = (sum(map(size_mib, on_disk(case))) + RESERVED_MIB) * MIB
+    largest = max(on_disk(case), key=size_mib, default=None)
     if largest is not None and needed > case.disk_bytes:
         problem = f"the partitions need {needed:,} bytes, and the disk has {case.disk_bytes:,}"
         yield LintFault(
@@ -242,10 +241,6 @@ def disk_too_small(case: Case) -> Faults:
             problem,
             f"take {(needed - case.disk_bytes + MIB - 1) // MIB} MiB from partitions such as {mount_of(largest)}",
         )
-
-
-def _on_disk(case: Case) -> list[KickstartCommand]:
-    return [command for command in parts(case) if command.data.fstype != "tmpfs"]
 
 
 def _is_ignored(case: Case, name: str) -> bool:

@@ -28,7 +28,7 @@ def passphrase_in_file(case: Case) -> Faults:
     Source: RHEL-09-231190.
     """
     for command in (*volumes(case), *case.ks.named("autopart")):
-        given = getattr(command.data, "passphrase", "")
+        given = command.option("passphrase")
         if given and not SHELL_VARIABLE.fullmatch(given):
             yield LintFault(
                 command.spot,
@@ -44,7 +44,7 @@ def passphrase_missing(case: Case) -> Faults:
     Source: RHEL's kickstart reference, `part --passphrase`.
     """
     for command in (*volumes(case), *case.ks.named("autopart")):
-        encrypted = getattr(command.data, "encrypted", False)
+        encrypted = command.option("encrypted")
         if encrypted and not command.data.passphrase:
             yield LintFault(
                 command.spot,
@@ -60,7 +60,7 @@ def luks_key_derivation(case: Case) -> Faults:
     Source: RHEL's kickstart reference, `part --pbkdf`.
     """
     for command in (*volumes(case), *case.ks.named("autopart")):
-        if not getattr(command.data, "encrypted", False):
+        if not command.option("encrypted"):
             continue
         given = command.data.pbkdf
         if command.data.luks_version != "luks1" and given != "pbkdf2":
@@ -78,10 +78,10 @@ def luks_options(case: Case) -> Faults:
     """
     for command in (*volumes(case), *case.ks.named("autopart")):
         data = command.data
-        given = [name for name in PBKDF if getattr(data, name, None)]
-        others = [name for name in LUKS if getattr(data, name, None)]
-        cipher = str(getattr(data, "cipher", "") or "")
-        if not getattr(data, "encrypted", False):
+        given = [name for name in PBKDF if command.option(name)]
+        others = [name for name in LUKS if command.option(name)]
+        cipher = str(command.option("cipher") or "")
+        if not command.option("encrypted"):
             for name in (given + others)[:1]:
                 option = name.replace("_", "-")
                 yield LintFault(
@@ -130,12 +130,12 @@ def not_encrypted(case: Case) -> Faults:
     Source: RHEL-09-231190.
     """
     encrypted = {c.data.vgname for c in case.ks.named("volgroup") if _on_encrypted(case, c.data.physvols)}
-    inside = [c for c in volumes(case) if getattr(c.data, "encrypted", False)]
+    inside = [c for c in volumes(case) if c.option("encrypted")]
     if not (complete(case) and (inside or encrypted)):
         return
     for command in volumes(case):
-        mount, data = mount_of(command), command.data
-        covered = getattr(data, "encrypted", False) or getattr(data, "vgname", "") in encrypted
+        mount = mount_of(command)
+        covered = command.option("encrypted") or command.option("vgname") in encrypted
         written = mount.startswith(("/", "swap")) and mount not in PUBLIC and not mount.startswith("/slots/")
         if written and not covered:
             yield LintFault(

@@ -30,8 +30,8 @@ def format_size(case: Case) -> Faults:
     """
     for command in volumes(case):
         limits, size = limits_of(command), size_mib(command)
-        largest = int(getattr(command.data, "maxSizeMB", 0) or 0)
-        grows = getattr(command.data, "grow", False)
+        largest = int(command.option("maxSizeMB") or 0)
+        grows = command.option("grow")
         final = (largest or max(size, limits.min_mib if limits else 0)) if grows else size
         if limits is None or not (final or largest) or reuses(command.data):
             continue

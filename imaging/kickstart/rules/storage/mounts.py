@@ -78,7 +78,7 @@ def mount_point_form(case: Case) -> Faults:
     """
     for command in volumes(case):
         mount = mount_of(command)
-        if mount in SPECIAL or mount.startswith(PREFIXES) or getattr(command.data, "thin_pool", False):
+        if mount in SPECIAL or mount.startswith(PREFIXES) or command.option("thin_pool"):
             continue
         path = mount.startswith("/") and not re.search(r"\s|^//", mount)  # pykickstart normalizes the rest
         if mount and not path:

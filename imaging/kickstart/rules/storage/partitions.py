@@ -6,7 +6,7 @@ from typing import Final
 
 from imaging.kickstart.document import KickstartCommand
 from imaging.kickstart.rule import Case, Faults, LintFault, risk, rule
-from imaging.kickstart.volumes import NOT_MOUNTED, PREFIXES, complete, mount_of, parts, volumes
+from imaging.kickstart.volumes import NOT_MOUNTED, PREFIXES, complete, mount_of, parts, size_mib, volumes
 
 SEPARATE: Final = {
     "/home": "RHEL-09-231010",
@@ -71,7 +71,7 @@ def no_size(case: Case) -> Faults:
     """
     for command in parts(case):
         chosen = ("size", "grow", "recommended", "hibernation", "onPart")
-        if not any(getattr(command.data, name) for name in chosen):
+        if not any(command.option(name) for name in chosen):
             yield LintFault(command.spot, f"{mount_of(command)} has no size", "add --size=MiB, or --grow")
 
 
@@ -82,9 +82,9 @@ def contradictory_growth(case: Case) -> Faults:
     Source: RHEL's kickstart reference, `part --maxsize`.
     """
     for command in volumes(case):
-        limit = getattr(command.data, "maxSizeMB", 0) or 0
-        size = getattr(command.data, "size", 0) or 0
-        if limit and not getattr(command.data, "grow", False):
+        limit = command.option("maxSizeMB")
+        size = size_mib(command)
+        if limit and not command.option("grow"):
             yield LintFault(
                 command.spot,
                 f"--maxsize={limit} without --grow does nothing",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Final
 
 from imaging.kickstart.document import KickstartCommand
@@ -77,7 +76,7 @@ def raid_on_one_disk(case: Case) -> Faults:
     Source: md(4): redundancy is between devices.
     """
     for command in case.ks.named("raid"):
-        disks = [member.data.disk for member in _members(case, command) if getattr(member.data, "disk", "")]
+        disks = [member.data.disk for member in _members(case, command) if member.option("disk")]
         twice = next((disk for disk in disks if disks.count(disk) > 1), "")
         if command.data.level in REDUNDANT and twice:
             yield LintFault(
@@ -96,7 +95,7 @@ def raid_member_sizes(case: Case) -> Faults:
     for command in case.ks.named("raid"):
         members = _members(case, command)
         sizes = [size_mib(member) for member in members]
-        grow = any(getattr(member.data, "grow", False) for member in members)
+        grow = any(member.option("grow") for member in members)
         if command.data.level in REDUNDANT and sizes and not grow and min(sizes) and max(sizes) != min(sizes):
             yield LintFault(
                 command.spot,
@@ -106,8 +105,4 @@ def raid_member_sizes(case: Case) -> Faults:
 
 
 def _members(case: Case, array: KickstartCommand) -> list[KickstartCommand]:
-    return list(_named(case, array.data.members))
-
-
-def _named(case: Case, names: list[str]) -> Iterator[KickstartCommand]:
-    yield from (command for command in volumes(case) if mount_of(command) in names)
+    return [command for command in volumes(case) if mount_of(command) in array.data.members]

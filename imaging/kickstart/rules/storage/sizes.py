@@ -8,7 +8,7 @@ from imaging.kickstart.data import MIB, RESERVED_MIB
 from imaging.kickstart.document import KickstartCommand
 from imaging.kickstart.rule import Case, Faults, LintFault, risk, rule
 from imaging.kickstart.rules.storage.members import group_members
-from imaging.kickstart.volumes import mount_of, parts, reuses, size_mib, volumes
+from imaging.kickstart.volumes import mount_of, on_disk, reuses, size_mib, volumes
 
 LEAST_MIB: Final = {"/": 250, "/usr": 250, "/boot": 128}
 """Anaconda's min_partition_sizes; for /boot, the space of one kernel with its rescue image."""
@@ -23,7 +23,7 @@ def too_small_for_system(case: Case) -> Faults:
     for command in volumes(case):
         least = LEAST_MIB.get(mount_of(command), 0)
         size = size_mib(command)
-        if 0 < size < least and not getattr(command.data, "grow", False) and not reuses(command.data):
+        if 0 < size < least and not command.option("grow") and not reuses(command.data):
             yield LintFault(
                 command.spot,
                 f"{size} MiB is too small for {mount_of(command)}",
@@ -39,13 +39,13 @@ def volumes_exceed_disk(case: Case) -> Faults:
     """
     if case.disk_bytes is None:
         return
-    on_disk = [command for command in parts(case) if command.data.fstype != "tmpfs"]
+    partitions = on_disk(case)
     for group in case.ks.named("volgroup"):
-        members = [c for c in on_disk if mount_of(c) in group_members(case, group.data.vgname)]
-        others = sum(size_mib(c) for c in on_disk if c not in members)
+        members = [c for c in partitions if mount_of(c) in group_members(case, group.data.vgname)]
+        others = sum(size_mib(c) for c in partitions if c not in members)
         room = case.disk_bytes // MIB - RESERVED_MIB - others
         needed = sum(map(size_mib, _fixed(case, group)))
-        one_disk = len({c.data.disk for c in on_disk}) == 1
+        one_disk = len({c.data.disk for c in partitions}) == 1
         if members and one_disk and needed > room > 0 and any(c.data.grow for c in members):
             yield LintFault(
                 group.spot,

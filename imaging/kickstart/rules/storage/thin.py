@@ -87,7 +87,7 @@ def cache_volume(case: Case) -> Faults:
         names = [str(name) for name in command.data.cache_pvs or ()]
         group = group_members(case, command.data.vgname)
         room = sum(size_mib(sizes[name]) for name in names if name in sizes)
-        grows = any(getattr(sizes[name].data, "grow", False) for name in names if name in sizes)
+        grows = any(sizes[name].option("grow") for name in names if name in sizes)
         for name in [name for name in names if group and name not in group]:
             yield LintFault(
                 command.spot,

@@ -28,13 +28,12 @@ def volume_name_twice(case: Case) -> Faults:
     """
     seen: dict[str, Spot] = {}
     for command in case.ks.named("volgroup", "logvol", "raid"):
-        data = command.data
-        if data.preexist or not data.format:
+        if command.data.preexist or not command.data.format:
             continue
         name = {
-            "volgroup": f"volume group {data.vgname}" if command.name != "raid" else "",
-            "logvol": f"logical volume {getattr(data, 'name', '')} of {getattr(data, 'vgname', '')}",
-            "raid": f"RAID device md{getattr(data, 'device', '')}",
+            "volgroup": f"volume group {command.option('vgname')}",
+            "logvol": f"logical volume {command.option('name')} of {command.option('vgname')}",
+            "raid": f"RAID device md{command.option('device')}",
         }[command.name]
         yield from refuse_twice(seen, name, command.spot, "is already defined")
 
@@ -80,8 +79,8 @@ def extent_size(case: Case) -> Faults:
                 command.spot, f"--pesize={given} is not a power of two", "write 4096, or leave it out"
             )
     for command in case.ks.named("logvol"):
-        extent = extents.get(command.data.vgname, 0)
-        if size_mib(command) and size_mib(command) < extent and not command.data.grow:
+        extent = extents.get(command.data.vgname)
+        if extent and 0 < size_mib(command) < extent and not command.data.grow:
             yield LintFault(
                 command.spot,
                 f"--size={size_mib(command)} is less than one extent ({extent:g} MiB)",
@@ -122,7 +121,7 @@ def volume_group_too_small(case: Case) -> Faults:
         ]
         needed = sum(map(size_mib, inside))
         has = usable_mib(group, pvs)
-        fixed = pvs and not any(getattr(pv.data, "grow", False) or pv.name == "raid" for pv in pvs)
+        fixed = pvs and not any(pv.option("grow") or pv.name == "raid" for pv in pvs)
         if fixed and needed > has:
             yield LintFault(
                 group.spot,

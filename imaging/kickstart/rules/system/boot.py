@@ -103,7 +103,7 @@ def _unreadable(command: KickstartCommand) -> str:
     if command.name == "raid" and data.level and data.level != "RAID1":
         return f"{data.level}; only RAID1 is possible"
     limits = FORMATS.get(data.fstype)
-    if mount_of(command) == "/" and getattr(data, "encrypted", False):
+    if mount_of(command) == "/" and command.option("encrypted"):
         return "encrypted"
     return data.fstype if limits is not None and not limits.boot and data.fstype != "btrfs" else ""
 
