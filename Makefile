@@ -48,6 +48,7 @@ golden: $(READY)  ## write again what is derived from the code
 	$(BIN)/python -m tools.instrument_reference
 	$(BIN)/python -m tools.package_diagram
 	$(BIN)/python -m tests.support.imaging.golden
+	$(BIN)/python -m tests.support.imaging.edges
 	$(BIN)/python -m tests.support.netfw.golden
 	$(BIN)/python -m tests.support.sim.traces
 	$(BIN)/python -m tests.support.agents.uplink_traces

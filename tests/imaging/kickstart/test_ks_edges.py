@@ -2,43 +2,33 @@
 
 They are data, in `edges/`, one file for each module of rules: in `lines`, a kickstart, each of the values in `wrong`
 and `right` stands for `{}` in turn. `rule` must report the wrong ones and none of the right ones; other rules may
-report something, too, but pykickstart accepts all lines.
+report something, too, but pykickstart accepts all lines. `release` and `disk_bytes` select another system. Severity,
+line and text of the findings are those of `findings/`.
 """
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
-from typing import Any, Final
 
 import pytest
 
-from imaging.kickstart.lint import lint
-from settings.board import load_board
-from tests.support.paths import FIXTURES
+from tests.support.imaging.edges import EDGES, FOLDER, findings, recorded, shown
 
-EDGES: Final[list[dict[str, Any]]] = [
-    edge
-    for path in sorted((FIXTURES / "edges").glob("*.toml"))
-    for edge in tomllib.loads(path.read_text("utf-8"))["edge"]
-]
-PACKAGES: Final = "%packages\n@core\n%end\n"
+PLACES = [(stem, number) for stem, edges in EDGES.items() for number in range(len(edges))]
 
 
-def reporting(lines: str, folder: Path) -> set[str]:
-    """The rules that report something."""
-    path = folder / "edge.ks"
-    path.write_text(f"#version=RHEL9\n{lines}\n{'' if '%packages' in lines else PACKAGES}")
-    findings = lint(path, "", [], load_board("rap-4"), None).findings
-    assert all(finding.problem and finding.repair for finding in findings)
-    return {finding.rule for finding in findings}
+@pytest.mark.parametrize(
+    ("stem", "number"), PLACES, ids=[f"{EDGES[stem][n]['rule']}-{stem}-{n}" for stem, n in PLACES]
+)
+def test_a_rule_reports_exactly_the_wrong_boundary_values(stem: str, number: int, tmp_path: Path) -> None:
+    edge = EDGES[stem][number]
+    found = {value: findings(edge, value, tmp_path) for value in (*edge["wrong"], *edge["right"])}
+    rules = {value: {finding.rule for finding in those} for value, those in found.items()}
+    assert [value for value in found if edge["rule"] in rules[value]] == edge["wrong"]
+    assert not [value for value in found if "syntax" in rules[value]]
+    assert all(finding.problem and finding.repair for those in found.values() for finding in those)
+    assert shown(edge, found) == recorded(stem)[number], "if the change is intended, run `make golden`"
 
 
-@pytest.mark.parametrize("edge", EDGES, ids=[f"{edge['rule']}-{n}" for n, edge in enumerate(EDGES)])
-def test_a_rule_reports_exactly_the_wrong_boundary_values(edge: dict[str, Any], tmp_path: Path) -> None:
-    found = {
-        value: reporting(edge["lines"].replace("{}", value), tmp_path)
-        for value in (*edge["wrong"], *edge["right"])
-    }
-    assert [value for value, rules in found.items() if edge["rule"] in rules] == edge["wrong"]
-    assert not [value for value, rules in found.items() if "syntax" in rules]
+def test_each_file_of_findings_has_its_boundary_values() -> None:
+    assert {path.stem for path in FOLDER.iterdir()} == set(EDGES)

@@ -4,7 +4,8 @@ They are data, in `faults/`, one or two files for each module of rules. In the b
 by `new`; then exactly `rule` must report a finding, on the line that contains `at` (default: `new`), with the text
 `says`. `also` names other rules that correctly report the fault. `{other}` in `says` is the number of the first line
 that begins with `other`, so that a new fragment does not change it. `site` and `release` select another kickstart.
-ksvalidator accepts all faults except those with `refused`.
+`risky` faults are warnings of a rule that otherwise reports errors. ksvalidator accepts all faults except those with
+`refused`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from pykickstart.parser import KickstartParser
 from pykickstart.version import makeVersion
 
 from imaging.kickstart.data import releases
-from imaging.kickstart.lint import lint
+from imaging.kickstart.document import Spot
+from imaging.kickstart.lint import LintFinding, lint
+from imaging.kickstart.rule import LintFault, severity
 from imaging.kickstart.rules import all_rules
 from imaging.repository.repository import Repository
 from settings.board import load_board
@@ -43,6 +46,12 @@ def says(fault: dict[str, Any], wrong: str) -> str:
     lines = wrong.splitlines()
     number = 1 + next(n for n, line in enumerate(lines) if line.startswith(fault["other"]))
     return expected.replace("{other}", str(number))
+
+
+def is_risky(finding: LintFinding) -> bool:
+    """Whether the finding is a warning although its rule reports errors."""
+    usual = severity(finding.rule, LintFault(Spot(1, ""), "", ""))
+    return finding.severity != usual
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +79,7 @@ def test_a_planted_fault_is_found(fault: dict[str, Any], tmp_path: Path, reposit
     assert says(fault, wrong) in f"{spoken.problem}; {spoken.repair}"
     assert spoken.line == line
     assert spoken.repair
+    assert is_risky(spoken) == fault.get("risky", False)
 
 
 @pytest.mark.filterwarnings("ignore::pykickstart.errors.KickstartParseWarning")
