@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 from typing import Final
-from xml.sax.saxutils import quoteattr
 
 from settings.adapted import AdaptedPort, zone_of
 from wire.standards.engine import Action, Close, Count, Deliver, Outcome, Send
@@ -31,6 +30,10 @@ from wire.standards.site_codes import SiteCodes
 _CONTROL_ID_BYTES_MAX: Final = 64
 _UNANSWERED: Final = (b"ACK.R01", b"ESC.R01")
 _CONTINUOUS: Final = b"START_CONTINUOUS"
+_ESCAPED: Final = str.maketrans(
+    {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "\n": "&#10;", "\r": "&#13;", "\t": "&#9;"}
+)
+"""For attribute values; xml.sax.saxutils has this too, but imports urllib."""
 _REASONS: Final = {Outcome.BUSY: Reason.NOT_STORED, Outcome.REFUSED: Reason.MESSAGE_REFUSED}
 
 
@@ -152,9 +155,9 @@ class Poct1Receiver:
         return [] if self._continuing else [self._write("END.R01", '<TRM><TRM.reason_cd V="NRM"/></TRM>')]
 
     def _acknowledge(self, message: Poct1Message, code: str) -> Send:
-        control_id = quoteattr(message.value(b"HDR.control_id").decode("latin-1"))
+        control_id = message.value(b"HDR.control_id").decode("latin-1").translate(_ESCAPED)
         return self._write(
-            "ACK.R01", f'<ACK><ACK.type_cd V="{code}"/><ACK.ack_control_id V={control_id}/></ACK>'
+            "ACK.R01", f'<ACK><ACK.type_cd V="{code}"/><ACK.ack_control_id V="{control_id}"/></ACK>'
         )
 
     def _write(self, kind: str, body: str) -> Send:

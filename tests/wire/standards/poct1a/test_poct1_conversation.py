@@ -215,6 +215,13 @@ def test_an_unfinished_document_is_counted_when_the_next_begins() -> None:
         assert said(played) == ["ACK.R01 AA 1"]
 
 
+def test_a_control_id_with_markup_characters_is_repeated_escaped() -> None:
+    control_id = "&amp;&lt;&gt;&quot;'&#10;&#13;&#9;"
+    (sent,) = play(receiver(), [message("KPA.R01", control_id=control_id)]).sent
+    found = ElementTree.fromstring(sent).find(".//ACK.ack_control_id")
+    assert found is not None and found.get("V") == "&<>\"'\n\r\t"
+
+
 def test_the_control_id_is_repeated_byte_by_byte() -> None:
     (sent,) = play(receiver(), [message("KPA.R01", control_id="a&amp;\u00e9&lt;")]).sent
     assert b'V="a&amp;\xc3\xa9&lt;"' in sent

@@ -1,0 +1,93 @@
+"""What an instrument's standard costs the box program: `python -m bench.box.adapter_cost [--json]`.
+
+Each measurement is a new process, which first imports the box program as it is without such instruments. Memory is
+the growth of its own pages (USS, from smaps_rollup), start the processor time; both are of the imports, one engine
+and its first message. The last figures are of all standards together.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tomllib
+from statistics import median
+from typing import Any, Final
+
+from bench.figures import Figure, figure, run
+from tests.support.paths import FIXTURES, ROOT
+
+ROUNDS: Final = 5
+STANDARDS: Final = {
+    "hl7": "hl7-status-with-offset",
+    "astm": "astm-qc-alarm-and-blob",
+    "astm-serial": "astm-split-inside-a-record",
+    "poct1a": "poct1a-basic-conversation",
+    "au": "au-fixed-columns",
+}
+"""Each standard, and a conversation whose first piece is fed to its engine."""
+PROGRAM: Final = """
+import json, sys, time
+import agents.box.main, hal.linux.clock
+from pathlib import Path
+from settings.problems import Problems
+from settings.profile import Profile
+from settings.adapted import AdaptedPort
+from settings.toml import read_table
+from wire.standards.engines import make_engine
+
+def uss():
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) / 1024
+
+given = json.loads(sys.argv[1])
+sites = [read_table(AdaptedPort, one["config"], (), Problems(Path("x"), "")) for one in given]
+before, began = uss(), time.process_time()
+for one, site in zip(given, sites):
+    profile = Profile(model="measured", version=1, summary="measured", speaks=one["speaks"])
+    engine = make_engine(profile, site, lambda: 0, 0.0)
+    engine.receive(bytes.fromhex(one["data"]), 0.0)
+    if one["speaks"] in ("astm-serial", "au"):
+        import hal.linux.serial
+print(json.dumps([uss() - before, (time.process_time() - began) * 1000]))
+"""
+
+
+def conversations() -> dict[str, dict[str, Any]]:
+    """For each standard the settings of a port, and bytes that its instrument sends."""
+    folder = FIXTURES / "instruments"
+    indexes = [tomllib.loads((folder / name).read_text()) for name in ("index.toml", "box-and-poct1a.toml")]
+    cases = {case["name"]: case for index in indexes for case in index["case"]}
+    return {
+        speaks: {
+            "speaks": speaks,
+            "config": cases[name]["config"],
+            "data": (folder / cases[name]["file"]).read_bytes().hex(),
+        }
+        for speaks, name in STANDARDS.items()
+    }
+
+
+def cost(given: list[dict[str, Any]]) -> tuple[float, float]:
+    """MiB and milliseconds of processor time; the medians of several processes."""
+    command = [sys.executable, "-c", PROGRAM, json.dumps(given)]
+    measured = [json.loads(subprocess.check_output(command, cwd=ROOT)) for _ in range(ROUNDS)]
+    mib, milliseconds = zip(*measured, strict=True)
+    return median(mib), median(milliseconds)
+
+
+def figures() -> list[Figure]:
+    """Memory and start of each standard, and of all."""
+    found, known = [], conversations()
+    for name, given in [*((speaks, [one]) for speaks, one in known.items()), ("all", [*known.values()])]:
+        mib, milliseconds = cost(given)
+        target = "<= 30" if name in known else ""
+        found += [
+            figure(f"{name}: memory of the adapter", "MiB", mib, "<= 4"),
+            figure(f"{name}: start of the adapter", "ms of CPU", milliseconds, target),
+        ]
+    return found
+
+
+if __name__ == "__main__":
+    run(figures, __doc__)
