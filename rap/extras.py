@@ -22,6 +22,7 @@ NOUNS: Final = {
     "lab": "sim",
     "dc": "datacenter",
     "trigger": "datacenter",
+    "access": "datacenter",
     "flash": "imaging",
     "image": "imaging",
 }

@@ -1,5 +1,6 @@
 """Access control: who may do what with which resource, for which purpose, and until when.
 
-The rights are Cedar policies (`datacenter/access/policies/*.cedar`), which `datacenter.access.compiled` compiles into
-decisions about requests.
+The rights are Cedar policies (`datacenter/access/policies/*.cedar`). One text has three uses: the decision about a
+request (`datacenter.access.compiled`), the WHERE clause of a list (`datacenter.access.sql`), and the proof of
+theorems about all requests (`datacenter.access.prove`).
 """

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
+from datacenter.access.evaluation import holds, members_of, value_of
 from datacenter.access.expression import (
     Condition,
     Conjunction,
@@ -13,7 +14,6 @@ from datacenter.access.expression import (
     ConstantSet,
     Contains,
     Disjunction,
-    HasType,
     Negation,
     Operand,
     Present,
@@ -22,7 +22,6 @@ from datacenter.access.expression import (
     Trained,
     TrainingExpiry,
     Within,
-    compare,
     specialize,
     type_of,
 )
@@ -80,55 +79,6 @@ def _name(request: AccessRequest) -> str:
     return f"{request.resource.kind} {request.resource.id}"
 
 
-def holds(condition: Condition, request: AccessRequest) -> bool:
-    """Evaluate a condition that has been specialized for the action and the resource type of a request."""
-    match condition:
-        case Constant(value):
-            return bool(value)
-        case Reference():
-            return bool(_value(condition, request))
-        case Negation(operand):
-            return not holds(operand, request)
-        case Conjunction(parts):
-            return all(holds(part, request) for part in parts)
-        case Disjunction(parts):
-            return any(holds(part, request) for part in parts)
-        case Relation(sign, left, right):
-            return compare(sign, _value(left, request), _value(right, request))
-        case Trained(model):
-            return _value(model, request) in request.principal.trainings
-        case Contains(collection, item):
-            return _value(item, request) in _members(collection, request)
-        case Within(element, groups):
-            principal = element.root == "principal"
-            own = request.principal.roles if principal else request.resource.locations
-            return not _members(groups, request).isdisjoint(own)
-        case Present(reference):
-            return _value(reference, request) is not None
-        case HasType():
-            raise AssertionError("`specialize` decides the type of the resource")
-
-
-def _value(operand: Operand, request: AccessRequest) -> Any:
-    match operand:
-        case Constant(value):
-            return value
-        case TrainingExpiry(model):
-            return request.principal.trainings[_value(model, request)]
-        case Reference(root, names):
-            found: Any = getattr(request, root)
-            for name in names or ("id",):
-                found = getattr(found, name)
-            return found
-
-
-def _members(collection: Reference | ConstantSet, request: AccessRequest) -> frozenset[Any]:
-    if isinstance(collection, ConstantSet):
-        return frozenset(item.value for item in collection.items)
-    found: frozenset[Any] = _value(collection, request)
-    return found
-
-
 def _facts(condition: Condition, wanted: bool, request: AccessRequest) -> Iterator[str]:
     """Yield the facts by which a condition is `wanted`, or is not if that is so for a part that should be."""
     match condition:
@@ -169,13 +119,13 @@ def _fact(atom: Condition, value: bool, request: AccessRequest) -> str:
     no = "" if value else "no "
     match atom:
         case Trained(model):
-            return f"{no}training for {_value(model, request) or 'an unknown model'}"
+            return f"{no}training for {value_of(model, request) or 'an unknown model'}"
         case Relation("<" | "<=", Reference("context", ("now_ms",)), TrainingExpiry(model)):
             state = "valid until" if value else "expired"
-            time = when(request.principal.trainings[_value(model, request)])
-            return f"{no}valid training for {_value(model, request)}, {state} {time}"
+            time = when(request.principal.trainings[value_of(model, request)])
+            return f"{no}valid training for {value_of(model, request)}, {state} {time}"
         case Within(element, groups) if element.root == "principal":
-            return f"{request.principal.id} {_roles(sorted(map(str, _members(groups, request))), value)}"
+            return f"{request.principal.id} {_roles(sorted(map(str, members_of(groups, request))), value)}"
         case Within(_, groups):
             place = ", ".join(request.resource.locations[:-1]) or "not at a single place"
             return (
@@ -202,7 +152,7 @@ def _roles(names: list[str], value: bool) -> str:
 def _shown(operand: Operand | Reference | ConstantSet, request: AccessRequest) -> str:
     if isinstance(operand, ConstantSet):
         return ", ".join(str(item.value) for item in operand.items)
-    value = _value(operand, request)
+    value = value_of(operand, request)
     if isinstance(operand, Constant):
         return str(value)
     if isinstance(value, frozenset):

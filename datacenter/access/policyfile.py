@@ -47,10 +47,22 @@ class _Chunk:
 
 def read_policies(files: Iterable[Path] = SHIPPED) -> PolicySet:
     """Read policy files. Raises: SettingsError with the mistakes of the first file that has any."""
+    policies, errors = read_each(files)
+    if errors:
+        raise errors[0]
+    return policies
+
+
+def read_each(files: Iterable[Path]) -> tuple[PolicySet, list[SettingsError]]:
+    """Read policy files, and return the policies of those without mistakes, and the mistakes of the others."""
     policies: list[AccessPolicy] = []
+    errors: list[SettingsError] = []
     for file in files:
-        policies += parse_policies(read_text(file), file, policies)
-    return PolicySet(tuple(policies))
+        try:
+            policies += parse_policies(read_text(file), file, policies)
+        except SettingsError as error:
+            errors.append(error)
+    return PolicySet(tuple(policies)), errors
 
 
 def parse_policies(text: str, file: Path, before: Sequence[AccessPolicy] = ()) -> tuple[AccessPolicy, ...]:
