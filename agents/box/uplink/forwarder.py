@@ -337,9 +337,8 @@ class Forwarder:
         if self._lost_at is None:
             self._lost_at = now
             self._audit.note(AuditEvent.UPLINK_LOST)
-        cause, value = _cause(error)
-        if cause:
-            self._audit.note(cause, value)
+        if (cause := _cause(error)) is not None:
+            self._audit.note(*cause)
         return self._backoff.failed(error.retry_after_s if isinstance(error, StreamError) else 0.0)
 
     def _falls_back(self, error: StreamError) -> bool:
@@ -354,7 +353,7 @@ class Forwarder:
         return True
 
 
-def _cause(error: Exception) -> tuple[AuditEvent | None, int]:
+def _cause(error: Exception) -> tuple[AuditEvent, int] | None:
     """Return the audit event and value of an error that an administrator can correct; None for other errors."""
     if isinstance(error, ProxyError):
         return AuditEvent(f"proxy-{error.kind.value}"), 0
@@ -362,7 +361,7 @@ def _cause(error: Exception) -> tuple[AuditEvent | None, int]:
         return AuditEvent(f"far-end-{error.kind.value}"), error.status
     if isinstance(error, ssl.SSLCertVerificationError):
         return AuditEvent.FAR_END_NOT_TRUSTED, error.verify_code
-    return None, 0
+    return None
 
 
 def _add(traffic: Traffic, connection: ClientConnection) -> None:

@@ -302,9 +302,10 @@ class Stream:
             scheduler.urgent = self._alert_unread = False  # set again by arrivals, also during these reads
             await self._read(Priority.ALERT, batch)
             self._alert_unread = self._alert_unread or batch.is_full
-            await self._read(Priority.AUDIT, batch)
+            if not batch.is_full:
+                await self._read(Priority.AUDIT, batch)
             scheduler.urgent = scheduler.urgent or batch.is_full
-        if routine:
+        if routine and not batch.is_full:
             expected = scheduler.routine
             scheduler.routine_read(expected, await self._read(Priority.ROUTINE, batch))
         if batch.parts:
@@ -313,8 +314,6 @@ class Stream:
 
     async def _read(self, priority: Priority, batch: _Batch) -> int:
         """Add records of `priority` to the batch until it is full; return how many."""
-        if batch.is_full:
-            return 0
         after = self._read_through[priority]
         records = await self._buffer.read(priority, batch.records_left, batch.bytes_left, after)
         if records:

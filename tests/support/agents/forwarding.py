@@ -11,6 +11,7 @@ from agents.box.buffer import Buffer
 from agents.box.health.audit import AuditLog, encode_gap
 from agents.box.uplink.forwarder import Forwarder
 from agents.box.uplink.stream import Timing
+from agents.box.uplink.trust import TrustDiagnosis
 from agents.spool import Priority, Spool, SpoolLimits
 from hal.emul.ethernet import EmulEthernetPort
 from settings.types import Endpoint, Proxy
@@ -24,7 +25,14 @@ from wire.tls.context import client_context
 class Bench:
     """A buffer and its forwarder."""
 
-    def __init__(self, pki: Hierarchy, port: int, proxy: Proxy | None, timing: Timing) -> None:
+    def __init__(
+        self,
+        pki: Hierarchy,
+        port: int,
+        proxy: Proxy | None,
+        timing: Timing,
+        trust: TrustDiagnosis | None = None,
+    ) -> None:
         spool = Spool.open(
             disk(), SpoolLimits(), random=Random(1), encode_gap=lambda gap: encode_gap(gap, CLOCK)
         )
@@ -44,6 +52,7 @@ class Bench:
             random=Random(2),
             timing=timing,
             clock=CLOCK,
+            trust=trust,
         )
         self.made = 0
 
@@ -69,9 +78,15 @@ class Bench:
 
 @asynccontextmanager
 async def forwarding(
-    pki: Hierarchy, port: int, *, proxy: Proxy | None = None, backlog: int = 0, **timing: float
+    pki: Hierarchy,
+    port: int,
+    *,
+    proxy: Proxy | None = None,
+    trust: TrustDiagnosis | None = None,
+    backlog: int = 0,
+    **timing: float,
 ) -> AsyncIterator[Bench]:
-    bench = Bench(pki, port, proxy, Timing(**timing))
+    bench = Bench(pki, port, proxy, Timing(**timing), trust)
     await bench.routine(backlog)
     task = asyncio.ensure_future(bench.forwarder.run())
     try:

@@ -228,6 +228,31 @@ def test_after_another_cut_the_responses_are_counted_from_zero() -> None:
     assert estimator.records_max > 32
 
 
+@pytest.mark.parametrize(("cut_off", "answered", "grown"), [(2, 8, 2), (64, 8, 64), (65, 1, 64), (66, 8, 66)])
+def test_only_the_size_that_was_cut_off_needs_eight_responses(
+    cut_off: int, answered: int, grown: int
+) -> None:
+    estimator = LinkEstimator()
+    estimator.cut_off(cut_off)
+    half, now = cut_off // 2, 0.0
+    for _ in range(answered):
+        assert estimator.records_max == half
+        now = answer(estimator, now, 0.1, half)
+    assert estimator.records_max == grown
+
+
+def test_each_attempt_with_larger_batches_needs_eight_responses() -> None:
+    estimator = LinkEstimator()
+    now = answer(estimator, 0.0, 0.1, 10)
+    now = answer(estimator, now, 0.1001, 10, 1_000_000)  # a fast link, which does not limit batches
+    estimator.cut_off(64)
+    for records in (32, 64):
+        for _ in range(ANSWERS_BEFORE_LARGER):
+            assert estimator.records_max == records
+            now = answer(estimator, now, 0.1, 32, 10)
+    assert estimator.records_max == 128
+
+
 # -- what to send next
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -14,7 +15,7 @@ import agents.box.uplink.forwarder
 import agents.box.uplink.stream
 import wire.dial.backoff
 from agents.box.defaults import LINGER_SECONDS
-from agents.box.uplink.forwarder import CARRIER_LOSS_SECONDS_MAX, DISCARDS_BURST
+from agents.box.uplink.forwarder import CARRIER_LOSS_SECONDS_MAX, DISCARDS_BURST, STEADY_SECONDS
 from agents.spool import Priority
 from settings.types import Endpoint, Proxy
 from sim.net.link import LinkQuality
@@ -354,6 +355,85 @@ def test_a_data_center_with_a_certificate_for_another_name_is_not_trusted(pki: H
             assert any(b"far-end-not-trusted" in entry for _, entry in entries)
 
     asyncio.run(scenario())
+
+
+class RecordingTrust:
+    """Counts what the forwarder tells the diagnosis of certificates."""
+
+    def __init__(self) -> None:
+        self.errors: list[Exception] = []
+        self.successes = 0
+
+    async def examine(self, error: Exception) -> None:
+        self.errors.append(error)
+
+    def trusted(self) -> None:
+        self.successes += 1
+
+
+def test_the_diagnosis_of_certificates_examines_each_failed_connection(pki: Hierarchy) -> None:
+    async def scenario() -> None:
+        trust: Any = RecordingTrust()
+        async with (
+            stand_in(pki.box_server) as center,
+            forwarding(pki, center.server.port, trust=trust),
+        ):
+            await eventually(lambda: len(trust.errors) >= 2)
+        assert all(isinstance(error, ssl.SSLCertVerificationError) for error in trust.errors)
+        assert trust.successes == 0
+
+    asyncio.run(scenario())
+
+
+def test_a_discarded_record_says_nothing_about_certificates(pki: Hierarchy) -> None:
+    trust: Any = RecordingTrust()
+
+    async def scenario(center: StandIn, bench: Bench) -> None:
+        center.unreadable = lambda _sequence, entry: getattr(entry.body, "number", 0) == 7
+        await bench.routine(20)
+        await drained(bench)
+        assert center.refusals == 1 and trust.errors == []
+        assert trust.successes == bench.forwarder.traffic.connections == 2
+
+    with_a_forwarder(pki, scenario, trust=trust)
+
+
+def test_a_batch_full_of_alerts_does_not_make_routine_records_wait(pki: Hierarchy) -> None:
+    class Mixed(World):
+        async def fill(self) -> None:
+            await append_routine(self, range(1, 11))
+            alerts = [encode(Entry("CHEM-1", 2, Alert(n, 0, "L0100", "lamp", "error"))) for n in range(1, 71)]
+            await self.buffer.append_all([Priority.ALERT] * len(alerts), alerts)
+
+        async def live(self) -> None:
+            await asyncio.sleep(2 * LINGER_SECONDS)
+            assert len(self.center.reports) == 80
+
+    Mixed(pki, LinkQuality(1_000_000, 20_000_000)).run()
+
+
+@pytest.mark.parametrize(("short_s", "lost"), [(0.5, 0), (-0.5, 1)], ids=["long enough", "too short"])
+def test_an_idle_close_is_an_outage_only_soon_after_the_connection_began(
+    pki: Hierarchy, short_s: float, lost: int
+) -> None:
+    async def scenario(world: World) -> None:
+        await asyncio.sleep(100)
+        await append_routine(world, range(1, 65))
+        await eventually(lambda: len(world.center.reports) == 64)
+        await asyncio.sleep(1)
+        world.center.hang_up()
+        await eventually(lambda: world.forwarder.traffic.connections == 2 and world.forwarder.is_connected)
+        await append_routine(world, range(65, 129))
+        await asyncio.sleep(STEADY_SECONDS + short_s)
+        assert len(world.center.reports) == 128
+        world.center.hang_up()
+        await asyncio.sleep(60)
+        await append_routine(world, range(129, 193))
+        await eventually(lambda: len(world.center.reports) == 192)
+        await asyncio.sleep(60)
+        assert world.center.audits.count("uplink-lost") == lost
+
+    in_virtual_time(pki, scenario)
 
 
 def test_a_rejected_record_is_discarded_by_number_and_does_not_block_others(

@@ -357,3 +357,5 @@ def test_a_certificate_that_is_not_for_servers_is_explained(pki: Hierarchy, tmp_
     )
     problem = diagnosed(trusting, identity).diagnosis.problem
     assert problem is not None and problem.kind is DistrustReason.OTHER
+    assert 'the certificate, issued by "OWN", is refused: "' in problem.message
+    assert "purpose" in problem.message and problem.issuer == '"OWN"'
