@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Final
 
-from sqlalchemy import Connection, and_, delete, insert, or_, select, update
+from sqlalchemy import Connection, and_, delete, insert, select, update
 
 from datacenter.history.chunk import decode_chunk, encode_chunk
 from datacenter.history.statuses import Statuses, joined
@@ -43,10 +43,7 @@ def archive(store: Store, before_ms: int) -> int:
 
 def _archive_instrument(connection: Connection, box: str, instrument: str, before_ms: int) -> int:
     connection.execute(select(boxes.c.serial).where(boxes.c.serial == box).with_for_update(key_share=True))
-    is_evaluated = or_(
-        _R.epoch < evaluated.c.epoch,
-        and_(_R.epoch == evaluated.c.epoch, _R.sequence <= evaluated.c.sequence),
-    )
+    is_evaluated = and_(_R.epoch == evaluated.c.epoch, _R.sequence <= evaluated.c.sequence)
     ripe = and_(
         _R.box == box,
         _R.instrument == instrument,

@@ -19,6 +19,8 @@ from wire.messages import BoxReport, InstrumentReport, Record, Status
 
 Body: TypeAlias = InstrumentReport | BoxReport
 STATUS: Final = "status"
+BLOCK_SPAN: Final = 1024
+"""The sequence numbers of a block are between two multiples of this, so that a search for one knows where to end."""
 _KINDS: Final[dict[type, str]] = {
     kind: str(kind.__struct_config__.tag) for kind in (*get_args(InstrumentReport), *get_args(BoxReport))
 }
@@ -65,18 +67,19 @@ def number_of(record: Record) -> int | None:
 def make_rows(box: str, epoch: int, stored_at_ms: int, records: Iterable[tuple[int, Record]]) -> list[Row]:
     """Return rows for records with their sequence numbers, in ascending sequence."""
     rows: list[Row] = []
-    statuses: dict[tuple[str, int], tuple[list[int], list[Status]]] = {}
+    statuses: dict[tuple[str, int, int], tuple[list[int], list[Status]]] = {}
     for sequence, record in records:
         entry = record.entry
         body = entry.body
         if isinstance(body, Status):
-            sequences, bodies = statuses.setdefault((entry.instrument, entry.run), ([], []))
+            span = sequence // BLOCK_SPAN
+            sequences, bodies = statuses.setdefault((entry.instrument, entry.run, span), ([], []))
             sequences.append(sequence)
             bodies.append(body)
             continue
         identity = box, epoch, sequence, stored_at_ms, entry.instrument, entry.run, number_of(record)
         rows.append(Row(*identity, kind_of(body), body.at_ms, body.at_ms, 1, _encode(body)))
-    for (instrument, run), (sequences, bodies) in statuses.items():
+    for (instrument, run, _), (sequences, bodies) in statuses.items():
         rows.append(_status_row(box, epoch, stored_at_ms, instrument, run, sequences, bodies))
     return rows
 

@@ -80,7 +80,7 @@ evaluated = Table(
     "evaluated",
     metadata,
     Column("box", Text, primary_key=True),
-    Column("epoch", BigInteger, nullable=False),
+    Column("epoch", BigInteger, primary_key=True),
     Column("sequence", BigInteger, nullable=False),  # all records up to this one are evaluated
     Column("moved_at_ms", BigInteger, nullable=False),
 )
@@ -108,6 +108,16 @@ alerts = Table(
     Column("evidence", LargeBinary, nullable=False),  # in MessagePack
     Index("alerts_of_instrument", "box", "instrument", "began_at_ms"),
     Index("alerts_open", "ended_at_ms", "began_at_ms"),
+)
+
+notices = Table(
+    "notices",
+    metadata,
+    Column("alert", Text, primary_key=True),
+    Column("kind", Text, primary_key=True),  # "raised" or "resolved"
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("sent_at_ms", BigInteger),
+    Index("notices_unsent", "sent_at_ms", "created_at_ms"),
 )
 
 chunks = Table(

@@ -6,11 +6,20 @@ To add a function, write its term in `terms/` and add it here.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from fractions import Fraction
 from typing import Any, Final
 
-from datacenter.triggers.syntax import Call, ConditionError, Name, Node, Number, Text, Unary
+from datacenter.triggers.syntax import (
+    Call,
+    ConditionError,
+    Name,
+    Node,
+    Number,
+    Text,
+    Unary,
+    format_duration_ms,
+)
 from datacenter.triggers.terms.cusum import CusumHigh, CusumLow
 from datacenter.triggers.terms.ewma import WEIGHT_MAX, Ewma
 from datacenter.triggers.terms.inputs import (
@@ -166,4 +175,35 @@ _ARGUMENTS: Final[dict[str, Callable[[Node], Any]]] = {
     "count": _count,
     "duration": _duration,
     "rule": _rule,
+}
+
+
+def text_of(term: Term) -> str:
+    """The text of a term as it is written in conditions."""
+    text = _text_of_input(term.input)
+    for name, function in FUNCTIONS.items():
+        if type(term) is function.make:
+            _, *values = (getattr(term, field.name) for field in fields(term))
+            written = [_WRITTEN[kind](value) for kind, value in zip(function.arguments, values, strict=True)]
+            return f"{name}({', '.join([text, *written])})"
+    return text
+
+
+def _text_of_input(found: Input) -> str:
+    for name, kind in _INPUTS.items():
+        if type(found) is kind:
+            level = f", {found.level}" if isinstance(found, Deviation) and found.level else ""
+            return f"{name}({found.word}{level})"
+    return found.word or "state"
+
+
+def _written_number(value: Fraction) -> str:
+    return str(value) if value.denominator == 1 else f"{float(value):g}"
+
+
+_WRITTEN: Final[dict[str, Callable[[Any], str]]] = {
+    "number": _written_number,
+    "count": str,
+    "duration": format_duration_ms,
+    "rule": lambda rule: f'"{rule}"',
 }

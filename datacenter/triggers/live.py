@@ -7,11 +7,13 @@ from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from datacenter.triggers.functions import text_of
 from datacenter.triggers.program import Program
 from datacenter.triggers.terms.inputs import X_MAX, Input
+from datacenter.triggers.terms.term import ABSENT, Term
 from datacenter.triggers.triggerfile import Trigger
 from settings.profile import Profile, load_profile
-from wire.messages import Alert, Calibration, InstrumentReport, Inventory, Quality, Status
+from wire.messages import INT_MAX, Alert, Calibration, InstrumentReport, Inventory, Quality, Status
 
 _Evaluate: TypeAlias = Callable[[list[int], int, Any, list[tuple[int, bool]]], None]
 _KINDS: Final = (Status, Inventory, Quality, Calibration, Alert)
@@ -30,17 +32,33 @@ class LiveEvaluator:
 
     def __init__(self, functions: LiveFunctions) -> None:
         self._functions, self.state = functions, list(functions.program.initial)
-        self._now = 0
+        self.program = functions.program
+        self.now_ms = 0
+        """The latest time of any report, in ms since 1970."""
 
-    def evaluate(self, report: InstrumentReport) -> list[Transition]:
-        """The alerts that begin or end with this report."""
-        self._now = max(self._now, report.at_ms)
+    def evaluate(self, report: InstrumentReport, latest_ms: int = INT_MAX) -> list[Transition]:
+        """The alerts that begin or end with this report.
+
+        A time later than `latest_ms` is wrong, and is ignored; before the first right one `latest_ms` counts.
+        """
+        if report.at_ms <= latest_ms:
+            self.now_ms = max(self.now_ms, report.at_ms)
+        elif not self.now_ms:
+            self.now_ms = latest_ms
         changes: list[tuple[int, bool]] = []
         evaluate = self._functions.of.get(type(report))
         if evaluate is not None:
-            evaluate(self.state, self._now, report, changes)
+            evaluate(self.state, self.now_ms, report, changes)
         triggers = self._functions.program.triggers
-        return [Transition(triggers[index], self._now, is_active) for index, is_active in changes]
+        return [Transition(triggers[index], self.now_ms, is_active) for index, is_active in changes]
+
+    def terms(self, trigger: Trigger) -> dict[str, float | None]:
+        """The values of a trigger's terms, None while unknown, by their names in conditions."""
+        found = {}
+        for term in self.program.terms_of(trigger):
+            value = self._functions.values[term](self.state)
+            found[text_of(term)] = None if value == ABSENT else value / term.scale
+        return found
 
 
 class LiveFunctions:
@@ -50,6 +68,10 @@ class LiveFunctions:
         self.program = Program(triggers)
         profile = load_profile(triggers[0].table.model)
         self.of: dict[type, _Evaluate] = {kind: self._compiled(kind, profile) for kind in _KINDS}
+        self.values: dict[Term, Callable[[list[int]], int]] = {
+            term: eval(f"lambda s: {_scalar(self.program.value(term))}")  # noqa: S307
+            for term in self.program.terms
+        }
 
     def _compiled(self, kind: type, profile: Profile) -> _Evaluate:
         names: dict[str, Any] = {}

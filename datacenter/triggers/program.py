@@ -55,10 +55,28 @@ class Program:
         for term in self.terms:
             self._places[term] = {name: self._place(value) for name, value in term.variables().items()}
         self.slots = [Slots(self._place(0), self._place(0)) for _ in triggers]
+        self.names = self._names()
+
+    def _names(self) -> list[str]:
+        """A name for each place in the state. Equal names in two programs have equal meaning."""
+        names = [""] * len(self.initial)
+        for term, places in self._places.items():
+            for variable, place in places.items():
+                names[place] = f"{term!r}.{variable}"
+        for trigger, slots in zip(self.triggers, self.slots, strict=True):
+            names[slots.since] = f"{trigger.name} {trigger.fingerprint}.since"
+            names[slots.active] = f"{trigger.name} {trigger.fingerprint}.active"
+        return names
 
     def _place(self, initial: int) -> int:
         self.initial.append(initial)
         return len(self.initial) - 1
+
+    def terms_of(self, trigger: Trigger) -> tuple[Term, ...]:
+        """The terms of a trigger's condition, each once."""
+        return tuple(
+            dict.fromkeys(term for one in comparisons(trigger.fires) for term, _ in one.coefficients)
+        )
 
     def steps(self) -> Iterator[BoundStep]:
         """The steps of all terms; those that depend on time alone come before those with the same term's input."""

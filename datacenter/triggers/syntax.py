@@ -133,6 +133,12 @@ def parse_duration_ms(text: str) -> int:
     return round(Fraction(found[1]) * MS[found[2]])
 
 
+def format_duration_ms(duration_ms: int) -> str:
+    """Return the text that `parse_duration_ms` parses, in the largest unit that divides the duration."""
+    unit = max((one for one in MS if duration_ms % MS[one] == 0), key=lambda one: MS[one], default="s")
+    return f"{duration_ms / MS[unit]:.15g}{unit}"
+
+
 def _tokens(text: str) -> Iterator[_Token]:
     at = 0
     while at < len(text.rstrip()):

@@ -13,6 +13,7 @@ until = "ewma(lamp-intensity-pct, 64) > 75"     # optional: when the alert is re
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 from datacenter.triggers.syntax import ConditionError, parse_condition, parse_duration_ms
@@ -45,6 +46,13 @@ class Trigger:
     fires: Condition
     clears: Condition
     lasts_ms: int
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that identify what the trigger decides, and not its texts."""
+        table = self.table
+        decides = "\n".join((table.model, table.when, table.until, table.lasts))
+        return sha256(decides.encode()).hexdigest()[:16]
 
 
 def read_trigger(file: Path) -> Trigger:

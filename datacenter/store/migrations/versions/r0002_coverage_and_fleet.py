@@ -98,7 +98,8 @@ def _create_tables_of_the_fleet() -> None:
     op.create_table(
         "evaluated",
         sa.Column("box", sa.Text, primary_key=True),
-        *(sa.Column(name, sa.BigInteger, nullable=False) for name in ("epoch", "sequence", "moved_at_ms")),
+        sa.Column("epoch", sa.BigInteger, primary_key=True),
+        *(sa.Column(name, sa.BigInteger, nullable=False) for name in ("sequence", "moved_at_ms")),
     )
     texts = ("box", "instrument", "model", "trigger", "trigger_hash", "severity", "component")
     op.create_table(
@@ -118,6 +119,14 @@ def _create_tables_of_the_fleet() -> None:
     )
     op.create_index("alerts_of_instrument", "alerts", ["box", "instrument", "began_at_ms"])
     op.create_index("alerts_open", "alerts", ["ended_at_ms", "began_at_ms"])
+    op.create_table(
+        "notices",
+        sa.Column("alert", sa.Text, primary_key=True),
+        sa.Column("kind", sa.Text, primary_key=True),
+        sa.Column("created_at_ms", sa.BigInteger, nullable=False),
+        sa.Column("sent_at_ms", sa.BigInteger),
+    )
+    op.create_index("notices_unsent", "notices", ["sent_at_ms", "created_at_ms"])
     op.create_table(
         "chunks",
         sa.Column("box", sa.Text, primary_key=True),

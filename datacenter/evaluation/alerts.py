@@ -1,0 +1,108 @@
+"""The beginning and the end of alerts in the database, with their identity, evidence and notices.
+
+An alert is identified by its instrument, its trigger and the report with which it began, so that evaluating that
+report again finds the same alert. Its evidence is the position of that report, the fingerprint of the trigger, and
+the values of the trigger's terms, from which the decision can be recomputed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import NamedTuple, TypeAlias
+
+import msgspec
+from sqlalchemy import Connection, insert, select, update
+
+from datacenter.store.schema import alerts, notices
+from datacenter.triggers.live import Transition
+
+Place: TypeAlias = tuple[str, str, int, int]
+"""Box, instrument, run and number of a report."""
+
+
+class Evidence(msgspec.Struct, frozen=True):
+    """Why an alert began. `terms` are the values of the trigger's terms, in the units of its condition."""
+
+    run: int
+    number: int
+    at_ms: int
+    fingerprint: str
+    condition: str
+    terms: dict[str, float | None]
+
+
+class Begun(NamedTuple):
+    """An alert that has begun."""
+
+    id: str
+    trigger: str
+    instrument: str
+    at_ms: int
+
+
+class Ended(NamedTuple):
+    """An alert that has ended."""
+
+    id: str
+    trigger: str
+    instrument: str
+    at_ms: int
+
+
+def alert_id(place: Place, trigger: str) -> str:
+    """Return the identity of the alert that a trigger begins with the report at `place`."""
+    return sha256("\n".join((*map(str, place), trigger)).encode()).hexdigest()[:16]
+
+
+def begin(
+    connection: Connection,
+    place: Place,
+    transition: Transition,
+    terms: Mapping[str, float | None],
+    now_ms: int,
+) -> Begun:
+    """Store an alert that begins with the report at `place`, and the notice of it."""
+    box, instrument, run, number = place
+    trigger = transition.trigger
+    table = trigger.table
+    evidence = Evidence(run, number, transition.at_ms, trigger.fingerprint, table.when, dict(terms))
+    found = Begun(alert_id(place, trigger.name), trigger.name, instrument, transition.at_ms)
+    connection.execute(
+        insert(alerts).values(
+            id=found.id,
+            box=box,
+            instrument=instrument,
+            model=table.model,
+            trigger=trigger.name,
+            trigger_hash=trigger.fingerprint,
+            severity=table.severity,
+            component=table.component,
+            run=run,
+            number=number,
+            began_at_ms=transition.at_ms,
+            raised_at_ms=now_ms,
+            evidence=msgspec.msgpack.encode(evidence),
+        )
+    )
+    connection.execute(insert(notices).values(alert=found.id, kind="raised", created_at_ms=now_ms))
+    return found
+
+
+def end(connection: Connection, place: Place, transition: Transition, now_ms: int) -> list[Ended]:
+    """Store that the open alerts of a trigger end with the report at `place`, and the notices of it."""
+    box, instrument, run, number = place
+    c = alerts.c
+    open_ones = connection.scalars(
+        select(c.id).where(
+            c.box == box,
+            c.instrument == instrument,
+            c.trigger == transition.trigger.name,
+            c.ended_at_ms.is_(None),
+        )
+    ).all()
+    for id_ in open_ones:
+        ended = {"ended_at_ms": transition.at_ms, "end_run": run, "end_number": number}
+        connection.execute(update(alerts).where(c.id == id_).values(ended))
+        connection.execute(insert(notices).values(alert=id_, kind="resolved", created_at_ms=now_ms))
+    return [Ended(id_, transition.trigger.name, instrument, transition.at_ms) for id_ in open_ones]

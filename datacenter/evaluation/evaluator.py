@@ -1,0 +1,260 @@
+"""Evaluates the records of boxes: the state of each instrument, and its alerts, in one transaction a box.
+
+`advance` evaluates what has become complete since the last time, so that it may be called at any time, by any
+process, after each batch or from time to time. The position and all effects are one transaction: after a crash,
+records are evaluated again with the same result, and none twice.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from sqlalchemy import Connection, and_, func, insert, select, text, update
+
+from datacenter.evaluation.alerts import Begun, Ended, begin, end
+from datacenter.evaluation.frontier import Arrivals, frontier
+from datacenter.evaluation.state import restored, save_state
+from datacenter.evaluation.triggerset import TriggerSet
+from datacenter.store.coverage import BOX_STREAM, decode_ranges
+from datacenter.store.rows import BLOCK_SPAN, stored_records
+from datacenter.store.schema import coverage, evaluated, instruments, records
+from datacenter.store.store import Store
+from datacenter.triggers.live import LiveEvaluator
+from settings.ranges import RangeSet
+from wire.messages import InstrumentReport, ProfileInForce, Status, decode
+
+CLOCK_ERROR_MS_MAX: Final = 86_400_000
+"""A report cannot be made after it was stored. A time later than this after the storage is a wrong clock."""
+SEQUENCES_MAX: Final = 8 * BLOCK_SPAN
+"""Sequence numbers that are evaluated in one transaction, which bounds the memory after an outage."""
+
+_R: Final = records.c
+_decode_report: Final = msgspec.msgpack.Decoder(InstrumentReport).decode
+
+
+class Pending(NamedTuple):
+    """A record that is to be evaluated."""
+
+    sequence: int
+    stored_at_ms: int
+    instrument: str
+    run: int
+    body: bytes
+
+
+@dataclass
+class Advance:
+    """What a call has evaluated: the number of reports, and the alerts that began and ended."""
+
+    reports: int = 0
+    begun: list[Begun] = field(default_factory=list)
+    ended: list[Ended] = field(default_factory=list)
+
+
+@dataclass
+class _Instrument:
+    """An instrument's row of the table, and its evaluator."""
+
+    values: dict[str, Any]
+    is_new: bool
+    evaluator: LiveEvaluator | None
+
+
+class Evaluator:
+    """Evaluates with one set of triggers. Calls block; several threads or processes may call at the same time."""
+
+    def __init__(self, store: Store, triggers: TriggerSet) -> None:
+        self._store, self.triggers = store, triggers
+
+    def advance_all(self, now_ms: int) -> Advance:
+        """Evaluate what is complete, of all boxes. Raises: StoreError."""
+        total = Advance()
+        boxes = (
+            select(coverage.c.box).where(coverage.c.stream == BOX_STREAM).distinct().order_by(coverage.c.box)
+        )
+        for (box,) in list(self._store.read(boxes)):
+            done = self.advance(box, now_ms)
+            total.reports += done.reports
+            total.begun += done.begun
+            total.ended += done.ended
+        return total
+
+    def advance(self, box: str, now_ms: int) -> Advance:
+        """Evaluate what is complete of one box. Raises: StoreError."""
+        total = Advance()
+        while True:
+            with self._store.transaction() as connection:
+                if not self._advance(connection, box, now_ms, total):
+                    return total
+
+    def _advance(self, connection: Connection, box: str, now_ms: int, total: Advance) -> bool:
+        """Evaluate up to SEQUENCES_MAX records of each epoch; return whether there are more."""
+        _exclude_others(connection, box)
+        has_more = False
+        for epoch, position, complete in _positions(connection, box):
+            end_of_step = min(complete, position + SEQUENCES_MAX)
+            pending = _pending(connection, box, epoch, position, end_of_step)
+            self._evaluate(connection, box, pending, now_ms, total)
+            _move(connection, box, epoch, end_of_step, now_ms)
+            has_more |= end_of_step < complete
+        return has_more
+
+    def _evaluate(
+        self, connection: Connection, box: str, pending: list[Pending], now_ms: int, total: Advance
+    ) -> None:
+        models = _models(one for one in pending if not one.instrument)
+        by_instrument: defaultdict[str, list[Pending]] = defaultdict(list)
+        for one in pending:
+            if one.instrument:
+                by_instrument[one.instrument].append(one)
+        for serial in sorted({*by_instrument, *models}):
+            instrument = self._load(connection, box, serial, models.get(serial))
+            for one, report in _in_order(by_instrument[serial]):
+                self._apply(connection, box, instrument, one, report, now_ms, total)
+            _save(connection, instrument)
+
+    def _load(
+        self, connection: Connection, box: str, serial: str, model: ProfileInForce | None
+    ) -> _Instrument:
+        columns = instruments.c
+        row = (
+            connection.execute(select(instruments).where(columns.box == box, columns.serial == serial))
+            .mappings()
+            .one_or_none()
+        )
+        unknown = {"model": None, "profile_version": None, "state": None, "samples": None, "readings": None}
+        never = {"run": 0, "number": 0, "at_ms": 0, "stored_at_ms": 0, "evaluation": b""}
+        values: dict[str, Any] = (
+            dict(row) if row is not None else {"box": box, "serial": serial, **unknown, **never}
+        )
+        if model is not None:
+            values |= {"model": model.model, "profile_version": model.version}
+        evaluator = None
+        if (functions := self.triggers.functions(values["model"])) is not None:
+            saved = bytes(values["evaluation"])
+            evaluator = restored(functions, saved) if saved else LiveEvaluator(functions)
+        return _Instrument(values, row is None, evaluator)
+
+    def _apply(
+        self,
+        connection: Connection,
+        box: str,
+        instrument: _Instrument,
+        one: Pending,
+        report: InstrumentReport,
+        now_ms: int,
+        total: Advance,
+    ) -> None:
+        total.reports += 1
+        values = instrument.values
+        values |= {
+            "run": one.run,
+            "number": report.number,
+            "at_ms": report.at_ms,
+            "stored_at_ms": one.stored_at_ms,
+        }
+        if isinstance(report, Status):
+            readings = msgspec.msgpack.encode(report.readings)
+            values |= {"state": report.state, "samples": report.samples, "readings": readings}
+        if instrument.evaluator is None:
+            return
+        for transition in instrument.evaluator.evaluate(report, one.stored_at_ms + CLOCK_ERROR_MS_MAX):
+            place = (box, values["serial"], one.run, report.number)
+            if transition.is_active:
+                terms = instrument.evaluator.terms(transition.trigger)
+                total.begun.append(begin(connection, place, transition, terms, now_ms))
+            else:
+                total.ended += end(connection, place, transition, now_ms)
+
+
+def _exclude_others(connection: Connection, box: str) -> None:
+    """Let no other transaction evaluate this box; those that store its batches do not wait on PostgreSQL."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:box, 1))"), {"box": box})
+    else:
+        connection.execute(text("UPDATE boxes SET site = site WHERE serial = :box"), {"box": box})
+
+
+def _positions(connection: Connection, box: str) -> list[tuple[int, int, int]]:
+    """Return the epochs that have complete records: epoch, what is evaluated, and what is complete."""
+    of_epoch = and_(evaluated.c.box == coverage.c.box, evaluated.c.epoch == coverage.c.life)
+    rows = connection.execute(
+        select(
+            coverage.c.life, coverage.c.stored, coverage.c.lost, evaluated.c.sequence, evaluated.c.moved_at_ms
+        )
+        .select_from(coverage.outerjoin(evaluated, of_epoch))
+        .where(coverage.c.box == box, coverage.c.stream == BOX_STREAM)
+    ).all()
+    found = []
+    for epoch, stored, lost, position, moved_at_ms in rows:
+        ranges = decode_ranges(stored)
+        position = position or 0
+        if position >= ranges.last():
+            continue
+        newest = connection.scalar(
+            select(func.max(_R.stored_at_ms)).where(_R.box == box, _R.epoch == epoch, _R.sequence > position)
+        )
+        arrivals = Arrivals(ranges, decode_ranges(lost) if lost else RangeSet(), newest or 0)
+        if (complete := frontier(arrivals, position, moved_at_ms)) > position:
+            found.append((epoch, position, complete))
+        elif moved_at_ms is None:
+            _move(connection, box, epoch, 0, newest or 0)
+    return found
+
+
+def _pending(connection: Connection, box: str, epoch: int, position: int, end_of_step: int) -> list[Pending]:
+    """Return the records with sequences after `position` and up to `end_of_step`, in their order."""
+    columns = (_R.sequence, _R.record_count, _R.body, _R.stored_at_ms, _R.instrument, _R.run)
+    rows = connection.execute(
+        select(*columns).where(
+            _R.box == box,
+            _R.epoch == epoch,
+            _R.sequence > position,
+            _R.sequence <= end_of_step + BLOCK_SPAN,
+        )
+    )
+    found = [
+        Pending(stored.sequence, row.stored_at_ms, row.instrument, row.run, stored.body)
+        for row in rows
+        for stored in stored_records(row.sequence, row.record_count, row.body)
+        if position < stored.sequence <= end_of_step
+    ]
+    return sorted(found)
+
+
+def _move(connection: Connection, box: str, epoch: int, sequence: int, now_ms: int) -> None:
+    values = {"sequence": sequence, "moved_at_ms": now_ms}
+    of_epoch = and_(evaluated.c.box == box, evaluated.c.epoch == epoch)
+    if connection.execute(update(evaluated).where(of_epoch).values(values)).rowcount == 0:
+        connection.execute(insert(evaluated).values({"box": box, "epoch": epoch, **values}))
+
+
+def _models(pending: Iterable[Pending]) -> dict[str, ProfileInForce]:
+    """Return the profiles that instruments follow from these records of the box itself on."""
+    found = {}
+    for one in pending:
+        if one.body[1:9] == b"\xa7profile":
+            profile = decode(ProfileInForce, one.body)
+            found[profile.instrument] = profile
+    return found
+
+
+def _in_order(pending: list[Pending]) -> list[tuple[Pending, InstrumentReport]]:
+    """Return an instrument's records with their reports, in the order of (run, number)."""
+    pairs = [(one, _decode_report(one.body)) for one in pending]
+    return sorted(pairs, key=lambda pair: (pair[0].run, pair[1].number))
+
+
+def _save(connection: Connection, instrument: _Instrument) -> None:
+    values = instrument.values
+    if instrument.evaluator is not None:
+        values["evaluation"] = save_state(instrument.evaluator)
+    if instrument.is_new:
+        connection.execute(insert(instruments).values(values))
+    else:
+        key = and_(instruments.c.box == values["box"], instruments.c.serial == values["serial"])
+        connection.execute(update(instruments).where(key).values(values))

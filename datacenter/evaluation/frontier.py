@@ -1,0 +1,39 @@
+"""How far the records of a box are complete, so that they can be evaluated in their order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from settings.ranges import RangeSet
+
+PATIENCE_MS: Final = 3_600_000
+"""How long records that are missing are waited for while the box goes on sending later ones."""
+
+
+@dataclass(frozen=True)
+class Arrivals:
+    """Of one epoch: which sequence numbers are stored or reported as lost, and when the newest was stored."""
+
+    stored: RangeSet
+    lost: RangeSet
+    newest_at_ms: int
+
+
+def frontier(arrivals: Arrivals, evaluated: int, moved_at_ms: int | None) -> int:
+    """Return the sequence number up to which records can be evaluated.
+
+    `evaluated` is the one up to which they are, 0 if none is; `moved_at_ms` is when that was, None if never. A record
+    that is missing is skipped if the box has sent later ones for PATIENCE_MS since. A box that sends
+    nothing is waited for without limit, because the missing record can still be on its disk.
+    """
+    known = RangeSet(arrivals.stored)
+    for first, last in arrivals.lost:
+        known.add(first, last)
+    for first, last in known:
+        if last <= evaluated:
+            continue
+        is_next = first <= evaluated + 1
+        is_skipped = moved_at_ms is not None and arrivals.newest_at_ms >= moved_at_ms + PATIENCE_MS
+        return last if is_next or is_skipped else evaluated
+    return evaluated

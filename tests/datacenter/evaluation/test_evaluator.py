@@ -1,0 +1,267 @@
+"""Alerts begin and end with the reports of their conditions, whatever the order of arrival, outages and restarts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+
+import msgspec
+import pytest
+from sqlalchemy import select, text
+
+from datacenter.evaluation.alerts import Evidence
+from datacenter.evaluation.evaluator import CLOCK_ERROR_MS_MAX, Evaluator
+from datacenter.evaluation.frontier import PATIENCE_MS
+from datacenter.evaluation.triggerset import TriggerSet
+from datacenter.store.errors import StoreError
+from datacenter.store.schema import alerts, instruments, notices
+from datacenter.store.store import Store
+from tests.support.datacenter.batches import AT_MS
+from tests.support.datacenter.triggers import MODEL, trigger
+from wire.messages import (
+    Alert,
+    Batch,
+    BoxReport,
+    Entry,
+    Gap,
+    InstrumentReport,
+    ProfileInForce,
+    Status,
+    decode,
+    encode,
+    encode_batch,
+)
+
+BOX, SERIAL = "RAP-0001", "CHEM-0001"
+TRIGGERS = [
+    trigger("water-conductivity-ns > 50 and state is running", name="water"),
+    trigger("ewma(lamp-intensity-pct, 4) < 70", until="ewma(lamp-intensity-pct, 4) > 75", name="lamp"),
+    trigger("count(L0100, 1h) >= 2", name="twice"),
+    trigger("water-conductivity-ns > 20", lasts="30min", name="lasting"),
+]
+SEED_COUNT = 40
+STORED_MS = AT_MS + 10**8
+
+
+def status(number: int, water: int = 0, lamp: int = 100) -> Status:
+    readings = {"water-conductivity-ns": water, "lamp-intensity-pct": lamp}
+    return Status(number, AT_MS + number * 60_000, "running", 0, readings)
+
+
+def random_reports(seed: int, count: int = 120) -> list[InstrumentReport]:
+    random = Random(seed)
+    lamp, water = 100, 0
+    found: list[InstrumentReport] = []
+    for number in range(1, count + 1):
+        water = random.choice([0, 30, 60]) if random.random() < 0.05 else water
+        lamp = max(0, min(100, lamp + random.choice([-9, -3, 0, 3, 6])))
+        if random.random() < 0.1:
+            found.append(Alert(number, AT_MS + number * 60_000, "L0100", "lamp", "warning"))
+        else:
+            found.append(status(number, water, lamp))
+    return found
+
+
+def batch(records: Sequence[tuple[int, InstrumentReport | BoxReport]], epoch: int = 1) -> Batch:
+    entries = [
+        (sequence, encode(Entry("" if isinstance(body, BoxReport) else SERIAL, 1, body)))
+        for sequence, body in sorted(records, key=lambda pair: pair[0])
+    ]
+    return decode(Batch, encode_batch(epoch, entries))
+
+
+def profile(model: str = MODEL) -> ProfileInForce:
+    return ProfileInForce(AT_MS, SERIAL, model, 1)
+
+
+def numbered(
+    *bodies: InstrumentReport | BoxReport, first: int = 1
+) -> list[tuple[int, InstrumentReport | BoxReport]]:
+    return list(enumerate(bodies, first))
+
+
+def verdict(store: Store) -> list[tuple[str, int, int, int | None, int | None]]:
+    """The alerts: trigger, number and time of the beginning, number and time of the end."""
+    c = alerts.c
+    query = select(c.trigger, c.number, c.began_at_ms, c.end_number, c.ended_at_ms)
+    return [tuple(row) for row in store.read(query.order_by(c.number, c.trigger))]
+
+
+def evaluator(store: Store) -> Evaluator:
+    return Evaluator(store, TriggerSet(TRIGGERS))
+
+
+def expected(
+    reports: Sequence[InstrumentReport], url: str = "sqlite://"
+) -> list[tuple[str, int, int, int | None, int | None]]:
+    """The alerts if all records arrive at once."""
+    store = Store(url)
+    store.authorize([BOX], 0)
+    store.ingest(BOX, batch(numbered(profile(), *reports)), STORED_MS)
+    evaluator(store).advance(BOX, 5)
+    found = verdict(store)
+    store.close()
+    return found
+
+
+def test_an_alert_begins_and_ends_with_reports(store: Store) -> None:
+    reports = [status(1), status(2, water=60), status(3, water=60), status(4)]
+    store.ingest(BOX, batch(numbered(profile(), *reports)), STORED_MS)
+    done = evaluator(store).advance(BOX, 99)
+    assert (done.reports, len(done.begun), len(done.ended)) == (4, 1, 1)
+    assert verdict(store) == [("water", 2, AT_MS + 120_000, 4, AT_MS + 240_000)]
+    (row,) = store.read(
+        select(alerts.c.id, alerts.c.raised_at_ms, alerts.c.model, alerts.c.severity, alerts.c.evidence)
+    )
+    assert tuple(row)[1:4] == (99, MODEL, "warning")
+    evidence = msgspec.msgpack.decode(row.evidence, type=Evidence)
+    assert evidence == Evidence(
+        1,
+        2,
+        AT_MS + 120_000,
+        TRIGGERS[0].fingerprint,
+        TRIGGERS[0].table.when,
+        {"water-conductivity-ns": 60, "state": 1},
+    )
+    found = store.read(select(notices.c.alert, notices.c.kind, notices.c.created_at_ms, notices.c.sent_at_ms))
+    assert sorted(map(tuple, found)) == [(row.id, "raised", 99, None), (row.id, "resolved", 99, None)]
+
+
+def test_the_latest_state_of_an_instrument_is_kept(store: Store) -> None:
+    store.ingest(BOX, batch(numbered(profile(), status(1), status(2, water=7, lamp=80))), STORED_MS)
+    evaluator(store).advance(BOX, 99)
+    (row,) = store.read(select(instruments))
+    assert (row.model, row.profile_version, row.run, row.number) == (MODEL, 1, 1, 2)
+    assert (row.at_ms, row.stored_at_ms, row.state) == (AT_MS + 120_000, STORED_MS, "running")
+    readings = {"water-conductivity-ns": 7, "lamp-intensity-pct": 80}
+    assert msgspec.msgpack.decode(row.readings) == readings
+
+
+@pytest.mark.parametrize("seed", range(SEED_COUNT))
+def test_the_order_of_arrival_changes_no_verdict(seed: int) -> None:
+    random = Random(seed)
+    reports = random_reports(seed)
+    records = numbered(profile(), *reports)
+    urgent = [pair for pair in records if not isinstance(pair[1], Status)]
+    batches = [records[first : first + 16] for first in range(0, len(records), 16)]
+    batches += [urgent[first : first + 2] for first in range(0, len(urgent), 2)]
+    batches += random.choices(batches, k=6)
+    random.shuffle(batches)
+    store = Store("sqlite://")
+    store.authorize([BOX], 0)
+    for now, one in enumerate(batches):
+        store.ingest(BOX, batch(one), STORED_MS + now)
+        evaluator(store).advance(BOX, STORED_MS + now)
+    assert verdict(store) == expected(reports)
+    assert verdict(store) != []
+    store.close()
+
+
+def test_the_random_reports_begin_and_end_alerts_of_all_triggers() -> None:
+    found = [one for seed in range(SEED_COUNT) for one in expected(random_reports(seed))]
+    assert {one[0] for one in found} == {one.name for one in TRIGGERS}
+    assert {one[0] for one in found if one[3] is not None} == {one.name for one in TRIGGERS}
+
+
+def test_reports_behind_a_missing_record_wait_for_it(store: Store) -> None:
+    reports = [status(1), status(2, water=60), status(3, water=60), status(4)]
+    records = numbered(profile(), *reports)
+    store.ingest(BOX, batch([*records[:2], *records[3:]]), STORED_MS)
+    assert evaluator(store).advance(BOX, 8).reports == 1
+    assert verdict(store) == []
+    store.ingest(BOX, batch(records[2:3]), STORED_MS)
+    assert evaluator(store).advance(BOX, 10).reports == 3
+    assert verdict(store) == expected(reports)
+
+
+def test_a_record_that_the_box_reports_as_lost_is_not_waited_for(store: Store) -> None:
+    records = numbered(profile(), status(1), status(2, water=60), status(3, water=60))
+    gap = Gap(AT_MS, "disk-full", 1, ((3, 3),))
+    store.ingest(BOX, batch([*records[:2], records[3], (5, gap)]), STORED_MS)
+    assert evaluator(store).advance(BOX, 8).reports == 2
+    assert verdict(store) == [("water", 3, AT_MS + 180_000, None, None)]
+
+
+def test_a_missing_record_is_skipped_while_the_box_goes_on(store: Store) -> None:
+    records = numbered(profile(), status(1), status(2, water=60), status(3, water=60), status(4, water=60))
+    store.ingest(BOX, batch([*records[:2], records[3]]), STORED_MS)
+    one = evaluator(store)
+    assert one.advance(BOX, STORED_MS).reports == 1
+    assert one.advance(BOX, STORED_MS + 2 * PATIENCE_MS).reports == 0
+    store.ingest(BOX, batch(records[4:]), STORED_MS + PATIENCE_MS)
+    assert one.advance(BOX, STORED_MS + PATIENCE_MS).reports == 2
+    assert verdict(store) == [("water", 3, AT_MS + 180_000, None, None)]
+
+
+def test_evaluation_continues_after_a_restart_without_repeating(store: Store) -> None:
+    reports = random_reports(3)
+    records = numbered(profile(), *reports)
+    for first in range(0, len(records), 7):
+        store.ingest(BOX, batch(records[first : first + 7]), STORED_MS)
+        for _ in range(2):
+            evaluator(store).advance(BOX, 8)
+    assert verdict(store) == expected(reports)
+
+
+def test_a_failure_in_the_middle_leaves_no_trace(store: Store) -> None:
+    reports = [status(1), status(2, water=60)]
+    store.ingest(BOX, batch(numbered(profile(), *reports)), STORED_MS)
+    with store.transaction() as connection:
+        if connection.dialect.name == "sqlite":
+            connection.execute(
+                text("CREATE TRIGGER refuse BEFORE INSERT ON notices BEGIN SELECT RAISE(ABORT, 'no'); END")
+            )
+        else:
+            connection.execute(text("ALTER TABLE notices ADD CONSTRAINT no CHECK (kind <> 'raised')"))
+    with pytest.raises(StoreError):
+        evaluator(store).advance(BOX, 8)
+    assert verdict(store) == [] and list(store.read(select(instruments.c.serial))) == []
+    with store.transaction() as connection:
+        name = connection.dialect.name
+        connection.execute(
+            text("DROP TRIGGER refuse" if name == "sqlite" else "ALTER TABLE notices DROP CONSTRAINT no")
+        )
+    assert evaluator(store).advance(BOX, 9).reports == 2
+    assert verdict(store) == expected(reports)
+
+
+def test_long_backlogs_are_evaluated_in_steps(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datacenter.evaluation.evaluator.SEQUENCES_MAX", 10)
+    reports = random_reports(5)
+    store.ingest(BOX, batch(numbered(profile(), *reports)), STORED_MS)
+    assert evaluator(store).advance(BOX, 8).reports == len(reports)
+    assert verdict(store) == expected(reports)
+
+
+def test_an_instrument_without_a_model_is_followed_but_has_no_alerts(store: Store) -> None:
+    store.ingest(BOX, batch(numbered(status(1, water=60))), STORED_MS)
+    assert evaluator(store).advance(BOX, 8).reports == 1
+    assert verdict(store) == []
+    (row,) = store.read(select(instruments.c.model, instruments.c.number))
+    assert tuple(row) == (None, 1)
+
+
+def test_a_new_trigger_begins_without_a_past_and_the_others_keep_theirs(store: Store) -> None:
+    records = numbered(
+        profile(), status(1, water=30), status(2, water=30), *(status(n, water=30) for n in range(3, 40))
+    )
+    store.ingest(BOX, batch(records[:20]), STORED_MS)
+    Evaluator(store, TriggerSet(TRIGGERS[3:])).advance(BOX, 8)
+    store.ingest(BOX, batch(records[20:]), STORED_MS)
+    added = trigger("water-conductivity-ns > 20", lasts="15min", name="added")
+    Evaluator(store, TriggerSet([added, *TRIGGERS])).advance(BOX, 10)
+    assert [(one[0], one[1]) for one in verdict(store)] == [("lasting", 31), ("added", 35)]
+
+
+@pytest.mark.parametrize(("wrong_number", "alerts_begin"), [(1, []), (5, [("lasting", 31)])])
+def test_a_clock_in_the_future_neither_stops_nor_prolongs_a_duration(
+    store: Store, wrong_number: int, alerts_begin: list[tuple[str, int]]
+) -> None:
+    reports = [status(number, water=30) for number in range(1, 40)]
+    wrong = msgspec.structs.replace(reports[wrong_number - 1], at_ms=AT_MS + 10 * 365 * 86_400_000)
+    reports[wrong_number - 1] = wrong
+    stored_ms = reports[-1].at_ms
+    store.ingest(BOX, batch(numbered(profile(), *reports)), stored_ms)
+    assert wrong.at_ms > stored_ms + CLOCK_ERROR_MS_MAX
+    evaluator(store).advance(BOX, 8)
+    assert [(one[0], one[1]) for one in verdict(store)] == alerts_begin
