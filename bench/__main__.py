@@ -22,6 +22,7 @@ BENCH: Final = Suite(
         "adapted": "bench.box.adapted",
         "adapter_cost": "bench.box.adapter_cost",
         "memory": "bench.box.memory",
+        "adapted_box": "bench.box.adapted_box",
         "triggers": "bench.datacenter.triggers",
         "ingest": "bench.datacenter.ingest",
         "many_labs": "bench.lab.many_labs",

@@ -127,14 +127,15 @@ class Site:
 
     async def start_datacenter(self) -> tuple[Process, int]:
         """Returns the process and the TCP port for boxes."""
-        return await self._start("dc", "serve", "--config", self._folder / "dc.toml")
+        return await self.start("dc", "serve", "--config", self._folder / "dc.toml")
 
     async def start_box(self, datacenter_port: int) -> tuple[Process, int]:
         """Returns the process and the TCP port for instruments."""
         file = write_box_config(self._folder, self._instruments, datacenter_port)
-        return await self._start("box", "run", "--config", file)
+        return await self.start("box", "run", "--config", file)
 
-    async def _start(self, *arguments: object) -> tuple[Process, int]:
+    async def start(self, *arguments: object) -> tuple[Process, int]:
+        """Run `rap` with these arguments; returns the process and the TCP port that it prints first."""
         process = await start(*arguments)
         self._processes.append(process)
         assert process.stderr is not None
