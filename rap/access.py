@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import time
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +12,9 @@ from rap.outcome import FAILED, OK, WrongInput
 from rap.parser import Parser
 
 if TYPE_CHECKING:
+    from datacenter.access.control import AccessControl
     from datacenter.access.policy import PolicySet
+    from datacenter.access.request import RequestContext, Resource
 
 SUMMARY = "access control of the data center: policies and their proofs"
 
@@ -24,6 +28,29 @@ def add_verbs(parser: Parser) -> None:
     _add_policies(prove)
     prove.add_argument("--theorems", metavar="FILE", type=Path, help="TOML file with theorems")
     prove.set_command(_prove)
+    explain = parser.add_command("explain", "decide a request, and print the reason")
+    explain.add_argument("staff", metavar="STAFF", help="a name in the staff directory")
+    explain.add_argument("action", metavar="ACTION", help="for example open-session")
+    explain.add_argument("resource", metavar="TYPE:NAME", help="for example Instrument:HEMA-0001")
+    explain.add_argument(
+        "attributes",
+        metavar="KEY=VALUE",
+        nargs="*",
+        help="site=, country=, region=, model= and others of the type",
+    )
+    explain.add_argument("--directory", metavar="FILE", type=Path, required=True, help="TOML staff directory")
+    explain.add_argument(
+        "--policy",
+        metavar="FILE",
+        type=Path,
+        action="append",
+        help="Cedar file, instead of those of this version",
+    )
+    explain.add_argument("--purpose", default="service", help="default: service")
+    explain.add_argument("--at", metavar="TIME", help="such as 2026-10-01T12:00:00Z; default: now")
+    explain.add_argument("--token", metavar="NAME", help="of an API token in the directory")
+    explain.add_argument("--approved-by", metavar="STAFF", help="the second person of a dangerous change")
+    explain.set_command(_explain)
 
 
 def _add_policies(parser: Parser) -> None:
@@ -79,3 +106,77 @@ def _prove(arguments: argparse.Namespace) -> int:
             print(f"         {result.words}")
     print(f"{len(theorems) - failed} theorems proven{f', {failed} false' if failed else ''}")
     return FAILED if failed else OK
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    from datacenter.access.control import AccessControl, AccessFiles
+    from datacenter.access.policyfile import SHIPPED
+    from settings.problems import SettingsError
+
+    try:
+        files = AccessFiles(arguments.directory, tuple(arguments.policy or SHIPPED))
+        access = AccessControl(files, lambda _: None)
+    except SettingsError as error:
+        raise WrongInput(str(error)) from error
+    decision = access.peek(
+        arguments.staff, _action(arguments.action), _resource(arguments), _context(arguments, access)
+    )
+    print(f"{'permitted' if decision.permitted else 'refused'}: {decision.reason}")
+    return OK if decision.permitted else FAILED
+
+
+def _action(name: str) -> str:
+    from datacenter.access.vocabulary import ACTIONS
+    from settings.toml import nearest
+
+    if name not in ACTIONS:
+        raise WrongInput(f"unknown action {name}: {nearest(name, list(ACTIONS))}")
+    return name
+
+
+def _resource(arguments: argparse.Namespace) -> Resource:
+    from datacenter.access.request import Resource
+    from datacenter.access.vocabulary import KINDS, LEVELS
+    from settings.toml import nearest
+
+    kind, separator, name = arguments.resource.partition(":")
+    if kind not in KINDS:
+        raise WrongInput(f"unknown type {kind}: {nearest(kind, list(KINDS))}")
+    if not separator or not name:
+        raise WrongInput(f"the resource has no name; write {kind}:NAME")
+    known = [*LEVELS, *KINDS[kind]]
+    attributes = {}
+    for each in arguments.attributes:
+        key, separator, value = each.partition("=")
+        if key not in known or not separator:
+            raise WrongInput(f"{each}: write KEY=VALUE; KEY {nearest(key, known)}")
+        attributes[key] = value
+    return Resource(kind, name, **attributes)
+
+
+def _context(arguments: argparse.Namespace, access: AccessControl) -> RequestContext:
+    from datacenter.access.four_eyes import APPROVAL_MS
+    from datacenter.access.request import Approval, RequestContext
+    from datacenter.access.vocabulary import PURPOSES
+    from settings.toml import nearest
+
+    if arguments.purpose not in PURPOSES:
+        raise WrongInput(f"unknown purpose {arguments.purpose}: {nearest(arguments.purpose, list(PURPOSES))}")
+    now_ms = _time_ms(arguments.at)
+    token = access.named_token(arguments.token) if arguments.token else None
+    if arguments.token and token is None:
+        raise WrongInput(f"there is no API token {arguments.token} in {arguments.directory}")
+    approval = Approval(arguments.approved_by, now_ms + APPROVAL_MS) if arguments.approved_by else None
+    return RequestContext(now_ms, arguments.purpose, token, approval)
+
+
+def _time_ms(text: str | None) -> int:
+    if text is None:
+        return int(time.time() * 1000)
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise WrongInput(f"{text} is not a time; write it like 2026-10-01T12:00:00Z") from error
+    if found.tzinfo is None:
+        raise WrongInput(f"{text} needs an offset from UTC, as in 2026-10-01T12:00:00Z")
+    return round(found.timestamp() * 1000)

@@ -2,5 +2,6 @@
 
 The rights are Cedar policies (`datacenter/access/policies/*.cedar`). One text has three uses: the decision about a
 request (`datacenter.access.compiled`), the WHERE clause of a list (`datacenter.access.sql`), and the proof of
-theorems about all requests (`datacenter.access.prove`).
+theorems about all requests (`datacenter.access.prove`). `datacenter.access.control` is the interface for the rest of
+the data center.
 """

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 from datacenter.access.explain import explain_default, explain_forbid
 from datacenter.access.policy import AccessPolicy, Applicable
 from datacenter.access.request import AccessRequest
-
-HIDDEN: Final = "not found, or not permitted"
-"""The answer to somebody who may not know whether the resource exists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +18,14 @@ class Decision:
     policy: AccessPolicy | None
     applicable: Applicable | None
     """The policies for the action and the resource type; None if the action does not exist for it."""
+    refusal: str = ""
+    """The reason if the request was refused before any policy."""
 
     @property
     def reason(self) -> str:
         """The reason in words: the policy that permits or forbids, or what is missing."""
+        if self.refusal:
+            return self.refusal
         if self.applicable is None:
             return f"there is no action {self.request.action} for a resource of type {self.request.resource.kind}"
         if self.policy is None:

@@ -54,7 +54,7 @@ class ApiToken:
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """The approval of a change by a second person, and the time at which it expires."""
+    """The approval of a change by a second person; `datacenter.access.four_eyes` makes and checks it."""
 
     by: str
     expires_ms: int

@@ -1,0 +1,114 @@
+"""The interface of access control: decides requests of staff, selects lists, and records each decision.
+
+Whatever is unknown is refused: staff who are not in the directory, API tokens that are not theirs, actions that do
+not exist. If a decision cannot be recorded, the error is raised instead of the permission.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from sqlalchemy import ColumnElement, false
+
+from datacenter.access.compiled import CompiledPolicies
+from datacenter.access.decision import Decision
+from datacenter.access.directory import StaffDirectory, read_directory
+from datacenter.access.policyfile import SHIPPED, read_policies
+from datacenter.access.request import AccessRequest, ApiToken, Principal, RequestContext, Resource
+from datacenter.access.sql import Columns, where_permitted
+
+Recorder: TypeAlias = Callable[[Decision], None]
+"""Records a decision durably, and raises an exception if it cannot."""
+
+
+@dataclass(frozen=True)
+class AccessFiles:
+    """The files of access control: the staff directory, and the policies, by default those of this version."""
+
+    directory: Path
+    policies: tuple[Path, ...] = SHIPPED
+
+
+@dataclass(frozen=True)
+class _Rules:
+    """Policies and directory that were read together."""
+
+    policies: CompiledPolicies
+    directory: StaffDirectory
+
+
+class AccessControl:
+    """Access control with the policies and the directory of files. Raises: SettingsError if one has mistakes."""
+
+    def __init__(self, files: AccessFiles, record: Recorder) -> None:
+        self._files, self._record = files, record
+        self._rules = _read(files)
+
+    def reload(self) -> None:
+        """Read the files again. Raises: SettingsError; then the policies and the directory remain as they were."""
+        self._rules = _read(self._files)
+
+    def token(self, secret: str) -> tuple[str, ApiToken] | None:
+        """Return the owner of an API token, and the token for the context; None if the secret is unknown."""
+        entry = self._rules.directory.token(secret)
+        return (entry.owner, entry.token) if entry else None
+
+    def named_token(self, name: str) -> ApiToken | None:
+        """Return an API token of the directory, for explanations; None if there is none of that name."""
+        entry = self._rules.directory.tokens.get(name)
+        return entry.token if entry else None
+
+    def decide(self, staff: str, action: str, resource: Resource, context: RequestContext) -> Decision:
+        """Decide a request and record the decision. Raises: the recorder's exceptions."""
+        decision = self.peek(staff, action, resource, context)
+        self._record(decision)
+        return decision
+
+    def peek(self, staff: str, action: str, resource: Resource, context: RequestContext) -> Decision:
+        """Decide without a record: for pages that show which actions are possible, and for explanations."""
+        rules = self._rules
+        principal = rules.directory.principal(staff)
+        if refusal := _unknown(rules.directory, staff, context):
+            nobody = Principal(staff, active=False)
+            return Decision(
+                AccessRequest(principal or nobody, action, resource, context), False, None, None, refusal
+            )
+        assert principal is not None, "checked before"
+        return rules.policies.decide(AccessRequest(principal, action, resource, context))
+
+    def where(
+        self, staff: str, action: str, kind: str, context: RequestContext, columns: Columns
+    ) -> ColumnElement[bool]:
+        """Return the WHERE clause for the resources of a type with which staff may do an action.
+
+        Not recorded: what a page then does with the rows is. Raises: ValueError if `columns` lacks an attribute.
+        """
+        rules = self._rules
+        principal = rules.directory.principal(staff)
+        if principal is None or _unknown(rules.directory, staff, context):
+            return false()
+        return where_permitted(rules.policies.policies, principal, action, kind, context, columns)
+
+    def actions(
+        self, staff: str, resource: Resource, context: RequestContext, among: Iterable[str]
+    ) -> list[str]:
+        """Return those of some actions that staff may do with a resource, for the buttons of its page."""
+        return [action for action in among if self.peek(staff, action, resource, context).permitted]
+
+
+def _read(files: AccessFiles) -> _Rules:
+    return _Rules(CompiledPolicies(read_policies(files.policies)), read_directory(files.directory))
+
+
+def _unknown(directory: StaffDirectory, staff: str, context: RequestContext) -> str:
+    """Return why a request is refused before any policy; empty if staff and token are known."""
+    if directory.principal(staff) is None:
+        return f"there is no {staff} in the staff directory"
+    if context.token is not None:
+        entry = directory.tokens.get(context.token.id)
+        if entry is None or entry.token != context.token or entry.owner != staff:
+            return f"{staff} has no API token {context.token.id} with these limits"
+    return ""

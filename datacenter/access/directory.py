@@ -1,0 +1,195 @@
+"""The staff directory (TOML): roles, scope and trainings of staff, and their API tokens. Unknown keys are errors.
+
+[staff.anna]
+roles = ["service-engineer"]
+scope = ["country/DE"]              # "everywhere", "region/…", "country/DE" or "site/…"
+active = true                       # optional
+
+[staff.anna.trainings]              # model = expiry: the first day, or the first moment, without a valid training
+hematology-analyzer = 2026-10-01
+chemistry-analyzer = 2026-10-01T12:00:00Z
+
+[token.export]
+owner = "anna"
+actions = ["read"]                  # actions or groups of actions
+scope = ["country/DE"]
+expires = 2027-01-01
+sha256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"   # of the secret
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
+from pathlib import Path
+from typing import Annotated, Final, TypeAlias
+
+from msgspec import Meta
+
+from datacenter.access.request import ApiToken, Principal
+from datacenter.access.vocabulary import ACTIONS, EVERYWHERE, GROUPS, LEVELS, Role
+from settings.form import Form
+from settings.problems import Problems
+from settings.profile import Model, profile_problem
+from settings.toml import load, nearest
+from settings.types import Table
+
+NAME_CHARACTERS_MAX: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class ExpiryForm(Form):
+    """A date, at whose beginning in UTC something expires, or a time with its offset from UTC; as ms since 1970."""
+
+    @property
+    def rule(self) -> str:
+        """The allowed values, in words."""
+        return "a date like 2026-10-01, or a time like 2026-10-01T12:00:00Z"
+
+    def read(self, given: object) -> int:
+        """Convert to milliseconds. Raises: ValueError."""
+        if type(given) is date:
+            given = datetime.combine(given, time(), UTC)
+        if not isinstance(given, datetime):
+            raise ValueError(f"must be {self.rule}, without quotes")
+        if given.tzinfo is None:
+            raise ValueError("needs an offset from UTC, as in 2026-10-01T12:00:00Z")
+        return int(given.timestamp()) * 1000 + given.microsecond // 1000
+
+    def write(self, value: int) -> object:
+        """Convert back to a TOML value."""
+        return datetime.fromtimestamp(value / 1000, UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class LocationForm(Form):
+    """A location of `datacenter.access.vocabulary`."""
+
+    @property
+    def rule(self) -> str:
+        """The allowed values, in words."""
+        return '"everywhere", "region/…", "country/…" with two capital letters, or "site/…"'
+
+    def read(self, given: object) -> str:
+        """Return the value unchanged. Raises: ValueError."""
+        if not isinstance(given, str):
+            raise ValueError(f"must be {self.rule}")
+        level, _, name = given.partition("/")
+        country = level != "country" or (
+            len(name) == 2 and name.isascii() and name.isalpha() and name.isupper()
+        )
+        known = level in LEVELS and bool(name) and name.isprintable() and name == name.strip()
+        if given != EVERYWHERE and not (known and country):
+            raise ValueError(f"is not a location: it must be {self.rule}")
+        return given
+
+
+Expiry: TypeAlias = Annotated[int, ExpiryForm()]
+Location: TypeAlias = Annotated[str, LocationForm()]
+Sha256: TypeAlias = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z", examples=["e3b0c442… (64 digits)"])]
+
+
+class StaffTable(Table, frozen=True):
+    """A member of the staff."""
+
+    roles: list[Role]
+    scope: list[Location]
+    active: bool = True
+    trainings: dict[Model, Expiry] = {}
+
+
+class TokenTable(Table, frozen=True):
+    """An API token; only the hash of its secret is stored."""
+
+    owner: str
+    actions: Annotated[list[str], Meta(min_length=1)]
+    scope: list[Location]
+    expires: Expiry
+    sha256: Sha256
+
+
+class DirectoryFile(Table, frozen=True):
+    """The content of a staff directory."""
+
+    staff: dict[str, StaffTable]
+    token: dict[str, TokenTable] = {}
+
+
+@dataclass(frozen=True)
+class TokenEntry:
+    """An API token and its owner."""
+
+    token: ApiToken
+    owner: str
+    sha256: str
+
+
+class StaffDirectory:
+    """All staff and API tokens. Names are compared exactly, character by character."""
+
+    def __init__(self, staff: dict[str, Principal], tokens: dict[str, TokenEntry]) -> None:
+        self.staff, self.tokens = staff, tokens
+        self._by_hash = {entry.sha256: entry for entry in tokens.values()}
+
+    def principal(self, name: str) -> Principal | None:
+        """Return a member of the staff; None if there is none of that name."""
+        return self.staff.get(name)
+
+    def token(self, secret: str) -> TokenEntry | None:
+        """Return the API token with a secret; None if there is none. Its policies check its expiry."""
+        return self._by_hash.get(hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest())
+
+
+def read_directory(file: Path) -> StaffDirectory:
+    """Read a staff directory. Raises: SettingsError with all problems."""
+    content = load(file, DirectoryFile, _check)
+    staff = {
+        name: Principal(name, frozenset(table.roles), frozenset(table.scope), table.trainings, table.active)
+        for name, table in content.staff.items()
+    }
+    tokens = {
+        name: TokenEntry(
+            ApiToken(name, frozenset(table.actions), frozenset(table.scope), table.expires),
+            table.owner,
+            table.sha256,
+        )
+        for name, table in content.token.items()
+    }
+    return StaffDirectory(staff, tokens)
+
+
+def _check(content: DirectoryFile, problems: Problems) -> None:
+    for name, table in content.staff.items():
+        _check_name(("staff", name), name, problems)
+        for model in table.trainings:
+            if problem := profile_problem(model):
+                problems.add(("staff", name, "trainings", model), problem)
+    hashes: dict[str, str] = {}
+    for name, token in content.token.items():
+        _check_name(("token", name), name, problems)
+        _check_token(name, token, content, problems)
+        if other := hashes.get(token.sha256):
+            problems.add(
+                ("token", name, "sha256"), f"is also that of token {other}; give each token its own secret"
+            )
+        hashes.setdefault(token.sha256, name)
+
+
+def _check_token(name: str, token: TokenTable, content: DirectoryFile, problems: Problems) -> None:
+    if token.owner not in content.staff:
+        problems.add(
+            ("token", name, "owner"),
+            f"there is no {token.owner}; {nearest(token.owner, list(content.staff))}",
+        )
+    for action in token.actions:
+        if action not in ACTIONS and action not in GROUPS:
+            known = [*GROUPS, *ACTIONS]
+            problems.add(("token", name, "actions"), f"unknown action {action}: {nearest(action, known)}")
+
+
+def _check_name(key: tuple[str, str], name: str, problems: Problems) -> None:
+    if not name.isprintable() or name != name.strip() or not 0 < len(name) <= NAME_CHARACTERS_MAX:
+        problems.add(
+            key, f"a name has 1 to {NAME_CHARACTERS_MAX} printable characters, and no space at either end"
+        )

@@ -1,0 +1,118 @@
+"""The staff directory: every mistake is reported with its line, and dates are exact."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from datacenter.access.directory import read_directory
+from settings.problems import SettingsError
+
+DAY_MS = 86_400_000
+RIGHT = f"""
+[staff.anna]
+roles = ["service-engineer"]
+scope = ["country/DE", "site/o'brien's"]
+[staff.anna.trainings]
+hematology-analyzer = 2026-10-01
+chemistry-analyzer = 2026-10-01T12:00:00.5+02:00
+[staff."bo.é"]
+roles = []
+scope = ["everywhere"]
+active = false
+[token.export]
+owner = "anna"
+actions = ["read"]
+scope = ["region/europe"]
+expires = 2027-01-01
+sha256 = "{hashlib.sha256(b"secret").hexdigest()}"
+"""
+
+
+def written(folder: Path, text: str) -> Path:
+    file = folder / "staff.toml"
+    file.write_text(text)
+    return file
+
+
+def test_a_directory_has_staff_trainings_and_tokens(tmp_path: Path) -> None:
+    directory = read_directory(written(tmp_path, RIGHT))
+    anna = directory.principal("anna")
+    assert anna is not None
+    assert anna.roles == {"service-engineer"}
+    assert anna.scope == {"country/DE", "site/o'brien's"}
+    assert anna.trainings == {
+        "hematology-analyzer": 20_727 * DAY_MS,
+        "chemistry-analyzer": 20_727 * DAY_MS + 10 * 3_600_000 + 500,
+    }
+    bo = directory.principal("bo.é")
+    assert bo is not None and not bo.active
+    entry = directory.token("secret")
+    assert entry is not None
+    assert (entry.owner, entry.token.actions, entry.token.expires_ms) == ("anna", {"read"}, 20_819 * DAY_MS)
+
+
+@pytest.mark.parametrize("name", ["Anna", "anna ", "", "ann\u0430", "bo.e\u0301", "anna\x00", "*"])
+def test_names_that_look_alike_are_other_names(tmp_path: Path, name: str) -> None:
+    assert read_directory(written(tmp_path, RIGHT)).principal(name) is None
+
+
+@pytest.mark.parametrize("secret", ["", "Secret", "secret ", "\udc80", hashlib.sha256(b"secret").hexdigest()])
+def test_a_wrong_secret_is_no_token(tmp_path: Path, secret: str) -> None:
+    assert read_directory(written(tmp_path, RIGHT)).token(secret) is None
+
+
+WRONG = [
+    ('"service-engineer"', '"servce-engineer"', "3: staff.anna.roles", "did you mean service-engineer?"),
+    ('"country/DE"', '"country/de"', "4: staff.anna.scope[0]", "is not a location"),
+    ('"country/DE"', '"DE"', "4: staff.anna.scope[0]", '"country/…" with two capital letters'),
+    ('"country/DE"', '"site/"', "4: staff.anna.scope[0]", "is not a location"),
+    ('"country/DE"', '"site/a\\u0000"', "4: staff.anna.scope[0]", "is not a location"),
+    (
+        "hematology-analyzer = ",
+        "hematolgy-analyzer = ",
+        "6: staff.anna.trainings.hematolgy-analyzer",
+        "did you mean hematology-analyzer?",
+    ),
+    ("= 2026-10-01\n", '= "2026-10-01"\n', "6: staff.anna.trainings.hematology-analyzer", "without quotes"),
+    (
+        "2026-10-01T12:00:00.5+02:00",
+        "2026-10-01T12:00:00",
+        "7: staff.anna.trainings.chemistry-analyzer",
+        "needs an offset from UTC",
+    ),
+    ("active = false", "activ = false", '11: staff."bo.é".activ', "did you mean active?"),
+    ('owner = "anna"', 'owner = "ana"', "13: token.export.owner", "did you mean anna?"),
+    ('actions = ["read"]', 'actions = ["reed"]', "14: token.export.actions", "did you mean read?"),
+    ('actions = ["read"]', "actions = []", "14: token.export.actions", ">= 1"),
+    ("expires = 2027-01-01", "expires = 5", "16: token.export.expires", "a date like 2026-10-01"),
+    ('sha256 = "', 'sha256 = "0', "17: token.export.sha256", "64 digits"),
+    ("[token.export]", '[token." "]', "12: token", "no space at either end"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "place", "message"), WRONG)
+def test_a_mistake_is_reported_with_its_line(
+    tmp_path: Path, old: str, new: str, place: str, message: str
+) -> None:
+    assert old in RIGHT
+    file = written(tmp_path, RIGHT.replace(old, new))
+    with pytest.raises(SettingsError) as raised:
+        read_directory(file)
+    assert f"{file}:{place}" in str(raised.value)
+    assert message in str(raised.value)
+
+
+def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
+    text = RIGHT.replace('"country/DE"', '"x"').replace('"service-engineer"', '"x"').replace("active", "x")
+    with pytest.raises(SettingsError) as raised:
+        read_directory(written(tmp_path, text))
+    assert len(raised.value.problems) == 3
+
+
+def test_two_tokens_with_one_secret_are_reported(tmp_path: Path) -> None:
+    token = RIGHT[RIGHT.index("[token.export]") :]
+    with pytest.raises(SettingsError, match="is also that of token export"):
+        read_directory(written(tmp_path, RIGHT + token.replace("[token.export]", "[token.other]")))
