@@ -1,4 +1,4 @@
-"""Running programs of this machine, and what to say when the machine lacks one."""
+"""Running programs of this machine, and messages about missing ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 SYSTEM_FOLDERS: Final = "/usr/local/sbin:/usr/sbin:/sbin"
-"""Programs for root, which another user's PATH does not have."""
+"""The folders of programs for root, which are not in the PATH of other users."""
 PACKAGES: Final = {
     "apt-get": ("apt", "apt"),
     "cc": ("gcc", "gcc"),
@@ -36,11 +36,11 @@ PACKAGES: Final = {
 
 
 class PrerequisiteMissing(Exception):
-    """This machine lacks a program, root rights or disk space; the message says how to get it."""
+    """This machine lacks a program, root rights or disk space; the message states the remedy."""
 
 
 class ProgramFailed(Exception):
-    """A program ended with an error; the message has the program's name and what it printed."""
+    """A program ended with an error; the message contains the program's name and output."""
 
 
 def require_programs(names: Iterable[str]) -> None:
@@ -64,7 +64,7 @@ def _is_installed(name: str) -> bool:
 
 
 def require_root(why: str) -> None:
-    """Check that this process has root rights; `why` says what they are for. Raises: PrerequisiteMissing."""
+    """Check that this process has root rights; `why` states their purpose. Raises: PrerequisiteMissing."""
     if os.geteuid() != 0:
         raise PrerequisiteMissing(f"{why}; run it as root, with sudo")
 

@@ -12,8 +12,8 @@ The signature thus covers every byte that is written to a disk: the manifest has
 has the hash of each range. It can be verified without this program: `openssl pkeyutl -verify -rawin -pubin -inkey
 KEY -in MANIFEST -sigfile SIG`.
 
-Keys are PEM files. The private key is unencrypted and readable by its owner only; it belongs on a machine used for
-nothing else.
+Keys are PEM files. The private key is unencrypted and readable by its owner only; keep it on a machine that is used
+for nothing else.
 """
 
 from __future__ import annotations
@@ -60,13 +60,13 @@ class SignedFileSystem(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 ARCHITECTURE_KEY: Final = "architecture"
-"""The key of a manifest's `about` with the machines that an image is for."""
+"""The key of a manifest's `about` for the processor architecture of an image."""
 ARCHITECTURE: Final = "x86_64"
-"""The machines that the builder makes images for."""
+"""The processor architecture that images are built for."""
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The description of an image. `about` is shown to people and recorded: release, board, version …"""
+    """The description of an image. `about` contains facts to display and to record, such as release and board."""
 
     format: Literal["rap-image-1"] = "rap-image-1"
     name: str
@@ -80,7 +80,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 def stem(image: Path) -> Path:
-    """Return the path of an image without its suffix, from which its other files are named. Raises: SigningError."""
+    """Return the path of an image without its suffix, with which its other files begin. Raises: SigningError."""
     for end in IMAGE_ENDS:
         if image.name.endswith(end):
             return image.with_name(image.name.removesuffix(end))
@@ -156,12 +156,14 @@ def read_manifest(file: Path, key: Ed25519PublicKey) -> tuple[Manifest, str]:
         key.verify(_read(_signature_of(file)), data)
     except InvalidSignature:
         raise SigningError(
-            f"{file}: its signature is not by this key: the manifest was changed, or signed with another key"
+            f"{file}: its signature does not match this key: the manifest was changed, or signed with another key"
         ) from None
     try:
         return msgspec.json.decode(data, type=Manifest), hashlib.sha256(data).hexdigest()
     except msgspec.DecodeError as error:
-        raise SigningError(f"{file}: is signed, but is not the manifest of an image: {error}") from None
+        raise SigningError(
+            f"{file}: has a valid signature, but is not the manifest of an image: {error}"
+        ) from None
 
 
 def read_signed(manifest: Manifest, file: Path) -> bytes:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from imaging.build import fips
-from imaging.build.sandbox import Line, run
+from imaging.build.sandbox import LogCallback, run
 from imaging.build.types import BuildFailed, BuildPlan
 
 SECTOR: Final = 512
@@ -44,7 +44,7 @@ def write_menu(root: Path, plan: BuildPlan, uuids: dict[str, str]) -> None:
     """Write the menu for all kernels in /boot and all root slots, and the configuration that finds it under UEFI."""
     versions = sorted(
         (path.name.removeprefix("vmlinuz-") for path in (root / "boot").glob("vmlinuz-*")),
-        key=_newness,
+        key=_version_key,
         reverse=True,
     )
     (menu := root / MENU).parent.mkdir(parents=True, exist_ok=True)
@@ -56,10 +56,10 @@ def write_menu(root: Path, plan: BuildPlan, uuids: dict[str, str]) -> None:
         old.unlink()
     for entry in _entries(plan, uuids, versions):
         (entries / f"rap-{entry.slot}-{entry.version}.conf").write_text(entry.text())
-    lead = f"search --no-floppy --fs-uuid --set=dev {uuids['/boot']}\n"
-    lead += "set prefix=($dev)/grub2\nexport prefix\nconfigfile $prefix/grub.cfg\n"
+    redirect = f"search --no-floppy --fs-uuid --set=dev {uuids['/boot']}\n"
+    redirect += "set prefix=($dev)/grub2\nexport prefix\nconfigfile $prefix/grub.cfg\n"
     for folder in (root / "boot/efi/EFI").glob("*"):
-        (folder / "grub.cfg").write_text(lead)
+        (folder / "grub.cfg").write_text(redirect)
 
 
 def _write_password(root: Path, hashed: str) -> None:
@@ -71,7 +71,7 @@ def _write_password(root: Path, hashed: str) -> None:
         link.symlink_to("../boot/grub2/grub.cfg")
 
 
-def _newness(version: str) -> list[tuple[int, str]]:
+def _version_key(version: str) -> list[tuple[int, str]]:
     return [(int(number or 0), word) for number, word in re.findall(r"(\d+)|(\D+)", version)]
 
 
@@ -118,7 +118,7 @@ def _menu(plan: BuildPlan, uuids: dict[str, str], versions: list[str]) -> str:
         ]
     lines += [f"search --no-floppy --fs-uuid --set=root {uuids['/boot']}"]
     for entry in _entries(plan, uuids, versions):
-        # starting needs no password; editing an entry or using the command line does
+        # --unrestricted: a password is needed only to edit an entry or to use GRUB's command line
         lines += [
             f'menuentry "slot {entry.slot}, {entry.version}" --unrestricted {{',
             f"  linux /vmlinuz-{entry.version} {entry.options}",
@@ -141,8 +141,14 @@ def install_bios(disk: BinaryIO, core: bytes, boot: bytes, core_sector: int) -> 
     disk.write(changed)
 
 
-def core_image(root: Path, boot_partition: int, room: int, folder: Path, log: Line) -> tuple[bytes, bytes]:
-    """Make GRUB's core.img and boot.img for BIOS from the packages of the image. Raises: BuildFailed."""
+def core_image(
+    root: Path, boot_partition: int, space_bytes: int, folder: Path, log: LogCallback
+) -> tuple[bytes, bytes]:
+    """Return GRUB's core.img and boot.img for BIOS, made from the packages of the image in `root`.
+
+    `boot_partition` is the number of /boot's partition; core.img must not exceed `space_bytes`.
+    Raises: BuildFailed, PrerequisiteMissing.
+    """
     modules = root / "usr/lib/grub/i386-pc"
     if not (modules / "boot.img").exists():
         raise BuildFailed("no package has GRUB for BIOS (/usr/lib/grub/i386-pc); add grub2-pc to %packages")
@@ -161,6 +167,8 @@ def core_image(root: Path, boot_partition: int, room: int, folder: Path, log: Li
     run([*command, "--output", core, *wanted], {}, log)
     data = core.read_bytes()
     core.unlink()
-    if len(data) > room:
-        raise BuildFailed(f"GRUB for BIOS takes {len(data):,} bytes; its partition (biosboot) has {room:,}")
+    if len(data) > space_bytes:
+        raise BuildFailed(
+            f"GRUB for BIOS has {len(data):,} bytes, but its partition (biosboot) has only {space_bytes:,}"
+        )
     return data, (modules / "boot.img").read_bytes()

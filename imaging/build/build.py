@@ -25,8 +25,8 @@ from xml.etree import ElementTree
 from imaging.build import commands, packages, partitions, sbom, system
 from imaging.build.references import file_systems
 from imaging.build.resume import Steps
-from imaging.build.sandbox import MORE_ROOM, Line, require_tools
-from imaging.build.types import BuildPlan, BuildRequest, WrongRequest
+from imaging.build.sandbox import FREE_SPACE_HINT, LogCallback, require_tools
+from imaging.build.types import BuildPlan, BuildRequest, InvalidBuildRequest
 from imaging.kickstart.data import MIB
 from imaging.kickstart.document import read
 from imaging.media.bmap import render as render_bmap
@@ -45,15 +45,15 @@ from settings import encrypted
 FORMAT: Final = "9"
 """Incremented with every change of the builder that changes images, so that older results are not reused."""
 METADATA: Final = "repodata/repomd.xml"
-ENCRYPTS: Final = (
+ENCRYPTION_FILES: Final = (
     "usr/lib/systemd/system/rap-volumes.service",
     *("usr/bin/clevis-encrypt-tpm2", "usr/sbin/cryptsetup", "usr/bin/tpm2_unseal", "usr/sbin/mkfs.ext4"),
 )
-"""What a box needs to encrypt its partitions (`agents.provision.volume_machine`)."""
+"""The files with which a box can encrypt its partitions (`agents.provision.volume_machine`)."""
 
 
 @dataclass(frozen=True)
-class Built:
+class BuildResult:
     """The result of a build: the image, its SHA-256, size and mapped bytes, and all files written."""
 
     image: Path
@@ -64,17 +64,21 @@ class Built:
     files: tuple[Path, ...]
 
 
-def build(request: BuildRequest, step: Callable[[str, bool], None], log: Line) -> Built:
-    """Build a disk image. `step` is called with each step's name and whether it was kept, `log` with output.
+def build(request: BuildRequest, step: Callable[[str, bool], None], log: LogCallback) -> BuildResult:
+    """Build a disk image.
 
-    Raises: UnsupportedCommand, WrongRequest, KickstartUnreadable, SigningError (input); PrerequisiteMissing
-    (machine); BuildFailed.
+    `step` is called with each step's name and whether its earlier result is reused; `log` is called with each line
+    of output.
+
+    Raises: UnsupportedCommand, InvalidBuildRequest, KickstartUnreadable or SigningError, for invalid input;
+    PrerequisiteMissing, if this machine lacks something; BuildFailed.
     """
     plan = commands.plan_of(read(request.kickstart, request.version))
     disk_bytes = request.disk_bytes or plan.disk_bytes
     if disk_bytes < plan.disk_bytes or disk_bytes % MIB:
-        raise WrongRequest(
-            f"--disk-bytes {disk_bytes}: the partitions need {plan.disk_bytes:,}, and a whole number of MiB"
+        raise InvalidBuildRequest(
+            f"--disk-bytes {disk_bytes}: give at least {plan.disk_bytes:,}, which the partitions need, and a whole "
+            "number of MiB"
         )
     key = load_private_key(request.key) if request.key else None
     metadata = [_metadata(repository) for repository in request.repositories]
@@ -102,27 +106,29 @@ def build(request: BuildRequest, step: Callable[[str, bool], None], log: Line) -
         step("outputs", False)
         return _write_outputs(third / "disk.raw", second / "tree", request, plan, ids, epoch, key, log)
     except (FileExistsError, NotADirectoryError) as error:
-        raise WrongRequest(f"{error.filename}: is not a folder; --output and --work name folders") from None
+        raise InvalidBuildRequest(
+            f"{error.filename}: is not a folder; --output and --work name folders"
+        ) from None
     except OSError as error:
         raise PrerequisiteMissing(
-            f"{error.filename or request.work}: {error.strerror}; {MORE_ROOM}"
+            f"{error.filename or request.work}: {error.strerror}; {FREE_SPACE_HINT}"
         ) from error
 
 
-def _packages(folder: Path, plan: BuildPlan, request: BuildRequest, epoch: int, log: Line) -> None:
+def _packages(folder: Path, plan: BuildPlan, request: BuildRequest, epoch: int, log: LogCallback) -> None:
     (tree := folder / "tree").mkdir()
     packages.install(tree, plan.packages, plan.implied, request.repositories, epoch, log)
 
 
 def _system(
-    packages_tree: Path, folder: Path, plan: BuildPlan, ids: dict[str, str], epoch: int, log: Line
+    packages_tree: Path, folder: Path, plan: BuildPlan, ids: dict[str, str], epoch: int, log: LogCallback
 ) -> None:
     system.copy(packages_tree, folder / "tree", log)
     system.configure(folder / "tree", plan, ids, epoch, log)
 
 
 def _disk(
-    tree: Path, folder: Path, plan: BuildPlan, disk_bytes: int, seed: str, epoch: int, log: Line
+    tree: Path, folder: Path, plan: BuildPlan, disk_bytes: int, seed: str, epoch: int, log: LogCallback
 ) -> None:
     partitions.make_disk(folder / "disk.raw", tree, plan, disk_bytes, seed, epoch, log)
 
@@ -135,8 +141,8 @@ def _write_outputs(
     ids: dict[str, str],
     epoch: int,
     key: Any,
-    log: Line,
-) -> Built:
+    log: LogCallback,
+) -> BuildResult:
     """Write the image and its accompanying files into the output folder."""
     name = request.kickstart.stem
     request.out.mkdir(parents=True, exist_ok=True)
@@ -165,7 +171,7 @@ def _write_outputs(
     files = [described, *map(describe, others)]
     about = {"kickstart": request.kickstart.name, "version": request.version, "epoch": str(epoch)}
     about[ARCHITECTURE_KEY] = ARCHITECTURE
-    if all((tree / path).exists() for path in ENCRYPTS):
+    if all((tree / path).exists() for path in ENCRYPTION_FILES):
         about[encrypted.MANIFEST_KEY] = encrypted.AT_FIRST_START
     manifest = request.out / f"{name}.manifest.json"
     if key:
@@ -173,11 +179,15 @@ def _write_outputs(
         systems = file_systems(image, tree, places, ids)
         write_manifest(Manifest(name=name, files=files, about=about, file_systems=systems), manifest, key)
     made = (image, *others, *([manifest] if key else []))
-    return Built(image, described.sha256, bmap.image_bytes, bmap.mapped_bytes, len(listed), made)
+    return BuildResult(image, described.sha256, bmap.image_bytes, bmap.mapped_bytes, len(listed), made)
 
 
 def _record(
-    request: BuildRequest, plan: BuildPlan, listed: Sequence[packages.Installed], epoch: int, disk_bytes: int
+    request: BuildRequest,
+    plan: BuildPlan,
+    listed: Sequence[packages.InstalledPackage],
+    epoch: int,
+    disk_bytes: int,
 ) -> str:
     """Return the build record as JSON. Nothing in it depends on the machine that builds."""
     record = {
@@ -201,12 +211,12 @@ def _record(
 
 
 def _metadata(repository: str) -> bytes:
-    """Read the index of a repository. Raises: WrongRequest."""
+    """Read the index of a repository. Raises: InvalidBuildRequest."""
     try:
         data = _fetched(f"{repository.rstrip('/')}/{METADATA}")
         ElementTree.fromstring(data)  # noqa: S314 - dnf reads the same file
     except (OSError, ElementTree.ParseError) as error:
-        raise WrongRequest(
+        raise InvalidBuildRequest(
             f"--repo {repository}: is not a repository: {METADATA} cannot be read ({error}); "
             "create it with createrepo_c"
         ) from None
@@ -223,11 +233,13 @@ def _fetched(place: str) -> bytes:
 def _epoch(metadata: Sequence[bytes]) -> int:
     """Return the time of the image: SOURCE_DATE_EPOCH, or that of the newest repository, in seconds since 1970.
 
-    Raises: WrongRequest.
+    Raises: InvalidBuildRequest.
     """
     if given := os.environ.get("SOURCE_DATE_EPOCH"):
         if not given.isdecimal():
-            raise WrongRequest(f"SOURCE_DATE_EPOCH={given}: it is a whole number of seconds since 1970")
+            raise InvalidBuildRequest(
+                f"SOURCE_DATE_EPOCH={given}: is not a whole number of seconds since 1970; correct or unset it"
+            )
         return int(given)
     stamps = [0]
     for index in metadata:

@@ -35,7 +35,7 @@ CommandHandler: TypeAlias = Callable[[KickstartCommand, BuildPlan], None]
 _SCREENS: Final = "an image is built without the installer's screens"
 _NO_MACHINE: Final = "no machine is running that could be stopped"
 _SOURCE: Final = "packages come from the repositories given to the builder"
-_EXAMINES: Final = "it examines the machine to be installed, and there is none yet"
+_EXAMINES: Final = "it examines the machine to be installed, which does not exist when an image is built"
 _SOURCE_OPTIONS: Final = (
     *("--url", "--mirrorlist", "--metalink", "--proxy", "--noverifyssl"),
     *("--sslcacert", "--sslclientcert", "--sslclientkey"),
@@ -79,7 +79,7 @@ _handlers: dict[str, tuple[CommandHandler, frozenset[str]]] = {}
 
 
 def handles(name: str, *options: str) -> Callable[[CommandHandler], CommandHandler]:
-    """Register a function as the handler of command `name`, of which it supports these options."""
+    """Register a function as the handler of the command `name` with these options."""
 
     def register(function: CommandHandler) -> CommandHandler:
         assert name not in _handlers and name not in IGNORED_COMMANDS, f"{name} has two handlers"
@@ -95,7 +95,7 @@ def handled_commands() -> list[str]:
 
 
 def supported_options(name: str) -> tuple[str, ...]:
-    """Return the options of a command that are followed, or ignored for the command's reason."""
+    """Return the options of a command that have an effect or are ignored; every other option is an error."""
     return tuple(sorted(_handlers[name][1])) if name in _handlers else IGNORED_OPTIONS.get(name, ())
 
 
@@ -105,33 +105,33 @@ def plan_of(ks: Document) -> BuildPlan:
         refusal = next((r for r in ks.refusals if not r.deprecated), ks.refusals[0])
         if not refusal.deprecated:
             raise UnsupportedCommand(
-                refusal.spot, f"{refusal.word}: {refusal.message}; see `rap image ks --check`"
+                refusal.location, f"{refusal.word}: {refusal.message}; see `rap image ks --check`"
             )
     if ks.missing_includes or ks.open_ended:
-        spot = ks.missing_includes[0][0] if ks.missing_includes else ks.top
+        location = ks.missing_includes[0][0] if ks.missing_includes else ks.top
         raise UnsupportedCommand(
-            spot, "%include: the file is generated during the installation; include its content instead"
+            location, "%include: the file is generated during the installation; include its content instead"
         )
     plan = BuildPlan(packages=ks.packages)
     for command in ks.commands:
-        _follow(command, plan)
+        _add_command(command, plan)
     for section in ks.sections:
-        _take(section, plan)
-    _complete(ks, plan)
+        _add_section(section, plan)
+    _check_required(ks, plan)
     return plan
 
 
-def _follow(command: KickstartCommand, plan: BuildPlan) -> None:
+def _add_command(command: KickstartCommand, plan: BuildPlan) -> None:
     if command.name not in _handlers and command.name not in IGNORED_COMMANDS:
         raise UnsupportedCommand(
-            command.spot, f"{command.name}: `rap image build` does not support this command; leave it out"
+            command.location, f"{command.name}: `rap image build` does not support this command; leave it out"
         )
     options = supported_options(command.name)
     for word in command.words:
         option = word.partition("=")[0]
         if option.startswith("--") and option not in options:
             raise UnsupportedCommand(
-                command.spot,
+                command.location,
                 f"{command.name} {option}: is not supported for images; "
                 f"the supported options are: {', '.join(options) or 'none'}",
             )
@@ -141,7 +141,7 @@ def _follow(command: KickstartCommand, plan: BuildPlan) -> None:
         _handlers[command.name][0](command, plan)
 
 
-def _take(section: Section, plan: BuildPlan) -> None:
+def _add_section(section: Section, plan: BuildPlan) -> None:
     name = (
         f"{section.name} {section.words[0]}" if section.name == "%addon" and section.words else section.name
     )
@@ -152,22 +152,22 @@ def _take(section: Section, plan: BuildPlan) -> None:
         if section.script.inChroot:
             data = section.script
             script = Script(
-                section.spot.line, data.interp, data.script, data.logfile or "", bool(data.errorOnFail)
+                section.location.line, data.interp, data.script, data.logfile or "", bool(data.errorOnFail)
             )
             plan.scripts.append(script)
             return
         raise UnsupportedCommand(
-            section.spot,
+            section.location,
             "%post --nochroot: there is no installer environment to run it in; remove --nochroot",
         )
     if name not in IGNORED_COMMANDS or (section.name == "%addon" and "--enable" in section.words):
         raise UnsupportedCommand(
-            section.spot, f"{name}: `rap image build` does not support this section; leave it out"
+            section.location, f"{name}: `rap image build` does not support this section; leave it out"
         )
     plan.ignored[name] = IGNORED_COMMANDS[name]
 
 
-def _complete(ks: Document, plan: BuildPlan) -> None:
+def _check_required(ks: Document, plan: BuildPlan) -> None:
     mounts = [partition.mount for partition in plan.partitions]
     for mount, why in (
         ("/", "the system"),
@@ -186,7 +186,7 @@ def _complete(ks: Document, plan: BuildPlan) -> None:
 def _clearpart(command: KickstartCommand, _plan: BuildPlan) -> None:
     if command.data.disklabel != "gpt":
         raise UnsupportedCommand(
-            command.spot, "clearpart: only --disklabel=gpt is supported, which starts with BIOS and UEFI"
+            command.location, "clearpart: only --disklabel=gpt is supported, which starts with BIOS and UEFI"
         )
 
 
@@ -194,16 +194,16 @@ def _clearpart(command: KickstartCommand, _plan: BuildPlan) -> None:
 def _part(command: KickstartCommand, plan: BuildPlan) -> None:
     data = command.data
     if data.fstype not in ("ext4", "efi", "biosboot"):
-        raise UnsupportedCommand(command.spot, f"part --fstype={data.fstype}: use ext4, efi or biosboot")
+        raise UnsupportedCommand(command.location, f"part --fstype={data.fstype}: use ext4, efi or biosboot")
     if not data.size:
         raise UnsupportedCommand(
-            command.spot,
+            command.location,
             f"part {data.mountpoint}: give its --size in MiB; an image has no disk whose size is known",
         )
     plan.disks |= {data.disk.removeprefix("/dev/")} - {""}
     if len(plan.disks) > 1:
         raise UnsupportedCommand(
-            command.spot, f"part --ondisk={data.disk}: an image is a single disk; name the same disk"
+            command.location, f"part --ondisk={data.disk}: an image is a single disk; name the same disk"
         )
     plan.partitions.append(
         Partition(
@@ -219,12 +219,14 @@ _handlers["partition"] = _handlers["part"]
 def _bootloader(command: KickstartCommand, plan: BuildPlan) -> None:
     data = command.data
     if data.location != "mbr" or (data.password and not data.isCrypted):
-        raise UnsupportedCommand(command.spot, "bootloader: write --location=mbr, and a password --iscrypted")
+        raise UnsupportedCommand(
+            command.location, "bootloader: write --location=mbr, and a password --iscrypted"
+        )
     plan.implied += ["grub2-pc", "grub2-pc-modules", "grub2-efi-x64", "shim-x64"]
     plan.kernel_arguments = data.appendLine
     plan.boot_timeout_s = 5 if data.timeout is None else data.timeout
     plan.boot_password_hash = data.password
-    # for programs that rewrite the menu on the box; Anaconda writes it, too
+    # programs that rewrite the menu on the box read this file, which Anaconda also writes
     defaults = f'GRUB_CMDLINE_LINUX="{data.appendLine}"\nGRUB_DISABLE_RECOVERY="true"\n'
     plan.actions.append(Write("/etc/default/grub", defaults))
 
@@ -234,7 +236,7 @@ def _bootloader(command: KickstartCommand, plan: BuildPlan) -> None:
 
 @handles("repo", "--name", "--baseurl", "--mirrorlist", "--metalink", "--install", "--proxy", "--noverifyssl")
 def _repo(command: KickstartCommand, plan: BuildPlan) -> None:
-    """With --install, the repository is in the installed system; the builder's own are given on its command line."""
+    """Add a repository to the installed system if --install is given; the builder uses those of its --repo."""
     data = command.data
     if not data.install:
         plan.ignored["repo"] = _SOURCE
@@ -264,7 +266,9 @@ def _lang(command: KickstartCommand, plan: BuildPlan) -> None:
 def _keyboard(command: KickstartCommand, plan: BuildPlan) -> None:
     data = command.data
     if len(data.x_layouts) > 1:
-        raise UnsupportedCommand(command.spot, "keyboard --xlayouts: the console has one layout; name one")
+        raise UnsupportedCommand(
+            command.location, "keyboard --xlayouts: the console has one layout; name one"
+        )
     keymap = data.vc_keymap or _console_keymap((data.x_layouts or [data.keyboard or "us"])[0])
     plan.actions.append(Write("/etc/vconsole.conf", f"KEYMAP={keymap}\n"))
 
@@ -318,22 +322,27 @@ def _network(command: KickstartCommand, plan: BuildPlan) -> None:
 
 
 def _refuse_network(command: KickstartCommand) -> None:
-    """Raises: UnsupportedCommand, for a port that only the installer can choose, and for addresses without effect."""
+    """Reject ports that only the installer can choose, and addresses without an effect.
+
+    Raises: UnsupportedCommand.
+    """
     data = command.data
     if data.bootProto in ("ibft", "query"):
-        raise UnsupportedCommand(command.spot, f"network --bootproto={data.bootProto}: write dhcp or static")
+        raise UnsupportedCommand(
+            command.location, f"network --bootproto={data.bootProto}: write dhcp or static"
+        )
     if data.device in ("link", "bootif", "ibft") or ":" in (data.device or ""):
         raise UnsupportedCommand(
-            command.spot, f"network --device={data.device}: write the port's name, such as enp1s0"
+            command.location, f"network --device={data.device}: write the port's name, such as enp1s0"
         )
     given = [word for word in command.words if word.startswith("--") and not word.startswith("--hostname")]
     if given and not data.device:
-        raise UnsupportedCommand(command.spot, f"network {given[0]}: needs --device with the port's name")
+        raise UnsupportedCommand(command.location, f"network {given[0]}: needs --device with the port's name")
     unused = [
         name for name in ("ip", "netmask", "gateway") if getattr(data, name) and data.bootProto != "static"
     ]
     if unused:
-        raise UnsupportedCommand(command.spot, f"network --{unused[0]}: needs --bootproto=static")
+        raise UnsupportedCommand(command.location, f"network --{unused[0]}: needs --bootproto=static")
 
 
 def _keyfile(data: Any) -> str:
@@ -405,7 +414,7 @@ def _rootpw(command: KickstartCommand, plan: BuildPlan) -> None:
     data = command.data
     if data.password and not data.isCrypted:
         raise UnsupportedCommand(
-            command.spot, "rootpw: a plaintext password would be the same on every box; write --lock"
+            command.location, "rootpw: a plaintext password would be the same on every box; write --lock"
         )
     if data.password:
         plan.actions.append(SystemCommand(("chpasswd", "--encrypted"), f"root:{data.password}\n"))
@@ -443,13 +452,16 @@ def _user(command: KickstartCommand, plan: BuildPlan) -> None:
     data = command.data
     if data.password and not data.isCrypted:
         raise UnsupportedCommand(
-            command.spot, f"user {data.name}: a plaintext password would be in every image; write --iscrypted"
+            command.location,
+            f"user {data.name}: a plaintext password would be in every image; write --iscrypted",
         )
-    if data.gid is not None:  # Anaconda makes the user's own group with this number
+    if data.gid is not None:  # Anaconda creates the user's own group with this number
         plan.actions.append(SystemCommand(("groupadd", "--gid", str(data.gid), data.name)))
     for group in data.groups:
         if "(" in group:
-            raise UnsupportedCommand(command.spot, f"user --groups={group}: write the name without a number")
+            raise UnsupportedCommand(
+                command.location, f"user --groups={group}: write the name without a number"
+            )
         plan.actions.append(SystemCommand(("groupadd", "--force", "--system", group)))
     given = {
         "--uid": data.uid,

@@ -1,4 +1,4 @@
-"""FIPS mode (`fips=1`): what dracut's module fips needs, without which it stops each start of a box.
+"""FIPS mode (`fips=1`): checks that an image contains what dracut's module fips needs to start the kernel.
 
 With `fips=1`, the module's fips.sh mounts /boot by the kernel argument `boot=`, and compares the kernel with
 /boot/.vmlinuz-VERSION.hmac by sha512hmac. Source: modules.d/01fips/fips.sh of dracut 057 and 059.
@@ -13,7 +13,7 @@ from typing import Final
 from imaging.build.types import BuildFailed, BuildPlan
 
 DRACUT_OPTIONS: Final = ("--add", "fips")
-"""As the installer's `fips-mode-setup` configures dracut."""
+"""The options with which the installer's `fips-mode-setup` configures dracut."""
 _KEY: Final = b"FIPS-FTW-RHT2009"
 """The key of sha512hmac, which detects damage and is no secret (libkcapi, apps/kcapi-hasher.c)."""
 _SCRIPT, _PROGRAM = "sbin/fips.sh", "bin/sha512hmac"
@@ -25,7 +25,9 @@ def is_required(plan: BuildPlan) -> bool:
 
 
 def check(boot: Path, version: str, listing: str) -> None:
-    """Check that this kernel in the folder `boot` starts with `fips=1`; `listing` is lsinitrd's of its initramfs.
+    """Check that the kernel of this version in the folder `boot` starts with `fips=1`.
+
+    `listing` is lsinitrd's output for its initramfs.
 
     Raises: BuildFailed.
     """
@@ -37,12 +39,13 @@ def check(boot: Path, version: str, listing: str) -> None:
     checksum = boot / f".vmlinuz-{version}.hmac"
     if not checksum.exists():
         raise _wrong(
-            version, f"its package has no /usr/lib/modules/{version}/.vmlinuz.hmac; use a kernel that has one"
+            version,
+            f"its package has no /usr/lib/modules/{version}/.vmlinuz.hmac; use a kernel with that file",
         )
     wanted, _, named = checksum.read_text("ascii", "replace").partition(" ")
     kernel = boot / f"vmlinuz-{version}"
     if Path(named.strip(" *\n")).name != kernel.name:
-        raise _wrong(version, f"the checksum in {checksum.name} is that of {named.strip()}")
+        raise _wrong(version, f"the checksum in {checksum.name} is for the file {named.strip()}")
     if not hmac.compare_digest(wanted, hmac.new(_KEY, kernel.read_bytes(), "sha512").hexdigest()):
         raise _wrong(version, f"it differs from the checksum in {checksum.name}; install its package again")
 

@@ -21,7 +21,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from imaging.build.sandbox import Line, run
+from imaging.build.sandbox import LogCallback, run
 from imaging.build.types import BuildFailed
 from imaging.kickstart.document import read
 from imaging.kickstart.lint import version_of
@@ -44,10 +44,12 @@ _INITRD: Final = re.compile(r"^[ \t]*(initrd\w*)[ \t]+(\S+)", re.MULTILINE)
 
 
 class IsoError(Exception):
-    """The ISO cannot be used; the message says what it lacks."""
+    """The ISO cannot be used; the message states what is missing or wrong."""
 
 
-def make_iso(source: Path, kickstart: Path, repositories: Sequence[Path], target: Path, log: Line) -> None:
+def make_iso(
+    source: Path, kickstart: Path, repositories: Sequence[Path], target: Path, log: LogCallback
+) -> None:
     """Add kickstart and repositories to the ISO `source`, and write it to `target`.
 
     Raises: IsoError, KickstartUnreadable, UnknownVersion, BuildFailed, PrerequisiteMissing.
@@ -88,7 +90,7 @@ def make_iso(source: Path, kickstart: Path, repositories: Sequence[Path], target
         part.replace(target)
 
 
-def _check_source(source: Path, kickstart: Path, log: Line) -> None:
+def _check_source(source: Path, kickstart: Path, log: LogCallback) -> None:
     """Check that `cdrom` finds packages on the medium. Raises: IsoError, KickstartUnreadable."""
     ks = read(kickstart, version_of(kickstart))
     cdrom, ignore = ks.last("cdrom"), ks.last("ignoredisk")
@@ -97,20 +99,20 @@ def _check_source(source: Path, kickstart: Path, log: Line) -> None:
     listed = run(["xorriso", "-indev", source, "-find", "/", "-name", "repomd.xml", "-exec", "echo"], {}, log)
     if "repomd.xml" not in listed:
         raise IsoError(
-            f"{kickstart}:{cdrom.spot.line}: cdrom: {source} has no packages (no repodata/repomd.xml); "
+            f"{kickstart}:{cdrom.location.line}: cdrom: {source} has no packages (no repodata/repomd.xml); "
             "give a DVD ISO, or write `url` or `harddrive` with another source"
         )
     if ignore is not None and ignore.data.onlyuse:
         raise IsoError(
-            f"{kickstart}:{ignore.spot.line}: ignoredisk --only-use hides a USB stick with this ISO from cdrom; "
+            f"{kickstart}:{ignore.location.line}: ignoredisk --only-use hides a USB stick with this ISO from cdrom; "
             "leave the line out"
         )
 
 
 def sign_iso(iso: Path, source: Path, kickstart: Path, key: Ed25519PrivateKey) -> list[Path]:
-    """Write the manifest of an ISO and its signature. Returns both files. Raises: OSError.
+    """Write the manifest of an ISO and its signature, and return the paths of both. Raises: OSError.
 
-    Their names contain that of the ISO, because a disk image of the same kickstart has a manifest too.
+    Their names contain the name of the ISO, because a disk image of the same kickstart has a manifest too.
     """
     manifest = iso.with_name(f"{iso.name}.manifest.json")
     about = {"kickstart": kickstart.name, "source": source.name, "source_sha256": describe(source).sha256}
@@ -127,7 +129,7 @@ def _arguments(label: str) -> str:
     return f"inst.stage2={disc} inst.ks={disc}:/{KICKSTART} fips=1"
 
 
-def _label_of(source: Path, log: Line) -> str:
+def _label_of(source: Path, log: LogCallback) -> str:
     try:
         found = _LABEL.search(run(["xorriso", "-indev", source, "-pvd_info"], {}, log))
     except BuildFailed:
@@ -139,8 +141,8 @@ def _label_of(source: Path, log: Line) -> str:
     return found[1]
 
 
-def _menus(source: Path, folder: Path, arguments: str, log: Line) -> Iterator[tuple[str, Path]]:
-    """Yield the changed menus: path on the disc, and file."""
+def _menus(source: Path, folder: Path, arguments: str, log: LogCallback) -> Iterator[tuple[str, Path]]:
+    """Yield each changed menu: its path on the disc, and the file with its new content."""
     for inside in MENUS:
         file = folder / inside.replace("/", "-")
         try:
@@ -155,7 +157,7 @@ def _menus(source: Path, folder: Path, arguments: str, log: Line) -> Iterator[tu
         yield inside, file
 
 
-def _replace_efi_menu(disc: Path, menu: Path, log: Line) -> None:
+def _replace_efi_menu(disc: Path, menu: Path, log: LogCallback) -> None:
     """Replace the menu in the EFI system partition of a finished disc, if it has one."""
     catalog = run(["xorriso", "-indev", disc, "-report_el_torito", "plain"], {}, log)
     for block in _EFI_IMAGE.findall(catalog):

@@ -17,14 +17,14 @@ from typing import Any, Final
 
 from pykickstart.constants import GROUP_DEFAULT, KS_BROKEN_IGNORE, KS_MISSING_IGNORE
 
-from imaging.build.sandbox import Line, run, run_over
-from imaging.build.types import BuildFailed, UnsupportedCommand, WrongRequest
+from imaging.build.sandbox import LogCallback, run, run_over
+from imaging.build.types import BuildFailed, InvalidBuildRequest, UnsupportedCommand
 from imaging.kickstart.document import Section
 
 DATABASES: Final = ("usr/lib/sysimage/rpm", "var/lib/rpm")
 _MAGIC: Final = bytes.fromhex("8eade80100000000")
 _TIMES: Final = (1008, 1128)
-"""RPMTAG_INSTALLTIME, RPMTAG_INSTALLTID."""
+"""The tags of the time and transaction of an installation: RPMTAG_INSTALLTIME and RPMTAG_INSTALLTID."""
 _NO_MATCH: Final = re.compile(r"^Error: Unable to find a match: (.+)$", re.MULTILINE)
 _NOT_LOADED: Final = re.compile(r"repo(?:sitory)? 'image(\d+)'")
 _ENTRY: Final = struct.Struct(">IIiI")
@@ -32,7 +32,7 @@ _QUERY: Final = "%{NAME}\\t%{EPOCHNUM}\\t%{VERSION}-%{RELEASE}\\t%{ARCH}\\t%{LIC
 
 
 @dataclass(frozen=True, order=True)
-class Installed:
+class InstalledPackage:
     """An installed package; `sigmd5` distinguishes builds of the same version."""
 
     name: str
@@ -44,11 +44,16 @@ class Installed:
 
 
 def install(
-    root: Path, section: Any, implied: Sequence[str], repositories: Sequence[str], epoch: int, log: Line
+    root: Path,
+    section: Any,
+    implied: Sequence[str],
+    repositories: Sequence[str],
+    epoch: int,
+    log: LogCallback,
 ) -> None:
     """Install the packages of a %packages section and the implied ones.
 
-    Raises: WrongRequest, BuildFailed, PrerequisiteMissing.
+    Raises: InvalidBuildRequest, BuildFailed, PrerequisiteMissing.
     """
     command: list[object] = [
         "dnf",
@@ -94,7 +99,10 @@ def install(
 
 
 def check_section(place: Section, section: Any) -> None:
-    """Raises: UnsupportedCommand, for what dnf's command line cannot do as Anaconda does it."""
+    """Reject options of %packages that dnf's command line cannot follow as Anaconda does.
+
+    Raises: UnsupportedCommand.
+    """
     groups = [group for group in section.groupList if group.include != GROUP_DEFAULT]
     for wrong, problem in (
         (section.excludedGroupList, "-@GROUP: exclude its packages instead, one by one"),
@@ -106,8 +114,10 @@ def check_section(place: Section, section: Any) -> None:
         ),
     ):
         if wrong:
-            spot = next((spot for spot, text in place.lines() if _is_that(text, wrong)), place.spot)
-            raise UnsupportedCommand(spot, f"%packages {problem}")
+            location = next(
+                (location for location, text in place.lines() if _is_that(text, wrong)), place.location
+            )
+            raise UnsupportedCommand(location, f"%packages {problem}")
 
 
 def _is_that(text: str, wrong: Any) -> bool:
@@ -131,20 +141,20 @@ def _options(section: Any) -> list[str]:
     return [f"--setopt={option}" for option, is_given in given.items() if is_given]
 
 
-def _wrong(output: str, repositories: Sequence[str]) -> WrongRequest | None:
+def _wrong(output: str, repositories: Sequence[str]) -> InvalidBuildRequest | None:
     """Return the error in the input that dnf reports, or None."""
     if missing := _NO_MATCH.search(output):
-        return WrongRequest(
+        return InvalidBuildRequest(
             f"no repository has {missing[1]}; add a repository that has it with --repo, or remove it from %packages"
         )
     if broken := _NOT_LOADED.search(output):
-        return WrongRequest(
+        return InvalidBuildRequest(
             f"--repo {repositories[int(broken[1])]}: its metadata cannot be read; create it again with createrepo_c"
         )
     return None
 
 
-def normalise(root: Path, epoch: int, log: Line) -> None:
+def normalise(root: Path, epoch: int, log: LogCallback) -> None:
     """Make the package database reproducible. Raises: BuildFailed."""
     database = next((root / path for path in DATABASES if (root / path / "rpmdb.sqlite").exists()), None)
     if database is None:
@@ -164,7 +174,7 @@ def normalise(root: Path, epoch: int, log: Line) -> None:
         (database / leftover).unlink(missing_ok=True)
 
 
-def installed(root: Path, log: Line) -> list[Installed]:
+def installed(root: Path, log: LogCallback) -> list[InstalledPackage]:
     """Return the installed packages of a tree, sorted by name. Raises: BuildFailed."""
     database = next(root / path for path in DATABASES if (root / path / "rpmdb.sqlite").exists())
     with tempfile.TemporaryDirectory(
@@ -172,7 +182,7 @@ def installed(root: Path, log: Line) -> list[Installed]:
     ) as folder:  # reading creates files beside the database
         copied = shutil.copytree(database, Path(folder) / "db")
         text = run(["rpm", "--dbpath", copied, "-qa", "--queryformat", _QUERY], {}, log)
-    return sorted(Installed(*line.split("\t")) for line in text.splitlines() if line.count("\t") == 5)
+    return sorted(InstalledPackage(*line.split("\t")) for line in text.splitlines() if line.count("\t") == 5)
 
 
 def _headers(database: Path) -> Iterator[bytes]:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from imaging.build.bootloader import SECTOR, core_image, install_bios
-from imaging.build.sandbox import Line, run
+from imaging.build.sandbox import LogCallback, run
 from imaging.build.types import BuildPlan, Partition
 from imaging.flash.gpt import GROW_BIT
 from imaging.kickstart.data import IDENTITY_MIB, MIB
@@ -58,14 +58,14 @@ def places(plan: BuildPlan, disk_bytes: int) -> list[PartitionPlace]:
     return found
 
 
-def identity(seed: str, name: str) -> str:
+def derived_uuid(seed: str, name: str) -> str:
     """Return a UUID derived from a seed (the hash of the kickstart) and a name."""
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"rap-image:{seed}:{name}"))
 
 
 def file_system_ids(plan: BuildPlan, seed: str) -> dict[str, str]:
     """Return the UUID of each file system, by mount point. Those of FAT have 32 bits."""
-    ids = {p.mount: identity(seed, p.mount) for p in plan.partitions}
+    ids = {p.mount: derived_uuid(seed, p.mount) for p in plan.partitions}
     return {m: f"{i[:4]}-{i[4:8]}".upper() if _is_efi(plan, m) else i for m, i in ids.items()}
 
 
@@ -74,7 +74,7 @@ def _is_efi(plan: BuildPlan, mount: str) -> bool:
 
 
 def make_disk(
-    image: Path, tree: Path, plan: BuildPlan, disk_bytes: int, seed: str, epoch: int, log: Line
+    image: Path, tree: Path, plan: BuildPlan, disk_bytes: int, seed: str, epoch: int, log: LogCallback
 ) -> list[PartitionPlace]:
     """Write the disk image of the system in `tree` to `image`. Raises: BuildFailed, PrerequisiteMissing."""
     found = places(plan, disk_bytes)
@@ -101,7 +101,7 @@ def make_disk(
     return found
 
 
-def split(tree: Path, folder: Path, plan: BuildPlan, log: Line) -> dict[str, Path]:
+def split(tree: Path, folder: Path, plan: BuildPlan, log: LogCallback) -> dict[str, Path]:
     """Split a tree by mount point, into folders of hard links with empty folders as mount points."""
     folder.mkdir()
     run(["cp", "--archive", "--link", tree, folder / "0"], {}, log, folder=folder)
@@ -117,19 +117,19 @@ def split(tree: Path, folder: Path, plan: BuildPlan, log: Line) -> dict[str, Pat
         stat = parts[mount].stat()
         inside.mkdir()
         os.chown(inside, stat.st_uid, stat.st_gid)
-        # and with them the SELinux label, which is that of the mount point
+        # copystat also copies the SELinux label of the mount point
         shutil.copystat(parts[mount], inside)
         parent = inside.parent
         os.utime(parent, (tree_time := (tree / parent.relative_to(folder / "0")).stat().st_mtime, tree_time))
     return parts
 
 
-def _write_table(image: Path, found: Sequence[PartitionPlace], seed: str, log: Line) -> None:
-    lines = ["label: gpt", f"label-id: {identity(seed, 'disk')}", "unit: sectors"]
+def _write_table(image: Path, found: Sequence[PartitionPlace], seed: str, log: LogCallback) -> None:
+    lines = ["label: gpt", f"label-id: {derived_uuid(seed, 'disk')}", "unit: sectors"]
     for place in found:
         name = place.partition.label or place.partition.mount
         kind = _TYPES[place.partition.format]
-        own = identity(seed, f"part {place.number}")
+        own = derived_uuid(seed, f"part {place.number}")
         sectors = f"start={place.offset // SECTOR}, size={place.length // SECTOR}"
         flags = f', attrs="GUID:{GROW_BIT}"' if place.partition.grow else ""
         lines.append(f'{sectors}, type={kind}, uuid={own}, name="{name}"{flags}')
@@ -146,10 +146,13 @@ UUID_INDEPENDENT: Final = {
     True: ["-O", "^metadata_csum,^uninit_bg", "-N", "2048"],
     False: ["-O", "metadata_csum_seed"],
 }
-"""Features with which flashing can change a UUID; in /boot (True) no checksums, because GRUB 2.06 refuses a seed."""
+"""Options of mke2fs with which flashing can change the UUID, by whether the file system is /boot. There, metadata
+checksums are off, because GRUB 2.06 cannot read a file system with metadata_csum_seed."""
 
 
-def _write_ext4(image: Path, place: PartitionPlace, part: Path, id: str, epoch: int, log: Line) -> None:
+def _write_ext4(
+    image: Path, place: PartitionPlace, part: Path, id: str, epoch: int, log: LogCallback
+) -> None:
     options = f"offset={place.offset},hash_seed={id},lazy_itable_init=1,lazy_journal_init=1,root_owner=0:0,nodiscard"
     times = {"E2FSPROGS_FAKE_TIME": str(epoch), "SOURCE_DATE_EPOCH": str(epoch)}
     command = ["mke2fs", "-q", "-F", "-t", "ext4", "-U", id, "-E", options, "-d", part]
@@ -184,8 +187,8 @@ def _set_times(device: str, epoch: int, environment: dict[str, str]) -> None:
     run(["debugfs", "-w", "-f", "-", device], environment, lambda _line: None, requests)
 
 
-def _write_fat(image: Path, place: PartitionPlace, part: Path, id: str, epoch: int, log: Line) -> None:
-    """Make a FAT in a separate file and copy it to the disk, because mkfs.vfat formats whole files only."""
+def _write_fat(image: Path, place: PartitionPlace, part: Path, id: str, epoch: int, log: LogCallback) -> None:
+    """Make a FAT file system in a separate file and copy it to the disk: mkfs.vfat formats whole files only."""
     times = {"SOURCE_DATE_EPOCH": str(epoch)}
     alone = image.with_name("fat")
     with alone.open("xb") as file:
@@ -202,7 +205,7 @@ def _write_fat(image: Path, place: PartitionPlace, part: Path, id: str, epoch: i
     alone.unlink()
 
 
-def _fill_fat(image: Path, part: Path, environment: dict[str, str], log: Line) -> None:
+def _fill_fat(image: Path, part: Path, environment: dict[str, str], log: LogCallback) -> None:
     """Copy files in the order of their names; `mcopy -s` would use the order in the builder's folder."""
     for inside, folders, files in os.walk(part):
         folders.sort()

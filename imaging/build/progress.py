@@ -41,7 +41,7 @@ class BuildProgress:
         self._progress.stop()
 
     def step(self, name: str, kept: bool) -> None:
-        """Show that a step begins, or that its result was kept."""
+        """Show that a step begins, or that its earlier result is reused (`kept`)."""
         output = "kept from an earlier build" if kept else ""
         self._progress.update(self._task, description=name, completed=STEPS.index(name), output=output)
         if not self._console.is_terminal:

@@ -19,7 +19,10 @@ PARTIAL: Final = ".partial"
 
 
 class Steps:
-    """The results in one folder. `report` is called with the name of each step and whether its result was kept."""
+    """The kept results of steps in one folder.
+
+    `report` is called with the name of each step and whether its earlier result is reused.
+    """
 
     def __init__(self, folder: Path, report: Callable[[str, bool], None]) -> None:
         folder.mkdir(parents=True, exist_ok=True)

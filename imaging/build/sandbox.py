@@ -20,9 +20,9 @@ from typing import Final
 from imaging.build.types import BuildFailed
 from imaging.programs import PrerequisiteMissing, require_programs, require_root
 
-ROOM_BYTES_MIN: Final = 1024 * 1024
+FREE_BYTES_MIN: Final = 1024 * 1024
 """If less than this is free after a failure, the full disk is reported as its cause."""
-MORE_ROOM: Final = "free some space, or build elsewhere with --output and --work"
+FREE_SPACE_HINT: Final = "free some space, or build elsewhere with --output and --work"
 LAST_LINES: Final = 12
 PROGRAMS: Final = (
     *(
@@ -56,7 +56,7 @@ mount -t tmpfs run "$root/run"
 mount -t tmpfs -o mode=1777 tmp "$root/tmp"
 exec "$@"
 """
-Line = Callable[[str], None]
+LogCallback = Callable[[str], None]
 _FULL: Final = (os.strerror(errno.ENOSPC), "more space needed")
 """Messages for a full disk: the system's and dnf's."""
 
@@ -70,12 +70,15 @@ def require_tools() -> None:
 def run(
     command: Sequence[object],
     environment: Mapping[str, str],
-    log: Line,
+    log: LogCallback,
     stdin: str = "",
     folder: Path | None = None,
     name: str = "",
 ) -> str:
-    """Run a program of this machine and return what it printed; each line is passed to `log`.
+    """Run a program of this machine and return its output; each line is also passed to `log`.
+
+    `environment` is added to PATH, the locale and the time zone; `stdin` is the program's input. On a failure, the
+    disk of `folder` is checked for free space. `name` is the program's name in messages.
 
     Raises: BuildFailed, PrerequisiteMissing.
     """
@@ -102,7 +105,7 @@ def run(
     return "".join(lines)
 
 
-def run_over(root: Path, command: Sequence[object], environment: Mapping[str, str], log: Line) -> str:
+def run_over(root: Path, command: Sequence[object], environment: Mapping[str, str], log: LogCallback) -> str:
     """Run a program of this machine on the system in `root`, with that system's /proc and /dev mounted."""
     return run(
         [*_namespaces(network=True), *_mounted(root), *command],
@@ -114,7 +117,7 @@ def run_over(root: Path, command: Sequence[object], environment: Mapping[str, st
 
 
 def run_inside(
-    root: Path, command: Sequence[object], environment: Mapping[str, str], log: Line, stdin: str = ""
+    root: Path, command: Sequence[object], environment: Mapping[str, str], log: LogCallback, stdin: str = ""
 ) -> str:
     """Run a program of the system in `root`, inside it (chroot), without a network."""
     inside = ["chroot", root, *command]
@@ -149,6 +152,6 @@ def _mounted(root: Path) -> list[str]:
 def _explain(name: str, status: int, lines: list[str], folder: Path | None) -> None:
     output = "".join(lines[-LAST_LINES:]).strip()
     full = any(sign in "".join(lines) for sign in _FULL)
-    if folder is not None and (full or shutil.disk_usage(folder).free < ROOM_BYTES_MIN):
-        raise PrerequisiteMissing(f"{folder}: the disk is full; {MORE_ROOM}")
+    if folder is not None and (full or shutil.disk_usage(folder).free < FREE_BYTES_MIN):
+        raise PrerequisiteMissing(f"{folder}: the disk is full; {FREE_SPACE_HINT}")
     raise BuildFailed(f"{name} failed with exit status {status}:\n{output}")

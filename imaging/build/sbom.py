@@ -1,7 +1,7 @@
 """The software bill of materials of an image in SPDX 2.3 JSON (ISO/IEC 5962): its RPMs and Python packages.
 
-It is two lists with their relationships, too little for a library. Its time is that of the image, and its namespace
-is derived from the hash of the image.
+The document is written without a library, because it consists of two lists and their relationships. Its time is that
+of the image, and its namespace is derived from the hash of the image.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from imaging.build.packages import Installed
+from imaging.build.packages import InstalledPackage
 
 
-def render(name: str, image_sha256: str, packages: Sequence[Installed], tree: Path, epoch: int) -> str:
+def render(name: str, image_sha256: str, packages: Sequence[InstalledPackage], tree: Path, epoch: int) -> str:
     """Return the SBOM of the image `name` with these packages, as JSON text."""
     entries = [_rpm(package) for package in packages] + [
         _python(*found) for found in sorted(_distributions(tree))
@@ -56,7 +56,7 @@ def render(name: str, image_sha256: str, packages: Sequence[Installed], tree: Pa
     return json.dumps(document, indent=1) + "\n"
 
 
-def _rpm(package: Installed) -> dict[str, Any]:
+def _rpm(package: InstalledPackage) -> dict[str, Any]:
     epoch = f"&epoch={package.epoch}" if package.epoch != "0" else ""
     url = f"pkg:rpm/{package.name}@{package.version}?arch={package.arch}{epoch}"
     # before RHEL 10, RPM license tags are not SPDX expressions, so they go into a comment
@@ -78,7 +78,7 @@ def _package(ident: str, name: str, version: str, license: str, url: str) -> dic
         "filesAnalyzed": False,
     }
     if license not in ("", "NOASSERTION"):
-        entry["licenseComments"] = f"The package says: {license}"
+        entry["licenseComments"] = f"The package's license tag: {license}"
     if url:
         entry["externalRefs"] = [
             {"referenceCategory": "PACKAGE-MANAGER", "referenceType": "purl", "referenceLocator": url}

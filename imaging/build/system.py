@@ -16,7 +16,7 @@ from typing import Final
 from imaging.build import fips
 from imaging.build.bootloader import write_menu
 from imaging.build.packages import normalise
-from imaging.build.sandbox import Line, run, run_inside
+from imaging.build.sandbox import LogCallback, run, run_inside
 from imaging.build.types import Action, BuildFailed, BuildPlan, Script, SymbolicLink, SystemCommand, Write
 
 _EMPTY: Final = ("var/cache", "var/log", "var/tmp", "tmp", "run", "dev", "proc", "sys")
@@ -40,7 +40,8 @@ _REMOVED: Final = (
 )
 
 _UPDATED: Final = ("etc/.updated", "var/.updated")
-"""Newer than /usr, so that package updates are not repeated at the first start (systemd-update-done.service(8))."""
+"""Files that are made newer than /usr, so that the first start does not repeat the work of package updates
+(systemd-update-done.service(8))."""
 
 
 _SETFILES: Final = """\
@@ -49,10 +50,11 @@ mkdir /run/tree
 mount --bind / /run/tree
 exec setfiles -F -r /run/tree "$1" /run/tree
 """
-"""A bind mount shows the folders beneath /proc, /dev, /sys and /run, which need labels as mount points, too."""
+"""Labels the tree through a bind mount, in which the mount points /proc, /dev, /sys and /run are visible: they need
+labels, too."""
 
 
-def configure(root: Path, plan: BuildPlan, uuids: dict[str, str], epoch: int, log: Line) -> None:
+def configure(root: Path, plan: BuildPlan, uuids: dict[str, str], epoch: int, log: LogCallback) -> None:
     """Configure the packages in `root` as a system; `uuids` are those of the file systems, by mount point.
 
     Raises: BuildFailed.
@@ -62,18 +64,18 @@ def configure(root: Path, plan: BuildPlan, uuids: dict[str, str], epoch: int, lo
     for partition in plan.partitions:
         if partition.mount.startswith("/"):
             (folder := root / partition.mount.lstrip("/")).mkdir(parents=True, exist_ok=True)
-            if partition.format == "ext4":  # mke2fs makes it in any case, but without an SELinux label
+            if partition.format == "ext4":  # mke2fs would create lost+found without an SELinux label
                 (folder / "lost+found").mkdir(mode=0o700, exist_ok=True)
     for action in plan.actions:
-        _do(root, action, environment, log)
+        _apply(root, action, environment, log)
     for script in plan.scripts:
-        _script(root, script, environment, log)
+        _run_script(root, script, environment, log)
     _kernels(root, plan, environment, log)
     write_menu(root, plan, uuids)
     clean(root, epoch, log)
 
 
-def _do(root: Path, action: Action, environment: dict[str, str], log: Line) -> None:
+def _apply(root: Path, action: Action, environment: dict[str, str], log: LogCallback) -> None:
     match action:
         case Write():
             _write(root, action)
@@ -94,8 +96,8 @@ def _write(root: Path, action: Write) -> None:
     place.chmod(action.mode)
 
 
-def _script(root: Path, script: Script, environment: dict[str, str], log: Line) -> None:
-    """Run a %post section from a file in /var, because /tmp is mounted over."""
+def _run_script(root: Path, script: Script, environment: dict[str, str], log: LogCallback) -> None:
+    """Run a %post section from a file in /var, because another file system is mounted at /tmp."""
     name = f"kickstart-{script.line}"
     place = root / "var" / name
     place.write_text(script.text)
@@ -111,7 +113,7 @@ def _script(root: Path, script: Script, environment: dict[str, str], log: Line) 
         _write(root, Write(script.log, output))
 
 
-def _kernels(root: Path, plan: BuildPlan, environment: dict[str, str], log: Line) -> None:
+def _kernels(root: Path, plan: BuildPlan, environment: dict[str, str], log: LogCallback) -> None:
     """Put every kernel and an initramfs for any machine into /boot."""
     options = ("--force", "--no-hostonly", "--reproducible")
     in_fips_mode = fips.is_required(plan)
@@ -132,8 +134,11 @@ def _kernels(root: Path, plan: BuildPlan, environment: dict[str, str], log: Line
             fips.check(root / "boot", version, listing)
 
 
-def clean(root: Path, epoch: int, log: Line) -> None:
-    """Remove everything that differs from one build to another."""
+def clean(root: Path, epoch: int, log: LogCallback) -> None:
+    """Remove everything that differs between builds; no file is newer than `epoch`, in seconds since 1970.
+
+    Raises: BuildFailed, PrerequisiteMissing.
+    """
     for folder in _EMPTY:
         for path in _files(root / folder):
             path.unlink()
@@ -152,8 +157,8 @@ def clean(root: Path, epoch: int, log: Line) -> None:
         os.utime(path, (moment, moment), follow_symlinks=False)
 
 
-def _label(root: Path, log: Line) -> None:
-    """Set the SELinux labels by the system's own policy, without which it does not start in enforcing mode."""
+def _label(root: Path, log: LogCallback) -> None:
+    """Set the SELinux labels by the system's own policy: without labels, enforcing mode prevents the start."""
     config = root / "etc/selinux/config"
     values = (
         dict(line.split("=", 1) for line in config.read_text().splitlines() if "=" in line)
@@ -191,8 +196,8 @@ def _everything(folder: Path) -> Iterator[Path]:
             yield Path(parent, name)
 
 
-def copy(tree: Path, target: Path, log: Line) -> None:
-    """Copy a tree with owners, hard links, capabilities and labels.
+def copy(tree: Path, target: Path, log: LogCallback) -> None:
+    """Copy a tree with owners, hard links, capabilities and SELinux labels.
 
     Raises: BuildFailed, PrerequisiteMissing.
     """

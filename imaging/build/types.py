@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from imaging.kickstart.data import MIB, RESERVED_MIB
-from imaging.kickstart.document import Spot
+from imaging.kickstart.document import SourceLocation
 
 
 class UnsupportedCommand(Exception):
-    """A kickstart line that needs the installer; the message has the place, the problem and the repair."""
+    """A kickstart line that needs the installer; the message has the location, the problem and the repair."""
 
-    def __init__(self, spot: Spot, problem: str) -> None:
-        super().__init__(f"{spot.file}:{spot.line}: {problem}")
+    def __init__(self, location: SourceLocation, problem: str) -> None:
+        super().__init__(f"{location.file}:{location.line}: {problem}")
 
 
-class WrongRequest(Exception):
+class InvalidBuildRequest(Exception):
     """The request is invalid; the message says how to correct it."""
 
 
@@ -27,7 +27,7 @@ class BuildFailed(Exception):
 
 @dataclass(frozen=True)
 class Partition:
-    """A partition of the image; `label` may be ""."""
+    """A partition of the image. `mount` is its mount point, or another name without a slash; `label` may be ""."""
 
     mount: str
     format: str
@@ -105,9 +105,10 @@ class BuildPlan:
 
 @dataclass(frozen=True)
 class BuildRequest:
-    """What to build. Repositories are folders or URLs; `out` is the folder for outputs, `work` that for kept results.
+    """The request for a build. Repositories are folders or URLs.
 
-    `compress`: write a compressed image as well.
+    `out` is the folder for outputs, and `work` the folder for kept results. `disk_bytes` is the size of the disk, or
+    0 for the smallest possible size. If `compress` is true, a compressed image is written as well.
     """
 
     kickstart: Path

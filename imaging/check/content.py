@@ -1,6 +1,6 @@
-"""The SCAP content for an evaluation: a data stream of ComplianceAsCode or DISA, the distribution's or one by path.
+"""The SCAP content for an evaluation: a data stream of ComplianceAsCode or DISA, installed or given by its path.
 
-A data stream has a benchmark, and that has profiles, such as "stig", "cis" or "MAC-1_Classified".
+A data stream contains a benchmark with profiles, such as "stig", "cis" or "MAC-1_Classified".
 
 Red Hat's content applies to Red Hat's own systems only. AlmaLinux, Rocky and CentOS Stream are rebuilds of the same
 software, and boxes run them; for these, a copy without the platform line is used.
@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Final
 from xml.etree import ElementTree
 
-from imaging.check.types import WrongCheck
+from imaging.check.types import InvalidCheckInput
 from imaging.programs import PrerequisiteMissing
 
 FOLDER: Final = Path("/usr/share/xml/scap/ssg/content")
 PACKAGES: Final = ("ssg-nondebian", "scap-security-guide")
-"""Debian's name, RHEL's."""
+"""The package with the content: its name in Debian, and its name in RHEL."""
 REBUILDS: Final = frozenset({"almalinux", "centos", "rocky"})
-"""ID of os-release(5)."""
+"""Rebuilds of RHEL, by the field ID of os-release(5)."""
 _PLATFORM: Final = re.compile(rb'<(?:[\w.-]+:)?platform idref="cpe:/o:redhat:enterprise_linux:(\d+)[^"]*"/>')
 _XCCDF: Final = "{http://checklists.nist.gov/xccdf/1.2}"
 _DISA_RULE: Final = re.compile(r"xccdf_mil\.disa\.stig_rule_")
@@ -34,13 +34,13 @@ _RELEASE: Final = re.compile(r"release (\d+)")
 def default_content(tree: Path) -> Path:
     """Return the installed content for the release of the system in `tree`.
 
-    Raises: WrongCheck, PrerequisiteMissing.
+    Raises: InvalidCheckInput, PrerequisiteMissing.
     """
     release = tree / "etc/redhat-release"
     found = _RELEASE.search(release.read_text("utf-8", "replace")) if release.exists() else None
     if found is None:
-        raise WrongCheck(
-            f"{tree}: is neither RHEL nor a rebuild of it (etc/redhat-release); give its content with --content"
+        raise InvalidCheckInput(
+            f"{tree}: is neither RHEL nor a rebuild of it (etc/redhat-release); give the content with --content"
         )
     content = FOLDER / f"ssg-rhel{found[1]}-ds.xml"
     if not content.exists():
@@ -61,12 +61,15 @@ class Benchmark:
     profiles: Sequence[str]
 
     def profile(self, name: str, content: Path) -> str:
-        """Return the id of the profile with this id or name. Raises: WrongCheck, with the names of all."""
+        """Return the id of the profile with this id or name.
+
+        Raises: InvalidCheckInput, with the names of all profiles of `content`.
+        """
         for identifier in self.profiles:
             if name in (identifier, short_profile(identifier)):
                 return identifier
         names = ", ".join(map(short_profile, self.profiles))
-        raise WrongCheck(
+        raise InvalidCheckInput(
             f"{content}: has no profile {name}; give one of these with --profile: {names or 'none'}"
         )
 
@@ -84,14 +87,14 @@ def short_profile(identifier: str) -> str:
 
 
 def read_benchmark(content: Path) -> Benchmark:
-    """Read the benchmark of a data stream. Raises: WrongCheck."""
+    """Read the benchmark of a data stream. Raises: InvalidCheckInput."""
     try:
         root = ElementTree.fromstring(_read(content))  # noqa: S314 - the content is trusted: oscap runs it
     except ElementTree.ParseError as error:
-        raise WrongCheck(f"{content}: is not a whole SCAP data stream: {error}") from error
+        raise InvalidCheckInput(f"{content}: is not a complete SCAP data stream: {error}") from error
     element = next(root.iter(f"{_XCCDF}Benchmark"), None)
     if element is None:
-        raise WrongCheck(
+        raise InvalidCheckInput(
             f"{content}: has no XCCDF benchmark; give a data stream such as {FOLDER}/ssg-rhel9-ds.xml"
         )
     version = element.findtext(f"{_XCCDF}version") or ""
@@ -102,13 +105,13 @@ def read_benchmark(content: Path) -> Benchmark:
 def content_for(content: Path, tree: Path) -> bytes:
     """Read a data stream, and make it applicable to the system in `tree` if that is a rebuild of RHEL.
 
-    Raises: WrongCheck.
+    Raises: InvalidCheckInput.
     """
     text = _read(content)
-    about = _about(tree)
-    if about.get("ID") not in REBUILDS:
+    fields = _os_release(tree)
+    if fields.get("ID") not in REBUILDS:
         return text
-    version = about.get("VERSION_ID", "").partition(".")[0].encode()
+    version = fields.get("VERSION_ID", "").partition(".")[0].encode()
     return _PLATFORM.sub(lambda match: b"" if match[1] == version else match[0], text)
 
 
@@ -116,18 +119,20 @@ def _read(content: Path) -> bytes:
     try:
         text = content.read_bytes()
     except OSError as error:
-        raise WrongCheck(f"{content}: cannot be read: {error.strerror}") from error
+        raise InvalidCheckInput(f"{content}: cannot be read: {error.strerror}") from error
     if b"data-stream-collection" not in text[:4096]:
-        raise WrongCheck(f"{content}: is not a SCAP data stream; give one such as {FOLDER}/ssg-rhel9-ds.xml")
+        raise InvalidCheckInput(
+            f"{content}: is not a SCAP data stream; give one such as {FOLDER}/ssg-rhel9-ds.xml"
+        )
     return text
 
 
 def system_name(tree: Path) -> str:
     """Return the name of the system in `tree`, from os-release."""
-    return _about(tree).get("PRETTY_NAME") or str(tree)
+    return _os_release(tree).get("PRETTY_NAME") or str(tree)
 
 
-def _about(tree: Path) -> dict[str, str]:
+def _os_release(tree: Path) -> dict[str, str]:
     """Return the fields of os-release(5). Links are not followed: an absolute one would lead out of the tree."""
     for path in (tree / "usr/lib/os-release", tree / "etc/os-release"):
         if path.is_file() and not path.is_symlink():

@@ -1,4 +1,4 @@
-"""OpenSCAP on a tree that does not run: `oscap` with OSCAP_PROBE_ROOT, as oscap-chroot does it.
+"""OpenSCAP on a system that is not running: `oscap` with OSCAP_PROBE_ROOT, as oscap-chroot uses it.
 
 The content checks two kinds of rules on the running system; here they are checked in the tree's files:
 
@@ -25,14 +25,14 @@ from xml.etree.ElementTree import Element
 
 from imaging.check.content import Benchmark, content_for, read_benchmark, system_name
 from imaging.check.reasons import NOT_SELECTED, RuleResult
-from imaging.check.types import SEVERITIES, WrongCheck
+from imaging.check.types import SEVERITIES, InvalidCheckInput
 from imaging.check.view import run_on_view
 from imaging.programs import require_programs, require_root
 
 RULE: Final = "xccdf_org.ssgproject.content_rule_"
 PROFILE: Final = "stig"
 IDLE_SECONDS_MAX: Final = 60
-"""The scanner computes all the time; one that used no processor time for this long does not end."""
+"""The scanner uses processor time continuously; one that used none for this long will not end."""
 TRIES: Final = 3
 DATABASES: Final = ("var/lib/rpm", "usr/lib/sysimage/rpm")
 _XCCDF: Final = "{http://checklists.nist.gov/xccdf/1.2}"
@@ -50,21 +50,21 @@ _WANTED: Final = {
     ("UnitFileState", "masked"): False,
     ("LoadState", "masked"): False,
 }
-"""Whether a unit must start, by the property and value of systemd that a rule asks for."""
+"""Whether a unit must start, by the property and value of systemd that a rule requires."""
 
 
 @dataclass(frozen=True)
 class ScanReports:
-    """The reports of OpenSCAP to write, if any: HTML for people, ARF for programs."""
+    """The files for OpenSCAP's reports, if wanted: `report` in HTML, and `arf` in ARF (XML)."""
 
     report: Path | None = None
     arf: Path | None = None
 
     def check(self) -> None:
-        """Raises: WrongCheck, if a report cannot be written, which oscap would not report."""
+        """Check that the reports can be written, because oscap does not report it. Raises: InvalidCheckInput."""
         for option, file in (("--report", self.report), ("--arf", self.arf)):
             if file and (file.is_dir() or not file.absolute().parent.is_dir()):
-                raise WrongCheck(f"{option} {file}: is not a file in an existing folder")
+                raise InvalidCheckInput(f"{option} {file}: is not a file in an existing folder")
 
 
 def scan(
@@ -73,7 +73,7 @@ def scan(
     """Evaluate every rule of a profile on the system in `tree`.
 
     `profile` is the profile's id, or its end such as "cis" or "MAC-1_Classified". Rules of the content that the
-    profile does not select have the result `NOT_SELECTED`. Raises: WrongCheck, PrerequisiteMissing.
+    profile does not select have the result `NOT_SELECTED`. Raises: InvalidCheckInput, PrerequisiteMissing.
     """
     require_programs(("oscap", "unshare", "systemctl"))
     require_root("the scanner must read every file of the system, which needs root rights")
@@ -81,7 +81,7 @@ def scan(
     tree = tree.resolve()
     database = next((path for path in DATABASES if (tree / path).is_dir()), None)
     if database is None:
-        raise WrongCheck(
+        raise InvalidCheckInput(
             f"{tree}: has no package database ({' or '.join(DATABASES)}); give the folder of a system"
         )
     with tempfile.TemporaryDirectory(prefix="rap-check-") as name:
@@ -91,12 +91,12 @@ def scan(
         chosen = benchmark.profile(profile, content)
         (place / "content.xml").write_bytes(content_for(content, tree))
         _run(tree, place, wanted, chosen)
-        asked = list(_read(tree, place, benchmark))
-    if all(one.result in ("notapplicable", NOT_SELECTED) for one in asked):
-        raise WrongCheck(
+        results = list(_read(tree, place, benchmark))
+    if all(one.result in ("notapplicable", NOT_SELECTED) for one in results):
+        raise InvalidCheckInput(
             f"{content}: no rule applies to {system_name(tree)}; give the content for that system with --content"
         )
-    return asked
+    return results
 
 
 def _run(tree: Path, place: Path, wanted: ScanReports, profile: str) -> None:
@@ -114,7 +114,7 @@ def _run(tree: Path, place: Path, wanted: ScanReports, profile: str) -> None:
     done = _run_again(tree, place, [*command, "content.xml"], environment)
     if done.returncode not in (0, 2):  # 2: some rule failed
         messages = [line for line in done.stderr.splitlines() if not line.startswith(("W:", "WARNING"))]
-        raise WrongCheck(f"oscap failed with exit status {done.returncode}: {' '.join(messages[-4:])}")
+        raise InvalidCheckInput(f"oscap failed with exit status {done.returncode}: {' '.join(messages[-4:])}")
 
 
 def _run_again(
@@ -122,12 +122,12 @@ def _run_again(
 ) -> subprocess.CompletedProcess[str]:
     """Run the scanner, again if it does not end: threads of OpenSCAP 1.3.7 can wait for each other.
 
-    Raises: WrongCheck.
+    Raises: InvalidCheckInput.
     """
     for _ in range(TRIES):
         with suppress(subprocess.TimeoutExpired):
             return run_on_view(tree, place, command, environment, IDLE_SECONDS_MAX)
-    raise WrongCheck(
+    raise InvalidCheckInput(
         f"oscap used no processor time for {IDLE_SECONDS_MAX} s, in {TRIES} tries; use another version of OpenSCAP"
     )
 
@@ -150,9 +150,9 @@ def _read(tree: Path, place: Path, benchmark: Benchmark) -> Iterator[RuleResult]
 
 
 def _by_files(rule: str, tree: Path, definitions: Mapping[str, str]) -> str:
-    """Return the result by the tree's files of a rule that checks the running system; "" for other rules."""
-    if half := definitions.get(f"oval:ssg-{rule}_static:def:1"):
-        return "pass" if half == "true" else "fail"
+    """Return the result of a rule about the running system, decided by the tree's files; "" for other rules."""
+    if configured := definitions.get(f"oval:ssg-{rule}_static:def:1"):
+        return "pass" if configured == "true" else "fail"
     if service := _SERVICE.fullmatch(rule):
         name, wanted = service.groups()
         return "pass" if (_state(tree, f"{name}.service") in _ON) == (wanted == "enabled") else "fail"
@@ -160,16 +160,16 @@ def _by_files(rule: str, tree: Path, definitions: Mapping[str, str]) -> str:
 
 
 def _by_units(rule: Element, tree: Path, units: Mapping[str, Sequence[tuple[str, bool]]]) -> str:
-    """Return the result, by the tree's links, of a rule that only tests the state of units; "" for other rules."""
+    """Return the result of a rule that tests only unit states, decided by the tree's links; "" for other rules."""
     wanted = [units.get(str(ref.get("name"))) for ref in rule.iter(f"{_XCCDF}check-content-ref")]
     if len(wanted) != 1 or not wanted[0]:
         return ""
-    held = all((_state(tree, unit) in _ON) == on for unit, on in wanted[0])
-    return "pass" if held else "fail"
+    passed = all((_state(tree, unit) in _ON) == on for unit, on in wanted[0])
+    return "pass" if passed else "fail"
 
 
 def _units(place: Path) -> Iterator[tuple[str, Sequence[tuple[str, bool]]]]:
-    """Yield the units of each OVAL definition that asks for nothing else, each with whether it must start."""
+    """Yield each OVAL definition that tests only unit states: its units, each with whether it must start."""
     for file in place.glob("*oval.xml.result.xml"):
         root = ElementTree.parse(file).getroot()  # noqa: S314 - oscap's own
         asked = {
@@ -187,7 +187,7 @@ def _units(place: Path) -> Iterator[tuple[str, Sequence[tuple[str, bool]]]]:
 def _only_units(
     definition: Element, all_of: Mapping[str, Element], asked: Mapping[str, tuple[str, bool] | None]
 ) -> list[tuple[str, bool]]:
-    """Return the units of a definition and those that it extends; [] if it tests more, or one of several."""
+    """Return the units of a definition and of those that it extends; [] if it tests more, or has alternatives."""
     if any(one.get("operator", "AND") != "AND" for one in definition.iter(f"{_DEFINITIONS}criteria")):
         return []
     found = [asked.get(str(one.get("test_ref"))) for one in definition.iter(f"{_DEFINITIONS}criterion")]
@@ -197,7 +197,7 @@ def _only_units(
 
 
 def _unit_of(test: Element, root: Element) -> tuple[str, bool] | None:
-    """Return the unit of a test of systemd's properties, and whether it must start; None for other questions."""
+    """Return the unit of a test of systemd's properties, and whether it must start; None for other tests."""
     parts = {str(part.get("object_ref") or part.get("state_ref")) for part in test}
     words = {
         child.tag.removeprefix(_LINUX): (child.text or "").strip()

@@ -19,7 +19,7 @@ from typing import Annotated, Final, TypeAlias, TypeVar
 import msgspec
 
 from imaging.check.content import Benchmark, short_profile
-from imaging.check.types import Judged, Judgement, RuleVerdict, WrongCheck
+from imaging.check.types import Evaluation, InvalidCheckInput, RuleEvaluation, RuleVerdict
 from settings.problems import Problems, SettingsError
 from settings.toml import loads, parse, read_text, read_value
 from settings.types import Table
@@ -35,7 +35,7 @@ _FOLDERS: Final = {
     ("xccdf_org.ssgproject.content_benchmark_RHEL-10", ""): FOLDER / "ssg-rhel10",
     ("xccdf_mil.disa.stig_benchmark_RHEL_9_STIG", ""): FOLDER / "disa-rhel9",
 }
-"""The folder of a benchmark's reasons, by id and version; "" is any other version."""
+"""The folder with the reasons for a benchmark, by its id and version; "" stands for any other version."""
 _VERDICTS: Final = {
     "pass": RuleVerdict.PASS,
     "fixed": RuleVerdict.PASS,
@@ -73,15 +73,15 @@ class RuleResult:
 
 @dataclass(frozen=True)
 class Reasons:
-    """The written reasons for an evaluation: by rule; those of `own` are for the evaluated profile only."""
+    """The written reasons for an evaluation, by rule; the rules in `own` have a reason for this profile only."""
 
     exceptions: Mapping[str, str]
     left_out: Mapping[str, str]
     own: Collection[str]
 
-    def judge(self, asked: Sequence[RuleResult]) -> Judgement:
+    def evaluate(self, asked: Sequence[RuleResult]) -> Evaluation:
         """Evaluate results by these reasons."""
-        return judge(asked, self.exceptions, self.left_out, self.own)
+        return evaluate(asked, self.exceptions, self.left_out, self.own)
 
 
 def load_reasons(
@@ -89,7 +89,7 @@ def load_reasons(
 ) -> Reasons:
     """Return the reasons for a profile (its id) of a benchmark; `exceptions` replaces the box's exceptions.toml.
 
-    Raises: WrongCheck.
+    Raises: InvalidCheckInput.
     """
     folder = reasons_folder(benchmark)
     file = exceptions or (folder / EXCEPTIONS.name if folder else None)
@@ -106,7 +106,7 @@ def reasons_folder(benchmark: Benchmark) -> Path | None:
 
 
 def load_exceptions(file: Path = EXCEPTIONS, profile: str = "stig") -> dict[str, str]:
-    """Return the reasons of exceptions.toml for a profile, by rule. Raises: WrongCheck, with all problems."""
+    """Return the reasons of exceptions.toml for a profile, by rule. Raises: InvalidCheckInput, with all problems."""
     reasons, by_profile = _read_exceptions(file)
     return {**reasons, **by_profile.get(profile, {})}
 
@@ -122,41 +122,44 @@ def _read_exceptions(file: Path) -> tuple[dict[str, str], dict[str, dict[str, st
         by_profile: dict[str, dict[str, str]] = read_value(kind, profiles, ("profile",), problems)
         problems.raise_if_any()
     except SettingsError as error:
-        raise WrongCheck(str(error)) from None
+        raise InvalidCheckInput(str(error)) from None
     return reasons, by_profile
 
 
 def load_left_out(*, image: bool, mock_repo: bool, file: Path = LEFT_OUT) -> dict[str, str]:
-    """Return the reasons to leave out rules, by rule, for a folder, an image or mock packages. Raises: WrongCheck."""
+    """Return the reasons to leave out rules, by rule, for a folder, an image or mock packages.
+
+    Raises: InvalidCheckInput.
+    """
     written = load(file, LeftOutFile)
     groups = [*written.offline, *(written.image if image else []), *(written.mock_repo if mock_repo else [])]
     return dict(by_rule(groups, file))
 
 
-def judge(
+def evaluate(
     asked: Sequence[RuleResult],
     exceptions: Mapping[str, str],
     left_out: Mapping[str, str],
     own: Collection[str] = (),
-) -> Judgement:
-    """Evaluate results by the written reasons; those of `own` are for the evaluated profile only."""
-    judged = [_judge(one, exceptions, left_out) for one in asked if one.result != NOT_SELECTED]
+) -> Evaluation:
+    """Evaluate results by the written reasons; the rules in `own` have a reason for this profile only."""
+    evaluated = [_evaluate(one, exceptions, left_out) for one in asked if one.result != NOT_SELECTED]
     others = {one.rule for one in asked if one.result == NOT_SELECTED}
     expected = {rule: reason for rule, reason in exceptions.items() if rule not in others or rule in own}
-    unasked = {rule: reason for rule, reason in left_out.items() if rule not in others}
-    return Judgement(judged, [*_stale(judged, expected), *_unknown(judged, unasked)])
+    expected_left_out = {rule: reason for rule, reason in left_out.items() if rule not in others}
+    return Evaluation(evaluated, [*_stale(evaluated, expected), *_unknown(evaluated, expected_left_out)])
 
 
-def _judge(one: RuleResult, exceptions: Mapping[str, str], left_out: Mapping[str, str]) -> Judged:
+def _evaluate(one: RuleResult, exceptions: Mapping[str, str], left_out: Mapping[str, str]) -> RuleEvaluation:
     if one.rule in left_out:
-        return Judged(one.rule, one.severity, one.title, RuleVerdict.LEFT_OUT, left_out[one.rule])
+        return RuleEvaluation(one.rule, one.severity, one.title, RuleVerdict.LEFT_OUT, left_out[one.rule])
     verdict = _VERDICTS.get(one.result, RuleVerdict.FAIL)
     reason = exceptions.get(one.rule, "") if verdict is RuleVerdict.FAIL else ""
-    return Judged(one.rule, one.severity, one.title, verdict, reason)
+    return RuleEvaluation(one.rule, one.severity, one.title, verdict, reason)
 
 
-def _stale(judged: Sequence[Judged], exceptions: Mapping[str, str]) -> Iterator[str]:
-    verdicts = {one.rule: one.verdict for one in judged}
+def _stale(evaluated: Sequence[RuleEvaluation], exceptions: Mapping[str, str]) -> Iterator[str]:
+    verdicts = {one.rule: one.verdict for one in evaluated}
     for rule in exceptions:
         if rule not in verdicts:
             yield f"exceptions.toml: {rule}: the profile has no such rule; remove the reason"
@@ -164,25 +167,25 @@ def _stale(judged: Sequence[Judged], exceptions: Mapping[str, str]) -> Iterator[
             yield f"exceptions.toml: {rule}: passes; remove the reason"
 
 
-def _unknown(judged: Sequence[Judged], left_out: Mapping[str, str]) -> Iterator[str]:
-    for rule in left_out.keys() - {one.rule for one in judged}:
+def _unknown(evaluated: Sequence[RuleEvaluation], left_out: Mapping[str, str]) -> Iterator[str]:
+    for rule in left_out.keys() - {one.rule for one in evaluated}:
         yield f"left-out.toml: {rule}: the profile has no such rule; remove it"
 
 
 def by_rule(groups: Sequence[LeftOutGroup], file: Path) -> Iterator[tuple[str, str]]:
-    """Yield each rule of the groups with its reason. Raises: WrongCheck, if a rule occurs twice."""
+    """Yield each rule of the groups with its reason. Raises: InvalidCheckInput, if a rule occurs twice."""
     seen: set[str] = set()
     for group in groups:
         for rule in group.rules:
             if rule in seen:
-                raise WrongCheck(f"{file}: {rule}: is left out twice; remove one of the reasons")
+                raise InvalidCheckInput(f"{file}: {rule}: is left out twice; remove one of the reasons")
             seen.add(rule)
             yield rule, group.reason
 
 
 def load(file: Path, kind: type[S]) -> S:
-    """Read a TOML file of this form. Raises: WrongCheck, with all problems."""
+    """Read the TOML file as a value of the type `kind`. Raises: InvalidCheckInput, with all problems."""
     try:
         return loads(read_text(file), file, kind)
     except SettingsError as error:
-        raise WrongCheck(str(error)) from None
+        raise InvalidCheckInput(str(error)) from None

@@ -18,10 +18,10 @@ from typing import Final
 
 import msgspec
 
-from imaging.check.types import WrongCheck
+from imaging.check.types import InvalidCheckInput
 from imaging.programs import require_programs
 
-_ASKED: Final = re.compile(r'debugfs: +ls -p "/(.*)"')
+_REQUEST: Final = re.compile(r'debugfs: +ls -p "/(.*)"')
 _ENTRY: Final = re.compile(r"/\d+/(\d+)/\d+/\d+/([^/]+)/\d*/")
 
 
@@ -41,7 +41,10 @@ class BuildRecord(msgspec.Struct, frozen=True):
 
 @contextmanager
 def opened_tree(given: Path) -> Iterator[Path]:
-    """The given folder, or a temporary one with the content of the given image. Raises: WrongCheck, …"""
+    """Yield the given folder, or a temporary one with the content of the given image.
+
+    Raises: InvalidCheckInput, PrerequisiteMissing.
+    """
     if given.is_dir():
         yield given
     elif given.is_file():
@@ -49,7 +52,7 @@ def opened_tree(given: Path) -> Iterator[Path]:
             _extract(given, Path(folder))
             yield Path(folder)
     else:
-        raise WrongCheck(
+        raise InvalidCheckInput(
             f"{given}: does not exist; give the folder of a system, or an image of `rap image build`"
         )
 
@@ -68,13 +71,13 @@ def _extract(image: Path, tree: Path) -> None:
 
 
 def _special_modes(device: str, target: Path) -> None:
-    """Set the set-user-ID, set-group-ID and sticky bits, and the mode of the root, which rdump does not copy."""
+    """Set the set-user-ID, set-group-ID and sticky bits, and the mode of the root: rdump does not copy them."""
     folders = [Path(parent).relative_to(target) for parent, _, _ in os.walk(target)]
     output = _run(["debugfs", "-f", "-", device], "".join(f'ls -p "/{folder}"\n' for folder in folders))
     folder = target
     for line in output.splitlines():
-        if asked := _ASKED.fullmatch(line):
-            folder = target / asked[1]
+        if request := _REQUEST.fullmatch(line):
+            folder = target / request[1]
         elif entry := _ENTRY.fullmatch(line):
             mode, name = int(entry[1], 8), entry[2]
             special = mode & 0o7000 and name != ".." and not stat.S_ISLNK(mode)
@@ -87,12 +90,12 @@ def _record(image: Path) -> BuildRecord:
     try:
         return msgspec.json.decode(file.read_bytes(), type=BuildRecord)
     except OSError as error:
-        raise WrongCheck(
-            f"{file}: cannot be read ({error.strerror}); it is written with the image, and has the places of its "
-            "partitions"
+        raise InvalidCheckInput(
+            f"{file}: cannot be read ({error.strerror}); `rap image build` writes it beside the image, and it "
+            "has the offsets of the partitions"
         ) from error
     except msgspec.MsgspecError as error:
-        raise WrongCheck(f"{file}: is not a build record: {error}") from error
+        raise InvalidCheckInput(f"{file}: is not a build record: {error}") from error
 
 
 def _run(command: list[str], requests: str = "") -> str:
@@ -101,5 +104,5 @@ def _run(command: list[str], requests: str = "") -> str:
     # debugfs begins with its version, and always has exit status 0
     output = "\n".join(done.stderr.splitlines()[1:])
     if done.returncode or (command[0] == "debugfs" and output):
-        raise WrongCheck(f"{command[-1]}: {output or done.stderr.strip()}")
+        raise InvalidCheckInput(f"{command[-1]}: {output or done.stderr.strip()}")
     return done.stdout

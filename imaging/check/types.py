@@ -9,10 +9,10 @@ from enum import StrEnum
 from typing import Final
 
 SEVERITIES: Final = ("high", "medium", "low")
-"""Categories I, II and III of the STIG; a rule without one counts as low."""
+"""Categories I, II and III of the STIG; a rule without a category counts as low."""
 
 
-class WrongCheck(Exception):
+class InvalidCheckInput(Exception):
     """The input cannot be evaluated; the message says how to correct it."""
 
 
@@ -26,7 +26,7 @@ class RuleVerdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class RuleEvaluation:
     """A rule with its verdict; `reason` is the written reason, or ""."""
 
     rule: str
@@ -35,26 +35,26 @@ class Judged:
     verdict: RuleVerdict
     reason: str = ""
     findings: tuple[str, ...] = ()
-    """The places where the rule fails, each with the repair, if known."""
+    """The locations where the rule fails, each with the repair, if known."""
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Evaluation:
     """The verdicts of all rules of a profile for one system, and the stale reasons."""
 
-    rules: Sequence[Judged]
+    rules: Sequence[RuleEvaluation]
     stale: Sequence[str] = field(default=())
     """Messages about reasons without a failing rule."""
 
     @property
-    def fails(self) -> list[Judged]:
+    def fails(self) -> list[RuleEvaluation]:
         """The rules that fail, the most severe first."""
         failed = [one for one in self.rules if one.verdict is RuleVerdict.FAIL]
         return sorted(failed, key=lambda one: (SEVERITIES.index(one.severity), one.rule))
 
     @property
     def passed(self) -> bool:
-        """Whether each fail has a reason, and no reason is stale."""
+        """Whether each failed rule has a reason, and no reason is stale."""
         return all(one.reason for one in self.fails) and not self.stale
 
     @property

@@ -1,4 +1,4 @@
-"""A view of a tree for the scanner, which leaves the tree unchanged and hides everything outside.
+"""A view of a tree for the scanner: changes do not reach the tree, and nothing outside is visible.
 
     links       absolute links, such as those in /etc/pam.d, would lead out of the tree, so that the scanner would
                 evaluate the machine that it runs on; in the view they are relative
@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from imaging.check.types import WrongCheck
+from imaging.check.types import InvalidCheckInput
 
 PROCESSOR_SECONDS_MAX: Final = 3600
 """A scan takes a quarter of a minute to two minutes, depending on the content."""
@@ -45,12 +45,12 @@ exec "$@"
 def run_on_view(
     tree: Path, place: Path, command: Sequence[str], environment: Mapping[str, str], idle_seconds_max: float
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program in the folder `place`, where the view of `tree` is layer/view.
+    """Run a program in the folder `place`, with the view of `tree` at layer/view.
 
-    Its time is limited by what it uses of the processor, so that other work on the machine does not end it.
+    The limit is on processor time, so that a busy machine does not end the program early.
 
-    Raises: subprocess.TimeoutExpired, when the program has been ended because it used no processor time for
-    `idle_seconds_max`; WrongCheck, because it used too much.
+    Raises: subprocess.TimeoutExpired, if the program used no processor time for `idle_seconds_max` seconds;
+    InvalidCheckInput, if it used more than `PROCESSOR_SECONDS_MAX`. The program has then been ended.
     """
     (place / "layer").mkdir(exist_ok=True)
     (place / "mounts").write_text(_mounts(tree))
@@ -82,14 +82,14 @@ def _communicate(process: subprocess.Popen[str], idle_seconds_max: float) -> tup
             if used - before < _WORK_SECONDS_MIN:
                 raise
             if used > PROCESSOR_SECONDS_MAX:
-                raise WrongCheck(
+                raise InvalidCheckInput(
                     f"the scanner did not end within {PROCESSOR_SECONDS_MAX} s of processor time; use another "
                     "version of OpenSCAP or other content"
                 ) from None
 
 
 def _processor_seconds(session: int) -> Iterator[float]:
-    """The processor time of each process of a session, with that of its ended children: proc_pid_stat(5)."""
+    """Yield the processor time of each process of a session, with that of its ended children: proc_pid_stat(5)."""
     for file in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):  # the process has ended
             fields = file.read_text().rpartition(")")[2].split()

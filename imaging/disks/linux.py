@@ -1,7 +1,7 @@
 """Gathers the facts about this machine's disks from sysfs, procfs, udev's database and the disks' content.
 
-Nothing is written, and no program is needed: an installer's station may have no lsblk. What cannot be read is
-reported as `unreadable`, and `imaging.disks.refusals` then refuses the disk.
+Nothing is written, and no program such as lsblk is needed, which an installation environment may lack. Content that
+cannot be read is reported as `unreadable`, and `imaging.disks.refusals` then refuses the disk.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _NOT_DISKS: Final = re.compile(r"(ram|fd|nbd|mtdblock|rbd|drbd|bcache|ublkb)\d")
 
 def gather() -> StationMachine:
     """Return the present state of this machine's disks."""
-    names = [path for path in sorted(Path("/sys/block").iterdir()) if _flag(path / "hidden") != "1"]
-    numbers = {_flag(path / "dev"): path.name for disk in names for path in (disk, *_partitions(disk))}
+    names = [path for path in sorted(Path("/sys/block").iterdir()) if _attribute(path / "hidden") != "1"]
+    numbers = {_attribute(path / "dev"): path.name for disk in names for path in (disk, *_partitions(disk))}
     devices = []
     for disk in names:
-        whole = _device(disk, _kind(disk), _over(disk, numbers))
+        whole = _device(disk, _kind(disk), _underlying(disk, numbers))
         devices += [whole, *(_device(part, "partition", (disk.name,)) for part in _partitions(disk))]
     return StationMachine(devices, _mounts(), _swaps(), _pools())
 
@@ -46,23 +46,25 @@ def device_name(path: Path) -> str:
 
 
 def _device(path: Path, kind: Kind, over: tuple[str, ...]) -> Device:
-    size = int(_flag(path / "size") or 0) * 512
-    holds, unreadable = _look(path.name, size) if kind in ("disk", "loop", "partition") else ((), "")
+    size = int(_attribute(path / "size") or 0) * 512
+    holds, unreadable = (
+        _detect_formats(path.name, size) if kind in ("disk", "loop", "partition") else ((), "")
+    )
     return Device(
         name=path.name,
         kind=kind,
-        number=_flag(path / "dev"),
+        number=_attribute(path / "dev"),
         bytes=size,
-        block_bytes=int(_flag(path / "queue/logical_block_size") or 512),
-        model=_flag(path / "device/model") or _flag(path / "device/name"),
+        block_bytes=int(_attribute(path / "queue/logical_block_size") or 512),
+        model=_attribute(path / "device/model") or _attribute(path / "device/name"),
         serial="" if kind == "partition" else _serial(path),
         bus=_bus(path, kind),
-        read_only=_flag(path / "ro") == "1",
+        read_only=_attribute(path / "ro") == "1",
         over=over,
         holds=holds,
         unreadable=unreadable,
         claimed=bool(size) and kind in ("disk", "loop") and _claimed(path.name),
-        file=_flag(path / "loop/backing_file"),
+        file=_attribute(path / "loop/backing_file"),
     )
 
 
@@ -83,10 +85,10 @@ def _kind(disk: Path) -> Kind:
     return "other" if _NOT_DISKS.match(disk.name) else "disk"
 
 
-def _over(disk: Path, numbers: dict[str, str]) -> tuple[str, ...]:
+def _underlying(disk: Path, numbers: dict[str, str]) -> tuple[str, ...]:
     """Return the underlying devices; for a loop device, the device with its file, if that can be found."""
     slaves = tuple(sorted(path.name for path in (disk / "slaves").glob("*")))
-    file = _flag(disk / "loop/backing_file")
+    file = _attribute(disk / "loop/backing_file")
     if not file:
         return slaves
     try:
@@ -105,7 +107,11 @@ def _bus(path: Path, kind: Kind) -> str:
 
 
 def _serial(path: Path) -> str:
-    for known in (_udev(path, "ID_SERIAL_SHORT"), _flag(path / "device/serial"), _flag(path / "serial")):
+    for known in (
+        _udev(path, "ID_SERIAL_SHORT"),
+        _attribute(path / "device/serial"),
+        _attribute(path / "serial"),
+    ):
         if known:
             return known
     try:  # SCSI vital product data, page 0x80: four bytes, then the serial
@@ -115,11 +121,11 @@ def _serial(path: Path) -> str:
 
 
 def _udev(path: Path, key: str) -> str:
-    lines = _flag(Path(f"/run/udev/data/b{_flag(path / 'dev')}")).splitlines()
+    lines = _attribute(Path(f"/run/udev/data/b{_attribute(path / 'dev')}")).splitlines()
     return next((line.partition("=")[2] for line in lines if line.startswith(f"E:{key}=")), "")
 
 
-def _look(name: str, size: int) -> tuple[tuple[str, ...], str]:
+def _detect_formats(name: str, size: int) -> tuple[tuple[str, ...], str]:
     if not size:
         return (), ""
     try:
@@ -157,7 +163,7 @@ def _mounts() -> list[Mount]:
 
 def _swaps() -> list[str]:
     """Return the devices used for swap. A swap file is covered by its file system being mounted."""
-    lines = _flag(Path("/proc/swaps")).splitlines()[1:]
+    lines = _attribute(Path("/proc/swaps")).splitlines()[1:]
     return [device_name(Path(line.split()[0])) for line in lines if line.startswith("/dev/")]
 
 
@@ -170,7 +176,8 @@ def _names(folder: Path) -> Iterator[str]:
     return (path.name for path in folder.iterdir())
 
 
-def _flag(path: Path) -> str:
+def _attribute(path: Path) -> str:
+    """Return the text of a file of sysfs, procfs or udev, or "" if it cannot be read."""
     try:
         return path.read_text("utf-8", "replace").strip(" \n\0")
     except OSError:

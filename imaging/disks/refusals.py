@@ -1,8 +1,8 @@
-"""Which disks may be overwritten, and why others may not.
+"""Decides which disks may be overwritten, and states why others may not.
 
-The decision is made from a `StationMachine` alone, so that it is tested on recorded machines. When in doubt a disk is
-refused: it may be overwritten only if nothing on it is in use, directly or through partitions, RAID, LVM, LUKS, loop
-devices and file systems on several disks.
+The decision depends on a `StationMachine` only, so that it can be tested with recorded machines. A disk may be
+overwritten only if nothing on it is in use, directly or through partitions, RAID, LVM, LUKS, loop devices and file
+systems on several disks; in doubt it is refused.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from imaging.disks.machine import SECTOR, Device, StationMachine
 from imaging.disks.signatures import MEMBERS
 
 _BOOT_AREA: Final = re.compile(r"mmcblk\d+(boot\d+|rpmb|gp\d+)")
-WHAT_IT_IS: Final = {
+KIND_DESCRIPTIONS: Final = {
     "partition": "a partition: give the whole disk",
     "dm": "made of other disks by device-mapper (LVM, LUKS, multipath)",
     "md": "a RAID, made of other disks",
@@ -26,12 +26,12 @@ WHAT_IT_IS: Final = {
 
 
 def refusals(machine: StationMachine, name: str, image_bytes: int = 0) -> list[str]:
-    """Return why the disk `name` may not be overwritten with an image of this size; an empty list if it may."""
+    """Return the reasons not to overwrite the disk `name` with an image of `image_bytes`; an empty list if none."""
     device = machine.device(name)
     if device is None:
         return ["is not a disk of this machine"]
     if device.kind not in ("disk", "loop"):
-        return [f"is {WHAT_IT_IS[device.kind]}"]
+        return [f"is {KIND_DESCRIPTIONS[device.kind]}"]
     found = [*_unfit(device, image_bytes), *_uses(machine, device), *_members(machine, device)]
     return list(dict.fromkeys(found))
 
@@ -39,9 +39,9 @@ def refusals(machine: StationMachine, name: str, image_bytes: int = 0) -> list[s
 def _unfit(device: Device, image_bytes: int) -> list[str]:
     found = []
     if not device.bytes:
-        found.append("is empty: there is no medium in it, or no file behind it")
+        found.append("has no capacity: no medium is inserted, or the loop device has no file")
     elif device.bytes < image_bytes:
-        found.append(f"is too small: it has {device.bytes:,} bytes, the image needs {image_bytes:,}")
+        found.append(f"is too small: it has {device.bytes:,} bytes, and the image needs {image_bytes:,}")
     if device.read_only:
         found.append("is read-only: check its write-protect switch")
     if _BOOT_AREA.fullmatch(device.name):
@@ -67,14 +67,14 @@ def _uses(machine: StationMachine, disk: Device) -> list[str]:
             if device.name in members and not points[device.name]
         ]
         if device is not disk and device.kind != "partition":
-            found.append(f"is beneath {device.name}, {_as_what(device)}: remove that first")
+            found.append(f"is used by {device.name}, {_description(device)}: remove that device first")
     if disk.claimed and not found:
         found.append("is used by the kernel: mounted in another namespace, such as in a container")
     return found
 
 
-def _as_what(device: Device) -> str:
-    return f"a loop device on {device.file}" if device.kind == "loop" else WHAT_IT_IS[device.kind]
+def _description(device: Device) -> str:
+    return f"a loop device on {device.file}" if device.kind == "loop" else KIND_DESCRIPTIONS[device.kind]
 
 
 def _members(machine: StationMachine, disk: Device) -> list[str]:

@@ -1,7 +1,7 @@
 """Detects the content of a disk or partition by the signatures of known formats, as libblkid and wipefs do.
 
-The list is just long enough to show what would be lost, and to refuse disks that must not be overwritten: members of
-a RAID, of LVM, of a storage pool or of swap have no mounted file system, but contain data.
+The list contains the formats that are needed to show what would be lost, and to refuse disks that must not be
+overwritten: members of a RAID, of LVM or of a storage pool, and swap space, are not mounted but contain data.
 """
 
 from __future__ import annotations

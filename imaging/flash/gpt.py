@@ -1,9 +1,10 @@
 """GUID partition tables (UEFI specification 2.10, chapter 5): reading one, and adapting one to another disk.
 
-A table is kept twice: its header in block 1 with the entries behind it, and a copy in the last blocks of the disk, of
-which the very last is the header. Block 0 is a protective MBR, without which firmware accepts neither. An
-image is smaller than most disks that it is written to: the copy must move to the end of the disk, and both headers
-must refer to its new place. The last partition grows to the end of the disk if its attributes say so.
+A disk has two copies of the table. The first has its header in block 1, followed by the entries; the second is at the
+end of the disk, with its header in the last block. Block 0 is a protective MBR, without which firmware accepts
+neither copy. An image is smaller than most disks that it is written to: the second copy must move to the end of the
+disk, and both headers must contain its new position. The last partition grows to the end of the disk if its
+attributes allow it.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _ALIGNMENT: Final = 2048
 
 
 class GptError(Exception):
-    """The table cannot be used; the message says why."""
+    """The table cannot be used; the message states why."""
 
 
 @dataclass(frozen=True)
@@ -66,22 +67,24 @@ def slices(head: bytes) -> list[Slice]:
 def fit(
     head: bytes, disk_bytes: int, draw: Callable[[int], bytes], encrypted: Container[str] = ()
 ) -> tuple[bytes, bytes]:
-    """Adapt the first MiB of an image to a disk. Returns the first MiB and the last `TAIL_BYTES` of the disk.
+    """Adapt the partition table in the first MiB of an image to a disk of `disk_bytes`.
 
-    `draw` returns random bytes for the GUIDs of the disk and its partitions. The partitions in `encrypted` get the
-    name by which the box knows that it has to encrypt them (`settings.encrypted`).
+    Returns the first MiB and the last `TAIL_BYTES` of the disk.
 
-    Raises: GptError: no table of 128 entries, no protective MBR, or partitions that do not fit.
+    `draw` returns random bytes for the GUIDs of the disk and its partitions. The partitions in `encrypted` get a name
+    with the prefix that makes the box encrypt them (`settings.encrypted`).
+
+    Raises: GptError, if there is no table of 128 entries or no protective MBR, or if the partitions do not fit.
     """
     fields: list[Any] = list(_read(head[SECTOR : 2 * SECTOR], head[2 * SECTOR :], 1))
     if not has_protective_mbr(head):
-        raise GptError("has no protective MBR, without which no firmware starts it")
+        raise GptError("has no protective MBR, without which firmware cannot start it")
     if fields[11] * fields[12] != ENTRIES_BYTES or fields[10] != 2:
         raise GptError("has a partition table of unusual size: make it with 128 entries of 128 bytes")
     last = disk_bytes // SECTOR - 1
     usable = last - TAIL_BYTES // SECTOR
     if any(part.offset + part.length > (usable + 1) * SECTOR for part in slices(head)):
-        raise GptError("has partitions that leave no room for the copy of the table at the disk's end")
+        raise GptError("has partitions that leave no space for the copy of the table at the end of the disk")
     entries = _entries(head[2 * SECTOR : 2 * SECTOR + ENTRIES_BYTES], usable, draw, encrypted)
     fields[8], fields[9], fields[13] = usable, _guid(draw), zlib.crc32(entries)
     front = _header([*fields[:5], 1, last, *fields[7:]])

@@ -54,9 +54,9 @@ class Patch:
 
 
 def patches(image: Image, draw: Draw) -> tuple[Patch, ...]:
-    """Draw new identifiers for the file systems that the manifest lists; return what changes in the image.
+    """Draw new identifiers for the file systems that the manifest lists; return the changes to the image.
 
-    Raises: ImageError, if a file system is not what the manifest says, or cannot get another UUID.
+    Raises: ImageError, if a file system differs from the manifest, or cannot get another UUID.
     """
     found: list[Patch] = []
     for system in image.manifest.file_systems:
@@ -71,7 +71,10 @@ def patches(image: Image, draw: Draw) -> tuple[Patch, ...]:
 
 
 def apply(found: tuple[Patch, ...], offset: int, data: memoryview) -> bool:
-    """Apply the patches to the image's bytes at `offset`; return whether any applies. A patch may cross ranges."""
+    """Apply the patches to `data`, the image's bytes at `offset`; return whether any applies.
+
+    A patch may extend over several ranges.
+    """
     applies = False
     for patch in found:
         start, stop = max(patch.offset, offset), min(patch.end, offset + len(data))
@@ -128,7 +131,7 @@ def _superblocks(image: Image, system: SignedFileSystem, first: bytes) -> Iterat
     (per_group,) = struct.unpack_from("<I", first, 0x20)
     compatible, incompatible, read_only = struct.unpack_from("<III", first, 0x5C)
     if not read_only & _SPARSE_SUPER or compatible & _SPARSE_SUPER_2 or incompatible & _META_BG:
-        raise _wrong(image, system, "keeps its superblocks in unusual places (sparse_super is needed)")
+        raise _wrong(image, system, "has its superblocks at unusual positions (sparse_super is needed)")
     yield SUPERBLOCK_OFFSET
     groups = -(-(blocks - first_data) // per_group)
     powers = {base**power for base in (3, 5, 7) for power in range(32) if base**power < groups}
@@ -137,7 +140,7 @@ def _superblocks(image: Image, system: SignedFileSystem, first: bytes) -> Iterat
 
 
 def _journal(image: Image, system: SignedFileSystem, first: bytes, new: uuid.UUID, draw: Draw) -> Patch:
-    """Return a new UUID, the seed of a journal's checksums, and a random first sequence number."""
+    """Return the patch with a new UUID, which seeds the journal's checksums, and a random first sequence number."""
     copy_of_inode = struct.unpack_from("<15I", first, 0x10C)
     (scale,) = struct.unpack_from("<I", first, 0x18)
     header, block, start = copy_of_inode[0], copy_of_inode[3], copy_of_inode[5]
@@ -147,9 +150,10 @@ def _journal(image: Image, system: SignedFileSystem, first: bytes, new: uuid.UUI
     journal = bytearray(image.bytes(offset, _JOURNAL_BYTES))
     magic, kind, *_, begin = struct.unpack_from(">8I", journal)
     if magic != _JOURNAL_MAGIC or kind not in _JOURNAL_SUPERBLOCKS or begin or any(journal[0x24:0x30]):
-        raise _wrong(image, system, "has a journal that is in use, or has features of its own")
+        raise _wrong(image, system, "has a journal that is in use, or has unsupported features")
     journal[0x30:0x40] = new.bytes
-    # half of the numbers: neither 0 nor the last is drawn, and an earlier journal used at most thousands of them
+    # An odd number below 2**31: it is not 0, and it cannot overflow. An earlier journal used at most thousands of
+    # numbers, so that its sequence numbers are not met.
     struct.pack_into(">I", journal, 0x18, int.from_bytes(draw(4)) >> 1 | 1)
     return Patch(offset, bytes(journal))
 

@@ -2,7 +2,7 @@
 
 The key is generated on the station that writes the disk, and is stored on that disk only, beside its certificate
 request. At the first start, provisioning moves the files from the identity partition (`settings.identity_archive`) to
-encrypted storage, and overwrites the partition with zeros; without a certificate it leaves all but the key there.
+encrypted storage, and overwrites the partition with zeros. If there is no certificate yet, it moves only the key.
 """
 
 from __future__ import annotations
@@ -34,13 +34,14 @@ _SERIAL: Final = re.compile(r"[A-Z0-9][A-Z0-9-]{0,23}")
 
 
 def make(serial: str, site: bytes, before: dict[str, bytes] | None = None) -> dict[str, bytes]:
-    """Make the files of an identity. Those of `before` are kept if they have a key of the same box.
+    """Make the files of an identity, by name. The files in `before` are kept if they have a key of the same box.
 
+    `serial` is the serial of the box, and `site` the content of its site file.
     Raises: IdentityError.
     """
     if not _SERIAL.fullmatch(serial):
         raise IdentityError(
-            f'"{serial}": a serial is capital letters, digits and "-", at most 24, such as RAP-0001'
+            f'"{serial}": is not a serial; write at most 24 capital letters, digits and "-", such as RAP-0001'
         )
     name = f"{serial}\n".encode()
     if before and before.get(SERIAL) == name and {KEY, REQUEST} <= before.keys():
@@ -65,7 +66,7 @@ def with_certificate(files: dict[str, bytes], chain: bytes) -> dict[str, bytes]:
     names = [str(name.value) for name in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
     if certificate.public_key() != _public_key(files):
         raise IdentityError(
-            f"is not for the key on this disk: have it issued from this box's request, {name}"
+            f"is not for the key on this disk: have it issued from the certificate request of this box, {name}"
         )
     if names != [name]:
         raise IdentityError(f"is for {', '.join(names) or 'no name'}; this disk belongs to {name}")

@@ -1,9 +1,8 @@
-"""The steps of `rap flash` in their order, independent of the terminal.
+"""The steps of `rap flash` in order, independent of the terminal.
 
-The order is guaranteed: first the signature and map of the image are verified, then the disk is checked against the
-facts about the machine, then the kernel locks it, and only then does `Job.run` write the first byte. Until then each
-problem raises `FlashRefused`, and nothing was changed; from then on it raises `Interrupted`, and the disk does not
-start.
+The order is guaranteed: the signature and map of the image are verified, the disk is checked against the facts about
+the machine, and the kernel locks it before `Job.run` writes the first byte. Until then each problem raises
+`FlashRefused`, and nothing was changed. After that it raises `Interrupted`, and the disk does not start.
 """
 
 from __future__ import annotations
@@ -33,9 +32,9 @@ from imaging.media.imagefile import ImageError
 from settings import encrypted, identity_archive
 from settings.problems import SettingsError
 
-NOBODY_THERE: Final = (
-    "a box that is written encrypts its partitions at its first start, when nobody can type a passphrase: write "
-    "tpm = true, install this box with the ISO of `rap image build --iso`, or remove the table"
+TPM_REQUIRED: Final = (
+    "a flashed box encrypts its partitions at its first start, when nobody can type a passphrase: write tpm = true, "
+    "install this box with the ISO of `rap image build --iso`, or remove the table"
 )
 CANNOT_ENCRYPT: Final = (
     "this image cannot encrypt its partitions at the first start: build it again with rap-box, clevis, "
@@ -44,7 +43,7 @@ CANNOT_ENCRYPT: Final = (
 
 
 class FlashRefused(Exception):
-    """The request cannot be fulfilled; the message says why, and how to correct it. Nothing was changed."""
+    """The request cannot be fulfilled; the message states why, and how to correct it. Nothing was changed."""
 
 
 class Interrupted(Exception):
@@ -68,9 +67,10 @@ class Job:
         return self._plan.bulk_bytes
 
     def give_identity(self, box: str, site: Path, pki: Path | None, resume: bool) -> None:
-        """Make an identity with the site settings for the box, and with a certificate issued from `pki` if given.
+        """Make the identity of the box with the serial `box`, from the site file `site`.
 
-        `resume` keeps an existing key of the same box. Raises: FlashRefused.
+        If `pki` is given, a certificate is issued from that folder. `resume` keeps an existing key of the same box.
+        Raises: FlashRefused.
         """
         try:
             loaded = load_site(site)
@@ -120,11 +120,11 @@ class Job:
             raise FlashRefused(str(error)) from error
 
     def _to_be_encrypted(self, site: Site, file: Path) -> frozenset[str]:
-        """Return the partitions that the site wants encrypted. Raises: FlashRefused, if the box could not."""
+        """Return the partitions to encrypt, as the site requires. Raises: FlashRefused, if the box cannot do that."""
         if site.luks is None:
             return frozenset()
         if not site.luks.tpm:
-            raise FlashRefused(f"{file}: luks.tpm: {NOBODY_THERE}")
+            raise FlashRefused(f"{file}: luks.tpm: {TPM_REQUIRED}")
         names = {part.label for part in self._plan.slices}
         needed = {encrypted.KEY_PARTITION, encrypted.STAGING_PARTITION}
         about = self._image.manifest.about.get(encrypted.MANIFEST_KEY)
@@ -148,7 +148,7 @@ class IdentityOnDisk:
             part = identity_slice(gpt.slices(read(target, 0, HEAD_BYTES)))
             if part is None:
                 raise FlashRefused(
-                    "the disk has no identity partition: it was not written with an image of the box"
+                    "the disk has no identity partition: it was not flashed with an image of the box"
                 )
             self._files = identity_archive.unpack(read(target, part.offset, part.length))
         except (gpt.GptError, identity_archive.IdentityError, DeviceError) as error:
@@ -193,12 +193,12 @@ class IdentityOnDisk:
         packed = identity_archive.pack(files)
         if len(packed) > self._part.length:
             raise FlashRefused(
-                f"this identity has {len(packed)} bytes, but its partition has room for {self._part.length}"
+                f"this identity has {len(packed)} bytes, but its partition has only {self._part.length}"
             )
         self._target.write(self._part.offset, aligned(packed))
         self._target.flush()
         if read(self._target, self._part.offset, len(packed)) != packed:
-            raise FlashRefused("the disk returned other data than was written: use another disk")
+            raise FlashRefused("the disk returned different data than was written: use another disk")
 
 
 def _certificates(file: Path) -> bytes:

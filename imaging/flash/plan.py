@@ -1,11 +1,11 @@
-"""Plans a flash: all data and their positions on the disk are determined before the first write.
+"""Plans a flash: all data and its positions on the disk are determined before the first write.
 
-A disk is written in four parts. Each is durable and was read back before the next one begins:
+A disk is written in four parts. Each part is durable and was read back before the next one begins:
 
-1. the ranges of the image's map, copied from the image except for the identifiers drawn for this disk; and the
-   pieces made here, which are the box's identity, and zeros at the start of each empty partition and at the end of
-   a partition that grew. Without the zeros, the LUKS or RAID header of an earlier system would survive, and the
-   first start would use that partition;
+1. the ranges of the image's map, copied from the image except for the identifiers drawn for this disk; and pieces
+   that are not in the image: the box's identity, and zeros at the start of each empty partition and at the end of a
+   partition that grew. Without the zeros, the LUKS or RAID header of an earlier system would remain, and the first
+   start would use that partition;
 2. the tail, which is the copy of the partition table, at the end of *this* disk;
 3. the head, the first MiB, from its second sector on;
 4. the first sector of the head. No firmware starts a disk without it, and a single sector is written atomically.
@@ -63,16 +63,16 @@ def make_plan(
 ) -> FlashPlan:
     """Plan writing `image` to a disk of at least its size, with `identity` as the content of the identity partition.
 
-    `draw` returns random bytes, of which the disk's own identifiers are made. `encrypted` are the names of the
-    partitions that the box is to encrypt at its first start.
+    `draw` returns random bytes for the disk's own identifiers. `encrypted` contains the names of the partitions that
+    the box will encrypt at its first start.
 
-    Raises: ImageError, if the image was changed, has no partition table, or no room for the identity.
+    Raises: ImageError, if the image was changed, has no partition table, or has no space for the identity.
     """
     head = image.bytes(0, HEAD_BYTES)
     image_bytes = image.bmap.image_bytes
     try:
         before = gpt.slices(head)
-        # the partitions must leave room for the copy at the end of the image, too
+        # the partitions must also leave space for the copy of the table at the end of the image
         gpt.fit(head, image_bytes, draw)
         head, tail = gpt.fit(head, disk_bytes, draw, encrypted)
         slices = gpt.slices(head)
@@ -134,8 +134,8 @@ def _identity(image: Image, slices: Sequence[gpt.Slice], identity: bytes) -> lis
         raise ImageError(f"{image.path}: has no partition {IDENTITY_LABEL} for a box's identity")
     if len(identity) > min(part.length, CELL_BYTES):
         raise ImageError(
-            f"{image.path}: its partition {IDENTITY_LABEL} has room for {min(part.length, CELL_BYTES)} bytes; "
-            f"this identity has {len(identity)}"
+            f"{image.path}: its partition {IDENTITY_LABEL} has {min(part.length, CELL_BYTES)} bytes, but this "
+            f"identity has {len(identity)}"
         )
     if any(span.offset < part.offset + part.length and span.end > part.offset for span in image.bmap.ranges):
         raise ImageError(

@@ -1,10 +1,9 @@
-"""Verifying that a disk returns what was written to it, in a twelfth of the time of SHA-256.
+"""Verifying that a disk returns what was written to it, twelve times as fast as with SHA-256.
 
-The data was compared with its signed SHA-256 just before it was written, in the same memory. From then on it is
-enough to detect changes, with an AES-128-GMAC tag (NIST SP 800-38D: GCM without plaintext). The key is generated
-for this run and never leaves the process, so that a medium, faulty or malicious, finds other bytes with the same
-tag only by chance: for a MiB, with a probability below 2**-111. A checksum detects faults, but not deliberate
-tampering.
+The data was compared with its signed SHA-256 in memory, just before it was written. After that, an AES-128-GMAC tag
+(NIST SP 800-38D: GCM without plaintext) is sufficient to detect changes. The key is generated for this run and never
+leaves the process, so that a faulty or malicious medium can return other bytes with the same tag only by chance: for
+a MiB, with a probability below 2**-111. A checksum would detect faults, but not deliberate tampering.
 
 The nonce is the offset of the range. Its reuse for the comparison is harmless, because no tag is ever disclosed.
 """

@@ -1,7 +1,7 @@
-"""The record of a flash: the written ranges with their hashes; and the comparison of a disk with its record.
+"""The record of a flash, with the written ranges and their hashes, and the comparison of a disk with its record.
 
-A record is one JSON document. It has the place and hash of everything that was written, so that a disk can be
-compared years later, without the image. Of secrets it contains only the hash.
+A record is one JSON document. It contains the position and hash of everything that was written, so that a disk can be
+compared years later, without the image. It contains only the hashes of secrets.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Offset = Annotated[int, msgspec.Meta(ge=0, multiple_of=512)]
 
 
 class RecordError(Exception):
-    """The file is not a valid flash record; the message says why."""
+    """The file is not a valid flash record; the message states why."""
 
 
 class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -83,7 +83,7 @@ class FlashRecord(_Table, frozen=True, kw_only=True):
 
 
 def summary(written: Sequence[WrittenRange | Span]) -> str:
-    """Return one SHA-256 over many spans: over a line for each with its offset, length and hash."""
+    """Return one SHA-256 for many spans, computed over a line with the offset, length and hash of each."""
     lines = "".join(f"{span.offset} {span.length} {span.sha256}\n" for span in written)
     return hashlib.sha256(lines.encode()).hexdigest()
 
@@ -110,7 +110,7 @@ def load(file: Path) -> FlashRecord:
     except OSError as error:
         raise RecordError(f"{file}: cannot be read: {error.strerror}") from None
     except msgspec.DecodeError as error:
-        raise RecordError(f"{file}: is not a flash record as `rap flash write` makes it: {error}") from None
+        raise RecordError(f"{file}: is not a flash record of `rap flash write`: {error}") from None
     if summary(record.spans) != record.sha256:
         raise RecordError(f"{file}: was changed: its `sha256` is not that of its `spans`")
     if any(span.offset + span.length > record.disk.bytes for span in record.spans):
@@ -152,7 +152,7 @@ def differences(
 
 
 def place(record: FlashRecord, span: Span) -> str:
-    """Return the place of a span, for messages: the label of its partition, or "the partition table"."""
+    """Return where a span is, for messages: the label of its partition, or "the partition table"."""
     for part in record.parts:
         if _holds(part, span):
             return part.label or f"the partition at byte {part.offset}"

@@ -1,4 +1,4 @@
-"""The flash record as a PDF page to print: the box, the image, the disk, and the hash to compare.
+"""The flash record as a printable PDF page: the box, the image, the disk, and the hash to compare.
 
 The QR code in the corner contains the hash, so that it need not be typed.
 """
@@ -18,10 +18,10 @@ from imaging.disks.machine import size_text
 from imaging.flash.record import FlashRecord
 
 MARGIN: Final = 50
-LINE: Final = 16
+LINE_POINTS: Final = 16
 CODE_POINTS: Final = 120
 PARTS_MAX: Final = 16
-"""The number of partitions that fit on the page; the record has all."""
+"""The number of partitions that fit on the page; the JSON record contains all of them."""
 
 
 def save_pdf(record: FlashRecord, file: Path) -> None:
@@ -33,10 +33,10 @@ def save_pdf(record: FlashRecord, file: Path) -> None:
         y = A4[1] - MARGIN - 20
         canvas.setFont("Helvetica-Bold", 24)
         canvas.drawString(MARGIN, y, record.box or "RAP box")
-        y -= 2 * LINE
+        y -= 2 * LINE_POINTS
         for name, value in facts(record):
             y = _line(canvas, y, name, value)
-        y -= 2 * LINE
+        y -= 2 * LINE_POINTS
         canvas.setFont("Helvetica-Bold", 10)
         canvas.drawString(MARGIN, y, "Partitions: size, and SHA-256 of what was written")
         for part in record.parts[:PARTS_MAX]:
@@ -63,7 +63,7 @@ def facts(record: FlashRecord) -> list[tuple[str, str]]:
 
 
 def _line(canvas: Canvas, y: float, name: str, value: str) -> float:
-    y -= LINE
+    y -= LINE_POINTS
     canvas.setFont("Helvetica", 9)
     canvas.drawString(MARGIN, y, name[:28])
     canvas.setFont("Courier", 8)

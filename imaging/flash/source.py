@@ -1,8 +1,8 @@
 """Reading a signed image.
 
-An image is not used before the signature of its manifest was verified, nor a range before it was compared with its
-hash. The table of frames in a compressed image is not signed, and need not be: a wrong table yields a range with a
-wrong hash, and never more bytes than requested.
+An image is used only after the signature of its manifest was verified, and a range only after it was compared with
+its hash. The table of frames in a compressed image needs no signature: a wrong table yields a range with a wrong
+hash, and never more bytes than requested.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from imaging.media.bmap import Bmap, BmapError, Range, parse
 from imaging.media.imagefile import Frame, ImageError, decompress, frames
 
 AHEAD_BYTES: Final = 16 * 1024 * 1024
-"""How far ahead the kernel is asked to read. It does not recognize sequential access by several threads."""
+"""How far ahead the kernel is requested to read, because it does not detect sequential access by several threads."""
 
 
 class _Reader(Protocol):

@@ -2,7 +2,7 @@
 
 With O_DIRECT the kernel transfers data between the device and the caller's memory, which must be page-aligned and a
 multiple of the block size; `buffer` allocates such memory. With O_EXCL the kernel refuses a device that is in use
-(mounted in any namespace, or beneath RAID, LVM, LUKS or swap). This is the last check, and free of races.
+(mounted in any namespace, or used by RAID, LVM, LUKS or swap). This last check has no race condition.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class FlashTarget(Protocol):
 
 
 def buffer(size: int = CELL_BYTES) -> memoryview:
-    """Page-aligned memory for reads and writes."""
+    """Return page-aligned memory for reads and writes; `size` is in bytes."""
     return memoryview(mmap.mmap(-1, size))
 
 
@@ -88,10 +88,10 @@ class BlockDevice:
         self.size: int = struct.unpack("=Q", size)[0]
 
     def read(self, offset: int, into: memoryview) -> None:
-        self._whole("read", offset, into, lambda at, part: os.preadv(self._fd, [part], at))
+        self._transfer("read", offset, into, lambda at, part: os.preadv(self._fd, [part], at))
 
     def write(self, offset: int, data: memoryview) -> None:
-        self._whole("written", offset, data, lambda at, part: os.pwrite(self._fd, part, at))
+        self._transfer("written", offset, data, lambda at, part: os.pwrite(self._fd, part, at))
 
     def flush(self) -> None:
         try:
@@ -105,7 +105,7 @@ class BlockDevice:
             fcntl.ioctl(self._fd, _BLKRRPART)
         os.close(self._fd)
 
-    def _whole(self, what: str, offset: int, data: memoryview, move: _Move) -> None:
+    def _transfer(self, what: str, offset: int, data: memoryview, move: _Move) -> None:
         done = 0
         while done < len(data):
             try:
@@ -126,7 +126,7 @@ class _Move(Protocol):
 
 def _why_not(error: OSError) -> str:
     if error.errno == errno.EBUSY:
-        return "the kernel uses it (mounted, or beneath RAID, LVM, LUKS or swap): free it first"
+        return "it is in use (mounted, or part of RAID, LVM, LUKS or swap): unmount it or stop that first"
     if error.errno in (errno.ENOENT, errno.ENXIO, errno.ENOMEDIUM):
         return "there is no such disk, or no medium in its slot; `rap flash list` shows the disks"
     if error.errno in (errno.EACCES, errno.EPERM):

@@ -1,13 +1,13 @@
-"""Writing a disk: it is made unbootable first, everything is read back, and the first sector is written last.
+"""Writing a disk: it is made unbootable first, all data is read back, and the first sector is written last.
 
 Several ranges are in progress at a time, each on a separate thread that reads (and decompresses) it, compares it
 with the signed hash and writes it; the kernel and hashlib release the interpreter lock. Data is read back only
-after all of it was written and flushed: a stick with less capacity than it claims overwrites its start with its
-end, and a range read back immediately would still be right. `imaging.flash.readback` compares it with the data that
-was in memory.
+after all of it was written and flushed: a USB stick with less capacity than it reports overwrites its start when its
+end is written, which reading back each range immediately would not detect. `imaging.flash.readback` compares the data
+with what was in memory.
 
-There is no journal. With `resume`, each range on the disk is compared with its signed hash and kept if equal, which
-is correct regardless of the state that a power cut left.
+The progress is not stored. With `resume`, each range on the disk is compared with its signed hash and kept if equal,
+which is correct after a power cut at any moment.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ FlashProgress = Callable[[Literal["writing", "reading back"], int], None]
 
 
 class ReadbackMismatch(Exception):
-    """The disk returned other data than was written to it."""
+    """The disk returned different data than was written to it."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,10 @@ def flash(
     in_flight: int = IN_FLIGHT,
     progress: FlashProgress = lambda _phase, _bytes: None,
 ) -> list[WrittenRange]:
-    """Write all of `plan`. On return the data is durable and was read back, and the disk starts.
+    """Write all of `plan`. On return the data is durable and was read back, and the disk can start.
 
-    `progress` is called with the phase and numbers of bytes, in each phase `plan.bulk_bytes` in total. With `resume`,
-    correct data on the disk is not written again.
+    `progress` is called with the phase and a number of bytes, whose total in each phase is `plan.bulk_bytes`. With
+    `resume`, correct data on the disk is not written again. `in_flight` is the number of ranges in progress.
 
     Raises: ImageError, DeviceError, ReadbackMismatch; the disk then does not start.
     """
@@ -86,9 +86,9 @@ def flash(
             progress("reading back", span.length)
     rest = Piece(SECTOR, plan.head[SECTOR:])
     for piece in (plan.tail, rest):
-        _put(target, piece, verifier)
+        _write_and_verify(target, piece, verifier)
     with _unbootable_on_error(target):
-        _put(target, Piece(0, plan.head[:SECTOR]), verifier)
+        _write_and_verify(target, Piece(0, plan.head[:SECTOR]), verifier)
     ends = [_range(Piece(0, plan.head)), _range(plan.tail)]
     return [
         WrittenRange(s.offset, s.length, s.sha256.hex()) for s in sorted(bulk + ends, key=lambda s: s.offset)
@@ -96,7 +96,10 @@ def flash(
 
 
 def make_unbootable(plan: FlashPlan, target: FlashTarget, name: str) -> None:
-    """Erase the partition table and its copy, durably."""
+    """Erase the partition table and its copy, and write the mark of an unfinished flash with the image's `name`.
+
+    On return this is durable. Raises: DeviceError.
+    """
     blank = bytearray(HEAD_BYTES)
     mark = MARK + name.encode() + b"\n"
     blank[MARK_OFFSET : MARK_OFFSET + len(mark)] = mark
@@ -168,13 +171,13 @@ def _check(target: FlashTarget, span: Range, into: memoryview, verifier: Readbac
     target.read(span.offset, into)
     if not verifier.matches(span.offset, into):
         raise ReadbackMismatch(
-            f"bytes {span.offset} to {span.end - 1} read back differ from what was written there: "
-            "the disk is faulty, or smaller than it claims; use another"
+            f"bytes {span.offset} to {span.end - 1} differ from what was written there: the disk is faulty, or "
+            "smaller than it reports; use another disk"
         )
     return span
 
 
-def _put(target: FlashTarget, piece: Piece, verifier: ReadbackVerifier) -> None:
+def _write_and_verify(target: FlashTarget, piece: Piece, verifier: ReadbackVerifier) -> None:
     _write_piece(target, piece, verifier)
     target.flush()
     _check(target, _range(piece), buffer(len(piece.data)), verifier)

@@ -1,7 +1,7 @@
 """Assembling a kickstart: the fragments in `kickstart/fragments/`, in the order of their names, with a site's values.
 
 A fragment is a Jinja2 template of whole kickstart lines; a new one needs no code. The same site and release give the
-same bytes everywhere: there are no random values, dates or names of the machine that assembles.
+same bytes on every machine: random values, dates and names of the building machine are not used.
 
 Secrets are hashes, read from files that the site names, and must have a form that FIPS mode accepts. The passphrase
 of LUKS is never read here: the installer reads it from a file.
@@ -29,7 +29,7 @@ _CERTIFICATE: Final = re.compile(
 
 
 def assemble(site: Site, file: Path, release: str = "") -> str:
-    """Assemble the kickstart of a site, for `release` or else the site's own.
+    """Assemble the kickstart of a site, for `release` or, if that is "", for the release in the site file.
 
     `file` is the site file, for messages. Raises: SettingsError, also for files that the site names.
     """
@@ -62,8 +62,8 @@ def values_of(site: Site, file: Path, release: str = "") -> dict[str, Any]:
         raise SettingsError.at(
             file,
             "luks.passphrase_file",
-            "is missing: an installer needs a first key, such as /run/install/repo/luks-passphrase; the kickstart of "
-            "an image is assembled from a site file without [luks], and `rap flash write` takes the one with it",
+            "is missing: an installation needs a first key, such as /run/install/repo/luks-passphrase; for an image, "
+            "assemble the kickstart from a site file without [luks], and give `rap flash write` the file with it",
         )
     board = site_board(site)
     return {
@@ -121,14 +121,14 @@ def _secret(file: Path, key: str, path: Path, form: re.Pattern[str]) -> str:
     text = _read(file, key, path).strip()
     if not form.fullmatch(text):
         right = "grub.pbkdf2.sha512.…" if form is GRUB_HASH else "$6$… (SHA-512)"
-        raise SettingsError.at(file, key, f"{path} does not hold one hash of the form {right}")
+        raise SettingsError.at(file, key, f"{path} must contain one hash of the form {right}")
     return text
 
 
 def _certificate(file: Path, path: Path) -> str:
     found = _CERTIFICATE.findall(_read(file, "audit.authority", path).replace("\r\n", "\n"))
     if not found:
-        raise SettingsError.at(file, "audit.authority", f"{path} holds no certificate (PEM)")
+        raise SettingsError.at(file, "audit.authority", f"{path} contains no certificate (PEM)")
     return "\n".join(found)
 
 

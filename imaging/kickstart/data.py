@@ -1,4 +1,4 @@
-"""The data in `kickstart/`: releases, the properties of their installers, and the layout of the disk."""
+"""The data in the folder `kickstart/`: releases, the properties of their installers, and the layout of the disk."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ MIB: Final = 1024 * 1024
 TABLE_MIB: Final = 2
 """The space for a GPT and alignment: 1 MiB before the first partition and 1 MiB after the last."""
 IDENTITY_MIB: Final = 1
-"""The identity partition, which every image has in addition (`imaging.build.partitions`)."""
+"""The size of the identity partition, which every image has in addition (`imaging.build.partitions`)."""
 RESERVED_MIB: Final = TABLE_MIB + IDENTITY_MIB
 """The disk space needed in addition to the partitions of a kickstart."""
 
 
 class Installer(Table, frozen=True):
-    """Properties of a version of Anaconda that pykickstart does not know."""
+    """Properties of a version of Anaconda that pykickstart does not contain."""
 
     addons: list[str]
     file_systems: list[str]
@@ -41,7 +41,7 @@ class Release(Table, frozen=True):
     version: str
     authselect: str
     audit_program: list[str]
-    """How audit rules for one program start: a rule for each architecture, or one for all."""
+    """The beginnings of the audit rules for one program: one rule for each architecture, or one for all."""
     audit_chmod: str
     """The system calls that change a file's mode."""
     packages: list[str] = []

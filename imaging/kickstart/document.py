@@ -36,7 +36,7 @@ INCLUDES_MAX: Final = 16
 BYTE_ORDER_MARK: Final = "byte order mark"
 _BOM: Final = "\ufeff"
 _LINE_END: Final = re.compile(r"\r\n|\n|\r")
-"""pykickstart's lines; str.splitlines() also ends them at form feeds and Unicode's separators."""
+"""The line ends of pykickstart; str.splitlines() also splits at form feeds and Unicode's separators."""
 HERE_QUOTED: Final = "the end of the here-document is in quotes"
 HERE_PLAIN: Final = "the end of the here-document is not in quotes"
 _WHOLE_VARIABLE: Final = re.compile(r"=[\"']?(\$\{?[A-Za-z_]\w*\}?)[\"']?(?=\s|$)")
@@ -45,8 +45,8 @@ _HERE: Final = re.compile(r"<<-?\s*(['\"\\]?)(\w+)['\"]?")
 
 
 @dataclass(frozen=True, slots=True)
-class Spot:
-    """A place in a kickstart; lines count from 1."""
+class SourceLocation:
+    """A line of a kickstart file; lines are numbered from 1."""
 
     line: int
     file: str
@@ -54,9 +54,9 @@ class Spot:
 
 @dataclass(frozen=True, slots=True)
 class KickstartCommand:
-    """One command. `data` is pykickstart's object for it, or None if it was refused or is not known."""
+    """One command. `data` is pykickstart's object for it, or None if it was refused or is unknown."""
 
-    spot: Spot
+    location: SourceLocation
     name: str
     words: tuple[str, ...]
     data: Any
@@ -70,23 +70,23 @@ class KickstartCommand:
 class Section:
     """A section; `body` is without its first line and %end. `script` is pykickstart's object, for scripts."""
 
-    spot: Spot
+    location: SourceLocation
     name: str
     words: tuple[str, ...]
     body: tuple[str, ...]
     script: Any = None
 
-    def lines(self) -> Iterator[tuple[Spot, str]]:
-        """Yield the body's lines, each with its place."""
-        for number, text in enumerate(self.body, self.spot.line + 1):
-            yield Spot(number, self.spot.file), text
+    def lines(self) -> Iterator[tuple[SourceLocation, str]]:
+        """Yield the lines of the body, each with its location."""
+        for number, text in enumerate(self.body, self.location.line + 1):
+            yield SourceLocation(number, self.location.file), text
 
 
 @dataclass(frozen=True, slots=True)
 class ParseRefusal:
     """An error or deprecation on a line; `word` is the command or section."""
 
-    spot: Spot
+    location: SourceLocation
     word: str
     message: str
     deprecated: bool = False
@@ -94,17 +94,20 @@ class ParseRefusal:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A parsed kickstart. `open_ended`: a %pre script generates commands that are not known beforehand."""
+    """A parsed kickstart.
+
+    `open_ended` states whether a %pre script generates commands that cannot be known before the installation.
+    """
 
     path: Path
     version: str
     commands: list[KickstartCommand] = field(default_factory=list)
     sections: list[Section] = field(default_factory=list)
     refusals: list[ParseRefusal] = field(default_factory=list)
-    missing_includes: list[tuple[Spot, str]] = field(default_factory=list)
+    missing_includes: list[tuple[SourceLocation, str]] = field(default_factory=list)
     packages: Any = None
     open_ended: bool = False
-    carriage_returns: list[Spot] = field(default_factory=list)
+    carriage_returns: list[SourceLocation] = field(default_factory=list)
     """The first line and the section headers of files whose lines end in CR LF."""
 
     def named(self, *names: str) -> Iterator[KickstartCommand]:
@@ -119,14 +122,14 @@ class Document:
         """Return whether one of these commands occurs, valid or not."""
         return any(command.name in names for command in self.commands)
 
-    def of(self, *names: str) -> Iterator[Section]:
+    def sections_named(self, *names: str) -> Iterator[Section]:
         """Return the sections of these names, in order."""
         return (section for section in self.sections if section.name in names)
 
     @property
-    def top(self) -> Spot:
-        """The place for findings about something that is missing."""
-        return Spot(1, str(self.path))
+    def top(self) -> SourceLocation:
+        """The location for findings about something that is missing: the first line."""
+        return SourceLocation(1, str(self.path))
 
 
 class KickstartUnreadable(Exception):
@@ -185,12 +188,12 @@ class _Reader:
         self._parser = KickstartParser(self._handler, followIncludes=False)
         self._document = Document(path, version)
         self._open_ended = False
-        self._waiting: list[tuple[Spot, str]] = []
+        self._unresolved_includes: list[tuple[SourceLocation, str]] = []
 
     def read(self) -> Document:
         self._file(self._path, depth=0)
-        for spot, target in self._waiting:
-            self._made_by_script(spot, target)
+        for location, target in self._unresolved_includes:
+            self._made_by_script(location, target)
         return Document(
             self._path,
             self._version,
@@ -198,7 +201,7 @@ class _Reader:
             self._document.sections,
             self._document.refusals,
             self._document.missing_includes,
-            self._handler.packages if any(self._document.of("%packages")) else None,
+            self._handler.packages if any(self._document.sections_named("%packages")) else None,
             self._open_ended,
             self._document.carriage_returns,
         )
@@ -210,32 +213,32 @@ class _Reader:
         number = 0
         if content.startswith(_BOM):
             self._refuse(
-                Spot(1, str(path)),
+                SourceLocation(1, str(path)),
                 BYTE_ORDER_MARK,
-                "the file begins with a byte order mark, which Anaconda takes for a part of the first word",
+                "the file begins with a byte order mark, which Anaconda reads as a part of the first word",
             )
         if windows:
-            self._document.carriage_returns.append(Spot(1, str(path)))
+            self._document.carriage_returns.append(SourceLocation(1, str(path)))
         while number < len(lines):
-            spot = Spot(number + 1, str(path))
+            location = SourceLocation(number + 1, str(path))
             text = lines[number].strip()
             number += 1
             if not text or text.startswith("#"):
                 continue
             if text.startswith(("%include", "%ksappend")):
-                self._include(spot, text, path.parent, depth)
+                self._include(location, text, path.parent, depth)
             elif text.split()[0] == "%end":
-                self._refuse(spot, "%end", "there is no section to end")
+                self._refuse(location, "%end", "there is no section to end")
             elif text.startswith("%"):
                 if windows:
-                    self._document.carriage_returns.append(spot)
-                number = self._section(spot, text, lines, number)
+                    self._document.carriage_returns.append(location)
+                number = self._section(location, text, lines, number)
             else:
-                self._command(spot, text, sure=True)
+                self._command(location, text, certain=True)
 
-    def _section(self, spot: Spot, text: str, lines: list[str], start: int) -> int:
+    def _section(self, location: SourceLocation, text: str, lines: list[str], start: int) -> int:
         """Parse a section. Returns the index of the first line after it."""
-        words = self._split(spot, text)
+        words = self._split(location, text)
         end = start
         while end < len(lines) and _first(lines[end]) not in ("%end", *SECTIONS):
             end += 1
@@ -244,62 +247,66 @@ class _Reader:
             return end + closed
         name, body = words[0], tuple(lines[start:end])
         if name not in SECTIONS:
-            self._refuse(spot, name, f"there is no section {name}")
+            self._refuse(location, name, f"there is no section {name}")
         elif not closed:
-            self._refuse(spot, name, f"section {name} does not end with %end")
+            self._refuse(location, name, f"section {name} does not end with %end")
         else:
-            self._parse_section(spot, "\n".join((text, *body, "%end", "")), name)
+            self._parse_section(location, "\n".join((text, *body, "%end", "")), name)
         scripts = self._handler.scripts
         script = scripts[-1] if name in SCRIPTS and closed and scripts else None
-        self._document.sections.append(Section(spot, name, tuple(words[1:]), body, script))
+        self._document.sections.append(Section(location, name, tuple(words[1:]), body, script))
         return end + closed
 
-    def _parse_section(self, spot: Spot, text: str, name: str) -> None:
-        with self._refusing(spot, name):
+    def _parse_section(self, location: SourceLocation, text: str, name: str) -> None:
+        with self._refusing(location, name):
             self._parser.readKickstartFromString(text)
 
-    def _command(self, spot: Spot, text: str, *, sure: bool) -> None:
-        """Parse a command. One that is not `sure` may contain shell variables."""
-        words = self._split(spot, text)
+    def _command(self, location: SourceLocation, text: str, *, certain: bool) -> None:
+        """Parse a command. If it is not `certain`, a script writes it, and it may contain shell variables."""
+        words = self._split(location, text)
         if not words:
             return
         data: Any = None
-        if not sure and re.search(r"=\s*\"?[$`]", re.sub(r"--passphrase=\S+", "", text)):
+        if not certain and re.search(r"=\s*\"?[$`]", re.sub(r"--passphrase=\S+", "", text)):
             self._open_ended = True
         else:
-            with self._refusing(spot, words[0]):
+            with self._refusing(location, words[0]):
                 self._handler.currentLine = text
-                data = copy.copy(self._handler.dispatcher(words, spot.line))
+                data = copy.copy(self._handler.dispatcher(words, location.line))
                 if isinstance(data, RemovedCommand):
                     data = None
-        self._document.commands.append(KickstartCommand(spot, words[0], tuple(words[1:]), data))
+        self._document.commands.append(KickstartCommand(location, words[0], tuple(words[1:]), data))
 
-    def _include(self, spot: Spot, text: str, folder: Path, depth: int) -> None:
-        words = self._split(spot, text)
+    def _include(self, location: SourceLocation, text: str, folder: Path, depth: int) -> None:
+        words = self._split(location, text)
         target = words[1] if len(words) > 1 else ""
         if "://" in target or target.startswith(INSTALLER_FILES):
             self._open_ended = True
         elif not target or depth >= INCLUDES_MAX:
             self._refuse(
-                spot, words[0] if words else "%include", "it names no file, or includes are nested too deeply"
+                location,
+                words[0] if words else "%include",
+                "it names no file, or includes are nested too deeply",
             )
         elif (folder / target).is_file() and not self._is_made_by_script(target):
             self._file(folder / target, depth + 1)
         else:
-            self._waiting.append((spot, target))
+            self._unresolved_includes.append((location, target))
 
     def _is_made_by_script(self, target: str) -> bool:
-        """Return whether a script writes that file, which then exists on the installed machine only."""
+        """Return whether a script writes that file, which then exists only during the installation."""
         lines = _text(self._path).splitlines()
         return any(target in line for line in lines if not line.lstrip().startswith("%include"))
 
-    def _made_by_script(self, spot: Spot, target: str) -> None:
+    def _made_by_script(self, location: SourceLocation, target: str) -> None:
         """Parse the commands of a file that a %pre script writes, as far as they are known."""
         writers = [
-            s for s in self._document.of("%pre", "%pre-install") if any(target in line for line in s.body)
+            s
+            for s in self._document.sections_named("%pre", "%pre-install")
+            if any(target in line for line in s.body)
         ]
         if not writers:
-            self._document.missing_includes.append((spot, target))
+            self._document.missing_includes.append((location, target))
         for section in writers:
             changed = [line for line in section.body if target in line and not _HERE.search(line)]
             found = [] if changed else list(here_document(section, target))
@@ -309,35 +316,35 @@ class _Reader:
             )
             for place, text in found:
                 self._expanded(place, text, quoted=bool(quoted))
-                self._command(place, text, sure=False)
+                self._command(place, text, certain=False)
 
-    def _expanded(self, spot: Spot, text: str, *, quoted: bool) -> None:
-        """Refuse a variable that the shell keeps as it is, and a password's hash in which it replaces variables."""
+    def _expanded(self, location: SourceLocation, text: str, *, quoted: bool) -> None:
+        """Refuse a variable that the shell does not replace, and a password hash in which it replaces variables."""
         if quoted and (match := _WHOLE_VARIABLE.search(text)):
-            self._refuse(spot, text.split()[0], f"{HERE_QUOTED}, so that {match[1]} stays as it is")
+            self._refuse(location, text.split()[0], f"{HERE_QUOTED}, so that {match[1]} stays as it is")
         elif not quoted and (match := _HASH.search(text)):
-            self._refuse(spot, text.split()[0], f"{HERE_PLAIN}, so that the shell changes {match[0]}…")
+            self._refuse(location, text.split()[0], f"{HERE_PLAIN}, so that the shell changes {match[0]}…")
 
-    def _split(self, spot: Spot, text: str) -> list[str]:
+    def _split(self, location: SourceLocation, text: str) -> list[str]:
         try:
             return shlex.split(text, comments=True)
         except ValueError as error:
-            self._refuse(spot, text.split()[0], f"quotation marks: {error}")
+            self._refuse(location, text.split()[0], f"quotation marks: {error}")
             return []
 
-    def _refuse(self, spot: Spot, word: str, message: str, *, deprecated: bool = False) -> None:
-        self._document.refusals.append(ParseRefusal(spot, word, " ".join(message.split()), deprecated))
+    def _refuse(self, location: SourceLocation, word: str, message: str, *, deprecated: bool = False) -> None:
+        self._document.refusals.append(ParseRefusal(location, word, " ".join(message.split()), deprecated))
 
-    def _refusing(self, spot: Spot, word: str) -> _Refusing:
-        return _Refusing(self, spot, word)
+    def _refusing(self, location: SourceLocation, word: str) -> _Refusing:
+        return _Refusing(self, location, word)
 
 
 class _Refusing:
-    """A context that turns pykickstart's errors and deprecation warnings into refusals of a line."""
+    """A context manager that records pykickstart's errors and deprecation warnings as refusals of a line."""
 
-    def __init__(self, reader: _Reader, spot: Spot, word: str) -> None:
+    def __init__(self, reader: _Reader, location: SourceLocation, word: str) -> None:
         self._refuse = reader._refuse
-        self._spot = spot
+        self._spot = location
         self._word = word
         self._catching = warnings.catch_warnings(record=True)
         self._caught: list[warnings.WarningMessage] | None = None
@@ -358,14 +365,14 @@ class _Refusing:
         return isinstance(error, (KickstartError, *PYKICKSTART_BUGS))
 
 
-def here_document(section: Section, target: str) -> Iterator[tuple[Spot, str]]:
+def here_document(section: Section, target: str) -> Iterator[tuple[SourceLocation, str]]:
     """Yield the lines that a script writes into `target` with `cat > target <<WORD`."""
     ending = ""
-    for spot, text in section.lines():
+    for location, text in section.lines():
         if ending and text.strip() == ending:
             ending = ""
         elif ending:
             if text.strip() and not text.lstrip().startswith("#"):
-                yield spot, text.strip()
+                yield location, text.strip()
         elif target in text and (match := _HERE.search(text)):
             ending = match[2]

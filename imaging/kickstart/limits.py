@@ -16,9 +16,10 @@ TIB: Final = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class FormatLimits:
-    """Sizes in MiB, and the longest label in bytes. `linux`: has owners and permissions; `boot`: GRUB 2 reads /boot.
+    """The limits of a file system: sizes in MiB (a `max_mib` of 0 is no limit), and the longest label in bytes.
 
-    `options` matches the names of the mount options that it has beside those of mount(8).
+    `linux`: it has owners and permissions. `boot`: GRUB 2 can read /boot from it. `options` is a pattern for the
+    names of its mount options other than those of mount(8).
     """
 
     min_mib: float
@@ -64,10 +65,11 @@ FORMATS: Final = {
     ),
     "btrfs": FormatLimits(256, 16 * 1024 * 1024 * TIB, 255, True, options=r"\w+"),
 }
-"""By the name that `--fstype` takes. XFS: xfsprogs 5.19 and later refuse less than 300 MiB."""
+"""The limits by the argument of `--fstype`. XFS: xfsprogs 5.19 and later refuse less than 300 MiB."""
 TOLERATED_MIB: Final = {("RHEL9", "xfs"): 16.0}
-"""Sizes below the limit that a version makes, by its name and the file system's. RHEL 9's xfsprogs 5.19.0-1 has the
-change "Tolerate tiny (<300MB) filesystems" (rhbz#2142910); blivet's `XFS._min_size` is 16 MiB there."""
+"""The least size below `min_mib` that a version accepts, by the names of the version and of the file system. RHEL 9's
+xfsprogs 5.19.0-1 has the change "Tolerate tiny (<300MB) filesystems" (rhbz#2142910); blivet's `XFS._min_size` is
+16 MiB there."""
 
 GENERAL_OPTIONS: Final = re.compile(
     r"defaults|(no)?(auto|dev|exec|suid|user|users|atime|diratime|relatime|strictatime|iversion|mand|lazytime"
@@ -78,9 +80,10 @@ GENERAL_OPTIONS: Final = re.compile(
 
 RAID_MEMBERS: Final = {"RAID0": 2, "RAID1": 2, "RAID4": 3, "RAID5": 3, "RAID6": 4, "RAID10": 4}
 ON_ROOT: Final = ("/bin", "/dev", "/sbin", "/etc", "/lib", "/root", "/mnt", "/proc", "/lib64", "/run", "/sys")
-"""Must be directories of /: must_be_on_root; and what the kernel, systemd and the filesystem package put there."""
+"""Directories that must be on the root file system: Anaconda's must_be_on_root, and those that the kernel, systemd
+and the package filesystem create there."""
 ON_LINUX: Final = ("/", "/var", "/tmp", "/usr", "/home", "/usr/share", "/usr/lib")  # noqa: S108
-"""Must be on a Linux file system: must_be_on_linuxfs."""
+"""Directories that must be on a Linux file system: Anaconda's must_be_on_linuxfs."""
 
 RESERVED_USERS: Final = (
     *(
@@ -116,7 +119,7 @@ RESERVED_USERS: Final = (
     ),
     *("sys", "tmp", "usr", "var"),
 )
-"""`check_username`: accounts of the package setup, and the folders of /."""
+"""Names that Anaconda's `check_username` refuses: accounts of the package setup, and the folders of /."""
 ACCOUNT_NAME: Final = re.compile(r"[a-zA-Z0-9._][a-zA-Z0-9._-]{0,30}([a-zA-Z0-9._-]|\$)?", re.ASCII)
 HOST_NAME: Final = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*\.?", re.ASCII)
 HOST_NAME_MAX: Final = 64
@@ -132,6 +135,6 @@ DEVICE_NAME: Final = re.compile(
 )
 """Names in /dev, where a volume group has its own folder."""
 EXTENT_MIB: Final = 4
-"""LVM's default extent."""
+"""The default size of LVM's extents."""
 SHELL_VARIABLE: Final = re.compile(r"\$([A-Za-z_]\w*|\{[A-Za-z_]\w*\})")
 """A shell variable, which a %pre script replaces."""

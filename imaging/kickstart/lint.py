@@ -21,7 +21,7 @@ from settings.board import Board
 
 @dataclass(frozen=True, slots=True, order=True)
 class LintFinding:
-    """A fault with the name of the rule that found it.
+    """A fault, and the name of the rule that found it.
 
     `severity` is "error" or "warning"; `source` is the rule's docstring.
     """
@@ -45,7 +45,7 @@ class LintReport:
 
 
 class UnknownVersion(Exception):
-    """A kickstart for a version of Anaconda without rules; the message lists the known versions."""
+    """The kickstart is for a version of Anaconda without rules; the message lists the known versions."""
 
 
 def lint(
@@ -55,7 +55,10 @@ def lint(
     board: Board | None = None,
     disk_bytes: int | None = None,
 ) -> LintReport:
-    """Check the kickstart in `path` for `release`, or else for the version that the file itself states.
+    """Check the kickstart in `path` for `release`, or, if that is "", for the version that the file itself states.
+
+    `repositories` are those to install from, `board` is the box's board, and `disk_bytes` the size of its disk; rules
+    that need a missing one are skipped.
 
     Raises: KickstartUnreadable, UnknownVersion.
     """
@@ -72,8 +75,8 @@ def findings(case: Case) -> list[LintFinding]:
     return sorted(
         {
             LintFinding(
-                fault.spot.file,
-                fault.spot.line,
+                fault.location.file,
+                fault.location.line,
                 severity(name, fault),
                 name,
                 fault.problem,
@@ -87,7 +90,7 @@ def findings(case: Case) -> list[LintFinding]:
 
 
 def version_of(path: Path, release: str = "") -> str:
-    """pykickstart's name of the syntax to check against, such as "RHEL9". Raises: UnknownVersion."""
+    """Return pykickstart's name of the syntax to check against, such as "RHEL9". Raises: UnknownVersion."""
     if release:
         if release not in releases():
             raise UnknownVersion(f"there is no release {release!r}; use one of {', '.join(releases())}")

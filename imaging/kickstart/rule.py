@@ -5,9 +5,9 @@ A rule is a function in a module of `rules/`; rules are discovered automatically
     @rule
     def duplicate_mount_point(case: Case) -> Faults:
         \"\"\"Each mount point has one device. Source: …\"\"\"
-        yield LintFault(command.spot, "what is wrong", "how to correct it")
+        yield LintFault(command.location, "what is wrong", "how to correct it")
 
-`@rule` registers an error: Anaconda refuses or fails, or the system does not start or differs from what a line says.
+`@rule` registers an error: Anaconda refuses or fails, or the system does not start or differs from the kickstart.
 `@risk` registers a warning: the system works, but is less secure than it should be or depends on the machine.
 
 A rule reports only what is certain: where a %pre script generates commands that cannot be known beforehand, it does
@@ -21,14 +21,14 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from imaging.kickstart.data import Installer
-from imaging.kickstart.document import Document, Spot
+from imaging.kickstart.document import Document, SourceLocation
 from imaging.repository.repository import Repository, Resolution
 from settings.board import Board
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A kickstart and the data that it is checked against, None where unknown."""
+    """A kickstart and the data that it is checked against; unknown data is None."""
 
     ks: Document
     installer: Installer
@@ -40,12 +40,12 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class LintFault:
-    """A violation of a rule: the place, what is wrong, and the repair.
+    """A violation of a rule: the location, the problem, and the repair.
 
-    `risky` makes it a warning although the rule reports errors.
+    `risky` makes it a warning, although the rule reports errors.
     """
 
-    spot: Spot
+    location: SourceLocation
     problem: str
     repair: str
     risky: bool = False
@@ -80,5 +80,5 @@ def rule_name(check: Check) -> str:
 
 
 def severity(name: str, fault: LintFault) -> str:
-    """ "error" or "warning"."""
+    """Return the severity of a fault that the rule `name` found: "error" or "warning"."""
     return "warning" if fault.risky or name in _risks else "error"

@@ -1,4 +1,4 @@
-"""The site file: the settings in which the image of one laboratory differs from another's.
+"""The site file: the settings that differ between the images of laboratories.
 
 board = "rap-4"                        # or a board file, "….toml", relative to this file
 release = "almalinux9"                 # as in kickstart/releases.toml; `--release` overrides it
@@ -17,18 +17,18 @@ nameservers = ["192.0.2.53"]
 [datacenter]
 host = "ingest.example.com"
 port = 443
-address = "203.0.113.5"                # optional: instead of the name's entry in [addresses]
+address = "203.0.113.5"                # optional: replaces the name's entry in [addresses]
 
-[proxy]                                # only where the site has one
+[proxy]                                # only if the site has one
 kind = "http"                          # or "socks5"
 host = "192.0.2.3"
 port = 3128
 user = "rap-box"                       # only if it requires authentication
 password = "…"
-domain = "CLINIC"                      # of the user, for NTLM and Negotiate
+domain = "CLINIC"                      # the domain of the user, for NTLM and Negotiate
 basic = "first"                        # or "offered" or "never": when the password may be sent unencrypted
 
-[audit]                                # the server that keeps the audit log; TLS (RFC 5425)
+[audit]                                # the server that stores the audit log; TLS (RFC 5425)
 host = "audit.example.com"
 port = 6514
 authority = "audit-ca.pem"             # the CA of its certificate
@@ -36,19 +36,19 @@ authority = "audit-ca.pem"             # the CA of its certificate
 [[instrument]]                         # instruments that may report, and their ports
 port = 1
 serial = "CHEM-0001"
-model = "chemistry-analyzer"           # with a standard of its own: `adapted`, see settings/adapted.py
+model = "chemistry-analyzer"           # differences from the model: `adapted`, see settings/adapted.py
 
-[reporting]                            # only where the box program's own values do not suit the line
+[reporting]                            # only if the defaults do not suit the line
 linger_s = 30.0                        # how long routine reports wait for others
-spool_bytes_max = 1_073_741_824        # the reports' part of the disk
+spool_bytes_max = 1_073_741_824        # the space for reports on the disk
 
-[addresses]                            # of all names above: the firewall permits addresses, not names
+[addresses]                            # the addresses of all names above: the firewall permits addresses, not names
 "ingest.example.com" = ["203.0.113.5"]
 
 [[administrator]]
 name = "labadmin"
 ssh_keys = ["ecdsa-sha2-nistp384 AAAAE2VjZHNhLXNo desk"]
-password_hash_file = "labadmin.hash"   # only if sudo is to be used; `mkpasswd -m sha-512`
+password_hash_file = "labadmin.hash"   # only for sudo; `mkpasswd -m sha-512`
 
 [disk]
 device = "sda"
@@ -58,13 +58,13 @@ sizes_mib = { "/var/lib/rap" = 8192 }  # of partitions whose size differs from k
 [boot]
 password_hash_file = "grub.hash"       # grub2-mkpasswd-pbkdf2
 
-[luks]                                 # only where the disk is to be encrypted
-passphrase_file = "/run/install/repo/luks-passphrase"  # for an installer: on that machine; never read here
+[luks]                                 # only if the disk is to be encrypted
+passphrase_file = "/run/install/repo/luks-passphrase"  # for an installer, which reads it on the installed machine
 tpm = true                             # whether the machine's TPM unlocks the volumes
 
 [install]
 source = "network"                     # or "media"
-base = "https://mirror.example.com/BaseOS/"            # optional: instead of the release's own
+base = "https://mirror.example.com/BaseOS/"            # optional: replaces the URL of the release
 appstream = "https://mirror.example.com/AppStream/"
 box_repository = "https://images.example.com/rap-box/el9/"
 
@@ -151,7 +151,7 @@ class Boot(Table, frozen=True):
 class Luks(Table, frozen=True):
     """Encryption of writable partitions. The passphrase file is on the machine that is installed.
 
-    A box that is written with `rap flash` has no passphrase: its TPM has the only key.
+    A box that is flashed with `rap flash` has no passphrase: its TPM has the only key.
     """
 
     passphrase_file: Annotated[
@@ -166,13 +166,13 @@ class Install(Table, frozen=True):
 
     source: Literal["media", "network"] = "media"
     base: Url | Literal[""] = ""
-    """Instead of the release's own."""
+    """Replaces the URL of the release, if it is not ""."""
     appstream: Url | Literal[""] = ""
     box_repository: Url | Literal["media"] = "media"
 
 
 class Site(SiteForBox, frozen=True, kw_only=True):
-    """All settings in which the image of one site differs from another's."""
+    """All settings that differ between the images of sites."""
 
     timezone: str
     uplink: UplinkAddress

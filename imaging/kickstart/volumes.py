@@ -13,22 +13,22 @@ PREFIXES: Final = ("pv.", "raid.")
 
 
 def volumes(case: Case) -> Iterator[KickstartCommand]:
-    """Return the commands that create a file system."""
+    """Return the commands that create partitions, logical volumes or RAID arrays."""
     return case.ks.named("part", "partition", "logvol", "raid")
 
 
 def parts(case: Case) -> Iterator[KickstartCommand]:
-    """Partitions of a disk."""
+    """Return the commands that create partitions of a disk."""
     return case.ks.named("part", "partition")
 
 
 def on_disk(case: Case) -> list[KickstartCommand]:
-    """Partitions that take space on a disk."""
+    """Return the commands that create partitions with space on a disk: all but tmpfs."""
     return [command for command in parts(case) if command.data.fstype != "tmpfs"]
 
 
 def mount_of(command: KickstartCommand) -> str:
-    """Return the mount point, or "swap", "pv.01", "" …"""
+    """Return the mount point of a command, or another name such as "swap" or "pv.01", or ""."""
     return str(command.option("mountpoint") or "")
 
 
@@ -41,7 +41,7 @@ def complete(case: Case) -> bool:
 
 
 def size_mib(command: KickstartCommand) -> int:
-    """Return the size in MiB, or 0 where it is not given."""
+    """Return the size of a command in MiB, or 0 if it is not given."""
     return int(command.option("size") or 0)
 
 
@@ -51,7 +51,7 @@ def disk_name(name: str) -> str:
 
 
 def reuses(data: Any) -> bool:
-    """Return whether a volume exists already, and only its content may be new."""
+    """Return whether a volume exists already, so that at most its content is new."""
     return bool(
         getattr(data, "onPart", "") or getattr(data, "preexist", False) or not getattr(data, "format", True)
     )

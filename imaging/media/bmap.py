@@ -1,10 +1,10 @@
-"""Block maps: which blocks of a disk image have content, and the SHA-256 of each range of them.
+"""Block maps: the ranges of blocks of a disk image that have content, each with its SHA-256.
 
 The format is that of bmap-tools 2.0, so that `bmaptool copy` can read the maps: XML, blocks of 4 KiB, ranges of block
 numbers with both ends inclusive. One restriction is added: no range crosses a multiple of `CELL_BYTES`. A range
 therefore fits into a buffer, and is compared with its hash *before* it is written anywhere.
 
-Unmapped blocks have unspecified content: nothing is written there.
+The content of unmapped blocks is unspecified: they are not written.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CELL_BYTES: Final = 1024 * 1024
 
 
 class BmapError(Exception):
-    """The bytes are not a usable block map; the message says why."""
+    """The bytes are not a usable block map; the message states why."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,10 @@ def _check_order(ranges: tuple[Range, ...], image_bytes: int) -> None:
     end = 0
     for span in ranges:
         if span.offset < end or span.length <= 0 or span.end > image_bytes:
-            raise BmapError(f"has a range at byte {span.offset} that overlaps another, or leaves the image")
+            raise BmapError(
+                f"has a range at byte {span.offset} that overlaps another one, or exceeds the image: make the map "
+                "with `rap image`"
+            )
         if span.offset // CELL_BYTES != (span.end - 1) // CELL_BYTES:
             raise BmapError(
                 f"has a range at byte {span.offset} across a boundary of 1 MiB: make the map with `rap image`"

@@ -1,9 +1,9 @@
 """Disk image files: the mapped extents of a sparse image, and images compressed with zstd.
 
-A compressed image is usually one long stream, whose holes must be decompressed too. Here each mapped range is a zstd
-separate frame, each hole is one or more frames of zeros, and the file ends with the table of zstd's seekable format
-(contrib/seekable_format in its sources: a skippable frame, 0x184D2A5E, with both lengths of each frame, and a footer
-with 0x8F92EAB1). `zstd -d` restores the raw image; a program that reads the table decompresses only the mapped
+A compressed image is usually one long stream, whose holes must be decompressed too. Here each mapped range is a
+separate zstd frame, each hole is one or more frames of zeros, and the file ends with the table of zstd's seekable
+format (contrib/seekable_format in its sources: a skippable frame, 0x184D2A5E, with both lengths of each frame, and a
+footer with 0x8F92EAB1). `zstd -d` restores the raw image; a program that reads the table decompresses only the mapped
 ranges, several at a time. The same image and map always give the same bytes.
 """
 
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
 from imaging.media.bmap import BLOCK_BYTES, CELL_BYTES, Bmap, Range
-from imaging.media.unzstd import FrameError, WrongLength, decompress_into
+from imaging.media.unzstd import FrameError, LengthMismatch, decompress_into
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -39,7 +39,7 @@ _FOOTER: Final = struct.Struct("<IBI")
 
 
 class ImageError(Exception):
-    """The file is not a usable image; the message says why."""
+    """The file is not a usable image; the message states why."""
 
 
 class Frame(NamedTuple):
@@ -174,7 +174,7 @@ def decompress(frame: bytes, into: memoryview) -> None:
         decompress_into(frame, into)
     except FrameError as error:
         raise ImageError(f"has a damaged frame: {error}") from None
-    except WrongLength:
+    except LengthMismatch:
         raise ImageError(
             f"has a frame whose length differs from the {len(into)} bytes in its table"
         ) from None

@@ -41,15 +41,15 @@ class FrameError(Exception):
     """The bytes are not a zstd frame, or a damaged one."""
 
 
-class WrongLength(Exception):
+class LengthMismatch(Exception):
     """The frame does not have exactly the length of the output memory."""
 
 
 def decompress_into(frame: bytes, into: memoryview) -> None:
-    """Decompress a frame into `into`, which limits the size of the output. Raises: FrameError, WrongLength."""
+    """Decompress a frame into `into`, which limits the size of the output. Raises: FrameError, LengthMismatch."""
     made = _at_once(frame, into) if library() else by_pieces(frame, into)
     if made != len(into):
-        raise WrongLength
+        raise LengthMismatch
 
 
 @cache
@@ -72,14 +72,14 @@ def _at_once(frame: bytes, into: memoryview) -> int:
     if not lib.ZSTD_isError(made):
         return made
     if lib.ZSTD_getErrorCode(made) == _TOO_SMALL:
-        raise WrongLength
+        raise LengthMismatch
     raise FrameError(_ffi.string(lib.ZSTD_getErrorName(made)).decode())
 
 
 def by_pieces(frame: bytes, into: memoryview) -> int:
-    """As `decompress_into`, with Python's module.
+    """Decompress a frame into `into` with Python's module, in pieces.
 
-    Returns the number of bytes written. Raises: FrameError, WrongLength.
+    Returns the number of bytes written. Raises: FrameError, LengthMismatch.
     """
     decompressor = zstd.ZstdDecompressor()
     done, rest = 0, frame
@@ -94,5 +94,5 @@ def by_pieces(frame: bytes, into: memoryview) -> int:
     except (zstd.ZstdError, EOFError) as error:
         raise FrameError(str(error)) from None
     if over or not decompressor.eof:
-        raise WrongLength
+        raise LengthMismatch
     return done

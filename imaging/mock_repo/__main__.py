@@ -1,7 +1,7 @@
 """`python -m imaging.mock_repo DIR`: make the mock repository below DIR, and print its path, for `--repo`.
 
-Downloaded packages are kept there, and a complete repository is not made again. Exit status: 2 for a wrong DIR, 3 if
-the machine lacks something.
+Downloaded packages are kept there, and a complete repository is not made again. Exit status: 2 for an invalid DIR, 3
+if the machine lacks a prerequisite.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ MACHINE_LACKS: Final = 3
 def main(words: list[str]) -> int:
     """Run the command with these arguments. Returns the exit status."""
     if len(words) != 1 or words[0].startswith("-"):
-        return _ended(WRONG_INPUT, USAGE)
+        return _fail(WRONG_INPUT, USAGE)
     folder = Path(words[0])
-    if folder.exists() and not _ours(folder):
-        return _ended(WRONG_INPUT, f"{folder}: give a new or empty folder, or one that this command made")
+    if folder.exists() and not _is_replaceable(folder):
+        return _fail(WRONG_INPUT, f"{folder}: contains other files; give a new or empty folder")
     try:
         require_prerequisites()
         sys.stdout.write(f"{kept_repository(folder)}\n")
     except (PrerequisiteMissing, ProgramFailed, OSError) as error:
-        return _ended(MACHINE_LACKS, str(error))
+        return _fail(MACHINE_LACKS, str(error))
     return 0
 
 
-def _ours(folder: Path) -> bool:
-    """Return whether this command made the folder, or it is empty; old results in it are deleted."""
+def _is_replaceable(folder: Path) -> bool:
+    """Return whether the folder is empty or was made by this command, so that its content may be deleted."""
     return folder.is_dir() and ((folder / "repository.lock").exists() or not any(folder.iterdir()))
 
 
@@ -45,7 +45,7 @@ def require_prerequisites() -> None:
     require_root("unpacking packages sets the owners of their files, which needs root rights")
 
 
-def _ended(status: int, why: str) -> int:
+def _fail(status: int, why: str) -> int:
     sys.stderr.write(f"imaging.mock_repo: {why}\n")
     return status
 

@@ -1,6 +1,6 @@
-"""Debian packages: resolving dependencies and downloading with apt, into a folder that keeps them.
+"""Debian packages: resolving dependencies with apt, and downloading them into a folder.
 
-apt resolves for a machine without any installed package, independent of this machine.
+apt resolves the dependencies for a machine without any installed package, independent of this machine.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ class Deb:
 
     @property
     def needs(self) -> Iterator[list[str]]:
-        """The alternatives of each dependency, by name."""
+        """Yield the alternatives of each dependency, by name."""
         for key in ("Pre-Depends", "Depends"):
             for clause in filter(None, self.fields.get(key, "").split(", ")):
                 yield [re.split(r"[ :(]", name.strip())[0] for name in clause.split("|")]
 
     @property
     def offers(self) -> list[str]:
-        """The names that the package provides, its own first."""
+        """The names that the package provides, the package name first."""
         return [
             self.name,
             *re.findall(r"[a-z0-9][a-z0-9+.-]+", re.sub(r"\([^)]*\)", "", self.fields.get("Provides", ""))),

@@ -1,4 +1,4 @@
-"""Converting Debian packages to RPMs: one spec file with a subpackage for each, and repository metadata."""
+"""Converting Debian packages to RPMs: a spec file with a subpackage for each package, and repository metadata."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Mock packages of a distribution.
 
 
 class Stub(Table, frozen=True):
-    """A package with a few files: content by path; `links` are symbolic links: target by path."""
+    """A package with a few files: `files` has the content by path, and `links` the targets of symbolic links."""
 
     files: dict[str, str] = {}
     links: dict[str, str] = {}
@@ -107,7 +107,7 @@ def kept_repository(folder: Path) -> Path:
 
 
 def build(spec: Path, root: Path, folder: Path) -> None:
-    """Build the packages of a spec file from the files under `root` into `folder`."""
+    """Build the packages of a spec file from the files under `root` into `folder`. Raises: ProgramFailed."""
     command = [
         "rpmbuild",
         "-bb",
@@ -132,7 +132,7 @@ def build(spec: Path, root: Path, folder: Path) -> None:
 
 
 def describe(folder: Path, wanted: MockPackages) -> None:
-    """Write the repository metadata for a folder of packages."""
+    """Write the repository metadata for a folder of packages. Raises: ProgramFailed."""
     comps = folder / "comps.xml"
     comps.write_text(_comps(wanted))
     stamps = ["--revision", str(EPOCH), "--set-timestamp-to-revision"]

@@ -1,8 +1,8 @@
-"""Reading a package repository's metadata, as createrepo_c writes it, straight from the files.
+"""Reading a package repository's metadata, as createrepo_c writes it.
 
-`repodata/repomd.xml` names the other files: `primary` (packages, what they provide and require, and their files in
-/etc and bin folders), `filelists` (all files), `group` (comps: groups and environments). Each is XML, compressed by
-gzip, xz or zstd.
+`repodata/repomd.xml` names the other files: `primary` (the packages with what they provide and require, and their
+files in /etc and bin folders), `filelists` (all files), and `group` (comps: groups and environments). Each is XML,
+compressed by gzip, xz or zstd.
 
 Ten thousand packages are about 40 MB of XML. It is parsed with expat handlers for the relevant elements only, because
 building a tree would take ten times as long.
@@ -39,7 +39,7 @@ UNPACK: Final[dict[str, Callable[[bytes], bytes]]] = {
 
 
 class RepositoryError(Exception):
-    """A folder that is not a package repository, or a damaged one; the message says how to correct it."""
+    """The folder is not a package repository, or is damaged; the message states the remedy."""
 
 
 class Package:
@@ -190,9 +190,9 @@ def _evr(attributes: dict[str, str]) -> Evr:
 
 
 def _parse(path: Path, start: Start, text: Text | None = None, reading: tuple[str, ...] = ()) -> None:
-    """Call `start` for each element, and `text` with the text of elements named in `reading`, which have no children.
+    """Call `start` for each element, and `text` with the text of the elements in `reading`, which have no children.
 
-    The text handlers are installed only inside those elements, because calling a handler is what takes the time.
+    The text handlers are installed only inside those elements, because calls of handlers take most of the time.
     """
     parser = expat.ParserCreate()
     parser.buffer_text = True

@@ -1,9 +1,9 @@
 """Package repositories, and resolving a `%packages` section with all its dependencies.
 
-`Repository.resolve` finds the problems that an installation would meet: unknown names, unmet requirements, and
+`Repository.resolve` finds the problems that would stop an installation: unknown names, unmet requirements, and
 packages that are both excluded and required. It chooses providers as dnf does in simple cases (a package already
-chosen, then the shortest name, then the newest version), and does not look for another solution where that choice
-leads to a conflict. It therefore reports what cannot work, and does not guarantee that everything else will.
+chosen, then the shortest name, then the newest version), and does not search for another solution if that choice
+leads to a conflict. Each reported problem is real, but a section without one may still be impossible to install.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Repository:
 
     @classmethod
     def joined(cls, repositories: Sequence[Repository]) -> Repository:
-        """Several repositories as one."""
+        """Return one repository with the packages and groups of several."""
         if len(repositories) == 1:
             return repositories[0]
         return cls(

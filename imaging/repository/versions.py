@@ -1,7 +1,8 @@
 """Comparing versions as RPM does, and dependencies on versions.
 
-The rules are those of `rpmvercmp` (rpm's rpmio/rpmvercmp.c): segments of digits and of letters, digits newer than
-letters, "~" older than the end, "^" newer than the end but older than anything more.
+The rules are those of `rpmvercmp` (rpm's rpmio/rpmvercmp.c): a version is divided into segments of digits and of
+letters; digits are newer than letters, "~" is older than the end, and "^" is newer than the end but older than any
+other segment.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ _AT: Final = {"EQ": {"at"}, "LE": {"at", "below"}, "GE": {"at", "above"}, "LT": 
 
 
 def compare(left: Evr, right: Evr) -> int:
-    """Negative, 0 or positive, as `left` is older than, equal to or newer than `right`.
+    """Return a negative number, 0 or a positive one if `left` is older than, equal to or newer than `right`.
 
     A missing release equals any.
     """
@@ -68,7 +69,7 @@ def compare(left: Evr, right: Evr) -> int:
 
 @cache
 def rpmvercmp(left: str, right: str) -> int:
-    """-1, 0 or 1, as `left` is older than, equal to or newer than `right`."""
+    """Return -1, 0 or 1 if `left` is older than, equal to or newer than `right`."""
     if left == right:
         return 0
     ours, theirs = _SEGMENT.findall(left), _SEGMENT.findall(right)

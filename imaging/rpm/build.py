@@ -1,8 +1,8 @@
 """Building the box's package: a tree (`imaging.rpm.tree`), packed by rpmbuild with `firmware-image/rpm/rap-box.spec`.
 
-Two builds of the same commit give the same bytes. rpmbuild would store the host name and the time; it gets the time
-of the commit (SOURCE_DATE_EPOCH, as specified by reproducible-builds.org) and a fixed name. Its macros, database
-and folders are private, so that the RPM configuration of the machine has no effect and is not changed.
+Two builds of the same commit give the same bytes. rpmbuild stores a host name and a time; here, the name is fixed,
+and the time is that of the commit (SOURCE_DATE_EPOCH, as specified by reproducible-builds.org). Its macros, database
+and folders are temporary, so that the RPM configuration of the machine has no effect and is not changed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from imaging.programs import ProgramFailed, require_programs, run_program
 from imaging.rpm.contents import (
     RECIPE,
     REPOSITORY,
-    Locked,
+    LockedPackage,
     PackageContents,
     PackageTarget,
     RpmError,
@@ -45,10 +45,11 @@ class BuiltRpm:
 def build_rpm(
     output: Path, release: str, python: str = "", wheels: Path | None = None, *, bytecode: bool = True
 ) -> BuiltRpm:
-    """Build the box's package into the folder `output`.
+    """Build the box's package for `release`, such as "rhel9", into the folder `output`.
 
-    `python` is by default that of the release. `wheels` is a folder of wheels, for builds without a network. Without
-    `bytecode`, any machine can build for any Python. Raises: RpmError, PrerequisiteMissing; nothing is written then.
+    `python` is the Python version, by default that of the release. `wheels` is a folder of wheels, for builds without
+    a network. Without `bytecode`, any machine can build for any Python version.
+    Raises: RpmError, PrerequisiteMissing; nothing is written then.
     """
     contents = load_contents()
     target = make_target(contents, release, python)
@@ -74,7 +75,9 @@ def source_date_epoch() -> int:
     """Return the build's time in seconds since 1970: SOURCE_DATE_EPOCH, or that of the commit. Raises: RpmError."""
     if given := os.environ.get("SOURCE_DATE_EPOCH"):
         if not given.isdecimal():
-            raise RpmError(f"SOURCE_DATE_EPOCH={given}: it is a whole number of seconds since 1970")
+            raise RpmError(
+                f"SOURCE_DATE_EPOCH={given}: is not a whole number of seconds since 1970; correct or unset it"
+            )
         return int(given)
     try:
         return int(run_program(["git", "-C", REPOSITORY, "log", "-1", "--format=%ct"]))
@@ -83,7 +86,7 @@ def source_date_epoch() -> int:
 
 
 def file_list(tree: Path) -> str:
-    """Return the %files section: every file, and the folders that belong to the box alone; see `make_tree`."""
+    """Return the %files section: every file, and the folders that only this package has; see `make_tree`."""
     state = state_folders(tree)
     own = (tree / PREFIX, tree / "usr/libexec/rap", tree / "etc/rap", tree / "usr/share/licenses/rap-box")
     lines = ["%defattr(-, root, root, -)"]
@@ -98,7 +101,9 @@ def file_list(tree: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _macros(place: Path, target: PackageTarget, contents: PackageContents, packages: list[Locked]) -> str:
+def _macros(
+    place: Path, target: PackageTarget, contents: PackageContents, packages: list[LockedPackage]
+) -> str:
     """Return the rpm macros of this build: its settings, and the values that the spec file uses."""
     major, minor = target.python.split(".")
     python = f"{target.python_package} >= {target.python}, {target.python_package} < {major}.{int(minor) + 1}"

@@ -24,11 +24,11 @@ _VIA: Final = re.compile(r"^ +#(?: via)?\s+([a-z0-9-]+)", re.MULTILINE)
 
 
 class RpmError(Exception):
-    """The package cannot be built from the input; the message says how to correct it."""
+    """The package cannot be built from the input; the message states the remedy."""
 
 
 class PackageContents(Table, frozen=True):
-    """contents.toml, which explains itself."""
+    """The content of contents.toml, whose comments explain each key."""
 
     packages: list[str]
     modules: list[str]
@@ -54,7 +54,7 @@ class PackageTarget:
 
 
 @dataclass(frozen=True, slots=True)
-class Locked:
+class LockedPackage:
     """One entry of requirements.txt; `text` is all of it, with hashes and marker."""
 
     name: str
@@ -74,23 +74,25 @@ def make_target(contents: PackageContents, release: str, python: str = "") -> Pa
     """Return the target for a release; `python` is by default the release's usual version. Raises: RpmError."""
     pythons = contents.python.get(release)
     if pythons is None:
-        raise RpmError(f"--release {release}: it is one of {', '.join(contents.python)}")
+        raise RpmError(f"--release {release}: is unknown; write one of {', '.join(contents.python)}")
     python = python or next(iter(pythons))
     if python not in pythons:
-        raise RpmError(f"--python {python}: {release} has {', '.join(pythons)}")
+        raise RpmError(f"--python {python}: {release} does not have it; write one of {', '.join(pythons)}")
     return PackageTarget(release, python, pythons[python])
 
 
-def locked(contents: PackageContents, requirements: str) -> list[Locked]:
+def locked(contents: PackageContents, requirements: str) -> list[LockedPackage]:
     """Return the entries of requirements.txt that the box needs, in order. Raises: RpmError, if one is missing."""
-    entries = {match[1]: Locked(match[1], match[2], match[0]) for match in _ENTRY.finditer(requirements)}
+    entries = {
+        match[1]: LockedPackage(match[1], match[2], match[0]) for match in _ENTRY.finditer(requirements)
+    }
     if missing := contents.licenses.keys() - entries.keys():
         raise RpmError(f"requirements.txt: has no {', '.join(sorted(missing))}; run `make lock`")
     wanted = set(contents.licenses)
     while more := {name for name, one in entries.items() if wanted & set(_VIA.findall(one.text))} - wanted:
         wanted |= more
-    if unread := wanted - contents.licenses.keys():
-        names = ", ".join(sorted(unread))
+    if unlicensed := wanted - contents.licenses.keys():
+        names = ", ".join(sorted(unlicensed))
         raise RpmError(f"firmware-image/rpm/contents.toml: licenses: add the license of {names}")
     return [one for name, one in entries.items() if name in wanted]
 

@@ -1,8 +1,8 @@
 """The tree that the box's package is made of: `firmware-image/root` as it is, and the private folder /usr/lib/rap.
 
-Everything in it follows from the sources, from requirements.txt and from the interpreter and compiler that are used:
-all files get one time and one of two modes, and what pip writes about an installation is left out. Byte code
-carries a hash of its source instead of its time (PEP 552), unchecked, because the source does not change on a box.
+The tree depends only on the sources, on requirements.txt, and on the interpreter and compiler that are used: all
+files get the same time and one of two modes, and pip's records of an installation are removed. Byte code contains a
+hash of its source instead of the time (PEP 552), which is not checked, because the source does not change on a box.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from imaging.programs import PrerequisiteMissing, require_programs, run_program
 from imaging.rpm.contents import (
     RECIPE,
     REPOSITORY,
-    Locked,
+    LockedPackage,
     PackageContents,
     PackageTarget,
     RpmError,
 )
 
 PREFIX: Final = "usr/lib/rap"
-"""Private code belongs here (FHS 3.0, 4.6), and SELinux's policy has a label for all of it, lib_t."""
+"""The folder of private code (FHS 3.0, 4.6); SELinux's policy labels all of it lib_t."""
 LAUNCHERS: Final = (
     "usr/bin/rap",
     "usr/libexec/rap/firewall",
@@ -53,7 +53,7 @@ def make_tree(
     root: Path,
     target: PackageTarget,
     contents: PackageContents,
-    packages: Iterable[Locked],
+    packages: Iterable[LockedPackage],
     wheels: Path | None,
 ) -> None:
     """Make the tree in the empty folder `root`. Raises: ProgramFailed, PrerequisiteMissing."""
@@ -76,7 +76,10 @@ def make_tree(
 
 
 def state_folders(root: Path) -> dict[str, tuple[str, str, str]]:
-    """Mode, user and group of each folder of tmpfiles.d: the package has them too, for trees that never started."""
+    """Return the mode, user and group of each folder of tmpfiles.d.
+
+    The package contains these folders, too, because tmpfiles.d takes effect only when a system starts.
+    """
     lines = (root / "usr/lib/tmpfiles.d/rap.conf").read_text("utf-8").splitlines()
     words = [line.split() for line in lines if line.startswith("d ")]
     return {path: (mode, user, group) for _, path, mode, user, group in words}
@@ -111,8 +114,10 @@ def set_times_and_modes(root: Path, epoch: int) -> None:
         os.utime(path, (epoch, epoch), follow_symlinks=False)
 
 
-def _install(packages: Iterable[Locked], python: Path, target: PackageTarget, wheels: Path | None) -> None:
-    """The locked packages, as pip unpacks them, without its records about this machine."""
+def _install(
+    packages: Iterable[LockedPackage], python: Path, target: PackageTarget, wheels: Path | None
+) -> None:
+    """Install the locked packages into the folder `python` by pip, without its records about this machine."""
     python.mkdir(parents=True)
     requirements = python / "requirements.txt"
     requirements.write_text("".join(package.text for package in packages), "utf-8")
@@ -165,7 +170,7 @@ def copy_modules(contents: PackageContents, python: Path) -> None:
 
 
 def _compile_ioctl(library: Path) -> None:
-    """The compiled part of `hal.linux`, by the stable ABI: one for every Python since 3.2."""
+    """Compile the native part of `hal.linux` for the stable ABI, so that it works with every Python since 3.2."""
     source = library.with_name("_ioctl.c")
     with contextlib.redirect_stdout(io.StringIO()):
         ffi.emit_c_code(str(source))

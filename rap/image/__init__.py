@@ -13,7 +13,7 @@ from rap.outcome import FAILED, OK, CommandError, MachineLacks, WrongInput
 from rap.parser import Parser, byte_count, refuse_options
 
 if TYPE_CHECKING:
-    from imaging.build.build import Built
+    from imaging.build.build import BuildResult
     from imaging.kickstart.lint import LintReport
 
 SUMMARY = "images of the box: kickstarts, the package, disk images, checks"
@@ -198,7 +198,7 @@ def _add_build(parser: Parser) -> None:
 def _build(arguments: argparse.Namespace) -> int:
     from imaging.build.build import build
     from imaging.build.progress import BuildProgress
-    from imaging.build.types import BuildFailed, BuildRequest, UnsupportedCommand, WrongRequest
+    from imaging.build.types import BuildFailed, BuildRequest, InvalidBuildRequest, UnsupportedCommand
     from imaging.kickstart.document import KickstartUnreadable
     from imaging.kickstart.lint import UnknownVersion, version_of
     from imaging.programs import PrerequisiteMissing
@@ -215,7 +215,13 @@ def _build(arguments: argparse.Namespace) -> int:
         )
         with BuildProgress() as shown:
             built = build(request, shown.step, shown.log)
-    except (KickstartUnreadable, UnsupportedCommand, SigningError, UnknownVersion, WrongRequest) as error:
+    except (
+        KickstartUnreadable,
+        UnsupportedCommand,
+        SigningError,
+        UnknownVersion,
+        InvalidBuildRequest,
+    ) as error:
         raise WrongInput(str(error)) from error
     except PrerequisiteMissing as error:
         raise MachineLacks(str(error)) from error
@@ -263,7 +269,7 @@ def _build_iso(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def _print_built(built: Built, as_json: bool) -> None:
+def _print_built(built: BuildResult, as_json: bool) -> None:
     if as_json:
         print(
             json.dumps(

@@ -11,7 +11,7 @@ from rap.outcome import FAILED, OK, MachineLacks, WrongInput
 from rap.parser import Parser, refuse_options
 
 if TYPE_CHECKING:
-    from imaging.check.types import Judgement
+    from imaging.check.types import Evaluation
 
 
 def add_check(parser: Parser) -> None:
@@ -56,7 +56,7 @@ def _check(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from imaging.check.show import as_document, show
-    from imaging.check.types import WrongCheck
+    from imaging.check.types import InvalidCheckInput
     from imaging.programs import PrerequisiteMissing
 
     if (arguments.tree is None) == (arguments.httpd is None):
@@ -64,31 +64,31 @@ def _check(arguments: argparse.Namespace) -> int:
             "give either a system's directory or an image of `rap image build`, or --httpd and a configuration"
         )
     try:
-        judgement = _check_httpd(arguments) if arguments.httpd else _check_system(arguments)
-    except WrongCheck as error:
+        evaluation = _check_httpd(arguments) if arguments.httpd else _check_system(arguments)
+    except InvalidCheckInput as error:
         raise WrongInput(str(error)) from error
     except PrerequisiteMissing as error:
         raise MachineLacks(str(error)) from error
     if arguments.json:
-        print(json.dumps(as_document(judgement), indent=1, ensure_ascii=False))
+        print(json.dumps(as_document(evaluation), indent=1, ensure_ascii=False))
     else:
-        show(judgement, Console())
-    return OK if judgement.passed else FAILED
+        show(evaluation, Console())
+    return OK if evaluation.passed else FAILED
 
 
-def _check_httpd(arguments: argparse.Namespace) -> Judgement:
+def _check_httpd(arguments: argparse.Namespace) -> Evaluation:
+    from imaging.check.apache.evaluate import evaluate_server
     from imaging.check.apache.httpd import read_server
-    from imaging.check.apache.judge import judge_server
 
     refuse_options(
         arguments,
         "a system's directory or image",
         ("content", "profile", "mock_repo", "exceptions", "report", "arf"),
     )
-    return judge_server(read_server(arguments.httpd, arguments.httpd_program))
+    return evaluate_server(read_server(arguments.httpd, arguments.httpd_program))
 
 
-def _check_system(arguments: argparse.Namespace) -> Judgement:
+def _check_system(arguments: argparse.Namespace) -> Evaluation:
     from imaging.check.content import default_content, read_benchmark
     from imaging.check.openscap import PROFILE, ScanReports, scan
     from imaging.check.reasons import load_exceptions, load_reasons
@@ -109,4 +109,4 @@ def _check_system(arguments: argparse.Namespace) -> Judgement:
             mock_repo=arguments.mock_repo,
         )
         results = scan(tree, content, ScanReports(arguments.report, arguments.arf), profile)
-    return reasons.judge(results)
+    return reasons.evaluate(results)

@@ -8,13 +8,13 @@ from imaging.check.apache.httpd import ApacheServer, Directive
 from imaging.check.apache.rule import ApacheFinding, Findings
 
 
-def spot_of(server: ApacheServer, directive: Directive | None) -> str:
-    """The place of a directive, or of the configuration that lacks it."""
-    return directive.spot if directive else str(server.conf)
+def location_of(server: ApacheServer, directive: Directive | None) -> str:
+    """Return the location of a directive, or of the configuration that lacks it."""
+    return directive.location if directive else str(server.conf)
 
 
 def has_value(server: ApacheServer, name: str, allowed: Iterable[str], recommended: str) -> Findings:
-    """The directive is set outside of sections, and has one of the allowed values (lower case) everywhere."""
+    """Check that the directive is set outside of sections, and everywhere to an allowed value (lower case)."""
     values = set(allowed)
     if server.general(name.lower()) is None:
         yield ApacheFinding(
@@ -22,41 +22,43 @@ def has_value(server: ApacheServer, name: str, allowed: Iterable[str], recommend
         )
     for one in server.named(name.lower()):
         if " ".join(one.words).lower() not in values:
-            yield ApacheFinding(one.spot, f"{name} {' '.join(one.words)}", f"write {name} {recommended}")
+            yield ApacheFinding(one.location, f"{name} {' '.join(one.words)}", f"write {name} {recommended}")
 
 
 def has_number(server: ApacheServer, name: str, low: int, high: int) -> Findings:
-    """The directive is set outside of sections, and is a number from `low` to `high` everywhere."""
+    """Check that the directive is set outside of sections, and everywhere to a number from `low` to `high`."""
     if server.general(name.lower()) is None:
         yield ApacheFinding(str(server.conf), f"has no {name}", f"write {name} {high if low == 0 else low}")
     for one in server.named(name.lower()):
         number = one.words[0] if one.words else ""
         if not number.isdecimal() or not low <= int(number) <= high:
-            yield ApacheFinding(one.spot, f"{name} {number}", f"write a number from {low} to {high}")
+            yield ApacheFinding(one.location, f"{name} {number}", f"write a number from {low} to {high}")
 
 
 def has_none_of(server: ApacheServer, *names: str) -> Findings:
-    """None of these directives is used."""
+    """Check that none of these directives is used."""
     for one in server.named(*(name.lower() for name in names)):
-        yield ApacheFinding(one.spot, f"{one.name} {' '.join(one.words)}", "the page needs none; remove it")
+        yield ApacheFinding(
+            one.location, f"{one.name} {' '.join(one.words)}", "the local page does not need it; remove it"
+        )
 
 
 def is_loaded(server: ApacheServer, *modules: str) -> Findings:
-    """All of these modules are loaded."""
+    """Check that all of these modules are loaded."""
     for name in modules:
         if name not in server.modules:
             yield ApacheFinding(str(server.conf), f"{name}_module is not loaded", "add its LoadModule")
 
 
 def is_not_loaded(server: ApacheServer, modules: Iterable[str]) -> Findings:
-    """None of these modules is loaded."""
+    """Check that none of these modules is loaded."""
     for name in sorted(server.modules & set(modules)):
         yield ApacheFinding(str(server.conf), f"{name}_module is loaded", "remove its LoadModule")
 
 
 def has_no_options(server: ApacheServer, *unwanted: str) -> Findings:
-    """No `Options` directive turns one of these on. httpd's default is FollowSymLinks alone."""
+    """Check that no `Options` directive enables one of these. httpd's default is FollowSymLinks alone."""
     for one in server.named("options"):
         on = {word.lstrip("+").lower() for word in one.words if not word.startswith("-")}
         for name in sorted(on & {*unwanted, "all"}):
-            yield ApacheFinding(one.spot, f"Options {name}", "write Options None")
+            yield ApacheFinding(one.location, f"Options {name}", "write Options None")

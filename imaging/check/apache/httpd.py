@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from imaging.check.types import WrongCheck
+from imaging.check.types import InvalidCheckInput
 from imaging.programs import PrerequisiteMissing, ProgramFailed, install_hint, run_program
 
 PROGRAMS: Final = ("httpd", "apache2")
@@ -29,7 +29,7 @@ _VERSION: Final = re.compile(r"Apache/(\d+(?:\.\d+)*)")
 
 @dataclass(frozen=True, slots=True)
 class Directive:
-    """A directive: name in lower case, arguments, place, and the enclosing sections from the outermost on."""
+    """A directive: name in lower case, arguments, location, and the enclosing sections, the outermost first."""
 
     name: str
     words: tuple[str, ...]
@@ -38,8 +38,8 @@ class Directive:
     inside: tuple[str, ...] = ()
 
     @property
-    def spot(self) -> str:
-        """The place of the directive, for messages."""
+    def location(self) -> str:
+        """The location of the directive, for messages: "FILE:LINE"."""
         return f"{self.file}:{self.line}"
 
 
@@ -65,12 +65,16 @@ class ApacheServer:
 
 
 def read_server(conf: Path, program: str = "") -> ApacheServer:
-    """Read the configuration `conf` with httpd. Raises: WrongCheck, with its own words; PrerequisiteMissing."""
-    httpd = _find(program)
+    """Read the configuration `conf` with httpd.
+
+    `program` is the httpd to use, or "" for the installed one.
+    Raises: InvalidCheckInput, with httpd's message; PrerequisiteMissing.
+    """
+    httpd = _find_httpd(program)
     conf = conf.absolute()
     if not conf.is_file():
-        raise WrongCheck(f"{conf}: does not exist; give the configuration file of httpd")
-    state = _ask(httpd, conf, "-D", "DUMP_MODULES", "-D", "DUMP_RUN_CFG")
+        raise InvalidCheckInput(f"{conf}: does not exist; give the configuration file of httpd")
+    state = _run_httpd(httpd, conf, "-D", "DUMP_MODULES", "-D", "DUMP_RUN_CFG")
     module = next(
         (path for path in (Path(folder, "mod_info.so") for folder in MODULES) if path.exists()), None
     )
@@ -78,7 +82,7 @@ def read_server(conf: Path, program: str = "") -> ApacheServer:
         raise PrerequisiteMissing(
             "mod_info.so: missing; apt-get install apache2-bin (Debian), dnf install httpd-core (RHEL)"
         )
-    text = _ask(httpd, conf, "-c", f"LoadModule info_module {module}", "-D", "DUMP_CONFIG")
+    text = _run_httpd(httpd, conf, "-c", f"LoadModule info_module {module}", "-D", "DUMP_CONFIG")
     user = _USER.search(state)
     version = _VERSION.search(run_program([httpd, "-v"]))
     assert user and version, "httpd 2.4 prints both"
@@ -87,20 +91,22 @@ def read_server(conf: Path, program: str = "") -> ApacheServer:
     return ApacheServer(conf, numbers, user[1], int(user[2]), modules, tuple(_directives(text)))
 
 
-def _find(program: str) -> str:
+def _find_httpd(program: str) -> str:
     for name in [program] if program else PROGRAMS:
         if found := shutil.which(name) or shutil.which(name, path="/usr/sbin"):
             return found
     if program:
-        raise WrongCheck(f"--httpd-program {program}: does not exist; give a program such as /usr/sbin/httpd")
+        raise InvalidCheckInput(
+            f"--httpd-program {program}: does not exist; give a program such as /usr/sbin/httpd"
+        )
     raise PrerequisiteMissing(f"httpd: missing; {install_hint(['httpd'])}")
 
 
-def _ask(httpd: str, conf: Path, *words: str) -> str:
+def _run_httpd(httpd: str, conf: Path, *words: str) -> str:
     try:
         return run_program([httpd, "-t", "-f", conf, *words])
     except ProgramFailed as error:
-        raise WrongCheck(f"{conf}: httpd does not accept it: {error}") from None
+        raise InvalidCheckInput(f"{conf}: httpd does not accept it: {error}") from None
 
 
 def _directives(text: str) -> Iterator[Directive]:

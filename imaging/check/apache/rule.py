@@ -7,8 +7,8 @@ A rule is a function in a module of `rules/`, registered under each STIG identif
         \"\"\"Idle connections are closed after at most a minute.\"\"\"
         yield ApacheFinding("rap.conf:7", "what is wrong", "how to correct it")
 
-Requirements that a configuration cannot answer are listed in `firmware-image/stig/httpd.toml` with the reason. A test
-checks that the two together cover both STIGs.
+Requirements that cannot be checked in a configuration are listed in `firmware-image/stig/httpd.toml` with the reason.
+A test checks that the rules and that file together cover both STIGs.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ DATA: Final = FOLDER / "httpd.toml"
 
 @dataclass(frozen=True, slots=True)
 class ApacheFinding:
-    """A violation of a rule: the place ("FILE:LINE"), what is wrong, and the repair."""
+    """A violation of a rule: the location ("FILE:LINE"), the problem, and the repair."""
 
-    spot: str
+    location: str
     problem: str
     repair: str
 
     def __str__(self) -> str:
-        return f"{self.spot}: {self.problem}; {self.repair}"
+        return f"{self.location}: {self.problem}; {self.repair}"
 
 
 Findings: TypeAlias = Iterator[ApacheFinding]
@@ -77,5 +77,5 @@ def rule(*ids: str, severity: str = "medium") -> Callable[[Check], Check]:
 
 
 def load_data(file: Path = DATA) -> ApacheRules:
-    """Read httpd.toml. Raises: WrongCheck."""
+    """Read httpd.toml. Raises: InvalidCheckInput."""
     return load(file, ApacheRules)

@@ -11,7 +11,7 @@ from imaging.kickstart.rule import Check, registered
 
 @cache
 def all_rules() -> dict[str, Check]:
-    """Every rule, by name."""
+    """Return every rule, by name."""
     for module in pkgutil.walk_packages(__path__, f"{__name__}."):
         import_module(module.name)
     return dict(sorted(registered.items()))

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from imaging.build.build import Built, build
-from imaging.build.types import BuildFailed, BuildRequest, WrongRequest
+from imaging.build.build import BuildResult, build
+from imaging.build.types import BuildFailed, BuildRequest, InvalidBuildRequest
 from imaging.media.bmap import parse
 from imaging.programs import PrerequisiteMissing
 from imaging.signing import load_public_key, make_key, read_manifest
@@ -36,11 +36,11 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def first(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Built:
+def first(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> BuildResult:
     return _build(tmp_path_factory.mktemp("first"), repository)
 
 
-def _build(folder: Path, repository: Path, text: str = KICKSTART) -> Built:
+def _build(folder: Path, repository: Path, text: str = KICKSTART) -> BuildResult:
     kickstart = folder / "box.ks"
     kickstart.write_text(text)
     request = BuildRequest(kickstart, "RHEL9", (str(repository),), folder / "out", folder / "work")
@@ -48,7 +48,7 @@ def _build(folder: Path, repository: Path, text: str = KICKSTART) -> Built:
 
 
 def test_builds_in_another_place_time_and_host_are_identical(
-    first: Built, repository: Path, tmp_path: Path
+    first: BuildResult, repository: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "another place"
     folder.mkdir()
@@ -86,7 +86,7 @@ def test_builds_in_another_place_time_and_host_are_identical(
     assert json.loads(done.stdout)["sha256"] == first.sha256
 
 
-def test_file_systems_are_consistent_and_contain_their_parts(first: Built, tmp_path: Path) -> None:
+def test_file_systems_are_consistent_and_contain_their_parts(first: BuildResult, tmp_path: Path) -> None:
     record = json.loads(first.image.with_suffix(".build.json").read_text())
     held = {}
     for place in record["partitions"]:
@@ -104,7 +104,7 @@ def test_file_systems_are_consistent_and_contain_their_parts(first: Built, tmp_p
     assert "log" in held["/var"]
 
 
-def test_a_kernel_in_fips_mode_finds_boot_and_its_checksum(first: Built) -> None:
+def test_a_kernel_in_fips_mode_finds_boot_and_its_checksum(first: BuildResult) -> None:
     tree = next((first.image.parent.parent / "work").glob("system-*")) / "tree"
     boot = next(line for line in (tree / "etc/fstab").read_text().splitlines() if " /boot " in line)
     wanted = f"boot={boot.split()[0]}"
@@ -126,7 +126,7 @@ def test_without_fips_mode_the_initramfs_has_no_module_for_it(repository: Path, 
     assert not (tree / "boot/initramfs-1.0.img").read_text()
 
 
-def test_post_runs_without_network_and_without_the_builders_host_name(first: Built) -> None:
+def test_post_runs_without_network_and_without_the_builders_host_name(first: BuildResult) -> None:
     tree = next((first.image.parent.parent / "work").glob("system-*")) / "tree"
     assert (tree / "etc/built-on").read_text() == "localhost 3\n"  # two lines of heading, and lo
     assert (tree / "etc/machine-id").read_text() == ""
@@ -176,7 +176,7 @@ def test_an_interrupted_build_is_resumed(repository: Path, tmp_path: Path) -> No
     assert kept == {"packages": True, "system": False, "disk": False, "outputs": False}
 
 
-def test_files_of_the_esp_are_stored_in_the_order_of_their_names(first: Built) -> None:
+def test_files_of_the_esp_are_stored_in_the_order_of_their_names(first: BuildResult) -> None:
     record = json.loads(first.image.with_suffix(".build.json").read_text())
     place = next(place for place in record["partitions"] if place["format"] == "efi")
     listed = subprocess.run(
@@ -189,7 +189,7 @@ def test_files_of_the_esp_are_stored_in_the_order_of_their_names(first: Built) -
     assert names == [*sorted(EFI_PROGRAMS), "grub.cfg"]
 
 
-def test_a_cached_result_is_not_changed(first: Built) -> None:
+def test_a_cached_result_is_not_changed(first: BuildResult) -> None:
     tree = next((first.image.parent.parent / "work").glob("system-*")) / "tree"
     assert [path.name for path in (tree / "var/lib/rpm").iterdir()] == ["rpmdb.sqlite"]
 
@@ -224,13 +224,15 @@ def test_a_full_disk_leaves_the_previous_image(repository: Path, tmp_path: Path)
 
 
 def test_a_missing_repository_is_reported(tmp_path: Path) -> None:
-    with pytest.raises(WrongRequest, match="is not a repository"):
+    with pytest.raises(InvalidBuildRequest, match="is not a repository"):
         _build(tmp_path, tmp_path / "nowhere")
     assert not (tmp_path / "out").exists() and not (tmp_path / "work").exists()
 
 
 def test_an_unknown_package_is_named(repository: Path, tmp_path: Path) -> None:
-    with pytest.raises(WrongRequest, match="no repository has no-such-package; add a repository that has it"):
+    with pytest.raises(
+        InvalidBuildRequest, match="no repository has no-such-package; add a repository that has it"
+    ):
         _build(tmp_path, repository, KICKSTART.replace("bash\n", "bash\nno-such-package\n", 1))
 
 
@@ -239,7 +241,7 @@ def test_a_damaged_repository_is_reported(index: str, tmp_path: Path) -> None:
     need_tools()
     (tmp_path / "repo/repodata").mkdir(parents=True)
     (tmp_path / "repo/repodata/repomd.xml").write_text(index)
-    with pytest.raises(WrongRequest, match=f"--repo {tmp_path / 'repo'}: "):
+    with pytest.raises(InvalidBuildRequest, match=f"--repo {tmp_path / 'repo'}: "):
         _build(tmp_path, tmp_path / "repo")
 
 
@@ -247,14 +249,14 @@ def test_an_invalid_time_is_reported(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
-    with pytest.raises(WrongRequest, match="SOURCE_DATE_EPOCH=yesterday: it is a whole number"):
+    with pytest.raises(InvalidBuildRequest, match="SOURCE_DATE_EPOCH=yesterday: is not a whole number"):
         _build(tmp_path, repository)
 
 
 @pytest.mark.parametrize("place", ["out", "work"])
 def test_a_file_in_place_of_a_folder_is_reported(place: str, repository: Path, tmp_path: Path) -> None:
     (tmp_path / place).write_text("")
-    with pytest.raises(WrongRequest, match=f"{tmp_path / place}: is not a folder"):
+    with pytest.raises(InvalidBuildRequest, match=f"{tmp_path / place}: is not a folder"):
         _build(tmp_path, repository)
 
 

@@ -15,7 +15,7 @@ from pykickstart.version import makeVersion
 from imaging.build import packages
 from imaging.build.commands import IGNORED_COMMANDS, handled_commands, plan_of, supported_options
 from imaging.build.types import BuildFailed, BuildPlan, UnsupportedCommand
-from imaging.kickstart.document import Document, KickstartCommand, Spot, read
+from imaging.kickstart.document import Document, KickstartCommand, SourceLocation, read
 from tests.support.imaging.sites import CRYPT_HASH, GRUB_HASH, SSH_KEY
 from tests.support.imaging.small_system import KICKSTART
 
@@ -141,7 +141,7 @@ def test_the_language_has_as_many_options_as_its_documentation() -> None:
 
 @pytest.mark.parametrize(("name", "option"), list(options()))
 def test_an_option_is_followed_or_refused(tmp_path: Path, name: str, option: str) -> None:
-    command = KickstartCommand(Spot(7, "box.ks"), name, (option,), None)
+    command = KickstartCommand(SourceLocation(7, "box.ks"), name, (option,), None)
     if option not in supported_options(name):
         with pytest.raises(UnsupportedCommand, match=r"^box\.ks:7: "):
             plan_of(Document(tmp_path, "RHEL9", commands=[command]))

@@ -17,11 +17,11 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from imaging.check.apache.evaluate import evaluate_server
 from imaging.check.apache.httpd import MODULES, read_server
-from imaging.check.apache.judge import judge_server
 from imaging.check.apache.rule import load_data
 from imaging.check.apache.rules import all_rules
-from imaging.check.types import Judgement, RuleVerdict, WrongCheck
+from imaging.check.types import Evaluation, InvalidCheckInput, RuleVerdict
 from imaging.rpm.contents import RECIPE
 from rap.__main__ import main
 from rap.outcome import FAILED, OK, WRONG_INPUT
@@ -86,23 +86,23 @@ def _free_port() -> int:
         return int(found.getsockname()[1])
 
 
-def _judge(conf: Path) -> Judgement:
-    return judge_server(read_server(conf))
+def _evaluate(conf: Path) -> Evaluation:
+    return evaluate_server(read_server(conf))
 
 
 def _failed(conf: Path) -> dict[str, tuple[str, ...]]:
-    return {one.rule: one.findings for one in _judge(conf).fails}
+    return {one.rule: one.findings for one in _evaluate(conf).fails}
 
 
 def test_the_configuration_of_the_box_complies_with_every_rule(conf: Path) -> None:
-    judgement = _judge(conf)
-    assert {one.rule: one.findings for one in judgement.fails} == {}
-    assert judgement.passed
-    assert sum(one.verdict is RuleVerdict.PASS for one in judgement.rules) == len(all_rules())
+    evaluation = _evaluate(conf)
+    assert {one.rule: one.findings for one in evaluation.fails} == {}
+    assert evaluation.passed
+    assert sum(one.verdict is RuleVerdict.PASS for one in evaluation.rules) == len(all_rules())
 
 
 def test_every_rule_of_both_stigs_is_checked_or_has_a_reason(conf: Path) -> None:
-    rules = [one.rule for one in _judge(conf).rules]
+    rules = [one.rule for one in _evaluate(conf).rules]
     assert len(set(rules)) == len(rules)
     assert sum(rule.startswith("AS24-U1-") for rule in rules) == SERVER_RULES
     assert sum(rule.startswith("AS24-U2-") for rule in rules) == SITE_RULES
@@ -265,12 +265,12 @@ def test_files_that_other_users_can_change_or_read_are_found(conf: Path) -> None
 def test_a_server_that_runs_as_root_is_found(conf: Path) -> None:
     """httpd refuses it as it is usually built; one that was built otherwise does not."""
     as_root = replace(read_server(conf), user="root", user_id=0)
-    assert {"AS24-U1-000430", "AS24-U1-000940"} == {one.rule for one in judge_server(as_root).fails}
+    assert {"AS24-U1-000430", "AS24-U1-000940"} == {one.rule for one in evaluate_server(as_root).fails}
 
 
 def test_a_configuration_that_httpd_refuses_is_reported(conf: Path) -> None:
     conf.write_text(conf.read_text() + "Nonsense on\n")
-    with pytest.raises(WrongCheck, match="Invalid command 'Nonsense'"):
+    with pytest.raises(InvalidCheckInput, match="Invalid command 'Nonsense'"):
         read_server(conf)
 
 
@@ -334,8 +334,8 @@ def _ask(place: tuple[str, int], method: str, path: str) -> tuple[int, str, str]
 def test_a_server_with_the_configuration_behaves_as_the_rules_require(conf: Path) -> None:
     with _running(conf) as place:
         assert _ask(place, "GET", "/") == (200, "Apache", "<title>the box</title>\n")
-        assert _ask(place, "GET", "/empty/") == (404, "Apache", "There is no such page.")
-        assert _ask(place, "GET", "/cgi-bin/test") == (404, "Apache", "There is no such page.")
+        assert _ask(place, "GET", "/empty/") == (404, "Apache", "The page does not exist.")
+        assert _ask(place, "GET", "/cgi-bin/test") == (404, "Apache", "The page does not exist.")
         assert _ask(place, "TRACE", "/")[0] == 405
         assert _ask(place, "PUT", "/index.html")[0] == 403
         for newest, suite in (

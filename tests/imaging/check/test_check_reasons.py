@@ -12,14 +12,14 @@ from imaging.check.reasons import (
     LEFT_OUT,
     NOT_SELECTED,
     RuleResult,
-    judge,
+    evaluate,
     load_exceptions,
     load_left_out,
     load_reasons,
     reasons_folder,
 )
 from imaging.check.show import as_document
-from imaging.check.types import RuleVerdict, WrongCheck
+from imaging.check.types import InvalidCheckInput, RuleVerdict
 
 WHY = "a reason that is long enough to be valid"
 
@@ -30,7 +30,7 @@ def _asked(**results: str) -> list[RuleResult]:
 
 def test_each_scanner_result_has_its_verdict() -> None:
     asked = _asked(a="pass", b="fail", c="notapplicable", d="unknown", e="error", f="notchecked")
-    verdicts = {one.rule: one.verdict for one in judge(asked, {}, {"f": WHY}).rules}
+    verdicts = {one.rule: one.verdict for one in evaluate(asked, {}, {"f": WHY}).rules}
     assert verdicts == {
         "a": RuleVerdict.PASS,
         "b": RuleVerdict.FAIL,
@@ -43,11 +43,11 @@ def test_each_scanner_result_has_its_verdict() -> None:
 
 def test_a_failure_is_accepted_only_with_its_reason() -> None:
     asked = _asked(a="pass", b="fail")
-    assert not judge(asked, {}, {}).passed
-    judgement = judge(asked, {"b": WHY}, {})
-    assert judgement.passed
-    assert [(one.rule, one.reason) for one in judgement.fails] == [("b", WHY)]
-    assert judgement.passed_share == 0.5
+    assert not evaluate(asked, {}, {}).passed
+    evaluation = evaluate(asked, {"b": WHY}, {})
+    assert evaluation.passed
+    assert [(one.rule, one.reason) for one in evaluation.fails] == [("b", WHY)]
+    assert evaluation.passed_share == 0.5
 
 
 @pytest.mark.parametrize(
@@ -61,9 +61,9 @@ def test_a_failure_is_accepted_only_with_its_reason() -> None:
 def test_an_unneeded_reason_is_a_finding(
     exceptions: dict[str, str], left_out: dict[str, str], message: str
 ) -> None:
-    judgement = judge(_asked(a="pass"), exceptions, left_out)
-    assert list(judgement.stale) == [message]
-    assert not judgement.passed
+    evaluation = evaluate(_asked(a="pass"), exceptions, left_out)
+    assert list(evaluation.stale) == [message]
+    assert not evaluation.passed
 
 
 def test_a_reason_for_one_profile_does_not_apply_to_others(tmp_path: Path) -> None:
@@ -73,8 +73,8 @@ def test_a_reason_for_one_profile_does_not_apply_to_others(tmp_path: Path) -> No
     cis = load_reasons(benchmark, benchmark.profiles[0], file, image=True, mock_repo=True)
     other = load_reasons(benchmark, "xccdf_org.somebody_profile_stig", file, image=True, mock_repo=True)
     asked = _asked(everywhere="fail", only_cis="fail")
-    assert cis.judge(asked).passed
-    assert [one.rule for one in other.judge(asked).fails if not one.reason] == ["only_cis"]
+    assert cis.evaluate(asked).passed
+    assert [one.rule for one in other.evaluate(asked).fails if not one.reason] == ["only_cis"]
 
 
 def test_a_rule_that_the_profile_does_not_select_needs_no_reason(tmp_path: Path) -> None:
@@ -82,10 +82,10 @@ def test_a_rule_that_the_profile_does_not_select_needs_no_reason(tmp_path: Path)
     file.write_text(f'everywhere = "{WHY}"\n[profile.cis]\nonly_cis = "{WHY}"\n')
     benchmark = Benchmark("xccdf_org.somebody_benchmark_X", "1", ("xccdf_org.somebody_profile_cis",))
     cis = load_reasons(benchmark, benchmark.profiles[0], file, image=True, mock_repo=True)
-    judgement = cis.judge(_asked(everywhere=NOT_SELECTED, only_cis=NOT_SELECTED, other=NOT_SELECTED))
-    assert judgement.rules == []
-    assert judgement.stale == ["exceptions.toml: only_cis: the profile has no such rule; remove the reason"]
-    assert judge(_asked(a=NOT_SELECTED), {"a": WHY}, {"a": WHY}).stale == []
+    evaluation = cis.evaluate(_asked(everywhere=NOT_SELECTED, only_cis=NOT_SELECTED, other=NOT_SELECTED))
+    assert evaluation.rules == []
+    assert evaluation.stale == ["exceptions.toml: only_cis: the profile has no such rule; remove the reason"]
+    assert evaluate(_asked(a=NOT_SELECTED), {"a": WHY}, {"a": WHY}).stale == []
 
 
 def test_a_benchmark_without_written_reasons_has_none() -> None:
@@ -94,20 +94,20 @@ def test_a_benchmark_without_written_reasons_has_none() -> None:
 
 
 def test_left_out_rules_are_not_counted() -> None:
-    judgement = judge(_asked(a="pass", b="fail"), {"b": WHY}, {"b": WHY})
-    assert judgement.passed and judgement.passed_share == 1.0
-    assert as_document(judgement)["counts"]["medium"] == {
+    evaluation = evaluate(_asked(a="pass", b="fail"), {"b": WHY}, {"b": WHY})
+    assert evaluation.passed and evaluation.passed_share == 1.0
+    assert as_document(evaluation)["counts"]["medium"] == {
         "pass": 1,
         "fail": 0,
         "not applicable": 0,
         "left out": 1,
     }
-    assert as_document(judgement)["left_out"] == {"b": WHY}
+    assert as_document(evaluation)["left_out"] == {"b": WHY}
 
 
 def test_the_most_severe_finding_is_first() -> None:
     asked = [RuleResult(name, severity, "", "fail") for name, severity in (("a", "low"), ("b", "high"))]
-    assert [one.rule for one in judge(asked, {}, {}).fails] == ["b", "a"]
+    assert [one.rule for one in evaluate(asked, {}, {}).fails] == ["b", "a"]
 
 
 @pytest.mark.parametrize(
@@ -121,10 +121,10 @@ def test_the_most_severe_finding_is_first() -> None:
 def test_invalid_exceptions_are_reported(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "exceptions.toml"
     file.write_text(text)
-    with pytest.raises(WrongCheck, match=message) as caught:
+    with pytest.raises(InvalidCheckInput, match=message) as caught:
         load_exceptions(file)
     assert str(file) in str(caught.value)
-    with pytest.raises(WrongCheck, match="cannot be read"):
+    with pytest.raises(InvalidCheckInput, match="cannot be read"):
         load_exceptions(tmp_path / "nothing")
 
 
@@ -133,7 +133,7 @@ def test_a_rule_left_out_twice_is_reported(tmp_path: Path) -> None:
     group = f'reason = "{WHY}"\nrules = ["a"]\n'
     file.write_text(f"image = []\n[[offline]]\n{group}[[mock_repo]]\n{group}")
     assert load_left_out(image=True, mock_repo=False, file=file) == {"a": WHY}
-    with pytest.raises(WrongCheck, match="a: is left out twice"):
+    with pytest.raises(InvalidCheckInput, match="a: is left out twice"):
         load_left_out(image=True, mock_repo=True, file=file)
 
 

@@ -16,9 +16,9 @@ from imaging.build.build import build
 from imaging.build.types import BuildRequest
 from imaging.check.content import FOLDER, content_for, default_content
 from imaging.check.openscap import RULE, ScanReports, scan
-from imaging.check.reasons import RuleResult, judge, load_exceptions, load_left_out
+from imaging.check.reasons import RuleResult, evaluate, load_exceptions, load_left_out
 from imaging.check.tree import opened_tree
-from imaging.check.types import WrongCheck
+from imaging.check.types import InvalidCheckInput
 from imaging.kickstart.assemble import assemble
 from imaging.kickstart.site import load_site
 from imaging.mock_repo.rpms import kept_repository
@@ -142,8 +142,8 @@ def test_changed_files_are_found_and_the_tree_is_not_written_to(image: Path, tmp
         before = _listing(tree)
         asked = scan(tree, CONTENT, ScanReports(arf=arf))
         assert _listing(tree) == before
-    judgement = judge(asked, load_exceptions(), load_left_out(image=True, mock_repo=True))
-    unexplained = {one.rule for one in judgement.fails if not one.reason}
+    evaluation = evaluate(asked, load_exceptions(), load_left_out(image=True, mock_repo=True))
+    unexplained = {one.rule for one in evaluation.fails if not one.reason}
     expected = {*SPOILED, "service_auditd_enabled", "file_permissions_etc_shadow"}
     assert expected <= unexplained, expected - unexplained
     assert f"{RULE}selinux_state" in arf.read_text()
@@ -170,7 +170,7 @@ def test_the_scap_content_is_that_of_the_systems_release(tmp_path: Path) -> None
         PrerequisiteMissing, match=r"ssg-rhel77-ds.xml: missing; apt-get install ssg-nondebian"
     ):
         default_content(_rhel(tmp_path / "77", version="77.1"))
-    with pytest.raises(WrongCheck, match="is neither RHEL nor a rebuild of it"):
+    with pytest.raises(InvalidCheckInput, match="is neither RHEL nor a rebuild of it"):
         default_content(tmp_path)
 
 
@@ -197,7 +197,7 @@ def test_a_system_that_cannot_be_checked_is_reported(
         ([str(image)], "some.build.json: cannot be read"),
         ([system, "--content", str(text)], "text.xml: is not a SCAP data stream"),
         ([system, "--content", str(tmp_path / "none.xml")], "none.xml: cannot be read"),
-        ([system, "--content", str(cut)], "cut.xml: is not a whole SCAP data stream"),
+        ([system, "--content", str(cut)], "cut.xml: is not a complete SCAP data stream"),
         ([system, "--content", str(bare)], "bare.xml: has no XCCDF benchmark"),
         (
             [system, "--profile", "cis2"],
@@ -251,7 +251,7 @@ def test_a_scanner_that_waits_forever_is_started_again_and_then_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = _scanner(tmp_path, "exec sleep 1000", monkeypatch)
-    with pytest.raises(WrongCheck, match="oscap used no processor time for 1 s, in 3 tries"):
+    with pytest.raises(InvalidCheckInput, match="oscap used no processor time for 1 s, in 3 tries"):
         scan(_rhel(tmp_path / "system"), CONTENT)
     assert log.read_text() == "started\n" * 3
 
@@ -259,7 +259,7 @@ def test_a_scanner_that_waits_forever_is_started_again_and_then_reported(
 def test_a_scanner_that_computes_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     busy = "i=0; while [ $i -lt 1500000 ]; do i=$((i + 1)); done; exit 9"
     log = _scanner(tmp_path, busy, monkeypatch)
-    with pytest.raises(WrongCheck, match="oscap failed with exit status 9"):
+    with pytest.raises(InvalidCheckInput, match="oscap failed with exit status 9"):
         scan(_rhel(tmp_path / "system"), CONTENT)
     assert log.read_text() == "started\n"
 
@@ -267,7 +267,7 @@ def test_a_scanner_that_computes_is_waited_for(tmp_path: Path, monkeypatch: pyte
 def test_the_processor_time_of_a_scanner_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = _scanner(tmp_path, "while :; do :; done", monkeypatch)
     monkeypatch.setattr("imaging.check.view.PROCESSOR_SECONDS_MAX", 1)
-    with pytest.raises(WrongCheck, match="did not end within 1 s of processor time"):
+    with pytest.raises(InvalidCheckInput, match="did not end within 1 s of processor time"):
         scan(_rhel(tmp_path / "system"), CONTENT)
     assert log.read_text() == "started\n"
 

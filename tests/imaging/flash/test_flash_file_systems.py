@@ -200,8 +200,8 @@ def journal_offset(raw: Path) -> int:
         (journal_offset, b"\0", "a journal that is in use"),
         (lambda raw: journal_offset(raw) + 7, b"\5", "a journal that is in use"),
         (lambda raw: journal_offset(raw) + 0x1F, b"\1", "a journal that is in use"),
-        (lambda raw: journal_offset(raw) + 0x24, b"\1", "has features of its own"),
-        (lambda raw: journal_offset(raw) + 0x2F, b"\1", "has features of its own"),
+        (lambda raw: journal_offset(raw) + 0x24, b"\1", "has unsupported features"),
+        (lambda raw: journal_offset(raw) + 0x2F, b"\1", "has unsupported features"),
         (lambda raw: REFERENCES[1] + 35, b"x", f"its UUID is not at byte {REFERENCES[1]}"),
     ],
 )  # fmt: skip

@@ -190,8 +190,8 @@ def test_a_disk_that_fails_interrupts_the_flash_and_its_error_is_the_cause(
     assert isinstance(caught.value.__cause__, DeviceError)
 
 
-def test_a_disk_without_room_for_the_partitions_is_refused(image: Image) -> None:
-    with pytest.raises(FlashRefused, match=r"box\.raw: has partitions that leave no room"):
+def test_a_disk_without_space_for_the_partitions_is_refused(image: Image) -> None:
+    with pytest.raises(FlashRefused, match=r"box\.raw: has partitions that leave no space"):
         job(image, MemoryDisk(bytes(IMAGE_BYTES - MIB)))
 
 
@@ -200,7 +200,7 @@ def test_a_disk_without_room_for_the_partitions_is_refused(image: Image) -> None
 
 def test_an_identity_may_fill_its_partition_and_no_more(image: Image) -> None:
     assert any(len(p.data) == MIB for p in make_plan(image, DISK_BYTES, b"x" * MIB).pieces)
-    with pytest.raises(ImageError, match=f"has room for {MIB} bytes; this identity has {MIB + 512}"):
+    with pytest.raises(ImageError, match=f"has {MIB} bytes, but this identity has {MIB + 512}"):
         make_plan(image, DISK_BYTES, b"x" * (MIB + 512))
 
 
@@ -311,7 +311,7 @@ def test_a_certificate_chain_that_does_not_fit_the_partition_is_refused(
     on_disk, chain, before = IdentityOnDisk(disk), tmp_path / "it.crt", bytes(disk.content)
     issued = identity(disk)[archive.CERTIFICATE]
     chain.write_bytes(issued + b"#" * MIB)
-    with pytest.raises(FlashRefused, match=f"its partition has room for {MIB}"):
+    with pytest.raises(FlashRefused, match=f"its partition has only {MIB}"):
         on_disk.add_certificate(chain, {})
     assert disk.content == before
     chain.write_bytes(issued + b"#" * (MIB - 50_000))
@@ -330,5 +330,5 @@ def test_a_disk_without_an_identity_says_so(image: Image, disk: MemoryDisk) -> N
 def test_a_disk_of_another_image_has_no_identity_partition(image: Image, disk: MemoryDisk) -> None:
     head = make_plan(image, DISK_BYTES).head
     disk.content[: len(head)] = with_label(head, "rap-identity", "other".encode("utf-16-le"))
-    with pytest.raises(FlashRefused, match="was not written with an image of the box"):
+    with pytest.raises(FlashRefused, match="was not flashed with an image of the box"):
         IdentityOnDisk(disk)

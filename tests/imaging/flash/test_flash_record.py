@@ -88,7 +88,7 @@ def test_a_record_is_one_json_document_and_is_read_as_it_was_written(tmp_path: P
 @pytest.mark.parametrize(
     ("where", "value", "problem"),
     [
-        (("format",), "rap-flash-record-2", r"is not a flash record as `rap flash write` makes it.*format"),
+        (("format",), "rap-flash-record-2", r"is not a flash record of `rap flash write`.*format"),
         (("more",), 1, r"unknown field"),
         (("spans", 0, "more"), 1, r"unknown field"),
         (("spans", 0, "offset"), 1, r"multiple of 512.*spans\[0\]\.offset"),

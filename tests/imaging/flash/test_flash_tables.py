@@ -130,7 +130,7 @@ def test_any_entry_of_the_first_block_may_protect_the_disk(tmp_path: Path, chang
         (lambda front: with_field(front, 80, "<I", 127), "128 entries of 128 bytes"),
         (lambda front: with_field(front, 80, "<I", 129), "128 entries of 128 bytes"),
         (lambda front: with_field(front, 72, "<Q", 3), "128 entries of 128 bytes"),
-        (last_sector(IMAGE_BYTES // 512 - 33), "no room for the copy"),
+        (last_sector(IMAGE_BYTES // 512 - 33), "no space for the copy"),
         (lambda front: bytes(MIB), "no GUID partition table"),
     ],
 )
@@ -150,7 +150,7 @@ def test_a_disk_that_is_too_small_for_the_partitions_is_refused(tmp_path: Path) 
     needed = 7 * MIB + tables.TAIL_BYTES
     assert plan(tmp_path, disk_bytes=needed).tail.offset == 7 * MIB
     (tmp_path / "small").mkdir()
-    with pytest.raises(ImageError, match="no room for the copy"):
+    with pytest.raises(ImageError, match="no space for the copy"):
         plan(tmp_path / "small", disk_bytes=needed - 512)
 
 

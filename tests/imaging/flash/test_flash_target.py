@@ -99,7 +99,7 @@ def test_a_disk_that_ends_or_fails_is_an_error_with_the_byte(
 @needs_root
 def test_a_disk_has_one_writer_and_any_number_of_readers(device: str) -> None:
     writer = BlockDevice(Path(device), write=True)
-    with pytest.raises(DeviceRefused, match=rf"{device}: the kernel uses it .*free it first"):
+    with pytest.raises(DeviceRefused, match=rf"{device}: it is in use .*unmount it or stop that first"):
         BlockDevice(Path(device), write=True)
     BlockDevice(Path(device), write=False).close()
     writer.close()
@@ -122,7 +122,7 @@ def test_a_file_that_is_not_a_disk_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("number", "problem"),
     [
-        (errno.EBUSY, "the kernel uses it"),
+        (errno.EBUSY, "it is in use"),
         (errno.ENXIO, "no medium in its slot"),
         (errno.ENOMEDIUM, "no medium in its slot"),
         (errno.EACCES, "no permission; run this as root"),

@@ -79,11 +79,11 @@ def test_secrets_are_in_a_kickstart_only_as_hashes(tmp_path: Path) -> None:
 def test_a_failing_line_of_a_script_stops_the_installation(tmp_path: Path, release: str) -> None:
     file = write_site(tmp_path)
     (kickstart := tmp_path / "box.ks").write_text(assemble(load_site(file), file, release))
-    scripts = list(read(kickstart, releases()[release].version).of("%pre", "%post"))
+    scripts = list(read(kickstart, releases()[release].version).sections_named("%pre", "%post"))
     assert len(scripts) > 5
     for script in scripts:
         assert script.script.errorOnFail
-        assert len(script.body) == 1 or script.body[0].startswith("set -e"), script.spot
+        assert len(script.body) == 1 or script.body[0].startswith("set -e"), script.location
 
 
 def test_the_box_repository_is_on_the_media_unless_the_site_names_another(tmp_path: Path) -> None:

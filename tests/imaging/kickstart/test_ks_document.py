@@ -18,23 +18,23 @@ def write(folder: Path, text: str, name: str = "a.ks") -> Path:
 
 def test_every_command_and_section_has_its_line_number(tmp_path: Path) -> None:
     ks = read(write(tmp_path, "# a\ntext\n\n%post --log=/x\necho\n%end\nreboot\n"), "RHEL9")
-    assert [(command.name, command.spot.line) for command in ks.commands] == [("text", 2), ("reboot", 7)]
-    (post,) = ks.of("%post")
-    assert [(spot.line, text) for spot, text in post.lines()] == [(5, "echo")]
+    assert [(command.name, command.location.line) for command in ks.commands] == [("text", 2), ("reboot", 7)]
+    (post,) = ks.sections_named("%post")
+    assert [(location.line, text) for location, text in post.lines()] == [(5, "echo")]
     assert post.script.logfile == "/x"
 
 
 def test_reading_continues_after_every_error(tmp_path: Path) -> None:
     text = 'nonsense\nlang "en\n%adon x\n%end\npart /\n%post\necho\n%packages\na\n%end\nreboot\n'
     ks = read(write(tmp_path, text), "RHEL9")
-    assert [refusal.spot.line for refusal in ks.refusals if not refusal.deprecated] == [1, 2, 3, 6]
+    assert [refusal.location.line for refusal in ks.refusals if not refusal.deprecated] == [1, 2, 3, 6]
     assert ks.commands[-1].name == "reboot"
     assert ks.packages.packageList == ["a"]
 
 
 def test_a_line_that_crashes_pykickstart_is_reported_as_an_error(tmp_path: Path) -> None:
     ks = read(write(tmp_path, "%packages\n-\n%end\ntext\n"), "RHEL9")
-    assert [(r.spot.line, r.message) for r in ks.refusals] == [
+    assert [(r.location.line, r.message) for r in ks.refusals] == [
         (1, "pykickstart cannot read it (string index out of range)")
     ]
     assert ks.commands[-1].name == "text"
@@ -42,14 +42,14 @@ def test_a_line_that_crashes_pykickstart_is_reported_as_an_error(tmp_path: Path)
 
 def test_an_end_without_a_section_is_reported(tmp_path: Path) -> None:
     ks = read(write(tmp_path, "text\n%end\nreboot\n"), "RHEL9")
-    assert [(r.spot.line, r.message) for r in ks.refusals] == [(2, "there is no section to end")]
+    assert [(r.location.line, r.message) for r in ks.refusals] == [(2, "there is no section to end")]
     assert ks.commands[-1].name == "reboot"
 
 
 def test_an_included_file_has_its_own_line_numbers(tmp_path: Path) -> None:
     other = write(tmp_path, "\npart / --fstype=ext5 --size=1\n", "disk.ks")
     ks = read(write(tmp_path, "text\n%include disk.ks\n"), "RHEL9")
-    assert [(c.name, c.spot.file, c.spot.line) for c in ks.commands][1:] == [("part", str(other), 2)]
+    assert [(c.name, c.location.file, c.location.line) for c in ks.commands][1:] == [("part", str(other), 2)]
 
 
 def test_files_that_include_each_other_are_an_error(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_files_that_include_each_other_are_an_error(tmp_path: Path) -> None:
 def test_a_here_document_of_pre_is_read_as_commands(tmp_path: Path, redirect: str) -> None:
     script = f"%include /tmp/x\n%pre\n{redirect}\npart / --size=1 --passphrase=$p\nEOF\n%end\n"
     ks = read(write(tmp_path, script), "RHEL9")
-    assert [(c.name, c.spot.line, c.data.passphrase) for c in ks.commands] == [("part", 4, "$p")]
+    assert [(c.name, c.location.line, c.data.passphrase) for c in ks.commands] == [("part", 4, "$p")]
     assert not ks.open_ended
 
 

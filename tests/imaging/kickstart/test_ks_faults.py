@@ -1,11 +1,11 @@
 """Planted faults: each is found by its rule, on its line, with its repair; and every rule has one.
 
-They are data, in `faults/`, one or two files for each module of rules. In the box's own kickstart, `old` is replaced
-by `new`; then exactly `rule` must report a finding, on the line that contains `at` (default: `new`), with the text
-`says`. `also` names other rules that correctly report the fault. `{other}` in `says` is the number of the first line
-that begins with `other`, so that a new fragment does not change it. `site` and `release` select another kickstart.
-`risky` faults are warnings of a rule that otherwise reports errors. ksvalidator accepts all faults except those with
-`refused`.
+The faults are data in `tests/fixtures/faults`, in one or two files for each module of rules. In the box's own
+kickstart, `old` is replaced by `new`; then exactly `rule` must report a finding, on the line that contains `at`
+(default: `new`), whose message contains `message`. `also` names other rules that correctly report the fault.
+`{other}` in `message` is the number of the first line that begins with `other`, so that a new fragment does not
+change it. `site` and `release` select another kickstart. `risky` faults are warnings of a rule that otherwise reports
+errors. ksvalidator accepts all faults except those with `refused`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pykickstart.parser import KickstartParser
 from pykickstart.version import makeVersion
 
 from imaging.kickstart.data import releases
-from imaging.kickstart.document import Spot
+from imaging.kickstart.document import SourceLocation
 from imaging.kickstart.lint import LintFinding, lint
 from imaging.kickstart.rule import LintFault, severity
 from imaging.kickstart.rules import all_rules
@@ -38,19 +38,19 @@ FAULTS: Final[list[dict[str, Any]]] = [
 ]
 
 
-def says(fault: dict[str, Any], wrong: str) -> str:
-    """The expected text of the finding in the kickstart `wrong`."""
-    expected: str = fault["says"]
+def expected_message(fault: dict[str, Any], text: str) -> str:
+    """Return the expected message of the finding in the kickstart `text`."""
+    expected: str = fault["message"]
     if "other" not in fault:
         return expected
-    lines = wrong.splitlines()
+    lines = text.splitlines()
     number = 1 + next(n for n, line in enumerate(lines) if line.startswith(fault["other"]))
     return expected.replace("{other}", str(number))
 
 
 def is_risky(finding: LintFinding) -> bool:
-    """Whether the finding is a warning although its rule reports errors."""
-    usual = severity(finding.rule, LintFault(Spot(1, ""), "", ""))
+    """Return whether the finding is a warning although its rule reports errors."""
+    usual = severity(finding.rule, LintFault(SourceLocation(1, ""), "", ""))
     return finding.severity != usual
 
 
@@ -75,11 +75,11 @@ def test_a_planted_fault_is_found(fault: dict[str, Any], tmp_path: Path, reposit
     kickstart.write_text(wrong)
     findings = check(kickstart, repository).findings
     assert {finding.rule for finding in findings} == {fault["rule"], *fault.get("also", ())}
-    spoken = next(finding for finding in findings if finding.rule == fault["rule"])
-    assert says(fault, wrong) in f"{spoken.problem}; {spoken.repair}"
-    assert spoken.line == line
-    assert spoken.repair
-    assert is_risky(spoken) == fault.get("risky", False)
+    found = next(finding for finding in findings if finding.rule == fault["rule"])
+    assert expected_message(fault, wrong) in f"{found.problem}; {found.repair}"
+    assert found.line == line
+    assert found.repair
+    assert is_risky(found) == fault.get("risky", False)
 
 
 @pytest.mark.filterwarnings("ignore::pykickstart.errors.KickstartParseWarning")

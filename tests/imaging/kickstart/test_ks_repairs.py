@@ -21,7 +21,7 @@ from tests.support.imaging.repositories import BOX, BOX_COMPS, Rpm, write_reposi
         ("device usb", "leave it out"),
         ("deviceprobe", "leave it out"),
         ("dmraid --name=a", "leave it out"),
-        ("install", "cdrom, url, nfs or harddrive"),
+        ("install", "cdrom, url, nfs and harddrive"),
         ("method", "cdrom, url, nfs or harddrive"),
         ("multipath --mpdev=a", "leave it out"),
         ("upgrade", "cannot upgrade"),

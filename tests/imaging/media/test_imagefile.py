@@ -61,12 +61,12 @@ def test_a_sparse_hash_equals_that_of_a_plain_read(raw: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("size", [0, 1, 4096, MIB, 3 * MIB + 17])
-@pytest.mark.parametrize("spots", [[], [0], [MIB - 1], [5000, 2 * MIB + 5000], [3 * MIB + 16]])
-def test_a_hash_covers_every_hole(tmp_path: Path, size: int, spots: list[int]) -> None:
+@pytest.mark.parametrize("offsets", [[], [0], [MIB - 1], [5000, 2 * MIB + 5000], [3 * MIB + 16]])
+def test_a_hash_covers_every_hole(tmp_path: Path, size: int, offsets: list[int]) -> None:
     with (file := tmp_path / "file").open("wb") as sparse:
         sparse.truncate(size)
-        for spot in spots:
-            os.pwrite(sparse.fileno(), b"something", spot)
+        for offset in offsets:
+            os.pwrite(sparse.fileno(), b"something", offset)
     assert sha256_of(file) == hashlib.sha256(file.read_bytes()).hexdigest()
 
 

@@ -131,8 +131,11 @@ def test_each_release_has_its_python_version() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--release", "rhel8"], "--release rhel8: it is one of rhel9, rhel10"),
-        (["--release", "rhel10", "--python", "3.11"], "--python 3.11: rhel10 has 3.12"),
+        (["--release", "rhel8"], "--release rhel8: is unknown; write one of rhel9, rhel10"),
+        (
+            ["--release", "rhel10", "--python", "3.11"],
+            "--python 3.11: rhel10 does not have it; write one of 3.12",
+        ),
     ],
 )
 def test_an_unknown_target_is_an_input_error(

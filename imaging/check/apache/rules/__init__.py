@@ -1,4 +1,4 @@
-"""The rules of the Apache 2.4 STIGs that a configuration can answer, by subject; each is a function with `@rule`."""
+"""The rules of the Apache 2.4 STIGs that can be checked in a configuration; each is a function with `@rule`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from imaging.check.apache.rule import ApacheRule, registered
 
 @cache
 def all_rules() -> dict[str, ApacheRule]:
-    """Every registered rule, by STIG identifier."""
+    """Return every registered rule, by STIG identifier."""
     for module in pkgutil.iter_modules(__path__):
         import_module(f"{__name__}.{module.name}")
     return dict(sorted(registered.items()))

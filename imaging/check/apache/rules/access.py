@@ -8,7 +8,7 @@ from pathlib import Path
 from pwd import getpwnam
 from typing import Final
 
-from imaging.check.apache.expect import has_no_options, is_not_loaded, spot_of
+from imaging.check.apache.expect import has_no_options, is_not_loaded, location_of
 from imaging.check.apache.httpd import ApacheServer
 from imaging.check.apache.rule import ApacheFinding, Findings, rule
 
@@ -23,9 +23,9 @@ def address_and_port(server: ApacheServer) -> Findings:
     for one in server.named("listen"):
         if not _is_specific(one.words[0]):
             yield ApacheFinding(
-                one.spot, f"Listen {one.words[0]}", "write Listen ADDRESS:PORT, of one instrument subnet"
+                one.location, f"Listen {one.words[0]}", "write Listen ADDRESS:PORT, of one instrument subnet"
             )
-    for section in {(one.inside[0], one.spot) for one in server.directives if one.inside}:
+    for section in {(one.inside[0], one.location) for one in server.directives if one.inside}:
         name, _, address = section[0].partition(" ")
         if name.lower() == "virtualhost" and not _is_specific(address):
             yield ApacheFinding(section[1], f"<VirtualHost {address}>", "write <VirtualHost ADDRESS:PORT>")
@@ -49,18 +49,20 @@ def root_denied(server: ApacheServer) -> Findings:
     if [one.words for one in requires] != [("all", "denied")]:
         repair = "write one Require all denied in <Directory />"
         yield ApacheFinding(
-            spot_of(server, requires[0] if requires else None), "<Directory /> is not denied", repair
+            location_of(server, requires[0] if requires else None), "<Directory /> is not denied", repair
         )
     for one in root:
         if one.name in ("allow", "deny"):
-            yield ApacheFinding(one.spot, f"{one.name} {' '.join(one.words)}", "write Require instead")
+            yield ApacheFinding(one.location, f"{one.name} {' '.join(one.words)}", "write Require instead")
     if not any(one.name == "allowoverride" for one in root):
         yield ApacheFinding(
             str(server.conf), "<Directory /> has no AllowOverride", "write AllowOverride None there"
         )
     for one in server.named("allowoverride", "allowoverridelist"):
         if [word.lower() for word in one.words] != ["none"]:
-            yield ApacheFinding(one.spot, f"AllowOverride {' '.join(one.words)}", "write AllowOverride None")
+            yield ApacheFinding(
+                one.location, f"AllowOverride {' '.join(one.words)}", "write AllowOverride None"
+            )
 
 
 @rule("AS24-U2-000620")
@@ -77,7 +79,9 @@ def not_root(server: ApacheServer) -> Findings:
     """The server does not run as root."""
     if server.user_id == 0 or not server.user:
         yield ApacheFinding(
-            spot_of(server, server.general("user")), f"runs as {server.user or 'root'}", "write User apache"
+            location_of(server, server.general("user")),
+            f"runs as {server.user or 'root'}",
+            "write User apache",
         )
 
 
@@ -88,13 +92,15 @@ def no_login(server: ApacheServer) -> Findings:
         shell = getpwnam(server.user).pw_shell
     except KeyError:
         yield ApacheFinding(
-            spot_of(server, server.general("user")), f"User {server.user} does not exist", "write User apache"
+            location_of(server, server.general("user")),
+            f"User {server.user} does not exist",
+            "write User apache",
         )
         return
     if shell not in NO_SHELLS:
         repair = f"usermod --shell /sbin/nologin {server.user}"
         yield ApacheFinding(
-            spot_of(server, server.general("user")), f"{server.user} has the shell {shell}", repair
+            location_of(server, server.general("user")), f"{server.user} has the shell {shell}", repair
         )
 
 
@@ -105,7 +111,7 @@ def configuration_owned_by_root(server: ApacheServer) -> Findings:
         state = file.stat()
         if state.st_uid != 0 or state.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             yield ApacheFinding(
-                str(file), "users other than root may change it", f"chown root {file}; chmod go-w {file}"
+                str(file), "users other than root can change it", f"chown root {file}; chmod go-w {file}"
             )
 
 
@@ -116,5 +122,7 @@ def private_key(server: ApacheServer) -> Findings:
         file = Path(one.words[0])
         if file.exists() and (file.stat().st_mode & 0o077 or file.stat().st_uid != 0):
             yield ApacheFinding(
-                one.spot, f"users other than root may read {file}", f"chown root {file}; chmod 0600 {file}"
+                one.location,
+                f"users other than root can read {file}",
+                f"chown root {file}; chmod 0600 {file}",
             )

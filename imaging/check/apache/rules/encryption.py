@@ -34,11 +34,11 @@ def protocols(server: ApacheServer) -> Findings:
     for one in found:
         if not _enabled(one) or not _enabled(one) <= PROTOCOLS:
             problem = f"SSLProtocol {' '.join(one.words)}"
-            yield ApacheFinding(one.spot, problem, "write SSLProtocol -all +TLSv1.2 +TLSv1.3")
+            yield ApacheFinding(one.location, problem, "write SSLProtocol -all +TLSv1.2 +TLSv1.3")
 
 
 def _enabled(one: Directive) -> set[str]:
-    """The protocols that mod_ssl enables; a name without a sign replaces those before it."""
+    """Return the protocols that mod_ssl enables; a name without a sign replaces those before it."""
     on: set[str] = set()
     every = {"tlsv1", "tlsv1.1", *PROTOCOLS}
     for word in one.words:
@@ -61,7 +61,9 @@ def ciphers(server: ApacheServer) -> Findings:
         for name in one.words[-1].split(":"):
             if not CIPHERS.fullmatch(name):
                 yield ApacheFinding(
-                    one.spot, f"{name} is not an approved suite", "name AES-GCM suites with ECDHE, one by one"
+                    one.location,
+                    f"{name} is not an approved suite",
+                    "name AES-GCM suites with ECDHE, one by one",
                 )
     yield from has_value(server, "SSLHonorCipherOrder", ("on",), "on")
 
@@ -72,4 +74,4 @@ def compression_disabled(server: ApacheServer) -> Findings:
     yield from is_not_loaded(server, ("deflate", "brotli"))
     for one in server.named("sslcompression"):
         if [word.lower() for word in one.words] != ["off"]:
-            yield ApacheFinding(one.spot, "SSLCompression is on", "write SSLCompression Off")
+            yield ApacheFinding(one.location, "SSLCompression is on", "write SSLCompression Off")

@@ -14,14 +14,14 @@ LOG_FIELDS: Final = ("%a", "%A", "%h", "%H", "%l", "%m", "%s", "%t", "%u", "%U",
 
 @rule("AS24-U1-000065")
 def requests_logged(server: ApacheServer) -> Findings:
-    """Requests and errors are logged, also in each virtual host with separate logs."""
+    """Requests and errors are logged, including those of virtual hosts with separate logs."""
     for name in ("CustomLog", "ErrorLog"):
         if server.general(name.lower()) is None:
             yield ApacheFinding(str(server.conf), f"has no {name} outside of sections", f"write {name}")
     for one in server.named("customlog"):
         if any(word.startswith(("env=", "expr=")) for word in one.words[2:]):
             yield ApacheFinding(
-                one.spot, f"CustomLog omits some requests ({one.words[-1]})", "log all requests"
+                one.location, f"CustomLog omits some requests ({one.words[-1]})", "log all requests"
             )
 
 
@@ -32,7 +32,7 @@ def complete_log_entries(server: ApacheServer) -> Findings:
     for one, form in _formats(server):
         if missing := [field for field in LOG_FIELDS if field not in _fields(form)]:
             yield ApacheFinding(
-                one.spot, f"{' '.join(missing)} is not logged", f"write all of {' '.join(LOG_FIELDS)}"
+                one.location, f"{' '.join(missing)} is not logged", f"write all of {' '.join(LOG_FIELDS)}"
             )
 
 
@@ -41,11 +41,11 @@ def log_entries_have_times(server: ApacheServer) -> Findings:
     """Log entries contain the time to the second with its time zone."""
     for one, form in _formats(server):
         if "%t" not in _fields(form):
-            yield ApacheFinding(one.spot, "the time is not logged with its zone", "write %t")
+            yield ApacheFinding(one.location, "the time is not logged with its zone", "write %t")
 
 
 def _formats(server: ApacheServer) -> list[tuple[Directive, str]]:
-    """The format of each CustomLog; without a format or with an unknown one it is the Common Log Format."""
+    """Return the format of each CustomLog; without a format or with an unknown one, the Common Log Format."""
     common = '%h %l %u %t "%r" %>s %b'
     named = {one.words[1]: one.words[0] for one in server.named("logformat") if len(one.words) > 1}
     used = [
@@ -55,5 +55,5 @@ def _formats(server: ApacheServer) -> list[tuple[Directive, str]]:
 
 
 def _fields(form: str) -> set[str]:
-    """The fields of a format without modifiers: %>s becomes %s."""
+    """Return the fields of a format without modifiers: %>s becomes %s."""
     return {f"%{argument}{letter}" for argument, letter in re.findall(r"%[!<>\d,]*(\{[^}]*\})?(\^?\w)", form)}

@@ -34,18 +34,19 @@ def no_proxy(server: ApacheServer) -> Findings:
     yield from has_none_of(server, "ProxyPass", "ProxyPassMatch", "ProxyRemote")
     for one in server.named("proxyrequests"):
         if one.words != ("Off",):
-            yield ApacheFinding(one.spot, "ProxyRequests is on", "write ProxyRequests Off")
+            yield ApacheFinding(one.location, "ProxyRequests is on", "write ProxyRequests Off")
 
 
 @rule("AS24-U1-000270", severity="high")
 def no_examples(server: ApacheServer) -> Findings:
     """No manual, status page, server information or example is served."""
     for one in server.named("sethandler"):
-        yield ApacheFinding(one.spot, f"SetHandler {' '.join(one.words)}", "the page needs none; remove it")
+        problem = f"SetHandler {' '.join(one.words)}"
+        yield ApacheFinding(one.location, problem, "the local page does not need it; remove it")
     for one in server.named("alias", "aliasmatch"):
         if any("manual" in word or "icons" in word for word in one.words):
             yield ApacheFinding(
-                one.spot, f"{one.name} {' '.join(one.words)}", "remove the manual and its icons"
+                one.location, f"{one.name} {' '.join(one.words)}", "remove the manual and its icons"
             )
     yield from is_not_loaded(server, ("status", "info"))
 
@@ -69,7 +70,9 @@ def no_shell_types(server: ApacheServer) -> Findings:
     """No file type is assigned to a shell."""
     for one in server.named("addtype", "addhandler", "action"):
         if SHELLS & {word.lower() for word in one.words}:
-            yield ApacheFinding(one.spot, f"{one.name} {' '.join(one.words)}", "remove file types of shells")
+            yield ApacheFinding(
+                one.location, f"{one.name} {' '.join(one.words)}", "remove file types of shells"
+            )
 
 
 @rule("AS24-U1-000240", "AS24-U2-000240")

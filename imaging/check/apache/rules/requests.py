@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from imaging.check.apache.expect import has_number, has_value, is_loaded, spot_of
+from imaging.check.apache.expect import has_number, has_value, is_loaded, location_of
 from imaging.check.apache.httpd import ApacheServer
 from imaging.check.apache.rule import ApacheFinding, Findings, rule
 
@@ -24,7 +24,9 @@ def cookies(server: ApacheServer) -> Findings:
     ):
         repair = 'write Header always edit Set-Cookie ^(.*)$ "$1; HttpOnly; Secure"'
         yield ApacheFinding(
-            spot_of(server, edits[0] if edits else None), "cookies are not made HttpOnly and Secure", repair
+            location_of(server, edits[0] if edits else None),
+            "cookies are not made HttpOnly and Secure",
+            repair,
         )
 
 
@@ -72,7 +74,7 @@ def slow_requests(server: ApacheServer) -> Findings:
     ):
         repair = "write RequestReadTimeout header=10-20,MinRate=500 body=10,MinRate=500"
         yield ApacheFinding(
-            spot_of(server, found[0] if found else None), "headers and bodies have no time limit", repair
+            location_of(server, found[0] if found else None), "headers and bodies have no time limit", repair
         )
 
 
@@ -94,4 +96,4 @@ def no_debugging(server: ApacheServer) -> Findings:
     yield from has_value(server, "TraceEnable", ("off",), "Off")
     for one in server.named("loglevel"):
         if any(re.search(r"(?:^|:)(?:debug|trace\d)$", word.lower()) for word in one.words):
-            yield ApacheFinding(one.spot, f"LogLevel {' '.join(one.words)}", "write LogLevel info")
+            yield ApacheFinding(one.location, f"LogLevel {' '.join(one.words)}", "write LogLevel info")

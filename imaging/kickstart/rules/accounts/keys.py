@@ -19,13 +19,13 @@ def ssh_key_form(case: Case) -> Faults:
         words = str(command.data.key).split()
         if len(words) < 2 or not _is_key(words[0], words[1]):
             yield LintFault(
-                command.spot,
+                command.location,
                 "this is not an SSH public key",
                 'write it quoted and whole: "ecdsa-sha2-nistp256 AAAA… name"',
             )
         elif words[0] not in FIPS_KEY_KINDS:
             yield LintFault(
-                command.spot,
+                command.location,
                 f"a key of kind {words[0]} is refused in FIPS mode",
                 f"use {', '.join(FIPS_KEY_KINDS)}",
             )
@@ -33,7 +33,7 @@ def ssh_key_form(case: Case) -> Faults:
 
 @risk
 def key_without_user(case: Case) -> Faults:
-    """A key for a user that the kickstart does not create.
+    """A key must be for root or for a user that the kickstart creates.
 
     Source: RHEL's kickstart reference, `sshkey`.
     """
@@ -41,14 +41,17 @@ def key_without_user(case: Case) -> Faults:
     for command in case.ks.named("sshkey"):
         if command.data.username not in users and not case.ks.open_ended:
             yield LintFault(
-                command.spot,
+                command.location,
                 f"there is no user {command.data.username}",
-                f"one of {', '.join(sorted(users))}, or add `user`",
+                f"name one of {', '.join(sorted(users))}, or add `user`",
             )
 
 
 def _is_key(kind: str, text: str) -> bool:
-    """Whether the text is base64 of fields with their lengths, whole, of which the first is its kind."""
+    """Return whether the text is a complete public key in base64: fields with lengths, the first of which is `kind`.
+
+    Source: RFC 4253, 6.6.
+    """
     try:
         blob = base64.b64decode(text, validate=True)
     except (NotBase64, ValueError):

@@ -15,7 +15,7 @@ CRYPT: Final = re.compile(
     r"|\$y\$[./A-Za-z0-9]+\$[./A-Za-z0-9]{0,86}\$[./A-Za-z0-9]{43}"
     r"|\$1\$[./A-Za-z0-9]{0,8}\$[./A-Za-z0-9]{22}|\$2[aby]\$\d\d\$[./A-Za-z0-9]{53}|[./A-Za-z0-9]{13})"
 )
-"""crypt(5): SHA-256, SHA-512, yescrypt, MD5, bcrypt, DES."""
+"""The hashes of crypt(5): SHA-256, SHA-512, yescrypt, MD5, bcrypt and DES."""
 GRUB: Final = re.compile(r"grub\.pbkdf2\.sha512\.\d+\.[0-9A-Fa-f]+\.[0-9A-Fa-f]+")
 IN_SCRIPT: Final = (
     re.compile(r"\bpasswd\b.*--stdin"),
@@ -34,7 +34,7 @@ def plaintext_password(case: Case) -> Faults:
         password = _password(command.data)
         if password and not command.data.isCrypted and not SHELL_VARIABLE.fullmatch(password):
             yield LintFault(
-                command.spot,
+                command.location,
                 f"`{command.name}` has its password in plaintext",
                 "write --iscrypted and a $6$ hash",
             )
@@ -50,7 +50,9 @@ def no_password_hash(case: Case) -> Faults:
         password = _password(command.data)
         if command.data.isCrypted and not password:
             yield LintFault(
-                command.spot, f"`{command.name} --iscrypted` without a password", "give the hash, or --lock"
+                command.location,
+                f"`{command.name} --iscrypted` without a password",
+                "give the hash, or --lock",
             )
         elif (
             command.data.isCrypted
@@ -58,7 +60,7 @@ def no_password_hash(case: Case) -> Faults:
             and not SHELL_VARIABLE.fullmatch(password)
         ):
             yield LintFault(
-                command.spot,
+                command.location,
                 f"the argument of `{command.name} --iscrypted` is not a hash of crypt(5)",
                 "make one: `mkpasswd -m sha-512`",
             )
@@ -75,7 +77,7 @@ def weak_password_hash(case: Case) -> Faults:
         if command.data.isCrypted and CRYPT.fullmatch(password) and not password.startswith(("$5$", "$6$")):
             kind = {"$y": "yescrypt", "$1": "MD5", "$2": "bcrypt"}.get(password[:2], "DES")
             yield LintFault(
-                command.spot,
+                command.location,
                 f"a {kind} hash cannot be checked in FIPS mode",
                 "make one with SHA-512: `mkpasswd -m sha-512`",
             )
@@ -107,7 +109,7 @@ def user_without_lock_or_key(case: Case) -> Faults:
         data = command.data
         if not data.password and not data.lock and data.name not in keys:
             yield LintFault(
-                command.spot,
+                command.location,
                 f"user {data.name} has no password, no key, and no lock",
                 "add `sshkey`, a hash, or --lock",
             )
@@ -125,19 +127,19 @@ def boot_loader_password(case: Case) -> Faults:
     password = command.data.password
     if not password:
         yield LintFault(
-            command.spot,
+            command.location,
             "the boot loader has no superuser's password",
             "add --iscrypted --password=grub.pbkdf2.…",
         )
     elif not command.data.isCrypted:
         yield LintFault(
-            command.spot,
+            command.location,
             "the boot loader has its password in plaintext",
             "make a hash: `grub2-mkpasswd-pbkdf2`",
         )
     elif not GRUB.fullmatch(password):
         yield LintFault(
-            command.spot,
+            command.location,
             "the boot loader's --iscrypted password is not a GRUB hash",
             "make one: `grub2-mkpasswd-pbkdf2`",
         )
@@ -149,18 +151,18 @@ def password_in_script(case: Case) -> Faults:
 
     Source: RHEL-09-611140.
     """
-    for section in case.ks.of("%pre", "%pre-install", "%post"):
-        for spot, text in section.lines():
+    for section in case.ks.sections_named("%pre", "%pre-install", "%post"):
+        for location, text in section.lines():
             if not text.lstrip().startswith("#") and any(form.search(text) for form in IN_SCRIPT):
                 yield LintFault(
-                    spot,
+                    location,
                     f"{section.name} contains the password that it sets",
                     "use `user --iscrypted --password=$6$…`",
                 )
 
 
 def _accounts(case: Case) -> Iterator[KickstartCommand]:
-    """The commands that set a password."""
+    """Return the commands that set a password."""
     return (c for c in case.ks.named("rootpw", "user", "sshpw") if not _locked_without(c.data))
 
 

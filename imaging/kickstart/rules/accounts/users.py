@@ -6,12 +6,12 @@ import re
 from pathlib import PurePosixPath
 from typing import Final
 
-from imaging.kickstart.document import Spot
+from imaging.kickstart.document import SourceLocation
 from imaging.kickstart.limits import ACCOUNT_NAME, ON_ROOT, RESERVED_USERS
 from imaging.kickstart.rule import Case, Faults, LintFault, risk, rule
 
-ID_MOST: Final = 2**32 - 2
-"""The last uid_t is (uid_t) -1, which means none: chown(2)."""
+ID_MAX: Final = 2**32 - 2
+"""The largest number of an account. The largest uid_t, (uid_t) -1, means "no user": chown(2)."""
 EXISTING_GROUPS: Final = (
     *(
         "root",
@@ -44,7 +44,7 @@ EXISTING_GROUPS: Final = (
         "input",
     ),
 )
-"""The package setup, `/etc/group`; systemd's `sysusers.d/basic.conf`."""
+"""The groups of every system: the package setup, `/etc/group`, and systemd's `sysusers.d/basic.conf`."""
 FIRST_UID: Final = 1000
 SYSTEM_FOLDERS: Final = frozenset(
     map(PurePosixPath, ("/", *ON_ROOT, "/boot", "/home", "/opt", "/srv", "/tmp", "/usr", "/var"))  # noqa: S108
@@ -57,21 +57,21 @@ def defined_twice(case: Case) -> Faults:
 
     Source: pykickstart warns of it, and ksvalidator accepts it.
     """
-    seen: dict[tuple[str, str], Spot] = {}
+    seen: dict[tuple[str, str], SourceLocation] = {}
     for command in case.ks.named("user", "group", "repo"):
         key = (command.name, command.data.name)
         if key in seen:
             yield LintFault(
-                command.spot,
+                command.location,
                 f"{command.name} {key[1]} is already defined in line {seen[key].line}",
                 "rename one",
             )
-        seen.setdefault(key, command.spot)
+        seen.setdefault(key, command.location)
 
 
 @rule
 def account_name_form(case: Case) -> Faults:
-    """A user's or group's name that useradd refuses, or that the system has already.
+    """The name of a user or group must be accepted by useradd, and must not exist on every system already.
 
     Source: Anaconda, `core/users.py`, check_username and is_valid_name; useradd(8).
     """
@@ -80,13 +80,13 @@ def account_name_form(case: Case) -> Faults:
             bare = name.partition("(")[0]  # --groups=NAME(GID)
             if not ACCOUNT_NAME.fullmatch(bare) or bare.isdigit() or bare in (".", ".."):
                 yield LintFault(
-                    command.spot,
+                    command.location,
                     f"{name!r} is not a name of an account",
                     "use letters, digits and . _ -, at most 32",
                 )
         if command.name == "group" and command.data.name in EXISTING_GROUPS:
             yield LintFault(
-                command.spot,
+                command.location,
                 f"group {command.data.name} exists already",
                 "leave it out: `user --groups=` adds to it",
                 risky=True,
@@ -94,11 +94,11 @@ def account_name_form(case: Case) -> Faults:
         for name in [name for name in command.option("groups") if "(" in name]:
             if not re.fullmatch(r"[^()]+\(\d+\)\s*", name):
                 yield LintFault(
-                    command.spot, f"--groups={name}: the GID is not a number", "write it like lab(1500)"
+                    command.location, f"--groups={name}: the GID is not a number", "write it like lab(1500)"
                 )
         if command.name == "user" and command.data.name in RESERVED_USERS:
             yield LintFault(
-                command.spot,
+                command.location,
                 f"user {command.data.name} is reserved for the system",
                 "write `rootpw` for root's password"
                 if command.data.name == "root"
@@ -112,7 +112,7 @@ def account_number_taken(case: Case) -> Faults:
 
     Source: useradd(8), --uid; groupadd(8), --gid.
     """
-    seen: dict[tuple[str, int], Spot] = {}
+    seen: dict[tuple[str, int], SourceLocation] = {}
     for command in case.ks.named("user", "group"):
         kind = "UID" if command.name == "user" else "GID"
         number = command.data.uid if command.name == "user" else command.data.gid
@@ -121,18 +121,18 @@ def account_number_taken(case: Case) -> Faults:
         key = (kind, int(number))
         if key in seen:
             yield LintFault(
-                command.spot,
+                command.location,
                 f"{kind} {number} is already given in line {seen[key].line}",
                 "give another, or none",
             )
-        seen.setdefault(key, command.spot)
-        if not 0 < int(number) <= ID_MOST:
+        seen.setdefault(key, command.location)
+        if not 0 < int(number) <= ID_MAX:
             yield LintFault(
-                command.spot, f"{kind} {number} cannot be given", f"use {FIRST_UID} to {ID_MOST}, or none"
+                command.location, f"{kind} {number} cannot be given", f"use {FIRST_UID} to {ID_MAX}, or none"
             )
         elif int(number) < FIRST_UID:
             yield LintFault(
-                command.spot,
+                command.location,
                 f"{kind} {number} is in the range of the system's own accounts",
                 f"use {FIRST_UID} or more",
                 risky=True,
@@ -152,31 +152,35 @@ def account_path_form(case: Case) -> Faults:
             given = command.option(option) or ""
             if given and (not given.startswith("/") or ":" in given or " " in given):
                 yield LintFault(
-                    command.spot, f"--{option}={given} is not an absolute path", f"write it like {example}"
+                    command.location,
+                    f"--{option}={given} is not an absolute path",
+                    f"write it like {example}",
                 )
         if (home := PurePosixPath(data.homedir or "")) in SYSTEM_FOLDERS:
             yield LintFault(
-                command.spot,
+                command.location,
                 f"--homedir={home} is a folder of the system, which would become the user's",
                 f"write it like /home/{data.name}",
             )
         if ":" in (data.gecos or ""):
             yield LintFault(
-                command.spot, "--gecos has a colon, which separates the fields of passwd(5)", "leave it out"
+                command.location,
+                "--gecos has a colon, which separates the fields of passwd(5)",
+                "leave it out",
             )
 
 
 @risk
 def home_twice(case: Case) -> Faults:
-    """Two users with one home folder.
+    """Two users must not have the same home folder.
 
-    Source: passwd(5); the first one owns it.
+    Source: passwd(5); the first user owns it.
     """
-    seen: dict[str, Spot] = {}
+    seen: dict[str, SourceLocation] = {}
     for command in case.ks.named("user"):
         home = command.data.homedir or f"/home/{command.data.name}"
         if home in seen and command.data.homedir:
             yield LintFault(
-                command.spot, f"{home} is already a home in line {seen[home].line}", "give each its own"
+                command.location, f"{home} is already a home in line {seen[home].line}", "give each its own"
             )
-        seen.setdefault(home, command.spot)
+        seen.setdefault(home, command.location)

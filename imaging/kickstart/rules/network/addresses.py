@@ -13,7 +13,7 @@ from ipaddress import (
 )
 from typing import Any, Final
 
-from imaging.kickstart.document import KickstartCommand, Spot
+from imaging.kickstart.document import KickstartCommand, SourceLocation
 from imaging.kickstart.rule import Case, Faults, LintFault, risk, rule
 
 RESERVED: Final = (IPv4Network("0.0.0.0/8"), IPv4Network("240.0.0.0/4"))
@@ -30,12 +30,12 @@ def network_form(case: Case) -> Faults:
         data = command.data
         if data.bootProto == "static" and not (data.ip and data.netmask) and not data.ipv6:
             yield LintFault(
-                command.spot,
+                command.location,
                 "--bootproto=static without --ip and --netmask",
                 "add them, or write --bootproto=dhcp",
             )
         for option in ("ip", "netmask", "gateway", "ipv6gateway", *(["nameserver"] * bool(data.nameserver))):
-            yield from _not_addresses(command.spot, option, command.option(option))
+            yield from _not_addresses(command.location, option, command.option(option))
 
 
 @risk
@@ -44,18 +44,18 @@ def address_twice(case: Case) -> Faults:
 
     Source: RFC 5227.
     """
-    seen: dict[str, Spot] = {}
+    seen: dict[str, SourceLocation] = {}
     for command in case.ks.named("network"):
         own = ipv6_of(command)
         given = (command.data.ip if command.data.bootProto == "static" else "", str(own.ip) if own else "")
         for address in filter(None, given):
             if address in seen:
                 yield LintFault(
-                    command.spot,
+                    command.location,
                     f"{address} is already defined in line {seen[address].line}",
                     "give each port its own",
                 )
-            seen.setdefault(address, command.spot)
+            seen.setdefault(address, command.location)
 
 
 @rule
@@ -68,13 +68,13 @@ def netmask_form(case: Case) -> Faults:
         mask = _address(command.data.netmask)
         if isinstance(mask, IPv4Address) and _prefix(mask) is None:
             yield LintFault(
-                command.spot, f"--netmask={mask} has ones after a zero", "write it like 255.255.255.0"
+                command.location, f"--netmask={mask} has ones after a zero", "write it like 255.255.255.0"
             )
 
 
 @rule
 def address_unusable(case: Case) -> Faults:
-    """A host's address is neither its network, nor its broadcast address, nor loopback, multicast or reserved.
+    """The address of a host is not that of its network, its broadcast address, loopback, multicast or reserved.
 
     Source: RFC 1122, 3.2.1.3; RFC 6890 (0.0.0.0/8, 240.0.0.0/4); RFC 4291, 2.7.
     """
@@ -82,7 +82,7 @@ def address_unusable(case: Case) -> Faults:
         own = ipv6_of(command)
         if own is not None and (own.ip.is_multicast or own.ip.is_loopback or own.ip.is_unspecified):
             yield LintFault(
-                command.spot, f"--ipv6={own} is no address of a host", "write it like 2001:db8::1/64"
+                command.location, f"--ipv6={own} is not a host address", "write it like 2001:db8::1/64"
             )
     for command in case.ks.named("network"):
         interface = interface_of(command)
@@ -93,7 +93,7 @@ def address_unusable(case: Case) -> Faults:
         wrong = address.is_multicast or address.is_loopback or any(address in each for each in RESERVED)
         if address in ends or wrong:
             yield LintFault(
-                command.spot,
+                command.location,
                 f"--ip={address} is not a host address in {network}",
                 f"use an address from {network[1]} to {network[-2]}"
                 if network.num_addresses > 2
@@ -102,7 +102,7 @@ def address_unusable(case: Case) -> Faults:
 
 
 def _ends(network: IPv4Network) -> tuple[IPv4Address, ...]:
-    """The addresses of the network itself and of all its hosts, which a link with two addresses does not have."""
+    """Return the addresses of the network and of all its hosts; networks of at most two addresses have neither."""
     return (network.network_address, network.broadcast_address) if network.prefixlen < 31 else ()
 
 
@@ -113,26 +113,26 @@ def gateway_elsewhere(case: Case) -> Faults:
     Source: RFC 1122, 3.3.1; RFC 4861, 6.3.4; NetworkManager rejects a gateway without an address.
     """
     yield from _ipv6_gateways(case)
-    own = {str(c.data.ip): c.spot for c in case.ks.named("network") if c.data.bootProto == "static"}
+    own = {str(c.data.ip): c.location for c in case.ks.named("network") if c.data.bootProto == "static"}
     for command in case.ks.named("network"):
         gateway, interface = _address(command.data.gateway), interface_of(command)
         if not isinstance(gateway, IPv4Address):
             continue
         if interface is not None and gateway not in interface.network:
             yield LintFault(
-                command.spot,
+                command.location,
                 f"--gateway={gateway} is not on the network of {interface}",
                 f"use an address of {interface.network}",
             )
         elif interface is not None and gateway in (interface.ip, *_ends(interface.network)):
             yield LintFault(
-                command.spot,
+                command.location,
                 f"--gateway={gateway} is the port's own, the network's or the broadcast address",
                 "name the router",
             )
         elif interface is not None and str(gateway) in own:
             yield LintFault(
-                command.spot,
+                command.location,
                 f"--gateway={gateway} is this machine's own address in line {own[str(gateway)].line}",
                 "name the router",
             )
@@ -146,11 +146,11 @@ def _ipv6_gateways(case: Case) -> Faults:
         given = f"--ipv6gateway={gateway}"
         if gateway == own.ip or gateway.is_multicast:
             yield LintFault(
-                command.spot, f"{given} is the port's own or a multicast address", "name the router"
+                command.location, f"{given} is the port's own or a multicast address", "name the router"
             )
         elif not gateway.is_link_local and gateway not in own.network:
             yield LintFault(
-                command.spot,
+                command.location,
                 f"{given} is not on the network of {own}",
                 f"use an address of {own.network} or fe80::/10",
                 risky=True,
@@ -172,11 +172,13 @@ def name_server_unusable(case: Case) -> Faults:
                 continue
             if address.is_multicast or address.is_unspecified or address in (*broadcast, _ALL_HOSTS):
                 yield LintFault(
-                    command.spot, f"--nameserver={address} is no host", "name the site's name server"
+                    command.location,
+                    f"--nameserver={address} is not a host address",
+                    "name the site's name server",
                 )
             elif address in [each.ip for each in own if each is not None]:
                 yield LintFault(
-                    command.spot,
+                    command.location,
                     f"--nameserver={address} is this port's own address",
                     "name the site's name server",
                     risky=True,
@@ -198,15 +200,15 @@ def ipv6_form(case: Case) -> Faults:
                 right = False
             if not right:
                 yield LintFault(
-                    command.spot, f"--ipv6={given} is not an address", "write it like 2001:db8::1/64"
+                    command.location, f"--ipv6={given} is not an address", "write it like 2001:db8::1/64"
                 )
         if given and command.data.noipv6:
-            yield LintFault(command.spot, f"both --ipv6={given} and --noipv6", "leave one of them out")
+            yield LintFault(command.location, f"both --ipv6={given} and --noipv6", "leave one of them out")
 
 
 @risk
 def networks_overlap(case: Case) -> Faults:
-    """Two ports on one network, or two default routes: which port a packet leaves from is not defined.
+    """With two ports on one network, or two default routes, the port that a packet leaves from is undefined.
 
     Source: RFC 1122, 3.3.4.
     """
@@ -218,16 +220,16 @@ def networks_overlap(case: Case) -> Faults:
         for other, before in seen:
             if interface.network.overlaps(other.network) and command.data.device != before.data.device:
                 yield LintFault(
-                    command.spot,
-                    f"{interface.network} overlaps {other.network} of line {before.spot.line}",
+                    command.location,
+                    f"{interface.network} overlaps {other.network} of line {before.location.line}",
                     "give each port a different network",
                 )
         seen.append((interface, command))
     routes = [c for c in case.ks.named("network") if c.data.gateway and not c.data.nodefroute]
     for command in routes[1:]:
         yield LintFault(
-            command.spot,
-            f"a second default route, after line {routes[0].spot.line}",
+            command.location,
+            f"a second default route, after line {routes[0].location.line}",
             "add --nodefroute to one of them",
         )
 
@@ -243,13 +245,15 @@ def address_without_use(case: Case) -> Faults:
         unused = [option for option in ("ip", "netmask", "gateway") if command.option(option)]
         if data.bootProto == "dhcp" and unused and "--bootproto=dhcp" in command.words:
             yield LintFault(
-                command.spot,
+                command.location,
                 f"--bootproto=dhcp with --{unused[0]}",
                 "write --bootproto=static, or leave it out",
             )
         if data.gateway and data.nodefroute:
             yield LintFault(
-                command.spot, f"--nodefroute: --gateway={data.gateway} is not used", "leave one of them out"
+                command.location,
+                f"--nodefroute: --gateway={data.gateway} is not used",
+                "leave one of them out",
             )
 
 
@@ -264,15 +268,15 @@ def ipv4_form(case: Case) -> Faults:
         given = [option for option in ("ip", "netmask", "gateway") if command.option(option)]
         explicit = [word for word in command.words if word.startswith("--bootproto=")]
         if data.noipv4 and given:
-            yield LintFault(command.spot, f"both --noipv4 and --{given[0]}", "leave one of them out")
+            yield LintFault(command.location, f"both --noipv4 and --{given[0]}", "leave one of them out")
         elif data.noipv4 and explicit and explicit[0] != "--bootproto=static":
             yield LintFault(
-                command.spot, f"both --noipv4 and {explicit[0]}", "leave one of them out", risky=True
+                command.location, f"both --noipv4 and {explicit[0]}", "leave one of them out", risky=True
             )
 
 
 def ipv6_of(command: KickstartCommand) -> IPv6Interface | None:
-    """The fixed IPv6 address of a command with its network, or None."""
+    """Return the fixed IPv6 address of a command with its network, or None."""
     try:
         found = ip_interface(str(command.data.ipv6 or ""))
     except ValueError:
@@ -281,7 +285,7 @@ def ipv6_of(command: KickstartCommand) -> IPv6Interface | None:
 
 
 def interface_of(command: KickstartCommand) -> IPv4Interface | None:
-    """The fixed IPv4 address of a command with its network, or None."""
+    """Return the fixed IPv4 address of a command with its network, or None."""
     mask = _address(command.data.netmask)
     address = _address(command.data.ip)
     length = _prefix(mask) if isinstance(mask, IPv4Address) else None
@@ -302,8 +306,8 @@ def _address(value: Any) -> Any:
         return None
 
 
-def _not_addresses(spot: Spot, option: str, value: Any) -> Faults:
-    """Words that are no address of the option's version; name servers are a list, and of both versions."""
+def _not_addresses(location: SourceLocation, option: str, value: Any) -> Faults:
+    """Report words that are not an address of the option's IP version; name servers are a list of both versions."""
     example = "2001:db8::1" if option == "ipv6gateway" else "192.0.2.1"
     for word in str(value or "").split(",") if option == "nameserver" else [str(value or "")]:
         address = _address(word)
@@ -311,4 +315,4 @@ def _not_addresses(spot: Spot, option: str, value: Any) -> Faults:
             address is not None and option != "nameserver" and address.version != ip_address(example).version
         )
         if word not in ("", "None") and (address is None or other):
-            yield LintFault(spot, f"--{option}={word} is not an address", f"write it like {example}")
+            yield LintFault(location, f"--{option}={word} is not an address", f"write it like {example}")

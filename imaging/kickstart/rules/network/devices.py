@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from imaging.kickstart.document import Spot
+from imaging.kickstart.document import SourceLocation
 from imaging.kickstart.limits import HOST_NAME, HOST_NAME_MAX
 from imaging.kickstart.rule import Case, Faults, LintFault, risk, rule
 from imaging.kickstart.rules.network.links import device_names
@@ -13,16 +13,16 @@ from imaging.kickstart.rules.network.links import device_names
 MAC: Final = re.compile(r"([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}")
 BY_KIND: Final = ("link", "bootif", "ibft")
 DEVICE: Final = re.compile(r"[^/\s:]{1,15}")
-"""IFNAMSIZ is 16 with the final NUL; dev_valid_name() in net/core/dev.c."""
+"""The names that the kernel's dev_valid_name() accepts (net/core/dev.c); IFNAMSIZ is 16, including the final NUL."""
 MTU: Final = range(68, 65536)
-"""RFC 791: every host forwards 68 bytes; a datagram has 65,535 at most."""
+"""The sizes of a datagram in bytes. RFC 791: every host must forward 68 bytes; the maximum is 65,535."""
 MTU_IPV6: Final = 1280
-"""RFC 8200, 5."""
+"""The least MTU of a link with IPv6, in bytes (RFC 8200, 5)."""
 
 
 @rule
 def port_not_on_board(case: Case) -> Faults:
-    """A port that the board does not have gets no address.
+    """Only ports of the board can be configured.
 
     Source: the board's file in settings/boards.
     """
@@ -44,7 +44,7 @@ def port_not_on_board(case: Case) -> Faults:
         for device in members or [data.device or ""]:
             if device and device not in (*ports, *BY_KIND, *made) and not MAC.fullmatch(device):
                 yield LintFault(
-                    command.spot, f"{case.board.name} has no port {device}", f"it has {', '.join(ports)}"
+                    command.location, f"{case.board.name} has no port {device}", f"it has {', '.join(ports)}"
                 )
 
 
@@ -57,10 +57,10 @@ def mtu_form(case: Case) -> Faults:
     for command in case.ks.named("network"):
         given = str(command.data.mtu or "")
         if given and not (given.isdecimal() and int(given) in MTU):
-            yield LintFault(command.spot, f"--mtu={given} is not an MTU", "write a number such as 1500")
+            yield LintFault(command.location, f"--mtu={given} is not an MTU", "write a number such as 1500")
         elif given and int(given) < MTU_IPV6 and command.data.ipv6 not in ("", "ignore", None):
             yield LintFault(
-                command.spot,
+                command.location,
                 f"--mtu={given} with --ipv6: the kernel turns IPv6 off",
                 f"write --mtu={MTU_IPV6} or more",
             )
@@ -76,15 +76,15 @@ def host_name_form(case: Case) -> Faults:
         name = str(command.data.hostname or "")
         if name and (not HOST_NAME.fullmatch(name) or len(name) > HOST_NAME_MAX):
             yield LintFault(
-                command.spot,
+                command.location,
                 f"{name!r} is not a host name",
                 "use letters, digits, hyphens and dots: 63 in each part, 64 in all",
             )
         elif name.rpartition(".")[2].isdecimal() or name.endswith("."):
             yield LintFault(
-                command.spot,
+                command.location,
                 f"{name!r} ends like an address, or with a dot",
-                "give the last part a letter, and no dot after it",
+                "write a letter in the last part, and no dot after it",
                 risky=not name.endswith("."),
             )
 
@@ -101,7 +101,7 @@ def device_name_form(case: Case) -> Faults:
         for name in [data.device, command.option("interfacename"), *members]:
             if name and not MAC.fullmatch(name) and not DEVICE.fullmatch(name):
                 yield LintFault(
-                    command.spot,
+                    command.location,
                     f"{name!r} is not a network device",
                     "use at most 15 characters without / : and spaces",
                 )
@@ -109,24 +109,24 @@ def device_name_form(case: Case) -> Faults:
 
 @risk
 def device_twice(case: Case) -> Faults:
-    """The later of two lines for one device applies; likewise of two host names and default routes.
+    """If two lines configure one device, the later one applies; the same holds for two host names.
 
     Source: pykickstart, "has already been defined"; Anaconda, `network/kickstart.py`.
     """
-    devices: dict[str, Spot] = {}
-    names: dict[str, Spot] = {}
+    devices: dict[str, SourceLocation] = {}
+    names: dict[str, SourceLocation] = {}
     for command in case.ks.named("network"):
         data = command.data
         key = f"{data.device} vlan {data.vlanid}" if data.vlanid else data.device
         if data.device and key in devices:
             yield LintFault(
-                command.spot, f"{key} is already configured in line {devices[key].line}", "write one line"
+                command.location, f"{key} is already configured in line {devices[key].line}", "write one line"
             )
-        devices.setdefault(key, command.spot)
+        devices.setdefault(key, command.location)
         if data.hostname and names and data.hostname not in names:
-            (first, spot), *_ = names.items()
+            (first, location), *_ = names.items()
             yield LintFault(
-                command.spot, f"the host name is {first} in line {spot.line}", "state one host name"
+                command.location, f"the host name is {first} in line {location.line}", "state one host name"
             )
         if data.hostname:
-            names.setdefault(data.hostname, command.spot)
+            names.setdefault(data.hostname, command.location)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-from imaging.kickstart.document import KickstartCommand, Spot
+from imaging.kickstart.document import KickstartCommand, SourceLocation
 from imaging.kickstart.rule import Case, Faults, LintFault, risk, rule
 
 BOND_MODES: Final = (
@@ -45,7 +45,7 @@ BOND_OPTIONS: Final = (
     *("packets_per_slave", "tlb_dynamic_lb", "ad_actor_sys_prio", "ad_actor_system", "ad_user_port_key"),
     *("ns_ip6_target", "lacp_active", "peer_notif_delay", "arp_missed_max", "balance-slb"),
 )
-VLAN_MOST: Final = 4094
+VLAN_ID_MAX: Final = 4094
 BOND_NUMBERS: Final = (
     "miimon",
     "updelay",
@@ -66,7 +66,7 @@ BRIDGE_OPTIONS: Final = {
     "stp": None,
     "multicast-snooping": None,
 }
-"""Values, None for yes and no: nm-settings-nmcli(5), bridge."""
+"""The range of each option's values, or None for options with the values yes and no: nm-settings-nmcli(5), bridge."""
 
 
 @rule
@@ -77,33 +77,35 @@ def vlan_id(case: Case) -> Faults:
     """
     for command in case.ks.named("network"):
         given = str(command.data.vlanid or "")
-        if given and not (given.isdecimal() and 1 <= int(given) <= VLAN_MOST):
+        if given and not (given.isdecimal() and 1 <= int(given) <= VLAN_ID_MAX):
             yield LintFault(
-                command.spot, f"--vlanid={given} is not a VLAN id", f"write a number from 1 to {VLAN_MOST}"
+                command.location,
+                f"--vlanid={given} is not a VLAN id",
+                f"write a number from 1 to {VLAN_ID_MAX}",
             )
 
 
 @rule
 def member_devices(case: Case) -> Faults:
-    """A device is a member of at most one bond or bridge, not of itself; a member has no address.
+    """A device is a member of at most one bond or bridge, and not of itself; a member has no address.
 
     Source: ip-link(8), master; NetworkManager, nm-settings-nmcli(5), controller.
     """
-    owner: dict[str, Spot] = {}
+    owner: dict[str, SourceLocation] = {}
     for command in case.ks.named("network"):
         data = command.data
         for name in [*device_names(data.bondslaves), *device_names(data.bridgeslaves)]:
             if name in owner or name == data.device:
                 yield LintFault(
-                    command.spot,
-                    f"{name} is already a member in line {owner.get(name, command.spot).line}",
+                    command.location,
+                    f"{name} is already a member in line {owner.get(name, command.location).line}",
                     "name each member once, and not the bond or bridge itself",
                 )
-            owner.setdefault(name, command.spot)
+            owner.setdefault(name, command.location)
     for command in case.ks.named("network"):
         if command.data.device in owner and command.data.bootProto == "static" and not command.data.vlanid:
             yield LintFault(
-                command.spot,
+                command.location,
                 f"{command.data.device} is a member of a bond or bridge and has an address",
                 "give the address to the bond or bridge",
             )
@@ -121,7 +123,7 @@ def bond_options(case: Case) -> Faults:
             name, sign, value = word.partition("=")
             if not sign or name not in BOND_OPTIONS or (name == "mode" and value not in BOND_MODES):
                 yield LintFault(
-                    command.spot,
+                    command.location,
                     f"{word!r} is not a bonding option",
                     "write it like mode=active-backup,miimon=100",
                 )
@@ -129,7 +131,7 @@ def bond_options(case: Case) -> Faults:
             command, dict(word.partition("=")[::2] for word in re.split("[;,]", text) if word)
         )
         if text and not command.data.bondslaves:
-            yield LintFault(command.spot, "--bondopts without --bondslaves", "name the members")
+            yield LintFault(command.location, "--bondopts without --bondslaves", "name the members")
 
 
 def _bond_values(command: KickstartCommand, given: dict[str, str]) -> Faults:
@@ -160,12 +162,14 @@ def _bond_values(command: KickstartCommand, given: dict[str, str]) -> Faults:
         ),
     ]
     for problem in wrong:
-        yield LintFault(command.spot, f"--bondopts: {problem}", "write it like mode=active-backup,miimon=100")
+        yield LintFault(
+            command.location, f"--bondopts: {problem}", "write it like mode=active-backup,miimon=100"
+        )
 
 
 @rule
 def bridge_options(case: Case) -> Faults:
-    """Options of a bridge that NetworkManager has, with values that the kernel takes.
+    """The options of a bridge must exist in NetworkManager, with values that the kernel accepts.
 
     Source: nm-settings-nmcli(5), bridge; Anaconda, `network/nm_client.py`, sets them as they are.
     """
@@ -177,7 +181,7 @@ def bridge_options(case: Case) -> Faults:
             right = value in ("yes", "no") if limits is None else value.isdecimal() and int(value) in limits
             if name not in BRIDGE_OPTIONS or not right:
                 yield LintFault(
-                    command.spot,
+                    command.location,
                     f"{word!r} is not an option of a bridge",
                     "write it like priority=32768,stp=yes",
                 )
@@ -196,16 +200,16 @@ def vlan_device(case: Case) -> Faults:
         number = re.fullmatch(r"(?:vlan|.*\.)0*(\d+)", str(data.interfacename or ""))
         if not data.device:
             yield LintFault(
-                command.spot, f"--vlanid={data.vlanid} without --device", "name the port that it is on"
+                command.location, f"--vlanid={data.vlanid} without --device", "name the port that it is on"
             )
         elif number and number[1] != str(data.vlanid):
             yield LintFault(
-                command.spot,
+                command.location,
                 f"--interfacename={data.interfacename} of VLAN {data.vlanid}",
                 "write the same number in both",
             )
 
 
 def device_names(value: Any) -> Iterator[str]:
-    """The names of a list separated by commas."""
+    """Yield the names of a list separated by commas."""
     yield from (name.strip() for name in str(value or "").split(",") if name.strip())

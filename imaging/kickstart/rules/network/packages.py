@@ -13,7 +13,7 @@ from imaging.kickstart.rules.network.addresses import interface_of
 
 @risk
 def server_unreachable(case: Case) -> Faults:
-    """With fixed addresses alone, names need a name server, and other networks a gateway.
+    """If all addresses are fixed, host names need a name server, and other networks need a gateway.
 
     Source: RHEL's kickstart reference, `network`; Anaconda installs over these connections.
     """
@@ -29,22 +29,22 @@ def server_unreachable(case: Case) -> Faults:
         near = address and any(i and address in i.network for i in map(interface_of, commands))
         if address is None and not any(c.data.nameserver for c in commands):
             yield LintFault(
-                first.spot,
-                f"no name server, and line {command.spot.line} installs from {host}",
+                first.location,
+                f"no name server, and line {command.location.line} installs from {host}",
                 "add --nameserver=, or write an address there",
             )
             return
         if not near and not any(c.data.gateway for c in commands):
             yield LintFault(
-                first.spot,
-                f"no gateway, and line {command.spot.line} installs from {host}",
-                "add --gateway= to the port that leads there",
+                first.location,
+                f"no gateway, and line {command.location.line} installs from {host}",
+                "add --gateway= to the port through which it is reached",
             )
             return
 
 
 def _servers(case: Case) -> Iterator[tuple[KickstartCommand, str]]:
-    """The hosts that Anaconda connects to: the proxy, if there is one."""
+    """Yield the host that Anaconda connects to for each source: its proxy, if there is one, or its server."""
     for command in case.ks.named("url", "repo", "nfs", "liveimg"):
         options = ("proxy", "url", "baseurl", "mirrorlist", "metalink")
         given = next((str(command.option(name)) for name in options if command.option(name)), "")

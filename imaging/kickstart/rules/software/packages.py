@@ -1,4 +1,4 @@
-"""The entries of %packages, without a repository."""
+"""Rules about the entries of %packages that need no repository."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from fnmatch import fnmatch
 from typing import Final
 
-from imaging.kickstart.entries import entry_place, entry_words
+from imaging.kickstart.entries import entry_location, entry_words
 from imaging.kickstart.rule import Case, Faults, LintFault, risk, rule
 from imaging.kickstart.volumes import mount_of, volumes
 
@@ -35,7 +35,7 @@ ESSENTIAL: Final = {
     "grub2-common": "bootloader",
     **dict.fromkeys(("shim-x64", "grub2-efi-x64"), "/boot/efi"),
 }
-"""Packages that no system does without (""), or that a command needs."""
+"""Packages that every system needs (""), or that a command, file system or mount point of the kickstart needs."""
 NEEDED_ALWAYS: Final = tuple(name for name, command in ESSENTIAL.items() if not command)
 NEEDS: Final[dict[str, Callable[[Case], bool]]] = {
     "selinux": lambda case: bool((command := case.ks.last("selinux")) and command.data.selinux),
@@ -55,12 +55,12 @@ NEEDS: Final[dict[str, Callable[[Case], bool]]] = {
 
 @risk
 def no_packages(case: Case) -> Faults:
-    """Without %packages there is @^minimal-environment or an interactive choice.
+    """Without %packages, Anaconda installs @^minimal-environment or stops and asks.
 
     Source: Anaconda's software spoke.
     """
-    takes = case.ks.has_command("liveimg", "ostreesetup", "ostreecontainer", "bootc")
-    if case.ks.packages is None and not takes and not case.ks.open_ended:
+    image = case.ks.has_command("liveimg", "ostreesetup", "ostreecontainer", "bootc")
+    if case.ks.packages is None and not image and not case.ks.open_ended:
         yield LintFault(case.ks.top, "there is no %packages section", "add `%packages`, names, and `%end`")
 
 
@@ -70,18 +70,20 @@ def wanted_and_excluded(case: Case) -> Faults:
 
     Source: pykickstart, `Packages.add`.
     """
-    for section in case.ks.of("%packages"):
+    for section in case.ks.sections_named("%packages"):
         seen: dict[str, int] = {}
-        for spot, word in entry_words(section):
+        for location, word in entry_words(section):
             opposite = word[1:] if word.startswith("-") else f"-{word}"
             if opposite in seen:
-                yield LintFault(spot, f"{word} contradicts line {seen[opposite]}", "leave one of them out")
-            seen[word] = spot.line
+                yield LintFault(
+                    location, f"{word} contradicts line {seen[opposite]}", "leave one of them out"
+                )
+            seen[word] = location.line
 
 
 @rule
 def essential_excluded(case: Case) -> Faults:
-    """Excluding a package that the system cannot do without, or that another line of the kickstart needs.
+    """A package that the system or another line of the kickstart needs must not be excluded.
 
     Source: comps, group core; Anaconda, packages that its tasks require (`collect_requirements`).
     """
@@ -92,9 +94,9 @@ def essential_excluded(case: Case) -> Faults:
             needed = NEEDS[command](case) if command else not _container(case)
             if fnmatch(name, word) and needed and not _other_kernel(case, name):
                 why = f", which `{command}` needs" if command else ""
-                spot = entry_place(case, f"-{word}") or case.ks.top
+                location = entry_location(case, f"-{word}") or case.ks.top
                 yield LintFault(
-                    spot,
+                    location,
                     f"-{word} excludes {name}{why}",
                     "remove the exclusion",
                     risky=command == "timesource",
@@ -108,7 +110,7 @@ def _container(case: Case) -> bool:
 
 
 def _other_kernel(case: Case, name: str) -> bool:
-    """Whether `name` is a kernel, and another one is installed, such as kernel-64k or kernel-rt."""
+    """Return whether `name` is a kernel, and another one is installed, such as kernel-64k or kernel-rt."""
     others = [
         word for word in case.ks.packages.packageList if word.startswith("kernel") and word not in ESSENTIAL
     ]
@@ -119,15 +121,15 @@ def _other_kernel(case: Case, name: str) -> bool:
 def package_entry_form(case: Case) -> Faults:
     """Each line of %packages has one entry, and a system has one environment group.
 
-    Source: pykickstart, `Packages.add`: the last environment holds, and a line is one name.
+    Source: pykickstart, `Packages.add`: the last environment applies, and a line is one name.
     """
-    for section in case.ks.of("%packages"):
+    for section in case.ks.sections_named("%packages"):
         environments: list[tuple[int, str]] = []
-        for spot, word in entry_words(section):
+        for location, word in entry_words(section):
             if not word.startswith("@") and re.search(r"\s|,", word):
-                yield LintFault(spot, f"{word!r} is not one package", "write one package on each line")
+                yield LintFault(location, f"{word!r} is not one package", "write one package on each line")
             elif word.startswith("@^"):
-                environments.append((spot.line, word))
+                environments.append((location.line, word))
                 if len({each for _, each in environments}) > 1:
                     line, first = environments[0]
-                    yield LintFault(spot, f"{word} replaces {first} of line {line}", "keep one of them")
+                    yield LintFault(location, f"{word} replaces {first} of line {line}", "keep one of them")

@@ -1,4 +1,4 @@
-"""Packages, scripts' interpreters and services, against the repository that will be installed from."""
+"""Rules that check packages, interpreters of scripts and services against the repository to install from."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Final
 
 from pykickstart.constants import FIRSTBOOT_SKIP
 
-from imaging.kickstart.entries import entry_place, section_spot
+from imaging.kickstart.entries import entry_location, section_location
 from imaging.kickstart.rule import Case, Faults, LintFault, risk, rule
 from imaging.repository.versions import Dependency
 
@@ -27,8 +27,8 @@ def unknown_package(case: Case) -> Faults:
         close = case.repository.nearest(word)
         kind = "environment" if word.startswith("@^") else "group" if word.startswith("@") else "package"
         right = f"perhaps {close}" if close else "leave it out, or give the repository that has it"
-        spot = entry_place(case, word) or case.ks.top
-        yield LintFault(spot, f"the repository has no {kind} {word}", right)
+        location = entry_location(case, word) or case.ks.top
+        yield LintFault(location, f"the repository has no {kind} {word}", right)
 
 
 @risk
@@ -41,8 +41,8 @@ def misspelled_exclusion(case: Case) -> Faults:
         return
     for word in case.ks.packages.excludedList:
         if not case.repository.matching(word) and (close := case.repository.nearest(word)):
-            spot = entry_place(case, f"-{word}") or case.ks.top
-            yield LintFault(spot, f"-{word} excludes nothing", f"perhaps -{close}; or leave it out")
+            location = entry_location(case, f"-{word}") or case.ks.top
+            yield LintFault(location, f"-{word} excludes nothing", f"perhaps -{close}; or leave it out")
 
 
 @rule
@@ -52,7 +52,7 @@ def unmet_requirement(case: Case) -> Faults:
     Source: dnf's solver, libsolv.
     """
     for name, requirement, blocked in case.resolution.unmet if case.resolution else ():
-        spot = entry_place(case, name) or section_spot(case)
+        location = entry_location(case, name) or section_location(case)
         if blocked:
             problem, right = f"{name} requires {requirement}, which is excluded", "remove the exclusion"
         else:
@@ -60,7 +60,7 @@ def unmet_requirement(case: Case) -> Faults:
                 f"{name} requires {requirement}, which no package has",
                 "give the repository that has it",
             )
-        yield LintFault(spot, problem, right)
+        yield LintFault(location, problem, right)
 
 
 @rule
@@ -71,7 +71,7 @@ def interpreter_not_installed(case: Case) -> Faults:
     """
     if case.resolution is None or case.repository is None:
         return
-    for section in case.ks.of("%post"):
+    for section in case.ks.sections_named("%post"):
         path = section.script.interp if section.script else ""
         if not path or path in SHELLS or not section.script.inChroot:
             continue
@@ -82,7 +82,7 @@ def interpreter_not_installed(case: Case) -> Faults:
                 if names
                 else "write /bin/bash, or give the repository that has it"
             )
-            yield LintFault(section.spot, f"{path} is not in the packages that are installed", right)
+            yield LintFault(section.location, f"{path} is not in the packages that are installed", right)
 
 
 @risk
@@ -100,7 +100,7 @@ def shell_not_installed(case: Case) -> Faults:
         names = [owner.name for owner in case.repository.providers(Dependency(path))]
         if not set(names) & set(case.resolution.installed):
             yield LintFault(
-                command.spot,
+                command.location,
                 f"--shell={path} is not in the packages that are installed",
                 f"add {names[0]} to %packages" if names else "write /bin/bash",
             )
@@ -117,7 +117,7 @@ def first_boot_without_program(case: Case) -> Faults:
         return
     if not any(name.startswith("initial-setup") for name in case.resolution.installed):
         yield LintFault(
-            command.spot, "initial-setup is not installed", "add initial-setup, or write --disable"
+            command.location, "initial-setup is not installed", "add initial-setup, or write --disable"
         )
 
 
@@ -141,4 +141,6 @@ def unknown_service(case: Case) -> Faults:
                     if owners
                     else "leave it out, or give the repository that has it"
                 )
-                yield LintFault(command.spot, f"no package that is installed has the service {name}", right)
+                yield LintFault(
+                    command.location, f"no package that is installed has the service {name}", right
+                )

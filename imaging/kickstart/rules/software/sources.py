@@ -1,4 +1,4 @@
-"""Where the packages come from."""
+"""Rules about the sources of packages: addresses, proxies and repositories."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from imaging.kickstart.rules.software.packages import NEEDED_ALWAYS
 SCHEMES: Final = ("http", "https", "ftp", "file", "nfs", "hd", "media", "cdrom")
 PROXIES: Final = ("http", "https", "ftp", "socks", "socks4", "socks4a", "socks5", "socks5h")
 URL_HOST: Final = re.compile(r"([A-Za-z0-9_-]+\.)*[A-Za-z0-9_-]+\.?", re.ASCII)
-"""Of a URL: names with an underscore work, too."""
+"""The host in a URL. Unlike host names, it may contain underscores."""
 VARIABLE: Final = re.compile(r"\$\{?(\w+)")
 VARIABLES: Final = (
     "releasever",
@@ -26,7 +26,7 @@ VARIABLES: Final = (
     "contentdir",
     "stream",
 )
-"""dnf.conf(5), VARIABLES, and those of CentOS and its relatives."""
+"""The variables of dnf.conf(5), VARIABLES, and those of CentOS and similar distributions."""
 REPOSITORY_NAME: Final = re.compile(r"[a-zA-Z0-9_.:-]+", re.ASCII)
 
 
@@ -34,16 +34,18 @@ REPOSITORY_NAME: Final = re.compile(r"[a-zA-Z0-9_.:-]+", re.ASCII)
 def unprotected_source(case: Case) -> Faults:
     """Anaconda does not verify package signatures, so that TLS is the only protection.
 
-    Source: RHEL-09-214015 holds only afterwards.
+    Source: RHEL-09-214015, which applies to the installed system only.
     """
     for command in case.ks.named("url", "repo", "liveimg"):
         for option in ("url", "baseurl", "mirrorlist", "metalink"):
             given = str(command.option(option) or "")
             if given.startswith(("http://", "ftp://")):
-                yield LintFault(command.spot, f"{given} is neither encrypted nor verified", "write https://")
+                yield LintFault(
+                    command.location, f"{given} is neither encrypted nor verified", "write https://"
+                )
         if command.option("noverifyssl"):
             yield LintFault(
-                command.spot,
+                command.location,
                 "--noverifyssl accepts packages from any server",
                 "give --sslcacert=, and leave it out",
             )
@@ -59,7 +61,7 @@ def repository_without_address(case: Case) -> Faults:
         data = command.data
         if not (data.baseurl or data.mirrorlist or data.metalink):
             yield LintFault(
-                command.spot,
+                command.location,
                 f"repository {data.name} has no address",
                 "add --baseurl=, --mirrorlist= or --metalink=",
             )
@@ -67,32 +69,36 @@ def repository_without_address(case: Case) -> Faults:
 
 @rule
 def source_address_form(case: Case) -> Faults:
-    """A repository address has a scheme and a host, and variables of dnf; ports are numbers up to 65535.
+    """A repository address has a scheme, a host, a port up to 65535 if any, and only variables that dnf has.
 
     Source: RFC 3986, 3.2; dnf.conf(5), baseurl and proxy; RHEL's kickstart reference, `url`, `nfs`.
     """
     for command in case.ks.named("nfs"):
         server, folder = str(command.data.server), str(command.data.dir)
         if not HOST_NAME.fullmatch(server) and not re.fullmatch(r"\[?[0-9A-Fa-f:.]+\]?", server):
-            yield LintFault(command.spot, f"--server={server} is not a host", "write it like nfs.example.com")
+            yield LintFault(
+                command.location, f"--server={server} is not a host", "write it like nfs.example.com"
+            )
         if not folder.startswith("/"):
-            yield LintFault(command.spot, f"--dir={folder} is not an absolute path", f"write --dir=/{folder}")
+            yield LintFault(
+                command.location, f"--dir={folder} is not an absolute path", f"write --dir=/{folder}"
+            )
     for command in case.ks.named("url", "repo", "liveimg"):
         for option in ("url", "baseurl", "mirrorlist", "metalink"):
             given = str(command.option(option) or "")
             for name in VARIABLE.findall(given):
                 if name not in VARIABLES and (close := get_close_matches(name, VARIABLES, 1, 0.8)):
-                    yield LintFault(command.spot, f"dnf has no variable ${name}", f"write ${close[0]}")
+                    yield LintFault(command.location, f"dnf has no variable ${name}", f"write ${close[0]}")
             if given and not _is_address(given):
                 yield LintFault(
-                    command.spot,
+                    command.location,
                     f"{given!r} is not a repository address",
                     "write it like https://HOST/PATH/",
                 )
         proxy = str(command.option("proxy") or "")
         if proxy and not _is_proxy(proxy):
             yield LintFault(
-                command.spot, f"{proxy!r} is not a proxy", "write it like http://proxy.example.com:3128"
+                command.location, f"{proxy!r} is not a proxy", "write it like http://proxy.example.com:3128"
             )
 
 
@@ -105,12 +111,14 @@ def checksum_form(case: Case) -> Faults:
     for command in case.ks.named("liveimg"):
         given = str(command.data.checksum or "")
         if given and not re.fullmatch(r"[0-9A-Fa-f]{64}", given):
-            yield LintFault(command.spot, f"--checksum={given} is not SHA-256", "write what sha256sum prints")
+            yield LintFault(
+                command.location, f"--checksum={given} is not SHA-256", "write what sha256sum prints"
+            )
 
 
 @risk
 def repository_filters(case: Case) -> Faults:
-    """A repository without a package that the system cannot do without, or with nothing that is left.
+    """A repository's filters must not exclude packages that every system needs, or packages that they include.
 
     Source: dnf.conf(5), includepkgs and excludepkgs.
     """
@@ -119,10 +127,14 @@ def repository_filters(case: Case) -> Faults:
         included, excluded = list(data.includepkgs or ()), list(data.excludepkgs or ())
         for word in excluded:
             if essential := next((name for name in NEEDED_ALWAYS if fnmatch(name, word)), ""):
-                yield LintFault(command.spot, f"--excludepkgs={word} excludes {essential}", "leave it out")
+                yield LintFault(
+                    command.location, f"--excludepkgs={word} excludes {essential}", "leave it out"
+                )
             elif word in included:
                 yield LintFault(
-                    command.spot, f"{word} is both included and excluded", "leave it in one of the lists"
+                    command.location,
+                    f"{word} is both included and excluded",
+                    "remove it from one of the lists",
                 )
 
 
@@ -135,7 +147,7 @@ def repository_name_form(case: Case) -> Faults:
     for command in case.ks.named("repo"):
         if not REPOSITORY_NAME.fullmatch(command.data.name):
             yield LintFault(
-                command.spot,
+                command.location,
                 f"{command.data.name!r} is not a repository's name",
                 "use letters, digits and _ . : -",
             )

@@ -1,4 +1,4 @@
-"""Which disks the installer uses, and what it removes from them."""
+"""Rules about the disks that the installer uses and clears."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DISK_LABELS: Final = ("gpt", "msdos", "dasd", "mac")
 
 @rule
 def undefined_partition(case: Case) -> Faults:
-    """--onpart and --useexisting take what exists; a cleared disk has neither partitions nor volumes.
+    """--onpart and --useexisting need existing partitions and volumes, which a cleared disk does not have.
 
     Source: RHEL's kickstart reference, `part --onpart`; Anaconda, `custom_partitioning.py`: "does not exist".
     """
@@ -33,8 +33,8 @@ def undefined_partition(case: Case) -> Faults:
     for command in case.ks.named("volgroup", "logvol", "raid") if everything else ():
         if command.data.preexist:
             yield LintFault(
-                command.spot,
-                f"{command.name} --useexisting: clearpart in line {clear.spot.line} leaves nothing on the disk",
+                command.location,
+                f"{command.name} --useexisting: clearpart in line {clear.location.line} leaves nothing on the disk",
                 "leave --useexisting out, and give its size or members",
             )
     for command in volumes(case):
@@ -42,7 +42,7 @@ def undefined_partition(case: Case) -> Faults:
         on_cleared = not drives or any(disk_name(given).startswith(drive) for drive in drives)
         if given and on_cleared and "=" not in given:
             yield LintFault(
-                command.spot,
+                command.location,
                 f"--onpart={given}: clearpart leaves no partition on the disk",
                 "write --ondisk and --size",
             )
@@ -57,7 +57,7 @@ def disk_out_of_bounds(case: Case) -> Faults:
     for command in parts(case):
         if command.data.disk and _is_ignored(case, command.data.disk):
             yield LintFault(
-                command.spot,
+                command.location,
                 f"--ondisk={command.data.disk}, but ignoredisk leaves {_left(case)}",
                 "name the same disk",
             )
@@ -65,7 +65,7 @@ def disk_out_of_bounds(case: Case) -> Faults:
         for name in command.data.drives:
             if _is_ignored(case, name):
                 yield LintFault(
-                    command.spot,
+                    command.location,
                     f"--drives={name}, but ignoredisk leaves {_left(case)}",
                     "name the same disk",
                 )
@@ -97,12 +97,12 @@ def boot_drive_ignored(case: Case) -> Faults:
             )
         else:
             continue
-        yield LintFault(command.spot, problem, right)
+        yield LintFault(command.location, problem, right)
 
 
 @rule
 def disk_is_partition(case: Case) -> Faults:
-    """--ondisk and --drives take disks, and clearpart's --list takes partitions.
+    """The arguments of --ondisk and --drives are disks, and those of clearpart's --list are partitions.
 
     Source: Anaconda, "Cannot install to unpartitionable device".
     """
@@ -118,12 +118,12 @@ def disk_is_partition(case: Case) -> Faults:
         for name in names:
             if name and PARTITION.fullmatch(disk_name(name)):
                 yield LintFault(
-                    command.spot, f"{name} is a partition, not a disk", "name the disk, such as sda"
+                    command.location, f"{name} is a partition, not a disk", "name the disk, such as sda"
                 )
     for command in case.ks.named("clearpart"):
         for name in [name for name in command.data.devices if DISK.fullmatch(disk_name(name))]:
             yield LintFault(
-                command.spot,
+                command.location,
                 f"--list={name} is a disk, not a partition",
                 f"write --all --drives={disk_name(name)}",
             )
@@ -131,20 +131,20 @@ def disk_is_partition(case: Case) -> Faults:
 
 @rule
 def disk_label_unknown(case: Case) -> Faults:
-    """The partition tables that Anaconda makes.
+    """--disklabel must be a type of partition table that Anaconda can make.
 
     Source: blivet, `formats/disklabel.py`; Anaconda, "not supported on this platform".
     """
     for command in case.ks.named("clearpart"):
         if command.data.disklabel and command.data.disklabel not in DISK_LABELS:
             yield LintFault(
-                command.spot, f"there is no --disklabel={command.data.disklabel}", "write --disklabel=gpt"
+                command.location, f"there is no --disklabel={command.data.disklabel}", "write --disklabel=gpt"
             )
 
 
 @risk
 def nothing_is_cleared(case: Case) -> Faults:
-    """Without clearpart and zerombr a used or unreadable disk has no room, and the installation stops.
+    """Without clearpart and zerombr, a used or unreadable disk has no free space, and the installation stops.
 
     Source: RHEL's kickstart reference, `clearpart` (the default is --none) and `zerombr`.
     """
@@ -154,13 +154,13 @@ def nothing_is_cleared(case: Case) -> Faults:
     clear = case.ks.last("clearpart")
     if clear is None or clear.data.type in (None, CLEARPART_TYPE_NONE):
         yield LintFault(
-            clear.spot if clear else first.spot,
-            "partitions are made, and clearpart removes nothing from a used disk",
+            clear.location if clear else first.location,
+            "partitions are created, but clearpart removes nothing from a used disk",
             "add `clearpart --all --initlabel`",
         )
     elif not case.ks.has_command("zerombr") and not clear.data.initAll:
         yield LintFault(
-            clear.spot,
+            clear.location,
             "neither zerombr nor clearpart --initlabel: a blank disk stops an unattended installation",
             "add `zerombr` and --initlabel",
         )
@@ -168,7 +168,7 @@ def nothing_is_cleared(case: Case) -> Faults:
 
 @risk
 def other_disk_cleared(case: Case) -> Faults:
-    """A used disk that clearpart's --drives leaves out has no room for partitions.
+    """A used disk that clearpart's --drives does not name has no free space for partitions.
 
     Source: RHEL's kickstart reference, `clearpart --drives`.
     """
@@ -180,8 +180,8 @@ def other_disk_cleared(case: Case) -> Faults:
         disk = disk_name(command.data.disk or "")
         if DISK.fullmatch(disk) and disk not in drives and not reuses(command.data):
             yield LintFault(
-                clear.spot,
-                f"it does not clear {disk}, on which line {command.spot.line} makes a partition",
+                clear.location,
+                f"it does not clear {disk}, on which line {command.location.line} creates a partition",
                 f"add {disk} to --drives",
             )
             return
@@ -203,8 +203,8 @@ def source_on_cleared_disk(case: Case) -> Faults:
     }
     if clear.data.type not in (None, CLEARPART_TYPE_NONE) and disk in used:
         yield LintFault(
-            source.spot,
-            f"the packages are on {disk}, which line {clear.spot.line} is to clear",
+            source.location,
+            f"the packages are on {disk}, which line {clear.location.line} clears",
             "put them on another disk, and name it by LABEL= or UUID=",
         )
 
@@ -218,8 +218,8 @@ def source_hidden(case: Case) -> Faults:
     source, ignore = case.ks.last("cdrom"), case.ks.last("ignoredisk")
     if source is not None and ignore is not None and ignore.data.onlyuse:
         yield LintFault(
-            ignore.spot,
-            f"it hides the USB stick on which cdrom (line {source.spot.line}) looks for the packages",
+            ignore.location,
+            f"it hides the USB stick on which cdrom (line {source.location.line}) looks for the packages",
             "leave it out, or write `harddrive --partition=LABEL=… --dir=/` instead of cdrom",
         )
 
@@ -237,9 +237,9 @@ def disk_too_small(case: Case) -> Faults:
     if largest is not None and needed > case.disk_bytes:
         problem = f"the partitions need {needed:,} bytes, and the disk has {case.disk_bytes:,}"
         yield LintFault(
-            largest.spot,
+            largest.location,
             problem,
-            f"take {(needed - case.disk_bytes + MIB - 1) // MIB} MiB from partitions such as {mount_of(largest)}",
+            f"reduce partitions such as {mount_of(largest)} by {(needed - case.disk_bytes + MIB - 1) // MIB} MiB",
         )
 
 

@@ -16,7 +16,7 @@ CIPHER: Final = re.compile(
     r"(-(cbc|ctr|ecb|lrw|xts|hctr2)(-(plain|plain64|plain64be|essiv:\w+|benbi|null|random))?)?|xchacha\d+,aes-adiantum-\w+"
 )
 ITERATIONS_MIN: Final = {"pbkdf2": 1000, "argon2i": 4, "argon2id": 4}
-"""cryptsetup, `lib/utils_pbkdf.c`."""
+"""The least number of iterations of each function: cryptsetup, `lib/utils_pbkdf.c`."""
 PUBLIC: Final = ("/", "/boot", "/boot/efi", "biosboot", "prepboot")
 """Partitions that a machine boots from, which contain no secrets and need no encryption."""
 
@@ -31,7 +31,7 @@ def passphrase_in_file(case: Case) -> Faults:
         given = command.option("passphrase")
         if given and not SHELL_VARIABLE.fullmatch(given):
             yield LintFault(
-                command.spot,
+                command.location,
                 "the passphrase of LUKS is in the file",
                 "let a %pre script read it, and %include the line",
             )
@@ -47,7 +47,7 @@ def passphrase_missing(case: Case) -> Faults:
         encrypted = command.option("encrypted")
         if encrypted and not command.data.passphrase:
             yield LintFault(
-                command.spot,
+                command.location,
                 "--encrypted without a passphrase: the installer stops and asks",
                 "let a %pre script read it, and %include the line",
             )
@@ -55,7 +55,7 @@ def passphrase_missing(case: Case) -> Faults:
 
 @risk
 def luks_key_derivation(case: Case) -> Faults:
-    """FIPS mode has PBKDF2 but not Argon2, the default of LUKS 2.
+    """FIPS mode supports PBKDF2, but not Argon2, the default of LUKS 2.
 
     Source: RHEL's kickstart reference, `part --pbkdf`.
     """
@@ -64,15 +64,15 @@ def luks_key_derivation(case: Case) -> Faults:
             continue
         given = command.data.pbkdf
         if command.data.luks_version != "luks1" and given != "pbkdf2":
-            problem = f"--pbkdf={given}" if given else "LUKS 2 without --pbkdf takes Argon2"
+            problem = f"--pbkdf={given}" if given else "LUKS 2 without --pbkdf uses Argon2"
             yield LintFault(
-                command.spot, f"{problem}: a volume that FIPS mode cannot open", "write --pbkdf=pbkdf2"
+                command.location, f"{problem}: a volume that FIPS mode cannot open", "write --pbkdf=pbkdf2"
             )
 
 
 @rule
 def luks_options(case: Case) -> Faults:
-    """PBKDF options are LUKS 2's, a cipher has the form NAME-MODE-IV, and without --encrypted none of them holds.
+    """PBKDF options need LUKS 2, a cipher has the form NAME-MODE-IV, and all of them need --encrypted.
 
     Source: blivet, `formats/luks.py`: "PBKDF arguments are valid only for LUKS version 2"; cryptsetup(8), --cipher.
     """
@@ -85,7 +85,7 @@ def luks_options(case: Case) -> Faults:
             for name in (given + others)[:1]:
                 option = name.replace("_", "-")
                 yield LintFault(
-                    command.spot,
+                    command.location,
                     f"--{option} without --encrypted",
                     "add --encrypted, or leave it out",
                     risky=True,
@@ -93,33 +93,35 @@ def luks_options(case: Case) -> Faults:
             continue
         if given and data.luks_version == "luks1":
             option = given[0].replace("_", "-")
-            yield LintFault(command.spot, f"--{option} with LUKS 1", "write --luks-version=luks2")
+            yield LintFault(command.location, f"--{option} with LUKS 1", "write --luks-version=luks2")
         if cipher and not CIPHER.fullmatch(cipher):
             yield LintFault(
-                command.spot, f"--cipher={cipher} is not a cipher of LUKS", "write --cipher=aes-xts-plain64"
+                command.location,
+                f"--cipher={cipher} is not a cipher of LUKS",
+                "write --cipher=aes-xts-plain64",
             )
         least, iterations = ITERATIONS_MIN.get(data.pbkdf, 0), int(data.pbkdf_iterations or 0)
         if 0 < iterations < least:
             yield LintFault(
-                command.spot,
+                command.location,
                 f"--pbkdf-iterations={iterations} is too few for {data.pbkdf}",
                 f"write {least} or more, or leave it out",
             )
         version = str(data.luks_version or "luks2")
         if not version.startswith(("luks1", "luks2")):
             yield LintFault(
-                command.spot, f"there is no --luks-version={version}", "write --luks-version=luks2"
+                command.location, f"there is no --luks-version={version}", "write --luks-version=luks2"
             )
         if data.backuppassphrase and not data.escrowcert:
             yield LintFault(
-                command.spot,
-                "--backuppassphrase without --escrowcert: none is made",
+                command.location,
+                "--backuppassphrase without --escrowcert has no effect",
                 "add --escrowcert=URL",
                 risky=True,
             )
         if data.pbkdf == "pbkdf2" and data.pbkdf_memory:
             yield LintFault(
-                command.spot, "--pbkdf-memory: PBKDF2 needs no memory", "leave it out", risky=True
+                command.location, "--pbkdf-memory: PBKDF2 needs no memory", "leave it out", risky=True
             )
 
 
@@ -139,7 +141,7 @@ def not_encrypted(case: Case) -> Faults:
         written = mount.startswith(("/", "swap")) and mount not in PUBLIC and not mount.startswith("/slots/")
         if written and not covered:
             yield LintFault(
-                command.spot,
+                command.location,
                 f"{mount} is not encrypted, while others are",
                 "add --encrypted --luks-version=luks2 --pbkdf=pbkdf2",
             )

@@ -40,7 +40,7 @@ SETUID: Final = ("/", "/usr", "/usr/bin")
 
 @risk
 def swap_with_mount_options(case: Case) -> Faults:
-    """swapon knows discard, pri and nofail; other mount options have no effect.
+    """swapon supports discard, pri and nofail; other mount options have no effect.
 
     Source: fstab(5), swapon(8).
     """
@@ -50,7 +50,9 @@ def swap_with_mount_options(case: Case) -> Faults:
             word for word in given if word not in ("defaults", "discard", "pri", "nofail", "noauto", "sw")
         ]
         if mount_of(command).startswith("swap") and wrong:
-            yield LintFault(command.spot, f"swap has no option {', '.join(wrong)}", "leave --fsoptions out")
+            yield LintFault(
+                command.location, f"swap has no option {', '.join(wrong)}", "leave --fsoptions out"
+            )
 
 
 @risk
@@ -64,7 +66,7 @@ def mount_options(case: Case) -> Faults:
         missing = [word for word in MOUNT_OPTIONS.get(mount_of(command), ()) if word not in given]
         if missing:
             yield LintFault(
-                command.spot,
+                command.location,
                 f"{mount_of(command)} is mounted without {','.join(missing)}",
                 "add them to --fsoptions",
             )
@@ -83,12 +85,12 @@ def mount_point_form(case: Case) -> Faults:
         path = mount.startswith("/") and not re.search(r"\s|^//", mount)  # pykickstart normalizes the rest
         if mount and not path:
             right = "/" + re.sub(r"/+", "/", mount).strip("/ ").replace(" ", "-")
-            yield LintFault(command.spot, f"{mount!r} is not a mount point", f"write it like {right}")
+            yield LintFault(command.location, f"{mount!r} is not a mount point", f"write it like {right}")
 
 
 @rule
 def directory_of_root(case: Case) -> Faults:
-    """Some directories must be on the root file system, and below others the kernel has its own.
+    """Some directories must be on the root file system, and the kernel mounts file systems of its own below others.
 
     Source: Anaconda, `data/anaconda.conf`, must_be_on_root; systemd, "API File Systems".
     """
@@ -96,13 +98,15 @@ def directory_of_root(case: Case) -> Faults:
         mount = mount_of(command)
         if mount in ON_ROOT or mount.startswith(BY_KERNEL):
             yield LintFault(
-                command.spot, f"{mount} must be a directory of /", "leave the partition out, and enlarge /"
+                command.location,
+                f"{mount} must be a directory of /",
+                "leave the partition out, and enlarge /",
             )
 
 
 @rule
 def mount_option_unknown(case: Case) -> Faults:
-    """A mount fails with an option that the file system does not know, and the first start ends in emergency mode.
+    """An option that the file system does not support makes its mount fail; the start then ends in emergency mode.
 
     Source: mount(8), ext4(5), xfs(5); fstab(5).
     """
@@ -113,7 +117,7 @@ def mount_option_unknown(case: Case) -> Faults:
             known = GENERAL_OPTIONS.fullmatch(word) or GENERAL_OPTIONS.fullmatch(name)
             if limits is not None and not known and not re.fullmatch(limits.options, name):
                 yield LintFault(
-                    command.spot,
+                    command.location,
                     f"{command.data.fstype} has no mount option {word!r}",
                     "correct it, or leave it out",
                 )
@@ -134,7 +138,7 @@ def mount_prevents_start(case: Case) -> Faults:
         ]
         for word in [word for word in wrong if word in given]:
             yield LintFault(
-                command.spot,
+                command.location,
                 f"{mount} is mounted {word}",
                 f"leave {word} out of --fsoptions",
                 risky=word in ("nosuid", "ro") or mount == "/boot",
@@ -143,22 +147,26 @@ def mount_prevents_start(case: Case) -> Faults:
 
 @rule
 def mount_option_value(case: Case) -> Faults:
-    """The kernel refuses a mount with a value that it does not understand; fstab(5) ends a field at a blank.
+    """The kernel refuses a mount with an invalid value of an option, and a field of fstab(5) ends at a blank.
 
     Source: mount(8), ext4(5), xfs(5), tmpfs(5); fstab(5).
     """
     for command in volumes(case):
         if re.search(r"\s", command.data.fsopts or ""):
             yield LintFault(
-                command.spot,
-                f"--fsoptions={command.data.fsopts!r} has a blank, where the field of fstab ends",
+                command.location,
+                f"--fsoptions={command.data.fsopts!r} has a blank, which ends the field of fstab",
                 "separate the options with commas alone",
             )
         for word in _options(command):
             name, sign, value = word.partition("=")
             form = VALUES.get(name)
             if form and sign and not re.fullmatch(form, value):
-                yield LintFault(command.spot, f"{word}: {name} does not take {value!r}", "see mount(8)")
+                yield LintFault(
+                    command.location,
+                    f"{word}: {value!r} is not a value of {name}",
+                    "write a value that mount(8) lists",
+                )
 
 
 @risk
@@ -173,7 +181,9 @@ def mount_options_contradict(case: Case) -> Faults:
             opposite = {"rw": "ro", "sync": "async"}.get(word, f"no{word}")
             if opposite in given:
                 yield LintFault(
-                    command.spot, f"{mount_of(command)} is mounted {word} and {opposite}", "keep one of them"
+                    command.location,
+                    f"{mount_of(command)} is mounted {word} and {opposite}",
+                    "keep one of them",
                 )
         valued = [word for word in given if "=" in word and not word.startswith(("x-", "X-"))]
         for word in valued:
@@ -182,7 +192,7 @@ def mount_options_contradict(case: Case) -> Faults:
             )
             if other and valued.index(other) < valued.index(word):
                 yield LintFault(
-                    command.spot, f"{mount_of(command)} is mounted {other} and {word}", "keep one of them"
+                    command.location, f"{mount_of(command)} is mounted {other} and {word}", "keep one of them"
                 )
 
 

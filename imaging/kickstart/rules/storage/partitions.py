@@ -20,7 +20,7 @@ SEPARATE: Final = {
 
 @rule
 def unknown_file_system(case: Case) -> Faults:
-    """Anaconda stops at a file system that the release cannot make.
+    """Anaconda stops at a file system that the release cannot create.
 
     Source: RHEL's kickstart reference, `part --fstype`.
     """
@@ -30,7 +30,9 @@ def unknown_file_system(case: Case) -> Faults:
         if given and given not in case.installer.file_systems and not member:
             right = ", ".join(name for name in case.installer.file_systems if name not in NOT_MOUNTED)
             yield LintFault(
-                command.spot, f"{case.ks.version} makes no file system {given!r}", f"it makes {right}"
+                command.location,
+                f"{case.ks.version} cannot create the file system {given!r}",
+                f"use one of {right}",
             )
 
 
@@ -44,9 +46,9 @@ def duplicate_mount_point(case: Case) -> Faults:
     for command in volumes(case):
         mount = mount_of(command)
         if (mount.startswith("/") or mount == "biosboot") and mount in first:
-            before = first[mount].spot.line
+            before = first[mount].location.line
             yield LintFault(
-                command.spot, f"{mount} is already defined in line {before}", "leave one of them out"
+                command.location, f"{mount} is already defined in line {before}", "leave one of them out"
             )
         first.setdefault(mount, command)
 
@@ -59,25 +61,25 @@ def no_root(case: Case) -> Faults:
     """
     others = case.ks.has_command("btrfs", "stratisfs")  # refused by a release that does not have them
     if complete(case) and not others and "/" not in map(mount_of, volumes(case)):
-        spot = next(volumes(case)).spot
-        yield LintFault(spot, "no partition is mounted at /", "add `part / --fstype=xfs --size=…`")
+        location = next(volumes(case)).location
+        yield LintFault(location, "no partition is mounted at /", "add `part / --fstype=xfs --size=…`")
 
 
 @risk
 def no_size(case: Case) -> Faults:
-    """Anaconda makes a partition without a size 500 MiB large; pykickstart refuses a logical volume without one.
+    """Anaconda creates a partition of 500 MiB if no size is given; pykickstart refuses such a logical volume.
 
     Source: Anaconda, `custom_partitioning.py`; blivet, `DEFAULT_PART_SIZE`.
     """
     for command in parts(case):
         chosen = ("size", "grow", "recommended", "hibernation", "onPart")
         if not any(command.option(name) for name in chosen):
-            yield LintFault(command.spot, f"{mount_of(command)} has no size", "add --size=MiB, or --grow")
+            yield LintFault(command.location, f"{mount_of(command)} has no size", "add --size=MiB, or --grow")
 
 
 @rule
 def contradictory_growth(case: Case) -> Faults:
-    """--maxsize limits --grow.
+    """--maxsize limits --grow, so that it needs --grow and must not be less than --size.
 
     Source: RHEL's kickstart reference, `part --maxsize`.
     """
@@ -86,14 +88,14 @@ def contradictory_growth(case: Case) -> Faults:
         size = size_mib(command)
         if limit and not command.option("grow"):
             yield LintFault(
-                command.spot,
-                f"--maxsize={limit} without --grow does nothing",
+                command.location,
+                f"--maxsize={limit} without --grow has no effect",
                 "add --grow, or leave --maxsize out",
                 risky=True,
             )
         elif limit and limit < size:
             yield LintFault(
-                command.spot,
+                command.location,
                 f"--maxsize={limit} is less than --size={size}",
                 f"write at least --maxsize={size}",
             )
@@ -101,7 +103,7 @@ def contradictory_growth(case: Case) -> Faults:
 
 @risk
 def not_separate(case: Case) -> Faults:
-    """Data of users and logs must not fill the root file system.
+    """Users' data and logs must not fill the root file system.
 
     Source: RHEL-09-231010 to 231035.
     """
@@ -110,5 +112,5 @@ def not_separate(case: Case) -> Faults:
     if complete(case) and "/" in mounts and missing:
         sources = ", ".join(f"{mount} ({SEPARATE[mount]})" for mount in missing)
         yield LintFault(
-            mounts["/"].spot, f"there is no file system for {sources}", f"add `part {missing[0]} …`"
+            mounts["/"].location, f"there is no file system for {sources}", f"add `part {missing[0]} …`"
         )

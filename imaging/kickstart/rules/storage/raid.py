@@ -18,7 +18,7 @@ ARRAY_NAME: Final = re.compile(r"(/dev/)?(md/)?[A-Za-z0-9_.:-]{1,32}", re.ASCII)
 
 @rule
 def raid_level(case: Case) -> Faults:
-    """Each RAID level has a least number of active members; spares come in addition.
+    """Each RAID level has a minimum number of active members; spares are not counted.
 
     Source: blivet, `devicelibs/raid.py`; mdadm(8).
     """
@@ -28,19 +28,21 @@ def raid_level(case: Case) -> Faults:
         least = RAID_MEMBERS.get(data.level, 1)
         if int(data.spares or 0) < 0:
             yield LintFault(
-                command.spot, f"--spares={data.spares} is less than none", "leave it out, or name spares"
+                command.location,
+                f"--spares={data.spares} is negative",
+                "leave it out, or write a number from 0",
             )
         elif data.members and active < least:
             yield LintFault(
-                command.spot,
-                f"{data.level} of {active} active members; it needs at least {least}",
+                command.location,
+                f"{data.level} with {active} active members; it needs at least {least}",
                 f"name {least - active} more, or choose another --level",
             )
 
 
 @rule
 def raid_chunk(case: Case) -> Faults:
-    """A chunk has 4 KiB at least, and its size is a power of two; RAID 0 takes any multiple of 4.
+    """A chunk has at least 4 KiB, and its size is a power of two; RAID 0 allows any multiple of 4 KiB.
 
     Source: mdadm(8), --chunk.
     """
@@ -49,7 +51,9 @@ def raid_chunk(case: Case) -> Faults:
         odd = size % CHUNK_MIN_KIB if command.data.level == "RAID0" else size & (size - 1)
         if size and (size < CHUNK_MIN_KIB or odd):
             yield LintFault(
-                command.spot, f"--chunksize={size} is not a size of chunks", "write 512, or leave it out"
+                command.location,
+                f"--chunksize={size} is not a valid chunk size",
+                "write 512, or leave it out",
             )
 
 
@@ -63,7 +67,7 @@ def raid_name_form(case: Case) -> Faults:
         name = str(command.data.device or "")
         if name and "=" not in name and not ARRAY_NAME.fullmatch(name):
             yield LintFault(
-                command.spot,
+                command.location,
                 f"{name!r} is not a name for an array",
                 "write it like md0, home or /dev/md/home",
             )
@@ -71,7 +75,7 @@ def raid_name_form(case: Case) -> Faults:
 
 @risk
 def raid_on_one_disk(case: Case) -> Faults:
-    """Two members on one disk are lost together.
+    """If two members are on one disk, its failure loses both.
 
     Source: md(4): redundancy is between devices.
     """
@@ -80,9 +84,9 @@ def raid_on_one_disk(case: Case) -> Faults:
         twice = next((disk for disk in disks if disks.count(disk) > 1), "")
         if command.data.level in REDUNDANT and twice:
             yield LintFault(
-                command.spot,
-                f"two members of this {command.data.level} are on {twice}, and fail with it",
-                "put each member on a disk of its own with --ondisk",
+                command.location,
+                f"two members of this {command.data.level} are on {twice}, whose failure loses both",
+                "put each member on a different disk with --ondisk",
             )
 
 
@@ -98,9 +102,9 @@ def raid_member_sizes(case: Case) -> Faults:
         grow = any(member.option("grow") for member in members)
         if command.data.level in REDUNDANT and sizes and not grow and min(sizes) and max(sizes) != min(sizes):
             yield LintFault(
-                command.spot,
-                f"its members have {min(sizes)} to {max(sizes)} MiB, and {min(sizes)} of each are used",
-                "give them one --size",
+                command.location,
+                f"its members have {min(sizes)} to {max(sizes)} MiB, of which {min(sizes)} MiB each are used",
+                "give all of them the same --size",
             )
 
 

@@ -1,4 +1,4 @@
-"""Sizes that are too small for what is stored there, or too large for the disk."""
+"""Rules about sizes that are too small for their content, or too large for the disk."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from imaging.kickstart.rules.storage.members import group_members
 from imaging.kickstart.volumes import mount_of, on_disk, reuses, size_mib, volumes
 
 LEAST_MIB: Final = {"/": 250, "/usr": 250, "/boot": 128}
-"""Anaconda's min_partition_sizes; for /boot, the space of one kernel with its rescue image."""
+"""Minimum sizes: Anaconda's min_partition_sizes, and for /boot the space of one kernel with its rescue image."""
 
 
 @risk
 def too_small_for_system(case: Case) -> Faults:
-    """The packages, or the kernel, do not fit.
+    """The file systems of the system must have space for the packages and the kernel.
 
     Source: Anaconda, `data/anaconda.conf`, min_partition_sizes.
     """
@@ -25,7 +25,7 @@ def too_small_for_system(case: Case) -> Faults:
         size = size_mib(command)
         if 0 < size < least and not command.option("grow") and not reuses(command.data):
             yield LintFault(
-                command.spot,
+                command.location,
                 f"{size} MiB is too small for {mount_of(command)}",
                 f"write at least --size={least}",
             )
@@ -33,7 +33,7 @@ def too_small_for_system(case: Case) -> Faults:
 
 @rule
 def volumes_exceed_disk(case: Case) -> Faults:
-    """A physical volume that grows takes what the disk has, and the logical volumes must fit into that.
+    """A growing physical volume gets the remaining space of the disk, and the logical volumes must fit into it.
 
     Source: blivet, "new lv is too large to fit in free space".
     """
@@ -43,18 +43,18 @@ def volumes_exceed_disk(case: Case) -> Faults:
     for group in case.ks.named("volgroup"):
         members = [c for c in partitions if mount_of(c) in group_members(case, group.data.vgname)]
         others = sum(size_mib(c) for c in partitions if c not in members)
-        room = case.disk_bytes // MIB - RESERVED_MIB - others
+        space_mib = case.disk_bytes // MIB - RESERVED_MIB - others
         needed = sum(map(size_mib, _fixed(case, group)))
         one_disk = len({c.data.disk for c in partitions}) == 1
-        if members and one_disk and needed > room > 0 and any(c.data.grow for c in members):
+        if members and one_disk and needed > space_mib > 0 and any(c.data.grow for c in members):
             yield LintFault(
-                group.spot,
-                f"its logical volumes need {needed} MiB, and the disk has {room} for them",
-                f"take {needed - room} MiB from them",
+                group.location,
+                f"its logical volumes need {needed} MiB, but the disk has {space_mib} MiB for them",
+                f"reduce them by {needed - space_mib} MiB",
             )
 
 
 def _fixed(case: Case, group: KickstartCommand) -> list[KickstartCommand]:
-    """The logical volumes of a group that take space of their own."""
+    """Return the logical volumes of a group other than thin ones, which use the space of their pool."""
     inside = (c for c in case.ks.named("logvol") if c.data.vgname == group.data.vgname)
     return [command for command in inside if not command.data.thin_volume]

@@ -33,7 +33,7 @@ def thin_pool_missing(case: Case) -> Faults:
             and not _exists(case, data.vgname)
         ):
             yield LintFault(
-                command.spot,
+                command.location,
                 f"there is no thin pool {data.pool_name!r} in {data.vgname} before this line",
                 f"write `logvol none --thinpool --vgname={data.vgname} --name={data.pool_name} --size=…` before",
             )
@@ -50,35 +50,37 @@ def thin_pool_form(case: Case) -> Faults:
         size = size_mib(command)
         if command.data.thin_pool and mount_of(command).startswith("/"):
             yield LintFault(
-                command.spot,
-                f"a thin pool is not mounted, and nothing would be at {mount_of(command)}",
+                command.location,
+                f"a thin pool cannot be mounted at {mount_of(command)}",
                 f"write `logvol none --thinpool`, and `logvol {mount_of(command)} --thin --poolname=…`",
             )
         if command.data.pool_name and not command.data.thin_volume:
             yield LintFault(
-                command.spot, "--poolname without --thin: the volume is not in the pool", "add --thin"
+                command.location, "--poolname without --thin: the volume is not in the pool", "add --thin"
             )
         if chunk and chunk not in CHUNK_KIB:
             yield LintFault(
-                command.spot,
-                f"--chunksize={chunk} is not a thin pool's",
+                command.location,
+                f"--chunksize={chunk} is not a chunk size of a thin pool",
                 "write a multiple of 64 KiB, from 64 to 1048576",
             )
         if metadata and metadata not in METADATA_MIB:
             yield LintFault(
-                command.spot, f"--metadatasize={metadata} is not a thin pool's", "write 2 to 16384 (MiB)"
+                command.location,
+                f"--metadatasize={metadata} is not a metadata size of a thin pool",
+                "write 2 to 16384 (MiB)",
             )
         elif metadata and size and metadata >= size and not command.data.grow:
             yield LintFault(
-                command.spot,
-                f"--metadatasize={metadata} leaves nothing of --size={size}",
+                command.location,
+                f"--metadatasize={metadata} leaves no space of --size={size}",
                 "leave --metadatasize out",
             )
 
 
 @rule
 def cache_volume(case: Case) -> Faults:
-    """A cache is on physical volumes of the volume's own group, and fits there.
+    """A cache is on physical volumes of the volume's group, and fits into them.
 
     Source: Anaconda, `custom_partitioning.py`: "Cache PVs must belong to the same VG as the cached LV".
     """
@@ -86,24 +88,26 @@ def cache_volume(case: Case) -> Faults:
     for command in case.ks.named("logvol"):
         names = [str(name) for name in command.data.cache_pvs or ()]
         group = group_members(case, command.data.vgname)
-        room = sum(size_mib(sizes[name]) for name in names if name in sizes)
+        space_mib = sum(size_mib(sizes[name]) for name in names if name in sizes)
         grows = any(sizes[name].option("grow") for name in names if name in sizes)
         for name in [name for name in names if group and name not in group]:
             yield LintFault(
-                command.spot,
+                command.location,
                 f"--cachepvs={name} is not in {command.data.vgname}",
                 f"name one of {', '.join(group)}",
             )
         wanted = int(command.data.cache_size or 0)
-        if room and not grows and wanted > room:
+        if space_mib and not grows and wanted > space_mib:
             yield LintFault(
-                command.spot, f"--cachesize={wanted} does not fit into {room} MiB", f"write at most {room}"
+                command.location,
+                f"--cachesize={wanted} does not fit into {space_mib} MiB",
+                f"write at most {space_mib}",
             )
 
 
 @rule
 def snapshot_origin(case: Case) -> Faults:
-    """A snapshot after the installation is of a thin volume that the kickstart defines.
+    """The origin of a snapshot after the installation is a thin volume that the kickstart defines.
 
     Source: RHEL's kickstart reference, `snapshot`; blivet, `LVMThinSnapshotDevice`.
     """
@@ -115,7 +119,7 @@ def snapshot_origin(case: Case) -> Faults:
         if command.data.when == SNAPSHOT_WHEN_POST_INSTALL and not thin.get(origin):
             what = "is not a thin volume" if origin in thin else "is not defined"
             yield LintFault(
-                command.spot,
+                command.location,
                 f"snapshot of {origin}, which {what}",
                 "define it with `logvol … --thin --poolname=…`",
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from imaging.kickstart.document import KickstartCommand, Spot
+from imaging.kickstart.document import KickstartCommand, SourceLocation
 from imaging.kickstart.limits import (
     DEVICE_NAME,
     EXTENT_MIB,
@@ -17,7 +17,7 @@ from imaging.kickstart.volumes import mount_of, size_mib, volumes
 
 MAPPED_NAME_MAX: Final = 127
 METADATA_MIB: Final = 1
-"""Where the first extent of a physical volume begins: lvm.conf(5), default_data_alignment."""
+"""The offset of the first extent of a physical volume: lvm.conf(5), default_data_alignment."""
 
 
 @rule
@@ -26,7 +26,7 @@ def volume_name_twice(case: Case) -> Faults:
 
     Source: Anaconda, `custom_partitioning.py`: "is already in use".
     """
-    seen: dict[str, Spot] = {}
+    seen: dict[str, SourceLocation] = {}
     for command in case.ks.named("volgroup", "logvol", "raid"):
         if command.data.preexist or not command.data.format:
             continue
@@ -35,7 +35,7 @@ def volume_name_twice(case: Case) -> Faults:
             "logvol": f"logical volume {command.option('name')} of {command.option('vgname')}",
             "raid": f"RAID device md{command.option('device')}",
         }[command.name]
-        yield from refuse_twice(seen, name, command.spot, "is already defined")
+        yield from refuse_twice(seen, name, command.location, "is already defined")
 
 
 @rule
@@ -51,22 +51,22 @@ def volume_name_form(case: Case) -> Faults:
         reserved = names.fullmatch(name)
         if name and (reserved or not VOLUME_NAME.fullmatch(name) or name in (".", "..")):
             yield LintFault(
-                command.spot,
+                command.location,
                 f"{name!r} is not a name for a {command.name}",
                 "use letters, digits, + _ . and -, at most 127, and no reserved name, such as snapshot* or sda",
             )
         mapped = f"{command.data.vgname}-{name}".replace("-", "--") if command.name == "logvol" else ""
         if len(mapped) - 1 > MAPPED_NAME_MAX:
             yield LintFault(
-                command.spot,
+                command.location,
                 f"the device of {command.data.vgname}/{name} has a name of {len(mapped) - 1} characters",
-                f"shorten both names; the device mapper has room for {MAPPED_NAME_MAX}",
+                f"shorten both names; the device mapper allows {MAPPED_NAME_MAX} characters",
             )
 
 
 @rule
 def extent_size(case: Case) -> Faults:
-    """LVM's extent is a power of two from 1 KiB, and no logical volume is smaller than one.
+    """The size of LVM's extents is a power of two from 1 KiB, and a logical volume has at least one extent.
 
     Source: blivet, `get_supported_pe_sizes`; Anaconda, "must be larger than the volume group extent size".
     """
@@ -76,13 +76,13 @@ def extent_size(case: Case) -> Faults:
         extents[command.data.vgname] = given / 1024 if given else EXTENT_MIB
         if given and given & (given - 1):
             yield LintFault(
-                command.spot, f"--pesize={given} is not a power of two", "write 4096, or leave it out"
+                command.location, f"--pesize={given} is not a power of two", "write 4096, or leave it out"
             )
     for command in case.ks.named("logvol"):
         extent = extents.get(command.data.vgname)
         if extent and 0 < size_mib(command) < extent and not command.data.grow:
             yield LintFault(
-                command.spot,
+                command.location,
                 f"--size={size_mib(command)} is less than one extent ({extent:g} MiB)",
                 f"write at least --size={extent:g}",
             )
@@ -99,9 +99,9 @@ def percent_of_group(case: Case) -> Faults:
         shares = sum(int(c.data.percent or 0) for c in inside if not c.data.thin_volume)
         if shares > 100:
             yield LintFault(
-                group.spot,
+                group.location,
                 f"its logical volumes request {shares} percent of it",
-                "lower --percent to 100 in all",
+                "reduce --percent so that the sum is at most 100",
             )
 
 
@@ -111,9 +111,9 @@ def volume_group_too_small(case: Case) -> Faults:
 
     Source: lvcreate(8); blivet, `LVMVolumeGroupDevice`: extents, pe_start, reserved_space and reserved_percent.
     """
-    room = {mount_of(c): c for c in volumes(case) if mount_of(c).startswith("pv.")}
+    physical = {mount_of(c): c for c in volumes(case) if mount_of(c).startswith("pv.")}
     for group in case.ks.named("volgroup"):
-        pvs = [room[name] for name in group.data.physvols if name in room]
+        pvs = [physical[name] for name in group.data.physvols if name in physical]
         inside = [
             c
             for c in case.ks.named("logvol")
@@ -124,14 +124,14 @@ def volume_group_too_small(case: Case) -> Faults:
         fixed = pvs and not any(pv.option("grow") or pv.name == "raid" for pv in pvs)
         if fixed and needed > has:
             yield LintFault(
-                group.spot,
-                f"its logical volumes need {needed} MiB, and it has {has:g}",
+                group.location,
+                f"its logical volumes need {needed} MiB, but it has {has:g} MiB",
                 "let a physical volume --grow",
             )
 
 
 def usable_mib(group: KickstartCommand, pvs: list[KickstartCommand]) -> float:
-    """The space for logical volumes: whole extents after the first MiB of each volume, less what is reserved."""
+    """Return the space for logical volumes in MiB: whole extents after the first MiB of each, less the reserve."""
     extent = int(group.data.pesize or 0) / 1024 or EXTENT_MIB
     whole = sum((size_mib(pv) - METADATA_MIB) // extent * extent for pv in pvs)
     return whole - int(group.data.reserved_space or 0) - whole * int(group.data.reserved_percent or 0) / 100

@@ -1,4 +1,4 @@
-"""Partitions that the machine starts from, the boot loader, and the kernel's command line."""
+"""Rules about the partitions that the machine starts from, and about the boot loader."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from imaging.kickstart.volumes import complete, mount_of, parts, volumes
 
 @rule
 def no_boot_partition(case: Case) -> Faults:
-    """On a GPT disk, BIOS starts from biosboot, UEFI from /boot/efi.
+    """To start from a GPT disk, BIOS needs biosboot, and UEFI needs /boot/efi.
 
     Source: RHEL's recommended partitioning scheme.
     """
@@ -22,13 +22,13 @@ def no_boot_partition(case: Case) -> Faults:
     if complete(case) and label == "gpt" and not ready:
         right = "add `part biosboot --fstype=biosboot --size=1`, `part /boot/efi --fstype=efi --size=256`, or reqpart"
         yield LintFault(
-            next(volumes(case)).spot, "a GPT disk without biosboot or /boot/efi does not start", right
+            next(volumes(case)).location, "a GPT disk without biosboot or /boot/efi does not start", right
         )
 
 
 @rule
 def boot_partition_form(case: Case) -> Faults:
-    """Firmware reads only FAT at /boot/efi, and GRUB needs a partition without a file system on a GPT disk.
+    """UEFI firmware reads only FAT at /boot/efi, and for BIOS GRUB needs a partition without a file system on GPT.
 
     Source: UEFI 2.10, 13.3; GRUB manual, 3.4; Anaconda: "mounted at /boot/efi".
     """
@@ -36,7 +36,7 @@ def boot_partition_form(case: Case) -> Faults:
         kind = "a logical volume" if command.name == "logvol" else command.data.level
         if mount_of(command) in ("/boot/efi", "biosboot", "prepboot") and kind != "RAID1":
             yield LintFault(
-                command.spot,
+                command.location,
                 f"{mount_of(command)} is {kind}, which firmware cannot read",
                 f"write `part {mount_of(command)} …`",
             )
@@ -47,34 +47,34 @@ def boot_partition_form(case: Case) -> Faults:
         given = command.data.fstype
         if wanted and given != wanted and not (wanted == "biosboot" and not given):
             yield LintFault(
-                command.spot,
+                command.location,
                 f"{mount_of(command)} is {given or 'the default file system'}",
                 f"write --fstype={wanted}",
             )
         if given == "efi" and not wanted and complete(case) and not firmware:
             yield LintFault(
-                command.spot,
-                f"the firmware's partition is at {mount_of(command)}, and nothing is at /boot/efi",
+                command.location,
+                f"the EFI system partition is at {mount_of(command)} instead of /boot/efi",
                 "write `part /boot/efi`",
             )
         if wanted == "biosboot" and label[-1:] == ["msdos"]:
             yield LintFault(
-                command.spot,
+                command.location,
                 "biosboot is for a GPT disk, and clearpart has --disklabel=msdos",
                 "write --disklabel=gpt, or leave the partition out",
                 risky=True,
             )
         if mount_of(command) in ("/boot", "/boot/efi") and command.data.encrypted:
             yield LintFault(
-                command.spot,
-                f"{mount_of(command)} is encrypted, and nothing can start from it",
+                command.location,
+                f"{mount_of(command)} is encrypted, so that the system cannot start from it",
                 "leave out --encrypted",
             )
 
 
 @rule
 def boot_unreadable(case: Case) -> Faults:
-    """GRUB 2 reads /boot, or / without one, from a partition or RAID 1, from ext2 to ext4 or XFS.
+    """GRUB 2 can read /boot (or / if there is no /boot) on a partition or RAID 1, with ext2, ext3, ext4 or XFS.
 
     Source: Anaconda, `bootloader/grub2.py`: stage2_device_types, stage2_raid_levels, stage2_format_types.
     """
@@ -88,7 +88,7 @@ def boot_unreadable(case: Case) -> Faults:
     problem = _unreadable(command)
     if problem:
         yield LintFault(
-            command.spot,
+            command.location,
             f"GRUB cannot start from {mount_of(command)}, which is {problem}",
             "add `part /boot --fstype=ext4 --size=1024`"
             if mount_of(command) == "/"
@@ -118,18 +118,20 @@ def boot_loader_location(case: Case) -> Faults:
         timeout = command.data.timeout
         if timeout is not None and timeout < 0:
             yield LintFault(
-                command.spot, f"--timeout={timeout}: the menu waits for a key", "write --timeout=1 or more"
+                command.location,
+                f"--timeout={timeout}: the menu waits for a key",
+                "write --timeout=1 or more",
             )
         label = [clear.data.disklabel for clear in case.ks.named("clearpart")]
         if command.data.location == "partition" and label[-1:] == ["gpt"]:
             yield LintFault(
-                command.spot, "--location=partition on a GPT disk", "write --location=mbr", risky=True
+                command.location, "--location=partition on a GPT disk", "write --location=mbr", risky=True
             )
 
 
 @rule
 def reqpart_twice(case: Case) -> Faults:
-    """reqpart makes biosboot or /boot/efi itself, and with --add-boot /boot.
+    """reqpart creates biosboot or /boot/efi itself, and with --add-boot also /boot.
 
     Source: RHEL's kickstart reference, `reqpart`.
     """
@@ -140,8 +142,8 @@ def reqpart_twice(case: Case) -> Faults:
     for part in parts(case) if command else ():
         if command and mount_of(part) in own:
             yield LintFault(
-                command.spot,
-                f"reqpart makes {mount_of(part)}, and so does line {part.spot.line}",
+                command.location,
+                f"reqpart creates {mount_of(part)}, and so does line {part.location.line}",
                 "leave one of them out",
                 risky=mount_of(part) != "/boot",
             )
@@ -149,7 +151,7 @@ def reqpart_twice(case: Case) -> Faults:
 
 @risk
 def boot_loader_absent(case: Case) -> Faults:
-    """Partitions to start from, and no boot loader that would use them.
+    """Partitions to start from are useless without a boot loader.
 
     Source: RHEL's kickstart reference, `bootloader --location=none`.
     """
@@ -159,7 +161,7 @@ def boot_loader_absent(case: Case) -> Faults:
     made = [mount_of(part) for part in parts(case) if mount_of(part) in ("biosboot", "/boot/efi", "/boot")]
     if made:
         yield LintFault(
-            command.spot,
-            f"no boot loader is installed, and {made[0]} is made for one",
+            command.location,
+            f"no boot loader is installed, although {made[0]} is created for one",
             "write --location=mbr",
         )

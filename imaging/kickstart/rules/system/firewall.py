@@ -1,4 +1,4 @@
-"""The firewall: enabled, before the network, with services and ports that exist."""
+"""Rules about the firewall: it is enabled before the network, with services and ports that exist."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def firewall_off(case: Case) -> Faults:
     network = next(case.ks.named("network"), None)
     if network is not None and not case.ks.has_command("firewall"):
         yield LintFault(
-            network.spot, "a network is configured without a firewall", "write `firewall --enabled`"
+            network.location, "a network is configured without a firewall", "write `firewall --enabled`"
         )
     elif command is not None and not command.data.enabled:
-        yield LintFault(command.spot, "the firewall is off", "write `firewall --enabled`")
+        yield LintFault(command.location, "the firewall is off", "write `firewall --enabled`")
 
 
 @risk
@@ -36,25 +36,27 @@ def network_before_firewall(case: Case) -> Faults:
 
     Source: systemd.special(7), network-pre.target.
     """
-    for section in case.ks.of("%post"):
-        for spot, text in section.lines():
+    for section in case.ks.sections_named("%post"):
+        for location, text in section.lines():
             target = match[1] if (match := _REDIRECT.search(text)) else ""
             if "firewall" in target or "nftables" in target:
-                yield from _late(section, target)
+                yield from _started_after_network(section, target)
             if re.search(r"systemctl\s+(disable|mask)\b.*\b(firewalld|nftables|rap-firewall)\b", text):
-                yield LintFault(spot, "the firewall is disabled after its installation", "remove the command")
+                yield LintFault(
+                    location, "the firewall is disabled after its installation", "remove the command"
+                )
 
 
-def _late(section: Section, target: str) -> Faults:
-    """Dependencies of a firewall unit on the network."""
+def _started_after_network(section: Section, target: str) -> Faults:
+    """Report dependencies of a firewall unit on the network."""
     if "NetworkManager.service.d" in target:
         return
-    for spot, text in here_document(section, target):
+    for location, text in here_document(section, target):
         key, _, value = text.partition("=")
         if key.strip() in ("After", "Wants", "Requires") and re.search(r"\bnetwork(-online)?\.target", value):
             yield LintFault(
-                spot,
-                f"{target} waits for the network: {text}",
+                location,
+                f"{target} starts after the network: {text}",
                 "write Before=network-pre.target and Wants=network-pre.target",
             )
 
@@ -73,12 +75,12 @@ def firewall_service_unknown(case: Case) -> Faults:
             if name not in known and not packaged:
                 close = get_close_matches(name, known, 1)
                 right = f"perhaps {close[0]}" if close else "write --port=NUMBER:tcp"
-                yield LintFault(command.spot, f"firewalld has no service {name!r}", right)
+                yield LintFault(command.location, f"firewalld has no service {name!r}", right)
 
 
 @risk
 def firewall_contradicts(case: Case) -> Faults:
-    """A service that is added and removed, or a port trusted that the board does not have.
+    """A service must not be both added and removed, and only ports of the board can be trusted.
 
     Source: RHEL's kickstart reference, `firewall`; the board's file in settings/boards.
     """
@@ -86,15 +88,15 @@ def firewall_contradicts(case: Case) -> Faults:
         data = command.data
         for name in sorted(set(data.services) & set(data.remove_services)):
             yield LintFault(
-                command.spot, f"service {name} is both added and removed", "leave one of them out"
+                command.location, f"service {name} is both added and removed", "leave one of them out"
             )
         ports = [case.board.uplink, *case.board.instrument_ports.values()] if case.board else data.trusts
         for name in [name for name in data.trusts if name not in ports and name != "lo"]:
             yield LintFault(
-                command.spot, f"--trust={name}: the board has no such port", f"it has {', '.join(ports)}"
+                command.location, f"--trust={name}: the board has no such port", f"it has {', '.join(ports)}"
             )
         if data.enabled is False and (data.services or data.ports):
-            yield LintFault(command.spot, "--disabled with services or ports", "write --enabled")
+            yield LintFault(command.location, "--disabled with services or ports", "write --enabled")
 
 
 @rule
@@ -109,5 +111,5 @@ def firewall_port_form(case: Case) -> Faults:
             numbers = [int(number) for number in (match[1], match[3]) if number] if match else []
             if not match or not all(1 <= number <= 65535 for number in numbers) or numbers != sorted(numbers):
                 yield LintFault(
-                    command.spot, f"{port!r} is not a port", "write it like 8443:tcp or 5000-5010:udp"
+                    command.location, f"{port!r} is not a port", "write it like 8443:tcp or 5000-5010:udp"
                 )

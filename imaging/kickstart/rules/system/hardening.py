@@ -18,7 +18,7 @@ def fips_missing(case: Case) -> Faults:
     if "fips=1" not in words:
         given = next((word for word in words if word.startswith("fips=")), "no fips=1")
         yield LintFault(
-            command.spot if command else case.ks.top,
+            command.location if command else case.ks.top,
             f"the kernel's command line has {given}",
             'write `bootloader --append="fips=1"`',
         )
@@ -32,11 +32,11 @@ def fips_mode_setup(case: Case) -> Faults:
     """
     if case.ks.version == "RHEL9":
         return
-    for section in case.ks.of("%post"):
-        for spot, text in section.lines():
+    for section in case.ks.sections_named("%post"):
+        for location, text in section.lines():
             if "fips-mode-setup" in text and not text.lstrip().startswith("#"):
                 yield LintFault(
-                    spot,
+                    location,
                     f"{case.ks.version} has no fips-mode-setup",
                     "start the installer with fips=1, and keep it in bootloader --append",
                 )
@@ -50,4 +50,4 @@ def selinux_off(case: Case) -> Faults:
     """
     command = case.ks.last("selinux")
     if command is not None and command.data.selinux != 1:
-        yield LintFault(command.spot, "SELinux is not in enforcing mode", "write `selinux --enforcing`")
+        yield LintFault(command.location, "SELinux is not in enforcing mode", "write `selinux --enforcing`")

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from typing import Final
 
 from imaging.kickstart.data import MIB
-from imaging.kickstart.document import Spot
+from imaging.kickstart.document import SourceLocation
 from imaging.kickstart.rule import Case, Faults, LintFault, risk, rule
 
 BY_ANACONDA: Final = ("root", "initrd", "BOOT_IMAGE")
-"""Arguments that the boot loader's entries have anyway."""
+"""Arguments that Anaconda writes into the boot loader's entries."""
 WEAKEN: Final = {
     "audit=0": "RHEL-09-212055",
     "audit=off": "RHEL-09-212055",
@@ -37,14 +37,14 @@ CRASHKERNEL: Final = re.compile(
 
 @rule
 def crashkernel_auto(case: Case) -> Faults:
-    """The kernels of RHEL 9 and 10 have no crashkernel=auto, so that nothing is reserved.
+    """The kernels of RHEL 9 and 10 have no crashkernel=auto, so that no memory is reserved.
 
     Source: "Considerations in adopting RHEL 9", Kernel; kernel-parameters.txt, crashkernel=.
     """
     for command in case.ks.named("bootloader"):
         if "crashkernel=auto" in (command.data.appendLine or "").split():
             yield LintFault(
-                command.spot,
+                command.location,
                 f"{case.ks.version} has no crashkernel=auto: no memory is reserved",
                 "write crashkernel=1G-4G:192M,4G-64G:256M,64G-:512M, or leave it out",
             )
@@ -52,9 +52,9 @@ def crashkernel_auto(case: Case) -> Faults:
 
 @risk
 def kernel_arguments(case: Case) -> Faults:
-    """An argument that contradicts another one, or the kickstart.
+    """An argument must not contradict another one, or the kickstart.
 
-    Source: kernel-parameters.txt: the last of several values holds; Anaconda writes root= itself.
+    Source: kernel-parameters.txt: the last of several values applies; Anaconda writes root= itself.
     """
     command = case.ks.last("bootloader")
     words = (command.data.appendLine or "").split() if command else []
@@ -65,7 +65,7 @@ def kernel_arguments(case: Case) -> Faults:
         others = {each for each in words if each.partition("=")[0] == name and each != word}
         if name in BY_ANACONDA:
             yield LintFault(
-                command.spot, f"--append has {word}, which Anaconda writes itself", "leave it out"
+                command.location, f"--append has {word}, which Anaconda writes itself", "leave it out"
             )
         elif (
             others
@@ -73,53 +73,55 @@ def kernel_arguments(case: Case) -> Faults:
             and words.index(word) > min(map(words.index, others))
         ):
             yield LintFault(
-                command.spot, f"--append has both {word} and {', '.join(sorted(others))}", "keep one of them"
+                command.location,
+                f"--append has both {word} and {', '.join(sorted(others))}",
+                "keep one of them",
             )
         elif word in ("selinux=0", "enforcing=0") and selinux is not None and selinux.data.selinux == 1:
             yield LintFault(
-                command.spot,
-                f"--append has {word}, and line {selinux.spot.line} has --enforcing",
+                command.location,
+                f"--append has {word}, and line {selinux.location.line} has --enforcing",
                 f"leave out {word}",
             )
 
 
 @risk
 def protection_off_at_start(case: Case) -> Faults:
-    """An argument that turns a protection of the kernel off.
+    """The kernel arguments must not disable a protection.
 
-    Source: the rules named; kernel-parameters.txt.
+    Source: the STIG rules in the finding; kernel-parameters.txt.
     """
-    for spot, word in _arguments(case):
+    for location, word in _arguments(case):
         if word in WEAKEN:
-            yield LintFault(spot, f"--append has {word} ({WEAKEN[word]})", "leave it out")
+            yield LintFault(location, f"--append has {word} ({WEAKEN[word]})", "leave it out")
 
 
 @rule
 def start_is_attended(case: Case) -> Faults:
-    """With such an argument, each start ends in a shell and waits for a person.
+    """Arguments for rescue or debugging make each start end in a shell that waits for a person.
 
     Source: systemd(1), dracut.cmdline(7), kernel-command-line(7).
     """
-    for spot, word in _arguments(case):
+    for location, word in _arguments(case):
         if NOT_UNATTENDED.fullmatch(word):
-            yield LintFault(spot, f"--append has {word}: the system starts a shell only", "leave it out")
+            yield LintFault(location, f"--append has {word}: the system starts only a shell", "leave it out")
 
 
 @rule
 def argument_form(case: Case) -> Faults:
-    """A value that the kernel does not understand: nothing is reserved, or the console is silent.
+    """With a value that the kernel cannot parse, no memory is reserved, or the console has no output.
 
     Source: kernel-parameters.txt: console=, crashkernel=.
     """
-    for spot, word in _arguments(case):
+    for location, word in _arguments(case):
         name, _, value = word.partition("=")
         if name == "console" and not CONSOLE.fullmatch(value):
             yield LintFault(
-                spot, f"{word} is not a console", "write it like console=ttyS0,115200n8", risky=True
+                location, f"{word} is not a console", "write it like console=ttyS0,115200n8", risky=True
             )
         if name == "crashkernel" and (not CRASHKERNEL.fullmatch(value) or _downwards(value) or _tiny(value)):
             yield LintFault(
-                spot, f"{word} is not a size of memory", "write it like crashkernel=1G-4G:192M,4G-:256M"
+                location, f"{word} is not a size of memory", "write it like crashkernel=1G-4G:192M,4G-:256M"
             )
 
 
@@ -130,29 +132,29 @@ def kernel_names_devices(case: Case) -> Faults:
     Source: systemd.net-naming-scheme(7); Anaconda binds a connection to the name of its device.
     """
     named = [c for c in case.ks.named("network") if PREDICTABLE.fullmatch(c.data.device or "")]
-    for spot, word in _arguments(case):
+    for location, word in _arguments(case):
         for command in [c for c in named if word == "net.ifnames=0" and c.data.bindto != "mac"][:1]:
             yield LintFault(
-                spot,
-                f"--append has {word}, and line {command.spot.line} configures {command.data.device}",
+                location,
+                f"--append has {word}, and line {command.location.line} configures {command.data.device}",
                 f"leave out {word}, or write --device=eth0 or --bindto=mac",
             )
 
 
-def _arguments(case: Case) -> Iterator[tuple[Spot, str]]:
+def _arguments(case: Case) -> Iterator[tuple[SourceLocation, str]]:
     for command in case.ks.named("bootloader"):
         for word in (command.data.appendLine or "").split():
-            yield command.spot, word
+            yield command.location, word
 
 
 def _downwards(value: str) -> bool:
-    """Whether a range of crashkernel= ends before it begins."""
+    """Return whether a range of crashkernel= ends before it begins."""
     ranges = re.findall(rf"({_SIZE})-({_SIZE}):", value)
     return any(_bytes(first) >= _bytes(last) for first, last in ranges)
 
 
 def _tiny(value: str) -> bool:
-    """Whether the size to reserve is in bytes, because its unit is missing."""
+    """Return whether the size to reserve is in bytes, because its unit is missing."""
     return any(0 < int(size) < MIB for size in re.findall(r"(?:^|:)(\d+)(?![\dKMGkmg-])", value))
 
 

@@ -1,4 +1,4 @@
-"""Time zone, language and keyboard."""
+"""Rules about time zone, language and keyboard."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ KEYMAP: Final = re.compile(r"([A-Za-z]{2,}[A-Za-z0-9_.-]*)(\s?\([A-Za-z0-9_.-]+\
 
 @rule
 def unknown_time_zone(case: Case) -> Faults:
-    """For an unknown time zone, Anaconda uses New York.
+    """If the time zone is unknown, Anaconda uses America/New_York.
 
     Source: the IANA time zone database.
     """
@@ -24,13 +24,13 @@ def unknown_time_zone(case: Case) -> Faults:
         name = command.data.timezone
         if name and name not in time_zones():
             yield LintFault(
-                command.spot, f"there is no time zone {name!r}", "write it like Europe/Berlin or Etc/UTC"
+                command.location, f"there is no time zone {name!r}", "write it like Europe/Berlin or Etc/UTC"
             )
 
 
 @rule
 def locale_unknown(case: Case) -> Faults:
-    """With a locale that glibc does not have, the system uses the C locale.
+    """If glibc does not have the locale, the system uses the C locale.
 
     Source: glibc, `localedata/SUPPORTED`; locale(7).
     """
@@ -45,7 +45,7 @@ def locale_unknown(case: Case) -> Faults:
             if name and not (exists and encoding in ("", *ENCODINGS)):
                 close = get_close_matches(base or name, known, 1, 0.5)
                 yield LintFault(
-                    command.spot,
+                    command.location,
                     f"{name!r} is not a locale of glibc",
                     f"write it like {(close or ['en_US'])[0]}.UTF-8",
                 )
@@ -53,7 +53,7 @@ def locale_unknown(case: Case) -> Faults:
 
 @risk
 def package_languages(case: Case) -> Faults:
-    """Translations of a language that glibc does not have are not installed, and neither are those of another.
+    """Only translations of the languages in --inst-langs are installed, so that each must exist in glibc.
 
     Source: RHEL's kickstart reference, `%packages --inst-langs`; rpm, `_install_langs`.
     """
@@ -63,15 +63,15 @@ def package_languages(case: Case) -> Faults:
     for name in [name for name in re.split("[:, ]", given) if name and name not in ("all", "none")]:
         base = name.partition(".")[0].partition("@")[0]
         if base not in known and base not in languages:
-            spot = next(case.ks.of("%packages")).spot
+            location = next(case.ks.sections_named("%packages")).location
             yield LintFault(
-                spot, f"--inst-langs={name} is not a language of glibc", "write it like en_US or de"
+                location, f"--inst-langs={name} is not a language of glibc", "write it like en_US or de"
             )
 
 
 @rule
 def keyboard_unknown(case: Case) -> Faults:
-    """A keyboard layout or variant that neither X nor the console has, or an unknown key to switch layouts.
+    """A keyboard layout, its variant and the key to switch layouts must exist in X or on the console.
 
     Source: xkeyboard-config, `rules/base.lst`; kbd's keymaps; localectl(1).
     """
@@ -85,7 +85,7 @@ def keyboard_unknown(case: Case) -> Faults:
             console = base in names.keymaps or layout in names.layouts
             if not (base in names.layouts or (console and name not in data.x_layouts)):
                 yield LintFault(
-                    command.spot,
+                    command.location,
                     f"{name!r} is not a keyboard layout",
                     "write it like us, de or 'cz (qwerty)'",
                 )
@@ -95,7 +95,7 @@ def keyboard_unknown(case: Case) -> Faults:
             close = get_close_matches(given or variant, known, 1, 0.8)  # the console also has other keymaps
             if (given and given not in known) or (variant and variant not in known and close):
                 yield LintFault(
-                    command.spot,
+                    command.location,
                     f"the keyboard layout {layout} has no variant {given or variant!r}",
                     f"perhaps {close[0] if close else layout}",
                     risky=True,
@@ -104,7 +104,7 @@ def keyboard_unknown(case: Case) -> Faults:
             if name.startswith("grp:") and name not in names.layout_switches:
                 close = get_close_matches(name, names.layout_switches, 1)
                 yield LintFault(
-                    command.spot,
-                    f"--switch={name} is no key of X",
+                    command.location,
+                    f"--switch={name} is not an option of X",
                     f"perhaps {close[0]}" if close else "leave it out",
                 )

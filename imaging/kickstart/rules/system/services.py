@@ -1,4 +1,4 @@
-"""Services that must start, and that must not."""
+"""Rules about services that must or must not be enabled."""
 
 from __future__ import annotations
 
@@ -25,32 +25,32 @@ def service_on_and_off(case: Case) -> Faults:
     for command in case.ks.named("services"):
         for name in sorted(set(command.data.enabled) & set(command.data.disabled)):
             yield LintFault(
-                command.spot, f"service {name} is both enabled and disabled", "leave it in one list"
+                command.location, f"service {name} is both enabled and disabled", "remove it from one list"
             )
 
 
 @risk
 def unwanted_service(case: Case) -> Faults:
-    """Services that a STIG requires to be disabled.
+    """Services that the STIG requires to be disabled must not be enabled.
 
-    Source: the rules named.
+    Source: the STIG rule in the finding.
     """
     for command in case.ks.named("services"):
         for name in command.data.enabled:
             source = UNWANTED.get(name.partition(".")[0])
             if source:
                 yield LintFault(
-                    command.spot, f"service {name} is enabled ({source})", "leave it out of --enabled"
+                    command.location, f"service {name} is enabled ({source})", "leave it out of --enabled"
                 )
 
 
 @risk
 def protection_disabled(case: Case) -> Faults:
-    """Services that a STIG requires to be enabled.
+    """Services that the STIG requires to be enabled must not be disabled.
 
     Source: RHEL-09-251015, 653015, 652010, 252015.
     """
     for command in case.ks.named("services"):
         for name in command.data.disabled:
             if name.partition(".")[0] in ("auditd", "chronyd", "firewalld", "rap-firewall", "rsyslog"):
-                yield LintFault(command.spot, f"service {name} is disabled", "leave it out of --disabled")
+                yield LintFault(command.location, f"service {name} is disabled", "leave it out of --disabled")

@@ -1,4 +1,4 @@
-"""Settings that are missing, stated twice or unknown."""
+"""Rules about settings that are missing, stated twice or unknown."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FEATURES: Final = (
     *("without-lastlog-showfailed", "without-nullok", "without-pam-u2f-nouserok", "with-time-access"),
     *("with-switchable-auth", "with-passkey"),
 )
-"""Of authselect's profiles together."""
+"""The features of all profiles of authselect."""
 SOURCES: Final = ("cdrom", "url", "nfs", "harddrive", "liveimg", "ostreesetup", "ostreecontainer")
 
 
@@ -48,7 +48,7 @@ def unknown_profile(case: Case) -> Faults:
         profile = options.partition(" ")[0]
         if verb == "select" and profile.partition("/")[0] not in ("custom", *case.installer.authselect):
             yield LintFault(
-                command.spot,
+                command.location,
                 f"{case.ks.version} has no authselect profile {profile!r}",
                 f"it has {', '.join(case.installer.authselect)}",
             )
@@ -64,7 +64,7 @@ def time_server_form(case: Case) -> Faults:
         for name in (command.data.ntp_server, command.data.ntp_pool):
             if name and not _is_host(name):
                 yield LintFault(
-                    command.spot,
+                    command.location,
                     f"{name!r} is not one host",
                     "write one `timesource --ntp-server=HOST` for each",
                 )
@@ -72,7 +72,7 @@ def time_server_form(case: Case) -> Faults:
 
 @risk
 def time_server_twice(case: Case) -> Faults:
-    """A time server that is named again, or that `--ntp-disable` turns off.
+    """A time server is named once, and not together with `--ntp-disable`.
 
     Source: RHEL's kickstart reference, `timesource`.
     """
@@ -82,11 +82,13 @@ def time_server_twice(case: Case) -> Faults:
         name = command.data.ntp_server or command.data.ntp_pool or ""
         if name and name in seen:
             yield LintFault(
-                command.spot, f"{name} is already named in line {seen[name].spot.line}", "name another one"
+                command.location,
+                f"{name} is already named in line {seen[name].location.line}",
+                "name another one",
             )
         seen.setdefault(name, command)
     if off is not None and set(seen) - {""}:
-        yield LintFault(off.spot, "--ntp-disable beside time servers", "leave one of them out")
+        yield LintFault(off.location, "--ntp-disable together with time servers", "leave one of them out")
 
 
 @rule
@@ -104,7 +106,7 @@ def unknown_feature(case: Case) -> Faults:
             if not known:
                 close = get_close_matches(name, FEATURES, 1)
                 yield LintFault(
-                    command.spot,
+                    command.location,
                     f"authselect has no feature {name!r}",
                     f"perhaps {close[0]}" if close else "leave it out",
                 )
@@ -112,7 +114,7 @@ def unknown_feature(case: Case) -> Faults:
 
 @risk
 def stated_twice(case: Case) -> Faults:
-    """Of several commands for a single setting, the last one applies; likewise for the source of packages.
+    """If several commands state one setting or one source of packages, the last one applies.
 
     Source: pykickstart: a later command replaces the earlier one.
     """
@@ -127,8 +129,8 @@ def stated_twice(case: Case) -> Faults:
         for command in case.ks.named(*names):
             if seen is not None and (command.name, command.words) != (seen.name, seen.words):
                 yield LintFault(
-                    command.spot,
-                    f"{command.name} replaces {seen.name} in line {seen.spot.line}",
+                    command.location,
+                    f"{command.name} replaces {seen.name} in line {seen.location.line}",
                     "keep one of them",
                 )
             seen = command
@@ -136,7 +138,7 @@ def stated_twice(case: Case) -> Faults:
 
 @risk
 def setting_missing(case: Case) -> Faults:
-    """An unattended installation in text mode stops and asks for a time zone; without lang it is in English.
+    """Without a time zone, an unattended installation in text mode stops and asks; without lang it is in English.
 
     Source: RHEL's kickstart reference: `keyboard`, `lang` and `timezone` are required.
     """
@@ -148,7 +150,7 @@ def setting_missing(case: Case) -> Faults:
             yield LintFault(case.ks.top, f"there is no {name}", f"add `{name} {right}`")
     zone = case.ks.last("timezone")
     if zone is not None and not zone.data.timezone:
-        yield LintFault(zone.spot, "timezone names no zone", "write it like `timezone Etc/UTC --utc`")
+        yield LintFault(zone.location, "timezone names no zone", "write it like `timezone Etc/UTC --utc`")
 
 
 def _is_host(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""Scripts that parse, and fail or act on the wrong system when they run."""
+"""Rules about scripts without syntax errors that fail, or act on the wrong system, when they run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from imaging.kickstart.document import SCRIPTS, Section, Spot
+from imaging.kickstart.document import SCRIPTS, Section, SourceLocation
 from imaging.kickstart.rule import Case, Faults, LintFault, risk
 from imaging.kickstart.rules.text.scripts import SHELLS, language
 
@@ -32,7 +32,7 @@ NEEDS_SYSTEM: Final = re.compile(
     + r"|systemctl\s+(?:--?[\w=-]+\s+)*(?:re)?(?:start|load)\b|systemctl\s+(?:--?[\w=-]+\s+)*(?:stop|isolate|kill)\b"
     + r"|service\s+\S+\s+(?:re)?start\b|reboot\b|poweroff\b|halt\b|shutdown\b|telinit\b|init\s+[0-6]\b)"
 )
-"""Programs that speak to the running system, which during the installation is the installer."""
+"""Programs that act on the running system, which during the installation is the installer."""
 INSTEAD: Final = {
     "firewall-cmd": "write `firewall-offline-cmd`, or the command `firewall`",
     "nmcli": "write the command `network`, or a file in /etc/NetworkManager/system-connections",
@@ -49,46 +49,46 @@ _TO_INSTALLER: Final = re.compile(r">>?\s*/(etc|usr|var|home|boot|opt|srv)/")
 
 @risk
 def acts_on_installer(case: Case) -> Faults:
-    """In %post the running system is the installer: its services and connections would be changed, or nothing.
+    """In %post, programs that act on the running system change the installer, or have no effect.
 
     Source: RHEL's kickstart reference, `%post`: a chroot; systemctl(1) ignores requests in a chroot.
     """
-    for section in case.ks.of("%post"):
+    for section in case.ks.sections_named("%post"):
         if section.script is None or not section.script.inChroot:
             continue
-        for spot, text in shell_lines(section):
+        for location, text in shell_lines(section):
             if match := NEEDS_SYSTEM.search(text):
                 program = match[1].split()[0]
                 right = INSTEAD.get(
                     program, "write the command `reboot` or `poweroff` outside of the scripts"
                 )
-                yield LintFault(spot, f"`{match[1].strip()}` in %post acts on the installer", right)
+                yield LintFault(location, f"`{match[1].strip()}` in %post acts on the installer", right)
 
 
 @risk
 def target_path(case: Case) -> Faults:
-    """The installed system is / in %post, /mnt/sysroot in %post --nochroot, and nowhere before it is installed.
+    """The installed system is / in %post, /mnt/sysroot in %post --nochroot, and does not exist in %pre.
 
     Source: RHEL's kickstart reference, `%post --nochroot`.
     """
-    for section in case.ks.of("%pre"):
+    for section in case.ks.sections_named("%pre"):
         if section.script and TARGET.match(section.script.logfile or ""):
             yield LintFault(
-                section.spot,
+                section.location,
                 f"--log={section.script.logfile}: the installed system does not exist in %pre",
                 "write --log=/tmp/pre.log, and copy it in %post --nochroot",
             )
-    for section in case.ks.of("%pre", "%post"):
+    for section in case.ks.sections_named("%pre", "%post"):
         inside = section.name == "%post" and section.script is not None and section.script.inChroot
-        for spot, text in shell_lines(section):
+        for location, text in shell_lines(section):
             if TARGET.search(text) and (inside or section.name == "%pre"):
                 right = "leave the prefix out" if inside else "do it in %post --nochroot"
                 yield LintFault(
-                    spot, f"{TARGET.findall(text)[0]} does not exist in this {section.name}", right
+                    location, f"{TARGET.findall(text)[0]} does not exist in this {section.name}", right
                 )
             elif section.name == "%post" and not inside and (found := _TO_INSTALLER.search(text)):
                 yield LintFault(
-                    spot,
+                    location,
                     f"/{found[1]} in %post --nochroot is the installer's",
                     f"write /mnt/sysroot/{found[1]}",
                 )
@@ -96,55 +96,59 @@ def target_path(case: Case) -> Faults:
 
 @risk
 def shell_blanks(case: Case) -> Faults:
-    """`[` needs `]` with a blank, an assignment has none, nor the end of a continued line; all parse, and then fail.
+    """Missing or additional blanks at `[`, `]`, `=` or a final backslash change a script without a syntax error.
 
     Source: test(1); bash(1), PARAMETERS and QUOTING.
     """
-    for section in case.ks.of(*SCRIPTS):
-        for spot, text in shell_lines(section):
+    for section in case.ks.sections_named(*SCRIPTS):
+        for location, text in shell_lines(section):
             bare = _QUOTED.sub('""', text)
             if _BRACKET.search(text):
                 yield LintFault(
-                    spot, "`]` without a blank before it: the condition is always false", "write ` ]`"
+                    location, "`]` without a blank before it: the condition is always false", "write ` ]`"
                 )
             elif _GLUED.search(bare):
-                yield LintFault(spot, "`[` without a blank after it is another command", "write `[ `")
+                yield LintFault(location, "`[` without a blank after it is another command", "write `[ `")
             elif _UNCLOSED.search(bare):
                 yield LintFault(
-                    spot, "`[` without `]`: the condition is always false", "write ` ]` at its end"
+                    location, "`[` without `]`: the condition is always false", "write ` ]` at its end"
                 )
             elif _CONTINUED.search(text):
                 yield LintFault(
-                    spot, "a blank after the backslash: the next line is another command", "remove the blank"
+                    location,
+                    "a blank after the backslash: the next line is another command",
+                    "remove the blank",
                 )
             elif _ASSIGNED.search(text):
                 yield LintFault(
-                    spot, "an assignment with blanks or a dollar sign is run as a command", "write name=value"
+                    location,
+                    "an assignment with blanks or a dollar sign is run as a command",
+                    "write name=value",
                 )
 
 
 @risk
 def typographic_script(case: Case) -> Faults:
-    """A word processor's characters in a command are parts of words for the shell.
+    """The shell does not treat typographic quotes, dashes and spaces as quotes, hyphens and blanks.
 
     Source: bash(1), QUOTING.
     """
-    for section in case.ks.of(*SCRIPTS):
-        for spot, text in shell_lines(section):
+    for section in case.ks.sections_named(*SCRIPTS):
+        for location, text in shell_lines(section):
             if match := _TYPOGRAPHIC.search(text):
                 yield LintFault(
-                    spot,
+                    location,
                     f"the line has the character U+{ord(match[0]):04X}",
                     "write plain quotes, hyphens and spaces",
                 )
 
 
-def shell_lines(section: Section) -> Iterator[tuple[Spot, str]]:
-    """The lines of a shell script that begin a command: without comments, here-documents and open quotation marks."""
+def shell_lines(section: Section) -> Iterator[tuple[SourceLocation, str]]:
+    """Yield the lines of a shell script that begin a command: no comments, here-documents or quoted lines."""
     if language(section) not in SHELLS:
         return
     ending, quote = "", ""
-    for spot, text in section.lines():
+    for location, text in section.lines():
         if ending:
             ending = "" if text.strip() == ending else ending
             continue
@@ -152,11 +156,11 @@ def shell_lines(section: Section) -> Iterator[tuple[Spot, str]]:
         if not inside and not quote and (match := _HERE.search(text)) and "<<<" not in text:
             ending = match[3]
         if not inside and text.strip() and not text.lstrip().startswith("#"):
-            yield spot, text
+            yield location, text
 
 
 def _open_quote(text: str, quote: str) -> str:
-    """The quotation mark that is open after a line, given the one before it."""
+    """Return the quotation mark that is open after a line, or ""; `quote` is the one that is open before it."""
     escaped = False
     for place, sign in enumerate(text):
         if escaped:

@@ -1,4 +1,4 @@
-"""Scripts: the syntax of their language, their interpreter, and the characters in them."""
+"""Rules about scripts: their syntax, their interpreter, and the characters in them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import PurePosixPath
 from typing import Final
 
-from imaging.kickstart.document import SCRIPTS, Section, Spot
+from imaging.kickstart.document import SCRIPTS, Section, SourceLocation
 from imaging.kickstart.rule import Case, Faults, LintFault, risk, rule
 
 SHELLS: Final = ("sh", "bash", "dash", "ksh")
@@ -28,11 +28,11 @@ def interpreter_form(case: Case) -> Faults:
 
     Source: RHEL's kickstart reference, `%post --interpreter`.
     """
-    for section in case.ks.of("%pre", "%pre-install", "%post", "%onerror", "%traceback"):
+    for section in case.ks.sections_named("%pre", "%pre-install", "%post", "%onerror", "%traceback"):
         path = section.script.interp if section.script else ""
         if path and not path.startswith("/"):
             yield LintFault(
-                section.spot,
+                section.location,
                 f"--interpreter={path} is not an absolute path",
                 f"write --interpreter=/usr/bin/{path}",
             )
@@ -40,47 +40,47 @@ def interpreter_form(case: Case) -> Faults:
 
 @rule
 def script_syntax(case: Case) -> Faults:
-    """A script that its interpreter cannot parse ends at the first wrong line.
+    """A script that its interpreter cannot parse stops at the first line with an error.
 
     Source: bash(1), -n; the grammar of Python.
     """
-    for section in case.ks.of(*SCRIPTS):
+    for section in case.ks.sections_named(*SCRIPTS):
         found = _shell(section) if language(section) in SHELLS else _python(section)
-        for spot, problem in found:
+        for location, problem in found:
             if not _OPEN.search(problem):
-                yield LintFault(spot, f"{section.name} does not parse: {problem}", "correct the script")
+                yield LintFault(location, f"{section.name} does not parse: {problem}", "correct the script")
 
 
 @rule
 def here_document_open(case: Case) -> Faults:
-    """A here-document without its last line takes the rest of the script for its text.
+    """A here-document without its last line contains the rest of the script.
 
     Source: bash(1), Here Documents.
     """
-    for section in case.ks.of(*SCRIPTS):
+    for section in case.ks.sections_named(*SCRIPTS):
         for _spot, problem in _shell(section) if language(section) in SHELLS else ():
             if match := _OPEN.search(problem):
                 yield LintFault(
-                    Spot(section.spot.line + int(match[1]), section.spot.file),
-                    f"the here-document has no line {match[2]!r}, and the rest of the script is its text",
-                    f"end it with a line that says {match[2]} and nothing else",
+                    SourceLocation(section.location.line + int(match[1]), section.location.file),
+                    f"the here-document has no line {match[2]!r}, so that the rest of the script is its text",
+                    f"end it with a line that contains only {match[2]}",
                 )
 
 
 @rule
 def script_language(case: Case) -> Faults:
-    """A script is run by --interpreter, or else by /bin/sh; its first line is a comment.
+    """A script is run by --interpreter, or by /bin/sh; a first line with #! has no effect.
 
     Source: RHEL's kickstart reference, `%post --interpreter`.
     """
-    for section in case.ks.of(*SCRIPTS):
+    for section in case.ks.sections_named(*SCRIPTS):
         first = section.body[0] if section.body else ""
         named = (
             PurePosixPath(first[2:].split()[-1]).name if first.startswith("#!") and first[2:].split() else ""
         )
         if named and language(section) in SHELLS and re.match(r"python|perl|ruby|lua|node", named):
             yield LintFault(
-                section.spot,
+                section.location,
                 f"the script is for {named}, and {section.script.interp if section.script else '/bin/sh'} runs it",
                 f"write {section.name} --interpreter={first[2:].strip()}",
             )
@@ -92,11 +92,11 @@ def python_without_version(case: Case) -> Faults:
 
     Source: "Installing and using dynamic programming languages" (RHEL 9): unversioned commands.
     """
-    for section in case.ks.of(*SCRIPTS):
+    for section in case.ks.sections_named(*SCRIPTS):
         path = section.script.interp if section.script else ""
         if PurePosixPath(path or "/").name in ("python", "python2"):
             yield LintFault(
-                section.spot,
+                section.location,
                 f"{case.ks.version} has no {path}",
                 f"write {section.name} --interpreter=/usr/bin/python3",
             )
@@ -104,26 +104,26 @@ def python_without_version(case: Case) -> Faults:
 
 @rule
 def windows_line_endings(case: Case) -> Faults:
-    """A carriage return at the end of a line belongs to its last word.
+    """A carriage return at the end of a line is read as a part of its last word.
 
     Source: bash(1): a carriage return is not a blank; pykickstart passes the lines of a section on as they are.
     """
-    for spot in case.ks.carriage_returns:
+    for location in case.ks.carriage_returns:
         yield LintFault(
-            spot, "the lines end in CR LF, as in Windows", "convert the file: dos2unix, or sed -i 's/\\r$//'"
+            location, "the lines end in CR LF", "convert the file: dos2unix, or sed -i 's/\\r$//'"
         )
 
 
 @rule
 def typographic_characters(case: Case) -> Faults:
-    """A word processor's quotation marks, dashes and spaces are parts of words for Anaconda.
+    """Anaconda does not treat typographic quotes, dashes and spaces as quotes, hyphens and blanks.
 
     Source: Python's shlex, which splits the lines at ASCII blanks and quotes.
     """
     for command in case.ks.commands:
         if match := _TYPOGRAPHIC.search(" ".join((command.name, *command.words))):
             yield LintFault(
-                command.spot,
+                command.location,
                 f"the line has the character U+{ord(match[0]):04X}",
                 "write plain quotes, hyphens and spaces",
             )
@@ -135,39 +135,39 @@ def log_path_form(case: Case) -> Faults:
 
     Source: RHEL's kickstart reference, `%post --log`.
     """
-    for section in case.ks.of(*SCRIPTS):
+    for section in case.ks.sections_named(*SCRIPTS):
         path = section.script.logfile if section.script else ""
         if path and not path.startswith("/"):
             yield LintFault(
-                section.spot, f"--log={path} is not an absolute path", f"write --log=/root/{path}"
+                section.location, f"--log={path} is not an absolute path", f"write --log=/root/{path}"
             )
 
 
 def language(section: Section) -> str:
-    """The name of the program that runs a script."""
+    """Return the name of the program that runs a script."""
     path = section.script.interp if section.script else "/bin/sh"
     return PurePosixPath(str(path).split()[0]).name if str(path).strip() else "sh"
 
 
-def _shell(section: Section) -> Iterator[tuple[Spot, str]]:
+def _shell(section: Section) -> Iterator[tuple[SourceLocation, str]]:
     for line, problem in _bash(_text(section)):
-        yield Spot(section.spot.line + line, section.spot.file), problem
+        yield SourceLocation(section.location.line + line, section.location.file), problem
 
 
 @cache
 def _bash(text: str) -> tuple[tuple[int, str], ...]:
-    """The lines of a shell script that bash cannot parse, the first for each error."""
+    """Return the lines of a shell script that bash cannot parse, each with bash's message."""
     if not shutil.which("bash"):
         return ()
     run = subprocess.run(["bash", "-n"], input=text, capture_output=True, text=True, check=False)
     found = [(int(match[1]), match[2]) for line in run.stderr.splitlines() if (match := _LINE.match(line))]
     shown = [
         (line, message) for line, message in found if not message.startswith("`")
-    ]  # bash repeats the line itself
+    ]  # a message that begins with "`" only repeats the line
     return tuple((min(line, text.count("\n") + 1), message) for line, message in shown[:2])
 
 
-def _python(section: Section) -> Iterator[tuple[Spot, str]]:
+def _python(section: Section) -> Iterator[tuple[SourceLocation, str]]:
     if not re.fullmatch(r"(platform-)?python(3(\.\d+)?)?", language(section)):
         return
     try:
@@ -175,7 +175,10 @@ def _python(section: Section) -> Iterator[tuple[Spot, str]]:
             warnings.simplefilter("ignore")
             ast.parse(_text(section))
     except SyntaxError as error:
-        yield Spot(section.spot.line + (error.lineno or 1), section.spot.file), str(error.msg)
+        yield (
+            SourceLocation(section.location.line + (error.lineno or 1), section.location.file),
+            str(error.msg),
+        )
 
 
 def _text(section: Section) -> str:

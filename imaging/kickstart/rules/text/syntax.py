@@ -14,16 +14,16 @@ REPLACED: Final = {
     "authconfig": "write `authselect select …`",
     "autostep": "leave it out",
     BYTE_ORDER_MARK: "save the file as UTF-8 without it",
-    "clevis": "kickstart has none: call `clevis luks bind` in %post",
+    "clevis": "kickstart has no such command: call `clevis luks bind` in %post",
     "device": "leave it out",
     "deviceprobe": "leave it out",
     "dmraid": "leave it out",
-    "install": "leave it out: cdrom, url, nfs or harddrive say it",
+    "install": "leave it out: cdrom, url, nfs and harddrive imply it",
     "logging": "give inst.syslog= to the installer",
     "method": "write cdrom, url, nfs or harddrive",
     "multipath": "leave it out",
     "nvdimm": "leave it out",
-    "upgrade": "kickstart cannot upgrade: install anew",
+    "upgrade": "kickstart cannot upgrade a system: leave it out, and install",
     "vnc": "write `rdp`, or leave it out",
 }
 OPTIONS: Final = {
@@ -34,13 +34,13 @@ OPTIONS: Final = {
     "--instLangs": "write --inst-langs",
     "--excludeWeakdeps": "write --exclude-weakdeps",
     "--teamslaves": "write --bondslaves",
-    HERE_QUOTED: "write its word after << without quotes",
-    HERE_PLAIN: "write its word after << in quotes",
+    HERE_QUOTED: "write the word after << without quotes",
+    HERE_PLAIN: "write the word after << in quotes",
 }
 
 
 LISTS: Final = ("--activation-key", "--addon", "--port", "--remove-service", "--service", "--trust")
-"""Options of which each occurrence adds to a list."""
+"""Options that may be given several times, because each occurrence adds to a list."""
 
 
 @rule
@@ -51,12 +51,12 @@ def syntax(case: Case) -> Faults:
     """
     for refusal in case.ks.refusals:
         if not refusal.deprecated:
-            yield LintFault(refusal.spot, refusal.message, _repair(refusal, case.ks.version))
+            yield LintFault(refusal.location, refusal.message, _repair(refusal, case.ks.version))
 
 
 @risk
 def option_twice(case: Case) -> Faults:
-    """Of an option that is given twice in a line, the last one holds; options of lists add up.
+    """If an option is given twice in a line, the last one applies, except for options that add to a list.
 
     Source: Python's argparse, which pykickstart uses: the action "store".
     """
@@ -69,21 +69,21 @@ def option_twice(case: Case) -> Faults:
                     value if equals else "" if after.startswith("--") else after
                 )
         for name in [name for name, given in values.items() if len(given) > 1]:
-            right = "write the value that is meant once"
+            right = "write one of the values"
             yield LintFault(
-                command.spot, f"{name} is given {len(values[name])} times with different values", right
+                command.location, f"{name} is given {len(values[name])} times with different values", right
             )
 
 
 @risk
 def deprecated(case: Case) -> Faults:
-    """Deprecated: without effect now or in the next release.
+    """A deprecated command or option has no effect now or in the next release.
 
     Source: pykickstart's warnings.
     """
     for refusal in case.ks.refusals:
         if refusal.deprecated:
-            yield LintFault(refusal.spot, refusal.message, _repair(refusal, case.ks.version))
+            yield LintFault(refusal.location, refusal.message, _repair(refusal, case.ks.version))
 
 
 @rule
@@ -92,9 +92,11 @@ def missing_include(case: Case) -> Faults:
 
     Source: Anaconda.
     """
-    for spot, target in case.ks.missing_includes:
+    for location, target in case.ks.missing_includes:
         yield LintFault(
-            spot, f"{target} does not exist, and no %pre script writes it", "give the file, or write it"
+            location,
+            f"{target} does not exist, and no %pre script writes it",
+            "create the file, or write it in %pre",
         )
 
 
@@ -104,11 +106,11 @@ def unknown_addon(case: Case) -> Faults:
 
     Source: Anaconda, `kickstart/addon.py`.
     """
-    for section in case.ks.of("%addon"):
+    for section in case.ks.sections_named("%addon"):
         name = section.words[0] if section.words else ""
         if name not in case.installer.addons:
             known = ", ".join(case.installer.addons)
-            yield LintFault(section.spot, f"{case.ks.version} has no add-on {name!r}", f"it has {known}")
+            yield LintFault(section.location, f"{case.ks.version} has no add-on {name!r}", f"it has {known}")
 
 
 def _repair(refusal: ParseRefusal, version: str) -> str:
@@ -118,9 +120,9 @@ def _repair(refusal: ParseRefusal, version: str) -> str:
     if refusal.word == "%end":
         return "leave it out, or begin the section: %post, %packages, …"
     if "%end" in refusal.message:
-        return "close it with a line that says %end"
+        return "end it with a line that contains only %end"
     if refusal.word in REPLACED:
         return REPLACED[refusal.word]
     if refusal.word.startswith("%"):
         return "the sections are %pre, %pre-install, %packages, %post, %addon, %onerror, %traceback, %certificate"
-    return f"write `{refusal.word}` as pykickstart's documentation of {version} says"
+    return f"write `{refusal.word}` as in pykickstart's documentation of {version}"
