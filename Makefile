@@ -1,5 +1,5 @@
-# Two commands on a fresh machine: `make lab` and `make test`. Each first sets up what it needs, in .venv.
-# Needed: git, make, Python 3.11 or later. pip's own configuration says where packages come from.
+# `make lab` and `make test` work on a fresh machine with git, make and Python 3.11 or later: each first installs its
+# requirements in .venv, from the package index in pip's configuration.
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -13,36 +13,36 @@ NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c "$(NEW_ENOUGH)" 2>/dev/null && echo $$python && break; done)
 
-help:  ## this list
+help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
-setup: $(READY)  ## the command and its tools, in .venv
+setup: $(READY)  ## install the command rap and the development tools in .venv
 
-setup-kernel:  ## packages for the kernel world; as root (apt-get, dnf)
+setup-kernel:  ## install packages for the kernel world; as root (apt-get, dnf)
 	@sh tools/setup-packages.sh kernel
 
-setup-image:  ## packages for building and flashing images; as root (apt-get, dnf)
+setup-image:  ## install packages for building and flashing images; as root (apt-get, dnf)
 	@sh tools/setup-packages.sh image
 
 lab: $(READY)  ## run a lab and write its report (LAB=labs/…)
 	$(BIN)/rap lab run $(LAB) --report reports/$(basename $(notdir $(LAB)))
 
-test: $(READY)  ## all tests; as root also those of the kernel and of images, with the packages they need
+test: $(READY)  ## run all tests; as root also those of the kernel and of images, and install their packages
 	@test "$$(id -u)" != 0 || sh tools/setup-packages.sh kernel image
 	$(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-check: $(READY)  ## form, types, layers, tidiness
+check: $(READY)  ## check formatting, types, layers and rules of the repository
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m tools.tidy
 
-format: $(READY)  ## put the code into form
+format: $(READY)  ## format the code, and fix what the linter can fix
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-golden: $(READY)  ## write again what is derived from the code
+golden: $(READY)  ## regenerate the files that are derived from the code
 	$(BIN)/python -m tools.lab_reference
 	$(BIN)/python -m tools.audit_reference
 	$(BIN)/python -m tools.instrument_reference
@@ -54,32 +54,32 @@ golden: $(READY)  ## write again what is derived from the code
 	$(BIN)/python -m tests.support.agents.uplink_traces
 	$(BIN)/python -m tests.support.agents.spool_traces
 
-bench: $(READY)  ## measure, into bench-results
+bench: $(READY)  ## run the benchmarks; results are in bench-results
 	$(BIN)/python -m bench
 
-bench-kernel: $(READY)  ## measure on the real kernel; as root (ONLY=sweep)
+bench-kernel: $(READY)  ## run the benchmarks of the real kernel; as root (ONLY=sweep)
 	$(BIN)/python -m bench.kernel $(addprefix --only ,$(ONLY))
 
-bench-image: $(READY)  ## measure images and flashing; as root (ONLY=flash)
+bench-image: $(READY)  ## run the benchmarks of images and flashing; as root (ONLY=flash)
 	$(BIN)/python -m bench.image $(addprefix --only ,$(ONLY))
 
-mutants: $(READY)  ## try whether the tests find planted faults (MODULE="spool link" ONLY=recovery FULL=1)
+mutants: $(READY)  ## mutation testing: do the tests detect planted faults? (MODULE="spool link" ONLY=recovery FULL=1)
 	nice $(BIN)/python -m tools.mutants $(addprefix --module ,$(MODULE)) $(addprefix --only ,$(ONLY)) $(if $(FULL),--full)
 
-lock: $(READY)  ## choose the versions of all packages again
+lock: $(READY)  ## update the locked versions of all packages
 	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --upgrade --extra dev --generate-hashes \
 		--allow-unsafe --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
 		--output-file requirements.txt pyproject.toml
 
-clean:  ## remove everything that was made here
+clean:  ## remove all generated files
 	rm -rf $(VENV) build reports bench-results *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	rm -rf .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): requirements.txt pyproject.toml setup.py hal/linux/ioctl_build.py
-	@test -n "$(PYTHON)" || { echo "make: needs Python 3.11 or later; install it, or name it: make PYTHON=/path/to/python3" >&2; exit 3; }
+	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 or later found; install it, or give its path: make PYTHON=/path/to/python3" >&2; exit 3; }
 	@$(PYTHON) -c "$(NEW_ENOUGH)" || { echo "make: $(PYTHON) is not Python 3.11 or later" >&2; exit 3; }
-	@$(PYTHON) -c "import ensurepip, venv" || { echo "make: $(PYTHON) cannot make virtual environments; install its venv package (python3-venv)" >&2; exit 3; }
+	@$(PYTHON) -c "import ensurepip, venv" || { echo "make: $(PYTHON) cannot create virtual environments; install its venv package (python3-venv)" >&2; exit 3; }
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
 	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
