@@ -35,7 +35,7 @@ def show(figures: list[Figure]) -> None:
 
 
 def run(figures: Callable[[], list[Figure]], description: str | None) -> None:
-    """The command line of a single benchmark."""
+    """Run the command line of a single benchmark; the first line of `description` is its help text."""
     parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
     arguments = parser.parse_args()

@@ -29,7 +29,7 @@ class Suite:
     missing: Callable[[], list[str]] = list
 
     def main(self) -> int:
-        """Run the benchmarks that the command line names, or else all. Returns the exit status."""
+        """Run the benchmarks that the command line names, by default all. Returns the exit status."""
         parser = argparse.ArgumentParser(description=self.description)
         names = ", ".join(self.benches)
         parser.add_argument("--only", action="append", choices=self.benches, metavar="NAME", help=names)

@@ -1,9 +1,9 @@
-"""Power cuts and bytes of persons, through the intake of instruments: `python -m bench.box.adapted [--json]`.
+"""Power cuts and personal data in the intake of instruments' standards: `python -m bench.box.adapted [--json]`.
 
-Power: recorded conversations of each standard, with one power cut at each operation of the disk, and with a second
-one at one of the operations of the following start, with other torn sectors each time. Persons: the recorded
-conversations with random bytes in all ranges about patients, operators, facilities and free text; compared are all
-records, counts, answers with their times, log messages and reported errors.
+Power cuts: recorded conversations of each standard run with one power cut at each operation of the disk, and with a
+second one at an operation of the following start; the torn sectors differ each time. Personal data: in the recorded
+conversations, all ranges about patients, operators, facilities and free text are replaced by random bytes. Records,
+counts, replies with their times, log messages and reported errors must not differ.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ VARIANTS: Final = 100_000
 
 
 def power_cuts() -> list[Figure]:
-    """Power cuts, each followed by a start and the repetition of what was not acknowledged."""
+    """Return the figures of power cuts, each followed by a start and the repetition of unacknowledged messages."""
     clean = {case.name: CutConversation(case).run() for case in CUT_CASES}
     cuts = wrong = turn = 0
     while cuts < CUTS:
@@ -39,17 +39,17 @@ def power_cuts() -> list[Figure]:
 
 
 def noninterference() -> list[Figure]:
-    """Variants of the bytes of persons that change what the box does."""
+    """Return the figures of variants of personal data that change the behaviour of the box."""
     each = -(-VARIANTS // len(VARIED_CASES))
     wrong = sum(len(list(differing(case, each))) for case in VARIED_CASES)
     return [
         figure(
-            "variants of the bytes of persons, through the intake",
+            "variants of personal data in the intake",
             "variants",
             each * len(VARIED_CASES),
             f">= {VARIANTS}",
         ),
-        figure("  treated otherwise", "variants", wrong, "<= 0"),
+        figure("  with different behaviour of the box", "variants", wrong, "<= 0"),
     ]
 
 

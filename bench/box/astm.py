@@ -1,4 +1,4 @@
-"""ASTM on a line and in the engine: the share of a 9600-baud line that carries text, sessions, random bytes.
+"""ASTM: the share of a 9600-baud line that carries text, sessions a second, and fuzzing with random bytes.
 
 The line is computed, not measured: each byte takes its time at 9600 baud, and sender and receiver are the engines.
 Sessions are counted by processor time on one core.
@@ -23,9 +23,9 @@ from wire.standards.lis1.frames import ENQ, EOT, FrameStyle, frames_of
 
 FUZZED_BYTES: Final = 10_000_000
 BYTE_S: Final = 10 / 9600
-"""8N1: ten bits a byte."""
+"""The time of a byte in seconds: with 8N1, it has ten bits."""
 LIMIT_BYTES_PER_S: Final = 929.0
-"""Text in frames of 247 bytes with stop and wait: 240 of 248 bytes at 960 a second."""
+"""The limit for text in frames of 247 bytes with stop-and-wait: 240 of 248 bytes, at 960 bytes a second."""
 MESSAGE: Final = (
     b"H|\\^&|||CX900^1|||||host||P|1|20310304100000\rP|1\rO|1|NORM2||^^^798|R||||||Q\r"
     b"R|1|^^^798|5.18|mmol/l||N||F||||20310304095900\rL|1|N\r"
@@ -36,7 +36,7 @@ PORT: Final = AdaptedPort(
 
 
 def text_bytes_per_s() -> float:
-    """Return the bytes of text a second of line time in one long session."""
+    """Return the bytes of text per second of line time in one long session."""
     message = b"H|\\^&\r" + b"M|1|" + b"A" * 100_000 + b"\rL|1|N\r"
     ends = {
         name: Lis1Endpoint(AstmMessages(PORT, AstmDialect()), AstmDialect(), instrument=name == "instrument")
@@ -61,7 +61,7 @@ def text_bytes_per_s() -> float:
 
 
 def sessions_per_s(sessions: int = 5000) -> float:
-    """Sessions of one message with one control result, a second of processor time."""
+    """Return how many sessions of one message with one control result run in a second of processor time."""
     data = b"".join([ENQ, *frames_of(MESSAGE, FrameStyle()), EOT])
     engine, found = astm_engine(PORT), Counter[str]()
     began = time.process_time()
@@ -75,7 +75,7 @@ def sessions_per_s(sessions: int = 5000) -> float:
 
 
 def fuzzing(standard: str) -> list[Figure]:
-    """Random streams: no exception, the time a byte, and the memory of a port."""
+    """Return the figures of random streams: bytes without an exception, processor time, and memory of a port."""
     began = time.process_time()
     fuzzed = fuzz(standard, 1, FUZZED_BYTES)
     spent = time.process_time() - began

@@ -1,9 +1,9 @@
 """HL7 over MLLP: speed, fuzzing, and conformance beside python-hl7 and hl7apy: `python -m bench.box.hl7 [--json]`.
 
-Speed is from bytes to findings and acknowledgement for the box's engine, and parsing alone for the libraries, each in
-processor time of one core. Conformance: the recorded conversations of `tests/fixtures/instruments` are sent to the
-engine, and over loopback to the MLLP servers of both libraries with their own acknowledgements; right is a case whose
-acknowledgements are all as its script says.
+Speed is measured in processor time of one core: for the box's engine from bytes to findings and acknowledgement, and
+for the libraries parsing alone. Conformance: the recorded conversations of `tests/fixtures/instruments` are sent to
+the engine, and over loopback to the MLLP servers of both libraries with their own acknowledgements. A case conforms
+if all its acknowledgements are those in its script.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ QUALITY = CASES["hl7-qc-in-groups-with-placeholders"]
 
 
 def per_second(action: Callable[[], object]) -> float:
-    """Return how often an action runs in a second of processor time; the best of three."""
+    """Return how many times an action runs in a second of processor time: the maximum of three measurements."""
     rates = []
     for _ in range(3):
         began, count = time.process_time(), 0
@@ -105,37 +105,37 @@ def fuzzing() -> list[Figure]:
     ]
 
 
-def right_acknowledgements(case: InstrumentCase) -> list[tuple[str, str, str]]:
+def expected_acknowledgements(case: InstrumentCase) -> list[tuple[str, str, str]]:
     steps = (re.fullmatch(r'ack (\S+) (?:"(.*)"|(\S+)) (\S+)', step) for step in case.script)
     return [(step[1], step[2] or step[3], step[4]) for step in steps if step]
 
 
-def engine_is_right(case: InstrumentCase) -> bool:
+def engine_conforms(case: InstrumentCase) -> bool:
     wholes = [case.pieces, [bytes([byte]) for byte in case.data]]
     wholes += [[case.data[:split], case.data[split:]] for split in range(1, len(case.data))]
     return all(
         (played := play(receiver(case.port), pieces)).as_reports() == case.reports
         and played.audit() == case.audit
-        and acknowledgements(played) == right_acknowledgements(case)
+        and acknowledgements(played) == expected_acknowledgements(case)
         for pieces in wholes
     )
 
 
-def server_is_right(port: int, case: InstrumentCase) -> bool:
-    """Return whether a server on loopback answers a case as its script says."""
-    right = right_acknowledgements(case)
+def server_conforms(port: int, case: InstrumentCase) -> bool:
+    """Return whether a server on loopback sends the acknowledgements in the script of a case."""
+    expected = expected_acknowledgements(case)
     received = b""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=ANSWER_S) as connection:
             for piece in case.pieces:
                 connection.sendall(piece)
-            while received.count(b"\x1c\r") < len(right) and (data := connection.recv(65_536)):
+            while received.count(b"\x1c\r") < len(expected) and (data := connection.recv(65_536)):
                 received += data
     except OSError:
         pass
     sent = [message + b"\x1c\r" for message in received.split(b"\x1c\r")[:-1]]
     try:
-        return acknowledgements(Played(sent=sent)) == right
+        return acknowledgements(Played(sent=sent)) == expected
     except (AssertionError, StopIteration, IndexError):
         return False
 
@@ -147,13 +147,13 @@ async def _acknowledge(reader: hl7.mllp.HL7StreamReader, writer: hl7.mllp.HL7Str
 
 
 def python_hl7_cases() -> int:
-    """Return how many cases the server of python-hl7 answers rightly, with its own acknowledgement."""
+    """Return the number of cases to which the server of python-hl7 conforms, with its own acknowledgement."""
 
     async def serve() -> int:
         server = await hl7.mllp.start_hl7_server(_acknowledge, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         asyncio.get_running_loop().set_exception_handler(lambda *_: None)
-        return sum([await asyncio.to_thread(server_is_right, port, case) for case in CASES.values()])
+        return sum([await asyncio.to_thread(server_conforms, port, case) for case in CASES.values()])
 
     return asyncio.run(serve())
 
@@ -170,14 +170,14 @@ class _Refusing(AbstractErrorHandler):  # type: ignore[misc]
 
 
 def hl7apy_cases() -> int:
-    """Return how many cases the server of hl7apy answers rightly, with the acknowledgement of python-hl7."""
+    """Return the number of cases to which the server of hl7apy conforms, with python-hl7's acknowledgement."""
     kinds = ("ESU^U01^ESU_U01", "ESU^U01", "INU^U05^INU_U05", "EAN^U09^EAN_U09", "ORU^R01", "OUL^R22^OUL_R22")
     handlers = {**dict.fromkeys(kinds, (_Acknowledging,)), "ERR": (_Refusing,)}
     server = MLLPServer("127.0.0.1", 0, handlers, timeout=ANSWER_S)
     server.handle_error = lambda *_: None
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        return sum(server_is_right(server.server_address[1], case) for case in CASES.values())
+        return sum(server_conforms(server.server_address[1], case) for case in CASES.values())
     finally:
         server.shutdown()
 
@@ -187,17 +187,17 @@ def conformance() -> list[Figure]:
     return [
         figure(
             f"{name}engine, every split point",
-            "right",
-            sum(map(engine_is_right, CASES.values())),
+            "conforming",
+            sum(map(engine_conforms, CASES.values())),
             f">= {len(CASES)}",
         ),
-        figure(f"{name}python-hl7, as scripted", "right", python_hl7_cases()),
-        figure(f"{name}hl7apy, as scripted", "right", hl7apy_cases()),
+        figure(f"{name}python-hl7", "conforming", python_hl7_cases()),
+        figure(f"{name}hl7apy", "conforming", hl7apy_cases()),
     ]
 
 
 def noninterference() -> list[Figure]:
-    """Return how many variants of patients' bytes change what leaves the box."""
+    """Return the figures of variants of patients' data that change the output of the box."""
     cases = [case for case in CASES.values() if case.patient_data]
     each = NONINTERFERENCE_VARIANTS // len(cases)
     differing = 0

@@ -22,7 +22,7 @@ from wire.messages import Status
 AGENTS = 10
 SINGLY_EACH = 200
 TOGETHER_EACH = REPORTS_BURST - SINGLY_EACH
-"""More reports at once would be delayed by the box's limit of 20 a second."""
+"""The number of reports that agents post at once; the box's limit of 20 a second would delay more."""
 
 
 def peak_mb(pid: int) -> float:

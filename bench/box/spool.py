@@ -36,7 +36,8 @@ from hal.linux.disk import LinuxDisk
 
 RECORD_BYTES = 512
 LIMITS = SpoolLimits(spool_bytes_max=64 * 1024 * 1024)
-BLOCK = 20  # groups that a contender writes in one turn
+BLOCK = 20
+"""The number of groups that a contender writes in one turn."""
 
 
 def _gap(gap: SpoolGap) -> bytes:
@@ -132,7 +133,7 @@ class PersistQueue:
 
 
 def throughput(makers: dict[str, Any], directory: Path, group: int, groups: int) -> dict[str, float]:
-    """Median seconds per group of each contender, in turns, all on one thread."""
+    """Return the median seconds per group of each contender, measured in turns on one thread."""
     payloads = [os.urandom(RECORD_BYTES) for _ in range(group)]
     with make_contenders(makers, directory) as contenders:
         times: dict[str, list[float]] = {name: [] for name in contenders}
@@ -145,7 +146,7 @@ def throughput(makers: dict[str, Any], directory: Path, group: int, groups: int)
 
 
 def pipelined(makers: dict[str, Any], directory: Path, group: int, groups: int) -> dict[str, float]:
-    """Median seconds from one durable group to the next, while another thread prepares the next one."""
+    """Return the median seconds from one durable group to the next, while another thread prepares the next one."""
     payloads = [os.urandom(RECORD_BYTES) for _ in range(group)]
     with make_contenders(makers, directory) as contenders, ThreadPoolExecutor(1) as loop:
         times: dict[str, list[float]] = {name: [] for name in contenders}
@@ -172,7 +173,7 @@ def pipelined(makers: dict[str, Any], directory: Path, group: int, groups: int) 
 def produce(
     contender: Any, payloads: Sequence[bytes], requested: SimpleQueue[bool], ready: SimpleQueue[Any]
 ) -> None:
-    """The work of the event loop's thread: prepare a group whenever one is requested."""
+    """Prepare a group whenever one is requested, as the thread of the event loop does."""
     while requested.get():
         ready.put(contender.prepare(payloads))
 
@@ -198,7 +199,7 @@ def loop_write_bytes(device: str) -> int:
 
 @contextlib.contextmanager
 def ext4(directory: Path) -> Iterator[tuple[Path, Callable[[], int]]]:
-    """A new ext4 on a loop device: its mount point, and a function that returns the bytes written to the device."""
+    """Mount a new ext4 on a loop device. Yield its mount point and a function that counts the bytes written to it."""
     image, mount = directory / "ext4.img", directory / "mnt"
     mount.mkdir()
     with image.open("wb") as file:
@@ -224,7 +225,7 @@ def plain_directory(directory: Path) -> Iterator[tuple[Path, Callable[[], int]]]
 
 
 def device_bytes(make: Callable[[Path], Any], group: int, megabytes: int, directory: Path) -> float:
-    """Device bytes per payload byte, after a warm-up until segments are recycled."""
+    """Return the device bytes per payload byte, after a warm-up until segments are recycled."""
     file_system = ext4 if os.geteuid() == 0 and shutil.which("mkfs.ext4") else plain_directory
     payloads = [os.urandom(RECORD_BYTES) for _ in range(group)]
     groups = megabytes * 1024 * 1024 // (RECORD_BYTES * group)

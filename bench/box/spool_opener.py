@@ -16,7 +16,7 @@ from hal.linux.disk import LinuxDisk
 
 
 def peak_mb() -> float:
-    """Peak resident memory of this process (VmHWM)."""
+    """Return the peak resident memory of this process (VmHWM) in MB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     fields = dict(line.split(":", 1) for line in lines)
     return int(fields["VmHWM"].removesuffix("kB")) / 1024

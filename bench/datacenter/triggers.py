@@ -1,4 +1,4 @@
-"""Evaluation of triggers, live and as back-test: `python -m bench.datacenter.triggers [--json]`.
+"""The speed of evaluating triggers, live and in back-tests: `python -m bench.datacenter.triggers [--json]`.
 
 Thirty triggers of the chemistry analyzer are evaluated for random status reports with its ten readings: report by
 report in Python, and for many instruments at once with numpy. Both in processor time of one core.
@@ -36,13 +36,13 @@ CONDITIONS: Final = [
 
 
 def report(random: Random, number: int) -> Status:
-    """A status report with random readings, a minute after the one before."""
+    """Return a status report with random readings, one minute after the previous one."""
     readings = {channel: random.randrange(100) for channel in CHANNELS}
     return Status(number, number * 60_000, "running", 0, readings)
 
 
 def live_seconds() -> float:
-    """Processor time of a report with thirty triggers."""
+    """Return the processor seconds to evaluate thirty triggers for one report."""
     random = Random(1)
     reports = [report(random, number) for number in range(1, REPORTS + 1)]
     evaluator = LiveEvaluator(LiveFunctions([trigger(condition) for condition in CONDITIONS]))
@@ -53,7 +53,7 @@ def live_seconds() -> float:
 
 
 def column_seconds() -> float:
-    """Processor time of a report of the same triggers, for many instruments at once."""
+    """Return the processor seconds per report to evaluate the same triggers for many instruments at once."""
     random = np.random.default_rng(1)
     evaluator = ColumnEvaluator([trigger(condition) for condition in CONDITIONS], INSTRUMENTS)
     every = np.ones(INSTRUMENTS, np.bool_)
@@ -67,7 +67,7 @@ def column_seconds() -> float:
 
 
 def figures() -> list[Figure]:
-    """All figures."""
+    """Return all figures."""
     live, columns = (min(measured() for _ in range(3)) for measured in (live_seconds, column_seconds))
     return [
         figure("thirty triggers for a report, live", "µs", live * 1e6, "<= 2"),

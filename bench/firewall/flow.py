@@ -64,7 +64,10 @@ def policy(addresses: int) -> Policy:
 
 
 def datagrams(turns: int, addresses: int) -> list[tuple[Arrivals, Arrivals]]:
-    """Arrivals with and without the ruleset, in turns. Moves the calling process into a new network namespace."""
+    """Return the arrivals with and without the ruleset, measured in turns.
+
+    Moves the calling process into a new network namespace.
+    """
     hosts = Hosts(addresses)
     sender, *others = sorted(os.sched_getaffinity(0))
     _steer(others[:1])

@@ -91,7 +91,7 @@ class Turn(NamedTuple):
     few: float
     tracking: float
     look_up: float
-    """With connection tracking and the look-up of the session alone."""
+    """A ruleset with connection tracking and the look-up of the session only."""
     nothing: float
 
 
@@ -146,7 +146,7 @@ class Stream:
         )
 
     def rate(self) -> float:
-        """Packets per second of processor time on the established connection."""
+        """Return the packets per second of processor time on the established connection."""
         before = self.left()
         send_all(self._there[0], self._there[1][:1])
         send_all(*self._back)

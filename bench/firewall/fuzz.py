@@ -1,4 +1,4 @@
-"""Random packets, judged by the kernel and by the firewall's model, which must agree on every packet.
+"""Random packets, filtered by the kernel and by the firewall's model, which must agree on every packet.
 
 `compare` injects packets in batches into a namespace with the ruleset applied, and adds up what each named counter
 and each observer counted; the model must reach the same sums. When a batch differs, its packet groups are repeated
@@ -297,7 +297,7 @@ def compare(packets: int, seed: int) -> Outcome:
 
 
 def compare_in_parallel(packets: int, seed: int) -> Outcome:
-    """As `compare`, with a process per processor and all variants (`Kind`)."""
+    """Inject at least this many packets, with a process per processor and all variants (`Kind`). Needs root."""
     share = packets // KINDS + 1
     with ProcessPoolExecutor(processors(), mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
         began = time.monotonic()
@@ -310,7 +310,7 @@ def compare_in_parallel(packets: int, seed: int) -> Outcome:
 
 
 def model_rate(addresses: int = 10_000, packets: int = 20_000) -> float:
-    """Packets per second of the model, with this many authorized addresses. Parsing is not included."""
+    """Return the packets per second of the model, with this many authorized addresses, without parsing."""
     policy = _policy(Kind.of(0))
     first = int(IPv4Address("192.0.0.0"))
     many = tuple(ip_network(first + 2 * number) for number in range(addresses))
@@ -341,9 +341,12 @@ def figures() -> list[Figure]:
         ),
         figure("packets on which they differ", "packets", len(outcome.disagreements), "<= 0"),
         figure(
-            "packets judged per second by the model, 10,000 addresses", "packets/s", model_rate(), ">= 30000"
+            "packets filtered per second by the model, 10,000 addresses",
+            "packets/s",
+            model_rate(),
+            ">= 30000",
         ),
-        figure("packets judged per second by both", "packets/s", outcome.packets / outcome.seconds),
+        figure("packets filtered per second by both", "packets/s", outcome.packets / outcome.seconds),
     ]
 
 

@@ -108,7 +108,7 @@ class PacketGenerator:
         ]
 
     def groups(self) -> Iterator[PacketGroup]:
-        """An endless sequence of groups."""
+        """Yield groups endlessly."""
         weights = [weight for weight, _ in self.kinds]
         makers = [make for _, make in self.kinds]
         while True:
@@ -129,7 +129,7 @@ class PacketGenerator:
         return self.random.choice(fitting) if fitting else self.random.choice(_SPECIAL[family])
 
     def source(self, interface: str, family: int) -> str:
-        """A source address, mostly one that belongs to the interface."""
+        """Return a source address, usually one that belongs to the interface."""
         r = self.random.random()
         if r < 0.6:
             return self.choose(
@@ -176,7 +176,7 @@ class PacketGenerator:
         return self.random.randbytes(self.random.choice((0, 0, 1, 4, 7, 8, 20, 61)))
 
     def transport(self, source: str, destination: str, protocol: int) -> bytes:
-        """A segment with a correct checksum, or random bytes for protocols without ports."""
+        """Return a segment with a correct checksum, or random bytes for protocols without ports."""
         family = 4 if "." in source and ":" not in source else 6
         random = self.random
         if protocol == p.TCP:

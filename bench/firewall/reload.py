@@ -5,8 +5,8 @@ that both allow, while another process applies the two policies in turn. Forbidd
 counted, and so are allowed packets that do not.
 
 The control is the same flood against a ruleset with `policy drop` and no final rule, replaced in the usual way:
-delete the table, add the table. It must leak; if it does not, the flood is too slow for the other figures to mean
-anything.
+delete the table, add the table. Forbidden packets must pass it; otherwise the flood is too slow, and the other
+figures prove nothing.
 """
 
 from __future__ import annotations

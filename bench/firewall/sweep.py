@@ -70,7 +70,7 @@ class Mismatch(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """The result of a sweep. `passed`: the number of packets that passed as the policy says."""
+    """The result of a sweep. `passed` is the number of packets that passed and that the policy allows."""
 
     probes: int
     packets: int
@@ -79,7 +79,7 @@ class Outcome(NamedTuple):
     seconds: float
 
 
-# What the policy says
+# The expectation from the policy
 
 
 def probes(policy: Policy) -> Iterator[Probe]:
@@ -107,7 +107,7 @@ def allowed(policy: Policy, probe: Probe) -> frozenset[int]:
     return frozenset(service.port for service in services if service.protocol == probe.protocol)
 
 
-# What the kernel does
+# The measurement in the kernel
 
 
 def probe_packets(probe: Probe, ports: Iterable[int]) -> Iterator[bytes]:
@@ -210,7 +210,7 @@ def sweep_here(
 
 
 def sweep(policy: Policy, ruleset: list[Any] | None = None, ports: Sequence[int] = ALL_PORTS) -> Outcome:
-    """As `sweep_here`, with a process per processor; the default ruleset is rendered from the policy. Needs root."""
+    """Compare the ruleset, by default the rendered one, with the policy in a process per processor. Needs root."""
     began, count = time.monotonic(), processors()
     given = render(policy).commands() if ruleset is None else ruleset
     with ProcessPoolExecutor(count, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
@@ -234,7 +234,7 @@ def figures() -> list[Figure]:
         print(mismatch)
     return [
         figure("ports probed from zone to zone", "packets", outcome.packets),
-        figure("packets that passed, as the policy says", "packets", outcome.passed, ">= 1"),
+        figure("packets that passed and are allowed", "packets", outcome.passed, ">= 1"),
         figure("mismatches with the policy", "ports", len(outcome.mismatches), "<= 0"),
         figure("the whole sweep", "s", outcome.seconds, "<= 120"),
         figure("  processor time", "s", busy),

@@ -39,7 +39,7 @@ from netfw.watch.watch import BUFFER_BYTES, Watch
 TIMES: Final = 100
 """Repetitions of each bulk removal, and of the small changes together; the target applies to the longest."""
 NICE: Final = -10
-"""As in the unit of the firewall service."""
+"""The niceness in the unit of the firewall service."""
 _NFNLGRP_NFTABLES: Final = 7
 _SOL_NETLINK, _ADD_MEMBERSHIP = 270, 1
 _SO_RCVBUFFORCE: Final = 33

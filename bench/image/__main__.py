@@ -26,7 +26,7 @@ PROGRAMS: Final = (
 
 
 def missing() -> list[str]:
-    """The requirements that this machine does not meet, one line each, with the remedy."""
+    """Return the requirements that this machine does not meet, one line each, with the remedy."""
     lacking = (
         [] if os.geteuid() == 0 else ["needs root rights, for loop devices and for files with other owners"]
     )

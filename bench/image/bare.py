@@ -22,7 +22,7 @@ _POLL_SECONDS: Final = 0.1
 
 
 def make_bare(image: Path, copy: Path) -> None:
-    """Copy the image, and remove the file systems and services that a bare system does not start from the copy."""
+    """Copy the image, and remove from the copy the file systems and services that a bare system does not start."""
     subprocess.run(["cp", "--sparse=always", image, copy], check=True)
     with copy.open("rb") as disk:
         partition = next(part for part in gpt.slices(disk.read(MIB)) if part.label == _ROOT)
@@ -40,7 +40,7 @@ def make_bare(image: Path, copy: Path) -> None:
 
 
 def prompt_seconds(folder: Path, image: Path, cables: dict[int, str], seconds_max: float) -> float:
-    """The time from power-on to the login prompt on the serial console. Raises: TimeoutError."""
+    """Return the seconds from power-on to the login prompt on the serial console. Raises: TimeoutError."""
     machine = Machine(folder, image, cables)
     try:
         while (taken := time.monotonic() - machine.powered_on) < seconds_max:

@@ -30,7 +30,7 @@ SECONDS_MAX: Final = 300.0
 
 
 def start(folder: Path, image: Path) -> float:
-    """The duration of one start in seconds."""
+    """Return the duration of one start in seconds."""
     (folder / "reports.db").unlink(missing_ok=True)
     with own_network():
         plug_in()
@@ -42,14 +42,14 @@ def start(folder: Path, image: Path) -> float:
 
 
 def bare_start(folder: Path, image: Path) -> float:
-    """The duration of one bare start in seconds."""
+    """Return the duration of one bare start in seconds."""
     with own_network():
         plug_in()
         return prompt_seconds(folder, image, CABLES, SECONDS_MAX)
 
 
 def figures() -> list[Figure]:
-    """All figures."""
+    """Return all figures."""
     with tempfile.TemporaryDirectory(prefix="rap-boot-", dir="/var/tmp") as name:
         folder = Path(name)
         image, bare = build_image(folder), folder / "bare.raw"

@@ -11,16 +11,16 @@ from tests.support.imaging.layouts import FILES, load
 
 
 def figures() -> list[Figure]:
-    judged = [
+    decisions = [
         (name in layout.may_be_written, not reasons)
         for layout in map(load, FILES)
-        for name, reasons in layout.judged().items()
+        for name, reasons in layout.refusals_by_disk().items()
     ]
     return [
         figure("machines", "", len(FILES), ">= 40"),
-        figure("disks on them", "", len(judged)),
-        figure("disks in use that would be overwritten", "", judged.count((False, True)), "<= 0"),
-        figure("unused disks that are refused", "", judged.count((True, False)), "<= 0"),
+        figure("disks on them", "", len(decisions)),
+        figure("disks in use that would be overwritten", "", decisions.count((False, True)), "<= 0"),
+        figure("unused disks that are refused", "", decisions.count((True, False)), "<= 0"),
     ]
 
 

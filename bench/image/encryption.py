@@ -3,7 +3,7 @@
 A box's image is written by `rap flash` with a site file that has [luks], and started in QEMU with an emulated TPM
 (swtpm): the power is cut while the partitions are encrypted for the first time, and returns; the box encrypts them,
 forwards a report, and after another power cut opens them by the key in its TPM. Then the disk is started without a
-TPM, and on a machine with another one: it must refuse both, and say why on the console. The image starts with
+TPM, and on a machine with another one: both starts must end with the reason on the console. The image starts with
 `fips=1` and dracut's module fips.
 
 Needs what `make setup-image` installs, and iproute2.
@@ -37,7 +37,7 @@ VOLUMES: Final = 7
 
 @contextmanager
 def tpm(folder: Path) -> Iterator[Path]:
-    """The socket of an emulated TPM 2.0, whose state is in `folder`. It ends with its machine."""
+    """Yield the socket of an emulated TPM 2.0, whose state is in `folder`. It ends with its machine."""
     folder.mkdir(exist_ok=True)
     socket = folder / "socket"
     words = [
@@ -59,7 +59,7 @@ def tpm(folder: Path) -> Iterator[Path]:
 
 
 def start(folder: Path, disk: Path, chip: str) -> float:
-    """The duration from power-on to a stored report in seconds; then the power is cut."""
+    """Return the seconds from power-on to a stored report; then cut the power."""
     (folder / "reports.db").unlink(missing_ok=True)
     with own_network(), tpm(folder / chip) as socket:
         plug_in()
@@ -67,22 +67,22 @@ def start(folder: Path, disk: Path, chip: str) -> float:
         try:
             return asyncio.run(first_report(folder, SECONDS_MAX)) - machine.powered_on
         except TimeoutError:
-            raise RuntimeError(f"no report was stored; the box said:\n{machine.log()[-4000:]}") from None
+            raise RuntimeError(f"no report was stored; the console shows:\n{machine.log()[-4000:]}") from None
         finally:
             machine.stop()
 
 
-def says(folder: Path, disk: Path, chip: str, text: str) -> bool:
-    """Whether the console shows `text`; then the power is cut. Without `chip`, there is no TPM."""
+def console_shows(folder: Path, disk: Path, chip: str, text: str) -> bool:
+    """Return whether the console shows `text`, and cut the power. Without `chip`, there is no TPM."""
     with own_network():
         plug_in()
         if not chip:
-            return _says(Machine(folder, disk, CABLES, keep=True), text)
+            return _shows(Machine(folder, disk, CABLES, keep=True), text)
         with tpm(folder / chip) as socket:
-            return _says(Machine(folder, disk, CABLES, keep=True, tpm=socket), text)
+            return _shows(Machine(folder, disk, CABLES, keep=True, tpm=socket), text)
 
 
-def _says(machine: Machine, text: str) -> bool:
+def _shows(machine: Machine, text: str) -> bool:
     try:
         poll_until(lambda: text in machine.log(), SECONDS_MAX)
     except TimeoutError:
@@ -93,10 +93,10 @@ def _says(machine: Machine, text: str) -> bool:
 
 
 def encrypted_partitions(disk: Path) -> int:
-    """The number of partitions of a disk that are LUKS according to cryptsetup."""
-    said = subprocess.run(["sfdisk", "--dump", disk], check=True, capture_output=True, text=True).stdout
+    """Return the number of partitions of a disk that cryptsetup detects as LUKS."""
+    dump = subprocess.run(["sfdisk", "--dump", disk], check=True, capture_output=True, text=True).stdout
     starts = [
-        int(line.partition("start=")[2].partition(",")[0]) for line in said.splitlines() if "start=" in line
+        int(line.partition("start=")[2].partition(",")[0]) for line in dump.splitlines() if "start=" in line
     ]
     found = 0
     for sector in starts:
@@ -106,17 +106,17 @@ def encrypted_partitions(disk: Path) -> int:
 
 
 def figures() -> list[Figure]:
-    """All figures."""
+    """Return all figures."""
     image, key = signed_image()
     with tempfile.TemporaryDirectory(prefix="rap-encryption-", dir="/var/tmp") as place:
         folder = Path(place)
         disk = flashed(image, key, folder, SITE)
-        refused = says(folder, disk, "", NO_TPM)
-        cut = says(folder, disk, "chip", CUT_AT)
+        refused = console_shows(folder, disk, "", NO_TPM)
+        cut = console_shows(folder, disk, "chip", CUT_AT)
         first = start(folder, disk, "chip")
         volumes = encrypted_partitions(disk)
         again = start(folder, disk, "chip")
-        refused_elsewhere = says(folder, disk, "other-chip", OTHER_TPM)
+        refused_elsewhere = console_shows(folder, disk, "other-chip", OTHER_TPM)
     return [
         figure("partitions encrypted after the first report", "", volumes, f">= {VOLUMES}"),
         figure("a start without a TPM is refused on the console", "", refused, ">= 1"),

@@ -4,10 +4,10 @@ The image is 4 GiB, sparse, with 600 MB mapped. Its content is this machine's ow
 compresses like a system. The target is a loop device on an allocated file, on the disk of interest. Both are run as
 commands, from start to end, in turns; medians are compared. `rap flash` verifies the signature, writes past the
 page cache, reads everything back from the device, and writes the record and its page; bmaptool 3 reads nothing back.
-Each run begins without the image in the page cache, as on a station that was just switched on; the figures with a
-cached image are reported too. The loop device is faster than the disks that installers write to, so that the
-processors are the limit. Raw and compressed images are therefore compared again on the same device, limited to the
-rate of a good USB stick (`bench.image.throttle`).
+Each run begins without the image in the page cache, as on a machine that was just switched on; the figures with a
+cached image are reported too. The loop device is faster than the disks of boxes, so that the processors are the
+limit. Raw and compressed images are therefore compared again on the same device, limited to the rate of a fast USB
+stick (`bench.image.throttle`).
 
 Needs root, and the Debian packages bmap-tools and fdisk.
 """
@@ -58,7 +58,7 @@ def make_image(file: Path) -> None:
 
 
 def programs() -> Iterator[bytes]:
-    """This machine's programs and libraries in pieces, repeated endlessly."""
+    """Yield this machine's programs and libraries in pieces, repeated endlessly."""
     while True:
         for folder in ("/usr/bin", "/usr/lib", "/usr/share"):
             for path in sorted(Path(folder).rglob("*")):
@@ -80,7 +80,7 @@ def sign(raw: Path, image: Path, block_map: bmap.Bmap, map_bytes: bytes) -> None
 
 @contextmanager
 def loop_device(file: Path) -> Iterator[str]:
-    """A loop device on an allocated file."""
+    """Yield a loop device on an allocated file."""
     with file.open("wb") as out:
         os.posix_fallocate(out.fileno(), 0, IMAGE_BYTES)
     run = subprocess.run(["losetup", "--find", "--show", file], check=True, capture_output=True, text=True)
@@ -92,7 +92,7 @@ def loop_device(file: Path) -> Iterator[str]:
 
 
 def timed(command: list[str], image: Path, *, cold: bool) -> float:
-    """The duration of a command in seconds."""
+    """Return the duration of a command in seconds; `cold` removes the image from the page cache first."""
     fd = os.open(image, os.O_RDONLY)
     if cold:
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -111,7 +111,7 @@ def ours(folder: Path, image: Path, device: str) -> list[str]:
 
 
 def measure(folder: Path, raw: Path, framed: Path, device: str, *, cold: bool) -> dict[str, float]:
-    """Median duration of each command in seconds, measured in turns."""
+    """Return the median duration of each command in seconds, measured in turns."""
     contenders: dict[str, tuple[list[str], Path]] = {
         "bmaptool": (["bmaptool", "copy", "--bmap", str(folder / "raw.bmap"), str(raw), device], raw),
         "raw": (ours(folder, raw, device), raw),
@@ -129,7 +129,7 @@ def measure(folder: Path, raw: Path, framed: Path, device: str, *, cold: bool) -
 
 
 def on_a_stick(folder: Path, raw: Path, framed: Path, device: str) -> list[Figure]:
-    """Figures of raw and compressed images on a device whose rate is the limit."""
+    """Return the figures of raw and compressed images on a device whose rate is the limit."""
     taken: dict[str, list[float]] = {"raw": [], "zstd": []}
     with limited(device, STICK_BYTES_PER_SECOND) as throttled:
         for _ in range(STICK_TURNS):
@@ -145,7 +145,7 @@ def on_a_stick(folder: Path, raw: Path, framed: Path, device: str) -> list[Figur
 
 
 def figures() -> list[Figure]:
-    """All figures. A temporary folder below `build` is used, which should be on the disk of interest."""
+    """Return all figures. A temporary folder below `build` is used, which should be on the disk of interest."""
     folder = Path("build/bench-flash")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

@@ -1,6 +1,6 @@
-"""The checker's findings in other projects' kickstarts: `KICKSTARTS=DIR python -m bench.image.kickstarts [--json]`.
+"""The linter's findings in other projects' kickstarts: `KICKSTARTS=DIR python -m bench.image.kickstarts [--json]`.
 
-`DIR` holds checkouts of public repositories: *.ks and *ks*.cfg files, and the templates *.ks.in of
+`DIR` contains checkouts of public repositories: *.ks and *ks*.cfg files, and the templates *.ks.in of
 rhinstaller/kickstart-tests, which are completed as its `scripts/run_kickstart_tests.sh` does: %ksappend from the
 fragments of a platform, @KSTEST_…@ variables, then @KSINCLUDE@ files.
 
@@ -23,7 +23,7 @@ from bench.figures import Figure, figure, run
 from imaging.kickstart.document import KickstartUnreadable
 from imaging.kickstart.lint import LintFinding, UnknownVersion, lint
 
-JUDGED: Final = Path(__file__).with_suffix(".toml")
+CONFIRMED: Final = Path(__file__).with_suffix(".toml")
 PLATFORM: Final = "rhel9"
 VARIABLES: Final = {
     "URL": "https://download.example.com/BaseOS/x86_64/os/",
@@ -68,7 +68,7 @@ PLACEHOLDERS: Final = {
     "KVM_TEST_REPOS": "",
     "GRAPHICAL_OR_TEXT": "text",
 }
-"""Words that the `prepare` functions of kickstart-tests and avocado-vt's unattended_install replace."""
+"""Placeholders that the `prepare` functions of kickstart-tests and avocado-vt's unattended_install replace."""
 
 
 def figures() -> list[Figure]:
@@ -86,7 +86,7 @@ def figures() -> list[Figure]:
 
 def measure(files: list[tuple[str, Path]]) -> list[Figure]:
     """Check each (name, file). Prints the errors that `kickstarts.toml` does not confirm."""
-    judged = tomllib.loads(JUDGED.read_text("utf-8"))["judged"]
+    confirmed = tomllib.loads(CONFIRMED.read_text("utf-8"))["confirmed"]
     crashes = alarms = false = unreadable = 0
     for name, path in files:
         try:
@@ -100,7 +100,7 @@ def measure(files: list[tuple[str, Path]]) -> list[Figure]:
             continue
         alarms += len(found)
         for finding in found:
-            if not any(fnmatch(name, entry["file"]) and finding.rule == entry["rule"] for entry in judged):
+            if not any(fnmatch(name, entry["file"]) and finding.rule == entry["rule"] for entry in confirmed):
                 false += 1
                 print(f"{name}:{finding.line}: {finding.rule}: {finding.problem}")
     return [
@@ -117,7 +117,7 @@ def errors(path: Path) -> list[LintFinding]:
 
 
 def public(folder: Path, out: Path) -> Iterator[tuple[str, Path]]:
-    """The kickstarts below a folder, with names relative to it."""
+    """Yield the kickstarts below a folder, with names relative to it."""
     for path in sorted(folder.rglob("*")):
         named = path.suffix == ".ks" or re.search(r"(^|[-_.])(ks|kickstart)\b.*\.cfg$", path.name)
         if named and path.is_file() and "fragments" not in path.parts:
@@ -126,7 +126,7 @@ def public(folder: Path, out: Path) -> Iterator[tuple[str, Path]]:
 
 
 def templates(folder: Path, out: Path) -> Iterator[tuple[str, Path]]:
-    """The completed templates of kickstart-tests below a folder."""
+    """Yield the completed templates of kickstart-tests below a folder."""
     for path in sorted(folder.rglob("*.ks.in")):
         name = path.name.removesuffix(".in")
         yield name, _written(out / "kickstart-tests" / name, completed(path))
@@ -141,7 +141,7 @@ def _written(path: Path, text: str) -> Path:
 
 
 def completed(template: Path) -> str:
-    """The text of a template, with fragments and scripts included and variables replaced."""
+    """Return the text of a template, with fragments and scripts included and variables replaced."""
     root = template.parent
     text = re.sub(
         r"^%ksappend\s+(\S+).*$",
@@ -156,7 +156,7 @@ def completed(template: Path) -> str:
 
 
 def _fragment(root: Path, name: str) -> str:
-    """A fragment of the platform, else of all platforms, else nothing."""
+    """Return a fragment of the platform, or that of all platforms, or ""."""
     for folder in (f"platform/{PLATFORM}", "shared"):
         if (path := root / "fragments" / folder / name).is_file():
             return completed(path) if "%ksappend" in path.read_text("utf-8") else path.read_text("utf-8")

@@ -20,11 +20,11 @@ from tests.support.paths import ROOT
 LABS: Final = sorted((ROOT / "labs/minutes").glob("*.toml"))
 WORLDS: Final = ("virtual", "kernel", "image")
 START_SECONDS_MAX: Final = "900"
-"""A guard against hanging on a busy machine, and no measure."""
+"""A limit that prevents hanging on a busy machine; it is not a target."""
 OUTAGES: Final = ("link-down", "power-cut")
 
 
-def _judge(lab: Path, world: str, more: list[str]) -> dict[str, Any]:
+def _run_lab(lab: Path, world: str, more: list[str]) -> dict[str, Any]:
     words = [sys.executable, "-m", "rap", "lab", "run", str(lab), "--world", world, "--json", *more]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     if not done.stdout:
@@ -34,26 +34,26 @@ def _judge(lab: Path, world: str, more: list[str]) -> dict[str, Any]:
 
 
 def _median(document: dict[str, Any]) -> float | None:
-    """The median time from the creation of routine reports to their storage, in seconds."""
+    """Return the median time from the creation of routine reports to their storage, in seconds, or None."""
     found = [latency["p50_ns"] / 1e9 for latency in document["latencies"] if latency["priority"] == "routine"]
     return found[0] if found else None
 
 
 def figures() -> list[Figure]:
-    """All figures; the table of verdicts goes to standard error."""
+    """Return all figures, and print the table of verdicts to standard error."""
     image, key = signed_image()
     options = {"image": ["--image", str(image), "--key", str(key), "--start-seconds", START_SECONDS_MAX]}
     alike, ratios = 0, []
     for lab in LABS:
-        judged = {world: _judge(lab, world, options.get(world, [])) for world in WORLDS}
-        verdicts = [document["verdict"] for document in judged.values()]
+        documents = {world: _run_lab(lab, world, options.get(world, [])) for world in WORLDS}
+        verdicts = [document["verdict"] for document in documents.values()]
         alike += len(set(verdicts)) == 1
-        kernel, real = _median(judged["kernel"]), _median(judged["image"])
+        kernel, real = _median(documents["kernel"]), _median(documents["image"])
         if kernel and real and not any(fault in lab.read_text("utf-8") for fault in OUTAGES):
             ratios.append(100 * (real / kernel - 1))
         shown = "  ".join(f"{world}: {verdict}" for world, verdict in zip(WORLDS, verdicts, strict=True))
         print(f"{lab.stem:28} {shown}  median {kernel} s and {real} s", file=sys.stderr)
-        for world, document in judged.items():
+        for world, document in documents.items():
             for failure in document.get("failures", []):
                 print(f"    {world}: {failure['expectation']}: {failure['explanation']}", file=sys.stderr)
     return [

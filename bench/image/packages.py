@@ -40,7 +40,7 @@ def figures() -> list[Figure]:
 
 
 def large_package(number: int) -> Rpm:
-    """A package that depends, directly or indirectly, on all packages with lower numbers, as on libraries."""
+    """Return a package that depends, directly or indirectly, on all packages with lower numbers, as on libraries."""
     needed = (
         f"lib{number - 1}.so.0()(64bit)",
         f"lib{number // 2}.so.1()(64bit)",

@@ -5,10 +5,10 @@ others wait on the box. All writes and flushes of its disk are recorded. The sam
 flashed a second time with the same image for another box, and that start is recorded, too.
 
 The cuts are spread evenly over the flushes of both starts. A third of them are during the flush, a third during a
-write between it and the flush before, and a third while a superblock of ext4 is written, of which the disk then has
-one sector of two. Of all else that is not flushed, each sector is on the medium or not, at random. From each of these
-disks the box is started again, two at a time. It must deliver a new report and all reports that it had acknowledged;
-then the disk must have no errors, and nothing of the former box.
+write between it and the previous flush, and a third while a superblock of ext4 is written, of which the disk then has
+one of two sectors. All other sectors that were not flushed are on the medium or not, at random. The box is started
+again from each of these disks, two at a time. It must deliver a new report and all reports that it had acknowledged;
+after that the disk must have no errors, and no data of the former box.
 
 Before that, each superblock that both starts write is torn in both ways, and must be repaired without a start.
 
@@ -45,7 +45,7 @@ REPAIR: Final = RECIPE / "root/usr/libexec/rap/repair-superblock"
 
 
 def figures() -> list[Figure]:
-    """All figures; each cut after which something is wrong is printed to standard error."""
+    """Return all figures, and print each cut after which something is wrong to standard error."""
     image = signed_image()
     folder = KEPT / image.image.parent.name
     first, second = _recorded(image, folder)
@@ -71,7 +71,7 @@ def figures() -> list[Figure]:
 
 
 def _recorded(image: SignedImage, folder: Path) -> tuple[Recorded, Recorded]:
-    """The recorded starts of a new disk, and of the same disk flashed again."""
+    """Return the recorded starts of a new disk, and of the same disk flashed again."""
     lives = [Life(folder / "first", "OLD-7351", 1000), Life(folder / "second", "NEW-2846", 1)]
     if not lives[-1].records.exists():
         shutil.rmtree(folder, ignore_errors=True)
@@ -86,7 +86,7 @@ def _recorded(image: SignedImage, folder: Path) -> tuple[Recorded, Recorded]:
 
 
 def _results(folder: Path) -> dict[str, list[str]]:
-    """The cuts that a run before has tried."""
+    """Return the cuts that an earlier run has tried, each with the problems found."""
     file = folder / "results.jsonl"
     return dict(map(json.loads, file.read_text().splitlines())) if file.exists() else {}
 

@@ -39,12 +39,14 @@ def figures() -> list[Figure]:
     FOLDER.mkdir(parents=True)
     try:
         image = image_of("rhel9")
-        found = [one for profile in PROFILES for one in compare(profile, judged(image, "--profile", profile))]
+        found = [
+            one for profile in PROFILES for one in compare(profile, check_image(image, "--profile", profile))
+        ]
         for word in os.environ.get("RAP_SCAP_CONTENT", "").split():
             content, _, profile = word.rpartition("=")
             image = image_of(release_of(Path(content)))
             words = ("--content", content, "--profile", profile)
-            found += compare(f"{Path(content).stem}, {profile}", judged(image, *words))
+            found += compare(f"{Path(content).stem}, {profile}", check_image(image, *words))
         return found
     finally:
         shutil.rmtree(FOLDER, ignore_errors=True)
@@ -57,15 +59,15 @@ def image_of(release: str) -> Path:
 
 
 def release_of(content: Path) -> str:
-    """The release that a data stream is for, such as "rhel9"."""
+    """Return the release that a data stream is for, such as "rhel9"."""
     identifier = read_benchmark(content).identifier
     if not (found := _RELEASE.search(identifier)):
         sys.exit(f"RAP_SCAP_CONTENT: {content}: is for {identifier}; give a data stream for RHEL 9 or 10")
     return f"rhel{found[1]}"
 
 
-def judged(image: Path, *words: str) -> dict[str, Any]:
-    """The JSON document of `rap image check`."""
+def check_image(image: Path, *words: str) -> dict[str, Any]:
+    """Return the JSON document of `rap image check` for an image; `words` are further arguments."""
     command = [sys.executable, "-m", "rap", "image", "check", str(image), "--mock-repo", "--json", *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode not in (0, 1):

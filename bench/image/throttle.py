@@ -1,7 +1,7 @@
-"""A disk as slow as an installer's: the kernel's block throttle limits the rate of a device for one program.
+"""Simulates a slow disk: the kernel's block throttle limits the rate of a device for one program.
 
-The throttle counts what the program itself sends to the device, so that it works for O_DIRECT and not for the page
-cache.
+The throttle counts the requests that the program itself sends to the device, so that it works with O_DIRECT only, and
+not through the page cache.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ V2 = Path("/sys/fs/cgroup")
 
 @contextmanager
 def limited(device: str, bytes_per_second: int) -> Iterator[list[str]]:
-    """The words to put before a command, so that it reads and writes the device at no more than this rate."""
+    """Yield a command prefix with which a program reads and writes the device at no more than this rate."""
     status = Path(device).stat().st_rdev
     number = f"{os.major(status)}:{os.minor(status)}"
     group = (V1 if V1.is_dir() else V2) / f"rap-bench-{os.getpid()}"

@@ -1,4 +1,4 @@
-"""Seeded days of instruments that speak their own standards: `python -m bench.lab.dialects [--json]`.
+"""Simulated days of instruments with their own standards: `python -m bench.lab.dialects [--json]`.
 
 Each day has five instruments, one of each standard, in dialects drawn from the day's seed, and pulled cables at times
 drawn from it. Nothing may be lost, stored twice, altered or refused, and no text about a patient may leave the box.
@@ -19,7 +19,7 @@ from sim.verdict.result import Result
 from sim.worlds import run_lab
 
 DAYS: Final = 500
-JUDGED: Final = (
+COUNTED: Final = (
     "lost",
     "duplicates",
     "altered",
@@ -65,7 +65,7 @@ lasts = "{lasts}"
 
 
 def day(seed: int, duration_ns: int = 24 * HOUR_NS) -> Lab:
-    """The lab of a seed."""
+    """Return the lab of a seed."""
     random = stream(seed, "cables")
     text = LAB.format(duration=format_duration(duration_ns))
     text += "".join(INSTRUMENT.format(port=port, model=model) for port, model in enumerate(MODELS, 1))
@@ -80,19 +80,19 @@ def day(seed: int, duration_ns: int = 24 * HOUR_NS) -> Lab:
 
 
 def run_day(seed: int) -> tuple[int, dict[str, int], int, str]:
-    """The seed, what the verdict counted, the reports made, and the command that runs a failed day again."""
+    """Return the seed, the counts of the verdict, the number of reports, and the replay command of a failed day."""
     result = run_lab(day(seed), seed=seed)
     return seed, counted(result), result.reports.made, "" if result.verdict == "pass" else result.replay
 
 
 def counted(result: Result) -> dict[str, int]:
-    """What the verdict counted of `JUDGED`; an expectation with nothing to judge counts as one."""
-    values = {one.name: one.measured for one in result.expectations if one.name in JUDGED}
+    """Return the measured counts of the expectations in `COUNTED`; one that could not be evaluated counts as 1."""
+    values = {one.name: one.measured for one in result.expectations if one.name in COUNTED}
     return {name: 1 if value is None else int(value) for name, value in values.items()}
 
 
 def figures() -> list[Figure]:
-    """The sums over all days."""
+    """Return the sums over all days."""
     total, reports = Counter[str](), 0
     with ProcessPoolExecutor(max_workers=2) as pool:
         for seed, counts, made, replay in pool.map(run_day, range(DAYS), chunksize=5):
@@ -101,7 +101,7 @@ def figures() -> list[Figure]:
             if replay:
                 print(f"day {seed} failed: {counts}\n  {replay}", flush=True)
     found = figure(f"reports of {DAYS} days with dialects drawn at random", "", reports)
-    return [found, *(figure(f"{name} in {DAYS} days", "", total[name], "<= 0") for name in JUDGED)]
+    return [found, *(figure(f"{name} in {DAYS} days", "", total[name], "<= 0") for name in COUNTED)]
 
 
 if __name__ == "__main__":

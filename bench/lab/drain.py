@@ -26,7 +26,7 @@ ALERT_EVERY_NS = 2 * SECOND_NS
 
 
 def measure() -> dict[str, float]:
-    """Run the lab. Durations are in seconds."""
+    """Run the lab, and return the measured values; durations are in seconds."""
     with VirtualWorld(load_lab(Path("labs/03-three-days-dark.toml"))) as world:
         (end_ns,) = outage_ends(world.lab.events)
         world.run_until(end_ns)

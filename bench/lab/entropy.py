@@ -1,9 +1,10 @@
 """The size of readings against their entropy: `python -m bench.lab.entropy [--json]`.
 
 The statuses of one chemistry, one immunoassay and one hematology analyzer in batches of 64. The limit is the entropy
-of the distribution that generates the readings, given those before (`sim.instruments.entropy`). Compared are the
-columns of a batch with their parameters; what is left of a batch (members, states, identity) and of the bytes on the
-wire is framing, which the benchmark "wire" measures in a lab. Beside it: the same batches in a stream of zstd alone.
+of the distribution that generates the readings, given the previous ones (`sim.instruments.entropy`). The columns of a
+batch with their parameters are compared with it. The rest of a batch (members, states, identity) and of the bytes on
+the wire is framing, which the benchmark "wire" measures in a lab. The same batches in a stream of zstd alone are
+given for comparison.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ WARM_BATCHES = 20
 
 @dataclass
 class Sizes:
-    """Bytes of all reports after the first batches, and processor seconds of all."""
+    """The bytes of all reports after the first batches, and the processor seconds for all reports."""
 
     reports: int = 0
     coded: int = 0
@@ -47,7 +48,7 @@ class Sizes:
 
 
 def batches(every_ns: int) -> list[bytes]:
-    """The batches of a box with one healthy instrument of each model."""
+    """Return the batches of a box with one healthy instrument of each model."""
     found: list[tuple[int, str, Status]] = []
     for model in MODELS:
         history = History(model, model[:4].upper(), 5, report_every_ns=every_ns, start_ms=1_790_000_000_000)
@@ -61,7 +62,7 @@ def batches(every_ns: int) -> list[bytes]:
 
 
 def sizes(every_ns: int) -> Sizes:
-    """The sizes of the batches in each form."""
+    """Return the sizes of the batches in each form."""
     packer, unpacker, stream, found = Packer(), Unpacker(), Compressor(), Sizes()
     plain = zstd.ZstdCompressor(level=6, zstd_dict=dictionary_of(PLAIN))
     for turn, batch in enumerate(batches(every_ns)):
@@ -83,7 +84,7 @@ def sizes(every_ns: int) -> Sizes:
 
 
 def figures() -> list[Figure]:
-    """All figures of readings."""
+    """Return all figures of readings."""
     lines = []
     for name, every_ns in (("a report a minute", MINUTE_NS), ("a report each 10 s", 10 * SECOND_NS)):
         limit = sum(status_bits(load_model(model), every_ns, 1) for model in MODELS) / len(MODELS) / 8

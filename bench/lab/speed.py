@@ -22,7 +22,7 @@ TIMEOUTS = 1_000_000
 
 
 def timeout_seconds() -> float:
-    """Processor time of one SimPy timeout."""
+    """Return the processor seconds of one SimPy timeout."""
     environment = simpy.Environment()
 
     def process() -> ProcessGenerator:

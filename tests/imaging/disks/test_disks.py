@@ -15,7 +15,9 @@ from tests.support.imaging.layouts import FILES, load
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_a_disk_is_refused_exactly_if_something_on_it_is_in_use(file: Path) -> None:
     layout = load(file)
-    assert [name for name, reasons in layout.judged().items() if not reasons] == layout.may_be_written
+    assert [
+        name for name, reasons in layout.refusals_by_disk().items() if not reasons
+    ] == layout.may_be_written
     for name, words in layout.refused.items():
         reasons = refusals(layout.machine, name, layout.image_bytes)
         assert words in "; ".join(reasons)

@@ -1,4 +1,4 @@
-"""New identifiers in file systems that are made here, a few MiB each, and judged by their own tools."""
+"""New identifiers in file systems that are made here, a few MiB each, and checked by their own tools."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ class Layout(msgspec.Struct, forbid_unknown_fields=True):
     may_be_written: list[str]
     refused: dict[str, str]
 
-    def judged(self) -> dict[str, list[str]]:
+    def refusals_by_disk(self) -> dict[str, list[str]]:
         """Return the reasons for which each disk is refused."""
         return {
             disk.name: refusals(self.machine, disk.name, self.image_bytes) for disk in self.machine.disks()
