@@ -13,6 +13,8 @@ host = { address = "192.0.2.20", tcp_port = 5000 }
 level = 2
 glu = ["5.00", "0.08"]
 
+Over TCP the instrument connects to the box, never the box to the instrument.
+
 The box answers the instrument as its host (`role = "receiver"`), or observes its connection to the laboratory's host.
 A pass-through relays between the instrument and the host: from the box's TCP port to `host`, or from the RS-232 line
 `serial` to `host_serial`. A listener is connected by a Y-cable or tap to an RS-232 line that exists beside the box
@@ -253,7 +255,11 @@ def _role_problems(profile: Profile, site: AdaptedPort) -> Iterator[tuple[str, s
     """Yield (key, message) for lines that do not suit the role."""
     serial, host_serial = site.serial, site.host_serial
     if site.role != "pass-through" and site.host:
-        yield "host", 'only a pass-through relays to a host; remove it, or add role = "pass-through"'
+        yield (
+            "host",
+            'only a pass-through relays to the laboratory\'s host; remove it, or add role = "pass-through".'
+            " The box does not connect to instruments: set the instrument's interface to client",
+        )
     if site.role == "receiver" and host_serial:
         yield "host_serial", "a receiver is the host itself; remove it, or add the `role`"
     elif serial and host_serial and serial.port == host_serial.port:

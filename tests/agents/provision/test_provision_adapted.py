@@ -126,8 +126,9 @@ def test_the_box_refuses_a_policy_that_does_not_permit_the_laboratorys_host(tmp_
         (
             TIMEZONE,
             HOST,
-            'adapted.host: only a pass-through relays to a host; remove it, or add role = "pass',
+            "adapted.host: only a pass-through relays to the laboratory's host; remove it, or add role",
         ),
+        (TIMEZONE, HOST, "The box does not connect to instruments: set the instrument's interface to client"),
         (TIMEZONE, 'role = "pass-through"', "needs the laboratory's host; add host = {"),
         (TIMEZONE, 'role = "listener"', "a TCP connection cannot be heard from beside it"),
         (TIMEZONE, PASS.replace("192.0.2.20", "10.77.3.9"), "10.77.3.9 is not reached by the uplink"),
@@ -147,7 +148,11 @@ def test_the_box_refuses_a_policy_that_does_not_permit_the_laboratorys_host(tmp_
         (ONE_LINE, f'role = "pass-through"\n{ONE_LINE}', "needs the line to the host; add `host_serial`"),
         (ONE_LINE, f"{PASS}{TWO_LINES}", "give the line to the host as `host_serial`"),
         (ONE_LINE, TWO_LINES, "a receiver is the host itself"),
-        (ONE_LINE, f'role = "listener"\n{TWO_LINES}{HOST}', "only a pass-through relays to a host"),
+        (
+            ONE_LINE,
+            f'role = "listener"\n{TWO_LINES}{HOST}',
+            "only a pass-through relays to the laboratory's host",
+        ),
         (ONE_LINE, f'role = "listener"\n{TWO_LINES.replace("2", "3")}', "has no serial port 3; it has 1, 2"),
         (
             ONE_LINE,
