@@ -15,7 +15,7 @@ _PARTS: Final = re.compile(r"(?P<what>.+?\.)(?: Value: (?P<value>.+?)\.)? Action
 HEAD: Final = """\
 # Audit events
 
-Written by `tools/audit_reference.py` from `wire/audit_events.py`; `make golden` writes it again.
+Written by `tools/audit_reference.py` from `wire/audit_events.py`; `make golden` regenerates it.
 
 A box keeps a log of what happens to it and sends it to the data center. A record has the time, one of these events,
 the number of the instrument port (0 if it is about no port) and a value (0 if the table has none). Most events are

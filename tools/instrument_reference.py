@@ -12,9 +12,9 @@ PAGE: Final = Path("docs/reference/instruments.md")
 HEAD: Final = """\
 # Instruments
 
-Written by `tools/instrument_reference.py` from `profiles/`; `make golden` writes it again.
+Written by `tools/instrument_reference.py` from `profiles/`; `make golden` regenerates it.
 
-The words that the reports of each model may contain, and their meaning. All values are integers.
+The codes in the reports of each model, and their meaning. All values are integers.
 """
 
 
@@ -25,8 +25,8 @@ def render() -> str:
 
 def _profile(profile: Profile) -> Iterator[str]:
     yield f"\n## `{profile.model}`, version {profile.version}\n\n"
-    spoken = "the vendor's agent" if profile.speaks == "agent" else profile.speaks
-    yield f"{profile.summary[0].upper()}{profile.summary[1:]}. Speaks: {spoken}.\n"
+    protocol = "the vendor's agent" if profile.speaks == "agent" else profile.speaks
+    yield f"{profile.summary[0].upper()}{profile.summary[1:]}. Protocol: {protocol}.\n"
     if profile.verbs:
         yield f"Commands: {', '.join(f'`{verb}`' for verb in profile.verbs)}.\n"
     if profile.channels:

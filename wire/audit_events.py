@@ -260,7 +260,7 @@ class AuditEvent(StrEnum):
     instrument's software version, and `model` in the site file."""
 
     PATIENT_RESULTS_DROPPED = "patient-results-dropped"
-    """An instrument sent results of patients, or of what may be one; nothing of them was kept. Value: number
+    """An instrument sent results of patients, or of possible patients; they were discarded. Value: number
     of them. Action: Nothing."""
 
     QUERY_IGNORED = "query-ignored"
@@ -300,7 +300,7 @@ class AuditEvent(StrEnum):
     the dialect options."""
 
     MESSAGE_REFUSED = "message-refused"
-    """A message is not of the standard of the port, or exceeds a limit. Value: number of them. Action: Check
+    """A message does not conform to the port's standard, or exceeds a limit. Value: number of them. Action: Check
     the profile and the dialect options of the port."""
 
     MESSAGE_IGNORED = "message-ignored"
@@ -353,7 +353,7 @@ class AuditEvent(StrEnum):
     """A command of the box failed. Value: the command's id. Action: Read the system's journal."""
 
     COMMAND_UNKNOWN = "command-unknown"
-    """The box does not know the command. Value: the command's id. Action: Check the box's software
+    """The command is unknown to the box. Value: the command's id. Action: Check the box's software
     version."""
 
     COMMAND_INTERRUPTED = "command-interrupted"
@@ -365,13 +365,13 @@ class AuditEvent(StrEnum):
     the instrument's serial number."""
 
     BACKLOG_ALERT = "backlog-alert"
-    """How many alerts wait, as `send-inventory` asked. Value: records. Action: Nothing."""
+    """The number of waiting alerts, as requested by `send-inventory`. Value: records. Action: Nothing."""
 
     BACKLOG_AUDIT = "backlog-audit"
-    """How many audit records wait, as `send-inventory` asked. Value: records. Action: Nothing."""
+    """The number of waiting audit records, as requested by `send-inventory`. Value: records. Action: Nothing."""
 
     BACKLOG_ROUTINE = "backlog-routine"
-    """How many routine reports wait, as `send-inventory` asked. Value: records. Action: Nothing."""
+    """The number of waiting routine reports, as requested by `send-inventory`. Value: records. Action: Nothing."""
 
     FIREWALL_IN_FORCE = "firewall-in-force"
     """The firewall's policy is in force. Action: Nothing."""

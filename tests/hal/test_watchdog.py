@@ -213,7 +213,7 @@ def test_a_missing_watchdog_is_reported() -> None:
 
 
 def test_without_the_compiled_module_the_device_is_not_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error says what to install, and the device was not opened, which would have started it."""
+    """The error states what to install, and the device was not opened, which would have started it."""
 
     def missing() -> None:
         raise ImportError

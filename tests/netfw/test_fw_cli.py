@@ -190,7 +190,7 @@ def test_a_watch_ignores_another_policy_until_its_own_is_in_force(here: Namespac
 
 
 @pytest.mark.parametrize("verb", ["apply", "check", "prove", "watch"])
-def test_without_privileges_the_error_says_what_is_needed(here: Namespace, verb: str) -> None:
+def test_without_privileges_the_error_states_what_is_needed(here: Namespace, verb: str) -> None:
     weak = ("setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin")
     words = here.words(*weak, *RAP, verb, CLINIC)
     ended = subprocess.run(words, check=False, capture_output=True, text=True, timeout=WAIT_SECONDS_MAX)

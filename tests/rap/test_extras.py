@@ -66,7 +66,7 @@ def test_the_programs_of_a_box_load_with_base_dependencies(program: str) -> None
         (["fw", "prove", POLICY], "proof"),
     ],
 )
-def test_a_command_whose_extra_is_missing_says_what_to_install(words: list[str], extra: str) -> None:
+def test_a_command_whose_extra_is_missing_names_the_package(words: list[str], extra: str) -> None:
     ran = base_only(*words)
     assert ran.returncode == MACHINE_LACKS, ran.stderr
     assert ran.stderr.startswith("rap: this command needs ")

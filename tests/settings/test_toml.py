@@ -90,7 +90,7 @@ def test_all_problems_are_reported_with_line_and_key() -> None:
         ("[names]", "[names", "site.toml: is not TOML"),
     ],
 )
-def test_a_message_says_what_would_be_right(right: str, wrong: str, message: str) -> None:
+def test_a_message_states_what_would_be_right(right: str, wrong: str, message: str) -> None:
     found = problems(TEXT.replace(right, wrong, 1))
     assert any(line.startswith(message) for line in found), found
 

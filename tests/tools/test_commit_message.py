@@ -1,4 +1,4 @@
-"""Malformed commit messages are refused; each error says how to correct it."""
+"""Malformed commit messages are refused; each error states the correction."""
 
 from __future__ import annotations
 

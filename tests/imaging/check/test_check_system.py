@@ -238,7 +238,7 @@ def test_rules_that_ask_systemd_are_decided_by_the_links_of_the_tree(tmp_path: P
 
 
 def _scanner(folder: Path, body: str, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Replace oscap by a program that appends a line to the returned file and then does what `body` says."""
+    """Replace oscap by a program that appends a line to the returned file, and then runs the commands in `body`."""
     (programs := folder / "bin").mkdir()
     (programs / "oscap").write_text(f"#!/bin/sh\necho started >> {folder}/log\n{body}\n")
     (programs / "oscap").chmod(0o755)

@@ -1,4 +1,4 @@
-"""Which disks may be written, on the machines of `tests/fixtures/machines`: each file says what is expected."""
+"""Which disks may be written, on the machines of `tests/fixtures/machines`, whose files contain the expectation."""
 
 from __future__ import annotations
 

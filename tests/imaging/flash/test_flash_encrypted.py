@@ -50,8 +50,8 @@ def write(raw: Path, device: str, site: str, *more: object) -> int:
 
 def names_on(device: str) -> list[str]:
     """The names of the partitions according to sfdisk."""
-    said = subprocess.run(["sfdisk", "--json", device], check=True, capture_output=True, text=True)
-    return [part.get("name", "") for part in json.loads(said.stdout)["partitiontable"]["partitions"]]
+    output = subprocess.run(["sfdisk", "--json", device], check=True, capture_output=True, text=True)
+    return [part.get("name", "") for part in json.loads(output.stdout)["partitiontable"]["partitions"]]
 
 
 def test_the_partitions_to_encrypt_are_marked_by_their_names(

@@ -205,7 +205,7 @@ def journal_offset(raw: Path) -> int:
         (lambda raw: REFERENCES[1] + 35, b"x", f"its UUID is not at byte {REFERENCES[1]}"),
     ],
 )  # fmt: skip
-def test_a_file_system_that_is_not_as_the_manifest_says_is_refused(
+def test_a_file_system_that_differs_from_the_manifest_is_refused(
     tmp_path: Path, where: Any, data: bytes, problem: str
 ) -> None:
     raw = image_with_ext4(tmp_path, USUAL)
@@ -236,7 +236,7 @@ def test_a_fat_has_another_serial_in_both_boot_sectors_and_wherever_it_is_writte
 
 
 @pytest.mark.parametrize("at", [510, 511, 0x42, 0x43, 0x46])
-def test_a_fat_that_is_not_as_the_manifest_says_is_refused(tmp_path: Path, at: int) -> None:
+def test_a_fat_that_differs_from_the_manifest_is_refused(tmp_path: Path, at: int) -> None:
     raw, system = image_with_fat(tmp_path)
     change(raw, ESP + at, b"\x07")
     with (

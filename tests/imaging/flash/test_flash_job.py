@@ -319,7 +319,7 @@ def test_a_certificate_chain_that_does_not_fit_the_partition_is_refused(
     assert identity(disk)[archive.CERTIFICATE] == chain.read_bytes()
 
 
-def test_a_disk_without_an_identity_says_so(image: Image, disk: MemoryDisk) -> None:
+def test_a_disk_without_an_identity_is_refused_with_the_reason(image: Image, disk: MemoryDisk) -> None:
     with pytest.raises(FlashRefused, match="the disk has no GUID partition table"):
         IdentityOnDisk(disk)
     job(image, disk).run(False, ignore)

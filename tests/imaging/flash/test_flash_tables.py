@@ -212,7 +212,7 @@ def with_attribute(bit: int, entry: int) -> Change:
         (59, 2, DISK_BYTES, MIB),  # root-a, behind which there is another
     ],
 )
-def test_the_last_partition_grows_to_the_disk_if_its_attribute_says_so(
+def test_the_last_partition_grows_to_the_end_of_the_disk_if_its_attribute_allows_it(
     tmp_path: Path, bit: int, entry: int, disk_bytes: int, var_bytes: int
 ) -> None:
     made = plan(tmp_path, with_attribute(bit, entry), disk_bytes)

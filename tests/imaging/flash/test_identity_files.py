@@ -25,7 +25,7 @@ def test_a_box_keeps_its_key_and_another_box_does_not_get_it() -> None:
 
 
 @pytest.mark.parametrize("serial", ["", "rap-1", "-RAP", "RAP 1", "A" * 25, "RAP-1\n"])
-def test_the_error_for_an_invalid_serial_says_what_is_valid(serial: str) -> None:
+def test_the_error_for_an_invalid_serial_states_what_is_valid(serial: str) -> None:
     with pytest.raises(IdentityError, match="such as RAP-0001"):
         make(serial, SITE)
 

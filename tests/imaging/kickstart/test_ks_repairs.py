@@ -27,7 +27,7 @@ from tests.support.imaging.repositories import BOX, BOX_COMPS, Rpm, write_reposi
         ("upgrade", "cannot upgrade"),
     ],
 )
-def test_the_repair_of_a_removed_command_says_what_replaces_it(
+def test_the_repair_of_a_removed_command_names_its_replacement(
     tmp_path: Path, line: str, repair: str
 ) -> None:
     file = tmp_path / "old.ks"

@@ -1,4 +1,4 @@
-"""Image files: their maps and their compressed form, with bmaptool and zstd as judges where they are installed."""
+"""Image files: their maps and their compressed form, compared with bmaptool and zstd if they are installed."""
 
 from __future__ import annotations
 

@@ -156,7 +156,7 @@ def test_versions_compare_as_in_rpm(older: str, newer: str) -> None:
     assert rpmvercmp("1_0", "1.0") == 0
 
 
-def test_the_error_for_a_folder_that_is_no_repository_says_what_is_needed(tmp_path: Path) -> None:
+def test_the_error_for_a_folder_that_is_not_a_repository_states_what_is_needed(tmp_path: Path) -> None:
     with pytest.raises(RepositoryError, match="run `createrepo_c"):
         Repository.load(tmp_path)
 

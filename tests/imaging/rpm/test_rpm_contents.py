@@ -146,7 +146,7 @@ def test_an_unknown_target_is_an_input_error(
     assert not (tmp_path / "out").exists()
 
 
-def test_the_error_without_rpmbuild_says_what_to_install(
+def test_the_error_without_rpmbuild_names_the_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1")

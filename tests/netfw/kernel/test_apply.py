@@ -105,7 +105,7 @@ def test_counters_continue_when_the_table_is_replaced(nft: Nft, firewall: Firewa
         assert firewall.counts()[names.OUTSIDE] == (7, 420)
 
 
-def test_the_error_without_the_library_says_what_to_install() -> None:
+def test_the_error_without_the_library_names_the_package() -> None:
     with pytest.raises(FirewallError, match=r"libnftables1 .* or nftables") as error:
         Nft("libnftables.so.99")
     assert error.value.kind is FirewallErrorKind.LACKING

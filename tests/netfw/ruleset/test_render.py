@@ -156,7 +156,7 @@ def test_nothing_from_outside_is_accepted(lab: BoxLab, version: int) -> None:
 
 @pytest.mark.kernel
 @both_versions
-def test_packets_from_outside_are_rejected_if_the_policy_says_so(lab: BoxLab, version: int) -> None:
+def test_packets_from_outside_are_rejected_if_the_policy_requires_it(lab: BoxLab, version: int) -> None:
     lab.apply(replace(lab.policy, rejects_outside=True))
     answer = lab.attempt(lab.outside, lab.box, UPLINK[version], HTTPS)
     assert answer == {4: "EHOSTUNREACH", 6: "EACCES"}[version]

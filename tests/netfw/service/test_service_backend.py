@@ -144,7 +144,7 @@ def test_settings_apply_to_all_present_and_future_interfaces(box: Namespace, acc
     assert settings(box, "netfilter/nf_conntrack_tcp_loose") == ["0"]
 
 
-def test_the_error_without_the_library_says_what_to_install_and_the_import_is_retried(
+def test_the_error_without_the_library_names_the_package_and_the_import_is_retried(
     monkeypatch: pytest.MonkeyPatch, box: Namespace
 ) -> None:
     def lacking(*_: Any) -> None:

@@ -110,9 +110,9 @@ def seen(here: Namespace, inspector: Inspector, command: str) -> list[NotCovered
 
 @pytest.mark.parametrize("name", BREAKS)
 def test_anything_that_breaks_a_theorem_is_found(shared: tuple[Namespace, Inspector], name: str) -> None:
-    command, says = BREAKS[name]
+    command, expected = BREAKS[name]
     (found,) = seen(*shared, command)
-    assert says in found.description
+    assert expected in found.description
     assert f"table {command.split()[2]} other" in found.description
     assert found.breaks
 
@@ -121,9 +121,9 @@ def test_anything_that_breaks_a_theorem_is_found(shared: tuple[Namespace, Inspec
 def test_anything_that_only_limits_the_proof_is_reported(
     shared: tuple[Namespace, Inspector], name: str
 ) -> None:
-    command, says = LIMITS[name]
+    command, expected = LIMITS[name]
     (found,) = seen(*shared, command)
-    assert says in found.description
+    assert expected in found.description
     assert not found.breaks
 
 
@@ -156,13 +156,13 @@ LINKS = {
 
 @pytest.mark.parametrize("name", LINKS)
 def test_interfaces_that_bypass_the_ruleset_are_found(name: str) -> None:
-    commands, says = LINKS[name]
+    commands, expected = LINKS[name]
     with box() as (here, inspector):
         try:
             here.ip(*commands)
         except subprocess.CalledProcessError:
             pytest.skip("this kernel has no such interfaces")
-        assert any(says in each.description and each.breaks for each in here.run(inspector.inspect))
+        assert any(expected in each.description and each.breaks for each in here.run(inspector.inspect))
 
 
 def test_tc_filters_are_found_and_an_empty_qdisc_is_not() -> None:
