@@ -13,6 +13,9 @@ key = "datacenter.key"
 authorities = "vendor-ca.crt"       # the CAs that issue the boxes' certificates
 revocations = "vendor-ca.crl"       # optional: their certificate revocation lists, read again when the file changes
 
+[evaluation]                        # optional
+triggers = "triggers"               # folder of trigger files (*.toml), relative to this file
+
 [store]
 url = "sqlite:////var/lib/rap/reports.db"   # or postgresql+psycopg://user@host/database
 """
@@ -56,6 +59,12 @@ class Database(Table, frozen=True):
     url: str
 
 
+class Evaluation(Table, frozen=True):
+    """What reports are evaluated by."""
+
+    triggers: Path | None = None
+
+
 class Config(Table, frozen=True):
     """The data center's configuration file."""
 
@@ -63,6 +72,7 @@ class Config(Table, frozen=True):
     store: Database
     boxes: Annotated[list[Serial], Meta(min_length=1)]
     listen: Listen = Listen()
+    evaluation: Evaluation = Evaluation()
     front_ends: list[Serial] = []
     """Certificate names of front ends that terminate the boxes' TLS and send the box's name in `rap-box`."""
 
@@ -83,6 +93,9 @@ def _check_files(config: Config, problems: Problems) -> None:
     for name, file in msgspec.structs.asdict(config.tls).items():
         if file is not None and not file.is_file():
             problems.add(("tls", name), f"the file {file} does not exist; give a PEM file")
+    folder = config.evaluation.triggers
+    if folder is not None and not folder.is_dir():
+        problems.add(("evaluation", "triggers"), f"{folder} is not a folder; give one with trigger files")
 
 
 def identity(config: Config) -> Identity:

@@ -23,6 +23,9 @@ from sqlalchemy.engine import make_url
 
 from datacenter.bounds import datacenter_bounds, watch_bounds
 from datacenter.config import Config, check_identity, identity, load_config, revocation_list
+from datacenter.evaluation.evaluator import Evaluator
+from datacenter.evaluation.follower import Follower
+from datacenter.evaluation.triggerset import TriggerSet, read_triggers
 from datacenter.ingest import make_ingest
 from datacenter.store.queue import StoreQueue
 from datacenter.store.schema import REVISION
@@ -63,13 +66,14 @@ def run_datacenter(config_path: str | Path, ready: Callable[[int], None] = lambd
     Raises: SettingsError; StoreError; OSError or ssl.SSLError for an unusable address or PEM file.
     """
     config = load_config(Path(config_path))
+    triggers = read_triggers(config.evaluation.triggers)
     try:
         store = Store(config.store.url)
     except ValueError as error:
         raise SettingsError.at(Path(config_path), "store.url", str(error)) from error
     forced_exit = ForcedExit()
     try:
-        asyncio.run(_run(config, store, ready, forced_exit))
+        asyncio.run(_run(config, store, triggers, ready, forced_exit))
     finally:
         store.close()
         forced_exit.disarm()
@@ -101,12 +105,19 @@ def migrate_database(config_path: str | Path, *, only_check: bool) -> Migration:
 def check_datacenter(config_path: str | Path) -> list[str]:
     """Check the configuration and the certificate; return warnings. Raises: SettingsError."""
     config = load_config(Path(config_path))
+    read_triggers(config.evaluation.triggers)
     warnings = check_identity(config)
     revocation_list(config)
     return warnings
 
 
-async def _run(config: Config, store: Store, ready: Callable[[int], None], forced_exit: ForcedExit) -> None:
+async def _run(
+    config: Config,
+    store: Store,
+    triggers: TriggerSet,
+    ready: Callable[[int], None],
+    forced_exit: ForcedExit,
+) -> None:
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     loop.set_exception_handler(FailureLog())
     # one thread: only one may write at a time, and calls in progress finish before the stop
@@ -123,7 +134,7 @@ async def _run(config: Config, store: Store, ready: Callable[[int], None], force
     try:
         authorized = loop.run_in_executor(executor, store.authorize, config.boxes, _now_ms())
         if await _is_done_before(stop, authorized):
-            await _serve(config, store, ready, executor, stop)
+            await _serve(config, store, Evaluator(store, triggers), ready, executor, stop)
     finally:
         end()
         await loop.run_in_executor(executor, int)
@@ -155,12 +166,14 @@ def _why_not_ended(idle: Future[int], config: Config) -> str:
 async def _serve(
     config: Config,
     store: Store,
+    evaluator: Evaluator,
     ready: Callable[[int], None],
     executor: ThreadPoolExecutor,
     stop: asyncio.Event,
 ) -> None:
     revocations = revocation_list(config)
-    queue = StoreQueue(executor, store.ingest_all)
+    follower = Follower(evaluator, executor if store.has_one_writer else None, _now_ms)
+    queue = StoreQueue(executor, store.ingest_all, stored=follower.stored)
     bounds = datacenter_bounds(lambda: server, queue)
     server = await serve(
         make_ingest(_now_ms, queue, config.front_ends),
@@ -180,6 +193,7 @@ async def _serve(
         following = [
             tasks.create_task(_follow_certificate(config, server)),
             tasks.create_task(watch_bounds(bounds, config.store.url)),
+            tasks.create_task(follower.run()),
         ]
         if revocations:
             report = partial(_log_revocations, revocations)

@@ -70,18 +70,11 @@ class Evaluator:
     def __init__(self, store: Store, triggers: TriggerSet) -> None:
         self._store, self.triggers = store, triggers
 
-    def advance_all(self, now_ms: int) -> Advance:
-        """Evaluate what is complete, of all boxes. Raises: StoreError."""
-        total = Advance()
-        boxes = (
-            select(coverage.c.box).where(coverage.c.stream == BOX_STREAM).distinct().order_by(coverage.c.box)
-        )
-        for (box,) in list(self._store.read(boxes)):
-            done = self.advance(box, now_ms)
-            total.reports += done.reports
-            total.begun += done.begun
-            total.ended += done.ended
-        return total
+    def boxes(self) -> list[str]:
+        """Return the boxes that have records. Raises: StoreError."""
+        c = coverage.c
+        boxes = select(c.box).where(c.stream == BOX_STREAM).distinct().order_by(c.box)
+        return [box for (box,) in self._store.read(boxes)]
 
     def advance(self, box: str, now_ms: int) -> Advance:
         """Evaluate what is complete of one box. Raises: StoreError."""

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from datacenter.triggers.live import LiveFunctions
 from datacenter.triggers.triggerfile import Trigger, read_trigger
-from settings.problems import Problem, SettingsError
 
 
 class TriggerSet:
@@ -25,8 +24,11 @@ class TriggerSet:
         return self._functions.get(model or "")
 
 
-def read_triggers(folder: Path) -> TriggerSet:
-    """Read the trigger files of a folder. Raises: SettingsError for the first file that is wrong."""
-    if not folder.is_dir():
-        raise SettingsError(folder, Problem("", "is not a folder; give one with trigger files (*.toml)"))
+def read_triggers(folder: Path | None) -> TriggerSet:
+    """Read the trigger files of a folder; None is a set without triggers.
+
+    Raises: SettingsError for the first file that is wrong.
+    """
+    if folder is None:
+        return TriggerSet([])
     return TriggerSet([read_trigger(file) for file in sorted(folder.glob("*.toml"))])

@@ -52,6 +52,8 @@ class _Waiting:
 class StoreQueue:
     """Calls `store_all` with one list of batches at a time on `executor`; None is the event loop's default executor.
 
+    `stored` is called with the boxes of which batches were stored, in the event loop.
+
     `store_all` returns for each batch its reply or an exception, as `datacenter.store.store.Store.ingest_all` does.
     """
 
@@ -60,8 +62,10 @@ class StoreQueue:
         executor: Executor | None,
         store_all: Callable[[list[Received]], Sequence[BatchReply | Exception]],
         records_max: int = RECORDS_MAX,
+        stored: Callable[[set[str]], None] = lambda _: None,
     ) -> None:
         self._executor, self._store_all, self._records_max = executor, store_all, records_max
+        self._stored = stored
         self._urgent: deque[_Waiting] = deque()
         self._routine: deque[_Waiting] = deque()
         self._records = 0
@@ -133,6 +137,13 @@ class StoreQueue:
             outcomes = [error] * len(together)
         else:
             outcomes = done.result()
+        self._stored(
+            {
+                one.received.box
+                for one, it in zip(together, outcomes, strict=True)
+                if isinstance(it, BatchReply)
+            }
+        )
         for waiting, outcome in zip(together, outcomes, strict=True):
             if not waiting.result.done():
                 if isinstance(outcome, BatchReply):

@@ -57,6 +57,11 @@ class Store:
         except (SchemaError, SQLAlchemyError) as error:
             raise StoreError(str(error)) from error
 
+    @property
+    def has_one_writer(self) -> bool:
+        """Whether the database has one writer at a time, so that a second thread is of no use."""
+        return self._engine.dialect.name == "sqlite"
+
     def close(self) -> None:
         """Close the connections. The store cannot be used afterwards."""
         self._release_writer()

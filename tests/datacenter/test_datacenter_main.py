@@ -13,19 +13,22 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from sqlalchemy import select
 
-from datacenter.main import run_datacenter
+from datacenter.main import check_datacenter, run_datacenter
 from datacenter.store import queries
-from datacenter.store.schema import REVISION
+from datacenter.store.schema import REVISION, alerts
 from datacenter.store.store import Store
 from rap.__main__ import main
 from settings.problems import SettingsError
 from settings.types import Endpoint
-from tests.support.datacenter.batches import alert, encoded
+from tests.support.datacenter.batches import AT_MS, alert, encoded
 from tests.support.datacenter.programs import configure
+from tests.support.eventually import poll_until
 from wire.compression import Compressor
 from wire.dial.dialer import dial
 from wire.http.connection import ClientConnection, HttpError
+from wire.messages import Entry, ProfileInForce, encode, encode_batch
 from wire.pki import directory as pki_directory
 from wire.pki.hierarchy import Authority, Validity, make_key
 from wire.tls.context import Identity, client_context
@@ -68,6 +71,56 @@ def test_it_serves_until_a_signal(tmp_path: Path, number: signal.Signals) -> Non
     store = Store(url)
     assert queries.counts(store) == {("RAP-0001", "CHEM-0001"): 1}
     store.close()
+
+
+def test_what_is_stored_is_evaluated_by_the_configured_triggers(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    file, box = configure(tmp_path, url)
+    (tmp_path / "triggers").mkdir()
+    (tmp_path / "triggers" / "bath.toml").write_text(
+        'model = "chemistry-analyzer"\nseverity = "warning"\ncomponent = "lamp"\ntext = "Twice"\n'
+        'when = "count(T0101, 1h) >= 2"\n'
+    )
+    file.write_text(file.read_text() + '[evaluation]\ntriggers = "triggers"\n')
+    profile = encode(Entry("", 0, ProfileInForce(AT_MS, "CHEM-0001", "chemistry-analyzer", 1)))
+    reports = [encode(Entry("CHEM-0001", 1, alert(number))) for number in (1, 2)]
+    body = Compressor().compress(encode_batch(1, list(enumerate([profile, *reports], 1))))
+
+    async def send(port: int) -> None:
+        _, connection = await asyncio.get_running_loop().create_connection(
+            lambda: ClientConnection("localhost", 1000),
+            "127.0.0.1",
+            port,
+            ssl=client_context(box),
+            server_hostname="localhost",
+        )
+        assert (await connection.request("POST", "/v1/batches", body)).status == 200
+        connection.close()
+
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(file)], stdout=subprocess.PIPE, text=True
+    ) as program:
+        assert program.stdout is not None
+        try:
+            asyncio.run(send(int(program.stdout.readline())))
+            store = Store(url)
+            poll_until(lambda: [*store.read(select(alerts.c.trigger))] == [("bath",)])
+            store.close()
+        finally:
+            program.kill()
+
+
+def test_a_wrong_trigger_file_is_a_configuration_error(tmp_path: Path) -> None:
+    file, _ = configure(tmp_path, f"sqlite:///{tmp_path / 'store.db'}")
+    (tmp_path / "triggers").mkdir()
+    (tmp_path / "triggers" / "bath.toml").write_text('model = "chemistry-analyser"\n')
+    file.write_text(file.read_text() + '[evaluation]\ntriggers = "triggers"\n')
+    with pytest.raises(SettingsError, match=r"bath\.toml:1: severity: is missing"):
+        check_datacenter(file)
+    (tmp_path / "triggers" / "bath.toml").unlink()
+    (tmp_path / "triggers").rmdir()
+    with pytest.raises(SettingsError, match=r"dc\.toml.* is not a folder; give one with trigger files"):
+        check_datacenter(file)
 
 
 def test_an_unsupported_database_is_a_configuration_error(tmp_path: Path) -> None:

@@ -1,0 +1,64 @@
+"""Evaluates in the background of the data center's program, soon after batches are stored."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor
+from contextlib import suppress
+from functools import partial
+from typing import Final, TypeVar
+
+from datacenter.evaluation.evaluator import Evaluator
+
+SWEEP_SECONDS: Final = 60.0
+"""Interval at which all boxes are looked at: for what another process stored, or a failure left."""
+_log: Final = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class Follower:
+    """Evaluates the boxes that `stored` names, on `executor`; None is the event loop's default executor."""
+
+    def __init__(self, evaluator: Evaluator, executor: Executor | None, now_ms: Callable[[], int]) -> None:
+        self._evaluator, self._executor, self._now_ms = evaluator, executor, now_ms
+        self._boxes = set[str]()
+        self._wakes = asyncio.Event()
+
+    def stored(self, boxes: set[str]) -> None:
+        """Evaluate these boxes soon."""
+        self._boxes |= boxes
+        self._wakes.set()
+
+    async def run(self) -> None:
+        """Evaluate until cancelled: the boxes that are named, and all boxes from time to time."""
+        while True:
+            boxes = await self._call(self._evaluator.boxes) or []
+            await self._evaluate(boxes)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SWEEP_SECONDS):
+                    while True:
+                        await self._wakes.wait()
+                        self._wakes.clear()
+                        boxes, self._boxes = sorted(self._boxes), set()
+                        await self._evaluate(boxes)
+
+    async def _evaluate(self, boxes: Iterable[str]) -> None:
+        for box in boxes:
+            await self._call(self._evaluator.advance, box, self._now_ms())
+
+    async def _call(self, function: Callable[..., T], *arguments: object) -> T | None:
+        """Call in the thread; return None after a failure, which is logged and concerns no other box.
+
+        A cancellation waits for the end of the call, so that the database can be closed.
+        """
+        call = asyncio.get_running_loop().run_in_executor(self._executor, partial(function, *arguments))
+        try:
+            return await asyncio.shield(call)
+        except asyncio.CancelledError:
+            await asyncio.wait([call])
+            raise
+        except Exception as error:
+            _log.error("evaluation%s failed: %r", "".join(f" of {one}" for one in arguments[:1]), error)
+            return None
