@@ -26,6 +26,41 @@ def add_verbs(parser: Parser) -> None:
         "--check", action="store_true", help="change nothing; exit status 1 if an upgrade is needed"
     )
     migrate.set_command(_migrate)
+    _add_audit(parser.add_command("audit", "the audit log"))
+
+
+def _add_audit(parser: Parser) -> None:
+    verify = parser.add_command("verify", "find changed, removed, reordered and missing audit records")
+    verify.add_argument("--config", metavar="FILE", type=Path, required=True, help="TOML configuration")
+    verify.add_argument(
+        "--head",
+        metavar="NUMBER:HASH",
+        action="append",
+        default=[],
+        help="a head that an earlier run printed and that was kept outside of the database",
+    )
+    verify.set_command(_verify_audit)
+
+
+def _verify_audit(arguments: argparse.Namespace) -> int:
+    from datacenter.audit.chain import parse_head
+    from datacenter.audit.verify import audit_state
+    from datacenter.store.errors import StoreError
+    from settings.problems import SettingsError
+
+    try:
+        known = [parse_head(text) for text in arguments.head]
+        head, problems = audit_state(arguments.config, known)
+    except (SettingsError, ValueError) as error:
+        raise WrongInput(str(error)) from error
+    except StoreError as error:
+        raise WrongInput(f"{arguments.config}: `store.url`: the database is unusable: {error}") from error
+    for problem in problems:
+        print(problem)
+    if problems:
+        return FAILED
+    print(f"{head.number} audit records: complete and unchanged; head {head.number}:{head.hash}")
+    return OK
 
 
 def _migrate(arguments: argparse.Namespace) -> int:

@@ -32,7 +32,7 @@ from datacenter.access.expression import (
     Within,
 )
 from datacenter.access.policy import Applicable, Pair
-from datacenter.access.request import AccessRequest
+from datacenter.access.request import AccessRequest, Resource
 from datacenter.access.vocabulary import (
     ACTIONS,
     ENUMS,
@@ -222,18 +222,24 @@ class SymbolicRequest:
         if "change" in KINDS[self.pair[1]]:
             yield z3.And(z3.Int("resource.change") >= 0, z3.Int("resource.change") < len(ACTIONS))
 
-    def assignment(self, request: AccessRequest) -> Iterator[Any]:
-        """Yield the formulas by which the unknowns have the values of a request."""
-        principal, resource, context = request.principal, request.resource, request.context
-        for role, has in self.roles.items():
-            yield has == (role in principal.roles)
-        yield z3.Bool("principal.active") == principal.active
-        yield z3.Int("principal") == self.names.number("Staff", principal.id)
+    def assigned_resource(self, resource: Resource) -> Iterator[Any]:
+        """Yield the formulas by which the unknowns of the resource have the values of this one."""
         yield z3.Int("resource") == self.names.number(resource.kind, resource.id)
         for name, kind in KINDS[resource.kind].items():
             yield z3.Int(f"resource.{name}") == self.names.number(kind, getattr(resource, name))
         for level, unknown in self.levels.items():
             yield unknown == self.names.number(level, getattr(resource, level))
+
+    def assigned_circumstances(self, request: AccessRequest) -> Iterator[Any]:
+        """Yield the formulas by which all other unknowns have the values of a request.
+
+        They cover the names that have a number: the names of the resources must have theirs before.
+        """
+        principal, context = request.principal, request.context
+        for role, has in self.roles.items():
+            yield has == (role in principal.roles)
+        yield z3.Bool("principal.active") == principal.active
+        yield z3.Int("principal") == self.names.number("Staff", principal.id)
         yield from self._scope(self.scopes["principal"], principal.scope)
         for model in self.names.all("String"):
             number = self.names.number("String", model)

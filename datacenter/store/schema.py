@@ -32,9 +32,11 @@ from sqlalchemy import (
     Text,
 )
 
+from datacenter.store.append_only import make_append_only
+
 metadata = MetaData()
 
-REVISION: Final = "0002"
+REVISION: Final = "0003"
 """The revision whose migration creates these tables."""
 
 boxes = Table(
@@ -179,3 +181,39 @@ commands = Table(
     Index("commands_waiting", "box", "outcome", "due_at_ms"),
     sqlite_autoincrement=True,  # numbers are never reused, as in PostgreSQL
 )
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("number", BigInteger, primary_key=True, autoincrement=False),  # 1, 2, 3, … without gaps
+    Column("at_ms", BigInteger, nullable=False),
+    *(
+        Column(name, Text, nullable=False)
+        for name in (
+            "actor",
+            "token",
+            "action",
+            "kind",
+            "resource",
+            "place",
+            "purpose",
+            "outcome",
+            "policy",
+            "reason",
+        )
+    ),
+    Column("previous", Text, nullable=False),  # hash of the record before
+    Column("hash", Text, nullable=False),
+)
+
+audit_head = Table(
+    "audit_head",
+    metadata,
+    Column(
+        "id", Integer, primary_key=True, autoincrement=False
+    ),  # 1: there is one row, which appending locks
+    Column("number", BigInteger, nullable=False),
+    Column("hash", Text, nullable=False),
+)
+
+make_append_only(audit_head)

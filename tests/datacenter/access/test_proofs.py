@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -307,8 +308,8 @@ def test_formulas_decide_as_the_compiled_policies() -> None:
     for number in range(30):
         pair, each = random.choice(PAIRS), world(random)
         policies = CompiledPolicies(read_shipped() if number % 3 == 0 else random_policies(random, pair))
-        requests = [each.request(random, pair) for _ in range(8)]
-        decided = [policies.decide(request).permitted for request in requests]
-        assert proven(policies.policies, pair, requests) == decided
+        request, listed = each.request(random, pair), each.resources[pair[1]]
+        decided = [policies.decide(replace(request, resource=one)).permitted for one in listed]
+        assert proven(policies.policies, request, listed) == decided
         permitted += sum(decided)
     assert 40 < permitted < 200

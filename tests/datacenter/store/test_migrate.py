@@ -104,6 +104,33 @@ def test_an_empty_database_gets_the_tables_that_migrations_create(engine: Engine
     assert migrate.current_revision(engine) == REVISION
 
 
+TRIGGERS = {
+    "sqlite": "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' ORDER BY name",
+    "postgresql": "SELECT tgname, pg_get_triggerdef(oid), pg_get_functiondef(tgfoid) FROM pg_trigger"
+    " WHERE NOT tgisinternal AND tgname LIKE 'audit%' ORDER BY tgname",
+}
+
+
+def test_migrated_and_new_databases_have_the_same_triggers(engine: Engine, tmp_path: Path) -> None:
+    query, found = TRIGGERS[engine.dialect.name], []
+    run_script(engine, VERSIONS[0])
+    migrate.upgrade(engine)
+    with engine.connect() as connection:
+        found.append([tuple(row) for row in connection.execute(text(query))])
+    if engine.dialect.name == "sqlite":
+        engine = create_engine(f"sqlite:///{tmp_path / 'new.db'}")
+    else:
+        with engine.begin() as connection:
+            connection.exec_driver_sql("DROP SCHEMA public CASCADE")
+            connection.exec_driver_sql("CREATE SCHEMA public")
+    migrate.upgrade(engine)
+    with engine.connect() as connection:
+        found.append([tuple(row) for row in connection.execute(text(query))])
+    engine.dispose()
+    assert found[0] == found[1]
+    assert len(found[0]) >= 5
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_database_of_a_release_opens_with_its_contents(engine: Engine, database: str, version: str) -> None:
     run_script(engine, version)

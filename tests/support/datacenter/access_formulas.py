@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import z3
 
 from datacenter.access.policy import PolicySet
-from datacenter.access.request import AccessRequest
+from datacenter.access.request import AccessRequest, Resource
 from datacenter.access.smt import Names, SymbolicRequest
 
 
-def proven(policies: PolicySet, pair: tuple[str, str], requests: Sequence[AccessRequest]) -> list[bool]:
-    """Of each request for one action and type of resources whether the formula permits it."""
+def proven(policies: PolicySet, request: AccessRequest, resources: Sequence[Resource]) -> list[bool]:
+    """Of each resource of a type whether the formula permits the request for it."""
+    pair = (request.action, request.resource.kind)
     symbolic = SymbolicRequest(pair, Names())
     formula = symbolic.permitted(policies.applicable[pair])
+    about = [list(symbolic.assigned_resource(resource)) for resource in resources]
     solver = z3.Solver()
+    solver.add(*symbolic.assigned_circumstances(replace(request, resource=resources[0])))
     found = []
-    for request in requests:
-        solver.push()
-        solver.add(*symbolic.assignment(request))
-        outcomes = solver.check(formula), solver.check(z3.Not(formula))
-        assert z3.sat in outcomes and z3.unsat in outcomes, "the values decide the formula"
+    for assigned in about:
+        outcomes = [solver.check(*assigned, wanted) for wanted in (formula, z3.Not(formula))]
+        assert sorted(map(str, outcomes)) == ["sat", "unsat"], "the values decide the formula"
         found.append(outcomes[0] == z3.sat)
-        solver.pop()
     return found

@@ -1,0 +1,30 @@
+"""Verifies the audit log of a configured data center, for `rap dc audit verify`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from datacenter.audit.chain import AuditHead
+from datacenter.audit.trail import AuditTrail
+from datacenter.config import load_config
+from datacenter.store.store import Store
+from settings.problems import SettingsError
+
+
+def audit_state(config_path: Path, known: Sequence[AuditHead]) -> tuple[AuditHead, list[str]]:
+    """Verify the audit log of the configured database; return its head, and what is wrong.
+
+    Raises: SettingsError; StoreError.
+    """
+    try:
+        store = Store(load_config(config_path).store.url)
+    except ValueError as error:
+        if isinstance(error, SettingsError):
+            raise
+        raise SettingsError.at(config_path, "store.url", str(error)) from error
+    try:
+        trail = AuditTrail(store)
+        return trail.head(), trail.problems(known)
+    finally:
+        store.close()
