@@ -51,7 +51,7 @@ def figures() -> list[Figure]:
     first, second = _recorded(image, folder)
     results = _results(folder)
     torn = [unrepaired for made in (first, second) for unrepaired in _torn(made, folder)]
-    pairs = zip(_cuts(first), _cuts(second), strict=True)
+    pairs = zip(cuts_of(first), cuts_of(second), strict=True)
     tasks = [task for one, two in pairs for task in ((first, None, one), (second, first.life, two))]
     left = [task for task in tasks if _name(task[0], task[2]) not in results]
     with ThreadPoolExecutor(AT_A_TIME) as pool:
@@ -99,8 +99,10 @@ class PowerCut:
     half: int | None
 
 
-def _cuts(made: Recorded) -> Iterator[PowerCut]:
-    flushes, superblocks = made.flushes, made.unflushed_superblocks
+def cuts_of(made: Recorded) -> Iterator[PowerCut]:
+    """The power cuts of a recorded start, each another one."""
+    flushes = made.flushes
+    torn = [index for index, each in enumerate(made.unflushed_superblocks) if each]
     draw = Random(1)
     for turn in range(1, CUTS_OF_A_LIFE + 1):
         number = turn * len(flushes) // CUTS_OF_A_LIFE - 1
@@ -111,8 +113,7 @@ def _cuts(made: Recorded) -> Iterator[PowerCut]:
         elif turn % 3 == 1:
             yield PowerCut(draw.choice(between) if between else flushes[number], None)
         else:
-            torn = [index for index, each in enumerate(superblocks) if each]
-            yield PowerCut(min(torn, key=lambda index: abs(index - flushes[number])), turn // 3 % 2)
+            yield PowerCut(torn[turn * len(torn) // CUTS_OF_A_LIFE], turn // 3 % 2)
 
 
 def _torn(made: Recorded, folder: Path) -> Iterator[bool]:
