@@ -18,6 +18,12 @@ triggers = "triggers"               # folder of trigger files (*.toml), relative
 
 [store]
 url = "sqlite:////var/lib/rap/reports.db"   # or postgresql+psycopg://user@host/database
+
+[staff]                             # optional: the staff's web pages
+directory = "staff.toml"            # who may sign in: datacenter/access/directory.py describes the file
+host = "127.0.0.1"                  # loopback only
+port = 8080
+development = true                  # users are chosen on a page, without a password
 """
 
 from __future__ import annotations
@@ -31,7 +37,7 @@ from msgspec import Meta
 
 from settings.problems import Problem, Problems, SettingsError
 from settings.toml import load
-from settings.types import Serial, Table
+from settings.types import Host, Serial, Table, address_of
 from wire.tls.context import Identity
 from wire.tls.identity import SERVER, Severity, inspect_identity
 from wire.tls.revocation import CrlError, RevocationList
@@ -65,6 +71,16 @@ class Evaluation(Table, frozen=True):
     triggers: Path | None = None
 
 
+class Staff(Table, frozen=True):
+    """The listener for the staff's web pages; port 0 is chosen by the system."""
+
+    directory: Path
+    host: Host = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535)] = 8080
+    development: bool = False
+    """Users are chosen on a page, without a password: for loopback only."""
+
+
 class Config(Table, frozen=True):
     """The data center's configuration file."""
 
@@ -73,6 +89,7 @@ class Config(Table, frozen=True):
     boxes: Annotated[list[Serial], Meta(min_length=1)]
     listen: Listen = Listen()
     evaluation: Evaluation = Evaluation()
+    staff: Staff | None = None
     front_ends: list[Serial] = []
     """Certificate names of front ends that terminate the boxes' TLS and send the box's name in `rap-box`."""
 
@@ -96,6 +113,27 @@ def _check_files(config: Config, problems: Problems) -> None:
     folder = config.evaluation.triggers
     if folder is not None and not folder.is_dir():
         problems.add(("evaluation", "triggers"), f"{folder} is not a folder; give one with trigger files")
+    if config.staff is not None:
+        _check_staff(config.staff, problems)
+
+
+def _check_staff(staff: Staff, problems: Problems) -> None:
+    if not staff.directory.is_file():
+        problems.add(
+            ("staff", "directory"), f"the file {staff.directory} does not exist; give a staff directory"
+        )
+    address = address_of(staff.host)
+    if staff.host != "localhost" and not (address and address.is_loopback):
+        problems.add(
+            ("staff", "host"),
+            f"{staff.host} is not a loopback address; sign-in for development asks for no password: "
+            "give 127.0.0.1",
+        )
+    if not staff.development:
+        problems.add(
+            ("staff", "development"),
+            "must be true: this version has no other sign-in; or remove [staff]",
+        )
 
 
 def identity(config: Config) -> Identity:

@@ -14,13 +14,15 @@ import ssl
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from sqlalchemy.engine import make_url
 
+from datacenter.access.directory import read_directory
 from datacenter.bounds import datacenter_bounds, watch_bounds
 from datacenter.config import Config, check_identity, identity, load_config, revocation_list
 from datacenter.evaluation.evaluator import Evaluator
@@ -30,6 +32,8 @@ from datacenter.ingest import make_ingest
 from datacenter.store.queue import StoreQueue
 from datacenter.store.schema import REVISION
 from datacenter.store.store import Store, schema_revision
+from datacenter.web.server import serving
+from datacenter.web.start import make_staff_web
 from settings.problems import SettingsError
 from wire.http.admission import Limits
 from wire.http.connection import Server, serve
@@ -55,11 +59,15 @@ REFUSALS_PER_SECOND: Final = 1 / 600
 """Limit of the log records about one refused client."""
 REFUSED_NAMES_MAX: Final = 10_000
 """Refused clients with a separate limit; all others share one."""
+STAFF_THREADS: Final = 4
+"""Pages are read from the database by as many threads."""
+Ready: TypeAlias = Callable[[int, int | None], None]
+"""Called with the TCP ports for boxes and for staff once both accept connections."""
 _log: Final = logging.getLogger(__name__)
 
 
-def run_datacenter(config_path: str | Path, ready: Callable[[int], None] = lambda _: None) -> None:
-    """Serve until SIGTERM or SIGINT; `ready` is called with the TCP port once boxes can connect.
+def run_datacenter(config_path: str | Path, ready: Ready = lambda _boxes, _staff: None) -> None:
+    """Serve until SIGTERM or SIGINT; `ready` is called once boxes can connect.
 
     If the database does not respond at the end, the process ends with exit status 3 and the reason.
 
@@ -108,6 +116,8 @@ def check_datacenter(config_path: str | Path) -> list[str]:
     read_triggers(config.evaluation.triggers)
     warnings = check_identity(config)
     revocation_list(config)
+    if config.staff is not None:
+        read_directory(config.staff.directory)
     return warnings
 
 
@@ -115,7 +125,7 @@ async def _run(
     config: Config,
     store: Store,
     triggers: TriggerSet,
-    ready: Callable[[int], None],
+    ready: Ready,
     forced_exit: ForcedExit,
 ) -> None:
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
@@ -167,7 +177,7 @@ async def _serve(
     config: Config,
     store: Store,
     evaluator: Evaluator,
-    ready: Callable[[int], None],
+    ready: Ready,
     executor: ThreadPoolExecutor,
     stop: asyncio.Event,
 ) -> None:
@@ -186,10 +196,10 @@ async def _serve(
         limits=Limits(connections_max=raise_descriptor_limit(DESCRIPTORS_MAX) - DESCRIPTORS_RESERVED),
         crowded=lambda _connections, _beyond: bounds.check(),
     )
-    ready(server.port)
     if revocations:
         bounds.add(*revocations.bounds(time.time))
-    async with asyncio.TaskGroup() as tasks:
+    async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
+        ready(server.port, await _serve_staff(config, store, executor, stack))
         following = [
             tasks.create_task(_follow_certificate(config, server)),
             tasks.create_task(watch_bounds(bounds, config.store.url)),
@@ -202,6 +212,18 @@ async def _serve(
         for task in following:
             task.cancel()
     await server.close()
+
+
+async def _serve_staff(
+    config: Config, store: Store, executor: ThreadPoolExecutor, stack: AsyncExitStack
+) -> int | None:
+    """Serve the staff's pages until `stack` is closed; return the TCP port, None if they are not configured."""
+    if config.staff is None:
+        return None
+    directory = read_directory(config.staff.directory)
+    readers = stack.enter_context(ThreadPoolExecutor(STAFF_THREADS, "pages"))
+    application = make_staff_web(config.staff, directory, store, _now_ms, readers, executor)
+    return await stack.enter_async_context(serving(application, config.staff.host, config.staff.port))
 
 
 async def _follow_certificate(config: Config, server: Server) -> None:

@@ -98,7 +98,7 @@ def _serve(arguments: argparse.Namespace) -> int:
                 print(f"rap: warning: {warning}", file=sys.stderr)
             print(f"{arguments.config}: OK")
             return OK
-        run_datacenter(arguments.config, lambda port: print(f"rap: ready on port {port}", file=sys.stderr))
+        run_datacenter(arguments.config, _print_ports)
     except SettingsError as error:
         raise WrongInput(str(error)) from error
     except StoreError as error:
@@ -106,3 +106,9 @@ def _serve(arguments: argparse.Namespace) -> int:
     except (OSError, ssl.SSLError) as error:
         raise WrongInput(f"{arguments.config}: an address or PEM file is unusable: {error}") from error
     return OK
+
+
+def _print_ports(boxes: int, staff: int | None) -> None:
+    print(f"rap: ready on port {boxes}", file=sys.stderr)
+    if staff is not None:
+        print(f"rap: staff pages on port {staff}", file=sys.stderr)

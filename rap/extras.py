@@ -11,8 +11,10 @@ from typing import Final
 from rap.outcome import MachineLacks
 
 EXTRAS: Final = {
-    "sim": frozenset({"sim", "simpy", "plotly", "jinja2", "pyroute2", "rich"}),
-    "datacenter": frozenset({"datacenter", "sqlalchemy", "alembic", "cedarpy", "numpy"}),
+    "sim": frozenset({"sim", "simpy", "plotly", "pyroute2", "rich"}),
+    "datacenter": frozenset(
+        {"datacenter", "sqlalchemy", "alembic", "cedarpy", "jinja2", "numpy", "starlette", "uvicorn"}
+    ),
     "imaging": frozenset({"imaging", "pykickstart", "reportlab", "jinja2", "rich"}),
     "proof": frozenset({"z3"}),
     "postgres": frozenset({"psycopg"}),

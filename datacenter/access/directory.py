@@ -4,6 +4,8 @@
 roles = ["service-engineer"]
 scope = ["country/DE"]              # "everywhere", "region/…", "country/DE" or "site/…"
 active = true                       # optional
+name = "Anna Berg"                  # optional: as pages show it; default: the name in the table's head
+zone = "Europe/Berlin"              # optional: the time zone in which pages show times; default: UTC
 
 [staff.anna.trainings]              # model = expiry: the first day, or the first moment, without a valid training
 hematology-analyzer = 2026-10-01
@@ -24,6 +26,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import Annotated, Final, TypeAlias
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from msgspec import Meta
 
@@ -31,7 +34,7 @@ from datacenter.access.request import ApiToken, Principal
 from datacenter.access.vocabulary import ACTIONS, EVERYWHERE, GROUPS, LEVELS, Role
 from settings.form import Form
 from settings.problems import Problems
-from settings.profile import Model, profile_problem
+from settings.profile import Model, Text, profile_problem
 from settings.toml import load, nearest
 from settings.types import Table
 
@@ -97,6 +100,8 @@ class StaffTable(Table, frozen=True):
     scope: list[Location]
     active: bool = True
     trainings: dict[Model, Expiry] = {}
+    name: Text | None = None
+    zone: str = "UTC"
 
 
 class TokenTable(Table, frozen=True):
@@ -125,11 +130,26 @@ class TokenEntry:
     sha256: str
 
 
+@dataclass(frozen=True)
+class StaffPerson:
+    """A member of the staff as pages show it, with the time zone of times."""
+
+    principal: Principal
+    name: str
+    zone: str = "UTC"
+
+
 class StaffDirectory:
     """All staff and API tokens. Names are compared exactly, character by character."""
 
-    def __init__(self, staff: dict[str, Principal], tokens: dict[str, TokenEntry]) -> None:
+    def __init__(
+        self,
+        staff: dict[str, Principal],
+        tokens: dict[str, TokenEntry],
+        people: dict[str, StaffPerson] | None = None,
+    ) -> None:
         self.staff, self.tokens = staff, tokens
+        self.people = people or {name: StaffPerson(one, name) for name, one in staff.items()}
         self._by_hash = {entry.sha256: entry for entry in tokens.values()}
 
     def principal(self, name: str) -> Principal | None:
@@ -156,12 +176,21 @@ def read_directory(file: Path) -> StaffDirectory:
         )
         for name, table in content.token.items()
     }
-    return StaffDirectory(staff, tokens)
+    people = {
+        name: StaffPerson(staff[name], table.name or name, table.zone)
+        for name, table in content.staff.items()
+    }
+    return StaffDirectory(staff, tokens, people)
 
 
 def _check(content: DirectoryFile, problems: Problems) -> None:
     for name, table in content.staff.items():
         _check_name(("staff", name), name, problems)
+        if not is_zone(table.zone):
+            message = (
+                f"{table.zone} is not a zone of the IANA time zone database; write one like Europe/Berlin"
+            )
+            problems.add(("staff", name, "zone"), message)
         for model in table.trainings:
             if problem := profile_problem(model):
                 problems.add(("staff", name, "trainings", model), problem)
@@ -174,6 +203,15 @@ def _check(content: DirectoryFile, problems: Problems) -> None:
                 ("token", name, "sha256"), f"is also that of token {other}; give each token its own secret"
             )
         hashes.setdefault(token.sha256, name)
+
+
+def is_zone(name: str) -> bool:
+    """Return whether this is the name of a time zone."""
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+    return True
 
 
 def _check_token(name: str, token: TokenTable, content: DirectoryFile, problems: Problems) -> None:

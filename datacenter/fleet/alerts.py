@@ -1,0 +1,163 @@
+"""Alerts: the list, one with its evidence and history, and acknowledgement."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, Literal, NamedTuple
+
+import msgspec
+from msgspec import Struct
+from sqlalchemy import Select, and_, case, func, or_, select, update
+
+from datacenter.fleet.visible import Visibility
+from datacenter.store.schema import alerts, boxes, sites
+from datacenter.store.store import Store
+from settings.profile import Severity
+
+PAGE_SIZE: Final = 50
+HISTORY_MAX: Final = 20
+SEVERITIES: Final[tuple[Severity, ...]] = ("critical", "error", "warning", "info")
+"""The worst first."""
+_A: Final = alerts.c
+_TABLES: Final = alerts.join(boxes, _A.box == boxes.c.serial).outerjoin(sites, boxes.c.site == sites.c.site)
+_COLUMNS: Final = (
+    _A.id,
+    _A.box,
+    _A.instrument,
+    _A.model,
+    _A.trigger,
+    _A.trigger_hash,
+    _A.severity,
+    _A.component,
+    _A.run,
+    _A.number,
+    _A.began_at_ms,
+    _A.raised_at_ms,
+    _A.ended_at_ms,
+    _A.acknowledged_at_ms,
+    _A.acknowledged_by,
+    boxes.c.site,
+    sites.c.name,
+    sites.c.zone,
+)
+
+
+class AlertFilter(Struct, frozen=True):
+    """Which alerts to show; `open` ones have not ended, `unacknowledged` ones are open and nobody has them."""
+
+    state: Literal["open", "unacknowledged", "ended", "all"] = "open"
+    severity: Severity | Literal[""] = ""
+    region: str = ""
+    site: str = ""
+    q: str = ""
+
+
+class AlertRow(NamedTuple):
+    """An alert; `instrument` is empty if the alert is about the box."""
+
+    id: str
+    box: str
+    instrument: str
+    model: str
+    trigger: str
+    trigger_hash: str
+    severity: Severity
+    component: str
+    run: int
+    number: int
+    began_at_ms: int
+    raised_at_ms: int
+    ended_at_ms: int | None
+    acknowledged_at_ms: int | None
+    acknowledged_by: str | None
+    site: str | None
+    site_name: str | None
+    zone: str | None
+
+    @property
+    def state(self) -> str:
+        """The place in the life of the alert."""
+        if self.ended_at_ms is not None:
+            return "ended"
+        return "open" if self.acknowledged_at_ms is None else "acknowledged"
+
+
+def list_alerts(store: Store, visible: Visibility, wanted: AlertFilter, page: int) -> list[AlertRow]:
+    """Return a page of alerts, from 1; the worst first, and of those the latest."""
+    order = case(*((_A.severity == name, place) for place, name in enumerate(SEVERITIES)), else_=9)
+    query = _select(visible, wanted, *_COLUMNS).order_by(order, _A.began_at_ms.desc(), _A.id)
+    return [AlertRow(*row) for row in store.read(query.limit(PAGE_SIZE).offset((page - 1) * PAGE_SIZE))]
+
+
+def count_alerts(store: Store, visible: Visibility, wanted: AlertFilter) -> int:
+    """Return the number of alerts."""
+    return int(next(store.read(_select(visible, wanted, func.count())))[0])
+
+
+def read_alert(store: Store, alert: str) -> tuple[AlertRow, bytes]:
+    """Return an alert that exists, and its evidence in MessagePack."""
+    query = select(*_COLUMNS, _A.evidence).select_from(_TABLES).where(_A.id == alert)
+    *row, evidence = next(store.read(query))
+    return AlertRow(*row), bytes(evidence)
+
+
+def list_of_instrument(
+    store: Store, visible: Visibility, box: str, instrument: str, component: str = ""
+) -> list[AlertRow]:
+    """Return the latest alerts of an instrument, or of one component of it; the latest first."""
+    key = and_(_A.box == box, _A.instrument == instrument)
+    query = _select(visible, AlertFilter("all"), *_COLUMNS).where(key)
+    if component:
+        query = query.where(_A.component == component)
+    return [AlertRow(*row) for row in store.read(query.order_by(_A.began_at_ms.desc()).limit(HISTORY_MAX))]
+
+
+def acknowledge(store: Store, alert: str, staff: str, now_ms: int) -> bool:
+    """Acknowledge an open alert; return False if it has ended or somebody has acknowledged it before."""
+    waiting = and_(_A.id == alert, _A.acknowledged_at_ms.is_(None), _A.ended_at_ms.is_(None))
+    with store.transaction() as connection:
+        done = connection.execute(
+            update(alerts).where(waiting).values(acknowledged_at_ms=now_ms, acknowledged_by=staff)
+        )
+        return bool(done.rowcount)
+
+
+def evidence_items(evidence: bytes) -> list[tuple[str, str]]:
+    """Return the evidence as names and values; nested names are joined by " / "."""
+    try:
+        return list(_flat("", msgspec.msgpack.decode(evidence)))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return [("evidence", f"{len(evidence)} bytes that this program cannot decode")]
+
+
+def _flat(name: str, value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _flat(f"{name} / {key}" if name else str(key), inner)
+    elif isinstance(value, list) and any(isinstance(inner, (list, Mapping)) for inner in value):
+        for number, inner in enumerate(value, 1):
+            yield from _flat(f"{name} {number}".strip(), inner)
+    elif isinstance(value, list):
+        yield name, ", ".join(map(str, value))
+    elif value is not None:
+        yield name, value.hex() if isinstance(value, bytes) else str(value)
+
+
+def _select(visible: Visibility, wanted: AlertFilter, *columns: Any) -> Select[Any]:
+    query = select(*columns).select_from(_TABLES).where(visible.where("Alert"))
+    if wanted.state in ("open", "unacknowledged"):
+        query = query.where(_A.ended_at_ms.is_(None))
+    if wanted.state == "unacknowledged":
+        query = query.where(_A.acknowledged_at_ms.is_(None))
+    if wanted.state == "ended":
+        query = query.where(_A.ended_at_ms.is_not(None))
+    if wanted.severity:
+        query = query.where(_A.severity == wanted.severity)
+    if wanted.region:
+        query = query.where(sites.c.region == wanted.region)
+    if wanted.site:
+        query = query.where(boxes.c.site == wanted.site)
+    for word in wanted.q.lower().split():
+        named = (_A.instrument, _A.model, _A.box, _A.trigger, _A.component, sites.c.name)
+        query = query.where(or_(*(func.lower(one).contains(word, autoescape=True) for one in named)))
+    return query

@@ -1,0 +1,127 @@
+"""A box: its connection, completeness, gaps and latest audit events."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from sqlalchemy import and_, func, select
+
+from datacenter.fleet.visible import Visibility
+from datacenter.store.schema import boxes, commands, evaluated, instruments, records, sites
+from datacenter.store.store import Store
+from wire.messages import Audit, Gap, ProfileInForce, decode
+
+EVENTS_MAX: Final = 50
+LATE_MS: Final = 5 * 60_000
+"""A report that arrives later than this after it was made was in the backlog of the box."""
+_R: Final = records.c
+
+
+class BoxRow(NamedTuple):
+    """A box in a list."""
+
+    serial: str
+    enrolled_at_ms: int
+    dismissed_at_ms: int | None
+    instrument_count: int
+    stored_at_ms: int | None
+
+
+class BoxState(NamedTuple):
+    """The latest state of a box. Times are None before its first record."""
+
+    serial: str
+    site: str | None
+    site_name: str | None
+    zone: str | None
+    enrolled_at_ms: int
+    dismissed_at_ms: int | None
+    contact_ms: int | None
+    """When its latest record was stored."""
+    reported_ms: int | None
+    """The time of that record by the reporter's clock."""
+    epoch: int | None
+    sequence: int | None
+    evaluated_sequence: int | None
+    commands_waiting: int
+
+    @property
+    def delay_ms(self) -> int | None:
+        """The time between making and storing the latest record; long while the box sends a backlog."""
+        if self.contact_ms is None or self.reported_ms is None:
+            return None
+        return self.contact_ms - self.reported_ms
+
+
+def list_boxes(store: Store, visible: Visibility, site: str) -> list[BoxRow]:
+    """Return the boxes at a site, by serial number."""
+    query = (
+        select(
+            boxes.c.serial,
+            boxes.c.enrolled_at_ms,
+            boxes.c.dismissed_at_ms,
+            func.count(instruments.c.serial),
+            func.max(instruments.c.stored_at_ms),
+        )
+        .select_from(
+            boxes.outerjoin(sites, boxes.c.site == sites.c.site).outerjoin(
+                instruments, instruments.c.box == boxes.c.serial
+            )
+        )
+        .where(boxes.c.site == site, visible.where("Box"))
+        .group_by(boxes.c.serial, boxes.c.enrolled_at_ms, boxes.c.dismissed_at_ms)
+        .order_by(boxes.c.serial)
+    )
+    return [BoxRow(*row) for row in store.read(query)]
+
+
+def read_box(store: Store, box: str) -> BoxState:
+    """Return the state of a box that exists."""
+    waiting = (
+        select(func.count())
+        .where(commands.c.box == boxes.c.serial, commands.c.outcome.is_(None))
+        .scalar_subquery()
+    )
+    columns = (boxes.c.serial, boxes.c.site, sites.c.name, sites.c.zone)
+    times = (boxes.c.enrolled_at_ms, boxes.c.dismissed_at_ms)
+    query = (
+        select(*columns, *times, evaluated.c.sequence, waiting)
+        .select_from(
+            boxes.outerjoin(sites, boxes.c.site == sites.c.site).outerjoin(
+                evaluated, evaluated.c.box == boxes.c.serial
+            )
+        )
+        .where(boxes.c.serial == box)
+    )
+    (*known, evaluated_sequence, waiting_count) = next(store.read(query))
+    latest = select(_R.stored_at_ms, _R.at_ms, _R.epoch, _R.sequence).where(_R.box == box)
+    latest = latest.order_by(_R.epoch.desc(), _R.sequence.desc()).limit(1)
+    seen = next(store.read(latest), (None, None, None, None))
+    return BoxState._make([*known, *seen, evaluated_sequence, waiting_count])
+
+
+def list_events(store: Store, box: str) -> list[Audit | Gap | ProfileInForce]:
+    """Return the latest records of the box about itself, the latest first."""
+    kinds: dict[str, type[Audit | Gap | ProfileInForce]] = {
+        "audit": Audit,
+        "gap": Gap,
+        "profile": ProfileInForce,
+    }
+    of_box = and_(_R.box == box, _R.instrument == "", _R.kind.in_(sorted(kinds)))
+    query = select(_R.kind, _R.body).where(of_box).order_by(_R.at_ms.desc(), _R.sequence.desc())
+    return [decode(kinds[kind], body) for kind, body in store.read(query.limit(EVENTS_MAX))]
+
+
+def list_instruments_of_box(store: Store, visible: Visibility, box: str) -> list[tuple[str, str | None, int]]:
+    """Return serial number, model and time of the latest status of each instrument of a box."""
+    query = (
+        select(instruments.c.serial, instruments.c.model, instruments.c.stored_at_ms)
+        .select_from(
+            instruments.join(boxes, instruments.c.box == boxes.c.serial).outerjoin(
+                sites, boxes.c.site == sites.c.site
+            )
+        )
+        .where(instruments.c.box == box, visible.where("Instrument"))
+        .order_by(instruments.c.serial)
+    )
+    return [(serial, model, stored_at_ms) for serial, model, stored_at_ms in store.read(query)]

@@ -1,0 +1,94 @@
+"""What a member of the staff may see and do: decisions about one resource, and WHERE clauses for lists."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, and_, select
+
+from datacenter.access.compiled import CompiledPolicies
+from datacenter.access.decision import Decision
+from datacenter.access.request import AccessRequest, Principal, RequestContext, Resource
+from datacenter.access.sql import where_permitted
+from datacenter.access.vocabulary import Purpose
+from datacenter.store.schema import alerts, boxes, instruments, sites
+from datacenter.store.store import Store
+
+_PLACE: Final[Mapping[str, ColumnElement[Any]]] = {
+    "site": boxes.c.site,
+    "country": sites.c.country,
+    "region": sites.c.region,
+}
+COLUMNS: Final[Mapping[str, Mapping[str, ColumnElement[Any]]]] = {
+    "Site": {"id": sites.c.site, **_PLACE, "site": sites.c.site},
+    "Box": {"id": boxes.c.serial, **_PLACE},
+    "Instrument": {"id": instruments.c.serial, "model": instruments.c.model, **_PLACE},
+    "Alert": {"id": alerts.c.id, "model": alerts.c.model, "severity": alerts.c.severity, **_PLACE},
+}
+"""The columns with the attributes of each type; queries join `boxes` and `sites`."""
+
+
+@dataclass(frozen=True)
+class Visibility:
+    """The rights of one principal at one time, for one purpose."""
+
+    policies: CompiledPolicies
+    principal: Principal
+    now_ms: int
+    purpose: Purpose = "monitoring"
+
+    @property
+    def context(self) -> RequestContext:
+        """The circumstances of the request."""
+        return RequestContext(self.now_ms, self.purpose)
+
+    def decide(self, action: str, resource: Resource) -> Decision:
+        """Decide whether the principal may do the action with the resource."""
+        return self.policies.decide(AccessRequest(self.principal, action, resource, self.context))
+
+    def where(self, kind: str, action: str = "view") -> ColumnElement[bool]:
+        """Return the WHERE clause of a list: the resources of this type with which `action` is permitted."""
+        columns = COLUMNS[kind]
+        return where_permitted(self.policies.policies, self.principal, action, kind, self.context, columns)
+
+
+def find_site(store: Store, site: str) -> Resource | None:
+    """Return the resource of a site; None if it does not exist."""
+    query = select(sites.c.site, sites.c.country, sites.c.region).where(sites.c.site == site)
+    found = next(store.read(query), None)
+    return None if found is None else Resource("Site", found.site, found.site, found.country, found.region)
+
+
+def find_box(store: Store, box: str) -> Resource | None:
+    """Return the resource of a box; None if it does not exist."""
+    query = select(boxes.c.serial, *_PLACE.values()).outerjoin(sites, boxes.c.site == sites.c.site)
+    found = next(store.read(query.where(boxes.c.serial == box)), None)
+    return None if found is None else Resource("Box", box, *_names(found))
+
+
+def find_instrument(store: Store, box: str, instrument: str) -> Resource | None:
+    """Return the resource of an instrument; None if it does not exist."""
+    of_box = instruments.join(boxes, instruments.c.box == boxes.c.serial)
+    key = and_(instruments.c.box == box, instruments.c.serial == instrument)
+    query = select(instruments.c.model, *_PLACE.values()).where(key)
+    found = next(store.read(query.select_from(of_box.outerjoin(sites, boxes.c.site == sites.c.site))), None)
+    if found is None:
+        return None
+    return Resource("Instrument", instrument, *_names(found), model=found.model or "")
+
+
+def find_alert(store: Store, alert: str) -> Resource | None:
+    """Return the resource of an alert; None if it does not exist."""
+    of_box = alerts.join(boxes, alerts.c.box == boxes.c.serial)
+    query = select(alerts.c.model, alerts.c.severity, *_PLACE.values()).where(alerts.c.id == alert)
+    found = next(store.read(query.select_from(of_box.outerjoin(sites, boxes.c.site == sites.c.site))), None)
+    if found is None:
+        return None
+    return Resource("Alert", alert, *_names(found), model=found.model, severity=found.severity)
+
+
+def _names(row: Any) -> tuple[str, str, str]:
+    """Return site, country and region of a row, empty where unknown."""
+    return row.site or "", row.country or "", row.region or ""

@@ -1,0 +1,238 @@
+"""The staff's web application (ASGI): routing, sign-in, access checks, form tokens and security headers.
+
+Every response has the headers of `SECURITY_HEADERS`. A request passes, in this order: the host name, the session, the
+form token, the parameters, the access check of its row in the route table. Only then is its handler called.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import Any, Final
+
+from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from datacenter.access.decision import Decision
+from datacenter.fleet.visible import Visibility
+from datacenter.store.errors import StoreError
+from datacenter.web.assets import PREFIX, serve_asset
+from datacenter.web.forms import FORM_TOKEN, ForgedFormError, read_form
+from datacenter.web.pages import ROUTES
+from datacenter.web.parameters import ParameterError, parse_pairs, read_parameters
+from datacenter.web.rendering import render
+from datacenter.web.responses import SECURITY_HEADERS, html
+from datacenter.web.routes import (
+    NotFoundError,
+    PageRequest,
+    RefusedError,
+    WebRoute,
+    WebServices,
+    check_access,
+)
+from datacenter.web.sessions import COOKIE, StaffSession
+from datacenter.web.sign_in import sign_in_page, sign_in_routes
+
+_TITLES: Final = {
+    400: "The request is not valid",
+    401: "Sign in first",
+    403: "Not permitted",
+    404: "Not found",
+    405: "The page has no such method",
+    413: "The form is too large",
+    500: "An internal error",
+    503: "The database does not respond",
+}
+_HIDDEN: Final = "not found, or not permitted"
+"""The answer to somebody who may not know whether the resource exists."""
+_log: Final = logging.getLogger(__name__)
+
+
+def make_web(
+    services: WebServices, hosts: Collection[str] = (), routes: Sequence[WebRoute] = ROUTES
+) -> ASGIApp:
+    """Return the application. `hosts` are the allowed names in `Host`, beside those of loopback."""
+    pages = [
+        Route(row.path, _endpoint(row, services), methods=[row.method], name=f"{row.method} {row.path}")
+        for row in routes
+    ]
+    static = Route(f"{PREFIX}/{{path:path}}", _static)
+    application = Starlette(
+        routes=[*sign_in_routes(services), static, *pages],
+        exception_handlers={HTTPException: _http_error, Exception: _internal_error},
+    )
+    return _Guarded(application, frozenset(hosts))
+
+
+class _Guarded:
+    """Refuses foreign host names, and adds the security headers to every response.
+
+    A page of another site whose host name is made to resolve to this server (DNS rebinding) has its own name in
+    `Host`.
+    """
+
+    def __init__(self, application: ASGIApp, hosts: frozenset[str]) -> None:
+        self._application, self._hosts = application, hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._application(scope, receive, send)
+            return
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        host = Request(scope).headers.get("host", "")
+        if not self._is_own(host):
+            answer: ASGIApp = PlainTextResponse(
+                "unknown host name; use the address of the staff pages\n", 421
+            )
+            await answer(scope, receive, send_guarded)
+            return
+        await self._application(scope, receive, send_guarded)
+
+    def _is_own(self, host: str) -> bool:
+        name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
+        if name in self._hosts or name == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(name.strip("[]")).is_loopback
+        except ValueError:
+            return False
+
+
+def _endpoint(row: WebRoute, services: WebServices) -> Callable[[Request], Awaitable[Response]]:
+    run = services.read if row.method == "GET" else services.write
+
+    async def endpoint(request: Request) -> Response:
+        now_ms = services.now_ms()
+        session = services.signer.verify(request.cookies.get(COOKIE, ""), now_ms)
+        entry = services.directory.people.get(session.staff) if session else None
+        if session is None or entry is None or not entry.principal.active:
+            return _sign_in_first(row, request, services)
+        try:
+            pairs = await _pairs(row, request)
+            if row.method == "POST":
+                pairs = _without_token(pairs, services, session)
+            query = read_parameters(row.parameters, pairs)
+        except ParameterError as error:
+            return _error(400, str(error), row)
+        except ForgedFormError as error:
+            return _error(403, str(error), row)
+        visible = Visibility(services.policies, entry.principal, now_ms)
+        names = dict(request.path_params)
+
+        def handle() -> Response:
+            resource = check_access(row, services.store, visible, names, services.note)
+            page = PageRequest(
+                services,
+                session.staff,
+                entry,
+                visible,
+                services.signer.form_token(session),
+                resource,
+                names,
+                query,
+                _target(request),
+                dict(request.headers),
+            )
+            return row.handler(page)
+
+        return await _answered(row, run, handle)
+
+    return endpoint
+
+
+async def _answered(
+    row: WebRoute, run: Callable[..., Awaitable[Response]], handle: Callable[[], Response]
+) -> Response:
+    """Run a handler, and return its response or that for its exception."""
+    try:
+        return await run(handle)
+    except NotFoundError:
+        return _error(404, _HIDDEN, row)
+    except RefusedError as error:
+        return _error(403, str(error), row)
+    except ParameterError as error:
+        return _error(400, str(error), row)
+    except StoreError as error:
+        _log.error("%s %s: the database failed: %s", row.method, row.path, error)
+        return _error(503, "Nothing was changed. Try again in a minute.", row)
+
+
+async def _pairs(row: WebRoute, request: Request) -> list[tuple[str, str]]:
+    """Return the parameters of the URL, or those of a form."""
+    if row.method == "GET":
+        return parse_pairs(request.url.query)
+    return await read_form(request)
+
+
+def _without_token(
+    pairs: list[tuple[str, str]], services: WebServices, session: StaffSession
+) -> list[tuple[str, str]]:
+    """Check the form's token, and return the other fields. Raises: ForgedFormError."""
+    token = next((value for name, value in pairs if name == FORM_TOKEN), "")
+    if not services.signer.is_form_token(session, token):
+        raise ForgedFormError("the form belongs to another session: load the page again, and repeat")
+    return [(name, value) for name, value in pairs if name != FORM_TOKEN]
+
+
+def _sign_in_first(row: WebRoute, request: Request, services: WebServices) -> Response:
+    """Return the way to the sign-in.
+
+    The browser leaves out the cookie if a link of another site, such as a web mail, led here (SameSite=Strict): the
+    page that this returns loads itself again, with the cookie.
+    """
+    if row.answer != "page":
+        return _error(401, "The session has ended: sign in again.", row)
+    if request.headers.get("sec-fetch-site") == "cross-site":
+        return html(render("reload.html", target=_target(request)))
+    return sign_in_page(services, _target(request), 401)
+
+
+def _target(request: Request) -> str:
+    query = request.url.query
+    return request.url.path + (f"?{query}" if query else "")
+
+
+async def _static(request: Request) -> Response:
+    found = serve_asset(request.url.path, request.headers.get("accept-encoding", ""))
+    if found is None:
+        raise HTTPException(404)
+    return found
+
+
+async def _http_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    response = _error(error.status_code, _HIDDEN if error.status_code == 404 else error.detail)
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _internal_error(request: Request, error: Exception) -> Response:
+    _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return _error(500, "The error was logged. Try again; if it repeats, report the time.")
+
+
+def _error(status: int, reason: str, row: WebRoute | None = None) -> Response:
+    title = _TITLES.get(status, "The request failed")
+    if row is not None and row.answer in ("json", "csv"):
+        return PlainTextResponse(f"{title}: {reason}\n", status)
+    return html(render("error.html", title=title, reason=reason, status=status), status)
+
+
+def log_refusal(decision: Decision) -> None:
+    """Log a refused decision with its reason."""
+    if not decision.permitted:
+        request: Any = decision.request
+        _log.warning("%s was refused %s: %s", request.principal.id, request.action, decision.reason)

@@ -1,0 +1,63 @@
+"""Static files: read once, compressed once, with a hash of the content in their path.
+
+A changed file has another path, so that browsers may keep each for a year.
+"""
+
+from __future__ import annotations
+
+import gzip
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+from starlette.responses import Response
+
+DIRECTORY: Final = Path(__file__).parent / "static"
+PREFIX: Final = "/static"
+_TYPES: Final = {
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+
+
+@dataclass(frozen=True)
+class Asset:
+    """A static file."""
+
+    path: str
+    body: bytes
+    compressed: bytes
+    media_type: str
+
+
+@cache
+def load_assets() -> dict[str, Asset]:
+    """Return all static files by their names in the directory."""
+    found = {}
+    for file in sorted(DIRECTORY.rglob("*")):
+        if file.suffix in _TYPES:
+            name = file.relative_to(DIRECTORY).as_posix()
+            body = file.read_bytes()
+            path = f"{PREFIX}/{sha256(body).hexdigest()[:16]}/{name}"
+            found[name] = Asset(path, body, gzip.compress(body, 9, mtime=0), _TYPES[file.suffix])
+    return found
+
+
+def asset_path(name: str) -> str:
+    """Return the path of a static file, for templates."""
+    return load_assets()[name].path
+
+
+def serve_asset(path: str, accepted_encoding: str) -> Response | None:
+    """Return the static file at a path; None if there is none."""
+    found = next((asset for asset in load_assets().values() if asset.path == path), None)
+    if found is None:
+        return None
+    headers = {"cache-control": "public, max-age=31536000, immutable", "vary": "accept-encoding"}
+    if "gzip" in accepted_encoding:
+        headers["content-encoding"] = "gzip"
+        return Response(found.compressed, 200, headers, found.media_type)
+    return Response(found.body, 200, headers, found.media_type)

@@ -1,0 +1,90 @@
+"""Levey-Jennings charts of quality control as SVG, drawn here so that they need no script.
+
+A chart has the deviations of the controls of one assay and level, in standard deviations (SD), over time. A control
+beyond 3 SD (rule 1-3s), and the second of two beyond 2 SD on one side (rule 2-2s), are marked as rejected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from datacenter.fleet.reports import MeasuredControls
+from settings.profile import Profile
+
+WIDTH: Final = 400
+HEIGHT: Final = 120
+LEFT: Final = 28
+RIGHT: Final = 8
+SD_SHOWN: Final = 4
+"""Greater deviations are drawn at the edge."""
+
+
+@dataclass(frozen=True)
+class ControlPoint:
+    """A control on a chart: its place, and whether a rule rejects it."""
+
+    x: float
+    y: float
+    at_ms: int
+    sd: float
+    rule: str
+
+
+@dataclass(frozen=True)
+class ControlChart:
+    """The chart of one assay and level."""
+
+    title: str
+    points: tuple[ControlPoint, ...]
+    lines: tuple[tuple[int, float], ...]
+    """Each standard deviation with a line, and the line's height."""
+
+    @property
+    def rejected(self) -> int:
+        """The number of rejected controls."""
+        return sum(bool(point.rule) for point in self.points)
+
+    @property
+    def path(self) -> str:
+        """The points as the attribute `points` of a polyline."""
+        return " ".join(f"{point.x:.1f},{point.y:.1f}" for point in self.points)
+
+
+def draw_controls(
+    measured: Sequence[MeasuredControls], times: tuple[int, int], profile: Profile | None
+) -> list[ControlChart]:
+    """Return a chart for each assay and level with controls in the period."""
+    lines = tuple((sd, _height(sd)) for sd in range(-3, 4))
+    assays = profile.assays if profile else {}
+    return [
+        ControlChart(f"{assays.get(one.assay, one.assay)}, level {one.level}", _points(one, times), lines)
+        for one in measured
+    ]
+
+
+def _points(measured: MeasuredControls, times: tuple[int, int]) -> tuple[ControlPoint, ...]:
+    since_ms, until_ms = times
+    found = []
+    before = 0.0
+    for control in measured.controls:
+        sd = control.deviation_msd / 1000
+        x = LEFT + (WIDTH - LEFT - RIGHT) * (control.at_ms - since_ms) / (until_ms - since_ms)
+        found.append(ControlPoint(x, _height(sd), control.at_ms, sd, rejecting_rule(before, sd)))
+        before = sd
+    return tuple(found)
+
+
+def rejecting_rule(before: float, sd: float) -> str:
+    """Return the rule that rejects a control after another one; empty if none does."""
+    if abs(sd) > 3:
+        return "1-3s"
+    if (before > 2 and sd > 2) or (before < -2 and sd < -2):
+        return "2-2s"
+    return ""
+
+
+def _height(sd: float) -> float:
+    clipped = max(-SD_SHOWN, min(SD_SHOWN, sd))
+    return HEIGHT / 2 - clipped * HEIGHT / (2 * SD_SHOWN + 1)

@@ -1,0 +1,156 @@
+"""Alerts: the list, one alert with evidence, advice, parts and history, and its acknowledgement."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+from starlette.responses import Response
+
+from datacenter.fleet.alerts import (
+    PAGE_SIZE,
+    SEVERITIES,
+    AlertFilter,
+    AlertRow,
+    acknowledge,
+    count_alerts,
+    evidence_items,
+    list_alerts,
+    list_of_instrument,
+    read_alert,
+)
+from datacenter.fleet.instruments import list_choices
+from datacenter.fleet.reports import list_errors
+from datacenter.fleet.visible import find_instrument
+from datacenter.web.pages.page import PageNumber, Paging, address, show, show_fragment
+from datacenter.web.rendering import profile_of
+from datacenter.web.responses import redirect
+from datacenter.web.routes import NoParameters, PageRequest, WebRoute
+from settings.profile import Profile
+
+PATH: Final = "/alerts"
+AROUND_MS: Final = 3 * 86_400_000
+"""The readings of this time before and after the beginning of an alert are linked."""
+ERRORS_SHOWN: Final = 20
+
+
+class AlertsQuery(AlertFilter, frozen=True):
+    """The filters and the page."""
+
+    page: PageNumber = 1
+
+    def filters(self) -> AlertFilter:
+        """Return the filters alone."""
+        return msgspec.convert(self, AlertFilter, from_attributes=True)
+
+
+def alerts(page: PageRequest) -> Response:
+    """The list of alerts."""
+    query: AlertsQuery = page.query
+    wanted = query.filters()
+    values: dict[str, Any] = {
+        "query": query,
+        "rows": [(row, describe(row)) for row in list_alerts(page.store, page.visible, wanted, query.page)],
+        "paging": Paging(query.page, PAGE_SIZE, count_alerts(page.store, page.visible, wanted)),
+        "to": lambda **changes: address(PATH, query, **{"page": 1, **changes}),
+    }
+    if page.is_fragment:
+        return show_fragment(page, "_alert_results.html", **values)
+    return show(
+        page,
+        "alerts.html",
+        severity_choices=[(name, name) for name in SEVERITIES],
+        clear=address(PATH, AlertsQuery(query.state)),
+        choices=list_choices(page.store, page.visible),
+        **values,
+    )
+
+
+def alert(page: PageRequest) -> Response:
+    """The page of an alert."""
+    row, evidence = read_alert(page.store, page.names["alert"])
+    profile = profile_of(row.model)
+    instrument = find_instrument(page.store, row.box, row.instrument)
+    sees_instrument = instrument is not None and page.permits("view", instrument)
+    assert page.resource is not None, "the route is about one alert"
+    since_ms, until_ms = row.began_at_ms - AROUND_MS, min(row.began_at_ms + AROUND_MS, page.now_ms + 1)
+    history = list_of_instrument(page.store, page.visible, row.box, row.instrument, row.component)
+    return show(
+        page,
+        "alert.html",
+        alert=row,
+        about=describe(row),
+        component=_component(row, profile),
+        parts=_parts(row, profile),
+        evidence=evidence_items(evidence),
+        may_acknowledge=row.state == "open" and page.permits("acknowledge-alert", page.resource),
+        sees_instrument=sees_instrument,
+        readings=f"/instruments/{row.box}/{row.instrument}?since_ms={max(since_ms, 0)}&until_ms={until_ms}",
+        history=[one for one in history if one.id != row.id],
+        errors=_errors(page, row, profile) if sees_instrument else [],
+        colleague=_name(page, row.acknowledged_by),
+    )
+
+
+def acknowledge_alert(page: PageRequest) -> Response:
+    """Acknowledge an alert. If somebody was faster, the page shows who."""
+    acknowledge(page.store, page.names["alert"], page.staff, page.now_ms)
+    return redirect(f"{PATH}/{page.names['alert']}")
+
+
+def describe(row: AlertRow) -> dict[str, str]:
+    """Return the text of an alert, and the advice, from the profile of the model."""
+    profile = profile_of(row.model)
+    code = profile.errors.get(row.trigger) if profile else None
+    if code is not None:
+        return {"text": code.text, "advice": code.advice}
+    return {"text": row.trigger.replace("-", " ").capitalize(), "advice": ""}
+
+
+def _component(row: AlertRow, profile: Profile | None) -> str:
+    component = profile.components.get(row.component) if profile else None
+    return component.text if component else row.component
+
+
+def _parts(row: AlertRow, profile: Profile | None) -> list[str]:
+    """The parts to bring: those of the error code, else the spare parts of the component."""
+    if profile is None:
+        return []
+    code = profile.errors.get(row.trigger)
+    if code is not None and code.parts:
+        return list(code.parts)
+    component = profile.components.get(row.component)
+    return list(component.parts) if component else []
+
+
+def _errors(page: PageRequest, row: AlertRow, profile: Profile | None) -> list[dict[str, Any]]:
+    """The error reports of the same component before the alert."""
+    found: list[dict[str, Any]] = []
+    since_ms = max(0, row.began_at_ms - 90 * 86_400_000)
+    for one in list_errors(page.store, row.box, row.instrument, since_ms, row.began_at_ms + AROUND_MS):
+        if one.component == row.component and len(found) < ERRORS_SHOWN:
+            known = profile.errors.get(one.code) if profile else None
+            text = known.text if known else "unknown to the profile"
+            found.append({"at_ms": one.at_ms, "code": one.code, "severity": one.severity, "text": text})
+    return found
+
+
+def _name(page: PageRequest, staff: str | None) -> str:
+    entry = page.services.directory.people.get(staff or "")
+    return entry.name if entry else staff or ""
+
+
+ROUTES: Final = (
+    WebRoute("GET", PATH, "view", "", alerts, "alerts", AlertsQuery),
+    WebRoute("GET", f"{PATH}/{{alert}}", "view", "Alert", alert, "an alert"),
+    WebRoute(
+        "POST",
+        f"{PATH}/{{alert}}/acknowledge",
+        "acknowledge-alert",
+        "Alert",
+        acknowledge_alert,
+        "acknowledge an alert",
+        NoParameters,
+        "form",
+    ),
+)

@@ -1,0 +1,91 @@
+"""The fleet: instruments by health, or sites by region, with search and filters in the URL; CSV export."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Any, Final, Literal
+
+import msgspec
+from starlette.responses import Response
+
+from datacenter.fleet.instruments import (
+    HEALTHS,
+    PAGE_SIZE,
+    SILENT_MS,
+    FleetFilter,
+    InstrumentRow,
+    count_health,
+    list_choices,
+    list_instruments,
+    list_sites,
+)
+from datacenter.web.pages.page import PageNumber, Paging, address, show, show_fragment
+from datacenter.web.responses import csv_file
+from datacenter.web.routes import PageRequest, WebRoute
+
+PATH: Final = "/"
+
+
+class FleetQuery(FleetFilter, frozen=True):
+    """The filters, what is listed, and the page."""
+
+    view: Literal["instruments", "sites"] = "instruments"
+    page: PageNumber = 1
+
+    def filters(self) -> FleetFilter:
+        """Return the filters alone."""
+        return msgspec.convert(self, FleetFilter, from_attributes=True)
+
+
+def fleet(page: PageRequest) -> Response:
+    """The fleet overview."""
+    query: FleetQuery = page.query
+    wanted = query.filters()
+    counts = count_health(page.store, page.visible, wanted)
+    total = counts[wanted.health] if wanted.health else sum(counts.values())
+    values: dict[str, Any] = {
+        "query": query,
+        "counts": counts,
+        "healths": HEALTHS,
+        "health_choices": [(name, name) for name in HEALTHS],
+        "clear": address(PATH, FleetQuery(view=query.view)),
+        "total": sum(counts.values()),
+        "silent_ms": SILENT_MS,
+        "to": lambda **changes: address(PATH, query, **{"page": 1, **changes}),
+        "regions": [],
+        "rows": [],
+        "paging": Paging(query.page, PAGE_SIZE, total),
+        "export": address("/instruments.csv", wanted),
+    }
+    if query.view == "sites":
+        sites = list_sites(page.store, page.visible, wanted)
+        values["regions"] = [
+            (region, list(of)) for region, of in groupby(sites, key=lambda site: site.region)
+        ]
+    else:
+        values["rows"] = list_instruments(page.store, page.visible, wanted, query.page)
+    if page.is_fragment:
+        return show_fragment(page, "_fleet_results.html", **values)
+    return show(page, "fleet.html", choices=list_choices(page.store, page.visible), **values)
+
+
+def export_instruments(page: PageRequest) -> Response:
+    """The list of instruments as CSV."""
+    columns = list(InstrumentRow._fields)
+    return csv_file("instruments.csv", columns, _all_rows(page))
+
+
+def _all_rows(page: PageRequest) -> Iterator[InstrumentRow]:
+    number = 1
+    while rows := list_instruments(page.store, page.visible, page.query, number):
+        yield from rows
+        number += 1
+
+
+ROUTES: Final = (
+    WebRoute("GET", PATH, "view", "", fleet, "the fleet", FleetQuery),
+    WebRoute(
+        "GET", "/instruments.csv", "view", "", export_instruments, "all instruments", FleetFilter, "csv"
+    ),
+)

@@ -1,0 +1,176 @@
+"""An instrument: charts of readings, errors, quality control, inventory, calibrations; data of charts, CSV export."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import and_, select
+from starlette.responses import Response
+
+from datacenter.fleet.alerts import list_of_instrument
+from datacenter.fleet.completeness import coverage_tag, stream_completeness
+from datacenter.fleet.instruments import SILENT_MS
+from datacenter.fleet.readings import Period, load_period, make_chart, summarize
+from datacenter.fleet.reports import latest_inventory, list_calibrations, list_controls, list_errors
+from datacenter.history.statuses import Statuses
+from datacenter.store.schema import boxes, instruments, sites
+from datacenter.web.levey_jennings import draw_controls
+from datacenter.web.pages.page import PERIODS, PeriodQuery, Times, address, show, times_of
+from datacenter.web.rendering import format_reading, profile_of, scale_of
+from datacenter.web.responses import csv_file, json_data, matches, not_modified
+from datacenter.web.routes import PageRequest, WebRoute
+from settings.profile import Profile
+
+ERRORS_SHOWN: Final = 100
+_ENCODE: Final = msgspec.json.Encoder().encode
+_PATH: Final = "/instruments/{box}/{instrument}"
+
+
+def instrument(page: PageRequest) -> Response:
+    """The page of an instrument."""
+    box, serial = page.names["box"], page.names["instrument"]
+    times = times_of(page.query, page.now_ms)
+    row = _row(page)
+    profile = profile_of(row.model)
+    period = load_period(page.store, box, serial, *times, page.now_ms)
+    path = f"/instruments/{box}/{serial}"
+    return show(
+        page,
+        "instrument.html",
+        row=row,
+        path=path,
+        query=page.query,
+        times=times,
+        periods=PERIODS,
+        to=lambda **changes: address(path, page.query, **changes),
+        source=_source(path, times),
+        export=_source(path, times, "readings.csv")
+        if page.resource and page.permits("export", page.resource)
+        else "",
+        channels=_channels(period, profile),
+        spans=period.spans,
+        statuses=len(period.statuses),
+        is_silent=row.stored_at_ms < page.now_ms - SILENT_MS,
+        completeness=stream_completeness(page.store, box, serial),
+        errors=_errors(page, times, profile),
+        errors_shown=ERRORS_SHOWN,
+        charts=draw_controls(list_controls(page.store, box, serial, *times), times, profile),
+        calibrations=list_calibrations(page.store, box, serial, *times),
+        inventory=latest_inventory(page.store, box, serial, *times),
+        assays=profile.assays if profile else {},
+        alerts=list_of_instrument(page.store, page.visible, box, serial),
+    )
+
+
+def chart_data(page: PageRequest) -> Response:
+    """The readings of a period for charts.
+
+    The validator follows from what is stored, so that unchanged data is not read again.
+    """
+    box, serial = page.names["box"], page.names["instrument"]
+    times = times_of(page.query, page.now_ms)
+    state = f"{coverage_tag(page.store, box, serial)} {times}"
+    etag = f'"{sha256(state.encode()).hexdigest()[:32]}"'
+    if matches(etag, page.headers.get("if-none-match", "")):
+        return not_modified(etag)
+    period = load_period(page.store, box, serial, *times, page.now_ms)
+    return json_data(_ENCODE(make_chart(period)), etag, page.headers.get("accept-encoding", ""))
+
+
+def export_readings(page: PageRequest) -> Response:
+    """The statuses of a period as CSV, with the numbers as reported."""
+    box, serial = page.names["box"], page.names["instrument"]
+    statuses = load_period(page.store, box, serial, *times_of(page.query, page.now_ms), page.now_ms).statuses
+    names = sorted(statuses.readings)
+    return csv_file(
+        f"{serial}.csv", ["run", "number", "at_ms", "state", "samples", *names], _rows(statuses, names)
+    )
+
+
+def _rows(statuses: Statuses, names: list[str]) -> list[list[object]]:
+    return [
+        [run, status.number, status.at_ms, status.state, status.samples, *map(status.readings.get, names)]
+        for run, status in statuses.reports()
+    ]
+
+
+def _row(page: PageRequest) -> Any:
+    """The instrument's latest state and its site."""
+    key = and_(instruments.c.box == page.names["box"], instruments.c.serial == page.names["instrument"])
+    tables = instruments.join(boxes, instruments.c.box == boxes.c.serial)
+    query = select(instruments, sites.c.site, sites.c.name, sites.c.zone).where(key)
+    (row,) = page.store.read(query.select_from(tables.outerjoin(sites, boxes.c.site == sites.c.site)))
+    return row
+
+
+def _source(path: str, times: Times, name: str = "readings.json") -> str:
+    return f"{path}/{name}?since_ms={times.since_ms}&until_ms={times.until_ms}"
+
+
+def _channels(period: Period, profile: Profile | None) -> list[dict[str, Any]]:
+    """What a chart and its table row need of each channel with readings, in the order of the profile."""
+    summaries = summarize(period)
+    known = list(profile.channels) if profile else []
+    order = [name for name in known if name in summaries] + [name for name in summaries if name not in known]
+    found = []
+    for name in order:
+        channel = profile.channels.get(name) if profile else None
+        factor, unit = scale_of(channel)
+        normal = channel.normal if channel and channel.normal else None
+        summary = summaries[name]
+        found.append(
+            {
+                "name": name,
+                "text": channel.text if channel else name,
+                "unit": unit,
+                "factor": factor,
+                "low": normal[0] * factor if normal else None,
+                "high": normal[1] * factor if normal else None,
+                "normal": " to ".join(format_reading(limit, channel) for limit in normal) if normal else "–",
+                "is_outside": normal is not None
+                and (summary.lowest < normal[0] or summary.highest > normal[1]),
+                "cells": [
+                    format_reading(value, channel)
+                    for value in (summary.latest, summary.lowest, summary.mean, summary.highest)
+                ],
+            }
+        )
+    return found
+
+
+def _errors(page: PageRequest, times: Times, profile: Profile | None) -> list[dict[str, Any]]:
+    found = []
+    for one in list_errors(page.store, page.names["box"], page.names["instrument"], *times, ERRORS_SHOWN):
+        known = profile.errors.get(one.code) if profile else None
+        component = profile.components.get(one.component) if profile else None
+        found.append(
+            {
+                "at_ms": one.at_ms,
+                "code": one.code,
+                "severity": one.severity,
+                "text": known.text if known else "unknown to the profile",
+                "advice": known.advice if known else "",
+                "component": component.text if component else one.component,
+            }
+        )
+    return found
+
+
+ROUTES: Final = (
+    WebRoute("GET", _PATH, "view", "Instrument", instrument, "an instrument", PeriodQuery),
+    WebRoute(
+        "GET", f"{_PATH}/readings.json", "view", "Instrument", chart_data, "readings", PeriodQuery, "json"
+    ),
+    WebRoute(
+        "GET",
+        f"{_PATH}/readings.csv",
+        "export",
+        "Instrument",
+        export_readings,
+        "statuses",
+        PeriodQuery,
+        "csv",
+    ),
+)

@@ -1,0 +1,73 @@
+"""Parameters of a URL or form: decoded into a Struct, with a clear message for each that is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final, Literal, TypeVar, get_args, get_origin, get_type_hints
+from urllib.parse import parse_qsl
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import fields
+
+from settings.toml import nearest
+
+S = TypeVar("S", bound=Struct)
+PARAMETERS_MAX: Final = 32
+PARAMETER_CHARACTERS_MAX: Final = 2000
+
+
+class ParameterError(ValueError):
+    """The parameters are wrong; the text says which, and what would be right."""
+
+
+def parse_pairs(text: str) -> list[tuple[str, str]]:
+    """Parse `name=value&…`. Raises: ParameterError."""
+    try:
+        return parse_qsl(
+            text, keep_blank_values=True, max_num_fields=PARAMETERS_MAX, encoding="utf-8", errors="strict"
+        )
+    except UnicodeDecodeError as error:
+        raise ParameterError("the parameters are not text in UTF-8") from error
+    except ValueError as error:
+        raise ParameterError(f"too many parameters; at most {PARAMETERS_MAX} are allowed") from error
+
+
+def read_parameters(kind: type[S], pairs: Iterable[tuple[str, str]]) -> S:
+    """Return the parameters as a `kind`; those that are empty have their defaults. Raises: ParameterError."""
+    known = [field.name for field in fields(kind)]
+    values: dict[str, str] = {}
+    for name, value in pairs:
+        if name not in known:
+            right = nearest(name[:60], known) if known else "this page has no parameters"
+            raise ParameterError(f"unknown parameter {name[:60]!r}; {right}")
+        if name in values:
+            raise ParameterError(f"the parameter {name!r} is given twice; give it once")
+        if "\0" in value or len(value) > PARAMETER_CHARACTERS_MAX:
+            raise ParameterError(
+                f"{name}: must be text without NUL, of at most {PARAMETER_CHARACTERS_MAX} characters"
+            )
+        values[name] = value
+    try:
+        return msgspec.convert({name: value for name, value in values.items() if value}, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise ParameterError(_in_words(kind, values, str(error))) from error
+
+
+def _in_words(kind: type[Struct], values: Mapping[str, str], message: str) -> str:
+    """Name the parameter of a message such as `Expected … - at `$.name``, and what it may be."""
+    text, _, path = message.partition(" - at `$.")
+    name = path.rstrip("`")
+    given = values.get(name, "")
+    words = [word for word in _words(get_type_hints(kind).get(name)) if word]
+    right = nearest(given, words) if words else text[:1].lower() + text[1:].replace("`int`", "a whole number")
+    return f"the parameter {name} is {given[:60]!r}: {right}"
+
+
+def _words(hint: object) -> Iterator[str]:
+    """The words of a type such as `Literal["a", "b"] | None`."""
+    if get_origin(hint) is Literal:
+        yield from get_args(hint)
+    else:
+        for part in get_args(hint):
+            yield from _words(part)

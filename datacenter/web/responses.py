@@ -1,0 +1,87 @@
+"""Responses: security headers, pages, JSON with validators, CSV without formulas, and errors."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from starlette.responses import Response
+
+SECURITY_HEADERS: Final = {
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
+        " form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+    ),
+    "cache-control": "no-store",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
+    "referrer-policy": "same-origin",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+}
+"""Of every response. Nothing is stored by browsers, except static files."""
+GZIP_BYTES_MIN: Final = 1024
+FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
+"""A spreadsheet takes a cell that begins with one of these for a formula (OWASP, CSV injection)."""
+
+
+def html(text: str, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Return a page."""
+    return Response(text, status, headers, "text/html; charset=utf-8")
+
+
+def redirect(target: str) -> Response:
+    """Return a redirection after a form, to a path of this server."""
+    assert is_local_path(target), "redirections stay on this server"
+    return Response(status_code=303, headers={"location": target})
+
+
+def is_local_path(target: str) -> bool:
+    """Return whether a target is a path on this server. A browser takes `//host` and `/\\host` for another server."""
+    return target.startswith("/") and not target.startswith(("//", "/\\")) and target.isprintable()
+
+
+def json_data(body: bytes, etag: str, accepted_encoding: str) -> Response:
+    """Return JSON with its validator, compressed if the client accepts that.
+
+    Only data without secrets is compressed: pages carry form tokens, which the length of a compressed page could
+    reveal.
+    """
+    headers = {"etag": etag, "vary": "accept-encoding"}
+    if "gzip" in accepted_encoding and len(body) >= GZIP_BYTES_MIN:
+        body = gzip.compress(body, 1, mtime=0)
+        headers["content-encoding"] = "gzip"
+    return Response(body, 200, headers, "application/json")
+
+
+def not_modified(etag: str) -> Response:
+    """Return that the client's data is current."""
+    return Response(status_code=304, headers={"etag": etag, "vary": "accept-encoding"})
+
+
+def matches(etag: str, if_none_match: str) -> bool:
+    """Return whether a header If-None-Match has the validator (RFC 9110, 13.1.2)."""
+    return if_none_match.strip() == "*" or etag in (
+        given.strip().removeprefix("W/") for given in if_none_match.split(",")
+    )
+
+
+def csv_file(name: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Response:
+    """Return a CSV file (RFC 4180). Numbers are unchanged; a text that a spreadsheet would execute gets a quote."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\r\n")
+    writer.writerow(columns)
+    writer.writerows([csv_cell(value) for value in row] for row in rows)
+    headers = {"content-disposition": f'attachment; filename="{name}"'}
+    return Response(text.getvalue(), 200, headers, "text/csv; charset=utf-8")
+
+
+def csv_cell(value: object) -> object:
+    """Return a value as a cell that no spreadsheet executes."""
+    if isinstance(value, str) and value.startswith(FORMULA_STARTS):
+        return f"'{value}"
+    return "" if value is None else value

@@ -1,0 +1,140 @@
+"""The route table: one row for each page, form and data file, from which routing and access checks follow.
+
+A row with a `kind` is about one resource, which the path names. The staff member must be permitted to see it,
+otherwise the answer is the same as for a resource that does not exist, and to do `action` with it. A row without a
+kind is a list, whose query has the permitted resources alone (`Visibility.where`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, TypeAlias
+
+from msgspec import Struct
+from starlette.responses import Response
+
+from datacenter.access.compiled import CompiledPolicies
+from datacenter.access.decision import Decision
+from datacenter.access.directory import StaffDirectory, StaffPerson
+from datacenter.access.request import Resource
+from datacenter.fleet.visible import Visibility, find_alert, find_box, find_instrument, find_site
+from datacenter.store.store import Store
+from datacenter.web.sessions import SessionSigner
+
+Run: TypeAlias = Callable[[Callable[[], Response]], Awaitable[Response]]
+"""Runs a function with database calls: on a thread in the program, directly in a simulation."""
+Handler: TypeAlias = "Callable[[PageRequest], Response]"
+Answer: TypeAlias = Literal["page", "json", "csv", "form"]
+
+
+class NoParameters(Struct, frozen=True):
+    """A page without parameters."""
+
+
+class NotFoundError(LookupError):
+    """What the path names does not exist, or the staff member may not see it; the answers are equal."""
+
+
+class RefusedError(PermissionError):
+    """The staff member may see the resource, but not do this."""
+
+
+@dataclass(frozen=True)
+class WebServices:
+    """What handlers work with. `note` receives every decision about a resource."""
+
+    store: Store
+    policies: CompiledPolicies
+    directory: StaffDirectory
+    signer: SessionSigner
+    now_ms: Callable[[], int]
+    read: Run
+    write: Run
+    note: Callable[[Decision], None]
+    development: bool = False
+
+
+@dataclass(frozen=True)
+class PageRequest:
+    """A request of a signed-in member of the staff that has passed the access check."""
+
+    services: WebServices
+    staff: str
+    entry: StaffPerson
+    visible: Visibility
+    form_token: str
+    resource: Resource | None
+    names: dict[str, str]
+    """The parameters of the path."""
+    query: Any
+    """The parameters of the URL or form, as the row's type."""
+    target: str
+    """Path and query of the URL."""
+    headers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def store(self) -> Store:
+        """The store that pages show."""
+        return self.services.store
+
+    @property
+    def now_ms(self) -> int:
+        """The time of the request."""
+        return self.visible.now_ms
+
+    @property
+    def is_fragment(self) -> bool:
+        """Whether a script asks for the part of the page that changes."""
+        return self.headers.get("hx-request-type") == "partial"
+
+    def permits(self, action: str, resource: Resource) -> bool:
+        """Return whether the staff member may do the action, to offer it on a page."""
+        return self.visible.decide(action, resource).permitted
+
+
+@dataclass(frozen=True)
+class WebRoute:
+    """A row of the table; `text` describes it for the API's documentation."""
+
+    method: Literal["GET", "POST"]
+    path: str
+    action: str
+    kind: str
+    handler: Handler
+    text: str
+    parameters: type[Struct] = NoParameters
+    answer: Answer = "page"
+
+
+_FIND: Final[dict[str, Callable[[Store, dict[str, str]], Resource | None]]] = {
+    "Site": lambda store, names: find_site(store, names["site"]),
+    "Box": lambda store, names: find_box(store, names["box"]),
+    "Instrument": lambda store, names: find_instrument(store, names["box"], names["instrument"]),
+    "Alert": lambda store, names: find_alert(store, names["alert"]),
+}
+"""Finds the resource that a path names."""
+
+
+def check_access(
+    route: WebRoute,
+    store: Store,
+    visible: Visibility,
+    names: dict[str, str],
+    note: Callable[[Decision], None],
+) -> Resource | None:
+    """Return the resource of a request, None for a list. Raises: NotFoundError, RefusedError."""
+    if not route.kind:
+        return None
+    resource = _FIND[route.kind](store, names) if all(map(str.isprintable, names.values())) else None
+    if resource is None:
+        raise NotFoundError
+    seen = visible.decide("view", resource)
+    if not seen.permitted:
+        note(seen)
+        raise NotFoundError
+    decision = seen if route.action == "view" else visible.decide(route.action, resource)
+    note(decision)
+    if not decision.permitted:
+        raise RefusedError(decision.reason)
+    return resource

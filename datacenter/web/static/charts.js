@@ -1,0 +1,139 @@
+// Draws the charts of an instrument's readings with uPlot. One request gets the columns of all channels. A line is
+// never drawn across a span without reports: the data has an empty point there, and the span is shaded.
+"use strict";
+
+const HEIGHT = 150;
+
+function color(name) {
+  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+}
+
+function shadeSpans(plot, spans) {
+  const { left, top, width, height } = plot.bbox;
+  for (const [since, until, kind] of spans) {
+    const from = Math.max(left, plot.valToPos(since, "x", true));
+    const to = Math.min(left + width, plot.valToPos(until, "x", true));
+    if (to > from) {
+      plot.ctx.fillStyle = color(kind === "missing" ? "--gap-missing" : "--gap-silent");
+      plot.ctx.fillRect(from, top, Math.max(to - from, 1), height);
+    }
+  }
+}
+
+function drawLimit(plot, value) {
+  const { left, top, width, height } = plot.bbox;
+  const y = plot.valToPos(value, "y", true);
+  if (y < top || y > top + height) return;
+  plot.ctx.save();
+  plot.ctx.strokeStyle = color("--band");
+  plot.ctx.setLineDash([6, 5]);
+  plot.ctx.lineWidth = devicePixelRatio;
+  plot.ctx.beginPath();
+  plot.ctx.moveTo(left, y);
+  plot.ctx.lineTo(left + width, y);
+  plot.ctx.stroke();
+  plot.ctx.restore();
+}
+
+// The limits are in view if the readings come near them, so that a steady line does not fill the whole height.
+function rangeWith(limits) {
+  return (_plot, low, high) => {
+    if (low === null || high === null) return [0, 1];
+    let bottom = low;
+    let top = high;
+    for (const limit of limits) {
+      const reach = limits[1] - limits[0];
+      if (limit > low - reach && limit < high + reach) {
+        bottom = Math.min(bottom, limit);
+        top = Math.max(top, limit);
+      }
+    }
+    const margin = (top - bottom) * 0.08 || Math.abs(top) * 0.05 || 1;
+    return [bottom - margin, top + margin];
+  };
+}
+
+// Days as "8 Nov", and hours as "14:00", in the viewer's zone.
+function timeLabels(zone) {
+  const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", timeZone: zone });
+  const hour = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", timeZone: zone });
+  return (_plot, splits, _axis, _space, step) =>
+    splits.map((ms) => {
+      const text = hour.format(ms);
+      return step >= 86400000 || text === "00:00" ? day.format(ms) : text;
+    });
+}
+
+function draw(figure, data, zone) {
+  const values = data.channels[figure.dataset.channel];
+  const box = figure.querySelector(".plot");
+  if (!values) return null;
+  const factor = Number(figure.dataset.factor);
+  const limits = figure.dataset.low === undefined ? [] : [Number(figure.dataset.low), Number(figure.dataset.high)];
+  const axis = { stroke: color("--muted"), grid: { stroke: color("--line"), width: 1 }, ticks: { show: false } };
+  const options = {
+    width: box.clientWidth,
+    height: HEIGHT,
+    ms: 1,
+    tzDate: (ms) => uPlot.tzDate(new Date(ms), zone),
+    cursor: { sync: { key: "readings" }, points: { size: 6 }, drag: { x: true, y: false } },
+    scales: { x: { min: data.since_ms, max: data.until_ms }, y: { range: rangeWith(limits) } },
+    axes: [{ ...axis, space: 64, values: timeLabels(zone) }, { ...axis, size: 56 }],
+    legend: { live: true },
+    series: [
+      { value: "{YYYY}-{MM}-{DD} {HH}:{mm}" },
+      {
+        label: figure.dataset.unit || "value",
+        stroke: color("--series"),
+        width: 1.25,
+        points: { show: values.length < 200, size: 4 },
+        spanGaps: false,
+        value: (_plot, value) => (value === null ? "–" : value.toFixed(factor < 1 ? 3 : 0)),
+      },
+    ],
+    hooks: {
+      drawClear: [(plot) => shadeSpans(plot, data.spans)],
+      draw: [(plot) => limits.forEach((limit) => drawLimit(plot, limit))],
+    },
+  };
+  const scaled = factor === 1 ? values : values.map((value) => (value === null ? null : value * factor));
+  box.replaceChildren();
+  box.classList.add("drawn");
+  const plot = new uPlot(options, [data.times, scaled], box);
+  plot.root.setAttribute("aria-hidden", "true");
+  return plot;
+}
+
+async function showCharts(container) {
+  const state = document.querySelector(".chart-state");
+  const started = performance.now();
+  let data;
+  try {
+    const response = await fetch(container.dataset.source, { headers: { accept: "application/json" } });
+    if (!response.ok) throw new Error(response.status === 401 ? "the session has ended; sign in again" : await response.text());
+    data = await response.json();
+  } catch (error) {
+    state.textContent = `The charts could not be loaded: ${error.message}. The table has the numbers.`;
+    return;
+  }
+  const figures = [...container.querySelectorAll(".chart")];
+  const redraw = () => {
+    const plots = figures.map((figure) => draw(figure, data, container.dataset.zone));
+    return plots.filter((plot) => plot !== null);
+  };
+  let plots = redraw();
+  if (data.reduced) state.textContent = "The lowest and highest reading of each interval are drawn; choose a shorter period for all.";
+  container.dataset.drawnMs = String(Math.round(performance.now() - started));
+  new ResizeObserver(() => {
+    for (const plot of plots) {
+      const width = plot.root.parentElement.clientWidth;
+      if (width !== plot.width) plot.setSize({ width, height: HEIGHT });
+    }
+  }).observe(container);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+    plots.forEach((plot) => plot.destroy());
+    plots = redraw();
+  });
+}
+
+document.querySelectorAll(".charts").forEach(showCharts);

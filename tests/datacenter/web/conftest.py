@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from datacenter.store.store import Store
+from tests.support.datacenter.web_client import WebClient, open_web
+from tests.support.datacenter.web_fleet import NOW_MS, fill_fleet
+
+
+@pytest.fixture(scope="session")
+def filled() -> Iterator[Store]:
+    """A store with the fleet, which tests only read."""
+    store = Store("sqlite://")
+    fill_fleet(store)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def web(filled: Store) -> WebClient:
+    """A browser without a session."""
+    return open_web(filled, lambda: NOW_MS)
+
+
+@pytest.fixture
+def changing() -> Iterator[WebClient]:
+    """A browser on a store of its own, without simulated reports, which a test may change."""
+    store = Store("sqlite://")
+    fill_fleet(store, with_reports=False)
+    yield open_web(store, lambda: NOW_MS)
+    store.close()

@@ -1,0 +1,141 @@
+"""The staff's web application without a server: requests as calls, with cookies and forms as in a browser."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlencode
+
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message
+
+from datacenter.access.compiled import CompiledPolicies
+from datacenter.access.decision import Decision
+from datacenter.access.directory import StaffDirectory, StaffPerson
+from datacenter.access.policyfile import read_policies
+from datacenter.access.request import Principal
+from datacenter.access.vocabulary import Role
+from datacenter.store.store import Store
+from datacenter.web.application import make_web
+from datacenter.web.routes import WebServices
+from datacenter.web.sessions import COOKIE, SessionSigner
+
+POLICIES = CompiledPolicies(read_policies())
+KEY = bytes(range(32))
+
+
+def person(
+    staff: str, name: str, zone: str, role: Role | None, scope: str, *, active: bool = True
+) -> StaffPerson:
+    roles: frozenset[Role] = frozenset({role} if role else ())
+    return StaffPerson(Principal(staff, roles, frozenset({scope}), active=active), name, zone)
+
+
+PEOPLE = {
+    one.principal.id: one
+    for one in (
+        person("anna", "Anna Berg", "Europe/Berlin", "service-engineer", "everywhere"),
+        person("vera", "Vera Lind", "America/New_York", "viewer", "everywhere"),
+        person("bruno", "Bruno Costa", "Europe/Lisbon", "service-engineer", "region/europe"),
+        person("olga", "Olga Sand", "UTC", "service-engineer", "everywhere", active=False),
+        person("nils", "Nils Grau", "UTC", None, "everywhere"),
+    )
+}
+STAFF = StaffDirectory({name: one.principal for name, one in PEOPLE.items()}, {}, PEOPLE)
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+
+@dataclass
+class WebClient:
+    """A browser of one person; `decisions` are those that the application noted."""
+
+    application: ASGIApp
+    signer: SessionSigner
+    now_ms: Callable[[], int]
+    decisions: list[Decision] = field(default_factory=list)
+    cookie: str = ""
+    staff: str = ""
+
+    def sign_in(self, staff: str) -> WebClient:
+        cookie = self.signer.begin(staff, self.now_ms())
+        return WebClient(self.application, self.signer, self.now_ms, self.decisions, cookie, staff)
+
+    def form_token(self) -> str:
+        return self.signer.form_token(self.signer.verify(self.cookie, self.now_ms()))
+
+    def get(self, target: str, **headers: str) -> Answer:
+        return self.request("GET", target, b"", headers)
+
+    def post(self, target: str, form: Mapping[str, str] | None = None, **headers: str) -> Answer:
+        fields = {"form_token": self.form_token()} if form is None else dict(form)
+        given = {"content-type": "application/x-www-form-urlencoded", **headers}
+        return self.request("POST", target, urlencode(fields).encode(), given)
+
+    def request(self, method: str, target: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+        given = {"host": "127.0.0.1:8080", **{name.replace("_", "-"): text for name, text in headers.items()}}
+        if self.cookie and "cookie" not in given:
+            given["cookie"] = f"{COOKIE}={self.cookie}"
+        return asyncio.run(_request(self.application, method, target, body, given))
+
+
+async def _request(
+    application: ASGIApp, method: str, target: str, body: bytes, headers: Mapping[str, str]
+) -> Answer:
+    path, _, query = target.partition("?")
+    scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "http",
+        "path": re.sub(r"%([0-9A-Fa-f]{2})", lambda found: chr(int(found[1], 16)), path)
+        .encode("latin-1")
+        .decode(),
+        "raw_path": path.encode(),
+        "query_string": query.encode(),
+        "root_path": "",
+        "headers": [(name.lower().encode(), text.encode("latin-1")) for name, text in headers.items()],
+        "server": ("127.0.0.1", 8080),
+        "client": ("127.0.0.1", 50000),
+    }
+    sent: list[Message] = []
+    incoming: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive() -> Message:
+        return incoming.pop(0) if incoming else {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await application(scope, receive, send)
+    start = next(one for one in sent if one["type"] == "http.response.start")
+    whole = b"".join(one.get("body", b"") for one in sent if one["type"] == "http.response.body")
+    found = {name.decode("latin-1"): text.decode("latin-1") for name, text in start["headers"]}
+    return Answer(start["status"], found, whole)
+
+
+async def run_directly(function: Callable[[], Response]) -> Response:
+    return function()
+
+
+def open_web(
+    store: Store, now_ms: Callable[[], int], *, staff: StaffDirectory = STAFF, development: bool = True
+) -> WebClient:
+    """A browser without a session, on a store."""
+    signer = SessionSigner(KEY)
+    decisions: list[Decision] = []
+    services = WebServices(
+        store, POLICIES, staff, signer, now_ms, run_directly, run_directly, decisions.append, development
+    )
+    return WebClient(make_web(services), signer, now_ms, decisions)

@@ -1,0 +1,176 @@
+"""A small fleet in a store: sites in three regions, boxes, instruments with days of simulated reports, alerts, a gap.
+
+The evaluated state (`instruments`, `alerts`) is filled by hand, so that a page's content is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+from sqlalchemy import insert, update
+
+from datacenter.store.schema import alerts, boxes, evaluated, instruments, sites
+from datacenter.store.store import Store
+from sim.instruments.history import History
+from wire.messages import Batch, Entry, InstrumentReport, Status, decode, encode, encode_batch
+
+DAY_MS = 86_400_000
+DAYS = 3
+NOW_MS = 20_400 * DAY_MS + 10 * 3_600_000
+START_MS = 20_400 * DAY_MS - (DAYS - 1) * DAY_MS
+SITES = [
+    ("berlin-1", "Klinikum Nord", "DE", "europe", "Europe/Berlin"),
+    ("porto-1", "Hospital d'Água & <Rio>", "PT", "europe", "Europe/Lisbon"),
+    ("boston-1", "Harbor Medical Center", "US", "america", "America/New_York"),
+    ("osaka-1", "Osaka Central Laboratory", "JP", "asia", "Asia/Tokyo"),
+]
+BOXES = {"RAP-0001": "berlin-1", "RAP-0002": "porto-1", "RAP-0003": "boston-1", "RAP-0004": "osaka-1"}
+INSTRUMENTS = [
+    ("RAP-0001", "CHEM-0001", "chemistry-analyzer"),
+    ("RAP-0001", "HEMA-0001", "hematology-analyzer"),
+    ("RAP-0002", "CHEM-0002", "chemistry-analyzer"),
+    ("RAP-0003", "GAS-0001", "blood-gas-analyzer"),
+    ("RAP-0004", "IMMU-0001", "immunoassay-analyzer"),
+]
+SIMULATED = "CHEM-0001"
+"""The instrument with days of simulated reports."""
+GAP = (1500, 1700)
+"""Numbers of its reports that are not stored."""
+OFF_MS = (START_MS + 36 * 3_600_000, START_MS + 40 * 3_600_000)
+"""It made no report in this time."""
+BATCH = 500
+
+
+def fill_fleet(store: Store, *, with_reports: bool = True) -> None:
+    """Fill an empty store; without reports, only with the evaluated state."""
+    store.authorize(list(BOXES), START_MS)
+    names = ("site", "name", "country", "region", "zone")
+    with store.transaction() as connection:
+        connection.execute(insert(sites), [dict(zip(names, row, strict=True)) for row in SITES])
+        for box, site in BOXES.items():
+            connection.execute(update(boxes).where(boxes.c.serial == box).values(site=site))
+    latest = Status(3436, NOW_MS - 1000, "running", 1137, {"lamp-intensity-pct": 89})
+    if with_reports:
+        reports = simulated_reports()
+        ingest(store, "RAP-0001", SIMULATED, reports)
+        latest = [report for report in reports if isinstance(report, Status)][-1]
+    fill_state(store, latest)
+    fill_alerts(store)
+
+
+def simulated_reports() -> list[InstrumentReport]:
+    """The reports of CHEM-0001, numbered without the time in which it was off, and without those of the gap."""
+    history = History("chemistry-analyzer", SIMULATED, seed=7, start_ms=START_MS)
+    made = history.until((DAYS - 1) * 86_400_000_000_000 + 10 * 3_600_000_000_000)
+    kept: list[InstrumentReport] = []
+    number = 0
+    for report in made:
+        if OFF_MS[0] <= report.at_ms < OFF_MS[1]:
+            continue
+        number += 1
+        if not GAP[0] <= number <= GAP[1]:
+            kept.append(msgspec.structs.replace(report, number=number))
+    return kept
+
+
+def ingest(store: Store, box: str, instrument: str, reports: Sequence[InstrumentReport]) -> None:
+    """Store reports of one run, as a box sends them."""
+    sequence = 0
+    for begin in range(0, len(reports), BATCH):
+        part = reports[begin : begin + BATCH]
+        entries = []
+        for report in part:
+            sequence += 1
+            entries.append((sequence, encode(Entry(instrument, 1, report))))
+        store.ingest(box, decode(Batch, encode_batch(1, entries)), part[-1].at_ms + 1500)
+
+
+def fill_state(store: Store, latest: Status) -> None:
+    """Enter the evaluated state: CHEM-0002 is silent, the others have just reported."""
+    rows = []
+    for box, serial, model in INSTRUMENTS:
+        stored_at_ms = NOW_MS - (5 * 3_600_000 if serial == "CHEM-0002" else 40_000)
+        rows.append(
+            {
+                "box": box,
+                "serial": serial,
+                "model": model,
+                "profile_version": 2,
+                "run": 1,
+                "number": latest.number,
+                "at_ms": stored_at_ms - 1000,
+                "stored_at_ms": stored_at_ms,
+                "state": latest.state,
+                "samples": latest.samples,
+                "readings": msgspec.msgpack.encode(latest.readings),
+                "evaluation": b"",
+            }
+        )
+    with store.transaction() as connection:
+        connection.execute(insert(instruments), rows)
+        connection.execute(
+            insert(evaluated).values(box="RAP-0001", epoch=1, sequence=latest.number, moved_at_ms=NOW_MS)
+        )
+
+
+def fill_alerts(store: Store) -> None:
+    """Enter two open alerts, one of which is acknowledged, and one that has ended."""
+    rows = [
+        alert_row("a-lamp", "RAP-0001", "CHEM-0001", "chemistry-analyzer", "lamp-wears-out", "error", "lamp"),
+        alert_row(
+            "a-lamp-old",
+            "RAP-0001",
+            "CHEM-0001",
+            "chemistry-analyzer",
+            "L0100",
+            "warning",
+            "lamp",
+            began_at_ms=NOW_MS - 30 * DAY_MS,
+            ended_at_ms=NOW_MS - 28 * DAY_MS,
+        ),
+        alert_row(
+            "a-slot",
+            "RAP-0003",
+            "GAS-0001",
+            "blood-gas-analyzer",
+            "D0100",
+            "critical",
+            "cartridge-slot",
+            acknowledged_at_ms=NOW_MS - 60_000,
+            acknowledged_by="vera",
+        ),
+    ]
+    with store.transaction() as connection:
+        for row in rows:
+            connection.execute(insert(alerts).values(row))
+
+
+def alert_row(
+    identity: str,
+    box: str,
+    instrument: str,
+    model: str,
+    trigger: str,
+    severity: str,
+    component: str,
+    **other: object,
+) -> dict[str, object]:
+    """A row of the table `alerts`; it began two hours ago."""
+    began_at_ms = NOW_MS - 2 * 3_600_000
+    return {
+        "id": identity,
+        "box": box,
+        "instrument": instrument,
+        "model": model,
+        "trigger": trigger,
+        "trigger_hash": "9f2c6a417b0de853" * 4,
+        "severity": severity,
+        "component": component,
+        "run": 1,
+        "number": 3000,
+        "began_at_ms": began_at_ms,
+        "raised_at_ms": began_at_ms + 2000,
+        "evidence": msgspec.msgpack.encode({"reports": [[1, 2900, 3000]], "lamp-intensity-pct": 68}),
+        **other,
+    }
