@@ -240,6 +240,7 @@ def test_the_listed_sources_exist_and_belong_to_one_module(modules: dict[str, Mo
     assert sorted(files) == sorted(set(files))
 
 
+@pytest.mark.slow("collects the tests of all mutated modules")
 def test_the_listed_tests_exist(modules: dict[str, Module], tests: set[str]) -> None:
     files = {node.partition("::")[0] for node in tests}
     for module in modules.values():
