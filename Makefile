@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-kernel setup-image lab test check format golden bench bench-kernel bench-image mutants lock clean
+.PHONY: help setup setup-kernel setup-image setup-datacenter lab test check format golden bench bench-kernel bench-image mutants lock clean
 
 LAB ?= labs/01-clinic-128k.toml
 VENV := .venv
@@ -24,11 +24,14 @@ setup-kernel:  ## install packages for the kernel world; as root (apt-get, dnf)
 setup-image:  ## install packages for building and flashing images; as root (apt-get, dnf)
 	@sh tools/setup-packages.sh image
 
+setup-datacenter:  ## packages for tests of the data center; as root (apt-get, dnf)
+	@sh tools/setup-packages.sh datacenter
+
 lab: $(READY)  ## run a lab and write its report (LAB=labs/…)
 	$(BIN)/rap lab run $(LAB) --report reports/$(basename $(notdir $(LAB)))
 
 test: $(READY)  ## run all tests; as root also those of the kernel and of images, and install their packages
-	@test "$$(id -u)" != 0 || sh tools/setup-packages.sh kernel image
+	@test "$$(id -u)" != 0 || sh tools/setup-packages.sh kernel image datacenter
 	$(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 check: $(READY)  ## check formatting, types, layers and rules of the repository

@@ -1,8 +1,9 @@
 #!/bin/sh
-# Installs the system packages that are needed besides Python, as root: `sh tools/setup-packages.sh kernel|image …`
+# Installs the system packages that are needed besides Python, as root: `sh tools/setup-packages.sh kernel|image|datacenter …`
 #
 #   kernel    the kernel world, the firewall and their tests: `make setup-kernel`
 #   image     building, checking and flashing images, and their tests: `make setup-image`
+#   datacenter  tests of the data center with PostgreSQL, and of its pages in a browser: `make setup-datacenter`
 #
 # Only missing packages are installed. Labs start their own squid and dante inside namespaces, but these packages start
 # services of the machine. A newly installed service is therefore not started, and is disabled; a service that existed
@@ -23,6 +24,8 @@ DEBIAN_image="rpm createrepo-c dnf cpio systemd udev apache2 gcc libc6-dev bmap-
 REDHAT_image="rpm-build createrepo_c dnf cpio systemd httpd mod_ssl gcc python3.11-devel bmap-tools zstd openssl cryptsetup
 	dosfstools xfsprogs qemu-kvm edk2-ovmf xorriso mtools syslinux grub2-efi-x64-modules grub2-pc-modules squashfs-tools
 	openscap-scanner scap-security-guide swtpm clevis clevis-luks tpm2-tools"
+DEBIAN_datacenter="postgresql chromium"
+REDHAT_datacenter="postgresql-server chromium"
 SERVICES="haproxy squid danted sockd firewalld apache2 postgresql"
 
 lack() {
@@ -33,7 +36,7 @@ lack() {
 is_new() { ! command -v "$1" >/dev/null 2>&1 && ! [ -e "/usr/sbin/$1" ]; }
 
 [ "$(uname -s)" = Linux ] || lack "all this runs on Linux only"
-[ "$(id -u)" = 0 ] || lack "only root can install packages; run: sudo make setup-kernel setup-image"
+[ "$(id -u)" = 0 ] || lack "only root can install packages; run: sudo make setup-kernel setup-image setup-datacenter"
 
 chosen() {
 	for set in "$@"; do
@@ -91,5 +94,5 @@ fi
 
 echo "setup: installing$missing"
 # shellcheck disable=SC2086  # names, to be split
-install $missing || lack "the packages$missing could not be installed; see above (dante is in EPEL on RHEL and its like)"
+install $missing || lack "the packages$missing could not be installed; see above (dante and chromium are in EPEL on RHEL and its like)"
 echo "setup: done; no service was started"

@@ -74,9 +74,11 @@ def simulated_reports() -> list[InstrumentReport]:
     return kept
 
 
-def ingest(store: Store, box: str, instrument: str, reports: Sequence[InstrumentReport]) -> None:
-    """Store reports of one run, as a box sends them."""
-    sequence = 0
+def ingest(
+    store: Store, box: str, instrument: str, reports: Sequence[InstrumentReport], first: int = 1
+) -> None:
+    """Store reports of one run, as a box sends them; `first` is the sequence number of the first."""
+    sequence = first - 1
     for begin in range(0, len(reports), BATCH):
         part = reports[begin : begin + BATCH]
         entries = []

@@ -1,0 +1,138 @@
+"""The pages in headless Chromium: accessibility by axe-core, charts, keyboard, narrow windows, and no scripts."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from datacenter.store.store import Store
+from datacenter.web.server import serving
+from tests.support.datacenter.browser import PROGRAM, BrowserPage, open_browser
+from tests.support.datacenter.web_client import open_web
+from tests.support.datacenter.web_fleet import NOW_MS, fill_fleet
+from tests.support.paths import FIXTURES
+
+pytestmark = pytest.mark.skipif(PROGRAM is None, reason="needs chromium: make setup-datacenter")
+
+AXE = FIXTURES / "vendor/axe.min.js"
+INSTRUMENT = "/instruments/RAP-0001/CHEM-0001"
+PAGES = [
+    "/",
+    "/?view=sites",
+    "/?q=nothing",
+    "/sites/berlin-1",
+    "/boxes/RAP-0001",
+    INSTRUMENT,
+    "/alerts?state=all",
+    "/alerts/a-lamp",
+    "/sign-in",
+    "/nope",
+]
+VIOLATIONS = "axe.run(document).then(found => found.violations.map(one => one.id + ': ' + one.nodes[0].html))"
+SIGN_IN = "document.querySelector('button[value=anna]').click()"
+DRAWN = "document.querySelector('.charts').dataset.drawnMs"
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of the pages, served from a thread."""
+    store = Store(f"sqlite:///{tmp_path_factory.mktemp('web') / 'store.db'}", durable=False)
+    fill_fleet(store)
+    application = open_web(store, lambda: NOW_MS).application
+    ready = threading.Event()
+    found: list[tuple[int, asyncio.AbstractEventLoop, asyncio.Event]] = []
+
+    async def serve() -> None:
+        stop = asyncio.Event()
+        async with serving(application, "127.0.0.1", 0) as port:
+            found.append((port, asyncio.get_running_loop(), stop))
+            ready.set()
+            await stop.wait()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    assert ready.wait(60)
+    port, loop, stop = found[0]
+    yield f"http://127.0.0.1:{port}"
+    loop.call_soon_threadsafe(stop.set)
+    thread.join()
+    store.close()
+
+
+@pytest.fixture(scope="module")
+def browser(address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowserPage]:
+    """A browser in which Anna has signed in."""
+    with open_browser(tmp_path_factory.mktemp("chromium")) as page:
+        page.open(f"{address}/sign-in")
+        page.evaluate(SIGN_IN)
+        page.wait_for("document.querySelector('h1')?.textContent === 'Fleet'")
+        yield page
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("target", PAGES)
+def test_axe_finds_no_violation(browser: BrowserPage, address: str, target: str, dark: bool) -> None:
+    browser.resize(1280, 800, dark=dark)
+    browser.open(address + target)
+    browser.evaluate(AXE.read_text() + ";0")
+    assert browser.evaluate(VIOLATIONS) == []
+
+
+@pytest.mark.parametrize("target", PAGES)
+def test_a_narrow_window_needs_no_scrolling_to_the_side(
+    browser: BrowserPage, address: str, target: str
+) -> None:
+    browser.resize(400, 800)
+    browser.open(address + target)
+    assert browser.evaluate("document.documentElement.scrollWidth") <= 400
+
+
+def test_charts_are_drawn_without_errors(browser: BrowserPage, address: str) -> None:
+    browser.resize(1280, 800)
+    browser.problems.clear()
+    browser.open(address + INSTRUMENT)
+    browser.wait_for(DRAWN)
+    figures = browser.evaluate("document.querySelectorAll('.chart').length")
+    assert figures == 10
+    assert browser.evaluate("document.querySelectorAll('.chart canvas').length") == figures
+    assert browser.problems == []
+
+
+def test_a_search_replaces_the_results_alone_and_is_in_the_address(
+    browser: BrowserPage, address: str
+) -> None:
+    browser.open(f"{address}/")
+    browser.evaluate(
+        "window.kept = true; q.value = 'HEMA'; q.dispatchEvent(new Event('input', {bubbles: true}))"
+    )
+    browser.wait_for("document.querySelectorAll('tbody tr').length === 1")
+    assert browser.evaluate("window.kept && document.querySelector('tbody a').textContent") == "HEMA-0001"
+    browser.wait_for("location.search.includes('q=HEMA')")
+
+
+def test_the_keyboard_reaches_the_content_first(browser: BrowserPage, address: str) -> None:
+    browser.open(f"{address}/")
+    browser.press("Tab")
+    assert browser.evaluate("document.activeElement.className") == "skip"
+    browser.press("Enter")
+    browser.wait_for("document.activeElement.id === 'main'")
+
+
+def test_without_scripts_every_page_has_its_content(address: str, tmp_path: Path) -> None:
+    with open_browser(tmp_path) as page:
+        page.without_scripts()
+        page.open(f"{address}/sign-in")
+        page.evaluate(SIGN_IN)
+        page.wait_for("document.querySelector('h1')?.textContent === 'Fleet'")
+        page.open(f"{address}/?q=chem")
+        assert page.evaluate("document.querySelectorAll('tbody tr').length") == 2
+        page.open(address + INSTRUMENT)
+        assert (
+            page.evaluate("document.querySelectorAll('[aria-label=\"Readings in numbers\"] tbody tr').length")
+            == 10
+        )
+        assert page.evaluate("document.querySelectorAll('svg.levey circle').length") > 100
