@@ -1,18 +1,18 @@
 """The staff directory (TOML): roles, scope and trainings of staff, and their API tokens. Unknown keys are errors.
 
-[staff.anna]
+[staff.engineer]
 roles = ["service-engineer"]
 scope = ["country/DE"]              # "everywhere", "region/…", "country/DE" or "site/…"
 active = true                       # optional
-name = "Anna Berg"                  # optional: as pages show it; default: the name in the table's head
+name = "Service engineer"                  # optional: as pages show it; default: the name in the table's head
 zone = "Europe/Berlin"              # optional: the time zone in which pages show times; default: UTC
 
-[staff.anna.trainings]              # model = expiry: the first day, or the first moment, without a valid training
+[staff.engineer.trainings]              # model = expiry: the first day, or the first moment, without a valid training
 hematology-analyzer = 2026-10-01
 chemistry-analyzer = 2026-10-01T12:00:00Z
 
 [token.export]
-owner = "anna"
+owner = "engineer"
 actions = ["read"]                  # actions or groups of actions
 scope = ["country/DE"]
 expires = 2027-01-01

@@ -9,12 +9,12 @@ import pytest
 from rap.__main__ import main
 
 STAFF = """
-[staff.anna]
+[staff.engineer]
 roles = ["service-engineer"]
 scope = ["country/DE"]
 trainings = { hematology-analyzer = 2026-10-01 }
 """
-EXPLAIN = ["access", "explain", "anna", "open-session", "Instrument:HEMA-0001"]
+EXPLAIN = ["access", "explain", "engineer", "open-session", "Instrument:HEMA-0001"]
 WHERE = ["country=DE", "model=hematology-analyzer"]
 
 
@@ -47,14 +47,14 @@ def test_explain_prints_the_decision_and_its_reason(
     ("words", "message"),
     [
         (
-            ["access", "explain", "anna", "open-sesion", "Instrument:H"],
+            ["access", "explain", "engineer", "open-sesion", "Instrument:H"],
             "unknown action open-sesion: did you mean open-session?",
         ),
         (
-            ["access", "explain", "anna", "view", "Instument:H"],
+            ["access", "explain", "engineer", "view", "Instument:H"],
             "unknown type Instument: did you mean Instrument?",
         ),
-        (["access", "explain", "anna", "view", "Instrument"], "write Instrument:NAME"),
+        (["access", "explain", "engineer", "view", "Instrument"], "write Instrument:NAME"),
         ([*EXPLAIN, "modle=x"], "modle=x: write KEY=VALUE; KEY did you mean model?"),
         ([*EXPLAIN, "--purpose", "servise"], "unknown purpose servise: did you mean service?"),
         ([*EXPLAIN, "--at", "yesterday"], "yesterday is not a time; write it like 2026-10-01T12:00:00Z"),

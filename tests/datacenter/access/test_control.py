@@ -25,7 +25,7 @@ from tests.support.datacenter.access_lists import COLUMNS
 
 NOW_MS = 1_790_000_000_000
 STAFF = f"""
-[staff.anna]
+[staff.engineer]
 roles = ["application-specialist"]
 scope = ["country/DE"]
 trainings = {{ hematology-analyzer = 2026-10-01 }}
@@ -37,7 +37,7 @@ roles = ["supervisor", "application-specialist"]
 scope = ["everywhere"]
 trainings = {{ hematology-analyzer = 2030-10-01 }}
 [token.export]
-owner = "anna"
+owner = "engineer"
 actions = ["read"]
 scope = ["country/DE"]
 expires = 2027-01-01
@@ -72,17 +72,19 @@ def access(file: Path, recorded: Recorded) -> AccessControl:
 
 
 def test_permissions_and_refusals_are_recorded(access: AccessControl, recorded: Recorded) -> None:
-    assert access.decide("anna", "send-file", INSTRUMENT, CONTEXT).permitted
+    assert access.decide("engineer", "send-file", INSTRUMENT, CONTEXT).permitted
     assert not access.decide("bo", "send-file", INSTRUMENT, CONTEXT).permitted
     assert [(each.request.principal.id, each.permitted) for each in recorded] == [
-        ("anna", True),
+        ("engineer", True),
         ("bo", False),
     ]
     access.peek("bo", "send-file", INSTRUMENT, CONTEXT)
     assert len(recorded) == 2
 
 
-@pytest.mark.parametrize("name", ["", "Anna", "anna ", "root", 'anna" || true || "', "anna\x00"])
+@pytest.mark.parametrize(
+    "name", ["", "Engineer", "engineer ", "root", 'engineer" || true || "', "engineer\x00"]
+)
 def test_unknown_staff_are_refused_and_recorded(access: AccessControl, recorded: Recorded, name: str) -> None:
     decision = access.decide(name, "view", INSTRUMENT, CONTEXT)
     assert not decision.permitted
@@ -95,7 +97,7 @@ def test_unknown_staff_are_refused_by_policies_that_permit_everything(tmp_path: 
     everything = tmp_path / "all.cedar"
     everything.write_text('@id("all") permit (principal, action, resource);')
     access = AccessControl(AccessFiles(file, (everything,)), lambda _: None)
-    assert access.decide("anna", "view", INSTRUMENT, CONTEXT).permitted
+    assert access.decide("engineer", "view", INSTRUMENT, CONTEXT).permitted
     assert not access.decide("nobody", "view", INSTRUMENT, CONTEXT).permitted
 
 
@@ -104,7 +106,7 @@ def test_a_permission_that_cannot_be_recorded_is_not_given(file: Path) -> None:
         raise OSError("the disk is full")
 
     with pytest.raises(OSError, match="full"):
-        AccessControl(AccessFiles(file), full).decide("anna", "send-file", INSTRUMENT, CONTEXT)
+        AccessControl(AccessFiles(file), full).decide("engineer", "send-file", INSTRUMENT, CONTEXT)
 
 
 def test_a_token_is_known_by_its_secret_and_limits_its_owner(access: AccessControl) -> None:
@@ -128,7 +130,7 @@ def test_a_forged_token_is_refused(access: AccessControl) -> None:
         replace(token, expires_ms=token.expires_ms + 1),
     ]
     for each in forged:
-        decision = access.decide("anna", "view", INSTRUMENT, replace(CONTEXT, token=each))
+        decision = access.decide("engineer", "view", INSTRUMENT, replace(CONTEXT, token=each))
         assert not decision.permitted
         assert "has no API token" in decision.reason
     assert not access.decide("bo", "view", INSTRUMENT, replace(CONTEXT, token=token)).permitted
@@ -137,15 +139,15 @@ def test_a_forged_token_is_refused(access: AccessControl) -> None:
 
 def test_buttons_are_those_of_permitted_actions(access: AccessControl) -> None:
     among = ["open-session", "view-session", "send-file", "send-command", "configure-assays", "view"]
-    found = access.actions("anna", INSTRUMENT, CONTEXT, among)
+    found = access.actions("engineer", INSTRUMENT, CONTEXT, among)
     assert found == ["view-session", "send-file", "send-command", "view"]
 
 
 def test_files_are_read_again(access: AccessControl, file: Path) -> None:
     file.write_text(STAFF.replace("2026-10-01", "2026-09-01"))
-    assert access.decide("anna", "send-file", INSTRUMENT, CONTEXT).permitted
+    assert access.decide("engineer", "send-file", INSTRUMENT, CONTEXT).permitted
     access.reload()
-    assert not access.decide("anna", "send-file", INSTRUMENT, CONTEXT).permitted
+    assert not access.decide("engineer", "send-file", INSTRUMENT, CONTEXT).permitted
 
 
 def test_files_with_mistakes_change_nothing(tmp_path: Path, file: Path) -> None:
@@ -156,18 +158,18 @@ def test_files_with_mistakes_change_nothing(tmp_path: Path, file: Path) -> None:
     file.write_text("")
     with pytest.raises(SettingsError, match="did you mean view"):
         access.reload()
-    assert access.decide("anna", "view", INSTRUMENT, CONTEXT).permitted
+    assert access.decide("engineer", "view", INSTRUMENT, CONTEXT).permitted
     policies.write_text('@id("all") @reason("r") forbid (principal, action, resource);')
     with pytest.raises(SettingsError, match="staff"):
         access.reload()
-    assert access.decide("anna", "view", INSTRUMENT, CONTEXT).permitted
+    assert access.decide("engineer", "view", INSTRUMENT, CONTEXT).permitted
     file.write_text(STAFF)
     access.reload()
-    assert not access.decide("anna", "view", INSTRUMENT, CONTEXT).permitted
+    assert not access.decide("engineer", "view", INSTRUMENT, CONTEXT).permitted
 
 
 CHANGE = PendingChange(
-    "C-1", "anna", "configure-assays", INSTRUMENT, "application-support", "ab" * 32, NOW_MS
+    "C-1", "engineer", "configure-assays", INSTRUMENT, "application-support", "ab" * 32, NOW_MS
 )
 
 
@@ -179,9 +181,9 @@ def test_a_dangerous_change_needs_the_approval_of_a_second_person(
     assert decide_change(access, CHANGE, approval, NOW_MS).permitted
     found = [(each.request.principal.id, each.request.action, each.permitted) for each in recorded]
     assert found == [
-        ("anna", "configure-assays", False),
+        ("engineer", "configure-assays", False),
         ("bo", "approve", True),
-        ("anna", "configure-assays", True),
+        ("engineer", "configure-assays", True),
     ]
 
 
@@ -194,7 +196,7 @@ def test_nobody_approves_their_own_change(access: AccessControl) -> None:
         decide_change(access, own, forged, NOW_MS)
 
 
-@pytest.mark.parametrize("by", ["anna", "nobody", ""])
+@pytest.mark.parametrize("by", ["engineer", "nobody", ""])
 def test_only_staff_with_the_right_approve(access: AccessControl, by: str) -> None:
     with pytest.raises(NotApproved):
         approve(access, replace(CHANGE, requester="cy"), by, CONTEXT)

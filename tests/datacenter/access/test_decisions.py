@@ -18,7 +18,7 @@ from tests.support.datacenter.access_reference import decisions
 DAY_MS = 86_400_000
 SHIPPED = CompiledPolicies(read_policies())
 ENGINEER = Principal(
-    "anna",
+    "engineer",
     frozenset({"service-engineer"}),
     frozenset({"country/DE"}),
     {"hematology-analyzer": 20_727 * DAY_MS},  # 2026-10-01
@@ -112,16 +112,17 @@ def test_a_refusal_names_the_place_outside_of_the_scope() -> None:
 
 def test_a_refusal_names_the_missing_role_and_purpose() -> None:
     assert reason("open-session", purpose="monitoring") == (
-        "no policy permits anna to control the desktop of Instrument HEMA-0001:"
+        "no policy permits engineer to control the desktop of Instrument HEMA-0001:"
         " the purpose (monitoring) is not service"
     )
     viewer = replace(ENGINEER, roles=frozenset({"viewer"}))
-    assert reason("open-session", who=viewer).endswith("anna lacks the role service-engineer")
+    assert reason("open-session", who=viewer).endswith("engineer lacks the role service-engineer")
     assert reason("send-command", who=viewer).endswith(
-        "anna has none of the roles application-specialist, installer, service-engineer"
+        "engineer has none of the roles application-specialist, installer, service-engineer"
     )
     assert (
-        reason("view", who=replace(ENGINEER, roles=frozenset())) == "no policy permits view: anna has no role"
+        reason("view", who=replace(ENGINEER, roles=frozenset()))
+        == "no policy permits view: engineer has no role"
     )
 
 

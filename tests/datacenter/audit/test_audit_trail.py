@@ -22,7 +22,7 @@ from rap.__main__ import main
 from tests.support.datacenter.programs import configure
 
 ENTRY = AuditEntry(
-    1, "anna", "", "view", "Site", "s", "country/DE", "service", "permitted", "view-in-scope", "r"
+    1, "engineer", "", "view", "Site", "s", "country/DE", "service", "permitted", "view-in-scope", "r"
 )
 
 
@@ -198,19 +198,21 @@ def test_names_of_any_kind_can_be_recorded(trail: AuditTrail, name: str) -> None
 
 def test_each_decision_is_recorded_with_its_reason(store: Store, trail: AuditTrail, tmp_path: Path) -> None:
     file = tmp_path / "staff.toml"
-    file.write_text('[staff.anna]\nroles = ["viewer"]\nscope = ["country/DE"]\n')
+    file.write_text('[staff.engineer]\nroles = ["viewer"]\nscope = ["country/DE"]\n')
     access = AccessControl(AccessFiles(file), trail.record)
     site = Resource("Site", "berlin", "berlin", "DE", "europe")
-    access.decide("anna", "view", site, RequestContext(5, "monitoring"))
-    access.decide("anna", "silence-site", site, RequestContext(6, "monitoring"))
+    access.decide("engineer", "view", site, RequestContext(5, "monitoring"))
+    access.decide("engineer", "silence-site", site, RequestContext(6, "monitoring"))
     access.decide("eve\x00", "view", site, RequestContext(7, "audit"))
     rows = [tuple(row)[1:12] for row in store.read(audit.select().order_by(audit.c.number))]
     place = "site/berlin, country/DE, region/europe"
-    refused = "no policy permits anna to silence all alerts of Site berlin: anna lacks the role supervisor"
+    refused = (
+        "no policy permits engineer to silence all alerts of Site berlin: engineer lacks the role supervisor"
+    )
     assert rows == [
         (
             5,
-            "anna",
+            "engineer",
             "",
             "view",
             "Site",
@@ -221,7 +223,7 @@ def test_each_decision_is_recorded_with_its_reason(store: Store, trail: AuditTra
             "view-in-scope",
             "permitted by policy view-in-scope",
         ),
-        (6, "anna", "", "silence-site", "Site", "berlin", place, "monitoring", "refused", "", refused),
+        (6, "engineer", "", "silence-site", "Site", "berlin", place, "monitoring", "refused", "", refused),
         (
             7,
             "eve\ufffd",

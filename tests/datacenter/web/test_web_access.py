@@ -42,23 +42,23 @@ def test_without_a_session_every_route_is_refused(web: WebClient, row: WebRoute)
 
 @pytest.mark.parametrize("row", ROUTES, ids=named)
 def test_an_expired_session_is_refused(web: WebClient, row: WebRoute) -> None:
-    old = web.signer.begin("anna", NOW_MS - SESSION_MS)
+    old = web.signer.begin("engineer", NOW_MS - SESSION_MS)
     assert call(WebClient(web.application, web.signer, web.now_ms, cookie=old), row, IN_EUROPE).status == 401
 
 
 @pytest.mark.parametrize("row", ROUTES, ids=named)
 def test_a_person_whose_account_is_not_active_is_refused(web: WebClient, row: WebRoute) -> None:
-    assert call(web.sign_in("olga"), row, IN_EUROPE).status == 401
+    assert call(web.sign_in("former"), row, IN_EUROPE).status == 401
 
 
 @pytest.mark.parametrize("row", [row for row in OF_ONE if row.method == "GET"], ids=named)
 def test_a_permitted_person_gets_every_page(web: WebClient, row: WebRoute) -> None:
-    assert call(web.sign_in("bruno"), row, IN_EUROPE).status == 200
+    assert call(web.sign_in("european"), row, IN_EUROPE).status == 200
 
 
 @pytest.mark.parametrize("row", OF_ONE, ids=named)
 def test_what_is_out_of_scope_looks_like_what_does_not_exist(web: WebClient, row: WebRoute) -> None:
-    person = web.sign_in("bruno")
+    person = web.sign_in("european")
     foreign, unknown = call(person, row, IN_AMERICA), call(person, row, UNKNOWN)
     assert foreign.status == unknown.status == 404
     assert foreign.body == unknown.body
@@ -67,15 +67,15 @@ def test_what_is_out_of_scope_looks_like_what_does_not_exist(web: WebClient, row
 
 @pytest.mark.parametrize("row", OF_ONE, ids=named)
 def test_a_person_without_a_role_sees_nothing(web: WebClient, row: WebRoute) -> None:
-    assert call(web.sign_in("nils"), row, IN_EUROPE).status == 404
+    assert call(web.sign_in("newcomer"), row, IN_EUROPE).status == 404
 
 
 @pytest.mark.parametrize("row", LISTS, ids=named)
 def test_lists_have_only_what_the_person_may_see(web: WebClient, row: WebRoute) -> None:
     query = "?state=all" if row.path == "/alerts" else ""
-    everything = web.sign_in("anna").get(row.path + query).text
-    seen = web.sign_in("bruno").get(row.path + query).text
-    nothing = web.sign_in("nils").get(row.path + query).text
+    everything = web.sign_in("engineer").get(row.path + query).text
+    seen = web.sign_in("european").get(row.path + query).text
+    nothing = web.sign_in("newcomer").get(row.path + query).text
     assert "GAS-0001" in everything and "CHEM-0001" in everything
     assert "CHEM-0001" in seen
     for hint in ("GAS-0001", "RAP-0003", "Harbor", "boston", "blood"):
@@ -84,18 +84,18 @@ def test_lists_have_only_what_the_person_may_see(web: WebClient, row: WebRoute) 
 
 
 def test_counts_and_sites_have_only_what_the_person_may_see(web: WebClient) -> None:
-    seen = web.sign_in("bruno").get("/?view=sites").text
+    seen = web.sign_in("european").get("/?view=sites").text
     assert "Klinikum Nord" in seen
     assert "Harbor" not in seen and "Osaka" not in seen
     assert '<span class="count">3</span> <span class="of">all</span>' in seen
-    assert '<span class="count">5</span> <span class="of">all</span>' in web.sign_in("anna").get("/").text
+    assert '<span class="count">5</span> <span class="of">all</span>' in web.sign_in("engineer").get("/").text
 
 
 def test_an_action_that_is_not_permitted_is_refused_with_its_reason(web: WebClient) -> None:
-    viewer = web.sign_in("vera")
+    viewer = web.sign_in("observer")
     refused = viewer.post("/alerts/a-lamp/acknowledge")
     assert refused.status == 403
-    assert "o policy permits vera to acknowledge Alert a-lamp" in refused.text
+    assert "o policy permits observer to acknowledge Alert a-lamp" in refused.text
     refused = viewer.get("/instruments/RAP-0001/CHEM-0001/readings.csv")
     assert refused.status == 403
     assert "Export as CSV" not in viewer.get("/instruments/RAP-0001/CHEM-0001").text
@@ -103,19 +103,19 @@ def test_an_action_that_is_not_permitted_is_refused_with_its_reason(web: WebClie
 
 
 def test_every_refusal_of_a_resource_is_noted_with_its_reason(web: WebClient) -> None:
-    web.sign_in("bruno").get("/boxes/RAP-0003")
-    web.sign_in("vera").post("/alerts/a-lamp/acknowledge")
+    web.sign_in("european").get("/boxes/RAP-0003")
+    web.sign_in("observer").post("/alerts/a-lamp/acknowledge")
     refused = [decision for decision in web.decisions if not decision.permitted]
     assert [(one.request.principal.id, one.request.resource.id) for one in refused] == [
-        ("bruno", "RAP-0003"),
-        ("vera", "a-lamp"),
+        ("european", "RAP-0003"),
+        ("observer", "a-lamp"),
     ]
     assert all(one.reason for one in refused)
 
 
 def test_a_link_to_a_known_instrument_of_another_box_shows_nothing(web: WebClient) -> None:
-    assert web.sign_in("bruno").get("/instruments/RAP-0001/GAS-0001").status == 404
-    assert web.sign_in("anna").get("/instruments/RAP-0001/GAS-0001").status == 404
+    assert web.sign_in("european").get("/instruments/RAP-0001/GAS-0001").status == 404
+    assert web.sign_in("engineer").get("/instruments/RAP-0001/GAS-0001").status == 404
 
 
 def test_a_staff_member_who_was_removed_from_the_directory_is_refused(web: WebClient) -> None:

@@ -33,7 +33,7 @@ PAGES = [
     "/nope",
 ]
 VIOLATIONS = "axe.run(document).then(found => found.violations.map(one => one.id + ': ' + one.nodes[0].html))"
-SIGN_IN = "document.querySelector('button[value=anna]').click()"
+SIGN_IN = "document.querySelector('button[value=engineer]').click()"
 DRAWN = "document.querySelector('.charts').dataset.drawnMs"
 
 
@@ -65,7 +65,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser(address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowserPage]:
-    """A browser in which Anna has signed in."""
+    """A browser in which the service engineer has signed in."""
     with open_browser(tmp_path_factory.mktemp("chromium")) as page:
         page.open(f"{address}/sign-in")
         page.evaluate(SIGN_IN)

@@ -34,28 +34,28 @@ HOSTILE = [
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_a_search_finds_only_what_contains_the_text(web: WebClient, text: str) -> None:
-    anna = web.sign_in("anna")
+    engineer = web.sign_in("engineer")
     for path in ("/", "/alerts"):
-        answer = anna.get(f"{path}?q={quote(text)}")
+        answer = engineer.get(f"{path}?q={quote(text)}")
         assert answer.status == 200
         assert "Remove a filter" in answer.text
         assert "<script>alert" not in answer.text and "<img src=x" not in answer.text
         assert ">49<" not in answer.text
-    assert "CHEM-0001" in anna.get("/").text
+    assert "CHEM-0001" in engineer.get("/").text
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_a_hostile_name_in_a_path_is_not_found(web: WebClient, text: str) -> None:
-    anna = web.sign_in("anna")
+    engineer = web.sign_in("engineer")
     for path in ("/sites/{}", "/boxes/{}", "/instruments/RAP-0001/{}", "/alerts/{}"):
-        assert anna.get(path.format(quote(text, safe=""))).status == 404
+        assert engineer.get(path.format(quote(text, safe=""))).status == 404
 
 
 @pytest.mark.parametrize("text", ["%00", "RAP-0001%00", "%0a", "..%2f..", "%e2%80%8b"])
 def test_a_name_with_unusual_characters_is_not_found(web: WebClient, text: str) -> None:
-    anna = web.sign_in("anna")
+    engineer = web.sign_in("engineer")
     for path in (f"/sites/{text}", f"/boxes/{text}", f"/static/{text}"):
-        assert anna.get(path).status == 404
+        assert engineer.get(path).status == 404
 
 
 def test_names_from_the_database_are_shown_as_text() -> None:
@@ -66,9 +66,9 @@ def test_names_from_the_database_are_shown_as_text() -> None:
     with store.transaction() as connection:
         connection.execute(update(sites).where(sites.c.site == "berlin-1").values(name=hostile))
         connection.execute(insert(alerts).values(row))
-    anna = open_web(store, lambda: NOW_MS).sign_in("anna")
+    engineer = open_web(store, lambda: NOW_MS).sign_in("engineer")
     for path in ("/", "/?view=sites", "/sites/berlin-1", "/alerts", "/alerts/x%26y", INSTRUMENT):
-        answer = anna.get(path)
+        answer = engineer.get(path)
         assert answer.status == 200
         assert "<script>alert" not in answer.text
         assert "&lt;script&gt;alert(1)&lt;/script&gt;{{ 7*7 }}&#34;&#39;" in answer.text
@@ -88,7 +88,7 @@ def test_exported_names_are_no_formulas() -> None:
     fill_fleet(store, with_reports=False)
     with store.transaction() as connection:
         connection.execute(update(sites).where(sites.c.site == "berlin-1").values(name='=HYPERLINK("x")'))
-    answer = open_web(store, lambda: NOW_MS).sign_in("anna").get("/instruments.csv")
+    answer = open_web(store, lambda: NOW_MS).sign_in("engineer").get("/instruments.csv")
     rows = list(csv.DictReader(io.StringIO(answer.text, newline="")))
     assert {row["site_name"] for row in rows if row["site"] == "berlin-1"} == {'\'=HYPERLINK("x")'}
     assert len(rows) == 5
@@ -124,19 +124,19 @@ def test_exported_names_are_no_formulas() -> None:
 def test_a_wrong_parameter_is_refused_with_what_would_be_right(
     web: WebClient, target: str, right: str
 ) -> None:
-    answer = web.sign_in("anna").get(target)
+    answer = web.sign_in("engineer").get(target)
     assert answer.status == 400, answer.text
     assert right in answer.text
 
 
 def test_a_page_beyond_the_last_one_says_so(web: WebClient) -> None:
-    assert "beyond the last one" in web.sign_in("anna").get("/?page=7").text
-    assert "beyond the last one" in web.sign_in("anna").get("/alerts?page=7").text
+    assert "beyond the last one" in web.sign_in("engineer").get("/?page=7").text
+    assert "beyond the last one" in web.sign_in("engineer").get("/alerts?page=7").text
 
 
 def test_a_period_at_the_end_of_the_calendar_is_shown(web: WebClient) -> None:
     last = 2**53 - 1
-    answer = web.sign_in("anna").get(f"{INSTRUMENT}?since_ms={last - 1000}&until_ms={last}")
+    answer = web.sign_in("engineer").get(f"{INSTRUMENT}?since_ms={last - 1000}&until_ms={last}")
     assert answer.status == 200
     assert "No readings in this period" in answer.text
 
@@ -154,7 +154,7 @@ def test_a_period_at_the_end_of_the_calendar_is_shown(web: WebClient) -> None:
     ],
 )
 def test_every_response_has_the_security_headers(web: WebClient, target: str) -> None:
-    for client in (web, web.sign_in("anna")):
+    for client in (web, web.sign_in("engineer")):
         headers = client.get(target).headers
         assert {name: headers[name] for name in SECURITY_HEADERS} == SECURITY_HEADERS
 
@@ -169,14 +169,14 @@ def test_the_security_policy_permits_no_inline_code() -> None:
     "host", ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", "", "192.0.2.1"]
 )
 def test_a_foreign_host_name_is_refused(web: WebClient, host: str) -> None:
-    answer = web.sign_in("anna").get("/", host=host)
+    answer = web.sign_in("engineer").get("/", host=host)
     assert answer.status == 421
     assert answer.headers["x-content-type-options"] == "nosniff"
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost:8080", "[::1]:8080", "127.0.0.2:1"])
 def test_the_names_of_loopback_are_accepted(web: WebClient, host: str) -> None:
-    assert web.sign_in("anna").get("/", host=host).status == 200
+    assert web.sign_in("engineer").get("/", host=host).status == 200
 
 
 def test_static_files_are_kept_by_browsers_and_are_small(web: WebClient) -> None:

@@ -44,7 +44,7 @@ class Structure(HTMLParser):
 
 @pytest.mark.parametrize("target", PAGES)
 def test_a_page_has_a_complete_structure(web: WebClient, target: str) -> None:
-    page = Structure(web.sign_in("anna").get(target).text)
+    page = Structure(web.sign_in("engineer").get(target).text)
     assert len(page.all("h1")) == len(page.all("main")) == 1
     assert page.all("title")
     assert page.all("html")[0]["lang"] == "en"
@@ -59,7 +59,7 @@ def test_a_page_has_a_complete_structure(web: WebClient, target: str) -> None:
 
 @pytest.mark.parametrize("target", PAGES)
 def test_a_page_has_no_inline_code(web: WebClient, target: str) -> None:
-    page = Structure(web.sign_in("anna").get(target).text)
+    page = Structure(web.sign_in("engineer").get(target).text)
     assert not page.all("style")
     assert all("src" in script for script in page.all("script"))
     for _, attributes in page.elements:
@@ -70,11 +70,11 @@ def test_a_page_has_no_inline_code(web: WebClient, target: str) -> None:
 
 
 def test_the_fragment_of_a_page_is_its_results_alone(web: WebClient) -> None:
-    anna = web.sign_in("anna")
-    fragment = anna.get("/?q=CHEM", hx_request="true", hx_request_type="partial").text
+    engineer = web.sign_in("engineer")
+    fragment = engineer.get("/?q=CHEM", hx_request="true", hx_request_type="partial").text
     assert "CHEM-0001" in fragment
     assert "<html" not in fragment
-    assert fragment.strip() in re.sub(r"[^\S\n]+\n", "\n", anna.get("/?q=CHEM").text)
+    assert fragment.strip() in re.sub(r"[^\S\n]+\n", "\n", engineer.get("/?q=CHEM").text)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_the_fragment_of_a_page_is_its_results_alone(web: WebClient) -> None:
 def test_filters_select_instruments(url: str, query: str, serials: set[str]) -> None:
     store = Store(url)
     fill_fleet(store, with_reports=False)
-    answer = open_web(store, lambda: NOW_MS).sign_in("anna").get(f"/?{query}")
+    answer = open_web(store, lambda: NOW_MS).sign_in("engineer").get(f"/?{query}")
     assert set(re.findall(r'"/instruments/RAP-\d+/([A-Z0-9-]+)"', answer.text)) == serials
     store.close()
 
@@ -107,34 +107,34 @@ def test_every_page_works_on_every_database(url: str) -> None:
     store = Store(url)
     fill_fleet(store, with_reports=False)
     ingest(store, "RAP-0001", "CHEM-0001", simulated_reports()[:200])
-    anna = open_web(store, lambda: NOW_MS).sign_in("anna")
+    engineer = open_web(store, lambda: NOW_MS).sign_in("engineer")
     for target in (*PAGES[:-1], "/instruments.csv", "/?q=klin&view=sites", "/alerts?q=lamp&region=europe"):
-        assert anna.get(target).status == 200, target
-    assert anna.post("/alerts/a-lamp/acknowledge").status == 303
+        assert engineer.get(target).status == 200, target
+    assert engineer.post("/alerts/a-lamp/acknowledge").status == 303
     store.close()
 
 
 def test_the_worst_health_comes_first(web: WebClient) -> None:
-    text = web.sign_in("anna").get("/").text
+    text = web.sign_in("engineer").get("/").text
     assert re.findall(r'<td><span class="pill (\w+)"', text) == ["critical", "error", "silent", "ok", "ok"]
 
 
 def test_times_are_in_the_zones_of_the_viewer_and_of_the_site(web: WebClient) -> None:
-    assert "site's time" in web.sign_in("anna").get(INSTRUMENT).text
-    vera = web.sign_in("vera").get("/alerts/a-lamp").text
-    assert " EST</time>" in vera and " CET</time>" in vera
+    assert "site's time" in web.sign_in("engineer").get(INSTRUMENT).text
+    observer = web.sign_in("observer").get("/alerts/a-lamp").text
+    assert " EST</time>" in observer and " CET</time>" in observer
 
 
 def test_the_numbers_that_are_not_stored_are_shown(web: WebClient) -> None:
-    anna = web.sign_in("anna")
-    assert "1500–1700" in anna.get("/boxes/RAP-0001").text
-    page = anna.get(INSTRUMENT).text
+    engineer = web.sign_in("engineer")
+    assert "1500–1700" in engineer.get("/boxes/RAP-0001").text
+    page = engineer.get(INSTRUMENT).text
     assert "201 not stored" in page
     assert "2 spans without reports" in page
 
 
 def test_no_line_crosses_a_gap(web: WebClient) -> None:
-    data = json.loads(web.sign_in("anna").get(f"{INSTRUMENT}/readings.json?period=7d").body)
+    data = json.loads(web.sign_in("engineer").get(f"{INSTRUMENT}/readings.json?period=7d").body)
     kinds = [kind for _, _, kind in data["spans"]]
     assert sorted(kinds) == ["missing", "silent"]
     silent = next(span for span in data["spans"] if span[2] == "silent")
@@ -152,30 +152,30 @@ def test_the_validator_of_chart_data_changes_when_a_report_is_stored() -> None:
     fill_fleet(store, with_reports=False)
     reports = simulated_reports()
     ingest(store, "RAP-0001", "CHEM-0001", reports[:100])
-    anna = open_web(store, lambda: NOW_MS).sign_in("anna")
+    engineer = open_web(store, lambda: NOW_MS).sign_in("engineer")
     target = f"{INSTRUMENT}/readings.json?period=7d"
-    first = anna.get(target)
+    first = engineer.get(target)
     etag = first.headers["etag"]
     for given in (etag, f"W/{etag}", f'"other", {etag}', "*"):
-        again = anna.get(target, if_none_match=given)
+        again = engineer.get(target, if_none_match=given)
         assert (again.status, again.body, again.headers["etag"]) == (304, b"", etag)
-    assert anna.get(target, if_none_match='"other"').status == 200
-    assert anna.get(f"{target[:-2]}6h", if_none_match=etag).status == 200
+    assert engineer.get(target, if_none_match='"other"').status == 200
+    assert engineer.get(f"{target[:-2]}6h", if_none_match=etag).status == 200
     ingest(store, "RAP-0001", "CHEM-0001", reports[100:101], first=101)
-    assert anna.get(target, if_none_match=etag).status == 200
+    assert engineer.get(target, if_none_match=etag).status == 200
     store.close()
 
 
 def test_chart_data_is_compressed_and_pages_are_not(web: WebClient) -> None:
-    anna = web.sign_in("anna")
-    plain = anna.get(f"{INSTRUMENT}/readings.json")
-    packed = anna.get(f"{INSTRUMENT}/readings.json", accept_encoding="gzip")
+    engineer = web.sign_in("engineer")
+    plain = engineer.get(f"{INSTRUMENT}/readings.json")
+    packed = engineer.get(f"{INSTRUMENT}/readings.json", accept_encoding="gzip")
     assert gzip.decompress(packed.body) == plain.body
-    assert "content-encoding" not in anna.get("/", accept_encoding="gzip").headers
+    assert "content-encoding" not in engineer.get("/", accept_encoding="gzip").headers
 
 
 def test_exported_statuses_are_those_that_were_reported(web: WebClient) -> None:
-    lines = web.sign_in("anna").get(f"{INSTRUMENT}/readings.csv?period=7d").text.split("\r\n")
+    lines = web.sign_in("engineer").get(f"{INSTRUMENT}/readings.csv?period=7d").text.split("\r\n")
     assert lines[0].startswith("run,number,at_ms,state,samples,")
     numbers = [int(line.split(",")[1]) for line in lines[1:-1]]
     assert numbers == sorted(numbers)
@@ -184,7 +184,7 @@ def test_exported_statuses_are_those_that_were_reported(web: WebClient) -> None:
 
 def test_an_empty_data_center_says_what_to_do() -> None:
     store = Store("sqlite://")
-    anna = open_web(store, lambda: NOW_MS).sign_in("anna")
-    assert "No instrument has reported yet" in anna.get("/").text
-    assert "No alert is open" in anna.get("/alerts").text
+    engineer = open_web(store, lambda: NOW_MS).sign_in("engineer")
+    assert "No instrument has reported yet" in engineer.get("/").text
+    assert "No alert is open" in engineer.get("/alerts").text
     store.close()

@@ -29,11 +29,11 @@ from datacenter.access.vocabulary import (
 from settings.problems import SettingsError
 from tests.support.paths import FIXTURES
 
-STAFF = ["anna", "bo", "o'hara", 'x" || true || "', "été", "e\u0301te\u0301", "%_\\", "staff; --"]
+STAFF = ["engineer", "bo", "o'clock", 'x" || true || "', "été", "e\u0301te\u0301", "%_\\", "staff; --"]
 MODELS = ["hematology-analyzer", "chemistry-analyzer", 'it\'s "new"', "モデル"]
 SITES = {
     "berlin": ("DE", "europe"),
-    "o'brien's \"lab\"": ("IE", "europe"),
+    'people\'s "lab"': ("IE", "europe"),
     "münchen": ("DE", "europe"),
     "boston": ("US", "america"),
     "';DROP TABLE x;--": ("US", "america"),

@@ -36,11 +36,11 @@ def person(
 PEOPLE = {
     one.principal.id: one
     for one in (
-        person("anna", "Anna Berg", "Europe/Berlin", "service-engineer", "everywhere"),
-        person("vera", "Vera Lind", "America/New_York", "viewer", "everywhere"),
-        person("bruno", "Bruno Costa", "Europe/Lisbon", "service-engineer", "region/europe"),
-        person("olga", "Olga Sand", "UTC", "service-engineer", "everywhere", active=False),
-        person("nils", "Nils Grau", "UTC", None, "everywhere"),
+        person("engineer", "Service engineer", "Europe/Berlin", "service-engineer", "everywhere"),
+        person("observer", "Observer", "America/New_York", "viewer", "everywhere"),
+        person("european", "Engineer in Europe", "Europe/Lisbon", "service-engineer", "region/europe"),
+        person("former", "Former engineer", "UTC", "service-engineer", "everywhere", active=False),
+        person("newcomer", "Newcomer", "UTC", None, "everywhere"),
     )
 }
 STAFF = StaffDirectory({name: one.principal for name, one in PEOPLE.items()}, {}, PEOPLE)

@@ -140,7 +140,7 @@ def fill_alerts(store: Store) -> None:
             "critical",
             "cartridge-slot",
             acknowledged_at_ms=NOW_MS - 60_000,
-            acknowledged_by="vera",
+            acknowledged_by="observer",
         ),
     ]
     with store.transaction() as connection:
