@@ -126,7 +126,8 @@ def test_two_builds_are_identical(package: Path, tmp_path: Path) -> None:
         "wire",
         "LICENSES",
     ):
-        shutil.copytree(REPOSITORY / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(REPOSITORY / name, copy / name, symlinks=True, ignore=ignored)
     for name in ("LICENSE", "pyproject.toml", "requirements.txt"):
         shutil.copy(REPOSITORY / name, copy)
     fetch_wheels(wheels, tmp_path)

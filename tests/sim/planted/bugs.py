@@ -7,13 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 import agents.box.box
 import agents.box.intake.collector
 import agents.box.intake.intake
 import agents.box.uplink.forwarder
 import agents.box.uplink.stream
-import datacenter.store.store
+import datacenter.store.batch
 from agents.box.buffer import Buffer
 from agents.box.commands import CommandDispatcher
 from agents.box.intake.intake import Intake
@@ -26,7 +27,7 @@ from datacenter.store.store import Store
 from hal.emul.disk import EmulDisk
 from sim.worlds.virtual.datacenter import VirtualDataCenter
 from wire.http.connection import Response
-from wire.messages import Alert, BatchReply, Entry, Inventory, MessageError, Status, encode
+from wire.messages import Alert, BatchReply, Entry, Inventory, MessageError, Record, Status, encode
 
 Patch = pytest.MonkeyPatch
 PLANTED: dict[str, tuple[str, str, Callable[[Patch], None]]] = {}
@@ -313,46 +314,63 @@ def loses_its_queue_when_it_is_long(patch: Patch) -> None:
 @planted("errors", "lost")
 def answers_before_it_commits(patch: Patch) -> None:
     """A batch is committed together with the next one and lost at a restart."""
-    right, pending = Store.ingest, []
+    right, pending = Store.ingest_all, []
     killed = VirtualDataCenter.hold_down
 
-    def late(self: Store, box: str, batch: Any, now_ms: int) -> BatchReply:
+    def late(self: Store, received: Any) -> list[BatchReply]:
         if pending:
-            right(self, *pending.pop())
-        pending.append((box, batch, now_ms))
-        return BatchReply(len(batch.records))
+            right(self, pending.pop())
+        pending.append(received)
+        return [BatchReply(len(one.batch.records)) for one in received]
 
     async def forgetting(self: Any) -> Any:
         pending.clear()
         return await killed(self)
 
-    patch.setattr(Store, "ingest", late)
+    patch.setattr(Store, "ingest_all", late)
     patch.setattr(VirtualDataCenter, "hold_down", forgetting)
 
 
-def _rows(patch: Patch, change: Callable[[list[Any]], list[Any]]) -> None:
-    right = datacenter.store.store._rows
-    patch.setattr(datacenter.store.store, "_rows", lambda *given: change(right(*given)))
+def _stored(patch: Patch, change: Callable[[list[tuple[int, Record]]], list[tuple[int, Record]]]) -> None:
+    """Change the records, with their sequence numbers, before their rows are made."""
+    right = datacenter.store.batch.make_rows
+    patch.setattr(
+        datacenter.store.batch, "make_rows", lambda *given: right(*given[:-1], change(list(given[-1])))
+    )
+
+
+def _with_body(record: Record, **changes: Any) -> Record:
+    entry = record.entry
+    return replace(record, entry=replace(entry, body=replace(entry.body, **changes)))
 
 
 @planted("errors", "lost")
 def stores_all_but_the_last_record_of_a_batch(patch: Patch) -> None:
-    _rows(patch, lambda rows: rows[:-1] if len(rows) > 1 else rows)
+    _stored(patch, lambda records: records[:-1] if len(records) > 1 else records)
 
 
 @planted("errors", "altered")
 def stores_an_empty_inventory(patch: Patch) -> None:
-    def emptied(row: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (*row[:-1], encode(Inventory(row[5], row[7], {}))) if row[6] == "inventory" else row
+    def emptied(record: Record) -> Record:
+        is_inventory = isinstance(record.entry.body, Inventory)
+        return _with_body(record, tests_left={}) if is_inventory else record
 
-    _rows(patch, lambda rows: [emptied(row) for row in rows])
+    _stored(patch, lambda records: [(sequence, emptied(record)) for sequence, record in records])
 
 
 @planted("errors", "altered")
 def stores_another_time(patch: Patch) -> None:
-    _rows(patch, lambda rows: [(*row[:7], row[7] - row[7] % 1000, *row[8:]) for row in rows])
+    def earlier(record: Record) -> Record:
+        return _with_body(record, at_ms=record.entry.body.at_ms // 1000 * 1000)
+
+    _stored(patch, lambda records: [(sequence, earlier(record)) for sequence, record in records])
 
 
 @planted("errors", "lost")
 def stores_reports_without_their_numbers(patch: Patch) -> None:
-    _rows(patch, lambda rows: [(*row[:5], None, *row[6:]) for row in rows])
+    right = datacenter.store.batch.make_rows
+    patch.setattr(
+        datacenter.store.batch,
+        "make_rows",
+        lambda *given: [row._replace(number=None) for row in right(*given)],
+    )
