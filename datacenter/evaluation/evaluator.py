@@ -62,6 +62,8 @@ class _Instrument:
     values: dict[str, Any]
     is_new: bool
     evaluator: LiveEvaluator | None
+    latest: Status | None = None
+    """The latest status since the row was loaded."""
 
 
 class Evaluator:
@@ -151,8 +153,7 @@ class Evaluator:
             "stored_at_ms": one.stored_at_ms,
         }
         if isinstance(report, Status):
-            readings = msgspec.msgpack.encode(report.readings)
-            values |= {"state": report.state, "samples": report.samples, "readings": readings}
+            instrument.latest = report
         if instrument.evaluator is None:
             return
         for transition in instrument.evaluator.evaluate(report, one.stored_at_ms + CLOCK_ERROR_MS_MAX):
@@ -244,6 +245,9 @@ def _in_order(pending: list[Pending]) -> list[tuple[Pending, InstrumentReport]]:
 
 def _save(connection: Connection, instrument: _Instrument) -> None:
     values = instrument.values
+    if (latest := instrument.latest) is not None:
+        readings = msgspec.msgpack.encode(latest.readings)
+        values |= {"state": latest.state, "samples": latest.samples, "readings": readings}
     if instrument.evaluator is not None:
         values["evaluation"] = save_state(instrument.evaluator)
     if instrument.is_new:

@@ -10,7 +10,7 @@ A chunk keeps run, number, time and content of each status, but neither its sequ
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from sqlalchemy import Connection, and_, delete, insert, select, update
@@ -18,13 +18,14 @@ from sqlalchemy import Connection, and_, delete, insert, select, update
 from datacenter.history.chunk import decode_chunk, encode_chunk
 from datacenter.history.statuses import Statuses, joined
 from datacenter.store.partitions import DAY_MS
-from datacenter.store.rows import STATUS, stored_records
+from datacenter.store.rows import STATUS, stored_statuses
 from datacenter.store.schema import boxes, chunks, evaluated, records
 from datacenter.store.store import Store
-from wire.messages import Status, decode
+from wire.messages import Status
 
 _R: Final = records.c
 _C: Final = chunks.c
+_COLUMNS: Final = (_R.run, _R.record_count, _R.body)
 
 
 def archive(store: Store, before_ms: int) -> int:
@@ -51,12 +52,9 @@ def _archive_instrument(connection: Connection, box: str, instrument: str, befor
         _R.stored_at_ms < before_ms,
         select(evaluated.c.box).where(evaluated.c.box == box, is_evaluated).exists(),
     )
-    rows = connection.execute(select(_R.sequence, _R.record_count, _R.body, _R.run).where(ripe)).all()
     found: defaultdict[int, list[tuple[int, Status]]] = defaultdict(list)
-    for sequence, count, body, run in rows:
-        for stored in stored_records(sequence, count, body):
-            status = decode(Status, stored.body)
-            found[status.at_ms // DAY_MS].append((run, status))
+    for run, status in _statuses(connection.execute(select(*_COLUMNS).where(ripe))):
+        found[status.at_ms // DAY_MS].append((run, status))
     for day, statuses in found.items():
         _add(connection, box, instrument, day, Statuses.of(statuses))
     connection.execute(delete(records).where(ripe))
@@ -89,24 +87,20 @@ def history(store: Store, box: str, instrument: str, since_ms: int, until_ms: in
         _C.day <= (until_ms - 1) // DAY_MS,
     )
     parts = [decode_chunk(body) for (body,) in store.read(of_day.order_by(_C.day))]
-    recent = select(_R.sequence, _R.record_count, _R.body, _R.run).where(
+    recent = select(*_COLUMNS).where(
         _R.box == box,
         _R.instrument == instrument,
         _R.kind == STATUS,
         _R.at_ms >= since_ms,
         _R.since_ms < until_ms,
     )
-    parts.append(_of_rows(list(store.read(recent))))
+    parts.append(Statuses.of(list(_statuses(store.read(recent)))))
     whole = joined(parts)
     return whole.chosen((whole.at_ms >= since_ms) & (whole.at_ms < until_ms))
 
 
-def _of_rows(rows: Sequence[tuple[int, int, bytes, int]]) -> Statuses:
-    """Return the statuses of rows, given as sequence, count, body and run."""
-    return Statuses.of(
-        [
-            (run, decode(Status, stored.body))
-            for sequence, count, body, run in rows
-            for stored in stored_records(sequence, count, body)
-        ]
-    )
+def _statuses(rows: Iterable[tuple[int, int, bytes]]) -> Iterator[tuple[int, Status]]:
+    """Return the statuses of rows of _COLUMNS, with their runs."""
+    for run, record_count, body in rows:
+        for status in stored_statuses(record_count, body):
+            yield run, status

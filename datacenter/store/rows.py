@@ -27,6 +27,7 @@ _KINDS: Final[dict[type, str]] = {
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode_block: Final = msgspec.msgpack.Decoder(tuple[list[int], list[msgspec.Raw]]).decode
 _decode_statuses: Final = msgspec.msgpack.Decoder(tuple[list[int], list[Status]]).decode
+_decode_status: Final = msgspec.msgpack.Decoder(Status).decode
 
 
 class Row(NamedTuple):
@@ -106,3 +107,8 @@ def stored_records(sequence: int, record_count: int, body: bytes) -> list[Stored
         return [Stored(sequence, bytes(body))]
     sequences, bodies = _decode_block(body)
     return [Stored(*pair) for pair in zip(sequences, map(bytes, bodies), strict=True)]
+
+
+def stored_statuses(record_count: int, body: bytes) -> list[Status]:
+    """Return the statuses of a row of the kind STATUS from its columns `record_count` and `body`."""
+    return [_decode_status(body)] if record_count == 1 else _decode_statuses(body)[1]
