@@ -7,9 +7,9 @@ from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Select, and_, case, func, or_, select, update
+from sqlalchemy import Select, and_, case, func, select, update
 
-from datacenter.fleet.visible import Visibility
+from datacenter.fleet.visible import PLACED_BOXES, Visibility, matching
 from datacenter.store.schema import alerts, boxes, sites
 from datacenter.store.store import Store
 from settings.profile import Severity
@@ -19,7 +19,7 @@ HISTORY_MAX: Final = 20
 SEVERITIES: Final[tuple[Severity, ...]] = ("critical", "error", "warning", "info")
 """The worst first."""
 _A: Final = alerts.c
-_TABLES: Final = alerts.join(boxes, _A.box == boxes.c.serial).outerjoin(sites, boxes.c.site == sites.c.site)
+_TABLES: Final = alerts.join(PLACED_BOXES, _A.box == boxes.c.serial)
 _COLUMNS: Final = (
     _A.id,
     _A.box,
@@ -157,7 +157,5 @@ def _select(visible: Visibility, wanted: AlertFilter, *columns: Any) -> Select[A
         query = query.where(sites.c.region == wanted.region)
     if wanted.site:
         query = query.where(boxes.c.site == wanted.site)
-    for word in wanted.q.lower().split():
-        named = (_A.instrument, _A.model, _A.box, _A.trigger, _A.component, sites.c.name)
-        query = query.where(or_(*(func.lower(one).contains(word, autoescape=True) for one in named)))
-    return query
+    named = (_A.instrument, _A.model, _A.box, _A.trigger, _A.component, sites.c.name)
+    return query.where(matching(wanted.q, *named))

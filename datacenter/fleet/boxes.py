@@ -6,8 +6,9 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import and_, func, select
 
-from datacenter.fleet.visible import Visibility
-from datacenter.store.schema import boxes, commands, evaluated, instruments, records, sites
+from datacenter.fleet.visible import PLACED_BOXES, Visibility
+from datacenter.store.coverage import BOX_STREAM
+from datacenter.store.schema import boxes, commands, coverage, evaluated, instruments, records, sites
 from datacenter.store.store import Store
 from wire.messages import Audit, Gap, ProfileInForce, decode
 
@@ -63,11 +64,7 @@ def list_boxes(store: Store, visible: Visibility, site: str) -> list[BoxRow]:
             func.count(instruments.c.serial),
             func.max(instruments.c.stored_at_ms),
         )
-        .select_from(
-            boxes.outerjoin(sites, boxes.c.site == sites.c.site).outerjoin(
-                instruments, instruments.c.box == boxes.c.serial
-            )
-        )
+        .select_from(PLACED_BOXES.outerjoin(instruments, instruments.c.box == boxes.c.serial))
         .where(boxes.c.site == site, visible.where("Box"))
         .group_by(boxes.c.serial, boxes.c.enrolled_at_ms, boxes.c.dismissed_at_ms)
         .order_by(boxes.c.serial)
@@ -84,20 +81,26 @@ def read_box(store: Store, box: str) -> BoxState:
     )
     columns = (boxes.c.serial, boxes.c.site, sites.c.name, sites.c.zone)
     times = (boxes.c.enrolled_at_ms, boxes.c.dismissed_at_ms)
-    query = (
-        select(*columns, *times, evaluated.c.sequence, waiting)
-        .select_from(
-            boxes.outerjoin(sites, boxes.c.site == sites.c.site).outerjoin(
-                evaluated, evaluated.c.box == boxes.c.serial
-            )
-        )
-        .where(boxes.c.serial == box)
-    )
-    (*known, evaluated_sequence, waiting_count) = next(store.read(query))
-    latest = select(_R.stored_at_ms, _R.at_ms, _R.epoch, _R.sequence).where(_R.box == box)
-    latest = latest.order_by(_R.epoch.desc(), _R.sequence.desc()).limit(1)
-    seen = next(store.read(latest), (None, None, None, None))
+    query = select(*columns, *times, waiting).select_from(PLACED_BOXES).where(boxes.c.serial == box)
+    *known, waiting_count = next(store.read(query))
+    seen = _latest_record(store, box)
+    position = and_(evaluated.c.box == box, evaluated.c.epoch == seen[2])
+    (evaluated_sequence,) = next(store.read(select(evaluated.c.sequence).where(position)), (None,))
     return BoxState._make([*known, *seen, evaluated_sequence, waiting_count])
+
+
+def _latest_record(store: Store, box: str) -> tuple[int | None, int | None, int | None, int | None]:
+    """Return time of storage, time, epoch and sequence of the last record of the epoch that was stored last.
+
+    The numbers of epochs are random, so that their order means nothing.
+    """
+    lives = select(coverage.c.life).where(coverage.c.box == box, coverage.c.stream == BOX_STREAM)
+    columns = (_R.stored_at_ms, _R.at_ms, _R.epoch, _R.sequence)
+    found = []
+    for (epoch,) in list(store.read(lives)):
+        of_epoch = select(*columns).where(_R.box == box, _R.epoch == epoch)
+        found += [tuple(row) for row in store.read(of_epoch.order_by(_R.sequence.desc()).limit(1))]
+    return max(found, default=(None, None, None, None))
 
 
 def list_events(store: Store, box: str) -> list[Audit | Gap | ProfileInForce]:
@@ -116,11 +119,7 @@ def list_instruments_of_box(store: Store, visible: Visibility, box: str) -> list
     """Return serial number, model and time of the latest status of each instrument of a box."""
     query = (
         select(instruments.c.serial, instruments.c.model, instruments.c.stored_at_ms)
-        .select_from(
-            instruments.join(boxes, instruments.c.box == boxes.c.serial).outerjoin(
-                sites, boxes.c.site == sites.c.site
-            )
-        )
+        .select_from(instruments.join(PLACED_BOXES, instruments.c.box == boxes.c.serial))
         .where(instruments.c.box == box, visible.where("Instrument"))
         .order_by(instruments.c.serial)
     )

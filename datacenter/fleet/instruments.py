@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
 
 from msgspec import Struct
-from sqlalchemy import ColumnElement, Select, and_, case, func, or_, select
+from sqlalchemy import ColumnElement, Select, and_, case, func, select
 
-from datacenter.fleet.visible import Visibility
+from datacenter.fleet.visible import PLACED_BOXES, Visibility, matching
 from datacenter.store.schema import alerts, boxes, instruments, sites
 from datacenter.store.store import Store
 
@@ -102,10 +102,8 @@ class _Fleet:
         )
         self.alert_count: ColumnElement[int] = func.coalesce(open_alerts.c.alert_count, 0)
         of_instrument = and_(open_alerts.c.box == _I.box, open_alerts.c.instrument == _I.serial)
-        self._tables = (
-            instruments.join(boxes, _I.box == boxes.c.serial)
-            .outerjoin(sites, boxes.c.site == sites.c.site)
-            .outerjoin(open_alerts, of_instrument)
+        self._tables = instruments.join(PLACED_BOXES, _I.box == boxes.c.serial).outerjoin(
+            open_alerts, of_instrument
         )
         self._seen = and_(visible.where("Instrument"), boxes.c.dismissed_at_ms.is_(None))
 
@@ -119,23 +117,30 @@ class _Fleet:
             query = query.where(_I.model == wanted.model)
         if wanted.health:
             query = query.where(self.health == wanted.health)
-        for word in wanted.q.lower().split():
-            named = (_I.serial, _I.model, _I.box, sites.c.name, boxes.c.site)
-            query = query.where(or_(*(func.lower(one).contains(word, autoescape=True) for one in named)))
-        return query
+        named = (_I.serial, _I.model, _I.box, sites.c.name, boxes.c.site)
+        return query.where(matching(wanted.q, *named))
 
 
 def list_instruments(
     store: Store, visible: Visibility, wanted: FleetFilter, page: int
 ) -> list[InstrumentRow]:
     """Return a page of instruments, from 1, those with the worst health first."""
+    query = _ordered_instruments(visible, wanted).limit(PAGE_SIZE).offset((page - 1) * PAGE_SIZE)
+    return [InstrumentRow(*row) for row in store.read(query)]
+
+
+def all_instruments(store: Store, visible: Visibility, wanted: FleetFilter) -> Iterator[InstrumentRow]:
+    """Return all instruments, those with the worst health first."""
+    return (InstrumentRow(*row) for row in store.read(_ordered_instruments(visible, wanted)))
+
+
+def _ordered_instruments(visible: Visibility, wanted: FleetFilter) -> Select[Any]:
     fleet = _Fleet(visible)
     order = case(*((fleet.health == name, place) for place, name in enumerate(HEALTHS)))
     columns = (_I.box, _I.serial, _I.model, _I.state, _I.samples, _I.at_ms, _I.stored_at_ms)
     place = (boxes.c.site, sites.c.name, sites.c.region, sites.c.zone)
     query = fleet.select(wanted, *columns, *place, fleet.health, fleet.alert_count)
-    query = query.order_by(order, _I.serial, _I.box).limit(PAGE_SIZE).offset((page - 1) * PAGE_SIZE)
-    return [InstrumentRow(*row) for row in store.read(query)]
+    return query.order_by(order, _I.serial, _I.box)
 
 
 def list_sites(store: Store, visible: Visibility, wanted: FleetFilter) -> list[SiteRow]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, and_, select
+from sqlalchemy import ColumnElement, and_, func, or_, select, true
 
 from datacenter.access.compiled import CompiledPolicies
 from datacenter.access.decision import Decision
@@ -16,6 +16,8 @@ from datacenter.access.vocabulary import Purpose
 from datacenter.store.schema import alerts, boxes, instruments, sites
 from datacenter.store.store import Store
 
+PLACED_BOXES: Final = boxes.outerjoin(sites, boxes.c.site == sites.c.site)
+"""The boxes with their sites, where these are known."""
 _PLACE: Final[Mapping[str, ColumnElement[Any]]] = {
     "site": boxes.c.site,
     "country": sites.c.country,
@@ -54,6 +56,17 @@ class Visibility:
         return where_permitted(self.policies.policies, self.principal, action, kind, self.context, columns)
 
 
+def matching(text: str, *columns: ColumnElement[Any]) -> ColumnElement[bool]:
+    """Return the WHERE clause of a search: each word of the text is part of one of the columns, in any case."""
+    return and_(
+        true(),
+        *(
+            or_(*(func.lower(column).contains(word, autoescape=True) for column in columns))
+            for word in text.lower().split()
+        ),
+    )
+
+
 def find_site(store: Store, site: str) -> Resource | None:
     """Return the resource of a site; None if it does not exist."""
     query = select(sites.c.site, sites.c.country, sites.c.region).where(sites.c.site == site)
@@ -63,17 +76,17 @@ def find_site(store: Store, site: str) -> Resource | None:
 
 def find_box(store: Store, box: str) -> Resource | None:
     """Return the resource of a box; None if it does not exist."""
-    query = select(boxes.c.serial, *_PLACE.values()).outerjoin(sites, boxes.c.site == sites.c.site)
+    query = select(boxes.c.serial, *_PLACE.values()).select_from(PLACED_BOXES)
     found = next(store.read(query.where(boxes.c.serial == box)), None)
     return None if found is None else Resource("Box", box, *_names(found))
 
 
 def find_instrument(store: Store, box: str, instrument: str) -> Resource | None:
     """Return the resource of an instrument; None if it does not exist."""
-    of_box = instruments.join(boxes, instruments.c.box == boxes.c.serial)
+    tables = instruments.join(PLACED_BOXES, instruments.c.box == boxes.c.serial)
     key = and_(instruments.c.box == box, instruments.c.serial == instrument)
     query = select(instruments.c.model, *_PLACE.values()).where(key)
-    found = next(store.read(query.select_from(of_box.outerjoin(sites, boxes.c.site == sites.c.site))), None)
+    found = next(store.read(query.select_from(tables)), None)
     if found is None:
         return None
     return Resource("Instrument", instrument, *_names(found), model=found.model or "")
@@ -81,9 +94,9 @@ def find_instrument(store: Store, box: str, instrument: str) -> Resource | None:
 
 def find_alert(store: Store, alert: str) -> Resource | None:
     """Return the resource of an alert; None if it does not exist."""
-    of_box = alerts.join(boxes, alerts.c.box == boxes.c.serial)
+    tables = alerts.join(PLACED_BOXES, alerts.c.box == boxes.c.serial)
     query = select(alerts.c.model, alerts.c.severity, *_PLACE.values()).where(alerts.c.id == alert)
-    found = next(store.read(query.select_from(of_box.outerjoin(sites, boxes.c.site == sites.c.site))), None)
+    found = next(store.read(query.select_from(tables)), None)
     if found is None:
         return None
     return Resource("Alert", alert, *_names(found), model=found.model, severity=found.severity)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import groupby
 from typing import Any, Final, Literal
 
@@ -15,6 +14,7 @@ from datacenter.fleet.instruments import (
     SILENT_MS,
     FleetFilter,
     InstrumentRow,
+    all_instruments,
     count_health,
     list_choices,
     list_instruments,
@@ -73,14 +73,8 @@ def fleet(page: PageRequest) -> Response:
 def export_instruments(page: PageRequest) -> Response:
     """The list of instruments as CSV."""
     columns = list(InstrumentRow._fields)
-    return csv_file("instruments.csv", columns, _all_rows(page))
-
-
-def _all_rows(page: PageRequest) -> Iterator[InstrumentRow]:
-    number = 1
-    while rows := list_instruments(page.store, page.visible, page.query, number):
-        yield from rows
-        number += 1
+    rows = all_instruments(page.store, page.visible, page.query)
+    return csv_file("instruments.csv", columns, rows)
 
 
 ROUTES: Final = (

@@ -14,6 +14,7 @@ from datacenter.fleet.completeness import coverage_tag, stream_completeness
 from datacenter.fleet.instruments import SILENT_MS
 from datacenter.fleet.readings import Period, load_period, make_chart, summarize
 from datacenter.fleet.reports import latest_inventory, list_calibrations, list_controls, list_errors
+from datacenter.fleet.visible import PLACED_BOXES
 from datacenter.history.statuses import Statuses
 from datacenter.store.schema import boxes, instruments, sites
 from datacenter.web.levey_jennings import draw_controls
@@ -99,9 +100,9 @@ def _rows(statuses: Statuses, names: list[str]) -> list[list[object]]:
 def _row(page: PageRequest) -> Any:
     """The instrument's latest state and its site."""
     key = and_(instruments.c.box == page.names["box"], instruments.c.serial == page.names["instrument"])
-    tables = instruments.join(boxes, instruments.c.box == boxes.c.serial)
+    tables = instruments.join(PLACED_BOXES, instruments.c.box == boxes.c.serial)
     query = select(instruments, sites.c.site, sites.c.name, sites.c.zone).where(key)
-    (row,) = page.store.read(query.select_from(tables.outerjoin(sites, boxes.c.site == sites.c.site)))
+    (row,) = page.store.read(query.select_from(tables))
     return row
 
 
