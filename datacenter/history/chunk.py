@@ -144,7 +144,7 @@ def _encode_column(values: Integers) -> tuple[_Column, bytes]:
     differences = [values]
     while len(differences) <= min(ORDER_MAX, len(values) - 1):
         differences.append(np.diff(differences[-1]))
-    order, rest = min(enumerate(differences), key=lambda pair: _bits_of(pair[1]))
+    order, rest = min(enumerate(differences), key=lambda pair: _mean_magnitude(pair[1]))
     first = tuple(int(one[0]) for one in differences[:order])
     divisor = max(1, int(np.gcd.reduce(rest)) if len(rest) else 1)
     unsigned = _without_sign(rest // divisor)
@@ -174,11 +174,8 @@ def _decode_column(column: _Column, count: int, data: memoryview) -> tuple[int, 
     return used, values
 
 
-def _bits_of(differences: Integers) -> float:
-    """Return the approximate size of differences, in bits: the logarithm of their mean magnitude."""
-    if not len(differences):
-        return 0.0
-    return float(np.log2(np.abs(differences).astype(np.float64).mean() + 1e-9))
+def _mean_magnitude(differences: Integers) -> float:
+    return float(np.abs(differences).astype(np.float64).mean()) if len(differences) else 0.0
 
 
 def _without_sign(values: Integers) -> _Unsigned:

@@ -1,7 +1,6 @@
 """The partitions of `records` on PostgreSQL: one for each day on which rows were stored.
 
-An expired day is dropped as a whole, without touching the rows of other days. SQLite has no partitions: there, the
-rows of expired days are deleted.
+The rows of a day can be dropped as a whole, without touching those of other days. SQLite has no partitions.
 """
 
 from __future__ import annotations

@@ -41,19 +41,24 @@ print("stopped", flush=True)
 """
 
 
+async def connected(port: int, box: Identity) -> ClientConnection:
+    _, connection = await asyncio.get_running_loop().create_connection(
+        lambda: ClientConnection("localhost", 1000),
+        "127.0.0.1",
+        port,
+        ssl=client_context(box),
+        server_hostname="localhost",
+    )
+    return connection
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_serves_until_a_signal(tmp_path: Path, number: signal.Signals) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
     file, box = configure(tmp_path, url)
 
     async def send(port: int) -> int:
-        _, connection = await asyncio.get_running_loop().create_connection(
-            lambda: ClientConnection("localhost", 1000),
-            "127.0.0.1",
-            port,
-            ssl=client_context(box),
-            server_hostname="localhost",
-        )
+        connection = await connected(port, box)
         response = await connection.request("POST", "/v1/batches", Compressor().compress(encoded(alert(1))))
         program.send_signal(number)
         await connection.lost
@@ -87,13 +92,7 @@ def test_what_is_stored_is_evaluated_by_the_configured_triggers(tmp_path: Path) 
     body = Compressor().compress(encode_batch(1, list(enumerate([profile, *reports], 1))))
 
     async def send(port: int) -> None:
-        _, connection = await asyncio.get_running_loop().create_connection(
-            lambda: ClientConnection("localhost", 1000),
-            "127.0.0.1",
-            port,
-            ssl=client_context(box),
-            server_hostname="localhost",
-        )
+        connection = await connected(port, box)
         assert (await connection.request("POST", "/v1/batches", body)).status == 200
         connection.close()
 
