@@ -18,16 +18,6 @@ FRAMES = list(frames_of(MESSAGE, FrameStyle()))
 BIDS = (ENQ + EOT) * 3 + ENQ
 
 
-@pytest.fixture
-def messages() -> MessageKeeper:
-    return MessageKeeper()
-
-
-@pytest.fixture
-def host(messages: MessageKeeper) -> Lis1Endpoint:
-    return Lis1Endpoint(messages, AstmDialect())
-
-
 def in_two_pieces(host: Lis1Endpoint, data: bytes, cut: int, now: float) -> bytes:
     """The answers to bytes that arrive in two pieces, as TCP divides them."""
     return sent(host.receive(data[:cut], now)) + sent(host.receive(data[cut:], now + 0.3))

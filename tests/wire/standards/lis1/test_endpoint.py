@@ -14,16 +14,6 @@ FRAMES = list(frames_of(MESSAGE, FrameStyle()))
 
 
 @pytest.fixture
-def messages() -> MessageKeeper:
-    return MessageKeeper()
-
-
-@pytest.fixture
-def host(messages: MessageKeeper) -> Lis1Endpoint:
-    return Lis1Endpoint(messages, AstmDialect())
-
-
-@pytest.fixture
 def line(host: Lis1Endpoint) -> Line:
     return Line(Lis1Endpoint(MessageKeeper(), AstmDialect(), instrument=True), host)
 
