@@ -21,7 +21,7 @@ PACKAGES: Final = {
     "agents.box": "program on the box",
     "agents.provision": "first start of a box",
     "agents.spool": "durable log on the disk",
-    "datacenter": "ingest and store",
+    "datacenter": "store, evaluation, access, pages",
     "imaging": "kickstarts, images, flashing",
     "netfw": "firewall",
     "wire": "messages, HTTP, TLS, PKI",
