@@ -13,7 +13,22 @@ from rap.outcome import MachineLacks
 EXTRAS: Final = {
     "sim": frozenset({"sim", "simpy", "plotly", "pyroute2", "rich"}),
     "datacenter": frozenset(
-        {"datacenter", "sqlalchemy", "alembic", "cedarpy", "jinja2", "numpy", "starlette", "uvicorn"}
+        {
+            "datacenter",
+            "alembic",
+            "apprise",
+            "authlib",
+            "cedarpy",
+            "distributed",
+            "httpx",
+            "jinja2",
+            "numpy",
+            "prometheus_client",
+            "pyarrow",
+            "sqlalchemy",
+            "starlette",
+            "uvicorn",
+        }
     ),
     "imaging": frozenset({"imaging", "pykickstart", "reportlab", "jinja2", "rich"}),
     "proof": frozenset({"z3"}),

@@ -3,7 +3,7 @@
 #
 #   kernel    the kernel world, the firewall and their tests: `make setup-kernel`
 #   image     building, checking and flashing images, and their tests: `make setup-image`
-#   datacenter  tests of the data center with PostgreSQL, and of its pages in a browser: `make setup-datacenter`
+#   datacenter  tests of the data center with PostgreSQL, of its pages in a browser, of its metrics and notices: `make setup-datacenter`
 #
 # Only missing packages are installed. Labs start their own squid and dante inside namespaces, but these packages start
 # services of the machine. A newly installed service is therefore not started, and is disabled; a service that existed
@@ -24,9 +24,9 @@ DEBIAN_image="rpm createrepo-c dnf cpio systemd udev apache2 gcc libc6-dev bmap-
 REDHAT_image="rpm-build createrepo_c dnf cpio systemd httpd mod_ssl gcc python3.11-devel bmap-tools zstd openssl cryptsetup
 	dosfstools xfsprogs qemu-kvm edk2-ovmf xorriso mtools syslinux grub2-efi-x64-modules grub2-pc-modules squashfs-tools
 	openscap-scanner scap-security-guide swtpm clevis clevis-luks tpm2-tools"
-DEBIAN_datacenter="postgresql chromium"
-REDHAT_datacenter="postgresql-server chromium"
-SERVICES="haproxy squid danted sockd firewalld apache2 postgresql"
+DEBIAN_datacenter="postgresql chromium prometheus prometheus-alertmanager"
+REDHAT_datacenter="postgresql-server chromium golang-github-prometheus golang-github-prometheus-alertmanager"
+SERVICES="haproxy squid danted sockd firewalld apache2 postgresql prometheus prometheus-alertmanager"
 
 lack() {
 	echo "setup: $1" >&2
