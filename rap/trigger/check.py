@@ -1,4 +1,4 @@
-"""`rap trigger`: conditions over reports that raise alerts."""
+"""`rap trigger check`: checks trigger files."""
 
 from __future__ import annotations
 
@@ -6,19 +6,10 @@ import argparse
 from pathlib import Path
 
 from rap.outcome import FAILED, OK
-from rap.parser import Parser
-
-SUMMARY = "triggers: conditions over reports that raise alerts"
 
 
-def add_verbs(parser: Parser) -> None:
-    """The verbs of `rap trigger`."""
-    check = parser.add_command("check", "check trigger files")
-    check.add_argument("files", metavar="FILE", nargs="+", type=Path, help="files of a set of triggers")
-    check.set_command(_check)
-
-
-def _check(arguments: argparse.Namespace) -> int:
+def check(arguments: argparse.Namespace) -> int:
+    """Check trigger files, and print what is wrong."""
     from datacenter.triggers.proof import can_fire, implies
     from datacenter.triggers.triggerfile import Trigger, read_trigger
     from settings.problems import SettingsError

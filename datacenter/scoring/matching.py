@@ -1,0 +1,110 @@
+"""Compares the alerts of one instrument with the truth about its parts.
+
+A degradation is one episode, however many alerts begin during it. An alert belongs to a degradation of its trigger's
+component that is under way when it begins: alerts of other components, those that began before, and those after the
+failure predict nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Literal, NamedTuple, TypeAlias
+
+from msgspec import Struct
+
+from datacenter.triggers.triggerfile import TriggerTable
+
+Course: TypeAlias = Literal["failing", "stable", "sudden"]
+Verdict: TypeAlias = Literal["right", "false", "late", "repeated"]
+
+
+class Degradation(Struct, frozen=True):
+    """The truth about one degradation of a part; times are those of the reports.
+
+    A `failing` one ends in a failure unless the part is replaced before, a `stable` one never does, and a `sudden`
+    failure has no symptoms.
+    """
+
+    component: str
+    part: str
+    course: Course
+    began_ms: int
+    failed_ms: int | None = None
+    ended_ms: int | None = None
+    """When the part was replaced."""
+
+    @property
+    def is_predictable(self) -> bool:
+        """Whether it led to a failure that symptoms announced."""
+        return self.course == "failing" and self.failed_ms is not None
+
+    def is_under_way(self, at_ms: int) -> bool:
+        """Whether it has begun, and the part is not replaced yet."""
+        return self.began_ms <= at_ms and (self.ended_ms is None or at_ms < self.ended_ms)
+
+
+class Alarm(NamedTuple):
+    """An alert that began."""
+
+    trigger: str
+    at_ms: int
+
+
+class Match(NamedTuple):
+    """What an alert was worth. `degradation` is the one that it belongs to, None if there was none."""
+
+    alarm: Alarm
+    verdict: Verdict
+    degradation: Degradation | None
+
+
+def match(
+    alarms: Iterable[Alarm], degradations: Sequence[Degradation], triggers: Mapping[str, TriggerTable]
+) -> list[Match]:
+    """Match the alerts of one instrument, in the order of their beginning."""
+    seen: set[tuple[str, Degradation]] = set()
+    found = []
+    for alarm in sorted(alarms, key=lambda one: one.at_ms):
+        degradation = _degradation(alarm, degradations, triggers[alarm.trigger])
+        is_first = degradation is None or (alarm.trigger, degradation) not in seen
+        found.append(Match(alarm, _verdict(alarm, degradation, is_first), degradation))
+        if degradation is not None:
+            seen.add((alarm.trigger, degradation))
+    return found
+
+
+def first_of_each(matches: Iterable[Match]) -> Iterator[Match]:
+    """Return the alerts of a set of triggers: of those that belong to one degradation, only the first is new."""
+    seen: set[Degradation] = set()
+    for one in matches:
+        if one.degradation in seen:
+            yield one if one.verdict == "late" else one._replace(verdict="repeated")
+        else:
+            yield one
+        if one.degradation is not None:
+            seen.add(one.degradation)
+
+
+def _degradation(
+    alarm: Alarm, degradations: Sequence[Degradation], table: TriggerTable
+) -> Degradation | None:
+    """The degradation that an alert belongs to: first one of a part that the trigger names, and one that fails."""
+    candidates = [
+        one for one in degradations if one.component == table.component and one.is_under_way(alarm.at_ms)
+    ]
+    order = ("failing", "sudden", "stable")
+    return min(
+        candidates,
+        key=lambda one: (one.part not in table.parts, order.index(one.course), -one.began_ms),
+        default=None,
+    )
+
+
+def _verdict(alarm: Alarm, degradation: Degradation | None, is_first: bool) -> Verdict:
+    if degradation is None:
+        return "false"
+    if degradation.failed_ms is not None and alarm.at_ms >= degradation.failed_ms:
+        return "late"
+    if not is_first:
+        return "repeated"
+    return "false" if degradation.course == "stable" else "right"

@@ -1,0 +1,50 @@
+"""The result of a back-test: the alerts and the truth of each instrument, and the scores that follow from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from msgspec import Struct
+
+from datacenter.scoring.matching import Alarm, Degradation, first_of_each, match
+from datacenter.scoring.tally import Score, Tally, score, tally
+from datacenter.triggers.triggerfile import Trigger
+
+
+class InstrumentResult(Struct, frozen=True):
+    """One instrument: what its triggers raised, and what was true."""
+
+    model: str
+    instrument_ms: int
+    """The time that was evaluated."""
+    reports: int
+    seconds: float
+    """The processor time of the evaluation."""
+    alarms: list[Alarm]
+    degradations: list[Degradation]
+
+
+class Scores(NamedTuple):
+    """The scores of each trigger, by its name, and of the set."""
+
+    triggers: dict[str, Score]
+    whole: Score
+
+
+def scores(triggers: Sequence[Trigger], instruments: Iterable[InstrumentResult]) -> Scores:
+    """Return the scores of triggers from the back-tests of instruments."""
+    alone = {trigger.name: Tally() for trigger in triggers}
+    whole = Tally()
+    for one in instruments:
+        chosen = {trigger.name: trigger.table for trigger in triggers if trigger.table.model == one.model}
+        parts = {name: table.parts for name, table in chosen.items()}
+        matches = match(one.alarms, one.degradations, chosen)
+        for name, table in chosen.items():
+            own = [found for found in matches if found.alarm.trigger == name]
+            alone[name].add(tally(own, one.degradations, [table], one.instrument_ms, parts))
+        firsts = [found for found in matches if not parts[found.alarm.trigger]] + list(
+            first_of_each(found for found in matches if parts[found.alarm.trigger])
+        )
+        whole.add(tally(firsts, one.degradations, list(chosen.values()), one.instrument_ms, parts))
+    return Scores({name: score(found) for name, found in alone.items()}, score(whole))

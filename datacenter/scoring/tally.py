@@ -1,0 +1,155 @@
+"""Adds up what alerts were worth, for a trigger or a set of triggers, and computes its figures.
+
+Tallies of different instruments can be added, so that back-tests can be divided among processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import exp
+from statistics import median
+from typing import Final
+
+from msgspec import Struct, field
+
+from datacenter.scoring.matching import Degradation, Match
+from datacenter.triggers.triggerfile import TriggerTable
+
+YEAR_MS: Final = 365 * 86_400_000
+HOUR_MS: Final = 3_600_000
+
+
+class Failure(Struct, frozen=True):
+    """A failure that could be predicted: what could be gained at most, and what was."""
+
+    possible_ms: int
+    """The time from the beginning of the degradation to the failure."""
+    lead_ms: int = 0
+    """The time from the first alert to the failure; 0 if it was missed."""
+
+
+class Tally(Struct):
+    """What alerts of a trigger, or of a set, were worth on many instruments."""
+
+    instrument_ms: int = 0
+    """The time that was evaluated, added up over the instruments."""
+    failures: list[Failure] = field(default_factory=list)
+    right: int = 0
+    false_stable: int = 0
+    """Alerts about degradations that never lead to a failure."""
+    false_none: int = 0
+    """Alerts without any degradation of the component."""
+    late: int = 0
+    repeated: int = 0
+    parts_named: int = 0
+    parts_right: int = 0
+    notices: int = 0
+    """Alerts of triggers without parts, which state a condition and predict no failure."""
+
+    def add(self, other: Tally) -> None:
+        """Add the tally of other instruments."""
+        self.failures.extend(other.failures)
+        for name in self.__struct_fields__:
+            if name != "failures":
+                setattr(self, name, getattr(self, name) + getattr(other, name))
+
+    @property
+    def years(self) -> float:
+        """The instrument-years."""
+        return self.instrument_ms / YEAR_MS
+
+    @property
+    def false(self) -> int:
+        """The false alarms."""
+        return self.false_stable + self.false_none
+
+
+class Score(Struct, frozen=True, omit_defaults=True):
+    """The figures of a trigger or a set; None if there is nothing that they could be computed from."""
+
+    instrument_years: float
+    failures: int = 0
+    recall: float | None = None
+    """The share of the predictable failures that were predicted."""
+    recall_by_chance: float | None = None
+    """The recall of as many alerts at random times."""
+    precision: float | None = None
+    """The share of right alerts among the right and the false ones."""
+    lead_h: float | None = None
+    """Hours from the first alert to the failure, median; a missed failure counts as 0."""
+    lead_share: float | None = None
+    """The same as a share of the time from the beginning of the degradation to the failure."""
+    false_per_year: float = 0.0
+    """False alarms an instrument-year."""
+    false_stable_per_year: float = 0.0
+    """Those of them about degradations that never lead to a failure."""
+    parts_right: float | None = None
+    """The share of right ones among the parts that right alerts name."""
+    notices_per_year: float = 0.0
+    """Alerts an instrument-year of triggers without parts."""
+
+
+def tally(
+    matches: Sequence[Match],
+    degradations: Iterable[Degradation],
+    tables: Sequence[TriggerTable],
+    instrument_ms: int,
+    parts: dict[str, list[str]],
+) -> Tally:
+    """The tally of one instrument. `tables` are its triggers, `parts` the parts that each names."""
+    found = Tally(instrument_ms)
+    covered = {(table.component, part) for table in tables for part in table.parts}
+    right: dict[Degradation, int] = {}
+    for alarm, verdict, degradation in matches:
+        named = parts[alarm.trigger]
+        if not named:
+            found.notices += 1
+        elif verdict == "false":
+            found.false_none += degradation is None
+            found.false_stable += degradation is not None
+        elif verdict == "late":
+            found.late += 1
+        elif verdict == "repeated":
+            found.repeated += 1
+        elif degradation is not None:
+            found.right += 1
+            found.parts_named += len(named)
+            found.parts_right += degradation.part in named
+            right[degradation] = alarm.at_ms
+    for one in degradations:
+        if one.failed_ms is not None and one.is_predictable and (one.component, one.part) in covered:
+            lead_ms = one.failed_ms - right.get(one, one.failed_ms)
+            found.failures.append(Failure(one.failed_ms - one.began_ms, lead_ms))
+    return found
+
+
+def score(found: Tally) -> Score:
+    """The figures of a tally."""
+    failures, alerts = found.failures, found.right + found.false
+    years = found.years
+    return Score(
+        instrument_years=round(years, 1),
+        failures=len(failures),
+        recall=_share(sum(one.lead_ms > 0 for one in failures), len(failures)),
+        recall_by_chance=_by_chance(found),
+        precision=_share(found.right, alerts),
+        lead_h=round(median(one.lead_ms for one in failures) / HOUR_MS, 1) if failures else None,
+        lead_share=round(median(one.lead_ms / one.possible_ms for one in failures), 3) if failures else None,
+        false_per_year=round(found.false / years, 3),
+        false_stable_per_year=round(found.false_stable / years, 3),
+        parts_right=_share(found.parts_right, found.parts_named),
+        notices_per_year=round(found.notices / years, 2),
+    )
+
+
+def _share(part: int, whole: int) -> float | None:
+    return round(part / whole, 3) if whole else None
+
+
+def _by_chance(found: Tally) -> float | None:
+    """The expected recall of a Poisson process with as many alerts."""
+    if not found.failures:
+        return None
+    rate = (found.right + found.false) / found.instrument_ms
+    missed = sum(exp(-rate * one.possible_ms) for one in found.failures)
+    return round(1 - missed / len(found.failures), 3)

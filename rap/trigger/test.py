@@ -1,0 +1,187 @@
+"""`rap trigger test`: scores triggers."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from math import ceil
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from rap.outcome import FAILED, OK, MachineLacks, WrongInput
+from rap.parser import Parser
+
+if TYPE_CHECKING:
+    from datacenter.scoring.outcome import InstrumentResult, Scores
+    from datacenter.scoring.tally import Score
+    from datacenter.triggers.triggerfile import Trigger
+
+DAYS: Final = 365
+YEARS: Final = 14
+SEED: Final = 1001
+PROGRESS_SECONDS: Final = 5.0
+
+
+def add_options(parser: Parser) -> None:
+    """Add the arguments of the verb."""
+    parser.add_argument("files", metavar="FILE", nargs="+", type=Path, help="files of a set of triggers")
+    parser.add_argument(
+        "--years", type=_years, default=YEARS, help=f"simulated years of each model (default: {YEARS})"
+    )
+    parser.add_argument("--seed", type=_positive, default=SEED, help=f"the first seed (default: {SEED})")
+    parser.add_argument(
+        "--cache",
+        metavar="FOLDER",
+        type=Path,
+        default=Path("build/histories"),
+        help="keeps simulated histories",
+    )
+    parser.add_argument("--processes", type=_positive, default=os.cpu_count() or 1)
+    parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
+    for option, meaning in (
+        ("recall-min", "least recall of the set"),
+        ("lead-min", "least median lead of the set, as a share of the possible"),
+        ("false-max", "most false alarms of the set an instrument-year"),
+        ("parts-min", "least share of right parts"),
+    ):
+        parser.add_argument(
+            f"--{option}", type=float, metavar="NUMBER", help=f"exit status 1 beyond it: {meaning}"
+        )
+
+
+def test(arguments: argparse.Namespace) -> int:
+    """Test the triggers, and print their scores."""
+    from datacenter.scoring.outcome import scores
+    from datacenter.triggers.triggerfile import read_trigger
+    from settings.problems import SettingsError
+
+    try:
+        triggers = [read_trigger(file) for file in arguments.files]
+    except SettingsError as error:
+        raise WrongInput(str(error)) from error
+    instruments = list(_simulated(triggers, arguments))
+    found = scores(triggers, instruments)
+    reports, seconds = sum(one.reports for one in instruments), sum(one.seconds for one in instruments)
+    missed = list(_missed(arguments, found.whole))
+    if arguments.json:
+        _print_json(found, reports, seconds, missed)
+    else:
+        _print_table(found)
+        print(f"{reports:,} reports, {seconds / max(reports, 1) * 1e6:.2f} µs a report")
+        for line in missed:
+            print(line)
+    return FAILED if missed else OK
+
+
+def _simulated(triggers: list[Trigger], arguments: argparse.Namespace) -> Iterator[InstrumentResult]:
+    from concurrent.futures import ProcessPoolExecutor
+
+    from sim.backtest.run import run_tests
+
+    instruments = ceil(arguments.years)
+    seeds, days = (
+        range(arguments.seed, arguments.seed + instruments),
+        round(DAYS * arguments.years / instruments),
+    )
+    models = {trigger.table.model for trigger in triggers}
+    with ProcessPoolExecutor(arguments.processes) as executor:
+        tested = run_tests(triggers, seeds, days, arguments.cache, executor)
+        try:
+            yield from _with_progress(tested, len(seeds) * len(models))
+        except OSError as error:
+            raise MachineLacks(
+                f"--cache {arguments.cache}: {error}; give a folder that can be written"
+            ) from error
+
+
+def _with_progress(tested: Iterable[InstrumentResult], count: int) -> Iterator[InstrumentResult]:
+    """Report on the standard error output every few seconds how much is done."""
+    began = shown = time.monotonic()
+    for done, one in enumerate(tested, 1):
+        yield one
+        now = time.monotonic()
+        if now - shown >= PROGRESS_SECONDS:
+            left = (now - began) / done * (count - done)
+            print(f"rap: {done} of {count} instruments, about {left:.0f} s left", file=sys.stderr)
+            shown = now
+
+
+def _missed(arguments: argparse.Namespace, whole: Score) -> Iterator[str]:
+    bounds = (
+        ("recall", whole.recall, arguments.recall_min, True),
+        ("lead", whole.lead_share, arguments.lead_min, True),
+        ("false alarms an instrument-year", whole.false_per_year, arguments.false_max, False),
+        ("right parts", whole.parts_right, arguments.parts_min, True),
+    )
+    for name, value, bound, is_least in bounds:
+        if bound is None:
+            continue
+        if value is None or (value < bound if is_least else value > bound):
+            yield f"missed: {name}: {_text(value)}, demanded {'at least' if is_least else 'at most'} {bound:g}"
+
+
+def _print_json(found: Scores, reports: int, seconds: float, missed: list[str]) -> None:
+    import msgspec
+
+    document = {
+        "set": msgspec.to_builtins(found.whole),
+        "triggers": msgspec.to_builtins(found.triggers),
+        "reports": reports,
+        "us_per_report": round(seconds / max(reports, 1) * 1e6, 2),
+        "missed": missed,
+    }
+    print(json.dumps(document, indent=2))
+
+
+def _print_table(found: Scores) -> None:
+    header = (
+        "failures",
+        "recall",
+        "chance",
+        "precision",
+        "lead h",
+        "of poss.",
+        "false/a",
+        "parts",
+        "notices/a",
+    )
+    width = max(map(len, [*found.triggers, "the set"]))
+    print(" " * width, *(f"{name:>9}" for name in header))
+    for name, one in [*found.triggers.items(), ("the set", found.whole)]:
+        values = (
+            one.failures,
+            one.recall,
+            one.recall_by_chance,
+            one.precision,
+            one.lead_h,
+            one.lead_share,
+            one.false_per_year,
+            one.parts_right,
+            one.notices_per_year,
+        )
+        print(f"{name:{width}}", *(f"{_text(value):>9}" for value in values))
+    print(f"{found.whole.instrument_years:g} instrument-years")
+
+
+def _text(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"
+
+
+def _years(text: str) -> float:
+    try:
+        years = float(text)
+    except ValueError:
+        years = 0
+    if not 1 / DAYS <= years <= 10_000:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a number of years from {1 / DAYS:.3f}")
+    return years
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number from 1")
+    return int(text)
