@@ -19,6 +19,10 @@ triggers = "triggers"               # folder of trigger files (*.toml), relative
 [store]
 url = "sqlite:////var/lib/rap/reports.db"   # or postgresql+psycopg://user@host/database
 
+[access]                            # optional: who may do what
+policies = "policies"               # folder of Cedar files, relative to this file, instead of those of this version
+view_minutes = 10                   # one audit record stands for all views of a resource by a person in this time
+
 [staff]                             # optional: the staff's web pages
 directory = "staff.toml"            # who may sign in: datacenter/access/directory.py describes the file
 host = "127.0.0.1"                  # loopback only
@@ -35,6 +39,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from datacenter.access.control import AccessFiles
+from datacenter.access.policyfile import SHIPPED
 from settings.problems import Problem, Problems, SettingsError
 from settings.toml import load
 from settings.types import Host, Serial, Table, address_of
@@ -71,6 +77,14 @@ class Evaluation(Table, frozen=True):
     triggers: Path | None = None
 
 
+class Access(Table, frozen=True):
+    """The policies, and what the audit log records one by one."""
+
+    policies: Path | None = None
+    view_minutes: Annotated[int, Meta(ge=0, le=60)] = 10
+    """One audit record stands for all views of a resource by a person in this time; 0 records each view."""
+
+
 class Staff(Table, frozen=True):
     """The listener for the staff's web pages; port 0 is chosen by the system."""
 
@@ -89,6 +103,7 @@ class Config(Table, frozen=True):
     boxes: Annotated[list[Serial], Meta(min_length=1)]
     listen: Listen = Listen()
     evaluation: Evaluation = Evaluation()
+    access: Access = Access()
     staff: Staff | None = None
     front_ends: list[Serial] = []
     """Certificate names of front ends that terminate the boxes' TLS and send the box's name in `rap-box`."""
@@ -99,6 +114,13 @@ class Config(Table, frozen=True):
             raise ValueError(
                 f"{', '.join(both)} is in both `boxes` and `front_ends`; give front ends other names"
             )
+
+    @property
+    def access_files(self) -> AccessFiles:
+        """The files of access control, for the staff's pages."""
+        assert self.staff is not None, "the pages are configured"
+        folder = self.access.policies
+        return AccessFiles(self.staff.directory, tuple(sorted(folder.glob("*.cedar"))) if folder else SHIPPED)
 
 
 def load_config(file: Path) -> Config:
@@ -113,6 +135,9 @@ def _check_files(config: Config, problems: Problems) -> None:
     folder = config.evaluation.triggers
     if folder is not None and not folder.is_dir():
         problems.add(("evaluation", "triggers"), f"{folder} is not a folder; give one with trigger files")
+    policies = config.access.policies
+    if policies is not None and not any(policies.glob("*.cedar")):
+        problems.add(("access", "policies"), f"{policies} is not a folder with policies (*.cedar)")
     if config.staff is not None:
         _check_staff(config.staff, problems)
 

@@ -22,7 +22,7 @@ from typing import Any, Final, TypeAlias
 
 from sqlalchemy.engine import make_url
 
-from datacenter.access.directory import read_directory
+from datacenter.access.control import AccessControl
 from datacenter.bounds import datacenter_bounds, watch_bounds
 from datacenter.config import Config, check_identity, identity, load_config, revocation_list
 from datacenter.evaluation.evaluator import Evaluator
@@ -117,7 +117,7 @@ def check_datacenter(config_path: str | Path) -> list[str]:
     warnings = check_identity(config)
     revocation_list(config)
     if config.staff is not None:
-        read_directory(config.staff.directory)
+        AccessControl(config.access_files, lambda _: None)
     return warnings
 
 
@@ -220,9 +220,8 @@ async def _serve_staff(
     """Serve the staff's pages until `stack` is closed; return the TCP port, None if they are not configured."""
     if config.staff is None:
         return None
-    directory = read_directory(config.staff.directory)
     readers = stack.enter_context(ThreadPoolExecutor(STAFF_THREADS, "pages"))
-    application = make_staff_web(config.staff, directory, store, _now_ms, readers, executor)
+    application = make_staff_web(config, store, _now_ms, readers, executor)
     return await stack.enter_async_context(serving(application, config.staff.host, config.staff.port))
 
 

@@ -33,7 +33,7 @@ class AccessFiles:
 
 
 @dataclass(frozen=True)
-class _Rules:
+class AccessRules:
     """Policies and directory that were read together."""
 
     policies: CompiledPolicies
@@ -46,6 +46,11 @@ class AccessControl:
     def __init__(self, files: AccessFiles, record: Recorder) -> None:
         self._files, self._record = files, record
         self._rules = _read(files)
+
+    @property
+    def rules(self) -> AccessRules:
+        """The policies and the directory in force."""
+        return self._rules
 
     def reload(self) -> None:
         """Read the files again. Raises: SettingsError; then the policies and the directory remain as they were."""
@@ -99,8 +104,8 @@ class AccessControl:
         return [action for action in among if self.peek(staff, action, resource, context).permitted]
 
 
-def _read(files: AccessFiles) -> _Rules:
-    return _Rules(CompiledPolicies(read_policies(files.policies)), read_directory(files.directory))
+def _read(files: AccessFiles) -> AccessRules:
+    return AccessRules(CompiledPolicies(read_policies(files.policies)), read_directory(files.directory))
 
 
 def _unknown(directory: StaffDirectory, staff: str, context: RequestContext) -> str:

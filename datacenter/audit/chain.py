@@ -86,15 +86,18 @@ def chained(head: AuditHead, entries: Iterable[AuditEntry]) -> Iterator[AuditRow
 
 
 def chain_problems(
-    rows: Iterable[AuditRow], head: AuditHead, known: Iterable[AuditHead] = ()
+    rows: Iterable[AuditRow],
+    head: AuditHead,
+    known: Iterable[AuditHead] = (),
+    start: AuditHead = AuditHead(0, START),
 ) -> Iterator[str]:
-    """Verify records in the order of their numbers; yield what is wrong.
+    """Verify records that follow `start`, in the order of their numbers; yield what is wrong.
 
     `known` are heads that were noted elsewhere before: whoever can write all tables can compute a new chain, but not
     one with these hashes.
     """
     wanted = {each.number: each.hash for each in known}
-    number, previous = 0, START
+    number, previous = start.number, start.hash
     for row in rows:
         if row.number != number + 1:
             yield _missing(number + 1, row.number - 1)

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, and_, func, or_, select, true
 
 from datacenter.access.compiled import CompiledPolicies
 from datacenter.access.decision import Decision
-from datacenter.access.request import AccessRequest, Principal, RequestContext, Resource
+from datacenter.access.request import AccessRequest, ApiToken, Principal, RequestContext, Resource
 from datacenter.access.sql import where_permitted
 from datacenter.access.vocabulary import Purpose
 from datacenter.store.schema import alerts, boxes, instruments, sites
@@ -40,11 +40,12 @@ class Visibility:
     principal: Principal
     now_ms: int
     purpose: Purpose = "monitoring"
+    token: ApiToken | None = None
 
     @property
     def context(self) -> RequestContext:
         """The circumstances of the request."""
-        return RequestContext(self.now_ms, self.purpose)
+        return RequestContext(self.now_ms, self.purpose, self.token)
 
     def decide(self, action: str, resource: Resource) -> Decision:
         """Decide whether the principal may do the action with the resource."""

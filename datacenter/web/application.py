@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from typing import Any, Final
+from typing import Final
 
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
@@ -19,7 +19,6 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from datacenter.access.decision import Decision
 from datacenter.fleet.visible import Visibility
 from datacenter.store.errors import StoreError
 from datacenter.web.assets import PREFIX, serve_asset
@@ -65,7 +64,7 @@ def make_web(
     static = Route(f"{PREFIX}/{{path:path}}", _static)
     application = Starlette(
         routes=[*sign_in_routes(services), static, *pages],
-        exception_handlers={HTTPException: _http_error, Exception: _internal_error},
+        exception_handlers={HTTPException: _http_error, StoreError: _store_error, Exception: _internal_error},
     )
     return _Guarded(application, frozenset(hosts))
 
@@ -129,11 +128,11 @@ def _endpoint(row: WebRoute, services: WebServices) -> Callable[[Request], Await
             return _error(400, str(error), row)
         except ForgedFormError as error:
             return _error(403, str(error), row)
-        visible = Visibility(services.policies, entry.principal, now_ms)
+        visible = Visibility(services.policies, entry.principal, now_ms, row.purpose)
         names = dict(request.path_params)
 
         def handle() -> Response:
-            resource = check_access(row, services.store, visible, names, services.note)
+            resource = check_access(row, services.store, visible, names, services.log)
             page = PageRequest(
                 services,
                 session.staff,
@@ -219,6 +218,11 @@ async def _http_error(_: Request, error: Exception) -> Response:
     return response
 
 
+async def _store_error(request: Request, error: Exception) -> Response:
+    _log.error("%s %s: the database failed: %s", request.method, request.url.path, error)
+    return _error(503, "Nothing was changed. Try again in a minute.")
+
+
 async def _internal_error(request: Request, error: Exception) -> Response:
     _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
     return _error(500, "The error was logged. Try again; if it repeats, report the time.")
@@ -229,10 +233,3 @@ def _error(status: int, reason: str, row: WebRoute | None = None) -> Response:
     if row is not None and row.answer in ("json", "csv"):
         return PlainTextResponse(f"{title}: {reason}\n", status)
     return html(render("error.html", title=title, reason=reason, status=status), status)
-
-
-def log_refusal(decision: Decision) -> None:
-    """Log a refused decision with its reason."""
-    if not decision.permitted:
-        request: Any = decision.request
-        _log.warning("%s was refused %s: %s", request.principal.id, request.action, decision.reason)

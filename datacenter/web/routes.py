@@ -15,9 +15,13 @@ from msgspec import Struct
 from starlette.responses import Response
 
 from datacenter.access.compiled import CompiledPolicies
+from datacenter.access.control import AccessRules
 from datacenter.access.decision import Decision
 from datacenter.access.directory import StaffDirectory, StaffPerson
-from datacenter.access.request import Resource
+from datacenter.access.request import AccessRequest, Resource
+from datacenter.access.vocabulary import ACTIONS, Purpose
+from datacenter.audit.access_log import AccessLog
+from datacenter.audit.reading import ChainVerifier
 from datacenter.fleet.visible import Visibility, find_alert, find_box, find_instrument, find_site
 from datacenter.store.store import Store
 from datacenter.web.sessions import SessionSigner
@@ -42,17 +46,30 @@ class RefusedError(PermissionError):
 
 @dataclass(frozen=True)
 class WebServices:
-    """What handlers work with. `note` receives every decision about a resource."""
+    """What handlers work with. Whatever they open is first recorded in `log`."""
 
     store: Store
-    policies: CompiledPolicies
-    directory: StaffDirectory
+    rules: Callable[[], AccessRules]
     signer: SessionSigner
     now_ms: Callable[[], int]
     read: Run
     write: Run
-    note: Callable[[Decision], None]
+    log: AccessLog
     development: bool = False
+    chain: ChainVerifier = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "chain", ChainVerifier(self.store))
+
+    @property
+    def policies(self) -> CompiledPolicies:
+        """The policies in force."""
+        return self.rules().policies
+
+    @property
+    def directory(self) -> StaffDirectory:
+        """The staff directory in force."""
+        return self.rules().directory
 
 
 @dataclass(frozen=True)
@@ -95,7 +112,10 @@ class PageRequest:
 
 @dataclass(frozen=True)
 class WebRoute:
-    """A row of the table; `text` describes it for the API's documentation."""
+    """A row of the table; `text` describes it for the API's documentation.
+
+    `purpose` is that of a person who opens the page; a program has the purpose of its API token.
+    """
 
     method: Literal["GET", "POST"]
     path: str
@@ -105,6 +125,7 @@ class WebRoute:
     text: str
     parameters: type[Struct] = NoParameters
     answer: Answer = "page"
+    purpose: Purpose = "monitoring"
 
 
 _FIND: Final[dict[str, Callable[[Store, dict[str, str]], Resource | None]]] = {
@@ -112,29 +133,39 @@ _FIND: Final[dict[str, Callable[[Store, dict[str, str]], Resource | None]]] = {
     "Box": lambda store, names: find_box(store, names["box"]),
     "Instrument": lambda store, names: find_instrument(store, names["box"], names["instrument"]),
     "Alert": lambda store, names: find_alert(store, names["alert"]),
+    "Audit": lambda _store, _names: Resource("Audit", "log"),
 }
 """Finds the resource that a path names."""
 
 
 def check_access(
-    route: WebRoute,
-    store: Store,
-    visible: Visibility,
-    names: dict[str, str],
-    note: Callable[[Decision], None],
+    route: WebRoute, store: Store, visible: Visibility, names: dict[str, str], log: AccessLog
 ) -> Resource | None:
-    """Return the resource of a request, None for a list. Raises: NotFoundError, RefusedError."""
+    """Return the resource of a request, None for a list; recorded.
+
+    Raises: NotFoundError, RefusedError; StoreError if it cannot be recorded.
+    """
     if not route.kind:
+        log.listing(visible.principal, visible.context, route.action, f"{route.method} {route.path}")
         return None
     resource = _FIND[route.kind](store, names) if all(map(str.isprintable, names.values())) else None
     if resource is None:
+        log.decision(_unknown(route, visible, names))
         raise NotFoundError
-    seen = visible.decide("view", resource)
-    if not seen.permitted:
-        note(seen)
-        raise NotFoundError
-    decision = seen if route.action == "view" else visible.decide(route.action, resource)
-    note(decision)
+    if route.kind in ACTIONS["view"].kinds:
+        seen = visible.decide("view", resource)
+        if not seen.permitted:
+            log.decision(seen)
+            raise NotFoundError
+    decision = visible.decide(route.action, resource)
+    log.decision(decision)
     if not decision.permitted:
         raise RefusedError(decision.reason)
     return resource
+
+
+def _unknown(route: WebRoute, visible: Visibility, names: dict[str, str]) -> Decision:
+    """The refusal of a resource that does not exist."""
+    resource = Resource(route.kind, "/".join(names.values()))
+    request = AccessRequest(visible.principal, route.action, resource, visible.context)
+    return Decision(request, False, None, None, "the resource does not exist")

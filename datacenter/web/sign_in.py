@@ -38,7 +38,9 @@ def sign_in_routes(services: WebServices) -> list[BaseRoute]:
         target = fields.get("next", "/")
         target = target if is_local_path(target) else "/"
         if entry is None or not entry.principal.active:
+            await _record(services, fields.get("staff", ""), "refused", "unknown, or not active")
             return sign_in_page(services, target, 403, "This person may not sign in.")
+        await _record(services, fields["staff"], "permitted", "chosen on the page for development")
         response = redirect(target)
         cookie = services.signer.begin(fields["staff"], services.now_ms())
         response.set_cookie(
@@ -78,6 +80,16 @@ def sign_in_page(services: WebServices, target: str, status: int = 200, message:
         ),
         status,
     )
+
+
+async def _record(services: WebServices, staff: str, outcome: str, reason: str) -> None:
+    """Record a sign-in. Raises: StoreError."""
+
+    def record() -> Response:
+        services.log.sign_in(services.now_ms(), staff, outcome, reason)
+        return Response()
+
+    await services.write(record)
 
 
 async def _fields(request: Request) -> dict[str, str]:

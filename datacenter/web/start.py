@@ -10,19 +10,18 @@ from concurrent.futures import Executor
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from datacenter.access.compiled import CompiledPolicies
-from datacenter.access.directory import StaffDirectory
-from datacenter.access.policyfile import read_policies
-from datacenter.config import Staff
+from datacenter.access.control import AccessControl
+from datacenter.audit.access_log import AccessLog
+from datacenter.audit.trail import AuditTrail
+from datacenter.config import Config
 from datacenter.store.store import Store
-from datacenter.web.application import log_refusal, make_web
+from datacenter.web.application import make_web
 from datacenter.web.routes import Run, WebServices
 from datacenter.web.sessions import KEY_BYTES, SessionSigner
 
 
 def make_staff_web(
-    settings: Staff,
-    directory: StaffDirectory,
+    config: Config,
     store: Store,
     now_ms: Callable[[], int],
     readers: Executor,
@@ -32,18 +31,21 @@ def make_staff_web(
 
     The key of the sessions is made here, so that they end with the program. Raises: SettingsError.
     """
+    assert config.staff is not None, "the pages are configured"
+    trail = AuditTrail(store)
+    access = AccessControl(config.access_files, trail.record)
+    log = AccessLog(trail.append, config.access.view_minutes * 60_000)
     services = WebServices(
         store,
-        CompiledPolicies(read_policies()),
-        directory,
+        lambda: access.rules,
         SessionSigner(secrets.token_bytes(KEY_BYTES)),
         now_ms,
         _on(readers),
         _on(writer),
-        log_refusal,
-        settings.development,
+        log,
+        config.staff.development,
     )
-    return make_web(services, [settings.host])
+    return make_web(services, [config.staff.host])
 
 
 def _on(executor: Executor) -> Run:

@@ -51,6 +51,12 @@ def test_a_valid_file_is_loaded_and_its_paths_are_relative_to_it(file: Path) -> 
         ('key = "dc.key"', "key = 1", ["tls.key: 1: must be a string"]),
         ('key = "dc.key"', 'key = "no.key"', ["tls.key: ", "no.key", "PEM"]),
         ('key = "dc.key"', 'key = "dc.key"\nrevocations = "no.crl"', ["tls.revocations: ", "no.crl", "PEM"]),
+        (
+            "[store]",
+            '[access]\npolicies = "none"\n[store]',
+            ["access.policies: ", "none is not a folder with policies"],
+        ),
+        ("[store]", "[access]\nview_minutes = 61\n[store]", ["access.view_minutes: ", "<= 60"]),
         ("[store]", "[strore]", ["strore: unknown key; did you mean store?"]),
         ("[store]", "[store", ["line 13"]),
     ],

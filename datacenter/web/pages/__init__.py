@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from datacenter.web.pages import alerts, box, fleet, instrument, site
+from datacenter.web.pages import alerts, audit, box, fleet, instrument, site
 from datacenter.web.routes import WebRoute
 
 ROUTES: Final[tuple[WebRoute, ...]] = (
@@ -13,5 +13,6 @@ ROUTES: Final[tuple[WebRoute, ...]] = (
     *box.ROUTES,
     *instrument.ROUTES,
     *alerts.ROUTES,
+    *audit.ROUTES,
 )
 """The route table."""

@@ -12,11 +12,13 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message
 
 from datacenter.access.compiled import CompiledPolicies
-from datacenter.access.decision import Decision
+from datacenter.access.control import AccessRules
 from datacenter.access.directory import StaffDirectory, StaffPerson
 from datacenter.access.policyfile import read_policies
 from datacenter.access.request import Principal
 from datacenter.access.vocabulary import Role
+from datacenter.audit.access_log import AccessLog, Append
+from datacenter.audit.chain import AuditEntry
 from datacenter.store.store import Store
 from datacenter.web.application import make_web
 from datacenter.web.routes import WebServices
@@ -40,6 +42,7 @@ PEOPLE = {
         person("observer", "Observer", "America/New_York", "viewer", "everywhere"),
         person("european", "Engineer in Europe", "Europe/Lisbon", "service-engineer", "region/europe"),
         person("former", "Former engineer", "UTC", "service-engineer", "everywhere", active=False),
+        person("auditor", "Auditor", "UTC", "auditor", "everywhere"),
         person("newcomer", "Newcomer", "UTC", None, "everywhere"),
     )
 }
@@ -59,18 +62,18 @@ class Answer:
 
 @dataclass
 class WebClient:
-    """A browser of one person; `decisions` are those that the application noted."""
+    """A browser of one person; `entries` are those that the application recorded."""
 
     application: ASGIApp
     signer: SessionSigner
     now_ms: Callable[[], int]
-    decisions: list[Decision] = field(default_factory=list)
+    entries: list[AuditEntry] = field(default_factory=list)
     cookie: str = ""
     staff: str = ""
 
     def sign_in(self, staff: str) -> WebClient:
         cookie = self.signer.begin(staff, self.now_ms())
-        return WebClient(self.application, self.signer, self.now_ms, self.decisions, cookie, staff)
+        return WebClient(self.application, self.signer, self.now_ms, self.entries, cookie, staff)
 
     def form_token(self) -> str:
         return self.signer.form_token(self.signer.verify(self.cookie, self.now_ms()))
@@ -130,12 +133,24 @@ async def run_directly(function: Callable[[], Response]) -> Response:
 
 
 def open_web(
-    store: Store, now_ms: Callable[[], int], *, staff: StaffDirectory = STAFF, development: bool = True
+    store: Store,
+    now_ms: Callable[[], int],
+    *,
+    staff: StaffDirectory = STAFF,
+    development: bool = True,
+    append: Append | None = None,
 ) -> WebClient:
     """A browser without a session, on a store."""
     signer = SessionSigner(KEY)
-    decisions: list[Decision] = []
+    entries: list[AuditEntry] = []
     services = WebServices(
-        store, POLICIES, staff, signer, now_ms, run_directly, run_directly, decisions.append, development
+        store,
+        lambda: AccessRules(POLICIES, staff),
+        signer,
+        now_ms,
+        run_directly,
+        run_directly,
+        AccessLog(append or entries.extend),
+        development,
     )
-    return WebClient(make_web(services), signer, now_ms, decisions)
+    return WebClient(make_web(services), signer, now_ms, entries)
