@@ -12,6 +12,8 @@ The body is one block of the connection's compressed stream. Meaning of the stat
     503  the database failed, or too many records wait for it; nothing is stored: send the batch again later, on the
          same stream
 
+Requests for files (`wire.files`) are answered by `datacenter.commands.ranges`, on the same connections.
+
 `GET /v1/time` is answered with status 204 and the time in the `Date` header, for boxes with a wrong clock.
 """
 
@@ -21,10 +23,12 @@ from collections.abc import Callable, Collection
 from http import HTTPStatus
 from typing import Final, get_args
 
+from datacenter.commands.ranges import FileRanges
 from datacenter.store.batch import Received
 from datacenter.store.errors import StoreError, UnknownBoxError
 from datacenter.store.queue import QueueFullError, StoreQueue
 from wire.compression import CompressionError, Decompressor, UnknownStreamError
+from wire.files import FILES_PATH
 from wire.http.connection import Handler, Request, Response
 from wire.messages import (
     BATCH_BYTES_MAX,
@@ -33,6 +37,7 @@ from wire.messages import (
     Batch,
     BoxReport,
     CommandResult,
+    CommandStep,
     MessageError,
     decode,
     encode,
@@ -43,12 +48,17 @@ PATH: Final = "/v1/batches"
 BOX_HEADER: Final = "rap-box"
 RETRY_AFTER_SECONDS: Final = 10
 """`Retry-After` while too many records wait for the database."""
-_URGENT: Final = (Alert, CommandResult, *get_args(BoxReport))
+_URGENT: Final = (Alert, CommandResult, CommandStep, *get_args(BoxReport))
 _STREAM: Final = "datacenter.ingest.stream"
 
 
-def make_ingest(now_ms: Callable[[], int], queue: StoreQueue, front_ends: Collection[str] = ()) -> Handler:
-    """Return the handler that stores batches through `queue`.
+def make_ingest(
+    now_ms: Callable[[], int],
+    queue: StoreQueue,
+    front_ends: Collection[str] = (),
+    files: FileRanges | None = None,
+) -> Handler:
+    """Return the handler that stores batches through `queue`, and answers requests for files by `files`.
 
     `now_ms` is the data center's wall clock. The name in the peer's certificate is the box's serial number, so the
     server must require client certificates. `front_ends` are the certificate names of front ends that terminate the
@@ -58,6 +68,8 @@ def make_ingest(now_ms: Callable[[], int], queue: StoreQueue, front_ends: Collec
     async def ingest(request: Request) -> Response:
         if request.target == TIME_PATH:
             return Response(HTTPStatus.NO_CONTENT)
+        if files is not None and request.target.startswith(FILES_PATH):
+            return await files.answer(request, _box(request, front_ends))
         if request.target != PATH:
             return _refusal(HTTPStatus.NOT_FOUND, f"unknown path; the only one is {PATH}")
         if request.method != "POST":

@@ -24,11 +24,14 @@ from sqlalchemy.engine import make_url
 
 from datacenter.access.control import AccessControl
 from datacenter.bounds import datacenter_bounds, watch_bounds
+from datacenter.commands.files import FileArchive
+from datacenter.commands.ranges import FileRanges
 from datacenter.config import Config, check_identity, identity, load_config, revocation_list
 from datacenter.evaluation.evaluator import Evaluator
 from datacenter.evaluation.follower import Follower
 from datacenter.evaluation.triggerset import TriggerSet, read_triggers
 from datacenter.ingest import make_ingest
+from datacenter.store.errors import StoreError
 from datacenter.store.queue import StoreQueue
 from datacenter.store.schema import REVISION
 from datacenter.store.store import Store, schema_revision
@@ -54,6 +57,8 @@ REFRESH_SECONDS: Final = 5.0
 """Interval of checks for changed files."""
 DESCRIPTORS_MAX: Final = 16_384
 """Each box has one connection, and a second one for alerts while answers are slow."""
+EXPIRE_SECONDS: Final = 30.0
+"""Interval at which expired commands are ended."""
 REFUSALS_BURST: Final = 5
 REFUSALS_PER_SECOND: Final = 1 / 600
 """Limit of the log records about one refused client."""
@@ -186,7 +191,7 @@ async def _serve(
     queue = StoreQueue(executor, store.ingest_all, stored=follower.stored)
     bounds = datacenter_bounds(lambda: server, queue)
     server = await serve(
-        make_ingest(_now_ms, queue, config.front_ends),
+        make_ingest(_now_ms, queue, config.front_ends, FileRanges(FileArchive(store), executor, _now_ms)),
         config.listen.host,
         config.listen.port,
         tls=server_context(identity(config)),
@@ -204,6 +209,7 @@ async def _serve(
             tasks.create_task(_follow_certificate(config, server)),
             tasks.create_task(watch_bounds(bounds, config.store.url)),
             tasks.create_task(follower.run()),
+            tasks.create_task(_expire_commands(store, executor)),
         ]
         if revocations:
             report = partial(_log_revocations, revocations)
@@ -212,6 +218,16 @@ async def _serve(
         for task in following:
             task.cancel()
     await server.close()
+
+
+async def _expire_commands(store: Store, executor: ThreadPoolExecutor) -> None:
+    """End expired commands periodically, until cancelled; a failure of the database is logged and tried again."""
+    while True:
+        try:
+            await asyncio.get_running_loop().run_in_executor(executor, store.expire_commands, _now_ms())
+        except StoreError as error:
+            _log.error("expired commands are not ended: %s", error)
+        await asyncio.sleep(EXPIRE_SECONDS)
 
 
 async def _serve_staff(

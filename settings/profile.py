@@ -10,6 +10,7 @@ report is an integer.
     summary = "clinical chemistry: 700 tests an hour"
     speaks = "agent"                       # or a standard: "hl7", "astm", "astm-serial", "poct1a", "au"
     verbs = ["help-file"]                  # the commands that it executes
+    consent = []                           # those of them that the person at the instrument must consent to
     desktop_port = 5900                    # for remote sessions, if it has one
 
     [channels]                             # sensor readings; the last part of a name is its unit
@@ -110,6 +111,7 @@ class Profile(Table, frozen=True):
     summary: Text
     speaks: Speaks = "agent"
     verbs: list[Verb] = []
+    consent: list[Verb] = []
     desktop_port: TcpPort | None = None
     channels: Annotated[dict[Word, Channel], Meta(max_length=WORDS_MAX)] = {}
     assays: Annotated[dict[Word, Text], Meta(max_length=WORDS_MAX)] = {}
@@ -176,5 +178,7 @@ def _contradictions(profile: Profile) -> Iterator[tuple[tuple[str, ...], str]]:
             )
     if len(set(profile.verbs)) < len(profile.verbs):
         yield ("verbs",), "list each verb once"
+    if others := sorted(set(profile.consent) - set(profile.verbs)):
+        yield ("consent",), f"{', '.join(others)}: only commands of `verbs` can need consent"
     if profile.dialect and profile.speaks == "agent":
         yield ("dialect",), "options are for instruments that speak a standard; remove it, or change `speaks`"

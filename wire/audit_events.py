@@ -352,6 +352,10 @@ class AuditEvent(StrEnum):
     COMMAND_FAILED = "command-failed"
     """A command of the box failed. Value: the command's id. Action: Read the system's journal."""
 
+    COMMAND_WITHDRAWN = "command-withdrawn"
+    """A command was withdrawn, or expired, before it was begun; it is not executed. Value: the command's id. Action:
+    Nothing."""
+
     COMMAND_UNKNOWN = "command-unknown"
     """The command is unknown to the box. Value: the command's id. Action: Check the box's software
     version."""

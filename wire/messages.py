@@ -32,7 +32,9 @@ BATCH_BODY_BYTES_MAX: Final = 128 * 1024
 """Maximum size of a compressed batch, as sent."""
 COMMANDS_PER_REPLY_MAX: Final = 16
 COMMAND_BODY_BYTES_MAX: Final = 32 * 1024
-REPLY_BYTES_MAX: Final = COMMANDS_PER_REPLY_MAX * (COMMAND_BODY_BYTES_MAX + 128) + 64
+REPLY_BYTES_MAX: Final = (
+    COMMANDS_PER_REPLY_MAX * (COMMAND_BODY_BYTES_MAX + 128) + 9 * REPORTS_PER_POST_MAX + 64
+)
 
 INT_MAX: Final = 2**53 - 1
 """The largest integer in any message: JSON and doubles in every language can hold it."""
@@ -52,7 +54,8 @@ Assay: TypeAlias = Word
 Component: TypeAlias = Word
 State: TypeAlias = Literal["idle", "running", "calibrating", "maintenance", "stopped"]
 STATES: Final[tuple[State, ...]] = get_args(State)
-Outcome: TypeAlias = Literal["done", "refused", "failed", "unknown"]
+Outcome: TypeAlias = Literal["done", "refused", "failed", "unknown", "withdrawn"]
+Step: TypeAlias = Literal["delivered", "executing"]
 
 
 class Message(Struct, array_like=True, forbid_unknown_fields=True, frozen=True, gc=False):
@@ -113,6 +116,17 @@ class CommandResult(Report, frozen=True, tag="result"):
     outcome: Outcome
 
 
+class CommandStep(Report, frozen=True, tag="step"):
+    """The progress of a command on the instrument.
+
+    `delivered`: the instrument has the command, and its file if it has one, complete and verified. `executing`: the
+    execution begins once the box has acknowledged this report.
+    """
+
+    command: Number
+    step: Step
+
+
 class Gap(Message, frozen=True, tag="gap"):
     """Audit record: sequence numbers that will not be delivered, and the reason.
 
@@ -144,7 +158,7 @@ class ProfileInForce(Message, frozen=True, tag="profile"):
     version: Annotated[int, Meta(ge=0, le=INT_MAX)]
 
 
-InstrumentReport: TypeAlias = Status | Inventory | Quality | Calibration | Alert | CommandResult
+InstrumentReport: TypeAlias = Status | Inventory | Quality | Calibration | Alert | CommandResult | CommandStep
 BoxReport: TypeAlias = Gap | Audit | ProfileInForce
 
 
@@ -164,22 +178,32 @@ class Reports(Message, frozen=True):
 
 
 class Command(Message, frozen=True):
-    """Data center → box → instrument; `instrument` is empty for the box itself. Repeated until its result arrives."""
+    """Data center → box → instrument; `instrument` is empty for the box itself. Repeated until its result arrives.
+
+    The body of a command with a file is a `wire.files.FileReference`. The box sets `is_begun` if the instrument began
+    to execute the command: an agent that does not know it was restarted meanwhile, and reports that it failed.
+    """
 
     id: Number
     instrument: Annotated[str, Meta(pattern=r"^([A-Z0-9][A-Z0-9-]{0,23})?\Z")]
     verb: Verb
     body: Annotated[bytes, Meta(max_length=COMMAND_BODY_BYTES_MAX)] = b""
+    is_begun: bool = False
 
 
 Commands: TypeAlias = Annotated[list[Command], Meta(max_length=COMMANDS_PER_REPLY_MAX)]
+Withdrawn: TypeAlias = Annotated[list[Number], Meta(max_length=REPORTS_PER_POST_MAX)]
 
 
 class Receipt(Message, frozen=True):
-    """Box → instrument: all reports of the request are durable on the box; pending commands."""
+    """Box → instrument: all reports of the request are durable on the box; pending commands.
+
+    `withdrawn` are commands whose execution the request announced, and which must not be executed.
+    """
 
     accepted: Count
     commands: Commands = []
+    withdrawn: Withdrawn = []
 
 
 class Record(Message, frozen=True):
@@ -198,10 +222,14 @@ class Batch(Message, frozen=True):
 
 
 class BatchReply(Message, frozen=True):
-    """Data center → box: the batch is committed; `stored` of its records were new; pending commands."""
+    """Data center → box: the batch is committed; `stored` of its records were new; pending commands.
+
+    `withdrawn` are commands that must not be executed unless they were begun; the box reports those it withdrew.
+    """
 
     stored: Count
     commands: Commands = []
+    withdrawn: Withdrawn = []
 
 
 class BatchRefusal(Message, frozen=True, tag="refusal"):

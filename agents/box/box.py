@@ -18,6 +18,9 @@ from agents.box.buffer import Buffer
 from agents.box.clock_sync import ClockSync, ServerTime, ask_data_center
 from agents.box.commands import CommandDispatcher, CommandQueue
 from agents.box.config import BoxConfig, InstrumentPort
+from agents.box.files.serving import FileServing
+from agents.box.files.store import BoxFiles
+from agents.box.files.transfers import FileTransfers
 from agents.box.firewall import FirewallGuard, FirewallService, FirewallStatus, LogMessage
 from agents.box.health.alarm import AlarmLed
 from agents.box.health.audit import GAP_RANGES_MAX, AuditLog, encode_gap, now_ms
@@ -40,7 +43,7 @@ from agents.box.uplink.stream import Timing
 from agents.box.uplink.trust import TrustDiagnosis, TrustProblem
 from agents.spool import Priority, Spool, SpoolError, SpoolLimits, SpoolStatus
 from hal.clock import WallClock
-from hal.disk import Disk
+from hal.disk import Disk, DiskError
 from hal.ethernet import EthernetPort
 from hal.indicators import Indicators
 from hal.serial import SerialPort
@@ -145,6 +148,7 @@ class Box:
         self._revocations = revocation_list(config)
         self._is_list_expired = False
         self._state = BoxState()
+        self._files = BoxFiles(hardware.disk)
         self._time_dial_timeout = AdaptiveTimeout(DIAL_TIMEOUT_FACTOR_MAX)
         self._running: _Running | None = None
         self.tcp_ports: dict[int, int] = {}
@@ -303,6 +307,8 @@ class Box:
             adapted = self._config.adapted()
             ports = {port: serial for serial, port in self._config.enrolled().items() if serial in adapted}
             self._state.restore(spool.recovery, set(self._config.enrolled()), adapted, ports)
+            with suppress(DiskError):  # the spool reports a failed disk
+                self._files.open()
             return spool
 
         return await asyncio.get_running_loop().run_in_executor(hardware.executor, open_spool)
@@ -331,13 +337,18 @@ class Box:
     def _assemble(self, buffer: Buffer, guard: FirewallGuard | None) -> _Running:
         audit = AuditLog(buffer, self._hardware.clock)
         enrolled = self._config.enrolled()
-        queues = {name: CommandQueue(self._state.history(name)) for name in ("", *enrolled)}
+        agents = set(enrolled) - self._config.adapted()
+        queues = {
+            name: CommandQueue(self._state.history(name), has_agent=name in agents)
+            for name in ("", *enrolled)
+        }
         commands = CommandDispatcher(queues, {"send-inventory": partial(_note_backlog, buffer, audit)}, audit)
         clock = self._hardware.clock
         intake = Intake(
             buffer, self._state, commands, audit.note, enrolled, self._allowed, partial(now_ms, clock)
         )
-        collector = Collector(intake, audit.note)
+        transfers = FileTransfers(self._files, buffer, commands)
+        collector = Collector(intake, audit.note, FileServing(self._files, transfers))
         datacenter = self._config.datacenter
         clock_sync = ClockSync(
             self._hardware.clock,
@@ -363,11 +374,13 @@ class Box:
             uplink=self._hardware.uplink,
             audit=audit,
             on_commands=commands.arrived,
+            on_withdrawn=commands.withdraw,
             random=self._random,
             timing=Timing(self._config.sending.linger_s, self._config.sending.heartbeat_s),
             clock=self._hardware.clock,
             clock_sync=clock_sync,
             trust=trust,
+            files=transfers,
         )
         bounds = box_bounds(audit, self._alarm.used_by("bounds"))
         bounds.add(

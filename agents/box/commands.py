@@ -10,6 +10,11 @@ its execution, and its result afterwards. If the power fails between the two, th
 exactly one result and is executed at most once, unless FINISHED_MAX newer ones were finished before the data center
 repeats it.
 
+An agent reports the step `executing` before it executes a command, and begins when that report is durable on the box.
+A withdrawal is recorded in the same log. What is recorded first applies, so that a withdrawn command is never
+executed: the agent learns it from the receipt for its step. A command that the agent began to execute before it was
+restarted is sent to it with `is_begun`, and fails.
+
 The same holds for a command to an instrument that speaks its own standard, which the box itself sends
 (`agents.box.intake.adapter`): `command-started` has the instrument's port, and the result of a command that the
 power interrupted is "unknown".
@@ -18,10 +23,11 @@ power interrupted is "unknown".
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Final, Protocol, TypeAlias
 
 import msgspec
+from msgspec.structs import replace
 
 from agents.spool import SpoolError
 from wire.audit_events import AuditEvent
@@ -31,6 +37,8 @@ WAITING_MAX: Final = 16
 """Waiting commands for one instrument, or for the box; further ones are ignored until they are repeated."""
 FINISHED_MAX: Final = 256
 """Finished commands remembered for each instrument and for the box, also across restarts."""
+STARTED_MAX: Final = 2 * WAITING_MAX
+"""Started commands remembered likewise, until their results."""
 REPEAT_SECONDS: Final = 30.0
 """Interval after which a command without a result is sent to the instrument again."""
 EXECUTE_SECONDS_MAX: Final = 3600.0
@@ -50,7 +58,7 @@ class History(msgspec.Struct, array_like=True):
     def start(self, command_id: int) -> None:
         """Record that the execution of a command has begun."""
         if command_id not in self.started and command_id not in self.finished:
-            self.started.append(command_id)
+            self.started = [*self.started, command_id][-STARTED_MAX:]
 
     def finish(self, command_id: int) -> None:
         """Record that the result of a command is durable."""
@@ -60,29 +68,44 @@ class History(msgspec.Struct, array_like=True):
 
 
 class CommandQueue:
-    """Waiting commands for one instrument, or for the box."""
+    """Waiting commands for one instrument, or for the box.
 
-    def __init__(self, history: History | None = None) -> None:
+    With `has_agent`, the instrument's agent reports when it begins: begun commands stay in the queue until their
+    result, so that an agent that was restarted meanwhile learns of them.
+    """
+
+    def __init__(self, history: History | None = None, *, has_agent: bool = False) -> None:
         self.history = history or History()
+        self._has_agent = has_agent
         self._waiting: dict[int, tuple[Command, float]] = {}
 
     def put(self, command: Command) -> bool:
         """Add a command; return False if it is known (waiting, started or finished) or the queue is full."""
-        history = self.history
-        known = command.id in self._waiting or command.id in history.finished or command.id in history.started
+        known = command.id in self._waiting or command.id in self.history.finished
+        if not self._has_agent:
+            known = known or command.id in self.history.started
         if known or len(self._waiting) >= WAITING_MAX:
             return False
         self._waiting[command.id] = (command, 0.0)
         return True
 
-    def take(self, now: float) -> list[Command]:
-        """Return the commands to send now, oldest first; `now` is in seconds of the event loop's clock."""
+    def take(self, now: float, is_ready: Callable[[Command], bool] = lambda _command: True) -> list[Command]:
+        """Return the commands to send now, oldest first; `now` is in seconds of the event loop's clock.
+
+        Commands for which `is_ready` is False, for example because their file is missing, stay in the queue.
+        """
         if not self._waiting:
             return []
         due = [command for command, not_before in self._waiting.values() if not_before <= now]
-        for command in due[:COMMANDS_PER_REPLY_MAX]:
+        due = [command for command in due if is_ready(command)][:COMMANDS_PER_REPLY_MAX]
+        for command in due:
             self._waiting[command.id] = (command, now + REPEAT_SECONDS)
-        return due[:COMMANDS_PER_REPLY_MAX]
+        started = self.history.started
+        return [replace(command, is_begun=True) if command.id in started else command for command in due]
+
+    def commands(self) -> list[Command]:
+        """Return the waiting commands, oldest first."""
+        return [command for command, _ in self._waiting.values()]
 
     def begin(self, command_id: int) -> None:
         """Remove a command that is being sent to its instrument, and remember it as started: it is not sent again."""
@@ -138,6 +161,7 @@ class CommandDispatcher:
         self._box_commands, self._recorder = box_commands, recorder
         self._loop = asyncio.get_running_loop()
         self._arrived = asyncio.Event()
+        self._ending: dict[int, asyncio.Task[None]] = {}
 
     def of(self, instrument: str) -> CommandQueue:
         """Return the queue of an enrolled instrument."""
@@ -149,8 +173,47 @@ class CommandDispatcher:
             queue = self._queues.get(command.instrument)
             if queue is None:
                 self._recorder.note(AuditEvent.COMMAND_FOR_UNKNOWN_INSTRUMENT, command.id)
+            elif self.is_withdrawn(command.id):
+                pass  # sent before the withdrawal, and overtaken by it
             elif queue.put(command) and queue is self._box:
                 self._arrived.set()
+
+    def withdraw(self, commands: list[int]) -> None:
+        """Withdraw commands at the request of the data center, unless they were begun or finished."""
+        for command_id in commands:
+            if command_id not in self._ending and not any(
+                command_id in queue.history.started or command_id in queue.history.finished
+                for queue in self._queues.values()
+            ):
+                self._end(command_id, "withdrawn", AuditEvent.COMMAND_WITHDRAWN)
+
+    def refuse(self, command_id: int) -> None:
+        """Refuse a command for an instrument that was not sent to it, because there is no room for its file."""
+        if not self.is_withdrawn(command_id):
+            self._end(command_id, "refused", AuditEvent.COMMAND_REFUSED)
+
+    def _end(self, command_id: int, outcome: Outcome, event: AuditEvent) -> None:
+        task = self._loop.create_task(self._record_end(command_id, outcome, event))
+        self._ending[command_id] = task
+
+    def is_withdrawn(self, command_id: int) -> bool:
+        """Return whether a command was ended by the box, so that it must not be begun."""
+        return command_id in self._ending or command_id in self._box.history.finished
+
+    async def _record_end(self, command_id: int, outcome: Outcome, event: AuditEvent) -> None:
+        try:
+            await self._recorder.record_result(command_id, outcome, event)
+            self._box.history.finish(command_id)
+            for queue in self._queues.values():
+                queue.drop(command_id)
+        except SpoolError:
+            pass  # the data center repeats the withdrawal or the command
+        finally:
+            del self._ending[command_id]
+
+    def waiting(self) -> Iterator[Command]:
+        """Return the waiting commands of all instruments."""
+        return (command for queue in self._queues.values() for command in queue.commands())
 
     def fullest(self) -> tuple[int, int]:
         """Return the length of the longest queue, and the limit."""
@@ -170,16 +233,20 @@ class CommandDispatcher:
         return command
 
     async def _execute(self, command: Command) -> None:
+        if self.is_withdrawn(command.id):
+            self._box.drop(command.id)
+            return
         execute = self._box_commands.get(command.verb)
         if execute is None:
             await self._finish(command.id, "unknown")
             return
+        self._box.history.start(command.id)  # from here on it cannot be withdrawn
         try:
             await self._recorder.record(AuditEvent.COMMAND_STARTED, command.id)
         except SpoolError:
+            self._box.history.started.remove(command.id)
             self._box.drop(command.id)  # not started; the data center repeats it
             return
-        self._box.history.start(command.id)
         await self._finish(command.id, await self._outcome(execute, command))
 
     async def _outcome(self, execute: BoxCommand, command: Command) -> Outcome:

@@ -21,7 +21,16 @@ from agents.box.intake.high_water_marks import (
 )
 from agents.spool import Recovered, RecoveredSpool
 from wire.audit_events import AuditEvent
-from wire.messages import Audit, CommandResult, Entry, MessageError, ProfileInForce, Report, decode
+from wire.messages import (
+    Audit,
+    CommandResult,
+    CommandStep,
+    Entry,
+    MessageError,
+    ProfileInForce,
+    Report,
+    decode,
+)
 
 SNAPSHOT_BYTES_MAX: Final = 96 * 1024
 """Size with INSTRUMENTS_MAX instruments and full histories. Each segment of 4 MiB begins with a snapshot."""
@@ -117,6 +126,9 @@ class BoxState:
             mark.recall(entry.run, body.number, digest_of(record.payload), certain=record.certain)
         if isinstance(body, CommandResult):
             self.history(entry.instrument).finish(body.command)
+        elif isinstance(body, CommandStep) and body.step == "executing":
+            if body.command not in self.history("").finished:  # not withdrawn before
+                self.history(entry.instrument).start(body.command)
         elif isinstance(body, Audit) and body.event == AuditEvent.COMMAND_STARTED:
             if body.port == 0 or body.port in ports:
                 self.history(ports.get(body.port, "")).start(body.value)

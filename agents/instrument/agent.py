@@ -6,17 +6,18 @@ single report is sent immediately and a thousand need few requests.
 Each start of the agent needs a higher run number than the one before. If the box answers that a run was used before,
 for example because the clock it was taken from was set back, the agent continues under the run that the box names.
 
-The box repeats a command until it has the result, and after a restart of the box it may repeat completed ones. The
-agent executes each command once; if it is repeated after its result was acknowledged, the result is reported again.
+Commands arrive with the box's receipts (`agents.instrument.command_runner`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from random import Random
 from typing import Final, TypeAlias
 
+from agents.instrument.command_runner import CommandRunner, Instrument, NoCommands
+from agents.instrument.files import FileClient
 from agents.instrument.report_queue import QUEUE_REPORTS_MAX, ReportQueue
 from hal.clock import WallClock
 from settings.ranges import RangeSet
@@ -29,11 +30,8 @@ from wire.messages import (
     NEXT_RUN,
     REPLY_BYTES_MAX,
     RUN_MAX,
-    Command,
-    CommandResult,
     InstrumentReport,
     MessageError,
-    Outcome,
     Receipt,
     Reports,
     decode,
@@ -49,10 +47,7 @@ POST_TIMEOUT_FACTOR_MAX: Final = 10.0
 DROPS_BURST: Final = 16
 DROPS_PER_SECOND: Final = 1 / 600
 """Limit of the reports dropped because the box rejects them, while it accepts none: the fault may be the box's."""
-OUTCOMES_MAX: Final = 256
-"""Number of commands whose outcome is remembered."""
 
-Execute: TypeAlias = Callable[[Command], Awaitable[Outcome]]
 OnMade: TypeAlias = Callable[[InstrumentReport], object]
 OnAcknowledged: TypeAlias = Callable[[list[InstrumentReport]], object]
 
@@ -61,16 +56,12 @@ def _ignore(_reports: object) -> None:
     pass
 
 
-async def _unknown_command(_command: Command) -> Outcome:
-    return "unknown"
-
-
 class InstrumentAgent:
     """The agent of one instrument, which its TLS certificate identifies.
 
     `run_number` identifies this start of the agent; it changes if the box has seen it before. `made` counts the
-    reports of this start, which are numbered from 1 to `made`. `execute` executes a command. `on_made` is called with
-    each report when it is queued, `on_acknowledged` with the reports that the box has just stored.
+    reports of this start, which are numbered from 1 to `made`. `instrument` executes commands. `on_made` is
+    called with each report when it is queued, `on_acknowledged` with the reports that the box has just stored.
     """
 
     def __init__(
@@ -81,7 +72,7 @@ class InstrumentAgent:
         run_number: int,
         clock: WallClock,
         random: Random,
-        execute: Execute = _unknown_command,
+        instrument: Instrument | None = None,
         on_made: OnMade = _ignore,
         on_acknowledged: OnAcknowledged = _ignore,
         queue_reports_max: int = QUEUE_REPORTS_MAX,
@@ -89,7 +80,7 @@ class InstrumentAgent:
         self.run_number = run_number
         self.made = 0
         self._box, self._tls, self._clock = box, tls, clock
-        self._execute, self._on_made, self._on_acknowledged = execute, on_made, on_acknowledged
+        self._on_made, self._on_acknowledged = on_made, on_acknowledged
         self._queue = ReportQueue(queue_reports_max)
         self._backoff = Backoff(random)
         self._drop_limit = TokenBucket(DROPS_PER_SECOND, DROPS_BURST)
@@ -97,9 +88,8 @@ class InstrumentAgent:
         self._dial_timeout = AdaptiveTimeout(DIAL_TIMEOUT_FACTOR_MAX)
         self._loop = asyncio.get_running_loop()
         self._queued = asyncio.Event()
-        self._commands: asyncio.Queue[Command] = asyncio.Queue()
-        # by command; None while it is executed or its result is not acknowledged
-        self._outcomes: dict[int, Outcome | None] = {}
+        files = FileClient(box, tls, random)
+        self._commands = CommandRunner(self.submit, files, instrument or NoCommands())
 
     @property
     def acknowledged(self) -> RangeSet:
@@ -129,7 +119,7 @@ class InstrumentAgent:
         """Post reports and execute commands, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._post_all())
-            tasks.create_task(self._execute_all())
+            tasks.create_task(self._commands.run())
 
     # -- reports ----------------------------------------------------------------------------------------
 
@@ -195,12 +185,10 @@ class InstrumentAgent:
         self._backoff.succeeded()
         self._drop_limit = TokenBucket(DROPS_PER_SECOND, DROPS_BURST)
         reports = self._queue.posted()
-        for report in reports:
-            if isinstance(report, CommandResult):
-                self._outcomes[report.command] = report.outcome
+        self._commands.acknowledged(reports, receipt.withdrawn)
         self._on_acknowledged(reports)
         for command in receipt.commands:
-            self._received(command)
+            self._commands.received(command)
         return 0.0
 
     def _isolate_refused(self) -> float:
@@ -213,26 +201,6 @@ class InstrumentAgent:
     def _remember(self, connection: ClientConnection) -> None:
         if connection.transport is not None:
             self._tls.remember(connection.transport, self._loop.time())
-
-    # -- commands ---------------------------------------------------------------------------------------
-
-    def _received(self, command: Command) -> None:
-        if command.id not in self._outcomes:
-            self._outcomes[command.id] = None
-            self._commands.put_nowait(command)
-            if len(self._outcomes) > OUTCOMES_MAX:
-                del self._outcomes[next(iter(self._outcomes))]
-        elif (outcome := self._outcomes[command.id]) is not None:
-            self._report(command.id, outcome)
-
-    async def _execute_all(self) -> None:
-        while True:
-            command = await self._commands.get()
-            self._report(command.id, await self._execute(command))
-
-    def _report(self, command_id: int, outcome: Outcome) -> None:
-        self._outcomes[command_id] = None
-        self.submit(CommandResult, command_id, outcome)
 
 
 def _next_run(response: Response) -> int | None:

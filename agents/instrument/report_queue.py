@@ -2,7 +2,7 @@
 
 Reports of one priority are sent in ascending order, and an unacknowledged request is repeated unchanged before
 anything else is sent: the box's high-water marks rely on it. Instruments have little memory: when the queue is full,
-the oldest routine reports are dropped and their numbers remembered; alerts and command results are never dropped.
+the oldest routine reports are dropped and their numbers remembered; alerts and reports about commands never are.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections import deque
 from typing import Final
 
 from settings.ranges import RangeSet
-from wire.messages import REPORTS_PER_POST_MAX, Alert, CommandResult, InstrumentReport
+from wire.messages import REPORTS_PER_POST_MAX, Alert, CommandResult, CommandStep, InstrumentReport
 
 QUEUE_REPORTS_MAX: Final = 20_000
 
@@ -36,7 +36,7 @@ class ReportQueue:
         """Add a report. If the queue is full, drop the oldest routine report that is not being posted."""
         if isinstance(report, Alert):
             self._alerts.append(report)
-        elif isinstance(report, CommandResult):
+        elif isinstance(report, (CommandResult, CommandStep)):
             self._results.append(report)
         else:
             self._routine.append(report)

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 from sqlalchemy import and_, func, select
 
 from datacenter.fleet.visible import PLACED_BOXES, Visibility
+from datacenter.store.command_states import SENT
 from datacenter.store.coverage import BOX_STREAM
 from datacenter.store.schema import boxes, commands, coverage, evaluated, instruments, records, sites
 from datacenter.store.store import Store
@@ -76,7 +77,7 @@ def read_box(store: Store, box: str) -> BoxState:
     """Return the state of a box that exists."""
     waiting = (
         select(func.count())
-        .where(commands.c.box == boxes.c.serial, commands.c.outcome.is_(None))
+        .where(commands.c.box == boxes.c.serial, commands.c.state.in_(SENT))
         .scalar_subquery()
     )
     columns = (boxes.c.serial, boxes.c.site, sites.c.name, sites.c.zone)

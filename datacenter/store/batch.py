@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import compress
+from itertools import compress, groupby
 from typing import Any, Final, NamedTuple
 
+from datacenter.store.command_states import TRANSITIONS, Event
 from datacenter.store.coverage import BOX_STREAM, RANGES_MAX, add_new, decode_ranges, encode_ranges
 from datacenter.store.errors import StoreError, UnknownBoxError
 from datacenter.store.rows import Row, make_rows, number_of
-from datacenter.store.statements import CoverageRow, Key, Statements
+from datacenter.store.statements import CommandReport, CoverageRow, Key, Statements
 from settings.ranges import RangeSet
+from wire.audit_events import AuditEvent
 from wire.messages import (
+    Audit,
     Batch,
     BatchReply,
     Command,
     CommandResult,
+    CommandStep,
     Gap,
     Record,
     sequences,
@@ -24,6 +28,16 @@ from wire.messages import (
 
 REPEAT_MS_MIN: Final = 60_000
 """Interval after which a command without a result is sent again, because the reply may have been lost."""
+_EVENTS: Final[dict[str, Event]] = {
+    "delivered": "delivered",
+    "executing": "executing",
+    "done": "done",
+    "refused": "failed",
+    "failed": "failed",
+    "unknown": "failed",
+    "withdrawn": "withdrawn",
+}
+"""The event of each step and outcome that a box reports."""
 REPEAT_MS_MAX: Final = 3_600_000
 """Limit of the interval, which doubles each time: commands for an instrument that is off must not fill the link."""
 
@@ -109,37 +123,60 @@ def store_batches(
         if rows:
             statements.insert(cursor, rows)
         statements.cover(cursor, coverage.rows())
-    if results := [result for one in accepted for result in _results(one)]:
-        statements.close(cursor, results)
-    commands = _take_due(statements, cursor, accepted)
+    for event, reports in groupby(
+        (report for one in accepted for report in _command_reports(one)),
+        lambda report: _EVENTS[report.outcome],
+    ):
+        statements.report(cursor, event, list(reports))
+    if started := {one.box for one in accepted if any(map(_is_start, one.batch.records))}:
+        statements.repeat(cursor, started)
+    due = _take_due(statements, cursor, accepted)
     return [
-        errors.get(place) or BatchReply(stored[place], commands.pop(one.box, []))
+        errors.get(place) or BatchReply(stored[place], *due.pop(one.box, ([], [])))
         for place, one in enumerate(received)
     ]
 
 
-def _take_due(statements: Statements, cursor: Any, accepted: Sequence[Received]) -> dict[str, list[Command]]:
-    """Return the due commands of each box, oldest first; schedules the next repetition of each."""
+def _take_due(
+    statements: Statements, cursor: Any, accepted: Sequence[Received]
+) -> dict[str, tuple[list[Command], list[int]]]:
+    """Return the commands of each box that are due, oldest first, and those to withdraw.
+
+    Schedules the next repetition of each.
+    """
     now = {one.box: one.at_ms for one in accepted}
-    commands: dict[str, list[Command]] = {}
-    delivered = []
-    for number, box, instrument, verb, body, deliveries in (
-        statements.waiting(cursor, list(now), max(now.values())) if now else ()
-    ):
-        again = now[box] + repeat_delay_ms(deliveries + 1)
-        delivered.append((deliveries + 1, again, number))
-        commands.setdefault(box, []).append(Command(number, instrument, verb, bytes(body)))
-    if delivered:
-        statements.delivered(cursor, delivered)
-    return commands
+    due: dict[str, tuple[list[Command], list[int]]] = {}
+    sent = []
+    for row in statements.waiting(cursor, list(now), max(now.values())) if now else ():
+        is_expired = row.expires_at_ms is not None and row.expires_at_ms <= now[row.box]
+        if is_expired and not row.sent_count:
+            continue  # `datacenter.store.store.Store.expire_commands` closes it
+        ending = row.ending or ("expired" if is_expired and row.state in TRANSITIONS["expired"] else None)
+        again = now[row.box] + repeat_delay_ms(row.sent_count + 1)
+        sent.append((row.sent_count + 1, again, ending, row.id))
+        commands, withdrawn = due.setdefault(row.box, ([], []))
+        if ending and row.state in TRANSITIONS["withdrawn"]:
+            withdrawn.append(row.id)
+        else:
+            commands.append(Command(row.id, row.instrument, row.verb, bytes(row.body)))
+    if sent:
+        statements.sent(cursor, sent)
+    return due
 
 
-def _results(one: Received) -> Iterator[tuple[str, int, int, str, str]]:
-    """The outcomes of commands that a batch reports: outcome, time, number, box, instrument."""
+def _command_reports(one: Received) -> Iterator[CommandReport]:
+    """What a batch reports about commands."""
     for record in one.batch.records:
-        result = record.entry.body
-        if isinstance(result, CommandResult):
-            yield result.outcome, one.at_ms, result.command, one.box, record.entry.instrument
+        body = record.entry.body
+        if isinstance(body, (CommandStep, CommandResult)):
+            word = body.step if isinstance(body, CommandStep) else body.outcome
+            yield CommandReport(word, one.at_ms, body.command, one.box, record.entry.instrument)
+
+
+def _is_start(record: Record) -> bool:
+    """Whether the record says that the box program started, which remembers no waiting command."""
+    body = record.entry.body
+    return isinstance(body, Audit) and body.event in (AuditEvent.STARTED, AuditEvent.STARTED_AFTER_CRASH)
 
 
 def _keys(one: Received) -> set[Key]:

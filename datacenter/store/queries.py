@@ -9,6 +9,7 @@ from typing import NamedTuple
 from sqlalchemy import func, select
 
 from datacenter.store import schema
+from datacenter.store.command_states import State
 from datacenter.store.rows import Row, stored_records
 from datacenter.store.store import Store
 from wire.messages import Gap, ProfileInForce, Status, decode
@@ -65,6 +66,7 @@ class StoredCommand(NamedTuple):
     delivered_count: int
     outcome: str | None
     closed_at_ms: int | None
+    state: State
 
 
 def counts(store: Store) -> dict[tuple[str, str], int]:

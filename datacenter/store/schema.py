@@ -36,7 +36,7 @@ from datacenter.store.append_only import make_append_only
 
 metadata = MetaData()
 
-REVISION: Final = "0003"
+REVISION: Final = "0004"
 """The revision whose migration creates these tables."""
 
 boxes = Table(
@@ -174,12 +174,44 @@ commands = Table(
     Column("verb", Text, nullable=False),
     Column("body", LargeBinary, nullable=False),
     Column("created_at_ms", BigInteger, nullable=False),
-    Column("delivered_count", Integer, nullable=False, default=0),
+    Column("delivered_count", Integer, nullable=False, default=0),  # how often it was sent to the box
     Column("due_at_ms", BigInteger, nullable=False),
-    Column("outcome", Text),
+    Column("outcome", Text),  # as reported
     Column("closed_at_ms", BigInteger),
-    Index("commands_waiting", "box", "outcome", "due_at_ms"),
+    Column("state", Text, nullable=False, server_default="queued"),  # see datacenter/store/command_states.py
+    Column("ending", Text),  # requested, but not confirmed by the box: "withdrawn" or "expired"
+    Column("expires_at_ms", BigInteger),
+    Column("delivered_at_ms", BigInteger),
+    Column("executing_at_ms", BigInteger),
+    Column("requester", Text, nullable=False, server_default=""),
+    Column("purpose", Text, nullable=False, server_default=""),
+    Column("approved_by", Text),
+    Column("approved_at_ms", BigInteger),
+    Column("file", Text),  # hash of the file to or from the instrument
+    Column("file_bytes", BigInteger),
+    Column(
+        "transferred_bytes", BigInteger, nullable=False, server_default="0"
+    ),  # between box and data center
+    Index("commands_waiting", "box", "state", "due_at_ms"),
     sqlite_autoincrement=True,  # numbers are never reused, as in PostgreSQL
+)
+
+files = Table(
+    "files",
+    metadata,
+    Column("sha256", Text, primary_key=True),
+    Column("bytes", BigInteger, nullable=False),
+    Column("stored_at_ms", BigInteger, nullable=False),
+)
+
+file_parts = Table(
+    "file_parts",
+    metadata,
+    Column(
+        "file", Text, primary_key=True
+    ),  # hash, or "upload-" and the number of a command until it is verified
+    Column("position", BigInteger, primary_key=True),  # of its first byte
+    Column("body", LargeBinary, nullable=False),
 )
 
 audit = Table(

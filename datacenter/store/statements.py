@@ -8,33 +8,76 @@ statement and its plan are always the same.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
+from datacenter.store.command_states import SENT, TRANSITIONS, WITHDRAWABLE, Event, State, quoted
 from datacenter.store.rows import Row
 from settings.profile import Verb
 from wire.messages import COMMANDS_PER_REPLY_MAX
 
 _WAITING: Final = (
-    "SELECT id, box, instrument, verb, body, delivered_count FROM ("
+    "SELECT id, box, instrument, verb, body, delivered_count, state, ending, expires_at_ms FROM ("  # noqa: S608
     "SELECT *, row_number() OVER (PARTITION BY box ORDER BY id) AS place FROM commands"
-    " WHERE box {} AND outcome IS NULL AND due_at_ms <= {}) AS due WHERE place <= {} ORDER BY id"
+    f" WHERE box {{}} AND state IN ({quoted(SENT)}) AND"
+    f" (due_at_ms <= {{}} OR (ending IS NULL AND expires_at_ms <= {{}} AND state IN ({quoted(WITHDRAWABLE)}))))"
+    " AS due WHERE place <= {} ORDER BY id"
 )
 _ON_CONFLICT: Final = (
     "ON CONFLICT (box, stream, life) DO UPDATE SET stored = excluded.stored, lost = excluded.lost"
 )
 
-_DELIVERED: Final = "UPDATE commands SET delivered_count = ?, due_at_ms = ? WHERE id = ?"
-_CLOSE: Final = (
-    "UPDATE commands SET outcome = ?, closed_at_ms = ?"
-    " WHERE id = ? AND box = ? AND instrument = ? AND outcome IS NULL"
+_SENT: Final = "UPDATE commands SET delivered_count = ?, due_at_ms = ?, ending = ? WHERE id = ?"
+_OF_SENDER: Final = " WHERE id = ? AND box = ? AND (instrument = ? OR ? = '') AND state IN ({})"
+_TIMES: Final[dict[Event, str]] = {"delivered": "delivered_at_ms", "executing": "executing_at_ms"}
+_STEP: Final[dict[Event, str]] = {
+    event: f"UPDATE commands SET state = '{event}', {column} = ?"  # noqa: S608
+    + _OF_SENDER.format(quoted(TRANSITIONS[event]))
+    for event, column in _TIMES.items()
+}
+_IS_AWAITED: Final = (
+    "verb = 'data-upload' AND NOT EXISTS (SELECT 1 FROM files WHERE files.sha256 = commands.file)"
 )
+"""Whether a file is missing: an upload is done once its file is complete (`datacenter.commands.files`)."""
+_CLOSED: Final[dict[Event, str]] = {
+    "done": f"CASE WHEN {_IS_AWAITED} THEN 'executing' ELSE 'done' END",
+    "failed": "'failed'",
+    "withdrawn": "coalesce(ending, 'withdrawn')",
+}
+_CLOSE: Final[dict[Event, str]] = {
+    event: f"UPDATE commands SET state = {state}, outcome = ?, closed_at_ms = ?"  # noqa: S608
+    + _OF_SENDER.format(quoted(TRANSITIONS[event]))
+    for event, state in _CLOSED.items()
+}
+_REPEAT: Final = f"UPDATE commands SET due_at_ms = 0 WHERE box = ? AND state IN ({quoted(SENT)})"  # noqa: S608
 
 Key: TypeAlias = tuple[str, str, int]
 """Box, stream and life."""
 CoverageRow: TypeAlias = tuple[str, str, int, bytes, bytes | None]
 """Box, stream, life, and the ranges that are stored and lost."""
-CommandRow: TypeAlias = tuple[int, str, str, Verb, bytes, int]
-"""Number, box, instrument, verb, body, and how often it was delivered."""
+
+
+class CommandRow(NamedTuple):
+    """A command that is due."""
+
+    id: int
+    box: str
+    instrument: str
+    verb: Verb
+    body: bytes
+    sent_count: int
+    state: State
+    ending: str | None
+    expires_at_ms: int | None
+
+
+class CommandReport(NamedTuple):
+    """What a box reports about a command; `instrument` is empty if the box itself does."""
+
+    outcome: str
+    at_ms: int
+    id: int
+    box: str
+    instrument: str
 
 
 class Statements(Protocol):
@@ -60,12 +103,16 @@ class Statements(Protocol):
         """Return the commands that are due, oldest first, of each box not more than fit into a reply."""
         ...
 
-    def delivered(self, cursor: Any, rows: Sequence[tuple[int, int, int]]) -> None:
-        """Set the number of deliveries and the next time of commands: (deliveries, due_at_ms, number) of each."""
+    def sent(self, cursor: Any, rows: Sequence[tuple[int, int, str | None, int]]) -> None:
+        """Enter that commands are sent: how often, the next time in ms, the requested end, and number of each."""
         ...
 
-    def close(self, cursor: Any, rows: Sequence[tuple[str, int, int, str, str]]) -> None:
-        """Close commands: (outcome, closed_at_ms, number, box, instrument) of each."""
+    def report(self, cursor: Any, event: Event, reports: Sequence[CommandReport]) -> None:
+        """Apply an event to the commands of reports."""
+        ...
+
+    def repeat(self, cursor: Any, boxes: Collection[str]) -> None:
+        """Make all open commands of boxes due, because they may have forgotten them."""
         ...
 
 
@@ -103,14 +150,19 @@ class SqliteStatements:
 
     def waiting(self, cursor: Any, boxes: Collection[str], now_ms: int) -> list[CommandRow]:
         marks = ", ".join("?" * len(boxes))
-        cursor.execute(_WAITING.format(f"IN ({marks})", "?", "?"), [*boxes, now_ms, COMMANDS_PER_REPLY_MAX])
-        return list(cursor.fetchall())
+        cursor.execute(
+            _WAITING.format(f"IN ({marks})", "?", "?", "?"), [*boxes, now_ms, now_ms, COMMANDS_PER_REPLY_MAX]
+        )
+        return [CommandRow(*row) for row in cursor.fetchall()]
 
-    def delivered(self, cursor: Any, rows: Sequence[tuple[int, int, int]]) -> None:
-        cursor.executemany(_DELIVERED, rows)
+    def sent(self, cursor: Any, rows: Sequence[tuple[int, int, str | None, int]]) -> None:
+        cursor.executemany(_SENT, rows)
 
-    def close(self, cursor: Any, rows: Sequence[tuple[str, int, int, str, str]]) -> None:
-        cursor.executemany(_CLOSE, rows)
+    def report(self, cursor: Any, event: Event, reports: Sequence[CommandReport]) -> None:
+        cursor.executemany(*_report(event, reports))
+
+    def repeat(self, cursor: Any, boxes: Collection[str]) -> None:
+        cursor.executemany(_REPEAT, [(box,) for box in boxes])
 
 
 class PostgresStatements:
@@ -148,12 +200,25 @@ class PostgresStatements:
 
     def waiting(self, cursor: Any, boxes: Collection[str], now_ms: int) -> list[CommandRow]:
         cursor.execute(
-            _WAITING.format("= ANY(%s)", "%s", "%s"), (list(boxes), now_ms, COMMANDS_PER_REPLY_MAX)
+            _WAITING.format("= ANY(%s)", "%s", "%s", "%s"),
+            (list(boxes), now_ms, now_ms, COMMANDS_PER_REPLY_MAX),
         )
-        return list(cursor.fetchall())
+        return [CommandRow(*row) for row in cursor.fetchall()]
 
-    def delivered(self, cursor: Any, rows: Sequence[tuple[int, int, int]]) -> None:
-        cursor.executemany(_DELIVERED.replace("?", "%s"), rows)
+    def sent(self, cursor: Any, rows: Sequence[tuple[int, int, str | None, int]]) -> None:
+        cursor.executemany(_SENT.replace("?", "%s"), rows)
 
-    def close(self, cursor: Any, rows: Sequence[tuple[str, int, int, str, str]]) -> None:
-        cursor.executemany(_CLOSE.replace("?", "%s"), rows)
+    def report(self, cursor: Any, event: Event, reports: Sequence[CommandReport]) -> None:
+        statement, values = _report(event, reports)
+        cursor.executemany(statement.replace("?", "%s"), values)
+
+    def repeat(self, cursor: Any, boxes: Collection[str]) -> None:
+        cursor.executemany(_REPEAT.replace("?", "%s"), [(box,) for box in sorted(boxes)])
+
+
+def _report(event: Event, reports: Sequence[CommandReport]) -> tuple[str, list[tuple[Any, ...]]]:
+    """Return the statement that applies an event, and its values for each report."""
+    if event in _STEP:
+        return _STEP[event], [(it.at_ms, it.id, it.box, it.instrument, it.instrument) for it in reports]
+    closing = ((it.outcome, it.at_ms, it.id, it.box, it.instrument, it.instrument) for it in reports)
+    return _CLOSE[event], list(closing)

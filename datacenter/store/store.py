@@ -16,11 +16,23 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, Executable, create_engine, event, insert, select, text, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Executable,
+    create_engine,
+    event,
+    insert,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import PoolProxiedConnection, StaticPool
 
 from datacenter.store.batch import Received, store_batches
+from datacenter.store.command_states import TRANSITIONS, Event
 from datacenter.store.errors import StoreError, UnknownBoxError
 from datacenter.store.migrate import SchemaError, current_revision, upgrade
 from datacenter.store.partitions import Partitions
@@ -104,18 +116,52 @@ class Store:
                 return [StoreError(str(error))]
         return [outcome for one in received for outcome in self.ingest_all([one])]
 
-    def queue_command(self, box: str, instrument: str, verb: Verb, body: bytes, now_ms: int) -> int:
+    def queue_command(
+        self, box: str, instrument: str, verb: Verb, body: bytes, now_ms: int, **columns: Any
+    ) -> int:
         """Queue a command, which is sent with replies to the box until its result arrives; return its number.
 
-        An empty `instrument` means the box itself. Raises: StoreError, UnknownBoxError.
+        An empty `instrument` means the box itself. `columns` are further columns of the table `commands`. Raises:
+        StoreError, UnknownBoxError.
         """
         assert len(body) <= COMMAND_BODY_BYTES_MAX, "callers must limit the body"
-        values = {"box": box, "instrument": instrument, "verb": verb, "body": body}
+        values = {"box": box, "instrument": instrument, "verb": verb, "body": body, **columns}
         statement = insert(commands).values(**values, created_at_ms=now_ms, due_at_ms=now_ms)
         with self.transaction() as connection:
             if connection.scalar(select(boxes.c.serial).where(boxes.c.serial == box)) is None:
                 raise UnknownBoxError(box)
             return int(connection.execute(statement.returning(commands.c.id)).scalar_one())
+
+    def withdraw_command(self, command: int, now_ms: int) -> None:
+        """Withdraw a command: at once if it was never sent to its box, otherwise unless it has begun there.
+
+        Raises: StoreError.
+        """
+        self._end_commands(commands.c.id == command, "withdrawn", now_ms)
+
+    def expire_commands(self, now_ms: int) -> None:
+        """End the commands that have expired, in the same way as `withdraw_command`. Raises: StoreError."""
+        self._end_commands(commands.c.expires_at_ms <= now_ms, "expired", now_ms)
+
+    def _end_commands(self, which: ColumnElement[bool], event: Event, now_ms: int) -> None:
+        """End commands before their execution.
+
+        A box that was sent one decides whether it has begun. The boxes' rows are locked, as by `ingest`, which sends
+        commands.
+        """
+        of_event = (which, commands.c.state.in_(tuple(TRANSITIONS[event])), commands.c.ending.is_(None))
+        with self.transaction() as connection:
+            concerned = connection.scalars(select(commands.c.box).where(*of_event).distinct()).all()
+            if not concerned:
+                return
+            lock = select(boxes.c.serial).where(boxes.c.serial.in_(concerned)).order_by(boxes.c.serial)
+            connection.execute(lock.with_for_update(key_share=True))
+            was_sent = commands.c.delivered_count > 0
+            closed = {"state": event, "closed_at_ms": now_ms}
+            connection.execute(update(commands).where(*of_event, ~was_sent).values(closed))
+            connection.execute(
+                update(commands).where(*of_event, was_sent).values(ending=event, due_at_ms=now_ms)
+            )
 
     def read(self, statement: Executable) -> Iterator[Any]:
         """Yield the rows of a query in one transaction, fetched in blocks of a thousand. Raises: StoreError."""

@@ -144,8 +144,15 @@ class DataCenterPart(Protocol):
         """Kill the program; it is restarted when every hold has ended."""
         ...
 
-    def queue_command(self, instrument: str, verb: Verb) -> None:
-        """Queue a command for the instrument with that serial number; an empty one addresses the box."""
+    def queue_command(self, instrument: str, verb: Verb, content: bytes, expires_after_ns: int | None) -> int:
+        """Queue a command with a file, or without one if `content` is empty; return its number.
+
+        `instrument` is a serial number; an empty one addresses the box.
+        """
+        ...
+
+    def withdraw_command(self, command: int) -> None:
+        """Withdraw a command, unless it has begun."""
         ...
 
 

@@ -33,6 +33,7 @@ from sim.instruments.trouble import (
 from sim.instruments.wear import Degradation
 from sim.instruments.workload import Workload
 from sim.units import DAY_NS, HOUR_NS, SECOND_NS
+from wire.files import DOWN_VERBS
 from wire.messages import (
     INT_MAX,
     Alert,
@@ -51,7 +52,8 @@ SLOW_EVERY_NS: Final = HOUR_NS
 """The interval at which readings of lamp and wear are updated, which change over hours and days."""
 WASTE_WARNING_PCT: Final = 90
 FloodReport: TypeAlias = Literal["status", "alert", "random"]
-_CARRIES_FILE: Final[frozenset[Verb]] = frozenset({"help-file", "assay-configuration", "test-menu"})
+DATA_FILE_BYTES: Final = 200_000
+"""Size of the data file that an instrument uploads."""
 
 
 class SimulatedInstrument:
@@ -73,6 +75,8 @@ class SimulatedInstrument:
         self.model, self.env, self.serial = model, env, serial
         self.files: dict[Verb, bytes] = {}
         """The files sent with commands: the latest of each verb."""
+        self.executed: list[int] = []
+        """The commands that were executed, in their order."""
         self._emit, self._skip = emit, skip
         self._report_every_ns = report_every_ns
         self._random = branch(random)
@@ -314,17 +318,27 @@ class SimulatedInstrument:
 
     # ---- for commands
 
-    def execute(self, command: Command) -> Outcome:
-        """Execute a command of the data center. A command without the file that its verb requires is refused."""
+    def execute(self, command: Command, content: bytes = b"") -> Outcome | bytes:
+        """Execute a command of the data center with its file; return the outcome, or the file to upload.
+
+        A command without the file that its verb requires is refused.
+        """
         if not self._on:
             return "failed"
-        if command.verb in _CARRIES_FILE and not command.body:
+        self.executed.append(command.id)
+        if command.verb == "data-upload":
+            return self.data_file()
+        if command.verb in DOWN_VERBS and not content:
             return "refused"
         if command.verb == "send-inventory":
             self._take_stock()
         else:
-            self.files[command.verb] = command.body
+            self.files[command.verb] = content
         return "done"
+
+    def data_file(self) -> bytes:
+        """Return the data file that the instrument uploads, which is always the same."""
+        return Random(self.serial).randbytes(DATA_FILE_BYTES)
 
     # ---- for faults
 

@@ -14,7 +14,8 @@ import zlib
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final
+from random import Random
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
@@ -107,6 +108,8 @@ class LabInstrument(Table, frozen=True):
     """How it differs from its standard: options of the list below, or `"random"`, drawn from the seed."""
     report_every: Annotated[int, values.duration("100ms", "1d")] = 60 * SECOND_NS
     """The interval of its status reports."""
+    operator: Literal["consents", "refuses", "absent"] = "consents"
+    """What the person at the instrument does with a command that needs consent, by its profile."""
     serial: Annotated[str, TextForm('a serial number such as "CHEM-0001"', r"[A-Z0-9][A-Z0-9-]{0,23}|")] = ""
     """Its serial number. Default: the first letters of the model and the port, as in `CHEM-0001`."""
 
@@ -133,6 +136,18 @@ class Order(Table, frozen=True):
     """Its recipient: `box`, or `instrument:` and its port."""
     verb: Verb = "send-inventory"
     """The command."""
+    file_bytes: Annotated[int, values.size("1B", "16MiB")] | None = None
+    """The size of the file that it brings to the instrument."""
+    expires_after: Nanoseconds | None = None
+    """The time after which it is not executed any more. Default: never."""
+    withdrawn_after: Nanoseconds | None = None
+    """The time after which it is withdrawn, unless it has begun. Default: never."""
+    ends: Literal["done", "failed", "expired", "withdrawn"] = "done"
+    """The state in which it is expected to end."""
+
+    def content(self) -> bytes:
+        """Return the content of the file; empty without one."""
+        return Random(f"{self.target} {self.at}").randbytes(self.file_bytes or 0)
 
 
 class Expect(Table, frozen=True):
@@ -169,7 +184,8 @@ status. Only in labs with instruments that speak a standard of their own."""
 data center. Default: 10 min or a tenth of the lab's duration, whichever is less, but at least 30 s; plus
 `linger`."""
     commands: Annotated[int, CountForm(0, 10**12)] = 0
-    """The most commands that are not done within `commands_within`; only in labs with a `[[command]]`."""
+    """The most commands that are not in the state `ends` within `commands_within`, or that were executed twice;
+only in labs with a `[[command]]`."""
     commands_within: Nanoseconds | None = None
     """The time limit for the result of a command at the data center. Default: three times `delivered_within`."""
     intrusions: Annotated[int, CountForm(0, 10**12)] = 0

@@ -260,14 +260,11 @@ def _commands(case: _Case) -> _Judged | None:
     late = []
     for command in commands:
         until = case.end_ns if command.closed_ns == NEVER else command.closed_ns
-        if (
-            command.outcome not in (None, "done")
-            or case.stored_late.unexplained(command.queued_ns, until) > limit
-        ):
+        if not command.is_as_expected or case.stored_late.unexplained(command.queued_ns, until) > limit:
             late.append(command.text)
     what = (
-        f"Commands, {len(commands)} in all, that were not reported as done {_within(limit)}, not counting the time "
-        "that a fault between data center and recipient explains."
+        f"Commands, {len(commands)} in all, that did not end as expected {_within(limit)}, not counting the time "
+        "that a fault between data center and recipient explains, or that were executed twice."
     )
     if not late and all(command.closed_ns == NEVER for command in commands):
         why = "The lab ended before any command had a result or was late."

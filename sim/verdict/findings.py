@@ -171,9 +171,9 @@ class _Reader:
 
     def _fate(self, command: queries.StoredCommand) -> CommandFate:
         closed_ns = NEVER if command.closed_at_ms is None else self._ns(command.closed_at_ms)
-        result_ = command.outcome or "no result"
-        text = f"{command.verb} for {command.instrument or 'the box'}: {result_}"
-        return CommandFate(text, self._ns(command.created_at_ms), closed_ns, command.outcome)
+        text = f"{command.verb} for {command.instrument or 'the box'}: {command.state}"
+        created_ns = self._ns(command.created_at_ms)
+        return CommandFate(text, created_ns, closed_ns, command.state, command.id)
 
 
 def _say(message: Message) -> str:

@@ -21,8 +21,8 @@ from wire.messages import InstrumentReport
 NEVER: Final = -1
 UNKNOWN: Final = -1
 """Stands for a digest that was not taken, and matches any. `digest_of` never returns it: no Python hash is -1."""
-KINDS: Final = ("status", "inventory", "quality", "calibration", "alert", "result")
-PRIORITIES: Final[dict[str, Priority]] = {"alert": "alert", "result": "audit"}
+KINDS: Final = ("status", "inventory", "quality", "calibration", "alert", "result", "step")
+PRIORITIES: Final[dict[str, Priority]] = {"alert": "alert", "result": "audit", "step": "audit"}
 
 
 class LedgerEntry(NamedTuple):

@@ -97,13 +97,22 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class CommandFate:
-    """A command that was queued at the data center, and its outcome."""
+    """A command that was queued at the data center, and its state."""
 
     text: str
     queued_ns: int
     closed_ns: int
     """When its result arrived, in nanoseconds of lab time; NEVER if none has."""
-    outcome: str | None
+    state: str | None
+    number: int = 0
+    expected: str = "done"
+    executions: int = 0
+    """How often the instrument executed it, as far as that is known."""
+
+    @property
+    def is_as_expected(self) -> bool:
+        """Whether it ended as expected, or has not ended, and was executed at most once."""
+        return self.executions <= 1 and (self.closed_ns == NEVER or self.state == self.expected)
 
 
 def _windows(entries: list[LedgerEntry]) -> list[Window]:

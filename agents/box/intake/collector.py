@@ -21,6 +21,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from agents.box.files.serving import FileServing
 from agents.box.intake.intake import PRIORITIES, Intake, Note, RunRefused
 from agents.spool import Priority, SpoolError
 from wire.audit_events import AuditEvent
@@ -60,8 +61,8 @@ _REFUSALS: Final = {
 class Collector:
     """Handles the requests of instruments' agents."""
 
-    def __init__(self, intake: Intake, note: Note) -> None:
-        self._intake, self._note = intake, note
+    def __init__(self, intake: Intake, note: Note, files: FileServing) -> None:
+        self._intake, self._note, self._files = intake, note, files
         self.on_port_filling: Callable[[], object] = lambda: None
         """Called when the connections of a port reach 80 % of their limit."""
 
@@ -104,6 +105,8 @@ class Collector:
         if source is None or source.port != port:
             self._note(AuditEvent.INSTRUMENT_NOT_ENROLLED, port=port)
             return _text(403, f"{request.peer.name} is not enrolled at port {port}")
+        if self._files.concerns(request):
+            return await self._files.handle(request, source.serial, source.queue.commands())
         if request.target != PATH:
             return _text(404, f"unknown path; the only one is {PATH}")
         if request.method != "POST":
@@ -130,8 +133,9 @@ class Collector:
         except RunRefused as refused:
             self._note(refused.event, message.run, port=port)
             return Response(409, str(refused).encode(), {NEXT_RUN: str(refused.next_run)})
-        commands = source.queue.take(asyncio.get_running_loop().time())
-        return Response(200, encode(Receipt(len(message.reports), commands)))
+        commands = source.queue.take(asyncio.get_running_loop().time(), self._files.is_ready)
+        withdrawn = self._intake.withdrawn(source, message.reports)
+        return Response(200, encode(Receipt(len(message.reports), commands, withdrawn)))
 
 
 def port_limits(instruments: int) -> Limits:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final, Protocol
@@ -34,6 +34,7 @@ from wire.messages import (
     Alert,
     Audit,
     CommandResult,
+    CommandStep,
     Entry,
     InstrumentReport,
     encode,
@@ -47,7 +48,7 @@ from wire.standards.extract import Extract, Finding, Reason
 
 CLOCK_OFF_MS_MAX: Final = 24 * 3600 * 1000
 """A time of an instrument that differs more from the box's clock is replaced by the box's."""
-PRIORITIES: Final = {Alert: Priority.ALERT, CommandResult: Priority.AUDIT}
+PRIORITIES: Final = {Alert: Priority.ALERT, CommandResult: Priority.AUDIT, CommandStep: Priority.AUDIT}
 """The priority of each kind of report; others are routine."""
 
 
@@ -123,6 +124,7 @@ class Intake:
     ) -> None:
         """`ports` and `allowed` map instruments to their ports and allow-lists; `now_ms` is the wall clock."""
         self._buffer, self._note, self._now_ms = buffer, note, now_ms
+        self._dispatcher = dispatcher
         self._loop = asyncio.get_running_loop()
         pinned_bytes_max = PINNED_SHARE * buffer.limits.spool_bytes_max / max(1, len(ports))
         self.sources = {
@@ -175,6 +177,7 @@ class Intake:
             new = _new(source, run, reports)
             entries = [entry for _, _, entry in new]
             if new:
+                self._begin_commands(source, reports)
                 await self._append(source, [priority for priority, _, _ in new], entries)
                 for priority, report, entry in new:
                     source.marks[priority].accept(run, report.number, digest_of(entry))
@@ -182,6 +185,23 @@ class Intake:
             if priority == Priority.AUDIT and isinstance(report, CommandResult):
                 source.queue.finished(report.command)
         self.repeated += len(reports) - len(new)
+
+    def withdrawn(self, source: Source, reports: Iterable[InstrumentReport]) -> list[int]:
+        """Return the commands that an agent is about to execute according to its reports, but must not."""
+        executing = {it.command for it in reports if isinstance(it, CommandStep) and it.step == "executing"}
+        return sorted(
+            command
+            for command in executing.difference(source.queue.history.started)
+            if self._dispatcher.is_withdrawn(command)
+        )
+
+    def _begin_commands(self, source: Source, reports: list[tuple[int, InstrumentReport]]) -> None:
+        """Note the commands that an agent is about to execute; from here on they cannot be withdrawn."""
+        for _, report in reports:
+            if not isinstance(report, CommandStep) or report.step != "executing":
+                continue
+            if not self._dispatcher.is_withdrawn(report.command):
+                source.queue.history.start(report.command)
 
     async def accept(self, source: Source, extract: Extract) -> Outcome:
         """Store the findings of a message durably, except those that were stored before.
@@ -261,15 +281,19 @@ class Intake:
     async def begin_command(self, source: Source, command: int) -> bool:
         """Record durably that a command is sent to an instrument that speaks its own standard.
 
-        False: the spool refuses the record. The command is dropped, and the data center repeats it.
+        False: it was withdrawn, or the spool refuses the record. The command is dropped; unless it was withdrawn, the
+        data center repeats it.
         """
+        if self._dispatcher.is_withdrawn(command):
+            source.queue.drop(command)
+            return False
+        source.queue.begin(command)
         started = Audit(self._now_ms(), AuditEvent.COMMAND_STARTED, source.port, command)
         try:
             await self._buffer.append(Priority.AUDIT, encode(Entry("", 0, started)))
         except SpoolError:
-            source.queue.drop(command)
+            source.queue.history.started.remove(command)
             return False
-        source.queue.begin(command)
         return True
 
     async def store_results(self, source: Source) -> None:

@@ -23,10 +23,16 @@ from typing import Final
 
 from agents.spool import Priority
 from wire.dial.adaptive_timeout import AdaptiveTimeout
+from wire.files import RANGE_BYTES_MAX
 from wire.http.connection import PIPELINE_MAX
 from wire.messages import BATCH_BODY_BYTES_MAX, RECORDS_PER_BATCH_MAX
 
 BATCH_SECONDS: Final = 0.5
+RANGE_SECONDS: Final = 1.0
+"""Transmission time of a range of a file, for which a report may wait."""
+RANGE_BYTES_MIN: Final = 1024
+RANGE_BYTES_FIRST: Final = 4096
+"""Size of the first range on a connection."""
 BATCH_ENTRIES_BYTES_MAX: Final = BATCH_BODY_BYTES_MAX - 12 * RECORDS_PER_BATCH_MAX
 """Bytes of a batch's entries before compression; an incompressible body still respects its limit."""
 RECORDS_MIN: Final = 16
@@ -67,6 +73,7 @@ class LinkEstimator:
         self._records_cap = RECORDS_PER_BATCH_MAX
         self._cut_off_records = inf  # records of a batch that was cut off
         self._full_answered = 0  # full batches answered since the cap was changed
+        self._range_bytes = RANGE_BYTES_FIRST
         self.reply_timeout = AdaptiveTimeout(REPLY_TIMEOUT_FACTOR_MAX)
         """Adaptive time-out of responses to batches."""
         self.one_in_flight = False
@@ -76,6 +83,7 @@ class LinkEstimator:
     def connected(self) -> None:
         """Reset the round-trip time for a new connection, which may use another route."""
         self._round_trip_s = inf
+        self._range_bytes = RANGE_BYTES_FIRST
 
     def sent(self, records: int, body_bytes: int) -> None:
         """Record that a batch of `records` was sent, with a compressed body of `body_bytes`."""
@@ -101,6 +109,22 @@ class LinkEstimator:
             self._bytes = self._bytes * DECAY + body_bytes + OVERHEAD_BYTES
             self._seconds = self._seconds * DECAY + max(now - begun_at, 1e-3)
         self._answered_at = now
+
+    def range_answered(self, range_bytes: int, seconds: float) -> None:
+        """Record that a range of a file was answered after `seconds`, which include the round-trip time.
+
+        The next range may be twice as large if it would then take RANGE_SECONDS, otherwise it is smaller.
+        """
+        if range_bytes >= self._range_bytes // 2:  # the last range of a file says nothing about larger ones
+            round_trip_s = 0.0 if self._round_trip_s == inf else self._round_trip_s
+            factor = RANGE_SECONDS / max(seconds - round_trip_s, RANGE_SECONDS / 4)
+            wanted = int(self._range_bytes * min(2.0, factor))
+            self._range_bytes = max(RANGE_BYTES_MIN, min(wanted, RANGE_BYTES_MAX))
+
+    @property
+    def range_bytes_max(self) -> int:
+        """Maximum size of the next range of a file."""
+        return self._range_bytes
 
     def unanswered(self) -> None:
         """Record a time-out: send small batches until there is a response."""

@@ -24,7 +24,7 @@ from agents.box.clock_sync import ClockSync
 from agents.box.health.audit import AuditLog
 from agents.box.uplink.alert_lane import LANE_IDLE_SECONDS, AlertLane
 from agents.box.uplink.batching import LinkEstimator
-from agents.box.uplink.stream import Stream, StreamEnd, StreamError, Timing
+from agents.box.uplink.stream import FileQueue, Stream, StreamEnd, StreamError, Timing
 from agents.box.uplink.trust import TrustDiagnosis
 from agents.spool import SpoolError
 from hal.clock import WallClock
@@ -59,6 +59,7 @@ DISCARDS_PER_SECOND: Final = 1 / 600
 probably not in the records: further ones wait."""
 
 OnCommands = Callable[[list[Command]], object]
+OnWithdrawn = Callable[[list[int]], object]
 
 
 class Forwarder:
@@ -74,16 +75,19 @@ class Forwarder:
         uplink: EthernetPort,
         audit: AuditLog,
         on_commands: OnCommands,
+        on_withdrawn: OnWithdrawn,
         random: Random,
         timing: Timing,
         clock: WallClock,
         clock_sync: ClockSync | None = None,
         trust: TrustDiagnosis | None = None,
+        files: FileQueue | None = None,
     ) -> None:
         self._trust = trust
         self._clock, self._clock_sync = clock, clock_sync
         self._buffer, self._endpoint, self._tls, self._proxy = buffer, endpoint, tls, proxy
         self._uplink, self._audit, self._on_commands, self._timing = uplink, audit, on_commands, timing
+        self._on_withdrawn, self._files = on_withdrawn, files
         self._loop = asyncio.get_running_loop()
         self._backoff = Backoff(random)
         self._discard_limit = TokenBucket(DISCARDS_PER_SECOND, DISCARDS_BURST)
@@ -194,6 +198,7 @@ class Forwarder:
             wall_s=self._wall_s,
             self_contained_until=self._self_contained_until,
             bypass=self._lane,
+            files=self._files,
         )
         try:
             await stream.run()
@@ -250,6 +255,8 @@ class Forwarder:
         self._traffic.records += records
         if reply.commands:
             self._on_commands(reply.commands)
+        if reply.withdrawn:
+            self._on_withdrawn(reply.withdrawn)
 
     def _established(self) -> None:
         """Handle the first response on a connection, which proves that it works in both directions."""

@@ -27,6 +27,7 @@ from typing import Final, Protocol
 
 from agents.box.buffer import Buffer
 from agents.box.defaults import HEARTBEAT_SECONDS, LINGER_SECONDS
+from agents.box.files.transfers import FileRequest
 from agents.box.uplink.batching import BATCH_ENTRIES_BYTES_MAX, SLOW_SECONDS, LinkEstimator, SendScheduler
 from agents.spool import Priority, Record
 from wire.compression import Compressor, compress_self_contained
@@ -84,6 +85,21 @@ class Timing:
     """Time without a batch after which `heartbeat` is called; its response can carry commands."""
 
 
+class FileQueue(Protocol):
+    """Files to transfer beside the reports (`agents.box.files.transfers.FileTransfers`)."""
+
+    changed: Callable[[], object]
+
+    def resumes_at(self) -> float:
+        """Return the event loop time from which there may be a request."""
+
+    async def next_request(self, bytes_max: int) -> FileRequest | None:
+        """Return the next request, with a range of at most `bytes_max` bytes; None if there is none."""
+
+    async def answered(self, request: FileRequest, response: Response) -> None:
+        """Handle the response to a request."""
+
+
 class _Batch:
     """A batch being assembled; the records of each priority are in ascending order."""
 
@@ -113,6 +129,14 @@ class _Sent:
     full_records: int
     """`records` if the batch was full, else 0."""
     at: float
+    file: FileRequest | None = None
+    """The range of a file, if it is not a batch."""
+    is_beside_file: bool = False
+    """Whether the range of a file was in flight, so that its response does not measure the link."""
+
+    @property
+    def bytes_both_ways(self) -> int:
+        return self.body_bytes + (self.file.answer_bytes if self.file else 0)
 
 
 class Bypass(Protocol):
@@ -145,6 +169,7 @@ class Stream:
         self_contained_until: float = 0.0,
         bypass: Bypass | None = None,
         only_urgent: bool = False,
+        files: FileQueue | None = None,
     ) -> None:
         """`settled(records, reply)` is called after a batch's records have been acknowledged.
 
@@ -154,11 +179,12 @@ class Stream:
         distribute requests over several connections.
 
         `bypass` is opened when an alert waits behind a slow batch, and carries the urgent records while it is up.
-        With `only_urgent`, the stream sends no routine records.
+        With `only_urgent`, the stream sends no routine records. `files` are transferred while no record waits.
         """
         self._connection, self._buffer, self._estimator, self._timing = connection, buffer, estimator, timing
         self._heartbeat, self._settled, self._wall_s = heartbeat, settled, wall_s
-        self._bypass, self._only_urgent = bypass, only_urgent
+        self._bypass, self._only_urgent, self._files = bypass, only_urgent, files
+        self._file_in_flight = False
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
         self.self_contained_until = self_contained_until
@@ -175,6 +201,8 @@ class Stream:
         self._estimator.connected()
         stop = self._buffer.listen(self._arrived)
         self._connection.lost.add_done_callback(self._ended)
+        if self._files is not None:
+            self._files.changed = self._wake.set
         try:
             if not self._only_urgent:
                 self._scheduler.routine += (await self._buffer.status()).records[Priority.ROUTINE]
@@ -184,7 +212,7 @@ class Stream:
                 if self._connection.transport is None:
                     kind = StreamEnd.FINISHED if self._connection.is_finished else StreamEnd.IDLE
                     raise StreamError(kind, "the connection was closed")
-                if not await self._send():
+                if not await self._send() and not await self._send_range():
                     if self._released and not self._in_flight:
                         raise StreamError(StreamEnd.IDLE, "the connection is no longer needed")
                     await self._wait()
@@ -232,7 +260,9 @@ class Stream:
         heartbeat_at = self._sent_at + self._timing.heartbeat_s
         keep_alive_at = self._keep_alive_due_at()
         bypass_at = self._bypass_at()
-        due_at = min(late_at, heartbeat_at, keep_alive_at, bypass_at, self._scheduler.due_at())
+        due_at = min(
+            late_at, heartbeat_at, keep_alive_at, bypass_at, self._scheduler.due_at(), self._file_at()
+        )
         timer = self._loop.call_at(due_at, self._wake.set)
         await self._wake.wait()
         timer.cancel()
@@ -256,7 +286,12 @@ class Stream:
             return inf
         first = self._in_flight[0]
         seconds = REPLY_SECONDS * self._estimator.reply_timeout.factor
-        return self._begun_at(first) + seconds + first.body_bytes / LINK_BYTES_PER_SECOND_MIN
+        return self._begun_at(first) + seconds + first.bytes_both_ways / LINK_BYTES_PER_SECOND_MIN
+
+    def _file_at(self) -> float:
+        """Return the time at which the transfer of files resumes; inf if it is not paused."""
+        resumes_at = self._files.resumes_at() if self._files is not None else inf
+        return resumes_at if resumes_at > self._loop.time() else inf
 
     def _keep_alive_due_at(self) -> float:
         """Return the time at which the next empty line is due; inf if no response is awaited."""
@@ -312,6 +347,23 @@ class Stream:
             self._post(batch)
         return True
 
+    async def _send_range(self) -> bool:
+        """Send the next range of a file, if nothing else is to be sent; return whether there was one."""
+        estimator = self._estimator
+        if self._files is None or self._file_in_flight or estimator.is_slow or self._released:
+            return False
+        if estimator.one_in_flight and self._in_flight:
+            return False
+        request = await self._files.next_request(estimator.range_bytes_max)
+        if request is None:
+            return False
+        answer = self._connection.request(request.method, request.target, request.body)
+        answer.add_done_callback(self._answered)
+        self._sent_at = self._loop.time()
+        self._in_flight.append(_Sent(answer, {}, 0, len(request.body), 0, self._sent_at, request))
+        self._file_in_flight = True
+        return True
+
     async def _read(self, priority: Priority, batch: _Batch) -> int:
         """Add records of `priority` to the batch until it is full; return how many."""
         after = self._read_through[priority]
@@ -328,7 +380,15 @@ class Stream:
         answer.add_done_callback(self._answered)
         self._sent_at = self._loop.time()
         full = len(records) if len(records) >= self._estimator.records_max else 0
-        sent = _Sent(answer, batch.parts, len(records), len(body), full, self._sent_at)
+        sent = _Sent(
+            answer,
+            batch.parts,
+            len(records),
+            len(body),
+            full,
+            self._sent_at,
+            is_beside_file=self._file_in_flight,
+        )
         self._estimator.sent(sent.records, sent.body_bytes)
         self._in_flight.append(sent)
         self._count_in_flight(sent, 1)
@@ -349,6 +409,9 @@ class Stream:
         while self._in_flight and self._in_flight[0].answer.done():
             sent = self._in_flight.popleft()
             now, begun_at = self._loop.time(), self._begun_at(sent)
+            if sent.file is not None:
+                await self._settle_range(sent, sent.file, now)
+                continue
             try:
                 reply = _parse_reply(sent, self._buffer.epoch, self._wall_s())
             except StreamError as error:
@@ -356,13 +419,28 @@ class Stream:
                     self._estimator.cut_off(sent.records)  # by an intermediary
                 raise
             self._estimator.reply_timeout.answered((now - begun_at) / REPLY_SECONDS)
-            self._estimator.answered(sent.body_bytes, sent.at, now, sent.full_records)
+            if not sent.is_beside_file:
+                self._estimator.answered(sent.body_bytes, sent.at, now, sent.full_records)
             self._estimator.one_in_flight = self._connection.is_finished
             self._answered_at = now
             for priority, records in sent.parts.items():
                 await self._buffer.ack(priority, records[-1][0])
             self._count_in_flight(sent, -1)
             self._settled(sent.records, reply)
+
+    async def _settle_range(self, sent: _Sent, request: FileRequest, now: float) -> None:
+        try:
+            response = sent.answer.result()
+        except HttpFinished as error:
+            raise StreamError(StreamEnd.FINISHED, str(error)) from None
+        except HttpError as error:
+            raise StreamError(StreamEnd.LOST, str(error)) from None
+        self._file_in_flight = False
+        self._estimator.range_answered(sent.bytes_both_ways, now - self._begun_at(sent))
+        self._estimator.one_in_flight = self._connection.is_finished
+        self._answered_at = now
+        assert self._files is not None, "it made the request"
+        await self._files.answered(request, response)
 
 
 def _parse_reply(sent: _Sent, epoch: int, now_s: float) -> BatchReply:

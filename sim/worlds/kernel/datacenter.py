@@ -18,6 +18,7 @@ from sim.faults.world import Certificate
 from sim.worlds.kernel.namespaces.host import NamespaceHost
 from sim.worlds.kernel.namespaces.process import LabProcess
 from sim.worlds.shared.addresses import BOX_SERIAL, DATACENTER_PORT
+from sim.worlds.shared.commands import queue_command
 from wire.tls.context import Identity
 
 READY_SECONDS_MAX: Final = 30.0
@@ -93,9 +94,14 @@ class KernelDataCenter:
                     raise RuntimeError(f"the data center ended during its start: {process.output()}")
                 await asyncio.sleep(0.02)
 
-    def queue_command(self, instrument: str, verb: Verb) -> None:
-        """Queue a command for the instrument with that serial number; an empty one addresses the box."""
-        self.store.queue_command(BOX_SERIAL, instrument, verb, b"", time.time_ns() // 1_000_000)
+    def queue_command(self, instrument: str, verb: Verb, content: bytes, expires_after_ns: int | None) -> int:
+        """See `sim.faults.world.DataCenterPart`."""
+        now_ms = time.time_ns() // 1_000_000
+        return queue_command(self.store, BOX_SERIAL, instrument, verb, content, now_ms, expires_after_ns)
+
+    def withdraw_command(self, command: int) -> None:
+        """See `sim.faults.world.DataCenterPart`."""
+        self.store.withdraw_command(command, time.time_ns() // 1_000_000)
 
     def stop(self) -> None:
         """Kill the program; its database remains."""

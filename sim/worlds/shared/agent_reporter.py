@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final, get_args
 
 from agents.instrument.agent import InstrumentAgent
+from settings.profile import Verb, load_profile
 from sim.verdict.ledger import Run, digest_of
 from sim.worlds.shared.reporter import Execute, Workplace
 from wire.messages import Command, InstrumentReport, Outcome, Report, encode
 from wire.tls.context import client_context
 
+ANSWER_SECONDS: Final = 40.0
+"""The time until the operator answers whether a command may be executed."""
 _TAGS: Final = {kind: str(kind.__struct_config__.tag) for kind in get_args(InstrumentReport)}
 
 
@@ -19,6 +23,8 @@ class AgentReporter:
     def __init__(self, place: Workplace, execute: Execute) -> None:
         self._place, self._do = place, execute
         self._last_run = 0
+        self.asked: list[Verb] = []
+        """The commands that were shown to the operator."""
         self._agent: InstrumentAgent | None = None
         self._run: Run | None = None
 
@@ -43,7 +49,7 @@ class AgentReporter:
             run_number=number,
             clock=place.clock,
             random=place.random(f"agent{number}"),
-            execute=self._execute,
+            instrument=self,
             on_made=self._made,
             on_acknowledged=self._acknowledged,
         )
@@ -75,5 +81,19 @@ class AgentReporter:
             self._place.ledger.continues(run, agent.run_number)
             self._last_run = agent.run_number
 
-    async def _execute(self, command: Command) -> Outcome:
-        return self._do(command)
+    # -- commands: see `agents.instrument.command_runner.Instrument`
+
+    async def consent(self, command: Command, _content: bytes) -> bool:
+        """Ask the simulated operator."""
+        place = self._place
+        if command.verb not in load_profile(place.spec.model).consent:
+            return True
+        self.asked.append(command.verb)
+        if place.spec.operator == "absent":
+            await asyncio.Event().wait()
+        await asyncio.sleep(ANSWER_SECONDS)
+        return place.spec.operator == "consents"
+
+    async def execute(self, command: Command, content: bytes) -> Outcome | bytes:
+        """Execute a command on the physical model."""
+        return self._do(command, content)

@@ -62,8 +62,8 @@ class Analyzer:
     def _emit(self, kind: type[Report], *fields: object) -> None:
         self.reporter.emit(kind, *fields)
 
-    def _execute(self, command: Command) -> Outcome:
-        return self.model.execute(command)
+    def _execute(self, command: Command, content: bytes) -> Outcome | bytes:
+        return self.model.execute(command, content)
 
     # -- faults: see `sim.faults.world.InstrumentPart`
 

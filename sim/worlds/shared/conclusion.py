@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Final, Protocol
 
 import msgspec
@@ -20,7 +21,7 @@ from sim.verdict.findings import Findings, Remains, find
 from sim.verdict.latency import summarize
 from sim.verdict.leaks import Leaks, search
 from sim.verdict.ledger import NEVER, PRIORITIES, ReportLedger
-from sim.verdict.outcome import Outcome
+from sim.verdict.outcome import CommandFate, Outcome
 from sim.verdict.result import (
     NOTES_MAX,
     Bytes,
@@ -190,10 +191,17 @@ def _outcome(world: ConcludedWorld, found: Findings) -> Outcome:
         world.intruders.found,
         found.false_gaps,
         found.own_waiting if own_clock_is_right else (),
-        found.commands,
+        [_as_ordered(world, command) for command in found.commands],
         world.connection_meter.most,
         _leaks(world),
     )
+
+
+def _as_ordered(world: ConcludedWorld, fate: CommandFate) -> CommandFate:
+    """Add to a command how it was expected to end, and how often it was executed."""
+    order = world.faults.ordered.get(fate.number)
+    executions = sum(one.model.executed.count(fate.number) for one in world.analyzers.values())
+    return replace(fate, expected=order.ends if order else "done", executions=executions)
 
 
 def _leaks(world: ConcludedWorld) -> Leaks:

@@ -45,6 +45,8 @@ class FaultRunner:
         """All faults injected so far, oldest first, with the real duration if not as planned."""
         self.active: dict[ActiveFault, None] = {}
         """The faults that have not ended, oldest first."""
+        self.ordered: dict[int, Order] = {}
+        """The commands of the lab file by number, as far as they were queued."""
         self.closed = False
         """Set at the end of the lab: no fault begins or ends any more."""
 
@@ -58,7 +60,13 @@ class FaultRunner:
         await asyncio.sleep(max(0, order.at - self._now_ns()) / _NS)
         if not self.closed:
             self._trace.add(f"command {order.verb} {order.target}")
-            self._world.datacenter.queue_command(serial, order.verb)
+            datacenter = self._world.datacenter
+            command = datacenter.queue_command(serial, order.verb, order.content(), order.expires_after)
+            self.ordered[command] = order
+            if order.withdrawn_after is not None:
+                await asyncio.sleep(order.withdrawn_after / _NS)
+                self._trace.add(f"withdrawal of {order.verb} {order.target}")
+                datacenter.withdraw_command(command)
 
     async def inject(self, event: Event) -> ActiveFault:
         """Inject a fault now, regardless of `event.at`. The caller ends it: `wait_for_end` or `end`."""

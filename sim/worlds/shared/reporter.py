@@ -53,7 +53,8 @@ class Workplace:
     """Its end of the serial line to the box, if it has one."""
 
 
-Execute = Callable[[Command], Outcome]
+Execute = Callable[[Command, bytes], Outcome | bytes]
+"""Executes a command with its file; returns its outcome, or the file to upload."""
 
 
 class Reporter(Protocol):

@@ -87,7 +87,7 @@ class SpeakingReporter:
         self._spoken.refusals.append((self._place.env.now, f"{message.about} was answered by {answer}"))
 
     def _commanded(self, verb: Verb) -> None:
-        self._do(Command(1, self._place.spec.serial, verb))
+        self._do(Command(1, self._place.spec.serial, verb), b"")
 
     # -- the connection
 

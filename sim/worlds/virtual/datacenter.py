@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Final
 
-from datacenter.ingest import make_ingest
+from datacenter.commands.files import FileArchive
+from datacenter.commands.ranges import FileRanges
+from datacenter.ingest import PATH, make_ingest
 from datacenter.store.queue import StoreQueue
 from datacenter.store.store import Store
 from settings.profile import Verb
@@ -17,6 +19,7 @@ from sim.net.host import Network, SimHost
 from sim.net.loop import SimLoop
 from sim.units import SECOND_NS
 from sim.worlds.shared.addresses import DATACENTER, DATACENTER_MOVED, DATACENTER_NAME, DATACENTER_PORT
+from sim.worlds.shared.commands import queue_command
 from wire.compression import CompressionError, Decompressor, UnknownStreamError
 from wire.http.connection import Handler, Request, Response, Server, serve
 from wire.messages import BATCH_BODY_BYTES_MAX, BATCH_BYTES_MAX, BatchReply, decode
@@ -44,6 +47,7 @@ class VirtualDataCenter:
         self.host.mtu_probing = True
         # the simulated machine never loses power, so a temporary SQLite database suffices, mostly in memory
         self.store = Store("sqlite:///file:?uri=true", durable=False)
+        self.archive = FileArchive(self.store)
         self._server: Server | None = None
         self.presented: Certificate | None = None
         """The certificate that the program uses at present; None while it does not run."""
@@ -127,12 +131,21 @@ class VirtualDataCenter:
             ):  # otherwise the program was killed meanwhile, and `hold_down` restarts it
                 self._server = starting.result()
 
-    def queue_command(self, instrument: str, verb: Verb) -> None:
-        """Queue a command for the instrument with that serial number; an empty one addresses the box."""
-        self.store.queue_command(self._enrolled, instrument, verb, b"", self._now_ns() // 1_000_000)
+    def queue_command(self, instrument: str, verb: Verb, content: bytes, expires_after_ns: int | None) -> int:
+        """See `sim.faults.world.DataCenterPart`."""
+        given = instrument, verb, content, self._now_ms(), expires_after_ns
+        return queue_command(self.store, self._enrolled, *given)
+
+    def withdraw_command(self, command: int) -> None:
+        """See `sim.faults.world.DataCenterPart`."""
+        self.store.withdraw_command(command, self._now_ms())
+
+    def _now_ms(self) -> int:
+        return self._now_ns() // 1_000_000
 
     async def _serve(self, identity: Identity) -> Server:
-        ingest = make_ingest(lambda: self._now_ns() // 1_000_000, StoreQueue(None, self.store.ingest_all))
+        files = FileRanges(self.archive, None, self._now_ms)
+        ingest = make_ingest(self._now_ms, StoreQueue(None, self.store.ingest_all), files=files)
         return await serve(
             self._with_faults(ingest),
             DATACENTER_NAME,
@@ -153,7 +166,7 @@ class VirtualDataCenter:
             if self._nonsense:
                 return Response(HTTPStatus.OK, b"\x93this is no reply", close=True)
             response = await ingest(request)
-            if response.status == HTTPStatus.OK:
+            if response.status == HTTPStatus.OK and request.target == PATH:
                 self.stored += decode(BatchReply, response.body).stored
             if self._lost_responses:
                 request.peer.hang_up()

@@ -11,7 +11,7 @@ import msgspec
 from agents.box.box import Box, Hardware
 from agents.box.config import InstrumentPort
 from hal.emul.ethernet import EmulEthernetPort
-from tests.support.agents.boxes import CLOCK, box_config, connect, disk, running_agent, running_box
+from tests.support.agents.boxes import CLOCK, Executing, box_config, connect, disk, running_agent, running_box
 from tests.support.agents.stand_in import StandIn, stand_in
 from tests.support.eventually import eventually
 from tests.support.hierarchy import Hierarchy
@@ -82,7 +82,7 @@ def test_a_clean_stop_is_not_reported_as_a_crash(pki: Hierarchy) -> None:
 def test_a_command_travels_to_the_instrument_and_its_result_back(pki: Hierarchy) -> None:
     received: list[Command] = []
 
-    async def execute(command: Command) -> Outcome:
+    async def execute(command: Command, content: bytes) -> Outcome:
         received.append(command)
         return "refused"
 
@@ -92,7 +92,7 @@ def test_a_command_travels_to_the_instrument_and_its_result_back(pki: Hierarchy)
             config = box_config(pki, center.server.port, linger_s=0)
             async with (
                 running_box(config, disk()) as box,
-                running_agent(box, pki.instrument, execute=execute) as agent,
+                running_agent(box, pki.instrument, instrument=Executing(execute)) as agent,
             ):
                 await center.until(lambda: "command-done" in center.audits)
                 agent.submit(Quality, "glu", 1, 17)

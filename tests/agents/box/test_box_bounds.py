@@ -18,6 +18,7 @@ from agents.box import box as box_module
 from agents.box.box import Box, Hardware
 from agents.box.buffer import Buffer
 from agents.box.commands import WAITING_MAX, CommandDispatcher, CommandQueue
+from agents.box.files.serving import FileServing
 from agents.box.firewall import FirewallGuard, FirewallService
 from agents.box.health import bounds as bounds_module
 from agents.box.health.audit import NOTES_BURST, NOTES_PER_SECOND, AuditLog
@@ -107,12 +108,15 @@ def test_an_alarm_reports_that_many_commands_wait() -> None:
 def test_an_alarm_reports_a_high_report_rate() -> None:
     async def drive(watched: Watched) -> None:
         queue = CommandQueue()
-        dispatcher = cast(CommandDispatcher, SimpleNamespace(of=lambda _serial: queue))
+        dispatcher = cast(
+            CommandDispatcher, SimpleNamespace(of=lambda _serial: queue, is_withdrawn=lambda _command: False)
+        )
         ports = {"CHEM-1": 1, "CHEM-2": 1, "HEMA-1": 2}
         allowed = dict.fromkeys(ports, AllowList(load_profile("chemistry-analyzer")))
         note = lambda *_, **__: None  # noqa: E731
         intake = Intake(a_buffer(), BoxState(), dispatcher, note, ports, allowed, lambda: 0)
-        collector = Collector(intake, note)
+        no_files = SimpleNamespace(concerns=lambda _request: False, is_ready=lambda _command: True)
+        collector = Collector(intake, note, cast(FileServing, no_files))
         watched.bounds.add(*intake.bounds())
         near = REPORTS_BURST * 4 // 5
         numbers = count(1)

@@ -14,7 +14,7 @@ import agents.instrument.agent
 import wire.dial.backoff
 from agents.instrument.agent import DROPS_BURST, InstrumentAgent
 from settings.ranges import RangeSet
-from tests.support.agents.boxes import running_agent
+from tests.support.agents.boxes import Executing, running_agent
 from tests.support.eventually import eventually
 from tests.support.hierarchy import Hierarchy
 from wire.http.connection import Request, Response, serve
@@ -223,14 +223,14 @@ def test_a_refusal_without_a_run_is_retried(pki: Hierarchy, named: dict[str, str
 def test_a_repeated_command_is_executed_once_and_its_result_reported_again(pki: Hierarchy) -> None:
     executed: list[int] = []
 
-    async def execute(command: Command) -> Outcome:
+    async def execute(command: Command, content: bytes) -> Outcome:
         executed.append(command.id)
         return "done"
 
     async def scenario() -> None:
         async with (
             fake_box(pki) as (box, port),
-            running_agent(port, pki.instrument, execute=execute) as agent,
+            running_agent(port, pki.instrument, instrument=Executing(execute)) as agent,
         ):
             box.commands = [Command(7, "CHEM-1", "help-file", b"text")]
             routine(agent, 1)

@@ -293,10 +293,10 @@ def test_commands_are_executed_or_refused():
     instrument = lab.add("immunoassay-analyzer")
     assert instrument.execute(Command(1, "X-1", "send-inventory")) == "done"
     assert len(lab.of(Inventory)) == 1
-    assert instrument.execute(Command(2, "X-1", "test-menu", b"more")) == "done"
+    assert instrument.execute(Command(2, "X-1", "test-menu"), b"more") == "done"
     assert instrument.files["test-menu"] == b"more"
     assert instrument.execute(Command(3, "X-1", "help-file")) == "refused"
-    assert instrument.execute(Command(4, "X-1", "data-upload")) == "done"
+    assert instrument.execute(Command(4, "X-1", "data-upload")) == instrument.data_file()
 
 
 def test_a_calibration_is_followed_by_controls():

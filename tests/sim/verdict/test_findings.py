@@ -159,7 +159,7 @@ def test_commands_are_described_with_their_target_and_outcome() -> None:
     store.queue_command(BOX, "", "settings", b"", AT_MS + 20)
     store.ingest(BOX, batch(result(1, first)), AT_MS + 90)
     fates = found(store, remains(), ledger_of(result(1, first))).commands
-    assert [(fate.text, fate.queued_ns, fate.closed_ns, fate.outcome) for fate in fates] == [
+    assert [(fate.text, fate.queued_ns, fate.closed_ns, fate.state) for fate in fates] == [
         ("help-file for CHEM-0001: done", 10 * MS, 90 * MS, "done"),
-        ("settings for the box: no result", 20 * MS, NEVER, None),
+        ("settings for the box: queued", 20 * MS, NEVER, "queued"),
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from random import Random
 from time import time_ns
@@ -21,7 +21,7 @@ from tests.support.eventually import eventually
 from tests.support.hierarchy import Hierarchy
 from wire.dial.dialer import dial
 from wire.http.connection import ClientConnection
-from wire.messages import REPLY_BYTES_MAX
+from wire.messages import REPLY_BYTES_MAX, Command, Outcome
 from wire.tls.context import Identity, client_context
 
 CLOCK = EmulClock(time_ns)
@@ -77,6 +77,19 @@ async def running_box(config: BoxConfig, on: EmulDisk) -> AsyncIterator[Box]:
 async def connect(box: Box, identity: Identity, port: int = 1) -> ClientConnection:
     far_end = Endpoint("127.0.0.1", box.tcp_ports[port])
     return await dial(far_end, client_context(identity), reply_bytes_max=REPLY_BYTES_MAX)
+
+
+class Executing:
+    """An instrument whose commands are executed by a function; the person there always consents."""
+
+    def __init__(self, execute: Callable[[Command, bytes], Awaitable[Outcome | bytes]]) -> None:
+        self._execute = execute
+
+    async def consent(self, command: Command, content: bytes) -> bool:
+        return True
+
+    async def execute(self, command: Command, content: bytes) -> Outcome | bytes:
+        return await self._execute(command, content)
 
 
 @asynccontextmanager

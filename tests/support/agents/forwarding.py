@@ -49,6 +49,7 @@ class Bench:
             uplink=self.uplink,
             audit=self.audit,
             on_commands=self._commanded,
+            on_withdrawn=lambda _commands: None,
             random=Random(2),
             timing=timing,
             clock=CLOCK,

@@ -85,6 +85,7 @@ class World:
             uplink=self.uplink,
             audit=AuditLog(self.buffer, self.clock),
             on_commands=self.commands_arrived,
+            on_withdrawn=lambda _commands: None,
             random=Random(2),
             timing=Timing(),
             clock=self.clock,

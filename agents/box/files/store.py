@@ -1,0 +1,202 @@
+"""Files on the box's disk, received in ranges. A range is durable before it counts; a file is verified before use.
+
+A file of the disk has one sector with what it is and how much of it was received, then the content. A range is made
+durable first, and the sector afterwards, so that a power cut loses at most one range. Once everything was received,
+the content is read back; if its hash is right, the file is renamed, otherwise it is removed. A name with the ending
+`.file` therefore is a complete and verified file.
+
+Calls block, and are made on the thread of the disk. Files of the spool are on the same disk; names do not overlap.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterable
+from typing import Final
+
+import msgspec
+
+from hal.disk import Disk, DiskError, DiskErrorKind
+from wire.files import FILE_BYTES_MAX, RANGE_BYTES_MAX
+
+FILES_BYTES_MAX: Final = 64 * 1024 * 1024
+"""Default limit of the total size of the files on a box."""
+SECTOR: Final = 512
+PARTIAL, COMPLETE = ".part", ".file"
+_PREFIX: Final = "transfer-"
+
+
+class NoRoomError(Exception):
+    """The file does not fit: into the limit, beside the files that are needed, or on the disk."""
+
+
+class FileKey(msgspec.Struct, frozen=True, array_like=True):
+    """A file by its hash and its size in bytes; with `command` it is an instrument's upload for that command."""
+
+    sha256: str
+    size: int
+    command: int = 0
+    instrument: str = ""
+
+    @property
+    def stem(self) -> str:
+        """Its name on the disk, without the ending."""
+        return f"{_PREFIX}{self.command}" if self.command else f"{_PREFIX}{self.sha256[:40]}"
+
+
+class _Sector(msgspec.Struct, array_like=True):
+    key: FileKey
+    received: int
+    age: int
+
+
+class BoxFile:
+    """A file on the disk, of which the first `received` bytes are there."""
+
+    def __init__(self, key: FileKey, received: int, age: int, *, is_complete: bool = False) -> None:
+        self.key, self.received, self.age, self.is_complete = key, received, age, is_complete
+        """`age` is a number that is higher for files begun later."""
+
+    @property
+    def name(self) -> str:
+        """Its name on the disk."""
+        return self.key.stem + (COMPLETE if self.is_complete else PARTIAL)
+
+
+class BoxFiles:
+    """The files on a disk, at most `bytes_max` bytes in all; `open` finds those of earlier starts."""
+
+    def __init__(self, disk: Disk, bytes_max: int = FILES_BYTES_MAX) -> None:
+        self._disk, self._bytes_max = disk, bytes_max
+        self._files: dict[str, BoxFile] = {}
+
+    def open(self) -> None:
+        """Find the files on the disk; remove what is damaged. Raises: DiskError UNAVAILABLE."""
+        for name in self._disk.names():
+            if not name.startswith(_PREFIX):
+                continue
+            try:
+                file = self._found(name)
+            except DiskError as error:
+                if error.kind is DiskErrorKind.UNAVAILABLE:
+                    raise
+                file = None
+            if file is None:
+                self._disk.remove(name)
+            else:
+                self._files[file.key.stem] = file
+                if not file.is_complete and file.received == file.key.size:
+                    self._verify(file)  # the power failed after its last range
+
+    def _found(self, name: str) -> BoxFile | None:
+        try:
+            data = self._disk.read(name, 0, SECTOR)
+            sector = msgspec.msgpack.decode(data[2 : 2 + int.from_bytes(data[:2], "big")], type=_Sector)
+        except msgspec.DecodeError:
+            return None
+        is_complete = name.endswith(COMPLETE)
+        file = BoxFile(sector.key, sector.received, sector.age, is_complete=is_complete)
+        fits = sector.received == sector.key.size if is_complete else sector.received <= sector.key.size
+        return (
+            file if file.name == name and fits and self._disk.size(name) == SECTOR + sector.key.size else None
+        )
+
+    def find(self, key: FileKey) -> BoxFile | None:
+        """Return the file with this key; None if there is nothing of it."""
+        file = self._files.get(key.stem)
+        return file if file is not None and file.key == key else None
+
+    def is_complete(self, key: FileKey) -> bool:
+        """Return whether the file is complete and verified."""
+        file = self.find(key)
+        return file is not None and file.is_complete
+
+    def uploads(self) -> list[BoxFile]:
+        """Return the complete files of instruments, oldest first."""
+        found = (file for file in list(self._files.values()) if file.key.command and file.is_complete)
+        return sorted(found, key=lambda file: file.age)
+
+    @property
+    def used_bytes(self) -> int:
+        """The size of all files, also of the missing parts of partial ones."""
+        return sum(file.key.size for file in self._files.values())
+
+    def begin(self, key: FileKey, needed: Collection[str]) -> BoxFile:
+        """Return the file with this key, which is created if there is nothing of it.
+
+        The oldest files that are not in `needed` (stems) make room for it; complete uploads are always needed.
+
+        Raises: NoRoomError, with nothing changed but the removal of such files; DiskError IO, UNAVAILABLE.
+        """
+        if (file := self.find(key)) is not None:
+            return file
+        self._make_room(key, needed)
+        age = max((file.age for file in self._files.values()), default=0) + 1
+        file = BoxFile(key, 0, age)
+        try:
+            self._disk.create(file.name, SECTOR + key.size)
+            self._note(file)
+        except DiskError as error:
+            if error.kind is DiskErrorKind.FULL:
+                raise NoRoomError(str(error)) from error
+            raise
+        self._files[key.stem] = file
+        return file
+
+    def _make_room(self, key: FileKey, needed: Collection[str]) -> None:
+        if not 1 <= key.size <= min(FILE_BYTES_MAX, self._bytes_max):
+            raise NoRoomError(f"{key.size} bytes are more than the box accepts")
+        for file in sorted(self._files.values(), key=lambda file: file.age):
+            is_old_upload = (
+                file.key.stem == key.stem
+            )  # the instrument sends another file for the same command
+            fits = self.used_bytes + key.size <= self._bytes_max
+            is_waiting = file.key.stem in needed or (file.key.command and file.is_complete)
+            if is_old_upload or (not fits and not is_waiting):
+                self.remove(file)
+        if self.used_bytes + key.size > self._bytes_max:
+            raise NoRoomError("the files that are needed fill the limit")
+
+    def write(self, file: BoxFile, offset: int, body: bytes) -> None:
+        """Append a range, if it begins where the received part ends; durable on return.
+
+        If this completes the file, it is verified; one with another hash is removed, and has to be begun again.
+
+        Raises: DiskError IO, UNAVAILABLE.
+        """
+        if file.is_complete or offset != file.received or not body or offset + len(body) > file.key.size:
+            return
+        self._disk.commit(file.name, SECTOR + offset, body)
+        file.received += len(body)
+        self._note(file)
+        if file.received == file.key.size:
+            self._verify(file)
+
+    def _verify(self, file: BoxFile) -> None:
+        digest = hashlib.sha256()
+        for part in self._parts(file):
+            digest.update(part)
+        if digest.hexdigest() != file.key.sha256:
+            self.remove(file)
+            return
+        self._disk.rename(file.name, file.key.stem + COMPLETE)
+        file.is_complete = True
+
+    def _parts(self, file: BoxFile) -> Iterable[bytes]:
+        for offset in range(0, file.key.size, RANGE_BYTES_MAX):
+            yield self.read(file, offset, RANGE_BYTES_MAX)
+
+    def read(self, file: BoxFile, offset: int, length: int) -> bytes:
+        """Return at most `length` bytes from `offset`. Raises: DiskError IO, UNAVAILABLE."""
+        length = max(0, min(length, file.key.size - offset))
+        return self._disk.read(file.name, SECTOR + offset, length) if length else b""
+
+    def remove(self, file: BoxFile) -> None:
+        """Remove a file. Raises: DiskError IO, UNAVAILABLE."""
+        self._files.pop(file.key.stem, None)
+        self._disk.remove(file.name)
+
+    def _note(self, file: BoxFile) -> None:
+        """Make the sector of a file durable; a sector is written as a whole or not at all."""
+        sector = msgspec.msgpack.encode(_Sector(file.key, file.received, file.age))
+        self._disk.commit(file.name, 0, (len(sector).to_bytes(2, "big") + sector).ljust(SECTOR, b"\0"))

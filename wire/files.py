@@ -1,0 +1,93 @@
+"""Files between data center, box and instrument: named by their SHA-256, transferred in ranges.
+
+The same requests serve both hops. The receiver of a file asks for ranges; the sender of an upload sends ranges:
+
+    GET  /v1/files/SHA256/OFFSET/LENGTH           200 with at most LENGTH bytes; 404 if the file is not available
+    PUT  /v1/files/COMMAND/SHA256/SIZE/OFFSET     200 with `FileProgress`, whatever range was sent; 409 if the upload
+                                                  is not wanted, 507 if there is no room for it
+
+An upload belongs to the command that asked for it. Ranges arrive in order: one at another offset changes nothing, and
+the response names the offset to continue from. An upload of SIZE 0 bytes, or a range of 0 bytes, asks for the offset.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Final, NamedTuple, TypeAlias
+
+from msgspec import Meta
+
+from settings.profile import Verb
+from wire.messages import Message, Number
+
+FILES_PATH: Final = "/v1/files/"
+RANGE_BYTES_MAX: Final = 32 * 1024
+"""Maximum size of a range."""
+FILE_BYTES_MAX: Final = 16 * 1024 * 1024
+"""Maximum size of a file."""
+DOWN_VERBS: Final[frozenset[Verb]] = frozenset({"help-file", "assay-configuration", "test-menu"})
+"""Commands with a file for the instrument."""
+UP_VERBS: Final[frozenset[Verb]] = frozenset({"data-upload"})
+"""Commands for which the instrument sends a file."""
+
+Sha256: TypeAlias = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+FileSize: TypeAlias = Annotated[int, Meta(ge=1, le=FILE_BYTES_MAX)]
+
+_GET: Final = re.compile(rf"{FILES_PATH}([0-9a-f]{{64}})/([0-9]{{1,9}})/([0-9]{{1,5}})")
+_PUT: Final = re.compile(rf"{FILES_PATH}([0-9]{{1,16}})/([0-9a-f]{{64}})/([0-9]{{1,9}})/([0-9]{{1,9}})")
+
+
+class FileReference(Message, frozen=True):
+    """The body of a command with a file: the file's hash and its size in bytes."""
+
+    sha256: Sha256
+    size: FileSize
+
+
+class FileProgress(Message, frozen=True):
+    """Response to a range of an upload: the bytes that are durable; equal to the size once the file is verified."""
+
+    received: Annotated[int, Meta(ge=0, le=FILE_BYTES_MAX)]
+
+
+class RangeRequest(NamedTuple):
+    """A request for a range, at most `length` bytes from `offset`."""
+
+    sha256: str
+    offset: int
+    length: int
+
+    @property
+    def target(self) -> str:
+        """The path of the request."""
+        return f"{FILES_PATH}{self.sha256}/{self.offset}/{self.length}"
+
+
+class UploadRange(NamedTuple):
+    """The place of a range in an upload of `size` bytes for a command."""
+
+    command: Number
+    sha256: str
+    size: int
+    offset: int
+
+    @property
+    def target(self) -> str:
+        """The path of the request."""
+        return f"{FILES_PATH}{self.command}/{self.sha256}/{self.size}/{self.offset}"
+
+
+def parse_range(target: str) -> RangeRequest | None:
+    """Return the range that a GET request asks for; None if the path is not that of one."""
+    found = _GET.fullmatch(target)
+    if found is None or not 1 <= int(found[3]) <= RANGE_BYTES_MAX or int(found[2]) > FILE_BYTES_MAX:
+        return None
+    return RangeRequest(found[1], int(found[2]), int(found[3]))
+
+
+def parse_upload(target: str) -> UploadRange | None:
+    """Return the place of the range in a PUT request; None if the path is not that of one."""
+    found = _PUT.fullmatch(target)
+    if found is None or not 1 <= int(found[3]) <= FILE_BYTES_MAX or int(found[4]) > int(found[3]):
+        return None
+    return UploadRange(int(found[1]), found[2], int(found[3]), int(found[4]))
