@@ -23,6 +23,10 @@ url = "sqlite:////var/lib/rap/reports.db"   # or postgresql+psycopg://user@host/
 policies = "policies"               # folder of Cedar files, relative to this file, instead of those of this version
 view_minutes = 10                   # one audit record stands for all views of a resource by a person in this time
 
+[notices]                           # optional: notices of alerts
+targets = "notices.toml"            # where they are sent: datacenter/notices/targets.py describes the file
+link = "https://rap.example.com"    # optional: the address of the staff's pages, for links
+
 [staff]                             # optional: the staff's web pages
 directory = "staff.toml"            # who may sign in: datacenter/access/directory.py describes the file
 host = "127.0.0.1"                  # loopback only
@@ -85,6 +89,13 @@ class Access(Table, frozen=True):
     """One audit record stands for all views of a resource by a person in this time; 0 records each view."""
 
 
+class Notices(Table, frozen=True):
+    """Notices of alerts."""
+
+    targets: Path
+    link: str = ""
+
+
 class Staff(Table, frozen=True):
     """The listener for the staff's web pages; port 0 is chosen by the system."""
 
@@ -105,6 +116,7 @@ class Config(Table, frozen=True):
     evaluation: Evaluation = Evaluation()
     access: Access = Access()
     staff: Staff | None = None
+    notices: Notices | None = None
     front_ends: list[Serial] = []
     """Certificate names of front ends that terminate the boxes' TLS and send the box's name in `rap-box`."""
 
@@ -138,6 +150,9 @@ def _check_files(config: Config, problems: Problems) -> None:
     policies = config.access.policies
     if policies is not None and not any(policies.glob("*.cedar")):
         problems.add(("access", "policies"), f"{policies} is not a folder with policies (*.cedar)")
+    if config.notices is not None and not config.notices.targets.is_file():
+        problem = f"the file {config.notices.targets} does not exist; give a file of notice targets"
+        problems.add(("notices", "targets"), problem)
     if config.staff is not None:
         _check_staff(config.staff, problems)
 

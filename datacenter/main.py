@@ -31,6 +31,8 @@ from datacenter.evaluation.evaluator import Evaluator
 from datacenter.evaluation.follower import Follower
 from datacenter.evaluation.triggerset import TriggerSet, read_triggers
 from datacenter.ingest import make_ingest
+from datacenter.notices.start import make_sender
+from datacenter.notices.targets import read_targets
 from datacenter.store.errors import StoreError
 from datacenter.store.queue import StoreQueue
 from datacenter.store.schema import REVISION
@@ -123,6 +125,8 @@ def check_datacenter(config_path: str | Path) -> list[str]:
     revocation_list(config)
     if config.staff is not None:
         AccessControl(config.access_files, lambda _: None)
+    if config.notices is not None:
+        read_targets(config.notices.targets)
     return warnings
 
 
@@ -187,7 +191,9 @@ async def _serve(
     stop: asyncio.Event,
 ) -> None:
     revocations = revocation_list(config)
-    follower = Follower(evaluator, executor if store.has_one_writer else None, _now_ms)
+    one_writer = executor if store.has_one_writer else None
+    follower = Follower(evaluator, one_writer, _now_ms)
+    sender = make_sender(config.notices, store, one_writer, _now_ms) if config.notices else None
     queue = StoreQueue(executor, store.ingest_all, stored=follower.stored)
     bounds = datacenter_bounds(lambda: server, queue)
     server = await serve(
@@ -211,6 +217,8 @@ async def _serve(
             tasks.create_task(follower.run()),
             tasks.create_task(_expire_commands(store, executor)),
         ]
+        if sender is not None:
+            following.append(tasks.create_task(sender.run()))
         if revocations:
             report = partial(_log_revocations, revocations)
             following.append(tasks.create_task(follow(revocations, REFRESH_SECONDS, report)))

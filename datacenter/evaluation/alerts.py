@@ -83,6 +83,8 @@ def begin(
             began_at_ms=transition.at_ms,
             raised_at_ms=now_ms,
             evidence=msgspec.msgpack.encode(evidence),
+            text=table.text,
+            parts="\n".join(table.parts),
         )
     )
     connection.execute(insert(notices).values(alert=found.id, kind="raised", created_at_ms=now_ms))

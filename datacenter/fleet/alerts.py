@@ -36,6 +36,8 @@ _COLUMNS: Final = (
     _A.ended_at_ms,
     _A.acknowledged_at_ms,
     _A.acknowledged_by,
+    _A.text,
+    _A.parts,
     boxes.c.site,
     sites.c.name,
     sites.c.zone,
@@ -70,6 +72,8 @@ class AlertRow(NamedTuple):
     ended_at_ms: int | None
     acknowledged_at_ms: int | None
     acknowledged_by: str | None
+    text: str | None
+    parts: str | None
     site: str | None
     site_name: str | None
     zone: str | None

@@ -36,7 +36,7 @@ from datacenter.store.append_only import make_append_only
 
 metadata = MetaData()
 
-REVISION: Final = "0004"
+REVISION: Final = "0005"
 """The revision whose migration creates these tables."""
 
 boxes = Table(
@@ -108,6 +108,8 @@ alerts = Table(
     Column("acknowledged_at_ms", BigInteger),
     Column("acknowledged_by", Text),
     Column("evidence", LargeBinary, nullable=False),  # in MessagePack
+    Column("text", Text),  # of the trigger, as the next column; unknown for alerts of earlier versions
+    Column("parts", Text),  # one a line
     Index("alerts_of_instrument", "box", "instrument", "began_at_ms"),
     Index("alerts_open", "ended_at_ms", "began_at_ms"),
 )
@@ -118,8 +120,34 @@ notices = Table(
     Column("alert", Text, primary_key=True),
     Column("kind", Text, primary_key=True),  # "raised" or "resolved"
     Column("created_at_ms", BigInteger, nullable=False),
-    Column("sent_at_ms", BigInteger),
-    Index("notices_unsent", "sent_at_ms", "created_at_ms"),
+    Column("routed_at_ms", BigInteger),  # when its deliveries were made
+    Index("notices_unrouted", "routed_at_ms", "created_at_ms"),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("alert", Text, primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("target", Text, primary_key=True),
+    Column("state", Text, nullable=False),  # of `datacenter.notices.outbox`
+    Column("attempts", Integer, nullable=False),
+    Column("alone", Integer, nullable=False),  # 1 if a message with others was refused
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("changed_at_ms", BigInteger, nullable=False),
+    Column("claim", Text),  # of the process that sends it
+    Column("problem", Text),  # why the latest attempt failed
+    Index("deliveries_of_target", "target", "state", "created_at_ms"),
+)
+
+notice_targets = Table(
+    "notice_targets",
+    metadata,
+    Column("target", Text, primary_key=True),
+    Column("claim", Text),  # of the process that has the lease
+    Column("leased_until_ms", BigInteger, nullable=False),
+    Column("next_at_ms", BigInteger, nullable=False),  # the next message is not sent before
+    Column("failures", Integer, nullable=False),  # since the latest message that was sent
 )
 
 chunks = Table(

@@ -57,6 +57,11 @@ def test_a_valid_file_is_loaded_and_its_paths_are_relative_to_it(file: Path) -> 
             ["access.policies: ", "none is not a folder with policies"],
         ),
         ("[store]", "[access]\nview_minutes = 61\n[store]", ["access.view_minutes: ", "<= 60"]),
+        (
+            "[store]",
+            '[notices]\ntargets = "no.toml"\n[store]',
+            ["notices.targets: ", "no.toml", "give a file"],
+        ),
         ("[store]", "[strore]", ["strore: unknown key; did you mean store?"]),
         ("[store]", "[store", ["line 13"]),
     ],

@@ -19,6 +19,7 @@ from datacenter.fleet.alerts import (
     list_of_instrument,
     read_alert,
 )
+from datacenter.fleet.description import AlertDescription, describe
 from datacenter.fleet.instruments import list_choices
 from datacenter.fleet.reports import list_errors
 from datacenter.fleet.visible import find_instrument
@@ -50,7 +51,7 @@ def alerts(page: PageRequest) -> Response:
     wanted = query.filters()
     values: dict[str, Any] = {
         "query": query,
-        "rows": [(row, describe(row)) for row in list_alerts(page.store, page.visible, wanted, query.page)],
+        "rows": [(row, _describe(row)) for row in list_alerts(page.store, page.visible, wanted, query.page)],
         "paging": Paging(query.page, PAGE_SIZE, count_alerts(page.store, page.visible, wanted)),
         "to": lambda **changes: address(PATH, query, **{"page": 1, **changes}),
     }
@@ -79,9 +80,8 @@ def alert(page: PageRequest) -> Response:
         page,
         "alert.html",
         alert=row,
-        about=describe(row),
+        about=_describe(row),
         component=_component(row, profile),
-        parts=_parts(row, profile),
         evidence=evidence_items(evidence),
         may_acknowledge=row.state == "open" and page.permits("acknowledge-alert", page.resource),
         sees_instrument=sees_instrument,
@@ -98,29 +98,13 @@ def acknowledge_alert(page: PageRequest) -> Response:
     return redirect(f"{PATH}/{page.names['alert']}")
 
 
-def describe(row: AlertRow) -> dict[str, str]:
-    """Return the text of an alert, and the advice, from the profile of the model."""
-    profile = profile_of(row.model)
-    code = profile.errors.get(row.trigger) if profile else None
-    if code is not None:
-        return {"text": code.text, "advice": code.advice}
-    return {"text": row.trigger.replace("-", " ").capitalize(), "advice": ""}
+def _describe(row: AlertRow) -> AlertDescription:
+    return describe(row.model, row.trigger, row.component, row.text, row.parts)
 
 
 def _component(row: AlertRow, profile: Profile | None) -> str:
     component = profile.components.get(row.component) if profile else None
     return component.text if component else row.component
-
-
-def _parts(row: AlertRow, profile: Profile | None) -> list[str]:
-    """The parts to bring: those of the error code, else the spare parts of the component."""
-    if profile is None:
-        return []
-    code = profile.errors.get(row.trigger)
-    if code is not None and code.parts:
-        return list(code.parts)
-    component = profile.components.get(row.component)
-    return list(component.parts) if component else []
 
 
 def _errors(page: PageRequest, row: AlertRow, profile: Profile | None) -> list[dict[str, Any]]:

@@ -1,0 +1,129 @@
+"""How a message is sent to a target: by Apprise, or to an Alertmanager. The outcome is never an exception."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol
+
+import httpx
+import msgspec
+
+from datacenter.notices import apprise_program
+from datacenter.notices.notice import Notice, body_of, title_of
+from datacenter.notices.outbox import Outcome, Result
+from datacenter.notices.targets import NoticeTarget
+
+ATTEMPT_SECONDS_MAX: Final = 30.0
+FIRING_MS: Final = 7 * 86_400_000
+"""An Alertmanager resolves an alert that it has not heard of for so long."""
+API_PATH: Final = "/api/v2/alerts"
+_NOT_REPEATED: Final = range(400, 500)
+_BUSY: Final = (408, 429)
+
+
+class Transport(Protocol):
+    """Sends messages to targets of one kind."""
+
+    async def send(self, target: NoticeTarget, notices: Sequence[Notice], now_ms: int) -> Outcome:
+        """Send the notices in one message."""
+        ...
+
+
+class AppriseTransport:
+    """Runs a program for each message, and ends it at the time limit."""
+
+    async def send(self, target: NoticeTarget, notices: Sequence[Notice], now_ms: int) -> Outcome:  # noqa: ARG002
+        task = apprise_program.Task(target.apprise, title_of(notices), body_of(notices), target.proxy)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            apprise_program.__name__,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        try:
+            async with asyncio.timeout(ATTEMPT_SECONDS_MAX):
+                await process.communicate(msgspec.json.encode(task))
+        except TimeoutError:
+            return Outcome(Result.UNCERTAIN, f"no response within {ATTEMPT_SECONDS_MAX:g} s")
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        match process.returncode:
+            case 0:
+                return Outcome(Result.SENT)
+            case 1:
+                return Outcome(Result.FAILED, "Apprise could not send it: check the URL and the service")
+        return Outcome(Result.UNCERTAIN, f"Apprise ended with status {process.returncode}")
+
+
+class AlertmanagerTransport:
+    """Posts to the API of an Alertmanager, version 2."""
+
+    async def send(self, target: NoticeTarget, notices: Sequence[Notice], now_ms: int) -> Outcome:
+        alerts = [_alert(one, now_ms) for one in notices]
+        proxy = target.proxy or None
+        try:
+            async with (
+                asyncio.timeout(ATTEMPT_SECONDS_MAX),
+                httpx.AsyncClient(proxy=proxy, trust_env=False, timeout=ATTEMPT_SECONDS_MAX) as client,
+            ):
+                response = await client.post(target.alertmanager.rstrip("/") + API_PATH, json=alerts)
+        except TimeoutError:
+            return Outcome(Result.UNCERTAIN, f"no response within {ATTEMPT_SECONDS_MAX:g} s")
+        except httpx.HTTPError as error:
+            return Outcome(Result.FAILED, type(error).__name__)
+        if response.is_success:
+            return Outcome(Result.SENT)
+        problem = f"HTTP status {response.status_code}"
+        refused = response.status_code in _NOT_REPEATED and response.status_code not in _BUSY
+        return Outcome(Result.REFUSED if refused else Result.FAILED, problem)
+
+
+class TransportOfTarget:
+    """The transport that each target needs."""
+
+    def __init__(self) -> None:
+        self._apprise, self._alertmanager = AppriseTransport(), AlertmanagerTransport()
+
+    async def send(self, target: NoticeTarget, notices: Sequence[Notice], now_ms: int) -> Outcome:
+        transport: Transport = self._alertmanager if target.alertmanager else self._apprise
+        return await transport.send(target, notices, now_ms)
+
+
+def _alert(one: Notice, now_ms: int) -> dict[str, Any]:
+    """A postableAlert of the API. Equal labels are the same alert, so that a repetition changes nothing."""
+    labels = {
+        "alertname": one.trigger,
+        "alert": one.alert,
+        "severity": one.severity,
+        "box": one.box,
+        "instrument": one.instrument,
+        "model": one.model,
+        "component": one.component,
+        "site": one.site,
+        "region": one.region,
+    }
+    annotations = {
+        "summary": one.text,
+        "evidence": ", ".join(one.terms),
+        "advice": one.advice,
+        "parts": ", ".join(one.parts),
+    }
+    ends_at_ms = now_ms + FIRING_MS if one.ended_at_ms is None else min(one.ended_at_ms, now_ms)
+    alert: dict[str, Any] = {
+        "labels": {name: value for name, value in labels.items() if value},
+        "annotations": {name: value for name, value in annotations.items() if value},
+        "startsAt": _rfc3339(min(one.began_at_ms, ends_at_ms)),
+        "endsAt": _rfc3339(ends_at_ms),
+    }
+    return alert | ({"generatorURL": one.link} if one.link else {})
+
+
+def _rfc3339(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,220 @@
+"""A sender that is killed at any moment sends nothing twice to targets that do not recognize repetitions.
+
+The moments are enumerated: before and after the beginning and the commit of each transaction, and before and after
+each message. The first kill is followed by a second one while the next process continues.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, Executable
+
+from datacenter.notices.notice import Notice
+from datacenter.notices.outbox import LEASE_MS, Outcome
+from datacenter.notices.sender import NoticeSender
+from datacenter.notices.targets import NoticeTarget
+from datacenter.store.schema import alerts, deliveries, notice_targets, notices
+from datacenter.store.store import Store
+from tests.support.datacenter.notices import (
+    CHAT,
+    TICKETS,
+    Receiver,
+    SetClock,
+    raise_alert,
+    resolve_alert,
+    states,
+)
+from tests.support.eventually import poll_until
+
+KEYS = {("chat", "a:raised"), ("chat", "a:resolved"), ("tickets", "a:raised"), ("tickets", "a:resolved")}
+FINAL = {"sent", "uncertain", "needless"}
+
+
+class KilledError(BaseException):
+    """Stands for SIGKILL: no code of the program runs after it."""
+
+
+class Moments:
+    """Counts the moments of a process, and kills it at one of them."""
+
+    def __init__(self, kill_at: int | None) -> None:
+        self.kill_at, self.count = kill_at, 0
+
+    def passed(self) -> None:
+        self.count += 1
+        if self.kill_at is not None and self.count >= self.kill_at:
+            raise KilledError
+
+
+class KilledStore(Store):
+    """A store whose transactions have moments."""
+
+    def __init__(self, store: Store, moments: Moments) -> None:
+        self.inner, self.moments = store, moments
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        self.moments.passed()
+        with self.inner.transaction() as connection:
+            yield connection
+            self.moments.passed()
+        self.moments.passed()
+
+    def read(self, statement: Executable) -> Iterator[Any]:
+        return self.inner.read(statement)
+
+
+class KilledReceiver(Receiver):
+    """A receiver before and after whose messages the process has moments."""
+
+    def __init__(self, moments: Moments, receiver: Receiver) -> None:
+        super().__init__()
+        self.moments, self.messages = moments, receiver.messages
+
+    async def send(self, target: NoticeTarget, due: Sequence[Notice], now_ms: int) -> Outcome:
+        self.moments.passed()
+        outcome = await super().send(target, due, now_ms)
+        self.moments.passed()
+        return outcome
+
+
+def run_process(
+    store: Store, receiver: Receiver, clock: SetClock, kill_at: int | None, executor: ThreadPoolExecutor
+) -> int:
+    """Run a sender until all is sent, or until it is killed; return the number of moments that it passed."""
+    moments = Moments(kill_at)
+    sender = NoticeSender(
+        KilledStore(store, moments),
+        [CHAT, TICKETS],
+        KilledReceiver(moments, receiver),
+        f"{kill_at}-{clock.now_ms}",
+        clock,
+        executor,
+    )
+
+    async def send_all() -> None:
+        for _ in range(4):
+            await sender.send_due()
+
+    try:
+        asyncio.run(send_all())
+    except KilledError:
+        clock.now_ms += LEASE_MS
+    return moments.count
+
+
+def scenario(
+    store: Store, kills: Sequence[int], executor: ThreadPoolExecutor
+) -> tuple[Receiver, dict[tuple[str, str], str], int]:
+    """Kill one process after the other; return what was received, the states, and the last process's moments."""
+    receiver, clock = Receiver(), SetClock()
+    with store.transaction() as connection:
+        for table in (alerts, notices, deliveries, notice_targets):
+            connection.execute(table.delete())
+    raise_alert(store, "a")
+    resolve_alert(store, "a")
+    for kill_at in kills:
+        run_process(store, receiver, clock, kill_at, executor)
+    count = run_process(store, receiver, clock, None, executor)
+    return receiver, states(store), count
+
+
+@pytest.mark.slow("kills a process at each of more than a thousand pairs of moments")
+def test_a_kill_at_any_moment_sends_nothing_twice_and_forgets_nothing() -> None:
+    uncertain = tried = 0
+    store = Store("sqlite://", durable=False)
+    store.authorize(["RAP-0001"], 0)
+    with ThreadPoolExecutor(1) as executor:
+        moments = scenario(store, [], executor)[2]
+        for first in range(1, moments + 1):
+            for second in range(1, 25):
+                receiver, found, _ = scenario(store, [first, second], executor)
+                tried += 1
+                check(receiver, found, f"killed at {first} and {second}")
+                uncertain += "uncertain" in found.values()
+    store.close()
+    assert tried >= 1000
+    assert 0 < uncertain < tried
+
+
+def check(receiver: Receiver, found: dict[tuple[str, str], str], when: str) -> None:
+    """Compare what was received with the states."""
+    assert set(found) == KEYS and set(found.values()) <= FINAL, (when, found)
+    for (target, key), state in found.items():
+        count = receiver.received.count((target, key))
+        if target == "tickets":
+            assert (state, count >= 1) == ("sent", True), (when, target, key, count)
+        else:
+            assert count <= 1 and (state != "sent" or count == 1), (when, key, state, count)
+    for target in ("chat", "tickets"):
+        keys = [key for at, key in receiver.received if at == target]
+        assert keys == sorted(keys), (when, "the end was told before the beginning")
+
+
+PROGRAM = """
+import asyncio, sys, time
+from pathlib import Path
+from datacenter.notices.outbox import Outcome, Result
+from datacenter.notices.sender import NoticeSender
+from datacenter.store.store import Store
+from tests.support.datacenter.notices import CHAT, TICKETS
+
+log = Path(sys.argv[2]).open("a")
+
+class Log:
+    async def send(self, target, due, now_ms):
+        log.write("".join(f"{target.name} {one.key}\\n" for one in due))
+        log.flush()
+        return Outcome(Result.SENT)
+
+store, started = Store(sys.argv[1]), int(sys.argv[3])
+sender = NoticeSender(store, [CHAT, TICKETS], Log(), sys.argv[3], lambda: started)
+log.write("ready\\n")
+log.flush()
+while True:
+    asyncio.run(sender.send_due())
+"""
+
+
+@pytest.mark.slow("starts and kills processes")
+def test_killed_processes_send_nothing_twice(tmp_path: Path) -> None:
+    url, log, clock = f"sqlite:///{tmp_path / 'store.db'}", tmp_path / "log", SetClock()
+    store = Store(url)
+    store.authorize(["RAP-0001"], 0)
+    names = [f"{number:03}" for number in range(40)]
+    for start in range(8):
+        log_size = log.stat().st_size if log.exists() else 0
+        process = subprocess.Popen([sys.executable, "-c", PROGRAM, url, str(log), str(clock.now_ms)])
+        for alert in names[5 * start : 5 * start + 5]:
+            raise_alert(store, alert)
+        poll_until(lambda size=log_size, lines=2 + start: _lines(log, size) >= lines)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        clock.now_ms += LEASE_MS
+    with ThreadPoolExecutor(1) as executor:
+        receiver = Receiver()
+        for _ in range(4):
+            run_process(store, receiver, clock, None, executor)
+    lines = log.read_text().split("\n")
+    for (target, key), state in states(store).items():
+        count = lines.count(f"{target} {key}") + receiver.received.count((target, key))
+        if target == "tickets":
+            assert (state, count >= 1) == ("sent", True), (key, count)
+        else:
+            assert count <= 1 and (state != "sent" or count == 1), (key, state, count)
+    assert len(states(store)) == 2 * len(names)
+    store.close()
+
+
+def _lines(log: Path, size: int) -> int:
+    return log.read_bytes()[size:].count(b"\n") if log.exists() else 0
