@@ -14,7 +14,7 @@ authorities = "vendor-ca.crt"       # the CAs that issue the boxes' certificates
 revocations = "vendor-ca.crl"       # optional: their certificate revocation lists, read again when the file changes
 
 [evaluation]                        # optional
-triggers = "triggers"               # folder of trigger files (*.toml), relative to this file
+triggers = "triggers"               # folder of trigger files and their scores.toml, relative to this file
 
 [store]
 url = "sqlite:////var/lib/rap/reports.db"   # or postgresql+psycopg://user@host/database

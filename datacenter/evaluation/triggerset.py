@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from datacenter.scoring.scorefile import require_scores, trigger_files
 from datacenter.triggers.live import LiveFunctions
 from datacenter.triggers.triggerfile import Trigger, read_trigger
 
@@ -27,8 +28,10 @@ class TriggerSet:
 def read_triggers(folder: Path | None) -> TriggerSet:
     """Read the trigger files of a folder; None is a set without triggers.
 
-    Raises: SettingsError for the first file that is wrong.
+    Raises: SettingsError for the first file that is wrong, and for triggers without a score.
     """
     if folder is None:
         return TriggerSet([])
-    return TriggerSet([read_trigger(file) for file in sorted(folder.glob("*.toml"))])
+    triggers = [read_trigger(file) for file in trigger_files(folder)]
+    require_scores(folder, triggers)
+    return TriggerSet(triggers)

@@ -33,7 +33,7 @@ from datacenter.triggers.terms.inputs import (
 )
 from datacenter.triggers.terms.term import Term
 from datacenter.triggers.terms.westgard import RULES, Rule
-from datacenter.triggers.terms.window import Change, Count, Greatest, Least, Mean
+from datacenter.triggers.terms.window import Change, Count, Greatest, Jitter, Least, Mean
 from settings.profile import Profile
 from settings.toml import nearest
 
@@ -54,6 +54,7 @@ _WINDOW: Final = ("duration",)
 FUNCTIONS: Final[dict[str, Function]] = {
     "ewma": Function(Ewma, ("count",)),
     "mean": Function(Mean, _WINDOW),
+    "jitter": Function(Jitter, _WINDOW),
     "min": Function(Least, _WINDOW),
     "max": Function(Greatest, _WINDOW),
     "change": Function(Change, _WINDOW),

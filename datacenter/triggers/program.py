@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from datacenter.triggers.terms.inputs import Input
 from datacenter.triggers.terms.term import ABSENT, Term
-from datacenter.triggers.tree import AllOf, Comparison, Condition, comparisons
+from datacenter.triggers.tree import AllOf, Comparison, Condition, terms
 from datacenter.triggers.triggerfile import Trigger
 
 
@@ -46,8 +46,7 @@ class Program:
             term
             for trigger in triggers
             for condition in (trigger.fires, trigger.clears)
-            for comparison in comparisons(condition)
-            for term, _ in comparison.coefficients
+            for term in terms(condition)
         )
         self.terms: tuple[Term, ...] = tuple(dict.fromkeys(used))
         self.initial: list[int] = []
@@ -74,9 +73,7 @@ class Program:
 
     def terms_of(self, trigger: Trigger) -> tuple[Term, ...]:
         """The terms of a trigger's condition, each once."""
-        return tuple(
-            dict.fromkeys(term for one in comparisons(trigger.fires) for term, _ in one.coefficients)
-        )
+        return tuple(dict.fromkeys(terms(trigger.fires)))
 
     def steps(self) -> Iterator[BoundStep]:
         """The steps of all terms; those that depend on time alone come before those with the same term's input."""
@@ -101,13 +98,24 @@ class Program:
             sign = ast.And() if isinstance(condition, AllOf) else ast.Or()
             return ast.BoolOp(sign, [self.condition(part) for part in condition.parts])
         named = [(f"v[{self.terms.index(term)}]", factor) for term, factor in condition.coefficients]
+        if len(named) == 1 and condition.relation in (">", ">="):
+            return _parsed(_bound_of(*named[0], condition))
         known = [f"{name} != {ABSENT}" for name, _ in named]
         total = " + ".join(name if factor == 1 else f"{name} * {factor}" for name, factor in named)
-        return _parsed(" and ".join([*known, f"{total} {condition.relation} {-condition.constant}"]))
+        return _parsed(" and ".join([f"{total} {condition.relation} {-condition.constant}", *known]))
 
     def _bound(self, text: str, term: Term) -> ast.expr:
         bound: ast.expr = _Binding(self._places[term]).visit(_parsed(text))
         return bound
+
+
+def _bound_of(name: str, factor: int, condition: Comparison) -> str:
+    """The comparison of one term with a constant; an unknown term is less than any."""
+    limit, is_strict = -condition.constant, condition.relation == ">"
+    if factor > 0:
+        return f"{name} > {limit // factor}" if is_strict else f"{name} >= {-(-limit // factor)}"
+    most = f"{name} < {-(limit // -factor)}" if is_strict else f"{name} <= {-limit // -factor}"
+    return f"{most} and {name} != {ABSENT}"
 
 
 class _Binding(ast.NodeTransformer):

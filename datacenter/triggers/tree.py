@@ -87,6 +87,11 @@ def comparisons(condition: Condition) -> Iterator[Comparison]:
             yield from comparisons(part)
 
 
+def terms(condition: Condition) -> Iterator[Term]:
+    """All terms of a condition, from left to right."""
+    return (term for one in comparisons(condition) for term, _ in one.coefficients)
+
+
 def _condition(node: Node, profile: Profile, *, negated: bool) -> Condition:
     match node:
         case Unary("not"):

@@ -49,9 +49,11 @@ class Trigger:
 
     @property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that identify what the trigger decides, and not its texts."""
+        """16 hexadecimal digits that identify what the trigger decides and which parts it names, not its texts."""
         table = self.table
-        decides = "\n".join((table.model, table.when, table.until, table.lasts))
+        decides = "\n".join(
+            (table.model, table.when, table.until, table.lasts, table.component, *sorted(table.parts))
+        )
         return sha256(decides.encode()).hexdigest()[:16]
 
 

@@ -10,15 +10,20 @@ from rap.outcome import FAILED, OK
 
 def check(arguments: argparse.Namespace) -> int:
     """Check trigger files, and print what is wrong."""
+    from datacenter.scoring.scorefile import SCORES, has_score
     from datacenter.triggers.proof import can_fire, implies
     from datacenter.triggers.triggerfile import Trigger, read_trigger
     from settings.problems import SettingsError
 
     found: dict[Path, Trigger] = {}
+    is_scored: dict[Path, bool] = {}
     outcome = OK
     for file in arguments.files:
+        if file.name == SCORES:
+            continue
         try:
             trigger = read_trigger(file)
+            is_scored[file] = has_score(file.parent, trigger)
         except SettingsError as error:
             print(error)
             outcome = FAILED
@@ -33,5 +38,6 @@ def check(arguments: argparse.Namespace) -> int:
             str(other) for other, second in found.items() if other != file and implies(trigger, second)
         ]
         note = f"; whenever it fires, so does {', '.join(implied)}" if implied else ""
-        print(f"{file}: {trigger.table.model}, {trigger.table.severity}: valid{note}")
+        score = "" if is_scored[file] else "; has no score: run `rap trigger test --write`"
+        print(f"{file}: {trigger.table.model}, {trigger.table.severity}: valid{note}{score}")
     return outcome

@@ -17,6 +17,7 @@ from rap.parser import Parser
 
 if TYPE_CHECKING:
     from datacenter.scoring.outcome import InstrumentResult, Scores
+    from datacenter.scoring.scorefile import Demands
     from datacenter.scoring.tally import Score
     from datacenter.triggers.triggerfile import Trigger
 
@@ -41,40 +42,68 @@ def add_options(parser: Parser) -> None:
         help="keeps simulated histories",
     )
     parser.add_argument("--processes", type=_positive, default=os.cpu_count() or 1)
+    parser.add_argument(
+        "--write", action="store_true", help="record the scores in scores.toml beside the files"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
-    for option, meaning in (
-        ("recall-min", "least recall of the set"),
-        ("lead-min", "least median lead of the set, as a share of the possible"),
-        ("false-max", "most false alarms of the set an instrument-year"),
-        ("parts-min", "least share of right parts"),
+    for name, meaning in (
+        ("recall", "least recall of the set"),
+        ("lead-share", "least median lead of the set, as a share of the possible"),
+        ("false-per-year", "most false alarms of the set an instrument-year"),
+        ("parts-right", "least share of right parts of the set"),
     ):
-        parser.add_argument(
-            f"--{option}", type=float, metavar="NUMBER", help=f"exit status 1 beyond it: {meaning}"
-        )
+        parser.add_argument(f"--{name}", type=float, metavar="NUMBER", help=f"demand: {meaning}")
 
 
 def test(arguments: argparse.Namespace) -> int:
     """Test the triggers, and print their scores."""
     from datacenter.scoring.outcome import scores
+    from datacenter.scoring.scorefile import SCORES, read_scores, trigger_files, write_scores
     from datacenter.triggers.triggerfile import read_trigger
     from settings.problems import SettingsError
 
     try:
-        triggers = [read_trigger(file) for file in arguments.files]
+        files = [file for file in arguments.files if file.name != SCORES]
+        triggers = [read_trigger(file) for file in files]
+        folder = files[0].parent if files else Path()
+        demands = _demands(arguments, read_scores(folder).demanded)
     except SettingsError as error:
         raise WrongInput(str(error)) from error
+    if not files or len({file.resolve().parent for file in files}) > 1:
+        raise WrongInput("give trigger files of one folder")
     instruments = list(_simulated(triggers, arguments))
     found = scores(triggers, instruments)
+    if arguments.write:
+        is_whole = {file.resolve() for file in trigger_files(folder)} == {file.resolve() for file in files}
+        write_scores(folder, triggers, found, _history(arguments), is_whole=is_whole)
     reports, seconds = sum(one.reports for one in instruments), sum(one.seconds for one in instruments)
-    missed = list(_missed(arguments, found.whole))
+    missed = list(_missed(demands, found.whole))
     if arguments.json:
         _print_json(found, reports, seconds, missed)
     else:
         _print_table(found)
         print(f"{reports:,} reports, {seconds / max(reports, 1) * 1e6:.2f} µs a report")
-        for line in missed:
-            print(line)
+        print(*missed, sep="\n", end="\n" if missed else "")
     return FAILED if missed else OK
+
+
+def _seeds(arguments: argparse.Namespace) -> tuple[range, int]:
+    """The seeds of the instruments of a model, and the days of each."""
+    count = ceil(arguments.years)
+    return range(arguments.seed, arguments.seed + count), round(DAYS * arguments.years / count)
+
+
+def _history(arguments: argparse.Namespace) -> str:
+    seeds, days = _seeds(arguments)
+    return f"simulated: seeds {seeds[0]} to {seeds[-1]}, {days} days each"
+
+
+def _demands(arguments: argparse.Namespace, demanded: Demands) -> Demands:
+    """What the command line demands; where it says nothing, what the folder's scores.toml demands."""
+    import msgspec
+
+    given = {name: getattr(arguments, name) for name in demanded.__struct_fields__}
+    return msgspec.structs.replace(demanded, **{name: one for name, one in given.items() if one is not None})
 
 
 def _simulated(triggers: list[Trigger], arguments: argparse.Namespace) -> Iterator[InstrumentResult]:
@@ -82,11 +111,7 @@ def _simulated(triggers: list[Trigger], arguments: argparse.Namespace) -> Iterat
 
     from sim.backtest.run import run_tests
 
-    instruments = ceil(arguments.years)
-    seeds, days = (
-        range(arguments.seed, arguments.seed + instruments),
-        round(DAYS * arguments.years / instruments),
-    )
+    seeds, days = _seeds(arguments)
     models = {trigger.table.model for trigger in triggers}
     with ProcessPoolExecutor(arguments.processes) as executor:
         tested = run_tests(triggers, seeds, days, arguments.cache, executor)
@@ -110,18 +135,17 @@ def _with_progress(tested: Iterable[InstrumentResult], count: int) -> Iterator[I
             shown = now
 
 
-def _missed(arguments: argparse.Namespace, whole: Score) -> Iterator[str]:
-    bounds = (
-        ("recall", whole.recall, arguments.recall_min, True),
-        ("lead", whole.lead_share, arguments.lead_min, True),
-        ("false alarms an instrument-year", whole.false_per_year, arguments.false_max, False),
-        ("right parts", whole.parts_right, arguments.parts_min, True),
-    )
-    for name, value, bound, is_least in bounds:
-        if bound is None:
-            continue
-        if value is None or (value < bound if is_least else value > bound):
-            yield f"missed: {name}: {_text(value)}, demanded {'at least' if is_least else 'at most'} {bound:g}"
+def _missed(demands: Demands, whole: Score) -> Iterator[str]:
+    for name, demanded in (
+        ("recall", demands.recall),
+        ("lead_share", demands.lead_share),
+        ("parts_right", demands.parts_right),
+    ):
+        value = getattr(whole, name)
+        if demanded is not None and (value is None or value < demanded):
+            yield f"missed: {name}: {_text(value)}, demanded at least {demanded:g}"
+    if demands.false_per_year is not None and whole.false_per_year > demands.false_per_year:
+        yield f"missed: false_per_year: {whole.false_per_year:g}, demanded at most {demands.false_per_year:g}"
 
 
 def _print_json(found: Scores, reports: int, seconds: float, missed: list[str]) -> None:

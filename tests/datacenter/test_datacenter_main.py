@@ -24,6 +24,7 @@ from settings.problems import SettingsError
 from settings.types import Endpoint
 from tests.support.datacenter.batches import AT_MS, alert, encoded
 from tests.support.datacenter.programs import configure
+from tests.support.datacenter.scored_triggers import write_triggers
 from tests.support.eventually import poll_until
 from wire.compression import Compressor
 from wire.dial.dialer import dial
@@ -81,10 +82,10 @@ def test_it_serves_until_a_signal(tmp_path: Path, number: signal.Signals) -> Non
 def test_what_is_stored_is_evaluated_by_the_configured_triggers(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
     file, box = configure(tmp_path, url)
-    (tmp_path / "triggers").mkdir()
-    (tmp_path / "triggers" / "bath.toml").write_text(
-        'model = "chemistry-analyzer"\nseverity = "warning"\ncomponent = "lamp"\ntext = "Twice"\n'
-        'when = "count(T0101, 1h) >= 2"\n'
+    write_triggers(
+        tmp_path / "triggers",
+        bath='model = "chemistry-analyzer"\nseverity = "warning"\ncomponent = "lamp"\ntext = "Twice"\n'
+        'when = "count(T0101, 1h) >= 2"\n',
     )
     file.write_text(file.read_text() + '[evaluation]\ntriggers = "triggers"\n')
     profile = encode(Entry("", 0, ProfileInForce(AT_MS, "CHEM-0001", "chemistry-analyzer", 1)))
@@ -107,6 +108,18 @@ def test_what_is_stored_is_evaluated_by_the_configured_triggers(tmp_path: Path) 
             store.close()
         finally:
             program.kill()
+
+
+def test_a_trigger_without_a_score_is_a_configuration_error(tmp_path: Path) -> None:
+    file, _ = configure(tmp_path, f"sqlite:///{tmp_path / 'store.db'}")
+    (tmp_path / "triggers").mkdir()
+    (tmp_path / "triggers" / "bath.toml").write_text(
+        'model = "chemistry-analyzer"\nseverity = "info"\ncomponent = "bath"\ntext = "x"\nwhen = "lamp-h > 1"\n'
+    )
+    file.write_text(file.read_text() + '[evaluation]\ntriggers = "triggers"\n')
+    for start in (check_datacenter, run_datacenter):
+        with pytest.raises(SettingsError, match=r"scores\.toml: triggers\.bath: is missing; .* --write`"):
+            start(file)
 
 
 def test_a_wrong_trigger_file_is_a_configuration_error(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ component = "lamp"
 text = "The lamp is weak"
 when = "lamp-intensity-pct < 70"
 """
+NO_SCORE = "; has no score: run `rap trigger test --write`"
 
 
 def files(folder: Path, **limits: str) -> list[str]:
@@ -32,8 +33,8 @@ def test_valid_triggers_are_listed_with_what_they_imply(
     weak, weaker = files(tmp_path, weak="< 70", weaker="< 60")
     assert main(["trigger", "check", weak, weaker]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        f"{weak}: chemistry-analyzer, warning: valid",
-        f"{weaker}: chemistry-analyzer, warning: valid; whenever it fires, so does {weak}",
+        f"{weak}: chemistry-analyzer, warning: valid{NO_SCORE}",
+        f"{weaker}: chemistry-analyzer, warning: valid; whenever it fires, so does {weak}{NO_SCORE}",
     ]
 
 
@@ -47,4 +48,4 @@ def test_impossible_conditions_and_mistakes_fail_the_check(
     assert lines[1].startswith(
         f"{wrong}:5: when: column 22: lamp is not in the profile of chemistry-analyzer; "
     )
-    assert lines[2:] == [f"{good}: chemistry-analyzer, warning: valid"]
+    assert lines[2:] == [f"{good}: chemistry-analyzer, warning: valid{NO_SCORE}"]

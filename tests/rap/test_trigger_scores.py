@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from datacenter.evaluation.triggerset import read_triggers
 from rap.__main__ import main
 
 TRIGGER = """model = "blood-gas-analyzer"
@@ -27,14 +28,14 @@ def file(tmp_path: Path) -> str:
 def test_scores_are_printed_and_compared_with_the_demanded_ones(
     file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = [file, "--years", "0.1", "--seed", "4", "--cache", str(tmp_path / "cache"), "--processes", "1"]
+    options = [file, "--years", "0.02", "--seed", "4", "--cache", str(tmp_path / "cache"), "--processes", "1"]
     assert main(["trigger", "test", *options, "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["triggers"].keys() == {"slot-heater"}
-    assert document["set"]["instrument_years"] == 0.1
-    assert document["reports"] > 50_000
-    assert main(["trigger", "test", *options, "--recall-min", "1.01"]) == 1
+    assert 7 * 1440 < document["reports"] < 8 * 1440
+    assert main(["trigger", "test", *options, "--recall", "1.01", "--write"]) == 1
     assert "missed: recall: " in capsys.readouterr().out
+    assert read_triggers(tmp_path).triggers.keys() == {"slot-heater"}
 
 
 def test_a_wrong_trigger_is_refused(file: str, capsys: pytest.CaptureFixture[str]) -> None:

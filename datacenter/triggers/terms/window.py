@@ -1,4 +1,4 @@
-"""Terms over a window of time: count, least, greatest and mean value, and change.
+"""Terms over a window of time: count, least, greatest and mean value, jitter, and change.
 
 A window consists of four quarters, of which the last is the present one, so that it covers between three quarters and
 the whole of its duration. Its memory is constant, however many reports it covers.
@@ -28,26 +28,33 @@ class _Window(Term):
         return {"at": ABSENT, **dict.fromkeys(self._quarters(), self.empty)}
 
     def steps(self) -> list[Step]:
-        return [self._advance("q", self.empty), Step("", tuple(self.enter()))]
+        moves = self._moves(self._quarters(), self.empty)
+        return [self._when_moved(moves), Step("", tuple(self.enter()))]
 
     def enter(self) -> list[tuple[str, str]]:
         """The assignments that enter `x` into the present quarter."""
         raise NotImplementedError
 
-    def _quarters(self, prefix: str = "q") -> list[str]:
-        return [f"{prefix}{quarter}" for quarter in range(QUARTERS)]
+    def _quarters(self) -> list[str]:
+        return [f"q{quarter}" for quarter in range(QUARTERS)]
 
-    def _advance(self, *prefixes: str | int) -> Step:
+    @property
+    def _present(self) -> str:
+        return f"now // {max(self.duration_ms // QUARTERS, 1)}"
+
+    def _when_moved(self, assignments: list[tuple[str, str]]) -> Step:
+        """The step of a report that begins a new quarter."""
+        return Step(f"at != {self._present}", (*assignments, ("at", self._present)))
+
+    def _moves(self, quarters: list[str], empty: int) -> list[tuple[str, str]]:
         """Move the values of earlier quarters when a new quarter has begun; the oldest leave the window."""
-        present = f"now // {max(self.duration_ms // QUARTERS, 1)}"
         moves = []
-        for prefix, empty in zip(prefixes[::2], prefixes[1::2], strict=True):
-            for to in reversed(range(QUARTERS)):
-                cases = "".join(
-                    f"{prefix}{to - by} if {present} - at == {by} else " for by in range(1, to + 1)
-                )
-                moves.append((f"{prefix}{to}", f"{cases}{empty}"))
-        return Step(f"at != {present}", (*moves, ("at", present)))
+        for to in reversed(range(QUARTERS)):
+            cases = "".join(
+                f"{quarters[to - by]} if {self._present} - at == {by} else " for by in range(1, to + 1)
+            )
+            moves.append((quarters[to], f"{cases}{empty}"))
+        return moves
 
 
 @dataclass(frozen=True)
@@ -99,17 +106,49 @@ class Mean(_Window):
     resolution: ClassVar[int] = 256
 
     def variables(self) -> dict[str, int]:
-        return super().variables() | dict.fromkeys(self._quarters("n"), 0)
+        earlier = [f"{prefix}{quarter}" for prefix in "qn" for quarter in range(1, QUARTERS)]
+        return {"at": ABSENT, **dict.fromkeys(earlier, 0), "total": 0, "count": 0}
 
     def steps(self) -> list[Step]:
-        return [self._advance("q", 0, "n", 0), Step("", tuple(self.enter()))]
+        """Only earlier quarters are kept apart, so that a value changes few variables."""
+        moved = []
+        for whole, prefix in (("total", "q"), ("count", "n")):
+            earlier = " + ".join(f"{prefix}{quarter}" for quarter in range(1, QUARTERS))
+            moved.append((whole, f"{whole} - ({earlier})"))
+            moved += self._moves([whole, *(f"{prefix}{quarter}" for quarter in range(1, QUARTERS))], 0)
+            moved.append((whole, earlier))
+        return [self._when_moved(moved), Step("", tuple(self.enter()))]
 
     def enter(self) -> list[tuple[str, str]]:
-        return [("q0", "q0 + x"), ("n0", "n0 + 1")]
+        return [("total", "total + x"), ("count", "count + 1")]
 
     def value(self) -> str:
-        total, count = (" + ".join(self._quarters(prefix)) for prefix in "qn")
-        return f"ABSENT if {count} == 0 else ({total}) * {self.resolution} // max({count}, 1)"
+        return f"ABSENT if count == 0 else total * {self.resolution} // max(count, 1)"
+
+
+@dataclass(frozen=True)
+class Jitter(Mean):
+    """The mean absolute difference of successive values within the window.
+
+    It measures noise, and hardly changes with slow deviations. White noise with the standard deviation 1 has the
+    jitter 2/√π = 1.128. Source: von Neumann et al., Ann Math Stat 1941;12:153-162 (the mean square difference).
+    """
+
+    def variables(self) -> dict[str, int]:
+        return super().variables() | {"before": ABSENT}
+
+    def enter(self) -> list[tuple[str, str]]:
+        return [
+            ("total", "total if before == ABSENT else total + max(x - before, before - x)"),
+            ("count", "count if before == ABSENT else count + 1"),
+            ("before", "x"),
+        ]
+
+    def value_max(self) -> int:
+        return 2 * X_MAX * self.resolution
+
+    def bounds(self, low: float, high: float) -> Bounds:
+        return 0, high - low
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,8 @@ CONDITIONS = [
     "count(L0100, 1h) >= 2 or count(barcode-reader, 6h) > 5",
     "min(water-conductivity-ns, 2h) > 20 and max(water-conductivity-ns, 2h) < 90",
     "mean(water-conductivity-ns, 40min) > 52.25",
+    "jitter(water-conductivity-ns, 50min) > 1.2 * jitter(water-conductivity-ns, 9h)",
+    "jitter(qc(glu), 6h) > 1.5",
     "change(water-conductivity-ns, 1h) > 30",
     "change(ambient-temp-mc, 1d) < -1000",
     "qc(glu) > 2 or qc(glu, 2) < -1.5",

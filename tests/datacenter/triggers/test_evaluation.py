@@ -124,6 +124,21 @@ def test_least_greatest_and_mean_value_and_change_within_a_window() -> None:
     assert times_active(f"change({channel}, 1h) >= 30", values) == [(3 * quarter, True), (4 * quarter, False)]
 
 
+def test_jitter_is_the_mean_difference_of_successive_values_within_a_window() -> None:
+    quarter = 15 * MINUTE
+    values = readings(10, 10, 14, 8, 8, 8, 8, step_ms=quarter)  # differences 0, 4, 6, 0, 0, 0
+    channel = "water-conductivity-ns"
+    assert times_active(f"jitter({channel}, 1h) >= 3.3", values) == [
+        (3 * quarter, True),
+        (4 * quarter, False),
+    ]
+    assert times_active(f"jitter({channel}, 1h) < 2", values) == [
+        (quarter, True),
+        (2 * quarter, False),
+        (6 * quarter, True),
+    ]
+
+
 def test_a_gap_longer_than_a_window_empties_it() -> None:
     reports = [*readings(90), reading(5 * HOUR, 10)]
     assert times_active("max(water-conductivity-ns, 1h) > 50", reports) == [(0, True), (5 * HOUR, False)]

@@ -1,0 +1,119 @@
+"""The file of scores beside the triggers, `scores.toml`: no trigger goes live without its score.
+
+`rap trigger test --write` writes it. A score is that of a fingerprint: it is void once anything changes that the
+trigger decides or names. The file contains no dates: the same test writes the same file.
+
+[demanded]                          # optional: what `rap trigger test` demands of the set
+recall = 0.9
+lead_share = 0.7
+false_per_year = 1
+parts_right = 0.9
+
+[triggers.chemistry-lamp]
+fingerprint = "0123456789abcdef"
+history = "simulated: seeds 1001 to 1014, 365 days each"
+recall = 1.0                        # and the other figures of `datacenter.scoring.tally.Score`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from datacenter.scoring.outcome import Scores
+from datacenter.scoring.tally import Score
+from datacenter.triggers.triggerfile import Trigger
+from settings.problems import Problem, SettingsError
+from settings.toml import dumps, load
+from settings.types import Table
+
+SCORES: Final = "scores.toml"
+
+
+class Demands(Table, frozen=True):
+    """What a set must reach; None for no demand. docs/design/trigger-scores.md defines the figures."""
+
+    recall: float | None = None
+    lead_share: float | None = None
+    false_per_year: float | None = None
+    parts_right: float | None = None
+
+
+class RecordedScore(Score, frozen=True, omit_defaults=True, forbid_unknown_fields=True, kw_only=True):
+    """A score, and what it was measured with."""
+
+    fingerprint: str
+    history: str
+
+
+class ScoreFile(Table, frozen=True):
+    """The content of the file; `set` are the figures of the whole folder."""
+
+    demanded: Demands = Demands()
+    set: RecordedScore | None = None
+    triggers: dict[str, RecordedScore] = {}
+
+
+def read_scores(folder: Path) -> ScoreFile:
+    """Read the scores of a folder of triggers; without a file there are none. Raises: SettingsError."""
+    file = folder / SCORES
+    return load(file, ScoreFile) if file.exists() else ScoreFile()
+
+
+def unscored(triggers: Iterable[Trigger], recorded: ScoreFile) -> list[str]:
+    """Return the names of the triggers without a score of what they decide now."""
+    known = {name: score.fingerprint for name, score in recorded.triggers.items()}
+    return [trigger.name for trigger in triggers if known.get(trigger.name) != trigger.fingerprint]
+
+
+def has_score(folder: Path, trigger: Trigger) -> bool:
+    """Return whether a folder has a score of what the trigger decides now. Raises: SettingsError."""
+    return not unscored([trigger], read_scores(folder))
+
+
+def require_scores(folder: Path, triggers: Iterable[Trigger]) -> None:
+    """Raise SettingsError if a trigger of a folder has no score of what it decides now."""
+    recorded = read_scores(folder)
+    problems = [
+        Problem(
+            f"triggers.{name}",
+            ("is the score of an earlier text" if name in recorded.triggers else "is missing")
+            + "; a trigger goes live with its score only: "
+            f"run `rap trigger test {folder / name}.toml --write`, or remove the trigger",
+        )
+        for name in unscored(triggers, recorded)
+    ]
+    if problems:
+        raise SettingsError(folder / SCORES, *problems)
+
+
+def write_scores(
+    folder: Path, triggers: Iterable[Trigger], found: Scores, history: str, *, is_whole: bool
+) -> None:
+    """Write the scores of triggers; those of others in the folder stay. `is_whole` if the set is the folder.
+
+    Raises: SettingsError for an existing file that is wrong; OSError.
+    """
+    before = read_scores(folder)
+    present = {file.stem for file in trigger_files(folder)}
+    scores = {name: score for name, score in before.triggers.items() if name in present}
+    tested = sorted(triggers, key=lambda trigger: trigger.name)
+    for trigger in tested:
+        scores[trigger.name] = _recorded(found.triggers[trigger.name], trigger.fingerprint, history)
+    of_set = sha256("\n".join(one.fingerprint for one in tested).encode()).hexdigest()[:16]
+    whole = _recorded(found.whole, of_set, history) if is_whole else None
+    after = ScoreFile(demanded=before.demanded, set=whole, triggers=dict(sorted(scores.items())))
+    (folder / SCORES).write_text(dumps(after, comment="Written by `rap trigger test --write`."))
+
+
+def trigger_files(folder: Path) -> list[Path]:
+    """Return the trigger files of a folder, in the order of their names."""
+    return [file for file in sorted(folder.glob("*.toml")) if file.name != SCORES]
+
+
+def _recorded(score: Score, fingerprint: str, history: str) -> RecordedScore:
+    return RecordedScore(**msgspec.structs.asdict(score), fingerprint=fingerprint, history=history)
