@@ -24,6 +24,7 @@ BENCH: Final = Suite(
         "memory": "bench.box.memory",
         "adapted_box": "bench.box.adapted_box",
         "triggers": "bench.datacenter.triggers",
+        "verdicts": "bench.datacenter.verdicts",
         "access": "bench.datacenter.access",
         "ingest": "bench.datacenter.ingest",
         "many_labs": "bench.lab.many_labs",

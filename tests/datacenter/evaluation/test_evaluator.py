@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from random import Random
-
 import msgspec
 import pytest
 from sqlalchemy import select, text
@@ -16,92 +13,27 @@ from datacenter.evaluation.triggerset import TriggerSet
 from datacenter.store.errors import StoreError
 from datacenter.store.schema import alerts, instruments, notices
 from datacenter.store.store import Store
+from tests.support.datacenter.arrivals import (
+    BOX,
+    STORED_MS,
+    TRIGGERS,
+    after_random_arrival,
+    batch,
+    evaluator,
+    expected,
+    numbered,
+    profile,
+    random_reports,
+    status,
+    verdict,
+)
 from tests.support.datacenter.batches import AT_MS
 from tests.support.datacenter.triggers import MODEL, trigger
 from wire.messages import (
-    Alert,
-    Batch,
-    BoxReport,
-    Entry,
     Gap,
-    InstrumentReport,
-    ProfileInForce,
-    Status,
-    decode,
-    encode,
-    encode_batch,
 )
 
-BOX, SERIAL = "RAP-0001", "CHEM-0001"
-TRIGGERS = [
-    trigger("water-conductivity-ns > 50 and state is running", name="water"),
-    trigger("ewma(lamp-intensity-pct, 4) < 70", until="ewma(lamp-intensity-pct, 4) > 75", name="lamp"),
-    trigger("count(L0100, 1h) >= 2", name="twice"),
-    trigger("water-conductivity-ns > 20", lasts="30min", name="lasting"),
-]
 SEED_COUNT = 40
-STORED_MS = AT_MS + 10**8
-
-
-def status(number: int, water: int = 0, lamp: int = 100) -> Status:
-    readings = {"water-conductivity-ns": water, "lamp-intensity-pct": lamp}
-    return Status(number, AT_MS + number * 60_000, "running", 0, readings)
-
-
-def random_reports(seed: int, count: int = 120) -> list[InstrumentReport]:
-    random = Random(seed)
-    lamp, water = 100, 0
-    found: list[InstrumentReport] = []
-    for number in range(1, count + 1):
-        water = random.choice([0, 30, 60]) if random.random() < 0.05 else water
-        lamp = max(0, min(100, lamp + random.choice([-9, -3, 0, 3, 6])))
-        if random.random() < 0.1:
-            found.append(Alert(number, AT_MS + number * 60_000, "L0100", "lamp", "warning"))
-        else:
-            found.append(status(number, water, lamp))
-    return found
-
-
-def batch(records: Sequence[tuple[int, InstrumentReport | BoxReport]], epoch: int = 1) -> Batch:
-    entries = [
-        (sequence, encode(Entry("" if isinstance(body, BoxReport) else SERIAL, 1, body)))
-        for sequence, body in sorted(records, key=lambda pair: pair[0])
-    ]
-    return decode(Batch, encode_batch(epoch, entries))
-
-
-def profile(model: str = MODEL) -> ProfileInForce:
-    return ProfileInForce(AT_MS, SERIAL, model, 1)
-
-
-def numbered(
-    *bodies: InstrumentReport | BoxReport, first: int = 1
-) -> list[tuple[int, InstrumentReport | BoxReport]]:
-    return list(enumerate(bodies, first))
-
-
-def verdict(store: Store) -> list[tuple[str, int, int, int | None, int | None]]:
-    """The alerts: trigger, number and time of the beginning, number and time of the end."""
-    c = alerts.c
-    query = select(c.trigger, c.number, c.began_at_ms, c.end_number, c.ended_at_ms)
-    return [tuple(row) for row in store.read(query.order_by(c.number, c.trigger))]
-
-
-def evaluator(store: Store) -> Evaluator:
-    return Evaluator(store, TriggerSet(TRIGGERS))
-
-
-def expected(
-    reports: Sequence[InstrumentReport], url: str = "sqlite://"
-) -> list[tuple[str, int, int, int | None, int | None]]:
-    """The alerts if all records arrive at once."""
-    store = Store(url)
-    store.authorize([BOX], 0)
-    store.ingest(BOX, batch(numbered(profile(), *reports)), STORED_MS)
-    evaluator(store).advance(BOX, 5)
-    found = verdict(store)
-    store.close()
-    return found
 
 
 def test_an_alert_begins_and_ends_with_reports(store: Store) -> None:
@@ -123,9 +55,7 @@ def test_an_alert_begins_and_ends_with_reports(store: Store) -> None:
         TRIGGERS[0].table.when,
         {"water-conductivity-ns": 60, "state": 1},
     )
-    found = store.read(
-        select(notices.c.alert, notices.c.kind, notices.c.created_at_ms, notices.c.routed_at_ms)
-    )
+    found = store.read(select(notices.c.alert, notices.c.kind, notices.c.created_at_ms, notices.c.sent_at_ms))
     assert sorted(map(tuple, found)) == [(row.id, "raised", 99, None), (row.id, "resolved", 99, None)]
 
 
@@ -141,22 +71,8 @@ def test_the_latest_state_of_an_instrument_is_kept(store: Store) -> None:
 
 @pytest.mark.parametrize("seed", range(SEED_COUNT))
 def test_the_order_of_arrival_changes_no_verdict(seed: int) -> None:
-    random = Random(seed)
-    reports = random_reports(seed)
-    records = numbered(profile(), *reports)
-    urgent = [pair for pair in records if not isinstance(pair[1], Status)]
-    batches = [records[first : first + 16] for first in range(0, len(records), 16)]
-    batches += [urgent[first : first + 2] for first in range(0, len(urgent), 2)]
-    batches += random.choices(batches, k=6)
-    random.shuffle(batches)
-    store = Store("sqlite://")
-    store.authorize([BOX], 0)
-    for now, one in enumerate(batches):
-        store.ingest(BOX, batch(one), STORED_MS + now)
-        evaluator(store).advance(BOX, STORED_MS + now)
-    assert verdict(store) == expected(reports)
-    assert verdict(store) != []
-    store.close()
+    found, all_at_once = after_random_arrival(seed)
+    assert found == all_at_once != []
 
 
 def test_the_random_reports_begin_and_end_alerts_of_all_triggers() -> None:

@@ -1,0 +1,52 @@
+"""Equal verdicts: `python -m bench.datacenter.verdicts [--json]`.
+
+Reports of small instruments are stored in random orders of arrival, with repetitions, overtaking alerts, lost records
+and restarts; the alerts must be those of all reports at once. Live evaluation and back-test are compared at each
+report, for conditions of all kinds. Tests do the same with fewer orders and reports.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ProcessPoolExecutor
+from random import Random
+from typing import Final
+
+from bench.figures import Figure, figure, run
+from tests.support.datacenter.arrivals import after_random_arrival
+from tests.support.datacenter.evaluators import INSTRUMENTS, by_columns, live, random_triggers, stream
+
+ORDERS: Final = 1_000
+SEEDS: Final = 8
+
+
+def order_differs(seed: int) -> tuple[bool, int]:
+    """Whether an order of arrival changes the verdict, and the number of alerts."""
+    found, all_at_once = after_random_arrival(seed)
+    return found != all_at_once, len(found)
+
+
+def compare(seed: int) -> tuple[int, int]:
+    """The number of evaluations of a trigger, and the number of differing transitions."""
+    random = Random(seed)
+    triggers = random_triggers(random)
+    streams = [stream(random, random.randint(100, 400)) for _ in range(INSTRUMENTS)]
+    differing = live(triggers, streams) ^ by_columns(triggers, streams)
+    return sum(map(len, streams)) * len(triggers), len(differing)
+
+
+def figures() -> list[Figure]:
+    """All figures."""
+    with ProcessPoolExecutor() as executor:
+        orders = list(executor.map(order_differs, range(1_000, 1_000 + ORDERS), chunksize=20))
+        compared = list(executor.map(compare, range(1_000, 1_000 + SEEDS)))
+    return [
+        figure("orders of arrival", "", len(orders), ">= 1000"),
+        figure("  alerts in them", "", sum(count for _, count in orders)),
+        figure("  with another verdict", "", sum(differs for differs, _ in orders), "<= 0"),
+        figure("evaluations, live and as back-test", "", sum(count for count, _ in compared), ">= 1e6"),
+        figure("  differing transitions", "", sum(count for _, count in compared), "<= 0"),
+    ]
+
+
+if __name__ == "__main__":
+    run(figures, __doc__)

@@ -1,0 +1,152 @@
+"""Random reports, and the verdicts about them of both evaluators."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+
+import numpy as np
+
+from datacenter.triggers.columns import Column, ColumnEvaluator
+from datacenter.triggers.live import LiveEvaluator, LiveFunctions
+from datacenter.triggers.terms.inputs import (
+    CalibrationOffset,
+    CalibrationSlope,
+    Deviation,
+    Input,
+    InstrumentState,
+    Occurrence,
+    Reading,
+    RemainingTests,
+)
+from datacenter.triggers.triggerfile import Trigger
+from tests.support.datacenter.triggers import trigger
+from wire.messages import INT_MAX, STATES, Alert, Calibration, InstrumentReport, Inventory, Quality, Status
+
+INSTRUMENTS = 25
+CONDITIONS = [
+    "water-conductivity-ns > 50",
+    "not (water-conductivity-ns > 50 or lamp-h < 10) and state is not stopped",
+    "ewma(water-conductivity-ns, 7) * 3 - ewma(lamp-h, 3) / 2 > 80",
+    "ewma(water-conductivity-ns, 4096) > 55.5 or state is idle",
+    "cusum-high(water-conductivity-ns, 55, 2.5) > 60",
+    "cusum-low(water-conductivity-ns, 45, 0.3) >= 40",
+    "count(L0100, 1h) >= 2 or count(barcode-reader, 6h) > 5",
+    "min(water-conductivity-ns, 2h) > 20 and max(water-conductivity-ns, 2h) < 90",
+    "mean(water-conductivity-ns, 40min) > 52.25",
+    "jitter(water-conductivity-ns, 50min) > 1.2 * jitter(water-conductivity-ns, 9h)",
+    "jitter(qc(glu), 6h) > 1.5",
+    "change(water-conductivity-ns, 1h) > 30",
+    "change(ambient-temp-mc, 1d) < -1000",
+    "qc(glu) > 2 or qc(glu, 2) < -1.5",
+    "ewma(qc(glu), 5) > 0.5",
+    *(f'westgard(glu, "{rule}")' for rule in ("1-3s", "2-2s", "R-4s", "4-1s", "10-x")),
+    "tests-left(na) < 20",
+    "slope(na) - offset(na) > 500",
+    "max(tests-left(na), 3h) - min(tests-left(na), 3h) > 50",
+]
+
+
+def report(random: Random, at_ms: int) -> InstrumentReport:
+    """A random report; some readings are missing, and some are the greatest integers of the wire."""
+    match random.randrange(8):
+        case 0:
+            return Quality(
+                1, at_ms, random.choice(["glu", "na"]), random.randint(1, 3), round(random.gauss(400, 1500))
+            )
+        case 1:
+            code, component = random.choice([("L0100", "lamp"), ("B0101", "barcode-reader")])
+            return Alert(1, at_ms, code, component, "warning")
+        case 2:
+            return Inventory(1, at_ms, {"na": random.randint(0, 99)} if random.random() < 0.8 else {})
+        case 3:
+            return Calibration(1, at_ms, "na", random.randint(-999, 999), random.randint(-999, 999), True)
+    value = random.randint(0, 100) if random.random() < 0.98 else random.choice([INT_MAX, -INT_MAX])
+    readings = {
+        "water-conductivity-ns": value,
+        "lamp-h": at_ms // 3_600_000,
+        "ambient-temp-mc": random.randint(0, 30_000),
+    }
+    kept = {channel: reading for channel, reading in readings.items() if random.random() < 0.9}
+    return Status(1, at_ms, random.choice(STATES), 0, kept)
+
+
+def stream(random: Random, length: int) -> list[InstrumentReport]:
+    """Reports at irregular times, with outages, and with a clock that is sometimes set back."""
+    reports, at_ms = [], random.randrange(10**12)
+    for _ in range(length):
+        steps = [random.randrange(120_000), random.randrange(86_400_000), -random.randrange(600_000)]
+        at_ms = max(0, at_ms + random.choices(steps, (95, 2, 3))[0])
+        reports.append(report(random, at_ms))
+    return reports
+
+
+def value_in(one: InstrumentReport, wanted: Input) -> int | None:
+    """The value of an input in a report, None if the report has none."""
+    match one, wanted:
+        case Status(), Reading():
+            return one.readings.get(wanted.word)
+        case Status(), InstrumentState():
+            return STATES.index(one.state)
+        case Inventory(), RemainingTests():
+            return one.tests_left.get(wanted.word)
+        case Quality(), Deviation():
+            fits = one.assay == wanted.word and wanted.level in (0, one.level)
+            return one.deviation_msd if fits else None
+        case Calibration(), CalibrationOffset():
+            return one.offset_ppm if one.assay == wanted.word else None
+        case Calibration(), CalibrationSlope():
+            return one.slope_ppm if one.assay == wanted.word else None
+        case Alert(), Occurrence():
+            return 1 if wanted.word in (one.code, one.component) else None
+    return None
+
+
+def live(
+    triggers: Sequence[Trigger], streams: Sequence[Sequence[InstrumentReport]]
+) -> set[tuple[int, int, str, bool]]:
+    """(instrument, report, trigger, whether an alert begins) of all transitions."""
+    functions = LiveFunctions(triggers)
+    found = set()
+    for instrument, reports in enumerate(streams):
+        evaluator = LiveEvaluator(functions)
+        for number, one in enumerate(reports):
+            found |= {(instrument, number, t.trigger.name, t.is_active) for t in evaluator.evaluate(one)}
+    return found
+
+
+def by_columns(
+    triggers: Sequence[Trigger], streams: Sequence[Sequence[InstrumentReport]]
+) -> set[tuple[int, int, str, bool]]:
+    """The same, evaluated for all instruments at once; shorter streams end earlier."""
+    evaluator = ColumnEvaluator(triggers, len(streams))
+    found = set()
+    for number in range(max(map(len, streams))):
+        present = [reports[number] if number < len(reports) else None for reports in streams]
+        inputs = {}
+        for wanted in evaluator.program.inputs():
+            values = [None if one is None else value_in(one, wanted) for one in present]
+            inputs[wanted] = Column(
+                np.array([value is not None for value in values]),
+                np.array([value or 0 for value in values], np.int64),
+            )
+        verdicts = evaluator.evaluate(
+            np.array([one is not None for one in present]),
+            np.array([0 if one is None else one.at_ms for one in present], np.int64),
+            inputs,
+        )
+        for one, changed in zip(triggers, verdicts, strict=True):
+            for which, is_active in zip(changed, (True, False), strict=True):
+                found |= {
+                    (int(instrument), number, one.name, is_active) for instrument in np.flatnonzero(which)
+                }
+    return found
+
+
+def random_triggers(random: Random) -> list[Trigger]:
+    """A trigger for each of CONDITIONS, and one with an `until`."""
+    found = [
+        trigger(condition, lasts=random.choice(["", "3min", "1h"]), name=condition)
+        for condition in CONDITIONS
+    ]
+    return [*found, trigger(CONDITIONS[0], until="water-conductivity-ns < 20", name="hysteresis")]
