@@ -18,7 +18,7 @@ from settings.form import Form
 from settings.toml import describe_field
 from sim.faults import fault_kinds
 from sim.instruments import model_names
-from sim.instruments.speaking.dialects import OPTIONS
+from sim.instruments.host_interface.dialects import OPTIONS
 from sim.lab import labfile
 from sim.proxies.kind import proxy_kinds
 

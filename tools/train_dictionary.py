@@ -20,7 +20,7 @@ from settings.profile import load_profile
 from sim.engine.clock import Environment
 from sim.engine.streams import stream
 from sim.instruments import SimulatedInstrument, load_model
-from sim.instruments.people import Bench
+from sim.instruments.operator import Operator
 from sim.instruments.trouble import Catalogue
 from sim.units import DAY_NS, MILLISECOND_NS, MINUTE_NS
 from wire.messages import (
@@ -91,7 +91,7 @@ def record(duration_ns: int, seed: int) -> list[Entry]:
     for serial, model in LABORATORY.items():
         chance = partial(stream, seed)
         instrument = SimulatedInstrument(model, env, serial, chance(serial), partial(emit, serial), MINUTE_NS)
-        Bench(env, instrument, chance(f"{serial} operator"))
+        Operator(env, instrument, chance(f"{serial} operator"))
     env.run(until=duration_ns)
     return entries
 

@@ -35,8 +35,8 @@ from bench.figures import Figure, figure, run
 from settings.profile import TCP_PORTS, load_profile
 from settings.toml import as_table, dumps
 from sim.instruments.history import History
-from sim.instruments.speaking.instrument import Said, SpeakingInstrument, site_settings
-from sim.instruments.speaking.speaker import Hearing, SpeakerAction
+from sim.instruments.host_interface.interface import HostInterface, OutgoingMessage, site_settings
+from sim.instruments.host_interface.transmitter import TransmitterAction, TransmitterEvents
 from sim.units import DAY_NS, MINUTE_NS
 from tests.support.real import BOX, Site, prepare
 from wire.standards.engine import Send
@@ -82,15 +82,13 @@ class Wire:
 
 
 class Instrument:
-    """One of the eight instruments, with what it says."""
+    """One of the eight instruments, with its messages."""
 
     def __init__(self, number: int, model: str) -> None:
         self._clock_ns = time.time_ns() - DAY_NS * 9 // 10
         self.accepted = self.refused = 0
-        hearing = Hearing(self._done, self._refuse)
-        self._speaking = SpeakingInstrument(
-            model, frozenset(), lambda: self._clock_ns, hearing, Random(number)
-        )
+        events = TransmitterEvents(self._done, self._refuse)
+        self._interface = HostInterface(model, frozenset(), lambda: self._clock_ns, events, Random(number))
         self._history = History(model, "X-1", number).until(30 * DAY_NS)
         self._number = number
 
@@ -100,36 +98,36 @@ class Instrument:
     def _refuse(self, *_: object) -> None:
         self.refused += 1
 
-    def says(self, messages: int) -> list[Said]:
+    def next_messages(self, messages: int) -> list[OutgoingMessage]:
         """The next messages; each fifth has results of a patient."""
-        found = list[Said]()
+        found = list[OutgoingMessage]()
         while len(found) < messages:
             self._clock_ns += MINUTE_NS // 20
             if len(found) % 5 == 4:
-                found.append(self._speaking.measure_patient())
-            elif said := self._say_next():
-                found.append(said)
+                found.append(self._interface.measure_patient())
+            elif message := self._next_report():
+                found.append(message)
         return found
 
-    def _say_next(self) -> Said | None:
+    def _next_report(self) -> OutgoingMessage | None:
         report = next(self._history)
-        return self._speaking.say(type(report), astuple(report)[2:])
+        return self._interface.write(type(report), astuple(report)[2:])
 
-    async def converse(self, wire: Wire, said: Sequence[Said]) -> None:
+    async def converse(self, wire: Wire, messages: Sequence[OutgoingMessage]) -> None:
         """Send messages until the box has acknowledged all."""
-        speaker, now = self._speaking.speaker, asyncio.get_running_loop().time
-        for one in said:
-            speaker.tell(one.message)
-        actions: Sequence[SpeakerAction] = speaker.connected(now())
-        until = self.accepted + len(said)
+        transmitter, now = self._interface.transmitter, asyncio.get_running_loop().time
+        for one in messages:
+            transmitter.enqueue(one.message)
+        actions: Sequence[TransmitterAction] = transmitter.connected(now())
+        until = self.accepted + len(messages)
         while True:
             for action in actions:
                 assert isinstance(action, Send), "without a dialect nothing is broken off"
                 wire.write(action.data)
             if self.accepted >= until:
                 return
-            data = await wire.read(speaker.deadline)
-            actions = speaker.receive(data, now()) if data else speaker.expired(now())
+            data = await wire.read(transmitter.deadline)
+            actions = transmitter.receive(data, now()) if data else transmitter.expired(now())
 
 
 async def connect(address: str, port: int) -> int:
@@ -178,12 +176,12 @@ def bare_program() -> Iterator[Wire]:
 
 
 async def answer_times(
-    wire: Wire, messages: Sequence[Said], byte_s: float
+    wire: Wire, messages: Sequence[OutgoingMessage], byte_s: float
 ) -> tuple[list[float], list[float]]:
     """The times of answers in ms: to frames within a message, and to the last frame of each."""
     within, last = list[float](), list[float]()
-    for said in messages:
-        frames = list(frames_of(said.message.data, FrameStyle()))
+    for message in messages:
+        frames = list(frames_of(message.message.data, FrameStyle()))
         for sent in (ENQ, *frames):
             wire.write(sent[:-1])
             await asyncio.sleep(len(sent) * byte_s)
@@ -219,16 +217,16 @@ async def measure(folder: Path) -> list[Figure]:
             else:
                 wires.append(Wire(await connect(ADDRESS.format(10 + number), TCP_PORTS[speaks])))
         ready_mb = peak_mb(box.pid)
-        said = [instrument.says(MESSAGES) for instrument in instruments]
+        queues = [instrument.next_messages(MESSAGES) for instrument in instruments]
         await asyncio.gather(
-            *(one.converse(wire, texts) for one, wire, texts in zip(instruments, wires, said, strict=True))
+            *(one.converse(wire, texts) for one, wire, texts in zip(instruments, wires, queues, strict=True))
         )
-        await site.wait_until_stored(sum(one.finding is not None for texts in said for one in texts))
+        await site.wait_until_stored(sum(one.finding is not None for texts in queues for one in texts))
         busy_mb, refused = peak_mb(box.pid), sum(one.refused for one in instruments)
-        fast = await answer_times(wires[-1], instruments[-1].says(SESSIONS), 0.0)
-        slow = await answer_times(wires[-1], instruments[-1].says(SESSIONS), BYTE_S)
+        fast = await answer_times(wires[-1], instruments[-1].next_messages(SESSIONS), 0.0)
+        slow = await answer_times(wires[-1], instruments[-1].next_messages(SESSIONS), BYTE_S)
         with bare_program() as wire:
-            bare = await answer_times(wire, instruments[-1].says(SESSIONS), BYTE_S)
+            bare = await answer_times(wire, instruments[-1].next_messages(SESSIONS), BYTE_S)
     messages = f"{MESSAGES * len(MODELS):,} messages"
     return [
         figure("eight adapted ports, peak memory when ready", "MB", ready_mb),

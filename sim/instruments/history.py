@@ -20,8 +20,8 @@ from sim.engine.streams import stream
 from sim.instruments import load_model
 from sim.instruments.field_service import FieldService
 from sim.instruments.instrument import SimulatedInstrument
+from sim.instruments.operator import Operator
 from sim.instruments.part_wear import PartWear
-from sim.instruments.people import Bench
 from sim.units import DAY_NS, MILLISECOND_NS, MINUTE_NS
 from wire.messages import InstrumentReport, Report
 
@@ -51,7 +51,7 @@ class History:
             report_every_ns,
             skip=self._env.skip,
         )
-        Bench(self._env, self.instrument, stream(seed, f"history/{serial}/bench"))
+        Operator(self._env, self.instrument, stream(seed, f"history/{serial}/bench"))
         FieldService(self._env, self.instrument, stream(seed, f"history/{serial}/service"))
 
     def until(self, end_ns: int) -> Iterator[InstrumentReport]:

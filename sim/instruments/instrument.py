@@ -1,7 +1,7 @@
 """A simulated analyzer: a process that reports periodically, and state that is updated only at each report.
 
-It has three interfaces: reports are submitted through `emit`; the methods for people are what an operator can do at
-the instrument; the methods for faults are what a lab file can do to it. All random numbers come from one stream, with
+It has three interfaces: reports are submitted through `emit`; the methods for operators are an operator's actions at
+the instrument; the methods for faults are effects of a lab's faults. All random numbers come from one stream, with
 a branch for each part, so that the arrival of samples, for example, depends neither on the report interval nor on the
 actions of the operator.
 """
@@ -235,7 +235,7 @@ class SimulatedInstrument:
         hours_to_limit = self._random.uniform(0.5, 3.0) * self._random.choice((-1, 1))
         gauge.drift(self._now(), (gauge.high - gauge.low) / 2 / hours_to_limit)
 
-    # ---- for people
+    # ---- for operators
 
     def watch(self, begun: Callable[[Trouble], None]) -> None:
         """Call `begun(trouble)` when a trouble begins, from now on."""

@@ -1,7 +1,7 @@
 """The troubles of an instrument, from the alert until an operator has resolved them.
 
 An alert is reported once, when its trouble begins. The trouble stays active until an operator
-(`sim.instruments.people`) has resolved it; if the cause remains, it begins again with a new alert. A reading that
+(`sim.instruments.operator`) has resolved it; if the cause remains, it begins again with a new alert. A reading that
 hovers at its limit therefore does not flood the data center with alerts.
 
 A code consists of a letter for the kind, a variant, and the index of its subject in the model's tuple.

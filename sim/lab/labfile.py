@@ -27,7 +27,7 @@ from settings.toml import as_table, dumps, format_value, nearest, parse, read_ta
 from settings.types import ProxyKind, Table
 from sim import values
 from sim.faults import AnyFault, fault_kinds, port_of
-from sim.lab.speaking import DialectForm, check_speaking, spoken_by
+from sim.lab.standards import DialectForm, check_standards, standard_of_model
 from sim.units import HOUR_NS, MINUTE_NS, SECOND_NS, format_duration
 from sim.values import BitsPerSecond, CountForm, Nanoseconds, TextForm
 
@@ -330,7 +330,7 @@ def parse_lab(
     assert file is not None
     board = _board(file.box.board, problems)
     _check_instruments(file.instrument, board, _models() if models is None else models, problems)
-    check_speaking(file.instrument, board, problems)
+    check_standards(file.instrument, board, problems)
     _check_proxy(file.uplink.proxy, problems)
     _check_events(events, file, problems)
     _check_orders(file, problems)
@@ -350,7 +350,7 @@ def _models() -> Collection[str]:
 def _with_serial(instrument: LabInstrument) -> LabInstrument:
     letters = instrument.model.partition("-")[0][:4].upper()
     serial = instrument.serial or f"{letters}-{instrument.port:04d}"
-    speaks = instrument.speaks or spoken_by(instrument.model)
+    speaks = instrument.speaks or standard_of_model(instrument.model)
     return msgspec.structs.replace(instrument, serial=serial, speaks=speaks)
 
 

@@ -202,12 +202,12 @@ def _late_to_acknowledge(run: Run, causes: Causes, limit: int, end_ns: int) -> I
 
 
 def _refused(case: _Case) -> _Judged | None:
-    spoken = case.outcome.ledger.spoken
-    if not spoken:
+    adapted = case.outcome.ledger.adapted
+    if not adapted:
         return None
     refusals = sorted(
         (at_ns, f"{serial}: {what}")
-        for serial, reports in spoken.items()
+        for serial, reports in adapted.items()
         for at_ns, what in reports.refusals
         if case.acknowledged_late(serial).unexplained(at_ns, at_ns + 1) > 0
     )
@@ -218,7 +218,7 @@ def _refused(case: _Case) -> _Judged | None:
 
 
 def _patient_texts(case: _Case) -> _Judged | None:
-    if not case.outcome.ledger.spoken:
+    if not case.outcome.ledger.adapted:
         return None
     leaks, limit = case.outcome.leaks, case.expect.patient_texts
     if not leaks.patients or not any(leaks.searched.values()):

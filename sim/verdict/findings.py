@@ -106,9 +106,9 @@ class _Reader:
     def _read_stored(self, record: StoredRecord, body: bytes) -> None:
         sequence, stored_ns = self._epochs[record.epoch] + record.sequence, self._ns(record.stored_at_ms)
         self._arrivals.append((sequence, stored_ns))
-        if record.instrument in self._ledger.spoken and record.kind in _REPORTS:
+        if record.instrument in self._ledger.adapted and record.kind in _REPORTS:
             report = decode(_REPORTS[record.kind], body)
-            self._ledger.found_spoken(record.instrument, record.run, report, sequence, stored_ns)
+            self._ledger.found_adapted(record.instrument, record.run, report, sequence, stored_ns)
         elif record.number is not None:
             digest = digest_of(record.kind, record.at_ms, body)
             self._ledger.found(record.instrument, record.run, record.number, sequence, stored_ns, digest)
@@ -146,8 +146,8 @@ class _Reader:
             if isinstance(body, Gap):
                 base = sequence >> _EPOCH_BITS << _EPOCH_BITS
                 self._add_gap(body.ranges, body.reason, body.records, self._ns(body.at_ms), base)
-        elif entry.instrument in self._ledger.spoken:
-            self._ledger.found_spoken(entry.instrument, entry.run, body, sequence)
+        elif entry.instrument in self._ledger.adapted:
+            self._ledger.found_adapted(entry.instrument, entry.run, body, sequence)
         else:
             kind = str(type(body).__struct_config__.tag)
             digest = digest_of(kind, body.at_ms, encode(body))

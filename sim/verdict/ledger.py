@@ -14,8 +14,8 @@ from itertools import count, repeat
 from typing import Final, NamedTuple
 
 from settings.ranges import RangeSet
+from sim.verdict.adapted import AdaptedReports
 from sim.verdict.result import Priority
-from sim.verdict.spoken import SpokenReports
 from wire.messages import InstrumentReport
 
 NEVER: Final = -1
@@ -128,8 +128,8 @@ class ReportLedger:
     def __init__(self) -> None:
         self.runs: dict[tuple[str, int], Run] = {}
         self._continued: dict[tuple[str, int], Run] = {}
-        self.spoken: dict[str, SpokenReports] = {}
-        """The instruments that speak their own standard, by serial number."""
+        self.adapted: dict[str, AdaptedReports] = {}
+        """The reports of adapted instruments (which speak their own standard) by serial number."""
         self.unmade: list[str] = []
         """Descriptions of the reports found that no instrument had made."""
 
@@ -139,16 +139,16 @@ class ReportLedger:
         self.runs[serial, run] = Run(serial, run)
         return self.runs[serial, run]
 
-    def begin_spoken(self, serial: str) -> SpokenReports:
+    def begin_adapted(self, serial: str) -> AdaptedReports:
         """Start the reports of an instrument that speaks its own standard: one run for the whole lab."""
-        spoken = self.spoken[serial] = SpokenReports(self.begin(serial, 1))
-        return spoken
+        adapted = self.adapted[serial] = AdaptedReports(self.begin(serial, 1))
+        return adapted
 
-    def found_spoken(
+    def found_adapted(
         self, serial: str, run: int, body: InstrumentReport, sequence: int, stored_ns: int = NEVER
     ) -> None:
-        """Enter that a report of an instrument in `spoken` was found: see `SpokenReports`."""
-        if not self.spoken[serial].found(run, body, sequence, stored_ns):
+        """Enter that a report of an instrument in `adapted` was found: see `AdaptedReports`."""
+        if not self.adapted[serial].found(run, body, sequence, stored_ns):
             self._unmade(f"{serial} {body}", sequence, stored_ns)
 
     def continues(self, run: Run, number: int) -> None:

@@ -28,7 +28,7 @@ from imaging.flash import gpt
 from sim.engine.layers import End, Layers
 from sim.engine.trace import Trace
 from sim.lab.labfile import Lab
-from sim.lab.speaking import serial_ports
+from sim.lab.standards import serial_ports
 from sim.verdict.findings import Remains
 from sim.worlds.image.disk.client import GuestDisk
 from sim.worlds.image.inside import InsideFaults

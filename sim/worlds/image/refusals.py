@@ -13,7 +13,7 @@ from settings.problems import Problem, SettingsError
 from sim.faults import AnyFault
 from sim.faults.box.clock_jump import ClockJump
 from sim.lab.labfile import Lab
-from sim.lab.speaking import serial_ports
+from sim.lab.standards import serial_ports
 from sim.proxies.kind import proxy_kind
 from sim.worlds.image.inside import why_no_step
 from sim.worlds.image.machine import qemu

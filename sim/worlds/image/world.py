@@ -11,7 +11,7 @@ from datacenter.store import queries
 from hal.serial import SerialPort
 from sim.faults import AnyFault
 from sim.lab.labfile import Lab, LabInstrument
-from sim.lab.speaking import serial_ports
+from sim.lab.standards import serial_ports
 from sim.verdict.result import World as Name
 from sim.worlds.image import inside
 from sim.worlds.image.box import ImageBox

@@ -21,7 +21,7 @@ from sim.engine.streams import stream
 from sim.engine.trace import Trace
 from sim.faults import AnyFault
 from sim.lab.labfile import Lab, LabInstrument
-from sim.lab.speaking import serial_ports
+from sim.lab.standards import serial_ports
 from sim.verdict.ledger import ReportLedger
 from sim.verdict.result import Result
 from sim.verdict.result import World as Name

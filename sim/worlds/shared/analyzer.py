@@ -14,16 +14,16 @@ from sim.hostile import Access, Attack
 from sim.instruments import SimulatedInstrument, load_model
 from sim.instruments.field_service import FieldService
 from sim.instruments.instrument import FloodReport
-from sim.instruments.people import Bench
+from sim.instruments.operator import Operator
 from sim.worlds.shared.agent_reporter import AgentReporter
 from sim.worlds.shared.reporter import Computer, Execute, Reporter, Workplace
-from sim.worlds.shared.speaking_reporter import SpeakingReporter
+from sim.worlds.shared.standard_reporter import StandardReporter
 from wire.messages import Command, Outcome, Report
 from wire.tls.context import client_context
 
 
 def _reporter(place: Workplace, execute: Execute) -> Reporter:
-    kind = AgentReporter if place.spec.speaks == "agent" else SpeakingReporter
+    kind = AgentReporter if place.spec.speaks == "agent" else StandardReporter
     return kind(place, execute)
 
 
@@ -46,7 +46,7 @@ class Analyzer:
             place.spec.report_every,
             place.start_of_day_ns,
         )
-        self.bench = Bench(place.env, self.model, place.random("bench"), place.start_of_day_ns)
+        self.operator = Operator(place.env, self.model, place.random("bench"), place.start_of_day_ns)
         FieldService(place.env, self.model, place.random("service"))
         self.is_on = False
         """Whether it has power."""

@@ -38,7 +38,7 @@ from sim.worlds.shared.fault_runner import FaultRunner
 from sim.worlds.shared.intruders import Intruders
 from sim.worlds.shared.meters import BacklogMeter, ConnectionMeter, UplinkMeter
 from sim.worlds.shared.policy import NOT_IN_FORCE
-from sim.worlds.shared.speaking_reporter import SpeakingReporter
+from sim.worlds.shared.standard_reporter import StandardReporter
 from wire.dial.traffic import Traffic
 
 
@@ -207,7 +207,7 @@ def _as_ordered(world: ConcludedWorld, fate: CommandFate) -> CommandFate:
 def _leaks(world: ConcludedWorld) -> Leaks:
     """Search for the patients of all instruments that speak their own standard."""
     reporters = [
-        one.reporter for one in world.analyzers.values() if isinstance(one.reporter, SpeakingReporter)
+        one.reporter for one in world.analyzers.values() if isinstance(one.reporter, StandardReporter)
     ]
     if not reporters:
         return Leaks()

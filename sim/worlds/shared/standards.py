@@ -8,10 +8,10 @@ from random import Random
 from agents.box.config import InstrumentPort, PortInstrument
 from settings.profile import TCP_PORTS
 from settings.types import Endpoint
-from sim.instruments.speaking.dialects import draw_dialect
-from sim.instruments.speaking.instrument import site_settings
+from sim.instruments.host_interface.dialects import draw_dialect
+from sim.instruments.host_interface.interface import site_settings
 from sim.lab.labfile import Lab, LabInstrument
-from sim.lab.speaking import RANDOM, SERIAL_STANDARDS, serial_ports
+from sim.lab.standards import RANDOM, SERIAL_STANDARDS, serial_ports
 from sim.worlds.shared.addresses import BOX_NAME, COLLECTOR_PORT, box_address
 
 

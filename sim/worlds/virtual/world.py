@@ -31,7 +31,7 @@ from sim.engine.layers import End
 from sim.engine.streams import stream
 from sim.engine.trace import Trace
 from sim.lab.labfile import Lab, LabInstrument
-from sim.lab.speaking import serial_ports
+from sim.lab.standards import serial_ports
 from sim.net.link import Link
 from sim.net.loop import SimLoop
 from sim.verdict.ledger import ReportLedger
@@ -114,7 +114,7 @@ class VirtualWorld:
         self.connection_meter = ConnectionMeter()
         self._statuses: dict[bytes, None] = {}
         """What the program has said of itself, if an instrument speaks its own standard."""
-        if self.ledger.spoken:
+        if self.ledger.adapted:
             self.datacenter.received = []
         self.loop.run_until_complete(self._start())
 
@@ -196,7 +196,7 @@ class VirtualWorld:
             backlog = await self.backlog()
             self.backlog_meter.sample(self.env.now, backlog, connected=self.box.is_connected)
             self.connection_meter.sample(self.box.instrument_connections())
-            if self.ledger.spoken and len(self.backlog_meter.samples) % STATUS_BINS == 0:
+            if self.ledger.adapted and len(self.backlog_meter.samples) % STATUS_BINS == 0:
                 self._statuses[repr(await self.box.status()).encode()] = None
             await asyncio.sleep(self.uplink_meter.bin_ns / 1e9)
 

@@ -11,7 +11,7 @@ from settings.profile import load_profile
 from sim.engine.streams import stream
 from sim.instruments import ModelError, SimulatedInstrument, load_model, model_names
 from sim.instruments.field_service import FieldService
-from sim.instruments.people import Bench
+from sim.instruments.operator import Operator
 from sim.instruments.quality import Controls, rejects
 from sim.instruments.workload import SAMPLES_BY_HOUR, Arrivals
 from sim.units import DAY_NS, HOUR_NS, MINUTE_NS, SECOND_NS
@@ -51,7 +51,7 @@ class Lab:
             every_ns,
         )
         if staffed:
-            Bench(self.env, instrument, stream(self.seed, f"people/{serial}"))
+            Operator(self.env, instrument, stream(self.seed, f"people/{serial}"))
             FieldService(self.env, instrument, stream(self.seed, f"service/{serial}"))
         return instrument
 

@@ -116,14 +116,14 @@ def _spawn(argv: Sequence[str], env: Mapping[str, str]) -> int:
 def _exchange(connection: socket.socket, request: Request) -> tuple[Any, list[int]]:
     connection.settimeout(ANSWER_SECONDS_MAX)
     try:
-        return _spoken(connection, request)
+        return _send_and_receive(connection, request)
     except TimeoutError:
         raise RequestRefused(
             f"the lab did not answer within {ANSWER_SECONDS_MAX:.0f} s; end it with `rap lab down`"
         ) from None
 
 
-def _spoken(connection: socket.socket, request: Request) -> tuple[Any, list[int]]:
+def _send_and_receive(connection: socket.socket, request: Request) -> tuple[Any, list[int]]:
     connection.sendall(json.dumps(request).encode())
     connection.shutdown(socket.SHUT_WR)
     data, descriptors, _, _ = socket.recv_fds(connection, _BYTES_MAX, 8)

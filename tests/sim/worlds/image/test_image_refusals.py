@@ -195,7 +195,7 @@ def test_a_box_that_does_not_start_is_reported_with_its_last_console_lines(
     lab: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = refused(
-        capsys, WRONG_INPUT, *in_image_world(lab, speaking_image(tmp_path), "--start-seconds", 8)
+        capsys, WRONG_INPUT, *in_image_world(lab, image_that_prints(tmp_path), "--start-seconds", 8)
     )
     assert "accepted no connection within 8 s" in output
     assert "    NO SYSTEM HERE" in output
@@ -213,17 +213,17 @@ def test_a_guest_that_restarts_is_started_again(
     lab: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """QEMU ends when a guest restarts. A box restarts for a file system that has become read-only, or after fsck."""
-    image = speaking_image(tmp_path, then=RESET)
+    image = image_that_prints(tmp_path, then=RESET)
     output = refused(capsys, WRONG_INPUT, *in_image_world(lab, image, "--start-seconds", 20))
     assert "accepted no connection within 20 s" in output and "QEMU ended" not in output
     assert output.count("    NO SYSTEM HERE") >= 2
 
 
-def speaking_image(folder: Path, then: str = "") -> Path:
+def image_that_prints(folder: Path, then: str = "") -> Path:
     """An image whose boot sector writes a line to the first serial port (INT 14h, AH=1), does `then`, and halts."""
     words = b"NO SYSTEM HERE\r\n\0"
     code = bytes.fromhex("31c0 8ed8 be1e7c ac 84c0 7408 b401 31d2 cd14 ebf3" + then + "f4 ebfd")
-    raw = raw_image(folder / "speaks.raw")
+    raw = raw_image(folder / "prints.raw")
     with raw.open("r+b") as file:
         file.write((code.ljust(0x1E, b"\x90") + words).ljust(440, b"\0"))
     assert struct.unpack("<H", raw.read_bytes()[510:512]) == (0xAA55,)

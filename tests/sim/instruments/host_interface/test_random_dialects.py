@@ -6,7 +6,7 @@ import pytest
 
 from bench.lab.dialects import MODELS, counted, day
 from sim.engine.streams import stream
-from sim.instruments.speaking.dialects import OPTIONS, contradiction, draw_dialect, options_of
+from sim.instruments.host_interface.dialects import OPTIONS, contradiction, draw_dialect, options_of
 from sim.units import HOUR_NS
 from sim.worlds import run_lab
 

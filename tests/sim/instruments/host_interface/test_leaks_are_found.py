@@ -31,13 +31,13 @@ SHORT = msgspec.structs.replace(
     instruments=LAB.instruments[:1],
     events=(),
 )
-Heard = list[bytes]
+Received = list[bytes]
 """The messages about patients that the box has received."""
 
 
 @pytest.fixture
-def heard(monkeypatch: pytest.MonkeyPatch) -> Heard:
-    received: Heard = []
+def patient_messages(monkeypatch: pytest.MonkeyPatch) -> Received:
+    received: Received = []
     read = TcpLine.read
 
     async def keep(self: TcpLine) -> bytes:
@@ -50,44 +50,46 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> Heard:
     return received
 
 
-def _name(heard: Heard) -> bytes:
-    found = re.search(rb"PID\|1\|\|\d+\|\|([^^]+)", b"".join(heard))
+def _name(patient_messages: Received) -> bytes:
+    found = re.search(rb"PID\|1\|\|\d+\|\|([^^]+)", b"".join(patient_messages))
     return found[1] if found else b""
 
 
-def _in_an_error_message(patch: pytest.MonkeyPatch, heard: Heard) -> None:
+def _in_an_error_message(patch: pytest.MonkeyPatch, patient_messages: Received) -> None:
     accept = Intake.accept
 
     async def fail(self: Intake, source: Source, extract: Extract) -> Outcome:
-        message = {"message": f"unreadable: {_name(heard).decode('latin-1')}"}
+        message = {"message": f"unreadable: {_name(patient_messages).decode('latin-1')}"}
         asyncio.get_running_loop().call_exception_handler(message)
         return await accept(self, source, extract)
 
     patch.setattr(Intake, "accept", fail)
 
 
-def _in_the_status(patch: pytest.MonkeyPatch, heard: Heard) -> None:
+def _in_the_status(patch: pytest.MonkeyPatch, patient_messages: Received) -> None:
     def status(source: Source, now: float) -> PortStatus:
-        name = base64.b64encode(_name(heard)).decode()
+        name = base64.b64encode(_name(patient_messages)).decode()
         return msgspec.structs.replace(port_status(source, now), instrument=name)
 
     patch.setattr(box_module, "port_status", status)
 
 
-def _behind_a_record(patch: pytest.MonkeyPatch, heard: Heard) -> None:
+def _behind_a_record(patch: pytest.MonkeyPatch, patient_messages: Received) -> None:
     append = Buffer.append_all
 
     def more(self: Buffer, priorities: Sequence[int], payloads: Sequence[bytes]) -> asyncio.Future[range]:
-        return append(self, priorities, [payload + _name(heard).hex().encode() for payload in payloads])
+        return append(
+            self, priorities, [payload + _name(patient_messages).hex().encode() for payload in payloads]
+        )
 
     patch.setattr(Buffer, "append_all", more)
 
 
-def _as_a_serial_number(patch: pytest.MonkeyPatch, heard: Heard) -> None:
+def _as_a_serial_number(patch: pytest.MonkeyPatch, patient_messages: Received) -> None:
     accept = Intake.accept
 
     async def name(self: Intake, source: Source, extract: Extract) -> Outcome:
-        if found := re.search(rb"PID\|1\|\|(\d+)", b"".join(heard)):
+        if found := re.search(rb"PID\|1\|\|(\d+)", b"".join(patient_messages)):
             source.serial = found[1].decode()
         return await accept(self, source, extract)
 
@@ -105,19 +107,19 @@ def _as_a_serial_number(patch: pytest.MonkeyPatch, heard: Heard) -> None:
     ],
 )
 def test_a_leak_is_found(
-    plant: Callable[[pytest.MonkeyPatch, Heard], None],
+    plant: Callable[[pytest.MonkeyPatch, Received], None],
     place: str,
-    heard: Heard,
+    patient_messages: Received,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    plant(monkeypatch, heard)
+    plant(monkeypatch, patient_messages)
     (found,) = (one for one in run_lab(SHORT).expectations if one.name == "patient_texts")
-    assert heard
+    assert patient_messages
     assert found.measured and not found.holds
     assert f"bytes of the {place}" in found.explanation.partition("The first place")[2] or found.measured > 1
 
 
-def test_without_a_leak_nothing_is_found(heard: Heard) -> None:
+def test_without_a_leak_nothing_is_found(patient_messages: Received) -> None:
     (found,) = (one for one in run_lab(SHORT).expectations if one.name == "patient_texts")
-    assert heard
+    assert patient_messages
     assert found.holds

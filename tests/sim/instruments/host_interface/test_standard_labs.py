@@ -10,18 +10,18 @@ import pytest
 
 from agents.box.intake.high_water_marks import AdaptedMark
 from agents.box.intake.intake import Intake, Source
-from sim.instruments.speaking.dialects import options_of
+from sim.instruments.host_interface.dialects import options_of
 from sim.lab.labfile import parse_lab
 from sim.verdict.result import Result
 from sim.worlds import run_lab
-from tests.support.sim.speaking_models import MODELS
+from tests.support.sim.standard_models import MODELS
 from wire.messages import Quality, Status
 from wire.standards.engine import Outcome
 from wire.standards.extract import Extract, Finding
 
 LAB = """
 [lab]
-name = "speaking"
+name = "standards"
 duration = "2h"
 start = "05:30"
 [box]
@@ -42,7 +42,7 @@ dialect = {dialect}
 def verdict(speaks: str, *dialect: str, more: str = "") -> Result:
     names = ", ".join(f'"{name}"' for name in dialect)
     text = LAB.format(model=MODELS[speaks], dialect=f"[{names}]") + more
-    return run_lab(parse_lab(text, Path("speaking.toml")))
+    return run_lab(parse_lab(text, Path("standards.toml")))
 
 
 def failed(result: Result) -> list[str]:

@@ -15,8 +15,8 @@ CONNECT_SECONDS_MAX: Final = 30.0
 READ_BYTES_MAX: Final = 4096
 
 
-class SpokenLine(ABC):
-    """A line; a read that was begun continues over the calls of `read`."""
+class HostLine(ABC):
+    """A line to the host. An unfinished read continues in the next call of `read`."""
 
     def __init__(self) -> None:
         self._reading: asyncio.Task[bytes] | None = None
@@ -33,17 +33,17 @@ class SpokenLine(ABC):
     def _close(self) -> None:
         """Close the line."""
 
-    async def read(self, deadline: float | None, to_say: asyncio.Event) -> bytes | None:
-        """The next bytes; empty at the deadline or when there is something to say, None at the end of the line."""
-        to_say.clear()
-        told = asyncio.ensure_future(to_say.wait())
+    async def read(self, deadline: float | None, queued: asyncio.Event) -> bytes | None:
+        """The next bytes; empty at the deadline or when a message was queued, None at the end of the line."""
+        queued.clear()
+        wakeup = asyncio.ensure_future(queued.wait())
         if self._reading is None:
             self._reading = asyncio.ensure_future(self._read())
         timeout = None if deadline is None else max(0.0, deadline - asyncio.get_running_loop().time())
         try:
-            await asyncio.wait({told, self._reading}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({wakeup, self._reading}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            told.cancel()
+            wakeup.cancel()
         if not self._reading.done():
             return b""
         data, self._reading = self._reading.result(), None
@@ -56,7 +56,7 @@ class SpokenLine(ABC):
         self._close()
 
 
-class TcpSpokenLine(SpokenLine):
+class TcpHostLine(HostLine):
     """A TCP connection."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -64,7 +64,7 @@ class TcpSpokenLine(SpokenLine):
         self._reader, self._writer = reader, writer
 
     async def write(self, data: bytes) -> None:
-        """See `SpokenLine`."""
+        """See `HostLine`."""
         self._writer.write(data)
         await self._writer.drain()
 
@@ -77,7 +77,7 @@ class TcpSpokenLine(SpokenLine):
         self._writer.close()
 
 
-class SerialSpokenLine(SpokenLine):
+class SerialHostLine(HostLine):
     """A serial line."""
 
     def __init__(self, port: SerialPort) -> None:
@@ -85,7 +85,7 @@ class SerialSpokenLine(SpokenLine):
         self._port, self._line = port, SerialLine(port)
 
     async def write(self, data: bytes) -> None:
-        """See `SpokenLine`."""
+        """See `HostLine`."""
         await self._line.write(data)
 
     async def _read(self) -> bytes:
@@ -95,13 +95,13 @@ class SerialSpokenLine(SpokenLine):
         self._port.close()
 
 
-async def open_line(place: Workplace) -> SpokenLine:
+async def open_line(place: Workplace) -> HostLine:
     """Open the instrument's line. Raises: OSError."""
     if place.serial is not None:
         try:
             place.serial.open(SerialSettings())
         except SerialError as error:
             raise OSError(str(error)) from None
-        return SerialSpokenLine(place.serial)
+        return SerialHostLine(place.serial)
     async with asyncio.timeout(CONNECT_SECONDS_MAX):
-        return TcpSpokenLine(*await asyncio.open_connection(place.box.address, place.box.port))
+        return TcpHostLine(*await asyncio.open_connection(place.box.address, place.box.port))

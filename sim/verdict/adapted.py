@@ -1,7 +1,7 @@
-"""Reports of an instrument that speaks its own standard, found by their content and time: the box numbers them.
+"""Reports of adapted instruments, which the box numbers: the ledger finds them by content and time.
 
-A report whose time the box replaces by its own is found by its content alone, the earliest first. Two records of the
-box with the content of one report are a duplicate.
+If the box replaces the time of a report by its own, the report is found by its content alone, the earliest first. A
+second record of the box with the content of one report is a duplicate.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ class NumberedReports(Protocol):
         ...
 
 
-class SpokenReports:
-    """The reports of one instrument; `run` has their times, `refusals` the answers that refused a right message."""
+class AdaptedReports:
+    """The reports of one instrument; `run` has their times, `refusals` the refusals of valid messages."""
 
     def __init__(self, run: NumberedReports) -> None:
         self.run = run
         self.refusals: list[tuple[int, str]] = []
-        """When, in nanoseconds of lab time, and what."""
+        """The time in nanoseconds of lab time, and a description."""
         self._open: defaultdict[_Content, deque[int]] = defaultdict(deque)
         """The numbers of the reports not found yet."""
         self._closed: dict[_Content, int] = {}
         self._by_box: dict[tuple[int, int], int] = {}
-        """The number here by the box's run and number."""
+        """The number in `run` by the box's run and number."""
 
     def made(self, finding: Finding, now_ns: int) -> int:
         """Enter a report that was made now; returns its number."""
@@ -56,9 +56,9 @@ class SpokenReports:
         return len(self.run)
 
     def found(self, run: int, body: InstrumentReport, sequence: int, stored_ns: int) -> bool:
-        """Enter that a report was found under the box's `run`; returns False if none like it was made.
+        """Enter that a report was found under the box's `run`; returns False if no such report was made.
 
-        The results of commands are the box's own conclusions and are not judged.
+        The results of commands are created by the box and are not checked.
         """
         if isinstance(body, CommandResult):
             return True

@@ -6,7 +6,7 @@ import simpy
 from sim.engine.streams import stream
 from sim.instruments import SimulatedInstrument, load_model
 from sim.instruments.field_service import FieldService
-from sim.instruments.people import REPLACE_LAMP_FROM, SHIFTS, Bench
+from sim.instruments.operator import REPLACE_LAMP_FROM, SHIFTS, Operator
 from sim.units import DAY_NS, HOUR_NS, MINUTE_NS
 from wire.messages import Alert, Inventory, Quality, Status
 
@@ -25,7 +25,7 @@ class Room:
             lambda kind, *fields: self.sent.append((self.env.now, kind, fields)),
             MINUTE_NS,
         )
-        Bench(self.env, self.instrument, stream(seed, "people/X-1"))
+        Operator(self.env, self.instrument, stream(seed, "people/X-1"))
         FieldService(self.env, self.instrument, stream(seed, "service/X-1"))
 
     def times(self, kind):

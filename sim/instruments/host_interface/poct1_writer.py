@@ -6,10 +6,10 @@ from random import Random
 from typing import Final
 from xml.sax.saxutils import quoteattr
 
-from sim.instruments.speaking.clock import InstrumentClock
-from sim.instruments.speaking.codes import SpokenCodes
-from sim.instruments.speaking.content import PatientResults, SpokenMessage, Statement
-from sim.instruments.speaking.litter import log_line
+from sim.instruments.host_interface.clock import InstrumentClock
+from sim.instruments.host_interface.codes import HostCodes
+from sim.instruments.host_interface.content import HostMessage, MessageContent, PatientResults
+from sim.instruments.host_interface.extraneous import log_line
 from wire.messages import Alert, Status
 from wire.standards.mllp import frame
 
@@ -20,23 +20,23 @@ class Poct1Writer:
     """Writes documents of one instrument in its dialect."""
 
     def __init__(
-        self, codes: SpokenCodes, dialect: frozenset[str], clock: InstrumentClock, random: Random
+        self, codes: HostCodes, dialect: frozenset[str], clock: InstrumentClock, random: Random
     ) -> None:
         self._codes, self._dialect, self._clock = codes, dialect, clock
         self._count = random.randrange(1, 10_000)
         self._statuses: dict[bytes, str] = {}
-        """What each status says, by its control id."""
+        """The body of each status document by its control ID."""
 
-    def write(self, statement: Statement, at_s: int) -> SpokenMessage:
-        """The document that says this, at that time of the instrument."""
-        kind, body = self._body(statement, self._clock.extended(at_s))
+    def write(self, content: MessageContent, at_s: int) -> HostMessage:
+        """The document with this content, created at `at_s` of the instrument's clock."""
+        kind, body = self._body(content, self._clock.extended(at_s))
         message = self.document(kind, body, at_s)
         if kind == "DST.R01":
             self._statuses[message.control_id] = body.removeprefix("<DST>").removesuffix("</DST>")
-        message.log = log_line(statement).encode()
+        message.log = log_line(content).encode()
         return message
 
-    def document(self, kind: str, body: str, at_s: int) -> SpokenMessage:
+    def document(self, kind: str, body: str, at_s: int) -> HostMessage:
         """A document with its header."""
         self._count += 1
         declaration = "" if "no-declaration" in self._dialect else '<?xml version="1.0" encoding="utf-8"?>'
@@ -47,32 +47,30 @@ class Poct1Writer:
         )
         data = f"{declaration}<{kind}>{header}{body}</{kind}>\r\n".encode()
         framed = frame(data) if "mllp-framing" in self._dialect else data
-        return SpokenMessage(framed, str(self._count).encode(), about=kind)
+        return HostMessage(framed, str(self._count).encode(), about=kind)
 
-    def hello(self, at_s: int) -> SpokenMessage:
+    def hello(self, at_s: int) -> HostMessage:
         """HEL.R01."""
         continuous = '<DSC.directives_supported_cd V="START_CONTINUOUS"/>'
         supported = "" if "not-continuous" in self._dialect else continuous
         body = f'<DEV><DEV.device_id V="SIM-1"/><DCP/><DSC><DSC.connection_profile_cd V="SA"/>{supported}</DSC></DEV>'
         return self.document("HEL.R01", body, at_s)
 
-    def summary(
-        self, status: SpokenMessage | None, observations: int, events: int, at_s: int
-    ) -> SpokenMessage:
-        """DST.R01 at the beginning of a connection: a status, if one waits, and what else there is to report."""
+    def summary(self, status: HostMessage | None, observations: int, events: int, at_s: int) -> HostMessage:
+        """DST.R01 at the start of a connection: the queued status, if any, and the counts of queued documents."""
         time = f'<DST.status_dttm V="{self._clock.extended(at_s)}"/>'
         of_status = time if status is None else self._statuses[status.control_id]
         counts = f'<DST.new_observations_qty V="{observations}"/><DST.new_events_qty V="{events}"/>'
         return self.document("DST.R01", f"<DST>{of_status}{counts}</DST>", at_s)
 
-    def _body(self, statement: Statement, now: str) -> tuple[str, str]:
-        if isinstance(statement, PatientResults):
-            return "OBS.R01", self._patient_results(statement, now)
-        fields = statement.fields
-        if statement.kind is Status:
+    def _body(self, content: MessageContent, now: str) -> tuple[str, str]:
+        if isinstance(content, PatientResults):
+            return "OBS.R01", self._patient_results(content, now)
+        fields = content.fields
+        if content.kind is Status:
             condition = f'<DST.condition_cd V="{CONDITIONS[fields[0]]}"/>'
             return "DST.R01", f'<DST><DST.status_dttm V="{now}"/>{condition}</DST>'
-        if statement.kind is Alert:
+        if content.kind is Alert:
             number = f'<EVT.number V="{self._codes.alarm(fields[0])}"/>'
             return "EVS.R01", (
                 f'<EVT><EVT.description V="during the sample before"/><EVT.event_dttm V="{now}"/>'

@@ -6,10 +6,10 @@ import base64
 from random import Random
 from typing import Final
 
-from sim.instruments.speaking.clock import InstrumentClock
-from sim.instruments.speaking.codes import SpokenCodes
-from sim.instruments.speaking.content import Patient, PatientResults, SpokenMessage, Statement
-from sim.instruments.speaking.litter import log_line
+from sim.instruments.host_interface.clock import InstrumentClock
+from sim.instruments.host_interface.codes import HostCodes
+from sim.instruments.host_interface.content import HostMessage, MessageContent, Patient, PatientResults
+from sim.instruments.host_interface.extraneous import log_line
 from wire.messages import Alert, Inventory, Quality, Status
 from wire.standards.mllp import frame
 
@@ -32,7 +32,7 @@ class Hl7Writer:
     """Writes messages of one instrument in its dialect."""
 
     def __init__(
-        self, codes: SpokenCodes, dialect: frozenset[str], clock: InstrumentClock, random: Random
+        self, codes: HostCodes, dialect: frozenset[str], clock: InstrumentClock, random: Random
     ) -> None:
         self._codes, self._dialect, self._clock, self._random = codes, dialect, clock, random
         self._count = random.randrange(1, 10_000)
@@ -40,14 +40,14 @@ class Hl7Writer:
             (found for name, found in _CHARSETS.items() if name in dialect), ("utf-8", "UNICODE UTF-8")
         )
 
-    def write(self, statement: Statement, at_s: int) -> SpokenMessage:
-        """The message that says this, at that time of the instrument."""
-        kind, segments = self._body(statement, self._clock.compact(at_s))
+    def write(self, content: MessageContent, at_s: int) -> HostMessage:
+        """The message with this content, created at `at_s` of the instrument's clock."""
+        kind, segments = self._body(content, self._clock.compact(at_s))
         self._count += 1
         control_id = "1" if "constant-control-id" in self._dialect else f"M{self._count}"
         lines = [self._header(kind, control_id, self._clock.compact(at_s)), *segments]
-        log = log_line(statement).encode(self._encoding)
-        return SpokenMessage(frame(self._encode(lines)), control_id.encode(), about=kind, log=log)
+        log = log_line(content).encode(self._encoding)
+        return HostMessage(frame(self._encode(lines)), control_id.encode(), about=kind, log=log)
 
     def answer(self, control_id: bytes, event: str, at_s: int) -> bytes:
         """The acknowledgement of a command."""
@@ -55,23 +55,23 @@ class Hl7Writer:
         header = self._header(f"ACK^{event}", f"M{self._count}", self._clock.compact(at_s))
         return frame(self._encode([header, f"MSA|AA|{control_id.decode('latin-1')}"]))
 
-    def _body(self, statement: Statement, now: str) -> tuple[str, list[str]]:
+    def _body(self, content: MessageContent, now: str) -> tuple[str, list[str]]:
         equipment = f"EQU|SIM^1|{now}"
-        if isinstance(statement, PatientResults):
-            return "ORU^R01^ORU_R01", self._patient_results(statement, now)
-        fields = statement.fields
-        if statement.kind is Status:
+        if isinstance(content, PatientResults):
+            return "ORU^R01^ORU_R01", self._patient_results(content, now)
+        fields = content.fields
+        if content.kind is Status:
             return "ESU^U01^ESU_U01", [f"{equipment}|{_STATES[fields[0]]}|R|N^Normal^HL70367"]
-        if statement.kind is Inventory:
+        if content.kind is Inventory:
             return "INU^U05^INU_U05", [equipment, *map(self._stock, fields[0].items())]
-        if statement.kind is Alert:
+        if content.kind is Alert:
             patient = "NTE|1||tube of the sample before it\\.br\\see the log"
             return "EAN^U09^EAN_U09", [
                 equipment,
                 f"NDS|1|{now}|S^Serious|{self._codes.alarm(fields[0])}",
                 patient,
             ]
-        assert statement.kind is Quality, statement.kind
+        assert content.kind is Quality, content.kind
         return self._control(fields, now)
 
     def _stock(self, item: tuple[str, int]) -> str:
@@ -109,7 +109,7 @@ class Hl7Writer:
         ]
 
     def _image(self, patient: Patient) -> str:
-        """An image whose header has the patient's name, as some have."""
+        """An image with the patient's name in its header, as some instruments send it."""
         name = f"{patient.family} {patient.given}".encode(self._encoding)
         return base64.b64encode(b"BM" + name + self._random.randbytes(_IMAGE_BYTES)).decode()
 

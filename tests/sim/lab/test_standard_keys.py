@@ -11,7 +11,7 @@ from sim.lab.labfile import Lab, parse_lab
 
 LAB = """\
 [lab]
-name = "speaking"
+name = "standards"
 duration = "1h"
 [box]
 board = "rap-4"
@@ -22,7 +22,7 @@ LINE = LAB.count("\n") + 1
 
 
 def lab(*keys: str) -> Lab:
-    return parse_lab(LAB + "[[instrument]]\nport = 1\n" + "\n".join(keys), Path("speaking.toml"))
+    return parse_lab(LAB + "[[instrument]]\nport = 1\n" + "\n".join(keys), Path("standards.toml"))
 
 
 def test_a_model_speaks_what_its_profile_says() -> None:
@@ -33,7 +33,7 @@ def test_a_model_speaks_what_its_profile_says() -> None:
 def test_a_lab_with_dialects_is_written_as_it_is_read() -> None:
     for dialect in ('"random"', '["images", "pipelined"]'):
         read = lab('model = "modular-analyzer"', 'speaks = "hl7"', f"dialect = {dialect}")
-        assert parse_lab(read.toml(), Path("speaking.toml")).instruments == read.instruments
+        assert parse_lab(read.toml(), Path("standards.toml")).instruments == read.instruments
 
 
 @pytest.mark.parametrize(
@@ -79,4 +79,4 @@ def test_a_mistake_is_named_with_its_line_and_what_would_be_right(
     with pytest.raises(SettingsError) as caught:
         lab(*keys)
     assert message in str(caught.value)
-    assert f"speaking.toml:{LINE + line}" in str(caught.value)
+    assert f"standards.toml:{LINE + line}" in str(caught.value)

@@ -1,6 +1,6 @@
-"""Dialects: how instruments in the field differ from their standard. docs/design/instruments.md names the sources.
+"""Dialects: deviations of instruments in the field from their standard. docs/design/instruments.md names the sources.
 
-`box` has the options that the site must set on the box, by standard. Without any, the box accepts the rest as it is.
+`box` contains, by standard, the options that the site must set on the box; other deviations need no option.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ _ASTM: Final = (ASTM, SERIAL)
 _TCP: Final = (HL7, ASTM, POCT)
 _ALL: Final = (HL7, ASTM, SERIAL, POCT, AU)
 SHARE: Final = 0.25
-"""The probability of each option in a dialect that is drawn."""
+"""The probability of each option in a random dialect."""
 
 
 @dataclass(frozen=True, slots=True)
 class DialectOption:
-    """A way in which instruments differ from the standard. Of options with the same `about` a dialect has one."""
+    """A deviation from the standard. A dialect has at most one of the options with the same `about`."""
 
     name: str
     speaks: tuple[str, ...]
@@ -151,7 +151,7 @@ def contradiction(names: Iterable[str]) -> tuple[str, str] | None:
     seen: dict[str, str] = {}
     names = list(names)
     if "gb-18030" in names and "delimiters" in names:
-        return "gb-18030", "delimiters"  # nobody chooses delimiters for a character set that contains them
+        return "gb-18030", "delimiters"  # the delimiters would be bytes of the character set
     for name in names:
         about = OPTIONS[name].about
         if about in seen:

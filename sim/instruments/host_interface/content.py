@@ -1,4 +1,4 @@
-"""What an instrument says: reports about itself, and results of patients, which the box must drop."""
+"""The content of messages: reports about the instrument, and results of patients, which the box must drop."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from wire.standards.extract import Finding
 
 @dataclass(frozen=True, slots=True)
 class Patient:
-    """An invented patient."""
+    """A fictitious patient."""
 
     family: str
     given: str
@@ -33,20 +33,20 @@ class PatientResults:
     values: tuple[tuple[str, str], ...]
 
 
-Statement: TypeAlias = Finding | PatientResults
-"""A `Finding` is what the box must report: its time is None if the box's own time applies."""
+MessageContent: TypeAlias = Finding | PatientResults
+"""A `Finding` is a report that the box must extract; its time is None if the box inserts its own."""
 
 
 @dataclass(slots=True, eq=False)
-class SpokenMessage:
-    """A message to be sent: its parts (frames, segments) are up to the standard."""
+class HostMessage:
+    """An encoded message; the transmitter divides it into frames if the standard has frames."""
 
     data: bytes
     control_id: bytes = b""
-    """By which the acknowledgement names it, if the standard has that."""
+    """The ID by which an acknowledgement refers to the message, if the standard has one."""
     reports: list[int] = field(default_factory=list)
     """The numbers of its reports in the ledger."""
     about: str = ""
-    """What it says, for messages about the lab."""
+    """The kind of content, for messages to the user of the lab."""
     log: bytes = b""
-    """The line of the instrument's log about it."""
+    """The line of the instrument's log about the message."""

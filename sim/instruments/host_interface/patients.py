@@ -1,11 +1,11 @@
-"""Invented patients, whose names, numbers and samples are recognizable in any bytes."""
+"""Fictitious patients with names, numbers and samples that can be found in any bytes."""
 
 from __future__ import annotations
 
 from random import Random
 from typing import Final
 
-from sim.instruments.speaking.content import Patient
+from sim.instruments.host_interface.content import Patient
 
 _SYLLABLES: Final = ("qua", "zor", "vé", "xil", "mür", "gøt", "þa", "wyn", "jaf", "ñel", "rôk", "ßum")
 _CHINESE: Final = "倈粅圽塣奮峾憓檤漗"
@@ -13,13 +13,13 @@ _CHINESE: Final = "倈粅圽塣奮峾憓檤漗"
 
 
 class Patients:
-    """Draws patients. `chinese`: their names are written so, otherwise in letters of Latin-1."""
+    """Draws patients. Names have Chinese characters if `chinese`, otherwise letters of Latin-1."""
 
     def __init__(self, random: Random, *, chinese: bool = False) -> None:
         self._random, self._chinese = random, chinese
 
     def next(self) -> Patient:
-        """Another patient."""
+        """A new patient."""
         random = self._random
         return Patient(
             self._name(),

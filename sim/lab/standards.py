@@ -11,7 +11,7 @@ from settings.form import Form
 from settings.problems import Problems
 from settings.profile import Speaks, load_profile, profile_names
 from settings.toml import format_value, nearest
-from sim.instruments.speaking.dialects import OPTIONS, contradiction, options_of
+from sim.instruments.host_interface.dialects import OPTIONS, contradiction, options_of
 from sim.units import SECOND_NS
 
 SERIAL_STANDARDS: Final = ("astm-serial", "au")
@@ -53,30 +53,32 @@ class _Instrument(Protocol):
     def report_every(self) -> int: ...
 
 
-def spoken_by(model: str) -> Speaks:
+def standard_of_model(model: str) -> Speaks:
     """What a model speaks, by its profile; the vendor's agent if it has none."""
     return load_profile(model).speaks if model in profile_names() else "agent"
 
 
 def serial_ports(instruments: Sequence[_Instrument], board: Board) -> dict[int, int]:
     """The serial port of the board by the port of each instrument with a serial line, in their order."""
-    ports = [one.port for one in instruments if spoken_by(one.model) in SERIAL_STANDARDS]
+    ports = [one.port for one in instruments if standard_of_model(one.model) in SERIAL_STANDARDS]
     return dict(zip(ports, sorted(board.serial_ports), strict=False))
 
 
-def check_speaking(instruments: Sequence[_Instrument], board: Board | None, problems: Problems) -> None:
+def check_standards(instruments: Sequence[_Instrument], board: Board | None, problems: Problems) -> None:
     """Add a problem for each mistake about standards and dialects."""
     for place, instrument in enumerate(instruments):
-        spoken = spoken_by(instrument.model)
+        standard = standard_of_model(instrument.model)
         key = ("instrument", place)
-        if instrument.speaks not in (None, spoken):
-            problems.add((*key, "speaks"), _wrong_standard(instrument.model, spoken, instrument.speaks))
+        if instrument.speaks not in (None, standard):
+            problems.add((*key, "speaks"), _wrong_standard(instrument.model, standard, instrument.speaks))
             continue
-        if spoken != "agent" and instrument.report_every < SECOND_NS:
-            problems.add((*key, "report_every"), f"must be at least 1s, since times of {spoken} have seconds")
+        if standard != "agent" and instrument.report_every < SECOND_NS:
+            problems.add(
+                (*key, "report_every"), f"must be at least 1s, since times of {standard} have seconds"
+            )
         if instrument.dialect != RANDOM:
-            _check_dialect(spoken, tuple(instrument.dialect), (*key, "dialect"), problems)
-        elif spoken == "agent":
+            _check_dialect(standard, tuple(instrument.dialect), (*key, "dialect"), problems)
+        elif standard == "agent":
             problems.add(
                 (*key, "dialect"), "is for instruments that speak a standard; the vendor's agent has none"
             )
@@ -84,15 +86,15 @@ def check_speaking(instruments: Sequence[_Instrument], board: Board | None, prob
         _check_lines(instruments, board, problems)
 
 
-def _wrong_standard(model: str, spoken: str, given: Speaks | None) -> str:
-    models = [name for name in profile_names() if spoken_by(name) == given]
-    return f'{format_value(given)}: {model} speaks "{spoken}"; models that speak "{given}" are {", ".join(models)}'
+def _wrong_standard(model: str, standard: str, given: Speaks | None) -> str:
+    models = [name for name in profile_names() if standard_of_model(name) == given]
+    return f'{format_value(given)}: {model} speaks "{standard}"; models that speak "{given}" are {", ".join(models)}'
 
 
 def _check_dialect(
-    spoken: str, names: tuple[str, ...], key: tuple[str | int, ...], problems: Problems
+    standard: str, names: tuple[str, ...], key: tuple[str | int, ...], problems: Problems
 ) -> None:
-    known = options_of(spoken)
+    known = options_of(standard)
     if names and not known:
         problems.add(key, "is for instruments that speak a standard; the vendor's agent has no options")
         return
@@ -101,7 +103,7 @@ def _check_dialect(
             continue
         if name in OPTIONS:
             others = " or ".join(f'"{one}"' for one in OPTIONS[name].speaks)
-            right = f'is an option of {others}; of "{spoken}" there are {", ".join(known)}'
+            right = f'is an option of {others}; of "{standard}" there are {", ".join(known)}'
         else:
             right = nearest(name, known)
         problems.add(key, f"{format_value(name)}: {right}")
@@ -110,7 +112,7 @@ def _check_dialect(
 
 
 def _check_lines(instruments: Sequence[_Instrument], board: Board, problems: Problems) -> None:
-    lines = [n for n, one in enumerate(instruments) if spoken_by(one.model) in SERIAL_STANDARDS]
+    lines = [n for n, one in enumerate(instruments) if standard_of_model(one.model) in SERIAL_STANDARDS]
     there = len(board.serial_ports)
     taken = {0: "no serial port", 1: "1 serial port, which is in use"}.get(
         there, f"{there} serial ports, all in use"

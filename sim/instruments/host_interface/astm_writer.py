@@ -6,10 +6,10 @@ import base64
 from random import Random
 from typing import Final
 
-from sim.instruments.speaking.clock import InstrumentClock
-from sim.instruments.speaking.codes import SpokenCodes
-from sim.instruments.speaking.content import PatientResults, SpokenMessage, Statement
-from sim.instruments.speaking.litter import log_line
+from sim.instruments.host_interface.clock import InstrumentClock
+from sim.instruments.host_interface.codes import HostCodes
+from sim.instruments.host_interface.content import HostMessage, MessageContent, PatientResults
+from sim.instruments.host_interface.extraneous import log_line
 from wire.messages import Alert, Quality
 
 _HISTOGRAM_BYTES: Final = 300
@@ -20,34 +20,34 @@ class AstmWriter:
     """Writes messages of one instrument in its dialect."""
 
     def __init__(
-        self, codes: SpokenCodes, dialect: frozenset[str], clock: InstrumentClock, random: Random
+        self, codes: HostCodes, dialect: frozenset[str], clock: InstrumentClock, random: Random
     ) -> None:
         self._codes, self._dialect, self._clock, self._random = codes, dialect, clock, random
         self._encoding = "latin-1" if "latin-1" in dialect else "utf-8"
         if "gb-18030" in dialect:
             self._encoding = "gb18030"
 
-    def write(self, statement: Statement, at_s: int) -> SpokenMessage:
-        """The message that says this, at that time of the instrument."""
+    def write(self, content: MessageContent, at_s: int) -> HostMessage:
+        """The message with this content, created at `at_s` of the instrument's clock."""
         now = self._clock.compact(at_s)
-        records = self._body(statement, now)
+        records = self._body(content, now)
         text = self._encode(self._whole(records, now))
-        if isinstance(statement, PatientResults) and "host-queries" in self._dialect:
-            text = self._encode(self._whole([self._query(statement)], now)) + text
-        about = "results" if isinstance(statement, PatientResults) else statement.kind.__name__
-        return SpokenMessage(text, about=about, log=log_line(statement).encode(self._encoding))
+        if isinstance(content, PatientResults) and "host-queries" in self._dialect:
+            text = self._encode(self._whole([self._query(content)], now)) + text
+        about = "results" if isinstance(content, PatientResults) else content.kind.__name__
+        return HostMessage(text, about=about, log=log_line(content).encode(self._encoding))
 
     def _whole(self, records: list[str], now: str) -> list[str]:
         header = "H" if "bare-header" in self._dialect else f"H|\\^&|||SIM^1|||||||P|LIS2-A2|{now}"
         return [header, *records, *([] if "no-terminator" in self._dialect else ["L|1|N"])]
 
-    def _body(self, statement: Statement, now: str) -> list[str]:
-        if isinstance(statement, PatientResults):
-            return self._patient_results(statement, now)
-        fields = statement.fields
-        if statement.kind is Alert:
+    def _body(self, content: MessageContent, now: str) -> list[str]:
+        if isinstance(content, PatientResults):
+            return self._patient_results(content, now)
+        fields = content.fields
+        if content.kind is Alert:
             return [f"C|1|I|{self._codes.alarm(fields[0])}^see the log|I"]
-        assert statement.kind is Quality, statement.kind
+        assert content.kind is Quality, content.kind
         assay, level, deviation = fields
         test, value = self._codes.tests[assay], self._codes.value(assay, level, deviation)
         control = self._padded(self._codes.control(level))

@@ -7,10 +7,10 @@ from random import Random
 import pytest
 
 from settings.profile import load_profile
-from sim.instruments.speaking.dialects import options_of
-from sim.instruments.speaking.instrument import SpeakingInstrument, site_settings
-from sim.instruments.speaking.speaker import Hearing, SpeakerAction, Vanish
-from tests.support.sim.speaking_models import MODELS
+from sim.instruments.host_interface.dialects import options_of
+from sim.instruments.host_interface.interface import HostInterface, site_settings
+from sim.instruments.host_interface.transmitter import Abandon, TransmitterAction, TransmitterEvents
+from tests.support.sim.standard_models import MODELS
 from wire.messages import Alert, Quality
 from wire.standards.engine import Action, Close, Deliver, Engine, Outcome, Send
 from wire.standards.engines import make_engine
@@ -35,66 +35,68 @@ def test_each_option_changes_what_is_sent() -> None:
 
 def transcript(speaks: str, model: str, *dialect: str) -> list[object]:
     """What the instrument sends while it measures controls and patients, and the engine answers at once."""
-    talk = _Talk(speaks, model, frozenset(dialect))
+    conversation = _Conversation(speaks, model, frozenset(dialect))
     for number in range(MESSAGES):
-        talk.now += 60.0
-        talk.say(number)
+        conversation.now += 60.0
+        conversation.write(number)
         if number % 3 == 2:
-            talk.converse()
-    return talk.sent
+            conversation.converse()
+    return conversation.sent
 
 
-class _Talk:
+class _Conversation:
     def __init__(self, speaks: str, model: str, dialect: frozenset[str]) -> None:
         self.now, self.sent = 0.0, list[object]()
         self._profile = load_profile(model)
         self._site = site_settings(model, dialect, 1 if speaks in ("astm-serial", "au") else None)
-        hearing = Hearing(lambda _: None, lambda message, answer: pytest.fail(f"{message.about}: {answer}"))
-        self._instrument = SpeakingInstrument(model, dialect, self._wall_ns, hearing, Random(1))
+        events = TransmitterEvents(
+            lambda _: None, lambda message, answer: pytest.fail(f"{message.about}: {answer}")
+        )
+        self._instrument = HostInterface(model, dialect, self._wall_ns, events, Random(1))
         self._engine: Engine | None = None
 
     def _wall_ns(self) -> int:
         return START_NS + int(self.now * 1e9)
 
-    def say(self, number: int) -> None:
+    def write(self, number: int) -> None:
         if number % 3 == 0:
-            said = self._instrument.measure_patient()
+            message = self._instrument.measure_patient()
         elif number % 3 == 1:
             assay = next(iter(self._profile.assays))
-            said = self._instrument.say(Quality, (assay, 1, 50 * (number % 20)))
+            message = self._instrument.write(Quality, (assay, 1, 50 * (number % 20)))
         else:
             code, error = next(iter(self._profile.errors.items()))
-            said = self._instrument.say(Alert, (code, error.component, error.severity))
-        if said is not None:
-            self._instrument.speaker.tell(said.message)
+            message = self._instrument.write(Alert, (code, error.component, error.severity))
+        if message is not None:
+            self._instrument.transmitter.enqueue(message.message)
 
     def converse(self) -> None:
         """Exchange bytes until neither end has anything to send."""
-        speaker = self._instrument.speaker
+        transmitter = self._instrument.transmitter
         for _ in range(40):
-            if not speaker.waiting:
+            if not transmitter.waiting:
                 return
             if self._engine is None:
                 self._engine = make_engine(
                     self._profile, self._site, lambda: self._wall_ns() // 10**6, self.now
                 )
-                actions = speaker.connected(self.now)
+                actions = transmitter.connected(self.now)
             else:
-                actions = speaker.expired(self.now)
+                actions = transmitter.expired(self.now)
             while actions:
                 actions = self._exchange(actions)
             self.now += 0.3
 
-    def _exchange(self, actions: list[SpeakerAction]) -> list[SpeakerAction]:
-        speaker, following = self._instrument.speaker, list[SpeakerAction]()
+    def _exchange(self, actions: list[TransmitterAction]) -> list[TransmitterAction]:
+        transmitter, following = self._instrument.transmitter, list[TransmitterAction]()
         for action in actions:
             self.sent.append(action)
-            if isinstance(action, Close | Vanish) or self._engine is None:
-                speaker.closed(self.now)
+            if isinstance(action, Close | Abandon) or self._engine is None:
+                transmitter.closed(self.now)
                 self._engine = None
                 return []
             for answer in self._answers(self._engine, action.data):
-                following += speaker.receive(answer, self.now)
+                following += transmitter.receive(answer, self.now)
         return following
 
     def _answers(self, engine: Engine, data: bytes) -> list[bytes]:
@@ -111,7 +113,7 @@ class _Talk:
                 elif isinstance(action, Deliver):
                     following = engine.decided(Outcome.STORED, self.now)
                 elif isinstance(action, Close):
-                    self._instrument.speaker.closed(self.now)
+                    self._instrument.transmitter.closed(self.now)
                     self._engine = None
             actions = following
         return answers

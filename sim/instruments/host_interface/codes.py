@@ -1,4 +1,4 @@
-"""The codes of an instrument, and the settings by which the site tells the box what they mean."""
+"""The codes that an instrument sends, and the site's settings that define their meaning for the box."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from settings.adapted import AdaptedPort, Alarm, Columns, Control, SerialLineSettings, Target
 from settings.profile import Profile
+from sim.instruments.host_interface.clock import ZONE
+from sim.instruments.host_interface.dialects import OPTIONS
 from sim.instruments.model import InstrumentModel
-from sim.instruments.speaking.clock import ZONE
-from sim.instruments.speaking.dialects import OPTIONS
 
 AU_COLUMNS: Final = Columns(
     type=[0, 2],
@@ -26,10 +26,10 @@ AU_COLUMNS: Final = Columns(
     flag=2,
 )
 SD: Final = Decimal("0.20")
-"""Of all controls: a deviation in steps of 0.05 SD is then a value with two decimals."""
+"""The standard deviation of all controls. Deviations in steps of 0.05 SD are then values with two decimals."""
 
 
-class SpokenCodes:
+class HostCodes:
     """Test codes, control ids and alarms of one instrument."""
 
     def __init__(self, model: InstrumentModel, profile: Profile, dialect: frozenset[str]) -> None:
@@ -43,7 +43,7 @@ class SpokenCodes:
         self.assays = model.controls
 
     def control(self, level: int) -> str:
-        """The id of a control."""
+        """The ID of a control."""
         if "gb-18030" in self.dialect:
             return f"倈质控{level}"
         if self.dialect & _LATIN:
@@ -51,11 +51,11 @@ class SpokenCodes:
         return f"QC{level}"
 
     def alarm(self, code: str) -> str:
-        """The instrument's own word for an error code of its profile."""
+        """The instrument's alarm code for an error code of its profile."""
         return f"AL-{code}"
 
     def value(self, assay: str, level: int, deviation_msd: int) -> str:
-        """The value of a control that has this deviation."""
+        """The value of a control with this deviation, in thousandths of the standard deviation."""
         value = self._mean(assay, level) + SD * deviation_msd / 1000
         text = f"{value:.2f}"
         return text.replace(".", ",") if "decimal-comma" in self.dialect else text

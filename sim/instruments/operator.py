@@ -71,7 +71,7 @@ class _Job:
     needed: Callable[[], bool]
 
 
-class Bench:
+class Operator:
     """The operator who looks after one instrument, around the clock in three shifts."""
 
     def __init__(
@@ -87,11 +87,11 @@ class Bench:
         self._start_of_day_ns = start_of_day_ns
         self._jobs = simpy.PriorityStore(env)
         self._jobs_made = 0
-        instrument.watch(self._answer)
+        instrument.watch(self._add_job)
         env.process(self._work_forever())
         env.process(self._begin_shifts())
 
-    def _answer(self, trouble: Trouble) -> None:
+    def _add_job(self, trouble: Trouble) -> None:
         if trouble.remedy not in _HANDS_ON_NS:
             return  # for the vendor's service
         needed = partial(self._instrument.is_active, trouble)

@@ -34,8 +34,8 @@ lasts = "10s"
 @pytest.mark.kernel
 @pytest.mark.slow("half a minute of real time")
 def test_instruments_report_over_tcp_and_over_a_serial_line() -> None:
-    text = small_lab("speaking", "1s", duration="35s", more=INSTRUMENTS)
-    result = run_lab(parse_lab(text, Path("speaking.toml")), world="kernel")
+    text = small_lab("standards", "1s", duration="35s", more=INSTRUMENTS)
+    result = run_lab(parse_lab(text, Path("standards.toml")), world="kernel")
     assert [one.name for one in result.expectations if not one.holds] == []
     stored = {one.model: one.stored for one in result.instruments}
     assert stored["modular-analyzer"] > 10

@@ -1,6 +1,6 @@
 """The instrument's end of a LIS1-A line: each message is a transfer, repeated until all of it is acknowledged.
 
-The sender of `wire.standards.lis1` follows the standard: time limits, repetitions, pauses. Here are the disturbances.
+`wire.standards.lis1.sender` implements the standard: time limits, repetitions, pauses. This module adds disturbances.
 """
 
 from __future__ import annotations
@@ -10,23 +10,23 @@ from collections.abc import Sequence
 from random import Random
 from typing import Final
 
-from sim.instruments.speaking.content import SpokenMessage
-from sim.instruments.speaking.litter import litter
-from sim.instruments.speaking.speaker import Hearing, SpeakerAction, Vanish
+from sim.instruments.host_interface.content import HostMessage
+from sim.instruments.host_interface.extraneous import extraneous_bytes
+from sim.instruments.host_interface.transmitter import Abandon, TransmitterAction, TransmitterEvents
 from wire.standards.astm_dialect import AstmDialect
 from wire.standards.engine import Close, Send
 from wire.standards.lis1.frames import ENQ, EOT, STX, FrameReader, FrameStyle, Signal, Token, frames_of
 from wire.standards.lis1.sender import NAK_OF_ENQ_S, Phase, Sender
 
-NOW_AND_THEN: Final = 0.04
+DISTURBANCE_PROBABILITY: Final = 0.04
 BROKEN_TRANSFERS: Final = 0.08
-"""The share of transfers that the instrument breaks off, however many frames they have."""
+"""The probability that the instrument breaks a transfer off. It does not depend on the number of frames."""
 _BREAKS: Final = ("late-acknowledgements", "enq-in-transfer", "aborts-transfers", "half-open")
 BURST_S: Final = 15.0
 
 
 def frame_style(dialect: frozenset[str]) -> FrameStyle:
-    """How an instrument divides messages into frames."""
+    """The frame format of an instrument with this dialect."""
     end, text_bytes_max = b"\r\n", 240
     if "frame-without-lf" in dialect:
         end = b"\r"
@@ -50,70 +50,72 @@ def frame_style(dialect: frozenset[str]) -> FrameStyle:
     )
 
 
-class AstmSpeaker:
-    """`sim.instruments.speaking.speaker.Speaker` for ASTM; `serial`: the line cannot be closed."""
+class AstmTransmitter:
+    """Implements `Transmitter` for ASTM; `serial`: the line cannot be closed."""
 
-    def __init__(self, dialect: frozenset[str], hearing: Hearing, random: Random, *, serial: bool) -> None:
-        self._dialect, self._hearing, self._random, self._serial = dialect, hearing, random, serial
+    def __init__(
+        self, dialect: frozenset[str], events: TransmitterEvents, random: Random, *, serial: bool
+    ) -> None:
+        self._dialect, self._events, self._random, self._serial = dialect, events, random, serial
         self._style = frame_style(dialect)
         self._sender = Sender(instrument=True)
         self._reader = FrameReader(AstmDialect())
-        self._queue: deque[SpokenMessage] = deque()
-        self._current: SpokenMessage | None = None
+        self._queue: deque[HostMessage] = deque()
+        self._current: HostMessage | None = None
         self._repeating = self._garbled = False
         self._burst = "frames-in-one-write" in dialect
         self._awaited = 0
-        """Acknowledgements of a transfer in one write that are still to come."""
+        """The number of outstanding acknowledgements of a transfer that was sent in one write."""
         self._planned, self._left = "", 0
-        """How this transfer will be broken off, and after how many more acknowledgements."""
+        """The option by which this transfer is broken off, and the number of acknowledgements before that."""
 
     @property
     def waiting(self) -> int:
-        """See `Speaker`."""
+        """See `Transmitter`."""
         return len(self._queue) + (self._current is not None)
 
     @property
     def deadline(self) -> float | None:
-        """See `Speaker`."""
+        """See `Transmitter`."""
         return self._sender.deadline if self.waiting else None
 
-    def tell(self, message: SpokenMessage) -> None:
-        """See `Speaker`."""
+    def enqueue(self, message: HostMessage) -> None:
+        """See `Transmitter`."""
         self._queue.append(message)
 
-    def connected(self, now: float) -> list[SpeakerAction]:
-        """See `Speaker`."""
+    def connected(self, now: float) -> list[TransmitterAction]:
+        """See `Transmitter`."""
         self._reader = FrameReader(AstmDialect())
         return self._bid(now)
 
-    def receive(self, data: bytes, now: float) -> list[SpeakerAction]:
-        """See `Speaker`."""
-        actions: list[SpeakerAction] = []
+    def receive(self, data: bytes, now: float) -> list[TransmitterAction]:
+        """See `Transmitter`."""
+        actions: list[TransmitterAction] = []
         self._reader.push(data)
         while (token := self._reader.pull()) is not None:
-            actions += self._hear_burst(token, now) if self._awaited else self._hear(token, now)
+            actions += self._process_burst(token, now) if self._awaited else self._process(token, now)
         return actions + self._bid(now)
 
-    def expired(self, now: float) -> list[SpeakerAction]:
-        """See `Speaker`."""
+    def expired(self, now: float) -> list[TransmitterAction]:
+        """See `Transmitter`."""
         if self._sender.phase is Phase.IDLE or now < self._sender.deadline:
             return self._bid(now)
         self._awaited = 0
         return self._sent(self._sender.expired(now))
 
     def closed(self, now: float) -> None:
-        """See `Speaker`."""
+        """See `Transmitter`."""
         self._awaited = 0
         self._sender.pause(now)
 
-    def _bid(self, now: float) -> list[SpeakerAction]:
+    def _bid(self, now: float) -> list[TransmitterAction]:
         if self._current is None and self._queue:
             self._current = self._queue.popleft()
             self._sender.add(frames_of(self._current.data, self._style))
         bid = self._sender.bid(now)
         if not bid or self._current is None:
             return []
-        before = litter(self._dialect, self._random, self._current)
+        before = extraneous_bytes(self._dialect, self._random, self._current)
         frames = self._sender.waiting[0]
         self._plan(len(frames))
         if not self._burst:
@@ -121,7 +123,7 @@ class AstmSpeaker:
         self._awaited, self._sender.deadline = 1 + len(frames), now + BURST_S
         return [Send(before + ENQ + b"".join(frames) + EOT)]
 
-    def _hear_burst(self, token: Token, now: float) -> list[SpeakerAction]:
+    def _process_burst(self, token: Token, now: float) -> list[TransmitterAction]:
         if token is not Signal.ACK:
             self._refused(token)
             self._awaited = 0
@@ -134,7 +136,7 @@ class AstmSpeaker:
             self._accepted()
         return []
 
-    def _hear(self, token: Token, now: float) -> list[SpeakerAction]:
+    def _process(self, token: Token, now: float) -> list[TransmitterAction]:
         if self._sender.phase is Phase.IDLE:
             return []
         if token is Signal.ACK and self._planned and not self._left:
@@ -148,13 +150,13 @@ class AstmSpeaker:
         return self._sent(actions)
 
     def _plan(self, frames: int) -> None:
-        """Draw whether and where this transfer is broken off: at the acknowledgement of ENQ or of any frame."""
+        """Draw whether this transfer is broken off, and at which acknowledgement: that of ENQ or of any frame."""
         known = [option for option in _BREAKS if option in self._dialect]
         is_broken = bool(known) and self._random.random() < BROKEN_TRANSFERS
         self._planned = self._random.choice(known) if is_broken else ""
         self._left = self._random.randrange(1 + frames)
 
-    def _break(self, now: float) -> list[SpeakerAction]:
+    def _break(self, now: float) -> list[TransmitterAction]:
         """Break the transfer off as planned."""
         how, self._planned = self._planned, ""
         if how == "late-acknowledgements":
@@ -163,16 +165,16 @@ class AstmSpeaker:
         if how == "enq-in-transfer":
             return self._sent(self._sender.bid(now))
         if how == "half-open":
-            return [Vanish()]
+            return [Abandon()]
         if self._serial or self._random.random() < 0.5:
             return [Send(EOT)]
         return [Send(STX + b"2R|1|"), Close()]
 
-    def _sent(self, actions: Sequence[object]) -> list[SpeakerAction]:
-        sent: list[SpeakerAction] = []
+    def _sent(self, actions: Sequence[object]) -> list[TransmitterAction]:
+        sent: list[TransmitterAction] = []
         for action in actions:
             assert isinstance(action, Send)
-            self._garbled = action.data[:1] == STX and self._sometimes("garbled-frames")
+            self._garbled = action.data[:1] == STX and self._occurs("garbled-frames")
             sent.append(Send(self._with_noise(action.data)) if self._garbled else action)
         return sent
 
@@ -186,8 +188,8 @@ class AstmSpeaker:
         if message is None:
             return
         if not self._repeating:
-            self._hearing.done(message)
-        self._repeating = not self._repeating and self._sometimes("repeats-unasked")
+            self._events.done(message)
+        self._repeating = not self._repeating and self._occurs("repeats-unasked")
         if self._repeating:
             self._current = message
             self._sender.add(frames_of(message.data, self._style))
@@ -195,7 +197,7 @@ class AstmSpeaker:
     def _refused(self, token: Token) -> None:
         about = self._current.about if self._current else "nothing"
         what = token.value if isinstance(token, Signal) else "a frame"
-        self._hearing.refused(self._current or SpokenMessage(b"", about=about), what)
+        self._events.refused(self._current or HostMessage(b"", about=about), what)
 
-    def _sometimes(self, option: str) -> bool:
-        return option in self._dialect and self._random.random() < NOW_AND_THEN
+    def _occurs(self, option: str) -> bool:
+        return option in self._dialect and self._random.random() < DISTURBANCE_PROBABILITY
