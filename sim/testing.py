@@ -164,8 +164,10 @@ class LabUnderTest:
         found = {expectation.name: expectation for expectation in result.expectations}
         if name not in found:
             raise ValueError(f"the lab has no expectation {name!r}; {nearest(name, list(found))}")
-        judged = found[name]
-        assert judged.holds, f"{name}: limit {judged.limit}, measured {judged.measured}; {result.failures}"
+        expectation = found[name]
+        assert expectation.holds, (
+            f"{name}: limit {expectation.limit}, measured {expectation.measured}; {result.failures}"
+        )
 
     def expect_nothing_lost(self) -> None:
         """End the lab. Raises: AssertionError if an acknowledged report is lost or stored twice."""

@@ -161,10 +161,10 @@ def figures() -> list[Figure]:
     right = sum(run_case(case, "every-point").passed for case in known)
     found = [figure(f"{name}engine, every split point", "right", right, f">= {len(known)}")]
     if program := peer_program():
-        judged = [peer_is_right(program, case) for case in known]
+        outcomes = [peer_is_right(program, case) for case in known]
         found += [
-            figure(f"{name}senaite.astm, answers as scripted", "right", sum(one for one, _ in judged)),
-            figure("  and messages complete and once", "right", sum(both for _, both in judged)),
+            figure(f"{name}senaite.astm, answers as scripted", "right", sum(one for one, _ in outcomes)),
+            figure("  and messages complete and once", "right", sum(both for _, both in outcomes)),
         ]
     return found
 

@@ -34,7 +34,7 @@ from imaging.rpm.contents import RECIPE
 from tests.support.imaging.flash_images import loop_device
 from tests.support.imaging.recorded_start import Life, Recorded, flash, load, new_disk, record_start
 from tests.support.imaging.signed_image import SignedImage, signed_image
-from tests.support.imaging.start_after_cut import judge_start
+from tests.support.imaging.start_after_cut import check_start
 from tests.support.imaging.torn_superblocks import UnflushedSuperblock
 from tests.support.paths import ROOT
 
@@ -150,7 +150,7 @@ def _try(folder: Path, made: Recorded, former: Life | None, cut: PowerCut) -> tu
     disk = folder / f"{name}.raw"
     shutil.rmtree(disk.with_suffix(".run"), ignore_errors=True)
     try:
-        return name, judge_start(made, cut.index, disk, cut.half, former)
+        return name, check_start(made, cut.index, disk, cut.half, former)
     finally:
         disk.unlink(missing_ok=True)
 

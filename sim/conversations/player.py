@@ -122,7 +122,7 @@ async def play_over(
     for step in case.steps():
         await player.follow(change(step))
     await player.close()
-    await player.judge()
+    await player.check()
     await box.port.close()
     return player.played
 
@@ -279,15 +279,15 @@ class Player:
 
     # -- the result
 
-    async def judge(self) -> None:
+    async def check(self) -> None:
         """Compare reports and counts with those of the case."""
         played = self.played
         if self._line.answers:
             self._wrong(f"{len(self._line.answers)} bytes answered that the script does not expect")
-        await judge_reports(self._box.port, self._case, played, self._box.counts)
+        await check_reports(self._box.port, self._case, played, self._box.counts)
 
 
-async def judge_reports(
+async def check_reports(
     port: ConversationPort, case: Conversation, played: Played, counted: Counter[Reason]
 ) -> None:
     """Compare the reports of a port, and what was counted, with those of a case, and note them in `played`."""

@@ -1,4 +1,4 @@
-"""Runs a recorded conversation whole, byte by byte, or divided at every point, and judges it."""
+"""Runs a recorded conversation whole, byte by byte, or divided at every point, and checks the result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lab files: a simulated laboratory, the faults injected into it, and the expectations it is judged by.
+"""Lab files: a simulated laboratory, the faults injected into it, and the expectations that its run must meet.
 
 A lab file is TOML; the Structs here are its tables, and their fields are its keys. docs/reference/lab-file.md is
 generated from them. Everything is checked before anything runs: first the form and bounds of each key
@@ -151,7 +151,7 @@ class Order(Table, frozen=True):
 
 
 class Expect(Table, frozen=True):
-    """The expectations checked at the end. An expectation with nothing to judge does not hold.
+    """The expectations checked at the end. An expectation with nothing to check does not hold.
 
     Delivery is expected of every lab by default: reports are acknowledged and stored in time, unless a fault explains
     the delay. A fault that blocks explains all delay until a minute after its end; one that only slows explains it as

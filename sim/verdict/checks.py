@@ -4,7 +4,7 @@ They use only what is visible from outside: the ledger of the reports that instr
 acknowledgements, the data center's database, and the box's disk after a power cut at the end.
 
 Delivery is expected of every lab: reports are acknowledged and, once acknowledged, stored with unchanged content, in
-time unless a fault explains the delay (`sim.verdict.causes`). An expectation with nothing to judge does not hold,
+time unless a fault explains the delay (`sim.verdict.causes`). An expectation with nothing to check does not hold,
 since the run proves nothing about it.
 """
 
@@ -35,10 +35,10 @@ from sim.verdict.outcome import Outcome
 from sim.verdict.quantities import clock, duration
 from sim.verdict.result import FAILED_REPORTS_MAX, Expectation, Failure, Unit
 
-_NOTHING: Final = "there is nothing to judge"
+_NOTHING: Final = "there is nothing to check"
 _NONE_STORED: Final = "No report was stored."
 
-_Judged = tuple[Expectation, Failure]
+_Checked = tuple[Expectation, Failure]
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def _given(limit: int | None) -> int:
     return limit
 
 
-_Check = Callable[[_Case], _Judged | None]
+_Check = Callable[[_Case], _Checked | None]
 
 
 def evaluate(
@@ -112,26 +112,26 @@ def evaluate(
 # -- losses, duplicates and alterations
 
 
-def _lost(case: _Case) -> _Judged:
+def _lost(case: _Case) -> _Checked:
     what = (
         "Acknowledged reports that are neither stored, nor on the box, nor named one for one in a gap record."
     )
     return _count(case, "lost", case.expect.lost, case.outcome.lost, what)
 
 
-def _dropped(case: _Case) -> _Judged:
+def _dropped(case: _Case) -> _Checked:
     what = "Acknowledged reports that the box gave up, naming each, because its disk had no room or failed."
     return _count(case, "dropped", case.expect.dropped, case.outcome.dropped, what)
 
 
-def _duplicates(case: _Case) -> _Judged:
+def _duplicates(case: _Case) -> _Checked:
     what = "Reports that are stored more than once."
     if not case.outcome.duplicates and not case.anything_stored:
         return _nothing(case, "duplicates", case.expect.duplicates, _NONE_STORED)
-    return _judge(case, "duplicates", case.expect.duplicates, case.outcome.duplicates, what)
+    return _count_limit(case, "duplicates", case.expect.duplicates, case.outcome.duplicates, what)
 
 
-def _altered(case: _Case) -> _Judged:
+def _altered(case: _Case) -> _Checked:
     outcome = case.outcome
     unmade, false_gaps = outcome.ledger.unmade, outcome.false_gaps
     what = (
@@ -146,13 +146,13 @@ def _altered(case: _Case) -> _Judged:
     measured = outcome.altered + len(unmade) + len(false_gaps)
     if not outcome.compared and not measured:
         return _nothing(case, "altered", case.expect.altered, "No report was found that could be compared.")
-    return _judge(case, "altered", case.expect.altered, measured, what, entries)
+    return _count_limit(case, "altered", case.expect.altered, measured, what, entries)
 
 
 # -- reports and commands in time
 
 
-def _unacknowledged(case: _Case) -> _Judged:
+def _unacknowledged(case: _Case) -> _Checked:
     limit = case.acknowledged_within
     late: list[LedgerEntry] = []
     causes: dict[str, Causes] = {}
@@ -167,13 +167,13 @@ def _unacknowledged(case: _Case) -> _Judged:
     most = case.expect.unacknowledged
     if not case.outcome.made:
         return _nothing(case, "unacknowledged", most, "No report was made.")
-    if not late and (serial := _never_judged(case, causes)):
+    if not late and (serial := _unacknowledged_instrument(case, causes)):
         why = f"No report of {serial} was acknowledged, and the lab ended before the time limit."
         return _nothing(case, "unacknowledged", most, why)
     return _form("unacknowledged", most, len(late), what, case.events, late, _within(limit))
 
 
-def _never_judged(case: _Case, causes: Mapping[str, Causes]) -> str:
+def _unacknowledged_instrument(case: _Case, causes: Mapping[str, Causes]) -> str:
     """An instrument without acknowledged reports, although no fault explains all of the time; "" if there is none."""
     least = case.acknowledged_within // 10
     for serial, of_instrument in causes.items():
@@ -201,7 +201,7 @@ def _late_to_acknowledge(run: Run, causes: Causes, limit: int, end_ns: int) -> I
             yield entry
 
 
-def _refused(case: _Case) -> _Judged | None:
+def _refused(case: _Case) -> _Checked | None:
     adapted = case.outcome.ledger.adapted
     if not adapted:
         return None
@@ -214,10 +214,10 @@ def _refused(case: _Case) -> _Judged | None:
     what = "Messages in an instrument's own standard that the box refused although they were right."
     if refusals:
         what += f" The first, at {clock(refusals[0][0])}: {refusals[0][1]}."
-    return _judge(case, "refused", case.expect.refused, len(refusals), what)
+    return _count_limit(case, "refused", case.expect.refused, len(refusals), what)
 
 
-def _patient_texts(case: _Case) -> _Judged | None:
+def _patient_texts(case: _Case) -> _Checked | None:
     if not case.outcome.ledger.adapted:
         return None
     leaks, limit = case.outcome.leaks, case.expect.patient_texts
@@ -230,7 +230,7 @@ def _patient_texts(case: _Case) -> _Judged | None:
     return _form("patient_texts", limit, len(leaks.found), what, case.events)
 
 
-def _undelivered(case: _Case) -> _Judged:
+def _undelivered(case: _Case) -> _Checked:
     limit, causes, outcome = case.delivered_within, case.stored_late, case.outcome
     late: list[LedgerEntry] = []
     for entry in case.entries:
@@ -250,10 +250,12 @@ def _undelivered(case: _Case) -> _Judged:
         return _nothing(case, "undelivered", case.expect.undelivered, _NONE_STORED)
     if own:
         what += f" {own:,} of them are the box's own records, still on its disk."
-    return _judge(case, "undelivered", case.expect.undelivered, len(late) + own, what, late, _within(limit))
+    return _count_limit(
+        case, "undelivered", case.expect.undelivered, len(late) + own, what, late, _within(limit)
+    )
 
 
-def _commands(case: _Case) -> _Judged | None:
+def _commands(case: _Case) -> _Checked | None:
     commands, limit = case.outcome.commands, case.commands_within
     if not commands:
         return None
@@ -274,7 +276,7 @@ def _commands(case: _Case) -> _Judged | None:
     return _form("commands", case.expect.commands, len(late), what, case.events, condition=_within(limit))
 
 
-def _drained(case: _Case) -> _Judged | None:
+def _drained(case: _Case) -> _Checked | None:
     limit = case.expect.backlog_drained_within
     if limit is None:
         return None
@@ -303,25 +305,25 @@ def _waited_at(entry: LedgerEntry, now_ns: int) -> bool:
     )
 
 
-def _latency(case: _Case) -> _Judged | None:
+def _latency(case: _Case) -> _Checked | None:
     return _of_acknowledged(case, "latency_p99", case.expect.latency_p99, "reports", case.entries)
 
 
-def _alert_latency(case: _Case) -> _Judged | None:
+def _alert_latency(case: _Case) -> _Checked | None:
     alerts = (entry for entry in case.entries if entry.priority == "alert")
     return _of_acknowledged(case, "alert_latency_p99", case.expect.alert_latency_p99, "alerts", alerts)
 
 
 def _of_acknowledged(
     case: _Case, name: str, limit: int | None, kind: str, entries: Iterable[LedgerEntry]
-) -> _Judged | None:
+) -> _Checked | None:
     if limit is None:
         return None
     acknowledged = [entry for entry in entries if entry.acknowledged_ns != NEVER]
     return _of_latency(case, name, limit, f"acknowledged {kind}", acknowledged)
 
 
-def _other_ports_latency(case: _Case) -> _Judged | None:
+def _other_ports_latency(case: _Case) -> _Checked | None:
     limit, name = case.expect.other_ports_latency_p99, "other_ports_latency_p99"
     if limit is None:
         return None
@@ -334,22 +336,22 @@ def _other_ports_latency(case: _Case) -> _Judged | None:
     return _of_latency(case, name, limit, what, others)
 
 
-def _of_latency(case: _Case, name: str, limit: int, kind: str, entries: list[LedgerEntry]) -> _Judged:
+def _of_latency(case: _Case, name: str, limit: int, kind: str, entries: list[LedgerEntry]) -> _Checked:
     ages = [(_age(entry, case.end_ns), entry) for entry in entries]
     # a report that still waits counts once it has waited longer than the limit
-    judged = [(age, entry) for age, entry in ages if entry.stored_ns != NEVER or age > limit]
-    late = [entry for age, entry in judged if age > limit]
+    counted = [(age, entry) for age, entry in ages if entry.stored_ns != NEVER or age > limit]
+    late = [entry for age, entry in counted if age > limit]
     what = f"99 % of the {kind} are stored within this of being made."
     if not any(entry.stored_ns != NEVER for entry in entries):
         return _time(case, name, limit, inf, late, f"{what} None of these was stored, so {_NOTHING}.")
-    return _time(case, name, limit, quantile(sorted(age for age, _ in judged), 99), late, what)
+    return _time(case, name, limit, quantile(sorted(age for age, _ in counted), 99), late, what)
 
 
 def _age(entry: LedgerEntry, end_ns: int) -> int:
     return (end_ns if entry.stored_ns == NEVER else entry.stored_ns) - entry.made_ns
 
 
-def _connections(case: _Case) -> _Judged | None:
+def _connections(case: _Case) -> _Checked | None:
     limit, most = case.expect.connections, case.outcome.connections
     if limit is None:
         return None
@@ -364,7 +366,7 @@ def _connections(case: _Case) -> _Judged | None:
 # -- intruders
 
 
-def _intrusions(case: _Case) -> _Judged | None:
+def _intrusions(case: _Case) -> _Checked | None:
     if not any(event.fault.kind.startswith("intruder-") for event in case.events):
         return None
     found = case.outcome.intrusions
@@ -397,16 +399,16 @@ _CHECKS: tuple[_Check, ...] = (
 )
 
 
-# -- forms of a judgement
+# -- results of checks
 
 
-def _count(case: _Case, name: str, limit: int, entries: list[LedgerEntry], what: str) -> _Judged:
-    expectation, evidence = _judge(case, name, limit, len(entries), what, entries)
+def _count(case: _Case, name: str, limit: int, entries: list[LedgerEntry], what: str) -> _Checked:
+    expectation, evidence = _count_limit(case, name, limit, len(entries), what, entries)
     gaps = tuple(gap for gap in case.outcome.gaps if gap.records)[:FAILED_REPORTS_MAX]
     return expectation, msgspec.structs.replace(evidence, gaps=gaps)
 
 
-def _judge(
+def _count_limit(
     case: _Case,
     name: str,
     limit: int,
@@ -414,8 +416,8 @@ def _judge(
     what: str,
     entries: Sequence[LedgerEntry] = (),
     condition: str = "",
-) -> _Judged:
-    """Expect a `count` of at most `limit`; there is nothing to judge if no report was acknowledged."""
+) -> _Checked:
+    """Expect a `count` of at most `limit`; there is nothing to check if no report was acknowledged."""
     if not count and not case.outcome.acknowledged:
         return _nothing(case, name, limit, "No report was acknowledged.")
     return _form(name, limit, count, what, case.events, entries, condition)
@@ -429,7 +431,7 @@ def _form(
     events: Sequence[Event],
     entries: Sequence[LedgerEntry] = (),
     condition: str = "",
-) -> _Judged:
+) -> _Checked:
     expectation = Expectation(
         name=name,
         limit=limit,
@@ -441,9 +443,9 @@ def _form(
     return expectation, failure(name, what, entries, events)
 
 
-def _nothing(case: _Case, name: str, limit: float, why: str, unit: Unit = "") -> _Judged:
-    """An expectation that does not hold because there is nothing to judge."""
-    what = f"{why} There is nothing to judge, so this run proves nothing about it."
+def _nothing(case: _Case, name: str, limit: float, why: str, unit: Unit = "") -> _Checked:
+    """An expectation that does not hold because there is nothing to check."""
+    what = f"{why} There is nothing to check, so this run proves nothing about it."
     expectation = Expectation(name=name, limit=limit, measured=None, holds=False, unit=unit, explanation=what)
     return expectation, failure(name, what, (), case.events)
 
@@ -452,7 +454,9 @@ def _within(limit: int) -> str:
     return f"within {duration(limit)}"
 
 
-def _time(case: _Case, name: str, limit: int, measured: float, late: list[LedgerEntry], what: str) -> _Judged:
+def _time(
+    case: _Case, name: str, limit: int, measured: float, late: list[LedgerEntry], what: str
+) -> _Checked:
     """Expect a time of at most `limit` ns; `measured` is infinite if the event never occurred."""
     expectation = Expectation(
         name=name,

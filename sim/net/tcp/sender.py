@@ -286,7 +286,7 @@ class Sender:
         self._window_probes = 0
         if segment.sack or self._recovery.state or self._probe_end or self._board.resent:
             duplicate = ack == self.una and not segment.data and not opened
-            self._judge(segment, ack, duplicate=duplicate)
+            self._process_ack(segment, ack, duplicate=duplicate)
         elif ack > self.una:
             self._advance(ack)
         elif opened:
@@ -330,7 +330,7 @@ class Sender:
         cubic = self._cubic
         return self._limited or (cubic.in_slow_start and cubic.window < 2 * self._most_out)
 
-    def _judge(self, segment: TcpSegment, ack: int, *, duplicate: bool) -> None:
+    def _process_ack(self, segment: TcpSegment, ack: int, *, duplicate: bool) -> None:
         """Process an acknowledgement with SACK, in recovery, or with a probe in flight (tcp_ack)."""
         board, recovery, now = self._board, self._recovery, self._env._now
         board.begin()

@@ -38,7 +38,7 @@ def image_settings(
 
 
 def run_image_lab(lab: Lab, settings: ImageSettings, seed: int | None, progress: Progress | None) -> Result:
-    """Run a lab to its end, in real time, and judge it. Raises: SettingsError, ImageRefused, MachineLacksError."""
+    """Run a lab in real time and check its expectations. Raises: SettingsError, ImageRefused, MachineLacksError."""
     return run_to_the_end(lab, _surroundings(lab, settings, seed), progress)
 
 

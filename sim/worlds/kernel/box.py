@@ -52,7 +52,7 @@ from sim.worlds.shared.box import (
     read_disk,
     reporting,
 )
-from sim.worlds.shared.conclusion import JudgedBox
+from sim.worlds.shared.conclusion import InspectedBox
 from sim.worlds.shared.standards import served_port, tcp_port
 from wire.dial.traffic import Traffic
 
@@ -76,7 +76,7 @@ class BoxState(Protocol):
         ...
 
 
-class LabBox(BoxPart, JudgedBox, Protocol):
+class LabBox(BoxPart, InspectedBox, Protocol):
     """A box among real programs, on any platform."""
 
     async def status(self) -> BoxState | None:

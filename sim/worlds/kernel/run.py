@@ -26,7 +26,7 @@ from sim.worlds.kernel.supervision.control import RequestRefused, ask
 from sim.worlds.kernel.supervision.lab import KernelLab
 from sim.worlds.kernel.supervision.registry import NoSuchLab
 from sim.worlds.kernel.supervision.supervisor import run, up
-from sim.worlds.kernel.world import JUDGE_SECONDS_MAX, KernelWorld
+from sim.worlds.kernel.world import CHECK_SECONDS_MAX, KernelWorld
 from sim.worlds.shared.progress import Progress
 
 _LOOK_SECONDS: Final = 0.5
@@ -87,7 +87,7 @@ async def _to_the_end(lab: Lab, surroundings: Surroundings, namespaces: KernelLa
 
 def _seconds_in_all(lab: Lab, surroundings: Surroundings) -> float:
     """A time limit in seconds, later than all time limits of the lab itself."""
-    return surroundings.start_seconds_max + lab.about.duration / _NS + JUDGE_SECONDS_MAX + 3 * _GRACE_SECONDS
+    return surroundings.start_seconds_max + lab.about.duration / _NS + CHECK_SECONDS_MAX + 3 * _GRACE_SECONDS
 
 
 def start_kernel_lab(lab: Lab, name: str, seed: int | None, *, events: bool = True) -> None:

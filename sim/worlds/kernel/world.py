@@ -45,7 +45,7 @@ from sim.worlds.shared.reporter import Workplace
 from sim.worlds.shared.standards import box_endpoint, dialect_of
 
 _NS: Final = 1_000_000_000
-JUDGE_SECONDS_MAX: Final = 300.0
+CHECK_SECONDS_MAX: Final = 300.0
 """Time limit for reading the disk and the database at the end."""
 
 
@@ -244,7 +244,7 @@ class KernelWorld:
     def finish(self) -> Result:
         """End the lab now: cut the box's power, read its disk and the data center's database, and evaluate."""
         self.finished = self.faults.closed = True
-        self.namespaces.deadline.within(JUDGE_SECONDS_MAX, "judging the lab")
+        self.namespaces.deadline.within(CHECK_SECONDS_MAX, "checking the expectations")
         for task in self._tasks:
             task.cancel()
         self.datacenter.stop()

@@ -42,7 +42,7 @@ from sim.worlds.shared.standard_reporter import StandardReporter
 from wire.dial.traffic import Traffic
 
 
-class JudgedBox(Protocol):
+class InspectedBox(Protocol):
     """The interface to the box at the end of a lab."""
 
     def traffic(self) -> Traffic:
@@ -90,7 +90,7 @@ class ConcludedWorld(Protocol):
         ...
 
     @property
-    def box(self) -> JudgedBox:
+    def box(self) -> InspectedBox:
         """The box."""
         ...
 

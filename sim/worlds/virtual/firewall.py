@@ -26,7 +26,7 @@ from netfw.model.conntrack import ConntrackEntry, Settings, tuple_of
 from netfw.model.conntrack_tcp import TcpState
 from netfw.model.packet import ACK, SYN, Packet
 from netfw.model.packet_filter import PacketFilterModel
-from netfw.model.rules import PacketVerdict as Judged
+from netfw.model.rules import PacketVerdict
 from netfw.policy.policy import Policy
 from netfw.ruleset.render import render
 from netfw.ruleset.timeouts import BOX_S
@@ -123,7 +123,7 @@ class VirtualFirewall:
         flow = (True, link, segment.source_port, segment.target_port, segment.address)
         if self._remembers(flow, segment):
             return "accept"
-        verdict = self._judge_arrival(segment, link, self._zones[link.name])
+        verdict = self._filter_arrival(segment, link, self._zones[link.name])
         return self._remember(flow, segment, verdict)
 
     def send(self, segment: TcpSegment, link: Link) -> Verdict:
@@ -131,7 +131,7 @@ class VirtualFirewall:
         flow = (False, link, segment.source_port, segment.target_port, segment.address)
         if self._remembers(flow, segment):
             return "accept"
-        verdict = self._judge_departure(segment, link, self._zones[link.name])
+        verdict = self._filter_departure(segment, link, self._zones[link.name])
         return self._remember(flow, segment, verdict)
 
     def _remembers(self, flow: _Flow, segment: TcpSegment) -> bool:
@@ -148,7 +148,7 @@ class VirtualFirewall:
         entry.expires_ns = now + _ESTABLISHED_NS
         return True
 
-    def _remember(self, flow: _Flow, segment: TcpSegment, verdict: Judged) -> Verdict:
+    def _remember(self, flow: _Flow, segment: TcpSegment, verdict: PacketVerdict) -> Verdict:
         """Count a verdict, and cache it if it applies to later plain segments of the flow; returns its action."""
         if verdict.cause is not None:
             self.causes[verdict.cause] += 1
@@ -170,20 +170,20 @@ class VirtualFirewall:
         tuple_ = tuple_of(self._packet(segment, link, self._zones[link.name], inward=inward))
         return None if tuple_ is None else self.packet_filter.conntrack.find(tuple_, self._now_ns())
 
-    def _judge_arrival(self, segment: TcpSegment, link: Link, zone: Zone) -> Judged:
+    def _filter_arrival(self, segment: TcpSegment, link: Link, zone: Zone) -> PacketVerdict:
         if not self._in_force or not zone.port.carrier():
-            return Judged("drop", (NOT_IN_FORCE,))
+            return PacketVerdict("drop", (NOT_IN_FORCE,))
         arrived = self._packet(segment, link, zone, inward=True)
         if self._host.network.hosts.get(segment.address) in (self._host, link.other(self._host)):
             return self.packet_filter.receive(arrived, self._now_ns())
         verdict = self.packet_filter.arrive(
             arrived, self._now_ns()
         )  # for a host behind the box, and goes no further
-        return Judged("drop", verdict.counters)
+        return PacketVerdict("drop", verdict.counters)
 
-    def _judge_departure(self, segment: TcpSegment, link: Link, zone: Zone) -> Judged:
+    def _filter_departure(self, segment: TcpSegment, link: Link, zone: Zone) -> PacketVerdict:
         if not self._in_force or not zone.port.carrier():
-            return Judged("drop", (NOT_IN_FORCE,))
+            return PacketVerdict("drop", (NOT_IN_FORCE,))
         return self.packet_filter.send(self._packet(segment, link, zone, inward=False), self._now_ns())
 
     def _packet(self, segment: TcpSegment, link: Link, zone: Zone, *, inward: bool) -> Packet:

@@ -15,7 +15,7 @@ from tests.support.imaging.first_report import COLLECTOR, SERIAL, UPLINK, answer
 from tests.support.imaging.recorded_start import Life, flash, load, new_disk, record_start
 from tests.support.imaging.signed_image import signed_image
 from tests.support.imaging.small_system import need_tools
-from tests.support.imaging.start_after_cut import inspect, judge_start
+from tests.support.imaging.start_after_cut import check_start, inspect
 
 IN_FORCE = "/etc/rap/firewall.toml: in force"
 
@@ -55,4 +55,4 @@ def test_a_flashed_image_starts_forwards_reports_and_starts_again_after_power_cu
     most = max(range(len(superblocks)), key=lambda index: len(superblocks[index]))
     roots = [index for index, each in enumerate(superblocks) if "root-a" in {one.label for one in each}]
     for half, index in enumerate((most, roots[-1])):
-        assert judge_start(made, index, disk, half) == []
+        assert check_start(made, index, disk, half) == []

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import pytest
 
 from sim.conversations.casefile import Conversation
-from sim.conversations.player import Played, ScriptLine, Split, judge_reports, play_over
+from sim.conversations.player import Played, ScriptLine, Split, check_reports, play_over
 from sim.conversations.port import ConversationPort
 from tests.support.eventually import eventually
 from tests.support.sim.conversations import IN_REAL_TIME as CASES
@@ -36,7 +36,7 @@ async def observed(case: Conversation, observe: Observe, split: Split) -> tuple[
 
     at_host = await play_over(connect, case, case.file.read_bytes(), split, without_long_waits)
     await eventually(lambda: box.port.source.accepted >= len(case.reports))
-    await judge_reports(box.port, case, seen, box.port.source.counts)
+    await check_reports(box.port, case, seen, box.port.source.counts)
     await box.port.close()
     return at_host, seen
 

@@ -1,4 +1,4 @@
-"""Recorded conversations are played against the intake, and judged."""
+"""Recorded conversations are played against the intake, and their results are checked."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_a_wrong_expectation_is_noticed(tmp_path: Path, right: str, wrong: str, 
         ("poct1a-continuous-mode", "DTV.R01 START_CONTINUOUS", "END.R01 NRM", "END.R01 NRM expected"),
     ],
 )
-def test_steps_of_the_box_and_its_messages_are_judged(name: str, right: str, wrong: str, told: str) -> None:
+def test_steps_of_the_box_and_its_messages_are_checked(name: str, right: str, wrong: str, told: str) -> None:
     (case,) = (case for case in CASES if case.name == name)
     assert any(right in step for step in case.script)
     script = [step.replace(right, wrong) for step in case.script]

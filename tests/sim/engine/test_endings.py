@@ -71,12 +71,12 @@ def test_a_lab_can_end_during_a_flush(flush: str) -> None:
 
 @pytest.mark.parametrize("flush", ["40s", "5min", "1d"])
 def test_the_lab_fixture_can_end_during_a_flush(flush: str) -> None:
-    for judged in (True, False):
+    for checked in (True, False):
         running = LabUnderTest(lab("30d"))
         running.disk.inject("disk-slow", flush=flush)
         running.run_for("7min")
         assert running.box.backlog >= 0
-        if judged:
+        if checked:
             running.result()
         running.close()
         assert running.world.loop.is_closed()

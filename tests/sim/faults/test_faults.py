@@ -11,22 +11,22 @@ from sim.verdict.result import Result
 from sim.worlds import run_lab
 from sim.worlds.virtual.world import VirtualWorld
 from tests.support.sim import fault_labs
-from tests.support.sim.fault_labs import MOMENTARY, judged_lab
+from tests.support.sim.fault_labs import MOMENTARY, lab_with_expectations
 
 
 def event(kind: str, at_min: float, lasts_min: float) -> str:
     return fault_labs.event(kind, int(at_min * 60), None if kind in MOMENTARY else int(lasts_min * 60))
 
 
-def judge(result: Result) -> None:
+def assert_holds(result: Result) -> None:
     assert result.verdict == "pass", (result.failures, [event.kind for event in result.faults])
     assert result.reports.stored > 0
 
 
 @pytest.mark.parametrize("kind", fault_kinds())
 def test_no_report_is_lost_or_duplicated_by_a_fault(kind: str) -> None:
-    result = run_lab(judged_lab(event(kind, 20, 25)))
-    judge(result)
+    result = run_lab(lab_with_expectations(event(kind, 20, 25)))
+    assert_holds(result)
     assert result.faults[0].kind == kind
     if kind != "disk-rot":
         assert result.reports.dropped == 0
@@ -35,7 +35,7 @@ def test_no_report_is_lost_or_duplicated_by_a_fault(kind: str) -> None:
 @pytest.mark.parametrize("kind", fault_kinds())
 def test_no_report_is_lost_or_duplicated_by_a_fault_at_the_end_of_an_outage(kind: str) -> None:
     outage = '[[event]]\nat = "10min"\nfault = "link-down"\ntarget = "uplink"\nlasts = "40min"\n'
-    judge(run_lab(judged_lab(outage + event(kind, 49, 2), seed=2)))
+    assert_holds(run_lab(lab_with_expectations(outage + event(kind, 49, 2), seed=2)))
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -43,7 +43,7 @@ def test_no_report_is_lost_or_duplicated_by_many_faults_at_the_same_time(seed: i
     random = Random(seed)
     kinds = random.sample(list(fault_kinds()), 8)
     events = "".join(event(kind, random.uniform(1, 70), random.uniform(0.5, 15)) for kind in kinds)
-    judge(run_lab(judged_lab(events, seed)))
+    assert_holds(run_lab(lab_with_expectations(events, seed)))
 
 
 BACKLOG_BEHIND_AN_MTU_BLACK_HOLE = """
@@ -61,7 +61,7 @@ lasts = "30min"
 
 
 def test_a_backlog_passes_a_path_that_drops_long_packets() -> None:
-    lab = judged_lab(BACKLOG_BEHIND_AN_MTU_BLACK_HOLE, loss="0%", report_every="2s")
+    lab = lab_with_expectations(BACKLOG_BEHIND_AN_MTU_BLACK_HOLE, loss="0%", report_every="2s")
     with VirtualWorld(lab) as world:
         result = world.run()
         assert world.link("uplink").forward.lost > 0, "no packet was dropped, so the test proves nothing"

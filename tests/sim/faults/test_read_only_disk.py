@@ -5,7 +5,7 @@ from __future__ import annotations
 from sim.units import MINUTE_NS
 from sim.verdict.ledger import NEVER
 from sim.worlds.virtual.world import VirtualWorld
-from tests.support.sim.fault_labs import judged_lab
+from tests.support.sim.fault_labs import lab_with_expectations
 
 EVENTS = """
 [[event]]
@@ -27,7 +27,7 @@ lasts = "1min"
 
 
 def test_a_box_on_a_read_only_disk_delivers_and_accepts_reports_when_it_is_writable_again() -> None:
-    with VirtualWorld(judged_lab(EVENTS)) as world:
+    with VirtualWorld(lab_with_expectations(EVENTS)) as world:
         world.run_until(90 * MINUTE_NS)
         result = world.finish()
         assert result.verdict == "pass", result.failures

@@ -45,7 +45,7 @@ def test_the_latency_of_other_ports_needs_an_event_at_a_port_and_another_port(
     assert all("one more instrument, or leave the key out" in line for line in found)
 
 
-def test_a_lab_without_a_connected_instrument_has_nothing_to_judge() -> None:
+def test_a_lab_without_a_connected_instrument_has_nothing_to_check() -> None:
     cut = event("instrument:1", "0s"), event("instrument:2", "0s")
     assert len(doubts(parse_lab(SMALL_LAB + "".join(cut), Path("x.toml")))) == 1
     assert doubts(parse_lab(SMALL_LAB + cut[0], Path("x.toml"))) == []
@@ -64,5 +64,5 @@ def test_lab_check_fails_and_suggests_a_correction(
 
 
 @pytest.mark.parametrize("path", [*lab_paths(), *lab_paths(Path("labs/minutes"))], ids=str)
-def test_every_lab_of_the_repository_has_something_to_judge(path: Path) -> None:
+def test_every_lab_of_the_repository_has_something_to_check(path: Path) -> None:
     assert doubts(load_lab(path)) == []

@@ -221,10 +221,10 @@ def mistakes_any_answer_for_a_success(patch: Patch) -> None:
 
     right = agents.box.uplink.stream._parse_reply
 
-    def judging(sent: Any, epoch: int, now_s: float) -> BatchReply:
+    def accept_some(sent: Any, epoch: int, now_s: float) -> BatchReply:
         return right(sent, epoch, now_s) if sent.answer.exception() else accepting(sent)
 
-    patch.setattr(agents.box.uplink.stream, "_parse_reply", judging)
+    patch.setattr(agents.box.uplink.stream, "_parse_reply", accept_some)
 
 
 @planted("alerts", "alert_latency_p99")

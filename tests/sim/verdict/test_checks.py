@@ -147,7 +147,9 @@ def neighbours(attacked: str, other: str) -> ReportLedger:
     return result
 
 
-def judged(expect: Expect, book: ReportLedger, *events: Event, connections: int | None = None) -> Expectation:
+def evaluated(
+    expect: Expect, book: ReportLedger, *events: Event, connections: int | None = None
+) -> Expectation:
     found = outcome(book)
     found.connections = connections
     expectations, _ = evaluate(expect, found, events, end_ns=1000 * SECOND, ports=PORTS)
@@ -156,15 +158,15 @@ def judged(expect: Expect, book: ReportLedger, *events: Event, connections: int 
 
 def test_the_latency_of_other_ports_excludes_instruments_with_an_event() -> None:
     within = limits(other_ports_latency_p99=SECOND)
-    result = judged(within, neighbours("SSSS", "SSS"), FLOOD)
+    result = evaluated(within, neighbours("SSSS", "SSS"), FLOOD)
     assert result.holds and result.measured == 0.5 and result.name == "other_ports_latency_p99"
     at_port_2 = Event(0, FLOOD.fault, "instrument:2", None)
-    result = judged(within, neighbours("SSSS", "SSS"), at_port_2)
+    result = evaluated(within, neighbours("SSSS", "SSS"), at_port_2)
     assert not result.holds and result.measured == 2
 
 
 def test_unacknowledged_reports_of_other_ports_count_as_late() -> None:
-    result = judged(limits(other_ports_latency_p99=SECOND), neighbours("SSSS", "SSSU"), FLOOD)
+    result = evaluated(limits(other_ports_latency_p99=SECOND), neighbours("SSSS", "SSSU"), FLOOD)
     assert not result.holds and result.measured == 996
 
 
@@ -172,15 +174,15 @@ def test_the_latency_of_other_ports_needs_an_event_and_reports_of_another_port()
     within = limits(other_ports_latency_p99=SECOND)
     both = (FLOOD, Event(0, FLOOD.fault, "instrument:2", None))
     for book, events in (("SS", ()), ("SS", both), ("UU", (FLOOD,)), ("", (FLOOD,))):
-        result = judged(within, neighbours("SSSS", book), *events)
+        result = evaluated(within, neighbours("SSSS", book), *events)
         assert not result.holds and result.measured is None, (book, events)
-        assert "nothing to judge" in result.explanation
+        assert "nothing to check" in result.explanation
 
 
 def test_the_limit_of_connections_needs_a_count() -> None:
     at_most = limits(connections=10)
-    assert judged(at_most, neighbours("S", "S"), connections=10).holds
-    assert not judged(at_most, neighbours("S", "S"), connections=11).holds
+    assert evaluated(at_most, neighbours("S", "S"), connections=10).holds
+    assert not evaluated(at_most, neighbours("S", "S"), connections=11).holds
     for connections in (None, 0):
-        result = judged(at_most, neighbours("S", "S"), connections=connections)
+        result = evaluated(at_most, neighbours("S", "S"), connections=connections)
         assert not result.holds and result.measured is None

@@ -1,4 +1,4 @@
-"""Every lab checks delivery, content and gaps; an expectation with nothing to judge fails."""
+"""Every lab checks delivery, content and gaps; an expectation with nothing to check fails."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ def failed(result: Result) -> set[str]:
     return {expectation.name for expectation in result.expectations if not expectation.holds}
 
 
-def judged(book: ReportLedger, *events: Event, end_ns: int = 2 * HOUR_NS, **expect: int) -> dict[str, bool]:
+def evaluated(
+    book: ReportLedger, *events: Event, end_ns: int = 2 * HOUR_NS, **expect: int
+) -> dict[str, bool]:
     sequences = sorted(entry.sequence for entry in book if entry.sequence > 0)
     outcome = Outcome(book, sequences, [], sum(run.copies for run in book.runs.values()))
     found, _ = evaluate(limits(**expect), outcome, events, end_ns=end_ns, ports={"CHEM-0001": 1})
@@ -59,17 +61,17 @@ def one(
 
 
 def test_a_report_that_waits_without_a_cause_is_undelivered() -> None:
-    assert not judged(one(100, 100, None, waits=True))["undelivered"]
-    assert not judged(one(100, 100, 100 + 601))["undelivered"]
-    assert judged(one(100, 100, 100 + 600))["undelivered"]
+    assert not evaluated(one(100, 100, None, waits=True))["undelivered"]
+    assert not evaluated(one(100, 100, 100 + 601))["undelivered"]
+    assert evaluated(one(100, 100, 100 + 600))["undelivered"]
 
 
 def test_an_outage_explains_a_wait_only_while_it_lasts() -> None:
     outage = Event(90 * S, DOWN, "uplink", HOUR_NS)
-    assert judged(one(100, 100, 90 + 3600 + 60 + 600), outage)["undelivered"]
-    assert not judged(one(100, 100, 90 + 3600 + 60 + 601), outage)["undelivered"]
-    assert judged(one(100, 100, None, waits=True), Event(90 * S, DOWN, "uplink", None))["undelivered"]
-    assert not judged(one(100, 100, None, waits=True), Event(90 * S, DOWN, "instrument:1", None))[
+    assert evaluated(one(100, 100, 90 + 3600 + 60 + 600), outage)["undelivered"]
+    assert not evaluated(one(100, 100, 90 + 3600 + 60 + 601), outage)["undelivered"]
+    assert evaluated(one(100, 100, None, waits=True), Event(90 * S, DOWN, "uplink", None))["undelivered"]
+    assert not evaluated(one(100, 100, None, waits=True), Event(90 * S, DOWN, "instrument:1", None))[
         "undelivered"
     ]
 
@@ -99,18 +101,18 @@ def test_a_slow_link_explains_a_wait_only_while_there_is_progress() -> None:
 
 def test_a_missing_acknowledgement_needs_a_fault_of_the_own_instrument() -> None:
     book = one(100, None, None)
-    assert not judged(book)["unacknowledged"]
+    assert not evaluated(book)["unacknowledged"]
     for target, holds in (("instrument:1", True), ("instrument:2", False), ("uplink", False)):
-        assert judged(book, Event(90 * S, DOWN, target, None))["unacknowledged"] is holds
+        assert evaluated(book, Event(90 * S, DOWN, target, None))["unacknowledged"] is holds
 
 
 def test_reports_lost_with_the_power_of_their_instrument_are_not_unacknowledged() -> None:
     book = one(100, None, None)
     (run,) = book.runs.values()
     run.ended_ns = 200 * S
-    assert judged(book)["unacknowledged"]
+    assert evaluated(book)["unacknowledged"]
     run.ended_ns = 401 * S
-    assert not judged(book)["unacknowledged"]
+    assert not evaluated(book)["unacknowledged"]
 
 
 def test_one_named_number_accounts_for_one_report_of_all_instruments_together() -> None:
@@ -150,25 +152,25 @@ def test_an_altered_report_and_one_that_was_never_made_fail_the_lab() -> None:
         run.acknowledged(1, S)
         for number, digest in found:
             book.found("CHEM-0001", 1, number, number, S, digest)
-        assert judged(book)["altered"] is (found == [(1, 7)])
+        assert evaluated(book)["altered"] is (found == [(1, 7)])
 
 
 def test_a_report_that_is_stored_twice_is_a_duplicate() -> None:
     book = one(100, 100, 100)
     book.found("CHEM-0001", 1, 1, 9, 101 * S)
-    assert not judged(book)["duplicates"]
+    assert not evaluated(book)["duplicates"]
 
 
-def test_an_expectation_with_nothing_to_judge_fails() -> None:
-    nothing = judged(ReportLedger(), backlog_drained_within=S, latency_p99=S, alert_latency_p99=S)
+def test_an_expectation_with_nothing_to_check_fails() -> None:
+    nothing = evaluated(ReportLedger(), backlog_drained_within=S, latency_p99=S, alert_latency_p99=S)
     assert not any(nothing.values()), nothing
-    quiet = judged(one(100, 100, 100), backlog_drained_within=S, alert_latency_p99=S)
+    quiet = evaluated(one(100, 100, 100), backlog_drained_within=S, alert_latency_p99=S)
     assert {name for name, holds in quiet.items() if not holds} == {
         "backlog_drained_within",
         "alert_latency_p99",
     }
     unneeded = Event(10 * S, DOWN, "uplink", 10 * S)  # over before the first report
-    assert not judged(one(100, 100, 100), unneeded, backlog_drained_within=S)["backlog_drained_within"]
+    assert not evaluated(one(100, 100, 100), unneeded, backlog_drained_within=S)["backlog_drained_within"]
 
 
 def test_a_fault_that_never_ends_is_not_an_ended_outage() -> None:
@@ -177,7 +179,7 @@ def test_a_fault_that_never_ends_is_not_an_ended_outage() -> None:
 
 
 def test_latency_includes_reports_that_still_wait() -> None:
-    assert not judged(one(100, 100, None, waits=True), latency_p99=MINUTE_NS)["latency_p99"]
+    assert not evaluated(one(100, 100, None, waits=True), latency_p99=MINUTE_NS)["latency_p99"]
 
 
 # -- whole labs
@@ -243,12 +245,12 @@ def test_a_lab_that_ends_before_a_missing_acknowledgement_is_late_proves_nothing
     run.acknowledged(1, 2 * S)
     run.found(1, 1, 3 * S)
     within = {"acknowledged_within": 30 * S, "end_ns": 40 * S}
-    assert not judged(made, **within)["unacknowledged"]
-    assert judged(made, Event(0, DOWN, "instrument:2", None), **within)["unacknowledged"] is False, (
+    assert not evaluated(made, **within)["unacknowledged"]
+    assert evaluated(made, Event(0, DOWN, "instrument:2", None), **within)["unacknowledged"] is False, (
         "a fault of another port explains nothing"
     )
     made.runs["HEMA-0002", 1].acknowledged(1, 2 * S)
-    assert judged(made, **within)["unacknowledged"]
+    assert evaluated(made, **within)["unacknowledged"]
 
 
 def test_a_lab_that_ends_before_a_commands_result_is_late_proves_nothing() -> None:

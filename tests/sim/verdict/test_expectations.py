@@ -23,7 +23,7 @@ DISK_FULL = fault_kinds()["disk-full"]()
 SLOW = fault_kinds()["link-rate"](rate=9600)
 INTRUDER = Event(S, fault_kinds()["intruder-outside"](), "uplink", None)
 
-Judgement = tuple[Expectation, Failure | None]
+CheckedExpectation = tuple[Expectation, Failure | None]
 
 
 def report(
@@ -52,9 +52,9 @@ def outcome(ledger: ReportLedger, *gaps: GapFound, **more: Any) -> Outcome:
     return Outcome(ledger, sequences, gaps, **({"duplicates": 0} | more))
 
 
-def judge(
+def evaluate_one(
     name: str, found: Outcome, *events: Event, end_ns: int = 2 * HOUR_NS, ports: bool = True, **expect: Any
-) -> Judgement:
+) -> CheckedExpectation:
     """The expectation of that name, and its evidence if it fails."""
     expectations, failures = evaluate(
         limits(**expect),
@@ -70,7 +70,7 @@ def judge(
 
 
 def evidence(name: str, found: Outcome, *events: Event, **more: Any) -> Failure:
-    _, failure = judge(name, found, *events, **more)
+    _, failure = evaluate_one(name, found, *events, **more)
     assert failure is not None
     return failure
 
@@ -119,8 +119,8 @@ NAMES = [
 def test_every_expectation_has_a_name_and_an_explanation_and_can_be_serialized(
     found: Outcome, holds: set[str]
 ) -> None:
-    judged = evaluate(EVERYTHING, found, [INTRUDER], end_ns=2 * HOUR_NS, ports={})
-    expectations, failures = judged
+    evaluated = evaluate(EVERYTHING, found, [INTRUDER], end_ns=2 * HOUR_NS, ports={})
+    expectations, failures = evaluated
     assert [each.name for each in expectations] == NAMES
     assert {each.name for each in expectations if each.holds} == holds
     for each in (*expectations, *failures):
@@ -130,7 +130,7 @@ def test_every_expectation_has_a_name_and_an_explanation_and_can_be_serialized(
         each.explanation for each in failures
     ]
     kind = tuple[tuple[Expectation, ...], tuple[Failure, ...]]
-    assert msgspec.json.decode(msgspec.json.encode(judged), type=kind) == judged
+    assert msgspec.json.decode(msgspec.json.encode(evaluated), type=kind) == evaluated
 
 
 def test_the_counts_of_reports_are_those_of_the_ledger() -> None:
@@ -143,16 +143,16 @@ def test_the_counts_of_reports_are_those_of_the_ledger() -> None:
 
 def test_limits_are_shown_with_their_units() -> None:
     ledger = book((100, 100, 101.5))
-    expectation, _ = judge("latency_p99", outcome(ledger), latency_p99=2 * S)
+    expectation, _ = evaluate_one("latency_p99", outcome(ledger), latency_p99=2 * S)
     assert (expectation.limit, expectation.measured, expectation.unit) == (2.0, 1.5, "s")
     for name, within in (("unacknowledged", "5 min"), ("undelivered", "10 min")):
-        expectation, _ = judge(name, outcome(ledger))
+        expectation, _ = evaluate_one(name, outcome(ledger))
         assert (expectation.limit, expectation.measured, expectation.unit) == (0, 0, "")
         assert expectation.condition == f"within {within}"
         assert f"within {within}" in expectation.explanation
-    expectation, _ = judge("lost", outcome(ledger))
+    expectation, _ = evaluate_one("lost", outcome(ledger))
     assert expectation.condition == ""
-    expectation, _ = judge("other_ports_latency_p99", outcome(ledger), other_ports_latency_p99=2 * S)
+    expectation, _ = evaluate_one("other_ports_latency_p99", outcome(ledger), other_ports_latency_p99=2 * S)
     assert (expectation.limit, expectation.measured, expectation.unit) == (2.0, None, "s")
 
 
@@ -175,7 +175,7 @@ def test_a_lab_allows_exactly_as_many_as_its_limit(name: str) -> None:
         report(run, 105, None, None)
     found = outcome(ledger, *gaps, duplicates=2)
     for allowed, holds in ((2, True), (1, False)):
-        expectation, _ = judge(name, found, **{name: allowed})
+        expectation, _ = evaluate_one(name, found, **{name: allowed})
         assert (expectation.measured, expectation.limit, expectation.holds) == (2, allowed, holds)
 
 
@@ -187,22 +187,22 @@ def test_the_altered_reports_include_unmade_ones_and_false_gaps() -> None:
     ledger.runs["CHEM-0001", 1].altered = {2}
     ledger.unmade += ["unmade one", "unmade two"]
     found = outcome(ledger, false_gaps=["came late", "came late, too"])
-    expectation, failure = judge("altered", found)
+    expectation, failure = evaluate_one("altered", found)
     assert expectation.measured == 5
     assert failure is not None
     assert [each.number for each in failure.reports] == [2]
     assert "1 differ; 2 others were never made, and 2 arrived" in failure.explanation
     assert failure.explanation.endswith(" For example: unmade one; came late.")
-    expectation, _ = judge("altered", outcome(book((100, 100, 100))))
+    expectation, _ = evaluate_one("altered", outcome(book((100, 100, 100))))
     assert expectation.holds and "For example" not in expectation.explanation
 
 
 def test_a_report_that_was_never_made_counts_as_altered_even_if_no_other_was_found() -> None:
     ledger = book((100, 100, None))
     ledger.unmade.append("unmade one")
-    expectation, _ = judge("altered", outcome(ledger), altered=1)
+    expectation, _ = evaluate_one("altered", outcome(ledger), altered=1)
     assert (expectation.measured, expectation.holds) == (1, True)
-    expectation, _ = judge("altered", outcome(book((100, 100, None))))
+    expectation, _ = evaluate_one("altered", outcome(book((100, 100, None))))
     assert (expectation.measured, expectation.holds) == (None, False)
 
 
@@ -219,22 +219,25 @@ def test_lost_and_dropped_reports_are_shown_with_the_first_gap_records() -> None
 # -- acknowledged in time
 
 
-def test_without_a_report_there_is_no_acknowledgement_to_judge() -> None:
-    expectation, _ = judge("unacknowledged", outcome(ReportLedger()))
+def test_without_a_report_there_is_no_acknowledgement_to_check() -> None:
+    expectation, _ = evaluate_one("unacknowledged", outcome(ReportLedger()))
     assert (expectation.measured, expectation.holds) == (None, False)
-    assert expectation.explanation.startswith("No report was made. There is nothing to judge")
+    assert expectation.explanation.startswith("No report was made. There is nothing to check")
 
 
 def test_an_acknowledgement_may_take_as_long_as_the_limit() -> None:
     for took_s, holds in ((300, True), (300.001, False)):
-        assert judge("unacknowledged", outcome(book((100, 100 + took_s, 900))))[0].holds is holds
+        assert evaluate_one("unacknowledged", outcome(book((100, 100 + took_s, 900))))[0].holds is holds
         end_ns = int((100 + took_s) * S)
         assert (
-            judge("unacknowledged", outcome(book((100, 100, 100), (100, None, None))), end_ns=end_ns)[0].holds
+            evaluate_one("unacknowledged", outcome(book((100, 100, 100), (100, None, None))), end_ns=end_ns)[
+                0
+            ].holds
             is holds
         )
     assert (
-        judge("unacknowledged", outcome(book((100, 400, 900))), acknowledged_within=299 * S)[0].holds is False
+        evaluate_one("unacknowledged", outcome(book((100, 400, 900))), acknowledged_within=299 * S)[0].holds
+        is False
     )
 
 
@@ -256,7 +259,7 @@ def test_a_slow_instrument_link_explains_waits_only_while_its_reports_are_acknow
     report(run, 100, 2000, 2000)
     for at in range(200, 2000, 200):
         report(run, at, at, at)
-    assert judge("unacknowledged", outcome(moving), slow)[0].holds
+    assert evaluate_one("unacknowledged", outcome(moving), slow)[0].holds
     standing = ReportLedger()
     run, other = standing.begin("CHEM-0001", 1), standing.begin("HEMA-0002", 1)
     report(run, 100, 2000, 2000)
@@ -271,7 +274,7 @@ def test_a_report_that_the_agent_gave_up_needs_a_fault_soon_after_it_was_made() 
         ledger = book((made_s, None, None), (made_s, None, None))
         for run in ledger.runs.values():
             run.given_up.add(1, 2)
-        return judge("unacknowledged", outcome(ledger), *events)[0].holds
+        return evaluate_one("unacknowledged", outcome(ledger), *events)[0].holds
 
     assert not given_up(1000)
     assert not given_up(0), "the beginning of the lab explains nothing"
@@ -280,7 +283,7 @@ def test_a_report_that_the_agent_gave_up_needs_a_fault_soon_after_it_was_made() 
     assert not given_up(1000, Event(500 * S, DISK_FULL, "disk", S)), "it ended long before"
 
 
-def test_reports_after_one_that_the_agent_gave_up_are_judged_too() -> None:
+def test_reports_after_one_that_the_agent_gave_up_are_checked_too() -> None:
     ledger = book((1000, None, None), (1001, None, None))
     ledger.runs["CHEM-0001", 1].given_up.add(1, 1)
     failure = evidence("unacknowledged", outcome(ledger))
@@ -292,18 +295,18 @@ def test_reports_after_one_that_the_agent_gave_up_are_judged_too() -> None:
 
 def test_the_boxs_own_records_must_be_delivered_too() -> None:
     found = outcome(book((100, 100, 100)), own_waiting=[100 * S, 101 * S, 5000 * S])
-    expectation, failure = judge("undelivered", found, end_ns=5000 * S)
+    expectation, failure = evaluate_one("undelivered", found, end_ns=5000 * S)
     assert expectation.measured == 2
     assert failure is not None
     assert failure.explanation.startswith("Acknowledged reports that were not stored within 10 min")
     assert failure.explanation.endswith("2 of them are the box's own records, still on its disk.")
-    assert judge("undelivered", found, end_ns=700 * S)[0].measured == 0
-    assert judge("undelivered", found, Event(0, DOWN.fault, "uplink", None), end_ns=5000 * S)[0].holds
+    assert evaluate_one("undelivered", found, end_ns=700 * S)[0].measured == 0
+    assert evaluate_one("undelivered", found, Event(0, DOWN.fault, "uplink", None), end_ns=5000 * S)[0].holds
 
 
 def test_undelivered_reports_of_the_box_and_of_instruments_are_added() -> None:
     ledger = book((100, 100, 100), (100, None, None), (100, 100, None), (100, 100, 701), (100, 100, 700))
-    expectation, failure = judge("undelivered", outcome(ledger, own_waiting=[100 * S]))
+    expectation, failure = evaluate_one("undelivered", outcome(ledger, own_waiting=[100 * S]))
     assert expectation.measured == 2, "unacknowledged and lost reports are counted elsewhere"
     assert failure is not None
     assert [each.number for each in failure.reports] == [4]
@@ -313,9 +316,9 @@ def test_undelivered_reports_of_the_box_and_of_instruments_are_added() -> None:
 def test_a_slow_uplink_explains_waits_only_while_reports_are_stored() -> None:
     slow = Event(0, SLOW, "uplink", None)
     moving = book((100, 100, 5000), *((at, at, at) for at in range(200, 5000, 300)))
-    assert judge("undelivered", outcome(moving), slow)[0].holds
+    assert evaluate_one("undelivered", outcome(moving), slow)[0].holds
     standing = book((100, 100, 5000), *((at, at, None) for at in range(200, 5000, 300)))
-    assert not judge("undelivered", outcome(standing), slow)[0].holds
+    assert not evaluate_one("undelivered", outcome(standing), slow)[0].holds
 
 
 # -- commands
@@ -337,10 +340,12 @@ def test_a_command_must_be_done_within_its_limit() -> None:
         (command(None, None), 1901, False),
     ):
         found = outcome(ledger, commands=[fate, command(200)])
-        assert judge("commands", found, end_ns=end_s * S)[0].holds is holds, (fate, end_s)
+        assert evaluate_one("commands", found, end_ns=end_s * S)[0].holds is holds, (fate, end_s)
     waited = outcome(ledger, commands=[command(None, None), command(100)])
-    assert judge("commands", waited, DOWN, end_ns=90 * S + HOUR_NS)[0].holds
-    assert not judge("commands", outcome(ledger, commands=[command(400)]), commands_within=299 * S)[0].holds
+    assert evaluate_one("commands", waited, DOWN, end_ns=90 * S + HOUR_NS)[0].holds
+    assert not evaluate_one("commands", outcome(ledger, commands=[command(400)]), commands_within=299 * S)[
+        0
+    ].holds
 
 
 def test_a_lab_without_commands_expects_nothing_of_them() -> None:
@@ -350,23 +355,25 @@ def test_a_lab_without_commands_expects_nothing_of_them() -> None:
 
 def test_the_first_command_that_is_not_done_is_named() -> None:
     fates = [command(101), command(None, None, "read-logs"), command(102, "failed", "restart")]
-    expectation, failure = judge("commands", outcome(book((1, 1, 1)), commands=fates), commands=1)
+    expectation, failure = evaluate_one("commands", outcome(book((1, 1, 1)), commands=fates), commands=1)
     assert (expectation.limit, expectation.measured) == (1, 2)
     assert expectation.condition == "within 30 min"
     assert failure is not None
     assert failure.explanation.startswith("Commands, 3 in all, that did not end as expected within 30 min")
     assert failure.explanation.endswith(" The first: read-logs.")
-    expectation, _ = judge("commands", outcome(book((1, 1, 1)), commands=fates), commands=2)
+    expectation, _ = evaluate_one("commands", outcome(book((1, 1, 1)), commands=fates), commands=2)
     assert expectation.holds
-    expectation, _ = judge("commands", outcome(book((1, 1, 1)), commands=fates[:1]))
+    expectation, _ = evaluate_one("commands", outcome(book((1, 1, 1)), commands=fates[:1]))
     assert "The first" not in expectation.explanation
 
 
 # -- a backlog after an outage
 
 
-def drained(ledger: ReportLedger, *events: Event, within_s: float = 60) -> Judgement:
-    return judge("backlog_drained_within", outcome(ledger), *events, backlog_drained_within=int(within_s * S))
+def drained(ledger: ReportLedger, *events: Event, within_s: float = 60) -> CheckedExpectation:
+    return evaluate_one(
+        "backlog_drained_within", outcome(ledger), *events, backlog_drained_within=int(within_s * S)
+    )
 
 
 def outage(at_s: float, lasts_s: float) -> Event:
@@ -416,10 +423,10 @@ def test_a_report_that_is_stored_at_the_end_of_the_outage_is_no_backlog() -> Non
         assert ("Nothing was waiting when an outage ended" in expectation.explanation) is not waited
 
 
-def test_without_an_outage_that_ended_there_is_no_backlog_to_judge() -> None:
+def test_without_an_outage_that_ended_there_is_no_backlog_to_check() -> None:
     expectation, _ = drained(book((100, 100, 200)))
     assert (expectation.measured, expectation.holds) == (None, False)
-    assert expectation.explanation.endswith("No outage ended in this run, so there is nothing to judge.")
+    assert expectation.explanation.endswith("No outage ended in this run, so there is nothing to check.")
 
 
 # -- latencies
@@ -429,12 +436,12 @@ def test_alerts_are_measured_separately_from_other_reports() -> None:
     ledger = book((100, 100, 150))
     for kind, seconds in (("alert", 2), ("alert", 3), ("result", 90)):
         report(ledger.runs["CHEM-0001", 1], 200, 200, 200 + seconds, kind)
-    expectation, failure = judge("alert_latency_p99", outcome(ledger), alert_latency_p99=int(2.5 * S))
+    expectation, failure = evaluate_one("alert_latency_p99", outcome(ledger), alert_latency_p99=int(2.5 * S))
     assert expectation.measured == 3
     assert "acknowledged alerts" in expectation.explanation
     assert failure is not None
     assert [each.kind for each in failure.reports] == ["alert"]
-    expectation, failure = judge("latency_p99", outcome(ledger), latency_p99=49 * S)
+    expectation, failure = evaluate_one("latency_p99", outcome(ledger), latency_p99=49 * S)
     assert expectation.measured == 90
     assert "acknowledged reports" in expectation.explanation
     assert failure is not None
@@ -444,21 +451,21 @@ def test_alerts_are_measured_separately_from_other_reports() -> None:
 def test_one_report_in_a_hundred_may_take_longer() -> None:
     for slow, holds in ((1, True), (2, False)):
         ledger = book(*((n, n, n + 1) for n in range(100 - slow)), *[(500, 500, 800)] * slow)
-        assert judge("latency_p99", outcome(ledger), latency_p99=S)[0].holds is holds
+        assert evaluate_one("latency_p99", outcome(ledger), latency_p99=S)[0].holds is holds
 
 
 def test_a_latency_may_reach_its_limit_and_counts_acknowledged_reports_only() -> None:
     for stored_s, holds in ((160, True), (160.001, False)):
         ledger = book((100, 100, stored_s), (100, None, None))
-        assert judge("latency_p99", outcome(ledger), latency_p99=MINUTE_NS)[0].holds is holds
+        assert evaluate_one("latency_p99", outcome(ledger), latency_p99=MINUTE_NS)[0].holds is holds
 
 
-def test_without_a_stored_report_there_is_no_latency_to_judge() -> None:
+def test_without_a_stored_report_there_is_no_latency_to_check() -> None:
     ledger = book((100, 100, None))
     ledger.runs["CHEM-0001", 1].found(1, 1)
-    expectation, failure = judge("latency_p99", outcome(ledger), latency_p99=MINUTE_NS)
+    expectation, failure = evaluate_one("latency_p99", outcome(ledger), latency_p99=MINUTE_NS)
     assert (expectation.measured, expectation.holds) == (None, False)
-    assert expectation.explanation.endswith("None of these was stored, so there is nothing to judge.")
+    assert expectation.explanation.endswith("None of these was stored, so there is nothing to check.")
     assert failure is not None
     assert [each.number for each in failure.reports] == [1]
 
@@ -466,7 +473,7 @@ def test_without_a_stored_report_there_is_no_latency_to_judge() -> None:
 # -- expectations that apply only to some labs
 
 
-def test_an_expectation_that_a_lab_does_not_have_is_not_judged() -> None:
+def test_an_expectation_that_a_lab_does_not_have_is_not_checked() -> None:
     expectations, _ = evaluate(
         limits(), outcome(book((1, 1, 1)), connections=3), [DOWN], end_ns=2 * HOUR_NS, ports={}
     )
@@ -475,9 +482,11 @@ def test_an_expectation_that_a_lab_does_not_have_is_not_judged() -> None:
 
 def test_the_number_of_connections_may_reach_the_limit() -> None:
     for most, holds in ((3, True), (4, False)):
-        expectation, _ = judge("connections", outcome(book((1, 1, 1)), connections=most), connections=3)
+        expectation, _ = evaluate_one(
+            "connections", outcome(book((1, 1, 1)), connections=most), connections=3
+        )
         assert (expectation.limit, expectation.measured, expectation.holds) == (3, most, holds)
-    expectation, _ = judge("connections", outcome(book((1, 1, 1))), connections=3)
+    expectation, _ = evaluate_one("connections", outcome(book((1, 1, 1))), connections=3)
     assert (expectation.limit, expectation.measured, expectation.holds) == (3, None, False)
 
 
@@ -489,7 +498,7 @@ def test_intruders_must_try_and_must_reach_nothing() -> None:
         (9, ["box tcp/22", "box tcp/23"], 1, 2, False),
     ):
         found = outcome(book((1, 1, 1)), intrusions=Intrusions(tried, reached))
-        expectation, _ = judge("intrusions", found, INTRUDER, intrusions=allowed)
+        expectation, _ = evaluate_one("intrusions", found, INTRUDER, intrusions=allowed)
         assert (expectation.limit, expectation.measured, expectation.holds) == (allowed, measured, holds)
         assert (" The first: box tcp/22." in expectation.explanation) is bool(reached)
         if tried:

@@ -69,8 +69,8 @@ def test_both_worlds_agree_on_every_expectation(
         assert document["reports"]["stored"] > 0.9 * document["reports"]["made"]
         noted = {note["text"].partition(",")[0] for note in document["notes"]}
         assert noted >= AUDITED[lab], (world, noted)
-    judged = [[(e["name"], e["limit"], e["holds"]) for e in d["expectations"]] for d in worlds.values()]
-    assert judged[0] == judged[1]
+    outcomes = [[(e["name"], e["limit"], e["holds"]) for e in d["expectations"]] for d in worlds.values()]
+    assert outcomes[0] == outcomes[1]
     # sorted, since simultaneous faults have no order in real time
     faults = [sorted((f["at"], f["kind"], f["target"]) for f in d["faults"]) for d in worlds.values()]
     assert faults[0] == faults[1]

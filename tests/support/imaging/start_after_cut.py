@@ -54,7 +54,7 @@ class Started(NamedTuple):
     console: str
 
 
-def judge_start(
+def check_start(
     made: Recorded, index: int, disk: Path, half: int | None = None, former: Life | None = None
 ) -> list[str]:
     """Make the disk of a cut during request `index`, start from it, and return the problems, one per line.
@@ -63,13 +63,13 @@ def judge_start(
     """
     for _ in range(_STARTS_MAX):
         made.cut(index, disk, half)
-        problems = _judge(made, index, disk, former)
+        problems = _check(made, index, disk, former)
         if not problems or not any(stall in problems[-1] for stall in _STALLS):
             break
     return problems
 
 
-def _judge(made: Recorded, index: int, disk: Path, former: Life | None) -> list[str]:
+def _check(made: Recorded, index: int, disk: Path, former: Life | None) -> list[str]:
     expected = owed(made, index)
     folder = disk.with_suffix(".run")
     shutil.copytree(made.life.folder, folder, ignore=_but_certificates)

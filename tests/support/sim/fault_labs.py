@@ -1,4 +1,4 @@
-"""Labs with faults: one that is judged by its expectations, and one in which faults are combined."""
+"""Labs with faults: one with expectations, and one in which faults are combined."""
 
 from __future__ import annotations
 
@@ -102,7 +102,9 @@ def target_of(kind: str) -> str:
     return "instrument:1" if target == "instrument" else target
 
 
-def judged_lab(events: str, seed: int = 1, *, loss: str = "0.5%", report_every: str = "10s") -> Lab:
+def lab_with_expectations(
+    events: str, seed: int = 1, *, loss: str = "0.5%", report_every: str = "10s"
+) -> Lab:
     """90 minutes of two instruments behind a proxy, which must neither lose nor duplicate a report."""
     proxy, auth = ("http", "basic") if seed % 2 else ("socks5", "password")
     dropped = DROPPED_BY_ROT_MAX if "disk-rot" in events or "disk-read-fails" in events else 0

@@ -22,7 +22,7 @@ ANSWER_S = 60.0
 
 
 def without_long_waits(step: Step) -> Step:
-    """Return the step with short waits, and time for answers on a busy machine; virtual time judges both."""
+    """Return the step with short waits, and time for answers on a busy machine; both are checked in virtual time."""
     if step.kind == "wait":
         return replace(step, after_s=min(step.after_s, WAIT_S_MAX))
     return replace(step, before_s=ANSWER_S)

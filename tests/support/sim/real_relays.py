@@ -1,6 +1,6 @@
 """A box that observes a recorded conversation: between its script and the laboratory's host, over TCP and ptys.
 
-The host is a box in the role receiver, which the script of the conversation judges.
+The host is a box in the role receiver, which the script of the conversation checks.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ def test_results_without_an_order_are_those_of_a_patient() -> None:
     assert astm_played(HEADER, "P|1", CONTROL, "P|2", RESULT).counts == DROPPED
 
 
-def test_each_order_of_a_message_is_judged_alone() -> None:
+def test_each_order_of_a_message_is_checked_separately() -> None:
     played = astm_played(
         *(HEADER, "P|1|4711", "O|1|31||^^^798", RESULT, "O|2|32||^^^798", RESULT),
         *("P|2", CONTROL, RESULT, "P|3|4712", CONTROL, RESULT),

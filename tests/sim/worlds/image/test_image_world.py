@@ -25,7 +25,7 @@ LABS = {
 """Labs, each with the audit events that the box must have recorded, which show that its faults had an effect."""
 
 
-def judged(lab: str, world: str, *more: object) -> dict[str, Any]:
+def result_of(lab: str, world: str, *more: object) -> dict[str, Any]:
     words = ["-m", "rap", "lab", "run", ROOT / f"labs/minutes/{lab}.toml", "--world", world, "--json", *more]
     done = subprocess.run(
         [sys.executable, *map(str, words)],
@@ -56,8 +56,8 @@ def test_an_image_reaches_the_verdicts_of_the_virtual_world() -> None:
 
 def _agree(lab: str, noted: set[str]) -> None:
     image, key = signed_image()
-    real = judged(lab, "image", "--image", image, "--key", key, "--start-seconds", 900)
-    virtual = judged(lab, "virtual")
+    real = result_of(lab, "image", "--image", image, "--key", key, "--start-seconds", 900)
+    virtual = result_of(lab, "virtual")
     assert real["world"] == "image"
     assert real["verdict"] == virtual["verdict"] == "pass", (real["expectations"], real["failures"])
     limits = [[(e["name"], e["limit"], e["holds"]) for e in d["expectations"]] for d in (real, virtual)]

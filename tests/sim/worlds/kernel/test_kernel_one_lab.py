@@ -66,7 +66,7 @@ class Run:
     """The issuer of the certificate for which the box reported a problem."""
 
     @property
-    def judged(self) -> list[tuple[str, bool]]:
+    def outcomes(self) -> list[tuple[str, bool]]:
         return [(it.name, it.holds) for it in self.result.expectations]
 
     def made(self, begin_s: float, end_s: float) -> list[LedgerEntry]:
@@ -119,7 +119,7 @@ def test_an_inspecting_proxy_is_named_and_receives_no_report(name: str, proxy: s
         assert one.result.verdict == "pass", (one.result.world, one.result.failures)
         assert one.issuer == '"clinic TLS inspection"'
         assert all(it.stored_ns > 25 * SECOND_NS for it in one.made(7, 24))
-    assert virtual.judged == kernel.judged
+    assert virtual.outcomes == kernel.outcomes
 
 
 def test_on_a_read_only_disk_waiting_records_are_delivered_and_new_reports_refused(name: str) -> None:
@@ -131,7 +131,7 @@ def test_on_a_read_only_disk_waiting_records_are_delivered_and_new_reports_refus
         refused = one.made(11, 53)
         assert all(it.acknowledged_ns >= 54 * SECOND_NS for it in refused), "new reports are refused"
         assert NEVER not in {it.stored_ns for it in refused}
-    assert virtual.judged == kernel.judged
+    assert virtual.outcomes == kernel.outcomes
 
 
 def test_a_fault_that_cannot_be_injected_is_a_program_error(name: str) -> None:

@@ -118,7 +118,7 @@ def test_an_id_that_only_resembles_a_control_is_never_quality_control() -> None:
         assert played(header(), specimen("P", control), "OBR||||GLU", RESULT).audit() == PATIENT
 
 
-def test_each_group_of_a_message_is_judged_alone() -> None:
+def test_each_group_of_a_message_is_checked_separately() -> None:
     found = played(
         header("ORU^R01", "Q"),
         *("PID|1||QC-1", "OBR|1|||GLU", RESULT),
