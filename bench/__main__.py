@@ -16,6 +16,7 @@ BENCH: Final = Suite(
         "entropy": "bench.lab.entropy",
         "wire": "bench.lab.wire",
         "drain": "bench.lab.drain",
+        "files": "bench.lab.files",
         "astm": "bench.box.astm",
         "astm_peer": "bench.box.astm_peer",
         "hl7": "bench.box.hl7",

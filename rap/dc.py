@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from rap.dc_command import add_command
 from rap.outcome import FAILED, OK, WrongInput
 from rap.parser import Parser
 
@@ -27,6 +28,7 @@ def add_verbs(parser: Parser) -> None:
     )
     migrate.set_command(_migrate)
     _add_audit(parser.add_command("audit", "the audit log"))
+    add_command(parser.add_command("command", "commands and files for instruments"))
 
 
 def _add_audit(parser: Parser) -> None:

@@ -138,6 +138,45 @@ def test_a_power_cut_at_any_stage_leaves_one_result(cut_after_s: float, operatio
     in_virtual_time(scenario)
 
 
+@pytest.mark.parametrize("withdrawn_first", [True, False])
+@pytest.mark.parametrize("operation", range(12))
+def test_a_withdrawal_and_the_execution_exclude_each_other_after_any_power_cut(
+    withdrawn_first: bool, operation: int
+) -> None:
+    """The power fails at the `operation`-th disk operation after both have arrived; 0: not at all."""
+
+    async def scenario() -> None:
+        disk, effects = new_disk(), list[int]()
+        life = Life(disk, effects)
+        await life.buffer.append(Priority.AUDIT, encode(Entry("", 0, Audit(0, "first"))))
+        if operation:
+            disk.backend.cut_power_at(operation)
+        for is_withdrawal in (withdrawn_first, not withdrawn_first):
+            if is_withdrawal:
+                life.dispatcher.withdraw([7])
+            else:
+                life.dispatcher.arrived([COMMAND])
+                await asyncio.sleep(0)
+        await asyncio.sleep(SECONDS_EACH * 2)
+        await life.end()
+        disk = disk.backend.cut_power() if disk.backend.has_power else disk.backend.reboot()
+        life = Life(disk, effects)
+        for _ in range(2):
+            life.dispatcher.withdraw([7])
+            await asyncio.sleep(SECONDS_EACH * 2)
+        life.dispatcher.arrived([COMMAND])
+        await asyncio.sleep(SECONDS_EACH * 2)
+        await life.end()
+        (ended,) = [word for word in life.recorded() if word.startswith("result")]
+        if ended == "result 7 withdrawn":
+            assert effects == []
+        else:
+            assert ended == "result 7 done" if effects else "result 7 failed"
+        assert len(effects) <= 1
+
+    in_virtual_time(scenario)
+
+
 def test_a_result_that_the_disk_refuses_is_recorded_later() -> None:
     async def scenario() -> None:
         disk, effects = new_disk(), list[int]()

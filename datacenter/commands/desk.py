@@ -1,0 +1,279 @@
+"""Sending, approving, listing and withdrawing commands by staff, within their rights; every decision is recorded.
+
+A command of a dangerous kind waits until a second person has approved exactly this command with exactly this file
+(`datacenter.access.four_eyes`). At that moment, the rights of both are checked again, and the command is queued.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import and_, select, update
+
+from datacenter.access.control import AccessControl
+from datacenter.access.decision import Decision
+from datacenter.access.four_eyes import APPROVAL_MS, NotApproved, PendingChange, approve, decide_change
+from datacenter.access.request import Approval, RequestContext, Resource
+from datacenter.access.vocabulary import VERB_ACTIONS, Purpose, members
+from datacenter.commands.files import FileArchive
+from datacenter.fleet.visible import PLACED_BOXES, find_instrument
+from datacenter.store.command_states import WITHDRAWABLE, State
+from datacenter.store.schema import boxes, commands, instruments, sites
+from datacenter.store.store import Store
+from settings.problems import SettingsError
+from settings.profile import Verb, load_profile
+from wire.files import DOWN_VERBS, FileReference
+from wire.messages import encode
+
+EXPIRES_HOURS: Final = 7 * 24
+"""Default time until a command expires."""
+EXPIRES_HOURS_MAX: Final = 90 * 24
+LISTED_MAX: Final = 200
+SECOND_PERSON: Final = "a second person"
+
+
+class CommandRefusedError(Exception):
+    """The command cannot be sent, approved or withdrawn; nothing was changed. The message says why."""
+
+
+class Actor(NamedTuple):
+    """A member of the staff, and the purpose of what they do."""
+
+    staff: str
+    purpose: Purpose
+
+
+class CommandRow(NamedTuple):
+    """A command with the place and model of its instrument."""
+
+    id: int
+    box: str
+    instrument: str
+    verb: Verb
+    state: State
+    ending: str | None
+    outcome: str | None
+    requester: str
+    purpose: Purpose
+    created_at_ms: int
+    expires_at_ms: int | None
+    delivered_at_ms: int | None
+    executing_at_ms: int | None
+    closed_at_ms: int | None
+    approved_by: str | None
+    approved_at_ms: int | None
+    file: str | None
+    file_bytes: int | None
+    transferred_bytes: int
+    model: str | None
+    site: str | None
+    country: str | None
+    region: str | None
+
+    @property
+    def resource(self) -> Resource:
+        """The command as a resource of policies."""
+        place = {"site": self.site or "", "country": self.country or "", "region": self.region or ""}
+        return Resource("Command", str(self.id), **place, model=self.model or "", requester=self.requester)
+
+    @property
+    def is_withdrawable(self) -> bool:
+        """Whether it can still be withdrawn."""
+        return self.state in WITHDRAWABLE and self.ending is None
+
+    @property
+    def progress(self) -> str:
+        """The transfer of its file in words; empty without a file."""
+        if not self.file_bytes:
+            return ""
+        return f"{100 * self.transferred_bytes // self.file_bytes} % of {self.file_bytes:,} bytes"
+
+    @property
+    def text(self) -> str:
+        """The state in words, with a requested end."""
+        return (
+            f"{self.state}, to be {self.ending}" if self.ending and self.state in WITHDRAWABLE else self.state
+        )
+
+
+@dataclass(frozen=True)
+class CommandDesk:
+    """What staff do with commands. All methods raise StoreError."""
+
+    store: Store
+    archive: FileArchive
+    access: AccessControl
+
+    def send(
+        self,
+        actor: Actor,
+        box: str,
+        instrument: str,
+        verb: Verb,
+        content: bytes,
+        now_ms: int,
+        expires_hours: int = EXPIRES_HOURS,
+    ) -> CommandRow:
+        """Queue a command, with a file unless `content` is empty; a dangerous one waits for approval.
+
+        Raises: CommandRefusedError; FileTooLargeError.
+        """
+        resource = self._resource(actor, box, instrument, now_ms)
+        _check_verb(resource.model, verb, content)
+        if not 1 <= expires_hours <= EXPIRES_HOURS_MAX:
+            raise CommandRefusedError(f"a command expires after 1 to {EXPIRES_HOURS_MAX} hours")
+        action = VERB_ACTIONS[verb]
+        is_dangerous = action in members("four-eyes")
+        context = RequestContext(now_ms, actor.purpose)
+        decision = self.access.decide(actor.staff, action, resource, context)
+        if is_dangerous:
+            approved = replace(context, approval=Approval(SECOND_PERSON, now_ms + APPROVAL_MS))
+            decision = self.access.peek(actor.staff, action, resource, approved)
+        _require(decision)
+        body, columns = b"", dict[str, Any]()
+        if content:
+            sha256 = self.archive.keep(content, now_ms)
+            body = encode(FileReference(sha256, len(content)))
+            columns = {"file": sha256, "file_bytes": len(content)}
+        number = self.store.queue_command(
+            box,
+            instrument,
+            verb,
+            body,
+            now_ms,
+            state="waiting for approval" if is_dangerous else "queued",
+            requester=actor.staff,
+            purpose=actor.purpose,
+            expires_at_ms=now_ms + expires_hours * 3_600_000,
+            **columns,
+        )
+        return self.read(number)
+
+    def approve(self, actor: Actor, number: int, now_ms: int) -> CommandRow:
+        """Approve a command of somebody else, and queue it. Raises: CommandRefusedError."""
+        row = self._seen(actor, number, now_ms)
+        if row.state != "waiting for approval" or (row.expires_at_ms or 0) <= now_ms:
+            raise CommandRefusedError(f"command {number} does not wait for approval: it is {row.state}")
+        resource = find_instrument(self.store, row.box, row.instrument)
+        if resource is None:
+            raise CommandRefusedError(f"the instrument {row.instrument} of command {number} does not exist")
+        change = PendingChange(
+            str(number),
+            row.requester,
+            VERB_ACTIONS[row.verb],
+            resource,
+            row.purpose,
+            row.file or "",
+            row.created_at_ms,
+        )
+        try:
+            approval = approve(self.access, change, actor.staff, RequestContext(now_ms, actor.purpose))
+            _require(decide_change(self.access, change, approval, now_ms))
+        except NotApproved as refused:
+            raise CommandRefusedError(str(refused)) from None
+        is_waiting = and_(commands.c.id == number, commands.c.state == "waiting for approval")
+        values = {
+            "state": "queued",
+            "approved_by": actor.staff,
+            "approved_at_ms": now_ms,
+            "due_at_ms": now_ms,
+        }
+        with self.store.transaction() as connection:
+            connection.execute(update(commands).where(is_waiting).values(**values))
+        return self.read(number)
+
+    def withdraw(self, actor: Actor, number: int, now_ms: int) -> CommandRow:
+        """Withdraw a command, unless it has begun. Raises: CommandRefusedError."""
+        row = self._seen(actor, number, now_ms)
+        _require(self._decide(actor, "withdraw-command", row.resource, now_ms))
+        if row.state not in WITHDRAWABLE:
+            raise CommandRefusedError(f"command {number} cannot be withdrawn: it is {row.state}")
+        self.store.withdraw_command(number, now_ms)
+        return self.read(number)
+
+    def show(self, actor: Actor, number: int, now_ms: int) -> CommandRow:
+        """Return a command. Raises: CommandRefusedError."""
+        return self._seen(actor, number, now_ms)
+
+    def list(self, actor: Actor, now_ms: int, instrument: str = "") -> list[CommandRow]:
+        """Return the latest commands that the actor may see, the latest first."""
+        query = _ROWS.order_by(commands.c.id.desc()).limit(LISTED_MAX)
+        if instrument:
+            query = query.where(commands.c.instrument == instrument)
+        context = RequestContext(now_ms, actor.purpose)
+        rows = (CommandRow._make(row) for row in self.store.read(query))
+        return [row for row in rows if self.access.peek(actor.staff, "view", row.resource, context).permitted]
+
+    def download(self, actor: Actor, number: int, now_ms: int) -> bytes:
+        """Return the complete file of a command. Raises: CommandRefusedError."""
+        row = self._seen(actor, number, now_ms)
+        resource = replace(row.resource, kind="File", id=row.file or "", requester="")
+        _require(self._decide(actor, "download-file", resource, now_ms))
+        content = self.archive.content(row.file) if row.file else None
+        if content is None:
+            raise CommandRefusedError(f"command {number} has no complete file")
+        return content
+
+    def read(self, number: int) -> CommandRow:
+        """Return a command without a check of rights. Raises: CommandRefusedError."""
+        found = next(self.store.read(_ROWS.where(commands.c.id == number)), None)
+        if found is None:
+            raise CommandRefusedError(f"there is no command {number}")
+        return CommandRow._make(found)
+
+    def _seen(self, actor: Actor, number: int, now_ms: int) -> CommandRow:
+        """Return a command that the actor may see; otherwise it does not exist for them."""
+        row = self.read(number)
+        if not self._decide(actor, "view", row.resource, now_ms).permitted:
+            raise CommandRefusedError(f"there is no command {number}")
+        return row
+
+    def _resource(self, actor: Actor, box: str, instrument: str, now_ms: int) -> Resource:
+        resource = find_instrument(self.store, box, instrument)
+        if resource is None or not self._decide(actor, "view", resource, now_ms).permitted:
+            raise CommandRefusedError(f"there is no instrument {instrument} at box {box}")
+        return resource
+
+    def _decide(self, actor: Actor, action: str, resource: Resource, now_ms: int) -> Decision:
+        return self.access.decide(actor.staff, action, resource, RequestContext(now_ms, actor.purpose))
+
+
+def verbs_of(model: str) -> list[Verb]:
+    """Return the commands that instruments of a model take; none for an unknown model."""
+    try:
+        return load_profile(model).verbs
+    except SettingsError:
+        return []
+
+
+def _check_verb(model: str, verb: Verb, content: bytes) -> None:
+    verbs = verbs_of(model)
+    if verb not in verbs:
+        known = ", ".join(verbs) or "none"
+        raise CommandRefusedError(
+            f"instruments of the model {model or 'unknown'} take no {verb}; they take: {known}"
+        )
+    if verb in DOWN_VERBS and not content:
+        raise CommandRefusedError(f"{verb} needs a file that is not empty")
+    if verb not in DOWN_VERBS and content:
+        raise CommandRefusedError(f"{verb} takes no file")
+
+
+def _require(decision: Decision) -> None:
+    if not decision.permitted:
+        raise CommandRefusedError(decision.reason)
+
+
+_ROWS: Final = select(
+    *(commands.c[name] for name in CommandRow._fields if name in commands.c),
+    instruments.c.model,
+    boxes.c.site,
+    sites.c.country,
+    sites.c.region,
+).select_from(
+    commands.join(PLACED_BOXES, commands.c.box == boxes.c.serial).outerjoin(
+        instruments,
+        and_(instruments.c.box == commands.c.box, instruments.c.serial == commands.c.instrument),
+    )
+)

@@ -1,0 +1,137 @@
+"""`rap dc command`: commands and files for instruments."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rap.outcome import OK, WrongInput
+from rap.parser import Parser
+
+if TYPE_CHECKING:
+    from datacenter.commands.desk import Actor, CommandDesk, CommandRow
+
+
+def add_command(parser: Parser) -> None:
+    """Add the verbs of `rap dc command`."""
+    send = _verb(parser, "send", "send a command to an instrument", _send)
+    send.add_argument("box", metavar="BOX", help="serial number of the box")
+    send.add_argument("instrument", metavar="INSTRUMENT", help="serial number of the instrument")
+    send.add_argument(
+        "verb", metavar="VERB", help="one of the commands in the profile of the instrument's model"
+    )
+    send.add_argument("file", metavar="FILE", type=Path, nargs="?", help="the file that the command brings")
+    send.add_argument("--hours", type=int, default=168, help="time until it expires (default: 168)")
+    listing = _verb(parser, "list", "list the latest commands", _list)
+    listing.add_argument("--instrument", metavar="SERIAL", default="", help="only of this instrument")
+    for name, text, run in (
+        ("show", "show a command", _show),
+        ("approve", "approve a dangerous command of somebody else", _approve),
+        ("withdraw", "withdraw a command unless it has begun", _withdraw),
+    ):
+        _verb(parser, name, text, run).add_argument("number", metavar="NUMBER", type=int)
+    download = _verb(parser, "download", "write the file of a command", _download)
+    download.add_argument("number", metavar="NUMBER", type=int)
+    download.add_argument("to", metavar="FILE", type=Path, help="a file that does not exist yet")
+
+
+def _verb(parser: Parser, name: str, text: str, run: Any) -> Parser:
+    verb = parser.add_command(name, text)
+    verb.add_argument("--config", metavar="FILE", type=Path, required=True, help="TOML configuration")
+    verb.add_argument(
+        "--as", dest="staff", metavar="STAFF", required=True, help="who does it, of the staff directory"
+    )
+    verb.add_argument("--purpose", metavar="PURPOSE", default="service", help="default: service")
+    verb.add_argument("--json", action="store_true", help="print JSON")
+    verb.set_command(run)
+    return verb
+
+
+@contextmanager
+def _desk(arguments: argparse.Namespace) -> Iterator[tuple[CommandDesk, Actor, int]]:
+    """Open the data center's database for a member of the staff; errors become those of wrong input."""
+    from datacenter.access.control import AccessControl, AccessFiles
+    from datacenter.access.vocabulary import PURPOSES
+    from datacenter.audit.trail import AuditTrail
+    from datacenter.commands.desk import Actor, CommandDesk, CommandRefusedError
+    from datacenter.commands.files import FileArchive, FileTooLargeError
+    from datacenter.config import load_config
+    from datacenter.store.errors import StoreError
+    from datacenter.store.store import Store
+    from settings.problems import SettingsError
+
+    if arguments.purpose not in PURPOSES:
+        raise WrongInput(f"--purpose {arguments.purpose}: give one of {', '.join(PURPOSES)}")
+    try:
+        config = load_config(arguments.config)
+        if config.staff is None:
+            raise WrongInput(
+                f"{arguments.config}: add [staff] with a directory of the staff who may send commands"
+            )
+        with closing(Store(config.store.url)) as store:
+            access = AccessControl(AccessFiles(config.staff.directory), AuditTrail(store).record)
+            now_ms = time.time_ns() // 1_000_000
+            store.expire_commands(now_ms)
+            yield (
+                CommandDesk(store, FileArchive(store), access),
+                Actor(arguments.staff, arguments.purpose),
+                now_ms,
+            )
+    except (SettingsError, CommandRefusedError, FileTooLargeError, OSError) as error:
+        raise WrongInput(str(error)) from error
+    except StoreError as error:
+        raise WrongInput(f"{arguments.config}: `store.url`: the database is unusable: {error}") from error
+
+
+def _send(arguments: argparse.Namespace) -> int:
+    content = b""
+    with _desk(arguments) as (desk, actor, now_ms):
+        if arguments.file is not None:
+            content = arguments.file.read_bytes()
+        given = arguments.box, arguments.instrument, arguments.verb, content
+        return _print(arguments, [desk.send(actor, *given, now_ms, arguments.hours)])
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    with _desk(arguments) as (desk, actor, now_ms):
+        return _print(arguments, desk.list(actor, now_ms, arguments.instrument))
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    with _desk(arguments) as (desk, actor, now_ms):
+        return _print(arguments, [desk.show(actor, arguments.number, now_ms)])
+
+
+def _approve(arguments: argparse.Namespace) -> int:
+    with _desk(arguments) as (desk, actor, now_ms):
+        return _print(arguments, [desk.approve(actor, arguments.number, now_ms)])
+
+
+def _withdraw(arguments: argparse.Namespace) -> int:
+    with _desk(arguments) as (desk, actor, now_ms):
+        return _print(arguments, [desk.withdraw(actor, arguments.number, now_ms)])
+
+
+def _download(arguments: argparse.Namespace) -> int:
+    with _desk(arguments) as (desk, actor, now_ms):
+        content = desk.download(actor, arguments.number, now_ms)
+        with arguments.to.open("xb") as file:
+            file.write(content)
+    return OK
+
+
+def _print(arguments: argparse.Namespace, rows: list[CommandRow]) -> int:
+    if arguments.json:
+        print(json.dumps([row._asdict() for row in rows], indent=2))
+        return OK
+    for row in rows:
+        about = f"{row.id}  {row.verb}  {row.instrument} at {row.box}  {row.text}"
+        print("  ".join(filter(None, (about, row.progress))))
+    if not rows:
+        print("no commands")
+    return OK

@@ -1,0 +1,149 @@
+"""Sending, approving and withdrawing commands: who may, which verbs, and what is recorded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+from sqlalchemy import insert
+
+from datacenter.access.control import AccessControl, AccessFiles
+from datacenter.access.decision import Decision
+from datacenter.commands.desk import Actor, CommandDesk, CommandRefusedError
+from datacenter.commands.files import FileArchive
+from datacenter.store.schema import boxes, instruments, sites
+from datacenter.store.store import Store
+from tests.support.datacenter.batches import alert, batch, result
+
+BOX, CHEM, MODULAR = "RAP-0001", "CHEM-0001", "MODU-0001"
+NOW = 1_800_000_000_000
+HOUR = 3_600_000
+DIRECTORY = """
+    [staff.engineer]
+    roles = ["service-engineer"]
+    scope = ["country/DE"]
+    trainings = { chemistry-analyzer = 2030-01-01, modular-analyzer = 2030-01-01 }
+    [staff.untrained]
+    roles = ["service-engineer"]
+    scope = ["country/DE"]
+    [staff.specialist]
+    roles = ["application-specialist", "supervisor"]
+    scope = ["country/DE"]
+    trainings = { chemistry-analyzer = 2030-01-01 }
+    [staff.supervisor]
+    roles = ["supervisor"]
+    scope = ["country/DE"]
+    [staff.abroad]
+    roles = ["supervisor", "service-engineer"]
+    scope = ["country/FR"]
+    trainings = { chemistry-analyzer = 2030-01-01 }
+"""
+ENGINEER = Actor("engineer", "service")
+SPECIALIST = Actor("specialist", "application-support")
+SUPERVISOR = Actor("supervisor", "service")
+ABROAD = Actor("abroad", "service")
+
+
+@pytest.fixture
+def decisions() -> list[Decision]:
+    return []
+
+
+@pytest.fixture
+def desk(store: Store, tmp_path: Path, decisions: list[Decision]) -> CommandDesk:
+    (tmp_path / "staff.toml").write_text(dedent(DIRECTORY))
+    with store.transaction() as connection:
+        connection.execute(
+            insert(sites).values(site="north", name="North", country="DE", region="europe", zone="UTC")
+        )
+        connection.execute(boxes.update().where(boxes.c.serial == BOX).values(site="north"))
+        for serial, model in ((CHEM, "chemistry-analyzer"), (MODULAR, "modular-analyzer")):
+            values = {"run": 1, "number": 1, "at_ms": 0, "stored_at_ms": 0, "evaluation": b""}
+            connection.execute(insert(instruments).values(box=BOX, serial=serial, model=model, **values))
+    access = AccessControl(AccessFiles(tmp_path / "staff.toml"), decisions.append)
+    return CommandDesk(store, FileArchive(store), access)
+
+
+def test_a_file_is_sent_with_the_command(desk: CommandDesk, store: Store, decisions: list[Decision]) -> None:
+    row = desk.send(ENGINEER, BOX, CHEM, "help-file", b"text", NOW)
+    assert (row.state, row.requester, row.file_bytes) == ("queued", "engineer", 4)
+    assert row.expires_at_ms == NOW + 168 * HOUR
+    assert desk.archive.content(row.file or "") == b"text"
+    assert [(it.request.action, it.permitted) for it in decisions] == [("view", True), ("send-file", True)]
+    (sent,) = store.ingest(BOX, batch(alert(1)), NOW).commands
+    assert (sent.id, sent.verb) == (row.id, "help-file")
+
+
+@pytest.mark.parametrize(
+    ("actor", "instrument", "verb", "content", "reason"),
+    [
+        (Actor("nobody", "service"), CHEM, "send-inventory", b"", "there is no instrument CHEM-0001"),
+        (ABROAD, CHEM, "send-inventory", b"", "there is no instrument CHEM-0001 at box RAP-0001"),
+        (ENGINEER, "CHEM-0009", "send-inventory", b"", "there is no instrument CHEM-0009"),
+        (Actor("untrained", "service"), CHEM, "send-inventory", b"", "require a valid training"),
+        (Actor("engineer", "monitoring"), CHEM, "help-file", b"x", "no policy permits"),
+        (ENGINEER, CHEM, "assay-configuration", b"x", "no policy permits"),
+        (ENGINEER, MODULAR, "help-file", b"x", "take no help-file; they take: send-inventory, data-upload"),
+        (ENGINEER, CHEM, "help-file", b"", "help-file needs a file"),
+        (ENGINEER, CHEM, "send-inventory", b"x", "send-inventory takes no file"),
+    ],
+)
+def test_what_may_not_be_sent_is_refused(
+    desk: CommandDesk, actor: Actor, instrument: str, verb: str, content: bytes, reason: str
+) -> None:
+    with pytest.raises(CommandRefusedError, match=reason):
+        desk.send(actor, BOX, instrument, verb, content, NOW)  # type: ignore[arg-type]
+    assert desk.list(SUPERVISOR, NOW) == []
+
+
+def test_a_dangerous_command_waits_for_a_second_person(desk: CommandDesk, store: Store) -> None:
+    row = desk.send(SPECIALIST, BOX, CHEM, "assay-configuration", b"assays", NOW)
+    assert row.state == "waiting for approval"
+    assert store.ingest(BOX, batch(alert(1)), NOW).commands == []
+    with pytest.raises(CommandRefusedError, match="nobody approves a change that they requested"):
+        desk.approve(SPECIALIST, row.id, NOW + 1)
+    with pytest.raises(CommandRefusedError):
+        desk.approve(ENGINEER, row.id, NOW + 1)
+    approved = desk.approve(SUPERVISOR, row.id, NOW + 2)
+    assert (approved.state, approved.approved_by) == ("queued", "supervisor")
+    assert len(store.ingest(BOX, batch(alert(2), first=2), NOW + 3).commands) == 1
+    with pytest.raises(CommandRefusedError, match="does not wait for approval: it is queued"):
+        desk.approve(SUPERVISOR, row.id, NOW + 4)
+
+
+def test_an_expired_command_cannot_be_approved(desk: CommandDesk, store: Store) -> None:
+    row = desk.send(SPECIALIST, BOX, CHEM, "test-menu", b"assays", NOW, expires_hours=1)
+    with pytest.raises(CommandRefusedError):
+        desk.approve(SUPERVISOR, row.id, NOW + HOUR)
+    store.expire_commands(NOW + HOUR)
+    assert desk.read(row.id).state == "expired"
+
+
+def test_a_command_that_was_never_sent_is_withdrawn_at_once(desk: CommandDesk, store: Store) -> None:
+    row = desk.send(ENGINEER, BOX, CHEM, "send-inventory", b"", NOW)
+    with pytest.raises(CommandRefusedError, match="there is no command"):
+        desk.withdraw(ABROAD, row.id, NOW)
+    assert desk.withdraw(ENGINEER, row.id, NOW).state == "withdrawn"
+    reply = store.ingest(BOX, batch(alert(1)), NOW)
+    assert (reply.commands, reply.withdrawn) == ([], [])
+
+
+def test_a_command_that_the_box_has_is_withdrawn_when_the_box_says_so(
+    desk: CommandDesk, store: Store
+) -> None:
+    row = desk.send(ENGINEER, BOX, CHEM, "send-inventory", b"", NOW)
+    store.ingest(BOX, batch(alert(1)), NOW)
+    assert desk.withdraw(SUPERVISOR, row.id, NOW).text == "queued, to be withdrawn"
+    reply = store.ingest(BOX, batch(alert(2), first=2), NOW)
+    assert (reply.commands, reply.withdrawn) == ([], [row.id])
+    store.ingest(BOX, batch(result(1, row.id, "withdrawn"), instrument="", run=0, first=3), NOW)
+    assert desk.read(row.id).state == "withdrawn"
+
+
+def test_the_file_of_an_upload_is_downloaded_once_it_is_complete(desk: CommandDesk) -> None:
+    row = desk.send(ENGINEER, BOX, CHEM, "data-upload", b"", NOW)
+    with pytest.raises(CommandRefusedError, match="has no complete file"):
+        desk.download(ENGINEER, row.id, NOW)
+    row = desk.send(ENGINEER, BOX, CHEM, "help-file", b"text", NOW)
+    assert desk.download(ENGINEER, row.id, NOW) == b"text"
