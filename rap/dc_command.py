@@ -82,8 +82,10 @@ def _desk(arguments: argparse.Namespace) -> Iterator[tuple[CommandDesk, Actor, i
                 Actor(arguments.staff, arguments.purpose),
                 now_ms,
             )
-    except (SettingsError, CommandRefusedError, FileTooLargeError, OSError) as error:
+    except (SettingsError, CommandRefusedError, FileTooLargeError) as error:
         raise WrongInput(str(error)) from error
+    except OSError as error:
+        raise WrongInput(f"{error.filename}: {error.strerror}; give another FILE") from error
     except StoreError as error:
         raise WrongInput(f"{arguments.config}: `store.url`: the database is unusable: {error}") from error
 
