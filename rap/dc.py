@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from rap.dc_command import add_command
+from rap.dc_token import add_verbs as add_token_verbs
 from rap.outcome import FAILED, OK, WrongInput
 from rap.parser import Parser
 
@@ -29,6 +30,7 @@ def add_verbs(parser: Parser) -> None:
     migrate.set_command(_migrate)
     _add_audit(parser.add_command("audit", "the audit log"))
     add_command(parser.add_command("command", "commands and files for instruments"))
+    add_token_verbs(parser.add_command("token", "API tokens of programs"))
 
 
 def _add_audit(parser: Parser) -> None:

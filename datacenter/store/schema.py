@@ -36,7 +36,7 @@ from datacenter.store.append_only import make_append_only
 
 metadata = MetaData()
 
-REVISION: Final = "0005"
+REVISION: Final = "0006"
 """The revision whose migration creates these tables."""
 
 boxes = Table(
@@ -277,3 +277,14 @@ audit_head = Table(
 )
 
 make_append_only(audit_head)
+
+api_tokens = Table(
+    "api_tokens",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("sha256", Text, nullable=False, unique=True),  # of the secret
+    *(Column(name, Text, nullable=False) for name in ("owner", "purpose", "actions", "scope")),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("expires_at_ms", BigInteger, nullable=False),
+    Column("revoked_at_ms", BigInteger),
+)

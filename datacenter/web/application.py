@@ -11,6 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Final
 
+import msgspec
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
@@ -21,6 +22,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from datacenter.fleet.visible import Visibility
 from datacenter.store.errors import StoreError
+from datacenter.web.api.answers import PREFIX as API
+from datacenter.web.api.answers import problem
+from datacenter.web.api.callers import (
+    Callers,
+    TooManyRequestsError,
+    UnknownCallerError,
+    UnsupportedBodyError,
+    caller_problem,
+    read_json,
+)
+from datacenter.web.api.openapi import openapi
 from datacenter.web.assets import PREFIX, serve_asset
 from datacenter.web.forms import FORM_TOKEN, ForgedFormError, read_form
 from datacenter.web.pages import ROUTES
@@ -57,13 +69,22 @@ def make_web(
     services: WebServices, hosts: Collection[str] = (), routes: Sequence[WebRoute] = ROUTES
 ) -> ASGIApp:
     """Return the application. `hosts` are the allowed names in `Host`, beside those of loopback."""
+    callers = Callers(services)
+    document = msgspec.json.encode(openapi(routes))
+
+    async def show_document(_: Request) -> Response:
+        return Response(document, media_type="application/json")
+
     pages = [
-        Route(row.path, _endpoint(row, services), methods=[row.method], name=f"{row.method} {row.path}")
+        Route(
+            row.path, _endpoint(row, services, callers), methods=[row.method], name=f"{row.method} {row.path}"
+        )
         for row in routes
     ]
+    described = Route(f"{API}/openapi.json", show_document, methods=["GET"])
     static = Route(f"{PREFIX}/{{path:path}}", _static)
     application = Starlette(
-        routes=[*sign_in_routes(services), static, *pages],
+        routes=[*sign_in_routes(services), static, described, *pages],
         exception_handlers={HTTPException: _http_error, StoreError: _store_error, Exception: _internal_error},
     )
     return _Guarded(application, frozenset(hosts))
@@ -110,7 +131,11 @@ class _Guarded:
             return False
 
 
-def _endpoint(row: WebRoute, services: WebServices) -> Callable[[Request], Awaitable[Response]]:
+def _endpoint(
+    row: WebRoute, services: WebServices, callers: Callers
+) -> Callable[[Request], Awaitable[Response]]:
+    if row.answer == "api":
+        return _api_endpoint(row, services, callers)
     run = services.read if row.method == "GET" else services.write
 
     async def endpoint(request: Request) -> Response:
@@ -144,6 +169,42 @@ def _endpoint(row: WebRoute, services: WebServices) -> Callable[[Request], Await
                 query,
                 _target(request),
                 dict(request.headers),
+            )
+            return row.handler(page)
+
+        return await _answered(row, run, handle)
+
+    return endpoint
+
+
+def _api_endpoint(
+    row: WebRoute, services: WebServices, callers: Callers
+) -> Callable[[Request], Awaitable[Response]]:
+    """Return the endpoint of a row of the API."""
+    run = services.read if row.method == "GET" else services.write
+
+    async def endpoint(request: Request) -> Response:
+        try:
+            caller = await callers.identify(request, changes=row.method != "GET")
+            pairs = parse_pairs(request.url.query)
+            if row.method != "GET":
+                pairs += await read_json(request)
+            query = read_parameters(row.parameters, pairs)
+        except (UnknownCallerError, TooManyRequestsError, UnsupportedBodyError) as error:
+            return caller_problem(error)
+        except ParameterError as error:
+            return _error(400, str(error), row)
+        purpose = caller.purpose or row.purpose
+        visible = Visibility(
+            services.policies, caller.entry.principal, services.now_ms(), purpose, caller.token
+        )
+        names = dict(request.path_params)
+
+        def handle() -> Response:
+            resource = check_access(row, services.store, visible, names, services.log)
+            headers, target = dict(request.headers), _target(request)
+            page = PageRequest(
+                services, caller.staff, caller.entry, visible, "", resource, names, query, target, headers
             )
             return row.handler(page)
 
@@ -211,25 +272,30 @@ async def _static(request: Request) -> Response:
     return found
 
 
-async def _http_error(_: Request, error: Exception) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    response = _error(error.status_code, _HIDDEN if error.status_code == 404 else error.detail)
+    reason = _HIDDEN if error.status_code == 404 else error.detail
+    response = _error(error.status_code, reason, is_api=request.url.path.startswith(f"{API}/"))
     response.headers.update(error.headers or {})
     return response
 
 
 async def _store_error(request: Request, error: Exception) -> Response:
     _log.error("%s %s: the database failed: %s", request.method, request.url.path, error)
-    return _error(503, "Nothing was changed. Try again in a minute.")
+    is_api = request.url.path.startswith(f"{API}/")
+    return _error(503, "Nothing was changed. Try again in a minute.", is_api=is_api)
 
 
 async def _internal_error(request: Request, error: Exception) -> Response:
     _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return _error(500, "The error was logged. Try again; if it repeats, report the time.")
+    is_api = request.url.path.startswith(f"{API}/")
+    return _error(500, "The error was logged. Try again; if it repeats, report the time.", is_api=is_api)
 
 
-def _error(status: int, reason: str, row: WebRoute | None = None) -> Response:
+def _error(status: int, reason: str, row: WebRoute | None = None, *, is_api: bool = False) -> Response:
     title = _TITLES.get(status, "The request failed")
+    if is_api or (row is not None and row.answer == "api"):
+        return problem(status, title, reason)
     if row is not None and row.answer in ("json", "csv"):
         return PlainTextResponse(f"{title}: {reason}\n", status)
     return html(render("error.html", title=title, reason=reason, status=status), status)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Final, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Final, Literal, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
 from urllib.parse import parse_qsl
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 from msgspec.structs import fields
 
 from settings.toml import nearest
 
 S = TypeVar("S", bound=Struct)
+Moment: TypeAlias = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+"""A time in milliseconds since 1970."""
 PARAMETERS_MAX: Final = 32
 PARAMETER_CHARACTERS_MAX: Final = 2000
 

@@ -26,10 +26,10 @@ from datacenter.fleet.visible import Visibility, find_alert, find_box, find_inst
 from datacenter.store.store import Store
 from datacenter.web.sessions import SessionSigner
 
-Run: TypeAlias = Callable[[Callable[[], Response]], Awaitable[Response]]
+Run: TypeAlias = Callable[[Callable[[], Any]], Awaitable[Any]]
 """Runs a function with database calls: on a thread in the program, directly in a simulation."""
 Handler: TypeAlias = "Callable[[PageRequest], Response]"
-Answer: TypeAlias = Literal["page", "json", "csv", "form"]
+Answer: TypeAlias = Literal["page", "json", "csv", "form", "api"]
 
 
 class NoParameters(Struct, frozen=True):
@@ -126,6 +126,8 @@ class WebRoute:
     parameters: type[Struct] = NoParameters
     answer: Answer = "page"
     purpose: Purpose = "monitoring"
+    result: type[Struct] | None = None
+    """The representation that a row of the API returns."""
 
 
 _FIND: Final[dict[str, Callable[[Store, dict[str, str]], Resource | None]]] = {

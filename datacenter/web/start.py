@@ -6,8 +6,8 @@ import asyncio
 import secrets
 from collections.abc import Callable
 from concurrent.futures import Executor
+from typing import Any
 
-from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from datacenter.access.control import AccessControl
@@ -49,7 +49,7 @@ def make_staff_web(
 
 
 def _on(executor: Executor) -> Run:
-    async def run(function: Callable[[], Response]) -> Response:
+    async def run(function: Callable[[], Any]) -> Any:
         return await asyncio.get_running_loop().run_in_executor(executor, function)
 
     return run

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from datacenter.web.api import alerts as api_alerts
+from datacenter.web.api import fleet as api_fleet
 from datacenter.web.pages import alerts, audit, box, fleet, instrument, site
 from datacenter.web.routes import WebRoute
 
@@ -14,5 +16,7 @@ ROUTES: Final[tuple[WebRoute, ...]] = (
     *instrument.ROUTES,
     *alerts.ROUTES,
     *audit.ROUTES,
+    *api_fleet.ROUTES,
+    *api_alerts.ROUTES,
 )
 """The route table."""

@@ -10,13 +10,12 @@ from msgspec import Meta, Struct
 from starlette.responses import Response
 
 from datacenter.fleet.alerts import AlertFilter, count_alerts
-from datacenter.web.parameters import ParameterError
+from datacenter.web.parameters import Moment, ParameterError
 from datacenter.web.rendering import render
 from datacenter.web.responses import html
 from datacenter.web.routes import PageRequest
 
 PageNumber: TypeAlias = Annotated[int, Meta(ge=1, le=100_000)]
-Moment: TypeAlias = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 PeriodName: TypeAlias = Literal["6h", "24h", "7d", "15d", "90d"]
 PERIODS: Final[dict[PeriodName, tuple[int, str]]] = {
     "6h": (6 * 3_600_000, "6 hours"),

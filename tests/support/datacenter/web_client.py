@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import urlencode
 
 from starlette.responses import Response
@@ -16,7 +16,8 @@ from datacenter.access.control import AccessRules
 from datacenter.access.directory import StaffDirectory, StaffPerson
 from datacenter.access.policyfile import read_policies
 from datacenter.access.request import Principal
-from datacenter.access.vocabulary import Role
+from datacenter.access.tokens import create_token
+from datacenter.access.vocabulary import Purpose, Role
 from datacenter.audit.access_log import AccessLog, Append
 from datacenter.audit.chain import AuditEntry
 from datacenter.store.store import Store
@@ -70,10 +71,20 @@ class WebClient:
     entries: list[AuditEntry] = field(default_factory=list)
     cookie: str = ""
     staff: str = ""
+    store: Store | None = None
+    secret: str = ""
 
     def sign_in(self, staff: str) -> WebClient:
         cookie = self.signer.begin(staff, self.now_ms())
-        return WebClient(self.application, self.signer, self.now_ms, self.entries, cookie, staff)
+        return WebClient(self.application, self.signer, self.now_ms, self.entries, cookie, staff, self.store)
+
+    def program(self, purpose: Purpose = "monitoring", *actions: str, days: int = 30) -> WebClient:
+        """A program with an API token of this person."""
+        assert self.store is not None, "opened by `open_web`"
+        chosen, scope = frozenset(actions or ("read", "change")), frozenset({"everywhere"})
+        end_ms = self.now_ms() + days * 86_400_000
+        secret, _ = create_token(self.store, self.staff, purpose, chosen, scope, self.now_ms(), end_ms)
+        return replace(self, cookie="", secret=secret)
 
     def form_token(self) -> str:
         return self.signer.form_token(self.signer.verify(self.cookie, self.now_ms()))
@@ -86,10 +97,15 @@ class WebClient:
         given = {"content-type": "application/x-www-form-urlencoded", **headers}
         return self.request("POST", target, urlencode(fields).encode(), given)
 
+    def post_json(self, target: str, body: bytes = b"", **headers: str) -> Answer:
+        return self.request("POST", target, body, {"content-type": "application/json", **headers})
+
     def request(self, method: str, target: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         given = {"host": "127.0.0.1:8080", **{name.replace("_", "-"): text for name, text in headers.items()}}
         if self.cookie and "cookie" not in given:
             given["cookie"] = f"{COOKIE}={self.cookie}"
+        if self.secret:
+            given.setdefault("authorization", f"Bearer {self.secret}")
         return asyncio.run(_request(self.application, method, target, body, given))
 
 
@@ -153,4 +169,4 @@ def open_web(
         AccessLog(append or entries.extend),
         development,
     )
-    return WebClient(make_web(services), signer, now_ms, entries)
+    return WebClient(make_web(services), signer, now_ms, entries, store=store)

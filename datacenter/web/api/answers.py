@@ -1,0 +1,61 @@
+"""Answers of the API: JSON with validators, problems (RFC 9457), and cursors of lists."""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from hashlib import sha256
+from typing import Annotated, Final, TypeAlias, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+from starlette.responses import Response
+
+from datacenter.web.parameters import ParameterError
+from datacenter.web.responses import json_data, matches, not_modified
+from datacenter.web.routes import PageRequest
+
+PREFIX: Final = "/api/v1"
+LIMIT_MAX: Final = 500
+Limit: TypeAlias = Annotated[int, Meta(ge=1, le=LIMIT_MAX, description="the most items of an answer")]
+Cursor: TypeAlias = Annotated[str, Meta(max_length=400, description="`next` of the answer before")]
+K = TypeVar("K")
+_ENCODE: Final = msgspec.json.Encoder().encode
+
+
+class Problem(Struct, frozen=True):
+    """Why a request failed (RFC 9457); `detail` says what would be right."""
+
+    title: str
+    status: int
+    detail: str
+
+
+def problem(status: int, title: str, detail: str, headers: dict[str, str] | None = None) -> Response:
+    """Return a problem. It does not repeat the path: answers for different names are then equal."""
+    body = _ENCODE(Problem(title, status, detail))
+    return Response(body, status, headers, "application/problem+json")
+
+
+def answer(page: PageRequest, value: object) -> Response:
+    """Return JSON, or that the client's copy is current. The validator follows from the content alone."""
+    body = _ENCODE(value)
+    etag = f'"{sha256(body).hexdigest()[:32]}"'
+    if matches(etag, page.headers.get("if-none-match", "")):
+        return not_modified(etag)
+    return json_data(body, etag, page.headers.get("accept-encoding", ""))
+
+
+def encode_cursor(*key: object) -> str:
+    """Return a cursor for what follows an item with this sort key. It carries no rights."""
+    return urlsafe_b64encode(msgspec.msgpack.encode(key)).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str, kind: type[K]) -> K | None:
+    """Return the sort key of a cursor; None for the beginning. Raises: ParameterError."""
+    if not cursor:
+        return None
+    try:
+        data = urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4))
+        return msgspec.msgpack.decode(data, type=kind)
+    except (ValueError, msgspec.DecodeError) as error:
+        raise ParameterError("cursor: must be `next` of an answer of the same list") from error

@@ -1,0 +1,155 @@
+"""Who calls the API: a program with an API token, or for reading also a browser with the session of a person.
+
+A cookie alone does not authorize changes, because a browser sends it also for requests that another site started. An
+API token is sent only by a program that has it, so that no form token is needed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from datacenter.access.directory import StaffPerson
+from datacenter.access.request import ApiToken
+from datacenter.access.tokens import find_token
+from datacenter.access.vocabulary import Purpose
+from datacenter.web.api.answers import problem
+from datacenter.web.parameters import ParameterError
+from datacenter.web.routes import WebServices
+from datacenter.web.sessions import COOKIE
+from wire.process.ratelimit import TokenBucket
+
+REQUESTS_PER_SECOND: Final = 20.0
+REQUESTS_BURST: Final = 100
+REFUSALS_PER_SECOND: Final = 0.5
+REFUSALS_BURST: Final = 20
+"""Of wrong tokens from one address; further ones are not looked up and not recorded."""
+ADDRESSES_MAX: Final = 10_000
+BODY_BYTES_MAX: Final = 16 * 1024
+_MISSING: Final = "send the header `Authorization: Bearer TOKEN`; `rap dc token create` makes a token"
+
+
+@dataclass(frozen=True)
+class Caller:
+    """A member of the staff, and the API token and purpose of the program that acts for them."""
+
+    staff: str
+    entry: StaffPerson
+    token: ApiToken | None = None
+    purpose: Purpose | None = None
+
+
+class UnknownCallerError(PermissionError):
+    """The request has no valid API token or session."""
+
+
+class TooManyRequestsError(Exception):
+    """A limit of requests is exceeded; `seconds` later one is possible."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__("too many requests")
+        self.seconds = seconds
+
+
+class UnsupportedBodyError(ValueError):
+    """The body of a request cannot be read; `status` is the HTTP status."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class Callers:
+    """Identifies the callers of the API, and limits their requests."""
+
+    def __init__(self, services: WebServices) -> None:
+        self._services = services
+        self._requests: dict[tuple[str, str], TokenBucket] = {}
+        self._refusals: dict[str, TokenBucket] = {}
+
+    async def identify(self, request: Request, *, changes: bool) -> Caller:
+        """Return the caller. Raises: UnknownCallerError, TooManyRequestsError; StoreError."""
+        header = request.headers.get("authorization")
+        caller = (
+            self._by_session(request, changes) if header is None else await self._by_token(request, header)
+        )
+        key = caller.staff, caller.token.id if caller.token else ""
+        bucket = self._requests.setdefault(key, TokenBucket(REQUESTS_PER_SECOND, REQUESTS_BURST))
+        if wait := bucket.take(1, self._services.now_ms() / 1000):
+            raise TooManyRequestsError(wait)
+        return caller
+
+    def _by_session(self, request: Request, changes: bool) -> Caller:
+        session = self._services.signer.verify(request.cookies.get(COOKIE, ""), self._services.now_ms())
+        entry = self._services.directory.people.get(session.staff) if session else None
+        if session is None or entry is None or not entry.principal.active:
+            raise UnknownCallerError(_MISSING)
+        if changes:
+            raise UnknownCallerError(f"a session does not authorize changes by the API; {_MISSING}")
+        return Caller(session.staff, entry)
+
+    async def _by_token(self, request: Request, header: str) -> Caller:
+        address = request.client.host if request.client else ""
+        key = address if address in self._refusals or len(self._refusals) < ADDRESSES_MAX else ""
+        bucket = self._refusals.setdefault(key, TokenBucket(REFUSALS_PER_SECOND, REFUSALS_BURST))
+        now_ms = self._services.now_ms()
+        scheme, _, secret = header.partition(" ")
+        found: Caller | str = await self._services.read(lambda: self._look_up(scheme, secret.strip(), now_ms))
+        if isinstance(found, Caller):
+            return found
+        if wait := bucket.take(1, now_ms / 1000):
+            raise TooManyRequestsError(wait)
+        await self._services.write(
+            lambda: self._services.log.sign_in(now_ms, "", "refused", found, action="use-token")
+        )
+        raise UnknownCallerError(f"the API token is unknown, expired or revoked; {_MISSING}")
+
+    def _look_up(self, scheme: str, secret: str, now_ms: int) -> Caller | str:
+        """Return the caller, or why the token is refused, for the audit log."""
+        if scheme.lower() != "bearer":
+            return "not a bearer token"
+        token = find_token(self._services.store, secret)
+        if token is None:
+            return "the API token is unknown"
+        if (state := token.state(now_ms)) != "valid":
+            return f"the API token {token.id} of {token.owner} is {state}"
+        entry = self._services.directory.people.get(token.owner)
+        if entry is None or not entry.principal.active:
+            return f"{token.owner}, the owner of the API token {token.id}, is unknown or not active"
+        return Caller(token.owner, entry, token.limits, token.purpose)
+
+
+async def read_json(request: Request) -> list[tuple[str, str]]:
+    """Return the members of a JSON object as parameters; none for an empty body. Raises: UnsupportedBodyError."""
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > BODY_BYTES_MAX:
+            raise UnsupportedBodyError(413, f"a body has at most {BODY_BYTES_MAX} bytes")
+    if not body:
+        return []
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise UnsupportedBodyError(
+            415, "send a JSON object with the content type application/json, or no body"
+        )
+    try:
+        found: dict[str, Any] = msgspec.json.decode(body, type=dict[str, str | int])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ParameterError("the body must be a JSON object of texts and whole numbers") from error
+    return [(name, str(value)) for name, value in found.items()]
+
+
+def caller_problem(error: Exception) -> Response:
+    """Return the answer to a caller who is not served."""
+    if isinstance(error, TooManyRequestsError):
+        seconds = str(int(error.seconds) + 1)
+        text = f"at most {REQUESTS_PER_SECOND:g} requests a second; try again in {seconds} s"
+        return problem(429, "Too many requests", text, {"retry-after": seconds})
+    if isinstance(error, UnsupportedBodyError):
+        title = "The body is too large" if error.status == 413 else "The body has another type"
+        return problem(error.status, title, str(error))
+    return problem(401, "Not authorized", str(error), {"www-authenticate": 'Bearer realm="rap"'})

@@ -1,0 +1,292 @@
+"""Sites, boxes, instruments and readings for programs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+from msgspec import Meta, Struct
+from sqlalchemy import and_, or_, select
+from starlette.responses import Response
+
+from datacenter.fleet.boxes import read_box
+from datacenter.fleet.completeness import stream_completeness
+from datacenter.fleet.visible import PLACED_BOXES
+from datacenter.history.archive import history
+from datacenter.store.schema import boxes, instruments, sites
+from datacenter.web.api.answers import PREFIX, Cursor, Limit, answer, decode_cursor, encode_cursor
+from datacenter.web.parameters import Moment, ParameterError
+from datacenter.web.routes import PageRequest, WebRoute
+
+DAY_MS: Final = 86_400_000
+PERIOD_DAYS_MAX: Final = 31
+_I: Final = instruments.c
+LifeNumber = Annotated[int, Meta(ge=0)]
+
+
+class ListQuery(Struct, frozen=True):
+    """A part of a list."""
+
+    limit: Limit = 100
+    cursor: Cursor = ""
+
+
+class InstrumentsQuery(ListQuery, frozen=True):
+    """A part of the list of instruments, of one site, box or model if given."""
+
+    site: str = ""
+    box: str = ""
+    model: str = ""
+
+
+class ReadingsQuery(Struct, frozen=True):
+    """A part of the statuses of a period by the instrument's clock; the default is the last day."""
+
+    since_ms: Moment | None = None
+    until_ms: Moment | None = None
+    limit: Limit = 100
+    cursor: Cursor = ""
+
+
+class ApiSite(Struct, frozen=True):
+    """A site; `zone` is a name of the IANA time zone database."""
+
+    site: str
+    name: str
+    country: str
+    region: str
+    zone: str
+
+
+class SiteList(Struct, frozen=True):
+    """A part of the list of sites."""
+
+    items: list[ApiSite]
+    next: str | None
+
+
+class BoxItem(Struct, frozen=True):
+    """A box in a list."""
+
+    box: str
+    site: str | None
+    enrolled_at_ms: int
+    dismissed_at_ms: int | None
+
+
+class BoxList(Struct, frozen=True):
+    """A part of the list of boxes."""
+
+    items: list[BoxItem]
+    next: str | None
+
+
+class ApiBox(Struct, frozen=True):
+    """The state of a box. Times are null before its first record."""
+
+    box: str
+    site: str | None
+    enrolled_at_ms: int
+    dismissed_at_ms: int | None
+    stored_at_ms: int | None
+    at_ms: int | None
+    commands_waiting: int
+
+
+class ApiInstrument(Struct, frozen=True):
+    """An instrument with its latest evaluated status."""
+
+    box: str
+    instrument: str
+    model: str | None
+    site: str | None
+    run: int
+    number: int
+    at_ms: int
+    stored_at_ms: int
+    state: str | None
+    samples: int | None
+
+
+class InstrumentList(Struct, frozen=True):
+    """A part of the list of instruments."""
+
+    items: list[ApiInstrument]
+    next: str | None
+
+
+class ApiStatus(Struct, frozen=True):
+    """A status as reported: readings in the units of the model's profile."""
+
+    run: int
+    number: int
+    at_ms: int
+    state: str
+    samples: int
+    readings: dict[str, int]
+
+
+class RunCompleteness(Struct, frozen=True):
+    """The numbers of a run: each from 1 to `last` is stored, lost or missing."""
+
+    run: int
+    last: LifeNumber
+    stored: LifeNumber
+    lost: LifeNumber
+    missing: LifeNumber
+
+
+class ReadingList(Struct, frozen=True):
+    """A part of the statuses of a period, in the order of time, with the completeness of all runs."""
+
+    items: list[ApiStatus]
+    next: str | None
+    completeness: list[RunCompleteness]
+
+
+def list_sites(page: PageRequest) -> Response:
+    """The sites, by name."""
+    query: ListQuery = page.query
+    after = decode_cursor(query.cursor, tuple[str])
+    names = [sites.c[name] for name in ApiSite.__struct_fields__]
+    wanted = select(*names).where(page.visible.where("Site")).order_by(sites.c.site).limit(query.limit + 1)
+    if after:
+        wanted = wanted.where(sites.c.site > after[0])
+    items = [ApiSite(*row) for row in page.store.read(wanted)]
+    return answer(page, SiteList(items[: query.limit], _next(items, query.limit, lambda one: (one.site,))))
+
+
+def read_site(page: PageRequest) -> Response:
+    """A site."""
+    names = [sites.c[name] for name in ApiSite.__struct_fields__]
+    (row,) = page.store.read(select(*names).where(sites.c.site == page.names["site"]))
+    return answer(page, ApiSite(*row))
+
+
+def list_boxes(page: PageRequest) -> Response:
+    """The boxes, by serial number."""
+    query: ListQuery = page.query
+    after = decode_cursor(query.cursor, tuple[str])
+    columns = (boxes.c.serial, boxes.c.site, boxes.c.enrolled_at_ms, boxes.c.dismissed_at_ms)
+    wanted = select(*columns).select_from(PLACED_BOXES).where(page.visible.where("Box"))
+    if after:
+        wanted = wanted.where(boxes.c.serial > after[0])
+    rows = page.store.read(wanted.order_by(boxes.c.serial).limit(query.limit + 1))
+    items = [BoxItem(*row) for row in rows]
+    return answer(page, BoxList(items[: query.limit], _next(items, query.limit, lambda one: (one.box,))))
+
+
+def show_box(page: PageRequest) -> Response:
+    """A box."""
+    found = read_box(page.store, page.names["box"])
+    times = found.enrolled_at_ms, found.dismissed_at_ms, found.contact_ms, found.reported_ms
+    return answer(page, ApiBox(found.serial, found.site, *times, found.commands_waiting))
+
+
+def list_instruments(page: PageRequest) -> Response:
+    """The instruments, by box and serial number."""
+    query: InstrumentsQuery = page.query
+    after = decode_cursor(query.cursor, tuple[str, str])
+    wanted = _instruments().where(page.visible.where("Instrument"), boxes.c.dismissed_at_ms.is_(None))
+    for column, value in ((boxes.c.site, query.site), (_I.box, query.box), (_I.model, query.model)):
+        if value:
+            wanted = wanted.where(column == value)
+    if after:
+        wanted = wanted.where(or_(_I.box > after[0], and_(_I.box == after[0], _I.serial > after[1])))
+    rows = page.store.read(wanted.order_by(_I.box, _I.serial).limit(query.limit + 1))
+    items = [ApiInstrument(*row) for row in rows]
+    key = _next(items, query.limit, lambda one: (one.box, one.instrument))
+    return answer(page, InstrumentList(items[: query.limit], key))
+
+
+def read_instrument(page: PageRequest) -> Response:
+    """An instrument."""
+    key = and_(_I.box == page.names["box"], _I.serial == page.names["instrument"])
+    (row,) = page.store.read(_instruments().where(key))
+    return answer(page, ApiInstrument(*row))
+
+
+def list_readings(page: PageRequest) -> Response:
+    """The statuses of a period, read day by day until there are enough."""
+    query: ReadingsQuery = page.query
+    box, serial = page.names["box"], page.names["instrument"]
+    until_ms = page.now_ms if query.until_ms is None else query.until_ms
+    since_ms = max(0, until_ms - DAY_MS) if query.since_ms is None else query.since_ms
+    if not since_ms < until_ms:
+        raise ParameterError("since_ms: must be before until_ms")
+    if until_ms - since_ms > PERIOD_DAYS_MAX * DAY_MS:
+        raise ParameterError(f"since_ms: a period has at most {PERIOD_DAYS_MAX} days; ask for several")
+    after = decode_cursor(query.cursor, tuple[int, int, int])
+    begin_ms = max(since_ms, after[0]) if after else since_ms
+    items: list[ApiStatus] = []
+    while begin_ms < until_ms and len(items) <= query.limit:
+        end_ms = min(until_ms, begin_ms + DAY_MS)
+        found = [
+            ApiStatus(run, one.number, one.at_ms, one.state, one.samples, dict(one.readings))
+            for run, one in history(page.store, box, serial, begin_ms, end_ms).reports()
+        ]
+        found.sort(key=_place)
+        items += [one for one in found if after is None or _place(one) > after]
+        begin_ms = end_ms
+    lives = [
+        RunCompleteness(life.life, life.last, life.stored, life.lost, life.missing.count())
+        for life in stream_completeness(page.store, box, serial)
+    ]
+    return answer(page, ReadingList(items[: query.limit], _next(items, query.limit, _place), lives))
+
+
+def _place(one: ApiStatus) -> tuple[int, int, int]:
+    return one.at_ms, one.run, one.number
+
+
+def _instruments() -> Any:
+    columns = (_I.box, _I.serial, _I.model, boxes.c.site, _I.run, _I.number, _I.at_ms, _I.stored_at_ms)
+    tables = instruments.join(PLACED_BOXES, _I.box == boxes.c.serial)
+    return select(*columns, _I.state, _I.samples).select_from(tables)
+
+
+def _next(items: list[Any], limit: int, key: Any) -> str | None:
+    """Return the cursor of the next part; None at the end. One item more than `limit` was asked for."""
+    return encode_cursor(*key(items[limit - 1])) if len(items) > limit else None
+
+
+_ONE: Final = f"{PREFIX}/instruments/{{box}}/{{instrument}}"
+ROUTES: Final = (
+    WebRoute("GET", f"{PREFIX}/sites", "view", "", list_sites, "sites", ListQuery, "api", result=SiteList),
+    WebRoute(
+        "GET", f"{PREFIX}/sites/{{site}}", "view", "Site", read_site, "a site", answer="api", result=ApiSite
+    ),
+    WebRoute("GET", f"{PREFIX}/boxes", "view", "", list_boxes, "boxes", ListQuery, "api", result=BoxList),
+    WebRoute("GET", f"{PREFIX}/boxes/{{box}}", "view", "Box", show_box, "a box", answer="api", result=ApiBox),
+    WebRoute(
+        "GET",
+        f"{PREFIX}/instruments",
+        "view",
+        "",
+        list_instruments,
+        "instruments",
+        InstrumentsQuery,
+        "api",
+        result=InstrumentList,
+    ),
+    WebRoute(
+        "GET",
+        _ONE,
+        "view",
+        "Instrument",
+        read_instrument,
+        "an instrument",
+        answer="api",
+        result=ApiInstrument,
+    ),
+    WebRoute(
+        "GET",
+        f"{_ONE}/readings",
+        "view",
+        "Instrument",
+        list_readings,
+        "statuses of an instrument",
+        ReadingsQuery,
+        "api",
+        result=ReadingList,
+    ),
+)

@@ -1,0 +1,82 @@
+"""The OpenAPI 3.1 document of the API, made from the route table."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+from msgspec import NODEFAULT
+from msgspec.structs import fields
+
+from datacenter.web.api.answers import PREFIX, Problem
+from datacenter.web.routes import WebRoute
+
+_REFERENCES: Final = "#/components/schemas/{name}"
+_STATUSES: Final = {
+    "400": "a parameter is wrong; the detail says what would be right",
+    "401": "no valid API token",
+    "403": "not permitted",
+    "404": "not found, or not permitted to know",
+    "413": "the body is too large",
+    "415": "the body is not JSON",
+    "429": "too many requests; see Retry-After",
+    "503": "the database does not respond; nothing was changed",
+}
+
+
+def openapi(routes: Sequence[WebRoute]) -> dict[str, Any]:
+    """Return the document of those rows that are of the API."""
+    rows = [row for row in routes if row.answer == "api"]
+    results = list(dict.fromkeys(row.result for row in rows if row.result is not None))
+    _, components = msgspec.json.schema_components([*results, Problem], ref_template=_REFERENCES)
+    paths: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        paths.setdefault(row.path, {})[row.method.lower()] = _operation(row)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "RAP data center", "version": "1", "description": __doc__},
+        "servers": [{"url": "/"}],
+        "security": [{"token": []}],
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def _operation(row: WebRoute) -> dict[str, Any]:
+    assert row.result is not None, "every row of the API has a result"
+    names = re.findall(r"{(\w+)}", row.path)
+    path = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
+    query = [] if row.method == "POST" else [_parameter(field) for field in fields(row.parameters)]
+    problem = {"application/problem+json": {"schema": {"$ref": _REFERENCES.format(name="Problem")}}}
+    content = {"application/json": {"schema": {"$ref": _REFERENCES.format(name=row.result.__name__)}}}
+    headers = {"etag": {"schema": {"type": "string"}}}
+    answers: dict[str, Any] = {"200": {"description": row.text, "content": content, "headers": headers}}
+    if row.method == "GET":
+        answers["304"] = {"description": "not modified since the answer with this ETag"}
+    answers |= {
+        status: {"description": text, "content": problem}
+        for status, text in _STATUSES.items()
+        if row.method == "POST" or status not in ("413", "415")
+    }
+    return {
+        "operationId": f"{row.method.lower()}{re.sub(r'[^a-z]+', '_', row.path.removeprefix(PREFIX))}".rstrip(
+            "_"
+        ),
+        "summary": row.text,
+        "parameters": path + query,
+        "responses": answers,
+    }
+
+
+def _parameter(field: Any) -> dict[str, Any]:
+    schema = msgspec.json.schema(field.type)
+    if "anyOf" in schema:
+        schema["anyOf"] = [one for one in schema["anyOf"] if one.get("type") != "null"]
+    if field.default not in (NODEFAULT, None, ""):
+        schema["default"] = field.default
+    return {"name": field.name, "in": "query", "required": False, "schema": schema}
