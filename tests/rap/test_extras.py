@@ -88,7 +88,7 @@ def test_an_extra_repeats_those_that_it_includes(extra: str) -> None:
 def test_every_package_of_an_extra_is_known_to_the_command(extra: str) -> None:
     provided = packages_distributions()
     own = {module for module in EXTRAS[extra] if module not in provided or "rap-box" in provided[module]}
-    known = {name.lower() for module in EXTRAS[extra] - own for name in provided[module]}
+    known = {name.lower().replace("_", "-") for module in EXTRAS[extra] - own for name in provided[module]}
     included = {name for one in INCLUDED.get(extra, ()) for name in names(OPTIONAL[one])}
     assert known == names(OPTIONAL[extra]) - included
     for module in own:

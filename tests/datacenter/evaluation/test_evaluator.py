@@ -55,7 +55,9 @@ def test_an_alert_begins_and_ends_with_reports(store: Store) -> None:
         TRIGGERS[0].table.when,
         {"water-conductivity-ns": 60, "state": 1},
     )
-    found = store.read(select(notices.c.alert, notices.c.kind, notices.c.created_at_ms, notices.c.sent_at_ms))
+    found = store.read(
+        select(notices.c.alert, notices.c.kind, notices.c.created_at_ms, notices.c.routed_at_ms)
+    )
     assert sorted(map(tuple, found)) == [(row.id, "raised", 99, None), (row.id, "resolved", 99, None)]
 
 
