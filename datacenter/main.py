@@ -29,6 +29,7 @@ from datacenter.commands.ranges import FileRanges
 from datacenter.config import Config, check_identity, identity, load_config, revocation_list
 from datacenter.evaluation.evaluator import Evaluator
 from datacenter.evaluation.follower import Follower
+from datacenter.evaluation.silence import SilenceWatch
 from datacenter.evaluation.triggerset import TriggerSet, read_triggers
 from datacenter.ingest import make_ingest
 from datacenter.notices.start import make_sender
@@ -192,7 +193,7 @@ async def _serve(
 ) -> None:
     revocations = revocation_list(config)
     one_writer = executor if store.has_one_writer else None
-    follower = Follower(evaluator, one_writer, _now_ms)
+    follower = Follower(evaluator, one_writer, _now_ms, SilenceWatch(store, evaluator.triggers))
     sender = make_sender(config.notices, store, one_writer, _now_ms) if config.notices else None
     queue = StoreQueue(executor, store.ingest_all, stored=follower.stored)
     bounds = datacenter_bounds(lambda: server, queue)

@@ -7,7 +7,7 @@ the values of the trigger's terms, from which the decision can be recomputed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import NamedTuple, TypeAlias
 
@@ -16,6 +16,7 @@ from sqlalchemy import Connection, insert, select, update
 
 from datacenter.store.schema import alerts, notices
 from datacenter.triggers.live import Transition
+from datacenter.triggers.silencefile import SilenceTrigger
 
 Place: TypeAlias = tuple[str, str, int, int]
 """Box, instrument, run and number of a report."""
@@ -104,7 +105,82 @@ def end(connection: Connection, place: Place, transition: Transition, now_ms: in
         )
     ).all()
     for id_ in open_ones:
-        ended = {"ended_at_ms": transition.at_ms, "end_run": run, "end_number": number}
+        ended = {
+            "ended_at_ms": transition.at_ms,
+            "resolved_at_ms": now_ms,
+            "end_run": run,
+            "end_number": number,
+        }
         connection.execute(update(alerts).where(c.id == id_).values(ended))
         connection.execute(insert(notices).values(alert=id_, kind="resolved", created_at_ms=now_ms))
     return [Ended(id_, transition.trigger.name, instrument, transition.at_ms) for id_ in open_ones]
+
+
+class SilenceEvidence(msgspec.Struct, frozen=True):
+    """Why an alert of silence began: the latest report or contact; the members are those of a site."""
+
+    heard_ms: int
+    at_ms: int
+    fingerprint: str
+    condition: str
+    members: list[str]
+
+
+def begin_silence(
+    connection: Connection,
+    place: Place,
+    trigger: SilenceTrigger,
+    model: str,
+    began_ms: int,
+    now_ms: int,
+    *,
+    heard_ms: int,
+    members: Sequence[str] = (),
+) -> Begun:
+    """Store an alert of silence after the report at `place`, and the notice of it. It is stored once."""
+    box, instrument, run, number = place
+    condition = f"silence of {trigger.table.of} {trigger.table.silence}"
+    evidence = SilenceEvidence(heard_ms, began_ms, trigger.fingerprint, condition, list(members))
+    found = Begun(alert_id(place, trigger.name), trigger.name, instrument, began_ms)
+    if connection.scalar(select(alerts.c.id).where(alerts.c.id == found.id)) is not None:
+        return found
+    connection.execute(
+        insert(alerts).values(
+            id=found.id,
+            box=box,
+            instrument=instrument,
+            model=model,
+            trigger=trigger.name,
+            trigger_hash=trigger.fingerprint,
+            severity=trigger.table.severity,
+            component="",
+            run=run,
+            number=number,
+            began_at_ms=began_ms,
+            raised_at_ms=now_ms,
+            evidence=msgspec.msgpack.encode(evidence),
+            text=trigger.table.text,
+            parts="",
+        )
+    )
+    connection.execute(insert(notices).values(alert=found.id, kind="raised", created_at_ms=now_ms))
+    return found
+
+
+def end_silence(
+    connection: Connection, id_: str, at_ms: int, now_ms: int, place: tuple[int, int] | None = None
+) -> list[Ended]:
+    """Store that an alert of silence has ended, and the notice of it; nothing if it had ended before."""
+    run, number = place or (None, None)
+    values = {"ended_at_ms": at_ms, "resolved_at_ms": now_ms, "end_run": run, "end_number": number}
+    c = alerts.c
+    row = connection.execute(
+        update(alerts)
+        .where(c.id == id_, c.ended_at_ms.is_(None))
+        .values(values)
+        .returning(c.trigger, c.instrument)
+    ).first()
+    if row is None:
+        return []
+    connection.execute(insert(notices).values(alert=id_, kind="resolved", created_at_ms=now_ms))
+    return [Ended(id_, row.trigger, row.instrument, at_ms)]

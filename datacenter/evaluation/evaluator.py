@@ -17,6 +17,8 @@ from sqlalchemy import Connection, and_, func, insert, select, text, update
 
 from datacenter.evaluation.alerts import Begun, Ended, begin, end
 from datacenter.evaluation.frontier import Arrivals, frontier
+from datacenter.evaluation.hearing import Hearing, load_hearing, save_hearing
+from datacenter.evaluation.silence import record_endings
 from datacenter.evaluation.state import restored, save_state
 from datacenter.evaluation.triggerset import TriggerSet
 from datacenter.store.coverage import BOX_STREAM, decode_ranges
@@ -25,7 +27,7 @@ from datacenter.store.schema import coverage, evaluated, instruments, records
 from datacenter.store.store import Store
 from datacenter.triggers.live import LiveEvaluator
 from settings.ranges import RangeSet
-from wire.messages import InstrumentReport, ProfileInForce, Status, decode
+from wire.messages import BoxReport, InstrumentReport, ProfileInForce, Status, decode
 
 CLOCK_ERROR_MS_MAX: Final = 86_400_000
 """A report cannot be made after it was stored. A time later than this after the storage is a wrong clock."""
@@ -34,6 +36,7 @@ SEQUENCES_MAX: Final = 8 * BLOCK_SPAN
 
 _R: Final = records.c
 _decode_report: Final = msgspec.msgpack.Decoder(InstrumentReport).decode
+_decode_own: Final = msgspec.msgpack.Decoder(BoxReport).decode
 
 
 class Pending(NamedTuple):
@@ -90,13 +93,42 @@ class Evaluator:
         """Evaluate up to SEQUENCES_MAX records of each epoch; return whether there are more."""
         _exclude_others(connection, box)
         has_more = False
+        hearing = load_hearing(connection, box) if self.triggers.silences else None
         for epoch, position, complete in _positions(connection, box):
             end_of_step = min(complete, position + SEQUENCES_MAX)
             pending = _pending(connection, box, epoch, position, end_of_step)
             self._evaluate(connection, box, pending, now_ms, total)
+            if hearing is not None:
+                self._listen(connection, hearing, pending, now_ms, total)
             _move(connection, box, epoch, end_of_step, now_ms)
             has_more |= end_of_step < complete
         return has_more
+
+    def _listen(
+        self, connection: Connection, hearing: Hearing, pending: list[Pending], now_ms: int, total: Advance
+    ) -> None:
+        """Note which instruments were heard, and find those that are silent."""
+        if not pending:
+            return
+        columns = instruments.c
+        rows = connection.execute(select(columns.serial, columns.model).where(columns.box == hearing.box))
+        models = {row.serial: row.model for row in rows}
+        silences = {name: self.triggers.silence(model, "instrument") for name, model in models.items()}
+        lasts_ms = {name: one.lasts_ms if one else None for name, one in silences.items()}
+        for one in pending:
+            if not one.instrument:
+                hearing.own(_decode_own(one.body), one.stored_at_ms)
+                continue
+            report = _decode_report(one.body)
+            hearing.report(one.instrument, one.run, report, one.stored_at_ms, lasts_ms.get(one.instrument))
+        hearing.find_silent(lasts_ms)
+        for name, heard in hearing.instruments.items():
+            heard.model = models.get(name)
+        begun, ended = record_endings(connection, self.triggers, hearing.box, hearing.endings, now_ms)
+        total.begun += begun
+        total.ended += ended
+        hearing.endings.clear()
+        save_hearing(connection, hearing)
 
     def _evaluate(
         self, connection: Connection, box: str, pending: list[Pending], now_ms: int, total: Advance

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Final, TypeVar
 
 from datacenter.evaluation.evaluator import Evaluator
+from datacenter.evaluation.silence import SilenceWatch
 
 SWEEP_SECONDS: Final = 60.0
 """Interval at which all boxes are looked at: for what another process stored, or a failure left."""
@@ -19,10 +20,19 @@ T = TypeVar("T")
 
 
 class Follower:
-    """Evaluates the boxes that `stored` names, on `executor`; None is the event loop's default executor."""
+    """Evaluates the boxes that `stored` names, on `executor`; None is the event loop's default executor.
 
-    def __init__(self, evaluator: Evaluator, executor: Executor | None, now_ms: Callable[[], int]) -> None:
-        self._evaluator, self._executor, self._now_ms = evaluator, executor, now_ms
+    `watch` looks for silence after each sweep.
+    """
+
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        executor: Executor | None,
+        now_ms: Callable[[], int],
+        watch: SilenceWatch | None = None,
+    ) -> None:
+        self._evaluator, self._executor, self._now_ms, self._watch = evaluator, executor, now_ms, watch
         self._boxes = set[str]()
         self._wakes = asyncio.Event()
 
@@ -36,6 +46,8 @@ class Follower:
         while True:
             boxes = await self._call(self._evaluator.boxes) or []
             await self._evaluate(boxes)
+            if self._watch is not None:
+                await self._call(self._watch.advance, self._now_ms())
             with suppress(TimeoutError):
                 async with asyncio.timeout(SWEEP_SECONDS):
                     while True:

@@ -7,13 +7,18 @@ from pathlib import Path
 
 from datacenter.scoring.scorefile import require_scores, trigger_files
 from datacenter.triggers.live import LiveFunctions
+from datacenter.triggers.silencefile import SilenceTrigger, is_silence, read_silence
 from datacenter.triggers.triggerfile import Trigger, read_trigger
+from settings.problems import SettingsError
 
 
 class TriggerSet:
-    """Triggers by model."""
+    """Triggers by model, and silence triggers."""
 
-    def __init__(self, triggers: Sequence[Trigger]) -> None:
+    def __init__(self, triggers: Sequence[Trigger], silences: Sequence[SilenceTrigger] = ()) -> None:
+        self.silences: dict[tuple[str, str], SilenceTrigger] = {
+            (one.table.model, one.table.of): one for one in silences
+        }
         self.triggers = {trigger.name: trigger for trigger in triggers}
         models = dict.fromkeys(trigger.table.model for trigger in triggers)
         self._functions = {
@@ -24,6 +29,10 @@ class TriggerSet:
         """Return the compiled triggers of a model; None if it has none."""
         return self._functions.get(model or "")
 
+    def silence(self, model: str | None, of: str) -> SilenceTrigger | None:
+        """Return the silence trigger of boxes, of sites or of the instruments of a model; None if there is none."""
+        return self.silences.get((model or "", of) if of == "instrument" else ("", of))
+
 
 def read_triggers(folder: Path | None) -> TriggerSet:
     """Read the trigger files of a folder; None is a set without triggers.
@@ -32,6 +41,16 @@ def read_triggers(folder: Path | None) -> TriggerSet:
     """
     if folder is None:
         return TriggerSet([])
-    triggers = [read_trigger(file) for file in trigger_files(folder)]
+    files = trigger_files(folder)
+    silent = [file for file in files if is_silence(file)]
+    silences: dict[tuple[str, str], SilenceTrigger] = {}
+    for file in silent:
+        one = read_silence(file)
+        other = silences.setdefault((one.table.model, one.table.of), one)
+        if other is not one:
+            raise SettingsError.at(
+                file, "of", f"is the same as in {other.name}.toml; remove one of the files"
+            )
+    triggers = [read_trigger(file) for file in files if file not in silent]
     require_scores(folder, triggers)
-    return TriggerSet(triggers)
+    return TriggerSet(triggers, list(silences.values()))

@@ -36,7 +36,7 @@ from datacenter.store.append_only import make_append_only
 
 metadata = MetaData()
 
-REVISION: Final = "0006"
+REVISION: Final = "0007"
 """The revision whose migration creates these tables."""
 
 boxes = Table(
@@ -110,8 +110,24 @@ alerts = Table(
     Column("evidence", LargeBinary, nullable=False),  # in MessagePack
     Column("text", Text),  # of the trigger, as the next column; unknown for alerts of earlier versions
     Column("parts", Text),  # one a line
+    Column("resolved_at_ms", BigInteger),  # when its end was stored
     Index("alerts_of_instrument", "box", "instrument", "began_at_ms"),
     Index("alerts_open", "ended_at_ms", "began_at_ms"),
+)
+
+hearing = Table(
+    "hearing",
+    metadata,
+    Column("box", Text, primary_key=True),  # empty in the row of the data center itself
+    Column("instrument", Text, primary_key=True),  # empty in the row of the box itself
+    Column("heard_ms", BigInteger, nullable=False),  # its latest report; of a box, its latest contact
+    Column("box_ms", BigInteger),  # of a box: the time of its latest record
+    Column("counts_from_ms", BigInteger),  # of a box: silence before this time does not count
+    Column("run", BigInteger, nullable=False, default=0),  # of the latest report
+    Column("number", BigInteger, nullable=False, default=0),
+    Column("model", Text),
+    Column("silent_ms", BigInteger),  # since when it counts as silent, if it does
+    Column("alert", Text),  # of this silence
 )
 
 notices = Table(

@@ -12,6 +12,7 @@ def check(arguments: argparse.Namespace) -> int:
     """Check trigger files, and print what is wrong."""
     from datacenter.scoring.scorefile import SCORES, has_score
     from datacenter.triggers.proof import can_fire, implies
+    from datacenter.triggers.silencefile import is_silence, read_silence
     from datacenter.triggers.triggerfile import Trigger, read_trigger
     from settings.problems import SettingsError
 
@@ -22,6 +23,10 @@ def check(arguments: argparse.Namespace) -> int:
         if file.name == SCORES:
             continue
         try:
+            if is_silence(file):
+                silence = read_silence(file).table
+                print(f"{file}: {silence.of}, {silence.severity}: valid")
+                continue
             trigger = read_trigger(file)
             is_scored[file] = has_score(file.parent, trigger)
         except SettingsError as error:

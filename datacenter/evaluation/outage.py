@@ -1,0 +1,49 @@
+"""Decides which silences get an alert: pure functions, without database and clock.
+
+A site has units: each box that is silent, and each instrument of the other boxes. If all of them are silent, this is
+one outage of the site. Therefore the alert of a unit waits while it may be the first of an outage: until another unit
+was heard later than the last report of this one by more than `within_ms`, or until all would be silent, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Unit(NamedTuple):
+    """A box (`instrument` is empty) or an instrument, and since when it is silent, None if it is not."""
+
+    box: str
+    instrument: str
+    heard_ms: int
+    silent_ms: int | None
+
+
+def units_of(boxes: Sequence[Unit], instruments: Sequence[Unit]) -> list[Unit]:
+    """Return the units of a site: silent boxes stand for their instruments, others for nothing."""
+    silent = {box.box for box in boxes if box.silent_ms is not None}
+    return [
+        *(box for box in boxes if box.box in silent),
+        *(one for one in instruments if one.box not in silent),
+    ]
+
+
+def outage_began_ms(boxes: Sequence[Unit], instruments: Sequence[Unit]) -> int | None:
+    """Return when the last unit of a site fell silent; None if one is not, or if the site is a single instrument."""
+    units = units_of(boxes, instruments)
+    is_several = len(units) > 1 or any(not unit.instrument for unit in units)
+    if not is_several or len(boxes) + len(instruments) < 2:
+        return None
+    silent = [unit.silent_ms for unit in units if unit.silent_ms is not None]
+    return max(silent) if len(silent) == len(units) else None
+
+
+def is_alone(unit: Unit, units: Sequence[Unit], within_ms: int, lasts_ms: int, now_ms: int) -> bool:
+    """Whether a silence begins no outage of the site; `lasts_ms` is the longest time of a trigger."""
+    others = [other for other in units if other != unit]
+    return (
+        not others
+        or any(other.heard_ms > unit.heard_ms + within_ms for other in others)
+        or now_ms >= unit.heard_ms + lasts_ms + 2 * within_ms
+    )

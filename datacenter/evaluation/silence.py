@@ -1,0 +1,222 @@
+"""Begins and ends the alerts of silence, of all boxes in one transaction: at intervals, because nothing arrives.
+
+The silence of an instrument follows from records (`datacenter.evaluation.hearing`), that of a box from the data
+center's clock. Time in which no data center was running does not count for a box, because it could not send. The row
+of `hearing` without a box has when the data center looked last, and since when it has been running.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any, Final
+
+from sqlalchemy import Connection, and_, exists, insert, or_, select, text, update
+
+from datacenter.evaluation.alerts import Begun, Ended, begin_silence, end_silence
+from datacenter.evaluation.hearing import Ending
+from datacenter.evaluation.outage import Unit, is_alone, outage_began_ms, units_of
+from datacenter.evaluation.triggerset import TriggerSet
+from datacenter.store.schema import alerts, boxes, hearing
+from datacenter.store.store import Store
+from datacenter.triggers.silencefile import SilenceTrigger
+
+DOWN_MS: Final = 180_000
+"""If the data center did not look for so long, it was not running."""
+_H: Final = hearing.c
+
+
+class SilenceWatch:
+    """Looks for silence with one set of triggers. Calls block; several processes may call at the same time."""
+
+    def __init__(self, store: Store, triggers: TriggerSet) -> None:
+        self._store, self._triggers = store, triggers
+
+    def advance(self, now_ms: int) -> tuple[list[Begun], list[Ended]]:
+        """Begin and end alerts. Raises: StoreError."""
+        begun: list[Begun] = []
+        ended: list[Ended] = []
+        if self._triggers.silences:
+            with self._store.transaction() as connection:
+                up_ms = _up_since_ms(connection, now_ms)
+                for units in _sites(connection, self._triggers, now_ms, up_ms).values():
+                    self._advance(connection, units, now_ms, begun, ended)
+        return begun, ended
+
+    def _advance(
+        self,
+        connection: Connection,
+        site: tuple[list[Unit], list[Unit], dict[Unit, Any]],
+        now_ms: int,
+        begun: list[Begun],
+        ended: list[Ended],
+    ) -> None:
+        all_boxes, instruments, rows = site
+        units = units_of(all_boxes, instruments)
+        for unit in all_boxes:
+            if unit.silent_ms is None and (id_ := rows[unit].alert) is not None:
+                ended += end_silence(connection, id_, unit.heard_ms, now_ms)
+                _set_alert(connection, unit, None)
+        if self._is_outage(connection, site, now_ms, begun, ended):
+            return
+        of_site = self._triggers.silence("", "site")
+        lasts_ms = max(one.lasts_ms for one in self._triggers.silences.values())
+        for unit in units:
+            trigger = self._triggers.silence(rows[unit].model, "instrument" if unit.instrument else "box")
+            if unit.silent_ms is None or rows[unit].alert is not None or trigger is None:
+                continue
+            if of_site is None or is_alone(unit, units, of_site.lasts_ms, lasts_ms, now_ms):
+                begun.append(_begin(connection, unit, rows[unit], trigger, now_ms))
+
+    def _is_outage(
+        self,
+        connection: Connection,
+        site: tuple[list[Unit], list[Unit], dict[Unit, Any]],
+        now_ms: int,
+        begun: list[Begun],
+        ended: list[Ended],
+    ) -> bool:
+        """Begin or end the alert of a site; return whether its members wait: during an outage, and soon after it."""
+        all_boxes, instruments, rows = site
+        trigger = self._triggers.silence("", "site")
+        if trigger is None or not rows[all_boxes[0]].site:
+            return False
+        a = alerts.c
+        names = [unit.box for unit in all_boxes]
+        of_site = and_(a.box.in_(names), a.trigger == trigger.name)
+        latest = connection.execute(
+            select(a.id, a.ended_at_ms, a.resolved_at_ms)
+            .where(of_site)
+            .order_by(a.began_at_ms.desc())
+            .limit(1)
+        ).first()
+        began_ms = outage_began_ms(all_boxes, instruments)
+        is_open = latest is not None and latest.ended_at_ms is None
+        if began_ms is None:
+            if is_open and latest is not None:
+                units = units_of(all_boxes, instruments)
+                heard = [unit.heard_ms for unit in units if unit.silent_ms is None]
+                ended += end_silence(connection, latest.id, min(heard, default=now_ms), now_ms)
+                return True
+            return latest is not None and now_ms < (latest.resolved_at_ms or 0) + trigger.lasts_ms
+        if not is_open:
+            first = all_boxes[0]
+            members = [unit.instrument or unit.box for unit in (*all_boxes, *instruments)]
+            begun.append(
+                begin_silence(
+                    connection,
+                    (first.box, "", 0, began_ms),
+                    trigger,
+                    "",
+                    began_ms,
+                    now_ms,
+                    heard_ms=max(unit.heard_ms for unit in (*all_boxes, *instruments)),
+                    members=members,
+                )
+            )
+        return True
+
+
+def record_endings(
+    connection: Connection, triggers: TriggerSet, box: str, endings: Sequence[Ending], now_ms: int
+) -> tuple[list[Begun], list[Ended]]:
+    """End the alerts of instruments that were heard; a silence that nobody saw has had an alert, too."""
+    begun: list[Begun] = []
+    ended: list[Ended] = []
+    for ending in endings:
+        id_ = ending.was.alert
+        trigger = triggers.silence(ending.was.model or "", "instrument")
+        assert ending.was.silent_ms is not None, "of a silence"
+        unit = Unit(box, ending.instrument, ending.was.heard_ms, ending.was.silent_ms)
+        if id_ is None and trigger and not _was_outage(connection, triggers, unit, ending.at_ms):
+            begun.append(_begin(connection, unit, ending.was, trigger, now_ms))
+            id_ = begun[-1].id
+        if id_ is not None:
+            ended += end_silence(connection, id_, ending.at_ms, now_ms, (ending.run, ending.number))
+    return begun, ended
+
+
+def _was_outage(connection: Connection, triggers: TriggerSet, unit: Unit, until_ms: int) -> bool:
+    """Whether the site has an alert for this time."""
+    trigger = triggers.silence("", "site")
+    if trigger is None:
+        return False
+    a, mine = alerts.c, boxes.alias("mine")
+    same_site = and_(boxes.c.serial == a.box, boxes.c.site == mine.c.site, mine.c.serial == unit.box)
+    overlaps = and_(a.began_at_ms <= until_ms, or_(a.ended_at_ms.is_(None), a.ended_at_ms >= unit.silent_ms))
+    query = select(exists().where(a.trigger == trigger.name, overlaps, same_site))
+    return bool(connection.scalar(query))
+
+
+def _begin(connection: Connection, unit: Unit, row: Any, trigger: SilenceTrigger, now_ms: int) -> Begun:
+    assert unit.silent_ms is not None, "of a silence"
+    place = (unit.box, unit.instrument, row.run, row.number or unit.heard_ms)
+    begun = begin_silence(
+        connection, place, trigger, row.model or "", unit.silent_ms, now_ms, heard_ms=unit.heard_ms
+    )
+    _set_alert(connection, unit, begun.id)
+    return begun
+
+
+def _set_alert(connection: Connection, unit: Unit, id_: str | None) -> None:
+    this = and_(_H.box == unit.box, _H.instrument == unit.instrument)
+    connection.execute(update(hearing).where(this).values(alert=id_))
+
+
+def _up_since_ms(connection: Connection, now_ms: int) -> int:
+    """Record that the data center looks now; return since when it has been running. Excludes other processes."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(5932449)"))
+    this = and_(_H.box == "", _H.instrument == "")
+    if connection.execute(update(hearing).where(this).values(run=0)).rowcount == 0:
+        new = {"box": "", "instrument": "", "heard_ms": now_ms, "counts_from_ms": now_ms}
+        connection.execute(insert(hearing).values(new))
+        return now_ms
+    row = connection.execute(select(hearing).where(this)).one()
+    up_ms = int(row.counts_from_ms) if now_ms <= row.heard_ms + DOWN_MS else now_ms
+    connection.execute(
+        update(hearing).where(this).values(heard_ms=max(now_ms, row.heard_ms), counts_from_ms=up_ms)
+    )
+    return up_ms
+
+
+def _sites(
+    connection: Connection, triggers: TriggerSet, now_ms: int, up_ms: int
+) -> dict[str, tuple[list[Unit], list[Unit], dict[Unit, Any]]]:
+    """Return the boxes, the instruments with a silence trigger, and their rows, by site or box without a site."""
+    found: dict[str, tuple[list[Unit], list[Unit], dict[Unit, Any]]] = defaultdict(lambda: ([], [], {}))
+    of_box = triggers.silence("", "box")
+    query = (
+        select(hearing, boxes.c.site)
+        .join(boxes, boxes.c.serial == _H.box)
+        .where(boxes.c.dismissed_at_ms.is_(None))
+        .order_by(_H.box, _H.instrument)
+        .with_for_update(of=hearing)
+    )
+    for row in connection.execute(query):
+        all_boxes, instruments, rows = found[row.site or f"box {row.box}"]
+        if row.instrument:
+            if triggers.silence(row.model or "", "instrument") is None:
+                continue
+            unit = Unit(row.box, row.instrument, row.heard_ms, row.silent_ms)
+            instruments.append(unit)
+        else:
+            unit = Unit(row.box, "", row.heard_ms, _silent_ms(connection, row, of_box, now_ms, up_ms))
+            all_boxes.append(unit)
+        rows[unit] = row
+    return found
+
+
+def _silent_ms(
+    connection: Connection, row: Any, trigger: SilenceTrigger | None, now_ms: int, up_ms: int
+) -> int | None:
+    """Return since when a box is silent. Once it is, it is until it is heard, also if the data center restarts."""
+    silent_ms = row.silent_ms
+    if silent_ms is not None and row.heard_ms >= silent_ms:
+        silent_ms = None
+    if silent_ms is None and trigger and now_ms >= max(row.heard_ms, up_ms) + trigger.lasts_ms:
+        silent_ms = row.heard_ms + trigger.lasts_ms
+    if silent_ms != row.silent_ms:
+        this = and_(_H.box == row.box, _H.instrument == "")
+        connection.execute(update(hearing).where(this).values(silent_ms=silent_ms))
+    return int(silent_ms) if silent_ms is not None else None
