@@ -59,11 +59,12 @@ def test(arguments: argparse.Namespace) -> int:
     """Test the triggers, and print their scores."""
     from datacenter.scoring.outcome import scores
     from datacenter.scoring.scorefile import SCORES, read_scores, trigger_files, write_scores
+    from datacenter.triggers.silencefile import is_silence
     from datacenter.triggers.triggerfile import read_trigger
     from settings.problems import SettingsError
 
     try:
-        files = [file for file in arguments.files if file.name != SCORES]
+        files = [file for file in arguments.files if file.name != SCORES and not is_silence(file)]
         triggers = [read_trigger(file) for file in files]
         folder = files[0].parent if files else Path()
         demands = _demands(arguments, read_scores(folder).demanded)
@@ -74,7 +75,8 @@ def test(arguments: argparse.Namespace) -> int:
     instruments = list(_simulated(triggers, arguments))
     found = scores(triggers, instruments)
     if arguments.write:
-        is_whole = {file.resolve() for file in trigger_files(folder)} == {file.resolve() for file in files}
+        scored = [file for file in trigger_files(folder) if not is_silence(file)]
+        is_whole = {file.resolve() for file in scored} == {file.resolve() for file in files}
         write_scores(folder, triggers, found, _history(arguments), is_whole=is_whole)
     reports, seconds = sum(one.reports for one in instruments), sum(one.seconds for one in instruments)
     missed = list(_missed(demands, found.whole))

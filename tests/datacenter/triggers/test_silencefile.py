@@ -9,16 +9,15 @@ import pytest
 from datacenter.evaluation.triggerset import read_triggers
 from datacenter.triggers.silencefile import read_silence
 from settings.problems import SettingsError
+from tests.support.datacenter.scored_triggers import write_triggers
 
 GOOD = 'of = "instrument"\nmodel = "chemistry-analyzer"\nsilence = "30min"\nseverity = "error"\ntext = "Silent"\n'
 
 
 def test_a_folder_may_have_both_kinds(tmp_path: Path) -> None:
+    lamp = 'model = "chemistry-analyzer"\nseverity = "warning"\ncomponent = "lamp"\ntext = "Weak"\n'
+    write_triggers(tmp_path, lamp=f'{lamp}when = "lamp-intensity-pct < 70"\n')
     (tmp_path / "silent.toml").write_text(GOOD)
-    (tmp_path / "lamp.toml").write_text(
-        'model = "chemistry-analyzer"\nseverity = "warning"\ncomponent = "lamp"\ntext = "Weak"\n'
-        'when = "lamp-intensity-pct < 70"\n'
-    )
     triggers = read_triggers(tmp_path)
     assert list(triggers.triggers) == ["lamp"]
     found = triggers.silence("chemistry-analyzer", "instrument")
