@@ -40,21 +40,16 @@ class AccessRules:
     directory: StaffDirectory
 
 
-class AccessControl:
-    """Access control with the policies and the directory of files. Raises: SettingsError if one has mistakes."""
+class AccessDecider:
+    """Decides with given rules, and records each decision."""
 
-    def __init__(self, files: AccessFiles, record: Recorder) -> None:
-        self._files, self._record = files, record
-        self._rules = _read(files)
+    def __init__(self, rules: AccessRules, record: Recorder) -> None:
+        self._rules, self._record = rules, record
 
     @property
     def rules(self) -> AccessRules:
         """The policies and the directory in force."""
         return self._rules
-
-    def reload(self) -> None:
-        """Read the files again. Raises: SettingsError; then the policies and the directory remain as they were."""
-        self._rules = _read(self._files)
 
     def token(self, secret: str) -> tuple[str, ApiToken] | None:
         """Return the owner of an API token, and the token for the context; None if the secret is unknown."""
@@ -102,6 +97,18 @@ class AccessControl:
     ) -> list[str]:
         """Return those of some actions that staff may do with a resource, for the buttons of its page."""
         return [action for action in among if self.peek(staff, action, resource, context).permitted]
+
+
+class AccessControl(AccessDecider):
+    """Access control with the policies and the directory of files. Raises: SettingsError if one has mistakes."""
+
+    def __init__(self, files: AccessFiles, record: Recorder) -> None:
+        super().__init__(_read(files), record)
+        self._files = files
+
+    def reload(self) -> None:
+        """Read the files again. Raises: SettingsError; then the policies and the directory remain as they were."""
+        self._rules = _read(self._files)
 
 
 def _read(files: AccessFiles) -> AccessRules:

@@ -12,7 +12,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 from typing import Final
 
-from datacenter.access.control import AccessControl
+from datacenter.access.control import AccessDecider
 from datacenter.access.decision import Decision
 from datacenter.access.request import Approval, RequestContext, Resource
 from datacenter.access.vocabulary import Purpose
@@ -68,7 +68,7 @@ class ChangeApproval:
         return self.at_ms + APPROVAL_MS
 
 
-def approve(access: AccessControl, change: PendingChange, by: str, context: RequestContext) -> ChangeApproval:
+def approve(access: AccessDecider, change: PendingChange, by: str, context: RequestContext) -> ChangeApproval:
     """Approve a change; the decision is recorded. Raises: NotApproved."""
     if not change.requested_ms <= context.now_ms < change.requested_ms + REQUEST_MS:
         raise NotApproved(
@@ -81,7 +81,7 @@ def approve(access: AccessControl, change: PendingChange, by: str, context: Requ
 
 
 def decide_change(
-    access: AccessControl, change: PendingChange, approval: ChangeApproval | None, now_ms: int
+    access: AccessDecider, change: PendingChange, approval: ChangeApproval | None, now_ms: int
 ) -> Decision:
     """Decide whether the requester may carry out a change now; recorded. `approval` is needed for dangerous changes.
 
@@ -94,7 +94,7 @@ def decide_change(
     return access.decide(change.requester, change.action, change.resource, context)
 
 
-def _check(access: AccessControl, change: PendingChange, approval: ChangeApproval, now_ms: int) -> None:
+def _check(access: AccessDecider, change: PendingChange, approval: ChangeApproval, now_ms: int) -> None:
     if approval.change_sha256 != change.digest:
         raise NotApproved(
             f"the approval by {approval.by} is for another change, or for other content; ask for a new one"

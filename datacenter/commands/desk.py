@@ -11,13 +11,13 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import and_, select, update
 
-from datacenter.access.control import AccessControl
+from datacenter.access.control import AccessDecider
 from datacenter.access.decision import Decision
 from datacenter.access.four_eyes import APPROVAL_MS, NotApproved, PendingChange, approve, decide_change
 from datacenter.access.request import Approval, RequestContext, Resource
 from datacenter.access.vocabulary import VERB_ACTIONS, Purpose, members
 from datacenter.commands.files import FileArchive
-from datacenter.fleet.visible import PLACED_BOXES, find_instrument
+from datacenter.fleet.visible import COLUMNS, PLACED_BOXES, find_instrument
 from datacenter.store.command_states import WITHDRAWABLE, State
 from datacenter.store.schema import boxes, commands, instruments, sites
 from datacenter.store.store import Store
@@ -103,7 +103,7 @@ class CommandDesk:
 
     store: Store
     archive: FileArchive
-    access: AccessControl
+    access: AccessDecider
 
     def send(
         self,
@@ -158,15 +158,7 @@ class CommandDesk:
         resource = find_instrument(self.store, row.box, row.instrument)
         if resource is None:
             raise CommandRefusedError(f"the instrument {row.instrument} of command {number} does not exist")
-        change = PendingChange(
-            str(number),
-            row.requester,
-            VERB_ACTIONS[row.verb],
-            resource,
-            row.purpose,
-            row.file or "",
-            row.created_at_ms,
-        )
+        change = _change(row, resource)
         try:
             approval = approve(self.access, change, actor.staff, RequestContext(now_ms, actor.purpose))
             _require(decide_change(self.access, change, approval, now_ms))
@@ -196,14 +188,34 @@ class CommandDesk:
         """Return a command. Raises: CommandRefusedError."""
         return self._seen(actor, number, now_ms)
 
-    def list(self, actor: Actor, now_ms: int, instrument: str = "") -> list[CommandRow]:
+    def list(
+        self, actor: Actor, now_ms: int, instrument: str = "", state: State | None = None
+    ) -> list[CommandRow]:
         """Return the latest commands that the actor may see, the latest first."""
-        query = _ROWS.order_by(commands.c.id.desc()).limit(LISTED_MAX)
+        context = RequestContext(now_ms, actor.purpose)
+        may_see = self.access.where(actor.staff, "view", "Command", context, COLUMNS["Command"])
+        query = _ROWS.where(may_see).order_by(commands.c.id.desc()).limit(LISTED_MAX)
         if instrument:
             query = query.where(commands.c.instrument == instrument)
-        context = RequestContext(now_ms, actor.purpose)
-        rows = (CommandRow._make(row) for row in self.store.read(query))
-        return [row for row in rows if self.access.peek(actor.staff, "view", row.resource, context).permitted]
+        if state:
+            query = query.where(commands.c.state == state)
+        return [CommandRow._make(row) for row in self.store.read(query)]
+
+    def may_withdraw(self, actor: Actor, row: CommandRow, now_ms: int) -> bool:
+        """Return whether to offer the withdrawal; not recorded."""
+        return row.is_withdrawable and self._peek(actor, "withdraw-command", row.resource, now_ms)
+
+    def may_approve(self, actor: Actor, row: CommandRow, now_ms: int) -> bool:
+        """Return whether to offer the approval; not recorded."""
+        if row.state != "waiting for approval" or (row.expires_at_ms or 0) <= now_ms:
+            return False
+        change = _change(row, replace(row.resource, kind="Instrument", id=row.instrument, requester=""))
+        return self._peek(actor, "approve", change.as_resource, now_ms)
+
+    def may_send(self, actor: Actor, verb: Verb, instrument: Resource, now_ms: int) -> bool:
+        """Return whether to offer a command that is not dangerous; not recorded."""
+        takes = verb in verbs_of(instrument.model)
+        return takes and self._peek(actor, VERB_ACTIONS[verb], instrument, now_ms)
 
     def download(self, actor: Actor, number: int, now_ms: int) -> bytes:
         """Return the complete file of a command. Raises: CommandRefusedError."""
@@ -235,6 +247,10 @@ class CommandDesk:
             raise CommandRefusedError(f"there is no instrument {instrument} at box {box}")
         return resource
 
+    def _peek(self, actor: Actor, action: str, resource: Resource, now_ms: int) -> bool:
+        context = RequestContext(now_ms, actor.purpose)
+        return self.access.peek(actor.staff, action, resource, context).permitted
+
     def _decide(self, actor: Actor, action: str, resource: Resource, now_ms: int) -> Decision:
         return self.access.decide(actor.staff, action, resource, RequestContext(now_ms, actor.purpose))
 
@@ -258,6 +274,14 @@ def _check_verb(model: str, verb: Verb, content: bytes) -> None:
         raise CommandRefusedError(f"{verb} needs a file that is not empty")
     if verb not in DOWN_VERBS and content:
         raise CommandRefusedError(f"{verb} takes no file")
+
+
+def _change(row: CommandRow, resource: Resource) -> PendingChange:
+    """The command as a change that a second person approves."""
+    action, content = VERB_ACTIONS[row.verb], row.file or ""
+    return PendingChange(
+        str(row.id), row.requester, action, resource, row.purpose, content, row.created_at_ms
+    )
 
 
 def _require(decision: Decision) -> None:

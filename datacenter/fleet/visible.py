@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, and_, func, or_, select, true
+from sqlalchemy import ColumnElement, String, and_, cast, func, or_, select, true
 
 from datacenter.access.compiled import CompiledPolicies
 from datacenter.access.decision import Decision
 from datacenter.access.request import AccessRequest, ApiToken, Principal, RequestContext, Resource
 from datacenter.access.sql import where_permitted
 from datacenter.access.vocabulary import Purpose
-from datacenter.store.schema import alerts, boxes, instruments, sites
+from datacenter.store.schema import alerts, boxes, commands, instruments, sites
 from datacenter.store.store import Store
 
 PLACED_BOXES: Final = boxes.outerjoin(sites, boxes.c.site == sites.c.site)
@@ -23,11 +23,19 @@ _PLACE: Final[Mapping[str, ColumnElement[Any]]] = {
     "country": sites.c.country,
     "region": sites.c.region,
 }
+COMMAND_DIGITS_MAX: Final = 9
+"""Digits of a command's number that every database accepts as an integer."""
 COLUMNS: Final[Mapping[str, Mapping[str, ColumnElement[Any]]]] = {
     "Site": {"id": sites.c.site, **_PLACE, "site": sites.c.site},
     "Box": {"id": boxes.c.serial, **_PLACE},
     "Instrument": {"id": instruments.c.serial, "model": instruments.c.model, **_PLACE},
     "Alert": {"id": alerts.c.id, "model": alerts.c.model, "severity": alerts.c.severity, **_PLACE},
+    "Command": {
+        "id": cast(commands.c.id, String),
+        "model": instruments.c.model,
+        "requester": commands.c.requester,
+        **_PLACE,
+    },
 }
 """The columns with the attributes of each type; queries join `boxes` and `sites`."""
 
@@ -101,6 +109,19 @@ def find_alert(store: Store, alert: str) -> Resource | None:
     if found is None:
         return None
     return Resource("Alert", alert, *_names(found), model=found.model, severity=found.severity)
+
+
+def find_command(store: Store, number: str) -> Resource | None:
+    """Return the resource of a command; None if it does not exist."""
+    if not (number.isascii() and number.isdecimal() and len(number) <= COMMAND_DIGITS_MAX):
+        return None
+    key = and_(instruments.c.box == commands.c.box, instruments.c.serial == commands.c.instrument)
+    tables = commands.join(PLACED_BOXES, commands.c.box == boxes.c.serial).outerjoin(instruments, key)
+    query = select(commands.c.requester, instruments.c.model, *_PLACE.values()).select_from(tables)
+    found = next(store.read(query.where(commands.c.id == int(number))), None)
+    if found is None:
+        return None
+    return Resource("Command", number, *_names(found), model=found.model or "", requester=found.requester)
 
 
 def _names(row: Any) -> tuple[str, str, str]:

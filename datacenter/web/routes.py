@@ -22,7 +22,14 @@ from datacenter.access.request import AccessRequest, Resource
 from datacenter.access.vocabulary import ACTIONS, Purpose
 from datacenter.audit.access_log import AccessLog
 from datacenter.audit.reading import ChainVerifier
-from datacenter.fleet.visible import Visibility, find_alert, find_box, find_instrument, find_site
+from datacenter.fleet.visible import (
+    Visibility,
+    find_alert,
+    find_box,
+    find_command,
+    find_instrument,
+    find_site,
+)
 from datacenter.store.store import Store
 from datacenter.web.sessions import SessionSigner
 
@@ -135,6 +142,7 @@ _FIND: Final[dict[str, Callable[[Store, dict[str, str]], Resource | None]]] = {
     "Box": lambda store, names: find_box(store, names["box"]),
     "Instrument": lambda store, names: find_instrument(store, names["box"], names["instrument"]),
     "Alert": lambda store, names: find_alert(store, names["alert"]),
+    "Command": lambda store, names: find_command(store, names["command"]),
     "Audit": lambda _store, _names: Resource("Audit", "log"),
 }
 """Finds the resource that a path names."""

@@ -6,7 +6,7 @@ from typing import Final
 
 from datacenter.web.api import alerts as api_alerts
 from datacenter.web.api import fleet as api_fleet
-from datacenter.web.pages import alerts, audit, box, fleet, instrument, site
+from datacenter.web.pages import alerts, audit, box, commands, fleet, instrument, site
 from datacenter.web.routes import WebRoute
 
 ROUTES: Final[tuple[WebRoute, ...]] = (
@@ -15,6 +15,7 @@ ROUTES: Final[tuple[WebRoute, ...]] = (
     *box.ROUTES,
     *instrument.ROUTES,
     *alerts.ROUTES,
+    *commands.ROUTES,
     *audit.ROUTES,
     *api_fleet.ROUTES,
     *api_alerts.ROUTES,

@@ -16,9 +16,16 @@ IN_EUROPE = {
     "box": "RAP-0001",
     "instrument": "CHEM-0001",
     "alert": "a-lamp",
+    "command": "1",
 }
-IN_AMERICA = {"site": "boston-1", "box": "RAP-0003", "instrument": "GAS-0001", "alert": "a-slot"}
-UNKNOWN = {"site": "nowhere", "box": "RAP-9999", "instrument": "NONE-1", "alert": "none"}
+IN_AMERICA = {
+    "site": "boston-1",
+    "box": "RAP-0003",
+    "instrument": "GAS-0001",
+    "alert": "a-slot",
+    "command": "2",
+}
+UNKNOWN = {"site": "nowhere", "box": "RAP-9999", "instrument": "NONE-1", "alert": "none", "command": "none"}
 HINTS = ("CHEM-0001", "GAS-0001", "RAP-0003", "Harbor", "boston", "Klinikum", "blood")
 """Texts of the fleet that no refusal may contain."""
 OF_ONE = [row for row in ROUTES if row.kind in ACTIONS["view"].kinds]

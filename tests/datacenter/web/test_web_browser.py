@@ -29,6 +29,8 @@ PAGES = [
     INSTRUMENT,
     "/alerts?state=all",
     "/alerts/a-lamp",
+    "/commands",
+    "/commands?instrument=CHEM-0001&box=RAP-0001",
     "/sign-in",
     "/nope",
 ]

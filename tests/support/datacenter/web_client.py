@@ -26,6 +26,7 @@ from datacenter.web.routes import WebServices
 from datacenter.web.sessions import COOKIE, SessionSigner
 
 POLICIES = CompiledPolicies(read_policies())
+TRAININGS = {"chemistry-analyzer": 2**42}
 KEY = bytes(range(32))
 
 
@@ -33,7 +34,8 @@ def person(
     staff: str, name: str, zone: str, role: Role | None, scope: str, *, active: bool = True
 ) -> StaffPerson:
     roles: frozenset[Role] = frozenset({role} if role else ())
-    return StaffPerson(Principal(staff, roles, frozenset({scope}), active=active), name, zone)
+    trainings = TRAININGS if role in ("service-engineer", "application-specialist") else {}
+    return StaffPerson(Principal(staff, roles, frozenset({scope}), trainings, active=active), name, zone)
 
 
 PEOPLE = {
@@ -44,6 +46,8 @@ PEOPLE = {
         person("european", "Engineer in Europe", "Europe/Lisbon", "service-engineer", "region/europe"),
         person("former", "Former engineer", "UTC", "service-engineer", "everywhere", active=False),
         person("auditor", "Auditor", "UTC", "auditor", "everywhere"),
+        person("specialist", "Specialist", "UTC", "application-specialist", "everywhere"),
+        person("supervisor", "Supervisor", "UTC", "supervisor", "everywhere"),
         person("newcomer", "Newcomer", "UTC", None, "everywhere"),
     )
 }

@@ -40,6 +40,7 @@ GAP = (1500, 1700)
 OFF_MS = (START_MS + 36 * 3_600_000, START_MS + 40 * 3_600_000)
 """It made no report in this time."""
 BATCH = 500
+COMMAND = {"requester": "engineer", "purpose": "service", "expires_at_ms": NOW_MS + DAY_MS}
 
 
 def fill_fleet(store: Store, *, with_reports: bool = True) -> None:
@@ -57,6 +58,7 @@ def fill_fleet(store: Store, *, with_reports: bool = True) -> None:
         latest = [report for report in reports if isinstance(report, Status)][-1]
     fill_state(store, latest)
     fill_alerts(store)
+    fill_commands(store)
 
 
 def simulated_reports() -> list[InstrumentReport]:
@@ -146,6 +148,17 @@ def fill_alerts(store: Store) -> None:
     with store.transaction() as connection:
         for row in rows:
             connection.execute(insert(alerts).values(row))
+
+
+def fill_commands(store: Store) -> None:
+    """Enter a command in Europe (1), one in America (2), and one in Europe that waits for approval (3)."""
+    store.queue_command("RAP-0001", "CHEM-0001", "send-inventory", b"", NOW_MS - 60_000, **COMMAND)
+    store.queue_command("RAP-0003", "GAS-0001", "send-inventory", b"", NOW_MS - 50_000, **COMMAND)
+    waiting = {**COMMAND, "state": "waiting for approval", "purpose": "application-support"}
+    file = {"file": "ab" * 32, "file_bytes": 4_000_000, "requester": "specialist"}
+    store.queue_command(
+        "RAP-0001", "CHEM-0001", "assay-configuration", b"", NOW_MS - 40_000, **{**waiting, **file}
+    )
 
 
 def alert_row(
