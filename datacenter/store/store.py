@@ -217,13 +217,18 @@ def schema_revision(url: str) -> str | None:
 def _engine(url: str, durable: bool) -> tuple[Engine, Statements]:
     """Return the engine, and the statements for its database."""
     try:
-        engine = create_engine(url)
+        engine = create_engine(url, hide_parameters=True)
     except (ArgumentError, ImportError) as error:
         raise ValueError(f"{url}: {error}") from error
     if engine.dialect.name == "sqlite":
         if engine.url.database in (None, "", ":memory:", "file:"):
             # a database in memory exists per connection: share one between all threads
-            engine = create_engine(url, poolclass=StaticPool, connect_args={"check_same_thread": False})
+            engine = create_engine(
+                url,
+                hide_parameters=True,
+                poolclass=StaticPool,
+                connect_args={"check_same_thread": False},
+            )
         event.listen(engine, "connect", _sqlite_settings(durable))
     statements = _STATEMENTS.get(engine.dialect.driver)
     if statements is None:

@@ -285,3 +285,13 @@ def test_another_program_may_read_while_the_store_is_written(tmp_path: Path) -> 
     assert store.ingest(BOX, batch(alert(1)), 0).stored == 1
     reader.close()
     store.close()
+
+
+def test_the_error_of_a_failed_statement_has_no_parameters(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    insert = text("INSERT INTO missing_table (content) VALUES (:content)")
+    with caplog.at_level("DEBUG"), pytest.raises(StoreError) as failed, store.transaction() as connection:
+        connection.execute(insert, {"content": "glucose 5.4"})
+    assert "missing_table" in str(failed.value)
+    assert "glucose" not in str(failed.value) + str(failed.value.__cause__) + caplog.text
