@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-kernel setup-image setup-datacenter lab test check format golden bench bench-kernel bench-image mutants lock clean
+.PHONY: help setup setup-kernel setup-image setup-datacenter lab test datacenter check format golden bench bench-kernel bench-image mutants lock clean
 
 LAB ?= labs/01-clinic-128k.toml
 VENV := .venv
@@ -33,6 +33,9 @@ lab: $(READY)  ## run a lab and write its report (LAB=labs/…)
 test: $(READY)  ## run all tests; as root also those of the kernel and of images, and install their packages
 	@test "$$(id -u)" != 0 || sh tools/setup-packages.sh kernel image datacenter
 	$(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+
+datacenter: $(READY)  ## serve the data center's pages with a simulated fleet, until Ctrl-C
+	$(BIN)/rap dc demo
 
 check: $(READY)  ## check formatting, types, layers and rules of the repository
 	$(BIN)/ruff format --check

@@ -74,8 +74,12 @@ Ready: TypeAlias = Callable[[int, int | None], None]
 _log: Final = logging.getLogger(__name__)
 
 
-def run_datacenter(config_path: str | Path, ready: Ready = lambda _boxes, _staff: None) -> None:
-    """Serve until SIGTERM or SIGINT; `ready` is called once boxes can connect.
+def run_datacenter(
+    config_path: str | Path,
+    ready: Ready = lambda _boxes, _staff: None,
+    now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+) -> None:
+    """Serve until SIGTERM or SIGINT; `ready` is called once boxes can connect. `now_ms` is the program's clock.
 
     If the database does not respond at the end, the process ends with exit status 3 and the reason.
 
@@ -89,7 +93,7 @@ def run_datacenter(config_path: str | Path, ready: Ready = lambda _boxes, _staff
         raise SettingsError.at(Path(config_path), "store.url", str(error)) from error
     forced_exit = ForcedExit()
     try:
-        asyncio.run(_run(config, store, triggers, ready, forced_exit))
+        asyncio.run(_run(config, store, triggers, ready, forced_exit, now_ms))
     finally:
         store.close()
         forced_exit.disarm()
@@ -137,6 +141,7 @@ async def _run(
     triggers: TriggerSet,
     ready: Ready,
     forced_exit: ForcedExit,
+    now_ms: Callable[[], int],
 ) -> None:
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     loop.set_exception_handler(FailureLog())
@@ -152,9 +157,9 @@ async def _run(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end)
     try:
-        authorized = loop.run_in_executor(executor, store.authorize, config.boxes, _now_ms())
+        authorized = loop.run_in_executor(executor, store.authorize, config.boxes, now_ms())
         if await _is_done_before(stop, authorized):
-            await _serve(config, store, Evaluator(store, triggers), ready, executor, stop)
+            await _serve(config, store, Evaluator(store, triggers), ready, executor, stop, now_ms)
     finally:
         end()
         await loop.run_in_executor(executor, int)
@@ -190,15 +195,16 @@ async def _serve(
     ready: Ready,
     executor: ThreadPoolExecutor,
     stop: asyncio.Event,
+    now_ms: Callable[[], int],
 ) -> None:
     revocations = revocation_list(config)
     one_writer = executor if store.has_one_writer else None
-    follower = Follower(evaluator, one_writer, _now_ms, SilenceWatch(store, evaluator.triggers))
-    sender = make_sender(config.notices, store, one_writer, _now_ms) if config.notices else None
+    follower = Follower(evaluator, one_writer, now_ms, SilenceWatch(store, evaluator.triggers))
+    sender = make_sender(config.notices, store, one_writer, now_ms) if config.notices else None
     queue = StoreQueue(executor, store.ingest_all, stored=follower.stored)
     bounds = datacenter_bounds(lambda: server, queue)
     server = await serve(
-        make_ingest(_now_ms, queue, config.front_ends, FileRanges(FileArchive(store), executor, _now_ms)),
+        make_ingest(now_ms, queue, config.front_ends, FileRanges(FileArchive(store), executor, now_ms)),
         config.listen.host,
         config.listen.port,
         tls=server_context(identity(config)),
@@ -211,12 +217,12 @@ async def _serve(
     if revocations:
         bounds.add(*revocations.bounds(time.time))
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
-        ready(server.port, await _serve_staff(config, store, executor, stack))
+        ready(server.port, await _serve_staff(config, store, executor, stack, now_ms))
         following = [
             tasks.create_task(_follow_certificate(config, server)),
             tasks.create_task(watch_bounds(bounds, config.store.url)),
             tasks.create_task(follower.run()),
-            tasks.create_task(_expire_commands(store, executor)),
+            tasks.create_task(_expire_commands(store, executor, now_ms)),
         ]
         if sender is not None:
             following.append(tasks.create_task(sender.run()))
@@ -229,24 +235,28 @@ async def _serve(
     await server.close()
 
 
-async def _expire_commands(store: Store, executor: ThreadPoolExecutor) -> None:
+async def _expire_commands(store: Store, executor: ThreadPoolExecutor, now_ms: Callable[[], int]) -> None:
     """End expired commands periodically, until cancelled; a failure of the database is logged and tried again."""
     while True:
         try:
-            await asyncio.get_running_loop().run_in_executor(executor, store.expire_commands, _now_ms())
+            await asyncio.get_running_loop().run_in_executor(executor, store.expire_commands, now_ms())
         except StoreError as error:
             _log.error("expired commands are not ended: %s", error)
         await asyncio.sleep(EXPIRE_SECONDS)
 
 
 async def _serve_staff(
-    config: Config, store: Store, executor: ThreadPoolExecutor, stack: AsyncExitStack
+    config: Config,
+    store: Store,
+    executor: ThreadPoolExecutor,
+    stack: AsyncExitStack,
+    now_ms: Callable[[], int],
 ) -> int | None:
     """Serve the staff's pages until `stack` is closed; return the TCP port, None if they are not configured."""
     if config.staff is None:
         return None
     readers = stack.enter_context(ThreadPoolExecutor(STAFF_THREADS, "pages"))
-    application = make_staff_web(config, store, _now_ms, readers, executor)
+    application = make_staff_web(config, store, now_ms, readers, executor)
     return await stack.enter_async_context(serving(application, config.staff.host, config.staff.port))
 
 
@@ -285,7 +295,3 @@ def _log_revocations(revocations: RevocationList, error: Exception | None) -> No
         _log.info("the revocation list was reloaded")
     if revocations.expires_s < time.time():
         _log.warning("the revocation list in use has expired")
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

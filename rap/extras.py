@@ -56,5 +56,6 @@ def missing_extra(error: ModuleNotFoundError, noun: str) -> MachineLacks | None:
     having = [extra for extra, modules in EXTRAS.items() if module in modules]
     if not having:
         return None
-    extra = "proof" if module == "z3" else NOUNS.get(noun, having[0])
+    of_noun = NOUNS.get(noun, having[0])
+    extra = "proof" if module == "z3" else of_noun if of_noun in having else having[0]
     return MachineLacks(f"this command needs {module}, which is not installed: install rap-box[{extra}]")

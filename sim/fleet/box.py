@@ -1,0 +1,119 @@
+"""A simulated box with its instruments: the batches that it sends, of any time, for the past and for live reports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from datacenter.store.batch import Received
+from settings.profile import load_profile
+from sim.engine.streams import stream
+from sim.fleet.plan import Outage, PlannedBox, PlannedInstrument
+from sim.instruments.history import History
+from sim.units import DAY_NS, HOUR_NS, MILLISECOND_NS, MINUTE_NS
+from wire.audit_events import AuditEvent
+from wire.messages import RECORDS_PER_BATCH_MAX, Audit, Batch, Entry, Gap, ProfileInForce, Record
+
+REPORT_EVERY_NS: Final = 5 * MINUTE_NS
+TRAVEL_MS: Final = 1500
+"""The time from a report to its storage, while the line is up."""
+BACKLOG_MS: Final = 2000
+"""The time that each batch of a backlog takes."""
+RUN: Final = 1
+_OFF_FROM_HOUR: Final = 21
+_OFF_HOURS: Final = 8
+
+
+class FleetBox:
+    """One box; `start_ms` is the midnight at which its history begins. Raises: ModelError."""
+
+    def __init__(self, plan: PlannedBox, seed: int, start_ms: int) -> None:
+        self.plan = plan
+        self._start_ms = start_ms
+        self._random = stream(seed, f"fleet/{plan.serial}/epoch")
+        self._epoch = self._random.randrange(1, 1 << 31)
+        self._histories = [
+            (one, History(one.model, one.serial, seed, report_every_ns=REPORT_EVERY_NS, start_ms=start_ms))
+            for one in plan.instruments
+        ]
+        self._outages = list(reversed(plan.outages))
+        self._waiting: list[tuple[int, Entry]] = []
+        self._until_ns = 0
+        self._sequence = 0
+        self._numbers = {one.serial: 0 for one in plan.instruments}
+        for one in plan.instruments:
+            profile = ProfileInForce(start_ms, one.serial, one.model, load_profile(one.model).version)
+            self._enter(Entry("", 0, profile))
+        self._enter(Entry("", 0, Audit(start_ms, AuditEvent.STARTED)))
+
+    def until(self, end_ns: int) -> Iterator[Received]:
+        """Return the further batches that are stored before `end_ns` ns after the beginning of the history."""
+        while self._outages and self._outages[-1].since_ns < end_ns:
+            outage = self._outages[-1]
+            if outage.since_ns > self._until_ns:
+                self._make(outage.since_ns)
+                yield from self._sent(outage.since_ns, TRAVEL_MS)
+            if outage.until_ns > end_ns:
+                self._make(end_ns)
+                return
+            self._make(outage.until_ns)
+            if outage.loses_records:
+                self._lose(outage)
+            yield from self._sent(outage.until_ns, BACKLOG_MS)
+            self._outages.pop()
+        self._make(end_ns)
+        yield from self._sent(end_ns, TRAVEL_MS)
+
+    def _make(self, end_ns: int) -> None:
+        """Collect the reports of the instruments until `end_ns`, in the order of their times."""
+        made = []
+        for place, (one, history) in enumerate(self._histories):
+            for report in history.until(end_ns):
+                if not _is_off(one, report.at_ms):
+                    number = self._numbers[one.serial] = self._numbers[one.serial] + 1
+                    made.append((report.at_ms, place, number, report))
+        made.sort(key=lambda one: one[:3])
+        for _, place, number, report in made:
+            renumbered = msgspec.structs.replace(report, number=number)
+            self._enter(Entry(self.plan.instruments[place].serial, RUN, renumbered))
+        self._until_ns = max(self._until_ns, end_ns)
+
+    def _enter(self, entry: Entry) -> None:
+        self._sequence += 1
+        self._waiting.append((self._sequence, entry))
+
+    def _lose(self, outage: Outage) -> None:
+        """Lose a third of the waiting records, and report the gap."""
+        count = len(self._waiting) // 3
+        if count < 2:
+            return
+        first = self._random.randrange(len(self._waiting) - count)
+        lost = self._waiting[first : first + count]
+        del self._waiting[first : first + count]
+        at_ms = self._start_ms + outage.until_ns // MILLISECOND_NS
+        self._enter(Entry("", 0, Gap(at_ms, "disk-full", count, ((lost[0][0], lost[-1][0]),))))
+
+    def _sent(self, end_ns: int, each_ms: int) -> Iterator[Received]:
+        """Return the batches with what waits, and forget it."""
+        at_ms = self._start_ms + end_ns // MILLISECOND_NS
+        waiting, self._waiting = self._waiting, []
+        for place, begin in enumerate(range(0, len(waiting), RECORDS_PER_BATCH_MAX)):
+            part = waiting[begin : begin + RECORDS_PER_BATCH_MAX]
+            yield Received(self.plan.serial, _batch(self._epoch, part), at_ms + (place + 1) * each_ms)
+
+
+def _batch(epoch: int, waiting: list[tuple[int, Entry]]) -> Batch:
+    after = previous = waiting[0][0] - 1
+    records = []
+    for sequence, entry in waiting:
+        records.append(Record(sequence - previous, entry))
+        previous = sequence
+    return Batch(epoch, after, records)
+
+
+def _is_off(instrument: PlannedInstrument, at_ms: int) -> bool:
+    """Return whether an instrument that rests at night is switched off at this time (UTC)."""
+    hour_ns = at_ms * MILLISECOND_NS % DAY_NS // HOUR_NS
+    return instrument.rests and (hour_ns - _OFF_FROM_HOUR) % 24 < _OFF_HOURS

@@ -1,0 +1,99 @@
+"""The plan of a simulated fleet: which boxes are where, their instruments, and the faults of their lines.
+
+All follows from the number of instruments and the seed. Times are nanoseconds since the beginning of the history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from random import Random
+from typing import Final, NamedTuple
+
+from sim.engine.streams import stream
+from sim.fleet.places import PLACES, Place
+from sim.instruments import model_names
+from sim.units import DAY_NS, HOUR_NS
+
+INSTRUMENTS_MAX: Final = 20_000
+INSTRUMENTS_PER_BOX: Final = 4
+OUTAGE_EVERY_NS: Final = 15 * DAY_NS
+"""The mean time between two outages of a box's line."""
+OUTAGE_MEDIAN_NS: Final = 4 * HOUR_NS
+OUTAGE_SIGMA: Final = 0.9
+FUTURE_NS: Final = 400 * DAY_NS
+"""Outages are planned for this time after the history."""
+LOSS_SHARE: Final = 0.2
+"""The share of outages in which the box loses records."""
+_OFF_SHARE: Final = 0.15
+_PREFIXES: Final = {
+    "batch-chemistry-analyzer": "BATCH",
+    "blood-cell-counter": "CELL",
+    "blood-gas-analyzer": "GAS",
+    "chemistry-analyzer": "CHEM",
+    "electrolyte-analyzer": "ISE",
+    "hematology-analyzer": "HEMA",
+    "immunoassay-analyzer": "IMMU",
+    "modular-analyzer": "MOD",
+}
+
+
+class Outage(NamedTuple):
+    """A time in which a box cannot send; if `loses_records`, it loses a part of what it stored meanwhile."""
+
+    since_ns: int
+    until_ns: int
+    loses_records: bool
+
+
+class PlannedInstrument(NamedTuple):
+    """An instrument; `rests` if it is switched off at night."""
+
+    serial: str
+    model: str
+    rests: bool
+
+
+class PlannedBox(NamedTuple):
+    """A box at a site. `outages` are in the order of time, and do not overlap."""
+
+    serial: str
+    place: Place
+    instruments: tuple[PlannedInstrument, ...]
+    outages: tuple[Outage, ...]
+
+
+def plan_fleet(instruments: int, days: int, seed: int) -> list[PlannedBox]:
+    """Return the boxes of a fleet; the last box's line is down at the end of the history, some days long."""
+    models = model_names()
+    count = -(-instruments // INSTRUMENTS_PER_BOX)
+    boxes = []
+    for place in range(count):
+        serial = f"RAP-{place + 1:04}"
+        random = stream(seed, f"fleet/{serial}")
+        first = place * INSTRUMENTS_PER_BOX
+        numbers = range(first, min(first + INSTRUMENTS_PER_BOX, instruments))
+        # the models alternate by box and by site, so that each site has several
+        own = tuple(_instrument(number, models[(number + place) % len(models)], random) for number in numbers)
+        outages = tuple(_outages(random, days * DAY_NS, is_down=place == count - 1 and count > 1))
+        boxes.append(PlannedBox(serial, PLACES[place % len(PLACES)], own, outages))
+    return boxes
+
+
+def _instrument(number: int, model: str, random: Random) -> PlannedInstrument:
+    prefix = _PREFIXES.get(model, "INST")
+    return PlannedInstrument(f"{prefix}-{number + 1:04}", model, random.random() < _OFF_SHARE)
+
+
+def _outages(random: Random, history_ns: int, *, is_down: bool) -> Iterator[Outage]:
+    """Return outages; if `is_down`, one from 20 hours before the end of the history until 30 hours after it."""
+    begin_ns, quiet_ns = (history_ns - 20 * HOUR_NS, history_ns + 30 * HOUR_NS) if is_down else (0, 0)
+    now_ns = 0
+    while now_ns < history_ns + FUTURE_NS:
+        since_ns = now_ns + int(random.expovariate(1 / OUTAGE_EVERY_NS))
+        until_ns = since_ns + int(OUTAGE_MEDIAN_NS * random.lognormvariate(0.0, OUTAGE_SIGMA))
+        if now_ns < begin_ns <= until_ns:
+            yield Outage(begin_ns, quiet_ns, loses_records=False)
+            now_ns = quiet_ns
+            continue
+        yield Outage(since_ns, until_ns, random.random() < LOSS_SHARE)
+        now_ns = until_ns + 1
