@@ -30,7 +30,16 @@ LAST_STEP_NS: Final = 30 * MINUTE_NS
 """The step on the last day, so that the latest reports are stored soon after they were made."""
 ROWS_DAYS: Final = 3
 """Statuses of the last days remain rows; older ones are in chunks."""
-_OF_BOXES: Final = ("records", "coverage", "instruments", "evaluated", "alerts", "notices", "chunks", "hearing WHERE box <> ''")
+_OF_BOXES: Final = (
+    "records",
+    "coverage",
+    "instruments",
+    "evaluated",
+    "alerts",
+    "notices",
+    "chunks",
+    "hearing",
+)
 """Tables whose rows belong to one box."""
 
 
@@ -68,5 +77,6 @@ def merge(database: Path, part: Path) -> None:
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("ATTACH ? AS part", (str(part),))
         with connection:
+            connection.execute("DELETE FROM part.hearing WHERE box = ''")  # the row of the data center
             for table in _OF_BOXES:
                 connection.execute(f"INSERT INTO main.{table} SELECT * FROM part.{table}")  # noqa: S608
