@@ -128,7 +128,7 @@ def test_a_folder_with_files_is_refused(tmp_path: Path, capsys: pytest.CaptureFi
     assert [file.name for file in tmp_path.iterdir()] == ["other"]
 
 
-@pytest.mark.slow(reason="starts the data center's program and the processes of a fleet")
+@pytest.mark.slow("starts the data center's program and the processes of a fleet")
 def test_the_demonstration_serves_until_an_interrupt(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "rap", "dc", "demo", "--instruments", "5", "--days", "1", "--port", "0"]
     with subprocess.Popen(
