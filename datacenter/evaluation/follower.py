@@ -15,6 +15,8 @@ from datacenter.evaluation.silence import SilenceWatch
 
 SWEEP_SECONDS: Final = 60.0
 """Interval at which all boxes are looked at: for what another process stored, or a failure left."""
+WATCH_MS: Final = 30_000
+"""The least interval of looks for silence, by the clock that measures it."""
 _log: Final = logging.getLogger(__name__)
 T = TypeVar("T")
 
@@ -22,7 +24,7 @@ T = TypeVar("T")
 class Follower:
     """Evaluates the boxes that `stored` names, on `executor`; None is the event loop's default executor.
 
-    `watch` looks for silence after each sweep.
+    `watch` looks for silence when all stored boxes are evaluated.
     """
 
     def __init__(
@@ -33,6 +35,7 @@ class Follower:
         watch: SilenceWatch | None = None,
     ) -> None:
         self._evaluator, self._executor, self._now_ms, self._watch = evaluator, executor, now_ms, watch
+        self._watched_ms = -WATCH_MS
         self._boxes = set[str]()
         self._wakes = asyncio.Event()
 
@@ -46,8 +49,7 @@ class Follower:
         while True:
             boxes = await self._call(self._evaluator.boxes) or []
             await self._evaluate(boxes)
-            if self._watch is not None:
-                await self._call(self._watch.advance, self._now_ms())
+            await self._watch_if_due()
             with suppress(TimeoutError):
                 async with asyncio.timeout(SWEEP_SECONDS):
                     while True:
@@ -55,6 +57,13 @@ class Follower:
                         self._wakes.clear()
                         boxes, self._boxes = sorted(self._boxes), set()
                         await self._evaluate(boxes)
+                        await self._watch_if_due()
+
+    async def _watch_if_due(self) -> None:
+        now_ms = self._now_ms()
+        if self._watch is not None and now_ms - self._watched_ms >= WATCH_MS:
+            self._watched_ms = now_ms
+            await self._call(self._watch.advance, now_ms)
 
     async def _evaluate(self, boxes: Iterable[str]) -> None:
         for box in boxes:

@@ -9,7 +9,8 @@ from typing import cast
 import pytest
 
 from datacenter.evaluation.evaluator import Advance, Evaluator
-from datacenter.evaluation.follower import Follower
+from datacenter.evaluation.follower import WATCH_MS, Follower
+from datacenter.evaluation.silence import SilenceWatch
 from tests.support.eventually import eventually
 
 
@@ -63,3 +64,37 @@ def test_a_failure_concerns_one_box_and_is_logged(caplog: pytest.LogCaptureFixtu
     assert [record.getMessage() for record in caplog.records] == [
         "evaluation of RAP-2 failed: ValueError('a record')"
     ] * 2
+
+
+class Looks:
+    """Stands for the watch for silence: records the times."""
+
+    def __init__(self) -> None:
+        self.times = list[int]()
+
+    def advance(self, now_ms: int) -> None:
+        self.times.append(now_ms)
+
+
+async def look(times_ms: list[int]) -> list[int]:
+    """Store a batch at each of the times; return those at which the follower looked for silence."""
+    evaluator, looks, clock_ms = Recorded("RAP-1"), Looks(), times_ms[:1]
+    follower = Follower(cast(Evaluator, evaluator), None, lambda: clock_ms[0], cast(SilenceWatch, looks))
+    task = asyncio.ensure_future(follower.run())
+    await eventually(lambda: looks.times == clock_ms)
+    for clock_ms[0] in times_ms[1:]:
+        seen = len(evaluator.advanced)
+        follower.stored({"RAP-1"})
+        await eventually(lambda seen=seen: len(evaluator.advanced) == seen + 1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    return looks.times
+
+
+def test_silence_is_looked_for_by_the_clock_that_measures_it() -> None:
+    start_ms = 1_000_000
+    times_ms = [start_ms, start_ms + WATCH_MS - 1, start_ms + WATCH_MS, start_ms + WATCH_MS + 1]
+    found = asyncio.run(look([*times_ms, start_ms + 3 * WATCH_MS, start_ms + 4 * WATCH_MS]))
+    assert found[:2] == [start_ms, start_ms + WATCH_MS]
+    assert found[2] == start_ms + 3 * WATCH_MS
