@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+_QUOTES_VALUES: Final = ("22", "23")
+"""The classes of SQLSTATE whose messages quote values: data exceptions, and violated constraints."""
+
 
 class StoreError(Exception):
     """The database failed; nothing was changed."""
+
+    @classmethod
+    def of(cls, error: Exception) -> StoreError:
+        """Return the error to raise `from None`: without contents of rows, which PostgreSQL quotes and logs show."""
+        cause = getattr(error, "orig", None) or error
+        state, diagnostics = getattr(cause, "sqlstate", None), getattr(cause, "diag", None)
+        if state is None or diagnostics is None:
+            return cls(str(error))
+        if not state.startswith(_QUOTES_VALUES):
+            return cls(f"{diagnostics.message_primary} (SQLSTATE {state})")
+        place = (diagnostics.table_name, diagnostics.column_name, diagnostics.constraint_name)
+        return cls(" ".join((type(cause).__name__, *filter(None, place), f"(SQLSTATE {state})")))
 
 
 class UnknownBoxError(Exception):

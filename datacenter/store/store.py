@@ -67,7 +67,7 @@ class Store:
         try:
             upgrade(self._engine)
         except (SchemaError, SQLAlchemyError) as error:
-            raise StoreError(str(error)) from error
+            raise StoreError.of(error) from None
 
     @property
     def has_one_writer(self) -> bool:
@@ -113,7 +113,7 @@ class Store:
                 return store_batches(self._statements, cursor, received)
         except (StoreError, SQLAlchemyError) as error:
             if len(received) == 1:
-                return [StoreError(str(error))]
+                return [StoreError.of(error)]
         return [outcome for one in received for outcome in self.ingest_all([one])]
 
     def queue_command(
@@ -175,7 +175,7 @@ class Store:
             with self._engine.begin() as connection:
                 yield connection
         except SQLAlchemyError as error:
-            raise StoreError(str(error)) from error
+            raise StoreError.of(error) from None
 
     @contextmanager
     def _cursor(self) -> Iterator[Any]:
@@ -191,7 +191,7 @@ class Store:
         except BaseException as error:
             self._release_writer()
             if isinstance(error, (self._driver_error, SQLAlchemyError)):
-                raise StoreError(str(error)) from error
+                raise StoreError.of(error) from None
             raise
 
     def _release_writer(self) -> None:
@@ -209,7 +209,7 @@ def schema_revision(url: str) -> str | None:
     try:
         return current_revision(engine)
     except (SchemaError, SQLAlchemyError) as error:
-        raise StoreError(str(error)) from error
+        raise StoreError.of(error) from None
     finally:
         engine.dispose()
 
