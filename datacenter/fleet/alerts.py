@@ -10,7 +10,7 @@ from msgspec import Struct
 from sqlalchemy import Select, and_, case, func, select, update
 
 from datacenter.fleet.visible import PLACED_BOXES, Visibility, matching
-from datacenter.store.schema import alerts, boxes, sites
+from datacenter.store.schema import alerts, boxes, deliveries, sites
 from datacenter.store.store import Store
 from settings.profile import Severity
 
@@ -124,6 +124,23 @@ def acknowledge(store: Store, alert: str, staff: str, now_ms: int) -> bool:
             update(alerts).where(waiting).values(acknowledged_at_ms=now_ms, acknowledged_by=staff)
         )
         return bool(done.rowcount)
+
+
+class DeliveryRow(NamedTuple):
+    """The delivery of a notice to a target; `datacenter.notices.outbox` describes its states."""
+
+    kind: Literal["raised", "resolved"]
+    target: str
+    state: str
+    attempts: int
+    changed_at_ms: int
+
+
+def list_deliveries(store: Store, alert: str) -> list[DeliveryRow]:
+    """Return the deliveries of an alert's notices, in the order of their beginning."""
+    c = deliveries.c
+    query = select(c.kind, c.target, c.state, c.attempts, c.changed_at_ms).where(c.alert == alert)
+    return [DeliveryRow(*row) for row in store.read(query.order_by(c.created_at_ms, c.kind, c.target))]
 
 
 def evidence_items(evidence: bytes) -> list[tuple[str, str]]:

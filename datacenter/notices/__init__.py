@@ -7,7 +7,8 @@ between the two, it is unknown whether the message was sent. What happens then d
 
 * Targets that recognize repetitions (`repeats`) get the message again: at least once. Alertmanager merges alerts with
   equal labels; other receivers recognize a notice by its key, "<alert>:<kind>".
-* Other targets, as e-mail or chat, do not: at most once. The delivery is `uncertain`, which pages and commands show.
+* Other targets, as e-mail or chat, do not: at most once. The delivery is `uncertain`, and the page of the alert shows
+  that.
 
 A target has one lease, which a process takes to send a message, so that any number of processes may send.
 """

@@ -16,6 +16,7 @@ from datacenter.fleet.alerts import (
     count_alerts,
     evidence_items,
     list_alerts,
+    list_deliveries,
     list_of_instrument,
     read_alert,
 )
@@ -89,6 +90,7 @@ def alert(page: PageRequest) -> Response:
         history=[one for one in history if one.id != row.id],
         errors=_errors(page, row, profile) if sees_instrument else [],
         colleague=_name(page, row.acknowledged_by),
+        deliveries=list_deliveries(page.store, row.id),
     )
 
 

@@ -8,7 +8,9 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+from sqlalchemy import insert
 
+from datacenter.store.schema import deliveries
 from datacenter.store.store import Store
 from tests.support.datacenter.web_client import WebClient, open_web
 from tests.support.datacenter.web_fleet import NOW_MS, OFF_MS, fill_fleet, ingest, simulated_reports
@@ -188,3 +190,26 @@ def test_an_empty_data_center_says_what_to_do() -> None:
     assert "No instrument has reported yet" in engineer.get("/").text
     assert "No alert is open" in engineer.get("/alerts").text
     store.close()
+
+
+def test_the_page_of_an_alert_shows_what_became_of_its_notices(changing: WebClient) -> None:
+    assert changing.store is not None
+    engineer = changing.sign_in("engineer")
+    assert "Notices" not in engineer.get("/alerts/a-lamp").text
+    row = {
+        "alert": "a-lamp",
+        "kind": "raised",
+        "attempts": 1,
+        "alone": 0,
+        "created_at_ms": 1,
+        "changed_at_ms": 2,
+    }
+    with changing.store.transaction() as connection:
+        rows = [{**row, "target": "mail", "state": "uncertain"}, {**row, "target": "pager", "state": "sent"}]
+        connection.execute(insert(deliveries), rows)
+    text = engineer.get("/alerts/a-lamp").text
+    assert re.findall(r"<span>(\w+)</span> <strong>(\w+)</strong>", text) == [
+        ("mail", "uncertain"),
+        ("pager", "sent"),
+    ]
+    assert text.count("ask the receivers whether it arrived") == 1
