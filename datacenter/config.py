@@ -18,6 +18,7 @@ triggers = "triggers"               # folder of trigger files and their scores.t
 
 [store]
 url = "sqlite:////var/lib/rap/reports.db"   # or postgresql+psycopg://user@host/database
+rows_days = 3                       # optional: the days after which statuses move from rows to compressed chunks
 
 [access]                            # optional: who may do what
 policies = "policies"               # folder of Cedar files, relative to this file, instead of those of this version
@@ -73,6 +74,8 @@ class Database(Table, frozen=True):
     """An SQLAlchemy URL of SQLite or PostgreSQL."""
 
     url: str
+    rows_days: Annotated[int, Meta(ge=1, le=365)] = 3
+    """The days after which statuses move from rows to compressed chunks."""
 
 
 class Evaluation(Table, frozen=True):

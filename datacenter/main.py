@@ -31,6 +31,7 @@ from datacenter.evaluation.evaluator import Evaluator
 from datacenter.evaluation.follower import Follower
 from datacenter.evaluation.silence import SilenceWatch
 from datacenter.evaluation.triggerset import TriggerSet, read_triggers
+from datacenter.history.archivist import archive_hourly
 from datacenter.ingest import make_ingest
 from datacenter.notices.start import make_sender
 from datacenter.notices.targets import read_targets
@@ -223,6 +224,7 @@ async def _serve(
             tasks.create_task(watch_bounds(bounds, config.store.url)),
             tasks.create_task(follower.run()),
             tasks.create_task(_expire_commands(store, executor, now_ms)),
+            tasks.create_task(archive_hourly(store, one_writer, now_ms, config.store.rows_days)),
         ]
         if sender is not None:
             following.append(tasks.create_task(sender.run()))

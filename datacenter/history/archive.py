@@ -33,13 +33,22 @@ def archive(store: Store, before_ms: int) -> int:
 
     Each instrument is one transaction, so that an interruption leaves every status in one place. Raises: StoreError.
     """
+    return sum(
+        archive_instrument(store, box, instrument, before_ms) for box, instrument in waiting(store, before_ms)
+    )
+
+
+def waiting(store: Store, before_ms: int) -> list[tuple[str, str]]:
+    """Return boxes and instruments with statuses in rows that were stored before this time. Raises: StoreError."""
     is_old = and_(_R.kind == STATUS, _R.stored_at_ms < before_ms)
     pairs = select(_R.box, _R.instrument).where(is_old).distinct().order_by(_R.box, _R.instrument)
-    moved = 0
-    for box, instrument in list(store.read(pairs)):
-        with store.transaction() as connection:
-            moved += _archive_instrument(connection, box, instrument, before_ms)
-    return moved
+    return [(box, instrument) for box, instrument in store.read(pairs)]
+
+
+def archive_instrument(store: Store, box: str, instrument: str, before_ms: int) -> int:
+    """As `archive`, for one instrument. Raises: StoreError."""
+    with store.transaction() as connection:
+        return _archive_instrument(connection, box, instrument, before_ms)
 
 
 def _archive_instrument(connection: Connection, box: str, instrument: str, before_ms: int) -> int:

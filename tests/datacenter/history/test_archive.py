@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from sqlalchemy import insert, select, text
 
-from datacenter.history.archive import archive, history
+from datacenter.history import archivist
+from datacenter.history.archive import archive, archive_instrument, history
 from datacenter.store.errors import StoreError
 from datacenter.store.partitions import DAY_MS
 from datacenter.store.schema import chunks, evaluated, records
 from datacenter.store.store import Store
+from sim.net.loop import SimLoop
 from tests.support.datacenter.batches import alert
 from wire.messages import Batch, Entry, InstrumentReport, Status, decode, encode, encode_batch
 
@@ -119,3 +123,33 @@ def test_a_failure_leaves_each_status_in_its_row(store: Store) -> None:
         archive(store, 11)
     assert numbers(store) == list(range(1, 9))
     assert days(store) == []
+
+
+def test_the_program_archives_every_hour_what_is_old_enough_and_goes_on_after_a_failure(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    hour_ms = DAY_MS // 24
+    ingest(store, 1, 2, stored_at_ms=hour_ms // 2)
+    ingest(store, 3, 4, stored_at_ms=2 * hour_ms)
+    evaluate_until(store, 100)
+    found, loop = list[int](), SimLoop()
+
+    def fail_once(*_: object) -> int:
+        monkeypatch.setattr(archivist, "archive_instrument", archive_instrument)
+        raise StoreError("the disk is full")
+
+    async def main() -> None:
+        archiving = archivist.archive_hourly(store, None, lambda: round(loop.time() * 1000), rows_days=1)
+        task = asyncio.create_task(archiving)
+        for _ in range(28):
+            await asyncio.sleep(archivist.ARCHIVE_SECONDS)
+            found.append(sum(statuses for _, statuses in days(store)))
+        task.cancel()
+
+    monkeypatch.setattr(archivist, "archive_instrument", fail_once)
+    loop.run_until_complete(main())
+    assert found[23:] == [0, 0, 0, 2, 4]  # hours 24 to 28, before each hour's run: that of hour 25 fails
+    assert [record.getMessage() for record in caplog.records] == [
+        "statuses are not archived: the disk is full"
+    ]
+    assert numbers(store) == [1, 2, 3, 4]

@@ -1,0 +1,35 @@
+"""Archives in the background of the data center's program, an instrument at a time, so that batches wait little."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import Final
+
+from datacenter.history.archive import archive_instrument, waiting
+from datacenter.store.errors import StoreError
+from datacenter.store.partitions import DAY_MS
+from datacenter.store.store import Store
+
+ARCHIVE_SECONDS: Final = 3600.0
+_log: Final = logging.getLogger(__name__)
+
+
+async def archive_hourly(
+    store: Store, executor: Executor | None, now_ms: Callable[[], int], rows_days: int
+) -> None:
+    """Move statuses to chunks `rows_days` after they were stored, until cancelled.
+
+    A failure of the database is logged; the next hour continues. `executor` is as for `Follower`.
+    """
+    loop = asyncio.get_running_loop()
+    while True:
+        before_ms = now_ms() - rows_days * DAY_MS
+        try:
+            for box, instrument in await loop.run_in_executor(executor, waiting, store, before_ms):
+                await loop.run_in_executor(executor, archive_instrument, store, box, instrument, before_ms)
+        except StoreError as error:
+            _log.error("statuses are not archived: %s", error)
+        await asyncio.sleep(ARCHIVE_SECONDS)
