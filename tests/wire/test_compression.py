@@ -157,7 +157,8 @@ def test_a_plain_stream_of_an_earlier_release_is_read() -> None:
 def test_the_dictionary_is_small_and_contains_every_word_of_a_report() -> None:
     content = (resources.files("wire") / "dictionaries" / "v1.zdict").read_bytes()
     assert len(content) <= 16 * 1024
-    words = {*STATES, *get_args(Severity), *get_args(Outcome)}
+    later = {"withdrawn"}  # a rare outcome, which is younger than this dictionary
+    words = {*STATES, *get_args(Severity), *get_args(Outcome)} - later
     for model in ("chemistry-analyzer", "immunoassay-analyzer", "hematology-analyzer"):
         profile = load_profile(model)
         words |= {*profile.channels, *profile.assays, *profile.components}

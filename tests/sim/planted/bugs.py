@@ -21,6 +21,7 @@ from agents.box.intake.intake import Intake
 from agents.box.uplink.batching import SendScheduler
 from agents.box.uplink.stream import Stream
 from agents.instrument.agent import InstrumentAgent
+from agents.instrument.command_runner import CommandRunner
 from agents.instrument.report_queue import ReportQueue
 from agents.spool import Priority, Spool
 from datacenter.store.store import Store
@@ -276,7 +277,7 @@ def loses_commands(patch: Patch) -> None:
 
 @planted("crash", "commands")
 def never_reports_a_result(patch: Patch) -> None:
-    patch.setattr(InstrumentAgent, "_report", lambda *_: None)
+    patch.setattr(CommandRunner, "_report", lambda *_: None)
 
 
 # -- the instrument's agent

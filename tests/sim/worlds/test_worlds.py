@@ -27,6 +27,7 @@ AUDITED = {
     "intruders-minutes": set(),
     "power-cut-minutes": {"started-after-crash"},
     "full-disk-minutes": {"started-after-crash", "uplink-restored"},
+    "commands-and-files-minutes": {"started-after-crash"},
     "hostile-instruments-minutes": {"connections-near-limit", "connections-over-limit", "reports-refused"},
 }
 """Audit events that the box must have recorded: a fault without an effect proves nothing."""
