@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from rap.dc_command import add_command
+from rap.dc_store import database_errors
 from rap.dc_token import add_verbs as add_token_verbs
 from rap.outcome import FAILED, OK, WrongInput
 from rap.parser import Parser
@@ -66,16 +67,13 @@ def _add_audit(parser: Parser) -> None:
 def _verify_audit(arguments: argparse.Namespace) -> int:
     from datacenter.audit.chain import parse_head
     from datacenter.audit.verify import audit_state
-    from datacenter.store.errors import StoreError
-    from settings.problems import SettingsError
 
     try:
-        known = [parse_head(text) for text in arguments.head]
-        head, problems = audit_state(arguments.config, known)
-    except (SettingsError, ValueError) as error:
+        with database_errors(arguments.config):
+            known = [parse_head(text) for text in arguments.head]
+            head, problems = audit_state(arguments.config, known)
+    except ValueError as error:
         raise WrongInput(str(error)) from error
-    except StoreError as error:
-        raise WrongInput(f"{arguments.config}: `store.url`: the database is unusable: {error}") from error
     for problem in problems:
         print(problem)
     if problems:
@@ -86,15 +84,9 @@ def _verify_audit(arguments: argparse.Namespace) -> int:
 
 def _migrate(arguments: argparse.Namespace) -> int:
     from datacenter.main import migrate_database
-    from datacenter.store.errors import StoreError
-    from settings.problems import SettingsError
 
-    try:
+    with database_errors(arguments.config):
         migration = migrate_database(arguments.config, only_check=arguments.check)
-    except SettingsError as error:
-        raise WrongInput(str(error)) from error
-    except StoreError as error:
-        raise WrongInput(f"{arguments.config}: `store.url`: the database is unusable: {error}") from error
     found, wanted = migration.found or "none: the database is empty", migration.wanted
     if migration.found == migration.wanted:
         print(f"schema revision {wanted}: current")
@@ -110,20 +102,15 @@ def _serve(arguments: argparse.Namespace) -> int:
     import ssl
 
     from datacenter.main import check_datacenter, run_datacenter
-    from datacenter.store.errors import StoreError
-    from settings.problems import SettingsError
 
     try:
-        if arguments.check:
-            for warning in check_datacenter(arguments.config):
-                print(f"rap: warning: {warning}", file=sys.stderr)
-            print(f"{arguments.config}: OK")
-            return OK
-        run_datacenter(arguments.config, _print_ports)
-    except SettingsError as error:
-        raise WrongInput(str(error)) from error
-    except StoreError as error:
-        raise WrongInput(f"{arguments.config}: `store.url`: the database is unusable: {error}") from error
+        with database_errors(arguments.config):
+            if arguments.check:
+                for warning in check_datacenter(arguments.config):
+                    print(f"rap: warning: {warning}", file=sys.stderr)
+                print(f"{arguments.config}: OK")
+                return OK
+            run_datacenter(arguments.config, _print_ports)
     except (OSError, ssl.SSLError) as error:
         raise WrongInput(f"{arguments.config}: an address or PEM file is unusable: {error}") from error
     return OK

@@ -6,10 +6,11 @@ import argparse
 import json
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rap.dc_store import open_store
 from rap.outcome import OK, WrongInput
 from rap.parser import Parser
 
@@ -55,39 +56,28 @@ def _verb(parser: Parser, name: str, text: str, run: Any) -> Parser:
 @contextmanager
 def _desk(arguments: argparse.Namespace) -> Iterator[tuple[CommandDesk, Actor, int]]:
     """Open the data center's database for a member of the staff; errors become those of wrong input."""
-    from datacenter.access.control import AccessControl, AccessFiles
+    from datacenter.access.control import AccessControl
     from datacenter.access.vocabulary import PURPOSES
     from datacenter.audit.trail import AuditTrail
     from datacenter.commands.desk import Actor, CommandDesk, CommandRefusedError
     from datacenter.commands.files import FileArchive, FileTooLargeError
-    from datacenter.config import load_config
-    from datacenter.store.errors import StoreError
-    from datacenter.store.store import Store
-    from settings.problems import SettingsError
 
     if arguments.purpose not in PURPOSES:
         raise WrongInput(f"--purpose {arguments.purpose}: give one of {', '.join(PURPOSES)}")
+    actor, now_ms = Actor(arguments.staff, arguments.purpose), time.time_ns() // 1_000_000
     try:
-        config = load_config(arguments.config)
-        if config.staff is None:
-            raise WrongInput(
-                f"{arguments.config}: add [staff] with a directory of the staff who may send commands"
-            )
-        with closing(Store(config.store.url)) as store:
-            access = AccessControl(AccessFiles(config.staff.directory), AuditTrail(store).record)
-            now_ms = time.time_ns() // 1_000_000
+        with open_store(arguments.config) as (config, store):
+            if config.staff is None:
+                raise WrongInput(
+                    f"{arguments.config}: add [staff] with a directory of the staff who may send commands"
+                )
+            access = AccessControl(config.access_files, AuditTrail(store).record)
             store.expire_commands(now_ms)
-            yield (
-                CommandDesk(store, FileArchive(store), access),
-                Actor(arguments.staff, arguments.purpose),
-                now_ms,
-            )
-    except (SettingsError, CommandRefusedError, FileTooLargeError) as error:
+            yield CommandDesk(store, FileArchive(store), access), actor, now_ms
+    except (CommandRefusedError, FileTooLargeError) as error:
         raise WrongInput(str(error)) from error
     except OSError as error:
         raise WrongInput(f"{error.filename}: {error.strerror}; give another FILE") from error
-    except StoreError as error:
-        raise WrongInput(f"{arguments.config}: `store.url`: the database is unusable: {error}") from error
 
 
 def _send(arguments: argparse.Namespace) -> int:

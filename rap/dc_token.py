@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rap.dc_store import open_store
 from rap.outcome import FAILED, OK, WrongInput
 from rap.parser import Parser
 
 if TYPE_CHECKING:
-    from datacenter.config import Config
     from datacenter.store.store import Store
-
-DAY_MS = 86_400_000
 
 
 def add_verbs(parser: Parser) -> None:
@@ -45,6 +41,7 @@ def _create(arguments: argparse.Namespace) -> int:
     from datacenter.access.directory import read_directory
     from datacenter.access.tokens import DAYS_MAX, create_token
     from datacenter.access.vocabulary import ACTIONS, GROUPS, PURPOSES
+    from datacenter.store.partitions import DAY_MS
     from settings.toml import nearest
 
     if arguments.purpose not in PURPOSES:
@@ -55,7 +52,7 @@ def _create(arguments: argparse.Namespace) -> int:
     known = [*GROUPS, *ACTIONS]
     for action in sorted(actions - set(known)):
         raise WrongInput(f"unknown action {action}: {nearest(action, known)}")
-    with _store(arguments.config) as (config, store):
+    with open_store(arguments.config) as (config, store):
         if config.staff is None:
             raise WrongInput(f"{arguments.config}: has no [staff]; name a staff directory there")
         owner = read_directory(config.staff.directory).principal(arguments.staff)
@@ -78,7 +75,7 @@ def _list(arguments: argparse.Namespace) -> int:
     from datacenter.access.tokens import list_tokens
 
     now_ms = time.time_ns() // 1_000_000
-    with _store(arguments.config) as (_, store):
+    with open_store(arguments.config) as (_, store):
         for one in list_tokens(store):
             actions = one.actions.replace("\n", ",")
             until = _date(one.expires_at_ms)
@@ -90,7 +87,7 @@ def _revoke(arguments: argparse.Namespace) -> int:
     from datacenter.access.tokens import revoke_token
 
     now_ms = time.time_ns() // 1_000_000
-    with _store(arguments.config) as (_, store):
+    with open_store(arguments.config) as (_, store):
         token = revoke_token(store, arguments.token, now_ms)
         if token is None:
             print(f"there is no token {arguments.token}; `rap dc token list` lists them")
@@ -108,27 +105,6 @@ def _record(store: Store, owner: str, token: str, action: str, purpose: str, now
     AuditTrail(store).append(
         [AuditEntry(now_ms, owner, token, action, "StaffRecord", owner, "", purpose, "permitted", "", reason)]
     )
-
-
-@contextmanager
-def _store(file: Path) -> Iterator[tuple[Config, Store]]:
-    """Open the store of a configuration. Raises: WrongInput."""
-    from datacenter.config import load_config
-    from datacenter.store.errors import StoreError
-    from datacenter.store.store import Store
-    from settings.problems import SettingsError
-
-    try:
-        config = load_config(file)
-        store = Store(config.store.url)
-    except (SettingsError, ValueError) as error:
-        raise WrongInput(str(error)) from error
-    except StoreError as error:
-        raise WrongInput(f"{file}: `store.url`: the database is unusable: {error}") from error
-    try:
-        yield config, store
-    finally:
-        store.close()
 
 
 def _date(ms: int) -> str:

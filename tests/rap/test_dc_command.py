@@ -1,0 +1,69 @@
+"""`rap dc command` decides by the policies of the configuration, and names what is wrong in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import insert
+
+from datacenter.access.policyfile import SHIPPED
+from datacenter.store.schema import boxes, instruments, sites
+from datacenter.store.store import Store
+from rap.__main__ import main
+from tests.support.datacenter.programs import configure
+
+STAFF = """[staff.engineer]
+roles = ["service-engineer"]
+scope = ["country/DE"]
+trainings = { chemistry-analyzer = 2099-01-01 }
+"""
+BOX, SERIAL = "RAP-0001", "CHEM-0001"
+SEND = ["dc", "command", "send", BOX, SERIAL, "send-inventory", "--as", "engineer", "--config"]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    file, _ = configure(tmp_path, url)
+    (tmp_path / "staff.toml").write_text(STAFF)
+    file.write_text(file.read_text() + '[staff]\ndirectory = "staff.toml"\nport = 0\ndevelopment = true\n')
+    store = Store(url)
+    store.authorize([BOX], 0)
+    with store.transaction() as connection:
+        connection.execute(
+            insert(sites).values(site="n", name="N", country="DE", region="europe", zone="UTC")
+        )
+        connection.execute(boxes.update().values(site="n"))
+        of_report = {"run": 1, "number": 1, "at_ms": 0, "stored_at_ms": 0, "evaluation": b""}
+        values = {"box": BOX, "serial": SERIAL, "model": "chemistry-analyzer", **of_report}
+        connection.execute(insert(instruments).values(values))
+    store.close()
+    return file
+
+
+def test_the_policies_of_the_configuration_decide(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*SEND, str(config)]) == 0
+    folder = tmp_path / "policies"
+    folder.mkdir()
+    for file in SHIPPED:
+        (folder / file.name).write_text(file.read_text())
+    forbidden = (
+        '@id("no-commands")\n@reason("commands are suspended")\nforbid (principal, action, resource);\n'
+    )
+    (folder / "99-suspended.cedar").write_text(forbidden)
+    config.write_text(config.read_text() + '[access]\npolicies = "policies"\n')
+    capsys.readouterr()
+    assert main([*SEND, str(config)]) == 2
+    assert (
+        capsys.readouterr().err == f"rap: there is no instrument {SERIAL} at box {BOX}\n"
+    )  # nor its existence
+
+
+def test_a_wrong_database_is_named(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config.write_text(config.read_text().replace("sqlite://", "sqlit://"))
+    for verb in (SEND, ["dc", "token", "list", "--config"]):
+        assert main([*verb, str(config)]) == 2
+        assert f"{config}:" in (text := capsys.readouterr().err) and "store.url" in text
