@@ -17,6 +17,7 @@ from sqlalchemy import Connection, insert, select, update
 from datacenter.store.schema import alerts, notices
 from datacenter.triggers.live import Transition
 from datacenter.triggers.silencefile import SilenceTrigger
+from datacenter.triggers.triggerfile import Trigger
 
 Place: TypeAlias = tuple[str, str, int, int]
 """Box, instrument, run and number of a report."""
@@ -64,31 +65,13 @@ def begin(
     now_ms: int,
 ) -> Begun:
     """Store an alert that begins with the report at `place`, and the notice of it."""
-    box, instrument, run, number = place
+    _, instrument, run, number = place
     trigger = transition.trigger
     table = trigger.table
     evidence = Evidence(run, number, transition.at_ms, trigger.fingerprint, table.when, dict(terms))
     found = Begun(alert_id(place, trigger.name), trigger.name, instrument, transition.at_ms)
-    connection.execute(
-        insert(alerts).values(
-            id=found.id,
-            box=box,
-            instrument=instrument,
-            model=table.model,
-            trigger=trigger.name,
-            trigger_hash=trigger.fingerprint,
-            severity=table.severity,
-            component=table.component,
-            run=run,
-            number=number,
-            began_at_ms=transition.at_ms,
-            raised_at_ms=now_ms,
-            evidence=msgspec.msgpack.encode(evidence),
-            text=table.text,
-            parts="\n".join(table.parts),
-        )
-    )
-    connection.execute(insert(notices).values(alert=found.id, kind="raised", created_at_ms=now_ms))
+    values = {"model": table.model, "component": table.component, "parts": "\n".join(table.parts)}
+    _store(connection, found, place, trigger, evidence, now_ms, values)
     return found
 
 
@@ -104,16 +87,30 @@ def end(connection: Connection, place: Place, transition: Transition, now_ms: in
             c.ended_at_ms.is_(None),
         )
     ).all()
-    for id_ in open_ones:
-        ended = {
-            "ended_at_ms": transition.at_ms,
-            "resolved_at_ms": now_ms,
-            "end_run": run,
-            "end_number": number,
-        }
-        connection.execute(update(alerts).where(c.id == id_).values(ended))
-        connection.execute(insert(notices).values(alert=id_, kind="resolved", created_at_ms=now_ms))
-    return [Ended(id_, transition.trigger.name, instrument, transition.at_ms) for id_ in open_ones]
+    return [
+        ended
+        for id_ in open_ones
+        for ended in end_alert(connection, id_, transition.at_ms, now_ms, (run, number))
+    ]
+
+
+def end_alert(
+    connection: Connection, id_: str, at_ms: int, now_ms: int, place: tuple[int, int] | None = None
+) -> list[Ended]:
+    """Store that an alert has ended, and the notice of it; nothing if it had ended before."""
+    run, number = place or (None, None)
+    values = {"ended_at_ms": at_ms, "resolved_at_ms": now_ms, "end_run": run, "end_number": number}
+    c = alerts.c
+    row = connection.execute(
+        update(alerts)
+        .where(c.id == id_, c.ended_at_ms.is_(None))
+        .values(values)
+        .returning(c.trigger, c.instrument)
+    ).first()
+    if row is None:
+        return []
+    connection.execute(insert(notices).values(alert=id_, kind="resolved", created_at_ms=now_ms))
+    return [Ended(id_, row.trigger, row.instrument, at_ms)]
 
 
 class SilenceEvidence(msgspec.Struct, frozen=True):
@@ -138,49 +135,43 @@ def begin_silence(
     members: Sequence[str] = (),
 ) -> Begun:
     """Store an alert of silence after the report at `place`, and the notice of it. It is stored once."""
-    box, instrument, run, number = place
     condition = f"silence of {trigger.table.of} {trigger.table.silence}"
     evidence = SilenceEvidence(heard_ms, began_ms, trigger.fingerprint, condition, list(members))
-    found = Begun(alert_id(place, trigger.name), trigger.name, instrument, began_ms)
+    found = Begun(alert_id(place, trigger.name), trigger.name, place[1], began_ms)
     if connection.scalar(select(alerts.c.id).where(alerts.c.id == found.id)) is not None:
         return found
-    connection.execute(
-        insert(alerts).values(
-            id=found.id,
-            box=box,
-            instrument=instrument,
-            model=model,
-            trigger=trigger.name,
-            trigger_hash=trigger.fingerprint,
-            severity=trigger.table.severity,
-            component="",
-            run=run,
-            number=number,
-            began_at_ms=began_ms,
-            raised_at_ms=now_ms,
-            evidence=msgspec.msgpack.encode(evidence),
-            text=trigger.table.text,
-            parts="",
-        )
+    _store(
+        connection, found, place, trigger, evidence, now_ms, {"model": model, "component": "", "parts": ""}
     )
-    connection.execute(insert(notices).values(alert=found.id, kind="raised", created_at_ms=now_ms))
     return found
 
 
-def end_silence(
-    connection: Connection, id_: str, at_ms: int, now_ms: int, place: tuple[int, int] | None = None
-) -> list[Ended]:
-    """Store that an alert of silence has ended, and the notice of it; nothing if it had ended before."""
-    run, number = place or (None, None)
-    values = {"ended_at_ms": at_ms, "resolved_at_ms": now_ms, "end_run": run, "end_number": number}
-    c = alerts.c
-    row = connection.execute(
-        update(alerts)
-        .where(c.id == id_, c.ended_at_ms.is_(None))
-        .values(values)
-        .returning(c.trigger, c.instrument)
-    ).first()
-    if row is None:
-        return []
-    connection.execute(insert(notices).values(alert=id_, kind="resolved", created_at_ms=now_ms))
-    return [Ended(id_, row.trigger, row.instrument, at_ms)]
+def _store(
+    connection: Connection,
+    begun: Begun,
+    place: Place,
+    trigger: Trigger | SilenceTrigger,
+    evidence: Evidence | SilenceEvidence,
+    now_ms: int,
+    values: Mapping[str, str],
+) -> None:
+    """Store an alert, and the notice of it."""
+    box, instrument, run, number = place
+    connection.execute(
+        insert(alerts).values(
+            id=begun.id,
+            box=box,
+            instrument=instrument,
+            trigger=trigger.name,
+            trigger_hash=trigger.fingerprint,
+            severity=trigger.table.severity,
+            run=run,
+            number=number,
+            began_at_ms=begun.at_ms,
+            raised_at_ms=now_ms,
+            evidence=msgspec.msgpack.encode(evidence),
+            text=trigger.table.text,
+            **values,
+        )
+    )
+    connection.execute(insert(notices).values(alert=begun.id, kind="raised", created_at_ms=now_ms))

@@ -47,6 +47,8 @@ class Pending(NamedTuple):
     instrument: str
     run: int
     body: bytes
+    report: InstrumentReport | None
+    """The decoded report; None for a record of the box itself."""
 
 
 @dataclass
@@ -116,11 +118,11 @@ class Evaluator:
         silences = {name: self.triggers.silence(model, "instrument") for name, model in models.items()}
         lasts_ms = {name: one.lasts_ms if one else None for name, one in silences.items()}
         for one in pending:
-            if not one.instrument:
+            if one.report is None:
                 hearing.own(_decode_own(one.body), one.stored_at_ms)
-                continue
-            report = _decode_report(one.body)
-            hearing.report(one.instrument, one.run, report, one.stored_at_ms, lasts_ms.get(one.instrument))
+            else:
+                lasts = lasts_ms.get(one.instrument)
+                hearing.report(one.instrument, one.run, one.report, one.stored_at_ms, lasts)
         hearing.find_silent(lasts_ms)
         for name, heard in hearing.instruments.items():
             heard.model = models.get(name)
@@ -244,12 +246,19 @@ def _pending(connection: Connection, box: str, epoch: int, position: int, end_of
         )
     )
     found = [
-        Pending(stored.sequence, row.stored_at_ms, row.instrument, row.run, stored.body)
+        Pending(
+            stored.sequence,
+            row.stored_at_ms,
+            row.instrument,
+            row.run,
+            stored.body,
+            _decode_report(stored.body) if row.instrument else None,
+        )
         for row in rows
         for stored in stored_records(row.sequence, row.record_count, row.body)
         if position < stored.sequence <= end_of_step
     ]
-    return sorted(found)
+    return sorted(found, key=lambda one: one.sequence)
 
 
 def _move(connection: Connection, box: str, epoch: int, sequence: int, now_ms: int) -> None:
@@ -271,7 +280,7 @@ def _models(pending: Iterable[Pending]) -> dict[str, ProfileInForce]:
 
 def _in_order(pending: list[Pending]) -> list[tuple[Pending, InstrumentReport]]:
     """Return an instrument's records with their reports, in the order of (run, number)."""
-    pairs = [(one, _decode_report(one.body)) for one in pending]
+    pairs = [(one, one.report) for one in pending if one.report is not None]
     return sorted(pairs, key=lambda pair: (pair[0].run, pair[1].number))
 
 

@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 
 from datacenter.evaluation.evaluator import Evaluator
 from datacenter.evaluation.silence import SilenceWatch
+from datacenter.store.calls import call_database
 
 SWEEP_SECONDS: Final = 60.0
 """Interval at which all boxes are looked at: for what another process stored, or a failure left."""
@@ -70,16 +71,9 @@ class Follower:
             await self._call(self._evaluator.advance, box, self._now_ms())
 
     async def _call(self, function: Callable[..., T], *arguments: object) -> T | None:
-        """Call in the thread; return None after a failure, which is logged and concerns no other box.
-
-        A cancellation waits for the end of the call, so that the database can be closed.
-        """
-        call = asyncio.get_running_loop().run_in_executor(self._executor, partial(function, *arguments))
+        """Call in the thread; return None after a failure, which is logged and concerns no other box."""
         try:
-            return await asyncio.shield(call)
-        except asyncio.CancelledError:
-            await asyncio.wait([call])
-            raise
+            return await call_database(self._executor, partial(function, *arguments))
         except Exception as error:
             _log.error("evaluation%s failed: %r", "".join(f" of {one}" for one in arguments[:1]), error)
             return None

@@ -1,4 +1,4 @@
-"""When each instrument was heard, and whether it is silent, as the records of its box tell in their order.
+"""The latest report of each instrument, and whether it is silent, from the records of its box in their order.
 
 The time of a record is that of its reporter's clock if it is possible: not before earlier records of the box, and not
 after it was stored; otherwise it is when it was stored, the latest possible time. An instrument is silent for as long
@@ -62,7 +62,8 @@ class Hearing:
     contact_ms: int = 0
     counts_from_ms: int = 0
     instruments: dict[str, Heard] = field(default_factory=dict)
-    known: set[str] = field(default_factory=set)
+    stored: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """The values in the database, by instrument."""
     endings: list[Ending] = field(default_factory=list)
 
     def own(self, body: Audit | Gap | ProfileInForce, stored_ms: int) -> None:
@@ -109,7 +110,6 @@ def load_hearing(connection: Connection, box: str) -> Hearing:
     """Load what is known about a box."""
     found = Hearing(box)
     for row in connection.execute(select(hearing).where(_H.box == box).with_for_update()):
-        found.known.add(row.instrument)
         if row.instrument:
             found.instruments[row.instrument] = Heard(
                 row.heard_ms, row.run, row.number, row.silent_ms, row.alert, row.model
@@ -120,22 +120,31 @@ def load_hearing(connection: Connection, box: str) -> Hearing:
                 row.box_ms,
                 row.counts_from_ms,
             )
+        found.stored[row.instrument] = _values(found, row.instrument)
     return found
 
 
 def save_hearing(connection: Connection, found: Hearing) -> None:
-    """Save what is known about a box and its instruments."""
-    own = {"heard_ms": found.contact_ms, "box_ms": found.box_ms, "counts_from_ms": found.counts_from_ms}
-    _save(connection, found, "", own)
-    for instrument, heard in found.instruments.items():
-        _save(connection, found, instrument, asdict(heard))
+    """Save what has changed of a box and its instruments."""
+    for instrument in ("", *found.instruments):
+        values, stored = _values(found, instrument), found.stored.get(instrument)
+        if values == stored:
+            continue
+        if stored is not None:
+            this = and_(_H.box == found.box, _H.instrument == instrument)
+            connection.execute(update(hearing).where(this).values(values))
+        else:
+            key = {"box": found.box, "instrument": instrument}
+            connection.execute(insert(hearing).values(key | values))
+        found.stored[instrument] = values
 
 
-def _save(connection: Connection, found: Hearing, instrument: str, values: dict[str, Any]) -> None:
-    key = {"box": found.box, "instrument": instrument}
-    if instrument in found.known:
-        this = and_(_H.box == found.box, _H.instrument == instrument)
-        connection.execute(update(hearing).where(this).values(values))
-    else:
-        connection.execute(insert(hearing).values(key | values))
-        found.known.add(instrument)
+def _values(found: Hearing, instrument: str) -> dict[str, Any]:
+    """Return the values of the row of an instrument; of the box itself if `instrument` is empty."""
+    if instrument:
+        return asdict(found.instruments[instrument])
+    return {
+        "heard_ms": found.contact_ms,
+        "box_ms": found.box_ms,
+        "counts_from_ms": found.counts_from_ms,
+    }

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, and_, exists, insert, or_, select, text, update
 
-from datacenter.evaluation.alerts import Begun, Ended, begin_silence, end_silence
+from datacenter.evaluation.alerts import Begun, Ended, begin_silence, end_alert
 from datacenter.evaluation.hearing import Ending
 from datacenter.evaluation.outage import Unit, is_alone, outage_began_ms, units_of
 from datacenter.evaluation.triggerset import TriggerSet
@@ -24,6 +24,14 @@ from datacenter.triggers.silencefile import SilenceTrigger
 DOWN_MS: Final = 180_000
 """If the data center did not look for so long, it was not running."""
 _H: Final = hearing.c
+
+
+class _Site(NamedTuple):
+    """The boxes of a site, their instruments with a silence trigger, and the rows of both."""
+
+    boxes: list[Unit]
+    instruments: list[Unit]
+    rows: dict[Unit, Any]
 
 
 class SilenceWatch:
@@ -46,7 +54,7 @@ class SilenceWatch:
     def _advance(
         self,
         connection: Connection,
-        site: tuple[list[Unit], list[Unit], dict[Unit, Any]],
+        site: _Site,
         now_ms: int,
         begun: list[Begun],
         ended: list[Ended],
@@ -55,7 +63,7 @@ class SilenceWatch:
         units = units_of(all_boxes, instruments)
         for unit in all_boxes:
             if unit.silent_ms is None and (id_ := rows[unit].alert) is not None:
-                ended += end_silence(connection, id_, unit.heard_ms, now_ms)
+                ended += end_alert(connection, id_, unit.heard_ms, now_ms)
                 _set_alert(connection, unit, None)
         if self._is_outage(connection, site, now_ms, begun, ended):
             return
@@ -71,7 +79,7 @@ class SilenceWatch:
     def _is_outage(
         self,
         connection: Connection,
-        site: tuple[list[Unit], list[Unit], dict[Unit, Any]],
+        site: _Site,
         now_ms: int,
         begun: list[Begun],
         ended: list[Ended],
@@ -96,7 +104,7 @@ class SilenceWatch:
             if is_open and latest is not None:
                 units = units_of(all_boxes, instruments)
                 heard = [unit.heard_ms for unit in units if unit.silent_ms is None]
-                ended += end_silence(connection, latest.id, min(heard, default=now_ms), now_ms)
+                ended += end_alert(connection, latest.id, min(heard, default=now_ms), now_ms)
                 return True
             return latest is not None and now_ms < (latest.resolved_at_ms or 0) + trigger.lasts_ms
         if not is_open:
@@ -132,7 +140,7 @@ def record_endings(
             begun.append(_begin(connection, unit, ending.was, trigger, now_ms))
             id_ = begun[-1].id
         if id_ is not None:
-            ended += end_silence(connection, id_, ending.at_ms, now_ms, (ending.run, ending.number))
+            ended += end_alert(connection, id_, ending.at_ms, now_ms, (ending.run, ending.number))
     return begun, ended
 
 
@@ -180,11 +188,9 @@ def _up_since_ms(connection: Connection, now_ms: int) -> int:
     return up_ms
 
 
-def _sites(
-    connection: Connection, triggers: TriggerSet, now_ms: int, up_ms: int
-) -> dict[str, tuple[list[Unit], list[Unit], dict[Unit, Any]]]:
+def _sites(connection: Connection, triggers: TriggerSet, now_ms: int, up_ms: int) -> dict[str, _Site]:
     """Return the boxes, the instruments with a silence trigger, and their rows, by site or box without a site."""
-    found: dict[str, tuple[list[Unit], list[Unit], dict[Unit, Any]]] = defaultdict(lambda: ([], [], {}))
+    found: dict[str, _Site] = defaultdict(lambda: _Site([], [], {}))
     of_box = triggers.silence("", "box")
     query = (
         select(hearing, boxes.c.site)

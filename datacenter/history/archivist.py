@@ -9,6 +9,7 @@ from concurrent.futures import Executor
 from typing import Final
 
 from datacenter.history.archive import archive_instrument, waiting
+from datacenter.store.calls import call_database
 from datacenter.store.errors import StoreError
 from datacenter.store.partitions import DAY_MS
 from datacenter.store.store import Store
@@ -24,12 +25,11 @@ async def archive_hourly(
 
     A failure of the database is logged; the next hour continues. `executor` is as for `Follower`.
     """
-    loop = asyncio.get_running_loop()
     while True:
         before_ms = now_ms() - rows_days * DAY_MS
         try:
-            for box, instrument in await loop.run_in_executor(executor, waiting, store, before_ms):
-                await loop.run_in_executor(executor, archive_instrument, store, box, instrument, before_ms)
+            for box, instrument in await call_database(executor, waiting, store, before_ms):
+                await call_database(executor, archive_instrument, store, box, instrument, before_ms)
         except StoreError as error:
             _log.error("statuses are not archived: %s", error)
         await asyncio.sleep(ARCHIVE_SECONDS)

@@ -23,6 +23,7 @@ from datacenter.notices.outbox import (
 )
 from datacenter.notices.targets import NoticeTarget
 from datacenter.notices.transports import ATTEMPT_SECONDS_MAX, Transport
+from datacenter.store.calls import call_database
 from datacenter.store.errors import StoreError
 from datacenter.store.store import Store
 
@@ -133,10 +134,4 @@ class NoticeSender:
             await self._settle(target, [], outcome)
 
     async def _call(self, function: Callable[..., T], *arguments: object) -> T:
-        loop = asyncio.get_running_loop()
-        call = loop.run_in_executor(self._executor, partial(function, self._store, *arguments))
-        try:
-            return await asyncio.shield(call)
-        except asyncio.CancelledError:
-            await asyncio.wait([call])  # so that the database can be closed
-            raise
+        return await call_database(self._executor, partial(function, self._store, *arguments))

@@ -9,9 +9,11 @@ from __future__ import annotations
 import ipaddress
 import logging
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from functools import partial
 from typing import Final
 
 import msgspec
+from msgspec import Struct
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
@@ -20,6 +22,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from datacenter.access.directory import StaffPerson
 from datacenter.fleet.visible import Visibility
 from datacenter.store.errors import StoreError
 from datacenter.web.api.answers import PREFIX as API
@@ -154,24 +157,8 @@ def _endpoint(
         except ForgedFormError as error:
             return _error(403, str(error), row)
         visible = Visibility(services.policies, entry.principal, now_ms, row.purpose)
-        names = dict(request.path_params)
-
-        def handle() -> Response:
-            resource = check_access(row, services.store, visible, names, services.log)
-            page = PageRequest(
-                services,
-                session.staff,
-                entry,
-                visible,
-                services.signer.form_token(session),
-                resource,
-                names,
-                query,
-                _target(request),
-                dict(request.headers),
-            )
-            return row.handler(page)
-
+        form_token = services.signer.form_token(session)
+        handle = partial(_handle, row, services, request, visible, session.staff, entry, form_token, query)
         return await _answered(row, run, handle)
 
     return endpoint
@@ -198,19 +185,29 @@ def _api_endpoint(
         visible = Visibility(
             services.policies, caller.entry.principal, services.now_ms(), purpose, caller.token
         )
-        names = dict(request.path_params)
-
-        def handle() -> Response:
-            resource = check_access(row, services.store, visible, names, services.log)
-            headers, target = dict(request.headers), _target(request)
-            page = PageRequest(
-                services, caller.staff, caller.entry, visible, "", resource, names, query, target, headers
-            )
-            return row.handler(page)
-
+        handle = partial(_handle, row, services, request, visible, caller.staff, caller.entry, "", query)
         return await _answered(row, run, handle)
 
     return endpoint
+
+
+def _handle(
+    row: WebRoute,
+    services: WebServices,
+    request: Request,
+    visible: Visibility,
+    staff: str,
+    entry: StaffPerson,
+    form_token: str,
+    query: Struct,
+) -> Response:
+    """Check the access, and call the handler. Raises: as `check_access`, and what the handler raises."""
+    names = dict(request.path_params)
+    resource = check_access(row, services.store, visible, names, services.log)
+    target, headers = _target(request), dict(request.headers)
+    return row.handler(
+        PageRequest(services, staff, entry, visible, form_token, resource, names, query, target, headers)
+    )
 
 
 async def _answered(

@@ -15,7 +15,7 @@ from datacenter.audit.reading import AuditFilter, list_audit
 from datacenter.fleet.alerts import acknowledge, read_alert
 from datacenter.fleet.visible import PLACED_BOXES
 from datacenter.store.schema import alerts, boxes
-from datacenter.web.api.answers import PREFIX, Cursor, Limit, answer, decode_cursor, encode_cursor
+from datacenter.web.api.answers import PREFIX, Cursor, Limit, answer, decode_cursor, next_cursor
 from datacenter.web.routes import NoParameters, PageRequest, WebRoute
 from settings.profile import Severity
 
@@ -118,8 +118,7 @@ def list_alerts(page: PageRequest) -> Response:
         wanted = wanted.where(or_(_A.began_at_ms < began, and_(_A.began_at_ms == began, _A.id > identity)))
     rows = page.store.read(wanted.order_by(_A.began_at_ms.desc(), _A.id).limit(query.limit + 1))
     items = [ApiAlert(*row) for row in rows]
-    last = items[query.limit - 1] if len(items) > query.limit else None
-    following = encode_cursor(last.began_at_ms, last.id) if last else None
+    following = next_cursor(items, query.limit, lambda one: (one.began_at_ms, one.id))
     return answer(page, AlertList(items[: query.limit], following))
 
 
@@ -146,7 +145,7 @@ def list_records(page: PageRequest) -> Response:
     after = decode_cursor(query.cursor, tuple[int])
     rows = list_audit(page.store, query.filters(), query.limit + 1, before=after[0] if after else None)
     items = [_record(row) for row in rows]
-    following = encode_cursor(items[query.limit - 1].number) if len(items) > query.limit else None
+    following = next_cursor(items, query.limit, lambda one: (one.number,))
     return answer(page, AuditList(items[: query.limit], following))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from typing import Annotated, Final, TypeAlias, TypeVar
 
@@ -18,6 +19,7 @@ PREFIX: Final = "/api/v1"
 LIMIT_MAX: Final = 500
 Limit: TypeAlias = Annotated[int, Meta(ge=1, le=LIMIT_MAX, description="the most items of an answer")]
 Cursor: TypeAlias = Annotated[str, Meta(max_length=400, description="`next` of the answer before")]
+Item = TypeVar("Item")
 K = TypeVar("K")
 _ENCODE: Final = msgspec.json.Encoder().encode
 
@@ -45,9 +47,15 @@ def answer(page: PageRequest, value: object) -> Response:
     return json_data(body, etag, page.headers.get("accept-encoding", ""))
 
 
-def encode_cursor(*key: object) -> str:
-    """Return a cursor for what follows an item with this sort key. It carries no rights."""
-    return urlsafe_b64encode(msgspec.msgpack.encode(key)).decode().rstrip("=")
+def next_cursor(items: Sequence[Item], limit: int, key: Callable[[Item], tuple[object, ...]]) -> str | None:
+    """Return the cursor of the next part of a list; None at its end.
+
+    `items` has one item more than `limit` if there is a next part; `key` returns the sort key of an item. A cursor
+    carries no rights.
+    """
+    if len(items) <= limit:
+        return None
+    return urlsafe_b64encode(msgspec.msgpack.encode(key(items[limit - 1]))).decode().rstrip("=")
 
 
 def decode_cursor(cursor: str, kind: type[K]) -> K | None:

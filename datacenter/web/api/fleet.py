@@ -12,12 +12,12 @@ from datacenter.fleet.boxes import read_box
 from datacenter.fleet.completeness import stream_completeness
 from datacenter.fleet.visible import PLACED_BOXES
 from datacenter.history.archive import history
+from datacenter.store.partitions import DAY_MS
 from datacenter.store.schema import boxes, instruments, sites
-from datacenter.web.api.answers import PREFIX, Cursor, Limit, answer, decode_cursor, encode_cursor
+from datacenter.web.api.answers import PREFIX, Cursor, Limit, answer, decode_cursor, next_cursor
 from datacenter.web.parameters import Moment, ParameterError
 from datacenter.web.routes import PageRequest, WebRoute
 
-DAY_MS: Final = 86_400_000
 PERIOD_DAYS_MAX: Final = 31
 _I: Final = instruments.c
 LifeNumber = Annotated[int, Meta(ge=0)]
@@ -152,7 +152,9 @@ def list_sites(page: PageRequest) -> Response:
     if after:
         wanted = wanted.where(sites.c.site > after[0])
     items = [ApiSite(*row) for row in page.store.read(wanted)]
-    return answer(page, SiteList(items[: query.limit], _next(items, query.limit, lambda one: (one.site,))))
+    return answer(
+        page, SiteList(items[: query.limit], next_cursor(items, query.limit, lambda one: (one.site,)))
+    )
 
 
 def read_site(page: PageRequest) -> Response:
@@ -172,7 +174,9 @@ def list_boxes(page: PageRequest) -> Response:
         wanted = wanted.where(boxes.c.serial > after[0])
     rows = page.store.read(wanted.order_by(boxes.c.serial).limit(query.limit + 1))
     items = [BoxItem(*row) for row in rows]
-    return answer(page, BoxList(items[: query.limit], _next(items, query.limit, lambda one: (one.box,))))
+    return answer(
+        page, BoxList(items[: query.limit], next_cursor(items, query.limit, lambda one: (one.box,)))
+    )
 
 
 def show_box(page: PageRequest) -> Response:
@@ -194,7 +198,7 @@ def list_instruments(page: PageRequest) -> Response:
         wanted = wanted.where(or_(_I.box > after[0], and_(_I.box == after[0], _I.serial > after[1])))
     rows = page.store.read(wanted.order_by(_I.box, _I.serial).limit(query.limit + 1))
     items = [ApiInstrument(*row) for row in rows]
-    key = _next(items, query.limit, lambda one: (one.box, one.instrument))
+    key = next_cursor(items, query.limit, lambda one: (one.box, one.instrument))
     return answer(page, InstrumentList(items[: query.limit], key))
 
 
@@ -231,7 +235,7 @@ def list_readings(page: PageRequest) -> Response:
         RunCompleteness(life.life, life.last, life.stored, life.lost, life.missing.count())
         for life in stream_completeness(page.store, box, serial)
     ]
-    return answer(page, ReadingList(items[: query.limit], _next(items, query.limit, _place), lives))
+    return answer(page, ReadingList(items[: query.limit], next_cursor(items, query.limit, _place), lives))
 
 
 def _place(one: ApiStatus) -> tuple[int, int, int]:
@@ -242,11 +246,6 @@ def _instruments() -> Any:
     columns = (_I.box, _I.serial, _I.model, boxes.c.site, _I.run, _I.number, _I.at_ms, _I.stored_at_ms)
     tables = instruments.join(PLACED_BOXES, _I.box == boxes.c.serial)
     return select(*columns, _I.state, _I.samples).select_from(tables)
-
-
-def _next(items: list[Any], limit: int, key: Any) -> str | None:
-    """Return the cursor of the next part; None at the end. One item more than `limit` was asked for."""
-    return encode_cursor(*key(items[limit - 1])) if len(items) > limit else None
 
 
 _ONE: Final = f"{PREFIX}/instruments/{{box}}/{{instrument}}"
