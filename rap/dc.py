@@ -29,18 +29,28 @@ def add_verbs(parser: Parser) -> None:
         "--check", action="store_true", help="change nothing; exit status 1 if an upgrade is needed"
     )
     migrate.set_command(_migrate)
-    _add_demo(parser.add_command("demo", "serve a simulated fleet, to look at; on this machine only"))
+    _add_demo(parser.add_command("demo", "serve the pages with a simulated fleet, on this machine only"))
     _add_audit(parser.add_command("audit", "the audit log"))
     add_command(parser.add_command("command", "commands and files for instruments"))
     add_token_verbs(parser.add_command("token", "API tokens of programs"))
 
 
 def _add_demo(demo: Parser) -> None:
-    demo.add_argument("--instruments", metavar="N", type=int, default=200, help="default: 200")
-    demo.add_argument("--days", metavar="D", type=int, default=30, help="of history; default: 30")
-    demo.add_argument("--speed", metavar="X", type=float, default=20.0, help="of time; default: 20")
-    demo.add_argument("--port", metavar="P", type=int, default=8080, help="of the pages; default: 8080")
-    demo.add_argument("--seed", metavar="S", type=int, default=1, help="default: 1")
+    demo.add_argument(
+        "--instruments", metavar="N", type=int, default=200, help="number of instruments (default: 200)"
+    )
+    demo.add_argument("--days", metavar="D", type=int, default=30, help="days of history (default: 30)")
+    demo.add_argument(
+        "--speed",
+        metavar="X",
+        type=float,
+        default=20.0,
+        help="how many times faster than reality time passes (default: 20)",
+    )
+    demo.add_argument(
+        "--port", metavar="P", type=int, default=8080, help="TCP port of the pages (default: 8080)"
+    )
+    demo.add_argument("--seed", metavar="S", type=int, default=1, help="seed of the simulation (default: 1)")
     demo.add_argument("--directory", metavar="DIR", type=Path, help="keep the files in this empty folder")
     demo.set_command(_demo)
 

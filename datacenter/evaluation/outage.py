@@ -1,6 +1,7 @@
 """Decides which silences get an alert: pure functions, without database and clock.
 
-A site has units: each box that is silent, and each instrument of the other boxes. If all of them are silent, this is
+A site has units: each box that is silent, each instrument of the other boxes, and other boxes without an instrument
+that a trigger watches. If all of them are silent, this is
 one outage of the site. Therefore the alert of a unit waits while it may be the first of an outage: until another unit
 was heard later than the last report of this one by more than `within_ms`, or until all would be silent, too.
 """
@@ -21,10 +22,11 @@ class Unit(NamedTuple):
 
 
 def units_of(boxes: Sequence[Unit], instruments: Sequence[Unit]) -> list[Unit]:
-    """Return the units of a site: silent boxes stand for their instruments, others for nothing."""
+    """Return the units of a site: boxes that are silent or have no instruments, and the instruments of the others."""
     silent = {box.box for box in boxes if box.silent_ms is not None}
+    with_instruments = {one.box for one in instruments}
     return [
-        *(box for box in boxes if box.box in silent),
+        *(box for box in boxes if box.box in silent or box.box not in with_instruments),
         *(one for one in instruments if one.box not in silent),
     ]
 

@@ -284,3 +284,12 @@ def test_an_instrument_without_a_site_trigger_has_its_own_alert(store: Store) ->
     center.run(10, A, B)
     center.run(60, boxes=())
     assert [one[:2] for one in center.alerts()] == [("silent-box", "RAP-0001"), ("silent-box", "RAP-0002")]
+
+
+def test_one_silent_box_is_no_outage_of_a_site_whose_instruments_no_trigger_watches(store: Store) -> None:
+    center = Center(store, of=("box", "site"))
+    center.run(10, A, B)
+    center.run(60, A, boxes=BOXES[:1])
+    assert center.alerts() == [("silent-box", "RAP-0002", "", 30, None)]
+    center.run(120, boxes=())
+    assert center.alerts()[1:] == [("silent-site", "RAP-0001", "", 80, None)]

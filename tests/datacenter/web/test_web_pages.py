@@ -10,10 +10,17 @@ from html.parser import HTMLParser
 import pytest
 from sqlalchemy import insert
 
-from datacenter.store.schema import deliveries
+from datacenter.store.schema import alerts, deliveries
 from datacenter.store.store import Store
 from tests.support.datacenter.web_client import WebClient, open_web
-from tests.support.datacenter.web_fleet import NOW_MS, OFF_MS, fill_fleet, ingest, simulated_reports
+from tests.support.datacenter.web_fleet import (
+    NOW_MS,
+    OFF_MS,
+    alert_row,
+    fill_fleet,
+    ingest,
+    simulated_reports,
+)
 
 INSTRUMENT = "/instruments/RAP-0001/CHEM-0001"
 PAGES = [
@@ -213,3 +220,15 @@ def test_the_page_of_an_alert_shows_what_became_of_its_notices(changing: WebClie
         ("pager", "sent"),
     ]
     assert text.count("ask the receivers whether it arrived") == 1
+
+
+def test_an_alert_of_silence_shows_no_component(changing: WebClient) -> None:
+    assert changing.store is not None
+    row = alert_row("a-silent", "RAP-0001", "", "", "silent-box", "error", "")
+    with changing.store.transaction() as connection:
+        connection.execute(insert(alerts).values(row | {"text": "The box sends nothing", "parts": ""}))
+    engineer = changing.sign_in("engineer")
+    (line,) = re.findall(r"<tr>(?:(?!</tr>).)*a-silent.*?</tr>", engineer.get("/alerts").text, re.DOTALL)
+    assert "The box sends nothing" in line and "unknown" not in line
+    text = engineer.get("/alerts/a-silent").text
+    assert "The box sends nothing" in text and "Component</dt>" not in text and "Parts to bring" not in text
