@@ -109,7 +109,7 @@ class Evaluator:
     def _listen(
         self, connection: Connection, hearing: Hearing, pending: list[Pending], now_ms: int, total: Advance
     ) -> None:
-        """Note which instruments were heard, and find those that are silent."""
+        """Record the latest report of each instrument, and find silent instruments."""
         if not pending:
             return
         columns = instruments.c

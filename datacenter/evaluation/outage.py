@@ -3,7 +3,7 @@
 A site has units: each box that is silent, each instrument of the other boxes, and other boxes without an instrument
 that a trigger watches. If all of them are silent, this is
 one outage of the site. Therefore the alert of a unit waits while it may be the first of an outage: until another unit
-was heard later than the last report of this one by more than `within_ms`, or until all would be silent, too.
+has sent something more than `within_ms` after the last report of this one, or until all would be silent, too.
 """
 
 from __future__ import annotations

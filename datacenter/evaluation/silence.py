@@ -128,7 +128,7 @@ class SilenceWatch:
 def record_endings(
     connection: Connection, triggers: TriggerSet, box: str, endings: Sequence[Ending], now_ms: int
 ) -> tuple[list[Begun], list[Ended]]:
-    """End the alerts of instruments that were heard; a silence that nobody saw has had an alert, too."""
+    """End the alerts of instruments that reported again; a silence that was found late gets its alert first."""
     begun: list[Begun] = []
     ended: list[Ended] = []
     for ending in endings:
@@ -216,7 +216,7 @@ def _sites(connection: Connection, triggers: TriggerSet, now_ms: int, up_ms: int
 def _silent_ms(
     connection: Connection, row: Any, trigger: SilenceTrigger | None, now_ms: int, up_ms: int
 ) -> int | None:
-    """Return since when a box is silent. Once it is, it is until it is heard, also if the data center restarts."""
+    """Return since when a box is silent. A silence lasts until the box sends, also if the data center restarts."""
     silent_ms = row.silent_ms
     if silent_ms is not None and row.heard_ms >= silent_ms:
         silent_ms = None

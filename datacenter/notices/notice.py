@@ -1,4 +1,4 @@
-"""What a notice tells, and its text. It contains the terms of the evidence, and nothing else of any report."""
+"""The content of a notice, and its text: the terms of the evidence, and no other content of reports."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Kind: TypeAlias = Literal["raised", "resolved"]
 
 
 class Notice(NamedTuple):
-    """An alert as notices tell it; `instrument` is empty if the alert is about a box or a site."""
+    """The alert of a notice; `instrument` is empty if the alert is about a box or a site."""
 
     alert: str
     kind: Kind

@@ -150,16 +150,16 @@ def claim(store: Store, target: NoticeTarget, process: str, link: str, now_ms: i
 def claim_open(
     store: Store, target: NoticeTarget, process: str, link: str, now_ms: int
 ) -> list[Notice] | None:
-    """Take the lease of a target; return the open alerts that it was told, None if another process has the lease.
+    """Take the lease of a target; return the open alerts whose notices it received; None if it is leased already.
 
     Raises: StoreError.
     """
     with store.transaction() as connection:
         if not _take_lease(connection, target, process, now_ms):
             return None
-        told = and_(_D.target == target.name, _D.kind == "raised", _D.state == DeliveryState.SENT)
+        received = and_(_D.target == target.name, _D.kind == "raised", _D.state == DeliveryState.SENT)
         query = select(_D.alert, _D.kind).join(alerts, alerts.c.id == _D.alert)
-        keys = connection.execute(query.where(told, alerts.c.ended_at_ms.is_(None))).all()
+        keys = connection.execute(query.where(received, alerts.c.ended_at_ms.is_(None))).all()
         return read_notices(connection, [(row.alert, row.kind) for row in keys], link)
 
 

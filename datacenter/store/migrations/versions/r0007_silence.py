@@ -1,4 +1,4 @@
-"""When boxes and instruments were heard, and when alerts were resolved."""
+"""Times of the latest reports of boxes and instruments, and of the ends of alerts."""
 
 from __future__ import annotations
 
