@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 _QUOTES_VALUES: Final = ("22", "23")
@@ -20,8 +21,9 @@ class StoreError(Exception):
             return cls(str(error))
         if not state.startswith(_QUOTES_VALUES):
             return cls(f"{diagnostics.message_primary} (SQLSTATE {state})")
+        kind = re.sub("(?<=[a-z])(?=[A-Z])", " ", type(cause).__name__).lower()  # such as "unique violation"
         place = (diagnostics.table_name, diagnostics.column_name, diagnostics.constraint_name)
-        return cls(" ".join((type(cause).__name__, *filter(None, place), f"(SQLSTATE {state})")))
+        return cls(f"{' '.join((kind, *filter(None, place)))} (SQLSTATE {state})")
 
 
 class UnknownBoxError(Exception):
