@@ -28,6 +28,7 @@ BENCH: Final = Suite(
         "verdicts": "bench.datacenter.verdicts",
         "access": "bench.datacenter.access",
         "ingest": "bench.datacenter.ingest",
+        "installed_base": "bench.datacenter.base",
         "many_labs": "bench.lab.many_labs",
         "dialects": "bench.lab.dialects",
         "buffer": "bench.box.spool",

@@ -23,6 +23,7 @@ from typing import Any, Final, TypeAlias
 from sqlalchemy.engine import make_url
 
 from datacenter.access.control import AccessControl
+from datacenter.base.counter import count_periodically
 from datacenter.bounds import datacenter_bounds, watch_bounds
 from datacenter.commands.files import FileArchive
 from datacenter.commands.ranges import FileRanges
@@ -225,6 +226,7 @@ async def _serve(
             tasks.create_task(follower.run()),
             tasks.create_task(_expire_commands(store, executor, now_ms)),
             tasks.create_task(archive_hourly(store, one_writer, now_ms, config.store.rows_days)),
+            tasks.create_task(count_periodically(store, one_writer, now_ms)),
         ]
         if sender is not None:
             following.append(tasks.create_task(sender.run()))

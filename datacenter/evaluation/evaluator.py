@@ -21,7 +21,9 @@ from datacenter.evaluation.hearing import Hearing, load_hearing, save_hearing
 from datacenter.evaluation.silence import record_endings
 from datacenter.evaluation.state import restored, save_state
 from datacenter.evaluation.triggerset import TriggerSet
+from datacenter.history.changes import mark_changed
 from datacenter.store.coverage import BOX_STREAM, decode_ranges
+from datacenter.store.partitions import DAY_MS
 from datacenter.store.rows import BLOCK_SPAN, stored_records
 from datacenter.store.schema import coverage, evaluated, instruments, records
 from datacenter.store.store import Store
@@ -142,8 +144,12 @@ class Evaluator:
                 by_instrument[one.instrument].append(one)
         for serial in sorted({*by_instrument, *models}):
             instrument = self._load(connection, box, serial, models.get(serial))
+            ended_days = set()
             for one, report in _in_order(by_instrument[serial]):
+                if instrument.values["at_ms"] // DAY_MS != report.at_ms // DAY_MS:
+                    ended_days.add(instrument.values["at_ms"] // DAY_MS)
                 self._apply(connection, box, instrument, one, report, now_ms, total)
+            mark_changed(connection, box, serial, ended_days - {0})
             _save(connection, instrument)
 
     def _load(

@@ -15,6 +15,7 @@ from typing import Final
 
 from sqlalchemy import Connection, and_, delete, insert, select, update
 
+from datacenter.history.changes import mark_changed
 from datacenter.history.chunk import decode_chunk, encode_chunk
 from datacenter.history.statuses import Statuses, joined
 from datacenter.store.partitions import DAY_MS
@@ -66,6 +67,7 @@ def _archive_instrument(connection: Connection, box: str, instrument: str, befor
         found[status.at_ms // DAY_MS].append((run, status))
     for day, statuses in found.items():
         _add(connection, box, instrument, day, Statuses.of(statuses))
+    mark_changed(connection, box, instrument, found)
     connection.execute(delete(records).where(ripe))
     return sum(map(len, found.values()))
 
@@ -89,13 +91,12 @@ def history(store: Store, box: str, instrument: str, since_ms: int, until_ms: in
 
     Raises: StoreError.
     """
-    of_day = select(_C.body).where(
-        _C.box == box,
-        _C.instrument == instrument,
-        _C.day >= since_ms // DAY_MS,
-        _C.day <= (until_ms - 1) // DAY_MS,
-    )
-    parts = [decode_chunk(body) for (body,) in store.read(of_day.order_by(_C.day))]
+    with store.transaction() as connection:
+        return read_history(connection, box, instrument, since_ms, until_ms)
+
+
+def read_history(connection: Connection, box: str, instrument: str, since_ms: int, until_ms: int) -> Statuses:
+    """As `history`, in a transaction. Raises: SQLAlchemyError."""
     recent = select(*_COLUMNS).where(
         _R.box == box,
         _R.instrument == instrument,
@@ -103,8 +104,16 @@ def history(store: Store, box: str, instrument: str, since_ms: int, until_ms: in
         _R.at_ms >= since_ms,
         _R.since_ms < until_ms,
     )
-    parts.append(Statuses.of(list(_statuses(store.read(recent)))))
-    whole = joined(parts)
+    # rows first: what is archived between the two queries is then found twice, and not missed
+    rows = Statuses.of(list(_statuses(connection.execute(recent))))
+    of_days = select(_C.body).where(
+        _C.box == box,
+        _C.instrument == instrument,
+        _C.day >= since_ms // DAY_MS,
+        _C.day <= (until_ms - 1) // DAY_MS,
+    )
+    bodies = connection.scalars(of_days.order_by(_C.day))
+    whole = joined([*(decode_chunk(body) for body in bodies), rows])
     return whole.chosen((whole.at_ms >= since_ms) & (whole.at_ms < until_ms))
 
 

@@ -36,7 +36,7 @@ from datacenter.store.append_only import make_append_only
 
 metadata = MetaData()
 
-REVISION: Final = "0007"
+REVISION: Final = "0008"
 """The revision whose migration creates these tables."""
 
 boxes = Table(
@@ -175,6 +175,48 @@ chunks = Table(
     Column("statuses", Integer, nullable=False),
     Column("body", LargeBinary, nullable=False),
     sqlite_with_rowid=False,
+)
+
+changed_days = Table(
+    "changed_days",
+    metadata,
+    Column("day", Integer, primary_key=True),  # as in `chunks`; its statuses are to be counted (again)
+    Column("box", Text, primary_key=True),
+    Column("instrument", Text, primary_key=True),
+    sqlite_with_rowid=False,
+)
+
+base_instruments = Table(
+    "base_instruments",
+    metadata,
+    Column("box", Text, primary_key=True),
+    Column("instrument", Text, primary_key=True),
+    Column("day", Integer, primary_key=True),
+    Column("model", Text, nullable=False),  # as it was counted, as the place
+    Column("country", Text),
+    Column("region", Text),
+    Column("body", LargeBinary, nullable=False),  # histograms of its readings (`datacenter.base.histogram`)
+    sqlite_with_rowid=False,
+)
+
+base_days = Table(
+    "base_days",
+    metadata,
+    Column("model", Text, primary_key=True),
+    Column("reading", Text, primary_key=True),
+    Column("place", Text, primary_key=True),  # "everywhere", "country/DE", "region/europe"
+    Column("day", Integer, primary_key=True),
+    Column("instruments", Integer, nullable=False),
+    Column("body", LargeBinary, nullable=False),  # the histogram
+    sqlite_with_rowid=False,
+)
+
+base_snapshots = Table(
+    "base_snapshots",
+    metadata,
+    Column("model", Text, primary_key=True),
+    Column("day", Integer, primary_key=True),  # on which triggers compare with it
+    Column("body", LargeBinary, nullable=False),  # the percentiles; never changed
 )
 
 coverage = Table(

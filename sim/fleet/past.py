@@ -38,6 +38,7 @@ _OF_BOXES: Final = (
     "alerts",
     "notices",
     "chunks",
+    "changed_days",
     "hearing",
 )
 """Tables whose rows belong to one box."""

@@ -1,0 +1,31 @@
+"""Counts changed days in the background of the data center's program, in pieces, so that batches wait little."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import Final
+
+from datacenter.base.counting import count_changed
+from datacenter.store.calls import call_database
+from datacenter.store.errors import StoreError
+from datacenter.store.store import Store
+
+COUNT_SECONDS: Final = 600.0
+_log: Final = logging.getLogger(__name__)
+
+
+async def count_periodically(store: Store, executor: Executor | None, now_ms: Callable[[], int]) -> None:
+    """Count all changed days from time to time, until cancelled.
+
+    A failure of the database is logged, and tried again later. `executor` is as for `Follower`.
+    """
+    while True:
+        try:
+            while await call_database(executor, count_changed, store, now_ms()):
+                pass
+        except StoreError as error:
+            _log.error("the installed base is not counted: %s", error)
+        await asyncio.sleep(COUNT_SECONDS)

@@ -1,0 +1,62 @@
+"""Percentiles of a model over days, from the histograms of the installed base.
+
+A day with fewer than INSTRUMENTS_MIN instruments is not used: its distribution would tell what single instruments,
+and so their laboratories, do.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from sqlalchemy import Connection, select
+
+from datacenter.base.histogram import Histogram, added, decode_histogram
+from datacenter.store.schema import base_days
+
+INSTRUMENTS_MIN: Final = 5
+
+
+class BaseDay(NamedTuple):
+    """A reading of a model's instruments on one day."""
+
+    instruments: int
+    histogram: Histogram
+
+
+def read_days(
+    connection: Connection, model: str, reading: str, places: Sequence[str], since_day: int, until_day: int
+) -> dict[int, BaseDay]:
+    """Return the days from `since_day` until before `until_day`: the sums of places, which have no box in common.
+
+    A place is a location of `datacenter.access.vocabulary`: everywhere, a region or a country.
+    Raises: SQLAlchemyError.
+    """
+    c = base_days.c
+    rows = connection.execute(
+        select(c.day, c.instruments, c.body)
+        .where(c.model == model, c.reading == reading, c.place.in_(places))
+        .where(c.day >= since_day, c.day < until_day)
+        .order_by(c.day)
+    )
+    found: defaultdict[int, list[BaseDay]] = defaultdict(list)
+    for day, count, body in rows:
+        found[day].append(BaseDay(count, decode_histogram(body)))
+    return {day: parts[0] if len(parts) == 1 else added_days(parts) for day, parts in found.items()}
+
+
+def added_days(parts: Sequence[BaseDay]) -> BaseDay:
+    """Return the sum of different instruments' readings on one day."""
+    return BaseDay(sum(part.instruments for part in parts), added([part.histogram for part in parts]))
+
+
+def shown(days: dict[int, BaseDay]) -> dict[int, BaseDay]:
+    """Return the days with enough instruments."""
+    return {day: one for day, one in days.items() if one.instruments >= INSTRUMENTS_MIN}
+
+
+def percentiles_of(days: dict[int, BaseDay], wanted: Sequence[int]) -> list[int] | None:
+    """Return percentiles of all readings of the days with enough instruments; None if there is no such day."""
+    whole = added([one.histogram for one in shown(days).values()])
+    return whole.percentiles(wanted) if whole.count else None

@@ -1,0 +1,67 @@
+"""Six chemistry analyzers, each at a box of its own, in three countries of two regions, and their statuses."""
+
+from __future__ import annotations
+
+from random import Random
+
+from sqlalchemy import insert, update
+
+from datacenter.evaluation.evaluator import Evaluator
+from datacenter.evaluation.triggerset import TriggerSet
+from datacenter.store.partitions import DAY_MS
+from datacenter.store.schema import boxes, sites
+from datacenter.store.store import Store
+from wire.messages import Batch, Entry, ProfileInForce, Record, Status
+
+MODEL, READING = "chemistry-analyzer", "vacuum-pa"
+DAY = 20_000
+SITES = {"berlin": ("DE", "europe"), "porto": ("PT", "europe"), "osaka": ("JP", "asia")}
+BOXES = {f"RAP-{n:04}": (site, *SITES[site]) for n, site in enumerate(2 * list(SITES), 1)}
+"""Site, country and region of each box."""
+
+
+class Fleet:
+    """The boxes in an empty store. Each batch is stored a second after the one before."""
+
+    def __init__(self, store: Store, triggers: TriggerSet | None = None) -> None:
+        self.store = store
+        self.evaluator = Evaluator(store, triggers or TriggerSet([]))
+        self.now_ms = (DAY + 10) * DAY_MS
+        self._numbers = dict.fromkeys(BOXES, 0)
+        self._sequences = dict.fromkeys(BOXES, 0)
+        store.authorize(list(BOXES), 0)
+        with store.transaction() as connection:
+            for site, (country, region) in SITES.items():
+                place = {"site": site, "name": site, "country": country, "region": region, "zone": "UTC"}
+                connection.execute(insert(sites).values(place))
+            for box, (site, _, _) in BOXES.items():
+                connection.execute(update(boxes).where(boxes.c.serial == box).values(site=site))
+        for box in BOXES:
+            self._send(box, [Entry("", 0, ProfileInForce(0, self.instrument(box), MODEL, 1))])
+
+    def instrument(self, box: str) -> str:
+        return f"CHEM-{box[-4:]}"
+
+    def report(
+        self, box: str, day: int, count: int, *, value: int = 50, random: Random | None = None
+    ) -> None:
+        """Store statuses of a day after DAY, at any times of it; of `random` with any values below 100."""
+        entries = []
+        for place in range(count):
+            self._numbers[box] = number = self._numbers[box] + 1
+            reading = random.randrange(100) if random else value
+            at_ms = (DAY + day) * DAY_MS + (random.randrange(DAY_MS) if random else place * 1000)
+            status = Status(number, at_ms, "running", 0, {READING: reading})
+            entries.append(Entry(self.instrument(box), 1, status))
+        self._send(box, entries)
+
+    def evaluate(self) -> None:
+        for box in BOXES:
+            self.evaluator.advance(box, self.now_ms)
+
+    def _send(self, box: str, entries: list[Entry]) -> None:
+        first = self._sequences[box]
+        self.now_ms += 1000
+        batch = Batch(1, first, [Record(1, entry) for entry in entries])
+        assert self.store.ingest(box, batch, self.now_ms).stored == len(entries)
+        self._sequences[box] += len(entries)
