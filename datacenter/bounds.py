@@ -43,24 +43,24 @@ def _sessions(server: Server) -> Measured | None:
 
 async def watch_bounds(bounds: Bounds, database_url: str) -> None:
     """Measure the bounds every CHECK_SECONDS until cancelled; adds the file system of an SQLite database."""
-    folder = database_folder(database_url)
+    file = database_file(database_url)
     space: Measured | None = None
-    if folder is not None:
+    if file is not None:
         bounds.add(Bound("file-system", lambda: space))
     while True:
-        if folder is not None:
+        if file is not None:
             with suppress(OSError):
-                space = await asyncio.to_thread(used_and_total, folder)
+                space = await asyncio.to_thread(used_and_total, file.parent)
         bounds.check()
         await asyncio.sleep(CHECK_SECONDS)
 
 
-def database_folder(url: str) -> Path | None:
-    """Return the directory of an SQLite database; None for another kind of database, or one in memory."""
+def database_file(url: str) -> Path | None:
+    """Return the file of an SQLite database; None for another kind of database, or one in memory."""
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:", "file:"):
         return None
-    return Path(parsed.database or "").absolute().parent
+    return Path(parsed.database or "").absolute()
 
 
 def _report(level: Level) -> None:

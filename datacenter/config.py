@@ -33,6 +33,11 @@ directory = "staff.toml"            # who may sign in: datacenter/access/directo
 host = "127.0.0.1"                  # loopback only
 port = 8080
 development = true                  # users are chosen on a page, without a password
+
+[monitoring]                        # optional: metrics, liveness and readiness, without sign-in and TLS
+host = "127.0.0.1"                  # who can connect to this address can read them
+port = 9464
+names = ["rap-metrics.example.com"] # optional: names in `Host`, beside IP addresses and localhost
 """
 
 from __future__ import annotations
@@ -109,6 +114,15 @@ class Staff(Table, frozen=True):
     """Users are chosen on a page, without a password: for loopback only."""
 
 
+class Monitoring(Table, frozen=True):
+    """The listener for metrics and health; port 0 is chosen by the system."""
+
+    host: Host = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535)] = 9464
+    names: list[Host] = []
+    """Names by which it is asked, beside IP addresses and localhost."""
+
+
 class Config(Table, frozen=True):
     """The data center's configuration file."""
 
@@ -120,6 +134,7 @@ class Config(Table, frozen=True):
     access: Access = Access()
     staff: Staff | None = None
     notices: Notices | None = None
+    monitoring: Monitoring | None = None
     front_ends: list[Serial] = []
     """Certificate names of front ends that terminate the boxes' TLS and send the box's name in `rap-box`."""
 

@@ -18,7 +18,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from sqlalchemy.engine import make_url
 
@@ -34,6 +34,9 @@ from datacenter.evaluation.silence import SilenceWatch
 from datacenter.evaluation.triggerset import TriggerSet, read_triggers
 from datacenter.history.archivist import archive_hourly
 from datacenter.ingest import make_ingest
+from datacenter.monitoring.metrics import Metrics
+from datacenter.monitoring.requests import measured_application, measured_handler
+from datacenter.monitoring.start import monitoring
 from datacenter.notices.start import make_sender
 from datacenter.notices.targets import read_targets
 from datacenter.store.errors import StoreError
@@ -71,14 +74,24 @@ REFUSED_NAMES_MAX: Final = 10_000
 """Refused clients with a separate limit; all others share one."""
 STAFF_THREADS: Final = 4
 """Pages are read from the database by as many threads."""
-Ready: TypeAlias = Callable[[int, int | None], None]
-"""Called with the TCP ports for boxes and for staff once both accept connections."""
 _log: Final = logging.getLogger(__name__)
+
+
+class Ports(NamedTuple):
+    """The TCP ports of the listeners; None for those that are not configured."""
+
+    boxes: int
+    staff: int | None
+    monitoring: int | None
+
+
+Ready: TypeAlias = Callable[[Ports], None]
+"""Called once all listeners accept connections."""
 
 
 def run_datacenter(
     config_path: str | Path,
-    ready: Ready = lambda _boxes, _staff: None,
+    ready: Ready = lambda _: None,
     now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
 ) -> None:
     """Serve until SIGTERM or SIGINT; `ready` is called once boxes can connect. `now_ms` is the program's clock.
@@ -201,12 +214,15 @@ async def _serve(
 ) -> None:
     revocations = revocation_list(config)
     one_writer = executor if store.has_one_writer else None
-    follower = Follower(evaluator, one_writer, now_ms, SilenceWatch(store, evaluator.triggers))
+    metrics = Metrics()
+    watch = SilenceWatch(store, evaluator.triggers)
+    follower = Follower(evaluator, one_writer, now_ms, watch, metrics.evaluated, metrics.evaluation_failed)
     sender = make_sender(config.notices, store, one_writer, now_ms) if config.notices else None
-    queue = StoreQueue(executor, store.ingest_all, stored=follower.stored)
+    queue = StoreQueue(executor, metrics.measured(store.ingest_all, time.monotonic), stored=follower.stored)
     bounds = datacenter_bounds(lambda: server, queue)
+    files = FileRanges(FileArchive(store), executor, now_ms)
     server = await serve(
-        make_ingest(now_ms, queue, config.front_ends, FileRanges(FileArchive(store), executor, now_ms)),
+        measured_handler(make_ingest(now_ms, queue, config.front_ends, files), metrics.request),
         config.listen.host,
         config.listen.port,
         tls=server_context(identity(config)),
@@ -219,7 +235,9 @@ async def _serve(
     if revocations:
         bounds.add(*revocations.bounds(time.time))
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
-        ready(server.port, await _serve_staff(config, store, executor, stack, now_ms))
+        staff = await _serve_staff(config, store, executor, stack, now_ms, metrics)
+        watched = monitoring(config, metrics, store, now_ms, bounds, server, queue, follower)
+        ready(Ports(server.port, staff, await stack.enter_async_context(watched)))
         following = [
             tasks.create_task(_follow_certificate(config, server)),
             tasks.create_task(watch_bounds(bounds, config.store.url)),
@@ -255,12 +273,14 @@ async def _serve_staff(
     executor: ThreadPoolExecutor,
     stack: AsyncExitStack,
     now_ms: Callable[[], int],
+    metrics: Metrics,
 ) -> int | None:
     """Serve the staff's pages until `stack` is closed; return the TCP port, None if they are not configured."""
     if config.staff is None:
         return None
     readers = stack.enter_context(ThreadPoolExecutor(STAFF_THREADS, "pages"))
     application = make_staff_web(config, store, now_ms, readers, executor)
+    application = measured_application(application, metrics.request)
     return await stack.enter_async_context(serving(application, config.staff.host, config.staff.port))
 
 

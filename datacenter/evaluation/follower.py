@@ -25,7 +25,8 @@ T = TypeVar("T")
 class Follower:
     """Evaluates the boxes that `stored` names, on `executor`; None is the event loop's default executor.
 
-    `watch` looks for silence when all stored boxes are evaluated.
+    `watch` looks for silence when all stored boxes are evaluated. `evaluated` is called with the seconds from the
+    storage of a box's batch to its evaluation, `failed` after each failure.
     """
 
     def __init__(
@@ -34,16 +35,29 @@ class Follower:
         executor: Executor | None,
         now_ms: Callable[[], int],
         watch: SilenceWatch | None = None,
+        evaluated: Callable[[float], object] = lambda _: None,
+        failed: Callable[[], object] = lambda: None,
     ) -> None:
         self._evaluator, self._executor, self._now_ms, self._watch = evaluator, executor, now_ms, watch
+        self._evaluated, self._failed = evaluated, failed
         self._watched_ms = -WATCH_MS
-        self._boxes = set[str]()
+        self._waiting: dict[str, float] = {}
+        """The boxes to be evaluated, and since when, by the event loop's clock."""
+        self._oldest: float | None = None
+        """The same of the box that is being evaluated."""
         self._wakes = asyncio.Event()
 
     def stored(self, boxes: set[str]) -> None:
         """Evaluate these boxes soon."""
-        self._boxes |= boxes
+        now = asyncio.get_running_loop().time()
+        for box in boxes:
+            self._waiting.setdefault(box, now)
         self._wakes.set()
+
+    def lag_s(self) -> float:
+        """Return the time since the storage of the oldest batch that this process has not evaluated; 0 if none."""
+        since = [*self._waiting.values(), *([] if self._oldest is None else [self._oldest])]
+        return asyncio.get_running_loop().time() - min(since) if since else 0.0
 
     async def run(self) -> None:
         """Evaluate until cancelled: the boxes that are named, and all boxes from time to time."""
@@ -56,8 +70,7 @@ class Follower:
                     while True:
                         await self._wakes.wait()
                         self._wakes.clear()
-                        boxes, self._boxes = sorted(self._boxes), set()
-                        await self._evaluate(boxes)
+                        await self._evaluate(sorted(self._waiting))
                         await self._watch_if_due()
 
     async def _watch_if_due(self) -> None:
@@ -68,7 +81,15 @@ class Follower:
 
     async def _evaluate(self, boxes: Iterable[str]) -> None:
         for box in boxes:
-            await self._call(self._evaluator.advance, box, self._now_ms())
+            self._oldest = since = self._waiting.pop(box, None)
+            try:
+                advance = await self._call(self._evaluator.advance, box, self._now_ms())
+            finally:
+                self._oldest = None
+            if since is not None and advance is not None:
+                self._evaluated(asyncio.get_running_loop().time() - since)
+            elif since is not None:
+                self._waiting[box] = since  # until the next time
 
     async def _call(self, function: Callable[..., T], *arguments: object) -> T | None:
         """Call in the thread; return None after a failure, which is logged and concerns no other box."""
@@ -76,4 +97,5 @@ class Follower:
             return await call_database(self._executor, partial(function, *arguments))
         except Exception as error:
             _log.error("evaluation%s failed: %r", "".join(f" of {one}" for one in arguments[:1]), error)
+            self._failed()
             return None

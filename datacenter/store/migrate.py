@@ -25,7 +25,7 @@ SCRIPTS: Final = ":".join(migrations.__name__.rsplit(".", 1))
 _ADVISORY_LOCK: Final = 0x5241_5044_4200
 """Key of the PostgreSQL advisory lock that lets only one process upgrade a database."""
 
-_version = Table("alembic_version", MetaData(), Column("version_num", Text, primary_key=True))
+version_table = Table("alembic_version", MetaData(), Column("version_num", Text, primary_key=True))
 
 
 class SchemaError(Exception):
@@ -47,7 +47,7 @@ def upgrade(engine: Engine) -> None:
     Raises: SchemaError for tables of a later version or of another program; SQLAlchemyError.
     """
     with engine.connect() as connection:
-        if _revision(connection) == REVISION and inspect(connection).has_table(_version.name):
+        if _revision(connection) == REVISION and inspect(connection).has_table(version_table.name):
             return
     with _exclusive(engine) as connection:
         revision = _revision(connection)
@@ -60,7 +60,7 @@ def upgrade(engine: Engine) -> None:
 
 def _revision(connection: Connection) -> str | None:
     tables = set(inspect(connection).get_table_names())
-    if _version.name in tables and (found := connection.scalar(select(_version.c.version_num))):
+    if version_table.name in tables and (found := connection.scalar(select(version_table.c.version_num))):
         if (revision := str(found)) > REVISION:
             raise SchemaError(
                 f"its tables have revision {revision}, but this program supports revisions up to {REVISION}: "
@@ -88,9 +88,9 @@ def _run_revisions(connection: Connection) -> None:
 
 
 def _stamp(connection: Connection, revision: str) -> None:
-    _version.create(connection, checkfirst=True)
-    connection.execute(_version.delete())
-    connection.execute(_version.insert().values(version_num=revision))
+    version_table.create(connection, checkfirst=True)
+    connection.execute(version_table.delete())
+    connection.execute(version_table.insert().values(version_num=revision))
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Final, NamedTuple, cast
 
-from datacenter.main import run_datacenter
+from datacenter.main import Ports, run_datacenter
 from datacenter.store.store import Store
 from sim.fleet.clock import FastClock
 from sim.fleet.past import create_fleet, merge
@@ -65,10 +65,10 @@ def run_demo(
             progress(done, len(plan))
         clock = FastClock.starting(begin_ms, demo.speed)
 
-        def go_live(port: int, staff_port: int | None) -> None:
+        def go_live(ports: Ports) -> None:
             for pipe in pipes:
-                pipe.send(GoLive(clock, port, front))
-            ready(plan, staff_port or 0)
+                pipe.send(GoLive(clock, ports.boxes, front))
+            ready(plan, ports.staff or 0)
 
         run_datacenter(folder / "datacenter.toml", go_live, clock.now_ms)
 

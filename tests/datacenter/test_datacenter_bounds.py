@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 
 from datacenter import main
-from datacenter.bounds import database_folder, datacenter_bounds
+from datacenter.bounds import database_file, datacenter_bounds
 from datacenter.store.queue import StoreQueue
 from wire.http.connection import Server
 from wire.process.bounds import Bound
@@ -54,16 +54,16 @@ def test_other_bounds_are_logged_at_80_percent(amount: int, caplog: pytest.LogCa
 
 
 @pytest.mark.parametrize(
-    ("url", "folder"),
+    ("url", "file"),
     [
-        ("sqlite:////var/lib/rap/reports.db", Path("/var/lib/rap")),
-        ("sqlite:///reports.db", Path.cwd()),
+        ("sqlite:////var/lib/rap/reports.db", Path("/var/lib/rap/reports.db")),
+        ("sqlite:///reports.db", Path.cwd() / "reports.db"),
         ("sqlite://", None),
         ("postgresql+psycopg://rap@db/rap", None),
     ],
 )
-def test_only_a_database_in_a_file_has_a_file_system(url: str, folder: Path | None) -> None:
-    assert database_folder(url) == folder
+def test_only_a_database_in_a_file_has_a_file_system(url: str, file: Path | None) -> None:
+    assert database_file(url) == file
 
 
 def test_a_refused_box_that_retries_does_not_fill_the_log(

@@ -32,7 +32,7 @@ PROGRAM = """
 import sys
 from datacenter import main
 main.END_SECONDS_MAX = 1.0
-main.run_datacenter(sys.argv[1], ready=lambda port, _staff: print(port, flush=True))
+main.run_datacenter(sys.argv[1], ready=lambda ports: print(ports.boxes, flush=True))
 print("stopped", flush=True)
 """
 

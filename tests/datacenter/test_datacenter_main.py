@@ -37,7 +37,7 @@ from wire.tls.context import Identity, client_context
 PROGRAM = """
 import sys
 from datacenter.main import run_datacenter
-run_datacenter(sys.argv[1], ready=lambda port, _staff: print(port, flush=True))
+run_datacenter(sys.argv[1], ready=lambda ports: print(ports.boxes, flush=True))
 print("stopped", flush=True)
 """
 

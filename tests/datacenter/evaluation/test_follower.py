@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import cast
 
 import pytest
@@ -30,7 +31,7 @@ class Recorded:
         return Advance()
 
 
-async def run(evaluator: Recorded, *named: set[str]) -> None:
+async def run(evaluator: Recorded, *named: set[str], finished: Callable[[], bool] = lambda: True) -> None:
     follower = Follower(cast(Evaluator, evaluator), None, lambda: 7)
     task = asyncio.ensure_future(follower.run())
     await eventually(lambda: set(evaluator.advanced) == set(evaluator.known))
@@ -38,6 +39,7 @@ async def run(evaluator: Recorded, *named: set[str]) -> None:
         seen = len(evaluator.advanced)
         follower.stored(boxes)
         await eventually(lambda seen=seen, boxes=boxes: len(evaluator.advanced) == seen + len(boxes))
+    await eventually(finished)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -59,7 +61,7 @@ def test_a_failure_concerns_one_box_and_is_logged(caplog: pytest.LogCaptureFixtu
     evaluator = Recorded("RAP-1", "RAP-2", "RAP-3")
     evaluator.failing = {"RAP-2": ValueError("a record")}
     with caplog.at_level(logging.ERROR):
-        asyncio.run(run(evaluator, {"RAP-2"}))
+        asyncio.run(run(evaluator, {"RAP-2"}, finished=lambda: len(caplog.records) == 2))
     assert evaluator.advanced == ["RAP-1", "RAP-2", "RAP-3", "RAP-2"]
     assert [record.getMessage() for record in caplog.records] == [
         "evaluation of RAP-2 failed: ValueError('a record')"
@@ -79,13 +81,17 @@ class Looks:
 async def look(times_ms: list[int]) -> list[int]:
     """Store a batch at each of the times; return those at which the follower looked for silence."""
     evaluator, looks, clock_ms = Recorded("RAP-1"), Looks(), times_ms[:1]
-    follower = Follower(cast(Evaluator, evaluator), None, lambda: clock_ms[0], cast(SilenceWatch, looks))
+    evaluated = list[float]()
+    watch = cast(SilenceWatch, looks)
+    follower = Follower(
+        cast(Evaluator, evaluator), None, lambda: clock_ms[0], watch, evaluated=evaluated.append
+    )
     task = asyncio.ensure_future(follower.run())
     await eventually(lambda: looks.times == clock_ms)
     for clock_ms[0] in times_ms[1:]:
-        seen = len(evaluator.advanced)
+        seen = len(evaluated)
         follower.stored({"RAP-1"})
-        await eventually(lambda seen=seen: len(evaluator.advanced) == seen + 1)
+        await eventually(lambda seen=seen: len(evaluated) == seen + 1)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -98,3 +104,31 @@ def test_silence_is_looked_for_by_the_clock_that_measures_it() -> None:
     found = asyncio.run(look([*times_ms, start_ms + 3 * WATCH_MS, start_ms + 4 * WATCH_MS]))
     assert found[:2] == [start_ms, start_ms + WATCH_MS]
     assert found[2] == start_ms + 3 * WATCH_MS
+
+
+def test_the_delay_of_evaluation_is_measured_and_a_failed_one_remains_late() -> None:
+    async def follow() -> None:
+        evaluator, delays, failures = Recorded(), list[float](), list[int]()
+        follower = Follower(
+            cast(Evaluator, evaluator),
+            None,
+            lambda: 7,
+            evaluated=delays.append,
+            failed=lambda: failures.append(1),
+        )
+        assert follower.lag_s() == 0
+        evaluator.failing = {"RAP-2": ValueError("a record")}
+        follower.stored({"RAP-1", "RAP-2"})
+        stored_at = asyncio.get_running_loop().time()
+        assert follower.lag_s() >= 0
+        task = asyncio.ensure_future(follower.run())
+        await eventually(lambda: evaluator.advanced == ["RAP-1", "RAP-2"] and bool(failures))
+        await eventually(lambda: asyncio.get_running_loop().time() > stored_at)
+        assert len(delays) == 1 and follower.lag_s() > 0
+        evaluator.failing.clear()
+        follower.stored({"RAP-2"})
+        await eventually(lambda: len(delays) == 2)
+        assert follower.lag_s() == 0 and delays[1] > delays[0]
+        task.cancel()
+
+    asyncio.run(follow())

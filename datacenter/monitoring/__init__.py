@@ -1,0 +1,1 @@
+"""Metrics, liveness and readiness of the data center's program, on a listener of their own."""

@@ -1,0 +1,47 @@
+"""Whether the data center can store reports: its database answers, and its tables have this program's revision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from sqlalchemy import select
+
+from datacenter.bounds import database_file
+from datacenter.store.errors import StoreError
+from datacenter.store.migrate import version_table
+from datacenter.store.schema import REVISION
+from datacenter.store.store import Store
+
+
+def readiness(store: Store, url: str) -> Callable[[], str]:
+    """Return a function that returns why the store is not usable, empty if it is. Raises: StoreError.
+
+    An SQLite file that was removed or replaced still accepts writes of a process that has opened it, and they are
+    lost with it. Such a file is recognized by its identity.
+    """
+    file = database_file(url)
+    opened = _identity(file) if file else None
+
+    def problem() -> str:
+        if file is not None and _identity(file) != opened:
+            return "the file of the database was removed or replaced: restart the program"
+        try:
+            found = next(store.read(select(version_table.c.version_num)), (None,))[0]
+        except StoreError as error:
+            raise StoreError("the database failed") from error
+        if found != REVISION:
+            return (
+                f"the tables have revision {found}, but this program needs {REVISION}: run `rap dc migrate`"
+            )
+        return ""
+
+    return problem
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

@@ -1,0 +1,143 @@
+"""A running data center shows what it does, and whether it is ready."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from datacenter.store.schema import REVISION
+from settings.types import Endpoint
+from tests.support.datacenter.batches import alert, encoded
+from tests.support.datacenter.monitoring import promtool_findings, read, values
+from tests.support.datacenter.programs import configure
+from tests.support.eventually import poll_until
+from wire.compression import Compressor
+from wire.dial.dialer import dial
+from wire.tls.context import Identity, client_context
+
+PROGRAM = """
+import sys
+from datacenter.main import run_datacenter
+run_datacenter(sys.argv[1], ready=lambda ports: print(*ports, flush=True))
+"""
+
+
+@contextmanager
+def running(file: Path) -> Iterator[list[int]]:
+    """The ports for boxes, staff and monitoring."""
+    command = [sys.executable, "-c", PROGRAM, str(file)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as program:
+        assert program.stdout is not None
+        try:
+            yield [int(port) for port in program.stdout.readline().split()]
+        finally:
+            program.kill()
+
+
+def configured(folder: Path) -> tuple[Path, Identity]:
+    file, box = configure(folder, f"sqlite:///{folder / 'store.db'}")
+    (folder / "staff.toml").write_text('[staff.engineer]\nroles = ["viewer"]\nscope = ["everywhere"]\n')
+    staff = '[staff]\ndirectory = "staff.toml"\nport = 0\ndevelopment = true\n'
+    file.write_text(file.read_text() + staff + "[monitoring]\nport = 0\n")
+    return file, box
+
+
+async def send(port: int, box: Identity, *bodies: bytes) -> list[int]:
+    connection = await dial(Endpoint("localhost", port), client_context(box), reply_bytes_max=1000)
+    compressor = Compressor()
+    statuses = [
+        (await connection.request("POST", "/v1/batches", compressor.compress(body))).status for body in bodies
+    ]
+    await connection.request("GET", "/v1/of-box-RAP-0001", b"")
+    connection.close()
+    return statuses
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[list[int], Identity]]:
+    """The ports of a running data center, and the identity of a box."""
+    file, box = configured(tmp_path_factory.mktemp("dc"))
+    file.write_text(file.read_text() + 'names = ["rap.example.com"]\n')
+    with running(file) as ports:
+        yield ports, box
+
+
+def requests(listener: str, method: str, route: str, status: int) -> str:
+    labels = f'listener="{listener}",method="{method}",route="{route}",status="{status}"'
+    return f"rap_http_requests_total{{{labels}}}"
+
+
+def test_a_running_data_center_shows_what_it_stored(program: tuple[list[int], Identity]) -> None:
+    (boxes, staff, monitoring), box = program
+    assert asyncio.run(send(boxes, box, encoded(alert(1)), encoded(alert(1)))) == [200, 200]
+    assert read(staff, "/instruments/RAP-0001/CHEM-0001").status == 401
+    assert read(staff, "/instruments/RAP-0001/CHEM-0001/readings.csv", method="PROPFIND").status == 405
+    assert read(staff, "/none/of/these").status == 404
+    status, text, kind = read(monitoring, "/metrics")
+    assert (status, kind) == (200, "text/plain; version=0.0.4; charset=utf-8")
+    assert promtool_findings(text) == ""
+    found = values(text)
+    for sample, value in {
+        'rap_records_total{result="stored"}': 1,
+        'rap_records_total{result="duplicate"}': 1,
+        'rap_records_total{result="failed"}': 0,
+        "rap_ingest_transaction_seconds_count": 2,
+        "rap_batch_age_seconds_count": 1,
+        requests("boxes", "POST", "/v1/batches", 200): 2,
+        requests("boxes", "GET", "none", 404): 1,
+        requests("staff", "GET", "/instruments/{box}/{instrument}", 401): 1,
+        requests("staff", "other", "/instruments/{box}/{instrument}/readings.csv", 405): 1,
+        requests("staff", "GET", "none", 404): 1,
+        'rap_open_alerts{severity="critical"}': 0,
+        'rap_commands{state="queued"}': 0,
+        "rap_boxes": 1,
+        "rap_database_up": 1,
+    }.items():
+        assert (sample, found.get(sample)) == (sample, value)
+    assert found["rap_store_size_bytes"] >= 4096
+    assert 0 < found['rap_limit_used_ratio{limit="descriptors"}'] < 1
+    assert any(sample.startswith("rap_build_info{") and f'schema="{REVISION}"' in sample for sample in found)
+    assert "process_resident_memory_bytes" in found
+    assert "PROPFIND" not in text and "RAP-0001" not in text and "CHEM-0001" not in text
+
+
+@pytest.mark.parametrize("accept", ["application/openmetrics-text; version=1.0.0", "text/plain"])
+def test_it_answers_in_the_format_that_is_asked_for(program: tuple[list[int], Identity], accept: str) -> None:
+    (_, _, monitoring), _ = program
+    found = read(monitoring, "/metrics", accept=accept)
+    assert found.kind.startswith(accept.partition(";")[0])
+    assert found.text.endswith("# EOF\n") == accept.startswith("application")
+
+
+def test_the_host_must_be_an_address_or_a_configured_name(program: tuple[list[int], Identity]) -> None:
+    (_, _, monitoring), _ = program
+    hosts = ("127.0.0.1:9464", "[::1]:9464", "localhost", "rap.example.com:9464", "evil.example")
+    found = [read(monitoring, "/health/live", host).status for host in hosts]
+    assert found == [200, 200, 200, 200, 421]
+
+
+def test_other_requests_are_refused_with_what_would_be_right(program: tuple[list[int], Identity]) -> None:
+    (_, _, monitoring), _ = program
+    assert read(monitoring, "/metrics", method="POST").status == 405
+    found = read(monitoring, "/")
+    assert found.status == 404 and "/metrics, /health/live or /health/ready" in found.text
+
+
+def test_without_its_database_it_is_alive_but_not_ready(tmp_path: Path) -> None:
+    file, _ = configured(tmp_path)
+    with running(file) as (_, _, monitoring):
+        assert read(monitoring, "/health/ready").text == '{"status":"ok"}'
+        for path in tmp_path.glob("store.db*"):
+            path.unlink()
+        poll_until(lambda: read(monitoring, "/health/ready").status != 200)
+        found = read(monitoring, "/health/ready")
+        assert (found.status, found.kind) == (503, "application/json")
+        assert "removed or replaced" in found.text
+        live = read(monitoring, "/health/live")
+    assert (live.status, live.text) == (200, '{"status":"ok"}')
