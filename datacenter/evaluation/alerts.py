@@ -15,16 +15,22 @@ import msgspec
 from sqlalchemy import Connection, insert, select, update
 
 from datacenter.store.schema import alerts, notices
-from datacenter.triggers.live import Transition
+from datacenter.triggers.functions import text_of
+from datacenter.triggers.live import LiveEvaluator, Transition
 from datacenter.triggers.silencefile import SilenceTrigger
+from datacenter.triggers.tree import terms
 from datacenter.triggers.triggerfile import Trigger
 
 Place: TypeAlias = tuple[str, str, int, int]
 """Box, instrument, run and number of a report."""
 
 
-class Evidence(msgspec.Struct, frozen=True):
-    """Why an alert began. `terms` are the values of the trigger's terms, in the units of its condition."""
+class Evidence(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why an alert began: the report, the trigger's text, and its terms with their values in units of the condition.
+
+    With the alert's own columns these are all that `fingerprint` is computed from. Alerts of earlier versions lack
+    the last four.
+    """
 
     run: int
     number: int
@@ -32,6 +38,12 @@ class Evidence(msgspec.Struct, frozen=True):
     fingerprint: str
     condition: str
     terms: dict[str, float | None]
+    until: str | None = None
+    lasts: str = ""
+    holds_since_ms: int | None = None
+    """Since when the condition had held."""
+    starts: dict[str, tuple[int, int]] = {}
+    """Run and number of the first report that each term of `condition` and `until` was computed from."""
 
 
 class Begun(NamedTuple):
@@ -61,14 +73,26 @@ def begin(
     connection: Connection,
     place: Place,
     transition: Transition,
-    terms: Mapping[str, float | None],
+    evaluator: LiveEvaluator,
     now_ms: int,
 ) -> Begun:
-    """Store an alert that begins with the report at `place`, and the notice of it."""
+    """Store an alert that begins with the report at `place`, which was evaluated last, and the notice of it."""
     _, instrument, run, number = place
     trigger = transition.trigger
     table = trigger.table
-    evidence = Evidence(run, number, transition.at_ms, trigger.fingerprint, table.when, dict(terms))
+    of_trigger = {*terms(trigger.fires), *terms(trigger.clears)}
+    evidence = Evidence(
+        run,
+        number,
+        transition.at_ms,
+        trigger.fingerprint,
+        table.when,
+        evaluator.terms(trigger),
+        table.until,
+        table.lasts,
+        evaluator.holds_since_ms(trigger),
+        {text_of(term): start for term, start in evaluator.starts.items() if term in of_trigger},
+    )
     found = Begun(alert_id(place, trigger.name), trigger.name, instrument, transition.at_ms)
     values = {"model": table.model, "component": table.component, "parts": "\n".join(table.parts)}
     _store(connection, found, place, trigger, evidence, now_ms, values)

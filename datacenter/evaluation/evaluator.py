@@ -196,11 +196,11 @@ class Evaluator:
             instrument.latest = report
         if instrument.evaluator is None:
             return
+        instrument.evaluator.start_terms(one.run, report.number)
         for transition in instrument.evaluator.evaluate(report, one.stored_at_ms + CLOCK_ERROR_MS_MAX):
             place = (box, values["serial"], one.run, report.number)
             if transition.is_active:
-                terms = instrument.evaluator.terms(transition.trigger)
-                total.begun.append(begin(connection, place, transition, terms, now_ms))
+                total.begun.append(begin(connection, place, transition, instrument.evaluator, now_ms))
             else:
                 total.ended += end(connection, place, transition, now_ms)
 

@@ -37,6 +37,19 @@ class LiveEvaluator:
         self.program = functions.program
         self.now_ms = 0
         """The latest time of any report, in ms since 1970."""
+        self.starts: dict[Term, tuple[int, int]] = {}
+        """Run and number of the first report of each term, where `start_terms` has been called."""
+
+    def start_terms(self, run: int, number: int) -> None:
+        """Record that the next report is that of (run, number), with which terms without a start begin."""
+        if len(self.starts) < len(self.program.terms):
+            for term in self.program.terms:
+                self.starts.setdefault(term, (run, number))
+
+    def holds_since_ms(self, trigger: Trigger) -> int:
+        """The time since which a trigger's condition has held, or the alert has lasted; `now_ms` if it does not."""
+        since = self.state[self.program.slots[self.program.triggers.index(trigger)].since]
+        return since - 1 if since else self.now_ms
 
     def evaluate(self, report: InstrumentReport, latest_ms: int = INT_MAX) -> list[Transition]:
         """The alerts that begin or end with this report.

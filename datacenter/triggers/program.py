@@ -56,12 +56,21 @@ class Program:
         self.slots = [Slots(self._place(0), self._place(0)) for _ in triggers]
         self.names = self._names()
 
+    @staticmethod
+    def name_of(term: Term) -> str:
+        """A name of a term that is the same in all programs."""
+        return repr(term)
+
+    def places_of(self, term: Term) -> tuple[int, ...]:
+        """The places of a term's variables in the state."""
+        return tuple(self._places[term].values())
+
     def _names(self) -> list[str]:
         """A name for each place in the state. Equal names in two programs have equal meaning."""
         names = [""] * len(self.initial)
         for term, places in self._places.items():
             for variable, place in places.items():
-                names[place] = f"{term!r}.{variable}"
+                names[place] = f"{self.name_of(term)}.{variable}"
         for trigger, slots in zip(self.triggers, self.slots, strict=True):
             names[slots.since] = f"{trigger.name} {trigger.fingerprint}.since"
             names[slots.active] = f"{trigger.name} {trigger.fingerprint}.active"

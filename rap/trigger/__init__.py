@@ -7,6 +7,8 @@ from pathlib import Path
 from rap.parser import Parser
 from rap.trigger.check import check
 from rap.trigger.test import add_options, test
+from rap.trigger.why import add_options as add_why_options
+from rap.trigger.why import why
 
 SUMMARY = "triggers: conditions over reports that raise alerts"
 
@@ -19,3 +21,6 @@ def add_verbs(parser: Parser) -> None:
     tested = parser.add_command("test", "score triggers on simulated or stored histories")
     add_options(tested)
     tested.set_command(test)
+    explained = parser.add_command("why", "recompute an alert from the stored reports, and explain it")
+    add_why_options(explained)
+    explained.set_command(why)

@@ -54,6 +54,10 @@ def test_an_alert_begins_and_ends_with_reports(store: Store) -> None:
         TRIGGERS[0].fingerprint,
         TRIGGERS[0].table.when,
         {"water-conductivity-ns": 60, "state": 1},
+        "",
+        "",
+        AT_MS + 120_000,
+        {"water-conductivity-ns": (1, 1), "state": (1, 1)},
     )
     found = store.read(
         select(notices.c.alert, notices.c.kind, notices.c.created_at_ms, notices.c.routed_at_ms)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from random import Random
 from typing import TypeAlias
 
@@ -83,8 +84,14 @@ def verdict(store: Store) -> Verdict:
     return [tuple(row) for row in store.read(query.order_by(c.number, c.trigger))]
 
 
+@cache
+def trigger_set() -> TriggerSet:
+    """The set of TRIGGERS, which is compiled once."""
+    return TriggerSet(TRIGGERS)
+
+
 def evaluator(store: Store) -> Evaluator:
-    return Evaluator(store, TriggerSet(TRIGGERS))
+    return Evaluator(store, trigger_set())
 
 
 def expected(reports: Sequence[InstrumentReport], url: str = "sqlite://") -> Verdict:
@@ -99,7 +106,17 @@ def expected(reports: Sequence[InstrumentReport], url: str = "sqlite://") -> Ver
 
 
 def after_random_arrival(seed: int) -> tuple[Verdict, Verdict]:
-    """The alerts after a random order of arrival, and those of all records at once.
+    """The alerts after a random order of arrival, and those of all records at once."""
+    store = Store("sqlite://")
+    store.authorize([BOX], 0)
+    reports = arrive(store, seed)
+    found = verdict(store)
+    store.close()
+    return found, expected(reports)
+
+
+def arrive(store: Store, seed: int) -> list[InstrumentReport]:
+    """Store and evaluate random reports in a random order of arrival; return those that were not lost.
 
     Batches are cut at random places, repeated and shuffled; alerts overtake; records are lost, which the box reports;
     and the evaluator is started anew before each batch, and may be called several times.
@@ -118,13 +135,9 @@ def after_random_arrival(seed: int) -> tuple[Verdict, Verdict]:
     batches += [urgent[first : first + 2] for first in range(0, len(urgent), 2)]
     batches += random.choices(batches, k=6)
     random.shuffle(batches)
-    store = Store("sqlite://")
-    store.authorize([BOX], 0)
     for now, one in enumerate(batches):
         store.ingest(BOX, batch(one), STORED_MS + now)
         for _ in range(random.randint(0, 2)):
             evaluator(store).advance(BOX, STORED_MS + now)
     evaluator(store).advance(BOX, STORED_MS + len(batches))
-    found = verdict(store)
-    store.close()
-    return found, expected([body for _, body in kept if isinstance(body, InstrumentReport)])
+    return [body for _, body in kept if isinstance(body, InstrumentReport)]

@@ -1,0 +1,184 @@
+"""`rap trigger why`: recomputes an alert from the stored reports, and explains it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rap.dc_store import open_store
+from rap.outcome import FAILED, OK, WrongInput
+from rap.parser import Parser
+
+if TYPE_CHECKING:
+    from datacenter.evaluation.alerts import Evidence, SilenceEvidence
+    from datacenter.explanation.evidence import AlertRecord
+    from datacenter.explanation.replay import Moment, Recomputation
+    from datacenter.explanation.silence import SilenceCheck
+    from datacenter.triggers.triggerfile import Trigger
+
+
+def add_options(parser: Parser) -> None:
+    """Add the arguments of the verb."""
+    parser.add_argument("alert", metavar="ALERT", help="the alert's identifier, as on its page")
+    parser.add_argument(
+        "--config", metavar="FILE", type=Path, required=True, help="TOML configuration of the data center"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
+
+
+def why(arguments: argparse.Namespace) -> int:
+    """Explain an alert; the exit status is FAILED if the recomputation does not confirm it."""
+    from datacenter.evaluation.alerts import SilenceEvidence
+    from datacenter.evaluation.triggerset import TriggerSet, read_triggers
+    from datacenter.explanation.evidence import UnexplainedError, evidence_of, read_record, trigger_of
+    from datacenter.explanation.replay import recompute
+    from datacenter.explanation.silence import check_silence
+
+    with open_store(arguments.config) as (config, store):
+        record = read_record(store, arguments.alert)
+        if record is None:
+            raise WrongInput(f"there is no alert {arguments.alert}; `rap dc alert list` lists them")
+        try:
+            evidence = evidence_of(record)
+            if isinstance(evidence, SilenceEvidence):
+                return _show_silence(arguments, record, evidence, check_silence(store, record, evidence))
+            folder = config.evaluation.triggers
+            in_force = read_triggers(folder) if folder else TriggerSet([])
+            trigger = trigger_of(record, evidence, in_force)
+            found = recompute(store, record, evidence, trigger)
+        except UnexplainedError as error:
+            raise WrongInput(str(error)) from error
+        now = in_force.triggers.get(record.trigger)
+        return _show(arguments, record, evidence, found, now)
+
+
+def _show(
+    arguments: argparse.Namespace,
+    record: AlertRecord,
+    evidence: Evidence,
+    found: Recomputation,
+    in_force: Trigger | None,
+) -> int:
+    if arguments.json:
+        print(json.dumps(_document(record, evidence, found), indent=2))
+        return OK if found.is_confirmed else FAILED
+    table = found.trigger.table
+    other = "" if in_force and in_force.fingerprint == record.trigger_hash else "; its text has changed since"
+    since_ms = found.holds_since_ms
+    first, last = found.first or (0, 0), found.reports.wanted.last
+    lines = [
+        ("alert", f"{record.id}, {record.trigger} of {record.instrument} at {record.box}"),
+        ("trigger hash", f"{record.trigger_hash}{other}"),
+        ("condition", " ".join(table.when.split())),
+        ("lasts", f"{table.lasts}, it held since {_time(since_ms)}" if table.lasts and since_ms else ""),
+        ("until", " ".join(table.until.split())),
+        ("began", f"{_time(record.began_at_ms)} with run {record.run}, number {record.number}"),
+        ("ended", f"{_time(record.ended_at_ms)} with run {record.end_run}, number {record.end_number}")
+        if record.ended_at_ms is not None
+        else ("", ""),
+        (
+            "evidence",
+            f"{len(found.reports)} reports, of which {len(found.reports.archived)} from the archive: run {first[0]}, "
+            f"number {first[1]} to run {last[0]}, number {last[1]}",
+        ),
+    ]
+    for name, text in lines:
+        if text:
+            print(f"{name:13} {text}")
+    print()
+    _print_moments(found)
+    print()
+    for difference in found.differences:
+        print(f"not confirmed: {difference}")
+    if found.is_confirmed:
+        print("confirmed: the stored reports give this alert again, with the recorded values")
+    return OK if found.is_confirmed else FAILED
+
+
+def _print_moments(found: Recomputation) -> None:
+    """Print a table of the terms' values; the columns have the terms' numbers, which a list above explains."""
+    from datacenter.triggers.functions import text_of
+    from datacenter.triggers.tree import terms
+
+    shown = list(dict.fromkeys((*terms(found.trigger.fires), *terms(found.trigger.clears))))
+    for number, term in enumerate(shown, 1):
+        print(f"  [{number}] {text_of(term)}")
+    print(
+        f"{'time (UTC)':17} {'report':>12}", *(f"{f'[{number}]':>11}" for number in range(1, len(shown) + 1))
+    )
+    for one in found.moments:
+        values = (_value(one.values[term]) for term in shown)
+        print(
+            f"{_time(one.at_ms):17} {f'{one.place[0]}/{one.place[1]}':>12}",
+            *(f"{value:>11}" for value in values),
+            f" {_state(one)}",
+        )
+
+
+def _state(one: Moment) -> str:
+    return one.event or ("holds" if one.holds else "")
+
+
+def _show_silence(
+    arguments: argparse.Namespace, record: AlertRecord, evidence: SilenceEvidence, found: SilenceCheck
+) -> int:
+    outcome = OK if found.is_confirmed else FAILED
+    if arguments.json:
+        document = {"alert": record.id, "condition": evidence.condition, **found._asdict()}
+        print(json.dumps(document | {"confirmed": found.is_confirmed}, indent=2))
+        return outcome
+    about = record.instrument or ", ".join(evidence.members) or record.box
+    print(f"alert         {record.id}, {record.trigger} of {about}")
+    print(f"condition     {evidence.condition}")
+    print(f"latest report {_time(found.heard_ms)}")
+    print(f"began         {_time(record.began_at_ms)}")
+    print(
+        "confirmed: nothing is stored of the time between them"
+        if found.is_confirmed
+        else f"not confirmed: {found.reports} reports are stored of the time between them"
+    )
+    return outcome
+
+
+def _document(record: AlertRecord, evidence: Evidence, found: Recomputation) -> dict[str, Any]:
+    from datacenter.triggers.functions import text_of
+
+    table = found.trigger.table
+    return {
+        "alert": record.id,
+        "trigger": record.trigger,
+        "trigger_hash": record.trigger_hash,
+        "condition": table.when,
+        "lasts": table.lasts,
+        "until": table.until,
+        "holds_since_ms": found.holds_since_ms,
+        "began_at_ms": record.began_at_ms,
+        "reports": len(found.reports),
+        "first": found.first,
+        "last": found.reports.wanted.last,
+        "terms": {"recorded": evidence.terms, "recomputed": found.terms},
+        "moments": [
+            {
+                "at_ms": one.at_ms,
+                "run": one.place[0],
+                "number": one.place[1],
+                "terms": {text_of(term): value for term, value in one.values.items()},
+                "holds": one.holds,
+                "event": one.event,
+            }
+            for one in found.moments
+        ],
+        "differences": found.differences,
+        "confirmed": found.is_confirmed,
+    }
+
+
+def _time(ms: int | None) -> str:
+    return "–" if ms is None else f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M}"
+
+
+def _value(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.7g}"

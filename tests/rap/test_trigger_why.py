@@ -1,0 +1,78 @@
+"""`rap trigger why` prints the recomputation of an alert, and its exit status says whether it confirms the alert."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from sqlalchemy import delete, select, update
+
+from datacenter.store.schema import alerts, records
+from datacenter.store.store import Store
+from rap.__main__ import main
+from tests.support.datacenter.arrivals import BOX, STORED_MS, batch, evaluator, numbered, profile, status
+from tests.support.datacenter.programs import configure
+
+
+@pytest.fixture
+def alert(tmp_path: Path) -> tuple[str, str, str]:
+    """The configuration of a data center, the URL of its database, and an alert in it."""
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    file, _ = configure(tmp_path, url)
+    store = Store(url)
+    store.authorize([BOX], 0)
+    reports = [status(number, water=30 if number > 5 else 10) for number in range(1, 40)]
+    store.ingest(BOX, batch(numbered(profile(), *reports)), STORED_MS)
+    evaluator(store).advance(BOX, STORED_MS)
+    (name,) = store.read(select(alerts.c.id))
+    store.close()
+    return str(file), url, name[0]
+
+
+def test_the_condition_its_terms_and_the_confirmation_are_printed(
+    alert: tuple[str, str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, _, name = alert
+    assert main(["trigger", "why", name, "--config", file]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "condition     water-conductivity-ns > 20" in lines
+    assert any(line.startswith("lasts         30min, it held since 2026-") for line in lines)
+    assert any(
+        line.endswith("36 reports, of which 0 from the archive: run 1, number 1 to run 1, number 36")
+        for line in lines
+    )
+    assert [line.split()[2:] for line in lines if "1/6 " in line] == [
+        ["1/6", "30", "the", "condition", "holds"]
+    ]
+    assert [line.split()[2:] for line in lines if "1/36 " in line] == [
+        ["1/36", "30", "the", "alert", "begins"]
+    ]
+    assert lines[-1].startswith("confirmed:")
+
+
+def test_what_the_reports_do_not_give_again_is_not_confirmed(
+    alert: tuple[str, str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, url, name = alert
+    store = Store(url)
+    with store.transaction() as connection:
+        connection.execute(update(alerts).values(began_at_ms=5))
+    store.close()
+    assert main(["trigger", "why", name, "--config", file, "--json"]) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert not document["confirmed"] and "recorded 5 ms" in document["differences"][0]
+
+
+def test_unknown_alerts_and_deleted_reports_are_wrong_input(
+    alert: tuple[str, str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, url, name = alert
+    assert main(["trigger", "why", "nothing", "--config", file]) == 2
+    assert "there is no alert nothing" in capsys.readouterr().err
+    store = Store(url)
+    with store.transaction() as connection:
+        connection.execute(delete(records))
+    store.close()
+    assert main(["trigger", "why", name, "--config", file]) == 2
+    assert "was deleted: run 1, number 36; restore a backup" in capsys.readouterr().err
