@@ -1,4 +1,4 @@
-"""Settings for all tests: repeatable examples, skipped tests, the markers `kernel` and `slow`, and signals.
+"""Settings for all tests: repeatable examples, skipped tests, the markers, signals, and the state of the process.
 
 Property tests use the same examples in every run; `HYPOTHESIS_PROFILE=explore` uses others. With `NO_SKIPS=1`, as in
 continuous integration, a skipped test fails the run, since it checked nothing. A test whose reason begins with
@@ -8,12 +8,14 @@ KERNEL_LACKS cannot run on this machine even with all packages installed: it is 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
 
 from tests.support.hierarchy import Hierarchy
 from tests.support.kernel_marker import KernelMarkerGuard
+from tests.support.process_state import differences, process_state, restore
 from tests.support.signals import do_not_pass_on_ignored_signals
 from tests.support.slow_tests import WORKERS_PER_CORE, SlowTests
 
@@ -28,6 +30,16 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
 def pki(tmp_path_factory: pytest.TempPathFactory) -> Hierarchy:
     """Certificates of a box, its data center and its instruments, on loopback."""
     return Hierarchy.make(tmp_path_factory.mktemp("pki"))
+
+
+@pytest.fixture(autouse=True)
+def _unchanged_process() -> Iterator[None]:
+    """Fail a test that leaves the environment, import path, working directory or resource limits changed."""
+    before = process_state()
+    yield
+    if changed := differences(before, process_state()):
+        restore(before)
+        pytest.fail("the test leaves the process changed: " + "; ".join(changed))
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -117,6 +117,29 @@ def test_files_with_slow_tests_start_first_and_those_of_the_kernel_world_before_
     ]  # fmt: skip
 
 
+def test_a_test_that_leaves_the_process_changed_fails_and_the_next_one_is_undisturbed(
+    pytester: pytest.Pytester,
+) -> None:
+    pytester.makeconftest("from tests.conftest import _unchanged_process")
+    pytester.makepyfile("""
+        import os, resource, sys
+        def test_environment(): os.environ["LEFT"] = "behind"
+        def test_import_path(): sys.path.append("/left")
+        def test_folder(): os.chdir("/")
+        def test_limits():
+            _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (99, hard))
+        def test_nothing(monkeypatch):
+            assert "LEFT" not in os.environ and "/left" not in sys.path and os.getcwd() != "/"
+            monkeypatch.setenv("SET", "and restored")
+    """)
+    pytester.syspathinsert(ROOT)
+    run = pytester.runpytest_inprocess()
+    run.assert_outcomes(passed=5, errors=4)
+    for part in ("environment", "import_path", "folder", "limits"):
+        run.stdout.fnmatch_lines([f"*leaves the process changed: {part}:*"])
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can raise its priority again")
 def test_a_test_without_the_marker_has_a_lower_priority() -> None:
     priority = os.getpriority(os.PRIO_PROCESS, 0)

@@ -28,7 +28,7 @@ def command(*words: str) -> list[str]:
 
 def environment() -> dict[str, str]:
     """Return an environment with this process's module path, which differs in a packaged program."""
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(path for path in sys.path if path))}
 
 
 def start(mode: str, *words: str) -> tuple[subprocess.Popen[bytes], socket.socket]:

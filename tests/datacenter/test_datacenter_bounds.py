@@ -12,6 +12,7 @@ import pytest
 from datacenter import main
 from datacenter.bounds import database_file, datacenter_bounds
 from datacenter.store.queue import StoreQueue
+from tests.support.logged import logged
 from wire.http.connection import Server
 from wire.process.bounds import Bound
 from wire.tls.peer import PeerProblem
@@ -31,16 +32,16 @@ def test_connections_near_their_limit_are_logged_once(caplog: pytest.LogCaptureF
     caplog.set_level(logging.INFO)
     listener = Listener()
     bounds = datacenter_bounds(lambda: cast(Server, listener), StoreQueue(None, lambda _: []))
-    logged = []
+    found = []
     for listener.connections in (79, 80, 99, 70, 69):
         caplog.clear()
         bounds.check()
-        logged.append([record.getMessage() for record in caplog.records])
+        found.append(logged(caplog, "datacenter"))
     near, below = (
         "connections: 80 of 100 are in use, 80 %",
         "connections: below the limit again, 69 % of 100 are in use",
     )
-    assert logged == [[], [near], [], [], [below]]
+    assert found == [[], [near], [], [], [below]]
     names = {"connections", "descriptors", "memory", "store-queue", "tls-sessions"}
     assert {level.name for level in bounds.levels} == names
 
@@ -50,7 +51,7 @@ def test_other_bounds_are_logged_at_80_percent(amount: int, caplog: pytest.LogCa
     bounds = datacenter_bounds(lambda: cast(Server, Listener()), StoreQueue(None, lambda _: []))
     bounds.add(Bound("file-system", lambda: (amount, 100)))
     bounds.check()
-    assert len(caplog.records) == (amount == 80)
+    assert len(logged(caplog, "datacenter")) == (amount == 80)
 
 
 @pytest.mark.parametrize(
@@ -73,9 +74,9 @@ def test_a_refused_box_that_retries_does_not_fill_the_log(
     log = main.RefusedClients()
     for _ in range(1000):
         log(PeerProblem.REVOKED, "RAP-0001")
-    assert len(caplog.records) == main.REFUSALS_BURST
+    assert len(logged(caplog, "datacenter")) == main.REFUSALS_BURST
     log(PeerProblem.REVOKED, "RAP-0002")
-    assert caplog.records[-1].getMessage() == "RAP-0002 is refused: its certificate: it is revoked"
+    assert logged(caplog, "datacenter")[-1] == "RAP-0002 is refused: its certificate: it is revoked"
     for number in range(1000):
         log(PeerProblem.REVOKED, f"RAP-{number}")
-    assert len(caplog.records) <= 5 * main.REFUSALS_BURST
+    assert len(logged(caplog, "datacenter")) <= 5 * main.REFUSALS_BURST

@@ -13,6 +13,7 @@ from datacenter.evaluation.evaluator import Advance, Evaluator
 from datacenter.evaluation.follower import WATCH_MS, Follower
 from datacenter.evaluation.silence import SilenceWatch
 from tests.support.eventually import eventually
+from tests.support.logged import logged
 
 
 class Recorded:
@@ -63,9 +64,7 @@ def test_a_failure_concerns_one_box_and_is_logged(caplog: pytest.LogCaptureFixtu
     with caplog.at_level(logging.ERROR):
         asyncio.run(run(evaluator, {"RAP-2"}, finished=lambda: len(caplog.records) == 2))
     assert evaluator.advanced == ["RAP-1", "RAP-2", "RAP-3", "RAP-2"]
-    assert [record.getMessage() for record in caplog.records] == [
-        "evaluation of RAP-2 failed: ValueError('a record')"
-    ] * 2
+    assert logged(caplog, "datacenter") == ["evaluation of RAP-2 failed: ValueError('a record')"] * 2
 
 
 class Looks:

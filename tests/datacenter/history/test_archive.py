@@ -15,6 +15,7 @@ from datacenter.store.schema import chunks, evaluated, records
 from datacenter.store.store import Store
 from sim.net.loop import SimLoop
 from tests.support.datacenter.batches import alert
+from tests.support.logged import logged
 from wire.messages import Batch, Entry, InstrumentReport, Status, decode, encode, encode_batch
 
 BOX, SERIAL = "RAP-0001", "CHEM-0001"
@@ -149,7 +150,5 @@ def test_the_program_archives_every_hour_what_is_old_enough_and_goes_on_after_a_
     monkeypatch.setattr(archivist, "archive_instrument", fail_once)
     loop.run_until_complete(main())
     assert found[23:] == [0, 0, 0, 2, 4]  # hours 24 to 28, before each hour's run: that of hour 25 fails
-    assert [record.getMessage() for record in caplog.records] == [
-        "statuses are not archived: the disk is full"
-    ]
+    assert logged(caplog, "datacenter") == ["statuses are not archived: the disk is full"]
     assert numbers(store) == [1, 2, 3, 4]

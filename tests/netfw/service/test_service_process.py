@@ -317,3 +317,8 @@ def test_no_other_program_loads_the_library(script: str, box: Namespace, folder:
     assert found["libraries"] == []
     assert "nftables" not in found["files"]
     assert "netfw.kernel.nft" not in found["files"]
+
+
+def test_the_environment_names_each_folder_of_the_module_path_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", ["/a", "", "/b", "/a", *["/b"] * 100_000])
+    assert environment()["PYTHONPATH"] == "/a:/b"
