@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,13 @@ def test_slow_tests_are_listed_with_their_setup_and_reason() -> None:
         "  12.0 s a.py::unexplained: no reason stated; add @pytest.mark.slow",
         "  11.0 s a.py::waits: real time",
     ]
+
+
+def test_every_folder_with_tests_is_collected(pytestconfig: pytest.Config) -> None:
+    skipped = pytestconfig.getini("norecursedirs")
+    folders = {path.parent.relative_to(ROOT) for path in (ROOT / "tests").rglob("test_*.py")}
+    assert len(folders) > 50
+    assert not [each for each in folders for name in each.parts for glob in skipped if fnmatch(name, glob)]
 
 
 def test_a_parallel_run_has_two_workers_for_each_core() -> None:

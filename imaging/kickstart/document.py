@@ -23,7 +23,8 @@ from typing import Any, Final
 from pykickstart.base import RemovedCommand
 from pykickstart.errors import KickstartDeprecationWarning, KickstartError
 from pykickstart.parser import KickstartParser
-from pykickstart.version import makeVersion
+
+from imaging.kickstart.handler import new_handler
 
 SCRIPTS: Final = ("%pre", "%pre-install", "%post", "%onerror", "%traceback")
 SECTIONS: Final = (*SCRIPTS, "%packages", "%addon", "%anaconda", "%certificate")
@@ -184,7 +185,7 @@ class _Reader:
     def __init__(self, path: Path, version: str) -> None:
         self._path = path
         self._version = version
-        self._handler = makeVersion(version)
+        self._handler = new_handler(version)
         self._parser = KickstartParser(self._handler, followIncludes=False)
         self._document = Document(path, version)
         self._open_ended = False

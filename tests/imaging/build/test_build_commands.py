@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from pykickstart.version import makeVersion
 
 from imaging.build.bootloader import write_menu
 from imaging.build.commands import IGNORED_COMMANDS, handled_commands, plan_of
@@ -13,6 +12,7 @@ from imaging.build.partitions import places
 from imaging.build.types import BuildPlan, UnsupportedCommand, Write
 from imaging.kickstart.data import MIB
 from imaging.kickstart.document import read
+from imaging.kickstart.handler import new_handler
 from tests.support.imaging.sites import GRUB_HASH
 from tests.support.imaging.small_system import KICKSTART
 
@@ -23,7 +23,7 @@ def _plan(tmp_path: Path, text: str) -> BuildPlan:
 
 
 @pytest.mark.parametrize(
-    "name", sorted(set(makeVersion("RHEL9").commands) - set(handled_commands()) - set(IGNORED_COMMANDS))
+    "name", sorted(set(new_handler("RHEL9").commands) - set(handled_commands()) - set(IGNORED_COMMANDS))
 )
 def test_an_unsupported_command_stops_the_build(tmp_path: Path, name: str) -> None:
     with pytest.raises(UnsupportedCommand, match=r"box\.ks:\d+: "):

@@ -10,17 +10,17 @@ from typing import Any, Final
 
 import pytest
 from pykickstart.sections import PackageSection
-from pykickstart.version import makeVersion
 
 from imaging.build import packages
 from imaging.build.commands import IGNORED_COMMANDS, handled_commands, plan_of, supported_options
 from imaging.build.types import BuildFailed, BuildPlan, UnsupportedCommand
 from imaging.kickstart.document import Document, KickstartCommand, SourceLocation, read
+from imaging.kickstart.handler import new_handler
 from tests.support.imaging.sites import CRYPT_HASH, GRUB_HASH, SSH_KEY
 from tests.support.imaging.small_system import KICKSTART
 
 OPTION: Final = re.compile(r"(?<![\w-])--[A-Za-z][\w-]*")
-HANDLER: Final = makeVersion("RHEL9")
+HANDLER: Final = new_handler("RHEL9")
 QUOTED_HASH: Final = f"'{CRYPT_HASH}'"
 STATIC: Final = "network --device=enp1s0 --bootproto=static --ip=192.0.2.1 --netmask=255.255.255.0"
 EFFECTS: Final = {

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 from pykickstart.parser import KickstartParser
-from pykickstart.version import makeVersion
 
 from imaging.kickstart.assemble import assemble, box_repository
 from imaging.kickstart.data import FOLDER, MIB, layout, releases
 from imaging.kickstart.document import read
+from imaging.kickstart.handler import new_handler
 from imaging.kickstart.lint import lint
 from imaging.kickstart.site import load_site
 from imaging.repository.repository import Repository
@@ -46,7 +46,7 @@ def test_every_release_and_board_is_accepted_without_findings(
     file = write_site(tmp_path, SITE.replace("rap-4", board))
     kickstart = tmp_path / "box.ks"
     kickstart.write_text(assemble(load_site(file), file, release))
-    handler = makeVersion(releases()[release].version)
+    handler = new_handler(releases()[release].version)
     KickstartParser(handler, followIncludes=False).readKickstart(str(kickstart))
     assert handler.network.network[0].device == load_board(board).uplink
     repository = Repository.load(write_repository(tmp_path / "repo", BOX, BOX_COMPS))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
+from pykickstart.parser import KickstartParser
 
 from imaging.kickstart.document import KickstartUnreadable, read
+from imaging.kickstart.handler import new_handler
 from imaging.kickstart.lint import UnknownVersion, lint, version_of
 
 
@@ -145,3 +148,14 @@ def test_the_kickstart_version_follows_from_the_release(
 def test_a_version_without_rules_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UnknownVersion, match="is for F40; there are rules for RHEL9, RHEL10"):
         version_of(write(tmp_path, "#version=F40\n"))
+
+
+def test_a_handler_is_new_and_the_import_path_does_not_grow() -> None:
+    first, path = new_handler("RHEL9"), sys.path.copy()
+    KickstartParser(first).readKickstartFromString(
+        "timezone UTC\nuser --name=box\n%packages\nnftables\n%end\n"
+    )
+    second = new_handler("RHEL9")
+    assert (second.timezone.timezone, second.user.userList, second.packages.packageList) == ("", [], [])
+    new_handler("RHEL10")
+    assert sys.path == path

@@ -18,10 +18,10 @@ from typing import Any, Final
 import pytest
 from pykickstart.errors import KickstartError
 from pykickstart.parser import KickstartParser
-from pykickstart.version import makeVersion
 
 from imaging.kickstart.data import releases
 from imaging.kickstart.document import SourceLocation
+from imaging.kickstart.handler import new_handler
 from imaging.kickstart.lint import LintFinding, lint
 from imaging.kickstart.rule import LintFault, severity
 from imaging.kickstart.rules import all_rules
@@ -87,7 +87,7 @@ def test_a_planted_fault_is_found(fault: dict[str, Any], tmp_path: Path, reposit
 def test_pykickstart_accepts_a_planted_fault_unless_marked(fault: dict[str, Any]) -> None:
     wrong, _line = planted(good_for(fault), fault)
     release = releases()[fault.get("release", "almalinux9")]
-    parser = KickstartParser(makeVersion(release.version), followIncludes=False)
+    parser = KickstartParser(new_handler(release.version), followIncludes=False)
     if fault.get("refused"):
         with pytest.raises(KickstartError):
             parser.readKickstartFromString(wrong)

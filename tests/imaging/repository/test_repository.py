@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 from pykickstart.parser import KickstartParser, Packages
-from pykickstart.version import makeVersion
 
+from imaging.kickstart.handler import new_handler
 from imaging.repository.repository import Repository, RepositoryError
 from imaging.repository.versions import Dependency, Evr, rpmvercmp
 from tests.support.imaging.repositories import BOX, BOX_COMPS, PACK, Comps, Rpm, write_repository
 
 
 def section(text: str) -> Packages:
-    handler = makeVersion("RHEL9")
+    handler = new_handler("RHEL9")
     KickstartParser(handler).readKickstartFromString(f"%packages\n{text}\n%end\n")
     return handler.packages
 
