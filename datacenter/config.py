@@ -38,6 +38,10 @@ development = true                  # users are chosen on a page, without a pass
 host = "127.0.0.1"                  # who can connect to this address can read them
 port = 9464
 names = ["rap-metrics.example.com"] # optional: names in `Host`, beside IP addresses and localhost
+
+[log]                               # optional: the log on standard error
+format = "json"                     # one JSON object a line; default: "text"
+level = "warning"                   # "info", "warning" or "error"; default: "info"
 """
 
 from __future__ import annotations
@@ -51,6 +55,7 @@ from msgspec import Meta
 
 from datacenter.access.control import AccessFiles
 from datacenter.access.policyfile import SHIPPED
+from datacenter.log import LogFormat, LogLevel
 from settings.problems import Problem, Problems, SettingsError
 from settings.toml import load
 from settings.types import Host, Serial, Table, address_of
@@ -123,6 +128,13 @@ class Monitoring(Table, frozen=True):
     """Names by which it is asked, beside IP addresses and localhost."""
 
 
+class Log(Table, frozen=True):
+    """The log on standard error."""
+
+    format: LogFormat = "text"
+    level: LogLevel = "info"
+
+
 class Config(Table, frozen=True):
     """The data center's configuration file."""
 
@@ -135,6 +147,7 @@ class Config(Table, frozen=True):
     staff: Staff | None = None
     notices: Notices | None = None
     monitoring: Monitoring | None = None
+    log: Log = Log()
     front_ends: list[Serial] = []
     """Certificate names of front ends that terminate the boxes' TLS and send the box's name in `rap-box`."""
 

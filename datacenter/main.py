@@ -34,6 +34,7 @@ from datacenter.evaluation.silence import SilenceWatch
 from datacenter.evaluation.triggerset import TriggerSet, read_triggers
 from datacenter.history.archivist import archive_hourly
 from datacenter.ingest import make_ingest
+from datacenter.log import start_log
 from datacenter.monitoring.metrics import Metrics
 from datacenter.monitoring.requests import measured_application, measured_handler
 from datacenter.monitoring.start import monitoring
@@ -101,6 +102,7 @@ def run_datacenter(
     Raises: SettingsError; StoreError; OSError or ssl.SSLError for an unusable address or PEM file.
     """
     config = load_config(Path(config_path))
+    start_log(config.log.format, config.log.level)
     triggers = read_triggers(config.evaluation.triggers)
     try:
         store = Store(config.store.url)
@@ -237,7 +239,9 @@ async def _serve(
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
         staff = await _serve_staff(config, store, executor, stack, now_ms, metrics)
         watched = monitoring(config, metrics, store, now_ms, bounds, server, queue, follower)
-        ready(Ports(server.port, staff, await stack.enter_async_context(watched)))
+        ports = Ports(server.port, staff, await stack.enter_async_context(watched))
+        _log_ports(ports)
+        ready(ports)
         following = [
             tasks.create_task(_follow_certificate(config, server)),
             tasks.create_task(watch_bounds(bounds, config.store.url)),
@@ -255,6 +259,14 @@ async def _serve(
         for task in following:
             task.cancel()
     await server.close()
+
+
+def _log_ports(ports: Ports) -> None:
+    _log.info("ready on port %d", ports.boxes)
+    if ports.staff is not None:
+        _log.info("staff pages on port %d", ports.staff)
+    if ports.monitoring is not None:
+        _log.info("monitoring on port %d", ports.monitoring)
 
 
 async def _expire_commands(store: Store, executor: ThreadPoolExecutor, now_ms: Callable[[], int]) -> None:

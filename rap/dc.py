@@ -5,16 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rap.dc_command import add_command
 from rap.dc_store import database_errors
 from rap.dc_token import add_verbs as add_token_verbs
 from rap.outcome import FAILED, OK, WrongInput
 from rap.parser import Parser
-
-if TYPE_CHECKING:
-    from datacenter.main import Ports
 
 SUMMARY = "the data center that stores the reports"
 
@@ -124,15 +120,7 @@ def _serve(arguments: argparse.Namespace) -> int:
                     print(f"rap: warning: {warning}", file=sys.stderr)
                 print(f"{arguments.config}: OK")
                 return OK
-            run_datacenter(arguments.config, _print_ports)
+            run_datacenter(arguments.config)
     except (OSError, ssl.SSLError) as error:
         raise WrongInput(f"{arguments.config}: an address or PEM file is unusable: {error}") from error
     return OK
-
-
-def _print_ports(ports: Ports) -> None:
-    print(f"rap: ready on port {ports.boxes}", file=sys.stderr)
-    if ports.staff is not None:
-        print(f"rap: staff pages on port {ports.staff}", file=sys.stderr)
-    if ports.monitoring is not None:
-        print(f"rap: monitoring on port {ports.monitoring}", file=sys.stderr)

@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 from datacenter.evaluation.evaluator import Evaluator
 from datacenter.evaluation.silence import SilenceWatch
 from datacenter.store.calls import call_database
+from datacenter.store.errors import StoreError
 
 SWEEP_SECONDS: Final = 60.0
 """Interval at which all boxes are looked at: for what another process stored, or a failure left."""
@@ -96,6 +97,10 @@ class Follower:
         try:
             return await call_database(self._executor, partial(function, *arguments))
         except Exception as error:
-            _log.error("evaluation%s failed: %r", "".join(f" of {one}" for one in arguments[:1]), error)
+            of = f" of {arguments[0]}" if arguments else ""
+            if isinstance(error, StoreError):
+                _log.error("evaluation%s failed: %s", of, error)
+            else:  # its text can quote a report
+                _log.error("evaluation%s failed: %s", of, type(error).__name__, exc_info=error)
             self._failed()
             return None

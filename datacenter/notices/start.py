@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from concurrent.futures import Executor
 from secrets import token_hex
@@ -18,7 +17,6 @@ def make_sender(
     notices: Notices, store: Store, executor: Executor | None, now_ms: Callable[[], int]
 ) -> NoticeSender:
     """Return the sender of this process. Raises: SettingsError for the file of targets."""
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # its messages contain URLs
     targets = read_targets(notices.targets)
     process = token_hex(8)
     return NoticeSender(store, targets, TransportOfTarget(), process, now_ms, executor, notices.link)

@@ -76,4 +76,7 @@ url = "sqlite:///{database}"
 directory = "staff.toml"
 port = {port}
 development = true
+
+[log]
+level = "warning"
 """

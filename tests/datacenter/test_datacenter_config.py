@@ -62,6 +62,7 @@ def test_a_valid_file_is_loaded_and_its_paths_are_relative_to_it(file: Path) -> 
             '[notices]\ntargets = "no.toml"\n[store]',
             ["notices.targets: ", "no.toml", "give a file"],
         ),
+        ("[store]", '[log]\nformat = "jsn"\n[store]', ["log.format: ", "json"]),
         ("[store]", "[monitoring]\nport = 70000\n[store]", ["monitoring.port: ", "<= 65535"]),
         ("[store]", "[store]\nrows_days = 0", ["store.rows_days: ", ">= 1"]),
         ("[store]", "[strore]", ["strore: unknown key; did you mean store?"]),

@@ -64,7 +64,7 @@ def test_a_failure_concerns_one_box_and_is_logged(caplog: pytest.LogCaptureFixtu
     with caplog.at_level(logging.ERROR):
         asyncio.run(run(evaluator, {"RAP-2"}, finished=lambda: len(caplog.records) == 2))
     assert evaluator.advanced == ["RAP-1", "RAP-2", "RAP-3", "RAP-2"]
-    assert logged(caplog, "datacenter") == ["evaluation of RAP-2 failed: ValueError('a record')"] * 2
+    assert logged(caplog, "datacenter") == ["evaluation of RAP-2 failed: ValueError"] * 2
 
 
 class Looks:

@@ -6,20 +6,24 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from prometheus_client import generate_latest
 
+from datacenter.ingest import PATH
+from datacenter.monitoring.metrics import Metrics
+from datacenter.monitoring.requests import measured_handler
 from datacenter.store.schema import REVISION
-from settings.types import Endpoint
 from tests.support.datacenter.batches import alert, encoded
 from tests.support.datacenter.monitoring import promtool_findings, read, values
-from tests.support.datacenter.programs import configure
+from tests.support.datacenter.programs import configure, send_batches
 from tests.support.eventually import poll_until
-from wire.compression import Compressor
-from wire.dial.dialer import dial
-from wire.tls.context import Identity, client_context
+from wire.files import FILES_PATH
+from wire.http.connection import Peer, Request, Response
+from wire.messages import TIME_PATH
+from wire.tls.context import Identity
 
 PROGRAM = """
 import sys
@@ -48,17 +52,6 @@ def configured(folder: Path) -> tuple[Path, Identity]:
     return file, box
 
 
-async def send(port: int, box: Identity, *bodies: bytes) -> list[int]:
-    connection = await dial(Endpoint("localhost", port), client_context(box), reply_bytes_max=1000)
-    compressor = Compressor()
-    statuses = [
-        (await connection.request("POST", "/v1/batches", compressor.compress(body))).status for body in bodies
-    ]
-    await connection.request("GET", "/v1/of-box-RAP-0001", b"")
-    connection.close()
-    return statuses
-
-
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[list[int], Identity]]:
     """The ports of a running data center, and the identity of a box."""
@@ -75,7 +68,7 @@ def requests(listener: str, method: str, route: str, status: int) -> str:
 
 def test_a_running_data_center_shows_what_it_stored(program: tuple[list[int], Identity]) -> None:
     (boxes, staff, monitoring), box = program
-    assert asyncio.run(send(boxes, box, encoded(alert(1)), encoded(alert(1)))) == [200, 200]
+    assert asyncio.run(send_batches(boxes, box, encoded(alert(1)), encoded(alert(1)))) == [200, 200]
     assert read(staff, "/instruments/RAP-0001/CHEM-0001").status == 401
     assert read(staff, "/instruments/RAP-0001/CHEM-0001/readings.csv", method="PROPFIND").status == 405
     assert read(staff, "/none/of/these").status == 404
@@ -90,7 +83,6 @@ def test_a_running_data_center_shows_what_it_stored(program: tuple[list[int], Id
         "rap_ingest_transaction_seconds_count": 2,
         "rap_batch_age_seconds_count": 1,
         requests("boxes", "POST", "/v1/batches", 200): 2,
-        requests("boxes", "GET", "none", 404): 1,
         requests("staff", "GET", "/instruments/{box}/{instrument}", 401): 1,
         requests("staff", "other", "/instruments/{box}/{instrument}/readings.csv", 405): 1,
         requests("staff", "GET", "none", 404): 1,
@@ -141,3 +133,26 @@ def test_without_its_database_it_is_alive_but_not_ready(tmp_path: Path) -> None:
         assert "removed or replaced" in found.text
         live = read(monitoring, "/health/live")
     assert (live.status, live.text) == (200, '{"status":"ok"}')
+
+
+def test_requests_of_boxes_are_counted_by_route_and_status() -> None:
+    async def answer(request: Request) -> Response:
+        if request.target == PATH:
+            raise ValueError("a bug")
+        return Response(204)
+
+    async def ask(*targets: str) -> None:
+        counted = measured_handler(answer, metrics.request)
+        for target in targets:
+            with suppress(ValueError):
+                await counted(Request("GET", target, {}, b"", Peer("RAP-0001", "127.0.0.1", print)))
+
+    metrics = Metrics()
+    asyncio.run(ask(TIME_PATH, f"{FILES_PATH}{'a' * 64}/0/1", "/v1/of-box-RAP-0001", PATH))
+    found = values(generate_latest(metrics.registry).decode())
+    assert {name: value for name, value in found.items() if name.startswith("rap_http_requests_total")} == {
+        requests("boxes", "GET", TIME_PATH, 204): 1,
+        requests("boxes", "GET", FILES_PATH, 204): 1,
+        requests("boxes", "GET", "none", 204): 1,
+        requests("boxes", "GET", PATH, 500): 1,
+    }

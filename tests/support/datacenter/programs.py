@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from settings.types import Endpoint
+from wire.compression import Compressor
+from wire.dial.dialer import dial
 from wire.pki.hierarchy import Authority, make_key
-from wire.tls.context import Identity
+from wire.tls.context import Identity, client_context
 
 
 def configure(folder: Path, url: str) -> tuple[Path, Identity]:
@@ -18,3 +21,13 @@ def configure(folder: Path, url: str) -> tuple[Path, Identity]:
         '[tls]\ncertificate = "dc.crt"\nkey = "dc.key"\nauthorities = "dc.ca.crt"\n'
     )
     return file, vendor.issue(folder, "RAP-0001", trusts=vendor, key=key)
+
+
+async def send_batches(port: int, box: Identity, *batches: bytes) -> list[int]:
+    """Send batches of a box on one connection; return the status of each."""
+    connection = await dial(Endpoint("localhost", port), client_context(box), reply_bytes_max=1000)
+    compressor = Compressor()
+    bodies = [compressor.compress(batch) for batch in batches]
+    statuses = [(await connection.request("POST", "/v1/batches", body)).status for body in bodies]
+    connection.close()
+    return statuses

@@ -1,0 +1,88 @@
+"""The log of the data center's program on standard error: text, or one JSON object a line.
+
+Messages and the positions in tracebacks are written, but neither the texts of exceptions that are logged with their
+traceback nor lines that the event loop adds: these quote values, and values can be content of reports.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+import msgspec
+
+LogFormat: TypeAlias = Literal["text", "json"]
+LogLevel: TypeAlias = Literal["info", "warning", "error"]
+MESSAGE_CHARACTERS_MAX: Final = 2000
+FRAMES_MAX: Final = 50
+_WITH_URLS: Final = ("httpx", "httpcore")
+"""Their messages contain URLs, in which secrets can be."""
+
+
+def start_log(kind: LogFormat, level: LogLevel) -> None:
+    """Write the log of this process, unless the program around it already does."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonFormatter() if kind == "json" else TextFormatter())
+    logging.basicConfig(handlers=[handler], level=level.upper())
+    for name in _WITH_URLS:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: `time` (RFC 3339, UTC), `level`, `logger`, `message`, perhaps `exception`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        line: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": _message(record),
+        }
+        if error := _error(record):
+            line["exception"] = {"type": _kind(error), "stack": list(_frames(error))}
+        return msgspec.json.encode(line).decode()
+
+
+class TextFormatter(logging.Formatter):
+    """`rap: MESSAGE`, with the level if it is a warning or an error, and the positions of a traceback below."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the lines."""
+        level = f"{record.levelname.lower()}: " if record.levelno > logging.INFO else ""
+        message = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in _message(record))
+        lines = [f"rap: {level}{message}"]
+        if error := _error(record):
+            lines += [f"  {_kind(error)}", *(f"    {frame}" for frame in _frames(error))]
+        return "\n".join(lines)
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        message = record.getMessage()
+    except (TypeError, ValueError):
+        message = str(record.msg)  # its arguments do not fit
+    if record.name == "asyncio":
+        message = message.partition("\n")[
+            0
+        ]  # representations of tasks follow, with those of their exceptions
+    return message.strip()[:MESSAGE_CHARACTERS_MAX]
+
+
+def _error(record: logging.LogRecord) -> BaseException | None:
+    return record.exc_info[1] if record.exc_info else None
+
+
+def _kind(error: BaseException) -> str:
+    kind = type(error)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _frames(error: BaseException) -> Iterator[str]:
+    """Yield the positions of a traceback, the innermost last, without source lines and values."""
+    for frame in traceback.extract_tb(error.__traceback__)[-FRAMES_MAX:]:
+        yield f"{Path(frame.filename).name}:{frame.lineno} {frame.name}"
