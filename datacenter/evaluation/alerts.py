@@ -14,6 +14,7 @@ from typing import NamedTuple, TypeAlias
 import msgspec
 from sqlalchemy import Connection, insert, select, update
 
+from datacenter.store.partitions import DAY_MS
 from datacenter.store.schema import alerts, notices
 from datacenter.triggers.functions import text_of
 from datacenter.triggers.live import LiveEvaluator, Transition
@@ -29,7 +30,7 @@ class Evidence(msgspec.Struct, frozen=True, omit_defaults=True):
     """Why an alert began: the report, the trigger's text, and its terms with their values in units of the condition.
 
     With the alert's own columns these are all that `fingerprint` is computed from. Alerts of earlier versions lack
-    the last four.
+    the last five.
     """
 
     run: int
@@ -44,6 +45,8 @@ class Evidence(msgspec.Struct, frozen=True, omit_defaults=True):
     """Since when the condition had held."""
     starts: dict[str, tuple[int, int]] = {}
     """Run and number of the first report that each term of `condition` and `until` was computed from."""
+    base_day: int | None = None
+    """The day whose snapshot of the installed base the terms have, if the trigger compares with it."""
 
 
 class Begun(NamedTuple):
@@ -92,6 +95,7 @@ def begin(
         table.lasts,
         evaluator.holds_since_ms(trigger),
         {text_of(term): start for term, start in evaluator.starts.items() if term in of_trigger},
+        transition.at_ms // DAY_MS if trigger.uses_base else None,
     )
     found = Begun(alert_id(place, trigger.name), trigger.name, instrument, transition.at_ms)
     values = {"model": table.model, "component": table.component, "parts": "\n".join(table.parts)}

@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from sqlalchemy import Connection, and_, func, insert, select, text, update
 
+from datacenter.base.snapshot import StoredBases
 from datacenter.evaluation.alerts import Begun, Ended, begin, end
 from datacenter.evaluation.frontier import Arrivals, frontier
 from datacenter.evaluation.hearing import Hearing, load_hearing, save_hearing
@@ -171,7 +172,8 @@ class Evaluator:
         evaluator = None
         if (functions := self.triggers.functions(values["model"])) is not None:
             saved = bytes(values["evaluation"])
-            evaluator = restored(functions, saved) if saved else LiveEvaluator(functions)
+            bases = StoredBases(connection, values["model"])
+            evaluator = restored(functions, saved, bases) if saved else LiveEvaluator(functions, bases)
         return _Instrument(values, row is None, evaluator)
 
     def _apply(

@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from datacenter.triggers.live import LiveEvaluator, LiveFunctions
+from datacenter.triggers.terms.base import Bases, no_base
 
 
 class _Saved(msgspec.Struct, frozen=True, array_like=True):
@@ -46,9 +47,9 @@ def save_state(evaluator: LiveEvaluator) -> bytes:
     return _encode(_Saved(evaluator.now_ms, changed, starts))
 
 
-def restored(functions: LiveFunctions, saved: bytes) -> LiveEvaluator:
+def restored(functions: LiveFunctions, saved: bytes, bases: Bases = no_base) -> LiveEvaluator:
     """Return an evaluator that continues with what `save_state` gave."""
-    evaluator = LiveEvaluator(functions)
+    evaluator = LiveEvaluator(functions, bases)
     found = _decode(saved)
     evaluator.now_ms = found.now_ms
     for place, name in enumerate(functions.program.names):

@@ -6,12 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from datacenter.base.snapshot import RecordedBases
 from datacenter.evaluation.alerts import Evidence
 from datacenter.explanation.evidence import AlertRecord
 from datacenter.explanation.reports import Place, PlacedReport, ReportRange, StoredReports, load_reports
 from datacenter.store.store import Store
 from datacenter.triggers.functions import text_of
 from datacenter.triggers.live import LiveEvaluator, LiveFunctions
+from datacenter.triggers.terms.base import Bases
 from datacenter.triggers.terms.term import ABSENT, Term
 from datacenter.triggers.tree import terms
 from datacenter.triggers.triggerfile import Trigger
@@ -98,7 +100,8 @@ def recompute(
     reports = load_reports(store, wanted)
     found = Recomputation(trigger, reports)
     sampled = _SampleTimes(evidence.at_ms - span_ms, span_ms // count)
-    _Replay(found, record, evidence, sampled, is_whole=is_whole).run(reports.in_order())
+    bases = RecordedBases(store, record.model)
+    _Replay(found, record, evidence, sampled, bases, is_whole=is_whole).run(reports.in_order())
     _compare(found, record, evidence, is_whole=is_whole)
     return found
 
@@ -127,13 +130,14 @@ class _Replay:
         record: AlertRecord,
         evidence: Evidence,
         sampled: _SampleTimes,
+        bases: Bases,
         *,
         is_whole: bool,
     ) -> None:
         self._found, self._evidence, self._sampled = found, evidence, sampled
         self._place = record.run, record.number
         self._functions = LiveFunctions([found.trigger])
-        self._evaluator = LiveEvaluator(self._functions)
+        self._evaluator = LiveEvaluator(self._functions, bases)
         self._slots = self._evaluator.program.slots[0]
         starts = {text: (run, number) for text, (run, number) in evidence.starts.items()}
         self._starts = {term: starts.get(text_of(term), (0, 0)) for term in self._evaluator.program.terms}

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from datacenter.triggers.program import Program
+from datacenter.triggers.terms.base import Bases, no_base
 from datacenter.triggers.terms.inputs import X_MAX, Input
 from datacenter.triggers.triggerfile import Trigger
 
@@ -25,9 +26,13 @@ class Column(NamedTuple):
 
 
 class ColumnEvaluator:
-    """The triggers of `count` instruments of one model, in equal places of all arrays."""
+    """The triggers of `count` instruments of one model, in equal places of all arrays.
 
-    def __init__(self, triggers: Sequence[Trigger], count: int) -> None:
+    `bases` are the percentiles of the installed base of the model.
+    """
+
+    def __init__(self, triggers: Sequence[Trigger], count: int, bases: Bases = no_base) -> None:
+        self._bases = bases
         self.program = Program(triggers)
         self.state = [np.full(count, value, np.int64) for value in self.program.initial]
         self._now = np.zeros(count, np.int64)
@@ -60,7 +65,7 @@ class ColumnEvaluator:
         return [self._decide(index, reports, {"v": values}) for index in range(len(self._conditions))]
 
     def _advance(self, reports: Booleans, column: Column | None, guard: Any, assignments: Any) -> None:
-        names: dict[str, Any] = {"s": self.state, "now": self._now}
+        names: dict[str, Any] = {"s": self.state, "now": self._now, "base": self._base}
         if guard is not None:
             changed = reports & _run(guard, names)
         elif column is None:
@@ -71,6 +76,12 @@ class ColumnEvaluator:
         if changed.any():
             for place, value in assignments:
                 self.state[place] = np.where(changed, _run(value, names), self.state[place])
+
+    def _base(self, days: Integers, reading: str, percentile: int) -> Integers:
+        """Return a percentile for the day of each instrument."""
+        unique, places = np.unique(days, return_inverse=True)
+        values = [self._bases(day, reading, percentile) for day in unique.tolist()]
+        return np.array(values, np.int64)[places]
 
     def _decide(self, index: int, reports: Booleans, names: dict[str, Any]) -> tuple[Booleans, Booleans]:
         slots, trigger = self.program.slots[index], self.program.triggers[index]
@@ -107,7 +118,7 @@ class _Vectorized(ast.NodeTransformer):
         return _call(_NAMES[node.func.id], *(self.visit(argument) for argument in node.args))
 
 
-_NAMES: Final = {"min": "minimum", "max": "maximum"}
+_NAMES: Final = {"min": "minimum", "max": "maximum", "base": "base"}
 
 
 def _call(name: str, *arguments: Any) -> ast.Call:

@@ -20,6 +20,7 @@ from datacenter.triggers.syntax import (
     Unary,
     format_duration_ms,
 )
+from datacenter.triggers.terms.base import PERCENTILES, Base
 from datacenter.triggers.terms.cusum import CusumHigh, CusumLow
 from datacenter.triggers.terms.ewma import WEIGHT_MAX, Ewma
 from datacenter.triggers.terms.inputs import (
@@ -60,6 +61,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
     "change": Function(Change, _WINDOW),
     "cusum-high": Function(CusumHigh, ("number", "number")),
     "cusum-low": Function(CusumLow, ("number", "number")),
+    "base": Function(Base, ("percentile",), Reading),
     "count": Function(Count, _WINDOW, Occurrence),
     "westgard": Function(Rule, ("rule",), Deviation),
 }
@@ -159,6 +161,13 @@ def _count(node: Node) -> int:
     return int(number)
 
 
+def _percentile(node: Node) -> int:
+    number = _number(node)
+    if number.denominator != 1 or int(number) not in PERCENTILES:
+        raise ConditionError(node.at, "a percentile must be a whole number from 1 to 99")
+    return int(number)
+
+
 def _duration(node: Node) -> int:
     if isinstance(node, Number) and node.is_duration and node.value >= 4:
         return int(node.value)
@@ -174,6 +183,7 @@ def _rule(node: Node) -> str:
 _ARGUMENTS: Final[dict[str, Callable[[Node], Any]]] = {
     "number": _number,
     "count": _count,
+    "percentile": _percentile,
     "duration": _duration,
     "rule": _rule,
 }
@@ -205,6 +215,7 @@ def _written_number(value: Fraction) -> str:
 _WRITTEN: Final[dict[str, Callable[[Any], str]]] = {
     "number": _written_number,
     "count": str,
+    "percentile": str,
     "duration": format_duration_ms,
     "rule": lambda rule: f'"{rule}"',
 }

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from datacenter.triggers.functions import text_of
 from datacenter.triggers.program import Program
+from datacenter.triggers.terms.base import Bases, no_base
 from datacenter.triggers.terms.inputs import X_MAX, Input
 from datacenter.triggers.terms.term import ABSENT, Term
 from datacenter.triggers.tree import terms
@@ -17,7 +18,7 @@ from datacenter.triggers.triggerfile import Trigger
 from settings.profile import Profile, load_profile
 from wire.messages import INT_MAX, Alert, Calibration, InstrumentReport, Inventory, Quality, Status
 
-_Evaluate: TypeAlias = Callable[[list[int], int, Any, list[tuple[int, bool]]], None]
+_Evaluate: TypeAlias = Callable[[list[int], int, Any, list[tuple[int, bool]], Bases], None]
 _KINDS: Final = (Status, Inventory, Quality, Calibration, Alert)
 
 
@@ -30,10 +31,14 @@ class Transition(NamedTuple):
 
 
 class LiveEvaluator:
-    """The triggers of one instrument, evaluated at each of its reports in the order of (run, number)."""
+    """The triggers of one instrument, evaluated at each of its reports in the order of (run, number).
 
-    def __init__(self, functions: LiveFunctions) -> None:
+    `bases` are the percentiles of the installed base of its model.
+    """
+
+    def __init__(self, functions: LiveFunctions, bases: Bases = no_base) -> None:
         self._functions, self.state = functions, list(functions.program.initial)
+        self._bases = bases
         self.program = functions.program
         self.now_ms = 0
         """The latest time of any report, in ms since 1970."""
@@ -63,7 +68,7 @@ class LiveEvaluator:
         changes: list[tuple[int, bool]] = []
         evaluate = self._functions.of.get(type(report))
         if evaluate is not None:
-            evaluate(self.state, self.now_ms, report, changes)
+            evaluate(self.state, self.now_ms, report, changes, self._bases)
         triggers = self._functions.program.triggers
         return [Transition(triggers[index], self.now_ms, is_active) for index, is_active in changes]
 
@@ -107,7 +112,7 @@ def _source(program: Program, kind: type, profile: Profile) -> str:
         if any(t.input.report is kind for t in program.terms_of(one))
     ]
     others = [i for i in range(len(program.triggers)) if i not in own]
-    lines = ["def evaluate(s, now, r, changes):", "    moved = False"]
+    lines = ["def evaluate(s, now, r, changes, base):", "    moved = False"]
     of_inputs: dict[Input, list[str]] = {}
     for step in program.steps():
         assignments = [f"s[{place}] = {_scalar(value)}" for place, value in step.assignments]
@@ -198,6 +203,8 @@ class _Scalar(ast.NodeTransformer):
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
         assert isinstance(node.func, ast.Name)
+        if node.func.id == "base":
+            return node
         names = [f"_{next(self._names)}" for _ in node.args]
         sign = "<" if node.func.id == "min" else ">"
         first, second = (

@@ -1,18 +1,21 @@
 """Proves with z3 whether a trigger can ever fire, and whether another one fires whenever it does.
 
-Each term is an unknown integer within its bounds, which follow from the possible values of its input. Terms of one
-input are otherwise independent, so that "cannot fire" and "is implied" are certain, and their opposites are possible.
+Each term is an unknown integer within its bounds, which follow from the possible values of its input. Percentiles of
+one reading are in their order. Terms of one input are otherwise independent, so that "cannot fire" and "is implied"
+are certain, and their opposites are possible.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import inf
 from typing import Any
 
 import z3
 
+from datacenter.triggers.terms.base import Base
 from datacenter.triggers.terms.term import Term
-from datacenter.triggers.tree import AllOf, Comparison, Condition, comparisons
+from datacenter.triggers.tree import AllOf, Comparison, Condition, comparisons, terms
 from datacenter.triggers.triggerfile import Trigger
 from settings.profile import load_profile
 
@@ -42,6 +45,11 @@ def _solver(*triggers: Trigger) -> z3.Solver:
                 low, high = term.bounds(*term.input.bounds(profile))
                 solver.add(*([_unknown(term) >= int(low * term.scale)] if low > -inf else []))
                 solver.add(*([_unknown(term) <= int(high * term.scale)] if high < inf else []))
+    used = {term for trigger in triggers for term in terms(trigger.fires) if isinstance(term, Base)}
+    ordered = sorted(used, key=lambda term: (term.input.word, term.percentile))
+    for lower, higher in pairwise(ordered):
+        if lower.input == higher.input:
+            solver.add(_unknown(lower) <= _unknown(higher))
     return solver
 
 

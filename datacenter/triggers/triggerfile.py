@@ -17,7 +17,8 @@ from hashlib import sha256
 from pathlib import Path
 
 from datacenter.triggers.syntax import ConditionError, parse_condition, parse_duration_ms
-from datacenter.triggers.tree import Condition, check, negated
+from datacenter.triggers.terms.base import Base
+from datacenter.triggers.tree import Condition, check, negated, terms
 from settings.problems import Problems
 from settings.profile import Model, Profile, Severity, Text, Word, load_profile, profile_problem
 from settings.toml import load, loads, nearest
@@ -46,6 +47,11 @@ class Trigger:
     fires: Condition
     clears: Condition
     lasts_ms: int
+
+    @property
+    def uses_base(self) -> bool:
+        """Whether the trigger compares with the installed base."""
+        return any(isinstance(term, Base) for term in (*terms(self.fires), *terms(self.clears)))
 
     @property
     def fingerprint(self) -> str:

@@ -16,6 +16,7 @@ from datacenter.scoring.matching import Alarm, Degradation
 from datacenter.scoring.outcome import InstrumentResult
 from datacenter.triggers.live import LiveEvaluator, LiveFunctions
 from datacenter.triggers.triggerfile import Trigger, TriggerTable, make_trigger
+from sim.backtest.base import Percentiles, base_terms, bases_of, simulated_base
 from sim.backtest.histories import simulated_history
 from sim.instruments.part_wear import PartWear
 from sim.units import DAY_NS, MILLISECOND_NS
@@ -39,8 +40,19 @@ def run_tests(
         model: _encode({one.name: one.table for one in triggers if one.table.model == model})
         for model in models
     }
+    bases = {
+        model: simulated_base(
+            base_terms(one for one in triggers if one.table.model == model),
+            model,
+            seeds,
+            days,
+            folder,
+            executor,
+        )
+        for model in models
+    }
     calls = [
-        executor.submit(run_test, model, of_model[model], seed, days, folder)
+        executor.submit(run_test, model, of_model[model], seed, days, folder, bases[model])
         for seed in seeds
         for model in models
     ]
@@ -48,10 +60,12 @@ def run_tests(
         yield call.result()
 
 
-def run_test(model: str, tables: bytes, seed: int, days: int, folder: Path) -> InstrumentResult:
+def run_test(
+    model: str, tables: bytes, seed: int, days: int, folder: Path, base: Percentiles
+) -> InstrumentResult:
     """Test triggers, by name in MessagePack, on the instrument of a model and seed. Raises: OSError."""
     history = simulated_history(model, seed, days, folder)
-    evaluator = LiveEvaluator(_functions(tables))
+    evaluator = LiveEvaluator(_functions(tables), bases_of(base))
     alarms = []
     count, seconds = 0, 0.0
     reports = history.reports()

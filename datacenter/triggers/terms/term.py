@@ -3,7 +3,8 @@
 A term's transition is a list of steps. Each step has a guard and assignments to the term's variables, as Python
 source text. The text may use the term's variables, `x` (the input's value in this report), `now` (the report's time
 in ms, which never decreases), integers, ABSENT, the operators + - * // and comparisons, `and`, `or`, `not`,
-conditional expressions, `min` and `max`. Assignments take effect in their order. Every value stays within 64 bits.
+conditional expressions, `min`, `max`, and `base(day, reading, percentile)` of the installed base. Assignments take
+effect in their order. Every value stays within 64 bits.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from datacenter.triggers.live import LiveEvaluator, LiveFunctions
+from datacenter.triggers.terms.term import ABSENT
 from tests.support.datacenter.triggers import trigger
 from wire.messages import Alert, Calibration, InstrumentReport, Inventory, Quality, State, Status
 
@@ -174,6 +175,31 @@ def test_controls_inventory_and_calibration_are_inputs() -> None:
     assert times_active("slope(na) > 10000", [calibration]) == [(5, True)]
     assert times_active("offset(na) < -200", [calibration]) == [(5, True)]
     assert times_active("slope(k) > 10000", [calibration]) == []
+
+
+def test_a_reading_is_compared_with_the_base_of_the_day_of_its_report() -> None:
+    asked = []
+
+    def bases(day: int, word: str, percentile: int) -> int:
+        asked.append((day, word, percentile))
+        return {0: 50, 1: 70}.get(day, ABSENT)
+
+    when = "water-conductivity-ns > base(water-conductivity-ns, 95)"
+    evaluator = LiveEvaluator(LiveFunctions([trigger(when)]), bases)
+    reports = [reading(at, 60) for at in (0, HOUR, 24 * HOUR, 23 * HOUR, 48 * HOUR, 49 * HOUR)]
+    changes = [(one.at_ms, one.is_active) for report in reports for one in evaluator.evaluate(report)]
+    assert changes == [(0, True), (24 * HOUR, False)]
+    assert asked == [(day, "water-conductivity-ns", 95) for day in range(3)]
+    assert evaluator.terms(evaluator.program.triggers[0])["base(water-conductivity-ns, 95)"] is None
+
+
+def test_a_new_snapshot_begins_an_alert_with_a_report_of_any_kind() -> None:
+    def bases(day: int, _word: str, _percentile: int) -> int:
+        return 60 - 20 * day
+
+    evaluator = LiveEvaluator(LiveFunctions([trigger("water-conductivity-ns > base(lamp-h, 50)")]), bases)
+    assert evaluator.evaluate(reading(0, 50)) == []
+    assert [one.is_active for one in evaluator.evaluate(quality(24 * HOUR, 0))] == [True]
 
 
 def test_a_clock_that_is_set_back_does_not_prolong_or_restart_a_time() -> None:

@@ -26,6 +26,11 @@ from tests.support.datacenter.triggers import trigger
         ("state is stopped and state is running", False),
         ("state is not stopped and state is not running", True),
         ("tests-left(na) < 0", False),
+        ("base(vacuum-pa, 95) < base(vacuum-pa, 5)", False),
+        ("vacuum-pa < base(vacuum-pa, 5) and vacuum-pa > base(vacuum-pa, 50)", False),
+        ("vacuum-pa < base(vacuum-pa, 50) and vacuum-pa > base(vacuum-pa, 5)", True),
+        ("base(vacuum-pa, 95) < base(reaction-temp-mc, 5)", True),
+        ("base(waste-pct, 99) > 100", False),
         ('westgard(glu, "1-3s") and not westgard(glu, "1-3s")', False),
     ],
 )
@@ -37,6 +42,8 @@ def test_whether_a_condition_is_possible(when: str, possible: bool) -> None:
     ("first", "second", "is_implied"),
     [
         ("waste-pct > 90", "waste-pct > 80", True),
+        ("waste-pct > base(waste-pct, 95)", "waste-pct > base(waste-pct, 90)", True),
+        ("waste-pct > base(waste-pct, 90)", "waste-pct > base(waste-pct, 95)", False),
         ("waste-pct > 80", "waste-pct > 90", False),
         ("waste-pct > 90 and state is running", "waste-pct > 90", True),
         ("waste-pct > 90", "waste-pct > 90 or state is running", True),

@@ -19,6 +19,7 @@ from datacenter.triggers.terms.inputs import (
     Reading,
     RemainingTests,
 )
+from datacenter.triggers.terms.term import ABSENT
 from datacenter.triggers.triggerfile import Trigger
 from tests.support.datacenter.triggers import trigger
 from wire.messages import INT_MAX, STATES, Alert, Calibration, InstrumentReport, Inventory, Quality, Status
@@ -44,7 +45,14 @@ CONDITIONS = [
     "tests-left(na) < 20",
     "slope(na) - offset(na) > 500",
     "max(tests-left(na), 3h) - min(tests-left(na), 3h) > 50",
+    "water-conductivity-ns > base(water-conductivity-ns, 95)",
+    "base(lamp-h, 50) > 40 or ewma(water-conductivity-ns, 7) < base(water-conductivity-ns, 5) - 2.5",
 ]
+
+
+def bases(day: int, reading: str, percentile: int) -> int:
+    """Percentiles that differ from day to day; on some days there is no snapshot."""
+    return ABSENT if day % 4 == 3 else (day * 31 + len(reading)) % 60 + percentile // 3
 
 
 def report(random: Random, at_ms: int) -> InstrumentReport:
@@ -109,7 +117,7 @@ def live(
     functions = LiveFunctions(triggers)
     found = set()
     for instrument, reports in enumerate(streams):
-        evaluator = LiveEvaluator(functions)
+        evaluator = LiveEvaluator(functions, bases)
         for number, one in enumerate(reports):
             found |= {(instrument, number, t.trigger.name, t.is_active) for t in evaluator.evaluate(one)}
     return found
@@ -119,7 +127,7 @@ def by_columns(
     triggers: Sequence[Trigger], streams: Sequence[Sequence[InstrumentReport]]
 ) -> set[tuple[int, int, str, bool]]:
     """The same, evaluated for all instruments at once; shorter streams end earlier."""
-    evaluator = ColumnEvaluator(triggers, len(streams))
+    evaluator = ColumnEvaluator(triggers, len(streams), bases)
     found = set()
     for number in range(max(map(len, streams))):
         present = [reports[number] if number < len(reports) else None for reports in streams]

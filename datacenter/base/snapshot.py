@@ -1,0 +1,95 @@
+"""Snapshots of the installed base, with which triggers compare the reports of a day.
+
+A snapshot is made when the first report of its day is evaluated, and never changed, so that every evaluation of these
+reports has the same verdict. It is of the 90 days that end two days before: by then they are counted.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Final
+
+import msgspec
+from sqlalchemy import Connection, select, text
+
+from datacenter.access.vocabulary import EVERYWHERE
+from datacenter.base.histogram import decode_histogram
+from datacenter.base.percentiles import BaseDay, percentiles_of
+from datacenter.store.schema import base_days, base_snapshots
+from datacenter.store.store import Store
+from datacenter.triggers.terms.base import PERCENTILES
+from datacenter.triggers.terms.term import ABSENT
+
+DAYS: Final = 90
+LAG_DAYS: Final = 1
+_INSERT: Final = text(
+    "INSERT INTO base_snapshots (model, day, body) VALUES (:model, :day, :body) ON CONFLICT DO NOTHING"
+)
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder(dict[str, list[int]]).decode
+
+
+def window(day: int) -> range:
+    """Return the days whose readings the snapshot for a day has."""
+    return range(day - LAG_DAYS - DAYS, day - LAG_DAYS)
+
+
+def take_snapshot(connection: Connection, model: str, day: int) -> dict[str, list[int]]:
+    """Return the percentiles of each reading of a model for a day; made if there are none yet.
+
+    A reading of which no day has enough instruments is left out. Raises: SQLAlchemyError.
+    """
+    c = base_snapshots.c
+    stored = select(c.body).where(c.model == model, c.day == day)
+    if (body := connection.scalar(stored)) is not None:
+        return _decode(body)
+    made = _encode(_percentiles(connection, model, day))
+    connection.execute(_INSERT, {"model": model, "day": day, "body": made})
+    return _decode(connection.execute(stored).scalar_one())  # perhaps that of another process
+
+
+def _percentiles(connection: Connection, model: str, day: int) -> dict[str, list[int]]:
+    c, days = base_days.c, window(day)
+    rows = connection.execute(
+        select(c.reading, c.day, c.instruments, c.body)
+        .where(c.model == model, c.place == EVERYWHERE, c.day >= days.start, c.day < days.stop)
+        .order_by(c.reading)
+    )
+    found: defaultdict[str, dict[int, BaseDay]] = defaultdict(dict)
+    for reading, of_day, count, body in rows:
+        found[reading][of_day] = BaseDay(count, decode_histogram(body))
+    values = {reading: percentiles_of(of_days, PERCENTILES) for reading, of_days in found.items()}
+    return {reading: one for reading, one in values.items() if one is not None}
+
+
+class StoredBases:
+    """The `Bases` of a model in a transaction."""
+
+    def __init__(self, connection: Connection, model: str) -> None:
+        self._connection, self._model = connection, model
+        self._day: int | None = None
+        self._snapshot: dict[str, list[int]] = {}
+
+    def __call__(self, day: int, reading: str, percentile: int) -> int:
+        """Return the value of a percentile; ABSENT if it is unknown. Raises: SQLAlchemyError."""
+        if day != self._day:
+            self._day, self._snapshot = day, take_snapshot(self._connection, self._model, day)
+        values = self._snapshot.get(reading)
+        return ABSENT if values is None else values[percentile - PERCENTILES.start]
+
+
+class RecordedBases:
+    """The `Bases` of a model for evaluating reports again: snapshots that were made, and no others."""
+
+    def __init__(self, store: Store, model: str) -> None:
+        self._store, self._model = store, model
+        self._snapshots: dict[int, dict[str, list[int]]] = {}
+
+    def __call__(self, day: int, reading: str, percentile: int) -> int:
+        """Return the value of a percentile; ABSENT if it is unknown. Raises: StoreError."""
+        if day not in self._snapshots:
+            c = base_snapshots.c
+            found = next(self._store.read(select(c.body).where(c.model == self._model, c.day == day)), None)
+            self._snapshots[day] = {} if found is None else _decode(found.body)
+        values = self._snapshots[day].get(reading)
+        return ABSENT if values is None else values[percentile - PERCENTILES.start]
