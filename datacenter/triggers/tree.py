@@ -55,17 +55,17 @@ Condition: TypeAlias = Comparison | AllOf | AnyOf
 
 
 @dataclass(frozen=True)
-class _Linear:
+class Linear:
     """A number: a constant plus multiples of terms."""
 
     constant: Fraction = Fraction(0)
     coefficients: Mapping[Term, Fraction] = field(default_factory=dict)
 
-    def plus(self, other: _Linear, factor: Fraction) -> _Linear:
+    def plus(self, other: Linear, factor: Fraction) -> Linear:
         added = dict(self.coefficients)
         for term, coefficient in other.coefficients.items():
             added[term] = added.get(term, Fraction(0)) + factor * coefficient
-        return _Linear(self.constant + factor * other.constant, added)
+        return Linear(self.constant + factor * other.constant, added)
 
 
 def check(node: Node, profile: Profile) -> Condition:
@@ -122,7 +122,7 @@ def _state_is(node: Binary, *, negated: bool) -> Comparison:
 
 
 def _comparison(node: Binary, profile: Profile, *, negated: bool) -> Comparison:
-    left, right = _number(node.left, profile), _number(node.right, profile)
+    left, right = linear(node.left, profile), linear(node.right, profile)
     more, less = (left, right) if node.sign in (">", ">=") else (right, left)
     relation: Relation = ">=" if node.sign in ("<=", ">=") else ">"
     if negated:
@@ -139,41 +139,42 @@ def _comparison(node: Binary, profile: Profile, *, negated: bool) -> Comparison:
     return Comparison(coefficients, constant, relation)
 
 
-def _number(node: Node, profile: Profile) -> _Linear:
+def linear(node: Node, profile: Profile) -> Linear:
+    """The number of a parsed text. Raises: ConditionError."""
     match node:
         case Number():
             if node.is_duration:
                 raise ConditionError(node.at, "is a duration; it can only be the window of a function")
-            return _Linear(node.value)
+            return Linear(node.value)
         case Unary("-"):
-            return _Linear().plus(_number(node.operand, profile), Fraction(-1))
+            return Linear().plus(linear(node.operand, profile), Fraction(-1))
         case Binary("+" | "-"):
             sign = Fraction(1 if node.sign == "+" else -1)
-            return _number(node.left, profile).plus(_number(node.right, profile), sign)
+            return linear(node.left, profile).plus(linear(node.right, profile), sign)
         case Binary("*" | "/"):
             return _product(node, profile)
         case Name():
-            return _Linear(coefficients={Latest(word_input(node, profile)): Fraction(1)})
+            return Linear(coefficients={Latest(word_input(node, profile)): Fraction(1)})
         case Call():
             if (constant := constant_of(node, profile)) is not None:
-                return _Linear(Fraction(constant))
+                return Linear(Fraction(constant))
             if (found := call_input(node, profile)) is not None:
-                return _Linear(coefficients={Latest(found): Fraction(1)})
+                return Linear(coefficients={Latest(found): Fraction(1)})
             term = call_term(node, profile)
             if not isinstance(term, Rule):
-                return _Linear(coefficients={term: Fraction(1)})
+                return Linear(coefficients={term: Fraction(1)})
         case Text():
             raise ConditionError(node.at, f'"{node.value}" is a text; only westgard() takes one')
     raise ConditionError(node.at, "is a condition, not a number")
 
 
-def _product(node: Binary, profile: Profile) -> _Linear:
-    left, right = _number(node.left, profile), _number(node.right, profile)
+def _product(node: Binary, profile: Profile) -> Linear:
+    left, right = linear(node.left, profile), linear(node.right, profile)
     if node.sign == "/":
         if right.coefficients or not right.constant:
             raise ConditionError(node.at, "divide by a constant other than 0")
-        return _Linear().plus(left, 1 / right.constant)
+        return Linear().plus(left, 1 / right.constant)
     if left.coefficients and right.coefficients:
         raise ConditionError(node.at, "one of the two factors must be a constant")
     constant, other = (right, left) if left.coefficients else (left, right)
-    return _Linear().plus(other, constant.constant)
+    return Linear().plus(other, constant.constant)

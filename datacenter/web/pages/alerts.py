@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import Any, Final
 
 import msgspec
 from starlette.responses import Response
 
+from datacenter.explanation.evidence import UnexplainedError
+from datacenter.explanation.replay import MOMENTS
 from datacenter.fleet.alerts import (
     PAGE_SIZE,
     SEVERITIES,
@@ -20,20 +23,25 @@ from datacenter.fleet.alerts import (
     list_of_instrument,
     read_alert,
 )
+from datacenter.fleet.completeness import coverage_tag
 from datacenter.fleet.description import AlertDescription, describe
 from datacenter.fleet.instruments import list_choices
 from datacenter.fleet.reports import list_errors
 from datacenter.fleet.visible import find_instrument
+from datacenter.web.evidence import NO_DATA, POINTS, EvidenceTable, load_evidence, make_data, make_table
 from datacenter.web.pages.page import PageNumber, Paging, address, show, show_fragment
 from datacenter.web.rendering import profile_of
-from datacenter.web.responses import redirect
-from datacenter.web.routes import NoParameters, PageRequest, WebRoute
+from datacenter.web.responses import json_data, matches, not_modified, redirect
+from datacenter.web.routes import NoParameters, NotFoundError, PageRequest, WebRoute
 from settings.profile import Profile
 
 PATH: Final = "/alerts"
 AROUND_MS: Final = 3 * 86_400_000
 """The readings of this time before and after the beginning of an alert are linked."""
 ERRORS_SHOWN: Final = 20
+ELSEWHERE: Final = ("run", "number", "at_ms", "fingerprint", "holds_since_ms", "starts")
+"""The parts of the evidence that the page shows in another form."""
+_ENCODE: Final = msgspec.json.Encoder().encode
 
 
 class AlertsQuery(AlertFilter, frozen=True):
@@ -83,7 +91,8 @@ def alert(page: PageRequest) -> Response:
         alert=row,
         about=_describe(row),
         component=_component(row, profile),
-        evidence=evidence_items(evidence),
+        evidence=[item for item in evidence_items(evidence) if item[0].partition(" ")[0] not in ELSEWHERE],
+        explained=_explained(page) if sees_instrument else None,
         may_acknowledge=row.state == "open" and page.permits("acknowledge-alert", page.resource),
         sees_instrument=sees_instrument,
         readings=f"/instruments/{row.box}/{row.instrument}?since_ms={max(since_ms, 0)}&until_ms={until_ms}",
@@ -92,6 +101,33 @@ def alert(page: PageRequest) -> Response:
         colleague=_name(page, row.acknowledged_by),
         deliveries=list_deliveries(page.store, row.id),
     )
+
+
+def evidence_data(page: PageRequest) -> Response:
+    """The columns of the charts of an alert's evidence. Only who may see the instrument sees its readings."""
+    row, _ = read_alert(page.store, page.names["alert"])
+    instrument = find_instrument(page.store, row.box, row.instrument)
+    if instrument is None or not page.permits("view", instrument):
+        raise NotFoundError
+    state = f"{coverage_tag(page.store, row.box, row.instrument)} {row.ended_at_ms}"
+    etag = f'"{sha256(state.encode()).hexdigest()[:32]}"'
+    if matches(etag, page.headers.get("if-none-match", "")):
+        return not_modified(etag)
+    try:
+        found = load_evidence(page.store, row.id, POINTS)
+    except UnexplainedError:
+        found = None
+    data = NO_DATA if found is None or found.began is None else make_data(found, page.now_ms)
+    return json_data(_ENCODE(data), etag, page.headers.get("accept-encoding", ""))
+
+
+def _explained(page: PageRequest) -> EvidenceTable | str | None:
+    """The table of the evidence, or why there is none; None for an alert of silence."""
+    try:
+        found = load_evidence(page.store, page.names["alert"], MOMENTS)
+    except UnexplainedError as error:
+        return str(error)
+    return None if found is None else make_table(found)
 
 
 def acknowledge_alert(page: PageRequest) -> Response:
@@ -129,6 +165,16 @@ def _name(page: PageRequest, staff: str | None) -> str:
 ROUTES: Final = (
     WebRoute("GET", PATH, "view", "", alerts, "alerts", AlertsQuery),
     WebRoute("GET", f"{PATH}/{{alert}}", "view", "Alert", alert, "an alert"),
+    WebRoute(
+        "GET",
+        f"{PATH}/{{alert}}/evidence.json",
+        "view",
+        "Alert",
+        evidence_data,
+        "the evidence of an alert",
+        NoParameters,
+        "json",
+    ),
     WebRoute(
         "POST",
         f"{PATH}/{{alert}}/acknowledge",

@@ -3,6 +3,7 @@
 "use strict";
 
 const HEIGHT = 150;
+const SHADES = { missing: "--gap-missing", silent: "--gap-silent", evidence: "--evidence", held: "--held" };
 
 function color(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -14,7 +15,7 @@ function shadeSpans(plot, spans) {
     const from = Math.max(left, plot.valToPos(since, "x", true));
     const to = Math.min(left + width, plot.valToPos(until, "x", true));
     if (to > from) {
-      plot.ctx.fillStyle = color(kind === "missing" ? "--gap-missing" : "--gap-silent");
+      plot.ctx.fillStyle = color(SHADES[kind]);
       plot.ctx.fillRect(from, top, Math.max(to - from, 1), height);
     }
   }
@@ -64,10 +65,17 @@ function timeLabels(zone) {
     });
 }
 
+// A chart of readings has the line of its channel; one of an alert's evidence has those of `data-lines`.
+function linesOf(figure, data) {
+  const { channel, unit, lines } = figure.dataset;
+  const wanted = lines ? JSON.parse(lines) : [{ channel, label: unit || "value", color: "--series" }];
+  return wanted.filter((line) => data.channels[line.channel]);
+}
+
 function draw(figure, data, zone) {
-  const values = data.channels[figure.dataset.channel];
+  const lines = linesOf(figure, data);
   const box = figure.querySelector(".plot");
-  if (!values) return null;
+  if (!lines.length) return null;
   const factor = Number(figure.dataset.factor);
   const limits = figure.dataset.low === undefined ? [] : [Number(figure.dataset.low), Number(figure.dataset.high)];
   const axis = { stroke: color("--muted"), grid: { stroke: color("--line"), width: 1 }, ticks: { show: false } };
@@ -82,24 +90,24 @@ function draw(figure, data, zone) {
     legend: { live: true },
     series: [
       { value: "{YYYY}-{MM}-{DD} {HH}:{mm}" },
-      {
-        label: figure.dataset.unit || "value",
-        stroke: color("--series"),
+      ...lines.map((line) => ({
+        label: line.label,
+        stroke: color(line.color),
         width: 1.25,
-        points: { show: values.length < 200, size: 4 },
+        points: { show: data.times.length < 200, size: 4 },
         spanGaps: false,
-        value: (_plot, value) => (value === null ? "–" : value.toFixed(factor < 1 ? 3 : 0)),
-      },
+        value: (_plot, value) => (value === null ? "–" : value.toFixed(factor < 1 || value % 1 ? 3 : 0)),
+      })),
     ],
     hooks: {
       drawClear: [(plot) => shadeSpans(plot, data.spans)],
       draw: [(plot) => limits.forEach((limit) => drawLimit(plot, limit))],
     },
   };
-  const scaled = factor === 1 ? values : values.map((value) => (value === null ? null : value * factor));
+  const scale = (values) => (factor === 1 ? values : values.map((value) => (value === null ? null : value * factor)));
   box.replaceChildren();
   box.classList.add("drawn");
-  const plot = new uPlot(options, [data.times, scaled], box);
+  const plot = new uPlot(options, [data.times, ...lines.map((line) => scale(data.channels[line.channel]))], box);
   plot.root.setAttribute("aria-hidden", "true");
   return plot;
 }

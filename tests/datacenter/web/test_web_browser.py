@@ -13,13 +13,14 @@ from datacenter.store.store import Store
 from datacenter.web.server import serving
 from tests.support.datacenter.browser import PROGRAM, BrowserPage, open_browser
 from tests.support.datacenter.web_client import open_web
-from tests.support.datacenter.web_fleet import NOW_MS, fill_fleet
+from tests.support.datacenter.web_fleet import NOW_MS, fill_fleet, raise_alert
 from tests.support.paths import FIXTURES
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="needs chromium: make setup-datacenter")
 
 AXE = FIXTURES / "vendor/axe.min.js"
 INSTRUMENT = "/instruments/RAP-0001/CHEM-0001"
+EVIDENCE = "/alerts/aee3c094058b8971"
 PAGES = [
     "/",
     "/?view=sites",
@@ -29,6 +30,7 @@ PAGES = [
     INSTRUMENT,
     "/alerts?state=all",
     "/alerts/a-lamp",
+    EVIDENCE,
     "/commands",
     "/commands?instrument=CHEM-0001&box=RAP-0001",
     "/sign-in",
@@ -44,6 +46,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of the pages, served from a thread."""
     store = Store(f"sqlite:///{tmp_path_factory.mktemp('web') / 'store.db'}", durable=False)
     fill_fleet(store)
+    raise_alert(store)
     application = open_web(store, lambda: NOW_MS).application
     ready = threading.Event()
     found: list[tuple[int, asyncio.AbstractEventLoop, asyncio.Event]] = []
@@ -101,6 +104,18 @@ def test_charts_are_drawn_without_errors(browser: BrowserPage, address: str) -> 
     figures = browser.evaluate("document.querySelectorAll('.chart').length")
     assert figures == 10
     assert browser.evaluate("document.querySelectorAll('.chart canvas').length") == figures
+    assert browser.problems == []
+
+
+def test_the_evidence_of_an_alert_is_drawn_with_its_threshold(browser: BrowserPage, address: str) -> None:
+    browser.resize(1280, 800)
+    browser.problems.clear()
+    browser.open(address + EVIDENCE)
+    browser.wait_for(DRAWN)
+    assert browser.evaluate("document.querySelectorAll('.chart canvas').length") == 2
+    labels = "[...document.querySelectorAll('.chart .u-label')].map(label => label.textContent)"
+    of_readings, of_count = ["Time", "reading", "value", "threshold"], ["Time", "value", "threshold"]
+    assert browser.evaluate(labels) == [*of_readings, *of_count]
     assert browser.problems == []
 
 

@@ -10,8 +10,11 @@ from collections.abc import Sequence
 import msgspec
 from sqlalchemy import insert, update
 
+from datacenter.evaluation.alerts import begin
 from datacenter.store.schema import alerts, boxes, evaluated, instruments, sites
 from datacenter.store.store import Store
+from datacenter.triggers.live import LiveEvaluator, LiveFunctions
+from datacenter.triggers.triggerfile import TriggerTable, make_trigger
 from sim.instruments.history import History
 from wire.messages import Batch, Entry, InstrumentReport, Status, decode, encode, encode_batch
 
@@ -81,8 +84,8 @@ def ingest(
 ) -> None:
     """Store reports of one run, as a box sends them; `first` is the sequence number of the first."""
     sequence = first - 1
-    for begin in range(0, len(reports), BATCH):
-        part = reports[begin : begin + BATCH]
+    for first_place in range(0, len(reports), BATCH):
+        part = reports[first_place : first_place + BATCH]
         entries = []
         for report in part:
             sequence += 1
@@ -189,3 +192,21 @@ def alert_row(
         "evidence": msgspec.msgpack.encode({"reports": [[1, 2900, 3000]], "lamp-intensity-pct": 68}),
         **other,
     }
+
+
+def raise_alert(store: Store) -> str:
+    """Evaluate a trigger with the reports of SIMULATED, and enter the first alert; return its identity."""
+    condition = "mean(ambient-temp-mc, 1h) > mean(ambient-temp-mc, 6h) + 100 and count(B0101, 6h) < 900"
+    until = "mean(ambient-temp-mc, 1h) < mean(ambient-temp-mc, 6h)"
+    table = TriggerTable(
+        "chemistry-analyzer", "warning", "lamp", "The room is warm", condition, "10min", until
+    )
+    trigger = make_trigger("warm-room", table)
+    evaluator = LiveEvaluator(LiveFunctions([trigger]))
+    for report in simulated_reports():
+        evaluator.start_terms(1, report.number)
+        for transition in evaluator.evaluate(report):
+            place = ("RAP-0001", SIMULATED, 1, report.number)
+            with store.transaction() as connection:
+                return begin(connection, place, transition, evaluator, NOW_MS).id
+    raise AssertionError("the trigger begins an alert")

@@ -1,0 +1,109 @@
+"""The comparisons of a condition as its text has them: for each the value that is compared, and its threshold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+from typing import NamedTuple
+
+from datacenter.triggers.functions import text_of
+from datacenter.triggers.syntax import Binary, Call, Node, Unary, parse_condition
+from datacenter.triggers.terms.base import Base
+from datacenter.triggers.terms.ewma import Ewma
+from datacenter.triggers.terms.inputs import Reading
+from datacenter.triggers.terms.latest import Latest
+from datacenter.triggers.terms.term import Term
+from datacenter.triggers.terms.window import Greatest, Least, Mean
+from datacenter.triggers.tree import Linear, linear
+from datacenter.triggers.triggerfile import Trigger
+from settings.profile import load_profile
+
+_SIGNS = ("<", "<=", ">", ">=")
+_SMOOTHED = (Mean, Ewma, Least, Greatest)
+
+
+class Side(NamedTuple):
+    """One side of a comparison: a constant plus multiples of terms."""
+
+    sum: Linear
+
+    @property
+    def text(self) -> str:
+        """The side as a condition has it."""
+        parts = [_written(factor, text_of(term)) for term, factor in self.sum.coefficients.items()]
+        if self.sum.constant or not parts:
+            parts.append(_written(self.sum.constant, ""))
+        first, *others = parts
+        return first.removeprefix("+ ") + "".join(f" {part}" for part in others)
+
+    def value(self, values: Mapping[Term, float | None]) -> float | None:
+        """The value of the side; None while a term is unknown."""
+        total = float(self.sum.constant)
+        for term, factor in self.sum.coefficients.items():
+            if (value := values[term]) is None:
+                return None
+            total += float(factor) * value
+        return total
+
+
+class ComparedSides(NamedTuple):
+    """A comparison: `value` `sign` `threshold`. The side that changes more slowly is the threshold."""
+
+    value: Side
+    sign: str
+    threshold: Side
+
+    @property
+    def channel(self) -> str:
+        """The channel in whose unit both sides are; empty if they have another unit."""
+        terms = [*self.value.sum.coefficients, *self.threshold.sum.coefficients]
+        channels = {
+            one.input.word
+            if isinstance(one.input, Reading) and isinstance(one, (*_SMOOTHED, Latest, Base))
+            else ""
+            for one in terms
+        }
+        return channels.pop() if len(channels) == 1 else ""
+
+    @property
+    def is_smoothed(self) -> bool:
+        """Whether the value is a mean or extreme of readings, which can be drawn beside it."""
+        coefficients = self.value.sum.coefficients
+        return (
+            bool(self.channel) and len(coefficients) == 1 and isinstance(next(iter(coefficients)), _SMOOTHED)
+        )
+
+
+def compared_sides(trigger: Trigger) -> list[ComparedSides]:
+    """The comparisons of numbers in a trigger's condition, from left to right."""
+    profile = load_profile(trigger.table.model)
+    found = []
+    for node in _comparisons(parse_condition(trigger.table.when)):
+        left, right = Side(linear(node.left, profile)), Side(linear(node.right, profile))
+        if left.sum.coefficients:
+            found.append(ComparedSides(left, node.sign, right))
+        else:
+            found.append(ComparedSides(right, node.sign.translate(str.maketrans("<>", "><")), left))
+    return found
+
+
+def _comparisons(node: Node) -> Iterator[Binary]:
+    match node:
+        case Binary() if node.sign in _SIGNS:
+            yield node
+        case Binary():
+            yield from _comparisons(node.left)
+            yield from _comparisons(node.right)
+        case Unary():
+            yield from _comparisons(node.operand)
+        case Call():
+            return
+
+
+def _written(factor: Fraction, name: str) -> str:
+    """A summand with its sign."""
+    sign, size = ("-" if factor < 0 else "+"), abs(factor)
+    number = f"{float(size):.6g}"
+    if not name:
+        return f"{sign} {number}"
+    return f"{sign} {name}" if size == 1 else f"{sign} {number} * {name}"

@@ -1,0 +1,162 @@
+"""The recomputed evidence of an alert for its page: a table of moments, and the data of charts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain, pairwise
+from typing import Any, Final, NamedTuple
+
+from msgspec import Struct
+
+from datacenter.evaluation.alerts import Evidence
+from datacenter.evaluation.triggerset import TriggerSet
+from datacenter.explanation.evidence import UnexplainedError, evidence_of, read_record, trigger_of
+from datacenter.explanation.replay import Moment, Recomputation, evidence_span_ms, recompute
+from datacenter.explanation.sides import ComparedSides, compared_sides
+from datacenter.fleet.readings import SILENCE_MS_MIN
+from datacenter.store.store import Store
+from datacenter.web.rendering import scale_of
+from settings.profile import load_profile
+
+POINTS: Final = 600
+"""Points of a chart before the beginning of an alert."""
+GAP_STEPS: Final = 3
+"""No line crosses a span without reports of more than so many steps."""
+LINES: Final = (("reading", "--muted"), ("value", "--series"), ("threshold", "--band"))
+
+
+class EvidenceData(Struct, frozen=True):
+    """Columns for charts, as `datacenter.fleet.readings.ChartData` has them; spans are also `evidence` and `held`."""
+
+    since_ms: int
+    until_ms: int
+    times: list[int]
+    channels: dict[str, list[float | None]]
+    spans: list[tuple[int, int, str]]
+    reduced: bool = False
+
+
+NO_DATA: Final = EvidenceData(0, 0, [], {}, [])
+"""That of an alert that cannot be recomputed, whose page has no charts."""
+
+
+class EvidenceTable(NamedTuple):
+    """The comparisons of a condition, and their sides at some moments."""
+
+    condition: str
+    lasts: str
+    until: str
+    held_since_ms: int | None
+    charts: list[dict[str, Any]]
+    columns: list[str]
+    rows: list[tuple[int, str, list[str]]]
+    """Time, event, and a text for each column."""
+    differences: list[str]
+    reports: int
+
+
+def load_evidence(store: Store, alert: str, count: int) -> Recomputation | None:
+    """Recompute an alert of a condition from its span; None if it is one of silence.
+
+    Raises: StoreError; UnexplainedError.
+    """
+    record = read_record(store, alert)
+    assert record is not None, "the route has found the alert"
+    evidence = evidence_of(record)
+    if not isinstance(evidence, Evidence):
+        return None
+    if evidence.until is None:
+        raise UnexplainedError("an earlier version raised it, without the text of its trigger")
+    trigger = trigger_of(record, evidence, TriggerSet([]))
+    return recompute(store, record, evidence, trigger, is_whole=False, count=count)
+
+
+def make_table(found: Recomputation) -> EvidenceTable:
+    """The table of a recomputation, and what its charts are."""
+    table = found.trigger.table
+    sides = compared_sides(found.trigger)
+    columns = [side.text for one in sides for side in (one.value, one.threshold) if side.sum.coefficients]
+    rows = [
+        (one.at_ms, one.event or ("the condition holds" if one.holds else ""), list(_cells(sides, one)))
+        for one in found.moments
+    ]
+    return EvidenceTable(
+        " ".join(table.when.split()),
+        table.lasts,
+        " ".join(table.until.split()),
+        found.holds_since_ms,
+        [_chart(number, one, table.model) for number, one in enumerate(sides)],
+        columns,
+        rows,
+        found.differences,
+        len(found.reports),
+    )
+
+
+def make_data(found: Recomputation, now_ms: int) -> EvidenceData:
+    """The columns of the charts of a recomputation. The evidence's span and the time of `lasts` are shaded."""
+    span_ms = evidence_span_ms(found.trigger)
+    place, began_ms = found.began or (None, 0)
+    assert place is not None, "the alert was found again"
+    since_ms = began_ms - span_ms
+    moments = [one for one in found.moments if one.at_ms >= since_ms - span_ms // 10]
+    until_ms = min(now_ms, max(moments[-1].at_ms, began_ms + span_ms // 20))
+    step_ms = max(GAP_STEPS * span_ms // POINTS, SILENCE_MS_MIN * GAP_STEPS)
+    breaks = [
+        (before.at_ms, after.at_ms)
+        for before, after in pairwise(moments)
+        if after.at_ms - before.at_ms > step_ms
+    ]
+    points = list(_with_breaks(moments, {first for first, _ in breaks}))
+    channels: dict[str, list[float | None]] = {}
+    for number, one in enumerate(compared_sides(found.trigger)):
+        channels[f"value-{number}"] = [m and one.value.value(m.values) for m in points]
+        channels[f"threshold-{number}"] = [m and one.threshold.value(m.values) for m in points]
+        if one.is_smoothed:
+            channels[f"reading-{number}"] = [m and m.readings.get(one.channel) for m in points]
+    held_ms = found.holds_since_ms or began_ms
+    return EvidenceData(
+        max(0, since_ms - span_ms // 20),
+        until_ms,
+        _times(points),
+        channels,
+        [
+            *((first, last, "silent") for first, last in breaks),
+            (since_ms, began_ms, "evidence"),
+            (held_ms, began_ms, "held"),
+        ],
+    )
+
+
+def _with_breaks(moments: list[Moment], firsts: set[int]) -> Iterator[Moment | None]:
+    """The moments, with None after each whose time is one of `firsts`."""
+    return chain.from_iterable((one, None) if one.at_ms in firsts else (one,) for one in moments)
+
+
+def _times(points: list[Moment | None]) -> list[int]:
+    """The times of points; a break has that of the moment before it."""
+    times: list[int] = []
+    for one in points:
+        times.append(one.at_ms if one else times[-1])
+    return times
+
+
+def _chart(number: int, one: ComparedSides, model: str) -> dict[str, Any]:
+    """What a chart needs: its title, unit, factor, and lines."""
+    channel = load_profile(model).channels.get(one.channel)
+    factor, unit = scale_of(channel)
+    shown = [
+        {"channel": f"{kind}-{number}", "label": kind, "color": color}
+        for kind, color in LINES
+        if kind != "reading" or one.is_smoothed
+    ]
+    title = f"{one.value.text} {one.sign} {one.threshold.text}"
+    return {"title": title, "unit": unit, "factor": factor, "lines": shown}
+
+
+def _cells(sides: list[ComparedSides], moment: Moment) -> Iterator[str]:
+    for one in sides:
+        for side in (one.value, one.threshold):
+            if side.sum.coefficients:
+                value = side.value(moment.values)
+                yield "unknown" if value is None else f"{value:,.6g}".replace(",", "\u202f")
