@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-kernel setup-image setup-datacenter lab test datacenter check format golden bench bench-kernel bench-image mutants lock clean
+.PHONY: help setup setup-kernel setup-image setup-datacenter lab test datacenter check format golden bench bench-kernel bench-image bench-datacenter mutants lock clean
 
 LAB ?= labs/01-clinic-128k.toml
 VENV := .venv
@@ -68,6 +68,9 @@ bench-kernel: $(READY)  ## run the benchmarks of the real kernel; as root (ONLY=
 
 bench-image: $(READY)  ## run the benchmarks of images and flashing; as root (ONLY=flash)
 	$(BIN)/python -m bench.image $(addprefix --only ,$(ONLY))
+
+bench-datacenter: $(READY)  ## run the benchmarks of the data center (ONLY=pages; SCALE=0.1 for a tenth)
+	$(BIN)/python -m bench.datacenter $(addprefix --only ,$(ONLY))
 
 mutants: $(READY)  ## mutation testing: do the tests detect planted faults? (MODULE="spool link" ONLY=recovery FULL=1)
 	nice $(BIN)/python -m tools.mutants $(addprefix --module ,$(MODULE)) $(addprefix --only ,$(ONLY)) $(if $(FULL),--full)

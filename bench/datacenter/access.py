@@ -14,6 +14,7 @@ from typing import Final
 
 from sqlalchemy import create_engine
 
+from bench.datacenter.scale import scaled
 from bench.figures import Figure, figure, run
 from datacenter.access.compiled import CompiledPolicies
 from datacenter.access.policyfile import read_policies
@@ -25,7 +26,7 @@ from tests.support.datacenter.access_formulas import proven
 from tests.support.datacenter.access_lists import fill, selected
 from tests.support.datacenter.access_reference import decisions
 
-CASES: Final = 100_000
+CASES: Final = scaled(100_000, 2000)
 RESOURCES: Final = 50
 REQUESTS: Final = 20
 DECISIONS: Final = 200_000

@@ -17,6 +17,7 @@ from typing import Any, Final
 import psycopg
 from sqlalchemy.engine import make_url
 
+from bench.datacenter.scale import scaled
 from bench.figures import Figure, figure, run
 from datacenter.store import queries
 from datacenter.store.batch import Received
@@ -36,7 +37,7 @@ from wire.messages import (
     sequences,
 )
 
-REPORTS: Final = 30_000
+REPORTS: Final = scaled(30_000, 10_240)
 BOXES: Final = 20
 INSTRUMENTS: Final = 8
 CHANNELS: Final = list(load_profile("chemistry-analyzer").channels)

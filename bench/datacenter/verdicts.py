@@ -11,12 +11,13 @@ from concurrent.futures import ProcessPoolExecutor
 from random import Random
 from typing import Final
 
+from bench.datacenter.scale import scaled
 from bench.figures import Figure, figure, run
 from tests.support.datacenter.arrivals import after_random_arrival
 from tests.support.datacenter.evaluators import INSTRUMENTS, by_columns, live, random_triggers, stream
 
-ORDERS: Final = 1_000
-SEEDS: Final = 8
+ORDERS: Final = scaled(1_000, 20)
+SEEDS: Final = scaled(8)
 
 
 def order_differs(seed: int) -> tuple[bool, int]:
@@ -40,10 +41,15 @@ def figures() -> list[Figure]:
         orders = list(executor.map(order_differs, range(1_000, 1_000 + ORDERS), chunksize=20))
         compared = list(executor.map(compare, range(1_000, 1_000 + SEEDS)))
     return [
-        figure("orders of arrival", "", len(orders), ">= 1000"),
+        figure("orders of arrival", "", len(orders), f">= {ORDERS}"),
         figure("  alerts in them", "", sum(count for _, count in orders)),
         figure("  with another verdict", "", sum(differs for differs, _ in orders), "<= 0"),
-        figure("evaluations, live and as back-test", "", sum(count for count, _ in compared), ">= 1e6"),
+        figure(
+            "evaluations, live and as back-test",
+            "",
+            sum(count for count, _ in compared),
+            f">= {SEEDS * 125_000}",
+        ),
         figure("  differing transitions", "", sum(count for _, count in compared), "<= 0"),
     ]
 

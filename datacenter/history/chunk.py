@@ -32,6 +32,8 @@ UNARY_BITS_MAX: Final = 16
 """The longest mean quotient, in bits: a few extreme values must not make a column large."""
 FIXED: Final = ("run", "number", "at_ms", "state", "samples")
 _Unsigned: TypeAlias = npt.NDArray[np.uint64]
+_SIGNED: Final = np.array([place >> 1 ^ -(place & 1) for place in range(256)], np.int64)
+"""The signed number of each byte."""
 
 
 class ChunkError(ValueError):
@@ -108,23 +110,23 @@ def decode_chunk(data: bytes) -> Statuses:
 def _statuses(chunk: _Chunk) -> Statuses:
     rice, plain = memoryview(chunk.rice), memoryview(zstd.decompress(chunk.plain))
     every = np.ones(chunk.count, np.bool_)
-    present = [
+    present = [every] * len(FIXED) + [
         _unpacked(chunk.partial[place], chunk.count) if place in chunk.partial else every
         for place in range(len(chunk.channels))
     ]
     found: list[Integers] = []
-    for column, mask in zip(chunk.columns, [every] * len(FIXED) + present, strict=True):
-        count = int(np.count_nonzero(mask))
+    for column, mask in zip(chunk.columns, present, strict=True):
+        count = chunk.count if mask is every else int(np.count_nonzero(mask))
         source = plain if column.bits < 0 else rice
         used, values = _decode_column(column, count, source)
         if column.bits < 0:
             plain = plain[used:]
         else:
             rice = rice[used:]
-        found.append(values)
+        found.append(values if mask is every else _spread(values, mask))
     readings = {
-        name: Readings(_spread(values, mask), mask)
-        for name, values, mask in zip(chunk.channels, found[len(FIXED) :], present, strict=True)
+        name: Readings(values, mask)
+        for name, values, mask in zip(chunk.channels, found[len(FIXED) :], present[len(FIXED) :], strict=True)
     }
     run, number, at_ms, state, samples = found[: len(FIXED)]
     return Statuses(run, number, at_ms, state, samples, readings)
@@ -132,8 +134,6 @@ def _statuses(chunk: _Chunk) -> Statuses:
 
 def _spread(values: Integers, present: Booleans) -> Integers:
     """Return an array with the values where they are present, and 0 elsewhere."""
-    if present.all():
-        return values
     whole = np.zeros(len(present), np.int64)
     whole[present] = values
     return whole
@@ -162,16 +162,19 @@ def _decode_column(column: _Column, count: int, data: memoryview) -> tuple[int, 
     rest = count - column.order
     if column.bits < 0:
         used = rest * column.width
-        planes = np.zeros((rest, 8), np.uint8)
-        planes[:, : column.width] = np.frombuffer(data[:used], np.uint8).reshape(column.width, rest).T
-        unsigned = planes.view(np.uint64).reshape(rest)
+        signed = _from_weight(np.frombuffer(data[:used], np.uint8), column.width, rest)
     else:
         used, unsigned = _unrice(column, rest, data)
-    signed = (unsigned >> np.uint64(1)).astype(np.int64) ^ -(unsigned & np.uint64(1)).astype(np.int64)
-    values = signed * column.divisor
+        signed = (unsigned >> np.uint64(1)).view(np.int64)
+        signed ^= -(unsigned & np.uint64(1)).view(np.int64)
+    if column.divisor != 1:
+        signed = signed * column.divisor
     for first in reversed(column.first):
-        values = np.concatenate([np.array([first], np.int64), values]).cumsum()
-    return used, values
+        values = np.empty(len(signed) + 1, np.int64)
+        values[0] = first
+        values[1:] = signed
+        signed = np.cumsum(values, out=values)
+    return used, signed
 
 
 def _mean_magnitude(differences: Integers) -> float:
@@ -188,6 +191,18 @@ def _by_weight(unsigned: _Unsigned) -> tuple[bytes, int]:
     width = (int(unsigned.max()).bit_length() + 7) // 8 if len(unsigned) else 0
     octets = unsigned.astype("<u8").view(np.uint8).reshape(len(unsigned), 8)
     return octets[:, :width].T.tobytes(), width
+
+
+def _from_weight(octets: npt.NDArray[np.uint8], width: int, count: int) -> Integers:
+    """Return the numbers of `count` values whose bytes `_by_weight` returned, with their signs."""
+    if width == 0:
+        return np.zeros(count, np.int64)
+    if width == 1:
+        return _SIGNED.take(octets)
+    planes = np.zeros((count, 8), np.uint8)
+    planes[:, :width] = octets.reshape(width, count).T
+    unsigned = planes.view(np.uint64).reshape(count)
+    return (unsigned >> np.uint64(1)).view(np.int64) ^ -(unsigned & np.uint64(1)).view(np.int64)
 
 
 def _remainder_bits(unsigned: _Unsigned) -> int | None:
@@ -227,12 +242,18 @@ def _unrice(column: _Column, count: int, data: memoryview) -> tuple[int, _Unsign
     ends = np.flatnonzero(unary)[:count]
     if len(ends) < count:
         raise ChunkError("a column is shorter than its count")
-    values = (np.diff(ends, prepend=-1) - 1).astype(np.uint64) << np.uint64(column.bits)
-    for bit in range(column.bits):
-        start = column.width + bit * plane_bytes
-        plane = np.unpackbits(np.frombuffer(data[start : start + plane_bytes], np.uint8), count=count)
-        values |= plane.astype(np.uint64) << np.uint64(bit)
-    return used, values
+    values = np.empty(count, np.int64)
+    if count:
+        values[0] = ends[0]
+        np.subtract(ends[1:], ends[:-1], out=values[1:])
+        values[1:] -= 1
+    if column.bits:
+        values <<= column.bits
+        octets = np.frombuffer(data[column.width : used], np.uint8).reshape(column.bits, plane_bytes)
+        bits = np.unpackbits(octets, axis=1, count=count)
+        for place, part in enumerate(np.packbits(bits, axis=0, bitorder="little")):
+            values |= part.astype(np.int64) << (8 * place)
+    return used, values.view(np.uint64)
 
 
 def _unpacked(data: bytes | memoryview, count: int) -> Booleans:

@@ -9,7 +9,7 @@ from itertools import count
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from datacenter.triggers.functions import text_of
-from datacenter.triggers.program import Program
+from datacenter.triggers.program import Program, with_shift
 from datacenter.triggers.terms.base import Bases, no_base
 from datacenter.triggers.terms.inputs import X_MAX, Input
 from datacenter.triggers.terms.term import ABSENT, Term
@@ -196,10 +196,7 @@ class _Scalar(ast.NodeTransformer):
 
     def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
         self.generic_visit(node)
-        match node:
-            case ast.BinOp(left, ast.FloorDiv(), ast.Constant(int(divisor))) if divisor.bit_count() == 1:
-                return ast.BinOp(left, ast.RShift(), ast.Constant(divisor.bit_length() - 1))
-        return node
+        return with_shift(node)
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
         assert isinstance(node.func, ast.Name)

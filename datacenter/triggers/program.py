@@ -127,6 +127,14 @@ def _bound_of(name: str, factor: int, condition: Comparison) -> str:
     return f"{most} and {name} != {ABSENT}"
 
 
+def with_shift(node: ast.BinOp) -> ast.BinOp:
+    """Return a division by a power of two as a shift, and any other operation unchanged."""
+    match node:
+        case ast.BinOp(left, ast.FloorDiv(), ast.Constant(int(divisor))) if divisor.bit_count() == 1:
+            return ast.BinOp(left, ast.RShift(), ast.Constant(divisor.bit_length() - 1))
+    return node
+
+
 class _Binding(ast.NodeTransformer):
     """Replaces variables by places in the state, and ABSENT by its value."""
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from datacenter.store.store import Store
-from datacenter.web.server import serving
 from tests.support.datacenter.browser import PROGRAM, BrowserPage, open_browser
 from tests.support.datacenter.web_client import open_web
 from tests.support.datacenter.web_fleet import NOW_MS, fill_fleet, raise_alert
+from tests.support.datacenter.web_server import served
 from tests.support.paths import FIXTURES
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="needs chromium: make setup-datacenter")
@@ -47,24 +45,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     store = Store(f"sqlite:///{tmp_path_factory.mktemp('web') / 'store.db'}", durable=False)
     fill_fleet(store)
     raise_alert(store)
-    application = open_web(store, lambda: NOW_MS).application
-    ready = threading.Event()
-    found: list[tuple[int, asyncio.AbstractEventLoop, asyncio.Event]] = []
-
-    async def serve() -> None:
-        stop = asyncio.Event()
-        async with serving(application, "127.0.0.1", 0) as port:
-            found.append((port, asyncio.get_running_loop(), stop))
-            ready.set()
-            await stop.wait()
-
-    thread = threading.Thread(target=lambda: asyncio.run(serve()))
-    thread.start()
-    assert ready.wait(60)
-    port, loop, stop = found[0]
-    yield f"http://127.0.0.1:{port}"
-    loop.call_soon_threadsafe(stop.set)
-    thread.join()
+    with served(open_web(store, lambda: NOW_MS).application) as found:
+        yield found
     store.close()
 
 

@@ -138,13 +138,13 @@ def by_columns(
                 np.array([value is not None for value in values]),
                 np.array([value or 0 for value in values], np.int64),
             )
-        verdicts = evaluator.evaluate(
+        changes = evaluator.evaluate(
             np.array([one is not None for one in present]),
             np.array([0 if one is None else one.at_ms for one in present], np.int64),
             inputs,
         )
-        for one, changed in zip(triggers, verdicts, strict=True):
-            for which, is_active in zip(changed, (True, False), strict=True):
+        for one, begun, ended in changes:
+            for which, is_active in ((begun, True), (ended, False)):
                 found |= {
                     (int(instrument), number, one.name, is_active) for instrument in np.flatnonzero(which)
                 }

@@ -18,7 +18,7 @@ USER = "postgres"
 @contextmanager
 def running_server(*, flushes: bool = False) -> Iterator[str]:
     """Run a server, without flushes unless `flushes`; gives the SQLAlchemy URL of an empty database."""
-    if (programs := _programs()) is None:
+    if (programs := find_programs()) is None:
         pytest.skip("needs PostgreSQL: run `make setup-kernel` as root")
     with TemporaryDirectory(prefix="rap-postgres-", ignore_cleanup_errors=True) as folder:
         if os.geteuid() == 0:
@@ -35,7 +35,7 @@ def running_server(*, flushes: bool = False) -> Iterator[str]:
             _run(programs / "pg_ctl", "-D", data, "-w", "-m", "immediate", "stop")
 
 
-def _programs() -> Path | None:
+def find_programs() -> Path | None:
     """Return the folder of initdb and pg_ctl, which Debian leaves out of PATH; None where PostgreSQL is missing."""
     if found := shutil.which("initdb"):
         return Path(found).parent

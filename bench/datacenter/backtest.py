@@ -1,0 +1,130 @@
+"""A back-test of thirty triggers on a stored history: `python -m bench.datacenter.backtest [--json]`.
+
+Chunks of simulated chemistry analyzers that report each minute are read from a database, decoded, and evaluated for
+many instruments at once, by as many processes as there are processors. The elapsed time is scaled to 10,000
+instruments over 90 days; reading, decoding and evaluation are shown in processor time of one core.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final, NamedTuple
+
+from sqlalchemy import insert, select
+
+from bench.datacenter.scale import scaled
+from bench.datacenter.triggers import wear_triggers
+from bench.figures import Figure, figure, run
+from datacenter.history.chunk import decode_chunk, encode_chunk
+from datacenter.history.statuses import Statuses
+from datacenter.scoring.stepping import evaluate_statuses
+from datacenter.store.schema import chunks
+from datacenter.store.store import Store
+from datacenter.triggers.columns import ColumnEvaluator
+from sim.instruments.history import History
+from sim.units import DAY_NS
+from tests.support.datacenter.triggers import MODEL
+from wire.messages import Status
+
+PROCESSES: Final = os.cpu_count() or 1
+INSTRUMENTS: Final = scaled(5000, 20)
+DAYS: Final = 1
+SIMULATED: Final = 20
+"""So many different instruments are simulated; the others have the same statuses."""
+TOGETHER: Final = 2500
+"""Instruments that are evaluated at once."""
+REPORTS: Final = 10_000 * 90 * 1440
+
+
+class _Part(NamedTuple):
+    """The processor seconds of a process, its statuses, and the alerts that began."""
+
+    statuses: int
+    reading: float
+    decoding: float
+    evaluating: float
+    alerts: int
+
+
+def fill(store: Store) -> int:
+    """Enter the chunks into an empty store; return their bytes."""
+    rows = []
+    size = 0
+    for simulated in range(SIMULATED):
+        history = History(MODEL, f"SIM-{simulated}", 7)
+        for day in range(DAYS):
+            made = [(1, report) for report in history.until((day + 1) * DAY_NS) if isinstance(report, Status)]
+            body = encode_chunk(Statuses.of(made))
+            copies = range(simulated, INSTRUMENTS, SIMULATED)
+            size += len(body) * len(copies)
+            rows += [
+                {
+                    "box": "RAP-0001",
+                    "instrument": f"CHEM-{number:05}",
+                    "day": day,
+                    "statuses": len(made),
+                    "body": body,
+                }
+                for number in copies
+            ]
+    with store.transaction() as connection:
+        connection.execute(insert(chunks), rows)
+    return size
+
+
+def backtest(url: str, first: int) -> _Part:
+    """Evaluate TOGETHER instruments from the number `first` on, day by day."""
+    store = Store(url)
+    evaluator = ColumnEvaluator(wear_triggers(), min(TOGETHER, INSTRUMENTS - first))
+    statuses = alerts = 0
+    reading = decoding = evaluating = 0.0
+    for day in range(DAYS):
+        began = time.process_time()
+        wanted = chunks.c.instrument.between(f"CHEM-{first:05}", f"CHEM-{first + TOGETHER - 1:05}")
+        query = select(chunks.c.body).where(chunks.c.box == "RAP-0001", wanted, chunks.c.day == day)
+        bodies = [body for (body,) in store.read(query.order_by(chunks.c.instrument))]
+        read = time.process_time()
+        parts = [decode_chunk(body) for body in bodies]
+        decoded = time.process_time()
+        alerts += sum(change.is_active for change in evaluate_statuses(evaluator, parts))
+        evaluating += time.process_time() - decoded
+        decoding += decoded - read
+        reading += read - began
+        statuses += sum(map(len, parts))
+    store.close()
+    return _Part(statuses, reading, decoding, evaluating, alerts)
+
+
+def figures() -> list[Figure]:
+    """All figures."""
+    with TemporaryDirectory(prefix="rap-backtest-") as folder, ProcessPoolExecutor(PROCESSES) as pool:
+        url = f"sqlite:///{Path(folder)}/store.db"
+        store = Store(url)
+        size = fill(store)
+        store.close()
+        list(pool.map(abs, range(PROCESSES * 4)))  # the processes start before the measurement
+        began = time.monotonic()
+        parts = list(
+            pool.map(backtest, *zip(*((url, n) for n in range(0, INSTRUMENTS, TOGETHER)), strict=True))
+        )
+        elapsed = time.monotonic() - began
+    count = sum(part.statuses for part in parts)
+    cpu = sum(part.reading + part.decoding + part.evaluating for part in parts)
+    return [
+        figure("statuses", "", count),
+        figure("  alerts in them", "", sum(part.alerts for part in parts)),
+        figure("  size", "B a report", size / count),
+        figure("reading", "µs a report", sum(part.reading for part in parts) / count * 1e6),
+        figure("decoding", "µs a report", sum(part.decoding for part in parts) / count * 1e6),
+        figure("evaluation", "µs a report", sum(part.evaluating for part in parts) / count * 1e6),
+        figure("10,000 instruments, 90 days, by the clock", "min", elapsed / count * REPORTS / 60),
+        figure("  by processor time on 2 cores", "min", cpu / 2 / count * REPORTS / 60, "<= 5"),
+    ]
+
+
+if __name__ == "__main__":
+    run(figures, __doc__)

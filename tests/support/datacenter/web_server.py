@@ -1,0 +1,34 @@
+"""The staff's web application behind a real TCP port, served from a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from starlette.types import ASGIApp
+
+from datacenter.web.server import serving
+
+
+@contextmanager
+def served(application: ASGIApp) -> Iterator[str]:
+    """Serve on loopback until the end of the block; gives the address."""
+    ready = threading.Event()
+    found: list[tuple[int, asyncio.AbstractEventLoop, asyncio.Event]] = []
+
+    async def serve() -> None:
+        stop = asyncio.Event()
+        async with serving(application, "127.0.0.1", 0) as port:
+            found.append((port, asyncio.get_running_loop(), stop))
+            ready.set()
+            await stop.wait()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    assert ready.wait(60)
+    port, loop, stop = found[0]
+    yield f"http://127.0.0.1:{port}"
+    loop.call_soon_threadsafe(stop.set)
+    thread.join()
