@@ -6,7 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from rap.dc_alert import add_alert
 from rap.dc_command import add_command
+from rap.dc_maintenance import add_maintenance
 from rap.dc_store import database_errors
 from rap.dc_token import add_verbs as add_token_verbs
 from rap.outcome import FAILED, OK, WrongInput
@@ -32,6 +34,8 @@ def add_verbs(parser: Parser) -> None:
     _add_demo(parser.add_command("demo", "serve the pages with a simulated fleet, on this machine only"))
     _add_audit(parser.add_command("audit", "the audit log"))
     add_command(parser.add_command("command", "commands and files for instruments"))
+    add_alert(parser.add_command("alert", "alerts of instruments and boxes"))
+    add_maintenance(parser.add_command("maintenance", "planned windows in which alerts are silenced"))
     add_token_verbs(parser.add_command("token", "API tokens of programs"))
 
 

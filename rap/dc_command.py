@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from rap.dc_store import open_store
+from rap.dc_staff import add_staff_verb, staff_call
 from rap.outcome import OK, WrongInput
 from rap.parser import Parser
 
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 def add_command(parser: Parser) -> None:
     """Add the verbs of `rap dc command`."""
-    send = _verb(parser, "send", "send a command to an instrument", _send)
+    send = add_staff_verb(parser, "send", "send a command to an instrument", _send)
     send.add_argument("box", metavar="BOX", help="serial number of the box")
     send.add_argument("instrument", metavar="INSTRUMENT", help="serial number of the instrument")
     send.add_argument(
@@ -28,52 +27,30 @@ def add_command(parser: Parser) -> None:
     )
     send.add_argument("file", metavar="FILE", type=Path, nargs="?", help="the file that the command brings")
     send.add_argument("--hours", type=int, default=168, help="time until it expires (default: 168)")
-    listing = _verb(parser, "list", "list the latest commands", _list)
+    listing = add_staff_verb(parser, "list", "list the latest commands", _list)
     listing.add_argument("--instrument", metavar="SERIAL", default="", help="only of this instrument")
     for name, text, run in (
         ("show", "show a command", _show),
         ("approve", "approve a dangerous command of somebody else", _approve),
         ("withdraw", "withdraw a command unless it has begun", _withdraw),
     ):
-        _verb(parser, name, text, run).add_argument("number", metavar="NUMBER", type=int)
-    download = _verb(parser, "download", "write the file of a command", _download)
+        add_staff_verb(parser, name, text, run).add_argument("number", metavar="NUMBER", type=int)
+    download = add_staff_verb(parser, "download", "write the file of a command", _download)
     download.add_argument("number", metavar="NUMBER", type=int)
     download.add_argument("to", metavar="FILE", type=Path, help="a file that does not exist yet")
-
-
-def _verb(parser: Parser, name: str, text: str, run: Any) -> Parser:
-    verb = parser.add_command(name, text)
-    verb.add_argument("--config", metavar="FILE", type=Path, required=True, help="TOML configuration")
-    verb.add_argument(
-        "--as", dest="staff", metavar="STAFF", required=True, help="who does it, of the staff directory"
-    )
-    verb.add_argument("--purpose", metavar="PURPOSE", default="service", help="default: service")
-    verb.add_argument("--json", action="store_true", help="print JSON")
-    verb.set_command(run)
-    return verb
 
 
 @contextmanager
 def _desk(arguments: argparse.Namespace) -> Iterator[tuple[CommandDesk, Actor, int]]:
     """Open the data center's database for a member of the staff; errors become those of wrong input."""
-    from datacenter.access.control import AccessControl
-    from datacenter.access.vocabulary import PURPOSES
-    from datacenter.audit.trail import AuditTrail
     from datacenter.commands.desk import Actor, CommandDesk, CommandRefusedError
     from datacenter.commands.files import FileArchive, FileTooLargeError
 
-    if arguments.purpose not in PURPOSES:
-        raise WrongInput(f"--purpose {arguments.purpose}: give one of {', '.join(PURPOSES)}")
-    actor, now_ms = Actor(arguments.staff, arguments.purpose), time.time_ns() // 1_000_000
     try:
-        with open_store(arguments.config) as (config, store):
-            if config.staff is None:
-                raise WrongInput(
-                    f"{arguments.config}: add [staff] with a directory of the staff who may send commands"
-                )
-            access = AccessControl(config.access_files, AuditTrail(store).record)
-            store.expire_commands(now_ms)
-            yield CommandDesk(store, FileArchive(store), access), actor, now_ms
+        with staff_call(arguments) as call:
+            call.store.expire_commands(call.now_ms)
+            desk = CommandDesk(call.store, FileArchive(call.store), call.access)
+            yield desk, Actor(call.staff, call.purpose), call.now_ms
     except (CommandRefusedError, FileTooLargeError) as error:
         raise WrongInput(str(error)) from error
     except OSError as error:

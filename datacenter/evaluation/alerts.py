@@ -14,6 +14,7 @@ from typing import NamedTuple, TypeAlias
 import msgspec
 from sqlalchemy import Connection, insert, select, update
 
+from datacenter.maintenance.windows import Window, covering_window
 from datacenter.store.partitions import DAY_MS
 from datacenter.store.schema import alerts, notices
 from datacenter.triggers.functions import text_of
@@ -181,10 +182,16 @@ def _store(
     trigger: Trigger | SilenceTrigger,
     evidence: Evidence | SilenceEvidence,
     now_ms: int,
-    values: Mapping[str, str],
+    values: Mapping[str, str | int],
 ) -> None:
-    """Store an alert, and the notice of it."""
+    """Store an alert, and the notice of it. It is silenced if it begins in a window of maintenance."""
     box, instrument, run, number = place
+    window = None
+    if trigger.table.silent_in_maintenance:
+        times_ms = begun.at_ms, now_ms
+        window = covering_window(connection, box, instrument, trigger.table.severity, times_ms)
+    if window is not None:
+        values = {**values, **_silence(window, now_ms)}
     connection.execute(
         insert(alerts).values(
             id=begun.id,
@@ -203,3 +210,14 @@ def _store(
         )
     )
     connection.execute(insert(notices).values(alert=begun.id, kind="raised", created_at_ms=now_ms))
+
+
+def _silence(window: Window, now_ms: int) -> dict[str, str | int]:
+    """The columns of an alert that a window silences."""
+    return {
+        "silenced_at_ms": now_ms,
+        "silenced_until_ms": window.until_ms,
+        "silenced_by": window.planned_by,
+        "silence_reason": f"maintenance: {window.reason}",
+        "maintenance": window.id,
+    }

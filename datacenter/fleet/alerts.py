@@ -16,6 +16,8 @@ from settings.profile import Severity
 
 PAGE_SIZE: Final = 50
 HISTORY_MAX: Final = 20
+SILENCE_HOURS_MAX: Final = 30 * 24
+REASON_CHARACTERS_MAX: Final = 200
 SEVERITIES: Final[tuple[Severity, ...]] = ("critical", "error", "warning", "info")
 """The worst first."""
 _A: Final = alerts.c
@@ -38,10 +40,17 @@ _COLUMNS: Final = (
     _A.acknowledged_by,
     _A.text,
     _A.parts,
+    _A.silenced_until_ms,
+    _A.silenced_by,
+    _A.silence_reason,
     boxes.c.site,
     sites.c.name,
     sites.c.zone,
 )
+
+
+class SilenceError(ValueError):
+    """An alert cannot be silenced; nothing was changed. The message says why."""
 
 
 class AlertFilter(Struct, frozen=True):
@@ -74,6 +83,9 @@ class AlertRow(NamedTuple):
     acknowledged_by: str | None
     text: str | None
     parts: str | None
+    silenced_until_ms: int | None
+    silenced_by: str | None
+    silence_reason: str | None
     site: str | None
     site_name: str | None
     zone: str | None
@@ -84,6 +96,10 @@ class AlertRow(NamedTuple):
         if self.ended_at_ms is not None:
             return "ended"
         return "open" if self.acknowledged_at_ms is None else "acknowledged"
+
+    def is_silenced(self, now_ms: int) -> bool:
+        """Whether it is open, and no notices of it are sent now."""
+        return self.ended_at_ms is None and (self.silenced_until_ms or 0) > now_ms
 
 
 def list_alerts(store: Store, visible: Visibility, wanted: AlertFilter, page: int) -> list[AlertRow]:
@@ -124,6 +140,25 @@ def acknowledge(store: Store, alert: str, staff: str, now_ms: int) -> bool:
             update(alerts).where(waiting).values(acknowledged_at_ms=now_ms, acknowledged_by=staff)
         )
         return bool(done.rowcount)
+
+
+def silence(store: Store, alert: str, staff: str, hours: int, reason: str, now_ms: int) -> None:
+    """Send no notices of an open alert for some hours; 0 ends the silence. Raises: SilenceError."""
+    if not 0 <= hours <= SILENCE_HOURS_MAX:
+        raise SilenceError(f"give a number of hours from 0 to {SILENCE_HOURS_MAX}; 0 ends the silence")
+    if not reason.strip() or not reason.isprintable() or len(reason) > REASON_CHARACTERS_MAX:
+        raise SilenceError(f"give a reason in one line of at most {REASON_CHARACTERS_MAX} characters")
+    values = {
+        "silenced_at_ms": now_ms,
+        "silenced_until_ms": now_ms + hours * 3_600_000,
+        "silenced_by": staff,
+        "silence_reason": reason.strip(),
+        "maintenance": None,
+    }
+    is_open = and_(_A.id == alert, _A.ended_at_ms.is_(None))
+    with store.transaction() as connection:
+        if not connection.execute(update(alerts).where(is_open).values(values)).rowcount:
+            raise SilenceError("the alert has ended; only an open one can be silenced")
 
 
 class DeliveryRow(NamedTuple):

@@ -9,6 +9,9 @@ The states of a delivery:
     uncertain  a process ended during the attempt, or the attempt took too long; it is not repeated
     needless   the alert was resolved, and it was never sent that it was raised
 
+Of a silenced alert it is not sent that it was raised: `route` leaves the notice until the silence or the alert ends.
+If the alert ended in the silence, there is no delivery.
+
 The last four are final. `claim` takes the lease of a target and records the attempt in one transaction; `settle`
 records the outcome and returns the lease. Both do nothing if another process has the lease.
 """
@@ -19,7 +22,19 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, and_, exists, insert, or_, select, text, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    and_,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    text,
+    tuple_,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 from datacenter.notices.notice import Notice
@@ -80,17 +95,18 @@ def route(store: Store, targets: Sequence[NoticeTarget], now_ms: int) -> int:
         _lock(connection)
         n, a = notices.c, alerts.c
         rows = connection.execute(
-            select(n.alert, n.kind, a.severity, a.model, sites.c.region)
+            select(n.alert, n.kind, a.severity, a.model, sites.c.region, _was_silent().label("was_silent"))
             .select_from(notices.join(alerts, n.alert == a.id))
             .outerjoin(boxes, a.box == boxes.c.serial)
             .outerjoin(sites, boxes.c.site == sites.c.site)
-            .where(n.routed_at_ms.is_(None))
+            .where(n.routed_at_ms.is_(None), or_(n.kind != "raised", ~_is_silent(now_ms)))
             .order_by(n.created_at_ms)
             .limit(ROUTED_MAX)
         ).all()
         found = [
             {"alert": row.alert, "kind": row.kind, "target": target.name}
             for row in rows
+            if not (row.kind == "raised" and row.was_silent)
             for target in targets
             if target.wants(row.severity, row.region or "", row.model)
         ]
@@ -129,6 +145,7 @@ def claim(store: Store, target: NoticeTarget, process: str, link: str, now_ms: i
         due = connection.execute(
             select(_D.alert, _D.kind, _D.alone)
             .where(of_target, or_(_D.kind == "raised", ~_raised(target, *_UNSETTLED)))
+            .where(or_(_D.kind != "raised", ~_of_silent_alert(now_ms)))
             .order_by(_D.alone, _D.created_at_ms, _D.alert, _D.kind)
             .limit(GROUP_MAX)
         ).all()
@@ -159,7 +176,9 @@ def claim_open(
             return None
         received = and_(_D.target == target.name, _D.kind == "raised", _D.state == DeliveryState.SENT)
         query = select(_D.alert, _D.kind).join(alerts, alerts.c.id == _D.alert)
-        keys = connection.execute(query.where(received, alerts.c.ended_at_ms.is_(None))).all()
+        keys = connection.execute(
+            query.where(received, alerts.c.ended_at_ms.is_(None), ~_is_silent(now_ms))
+        ).all()
         return read_notices(connection, [(row.alert, row.kind) for row in keys], link)
 
 
@@ -264,6 +283,25 @@ def _raised(target: NoticeTarget, *states: DeliveryState) -> ColumnElement[bool]
         other.c.target == target.name,
         other.c.state.in_(states),
     )
+
+
+def _is_silent(now_ms: int) -> ColumnElement[bool]:
+    """Whether an alert is open and silenced."""
+    a = alerts.c
+    return and_(a.ended_at_ms.is_(None), func.coalesce(a.silenced_until_ms, 0) > now_ms)
+
+
+def _was_silent() -> ColumnElement[bool]:
+    """Whether an alert ended while it was silenced."""
+    a = alerts.c
+    until_ms = func.coalesce(a.silenced_until_ms, 0)
+    is_before = or_(a.ended_at_ms <= until_ms, a.resolved_at_ms <= until_ms)
+    return and_(a.ended_at_ms.is_not(None), until_ms > 0, is_before)
+
+
+def _of_silent_alert(now_ms: int) -> ColumnElement[bool]:
+    """Whether a delivery is about an alert that is open and silenced."""
+    return exists().where(alerts.c.id == _D.alert, _is_silent(now_ms))
 
 
 def _keys(keys: Sequence[tuple[str, str]]) -> ColumnElement[bool]:

@@ -36,7 +36,7 @@ from datacenter.store.append_only import make_append_only
 
 metadata = MetaData()
 
-REVISION: Final = "0008"
+REVISION: Final = "0009"
 """The revision whose migration creates these tables."""
 
 boxes = Table(
@@ -111,8 +111,29 @@ alerts = Table(
     Column("text", Text),  # of the trigger, as the next column; unknown for alerts of earlier versions
     Column("parts", Text),  # one a line
     Column("resolved_at_ms", BigInteger),  # when its end was stored
+    Column("silenced_at_ms", BigInteger),
+    Column("silenced_until_ms", BigInteger),  # no notice that it was raised is sent before
+    Column("silenced_by", Text),
+    Column("silence_reason", Text),
+    Column("maintenance", Text),  # the window that silenced it, if one did
     Index("alerts_of_instrument", "box", "instrument", "began_at_ms"),
     Index("alerts_open", "ended_at_ms", "began_at_ms"),
+)
+
+maintenance = Table(
+    "maintenance",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("kind", Text, nullable=False),  # "site", "box" or "instrument"
+    *(Column(name, Text, nullable=False) for name in ("site", "box", "instrument")),  # empty if not concerned
+    Column("from_ms", BigInteger, nullable=False),
+    Column("until_ms", BigInteger, nullable=False),
+    Column("covers_critical", Integer, nullable=False),  # 1 if critical alerts are silenced, too
+    Column("reason", Text, nullable=False),
+    Column("planned_by", Text, nullable=False),
+    Column("planned_at_ms", BigInteger, nullable=False),
+    Column("ended_by", Text),  # who ended it before its time
+    Index("maintenance_until", "until_ms"),
 )
 
 hearing = Table(

@@ -5,6 +5,7 @@ model = "chemistry-analyzer"        # of the instruments; only with of = "instru
 silence = "30min"                   # how long nothing must have been received before the alert begins
 severity = "error"
 text = "The instrument sends no reports although its box is connected"
+silent_in_maintenance = true        # optional: no notice of an alert that begins in a window of maintenance
 
 A file with `of = "site"` makes one alert of the outage of a site, instead of one for each box and instrument: then
 `silence` is the time within which they must have sent their last reports.
@@ -32,6 +33,7 @@ class SilenceTable(Table, frozen=True):
     severity: Severity
     text: Text
     model: str = ""
+    silent_in_maintenance: bool = False
 
 
 @dataclass(frozen=True)

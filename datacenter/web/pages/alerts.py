@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from hashlib import sha256
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
+from msgspec import Meta, Struct
 from starlette.responses import Response
 
 from datacenter.explanation.evidence import UnexplainedError
 from datacenter.explanation.replay import MOMENTS
 from datacenter.fleet.alerts import (
     PAGE_SIZE,
+    REASON_CHARACTERS_MAX,
     SEVERITIES,
+    SILENCE_HOURS_MAX,
     AlertFilter,
     AlertRow,
+    SilenceError,
     acknowledge,
     count_alerts,
     evidence_items,
@@ -22,6 +26,7 @@ from datacenter.fleet.alerts import (
     list_deliveries,
     list_of_instrument,
     read_alert,
+    silence,
 )
 from datacenter.fleet.completeness import coverage_tag
 from datacenter.fleet.description import AlertDescription, describe
@@ -30,6 +35,7 @@ from datacenter.fleet.reports import list_errors
 from datacenter.fleet.visible import find_instrument
 from datacenter.web.evidence import NO_DATA, POINTS, EvidenceTable, load_evidence, make_data, make_table
 from datacenter.web.pages.page import PageNumber, Paging, address, show, show_fragment
+from datacenter.web.parameters import ParameterError
 from datacenter.web.rendering import profile_of
 from datacenter.web.responses import json_data, matches, not_modified, redirect
 from datacenter.web.routes import NoParameters, NotFoundError, PageRequest, WebRoute
@@ -52,6 +58,13 @@ class AlertsQuery(AlertFilter, frozen=True):
     def filters(self) -> AlertFilter:
         """Return the filters alone."""
         return msgspec.convert(self, AlertFilter, from_attributes=True)
+
+
+class SilenceForm(Struct, frozen=True):
+    """For how long, and why."""
+
+    hours: Annotated[int, Meta(ge=0, le=SILENCE_HOURS_MAX)] = 8
+    reason: Annotated[str, Meta(max_length=REASON_CHARACTERS_MAX)] = ""
 
 
 def alerts(page: PageRequest) -> Response:
@@ -93,6 +106,8 @@ def alert(page: PageRequest) -> Response:
         component=_component(row, profile),
         evidence=[item for item in evidence_items(evidence) if item[0].partition(" ")[0] not in ELSEWHERE],
         explained=_explained(page) if sees_instrument else None,
+        may_silence=row.ended_at_ms is None and page.permits("silence-alert", page.resource),
+        silenced_by=_name(page, row.silenced_by),
         may_acknowledge=row.state == "open" and page.permits("acknowledge-alert", page.resource),
         sees_instrument=sees_instrument,
         readings=f"/instruments/{row.box}/{row.instrument}?since_ms={max(since_ms, 0)}&until_ms={until_ms}",
@@ -133,6 +148,16 @@ def _explained(page: PageRequest) -> EvidenceTable | str | None:
 def acknowledge_alert(page: PageRequest) -> Response:
     """Acknowledge an alert. If somebody was faster, the page shows who."""
     acknowledge(page.store, page.names["alert"], page.staff, page.now_ms)
+    return redirect(f"{PATH}/{page.names['alert']}")
+
+
+def silence_alert(page: PageRequest) -> Response:
+    """Send no notices of an alert for a time."""
+    form: SilenceForm = page.query
+    try:
+        silence(page.store, page.names["alert"], page.staff, form.hours, form.reason, page.now_ms)
+    except SilenceError as error:
+        raise ParameterError(str(error)) from error
     return redirect(f"{PATH}/{page.names['alert']}")
 
 
@@ -183,6 +208,16 @@ ROUTES: Final = (
         acknowledge_alert,
         "acknowledge an alert",
         NoParameters,
+        "form",
+    ),
+    WebRoute(
+        "POST",
+        f"{PATH}/{{alert}}/silence",
+        "silence-alert",
+        "Alert",
+        silence_alert,
+        "silence an alert",
+        SilenceForm,
         "form",
     ),
 )

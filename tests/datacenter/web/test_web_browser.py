@@ -31,6 +31,7 @@ PAGES = [
     EVIDENCE,
     "/commands",
     "/commands?instrument=CHEM-0001&box=RAP-0001",
+    "/maintenance?box=RAP-0001&instrument=CHEM-0001",
     "/sign-in",
     "/nope",
 ]

@@ -11,7 +11,7 @@ import msgspec
 from sqlalchemy import insert, update
 
 from datacenter.evaluation.alerts import begin
-from datacenter.store.schema import alerts, boxes, evaluated, instruments, sites
+from datacenter.store.schema import alerts, boxes, evaluated, instruments, maintenance, sites
 from datacenter.store.store import Store
 from datacenter.triggers.live import LiveEvaluator, LiveFunctions
 from datacenter.triggers.triggerfile import TriggerTable, make_trigger
@@ -62,6 +62,7 @@ def fill_fleet(store: Store, *, with_reports: bool = True) -> None:
     fill_state(store, latest)
     fill_alerts(store)
     fill_commands(store)
+    fill_maintenance(store)
 
 
 def simulated_reports() -> list[InstrumentReport]:
@@ -192,6 +193,17 @@ def alert_row(
         "evidence": msgspec.msgpack.encode({"reports": [[1, 2900, 3000]], "lamp-intensity-pct": 68}),
         **other,
     }
+
+
+def fill_maintenance(store: Store) -> None:
+    """Enter two windows that have ended."""
+    times = {"from_ms": START_MS - DAY_MS, "until_ms": START_MS - DAY_MS // 2, "planned_at_ms": 0}
+    other = {"kind": "instrument", "covers_critical": 1, "reason": "new lamp", "planned_by": "supervisor"}
+    with store.transaction() as connection:
+        for number, place in enumerate((INSTRUMENTS[0], INSTRUMENTS[3])):
+            box, instrument, _ = place
+            names = {"id": f"m{number}", "site": BOXES[box], "box": box, "instrument": instrument}
+            connection.execute(insert(maintenance).values(names | times | other))
 
 
 def raise_alert(store: Store) -> str:

@@ -1,0 +1,184 @@
+"""Planning, listing and ending windows of maintenance by staff, within their rights; every decision is recorded.
+
+A window silences alerts. Therefore it needs the same rights: `silence-site` for a site or a box, `silence-alert` for
+the alerts of an instrument. Who may not silence critical alerts plans a window that does not cover them.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import ColumnElement, and_, insert, or_, select, update
+
+from datacenter.access.control import AccessDecider
+from datacenter.access.decision import Decision
+from datacenter.access.request import RequestContext, Resource
+from datacenter.access.vocabulary import Purpose
+from datacenter.fleet.alerts import REASON_CHARACTERS_MAX
+from datacenter.fleet.visible import COLUMNS as RESOURCE_COLUMNS
+from datacenter.fleet.visible import PLACED_BOXES, find_box, find_instrument, find_site
+from datacenter.maintenance.windows import COLUMNS, Kind, Window
+from datacenter.store.schema import alerts, boxes, maintenance, sites
+from datacenter.store.store import Store
+
+HOURS_MAX: Final = 14 * 24
+AHEAD_DAYS_MAX: Final = 366
+LISTED_MAX: Final = 200
+DAY_MS: Final = 86_400_000
+PURPOSE: Final[Purpose] = "service"
+_M: Final = maintenance.c
+
+
+class MaintenanceRefusedError(Exception):
+    """The window cannot be planned or ended; nothing was changed. The message says why."""
+
+
+@dataclass(frozen=True)
+class MaintenanceDesk:
+    """What staff do with windows of maintenance. All methods raise StoreError."""
+
+    store: Store
+    access: AccessDecider
+
+    def plan(
+        self,
+        staff: str,
+        kind: Kind,
+        names: tuple[str, str, str],
+        times_ms: tuple[int, int],
+        reason: str,
+        now_ms: int,
+    ) -> Window:
+        """Plan a window of the site, box or instrument of `names` from the first until the second time.
+
+        `names` are a site, a box and an instrument, of which those are used that `kind` needs.
+
+        Raises: MaintenanceRefusedError.
+        """
+        from_ms, until_ms = times_ms
+        if not now_ms < until_ms:
+            raise MaintenanceRefusedError("the window must end in the future")
+        if not from_ms < until_ms <= from_ms + HOURS_MAX * 3_600_000:
+            raise MaintenanceRefusedError(
+                f"the window must end after its beginning, within {HOURS_MAX} hours"
+            )
+        if from_ms > now_ms + AHEAD_DAYS_MAX * DAY_MS:
+            raise MaintenanceRefusedError(f"the window must begin within {AHEAD_DAYS_MAX} days")
+        if not reason.strip() or not reason.isprintable() or len(reason) > REASON_CHARACTERS_MAX:
+            text = f"give a reason in one line of at most {REASON_CHARACTERS_MAX} characters"
+            raise MaintenanceRefusedError(text)
+        resource = self._seen(staff, kind, names, now_ms)
+        covers_critical = self._require(staff, kind, resource, now_ms)
+        _, box, instrument = names
+        window = Window(
+            secrets.token_hex(6),
+            kind,
+            resource.site,
+            box if kind != "site" else "",
+            instrument if kind == "instrument" else "",
+            from_ms,
+            until_ms,
+            int(covers_critical),
+            reason.strip(),
+            staff,
+            now_ms,
+            None,
+        )
+        with self.store.transaction() as connection:
+            connection.execute(insert(maintenance).values(window._asdict()))
+        return window
+
+    def end(self, staff: str, number: str, now_ms: int) -> Window:
+        """End a window now; its alerts are no longer silenced. Raises: MaintenanceRefusedError."""
+        window = next(self._read(_M.id == number), None)
+        if window is None:
+            raise MaintenanceRefusedError(f"there is no maintenance {number}")
+        names = (window.site, window.box, window.instrument)
+        try:
+            resource = self._seen(staff, window.kind, names, now_ms)
+        except MaintenanceRefusedError:
+            raise MaintenanceRefusedError(f"there is no maintenance {number}") from None
+        self._require(staff, window.kind, resource, now_ms)
+        if window.until_ms <= now_ms:
+            raise MaintenanceRefusedError(f"maintenance {number} has ended before")
+        with self.store.transaction() as connection:
+            ended = {"until_ms": now_ms, "ended_by": staff}
+            connection.execute(update(maintenance).where(_M.id == number).values(ended))
+            silenced = and_(alerts.c.maintenance == number, alerts.c.silenced_until_ms > now_ms)
+            connection.execute(update(alerts).where(silenced).values(silenced_until_ms=now_ms))
+        return window._replace(until_ms=now_ms, ended_by=staff)
+
+    def list(self, staff: str, now_ms: int) -> list[Window]:
+        """Return the windows of sites and boxes that a person may see, the latest beginning first."""
+        context = RequestContext(now_ms, PURPOSE)
+        sees_site, sees_box = (
+            self.access.where(staff, "view", kind, context, RESOURCE_COLUMNS[kind])
+            for kind in ("Site", "Box")
+        )
+        seen_sites = select(sites.c.site).select_from(sites.outerjoin(boxes, boxes.c.site == sites.c.site))
+        seen_boxes = select(boxes.c.serial).select_from(PLACED_BOXES).where(sees_box)
+        is_seen = or_(
+            and_(_M.kind == "site", _M.site.in_(seen_sites.where(sees_site))), _M.box.in_(seen_boxes)
+        )
+        return list(self._read(is_seen))
+
+    def may_plan(self, staff: str, kind: Kind, resource: Resource, now_ms: int) -> bool:
+        """Return whether a person may plan a window, to offer it on a page."""
+        target = _target(kind, resource, "error")
+        return target is not None and self.access.peek(staff, *target, self._context(now_ms)).permitted
+
+    def _read(self, which: ColumnElement[bool]) -> Iterator[Window]:
+        query = select(*COLUMNS).where(which).order_by(_M.from_ms.desc(), _M.id).limit(LISTED_MAX)
+        return (Window(*row) for row in self.store.read(query))
+
+    def _seen(self, staff: str, kind: Kind, names: tuple[str, str, str], now_ms: int) -> Resource:
+        """Return what a window is for, if the person may see it."""
+        site, box, instrument = names
+        resource = {
+            "site": lambda: find_site(self.store, site),
+            "box": lambda: find_box(self.store, box),
+            "instrument": lambda: find_instrument(self.store, box, instrument),
+        }[kind]()
+        text = {
+            "site": f"site {site}",
+            "box": f"box {box}",
+            "instrument": f"instrument {instrument} at box {box}",
+        }
+        if resource is None or not self._decide(staff, "view", resource, now_ms).permitted:
+            raise MaintenanceRefusedError(f"there is no {text[kind]}")
+        return resource
+
+    def _require(self, staff: str, kind: Kind, resource: Resource, now_ms: int) -> bool:
+        """Require the right to silence; return whether it includes critical alerts."""
+        target = _target(kind, resource, "error")
+        if target is None:
+            raise MaintenanceRefusedError(
+                f"the {kind} {resource.id} is at no site; enter it in the fleet's file"
+            )
+        decision = self._decide(staff, *target, now_ms)
+        if not decision.permitted:
+            raise MaintenanceRefusedError(decision.reason)
+        critical = _target(kind, resource, "critical")
+        assert critical is not None, "as before"
+        return self.access.peek(staff, *critical, self._context(now_ms)).permitted
+
+    def _decide(self, staff: str, action: str, resource: Resource, now_ms: int) -> Decision:
+        return self.access.decide(staff, action, resource, self._context(now_ms))
+
+    @staticmethod
+    def _context(now_ms: int) -> RequestContext:
+        return RequestContext(now_ms, PURPOSE)
+
+
+def _target(kind: Kind, resource: Resource, severity: str) -> tuple[str, Resource] | None:
+    """The action that a window needs, and its resource; None if that does not exist."""
+    if kind == "instrument":
+        name = f"alerts of {resource.id}"
+        place = {"site": resource.site, "country": resource.country, "region": resource.region}
+        return "silence-alert", Resource("Alert", name, **place, model=resource.model, severity=severity)
+    if not resource.site:
+        return None
+    return "silence-site", Resource("Site", resource.site, resource.site, resource.country, resource.region)

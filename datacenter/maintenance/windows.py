@@ -1,0 +1,65 @@
+"""Windows of maintenance in the database, and the one that covers an alert."""
+
+from __future__ import annotations
+
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+from sqlalchemy import Connection, and_, or_, select
+
+from datacenter.store.schema import boxes, maintenance
+
+Kind: TypeAlias = Literal["site", "box", "instrument"]
+_M: Final = maintenance.c
+
+
+class Window(NamedTuple):
+    """A window from `from_ms` until before `until_ms`. `site` is that of the box; what is not concerned is empty."""
+
+    id: str
+    kind: Kind
+    site: str
+    box: str
+    instrument: str
+    from_ms: int
+    until_ms: int
+    covers_critical: int
+    """1 if alerts of the severity "critical" are silenced, too."""
+    reason: str
+    planned_by: str
+    planned_at_ms: int
+    ended_by: str | None
+
+    @property
+    def about(self) -> str:
+        """What the window is for."""
+        return f"{self.kind} {self.instrument or self.box or self.site}"
+
+    def state(self, now_ms: int) -> str:
+        """The state in words."""
+        if now_ms >= self.until_ms:
+            return "ended"
+        return "planned" if now_ms < self.from_ms else "in progress"
+
+
+COLUMNS: Final = tuple(_M[name] for name in Window._fields)
+
+
+def covering_window(
+    connection: Connection, box: str, instrument: str, severity: str, times_ms: tuple[int, int]
+) -> Window | None:
+    """Return the window in which an alert began, of several the one that ends last.
+
+    `times_ms` are its beginning by the instrument's clock, and when it was raised; one of them must be in the window.
+    """
+    site = select(boxes.c.site).where(boxes.c.serial == box).scalar_subquery()
+    concerns = or_(
+        and_(_M.kind == "site", _M.site == site),
+        and_(_M.kind == "box", _M.box == box),
+        and_(_M.kind == "instrument", _M.box == box, _M.instrument == instrument),
+    )
+    is_then = or_(*(and_(_M.from_ms <= at_ms, at_ms < _M.until_ms) for at_ms in times_ms))
+    query = select(*COLUMNS).where(concerns, is_then).order_by(_M.until_ms.desc()).limit(1)
+    if severity == "critical":
+        query = query.where(_M.covers_critical == 1)
+    row = connection.execute(query).first()
+    return None if row is None else Window(*row)

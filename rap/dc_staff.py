@@ -1,0 +1,59 @@
+"""What verbs of `rap dc` for members of the staff share: their options, and access control by the configuration."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rap.dc_store import open_store
+from rap.outcome import WrongInput
+from rap.parser import Parser
+
+if TYPE_CHECKING:
+    from datacenter.access.control import AccessControl
+    from datacenter.access.vocabulary import Purpose
+    from datacenter.store.store import Store
+
+
+class StaffCall(NamedTuple):
+    """A call of the command line by a member of the staff."""
+
+    store: Store
+    access: AccessControl
+    staff: str
+    purpose: Purpose
+    now_ms: int
+
+
+def add_staff_verb(parser: Parser, name: str, text: str, run: Any) -> Parser:
+    """Add a verb with the options that say who does it, and for which purpose."""
+    verb = parser.add_command(name, text)
+    verb.add_argument("--config", metavar="FILE", type=Path, required=True, help="TOML configuration")
+    verb.add_argument(
+        "--as", dest="staff", metavar="STAFF", required=True, help="who does it, of the staff directory"
+    )
+    verb.add_argument("--purpose", metavar="PURPOSE", default="service", help="default: service")
+    verb.add_argument("--json", action="store_true", help="print JSON")
+    verb.set_command(run)
+    return verb
+
+
+@contextmanager
+def staff_call(arguments: argparse.Namespace) -> Iterator[StaffCall]:
+    """Open the data center's database for a member of the staff. Raises: WrongInput."""
+    from datacenter.access.control import AccessControl
+    from datacenter.access.vocabulary import PURPOSES
+    from datacenter.audit.trail import AuditTrail
+
+    if arguments.purpose not in PURPOSES:
+        raise WrongInput(f"--purpose {arguments.purpose}: give one of {', '.join(PURPOSES)}")
+    now_ms = time.time_ns() // 1_000_000
+    with open_store(arguments.config) as (config, store):
+        if config.staff is None:
+            raise WrongInput(f"{arguments.config}: add [staff] with a directory of the staff who may do this")
+        access = AccessControl(config.access_files, AuditTrail(store).record)
+        yield StaffCall(store, access, arguments.staff, arguments.purpose, now_ms)

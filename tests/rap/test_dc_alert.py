@@ -1,0 +1,99 @@
+"""`rap dc alert` and `rap dc maintenance` decide by the policies of the configuration; each decision is recorded."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from sqlalchemy import insert, select
+
+from datacenter.store.schema import audit, boxes, instruments, sites
+from datacenter.store.store import Store
+from rap.__main__ import main
+from tests.support.datacenter.notices import raise_alert, resolve_alert
+from tests.support.datacenter.programs import configure
+
+STAFF = """[staff.engineer]
+roles = ["service-engineer"]
+scope = ["country/DE"]
+trainings = { chemistry-analyzer = 2099-01-01 }
+[staff.viewer]
+roles = ["viewer"]
+scope = ["country/DE"]
+[staff.abroad]
+roles = ["supervisor"]
+scope = ["country/PT"]
+"""
+BOX, SERIAL = "RAP-0001", "CHEM-0001"
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    file, _ = configure(tmp_path, url)
+    (tmp_path / "staff.toml").write_text(STAFF)
+    file.write_text(file.read_text() + '[staff]\ndirectory = "staff.toml"\nport = 0\ndevelopment = true\n')
+    store = Store(url)
+    store.authorize([BOX], 0)
+    with store.transaction() as connection:
+        connection.execute(
+            insert(sites).values(site="n", name="N", country="DE", region="europe", zone="UTC")
+        )
+        connection.execute(boxes.update().values(site="n"))
+        of_report = {"run": 1, "number": 1, "at_ms": 0, "stored_at_ms": 0, "evaluation": b""}
+        values = {"box": BOX, "serial": SERIAL, "model": "chemistry-analyzer", **of_report}
+        connection.execute(insert(instruments).values(values))
+    raise_alert(store, "one")
+    raise_alert(store, "two")
+    resolve_alert(store, "two")
+    store.close()
+    return file
+
+
+def test_alerts_are_listed_acknowledged_and_silenced(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    by = ["--as", "engineer", "--config", str(config)]
+    assert main(["dc", "alert", "list", *by]) == 0
+    assert capsys.readouterr().out.startswith(
+        "one  warning   lamp  CHEM-0001 at RAP-0001  since 1970-01-01 00:00 UTC"
+    )
+    assert main(["dc", "alert", "acknowledge", "one", *by]) == 0
+    assert main(["dc", "alert", "acknowledge", "one", *by]) == 2
+    assert main(["dc", "alert", "silence", "one", "the part is ordered", "--hours", "3", *by]) == 0
+    assert main(["dc", "alert", "silence", "two", "too late", *by]) == 2
+    capsys.readouterr()
+    assert main(["dc", "alert", "show", "one", *by]) == 0
+    text = capsys.readouterr().out
+    assert "  acknowledged, silenced until" in text and "by engineer: the part is ordered" in text
+    assert "  parts: Halogen lamp\n" in text
+
+
+def test_rights_decide_and_are_recorded(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    end = ["--config", str(config)]
+    assert main(["dc", "alert", "silence", "one", "quiet", "--as", "viewer", *end]) == 2
+    assert main(["dc", "alert", "show", "one", "--as", "abroad", *end]) == 2
+    assert "there is no alert one" in capsys.readouterr().err
+    assert main(["dc", "alert", "list", "--as", "abroad", *end]) == 0
+    assert capsys.readouterr().out == "no alerts\n"
+    store = Store(f"sqlite:///{config.parent / 'store.db'}")
+    columns = (audit.c.actor, audit.c.action, audit.c.resource, audit.c.outcome)
+    rows = [tuple(row) for row in store.read(select(*columns).order_by(audit.c.number))]
+    store.close()
+    assert ("viewer", "silence-alert", "one", "refused") in rows
+    assert ("abroad", "view", "one", "refused") in rows
+
+
+def test_maintenance_is_planned_listed_and_ended(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    by = ["--as", "engineer", "--config", str(config)]
+    plan = ["dc", "maintenance", "plan", "new lamp", "--box", BOX, "--instrument", SERIAL]
+    assert main([*plan, "--json", *by]) == 0
+    (window,) = json.loads(capsys.readouterr().out)
+    assert (window["state"], window["instrument"], window["covers_critical"]) == ("in progress", SERIAL, 0)
+    assert main(["dc", "maintenance", "list", *by]) == 0
+    assert "in progress  new lamp, by engineer  without critical alerts" in capsys.readouterr().out
+    assert main(["dc", "maintenance", "end", window["id"], *by]) == 0
+    assert main(["dc", "maintenance", "end", window["id"], *by]) == 2
+    for wrong in (["--site", "n", "--box", BOX], [], ["--box", BOX, "--from", "2026-03-01"]):
+        assert main(["dc", "maintenance", "plan", "x", *wrong, *by]) == 2
