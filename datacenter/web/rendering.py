@@ -34,7 +34,7 @@ def _environment() -> Environment:
     )
     environment.globals["asset"] = asset_path
     environment.filters.update(
-        number=format_number, duration=format_duration, percent=format_percent, words=in_words
+        number=format_number, duration=format_duration, percent=format_percent, words=in_words, day=format_day
     )
     return environment
 
@@ -59,6 +59,12 @@ def format_time(ms: int | None, zone: str = "UTC", *, named: bool = True) -> Mar
         return Markup('<span class="none">{} ms</span>').format(ms)
     shown = f"{moment:%d %b %Y, %H:%M}" + (f" {moment:%Z}" if named else "")
     return Markup('<time datetime="{}">{}</time>').format(moment.isoformat(), shown)
+
+
+def format_day(ms: int) -> Markup:
+    """Format a day by its beginning (UTC) as `<time>`."""
+    day = datetime.fromtimestamp(ms / 1000, UTC)
+    return Markup('<time datetime="{}">{}</time>').format(f"{day:%Y-%m-%d}", f"{day:%d %b %Y}")
 
 
 def format_ago(ms: int | None, zone: str, now_ms: int) -> Markup:

@@ -6,7 +6,7 @@ from typing import Final
 
 from datacenter.web.api import alerts as api_alerts
 from datacenter.web.api import fleet as api_fleet
-from datacenter.web.pages import alerts, audit, box, commands, fleet, instrument, maintenance, site
+from datacenter.web.pages import alerts, audit, base, box, commands, fleet, instrument, maintenance, site
 from datacenter.web.routes import WebRoute
 
 ROUTES: Final[tuple[WebRoute, ...]] = (
@@ -17,6 +17,7 @@ ROUTES: Final[tuple[WebRoute, ...]] = (
     *alerts.ROUTES,
     *commands.ROUTES,
     *maintenance.ROUTES,
+    *base.ROUTES,
     *audit.ROUTES,
     *api_fleet.ROUTES,
     *api_alerts.ROUTES,

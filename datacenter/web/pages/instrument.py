@@ -9,6 +9,8 @@ import msgspec
 from sqlalchemy import and_, select
 from starlette.responses import Response
 
+from datacenter.base.percentiles import percentiles_of
+from datacenter.base.visible import permitted_bases, visible_days
 from datacenter.fleet.alerts import list_of_instrument
 from datacenter.fleet.completeness import coverage_tag, stream_completeness
 from datacenter.fleet.instruments import SILENT_MS
@@ -18,6 +20,7 @@ from datacenter.fleet.visible import PLACED_BOXES
 from datacenter.history.statuses import Statuses
 from datacenter.store.schema import boxes, instruments, sites
 from datacenter.web.levey_jennings import draw_controls
+from datacenter.web.pages.base import shown_days
 from datacenter.web.pages.page import PERIODS, PeriodQuery, Times, address, show, times_of
 from datacenter.web.rendering import format_reading, profile_of, scale_of
 from datacenter.web.responses import csv_file, json_data, matches, not_modified
@@ -25,6 +28,9 @@ from datacenter.web.routes import PageRequest, WebRoute
 from settings.profile import Profile
 
 ERRORS_SHOWN: Final = 100
+BASE: Final = (5, 50, 95)
+"""The percentiles of the installed base that charts show."""
+BASE_DAYS: Final = 90
 _ENCODE: Final = msgspec.json.Encoder().encode
 _PATH: Final = "/instruments/{box}/{instrument}"
 
@@ -50,7 +56,8 @@ def instrument(page: PageRequest) -> Response:
         export=_source(path, times, "readings.csv")
         if page.resource and page.permits("export", page.resource)
         else "",
-        channels=_channels(period, profile),
+        channels=_channels(period, profile, _base(page, row.model, times)),
+        base_days=BASE_DAYS,
         spans=period.spans,
         statuses=len(period.statuses),
         is_silent=row.stored_at_ms < page.now_ms - SILENT_MS,
@@ -110,7 +117,18 @@ def _source(path: str, times: Times, name: str = "readings.json") -> str:
     return f"{path}/{name}?since_ms={times.since_ms}&until_ms={times.until_ms}"
 
 
-def _channels(period: Period, profile: Profile | None) -> list[dict[str, Any]]:
+def _base(page: PageRequest, model: str | None, times: Times) -> dict[str, list[int]]:
+    """Return the percentiles of BASE of each reading over the BASE_DAYS before the end of the period."""
+    bases = permitted_bases(page.store, page.visible, model) if model else {}
+    if model not in bases:
+        return {}
+    days = shown_days(min(times.until_ms, page.now_ms), BASE_DAYS)
+    found = visible_days(page.store, bases[model], days)
+    percentiles = {reading: percentiles_of(one, BASE) for reading, one in found.items()}
+    return {reading: one for reading, one in percentiles.items() if one is not None}
+
+
+def _channels(period: Period, profile: Profile | None, base: dict[str, list[int]]) -> list[dict[str, Any]]:
     """What a chart and its table row need of each channel with readings, in the order of the profile."""
     summaries = summarize(period)
     known = list(profile.channels) if profile else []
@@ -129,6 +147,8 @@ def _channels(period: Period, profile: Profile | None) -> list[dict[str, Any]]:
                 "factor": factor,
                 "low": normal[0] * factor if normal else None,
                 "high": normal[1] * factor if normal else None,
+                "base": [value * factor for value in base.get(name, ())],
+                "base_cells": [format_reading(value, channel) for value in base.get(name, ())],
                 "normal": " to ".join(format_reading(limit, channel) for limit in normal) if normal else "–",
                 "is_outside": normal is not None
                 and (summary.lowest < normal[0] or summary.highest > normal[1]),

@@ -27,6 +27,18 @@ function shadeSpans(plot, spans, color) {
   }
 }
 
+// The installed base: from its 5th to its 95th percentile, with the median.
+function drawBase(plot, [low, median, high], color) {
+  const { left, top, width, height } = plot.bbox;
+  const place = (value) => Math.min(top + height, Math.max(top, plot.valToPos(value, "y", true)));
+  plot.ctx.fillStyle = color("--base");
+  plot.ctx.fillRect(left, place(high), width, Math.max(place(low) - place(high), devicePixelRatio));
+  const y = plot.valToPos(median, "y", true);
+  if (y < top || y > top + height) return;
+  plot.ctx.fillStyle = color("--base-median");
+  plot.ctx.fillRect(left, y, width, devicePixelRatio);
+}
+
 function drawLimit(plot, value, color) {
   const { left, top, width, height } = plot.bbox;
   const y = plot.valToPos(value, "y", true);
@@ -43,7 +55,7 @@ function drawLimit(plot, value, color) {
 }
 
 // The limits are in view if the readings come near them, so that a steady line does not fill the whole height.
-function rangeWith(limits) {
+function rangeWith(limits, base) {
   return (_plot, low, high) => {
     if (low === null || high === null) return [0, 1];
     let bottom = low;
@@ -54,6 +66,10 @@ function rangeWith(limits) {
         bottom = Math.min(bottom, limit);
         top = Math.max(top, limit);
       }
+    }
+    if (base !== null && base[0] < top && base[2] > bottom) {
+      bottom = Math.min(bottom, base[0]);
+      top = Math.max(top, base[2]);
     }
     const margin = (top - bottom) * 0.08 || Math.abs(top) * 0.05 || 1;
     return [bottom - margin, top + margin];
@@ -95,6 +111,7 @@ function draw(figure, width, data, shared) {
   if (!lines.length) return null;
   const factor = Number(figure.dataset.factor);
   const limits = figure.dataset.low === undefined ? [] : [Number(figure.dataset.low), Number(figure.dataset.high)];
+  const base = figure.dataset.base === undefined ? null : figure.dataset.base.split(" ").map(Number);
   const axis = { stroke: color("--muted"), grid: { stroke: color("--line"), width: 1 }, ticks: { show: false } };
   const options = {
     width,
@@ -102,7 +119,7 @@ function draw(figure, width, data, shared) {
     ms: 1,
     tzDate,
     cursor: { sync: { key: "readings" }, points: { size: 6 }, drag: { x: true, y: false } },
-    scales: { x: { min: data.since_ms, max: data.until_ms }, y: { range: rangeWith(limits) } },
+    scales: { x: { min: data.since_ms, max: data.until_ms }, y: { range: rangeWith(limits, base) } },
     axes: [{ ...axis, space: 64, values: labels }, { ...axis, size: 56 }],
     legend: { live: true },
     series: [
@@ -117,7 +134,7 @@ function draw(figure, width, data, shared) {
       })),
     ],
     hooks: {
-      drawClear: [(plot) => shadeSpans(plot, data.spans, color)],
+      drawClear: [(plot) => base && drawBase(plot, base, color), (plot) => shadeSpans(plot, data.spans, color)],
       draw: [(plot) => limits.forEach((limit) => drawLimit(plot, limit, color))],
     },
   };

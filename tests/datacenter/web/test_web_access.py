@@ -29,7 +29,11 @@ UNKNOWN = {"site": "nowhere", "box": "RAP-9999", "instrument": "NONE-1", "alert"
 HINTS = ("CHEM-0001", "GAS-0001", "RAP-0003", "Harbor", "boston", "Klinikum", "blood")
 """Texts of the fleet that no refusal may contain."""
 OF_ONE = [row for row in ROUTES if row.kind in ACTIONS["view"].kinds]
-MARKS = {"/api/v1/sites": ("boston-1", "berlin-1"), "/api/v1/boxes": ("RAP-0003", "RAP-0001")}
+MARKS = {
+    "/api/v1/sites": ("boston-1", "berlin-1"),
+    "/api/v1/boxes": ("RAP-0003", "RAP-0001"),
+    "/base": ("blood gas", "chemistry"),
+}
 """What a list has of America and of Europe, unless these are instruments."""
 LISTS = [row for row in ROUTES if not row.kind]
 

@@ -31,6 +31,9 @@ PAGES = [
     INSTRUMENT,
     "/alerts?state=all",
     "/alerts/a-lamp",
+    "/base",
+    "/base?model=chemistry-analyzer",
+    "/base?model=chemistry-analyzer&reading=vacuum-pa",
     "/sign-in",
     "/nope",
 ]

@@ -42,6 +42,14 @@ class Fleet:
     def instrument(self, box: str) -> str:
         return f"CHEM-{box[-4:]}"
 
+    def divide(self, site: str, new: str, box: str) -> None:
+        """Move a box to a new site in the country of its site."""
+        country, region = SITES[site]
+        place = {"site": new, "name": new, "country": country, "region": region, "zone": "UTC"}
+        with self.store.transaction() as connection:
+            connection.execute(insert(sites).values(place))
+            connection.execute(update(boxes).where(boxes.c.serial == box).values(site=new))
+
     def report(
         self, box: str, day: int, count: int, *, value: int = 50, random: Random | None = None
     ) -> None:

@@ -6,12 +6,15 @@ The evaluated state (`instruments`, `alerts`) is filled by hand, so that a page'
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 
 import msgspec
+import numpy as np
 from sqlalchemy import insert, update
 
+from datacenter.base.histogram import Histogram, encode_histogram
 from datacenter.evaluation.alerts import begin
-from datacenter.store.schema import alerts, boxes, evaluated, instruments, maintenance, sites
+from datacenter.store.schema import alerts, base_days, boxes, evaluated, instruments, maintenance, sites
 from datacenter.store.store import Store
 from datacenter.triggers.live import LiveEvaluator, LiveFunctions
 from datacenter.triggers.triggerfile import TriggerTable, make_trigger
@@ -43,6 +46,8 @@ GAP = (1500, 1700)
 OFF_MS = (START_MS + 36 * 3_600_000, START_MS + 40 * 3_600_000)
 """It made no report in this time."""
 BATCH = 500
+BASE_READINGS = [("reaction-temp-mc", 37_010, 15), ("vacuum-pa", 80_000, 900), ("lamp-intensity-pct", 88, 5)]
+BASE_SHORT = range(20, 27)
 COMMAND = {"requester": "engineer", "purpose": "service", "expires_at_ms": NOW_MS + DAY_MS}
 
 
@@ -63,6 +68,7 @@ def fill_fleet(store: Store, *, with_reports: bool = True) -> None:
     fill_alerts(store)
     fill_commands(store)
     fill_maintenance(store)
+    fill_base(store)
 
 
 def simulated_reports() -> list[InstrumentReport]:
@@ -152,6 +158,23 @@ def fill_alerts(store: Store) -> None:
     with store.transaction() as connection:
         for row in rows:
             connection.execute(insert(alerts).values(row))
+
+
+def fill_base(store: Store) -> None:
+    """Enter 90 days of the chemistry analyzer's base: everywhere and in Europe, where few had readings for a week."""
+    rows = []
+    for (reading, mean, deviation), day in product(
+        BASE_READINGS, range(NOW_MS // DAY_MS - 90, NOW_MS // DAY_MS)
+    ):
+        random = np.random.default_rng(day)
+        for place, count, offset in (("everywhere", 40, 0), ("region/europe", 12, deviation)):
+            is_short = place != "everywhere" and day % 90 in BASE_SHORT
+            readings = random.normal(mean + offset, deviation, 500).astype(np.int64)
+            body = encode_histogram(Histogram.of_instrument(readings))
+            key = {"model": "chemistry-analyzer", "reading": reading, "place": place, "day": day}
+            rows.append({**key, "instruments": 4 if is_short else count, "body": body})
+    with store.transaction() as connection:
+        connection.execute(insert(base_days), rows)
 
 
 def fill_commands(store: Store) -> None:

@@ -1,0 +1,118 @@
+"""The part of the installed base that a member of the staff may see: the instruments that the policies permit.
+
+Sums of everywhere, of regions and of countries are used where all of their instruments of the model are permitted.
+Instruments of other places are added one by one.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import ColumnElement, and_, case, false, func, or_, select
+
+from datacenter.access.vocabulary import EVERYWHERE, location
+from datacenter.base.histogram import decode_histogram, decode_readings
+from datacenter.base.percentiles import BaseDay, added_days, shown
+from datacenter.fleet.visible import PLACED_BOXES, Visibility
+from datacenter.store.schema import base_days, base_instruments, boxes, instruments, sites
+from datacenter.store.store import Store
+
+_TABLES: Final = instruments.join(PLACED_BOXES, instruments.c.box == boxes.c.serial)
+_Days = dict[str, dict[int, BaseDay]]
+
+
+@dataclass(frozen=True)
+class PermittedBase:
+    """Of one model: the places whose sums may be seen, and which instruments beside them."""
+
+    model: str
+    instruments: int
+    """The instruments of the model that may be seen."""
+    places: tuple[str, ...]
+    others: ColumnElement[bool]
+    """The WHERE clause of instruments at other places."""
+
+
+@dataclass(frozen=True)
+class _Group:
+    """The instruments of a model in one country and region, and how many of them may be seen."""
+
+    country: str | None
+    region: str | None
+    total: int
+    permitted: int
+
+
+def permitted_bases(store: Store, visible: Visibility, model: str = "") -> dict[str, PermittedBase]:
+    """Return by model, or for the given one, what may be seen; only models with an instrument. Raises: StoreError."""
+    permitted = func.sum(case((visible.where("Instrument"), 1), else_=0))
+    c = instruments.c
+    query = (
+        select(c.model, sites.c.country, sites.c.region, func.count(), permitted)
+        .select_from(_TABLES)
+        .where(c.model == model if model else c.model.is_not(None))
+        .group_by(c.model, sites.c.country, sites.c.region)
+        .order_by(c.model, sites.c.region, sites.c.country)
+    )
+    groups: defaultdict[str, list[_Group]] = defaultdict(list)
+    for name, country, region, total, count in store.read(query):
+        groups[name].append(_Group(country, region, total, count))
+    bases = {name: _permitted(name, found, visible) for name, found in groups.items()}
+    return {name: one for name, one in bases.items() if one.instruments}
+
+
+def _permitted(model: str, groups: Sequence[_Group], visible: Visibility) -> PermittedBase:
+    count = sum(group.permitted for group in groups)
+    if all(group.permitted == group.total for group in groups):
+        return PermittedBase(model, count, (EVERYWHERE,), false())
+    places: list[str] = []
+    rest = list(groups)
+    for level in ("region", "country"):
+        for name in sorted({found for group in rest if (found := getattr(group, level))}):
+            own = [group for group in groups if getattr(group, level) == name]
+            if all(group in rest and group.permitted == group.total for group in own):
+                places.append(location(level, name))
+                rest = [group for group in rest if group not in own]
+    partial = [
+        and_(_equal(sites.c.country, group.country), _equal(sites.c.region, group.region))
+        for group in rest
+        if group.permitted
+    ]
+    others = and_(visible.where("Instrument"), or_(*partial)) if partial else false()
+    return PermittedBase(model, count, tuple(places), others)
+
+
+def _equal(column: ColumnElement[str], value: str | None) -> ColumnElement[bool]:
+    return column.is_(None) if value is None else column == value
+
+
+def visible_days(store: Store, base: PermittedBase, days: range, reading: str = "") -> _Days:
+    """Return by reading, or for the given one, the days with enough instruments. Raises: StoreError."""
+    parts: defaultdict[str, defaultdict[int, list[BaseDay]]] = defaultdict(lambda: defaultdict(list))
+    c = base_days.c
+    sums = (
+        select(c.reading, c.day, c.instruments, c.body)
+        .where(c.model == base.model, c.place.in_(base.places), c.day >= days.start, c.day < days.stop)
+        .order_by(c.reading, c.day)
+    )
+    for name, day, count, body in store.read(sums.where(c.reading == reading) if reading else sums):
+        parts[name][day].append(BaseDay(count, decode_histogram(body)))
+    one = base_instruments.c
+    key = and_(one.box == instruments.c.box, one.instrument == instruments.c.serial)
+    singles = (
+        select(one.day, one.body)
+        .select_from(_TABLES.join(base_instruments, key))
+        .where(one.model == base.model, one.day >= days.start, one.day < days.stop, base.others)
+        .order_by(one.day)
+    )
+    for day, body in store.read(singles):
+        for name, histogram in decode_readings(body).items():
+            if name == reading or not reading:
+                parts[name][day].append(BaseDay(1, histogram))
+    return {
+        name: shown({day: added_days(found) for day, found in by_day.items()})
+        for name, by_day in parts.items()
+    }

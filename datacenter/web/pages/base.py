@@ -1,0 +1,112 @@
+"""The installed base: models, their readings, and the distribution of a reading day by day."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+from msgspec import Struct
+from starlette.responses import Response
+
+from datacenter.base.counting import waiting_days
+from datacenter.base.percentiles import INSTRUMENTS_MIN, BaseDay, percentiles_of
+from datacenter.base.visible import PermittedBase, permitted_bases, visible_days
+from datacenter.store.partitions import DAY_MS
+from datacenter.web.band import draw_band
+from datacenter.web.pages.page import address, show
+from datacenter.web.rendering import format_reading, profile_of, scale_of
+from datacenter.web.routes import NotFoundError, PageRequest, WebRoute
+from settings.profile import Profile
+
+WANTED: Final = (5, 25, 50, 75, 95)
+DAYS: Final = {"30": "30 days", "90": "90 days", "365": "a year"}
+
+
+class BaseQuery(Struct, frozen=True):
+    """A model, one of its readings, and the number of days until yesterday."""
+
+    model: str = ""
+    reading: str = ""
+    days: Literal["30", "90", "365"] = "90"
+
+
+def base(page: PageRequest) -> Response:
+    """The page of the installed base: of all models, of one, or of a reading."""
+    query: BaseQuery = page.query
+    bases = permitted_bases(page.store, page.visible, query.model)
+    values: dict[str, Any] = {
+        "query": query,
+        "to": lambda **changes: address("/base", query, **changes),
+        "choices": DAYS,
+        "instruments_min": INSTRUMENTS_MIN,
+        "waiting": waiting_days(page.store),
+    }
+    if not query.model:
+        rows = [(one, profile_of(name)) for name, one in bases.items()]
+        return show(page, "base_models.html", rows=rows, **values)
+    if query.model not in bases:
+        raise NotFoundError
+    one, profile = bases[query.model], profile_of(query.model)
+    days = shown_days(page.now_ms, int(query.days))
+    if not query.reading:
+        found = visible_days(page.store, one, days)
+        return show(page, "base_model.html", base=one, readings=_readings(found, profile), **values)
+    if profile is None or query.reading not in profile.channels:
+        raise NotFoundError
+    return _show_reading(page, one, profile, days, values)
+
+
+def shown_days(now_ms: int, count: int) -> range:
+    """Return the days until yesterday: today is not complete."""
+    today = now_ms // DAY_MS
+    return range(today - count, today)
+
+
+def _show_reading(
+    page: PageRequest, one: PermittedBase, profile: Profile, days: range, values: dict[str, Any]
+) -> Response:
+    reading = page.query.reading
+    channel = profile.channels[reading]
+    found = visible_days(page.store, one, days, reading).get(reading, {})
+    percentiles = {day: of_day.histogram.percentiles(WANTED) for day, of_day in sorted(found.items())}
+    factor, unit = scale_of(channel)
+    rows = [
+        (day * DAY_MS, found[day].instruments, [format_reading(value, channel) for value in of_day])
+        for day, of_day in percentiles.items()
+    ]
+    return show(
+        page,
+        "base_reading.html",
+        base=one,
+        channel=channel,
+        unit=unit,
+        chart=draw_band(percentiles, days) if percentiles else None,
+        label=lambda value: f"{value * factor:,.{2 if factor < 1 else 0}f}".replace(",", "\u202f"),
+        whole=_row(found, profile, reading),
+        rows=rows[::-1],
+        **values,
+    )
+
+
+def _readings(found: Mapping[str, dict[int, BaseDay]], profile: Profile | None) -> list[dict[str, Any]]:
+    """Return the rows of the readings, in the order of the profile."""
+    known = list(profile.channels) if profile else []
+    order = [name for name in known if name in found] + sorted(name for name in found if name not in known)
+    return [_row(found[name], profile, name) for name in order]
+
+
+def _row(days: dict[int, BaseDay], profile: Profile | None, reading: str) -> dict[str, Any]:
+    channel = profile.channels.get(reading) if profile else None
+    percentiles = percentiles_of(days, WANTED)
+    normal = channel.normal if channel else None
+    return {
+        "name": reading,
+        "text": channel.text if channel else reading,
+        "cells": [format_reading(value, channel) for value in percentiles] if percentiles else None,
+        "instruments": max((one.instruments for one in days.values()), default=0),
+        "days": len(days),
+        "normal": " to ".join(format_reading(limit, channel) for limit in normal) if normal else "–",
+    }
+
+
+ROUTES: Final = (WebRoute("GET", "/base", "view", "", base, "the installed base", BaseQuery),)

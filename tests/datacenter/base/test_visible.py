@@ -1,0 +1,78 @@
+"""Staff see the readings of exactly those instruments that the policies permit, whichever sums they come from."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sqlalchemy import update
+
+from datacenter.access.request import Principal
+from datacenter.base.counting import count_all
+from datacenter.base.histogram import Histogram, added
+from datacenter.base.visible import permitted_bases, visible_days
+from datacenter.fleet.visible import Visibility
+from datacenter.history.archive import archive, history
+from datacenter.store.schema import boxes
+from datacenter.store.store import Store
+from tests.support.datacenter.base import BOXES, DAY, MODEL, READING, Fleet
+from tests.support.datacenter.web_client import POLICIES
+
+
+def viewer(*scope: str) -> Visibility:
+    return Visibility(POLICIES, Principal("viewer", frozenset({"viewer"}), frozenset(scope)), 0)
+
+
+SCOPES = [
+    (["everywhere"], list(BOXES), {"everywhere"}),
+    (["region/europe", "country/JP"], list(BOXES), {"everywhere"}),
+    (["region/europe"], ["RAP-0001", "RAP-0002", "RAP-0004", "RAP-0005"], {"region/europe"}),
+    (
+        ["country/DE", "country/JP"],
+        ["RAP-0001", "RAP-0003", "RAP-0004", "RAP-0006"],
+        {"region/asia", "country/DE"},
+    ),
+    (["country/DE", "site/kyoto"], ["RAP-0001", "RAP-0004", "RAP-0006"], {"country/DE"}),
+    (["site/kyoto"], ["RAP-0006"], set()),
+]
+"""Scope, boxes with the permitted instruments, and places whose sums are used; RAP-0006 is in Kyoto."""
+
+
+def test_the_sum_is_that_of_the_permitted_instruments(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datacenter.base.percentiles.INSTRUMENTS_MIN", 1)
+    fleet = Fleet(store)
+    fleet.divide("osaka", "kyoto", "RAP-0006")
+    for number, box in enumerate(BOXES):
+        fleet.report(box, day=0, count=number + 1, value=number)
+    fleet.evaluate()
+    archive(store, fleet.now_ms + 1)
+    count_all(store, fleet.now_ms)
+    days = range(DAY, DAY + 9)
+    for scope, permitted, places in SCOPES:
+        base = permitted_bases(store, viewer(*scope), MODEL)[MODEL]
+        assert (base.instruments, set(base.places)) == (len(permitted), places), scope
+        one = [
+            history(store, box, fleet.instrument(box), 0, 2**52).readings[READING].values for box in permitted
+        ]
+        expected = added([Histogram.of_instrument(values) for values in one])
+        for found in (visible_days(store, base, days), visible_days(store, base, days, READING)):
+            (only,) = found[READING].values()
+            assert only.instruments == len(permitted)
+            assert np.array_equal(only.histogram.values, expected.values)
+            assert np.array_equal(only.histogram.readings, expected.readings)
+
+
+def test_nothing_is_seen_without_permission_or_of_few_instruments(store: Store) -> None:
+    fleet = Fleet(store)
+    for box in BOXES:
+        fleet.report(box, day=0, count=2)
+    fleet.evaluate()
+    archive(store, fleet.now_ms + 1)
+    count_all(store, fleet.now_ms)
+    assert permitted_bases(store, viewer("region/africa")) == {}
+    assert list(permitted_bases(store, viewer("everywhere"))) == [MODEL]
+    europe = permitted_bases(store, viewer("region/europe"))[MODEL]
+    assert europe.instruments == 4 and visible_days(store, europe, range(DAY, DAY + 1)) == {READING: {}}
+    with store.transaction() as connection:
+        connection.execute(update(boxes).values(site=None))
+    assert permitted_bases(store, viewer("region/europe")) == {}
+    assert permitted_bases(store, viewer("everywhere"))[MODEL].places == ("everywhere",)
