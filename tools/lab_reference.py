@@ -33,6 +33,7 @@ TABLES: Final = {
     "[[event]]": labfile.FaultEvent,
     "[[command]]": labfile.Order,
     "[expect]": labfile.Expect,
+    "[[expect.alerts]]": labfile.ExpectedAlert,
 }
 
 

@@ -8,10 +8,10 @@ from typing import Final
 
 from sim.fleet.plan import PlannedBox
 from sim.instruments import model_names
+from sim.lab.shipped_triggers import SHIPPED_TRIGGERS
 
 FRONT_END: Final = "FRONT-1"
 """The name in the certificate with which the fleet sends the reports of all boxes."""
-SHIPPED_TRIGGERS: Final = Path(__file__).parents[2] / "triggers"
 PEOPLE: Final = (
     ("engineer", "Service engineer, Europe", "service-engineer", "region/europe", "Europe/Berlin", 200),
     ("untrained", "Service engineer, training expired", "service-engineer", "region/europe", "UTC", -30),

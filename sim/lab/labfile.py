@@ -150,6 +150,16 @@ class Order(Table, frozen=True):
         return Random(f"{self.target} {self.at}").randbytes(self.file_bytes or 0)
 
 
+class ExpectedAlert(Table, frozen=True):
+    """An alert that the data center's evaluation raises once."""
+
+    trigger: Annotated[str, TextForm("the name of a trigger of `triggers/`", r"[a-z0-9-]{1,64}")]
+    """The trigger."""
+    within: Nanoseconds
+    """The time after the start of the first event by which the data center has raised it; in a lab without events, \
+the time after the start of the lab."""
+
+
 class Expect(Table, frozen=True):
     """The expectations checked at the end. An expectation with nothing to check does not hold.
 
@@ -200,6 +210,16 @@ only in labs with a `[[command]]`."""
     """The time from made to stored that 99 % of the reports of instruments that no event targets do not exceed."""
     connections: Annotated[int, CountForm(0, 10**6)] | None = None
     """The most connections with instruments that are open on the box at once."""
+    alerts: tuple[ExpectedAlert, ...] = ()
+    """The alerts that the data center must raise, see below. With this key or the next one, it evaluates the \
+triggers of `triggers/`."""
+    false_alerts: Annotated[int, CountForm(0, 10**6)] | None = None
+    """The most alerts that `alerts` does not name."""
+
+    @property
+    def evaluates_triggers(self) -> bool:
+        """Whether the data center of the lab evaluates triggers."""
+        return bool(self.alerts) or self.false_alerts is not None
 
 
 class LabFile(Table, frozen=True):
@@ -334,6 +354,7 @@ def parse_lab(
     _check_proxy(file.uplink.proxy, problems)
     _check_events(events, file, problems)
     _check_orders(file, problems)
+    _check_alerts(file, problems)
     problems.raise_if_any()
     assert board is not None
     instruments = tuple(_with_serial(instrument) for instrument in file.instrument)
@@ -413,6 +434,26 @@ def _check_instruments(
             problems.add(
                 ("instrument", n, "model"),
                 f"{format_value(instrument.model)}: {nearest(instrument.model, list(models))}",
+            )
+
+
+def _check_alerts(file: LabFile, problems: Problems) -> None:
+    from sim.lab.shipped_triggers import models_of_triggers
+
+    if not file.expect.alerts:
+        return
+    known, models = models_of_triggers(), {instrument.model for instrument in file.instrument}
+    for n, alert in enumerate(file.expect.alerts):
+        key = ("expect", "alerts", n)
+        if alert.trigger not in known:
+            hint = nearest(alert.trigger, list(known))
+            problems.add((*key, "trigger"), f"{format_value(alert.trigger)}: {hint}")
+        elif (model := known[alert.trigger]) and model not in models:
+            why = f"{alert.trigger} is a trigger of the model {model}, of which this lab has no instrument"
+            problems.add((*key, "trigger"), why)
+        if alert.within > file.lab.duration:
+            problems.add(
+                (*key, "within"), "is longer than the lab; give a shorter time, or a longer duration"
             )
 
 

@@ -33,6 +33,7 @@ from sim.verdict.latency import quantile
 from sim.verdict.ledger import NEVER, LedgerEntry, Run
 from sim.verdict.outcome import Outcome
 from sim.verdict.quantities import clock, duration
+from sim.verdict.raised import Comparison, compare
 from sim.verdict.result import FAILED_REPORTS_MAX, Expectation, Failure, Unit
 
 _NOTHING: Final = "there is nothing to check"
@@ -78,6 +79,12 @@ class _Case:
         events = [event for event in self.events if explains_delivery(event)]
         progress = (entry.stored_ns for entry in self.entries if entry.stored_ns != NEVER)
         return Causes(events, progress, self.delivered_within)
+
+    @cached_property
+    def compared_alerts(self) -> Comparison:
+        """The expected alerts beside those that were raised."""
+        first_ns = min((event.at for event in self.events), default=0)
+        return compare(self.expect.alerts, self.outcome.alerts, first_ns)
 
     def acknowledged_late(self, serial: str) -> Causes:
         """The causes that explain why reports of an instrument are not acknowledged yet."""
@@ -380,6 +387,28 @@ def _intrusions(case: _Case) -> _Checked | None:
     return _form("intrusions", case.expect.intrusions, len(found.reached), what, case.events)
 
 
+def _alerts(case: _Case) -> _Checked | None:
+    expected = case.expect.alerts
+    if not expected:
+        return None
+    missing = case.compared_alerts.missing
+    what = f"Alerts, {len(expected)} in all, that the data center's triggers did not raise in time."
+    if missing:
+        what += f" The first: {missing[0].trigger}, expected {_within(missing[0].within)}."
+    return _form("alerts", 0, len(missing), what, case.events)
+
+
+def _false_alerts(case: _Case) -> _Checked | None:
+    limit = case.expect.false_alerts
+    if limit is None:
+        return None
+    found = case.compared_alerts.false
+    what = "Alerts of the data center's triggers that are not expected."
+    if found:
+        what += f" The first: {found[0].trigger} of {found[0].source} at {clock(found[0].raised_ns)}."
+    return _count_limit(case, "false_alerts", limit, len(found), what)
+
+
 _CHECKS: tuple[_Check, ...] = (
     _lost,
     _duplicates,
@@ -396,6 +425,8 @@ _CHECKS: tuple[_Check, ...] = (
     _alert_latency,
     _other_ports_latency,
     _connections,
+    _alerts,
+    _false_alerts,
 )
 
 

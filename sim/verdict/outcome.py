@@ -16,7 +16,7 @@ from sim.verdict.gaps import Window, excuse
 from sim.verdict.intrusions import Intrusions
 from sim.verdict.leaks import Leaks
 from sim.verdict.ledger import NEVER, LedgerEntry, ReportLedger, Run
-from sim.verdict.result import ContentComparison, GapFound, ReportCounts
+from sim.verdict.result import ContentComparison, GapFound, RaisedAlert, ReportCounts
 
 _LANES: Final = ("alert", "audit", "routine")
 
@@ -39,6 +39,7 @@ class Outcome:
     connections: int | None = None
     """The most connections with instruments that were open on the box at once; None if they were not counted."""
     leaks: Leaks = field(default_factory=Leaks)
+    alerts: Sequence[RaisedAlert] = ()
     lost: list[LedgerEntry] = field(default_factory=list)
     dropped: list[LedgerEntry] = field(default_factory=list)
     stored: int = 0

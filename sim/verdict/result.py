@@ -221,6 +221,18 @@ class AuditNote(ResultPart, frozen=True):
     text: str
 
 
+class RaisedAlert(ResultPart, frozen=True):
+    """An alert of the data center's triggers. Times in nanoseconds of lab time."""
+
+    trigger: str
+    source: str
+    """The instrument's serial number, or the box's."""
+    began_ns: int
+    raised_ns: int
+    """When the data center stored it."""
+    ended_ns: int | None = None
+
+
 class Result(ResultPart, frozen=True):
     """The result of one run of one lab."""
 
@@ -248,6 +260,8 @@ class Result(ResultPart, frozen=True):
     notes: tuple[AuditNote, ...] = ()
     """The first `NOTES_MAX` alerts and audit records, in the order of time."""
     notes_total: int = 0
+    alerts: tuple[RaisedAlert, ...] = ()
+    """The alerts of the data center's triggers, in the order of time; only if the lab expects alerts."""
 
     @property
     def verdict(self) -> Verdict:

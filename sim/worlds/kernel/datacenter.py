@@ -15,6 +15,7 @@ from datacenter.store.store import Store
 from settings.profile import Verb
 from sim.engine.layers import End, Layers
 from sim.faults.world import Certificate
+from sim.lab.shipped_triggers import SHIPPED_TRIGGERS
 from sim.worlds.kernel.namespaces.host import NamespaceHost
 from sim.worlds.kernel.namespaces.process import LabProcess
 from sim.worlds.shared.addresses import BOX_SERIAL, DATACENTER_PORT
@@ -34,13 +35,25 @@ authorities = "{identity.authorities}"
 [store]
 url = "{url}"
 """
+EVALUATION: Final = f"""\
+[evaluation]
+triggers = "{SHIPPED_TRIGGERS}"
+"""
 
 
 class KernelDataCenter:
     """A running data center; `identities` are the certificates it can present, "good" among them."""
 
-    def __init__(self, host: NamespaceHost, folder: Path, identities: Mapping[str, Identity]) -> None:
+    def __init__(
+        self,
+        host: NamespaceHost,
+        folder: Path,
+        identities: Mapping[str, Identity],
+        *,
+        evaluates_triggers: bool = False,
+    ) -> None:
         self._host, self._folder, self._identities = host, folder, identities
+        self._evaluation = EVALUATION if evaluates_triggers else ""
         self._url = f"sqlite:///{folder / 'reports.db'}"
         self._process: LabProcess | None = None
         self._certificates = Layers[Certificate]()
@@ -84,6 +97,7 @@ class KernelDataCenter:
             CONFIG.format(
                 box=BOX_SERIAL, port=DATACENTER_PORT, identity=self._identities[identity], url=self._url
             )
+            + self._evaluation
         )
         self._process = process = self._host.spawn(
             [sys.executable, "-m", "rap", "dc", "serve", "--config", config]

@@ -72,7 +72,10 @@ class KernelWorld:
         )
         self.site = site = self._make_site()
         self.datacenter = KernelDataCenter(
-            site.datacenter, namespaces.folder / "datacenter", certificates.datacenter()
+            site.datacenter,
+            namespaces.folder / "datacenter",
+            certificates.datacenter(),
+            evaluates_triggers=lab.expect.evaluates_triggers,
         )
         self.proxy: KernelProxy | None = None
         if site.proxy is not None and lab.uplink.proxy is not None:

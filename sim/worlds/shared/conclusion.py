@@ -33,6 +33,7 @@ from sim.verdict.result import (
     Result,
     UplinkResult,
 )
+from sim.worlds.shared.alerts import raised_alerts
 from sim.worlds.shared.analyzer import Analyzer
 from sim.worlds.shared.fault_runner import FaultRunner
 from sim.worlds.shared.intruders import Intruders
@@ -138,6 +139,8 @@ def conclude(world: ConcludedWorld, wall_seconds: float) -> Result:
         world.trace.add(f"note {note.at_ns} {note.source} {note.text}")
     for entry in world.ledger:
         world.trace.add(" ".join(map(str, entry)))
+    for alert in outcome.alerts:
+        world.trace.add(f"raised {alert.trigger} {alert.source} {alert.began_ns} {alert.raised_ns}")
     result = Result(
         lab=lab.name,
         description=lab.about.description,
@@ -158,6 +161,7 @@ def conclude(world: ConcludedWorld, wall_seconds: float) -> Result:
         instruments=_instruments(world, outcome),
         notes=tuple(notes[:NOTES_MAX]),
         notes_total=len(notes),
+        alerts=tuple(outcome.alerts),
     )
     if result.verdict == "pass":
         return result
@@ -194,6 +198,9 @@ def _outcome(world: ConcludedWorld, found: Findings) -> Outcome:
         [_as_ordered(world, command) for command in found.commands],
         world.connection_meter.most,
         _leaks(world),
+        raised_alerts(world.datacenter.store, _epoch_ms(world))
+        if world.lab.expect.evaluates_triggers
+        else (),
     )
 
 

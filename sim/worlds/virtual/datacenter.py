@@ -9,13 +9,17 @@ from typing import Final
 
 from datacenter.commands.files import FileArchive
 from datacenter.commands.ranges import FileRanges
+from datacenter.evaluation.evaluator import Evaluator
+from datacenter.evaluation.follower import Follower
+from datacenter.evaluation.silence import SilenceWatch
+from datacenter.evaluation.triggerset import TriggerSet
 from datacenter.ingest import PATH, make_ingest
 from datacenter.store.queue import StoreQueue
 from datacenter.store.store import Store
 from settings.profile import Verb
 from sim.engine.layers import End, Layers
 from sim.faults.world import Certificate
-from sim.net.host import Network, SimHost
+from sim.net.host import Incarnation, Network, SimHost
 from sim.net.loop import SimLoop
 from sim.units import SECOND_NS
 from sim.worlds.shared.addresses import DATACENTER, DATACENTER_MOVED, DATACENTER_NAME, DATACENTER_PORT
@@ -39,7 +43,9 @@ class VirtualDataCenter:
         network: Network,
         identities: Mapping[str, Identity],
         now_ns: Callable[[], int],
+        triggers: TriggerSet | None = None,
     ) -> None:
+        """With `triggers`, the data center evaluates what it stores."""
         self._loop = loop
         self._identities = identities
         self._now_ns = now_ns
@@ -49,6 +55,8 @@ class VirtualDataCenter:
         self.store = Store("sqlite:///file:?uri=true", durable=False)
         self.archive = FileArchive(self.store)
         self._server: Server | None = None
+        self._triggers = triggers
+        self._following: asyncio.Task[None] | None = None
         self.presented: Certificate | None = None
         """The certificate that the program uses at present; None while it does not run."""
         self._presenting = asyncio.Lock()
@@ -124,7 +132,8 @@ class VirtualDataCenter:
                 await self._server.close()
             incarnation = self.host.incarnation
             assert incarnation is not None
-            starting = incarnation.run(self._loop, self._serve(self._identities[certificate]))
+            follower = self._follow(incarnation)
+            starting = incarnation.run(self._loop, self._serve(self._identities[certificate], follower))
             await asyncio.wait([starting])
             if (
                 not starting.cancelled()
@@ -143,9 +152,22 @@ class VirtualDataCenter:
     def _now_ms(self) -> int:
         return self._now_ns() // 1_000_000
 
-    async def _serve(self, identity: Identity) -> Server:
+    def _follow(self, incarnation: Incarnation) -> Follower | None:
+        """Start the evaluation of what is stored, instead of that of an earlier certificate."""
+        if self._triggers is None:
+            return None
+        if self._following is not None:
+            self._following.cancel()
+        watch = SilenceWatch(self.store, self._triggers)
+        follower = Follower(Evaluator(self.store, self._triggers), None, self._now_ms, watch)
+        self._following = incarnation.run(self._loop, follower.run())
+        return follower
+
+    async def _serve(self, identity: Identity, follower: Follower | None) -> Server:
         files = FileRanges(self.archive, None, self._now_ms)
-        ingest = make_ingest(self._now_ms, StoreQueue(None, self.store.ingest_all), files=files)
+        stored = follower.stored if follower else lambda _: None
+        queue = StoreQueue(None, self.store.ingest_all, stored=stored)
+        ingest = make_ingest(self._now_ms, queue, files=files)
         return await serve(
             self._with_faults(ingest),
             DATACENTER_NAME,

@@ -31,6 +31,7 @@ from sim.engine.layers import End
 from sim.engine.streams import stream
 from sim.engine.trace import Trace
 from sim.lab.labfile import Lab, LabInstrument
+from sim.lab.shipped_triggers import shipped_triggers
 from sim.lab.standards import serial_ports
 from sim.net.link import Link
 from sim.net.loop import SimLoop
@@ -88,7 +89,10 @@ class VirtualWorld:
         network = site.network
         certificates = LabCertificates(folder / "pki", datetime.fromtimestamp(EPOCH_NS // 10**9, UTC))
         spec = lab.uplink
-        self.datacenter = VirtualDataCenter(self.loop, network, certificates.datacenter(), self.wall_ns)
+        triggers = shipped_triggers() if lab.expect.evaluates_triggers else None
+        self.datacenter = VirtualDataCenter(
+            self.loop, network, certificates.datacenter(), self.wall_ns, triggers
+        )
         self.proxy = (
             VirtualProxy(self.loop, network, spec.proxy, certificates.inspector()) if spec.proxy else None
         )

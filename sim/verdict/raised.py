@@ -1,0 +1,32 @@
+"""The alerts that a lab expects of the data center's triggers, compared with those that it raised."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from sim.lab.labfile import ExpectedAlert
+from sim.verdict.result import RaisedAlert
+
+
+class Comparison(NamedTuple):
+    """The expected alerts that were not raised in time, and the alerts that were not expected."""
+
+    missing: list[ExpectedAlert]
+    false: list[RaisedAlert]
+
+
+def compare(expected: Sequence[ExpectedAlert], raised: Sequence[RaisedAlert], since_ns: int) -> Comparison:
+    """Assign to each expected alert the earliest raised one of its trigger; the limits are times after `since_ns`.
+
+    An alert that is late is missing, and not false.
+    """
+    rest = sorted(raised, key=lambda one: (one.raised_ns, one.trigger, one.source))
+    missing = []
+    for wanted in sorted(expected, key=lambda one: one.within):
+        found = next((one for one in rest if one.trigger == wanted.trigger), None)
+        if found is not None:
+            rest.remove(found)
+        if found is None or found.raised_ns > since_ns + wanted.within:
+            missing.append(wanted)
+    return Comparison(missing, rest)
