@@ -24,6 +24,23 @@ rows_days = 3                       # optional: the days after which statuses mo
 policies = "policies"               # folder of Cedar files, relative to this file, instead of those of this version
 view_minutes = 10                   # one audit record stands for all views of a resource by a person in this time
 
+[access.oidc]                       # optional: sign-on of staff by an OpenID Connect provider
+issuer = "https://login.example.com/realms/vendor"  # as the provider's tokens name it, character by character
+client_id = "rap-datacenter"
+client_secret = "oidc.secret"       # optional: file with the secret of the client
+authorities = "login-ca.crt"        # optional: the CAs of the provider, PEM; default: those of the system
+url = "https://rap.example.com"     # the address of the staff's pages, as browsers see it
+person = "preferred_username"       # optional: the claim that identifies the person; default: "sub"
+roles = "realm_access.roles"        # optional: the claim with the roles; default: those of the staff directory
+locations = "rap_locations"         # optional: the same for the scope
+trainings = "rap_trainings"         # optional: for trainings: {"model": "2027-01-01"} or ["model=2027-01-01"]
+
+[access.oidc.role]                  # optional: value of the claim = role; other values give none
+rap-service = "service-engineer"
+
+[access.oidc.location]              # optional: value of the claim = location; other values give none
+germany = "country/DE"
+
 [notices]                           # optional: notices of alerts
 targets = "notices.toml"            # where they are sent: datacenter/notices/targets.py describes the file
 link = "https://rap.example.com"    # optional: the address of the staff's pages, for links
@@ -32,7 +49,7 @@ link = "https://rap.example.com"    # optional: the address of the staff's pages
 directory = "staff.toml"            # who may sign in: datacenter/access/directory.py describes the file
 host = "127.0.0.1"                  # loopback only
 port = 8080
-development = true                  # users are chosen on a page, without a password
+development = true                  # users are chosen on a page, without a password; default: false
 
 [monitoring]                        # optional: metrics, liveness and readiness, without sign-in and TLS
 host = "127.0.0.1"                  # who can connect to this address can read them
@@ -56,6 +73,7 @@ from msgspec import Meta
 from datacenter.access.control import AccessFiles
 from datacenter.access.policyfile import SHIPPED
 from datacenter.log import LogFormat, LogLevel
+from datacenter.sign_on.settings import Oidc, url_problem
 from settings.problems import Problem, Problems, SettingsError
 from settings.toml import load
 from settings.types import Host, Serial, Table, address_of
@@ -100,6 +118,7 @@ class Access(Table, frozen=True):
     policies: Path | None = None
     view_minutes: Annotated[int, Meta(ge=0, le=60)] = 10
     """One audit record stands for all views of a resource by a person in this time; 0 records each view."""
+    oidc: Oidc | None = None
 
 
 class Notices(Table, frozen=True):
@@ -185,10 +204,27 @@ def _check_files(config: Config, problems: Problems) -> None:
         problem = f"the file {config.notices.targets} does not exist; give a file of notice targets"
         problems.add(("notices", "targets"), problem)
     if config.staff is not None:
-        _check_staff(config.staff, problems)
+        _check_staff(config.staff, config.access.oidc, problems)
+    if config.access.oidc is not None:
+        _check_oidc(config.access.oidc, problems)
 
 
-def _check_staff(staff: Staff, problems: Problems) -> None:
+def _check_oidc(oidc: Oidc, problems: Problems) -> None:
+    for name in ("issuer", "url"):
+        if problem := url_problem(getattr(oidc, name)):
+            problems.add(("access", "oidc", name), problem)
+    if oidc.url.endswith("/"):
+        problems.add(("access", "oidc", "url"), "must not end with a slash")
+    for name in ("client_secret", "authorities"):
+        file = getattr(oidc, name)
+        if file is not None and not file.is_file():
+            problems.add(("access", "oidc", name), f"the file {file} does not exist; give a file")
+    for table, claim in (("role", oidc.roles), ("location", oidc.locations)):
+        if getattr(oidc, table) and claim is None:
+            problems.add(("access", "oidc", table), f"has no use without the claim {table}s; give it")
+
+
+def _check_staff(staff: Staff, oidc: Oidc | None, problems: Problems) -> None:
     if not staff.directory.is_file():
         problems.add(
             ("staff", "directory"), f"the file {staff.directory} does not exist; give a staff directory"
@@ -197,13 +233,11 @@ def _check_staff(staff: Staff, problems: Problems) -> None:
     if staff.host != "localhost" and not (address and address.is_loopback):
         problems.add(
             ("staff", "host"),
-            f"{staff.host} is not a loopback address; sign-in for development asks for no password: "
-            "give 127.0.0.1",
+            f"{staff.host} is not a loopback address; the pages have no TLS of their own: give 127.0.0.1",
         )
-    if not staff.development:
+    if not staff.development and oidc is None:
         problems.add(
-            ("staff", "development"),
-            "must be true: this version has no other sign-in; or remove [staff]",
+            ("staff", "development"), "must be true if there is no other sign-in; or add [access.oidc]"
         )
 
 

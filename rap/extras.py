@@ -21,6 +21,7 @@ EXTRAS: Final = {
             "cedarpy",
             "distributed",
             "httpx",
+            "joserfc",
             "jinja2",
             "numpy",
             "prometheus_client",

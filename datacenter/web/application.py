@@ -52,6 +52,7 @@ from datacenter.web.routes import (
 )
 from datacenter.web.sessions import COOKIE, StaffSession
 from datacenter.web.sign_in import sign_in_page, sign_in_routes
+from datacenter.web.sign_on import sign_on_routes
 
 _TITLES: Final = {
     400: "The request is not valid",
@@ -87,7 +88,7 @@ def make_web(
     described = Route(f"{API}/openapi.json", show_document, methods=["GET"])
     static = Route(f"{PREFIX}/{{path:path}}", _static)
     application = Starlette(
-        routes=[*sign_in_routes(services), static, described, *pages],
+        routes=[*sign_in_routes(services), *sign_on_routes(services), static, described, *pages],
         exception_handlers={HTTPException: _http_error, StoreError: _store_error, Exception: _internal_error},
     )
     return _Guarded(application, frozenset(hosts))
@@ -144,8 +145,8 @@ def _endpoint(
     async def endpoint(request: Request) -> Response:
         now_ms = services.now_ms()
         session = services.signer.verify(request.cookies.get(COOKIE, ""), now_ms)
-        entry = services.directory.people.get(session.staff) if session else None
-        if session is None or entry is None or not entry.principal.active:
+        entry = services.person(session)
+        if session is None or entry is None:
             return _sign_in_first(row, request, services)
         try:
             pairs = await _pairs(row, request)

@@ -30,8 +30,9 @@ from datacenter.fleet.visible import (
     find_instrument,
     find_site,
 )
+from datacenter.sign_on.sign_on import SignOn
 from datacenter.store.store import Store
-from datacenter.web.sessions import SessionSigner
+from datacenter.web.sessions import SessionSigner, StaffSession
 
 Run: TypeAlias = Callable[[Callable[[], Any]], Awaitable[Any]]
 """Runs a function with database calls: on a thread in the program, directly in a simulation."""
@@ -63,6 +64,7 @@ class WebServices:
     write: Run
     log: AccessLog
     development: bool = False
+    sign_on: SignOn | None = None
     chain: ChainVerifier = field(init=False)
 
     def __post_init__(self) -> None:
@@ -77,6 +79,18 @@ class WebServices:
     def directory(self) -> StaffDirectory:
         """The staff directory in force."""
         return self.rules().directory
+
+    def person(self, session: StaffSession | None) -> StaffPerson | None:
+        """Return the signed-in person of a session; None if it has ended, or the person may no longer sign in."""
+        if session is None:
+            return None
+        known = self.directory.people.get(session.staff)
+        if known is not None and not known.principal.active:
+            return None
+        if session.way == "oidc":
+            signed_on = self.sign_on.sessions.find(session.nonce) if self.sign_on else None
+            return signed_on.person if signed_on else None
+        return known if self.development else None
 
 
 @dataclass(frozen=True)

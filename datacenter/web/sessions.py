@@ -1,7 +1,7 @@
 """Sessions of signed-in staff: a signed cookie, and the token that forms carry against cross-site request forgery.
 
-The cookie has the person's id, the time of the sign-in and a random number, signed with HMAC-SHA-256. The server
-keeps no state: rights are looked up in the staff directory at every request. The form token is derived from the
+The cookie has the person's id, the time and way of the sign-in and a random number, signed with HMAC-SHA-256. Rights
+are looked up at every request (`WebServices.person`), so that the cookie has none. The form token is derived from the
 cookie by the same key, so that another site, which cannot read the cookie, cannot know it.
 """
 
@@ -11,12 +11,13 @@ import hmac
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import Struct
 
 COOKIE: Final = "rap-session"
+Way: TypeAlias = Literal["development", "oidc"]
 SESSION_MS: Final = 10 * 3_600_000
 """A session ends after a working day; then the person signs in again."""
 KEY_BYTES: Final = 32
@@ -29,6 +30,8 @@ class StaffSession(Struct, frozen=True, array_like=True):
     staff: str
     signed_in_ms: int
     nonce: bytes
+    way: Way = "development"
+    """How the person has signed in."""
 
 
 class SessionSigner:
@@ -39,9 +42,9 @@ class SessionSigner:
         self._key, self._random_bytes = key, random_bytes
         self._decode = msgspec.msgpack.Decoder(StaffSession).decode
 
-    def begin(self, staff: str, now_ms: int) -> str:
+    def begin(self, staff: str, now_ms: int, way: Way = "development") -> str:
         """Return the cookie of a new session."""
-        body = msgspec.msgpack.encode(StaffSession(staff, now_ms, self._random_bytes(16)))
+        body = msgspec.msgpack.encode(StaffSession(staff, now_ms, self._random_bytes(16), way))
         return urlsafe_b64encode(self._sign(b"session", body) + body).decode().rstrip("=")
 
     def verify(self, cookie: str, now_ms: int) -> StaffSession | None:

@@ -1,6 +1,7 @@
-"""Sign-in for development: the user is chosen on a page. Sign-out.
+"""The page for signing in; sign-in for development; sign-out.
 
-It is for a data center on the same machine alone, as no password is asked.
+For development the user is chosen on the page. That is for a data center on the same machine alone, as no password is
+asked. `datacenter.web.sign_on` has the sign-on by a provider.
 """
 
 from __future__ import annotations
@@ -11,14 +12,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from datacenter.sign_on.provider import ProviderError
 from datacenter.web.forms import FORM_TOKEN, ForgedFormError, read_form
 from datacenter.web.parameters import ParameterError
 from datacenter.web.rendering import render
 from datacenter.web.responses import html, is_local_path, redirect
 from datacenter.web.routes import WebServices
-from datacenter.web.sessions import COOKIE, SESSION_MS
+from datacenter.web.sessions import COOKIE, SESSION_MS, StaffSession
 
 PATH: Final = "/sign-in"
+SIGN_ON_PATH: Final = "/sign-in/oidc"
 
 
 def sign_in_routes(services: WebServices) -> list[BaseRoute]:
@@ -38,14 +41,11 @@ def sign_in_routes(services: WebServices) -> list[BaseRoute]:
         target = fields.get("next", "/")
         target = target if is_local_path(target) else "/"
         if entry is None or not entry.principal.active:
-            await _record(services, fields.get("staff", ""), "refused", "unknown, or not active")
+            await record_sign_in(services, fields.get("staff", ""), "refused", "unknown, or not active")
             return sign_in_page(services, target, 403, "This person may not sign in.")
-        await _record(services, fields["staff"], "permitted", "chosen on the page for development")
+        await record_sign_in(services, fields["staff"], "permitted", "chosen on the page for development")
         response = redirect(target)
-        cookie = services.signer.begin(fields["staff"], services.now_ms())
-        response.set_cookie(
-            COOKIE, cookie, max_age=SESSION_MS // 1000, httponly=True, samesite="strict", path="/"
-        )
+        set_session(response, services.signer.begin(fields["staff"], services.now_ms()))
         return response
 
     async def sign_out(request: Request) -> Response:
@@ -55,7 +55,10 @@ def sign_in_routes(services: WebServices) -> list[BaseRoute]:
             return html(
                 render("error.html", title="Not permitted", reason="Load the page again.", status=403), 403
             )
-        response = redirect(PATH)
+        response: Response = redirect(PATH)
+        if session is not None:
+            await record_sign_in(services, session.staff, "permitted", "signed out", action="sign-out")
+            response = await _ended(services, session) or response
         response.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
         return response
 
@@ -66,13 +69,36 @@ def sign_in_routes(services: WebServices) -> list[BaseRoute]:
     ]
 
 
-def sign_in_page(services: WebServices, target: str, status: int = 200, message: str = "") -> Response:
-    """Return the page on which a user is chosen; `target` is shown afterwards."""
+async def _ended(services: WebServices, session: StaffSession) -> Response | None:
+    """End a session of the provider's sign-on; return the page with the way to end it at the provider, if any."""
+    signed_on = services.sign_on.sessions.end(session.nonce) if services.sign_on else None
+    if services.sign_on is None or signed_on is None:
+        return None
+    try:
+        end = await services.sign_on.provider.end_session_url(signed_on.id_token)
+    except ProviderError:
+        return None
+    return sign_in_page(services, "/", provider_end=end) if end else None
+
+
+def set_session(response: Response, cookie: str, *, secure: bool = False) -> None:
+    """Give the browser the cookie of a session."""
+    response.set_cookie(
+        COOKIE, cookie, SESSION_MS // 1000, path="/", secure=secure, httponly=True, samesite="strict"
+    )
+
+
+def sign_in_page(
+    services: WebServices, target: str, status: int = 200, message: str = "", *, provider_end: str = ""
+) -> Response:
+    """Return the page for signing in; `target` is shown afterwards. `provider_end` ends the provider's session."""
     staff = [(name, entry) for name, entry in services.directory.people.items() if entry.principal.active]
     return html(
         render(
             "sign_in.html",
             staff=staff if services.development else [],
+            sign_on=SIGN_ON_PATH if services.sign_on else "",
+            provider_end=provider_end,
             target=target,
             message=message,
             path=PATH,
@@ -82,11 +108,13 @@ def sign_in_page(services: WebServices, target: str, status: int = 200, message:
     )
 
 
-async def _record(services: WebServices, staff: str, outcome: str, reason: str) -> None:
-    """Record a sign-in. Raises: StoreError."""
+async def record_sign_in(
+    services: WebServices, staff: str, outcome: str, reason: str, *, action: str = "sign-in"
+) -> None:
+    """Record a sign-in or sign-out. Raises: StoreError."""
 
     def record() -> Response:
-        services.log.sign_in(services.now_ms(), staff, outcome, reason)
+        services.log.sign_in(services.now_ms(), staff, outcome, reason, action=action)
         return Response()
 
     await services.write(record)

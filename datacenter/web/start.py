@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any
@@ -14,6 +15,8 @@ from datacenter.access.control import AccessControl
 from datacenter.audit.access_log import AccessLog
 from datacenter.audit.trail import AuditTrail
 from datacenter.config import Config
+from datacenter.sign_on.provider import Provider
+from datacenter.sign_on.sign_on import SignOn
 from datacenter.store.store import Store
 from datacenter.web.application import make_web
 from datacenter.web.routes import Run, WebServices
@@ -29,12 +32,14 @@ def make_staff_web(
 ) -> ASGIApp:
     """Return the application; `writer` is the thread that writes to the store.
 
-    The key of the sessions is made here, so that they end with the program. Raises: SettingsError.
+    The key of the sessions is made here, so that they end with the program. Raises: SettingsError; OSError.
     """
     assert config.staff is not None, "the pages are configured"
     trail = AuditTrail(store)
     access = AccessControl(config.access_files, trail.record)
     log = AccessLog(trail.append, config.access.view_minutes * 60_000)
+    oidc = config.access.oidc
+    sign_on = SignOn(oidc, Provider(oidc, time.time)) if oidc else None
     services = WebServices(
         store,
         lambda: access.rules,
@@ -44,8 +49,9 @@ def make_staff_web(
         _on(writer),
         log,
         config.staff.development,
+        sign_on,
     )
-    return make_web(services, [config.staff.host])
+    return make_web(services, [config.staff.host, *([oidc.host] if oidc else [])])
 
 
 def _on(executor: Executor) -> Run:

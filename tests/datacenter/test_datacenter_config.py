@@ -25,6 +25,19 @@ authorities = "vendor.crt"
 url = "sqlite:///reports.db"
 """
 
+OIDC = """
+[access.oidc]
+issuer = "https://id.example.com"
+client_id = "rap"
+url = "https://rap.example.com"
+roles = "groups"
+locations = "places"
+[access.oidc.role]
+staff = "viewer"
+[access.oidc.location]
+de = "country/DE"
+[store]"""
+
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
@@ -38,6 +51,13 @@ def test_a_valid_file_is_loaded_and_its_paths_are_relative_to_it(file: Path) -> 
     config = load_config(file)
     assert (config.boxes, config.listen.port) == (["RAP-0001"], 8443)
     assert config.tls.key == file.parent / "dc.key"
+
+
+def test_with_a_provider_the_pages_need_no_sign_in_for_development(file: Path) -> None:
+    file.write_text(GOOD.replace("[store]", f'[staff]\ndirectory = "dc.crt"\n{OIDC}'))
+    config = load_config(file)
+    assert config.access.oidc is not None
+    assert (config.access.oidc.host, config.access.oidc.is_secure) == ("rap.example.com", True)
 
 
 @pytest.mark.parametrize(
@@ -62,6 +82,18 @@ def test_a_valid_file_is_loaded_and_its_paths_are_relative_to_it(file: Path) -> 
             '[notices]\ntargets = "no.toml"\n[store]',
             ["notices.targets: ", "no.toml", "give a file"],
         ),
+        ("[store]", OIDC.replace("https://id", "http://id"), ["access.oidc.issuer: ", "https://"]),
+        ("[store]", OIDC.replace("https://rap.example", "rap.example"), ["access.oidc.url: ", "https://"]),
+        ("[store]", OIDC.replace('.com"', '.com/"'), ["access.oidc.url: ", "slash"]),
+        ("[store]", OIDC.replace("viewer", "viewers"), ["access.oidc.role.staff: ", "viewer"]),
+        ("[store]", OIDC.replace('roles = "groups"', ""), ["access.oidc.role: ", "give it"]),
+        (
+            "[store]",
+            OIDC.replace('"rap"', '"rap"\nclient_secret = "no.secret"'),
+            ["client_secret: ", "no.secret"],
+        ),
+        ("[store]", OIDC.replace("country/DE", "DE"), ["access.oidc.location.de: ", "is not a location"]),
+        ("[store]", '[staff]\ndirectory = "dc.crt"\n[store]', ["staff.development: ", "[access.oidc]"]),
         ("[store]", '[log]\nformat = "jsn"\n[store]', ["log.format: ", "json"]),
         ("[store]", "[monitoring]\nport = 70000\n[store]", ["monitoring.port: ", "<= 65535"]),
         ("[store]", "[store]\nrows_days = 0", ["store.rows_days: ", ">= 1"]),

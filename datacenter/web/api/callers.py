@@ -18,6 +18,7 @@ from datacenter.access.request import ApiToken
 from datacenter.access.tokens import find_token
 from datacenter.access.vocabulary import Purpose
 from datacenter.web.api.answers import problem
+from datacenter.web.limits import RefusalLimits
 from datacenter.web.parameters import ParameterError
 from datacenter.web.routes import WebServices
 from datacenter.web.sessions import COOKIE
@@ -25,10 +26,6 @@ from wire.process.ratelimit import TokenBucket
 
 REQUESTS_PER_SECOND: Final = 20.0
 REQUESTS_BURST: Final = 100
-REFUSALS_PER_SECOND: Final = 0.5
-REFUSALS_BURST: Final = 20
-"""Of wrong tokens from one address; further ones are not looked up and not recorded."""
-ADDRESSES_MAX: Final = 10_000
 BODY_BYTES_MAX: Final = 16 * 1024
 _MISSING: Final = "send the header `Authorization: Bearer TOKEN`; `rap dc token create` makes a token"
 
@@ -69,7 +66,7 @@ class Callers:
     def __init__(self, services: WebServices) -> None:
         self._services = services
         self._requests: dict[tuple[str, str], TokenBucket] = {}
-        self._refusals: dict[str, TokenBucket] = {}
+        self._refusals = RefusalLimits()
 
     async def identify(self, request: Request, *, changes: bool) -> Caller:
         """Return the caller. Raises: UnknownCallerError, TooManyRequestsError; StoreError."""
@@ -85,23 +82,20 @@ class Callers:
 
     def _by_session(self, request: Request, changes: bool) -> Caller:
         session = self._services.signer.verify(request.cookies.get(COOKIE, ""), self._services.now_ms())
-        entry = self._services.directory.people.get(session.staff) if session else None
-        if session is None or entry is None or not entry.principal.active:
+        entry = self._services.person(session)
+        if session is None or entry is None:
             raise UnknownCallerError(_MISSING)
         if changes:
             raise UnknownCallerError(f"a session does not authorize changes by the API; {_MISSING}")
         return Caller(session.staff, entry)
 
     async def _by_token(self, request: Request, header: str) -> Caller:
-        address = request.client.host if request.client else ""
-        key = address if address in self._refusals or len(self._refusals) < ADDRESSES_MAX else ""
-        bucket = self._refusals.setdefault(key, TokenBucket(REFUSALS_PER_SECOND, REFUSALS_BURST))
         now_ms = self._services.now_ms()
         scheme, _, secret = header.partition(" ")
         found: Caller | str = await self._services.read(lambda: self._look_up(scheme, secret.strip(), now_ms))
         if isinstance(found, Caller):
             return found
-        if wait := bucket.take(1, now_ms / 1000):
+        if wait := self._refusals.take(request, now_ms):
             raise TooManyRequestsError(wait)
         await self._services.write(
             lambda: self._services.log.sign_in(now_ms, "", "refused", found, action="use-token")

@@ -20,6 +20,7 @@ from datacenter.access.tokens import create_token
 from datacenter.access.vocabulary import Purpose, Role
 from datacenter.audit.access_log import AccessLog, Append
 from datacenter.audit.chain import AuditEntry
+from datacenter.sign_on.sign_on import SignOn
 from datacenter.store.store import Store
 from datacenter.web.application import make_web
 from datacenter.web.routes import WebServices
@@ -59,6 +60,8 @@ class Answer:
     status: int
     headers: dict[str, str]
     body: bytes
+    cookies: str = ""
+    """The headers `Set-Cookie`, one a line."""
 
     @property
     def text(self) -> str:
@@ -145,7 +148,10 @@ async def _request(
     start = next(one for one in sent if one["type"] == "http.response.start")
     whole = b"".join(one.get("body", b"") for one in sent if one["type"] == "http.response.body")
     found = {name.decode("latin-1"): text.decode("latin-1") for name, text in start["headers"]}
-    return Answer(start["status"], found, whole)
+    cookies = "\n".join(
+        text.decode("latin-1") for name, text in start["headers"] if name.lower() == b"set-cookie"
+    )
+    return Answer(start["status"], found, whole, cookies)
 
 
 async def run_directly(function: Callable[[], Response]) -> Response:
@@ -159,6 +165,7 @@ def open_web(
     staff: StaffDirectory = STAFF,
     development: bool = True,
     append: Append | None = None,
+    sign_on: SignOn | None = None,
 ) -> WebClient:
     """A browser without a session, on a store."""
     signer = SessionSigner(KEY)
@@ -172,5 +179,6 @@ def open_web(
         run_directly,
         AccessLog(append or entries.extend),
         development,
+        sign_on,
     )
     return WebClient(make_web(services), signer, now_ms, entries, store=store)

@@ -1,0 +1,1 @@
+"""Sign-on of staff by an OpenID Connect provider."""

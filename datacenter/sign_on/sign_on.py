@@ -1,0 +1,18 @@
+"""Sign-on by the configured provider: what the pages need of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from datacenter.sign_on.provider import Provider
+from datacenter.sign_on.sessions import SignOns
+from datacenter.sign_on.settings import Oidc
+
+
+@dataclass(frozen=True)
+class SignOn:
+    """The provider of `[access.oidc]`, and the sign-ons of this process."""
+
+    settings: Oidc
+    provider: Provider
+    sessions: SignOns = field(default_factory=SignOns)
