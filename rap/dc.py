@@ -43,7 +43,7 @@ def _add_demo(demo: Parser) -> None:
     demo.add_argument(
         "--instruments", metavar="N", type=int, default=200, help="number of instruments (default: 200)"
     )
-    demo.add_argument("--days", metavar="D", type=int, default=30, help="days of history (default: 30)")
+    demo.add_argument("--days", metavar="D", type=int, default=90, help="days of history (default: 90)")
     demo.add_argument(
         "--speed",
         metavar="X",

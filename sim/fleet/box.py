@@ -11,12 +11,11 @@ from datacenter.store.batch import Received
 from settings.profile import load_profile
 from sim.engine.streams import stream
 from sim.fleet.plan import Outage, PlannedBox, PlannedInstrument
-from sim.instruments.history import History
-from sim.units import DAY_NS, HOUR_NS, MILLISECOND_NS, MINUTE_NS
+from sim.fleet.shared import MovedHistory, shared_history
+from sim.units import DAY_NS, HOUR_NS, MILLISECOND_NS
 from wire.audit_events import AuditEvent
 from wire.messages import RECORDS_PER_BATCH_MAX, Audit, Batch, Entry, Gap, ProfileInForce, Record
 
-REPORT_EVERY_NS: Final = 5 * MINUTE_NS
 TRAVEL_MS: Final = 1500
 """The time from a report to its storage, while the line is up."""
 BACKLOG_MS: Final = 2000
@@ -35,7 +34,7 @@ class FleetBox:
         self._random = stream(seed, f"fleet/{plan.serial}/epoch")
         self._epoch = self._random.randrange(1, 1 << 31)
         self._histories = [
-            (one, History(one.model, one.serial, seed, report_every_ns=REPORT_EVERY_NS, start_ms=start_ms))
+            (one, MovedHistory(shared_history(one.model, one.template, seed), one.moved_days, start_ms))
             for one in plan.instruments
         ]
         self._outages = list(reversed(plan.outages))
@@ -70,14 +69,14 @@ class FleetBox:
         """Collect the reports of the instruments until `end_ns`, in the order of their times."""
         made = []
         for place, (one, history) in enumerate(self._histories):
-            for report in history.until(end_ns):
-                if not _is_off(one, report.at_ms):
+            for at_ms, report in history.until(end_ns):
+                if not _is_off(one, at_ms):
                     number = self._numbers[one.serial] = self._numbers[one.serial] + 1
-                    made.append((report.at_ms, place, number, report))
+                    made.append((at_ms, place, number, report))
         made.sort(key=lambda one: one[:3])
-        for _, place, number, report in made:
-            renumbered = msgspec.structs.replace(report, number=number)
-            self._enter(Entry(self.plan.instruments[place].serial, RUN, renumbered))
+        for at_ms, place, number, report in made:
+            own = msgspec.structs.replace(report, number=number, at_ms=at_ms)
+            self._enter(Entry(self.plan.instruments[place].serial, RUN, own))
         self._until_ns = max(self._until_ns, end_ns)
 
     def _enter(self, entry: Entry) -> None:

@@ -1,7 +1,8 @@
 """The past of a fleet in a data center's database.
 
-The past of each box is written to a database of its own, by the data center's own ingest, evaluation and archive, so
-that several processes can do it. `merge` then copies its rows: no two boxes have a row in common.
+The past of each box is written to a database of its own, so that several processes can do it: the older past by
+`sim.fleet.archived`, the last day by the data center's own ingest and evaluation. `merge` then copies its rows: no
+two boxes have a row in common.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from datacenter.evaluation.triggerset import TriggerSet
 from datacenter.history.archive import archive
 from datacenter.store.schema import boxes, sites
 from datacenter.store.store import Store
+from sim.fleet.archived import write_archived
 from sim.fleet.box import FleetBox
 from sim.fleet.places import PLACES
 from sim.fleet.plan import PlannedBox
@@ -28,7 +30,7 @@ STEP_NS: Final = 6 * HOUR_NS
 """Reports of this time are sent together, and evaluated."""
 LAST_STEP_NS: Final = 30 * MINUTE_NS
 """The step on the last day, so that the latest reports are stored soon after they were made."""
-ROWS_DAYS: Final = 3
+ROWS_DAYS: Final = 1
 """Statuses of the last days remain rows; older ones are in chunks."""
 _OF_BOXES: Final = (
     "records",
@@ -51,7 +53,8 @@ def write_past(box: FleetBox, file: Path, triggers: TriggerSet, start_ms: int, e
         serial = box.plan.serial
         store.authorize([serial], start_ms)
         evaluator = Evaluator(store, triggers)
-        now_ns = 0
+        now_ns = _archived_until_ns(box.plan, end_ns)
+        write_archived(store, box.until(now_ns), triggers)
         while now_ns < end_ns:
             step_ns = LAST_STEP_NS if now_ns >= end_ns - DAY_NS else STEP_NS
             now_ns = min(now_ns + step_ns, end_ns)
@@ -61,6 +64,12 @@ def write_past(box: FleetBox, file: Path, triggers: TriggerSet, start_ms: int, e
         archive(store, start_ms + (end_ns - ROWS_DAYS * DAY_NS) // MILLISECOND_NS)
     finally:
         store.close()
+
+
+def _archived_until_ns(plan: PlannedBox, end_ns: int) -> int:
+    """Return when the older past ends: ROWS_DAYS before the end, or at the beginning of an outage at that time."""
+    until_ns = max(0, end_ns - ROWS_DAYS * DAY_NS)
+    return next((one.since_ns for one in plan.outages if one.since_ns <= until_ns < one.until_ns), until_ns)
 
 
 def create_fleet(store: Store, plan: Sequence[PlannedBox], start_ms: int) -> None:

@@ -24,6 +24,9 @@ FUTURE_NS: Final = 400 * DAY_NS
 """Outages are planned for this time after the history."""
 LOSS_SHARE: Final = 0.2
 """The share of outages in which the box loses records."""
+TEMPLATES: Final = 4
+"""Simulated histories of each model."""
+MOVED_DAYS: Final = 14
 _OFF_SHARE: Final = 0.15
 _PREFIXES: Final = {
     "batch-chemistry-analyzer": "BATCH",
@@ -46,11 +49,16 @@ class Outage(NamedTuple):
 
 
 class PlannedInstrument(NamedTuple):
-    """An instrument; `rests` if it is switched off at night."""
+    """An instrument; `rests` if it is switched off at night.
+
+    Its reports are those of a shared history from the day `moved_days` on (`sim.fleet.shared`).
+    """
 
     serial: str
     model: str
     rests: bool
+    template: int
+    moved_days: int
 
 
 class PlannedBox(NamedTuple):
@@ -73,15 +81,20 @@ def plan_fleet(instruments: int, days: int, seed: int) -> list[PlannedBox]:
         first = place * INSTRUMENTS_PER_BOX
         numbers = range(first, min(first + INSTRUMENTS_PER_BOX, instruments))
         # the models alternate by box and by site, so that each site has several
-        own = tuple(_instrument(number, models[(number + place) % len(models)], random) for number in numbers)
+        own = tuple(
+            _instrument(number, place, models[(number + place) % len(models)], random) for number in numbers
+        )
         outages = tuple(_outages(random, days * DAY_NS, is_down=place == count - 1 and count > 1))
         boxes.append(PlannedBox(serial, PLACES[place % len(PLACES)], own, outages))
     return boxes
 
 
-def _instrument(number: int, model: str, random: Random) -> PlannedInstrument:
+def _instrument(number: int, place: int, model: str, random: Random) -> PlannedInstrument:
+    """Return an instrument of the box at `place`. A box has one template, so that a process needs few of them."""
     prefix = _PREFIXES.get(model, "INST")
-    return PlannedInstrument(f"{prefix}-{number + 1:04}", model, random.random() < _OFF_SHARE)
+    moved_days = place // TEMPLATES % MOVED_DAYS
+    rests = random.random() < _OFF_SHARE
+    return PlannedInstrument(f"{prefix}-{number + 1:04}", model, rests, place % TEMPLATES, moved_days)
 
 
 def _outages(random: Random, history_ns: int, *, is_down: bool) -> Iterator[Outage]:
