@@ -11,6 +11,7 @@ from rap.dc_command import add_command
 from rap.dc_maintenance import add_maintenance
 from rap.dc_store import database_errors
 from rap.dc_token import add_verbs as add_token_verbs
+from rap.dc_visit import add_visit
 from rap.outcome import FAILED, OK, WrongInput
 from rap.parser import Parser
 
@@ -35,6 +36,7 @@ def add_verbs(parser: Parser) -> None:
     _add_audit(parser.add_command("audit", "the audit log"))
     add_command(parser.add_command("command", "commands and files for instruments"))
     add_alert(parser.add_command("alert", "alerts of instruments and boxes"))
+    add_visit(parser)
     add_maintenance(parser.add_command("maintenance", "planned windows in which alerts are silenced"))
     add_token_verbs(parser.add_command("token", "API tokens of programs"))
 

@@ -16,6 +16,7 @@ from rap.parser import Parser
 if TYPE_CHECKING:
     from datacenter.access.control import AccessControl
     from datacenter.access.vocabulary import Purpose
+    from datacenter.config import Config
     from datacenter.store.store import Store
 
 
@@ -26,6 +27,7 @@ class StaffCall(NamedTuple):
     access: AccessControl
     staff: str
     purpose: Purpose
+    config: Config
     now_ms: int
 
 
@@ -56,4 +58,4 @@ def staff_call(arguments: argparse.Namespace) -> Iterator[StaffCall]:
         if config.staff is None:
             raise WrongInput(f"{arguments.config}: add [staff] with a directory of the staff who may do this")
         access = AccessControl(config.access_files, AuditTrail(store).record)
-        yield StaffCall(store, access, arguments.staff, arguments.purpose, now_ms)
+        yield StaffCall(store, access, arguments.staff, arguments.purpose, config, now_ms)

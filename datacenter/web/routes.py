@@ -32,6 +32,7 @@ from datacenter.fleet.visible import (
 )
 from datacenter.sign_on.sign_on import SignOn
 from datacenter.store.store import Store
+from datacenter.visits.read import NO_KNOWLEDGE, TriggerKnowledge
 from datacenter.web.sessions import SessionSigner, StaffSession
 
 Run: TypeAlias = Callable[[Callable[[], Any]], Awaitable[Any]]
@@ -65,6 +66,8 @@ class WebServices:
     log: AccessLog
     development: bool = False
     sign_on: SignOn | None = None
+    known: TriggerKnowledge = NO_KNOWLEDGE
+    """The triggers in force with their scores, for the parts of a visit."""
     chain: ChainVerifier = field(init=False)
 
     def __post_init__(self) -> None:

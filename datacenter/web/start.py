@@ -18,6 +18,7 @@ from datacenter.config import Config
 from datacenter.sign_on.provider import Provider
 from datacenter.sign_on.sign_on import SignOn
 from datacenter.store.store import Store
+from datacenter.visits.read import read_knowledge
 from datacenter.web.application import make_web
 from datacenter.web.routes import Run, WebServices
 from datacenter.web.sessions import KEY_BYTES, SessionSigner
@@ -50,6 +51,7 @@ def make_staff_web(
         log,
         config.staff.development,
         sign_on,
+        read_knowledge(config.evaluation.triggers),
     )
     return make_web(services, [config.staff.host, *([oidc.host] if oidc else [])])
 

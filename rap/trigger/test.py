@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from datacenter.scoring.outcome import InstrumentResult, Scores
     from datacenter.scoring.scorefile import Demands
     from datacenter.scoring.tally import Score
+    from datacenter.scoring.visits import VisitScore
     from datacenter.triggers.triggerfile import Trigger
 
 DAYS: Final = 365
@@ -59,6 +60,7 @@ def test(arguments: argparse.Namespace) -> int:
     """Test the triggers, and print their scores."""
     from datacenter.scoring.outcome import scores
     from datacenter.scoring.scorefile import SCORES, read_scores, trigger_files, write_scores
+    from datacenter.scoring.visits import score_visits
     from datacenter.triggers.silencefile import is_silence
     from datacenter.triggers.triggerfile import read_trigger
     from settings.problems import SettingsError
@@ -74,6 +76,7 @@ def test(arguments: argparse.Namespace) -> int:
         raise WrongInput("give trigger files of one folder")
     instruments = list(_simulated(triggers, arguments))
     found = scores(triggers, instruments)
+    visits = score_visits(triggers, instruments)
     if arguments.write:
         scored = [file for file in trigger_files(folder) if not is_silence(file)]
         is_whole = {file.resolve() for file in scored} == {file.resolve() for file in files}
@@ -81,9 +84,13 @@ def test(arguments: argparse.Namespace) -> int:
     reports, seconds = sum(one.reports for one in instruments), sum(one.seconds for one in instruments)
     missed = list(_missed(demands, found.whole))
     if arguments.json:
-        _print_json(found, reports, seconds, missed)
+        _print_json(found, visits, reports, seconds, missed)
     else:
         _print_table(found)
+        print(
+            f"{visits.visits} visits with {visits.parts} parts: {_text(visits.precision)} of the parts right, "
+            f"{_text(visits.complete)} of the visits with all failing parts"
+        )
         print(f"{reports:,} reports, {seconds / max(reports, 1) * 1e6:.2f} µs a report")
         print(*missed, sep="\n", end="\n" if missed else "")
     return FAILED if missed else OK
@@ -150,12 +157,13 @@ def _missed(demands: Demands, whole: Score) -> Iterator[str]:
         yield f"missed: false_per_year: {whole.false_per_year:g}, demanded at most {demands.false_per_year:g}"
 
 
-def _print_json(found: Scores, reports: int, seconds: float, missed: list[str]) -> None:
+def _print_json(found: Scores, visits: VisitScore, reports: int, seconds: float, missed: list[str]) -> None:
     import msgspec
 
     document = {
         "set": msgspec.to_builtins(found.whole),
         "triggers": msgspec.to_builtins(found.triggers),
+        "visits": msgspec.to_builtins(visits),
         "reports": reports,
         "us_per_report": round(seconds / max(reports, 1) * 1e6, 2),
         "missed": missed,

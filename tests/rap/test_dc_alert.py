@@ -1,4 +1,4 @@
-"""`rap dc alert` and `rap dc maintenance` decide by the policies of the configuration; each decision is recorded."""
+"""`rap dc alert`, `maintenance` and `visit` decide by the configured policies; each decision is recorded."""
 
 from __future__ import annotations
 
@@ -97,3 +97,23 @@ def test_maintenance_is_planned_listed_and_ended(config: Path, capsys: pytest.Ca
     assert main(["dc", "maintenance", "end", window["id"], *by]) == 2
     for wrong in (["--site", "n", "--box", BOX], [], ["--box", BOX, "--from", "2026-03-01"]):
         assert main(["dc", "maintenance", "plan", "x", *wrong, *by]) == 2
+
+
+@pytest.mark.parametrize("place", [SERIAL, "n"])
+def test_the_parts_of_open_alerts_are_listed(
+    config: Path, capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    by = ["--as", "engineer", "--config", str(config)]
+    assert main(["dc", "visit", place, *by]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "1 × Halogen lamp, 0.0 expected to be needed",
+        "  Halogen lamp for lamp of CHEM-0001 at RAP-0001: no score, alert one (lamp)",
+    ]
+    assert main(["dc", "visit", place, "--json", *by]) == 0
+    assert json.loads(capsys.readouterr().out)["totals"][0]["quantity"] == 1
+
+
+def test_what_may_not_be_seen_is_not_named(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for place in ("n", SERIAL, "nowhere"):
+        assert main(["dc", "visit", place, "--as", "abroad", "--config", str(config)]) == 2
+        assert f"there is no instrument and no site {place}" in capsys.readouterr().err

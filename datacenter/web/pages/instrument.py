@@ -19,6 +19,8 @@ from datacenter.fleet.reports import latest_inventory, list_calibrations, list_c
 from datacenter.fleet.visible import PLACED_BOXES
 from datacenter.history.statuses import Statuses
 from datacenter.store.schema import boxes, instruments, sites
+from datacenter.visits.parts import totals
+from datacenter.visits.read import visit_parts
 from datacenter.web.levey_jennings import draw_controls
 from datacenter.web.pages.base import shown_days
 from datacenter.web.pages.page import PERIODS, PeriodQuery, Times, address, show, times_of
@@ -68,6 +70,8 @@ def instrument(page: PageRequest) -> Response:
         calibrations=list_calibrations(page.store, box, serial, *times),
         inventory=latest_inventory(page.store, box, serial, *times),
         assays=profile.assays if profile else {},
+        parts=(parts := visit_parts(page.store, page.visible, page.services.known, "", box, serial)),
+        part_totals=totals(parts),
         alerts=list_of_instrument(page.store, page.visible, box, serial),
     )
 

@@ -18,6 +18,8 @@ from datacenter.fleet.instruments import (
     list_instruments,
 )
 from datacenter.store.schema import sites
+from datacenter.visits.parts import totals
+from datacenter.visits.read import visit_parts
 from datacenter.web.pages.page import Paging, address, show
 from datacenter.web.routes import PageRequest, WebRoute
 
@@ -42,6 +44,8 @@ def site(page: PageRequest) -> Response:
         boxes=list_boxes(page.store, page.visible, name),
         alerts=list_alerts(page.store, page.visible, AlertFilter("open", site=name), 1),
         silent_ms=SILENT_MS,
+        parts=(parts := visit_parts(page.store, page.visible, page.services.known, name)),
+        part_totals=totals(parts),
     )
 
 

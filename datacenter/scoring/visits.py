@@ -1,0 +1,66 @@
+"""Scores the parts lists of visits with the truth about the parts.
+
+A visit is made a day after an alert with parts, and brings the parts that alerts have named since the visit before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from msgspec import Struct
+
+from datacenter.scoring.matching import Degradation
+from datacenter.scoring.outcome import InstrumentResult
+from datacenter.triggers.triggerfile import Trigger
+
+VISIT_AFTER_MS: Final = 86_400_000
+
+
+class VisitScore(Struct, frozen=True):
+    """The figures of parts lists; None if there is nothing that they could be computed from."""
+
+    visits: int
+    parts: int
+    """The parts on all lists."""
+    precision: float | None
+    """The share of them that were worn and would have failed."""
+    complete: float | None
+    """The share of the visits that brought every failing part of the components with an alert."""
+
+
+def score_visits(triggers: Sequence[Trigger], instruments: Iterable[InstrumentResult]) -> VisitScore:
+    """Return the figures of the visits to instruments that were back-tested with the triggers."""
+    tables = {trigger.name: trigger.table for trigger in triggers}
+    visits = parts = right = complete = 0
+    for one in instruments:
+        alarms = sorted((alarm for alarm in one.alarms if tables[alarm.trigger].parts), key=lambda a: a.at_ms)
+        while alarms:
+            visit_ms = alarms[0].at_ms + VISIT_AFTER_MS
+            named = [alarm for alarm in alarms if alarm.at_ms <= visit_ms]
+            alarms = alarms[len(named) :]
+            listed = {
+                (tables[alarm.trigger].component, part): alarm.at_ms
+                for alarm in named
+                for part in tables[alarm.trigger].parts
+            }
+            failing = {
+                (worn.component, worn.part)
+                for worn in one.degradations
+                if any(_is_failing(worn, alarm.at_ms) for alarm in named)
+            }
+            concerned = {component for component, _ in listed}
+            visits += 1
+            parts += len(listed)
+            right += len(failing & listed.keys())
+            complete += {part for part in failing if part[0] in concerned} <= listed.keys()
+    return VisitScore(
+        visits,
+        parts,
+        round(right / parts, 3) if parts else None,
+        round(complete / visits, 3) if visits else None,
+    )
+
+
+def _is_failing(worn: Degradation, at_ms: int) -> bool:
+    return worn.course != "stable" and worn.is_under_way(at_ms)

@@ -1,0 +1,117 @@
+"""The list of parts: pure functions, without database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from math import prod
+from typing import Final, NamedTuple
+
+from datacenter.scoring.scorefile import RecordedScore
+from datacenter.triggers.terms.term import ABSENT, Term
+from datacenter.triggers.tree import AllOf, Comparison, Condition
+from datacenter.triggers.triggerfile import Trigger
+
+NEAR_SHARE: Final = 0.7
+"""The share of the way to its threshold from which on a part is due soon."""
+
+
+class PartReason(NamedTuple):
+    """Why an instrument needs a part: an open alert, or a trigger that is near to one (`alert` is empty)."""
+
+    box: str
+    instrument: str
+    component: str
+    part: str
+    trigger: str
+    alert: str
+    probability: float | None
+    """That the part is worn, as the trigger was right on known histories; None without a valid score."""
+    share: float = 1.0
+    """The share of the way to the threshold; 1 for an alert."""
+
+
+class VisitPart(NamedTuple):
+    """A part of the list. `probability` is that it is right for one instrument, over all of its reasons."""
+
+    box: str
+    instrument: str
+    component: str
+    part: str
+    probability: float | None
+    reasons: tuple[PartReason, ...]
+
+    @property
+    def is_due_soon(self) -> bool:
+        """Whether no alert asks for the part yet."""
+        return not any(one.alert for one in self.reasons)
+
+
+class PartTotal(NamedTuple):
+    """A part over all instruments of a visit; `expected` is how many will be needed, as far as that is known."""
+
+    part: str
+    quantity: int
+    expected: float
+
+
+def probability_of(score: RecordedScore | None, fingerprint: str) -> float | None:
+    """Return how often a part that an alert names is right: the precision times the share of right parts."""
+    if score is None or score.fingerprint != fingerprint or score.precision is None:
+        return None
+    return score.precision * (1.0 if score.parts_right is None else score.parts_right)
+
+
+def combine(reasons: Iterable[PartReason]) -> list[VisitPart]:
+    """Return the list, each part once for an instrument: alerts first, and of these the most probable.
+
+    Reasons count as independent. Those of a part that is due soon say nothing beside those of an alert.
+    """
+    found: dict[tuple[str, str, str, str], list[PartReason]] = {}
+    for one in reasons:
+        found.setdefault((one.box, one.instrument, one.component, one.part), []).append(one)
+    parts = []
+    for key, of_part in found.items():
+        alerts = [one for one in of_part if one.alert]
+        known = [one.probability for one in alerts if one.probability is not None]
+        probability = 1 - prod(1 - one for one in known) if known else None
+        parts.append(VisitPart(*key, probability, tuple(alerts or of_part)))
+    return sorted(parts, key=lambda one: (one.is_due_soon, -(one.probability or 0), -one.reasons[0].share))
+
+
+def totals(parts: Iterable[VisitPart]) -> list[PartTotal]:
+    """Return how many of each part the alerts ask for, the most first."""
+    found: dict[str, list[VisitPart]] = {}
+    for one in parts:
+        if not one.is_due_soon:
+            found.setdefault(one.part, []).append(one)
+    rows = [
+        PartTotal(part, len(them), sum(one.probability or 0.0 for one in them))
+        for part, them in found.items()
+    ]
+    return sorted(rows, key=lambda one: (-one.quantity, one.part))
+
+
+def nearness(trigger: Trigger, values: Mapping[Term, int]) -> float:
+    """Return the share of the way to a trigger's condition, from 0.0 to 1.0, with the integer values of its terms."""
+    return _nearness(trigger.fires, values)
+
+
+def _nearness(condition: Condition, values: Mapping[Term, int]) -> float:
+    if not isinstance(condition, Comparison):
+        parts = [_nearness(part, values) for part in condition.parts]
+        return min(parts) if isinstance(condition, AllOf) else max(parts)
+    known = [(values[term], factor) for term, factor in condition.coefficients]
+    if any(value == ABSENT for value, _ in known):
+        return 0.0
+    total = sum(value * factor for value, factor in known)
+    holds = {
+        ">": total + condition.constant > 0,
+        ">=": total + condition.constant >= 0,
+        "==": total + condition.constant == 0,
+        "!=": total + condition.constant != 0,
+    }[condition.relation]
+    if holds:
+        return 1.0
+    # 0 < total < limit: so far from a deviation of 0, as of "mean(a, 1d) > mean(a, 28d) + limit"
+    limit = -condition.constant
+    return max(0.0, total / limit) if limit > 0 and condition.relation in (">", ">=") else 0.0
