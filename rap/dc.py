@@ -57,6 +57,9 @@ def _add_demo(demo: Parser) -> None:
         "--port", metavar="P", type=int, default=8080, help="TCP port of the pages (default: 8080)"
     )
     demo.add_argument("--seed", metavar="S", type=int, default=1, help="seed of the simulation (default: 1)")
+    demo.add_argument(
+        "--sign-on", action="store_true", help="also start a provider of OpenID Connect to sign on by"
+    )
     demo.add_argument("--directory", metavar="DIR", type=Path, help="keep the files in this empty folder")
     demo.set_command(_demo)
 

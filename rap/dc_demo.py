@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -23,6 +24,8 @@ def demonstrate(arguments: argparse.Namespace) -> int:
 
     _check(arguments)
     demo = Demo(arguments.instruments, arguments.days, arguments.speed, arguments.seed, arguments.port)
+    if arguments.sign_on:
+        demo = demo._replace(sign_on=True)
     try:
         with _folder(arguments.directory) as folder:
             run_demo(demo, folder, _print_progress, _print_pages)
@@ -35,6 +38,11 @@ def demonstrate(arguments: argparse.Namespace) -> int:
 
 def _check(arguments: argparse.Namespace) -> None:
     from sim.fleet.plan import INSTRUMENTS_MAX
+
+    if arguments.sign_on and find_spec("oidc_provider_mock") is None:
+        raise MachineLacks("--sign-on needs oidc-provider-mock: install rap-box[dev]")
+    if arguments.sign_on and not arguments.port:
+        raise WrongInput("--port 0: with --sign-on give the port, which the provider must know")
 
     if not 1 <= arguments.instruments <= INSTRUMENTS_MAX:
         raise WrongInput(f"--instruments {arguments.instruments}: give a number from 1 to {INSTRUMENTS_MAX}")

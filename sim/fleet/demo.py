@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Final, NamedTuple, cast
@@ -16,6 +16,7 @@ from datacenter.store.store import Store
 from sim.fleet.clock import FastClock
 from sim.fleet.past import create_fleet, merge
 from sim.fleet.plan import PlannedBox, plan_fleet
+from sim.fleet.sign_on import local_provider, sign_on_table
 from sim.fleet.staff import FRONT_END, configuration, staff_directory, write_triggers
 from sim.fleet.worker import GoLive, Task, part_file, work
 from sim.units import DAY_NS, MILLISECOND_NS
@@ -33,6 +34,8 @@ class Demo(NamedTuple):
     speed: float
     seed: int
     port: int
+    sign_on: bool = False
+    """Whether a local provider lets people sign on."""
 
 
 class FleetError(Exception):
@@ -48,13 +51,25 @@ def run_demo(
     """Fill the empty `folder`, and serve until SIGTERM or SIGINT.
 
     `progress(done, total)` counts the boxes whose past is written; `ready(plan, port)` is called once staff can
-    connect to the port. Raises: FleetError; OSError; StoreError; SettingsError.
+    connect to the port. Raises: FleetError; OSError; StoreError; SettingsError; ImportError for `sign_on` without
+    oidc-provider-mock.
     """
+    with local_provider() if demo.sign_on else nullcontext("") as issuer:
+        _run(demo, folder, issuer, progress, ready)
+
+
+def _run(
+    demo: Demo,
+    folder: Path,
+    issuer: str,
+    progress: Callable[[int, int], None],
+    ready: Callable[[list[PlannedBox], int], None],
+) -> None:
     begin_ms = time.time_ns() // MILLISECOND_NS
     start_ms = begin_ms - begin_ms % DAY_MS - demo.days * DAY_MS
     plan = plan_fleet(demo.instruments, demo.days, demo.seed)
     database = folder / "datacenter.db"
-    front = _write_files(folder, plan, demo.port, begin_ms)
+    front = _write_files(folder, plan, demo.port, issuer, begin_ms)
     with closing(Store(f"sqlite:///{database}")) as store:
         create_fleet(store, plan, start_ms)
     end_ns = (begin_ms - start_ms) * MILLISECOND_NS
@@ -73,13 +88,14 @@ def run_demo(
         run_datacenter(folder / "datacenter.toml", go_live, clock.now_ms)
 
 
-def _write_files(folder: Path, plan: list[PlannedBox], port: int, now_ms: int) -> Identity:
+def _write_files(folder: Path, plan: list[PlannedBox], port: int, issuer: str, now_ms: int) -> Identity:
     """Write what the data center reads; return the identity of the front end that sends for the boxes."""
     vendor, key = Authority.make("vendor"), make_key()
     vendor.issue(folder, "datacenter", hosts=("localhost",), trusts=vendor, key=key)
     write_triggers(folder / "triggers")
     (folder / "staff.toml").write_text(staff_directory(now_ms))
-    (folder / "datacenter.toml").write_text(configuration(folder / "datacenter.db", plan, port))
+    table = sign_on_table(issuer, port, folder / "oidc.secret") if issuer else ""
+    (folder / "datacenter.toml").write_text(configuration(folder / "datacenter.db", plan, port) + table)
     return vendor.issue(folder, FRONT_END, trusts=vendor, key=key)
 
 
