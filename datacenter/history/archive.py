@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import Connection, and_, delete, insert, select, update
+from sqlalchemy import Connection, Select, and_, delete, insert, select, update
 
 from datacenter.history.changes import mark_changed
-from datacenter.history.chunk import decode_chunk, encode_chunk
+from datacenter.history.chunk import chunk_channels, decode_chunk, encode_chunk
 from datacenter.history.statuses import Statuses, joined
 from datacenter.store.partitions import DAY_MS
 from datacenter.store.rows import STATUS, stored_statuses
@@ -97,27 +97,43 @@ def history(store: Store, box: str, instrument: str, since_ms: int, until_ms: in
 
 def read_history(connection: Connection, box: str, instrument: str, since_ms: int, until_ms: int) -> Statuses:
     """As `history`, in a transaction. Raises: SQLAlchemyError."""
-    recent = select(*_COLUMNS).where(
+    recent = connection.execute(_recent(box, instrument, since_ms, until_ms))
+    # rows first: what is archived between the two queries is then found twice, and not missed
+    rows = Statuses.of(list(_statuses(recent)))
+    bodies = connection.execute(_bodies(box, instrument, since_ms, until_ms)).scalars()
+    whole = joined([*(decode_chunk(body) for body in bodies), rows])
+    return whole.chosen((whole.at_ms >= since_ms) & (whole.at_ms < until_ms))
+
+
+def reading_names(store: Store, box: str, instrument: str, since_ms: int, until_ms: int) -> list[str]:
+    """Return the channels with readings in the days of a period, sorted. Raises: StoreError."""
+    names: set[str] = set()
+    for _, status in _statuses(store.read(_recent(box, instrument, since_ms, until_ms))):
+        names.update(status.readings)
+    for (body,) in store.read(_bodies(box, instrument, since_ms, until_ms)):
+        names.update(chunk_channels(body))
+    return sorted(names)
+
+
+def _recent(box: str, instrument: str, since_ms: int, until_ms: int) -> Select[Any]:
+    """The query of _COLUMNS of the rows with statuses in a period, and perhaps others."""
+    return select(*_COLUMNS).where(
         _R.box == box,
         _R.instrument == instrument,
         _R.kind == STATUS,
         _R.at_ms >= since_ms,
         _R.since_ms < until_ms,
     )
-    # rows first: what is archived between the two queries is then found twice, and not missed
-    rows = Statuses.of(list(_statuses(connection.execute(recent))))
-    of_days = select(_C.body).where(
-        _C.box == box,
-        _C.instrument == instrument,
-        _C.day >= since_ms // DAY_MS,
-        _C.day <= (until_ms - 1) // DAY_MS,
-    )
-    bodies = connection.scalars(of_days.order_by(_C.day))
-    whole = joined([*(decode_chunk(body) for body in bodies), rows])
-    return whole.chosen((whole.at_ms >= since_ms) & (whole.at_ms < until_ms))
 
 
-def _statuses(rows: Iterable[tuple[int, int, bytes]]) -> Iterator[tuple[int, Status]]:
+def _bodies(box: str, instrument: str, since_ms: int, until_ms: int) -> Select[Any]:
+    """The query of the chunks of the days of a period."""
+    of_days = and_(_C.day >= since_ms // DAY_MS, _C.day <= (until_ms - 1) // DAY_MS)
+    query = select(_C.body).where(_C.box == box, _C.instrument == instrument, of_days)
+    return query.order_by(_C.day)
+
+
+def _statuses(rows: Iterable[Any]) -> Iterator[tuple[int, Status]]:
     """Return the statuses of rows of _COLUMNS, with their runs."""
     for run, record_count, body in rows:
         for status in stored_statuses(record_count, body):

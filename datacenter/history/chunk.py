@@ -107,6 +107,14 @@ def decode_chunk(data: bytes) -> Statuses:
         raise ChunkError(f"not a chunk: {error}") from error
 
 
+def chunk_channels(data: bytes) -> tuple[str, ...]:
+    """Return the channels of a chunk, without decoding its columns. Raises: ChunkError."""
+    try:
+        return _decode(data).channels
+    except msgspec.DecodeError as error:
+        raise ChunkError(f"not a chunk: {error}") from error
+
+
 def _statuses(chunk: _Chunk) -> Statuses:
     rice, plain = memoryview(chunk.rice), memoryview(zstd.decompress(chunk.plain))
     every = np.ones(chunk.count, np.bool_)

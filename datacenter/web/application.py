@@ -294,6 +294,6 @@ def _error(status: int, reason: str, row: WebRoute | None = None, *, is_api: boo
     title = _TITLES.get(status, "The request failed")
     if is_api or (row is not None and row.answer == "api"):
         return problem(status, title, reason)
-    if row is not None and row.answer in ("json", "csv"):
+    if row is not None and row.answer in ("json", "file"):
         return PlainTextResponse(f"{title}: {reason}\n", status)
     return html(render("error.html", title=title, reason=reason, status=status), status)

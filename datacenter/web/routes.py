@@ -38,7 +38,7 @@ from datacenter.web.sessions import SessionSigner, StaffSession
 Run: TypeAlias = Callable[[Callable[[], Any]], Awaitable[Any]]
 """Runs a function with database calls: on a thread in the program, directly in a simulation."""
 Handler: TypeAlias = "Callable[[PageRequest], Response]"
-Answer: TypeAlias = Literal["page", "json", "csv", "form", "api"]
+Answer: TypeAlias = Literal["page", "json", "file", "form", "api"]
 
 
 class NoParameters(Struct, frozen=True):
@@ -152,6 +152,8 @@ class WebRoute:
     purpose: Purpose = "monitoring"
     result: type[Struct] | None = None
     """The representation that a row of the API returns."""
+    media: str = "application/json"
+    """The media type of its answer; a file has no `result`."""
 
 
 _FIND: Final[dict[str, Callable[[Store, dict[str, str]], Resource | None]]] = {

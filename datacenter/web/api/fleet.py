@@ -15,10 +15,13 @@ from datacenter.history.archive import history
 from datacenter.store.partitions import DAY_MS
 from datacenter.store.schema import boxes, instruments, sites
 from datacenter.web.api.answers import PREFIX, Cursor, Limit, answer, decode_cursor, next_cursor
+from datacenter.web.exports import MEDIA, StatusExport
 from datacenter.web.parameters import Moment, ParameterError
+from datacenter.web.rendering import profile_of
 from datacenter.web.routes import PageRequest, WebRoute
 
 PERIOD_DAYS_MAX: Final = 31
+EXPORT_DAYS_MAX: Final = 366
 _I: Final = instruments.c
 LifeNumber = Annotated[int, Meta(ge=0)]
 
@@ -45,6 +48,13 @@ class ReadingsQuery(Struct, frozen=True):
     until_ms: Moment | None = None
     limit: Limit = 100
     cursor: Cursor = ""
+
+
+class ExportQuery(Struct, frozen=True):
+    """A period by the instrument's clock; the default is the last day."""
+
+    since_ms: Moment | None = None
+    until_ms: Moment | None = None
 
 
 class ApiSite(Struct, frozen=True):
@@ -213,12 +223,7 @@ def list_readings(page: PageRequest) -> Response:
     """The statuses of a period, read day by day until there are enough."""
     query: ReadingsQuery = page.query
     box, serial = page.names["box"], page.names["instrument"]
-    until_ms = page.now_ms if query.until_ms is None else query.until_ms
-    since_ms = max(0, until_ms - DAY_MS) if query.since_ms is None else query.since_ms
-    if not since_ms < until_ms:
-        raise ParameterError("since_ms: must be before until_ms")
-    if until_ms - since_ms > PERIOD_DAYS_MAX * DAY_MS:
-        raise ParameterError(f"since_ms: a period has at most {PERIOD_DAYS_MAX} days; ask for several")
+    since_ms, until_ms = _period(query, page.now_ms, PERIOD_DAYS_MAX)
     after = decode_cursor(query.cursor, tuple[int, int, int])
     begin_ms = max(since_ms, after[0]) if after else since_ms
     items: list[ApiStatus] = []
@@ -236,6 +241,34 @@ def list_readings(page: PageRequest) -> Response:
         for life in stream_completeness(page.store, box, serial)
     ]
     return answer(page, ReadingList(items[: query.limit], next_cursor(items, query.limit, _place), lives))
+
+
+def export_csv(page: PageRequest) -> Response:
+    """The statuses of a period as CSV."""
+    return _export(page).response("csv")
+
+
+def export_parquet(page: PageRequest) -> Response:
+    """The statuses of a period as Parquet."""
+    return _export(page).response("parquet")
+
+
+def _export(page: PageRequest) -> StatusExport:
+    assert page.resource is not None, "the row names an instrument"
+    period = _period(page.query, page.now_ms, EXPORT_DAYS_MAX)
+    profile = profile_of(page.resource.model)
+    return StatusExport(page.store, page.names["box"], page.names["instrument"], *period, profile)
+
+
+def _period(query: ReadingsQuery | ExportQuery, now_ms: int, days_max: int) -> tuple[int, int]:
+    """Return the beginning and the end of a period. Raises: ParameterError."""
+    until_ms = now_ms if query.until_ms is None else query.until_ms
+    since_ms = max(0, until_ms - DAY_MS) if query.since_ms is None else query.since_ms
+    if not since_ms < until_ms:
+        raise ParameterError("since_ms: must be before until_ms")
+    if until_ms - since_ms > days_max * DAY_MS:
+        raise ParameterError(f"since_ms: a period has at most {days_max} days; ask for several")
+    return since_ms, until_ms
 
 
 def _place(one: ApiStatus) -> tuple[int, int, int]:
@@ -287,5 +320,27 @@ ROUTES: Final = (
         ReadingsQuery,
         "api",
         result=ReadingList,
+    ),
+    WebRoute(
+        "GET",
+        f"{_ONE}/readings.csv",
+        "export",
+        "Instrument",
+        export_csv,
+        "statuses of an instrument as CSV",
+        ExportQuery,
+        "api",
+        media="text/csv",
+    ),
+    WebRoute(
+        "GET",
+        f"{_ONE}/readings.parquet",
+        "export",
+        "Instrument",
+        export_parquet,
+        "statuses of an instrument as Parquet",
+        ExportQuery,
+        "api",
+        media=MEDIA["parquet"],
     ),
 )

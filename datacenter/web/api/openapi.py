@@ -48,15 +48,15 @@ def openapi(routes: Sequence[WebRoute]) -> dict[str, Any]:
 
 
 def _operation(row: WebRoute) -> dict[str, Any]:
-    assert row.result is not None, "every row of the API has a result"
     names = re.findall(r"{(\w+)}", row.path)
     path = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
     query = [] if row.method == "POST" else [_parameter(field) for field in fields(row.parameters)]
     problem = {"application/problem+json": {"schema": {"$ref": _REFERENCES.format(name="Problem")}}}
-    content = {"application/json": {"schema": {"$ref": _REFERENCES.format(name=row.result.__name__)}}}
-    headers = {"etag": {"schema": {"type": "string"}}}
-    answers: dict[str, Any] = {"200": {"description": row.text, "content": content, "headers": headers}}
-    if row.method == "GET":
+    content = {row.media: {"schema": _schema_of(row)}}
+    answers: dict[str, Any] = {"200": {"description": row.text, "content": content}}
+    if row.result is not None:
+        answers["200"]["headers"] = {"etag": {"schema": {"type": "string"}}}
+    if row.method == "GET" and row.result is not None:
         answers["304"] = {"description": "not modified since the answer with this ETag"}
     answers |= {
         status: {"description": text, "content": problem}
@@ -71,6 +71,12 @@ def _operation(row: WebRoute) -> dict[str, Any]:
         "parameters": path + query,
         "responses": answers,
     }
+
+
+def _schema_of(row: WebRoute) -> dict[str, str]:
+    if row.result is None:
+        return {"type": "string", "contentMediaType": row.media}
+    return {"$ref": _REFERENCES.format(name=row.result.__name__)}
 
 
 def _parameter(field: Any) -> dict[str, Any]:

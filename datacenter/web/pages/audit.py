@@ -69,7 +69,7 @@ ROUTES: Final = (
         export_audit,
         "audit records",
         AuditFilter,
-        "csv",
+        "file",
         "audit",
     ),
 )

@@ -80,6 +80,6 @@ def export_instruments(page: PageRequest) -> Response:
 ROUTES: Final = (
     WebRoute("GET", PATH, "view", "", fleet, "the fleet", FleetQuery),
     WebRoute(
-        "GET", "/instruments.csv", "view", "", export_instruments, "all instruments", FleetFilter, "csv"
+        "GET", "/instruments.csv", "view", "", export_instruments, "all instruments", FleetFilter, "file"
     ),
 )

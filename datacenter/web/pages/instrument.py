@@ -17,15 +17,15 @@ from datacenter.fleet.instruments import SILENT_MS
 from datacenter.fleet.readings import Period, load_period, make_chart, summarize
 from datacenter.fleet.reports import latest_inventory, list_calibrations, list_controls, list_errors
 from datacenter.fleet.visible import PLACED_BOXES
-from datacenter.history.statuses import Statuses
 from datacenter.store.schema import boxes, instruments, sites
 from datacenter.visits.parts import totals
 from datacenter.visits.read import visit_parts
+from datacenter.web.exports import StatusExport
 from datacenter.web.levey_jennings import draw_controls
 from datacenter.web.pages.base import shown_days
 from datacenter.web.pages.page import PERIODS, PeriodQuery, Times, address, show, times_of
 from datacenter.web.rendering import format_reading, profile_of, scale_of
-from datacenter.web.responses import csv_file, json_data, matches, not_modified
+from datacenter.web.responses import json_data, matches, not_modified
 from datacenter.web.routes import PageRequest, WebRoute
 from settings.profile import Profile
 
@@ -55,9 +55,9 @@ def instrument(page: PageRequest) -> Response:
         periods=PERIODS,
         to=lambda **changes: address(path, page.query, **changes),
         source=_source(path, times),
-        export=_source(path, times, "readings.csv")
+        exports={name: _source(path, times, f"readings.{name.lower()}") for name in ("CSV", "Parquet")}
         if page.resource and page.permits("export", page.resource)
-        else "",
+        else {},
         channels=_channels(period, profile, _base(page, row.model, times)),
         base_days=BASE_DAYS,
         spans=period.spans,
@@ -91,21 +91,21 @@ def chart_data(page: PageRequest) -> Response:
     return json_data(_ENCODE(make_chart(period)), etag, page.headers.get("accept-encoding", ""))
 
 
-def export_readings(page: PageRequest) -> Response:
+def export_csv(page: PageRequest) -> Response:
     """The statuses of a period as CSV, with the numbers as reported."""
-    box, serial = page.names["box"], page.names["instrument"]
-    statuses = load_period(page.store, box, serial, *times_of(page.query, page.now_ms), page.now_ms).statuses
-    names = sorted(statuses.readings)
-    return csv_file(
-        f"{serial}.csv", ["run", "number", "at_ms", "state", "samples", *names], _rows(statuses, names)
-    )
+    return _export(page).response("csv")
 
 
-def _rows(statuses: Statuses, names: list[str]) -> list[list[object]]:
-    return [
-        [run, status.number, status.at_ms, status.state, status.samples, *map(status.readings.get, names)]
-        for run, status in statuses.reports()
-    ]
+def export_parquet(page: PageRequest) -> Response:
+    """The statuses of a period as Parquet, with the numbers as reported, and units."""
+    return _export(page).response("parquet")
+
+
+def _export(page: PageRequest) -> StatusExport:
+    assert page.resource is not None, "the row names an instrument"
+    times = times_of(page.query, page.now_ms)
+    profile = profile_of(page.resource.model)
+    return StatusExport(page.store, page.names["box"], page.names["instrument"], *times, profile)
 
 
 def _row(page: PageRequest) -> Any:
@@ -193,9 +193,19 @@ ROUTES: Final = (
         f"{_PATH}/readings.csv",
         "export",
         "Instrument",
-        export_readings,
+        export_csv,
         "statuses",
         PeriodQuery,
-        "csv",
+        "file",
+    ),
+    WebRoute(
+        "GET",
+        f"{_PATH}/readings.parquet",
+        "export",
+        "Instrument",
+        export_parquet,
+        "statuses",
+        PeriodQuery,
+        "file",
     ),
 )

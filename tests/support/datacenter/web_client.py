@@ -139,7 +139,9 @@ async def _request(
     incoming: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive() -> Message:
-        return incoming.pop(0) if incoming else {"type": "http.disconnect"}
+        if not incoming:
+            await asyncio.Event().wait()  # the client stays connected
+        return incoming.pop(0)
 
     async def send(message: Message) -> None:
         sent.append(message)
