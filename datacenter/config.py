@@ -20,6 +20,10 @@ triggers = "triggers"               # folder of trigger files and their scores.t
 url = "sqlite:////var/lib/rap/reports.db"   # or postgresql+psycopg://user@host/database
 rows_days = 3                       # optional: the days after which statuses move from rows to compressed chunks
 
+[store.retention]                   # optional: the days after which each kind is deleted; others are kept
+readings_days = 3650                # at least 100; by the instrument's clock
+errors_days = 1825                  # likewise for each kind of `datacenter.retention`
+
 [access]                            # optional: who may do what
 policies = "policies"               # folder of Cedar files, relative to this file, instead of those of this version
 view_minutes = 10                   # one audit record stands for all views of a resource by a person in this time
@@ -65,7 +69,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import msgspec
 from msgspec import Meta
@@ -98,12 +102,42 @@ class Tls(Table, frozen=True):
     revocations: Path | None = None
 
 
+Days: TypeAlias = Annotated[int, Meta(ge=30, le=36_500)]
+BaseDays: TypeAlias = Annotated[int, Meta(ge=100, le=36_500)]
+"""Snapshots of the installed base are of days up to 91 days before."""
+
+
+class Retention(Table, frozen=True):
+    """The days after which each kind is deleted; None keeps it. `datacenter.retention` says what a kind is."""
+
+    readings_days: BaseDays | None = None
+    errors_days: Days | None = None
+    controls_days: Days | None = None
+    calibrations_days: Days | None = None
+    inventories_days: Days | None = None
+    notices_days: Days | None = None
+    alerts_days: Days | None = None
+    commands_days: Days | None = None
+    files_days: Days | None = None
+    base_days: BaseDays | None = None
+    audit_days: int | None = None
+    """Refused: the audit log is never deleted."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a limit of the audit log."""
+        if self.audit_days is not None:
+            raise ValueError(
+                "`audit_days`: the audit log is never deleted, as its records prove each other; remove the key"
+            )
+
+
 class Database(Table, frozen=True):
     """An SQLAlchemy URL of SQLite or PostgreSQL."""
 
     url: str
     rows_days: Annotated[int, Meta(ge=1, le=365)] = 3
     """The days after which statuses move from rows to compressed chunks."""
+    retention: Retention = Retention()
 
 
 class Evaluation(Table, frozen=True):

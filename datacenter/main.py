@@ -247,7 +247,9 @@ async def _serve(
             tasks.create_task(watch_bounds(bounds, config.store.url)),
             tasks.create_task(follower.run()),
             tasks.create_task(_expire_commands(store, executor, now_ms)),
-            tasks.create_task(archive_hourly(store, one_writer, now_ms, config.store.rows_days)),
+            tasks.create_task(
+                archive_hourly(store, one_writer, now_ms, config.store.rows_days, config.store.retention)
+            ),
             tasks.create_task(count_periodically(store, one_writer, now_ms)),
         ]
         if sender is not None:

@@ -13,6 +13,7 @@ from wire.messages import Alert, Calibration, Inventory, Quality, Report, decode
 
 REPORTS_MAX: Final = 5000
 """The most reports of one kind on a page."""
+CLOCK_AHEAD_MS: Final = 31 * 86_400_000
 _R: Final = records.c
 _Kind = TypeVar("_Kind", bound=Report)
 
@@ -68,8 +69,13 @@ def _read(
     until_ms: int,
     limit: int,
 ) -> Iterator[_Kind]:
-    """The reports of a kind in a period by the instrument's clock, the latest first."""
+    """The reports of a kind in a period by the instrument's clock, the latest first.
+
+    Those of a clock that is more than CLOCK_AHEAD_MS ahead are left out, so that only the partitions are read that
+    can have reports of the period.
+    """
     of_kind = and_(
+        _R.stored_at_ms >= since_ms - CLOCK_AHEAD_MS,
         _R.box == box,
         _R.instrument == instrument,
         _R.at_ms >= since_ms,

@@ -8,20 +8,27 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Final
 
+from datacenter.config import Retention
 from datacenter.history.archive import archive_instrument, waiting
+from datacenter.retention import delete_piece, kept_days
 from datacenter.store.calls import call_database
 from datacenter.store.errors import StoreError
 from datacenter.store.partitions import DAY_MS
 from datacenter.store.store import Store
 
 ARCHIVE_SECONDS: Final = 3600.0
+FOREVER: Final = Retention()
 _log: Final = logging.getLogger(__name__)
 
 
 async def archive_hourly(
-    store: Store, executor: Executor | None, now_ms: Callable[[], int], rows_days: int
+    store: Store,
+    executor: Executor | None,
+    now_ms: Callable[[], int],
+    rows_days: int,
+    retention: Retention = FOREVER,
 ) -> None:
-    """Move statuses to chunks `rows_days` after they were stored, until cancelled.
+    """Move statuses to chunks `rows_days` after they were stored, and delete what has expired, until cancelled.
 
     A failure of the database is logged; the next hour continues. `executor` is as for `Follower`.
     """
@@ -32,4 +39,18 @@ async def archive_hourly(
                 await call_database(executor, archive_instrument, store, box, instrument, before_ms)
         except StoreError as error:
             _log.error("statuses are not archived: %s", error)
+        try:
+            await _delete_expired(store, executor, now_ms(), retention)
+        except StoreError as error:
+            _log.error("expired records are not deleted: %s", error)
         await asyncio.sleep(ARCHIVE_SECONDS)
+
+
+async def _delete_expired(store: Store, executor: Executor | None, now_ms: int, retention: Retention) -> None:
+    """Delete in pieces, so that batches wait little. Raises: StoreError."""
+    for kind, days in kept_days(retention).items():
+        total = 0
+        while deleted := await call_database(executor, delete_piece, store, kind, days, now_ms):
+            total += deleted
+        if total:
+            _log.info("%s: deleted %d rows older than %d days", kind, total, days)

@@ -1,0 +1,164 @@
+"""Deletes what is older than its kind is kept, in bounded pieces.
+
+`[store.retention]` of the configuration says how many days each kind is kept; what it does not name is kept. The
+audit log is never deleted, and neither is anything that is not finished: reports that are not evaluated, alerts that
+are not resolved, deliveries and commands that are not settled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+import msgspec
+from sqlalchemy import Column, ColumnElement, Table, and_, delete, func, null, select, tuple_
+
+from datacenter.config import Retention
+from datacenter.store.partitions import DAY_MS
+from datacenter.store.schema import (
+    alerts,
+    base_days,
+    base_instruments,
+    chunks,
+    commands,
+    deliveries,
+    evaluated,
+    file_parts,
+    files,
+    notices,
+    records,
+)
+from datacenter.store.store import Store
+
+PIECE: Final = 1000
+"""Rows that are deleted in one transaction."""
+_UNSETTLED: Final = ("waiting", "sending")
+"""States of deliveries (`datacenter.notices.outbox`)."""
+
+
+class _Part(NamedTuple):
+    """Rows of a table that are deleted."""
+
+    table: Table
+    expired: Callable[[int], ColumnElement[bool]]
+    """The condition, from the time (in ms) before which the kind is not kept."""
+    time: Column[int] | None
+    """The time of a row, for information: in milliseconds, or a day."""
+
+
+class Expired(NamedTuple):
+    """Rows of a kind that are older than it is kept."""
+
+    kind: str
+    days: int
+    rows: int
+    oldest_ms: int | None
+
+
+def _reports(kind: str) -> _Part:
+    r = records.c
+    is_evaluated = and_(
+        evaluated.c.box == r.box, evaluated.c.epoch == r.epoch, evaluated.c.sequence >= r.sequence
+    )
+    known = select(evaluated.c.box).where(is_evaluated).exists()
+    return _Part(records, lambda before: and_(r.kind == kind, r.stored_at_ms < before, known), r.stored_at_ms)
+
+
+def _resolved(before: int) -> ColumnElement[bool]:
+    return func.coalesce(alerts.c.resolved_at_ms, alerts.c.ended_at_ms) < before
+
+
+def _of_resolved(alert: Column[str], before: int) -> ColumnElement[bool]:
+    return select(alerts.c.id).where(alerts.c.id == alert, _resolved(before)).exists()
+
+
+def _deliveries(before: int) -> ColumnElement[bool]:
+    c = deliveries.c
+    return and_(c.state.not_in(_UNSETTLED), _of_resolved(c.alert, before))
+
+
+def _notices(before: int) -> ColumnElement[bool]:
+    c, d = notices.c, deliveries.c
+    left = select(d.alert).where(d.alert == c.alert, d.kind == c.kind).exists()
+    return and_(c.routed_at_ms.is_not(None), ~left, _of_resolved(c.alert, before))
+
+
+def _alerts(before: int) -> ColumnElement[bool]:
+    left = select(notices.c.alert).where(notices.c.alert == alerts.c.id).exists()
+    return and_(_resolved(before), ~left)
+
+
+def _unused_files(before: int) -> ColumnElement[bool]:
+    used = select(commands.c.id).where(commands.c.file == files.c.sha256).exists()
+    return and_(files.c.stored_at_ms < before, ~used)
+
+
+def _parts_of_unused_files(before: int) -> ColumnElement[bool]:
+    return file_parts.c.file.in_(select(files.c.sha256).where(_unused_files(before)))
+
+
+def _empty_files(before: int) -> ColumnElement[bool]:
+    left = select(file_parts.c.file).where(file_parts.c.file == files.c.sha256).exists()
+    return and_(_unused_files(before), ~left)
+
+
+_DELIVERIES: Final = _Part(deliveries, _deliveries, deliveries.c.changed_at_ms)
+_NOTICES: Final = _Part(notices, _notices, notices.c.created_at_ms)
+KINDS: Final[dict[str, tuple[_Part, ...]]] = {
+    "readings": (_Part(chunks, lambda before: chunks.c.day < before // DAY_MS, chunks.c.day),),
+    "errors": (_reports("alert"),),
+    "controls": (_reports("quality"),),
+    "calibrations": (_reports("calibration"),),
+    "inventories": (_reports("inventory"),),
+    "notices": (_DELIVERIES, _NOTICES),
+    "alerts": (_DELIVERIES, _NOTICES, _Part(alerts, _alerts, alerts.c.began_at_ms)),
+    "commands": (_Part(commands, lambda before: commands.c.closed_at_ms < before, commands.c.closed_at_ms),),
+    "files": (
+        _Part(file_parts, _parts_of_unused_files, None),
+        _Part(files, _empty_files, files.c.stored_at_ms),
+    ),
+    "base": (
+        _Part(
+            base_instruments, lambda before: base_instruments.c.day < before // DAY_MS, base_instruments.c.day
+        ),
+        _Part(base_days, lambda before: base_days.c.day < before // DAY_MS, base_days.c.day),
+    ),
+}
+"""The kinds that can be deleted, each with its rows in the order of deletion."""
+
+
+def kept_days(retention: Retention) -> dict[str, int]:
+    """Return the days that each kind is kept, of those that are not kept forever."""
+    given = msgspec.structs.asdict(retention)
+    return {kind: days for kind in KINDS if (days := given[f"{kind}_days"]) is not None}
+
+
+def find_expired(store: Store, retention: Retention, now_ms: int) -> list[Expired]:
+    """Return what would be deleted of each kind with a limit; nothing is changed. Raises: StoreError."""
+    found = []
+    for kind, days in kept_days(retention).items():
+        rows, times = 0, []
+        for part in KINDS[kind]:
+            oldest = null() if part.time is None else func.min(part.time)
+            query = select(func.count(), oldest).select_from(part.table)
+            ((count, time),) = store.read(query.where(part.expired(now_ms - days * DAY_MS)))
+            rows += count
+            if time is not None:
+                times.append(time * (DAY_MS if part.time is not None and part.time.name == "day" else 1))
+        found.append(Expired(kind, days, rows, min(times, default=None)))
+    return found
+
+
+def delete_piece(store: Store, kind: str, days: int, now_ms: int, limit: int = PIECE) -> int:
+    """Delete up to `limit` rows of a kind in one transaction; return their number, 0 if none is left.
+
+    Raises: StoreError.
+    """
+    for part in KINDS[kind]:
+        key = list(part.table.primary_key.columns)
+        chosen = select(*key).where(part.expired(now_ms - days * DAY_MS)).limit(limit)
+        with store.transaction() as connection:
+            deleted = connection.execute(delete(part.table).where(tuple_(*key).in_(chosen))).rowcount
+        if deleted:
+            return deleted
+    return 0

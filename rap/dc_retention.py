@@ -1,0 +1,49 @@
+"""`rap dc retention`: deletes what is older than it is kept, or shows it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rap.dc_store import open_store
+from rap.outcome import OK
+from rap.parser import Parser
+
+
+def add_retention(parser: Parser) -> None:
+    """Add the arguments of the verb."""
+    parser.add_argument("--config", metavar="FILE", type=Path, required=True, help="TOML configuration")
+    parser.add_argument("--dry-run", action="store_true", help="only show what would be deleted")
+    parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
+    parser.set_command(_retention)
+
+
+def _retention(arguments: argparse.Namespace) -> int:
+    from datacenter.retention import KINDS, delete_piece, find_expired
+
+    with open_store(arguments.config) as (config, store):
+        now_ms = time.time_ns() // 1_000_000
+        expired = find_expired(store, config.store.retention, now_ms)
+        if not arguments.dry_run:
+            for one in expired:
+                while delete_piece(store, one.kind, one.days, now_ms):
+                    pass
+    if arguments.json:
+        print(
+            json.dumps({"dry_run": arguments.dry_run, "kinds": [one._asdict() for one in expired]}, indent=2)
+        )
+        return OK
+    for one in expired:
+        since = f", the oldest of {_day(one.oldest_ms)}" if one.oldest_ms is not None else ""
+        done = "would be deleted" if arguments.dry_run else "deleted"
+        print(f"{one.kind}: kept {one.days} days; {one.rows} rows {done}{since}")
+    limited = {one.kind for one in expired}
+    print(f"kept without limit: {', '.join([*(kind for kind in KINDS if kind not in limited), 'audit'])}")
+    return OK
+
+
+def _day(ms: int) -> str:
+    return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d}"
