@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from rap.dc_alert import add_alert
+from rap.dc_base import add_base
 from rap.dc_command import add_command
 from rap.dc_maintenance import add_maintenance
 from rap.dc_retention import add_retention
@@ -33,6 +34,7 @@ def add_verbs(parser: Parser) -> None:
         "--check", action="store_true", help="change nothing; exit status 1 if an upgrade is needed"
     )
     migrate.set_command(_migrate)
+    add_base(parser.add_command("base", "the installed base of several regions"))
     add_retention(parser.add_command("retention", "delete what is older than it is kept"))
     _add_demo(parser.add_command("demo", "serve the pages with a simulated fleet, on this machine only"))
     _add_audit(parser.add_command("audit", "the audit log"))

@@ -1,0 +1,68 @@
+"""The part of the installed base that may leave a region, and the sum of several regions.
+
+A bin leaves its region only if at least k instruments had readings in it on one day. The number of other readings is
+told, so that percentiles of the sum are known exactly, or within bounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from msgspec import Struct
+
+from datacenter.base.histogram import Histogram, added
+from datacenter.base.percentiles import INSTRUMENTS_MIN, BaseDay
+
+
+class RegionalBase(Struct, frozen=True):
+    """A reading of a model in one region; `withheld` readings were in bins with too few instruments."""
+
+    model: str
+    reading: str
+    values: list[int]
+    readings: list[int]
+    withheld: int
+
+
+class Bounds(NamedTuple):
+    """The least and the greatest possible value of a percentile; None if withheld readings could be beyond any."""
+
+    low: int | None
+    high: int | None
+
+
+def departing(
+    model: str, reading: str, days: Mapping[int, BaseDay], instruments_min: int = INSTRUMENTS_MIN
+) -> RegionalBase:
+    """Return what may leave the region of days' readings."""
+    whole = added([one.histogram for one in days.values()])
+    instruments = np.zeros(len(whole.values), np.int64)
+    for one in days.values():
+        places = np.searchsorted(whole.values, one.histogram.values)
+        np.maximum.at(instruments, places, one.histogram.instruments)
+    kept = instruments >= instruments_min
+    withheld = int(whole.readings[~kept].sum())
+    return RegionalBase(model, reading, whole.values[kept].tolist(), whole.readings[kept].tolist(), withheld)
+
+
+def percentiles_of_regions(regions: Sequence[RegionalBase], wanted: Sequence[int]) -> list[Bounds]:
+    """Return percentiles of all regions together. Raises: ValueError for different readings."""
+    if len({(one.model, one.reading) for one in regions}) != 1:
+        raise ValueError("the regions have different models or readings; give those of one")
+    whole = added([_histogram(one) for one in regions])
+    withheld = sum(one.withheld for one in regions)
+    below = np.cumsum(whole.readings)
+    found = []
+    for percentile in wanted:
+        rank = max(1, -(-percentile * (whole.count + withheld) // 100))
+        low = int(whole.values[np.searchsorted(below, rank - withheld)]) if rank > withheld else None
+        high = int(whole.values[np.searchsorted(below, rank)]) if rank <= whole.count else None
+        found.append(Bounds(low, high))
+    return found
+
+
+def _histogram(one: RegionalBase) -> Histogram:
+    values, readings = np.array(one.values, np.int64), np.array(one.readings, np.int64)
+    return Histogram(values, readings, np.zeros(len(values), np.int64))
