@@ -15,7 +15,7 @@ from datacenter.evaluation.triggerset import TriggerSet
 from datacenter.fleet.alerts import SilenceError, silence
 from datacenter.maintenance.desk import MaintenanceDesk, MaintenanceRefusedError
 from datacenter.maintenance.windows import Kind
-from datacenter.notices.outbox import claim, claim_open, route
+from datacenter.notices.outbox import Outcome, Result, claim, claim_open, route, settle
 from datacenter.store.schema import alerts, boxes, deliveries, instruments, sites
 from datacenter.store.store import Store
 from datacenter.triggers.triggerfile import Trigger, make_trigger
@@ -186,8 +186,24 @@ def test_a_silenced_alert_sends_nothing_until_the_silence_ends(memory: Store) ->
     (alert,) = next(memory.read(select(alerts.c.id)))
     silence(memory, alert, "engineer", 2, "known", AT_MS + 60_000)
     assert sent(memory, AT_MS + HOUR_MS) == []
+    assert list(memory.read(select(deliveries.c.alert))) == []
     silence(memory, alert, "engineer", 0, "done", AT_MS + HOUR_MS)
     assert sent(memory, AT_MS + HOUR_MS) == [("raised", "water")]
     for hours, reason in ((-1, "x"), (721, "x"), (1, ""), (1, "x" * 201)):
         with pytest.raises(SilenceError, match="give a"):
             silence(memory, alert, "engineer", hours, reason, AT_MS)
+
+
+def test_a_silence_also_stops_notices_that_wait_and_are_repeated(memory: Store) -> None:
+    evaluate(memory, water(), 1, now_ms=AT_MS + 60_000)
+    (alert,) = next(memory.read(select(alerts.c.id)))
+    route(memory, [CHAT], AT_MS + 60_000)
+    silence(memory, alert, "engineer", 1, "known", AT_MS + 60_000)
+    assert claim(memory, CHAT, "p", "", AT_MS + 60_001) == []
+    now_ms = AT_MS + 2 * HOUR_MS
+    found = claim(memory, CHAT, "p", "", now_ms)
+    settle(memory, CHAT, "p", found, Outcome(Result.SENT), now_ms)
+    silence(memory, alert, "engineer", 1, "known", now_ms)
+    assert claim_open(memory, CHAT, "p", "", now_ms) == []
+    settle(memory, CHAT, "p", [], Outcome(Result.SENT), now_ms)
+    assert claim_open(memory, CHAT, "p", "", now_ms + HOUR_MS) == found
