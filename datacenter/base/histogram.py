@@ -73,8 +73,11 @@ def rounded(readings: Integers) -> Integers:
     return (limited >> shift) << shift
 
 
-def added(parts: Sequence[Histogram]) -> Histogram:
-    """Return the sum of histograms, without bins whose sum is 0."""
+def added(parts: Sequence[Histogram], *, with_instruments: bool = True) -> Histogram:
+    """Return the sum of histograms, without bins whose sum is 0.
+
+    Percentiles need no instruments; they may be left at 0, which takes less time.
+    """
     parts = [part for part in parts if len(part.values)]
     if not parts:
         return EMPTY
@@ -86,7 +89,8 @@ def added(parts: Sequence[Histogram]) -> Histogram:
         for part in parts:
             places = part.values - first
             sums[0, places] += part.readings
-            sums[1, places] += part.instruments
+            if with_instruments:
+                sums[1, places] += part.instruments
         kept = np.flatnonzero(sums[0])
         return Histogram(kept + first, sums[0, kept], sums[1, kept])
     values, places = np.unique(np.concatenate([part.values for part in parts]), return_inverse=True)
@@ -118,10 +122,12 @@ def decode_readings(data: bytes) -> dict[str, Histogram]:
 
 
 def _raw(histogram: Histogram) -> bytes:
-    columns = (histogram.values, histogram.readings, histogram.instruments)
-    assert all(len(column) == 0 or column.max() < 2**31 for column in columns), "sums of a day fit 32 bits"
+    """Return 32-bit columns; the differences of the values are modulo 2^32."""
+    columns = (np.diff(histogram.values, prepend=0), histogram.readings, histogram.instruments)
+    assert all(len(one) == 0 or one.max() < 2**31 for one in columns[1:]), "sums of a day fit 32 bits"
     return b"".join(column.astype("<i4").tobytes() for column in columns)
 
 
 def _of_raw(raw: bytes) -> Histogram:
-    return Histogram(*np.frombuffer(raw, "<i4").reshape(3, -1).astype(np.int64))
+    steps, readings, instruments = np.frombuffer(raw, "<i4").reshape(3, -1)
+    return Histogram(np.cumsum(steps, dtype=np.int32).astype(np.int64), readings, instruments)
