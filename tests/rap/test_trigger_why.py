@@ -23,7 +23,9 @@ def alert(tmp_path: Path) -> tuple[str, str, str]:
     store = Store(url)
     store.authorize([BOX], 0)
     reports = [status(number, water=30 if number > 5 else 10) for number in range(1, 40)]
-    store.ingest(BOX, batch(numbered(profile(), *reports)), STORED_MS)
+    numbers = numbered(profile(), *reports)
+    for part in (numbers[:4], numbers[4:]):
+        store.ingest(BOX, batch(part), STORED_MS)
     evaluator(store).advance(BOX, STORED_MS)
     (name,) = store.read(select(alerts.c.id))
     store.close()
@@ -62,6 +64,20 @@ def test_what_the_reports_do_not_give_again_is_not_confirmed(
     assert main(["trigger", "why", name, "--config", file, "--json"]) == 1
     document = json.loads(capsys.readouterr().out)
     assert not document["confirmed"] and "recorded 5 ms" in document["differences"][0]
+
+
+def test_without_the_oldest_reports_the_span_before_the_alert_is_evaluated(
+    alert: tuple[str, str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, url, name = alert
+    store = Store(url)
+    with store.transaction() as connection:
+        connection.execute(delete(records).where(records.c.sequence == 4))
+    store.close()
+    assert main(["trigger", "why", name, "--config", file]) == 0
+    said = capsys.readouterr()
+    assert "3 reports on which the alert can rest were deleted: run 1, numbers 1 to 3" in said.err
+    assert said.out.splitlines()[-1].endswith("the values were not compared")
 
 
 def test_unknown_alerts_and_deleted_reports_are_wrong_input(
