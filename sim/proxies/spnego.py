@@ -15,6 +15,8 @@ SpnegoScheme = Literal["ntlm", "negotiate"]
 HOST_NAME: Final = "proxy"
 _PASSWORDS: Final = "NTLM_USER_FILE"
 """The environment variable in which pyspnego looks for the passwords of NTLM."""
+_WORKSTATION: Final = "NETBIOS_COMPUTER_NAME"
+"""The environment variable in which pyspnego looks for the client's computer name."""
 
 
 def write_passwords(file: Path, domain: str, user: str, password: str) -> None:
@@ -22,9 +24,24 @@ def write_passwords(file: Path, domain: str, user: str, password: str) -> None:
     file.write_text(f"{domain}:{user}:{password}\n")
 
 
-def set_workstation(name: str) -> None:
-    """Set the computer name that this process sends as a client of NTLM, unless the environment already has one."""
-    os.environ.setdefault("NETBIOS_COMPUTER_NAME", name.upper())
+@contextmanager
+def workstation(name: str) -> Iterator[None]:
+    """Set the computer name that this process sends as a client of NTLM; it must not depend on the machine's."""
+    with _variable(_WORKSTATION, name.upper()):
+        yield
+
+
+@contextmanager
+def _variable(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 class SpnegoExchange:
@@ -67,13 +84,10 @@ class SpnegoExchange:
     @contextmanager
     def _environment(self) -> Iterator[None]:
         """Give pyspnego the passwords, and one host name, as a run must not depend on the machine's."""
-        passwords, host_name = os.environ.get(_PASSWORDS), socket.gethostname
-        os.environ[_PASSWORDS] = str(self._passwords)
+        host_name = socket.gethostname
         socket.gethostname = lambda: HOST_NAME
         try:
-            yield
+            with _variable(_PASSWORDS, str(self._passwords)):
+                yield
         finally:
             socket.gethostname = host_name
-            del os.environ[_PASSWORDS]
-            if passwords is not None:
-                os.environ[_PASSWORDS] = passwords

@@ -6,7 +6,7 @@ import os
 import resource
 import sys
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 _LIMITS: Final = (resource.RLIMIT_STACK, resource.RLIMIT_NOFILE, resource.RLIMIT_AS)
 
@@ -40,9 +40,16 @@ def restore(state: ProcessState) -> None:
 
 
 def differences(before: ProcessState, after: ProcessState) -> list[str]:
-    """Return the parts that differ, with both values."""
+    """Return the parts that differ, with what was removed and what was added."""
+    parts = zip(ProcessState._fields, map(_items, before), map(_items, after), strict=True)
     return [
-        f"{name}: {old!r:.500} became {new!r:.500}"
-        for name, old, new in zip(ProcessState._fields, before, after, strict=True)
+        f"{name}: {[item for item in old if item not in new]} became {[item for item in new if item not in old]}"
+        for name, old, new in parts
         if old != new
     ]
+
+
+def _items(part: Any) -> list[Any]:
+    if isinstance(part, dict):
+        return list(part.items())
+    return part if isinstance(part, list) else [part]

@@ -9,8 +9,7 @@ from sim.net.loop import SimLoop
 from sim.proxies.inspection import inspecting_context
 from sim.proxies.kind import proxy_kind
 from sim.proxies.relay import Behavior, ProxyTunnel
-from sim.proxies.spnego import set_workstation
-from sim.worlds.shared.addresses import BOX_NAME, PROXY, PROXY_NAME
+from sim.worlds.shared.addresses import PROXY, PROXY_NAME
 from wire.tls.context import Identity
 
 
@@ -21,7 +20,6 @@ class VirtualProxy:
         """`inspector` is the certificate presented to clients during TLS inspection."""
         self._inspector = inspector
         self._folder = inspector.certificate.parent
-        set_workstation(BOX_NAME)  # the machine's name must not be in the trace
         self.host = SimHost(network, PROXY_NAME, PROXY)
         self.behavior = Behavior()
         self._loop = loop

@@ -17,6 +17,7 @@ import gc
 import tempfile
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
@@ -35,10 +36,11 @@ from sim.lab.shipped_triggers import shipped_triggers
 from sim.lab.standards import serial_ports
 from sim.net.link import Link
 from sim.net.loop import SimLoop
+from sim.proxies.spnego import workstation
 from sim.verdict.ledger import ReportLedger
 from sim.verdict.result import Result
 from sim.verdict.result import World as Name
-from sim.worlds.shared.addresses import BOX_SERIAL
+from sim.worlds.shared.addresses import BOX_NAME, BOX_SERIAL
 from sim.worlds.shared.analyzer import Analyzer
 from sim.worlds.shared.certificates import LabCertificates
 from sim.worlds.shared.conclusion import conclude
@@ -82,8 +84,10 @@ class VirtualWorld:
         self.faults = FaultRunner(self, lambda: self.env.now, self.trace, emulated=self)
         self._wall_started = time.perf_counter()
         # A run creates many objects and few cycles: collection after every 700 objects took a tenth of its time
-        self._gc_threshold = gc.get_threshold()
+        self._process = ExitStack()
+        self._process.callback(gc.set_threshold, *gc.get_threshold())
         gc.set_threshold(100_000, 20, 50)
+        self._process.enter_context(workstation(BOX_NAME))
 
         self._site = site = VirtualSite(self.env, self.wall_ns, self.random, self.trace)
         network = site.network
@@ -263,7 +267,7 @@ class VirtualWorld:
             self.datacenter.store.close()
             self.loop.close()
             self._folder.cleanup()
-            gc.set_threshold(*self._gc_threshold)
+            self._process.close()
 
     async def _end_tasks(self) -> None:
         own = asyncio.current_task()
