@@ -25,7 +25,7 @@ def assert_holds(result: Result) -> None:
 
 @pytest.mark.parametrize("kind", fault_kinds())
 def test_no_report_is_lost_or_duplicated_by_a_fault(kind: str) -> None:
-    result = run_lab(lab_with_expectations(event(kind, 20, 25)))
+    result = run_lab(lab_with_expectations(event(kind, 5, 15), duration="35min"))
     assert_holds(result)
     assert result.faults[0].kind == kind
     if kind != "disk-rot":
@@ -34,8 +34,8 @@ def test_no_report_is_lost_or_duplicated_by_a_fault(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", fault_kinds())
 def test_no_report_is_lost_or_duplicated_by_a_fault_at_the_end_of_an_outage(kind: str) -> None:
-    outage = '[[event]]\nat = "10min"\nfault = "link-down"\ntarget = "uplink"\nlasts = "40min"\n'
-    assert_holds(run_lab(lab_with_expectations(outage + event(kind, 49, 2), seed=2)))
+    outage = '[[event]]\nat = "5min"\nfault = "link-down"\ntarget = "uplink"\nlasts = "20min"\n'
+    assert_holds(run_lab(lab_with_expectations(outage + event(kind, 24, 2), seed=2, duration="40min")))
 
 
 @pytest.mark.parametrize("seed", range(12))

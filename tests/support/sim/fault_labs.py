@@ -9,10 +9,10 @@ from sim.lab.labfile import Lab, parse_lab
 from sim.verdict.result import Result
 
 HTTP = 'proxy = { kind = "http", auth = "basic" }'
-JUDGED_LAB = """
+LAB_WITH_EXPECTATIONS = """
 [lab]
 name = "faulty"
-duration = "90min"
+duration = "{duration}"
 seed = {seed}
 [box]
 board = "rap-4"
@@ -103,13 +103,20 @@ def target_of(kind: str) -> str:
 
 
 def lab_with_expectations(
-    events: str, seed: int = 1, *, loss: str = "0.5%", report_every: str = "10s"
+    events: str, seed: int = 1, *, duration: str = "90min", loss: str = "0.5%", report_every: str = "10s"
 ) -> Lab:
-    """90 minutes of two instruments behind a proxy, which must neither lose nor duplicate a report."""
+    """Two instruments behind a proxy, which must neither lose nor duplicate a report."""
     proxy, auth = ("http", "basic") if seed % 2 else ("socks5", "password")
     dropped = DROPPED_BY_ROT_MAX if "disk-rot" in events or "disk-read-fails" in events else 0
-    text = JUDGED_LAB.format(
-        events=events, seed=seed, proxy=proxy, auth=auth, dropped=dropped, loss=loss, every=report_every
+    text = LAB_WITH_EXPECTATIONS.format(
+        events=events,
+        seed=seed,
+        proxy=proxy,
+        auth=auth,
+        dropped=dropped,
+        loss=loss,
+        every=report_every,
+        duration=duration,
     )
     return parse_lab(text, Path("faulty.toml"))
 
