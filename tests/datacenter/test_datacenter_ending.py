@@ -105,7 +105,9 @@ def test_a_batch_that_is_never_committed_is_not_acknowledged(empty_postgres: str
             asyncio.run(send(port))
             status, output = end(program)
     assert status == 3
-    assert output.startswith("rap: store.url: postgresql+psycopg://postgres@/postgres")
+    ready, failed = output.splitlines()
+    assert ready == f"rap: ready on port {port}"
+    assert failed.startswith("rap: store.url: postgresql+psycopg://postgres@/postgres")
     assert "the database has not responded for 1 s" in output
     store = Store(empty_postgres)
     assert queries.counts(store) == {}

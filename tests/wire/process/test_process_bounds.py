@@ -60,7 +60,7 @@ def test_memory_is_that_of_the_process() -> None:
     after = bound.measure()
     assert before is not None
     assert after is not None
-    assert after[0] - before[0] > 0.9 * len(ballast)
+    assert after[0] - before[0] > len(ballast) / 2  # the kernel may reclaim pages of files meanwhile
 
 
 def control_group(root: Path, limits: dict[str, str], member: str) -> tuple[Path, Path]:
