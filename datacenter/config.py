@@ -22,7 +22,15 @@ rows_days = 3                       # optional: the days after which statuses mo
 
 [store.retention]                   # optional: the days after which each kind is deleted; others are kept
 readings_days = 3650                # at least 100; by the instrument's clock
-errors_days = 1825                  # likewise for each kind of `datacenter.retention`
+errors_days = 1825
+controls_days = 1825
+calibrations_days = 1825
+inventories_days = 730
+notices_days = 365
+alerts_days = 3650
+commands_days = 730
+files_days = 90
+base_days = 730                     # the installed base: at least 100
 
 [access]                            # optional: who may do what
 policies = "policies"               # folder of Cedar files, relative to this file, instead of those of this version
@@ -120,15 +128,6 @@ class Retention(Table, frozen=True):
     commands_days: Days | None = None
     files_days: Days | None = None
     base_days: BaseDays | None = None
-    audit_days: int | None = None
-    """Refused: the audit log is never deleted."""
-
-    def __post_init__(self) -> None:
-        """Raise ValueError for a limit of the audit log."""
-        if self.audit_days is not None:
-            raise ValueError(
-                "`audit_days`: the audit log is never deleted, as its records prove each other; remove the key"
-            )
 
 
 class Database(Table, frozen=True):

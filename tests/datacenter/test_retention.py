@@ -157,7 +157,7 @@ def test_the_archivist_deletes_what_is_expired(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("audit_days = 400", "never deleted"),
+        ("audit_days = 400", "unknown key"),
         ("readings_days = 30", "100"),
         ("errors_days = 5", "30"),
         ("error_days = 500", "errors_days"),

@@ -51,5 +51,5 @@ def differences(before: ProcessState, after: ProcessState) -> list[str]:
 
 def _items(part: Any) -> list[Any]:
     if isinstance(part, dict):
-        return list(part.items())
+        return sorted(part.items())
     return part if isinstance(part, list) else [part]
