@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rap.dc_staff import StaffCall, add_staff_verb, staff_call
 from rap.outcome import OK, WrongInput
 from rap.parser import Parser
+from rap.utc import utc_minute
 
 if TYPE_CHECKING:
     from datacenter.access.request import Resource
     from datacenter.fleet.alerts import AlertRow
 
-HOURS: int = 8
+HOURS: Final = 8
 
 
 def add_alert(parser: Parser) -> None:
@@ -47,17 +47,12 @@ def add_alert(parser: Parser) -> None:
 
 def _list(arguments: argparse.Namespace) -> int:
     from datacenter.fleet.alerts import AlertFilter, list_alerts
-    from datacenter.fleet.visible import Visibility
 
     if arguments.page < 1:
         raise WrongInput(f"--page {arguments.page}: give a whole number from 1")
     with staff_call(arguments) as call:
-        principal = call.access.rules.directory.principal(call.staff)
-        if principal is None:
-            raise WrongInput(f"there is no {call.staff} in the staff directory")
-        visible = Visibility(call.access.rules.policies, principal, call.now_ms, call.purpose)
         wanted = AlertFilter(arguments.state, q=arguments.search)
-        rows = list_alerts(call.store, visible, wanted, arguments.page)
+        rows = list_alerts(call.store, call.visibility(), wanted, arguments.page)
     return _print(arguments, rows, call.now_ms)
 
 
@@ -91,20 +86,16 @@ def _silence(arguments: argparse.Namespace) -> int:
 
 def _seen(call: StaffCall, alert: str) -> Resource:
     """Return an alert that the person may see. Raises: WrongInput."""
-    from datacenter.access.request import RequestContext
     from datacenter.fleet.visible import find_alert
 
     resource = find_alert(call.store, alert)
-    context = RequestContext(call.now_ms, call.purpose)
-    if resource is None or not call.access.decide(call.staff, "view", resource, context).permitted:
+    if resource is None or not call.decide("view", resource).permitted:
         raise WrongInput(f"there is no alert {alert}; `rap dc alert list` lists them")
     return resource
 
 
 def _require(call: StaffCall, action: str, resource: Resource) -> None:
-    from datacenter.access.request import RequestContext
-
-    decision = call.access.decide(call.staff, action, resource, RequestContext(call.now_ms, call.purpose))
+    decision = call.decide(action, resource)
     if not decision.permitted:
         raise WrongInput(decision.reason)
 
@@ -124,7 +115,7 @@ def _print(
         return OK
     for row in rows:
         about = f"{row.id}  {row.severity:8}  {row.trigger}  {row.instrument or 'box'} at {row.box}"
-        print(f"{about}  since {_time(row.began_at_ms)}  {row.state}{_silence_of(row, now_ms)}")
+        print(f"{about}  since {utc_minute(row.began_at_ms)} UTC  {row.state}{_silence_of(row, now_ms)}")
         details = (("text", row.text), ("parts", (row.parts or "").replace("\n", ", ")))
         for name, text in details if has_details else ():
             if text:
@@ -137,8 +128,4 @@ def _print(
 def _silence_of(row: AlertRow, now_ms: int) -> str:
     if not row.is_silenced(now_ms):
         return ""
-    return f", silenced until {_time(row.silenced_until_ms or 0)} by {row.silenced_by}: {row.silence_reason}"
-
-
-def _time(ms: int) -> str:
-    return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M} UTC"
+    return f", silenced until {utc_minute(row.silenced_until_ms or 0)} UTC by {row.silenced_by}: {row.silence_reason}"

@@ -6,12 +6,13 @@ import argparse
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from rap.dc_staff import StaffCall, add_staff_verb, staff_call
 from rap.outcome import OK, WrongInput
 from rap.parser import Parser
+from rap.utc import utc_minute
 
 if TYPE_CHECKING:
     from datacenter.maintenance.desk import MaintenanceDesk
@@ -74,9 +75,9 @@ def _print(arguments: argparse.Namespace, windows: list[Window], now_ms: int) ->
         return OK
     for one in windows:
         critical = "" if one.covers_critical else "  without critical alerts"
+        times = f"{utc_minute(one.from_ms)} UTC to {utc_minute(one.until_ms)} UTC"
         print(
-            f"{one.id}  {one.about}  {_time(one.from_ms)} to {_time(one.until_ms)}  {one.state(now_ms)}  "
-            f"{one.reason}, by {one.planned_by}{critical}"
+            f"{one.id}  {one.about}  {times}  {one.state(now_ms)}  {one.reason}, by {one.planned_by}{critical}"
         )
     if not windows:
         print("no maintenance")
@@ -91,7 +92,3 @@ def _moment_ms(text: str) -> int:
     if moment is None or moment.tzinfo is None:
         raise WrongInput(f"--from {text}: give a time with its zone, such as 2026-03-01T08:00Z")
     return round(moment.timestamp() * 1000)
-
-
-def _time(ms: int) -> str:
-    return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M} UTC"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 from rap.dc_store import open_store
 from rap.outcome import OK
 from rap.parser import Parser
+from rap.utc import utc_day
 
 
 def add_retention(parser: Parser) -> None:
@@ -37,13 +37,9 @@ def _retention(arguments: argparse.Namespace) -> int:
         )
         return OK
     for one in expired:
-        since = f", the oldest of {_day(one.oldest_ms)}" if one.oldest_ms is not None else ""
+        since = f", the oldest of {utc_day(one.oldest_ms)}" if one.oldest_ms is not None else ""
         done = "would be deleted" if arguments.dry_run else "deleted"
         print(f"{one.kind}: kept {one.days} days; {one.rows} rows {done}{since}")
     limited = {one.kind for one in expired}
     print(f"kept without limit: {', '.join([*(kind for kind in KINDS if kind not in limited), 'audit'])}")
     return OK
-
-
-def _day(ms: int) -> str:
-    return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d}"

@@ -15,8 +15,11 @@ from rap.parser import Parser
 
 if TYPE_CHECKING:
     from datacenter.access.control import AccessControl
+    from datacenter.access.decision import Decision
+    from datacenter.access.request import Resource
     from datacenter.access.vocabulary import Purpose
     from datacenter.config import Config
+    from datacenter.fleet.visible import Visibility
     from datacenter.store.store import Store
 
 
@@ -29,6 +32,21 @@ class StaffCall(NamedTuple):
     purpose: Purpose
     config: Config
     now_ms: int
+
+    def decide(self, action: str, resource: Resource) -> Decision:
+        """Decide by the configured policies, and record the decision."""
+        from datacenter.access.request import RequestContext
+
+        return self.access.decide(self.staff, action, resource, RequestContext(self.now_ms, self.purpose))
+
+    def visibility(self) -> Visibility:
+        """Return what the person may see. Raises: WrongInput for somebody who is not in the staff directory."""
+        from datacenter.fleet.visible import Visibility
+
+        principal = self.access.rules.directory.principal(self.staff)
+        if principal is None:
+            raise WrongInput(f"there is no {self.staff} in the staff directory")
+        return Visibility(self.access.rules.policies, principal, self.now_ms, self.purpose)
 
 
 def add_staff_verb(parser: Parser, name: str, text: str, run: Any) -> Parser:

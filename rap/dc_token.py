@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rap.dc_store import open_store
 from rap.outcome import FAILED, OK, WrongInput
 from rap.parser import Parser
+from rap.utc import utc_day
 
 if TYPE_CHECKING:
     from datacenter.store.store import Store
@@ -66,7 +66,7 @@ def _create(arguments: argparse.Namespace) -> int:
             store, owner.id, arguments.purpose, actions, owner.scope, now_ms, expires_ms
         )
         _record(store, token.owner, token.id, "issue-token", token.purpose, now_ms)
-    print(f"token {token.id} of {token.owner}, for {token.purpose}, until {_date(expires_ms)}")
+    print(f"token {token.id} of {token.owner}, for {token.purpose}, until {utc_day(expires_ms)}")
     print(secret)
     return OK
 
@@ -78,7 +78,7 @@ def _list(arguments: argparse.Namespace) -> int:
     with open_store(arguments.config) as (_, store):
         for one in list_tokens(store):
             actions = one.actions.replace("\n", ",")
-            until = _date(one.expires_at_ms)
+            until = utc_day(one.expires_at_ms)
             print(f"{one.id}  {one.state(now_ms):8} {one.owner}  {one.purpose}  {actions}  until {until}")
     return OK
 
@@ -105,7 +105,3 @@ def _record(store: Store, owner: str, token: str, action: str, purpose: str, now
     AuditTrail(store).append(
         [AuditEntry(now_ms, owner, token, action, "StaffRecord", owner, "", purpose, "permitted", "", reason)]
     )
-
-
-def _date(ms: int) -> str:
-    return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d}"

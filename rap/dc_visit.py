@@ -21,17 +21,13 @@ def add_visit(parser: Parser) -> None:
 
 
 def _visit(arguments: argparse.Namespace) -> int:
-    from datacenter.fleet.visible import Visibility
     from datacenter.visits.parts import totals
     from datacenter.visits.read import read_knowledge, visit_parts
 
     with staff_call(arguments) as call:
         site, box, instrument = _place(call, arguments.place)
-        principal = call.access.rules.directory.principal(call.staff)
-        assert principal is not None, "may see the place"
-        visible = Visibility(call.access.rules.policies, principal, call.now_ms, call.purpose)
         known = read_knowledge(call.config.evaluation.triggers)
-        parts = visit_parts(call.store, visible, known, site, box, instrument)
+        parts = visit_parts(call.store, call.visibility(), known, site, box, instrument)
     if arguments.json:
         document = {
             "parts": [one._asdict() | {"reasons": [why._asdict() for why in one.reasons]} for one in parts],
@@ -60,17 +56,15 @@ def _place(call: StaffCall, place: str) -> tuple[str, str, str]:
     """Return site, box and instrument of a place that the person may see. Raises: WrongInput."""
     from sqlalchemy import select
 
-    from datacenter.access.request import RequestContext
     from datacenter.fleet.visible import find_instrument, find_site
     from datacenter.store.schema import instruments
 
-    context = RequestContext(call.now_ms, call.purpose)
     site = find_site(call.store, place)
-    if site is not None and call.access.decide(call.staff, "view", site, context).permitted:
+    if site is not None and call.decide("view", site).permitted:
         return place, "", ""
     boxes = call.store.read(select(instruments.c.box).where(instruments.c.serial == place))
     for (box,) in boxes:
         found = find_instrument(call.store, box, place)
-        if found is not None and call.access.decide(call.staff, "view", found, context).permitted:
+        if found is not None and call.decide("view", found).permitted:
             return "", box, place
     raise WrongInput(f"there is no instrument and no site {place}; the page of the fleet lists them")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rap.dc_store import open_store
 from rap.outcome import FAILED, OK, WrongInput
 from rap.parser import Parser
+from rap.utc import utc_minute
 
 if TYPE_CHECKING:
     from datacenter.evaluation.alerts import Evidence, SilenceEvidence
@@ -186,7 +186,7 @@ def _document(record: AlertRecord, evidence: Evidence, found: Recomputation) -> 
 
 
 def _time(ms: int | None) -> str:
-    return "–" if ms is None else f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M}"
+    return "–" if ms is None else utc_minute(ms)
 
 
 def _value(value: float | None) -> str:

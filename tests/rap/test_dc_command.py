@@ -5,39 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert
 
 from datacenter.access.policyfile import SHIPPED
-from datacenter.store.schema import boxes, instruments, sites
-from datacenter.store.store import Store
 from rap.__main__ import main
-from tests.support.datacenter.programs import configure
+from tests.support.datacenter.placed import BOX, ENGINEER, SERIAL, placed_instrument
 
-STAFF = """[staff.engineer]
-roles = ["service-engineer"]
-scope = ["country/DE"]
-trainings = { chemistry-analyzer = 2099-01-01 }
-"""
-BOX, SERIAL = "RAP-0001", "CHEM-0001"
 SEND = ["dc", "command", "send", BOX, SERIAL, "send-inventory", "--as", "engineer", "--config"]
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    url = f"sqlite:///{tmp_path / 'store.db'}"
-    file, _ = configure(tmp_path, url)
-    (tmp_path / "staff.toml").write_text(STAFF)
-    file.write_text(file.read_text() + '[staff]\ndirectory = "staff.toml"\nport = 0\ndevelopment = true\n')
-    store = Store(url)
-    store.authorize([BOX], 0)
-    with store.transaction() as connection:
-        connection.execute(
-            insert(sites).values(site="n", name="N", country="DE", region="europe", zone="UTC")
-        )
-        connection.execute(boxes.update().values(site="n"))
-        of_report = {"run": 1, "number": 1, "at_ms": 0, "stored_at_ms": 0, "evaluation": b""}
-        values = {"box": BOX, "serial": SERIAL, "model": "chemistry-analyzer", **of_report}
-        connection.execute(insert(instruments).values(values))
+    file, store = placed_instrument(tmp_path, ENGINEER)
     store.close()
     return file
 

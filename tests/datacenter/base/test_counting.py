@@ -71,17 +71,13 @@ def test_only_changed_days_are_counted_again(store: Store) -> None:
     for box in BOXES:
         for day in (0, 1):
             fleet.report(box, day=day, count=3)
-    fleet.evaluate()
-    archive(store, fleet.now_ms + 1)
-    assert count_all(store, fleet.now_ms) == 2 * len(BOXES)
+    assert fleet.count_archived() == 2 * len(BOXES)
     c = base_instruments.c
     with store.transaction() as connection:
         others = or_(c.box != "RAP-0003", c.day != DAY + 1)
         connection.execute(update(base_instruments).where(others).values(body=b"not read"))
     fleet.report("RAP-0003", day=1, count=3)
-    fleet.evaluate()
-    archive(store, fleet.now_ms + 1)
-    assert count_all(store, fleet.now_ms) == 1
+    assert fleet.count_archived() == 1
 
 
 def test_a_day_is_counted_from_rows_once_the_next_one_has_begun(store: Store) -> None:
@@ -99,15 +95,11 @@ def test_a_box_that_moves_is_subtracted_where_it_was_counted(store: Store) -> No
     fleet = Fleet(store)
     for box in BOXES:
         fleet.report(box, day=0, count=3)
-    fleet.evaluate()
-    archive(store, fleet.now_ms + 1)
-    count_all(store, fleet.now_ms)
+    fleet.count_archived()
     with store.transaction() as connection:
         connection.execute(update(boxes).where(boxes.c.serial == "RAP-0001").values(site="osaka"))
     fleet.report("RAP-0001", day=0, count=2)
-    fleet.evaluate()
-    archive(store, fleet.now_ms + 1)
-    count_all(store, fleet.now_ms)
+    fleet.count_archived()
     assert counted(store) == expected(store, PLACED | {"RAP-0001": ("JP", "asia")})
 
 
@@ -115,9 +107,7 @@ def test_an_instrument_without_a_model_is_not_counted_any_more(store: Store) -> 
     fleet = Fleet(store)
     for box in BOXES:
         fleet.report(box, day=0, count=3)
-    fleet.evaluate()
-    archive(store, fleet.now_ms + 1)
-    count_all(store, fleet.now_ms)
+    fleet.count_archived()
     with store.transaction() as connection:
         connection.execute(delete(instruments).where(instruments.c.box != "RAP-0001"))
         connection.execute(
@@ -155,9 +145,7 @@ def test_days_with_few_instruments_are_not_used(store: Store) -> None:
         fleet.report(box, day=0, count=3, value=number)
         if number < INSTRUMENTS_MIN - 1:
             fleet.report(box, day=1, count=3, value=90)
-    fleet.evaluate()
-    archive(store, fleet.now_ms + 1)
-    count_all(store, fleet.now_ms)
+    fleet.count_archived()
     with store.transaction() as connection:
         everywhere = read_days(connection, MODEL, READING, ["everywhere"], DAY, DAY + 2)
         regions = read_days(connection, MODEL, READING, ["region/europe", "region/asia"], DAY, DAY + 2)

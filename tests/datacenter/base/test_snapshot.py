@@ -6,13 +6,11 @@ import msgspec
 import pytest
 from sqlalchemy import delete, select
 
-from datacenter.base.counting import count_all
 from datacenter.base.snapshot import DAYS, StoredBases, take_snapshot, window
 from datacenter.evaluation.alerts import Evidence
 from datacenter.evaluation.triggerset import TriggerSet
 from datacenter.explanation.evidence import evidence_of, read_record
 from datacenter.explanation.replay import recompute
-from datacenter.history.archive import archive
 from datacenter.store.schema import alerts, base_snapshots
 from datacenter.store.store import Store
 from datacenter.triggers.terms.term import ABSENT
@@ -23,9 +21,7 @@ LOW = trigger(f"{READING} < base({READING}, 5) - 3", name="low")
 
 
 def counted(store: Store, fleet: Fleet) -> None:
-    fleet.evaluate()
-    archive(store, fleet.now_ms + 1)
-    count_all(store, fleet.now_ms)
+    fleet.count_archived()
 
 
 def snapshot(store: Store, day: int) -> dict[str, list[int]]:

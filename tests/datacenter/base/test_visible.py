@@ -7,11 +7,10 @@ import pytest
 from sqlalchemy import update
 
 from datacenter.access.request import Principal
-from datacenter.base.counting import count_all
 from datacenter.base.histogram import Histogram, added
 from datacenter.base.visible import permitted_bases, visible_days
 from datacenter.fleet.visible import Visibility
-from datacenter.history.archive import archive, history
+from datacenter.history.archive import history
 from datacenter.store.schema import boxes
 from datacenter.store.store import Store
 from tests.support.datacenter.base import BOXES, DAY, MODEL, READING, Fleet
@@ -43,9 +42,7 @@ def test_the_sum_is_that_of_the_permitted_instruments(store: Store, monkeypatch:
     fleet.divide("osaka", "kyoto", "RAP-0006")
     for number, box in enumerate(BOXES):
         fleet.report(box, day=0, count=number + 1, value=number)
-    fleet.evaluate()
-    archive(store, fleet.now_ms + 1)
-    count_all(store, fleet.now_ms)
+    fleet.count_archived()
     days = range(DAY, DAY + 9)
     for scope, permitted, places in SCOPES:
         base = permitted_bases(store, viewer(*scope), MODEL)[MODEL]
@@ -65,9 +62,7 @@ def test_nothing_is_seen_without_permission_or_of_few_instruments(store: Store) 
     fleet = Fleet(store)
     for box in BOXES:
         fleet.report(box, day=0, count=2)
-    fleet.evaluate()
-    archive(store, fleet.now_ms + 1)
-    count_all(store, fleet.now_ms)
+    fleet.count_archived()
     assert permitted_bases(store, viewer("region/africa")) == {}
     assert list(permitted_bases(store, viewer("everywhere"))) == [MODEL]
     europe = permitted_bases(store, viewer("region/europe"))[MODEL]

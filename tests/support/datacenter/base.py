@@ -6,8 +6,10 @@ from random import Random
 
 from sqlalchemy import insert, update
 
+from datacenter.base.counting import count_all
 from datacenter.evaluation.evaluator import Evaluator
 from datacenter.evaluation.triggerset import TriggerSet
+from datacenter.history.archive import archive
 from datacenter.store.partitions import DAY_MS
 from datacenter.store.schema import boxes, sites
 from datacenter.store.store import Store
@@ -66,6 +68,12 @@ class Fleet:
     def evaluate(self) -> None:
         for box in BOXES:
             self.evaluator.advance(box, self.now_ms)
+
+    def count_archived(self) -> int:
+        """Evaluate and archive all statuses, and count the changed days; return their number."""
+        self.evaluate()
+        archive(self.store, self.now_ms + 1)
+        return count_all(self.store, self.now_ms)
 
     def _send(self, box: str, entries: list[Entry]) -> None:
         first = self._sequences[box]
