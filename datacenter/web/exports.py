@@ -15,7 +15,9 @@ from datacenter.history.archive import history, reading_names
 from datacenter.history.statuses import Statuses, joined
 from datacenter.store.partitions import DAY_MS
 from datacenter.store.store import Store
+from datacenter.web.rendering import profile_of
 from datacenter.web.responses import csv_cell
+from datacenter.web.routes import PageRequest
 from settings.profile import Profile
 from wire.messages import STATES
 
@@ -40,6 +42,13 @@ class StatusExport:
     until_ms: int
     profile: Profile | None = None
     """Names and units of readings, for Parquet."""
+
+    @classmethod
+    def of_page(cls, page: PageRequest, since_ms: int, until_ms: int) -> StatusExport:
+        """The export of the instrument that a request names."""
+        assert page.resource is not None, "the row names an instrument"
+        profile = profile_of(page.resource.model)
+        return cls(page.store, page.names["box"], page.names["instrument"], since_ms, until_ms, profile)
 
     def response(self, form: Form) -> Response:
         """Return the file as a stream. Raises: StoreError if its columns cannot be read."""

@@ -17,7 +17,6 @@ from datacenter.store.schema import boxes, instruments, sites
 from datacenter.web.api.answers import PREFIX, Cursor, Limit, answer, decode_cursor, next_cursor
 from datacenter.web.exports import MEDIA, StatusExport
 from datacenter.web.parameters import Moment, ParameterError
-from datacenter.web.rendering import profile_of
 from datacenter.web.routes import PageRequest, WebRoute
 
 PERIOD_DAYS_MAX: Final = 31
@@ -254,10 +253,7 @@ def export_parquet(page: PageRequest) -> Response:
 
 
 def _export(page: PageRequest) -> StatusExport:
-    assert page.resource is not None, "the row names an instrument"
-    period = _period(page.query, page.now_ms, EXPORT_DAYS_MAX)
-    profile = profile_of(page.resource.model)
-    return StatusExport(page.store, page.names["box"], page.names["instrument"], *period, profile)
+    return StatusExport.of_page(page, *_period(page.query, page.now_ms, EXPORT_DAYS_MAX))
 
 
 def _period(query: ReadingsQuery | ExportQuery, now_ms: int, days_max: int) -> tuple[int, int]:

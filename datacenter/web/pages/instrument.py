@@ -102,10 +102,7 @@ def export_parquet(page: PageRequest) -> Response:
 
 
 def _export(page: PageRequest) -> StatusExport:
-    assert page.resource is not None, "the row names an instrument"
-    times = times_of(page.query, page.now_ms)
-    profile = profile_of(page.resource.model)
-    return StatusExport(page.store, page.names["box"], page.names["instrument"], *times, profile)
+    return StatusExport.of_page(page, *times_of(page.query, page.now_ms))
 
 
 def _row(page: PageRequest) -> Any:
