@@ -9,7 +9,7 @@ from concurrent.futures import Executor
 from typing import Final
 
 from datacenter.base.counting import count_changed
-from datacenter.store.calls import call_database
+from datacenter.store.calls import PAUSE_SECONDS, call_database
 from datacenter.store.errors import StoreError
 from datacenter.store.store import Store
 
@@ -24,8 +24,10 @@ async def count_periodically(store: Store, executor: Executor | None, now_ms: Ca
     """
     while True:
         try:
-            while await call_database(executor, count_changed, store, now_ms()):
-                pass
+            counted = 1
+            while counted:
+                counted = await call_database(executor, count_changed, store, now_ms())
+                await asyncio.sleep(PAUSE_SECONDS)
         except StoreError as error:
             _log.error("the installed base is not counted: %s", error)
         await asyncio.sleep(COUNT_SECONDS)

@@ -11,7 +11,7 @@ from typing import Final
 from datacenter.config import Retention
 from datacenter.history.archive import archive_instrument, waiting
 from datacenter.retention import delete_piece, kept_days
-from datacenter.store.calls import call_database
+from datacenter.store.calls import PAUSE_SECONDS, call_database
 from datacenter.store.errors import StoreError
 from datacenter.store.partitions import DAY_MS
 from datacenter.store.store import Store
@@ -37,6 +37,7 @@ async def archive_hourly(
         try:
             for box, instrument in await call_database(executor, waiting, store, before_ms):
                 await call_database(executor, archive_instrument, store, box, instrument, before_ms)
+                await asyncio.sleep(PAUSE_SECONDS)
         except StoreError as error:
             _log.error("statuses are not archived: %s", error)
         try:
@@ -52,5 +53,6 @@ async def _delete_expired(store: Store, executor: Executor | None, now_ms: int, 
         total = 0
         while deleted := await call_database(executor, delete_piece, store, kind, days, now_ms):
             total += deleted
+            await asyncio.sleep(PAUSE_SECONDS)
         if total:
             _log.info("%s: deleted %d rows older than %d days", kind, total, days)

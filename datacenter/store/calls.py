@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import TypeVar, TypeVarTuple
+from typing import Final, TypeVar, TypeVarTuple
 
+PAUSE_SECONDS: Final = 0.15
+"""Between pieces of background work: who waits for SQLite's write lock tries every 0.1 s, and gives up after 5 s."""
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
