@@ -90,7 +90,10 @@ def load_reports(store: Store, wanted: ReportRange) -> StoredReports:
     rows = sorted(_rows(store, wanted), key=lambda pair: pair[1].place)
     archived = _archived(store, wanted)
     _require_complete(store, wanted, [one.place for _, one in rows], archived)
-    in_time = [one for stored_at_ms, one in rows if stored_at_ms <= wanted.stored_until_ms]
+    # the process that stored the last report may have another clock than the one that evaluated it
+    of_last_ms = max((stored_at_ms for stored_at_ms, one in rows if one.place == wanted.last), default=0)
+    until_ms = max(wanted.stored_until_ms, of_last_ms)
+    in_time = [one for stored_at_ms, one in rows if stored_at_ms <= until_ms]
     return StoredReports(wanted, in_time, archived)
 
 

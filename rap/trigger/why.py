@@ -51,10 +51,11 @@ def why(arguments: argparse.Namespace) -> int:
             trigger = trigger_of(record, evidence, in_force)
             try:
                 found = recompute(store, record, evidence, trigger)
-            except (
-                UnexplainedError
-            ) as error:  # reports are kept for a time; those of its span may still be there
+            except UnexplainedError as error:
+                # reports are kept for a time; those of its span may still be there, but can only confirm the alert
                 found = recompute(store, record, evidence, trigger, is_whole=False)
+                if not found.is_confirmed:
+                    raise
                 print(f"rap: only the span before the alert is evaluated: {error}", file=sys.stderr)
         except UnexplainedError as error:
             raise WrongInput(str(error)) from error

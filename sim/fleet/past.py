@@ -58,9 +58,11 @@ def write_past(box: FleetBox, file: Path, triggers: TriggerSet, start_ms: int, e
         while now_ns < end_ns:
             step_ns = LAST_STEP_NS if now_ns >= end_ns - DAY_NS else STEP_NS
             now_ns = min(now_ns + step_ns, end_ns)
+            now_ms = start_ms + now_ns // MILLISECOND_NS
             for received in box.until(now_ns):
                 store.ingest(received.box, received.batch, received.at_ms)
-            evaluator.advance(serial, start_ms + now_ns // MILLISECOND_NS)
+                now_ms = max(now_ms, received.at_ms)
+            evaluator.advance(serial, now_ms)
         archive(store, start_ms + (end_ns - ROWS_DAYS * DAY_NS) // MILLISECOND_NS)
     finally:
         store.close()

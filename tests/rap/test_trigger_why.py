@@ -80,6 +80,19 @@ def test_without_the_oldest_reports_the_span_before_the_alert_is_evaluated(
     assert said.out.splitlines()[-1].endswith("the values were not compared")
 
 
+def test_without_the_oldest_reports_an_alert_can_only_be_confirmed(
+    alert: tuple[str, str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, url, name = alert
+    store = Store(url)
+    with store.transaction() as connection:
+        connection.execute(delete(records).where(records.c.sequence == 4))
+        connection.execute(update(alerts).values(began_at_ms=5))
+    store.close()
+    assert main(["trigger", "why", name, "--config", file]) == 2
+    assert "3 reports on which the alert can rest were deleted" in capsys.readouterr().err
+
+
 def test_unknown_alerts_and_deleted_reports_are_wrong_input(
     alert: tuple[str, str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -78,6 +78,14 @@ def test_alerts_are_confirmed_whatever_the_order_of_arrival(memory: Store, seed:
         assert explained(memory, record).differences == []
 
 
+def test_the_clocks_of_the_processes_that_store_and_evaluate_may_differ(memory: Store) -> None:
+    arrive(memory, 0)
+    with memory.transaction() as connection:
+        connection.execute(update(alerts).values(raised_at_ms=alerts.c.raised_at_ms - 60_000))
+    for record in latest_of_each(memory):
+        assert explained(memory, record).began is not None
+
+
 def test_rows_and_archive_confirm_the_same(store: Store) -> None:
     store.ingest(BOX, batch(numbered(profile(), *random_reports(3))), STORED_MS)
     evaluator(store).advance(BOX, STORED_MS)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+from datacenter.explanation.replay import Recomputation, recompute
 from datacenter.store.store import Store
 from tests.support.datacenter.web_client import WebClient, open_web
 from tests.support.datacenter.web_fleet import NOW_MS, fill_fleet, raise_alert
@@ -36,6 +38,19 @@ def test_the_page_has_the_condition_and_the_moments_as_a_table(engineer: WebClie
     rows = text.partition("Table: Moments before the alert")[2].partition("</table>")[0].split("<tr>")[2:]
     assert len(rows) >= 10
     assert [row.rpartition("<td>")[2].partition("<")[0] for row in rows][-1] == "the alert begins"
+
+
+def test_only_all_reports_can_show_that_an_alert_is_not_confirmed(
+    engineer: WebClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def recompute_span_wrongly(*arguments: Any, is_whole: bool = True, **others: Any) -> Recomputation:
+        found = recompute(*arguments, is_whole=is_whole, **others)
+        found.differences += [] if is_whole else ["of an average"]
+        return found
+
+    monkeypatch.setattr("datacenter.web.evidence.recompute", recompute_span_wrongly)
+    text = engineer.get(ALERT).text
+    assert "it begins with the same report" in text and "of an average" not in text
 
 
 def test_the_data_of_the_charts_crosses_the_threshold_with_the_alert(engineer: WebClient) -> None:
