@@ -13,7 +13,7 @@ from datacenter.triggers.terms.ewma import Ewma
 from datacenter.triggers.terms.inputs import Reading
 from datacenter.triggers.terms.latest import Latest
 from datacenter.triggers.terms.term import Term
-from datacenter.triggers.terms.window import Greatest, Least, Mean
+from datacenter.triggers.terms.window import Greatest, Jitter, Least, Mean
 from datacenter.triggers.tree import Linear, linear
 from datacenter.triggers.triggerfile import Trigger
 from settings.profile import load_profile
@@ -68,9 +68,12 @@ class ComparedSides(NamedTuple):
     @property
     def is_smoothed(self) -> bool:
         """Whether the value is a mean or extreme of readings, which can be drawn beside it."""
-        coefficients = self.value.sum.coefficients
+        first, *others = self.value.sum.coefficients
         return (
-            bool(self.channel) and len(coefficients) == 1 and isinstance(next(iter(coefficients)), _SMOOTHED)
+            bool(self.channel)
+            and not others
+            and isinstance(first, _SMOOTHED)
+            and not isinstance(first, Jitter)
         )
 
 
