@@ -19,15 +19,13 @@ from datacenter.store.store import Store
 from settings.types import Endpoint
 from tests.support.datacenter.batches import alert, encoded
 from tests.support.datacenter.programs import configure
-from tests.support.eventually import eventually
+from tests.support.eventually import WAIT_SECONDS_MAX, eventually
 from wire.compression import Compressor
 from wire.dial.dialer import dial
 from wire.http.connection import HttpError
 from wire.messages import TIME_PATH
 from wire.tls.context import client_context
 
-ENDS_SECONDS_MAX = 30
-"""A guard against hanging; the program has one second to end."""
 PROGRAM = """
 import sys
 from datacenter import main
@@ -83,7 +81,7 @@ async def a_call_waits(url: str) -> None:
 def end(program: subprocess.Popen[str]) -> tuple[int, str]:
     """Exit status and standard error after SIGTERM."""
     program.terminate()
-    _, output = program.communicate(timeout=ENDS_SECONDS_MAX)
+    _, output = program.communicate(timeout=WAIT_SECONDS_MAX)
     return program.returncode, output
 
 
@@ -96,7 +94,7 @@ def test_a_batch_that_is_never_committed_is_not_acknowledged(empty_postgres: str
         await a_call_waits(empty_postgres)
         program.send_signal(signal.SIGTERM)
         with pytest.raises(HttpError):
-            await asyncio.wait_for(answer, ENDS_SECONDS_MAX)
+            await asyncio.wait_for(answer, WAIT_SECONDS_MAX)
 
     with running(config) as program:
         assert program.stdout is not None
@@ -133,7 +131,7 @@ def test_a_database_call_that_returns_in_time_is_awaited(empty_postgres: str, tm
             asyncio.run(a_call_waits(empty_postgres))
             program.terminate()
             assert program.stdout.readline() == "ending\n", "the call returns after the signal"
-        output, errors = program.communicate(timeout=ENDS_SECONDS_MAX)
+        output, errors = program.communicate(timeout=WAIT_SECONDS_MAX)
     assert (program.returncode, output, errors) == (0, "stopped\n", "")
 
 
@@ -149,7 +147,7 @@ def test_a_locked_database_file_ends_the_program_with_a_reason(tmp_path: Path) -
         assert (await other.request("GET", TIME_PATH)).status == 204, "so that the batch is being handled"
         program.send_signal(signal.SIGTERM)
         with pytest.raises(HttpError):
-            await asyncio.wait_for(answer, ENDS_SECONDS_MAX)
+            await asyncio.wait_for(answer, WAIT_SECONDS_MAX)
 
     with running(config) as program:
         assert program.stdout is not None

@@ -15,6 +15,7 @@ import pytest
 from datacenter.log import JsonFormatter, TextFormatter
 from tests.support.datacenter.batches import encoded
 from tests.support.datacenter.programs import configure, send_batches
+from tests.support.eventually import WAIT_SECONDS_MAX
 from wire.messages import Status
 
 SECRET = "Erika Mustermann 1964-08-12"
@@ -134,7 +135,7 @@ def test_the_program_writes_json_without_the_report_that_it_fails_on(tmp_path: P
                 send_batches(int(program.stdout.readline()), box, encoded(status, instrument="PLANTED-7"))
             ) == [500]
             program.terminate()
-            _, errors = program.communicate(timeout=20)
+            _, errors = program.communicate(timeout=WAIT_SECONDS_MAX)
         finally:
             program.kill()
     records = [json.loads(line) for line in errors.splitlines()]

@@ -25,7 +25,7 @@ from settings.types import Endpoint
 from tests.support.datacenter.batches import AT_MS, alert, encoded
 from tests.support.datacenter.programs import configure
 from tests.support.datacenter.scored_triggers import write_triggers
-from tests.support.eventually import poll_until
+from tests.support.eventually import WAIT_SECONDS_MAX, poll_until
 from wire.compression import Compressor
 from wire.dial.dialer import dial
 from wire.http.connection import ClientConnection, HttpError
@@ -70,7 +70,7 @@ def test_it_serves_until_a_signal(tmp_path: Path, number: signal.Signals) -> Non
         assert program.stdout is not None
         try:
             assert asyncio.run(send(int(program.stdout.readline()))) == 200
-            rest, _ = program.communicate(timeout=20)
+            rest, _ = program.communicate(timeout=WAIT_SECONDS_MAX)
         finally:
             program.kill()
     assert (program.returncode, rest) == (0, "stopped\n")
@@ -191,9 +191,11 @@ def refused_after(revoke: Callable[[], object], file: Path, box: Identity) -> st
     with subprocess.Popen(command, text=True, **pipes) as program:
         assert program.stdout is not None
         try:
-            asyncio.run(asyncio.wait_for(send_until_refused(int(program.stdout.readline())), 60))
+            asyncio.run(
+                asyncio.wait_for(send_until_refused(int(program.stdout.readline())), WAIT_SECONDS_MAX)
+            )
             program.terminate()
-            _, errors = program.communicate(timeout=20)
+            _, errors = program.communicate(timeout=WAIT_SECONDS_MAX)
         finally:
             program.kill()
     return str(errors)

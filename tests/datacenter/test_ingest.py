@@ -19,6 +19,7 @@ from datacenter.store.batch import Received
 from datacenter.store.queue import StoreQueue
 from datacenter.store.store import Store
 from tests.support.datacenter.batches import AT_MS, alert, batch, encoded
+from tests.support.eventually import WAIT_SECONDS_MAX
 from wire.compression import Compressor, Decompressor
 from wire.http.connection import ClientConnection, Handler, HttpError, Peer, Request, Response, serve
 from wire.messages import (
@@ -84,7 +85,7 @@ def meet(identities: dict[str, Identity], file: str) -> Callable[..., Store]:
                         ssl=client_context(identities[name]),
                         server_hostname="localhost",
                     )
-                    await asyncio.wait_for(client(connection), 20)
+                    await asyncio.wait_for(client(connection), WAIT_SECONDS_MAX)
                     connection.close()
                 await server.close()
 
@@ -292,7 +293,7 @@ def hanging(store: Store, goes_on: Event) -> Callable[[list[Received]], list[Bat
 
     def ingest_all(received: list[Received]) -> list[BatchReply | Exception]:
         if received[0].box == "hangs":
-            goes_on.wait(20)
+            goes_on.wait(WAIT_SECONDS_MAX)
         return [*store.ingest_all(received)]
 
     return ingest_all

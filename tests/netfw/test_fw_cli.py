@@ -17,9 +17,9 @@ from netfw.kernel.firewall import Firewall
 from netfw.kernel.nft import Nft
 from netfw.policy.policyfile import load_policy
 from netfw.ruleset import names
-from tests.support.eventually import poll_until
+from tests.support.eventually import WAIT_SECONDS_MAX, poll_until
 from tests.support.namespaces import Namespace, namespace
-from tests.support.netfw.boxlab import POLICIES, WAIT_SECONDS_MAX
+from tests.support.netfw.boxlab import POLICIES
 
 pytestmark = pytest.mark.kernel
 
@@ -116,7 +116,7 @@ def test_a_trial_is_reverted_when_a_signal_ends_the_command(here: Namespace, num
     assert in_force(here, CLINIC)
     applying.send_signal(number)
     applying.wait(WAIT_SECONDS_MAX)
-    poll_until(lambda: Firewall(here.run(Nft)).save() is None, WAIT_SECONDS_MAX)
+    poll_until(lambda: Firewall(here.run(Nft)).save() is None)
 
 
 def test_a_trial_is_reverted_at_its_time_limit(here: Namespace) -> None:

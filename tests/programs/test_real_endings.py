@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from settings.types import Endpoint
-from tests.support.eventually import eventually
+from tests.support.eventually import WAIT_SECONDS_MAX, eventually
 from tests.support.paths import ROOT
 from tests.support.real import prepare, write_box_config
 from wire.dial.dialer import dial
@@ -21,7 +21,6 @@ from wire.messages import REPLY_BYTES_MAX, Alert, Reports, encode
 from wire.tls.context import Identity, client_context
 
 INSTRUMENTS = ("CHEM-0001",)
-ENDS_SECONDS_MAX = 60
 """Well above the time-outs of the program, which `tests.support.dead_disk` shortens, also on a busy machine."""
 DISK_HANGS = re.compile(r"the disk (has not responded for 0\.5 s|does not respond)")
 """The first message is printed when closing the spool times out, the other one when the process is ended.
@@ -56,7 +55,7 @@ async def served_port(box: Process) -> int:
 
 async def ended(box: Process) -> tuple[int | None, str]:
     box.send_signal(signal.SIGTERM)
-    async with asyncio.timeout(ENDS_SECONDS_MAX):
+    async with asyncio.timeout(WAIT_SECONDS_MAX):
         _, output = await box.communicate()
     return box.returncode, output.decode()
 

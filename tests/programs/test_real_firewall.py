@@ -35,6 +35,7 @@ from netfw.kernel.nft import Nft
 from netfw.policy.policyfile import load_policy
 from settings.types import Endpoint
 from tests.support import eventually as polling
+from tests.support.eventually import WAIT_SECONDS_MAX
 from tests.support.namespaces import Namespace, cable, namespaces
 from tests.support.real import prepare, start
 from wire.messages import Audit, Quality, decode
@@ -42,8 +43,7 @@ from wire.tls.context import Identity, client_context
 
 pytestmark = pytest.mark.kernel
 
-WAIT_SECONDS_MAX = 30
-eventually = partial(polling.eventually, seconds_max=WAIT_SECONDS_MAX, every_s=0.02)
+eventually = partial(polling.eventually, every_s=0.02)
 MEMORY_MB_MAX = 64
 BOX_ON_PORT, SIBLING, DATACENTER = "10.77.1.1", "10.77.2.5", "203.0.113.5"
 

@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 from inspect import isawaitable
 from typing import Final
 
-WAIT_SECONDS_MAX: Final = 20.0
+WAIT_SECONDS_MAX: Final = 240.0
+"""The usual time limit of a wait: a guard against hanging on a busy machine, never a performance target."""
 POLL_SECONDS: Final = 0.002
 
 

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.support.eventually import WAIT_SECONDS_MAX
 from wire.http.connection import Request, Response, serve
 from wire.tls.context import Identity, server_context
 from wire.tls.peer import ClientCheck, PeerProblem
@@ -53,7 +54,7 @@ class CheckingServer:
                 now=lambda: 0.0,
                 check=check,
             )
-            await asyncio.wait_for(client(server.port), 20)
+            await asyncio.wait_for(client(server.port), WAIT_SECONDS_MAX)
             await server.close()
 
         asyncio.run(exchange())

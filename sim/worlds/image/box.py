@@ -52,7 +52,7 @@ _SPOOL: Final = "spool"
 _CONSOLE_LINES: Final = 25
 _CONTROL: Final = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b.|[\x00-\x08\x0b-\x1f\x7f]")
 """Control sequences (ECMA-48), which boot menus use, and all other control characters except line feeds."""
-_MONITOR_SECONDS_MAX: Final = 20.0
+_MONITOR_SECONDS_MAX: Final = 60.0
 _LOOK_SECONDS: Final = 0.2
 _ESTABLISHED: Final = "01"
 

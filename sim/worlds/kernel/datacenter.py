@@ -22,7 +22,6 @@ from sim.worlds.shared.addresses import BOX_SERIAL, DATACENTER_PORT
 from sim.worlds.shared.commands import queue_command
 from wire.tls.context import Identity
 
-READY_SECONDS_MAX: Final = 30.0
 CONFIG: Final = """\
 boxes = ["{box}"]
 [listen]
@@ -102,11 +101,7 @@ class KernelDataCenter:
         self._process = process = self._host.spawn(
             [sys.executable, "-m", "rap", "dc", "serve", "--config", config]
         )
-        async with asyncio.timeout(READY_SECONDS_MAX):
-            while "ready" not in process.output():
-                if process.returncode is not None:
-                    raise RuntimeError(f"the data center ended during its start: {process.output()}")
-                await asyncio.sleep(0.02)
+        await process.ready(lambda: "ready" in process.output())
 
     def queue_command(self, instrument: str, verb: Verb, content: bytes, expires_after_ns: int | None) -> int:
         """See `sim.faults.world.DataCenterPart`."""

@@ -25,7 +25,6 @@ from sim.worlds.kernel.namespaces.process import LabProcess
 from sim.worlds.kernel.site import INTERFACE
 from wire.tls.context import Identity
 
-START_SECONDS_MAX: Final = 10.0
 _NS: Final = 1_000_000_000
 
 
@@ -100,11 +99,7 @@ class KernelProxy:
     async def _start(self, command: list[str], port: int) -> LabProcess:
         """Start a program, and wait until it listens on `port`."""
         process = self._host.spawn(command)
-        async with asyncio.timeout(START_SECONDS_MAX):
-            while not self._listens(port):
-                if process.returncode is not None:
-                    raise RuntimeError(f"{command[0]} ended during its start: {process.output()}")
-                await asyncio.sleep(0.02)
+        await process.ready(lambda: self._listens(port))
         return process
 
     async def _behave(self) -> None:
@@ -127,9 +122,7 @@ class KernelProxy:
         """Stop the program by SIGSTOP; the kernel keeps accepting connections for it."""
         assert self.process is not None
         _signal_all(family := _with_children(self.process.pid), signal.SIGSTOP)
-        async with asyncio.timeout(START_SECONDS_MAX):
-            while not all(map(_is_stopped, family)):  # noqa: ASYNC110 - the kernel has no event for it
-                await asyncio.sleep(0.001)
+        await self.process.ready(lambda: all(map(_is_stopped, family)))
 
     async def _restart(self) -> None:
         """Restart the program with the present configuration, and stop it again if it is to be silent."""

@@ -15,6 +15,7 @@ from agents.box.buffer import Buffer
 from agents.spool import PreparedGroup, Priority, Records, Spool, SpoolError, SpoolErrorKind
 from hal.emul.disk import EmulDisk
 from tests.support.agents.spool_model import LIMITS, encode_gap
+from tests.support.eventually import WAIT_SECONDS_MAX
 
 ALERT, AUDIT, ROUTINE = Priority
 
@@ -83,7 +84,7 @@ def test_waiting_records_are_prepared_as_a_group_while_the_disk_is_busy(late: in
 
         def flush(name: str) -> None:
             flushing.set()
-            assert go_on.wait(5)
+            assert go_on.wait(WAIT_SECONDS_MAX)
             real_flush(name)
 
         def prepare_group(records: Records) -> PreparedGroup:

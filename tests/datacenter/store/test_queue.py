@@ -12,6 +12,7 @@ import pytest
 from datacenter.store.batch import Received
 from datacenter.store.queue import TOGETHER_RECORDS_MAX, QueueFullError, StoreQueue
 from tests.support.datacenter.batches import alert, batch
+from tests.support.eventually import WAIT_SECONDS_MAX
 from wire.messages import BatchReply
 
 
@@ -34,7 +35,7 @@ class Hanging:
     def store_all(self, together: Sequence[Received]) -> list[BatchReply | Exception]:
         boxes = [one.box for one in together]
         if "first" in boxes:
-            self.goes_on.wait(20)
+            self.goes_on.wait(WAIT_SECONDS_MAX)
         self.stored.append(boxes)
         return [
             ValueError(one.box) if one.box in self.failing else BatchReply(len(one.batch.records))
@@ -55,7 +56,7 @@ class Hanging:
     async def end(self, *tasks: asyncio.Task[BatchReply]) -> list[BatchReply | BaseException]:
         await asyncio.sleep(0)
         self.goes_on.set()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(WAIT_SECONDS_MAX):
             results = await asyncio.gather(*self.tasks, *tasks, return_exceptions=True)
         self.executor.shutdown()
         assert self.queue.filling()[0] == 0

@@ -15,13 +15,12 @@ from pathlib import Path
 import pytest
 
 from imaging.rpm.contents import RECIPE
-from tests.support.eventually import poll_until
+from tests.support.eventually import WAIT_SECONDS_MAX, poll_until
 from tests.support.namespaces import own_network
 
 PROGRAMS = ("firewalld", "firewall-cmd", "dbus-daemon", "nsenter")
 BUS = """<busconfig><listen>unix:path={path}</listen><policy context="default">
 <allow user="*"/><allow own="*"/><allow send_destination="*"/><allow receive_sender="*"/></policy></busconfig>"""
-WAIT_SECONDS_MAX = 30
 REFUSED_AFTER_SECONDS = 1
 BOX, INSTRUMENT = "10.77.1.1", "10.77.1.10"
 
@@ -83,7 +82,7 @@ def _firewalld(folder: Path) -> Iterator[None]:
             environ = {**os.environ, **environment}
             return subprocess.run(ask, env=environ, capture_output=True, check=False).returncode == 0
 
-        poll_until(answers, WAIT_SECONDS_MAX)
+        poll_until(answers)
         yield
 
 

@@ -25,10 +25,9 @@ from imaging.check.types import Evaluation, InvalidCheckInput, RuleVerdict
 from imaging.rpm.contents import RECIPE
 from rap.__main__ import main
 from rap.outcome import FAILED, OK, WRONG_INPUT
-from tests.support.eventually import poll_until
+from tests.support.eventually import WAIT_SECONDS_MAX, poll_until
 
 HTTPD = shutil.which("httpd") or shutil.which("apache2", path="/usr/sbin")
-WAIT_SECONDS_MAX = 20
 SERVER_RULES, SITE_RULES = 47, 27
 """The numbers of rules in the two STIGs (Server V3R2, Site V2R6)."""
 
@@ -304,7 +303,7 @@ def _running(conf: Path) -> Iterator[tuple[str, int]]:
                 return probe.connect_ex((host, int(port))) == 0
 
         try:
-            poll_until(listens, WAIT_SECONDS_MAX)
+            poll_until(listens)
             yield host, int(port)
         finally:
             server.terminate()

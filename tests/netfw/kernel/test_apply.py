@@ -25,8 +25,9 @@ from netfw.ruleset import names
 from netfw.ruleset.nft_json import Json
 from netfw.ruleset.render import render
 from netfw.ruleset.sessions import Session
+from tests.support.eventually import WAIT_SECONDS_MAX
 from tests.support.namespaces import Namespace, namespace
-from tests.support.netfw.boxlab import INSTRUMENT, POLICIES, WAIT_SECONDS_MAX, box_lab
+from tests.support.netfw.boxlab import INSTRUMENT, POLICIES, box_lab
 
 pytestmark = pytest.mark.kernel
 

@@ -20,9 +20,9 @@ from netfw.kernel.nft import Nft
 from netfw.policy.policyfile import load_policy
 from netfw.proof.prove import prove
 from netfw.watch.surroundings import not_covered
-from tests.support.eventually import poll_until
+from tests.support.eventually import WAIT_SECONDS_MAX, poll_until
 from tests.support.namespaces import Namespace, namespace
-from tests.support.netfw.boxlab import POLICIES, WAIT_SECONDS_MAX
+from tests.support.netfw.boxlab import POLICIES
 
 POLICY = load_policy(POLICIES / "clinic.toml")
 PROGRAMS = ("firewalld", "dbus-daemon", "firewall-cmd")
@@ -72,7 +72,7 @@ def test_firewalld_does_not_change_the_firewall(tmp_path: Path) -> None:
             running(here, "dbus-daemon", f"--config-file={tmp_path / 'bus.conf'}", "--nofork", bus=bus),
             running(here, "firewalld", "--nofork", "--nopid", bus=bus),
         ):
-            poll_until(lambda: tell("--state") == 0, WAIT_SECONDS_MAX)
+            poll_until(lambda: tell("--state") == 0)
             assert "table inet firewalld" in tables()
             for order in (
                 "--zone=trusted --add-interface=enp2s0",

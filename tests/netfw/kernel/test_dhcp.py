@@ -22,7 +22,6 @@ from tests.support.paths import FIXTURES
 
 pytestmark = pytest.mark.kernel
 
-WAIT_SECONDS_MAX = 30
 POLICY = load_policy(FIXTURES / "policies/lease.toml")
 WITHOUT = replace(POLICY, uses_dhcp=False)
 SERVER = {4: "192.0.2.1", 6: "fe80::1"}

@@ -20,6 +20,7 @@ from netfw.kernel.log import FirewallLog, Lost, RefusedPacket
 from netfw.model import packet
 from netfw.model.headers import Headers, headers
 from netfw.ruleset import names
+from tests.support.eventually import WAIT_SECONDS_MAX
 from tests.support.namespaces import Namespace, namespace
 from tests.support.netfw.boxlab import (
     DATACENTER,
@@ -28,7 +29,6 @@ from tests.support.netfw.boxlab import (
     PORT,
     STAFF,
     UPLINK,
-    WAIT_SECONDS_MAX,
     BoxLab,
     box_lab,
 )

@@ -18,9 +18,9 @@ from netfw.policy.policy import SESSION_SECONDS_MAX, SESSIONS_MAX, Service
 from netfw.policy.policyfile import load_policy
 from netfw.ruleset import names
 from netfw.ruleset.sessions import Session
-from tests.support.eventually import poll_until
+from tests.support.eventually import WAIT_SECONDS_MAX, poll_until
 from tests.support.namespaces import namespace
-from tests.support.netfw.boxlab import INSTRUMENT, POLICIES, STAFF, WAIT_SECONDS_MAX, BoxLab, box_lab
+from tests.support.netfw.boxlab import INSTRUMENT, POLICIES, STAFF, BoxLab, box_lab
 
 pytestmark = pytest.mark.kernel
 
@@ -118,7 +118,7 @@ def test_closing_a_session_cuts_established_connections(lab: BoxLab, version: in
 def test_the_kernel_cuts_established_connections_when_a_session_expires(lab: BoxLab, version: int) -> None:
     lab.sessions.open(session(version), 1)
     with conversation(lab, version) as (client, accepted):
-        poll_until(lambda: not lab.sessions.list(), WAIT_SECONDS_MAX)
+        poll_until(lambda: not lab.sessions.list())
         assert_cut(lab, client, accepted)
 
 

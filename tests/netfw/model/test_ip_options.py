@@ -16,6 +16,7 @@ from netfw.model.packet import HOP_BY_HOP, UDP, PacketError, ip, parse, udp
 from netfw.model.packet_filter import PacketFilterModel
 from netfw.policy.policyfile import load_policy
 from netfw.ruleset.render import render
+from tests.support.eventually import WAIT_SECONDS_MAX
 from tests.support.netfw.boxlab import POLICIES
 
 pytestmark = pytest.mark.kernel
@@ -23,7 +24,6 @@ pytestmark = pytest.mark.kernel
 POLICY = load_policy(POLICIES / "clinic.toml")
 PORT = POLICY.ports[0].interface
 SOURCE, TARGET = {4: "10.77.1.5", 6: "fd00:77:1::5"}, {4: "10.77.1.1", 6: "fd00:77:1::1"}
-WAIT_SECONDS_MAX = 10
 RANDOM_CASES = 600
 
 IPV4 = {

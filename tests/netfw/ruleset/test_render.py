@@ -30,6 +30,7 @@ from netfw.policy.policyfile import load_policy
 from netfw.ruleset import names
 from netfw.ruleset.render import RULES_MAX, render
 from netfw.ruleset.text import ruleset_text
+from tests.support.eventually import WAIT_SECONDS_MAX
 from tests.support.namespaces import Namespace, cable, namespace
 from tests.support.netfw.boxlab import (
     BOX_HARDWARE,
@@ -41,7 +42,6 @@ from tests.support.netfw.boxlab import (
     ROUTER,
     STAFF,
     UPLINK,
-    WAIT_SECONDS_MAX,
     BoxLab,
     box_lab,
 )

@@ -20,13 +20,12 @@ from netfw.events import FirewallState
 from netfw.service.protocol import Hello, Refusal, decoded, framed
 from netfw.service.requests import receive
 from netfw.service.spawn import command, environment
-from tests.support.eventually import poll_until
+from tests.support.eventually import WAIT_SECONDS_MAX, poll_until
 from tests.support.namespaces import Namespace, cable, namespaces
 from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.kernel
 
-WAIT_SECONDS_MAX = 30
 NOBODY = 65534
 BOARD = 'name = "two"\nuplink = "uplink"\n[instrument_ports]\n1 = "port1"\n2 = "port2"\n'
 POLICY = """\

@@ -17,7 +17,7 @@ from netfw.events import Alarm, FirewallState
 from netfw.service import server as server_module
 from netfw.service.protocol import LENGTH_BYTES, Answer, Hello, Refusal, decoded, framed
 from netfw.service.server import OBSERVERS_MAX, UNDELIVERED_MAX, FirewallServer
-from tests.support.eventually import eventually
+from tests.support.eventually import WAIT_SECONDS_MAX, eventually
 
 IN_FORCE = FirewallState(in_force=True)
 
@@ -78,7 +78,7 @@ async def serving(folder: Path, users: set[int] | None = None) -> AsyncIterator[
 
 def run(scenario: Callable[[RunningServer], object], folder: Path, users: set[int] | None = None) -> None:
     async def main() -> None:
-        async with asyncio.timeout(20), serving(folder, users) as running:
+        async with asyncio.timeout(WAIT_SECONDS_MAX), serving(folder, users) as running:
             await scenario(running)  # type: ignore[misc]
 
     asyncio.run(main())

@@ -25,6 +25,7 @@ from netfw.policy.policy import Service
 from netfw.policy.policyfile import load_policy
 from netfw.ruleset.sessions import Session
 from netfw.watch.watch import Watch
+from tests.support.eventually import WAIT_SECONDS_MAX
 from tests.support.namespaces import Namespace, namespace
 from tests.support.netfw.boxlab import POLICIES
 from tests.support.paths import ROOT
@@ -34,7 +35,6 @@ pytestmark = pytest.mark.kernel
 POLICY = load_policy(POLICIES / "clinic.toml")
 MINE = Session(ip_address("10.99.1.2"), 1, ip_address("10.77.1.5"), Service("tcp", 5900))
 OTHERS = Session(ip_address("10.99.1.3"), 1, ip_address("10.77.1.5"), Service("tcp", 5900))
-WAIT_SECONDS_MAX = 10
 
 
 @dataclass

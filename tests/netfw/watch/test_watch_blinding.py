@@ -21,6 +21,7 @@ from netfw.kernel.nft import Nft
 from netfw.policy.policyfile import load_policy
 from netfw.watch import watch
 from netfw.watch.watch import Watch
+from tests.support.eventually import WAIT_SECONDS_MAX
 from tests.support.namespaces import Namespace, namespace
 from tests.support.netfw.boxlab import POLICIES
 from tests.support.netfw.constructs import commands
@@ -28,7 +29,6 @@ from tests.support.netfw.constructs import commands
 pytestmark = pytest.mark.kernel
 
 POLICY = load_policy(POLICIES / "clinic.toml")
-WAIT_SECONDS_MAX = 10
 CONSTRUCTS = commands()
 
 

@@ -20,6 +20,7 @@ from sim.fleet.box import FleetBox
 from sim.fleet.past import create_fleet, merge, write_past
 from sim.fleet.plan import Outage, PlannedBox, plan_fleet
 from sim.units import DAY_NS, HOUR_NS, MILLISECOND_NS
+from tests.support.eventually import WAIT_SECONDS_MAX
 from wire.messages import Gap, sequences
 
 START_MS = 20_400 * 86_400_000
@@ -140,7 +141,7 @@ def test_the_demonstration_serves_until_an_interrupt(tmp_path: Path) -> None:
             while lines[-1] not in ("", "Ctrl-C ends it.\n"):
                 lines.append(program.stdout.readline())
             program.send_signal(signal.SIGINT)
-            assert (program.wait(30), lines[-1]) == (0, "Ctrl-C ends it.\n")
+            assert (program.wait(WAIT_SECONDS_MAX), lines[-1]) == (0, "Ctrl-C ends it.\n")
         finally:
             program.kill()
     store = Store(f"sqlite:///{tmp_path / 'demo' / 'datacenter.db'}")

@@ -1,7 +1,7 @@
 """The same lab file in both worlds gives the same verdict on every expectation and the same faults.
 
-The labs of `labs/minutes` run in real time in the kernel world, all at the same time. Those of the virtual world
-have a lower priority, since their time does not depend on the processor's.
+The labs of `labs/minutes` run in real time in the kernel world, all at the same time. Those of the virtual world run
+one after another meanwhile, since their time does not depend on the processor's.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from tests.support.paths import ROOT
 pytestmark = pytest.mark.kernel
 
 LABS = sorted((ROOT / "labs" / "minutes").glob("*.toml"))
-SECONDS_MAX = 400
+SECONDS_MAX = 900
+"""A guard against hanging on a busy machine; not a performance target."""
 AUDITED = {
     "clinic-128k-minutes": {"started-after-crash", "uplink-lost", "uplink-restored"},
     "satellite-socks-minutes": {"uplink-restored"},
@@ -35,28 +36,29 @@ AUDITED = {
 
 
 def start(lab: Path, world: str) -> subprocess.Popen[str]:
-    priority = ["nice"] if world == "virtual" else []
-    command = [*priority, sys.executable, "-m", "rap", "lab", "run", lab, "--world", world, "--json"]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "rap", "lab", "run", lab, "--world", world, "--json"]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def result(running: subprocess.Popen[str]) -> dict[str, Any]:
-    output, _ = running.communicate(timeout=SECONDS_MAX)
+    output, errors = running.communicate(timeout=SECONDS_MAX)
+    assert output, (running.args, errors)
     document: dict[str, Any] = json.loads(output)
     return document
 
 
 @pytest.fixture(scope="module")
 def results() -> dict[str, dict[str, dict[str, Any]]]:
-    running = {(lab, world): start(lab, world) for lab in LABS for world in ("kernel", "virtual")}
+    running = [start(lab, "kernel") for lab in LABS]
     try:
-        done = {key: result(process) for key, process in running.items()}
+        documents = [result(start(lab, "virtual")) for lab in LABS]
+        documents += map(result, running)
     finally:
-        for process in running.values():
+        for process in running:
             process.kill()
     by_lab: dict[str, dict[str, dict[str, Any]]] = {}
-    for (_, world), document in done.items():
-        by_lab.setdefault(document["lab"], {})[world] = document
+    for document in documents:
+        by_lab.setdefault(document["lab"], {})[document["world"]] = document
     return by_lab
 
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from time import time
 
+from tests.support.eventually import WAIT_SECONDS_MAX
 from wire.compression import CompressionError, Decompressor
 from wire.http.connection import Peer, Request, Response, Server, serve
 from wire.messages import (
@@ -89,7 +90,7 @@ class StandIn:
 
     async def until(self, holds: Callable[[], bool]) -> None:
         """Wait until a batch makes the condition true."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(WAIT_SECONDS_MAX):
             while not holds():
                 self._changed.clear()
                 await self._changed.wait()

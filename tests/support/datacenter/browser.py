@@ -14,7 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-ANSWER_SECONDS_MAX = 60
+from tests.support.eventually import WAIT_SECONDS_MAX
+
+ANSWER_SECONDS_MAX = WAIT_SECONDS_MAX
 PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser")
 OPTIONS = (
     "--headless=new",

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support.eventually import WAIT_SECONDS_MAX
+
 
 class Read(NamedTuple):
     status: int
@@ -16,7 +18,7 @@ class Read(NamedTuple):
 
 
 def read(port: int, path: str, host: str = "127.0.0.1", accept: str = "", method: str = "GET") -> Read:
-    connection = HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = HTTPConnection("127.0.0.1", port, timeout=WAIT_SECONDS_MAX)
     connection.request(method, path, headers={"host": host, "accept": accept})
     response = connection.getresponse()
     found = Read(response.status, response.read().decode(), response.headers.get("content-type", ""))

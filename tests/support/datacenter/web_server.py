@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from starlette.types import ASGIApp
 
 from datacenter.web.server import serving
+from tests.support.eventually import WAIT_SECONDS_MAX
 
 
 @contextmanager
@@ -27,7 +28,7 @@ def served(application: ASGIApp) -> Iterator[str]:
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
-    assert ready.wait(60)
+    assert ready.wait(WAIT_SECONDS_MAX)
     port, loop, stop = found[0]
     yield f"http://127.0.0.1:{port}"
     loop.call_soon_threadsafe(stop.set)

@@ -19,6 +19,7 @@ from netfw.kernel.sessions import Sessions
 from netfw.policy.policy import Policy
 from netfw.policy.policyfile import load_policy
 from netfw.ruleset.names import LINK
+from tests.support.eventually import WAIT_SECONDS_MAX
 from tests.support.namespaces import Namespace, cable, namespaces
 from tests.support.paths import FIXTURES
 
@@ -26,7 +27,6 @@ POLICIES = FIXTURES / "policies"
 BOX_HARDWARE = "02:00:00:00:00:01"
 """The MAC address of all its interfaces, no two of which are on one link."""
 BOX_INTERFACES = ("enp1s0", "enp2s0", "enp3s0", "tun-rap")
-WAIT_SECONDS_MAX = 10
 POLL_SECONDS = 0.005
 
 DATACENTER = {4: "203.0.113.5", 6: "2001:db8:1::5"}

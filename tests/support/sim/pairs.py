@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from sim.net.link import LinkQuality
 from sim.worlds.kernel import KernelLab, KernelLink, NamespaceHost
+from tests.support.eventually import WAIT_SECONDS_MAX
 
 PORT = 4000
-TIMEOUT_SECONDS = 20
 
 
 @dataclass
@@ -23,7 +23,7 @@ class Pair:
     def socket(self, host: NamespaceHost, kind: socket.SocketKind = socket.SOCK_DGRAM) -> socket.socket:
         with host.inside():
             made = socket.socket(socket.AF_INET, kind)
-        made.settimeout(TIMEOUT_SECONDS)
+        made.settimeout(WAIT_SECONDS_MAX)
         return made
 
     def datagrams(self) -> tuple[socket.socket, socket.socket]:
@@ -65,7 +65,7 @@ async def arrives(sender: socket.socket, receiver: socket.socket, seconds: float
     except TimeoutError:
         return False
     finally:
-        receiver.settimeout(TIMEOUT_SECONDS)
+        receiver.settimeout(WAIT_SECONDS_MAX)
 
 
 async def transfer(both: Pair, data: bytes) -> float:
@@ -82,7 +82,7 @@ async def transfer(both: Pair, data: bytes) -> float:
 
     def receive() -> bytes:
         connection, _ = server.accept()
-        connection.settimeout(TIMEOUT_SECONDS)
+        connection.settimeout(WAIT_SECONDS_MAX)
         with connection, connection.makefile("rb") as stream:
             return stream.read()
 

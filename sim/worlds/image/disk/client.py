@@ -16,8 +16,8 @@ from sim.worlds.kernel.namespaces.process import LabProcess
 
 FOLDER: Final = Path("/var/tmp")  # noqa: S108 - the files there have no name
 """The folder of the disk's file, which is too large for the lab's folder in memory."""
-_ANSWER_SECONDS_MAX: Final = 30.0
-_START_SECONDS_MAX: Final = 30.0
+_ANSWER_SECONDS_MAX: Final = 120.0
+_START_SECONDS_MAX: Final = 120.0
 
 
 def unnamed_file(size: int) -> int:

@@ -27,7 +27,7 @@ MEMORY_MIB: Final = 1024
 _TCG_CPU: Final = "max,-erms,-fsrm"
 """All features except fast `rep stosb`: QEMU emulates it byte by byte, and the kernel would clear pages with it."""
 _KVM_CPU: Final = "host,-arch-capabilities"
-_QMP_SECONDS_MAX: Final = 10.0
+_QMP_SECONDS_MAX: Final = 60.0
 
 
 def uefi_file() -> Path | None:

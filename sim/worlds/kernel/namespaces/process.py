@@ -9,6 +9,7 @@ import asyncio
 import os
 import signal
 import subprocess
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -17,6 +18,10 @@ from sim.engine.stalls import Stalled
 
 KILL_SECONDS_MAX: Final = 60.0
 """How long the kernel may take to end a killed process."""
+READY_SECONDS_MAX: Final = 170.0
+"""How long a program may take to become ready: nearly the time limit of the whole lab's start, since programs compete
+for a busy machine."""
+_POLL_SECONDS: Final = 0.02
 
 
 class LabProcess:
@@ -44,6 +49,18 @@ class LabProcess:
     async def wait(self) -> int:
         """Wait for the end of the program; returns `returncode`."""
         return await asyncio.shield(self._ended)
+
+    async def ready(self, holds: Callable[[], bool]) -> None:
+        """Wait until `holds()` is true. Raises: RuntimeError if the program ends before; Stalled."""
+        ends_at = self._loop.time() + READY_SECONDS_MAX
+        while not holds():
+            if self.returncode is not None:
+                raise RuntimeError(f"{self.log.stem} ended during its start: {self.output()}")
+            if self._loop.time() > ends_at:
+                raise Stalled(
+                    f"{self.log.stem} was not ready after {READY_SECONDS_MAX:.0f} s; its output: {self.output()}"
+                )
+            await asyncio.sleep(_POLL_SECONDS)
 
     def send_signal(self, number: int) -> None:
         """Send it a signal, if it still runs."""

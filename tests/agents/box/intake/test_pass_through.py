@@ -14,6 +14,7 @@ from agents.box.intake.observation import AFTER_END_SECONDS_MAX, BEHIND_BYTES_MA
 from agents.box.intake.relay import CONNECTIONS_MAX
 from settings.adapted import AdaptedPort, LaboratoryHost
 from tests.support.agents.adapted_world import HOST_ADDRESS, SERIAL, AdaptedWorld, Streams
+from tests.support.eventually import WAIT_SECONDS_MAX
 from tests.support.hierarchy import Hierarchy
 from wire.messages import Audit, Command, Status
 from wire.standards.engine import Action
@@ -56,9 +57,9 @@ class Host:
 
 
 async def ask(line: Streams, message: bytes) -> bytes:
-    """Send a message and return the host's answer; a laboratory waits for no longer than ten seconds."""
+    """Send a message and return the host's answer."""
     line[1].write(message)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WAIT_SECONDS_MAX):
         return await line[0].readuntil(b"\x1c\r")
 
 

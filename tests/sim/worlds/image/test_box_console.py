@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from sim.worlds.image.machine.console import ESCAPE, attach
+from tests.support.eventually import WAIT_SECONDS_MAX
 
 
 class Joined:
@@ -31,12 +32,12 @@ class Joined:
         self._ends = (typed, self.keys, self.shown, shown)
 
     def end(self) -> list[int]:
-        self.thread.join(30)
+        self.thread.join(WAIT_SECONDS_MAX)
         return self.status
 
     def close(self) -> None:
         self.box.close()
-        self.thread.join(30)
+        self.thread.join(WAIT_SECONDS_MAX)
         for end in self._ends:
             os.close(end)
 

@@ -23,11 +23,10 @@ from sim.worlds.kernel.live.screen import look_at
 from sim.worlds.kernel.live.state import LabState, LinkState
 from sim.worlds.kernel.namespaces import syscalls
 from sim.worlds.kernel.supervision.registry import connect, supervisor_of
-from tests.support.eventually import poll_until
+from tests.support.eventually import WAIT_SECONDS_MAX, poll_until
 from tests.support.paths import ROOT
 
 RAP = [sys.executable, "-m", "rap"]
-TIMEOUT_SECONDS = 30.0
 NOBODY = "65534"
 NAME = "small"
 LAB = """\
@@ -101,7 +100,7 @@ def rap(*arguments: str) -> subprocess.CompletedProcess[str]:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=TIMEOUT_SECONDS,
+        timeout=WAIT_SECONDS_MAX,
     )
 
 
@@ -113,7 +112,7 @@ def becomes(holds: Callable[[LabState], bool], name: str = NAME) -> LabState:
         states[:] = [look_at(name)]
         return holds(states[0])
 
-    poll_until(is_there, TIMEOUT_SECONDS)
+    poll_until(is_there)
     return states[0]
 
 
@@ -298,7 +297,7 @@ class TestTheSharedLab:
         )
         assert not (tmp_path / "x").exists()
         capture.send_signal(signal.SIGINT)
-        rest, output = capture.communicate(timeout=TIMEOUT_SECONDS)
+        rest, output = capture.communicate(timeout=WAIT_SECONDS_MAX)
         assert seen.startswith(b"\x0a\x0d\x0d\x0a")
         assert capture.returncode == OK
         assert b"packets of instrument:2 captured" in output
@@ -398,7 +397,7 @@ def test_an_interrupted_run_leaves_nothing_behind(file: Path, signalled: signal.
     ran = subprocess.Popen([*RAP, "lab", "run", str(long), "--world", "kernel"], cwd=ROOT, stderr=-1)
     supervisor = supervisor_of_the_only_lab()
     ran.send_signal(signalled)
-    ran.communicate(timeout=TIMEOUT_SECONDS)
+    ran.communicate(timeout=WAIT_SECONDS_MAX)
     assert ran.returncode == (130 if signalled == signal.SIGINT else -signalled)
     assert has_ended(supervisor)
 
@@ -428,7 +427,7 @@ def as_nobody(*arguments: str) -> subprocess.CompletedProcess[str]:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=TIMEOUT_SECONDS,
+        timeout=WAIT_SECONDS_MAX,
     )
 
 
@@ -440,13 +439,13 @@ def supervisor_of_the_only_lab() -> int:
             return look_at(running()[0]).box_runs
         return False
 
-    poll_until(box_runs, TIMEOUT_SECONDS)
+    poll_until(box_runs)
     return supervisor_of(running()[0])
 
 
 def has_ended(supervisor: int) -> bool:
     """Wait for that process; return whether it has ended and no lab is running."""
-    ended = bool(select.select([supervisor], [], [], TIMEOUT_SECONDS)[0])
+    ended = bool(select.select([supervisor], [], [], WAIT_SECONDS_MAX)[0])
     os.close(supervisor)
     return ended and not running()
 
@@ -483,7 +482,7 @@ def on_terminal(command: list[str], *steps: tuple[str, str]) -> str:
         os.environ["TERM"] = "xterm"
         os.execv(command[0], command)
     output, seen = "", 0
-    deadline = time.monotonic() + TIMEOUT_SECONDS
+    deadline = time.monotonic() + WAIT_SECONDS_MAX
     for sign, typed in [*steps, ("ended", "")]:
         while sign not in output[seen:]:
             left = max(0.0, deadline - time.monotonic())

@@ -20,7 +20,6 @@ from tests.support.sim.kernel_labs import small_lab
 
 pytestmark = pytest.mark.kernel
 
-WAIT_SECONDS_MAX = 240
 PARAMETERS: dict[str, dict[str, Any]] = {
     "link-degraded": {"loss": 0.5, "delay": 10_000_000},
     "link-rate": {"rate": 64_000},
@@ -137,8 +136,8 @@ async def names_fail(world: KernelWorld) -> None:
         fault = await start(world, kind)
         await delivers_again(world)
         await world.box.kill()
-        await eventually(lambda: is_stopped(world), WAIT_SECONDS_MAX, every_s=0.05)
-        await eventually(lambda: has_backlog(world), WAIT_SECONDS_MAX, every_s=0.05)
+        await eventually(lambda: is_stopped(world), every_s=0.05)
+        await eventually(lambda: has_backlog(world), every_s=0.05)
         status = await world.box.status()
         assert status is not None and not status.connected
         await world.faults.end(fault)
@@ -156,7 +155,7 @@ async def has_backlog(world: KernelWorld) -> bool:
 async def delivers_again(world: KernelWorld, records: int = 1) -> None:
     """Wait until this number of further records is stored."""
     expected = world.datacenter.stored + records
-    await eventually(lambda: world.datacenter.stored >= expected, WAIT_SECONDS_MAX, every_s=0.05)
+    await eventually(lambda: world.datacenter.stored >= expected, every_s=0.05)
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,6 @@ from tests.support.eventually import eventually, poll_until
 pytestmark = pytest.mark.kernel
 
 KILLS = 20
-SETTLE_SECONDS = 10.0
 STAGES = 5  # a lab is killed when it has made 0 to 4 networks
 BETWEEN_STAGES_SECONDS = 0.03
 QUALITY = LinkQuality(rate_bits=128_000, delay_ns=40_000_000, loss=0.01)
@@ -95,7 +94,7 @@ def loops(name: str) -> list[str]:
 def settles(before: object, look: Callable[[], object]) -> bool:
     """Wait until `look()` is as before; return whether it is."""
     with suppress(TimeoutError):
-        poll_until(lambda: look() == before, SETTLE_SECONDS)
+        poll_until(lambda: look() == before)
     return look() == before
 
 
@@ -109,7 +108,7 @@ def killed(name: str, networks_more: int, after_seconds: float) -> int:
         finally:
             os._exit(1)
     with suppress(TimeoutError):
-        poll_until(lambda: len(networks()) >= wanted, SETTLE_SECONDS)
+        poll_until(lambda: len(networks()) >= wanted)
     moment = time.monotonic() + after_seconds
     poll_until(lambda: time.monotonic() >= moment)
     seen = len(networks())
