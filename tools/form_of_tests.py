@@ -22,6 +22,11 @@ POLLING: Final = Path("tests/support/eventually.py")
 
 _PLANTS: Final = "plants a bug inside a class, or switches off one of its caches"
 EXCEPTIONS: Final[dict[tuple[str, str], str]] = {
+    ("tests/datacenter/access/planted/holes.py", "private"): _PLANTS,
+    (
+        "tests/datacenter/access/planted/test_planted_holes.py",
+        "import",
+    ): "the holes are data, beside their only test",
     ("tests/sim/engine/test_endings.py", "private"): "shortens a loop of the clock that takes a minute",
     ("tests/sim/planted/bugs.py", "private"): _PLANTS,
     ("tests/sim/planted/bugs.py", "sleep"): "runs in the simulated world, which its tests choose",

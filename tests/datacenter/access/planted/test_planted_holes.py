@@ -1,0 +1,21 @@
+"""The checks of access control find every planted hole, and report where it is."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.datacenter.access.planted.holes import PLANTED
+from tests.support.datacenter.access_checks import CHECKS, walking
+
+
+@pytest.mark.parametrize("hole", PLANTED)
+def test_a_check_finds_the_hole(hole: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, finding, plant = PLANTED[hole]
+    plant(monkeypatch)
+    with walking() as walk:
+        assert any(finding in found for found in CHECKS[name](walk)), f"{name} reports no {finding!r}"
+
+
+def test_every_check_finds_a_hole() -> None:
+    assert {name for name, _, _ in PLANTED.values()} == set(CHECKS)
+    assert len(PLANTED) >= 20

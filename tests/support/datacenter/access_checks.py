@@ -1,0 +1,488 @@
+"""Checks of access control over all routes: each yields what it finds wrong, by method and path of the route.
+
+What a route must refuse follows from its method and path, not from its row in the route table, so that a wrong row is
+found. The walk is over the rows of the product: a new route is walked as soon as it has a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import combinations
+from random import Random
+from typing import Final, TypeAlias
+from urllib.parse import urlencode
+
+from sqlalchemy import create_engine, select
+
+from datacenter.access.compiled import CompiledPolicies
+from datacenter.access.policyfile import read_policies
+from datacenter.access.tokens import create_token, list_tokens, revoke_token
+from datacenter.access.vocabulary import PAIRS, Purpose
+from datacenter.store.schema import alerts, commands, maintenance
+from datacenter.store.store import Store
+from datacenter.web.pages import ROUTES
+from datacenter.web.routes import WebRoute
+from datacenter.web.sessions import SESSION_MS
+from tests.support.datacenter.access_cases import world
+from tests.support.datacenter.access_formulas import proven
+from tests.support.datacenter.access_lists import fill, selected
+from tests.support.datacenter.web_client import Answer, WebClient, open_web
+from tests.support.datacenter.web_fleet import COMMAND, DAY_MS, NOW_MS, fill_fleet
+
+Names: TypeAlias = Mapping[str, str]
+EUROPE: Final = {
+    "site": "berlin-1",
+    "box": "RAP-0001",
+    "instrument": "CHEM-0001",
+    "alert": "a-lamp",
+    "command": "3",
+}
+AMERICA: Final = {
+    "site": "boston-1",
+    "box": "RAP-0003",
+    "instrument": "GAS-0001",
+    "alert": "a-slot",
+    "command": "2",
+}
+UNKNOWN: Final = {
+    "site": "boston-9",
+    "box": "RAP-0009",
+    "instrument": "GAS-0009",
+    "alert": "a-slox",
+    "command": "9",
+}
+"""Names of nothing, as long as those of AMERICA, so that the lengths of answers are equal too."""
+HINTS: Final = ("CHEM-0001", "RAP-0001", "Klinikum", "berlin-1", "GAS-0001", "RAP-0003", "Harbor", "boston")
+"""Texts of the fleet, first those of Europe, then those of America."""
+OF_EUROPE, OF_AMERICA = HINTS[:4], HINTS[4:]
+
+NAMING: Final[dict[str, tuple[str, str]]] = {
+    "site": (AMERICA["site"], UNKNOWN["site"]),
+    "box": (AMERICA["box"], UNKNOWN["box"]),
+    "instrument": (AMERICA["instrument"], UNKNOWN["instrument"]),
+    "region": ("america", "amerigo"),
+    "window": ("m1", "m9"),
+    "q": ("Harbor", "Harbox"),
+}
+"""The parameters that can name something of the fleet: what is in America, and a name of nothing of that length."""
+NOT_NAMING: Final = {
+    "page", "health", "view", "model", "severity", "state", "period", "since_ms", "until_ms", "limit",
+    "cursor", "reading", "days", "hours", "reason", "verb", "purpose", "begins", "actor", "action", "outcome",
+    "resource",
+}  # fmt: skip
+"""All other parameters. `resource` is of the audit log, in which auditors see everything."""
+
+
+@dataclass(frozen=True)
+class Walk:
+    """A data center whose routes are walked, at a time that checks can change."""
+
+    web: WebClient
+    store: Store
+    time_ms: list[int]
+
+    def later(self) -> None:
+        """Let a minute pass, so that no limit of requests is reached."""
+        self.time_ms[0] += 60_000
+
+    def content(self) -> str:
+        """What staff can change."""
+        return str([list(self.store.read(select(table))) for table in (alerts, commands, maintenance)])
+
+    def refusals(self, staff: str) -> int:
+        """The number of recorded refusals of a person that have a reason."""
+        return sum(
+            one.outcome == "refused" and one.actor == staff and bool(one.reason) for one in self.web.entries
+        )
+
+
+Check: TypeAlias = Callable[[Walk], Iterator[str]]
+CHECKS: dict[str, Check] = {}
+
+
+def check(function: Check) -> Check:
+    """Register a check."""
+    CHECKS[function.__name__] = function
+    return function
+
+
+@contextmanager
+def walking() -> Iterator[Walk]:
+    """A data center with the fleet, without simulated reports."""
+    store, time_ms = Store("sqlite://"), [NOW_MS]
+    try:
+        fill_fleet(store, with_reports=False)
+        yield Walk(open_web(store, lambda: time_ms[0]), store, time_ms)
+    finally:
+        store.close()
+
+
+def named(row: WebRoute) -> str:
+    """Method and path of a route."""
+    return f"{row.method} {row.path}"
+
+
+def is_of_one(row: WebRoute) -> bool:
+    """Whether the route is about what its path names."""
+    return "{" in row.path
+
+
+def is_audit(row: WebRoute) -> bool:
+    """Whether the route shows the audit log, which only auditors read."""
+    return "/audit" in row.path
+
+
+def is_for_viewers(row: WebRoute) -> bool:
+    """Whether a viewer may open the route: what changes nothing, and exports no data of an instrument."""
+    is_export = is_of_one(row) and row.path.endswith((".csv", ".parquet"))
+    return row.method == "GET" and not is_export and not is_audit(row)
+
+
+def is_api(row: WebRoute) -> bool:
+    """Whether the route is for programs."""
+    return row.path.startswith("/api/")
+
+
+def call(client: WebClient, row: WebRoute, names: Names, parameters: Names | None = None) -> Answer:
+    """Call a route as its clients do. An exception of a handler is the answer 500, as of the server."""
+    try:
+        return _call(client, row, names, parameters)
+    except Exception as error:
+        return Answer(500, {}, repr(error).encode())
+
+
+def _call(client: WebClient, row: WebRoute, names: Names, parameters: Names | None) -> Answer:
+    """Call a route: a form with its token, JSON with an API token."""
+    path, given = row.path.format(**names), dict(parameters or {})
+    if "reason" in row.parameters.__struct_fields__:
+        given.setdefault("reason", "a test")
+    if row.method == "GET":
+        return client.get(f"{path}?{urlencode(given)}" if given else path)
+    if is_api(row):
+        body = ("{" + ", ".join(f'"{name}": "{text}"' for name, text in given.items()) + "}").encode()
+        return (client if client.secret or not client.staff else client.program()).post_json(path, body)
+    return client.post(path, {"form_token": client.form_token(), **given})
+
+
+def differences(
+    row: WebRoute, client: WebClient, foreign: Names, unknown: Names, path: bool
+) -> Iterator[str]:
+    """Compare the answers for names of something foreign and of nothing, byte by byte apart from these names."""
+    given = (AMERICA, UNKNOWN) if path else (EUROPE, EUROPE)
+    first, second = (call(client, row, *each) for each in zip(given, (foreign, unknown), strict=True))
+    pairs = [(foreign[name], unknown[name]) for name in foreign]
+    # a number as short as that of a command is also part of other texts
+    pairs += [(AMERICA[name], UNKNOWN[name]) for name in AMERICA if path and name != "command"]
+    if _unnamed(first, pairs) != _unnamed(second, pairs):
+        what = f" with {', '.join(foreign)}" if foreign else ""
+        yield f"{named(row)}{what}: {first.status} for something foreign, {second.status} for nothing"
+    if path and not first.status == second.status == 404:
+        yield f"{named(row)}: {first.status} for something foreign, not 404"
+
+
+def _unnamed(answer: Answer, pairs: list[tuple[str, str]]) -> tuple[int, str, bytes]:
+    headers, body = repr(sorted(answer.headers.items())), answer.body
+    for name, other in pairs:
+        headers, body = headers.replace(name, other), body.replace(name.encode(), other.encode())
+    return answer.status, headers, body
+
+
+@check
+def every_route_needs_a_session(walk: Walk) -> Iterator[str]:
+    """Without a session, with an expired one, or for a person who is unknown or not active: 401 and no content."""
+    web = walk.web
+    signed_out = web.sign_in("engineer")
+    signed_out.post("/sign-out")
+    expired = web.signer.begin("engineer", NOW_MS - SESSION_MS)
+    clients = {
+        "without a session": web,
+        "with an expired session": WebClient(web.application, web.signer, web.now_ms, cookie=expired),
+        "of somebody who is not active": web.sign_in("former"),
+        "of somebody who is unknown": web.sign_in("nobody"),
+    }
+    for row in ROUTES:
+        for text, client in clients.items():
+            path = row.path.format(**EUROPE)
+            answer = client.get(path) if row.method == "GET" else _posted(client, row, path)
+            hints = (hint.encode() for hint in HINTS if hint not in path)
+            if answer.status != 401 or any(hint in answer.body for hint in hints):
+                yield f"{named(row)}: {answer.status} {text}"
+
+
+def _posted(client: WebClient, row: WebRoute, path: str) -> Answer:
+    return client.post_json(path) if is_api(row) else client.post(path, {"form_token": ""})
+
+
+@check
+def something_foreign_looks_like_nothing(walk: Walk) -> Iterator[str]:
+    """What a person may not see has the same answer as what does not exist, in paths, queries and forms."""
+    people = [walk.web.sign_in("european"), walk.web.sign_in("newcomer")]
+    for row in ROUTES:
+        for client in people:
+            walk.later()
+            if is_of_one(row):
+                yield from differences(row, client, {}, {}, path=True)
+                if is_api(row):
+                    yield from differences(row, client.program(), {}, {}, path=True)
+        fields = [name for name in row.parameters.__struct_fields__ if name in NAMING]
+        for count in (1, len(fields)) if len(fields) > 1 else (len(fields),) if fields else ():
+            for chosen in combinations(fields, count):
+                foreign, unknown = ({name: NAMING[name][which] for name in chosen} for which in (0, 1))
+                yield from differences(row, people[0], foreign, unknown, path=False)
+
+
+@check
+def an_instrument_is_found_at_its_own_box_alone(walk: Walk) -> Iterator[str]:
+    """A box of one's own in the path does not lead to an instrument of another box."""
+    client = walk.web.sign_in("european")
+    for row in ROUTES:
+        if "{instrument}" in row.path:
+            walk.later()
+            answer = call(client, row, {**AMERICA, "box": EUROPE["box"]})
+            if answer.status != 404:
+                yield f"{named(row)}: {answer.status}"
+
+
+@check
+def answers_have_only_what_the_person_may_see(walk: Walk) -> Iterator[str]:
+    """Pages, lists, counts, exports and API have nothing of another region, and nothing without a role."""
+    everything = walk.web.sign_in("engineer")
+    for row in ROUTES:
+        if row.method != "GET" or is_audit(row):
+            continue
+        walk.later()
+        query = {"state": "all"} if row.path.endswith("/alerts") else {}
+        seen = {
+            staff: call(walk.web.sign_in(staff), row, EUROPE, query)
+            for staff in ("engineer", "european", "newcomer")
+        }
+        hidden = {
+            "engineer": (),
+            "european": (*OF_AMERICA, "blood gas", "blood-gas"),
+            "newcomer": () if is_of_one(row) else HINTS,
+        }
+        for staff, answer in seen.items():
+            hints = (hint for hint in hidden[staff] if hint.encode() in answer.body)
+            yield from (f"{named(row)}: {staff} sees {hint}" for hint in hints)
+        if not is_of_one(row) and seen["european"].body == seen["engineer"].body:
+            yield f"{named(row)}: a list of one region is that of all regions"
+    counts = [walk.web.sign_in(staff).get("/").text for staff in ("european", "newcomer")]
+    for text, count in zip(counts, (3, 0), strict=True):
+        if f'<span class="count">{count}</span> <span class="of">all</span>' not in text:
+            yield "GET /: the count of instruments has some that the person may not see"
+    if "GAS-0001" not in everything.get("/commands").text:
+        yield "GET /commands: the list lacks what the person may see"
+
+
+@check
+def every_right_is_required(walk: Walk) -> Iterator[str]:
+    """A viewer reads and changes nothing; only auditors read the audit log; refusals have no effect."""
+    viewer, engineer = walk.web.sign_in("observer"), walk.web.sign_in("engineer")
+    before = walk.content()
+    for row in ROUTES:
+        walk.later()
+        answer = call(viewer, row, EUROPE)
+        if is_for_viewers(row) != (answer.status == 200) or (
+            not is_for_viewers(row) and answer.status != 403
+        ):
+            yield f"{named(row)}: {answer.status} for a viewer"
+        if is_audit(row) and (status := call(engineer, row, EUROPE).status) != 403:
+            yield f"{named(row)}: {status} for an engineer"
+        if walk.content() != before:
+            yield f"{named(row)}: a viewer has changed something"
+            before = walk.content()
+
+
+@check
+def every_refusal_is_recorded(walk: Walk) -> Iterator[str]:
+    """Each refusal of a signed-in person is in the audit log, with a reason."""
+    european, viewer = walk.web.sign_in("european"), walk.web.sign_in("observer")
+    for row in ROUTES:
+        walk.later()
+        tried = [(european, AMERICA), (european, UNKNOWN)] if is_of_one(row) else []
+        tried += [] if is_for_viewers(row) else [(viewer, EUROPE)]
+        for client, names in tried:
+            before = walk.refusals(client.staff)
+            answer = call(client, row, names)
+            if answer.status in (403, 404) and walk.refusals(client.staff) == before:
+                yield f"{named(row)}: the refusal of {client.staff} ({answer.status}) is not recorded"
+
+
+@check
+def every_access_is_recorded(walk: Walk) -> Iterator[str]:
+    """Each answer with content is in the audit log, with the person, and the resource or the list."""
+    for row in ROUTES:
+        if row.method != "GET":
+            continue
+        walk.later()
+        staff = "auditor" if is_audit(row) else "engineer"
+        answer = call(walk.web.sign_in(staff), row, EUROPE)
+        subject = "log" if is_audit(row) else named(row)
+        if is_of_one(row):
+            subject = EUROPE[row.path.split("{")[-1].partition("}")[0]]
+        action = "export" if is_of_one(row) and not is_for_viewers(row) else ""
+        found = [
+            one
+            for one in walk.web.entries
+            if (one.actor, one.resource, one.outcome) == (staff, subject, "permitted")
+            and action in ("", one.action)
+        ]
+        if answer.status == 200 and not found:
+            yield f"{named(row)}: the access is not recorded"
+
+
+@check
+def forged_forms_have_no_effect(walk: Walk) -> Iterator[str]:
+    """A form without the token of its session, of another site, or for the API with a cookie alone, is refused."""
+    supervisor, again = walk.web.sign_in("supervisor"), walk.web.sign_in("supervisor")
+    before = walk.content()
+    for row in ROUTES:
+        if row.method != "POST":
+            continue
+        walk.later()
+        path = row.path.format(**EUROPE)
+        own, other = supervisor.form_token(), again.form_token()
+        if is_api(row):
+            tried = {"a cookie alone": (supervisor.post_json(path), 401)}
+        else:
+            fields = {"reason": "forged"} if "reason" in row.parameters.__struct_fields__ else {}
+            tried = {
+                "no token": (supervisor.post(path, fields), 403),
+                "the token of another session": (
+                    supervisor.post(path, {**fields, "form_token": other}),
+                    403,
+                ),
+                "a request of another site": (
+                    supervisor.post(path, {**fields, "form_token": own}, sec_fetch_site="cross-site"),
+                    403,
+                ),
+            }
+        for text, (answer, status) in tried.items():
+            if answer.status != status or walk.content() != before:
+                yield f"{named(row)}: {answer.status} for {text}"
+                before = walk.content()
+
+
+@check
+def invalid_tokens_are_refused(walk: Walk) -> Iterator[str]:
+    """Expired, revoked and forged API tokens, and those of inactive people, have one and the same answer."""
+    engineer = walk.web.sign_in("engineer")
+    revoked = engineer.program()
+    revoke_token(walk.store, list_tokens(walk.store)[0].id, NOW_MS)
+    programs = {
+        "an expired token": engineer.program(days=0),
+        "a revoked token": revoked,
+        "a token of somebody who is not active": walk.web.sign_in("former").program(),
+    }
+    for row in ROUTES:
+        if not is_api(row):
+            continue
+        path = row.path.format(**EUROPE)
+        forged = {"authorization": "Bearer rap_forged"}
+        unknown = walk.web.get(path, **forged) if row.method == "GET" else walk.web.post_json(path, **forged)
+        for text, program in programs.items():
+            walk.later()
+            answer = call(program, row, EUROPE)
+            if (answer.status, answer.body) != (401, unknown.body):
+                yield f"{named(row)}: {answer.status} for {text}"
+
+
+@check
+def tokens_have_only_their_own_rights(walk: Walk) -> Iterator[str]:
+    """The actions, the scope and the purpose of an API token limit what its owner may do."""
+
+    def program(staff: str, purpose: Purpose, actions: str, scope: str) -> WebClient:
+        limits = frozenset({actions}), frozenset({scope})
+        end_ms = NOW_MS + 30 * DAY_MS
+        secret, _ = create_token(walk.store, staff, purpose, *limits, NOW_MS, end_ms)
+        return WebClient(walk.web.application, walk.web.signer, walk.web.now_ms, staff=staff, secret=secret)
+
+    american = program("engineer", "monitoring", "read", "region/america")
+    reader = program("engineer", "monitoring", "read", "everywhere")
+    writer = program("engineer", "monitoring", "handle-alert", "everywhere")
+    auditor = program("auditor", "monitoring", "read", "everywhere")
+    for row in ROUTES:
+        if not is_api(row):
+            continue
+        walk.later()
+        if is_audit(row):
+            if (status := call(auditor, row, EUROPE).status) != 403:
+                yield f"{named(row)}: {status} for a token with another purpose"
+            continue
+        answer = call(american, row, EUROPE)
+        is_shown = any(hint.encode() in answer.body for hint in OF_EUROPE)
+        if is_shown or (is_of_one(row) and answer.status != 404):
+            yield f"{named(row)}: {answer.status} outside of the scope of the token"
+        other = call(reader if row.method == "POST" else writer, row, EUROPE)
+        if other.status not in (403, 404) and b'"items":[]' not in other.body:
+            yield f"{named(row)}: {other.status} for an action that the token does not include"
+
+
+@check
+def commands_need_a_valid_training(walk: Walk) -> Iterator[str]:
+    """A command needs a training for the model that has not expired."""
+    walk.time_ms[0] = 2**42 + 1
+    person, before = walk.web.sign_in("engineer"), walk.content()
+    for row in ROUTES:
+        if row.method == "POST" and row.path.endswith("/commands"):
+            answer = call(person, row, EUROPE)
+            if answer.status != 403 or walk.content() != before:
+                yield f"{named(row)}: {answer.status} with an expired training"
+    walk.time_ms[0] = NOW_MS
+    for row in ROUTES:
+        if row.method == "POST" and row.path.endswith("/commands"):
+            answer = call(walk.web.sign_in("engineer"), row, {**EUROPE, "instrument": "HEMA-0001"})
+            if answer.status != 403 or walk.content() != before:
+                yield f"{named(row)}: {answer.status} without a training for the model"
+
+
+@check
+def dangerous_commands_need_a_second_person(walk: Walk) -> Iterator[str]:
+    """Nobody approves a command that they requested, and what waits for approval is not sent."""
+    waiting = {
+        **COMMAND,
+        "requester": "supervisor",
+        "state": "waiting for approval",
+        "file": "ab" * 32,
+        "file_bytes": 1,
+    }
+    number = walk.store.queue_command(
+        "RAP-0001", "CHEM-0001", "assay-configuration", b"", NOW_MS - 1000, **waiting
+    )
+    before = walk.content()
+    answer = walk.web.sign_in("supervisor").post(f"/commands/{number}/approve")
+    if answer.status != 403 or walk.content() != before:
+        yield f"POST /commands/{{command}}/approve: {answer.status} for the requester"
+    if walk.web.sign_in("supervisor").post("/commands/3/approve").status != 303:
+        yield "POST /commands/{command}/approve: a second person cannot approve"
+
+
+@check
+def foreign_host_names_are_refused(walk: Walk) -> Iterator[str]:
+    """A page of another site whose name leads to this server gets no answer."""
+    for row in ROUTES:
+        if row.method == "GET" and walk.web.sign_in("engineer").get(
+            row.path.format(**EUROPE), host="evil.example"
+        ).status != (421):
+            yield named(row)
+
+
+@check
+def decisions_lists_and_formulas_agree(_walk: Walk) -> Iterator[str]:
+    """The shipped policies decide random requests in the same way as text, as SQL and as formulas."""
+    random, policies = Random(11), CompiledPolicies(read_policies())
+    each = world(random, 8)
+    engine = create_engine("sqlite://")
+    with engine.connect() as connection:
+        fill(connection, [one for listed in each.resources.values() for one in listed])
+        for number, pair in enumerate(random.sample(PAIRS * 8, len(PAIRS) * 8)):
+            request, listed = each.request(random, pair), each.resources[pair[1]]
+            decided = [policies.decide(replace(request, resource=one)).permitted for one in listed]
+            found = selected(connection, policies.policies, request)
+            if decided != [one.id in found for one in listed]:
+                yield f"{pair[0]} of a {pair[1]}: decision and list differ"
+            if number % 20 == 0 and decided != proven(policies.policies, request, listed):
+                yield f"{pair[0]} of a {pair[1]}: decision and formula differ"
+    engine.dispose()
