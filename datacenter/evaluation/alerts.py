@@ -145,7 +145,7 @@ def end_alert(
 class SilenceEvidence(msgspec.Struct, frozen=True):
     """Why an alert of silence began: the latest report or contact; the members are those of a site."""
 
-    heard_ms: int
+    last_seen_ms: int
     at_ms: int
     fingerprint: str
     condition: str
@@ -160,12 +160,12 @@ def begin_silence(
     began_ms: int,
     now_ms: int,
     *,
-    heard_ms: int,
+    last_seen_ms: int,
     members: Sequence[str] = (),
 ) -> Begun:
     """Store an alert of silence after the report at `place`, and the notice of it. It is stored once."""
     condition = f"silence of {trigger.table.of} {trigger.table.silence}"
-    evidence = SilenceEvidence(heard_ms, began_ms, trigger.fingerprint, condition, list(members))
+    evidence = SilenceEvidence(last_seen_ms, began_ms, trigger.fingerprint, condition, list(members))
     found = Begun(alert_id(place, trigger.name), trigger.name, place[1], began_ms)
     if connection.scalar(select(alerts.c.id).where(alerts.c.id == found.id)) is not None:
         return found

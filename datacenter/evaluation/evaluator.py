@@ -18,8 +18,8 @@ from sqlalchemy import Connection, and_, func, insert, select, text, update
 from datacenter.base.snapshot import StoredBases
 from datacenter.evaluation.alerts import Begun, Ended, begin, end
 from datacenter.evaluation.frontier import Arrivals, frontier
-from datacenter.evaluation.hearing import Hearing, load_hearing, save_hearing
 from datacenter.evaluation.silence import record_endings
+from datacenter.evaluation.silence_state import BoxSilence, load_silence, save_silence
 from datacenter.evaluation.state import restored, save_state
 from datacenter.evaluation.triggerset import TriggerSet
 from datacenter.history.changes import mark_changed
@@ -98,42 +98,42 @@ class Evaluator:
         """Evaluate up to SEQUENCES_MAX records of each epoch; return whether there are more."""
         _exclude_others(connection, box)
         has_more = False
-        hearing = load_hearing(connection, box) if self.triggers.silences else None
+        silence = load_silence(connection, box) if self.triggers.silences else None
         for epoch, position, complete in _positions(connection, box):
             end_of_step = min(complete, position + SEQUENCES_MAX)
             pending = _pending(connection, box, epoch, position, end_of_step)
             self._evaluate(connection, box, pending, now_ms, total)
-            if hearing is not None:
-                self._listen(connection, hearing, pending, now_ms, total)
+            if silence is not None:
+                self._update_silence(connection, silence, pending, now_ms, total)
             _move(connection, box, epoch, end_of_step, now_ms)
             has_more |= end_of_step < complete
         return has_more
 
-    def _listen(
-        self, connection: Connection, hearing: Hearing, pending: list[Pending], now_ms: int, total: Advance
+    def _update_silence(
+        self, connection: Connection, silence: BoxSilence, pending: list[Pending], now_ms: int, total: Advance
     ) -> None:
         """Record the latest report of each instrument, and find silent instruments."""
         if not pending:
             return
         columns = instruments.c
-        rows = connection.execute(select(columns.serial, columns.model).where(columns.box == hearing.box))
+        rows = connection.execute(select(columns.serial, columns.model).where(columns.box == silence.box))
         models = {row.serial: row.model for row in rows}
         silences = {name: self.triggers.silence(model, "instrument") for name, model in models.items()}
         lasts_ms = {name: one.lasts_ms if one else None for name, one in silences.items()}
         for one in pending:
             if one.report is None:
-                hearing.own(_decode_own(one.body), one.stored_at_ms)
+                silence.add_box_record(_decode_own(one.body), one.stored_at_ms)
             else:
                 lasts = lasts_ms.get(one.instrument)
-                hearing.report(one.instrument, one.run, one.report, one.stored_at_ms, lasts)
-        hearing.find_silent(lasts_ms)
-        for name, heard in hearing.instruments.items():
-            heard.model = models.get(name)
-        begun, ended = record_endings(connection, self.triggers, hearing.box, hearing.endings, now_ms)
+                silence.add_report(one.instrument, one.run, one.report, one.stored_at_ms, lasts)
+        silence.find_silent(lasts_ms)
+        for name, of_instrument in silence.instruments.items():
+            of_instrument.model = models.get(name)
+        begun, ended = record_endings(connection, self.triggers, silence.box, silence.endings, now_ms)
         total.begun += begun
         total.ended += ended
-        hearing.endings.clear()
-        save_hearing(connection, hearing)
+        silence.endings.clear()
+        save_silence(connection, silence)
 
     def _evaluate(
         self, connection: Connection, box: str, pending: list[Pending], now_ms: int, total: Advance

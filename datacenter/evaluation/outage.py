@@ -1,9 +1,9 @@
 """Decides which silences get an alert: pure functions, without database and clock.
 
-A site has units: each box that is silent, each instrument of the other boxes, and other boxes without an instrument
-that a trigger watches. If all of them are silent, this is
-one outage of the site. Therefore the alert of a unit waits while it may be the first of an outage: until another unit
-has sent something more than `within_ms` after the last report of this one, or until all would be silent, too.
+The units of a site are: each box that is silent, each instrument of the other boxes, and other boxes without an
+instrument that a trigger watches. If all of them are silent, this is one outage of the site. Therefore, the alert of
+a unit waits as long as its silence may be the first of an outage: until another unit has sent something more than
+`within_ms` after the last report of this unit, or until all units would be silent as well.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 
 class Unit(NamedTuple):
-    """A box (`instrument` is empty) or an instrument, and since when it is silent, None if it is not."""
+    """A box (`instrument` is empty) or an instrument, and since when it is silent (None if it is not)."""
 
     box: str
     instrument: str
-    heard_ms: int
+    last_seen_ms: int
     silent_ms: int | None
 
 
@@ -46,6 +46,6 @@ def is_alone(unit: Unit, units: Sequence[Unit], within_ms: int, lasts_ms: int, n
     others = [other for other in units if other != unit]
     return (
         not others
-        or any(other.heard_ms > unit.heard_ms + within_ms for other in others)
-        or now_ms >= unit.heard_ms + lasts_ms + 2 * within_ms
+        or any(other.last_seen_ms > unit.last_seen_ms + within_ms for other in others)
+        or now_ms >= unit.last_seen_ms + lasts_ms + 2 * within_ms
     )

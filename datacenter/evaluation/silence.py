@@ -1,8 +1,9 @@
-"""Begins and ends the alerts of silence, of all boxes in one transaction: at intervals, because nothing arrives.
+"""Begins and ends the alerts of silence, of all boxes in one transaction, at intervals because no record triggers it.
 
-The silence of an instrument follows from records (`datacenter.evaluation.hearing`), that of a box from the data
-center's clock. Time in which no data center was running does not count for a box, because it could not send. The row
-of `hearing` without a box has when the data center looked last, and since when it has been running.
+The silence of an instrument follows from records (`datacenter.evaluation.silence_state`), that of a box from the data
+center's clock. Time in which no data center was running does not count for a box, because the box could not send. The
+row of `silence_state` without a box holds the time of the latest check, and since when the data center has been
+running.
 """
 
 from __future__ import annotations
@@ -14,16 +15,16 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Connection, and_, exists, insert, or_, select, text, update
 
 from datacenter.evaluation.alerts import Begun, Ended, begin_silence, end_alert
-from datacenter.evaluation.hearing import Ending
 from datacenter.evaluation.outage import Unit, is_alone, outage_began_ms, units_of
+from datacenter.evaluation.silence_state import Ending
 from datacenter.evaluation.triggerset import TriggerSet
-from datacenter.store.schema import alerts, boxes, hearing
+from datacenter.store.schema import alerts, boxes, silence_state
 from datacenter.store.store import Store
 from datacenter.triggers.silencefile import SilenceTrigger
 
 DOWN_MS: Final = 180_000
-"""If the data center did not look for so long, it was not running."""
-_H: Final = hearing.c
+"""A data center without a check for longer than this was not running."""
+_S: Final = silence_state.c
 
 
 class _Site(NamedTuple):
@@ -63,7 +64,7 @@ class SilenceWatch:
         units = units_of(all_boxes, instruments)
         for unit in all_boxes:
             if unit.silent_ms is None and (id_ := rows[unit].alert) is not None:
-                ended += end_alert(connection, id_, unit.heard_ms, now_ms)
+                ended += end_alert(connection, id_, unit.last_seen_ms, now_ms)
                 _set_alert(connection, unit, None)
         if self._is_outage(connection, site, now_ms, begun, ended):
             return
@@ -84,7 +85,7 @@ class SilenceWatch:
         begun: list[Begun],
         ended: list[Ended],
     ) -> bool:
-        """Begin or end the alert of a site; return whether its members wait: during an outage, and soon after it."""
+        """Begin or end the alert of a site; return whether its members get no alerts now (see `outage`)."""
         all_boxes, instruments, rows = site
         trigger = self._triggers.silence("", "site")
         if trigger is None or not rows[all_boxes[0]].site:
@@ -103,8 +104,8 @@ class SilenceWatch:
         if began_ms is None:
             if is_open and latest is not None:
                 units = units_of(all_boxes, instruments)
-                heard = [unit.heard_ms for unit in units if unit.silent_ms is None]
-                ended += end_alert(connection, latest.id, min(heard, default=now_ms), now_ms)
+                last_seen = [unit.last_seen_ms for unit in units if unit.silent_ms is None]
+                ended += end_alert(connection, latest.id, min(last_seen, default=now_ms), now_ms)
                 return True
             return latest is not None and now_ms < (latest.resolved_at_ms or 0) + trigger.lasts_ms
         if not is_open:
@@ -118,7 +119,7 @@ class SilenceWatch:
                     "",
                     began_ms,
                     now_ms,
-                    heard_ms=max(unit.heard_ms for unit in (*all_boxes, *instruments)),
+                    last_seen_ms=max(unit.last_seen_ms for unit in (*all_boxes, *instruments)),
                     members=members,
                 )
             )
@@ -135,7 +136,7 @@ def record_endings(
         id_ = ending.was.alert
         trigger = triggers.silence(ending.was.model or "", "instrument")
         assert ending.was.silent_ms is not None, "of a silence"
-        unit = Unit(box, ending.instrument, ending.was.heard_ms, ending.was.silent_ms)
+        unit = Unit(box, ending.instrument, ending.was.last_seen_ms, ending.was.silent_ms)
         if id_ is None and trigger and not _was_outage(connection, triggers, unit, ending.at_ms):
             begun.append(_begin(connection, unit, ending.was, trigger, now_ms))
             id_ = begun[-1].id
@@ -158,32 +159,34 @@ def _was_outage(connection: Connection, triggers: TriggerSet, unit: Unit, until_
 
 def _begin(connection: Connection, unit: Unit, row: Any, trigger: SilenceTrigger, now_ms: int) -> Begun:
     assert unit.silent_ms is not None, "of a silence"
-    place = (unit.box, unit.instrument, row.run, row.number or unit.heard_ms)
+    place = (unit.box, unit.instrument, row.run, row.number or unit.last_seen_ms)
     begun = begin_silence(
-        connection, place, trigger, row.model or "", unit.silent_ms, now_ms, heard_ms=unit.heard_ms
+        connection, place, trigger, row.model or "", unit.silent_ms, now_ms, last_seen_ms=unit.last_seen_ms
     )
     _set_alert(connection, unit, begun.id)
     return begun
 
 
 def _set_alert(connection: Connection, unit: Unit, id_: str | None) -> None:
-    this = and_(_H.box == unit.box, _H.instrument == unit.instrument)
-    connection.execute(update(hearing).where(this).values(alert=id_))
+    this = and_(_S.box == unit.box, _S.instrument == unit.instrument)
+    connection.execute(update(silence_state).where(this).values(alert=id_))
 
 
 def _up_since_ms(connection: Connection, now_ms: int) -> int:
-    """Record that the data center looks now; return since when it has been running. Excludes other processes."""
+    """Record the time of this check; return since when the data center has been running. Excludes other processes."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(5932449)"))
-    this = and_(_H.box == "", _H.instrument == "")
-    if connection.execute(update(hearing).where(this).values(run=0)).rowcount == 0:
-        new = {"box": "", "instrument": "", "heard_ms": now_ms, "counts_from_ms": now_ms}
-        connection.execute(insert(hearing).values(new))
+    this = and_(_S.box == "", _S.instrument == "")
+    if connection.execute(update(silence_state).where(this).values(run=0)).rowcount == 0:
+        new = {"box": "", "instrument": "", "last_seen_ms": now_ms, "counts_from_ms": now_ms}
+        connection.execute(insert(silence_state).values(new))
         return now_ms
-    row = connection.execute(select(hearing).where(this)).one()
-    up_ms = int(row.counts_from_ms) if now_ms <= row.heard_ms + DOWN_MS else now_ms
+    row = connection.execute(select(silence_state).where(this)).one()
+    up_ms = int(row.counts_from_ms) if now_ms <= row.last_seen_ms + DOWN_MS else now_ms
     connection.execute(
-        update(hearing).where(this).values(heard_ms=max(now_ms, row.heard_ms), counts_from_ms=up_ms)
+        update(silence_state)
+        .where(this)
+        .values(last_seen_ms=max(now_ms, row.last_seen_ms), counts_from_ms=up_ms)
     )
     return up_ms
 
@@ -193,21 +196,21 @@ def _sites(connection: Connection, triggers: TriggerSet, now_ms: int, up_ms: int
     found: dict[str, _Site] = defaultdict(lambda: _Site([], [], {}))
     of_box = triggers.silence("", "box")
     query = (
-        select(hearing, boxes.c.site)
-        .join(boxes, boxes.c.serial == _H.box)
+        select(silence_state, boxes.c.site)
+        .join(boxes, boxes.c.serial == _S.box)
         .where(boxes.c.dismissed_at_ms.is_(None))
-        .order_by(_H.box, _H.instrument)
-        .with_for_update(of=hearing)
+        .order_by(_S.box, _S.instrument)
+        .with_for_update(of=silence_state)
     )
     for row in connection.execute(query):
         all_boxes, instruments, rows = found[row.site or f"box {row.box}"]
         if row.instrument:
             if triggers.silence(row.model or "", "instrument") is None:
                 continue
-            unit = Unit(row.box, row.instrument, row.heard_ms, row.silent_ms)
+            unit = Unit(row.box, row.instrument, row.last_seen_ms, row.silent_ms)
             instruments.append(unit)
         else:
-            unit = Unit(row.box, "", row.heard_ms, _silent_ms(connection, row, of_box, now_ms, up_ms))
+            unit = Unit(row.box, "", row.last_seen_ms, _silent_ms(connection, row, of_box, now_ms, up_ms))
             all_boxes.append(unit)
         rows[unit] = row
     return found
@@ -216,13 +219,13 @@ def _sites(connection: Connection, triggers: TriggerSet, now_ms: int, up_ms: int
 def _silent_ms(
     connection: Connection, row: Any, trigger: SilenceTrigger | None, now_ms: int, up_ms: int
 ) -> int | None:
-    """Return since when a box is silent. A silence lasts until the box sends, also if the data center restarts."""
+    """Return since when a box is silent. A silence lasts until the box sends, even if the data center restarts."""
     silent_ms = row.silent_ms
-    if silent_ms is not None and row.heard_ms >= silent_ms:
+    if silent_ms is not None and row.last_seen_ms >= silent_ms:
         silent_ms = None
-    if silent_ms is None and trigger and now_ms >= max(row.heard_ms, up_ms) + trigger.lasts_ms:
-        silent_ms = row.heard_ms + trigger.lasts_ms
+    if silent_ms is None and trigger and now_ms >= max(row.last_seen_ms, up_ms) + trigger.lasts_ms:
+        silent_ms = row.last_seen_ms + trigger.lasts_ms
     if silent_ms != row.silent_ms:
-        this = and_(_H.box == row.box, _H.instrument == "")
-        connection.execute(update(hearing).where(this).values(silent_ms=silent_ms))
+        this = and_(_S.box == row.box, _S.instrument == "")
+        connection.execute(update(silence_state).where(this).values(silent_ms=silent_ms))
     return int(silent_ms) if silent_ms is not None else None

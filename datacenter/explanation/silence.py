@@ -19,7 +19,7 @@ _R: Final = records.c
 class SilenceCheck(NamedTuple):
     """The number of reports between the latest one before an alert of silence, and its beginning."""
 
-    heard_ms: int
+    last_seen_ms: int
     reports: int
 
     @property
@@ -33,7 +33,7 @@ def check_silence(store: Store, record: AlertRecord, evidence: SilenceEvidence) 
 
     Statuses that have been archived have no time of storage, and count for instruments alone. Raises: StoreError.
     """
-    after, before = evidence.heard_ms, evidence.at_ms
+    after, before = evidence.last_seen_ms, evidence.at_ms
     if record.instrument:
         statuses = len(history(store, record.box, record.instrument, after + 1, before))
         others = and_(

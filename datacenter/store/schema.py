@@ -136,12 +136,12 @@ maintenance = Table(
     Index("maintenance_until", "until_ms"),
 )
 
-hearing = Table(
-    "hearing",
+silence_state = Table(
+    "silence_state",
     metadata,
     Column("box", Text, primary_key=True),  # empty in the row of the data center itself
     Column("instrument", Text, primary_key=True),  # empty in the row of the box itself
-    Column("heard_ms", BigInteger, nullable=False),  # its latest report; of a box, its latest contact
+    Column("last_seen_ms", BigInteger, nullable=False),  # its latest report; of a box, its latest contact
     Column("box_ms", BigInteger),  # of a box: the time of its latest record
     Column("counts_from_ms", BigInteger),  # of a box: silence before this time does not count
     Column("run", BigInteger, nullable=False, default=0),  # of the latest report

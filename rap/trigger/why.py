@@ -143,7 +143,7 @@ def _show_silence(
     about = record.instrument or ", ".join(evidence.members) or record.box
     print(f"alert         {record.id}, {record.trigger} of {about}")
     print(f"condition     {evidence.condition}")
-    print(f"latest report {_time(found.heard_ms)}")
+    print(f"latest report {_time(found.last_seen_ms)}")
     print(f"began         {_time(record.began_at_ms)}")
     print(
         "confirmed: nothing is stored of the time between them"

@@ -41,7 +41,7 @@ _OF_BOXES: Final = (
     "notices",
     "chunks",
     "changed_days",
-    "hearing",
+    "silence_state",
 )
 """Tables whose rows belong to one box."""
 
@@ -89,6 +89,6 @@ def merge(database: Path, part: Path) -> None:
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("ATTACH ? AS part", (str(part),))
         with connection:
-            connection.execute("DELETE FROM part.hearing WHERE box = ''")  # the row of the data center
+            connection.execute("DELETE FROM part.silence_state WHERE box = ''")  # the row of the data center
             for table in _OF_BOXES:
                 connection.execute(f"INSERT INTO main.{table} SELECT * FROM part.{table}")  # noqa: S608

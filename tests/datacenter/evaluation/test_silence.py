@@ -140,7 +140,7 @@ def test_a_silent_instrument_has_an_alert_until_it_reports(center: Center) -> No
     assert center.notices() == 2
     (row,) = center.store.read(select(alerts.c.evidence, alerts.c.severity, alerts.c.text))
     evidence = msgspec.msgpack.decode(row.evidence, type=SilenceEvidence)
-    assert (evidence.heard_ms, evidence.condition) == (AT_MS + 10 * MINUTE, "silence of instrument 30min")
+    assert (evidence.last_seen_ms, evidence.condition) == (AT_MS + 10 * MINUTE, "silence of instrument 30min")
     assert (row.severity, row.text) == ("error", "Silent")
 
 

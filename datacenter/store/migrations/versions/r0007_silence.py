@@ -12,12 +12,12 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Create `hearing`; add the time of resolution."""
+    """Create `silence_state`; add the time of resolution."""
     op.add_column("alerts", sa.Column("resolved_at_ms", sa.BigInteger))
     op.create_table(
-        "hearing",
+        "silence_state",
         *(sa.Column(name, sa.Text, primary_key=True) for name in ("box", "instrument")),
-        sa.Column("heard_ms", sa.BigInteger, nullable=False),
+        sa.Column("last_seen_ms", sa.BigInteger, nullable=False),
         *(sa.Column(name, sa.BigInteger) for name in ("box_ms", "counts_from_ms")),
         *(sa.Column(name, sa.BigInteger, nullable=False) for name in ("run", "number")),
         sa.Column("model", sa.Text),

@@ -1,10 +1,11 @@
 """The latest report of each instrument, and whether it is silent, from the records of its box in their order.
 
-The time of a record is that of its reporter's clock if it is possible: not before earlier records of the box, and not
-after it was stored; otherwise it is when it was stored, the latest possible time. An instrument is silent for as long
-as its box has recorded something else since its last report. Therefore a silence follows from records alone, however
-late they arrive, and the silence of a box is no silence of its instruments. Time before a restart of the box program,
-a change of its clock or a loss of records does not count, because reports may be missing.
+The time of a record is that of its reporter's clock if this time is plausible: not before earlier records of the box,
+and not after the record was stored. Otherwise, it is the time of storage, the latest possible one. An instrument is
+silent for as long as its box has recorded something else since its last report. Therefore a silence follows from
+records alone, however late they arrive, and the silence of a box does not count as a silence of its instruments. Time
+before a restart of the box program, a change of its clock or a loss of records does not count, because reports may be
+missing.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, and_, insert, select, update
 
-from datacenter.store.schema import hearing
+from datacenter.store.schema import silence_state
 from wire.audit_events import AuditEvent
 from wire.messages import Audit, Gap, InstrumentReport, ProfileInForce
 
@@ -27,14 +28,14 @@ RESTARTS: Final = frozenset(
     }
 )
 """Events before which reports of instruments may be missing, or times have another meaning."""
-_H: Final = hearing.c
+_S: Final = silence_state.c
 
 
 @dataclass
-class Heard:
-    """What is known about one instrument: its latest report, and since when it is silent (None if it is not)."""
+class InstrumentSilence:
+    """The latest report of one instrument, and since when the instrument is silent (None if it is not)."""
 
-    heard_ms: int
+    last_seen_ms: int
     run: int = 0
     number: int = 0
     silent_ms: int | None = None
@@ -44,58 +45,58 @@ class Heard:
 
 @dataclass
 class Ending:
-    """A silence that ended with a report: how it was, and the time and place of the report."""
+    """A silence that ended with a report: the state before it, and the time, run and number of the report."""
 
     instrument: str
-    was: Heard
+    was: InstrumentSilence
     at_ms: int
     run: int
     number: int
 
 
 @dataclass
-class Hearing:
+class BoxSilence:
     """A box and its instruments. `box_ms` is the time of the latest record, `contact_ms` when one was stored."""
 
     box: str
     box_ms: int = 0
     contact_ms: int = 0
     counts_from_ms: int = 0
-    instruments: dict[str, Heard] = field(default_factory=dict)
+    instruments: dict[str, InstrumentSilence] = field(default_factory=dict)
     stored: dict[str, dict[str, Any]] = field(default_factory=dict)
     """The values in the database, by instrument."""
     endings: list[Ending] = field(default_factory=list)
 
-    def own(self, body: Audit | Gap | ProfileInForce, stored_ms: int) -> None:
-        """Take a record of the box itself."""
+    def add_box_record(self, body: Audit | Gap | ProfileInForce, stored_ms: int) -> None:
+        """Apply a record of the box itself."""
         self._advance(body.at_ms, stored_ms)
         if isinstance(body, Gap) or (isinstance(body, Audit) and body.event in RESTARTS):
             self.counts_from_ms = self.box_ms
 
-    def report(
+    def add_report(
         self, instrument: str, run: int, report: InstrumentReport, stored_ms: int, lasts_ms: int | None
     ) -> None:
-        """Take a report of an instrument, which is silent after `lasts_ms` if this is not None."""
+        """Apply a report of an instrument, which counts as silent after `lasts_ms` without reports, if not None."""
         self._find(instrument, lasts_ms)
         at_ms = self._advance(report.at_ms, stored_ms)
         was = self.instruments.get(instrument)
         if was is not None and was.silent_ms is not None:
             self.endings.append(Ending(instrument, was, at_ms, run, report.number))
         model = was.model if was else None
-        self.instruments[instrument] = Heard(at_ms, run, report.number, model=model)
+        self.instruments[instrument] = InstrumentSilence(at_ms, run, report.number, model=model)
 
     def find_silent(self, lasts_ms: dict[str, int | None]) -> None:
-        """Find the instruments that are silent now; `lasts_ms` is the time of each."""
+        """Mark the instruments that are silent now; `lasts_ms` has, by instrument, the time without reports."""
         for instrument in self.instruments:
             self._find(instrument, lasts_ms.get(instrument))
 
     def _find(self, instrument: str, lasts_ms: int | None) -> None:
-        heard = self.instruments.get(instrument)
-        if heard is None or lasts_ms is None or heard.silent_ms is not None:
+        state = self.instruments.get(instrument)
+        if state is None or lasts_ms is None or state.silent_ms is not None:
             return
-        silent_ms = max(heard.heard_ms, self.counts_from_ms) + lasts_ms
+        silent_ms = max(state.last_seen_ms, self.counts_from_ms) + lasts_ms
         if self.box_ms >= silent_ms:
-            heard.silent_ms = silent_ms
+            state.silent_ms = silent_ms
 
     def _advance(self, at_ms: int, stored_ms: int) -> int:
         """Return the time of a record, and move the time of the box up to it."""
@@ -106,17 +107,17 @@ class Hearing:
         return at_ms
 
 
-def load_hearing(connection: Connection, box: str) -> Hearing:
-    """Load what is known about a box."""
-    found = Hearing(box)
-    for row in connection.execute(select(hearing).where(_H.box == box).with_for_update()):
+def load_silence(connection: Connection, box: str) -> BoxSilence:
+    """Load the state of a box and its instruments, and lock its rows until the end of the transaction."""
+    found = BoxSilence(box)
+    for row in connection.execute(select(silence_state).where(_S.box == box).with_for_update()):
         if row.instrument:
-            found.instruments[row.instrument] = Heard(
-                row.heard_ms, row.run, row.number, row.silent_ms, row.alert, row.model
+            found.instruments[row.instrument] = InstrumentSilence(
+                row.last_seen_ms, row.run, row.number, row.silent_ms, row.alert, row.model
             )
         else:
             found.contact_ms, found.box_ms, found.counts_from_ms = (
-                row.heard_ms,
+                row.last_seen_ms,
                 row.box_ms,
                 row.counts_from_ms,
             )
@@ -124,27 +125,27 @@ def load_hearing(connection: Connection, box: str) -> Hearing:
     return found
 
 
-def save_hearing(connection: Connection, found: Hearing) -> None:
-    """Save what has changed of a box and its instruments."""
+def save_silence(connection: Connection, found: BoxSilence) -> None:
+    """Save the changed values of a box and its instruments."""
     for instrument in ("", *found.instruments):
         values, stored = _values(found, instrument), found.stored.get(instrument)
         if values == stored:
             continue
         if stored is not None:
-            this = and_(_H.box == found.box, _H.instrument == instrument)
-            connection.execute(update(hearing).where(this).values(values))
+            this = and_(_S.box == found.box, _S.instrument == instrument)
+            connection.execute(update(silence_state).where(this).values(values))
         else:
             key = {"box": found.box, "instrument": instrument}
-            connection.execute(insert(hearing).values(key | values))
+            connection.execute(insert(silence_state).values(key | values))
         found.stored[instrument] = values
 
 
-def _values(found: Hearing, instrument: str) -> dict[str, Any]:
+def _values(found: BoxSilence, instrument: str) -> dict[str, Any]:
     """Return the values of the row of an instrument; of the box itself if `instrument` is empty."""
     if instrument:
         return asdict(found.instruments[instrument])
     return {
-        "heard_ms": found.contact_ms,
+        "last_seen_ms": found.contact_ms,
         "box_ms": found.box_ms,
         "counts_from_ms": found.counts_from_ms,
     }
