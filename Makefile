@@ -9,6 +9,7 @@ LAB ?= labs/01-clinic-128k.toml
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+BUILT := $(VENV)/built
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c "$(NEW_ENOUGH)" 2>/dev/null && echo $$python && break; done)
@@ -16,7 +17,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
-setup: $(READY)  ## install the command rap and the development tools in .venv
+setup: $(BUILT)  ## install the command rap and the development tools in .venv
 
 setup-kernel:  ## install packages for the kernel world; as root (apt-get, dnf)
 	@sh tools/setup-packages.sh kernel
@@ -27,28 +28,28 @@ setup-image:  ## install packages for building and flashing images; as root (apt
 setup-datacenter:  ## packages for tests of the data center; as root (apt-get, dnf)
 	@sh tools/setup-packages.sh datacenter
 
-lab: $(READY)  ## run a lab and write its report (LAB=labs/…)
+lab: $(BUILT)  ## run a lab and write its report (LAB=labs/…)
 	$(BIN)/rap lab run $(LAB) --report reports/$(basename $(notdir $(LAB)))
 
-test: $(READY)  ## run all tests; as root also those of the kernel and of images, and install their packages
+test: $(BUILT)  ## run all tests; as root also those of the kernel and of images, and install their packages
 	@test "$$(id -u)" != 0 || sh tools/setup-packages.sh kernel image datacenter
 	$(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-datacenter: $(READY)  ## serve the data center's pages with a simulated fleet, until Ctrl-C
+datacenter: $(BUILT)  ## serve the data center's pages with a simulated fleet, until Ctrl-C
 	$(BIN)/rap dc demo
 
-check: $(READY)  ## check formatting, types, layers and rules of the repository
+check: $(BUILT)  ## check formatting, types, layers and rules of the repository
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m tools.tidy
 
-format: $(READY)  ## format the code, and fix what the linter can fix
+format: $(BUILT)  ## format the code, and fix what the linter can fix
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-golden: $(READY)  ## regenerate the files that are derived from the code
+golden: $(BUILT)  ## regenerate the files that are derived from the code
 	$(BIN)/python -m tools.lab_reference
 	$(BIN)/python -m tools.audit_reference
 	$(BIN)/python -m tools.instrument_reference
@@ -60,22 +61,22 @@ golden: $(READY)  ## regenerate the files that are derived from the code
 	$(BIN)/python -m tests.support.agents.uplink_traces
 	$(BIN)/python -m tests.support.agents.spool_traces
 
-bench: $(READY)  ## run the benchmarks; results are in bench-results
+bench: $(BUILT)  ## run the benchmarks; results are in bench-results
 	$(BIN)/python -m bench
 
-bench-kernel: $(READY)  ## run the benchmarks of the real kernel; as root (ONLY=sweep)
+bench-kernel: $(BUILT)  ## run the benchmarks of the real kernel; as root (ONLY=sweep)
 	$(BIN)/python -m bench.kernel $(addprefix --only ,$(ONLY))
 
-bench-image: $(READY)  ## run the benchmarks of images and flashing; as root (ONLY=flash)
+bench-image: $(BUILT)  ## run the benchmarks of images and flashing; as root (ONLY=flash)
 	$(BIN)/python -m bench.image $(addprefix --only ,$(ONLY))
 
-bench-datacenter: $(READY)  ## run the benchmarks of the data center (ONLY=pages; SCALE=0.1 for a tenth)
+bench-datacenter: $(BUILT)  ## run the benchmarks of the data center (ONLY=pages; SCALE=0.1 for a tenth)
 	$(BIN)/python -m bench.datacenter $(addprefix --only ,$(ONLY))
 
-mutants: $(READY)  ## mutation testing: do the tests detect planted faults? (MODULE="spool link" ONLY=recovery FULL=1)
+mutants: $(BUILT)  ## mutation testing: do the tests detect planted faults? (MODULE="spool link" ONLY=recovery FULL=1)
 	nice $(BIN)/python -m tools.mutants $(addprefix --module ,$(MODULE)) $(addprefix --only ,$(ONLY)) $(if $(FULL),--full)
 
-lock: $(READY)  ## update the locked versions of all packages
+lock: $(BUILT)  ## update the locked versions of all packages
 	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --upgrade --extra dev --generate-hashes \
 		--allow-unsafe --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
 		--output-file requirements.txt pyproject.toml
@@ -85,11 +86,16 @@ clean:  ## remove all generated files
 	rm -rf .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(READY): requirements.txt pyproject.toml setup.py hal/linux/ioctl_build.py
+$(READY): requirements.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 or later found; install it, or give its path: make PYTHON=/path/to/python3" >&2; exit 3; }
 	@$(PYTHON) -c "$(NEW_ENOUGH)" || { echo "make: $(PYTHON) is not Python 3.11 or later" >&2; exit 3; }
 	@$(PYTHON) -c "import ensurepip, venv" || { echo "make: $(PYTHON) cannot create virtual environments; install its venv package (python3-venv)" >&2; exit 3; }
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
 	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# the extension modules, built again in place when their sources change
+$(BUILT): $(READY) setup.py hal/linux/ioctl_build.py $(wildcard datacenter/*/*_build.py datacenter/*/[!_]*.c)
+	$(BIN)/python setup.py --quiet build_ext --inplace
 	@touch $@

@@ -1,5 +1,5 @@
-"""Builds the compiled part of `hal.linux`, which pyproject.toml cannot describe."""
+"""Builds the extension modules, which pyproject.toml cannot describe."""
 
 from setuptools import setup
 
-setup(cffi_modules=["hal/linux/ioctl_build.py:ffi"])
+setup(cffi_modules=["hal/linux/ioctl_build.py:ffi", "datacenter/triggers/machine_build.py:ffi"])

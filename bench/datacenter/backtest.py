@@ -21,10 +21,9 @@ from bench.datacenter.triggers import wear_triggers
 from bench.figures import Figure, figure, run
 from datacenter.history.chunk import decode_chunk, encode_chunk
 from datacenter.history.statuses import Statuses
-from datacenter.scoring.stepping import evaluate_statuses
+from datacenter.scoring.stepping import evaluate_statuses, status_evaluator
 from datacenter.store.schema import chunks
 from datacenter.store.store import Store
-from datacenter.triggers.columns import ColumnEvaluator
 from sim.instruments.history import History
 from sim.units import DAY_NS
 from tests.support.datacenter.triggers import MODEL
@@ -79,7 +78,7 @@ def fill(store: Store) -> int:
 def backtest(url: str, first: int) -> _Part:
     """Evaluate TOGETHER instruments from the number `first` on, day by day."""
     store = Store(url)
-    evaluator = ColumnEvaluator(wear_triggers(), min(TOGETHER, INSTRUMENTS - first))
+    evaluator = status_evaluator(wear_triggers(), min(TOGETHER, INSTRUMENTS - first))
     statuses = alerts = 0
     reading = decoding = evaluating = 0.0
     for day in range(DAYS):

@@ -21,9 +21,9 @@ import numpy.typing as npt
 
 from bench.datacenter.scale import scaled
 from bench.figures import Figure, figure, run
-from datacenter.triggers.columns import Column, ColumnEvaluator
+from datacenter.triggers.columns import Column, ColumnEvaluator, Columns
 from datacenter.triggers.live import LiveEvaluator, LiveFunctions
-from datacenter.triggers.terms.inputs import Input, Reading
+from datacenter.triggers.terms.inputs import Reading
 from datacenter.triggers.triggerfile import Trigger
 from settings.profile import load_profile
 from tests.support.datacenter.triggers import MODEL, trigger
@@ -137,15 +137,22 @@ def live_seconds(readings: npt.NDArray[np.int64]) -> float:
 def column_seconds(readings: npt.NDArray[np.int64]) -> float:
     """Return the processor seconds of the back-test."""
     evaluator = ColumnEvaluator(make_triggers(), INSTRUMENTS)
-    every = np.ones(INSTRUMENTS, np.bool_)
-    by_minute = np.ascontiguousarray(readings.transpose(2, 0, 1))
+    every, at_ms = np.ones(MINUTES, np.bool_), np.arange(MINUTES) * 60_000
+    parts = [
+        Columns(
+            at_ms,
+            {
+                Reading(name): Column(readings[place, instrument], every)
+                for place, name in enumerate(CHANNELS)
+            },
+        )
+        for instrument in range(INSTRUMENTS)
+    ]
     began = time.process_time()
-    for minute in range(MINUTES):
-        inputs: dict[Input, Column] = {
-            Reading(name): Column(every, by_minute[minute, place]) for place, name in enumerate(CHANNELS)
-        }
-        evaluator.evaluate(every, np.full(INSTRUMENTS, minute * 60_000, np.int64), inputs)
-    return time.process_time() - began
+    changes = list(evaluator.evaluate(parts))
+    seconds = time.process_time() - began
+    assert len(changes) == 2, "the limits of the raised reading and of its maximum"
+    return seconds
 
 
 def figures() -> list[Figure]:

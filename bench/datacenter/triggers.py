@@ -1,7 +1,7 @@
 """The speed of evaluating triggers, live and in back-tests: `python -m bench.datacenter.triggers [--json]`.
 
 Thirty triggers of the chemistry analyzer are evaluated for random status reports with its ten readings: report by
-report in Python, and for many instruments at once with numpy. Both in processor time of one core, for a healthy
+report, and for many instruments at once. Both in processor time of one core, for a healthy
 instrument without alerts, and for readings that begin and end alerts all the time.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from bench.datacenter.scale import scaled
 from bench.figures import Figure, figure, run
-from datacenter.triggers.columns import Column, ColumnEvaluator
+from datacenter.triggers.columns import Column, ColumnEvaluator, Columns
 from datacenter.triggers.live import LiveEvaluator, LiveFunctions
 from datacenter.triggers.terms.inputs import Input, InstrumentState, Reading
 from datacenter.triggers.triggerfile import Trigger
@@ -25,8 +25,9 @@ from tests.support.datacenter.triggers import MODEL, trigger
 from wire.messages import Status
 
 REPORTS: Final = scaled(20_000, 1000)
-INSTRUMENTS: Final = 10_000
-STEPS: Final = scaled(40, 5)
+INSTRUMENTS: Final = 160
+STEPS: Final = scaled(1440, 100)
+"""Reports of each instrument: those of a day."""
 ROUNDS: Final = 5
 CHANNELS: Final = list(load_profile(MODEL).channels)
 CONDITIONS: Final = (
@@ -108,21 +109,23 @@ def live_seconds(triggers: Sequence[Trigger], reading_max: int) -> float:
 def column_seconds(triggers: Sequence[Trigger], reading_max: int) -> float:
     """Return the processor seconds per report to evaluate the same triggers for many instruments at once."""
     random = np.random.default_rng(1)
-    every = np.ones(INSTRUMENTS, np.bool_)
+    every, at_ms = np.ones(STEPS, np.bool_), np.arange(STEPS) * 60_000
+    state = Column(np.ones(STEPS, np.int64), every)
+    parts = []
+    for _ in range(INSTRUMENTS):
+        readings = random.integers(0, reading_max, (len(CHANNELS), STEPS))
+        inputs: dict[Input, Column] = {
+            Reading(channel): Column(values, every)
+            for channel, values in zip(CHANNELS, readings, strict=True)
+        }
+        parts.append(Columns(at_ms, {InstrumentState(): state, **inputs}))
     measured = []
     for _ in range(ROUNDS):
         evaluator = ColumnEvaluator(triggers, INSTRUMENTS)
-        seconds = 0.0
-        for step in range(STEPS):
-            inputs: dict[Input, Column] = {
-                Reading(channel): Column(every, random.integers(0, reading_max, INSTRUMENTS))
-                for channel in CHANNELS
-            }
-            inputs[InstrumentState()] = Column(every, np.ones(INSTRUMENTS, np.int64))
-            began = time.process_time()
-            evaluator.evaluate(every, np.full(INSTRUMENTS, step * 60_000, np.int64), inputs)
-            seconds += time.process_time() - began
-        measured.append(seconds / STEPS / INSTRUMENTS)
+        began = time.process_time()
+        for _transition in evaluator.evaluate(parts):
+            pass
+        measured.append((time.process_time() - began) / STEPS / INSTRUMENTS)
     return min(measured)
 
 

@@ -1,8 +1,8 @@
 """Equal verdicts: `python -m bench.datacenter.verdicts [--json]`.
 
 Reports of small instruments are stored in random orders of arrival, with repetitions, overtaking alerts, lost records
-and restarts; the alerts must be those of all reports at once. Live evaluation and back-test are compared at each
-report, for conditions of all kinds. Tests do the same with fewer orders and reports.
+and restarts; the alerts must be those of all reports at once. Live evaluation, with and without the extension module,
+and back-test are compared at each report, for conditions of all kinds. Tests do so with fewer orders and reports.
 """
 
 from __future__ import annotations
@@ -27,11 +27,14 @@ def order_differs(seed: int) -> tuple[bool, int]:
 
 
 def compare(seed: int) -> tuple[int, int]:
-    """The number of evaluations of a trigger, and the number of differing transitions."""
+    """The number of evaluations of a trigger by each evaluator, and the number of differing transitions."""
     random = Random(seed)
     triggers = random_triggers(random)
     streams = [stream(random, random.randint(100, 400)) for _ in range(INSTRUMENTS)]
-    differing = live(triggers, streams) ^ by_columns(triggers, streams)
+    expected = live(triggers, streams)
+    differing = (by_columns(triggers, streams) ^ expected) | (
+        live(triggers, streams, as_python=True) ^ expected
+    )
     return sum(map(len, streams)) * len(triggers), len(differing)
 
 
@@ -45,7 +48,7 @@ def figures() -> list[Figure]:
         figure("  alerts in them", "", sum(count for _, count in orders)),
         figure("  with another verdict", "", sum(differs for differs, _ in orders), "<= 0"),
         figure(
-            "evaluations, live and as back-test",
+            "evaluations, live, as Python, and as back-test",
             "",
             sum(count for count, _ in compared),
             f">= {SEEDS * 125_000}",

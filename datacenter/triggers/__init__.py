@@ -9,10 +9,11 @@ term (`terms/`) is a number that is computed from the reports, as a small state 
 reading, an exponentially weighted mean, a count within a window. Its transition is Python source text with integers
 and conditional expressions alone, so that one definition serves three evaluators:
 
-    live      executes the text as it is, compiled to one function for each kind of report
-    columns   lowers it to numpy, for back-tests of many instruments at once
+    machine   compiles it to instructions that a C program executes: for a report (`live`), or for the reports of many
+              instruments (`columns`), for back-tests
+    scalar    executes the text as it is, compiled to one function for each kind of report, where no C compiler was
     proof     lowers conditions to z3: whether a trigger can ever fire, and whether another implies it
 
-All three compute with integers, so that their verdicts are equal. Reports are evaluated in the order of their
+All compute with integers, so that their verdicts are equal. Reports are evaluated in the order of their
 (run, number), never of their arrival.
 """

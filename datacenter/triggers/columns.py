@@ -1,177 +1,168 @@
-"""Evaluates triggers for many instruments at once, with numpy: one call for the next report of each instrument."""
+"""Evaluates triggers for many instruments at once, from columns of reports, with the instructions of `machine`."""
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple, TypeAlias
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from datacenter.triggers.program import Program, with_shift
-from datacenter.triggers.terms.base import Bases, no_base
-from datacenter.triggers.terms.inputs import X_MAX, Input
+from datacenter.triggers.machine import compiled, make_machines
+from datacenter.triggers.program import Program
+from datacenter.triggers.terms.base import DAY_MS, Base, Bases, no_base
+from datacenter.triggers.terms.inputs import Input
 from datacenter.triggers.triggerfile import Trigger
 
 Integers: TypeAlias = npt.NDArray[np.int64]
 Booleans: TypeAlias = npt.NDArray[np.bool_]
 
 
+class NotBuiltError(RuntimeError):
+    """The extension module that evaluates columns was not built."""
+
+
 class Column(NamedTuple):
-    """An input's value in the report of each instrument, where the report has one."""
+    """An input's value in each report, and which reports have one."""
 
+    values: Integers
     present: Booleans
-    x: Integers
 
 
-class Changes(NamedTuple):
-    """Of which instruments an alert of the trigger begins, and of which one ends."""
+class Columns(NamedTuple):
+    """Reports of an instrument in the order of (run, number): their times, and columns of the same length."""
 
+    at_ms: Integers
+    inputs: Mapping[Input, Column]
+
+
+class ColumnTransition(NamedTuple):
+    """The beginning or the end of an alert: the instrument's place, and that of the report among its reports."""
+
+    instrument: int
+    report: int
     trigger: Trigger
-    begun: Booleans
-    ended: Booleans
+    is_active: bool
 
 
 class ColumnEvaluator:
-    """The triggers of `count` instruments of one model, in equal places of all arrays.
+    """The triggers of `count` instruments of one model.
 
-    `bases` are the percentiles of the installed base of the model.
+    `inputs` are those that the reports can have, by default all of the triggers; `bases` are the percentiles of the
+    installed base of the model. Raises: NotBuiltError.
     """
 
-    def __init__(self, triggers: Sequence[Trigger], count: int, bases: Bases = no_base) -> None:
+    def __init__(
+        self,
+        triggers: Sequence[Trigger],
+        count: int,
+        bases: Bases = no_base,
+        inputs: Sequence[Input] | None = None,
+    ) -> None:
+        module = compiled()
+        if module is None:
+            raise NotBuiltError(
+                "the extension module of datacenter.triggers was not built; install a C compiler and Python's "
+                "headers (gcc, python3-devel), and reinstall this package"
+            )
+        self._lib, self._ffi = module.lib, module.ffi
         self._bases = bases
         self.program = Program(triggers)
-        self.state = [np.full(count, value, np.int64) for value in self.program.initial]
+        self.inputs = tuple(self.program.inputs() if inputs is None else inputs)
+        self._machines = make_machines(self.program, [self.inputs], for_many=True)
+        self._by_row = dict(zip((slots.since for slots in self.program.slots), triggers, strict=True))
+        self._count = count
+        lanes = self._lib.LANES
+        rows = np.repeat(np.array(self._machines.registers, np.int64), lanes)
+        self._registers = [rows.copy() for _ in range(0, count, lanes)]
         self._now = np.zeros(count, np.int64)
-        self._holds = [False] * len(triggers)
-        """Whether the condition of a trigger holds, or its alert is active, for any instrument."""
-        self._steps = [
-            (
-                step.term.input,
-                None if step.guard is None else _compiled(step.guard),
-                [(place, _compiled(value)) for place, value in step.assignments],
-            )
-            for step in self.program.steps()
-        ]
-        self._values = [_compiled(self.program.value(term)) for term in self.program.terms]
-        self._conditions = [
-            (_compiled(self.program.condition(one.fires)), _compiled(self.program.condition(one.clears)))
-            for one in triggers
-        ]
+        self._room_of_step = lanes * max(len(triggers), 1)
+        self._room = self._room_of_step * 64
+        self._found = self._ffi.new("transition[]", self._room)
 
-    def evaluate(self, reports: Booleans, at_ms: Integers, inputs: Mapping[Input, Column]) -> list[Changes]:
-        """Return the triggers of which alerts begin or end.
+    def evaluate(self, parts: Sequence[Columns]) -> Iterator[ColumnTransition]:
+        """Evaluate the further reports of each instrument, such as those of a day; the parts may differ in length.
 
-        `reports` says which instruments have a report; it and the other arrays have one element for each instrument.
+        Transitions are in the order of the reports for each instrument only.
         """
-        self._now = np.where(reports, np.maximum(self._now, at_ms), self._now)
-        presence: dict[Input, tuple[Booleans, bool, Integers]] = {}
-        for wanted, column in inputs.items():
-            present = reports & column.present
-            if present.any():
-                presence[wanted] = present, bool(present.all()), _limited(column.x)
-        for wanted, guard, assignments in self._steps:
-            self._advance(reports, presence.get(wanted), guard, assignments)
-        names = {"s": self.state}
-        values = {"v": [_run(value, names) for value in self._values]}
-        found = (self._decide(index, reports, values) for index in range(len(self._conditions)))
-        return [one for one in found if one is not None]
+        if len(parts) != self._count:
+            raise ValueError(f"columns of {len(parts)} instruments; give those of {self._count}")
+        lanes = self._lib.LANES
+        for first, registers in zip(range(0, self._count, lanes), self._registers, strict=True):
+            yield from self._evaluate_block(first, registers, parts[first : first + lanes])
 
-    def _advance(
-        self,
-        reports: Booleans,
-        column: tuple[Booleans, bool, Integers] | None,
-        guard: Any,
-        assignments: Sequence[tuple[int, Any]],
-    ) -> None:
-        """Execute a step where its guard is true, or where its input is present. Often that is everywhere."""
-        names: dict[str, Any] = {"s": self.state, "now": self._now, "base": self._base}
-        if guard is not None:
-            changed = reports & _run(guard, names)
-            if not changed.any():
-                return
-            is_everywhere = bool(changed.all())
-        elif column is None:
-            return
-        else:
-            changed, is_everywhere, names["x"] = column
-        for place, value in assignments:
-            found = _run(value, names)
-            if is_everywhere and isinstance(found, np.ndarray):
-                self.state[place] = found
-            else:
-                self.state[place] = np.where(changed, found, self.state[place])
+    def _evaluate_block(
+        self, first: int, registers: Integers, parts: Sequence[Columns]
+    ) -> Iterator[ColumnTransition]:
+        """Evaluate the reports of up to LANES instruments, from the instrument `first` on."""
+        lanes, ffi = self._lib.LANES, self._ffi
+        lengths = [len(part.at_ms) for part in parts]
+        at_ms = self._pointers("int64_t", [part.at_ms for part in parts])
+        wanted = [[part.inputs.get(one) for part in parts] for one in self.inputs]
+        values = self._pointers(
+            "int64_t", self._padded([[one and one.values for one in row] for row in wanted])
+        )
+        present = self._pointers(
+            "uint8_t", self._padded([[one and one.present for one in row] for row in wanted])
+        )
+        bases = self._pointers("int64_t", self._padded(self._base_columns(first, parts)))
+        given = ffi.new("int32_t[]", lengths + [0] * (lanes - len(parts)))
+        count, step, steps = ffi.new("int *"), 0, max(lengths)
+        address = ffi.from_buffer("int64_t[]", registers)
+        while step < steps:
+            step = self._lib.run_many(
+                self._machines.of[0].address,
+                address,
+                step,
+                steps,
+                given,
+                at_ms.address,
+                values.address,
+                present.address,
+                bases.address,
+                self._found,
+                self._room,
+                self._room_of_step,
+                count,
+            )
+            for place in range(count[0]):
+                one = self._found[place]
+                yield ColumnTransition(
+                    first + one.lane, one.step, self._by_row[one.since], bool(one.is_active)
+                )
 
-    def _base(self, days: Integers, reading: str, percentile: int) -> Integers:
-        """Return a percentile for the day of each instrument."""
+    def _padded(self, rows: Sequence[Sequence[Any]]) -> list[Any]:
+        """Return the rows one after the other, each with LANES elements."""
+        return [one for row in rows for one in [*row, *[None] * (self._lib.LANES - len(row))]]
+
+    def _pointers(self, kind: str, arrays: Sequence[Any]) -> _Pointers:
+        kept = [
+            self._ffi.NULL
+            if one is None
+            else self._ffi.from_buffer(f"{kind}[]", np.ascontiguousarray(one).view(np.dtype(kind[:-2])))
+            for one in arrays
+        ]
+        return _Pointers(self._ffi.new(f"{kind} *[]", kept), kept)
+
+    def _base_columns(self, first: int, parts: Sequence[Columns]) -> list[list[Integers]]:
+        """Return for each percentile its value at each report of each instrument: that for the day of the report."""
+        if not self._machines.bases:
+            return []
+        days = []
+        for place, part in enumerate(parts, first):
+            now = np.maximum.accumulate(np.maximum(part.at_ms, self._now[place]))
+            self._now[place] = now[-1] if len(now) else self._now[place]
+            days.append(now // DAY_MS)
+        return [[self._percentiles(term, of_day) for of_day in days] for term in self._machines.bases]
+
+    def _percentiles(self, term: Base, days: Integers) -> Integers:
         unique, places = np.unique(days, return_inverse=True)
-        values = [self._bases(day, reading, percentile) for day in unique.tolist()]
+        values = [self._bases(day, term.input.word, term.percentile) for day in unique.tolist()]
         return np.array(values, np.int64)[places]
 
-    def _decide(self, index: int, reports: Booleans, names: dict[str, Any]) -> Changes | None:
-        """Begin and end the alerts of a trigger. Almost always the condition is false everywhere, and was false."""
-        slots, trigger = self.program.slots[index], self.program.triggers[index]
-        fires = reports & _run(self._conditions[index][0], names)
-        if not (self._holds[index] or fires.any()):
-            return None
-        active, since = self.state[slots.active] == 1, self.state[slots.since]
-        ended = active & reports & _run(self._conditions[index][1], names)
-        since = np.where(fires & ~active & (since == 0), self._now + 1, since)
-        begun = fires & ~active & (self._now + 1 - since >= trigger.lasts_ms)
-        since = np.where(ended | (reports & ~active & ~fires), 0, since)
-        self.state[slots.since] = since
-        self.state[slots.active] = np.where(begun, 1, np.where(ended, 0, self.state[slots.active]))
-        self._holds[index] = bool(since.any())
-        return Changes(trigger, begun, ended) if begun.any() or ended.any() else None
 
+class _Pointers(NamedTuple):
+    """An array of pointers, and the memory that they refer to."""
 
-def _limited(x: Integers) -> Integers:
-    """Return the values, limited to ±X_MAX."""
-    return x if x.min() >= -X_MAX and x.max() <= X_MAX else np.clip(x, -X_MAX, X_MAX)
-
-
-class _Vectorized(ast.NodeTransformer):
-    """Replaces what numpy expresses otherwise: conditional expressions, `and`, `or`, `not`, min and max.
-
-    Divisions by powers of two become shifts, which are faster.
-    """
-
-    def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
-        self.generic_visit(node)
-        return with_shift(node)
-
-    def visit_IfExp(self, node: ast.IfExp) -> ast.expr:
-        return _call("where", *(self.visit(part) for part in (node.test, node.body, node.orelse)))
-
-    def visit_BoolOp(self, node: ast.BoolOp) -> ast.expr:
-        sign = ast.BitAnd() if isinstance(node.op, ast.And) else ast.BitOr()
-        joined, *rest = (self.visit(part) for part in node.values)
-        for part in rest:
-            joined = ast.BinOp(joined, sign, part)
-        return joined  # type: ignore[no-any-return]
-
-    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.expr:
-        operand = self.visit(node.operand)
-        return ast.UnaryOp(ast.Invert() if isinstance(node.op, ast.Not) else node.op, operand)
-
-    def visit_Call(self, node: ast.Call) -> ast.expr:
-        assert isinstance(node.func, ast.Name)
-        return _call(_NAMES[node.func.id], *(self.visit(argument) for argument in node.args))
-
-
-_NAMES: Final = {"min": "minimum", "max": "maximum", "base": "base"}
-
-
-def _call(name: str, *arguments: Any) -> ast.Call:
-    return ast.Call(ast.Name(name, ast.Load()), list(arguments), [])
-
-
-def _compiled(expression: ast.expr) -> Any:
-    tree = ast.Expression(_Vectorized().visit(expression))
-    return compile(ast.fix_missing_locations(tree), "<triggers>", "eval")
-
-
-def _run(code: Any, names: dict[str, Any]) -> Any:
-    functions = {"where": np.where, "minimum": np.minimum, "maximum": np.maximum}
-    return eval(code, functions, names)  # noqa: S307
+    address: Any
+    kept: Sequence[Any]

@@ -1,25 +1,26 @@
-"""Evaluates triggers report by report: the program's text, compiled to a Python function for each kind of report."""
+"""Evaluates triggers report by report: with the instructions of `machine`, or as Python where these cannot run."""
 
 from __future__ import annotations
 
-import ast
-import re
-from collections.abc import Callable, Sequence
-from itertools import count
-from typing import Any, Final, NamedTuple, TypeAlias
+from array import array
+from collections.abc import Callable, MutableSequence, Sequence
+from struct import Struct
+from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 from datacenter.triggers.functions import text_of
-from datacenter.triggers.program import Program, with_shift
-from datacenter.triggers.terms.base import Bases, no_base
-from datacenter.triggers.terms.inputs import X_MAX, Input
+from datacenter.triggers.machine import Machine, Machines, compiled, make_machines
+from datacenter.triggers.program import Program
+from datacenter.triggers.scalar import Evaluate, compile_kind, compile_value
+from datacenter.triggers.terms.base import DAY_MS, Bases, no_base
+from datacenter.triggers.terms.inputs import NAMES
 from datacenter.triggers.terms.term import ABSENT, Term
-from datacenter.triggers.tree import terms
 from datacenter.triggers.triggerfile import Trigger
 from settings.profile import Profile, load_profile
 from wire.messages import INT_MAX, Alert, Calibration, InstrumentReport, Inventory, Quality, Status
 
-_Evaluate: TypeAlias = Callable[[list[int], int, Any, list[tuple[int, bool]], Bases], None]
 _KINDS: Final = (Status, Inventory, Quality, Calibration, Alert)
+_Load: TypeAlias = Callable[[Any, Any], None]
+"""Copies the inputs of a report to the rows of an instrument."""
 
 
 class Transition(NamedTuple):
@@ -37,13 +38,22 @@ class LiveEvaluator:
     """
 
     def __init__(self, functions: LiveFunctions, bases: Bases = no_base) -> None:
-        self._functions, self.state = functions, list(functions.program.initial)
+        self._functions = functions
         self._bases = bases
         self.program = functions.program
         self.now_ms = 0
         """The latest time of any report, in ms since 1970."""
         self.starts: dict[Term, tuple[int, int]] = {}
         """Run and number of the first report of each term, where `start_terms` has been called."""
+        self.state: MutableSequence[int] = list(self.program.initial)
+        """The variables of the program, in their places."""
+        if functions.machines is not None:
+            module = compiled()
+            self._registers = array("q", functions.machines.registers)
+            self._address = module.ffi.from_buffer("int64_t[]", self._registers)
+            self._run = module.lib.run_one
+            rows = memoryview(self._registers)[: len(self.program.initial)]
+            self.state = cast("MutableSequence[int]", rows)
 
     def start_terms(self, run: int, number: int) -> None:
         """Record that the next report is that of (run, number), with which terms without a start begin."""
@@ -61,15 +71,42 @@ class LiveEvaluator:
 
         A time later than `latest_ms` is wrong, and is ignored; before the first right one `latest_ms` counts.
         """
-        if report.at_ms <= latest_ms:
-            self.now_ms = max(self.now_ms, report.at_ms)
+        at_ms = report.at_ms
+        if at_ms <= latest_ms:
+            if at_ms > self.now_ms:
+                self.now_ms = at_ms
         elif not self.now_ms:
             self.now_ms = latest_ms
+        if (kind := self._functions.native.get(type(report))) is None:
+            return self._evaluate_as_python(report)
+        load, machine = kind
+        load(self._registers, report)
+        if self._functions.has_base:
+            self._load_bases()
+        count = self._run(machine, self._address, self.now_ms)
+        return self._transitions(count) if count else []
+
+    def _load_bases(self) -> None:
+        """Copy the percentiles for a new day to their rows."""
+        machines, day = self._functions.machines, self.now_ms // DAY_MS
+        assert machines is not None
+        for row, term in enumerate(machines.bases, machines.first_base):
+            if self.state[self.program.places_of(term)[0]] != day:
+                self._registers[row] = self._bases(day, term.input.word, term.percentile)
+
+    def _transitions(self, count: int) -> list[Transition]:
+        """The transitions that `run_one` has found."""
+        machines, triggers = self._functions.machines, self._functions.by_row
+        assert machines is not None
+        found = self._registers[machines.found : machines.found + count]
+        return [Transition(triggers[code >> 1], self.now_ms, bool(code & 1)) for code in found]
+
+    def _evaluate_as_python(self, report: InstrumentReport) -> list[Transition]:
+        if (evaluate := self._functions.python.get(type(report))) is None:
+            return []
         changes: list[tuple[int, bool]] = []
-        evaluate = self._functions.of.get(type(report))
-        if evaluate is not None:
-            evaluate(self.state, self.now_ms, report, changes, self._bases)
-        triggers = self._functions.program.triggers
+        evaluate(self.state, self.now_ms, report, changes, self._bases)
+        triggers = self.program.triggers
         return [Transition(triggers[index], self.now_ms, is_active) for index, is_active in changes]
 
     def terms(self, trigger: Trigger) -> dict[str, float | None]:
@@ -82,135 +119,40 @@ class LiveEvaluator:
 
 
 class LiveFunctions:
-    """The compiled functions of a program, which all instruments of the model share."""
+    """The compiled functions of a program, which all instruments of the model share.
 
-    def __init__(self, triggers: Sequence[Trigger]) -> None:
+    They are instructions of the extension module where it is built; `as_python` chooses Python in any case.
+    """
+
+    def __init__(self, triggers: Sequence[Trigger], *, as_python: bool = False) -> None:
         self.program = Program(triggers)
         profile = load_profile(triggers[0].table.model)
-        self.of: dict[type, _Evaluate] = {kind: self._compiled(kind, profile) for kind in _KINDS}
-        self.values: dict[Term, Callable[[list[int]], int]] = {
-            term: eval(f"lambda s: {_scalar(self.program.value(term))}")  # noqa: S307
-            for term in self.program.terms
+        self.machines: Machines | None = None
+        self.native: dict[type, tuple[_Load, Any]] = {}
+        self.python: dict[type, Evaluate] = {}
+        self.has_base = False
+        if as_python or compiled() is None:
+            self.python = {kind: compile_kind(self.program, kind, profile) for kind in _KINDS}
+        else:
+            inputs = self.program.inputs()
+            kinds = [[one for one in inputs if one.report is kind] for kind in _KINDS]
+            self.machines = make_machines(self.program, kinds)
+            self.has_base = bool(self.machines.bases)
+            for kind, machine in zip(_KINDS, self.machines.of, strict=True):
+                self.native[kind] = _loading(machine, profile), machine.address
+        self.by_row = dict(zip((slots.since for slots in self.program.slots), triggers, strict=True))
+        self.values: dict[Term, Callable[[Any], int]] = {
+            term: compile_value(self.program, term) for term in self.program.terms
         }
 
-    def _compiled(self, kind: type, profile: Profile) -> _Evaluate:
-        names: dict[str, Any] = {}
-        exec(compile(_source(self.program, kind, profile), f"<triggers, {kind.__name__}>", "exec"), names)  # noqa: S102
-        function: _Evaluate = names["evaluate"]
-        return function
 
-
-def _source(program: Program, kind: type, profile: Profile) -> str:
-    """The text of the function for reports of `kind`.
-
-    A trigger without a term whose input these reports have is evaluated only if time has moved one of its windows, or
-    its condition holds already: otherwise nothing can change.
-    """
-    own = [
-        i
-        for i, one in enumerate(program.triggers)
-        if any(t.input.report is kind for t in program.terms_of(one))
-    ]
-    others = [i for i in range(len(program.triggers)) if i not in own]
-    lines = ["def evaluate(s, now, r, changes, base):", "    moved = False"]
-    of_inputs: dict[Input, list[str]] = {}
-    for step in program.steps():
-        assignments = [f"s[{place}] = {_scalar(value)}" for place, value in step.assignments]
-        if step.guard is None:
-            of_inputs.setdefault(step.term.input, []).extend(assignments)
-        else:
-            lines += [f"    if {_scalar(step.guard)}:", *(f"        {line}" for line in assignments)]
-            lines.append("        moved = True")
-    for wanted, assignments in of_inputs.items():
-        if wanted.report is kind:
-            lines += [f"    x = {wanted.text(profile)}", "    if x is not None:"]
-            lines += [
-                f"        if not {-X_MAX} <= x <= {X_MAX}:",
-                f"            x = {X_MAX} if x > 0 else {-X_MAX}",
-            ]
-            lines += [f"        {line}" for line in assignments]
-    lines += [f"    {line}" for line in _decisions(program, own)]
-    if others:
-        holding = " or ".join(f"s[{program.slots[i].since}]" for i in others)
-        lines += [f"    if moved or {holding}:", *(f"        {line}" for line in _decisions(program, others))]
-    return _with_shared_times("\n".join(lines))
-
-
-def _decisions(program: Program, triggers: Sequence[int]) -> list[str]:
-    """The lines that compute the terms of these triggers, and begin and end their alerts."""
-    used = {
-        term
-        for i in triggers
-        for condition in (program.triggers[i].fires, program.triggers[i].clears)
-        for term in terms(condition)
-    }
-    lines = [f"v{i} = {_scalar(program.value(term))}" for i, term in enumerate(program.terms) if term in used]
-    for i in triggers:
-        lines += _decision(program, i, program.triggers[i])
-    return lines or ["pass"]
-
-
-def _with_shared_times(text: str) -> str:
-    """Compute each quotient of the time once: the windows of equal duration change together."""
-    for index, quotient in enumerate(dict.fromkeys(re.findall(r"now // \d+", text))):
-        text = re.sub(rf"{quotient}(?!\d)", f"now{index}", text)
-        text = text.replace("    moved = False\n", f"    now{index} = {quotient}\n    moved = False\n", 1)
-    return text
-
-
-def _decision(program: Program, index: int, trigger: Trigger) -> list[str]:
-    """The lines that begin and end alerts. Almost always the condition is false and was false."""
-    slots = program.slots[index]
-    fires, clears = (_scalar(program.condition(one)) for one in (trigger.fires, trigger.clears))
-    since, active = f"s[{slots.since}]", f"s[{slots.active}]"
-    return [
-        f"if ({fires}) or {since}:",
-        f"    if {active}:",
-        f"        if {clears}:",
-        f"            {active} = {since} = 0",
-        f"            changes.append(({index}, False))",
-        f"    elif {fires}:",
-        f"        if not {since}:",
-        f"            {since} = now + 1",
-        f"        if now + 1 - {since} >= {trigger.lasts_ms}:",
-        f"            {active} = 1",
-        f"            changes.append(({index}, True))",
-        "    else:",
-        f"        {since} = 0",
-    ]
-
-
-class _Scalar(ast.NodeTransformer):
-    """Replaces what is slow.
-
-    `v[3]` becomes the local variable `v3`, min and max become comparisons, divisions by powers of two shifts.
-    """
-
-    def __init__(self) -> None:
-        self._names = count()
-
-    def visit_Subscript(self, node: ast.Subscript) -> ast.expr:
-        assert isinstance(node.value, ast.Name)
-        assert isinstance(node.slice, ast.Constant)
-        return ast.Name(f"v{node.slice.value!r}", ast.Load()) if node.value.id == "v" else node
-
-    def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
-        self.generic_visit(node)
-        return with_shift(node)
-
-    def visit_Call(self, node: ast.Call) -> ast.expr:
-        assert isinstance(node.func, ast.Name)
-        if node.func.id == "base":
-            return node
-        names = [f"_{next(self._names)}" for _ in node.args]
-        sign = "<" if node.func.id == "min" else ">"
-        first, second = (
-            f"({name} := {ast.unparse(self.visit(argument))})"
-            for name, argument in zip(names, node.args, strict=True)
-        )
-        text = f"{names[0]} if {first} {sign} {second} else {names[1]}"
-        return ast.parse(text, mode="eval").body
-
-
-def _scalar(expression: ast.expr) -> str:
-    return ast.unparse(_Scalar().visit(expression))
+def _loading(machine: Machine, profile: Profile) -> _Load:
+    """Return the function that copies the inputs of a report; ABSENT stands for one that the report does not have."""
+    if not machine.inputs:
+        return lambda _registers, _report: None
+    packed = Struct(f"{len(machine.inputs)}q")
+    values = ", ".join(one.text(profile) for one in machine.inputs)
+    text = f"lambda registers, r: pack_into(registers, {8 * machine.first_input}, {values})"
+    names = {"ABSENT": ABSENT, "pack_into": packed.pack_into, **NAMES}
+    load: _Load = eval(text, names)  # noqa: S307
+    return load

@@ -109,6 +109,8 @@ class Program:
         named = [(f"v[{self.terms.index(term)}]", factor) for term, factor in condition.coefficients]
         if len(named) == 1 and condition.relation in (">", ">="):
             return _parsed(_bound_of(*named[0], condition))
+        if len(named) == 1 and condition.relation == "==" and named[0][1] == 1:
+            return _parsed(f"{named[0][0]} == {-condition.constant}")  # which no unknown term is
         known = [f"{name} != {ABSENT}" for name, _ in named]
         total = " + ".join(name if factor == 1 else f"{name} * {factor}" for name, factor in named)
         return _parsed(" and ".join([f"{total} {condition.relation} {-condition.constant}", *known]))

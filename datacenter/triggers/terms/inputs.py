@@ -12,6 +12,8 @@ X_MAX: Final = 2**31
 """Inputs are limited to ±X_MAX, so that no intermediate value exceeds 64 bits."""
 Bounds: TypeAlias = tuple[float, float]
 """The least and the greatest possible value."""
+NAMES: Final = {"STATE_INDICES": {state: index for index, state in enumerate(STATES)}}
+"""What the source text of inputs may use, besides ABSENT."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,9 @@ class Input:
         return list(profile.assays)
 
     def text(self, profile: Profile) -> str:
-        """Source text of the value in a report `r` of that kind; the value is None if this report has none."""
+        """Source text of the value in a report `r` of that kind; ABSENT if this report has none.
+
+        It may use NAMES."""
         raise NotImplementedError
 
     def bounds(self, profile: Profile) -> Bounds:  # noqa: ARG002 - some follow from the profile
@@ -49,7 +53,7 @@ class Reading(Input):
         return list(profile.channels)
 
     def text(self, profile: Profile) -> str:  # noqa: ARG002
-        return f"r.readings.get({self.word!r})"
+        return f"r.readings.get({self.word!r}, ABSENT)"
 
     def bounds(self, profile: Profile) -> Bounds:
         """0 to 100 for a percentage; other readings may be any integer."""
@@ -64,7 +68,7 @@ class InstrumentState(Input):
     report: ClassVar = Status
 
     def text(self, profile: Profile) -> str:  # noqa: ARG002
-        return f"{STATES}.index(r.state)"
+        return "STATE_INDICES[r.state]"
 
     def bounds(self, profile: Profile) -> Bounds:  # noqa: ARG002
         return 0, len(STATES) - 1
@@ -77,7 +81,7 @@ class RemainingTests(Input):
     report: ClassVar = Inventory
 
     def text(self, profile: Profile) -> str:  # noqa: ARG002
-        return f"r.tests_left.get({self.word!r})"
+        return f"r.tests_left.get({self.word!r}, ABSENT)"
 
     def bounds(self, profile: Profile) -> Bounds:  # noqa: ARG002
         return 0, X_MAX
@@ -93,7 +97,7 @@ class Deviation(Input):
 
     def text(self, profile: Profile) -> str:  # noqa: ARG002
         level = f" and r.level == {self.level}" if self.level else ""
-        return f"r.deviation_msd if r.assay == {self.word!r}{level} else None"
+        return f"r.deviation_msd if r.assay == {self.word!r}{level} else ABSENT"
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,7 @@ class CalibrationSlope(Input):
     report: ClassVar = Calibration
 
     def text(self, profile: Profile) -> str:  # noqa: ARG002
-        return f"r.slope_ppm if r.assay == {self.word!r} else None"
+        return f"r.slope_ppm if r.assay == {self.word!r} else ABSENT"
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,7 @@ class CalibrationOffset(Input):
     report: ClassVar = Calibration
 
     def text(self, profile: Profile) -> str:  # noqa: ARG002
-        return f"r.offset_ppm if r.assay == {self.word!r} else None"
+        return f"r.offset_ppm if r.assay == {self.word!r} else ABSENT"
 
 
 @dataclass(frozen=True)
@@ -128,7 +132,7 @@ class Occurrence(Input):
 
     def text(self, profile: Profile) -> str:
         field = "code" if self.word in profile.errors else "component"
-        return f"1 if r.{field} == {self.word!r} else None"
+        return f"1 if r.{field} == {self.word!r} else ABSENT"
 
     def bounds(self, profile: Profile) -> Bounds:  # noqa: ARG002
         return 0, 1

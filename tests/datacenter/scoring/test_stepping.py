@@ -6,8 +6,7 @@ from random import Random
 
 from datacenter.history.chunk import decode_chunk, encode_chunk
 from datacenter.history.statuses import Statuses
-from datacenter.scoring.stepping import evaluate_statuses
-from datacenter.triggers.columns import ColumnEvaluator
+from datacenter.scoring.stepping import evaluate_statuses, status_evaluator
 from datacenter.triggers.live import LiveEvaluator, LiveFunctions
 from tests.support.datacenter.triggers import trigger
 from wire.messages import STATES, Status
@@ -37,7 +36,7 @@ def test_stored_statuses_have_the_verdicts_of_the_live_evaluation() -> None:
     days = [[day_of(random, day) for _ in range(INSTRUMENTS)] for day in range(DAYS)]
     functions = LiveFunctions(TRIGGERS)
     live = [LiveEvaluator(functions) for _ in range(INSTRUMENTS)]
-    columns = ColumnEvaluator(TRIGGERS, INSTRUMENTS)
+    columns = status_evaluator(TRIGGERS, INSTRUMENTS)
     count = 0
     for day in days:
         expected = {
@@ -53,6 +52,6 @@ def test_stored_statuses_have_the_verdicts_of_the_live_evaluation() -> None:
             for reports in day
         ]
         changes = evaluate_statuses(columns, parts)
-        assert {(one.instrument, one.status, one.trigger.name, one.is_active) for one in changes} == expected
+        assert {(one.instrument, one.report, one.trigger.name, one.is_active) for one in changes} == expected
         count += len(expected)
     assert count > 500

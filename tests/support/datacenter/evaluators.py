@@ -1,13 +1,14 @@
-"""Random reports, and the verdicts about them of both evaluators."""
+"""Random reports, and the verdicts about them of all evaluators."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from random import Random
+from typing import TypeAlias
 
 import numpy as np
 
-from datacenter.triggers.columns import Column, ColumnEvaluator
+from datacenter.triggers.columns import Column, ColumnEvaluator, Columns
 from datacenter.triggers.live import LiveEvaluator, LiveFunctions
 from datacenter.triggers.terms.inputs import (
     CalibrationOffset,
@@ -110,11 +111,15 @@ def value_in(one: InstrumentReport, wanted: Input) -> int | None:
     return None
 
 
+Verdicts: TypeAlias = set[tuple[int, int, str, bool]]
+"""(instrument, report, trigger, whether an alert begins) of all transitions."""
+
+
 def live(
-    triggers: Sequence[Trigger], streams: Sequence[Sequence[InstrumentReport]]
-) -> set[tuple[int, int, str, bool]]:
-    """(instrument, report, trigger, whether an alert begins) of all transitions."""
-    functions = LiveFunctions(triggers)
+    triggers: Sequence[Trigger], streams: Sequence[Sequence[InstrumentReport]], *, as_python: bool = False
+) -> Verdicts:
+    """The verdicts of the live evaluation."""
+    functions = LiveFunctions(triggers, as_python=as_python)
     found = set()
     for instrument, reports in enumerate(streams):
         evaluator = LiveEvaluator(functions, bases)
@@ -124,31 +129,29 @@ def live(
 
 
 def by_columns(
-    triggers: Sequence[Trigger], streams: Sequence[Sequence[InstrumentReport]]
-) -> set[tuple[int, int, str, bool]]:
-    """The same, evaluated for all instruments at once; shorter streams end earlier."""
+    triggers: Sequence[Trigger], streams: Sequence[Sequence[InstrumentReport]], together: int = 1000
+) -> Verdicts:
+    """The verdicts of an evaluation of all instruments at once, `together` reports of each in one call."""
     evaluator = ColumnEvaluator(triggers, len(streams), bases)
     found = set()
-    for number in range(max(map(len, streams))):
-        present = [reports[number] if number < len(reports) else None for reports in streams]
-        inputs = {}
-        for wanted in evaluator.program.inputs():
-            values = [None if one is None else value_in(one, wanted) for one in present]
-            inputs[wanted] = Column(
-                np.array([value is not None for value in values]),
-                np.array([value or 0 for value in values], np.int64),
-            )
-        changes = evaluator.evaluate(
-            np.array([one is not None for one in present]),
-            np.array([0 if one is None else one.at_ms for one in present], np.int64),
-            inputs,
-        )
-        for one, begun, ended in changes:
-            for which, is_active in ((begun, True), (ended, False)):
-                found |= {
-                    (int(instrument), number, one.name, is_active) for instrument in np.flatnonzero(which)
-                }
+    for begin in range(0, max(map(len, streams)), together):
+        parts = [_columns(reports[begin : begin + together], evaluator.inputs) for reports in streams]
+        found |= {
+            (one.instrument, begin + one.report, one.trigger.name, one.is_active)
+            for one in evaluator.evaluate(parts)
+        }
     return found
+
+
+def _columns(reports: Sequence[InstrumentReport], inputs: Sequence[Input]) -> Columns:
+    columns = {}
+    for wanted in inputs:
+        values = [value_in(one, wanted) for one in reports]
+        columns[wanted] = Column(
+            np.array([value or 0 for value in values], np.int64),
+            np.array([value is not None for value in values], np.bool_),
+        )
+    return Columns(np.array([one.at_ms for one in reports], np.int64), columns)
 
 
 def random_triggers(random: Random) -> list[Trigger]:
