@@ -289,7 +289,7 @@ def _listener_problems(profile: Profile, site: AdaptedPort) -> Iterator[tuple[st
         yield (
             "role",
             "a listener receives from an RS-232 line, by a Y-cable: add `serial`;"
-            ' a TCP connection cannot be heard from beside it: use role = "pass-through" with the `host`',
+            ' a TCP connection cannot be observed by a listener: use role = "pass-through" with the `host`',
         )
     elif profile.speaks in ("hl7", "poct1a"):
         yield (

@@ -1,8 +1,8 @@
 """The messages between instrument, box and data center; their fields are allow-lists.
 
 Every message is a MessagePack array whose elements are described by a `msgspec.Struct`: the order of the fields is
-the wire format. The decoder itself refuses an extra element, a text that has not the form of a word, or a number out
-of range, before any other code sees it. The words that an instrument may use are in its profile (`wire.profiles`).
+the wire format. The decoder refuses extra elements, texts that do not have the form of a word, and numbers out of
+range, so that no other code receives them. The words that an instrument may use are in its profile (`wire.profiles`).
 
     instrument --Reports--> box --Batch--> data center
     instrument <-Receipt--- box <-BatchReply- data center
@@ -37,7 +37,7 @@ REPLY_BYTES_MAX: Final = (
 )
 
 INT_MAX: Final = 2**53 - 1
-"""The largest integer in any message: JSON and doubles in every language can hold it."""
+"""The largest integer in any message: 64-bit floating-point numbers, as in JSON, represent it exactly."""
 
 Number: TypeAlias = Annotated[int, Meta(ge=1, le=INT_MAX)]
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=INT_MAX)]
@@ -181,7 +181,8 @@ class Command(Message, frozen=True):
     """Data center → box → instrument; `instrument` is empty for the box itself. Repeated until its result arrives.
 
     The body of a command with a file is a `wire.files.FileReference`. The box sets `is_begun` if the instrument began
-    to execute the command: an agent that does not know it was restarted meanwhile, and reports that it failed.
+    to execute the command. An agent without a record of such a command was restarted meanwhile, and reports that the
+    command failed.
     """
 
     id: Number

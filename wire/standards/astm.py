@@ -22,10 +22,10 @@ def astm_engine(port: AdaptedPort) -> Lis1Endpoint:
     return Lis1Endpoint(AstmMessages(port, dialect), dialect)
 
 
-def astm_observer(port: AdaptedPort, *, host_heard: bool = True) -> Lis1Observer:
+def astm_observer(port: AdaptedPort, *, host_observed: bool = True) -> Lis1Observer:
     """Return the observer of a connection to another host. Raises: ValueError, as `astm_engine`."""
     dialect = astm_dialect(port.dialect)
-    return Lis1Observer(AstmMessages(port, dialect), dialect, host_heard=host_heard)
+    return Lis1Observer(AstmMessages(port, dialect), dialect, host_observed=host_observed)
 
 
 class AstmMessages:

@@ -208,11 +208,12 @@ class AuEngine:
 class AuObserver:
     """Delivers the records that the laboratory's host has accepted (`wire.standards.engine.Observer`).
 
-    If the host is not heard, a record that fits the columns counts as accepted. Raises: ValueError for wrong columns.
+    If the host is not observed, a record that fits the columns counts as accepted. Raises: ValueError for wrong
+    columns.
     """
 
-    def __init__(self, port: AdaptedPort, *, host_heard: bool = True) -> None:
-        self._records, self._host_heard = AuRecords(port), host_heard
+    def __init__(self, port: AdaptedPort, *, host_observed: bool = True) -> None:
+        self._records, self._host_heard = AuRecords(port), host_observed
         self._instrument, self._host = AuRecordReader(), b""
         self._unanswered: AuRecord | None = None
         self._before: AuRecord | None = None
@@ -258,7 +259,7 @@ class AuObserver:
         return actions
 
     def _known_answer(self) -> bool | None:
-        """The answer that the host has given before, or is assumed to give if it is not heard."""
+        """The answer that the host has given before, or is assumed to give if it is not observed."""
         return self._early.take(self._now) if self._host_heard else True
 
     def _wait_for_answer(self, record: AuRecord) -> list[Action]:

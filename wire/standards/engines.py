@@ -47,7 +47,7 @@ def make_observer(profile: Profile, site: AdaptedPort) -> Observer:
     A listener with one RS-232 line hears only the instrument. Raises: ValueError as `make_engine`.
     """
     port = _with_dialect(profile, site)
-    host_heard = site.role == "pass-through" or site.host_serial is not None
+    host_observed = site.role == "pass-through" or site.host_serial is not None
     match profile.speaks:
         case "hl7":
             from wire.standards.hl7 import Hl7Observer
@@ -60,11 +60,11 @@ def make_observer(profile: Profile, site: AdaptedPort) -> Observer:
         case "astm" | "astm-serial":
             from wire.standards.astm import astm_observer
 
-            return astm_observer(port, host_heard=host_heard)
+            return astm_observer(port, host_observed=host_observed)
         case "au":
             from wire.standards.au import AuObserver
 
-            return AuObserver(port, host_heard=host_heard)
+            return AuObserver(port, host_observed=host_observed)
         case "agent":
             raise ValueError(f"{profile.model} has the vendor's agent and cannot be observed")
 

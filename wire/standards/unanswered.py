@@ -14,12 +14,12 @@ UNANSWERED_MAX: Final = 16
 
 
 SKEW_S: Final = 0.1
-"""How much earlier or later the host's answer can be heard than what the instrument sends: two serial ports of a
-listener, such as USB adapters, have different delays."""
+"""The maximum difference between the delays of the two directions: a listener receives them by two serial ports, such
+as USB adapters."""
 
 
 class EarlyAnswer:
-    """An answer of the host that was heard before what it answers."""
+    """An answer of the host that was received before the message that it answers."""
 
     def __init__(self) -> None:
         self._accepted = False

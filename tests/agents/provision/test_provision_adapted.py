@@ -121,7 +121,7 @@ def test_the_box_refuses_a_policy_that_does_not_permit_the_laboratorys_host(tmp_
 
 
 @pytest.mark.parametrize(
-    ("right", "wrong", "told"),
+    ("right", "wrong", "problem"),
     [
         (
             TIMEZONE,
@@ -130,7 +130,7 @@ def test_the_box_refuses_a_policy_that_does_not_permit_the_laboratorys_host(tmp_
         ),
         (TIMEZONE, HOST, "The box does not connect to instruments: set the instrument's interface to client"),
         (TIMEZONE, 'role = "pass-through"', "needs the laboratory's host; add host = {"),
-        (TIMEZONE, 'role = "listener"', "a TCP connection cannot be heard from beside it"),
+        (TIMEZONE, 'role = "listener"', "a TCP connection cannot be observed by a listener"),
         (TIMEZONE, PASS.replace("192.0.2.20", "10.77.3.9"), "10.77.3.9 is not reached by the uplink"),
         (TIMEZONE, PASS.replace("192.0.2.20", "127.0.0.1"), "127.0.0.1 is not reached by the uplink"),
         (TIMEZONE, PASS.replace("192.0.2.20", "lis.example.com"), "write it like 192.0.2.1"),
@@ -162,16 +162,16 @@ def test_the_box_refuses_a_policy_that_does_not_permit_the_laboratorys_host(tmp_
     ],
 )
 def test_a_line_that_does_not_suit_the_role_is_explained(
-    tmp_path: Path, right: str, wrong: str, told: str
+    tmp_path: Path, right: str, wrong: str, problem: str
 ) -> None:
     assert right in SITE
     with pytest.raises(SettingsError) as caught:
         written(tmp_path, SITE.replace(right, wrong, 1))
-    assert told in str(caught.value)
+    assert problem in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("right", "wrong", "told"),
+    ("right", "wrong", "problem"),
     [
         ('"modular-analyzer"', '"modular-analyser"', "did you mean modular-analyzer?"),
         ('"modular-analyzer"', '"chemistry-analyzer"', "has the vendor's agent; remove `adapted`"),
@@ -185,8 +185,8 @@ def test_a_line_that_does_not_suit_the_role_is_explained(
         ("port = 3\n", "port = 2\n", "needs a separate port"),
     ],
 )
-def test_a_contradiction_is_explained(tmp_path: Path, right: str, wrong: str, told: str) -> None:
+def test_a_contradiction_is_explained(tmp_path: Path, right: str, wrong: str, problem: str) -> None:
     assert right in SITE
     with pytest.raises(SettingsError) as caught:
         parse_site(SITE.replace(right, wrong, 1), tmp_path / "site.toml")
-    assert told in str(caught.value)
+    assert problem in str(caught.value)

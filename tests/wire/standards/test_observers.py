@@ -1,4 +1,4 @@
-"""Observers of AU and POCT1-A connections, and of lines on which the host is not heard, early or late."""
+"""Observers of AU and POCT1-A connections, and of lines without the host, or with its bytes early or late."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from wire.standards.unanswered import SKEW_S
 BEGIN, DQ, PATIENT, DE = AU.pieces
 
 
-class Heard:
-    """What an observer of both directions has delivered and counted. `host` and `instrument` take bytes."""
+class ObservedLine:
+    """An observed line: `host` and `instrument` send bytes; collects what the observer delivers and counts."""
 
     def __init__(self, observer: Observer, outcome: Outcome = Outcome.STORED) -> None:
         self.observer, self.outcome = observer, outcome
@@ -59,59 +59,59 @@ class Heard:
                 actions = self.observer.decided(self.outcome, self.now)
 
 
-def au(**options: Any) -> Heard:
-    return Heard(AuObserver(AU.port, **options))
+def au(**options: Any) -> ObservedLine:
+    return ObservedLine(AuObserver(AU.port, **options))
 
 
 def test_an_au_control_counts_when_the_host_has_accepted_it() -> None:
-    heard = au()
+    line = au()
     for record in (BEGIN, DQ, PATIENT):
-        heard.instrument(record)
-        assert len(heard.findings) == (0 if record is not PATIENT else 2)
-        heard.host(ACK)
-    heard.instrument(DE)
-    assert heard.close() == {Reason.PATIENT_RESULTS_DROPPED: 1}
+        line.instrument(record)
+        assert len(line.findings) == (0 if record is not PATIENT else 2)
+        line.host(ACK)
+    line.instrument(DE)
+    assert line.close() == {Reason.PATIENT_RESULTS_DROPPED: 1}
 
 
 def test_an_au_record_that_the_host_refuses_is_read_when_it_is_repeated() -> None:
-    heard = au()
-    heard.instrument(DQ)
-    heard.host(NAK)
-    assert (heard.findings, heard.counts) == ([], {Reason.FRAME_REFUSED: 1})
-    heard.instrument(DQ)
-    heard.host(ACK)
-    heard.instrument(DQ)  # the analyzer missed the answer
-    heard.host(ACK)
-    assert len(heard.findings) == 2
-    assert heard.close() == {Reason.FRAME_REFUSED: 1, Reason.FRAME_REPEATED: 1}
+    line = au()
+    line.instrument(DQ)
+    line.host(NAK)
+    assert (line.findings, line.counts) == ([], {Reason.FRAME_REFUSED: 1})
+    line.instrument(DQ)
+    line.host(ACK)
+    line.instrument(DQ)  # the analyzer missed the answer
+    line.host(ACK)
+    assert len(line.findings) == 2
+    assert line.close() == {Reason.FRAME_REFUSED: 1, Reason.FRAME_REPEATED: 1}
 
 
 def test_an_au_record_without_an_answer_is_counted_and_not_read() -> None:
-    heard = au()
-    heard.instrument(DQ)
-    heard.instrument(PATIENT, after_s=30)
-    heard.host(ACK)
-    assert heard.findings == []
-    assert heard.close() == {Reason.MESSAGE_UNFINISHED: 1, Reason.PATIENT_RESULTS_DROPPED: 1}
+    line = au()
+    line.instrument(DQ)
+    line.instrument(PATIENT, after_s=30)
+    line.host(ACK)
+    assert line.findings == []
+    assert line.close() == {Reason.MESSAGE_UNFINISHED: 1, Reason.PATIENT_RESULTS_DROPPED: 1}
 
 
 def test_orders_of_an_au_host_are_no_answers() -> None:
-    heard = au()
-    heard.instrument(DQ)
+    line = au()
+    line.instrument(DQ)
     for byte in b"\x02S \x15 0001\x03":
-        heard.host(bytes([byte]))
-    assert (heard.findings, heard.counts) == ([], {})
-    heard.host(ACK)
-    assert len(heard.findings) == 2
+        line.host(bytes([byte]))
+    assert (line.findings, line.counts) == ([], {})
+    line.host(ACK)
+    assert len(line.findings) == 2
 
 
 def test_an_au_host_that_is_not_heard_accepts_what_fits_the_columns() -> None:
-    heard = au(host_heard=False)
+    line = au(host_observed=False)
     for record in (BEGIN, DQ[:9] + DQ[10:], DQ, DQ, PATIENT, DE):
-        heard.instrument(record)
-    assert len(heard.findings) == 2
+        line.instrument(record)
+    assert len(line.findings) == 2
     right = {Reason.FRAME_REFUSED: 1, Reason.FRAME_REPEATED: 1, Reason.PATIENT_RESULTS_DROPPED: 1}
-    assert heard.close() == right
+    assert line.close() == right
 
 
 def messages(*frames: bytes) -> list[bytes]:
@@ -122,9 +122,9 @@ MESSAGE = f"{HEADER}\r{CONTROL}\r{RESULT}\rL|1|N\r".encode()
 FRAMES = list(frames_of(MESSAGE, FrameStyle()))
 
 
-def astm(**options: Any) -> Heard:
+def astm(**options: Any) -> ObservedLine:
     profile = Profile(model="m", version=1, summary="m", speaks="astm-serial")
-    return Heard(make_observer(profile, port_of({**CONFIG, **options})))
+    return ObservedLine(make_observer(profile, port_of({**CONFIG, **options})))
 
 
 ONE_LINE = {"role": "listener", "serial": {"port": 1}}
@@ -132,43 +132,43 @@ TWO_LINES = {**ONE_LINE, "host_serial": {"port": 2}}
 
 
 def test_a_lis1_host_that_is_not_heard_accepts_intact_frames() -> None:
-    heard = astm(**ONE_LINE)
+    line = astm(**ONE_LINE)
     broken = FRAMES[1].replace(b"NORM2", b"NORM3")
     for piece in messages(FRAMES[0], broken, FRAMES[1], FRAMES[2], FRAMES[2], FRAMES[3]):
-        heard.instrument(piece)
-    assert len(heard.findings) == 1
-    assert heard.close() == {Reason.FRAME_REFUSED: 1, Reason.FRAME_REPEATED: 1}
+        line.instrument(piece)
+    assert len(line.findings) == 1
+    assert line.close() == {Reason.FRAME_REFUSED: 1, Reason.FRAME_REPEATED: 1}
 
 
 @pytest.mark.parametrize("early", [True, False])
 def test_the_two_taps_of_a_listener_may_have_different_delays(early: bool) -> None:
-    heard, skew = astm(**TWO_LINES), SKEW_S / 4
+    line, skew = astm(**TWO_LINES), SKEW_S / 4
     for _ in range(2):
         pieces = messages(*FRAMES)
         for place, piece in enumerate(pieces):
             if piece == EOT:
-                heard.instrument(piece)
+                line.instrument(piece)
             elif early:
-                heard.host(ACK)
-                heard.instrument(piece, skew)
+                line.host(ACK)
+                line.instrument(piece, skew)
             else:
-                heard.instrument(piece)
+                line.instrument(piece)
                 if place:
-                    heard.host(ACK, skew)
+                    line.host(ACK, skew)
         if not early:
-            heard.instrument(b"", skew)
+            line.instrument(b"", skew)
     if not early:
-        heard.host(ACK * 2, skew)
-    assert len(heard.findings) == 2
-    assert heard.close() == {}
+        line.host(ACK * 2, skew)
+    assert len(line.findings) == 2
+    assert line.close() == {}
 
 
 def test_an_answer_without_a_frame_is_not_kept_for_long() -> None:
-    heard = astm(**TWO_LINES)
-    heard.host(ACK)
-    heard.instrument(ENQ, 2 * SKEW_S)
-    heard.instrument(FRAMES[0])
-    assert heard.close() == {}
+    line = astm(**TWO_LINES)
+    line.host(ACK)
+    line.instrument(ENQ, 2 * SKEW_S)
+    line.instrument(FRAMES[0])
+    assert line.close() == {}
 
 
 def document(kind: str, body: str, control_id: str) -> bytes:
@@ -184,40 +184,40 @@ def poct1_answer(control_id: str, code: str = "AA") -> bytes:
     return document("ACK.R01", body, "77")
 
 
-def poct1() -> Heard:
-    return Heard(Poct1Observer(AdaptedPort()))
+def poct1() -> ObservedLine:
+    return ObservedLine(Poct1Observer(AdaptedPort()))
 
 
 def test_a_poct1_message_counts_when_the_reviewer_has_accepted_it() -> None:
-    heard = poct1()
-    heard.instrument(document("HEL.R01", "", "1"))
-    heard.host(poct1_answer("1"))
+    line = poct1()
+    line.instrument(document("HEL.R01", "", "1"))
+    line.host(poct1_answer("1"))
     for number, condition in (("2", "B"), ("3", "L"), ("4", "R")):
-        heard.instrument(poct1_status(number, condition))
-    heard.host(poct1_answer("3") + poct1_answer("2", "AE") + poct1_answer("3"))
-    assert [finding.fields[0] for finding in heard.findings] == ["stopped"]
-    assert heard.close() == {Reason.NOT_STORED: 1}
+        line.instrument(poct1_status(number, condition))
+    line.host(poct1_answer("3") + poct1_answer("2", "AE") + poct1_answer("3"))
+    assert [finding.fields[0] for finding in line.findings] == ["stopped"]
+    assert line.close() == {Reason.NOT_STORED: 1}
 
 
 def test_a_poct1_conversation_of_others_yields_counts_only() -> None:
-    heard = poct1()
-    heard.instrument(
+    line = poct1()
+    line.instrument(
         document("EOT.R01", "", "1") + document("REQ.R01", "", "2") + document("XYZ.R01", "", "3")
     )
-    heard.host(document("REQ.R01", "", "1") + b"<!DOCTYPE x []><ACK.R01/>" + b"<bad>")
-    heard.instrument(b"<DST.R01><open></DST.R01>" + document("DST.R01", "", ""))
-    assert heard.findings == []
-    assert heard.close() == {Reason.QUERY_IGNORED: 1, Reason.MESSAGE_IGNORED: 1, Reason.MESSAGE_REFUSED: 2}
+    line.host(document("REQ.R01", "", "1") + b"<!DOCTYPE x []><ACK.R01/>" + b"<bad>")
+    line.instrument(b"<DST.R01><open></DST.R01>" + document("DST.R01", "", ""))
+    assert line.findings == []
+    assert line.close() == {Reason.QUERY_IGNORED: 1, Reason.MESSAGE_IGNORED: 1, Reason.MESSAGE_REFUSED: 2}
 
 
 @pytest.mark.parametrize("make", [poct1, au])
 @pytest.mark.parametrize("outcome", [Outcome.BUSY, Outcome.REFUSED])
-def test_what_an_observer_cannot_store_is_counted(make: Callable[[], Heard], outcome: Outcome) -> None:
-    heard = make()
-    heard.outcome = outcome
-    heard.instrument(DQ if make is au else poct1_status("1"))
-    heard.host(ACK if make is au else poct1_answer("1"))
-    assert sum(heard.close().values()) == 1
+def test_what_an_observer_cannot_store_is_counted(make: Callable[[], ObservedLine], outcome: Outcome) -> None:
+    line = make()
+    line.outcome = outcome
+    line.instrument(DQ if make is au else poct1_status("1"))
+    line.host(ACK if make is au else poct1_answer("1"))
+    assert sum(line.close().values()) == 1
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@
 A frame counts when the host acknowledges it; one that the host refuses is not read. If the host acknowledges a frame
 that is not intact or not the next one, the observer has missed something: the message is discarded and counted.
 
-If the host is not heard, an intact frame counts as acknowledged. One that the host refuses nevertheless is repeated
-by the instrument, and recognized as a repetition.
+If the host is not observed, an intact frame counts as acknowledged. One that the host refuses nevertheless is
+repeated by the instrument, and recognized as a repetition.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ class Lis1Observer:
     Findings that cannot be stored are counted and lost, because the host has already acknowledged them.
     """
 
-    def __init__(self, messages: MessageReader, dialect: AstmDialect, *, host_heard: bool = True) -> None:
+    def __init__(self, messages: MessageReader, dialect: AstmDialect, *, host_observed: bool = True) -> None:
         self._messages = messages
-        self._host_heard = host_heard
+        self._host_heard = host_observed
         self._instrument, self._host = FrameReader(dialect), FrameReader(dialect)
         self._order = FrameOrder(dialect)
         self._session = Session.NEUTRAL
@@ -90,7 +90,7 @@ class Lis1Observer:
         return actions
 
     def _known_answer(self, token: Frame | Signal) -> bool | None:
-        """The answer that the host has given before, or surely gives if it is not heard."""
+        """The answer that the host has given before, or is assumed to give if it is not observed."""
         if self._host_heard:
             return self._early.take(self._now)
         return not isinstance(token, Frame) or token.intact
