@@ -120,10 +120,10 @@ class BoxState:
             adapted_mark = self.adapted_mark(entry.instrument)
             adapted_mark.accept(entry.run, body.number, [stripped_digest_of(body)])
             if not isinstance(body, CommandResult):
-                adapted_mark.recall_last(body)
+                adapted_mark.restore_last(body)
         elif entry.instrument and isinstance(body, Report):
             mark = self.marks(entry.instrument)[record.priority]
-            mark.recall(entry.run, body.number, digest_of(record.payload), certain=record.certain)
+            mark.restore(entry.run, body.number, digest_of(record.payload), certain=record.certain)
         if isinstance(body, CommandResult):
             self.history(entry.instrument).finish(body.command)
         elif isinstance(body, CommandStep) and body.step == "executing":

@@ -20,14 +20,16 @@ from wire.process.transports import abort, probe_peer
 from wire.standards.engine import Action, Close, CommandEnded, Commander, Count, Deliver, Engine, Send
 
 READ_BYTES_MAX: Final = 2 * 1024
-"""Bytes read at once. Each may be answered and counted, so this bounds the memory for answers (256 KiB a port)."""
+"""Maximum number of bytes in a read. Each byte may be answered and counted, so this limits the memory for answers
+(256 KiB for each port).
+"""
 BUFFER_BYTES_MAX: Final = 16 * 1024
 CLOSE_SECONDS_MAX: Final = 60.0
 SERIAL_RETRY_SECONDS: Final = 5.0
 """Pause before a serial line that failed is opened again."""
 
 MakeEngine = Callable[[float], Engine]
-"""Makes the engine of a new connection; the argument is the time of the loop."""
+"""Creates the engine of a new connection; the argument is the time of the event loop."""
 
 
 class Line(Protocol):
@@ -80,7 +82,7 @@ class TcpLine:
 
 
 class SerialLine:
-    """A serial line. Bytes lost to a line error are left to the checksums of the standard."""
+    """A serial line. Bytes lost by a line error are detected by the checksums of the standard."""
 
     def __init__(self, port: SerialPort) -> None:
         self._port = port
@@ -110,7 +112,7 @@ class Adapter:
         self._loop = asyncio.get_running_loop()
         self._current: asyncio.Task[None] | None = None
         self._poll_at = 0.0
-        """When the connection looks for commands again."""
+        """The time of the connection's next check for commands."""
 
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve a TCP connection. It replaces an earlier one, whose instrument has restarted.
@@ -172,7 +174,7 @@ class Adapter:
             else:
                 if not data:
                     return
-                self._source.heard_s = received = self._loop.time()
+                self._source.last_byte_s = received = self._loop.time()
                 actions = engine.receive(data, received)
             if not await self._execute(engine, line, actions):
                 return

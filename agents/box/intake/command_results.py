@@ -12,11 +12,11 @@ from typing import Final
 from agents.box.intake.intake import Intake, Source
 
 COMMAND_POLL_SECONDS: Final = 5.0
-"""How often a port looks for commands, and for results to store."""
+"""The interval at which a port checks for commands, and for results to store."""
 
 
 async def attend_commands(intake: Intake, source: Source, *, can_command: bool) -> None:
-    """Store results until they are durable; until cancelled.
+    """Store results, each until it is durable. Runs until cancelled.
 
     Unless `can_command`, every command is refused: the standard has none, or the box only observes the connection.
     A command that was sent before the program started, and not answered, has the result "unknown".

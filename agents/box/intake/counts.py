@@ -37,14 +37,14 @@ class PortStatus(msgspec.Struct, frozen=True):
 
 def port_status(source: Source, now: float) -> PortStatus:
     """The state of a port; `now` is the time of the event loop."""
-    heard = source.heard_s
+    last_byte_s = source.last_byte_s
     return PortStatus(
         source.port,
         source.serial,
         source.allowed.profile.speaks,
         source.role,
         source.is_connected,
-        None if heard is None else now - heard,
+        None if last_byte_s is None else now - last_byte_s,
         None if source.message_at is None else now - source.message_at,
         source.accepted,
         {reason.value: number for reason, number in sorted(source.counts.items()) if number},

@@ -59,7 +59,7 @@ class HighWaterMark(msgspec.Struct, array_like=True):
             return True
         return any(first <= number <= last for first, last in self.holes)
 
-    def remembers(self, digest: bytes) -> bool:
+    def contains(self, digest: bytes) -> bool:
         """Whether the report with this digest is one of the last accepted ones."""
         return digest in _divide(self.digests)
 
@@ -71,9 +71,9 @@ class HighWaterMark(msgspec.Struct, array_like=True):
             self.holes = [hole for hole in self.holes if number < hole[0]] + [
                 (number + 1, last) for first, last in self.holes if first <= number < last
             ]
-        self._remember(digest)
+        self._add_digest(digest)
 
-    def recall(self, run: int, number: int, digest: bytes, *, certain: bool) -> None:
+    def restore(self, run: int, number: int, digest: bytes, *, certain: bool) -> None:
         """Move the mark for a report found on the disk. Unless `certain`, earlier reports may be missing."""
         if certain:
             self.accept(run, number, digest)
@@ -83,9 +83,9 @@ class HighWaterMark(msgspec.Struct, array_like=True):
             holes = [*holes, (number_before + 1, number - 1)]
         if number > number_before and len(holes) <= HOLES_MAX:
             self.run, self.number, self.holes = run, number, holes
-            self._remember(digest)
+            self._add_digest(digest)
 
-    def _remember(self, digest: bytes) -> None:
+    def _add_digest(self, digest: bytes) -> None:
         self.digests = (self.digests + digest)[-DIGESTS_MAX * DIGEST_BYTES :]
 
 
@@ -147,7 +147,7 @@ class AdaptedMark(msgspec.Struct, array_like=True):
         self.last = b"".join(map(untimed_digest, bodies)) if has_control else b""
         self.answered = not has_control
 
-    def recall_last(self, body: InstrumentReport) -> None:
+    def restore_last(self, body: InstrumentReport) -> None:
         """Note a report found on the disk: those of one message have the same time."""
         if body.at_ms == self.last_ms and self.last:
             self.last = (self.last + untimed_digest(body))[-ADAPTED_DIGESTS_MAX * DIGEST_BYTES :]

@@ -87,7 +87,7 @@ class Source:
     """How an instrument that speaks its own standard is connected (`settings.adapted.AdaptedPort`)."""
     message_at: float | None = None
     """When its last message was stored, by the clock of the event loop."""
-    heard_s: float | None = None
+    last_byte_s: float | None = None
     """When its last byte arrived, by the clock of the event loop."""
     is_first: bool = True
     """Whether no message of an instrument that speaks its own standard was accepted since the program started."""
@@ -152,9 +152,9 @@ class Intake:
         return max(used), REPORTS_BURST
 
     def limit(self, source: Source, reports: int) -> float | None:
-        """Whether `reports` more exceed a limit of the instrument: the seconds until they fit, 0 if that is unknown.
+        """Return None if `reports` more are within the limits of the instrument.
 
-        None: they are accepted.
+        Otherwise, return the seconds until they are, 0 if that is unknown.
         """
         now, seconds = self._loop.time(), 0.0
         if source.backlog.exceeds_share:
@@ -169,7 +169,7 @@ class Intake:
         return seconds
 
     async def keep(self, source: Source, run: int, reports: list[tuple[int, InstrumentReport]]) -> None:
-        """Store the new ones of an agent's reports durably; each comes with its priority.
+        """Store those of an agent's reports that are new, durably; each is given with its priority.
 
         Raises: SpoolError and RunRefused, with nothing stored.
         """
@@ -207,8 +207,8 @@ class Intake:
         """Store the findings of a message durably, except those that were stored before.
 
         Only findings with a time of the instrument are recognized. Without one, a second alert or measurement with
-        the same fields cannot be told from a repetition, and is stored, unless it is the first message since the
-        start of the program and equals the last one before, which had a control and was not surely answered
+        the same fields cannot be distinguished from a repetition, and is stored, unless it is the first message since
+        the start of the program and equals the last one before, which had a control and was not surely answered
         (`answered`). A message with more findings than can be recognized is refused. If the caller is cancelled, for
         example because the instrument connects again, the message is stored nevertheless.
         """
@@ -363,7 +363,7 @@ def _new(
         mark = source.marks[priority]
         if mark.is_above(run, report.number):
             new.append((priority, report, entry))
-        elif not mark.remembers(digest_of(entry)):
+        elif not mark.contains(digest_of(entry)):
             message = f"a different report was accepted as number {report.number} of run {run}"
             raise RunRefused(AuditEvent.RUN_REPEATED, f"{message}; continue with run {next_run}", next_run)
     return new

@@ -1,8 +1,9 @@
-"""Reads what passes between an instrument and the laboratory's host, and stores the findings.
+"""Parses the traffic between an instrument and the laboratory's host, and stores the findings.
 
-`Observation.heard` takes a copy of the bytes and returns at once: neither the parser nor the disk can delay or change
-what passes. Reading lags behind if the disk is slow or refuses to write. Findings then wait in memory, and bytes up
-to `BEHIND_BYTES_MAX`; beyond that a stretch of bytes is not read, and counted (`passed-unread`).
+`Observation.add` takes a copy of the bytes and returns at once, so that neither the parser nor the disk can delay or
+change the traffic. Parsing lags behind if the disk is slow or refuses writes. Then findings wait in memory, and up to
+`BEHIND_BYTES_MAX` bytes; if there are more, the waiting bytes are discarded unparsed, which is counted
+(`passed-unread`).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from wire.standards.engine import Action, Count, Deliver, Observer, Outcome
 from wire.standards.extract import Extract, Reason
 
 BEHIND_BYTES_MAX: Final = 128 * 1024
-"""Bytes of one connection that have passed and are not read yet."""
+"""Maximum number of bytes of one connection that wait to be parsed."""
 RETRY_SECONDS: Final = 5.0
 """Pause before findings that could not be stored are tried again."""
 AFTER_END_SECONDS_MAX: Final = 60.0
@@ -41,10 +42,10 @@ class Observation:
         self._changed = asyncio.Event()
         self._ended_at: float | None = None
 
-    def heard(self, data: bytes, *, from_host: bool) -> None:
-        """Take bytes that pass. Never waits, and has no error."""
+    def add(self, data: bytes, *, from_host: bool) -> None:
+        """Add bytes of the traffic. Never waits, and never fails."""
         if not from_host:
-            self._source.heard_s = self._loop.time()
+            self._source.last_byte_s = self._loop.time()
         if self._waiting_bytes + len(data) > BEHIND_BYTES_MAX:
             self._waiting.clear()
             self._waiting_bytes = 0
@@ -56,17 +57,20 @@ class Observation:
         self._changed.set()
 
     def interrupt(self) -> None:
-        """Bytes are missing here: reading begins anew after them."""
+        """Note that bytes are missing here: parsing starts again after them."""
         self._waiting.append(None)
         self._changed.set()
 
     def end(self) -> None:
-        """The connection has ended: `run` returns when all is read."""
+        """Note that the connection has ended: `run` returns when everything is parsed."""
         self._ended_at = self._loop.time()
         self._changed.set()
 
     async def run(self) -> None:
-        """Read what passes, until the connection has ended and all is read. An error of the observer is reported."""
+        """Parse the traffic until the connection has ended and everything is parsed.
+
+        Reports errors of the observer.
+        """
         observer: Observer | None = None
         while self._waiting or self._ended_at is None:
             if not self._waiting:

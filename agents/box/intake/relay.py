@@ -1,8 +1,8 @@
 """The roles beside the laboratory's host: a transparent pass-through between instrument and host, and a listener.
 
-A pass-through never answers and never holds back: each read is written to the other side at once, whatever the
-observation (`agents.box.intake.observation`) does with its copy. It has no memory of its own beyond one read a
-direction, so that each side sees the flow control of the other, and the end of one connection ends the other.
+A pass-through never answers and never delays data: each read is written to the other side at once, whatever the
+observation (`agents.box.intake.observation`) does with its copy. Its only buffer is one read in
+each direction, so that flow control acts from end to end, and the end of one connection ends the other.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ async def _relay_both(instrument: TcpLine, host: TcpLine, observation: Observati
 async def _relay(source: Line, target: Line, observation: Observation, *, from_host: bool) -> None:
     """Write what arrives from `source` to `target`, unchanged. Raises: OSError if it cannot be written."""
     while data := await source.read():
-        observation.heard(data, from_host=from_host)
+        observation.add(data, from_host=from_host)
         await target.write(data)
     if isinstance(target, TcpLine):
         target.end()
@@ -178,7 +178,7 @@ async def _relay(source: Line, target: Line, observation: Observation, *, from_h
 
 async def _listen(line: Line, observation: Observation, *, from_host: bool) -> None:
     while data := await line.read():
-        observation.heard(data, from_host=from_host)
+        observation.add(data, from_host=from_host)
 
 
 async def _first_of(*parts: Awaitable[None]) -> None:

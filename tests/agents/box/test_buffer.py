@@ -148,14 +148,14 @@ def test_code_after_an_append_runs_before_the_next_group() -> None:
 
 def test_listeners_are_called_for_durable_records() -> None:
     async def test(buffer: Buffer, disk: EmulDisk, spool: Spool) -> None:
-        heard: list[tuple[Priority, int]] = []
-        stop = buffer.listen(lambda priority, records: heard.append((priority, records)))
+        received: list[tuple[Priority, int]] = []
+        stop = buffer.listen(lambda priority, records: received.append((priority, records)))
         await buffer.append_all((ROUTINE, ALERT, ROUTINE), (b"a", b"b", b"c"))
-        assert heard == [(ALERT, 1), (ROUTINE, 2)]
+        assert received == [(ALERT, 1), (ROUTINE, 2)]
         assert buffer.arrived[ALERT].is_set() and not buffer.arrived[AUDIT].is_set()
         stop()
         await buffer.append(AUDIT, b"c")
-        assert len(heard) == 2
+        assert len(received) == 2
         await buffer.close()
 
     run(test)

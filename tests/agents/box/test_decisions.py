@@ -232,8 +232,8 @@ def test_a_mark_distinguishes_duplicates_new_reports_and_reports_of_other_runs()
     assert not mark.is_above(7, 1)
     assert mark.is_above(7, 6)
     assert mark.is_above(8, 1)
-    assert mark.remembers(digest(5))
-    assert not mark.remembers(digest(1))
+    assert mark.contains(digest(5))
+    assert not mark.contains(digest(1))
 
 
 def test_a_mark_remembers_the_reports_of_one_full_request() -> None:
@@ -241,15 +241,15 @@ def test_a_mark_remembers_the_reports_of_one_full_request() -> None:
     for number in range(1, DIGESTS_MAX + 2):
         mark.accept(1, number, digest(number))
     assert DIGESTS_MAX >= REPORTS_PER_POST_MAX
-    assert [n for n in range(1, DIGESTS_MAX + 2) if not mark.remembers(digest(n))] == [1]
+    assert [n for n in range(1, DIGESTS_MAX + 2) if not mark.contains(digest(n))] == [1]
 
 
 def test_reports_missing_from_a_torn_group_are_new_when_they_come_again() -> None:
     mark = HighWaterMark()
     mark.accept(1, 10, digest(10))
-    mark.recall(1, 14, digest(14), certain=False)
-    mark.recall(1, 15, digest(15), certain=False)
-    assert mark.remembers(digest(14))
+    mark.restore(1, 14, digest(14), certain=False)
+    mark.restore(1, 15, digest(15), certain=False)
+    assert mark.contains(digest(14))
     assert [n for n in range(1, 18) if mark.is_above(1, n)] == [11, 12, 13, 16, 17]
     mark.accept(1, 11, digest(11))
     assert [n for n in range(1, 18) if mark.is_above(1, n)] == [12, 13, 16, 17]
@@ -261,7 +261,7 @@ def test_too_many_holes_are_not_remembered_and_nothing_is_lost() -> None:
     mark = HighWaterMark()
     mark.accept(1, 1, digest(1))
     for number in range(3, 3 + 2 * (HOLES_MAX + 1), 2):
-        mark.recall(1, number, digest(number), certain=False)
+        mark.restore(1, number, digest(number), certain=False)
     assert len(mark.holes) == HOLES_MAX
     assert mark.is_above(1, 3 + 2 * HOLES_MAX)
 

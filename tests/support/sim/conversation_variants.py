@@ -134,11 +134,11 @@ class _ObservedLine(MemoryLine):
         super().__init__(host)
 
     async def write(self, data: bytes) -> None:
-        self._observation.heard(data, from_host=True)
+        self._observation.add(data, from_host=True)
         await super().write(data)
 
     def send(self, data: bytes) -> None:
-        self._observation.heard(data, from_host=False)
+        self._observation.add(data, from_host=False)
         super().send(data)
 
 

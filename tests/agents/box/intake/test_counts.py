@@ -19,7 +19,7 @@ from wire.standards.extract import Reason
 def source(**counts: int) -> Source:
     values: dict[str, Any] = {"counts": {Reason[name.upper()]: number for name, number in counts.items()}}
     profile = SimpleNamespace(speaks="hl7")
-    common = {"serial": "MODU-1", "port": 2, "is_connected": True, "heard_s": 3.0, "accepted": 7}
+    common = {"serial": "MODU-1", "port": 2, "is_connected": True, "last_byte_s": 3.0, "accepted": 7}
     common |= {"role": "pass-through", "message_at": 1.5}
     made = SimpleNamespace(**common, **values, allowed=SimpleNamespace(profile=profile))
     return cast(Source, made)

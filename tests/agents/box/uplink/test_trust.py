@@ -88,7 +88,7 @@ class Server:
     """A server in the data center's place, and the data it receives."""
 
     port: int
-    heard: bytes = b""
+    received: bytes = b""
     client_certificates: int = 0
     connections: int = 0
 
@@ -107,7 +107,7 @@ async def answering(identity: Identity, *, wants_certificate: bool = False) -> A
         server.connections += 1
         server.client_certificates += bool(writer.get_extra_info("peercert"))
         with suppress(OSError):
-            server.heard += await reader.read()
+            server.received += await reader.read()
         writer.close()
 
     listener = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
@@ -121,7 +121,7 @@ def diagnosed(pki: Hierarchy, identity: Identity, host: str = "127.0.0.1") -> Wi
         async with answering(identity, wants_certificate=True) as server:
             witness = Witness(Endpoint(host, server.port, "127.0.0.1"))
             await witness.try_once(pki.box)
-            assert (server.heard, server.client_certificates) == (b"", 0)
+            assert (server.received, server.client_certificates) == (b"", 0)
             return witness
 
     return asyncio.run(run())
