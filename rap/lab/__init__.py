@@ -71,11 +71,11 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from sim.verdict.precheck import doubts
+    from sim.verdict.precheck import unmeasurable_expectations
 
     lab = load(arguments.file)
     summary = _summary(lab)
-    problems = doubts(lab)
+    problems = unmeasurable_expectations(lab)
     if arguments.json:
         print_json(summary | {"problems": problems})
     elif problems:

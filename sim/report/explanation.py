@@ -46,7 +46,7 @@ def report_in_words(report: TracedReport) -> str:
     if report.acknowledged_ns is not None:
         known = f"acknowledged {clock(report.acknowledged_ns)}"
     identity = f"{report.instrument} run {report.run} number {report.number} ({report.kind})"
-    return f"{identity}: made {clock(report.made_ns)}, {known}, {report.fate}"
+    return f"{identity}: made {clock(report.made_ns)}, {known}, {report.outcome}"
 
 
 def gap_in_words(gap: GapFound) -> str:

@@ -1,1 +1,1 @@
-"""Judging a run: ledger of reports, checks, statistics, result."""
+"""Evaluation of a run: ledger of reports, checks, statistics, result."""

@@ -1,7 +1,7 @@
-"""Reports of adapted instruments, which the box numbers: the ledger finds them by content and time.
+"""Reports of adapted instruments: the box assigns their numbers, so the ledger finds them by content and time.
 
 If the box replaces the time of a report by its own, the report is found by its content alone, the earliest first. A
-second record of the box with the content of one report is a duplicate.
+further record with the content of a report that was already found is a duplicate.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ _Content: TypeAlias = tuple[str, str, int | None]
 
 
 class NumberedReports(Protocol):
-    """The reports by number (`sim.verdict.ledger.Run`)."""
+    """The reports of one run by number (`sim.verdict.ledger.Run`)."""
 
     copies: int
 
     def __len__(self) -> int: ...
 
     def made(self, kind: str, now_ns: int) -> None:
-        """Enter the next report, made now."""
+        """Add the next report, which was made now."""
         ...
 
     def acknowledged(self, number: int, now_ns: int) -> None:
-        """Enter that the box has acknowledged a report."""
+        """Record that the box has acknowledged a report."""
         ...
 
     def found(self, number: int, sequence: int, stored_ns: int) -> bool:
-        """Enter that a report was found."""
+        """Record that a report was found."""
         ...
 
 
 class AdaptedReports:
-    """The reports of one instrument; `run` has their times, `refusals` the refusals of valid messages."""
+    """The reports of one instrument. `run` holds their times, `refusals` the valid messages that the box refused."""
 
     def __init__(self, run: NumberedReports) -> None:
         self.run = run
@@ -49,14 +49,14 @@ class AdaptedReports:
         """The number in `run` by the box's run and number."""
 
     def made(self, finding: Finding, now_ns: int) -> int:
-        """Enter a report that was made now; returns its number."""
+        """Add a report that was made now; returns its number."""
         content = _content(finding.kind(1, 0, *finding.fields), finding.at_ms)
         self.run.made(content[0], now_ns)
         self._open[content].append(len(self.run))
         return len(self.run)
 
     def found(self, run: int, body: InstrumentReport, sequence: int, stored_ns: int) -> bool:
-        """Enter that a report was found under the box's `run`; returns False if no such report was made.
+        """Record that a report was found under the box's `run`; returns False if no such report was made.
 
         The results of commands are created by the box and are not checked.
         """

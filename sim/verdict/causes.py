@@ -19,7 +19,7 @@ from sim.lab.labfile import Event
 from sim.units import SECOND_NS
 
 START_NS: Final = 20 * SECOND_NS
-"""The time at the start of a lab in which the programs start; it explains any delay."""
+"""The time from the start of a lab in which the programs start, in nanoseconds; it explains any delay."""
 
 Span = tuple[float, float]
 
@@ -54,12 +54,12 @@ def outage_ends(events: Iterable[Event]) -> list[int]:
 
 
 class Causes:
-    """The times in which delay is explained by faults."""
+    """The intervals of lab time in which faults explain delay."""
 
     def __init__(self, events: Iterable[Event], progress: Iterable[int], stall_ns: float) -> None:
-        """`progress` are the times at which reports got through, in any order, in ns of lab time.
+        """`progress` are the times at which reports were acknowledged or stored, in any order, in ns of lab time.
 
-        A fault that slows explains at most `stall_ns` nanoseconds without progress.
+        A slowing fault explains at most `stall_ns` nanoseconds without progress.
         """
         blocked: list[Span] = [(0, START_NS)]
         slowed: list[Span] = []

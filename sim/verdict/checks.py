@@ -82,7 +82,7 @@ class _Case:
 
     @cached_property
     def compared_alerts(self) -> Comparison:
-        """The expected alerts beside those that were raised."""
+        """The expected alerts, compared with those that were raised."""
         first_ns = min((event.at for event in self.events), default=0)
         return compare(self.expect.alerts, self.outcome.alerts, first_ns)
 
@@ -120,14 +120,12 @@ def evaluate(
 
 
 def _lost(case: _Case) -> _Checked:
-    what = (
-        "Acknowledged reports that are neither stored, nor on the box, nor named one for one in a gap record."
-    )
+    what = "Acknowledged reports that are neither stored, nor on the box, nor accounted for in a gap record."
     return _count(case, "lost", case.expect.lost, case.outcome.lost, what)
 
 
 def _dropped(case: _Case) -> _Checked:
-    what = "Acknowledged reports that the box gave up, naming each, because its disk had no room or failed."
+    what = "Acknowledged reports that the box dropped and named in a gap record: no room on the disk, or a failure."
     return _count(case, "dropped", case.expect.dropped, case.outcome.dropped, what)
 
 
@@ -140,17 +138,17 @@ def _duplicates(case: _Case) -> _Checked:
 
 def _altered(case: _Case) -> _Checked:
     outcome = case.outcome
-    unmade, false_gaps = outcome.ledger.unmade, outcome.false_gaps
+    unexpected, false_gaps = outcome.ledger.unexpected, outcome.false_gaps
     what = (
         f"Of {outcome.compared:,} reports found at the data center or on the box's disk, each compared with what its "
-        f"instrument made by a 64-bit digest of the encoded content, {outcome.altered:,} differ; {len(unmade):,} "
+        f"instrument made by a 64-bit digest of the encoded content, {outcome.altered:,} differ; {len(unexpected):,} "
         f"others were never made, and {len(false_gaps):,} arrived after a gap record had named them as lost."
     )
-    if firsts := (*unmade[:1], *false_gaps[:1]):
+    if firsts := (*unexpected[:1], *false_gaps[:1]):
         what += f" For example: {'; '.join(firsts)}."
     runs = [run for run in outcome.ledger.runs.values() if run.altered]
     entries = [entry for run in runs for entry in run if entry.number in run.altered]
-    measured = outcome.altered + len(unmade) + len(false_gaps)
+    measured = outcome.altered + len(unexpected) + len(false_gaps)
     if not outcome.compared and not measured:
         return _nothing(case, "altered", case.expect.altered, "No report was found that could be compared.")
     return _count_limit(case, "altered", case.expect.altered, measured, what, entries)
@@ -218,7 +216,7 @@ def _refused(case: _Case) -> _Checked | None:
         for at_ns, what in reports.refusals
         if case.acknowledged_late(serial).unexplained(at_ns, at_ns + 1) > 0
     )
-    what = "Messages in an instrument's own standard that the box refused although they were right."
+    what = "Valid messages in an instrument's own standard that the box refused."
     if refusals:
         what += f" The first, at {clock(refusals[0][0])}: {refusals[0][1]}."
     return _count_limit(case, "refused", case.expect.refused, len(refusals), what)
@@ -287,7 +285,7 @@ def _drained(case: _Case) -> _Checked | None:
     limit = case.expect.backlog_drained_within
     if limit is None:
         return None
-    what = "After each outage, how long until everything that was waiting when it ended is stored."
+    what = "The longest time from the end of an outage until all reports that were waiting then are stored."
     ends = outage_ends(case.events)
     delays = {
         entry: inf if entry.stored_ns == NEVER else entry.stored_ns - end_ns

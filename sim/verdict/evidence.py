@@ -11,7 +11,7 @@ from sim.verdict.result import FAILED_REPORTS_MAX, Failure, FaultOccurrence, Tra
 
 
 def failure(name: str, what: str, entries: Sequence[LedgerEntry], events: Sequence[Event]) -> Failure:
-    """Return the evidence for the expectation `name`: the first reports concerned, and the fault before them.
+    """Return the evidence for the expectation `name`: the first reports concerned, and the last fault before them.
 
     `what` explains the expectation in a sentence.
     """
@@ -26,7 +26,7 @@ def failure(name: str, what: str, entries: Sequence[LedgerEntry], events: Sequen
 
 
 def as_fault(event: Event) -> FaultOccurrence:
-    """Convert an event of the lab to its form in a result."""
+    """Convert an event of the lab to a fault of a result."""
     return FaultOccurrence(kind=event.fault.kind, at_ns=event.at, target=event.target, lasts_ns=event.lasts)
 
 
@@ -38,12 +38,12 @@ def _traced(entry: LedgerEntry, *, given_up: bool) -> TracedReport:
         kind=entry.kind,
         made_ns=entry.made_ns,
         acknowledged_ns=None if entry.acknowledged_ns == NEVER else entry.acknowledged_ns,
-        fate="given up by the box, and named in a gap record" if given_up else _fate(entry),
+        outcome="given up by the box, and named in a gap record" if given_up else _describe_outcome(entry),
         stored_ns=None if entry.stored_ns == NEVER else entry.stored_ns,
     )
 
 
-def _fate(entry: LedgerEntry) -> str:
+def _describe_outcome(entry: LedgerEntry) -> str:
     if entry.stored_ns != NEVER:
         return f"stored {_seconds(entry.stored_ns - entry.made_ns)} after it was made"
     if entry.sequence != NEVER:

@@ -19,7 +19,7 @@ from datacenter.store.store import Store
 from sim.units import MILLISECOND_NS
 from sim.verdict import result
 from sim.verdict.ledger import NEVER, ReportLedger, digest_of
-from sim.verdict.outcome import CommandFate
+from sim.verdict.outcome import CommandOutcome
 from sim.verdict.result import AuditNote
 from wire.messages import (
     Alert,
@@ -37,11 +37,11 @@ from wire.messages import (
 _KINDS: Final[dict[str, type[Message]]] = {"alert": Alert, "audit": Audit, "gap": Gap}
 _REPORTS: Final = {str(kind.__struct_config__.tag): kind for kind in get_args(InstrumentReport)}
 _EPOCH_BITS: Final = 53
-"""The width of a sequence number; the bits above it are the rank of the epoch."""
+"""The width of a sequence number in bits; higher bits hold the rank of the epoch."""
 _SHOWN_MAX: Final = 1000
 
 
-class Remains(NamedTuple):
+class SpoolContent(NamedTuple):
     """The content of a box's spool after the final power cut."""
 
     epoch: int
@@ -53,7 +53,7 @@ class Remains(NamedTuple):
 
 @dataclass(slots=True)
 class Findings:
-    """Everything found that is not in the ledger."""
+    """The data found that is not part of the ledger."""
 
     sequences: list[int] = field(default_factory=list)
     """The sequence numbers of all records, sorted; those of later epochs are above those of earlier ones."""
@@ -63,15 +63,15 @@ class Findings:
     notes: list[AuditNote] = field(default_factory=list)
     own_waiting: list[int] = field(default_factory=list)
     """The times of the box's own records still on its disk, in nanoseconds of lab time."""
-    commands: list[CommandFate] = field(default_factory=list)
+    commands: list[CommandOutcome] = field(default_factory=list)
 
 
-def find(store: Store, remains: Remains, ledger: ReportLedger, epoch_ms: int, end_ns: int) -> Findings:
+def find(store: Store, on_disk: SpoolContent, ledger: ReportLedger, epoch_ms: int, end_ns: int) -> Findings:
     """Read the database and the disk, and enter each report in the ledger.
 
     `epoch_ms` is the start of the lab in milliseconds since 1970, `end_ns` its end in nanoseconds of lab time.
     """
-    return _Reader(store, ledger, epoch_ms, end_ns).read(remains)
+    return _Reader(store, ledger, epoch_ms, end_ns).read(on_disk)
 
 
 class _Reader:
@@ -82,18 +82,18 @@ class _Reader:
         self._named: list[tuple[tuple[int, int], float]] = []  # (range of a gap record, when it was stored)
         self._epochs: Mapping[int, int] = {}
 
-    def read(self, remains: Remains) -> Findings:
+    def read(self, on_disk: SpoolContent) -> Findings:
         epochs = queries.epochs(self._store)
         self._epochs = {epoch: rank << _EPOCH_BITS for rank, epoch in enumerate(epochs)}
-        self._epochs = {remains.epoch: len(epochs) << _EPOCH_BITS} | self._epochs
+        self._epochs = {on_disk.epoch: len(epochs) << _EPOCH_BITS} | self._epochs
         for record, body in queries.bodies(self._store):
             self._read_stored(record, body)
-        for sequence, payload in remains.records:
-            self._read_waiting(self._epochs[remains.epoch] + sequence, payload)
-        for gap in remains.gaps:
-            self._add_gap(gap.ranges, gap.reason, gap.records, self._end_ns, self._epochs[remains.epoch])
+        for sequence, payload in on_disk.records:
+            self._read_waiting(self._epochs[on_disk.epoch] + sequence, payload)
+        for gap in on_disk.gaps:
+            self._add_gap(gap.ranges, gap.reason, gap.records, self._end_ns, self._epochs[on_disk.epoch])
         found = self._found
-        found.commands = [self._fate(command) for command in queries.commands(self._store)]
+        found.commands = [self._command_outcome(command) for command in queries.commands(self._store)]
         found.notes.sort(key=lambda note: note.at_ns)
         self._arrivals.sort()
         found.sequences = [sequence for sequence, _ in self._arrivals]
@@ -119,7 +119,7 @@ class _Reader:
         try:
             message = decode(_KINDS[record.kind], body)
         except MessageError as error:
-            self._ledger.unmade.append(
+            self._ledger.unexpected.append(
                 f"sequence {record.sequence} at the data center cannot be read: {error}"
             )
             return
@@ -130,7 +130,7 @@ class _Reader:
         priority: result.Priority = "alert" if record.kind == "alert" else "audit"
         source = record.instrument or "box"
         self._found.notes.append(
-            AuditNote(at_ns=self._ns(record.at_ms), priority=priority, source=source, text=_say(message))
+            AuditNote(at_ns=self._ns(record.at_ms), priority=priority, source=source, text=_describe(message))
         )
 
     def _read_waiting(self, sequence: int, payload: bytes) -> None:
@@ -138,7 +138,7 @@ class _Reader:
         try:
             entry = decode(Entry, payload)
         except MessageError as error:
-            self._ledger.unmade.append(f"sequence {sequence} on the box's disk cannot be read: {error}")
+            self._ledger.unexpected.append(f"sequence {sequence} on the box's disk cannot be read: {error}")
             return
         body = entry.body
         if isinstance(body, BoxReport):
@@ -169,14 +169,14 @@ class _Reader:
                     false.append(f"sequence {sequences[at]} arrived, which a gap record had named as lost")
         return false[:_SHOWN_MAX]
 
-    def _fate(self, command: queries.StoredCommand) -> CommandFate:
+    def _command_outcome(self, command: queries.StoredCommand) -> CommandOutcome:
         closed_ns = NEVER if command.closed_at_ms is None else self._ns(command.closed_at_ms)
         text = f"{command.verb} for {command.instrument or 'the box'}: {command.state}"
         created_ns = self._ns(command.created_at_ms)
-        return CommandFate(text, created_ns, closed_ns, command.state, command.id)
+        return CommandOutcome(text, created_ns, closed_ns, command.state, command.id)
 
 
-def _say(message: Message) -> str:
+def _describe(message: Message) -> str:
     match message:
         case Alert():
             value = "" if message.value is None else f", {message.value}"

@@ -1,13 +1,13 @@
 """Matching of missing reports with gap records: each sequence number in a gap record accounts for one report at most.
 
 Gap records name sequence numbers of the box, the ledger has reports of instruments. They are matched by order: the
-reports of one run and one priority get rising sequence numbers, so the number of a missing report lies in a *window*
-between the numbers of its neighbors that were found. Numbers are assigned to windows by the optimal rule for
+reports of one run and one priority get ascending sequence numbers, so the number of a missing report lies in a
+*window* between the numbers of its neighbors that were found. Numbers are assigned to windows by the optimal rule for
 intervals: each number, in rising order, is assigned to the open window that closes first (Glover, 1967). No report is
-excused twice, and no number excuses two reports.
+accounted for twice, and no number accounts for two reports.
 
-Numbers in a window that are neither found nor named may belong to the window's reports, and count against them: the
-verdict assumes the worse case.
+Numbers in a window that are neither found nor named may belong to the window's reports. The verdict assumes the worst
+case: that they do, and that these reports are lost.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sim.verdict.ledger import LedgerEntry
 from sim.verdict.result import GapFound
 
 UNUSED: Final = "unused"
-"""The reason of a gap whose numbers were never assigned to a record, and so excuse no report."""
+"""The reason of a gap whose numbers were never assigned to a record, so that it accounts for no report."""
 
 
 @dataclass(slots=True)
@@ -73,7 +73,7 @@ class NumberSet:
         return self._lasts[-1] if self._lasts else 0
 
 
-def excuse(
+def classify_missing(
     windows: list[Window], found: Sequence[int], gaps: Sequence[GapFound]
 ) -> tuple[list[LedgerEntry], list[LedgerEntry]]:
     """Divide the reports of the windows into (lost, dropped): those without and with a gap record.
@@ -87,9 +87,9 @@ def excuse(
     dropped: list[LedgerEntry] = []
     for window in windows:
         total = len(window.entries)
-        excused = min(window.named, total - min(total, _unaccounted(window, found, named)))
-        dropped += window.entries[:excused]
-        lost += window.entries[excused:]
+        accounted = min(window.named, total - min(total, _unaccounted(window, found, named)))
+        dropped += window.entries[:accounted]
+        lost += window.entries[accounted:]
     return lost, dropped
 
 

@@ -1,7 +1,7 @@
-"""Finds texts about patients in bytes that leave the box: as they are, in base64, in hexadecimal digits.
+"""Searches the data that leaves the box for texts about patients: in plain form, in base64, in hexadecimal digits.
 
-Every text is searched in each character set that instruments use. The search takes one look-up for each byte, however
-many texts there are.
+Each text is searched for in every character set that instruments use. The search takes one look-up for each byte,
+regardless of the number of texts.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from typing import Final
 
 CHARSETS: Final = ("utf-8", "latin-1", "cp1252", "gb18030", "utf-16-le", "utf-16-be")
 KEY_BYTES: Final = 6
-"""The first bytes of a form, by which it is looked up; a shorter form could be there by chance."""
+"""The number of leading bytes by which an encoded text is looked up; shorter ones could occur by chance."""
 FOUND_MAX: Final = 100
 _EMPTY: Final = re.compile(rb"\0{64,}")
-"""Space of a disk that was not written."""
+"""Unwritten space of a disk."""
 
 
 @dataclass(slots=True)
 class Leaks:
-    """What was searched for and where, and what was found."""
+    """The extent of a search, and its findings."""
 
     patients: int = 0
     searched: dict[str, int] = field(default_factory=dict)
-    """The bytes that were searched, by place."""
+    """The number of bytes searched, by place."""
     found: list[str] = field(default_factory=list)
-    """Places, without the texts."""
+    """Descriptions of the places where texts were found, without the texts."""
 
 
 def search(secrets: Iterable[tuple[str, ...]], places: Iterable[tuple[str, bytes]]) -> Leaks:
@@ -47,7 +47,7 @@ def search(secrets: Iterable[tuple[str, ...]], places: Iterable[tuple[str, bytes
 
 
 def forms_of(text: str) -> Iterator[bytes]:
-    """The bytes in which a text may appear."""
+    """Yield the encodings in which a text may appear."""
     for charset in CHARSETS:
         try:
             plain = text.encode(charset)
@@ -59,7 +59,7 @@ def forms_of(text: str) -> Iterator[bytes]:
 
 
 def _base64_forms(data: bytes) -> Iterator[bytes]:
-    """The digits that depend on the data alone, at each of the three positions in a group."""
+    """Yield the base64 digits that depend on the data alone, for each of the three positions in a group of bytes."""
     for before in range(3):
         digits = base64.b64encode(bytes(before) + data).rstrip(b"=")
         whole = (before + len(data)) * 8 // 6

@@ -20,7 +20,7 @@ from wire.messages import InstrumentReport
 
 NEVER: Final = -1
 UNKNOWN: Final = -1
-"""Stands for a digest that was not taken, and matches any. `digest_of` never returns it: no Python hash is -1."""
+"""The value of a digest that was not taken; it matches any. `digest_of` never returns it: no Python hash is -1."""
 KINDS: Final = ("status", "inventory", "quality", "calibration", "alert", "result", "step")
 PRIORITIES: Final[dict[str, Priority]] = {"alert": "alert", "result": "audit", "step": "audit"}
 
@@ -68,7 +68,7 @@ class Run:
         self.copies = 0
         """The number of duplicates found at the data center."""
         self.ended_ns: int | None = None
-        """When the agent ended, and with it the reports that it had not delivered."""
+        """The time at which the agent ended, and lost the reports that it had not delivered."""
         self.given_up = RangeSet()
         """The numbers of the reports that the agent itself dropped."""
 
@@ -76,7 +76,7 @@ class Run:
         return len(self._made)
 
     def made(self, kind: str, now_ns: int, digest: int = UNKNOWN) -> None:
-        """Enter the next report, made now."""
+        """Add the next report, which was made now."""
         self._kind.append(KINDS.index(kind))
         self._made.append(now_ns)
         self._digest.append(digest)
@@ -94,11 +94,11 @@ class Run:
         return len(self) - self._acknowledged.count(NEVER)
 
     def acknowledged(self, number: int, now_ns: int) -> None:
-        """Enter that the box has acknowledged a report."""
+        """Record that the box has acknowledged a report."""
         self._acknowledged[number - 1] = now_ns
 
     def found(self, number: int, sequence: int, stored_ns: int = NEVER, digest: int = UNKNOWN) -> bool:
-        """Enter that a report was found at the data center or, without `stored_ns`, on the box's disk.
+        """Record that a report was found at the data center or, without `stored_ns`, on the box's disk.
 
         Returns False if no such report was made.
         """
@@ -130,8 +130,8 @@ class ReportLedger:
         self._continued: dict[tuple[str, int], Run] = {}
         self.adapted: dict[str, AdaptedReports] = {}
         """The reports of adapted instruments (which speak their own standard) by serial number."""
-        self.unmade: list[str] = []
-        """Descriptions of the reports found that no instrument had made."""
+        self.unexpected: list[str] = []
+        """Descriptions of reports that were found but that no instrument had made."""
 
     def begin(self, serial: str, run: int) -> Run:
         """Start a new run of an instrument's agent."""
@@ -147,26 +147,26 @@ class ReportLedger:
     def found_adapted(
         self, serial: str, run: int, body: InstrumentReport, sequence: int, stored_ns: int = NEVER
     ) -> None:
-        """Enter that a report of an instrument in `adapted` was found: see `AdaptedReports`."""
+        """Record that a report of an instrument in `adapted` was found: see `AdaptedReports`."""
         if not self.adapted[serial].found(run, body, sequence, stored_ns):
-            self._unmade(f"{serial} {body}", sequence, stored_ns)
+            self._add_unexpected(f"{serial} {body}", sequence, stored_ns)
 
     def continues(self, run: Run, number: int) -> None:
-        """Enter that the agent continues `run` under another run number, which the box demanded."""
+        """Record that the agent continues `run` under another run number, which the box demanded."""
         self._continued[run.serial, number] = run
 
     def found(
         self, serial: str, run: int, number: int, sequence: int, stored_ns: int = NEVER, digest: int = UNKNOWN
     ) -> None:
-        """Enter that a report was found: see `Run.found`."""
+        """Record that a report was found: see `Run.found`."""
         key = (serial, run)
         made = self.runs.get(key) or self._continued.get(key)
         if made is None or not made.found(number, sequence, stored_ns, digest):
-            self._unmade(f"{serial} run {run} number {number}", sequence, stored_ns)
+            self._add_unexpected(f"{serial} run {run} number {number}", sequence, stored_ns)
 
-    def _unmade(self, report: str, sequence: int, stored_ns: int) -> None:
+    def _add_unexpected(self, report: str, sequence: int, stored_ns: int) -> None:
         where = "on the box's disk" if stored_ns == NEVER else "at the data center"
-        self.unmade.append(f"{report}, sequence {sequence}, {where}")
+        self.unexpected.append(f"{report}, sequence {sequence}, {where}")
 
     def __iter__(self) -> Iterator[LedgerEntry]:
         for run in self.runs.values():

@@ -12,7 +12,7 @@ from functools import cached_property
 from math import inf
 from typing import Final
 
-from sim.verdict.gaps import Window, excuse
+from sim.verdict.gaps import Window, classify_missing
 from sim.verdict.intrusions import Intrusions
 from sim.verdict.leaks import Leaks
 from sim.verdict.ledger import NEVER, LedgerEntry, ReportLedger, Run
@@ -35,9 +35,9 @@ class Outcome:
     """Descriptions of records that arrived after a gap record had named them as lost."""
     own_waiting: Sequence[int] = ()
     """The times of the box's own records that are on its disk and not stored, in nanoseconds of lab time."""
-    commands: Sequence[CommandFate] = ()
+    commands: Sequence[CommandOutcome] = ()
     connections: int | None = None
-    """The most connections with instruments that were open on the box at once; None if they were not counted."""
+    """The maximum number of connections with instruments open at once; None if they were not counted."""
     leaks: Leaks = field(default_factory=Leaks)
     alerts: Sequence[RaisedAlert] = ()
     lost: list[LedgerEntry] = field(default_factory=list)
@@ -49,7 +49,7 @@ class Outcome:
 
     def __post_init__(self) -> None:
         windows = [window for run in self.ledger.runs.values() for window in self._count(run)]
-        self.lost, self.dropped = excuse(windows, self.stored_sequences, self.gaps)
+        self.lost, self.dropped = classify_missing(windows, self.stored_sequences, self.gaps)
 
     def _count(self, run: Run) -> list[Window]:
         """Count the reports of a run; returns the windows of those that are missing."""
@@ -93,11 +93,13 @@ class Outcome:
     @property
     def contents(self) -> ContentComparison:
         """The comparison of contents for the result."""
-        return ContentComparison(compared=self.compared, altered=self.altered, unmade=len(self.ledger.unmade))
+        return ContentComparison(
+            compared=self.compared, altered=self.altered, unexpected=len(self.ledger.unexpected)
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class CommandFate:
+class CommandOutcome:
     """A command that was queued at the data center, and its state."""
 
     text: str
@@ -108,7 +110,7 @@ class CommandFate:
     number: int = 0
     expected: str = "done"
     executions: int = 0
-    """How often the instrument executed it, as far as that is known."""
+    """The number of times that the instrument executed it, as far as known."""
 
     @property
     def is_as_expected(self) -> bool:

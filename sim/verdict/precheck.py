@@ -6,7 +6,7 @@ from sim.lab.labfile import Lab
 from sim.verdict.causes import outage_ends
 
 
-def doubts(lab: Lab) -> list[str]:
+def unmeasurable_expectations(lab: Lab) -> list[str]:
     """Messages about expectations that cannot hold, because the lab's events leave nothing to check."""
     lines = []
     if lab.expect.backlog_drained_within is not None and not outage_ends(lab.events):

@@ -1,4 +1,4 @@
-"""The alerts that a lab expects of the data center's triggers, compared with those that it raised."""
+"""Compares the alerts that a lab expects of the data center's triggers with those that were raised."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Comparison(NamedTuple):
 def compare(expected: Sequence[ExpectedAlert], raised: Sequence[RaisedAlert], since_ns: int) -> Comparison:
     """Assign to each expected alert the earliest raised one of its trigger; the limits are times after `since_ns`.
 
-    An alert that is late is missing, and not false.
+    A late alert counts as missing, not as false.
     """
     rest = sorted(raised, key=lambda one: (one.raised_ns, one.trigger, one.source))
     missing = []

@@ -5,8 +5,8 @@ other. All of it is frozen data. Times are integer nanoseconds of lab time, coun
 are bytes on the uplink's wire.
 
 The size of a result does not grow with the length of the run: a series has at most `sim.worlds.shared.meters.BINS`
-bins, a latency consists of quantiles and a histogram, and of failures and notes the first ones and the total are
-kept.
+bins, a latency consists of quantiles and a histogram, and failures and notes are limited to the first ones and
+their total number.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import msgspec
 from sim.instruments.part_wear import PartWear
 
 FAILED_REPORTS_MAX: Final = 20
-"""The most reports kept of one failure."""
+"""The maximum number of reports kept for one failure."""
 NOTES_MAX: Final = 500
-"""The most alerts and audit records kept of one run."""
+"""The maximum number of alerts and audit records kept for one run."""
 
 Verdict: TypeAlias = Literal["pass", "fail"]
 World: TypeAlias = Literal["virtual", "kernel", "image"]
@@ -77,7 +77,7 @@ class ContentComparison(ResultPart, frozen=True):
     """Reports found at the data center or on the box's disk, each compared by a digest of its encoded content."""
     altered: int
     """Compared reports that differ; they also count as stored or waiting."""
-    unmade: int
+    unexpected: int = msgspec.field(name="unmade")
     """Reports found that no instrument made."""
 
 
@@ -100,7 +100,7 @@ class UplinkResult(ResultPart, frozen=True):
     bytes_up: int
     bytes_down: int
     seconds_busy: float
-    """How long the link was sending towards the data center, in seconds of lab time."""
+    """The time in which the link was sending towards the data center, in seconds of lab time."""
     up: Bytes | None = None
     down: Bytes | None = None
     """Bytes by protocol layer; None in a world that does not measure them."""
@@ -120,7 +120,7 @@ class FaultOccurrence(ResultPart, frozen=True):
     """None for a fault that ends at once, such as a power cut, or that lasted until the end."""
 
 
-class BacklogDrain(ResultPart, frozen=True):
+class BacklogSeries(ResultPart, frozen=True):
     """Records on the box that are not yet stored, by priority, sampled once per bin."""
 
     alert: tuple[int, ...]
@@ -136,13 +136,13 @@ class Series(ResultPart, frozen=True):
     bytes_down: tuple[int, ...]
     busy: tuple[float, ...]
     """The share of each bin in which the link was sending towards the data center, 0 to 1."""
-    backlog: BacklogDrain
+    backlog: BacklogSeries
     connected: tuple[Interval, ...] = ()
     """The intervals in which the box had a connection to the data center, in order, not overlapping."""
 
 
 class Latency(ResultPart, frozen=True):
-    """The times from made at the instrument to stored at the data center, for the reports of one priority.
+    """The times between a report's creation and its storage at the data center, for the reports of one priority.
 
     `sim.verdict.latency.summarize` computes it from samples.
     """
@@ -171,7 +171,7 @@ class InstrumentResult(ResultPart, frozen=True):
     alerts: int
     port: int | None = None
     wear: tuple[PartWear, ...] = ()
-    """The truth about its degraded parts, in the order in which they began to degrade."""
+    """The actual wear of its degraded parts, in the order in which they began to degrade."""
 
 
 class TracedReport(ResultPart, frozen=True):
@@ -183,13 +183,13 @@ class TracedReport(ResultPart, frozen=True):
     kind: str
     made_ns: int
     acknowledged_ns: int | None
-    fate: str
+    outcome: str = msgspec.field(name="fate")
     """A description of its outcome."""
     stored_ns: int | None = None
 
 
 class GapFound(ResultPart, frozen=True):
-    """A gap record of the box, which names records that it no longer has."""
+    """A gap record of the box: the sequence numbers of records that it no longer has."""
 
     at_ns: int
     reason: str

@@ -29,7 +29,7 @@ from sim.engine.layers import End, Layers
 from sim.engine.trace import Trace
 from sim.lab.labfile import Lab
 from sim.lab.standards import serial_ports
-from sim.verdict.findings import Remains
+from sim.verdict.findings import SpoolContent
 from sim.worlds.image.disk.client import GuestDisk
 from sim.worlds.image.inside import InsideFaults
 from sim.worlds.image.machine import qemu
@@ -58,7 +58,7 @@ _ESTABLISHED: Final = "01"
 
 
 class ImageBoxState(msgspec.Struct, frozen=True):
-    """The state of the box as seen from outside: the part of `agents.box.status.StatusReport` that the lab uses."""
+    """The externally visible state of the box: the part of `agents.box.status.StatusReport` that the lab uses."""
 
     connected: bool
     backlog: Waiting
@@ -114,7 +114,7 @@ class ImageBox:
         return ImageBoxState(connected, self._waiting())
 
     def outgoing(self) -> Iterator[tuple[str, bytes]]:
-        """Nothing: the disk is the guest's, and only what arrives at the data center is searched."""
+        """Yield nothing: only the data center's database is searched for texts about patients."""
         return iter(())
 
     def instrument_connections(self) -> int | None:
@@ -125,14 +125,14 @@ class ImageBox:
         return sum(_connections(host, port, local=False) for host, port in ports if port is not None)
 
     def traffic(self) -> Traffic:
-        """Zeros: only the box program can distinguish its payload from the bytes that TLS adds."""
+        """Return zeros: only the box program can distinguish its payload from the bytes that TLS adds."""
         return Traffic()
 
     def refused(self) -> Mapping[str, int]:
-        """Empty: the counters are in the guest."""
+        """Return nothing: the counters are in the guest."""
         return {}
 
-    def last_words(self) -> str:
+    def console_tail(self) -> str:
         """The last lines of the serial console."""
         log = qemu.console_log(self.folder)
         text = log.read_text("utf-8", "replace") if log.exists() else ""
@@ -140,36 +140,34 @@ class ImageBox:
         lines = [line.rstrip() for line in plain.splitlines() if line.strip()]
         return "\n".join(f"    {line}" for line in lines[-_CONSOLE_LINES:])
 
-    async def answers(self, seconds_max: float) -> None:
-        """Wait until it accepts connections from an instrument, or with serial lines alone, is connected itself.
+    async def wait_until_up(self, seconds_max: float) -> None:
+        """Wait until the box accepts connections of an instrument, or with serial lines alone, is connected itself.
 
         Raises: ImageRefused, with the last lines of the serial console.
         """
         until = time.monotonic() + seconds_max
-        while not await self._answers():
+        while not await self._accepts_connections():
             process = self._process
             if process is not None and process.returncode:  # 0: the guest restarts, see `_follow`
-                raise ImageRefused(self._silent(f"QEMU ended: {process.output().strip()}"))
+                raise ImageRefused(self._start_failure(f"QEMU ended: {process.output().strip()}"))
             if time.monotonic() >= until:
-                raise ImageRefused(self._silent(f"accepted no connection within {seconds_max:.0f} s"))
+                raise ImageRefused(self._start_failure(f"accepted no connection within {seconds_max:.0f} s"))
             await asyncio.sleep(_LOOK_SECONDS)
         self._answered = True
 
-    async def _answers(self) -> bool:
+    async def _accepts_connections(self) -> bool:
         for spec in self._lab.instruments:
             if (port := tcp_port(spec)) is not None:
                 return await _accepts(self._instruments[spec.port], box_address(spec.port), port)
         return bool(_connections(self._datacenter, DATACENTER_PORT, local=True))
 
-    def _silent(self, how: str) -> str:
-        words = self.last_words()
-        tail = (
-            f"the last lines of its serial console:\n{words}"
-            if words
-            else "its serial console printed nothing"
+    def _start_failure(self, how: str) -> str:
+        tail = self.console_tail()
+        console = (
+            f"the last lines of its serial console:\n{tail}" if tail else "its serial console printed nothing"
         )
-        hint = "" if words else "; build the image for x86-64, with the kernel argument console=ttyS0"
-        return f"the box did not start from the image: it {how}; {tail}{hint}"
+        hint = "" if tail else "; build the image for x86-64, with the kernel argument console=ttyS0"
+        return f"the box did not start from the image: it {how}; {console}{hint}"
 
     # -- faults: see `sim.faults.world`
 
@@ -215,7 +213,7 @@ class ImageBox:
             await asyncio.sleep(_LOOK_SECONDS)
         if not self._answered:
             with suppress(ImageRefused):
-                await self.answers(float("inf"))
+                await self.wait_until_up(float("inf"))
                 await self.inside.runs()
 
     _tasks: Sequence[asyncio.Task[None]] = ()
@@ -299,7 +297,7 @@ class ImageBox:
 
     # -- the end
 
-    def remaining(self) -> Remains:
+    def remaining(self) -> SpoolContent:
         """Cut the power finally; return the contents of the spool: see `sim.worlds.shared.box.read_disk`."""
         self._over = True
         self.hold_power()

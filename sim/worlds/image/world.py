@@ -99,7 +99,7 @@ class ImageWorld(KernelWorld):
         )
         await self._disk.serve()
         self.box.boot()
-        await self.box.answers(self._settings.start_seconds_max)
+        await self.box.wait_until_up(self._settings.start_seconds_max)
         self.box.check_disk()
         if any(event.fault.kind in inside.KINDS for event in self.lab.events):
             await self.box.inside.check()

@@ -38,7 +38,7 @@ from sim.engine.layers import End, Layers
 from sim.engine.trace import Trace
 from sim.faults.world import BoxPart
 from sim.lab.labfile import Lab
-from sim.verdict.findings import Remains
+from sim.verdict.findings import SpoolContent
 from sim.worlds.kernel.firewall import KernelFirewall
 from sim.worlds.kernel.namespaces.disk import LoopDisk
 from sim.worlds.kernel.namespaces.host import NamespaceHost
@@ -196,7 +196,7 @@ class KernelBox:
         """The numbers of packets that the firewall refused, by cause; empty if it was never in force."""
         return self._firewall.refused()
 
-    def remaining(self) -> Remains:
+    def remaining(self) -> SpoolContent:
         """Cut the power finally, and read the disk: see `sim.worlds.shared.box.read_disk`."""
         self.hold_power()
         self.disk.mount()

@@ -11,7 +11,7 @@ from hal.disk import Disk
 from settings.site import Reporting
 from sim.lab.labfile import Lab
 from sim.units import SECOND_NS
-from sim.verdict.findings import Remains
+from sim.verdict.findings import SpoolContent
 from wire.dial.traffic import Traffic
 
 BOOT_SECONDS: Final = 20.0
@@ -27,7 +27,7 @@ def reporting(lab: Lab) -> Reporting:
     return Reporting(linger_s=lab.box.linger / SECOND_NS, spool_bytes_max=lab.box.spool_bytes_max)
 
 
-def read_disk(disk: Disk, spool_bytes_max: int, random: Random) -> Remains:
+def read_disk(disk: Disk, spool_bytes_max: int, random: Random) -> SpoolContent:
     """Open the spool on a box's disk and return the records and gaps in it. Raises: SpoolError, DiskError."""
     spool = Spool.open(
         disk,
@@ -37,7 +37,7 @@ def read_disk(disk: Disk, spool_bytes_max: int, random: Random) -> Remains:
         snapshot=lambda: b"",
     )
     records = [record for priority in Priority for record in _read_all(spool, priority)]
-    return Remains(spool.epoch, records, spool.pending_gaps())
+    return SpoolContent(spool.epoch, records, spool.pending_gaps())
 
 
 def _read_all(spool: Spool, priority: Priority) -> list[Record]:

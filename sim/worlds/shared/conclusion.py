@@ -17,11 +17,11 @@ from sim.units import MILLISECOND_NS, SECOND_NS, format_duration
 from sim.verdict import result
 from sim.verdict.checks import evaluate
 from sim.verdict.evidence import as_fault
-from sim.verdict.findings import Findings, Remains, find
+from sim.verdict.findings import Findings, SpoolContent, find
 from sim.verdict.latency import summarize
 from sim.verdict.leaks import Leaks, search
 from sim.verdict.ledger import NEVER, PRIORITIES, ReportLedger
-from sim.verdict.outcome import CommandFate, Outcome
+from sim.verdict.outcome import CommandOutcome, Outcome
 from sim.verdict.result import (
     NOTES_MAX,
     Bytes,
@@ -50,7 +50,7 @@ class InspectedBox(Protocol):
         """The box program's traffic on the uplink, over all its starts."""
         ...
 
-    def remaining(self) -> Remains:
+    def remaining(self) -> SpoolContent:
         """Cut the power finally, and read the disk."""
         ...
 
@@ -73,7 +73,7 @@ class ConcludedWorld(Protocol):
 
     name: result.World
     replay_options: str
-    """What `rap lab run` needs beside the world and the seed to run this again."""
+    """The options of `rap lab run`, beside the world and the seed, that repeat this run."""
     lab: Lab
     seed: int
     ledger: ReportLedger
@@ -111,7 +111,7 @@ class ConcludedWorld(Protocol):
         ...
 
     def outgoing(self) -> Iterable[tuple[str, bytes]]:
-        """What has left the box, or could: the name of each place and its bytes."""
+        """The data that left the box, or could leave it: the name of each place, and its bytes."""
         ...
 
     def wall_ns(self) -> int:
@@ -128,8 +128,8 @@ def conclude(world: ConcludedWorld, wall_seconds: float) -> Result:
     traffic, refused = world.box.traffic(), world.box.refused()
     for analyzer in world.analyzers.values():
         analyzer.reporter.note()
-    remains = world.box.remaining()
-    found = find(world.datacenter.store, remains, world.ledger, _epoch_ms(world), now)
+    on_disk = world.box.remaining()
+    found = find(world.datacenter.store, on_disk, world.ledger, _epoch_ms(world), now)
     notes = found.notes
     outcome = _outcome(world, found)
     ports = {analyzer.spec.serial: port for port, analyzer in world.analyzers.items()}
@@ -195,7 +195,7 @@ def _outcome(world: ConcludedWorld, found: Findings) -> Outcome:
         world.intruders.found,
         found.false_gaps,
         found.own_waiting if own_clock_is_right else (),
-        [_as_ordered(world, command) for command in found.commands],
+        [_with_order(world, command) for command in found.commands],
         world.connection_meter.most,
         _leaks(world),
         raised_alerts(world.datacenter.store, _epoch_ms(world))
@@ -204,11 +204,11 @@ def _outcome(world: ConcludedWorld, found: Findings) -> Outcome:
     )
 
 
-def _as_ordered(world: ConcludedWorld, fate: CommandFate) -> CommandFate:
-    """Add to a command how it was expected to end, and how often it was executed."""
-    order = world.faults.ordered.get(fate.number)
-    executions = sum(one.model.executed.count(fate.number) for one in world.analyzers.values())
-    return replace(fate, expected=order.ends if order else "done", executions=executions)
+def _with_order(world: ConcludedWorld, command: CommandOutcome) -> CommandOutcome:
+    """Add the expected end of a command, and the number of its executions."""
+    order = world.faults.ordered.get(command.number)
+    executions = sum(one.model.executed.count(command.number) for one in world.analyzers.values())
+    return replace(command, expected=order.ends if order else "done", executions=executions)
 
 
 def _leaks(world: ConcludedWorld) -> Leaks:

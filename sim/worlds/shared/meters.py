@@ -7,7 +7,7 @@ from typing import Final
 from sim.engine.trace import Trace
 from sim.net.link import Link
 from sim.units import SECOND_NS
-from sim.verdict.result import BacklogDrain, Interval, Series
+from sim.verdict.result import BacklogSeries, Interval, Series
 
 BINS: Final = 720
 
@@ -82,13 +82,13 @@ class BacklogMeter:
             bytes_up=tuple(uplink.up[:bins]),
             bytes_down=tuple(uplink.down[:bins]),
             busy=uplink.busy[:bins],
-            backlog=BacklogDrain(alert=alert, audit=audit, routine=routine),
+            backlog=BacklogSeries(alert=alert, audit=audit, routine=routine),
             connected=tuple(self._intervals),
         )
 
 
 class ConnectionMeter:
-    """The most connections with instruments that were open on the box at once, sampled once per bin."""
+    """The maximum number of connections with instruments open on the box at once, sampled once per bin."""
 
     def __init__(self) -> None:
         self.most: int | None = None

@@ -35,7 +35,7 @@ from sim.lab.labfile import Lab
 from sim.net.host import Network, SimHost
 from sim.net.loop import SimLoop
 from sim.units import MICROSECOND_NS
-from sim.verdict.findings import Remains
+from sim.verdict.findings import SpoolContent
 from sim.worlds.shared.addresses import (
     BOX,
     BOX_NAME,
@@ -159,7 +159,7 @@ class VirtualBox:
         """The numbers of segments that the firewall refused, by cause."""
         return self.firewall.causes
 
-    def remaining(self) -> Remains:
+    def remaining(self) -> SpoolContent:
         """Cut the power finally, and read the disk."""
         self.disk.backend.write_back()  # the end of a lab is not a power cut: keep cached data
         self.cut_power()

@@ -9,7 +9,7 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 from sim.report import page, write_report
-from sim.verdict.result import BacklogDrain, FaultOccurrence, Series
+from sim.verdict.result import BacklogSeries, FaultOccurrence, Series
 from tests.support.sim.report_examples import HOUR, MINUTES, bare, failing, hostile, passing
 
 VOID = {"meta", "br", "img", "hr", "link", "input"}
@@ -165,7 +165,7 @@ def test_a_run_that_sent_nothing_still_has_a_timeline(bins):
         bytes_up=none,
         bytes_down=none,
         busy=(0.0,) * bins,
-        backlog=BacklogDrain(alert=none, audit=none, routine=none),
+        backlog=BacklogSeries(alert=none, audit=none, routine=none),
     )
     text = page.render(msgspec.structs.replace(passing(), series=series, sim_seconds=3.0))
     timeline = json.loads(Document(text).scripts[0])["timeline"]
@@ -176,7 +176,9 @@ def test_the_axis_of_waiting_records_has_whole_numbers():
     result = passing()
     assert result.series is not None
     none, one = (0,) * MINUTES, (0, 1) * (MINUTES // 2)
-    series = msgspec.structs.replace(result.series, backlog=BacklogDrain(alert=one, audit=none, routine=none))
+    series = msgspec.structs.replace(
+        result.series, backlog=BacklogSeries(alert=one, audit=none, routine=none)
+    )
     text = page.render(msgspec.structs.replace(result, series=series))
     layout = json.loads(Document(text).scripts[0])["timeline"]["layout"]
     assert layout["yaxis4"]["dtick"] == 1

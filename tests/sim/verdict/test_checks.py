@@ -16,17 +16,17 @@ DOWN = fault_kinds()["link-down"]()
 CUT = fault_kinds()["power-cut"]()
 
 
-def ledger(*fates: str, kind: str = "status") -> ReportLedger:
+def ledger(*states: str, kind: str = "status") -> ReportLedger:
     """A run whose n-th report is: S stored, B on the box, G acknowledged but missing, U not acknowledged."""
     result = ReportLedger()
     run = result.begin("CHEM-0001", 1)
-    for number, fate in enumerate(fates, 1):
+    for number, state in enumerate(states, 1):
         run.made(kind, number * SECOND)
-        if fate != "U":
+        if state != "U":
             run.acknowledged(number, number * SECOND + 1000)
-        if fate == "S":
+        if state == "S":
             run.found(number, number, number * SECOND + 2 * SECOND)
-        elif fate == "B":
+        elif state == "B":
             run.found(number, number)
     return result
 
@@ -45,14 +45,14 @@ def test_a_report_that_is_stored_or_on_the_box_or_unacknowledged_is_not_lost() -
 
 
 def test_every_acknowledged_report_is_stored_waiting_lost_or_dropped() -> None:
-    for fates in ("SSGGSGBSUB", "UUGSB", "S", ""):
-        reports = outcome(ledger(*fates), (3, 4)).reports
+    for states in ("SSGGSGBSUB", "UUGSB", "S", ""):
+        reports = outcome(ledger(*states), (3, 4)).reports
         assert reports.acknowledged == reports.stored + reports.waiting + reports.lost + reports.dropped
 
 
 def test_missing_reports_are_lost_and_identified_by_number() -> None:
-    for fates, lost in (("SSGSGS", [3, 5]), ("SSG", [3]), ("GSS", [1])):
-        assert [entry.number for entry in outcome(ledger(*fates)).lost] == lost
+    for states, lost in (("SSGSGS", [3, 5]), ("SSG", [3]), ("GSS", [1])):
+        assert [entry.number for entry in outcome(ledger(*states)).lost] == lost
 
 
 def test_a_gap_record_accounts_for_the_reports_it_names_only() -> None:
@@ -91,7 +91,7 @@ def test_every_failed_expectation_shows_its_evidence() -> None:
     assert [report.number for report in by_name["lost"].reports] == [2]
     assert by_name["lost"].fault_before is not None
     assert by_name["lost"].fault_before.kind == "link-down"
-    assert [report.fate for report in by_name["backlog_drained_within"].reports] == [
+    assert [report.outcome for report in by_name["backlog_drained_within"].reports] == [
         "stored 2.000 s after it was made"
     ]
 
@@ -112,15 +112,15 @@ def test_an_outage_that_ends_within_another_one_is_not_over() -> None:
 
 def test_latency_includes_waiting_reports_only_beyond_the_limit() -> None:
     within = limits(latency_p99=3 * SECOND)
-    for fates, end_s, holds, measured in (
+    for states, end_s, holds, measured in (
         ("SSSS", 1000, True, 2),
         ("SSSB", 7, True, 2),  # it has waited exactly as long as the limit
         ("SSSB", 8, False, 4),
         ("SSSU", 1000, True, 2),
     ):
-        expectations, _ = evaluate(within, outcome(ledger(*fates)), (), end_ns=end_s * SECOND, ports={})
+        expectations, _ = evaluate(within, outcome(ledger(*states)), (), end_ns=end_s * SECOND, ports={})
         (latency,) = [e for e in expectations if e.name == "latency_p99"]
-        assert (latency.holds, latency.measured) == (holds, measured), (fates, end_s)
+        assert (latency.holds, latency.measured) == (holds, measured), (states, end_s)
 
 
 def test_a_failure_has_the_name_of_its_expectation() -> None:
@@ -139,9 +139,9 @@ def neighbours(attacked: str, other: str) -> ReportLedger:
     """As `ledger`, for an instrument at port 1 and another one at port 2."""
     result = ledger(*attacked)
     run = result.begin("HEMA-0002", 1)
-    for number, fate in enumerate(other, 1):
+    for number, state in enumerate(other, 1):
         run.made("status", number * SECOND)
-        if fate == "S":
+        if state == "S":
             run.acknowledged(number, number * SECOND + 1000)
             run.found(number, 1000 + number, number * SECOND + SECOND // 2)
     return result

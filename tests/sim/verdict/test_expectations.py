@@ -13,7 +13,7 @@ from sim.units import HOUR_NS, MINUTE_NS
 from sim.verdict.checks import evaluate
 from sim.verdict.intrusions import Intrusions
 from sim.verdict.ledger import NEVER, ReportLedger, Run
-from sim.verdict.outcome import CommandFate, Outcome
+from sim.verdict.outcome import CommandOutcome, Outcome
 from sim.verdict.result import Expectation, Failure, FaultOccurrence, GapFound, ReportCounts
 from tests.support.sim.verdict import limits
 
@@ -102,12 +102,12 @@ NAMES = [
 @pytest.mark.parametrize(
     ("found", "holds"),
     [
-        (outcome(ReportLedger(), commands=[CommandFate("x", 0, S, "done")]), {"commands"}),
-        (outcome(book((100, None, None)), commands=[CommandFate("x", 0, S, "failed")]), set()),
+        (outcome(ReportLedger(), commands=[CommandOutcome("x", 0, S, "done")]), {"commands"}),
+        (outcome(book((100, None, None)), commands=[CommandOutcome("x", 0, S, "failed")]), set()),
         (
             outcome(
                 book((100, 100, 101), (100, 100, 101)),
-                commands=[CommandFate("x", 0, S, "done")],
+                commands=[CommandOutcome("x", 0, S, "done")],
                 intrusions=Intrusions(1),
                 connections=3,
             ),
@@ -185,21 +185,21 @@ def test_a_lab_allows_exactly_as_many_as_its_limit(name: str) -> None:
 def test_the_altered_reports_include_unmade_ones_and_false_gaps() -> None:
     ledger = book((100, 100, 100), (101, 101, 101), (102, 102, 102))
     ledger.runs["CHEM-0001", 1].altered = {2}
-    ledger.unmade += ["unmade one", "unmade two"]
+    ledger.unexpected += ["unexpected one", "unexpected two"]
     found = outcome(ledger, false_gaps=["came late", "came late, too"])
     expectation, failure = evaluate_one("altered", found)
     assert expectation.measured == 5
     assert failure is not None
     assert [each.number for each in failure.reports] == [2]
     assert "1 differ; 2 others were never made, and 2 arrived" in failure.explanation
-    assert failure.explanation.endswith(" For example: unmade one; came late.")
+    assert failure.explanation.endswith(" For example: unexpected one; came late.")
     expectation, _ = evaluate_one("altered", outcome(book((100, 100, 100))))
     assert expectation.holds and "For example" not in expectation.explanation
 
 
 def test_a_report_that_was_never_made_counts_as_altered_even_if_no_other_was_found() -> None:
     ledger = book((100, 100, None))
-    ledger.unmade.append("unmade one")
+    ledger.unexpected.append("unexpected one")
     expectation, _ = evaluate_one("altered", outcome(ledger), altered=1)
     assert (expectation.measured, expectation.holds) == (1, True)
     expectation, _ = evaluate_one("altered", outcome(book((100, 100, None))))
@@ -326,21 +326,21 @@ def test_a_slow_uplink_explains_waits_only_while_reports_are_stored() -> None:
 
 def command(
     closed_s: float | None, outcome: str | None = "done", text: str = "send-inventory"
-) -> CommandFate:
-    return CommandFate(text, 100 * S, NEVER if closed_s is None else int(closed_s * S), outcome)
+) -> CommandOutcome:
+    return CommandOutcome(text, 100 * S, NEVER if closed_s is None else int(closed_s * S), outcome)
 
 
 def test_a_command_must_be_done_within_its_limit() -> None:
     ledger = book((100, 100, 100))
-    for fate, end_s, holds in (
+    for one, end_s, holds in (
         (command(1900), 7200, True),
         (command(1900.001), 7200, False),
         (command(1900, "failed"), 7200, False),
         (command(None, None), 1900, True),
         (command(None, None), 1901, False),
     ):
-        found = outcome(ledger, commands=[fate, command(200)])
-        assert evaluate_one("commands", found, end_ns=end_s * S)[0].holds is holds, (fate, end_s)
+        found = outcome(ledger, commands=[one, command(200)])
+        assert evaluate_one("commands", found, end_ns=end_s * S)[0].holds is holds, (one, end_s)
     waited = outcome(ledger, commands=[command(None, None), command(100)])
     assert evaluate_one("commands", waited, DOWN, end_ns=90 * S + HOUR_NS)[0].holds
     assert not evaluate_one("commands", outcome(ledger, commands=[command(400)]), commands_within=299 * S)[
@@ -354,16 +354,16 @@ def test_a_lab_without_commands_expects_nothing_of_them() -> None:
 
 
 def test_the_first_command_that_is_not_done_is_named() -> None:
-    fates = [command(101), command(None, None, "read-logs"), command(102, "failed", "restart")]
-    expectation, failure = evaluate_one("commands", outcome(book((1, 1, 1)), commands=fates), commands=1)
+    commands = [command(101), command(None, None, "read-logs"), command(102, "failed", "restart")]
+    expectation, failure = evaluate_one("commands", outcome(book((1, 1, 1)), commands=commands), commands=1)
     assert (expectation.limit, expectation.measured) == (1, 2)
     assert expectation.condition == "within 30 min"
     assert failure is not None
     assert failure.explanation.startswith("Commands, 3 in all, that did not end as expected within 30 min")
     assert failure.explanation.endswith(" The first: read-logs.")
-    expectation, _ = evaluate_one("commands", outcome(book((1, 1, 1)), commands=fates), commands=2)
+    expectation, _ = evaluate_one("commands", outcome(book((1, 1, 1)), commands=commands), commands=2)
     assert expectation.holds
-    expectation, _ = evaluate_one("commands", outcome(book((1, 1, 1)), commands=fates[:1]))
+    expectation, _ = evaluate_one("commands", outcome(book((1, 1, 1)), commands=commands[:1]))
     assert "The first" not in expectation.explanation
 
 
@@ -516,17 +516,17 @@ def test_a_report_is_shown_with_its_times_and_its_fate() -> None:
     first, second = failure.reports
     assert (first.instrument, first.run, first.number, first.kind) == ("CHEM-0001", 1, 1, "status")
     assert (first.made_ns, first.acknowledged_ns, first.stored_ns) == (100 * S, 100 * S, 1100 * S + S // 4)
-    assert first.fate == "stored 1,000.250 s after it was made"
+    assert first.outcome == "stored 1,000.250 s after it was made"
     assert (second.acknowledged_ns, second.stored_ns) == (102 * S, None)
-    assert second.fate == "still on the box at the end"
+    assert second.outcome == "still on the box at the end"
     (unacknowledged,) = evidence("unacknowledged", outcome(ledger)).reports
     assert (unacknowledged.number, unacknowledged.acknowledged_ns) == (3, None)
-    assert unacknowledged.fate == "not on the box at the end"
+    assert unacknowledged.outcome == "not on the box at the end"
     (lost,) = evidence("lost", outcome(ledger)).reports
-    assert lost.fate == "acknowledged, and neither stored nor on the box at the end"
+    assert lost.outcome == "acknowledged, and neither stored nor on the box at the end"
     gap = GapFound(at_ns=S, reason="disk-full", records=2, ranges=((3, 4),))
     (dropped,) = evidence("dropped", outcome(ledger, gap)).reports
-    assert dropped.fate == "given up by the box, and named in a gap record"
+    assert dropped.outcome == "given up by the box, and named in a gap record"
 
 
 def test_the_evidence_is_the_first_twenty_reports_by_time() -> None:

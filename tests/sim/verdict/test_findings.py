@@ -7,7 +7,7 @@ from typing import Any
 from agents.spool import GapReason, SpoolGap
 from datacenter.store.store import Store
 from sim.units import MILLISECOND_NS
-from sim.verdict.findings import Findings, Remains, find
+from sim.verdict.findings import Findings, SpoolContent, find
 from sim.verdict.ledger import NEVER, ReportLedger, digest_of
 from sim.verdict.result import AuditNote, GapFound
 from tests.support.datacenter.batches import AT_MS, alert, batch, result
@@ -29,8 +29,8 @@ def store_with(*batches: tuple[Any, int]) -> Store:
     return store
 
 
-def remains(*records: tuple[int, bytes], epoch: int = 1, gaps: tuple[SpoolGap, ...] = ()) -> Remains:
-    return Remains(epoch, list(records), gaps)
+def remains(*records: tuple[int, bytes], epoch: int = 1, gaps: tuple[SpoolGap, ...] = ()) -> SpoolContent:
+    return SpoolContent(epoch, list(records), gaps)
 
 
 def ledger_of(*reports: InstrumentReport) -> ReportLedger:
@@ -43,7 +43,7 @@ def ledger_of(*reports: InstrumentReport) -> ReportLedger:
     return ledger
 
 
-def found(store: Store, left: Remains, ledger: ReportLedger) -> Findings:
+def found(store: Store, left: SpoolContent, ledger: ReportLedger) -> Findings:
     return find(store, left, ledger, AT_MS, END_NS)
 
 
@@ -56,7 +56,7 @@ def test_reports_at_the_data_center_and_on_the_disk_are_entered() -> None:
     findings = found(store_with((batch(alert(1), first=5), 70)), remains((9, entry(alert(2)))), ledger)
     assert [(one.sequence, one.stored_ns) for one in ledger] == [(5, 70 * MS), (9, NEVER), (NEVER, NEVER)]
     assert findings.sequences == [5, 9]
-    assert not ledger.unmade
+    assert not ledger.unexpected
     assert not ledger.runs[SERIAL, 1].altered
 
 
@@ -84,7 +84,7 @@ def test_altered_reports_are_entered_with_their_numbers() -> None:
 def test_reports_that_no_instrument_made_are_described_with_their_place() -> None:
     ledger = ledger_of(alert(1))
     found(store_with((batch(alert(2), first=5), 0)), remains((6, entry(alert(9), run=3))), ledger)
-    assert ledger.unmade == [
+    assert ledger.unexpected == [
         "CHEM-0001 run 1 number 2, sequence 5, at the data center",
         "CHEM-0001 run 3 number 9, sequence 6, on the box's disk",
     ]
@@ -94,7 +94,7 @@ def test_reports_of_a_continued_run_belong_to_the_run() -> None:
     ledger = ledger_of(alert(1))
     ledger.continues(ledger.runs[SERIAL, 1], 2)
     found(store_with((batch(alert(1), run=2), 0)), remains(), ledger)
-    assert not ledger.unmade
+    assert not ledger.unexpected
     assert next(iter(ledger)).sequence == 1
 
 
@@ -102,8 +102,8 @@ def test_unreadable_records_on_the_disk_are_described_and_count_as_found() -> No
     ledger = ledger_of(alert(1))
     findings = found(store_with(), remains((4, b"\xc1")), ledger)
     assert findings.sequences == [4]
-    assert len(ledger.unmade) == 1
-    assert ledger.unmade[0].startswith("sequence 4 on the box's disk cannot be read: ")
+    assert len(ledger.unexpected) == 1
+    assert ledger.unexpected[0].startswith("sequence 4 on the box's disk cannot be read: ")
 
 
 def gap(*ranges: tuple[int, int], at_ms: int = 30) -> Gap:
@@ -158,8 +158,8 @@ def test_commands_are_described_with_their_target_and_outcome() -> None:
     first = store.queue_command(BOX, SERIAL, "help-file", b"", AT_MS + 10)
     store.queue_command(BOX, "", "settings", b"", AT_MS + 20)
     store.ingest(BOX, batch(result(1, first)), AT_MS + 90)
-    fates = found(store, remains(), ledger_of(result(1, first))).commands
-    assert [(fate.text, fate.queued_ns, fate.closed_ns, fate.state) for fate in fates] == [
+    commands = found(store, remains(), ledger_of(result(1, first))).commands
+    assert [(command.text, command.queued_ns, command.closed_ns, command.state) for command in commands] == [
         ("help-file for CHEM-0001: done", 10 * MS, 90 * MS, "done"),
         ("settings for the box: queued", 20 * MS, NEVER, "queued"),
     ]

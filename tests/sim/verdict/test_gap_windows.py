@@ -8,7 +8,7 @@ from math import inf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.verdict.gaps import UNUSED, NumberSet, Window, excuse
+from sim.verdict.gaps import UNUSED, NumberSet, Window, classify_missing
 from sim.verdict.ledger import LedgerEntry, ReportLedger
 from sim.verdict.result import GapFound
 
@@ -35,26 +35,28 @@ def numbers(entries: list[LedgerEntry]) -> list[int]:
 
 
 def test_a_number_between_two_windows_accounts_for_neither() -> None:
-    lost, dropped = excuse(windows((0, 5, 2), (10, inf, 1)), [5, 10], [gap((3, 3), (7, 9), (11, 12))])
+    lost, dropped = classify_missing(
+        windows((0, 5, 2), (10, inf, 1)), [5, 10], [gap((3, 3), (7, 9), (11, 12))]
+    )
     assert numbers(lost) == [1, 2], "the numbers 1, 2 and 4 may belong to them and are not named"
     assert numbers(dropped) == [3]
 
 
 def test_named_numbers_below_a_window_do_not_account_for_its_reports() -> None:
-    lost, dropped = excuse(windows((5, 9, 2)), [5, 9], [gap((2, 2), (6, 6))])
+    lost, dropped = classify_missing(windows((5, 9, 2)), [5, 9], [gap((2, 2), (6, 6))])
     assert (numbers(lost), numbers(dropped)) == ([1, 2], [])
 
 
 def test_unused_numbers_account_for_no_report() -> None:
-    lost, dropped = excuse(windows((5, 9, 2)), [5, 9], [gap((6, 7), reason=UNUSED), gap((8, 8))])
+    lost, dropped = classify_missing(windows((5, 9, 2)), [5, 9], [gap((6, 7), reason=UNUSED), gap((8, 8))])
     assert (numbers(lost), numbers(dropped)) == ([2], [1])
 
 
 def test_the_last_window_extends_to_the_highest_known_number() -> None:
     for found, lost_expected in (([5], [1]), ([5, 8], [1])):
-        lost, dropped = excuse(windows((5, inf, 1)), found, [gap((7, 7))])
+        lost, dropped = classify_missing(windows((5, inf, 1)), found, [gap((7, 7))])
         assert (numbers(lost), numbers(dropped)) == (lost_expected, [])
-    lost, dropped = excuse(windows((5, inf, 1)), [5, 6, 8], [gap((7, 7))])
+    lost, dropped = classify_missing(windows((5, inf, 1)), [5, 6, 8], [gap((7, 7))])
     assert (numbers(lost), numbers(dropped)) == ([], [1])
 
 
@@ -68,7 +70,7 @@ def test_as_many_reports_are_accounted_for_as_in_the_best_assignment(
     bounds: list[Bounds], named: set[int]
 ) -> None:
     made = windows(*bounds)
-    excuse(made, [], [gap((number, number)) for number in sorted(named)])
+    classify_missing(made, [], [gap((number, number)) for number in sorted(named)])
     places = [(before, after) for before, after, count in bounds for _ in range(count)]
     places += [(0, 0)] * max(0, len(named) - len(places))
     best = max(
@@ -99,23 +101,23 @@ def test_numbers_of_overlapping_ranges_count_once_and_excluded_ones_do_not_count
 
 
 def test_a_named_number_that_was_found_accounts_for_no_report() -> None:
-    lost, dropped = excuse(windows((5, 9, 2)), [5, 6, 7, 8, 9], [gap((6, 8))])
+    lost, dropped = classify_missing(windows((5, 9, 2)), [5, 6, 7, 8, 9], [gap((6, 8))])
     assert (numbers(lost), numbers(dropped)) == ([1, 2], [])
-    lost, dropped = excuse(windows((5, 9, 2)), [5, 7, 8, 9], [gap((6, 7))])
+    lost, dropped = classify_missing(windows((5, 9, 2)), [5, 7, 8, 9], [gap((6, 7))])
     assert (numbers(lost), numbers(dropped)) == ([2], [1])
 
 
 def test_a_window_between_adjacent_numbers_has_no_number_for_its_reports() -> None:
-    lost, dropped = excuse(windows((5, 6, 2), (5, inf, 1)), [5, 6], [gap((5, 6))])
+    lost, dropped = classify_missing(windows((5, 6, 2), (5, inf, 1)), [5, 6], [gap((5, 6))])
     assert (numbers(lost), numbers(dropped)) == ([1, 2, 3], [])
 
 
 def test_without_named_numbers_all_missing_reports_are_lost() -> None:
-    lost, dropped = excuse(windows((0, inf, 2)), [], [])
+    lost, dropped = classify_missing(windows((0, inf, 2)), [], [])
     assert (numbers(lost), numbers(dropped)) == ([1, 2], [])
 
 
 def test_a_long_range_serves_every_window_that_it_overlaps() -> None:
     made = windows((0, 10**9, 2), (5 * 10**8, inf, 1), (10**12, inf, 1))
-    lost, dropped = excuse(made, [10**9, 10**12], [gap((1, 10**12 + 1))])
+    lost, dropped = classify_missing(made, [10**9, 10**12], [gap((1, 10**12 + 1))])
     assert (numbers(lost), numbers(dropped)) == ([], [1, 2, 3, 4])

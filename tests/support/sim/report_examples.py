@@ -14,7 +14,7 @@ import msgspec
 from sim.verdict.latency import summarize
 from sim.verdict.result import (
     AuditNote,
-    BacklogDrain,
+    BacklogSeries,
     Bytes,
     Expectation,
     Failure,
@@ -176,7 +176,7 @@ def _lost_in_the_power_cut() -> Failure:
                 kind="status",
                 made_ns=8 * HOUR - (3 - i) * 20 * SECOND,
                 acknowledged_ns=8 * HOUR - (3 - i) * 20 * SECOND + 4_200_000,
-                fate="in a torn sector of segment 12 when the power failed",
+                outcome="in a torn sector of segment 12 when the power failed",
             )
             for i in range(3)
         ),
@@ -265,7 +265,7 @@ def _series(random_stream: random.Random) -> Series:
         bytes_up=tuple(up),
         bytes_down=tuple(down),
         busy=tuple(busy),
-        backlog=BacklogDrain(**{priority: tuple(samples) for priority, samples in backlog.items()}),
+        backlog=BacklogSeries(**{priority: tuple(samples) for priority, samples in backlog.items()}),
         connected=(
             (2 * SECOND, 2 * HOUR + 8 * SECOND),
             (5 * HOUR + 3 * SECOND, 8 * HOUR),
