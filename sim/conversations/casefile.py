@@ -1,4 +1,4 @@
-"""The index of recorded conversations: what an instrument sends, and what is right.
+"""The index of recorded conversations: what an instrument sends, and the expected reaction of the box.
 
 [[case]]
 name = "astm-bad-checksum-in-etb"
@@ -10,7 +10,7 @@ script = [
   "reply 06",                          # the box answers these bytes, in hexadecimal; "reply 06 after 0.5s before 2s"
   "ack AA 4711 U01",                   # an HL7 answer with this MSA-1, MSA-2 ("-": empty) and MSH-9.2
   "silence 3s",                        # nothing is answered for that time, by default 1 s
-  "not 15",                            # anything or nothing but this
+  "not 15",                            # no answer, or any answer except this one
   "wait 15s",
   "close", "open",                     # the connection
   "box restart",                       # the box's program restarts; the instrument connects again
@@ -53,9 +53,9 @@ _SPEAKS: Final[dict[Standard, Speaks]] = {
     "au-serial": "au",
 }
 ANSWER_SECONDS: Final = 15.0
-"""An answer comes within this time unless the script says otherwise (LIS1-A, 6.5.2.4)."""
+"""The time limit of an answer, unless the script gives another one (LIS1-A, 6.5.2.4)."""
 COMMAND_SECONDS: Final = 60.0
-"""A command comes within this time; it is repeated after 30 s."""
+"""The time limit of a command; the box repeats a command after 30 s."""
 SILENCE_SECONDS: Final = 1.0
 
 
@@ -82,15 +82,15 @@ class Conversation(Table, frozen=True):
     seen_in: list[str] = []
 
     def steps(self) -> list[Step]:
-        """Return the script. Raises: ValueError with the step that is not understood."""
+        """Return the parsed script. Raises: ValueError, with the invalid step."""
         return [parse_step(text) for text in self.script]
 
     def counts(self) -> Counter[str]:
-        """What the box must count."""
+        """The expected number of each event that the box counts."""
         return Counter({line.event: line.count for line in self.audit})
 
     def profile(self) -> Profile:
-        """Return a profile with exactly the words of `config`."""
+        """Return a profile with exactly the assays, codes and components of `config`."""
         controls = (assay for control in self.config.controls.values() for assay in control.targets)
         assays = dict.fromkeys([*self.config.tests.values(), *controls], "assay")
         alarms = self.config.alarms.values()
@@ -162,7 +162,7 @@ _BOX_FORMS: Final = (
     r"disk (full|read-only|writable)",
     rf"command ([1-9]\d* )?({'|'.join(get_args(Verb))})",
 )
-"""What a box can be made to do."""
+"""The actions that a script can make a box perform."""
 
 
 def parse_step(text: str) -> Step:

@@ -1,4 +1,4 @@
-"""The box of a recorded conversation as a machine: its disk outlasts the program, which the script can restart."""
+"""The machine of a recorded conversation's box: its disk is kept when the script restarts the program."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DISK_BYTES: Final = 32 * 1024 * 1024
 
 
 class ConversationBox:
-    """`port` is that of the program that runs at present; `disk` holds what the programs before it have stored."""
+    """A box whose program can be restarted. `port` belongs to the running program; `disk` is kept at a restart."""
 
     def __init__(
         self, case: Conversation, clock: EmulClock, disk: EmulDisk | None = None, random: Random | None = None
@@ -26,12 +26,12 @@ class ConversationBox:
         self.disk = disk or EmulDisk(DISK_BYTES, Random(1))
         self._counts: Counter[Reason] = Counter()
         self._last_counts: Counter[Reason] | None = None
-        """What the present program had counted when it lost power."""
+        """The counts of the present program at the time of the power loss."""
         self.port = self._start()
 
     @property
     def counts(self) -> Counter[Reason]:
-        """What all programs have counted."""
+        """The sum of the counts of all programs."""
         present = self.port.source.counts if self._last_counts is None else self._last_counts
         return self._counts + present
 

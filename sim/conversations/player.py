@@ -20,10 +20,10 @@ from wire.messages import Entry, Report, decode
 from wire.standards.extract import Reason
 
 DEFAULT_MS: Final = 1_930_392_000_000
-"""The box's time for cases whose reports have none: 2031-03-04T12:00:00Z."""
+"""The time of the box's clock for cases whose reports have no time: 2031-03-04T12:00:00Z."""
 _VALUE: Final = re.compile(rb' V="([^"]*)"')
 COMMAND_ID: Final = b"COMMAND-ID"
-"""What the instrument sends in place of the MSH-10 of the box's last command."""
+"""The placeholder in the instrument's bytes for the MSH-10 of the box's last command."""
 MARGIN_MS: Final = 60_000
 FREE: Final = ("samples", "readings")
 """Fields of reports that a case need not list."""
@@ -33,7 +33,7 @@ Split = Callable[[bytes], list[bytes]]
 
 
 class Played:
-    """What a case yielded: the problems found, and everything that left the box."""
+    """The result of a case: the problems found, and everything that left the box."""
 
     def __init__(self) -> None:
         self.problems: list[str] = []
@@ -47,7 +47,7 @@ class ScriptLine(Protocol):
     """The script's end of a line to the box."""
 
     answers: bytearray
-    """What the box has sent and the script has not taken yet."""
+    """The bytes that the box has sent and the script has not processed yet."""
     arrived: asyncio.Event
     """Set when `answers` has grown."""
 
@@ -137,7 +137,7 @@ def clock_of(case: Conversation) -> EmulClock:
 
 
 class Player:
-    """Follows the steps of a script, and notes what is wrong in `played`."""
+    """Executes the steps of a script, and adds the problems found to `played`."""
 
     def __init__(
         self, box: ConversationBox, connect: Connect, case: Conversation, data: bytes, split: Split
@@ -189,7 +189,7 @@ class Player:
         await self._line.close()
 
     async def _command_box(self, what: str, *arguments: str) -> None:
-        """Make the box do something. After its start the instrument connects again."""
+        """Perform an action of the box. After a restart of the box, the instrument connects again."""
         disk = self._box.disk.backend
         match what, *arguments:
             case "restart", *_:

@@ -69,7 +69,7 @@ class ConversationPort:
 
     @property
     def has_power(self) -> bool:
-        """Whether the box has power: without it, nothing is answered."""
+        """Whether the box has power. A box without power answers nothing."""
         return self._disk.backend.has_power
 
     def command(self, number: int, verb: str) -> None:
@@ -83,7 +83,7 @@ class ConversationPort:
             self._attending = asyncio.ensure_future(attend)
 
     def role(self, site: AdaptedPort, serial_ports: Mapping[int, SerialPort]) -> PortRole:
-        """The instrument in the role of these settings, on these serial ports of the board."""
+        """Return the instrument in the role given by its settings, on these serial ports of the board."""
         return role_of(
             self._intake, self.source, self._profile, site, self._clock_ms, self._note, serial_ports
         )

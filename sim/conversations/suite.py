@@ -10,14 +10,14 @@ from sim.conversations.casefile import Conversation
 from sim.conversations.player import Played, Split, play
 
 PROBLEMS_MAX = 10
-"""Problems listed for one case."""
+"""The maximum number of problems listed for one case."""
 SECRET_BYTES_MIN = 4
-"""Shorter patient data can occur in an answer by chance."""
+"""Minimum length for which patient data is searched: shorter data can occur in an answer by chance."""
 
 
 @dataclass(frozen=True, slots=True)
 class CaseResult:
-    """The result of one case: how often it was played, and the first problems."""
+    """The result of one case: the number of times that it was played, and the first problems."""
 
     name: str
     plays: int
@@ -25,11 +25,11 @@ class CaseResult:
 
     @property
     def passed(self) -> bool:
-        """Whether everything was right each time."""
+        """Whether no problem was found in any play."""
         return not self.problems
 
     def as_table(self) -> dict[str, object]:
-        """For JSON."""
+        """Return a dictionary for the JSON output."""
         return {"name": self.name, "passed": self.passed, "plays": self.plays, "problems": self.problems}
 
 
@@ -64,7 +64,7 @@ def _divide(place: int, data: bytes) -> list[bytes]:
 
 
 def _patient_data(case: Conversation, data: bytes, played: Played) -> Iterator[str]:
-    """Problems with patient data that left the box."""
+    """Yield a problem for each sequence of patient data that left the box."""
     left = [*played.entries, b"".join(sent for _, sent in played.sent)]
     for first, end, *_ in case.patient_data:
         if isinstance(first, int) and isinstance(end, int) and end - first >= SECRET_BYTES_MIN:

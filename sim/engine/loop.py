@@ -30,7 +30,7 @@ NS: Final = 1_000_000_000
 CALLBACKS_AT_ONE_INSTANT_MAX: Final = 1 << 20
 """This many callbacks at one instant are treated as an endless loop; a busy lab has a few hundred."""
 CANCELLATIONS_MAX: Final = 50
-"""How many times a task is cancelled before it is reported as one that does not end."""
+"""The number of cancellations after which a task is reported as one that does not end."""
 
 
 class _Timer(asyncio.TimerHandle):

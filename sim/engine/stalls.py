@@ -13,7 +13,7 @@ TASKS_NAMED_MAX: Final = 10
 
 
 class Stalled(Exception):
-    """The run cannot end. The message says why, and where in the code each task waits."""
+    """The run cannot end. The message gives the reason, and the place in the code where each task waits."""
 
 
 def stalled(why: str, tasks: Iterable[asyncio.Task[Any]]) -> Stalled:

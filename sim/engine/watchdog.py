@@ -25,7 +25,9 @@ from sim.engine.stalls import Stalled, stalled
 from sim.units import format_duration
 
 SECONDS_MAX: Final = 120.0
-"""How long lab time may stand still. The longest legitimate pause, reading a full disk at the end, takes seconds."""
+"""The real time for which lab time may not advance. Reading a full disk at the end, the longest legitimate pause,
+takes seconds.
+"""
 CHECKS: Final = 8
 """How many times lab time is checked in that time."""
 

@@ -116,7 +116,7 @@ class SimulatedInstrument:
             now_ns = int(env.now)
             self._update(now_ns)
             if self._on:
-                self._tell_status(now_ns)
+                self._report_status(now_ns)
                 if now_ns >= self._next_inventory_ns:
                     self._next_inventory_ns = now_ns + INVENTORY_EVERY_NS
                     self._check_slow_things()
@@ -132,7 +132,7 @@ class SimulatedInstrument:
         self._workload.advance(now_ns, may_work=able)
         self._updated_ns = now_ns
 
-    def _tell_status(self, now_ns: int) -> None:
+    def _report_status(self, now_ns: int) -> None:
         model, workload = self.model, self._workload
         if now_ns >= self._slow_until_ns:
             self._update_slow_things(now_ns)
@@ -386,26 +386,26 @@ class SimulatedInstrument:
         """Send `per_second` additional reports per second (a software fault), until the result is called."""
         this_flood = object()
         self.floods.add(this_flood)
-        tells: dict[FloodReport, Callable[[int], None]] = {
-            "status": self._tell_status,
-            "alert": self._tell_waste_full,
-            "random": self._tell_nonsense,
+        reporters: dict[FloodReport, Callable[[int], None]] = {
+            "status": self._report_status,
+            "alert": self._report_waste_full,
+            "random": self._report_random_readings,
         }
-        tell = tells[report]
-        self.env.process(self._flood(SECOND_NS // per_second, this_flood, tell))
+        report_once = reporters[report]
+        self.env.process(self._flood(SECOND_NS // per_second, this_flood, report_once))
         return lambda: self.floods.discard(this_flood)
 
-    def _flood(self, every_ns: int, this_flood: object, tell: Callable[[int], None]) -> Process:
+    def _flood(self, every_ns: int, this_flood: object, report_once: Callable[[int], None]) -> Process:
         while this_flood in self.floods:
             if self._on:
-                tell(self._now())
+                report_once(self._now())
             yield self.env.timeout(every_ns)
 
-    def _tell_waste_full(self, _now_ns: int) -> None:
+    def _report_waste_full(self, _now_ns: int) -> None:
         """Report the same alert although nothing has changed."""
         self._emit(Alert, WASTE_FULL.code, WASTE_FULL.component, WASTE_FULL.severity, None)
 
-    def _tell_nonsense(self, now_ns: int) -> None:
+    def _report_random_readings(self, now_ns: int) -> None:
         """Report a status with a random reading of each channel: valid, and incompressible."""
         readings = {channel: self._random.randint(-INT_MAX, INT_MAX) for channel in self._channels}
         self._emit(Status, self._state(now_ns), self._random.randint(0, INT_MAX), readings)

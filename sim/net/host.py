@@ -4,8 +4,8 @@ The code of a host runs in a context that holds the host's present incarnation. 
 stays dead: its disk and its connections do nothing, so that no `finally` block and no late callback can act for a
 host that is off.
 
-A host may have a firewall, which decides on every segment that arrives or leaves, as netfilter does. TCP learns of
-it only through the errors of rejected segments.
+A host may have a firewall, which decides on every segment that arrives or leaves, as netfilter does. Its only effect
+on TCP beside the loss of segments is an error for each rejected one.
 """
 
 from __future__ import annotations

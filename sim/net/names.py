@@ -13,7 +13,7 @@ from typing import Final
 from sim.engine.layers import End, Layers
 
 GIVE_UP_SECONDS: Final = 10.0
-"""The defaults of resolv.conf(5): a timeout of 5 s, two attempts."""
+"""The time until a resolver gives up, by the defaults of resolv.conf(5): two attempts of 5 s."""
 UNUSED_ADDRESS: Final = "198.51.100.99"
 """An address outside the site that no host has (RFC 5737)."""
 _NS: Final = 1_000_000_000

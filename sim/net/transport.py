@@ -141,7 +141,7 @@ class SimTransport(asyncio.Transport):
 
 
 class _Name:
-    """Stands in for a listening socket, of which only the address is used."""
+    """Replaces a listening socket, of which only the address is used."""
 
     def __init__(self, address: str, port: int) -> None:
         self._name = (address, port)

@@ -24,7 +24,7 @@ from sim.proxies.squid_spnego import write_squid_login
 DOMAIN: Final = "CLINIC"
 """The user's domain, for NTLM and Negotiate."""
 SPNEGO_PORT: Final = 3129
-"""Where the program that checks passwords of NTLM and Negotiate listens, on the proxy's loopback."""
+"""The TCP port, on the proxy's loopback, of the program that checks the passwords of NTLM and Negotiate."""
 VERIFIERS: Final[dict[str, Callable[[Path], AcceptAllVerifier]]] = {
     "none": lambda _: AcceptAllVerifier(),
     "basic": lambda _: BasicVerifier(CREDENTIALS),

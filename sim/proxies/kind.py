@@ -46,7 +46,7 @@ class ProgramSettings:
 
 
 class LabProxyKind(ABC):
-    """A kind of proxy; docs/reference/lab-file.md has its docstring. `auth` is always one of its `auths`."""
+    """A kind of proxy; docs/reference/lab-file.md contains its docstring. `auth` is always one of its `auths`."""
 
     name: ClassVar[ProxyKind]
     port: ClassVar[int]
@@ -90,6 +90,6 @@ def proxy_kind(name: ProxyKind) -> LabProxyKind:
 
 
 def hashed(password: str) -> str:
-    """Return the password as /etc/shadow and htpasswd files have it (SHA-512 of crypt(3))."""
+    """Return the hash of a password for /etc/shadow and htpasswd files (SHA-512 of crypt(3))."""
     command = ["openssl", "passwd", "-6", "-salt", "clinic", password]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()

@@ -41,7 +41,7 @@ route {{
 }}
 """
 INSPECTION_PORT: Final = 3130
-"""Where the inspecting squid listens, on the proxy's loopback."""
+"""The TCP port of the inspecting squid, on the proxy's loopback."""
 
 
 class Socks5Proxy(ProxyTunnel):

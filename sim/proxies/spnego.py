@@ -51,7 +51,7 @@ class SpnegoExchange:
         """`passwords` is a file of `write_passwords`."""
         import spnego  # takes 50 ms, which only labs with these schemes need
 
-        kinds = spnego.NegotiateOptions  # of Python, never the system's GSSAPI, which may know other users
+        kinds = spnego.NegotiateOptions  # in Python, never the system's GSSAPI, which may have other users
         options = kinds.use_ntlm if scheme == "ntlm" else kinds.use_negotiate
         self._passwords = passwords
         with self._environment():
@@ -83,7 +83,7 @@ class SpnegoExchange:
 
     @contextmanager
     def _environment(self) -> Iterator[None]:
-        """Give pyspnego the passwords, and one host name, as a run must not depend on the machine's."""
+        """Set the passwords for pyspnego, and a constant host name, so that runs do not depend on the machine's."""
         host_name = socket.gethostname
         socket.gethostname = lambda: HOST_NAME
         try:

@@ -55,7 +55,10 @@ def write_inspection(folder: Path, inspector: Identity) -> str:
 
 
 def inspecting_parent(folder: Path, inspector: Identity, port: int) -> list[str]:
-    """Write the configuration of an inspecting squid on loopback, for proxies that cannot inspect; its command."""
+    """Write the configuration of an inspecting squid on loopback, for proxies that cannot inspect TLS.
+
+    Returns the command that runs it.
+    """
     folder.mkdir(exist_ok=True)
     shutil.chown(folder, SQUID_USER)
     listens = f"127.0.0.1:{port}{write_inspection(folder, inspector)}"

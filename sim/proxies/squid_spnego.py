@@ -84,7 +84,7 @@ async def serve(scheme: SpnegoScheme, passwords: Path, port: int) -> None:
 
 
 def main() -> None:
-    """Serve as the command line says."""
+    """Serve with the arguments of the command line."""
     scheme, passwords, port = sys.argv[1:]
     asyncio.run(serve(cast("SpnegoScheme", scheme), Path(passwords), int(port)))
 

@@ -146,7 +146,7 @@ class Receiver:
     def _receive_duplicate(self, what: Range) -> None:
         """Report a duplicate: our acknowledgement was lost, or the segment was retransmitted too early."""
         self.duplicate = what
-        self._be_quick()
+        self._enter_quick_ack()
         self._acknowledge()
 
     def _keep_out_of_order(self, seq: int, data: bytes) -> None:
@@ -246,7 +246,7 @@ class Receiver:
     def _quick_acks(self) -> int:
         return min(max((self._edge - self.next_seq) // (2 * self._segment), 2), QUICK_ACKS_MAX)
 
-    def _be_quick(self) -> None:
+    def _enter_quick_ack(self) -> None:
         """Acknowledge the next segments at once, because the peer is in loss recovery."""
         self._quick = max(self._quick, self._quick_acks())
         self._interactive = False

@@ -244,7 +244,7 @@ class LossRecovery:
         self._cubic.window = self._cubic.ssthresh
         self._keep_open(next_seq)
 
-    def forgive(self, next_seq: int) -> None:
+    def resend_probe(self, next_seq: int) -> None:
         """Retransmit a lost path MTU probe without reducing the window (tcp_simple_retransmit)."""
         cubic = self._cubic
         if self.state is RecoveryState.RECOVERY:

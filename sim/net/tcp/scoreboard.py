@@ -101,7 +101,7 @@ class Scoreboard:
                     self.original_acked = True
             self._settle(segment, now, min_rtt)
         if reordered < self.highest_sacked:
-            self._saw_reordering(reordered)
+            self._note_reordering(reordered)
         del self.sent[:done]
         return done
 
@@ -135,7 +135,7 @@ class Scoreboard:
                         self.original_acked = True
                 self._mark_sacked(segment, now, min_rtt)
         if reordered < before:
-            self._saw_reordering(reordered)
+            self._note_reordering(reordered)
         return found
 
     def _mark_sacked(self, segment: Sent, now: int, min_rtt: int) -> None:
@@ -149,7 +149,7 @@ class Scoreboard:
         self.highest_sacked = max(self.highest_sacked, segment.end)
         self._advance(segment, now, min_rtt)
 
-    def _saw_reordering(self, low: int) -> None:
+    def _note_reordering(self, low: int) -> None:
         """Adapt the reordering degree to a segment at `low` that was delivered after later ones."""
         behind = -((low - self.highest_sacked) // MSS)
         self.reordering = min(max(self.reordering, behind), _REORDERING_MAX)

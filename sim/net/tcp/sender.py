@@ -228,7 +228,7 @@ class Sender:
             self.mss = path.low
         elif self.una == path.start and self._board.sent[0].lost:
             path.failed()
-            self._recovery.forgive(self.next_seq)
+            self._recovery.resend_probe(self.next_seq)
 
     def _resume(self, now: int) -> None:
         """Reduce the window after an idle time longer than the timeout (RFC 2861)."""

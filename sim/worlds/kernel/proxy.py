@@ -78,7 +78,7 @@ class KernelProxy:
         return self._backbone.impair(Impairment(delay_ns=int(seconds * _NS)))
 
     def reload_names(self) -> None:
-        """Make the proxy read /etc/hosts again: by a signal, or by a restart if it knows none."""
+        """Make the proxy read /etc/hosts again: by a signal, or by a restart if it has no signal for that."""
         if self.process is None:
             return
         if self._kind.reload_signal is not None:

@@ -61,7 +61,7 @@ def run_to_the_end(lab: Lab, surroundings: Surroundings, progress: Progress | No
     """Run a lab in a new supervisor for its duration, and evaluate it."""
     name = f"{lab.name[:40]}-{os.getpid()}"
     over = threading.Event()
-    watcher = threading.Thread(target=_tell, args=(name, progress, over))
+    watcher = threading.Thread(target=_pass_progress, args=(name, progress, over))
     if progress is not None:
         watcher.start()
     try:
@@ -152,7 +152,7 @@ def _where(fault: AnyFault) -> str:
     return "emulated hardware; run it with --world virtual"
 
 
-def _tell(name: str, progress: Progress, over: threading.Event) -> None:
+def _pass_progress(name: str, progress: Progress, over: threading.Event) -> None:
     """Pass the progress of the lab to `progress` periodically, until `over` is set."""
     while not over.wait(_LOOK_SECONDS):
         try:

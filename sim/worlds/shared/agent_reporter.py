@@ -35,7 +35,7 @@ class AgentReporter:
         self._place.computer.start(self._live(number))
 
     def stop(self) -> None:
-        """See `Reporter`: what the agent has not delivered is lost."""
+        """See `Reporter`. Undelivered reports of the agent are lost."""
         self.note()
         if self._run is not None:
             self._run.ended_ns = self._place.env.now

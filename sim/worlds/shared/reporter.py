@@ -36,13 +36,16 @@ class Computer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Workplace:
-    """What an instrument has in a world. `random` returns the random stream of each of its parts by name."""
+    """The environment of an instrument in a world.
+
+    `random` returns the random stream of each of its parts by name.
+    """
 
     env: Environment
     computer: Computer
     spec: LabInstrument
     box: Endpoint
-    """Where the box serves it."""
+    """The box's endpoint for the instrument."""
     identity: Identity
     clock: WallClock
     ledger: ReportLedger
@@ -69,9 +72,9 @@ class Reporter(Protocol):
         ...
 
     def emit(self, kind: type[Report], *fields: object) -> None:
-        """Report something of the physical model."""
+        """Send a report of the physical model."""
         ...
 
     def note(self) -> None:
-        """Enter into the ledger what it holds only when somebody asks."""
+        """Update the ledger with what the reporter does not enter by itself."""
         ...

@@ -63,7 +63,7 @@ class VirtualDataCenter:
         self._certificates = Layers[Certificate]()
         self._holds = Layers[None]()
         self._statuses = Layers[int]()
-        self._nonsense = Layers[None]()
+        self._invalid_responses = Layers[None]()
         self._lost_responses = Layers[None]()
         self._delays_ns = Layers[int]()
         self._enrolled = ""
@@ -109,7 +109,7 @@ class VirtualDataCenter:
 
     def answer_invalidly(self) -> End:
         """Answer every batch with status 200 and an invalid body, unless `answer_with` applies."""
-        return self._nonsense.add(None)
+        return self._invalid_responses.add(None)
 
     def lose_responses(self) -> End:
         """Store each batch, and close the connection without a response."""
@@ -185,7 +185,7 @@ class VirtualDataCenter:
                 await asyncio.sleep(sum(self._delays_ns) / SECOND_NS)
             if self._statuses:
                 return Response(self._statuses.newest or 0, b"a simulated failure", close=True)
-            if self._nonsense:
+            if self._invalid_responses:
                 return Response(HTTPStatus.OK, b"\x93this is no reply", close=True)
             response = await ingest(request)
             if response.status == HTTPStatus.OK and request.target == PATH:

@@ -104,7 +104,7 @@ class VirtualFirewall:
     def set_forwarding(self, allowed: bool) -> None:
         """See `FirewallBackend.set_forwarding`. A simulated box has no tunnel and forwards nothing."""
 
-    def watch(self, heard: Callable[[Alarm | Repair], None]) -> Callable[[], None]:  # noqa: ARG002
+    def watch(self, on_event: Callable[[Alarm | Repair], None]) -> Callable[[], None]:  # noqa: ARG002
         """See `FirewallBackend.watch`. Nothing else can change the ruleset here."""
         return lambda: None
 
@@ -121,20 +121,20 @@ class VirtualFirewall:
     def receive(self, segment: TcpSegment, link: Link) -> Verdict:
         """See `sim.net.host.PacketFilter`."""
         flow = (True, link, segment.source_port, segment.target_port, segment.address)
-        if self._remembers(flow, segment):
+        if self._is_cached(flow, segment):
             return "accept"
         verdict = self._filter_arrival(segment, link, self._zones[link.name])
-        return self._remember(flow, segment, verdict)
+        return self._count_and_cache(flow, segment, verdict)
 
     def send(self, segment: TcpSegment, link: Link) -> Verdict:
         """See `sim.net.host.PacketFilter`."""
         flow = (False, link, segment.source_port, segment.target_port, segment.address)
-        if self._remembers(flow, segment):
+        if self._is_cached(flow, segment):
             return "accept"
         verdict = self._filter_departure(segment, link, self._zones[link.name])
-        return self._remember(flow, segment, verdict)
+        return self._count_and_cache(flow, segment, verdict)
 
-    def _remembers(self, flow: _Flow, segment: TcpSegment) -> bool:
+    def _is_cached(self, flow: _Flow, segment: TcpSegment) -> bool:
         """Whether the cache accepts a plain segment of this flow."""
         entry = self._established.get(flow)
         if entry is None or segment.flags != ACK:
@@ -148,7 +148,7 @@ class VirtualFirewall:
         entry.expires_ns = now + _ESTABLISHED_NS
         return True
 
-    def _remember(self, flow: _Flow, segment: TcpSegment, verdict: PacketVerdict) -> Verdict:
+    def _count_and_cache(self, flow: _Flow, segment: TcpSegment, verdict: PacketVerdict) -> Verdict:
         """Count a verdict, and cache it if it applies to later plain segments of the flow; returns its action."""
         if verdict.cause is not None:
             self.causes[verdict.cause] += 1

@@ -62,7 +62,7 @@ EPOCH_NS: Final = calendar.timegm((2026, 1, 5, 0, 0, 0)) * 1_000_000_000
 """Midnight of the Monday on which every lab starts, in ns since 1970; the lab file gives the time of day."""
 
 STATUS_BINS: Final = 20
-"""Every so many samples, the status is kept for the search for texts about patients."""
+"""The number of samples after which a status is kept for the search for texts about patients."""
 
 
 class VirtualWorld:
@@ -121,7 +121,7 @@ class VirtualWorld:
         self.backlog_meter = BacklogMeter()
         self.connection_meter = ConnectionMeter()
         self._statuses: dict[bytes, None] = {}
-        """What the program has said of itself, if an instrument speaks its own standard."""
+        """Statuses of the box program, which are searched for texts about patients."""
         if self.ledger.adapted:
             self.datacenter.received = []
         self.loop.run_until_complete(self._start())

@@ -60,7 +60,7 @@ def test_firewalld_does_not_change_the_firewall(tmp_path: Path) -> None:
         firewall = Firewall(nft)
         firewall.apply(POLICY)
 
-        def tell(order: str) -> int:
+        def run_command(order: str) -> int:
             environment = {**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": bus}
             words = here.words("firewall-cmd", *order.split())
             return subprocess.run(words, env=environment, capture_output=True, check=False).returncode
@@ -72,7 +72,7 @@ def test_firewalld_does_not_change_the_firewall(tmp_path: Path) -> None:
             running(here, "dbus-daemon", f"--config-file={tmp_path / 'bus.conf'}", "--nofork", bus=bus),
             running(here, "firewalld", "--nofork", "--nopid", bus=bus),
         ):
-            poll_until(lambda: tell("--state") == 0)
+            poll_until(lambda: run_command("--state") == 0)
             assert "table inet firewalld" in tables()
             for order in (
                 "--zone=trusted --add-interface=enp2s0",
@@ -81,7 +81,7 @@ def test_firewalld_does_not_change_the_firewall(tmp_path: Path) -> None:
                 "--panic-on",
                 "--panic-off",
             ):
-                assert tell(order) == 0, order
+                assert run_command(order) == 0, order
                 assert firewall.differences(POLICY) == [], order
                 assert not any(each.breaks for each in here.run(lambda: not_covered(POLICY))), order
             assert all(finding.holds for finding in prove(POLICY, nft.table() or []))

@@ -52,7 +52,7 @@ class LoggedRecords:
 
     of: Counter[str] = field(default_factory=Counter)
 
-    def tell(self, entry: RefusedPacket | Lost) -> None:
+    def add(self, entry: RefusedPacket | Lost) -> None:
         if isinstance(entry, RefusedPacket):
             self.of[entry.interface_in] += 1
 
@@ -97,7 +97,7 @@ def test_refused_packets_of_one_port_do_not_suppress_the_log_of_another(lab: Box
 
     async def scenario() -> Counter[str]:
         on_event = LoggedRecords()
-        log = lab.box.run(lambda: FirewallLog(on_event.tell))
+        log = lab.box.run(lambda: FirewallLog(on_event.add))
         log.start()
         try:
             unserved(1, 50 * names.LOG_BURST)

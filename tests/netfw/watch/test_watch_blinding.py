@@ -199,7 +199,7 @@ def test_a_hole_is_closed_although_the_listing_cannot_be_read(
         (firewall_module, "differing_sets", AssertionError("a bug")),
         (watch.netlink, "messages", IndexError("short message")),
     ],
-    ids=["reading", "kernel", "comparing", "hearing"],
+    ids=["reading", "kernel", "comparing", "receiving"],
 )
 def test_any_failure_in_the_watch_is_reported_as_not_repaired(
     place: tuple[Namespace, Firewall], monkeypatch: pytest.MonkeyPatch, broken: tuple[Any, str, Exception]

@@ -54,7 +54,7 @@ def spoiled(tmp_path: Path, right: str, wrong: str, data: tuple[bytes, bytes] = 
 
 
 @pytest.mark.parametrize(
-    ("right", "wrong", "told"),
+    ("right", "wrong", "problem"),
     [
         ('state = "running"', 'state = "idle"', "report 1: state = 'idle' expected, got 'running'"),
         ("2031-03-04T08:30:10Z", "2031-03-04T08:30:11Z", "report 1: at ="),
@@ -69,12 +69,12 @@ def spoiled(tmp_path: Path, right: str, wrong: str, data: tuple[bytes, bytes] = 
         ('"critical", at', '"warning", at', "severity"),
     ],
 )
-def test_a_wrong_expectation_is_noticed(tmp_path: Path, right: str, wrong: str, told: str) -> None:
-    assert told in "\n".join(spoiled(tmp_path, right, wrong))
+def test_a_wrong_expectation_is_noticed(tmp_path: Path, right: str, wrong: str, problem: str) -> None:
+    assert problem in "\n".join(spoiled(tmp_path, right, wrong))
 
 
 @pytest.mark.parametrize(
-    ("name", "right", "wrong", "told"),
+    ("name", "right", "wrong", "problem"),
     [
         ("hl7-repeated-after-power-cut", "box disk full", "box disk writable", "'AE', 'S1', 'U01') expected"),
         ("hl7-repeated-after-power-cut", "box power-cut", "box restart", ""),
@@ -91,13 +91,15 @@ def test_a_wrong_expectation_is_noticed(tmp_path: Path, right: str, wrong: str, 
         ("poct1a-continuous-mode", "DTV.R01 START_CONTINUOUS", "END.R01 NRM", "END.R01 NRM expected"),
     ],
 )
-def test_steps_of_the_box_and_its_messages_are_checked(name: str, right: str, wrong: str, told: str) -> None:
+def test_steps_of_the_box_and_its_messages_are_checked(
+    name: str, right: str, wrong: str, problem: str
+) -> None:
     (case,) = (case for case in CASES if case.name == name)
     assert any(right in step for step in case.script)
     script = [step.replace(right, wrong) for step in case.script]
     problems = play(replace(case, script=script), case.file.read_bytes()).problems
-    assert told in "\n".join(problems)
-    assert bool(problems) == bool(told)
+    assert problem in "\n".join(problems)
+    assert bool(problems) == bool(problem)
 
 
 def test_the_power_fails_at_an_operation_of_the_disk() -> None:

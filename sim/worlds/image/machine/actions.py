@@ -114,7 +114,7 @@ async def execute(machine: Machine, folder: Path, action: str, seconds_max: floa
         async with asyncio.timeout(seconds_max):
             await _until_ready(machine, reader)
             writer.write(f"{action}\n".encode())
-            said = await _answer(reader)
+            answer = await _answer(reader)
     except TimeoutError:
         raise ActionFailed(
             f"the box's system gave no answer within {seconds_max:.0f} s; it needs systemd 252 or later, and the "
@@ -124,8 +124,8 @@ async def execute(machine: Machine, folder: Path, action: str, seconds_max: floa
         writer.close()
         with suppress(OSError, RuntimeError):  # QEMU has ended, or there is no port
             machine.execute("device_del", id=_PORT)
-    if said != _DONE:
-        raise ActionFailed(f"the box's system failed to execute {action!r}: {said}")
+    if answer != _DONE:
+        raise ActionFailed(f"the box's system failed to execute {action!r}: {answer}")
 
 
 async def _until_ready(machine: Machine, reader: asyncio.StreamReader) -> None:
@@ -147,7 +147,7 @@ async def _until_ready(machine: Machine, reader: asyncio.StreamReader) -> None:
 
 
 async def _answer(reader: asyncio.StreamReader) -> str:
-    """What the guest says up to `_DONE` or `_FAILED`."""
+    """Return the guest's output up to `_DONE` or `_FAILED`."""
     lines = [await _line(reader)]
     while lines[-1] not in (_DONE, _FAILED):
         lines.append(await _line(reader))

@@ -70,10 +70,10 @@ class LoopDisk:
             raise RuntimeError(f"e2fsck: {done.stdout}{done.stderr}")
 
     def make_read_only(self) -> None:
-        """Let ext4 meet an error: it makes the mounted file system read-only until it is unmounted and checked.
+        """Trigger an ext4 error, which makes the mounted file system read-only until it is unmounted and checked.
 
-        A file system with files open for writing cannot be remounted read-only; this is what an SSD that fails writes
-        causes, and open files can still be read. Raises: OSError.
+        A file system with files open for writing cannot be remounted read-only. A failed write to an SSD has the same
+        effect as this error: open files can still be read. Raises: OSError.
         """
         device = self.folder.stat().st_dev
         name = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}").resolve().name

@@ -50,9 +50,9 @@ class NamespaceHost:
         self._namespaces: dict[str, int] = {}
         self._processes = 0
         failures: list[BaseException] = []
-        founder = Thread(target=self._found, args=(failures,))
-        founder.start()
-        founder.join()
+        creator = Thread(target=self._create_namespaces, args=(failures,))
+        creator.start()
+        creator.join()
         if failures:
             raise failures[0]
         self.netlink = Netlink(self.network)
@@ -66,7 +66,7 @@ class NamespaceHost:
                 if file.exists():
                     file.write_text(value)
 
-    def _found(self, failures: list[BaseException]) -> None:
+    def _create_namespaces(self, failures: list[BaseException]) -> None:
         try:
             syscalls.unshare(syscalls.NEW_FS | syscalls.NEW_NET)
             files.name_network(self.name)

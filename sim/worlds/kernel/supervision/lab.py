@@ -39,7 +39,7 @@ class KernelLab:
         self.folder: Path = files.FOLDER
         """A folder on a tmpfs, which is removed with the lab."""
         self.is_up = is_up
-        """To be called when a lab that stays is up; the process that started it waits for this."""
+        """Call this when a lab that stays is up; the process that started it waits for that."""
         self.deadline = Deadline(expired)
         """The time limit of the lab's present phase."""
         for switch in ("all", "default"):  # so that the near ends of links send no IPv6 packets

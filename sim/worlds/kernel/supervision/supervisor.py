@@ -183,7 +183,7 @@ def _work(orders: _Orders) -> NoReturn:
         syscalls.unshare(syscalls.NEW_MOUNTS | syscalls.NEW_NET | syscalls.NEW_UTS | syscalls.NEW_IPC)
         files.mount_lab_files(*orders.folders)
         socket.sethostname(orders.name)
-        asyncio._set_running_loop(None)  # forget the caller's loop, if it called from one
+        asyncio._set_running_loop(None)  # detach from the event loop of the caller, if it has one
         with asyncio.Runner(loop_factory=HostLoop) as runner:
             answer.value(runner.run(_live(orders, answer)))
     except BaseException as error:
