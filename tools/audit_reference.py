@@ -17,9 +17,9 @@ HEAD: Final = """\
 
 Written by `tools/audit_reference.py` from `wire/audit_events.py`; `make golden` regenerates it.
 
-A box keeps a log of what happens to it and sends it to the data center. A record has the time, one of these events,
-the number of the instrument port (0 if it is about no port) and a value (0 if the table has none). Most events are
-recorded at most ten times at once and then every ten minutes, for each port.
+A box records events in its audit log and sends them to the data center. A record has the time, one of these events,
+the number of the instrument port (0 if the event concerns no port) and a value (0 if the table has none). Most events
+are recorded at most ten times at once and then every ten minutes, for each port.
 
 | event | what happened | value | what to do |
 |---|---|---|---|
@@ -33,7 +33,10 @@ def render() -> str:
 
 
 def describe(event: AuditEvent) -> tuple[str, str, str]:
-    """What happened, what the value means ("" if nothing), and what to do. Raises KeyError if not documented."""
+    """Return what happened, the meaning of the value ("" if it has none), and what to do.
+
+    Raises: KeyError if the event is not documented.
+    """
     found = _PARTS.fullmatch(_DOCSTRINGS[event.name])
     if found is None:
         raise KeyError(

@@ -36,7 +36,7 @@ CLASS: Final = re.compile(r"([A-Z][a-z0-9]+[A-Z][a-z][A-Za-z0-9]*|[A-Z]\w*[a-z]\
 
 
 class Repository:
-    """What names may refer to: the files that git tracks, and what their Python code defines."""
+    """The targets of names: the files that git tracks, and the definitions in their Python code."""
 
     def __init__(self, root: Path, files: Sequence[str]) -> None:
         self.root = root

@@ -47,7 +47,7 @@ def main() -> int:
     """Check all files and print the findings."""
     listed = subprocess.run(["git", "ls-files"], capture_output=True, text=True, check=True).stdout
     paths = [path for path in map(Path, listed.splitlines()) if path.exists()]
-    findings = [finding for path in paths for finding in look(path)]
+    findings = [finding for path in paths for finding in check_file(path)]
     findings += changelog(Path("CHANGELOG.md"))
     findings += check_tests(paths)
     repository = Repository(Path.cwd(), list(map(str, paths)))
@@ -59,8 +59,8 @@ def main() -> int:
     return 1 if findings else 0
 
 
-def look(path: Path) -> Iterator[str]:
-    """Check one file; recorded bytes (`.bin`) have no form, and files of others keep theirs."""
+def check_file(path: Path) -> Iterator[str]:
+    """Check one file, except recorded bytes (`.bin`) and files of other projects."""
     if path.suffix == ".bin" or "vendor" in path.parts:
         return
     try:

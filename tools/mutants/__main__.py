@@ -23,7 +23,7 @@ LIST = Path("tests/mutants.toml")
 
 
 def main() -> int:
-    """Run what the command line says."""
+    """Run mutation testing with the arguments of the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--module", action="append", help="a module of tests/mutants.toml; default: all")
     parser.add_argument("--only", default="", help="mutants whose file:function contains this text")

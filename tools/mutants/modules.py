@@ -34,7 +34,7 @@ class Module(Struct, frozen=True, kw_only=True):
 
 
 class Known(Struct, frozen=True, kw_only=True):
-    """A mutant that survives, and why."""
+    """A mutant that survives, with the reason."""
 
     file: str
     scope: str = ""
@@ -66,7 +66,7 @@ class Broken(Exception):
 
 @dataclass
 class Score:
-    """Counts of one module."""
+    """The counts of mutants of one module."""
 
     name: str
     killed: int = 0
