@@ -183,7 +183,7 @@ def test_a_killed_program_leaves_the_policy_in_force() -> None:
 def test_cached_verdicts_are_those_of_the_ruleset(monkeypatch: pytest.MonkeyPatch) -> None:
     events = '[[event]]\nat = "60s"\nfault = "program-killed"\ntarget = "box"\n'
     remembered = run(lab(events=events))
-    monkeypatch.setattr(VirtualFirewall, "_remembers", lambda *_: False)
+    monkeypatch.setattr(VirtualFirewall, "_is_cached", lambda *_: False)
     asked = run(lab(events=events))
     assert asked.reports.stored == remembered.reports.stored > 100
     assert asked.trace_sha256 == remembered.trace_sha256
