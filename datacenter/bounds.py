@@ -16,7 +16,7 @@ from typing import Final
 
 from sqlalchemy.engine import make_url
 
-from datacenter.store.queue import StoreQueue
+from datacenter.store.queue import IngestQueue
 from wire.http.connection import Server
 from wire.process.bounds import CHECK_SECONDS, Bound, Bounds, Level, Measured
 from wire.process.resources import process_bounds, used_and_total
@@ -25,7 +25,7 @@ from wire.tls.context import sessions_kept
 _log: Final = logging.getLogger(__name__)
 
 
-def datacenter_bounds(server: Callable[[], Server], queue: StoreQueue) -> Bounds:
+def datacenter_bounds(server: Callable[[], Server], queue: IngestQueue) -> Bounds:
     """Return the bounds of the process, of the listener that `server` returns, and of the store's queue."""
     bounds = Bounds(_report)
     bounds.add(

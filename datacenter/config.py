@@ -20,6 +20,10 @@ triggers = "triggers"               # folder of trigger files and their scores.t
 url = "sqlite:////var/lib/rap/reports.db"   # or postgresql+psycopg://user@host/database
 rows_days = 3                       # optional: the days after which statuses move from rows to compressed chunks
 
+[[store.shards]]                    # optional: further PostgreSQL servers, over which boxes are distributed
+name = "a"                          # never changed: the boxes of a shard are found by it
+url = "postgresql+psycopg://user@host-a/database"
+
 [store.retention]                   # optional: the days after which each kind is deleted; others are kept
 readings_days = 3650                # at least 100; by the instrument's clock
 errors_days = 1825
@@ -31,6 +35,9 @@ alerts_days = 3650
 commands_days = 730
 files_days = 90
 base_days = 730                     # the installed base: at least 100
+
+[base]                              # optional: the installed base
+export_instruments_min = 5          # optional: `rap dc base export` leaves out bins of fewer instruments
 
 [access]                            # optional: who may do what
 policies = "policies"               # folder of Cedar files, relative to this file, instead of those of this version
@@ -130,13 +137,45 @@ class Retention(Table, frozen=True):
     base_days: BaseDays | None = None
 
 
+class ShardDatabase(Table, frozen=True):
+    """A database with the reports of some boxes; see `datacenter.store.shards`."""
+
+    name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,23}\Z", examples=["a"])]
+    url: str
+
+
 class Database(Table, frozen=True):
-    """An SQLAlchemy URL of SQLite or PostgreSQL."""
+    """An SQLAlchemy URL of SQLite or PostgreSQL, and those of shards."""
 
     url: str
+    shards: list[ShardDatabase] = []
     rows_days: Annotated[int, Meta(ge=1, le=365)] = 3
     """The days after which statuses move from rows to compressed chunks."""
     retention: Retention = Retention()
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for shards with the same name or database, or of SQLite."""
+        names, urls = [one.name for one in self.shards], [self.url, *(one.url for one in self.shards)]
+        if len(set(names)) < len(names):
+            raise ValueError("two shards have the same name; give each its own")
+        if len(set(urls)) < len(urls):
+            raise ValueError("two of the main database and the shards have the same URL; give each its own")
+        if self.shards and not all(url.startswith("postgresql") for url in urls):
+            raise ValueError(
+                "an SQLite database cannot have or be a shard; give PostgreSQL databases: postgresql+psycopg://…"
+            )
+
+    @property
+    def shard_urls(self) -> dict[str, str]:
+        """The URLs of the shards by name."""
+        return {one.name: one.url for one in self.shards}
+
+
+class Base(Table, frozen=True):
+    """The installed base."""
+
+    export_instruments_min: Annotated[int, Meta(ge=2, le=1000)] = 5
+    """The least number of instruments in a bin that may leave the region: one would tell what a laboratory does."""
 
 
 class Evaluation(Table, frozen=True):
@@ -195,6 +234,7 @@ class Config(Table, frozen=True):
     boxes: Annotated[list[Serial], Meta(min_length=1)]
     listen: Listen = Listen()
     evaluation: Evaluation = Evaluation()
+    base: Base = Base()
     access: Access = Access()
     staff: Staff | None = None
     notices: Notices | None = None

@@ -26,7 +26,7 @@ from typing import Final, get_args
 from datacenter.commands.ranges import FileRanges
 from datacenter.store.batch import Received
 from datacenter.store.errors import StoreError, UnknownBoxError
-from datacenter.store.queue import QueueFullError, StoreQueue
+from datacenter.store.queue import IngestQueue, QueueFullError
 from wire.compression import CompressionError, Decompressor, UnknownStreamError
 from wire.files import FILES_PATH
 from wire.http.connection import Handler, Request, Response
@@ -54,7 +54,7 @@ _STREAM: Final = "datacenter.ingest.stream"
 
 def make_ingest(
     now_ms: Callable[[], int],
-    queue: StoreQueue,
+    queue: IngestQueue,
     front_ends: Collection[str] = (),
     files: FileRanges | None = None,
 ) -> Handler:

@@ -12,15 +12,13 @@ import logging
 import signal
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
-
-from sqlalchemy.engine import make_url
 
 from datacenter.access.control import AccessControl
 from datacenter.base.counter import count_periodically
@@ -41,9 +39,11 @@ from datacenter.monitoring.start import monitoring
 from datacenter.notices.start import make_sender
 from datacenter.notices.targets import read_targets
 from datacenter.store.errors import StoreError
-from datacenter.store.queue import StoreQueue
+from datacenter.store.queue import RECORDS_MAX, RoutedQueue, StoreQueue
 from datacenter.store.schema import REVISION
+from datacenter.store.shards import open_store
 from datacenter.store.store import Store, schema_revision
+from datacenter.store.threads import StoreThreads
 from datacenter.web.server import serving
 from datacenter.web.start import make_staff_web
 from settings.problems import SettingsError
@@ -105,7 +105,7 @@ def run_datacenter(
     start_log(config.log.format, config.log.level)
     triggers = read_triggers(config.evaluation.triggers)
     try:
-        store = Store(config.store.url)
+        store = open_store(config.store.url, config.store.shard_urls)
     except ValueError as error:
         raise SettingsError.at(Path(config_path), "store.url", str(error)) from error
     forced_exit = ForcedExit()
@@ -118,22 +118,24 @@ def run_datacenter(
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """Schema revisions: that of the database (None if it is empty), and the one that this program needs."""
+    """Schema revisions: the oldest of the databases (None if one is empty), and the one that this program needs."""
 
     found: str | None
     wanted: str
 
 
 def migrate_database(config_path: str | Path, *, only_check: bool) -> Migration:
-    """Create or upgrade the tables of the configured database, unless `only_check`.
+    """Create or upgrade the tables of the configured database and its shards, unless `only_check`.
 
-    Raises: SettingsError; StoreError, with nothing changed.
+    Raises: SettingsError; StoreError, with nothing changed in the database that failed.
     """
-    url = load_config(Path(config_path)).store.url
+    database = load_config(Path(config_path)).store
     try:
-        found = schema_revision(url)
+        revisions = [schema_revision(url) for url in (database.url, *database.shard_urls.values())]
+        found = None if None in revisions else min(filter(None, revisions))
         if not only_check:
-            Store(url).close()
+            with closing(open_store(database.url, database.shard_urls)) as store:
+                store.check()
     except ValueError as error:
         raise SettingsError.at(Path(config_path), "store.url", str(error)) from error
     return Migration(found, REVISION)
@@ -162,25 +164,29 @@ async def _run(
 ) -> None:
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     loop.set_exception_handler(FailureLog())
-    # one thread: only one may write at a time, and calls in progress finish before the stop
-    executor = ThreadPoolExecutor(1, "store")
+    threads = StoreThreads(store)
 
     def end() -> None:
         if not stop.is_set():
-            idle = executor.submit(int)
-            forced_exit.arm(END_SECONDS_MAX, lambda: (NOT_ENDED_STATUS, _why_not_ended(idle, config)))
+            idle = threads.idle()
+            forced_exit.arm(END_SECONDS_MAX, lambda: (NOT_ENDED_STATUS, _why_not_ended(idle)))
             stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end)
     try:
-        authorized = loop.run_in_executor(executor, store.authorize, config.boxes, now_ms())
+        authorized = loop.run_in_executor(threads.main, _authorize, store, config.boxes, now_ms())
         if await _is_done_before(stop, authorized):
-            await _serve(config, store, Evaluator(store, triggers), ready, executor, stop, now_ms)
+            await _serve(config, store, Evaluator(store, triggers), ready, threads, stop, now_ms)
     finally:
         end()
-        await loop.run_in_executor(executor, int)
-        executor.shutdown(wait=False)
+        await threads.close()
+
+
+def _authorize(store: Store, boxes: list[str], now_ms: int) -> None:
+    """Authorize the boxes, if the databases are those of the configuration. Raises: StoreError."""
+    store.check()
+    store.authorize(boxes, now_ms)
 
 
 async def _is_done_before(stop: asyncio.Event, work: asyncio.Future[None]) -> bool:
@@ -194,13 +200,13 @@ async def _is_done_before(stop: asyncio.Event, work: asyncio.Future[None]) -> bo
     return work.done()
 
 
-def _why_not_ended(idle: Future[int], config: Config) -> str:
-    """Return the reason for a late end; `idle` is done if no database call is still running."""
-    if idle.done():
+def _why_not_ended(idle: Mapping[str, Future[int]]) -> str:
+    """Return the reason for a late end; `idle` of a database is done if no call of it is still running."""
+    hanging = [url for url, one in idle.items() if not one.done()]
+    if not hanging:
         return f"did not stop within {END_SECONDS_MAX:g} s, although no database call is running"
-    url = make_url(config.store.url).render_as_string(hide_password=True)
     return (
-        f"store.url: {url}: the database has not responded for {END_SECONDS_MAX:g} s; "
+        f"store.url: {', '.join(hanging)}: the database has not responded for {END_SECONDS_MAX:g} s; "
         "uncommitted batches were not acknowledged, and the boxes will send them again"
     )
 
@@ -210,17 +216,27 @@ async def _serve(
     store: Store,
     evaluator: Evaluator,
     ready: Ready,
-    executor: ThreadPoolExecutor,
+    threads: StoreThreads,
     stop: asyncio.Event,
     now_ms: Callable[[], int],
 ) -> None:
+    executor = threads.main
     revocations = revocation_list(config)
     one_writer = executor if store.has_one_writer else None
     metrics = Metrics()
     watch = SilenceWatch(store, evaluator.triggers)
     follower = Follower(evaluator, one_writer, now_ms, watch, metrics.evaluated, metrics.evaluation_failed)
     sender = make_sender(config.notices, store, one_writer, now_ms) if config.notices else None
-    queue = StoreQueue(executor, metrics.measured(store.ingest_all, time.monotonic), stored=follower.stored)
+    records_max = RECORDS_MAX // len(store.parts)
+    queue = RoutedQueue(
+        store.of,
+        {
+            part: StoreQueue(
+                thread, metrics.measured(part.ingest_all, time.monotonic), records_max, follower.stored
+            )
+            for part, thread in threads.of.items()
+        },
+    )
     bounds = datacenter_bounds(lambda: server, queue)
     files = FileRanges(FileArchive(store), executor, now_ms)
     server = await serve(

@@ -8,6 +8,7 @@ are not resolved, deliveries and commands that are not settled.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 from typing import Final, NamedTuple
 
 import msgspec
@@ -138,10 +139,10 @@ def find_expired(store: Store, retention: Retention, now_ms: int) -> list[Expire
     found = []
     for kind, days in kept_days(retention).items():
         rows, times = 0, []
-        for part in KINDS[kind]:
+        for database, part in product(store.parts, KINDS[kind]):
             oldest = null() if part.time is None else func.min(part.time)
             query = select(func.count(), oldest).select_from(part.table)
-            ((count, time),) = store.read(query.where(part.expired(now_ms - days * DAY_MS)))
+            ((count, time),) = database.read(query.where(part.expired(now_ms - days * DAY_MS)))
             rows += count
             if time is not None:
                 times.append(time * (DAY_MS if part.time is not None and part.time.name == "day" else 1))
@@ -154,11 +155,11 @@ def delete_piece(store: Store, kind: str, days: int, now_ms: int, limit: int = P
 
     Raises: StoreError.
     """
-    for part in KINDS[kind]:
+    for database, part in product(store.parts, KINDS[kind]):
         key = list(part.table.primary_key.columns)
         chosen = select(*key).where(part.expired(now_ms - days * DAY_MS)).limit(limit)
-        with store.transaction() as connection:
+        with database.transaction() as connection:
             deleted = connection.execute(delete(part.table).where(tuple_(*key).in_(chosen))).rowcount
         if deleted:
-            return deleted
+            return int(deleted)
     return 0

@@ -40,9 +40,10 @@ def _export(arguments: argparse.Namespace) -> int:
 
     today = time.time_ns() // 1_000_000 // DAY_MS
     model, reading = arguments.model, arguments.reading
-    with open_store(arguments.config) as (_, store), store.transaction() as connection:
+    with open_store(arguments.config) as (config, store), store.transaction() as connection:
         days = read_days(connection, model, reading, [EVERYWHERE], today - DAYS, today)
-    sys.stdout.write(msgspec.json.encode(departing(model, reading, days)).decode() + "\n")
+    found = departing(model, reading, days, config.base.export_instruments_min)
+    sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
     return OK
 
 

@@ -31,6 +31,8 @@ def _retention(arguments: argparse.Namespace) -> int:
             for one in expired:
                 while delete_piece(store, one.kind, one.days, now_ms):
                     pass
+            for part in store.parts:
+                part.drop_empty_partitions(now_ms)
     if arguments.json:
         print(
             json.dumps({"dry_run": arguments.dry_run, "kinds": [one._asdict() for one in expired]}, indent=2)

@@ -32,14 +32,15 @@ def database_errors(file: Path) -> Iterator[None]:
 def open_store(file: Path) -> Iterator[tuple[Config, Store]]:
     """Open the store of a configuration for the block, in which `database_errors` applies. Raises: WrongInput."""
     from datacenter.config import load_config
-    from datacenter.store.store import Store
+    from datacenter.store import shards
     from settings.problems import SettingsError
 
     with database_errors(file):
         config = load_config(file)
         try:
-            store = Store(config.store.url)
+            store = shards.open_store(config.store.url, config.store.shard_urls)
         except ValueError as error:
             raise SettingsError.at(file, "store.url", str(error)) from error
         with closing(store):
+            store.check()
             yield config, store

@@ -8,7 +8,7 @@ from pathlib import Path
 from datacenter.audit.chain import AuditHead
 from datacenter.audit.trail import AuditTrail
 from datacenter.config import load_config
-from datacenter.store.store import Store
+from datacenter.store.shards import open_store
 from settings.problems import SettingsError
 
 
@@ -18,7 +18,8 @@ def audit_state(config_path: Path, known: Sequence[AuditHead]) -> tuple[AuditHea
     Raises: SettingsError; StoreError.
     """
     try:
-        store = Store(load_config(config_path).store.url)
+        database = load_config(config_path).store
+        store = open_store(database.url, database.shard_urls)
     except ValueError as error:
         if isinstance(error, SettingsError):
             raise

@@ -98,12 +98,13 @@ def count_changed(store: Store, now_ms: int, limit: int = BATCH) -> int:
         if rows:
             connection.execute(_TAKE_MARK, [row._asdict() for row in rows])
         for day, box, instrument in rows:
-            _recount(connection, box, instrument, day, changes)
+            _recount(store, connection, box, instrument, day, changes)
         _apply(connection, changes)
         return len(rows)
 
 
 def _recount(
+    store: Store,
     connection: Connection,
     box: str,
     instrument: str,
@@ -124,7 +125,8 @@ def _recount(
     if now is None:
         connection.execute(delete(base_instruments).where(key))
         return
-    statuses = read_history(connection, box, instrument, day * DAY_MS, (day + 1) * DAY_MS)
+    with store.of(box).within(store, connection) as reports:
+        statuses = read_history(reports, box, instrument, day * DAY_MS, (day + 1) * DAY_MS)
     counted = {
         reading: Histogram.of_instrument(one.values[one.present])
         for reading, one in statuses.readings.items()

@@ -83,29 +83,37 @@ class Evaluator:
     def boxes(self) -> list[str]:
         """Return the boxes that have records. Raises: StoreError."""
         c = coverage.c
-        boxes = select(c.box).where(c.stream == BOX_STREAM).distinct().order_by(c.box)
-        return [box for (box,) in self._store.read(boxes)]
+        boxes = select(c.box).where(c.stream == BOX_STREAM).distinct()
+        return sorted(box for part in self._store.parts for (box,) in part.read(boxes))
 
     def advance(self, box: str, now_ms: int) -> Advance:
         """Evaluate what is complete of one box. Raises: StoreError."""
         total = Advance()
+        part = self._store.of(box)
         while True:
-            with self._store.transaction() as connection:
-                if not self._advance(connection, box, now_ms, total):
+            with part.transaction() as reports, self._store.within(part, reports) as connection:
+                if not self._advance(connection, reports, box, now_ms, total):
                     return total
 
-    def _advance(self, connection: Connection, box: str, now_ms: int, total: Advance) -> bool:
-        """Evaluate up to SEQUENCES_MAX records of each epoch; return whether there are more."""
+    def _advance(
+        self, connection: Connection, reports: Connection, box: str, now_ms: int, total: Advance
+    ) -> bool:
+        """Evaluate up to SEQUENCES_MAX records of each epoch; return whether there are more.
+
+        `reports` is the connection to the box's reports, which is another one if they are in a shard.
+        """
         _exclude_others(connection, box)
         has_more = False
         silence = load_silence(connection, box) if self.triggers.silences else None
-        for epoch, position, complete in _positions(connection, box):
+        for epoch, position, complete in _positions(connection, reports, box):
             end_of_step = min(complete, position + SEQUENCES_MAX)
-            pending = _pending(connection, box, epoch, position, end_of_step)
+            pending = _pending(reports, box, epoch, position, end_of_step)
             self._evaluate(connection, box, pending, now_ms, total)
             if silence is not None:
                 self._update_silence(connection, silence, pending, now_ms, total)
             _move(connection, box, epoch, end_of_step, now_ms)
+            if reports is not connection:
+                _move(reports, box, epoch, end_of_step, now_ms)
             has_more |= end_of_step < complete
         return has_more
 
@@ -215,23 +223,23 @@ def _exclude_others(connection: Connection, box: str) -> None:
         connection.execute(text("UPDATE boxes SET site = site WHERE serial = :box"), {"box": box})
 
 
-def _positions(connection: Connection, box: str) -> list[tuple[int, int, int]]:
+def _positions(connection: Connection, reports: Connection, box: str) -> list[tuple[int, int, int]]:
     """Return the epochs that have complete records: epoch, what is evaluated, and what is complete."""
-    of_epoch = and_(evaluated.c.box == coverage.c.box, evaluated.c.epoch == coverage.c.life)
-    rows = connection.execute(
-        select(
-            coverage.c.life, coverage.c.stored, coverage.c.lost, evaluated.c.sequence, evaluated.c.moved_at_ms
+    e, c = evaluated.c, coverage.c
+    moved = {
+        epoch: (sequence, moved_at_ms)
+        for epoch, sequence, moved_at_ms in connection.execute(
+            select(e.epoch, e.sequence, e.moved_at_ms).where(e.box == box)
         )
-        .select_from(coverage.outerjoin(evaluated, of_epoch))
-        .where(coverage.c.box == box, coverage.c.stream == BOX_STREAM)
-    ).all()
+    }
+    of_box = select(c.life, c.stored, c.lost).where(c.box == box, c.stream == BOX_STREAM)
     found = []
-    for epoch, stored, lost, position, moved_at_ms in rows:
+    for epoch, stored, lost in reports.execute(of_box).all():
         ranges = decode_ranges(stored)
-        position = position or 0
+        position, moved_at_ms = moved.get(epoch, (0, None))
         if position >= ranges.last():
             continue
-        newest = connection.scalar(
+        newest = reports.scalar(
             select(func.max(_R.stored_at_ms)).where(_R.box == box, _R.epoch == epoch, _R.sequence > position)
         )
         arrivals = Arrivals(ranges, decode_ranges(lost) if lost else RangeSet(), newest or 0)

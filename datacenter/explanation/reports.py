@@ -107,7 +107,8 @@ def _rows(store: Store, wanted: ReportRange) -> Iterator[tuple[int, PlacedReport
         or_(_R.kind != STATUS, _R.at_ms >= wanted.since_ms),
     )
     columns = (_R.run, _R.stored_at_ms, _R.sequence, _R.record_count, _R.body)
-    for run, stored_at_ms, sequence, record_count, body in store.read(select(*columns).where(of_range)):
+    rows = store.of(wanted.box).read(select(*columns).where(of_range))
+    for run, stored_at_ms, sequence, record_count, body in rows:
         for one in stored_records(sequence, record_count, body):
             report = _decode_report(one.body)
             place = run, report.number
@@ -119,7 +120,7 @@ def _archived(store: Store, wanted: ReportRange) -> Statuses:
     of_days = and_(
         _C.box == wanted.box, _C.instrument == wanted.instrument, _C.day >= wanted.since_ms // DAY_MS
     )
-    bodies = store.read(select(_C.body).where(of_days).order_by(_C.day))
+    bodies = store.of(wanted.box).read(select(_C.body).where(of_days).order_by(_C.day))
     return joined([_within(decode_chunk(body), wanted) for (body,) in bodies])
 
 
@@ -145,7 +146,8 @@ def _require_complete(store: Store, wanted: ReportRange, rows: list[Place], arch
     of_runs = and_(
         c.box == wanted.box, c.stream == wanted.instrument, c.life >= first_run, c.life <= wanted.last[0]
     )
-    for run, stored in store.read(select(c.life, c.stored).where(of_runs).order_by(c.life)):
+    lives = select(c.life, c.stored).where(of_runs).order_by(c.life)
+    for run, stored in store.of(wanted.box).read(lives):
         first = wanted.first[1] if run == wanted.first[0] else 1
         if wanted.since_ms:
             first = max(first, wanted.last[1])

@@ -52,4 +52,4 @@ def check_silence(store: Store, record: AlertRecord, evidence: SilenceEvidence) 
 
 def _count(store: Store, which: object) -> int:
     query = select(func.sum(_R.record_count)).where(which)  # type: ignore[arg-type]
-    return int(next(store.read(query))[0] or 0)
+    return sum(int(next(part.read(query))[0] or 0) for part in store.parts)

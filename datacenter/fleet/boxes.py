@@ -98,9 +98,10 @@ def _latest_record(store: Store, box: str) -> tuple[int | None, int | None, int 
     lives = select(coverage.c.life).where(coverage.c.box == box, coverage.c.stream == BOX_STREAM)
     columns = (_R.stored_at_ms, _R.at_ms, _R.epoch, _R.sequence)
     found = []
-    for (epoch,) in list(store.read(lives)):
+    part = store.of(box)
+    for (epoch,) in list(part.read(lives)):
         of_epoch = select(*columns).where(_R.box == box, _R.epoch == epoch)
-        found += [tuple(row) for row in store.read(of_epoch.order_by(_R.sequence.desc()).limit(1))]
+        found += [tuple(row) for row in part.read(of_epoch.order_by(_R.sequence.desc()).limit(1))]
     return max(found, default=(None, None, None, None))
 
 
@@ -113,7 +114,8 @@ def list_events(store: Store, box: str) -> list[Audit | Gap | ProfileInForce]:
     }
     of_box = and_(_R.box == box, _R.instrument == "", _R.kind.in_(sorted(kinds)))
     query = select(_R.kind, _R.body).where(of_box).order_by(_R.at_ms.desc(), _R.sequence.desc())
-    return [decode(kinds[kind], body) for kind, body in store.read(query.limit(EVENTS_MAX))]
+    rows = store.of(box).read(query.limit(EVENTS_MAX))
+    return [decode(kinds[kind], body) for kind, body in rows]
 
 
 def list_instruments_of_box(store: Store, visible: Visibility, box: str) -> list[tuple[str, str | None, int]]:

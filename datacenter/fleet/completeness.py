@@ -38,14 +38,15 @@ def stream_completeness(store: Store, box: str, stream: str | None = None) -> li
     """Return the completeness of a box's streams, or of one, by stream and life; the latest life is last."""
     key = _C.box == box if stream is None else and_(_C.box == box, _C.stream == stream)
     query = select(_C.stream, _C.life, _C.stored, _C.lost).where(key).order_by(_C.stream, _C.life)
-    return [_of_life(*row) for row in store.read(query)]
+    return [_of_life(*row) for row in store.of(box).read(query)]
 
 
 def coverage_tag(store: Store, box: str, stream: str) -> str:
     """Return a text that changes whenever a report of the stream is stored. The time to compute it is constant."""
     key = and_(_C.box == box, _C.stream == stream)
     state = sha256()
-    for life, stored, lost in store.read(select(_C.life, _C.stored, _C.lost).where(key).order_by(_C.life)):
+    lives = select(_C.life, _C.stored, _C.lost).where(key).order_by(_C.life)
+    for life, stored, lost in store.of(box).read(lives):
         state.update(f"{life} {len(stored)} {len(lost or b'')}:".encode() + stored + (lost or b""))
     return state.hexdigest()[:24]
 

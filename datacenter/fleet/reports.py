@@ -83,5 +83,5 @@ def _read(
         _R.kind == str(kind.__struct_config__.tag),
     )
     order = (_R.at_ms.desc(), _R.run.desc(), _R.number.desc())
-    for (body,) in store.read(select(_R.body).where(of_kind).order_by(*order).limit(limit)):
+    for (body,) in store.of(box).read(select(_R.body).where(of_kind).order_by(*order).limit(limit)):
         yield decode(kind, body)

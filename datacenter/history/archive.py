@@ -42,17 +42,24 @@ def archive(store: Store, before_ms: int) -> int:
 def waiting(store: Store, before_ms: int) -> list[tuple[str, str]]:
     """Return boxes and instruments with statuses in rows that were stored before this time. Raises: StoreError."""
     is_old = and_(_R.kind == STATUS, _R.stored_at_ms < before_ms)
-    pairs = select(_R.box, _R.instrument).where(is_old).distinct().order_by(_R.box, _R.instrument)
-    return [(box, instrument) for box, instrument in store.read(pairs)]
+    pairs = select(_R.box, _R.instrument).where(is_old).distinct()
+    return sorted((box, instrument) for part in store.parts for box, instrument in part.read(pairs))
 
 
 def archive_instrument(store: Store, box: str, instrument: str, before_ms: int) -> int:
     """As `archive`, for one instrument. Raises: StoreError."""
-    with store.transaction() as connection:
-        return _archive_instrument(connection, box, instrument, before_ms)
+    part = store.of(box)
+    with part.transaction() as connection:
+        days, count = _archive_instrument(connection, box, instrument, before_ms)
+        with store.within(part, connection) as marking:
+            mark_changed(marking, box, instrument, days)
+        return count
 
 
-def _archive_instrument(connection: Connection, box: str, instrument: str, before_ms: int) -> int:
+def _archive_instrument(
+    connection: Connection, box: str, instrument: str, before_ms: int
+) -> tuple[set[int], int]:
+    """Move statuses to chunks; return the days of these, and the number of statuses."""
     connection.execute(select(boxes.c.serial).where(boxes.c.serial == box).with_for_update(key_share=True))
     is_evaluated = and_(_R.epoch == evaluated.c.epoch, _R.sequence <= evaluated.c.sequence)
     ripe = and_(
@@ -67,9 +74,8 @@ def _archive_instrument(connection: Connection, box: str, instrument: str, befor
         found[status.at_ms // DAY_MS].append((run, status))
     for day, statuses in found.items():
         _add(connection, box, instrument, day, Statuses.of(statuses))
-    mark_changed(connection, box, instrument, found)
     connection.execute(delete(records).where(ripe))
-    return sum(map(len, found.values()))
+    return set(found), sum(map(len, found.values()))
 
 
 def _add(connection: Connection, box: str, instrument: str, day: int, statuses: Statuses) -> None:
@@ -91,12 +97,12 @@ def history(store: Store, box: str, instrument: str, since_ms: int, until_ms: in
 
     Raises: StoreError.
     """
-    with store.transaction() as connection:
+    with store.of(box).transaction() as connection:
         return read_history(connection, box, instrument, since_ms, until_ms)
 
 
 def read_history(connection: Connection, box: str, instrument: str, since_ms: int, until_ms: int) -> Statuses:
-    """As `history`, in a transaction. Raises: SQLAlchemyError."""
+    """As `history`, in a transaction of the store with the box's reports. Raises: SQLAlchemyError."""
     recent = connection.execute(_recent(box, instrument, since_ms, until_ms))
     # rows first: what is archived between the two queries is then found twice, and not missed
     rows = Statuses.of(list(_statuses(recent)))
@@ -108,9 +114,10 @@ def read_history(connection: Connection, box: str, instrument: str, since_ms: in
 def reading_names(store: Store, box: str, instrument: str, since_ms: int, until_ms: int) -> list[str]:
     """Return the channels with readings in the days of a period, sorted. Raises: StoreError."""
     names: set[str] = set()
-    for _, status in _statuses(store.read(_recent(box, instrument, since_ms, until_ms))):
+    part = store.of(box)
+    for _, status in _statuses(part.read(_recent(box, instrument, since_ms, until_ms))):
         names.update(status.readings)
-    for (body,) in store.read(_bodies(box, instrument, since_ms, until_ms)):
+    for (body,) in part.read(_bodies(box, instrument, since_ms, until_ms)):
         names.update(chunk_channels(body))
     return sorted(names)
 

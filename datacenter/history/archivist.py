@@ -48,7 +48,7 @@ async def archive_hourly(
 
 
 async def _delete_expired(store: Store, executor: Executor | None, now_ms: int, retention: Retention) -> None:
-    """Delete in pieces, so that batches wait little. Raises: StoreError."""
+    """Delete in pieces, so that batches wait little; then drop empty partitions. Raises: StoreError."""
     for kind, days in kept_days(retention).items():
         total = 0
         while deleted := await call_database(executor, delete_piece, store, kind, days, now_ms):
@@ -56,3 +56,5 @@ async def _delete_expired(store: Store, executor: Executor | None, now_ms: int, 
             await asyncio.sleep(PAUSE_SECONDS)
         if total:
             _log.info("%s: deleted %d rows older than %d days", kind, total, days)
+    for part in store.parts:
+        await call_database(executor, part.drop_empty_partitions, now_ms)

@@ -41,7 +41,8 @@ class Figures(NamedTuple):
 
 
 def read_figures(store: Store, now_ms: int) -> Figures:
-    """Read the figures in one transaction. Raises: StoreError."""
+    """Read the figures, in one transaction of each database. Raises: StoreError."""
+    unevaluated, size = _of_reports(store)
     with store.transaction() as connection:
         d, n, a, c = deliveries.c, notices.c, alerts.c, commands.c
         severities = _counted(connection, (a.severity,), a.ended_at_ms.is_(None))
@@ -59,8 +60,8 @@ def read_figures(store: Store, now_ms: int) -> Figures:
             unrouted_notices=connection.scalar(unrouted) or 0,
             oldest_delivery_s=0.0 if oldest_ms is None else max(now_ms - oldest_ms, 0) / 1000,
             commands={(state,): 0.0 for state in OPEN_STATES} | states,
-            unevaluated_records=_unevaluated(connection),
-            bytes=int(connection.scalar(text(_SIZE[connection.dialect.name])) or 0),
+            unevaluated_records=unevaluated,
+            bytes=size,
         )
 
 
@@ -76,6 +77,16 @@ def _of_targets(counted: dict[tuple[str, ...], float]) -> dict[tuple[str, ...], 
     targets = sorted({target for target, _ in counted})
     none = {(target, state.value): 0.0 for target in targets for state in DeliveryState}
     return none | counted
+
+
+def _of_reports(store: Store) -> tuple[int, int]:
+    """Return the records that are not evaluated yet, and the bytes, of all databases."""
+    unevaluated = size = 0
+    for part in store.parts:
+        with part.transaction() as connection:
+            unevaluated += _unevaluated(connection)
+            size += int(connection.scalar(text(_SIZE[connection.dialect.name])) or 0)
+    return unevaluated, size
 
 
 def _unevaluated(connection: Connection) -> int:
@@ -106,4 +117,4 @@ def families(figures: Figures | None) -> Iterator[Metric]:
     yield gauges("rap_commands", "Commands that have not ended, by state.", ["state"], figures.commands)
     text = "Stored records that are not evaluated yet, with those that wait for missing ones before them."
     yield gauge("rap_unevaluated_records", text, figures.unevaluated_records)
-    yield gauge("rap_store_size_bytes", "Size of the database.", figures.bytes)
+    yield gauge("rap_store_size_bytes", "Size of the databases.", figures.bytes)

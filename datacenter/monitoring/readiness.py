@@ -1,4 +1,4 @@
-"""Whether the data center can store reports: its database answers, and its tables have this program's revision."""
+"""Whether the data center can store reports: its databases answer, and their tables have this program's revision."""
 
 from __future__ import annotations
 
@@ -27,13 +27,15 @@ def readiness(store: Store, url: str) -> Callable[[], str]:
         if file is not None and _identity(file) != opened:
             return "the file of the database was removed or replaced: restart the program"
         try:
-            found = next(store.read(select(version_table.c.version_num)), (None,))[0]
+            found = [next(part.read(select(version_table.c.version_num)), (None,))[0] for part in store.parts]
         except StoreError as error:
             raise StoreError("the database failed") from error
-        if found != REVISION:
-            return (
-                f"the tables have revision {found}, but this program needs {REVISION}: run `rap dc migrate`"
-            )
+        for revision in found:
+            if revision != REVISION:
+                return (
+                    f"the tables have revision {revision}, but this program needs {REVISION}: "
+                    "run `rap dc migrate`"
+                )
         return ""
 
     return problem

@@ -18,7 +18,7 @@ from datacenter.monitoring.listener import make_monitoring
 from datacenter.monitoring.metrics import Metrics, build_info, gauge, limits
 from datacenter.monitoring.probe import Probe
 from datacenter.monitoring.readiness import readiness
-from datacenter.store.queue import StoreQueue
+from datacenter.store.queue import IngestQueue
 from datacenter.store.store import Store
 from wire.http.admission import Limits
 from wire.http.connection import Server, serve
@@ -38,7 +38,7 @@ async def monitoring(
     now_ms: Callable[[], int],
     bounds: Bounds,
     boxes: Server,
-    queue: StoreQueue,
+    queue: IngestQueue,
     follower: Follower,
 ) -> AsyncIterator[int | None]:
     """Serve within the block; the value is the TCP port, None if monitoring is not configured.

@@ -1,11 +1,12 @@
-"""Stores batches in one transaction: which records are new, their rows, and the commands of the replies."""
+"""Stores batches: which records are new, their rows, and the commands of the replies."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import compress, groupby
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from datacenter.store.command_states import TRANSITIONS, Event
 from datacenter.store.coverage import BOX_STREAM, RANGES_MAX, add_new, decode_ranges, encode_ranges
@@ -40,6 +41,10 @@ _EVENTS: Final[dict[str, Event]] = {
 """The event of each step and outcome that a box reports."""
 REPEAT_MS_MAX: Final = 3_600_000
 """Limit of the interval, which doubles each time: commands for an instrument that is off must not fill the link."""
+
+
+DueCommands: TypeAlias = dict[str, tuple[list[Command], list[int]]]
+"""The commands of each box that are due, oldest first, and the numbers of those to withdraw."""
 
 
 class Received(NamedTuple):
@@ -96,10 +101,32 @@ class _Coverage:
         return all(len(self.stored[key]) < RANGES_MAX for key in keys)
 
 
-def store_batches(
-    statements: Statements, cursor: Any, received: Sequence[Received]
-) -> list[BatchReply | UnknownBoxError | StoreError]:
-    """Store the new records of all batches; return for each its reply, or the reason why nothing of it is stored.
+@dataclass(frozen=True)
+class StoredBatches:
+    """What a transaction did with batches, by their places in the list."""
+
+    received: Sequence[Received]
+    counts: dict[int, int]
+    """The number of new records of each batch that was stored."""
+    errors: dict[int, UnknownBoxError | StoreError]
+    """Why nothing of the others was stored."""
+
+    @property
+    def accepted(self) -> list[Received]:
+        """The batches that were stored."""
+        return [self.received[place] for place in self.counts]
+
+    def replies(self, due: DueCommands) -> list[BatchReply | UnknownBoxError | StoreError]:
+        """Return for each batch its reply, with what `exchange_commands` gave, or its error."""
+        due = dict(due)
+        return [
+            self.errors.get(place) or BatchReply(self.counts[place], *due.pop(one.box, ([], [])))
+            for place, one in enumerate(self.received)
+        ]
+
+
+def store_records(statements: Statements, cursor: Any, received: Sequence[Received]) -> StoredBatches:
+    """Store the new records of all batches.
 
     Raises: errors of the driver; then the caller must roll back the transaction.
     """
@@ -107,7 +134,7 @@ def store_batches(
     keys = sorted({key for one in received for key in _keys(one)})
     coverage = _Coverage(statements.coverage(cursor, keys))
     rows: list[Row] = []
-    stored: dict[int, int] = {}
+    counts: dict[int, int] = {}
     errors: dict[int, UnknownBoxError | StoreError] = {}
     for place, one in enumerate(received):
         if one.box not in known:
@@ -117,12 +144,20 @@ def store_batches(
         else:
             new = coverage.take_new(one.box, one.batch)
             rows += make_rows(one.box, one.batch.epoch, one.at_ms, new)
-            stored[place] = len(new)
-    accepted = [received[place] for place in stored]
-    if accepted:
+            counts[place] = len(new)
+    if counts:
         if rows:
             statements.insert(cursor, rows)
         statements.cover(cursor, coverage.rows())
+    return StoredBatches(received, counts, errors)
+
+
+def exchange_commands(statements: Statements, cursor: Any, accepted: Sequence[Received]) -> DueCommands:
+    """Apply what stored batches report about commands, and return the commands that are due.
+
+    The same batches give the same result a second time, so that this may be a later transaction than `store_records`:
+    a box whose batch was not acknowledged sends it again. Raises: errors of the driver, as `store_records`.
+    """
     for event, reports in groupby(
         (report for one in accepted for report in _command_reports(one)),
         lambda report: _EVENTS[report.outcome],
@@ -130,22 +165,16 @@ def store_batches(
         statements.report(cursor, event, list(reports))
     if started := {one.box for one in accepted if any(map(_is_start, one.batch.records))}:
         statements.repeat(cursor, started)
-    due = _take_due(statements, cursor, accepted)
-    return [
-        errors.get(place) or BatchReply(stored[place], *due.pop(one.box, ([], [])))
-        for place, one in enumerate(received)
-    ]
+    return _take_due(statements, cursor, accepted)
 
 
-def _take_due(
-    statements: Statements, cursor: Any, accepted: Sequence[Received]
-) -> dict[str, tuple[list[Command], list[int]]]:
+def _take_due(statements: Statements, cursor: Any, accepted: Sequence[Received]) -> DueCommands:
     """Return the commands of each box that are due, oldest first, and those to withdraw.
 
     Schedules the next repetition of each.
     """
     now = {one.box: one.at_ms for one in accepted}
-    due: dict[str, tuple[list[Command], list[int]]] = {}
+    due: DueCommands = {}
     sent = []
     for row in statements.waiting(cursor, list(now), max(now.values())) if now else ():
         is_expired = row.expires_at_ms is not None and row.expires_at_ms <= now[row.box]

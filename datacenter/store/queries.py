@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from heapq import merge
 from itertools import groupby
 from typing import NamedTuple
 
@@ -72,7 +73,8 @@ class StoredCommand(NamedTuple):
 def counts(store: Store) -> dict[tuple[str, str], int]:
     """Return the number of records by (box, instrument); for records of the box itself, `instrument` is ""."""
     key = (_RECORDS.box, _RECORDS.instrument)
-    rows = store.read(select(*key, func.sum(_RECORDS.record_count)).group_by(*key).order_by(*key))
+    query = select(*key, func.sum(_RECORDS.record_count)).group_by(*key)
+    rows = sorted(tuple(row) for part in store.parts for row in part.read(query))
     return {(box, instrument): int(count) for box, instrument, count in rows}
 
 
@@ -84,7 +86,8 @@ def records(store: Store) -> Iterator[StoredRecord]:
 def bodies(store: Store) -> Iterator[tuple[StoredRecord, bytes]]:
     """Return all records with their bodies, ordered by box, epoch and sequence. Holds an epoch of a box in memory."""
     columns = [_RECORDS[name] for name in Row._fields]
-    rows = map(Row._make, store.read(select(*columns).order_by(*columns[:3])))
+    query = select(*columns).order_by(*columns[:3])
+    rows = merge(*(map(Row._make, part.read(query)) for part in store.parts), key=lambda row: row[:3])
     for _, of_epoch in groupby(rows, lambda row: (row.box, row.epoch)):
         found = (pair for row in of_epoch for pair in _records(row))
         yield from sorted(found, key=lambda pair: pair[0].sequence)
@@ -104,16 +107,16 @@ def _records(row: Row) -> Iterator[tuple[StoredRecord, bytes]]:
 def epochs(store: Store) -> list[int]:
     """Return the epochs of all records, ordered by the time at which the first record of each was stored."""
     first = func.min(_RECORDS.stored_at_ms)
-    return [
-        epoch
-        for epoch, _ in store.read(select(_RECORDS.epoch, first).group_by(_RECORDS.epoch).order_by(first))
-    ]
+    query = select(first, _RECORDS.epoch).group_by(_RECORDS.epoch)
+    rows = sorted(tuple(row) for part in store.parts for row in part.read(query))
+    return list(dict.fromkeys(epoch for _, epoch in rows))
 
 
 def gaps(store: Store) -> list[StoredGap]:
     """Return all reported gaps, ordered by box, epoch and sequence."""
     key = (_RECORDS.box, _RECORDS.epoch, _RECORDS.sequence)
-    rows = store.read(select(*key, _RECORDS.body).where(_RECORDS.kind == "gap").order_by(*key))
+    query = select(*key, _RECORDS.body).where(_RECORDS.kind == "gap")
+    rows = sorted(tuple(row) for part in store.parts for row in part.read(query))
     return [StoredGap(box, epoch, sequence, decode(Gap, body)) for box, epoch, sequence, body in rows]
 
 
@@ -123,8 +126,9 @@ def profiles(store: Store, known: Mapping[str, int]) -> list[FollowedProfile]:
     `known` is the newest version of each model's profile that the data center has.
     """
     key = (_RECORDS.box, _RECORDS.epoch, _RECORDS.sequence)
-    rows = store.read(select(_RECORDS.box, _RECORDS.body).where(_RECORDS.kind == "profile").order_by(*key))
-    return [_followed(box, decode(ProfileInForce, body), known) for box, body in rows]
+    query = select(*key, _RECORDS.body).where(_RECORDS.kind == "profile")
+    rows = sorted(tuple(row) for part in store.parts for row in part.read(query))
+    return [_followed(box, decode(ProfileInForce, body), known) for box, _, _, body in rows]
 
 
 def _followed(box: str, body: ProfileInForce, known: Mapping[str, int]) -> FollowedProfile:

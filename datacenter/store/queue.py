@@ -16,13 +16,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 from datacenter.store.batch import Received
+from datacenter.store.calls import call_database
+from datacenter.store.store import Store
 from wire.messages import BatchReply
 
 RECORDS_MAX: Final = 65_536
@@ -47,6 +49,18 @@ class _Waiting:
     @property
     def records(self) -> int:
         return len(self.received.batch.records)
+
+
+class IngestQueue(Protocol):
+    """What the ingest gives batches to: a `StoreQueue`, or several."""
+
+    def filling(self) -> tuple[int, int]:
+        """Return the number of records that wait or are being stored, and its limit."""
+        ...
+
+    async def run(self, received: Received, *, urgent: bool, is_abandoned: Callable[[], bool]) -> BatchReply:
+        """As `StoreQueue.run`."""
+        ...
 
 
 class StoreQueue:
@@ -152,3 +166,26 @@ class StoreQueue:
                     waiting.result.set_exception(outcome)
             self._settle(waiting)
         self._next()
+
+
+class RoutedQueue:
+    """A queue for each database, so that one that hangs holds up no batches of the others.
+
+    `find` returns the store with the reports of a box; it blocks, and is called once for each box.
+    """
+
+    def __init__(self, find: Callable[[str], Store], queues: Mapping[Store, StoreQueue]) -> None:
+        self._find, self._queues = find, queues
+        self._known: dict[str, StoreQueue] = {}
+
+    def filling(self) -> tuple[int, int]:
+        """Return the records that wait or are being stored in the fullest queue, and its limit."""
+        return max(queue.filling() for queue in self._queues.values())
+
+    async def run(self, received: Received, *, urgent: bool, is_abandoned: Callable[[], bool]) -> BatchReply:
+        """As `StoreQueue.run`, in the queue of the box."""
+        queue = self._known.get(received.box)
+        if queue is None:
+            queue = self._queues[await call_database(None, self._find, received.box)]
+            self._known[received.box] = queue
+        return await queue.run(received, urgent=urgent, is_abandoned=is_abandoned)

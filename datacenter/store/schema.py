@@ -36,7 +36,7 @@ from datacenter.store.append_only import make_append_only
 
 metadata = MetaData()
 
-REVISION: Final = "0009"
+REVISION: Final = "0010"
 """The revision whose migration creates these tables."""
 
 boxes = Table(
@@ -46,6 +46,7 @@ boxes = Table(
     Column("enrolled_at_ms", BigInteger, nullable=False),
     Column("dismissed_at_ms", BigInteger),  # if set, the box is no longer authorized; its records are kept
     Column("site", Text),  # of `sites`; unknown until the fleet's file names it
+    Column("shard", Text),  # of `datacenter.store.shards`: whose database has its reports; this one if NULL
 )
 
 sites = Table(

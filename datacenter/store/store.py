@@ -1,5 +1,8 @@
 """The store: each report once, and the waiting commands. Queries are in `datacenter.store.queries`.
 
+Reports of a box (`records`, `chunks`, `coverage`) are read from `Store.of` that box, which is the store itself unless
+there are shards (`datacenter.store.shards`); all other tables are in the store itself.
+
 `ingest` is one transaction: it checks that the box is authorized, stores the new records, closes the commands whose
 results are among them, and selects the commands to return. When it returns, the batch is committed; when it raises,
 nothing is. Processes that ingest batches of the same box wait for each other, those of other boxes do not.
@@ -31,7 +34,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import PoolProxiedConnection, StaticPool
 
-from datacenter.store.batch import Received, store_batches
+from datacenter.store.batch import Received, exchange_commands, store_records
 from datacenter.store.command_states import TRANSITIONS, Event
 from datacenter.store.errors import StoreError, UnknownBoxError
 from datacenter.store.migrate import SchemaError, current_revision, upgrade
@@ -50,6 +53,48 @@ _JOURNAL_TRIES: Final = 50
 _JOURNAL_RETRY_SECONDS: Final = 0.02
 
 
+class Writer:
+    """A connection that is kept for one transaction after the other, of one thread at a time."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._driver_error = engine.dialect.loaded_dbapi.Error
+        self._connection: PoolProxiedConnection | None = None
+
+    @contextmanager
+    def cursor(self) -> Iterator[Any]:
+        """The driver's cursor in a transaction, committed at the end of the block. Raises: StoreError.
+
+        After an error the connection is returned to the pool, which rolls back the transaction, and the next
+        transaction uses another one. If the server has closed it, all connections are replaced.
+        """
+        try:
+            connection = self._connection = self._connection or self._engine.raw_connection()
+            yield connection.cursor()
+            connection.commit()
+        except BaseException as error:
+            self._discard(error)
+            if isinstance(error, (self._driver_error, SQLAlchemyError)):
+                raise StoreError.of(error) from None
+            raise
+
+    def _discard(self, error: BaseException) -> None:
+        """Return the connection to the pool, or close all connections if the server has closed this one."""
+        connection = self._connection
+        if connection is not None and isinstance(error, self._driver_error):
+            driver_error: Any = error
+            if self._engine.dialect.is_disconnect(driver_error, connection, None):
+                connection.invalidate()
+                self._engine.dispose()
+        self.release()
+
+    def release(self) -> None:
+        """Return the connection to the pool."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+
 class Store:
     """Reports and commands in the database at `url`; its tables are created or upgraded on opening.
 
@@ -62,8 +107,7 @@ class Store:
         self._engine, statements = _engine(url, durable)
         self._partitions = Partitions(self._engine)
         self._statements = statements
-        self._writer: PoolProxiedConnection | None = None
-        self._driver_error = self._engine.dialect.loaded_dbapi.Error
+        self._writer = Writer(self._engine)
         try:
             upgrade(self._engine)
         except (SchemaError, SQLAlchemyError) as error:
@@ -74,19 +118,65 @@ class Store:
         """Whether the database has one writer at a time, so that a second thread is of no use."""
         return self._engine.dialect.name == "sqlite"
 
+    @property
+    def url(self) -> str:
+        """The URL of the database, without password."""
+        return self._engine.url.render_as_string(hide_password=True)
+
     def close(self) -> None:
         """Close the connections. The store cannot be used afterwards."""
-        self._release_writer()
+        self._writer.release()
         self._engine.dispose()
+
+    @property
+    def parts(self) -> Sequence[Store]:
+        """The stores that have reports: this one, then the shards."""
+        return (self,)
+
+    def of(self, box: str) -> Store:  # noqa: ARG002
+        """Return the store with the reports of a box. Raises: StoreError."""
+        return self
+
+    def check(self) -> None:
+        """Raise StoreError if boxes have their reports in a shard that the store does not have."""
+        placed = select(boxes.c.shard).where(boxes.c.shard.is_not(None)).distinct()
+        for (name,) in sorted(tuple(row) for row in self.read(placed)):
+            if name not in self._shard_names:
+                raise StoreError(
+                    f"boxes have their reports in shard {name}, which is not configured: give its name and URL "
+                    "in [[store.shards]]"
+                )
+
+    @property
+    def _shard_names(self) -> Collection[str]:
+        return ()
+
+    def _new_place(self, box: str) -> str | None:  # noqa: ARG002
+        """Return the shard of a box that is authorized for the first time."""
+        return None
+
+    @contextmanager
+    def within(self, outer: Store, connection: Connection) -> Iterator[Connection]:
+        """As `transaction`, in the block of `connection` of the store `outer`: the same one if that is this store.
+
+        Otherwise this transaction is committed before the outer one.
+        """
+        if outer is self:
+            yield connection
+            return
+        with self.transaction() as own:
+            yield own
 
     def authorize(self, serials: Collection[str], now_ms: int) -> None:
         """Authorize the boxes with these serial numbers, and no others. Raises: StoreError."""
         with self.transaction() as connection:
             enrol = text(
-                "INSERT INTO boxes (serial, enrolled_at_ms) VALUES (:serial, :now) ON CONFLICT DO NOTHING"
+                "INSERT INTO boxes (serial, enrolled_at_ms, shard) VALUES (:serial, :now, :shard)"
+                " ON CONFLICT DO NOTHING"
             )
             for serial in serials:
-                connection.execute(enrol, {"serial": serial, "now": now_ms})
+                new = {"serial": serial, "now": now_ms, "shard": self._new_place(serial)}
+                connection.execute(enrol, new)
             listed = boxes.c.serial.in_(serials)
             connection.execute(update(boxes).where(listed).values(dismissed_at_ms=None))
             dismissed = ~listed & boxes.c.dismissed_at_ms.is_(None)
@@ -109,12 +199,25 @@ class Store:
         """
         try:
             self._partitions.prepare(received[-1].at_ms)
-            with self._cursor() as cursor:
-                return store_batches(self._statements, cursor, received)
+            return self._store(received)
         except (StoreError, SQLAlchemyError) as error:
+            self._partitions.forget()
             if len(received) == 1:
                 return [StoreError.of(error)]
         return [outcome for one in received for outcome in self.ingest_all([one])]
+
+    def _store(self, received: Sequence[Received]) -> list[BatchReply | UnknownBoxError | StoreError]:
+        with self._writer.cursor() as cursor:
+            stored = store_records(self._statements, cursor, received)
+            due = exchange_commands(self._statements, cursor, stored.accepted)
+        return stored.replies(due)
+
+    def drop_empty_partitions(self, now_ms: int) -> int:
+        """Drop the partitions of past days that have no rows; return their number. Raises: StoreError."""
+        try:
+            return self._partitions.drop_empty(now_ms)
+        except SQLAlchemyError as error:
+            raise StoreError.of(error) from None
 
     def queue_command(
         self, box: str, instrument: str, verb: Verb, body: bytes, now_ms: int, **columns: Any
@@ -176,28 +279,6 @@ class Store:
                 yield connection
         except SQLAlchemyError as error:
             raise StoreError.of(error) from None
-
-    @contextmanager
-    def _cursor(self) -> Iterator[Any]:
-        """The driver's cursor in a transaction, committed at the end of the block.
-
-        The connection is kept for the next transaction. After an error it is returned to the pool, which rolls back
-        the transaction, and the next transaction uses another one.
-        """
-        try:
-            writer = self._writer = self._writer or self._engine.raw_connection()
-            yield writer.cursor()
-            writer.commit()
-        except BaseException as error:
-            self._release_writer()
-            if isinstance(error, (self._driver_error, SQLAlchemyError)):
-                raise StoreError.of(error) from None
-            raise
-
-    def _release_writer(self) -> None:
-        writer, self._writer = self._writer, None
-        if writer is not None:
-            writer.close()
 
 
 def schema_revision(url: str) -> str | None:

@@ -25,6 +25,9 @@ authorities = "vendor.crt"
 url = "sqlite:///reports.db"
 """
 
+PG_URL = 'url = "postgresql+psycopg://u@h/d"'
+SHARD = f"[[store.shards]]\nname = 'a'\n{PG_URL}\n"
+OTHER_SHARD = SHARD.replace("'a'", "'b'")
 OIDC = """
 [access.oidc]
 issuer = "https://id.example.com"
@@ -96,7 +99,11 @@ def test_with_a_provider_the_pages_need_no_sign_in_for_development(file: Path) -
         ("[store]", '[staff]\ndirectory = "dc.crt"\n[store]', ["staff.development: ", "[access.oidc]"]),
         ("[store]", '[log]\nformat = "jsn"\n[store]', ["log.format: ", "json"]),
         ("[store]", "[monitoring]\nport = 70000\n[store]", ["monitoring.port: ", "<= 65535"]),
+        ("[store]", "[base]\nexport_instruments_min = 1\n[store]", ["base.export_instruments_min: ", ">= 2"]),
         ("[store]", "[store]\nrows_days = 0", ["store.rows_days: ", ">= 1"]),
+        ("[store]", "[store]\nshards = [{ name = 'a', url = 'postgresql://h' }]", ["store", "SQLite"]),
+        ('reports.db"', f'reports.db"\n{2 * SHARD}', ["store", "the same name"]),
+        ('reports.db"', f'reports.db"\n{SHARD}{OTHER_SHARD}', ["store", "same URL"]),
         ("[store]", "[strore]", ["strore: unknown key; did you mean store?"]),
         ("[store]", "[store", ["line 13"]),
     ],

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import delete, func, insert, select, text, update
 
 from datacenter.audit.chain import AuditEntry
 from datacenter.audit.trail import AuditTrail
@@ -14,6 +15,7 @@ from datacenter.config import Retention, load_config
 from datacenter.history import archivist
 from datacenter.history.archive import archive
 from datacenter.retention import KINDS, delete_piece, find_expired, kept_days
+from datacenter.store.errors import StoreError
 from datacenter.store.schema import (
     alerts,
     audit,
@@ -181,3 +183,31 @@ url = "sqlite://"
     file.write_text(text)
     with pytest.raises(SettingsError, match=problem):
         load_config(file)
+
+
+def test_empty_partitions_of_past_days_are_dropped(empty_postgres: str) -> None:
+    with closing(Store(empty_postgres)) as store:
+        store.authorize(["RAP-0002"], 0)
+        for first, day in enumerate((0, 5, 9, 10)):
+            store.ingest("RAP-0002", Batch(7, first, [_alert(first + 1)]), day * DAY_MS)
+        with store.transaction() as connection:
+            connection.execute(delete(records).where(records.c.stored_at_ms != 5 * DAY_MS))
+        with store.transaction() as reading:
+            reading.execute(select(func.count()).select_from(records))
+            assert store.drop_empty_partitions(10 * DAY_MS) == 0, "they are in use"
+        assert store.drop_empty_partitions(10 * DAY_MS) == 3
+        assert _partitions(store) == {5, 9, 10, 11}
+        assert store.drop_empty_partitions(20 * DAY_MS) == 3, "by a clock that is ahead"
+        with pytest.raises(StoreError, match="check violation"):
+            store.ingest("RAP-0002", Batch(7, 4, [_alert(5)]), 10 * DAY_MS)
+        store.ingest("RAP-0002", Batch(7, 4, [_alert(5)]), 10 * DAY_MS)
+        assert _partitions(store) == {5, 10, 11}
+
+
+def _alert(number: int) -> Record:
+    return Record(1, Entry("X", 1, Alert(number, 0, "T0101", "bath", "warning")))
+
+
+def _partitions(store: Store) -> set[int]:
+    names = store.read(text("SELECT relname FROM pg_class WHERE relkind = 'r' AND relname LIKE 'records_%'"))
+    return {int(name[8:]) for (name,) in names}

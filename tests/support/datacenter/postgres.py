@@ -3,53 +3,112 @@
 from __future__ import annotations
 
 import os
+import select
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import psycopg
 import pytest
 
+from tests.support.eventually import poll_until
+
 USER = "postgres"
+
+
+class PostgresServer:
+    """A server that can be killed and started again; `url` is the SQLAlchemy URL of its database."""
+
+    def __init__(self, programs: Path, folder: str, *, flushes: bool) -> None:
+        self._folder = folder
+        self.url = f"postgresql+psycopg://{USER}@/postgres?host={folder}"
+        settings = (
+            "listen_addresses=",
+            f"unix_socket_directories={folder}",
+            f"fsync={'on' if flushes else 'off'}",
+        )
+        options = [word for setting in settings for word in ("-c", setting)]
+        self._command = [str(programs / "postgres"), "-D", f"{folder}/data", *options]
+
+    def start(self) -> None:
+        """Start it, and wait until it has recovered."""
+        with Path(f"{self._folder}/log").open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command, user=_user(), cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        poll_until(self._answers, 120)
+
+    def stop(self) -> None:
+        """Stop it without a checkpoint."""
+        self._process.send_signal(signal.SIGQUIT)
+        self._process.wait()
+
+    def kill(self) -> None:
+        """Kill all of its processes."""
+        pid = self._process.pid
+        self._process.send_signal(signal.SIGSTOP)  # it would restart the others
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        with ExitStack() as stack:
+            for one in map(int, children):
+                with suppress(ProcessLookupError):
+                    process = os.pidfd_open(one)
+                    stack.callback(os.close, process)
+                    signal.pidfd_send_signal(process, signal.SIGKILL)
+                    select.select([process], [], [])  # until it has ended
+        self._process.kill()
+        self._process.wait()
+
+    def _answers(self) -> bool:
+        assert self._process.poll() is None, Path(f"{self._folder}/log").read_text()
+        with suppress(psycopg.OperationalError):
+            psycopg.connect(host=self._folder, user=USER, dbname="postgres").close()
+            return True
+        return False
 
 
 @contextmanager
 def running_server(*, flushes: bool = False) -> Iterator[str]:
     """Run a server, without flushes unless `flushes`; gives the SQLAlchemy URL of an empty database."""
+    with killable_server(flushes=flushes) as server:
+        yield server.url
+
+
+@contextmanager
+def killable_server(*, flushes: bool = False) -> Iterator[PostgresServer]:
+    """As `running_server`, for those who kill it; it must run at the end."""
     if (programs := find_programs()) is None:
         pytest.skip("needs PostgreSQL: run `make setup-kernel` as root")
     with TemporaryDirectory(prefix="rap-postgres-", ignore_cleanup_errors=True) as folder:
         if os.geteuid() == 0:
             shutil.chown(folder, USER)
-        data, log = f"{folder}/data", f"{folder}/log"
-        _run(programs / "initdb", "--no-sync", "--auth=trust", f"--username={USER}", "--encoding=UTF8", data)
-        options = (
-            f"-c listen_addresses= -c unix_socket_directories={folder} -c fsync={'on' if flushes else 'off'}"
+        options = ("--no-sync", "--auth=trust", f"--username={USER}", "--encoding=UTF8")
+        subprocess.run(
+            [str(programs / "initdb"), *options, f"{folder}/data"],
+            check=True,
+            user=_user(),
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
         )
-        _run(programs / "pg_ctl", "-D", data, "-w", "-l", log, "-o", options, "start")
+        server = PostgresServer(programs, folder, flushes=flushes)
+        server.start()
         try:
-            yield f"postgresql+psycopg://{USER}@/postgres?host={folder}"
+            yield server
         finally:
-            _run(programs / "pg_ctl", "-D", data, "-w", "-m", "immediate", "stop")
+            server.stop()
 
 
 def find_programs() -> Path | None:
-    """Return the folder of initdb and pg_ctl, which Debian leaves out of PATH; None where PostgreSQL is missing."""
+    """Return the folder of initdb and postgres, which Debian leaves out of PATH; None where PostgreSQL is missing."""
     if found := shutil.which("initdb"):
         return Path(found).parent
     return max((path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/initdb")), default=None)
 
 
-def _run(program: Path, *arguments: str) -> None:
-    """Run a program of PostgreSQL, which refuses to run as root."""
-    user = USER if os.geteuid() == 0 else None
-    subprocess.run(
-        [str(program), *arguments],
-        check=True,
-        user=user,
-        cwd="/",
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-    )
+def _user() -> str | None:
+    """The user for programs of PostgreSQL, which refuse to run as root."""
+    return USER if os.geteuid() == 0 else None

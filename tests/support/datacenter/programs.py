@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from settings.types import Endpoint
@@ -10,17 +15,29 @@ from wire.dial.dialer import dial
 from wire.pki.hierarchy import Authority, make_key
 from wire.tls.context import Identity, client_context
 
+PROGRAM = """
+import sys
+from datacenter.main import run_datacenter
+run_datacenter(sys.argv[1], ready=lambda ports: print(ports.boxes, flush=True))
+"""
+
 
 def configure(folder: Path, url: str) -> tuple[Path, Identity]:
     """Write the program's configuration and a box's identity."""
+    file, identities = configure_boxes(folder, url, ["RAP-0001"])
+    return file, identities["RAP-0001"]
+
+
+def configure_boxes(folder: Path, url: str, boxes: Sequence[str]) -> tuple[Path, dict[str, Identity]]:
+    """Write the program's configuration and the identities of boxes."""
     vendor, key = Authority.make("vendor"), make_key()
     vendor.issue(folder, "dc", hosts=("localhost",), trusts=vendor, key=key)
     file = folder / "dc.toml"
     file.write_text(
-        f'boxes = ["RAP-0001"]\n[listen]\nhost = "127.0.0.1"\nport = 0\n[store]\nurl = "{url}"\n'
+        f'boxes = {json.dumps(boxes)}\n[listen]\nhost = "127.0.0.1"\nport = 0\n[store]\nurl = "{url}"\n'
         '[tls]\ncertificate = "dc.crt"\nkey = "dc.key"\nauthorities = "dc.ca.crt"\n'
     )
-    return file, vendor.issue(folder, "RAP-0001", trusts=vendor, key=key)
+    return file, {box: vendor.issue(folder, box, trusts=vendor, key=key) for box in boxes}
 
 
 async def send_batches(port: int, box: Identity, *batches: bytes) -> list[int]:
@@ -31,3 +48,16 @@ async def send_batches(port: int, box: Identity, *batches: bytes) -> list[int]:
     statuses = [(await connection.request("POST", "/v1/batches", body)).status for body in bodies]
     connection.close()
     return statuses
+
+
+@contextmanager
+def serving(file: Path) -> Iterator[int]:
+    """Run the program; gives the port for boxes."""
+    command = [sys.executable, "-c", PROGRAM, str(file)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
+        try:
+            assert program.stdout is not None
+            yield int(program.stdout.readline())
+        finally:
+            program.terminate()
+    assert program.returncode == 0

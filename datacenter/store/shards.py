@@ -1,0 +1,160 @@
+"""A store whose reports are distributed over several PostgreSQL servers, the shards.
+
+The reports of a box (`records`, `chunks`, `coverage`) are in one database: that of its shard. Everything else is in
+the main database, whose table `boxes` has the shard of each box. A new box gets the shard with the highest weight,
+a hash of both names (rendezvous hashing), and keeps it: with a further shard no report moves, and only new boxes go
+there. Boxes without a shard, those from before there were any, have their reports in the main database.
+
+A batch is committed in its shard, then what it reports about commands in the main database, and then it is
+acknowledged. After a failure between the two the box sends it again: no record is new, and the commands follow.
+
+Evaluation has its position in the main database, in the transaction of its effects, and copies it to the shard, where
+archive and retention compare with it. A copy may be late, but it is never ahead.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from hashlib import sha256
+
+from sqlalchemy import select
+
+from datacenter.store.batch import Received, exchange_commands, store_records
+from datacenter.store.errors import StoreError, UnknownBoxError
+from datacenter.store.schema import boxes
+from datacenter.store.store import Store, Writer
+from wire.messages import BatchReply
+
+
+def choose_shard(box: str, names: Collection[str]) -> str:
+    """Return the shard for a new box."""
+    return max(names, key=lambda name: sha256(f"{name}\0{box}".encode()).digest())
+
+
+class Shard(Store):
+    """The database of one shard; `commands` writes to the main database, and belongs to this shard alone."""
+
+    def __init__(self, name: str, url: str, commands: Writer) -> None:
+        super().__init__(url)
+        self.name, self._commands = name, commands
+
+    def close(self) -> None:
+        """Close the connections, also that to the main database."""
+        self._commands.release()
+        super().close()
+
+    def _new_place(self, box: str) -> str | None:  # noqa: ARG002
+        return self.name
+
+    def _store(self, received: Sequence[Received]) -> list[BatchReply | UnknownBoxError | StoreError]:
+        with self._writer.cursor() as cursor:
+            stored = store_records(self._statements, cursor, received)
+        accepted = stored.accepted
+        with self._commands.cursor() as cursor:
+            self._statements.lock(cursor, {one.box for one in accepted})
+            due = exchange_commands(self._statements, cursor, accepted)
+        return stored.replies(due)
+
+
+class ShardedStore(Store):
+    """The store of a main database and its shards, given by name; calls are as those of `Store`.
+
+    Each of `parts` may store batches in a thread of its own.
+
+    Raises: StoreError; ValueError as `Store`.
+    """
+
+    def __init__(self, url: str, shards: Mapping[str, str]) -> None:
+        super().__init__(url)
+        self._shards: dict[str, Shard] = {}
+        self._found: dict[str, Store] = {}
+        """The stores of boxes, which never change."""
+        try:
+            for name, shard_url in shards.items():
+                self._shards[name] = Shard(name, shard_url, Writer(self._engine))
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def parts(self) -> Sequence[Store]:
+        """The main store and the shards."""
+        return (self, *self._shards.values())
+
+    def close(self) -> None:
+        """Close the connections to all databases."""
+        for shard in self._shards.values():
+            shard.close()
+        super().close()
+
+    def check(self) -> None:
+        """As `Store.check`; also if a database belongs to another shard."""
+        super().check()
+        for shard in self._shards.values():
+            _check_shard(shard)
+
+    def authorize(self, serials: Collection[str], now_ms: int) -> None:
+        """As `Store.authorize`; new boxes get their shards."""
+        super().authorize(serials, now_ms)
+        authorized = set(serials)
+        of_shard = defaultdict(list)
+        for box, name in list(self.read(select(boxes.c.serial, boxes.c.shard))):
+            self._found[box] = self._named(name)
+            if box in authorized:
+                of_shard[name].append(box)
+        for name, shard in self._shards.items():
+            shard.authorize(of_shard[name], now_ms)
+
+    def of(self, box: str) -> Store:
+        """Return the store with the reports of a box; the main store if there is no such box. Raises: StoreError."""
+        if box in self._found:
+            return self._found[box]
+        for (name,) in list(self.read(select(boxes.c.shard).where(boxes.c.serial == box))):
+            self._found[box] = self._named(name)
+        return self._found.get(box, self)
+
+    def ingest_all(self, received: Sequence[Received]) -> list[BatchReply | UnknownBoxError | StoreError]:
+        """As `Store.ingest_all`, with one transaction for each shard."""
+        places: defaultdict[Store, list[int]] = defaultdict(list)
+        for place, one in enumerate(received):
+            places[self.of(one.box)].append(place)
+        outcomes: dict[int, BatchReply | UnknownBoxError | StoreError] = {}
+        for part, of_part in places.items():
+            batches = [received[place] for place in of_part]
+            found = super().ingest_all(batches) if part is self else part.ingest_all(batches)
+            outcomes.update(zip(of_part, found, strict=True))
+        return [outcomes[place] for place in range(len(received))]
+
+    @property
+    def _shard_names(self) -> Collection[str]:
+        return self._shards
+
+    def _new_place(self, box: str) -> str | None:
+        return choose_shard(box, self._shards)
+
+    def _named(self, name: str | None) -> Store:
+        if name is None:
+            return self
+        if name not in self._shards:
+            raise StoreError(f"another process has added shard {name}: add it to [[store.shards]] here, too")
+        return self._shards[name]
+
+
+def open_store(url: str, shards: Mapping[str, str]) -> Store:
+    """Open the store of a main database at `url` and of its shards, given by name; there may be none.
+
+    Raises: StoreError; ValueError as `Store`.
+    """
+    return ShardedStore(url, shards) if shards else Store(url)
+
+
+def _check_shard(shard: Shard) -> None:
+    """Raise StoreError if the database has boxes of another shard, or is a main database."""
+    for (name,) in list(shard.read(select(boxes.c.shard).distinct())):
+        if name is None:
+            raise StoreError(
+                f"the database of shard {shard.name} has reports of its own, as a main database: give an empty one"
+            )
+        if name != shard.name:
+            raise StoreError(f"the database of shard {shard.name} is that of shard {name}: correct the URLs")
