@@ -102,6 +102,7 @@ def test_every_folder_with_tests_is_collected(pytestconfig: pytest.Config) -> No
     assert not [each for each in folders for name in each.parts for glob in skipped if fnmatch(name, glob)]
 
 
+@pytest.mark.slow("starts a test run of its own")
 def test_a_parallel_run_has_two_workers_for_each_core() -> None:
     words = [sys.executable, "-m", "pytest", "--numprocesses", "auto", "-v", "tests/settings/test_board.py"]
     ran = subprocess.run(words, cwd=ROOT, check=True, capture_output=True, text=True)

@@ -72,6 +72,7 @@ async def pump(reader: StreamReader, writer: StreamWriter) -> None:
     writer.close()
 
 
+@pytest.mark.slow("real programs are killed and restarted")
 def test_killed_programs_lose_and_duplicate_no_report(folder: Path) -> None:
     async def scenario() -> None:
         to_box, to_datacenter = StablePort(), StablePort()

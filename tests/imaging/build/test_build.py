@@ -47,6 +47,7 @@ def _build(folder: Path, repository: Path, text: str = KICKSTART) -> BuildResult
     return build(request, lambda _name, _kept: None, lambda _line: None)
 
 
+@pytest.mark.slow("an image is built twice")
 def test_builds_in_another_place_time_and_host_are_identical(
     first: BuildResult, repository: Path, tmp_path: Path
 ) -> None:

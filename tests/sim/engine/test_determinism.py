@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from sim.lab.labfile import parse_lab
 from sim.verdict.ledger import LedgerEntry
 from sim.worlds.virtual.world import VirtualWorld
@@ -83,6 +85,7 @@ def run(path: Path, seed: int, hash_seed: str) -> str:
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
 
 
+@pytest.mark.slow("the same lab runs in several processes")
 def test_processes_with_different_hash_seeds_give_the_same_trace(tmp_path: Path) -> None:
     path = tmp_path / "eventful.toml"
     path.write_text(EVENTFUL.format(second=2, third=""))

@@ -249,6 +249,7 @@ def test_without_success_the_intervals_grow(
     assert len(late) / (HOUR / 2 / 60) <= PATIENT_PER_MINUTE_MAX
 
 
+@pytest.mark.slow("hours of a lab, with TLS")
 @pytest.mark.parametrize("kind", WITH_PROGRESS)
 def test_immediate_retries_are_limited(pki: Hierarchy, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     world = run(pki, monkeypatch, WITH_PROGRESS[kind])

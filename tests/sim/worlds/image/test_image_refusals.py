@@ -191,6 +191,7 @@ def test_a_serial_line_that_qemu_cannot_have_is_refused(lab: Path, devices: list
     check_lab(msgspec.structs.replace(read, board=one, instruments=(spec,)), "bios")
 
 
+@pytest.mark.slow("an emulated machine starts")
 def test_a_box_that_does_not_start_is_reported_with_its_last_console_lines(
     lab: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -201,6 +202,7 @@ def test_a_box_that_does_not_start_is_reported_with_its_last_console_lines(
     assert "    NO SYSTEM HERE" in output
 
 
+@pytest.mark.slow("an emulated machine starts")
 def test_a_silent_box_is_reported_with_the_kernel_argument_for_a_console(
     lab: Path, image: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
