@@ -25,7 +25,7 @@ def assert_holds(result: Result) -> None:
 
 @pytest.mark.parametrize("kind", fault_kinds())
 def test_no_report_is_lost_or_duplicated_by_a_fault(kind: str) -> None:
-    result = run_lab(lab_with_expectations(event(kind, 5, 15), duration="35min"))
+    result = run_lab(lab_with_expectations(event(kind, 2, 8), duration="20min"))
     assert_holds(result)
     assert result.faults[0].kind == kind
     if kind != "disk-rot":
@@ -42,8 +42,8 @@ def test_no_report_is_lost_or_duplicated_by_a_fault_at_the_end_of_an_outage(kind
 def test_no_report_is_lost_or_duplicated_by_many_faults_at_the_same_time(seed: int) -> None:
     random = Random(seed)
     kinds = random.sample(list(fault_kinds()), 8)
-    events = "".join(event(kind, random.uniform(1, 70), random.uniform(0.5, 15)) for kind in kinds)
-    assert_holds(run_lab(lab_with_expectations(events, seed)))
+    events = "".join(event(kind, random.uniform(1, 30), random.uniform(0.5, 10)) for kind in kinds)
+    assert_holds(run_lab(lab_with_expectations(events, seed, duration="50min")))
 
 
 BACKLOG_BEHIND_AN_MTU_BLACK_HOLE = """

@@ -88,16 +88,16 @@ def test_two_faults_can_overlap_and_end_in_any_order(kind: str, lab: LabUnderTes
 
 @pytest.mark.parametrize("kind", fault_kinds())
 def test_two_faults_of_one_kind_can_begin_with_the_lab(kind: str) -> None:
-    twice = event(kind, 0, None if kind in MOMENTARY else 300) + event(
-        kind, 0, None if kind in MOMENTARY else 60
+    twice = event(kind, 0, None if kind in MOMENTARY else 120) + event(
+        kind, 0, None if kind in MOMENTARY else 30
     )
-    no_errors_and_nominal(combined_lab(twice, duration="20min"))
+    no_errors_and_nominal(combined_lab(twice, duration="10min"))
 
 
 @pytest.mark.parametrize("kind", fault_kinds())
 def test_a_fault_can_outlast_the_lab_or_end_with_it(kind: str) -> None:
-    lasts = None if kind in MOMENTARY else 600
-    result = run_lab(combined_lab(event(kind, 300) + event(kind, 600, lasts), duration="20min"))
+    lasts = None if kind in MOMENTARY else 120
+    result = run_lab(combined_lab(event(kind, 60) + event(kind, 240, lasts), duration="6min"))
     assert program_errors(result) == 0, result.failures
     assert result.reports.lost == 0
 
