@@ -107,7 +107,7 @@ class InstrumentAgent:
         return len(self._queue)
 
     def submit(self, kind: type[InstrumentReport], *fields: object) -> int:
-        """Queue a report of `kind`, its fields after `number` and `at_ms` as given; returns its number."""
+        """Queue a report of `kind` with these fields after `number` and `at_ms`; returns its number."""
         self.made += 1
         report = kind(self.made, self._clock.now_ns() // 1_000_000, *fields)  # type: ignore[arg-type]
         self._on_made(report)

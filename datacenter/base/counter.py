@@ -1,4 +1,4 @@
-"""Counts changed days in the background of the data center's program, in pieces, so that batches wait little."""
+"""Counts changed days in the background of the data center's program, in short steps that delay batches little."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _log: Final = logging.getLogger(__name__)
 
 
 async def count_periodically(store: Store, executor: Executor | None, now_ms: Callable[[], int]) -> None:
-    """Count all changed days from time to time, until cancelled.
+    """Count all changed days periodically, until cancelled.
 
     A failure of the database is logged, and tried again later. `executor` is as for `Follower`.
     """

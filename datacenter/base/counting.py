@@ -1,8 +1,8 @@
 """Counts the statuses of changed days in the histograms of the installed base.
 
-What is counted of an instrument's day is kept. If the day changes later, this is subtracted and the day is counted
-again; other days and instruments are not read. The sums are by model, reading and day, of all places and of each
-country and region.
+The counts of each day of an instrument are kept. If the day changes later, its earlier counts are subtracted and the
+day is counted again, without reading other days and instruments. There are sums for each model, reading and day: of
+all places, and of each country and region.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class _Key(NamedTuple):
 
 
 class _Change(NamedTuple):
-    """What is added to a row: a histogram, and 1 or -1 instruments."""
+    """A change of a row: a histogram to add, and 1 or -1 instruments."""
 
     histogram: Histogram
     instruments: int
@@ -85,7 +85,7 @@ def count_all(store: Store, now_ms: int) -> int:
 def count_changed(store: Store, now_ms: int, limit: int = BATCH) -> int:
     """Count up to `limit` changed days, the latest first, in one transaction; return their number.
 
-    A day that has not begun, of a clock that is wrong, is not counted. Raises: StoreError.
+    A day in the future, which comes from a wrong clock, is not counted. Raises: StoreError.
     """
     with store.transaction() as connection:
         if connection.dialect.name == "postgresql":
@@ -149,7 +149,7 @@ def _placed(connection: Connection, box: str, instrument: str) -> RowMapping | N
 
 
 def _places(row: RowMapping) -> list[str]:
-    """Return the locations whose sums have an instrument."""
+    """Return the places whose sums include an instrument."""
     found = [EVERYWHERE]
     found += [location("country", row["country"])] if row["country"] else []
     return found + ([location("region", row["region"])] if row["region"] else [])

@@ -1,6 +1,6 @@
 """Percentiles of a model over days, from the histograms of the installed base.
 
-A day with fewer than INSTRUMENTS_MIN instruments is not used: its distribution would tell what single instruments,
+A day with fewer than INSTRUMENTS_MIN instruments is not used: its distribution would reveal what single instruments,
 and so their laboratories, do.
 """
 

@@ -1,7 +1,7 @@
 """The part of the installed base that a member of the staff may see: the instruments that the policies permit.
 
-Sums of everywhere, of regions and of countries are used where all of their instruments of the model are permitted.
-Instruments of other places are added one by one.
+The global sum, or that of a region or country, is used if all of its instruments of the model are permitted. Other
+permitted instruments are added one by one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _Days = dict[str, dict[int, BaseDay]]
 
 @dataclass(frozen=True)
 class PermittedBase:
-    """Of one model: the places whose sums may be seen, and which instruments beside them."""
+    """The places whose sums may be seen, and the permitted instruments at other places, for one model."""
 
     model: str
     instruments: int

@@ -37,7 +37,7 @@ _decode_report: Final = msgspec.msgpack.Decoder(InstrumentReport).decode
 
 
 class PlacedReport(NamedTuple):
-    """A report, and the latest time that its evaluation accepted as right."""
+    """A report, and the latest time for which its evaluation did not assume a wrong clock."""
 
     place: Place
     latest_ms: int

@@ -24,7 +24,7 @@ from settings.ranges import RangeSet
 POINTS_MAX: Final = 22_000
 """More statuses than these are reduced to the lowest and highest reading of each interval."""
 MARGIN_MS: Final = 86_400_000
-"""Statuses before and after the period tell whether a span without reports at its edge has missing numbers."""
+"""Statuses before and after the period show whether a span without reports at its edge has missing numbers."""
 SILENCE_MS_MIN: Final = 5 * 60_000
 SILENCE_INTERVALS: Final = 3
 """A silence is longer than the usual interval between statuses, as many times."""

@@ -2,8 +2,9 @@
 
 A column is stored as the differences of its values, taken as often as makes them smallest (0, 1 or 2 times), in units
 of their greatest common divisor. Columns with noise are Rice-coded: of each difference the quotient by 2^k in unary,
-and the remainder in k bits, stored bit by bit for all differences. Columns that hardly ever change are better left to
-the general compressor, which gets their bytes by weight. Readings that a status lacks are left out of their column.
+and the remainder in k bits, stored bit by bit for all differences. Columns that hardly ever change are stored as byte
+planes instead, which the general compressor compresses better. Readings that a status lacks are left out of their
+column.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class ChunkError(ValueError):
 
 
 class _Column(Struct, frozen=True, array_like=True):
-    """How a column is stored. `bits` are those of the remainders, -1 for bytes by weight."""
+    """The form in which a column is stored. `bits` is the length of a remainder, -1 for byte planes."""
 
     order: Annotated[int, Meta(ge=0, le=ORDER_MAX)]
     divisor: int
@@ -158,7 +159,7 @@ def _encode_column(values: Integers) -> tuple[_Column, bytes]:
         return _Column(order, 1, first, -1, 0), b""
     divisor = max(1, int(np.gcd.reduce(rest)) if len(rest) else 1)
     unsigned = _without_sign(rest // divisor)
-    plain, width = _by_weight(unsigned)
+    plain, width = _byte_planes(unsigned)
     bits = _remainder_bits(unsigned)
     if bits is not None:
         data, quotient_bytes = _rice(unsigned, bits)
@@ -172,7 +173,7 @@ def _decode_column(column: _Column, count: int, data: memoryview) -> tuple[int, 
     rest = count - column.order
     if column.bits < 0:
         used = rest * column.width
-        signed = _from_weight(np.frombuffer(data[:used], np.uint8), column.width, rest)
+        signed = _from_byte_planes(np.frombuffer(data[:used], np.uint8), column.width, rest)
     else:
         used, unsigned = _unrice(column, rest, data)
         signed = (unsigned >> np.uint64(1)).view(np.int64)
@@ -196,15 +197,15 @@ def _without_sign(values: Integers) -> _Unsigned:
     return ((values << 1) ^ (values >> 63)).astype(np.uint64)
 
 
-def _by_weight(unsigned: _Unsigned) -> tuple[bytes, int]:
-    """Return the bytes of all values by their weight, the lowest first, and their number for each value."""
+def _byte_planes(unsigned: _Unsigned) -> tuple[bytes, int]:
+    """Return the byte planes of the values, the lowest bytes first, and the number of planes."""
     width = (int(unsigned.max()).bit_length() + 7) // 8 if len(unsigned) else 0
     octets = unsigned.astype("<u8").view(np.uint8).reshape(len(unsigned), 8)
     return octets[:, :width].T.tobytes(), width
 
 
-def _from_weight(octets: npt.NDArray[np.uint8], width: int, count: int) -> Integers:
-    """Return the numbers of `count` values whose bytes `_by_weight` returned, with their signs."""
+def _from_byte_planes(octets: npt.NDArray[np.uint8], width: int, count: int) -> Integers:
+    """Return the numbers of `count` values whose bytes `_byte_planes` returned, with their signs."""
     if width == 0:
         return np.zeros(count, np.int64)
     if width == 1:

@@ -21,7 +21,7 @@ ABORTED: Final = 499
 
 
 def measured_handler(handler: Handler, observe: Observe) -> Handler:
-    """Return the handler of the boxes' requests so that it counts."""
+    """Return a handler that also counts the boxes' requests."""
 
     async def answer(request: Request) -> Response:
         loop = asyncio.get_running_loop()
@@ -46,7 +46,7 @@ def _route(target: str) -> str:
 
 
 def measured_application(application: ASGIApp, observe: Observe) -> ASGIApp:
-    """Return the staff's application so that it counts; the router leaves the route in the scope."""
+    """Return an application that also counts the requests of staff; the router sets `route` in the scope."""
 
     async def call(scope: Scope, receive: Receive, send: Send) -> None:
         loop = asyncio.get_running_loop()

@@ -267,11 +267,11 @@ def _recover(connection: Connection, target: NoticeTarget, now_ms: int) -> None:
 
 
 def _skip_needless(connection: Connection, target: NoticeTarget, now_ms: int) -> None:
-    """Do not tell the end of alerts whose beginning could not be told."""
+    """Cancel the notices of the end of alerts whose beginning could not be delivered."""
     resolved = and_(_D.target == target.name, _D.state == DeliveryState.WAITING, _D.kind == "resolved")
     values = {"state": DeliveryState.NEEDLESS, "changed_at_ms": now_ms}
-    told = (*_UNSETTLED, DeliveryState.SENT, DeliveryState.UNCERTAIN)
-    connection.execute(update(deliveries).where(resolved, ~_raised(target, *told)).values(values))
+    deliverable = (*_UNSETTLED, DeliveryState.SENT, DeliveryState.UNCERTAIN)
+    connection.execute(update(deliveries).where(resolved, ~_raised(target, *deliverable)).values(values))
 
 
 def _raised(target: NoticeTarget, *states: DeliveryState) -> ColumnElement[bool]:

@@ -1,4 +1,4 @@
-"""Reads from the database what notices tell."""
+"""Reads the content of notices from the database."""
 
 from __future__ import annotations
 

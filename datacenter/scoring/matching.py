@@ -1,4 +1,4 @@
-"""Compares the alerts of one instrument with the truth about its parts.
+"""Compares the alerts of one instrument with the actual degradations of its parts.
 
 A degradation is one episode, however many alerts begin during it. An alert belongs to a degradation of its trigger's
 component that is under way when it begins: alerts of other components, those that began before, and those after the
@@ -51,7 +51,7 @@ class Alarm(NamedTuple):
 
 
 class Match(NamedTuple):
-    """What an alert was worth. `degradation` is the one that it belongs to, None if there was none."""
+    """The evaluation of an alert. `degradation` is the one that it belongs to, None if there was none."""
 
     alarm: Alarm
     verdict: Verdict

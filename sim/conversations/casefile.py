@@ -14,12 +14,13 @@ script = [
   "wait 15s",
   "close", "open",                     # the connection
   "box restart",                       # the box's program restarts; the instrument connects again
-  "box power-cut",                     # so does the box; "box power-cut 3": in the disk's third operation from now on
+"box power-cut",                     # the box loses power; "box power-cut 3": in the disk's third operation from now
+on
   "box start",                         # the box is switched on again after "box power-cut 3"
   "box disk full",                     # or read-only, or writable again
   "box command 7 send-inventory",      # a command of the data center arrives, by default with the number 1
-  "command INR U06",                   # the box sends a message with this MSH-9, whose MSH-10 replaces COMMAND-ID
-                                       # in what the instrument sends then
+  "command INR U06",                   # the box sends a message with this MSH-9; its MSH-10 replaces COMMAND-ID
+                                       # in the bytes that the instrument sends afterwards
   "document ACK.R01 AA 2",             # the box sends a POCT1-A document of this kind with these values
 ]
 reports = [{ kind = "status", state = "running", at = "2031-03-04T08:30:10Z" }]  # what leaves the box, in order

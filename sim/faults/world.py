@@ -49,7 +49,7 @@ class BoxPart(Protocol):
         ...
 
     def make_disk_read_only(self) -> End:
-        """Make the disk reject every write; a box that cannot write again by itself then restarts."""
+        """Make the disk reject every write; a box that has to restart to write again does so at the end."""
         ...
 
 

@@ -182,7 +182,7 @@ class Expect(Table, frozen=True):
     """The time limit for the acknowledgement of a report, without the time explained by a fault of the instrument \
 or the box. Default: 5 min or a tenth of the lab's duration, whichever is less, but at least 30 s."""
     refused: Annotated[int, CountForm(0, 10**12)] = 0
-    """The most messages that the box refuses although they are right; only in labs with instruments that speak a \
+    """The most valid messages that the box refuses; only in labs with instruments that speak a \
 standard of their own. A fault of the box or its disk explains refusals."""
     patient_texts: Annotated[int, CountForm(0, 10**12)] = 0
     """The most places with a text about a patient in what leaves the box: uplink, database, disk, log, \

@@ -1,4 +1,4 @@
-"""`rap trigger why` prints the recomputation of an alert, and its exit status says whether it confirms the alert."""
+"""`rap trigger why` prints the recomputation of an alert, and its exit status shows whether it confirms the alert."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_the_condition_its_terms_and_the_confirmation_are_printed(
     assert lines[-1].startswith("confirmed:")
 
 
-def test_what_the_reports_do_not_give_again_is_not_confirmed(
+def test_an_alert_that_the_reports_do_not_reproduce_is_not_confirmed(
     alert: tuple[str, str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     file, url, name = alert

@@ -1,4 +1,4 @@
-"""One stream a connection, its bounds, and the dictionary it starts with."""
+"""One stream for each connection, its bounds, and the dictionary it starts with."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_a_plain_stream_of_an_earlier_release_is_read() -> None:
 def test_the_dictionary_is_small_and_contains_every_word_of_a_report() -> None:
     content = (resources.files("wire") / "dictionaries" / "v1.zdict").read_bytes()
     assert len(content) <= 16 * 1024
-    later = {"withdrawn"}  # a rare outcome, which is younger than this dictionary
+    later = {"withdrawn"}  # a rare outcome, which was added after this dictionary was made
     words = {*STATES, *get_args(Severity), *get_args(Outcome)} - later
     for model in ("chemistry-analyzer", "immunoassay-analyzer", "hematology-analyzer"):
         profile = load_profile(model)

@@ -2,8 +2,8 @@
 
 Not mutated: annotations, type aliases, decorators, imports, class bases, asserts, the argument `strict` (an
 assertion, too), slots, `__all__`, docstrings, texts with a space (messages), the numeric constants of a module and
-its tables of numbers, whose values are decisions, and `False` to `None`, which is false, too. mutmut's own selection
-also leaves out decorated functions and all code outside functions; these are mutated here.
+its tables of numbers, whose values are decisions, and changes of `False` to `None`, which is also false. mutmut's own
+selection also leaves out decorated functions and all code outside functions; these are mutated here.
 """
 
 from __future__ import annotations

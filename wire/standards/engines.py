@@ -44,7 +44,7 @@ def make_engine(profile: Profile, site: AdaptedPort, clock_ms: ClockMs, now: flo
 def make_observer(profile: Profile, site: AdaptedPort) -> Observer:
     """Make the observer of a connection between the instrument and the laboratory's host.
 
-    A listener with one RS-232 line hears only the instrument. Raises: ValueError as `make_engine`.
+    A listener with one RS-232 line observes only the instrument. Raises: ValueError as `make_engine`.
     """
     port = _with_dialect(profile, site)
     host_observed = site.role == "pass-through" or site.host_serial is not None

@@ -27,5 +27,5 @@ class AlarmLed:
                 self._indicators.show(LED, max(self._wanted.values(), key=_URGENCY.index))
 
     def used_by(self, user: str) -> Callable[[Light], None]:
-        """`show` for one user."""
+        """Return `show` for one user."""
         return lambda light: self.show(user, light)

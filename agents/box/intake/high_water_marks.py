@@ -114,7 +114,7 @@ def _divide(digests: bytes) -> list[bytes]:
 
 
 def _others(digests: list[bytes], known: Counter[bytes]) -> list[int]:
-    """The places of the digests that are not known, each as often as it is; empty ones are never known."""
+    """Return the indices of digests that are not among `known`, by multiplicity; empty ones are always unknown."""
     places = []
     for place, digest in enumerate(digests):
         if known[digest] > 0:
@@ -138,7 +138,7 @@ class AdaptedMark(msgspec.Struct, array_like=True):
     last: bytes = b""
     """Digests without times of the last message with a control that was stored with the box's time `last_ms`."""
     answered: bool = True
-    """Whether that message was surely answered, and is therefore not repeated."""
+    """Whether that message was certainly answered, so that it will not be repeated."""
 
     def store_last(self, bodies: Sequence[InstrumentReport]) -> None:
         """Note the reports of a message that were stored with the box's time; none if it has times of its own."""
@@ -155,14 +155,14 @@ class AdaptedMark(msgspec.Struct, array_like=True):
             self.store_last([body])
 
     def not_repeated(self, digests: list[bytes]) -> list[int] | None:
-        """The places of those digests without times that the last message did not have; None if it is another one."""
+        """Return the indices of digests (without times) that the last message did not have; None if it differs."""
         known = Counter(_divide(self.last))
         if self.answered or not known or known - Counter(digests):
             return None
         return _others(digests, known)
 
     def unknown(self, digests: list[bytes]) -> list[int]:
-        """The places of those digests that were not accepted before, each as often as it was; empty ones are new."""
+        """Return the indices of digests that were not accepted before, by multiplicity; empty ones are new."""
         return _others(digests, Counter(_divide(self.digests)))
 
     def accept(self, run: int, number: int, digests: list[bytes]) -> None:

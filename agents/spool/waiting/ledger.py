@@ -67,7 +67,7 @@ class GapLedger:
     def reported_ranges(self, through_seq: int, ranges_max: int) -> list[Range]:
         """Return the reported ranges to store in a checkpoint: the newest `ranges_max` above `through_seq`.
 
-        Forgets lower ones: numbers up to `through_seq` have been acknowledged in all priorities.
+        Discards lower ones: numbers up to `through_seq` have been acknowledged in all priorities.
         """
         self.lost.remove(0, through_seq)
         reported = self.lost

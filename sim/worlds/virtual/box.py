@@ -136,7 +136,7 @@ class VirtualBox:
         return await self._box.backlog() if self._box else None
 
     async def status(self) -> BoxStatus | None:
-        """The program's snapshot of itself; None while it does not run."""
+        """The status reported by the program; None while the program does not run."""
         return await self._box.status() if self._box else None
 
     @property

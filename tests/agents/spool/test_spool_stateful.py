@@ -143,7 +143,7 @@ class RottingSpoolMachine(SpoolMachine):
 
     @rule()
     def rot_all_since_opening(self) -> None:
-        """Damage everything written since the last opening; only the file names tell the last number."""
+        """Damage everything written since the last opening; only the file names show the last number."""
         self.h.rot_all_since(*self.h.found)
         self.h.reboot()
 

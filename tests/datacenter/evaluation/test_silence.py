@@ -1,4 +1,4 @@
-"""Alerts of silent instruments, boxes and sites, told apart by the records of the boxes."""
+"""Alerts of silent instruments, boxes and sites, distinguished by the records of the boxes."""
 
 from __future__ import annotations
 

@@ -170,7 +170,7 @@ def check(receiver: Receiver, found: dict[tuple[str, str], str], when: str) -> N
             assert count <= 1 and (state != "sent" or count == 1), (when, key, state, count)
     for target in ("chat", "tickets"):
         keys = [key for at, key in receiver.received if at == target]
-        assert keys == sorted(keys), (when, "the end was told before the beginning")
+        assert keys == sorted(keys), (when, "the end was delivered before the beginning")
 
 
 PROGRAM = """

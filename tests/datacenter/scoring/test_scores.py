@@ -101,7 +101,7 @@ def test_a_missed_failure_counts_in_recall_and_as_no_lead() -> None:
     assert (one.failures, one.recall, one.lead_share) == (3, 0.333, 0.0)
 
 
-def test_parts_that_are_named_to_be_sure_are_wrong_parts() -> None:
+def test_parts_that_are_named_as_a_precaution_are_wrong_parts() -> None:
     bath = degradation(100, 110, component="bath", part="Thermostat")
     assert scored({"bath": [101]}, bath, triggers=(BATH,)).whole.parts_right == 0.5
 

@@ -82,7 +82,7 @@ def test_a_closed_store_leaves_no_write_ahead_log(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["store.db"], "the last connection was closed"
 
 
-def test_authorizing_again_keeps_the_time_of_the_first_time(store: Store) -> None:
+def test_a_repeated_authorization_keeps_the_time_of_the_first(store: Store) -> None:
     store.authorize([BOX], 5)
     store.authorize([BOX, "RAP-0003"], 9)
     query = text("SELECT serial, enrolled_at_ms, dismissed_at_ms FROM boxes ORDER BY serial")

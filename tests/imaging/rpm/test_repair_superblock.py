@@ -94,7 +94,7 @@ def mounted(disk: Path) -> Iterator[Path]:
 
 
 def work(place: Path) -> None:
-    """Files that are flushed one after another, and deletions, which the superblock's list of orphans has."""
+    """Write files and flush one after another; delete open files, which the superblock's list of orphans contains."""
     for name, data in NAMED.items():
         (place / name).parent.mkdir(exist_ok=True)
         (place / name).write_bytes(data)
@@ -237,7 +237,7 @@ CONTENTS = {
 
 
 @pytest.mark.parametrize(("is_marked", "change"), CONTENTS.values(), ids=CONTENTS)
-def test_udev_marks_clean_file_systems_alone(tmp_path: Path, is_marked: bool, change: str) -> None:
+def test_udev_marks_only_clean_file_systems(tmp_path: Path, is_marked: bool, change: str) -> None:
     disk = ext4(tmp_path / "disk", 16 * MIB)
     subprocess.run(["debugfs", "-w", "-R", change, disk], check=True, capture_output=True)
     links = links_by_udev(tmp_path, disk)

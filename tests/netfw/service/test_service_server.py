@@ -31,7 +31,7 @@ class Observer:
     def log(self, data: bytes = framed(Hello())) -> None:
         self.writer.write(data)
 
-    async def hear(self) -> Answer | None:
+    async def receive(self) -> Answer | None:
         """The next message; None at the end."""
         try:
             size = int.from_bytes(await self.reader.readexactly(LENGTH_BYTES), "big")
@@ -40,9 +40,9 @@ class Observer:
             return None
 
     async def refusal(self) -> str:
-        on_event = await self.hear()
+        on_event = await self.receive()
         assert isinstance(on_event, Refusal)
-        assert await self.hear() is None
+        assert await self.receive() is None
         return on_event.reason
 
 
@@ -88,9 +88,9 @@ def test_an_observer_gets_the_state_immediately_and_events_as_they_happen(tmp_pa
     async def scenario(running: RunningServer) -> None:
         running.server.publish(IN_FORCE)
         observer = await running.observer()
-        assert await observer.hear() == IN_FORCE
+        assert await observer.receive() == IN_FORCE
         running.server.publish(Alarm(7, "nft"))
-        assert await observer.hear() == Alarm(7, "nft")
+        assert await observer.receive() == Alarm(7, "nft")
 
     run(scenario, tmp_path)
 
@@ -99,7 +99,7 @@ def test_no_state_is_sent_before_the_first_attempt(tmp_path: Path) -> None:
     async def scenario(running: RunningServer) -> None:
         observer = await running.observer()
         running.server.publish(IN_FORCE)
-        assert await observer.hear() == IN_FORCE
+        assert await observer.receive() == IN_FORCE
 
     run(scenario, tmp_path)
 
@@ -110,11 +110,11 @@ def test_events_without_an_observer_wait_for_the_next_one(tmp_path: Path) -> Non
             running.server.publish(Alarm(pid, "nft"))
         running.server.publish(IN_FORCE)
         observer = await running.observer()
-        on_event = [await observer.hear() for _ in range(UNDELIVERED_MAX + 1)]
+        on_event = [await observer.receive() for _ in range(UNDELIVERED_MAX + 1)]
         assert on_event == [*(Alarm(pid, "nft") for pid in range(2, UNDELIVERED_MAX + 2)), IN_FORCE]
         second = await running.connect()
         second.log()
-        assert await second.hear() == IN_FORCE
+        assert await second.receive() == IN_FORCE
 
     run(scenario, tmp_path)
 
@@ -140,7 +140,7 @@ def test_a_client_that_violates_the_protocol_is_refused_and_the_others_stay(
         bad.log(messages)
         assert reason in await bad.refusal()
         running.server.publish(IN_FORCE)
-        assert await other.hear() == IN_FORCE
+        assert await other.receive() == IN_FORCE
         assert len(running.server.connections) == 1
 
     run(scenario, tmp_path)
@@ -171,7 +171,7 @@ def test_an_observer_that_does_not_read_is_disconnected_and_the_others_get_all_e
             large = Alarm(1, "x" * 100_000)
             for _ in range(30):
                 running.server.publish(large)
-                assert await reads.hear() == large
+                assert await reads.receive() == large
             assert running.messages == ["an observer does not read and is disconnected"]
             assert len(running.server.connections) == 1
 
@@ -209,7 +209,7 @@ def test_the_state_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         beating = asyncio.ensure_future(running.server.beat(lambda: beats.append(1)))
         await eventually(lambda: len(beats) > 2)
         running.server.publish(IN_FORCE)
-        assert [await observer.hear() for _ in range(3)] == [IN_FORCE] * 3
+        assert [await observer.receive() for _ in range(3)] == [IN_FORCE] * 3
         beating.cancel()
 
     monkeypatch.setattr(server_module, "HEARTBEAT_SECONDS", 0.001)

@@ -76,7 +76,7 @@ def test_a_listener_on_both_directions_stores_what_the_host_accepts(split: Split
 
 @pytest.mark.slow("real lines at real time: an AU record is answered after 0.5 s")
 @pytest.mark.parametrize("split", [whole, in_sevens])
-def test_a_listener_that_does_not_hear_the_host_stores_the_same(split: Split) -> None:
+def test_a_listener_that_does_not_observe_the_host_stores_the_same(split: Split) -> None:
     assert problems(RS_232, ObservingBox.listen_to_the_instrument, split) == {}
 
 

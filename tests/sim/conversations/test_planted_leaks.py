@@ -59,7 +59,7 @@ class _ForwardedHash(_Leaky):
 
 
 class _TextInError(_Leaky):
-    """Fails where bytes are not of the encoding, and says which."""
+    """Fails at bytes that are invalid in the encoding; the error contains them."""
 
     def leak(self, text: bytes, extract: Extract) -> Extract | None:
         text.decode("ascii")

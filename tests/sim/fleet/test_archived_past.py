@@ -77,7 +77,7 @@ def test_the_archived_past_is_that_of_ingest_evaluation_and_archive(tmp_path: Pa
         store.close()
 
 
-def test_a_moved_history_is_the_shared_one_from_another_day_on() -> None:
+def test_a_moved_history_is_the_shared_one_that_begins_on_another_day() -> None:
     shared = SharedHistory("electrolyte-analyzer", 0, seed=5)
     day_ms = DAY_NS // MILLISECOND_NS
     moved = MovedHistory(shared, 2, START_MS)

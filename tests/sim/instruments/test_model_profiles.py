@@ -1,4 +1,4 @@
-"""Each simulated model says only what its profile allows, with the limits and meanings of the profile."""
+"""Each simulated model reports only what its profile allows, with the limits and meanings of the profile."""
 
 from __future__ import annotations
 

@@ -262,7 +262,7 @@ def test_a_sudden_failure_has_no_symptoms_before_it() -> None:
     assert abs(fmean(before) - 82_000) < 60 and pstdev(before) < 200
 
 
-def test_courses_occur_as_often_as_the_model_says() -> None:
+def test_courses_occur_as_often_as_the_model_states() -> None:
     courses = [wear.course for seed in range(12) for wear in _years_of_one_part(seed)]
     assert len(courses) > 300
     assert courses.count("stable") / len(courses) == pytest.approx(0.3, abs=0.08)

@@ -25,7 +25,7 @@ def lab(*keys: str) -> Lab:
     return parse_lab(LAB + "[[instrument]]\nport = 1\n" + "\n".join(keys), Path("standards.toml"))
 
 
-def test_a_model_speaks_what_its_profile_says() -> None:
+def test_a_model_speaks_the_standard_of_its_profile() -> None:
     assert lab('model = "modular-analyzer"').instruments[0].speaks == "hl7"
     assert lab('model = "chemistry-analyzer"').instruments[0].speaks == "agent"
 

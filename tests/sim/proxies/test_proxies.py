@@ -183,13 +183,13 @@ def test_a_slow_proxy_delays_both_directions(site: Site) -> None:
     indirect=["site"],
 )  # fmt: skip
 def test_a_proxy_refuses_invalid_requests(site: Site, first_bytes: bytes, answered: bytes) -> None:
-    async def say() -> Recorder:
+    async def send() -> Recorder:
         transport, recorder = await site.loop.create_connection(Recorder, "proxy", site.settings.port)
         transport.write(first_bytes)
         await asyncio.sleep(5)
         return recorder
 
-    recorder = site.run(site.box, say())
+    recorder = site.run(site.box, send())
     assert bytes(recorder.received).startswith(answered)
     assert bool(recorder.received) == bool(answered)
     assert recorder.lost

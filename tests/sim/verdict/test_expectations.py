@@ -182,7 +182,7 @@ def test_a_lab_allows_exactly_as_many_as_its_limit(name: str) -> None:
 # -- altered and missing reports
 
 
-def test_the_altered_reports_include_unmade_ones_and_false_gaps() -> None:
+def test_the_altered_reports_include_unexpected_ones_and_false_gaps() -> None:
     ledger = book((100, 100, 100), (101, 101, 101), (102, 102, 102))
     ledger.runs["CHEM-0001", 1].altered = {2}
     ledger.unexpected += ["unexpected one", "unexpected two"]
@@ -508,7 +508,7 @@ def test_intruders_must_try_and_must_reach_nothing() -> None:
 # -- evidence
 
 
-def test_a_report_is_shown_with_its_times_and_its_fate() -> None:
+def test_a_report_is_shown_with_its_times_and_its_outcome() -> None:
     ledger = book((100, 100, 1100.25), (101, 102, None), (103, None, None), (104, 105, None))
     run = ledger.runs["CHEM-0001", 1]
     run.found(2, 2)

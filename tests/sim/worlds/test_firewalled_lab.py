@@ -182,11 +182,11 @@ def test_a_killed_program_leaves_the_policy_in_force() -> None:
 
 def test_cached_verdicts_are_those_of_the_ruleset(monkeypatch: pytest.MonkeyPatch) -> None:
     events = '[[event]]\nat = "60s"\nfault = "program-killed"\ntarget = "box"\n'
-    remembered = run(lab(events=events))
+    cached = run(lab(events=events))
     monkeypatch.setattr(VirtualFirewall, "_is_cached", lambda *_: False)
-    asked = run(lab(events=events))
-    assert asked.reports.stored == remembered.reports.stored > 100
-    assert asked.trace_sha256 == remembered.trace_sha256
+    evaluated = run(lab(events=events))
+    assert evaluated.reports.stored == cached.reports.stored > 100
+    assert evaluated.trace_sha256 == cached.trace_sha256
 
 
 def test_the_ruleset_is_evaluated_only_at_the_start_and_end_of_connections() -> None:

@@ -42,9 +42,9 @@ INSTRUMENTS = [
 SIMULATED = "CHEM-0001"
 """The instrument with days of simulated reports."""
 GAP = (1500, 1700)
-"""Numbers of its reports that are not stored."""
+"""The numbers of the instrument's reports that are not stored."""
 OFF_MS = (START_MS + 36 * 3_600_000, START_MS + 40 * 3_600_000)
-"""It made no report in this time."""
+"""The time in which the instrument made no report."""
 BATCH = 500
 BASE_READINGS = [("reaction-temp-mc", 37_010, 15), ("vacuum-pa", 80_000, 900), ("lamp-intensity-pct", 88, 5)]
 BASE_SHORT = range(20, 27)
@@ -72,7 +72,7 @@ def fill_fleet(store: Store, *, with_reports: bool = True) -> None:
 
 
 def simulated_reports() -> list[InstrumentReport]:
-    """The reports of CHEM-0001, numbered without the time in which it was off, and without those of the gap."""
+    """The reports of CHEM-0001 without those in GAP. The time in which it was off takes no numbers."""
     history = History("chemistry-analyzer", SIMULATED, seed=7, start_ms=START_MS)
     made = history.until((DAYS - 1) * 86_400_000_000_000 + 10 * 3_600_000_000_000)
     kept: list[InstrumentReport] = []

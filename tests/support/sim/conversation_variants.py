@@ -127,7 +127,7 @@ async def _follow(player: Player, case: Conversation) -> None:
 
 
 class _ObservedLine(MemoryLine):
-    """A line in memory between the script and a host; another box hears both directions."""
+    """A line in memory between the script and a host; another box observes both directions."""
 
     def __init__(self, host: ConversationPort, observation: Observation) -> None:
         self._observation = observation

@@ -49,7 +49,7 @@ def pair(lab: KernelLab, quality: LinkQuality) -> Pair:
     return Pair(one, other, link)
 
 
-async def say(sender: socket.socket, receiver: socket.socket, data: bytes = b"hello") -> None:
+async def send_and_wait(sender: socket.socket, receiver: socket.socket, data: bytes = b"hello") -> None:
     """Send a datagram and wait until it arrives, ignoring earlier ones."""
     sender.send(data)
     while await asyncio.to_thread(receiver.recv, 65536) != data:

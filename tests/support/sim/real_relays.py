@@ -63,7 +63,7 @@ class ObservingBox:
         return await self._listener(host, [self._pty(), self._pty()])
 
     async def listen_to_the_instrument(self, host: ConversationPort) -> ScriptLine:
-        """The box has a tap on what the instrument sends, and does not hear the host."""
+        """The box has a tap on the instrument's direction only."""
         return await self._listener(host, [self._pty()])
 
     async def _listener(self, host: ConversationPort, taps: list[Pty]) -> ScriptLine:

@@ -3,7 +3,7 @@
     python -m tests.support.sim.traces
 
 writes the golden files again. Read the difference: each changed line is another packet, or the same one at another
-time, and the seconds in `tests/sim/net/test_tcp.py` say whether Linux agrees.
+time, and the seconds in `tests/sim/net/test_tcp.py` show whether Linux agrees.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ FLOODS = [*SPECIAL, b"x", b"R|1|", b"\xff", b"\x021R|1\r\x03"]
 
 @dataclass
 class LisFuzzed:
-    """What a run did. `peak_bytes` is the most memory beside the piece just read, if memory is traced."""
+    """The result of a run. `peak_bytes` is the peak memory without the piece just read, if memory is traced."""
 
     bytes: int = 0
     conversations: int = 0

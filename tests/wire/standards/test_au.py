@@ -70,7 +70,7 @@ def test_a_record_that_does_not_fit_the_columns_is_refused(record: bytes) -> Non
         (b"017", b"018", {Reason.TEST_UNKNOWN: 1}),
     ],
 )
-def test_a_reading_that_is_none_is_left_out_alone(
+def test_only_the_invalid_reading_of_a_record_is_left_out(
     before: bytes, after: bytes, counts: dict[Reason, int]
 ) -> None:
     played = au_played(CONTROL.replace(before, after))

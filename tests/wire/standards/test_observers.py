@@ -105,7 +105,7 @@ def test_orders_of_an_au_host_are_no_answers() -> None:
     assert len(line.findings) == 2
 
 
-def test_an_au_host_that_is_not_heard_accepts_what_fits_the_columns() -> None:
+def test_an_au_host_that_is_not_observed_accepts_what_fits_the_columns() -> None:
     line = au(host_observed=False)
     for record in (BEGIN, DQ[:9] + DQ[10:], DQ, DQ, PATIENT, DE):
         line.instrument(record)
@@ -131,7 +131,7 @@ ONE_LINE = {"role": "listener", "serial": {"port": 1}}
 TWO_LINES = {**ONE_LINE, "host_serial": {"port": 2}}
 
 
-def test_a_lis1_host_that_is_not_heard_accepts_intact_frames() -> None:
+def test_a_lis1_host_that_is_not_observed_accepts_intact_frames() -> None:
     line = astm(**ONE_LINE)
     broken = FRAMES[1].replace(b"NORM2", b"NORM3")
     for piece in messages(FRAMES[0], broken, FRAMES[1], FRAMES[2], FRAMES[2], FRAMES[3]):

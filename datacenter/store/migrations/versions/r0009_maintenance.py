@@ -12,7 +12,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Create `maintenance`; add the silence of an alert."""
+    """Create `maintenance`; add the column for the window that silences an alert."""
     op.create_table(
         "maintenance",
         sa.Column("id", sa.Text, primary_key=True),

@@ -79,12 +79,12 @@ def test_an_instrument_that_always_sends_gets_its_command(pki: Hierarchy) -> Non
     async def scenario(world: AdaptedWorld) -> None:
         world.queue(INVENTORY)
         line = await world.connect()
-        sending = asyncio.ensure_future(chatter(line[1]))
+        sending = asyncio.ensure_future(send_continuously(line[1]))
         while b"INR^U06" not in await receive(line):
             pass
         assert not sending.done()
 
-    async def chatter(writer: asyncio.StreamWriter) -> None:
+    async def send_continuously(writer: asyncio.StreamWriter) -> None:
         for number in range(1000):
             status = f"MSH|^~\\&|A||B||||ESU^U01|{number}|P|2.5.1\rEQU|A||ID\r"
             writer.write(b"\x0b" + status.encode() + b"\x1c\r")
@@ -123,7 +123,7 @@ def test_a_late_answer_ends_no_other_command(pki: Hierarchy) -> None:
     in_a_world(pki, scenario)
 
 
-def test_two_commands_are_told_apart_by_their_answers(pki: Hierarchy) -> None:
+def test_two_commands_are_distinguished_by_their_answers(pki: Hierarchy) -> None:
     async def scenario(world: AdaptedWorld) -> None:
         world.queue(INVENTORY, UPLOAD)
         line = await world.connect()

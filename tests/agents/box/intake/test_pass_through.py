@@ -169,7 +169,9 @@ class BrokenObserver(Hl7Observer):
         return super().from_instrument(data, now)
 
 
-def test_a_failing_parser_stops_no_byte_and_reads_on(pki: Hierarchy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_parser_stops_no_byte_and_continues(
+    pki: Hierarchy, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(roles, "make_observer", lambda _profile, site: BrokenObserver(site))
 
     async def scenario(world: AdaptedWorld) -> None:
@@ -203,7 +205,7 @@ def test_a_parser_that_cannot_start_stops_no_byte(pki: Hierarchy, monkeypatch: p
 
 
 @pytest.mark.parametrize("trouble", ["read-only", "full", "slow", "hangs"])
-def test_a_disk_in_trouble_delays_no_answer(pki: Hierarchy, trouble: str) -> None:
+def test_a_failing_disk_delays_no_answer(pki: Hierarchy, trouble: str) -> None:
     async def scenario(world: AdaptedWorld) -> None:
         host, disk = Host(world), world.disk.backend
         line = await world.connect()
@@ -256,7 +258,7 @@ def test_what_is_not_stored_after_the_end_of_its_connection_is_counted(pki: Hier
     in_a_world(pki, scenario)
 
 
-def test_reading_that_is_too_far_behind_is_counted_and_begins_anew(pki: Hierarchy) -> None:
+def test_parsing_that_lags_too_far_behind_is_counted_and_begins_again(pki: Hierarchy) -> None:
     async def scenario(world: AdaptedWorld) -> None:
         Host(world)
         line = await world.connect()

@@ -358,7 +358,7 @@ def test_a_data_center_with_a_certificate_for_another_name_is_not_trusted(pki: H
 
 
 class RecordingTrust:
-    """Counts what the forwarder tells the diagnosis of certificates."""
+    """Counts the calls of the forwarder to the diagnosis of certificates."""
 
     def __init__(self) -> None:
         self.errors: list[Exception] = []

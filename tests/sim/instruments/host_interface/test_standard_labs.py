@@ -50,7 +50,7 @@ def failed(result: Result) -> list[str]:
 
 
 @pytest.mark.parametrize("speaks", MODELS)
-def test_all_that_an_instrument_says_is_acknowledged_and_stored_once(speaks: str) -> None:
+def test_all_that_an_instrument_sends_is_acknowledged_and_stored_once(speaks: str) -> None:
     result = verdict(speaks)
     assert failed(result) == []
     assert result.reports.made == result.reports.acknowledged > 5

@@ -250,7 +250,7 @@ class State:
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3000k", "tmpfs", folder], check=True)
 
     def act(self, action: str) -> str:
-        """Execute the script with an action; everything that it says."""
+        """Execute the script with an action; return its output."""
         text = (
             script()
             .replace(actions.STATE, str(self.folder))

@@ -11,7 +11,7 @@ import pytest
 from sim.net.link import LinkQuality
 from sim.worlds.kernel import KernelLab
 from sim.worlds.kernel.supervision.supervisor import run
-from tests.support.sim.pairs import PORT, pair, say
+from tests.support.sim.pairs import PORT, pair, send_and_wait
 
 pytestmark = pytest.mark.kernel
 
@@ -56,7 +56,7 @@ def test_packets_are_forwarded_by_a_router(name: str) -> None:
         near.bind(("10.9.0.1", PORT))
         far.bind(("10.9.1.2", PORT))
         near.connect(("10.9.1.2", PORT))
-        await say(near, far)
+        await send_and_wait(near, far)
         return far.getsockname()[0]
 
     assert run(name, main) == "10.9.1.2"
@@ -75,7 +75,7 @@ def test_an_ipv6_address_is_usable_at_once(name: str) -> None:
         with one.inside():
             near = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
         near.connect(("fd00::2", PORT))
-        await say(near, far)
+        await send_and_wait(near, far)
 
     run(name, main)
 

@@ -18,7 +18,7 @@ from sim.net.link import Impairment, LinkQuality
 from sim.worlds.kernel import KernelLab, KernelLink
 from sim.worlds.kernel.supervision.supervisor import run
 from tests.support.eventually import eventually
-from tests.support.sim.pairs import Pair, arrives, pair, say, transfer
+from tests.support.sim.pairs import Pair, arrives, pair, send_and_wait, transfer
 
 pytestmark = pytest.mark.kernel
 
@@ -41,11 +41,11 @@ def test_every_ip_packet_counts_with_its_length_and_transmission_time(name: str)
     async def main(lab: KernelLab) -> tuple[int, int, int, int]:
         both = pair(lab, FAST)
         near, far = both.datagrams()
-        await say(near, far)
+        await send_and_wait(near, far)
         pipe = both.link.forward
         packets, total, busy = pipe.packets, pipe.bytes, pipe.busy_ns
         for size in (1, 100, 1472):
-            await say(near, far, bytes(size))
+            await send_and_wait(near, far, bytes(size))
         return pipe.packets - packets, pipe.bytes - total, pipe.busy_ns - busy, both.link.backward.bytes
 
     packets, total, busy_ns, backward = run(name, main)
@@ -77,7 +77,7 @@ def test_lost_packets_are_counted(name: str) -> None:
     async def main(lab: KernelLab) -> tuple[int, int]:
         both = pair(lab, FAST)
         near, far = both.datagrams()
-        await say(near, far)
+        await send_and_wait(near, far)
         pipe = both.link.forward
         met = pipe.packets + sent
         both.link.set_quality(loss=0.02)
@@ -102,7 +102,7 @@ def test_a_full_queue_drops_packets(name: str) -> None:
     async def main(lab: KernelLab) -> tuple[int, int]:
         both = pair(lab, LinkQuality(rate_bits=1_000_000, queue_bytes_max=10 * size))
         near, far = both.datagrams()
-        await say(near, far)
+        await send_and_wait(near, far)
         packets = both.link.forward.packets
         for _ in range(sent):
             near.send(bytes(size - HEADERS))
@@ -123,13 +123,13 @@ def test_a_cut_link_has_no_carrier_at_either_end_and_keeps_its_addresses_and_rou
         near, far = both.datagrams()
         changes: list[bool] = []
         both.link.on_change.append(changes.append)
-        await say(near, far)
+        await send_and_wait(near, far)
         before = await carrier(both)
         both.link.cut()
         both.link.cut()
         during = await carrier(both), await arrives(near, far, 0.05)
         both.link.mend()
-        await say(near, far)
+        await send_and_wait(near, far)
         routes = both.one.spawn(["ip", "route"])
         await routes.wait()
         return [before, during, await carrier(both), changes, "default via 10.9.0.2" in routes.output()]
@@ -141,7 +141,7 @@ def test_packets_in_transit_are_lost_when_the_link_is_cut(name: str) -> None:
     async def main(lab: KernelLab) -> bytes:
         both = pair(lab, FAST)
         near, far = both.datagrams()
-        await say(near, far)
+        await send_and_wait(near, far)
         both.link.set_quality(delay_ns=60_000_000_000)  # no stall of this process lets it arrive
         near.send(b"before")
         both.link.cut()
@@ -166,16 +166,16 @@ def test_the_link_faults_of_lab_files_work_in_the_kernel_world(name: str) -> Non
         both = pair(lab, FAST)
         near, far = both.datagrams()
         world = World(both.link)
-        await say(near, far)
+        await send_and_wait(near, far)
 
         end = await LinkDegraded(loss=1.0).start(world, "uplink")
         assert not await arrives(near, far, 0.05)
         end()
-        await say(near, far)
+        await send_and_wait(near, far)
 
         end = await LinkRate(rate=1_000_000).start(world, "uplink")
         busy_ns = both.link.forward.busy_ns
-        await say(near, far, bytes(972))
+        await send_and_wait(near, far, bytes(972))
         assert both.link.forward.busy_ns - busy_ns == 8_000_000
         end()
         assert both.link.forward.quality == FAST
@@ -183,7 +183,7 @@ def test_the_link_faults_of_lab_files_work_in_the_kernel_world(name: str) -> Non
         end = await LinkDown().start(world, "uplink")
         assert await carrier(both) == ("0", "0")
         end()
-        await say(near, far)
+        await send_and_wait(near, far)
 
     run(name, main)
 
@@ -204,7 +204,7 @@ def test_a_capture_contains_the_packets_with_valid_checksums(name: str, tmp_path
         await eventually(lambda: _ip_packets(file) == sum(pipe.packets for pipe in pipes), every_s=0.01)
         both.link.stop_capture()
         near, far = both.datagrams()
-        await say(near, far, b"after the end")
+        await send_and_wait(near, far, b"after the end")
 
     run(name, main, writable=[tmp_path])
     assert b"after the end" not in file.read_bytes()

@@ -51,7 +51,7 @@ async def big(lab: KernelLab) -> None:
         box.address(f"eth{number}", f"10.0.{number}.1/24")
         other.address("eth0", f"10.0.{number}.2/24")
         other.spawn(["sh", "-c", "setsid sleep 1000 & exec sleep 1000"])
-    Path("/tmp/litter").write_text("litter")  # noqa: ASYNC240
+    Path("/tmp/left-over").write_text("left over")  # noqa: ASYNC240
     lab.disk(f"ssd-{lab.name}", 4_000_000)
     lab.is_up()
     await asyncio.Event().wait()
@@ -158,16 +158,16 @@ def test_a_lab_can_write_only_to_the_given_folders(name: str, tmp_path: Path) ->
         refused = []
         for folder in ("/", "/etc", "/var", str(Path(__file__).parent)):
             try:
-                (Path(folder) / "litter").touch()
+                (Path(folder) / "left-over").touch()
             except OSError as error:
                 refused.append(error.strerror)
-        Path("/tmp/litter").touch()  # noqa: ASYNC240
+        Path("/tmp/left-over").touch()  # noqa: ASYNC240
         (tmp_path / "report").write_text("kept")
         return refused
 
     assert run(name, main, writable=[tmp_path]) == ["Read-only file system"] * 4
     assert [entry.name for entry in tmp_path.iterdir()] == ["report"]
-    assert not Path("/tmp/litter").exists()
+    assert not Path("/tmp/left-over").exists()
 
 
 def test_a_lab_runs_until_it_is_taken_down(name: str) -> None:

@@ -118,7 +118,7 @@ def test_a_message_without_an_id_is_an_error(message_id: str) -> None:
     assert not played.findings and played.audit() == {"message-refused": 1}
 
 
-def test_a_constant_id_does_not_make_messages_one() -> None:
+def test_messages_with_a_constant_id_are_distinguished() -> None:
     played = play(receiver(), [status_message("1", "ID"), status_message("1", "OP")])
     assert [report["state"] for report in played.as_reports()] == ["idle", "running"]
     assert acknowledgements(played) == [("AA", "1", "U01")] * 2
@@ -138,7 +138,7 @@ def test_a_constant_id_does_not_make_messages_one() -> None:
         ("", "AR", "message-ignored"),
     ],
 )
-def test_other_messages_are_answered_as_the_standard_says(kind: str, code: str, reason: str) -> None:
+def test_other_messages_are_answered_as_the_standard_requires(kind: str, code: str, reason: str) -> None:
     message = block(MSH.format(kind=kind, id="5"), "PID|1||4711||Any^Name", "EQU|1||ID")
     played = play(receiver(), [message])
     assert acknowledgements(played) == [(code, "5", kind.partition("^")[2])]
@@ -162,14 +162,14 @@ def test_a_response_is_never_acknowledged(kind: str) -> None:
         block("FHS|^~\\&|batch"),
     ],
 )
-def test_what_is_not_hl7_is_refused_aloud_and_the_connection_lives(bad: bytes) -> None:
+def test_what_is_not_hl7_is_refused_with_an_answer_and_the_connection_continues(bad: bytes) -> None:
     played = play(receiver(), [bad, status_message("2")])
     assert acknowledgements(played) == [("AR", "-", ""), ("AA", "2", "U01")]
     assert played.audit() == {"message-refused": 1} and len(played.findings) == 1
 
 
 @pytest.mark.parametrize("size", [MESSAGE_BYTES_MAX + 1, 1_000_000])
-def test_an_oversized_message_is_refused_aloud_and_the_connection_lives(size: int) -> None:
+def test_an_oversized_message_is_refused_with_an_answer_and_the_connection_continues(size: int) -> None:
     message = block(MSH.format(kind="ESU^U01", id="8"), "EQU|1||ID", "NTE|" + "x" * size)
     pieces = [message[start : start + 65_536] for start in range(0, len(message), 65_536)]
     played = play(receiver(), [*pieces, status_message("9")])
@@ -177,7 +177,7 @@ def test_an_oversized_message_is_refused_aloud_and_the_connection_lives(size: in
     assert played.audit() == {"message-refused": 1} and len(played.findings) == 1
 
 
-def test_a_carriage_return_inside_a_field_is_refused_aloud_and_the_connection_lives() -> None:
+def test_a_carriage_return_inside_a_field_is_refused_with_an_answer_and_the_connection_continues() -> None:
     bad = block(MSH.format(kind="EAN^U09", id="3"), "NTE|1||two\rlines", "NDS|1||S|P-CLOT")
     played = play(receiver(), [bad, status_message("4")])
     assert acknowledgements(played) == [("AE", "3", "U09"), ("AA", "4", "U01")]

@@ -126,7 +126,9 @@ def test_a_frame_that_is_begun_again_is_refused_once_and_read_once(
     assert messages.messages == [MESSAGE]
 
 
-def test_frames_outside_a_session_are_litter(host: Lis1Endpoint, messages: MessageKeeper) -> None:
+def test_frames_outside_a_session_are_counted_and_ignored(
+    host: Lis1Endpoint, messages: MessageKeeper
+) -> None:
     actions = host.receive(FRAMES[0] + EOT + NAK, 0)
     assert (sent(actions), counted(actions)) == (b"", [Reason.LITTER])
 

@@ -24,7 +24,7 @@ class Tap:
         self.outcomes = list(outcomes)
         self.delivered = 0
 
-    def hear(self, *turns: bytes) -> None:
+    def receive(self, *turns: bytes) -> None:
         for position, data in enumerate(turns):
             from_host = position % 2 == 1
             actions = (self.observer.from_host if from_host else self.observer.from_instrument)(data, 0)
@@ -50,15 +50,15 @@ def turns(*frames: bytes) -> list[bytes]:
 def test_a_message_is_delivered_when_the_host_acknowledges_its_last_frame() -> None:
     tap = Tap()
     *before, last, answer, _ = turns(*FRAMES)
-    tap.hear(*before, last)
+    tap.receive(*before, last)
     assert tap.delivered == 0
-    tap.hear(b"", answer, EOT)
+    tap.receive(b"", answer, EOT)
     assert (tap.delivered, tap.kept.messages, tap.finish()) == (1, [MESSAGE], [])
 
 
 def test_sessions_follow_each_other() -> None:
     tap = Tap()
-    tap.hear(*turns(*FRAMES), b"", *turns(*frames_of(MESSAGE * 2, FrameStyle())))
+    tap.receive(*turns(*FRAMES), b"", *turns(*frames_of(MESSAGE * 2, FrameStyle())))
     assert tap.kept.messages == [MESSAGE] * 3
 
 
@@ -66,47 +66,47 @@ def test_bytes_may_arrive_one_by_one() -> None:
     tap = Tap()
     for position, turn in enumerate(turns(*FRAMES)):
         for byte in turn:
-            tap.hear(*[b""] * (position % 2), bytes([byte]))
+            tap.receive(*[b""] * (position % 2), bytes([byte]))
     assert (tap.kept.messages, tap.finish()) == ([MESSAGE], [])
 
 
 def test_an_instrument_may_send_without_waiting_for_answers() -> None:
     tap = Tap()
-    tap.hear(b"".join([ENQ, *FRAMES, EOT]), ACK * 3)
+    tap.receive(b"".join([ENQ, *FRAMES, EOT]), ACK * 3)
     assert tap.delivered == 0
-    tap.hear(b"", ACK * 2)
+    tap.receive(b"", ACK * 2)
     assert (tap.kept.messages, tap.finish()) == ([MESSAGE], [])
 
 
 def test_a_frame_that_the_host_refuses_is_not_read() -> None:
     tap = Tap()
-    tap.hear(ENQ, ACK, FRAMES[0], NAK, FRAMES[0], ACK, *turns(*FRAMES[1:])[2:])
+    tap.receive(ENQ, ACK, FRAMES[0], NAK, FRAMES[0], ACK, *turns(*FRAMES[1:])[2:])
     assert (tap.kept.messages, tap.finish()) == ([MESSAGE], [REFUSED])
 
 
 def test_a_last_frame_that_the_host_refuses_delivers_nothing() -> None:
     tap = Tap()
-    tap.hear(*turns(*FRAMES)[:-2], NAK, EOT)
+    tap.receive(*turns(*FRAMES)[:-2], NAK, EOT)
     assert (tap.delivered, tap.finish()) == (0, [REFUSED, UNFINISHED])
 
 
 def test_a_repeated_frame_is_read_once() -> None:
     tap = Tap()
-    tap.hear(*turns(FRAMES[0], FRAMES[0], *FRAMES[1:], FRAMES[3]))
+    tap.receive(*turns(FRAMES[0], FRAMES[0], *FRAMES[1:], FRAMES[3]))
     assert (tap.kept.messages, tap.finish()) == ([MESSAGE], [REPEATED, REPEATED])
 
 
 @pytest.mark.parametrize("answers", [1, 2])
 def test_a_frame_repeated_before_the_answer_is_read_once(answers: int) -> None:
     tap = Tap()
-    tap.hear(ENQ, ACK, FRAMES[0] * 2, ACK * answers, *turns(*FRAMES[1:])[2:])
+    tap.receive(ENQ, ACK, FRAMES[0] * 2, ACK * answers, *turns(*FRAMES[1:])[2:])
     assert tap.kept.messages == [MESSAGE]
 
 
 @pytest.mark.parametrize("end", [b"", b"\r"])
 def test_the_answer_of_the_host_ends_a_frame_without_line_end(end: bytes) -> None:
     tap = Tap()
-    tap.hear(*turns(*(frame[:-2] + end for frame in FRAMES)))
+    tap.receive(*turns(*(frame[:-2] + end for frame in FRAMES)))
     assert (tap.kept.messages, tap.finish()) == ([MESSAGE], [])
 
 
@@ -114,46 +114,46 @@ def test_the_answer_of_the_host_ends_a_frame_without_line_end(end: bytes) -> Non
 def test_a_message_of_which_a_frame_was_missed_is_not_delivered(missed: bytes) -> None:
     tap = Tap()
     frames = [missed, *FRAMES[2:]] if missed == FRAMES[0] else [FRAMES[0], missed, *FRAMES[2:]]
-    tap.hear(*turns(*frames), b"", *turns(*FRAMES))
+    tap.receive(*turns(*frames), b"", *turns(*FRAMES))
     assert (tap.kept.messages, tap.finish()) == ([MESSAGE], [REFUSED, UNFINISHED])
 
 
 def test_a_session_that_the_host_does_not_accept_is_not_read() -> None:
     tap = Tap()
-    tap.hear(ENQ, NAK, ENQ, b"", *turns(*FRAMES))
+    tap.receive(ENQ, NAK, ENQ, b"", *turns(*FRAMES))
     assert (tap.kept.messages, tap.finish()) == ([MESSAGE], [])
 
 
 def test_a_new_enquiry_ends_a_session_without_its_end() -> None:
     tap = Tap()
-    tap.hear(*turns(*FRAMES[:2])[:-1], b"", b"", *turns(*FRAMES))
+    tap.receive(*turns(*FRAMES[:2])[:-1], b"", b"", *turns(*FRAMES))
     assert (tap.kept.messages, tap.finish()) == ([MESSAGE], [UNFINISHED])
 
 
 def test_what_the_host_sends_is_not_read() -> None:
     tap = Tap()
     orders = [b"", ENQ, ACK, *[turn for frame in FRAMES for turn in (frame, ACK)], EOT]
-    tap.hear(*orders)
+    tap.receive(*orders)
     assert tap.kept.messages == []
-    tap.hear(*turns(*FRAMES))
+    tap.receive(*turns(*FRAMES))
     assert (tap.kept.messages, tap.finish()) == ([MESSAGE], [])
 
 
 def test_after_contention_the_instrument_bids_again() -> None:
     tap = Tap()
-    tap.hear(ENQ, ENQ, *turns(*FRAMES))
-    tap.hear(b"", ENQ, ENQ, b"", *turns(*FRAMES))
+    tap.receive(ENQ, ENQ, *turns(*FRAMES))
+    tap.receive(b"", ENQ, ENQ, b"", *turns(*FRAMES))
     assert tap.kept.messages == [MESSAGE] * 2
 
 
 def test_what_is_not_stored_is_counted() -> None:
     tap = Tap(Outcome.BUSY, Outcome.REFUSED)
-    tap.hear(*turns(*frames_of(MESSAGE * 3, FrameStyle())))
+    tap.receive(*turns(*frames_of(MESSAGE * 3, FrameStyle())))
     assert tap.finish() == [Reason.NOT_STORED, Reason.MESSAGE_REFUSED]
 
 
 def test_an_instrument_that_sends_without_end_and_without_answers_is_not_kept() -> None:
     tap = Tap()
-    tap.hear(ENQ + b"".join(frames_of(b"R" * 200_000, FrameStyle())), b"")
+    tap.receive(ENQ + b"".join(frames_of(b"R" * 200_000, FrameStyle())), b"")
     assert REFUSED in tap.finish()
     assert tap.kept.messages == []

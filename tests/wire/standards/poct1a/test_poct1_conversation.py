@@ -197,7 +197,7 @@ def test_an_event_is_an_alarm_by_its_number_or_severity(
         (message("KPA.R01", f'<x V="{"x" * DOCUMENT_BYTES_MAX}"/>'), "ACK.R01 AE "),
     ],
 )
-def test_bad_documents_are_refused_aloud_and_the_connection_lives(bad: bytes, code: str) -> None:
+def test_bad_documents_are_refused_with_an_answer_and_the_connection_continues(bad: bytes, code: str) -> None:
     played = play(receiver(), [bad, status()])
     assert said(played)[:2] == [code, "ACK.R01 AA 2"]
     assert played.audit() == {"message-refused": 1} and len(played.findings) == 1
