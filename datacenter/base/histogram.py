@@ -25,7 +25,7 @@ SIGNIFICANT_BITS: Final = 17
 VALUE_MAX: Final = 2**31 - 1
 """Greater readings count as this one."""
 SPAN_MAX: Final = 2**18
-"""Possible values up to which sums have a place for each, which takes 4 MiB."""
+"""Maximum range of values for which sums use an array with an element for each value (4 MiB)."""
 LEVEL: Final = 3
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(dict[str, bytes]).decode
@@ -51,7 +51,7 @@ class Histogram:
         return int(self.readings.sum())
 
     def negative(self) -> Histogram:
-        """Return what subtracts this histogram if it is added."""
+        """Return the histogram whose addition subtracts this one."""
         return Histogram(self.values, -self.readings, -self.instruments)
 
     def percentiles(self, wanted: Sequence[int]) -> list[int]:

@@ -16,9 +16,9 @@ from datacenter.store.calls import call_database
 from datacenter.store.errors import StoreError
 
 SWEEP_SECONDS: Final = 60.0
-"""Interval at which all boxes are looked at: for what another process stored, or a failure left."""
+"""Interval at which all boxes are evaluated, for batches of other processes and after failures."""
 WATCH_MS: Final = 30_000
-"""The least interval of looks for silence, by the clock that measures it."""
+"""Minimum interval between checks for silence, by the clock that measures the silence."""
 _log: Final = logging.getLogger(__name__)
 T = TypeVar("T")
 
@@ -26,7 +26,7 @@ T = TypeVar("T")
 class Follower:
     """Evaluates the boxes that `stored` names, on `executor`; None is the event loop's default executor.
 
-    `watch` looks for silence when all stored boxes are evaluated. `evaluated` is called with the seconds from the
+    `watch` checks for silence when all stored boxes are evaluated. `evaluated` is called with the seconds from the
     storage of a box's batch to its evaluation, `failed` after each failure.
     """
 
@@ -45,7 +45,7 @@ class Follower:
         self._waiting: dict[str, float] = {}
         """The boxes to be evaluated, and since when, by the event loop's clock."""
         self._oldest: float | None = None
-        """The same of the box that is being evaluated."""
+        """Since when the box that is being evaluated has waited, by the same clock; None if there is none."""
         self._wakes = asyncio.Event()
 
     def stored(self, boxes: set[str]) -> None:
@@ -61,7 +61,7 @@ class Follower:
         return asyncio.get_running_loop().time() - min(since) if since else 0.0
 
     async def run(self) -> None:
-        """Evaluate until cancelled: the boxes that are named, and all boxes from time to time."""
+        """Evaluate until cancelled: the boxes that are named, and all boxes periodically."""
         while True:
             boxes = await self._call(self._evaluator.boxes) or []
             await self._evaluate(boxes)

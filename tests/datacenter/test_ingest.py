@@ -289,7 +289,7 @@ def test_a_response_lost_after_the_commit_causes_no_duplicate(meet: Callable[...
 
 
 def hanging(store: Store, goes_on: Event) -> Callable[[list[Received]], list[BatchReply | Exception]]:
-    """A store that hangs at the batch of the box "hangs", which it does not know, until `goes_on` is set."""
+    """A store that hangs at the batch of an unauthorized box called "hangs", until `goes_on` is set."""
 
     def ingest_all(received: list[Received]) -> list[BatchReply | Exception]:
         if received[0].box == "hangs":

@@ -143,7 +143,7 @@ def test_a_result_is_kept_for_some_time() -> None:
     probed(lambda: next(numbers), ask_again)
 
 
-def test_a_failure_is_raised_and_is_no_result() -> None:
+def test_a_failure_is_raised_and_not_kept() -> None:
     def fail() -> str:
         raise StoreError("down")
 

@@ -57,7 +57,7 @@ def pages() -> Iterator[Path]:
 
 @pytest.fixture
 def conf(tmp_path: Path, pki: Path, pages: Path) -> Path:
-    """The box's configuration in folders of this test, with nothing changed but these."""
+    """The box's configuration, changed only in its folders, which are those of this test."""
     for folder in ("conf", "run"):
         (tmp_path / folder).mkdir()
     shutil.copytree(pki, tmp_path / "pki")
@@ -262,7 +262,7 @@ def test_files_that_other_users_can_change_or_read_are_found(conf: Path) -> None
 
 
 def test_a_server_that_runs_as_root_is_found(conf: Path) -> None:
-    """httpd refuses it as it is usually built; one that was built otherwise does not."""
+    """httpd refuses this unless it was built with the option that allows it."""
     as_root = replace(read_server(conf), user="root", user_id=0)
     assert {"AS24-U1-000430", "AS24-U1-000940"} == {one.rule for one in evaluate_server(as_root).fails}
 

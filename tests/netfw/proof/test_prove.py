@@ -92,7 +92,7 @@ def leasing_outside_ipsec() -> Policy:
 
 
 def listed(commands: list[Any]) -> list[Any]:
-    """As a kernel that was given these lists them."""
+    """The kernel's listing after these were loaded."""
 
     def load() -> list[Any]:
         nft = Nft()

@@ -49,7 +49,7 @@ SERIAL: Final = "RAP-0001"
 UPLINK, COLLECTOR = "192.0.2.10", "10.77.1.1"
 """The box's addresses, on its uplink and on port 1."""
 _ELSEWHERE: Final = "192.0.2.1"
-"""The data center's, and the uplink's gateway."""
+"""The addresses of the data center and of the uplink's gateway."""
 _LOOK_SECONDS: Final = 0.2
 SPARE_BYTES: Final = 64 * MIB
 _DISK: Final = """\
@@ -145,7 +145,7 @@ def site_text() -> str:
 
 
 def prepare_far_end(folder: Path, serial: str = SERIAL) -> None:
-    """Make the CAs, the certificates and the configuration of a data center that knows this box."""
+    """Make the CAs, the certificates and the configuration of a data center that accepts this box."""
     pki_directory.init(folder)
     pki_directory.issue(folder, "DC", "datacenter", (_ELSEWHERE,))
     pki_directory.issue(folder, "CHEM-0001", "instrument")
@@ -158,7 +158,7 @@ def write_datacenter(folder: Path, serial: str) -> None:
 
 
 def _give_identity(image: Path, folder: Path, site: bytes) -> None:
-    """As `rap flash write` does with a disk."""
+    """Write the identity, as `rap flash write` does on a disk."""
     area = identity_archive.pack(identity.issue(identity.make(SERIAL, site), folder))
     with image.open("r+b") as disk:
         place = next(part for part in gpt.slices(disk.read(MIB)) if part.label == identity_archive.LABEL)
@@ -175,7 +175,7 @@ def plug_in() -> None:
 async def first_report(folder: Path, seconds_max: float) -> float:
     """Return the time at which the first report is stored (`time.monotonic`). Raises: TimeoutError.
 
-    The instrument has one to send from the beginning, and sends it as soon as it can connect.
+    The instrument has a report from the beginning, and sends it as soon as it can connect.
     """
     async with asyncio.timeout(seconds_max), datacenter(folder), reporting(folder) as agent:
         submit(agent)

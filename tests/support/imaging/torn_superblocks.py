@@ -1,4 +1,4 @@
-"""Superblocks of ext4 of which a power cut may leave one sector: those that are written to a disk and not flushed."""
+"""Superblocks of ext4 that a power cut may tear: those that are written to a disk and not flushed."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Create `maintenance`; add the column for the window that silences an alert."""
+    """Create `maintenance`; add the columns of silenced alerts."""
     op.create_table(
         "maintenance",
         sa.Column("id", sa.Text, primary_key=True),
