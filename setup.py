@@ -2,4 +2,10 @@
 
 from setuptools import setup
 
-setup(cffi_modules=["hal/linux/ioctl_build.py:ffi", "datacenter/triggers/machine_build.py:ffi"])
+setup(
+    cffi_modules=[
+        "hal/linux/ioctl_build.py:ffi",
+        "datacenter/history/column_build.py:ffi",
+        "datacenter/triggers/machine_build.py:ffi",
+    ]
+)

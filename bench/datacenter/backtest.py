@@ -1,19 +1,19 @@
 """A back-test of thirty triggers on a stored history: `python -m bench.datacenter.backtest [--json]`.
 
 Chunks of simulated chemistry analyzers that report each minute are read from a database, decoded, and evaluated for
-many instruments at once, by as many processes as there are processors. The elapsed time is scaled to 10,000
-instruments over 90 days; reading, decoding and evaluation are shown in processor time of one core.
+many instruments at once, by one and by two Dask workers. The elapsed time is scaled to 10,000 instruments over 90
+days; reading, decoding and evaluation are shown in processor time of one core.
 """
 
 from __future__ import annotations
 
-import os
 import time
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, NamedTuple
 
+from distributed import Client, LocalCluster
 from sqlalchemy import insert, select
 
 from bench.datacenter.scale import scaled
@@ -29,13 +29,13 @@ from sim.units import DAY_NS
 from tests.support.datacenter.triggers import MODEL
 from wire.messages import Status
 
-PROCESSES: Final = os.cpu_count() or 1
 INSTRUMENTS: Final = scaled(5000, 20)
 DAYS: Final = 1
 SIMULATED: Final = 20
 """So many different instruments are simulated; the others have the same statuses."""
-TOGETHER: Final = 2500
+TOGETHER: Final = 500
 """Instruments that are evaluated at once."""
+ROUNDS: Final = 2
 REPORTS: Final = 10_000 * 90 * 1440
 
 
@@ -47,6 +47,22 @@ class _Part(NamedTuple):
     decoding: float
     evaluating: float
     alerts: int
+
+
+class _Decoded:
+    """Decodes chunks as they are needed, and counts the seconds and the statuses."""
+
+    def __init__(self, bodies: Sequence[bytes]) -> None:
+        self._bodies = bodies
+        self.seconds, self.count = 0.0, 0
+
+    def __iter__(self) -> Iterator[Statuses]:
+        for body in self._bodies:
+            began = time.process_time()
+            one = decode_chunk(body)
+            self.seconds += time.process_time() - began
+            self.count += len(one)
+            yield one
 
 
 def fill(store: Store) -> int:
@@ -87,41 +103,53 @@ def backtest(url: str, first: int) -> _Part:
         query = select(chunks.c.body).where(chunks.c.box == "RAP-0001", wanted, chunks.c.day == day)
         bodies = [body for (body,) in store.read(query.order_by(chunks.c.instrument))]
         read = time.process_time()
-        parts = [decode_chunk(body) for body in bodies]
-        decoded = time.process_time()
+        parts = _Decoded(bodies)
         alerts += sum(change.is_active for change in evaluate_statuses(evaluator, parts))
-        evaluating += time.process_time() - decoded
-        decoding += decoded - read
+        evaluating += time.process_time() - read - parts.seconds
+        decoding += parts.seconds
         reading += read - began
-        statuses += sum(map(len, parts))
+        statuses += parts.count
     store.close()
     return _Part(statuses, reading, decoding, evaluating, alerts)
 
 
+def parts(url: str, workers: int) -> tuple[float, list[_Part]]:
+    """Return the elapsed seconds of a back-test with so many Dask workers, and its parts."""
+    firsts = range(0, INSTRUMENTS, TOGETHER)
+    with (
+        LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster,  # type: ignore[no-untyped-call]
+        Client(cluster) as client,  # type: ignore[no-untyped-call]
+    ):
+        client.gather(client.map(backtest, [url] * workers, [INSTRUMENTS - 1] * workers, pure=False))
+        # the workers have imported what they need before the measurement
+        began = time.monotonic()
+        found: list[_Part] = client.gather(client.map(backtest, [url] * len(firsts), firsts, pure=False))
+        return time.monotonic() - began, found
+
+
 def figures() -> list[Figure]:
     """All figures."""
-    with TemporaryDirectory(prefix="rap-backtest-") as folder, ProcessPoolExecutor(PROCESSES) as pool:
+    with TemporaryDirectory(prefix="rap-backtest-") as folder:
         url = f"sqlite:///{Path(folder)}/store.db"
         store = Store(url)
         size = fill(store)
         store.close()
-        list(pool.map(abs, range(PROCESSES * 4)))  # the processes start before the measurement
-        began = time.monotonic()
-        parts = list(
-            pool.map(backtest, *zip(*((url, n) for n in range(0, INSTRUMENTS, TOGETHER)), strict=True))
-        )
-        elapsed = time.monotonic() - began
-    count = sum(part.statuses for part in parts)
-    cpu = sum(part.reading + part.decoding + part.evaluating for part in parts)
+        alone = min(parts(url, 1)[0] for _ in range(ROUNDS))
+        elapsed, found = min((parts(url, 2) for _ in range(ROUNDS)), key=lambda measured: measured[0])
+    count = sum(part.statuses for part in found)
+    cpu = sum(part.reading + part.decoding + part.evaluating for part in found)
     return [
         figure("statuses", "", count),
-        figure("  alerts in them", "", sum(part.alerts for part in parts)),
+        figure("  alerts in them", "", sum(part.alerts for part in found)),
         figure("  size", "B a report", size / count),
-        figure("reading", "µs a report", sum(part.reading for part in parts) / count * 1e6),
-        figure("decoding", "µs a report", sum(part.decoding for part in parts) / count * 1e6),
-        figure("evaluation", "µs a report", sum(part.evaluating for part in parts) / count * 1e6),
-        figure("10,000 instruments, 90 days, by the clock", "min", elapsed / count * REPORTS / 60),
+        figure("reading", "µs a report", sum(part.reading for part in found) / count * 1e6),
+        figure("decoding", "µs a report", sum(part.decoding for part in found) / count * 1e6),
+        figure("evaluation", "µs a report", sum(part.evaluating for part in found) / count * 1e6),
+        figure(
+            "10,000 instruments, 90 days, two workers by the clock", "min", elapsed / count * REPORTS / 60
+        ),
         figure("  by processor time on 2 cores", "min", cpu / 2 / count * REPORTS / 60, "<= 5"),
+        figure("two Dask workers to one, by the clock", "", alone / elapsed, ">= 1.7"),
     ]
 
 

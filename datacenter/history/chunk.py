@@ -10,7 +10,9 @@ column.
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Final, TypeAlias
+from functools import cache
+from importlib import import_module
+from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
 import numpy as np
@@ -97,13 +99,13 @@ def encode_chunk(statuses: Statuses) -> bytes:
     return _encode(chunk)
 
 
-def decode_chunk(data: bytes) -> Statuses:
-    """Decode what `encode_chunk` gave. Raises: ChunkError."""
+def decode_chunk(data: bytes, *, with_numpy: bool = False) -> Statuses:
+    """Decode what `encode_chunk` gave; `with_numpy` also where the extension module was built. Raises: ChunkError."""
     try:
         chunk = _decode(data)
         if chunk.form != FORM:
             raise ChunkError(f"a chunk of form {chunk.form}; this program reads form {FORM}")
-        return _statuses(chunk)
+        return _statuses(chunk, None if with_numpy else _extension())
     except (msgspec.DecodeError, zstd.ZstdError, IndexError, ValueError) as error:
         raise ChunkError(f"not a chunk: {error}") from error
 
@@ -116,7 +118,16 @@ def chunk_channels(data: bytes) -> tuple[str, ...]:
         raise ChunkError(f"not a chunk: {error}") from error
 
 
-def _statuses(chunk: _Chunk) -> Statuses:
+@cache
+def _extension() -> Any:
+    """Return the module of column.c; None if it was not built."""
+    try:
+        return import_module("datacenter.history._column")
+    except ImportError:
+        return None
+
+
+def _statuses(chunk: _Chunk, extension: Any) -> Statuses:
     rice, plain = memoryview(chunk.rice), memoryview(zstd.decompress(chunk.plain))
     every = np.ones(chunk.count, np.bool_)
     present = [every] * len(FIXED) + [
@@ -127,7 +138,10 @@ def _statuses(chunk: _Chunk) -> Statuses:
     for column, mask in zip(chunk.columns, present, strict=True):
         count = chunk.count if mask is every else int(np.count_nonzero(mask))
         source = plain if column.bits < 0 else rice
-        used, values = _decode_column(column, count, source)
+        if extension is None:
+            used, values = _decode_column(column, count, source)
+        else:
+            used, values = _decode_natively(extension, column, count, source)
         if column.bits < 0:
             plain = plain[used:]
         else:
@@ -166,6 +180,28 @@ def _encode_column(values: Integers) -> tuple[_Column, bytes]:
         if len(data) < len(zstd.compress(plain, LEVEL)):
             return _Column(order, divisor, first, bits, quotient_bytes), data
     return _Column(order, divisor, first, -1, width), plain
+
+
+def _decode_natively(extension: Any, column: _Column, count: int, data: memoryview) -> tuple[int, Integers]:
+    """As `_decode_column`, with column.c."""
+    if column.bits > RICE_MAX or len(column.first) != column.order or count < column.order:
+        raise ChunkError("the description of a column is wrong")
+    values = np.empty(count, np.int64)
+    ffi = extension.ffi
+    used = extension.lib.decode_column(
+        ffi.from_buffer(data),
+        len(data),
+        column.bits,
+        column.width,
+        count - column.order,
+        column.order,
+        column.divisor,
+        column.first,
+        ffi.from_buffer("int64_t[]", values),
+    )
+    if used < 0:
+        raise ChunkError("a column is shorter than its count")
+    return used, values
 
 
 def _decode_column(column: _Column, count: int, data: memoryview) -> tuple[int, Integers]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -21,12 +21,13 @@ def status_evaluator(triggers: Sequence[Trigger], count: int, bases: Bases = no_
     return ColumnEvaluator(triggers, count, bases, inputs)
 
 
-def evaluate_statuses(evaluator: ColumnEvaluator, parts: Sequence[Statuses]) -> Iterator[ColumnTransition]:
+def evaluate_statuses(evaluator: ColumnEvaluator, parts: Iterable[Statuses]) -> Iterator[ColumnTransition]:
     """Evaluate the further statuses of each instrument, in the order of (run, number), such as those of a day.
 
-    `parts` has one element for each instrument of the evaluator; they may differ in length.
+    `parts` has one element for each instrument of the evaluator; they may differ in length, and are taken
+    a few at a time.
     """
-    return evaluator.evaluate([_columns(part, evaluator.inputs) for part in parts])
+    return evaluator.evaluate(_columns(part, evaluator.inputs) for part in parts)
 
 
 def _columns(statuses: Statuses, inputs: Sequence[Input]) -> Columns:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -80,16 +81,20 @@ class ColumnEvaluator:
         self._room = self._room_of_step * 64
         self._found = self._ffi.new("transition[]", self._room)
 
-    def evaluate(self, parts: Sequence[Columns]) -> Iterator[ColumnTransition]:
+    def evaluate(self, parts: Iterable[Columns]) -> Iterator[ColumnTransition]:
         """Evaluate the further reports of each instrument, such as those of a day; the parts may differ in length.
 
-        Transitions are in the order of the reports for each instrument only.
+        A few parts at a time are taken, so that they can be decoded on the way. Transitions are in the order of the
+        reports for each instrument only. Raises: ValueError if the number of parts is wrong.
         """
-        if len(parts) != self._count:
-            raise ValueError(f"columns of {len(parts)} instruments; give those of {self._count}")
-        lanes = self._lib.LANES
+        lanes, given = self._lib.LANES, iter(parts)
         for first, registers in zip(range(0, self._count, lanes), self._registers, strict=True):
-            yield from self._evaluate_block(first, registers, parts[first : first + lanes])
+            block = list(islice(given, min(lanes, self._count - first)))
+            if first + len(block) < min(first + lanes, self._count):
+                raise ValueError(
+                    f"columns of {first + len(block)} instruments; give those of all {self._count}"
+                )
+            yield from self._evaluate_block(first, registers, block)
 
     def _evaluate_block(
         self, first: int, registers: Integers, parts: Sequence[Columns]

@@ -33,7 +33,9 @@ REPORTS = st.lists(
 @given(REPORTS)
 def test_a_chunk_returns_any_statuses(reports: list[tuple[int, Status]]) -> None:
     ordered = sorted(reports, key=lambda pair: (pair[0], pair[1].number))
-    assert list(decode_chunk(encode_chunk(Statuses.of(reports))).reports()) == ordered
+    chunk = encode_chunk(Statuses.of(reports))
+    assert list(decode_chunk(chunk).reports()) == ordered
+    assert list(decode_chunk(chunk, with_numpy=True).reports()) == ordered
 
 
 @given(REPORTS, st.integers(0, 40), st.integers(0, 40))
@@ -52,6 +54,7 @@ def test_a_day_of_an_instrument_takes_little_more_than_the_noise_of_its_sensors(
     day = [(1, report) for report in History(model, "X-1", 5).until(DAY_NS) if isinstance(report, Status)]
     chunk = encode_chunk(Statuses.of(day))
     assert list(decode_chunk(chunk).reports()) == day
+    assert list(decode_chunk(chunk, with_numpy=True).reports()) == day
     assert len(chunk) < bytes_max * len(day)
 
 

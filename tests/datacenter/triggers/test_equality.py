@@ -48,7 +48,7 @@ def test_state_and_terms_are_equal_with_and_without_the_extension_module() -> No
         assert native.holds_since_ms(one) == python.holds_since_ms(one)
 
 
-def test_columns_of_another_number_of_instruments_are_refused() -> None:
+def test_columns_of_fewer_instruments_are_refused() -> None:
     evaluator = ColumnEvaluator(random_triggers(Random(1)), 3)
-    with pytest.raises(ValueError, match="columns of 0 instruments; give those of 3"):
+    with pytest.raises(ValueError, match="columns of 0 instruments; give those of all 3"):
         list(evaluator.evaluate([]))
