@@ -38,8 +38,9 @@ from tests.support.datacenter.arrivals import (
     random_reports,
     status,
 )
+from tests.support.datacenter.batches import AT_MS
 from tests.support.datacenter.triggers import trigger
-from wire.messages import Batch
+from wire.messages import Batch, Gap, Status
 
 NO_TRIGGERS = TriggerSet([])
 
@@ -179,6 +180,53 @@ def test_a_term_that_began_late_is_computed_from_its_own_start(memory: Store) ->
     evidence = evidence_of(record)
     assert isinstance(evidence, Evidence) and evidence.terms == {"mean(water-conductivity-ns, 28d)": 31.0}
     assert explained(memory, record).differences == []
+
+
+def test_a_term_that_began_later_than_the_others_is_computed_from_its_own_start(memory: Store) -> None:
+    early = trigger("mean(lamp-intensity-pct, 28d) < 50", name="early")
+    late = trigger(
+        "mean(lamp-intensity-pct, 28d) > 50 and mean(water-conductivity-ns, 28d) > 20", name="late"
+    )
+    reports = [status(number, water=number) for number in range(1, 60)]
+    memory.ingest(BOX, batch(numbered(profile(), *reports[:30])), STORED_MS)
+    Evaluator(memory, TriggerSet([early])).advance(BOX, STORED_MS)
+    memory.ingest(BOX, batch(numbered(*reports[30:], first=32)), STORED_MS)
+    Evaluator(memory, TriggerSet([early, late])).advance(BOX, STORED_MS)
+    (record,) = stored(memory)
+    found = explained(memory, record)
+    assert found.differences == []
+    assert found.terms == {"mean(lamp-intensity-pct, 28d)": 100.0, "mean(water-conductivity-ns, 28d)": 31.0}
+
+
+def test_a_report_that_was_stored_after_the_alert_is_left_out(memory: Store) -> None:
+    reports = numbered(profile(), *(status(number, water=30) for number in range(1, 41)))
+    kept = [pair for pair in reports if pair[0] != 16]
+    kept.append((42, Gap(AT_MS, "corrupt", 1, ((16, 16),))))
+    memory.ingest(BOX, batch(kept), STORED_MS)
+    evaluator(memory).advance(BOX, STORED_MS)
+    (record,) = stored(memory)
+    assert record.trigger == "lasting"
+    memory.ingest(BOX, batch([(16, status(15, water=10))]), STORED_MS + 1)
+    found = explained(memory, record)
+    assert found.differences == [] and len(found.reports) == 30
+
+
+def test_an_average_is_warmed_up_before_the_evidence_span(memory: Store) -> None:
+    slow = trigger("ewma(lamp-intensity-pct, 50) < 70", name="slow")
+    reports = [
+        Status(
+            hour, AT_MS + hour * 3_600_000, "running", 0, {"lamp-intensity-pct": 100 if hour < 200 else 60}
+        )
+        for hour in range(1, 300)
+    ]
+    stored_ms = AT_MS + 300 * 3_600_000
+    memory.ingest(BOX, batch(numbered(profile(), *reports)), stored_ms)
+    Evaluator(memory, TriggerSet([slow])).advance(BOX, stored_ms)
+    archive(memory, stored_ms + 1)
+    (record,) = stored(memory)
+    evidence = evidence_of(record)
+    assert isinstance(evidence, Evidence)
+    assert explained(memory, record, is_whole=False).terms == evidence.terms
 
 
 def test_evidence_that_does_not_fit_the_hash_is_an_error(memory: Store) -> None:
