@@ -31,6 +31,8 @@ DATACENTER: Final = Suite(
         "installed_base": "bench.datacenter.base",
         "pages": "bench.datacenter.pages",
         "ingest": "bench.datacenter.ingest",
+        "day": "bench.datacenter.day",
+        "kills": "bench.datacenter.kills",
         "alerting": "bench.datacenter.alerting",
         "verdicts": "bench.datacenter.verdicts",
         "access": "bench.datacenter.access",

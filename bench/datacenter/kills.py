@@ -1,0 +1,37 @@
+"""Losses and duplicates when program and database are killed: `python -m bench.datacenter.kills [--json]`.
+
+The data center's program, which ingests, evaluates and sends notices, or all processes of its PostgreSQL server are
+killed at a thousand random moments while boxes send. See `tests.support.datacenter.kills`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from bench.datacenter.scale import scaled
+from bench.figures import Figure, figure, run
+from tests.support.datacenter.kills import kill_repeatedly
+
+KILLS: Final = scaled(1_000, 10)
+SEED: Final = 1
+
+
+def figures() -> list[Figure]:
+    """All figures."""
+    found = kill_repeatedly(KILLS, SEED)
+    return [
+        figure("kills of the program (ingest, evaluation, notices)", "", found.kills["program"]),
+        figure("kills of the database server", "", found.kills["database"]),
+        figure("records acknowledged", "", found.acknowledged),
+        figure("records lost or changed", "", found.lost, "<= 0"),
+        figure("records stored twice", "", found.duplicates, "<= 0"),
+        figure("alerts", "", found.alerts),
+        figure("alerts missing or without cause", "", found.wrong_alerts, "<= 0"),
+        figure("alerts without notice, not recorded as uncertain", "", found.unnoticed, "<= 0"),
+        figure("notices sent twice to a receiver that repeats them", "", found.repeated, "<= 0"),
+        figure("notices recorded as uncertain", "", found.uncertain),
+    ]
+
+
+if __name__ == "__main__":
+    run(figures, __doc__)
