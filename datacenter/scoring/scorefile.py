@@ -96,6 +96,8 @@ def write_scores(
 ) -> None:
     """Write the scores of triggers; those of others in the folder stay. `is_whole` if the set is the folder.
 
+    Figures of the set stay if the folder's triggers are those that they were measured with.
+
     Raises: SettingsError for an existing file that is wrong; OSError.
     """
     before = read_scores(folder)
@@ -104,9 +106,12 @@ def write_scores(
     tested = sorted(triggers, key=lambda trigger: trigger.name)
     for trigger in tested:
         scores[trigger.name] = _recorded(found.triggers[trigger.name], trigger.fingerprint, history)
-    of_set = sha256("\n".join(one.fingerprint for one in tested).encode()).hexdigest()[:16]
-    whole = _recorded(found.whole, of_set, history) if is_whole else None
-    after = ScoreFile(demanded=before.demanded, set=whole, triggers=dict(sorted(scores.items())))
+    scores = dict(sorted(scores.items()))
+    of_set = sha256("\n".join(one.fingerprint for one in scores.values()).encode()).hexdigest()[:16]
+    whole = before.set if before.set is not None and before.set.fingerprint == of_set else None
+    if is_whole:
+        whole = _recorded(found.whole, of_set, history)
+    after = ScoreFile(demanded=before.demanded, set=whole, triggers=scores)
     (folder / SCORES).write_text(dumps(after, comment="Written by `rap trigger test --write`."))
 
 

@@ -71,3 +71,17 @@ def test_writing_keeps_demands_forgets_removed_triggers_and_is_repeatable(tmp_pa
     assert (tmp_path / SCORES).read_bytes() == first
     assert read_scores(tmp_path).triggers.keys() == {"lamp"}
     assert read_scores(tmp_path).demanded.recall == 0.9
+
+
+def test_a_part_of_the_folder_keeps_the_figures_of_the_set_unless_a_trigger_has_changed(
+    tmp_path: Path,
+) -> None:
+    write_triggers(tmp_path, lamp=LAMP, other=LAMP)
+    whole = read_scores(tmp_path).set
+    assert whole is not None
+    score_triggers(tmp_path, "lamp")
+    assert read_scores(tmp_path).set == whole
+    (tmp_path / "lamp.toml").write_text(LAMP.replace("lamp-h > 5", "lamp-h > 6"))
+    score_triggers(tmp_path, "lamp")
+    assert read_scores(tmp_path).set is None
+    assert read_scores(tmp_path).triggers.keys() == {"lamp", "other"}

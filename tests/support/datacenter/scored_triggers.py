@@ -18,9 +18,9 @@ def write_triggers(folder: Path, **texts: str) -> None:
     score_triggers(folder)
 
 
-def score_triggers(folder: Path) -> None:
-    """Write the scores of a year without alerts for all triggers of a folder."""
-    triggers = [read_trigger(file) for file in trigger_files(folder)]
+def score_triggers(folder: Path, *names: str) -> None:
+    """Write the scores of a year without alerts for the named triggers of a folder, by default for all."""
+    triggers = [read_trigger(file) for file in trigger_files(folder) if not names or file.stem in names]
     models = {trigger.table.model for trigger in triggers}
     found = scores(triggers, [InstrumentResult(model, YEAR_MS, 0, 0.0, [], []) for model in models])
-    write_scores(folder, triggers, found, "nothing happened", is_whole=True)
+    write_scores(folder, triggers, found, "nothing happened", is_whole=not names)
