@@ -175,7 +175,7 @@ class Base(Table, frozen=True):
     """The installed base."""
 
     export_instruments_min: Annotated[int, Meta(ge=2, le=1000)] = 5
-    """The least number of instruments in a bin that may leave the region: one would tell what a laboratory does."""
+    """Minimum number of instruments in a bin that may leave the region: a bin of one would reveal single values."""
 
 
 class Evaluation(Table, frozen=True):

@@ -25,7 +25,9 @@ def add_maintenance(parser: Parser) -> None:
     plan = add_staff_verb(parser, "plan", "plan a window of a site, a box or an instrument", _plan)
     plan.add_argument("reason", metavar="REASON", help="what is done, in one line")
     plan.add_argument("--site", metavar="SITE", default="", help="the site")
-    plan.add_argument("--box", metavar="BOX", default="", help="the box, also that of --instrument")
+    plan.add_argument(
+        "--box", metavar="BOX", default="", help="the box; with --instrument, the box of the instrument"
+    )
     plan.add_argument("--instrument", metavar="SERIAL", default="", help="the instrument")
     plan.add_argument(
         "--from", dest="begins", metavar="TIME", default="", help="such as 2026-03-01T08:00Z (default: now)"

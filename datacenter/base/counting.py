@@ -111,7 +111,7 @@ def _recount(
     day: int,
     changes: defaultdict[_Key, list[_Change]],
 ) -> None:
-    """Count an instrument's day, and subtract what was counted of it before."""
+    """Count an instrument's day, and subtract its earlier counts."""
     c = base_instruments.c
     key = and_(c.box == box, c.instrument == instrument, c.day == day)
     before = (

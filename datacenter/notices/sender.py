@@ -30,7 +30,7 @@ from datacenter.store.store import Store
 PAUSE_SECONDS: Final = 1.0
 END_SECONDS_MAX: Final = 8.0
 REFRESH_MS: Final = 300_000
-"""An Alertmanager forgets its alerts when it restarts, so that open ones are posted again."""
+"""The interval at which open alerts are posted again, because an Alertmanager that restarts loses its alerts."""
 SETTLE_TRIES: Final = 10
 _log: Final = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -112,7 +112,7 @@ class NoticeSender:
         return outcome
 
     async def _settle(self, target: NoticeTarget, due: Sequence[Notice], outcome: Outcome) -> None:
-        """Record the outcome; tried again, because it would be uncertain otherwise. Raises: StoreError."""
+        """Record the outcome, with several tries: without a record, it would be uncertain. Raises: StoreError."""
         for _ in range(SETTLE_TRIES - 1):
             try:
                 await self._call(settle, target, self._process, due, outcome, self._now_ms())

@@ -115,12 +115,13 @@ def check_section(place: Section, section: Any) -> None:
     ):
         if wrong:
             location = next(
-                (location for location, text in place.lines() if _is_that(text, wrong)), place.location
+                (location for location, text in place.lines() if _names_any_group(text, wrong)),
+                place.location,
             )
             raise UnsupportedCommand(location, f"%packages {problem}")
 
 
-def _is_that(text: str, wrong: Any) -> bool:
+def _names_any_group(text: str, wrong: Any) -> bool:
     """Return whether a line names one of these groups."""
     words = text.split()
     return (

@@ -1,4 +1,4 @@
-"""Snapshots are of the days before, never change, and make alerts whose evidence names them."""
+"""Snapshots cover the days before, never change, and are named in the evidence of alerts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def snapshot(store: Store, day: int) -> dict[str, list[int]]:
         return take_snapshot(connection, MODEL, day)
 
 
-def test_a_snapshot_has_the_days_before_the_day_before() -> None:
+def test_a_snapshot_ends_with_the_second_day_before_its_day() -> None:
     assert window(DAY) == range(DAY - 91, DAY - 1) and len(window(DAY)) == DAYS
 
 
