@@ -14,8 +14,7 @@ script = [
   "wait 15s",
   "close", "open",                     # the connection
   "box restart",                       # the box's program restarts; the instrument connects again
-"box power-cut",                     # the box loses power; "box power-cut 3": in the disk's third operation from now
-on
+  "box power-cut",                     # the box loses power; "box power-cut 3": in the third disk operation from now
   "box start",                         # the box is switched on again after "box power-cut 3"
   "box disk full",                     # or read-only, or writable again
   "box command 7 send-inventory",      # a command of the data center arrives, by default with the number 1

@@ -34,7 +34,7 @@ _encode: Final = msgspec.msgpack.Encoder().encode
 _INSERT: Final = (
     f"INSERT INTO records ({', '.join(Row._fields)}) VALUES ({', '.join('?' * len(Row._fields))})"  # noqa: S608
 )
-"""By the driver: SQLAlchemy takes three times as long."""
+"""The statement for the driver, which takes a third of SQLAlchemy's time."""
 _TOGETHER: Final = 5000
 """Rows that are inserted by one call."""
 

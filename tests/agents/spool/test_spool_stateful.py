@@ -156,7 +156,7 @@ class RottingSpoolMachine(SpoolMachine):
         self.h.reboot()
 
     @rule()
-    def look_away(self) -> None:
+    def stop_checking(self) -> None:
         """Disable the check after each step, which would find losses by reading."""
         self.looks = False
 

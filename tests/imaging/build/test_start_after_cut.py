@@ -24,7 +24,7 @@ def recorded(folder: Path) -> Recorded:
 @pytest.mark.parametrize(
     ("index", "reports"), [(0, set()), (1, {(5, 1), (5, 2)}), (2, {(5, 2)}), (3, {(5, 2), (5, 3)})]
 )
-def test_reports_are_owed_from_their_acknowledgement_until_they_are_stored(
+def test_reports_must_be_delivered_from_their_acknowledgement_until_they_are_stored(
     tmp_path: Path, index: int, reports: set[tuple[int, int]]
 ) -> None:
     assert owed(recorded(tmp_path), index) == reports
