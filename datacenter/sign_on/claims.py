@@ -1,7 +1,8 @@
 """Which member of the staff the claims of a verified ID token describe.
 
 What a claim is configured for comes from the claim alone; the rest is that of the staff directory, in which the
-person must then be. A person whom the directory has as not active is refused.
+person must then be. A person whom the directory has as not active is refused. The claims are read once, at the
+sign-on; the person is looked up at each request, so that a change of the directory concerns open sessions too.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Any, Final
+
+from msgspec import Struct
 
 from datacenter.access.directory import NAME_CHARACTERS_MAX, ExpiryForm, LocationForm, StaffPerson, is_zone
 from datacenter.access.request import Principal
@@ -24,35 +27,57 @@ class ClaimError(Exception):
     """The claims do not describe a member of the staff; the text says why."""
 
 
-def staff_of(settings: Oidc, claims: Mapping[str, Any], people: Mapping[str, StaffPerson]) -> StaffPerson:
-    """Return the person. `people` is the staff directory. Raises: ClaimError."""
+class ClaimedPerson(Struct, frozen=True):
+    """What the claims say of a person; None is what the staff directory says."""
+
+    staff: str
+    name: str
+    zone: str
+    roles: frozenset[Role] | None
+    scope: frozenset[str] | None
+    trainings: dict[str, int] | None
+
+
+def read_claims(settings: Oidc, claims: Mapping[str, Any]) -> ClaimedPerson:
+    """Return what the claims say. Raises: ClaimError."""
     staff = _find(claims, settings.person)
     if not isinstance(staff, str) or not _is_name(staff):
         raise ClaimError(
             f"the claim {settings.person} must be a name of 1 to {NAME_CHARACTERS_MAX} printable characters"
         )
+    name, zone = claims.get("name"), claims.get("zoneinfo")
+    if not (isinstance(name, str) and name.isprintable() and 0 < len(name) <= NAME_SHOWN_MAX):
+        name = staff
+    return ClaimedPerson(
+        staff,
+        name,
+        zone if isinstance(zone, str) and is_zone(zone) else "UTC",
+        _roles(settings, claims) if settings.roles else None,
+        _locations(settings, claims) if settings.locations else None,
+        _trainings(settings.trainings, claims) if settings.trainings else None,
+    )
+
+
+def person_of(claimed: ClaimedPerson, people: Mapping[str, StaffPerson]) -> StaffPerson:
+    """Return the person. `people` is the staff directory. Raises: ClaimError."""
+    staff = claimed.staff
     known = people.get(staff)
     if known is not None and not known.principal.active:
         raise ClaimError("not active in the staff directory")
-    if known is None and None in (settings.roles, settings.locations):
+    if known is None and None in (claimed.roles, claimed.scope):
         raise ClaimError("not in the staff directory, and there are not claims for both roles and locations")
     principal = known.principal if known else Principal(staff)
-    roles = _roles(settings, claims) if settings.roles else principal.roles
-    scope = _locations(settings, claims) if settings.locations else principal.scope
-    trainings = _trainings(settings.trainings, claims) if settings.trainings else principal.trainings
+    roles = principal.roles if claimed.roles is None else claimed.roles
+    scope = principal.scope if claimed.scope is None else claimed.scope
+    trainings = principal.trainings if claimed.trainings is None else claimed.trainings
     if not roles:
         raise ClaimError("no role")
     if not scope:
         raise ClaimError("no location")
-    name, zone = claims.get("name"), claims.get("zoneinfo")
-    shown = (
-        name if isinstance(name, str) and name.isprintable() and 0 < len(name) <= NAME_SHOWN_MAX else staff
-    )
-    own_zone = zone if isinstance(zone, str) and is_zone(zone) else "UTC"
     return StaffPerson(
         Principal(staff, roles, scope, trainings),
-        known.name if known else shown,
-        known.zone if known else own_zone,
+        known.name if known else claimed.name,
+        known.zone if known else claimed.zone,
     )
 
 
@@ -102,7 +127,7 @@ def _locations(settings: Oidc, claims: Mapping[str, Any]) -> frozenset[str]:
         raise ClaimError(f"the claim {settings.locations} has a value that is not a location") from None
 
 
-def _trainings(name: str, claims: Mapping[str, Any]) -> Mapping[str, int]:
+def _trainings(name: str, claims: Mapping[str, Any]) -> dict[str, int]:
     """Return the expiry of each training. Raises: ClaimError: a part of the trainings would be as wrong as all."""
     found = _find(claims, name)
     pairs = list(found.items()) if isinstance(found, Mapping) else None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
+import msgspec
 from msgspec import Meta
 
 from datacenter.access.directory import Location
@@ -29,6 +31,11 @@ class Oidc(Table, frozen=True):
     trainings: Claim | None = None
     role: dict[str, Role] = {}
     location: dict[str, Location] = {}
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of all settings: sessions that began with others end."""
+        return sha256(repr(msgspec.structs.asdict(self)).encode()).hexdigest()
 
     @property
     def host(self) -> str:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from datacenter.sign_on.provider import Provider
-from datacenter.sign_on.sessions import SignOns
 from datacenter.sign_on.settings import Oidc
 
 
 @dataclass(frozen=True)
 class SignOn:
-    """The provider of `[access.oidc]`, and the sign-ons of this process."""
+    """The provider of `[access.oidc]`."""
 
     settings: Oidc
     provider: Provider
-    sessions: SignOns = field(default_factory=SignOns)

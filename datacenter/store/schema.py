@@ -36,7 +36,7 @@ from datacenter.store.append_only import make_append_only
 
 metadata = MetaData()
 
-REVISION: Final = "0010"
+REVISION: Final = "0011"
 """The revision whose migration creates these tables."""
 
 boxes = Table(
@@ -367,4 +367,18 @@ api_tokens = Table(
     Column("created_at_ms", BigInteger, nullable=False),
     Column("expires_at_ms", BigInteger, nullable=False),
     Column("revoked_at_ms", BigInteger),
+)
+
+web_sessions = Table(
+    "web_sessions",
+    metadata,
+    Column("sha256", Text, primary_key=True),  # of the cookie
+    Column("staff", Text, nullable=False),
+    Column("signed_in_at_ms", BigInteger, nullable=False),
+    Column("ends_at_ms", BigInteger, nullable=False, index=True),
+    Column("way", Text, nullable=False),  # how the person has signed in
+    Column("settings", Text, nullable=False),  # hash of the provider's settings; empty without a provider
+    Column("claimed", Text),  # what the provider has said of the person (JSON)
+    Column("id_token", Text, nullable=False),  # to end the provider's session; empty without a provider
+    Column("state_sha256", Text, unique=True),  # of the sign-on that has opened the session
 )

@@ -50,7 +50,7 @@ from datacenter.web.routes import (
     WebServices,
     check_access,
 )
-from datacenter.web.sessions import COOKIE, StaffSession
+from datacenter.web.sessions import StaffSession
 from datacenter.web.sign_in import sign_in_page, sign_in_routes
 from datacenter.web.sign_on import sign_on_routes
 
@@ -144,22 +144,22 @@ def _endpoint(
 
     async def endpoint(request: Request) -> Response:
         now_ms = services.now_ms()
-        session = services.signer.verify(request.cookies.get(COOKIE, ""), now_ms)
+        session = await services.session(request)
         entry = services.person(session)
         if session is None or entry is None:
             return _sign_in_first(row, request, services)
         try:
             pairs = await _pairs(row, request)
             if row.method == "POST":
-                pairs = _without_token(pairs, services, session)
+                pairs = _without_token(pairs, session)
             query = read_parameters(row.parameters, pairs)
         except ParameterError as error:
             return _error(400, str(error), row)
         except ForgedFormError as error:
             return _error(403, str(error), row)
         visible = Visibility(services.policies, entry.principal, now_ms, row.purpose)
-        form_token = services.signer.form_token(session)
-        handle = partial(_handle, row, services, request, visible, session.staff, entry, form_token, query)
+        names = session.staff, entry, session.form_token
+        handle = partial(_handle, row, services, request, visible, *names, query)
         return await _answered(row, run, handle)
 
     return endpoint
@@ -235,12 +235,10 @@ async def _pairs(row: WebRoute, request: Request) -> list[tuple[str, str]]:
     return await read_form(request)
 
 
-def _without_token(
-    pairs: list[tuple[str, str]], services: WebServices, session: StaffSession
-) -> list[tuple[str, str]]:
+def _without_token(pairs: list[tuple[str, str]], session: StaffSession) -> list[tuple[str, str]]:
     """Check the form's token, and return the other fields. Raises: ForgedFormError."""
     token = next((value for name, value in pairs if name == FORM_TOKEN), "")
-    if not services.signer.is_form_token(session, token):
+    if not session.is_form_token(token):
         raise ForgedFormError("the form belongs to another session: load the page again, and repeat")
     return [(name, value) for name, value in pairs if name != FORM_TOKEN]
 

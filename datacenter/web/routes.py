@@ -7,11 +7,13 @@ kind is a list, whose query has the permitted resources alone (`Visibility.where
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
 from msgspec import Struct
+from starlette.requests import Request
 from starlette.responses import Response
 
 from datacenter.access.compiled import CompiledPolicies
@@ -30,10 +32,11 @@ from datacenter.fleet.visible import (
     find_instrument,
     find_site,
 )
+from datacenter.sign_on.claims import ClaimError, person_of
 from datacenter.sign_on.sign_on import SignOn
 from datacenter.store.store import Store
 from datacenter.visits.read import NO_KNOWLEDGE, TriggerKnowledge
-from datacenter.web.sessions import SessionSigner, StaffSession
+from datacenter.web.sessions import COOKIE, StaffSession, StaffSessions
 
 Run: TypeAlias = Callable[[Callable[[], Any]], Awaitable[Any]]
 """Runs a function with database calls: on a thread in the program, directly in a simulation."""
@@ -59,7 +62,7 @@ class WebServices:
 
     store: Store
     rules: Callable[[], AccessRules]
-    signer: SessionSigner
+    sessions: StaffSessions
     now_ms: Callable[[], int]
     read: Run
     write: Run
@@ -69,6 +72,8 @@ class WebServices:
     known: TriggerKnowledge = NO_KNOWLEDGE
     """The triggers in force with their scores, for the parts of a visit."""
     chain: ChainVerifier = field(init=False)
+    sign_in_token: str = field(default_factory=lambda: secrets.token_hex(32))
+    """The token of the sign-in form for development, which belongs to no session."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "chain", ChainVerifier(self.store))
@@ -87,13 +92,23 @@ class WebServices:
         """Return the signed-in person of a session; None if it has ended, or the person may no longer sign in."""
         if session is None:
             return None
-        known = self.directory.people.get(session.staff)
-        if known is not None and not known.principal.active:
+        if session.claimed is None:
+            known = self.directory.people.get(session.staff) if self.development else None
+            return known if known and known.principal.active else None
+        if self.sign_on is None or session.settings != self.sign_on.settings.fingerprint:
             return None
-        if session.way == "oidc":
-            signed_on = self.sign_on.sessions.find(session.nonce) if self.sign_on else None
-            return signed_on.person if signed_on else None
-        return known if self.development else None
+        try:
+            return person_of(session.claimed, self.directory.people)
+        except ClaimError:
+            return None
+
+    async def session(self, request: Request) -> StaffSession | None:
+        """Return the session of a request's cookie; None without a valid one. Raises: StoreError."""
+        cookie, now_ms = request.cookies.get(COOKIE, ""), self.now_ms()
+        if not cookie:
+            return None
+        found: StaffSession | None = await self.read(lambda: self.sessions.find(cookie, now_ms))
+        return found
 
 
 @dataclass(frozen=True)

@@ -1,72 +1,127 @@
-"""Sessions of signed-in staff: a signed cookie, and the token that forms carry against cross-site request forgery.
+"""Sessions of signed-in staff, in the store, and the token that forms carry against cross-site request forgery.
 
-The cookie has the person's id, the time and way of the sign-in and a random number, signed with HMAC-SHA-256. Rights
-are looked up at every request (`WebServices.person`), so that the cookie has none. The form token is derived from the
-cookie by the same key, so that another site, which cannot read the cookie, cannot know it.
+The cookie is a random secret, of which the store has the hash alone: a copy of the database opens no session. A
+session says who has signed in and how; rights are looked up at every request (`WebServices.person`). It is valid in
+every process of the data center, also after a restart, until it expires or the person signs out. The form token is
+derived from the secret, so that another site, which cannot read the cookie, cannot know it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import secrets
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 import msgspec
-from msgspec import Struct
+from sqlalchemy import delete, insert, select
+
+from datacenter.sign_on.claims import ClaimedPerson
+from datacenter.store.schema import web_sessions
+from datacenter.store.store import Store
 
 COOKIE: Final = "rap-session"
 Way: TypeAlias = Literal["development", "oidc"]
 SESSION_MS: Final = 10 * 3_600_000
 """A session ends after a working day; then the person signs in again."""
-KEY_BYTES: Final = 32
-_SIGNATURE_BYTES: Final = 32
+SECRET_BYTES: Final = 32
+_SECRET_CHARACTERS: Final = 2 * SECRET_BYTES
+_S: Final = web_sessions.c
+_CLAIMED: Final = msgspec.json.Decoder(ClaimedPerson)
 
 
-class StaffSession(Struct, frozen=True, array_like=True):
-    """Who has signed in, and when."""
+@dataclass(frozen=True)
+class SignedOn:
+    """What the provider has said of a person, and the settings by which it was understood."""
 
+    claimed: ClaimedPerson
+    id_token: str
+    settings: str
+    """`Oidc.fingerprint`: other settings end the session."""
+    state: str
+    """The state of the sign-on, which opens one session alone."""
+
+
+@dataclass(frozen=True)
+class StaffSession:
+    """Who has signed in, when, and how; `secret` is the value of the cookie."""
+
+    secret: str
     staff: str
     signed_in_ms: int
-    nonce: bytes
-    way: Way = "development"
-    """How the person has signed in."""
+    way: Way
+    settings: str = ""
+    claimed: ClaimedPerson | None = None
+    id_token: str = ""
+
+    @property
+    def form_token(self) -> str:
+        """The token for forms of this session."""
+        return hmac.digest(self.secret.encode(), b"form", "sha256").hex()
+
+    def is_form_token(self, token: str) -> bool:
+        """Return whether a form carries the token of this session."""
+        return hmac.compare_digest(self.form_token.encode(), token.encode("utf-8", "replace"))
 
 
-class SessionSigner:
-    """Makes and verifies session cookies and form tokens with a secret key."""
+class StaffSessions:
+    """The sessions in the store. All methods raise StoreError."""
 
-    def __init__(self, key: bytes, random_bytes: Callable[[int], bytes] = secrets.token_bytes) -> None:
-        assert len(key) >= KEY_BYTES, "the key must have at least 256 bits"
-        self._key, self._random_bytes = key, random_bytes
-        self._decode = msgspec.msgpack.Decoder(StaffSession).decode
+    def __init__(self, store: Store, random_hex: Callable[[int], str] = secrets.token_hex) -> None:
+        self._store, self._random_hex = store, random_hex
 
-    def begin(self, staff: str, now_ms: int, way: Way = "development") -> str:
-        """Return the cookie of a new session."""
-        body = msgspec.msgpack.encode(StaffSession(staff, now_ms, self._random_bytes(16), way))
-        return urlsafe_b64encode(self._sign(b"session", body) + body).decode().rstrip("=")
+    def begin(self, staff: str, now_ms: int, signed_on: SignedOn | None = None) -> str:
+        """Open a session, and return its cookie; empty if the sign-on has opened a session before."""
+        secret = self._random_hex(SECRET_BYTES)
+        values: dict[str, object] = {"way": "development", "settings": "", "id_token": ""}
+        if signed_on:
+            values = {
+                "way": "oidc",
+                "settings": signed_on.settings,
+                "claimed": msgspec.json.encode(signed_on.claimed).decode(),
+                "id_token": signed_on.id_token,
+                "state_sha256": _hash(signed_on.state),
+            }
+        with self._store.transaction() as connection:
+            connection.execute(delete(web_sessions).where(_S.ends_at_ms <= now_ms))
+            used = select(_S.staff).where(_S.state_sha256 == values.get("state_sha256"))
+            if signed_on and connection.execute(used).first():
+                return ""
+            connection.execute(
+                insert(web_sessions).values(
+                    sha256=_hash(secret),
+                    staff=staff,
+                    signed_in_at_ms=now_ms,
+                    ends_at_ms=now_ms + SESSION_MS,
+                    **values,
+                )
+            )
+        return secret
 
-    def verify(self, cookie: str, now_ms: int) -> StaffSession | None:
-        """Return the session of a cookie; None if it is forged, damaged or expired."""
+    def find(self, cookie: str, now_ms: int) -> StaffSession | None:
+        """Return the session of a cookie; None if it is unknown, has ended or has expired."""
+        if len(cookie) != _SECRET_CHARACTERS:
+            return None
+        columns = _S.staff, _S.signed_in_at_ms, _S.ends_at_ms, _S.way, _S.settings, _S.claimed, _S.id_token
+        row = next(self._store.read(select(*columns).where(_S.sha256 == _hash(cookie))), None)
+        if row is None or not row.signed_in_at_ms <= now_ms < row.ends_at_ms:
+            return None
         try:
-            data = urlsafe_b64decode(cookie.encode("ascii") + b"=" * (-len(cookie) % 4))
-        except ValueError:
+            claimed = _CLAIMED.decode(row.claimed) if row.claimed else None
+        except msgspec.DecodeError:  # of another version of the program
             return None
-        signature, body = data[:_SIGNATURE_BYTES], data[_SIGNATURE_BYTES:]
-        if not hmac.compare_digest(signature, self._sign(b"session", body)):
-            return None
-        session = self._decode(body)
-        return session if 0 <= now_ms - session.signed_in_ms < SESSION_MS else None
+        return StaffSession(
+            cookie, row.staff, row.signed_in_at_ms, row.way, row.settings, claimed, row.id_token
+        )
 
-    def form_token(self, session: StaffSession | None) -> str:
-        """Return the token for forms of this session; without one, that of the sign-in page."""
-        subject = session.nonce if session else b""
-        return self._sign(b"form", subject).hex()
+    def end(self, session: StaffSession) -> None:
+        """End a session in every process."""
+        with self._store.transaction() as connection:
+            connection.execute(delete(web_sessions).where(_S.sha256 == _hash(session.secret)))
 
-    def is_form_token(self, session: StaffSession | None, token: str) -> bool:
-        """Return whether a form carries the token of its session."""
-        return hmac.compare_digest(self.form_token(session).encode(), token.encode("utf-8", "replace"))
 
-    def _sign(self, use: bytes, body: bytes) -> bytes:
-        return hmac.digest(self._key, use + b"\0" + body, "sha256")
+def _hash(secret: str) -> str:
+    """The hash of a secret of 256 random bits, for which a plain SHA-256 is enough."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()

@@ -18,7 +18,7 @@ from datacenter.web.parameters import ParameterError
 from datacenter.web.rendering import render
 from datacenter.web.responses import html, is_local_path, redirect
 from datacenter.web.routes import WebServices
-from datacenter.web.sessions import COOKIE, SESSION_MS, StaffSession
+from datacenter.web.sessions import COOKIE, SESSION_MS, SignedOn, StaffSession
 
 PATH: Final = "/sign-in"
 SIGN_ON_PATH: Final = "/sign-in/oidc"
@@ -35,7 +35,7 @@ def sign_in_routes(services: WebServices) -> list[BaseRoute]:
         fields = await _fields(request)
         if not services.development:
             return sign_in_page(services, "/", 403, "Sign-in by choice is for development only.")
-        if not services.signer.is_form_token(None, fields.get(FORM_TOKEN, "")):
+        if fields.get(FORM_TOKEN, "") != services.sign_in_token:
             return sign_in_page(services, "/", 403, "The form has expired: choose again.")
         entry = services.directory.people.get(fields.get("staff", ""))
         target = fields.get("next", "/")
@@ -45,20 +45,21 @@ def sign_in_routes(services: WebServices) -> list[BaseRoute]:
             return sign_in_page(services, target, 403, "This person may not sign in.")
         await record_sign_in(services, fields["staff"], "permitted", "chosen on the page for development")
         response = redirect(target)
-        set_session(response, services.signer.begin(fields["staff"], services.now_ms()))
+        set_session(response, await begin_session(services, fields["staff"]))
         return response
 
     async def sign_out(request: Request) -> Response:
-        session = services.signer.verify(request.cookies.get(COOKIE, ""), services.now_ms())
+        session = await services.session(request)
         token = (await _fields(request)).get(FORM_TOKEN, "")
-        if session is not None and not services.signer.is_form_token(session, token):
+        if session is not None and not session.is_form_token(token):
             return html(
                 render("error.html", title="Not permitted", reason="Load the page again.", status=403), 403
             )
         response: Response = redirect(PATH)
         if session is not None:
             await record_sign_in(services, session.staff, "permitted", "signed out", action="sign-out")
-            response = await _ended(services, session) or response
+            await end_session(services, session)
+            response = await _provider_end(services, session) or response
         response.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
         return response
 
@@ -69,13 +70,24 @@ def sign_in_routes(services: WebServices) -> list[BaseRoute]:
     ]
 
 
-async def _ended(services: WebServices, session: StaffSession) -> Response | None:
-    """End a session of the provider's sign-on; return the page with the way to end it at the provider, if any."""
-    signed_on = services.sign_on.sessions.end(session.nonce) if services.sign_on else None
-    if services.sign_on is None or signed_on is None:
+async def begin_session(services: WebServices, staff: str, signed_on: SignedOn | None = None) -> str:
+    """Open a session, and return its cookie; empty if the sign-on has opened one before. Raises: StoreError."""
+    now_ms = services.now_ms()
+    cookie: str = await services.write(lambda: services.sessions.begin(staff, now_ms, signed_on))
+    return cookie
+
+
+async def end_session(services: WebServices, session: StaffSession) -> None:
+    """End a session. Raises: StoreError."""
+    await services.write(lambda: services.sessions.end(session))
+
+
+async def _provider_end(services: WebServices, session: StaffSession) -> Response | None:
+    """Return the page with the way to end the provider's session too, if there is one."""
+    if services.sign_on is None or not session.id_token:
         return None
     try:
-        end = await services.sign_on.provider.end_session_url(signed_on.id_token)
+        end = await services.sign_on.provider.end_session_url(session.id_token)
     except ProviderError:
         return None
     return sign_in_page(services, "/", provider_end=end) if end else None
@@ -102,7 +114,7 @@ def sign_in_page(
             target=target,
             message=message,
             path=PATH,
-            form_token=services.signer.form_token(None),
+            form_token=services.sign_in_token,
         ),
         status,
     )

@@ -1,8 +1,8 @@
 """Sign-on by an OpenID Connect provider: authorization code with PKCE, state and nonce.
 
-The state is bound to the browser by a cookie of its own, which is SameSite=Lax because the provider's page leads
-here. The session's cookie is SameSite=Strict, so that the page that ends the sign-on loads its target itself. Each
-outcome is recorded before it takes effect.
+The state is bound to the browser by a cookie of its own (`Pending`), which is SameSite=Lax because the provider's
+page leads here. The session's cookie is SameSite=Strict, so that the page that ends the sign-on loads its target
+itself. Each outcome is recorded before it takes effect.
 """
 
 from __future__ import annotations
@@ -14,16 +14,24 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from datacenter.sign_on.claims import ClaimError, staff_of
+from datacenter.sign_on.claims import ClaimError, person_of, read_claims
+from datacenter.sign_on.pending import PENDING_MS, Pending
 from datacenter.sign_on.provider import ProviderError, TokenError
-from datacenter.sign_on.sessions import PENDING_MS, Pending, SignedOn
 from datacenter.sign_on.sign_on import SignOn
 from datacenter.web.limits import RefusalLimits
 from datacenter.web.rendering import render
 from datacenter.web.responses import html, is_local_path
 from datacenter.web.routes import WebServices
-from datacenter.web.sessions import COOKIE
-from datacenter.web.sign_in import PATH, SIGN_ON_PATH, record_sign_in, set_session, sign_in_page
+from datacenter.web.sessions import SignedOn
+from datacenter.web.sign_in import (
+    PATH,
+    SIGN_ON_PATH,
+    begin_session,
+    end_session,
+    record_sign_in,
+    set_session,
+    sign_in_page,
+)
 
 BROWSER_COOKIE: Final = "rap-sign-on"
 CALLBACK: Final = f"{PATH}/callback"
@@ -35,6 +43,7 @@ ERRORS: Final = frozenset(
 _AGAIN: Final = (
     "Sign in again; if it is refused again, ask your administrator for the reason in the audit log."
 )
+_WRONG_STATE: Final = "the state is unknown, used, expired, or of another browser"
 _log: Final = logging.getLogger(__name__)
 
 
@@ -55,15 +64,15 @@ def sign_on_routes(services: WebServices) -> list[BaseRoute]:
 
     async def begin(request: Request) -> Response:
         target = request.query_params.get("next", "/")
-        state, pending = sign_on.sessions.begin(target if is_local_path(target) else "/", services.now_ms())
+        pending = Pending.begin(target if is_local_path(target) else "/", services.now_ms())
         try:
-            url = await sign_on.provider.authorization_url(state, pending.nonce, pending.verifier)
+            url = await sign_on.provider.authorization_url(pending.state, pending.nonce, pending.verifier)
         except ProviderError as error:
             return await refuse(request, _Refused(f"the provider: {error}", 503))
         response = Response(status_code=303, headers={"location": url})
         response.set_cookie(
             BROWSER_COOKIE,
-            pending.browser,
+            pending.cookie,
             PENDING_MS // 1000,
             path=PATH,
             secure=sign_on.settings.is_secure,
@@ -74,19 +83,16 @@ def sign_on_routes(services: WebServices) -> list[BaseRoute]:
 
     async def callback(request: Request) -> Response:
         try:
-            pending = _pending(services, sign_on, request)
+            pending = _pending(services, request)
             signed_on = await _signed_on(services, sign_on, request, pending)
         except _Refused as error:
             return await refuse(request, error)
-        staff = signed_on.person.principal.id
+        staff = signed_on.claimed.staff
+        if not (cookie := await begin_session(services, staff, signed_on)):
+            return await refuse(request, _Refused(_WRONG_STATE))
         await record_sign_in(services, staff, "permitted", f"by {sign_on.settings.issuer}")
-        now_ms = services.now_ms()
-        if before := services.signer.verify(request.cookies.get(COOKIE, ""), now_ms):
-            sign_on.sessions.end(before.nonce)
-        cookie = services.signer.begin(staff, now_ms, "oidc")
-        session = services.signer.verify(cookie, now_ms)
-        assert session is not None, "it was signed a moment ago"
-        sign_on.sessions.open(session.nonce, signed_on)
+        if before := await services.session(request):
+            await end_session(services, before)
         response = html(render("reload.html", target=pending.target))
         set_session(response, cookie, secure=sign_on.settings.is_secure)
         response.delete_cookie(BROWSER_COOKIE, path=PATH, httponly=True, samesite="lax")
@@ -107,17 +113,17 @@ def sign_on_routes(services: WebServices) -> list[BaseRoute]:
     return [Route(SIGN_ON_PATH, begin, methods=["GET"]), Route(CALLBACK, callback, methods=["GET"])]
 
 
-def _pending(services: WebServices, sign_on: SignOn, request: Request) -> Pending:
+def _pending(services: WebServices, request: Request) -> Pending:
     """Return the sign-on that this browser has begun. Raises: _Refused."""
     state, browser = request.query_params.get("state", ""), request.cookies.get(BROWSER_COOKIE, "")
-    pending = sign_on.sessions.take(state, browser, services.now_ms())
+    pending = Pending.of_cookie(browser, state, services.now_ms())
     if pending is None:
-        raise _Refused("the state is unknown, used, expired, or of another browser")
+        raise _Refused(_WRONG_STATE)
     return pending
 
 
 async def _signed_on(services: WebServices, sign_on: SignOn, request: Request, pending: Pending) -> SignedOn:
-    """Return the person whom the provider has authenticated. Raises: _Refused."""
+    """Return what the provider says of a person who may sign in. Raises: _Refused."""
     query = request.query_params
     if query.get("iss", sign_on.settings.issuer) != sign_on.settings.issuer:
         raise _Refused("the answer is of another issuer")
@@ -132,8 +138,9 @@ async def _signed_on(services: WebServices, sign_on: SignOn, request: Request, p
     except TokenError as error:
         raise _Refused(str(error)) from error
     try:
-        person = staff_of(sign_on.settings, claims, services.directory.people)
+        claimed = read_claims(sign_on.settings, claims)
+        person_of(claimed, services.directory.people)
     except ClaimError as error:
         subject = claims["sub"]
         raise _Refused(f"{error}", staff=subject if isinstance(subject, str) else "") from error
-    return SignedOn(person, id_token)
+    return SignedOn(claimed, id_token, sign_on.settings.fingerprint, pending.state)

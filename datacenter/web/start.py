@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -21,7 +20,7 @@ from datacenter.store.store import Store
 from datacenter.visits.read import read_knowledge
 from datacenter.web.application import make_web
 from datacenter.web.routes import Run, WebServices
-from datacenter.web.sessions import KEY_BYTES, SessionSigner
+from datacenter.web.sessions import StaffSessions
 
 
 def make_staff_web(
@@ -31,10 +30,7 @@ def make_staff_web(
     readers: Executor,
     writer: Executor,
 ) -> ASGIApp:
-    """Return the application; `writer` is the thread that writes to the store.
-
-    The key of the sessions is made here, so that they end with the program. Raises: SettingsError; OSError.
-    """
+    """Return the application; `writer` is the thread that writes to the store. Raises: SettingsError; OSError."""
     assert config.staff is not None, "the pages are configured"
     trail = AuditTrail(store)
     access = AccessControl(config.access_files, trail.record)
@@ -44,7 +40,7 @@ def make_staff_web(
     services = WebServices(
         store,
         lambda: access.rules,
-        SessionSigner(secrets.token_bytes(KEY_BYTES)),
+        StaffSessions(store),
         now_ms,
         _on(readers),
         _on(writer),

@@ -21,7 +21,6 @@ from datacenter.web.api.answers import problem
 from datacenter.web.limits import RefusalLimits
 from datacenter.web.parameters import ParameterError
 from datacenter.web.routes import WebServices
-from datacenter.web.sessions import COOKIE
 from wire.process.ratelimit import TokenBucket
 
 REQUESTS_PER_SECOND: Final = 20.0
@@ -72,7 +71,9 @@ class Callers:
         """Return the caller. Raises: UnknownCallerError, TooManyRequestsError; StoreError."""
         header = request.headers.get("authorization")
         caller = (
-            self._by_session(request, changes) if header is None else await self._by_token(request, header)
+            await self._by_session(request, changes)
+            if header is None
+            else await self._by_token(request, header)
         )
         key = caller.staff, caller.token.id if caller.token else ""
         bucket = self._requests.setdefault(key, TokenBucket(REQUESTS_PER_SECOND, REQUESTS_BURST))
@@ -80,8 +81,8 @@ class Callers:
             raise TooManyRequestsError(wait)
         return caller
 
-    def _by_session(self, request: Request, changes: bool) -> Caller:
-        session = self._services.signer.verify(request.cookies.get(COOKIE, ""), self._services.now_ms())
+    async def _by_session(self, request: Request, changes: bool) -> Caller:
+        session = await self._services.session(request)
         entry = self._services.person(session)
         if session is None or entry is None:
             raise UnknownCallerError(_MISSING)

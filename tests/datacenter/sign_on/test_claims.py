@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 import pytest
 
 from datacenter.access.directory import StaffPerson
 from datacenter.access.request import Principal
-from datacenter.sign_on.claims import ClaimError, staff_of
+from datacenter.sign_on.claims import ClaimError, person_of, read_claims
 from datacenter.sign_on.settings import Oidc
 
 SETTINGS = Oidc(
@@ -37,6 +39,10 @@ KNOWN = StaffPerson(
     "Berger, B.",
     "Europe/Zurich",
 )
+
+
+def staff_of(settings: Oidc, claims: Mapping[str, Any], people: Mapping[str, StaffPerson]) -> StaffPerson:
+    return person_of(read_claims(settings, claims), people)
 
 
 def test_roles_locations_and_trainings_are_those_of_the_claims() -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
@@ -19,8 +20,8 @@ from oidc_provider_mock import User, run_server_in_thread
 
 from datacenter.access.directory import StaffDirectory
 from datacenter.audit.chain import AuditEntry
+from datacenter.sign_on.pending import PENDING_MS
 from datacenter.sign_on.provider import KEYS_SECONDS_MIN, METADATA_SECONDS, SKEW_SECONDS, Provider
-from datacenter.sign_on.sessions import PENDING_MS
 from datacenter.sign_on.settings import Oidc
 from datacenter.sign_on.sign_on import SignOn
 from datacenter.store.errors import StoreError
@@ -378,13 +379,51 @@ def test_a_session_that_the_browser_had_before_ends(web: WebClient, planted: Pla
 def test_a_cookie_that_the_server_has_not_given_is_no_session(
     web: WebClient, planted: PlantedProvider
 ) -> None:
-    for way in ("oidc", "development"):
-        planted_cookie = web.signer.begin("engineer", web.now_ms(), way)
-        assert replace(web, cookie=planted_cookie, staff="engineer").get("/").status == 401
+    chosen = web.sessions.begin("engineer", web.now_ms())
+    for cookie in (chosen, "0" * 64, begin(web).cookie):
+        assert replace(web, cookie=cookie, staff="engineer").get("/").status == 401
 
 
-def test_a_session_ends_if_the_directory_has_the_person_as_not_active(
+def test_a_sign_on_begun_in_one_process_ends_in_another_and_is_used_once(
     filled: Store, planted: PlantedProvider, clock: Clock
+) -> None:
+    settings = Oidc(planted.issuer, CLIENT, PAGES)
+    first, second = (open_pages(filled, settings, clock.now_ms, clock.now_s) for _ in range(2))
+    begun = begin(first, "/alerts")
+    planted.issue(planted.claims(begun.query["nonce"]))
+    answer = call_back(second, begun)
+    assert 'content="0;url=/alerts"' in answer.text
+    person = signed_on(first, answer)
+    assert person.get("/").status == 200
+    for web in (first, second):
+        assert call_back(web, begun).status == 403
+    changed = open_pages(filled, msgspec.structs.replace(settings, trainings="t"), clock.now_ms, clock.now_s)
+    assert replace(changed, cookie=person.cookie).get("/").status == 401, "other settings end the session"
+
+
+def test_the_cookie_of_a_sign_on_is_bound_to_its_state(
+    web: WebClient, planted: PlantedProvider, clock: Clock
+) -> None:
+    begun = begin(web, "/alerts")
+    planted.issue(planted.claims(begun.query["nonce"]))
+    secret, begun_ms, _ = begun.cookie.split(".")
+    other = base64.urlsafe_b64encode(b"/commands").decode()
+    later = int(begun_ms) + 1
+    for cookie in (
+        f"{secret}.{begun_ms}.{other}",
+        f"{secret}.{later}.Lw==",
+        f"{secret}.x.Lw==",
+        "a.b",
+        "\xe9",
+    ):
+        opens_nothing(web, call_back(web, begun, cookie=cookie))
+
+
+@pytest.mark.parametrize(
+    "change", [{"active": False}, {"roles": frozenset()}, {"scope": frozenset()}, None], ids=str
+)
+def test_a_change_of_the_directory_concerns_open_sessions(
+    filled: Store, planted: PlantedProvider, clock: Clock, change: dict[str, Any] | None
 ) -> None:
     people = dict(PEOPLE)
     settings = Oidc(planted.issuer, CLIENT, PAGES)
@@ -397,8 +436,9 @@ def test_a_session_ends_if_the_directory_has_the_person_as_not_active(
     )
     person = signed_on(web, sign_on(web, planted))
     assert person.get("/").status == 200
-    engineer = people["engineer"]
-    people["engineer"] = replace(engineer, principal=replace(engineer.principal, active=False))
+    known = people.pop("engineer")
+    if change is not None:
+        people["engineer"] = replace(known, principal=replace(known.principal, **change))
     assert person.get("/").status == 401
 
 

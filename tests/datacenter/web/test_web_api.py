@@ -21,8 +21,8 @@ from datacenter.web.api.callers import BODY_BYTES_MAX, REQUESTS_BURST
 from datacenter.web.application import make_web
 from datacenter.web.pages import ROUTES
 from datacenter.web.routes import WebServices
-from datacenter.web.sessions import SessionSigner
-from tests.support.datacenter.web_client import KEY, POLICIES, STAFF, WebClient, open_web, run_directly
+from datacenter.web.sessions import StaffSessions
+from tests.support.datacenter.web_client import POLICIES, STAFF, WebClient, open_web, run_directly
 from tests.support.datacenter.web_fleet import NOW_MS, fill_fleet
 
 API = "/api/v1"
@@ -198,7 +198,7 @@ def application_for_schemathesis() -> tuple[object, str]:
     services = WebServices(
         store,
         lambda: AccessRules(CompiledPolicies(POLICIES.policies), STAFF),
-        SessionSigner(KEY),
+        StaffSessions(store),
         lambda: next(clock),
         run_directly,
         run_directly,

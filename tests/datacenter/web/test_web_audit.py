@@ -61,7 +61,7 @@ def test_a_sign_in_that_cannot_be_recorded_gives_no_session(filled: Store) -> No
         raise StoreError("the disk is full")
 
     web = open_web(filled, lambda: NOW_MS, append=fail)
-    answer = web.post("/sign-in", {"staff": "engineer", "form_token": web.signer.form_token(None)})
+    answer = web.post("/sign-in", web.sign_in_form("engineer"))
     assert answer.status == 503
     assert "set-cookie" not in answer.headers
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import re
+import hashlib
+from dataclasses import replace
 
 import pytest
+from sqlalchemy import select
 
+from datacenter.store.schema import web_sessions
 from datacenter.store.store import Store
-from datacenter.web.sessions import COOKIE, SessionSigner
-from tests.support.datacenter.web_client import KEY, Answer, WebClient, open_web
+from datacenter.web.sessions import COOKIE, SESSION_MS
+from tests.support.datacenter.web_client import Answer, WebClient, open_web
 from tests.support.datacenter.web_fleet import NOW_MS
 
 ACKNOWLEDGE = "/alerts/a-lamp/acknowledge"
@@ -16,12 +19,6 @@ ACKNOWLEDGE = "/alerts/a-lamp/acknowledge"
 
 def is_open(client: WebClient) -> bool:
     return "Acknowledged by" not in client.get("/alerts/a-lamp").text
-
-
-def sign_in_form(web: WebClient, staff: str, target: str = "/") -> dict[str, str]:
-    token = re.search(r'name="form_token" value="(\w+)"', web.get("/sign-in").text)
-    assert token is not None
-    return {"form_token": token[1], "staff": staff, "next": target}
 
 
 def cookie_of(answer: Answer) -> str:
@@ -65,7 +62,7 @@ def test_a_forged_form_is_refused_without_effect(
 
 def test_the_token_of_another_session_is_refused(changing: WebClient) -> None:
     engineer, again = changing.sign_in("engineer"), changing.sign_in("engineer")
-    for token in (again.form_token(), changing.signer.form_token(None)):
+    for token in (again.form_token(), changing.sign_in_form("engineer")["form_token"]):
         assert engineer.post(ACKNOWLEDGE, {"form_token": token}).status == 403
     assert is_open(engineer)
 
@@ -85,13 +82,13 @@ def test_a_form_cannot_be_sent_by_get(changing: WebClient) -> None:
 
 
 def test_signing_in_gives_a_cookie_that_scripts_and_other_sites_do_not_get(web: WebClient) -> None:
-    answer = web.post("/sign-in", sign_in_form(web, "engineer", "/alerts?state=ended"))
+    answer = web.post("/sign-in", web.sign_in_form("engineer", "/alerts?state=ended"))
     assert (answer.status, answer.headers["location"]) == (303, "/alerts?state=ended")
     attributes = answer.headers["set-cookie"].lower()
     assert attributes.startswith(f"{COOKIE}=")
     for attribute in ("httponly", "samesite=strict", "path=/", "max-age=36000"):
         assert attribute in attributes
-    person = WebClient(web.application, web.signer, web.now_ms, cookie=cookie_of(answer))
+    person = replace(web, cookie=cookie_of(answer))
     assert "Service engineer" in person.get("/").text
 
 
@@ -105,13 +102,13 @@ def test_signing_out_deletes_the_cookie(web: WebClient) -> None:
 
 @pytest.mark.parametrize("staff", ["former", "nobody", "", "ENGINEER"])
 def test_a_person_who_is_unknown_or_not_active_cannot_sign_in(web: WebClient, staff: str) -> None:
-    answer = web.post("/sign-in", sign_in_form(web, staff))
+    answer = web.post("/sign-in", web.sign_in_form(staff))
     assert answer.status == 403
     assert "set-cookie" not in answer.headers
 
 
 def test_a_forged_sign_in_is_refused(web: WebClient) -> None:
-    form = sign_in_form(web, "engineer")
+    form = web.sign_in_form("engineer")
     assert web.post("/sign-in", {**form, "form_token": "x"}).status == 403
     assert web.post("/sign-in", form, sec_fetch_site="cross-site").status == 403
 
@@ -120,33 +117,64 @@ def test_a_forged_sign_in_is_refused(web: WebClient) -> None:
     "target", ["//evil.example", "/\\evil.example", "https://evil.example", "javascript:x", "", "/\r\nx: y"]
 )
 def test_the_sign_in_leads_to_no_other_server(web: WebClient, target: str) -> None:
-    answer = web.post("/sign-in", sign_in_form(web, "engineer", target))
+    answer = web.post("/sign-in", web.sign_in_form("engineer", target))
     assert (answer.status, answer.headers["location"]) == (303, "/")
 
 
 def test_without_development_nobody_signs_in_by_choice(filled: Store) -> None:
     web = open_web(filled, lambda: NOW_MS, development=False)
     assert "Service engineer" not in web.get("/sign-in").text
-    form = {"form_token": web.signer.form_token(None), "staff": "engineer", "next": "/"}
+    form = {"form_token": "x", "staff": "engineer", "next": "/"}
     answer = web.post("/sign-in", form)
     assert answer.status == 403
     assert "set-cookie" not in answer.headers
 
 
 def test_a_forged_or_damaged_cookie_is_no_session(web: WebClient) -> None:
-    cookie = web.signer.begin("engineer", NOW_MS)
-    other = SessionSigner(bytes(32)).begin("engineer", NOW_MS)
-    for forged in (other, cookie[:-1], cookie + "A", "", "A", "é", cookie[:43], cookie.lower()):
-        assert web.signer.verify(forged, NOW_MS) is None
-    for place in range(0, len(cookie) - 1, 7):
-        changed = cookie[:place] + ("A" if cookie[place] != "A" else "B") + cookie[place + 1 :]
-        assert web.signer.verify(changed, NOW_MS) is None
-    session = SessionSigner(KEY).verify(cookie, NOW_MS)
-    assert session is not None and session.staff == "engineer"
+    cookie = web.sessions.begin("engineer", NOW_MS)
+    stored = hashlib.sha256(cookie.encode()).hexdigest()
+    for forged in (
+        "0" * 64,
+        stored,
+        cookie[:-1],
+        cookie + "0",
+        "",
+        "0",
+        "\xe9" * 64,
+        cookie.upper(),
+        "%" * 64,
+    ):
+        assert web.sessions.find(forged, NOW_MS) is None
+        assert web.get("/", cookie=f"{COOKIE}={forged}").status == 401
+    found = web.sessions.find(cookie, NOW_MS)
+    assert found is not None and found.staff == "engineer"
 
 
-def test_a_session_from_the_future_is_no_session(web: WebClient) -> None:
-    assert web.signer.verify(web.signer.begin("engineer", NOW_MS + 1), NOW_MS) is None
+def test_a_session_is_valid_until_its_end_alone(web: WebClient) -> None:
+    cookie = web.sessions.begin("engineer", NOW_MS)
+    for at_ms, is_valid in ((-1, False), (0, True), (SESSION_MS - 1, True), (SESSION_MS, False)):
+        assert (web.sessions.find(cookie, NOW_MS + at_ms) is not None) is is_valid
+
+
+def test_a_session_is_valid_in_every_process_until_the_person_signs_out(changing: WebClient) -> None:
+    assert changing.store is not None
+    other = open_web(changing.store, lambda: NOW_MS)
+    here = changing.sign_in("engineer")
+    there = replace(other, cookie=here.cookie, staff="engineer")
+    assert there.get("/").status == 200
+    assert there.post(ACKNOWLEDGE).status == 303
+    second = changing.sign_in("engineer")
+    assert there.post("/sign-out").status == 303
+    assert (here.get("/").status, second.get("/").status) == (401, 200)
+
+
+def test_the_store_has_the_hash_of_a_session_until_its_end(changing: WebClient) -> None:
+    assert changing.store is not None
+    cookie = changing.sign_in("engineer").cookie
+    (row,) = changing.store.read(select(web_sessions))
+    assert cookie not in str(row) and changing.sign_in("engineer").form_token() not in str(row)
+    changing.sessions.begin("observer", NOW_MS + SESSION_MS)
+    assert [one.staff for one in changing.store.read(select(web_sessions))] == ["observer"]
 
 
 def test_a_link_of_another_site_reaches_the_page_with_the_session(web: WebClient) -> None:

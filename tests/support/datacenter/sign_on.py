@@ -58,7 +58,7 @@ def call_back(web: WebClient, begun: Begun, code: str = "code", **changes: str) 
 def signed_on(web: WebClient, answer: Answer) -> WebClient:
     """The browser with the session that it was given."""
     cookie = cookie_of(answer, COOKIE)
-    session = web.signer.verify(cookie, web.now_ms())
+    session = web.sessions.find(cookie, web.now_ms())
     assert session is not None
     return replace(web, cookie=cookie, staff=session.staff)
 

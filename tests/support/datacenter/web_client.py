@@ -24,11 +24,10 @@ from datacenter.sign_on.sign_on import SignOn
 from datacenter.store.store import Store
 from datacenter.web.application import make_web
 from datacenter.web.routes import WebServices
-from datacenter.web.sessions import COOKIE, SessionSigner
+from datacenter.web.sessions import COOKIE, StaffSessions
 
 POLICIES = CompiledPolicies(read_policies())
 TRAININGS = {"chemistry-analyzer": 2**42}
-KEY = bytes(range(32))
 
 
 def person(
@@ -73,7 +72,7 @@ class WebClient:
     """A browser of one person; `entries` are those that the application recorded."""
 
     application: ASGIApp
-    signer: SessionSigner
+    sessions: StaffSessions
     now_ms: Callable[[], int]
     entries: list[AuditEntry] = field(default_factory=list)
     cookie: str = ""
@@ -82,8 +81,11 @@ class WebClient:
     secret: str = ""
 
     def sign_in(self, staff: str) -> WebClient:
-        cookie = self.signer.begin(staff, self.now_ms())
-        return WebClient(self.application, self.signer, self.now_ms, self.entries, cookie, staff, self.store)
+        return self.with_session(staff, self.now_ms())
+
+    def with_session(self, staff: str, begun_ms: int) -> WebClient:
+        """The browser with the session of a person that began at a time."""
+        return replace(self, cookie=self.sessions.begin(staff, begun_ms), staff=staff, secret="")
 
     def program(self, purpose: Purpose = "monitoring", *actions: str, days: int = 30) -> WebClient:
         """A program with an API token of this person."""
@@ -94,7 +96,14 @@ class WebClient:
         return replace(self, cookie="", secret=secret)
 
     def form_token(self) -> str:
-        return self.signer.form_token(self.signer.verify(self.cookie, self.now_ms()))
+        session = self.sessions.find(self.cookie, self.now_ms())
+        return session.form_token if session else ""
+
+    def sign_in_form(self, staff: str, target: str = "/") -> dict[str, str]:
+        """The fields of the form for development, with the token that the page has."""
+        token = re.search(r'name="form_token" value="(\w+)"', self.get("/sign-in").text)
+        assert token is not None, "the page has a form for development"
+        return {"form_token": token[1], "staff": staff, "next": target}
 
     def get(self, target: str, **headers: str) -> Answer:
         return self.request("GET", target, b"", headers)
@@ -170,12 +179,12 @@ def open_web(
     sign_on: SignOn | None = None,
 ) -> WebClient:
     """A browser without a session, on a store."""
-    signer = SessionSigner(KEY)
+    sessions = StaffSessions(store)
     entries: list[AuditEntry] = []
     services = WebServices(
         store,
         lambda: AccessRules(POLICIES, staff),
-        signer,
+        sessions,
         now_ms,
         run_directly,
         run_directly,
@@ -183,4 +192,4 @@ def open_web(
         development,
         sign_on,
     )
-    return WebClient(make_web(services), signer, now_ms, entries, store=store)
+    return WebClient(make_web(services), sessions, now_ms, entries, store=store)

@@ -32,7 +32,7 @@ from datacenter.web import forms
 from datacenter.web.application import _Guarded
 from datacenter.web.pages import ROUTES
 from datacenter.web.routes import NotFoundError, RefusedError, WebRoute, WebServices
-from datacenter.web.sessions import SessionSigner
+from datacenter.web.sessions import StaffSession, StaffSessions
 from tests.support.datacenter.web_client import PEOPLE
 
 Patch = pytest.MonkeyPatch
@@ -238,8 +238,13 @@ def lists_that_are_not_recorded(patch: Patch) -> None:
 
 @planted("every_route_needs_a_session", "with an expired session")
 def sessions_without_an_expiry(patch: Patch) -> None:
-    right = SessionSigner.verify
-    patch.setattr(SessionSigner, "verify", lambda self, cookie, now_ms: right(self, cookie, now_ms - 1000))
+    right = StaffSessions.find
+    patch.setattr(StaffSessions, "find", lambda self, cookie, now_ms: right(self, cookie, now_ms - 1000))
+
+
+@planted("every_route_needs_a_session", "after signing out")
+def sessions_that_signing_out_does_not_end(patch: Patch) -> None:
+    patch.setattr(StaffSessions, "end", lambda *_: None)
 
 
 @planted("every_route_needs_a_session", "of somebody who is not active")
@@ -251,13 +256,12 @@ def sessions_of_former_staff(patch: Patch) -> None:
 
 @planted("forged_forms_have_no_effect", "no token")
 def forms_without_their_token(patch: Patch) -> None:
-    patch.setattr(SessionSigner, "is_form_token", lambda *_: True)
+    patch.setattr(StaffSession, "is_form_token", lambda *_: True)
 
 
 @planted("forged_forms_have_no_effect", "the token of another session")
 def form_tokens_that_are_those_of_all_sessions(patch: Patch) -> None:
-    right = SessionSigner.form_token
-    patch.setattr(SessionSigner, "form_token", lambda self, _: right(self, None))
+    patch.setattr(StaffSession, "form_token", "one for all")
 
 
 @planted("forged_forms_have_no_effect", "a request of another site")
