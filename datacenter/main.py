@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from datacenter.access.control import AccessControl
+from datacenter.access.reload import follow_access
 from datacenter.base.counter import count_periodically
 from datacenter.bounds import datacenter_bounds, watch_bounds
 from datacenter.commands.files import FileArchive
@@ -76,6 +77,13 @@ REFUSED_NAMES_MAX: Final = 10_000
 STAFF_THREADS: Final = 4
 """Pages are read from the database by as many threads."""
 _log: Final = logging.getLogger(__name__)
+
+
+class Signals(NamedTuple):
+    """What operators ask for by signals: the end (SIGTERM, SIGINT), and reading changed files now (SIGHUP)."""
+
+    stop: asyncio.Event
+    reload: asyncio.Event
 
 
 class Ports(NamedTuple):
@@ -162,22 +170,23 @@ async def _run(
     forced_exit: ForcedExit,
     now_ms: Callable[[], int],
 ) -> None:
-    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    signals, loop = Signals(asyncio.Event(), asyncio.Event()), asyncio.get_running_loop()
     loop.set_exception_handler(FailureLog())
     threads = StoreThreads(store)
 
     def end() -> None:
-        if not stop.is_set():
+        if not signals.stop.is_set():
             idle = threads.idle()
             forced_exit.arm(END_SECONDS_MAX, lambda: (NOT_ENDED_STATUS, _why_not_ended(idle)))
-            stop.set()
+            signals.stop.set()
 
+    loop.add_signal_handler(signal.SIGHUP, signals.reload.set)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end)
     try:
         authorized = loop.run_in_executor(threads.main, _authorize, store, config.boxes, now_ms())
-        if await _is_done_before(stop, authorized):
-            await _serve(config, store, Evaluator(store, triggers), ready, threads, stop, now_ms)
+        if await _is_done_before(signals.stop, authorized):
+            await _serve(config, store, Evaluator(store, triggers), ready, threads, signals, now_ms)
     finally:
         end()
         await threads.close()
@@ -217,7 +226,7 @@ async def _serve(
     evaluator: Evaluator,
     ready: Ready,
     threads: StoreThreads,
-    stop: asyncio.Event,
+    signals: Signals,
     now_ms: Callable[[], int],
 ) -> None:
     executor = threads.main
@@ -253,7 +262,7 @@ async def _serve(
     if revocations:
         bounds.add(*revocations.bounds(time.time))
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
-        staff = await _serve_staff(config, store, executor, stack, now_ms, metrics)
+        staff, access = await _serve_staff(config, store, executor, stack, now_ms, metrics)
         watched = monitoring(config, metrics, store, now_ms, bounds, server, queue, follower)
         ports = Ports(server.port, staff, await stack.enter_async_context(watched))
         _log_ports(ports)
@@ -268,12 +277,15 @@ async def _serve(
             ),
             tasks.create_task(count_periodically(store, one_writer, now_ms)),
         ]
+        if access is not None:
+            followed = follow_access(access, lambda: config.access_files, signals.reload)
+            following.append(tasks.create_task(followed))
         if sender is not None:
             following.append(tasks.create_task(sender.run()))
         if revocations:
             report = partial(_log_revocations, revocations)
             following.append(tasks.create_task(follow(revocations, REFRESH_SECONDS, report)))
-        await stop.wait()
+        await signals.stop.wait()
         for task in following:
             task.cancel()
     await server.close()
@@ -304,14 +316,15 @@ async def _serve_staff(
     stack: AsyncExitStack,
     now_ms: Callable[[], int],
     metrics: Metrics,
-) -> int | None:
-    """Serve the staff's pages until `stack` is closed; return the TCP port, None if they are not configured."""
+) -> tuple[int | None, AccessControl | None]:
+    """Serve the staff's pages until `stack` is closed; return TCP port and access control, None if not configured."""
     if config.staff is None:
-        return None
+        return None, None
     readers = stack.enter_context(ThreadPoolExecutor(STAFF_THREADS, "pages"))
-    application = make_staff_web(config, store, now_ms, readers, executor)
-    application = measured_application(application, metrics.request)
-    return await stack.enter_async_context(serving(application, config.staff.host, config.staff.port))
+    web = make_staff_web(config, store, now_ms, readers, executor)
+    application = measured_application(web.application, metrics.request)
+    port = await stack.enter_async_context(serving(application, config.staff.host, config.staff.port))
+    return port, web.access
 
 
 async def _follow_certificate(config: Config, server: Server) -> None:

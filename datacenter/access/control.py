@@ -104,11 +104,10 @@ class AccessControl(AccessDecider):
 
     def __init__(self, files: AccessFiles, record: Recorder) -> None:
         super().__init__(_read(files), record)
-        self._files = files
 
-    def reload(self) -> None:
+    def reload(self, files: AccessFiles) -> None:
         """Read the files again. Raises: SettingsError; then the policies and the directory remain as they were."""
-        self._rules = _read(self._files)
+        self._rules = _read(files)
 
 
 def _read(files: AccessFiles) -> AccessRules:

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import Any
+from typing import Any, NamedTuple
 
 from starlette.types import ASGIApp
 
@@ -23,13 +23,20 @@ from datacenter.web.routes import Run, WebServices
 from datacenter.web.sessions import StaffSessions
 
 
+class StaffWeb(NamedTuple):
+    """The application, and the access control by whose rules it decides."""
+
+    application: ASGIApp
+    access: AccessControl
+
+
 def make_staff_web(
     config: Config,
     store: Store,
     now_ms: Callable[[], int],
     readers: Executor,
     writer: Executor,
-) -> ASGIApp:
+) -> StaffWeb:
     """Return the application; `writer` is the thread that writes to the store. Raises: SettingsError; OSError."""
     assert config.staff is not None, "the pages are configured"
     trail = AuditTrail(store)
@@ -49,7 +56,7 @@ def make_staff_web(
         sign_on,
         read_knowledge(config.evaluation.triggers),
     )
-    return make_web(services, [config.staff.host, *([oidc.host] if oidc else [])])
+    return StaffWeb(make_web(services, [config.staff.host, *([oidc.host] if oidc else [])]), access)
 
 
 def _on(executor: Executor) -> Run:

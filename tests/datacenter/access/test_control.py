@@ -146,25 +146,26 @@ def test_buttons_are_those_of_permitted_actions(access: AccessControl) -> None:
 def test_files_are_read_again(access: AccessControl, file: Path) -> None:
     file.write_text(STAFF.replace("2026-10-01", "2026-09-01"))
     assert access.decide("engineer", "send-file", INSTRUMENT, CONTEXT).permitted
-    access.reload()
+    access.reload(AccessFiles(file))
     assert not access.decide("engineer", "send-file", INSTRUMENT, CONTEXT).permitted
 
 
 def test_files_with_mistakes_change_nothing(tmp_path: Path, file: Path) -> None:
     policies = tmp_path / "p.cedar"
     policies.write_text('@id("all") permit (principal, action, resource);')
-    access = AccessControl(AccessFiles(file, (policies,)), lambda _: None)
+    files = AccessFiles(file, (policies,))
+    access = AccessControl(files, lambda _: None)
     policies.write_text('@id("all") permit (principal, action == Action::"veiw", resource);')
     file.write_text("")
     with pytest.raises(SettingsError, match="did you mean view"):
-        access.reload()
+        access.reload(files)
     assert access.decide("engineer", "view", INSTRUMENT, CONTEXT).permitted
     policies.write_text('@id("all") @reason("r") forbid (principal, action, resource);')
     with pytest.raises(SettingsError, match="staff"):
-        access.reload()
+        access.reload(files)
     assert access.decide("engineer", "view", INSTRUMENT, CONTEXT).permitted
     file.write_text(STAFF)
-    access.reload()
+    access.reload(files)
     assert not access.decide("engineer", "view", INSTRUMENT, CONTEXT).permitted
 
 
@@ -246,9 +247,9 @@ def test_a_change_can_be_approved_for_seven_days(
 def test_rights_are_checked_again_when_the_change_is_carried_out(access: AccessControl, file: Path) -> None:
     approval = approve(access, CHANGE, "bo", CONTEXT)
     file.write_text(STAFF.replace('roles = ["supervisor"]', 'roles = ["viewer"]'))
-    access.reload()
+    access.reload(AccessFiles(file))
     with pytest.raises(NotApproved, match="bo no longer has the right to approve: no policy permits bo"):
         decide_change(access, CHANGE, approval, NOW_MS)
     file.write_text(STAFF.replace("2026-10-01", "2026-09-01"))
-    access.reload()
+    access.reload(AccessFiles(file))
     assert "expired 2026-09-01" in decide_change(access, CHANGE, approval, NOW_MS).reason
