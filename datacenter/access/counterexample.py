@@ -32,7 +32,7 @@ def simplest(solver: z3.Solver, symbolic: SymbolicRequest) -> AccessRequest:
         if solver.check(*granted, wish) == z3.sat:
             granted.append(wish)
     assert solver.check(*granted) == z3.sat, "callers check first"
-    return _request(solver.model(), symbolic)
+    return request_of(solver.model(), symbolic)
 
 
 def _wishes(symbolic: SymbolicRequest) -> Iterator[Any]:
@@ -56,7 +56,7 @@ def _wishes(symbolic: SymbolicRequest) -> Iterator[Any]:
     yield from (z3.Int(f"resource.{name}") != z3.Int("principal") for name in others)
 
 
-def _request(model: z3.ModelRef, symbolic: SymbolicRequest) -> AccessRequest:
+def request_of(model: z3.ModelRef, symbolic: SymbolicRequest) -> AccessRequest:
     """Return the request of a solver's model."""
     names, (action, kind) = symbolic.names, symbolic.pair
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import z3
 
 from datacenter.access.compiled import CompiledPolicies
-from datacenter.access.counterexample import describe, simplest, without
+from datacenter.access.counterexample import describe, request_of, simplest, without
 from datacenter.access.evaluation import holds
 from datacenter.access.expression import FALSE, specialize
 from datacenter.access.policy import AccessPolicy, Applicable, Pair, PolicySet
@@ -79,7 +79,10 @@ class _Proof:
                 search.solver.add(z3.Not(reduced.permitted(search.applicable)))
             if search.solver.check() != z3.sat:
                 return None
-            request = simplest(search.solver, search.symbolic)
+            if self._theorem.table.possible:  # nobody reads the request
+                request = request_of(search.solver.model(), search.symbolic)
+            else:
+                request = simplest(search.solver, search.symbolic)
         finally:
             search.solver.pop()
         self._confirm(request, pair)

@@ -101,6 +101,7 @@ class SymbolicRequest:
 
     def __init__(self, pair: Pair, names: Names, absent: frozenset[str] = frozenset()) -> None:
         self.pair, self.names = pair, names
+        self._formulas: dict[Condition, Any] = {}
         integer, boolean = z3.IntSort(), z3.BoolSort()
         self.roles = {role: z3.Bool(f"principal in {role}") for role in ROLES}
         self.trained = z3.Function("principal.hasTag", integer, boolean)
@@ -126,7 +127,16 @@ class SymbolicRequest:
         return z3.Or([self.formula(condition) for _, condition in applicable.forbids])
 
     def formula(self, condition: Condition) -> Any:
-        """Return the formula of a condition that has been specialized for the pair."""
+        """Return the formula of a condition that has been specialized for the pair.
+
+        Equal conditions share it: making formulas takes most of the time of a proof.
+        """
+        known = self._formulas.get(condition)
+        if known is None:
+            known = self._formulas[condition] = self._translated(condition)
+        return known
+
+    def _translated(self, condition: Condition) -> Any:
         match condition:
             case Constant(value):
                 return z3.BoolVal(bool(value))
@@ -190,6 +200,8 @@ class SymbolicRequest:
     def _contains(self, collection: Reference | ConstantSet, item: Operand) -> Any:
         assert isinstance(collection, Reference), "`specialize` expands sets of literals"
         if collection.type == "Set<Action>":
+            if isinstance(item, Constant):
+                return self.token_actions[str(item.value)]
             wanted = self._operand(item)
             return z3.Or(
                 [
