@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, MutableSequence, Sequence
+from operator import itemgetter
 from struct import Struct
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 
@@ -12,7 +13,7 @@ from datacenter.triggers.machine import Machine, Machines, compiled, make_machin
 from datacenter.triggers.program import Program
 from datacenter.triggers.scalar import Evaluate, compile_kind, compile_value
 from datacenter.triggers.terms.base import DAY_MS, Bases, no_base
-from datacenter.triggers.terms.inputs import NAMES
+from datacenter.triggers.terms.inputs import NAMES, Reading
 from datacenter.triggers.terms.term import ABSENT, Term
 from datacenter.triggers.triggerfile import Trigger
 from settings.profile import Profile, load_profile
@@ -134,7 +135,7 @@ class LiveFunctions:
         if as_python or compiled() is None:
             self.python = {kind: compile_kind(self.program, kind, profile) for kind in _KINDS}
         else:
-            inputs = self.program.inputs()
+            inputs = sorted(self.program.inputs(), key=lambda one: isinstance(one, Reading))
             kinds = [[one for one in inputs if one.report is kind] for kind in _KINDS]
             self.machines = make_machines(self.program, kinds)
             self.has_base = bool(self.machines.bases)
@@ -147,12 +148,27 @@ class LiveFunctions:
 
 
 def _loading(machine: Machine, profile: Profile) -> _Load:
-    """Return the function that copies the inputs of a report; ABSENT stands for one that the report does not have."""
+    """Return the function that copies the inputs of a report; ABSENT stands for one that the report does not have.
+
+    Readings are the last inputs. Almost always a status has all of them, and they are taken at once.
+    """
     if not machine.inputs:
         return lambda _registers, _report: None
-    packed = Struct(f"{len(machine.inputs)}q")
-    values = ", ".join(one.text(profile) for one in machine.inputs)
-    text = f"lambda registers, r: pack_into(registers, {8 * machine.first_input}, {values})"
-    names = {"ABSENT": ABSENT, "pack_into": packed.pack_into, **NAMES}
-    load: _Load = eval(text, names)  # noqa: S307
+    words = [one.word for one in machine.inputs if isinstance(one, Reading)]
+    texts = [one.text(profile) for one in machine.inputs]
+    pack_into = Struct(f"{len(texts)}q").pack_into
+    names: dict[str, Any] = {"ABSENT": ABSENT, "pack_into": pack_into, **NAMES}
+    one_by_one = f"pack_into(registers, {8 * machine.first_input}, {', '.join(texts)})"
+    lines = ["def load(registers, r):", f"    {one_by_one}"]
+    if len(words) > 1:
+        names["all_of"] = itemgetter(*words)
+        at_once = ", ".join([*texts[: len(texts) - len(words)], "*all_of(r.readings)"])
+        lines[1:] = [
+            "    try:",
+            f"        pack_into(registers, {8 * machine.first_input}, {at_once})",
+            "    except KeyError:",
+            f"        {one_by_one}",
+        ]
+    exec("\n".join(lines), names)  # noqa: S102
+    load: _Load = names["load"]
     return load
