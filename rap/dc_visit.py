@@ -21,8 +21,9 @@ def add_visit(parser: Parser) -> None:
 
 
 def _visit(arguments: argparse.Namespace) -> int:
+    from datacenter.evaluation.knowledge import read_knowledge
     from datacenter.visits.parts import totals
-    from datacenter.visits.read import read_knowledge, visit_parts
+    from datacenter.visits.read import visit_parts
 
     with staff_call(arguments) as call:
         site, box, instrument = _place(call, arguments.place)

@@ -25,6 +25,10 @@ class TriggerSet:
             model: LiveFunctions([one for one in triggers if one.table.model == model]) for model in models
         }
 
+    def all(self) -> list[Trigger | SilenceTrigger]:
+        """Return all triggers."""
+        return [*self.triggers.values(), *self.silences.values()]
+
     def functions(self, model: str | None) -> LiveFunctions | None:
         """Return the compiled triggers of a model; None if it has none."""
         return self._functions.get(model or "")

@@ -132,6 +132,12 @@ def list_of_instrument(
     return [AlertRow(*row) for row in store.read(query.order_by(_A.began_at_ms.desc()).limit(HISTORY_MAX))]
 
 
+def list_of_trigger(store: Store, visible: Visibility, trigger: str) -> list[AlertRow]:
+    """Return the latest alerts of a trigger; the latest first."""
+    query = _select(visible, AlertFilter("all"), *_COLUMNS).where(_A.trigger == trigger)
+    return [AlertRow(*row) for row in store.read(query.order_by(_A.began_at_ms.desc()).limit(HISTORY_MAX))]
+
+
 def acknowledge(store: Store, alert: str, staff: str, now_ms: int) -> bool:
     """Acknowledge an open alert; return False if it has ended or somebody has acknowledged it before."""
     waiting = and_(_A.id == alert, _A.acknowledged_at_ms.is_(None), _A.ended_at_ms.is_(None))

@@ -3,35 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import and_, select
 
+from datacenter.evaluation.knowledge import TriggerKnowledge
 from datacenter.evaluation.state import restored
-from datacenter.evaluation.triggerset import TriggerSet, read_triggers
 from datacenter.fleet.visible import PLACED_BOXES, Visibility
-from datacenter.scoring.scorefile import ScoreFile, read_scores
 from datacenter.store.schema import alerts, boxes, instruments
 from datacenter.store.store import Store
 from datacenter.visits.parts import NEAR_SHARE, PartReason, VisitPart, combine, nearness, probability_of
-
-
-@dataclass(frozen=True)
-class TriggerKnowledge:
-    """The triggers in force, and their scores."""
-
-    triggers: TriggerSet
-    scores: ScoreFile
-
-
-NO_KNOWLEDGE: Final = TriggerKnowledge(TriggerSet([]), ScoreFile())
-
-
-def read_knowledge(folder: Path | None) -> TriggerKnowledge:
-    """Read the triggers of a folder and their scores; None is neither. Raises: SettingsError."""
-    return TriggerKnowledge(read_triggers(folder), read_scores(folder) if folder else ScoreFile())
 
 
 def visit_parts(

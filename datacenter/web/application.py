@@ -204,7 +204,7 @@ def _handle(
 ) -> Response:
     """Check the access, and call the handler. Raises: as `check_access`, and what the handler raises."""
     names = dict(request.path_params)
-    resource = check_access(row, services.store, visible, names, services.log)
+    resource = check_access(row, services, visible, names)
     target, headers = _target(request), dict(request.headers)
     return row.handler(
         PageRequest(services, staff, entry, visible, form_token, resource, names, query, target, headers)

@@ -24,6 +24,8 @@ from datacenter.access.request import AccessRequest, Resource
 from datacenter.access.vocabulary import ACTIONS, Purpose
 from datacenter.audit.access_log import AccessLog
 from datacenter.audit.reading import ChainVerifier
+from datacenter.evaluation.knowledge import NO_KNOWLEDGE, TriggerKnowledge
+from datacenter.explanation.triggers import find_trigger
 from datacenter.fleet.visible import (
     Visibility,
     find_alert,
@@ -35,7 +37,6 @@ from datacenter.fleet.visible import (
 from datacenter.sign_on.claims import ClaimError, person_of
 from datacenter.sign_on.sign_on import SignOn
 from datacenter.store.store import Store
-from datacenter.visits.read import NO_KNOWLEDGE, TriggerKnowledge
 from datacenter.web.sessions import COOKIE, StaffSession, StaffSessions
 
 Run: TypeAlias = Callable[[Callable[[], Any]], Awaitable[Any]]
@@ -179,20 +180,21 @@ _FIND: Final[dict[str, Callable[[Store, dict[str, str]], Resource | None]]] = {
     "Command": lambda store, names: find_command(store, names["command"]),
     "Audit": lambda _store, _names: Resource("Audit", "log"),
 }
-"""Finds the resource that a path names."""
+"""Finds the resource that a path names; that of a trigger depends on the person."""
 
 
 def check_access(
-    route: WebRoute, store: Store, visible: Visibility, names: dict[str, str], log: AccessLog
+    route: WebRoute, services: WebServices, visible: Visibility, names: dict[str, str]
 ) -> Resource | None:
     """Return the resource of a request, None for a list; recorded.
 
     Raises: NotFoundError, RefusedError; StoreError if it cannot be recorded.
     """
+    log = services.log
     if not route.kind:
         log.listing(visible.principal, visible.context, route.action, f"{route.method} {route.path}")
         return None
-    resource = _FIND[route.kind](store, names) if all(map(str.isprintable, names.values())) else None
+    resource = _find(route.kind, services, visible, names)
     if resource is None:
         log.decision(_unknown(route, visible, names))
         raise NotFoundError
@@ -206,6 +208,14 @@ def check_access(
     if not decision.permitted:
         raise RefusedError(decision.reason)
     return resource
+
+
+def _find(kind: str, services: WebServices, visible: Visibility, names: dict[str, str]) -> Resource | None:
+    if not all(map(str.isprintable, names.values())):
+        return None
+    if kind == "Trigger":
+        return find_trigger(services.store, visible, services.known, names["trigger"])
+    return _FIND[kind](services.store, names)
 
 
 def _unknown(route: WebRoute, visible: Visibility, names: dict[str, str]) -> Decision:

@@ -14,10 +14,10 @@ from datacenter.access.control import AccessControl
 from datacenter.audit.access_log import AccessLog
 from datacenter.audit.trail import AuditTrail
 from datacenter.config import Config
+from datacenter.evaluation.knowledge import read_knowledge
 from datacenter.sign_on.provider import Provider
 from datacenter.sign_on.sign_on import SignOn
 from datacenter.store.store import Store
-from datacenter.visits.read import read_knowledge
 from datacenter.web.application import make_web
 from datacenter.web.routes import Run, WebServices
 from datacenter.web.sessions import StaffSessions

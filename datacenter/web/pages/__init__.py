@@ -6,7 +6,18 @@ from typing import Final
 
 from datacenter.web.api import alerts as api_alerts
 from datacenter.web.api import fleet as api_fleet
-from datacenter.web.pages import alerts, audit, base, box, commands, fleet, instrument, maintenance, site
+from datacenter.web.pages import (
+    alerts,
+    audit,
+    base,
+    box,
+    commands,
+    fleet,
+    instrument,
+    maintenance,
+    site,
+    triggers,
+)
 from datacenter.web.routes import WebRoute
 
 ROUTES: Final[tuple[WebRoute, ...]] = (
@@ -15,6 +26,7 @@ ROUTES: Final[tuple[WebRoute, ...]] = (
     *box.ROUTES,
     *instrument.ROUTES,
     *alerts.ROUTES,
+    *triggers.ROUTES,
     *commands.ROUTES,
     *maintenance.ROUTES,
     *base.ROUTES,

@@ -104,6 +104,7 @@ def alert(page: PageRequest) -> Response:
         alert=row,
         about=_describe(row),
         component=_component(row, profile),
+        has_trigger=any(one.name == row.trigger for one in page.services.known.triggers.all()),
         evidence=[item for item in evidence_items(evidence) if item[0].partition(" ")[0] not in ELSEWHERE],
         explained=_explained(page) if sees_instrument else None,
         may_silence=row.ended_at_ms is None and page.permits("silence-alert", page.resource),

@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import insert
 
 from datacenter.evaluation.evaluator import Evaluator
+from datacenter.evaluation.knowledge import TriggerKnowledge
 from datacenter.evaluation.triggerset import TriggerSet
 from datacenter.fleet.visible import Visibility
 from datacenter.scoring.matching import Alarm, Degradation
@@ -18,7 +19,7 @@ from datacenter.store.schema import boxes, sites
 from datacenter.store.store import Store
 from datacenter.triggers.triggerfile import Trigger, make_trigger
 from datacenter.visits.parts import PartReason, VisitPart, combine, totals
-from datacenter.visits.read import TriggerKnowledge, visit_parts
+from datacenter.visits.read import visit_parts
 from tests.support.datacenter.arrivals import BOX, SERIAL, batch, numbered, profile, status
 from tests.support.datacenter.batches import AT_MS
 from tests.support.datacenter.triggers import MODEL, trigger

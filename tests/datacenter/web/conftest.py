@@ -7,6 +7,7 @@ import pytest
 from datacenter.store.store import Store
 from tests.support.datacenter.web_client import WebClient, open_web
 from tests.support.datacenter.web_fleet import NOW_MS, fill_fleet
+from tests.support.datacenter.web_triggers import known_triggers
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +22,7 @@ def filled() -> Iterator[Store]:
 @pytest.fixture
 def web(filled: Store) -> WebClient:
     """A browser without a session."""
-    return open_web(filled, lambda: NOW_MS)
+    return open_web(filled, lambda: NOW_MS, known=known_triggers())
 
 
 @pytest.fixture
@@ -29,5 +30,5 @@ def changing() -> Iterator[WebClient]:
     """A browser on a store of its own, without simulated reports, which a test may change."""
     store = Store("sqlite://")
     fill_fleet(store, with_reports=False)
-    yield open_web(store, lambda: NOW_MS)
+    yield open_web(store, lambda: NOW_MS, known=known_triggers())
     store.close()

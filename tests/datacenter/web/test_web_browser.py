@@ -12,6 +12,7 @@ from tests.support.datacenter.browser import PROGRAM, BrowserPage, open_browser
 from tests.support.datacenter.web_client import open_web
 from tests.support.datacenter.web_fleet import NOW_MS, fill_fleet, raise_alert
 from tests.support.datacenter.web_server import served
+from tests.support.datacenter.web_triggers import known_triggers
 from tests.support.paths import FIXTURES
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="needs chromium: make setup-datacenter")
@@ -28,6 +29,8 @@ PAGES = [
     INSTRUMENT,
     "/alerts?state=all",
     "/alerts/a-lamp",
+    "/triggers",
+    "/triggers/chemistry-lamp",
     EVIDENCE,
     "/base",
     "/base?model=chemistry-analyzer",
@@ -49,7 +52,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     store = Store(f"sqlite:///{tmp_path_factory.mktemp('web') / 'store.db'}", durable=False)
     fill_fleet(store)
     raise_alert(store)
-    with served(open_web(store, lambda: NOW_MS).application) as found:
+    with served(open_web(store, lambda: NOW_MS, known=known_triggers()).application) as found:
         yield found
     store.close()
 

@@ -21,6 +21,7 @@ from tests.support.datacenter.web_fleet import (
     ingest,
     simulated_reports,
 )
+from tests.support.datacenter.web_triggers import known_triggers
 
 INSTRUMENT = "/instruments/RAP-0001/CHEM-0001"
 PAGES = [
@@ -31,6 +32,8 @@ PAGES = [
     INSTRUMENT,
     "/alerts?state=all",
     "/alerts/a-lamp",
+    "/triggers",
+    "/triggers/chemistry-lamp",
     "/base",
     "/base?model=chemistry-analyzer",
     "/base?model=chemistry-analyzer&reading=vacuum-pa",
@@ -119,7 +122,7 @@ def test_every_page_works_on_every_database(url: str) -> None:
     store = Store(url)
     fill_fleet(store, with_reports=False)
     ingest(store, "RAP-0001", "CHEM-0001", simulated_reports()[:200])
-    engineer = open_web(store, lambda: NOW_MS).sign_in("engineer")
+    engineer = open_web(store, lambda: NOW_MS, known=known_triggers()).sign_in("engineer")
     for target in (*PAGES[:-1], "/instruments.csv", "/?q=klin&view=sites", "/alerts?q=lamp&region=europe"):
         assert engineer.get(target).status == 200, target
     assert engineer.post("/alerts/a-lamp/acknowledge").status == 303
@@ -164,7 +167,7 @@ def test_the_validator_of_chart_data_changes_when_a_report_is_stored() -> None:
     fill_fleet(store, with_reports=False)
     reports = simulated_reports()
     ingest(store, "RAP-0001", "CHEM-0001", reports[:100])
-    engineer = open_web(store, lambda: NOW_MS).sign_in("engineer")
+    engineer = open_web(store, lambda: NOW_MS, known=known_triggers()).sign_in("engineer")
     target = f"{INSTRUMENT}/readings.json?period=7d"
     first = engineer.get(target)
     etag = first.headers["etag"]
@@ -196,7 +199,7 @@ def test_exported_statuses_are_those_that_were_reported(web: WebClient) -> None:
 
 def test_an_empty_data_center_says_what_to_do() -> None:
     store = Store("sqlite://")
-    engineer = open_web(store, lambda: NOW_MS).sign_in("engineer")
+    engineer = open_web(store, lambda: NOW_MS, known=known_triggers()).sign_in("engineer")
     assert "No instrument has reported yet" in engineer.get("/").text
     assert "No alert is open" in engineer.get("/alerts").text
     store.close()

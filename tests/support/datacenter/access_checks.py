@@ -30,6 +30,7 @@ from tests.support.datacenter.access_formulas import proven
 from tests.support.datacenter.access_lists import fill, selected
 from tests.support.datacenter.web_client import Answer, WebClient, open_web
 from tests.support.datacenter.web_fleet import COMMAND, DAY_MS, NOW_MS, fill_fleet
+from tests.support.datacenter.web_triggers import known_triggers
 
 Names: TypeAlias = Mapping[str, str]
 EUROPE: Final = {
@@ -38,6 +39,7 @@ EUROPE: Final = {
     "instrument": "CHEM-0001",
     "alert": "a-lamp",
     "command": "3",
+    "trigger": "chemistry-lamp",
 }
 AMERICA: Final = {
     "site": "boston-1",
@@ -45,6 +47,7 @@ AMERICA: Final = {
     "instrument": "GAS-0001",
     "alert": "a-slot",
     "command": "2",
+    "trigger": "gas-slot-heater",
 }
 UNKNOWN: Final = {
     "site": "boston-9",
@@ -52,6 +55,7 @@ UNKNOWN: Final = {
     "instrument": "GAS-0009",
     "alert": "a-slox",
     "command": "9",
+    "trigger": "gas-slot-heatex",
 }
 """Names of nothing, as long as those of AMERICA, so that the lengths of answers are equal too."""
 HINTS: Final = ("CHEM-0001", "RAP-0001", "Klinikum", "berlin-1", "GAS-0001", "RAP-0003", "Harbor", "boston")
@@ -114,7 +118,7 @@ def walking() -> Iterator[Walk]:
     store, time_ms = Store("sqlite://"), [NOW_MS]
     try:
         fill_fleet(store, with_reports=False)
-        yield Walk(open_web(store, lambda: time_ms[0]), store, time_ms)
+        yield Walk(open_web(store, lambda: time_ms[0], known=known_triggers()), store, time_ms)
     finally:
         store.close()
 

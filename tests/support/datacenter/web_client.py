@@ -20,6 +20,7 @@ from datacenter.access.tokens import create_token
 from datacenter.access.vocabulary import Purpose, Role
 from datacenter.audit.access_log import AccessLog, Append
 from datacenter.audit.chain import AuditEntry
+from datacenter.evaluation.knowledge import NO_KNOWLEDGE, TriggerKnowledge
 from datacenter.sign_on.sign_on import SignOn
 from datacenter.store.store import Store
 from datacenter.web.application import make_web
@@ -177,6 +178,7 @@ def open_web(
     development: bool = True,
     append: Append | None = None,
     sign_on: SignOn | None = None,
+    known: TriggerKnowledge = NO_KNOWLEDGE,
 ) -> WebClient:
     """A browser without a session, on a store."""
     sessions = StaffSessions(store)
@@ -191,5 +193,6 @@ def open_web(
         AccessLog(append or entries.extend),
         development,
         sign_on,
+        known,
     )
     return WebClient(make_web(services), sessions, now_ms, entries, store=store)

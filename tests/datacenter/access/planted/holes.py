@@ -170,11 +170,11 @@ def _check_access(patch: Patch, reveal: Callable[[Exception], Exception]) -> Non
     """Raise another exception for what exists, but may not be seen."""
     right = datacenter.web.application.check_access
 
-    def check_access(route: WebRoute, store: Any, visible: Any, names: Any, log: Any) -> Any:
+    def check_access(route: WebRoute, services: Any, visible: Any, names: Any) -> Any:
         try:
-            return right(route, store, visible, names, log)
+            return right(route, services, visible, names)
         except NotFoundError as error:
-            if datacenter.web.routes._FIND[route.kind](store, names) is None:
+            if datacenter.web.routes._find(route.kind, services, visible, names) is None:
                 raise
             raise reveal(error) from None
 

@@ -1,0 +1,178 @@
+"""The triggers that a member of the staff may see, with their scores and open alerts, and those that are not live.
+
+Triggers have no place of their own. Policies decide about one as if it were at an instrument of its model that the
+person may see, and about the silence of boxes and sites as if it were at such a box.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+from sqlalchemy import func, literal, select
+
+from datacenter.access.request import Resource
+from datacenter.evaluation.knowledge import TriggerKnowledge
+from datacenter.fleet.visible import PLACED_BOXES, Visibility
+from datacenter.scoring.scorefile import RecordedScore, ScoreFile, read_scores, trigger_files, unscored
+from datacenter.store.schema import alerts, boxes, instruments, sites
+from datacenter.store.store import Store
+from datacenter.triggers.silencefile import SilenceTrigger, is_silence, read_silence
+from datacenter.triggers.triggerfile import Trigger, parse_trigger
+from settings.problems import SettingsError
+from settings.profile import Severity
+from settings.toml import read_text
+
+TriggerState: TypeAlias = Literal["live", "without score", "scored", "not valid"]
+STATE_TEXTS: Final[dict[TriggerState, str]] = {
+    "live": "evaluated with every report",
+    "without score": "not live, because this text has no score: run `rap trigger test` with `--write`",
+    "scored": "not live until the data center is started again",
+    "not valid": "not live, because the file is not valid",
+}
+
+
+class TriggerRow(NamedTuple):
+    """A trigger; `score` is None for silence triggers, which predict nothing, and for those without a score."""
+
+    name: str
+    state: TriggerState
+    model: str
+    """Empty for the silence of boxes and sites."""
+    severity: Severity | None = None
+    component: str = ""
+    text: str = ""
+    condition: str = ""
+    lasts: str = ""
+    until: str = ""
+    parts: tuple[str, ...] = ()
+    fingerprint: str = ""
+    source: str = ""
+    """The text of its file."""
+    is_silence: bool = False
+    score: RecordedScore | None = None
+    open_alerts: int = 0
+    problem: str = ""
+
+
+def list_triggers(store: Store, visible: Visibility, known: TriggerKnowledge) -> list[TriggerRow]:
+    """Return the triggers that may be seen, by model and name; with the files in the folder that are not live.
+
+    Raises: StoreError.
+    """
+    places, counts = _places(store, visible), _open_alerts(store, visible)
+    live = {one.name: _row(one, "live", known.texts, known.scores) for one in known.triggers.all()}
+    rows = [
+        *(row._replace(open_alerts=counts.get(row.name, 0)) for row in live.values()),
+        *_not_live(known, live),
+    ]
+    seen = (row for row in rows if visible.decide("view", _resource(row.name, row.model, places)).permitted)
+    return sorted(seen, key=lambda row: (row.model, row.name, row.state != "live"))
+
+
+def find_trigger(store: Store, visible: Visibility, known: TriggerKnowledge, name: str) -> Resource | None:
+    """Return the resource of a live trigger, or of a file in the folder; None if there is none.
+
+    Raises: StoreError.
+    """
+    live = {one.name: one.table.model for one in known.triggers.all()}
+    if name not in live:
+        live.update((row.name, row.model) for row in _not_live(known, {}))
+    return _resource(name, live[name], _places(store, visible)) if name in live else None
+
+
+def _resource(name: str, model: str, places: Mapping[str, tuple[str, str, str]]) -> Resource:
+    return Resource("Trigger", name, *places.get(model, ("", "", "")), model=model)
+
+
+def _places(store: Store, visible: Visibility) -> dict[str, tuple[str, str, str]]:
+    """Return a site, country and region by model where an instrument may be seen; for "" where a box may."""
+    of_instruments = instruments.join(PLACED_BOXES, instruments.c.box == boxes.c.serial)
+    place = (func.min(boxes.c.site), sites.c.country, sites.c.region)
+    grouped = (sites.c.country, sites.c.region)
+    models = (
+        select(instruments.c.model, *place)
+        .select_from(of_instruments)
+        .where(visible.where("Instrument"), instruments.c.model.is_not(None))
+        .group_by(instruments.c.model, *grouped)
+    )
+    of_boxes = (
+        select(literal(""), *place).select_from(PLACED_BOXES).where(visible.where("Box")).group_by(*grouped)
+    )
+    rows = [*store.read(models), *store.read(of_boxes)]
+    return {model: (site or "", country or "", region or "") for model, site, country, region in rows}
+
+
+def _open_alerts(store: Store, visible: Visibility) -> dict[str, int]:
+    a = alerts.c
+    query = (
+        select(a.trigger, func.count())
+        .select_from(alerts.join(PLACED_BOXES, a.box == boxes.c.serial))
+        .where(visible.where("Alert"), a.ended_at_ms.is_(None))
+        .group_by(a.trigger)
+    )
+    return {row[0]: row[1] for row in store.read(query)}
+
+
+def _not_live(known: TriggerKnowledge, live: dict[str, TriggerRow]) -> Iterator[TriggerRow]:
+    """The files of the folder whose text is not that of a live trigger."""
+    if known.folder is None:
+        return
+    try:
+        scores = read_scores(known.folder)
+    except SettingsError:
+        scores = ScoreFile()
+    for file in trigger_files(known.folder):
+        try:
+            text = read_text(file)
+            if text == known.texts.get(file.stem):
+                continue
+            one = read_silence(file) if is_silence(file) else parse_trigger(text, file)
+        except SettingsError as error:
+            model = live[file.stem].model if file.stem in live else ""
+            yield _invalid(file, model, error)
+            continue
+        row = _row(one, "scored", {one.name: text}, scores)
+        if isinstance(one, Trigger) and unscored([one], scores):
+            row = row._replace(state="without score", score=None)
+        yield row
+
+
+def _row(
+    one: Trigger | SilenceTrigger, state: TriggerState, texts: Mapping[str, str], scores: ScoreFile
+) -> TriggerRow:
+    if isinstance(one, SilenceTrigger):
+        return TriggerRow(
+            name=one.name,
+            state=state,
+            model=one.table.model,
+            severity=one.table.severity,
+            component="",
+            text=one.table.text,
+            condition=f"nothing received from the {one.table.of} for {one.table.silence}",
+            fingerprint=one.fingerprint,
+            source=texts.get(one.name, ""),
+            is_silence=True,
+        )
+    return TriggerRow(
+        name=one.name,
+        state=state,
+        model=one.table.model,
+        severity=one.table.severity,
+        component=one.table.component,
+        text=one.table.text,
+        condition=" ".join(one.table.when.split()),
+        lasts=one.table.lasts,
+        until=" ".join(one.table.until.split()),
+        parts=tuple(one.table.parts),
+        fingerprint=one.fingerprint,
+        source=texts.get(one.name, ""),
+        score=scores.triggers.get(one.name),
+    )
+
+
+def _invalid(file: Path, model: str, error: SettingsError) -> TriggerRow:
+    """A file that is not valid; its model is known only from an earlier version."""
+    problems = "; ".join(f"{one.key}: {one.message}" if one.key else one.message for one in error.problems)
+    return TriggerRow(name=file.stem, state="not valid", model=model, problem=problems)
