@@ -19,7 +19,10 @@ from datacenter.triggers.triggerfile import Trigger
 from settings.profile import load_profile
 
 _SIGNS = ("<", "<=", ">", ">=")
+_OPPOSITE = {"<": ">=", "<=": ">", ">": "<=", ">=": "<"}
 _SMOOTHED = (Mean, Ewma, Least, Greatest)
+READING_TERMS = (Latest, *_SMOOTHED)
+"""Terms that have the unit of the reading that they are computed from."""
 
 
 class Side(NamedTuple):
@@ -59,7 +62,7 @@ class ComparedSides(NamedTuple):
         terms = [*self.value.sum.coefficients, *self.threshold.sum.coefficients]
         channels = {
             one.input.word
-            if isinstance(one.input, Reading) and isinstance(one, (*_SMOOTHED, Latest, Base))
+            if isinstance(one.input, Reading) and isinstance(one, (*READING_TERMS, Base))
             else ""
             for one in terms
         }
@@ -81,24 +84,25 @@ def compared_sides(trigger: Trigger) -> list[ComparedSides]:
     """The comparisons of numbers in a trigger's condition, from left to right."""
     profile = load_profile(trigger.table.model)
     found = []
-    for node in _comparisons(parse_condition(trigger.table.when)):
+    for node, sign in _comparisons(parse_condition(trigger.table.when)):
         left, right = Side(linear(node.left, profile)), Side(linear(node.right, profile))
         if left.sum.coefficients:
-            found.append(ComparedSides(left, node.sign, right))
+            found.append(ComparedSides(left, sign, right))
         else:
-            found.append(ComparedSides(right, node.sign.translate(str.maketrans("<>", "><")), left))
+            found.append(ComparedSides(right, sign.translate(str.maketrans("<>", "><")), left))
     return found
 
 
-def _comparisons(node: Node) -> Iterator[Binary]:
+def _comparisons(node: Node, *, negated: bool = False) -> Iterator[tuple[Binary, str]]:
+    """The comparisons with their signs, which are the opposite under `not`."""
     match node:
         case Binary() if node.sign in _SIGNS:
-            yield node
+            yield node, _OPPOSITE[node.sign] if negated else node.sign
         case Binary():
-            yield from _comparisons(node.left)
-            yield from _comparisons(node.right)
+            yield from _comparisons(node.left, negated=negated)
+            yield from _comparisons(node.right, negated=negated)
         case Unary():
-            yield from _comparisons(node.operand)
+            yield from _comparisons(node.operand, negated=negated is not (node.sign == "not"))
         case Call():
             return
 

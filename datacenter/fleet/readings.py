@@ -21,8 +21,8 @@ from datacenter.history.statuses import Booleans, Integers, Readings, Statuses
 from datacenter.store.store import Store
 from settings.ranges import RangeSet
 
-POINTS_MAX: Final = 22_000
-"""More statuses than these are reduced to the lowest and highest reading of each interval."""
+POINTS_MAX: Final = 3_000
+"""More statuses than these are reduced to the lowest and highest reading of each interval; few charts are wider."""
 MARGIN_MS: Final = 86_400_000
 """Statuses before and after the period show whether a span without reports at its edge has missing numbers."""
 SILENCE_MS_MIN: Final = 5 * 60_000

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from datacenter.base.percentiles import percentiles_of
 from datacenter.base.visible import permitted_bases, visible_days
+from datacenter.explanation.thresholds import ReadingThreshold, reading_thresholds
 from datacenter.fleet.alerts import list_of_instrument
 from datacenter.fleet.completeness import coverage_tag, stream_completeness
 from datacenter.fleet.instruments import SILENT_MS
@@ -27,7 +28,7 @@ from datacenter.web.pages.page import PERIODS, PeriodQuery, Times, address, show
 from datacenter.web.rendering import format_reading, profile_of, scale_of
 from datacenter.web.responses import json_data, matches, not_modified
 from datacenter.web.routes import PageRequest, WebRoute
-from settings.profile import Profile
+from settings.profile import Channel, Profile
 
 ERRORS_SHOWN: Final = 100
 BASE: Final = (5, 50, 95)
@@ -58,7 +59,12 @@ def instrument(page: PageRequest) -> Response:
         exports={name: _source(path, times, f"readings.{name.lower()}") for name in ("CSV", "Parquet")}
         if page.resource and page.permits("export", page.resource)
         else {},
-        channels=_channels(period, profile, _base(page, row.model, times)),
+        channels=_channels(
+            period,
+            profile,
+            _base(page, row.model, times),
+            _thresholds(page, row.model, bytes(row.evaluation)),
+        ),
         base_days=BASE_DAYS,
         spans=period.spans,
         statuses=len(period.statuses),
@@ -129,7 +135,28 @@ def _base(page: PageRequest, model: str | None, times: Times) -> dict[str, list[
     return {reading: one for reading, one in percentiles.items() if one is not None}
 
 
-def _channels(period: Period, profile: Profile | None, base: dict[str, list[int]]) -> list[dict[str, Any]]:
+def _thresholds(page: PageRequest, model: str | None, evaluation: bytes) -> dict[str, list[ReadingThreshold]]:
+    """Return the thresholds of the triggers in force by reading."""
+    functions = page.services.known.triggers.functions(model)
+    return reading_thresholds(functions, evaluation) if functions else {}
+
+
+def _shown(one: ReadingThreshold, channel: Channel | None) -> dict[str, Any]:
+    """What a chart and its text need of a threshold."""
+    return {
+        "trigger": one.trigger,
+        "text": f"{one.value} {one.sign} {format_reading(one.threshold, channel)}",
+        "moves": one.moves,
+        "line": [one.threshold * scale_of(channel)[0], one.trigger, f"--{one.severity}", one.moves],
+    }
+
+
+def _channels(
+    period: Period,
+    profile: Profile | None,
+    base: dict[str, list[int]],
+    thresholds: dict[str, list[ReadingThreshold]],
+) -> list[dict[str, Any]]:
     """What a chart and its table row need of each channel with readings, in the order of the profile."""
     summaries = summarize(period)
     known = list(profile.channels) if profile else []
@@ -151,6 +178,7 @@ def _channels(period: Period, profile: Profile | None, base: dict[str, list[int]
                 "base": [value * factor for value in base.get(name, ())],
                 "base_cells": [format_reading(value, channel) for value in base.get(name, ())],
                 "normal": " to ".join(format_reading(limit, channel) for limit in normal) if normal else "–",
+                "thresholds": [_shown(one, channel) for one in thresholds.get(name, ())],
                 "is_outside": normal is not None
                 and (summary.lowest < normal[0] or summary.highest > normal[1]),
                 "cells": [

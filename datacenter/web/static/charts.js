@@ -54,8 +54,27 @@ function drawLimit(plot, value, color) {
   plot.ctx.restore();
 }
 
+// The thresholds of triggers, with their names. One that moves is that of the latest report, and has a mark at the end.
+function drawThresholds(plot, thresholds, color) {
+  const { left, top, width, height } = plot.bbox;
+  const { ctx } = plot;
+  for (const [value, name, severity, moves] of thresholds) {
+    const y = plot.valToPos(value, "y", true);
+    if (y < top || y > top + height) continue;
+    const length = moves ? width / 8 : width;
+    ctx.save();
+    ctx.fillStyle = color(severity);
+    ctx.fillRect(left + width - length, y, length, 1.5 * devicePixelRatio);
+    ctx.font = `${11 * devicePixelRatio}px sans-serif`;
+    ctx.textAlign = "right";
+    ctx.textBaseline = y - top < 16 * devicePixelRatio ? "top" : "bottom";
+    ctx.fillText(name, left + width - 4 * devicePixelRatio, y + (ctx.textBaseline === "top" ? 3 : -2) * devicePixelRatio);
+    ctx.restore();
+  }
+}
+
 // The limits are in view if the readings come near them, so that a steady line does not fill the whole height.
-function rangeWith(limits, base) {
+function rangeWith(limits, base, thresholds) {
   return (_plot, low, high) => {
     if (low === null || high === null) return [0, 1];
     let bottom = low;
@@ -70,6 +89,13 @@ function rangeWith(limits, base) {
     if (base !== null && base[0] < top && base[2] > bottom) {
       bottom = Math.min(bottom, base[0]);
       top = Math.max(top, base[2]);
+    }
+    const spread = top - bottom;
+    for (const [value] of thresholds) {
+      if (value > low - spread && value < high + spread) {
+        bottom = Math.min(bottom, value);
+        top = Math.max(top, value);
+      }
     }
     const margin = (top - bottom) * 0.08 || Math.abs(top) * 0.05 || 1;
     return [bottom - margin, top + margin];
@@ -105,13 +131,14 @@ function zoneDates(zone) {
 }
 
 function draw(figure, width, data, shared) {
-  const { color, labels, tzDate } = shared;
+  const { color, labels, tzDate, zoom } = shared;
   const lines = linesOf(figure, data);
   const box = figure.querySelector(".plot");
   if (!lines.length) return null;
   const factor = Number(figure.dataset.factor);
   const limits = figure.dataset.low === undefined ? [] : [Number(figure.dataset.low), Number(figure.dataset.high)];
   const base = figure.dataset.base === undefined ? null : figure.dataset.base.split(" ").map(Number);
+  const thresholds = JSON.parse(figure.dataset.thresholds ?? "[]");
   const axis = { stroke: color("--muted"), grid: { stroke: color("--line"), width: 1 }, ticks: { show: false } };
   const options = {
     width,
@@ -119,7 +146,7 @@ function draw(figure, width, data, shared) {
     ms: 1,
     tzDate,
     cursor: { sync: { key: "readings" }, points: { size: 6 }, drag: { x: true, y: false } },
-    scales: { x: { min: data.since_ms, max: data.until_ms }, y: { range: rangeWith(limits, base) } },
+    scales: { x: { min: data.since_ms, max: data.until_ms }, y: { range: rangeWith(limits, base, thresholds) } },
     axes: [{ ...axis, space: 64, values: labels }, { ...axis, size: 56 }],
     legend: { live: true },
     series: [
@@ -135,7 +162,11 @@ function draw(figure, width, data, shared) {
     ],
     hooks: {
       drawClear: [(plot) => base && drawBase(plot, base, color), (plot) => shadeSpans(plot, data.spans, color)],
-      draw: [(plot) => limits.forEach((limit) => drawLimit(plot, limit, color))],
+      draw: [
+        (plot) => limits.forEach((limit) => drawLimit(plot, limit, color)),
+        (plot) => drawThresholds(plot, thresholds, color),
+      ],
+      ...(zoom && { setSelect: [(plot) => zoom(plot)] }),
     },
   };
   const scale = (values) => (factor === 1 ? values : values.map((value) => (value === null ? null : value * factor)));
@@ -146,14 +177,19 @@ function draw(figure, width, data, shared) {
   return plot;
 }
 
+async function load(source) {
+  const response = await fetch(source, { headers: { accept: "application/json" } });
+  if (!response.ok) throw new Error(response.status === 401 ? "the session has ended; sign in again" : await response.text());
+  return response.json();
+}
+
 async function showCharts(container) {
   const state = document.querySelector(".chart-state");
   const started = performance.now();
+  const { source } = container.dataset;
   let data;
   try {
-    const response = await fetch(container.dataset.source, { headers: { accept: "application/json" } });
-    if (!response.ok) throw new Error(response.status === 401 ? "the session has ended; sign in again" : await response.text());
-    data = await response.json();
+    data = await load(source);
   } catch (error) {
     state.textContent = `The charts could not be loaded: ${error.message}. The table has the numbers.`;
     return;
@@ -162,14 +198,41 @@ async function showCharts(container) {
   const zone = container.dataset.zone;
   const labels = timeLabels(zone);
   const tzDate = zoneDates(zone);
+  const say = () => {
+    state.textContent = data.reduced ? "The lowest and highest reading of each interval are drawn; select a part of a chart to see all of it." : "";
+  };
+  // Only a period whose readings are reduced has more to show.
+  const zoom = (plot) => {
+    const { left, width } = plot.select;
+    if (width < 2) return;
+    const [since, until] = [left, left + width].map((x) => Math.round(plot.posToVal(x, "x")));
+    queueMicrotask(() => replace(source.replace(/since_ms=.*/, `since_ms=${since}&until_ms=${until}`)));
+  };
   const redraw = () => {
-    const shared = { color: readColors(), labels, tzDate };
+    const shared = { color: readColors(), labels, tzDate, zoom: data.reduced && zoom };
     const widths = figures.map((figure) => figure.querySelector(".plot").clientWidth);
     const plots = figures.map((figure, place) => draw(figure, widths[place], data, shared));
     return plots.filter((plot) => plot !== null);
   };
   let plots = redraw();
-  if (data.reduced) state.textContent = "The lowest and highest reading of each interval are drawn; choose a shorter period for all.";
+  // All charts have the selection of one, and each of them asks.
+  let asked = source;
+  const replace = async (wanted) => {
+    if (asked === wanted) return;
+    asked = wanted;
+    try {
+      data = await load(wanted);
+    } catch (error) {
+      state.textContent = `The part could not be loaded: ${error.message}.`;
+      return;
+    }
+    plots.forEach((plot) => plot.destroy());
+    plots = redraw();
+    say();
+    if (wanted !== source) state.textContent += " A part of the period is shown; click twice to see the whole.";
+  };
+  container.addEventListener("dblclick", () => replace(source));
+  say();
   // uPlot draws in microtasks, which are before this one
   queueMicrotask(() => (container.dataset.drawnMs = String(Math.round(performance.now() - started))));
   new ResizeObserver(() => {

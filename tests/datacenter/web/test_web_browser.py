@@ -96,6 +96,26 @@ def test_charts_are_drawn_without_errors(browser: BrowserPage, address: str) -> 
     assert browser.problems == []
 
 
+def test_a_selected_part_of_a_reduced_period_is_loaded_in_full(browser: BrowserPage, address: str) -> None:
+    browser.resize(1280, 800)
+    browser.problems.clear()
+    browser.open(address + INSTRUMENT)
+    browser.wait_for(DRAWN)
+    browser.evaluate("window.asked = []; const own = fetch; fetch = (u, o) => (asked.push(u), own(u, o)); 0")
+    drag = "new MouseEvent('{0}', {{bubbles: true, clientX: box.left + {1}, clientY: box.top + 40, movementX: 1}})"
+    steps = [("mousemove", 60), ("mousedown", 60), ("mousemove", 120), ("mouseup", 120)]
+    events = ", ".join(drag.format(*step) for step in steps)
+    browser.evaluate(
+        "const over = document.querySelector('.u-over'), box = over.getBoundingClientRect();"
+        f"for (const event of [{events}]) (event.type === 'mouseup' ? document : over).dispatchEvent(event); 0"
+    )
+    browser.wait_for("document.querySelector('.chart-state').textContent.includes('A part of the period')")
+    since, until = browser.evaluate("[...asked[0].matchAll(/_ms=([0-9]+)/g)].map(one => Number(one[1]))")
+    assert 0 < until - since < 3 * 86_400_000
+    assert browser.evaluate("document.querySelectorAll('.chart canvas').length") == 10
+    assert browser.problems == []
+
+
 def test_the_evidence_of_an_alert_is_drawn_with_its_threshold(browser: BrowserPage, address: str) -> None:
     browser.resize(1280, 800)
     browser.problems.clear()

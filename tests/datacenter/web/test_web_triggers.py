@@ -87,3 +87,11 @@ def test_a_trigger_without_a_score_is_shown_as_not_live(filled: Store, tmp_path:
     assert "A newer text in the file lamp.toml is not live" in page
     assert "Without one it does not go live" in engineer.get("/triggers/unscored").text
     assert "broken.toml is not live, because the file is not valid" in engineer.get("/triggers/broken").text
+
+
+def test_an_instrument_shows_the_thresholds_of_its_triggers(web: WebClient) -> None:
+    text = web.sign_in("engineer").get("/instruments/RAP-0001/CHEM-0001").text
+    figures = [one for one in text.split("<figure") if "chemistry-lamp" in one]
+    assert len(figures) == 1 and 'data-channel="lamp-intensity-pct"' in figures[0]
+    assert "[[80.0, &#34;chemistry-lamp&#34;, &#34;--warning&#34;, false]]" in figures[0]
+    assert 'trigger chemistry-lamp: mean(lamp-intensity-pct, 12h) &lt; 80 %."' in figures[0]

@@ -1,0 +1,71 @@
+"""The thresholds of triggers in the unit of a reading, to draw them in the chart of the reading.
+
+Only comparisons of one reading, or of its mean or extreme, have one. A threshold that follows from other values, as
+from the mean of four weeks, is that of the latest report.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from datacenter.evaluation.state import restored
+from datacenter.explanation.sides import READING_TERMS, Side, compared_sides
+from datacenter.triggers.functions import text_of
+from datacenter.triggers.live import LiveFunctions
+from datacenter.triggers.terms.term import ABSENT, Term
+from datacenter.triggers.terms.window import Jitter
+from settings.profile import Severity
+
+_TURNED: Final = str.maketrans("<>", "><")
+
+
+class ReadingThreshold(NamedTuple):
+    """A threshold of a trigger's condition: it compares `value`, as `mean(lamp-intensity-pct, 12h)`."""
+
+    trigger: str
+    severity: Severity
+    value: str
+    sign: str
+    threshold: float
+    """In the unit of the reading."""
+    moves: bool
+    """Whether it follows from other values, and is that of the latest report."""
+
+
+def reading_thresholds(functions: LiveFunctions, evaluation: bytes) -> dict[str, list[ReadingThreshold]]:
+    """Return the thresholds by reading; `evaluation` is the state of the instrument's triggers, empty before one."""
+    known: dict[Term, float | None] = dict.fromkeys(functions.program.terms)
+    if evaluation:
+        state = restored(functions, evaluation).state
+        for term, function in functions.values.items():
+            value = function(state)
+            known[term] = None if value == ABSENT else value / term.scale
+    found: defaultdict[str, list[ReadingThreshold]] = defaultdict(list)
+    for trigger in functions.program.triggers:
+        for one in compared_sides(trigger):
+            term, *others = one.value.sum.coefficients
+            threshold = _threshold(one.value, one.threshold, known)
+            is_reading = isinstance(term, READING_TERMS) and not isinstance(term, Jitter)
+            if others or not one.channel or not is_reading or threshold is None:
+                continue
+            turned = one.value.sum.coefficients[term] < 0
+            found[one.channel].append(
+                ReadingThreshold(
+                    trigger.name,
+                    trigger.table.severity,
+                    text_of(term),
+                    one.sign.translate(_TURNED) if turned else one.sign,
+                    threshold,
+                    bool(one.threshold.sum.coefficients),
+                )
+            )
+    return dict(found)
+
+
+def _threshold(value: Side, threshold: Side, known: Mapping[Term, float | None]) -> float | None:
+    """The reading at which the sides are equal; None while a term is unknown."""
+    total = threshold.value(known)
+    factor = next(iter(value.sum.coefficients.values()))
+    return None if total is None else (total - float(value.sum.constant)) / float(factor)
