@@ -18,7 +18,14 @@ from datacenter.web.routes import WebRoute
 from tests.support.datacenter.web_client import WebClient, open_web
 from tests.support.datacenter.web_fleet import NOW_MS, fill_fleet
 
-NAMES = {"site": "berlin-1", "box": "RAP-0001", "instrument": "CHEM-0001", "alert": "a-lamp", "command": "1"}
+NAMES = {
+    "site": "berlin-1",
+    "box": "RAP-0001",
+    "instrument": "CHEM-0001",
+    "alert": "a-lamp",
+    "command": "1",
+    "trigger": "lamp",
+}
 
 
 @pytest.fixture

@@ -102,8 +102,8 @@ def test_a_selected_part_of_a_reduced_period_is_loaded_in_full(browser: BrowserP
     browser.open(address + INSTRUMENT)
     browser.wait_for(DRAWN)
     browser.evaluate("window.asked = []; const own = fetch; fetch = (u, o) => (asked.push(u), own(u, o)); 0")
-    drag = "new MouseEvent('{0}', {{bubbles: true, clientX: box.left + {1}, clientY: box.top + 40, movementX: 1}})"
-    steps = [("mousemove", 60), ("mousedown", 60), ("mousemove", 120), ("mouseup", 120)]
+    drag = "new MouseEvent('{0}', {{bubbles: true, clientX: box.right - {1}, clientY: box.top + 40, movementX: 1}})"
+    steps = [("mousemove", 150), ("mousedown", 150), ("mousemove", 30), ("mouseup", 30)]
     events = ", ".join(drag.format(*step) for step in steps)
     browser.evaluate(
         "const over = document.querySelector('.u-over'), box = over.getBoundingClientRect();"
