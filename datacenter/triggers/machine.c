@@ -153,8 +153,9 @@ static int execute_many(const machine *m, int64_t *r, transition *found, int ste
 
 /* Evaluates the reports from `step` to before `steps` of LANES instruments, of which each has `lengths` reports, with
  * their times in `at_ms`. `values` and `present` have for each input, and in it for each instrument, a column; NULL for
- * an instrument without that input, or whose reports all have it; `bases` likewise has the percentiles. Returns the step before which it ended: it ends
- * earlier if there might not be room in `found`, of which each step needs `room_of_step`. */
+ * an instrument without that input, or whose reports all have it; `bases` likewise has the percentiles. Returns the
+ * step before which it ended: it ends earlier if there might not be room in `found`, of which each step needs
+ * `room_of_step`. */
 static int run_many(const machine *m, int64_t *r, int step, int steps, const int32_t *lengths,
                     const int64_t *const *at_ms, const int64_t *const *values, const uint8_t *const *present,
                     const int64_t *const *bases, transition *found, int room, int room_of_step, int *count)

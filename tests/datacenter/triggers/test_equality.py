@@ -19,6 +19,7 @@ from tests.support.datacenter.evaluators import (
 )
 
 
+@pytest.mark.slow("three evaluators of random triggers, on random reports")
 def test_all_evaluators_agree_on_random_reports() -> None:
     fired: set[str] = set()
     for seed in range(3):

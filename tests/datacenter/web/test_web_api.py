@@ -214,6 +214,7 @@ APPLICATION, SECRET = application_for_schemathesis()
 SCHEMA = schemathesis.openapi.from_asgi(f"{API}/openapi.json", APPLICATION)
 
 
+@pytest.mark.slow("requests drawn at random for each route of the API")
 @SCHEMA.parametrize()
 @settings(
     max_examples=15,
