@@ -17,7 +17,7 @@ revocations = "vendor-ca.crl"       # optional: their certificate revocation lis
 triggers = "triggers"               # folder of trigger files and their scores.toml, relative to this file
 
 [store]
-url = "sqlite:////var/lib/rap/reports.db"   # or postgresql+psycopg://user@host/database
+url = "postgresql+psycopg://user@host/database"   # or sqlite:////var/lib/rap/reports.db, without shards
 rows_days = 3                       # optional: the days after which statuses move from rows to compressed chunks
 
 [[store.shards]]                    # optional: further PostgreSQL servers, over which boxes are distributed

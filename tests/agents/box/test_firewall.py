@@ -236,6 +236,7 @@ def test_refused_packets_are_recorded_as_sums_since_the_last_record(monkeypatch:
             await eventually(lambda: len(ports.audit.events("refused")) == 2)
             monkeypatch.setattr(firewall, "REFUSED_EVERY_SECONDS", 3600)
             ports.backend.packets = {"outside": 31, "egress": 7}
+            await eventually(lambda: ports.guard.status().refused["outside"] == 31)
         refused = [(event, value) for event, value in ports.audit.notes if event.startswith("refused")]
         assert refused == [("refused-outside", 50), ("refused-outside", 30), ("refused-outside", 1)]
 
