@@ -7,8 +7,11 @@ KERNEL_LACKS cannot run on this machine even with all packages installed: it is 
 
 from __future__ import annotations
 
+import fcntl
 import os
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -30,6 +33,14 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
 def pki(tmp_path_factory: pytest.TempPathFactory) -> Hierarchy:
     """Certificates of a box, its data center and its instruments, on loopback."""
     return Hierarchy.make(tmp_path_factory.mktemp("pki"))
+
+
+@pytest.fixture
+def _only_emulated_machine() -> Iterator[None]:
+    """Wait until no other test has an emulated machine: two at once take minutes longer to start a box."""
+    with (Path(tempfile.gettempdir()) / "rap-emulated-machine.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture(autouse=True)

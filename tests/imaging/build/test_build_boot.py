@@ -19,7 +19,7 @@ from tests.support.imaging.start_after_cut import check_start, inspect
 
 IN_FORCE = "/etc/rap/firewall.toml: in force"
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("_only_emulated_machine")]
 
 
 async def _outside_in() -> list[bool]:

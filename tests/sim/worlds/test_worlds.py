@@ -63,7 +63,7 @@ def results() -> dict[str, dict[str, dict[str, Any]]]:
 
 
 @pytest.mark.parametrize("lab", AUDITED)
-@pytest.mark.slow("the labs run in real time, for up to four minutes")
+@pytest.mark.slow("the labs run in real time, for up to six minutes")
 def test_both_worlds_agree_on_every_expectation(
     results: dict[str, dict[str, dict[str, Any]]], lab: str
 ) -> None:

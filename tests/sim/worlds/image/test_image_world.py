@@ -14,7 +14,7 @@ from tests.support.imaging.signed_image import signed_image
 from tests.support.imaging.small_system import need_tools
 from tests.support.paths import ROOT
 
-pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("_machine")]
+pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("_machine", "_only_emulated_machine")]
 
 SECONDS_MAX = 1500
 """A guard against hanging on a busy machine; not a performance target."""
