@@ -29,8 +29,9 @@ from datacenter.commands.ranges import FileRanges
 from datacenter.config import Config, check_identity, identity, load_config, revocation_list
 from datacenter.evaluation.evaluator import Evaluator
 from datacenter.evaluation.follower import Follower
+from datacenter.evaluation.knowledge import TriggerKnowledge, read_knowledge
 from datacenter.evaluation.silence import SilenceWatch
-from datacenter.evaluation.triggerset import TriggerSet, read_triggers
+from datacenter.evaluation.triggerset import read_triggers
 from datacenter.history.archivist import archive_hourly
 from datacenter.ingest import make_ingest
 from datacenter.log import start_log
@@ -111,14 +112,14 @@ def run_datacenter(
     """
     config = load_config(Path(config_path))
     start_log(config.log.format, config.log.level)
-    triggers = read_triggers(config.evaluation.triggers)
+    known = read_knowledge(config.evaluation.triggers)
     try:
         store = open_store(config.store.url, config.store.shard_urls)
     except ValueError as error:
         raise SettingsError.at(Path(config_path), "store.url", str(error)) from error
     forced_exit = ForcedExit()
     try:
-        asyncio.run(_run(config, store, triggers, ready, forced_exit, now_ms))
+        asyncio.run(_run(config, store, known, ready, forced_exit, now_ms))
     finally:
         store.close()
         forced_exit.disarm()
@@ -165,7 +166,7 @@ def check_datacenter(config_path: str | Path) -> list[str]:
 async def _run(
     config: Config,
     store: Store,
-    triggers: TriggerSet,
+    known: TriggerKnowledge,
     ready: Ready,
     forced_exit: ForcedExit,
     now_ms: Callable[[], int],
@@ -186,7 +187,7 @@ async def _run(
     try:
         authorized = loop.run_in_executor(threads.main, _authorize, store, config.boxes, now_ms())
         if await _is_done_before(signals.stop, authorized):
-            await _serve(config, store, Evaluator(store, triggers), ready, threads, signals, now_ms)
+            await _serve(config, store, known, ready, threads, signals, now_ms)
     finally:
         end()
         await threads.close()
@@ -223,13 +224,13 @@ def _why_not_ended(idle: Mapping[str, Future[int]]) -> str:
 async def _serve(
     config: Config,
     store: Store,
-    evaluator: Evaluator,
+    known: TriggerKnowledge,
     ready: Ready,
     threads: StoreThreads,
     signals: Signals,
     now_ms: Callable[[], int],
 ) -> None:
-    executor = threads.main
+    executor, evaluator = threads.main, Evaluator(store, known.triggers)
     revocations = revocation_list(config)
     one_writer = executor if store.has_one_writer else None
     metrics = Metrics()
@@ -262,7 +263,7 @@ async def _serve(
     if revocations:
         bounds.add(*revocations.bounds(time.time))
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
-        staff, access = await _serve_staff(config, store, executor, stack, now_ms, metrics)
+        staff, access = await _serve_staff(config, store, known, executor, stack, now_ms, metrics)
         watched = monitoring(config, metrics, store, now_ms, bounds, server, queue, follower)
         ports = Ports(server.port, staff, await stack.enter_async_context(watched))
         _log_ports(ports)
@@ -312,6 +313,7 @@ async def _expire_commands(store: Store, executor: ThreadPoolExecutor, now_ms: C
 async def _serve_staff(
     config: Config,
     store: Store,
+    known: TriggerKnowledge,
     executor: ThreadPoolExecutor,
     stack: AsyncExitStack,
     now_ms: Callable[[], int],
@@ -321,7 +323,7 @@ async def _serve_staff(
     if config.staff is None:
         return None, None
     readers = stack.enter_context(ThreadPoolExecutor(STAFF_THREADS, "pages"))
-    web = make_staff_web(config, store, now_ms, readers, executor)
+    web = make_staff_web(config, store, known, now_ms, readers, executor)
     application = measured_application(web.application, metrics.request)
     port = await stack.enter_async_context(serving(application, config.staff.host, config.staff.port))
     return port, web.access

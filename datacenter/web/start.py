@@ -14,7 +14,7 @@ from datacenter.access.control import AccessControl
 from datacenter.audit.access_log import AccessLog
 from datacenter.audit.trail import AuditTrail
 from datacenter.config import Config
-from datacenter.evaluation.knowledge import read_knowledge
+from datacenter.evaluation.knowledge import TriggerKnowledge
 from datacenter.sign_on.provider import Provider
 from datacenter.sign_on.sign_on import SignOn
 from datacenter.store.store import Store
@@ -33,6 +33,7 @@ class StaffWeb(NamedTuple):
 def make_staff_web(
     config: Config,
     store: Store,
+    known: TriggerKnowledge,
     now_ms: Callable[[], int],
     readers: Executor,
     writer: Executor,
@@ -54,7 +55,7 @@ def make_staff_web(
         log,
         config.staff.development,
         sign_on,
-        read_knowledge(config.evaluation.triggers),
+        known,
     )
     return StaffWeb(make_web(services, [config.staff.host, *([oidc.host] if oidc else [])]), access)
 
