@@ -19,6 +19,7 @@ from datacenter.triggers.triggerfile import Trigger
 from settings.profile import load_profile
 
 _SIGNS = ("<", "<=", ">", ">=")
+_EXCHANGED = str.maketrans("<>", "><")
 _OPPOSITE = {"<": ">=", "<=": ">", ">": "<=", ">=": "<"}
 _SMOOTHED = (Mean, Ewma, Least, Greatest)
 READING_TERMS = (Latest, *_SMOOTHED)
@@ -89,8 +90,13 @@ def compared_sides(trigger: Trigger) -> list[ComparedSides]:
         if left.sum.coefficients:
             found.append(ComparedSides(left, sign, right))
         else:
-            found.append(ComparedSides(right, sign.translate(str.maketrans("<>", "><")), left))
+            found.append(ComparedSides(right, with_sides_exchanged(sign), left))
     return found
+
+
+def with_sides_exchanged(sign: str) -> str:
+    """Return the sign of the same comparison with its sides exchanged."""
+    return sign.translate(_EXCHANGED)
 
 
 def _comparisons(node: Node, *, negated: bool = False) -> Iterator[tuple[Binary, str]]:

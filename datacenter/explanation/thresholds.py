@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from datacenter.evaluation.state import restored
-from datacenter.explanation.sides import READING_TERMS, Side, compared_sides
+from datacenter.explanation.sides import READING_TERMS, Side, compared_sides, with_sides_exchanged
 from datacenter.triggers.functions import text_of
 from datacenter.triggers.live import LiveFunctions
-from datacenter.triggers.terms.term import ABSENT, Term
+from datacenter.triggers.terms.term import Term
 from datacenter.triggers.terms.window import Jitter
 from settings.profile import Severity
-
-_TURNED: Final = str.maketrans("<>", "><")
 
 
 class ReadingThreshold(NamedTuple):
@@ -38,10 +36,8 @@ def reading_thresholds(functions: LiveFunctions, evaluation: bytes) -> dict[str,
     """Return the thresholds by reading; `evaluation` is the state of the instrument's triggers, empty before one."""
     known: dict[Term, float | None] = dict.fromkeys(functions.program.terms)
     if evaluation:
-        state = restored(functions, evaluation).state
-        for term, function in functions.values.items():
-            value = function(state)
-            known[term] = None if value == ABSENT else value / term.scale
+        evaluator = restored(functions, evaluation)
+        known = {term: evaluator.value(term) for term in known}
     found: defaultdict[str, list[ReadingThreshold]] = defaultdict(list)
     for trigger in functions.program.triggers:
         for one in compared_sides(trigger):
@@ -56,7 +52,7 @@ def reading_thresholds(functions: LiveFunctions, evaluation: bytes) -> dict[str,
                     trigger.name,
                     trigger.table.severity,
                     text_of(term),
-                    one.sign.translate(_TURNED) if turned else one.sign,
+                    with_sides_exchanged(one.sign) if turned else one.sign,
                     threshold,
                     bool(one.threshold.sum.coefficients),
                 )

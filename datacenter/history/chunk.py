@@ -10,8 +10,6 @@ column.
 from __future__ import annotations
 
 import sys
-from functools import cache
-from importlib import import_module
 from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
@@ -19,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Meta, Struct
 
+from datacenter.extension import extension
 from datacenter.history.statuses import Booleans, Integers, Readings, Statuses
 
 if sys.version_info >= (3, 14):
@@ -105,7 +104,7 @@ def decode_chunk(data: bytes, *, with_numpy: bool = False) -> Statuses:
         chunk = _decode(data)
         if chunk.form != FORM:
             raise ChunkError(f"a chunk of form {chunk.form}; this program reads form {FORM}")
-        return _statuses(chunk, None if with_numpy else _extension())
+        return _statuses(chunk, None if with_numpy else extension("datacenter.history._column"))
     except (msgspec.DecodeError, zstd.ZstdError, IndexError, ValueError) as error:
         raise ChunkError(f"not a chunk: {error}") from error
 
@@ -118,16 +117,7 @@ def chunk_channels(data: bytes) -> tuple[str, ...]:
         raise ChunkError(f"not a chunk: {error}") from error
 
 
-@cache
-def _extension() -> Any:
-    """Return the module of column.c; None if it was not built."""
-    try:
-        return import_module("datacenter.history._column")
-    except ImportError:
-        return None
-
-
-def _statuses(chunk: _Chunk, extension: Any) -> Statuses:
+def _statuses(chunk: _Chunk, native: Any) -> Statuses:
     rice, plain = memoryview(chunk.rice), memoryview(zstd.decompress(chunk.plain))
     every = np.ones(chunk.count, np.bool_)
     present = [every] * len(FIXED) + [
@@ -138,10 +128,10 @@ def _statuses(chunk: _Chunk, extension: Any) -> Statuses:
     for column, mask in zip(chunk.columns, present, strict=True):
         count = chunk.count if mask is every else int(np.count_nonzero(mask))
         source = plain if column.bits < 0 else rice
-        if extension is None:
+        if native is None:
             used, values = _decode_column(column, count, source)
         else:
-            used, values = _decode_natively(extension, column, count, source)
+            used, values = _decode_natively(native, column, count, source)
         if column.bits < 0:
             plain = plain[used:]
         else:
@@ -182,13 +172,13 @@ def _encode_column(values: Integers) -> tuple[_Column, bytes]:
     return _Column(order, divisor, first, -1, width), plain
 
 
-def _decode_natively(extension: Any, column: _Column, count: int, data: memoryview) -> tuple[int, Integers]:
+def _decode_natively(native: Any, column: _Column, count: int, data: memoryview) -> tuple[int, Integers]:
     """As `_decode_column`, with column.c."""
     if column.bits > RICE_MAX or len(column.first) != column.order or count < column.order:
         raise ChunkError("the description of a column is wrong")
     values = np.empty(count, np.int64)
-    ffi = extension.ffi
-    used = extension.lib.decode_column(
+    ffi = native.ffi
+    used = native.lib.decode_column(
         ffi.from_buffer(data),
         len(data),
         column.bits,

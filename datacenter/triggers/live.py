@@ -112,11 +112,12 @@ class LiveEvaluator:
 
     def terms(self, trigger: Trigger) -> dict[str, float | None]:
         """The values of a trigger's terms, None while unknown, by their names in conditions."""
-        found = {}
-        for term in self.program.terms_of(trigger):
-            value = self._functions.values[term](self.state)
-            found[text_of(term)] = None if value == ABSENT else value / term.scale
-        return found
+        return {text_of(term): self.value(term) for term in self.program.terms_of(trigger)}
+
+    def value(self, term: Term) -> float | None:
+        """The value of a term of the program; None while it is unknown."""
+        value = self._functions.values[term](self.state)
+        return None if value == ABSENT else value / term.scale
 
 
 class LiveFunctions:

@@ -9,10 +9,9 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from importlib import import_module
 from typing import Any, Final
 
+from datacenter.extension import extension
 from datacenter.triggers.program import Program, with_shift
 from datacenter.triggers.terms.base import Base
 from datacenter.triggers.terms.inputs import X_MAX, Input
@@ -35,13 +34,9 @@ _UNARY: Final[dict[type[ast.AST], str]] = {ast.USub: "NEGATE", ast.Not: "NOT"}
 _CALLS: Final = {"min": "LEAST", "max": "GREATEST"}
 
 
-@cache
 def compiled() -> Any:
-    """Return the extension module; None if it was not built."""
-    try:
-        return import_module("datacenter.triggers._machine")
-    except ImportError:
-        return None
+    """Return the module of machine.c; None if it was not built."""
+    return extension("datacenter.triggers._machine")
 
 
 @dataclass(frozen=True)

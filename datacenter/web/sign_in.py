@@ -18,7 +18,7 @@ from datacenter.web.parameters import ParameterError
 from datacenter.web.rendering import render
 from datacenter.web.responses import html, is_local_path, redirect
 from datacenter.web.routes import WebServices
-from datacenter.web.sessions import COOKIE, SESSION_MS, SignedOn, StaffSession
+from datacenter.web.sessions import COOKIE, SESSION_MS, SignedOn, StaffSession, is_same_token
 
 PATH: Final = "/sign-in"
 SIGN_ON_PATH: Final = "/sign-in/oidc"
@@ -35,7 +35,7 @@ def sign_in_routes(services: WebServices) -> list[BaseRoute]:
         fields = await _fields(request)
         if not services.development:
             return sign_in_page(services, "/", 403, "Sign-in by choice is for development only.")
-        if fields.get(FORM_TOKEN, "") != services.sign_in_token:
+        if not is_same_token(services.sign_in_token, fields.get(FORM_TOKEN, "")):
             return sign_in_page(services, "/", 403, "The form has expired: choose again.")
         entry = services.directory.people.get(fields.get("staff", ""))
         target = fields.get("next", "/")
