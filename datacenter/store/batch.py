@@ -55,6 +55,28 @@ class Received(NamedTuple):
     at_ms: int
 
 
+class _Arrived:
+    """A batch with the numbers of its records in each life to which it adds."""
+
+    def __init__(self, one: Received) -> None:
+        self.own: Key = (one.box, BOX_STREAM, one.batch.epoch)
+        self.records: Sequence[Record] = one.batch.records
+        self.sequences: list[int] = sequences(one.batch)
+        self.lives: dict[Key, tuple[list[int], list[int]]] = {}
+        """Of each life of an instrument: the places of its records in the batch, and their numbers."""
+        for place, record in enumerate(self.records):
+            if (number := number_of(record)) is not None:
+                life = one.box, record.entry.instrument, record.entry.run
+                places, numbers = self.lives.get(life) or self.lives.setdefault(life, ([], []))
+                places.append(place)
+                numbers.append(number)
+
+    @property
+    def keys(self) -> set[Key]:
+        """The lives to which the batch adds."""
+        return {self.own, *self.lives}
+
+
 class _Coverage:
     """The coverage of the lives to which the batches of a transaction add."""
 
@@ -66,27 +88,25 @@ class _Coverage:
             if lost is not None:
                 self.lost[box, stream, life] = decode_ranges(lost)
 
-    def take_new(self, box: str, batch: Batch) -> list[tuple[int, Record]]:
+    def take_new(self, arrived: _Arrived) -> list[tuple[int, Record]]:
         """Return the records that are not stored yet, with their sequence numbers, and cover them.
 
         A record is new if neither its sequence nor the number that its instrument gave it is stored.
         """
-        own = box, BOX_STREAM, batch.epoch
-        numbers_of_records = sequences(batch)
-        is_new = add_new(self.stored[own], numbers_of_records)
-        places: defaultdict[Key, list[int]] = defaultdict(list)
-        for place, record in enumerate(batch.records):
-            if is_new[place] and (life := _life(box, record)) is not None:
-                places[life].append(place)
-        for life, of_life in places.items():
-            numbers = [number_of(batch.records[place]) or 0 for place in of_life]
-            for place, is_unused in zip(of_life, add_new(self.stored[life], numbers), strict=True):
+        is_new = add_new(self.stored[arrived.own], arrived.sequences)
+        for life, (places, numbers) in arrived.lives.items():
+            if not all(is_new):
+                kept = [
+                    (place, number) for place, number in zip(places, numbers, strict=True) if is_new[place]
+                ]
+                places, numbers = [place for place, _ in kept], [number for _, number in kept]
+            for place, is_unused in zip(places, add_new(self.stored[life], numbers), strict=True):
                 is_new[place] = is_unused
-        new = list(compress(zip(numbers_of_records, batch.records, strict=True), is_new))
+        new = list(compress(zip(arrived.sequences, arrived.records, strict=True), is_new))
         for _, record in new:
             if isinstance(record.entry.body, Gap):
                 for first, last in record.entry.body.ranges:
-                    self.lost[own].add(first, last)
+                    self.lost[arrived.own].add(first, last)
         return new
 
     def rows(self) -> list[CoverageRow]:
@@ -131,18 +151,19 @@ def store_records(statements: Statements, cursor: Any, received: Sequence[Receiv
     Raises: errors of the driver; then the caller must roll back the transaction.
     """
     known = statements.lock(cursor, {one.box for one in received})
-    keys = sorted({key for one in received for key in _keys(one)})
+    arrived = [_Arrived(one) for one in received]
+    keys = sorted({key for one in arrived for key in one.keys})
     coverage = _Coverage(statements.coverage(cursor, keys))
     rows: list[Row] = []
     counts: dict[int, int] = {}
     errors: dict[int, UnknownBoxError | StoreError] = {}
-    for place, one in enumerate(received):
+    for place, (one, its) in enumerate(zip(received, arrived, strict=True)):
         if one.box not in known:
             errors[place] = UnknownBoxError(one.box)
-        elif not coverage.has_room(_keys(one)):
+        elif not coverage.has_room(its.keys):
             errors[place] = StoreError(f"{one.box}: the numbers of its records have too many holes")
         else:
-            new = coverage.take_new(one.box, one.batch)
+            new = coverage.take_new(its)
             rows += make_rows(one.box, one.batch.epoch, one.at_ms, new)
             counts[place] = len(new)
     if counts:
@@ -206,18 +227,6 @@ def _is_start(record: Record) -> bool:
     """Whether the record says that the box program started, which remembers no waiting command."""
     body = record.entry.body
     return isinstance(body, Audit) and body.event in (AuditEvent.STARTED, AuditEvent.STARTED_AFTER_CRASH)
-
-
-def _keys(one: Received) -> set[Key]:
-    """The lives to which a batch adds."""
-    numbered = (_life(one.box, record) for record in one.batch.records)
-    return {(one.box, BOX_STREAM, one.batch.epoch), *(key for key in numbered if key is not None)}
-
-
-def _life(box: str, record: Record) -> Key | None:
-    """The life that numbers the record besides that of its box, None for a record of the box itself."""
-    entry = record.entry
-    return None if number_of(record) is None else (box, entry.instrument, entry.run)
 
 
 def repeat_delay_ms(deliveries: int) -> int:

@@ -8,8 +8,9 @@ its records, so that a record needs no unique key, and the completeness of a str
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import chain, pairwise
+from collections.abc import Iterable
+from itertools import chain, islice
+from operator import lt
 from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
@@ -50,8 +51,11 @@ def decode_ranges(data: bytes) -> RangeSet:
 def add_new(stored: RangeSet, numbers: list[int]) -> list[bool]:
     """Add numbers to those that are stored; return for each whether it is new. A repeated number is new once."""
     if numbers and _are_beyond(stored, numbers):
-        for first, last in _runs(numbers):
-            stored.add(first, last)
+        if numbers[-1] - numbers[0] + 1 == len(numbers):
+            stored.add(numbers[0], numbers[-1])
+        else:
+            for number in numbers:
+                stored.add(number, number)
         return [True] * len(numbers)
     are_new = []
     for number in numbers:
@@ -64,15 +68,4 @@ def add_new(stored: RangeSet, numbers: list[int]) -> list[bool]:
 
 def _are_beyond(stored: RangeSet, numbers: list[int]) -> bool:
     """Whether all numbers are ascending and greater than any stored one, as those of most batches are."""
-    return numbers[0] > stored.last() and all(before < after for before, after in pairwise(numbers))
-
-
-def _runs(numbers: list[int]) -> Iterator[Range]:
-    """The ranges of ascending numbers."""
-    first = last = numbers[0]
-    for number in numbers[1:]:
-        if number != last + 1:
-            yield first, last
-            first = number
-        last = number
-    yield first, last
+    return numbers[0] > stored.last() and all(map(lt, numbers, islice(numbers, 1, None)))

@@ -61,8 +61,7 @@ def kind_of(body: Body) -> str:
 
 def number_of(record: Record) -> int | None:
     """Return the number that an instrument gave its report, None for a record of the box itself."""
-    body = record.entry.body
-    return None if isinstance(body, BoxReport) or not record.entry.instrument else body.number
+    return getattr(record.entry.body, "number", None) if record.entry.instrument else None
 
 
 def make_rows(box: str, epoch: int, stored_at_ms: int, records: Iterable[tuple[int, Record]]) -> list[Row]:
@@ -73,8 +72,8 @@ def make_rows(box: str, epoch: int, stored_at_ms: int, records: Iterable[tuple[i
         entry = record.entry
         body = entry.body
         if isinstance(body, Status):
-            span = sequence // BLOCK_SPAN
-            sequences, bodies = statuses.setdefault((entry.instrument, entry.run, span), ([], []))
+            block = entry.instrument, entry.run, sequence // BLOCK_SPAN
+            sequences, bodies = statuses.get(block) or statuses.setdefault(block, ([], []))
             sequences.append(sequence)
             bodies.append(body)
             continue

@@ -311,10 +311,21 @@ def _engine(url: str, durable: bool) -> tuple[Engine, Statements]:
                 connect_args={"check_same_thread": False},
             )
         event.listen(engine, "connect", _sqlite_settings(durable))
+    if engine.dialect.name == "postgresql":
+        event.listen(engine, "connect", _postgresql_settings)
     statements = _STATEMENTS.get(engine.dialect.driver)
     if statements is None:
         raise ValueError(f"{url}: unsupported database; give sqlite:// or postgresql+psycopg://")
     return engine, statements()
+
+
+def _postgresql_settings(connection: Any, _: object) -> None:
+    """Compress long values with LZ4 if the server has it: the default method takes half of the time of a batch."""
+    connection.execute(
+        "SELECT set_config(name, 'lz4', false) FROM pg_settings"
+        " WHERE name = 'default_toast_compression' AND 'lz4' = ANY(enumvals)"
+    )
+    connection.commit()
 
 
 def _sqlite_settings(durable: bool) -> Any:

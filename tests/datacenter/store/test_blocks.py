@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from datacenter.store import queries
 from datacenter.store.schema import records
@@ -72,3 +72,12 @@ def test_only_the_new_statuses_of_a_batch_are_in_its_block(store: Store) -> None
     assert store.ingest(BOX, again, 9).stored == 2
     assert [record.number for record in queries.records(store)] == [1, 2, 3, 4]
     assert rows(store)[-1] == (4, "CHEM-0001", 4, "status", 2)
+
+
+def test_long_blocks_are_compressed_by_lz4_on_postgresql(empty_postgres: str) -> None:
+    store = Store(empty_postgres)
+    store.authorize([BOX], 0)
+    store.ingest(BOX, batch_of(*((number, "CHEM-0001", status(number)) for number in range(1, 201))), 9)
+    with store.transaction() as connection:
+        assert connection.scalars(text("SELECT pg_column_compression(body) FROM records")).all() == ["lz4"]
+    store.close()
