@@ -1,0 +1,52 @@
+"""The keys and buttons that a session holds down, so that they are released when it ends or becomes view-only."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from wire.desktop.rfb import InputEvent, KeyEvent, PointerEvent
+
+KEYS_MAX: Final = 32
+"""More keys cannot be held at a time: a further one is dropped."""
+
+
+class HeldInput:
+    """Passes input events while the session has control, and remembers what is held down."""
+
+    def __init__(self, *, has_control: bool) -> None:
+        self._has_control = has_control
+        self._keys: dict[int, None] = {}
+        self._pointer = PointerEvent(0, 0, 0)
+
+    @property
+    def has_control(self) -> bool:
+        """Whether input events pass."""
+        return self._has_control
+
+    def event(self, event: InputEvent) -> list[InputEvent]:
+        """Return the event, or nothing without control, or if the key is one too many."""
+        if not self._has_control:
+            return []
+        if isinstance(event, PointerEvent):
+            self._pointer = event
+        elif not event.is_down:
+            self._keys.pop(event.key, None)
+        elif event.key in self._keys or len(self._keys) < KEYS_MAX:
+            self._keys[event.key] = None
+        else:
+            return []
+        return [event]
+
+    def set_control(self, *, has_control: bool) -> list[InputEvent]:
+        """Give or take control. Returns the events to send: without control, nothing stays pressed."""
+        self._has_control = has_control
+        return [] if has_control else self.release()
+
+    def release(self) -> list[InputEvent]:
+        """Return the events that release everything, the last key first."""
+        events: list[InputEvent] = [KeyEvent(key, is_down=False) for key in reversed(self._keys)]
+        if self._pointer.buttons:
+            self._pointer = self._pointer._replace(buttons=0)
+            events.append(self._pointer)
+        self._keys.clear()
+        return events
