@@ -7,7 +7,7 @@ not exist. If a decision cannot be recorded, the error is raised instead of the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, false
 
 from datacenter.access.compiled import CompiledPolicies
 from datacenter.access.decision import Decision
-from datacenter.access.directory import StaffDirectory, read_directory
+from datacenter.access.directory import StaffDirectory, TokenEntry, read_directory
 from datacenter.access.policyfile import SHIPPED, read_policies
 from datacenter.access.request import AccessRequest, ApiToken, Principal, RequestContext, Resource
 from datacenter.access.sql import Columns, where_permitted
@@ -97,6 +97,35 @@ class AccessDecider:
     ) -> list[str]:
         """Return those of some actions that staff may do with a resource, for the buttons of its page."""
         return [action for action in among if self.peek(staff, action, resource, context).permitted]
+
+
+class CallerDecider(AccessDecider):
+    """Decides for the caller of a page or of the API, who has been identified.
+
+    The rights are those of the sign-on, which can differ from the staff directory; an API token limits each request.
+    """
+
+    def __init__(
+        self, rules: AccessRules, record: Recorder, caller: Principal, token: ApiToken | None = None
+    ) -> None:
+        known = rules.directory
+        tokens = {token.id: TokenEntry(token, caller.id, "")} if token else {}
+        directory = StaffDirectory({**known.staff, caller.id: caller}, tokens, known.people)
+        super().__init__(AccessRules(rules.policies, directory), record)
+        self._caller, self._token = caller.id, token
+
+    def peek(self, staff: str, action: str, resource: Resource, context: RequestContext) -> Decision:
+        """Decide without a record, with the limits of the caller's token."""
+        return super().peek(staff, action, resource, self._limited(staff, context))
+
+    def where(
+        self, staff: str, action: str, kind: str, context: RequestContext, columns: Columns
+    ) -> ColumnElement[bool]:
+        """Return the WHERE clause of a list, with the limits of the caller's token."""
+        return super().where(staff, action, kind, self._limited(staff, context), columns)
+
+    def _limited(self, staff: str, context: RequestContext) -> RequestContext:
+        return replace(context, token=self._token) if staff == self._caller else context
 
 
 class AccessControl(AccessDecider):

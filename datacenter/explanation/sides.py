@@ -22,8 +22,11 @@ _SIGNS = ("<", "<=", ">", ">=")
 _EXCHANGED = str.maketrans("<>", "><")
 _OPPOSITE = {"<": ">=", "<=": ">", ">": "<=", ">=": "<"}
 _SMOOTHED = (Mean, Ewma, Least, Greatest)
-READING_TERMS = (Latest, *_SMOOTHED)
-"""Terms that have the unit of the reading that they are computed from."""
+
+
+def is_level(term: Term) -> bool:
+    """Return whether a term is a level in the unit of its input, as a mean is, and no difference."""
+    return isinstance(term, (Latest, *_SMOOTHED)) and not isinstance(term, Jitter)
 
 
 class Side(NamedTuple):
@@ -63,7 +66,7 @@ class ComparedSides(NamedTuple):
         terms = [*self.value.sum.coefficients, *self.threshold.sum.coefficients]
         channels = {
             one.input.word
-            if isinstance(one.input, Reading) and isinstance(one, (*READING_TERMS, Base))
+            if isinstance(one.input, Reading) and isinstance(one, (Latest, *_SMOOTHED, Base))
             else ""
             for one in terms
         }
@@ -73,12 +76,7 @@ class ComparedSides(NamedTuple):
     def is_smoothed(self) -> bool:
         """Whether the value is a mean or extreme of readings, which can be drawn beside it."""
         first, *others = self.value.sum.coefficients
-        return (
-            bool(self.channel)
-            and not others
-            and isinstance(first, _SMOOTHED)
-            and not isinstance(first, Jitter)
-        )
+        return bool(self.channel) and not others and is_level(first) and not isinstance(first, Latest)
 
 
 def compared_sides(trigger: Trigger) -> list[ComparedSides]:

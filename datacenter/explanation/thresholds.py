@@ -7,15 +7,14 @@ from the mean of four weeks, is that of the latest report.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from datacenter.evaluation.state import restored
-from datacenter.explanation.sides import READING_TERMS, Side, compared_sides, with_sides_exchanged
+from datacenter.explanation.sides import ComparedSides, Side, is_level, with_sides_exchanged
 from datacenter.triggers.functions import text_of
 from datacenter.triggers.live import LiveFunctions
 from datacenter.triggers.terms.term import Term
-from datacenter.triggers.terms.window import Jitter
 from settings.profile import Severity
 
 
@@ -32,19 +31,24 @@ class ReadingThreshold(NamedTuple):
     """Whether it follows from other values, and is that of the latest report."""
 
 
-def reading_thresholds(functions: LiveFunctions, evaluation: bytes) -> dict[str, list[ReadingThreshold]]:
-    """Return the thresholds by reading; `evaluation` is the state of the instrument's triggers, empty before one."""
+def reading_thresholds(
+    functions: LiveFunctions, comparisons: Mapping[str, Sequence[ComparedSides]], evaluation: bytes
+) -> dict[str, list[ReadingThreshold]]:
+    """Return the thresholds by reading.
+
+    `comparisons` are those of each trigger by its name; `evaluation` is the state of the instrument's triggers, empty
+    before its first report.
+    """
     known: dict[Term, float | None] = dict.fromkeys(functions.program.terms)
     if evaluation:
         evaluator = restored(functions, evaluation)
         known = {term: evaluator.value(term) for term in known}
     found: defaultdict[str, list[ReadingThreshold]] = defaultdict(list)
     for trigger in functions.program.triggers:
-        for one in compared_sides(trigger):
+        for one in comparisons[trigger.name]:
             term, *others = one.value.sum.coefficients
             threshold = _threshold(one.value, one.threshold, known)
-            is_reading = isinstance(term, READING_TERMS) and not isinstance(term, Jitter)
-            if others or not one.channel or not is_reading or threshold is None:
+            if others or not one.channel or not is_level(term) or threshold is None:
                 continue
             turned = one.value.sum.coefficients[term] < 0
             found[one.channel].append(

@@ -76,10 +76,29 @@ def find_trigger(store: Store, visible: Visibility, known: TriggerKnowledge, nam
 
     Raises: StoreError.
     """
-    live = {one.name: one.table.model for one in known.triggers.all()}
-    if name not in live:
-        live.update((row.name, row.model) for row in _not_live(known, {}))
-    return _resource(name, live[name], _places(store, visible)) if name in live else None
+    row = next(_rows_of(known, name), None)
+    return None if row is None else _resource(name, row.model, _places(store, visible))
+
+
+def read_trigger_rows(
+    store: Store, visible: Visibility, known: TriggerKnowledge, name: str
+) -> list[TriggerRow]:
+    """Return a trigger that may be seen: if it is live its row, and if its file has another text, that of the file.
+
+    Raises: StoreError.
+    """
+    count = _open_alerts(store, visible, name).get(name, 0)
+    return [row._replace(open_alerts=count) if row.state == "live" else row for row in _rows_of(known, name)]
+
+
+def _rows_of(known: TriggerKnowledge, name: str) -> Iterator[TriggerRow]:
+    live = {
+        one.name: _row(one, "live", known.texts, known.scores)
+        for one in known.triggers.all()
+        if one.name == name
+    }
+    yield from live.values()
+    yield from _not_live(known, live, name)
 
 
 def _resource(name: str, model: str, places: Mapping[str, tuple[str, str, str]]) -> Resource:
@@ -104,7 +123,8 @@ def _places(store: Store, visible: Visibility) -> dict[str, tuple[str, str, str]
     return {model: (site or "", country or "", region or "") for model, site, country, region in rows}
 
 
-def _open_alerts(store: Store, visible: Visibility) -> dict[str, int]:
+def _open_alerts(store: Store, visible: Visibility, name: str = "") -> dict[str, int]:
+    """The number of open alerts of each trigger, or of one."""
     a = alerts.c
     query = (
         select(a.trigger, func.count())
@@ -112,11 +132,13 @@ def _open_alerts(store: Store, visible: Visibility) -> dict[str, int]:
         .where(visible.where("Alert"), a.ended_at_ms.is_(None))
         .group_by(a.trigger)
     )
+    if name:
+        query = query.where(a.trigger == name)
     return {row[0]: row[1] for row in store.read(query)}
 
 
-def _not_live(known: TriggerKnowledge, live: dict[str, TriggerRow]) -> Iterator[TriggerRow]:
-    """The files of the folder whose text is not that of a live trigger."""
+def _not_live(known: TriggerKnowledge, live: dict[str, TriggerRow], name: str = "") -> Iterator[TriggerRow]:
+    """The files of the folder, or the one of a name, whose text is not that of a live trigger."""
     if known.folder is None:
         return
     try:
@@ -124,6 +146,8 @@ def _not_live(known: TriggerKnowledge, live: dict[str, TriggerRow]) -> Iterator[
     except SettingsError:
         scores = ScoreFile()
     for file in trigger_files(known.folder):
+        if name and file.stem != name:
+            continue
         try:
             text = read_text(file)
             if text == known.texts.get(file.stem):

@@ -7,7 +7,7 @@ the alerts of an instrument. Who may not silence critical alerts plans a window 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,8 +19,8 @@ from datacenter.access.request import RequestContext, Resource
 from datacenter.access.vocabulary import Purpose
 from datacenter.fleet.alerts import REASON_CHARACTERS_MAX
 from datacenter.fleet.visible import COLUMNS as RESOURCE_COLUMNS
-from datacenter.fleet.visible import PLACED_BOXES, find_box, find_instrument, find_site
-from datacenter.maintenance.windows import COLUMNS, Kind, Window
+from datacenter.fleet.visible import PLACED_BOXES
+from datacenter.maintenance.windows import COLUMNS, Kind, Window, find_concerned, find_window
 from datacenter.store.schema import alerts, boxes, maintenance, sites
 from datacenter.store.store import Store
 
@@ -36,12 +36,17 @@ class MaintenanceRefusedError(Exception):
     """The window cannot be planned or ended; nothing was changed. The message says why."""
 
 
+class WrongWindowError(MaintenanceRefusedError):
+    """The times or the reason of a window are wrong, or it has ended. The message says what would be right."""
+
+
 @dataclass(frozen=True)
 class MaintenanceDesk:
     """What staff do with windows of maintenance. All methods raise StoreError."""
 
     store: Store
     access: AccessDecider
+    purpose: Purpose = PURPOSE
 
     def plan(
         self,
@@ -60,16 +65,13 @@ class MaintenanceDesk:
         """
         from_ms, until_ms = times_ms
         if not now_ms < until_ms:
-            raise MaintenanceRefusedError("the window must end in the future")
+            raise WrongWindowError("the window must end in the future")
         if not from_ms < until_ms <= from_ms + HOURS_MAX * 3_600_000:
-            raise MaintenanceRefusedError(
-                f"the window must end after its beginning, within {HOURS_MAX} hours"
-            )
+            raise WrongWindowError(f"the window must end after its beginning, within {HOURS_MAX} hours")
         if from_ms > now_ms + AHEAD_DAYS_MAX * DAY_MS:
-            raise MaintenanceRefusedError(f"the window must begin within {AHEAD_DAYS_MAX} days")
+            raise WrongWindowError(f"the window must begin within {AHEAD_DAYS_MAX} days")
         if not reason.strip() or not reason.isprintable() or len(reason) > REASON_CHARACTERS_MAX:
-            text = f"give a reason in one line of at most {REASON_CHARACTERS_MAX} characters"
-            raise MaintenanceRefusedError(text)
+            raise WrongWindowError(f"give a reason in one line of at most {REASON_CHARACTERS_MAX} characters")
         resource = self._seen(staff, kind, names, now_ms)
         covers_critical = self._require(staff, kind, resource, now_ms)
         _, box, instrument = names
@@ -92,18 +94,20 @@ class MaintenanceDesk:
         return window
 
     def end(self, staff: str, number: str, now_ms: int) -> Window:
-        """End a window now; its alerts are no longer silenced. Raises: MaintenanceRefusedError."""
-        window = next(self._read(_M.id == number), None)
+        """End a window now, or cancel it before it begins; its alerts are no longer silenced.
+
+        Raises: MaintenanceRefusedError.
+        """
+        window = find_window(self.store, number)
         if window is None:
             raise MaintenanceRefusedError(f"there is no maintenance {number}")
-        names = (window.site, window.box, window.instrument)
         try:
-            resource = self._seen(staff, window.kind, names, now_ms)
+            resource = self._seen(staff, window.kind, window.names, now_ms)
         except MaintenanceRefusedError:
             raise MaintenanceRefusedError(f"there is no maintenance {number}") from None
         self._require(staff, window.kind, resource, now_ms)
         if window.until_ms <= now_ms:
-            raise MaintenanceRefusedError(f"maintenance {number} has ended before")
+            raise WrongWindowError(f"maintenance {number} has ended before")
         with self.store.transaction() as connection:
             ended = {"until_ms": now_ms, "ended_by": staff}
             connection.execute(update(maintenance).where(_M.id == number).values(ended))
@@ -111,9 +115,18 @@ class MaintenanceDesk:
             connection.execute(update(alerts).where(silenced).values(silenced_until_ms=now_ms))
         return window._replace(until_ms=now_ms, ended_by=staff)
 
-    def list(self, staff: str, now_ms: int) -> list[Window]:
-        """Return the windows of sites and boxes that a person may see, the latest beginning first."""
-        context = RequestContext(now_ms, PURPOSE)
+    def list(
+        self,
+        staff: str,
+        now_ms: int,
+        which: Sequence[ColumnElement[bool]] = (),
+        limit: int = LISTED_MAX,
+    ) -> list[Window]:
+        """Return the windows of sites and boxes that a person may see, the latest beginning first.
+
+        `which` are further conditions on the columns of `maintenance`.
+        """
+        context = self._context(now_ms)
         sees_site, sees_box = (
             self.access.where(staff, "view", kind, context, RESOURCE_COLUMNS[kind])
             for kind in ("Site", "Box")
@@ -123,25 +136,18 @@ class MaintenanceDesk:
         is_seen = or_(
             and_(_M.kind == "site", _M.site.in_(seen_sites.where(sees_site))), _M.box.in_(seen_boxes)
         )
-        return list(self._read(is_seen))
+        query = select(*COLUMNS).where(is_seen, *which).order_by(_M.from_ms.desc(), _M.id).limit(limit)
+        return [Window(*row) for row in self.store.read(query)]
 
     def may_plan(self, staff: str, kind: Kind, resource: Resource, now_ms: int) -> bool:
         """Return whether a person may plan a window, to offer it on a page."""
         target = _target(kind, resource, "error")
         return target is not None and self.access.peek(staff, *target, self._context(now_ms)).permitted
 
-    def _read(self, which: ColumnElement[bool]) -> Iterator[Window]:
-        query = select(*COLUMNS).where(which).order_by(_M.from_ms.desc(), _M.id).limit(LISTED_MAX)
-        return (Window(*row) for row in self.store.read(query))
-
     def _seen(self, staff: str, kind: Kind, names: tuple[str, str, str], now_ms: int) -> Resource:
         """Return what a window is for, if the person may see it."""
         site, box, instrument = names
-        resource = {
-            "site": lambda: find_site(self.store, site),
-            "box": lambda: find_box(self.store, box),
-            "instrument": lambda: find_instrument(self.store, box, instrument),
-        }[kind]()
+        resource = find_concerned(self.store, kind, names)
         text = {
             "site": f"site {site}",
             "box": f"box {box}",
@@ -168,9 +174,8 @@ class MaintenanceDesk:
     def _decide(self, staff: str, action: str, resource: Resource, now_ms: int) -> Decision:
         return self.access.decide(staff, action, resource, self._context(now_ms))
 
-    @staticmethod
-    def _context(now_ms: int) -> RequestContext:
-        return RequestContext(now_ms, PURPOSE)
+    def _context(self, now_ms: int) -> RequestContext:
+        return RequestContext(now_ms, self.purpose)
 
 
 def _target(kind: Kind, resource: Resource, severity: str) -> tuple[str, Resource] | None:

@@ -6,9 +6,13 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 from sqlalchemy import Connection, and_, or_, select
 
+from datacenter.access.request import Resource
+from datacenter.fleet.visible import find_box, find_instrument, find_site
 from datacenter.store.schema import boxes, maintenance
+from datacenter.store.store import Store
 
 Kind: TypeAlias = Literal["site", "box", "instrument"]
+WindowState: TypeAlias = Literal["planned", "in progress", "ended", "cancelled"]
 _M: Final = maintenance.c
 
 
@@ -30,18 +34,48 @@ class Window(NamedTuple):
     ended_by: str | None
 
     @property
+    def names(self) -> tuple[str, str, str]:
+        """Site, box and instrument."""
+        return self.site, self.box, self.instrument
+
+    @property
     def about(self) -> str:
         """What the window is for."""
         return f"{self.kind} {self.instrument or self.box or self.site}"
 
-    def state(self, now_ms: int) -> str:
+    def state(self, now_ms: int) -> WindowState:
         """The state in words."""
+        if self.until_ms < self.from_ms:
+            return "cancelled"
         if now_ms >= self.until_ms:
             return "ended"
         return "planned" if now_ms < self.from_ms else "in progress"
 
 
 COLUMNS: Final = tuple(_M[name] for name in Window._fields)
+
+
+def find_concerned(store: Store, kind: Kind, names: tuple[str, str, str]) -> Resource | None:
+    """Return the resource of a site, box or instrument; None if it does not exist.
+
+    `names` are a site, a box and an instrument, of which those are used that `kind` needs. Raises: StoreError.
+    """
+    site, box, instrument = names
+    if kind == "site":
+        return find_site(store, site)
+    return find_box(store, box) if kind == "box" else find_instrument(store, box, instrument)
+
+
+def find_concerned_of(store: Store, number: str) -> Resource | None:
+    """Return the resource that a window is for; None if either does not exist. Raises: StoreError."""
+    window = find_window(store, number)
+    return None if window is None else find_concerned(store, window.kind, window.names)
+
+
+def find_window(store: Store, number: str) -> Window | None:
+    """Return a window; None if there is none. Raises: StoreError."""
+    row = next(store.read(select(*COLUMNS).where(_M.id == number)), None)
+    return None if row is None else Window(*row)
 
 
 def covering_window(

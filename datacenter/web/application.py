@@ -39,10 +39,11 @@ from datacenter.web.api.openapi import openapi
 from datacenter.web.assets import PREFIX, serve_asset
 from datacenter.web.forms import FORM_TOKEN, ForgedFormError, read_form
 from datacenter.web.pages import ROUTES
-from datacenter.web.parameters import ParameterError, parse_pairs, read_parameters
+from datacenter.web.parameters import ParameterError, parse_pairs, read_body, read_parameters
 from datacenter.web.rendering import render
 from datacenter.web.responses import SECURITY_HEADERS, html
 from datacenter.web.routes import (
+    NoParameters,
     NotFoundError,
     PageRequest,
     RefusedError,
@@ -175,9 +176,12 @@ def _api_endpoint(
         try:
             caller = await callers.identify(request, changes=row.method != "GET")
             pairs = parse_pairs(request.url.query)
-            if row.method != "GET":
-                pairs += await read_json(request)
-            query = read_parameters(row.parameters, pairs)
+            query: Struct
+            if row.method == "GET":
+                query = read_parameters(row.parameters, pairs)
+            else:
+                read_parameters(NoParameters, pairs)
+                query = read_body(row.parameters, await read_json(request))
         except (UnknownCallerError, TooManyRequestsError, UnsupportedBodyError) as error:
             return caller_problem(error)
         except ParameterError as error:

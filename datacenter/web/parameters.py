@@ -37,12 +37,9 @@ def parse_pairs(text: str) -> list[tuple[str, str]]:
 
 def read_parameters(kind: type[S], pairs: Iterable[tuple[str, str]]) -> S:
     """Return the parameters as a `kind`; those that are empty have their defaults. Raises: ParameterError."""
-    known = [field.name for field in fields(kind)]
     values: dict[str, str] = {}
     for name, value in pairs:
-        if name not in known:
-            right = nearest(name[:60], known) if known else "this page has no parameters"
-            raise ParameterError(f"unknown parameter {name[:60]!r}; {right}")
+        _require_known(kind, name)
         if name in values:
             raise ParameterError(f"the parameter {name!r} is given twice; give it once")
         if "\0" in value or len(value) > PARAMETER_CHARACTERS_MAX:
@@ -56,11 +53,30 @@ def read_parameters(kind: type[S], pairs: Iterable[tuple[str, str]]) -> S:
         raise ParameterError(_in_words(kind, values, str(error))) from error
 
 
-def _in_words(kind: type[Struct], values: Mapping[str, str], message: str) -> str:
+def read_body(kind: type[S], values: Mapping[str, object]) -> S:
+    """Return the members of a JSON object as a `kind`. Raises: ParameterError."""
+    for name in values:
+        _require_known(kind, name)
+    try:
+        return msgspec.convert(values, kind)
+    except msgspec.ValidationError as error:
+        raise ParameterError(_in_words(kind, values, str(error))) from error
+
+
+def _require_known(kind: type[Struct], name: str) -> None:
+    known = [field.name for field in fields(kind)]
+    if name not in known:
+        right = nearest(name[:60], known) if known else "there are no parameters here"
+        raise ParameterError(f"unknown parameter {name[:60]!r}; {right}")
+
+
+def _in_words(kind: type[Struct], values: Mapping[str, object], message: str) -> str:
     """Name the parameter of a message such as `Expected … - at `$.name``, and what it may be."""
     text, _, path = message.partition(" - at `$.")
     name = path.rstrip("`")
-    given = values.get(name, "")
+    if not name:
+        return f"{text[:1].lower()}{text[1:]}"
+    given = str(values.get(name, ""))
     words = [word for word in _words(get_type_hints(kind).get(name)) if word]
     right = nearest(given, words) if words else text[:1].lower() + text[1:].replace("`int`", "a whole number")
     return f"the parameter {name} is {given[:60]!r}: {right}"

@@ -8,7 +8,7 @@ kind is a list, whose query has the permitted resources alone (`Visibility.where
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from datacenter.access.compiled import CompiledPolicies
-from datacenter.access.control import AccessRules
+from datacenter.access.control import AccessRules, CallerDecider
 from datacenter.access.decision import Decision
 from datacenter.access.directory import StaffDirectory, StaffPerson
 from datacenter.access.request import AccessRequest, Resource
@@ -25,6 +25,7 @@ from datacenter.access.vocabulary import ACTIONS, Purpose
 from datacenter.audit.access_log import AccessLog
 from datacenter.audit.reading import ChainVerifier
 from datacenter.evaluation.knowledge import NO_KNOWLEDGE, TriggerKnowledge
+from datacenter.explanation.sides import ComparedSides, compared_sides
 from datacenter.explanation.triggers import find_trigger
 from datacenter.fleet.visible import (
     Visibility,
@@ -34,6 +35,7 @@ from datacenter.fleet.visible import (
     find_instrument,
     find_site,
 )
+from datacenter.maintenance.windows import find_concerned_of
 from datacenter.sign_on.claims import ClaimError, person_of
 from datacenter.sign_on.sign_on import SignOn
 from datacenter.store.store import Store
@@ -72,12 +74,16 @@ class WebServices:
     sign_on: SignOn | None = None
     known: TriggerKnowledge = NO_KNOWLEDGE
     """The triggers in force with their scores, for the parts of a visit."""
+    comparisons: Mapping[str, Sequence[ComparedSides]] = field(init=False)
+    """The comparisons in the condition of each trigger, by its name."""
     chain: ChainVerifier = field(init=False)
     sign_in_token: str = field(default_factory=lambda: secrets.token_hex(32))
     """The token of the sign-in form for development, which belongs to no session."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "chain", ChainVerifier(self.store))
+        found = {name: compared_sides(one) for name, one in self.known.triggers.triggers.items()}
+        object.__setattr__(self, "comparisons", found)
 
     @property
     def policies(self) -> CompiledPolicies:
@@ -141,6 +147,12 @@ class PageRequest:
         return self.visible.now_ms
 
     @property
+    def access(self) -> CallerDecider:
+        """Decides and records what the caller wants to do with resources that the row does not name."""
+        services, visible = self.services, self.visible
+        return CallerDecider(services.rules(), services.log.decision, visible.principal, visible.token)
+
+    @property
     def is_fragment(self) -> bool:
         """Whether a script asks for the part of the page that changes."""
         return self.headers.get("hx-request-type") == "partial"
@@ -178,9 +190,10 @@ _FIND: Final[dict[str, Callable[[Store, dict[str, str]], Resource | None]]] = {
     "Instrument": lambda store, names: find_instrument(store, names["box"], names["instrument"]),
     "Alert": lambda store, names: find_alert(store, names["alert"]),
     "Command": lambda store, names: find_command(store, names["command"]),
+    "Maintenance": lambda store, names: find_concerned_of(store, names["window"]),
     "Audit": lambda _store, _names: Resource("Audit", "log"),
 }
-"""Finds the resource that a path names; that of a trigger depends on the person."""
+"""Finds the resource that a path names: of maintenance what it is for. That of a trigger depends on the person."""
 
 
 def check_access(
@@ -198,7 +211,7 @@ def check_access(
     if resource is None:
         log.decision(_unknown(route, visible, names))
         raise NotFoundError
-    if route.kind in ACTIONS["view"].kinds:
+    if resource.kind in ACTIONS["view"].kinds:
         seen = visible.decide("view", resource)
         if not seen.permitted:
             log.decision(seen)

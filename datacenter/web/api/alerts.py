@@ -29,6 +29,7 @@ class ApiAlertsQuery(Struct, frozen=True):
     state: Literal["open", "ended", "all"] = "open"
     severity: Severity | Literal[""] = ""
     site: str = ""
+    trigger: str = ""
     limit: Limit = 100
     cursor: Cursor = ""
 
@@ -113,6 +114,8 @@ def list_alerts(page: PageRequest) -> Response:
         wanted = wanted.where(_A.severity == query.severity)
     if query.site:
         wanted = wanted.where(boxes.c.site == query.site)
+    if query.trigger:
+        wanted = wanted.where(_A.trigger == query.trigger)
     if after:
         began, identity = after
         wanted = wanted.where(or_(_A.began_at_ms < began, and_(_A.began_at_ms == began, _A.id > identity)))

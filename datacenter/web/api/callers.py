@@ -118,24 +118,23 @@ class Callers:
         return Caller(token.owner, entry, token.limits, token.purpose)
 
 
-async def read_json(request: Request) -> list[tuple[str, str]]:
-    """Return the members of a JSON object as parameters; none for an empty body. Raises: UnsupportedBodyError."""
+async def read_json(request: Request) -> dict[str, Any]:
+    """Return the members of a JSON object; none for an empty body. Raises: UnsupportedBodyError, ParameterError."""
     body = b""
     async for part in request.stream():
         body += part
         if len(body) > BODY_BYTES_MAX:
             raise UnsupportedBodyError(413, f"a body has at most {BODY_BYTES_MAX} bytes")
     if not body:
-        return []
+        return {}
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise UnsupportedBodyError(
             415, "send a JSON object with the content type application/json, or no body"
         )
     try:
-        found: dict[str, Any] = msgspec.json.decode(body, type=dict[str, str | int])
+        return msgspec.json.decode(body, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ParameterError("the body must be a JSON object of texts and whole numbers") from error
-    return [(name, str(value)) for name, value in found.items()]
+        raise ParameterError("the body must be a JSON object") from error
 
 
 def caller_problem(error: Exception) -> Response:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
-from msgspec import NODEFAULT
+from msgspec import NODEFAULT, Struct
 from msgspec.structs import fields
 
 from datacenter.web.api.answers import PREFIX, Problem
@@ -51,6 +51,7 @@ def _operation(row: WebRoute) -> dict[str, Any]:
     names = re.findall(r"{(\w+)}", row.path)
     path = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
     query = [] if row.method == "POST" else [_parameter(field) for field in fields(row.parameters)]
+    body = {"requestBody": _body(row.parameters)} if row.method == "POST" else {}
     problem = {"application/problem+json": {"schema": {"$ref": _REFERENCES.format(name="Problem")}}}
     content = {row.media: {"schema": _schema_of(row)}}
     answers: dict[str, Any] = {"200": {"description": row.text, "content": content}}
@@ -69,6 +70,7 @@ def _operation(row: WebRoute) -> dict[str, Any]:
         ),
         "summary": row.text,
         "parameters": path + query,
+        **body,
         "responses": answers,
     }
 
@@ -80,9 +82,25 @@ def _schema_of(row: WebRoute) -> dict[str, str]:
 
 
 def _parameter(field: Any) -> dict[str, Any]:
+    return {"name": field.name, "in": "query", "required": False, "schema": _schema_of_field(field)}
+
+
+def _body(parameters: type[Struct]) -> dict[str, Any]:
+    """The JSON object of a change; it may be absent if no member is required."""
+    required = [field.name for field in fields(parameters) if field.required]
+    schema = {
+        "type": "object",
+        "properties": {field.name: _schema_of_field(field) for field in fields(parameters)},
+        "required": required,
+        "additionalProperties": False,
+    }
+    return {"required": bool(required), "content": {"application/json": {"schema": schema}}}
+
+
+def _schema_of_field(field: Any) -> dict[str, Any]:
     schema = msgspec.json.schema(field.type)
     if "anyOf" in schema:
         schema["anyOf"] = [one for one in schema["anyOf"] if one.get("type") != "null"]
     if field.default not in (NODEFAULT, None, ""):
         schema["default"] = field.default
-    return {"name": field.name, "in": "query", "required": False, "schema": schema}
+    return schema

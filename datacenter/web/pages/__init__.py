@@ -6,6 +6,8 @@ from typing import Final
 
 from datacenter.web.api import alerts as api_alerts
 from datacenter.web.api import fleet as api_fleet
+from datacenter.web.api import maintenance as api_maintenance
+from datacenter.web.api import triggers as api_triggers
 from datacenter.web.pages import (
     alerts,
     audit,
@@ -33,5 +35,7 @@ ROUTES: Final[tuple[WebRoute, ...]] = (
     *audit.ROUTES,
     *api_fleet.ROUTES,
     *api_alerts.ROUTES,
+    *api_triggers.ROUTES,
+    *api_maintenance.ROUTES,
 )
 """The route table."""

@@ -138,7 +138,7 @@ def _base(page: PageRequest, model: str | None, times: Times) -> dict[str, list[
 def _thresholds(page: PageRequest, model: str | None, evaluation: bytes) -> dict[str, list[ReadingThreshold]]:
     """Return the thresholds of the triggers in force by reading."""
     functions = page.services.known.triggers.functions(model)
-    return reading_thresholds(functions, evaluation) if functions else {}
+    return reading_thresholds(functions, page.services.comparisons, evaluation) if functions else {}
 
 
 def _shown(one: ReadingThreshold, channel: Channel | None) -> dict[str, Any]:

@@ -9,17 +9,16 @@ from zoneinfo import ZoneInfo
 from msgspec import Meta, Struct
 from starlette.responses import Response
 
-from datacenter.access.control import AccessDecider
 from datacenter.fleet.alerts import REASON_CHARACTERS_MAX
-from datacenter.fleet.visible import find_box, find_instrument, find_site
 from datacenter.maintenance.desk import (
     HOURS_MAX,
     LISTED_MAX,
     PURPOSE,
     MaintenanceDesk,
     MaintenanceRefusedError,
+    WrongWindowError,
 )
-from datacenter.maintenance.windows import Kind
+from datacenter.maintenance.windows import Kind, find_concerned
 from datacenter.web.pages.page import address, show
 from datacenter.web.parameters import ParameterError
 from datacenter.web.responses import redirect
@@ -59,11 +58,7 @@ def maintenance(page: PageRequest) -> Response:
     """The list of windows, and the form."""
     query: MaintenanceQuery = page.query
     desk = _desk(page)
-    resource = {
-        "site": lambda: find_site(page.store, query.site),
-        "box": lambda: find_box(page.store, query.box),
-        "instrument": lambda: find_instrument(page.store, query.box, query.instrument),
-    }[query.kind]()
+    resource = find_concerned(page.store, query.kind, query.names)
     is_seen = resource is not None and page.permits("view", resource)
     now = datetime.fromtimestamp(page.now_ms / 1000, ZoneInfo(page.entry.zone))
     windows = desk.list(page.staff, page.now_ms)
@@ -94,6 +89,8 @@ def change(page: PageRequest) -> Response:
             begins_ms = _moment_ms(form.begins, page)
             times_ms = begins_ms, begins_ms + form.hours * 3_600_000
             desk.plan(page.staff, query.kind, query.names, times_ms, form.reason, page.now_ms)
+    except WrongWindowError as error:
+        raise ParameterError(str(error)) from error
     except MaintenanceRefusedError as error:
         raise RefusedError(str(error)) from error
     return redirect(address(PATH, query))
@@ -112,7 +109,7 @@ def _moment_ms(text: str, page: PageRequest) -> int:
 
 
 def _desk(page: PageRequest) -> MaintenanceDesk:
-    return MaintenanceDesk(page.store, AccessDecider(page.services.rules(), page.services.log.decision))
+    return MaintenanceDesk(page.store, page.access)
 
 
 def _form(path: str, kind: str) -> WebRoute:

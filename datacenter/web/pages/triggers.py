@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 from msgspec import Struct
 from starlette.responses import Response
 
-from datacenter.explanation.triggers import STATE_TEXTS, TriggerRow, list_triggers
+from datacenter.explanation.triggers import STATE_TEXTS, TriggerRow, list_triggers, read_trigger_rows
 from datacenter.fleet.alerts import SEVERITIES, list_of_trigger
 from datacenter.fleet.description import describe
 from datacenter.web.pages.page import address, show
@@ -50,7 +50,7 @@ def triggers(page: PageRequest) -> Response:
 def trigger(page: PageRequest) -> Response:
     """The page of a trigger."""
     name, known = page.names["trigger"], page.services.known
-    row, *others = (one for one in list_triggers(page.store, page.visible, known) if one.name == name)
+    row, *others = read_trigger_rows(page.store, page.visible, known, name)
     profile = profile_of(row.model)
     component = profile.components.get(row.component) if profile else None
     values: dict[str, Any] = {

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from datacenter.evaluation.state import save_state
-from datacenter.explanation.thresholds import reading_thresholds
+from datacenter.explanation.sides import compared_sides
+from datacenter.explanation.thresholds import ReadingThreshold, reading_thresholds
 from datacenter.triggers.live import LiveEvaluator, LiveFunctions
 from datacenter.triggers.triggerfile import TriggerTable, make_trigger
 from wire.messages import Status
@@ -16,6 +17,11 @@ READING = "lamp-intensity-pct"
 def functions(when: str) -> LiveFunctions:
     table = TriggerTable("chemistry-analyzer", "warning", "lamp", "The lamp will fail soon", when)
     return LiveFunctions([make_trigger("lamp", table)])
+
+
+def thresholds(known: LiveFunctions, evaluation: bytes = b"") -> dict[str, list[ReadingThreshold]]:
+    comparisons = {one.name: compared_sides(one) for one in known.program.triggers}
+    return reading_thresholds(known, comparisons, evaluation)
 
 
 @pytest.mark.parametrize(
@@ -30,7 +36,7 @@ def functions(when: str) -> LiveFunctions:
     ],
 )
 def test_a_comparison_with_a_constant_has_a_threshold(when: str, sign: str, threshold: float) -> None:
-    (one,) = reading_thresholds(functions(when), b"")[READING]
+    (one,) = thresholds(functions(when))[READING]
     assert (one.sign, one.threshold, one.moves) == (sign, threshold, False)
 
 
@@ -45,7 +51,7 @@ def test_a_comparison_with_a_constant_has_a_threshold(when: str, sign: str, thre
     ],
 )
 def test_other_comparisons_have_none_before_a_report(when: str) -> None:
-    assert reading_thresholds(functions(when), b"") == {}
+    assert thresholds(functions(when)) == {}
 
 
 def test_a_threshold_that_moves_is_that_of_the_latest_report() -> None:
@@ -54,5 +60,5 @@ def test_a_threshold_that_moves_is_that_of_the_latest_report() -> None:
     for number, reading in enumerate((80, 90), 1):
         evaluator.start_terms(1, number)
         evaluator.evaluate(Status(number, number * 60_000, "running", 0, {READING: reading}))
-    (one,) = reading_thresholds(known, save_state(evaluator))[READING]
+    (one,) = thresholds(known, save_state(evaluator))[READING]
     assert (one.value, one.threshold, one.moves) == (f"mean({READING}, 1h)", 80, True)

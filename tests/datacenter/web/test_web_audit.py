@@ -15,17 +15,9 @@ from datacenter.store.errors import StoreError
 from datacenter.store.store import Store
 from datacenter.web.pages import ROUTES
 from datacenter.web.routes import WebRoute
+from tests.support.datacenter.access_checks import EUROPE
 from tests.support.datacenter.web_client import WebClient, open_web
 from tests.support.datacenter.web_fleet import NOW_MS, fill_fleet
-
-NAMES = {
-    "site": "berlin-1",
-    "box": "RAP-0001",
-    "instrument": "CHEM-0001",
-    "alert": "a-lamp",
-    "command": "1",
-    "trigger": "lamp",
-}
 
 
 @pytest.fixture
@@ -43,7 +35,7 @@ def test_nothing_opens_if_it_cannot_be_recorded(filled: Store, row: WebRoute) ->
         raise StoreError("the disk is full")
 
     client = open_web(filled, lambda: NOW_MS, append=fail)
-    path = row.path.format(**NAMES)
+    path = row.path.format(**EUROPE)
     for staff in ("engineer", "auditor", "newcomer"):
         person = client.sign_in(staff)
         if row.answer == "api" and row.method == "POST":

@@ -112,7 +112,7 @@ def test_exported_names_are_no_formulas() -> None:
         ("/?view=map", "view"),
         ("/alerts?state=lost", "state"),
         ("/alerts?severity=bad", "severity"),
-        ("/sites/berlin-1?x=1", "this page has no parameters"),
+        ("/sites/berlin-1?x=1", "there are no parameters here"),
         (f"{INSTRUMENT}?period=1y", "period"),
         (f"{INSTRUMENT}?since_ms=-1", "since_ms"),
         (f"{INSTRUMENT}?since_ms=5&until_ms=5", "must be before until_ms"),

@@ -40,6 +40,7 @@ EUROPE: Final = {
     "alert": "a-lamp",
     "command": "3",
     "trigger": "chemistry-lamp",
+    "window": "m0",
 }
 AMERICA: Final = {
     "site": "boston-1",
@@ -48,6 +49,7 @@ AMERICA: Final = {
     "alert": "a-slot",
     "command": "2",
     "trigger": "gas-slot-heater",
+    "window": "m1",
 }
 UNKNOWN: Final = {
     "site": "boston-9",
@@ -56,6 +58,7 @@ UNKNOWN: Final = {
     "alert": "a-slox",
     "command": "9",
     "trigger": "gas-slot-heatex",
+    "window": "m9",
 }
 """Names of nothing, as long as those of AMERICA, so that the lengths of answers are equal too."""
 HINTS: Final = ("CHEM-0001", "RAP-0001", "Klinikum", "berlin-1", "GAS-0001", "RAP-0003", "Harbor", "boston")
@@ -68,13 +71,14 @@ NAMING: Final[dict[str, tuple[str, str]]] = {
     "instrument": (AMERICA["instrument"], UNKNOWN["instrument"]),
     "region": ("america", "amerigo"),
     "window": ("m1", "m9"),
+    "trigger": (AMERICA["trigger"], UNKNOWN["trigger"]),
     "q": ("Harbor", "Harbox"),
 }
 """The parameters that can name something of the fleet: what is in America, and a name of nothing of that length."""
 NOT_NAMING: Final = {
     "page", "health", "view", "model", "severity", "state", "period", "since_ms", "until_ms", "limit",
     "cursor", "reading", "days", "hours", "reason", "verb", "purpose", "begins", "actor", "action", "outcome",
-    "resource",
+    "resource", "from_ms",
 }  # fmt: skip
 """All other parameters. `resource` is of the audit log, in which auditors see everything."""
 
@@ -258,7 +262,8 @@ def answers_have_only_what_the_person_may_see(walk: Walk) -> Iterator[str]:
         if row.method != "GET" or is_audit(row):
             continue
         walk.later()
-        query = {"state": "all"} if row.path.endswith("/alerts") else {}
+        has_all = row.path.endswith(("/alerts", "/v1/maintenance"))
+        query = {"state": "all"} if has_all else {}
         seen = {
             staff: call(walk.web.sign_in(staff), row, EUROPE, query)
             for staff in ("engineer", "european", "newcomer")
@@ -326,7 +331,9 @@ def every_access_is_recorded(walk: Walk) -> Iterator[str]:
         answer = call(walk.web.sign_in(staff), row, EUROPE)
         subject = "log" if is_audit(row) else named(row)
         if is_of_one(row):
-            subject = EUROPE[row.path.split("{")[-1].partition("}")[0]]
+            last = row.path.split("{")[-1].partition("}")[0]
+            # the access to a window is that to the instrument that it is for
+            subject = EUROPE["instrument" if last == "window" else last]
         action = "export" if is_of_one(row) and not is_for_viewers(row) else ""
         found = [
             one

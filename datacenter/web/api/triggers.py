@@ -1,0 +1,179 @@
+"""Triggers with their scores for programs."""
+
+from __future__ import annotations
+
+from typing import Final, Literal, TypeAlias
+from urllib.parse import quote
+
+from msgspec import Struct
+from starlette.responses import Response
+
+from datacenter.explanation.sides import ComparedSides
+from datacenter.explanation.triggers import TriggerRow, TriggerState, list_triggers, read_trigger_rows
+from datacenter.scoring.scorefile import RecordedScore
+from datacenter.web.api.answers import PREFIX, Cursor, Limit, answer, decode_cursor, next_cursor
+from datacenter.web.rendering import profile_of
+from datacenter.web.routes import PageRequest, WebRoute
+from settings.profile import Severity
+
+_State: TypeAlias = Literal["live", "without score", "scored", "not valid", ""]
+
+
+class ApiTriggersQuery(Struct, frozen=True):
+    """A part of the list of triggers."""
+
+    model: str = ""
+    severity: Severity | Literal[""] = ""
+    state: _State = ""
+    limit: Limit = 100
+    cursor: Cursor = ""
+
+
+class ApiTrigger(Struct, frozen=True):
+    """A trigger. `model` is empty for the silence of boxes and sites, `score` is null without a score of this text.
+
+    `state` is "live" if it is evaluated, "without score", "scored" (live after a restart) or "not valid". A name has
+    two items while its file has another text than the one in force.
+    """
+
+    trigger: str
+    state: TriggerState
+    model: str
+    severity: Severity | None
+    component: str
+    text: str
+    condition: str
+    """When an alert begins, if it holds for `lasts`."""
+    lasts: str
+    until: str
+    """When an alert ends; empty if that is when `condition` does not hold."""
+    parts: list[str]
+    fingerprint: str
+    open_alerts: int
+    score: RecordedScore | None
+
+
+class TriggerList(Struct, frozen=True):
+    """A part of the list of triggers, by model and name."""
+
+    items: list[ApiTrigger]
+    next: str | None
+
+
+class TriggerComparison(Struct, frozen=True):
+    """A comparison in a condition: `value` `sign` `threshold`, as its text has them.
+
+    `reading` and `unit` are those of both sides; empty if they are not of one reading.
+    """
+
+    value: str
+    sign: str
+    threshold: str
+    reading: str
+    unit: str
+
+
+class TriggerFile(Struct, frozen=True):
+    """A newer text of a trigger that is not live; `problem` says why it is not valid."""
+
+    state: TriggerState
+    fingerprint: str
+    problem: str
+
+
+class ApiTriggerPage(ApiTrigger, frozen=True):
+    """A trigger with the comparisons of its condition, its text, and the addresses of its alerts."""
+
+    comparisons: list[TriggerComparison]
+    source: str
+    """The text of its file."""
+    problem: str
+    newer: TriggerFile | None
+    alerts: str
+    """The address of all its alerts, of those that the caller may see."""
+
+
+def show_triggers(page: PageRequest) -> Response:
+    """The triggers, by model and name."""
+    query: ApiTriggersQuery = page.query
+    after = decode_cursor(query.cursor, tuple[str, str, bool])
+    items = [
+        _item(row)
+        for row in list_triggers(page.store, page.visible, page.services.known)
+        if (not query.model or row.model == query.model)
+        and (not query.severity or row.severity == query.severity)
+        and (not query.state or row.state == query.state)
+    ]
+    if after:
+        items = [one for one in items if _place(one) > after]
+    return answer(page, TriggerList(items[: query.limit], next_cursor(items, query.limit, _place)))
+
+
+def show_trigger(page: PageRequest) -> Response:
+    """A trigger."""
+    name = page.names["trigger"]
+    row, *others = read_trigger_rows(page.store, page.visible, page.services.known, name)
+    compared = page.services.comparisons.get(name, ()) if row.state == "live" else ()
+    found = ApiTriggerPage(
+        **{field: getattr(_item(row), field) for field in ApiTrigger.__struct_fields__},
+        comparisons=[_comparison(one, row.model) for one in compared],
+        source=row.source,
+        problem=row.problem,
+        newer=next((TriggerFile(one.state, one.fingerprint, one.problem) for one in others), None),
+        alerts=f"{PREFIX}/alerts?state=all&trigger={quote(name, safe='')}",
+    )
+    return answer(page, found)
+
+
+def _item(row: TriggerRow) -> ApiTrigger:
+    return ApiTrigger(
+        row.name,
+        row.state,
+        row.model,
+        row.severity,
+        row.component,
+        row.text,
+        row.condition,
+        row.lasts,
+        row.until,
+        list(row.parts),
+        row.fingerprint,
+        row.open_alerts,
+        row.score,
+    )
+
+
+def _place(one: ApiTrigger) -> tuple[str, str, bool]:
+    return one.model, one.trigger, one.state != "live"
+
+
+def _comparison(one: ComparedSides, model: str) -> TriggerComparison:
+    profile = profile_of(model)
+    channel = profile.channels.get(one.channel) if profile else None
+    unit = channel.unit if channel else ""
+    return TriggerComparison(one.value.text, one.sign, one.threshold.text, one.channel, unit)
+
+
+ROUTES: Final = (
+    WebRoute(
+        "GET",
+        f"{PREFIX}/triggers",
+        "view",
+        "",
+        show_triggers,
+        "triggers with their scores",
+        ApiTriggersQuery,
+        "api",
+        result=TriggerList,
+    ),
+    WebRoute(
+        "GET",
+        f"{PREFIX}/triggers/{{trigger}}",
+        "view",
+        "Trigger",
+        show_trigger,
+        "a trigger",
+        answer="api",
+        result=ApiTriggerPage,
+    ),
+)

@@ -1,0 +1,164 @@
+"""Triggers and windows of maintenance in the API."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import insert, select
+
+from datacenter.access.directory import StaffDirectory
+from datacenter.access.tokens import create_token
+from datacenter.evaluation.knowledge import read_knowledge
+from datacenter.store.schema import alerts, maintenance
+from datacenter.store.store import Store
+from settings.toml import dumps
+from tests.support.datacenter.scored_triggers import write_triggers
+from tests.support.datacenter.web_client import PEOPLE, Answer, WebClient, open_web
+from tests.support.datacenter.web_fleet import NOW_MS, alert_row
+from tests.support.datacenter.web_triggers import LAMP
+
+API = "/api/v1"
+HOUR_MS = 3_600_000
+PLACES = {
+    "site": f"{API}/sites/berlin-1/maintenance",
+    "box": f"{API}/boxes/RAP-0001/maintenance",
+    "instrument": f"{API}/instruments/RAP-0001/CHEM-0001/maintenance",
+}
+
+
+def read(client: WebClient, target: str) -> Any:
+    return json.loads(client.get(f"{API}/{target}").body)
+
+
+def send(client: WebClient, target: str, **members: object) -> Answer:
+    return client.post_json(target, json.dumps(members).encode())
+
+
+def windows(client: WebClient, query: str = "state=all") -> list[str]:
+    return [one["window"] for one in read(client, f"maintenance?{query}")["items"]]
+
+
+def test_the_list_of_triggers_has_scores_and_filters(web: WebClient) -> None:
+    engineer = web.sign_in("engineer")
+    items = read(engineer, "triggers")["items"]
+    assert [one["trigger"] for one in items] == ["silent-box", "gas-slot-heater", "chemistry-lamp"]
+    assert (items[2]["score"]["recall"], items[1]["score"]) == (0.9, None)
+    for query in ("model=chemistry-analyzer", "severity=warning", "severity=warning&state=live"):
+        assert read(engineer, f"triggers?{query}")["items"] == [items[2]]
+    assert read(engineer, "triggers?state=scored")["items"] == []
+
+
+def test_a_trigger_has_its_comparisons_and_the_address_of_its_alerts(changing: WebClient) -> None:
+    assert changing.store is not None
+    for identity, box, instrument in (("a1", "RAP-0001", "CHEM-0001"), ("a2", "RAP-0003", "GAS-0001")):
+        row = alert_row(identity, box, instrument, "chemistry-analyzer", "chemistry-lamp", "warning", "lamp")
+        with changing.store.transaction() as connection:
+            connection.execute(insert(alerts).values(row))
+    found = read(changing.sign_in("european"), "triggers/chemistry-lamp")
+    (one,) = found["comparisons"]
+    assert (one["value"], one["sign"], one["threshold"]) == ("mean(lamp-intensity-pct, 12h)", "<", "80")
+    assert (one["reading"], one["unit"], found["open_alerts"]) == ("lamp-intensity-pct", "%", 1)
+    of_trigger = json.loads(changing.sign_in("european").get(found["alerts"]).body)["items"]
+    assert [one["id"] for one in of_trigger] == ["a1"]
+
+
+def test_a_foreign_trigger_is_as_one_that_does_not_exist(web: WebClient) -> None:
+    european = web.sign_in("european")
+    foreign, unknown = (european.get(f"{API}/triggers/{name}") for name in ("gas-slot-heater", "nothing"))
+    assert (foreign.status, foreign.headers, foreign.body) == (404, unknown.headers, unknown.body)
+
+
+def test_a_trigger_with_a_newer_text_says_that_it_is_not_live(filled: Store, tmp_path: Path) -> None:
+    write_triggers(tmp_path, lamp=dumps(LAMP))
+    known = read_knowledge(tmp_path)
+    (tmp_path / "lamp.toml").write_text(dumps(LAMP).replace("80", "81"))
+    (tmp_path / "broken.toml").write_text("model = ")
+    engineer = open_web(filled, lambda: NOW_MS, known=known).sign_in("engineer")
+    found = read(engineer, "triggers/lamp")
+    assert (found["state"], found["newer"]["state"]) == ("live", "without score")
+    assert "< 80" in found["condition"] and found["fingerprint"] != found["newer"]["fingerprint"]
+    assert [one["state"] for one in read(engineer, "triggers")["items"] if one["trigger"] == "lamp"] == [
+        "live",
+        "without score",
+    ]
+    broken = read(engineer, "triggers/broken")
+    assert (broken["state"], broken["comparisons"], bool(broken["problem"])) == ("not valid", [], True)
+
+
+@pytest.mark.parametrize("kind", PLACES)
+def test_a_program_plans_reads_and_ends_a_window(changing: WebClient, kind: str) -> None:
+    program = changing.sign_in("supervisor").program("service")
+    answer = send(program, PLACES[kind], hours=2, reason="new pump")
+    made = json.loads(answer.body)
+    assert (answer.status, made["kind"], made["state"], made["planned_by"]) == (
+        200, kind, "in progress", "supervisor",
+    )  # fmt: skip
+    assert made["until_ms"] - made["from_ms"] == 2 * HOUR_MS
+    assert read(program, f"maintenance/{made['window']}") == made
+    assert windows(program, "") == [made["window"]]
+    assert made["window"] not in windows(program, "state=past")
+    for _ in range(2):
+        ended = json.loads(send(program, f"{API}/maintenance/{made['window']}/end").body)
+        assert (ended["state"], ended["until_ms"], ended["ended_by"]) == ("ended", NOW_MS, "supervisor")
+    assert {one.purpose for one in changing.entries if one.action.startswith("silence-")} == {"service"}
+
+
+def test_a_window_that_has_not_begun_is_cancelled(changing: WebClient) -> None:
+    program = changing.sign_in("supervisor").program("service")
+    made = json.loads(send(program, PLACES["site"], from_ms=NOW_MS + HOUR_MS, reason="move").body)
+    assert made["state"] == "planned"
+    assert json.loads(send(program, f"{API}/maintenance/{made['window']}/end").body)["state"] == "cancelled"
+    assert "cancelled" in changing.sign_in("supervisor").get("/maintenance").text
+
+
+@pytest.mark.parametrize(
+    ("members", "right"),
+    [
+        ({"reason": ""}, "a reason in one line"),
+        ({"hours": 0, "reason": "x"}, ">= 1"),
+        ({"hours": "4", "reason": "x"}, "hours"),
+        ({"hours": 1.5, "reason": "x"}, "hours"),
+        ({"from_ms": 0, "reason": "x"}, "in the future"),
+        ({"form_ms": 0, "reason": "x"}, "did you mean from_ms?"),
+        ({"reason": ["x"]}, "reason"),
+    ],
+)
+def test_a_wrong_window_is_refused_with_what_would_be_right(
+    changing: WebClient, members: dict[str, object], right: str
+) -> None:
+    program = changing.sign_in("supervisor").program("service")
+    answer = send(program, PLACES["site"], **members)
+    assert answer.status == 400 and right in json.loads(answer.body)["detail"]
+    assert windows(program, "") == []
+
+
+def test_the_limits_of_a_token_hold_for_windows(changing: WebClient) -> None:
+    assert changing.store is not None
+
+    store = changing.store
+
+    def program(actions: set[str], scope: str) -> WebClient:
+        limits = frozenset(actions), frozenset({scope})
+        secret, _ = create_token(store, "supervisor", "service", *limits, NOW_MS, NOW_MS + HOUR_MS)
+        return replace(changing, secret=secret)
+
+    reader = program({"read"}, "everywhere")
+    assert send(reader, PLACES["site"], reason="x").status == 403
+    american = program({"read", "change"}, "region/america")
+    assert send(american, PLACES["site"], reason="x").status == 404
+    assert windows(american) == ["m1"]
+    assert american.get(f"{API}/maintenance/m0").status == 404
+    assert send(american, f"{API}/maintenance/m0/end").status == 404
+    assert len(list(store.read(select(maintenance.c.id)))) == 2
+
+
+def test_the_rights_are_those_of_the_sign_on(changing: WebClient) -> None:
+    """A person whose roles the identity provider gives need not be in the staff directory."""
+    assert changing.store is not None
+    nobody = StaffDirectory({}, {}, {"supervisor": PEOPLE["supervisor"]})
+    program = open_web(changing.store, lambda: NOW_MS, staff=nobody).sign_in("supervisor").program()
+    assert send(program, PLACES["site"], reason="x").status == 200
