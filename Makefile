@@ -53,6 +53,7 @@ golden: $(BUILT)  ## regenerate the files that are derived from the code
 	$(BIN)/python -m tools.lab_reference
 	$(BIN)/python -m tools.audit_reference
 	$(BIN)/python -m tools.instrument_reference
+	$(BIN)/python -m tools.api_reference
 	$(BIN)/python -m tools.package_diagram
 	$(BIN)/python -m tests.support.imaging.golden
 	$(BIN)/python -m tests.support.imaging.edges

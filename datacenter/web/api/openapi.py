@@ -13,6 +13,10 @@ from msgspec.structs import fields
 from datacenter.web.api.answers import PREFIX, Problem
 from datacenter.web.routes import WebRoute
 
+DESCRIPTION: Final = (
+    "What the staff's pages show, for programs. A program has the rights of the owner of its API token, within the"
+    " limits of the token. Times are milliseconds since 1970; lists have a cursor for the next part."
+)
 _REFERENCES: Final = "#/components/schemas/{name}"
 _STATUSES: Final = {
     "400": "a parameter is wrong; the detail says what would be right",
@@ -31,12 +35,14 @@ def openapi(routes: Sequence[WebRoute]) -> dict[str, Any]:
     rows = [row for row in routes if row.answer == "api"]
     results = list(dict.fromkeys(row.result for row in rows if row.result is not None))
     _, components = msgspec.json.schema_components([*results, Problem], ref_template=_REFERENCES)
+    for one in components.values():
+        one["description"] = " ".join(one["description"].split())
     paths: dict[str, dict[str, Any]] = {}
     for row in rows:
         paths.setdefault(row.path, {})[row.method.lower()] = _operation(row)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "RAP data center", "version": "1", "description": __doc__},
+        "info": {"title": "RAP data center", "version": "1", "description": DESCRIPTION},
         "servers": [{"url": "/"}],
         "security": [{"token": []}],
         "paths": paths,

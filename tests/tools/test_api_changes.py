@@ -1,0 +1,129 @@
+"""Which changes of the API's document break programs, and that `make golden` does not write them."""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tools import api_reference
+from tools.api_changes import breaking_changes
+
+ROOT = Path(__file__).parents[2]
+ALERTS = "/api/v1/alerts"
+PLAN = "/api/v1/sites/{site}/maintenance"
+
+
+def committed() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((ROOT / api_reference.PAGE).read_text("utf-8"))
+    return found
+
+
+def parameter(document: dict[str, Any], name: str) -> dict[str, Any]:
+    found: dict[str, Any] = next(
+        one for one in document["paths"][ALERTS]["get"]["parameters"] if one["name"] == name
+    )
+    return found
+
+
+def schema(document: dict[str, Any], name: str) -> dict[str, Any]:
+    found: dict[str, Any] = document["components"]["schemas"][name]
+    return found
+
+
+def body(document: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = document["paths"][PLAN]["post"]["requestBody"]["content"]["application/json"][
+        "schema"
+    ]
+    return found
+
+
+CHANGES = {
+    "GET /api/v1/alerts: is removed": lambda one: one["paths"].pop(ALERTS),
+    "GET /api/v1/alerts: parameter site is removed": lambda one: one["paths"][ALERTS]["get"][
+        "parameters"
+    ].remove(parameter(one, "site")),
+    "GET /api/v1/alerts: parameter site is required": lambda one: parameter(one, "site").update(
+        required=True
+    ),
+    "GET /api/v1/alerts: parameter state cannot be all": lambda one: parameter(one, "state")["schema"][
+        "enum"
+    ].remove("all"),
+    "GET /api/v1/alerts: parameter site cannot be any text": lambda one: parameter(one, "site")[
+        "schema"
+    ].update(enum=["berlin-1"]),
+    "GET /api/v1/alerts: parameter limit cannot be of type integer": lambda one: parameter(one, "limit")[
+        "schema"
+    ].update(type="string"),
+    "POST /api/v1/sites/{site}/maintenance: member hours is removed": lambda one: body(one)["properties"].pop(
+        "hours"
+    ),
+    "POST /api/v1/sites/{site}/maintenance: member reason is required": lambda one: body(one).update(
+        required=["reason"]
+    ),
+    "GET /api/v1/alerts: items[].severity is not answered": lambda one: schema(one, "ApiAlert")[
+        "properties"
+    ].pop("severity"),
+    "GET /api/v1/alerts: items[].box is not always answered": lambda one: schema(one, "ApiAlert")[
+        "required"
+    ].remove("box"),
+    "GET /api/v1/alerts: items[].box can be of type null": lambda one: schema(one, "ApiAlert")[
+        "properties"
+    ].update(box={"anyOf": [{"type": "string"}, {"type": "null"}]}),
+    "GET /api/v1/triggers/{trigger}: score.recall can be of type string": lambda one: schema(
+        one, "RecordedScore"
+    )["properties"].update(recall={"type": "string"}),
+    "GET /api/v1/instruments/{box}/{instrument}/readings.csv: does not answer with text/csv": lambda one: one[
+        "paths"
+    ]["/api/v1/instruments/{box}/{instrument}/readings.csv"]["get"]["responses"]["200"]["content"].pop(
+        "text/csv"
+    ),
+}
+COMPATIBLE = {
+    "a new path": lambda one: one["paths"].update({"/api/v1/new": one["paths"][ALERTS]}),
+    "a new parameter": lambda one: one["paths"][ALERTS]["get"]["parameters"].append(
+        {"name": "new", "in": "query", "required": False, "schema": {"type": "string"}}
+    ),
+    "a new word": lambda one: parameter(one, "state")["schema"]["enum"].append("new"),
+    "any text": lambda one: parameter(one, "state").update(schema={"type": "string"}),
+    "a new member of an answer": lambda one: schema(one, "ApiAlert")["properties"].update(
+        new={"type": "string"}
+    ),
+    "never null": lambda one: schema(one, "ApiAlert")["properties"].update(site={"type": "string"}),
+}
+
+
+@pytest.mark.parametrize("text", CHANGES)
+def test_a_breaking_change_is_found(text: str) -> None:
+    after = committed()
+    CHANGES[text](after)
+    assert text in breaking_changes(committed(), after)
+    after["info"]["version"] = "2"
+    assert breaking_changes(committed(), after) == []
+
+
+@pytest.mark.parametrize("text", COMPATIBLE)
+def test_a_compatible_change_is_not(text: str) -> None:
+    after = committed()
+    COMPATIBLE[text](after)
+    assert after != committed()
+    assert breaking_changes(committed(), after) == []
+
+
+def test_a_breaking_change_is_written_only_if_it_is_accepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = deepcopy(committed())
+    before["paths"]["/api/v1/old"] = before["paths"][ALERTS]
+    page = tmp_path / "openapi.json"
+    page.write_text(json.dumps(before))
+    monkeypatch.setattr(api_reference, "PAGE", page)
+    assert api_reference.main() == 1
+    assert "GET /api/v1/old: is removed" in capsys.readouterr().err
+    assert json.loads(page.read_text()) == before
+    monkeypatch.setattr(api_reference, "ACCEPTED", {"GET /api/v1/old: is removed": "it was never released"})
+    assert api_reference.main() == 0
+    assert page.read_text() == (ROOT / "docs/reference/openapi.json").read_text("utf-8")
