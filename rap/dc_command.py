@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,12 +58,14 @@ def _desk(arguments: argparse.Namespace) -> Iterator[tuple[CommandDesk, Actor, i
 
 
 def _send(arguments: argparse.Namespace) -> int:
-    content = b""
-    with _desk(arguments) as (desk, actor, now_ms):
+    from datacenter.commands.desk import CommandOrder, SentFile
+
+    with _desk(arguments) as (desk, actor, now_ms), ExitStack() as stack:
+        file = None
         if arguments.file is not None:
-            content = arguments.file.read_bytes()
-        given = arguments.box, arguments.instrument, arguments.verb, content
-        return _print(arguments, [desk.send(actor, *given, now_ms, arguments.hours)])
+            file = SentFile(stack.enter_context(arguments.file.open("rb")), arguments.file.name)
+        order = CommandOrder(arguments.verb, file, arguments.hours)
+        return _print(arguments, [desk.send(actor, arguments.box, arguments.instrument, order, now_ms)])
 
 
 def _list(arguments: argparse.Namespace) -> int:
@@ -88,9 +90,9 @@ def _withdraw(arguments: argparse.Namespace) -> int:
 
 def _download(arguments: argparse.Namespace) -> int:
     with _desk(arguments) as (desk, actor, now_ms):
-        content = desk.download(actor, arguments.number, now_ms)
+        stored = desk.download(actor, arguments.number, now_ms)
         with arguments.to.open("xb") as file:
-            file.write(content)
+            file.writelines(stored.read())
     return OK
 
 

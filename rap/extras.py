@@ -26,6 +26,7 @@ EXTRAS: Final = {
             "numpy",
             "prometheus_client",
             "pyarrow",
+            "python_multipart",
             "sqlalchemy",
             "starlette",
             "uvicorn",

@@ -67,6 +67,10 @@ class AccessDecider:
         self._record(decision)
         return decision
 
+    def record(self, decision: Decision) -> None:
+        """Record a further decision that follows from one of `decide`. Raises: the recorder's exceptions."""
+        self._record(decision)
+
     def peek(self, staff: str, action: str, resource: Resource, context: RequestContext) -> Decision:
         """Decide without a record: for pages that show which actions are possible, and for explanations."""
         rules = self._rules

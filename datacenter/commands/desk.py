@@ -2,34 +2,41 @@
 
 A command of a dangerous kind waits until a second person has approved exactly this command with exactly this file
 (`datacenter.access.four_eyes`). At that moment, the rights of both are checked again, and the command is queued.
+
+A file that is sent or downloaded has a record of its own, with its hash, before it is stored or read. A request with
+a key that the same person has used is a repetition, and returns the command of the first one.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Final, NamedTuple
+from typing import Any, BinaryIO, Final, NamedTuple
 
-from sqlalchemy import and_, select, update
+from sqlalchemy import Connection, and_, select, update
 
 from datacenter.access.control import AccessDecider
 from datacenter.access.decision import Decision
 from datacenter.access.four_eyes import APPROVAL_MS, NotApproved, PendingChange, approve, decide_change
 from datacenter.access.request import Approval, RequestContext, Resource
 from datacenter.access.vocabulary import VERB_ACTIONS, Purpose, members
-from datacenter.commands.files import FileArchive
+from datacenter.commands.files import FileArchive, refer_to
 from datacenter.fleet.visible import COLUMNS, PLACED_BOXES, find_instrument
 from datacenter.store.command_states import WITHDRAWABLE, State
 from datacenter.store.schema import boxes, commands, instruments, sites
 from datacenter.store.store import Store
 from settings.problems import SettingsError
 from settings.profile import Verb, load_profile
-from wire.files import DOWN_VERBS, FileReference
+from wire.files import DOWN_VERBS
 from wire.messages import encode
 
 EXPIRES_HOURS: Final = 7 * 24
 """Default time until a command expires."""
 EXPIRES_HOURS_MAX: Final = 90 * 24
 LISTED_MAX: Final = 200
+FILE_NAME_CHARACTERS_MAX: Final = 120
+REQUEST_KEY_CHARACTERS_MAX: Final = 100
 SECOND_PERSON: Final = "a second person"
 
 
@@ -37,11 +44,35 @@ class CommandRefusedError(Exception):
     """The command cannot be sent, approved or withdrawn; nothing was changed. The message says why."""
 
 
+class WrongCommandError(CommandRefusedError):
+    """The instrument takes no such command, or not with this file or time. The message says what would be right."""
+
+
+class CommandConflictError(CommandRefusedError):
+    """The state of the command, or an earlier request with the same key, does not permit it."""
+
+
 class Actor(NamedTuple):
     """A member of the staff, and the purpose of what they do."""
 
     staff: str
     purpose: Purpose
+
+
+class SentFile(NamedTuple):
+    """A file that a command brings: readable from its beginning, with the name that the sender gave it."""
+
+    content: BinaryIO
+    name: str = ""
+
+
+class CommandOrder(NamedTuple):
+    """What to send. `key` is the sender's name of the request: a second one with the same key has no effect."""
+
+    verb: Verb
+    file: SentFile | None = None
+    hours: int = EXPIRES_HOURS
+    key: str = ""
 
 
 class CommandRow(NamedTuple):
@@ -65,6 +96,7 @@ class CommandRow(NamedTuple):
     approved_at_ms: int | None
     file: str | None
     file_bytes: int | None
+    file_name: str
     transferred_bytes: int
     model: str | None
     site: str | None
@@ -83,6 +115,11 @@ class CommandRow(NamedTuple):
         return self.state in WITHDRAWABLE and self.ending is None
 
     @property
+    def download_name(self) -> str:
+        """The name for its file where it is stored: as it was sent, or after the instrument that made it."""
+        return self.file_name or f"{self.instrument}-{self.verb}-{self.id}.bin"
+
+    @property
     def progress(self) -> str:
         """The transfer of its file in words; empty without a file."""
         if not self.file_bytes:
@@ -97,6 +134,19 @@ class CommandRow(NamedTuple):
         )
 
 
+class StoredFile(NamedTuple):
+    """A complete file in the data center."""
+
+    archive: FileArchive
+    sha256: str
+    size: int
+    name: str
+
+    def read(self, offset: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """Yield the bytes from `offset` until before `end`, by default all. Raises: StoreError."""
+        return self.archive.read(self.sha256, offset, self.size if end is None else end)
+
+
 @dataclass(frozen=True)
 class CommandDesk:
     """What staff do with commands. All methods raise StoreError."""
@@ -105,56 +155,50 @@ class CommandDesk:
     archive: FileArchive
     access: AccessDecider
 
-    def send(
-        self,
-        actor: Actor,
-        box: str,
-        instrument: str,
-        verb: Verb,
-        content: bytes,
-        now_ms: int,
-        expires_hours: int = EXPIRES_HOURS,
-    ) -> CommandRow:
-        """Queue a command, with a file unless `content` is empty; a dangerous one waits for approval.
+    def send(self, actor: Actor, box: str, instrument: str, order: CommandOrder, now_ms: int) -> CommandRow:
+        """Queue a command; a dangerous one waits for approval. It and its file are committed together.
 
         Raises: CommandRefusedError; FileTooLargeError.
         """
         resource = self._resource(actor, box, instrument, now_ms)
-        _check_verb(resource.model, verb, content)
-        if not 1 <= expires_hours <= EXPIRES_HOURS_MAX:
-            raise CommandRefusedError(f"a command expires after 1 to {EXPIRES_HOURS_MAX} hours")
-        action = VERB_ACTIONS[verb]
+        _check_order(resource.model, order)
+        reference = refer_to(order.file.content) if order.file else None
+        action = VERB_ACTIONS[order.verb]
         is_dangerous = action in members("four-eyes")
-        context = RequestContext(now_ms, actor.purpose)
-        decision = self.access.decide(actor.staff, action, resource, context)
-        if is_dangerous:
-            approved = replace(context, approval=Approval(SECOND_PERSON, now_ms + APPROVAL_MS))
-            decision = self.access.peek(actor.staff, action, resource, approved)
-        _require(decision)
-        body, columns = b"", dict[str, Any]()
-        if content:
-            sha256 = self.archive.keep(content, now_ms)
-            body = encode(FileReference(sha256, len(content)))
-            columns = {"file": sha256, "file_bytes": len(content)}
-        number = self.store.queue_command(
-            box,
-            instrument,
-            verb,
-            body,
-            now_ms,
-            state="waiting for approval" if is_dangerous else "queued",
-            requester=actor.staff,
-            purpose=actor.purpose,
-            expires_at_ms=now_ms + expires_hours * 3_600_000,
-            **columns,
-        )
+        decision = self._require_right(actor, action, resource, now_ms)
+        columns: dict[str, Any] = {"file": None}
+        if order.file and reference:
+            name = _cleaned(order.file.name)
+            columns = {"file": reference.sha256, "file_bytes": reference.size, "file_name": name}
+            file = replace(decision.request, resource=replace(resource, kind="File", id=reference.sha256))
+            text = f"{order.verb} of {reference.size:,} bytes for {instrument} at {box}"
+            self.access.record(Decision(file, True, None, None, text))
+        with self.store.transaction() as connection:
+            number = _number_of(connection, actor.staff, order, (box, instrument, columns["file"]))
+            if number is None:
+                if order.file and reference:
+                    self.archive.add(connection, reference, order.file.content, now_ms)
+                number = self.store.queue_within(
+                    connection,
+                    box,
+                    instrument,
+                    order.verb,
+                    encode(reference) if reference else b"",
+                    now_ms,
+                    state="waiting for approval" if is_dangerous else "queued",
+                    requester=actor.staff,
+                    purpose=actor.purpose,
+                    expires_at_ms=now_ms + order.hours * 3_600_000,
+                    request_key=order.key or None,
+                    **columns,
+                )
         return self.read(number)
 
     def approve(self, actor: Actor, number: int, now_ms: int) -> CommandRow:
         """Approve a command of somebody else, and queue it. Raises: CommandRefusedError."""
         row = self._seen(actor, number, now_ms)
         if row.state != "waiting for approval" or (row.expires_at_ms or 0) <= now_ms:
-            raise CommandRefusedError(f"command {number} does not wait for approval: it is {row.state}")
+            raise CommandConflictError(f"command {number} does not wait for approval: it is {row.state}")
         resource = find_instrument(self.store, row.box, row.instrument)
         if resource is None:
             raise CommandRefusedError(f"the instrument {row.instrument} of command {number} does not exist")
@@ -180,7 +224,7 @@ class CommandDesk:
         row = self._seen(actor, number, now_ms)
         _require(self._decide(actor, "withdraw-command", row.resource, now_ms))
         if row.state not in WITHDRAWABLE:
-            raise CommandRefusedError(f"command {number} cannot be withdrawn: it is {row.state}")
+            raise CommandConflictError(f"command {number} cannot be withdrawn: it is {row.state}")
         self.store.withdraw_command(number, now_ms)
         return self.read(number)
 
@@ -213,19 +257,21 @@ class CommandDesk:
         return self._peek(actor, "approve", change.as_resource, now_ms)
 
     def may_send(self, actor: Actor, verb: Verb, instrument: Resource, now_ms: int) -> bool:
-        """Return whether to offer a command that is not dangerous; not recorded."""
-        takes = verb in verbs_of(instrument.model)
-        return takes and self._peek(actor, VERB_ACTIONS[verb], instrument, now_ms)
+        """Return whether to offer a command, to be approved by a second person if it is dangerous; not recorded."""
+        if verb not in verbs_of(instrument.model):
+            return False
+        context = _with_approval(VERB_ACTIONS[verb], RequestContext(now_ms, actor.purpose))
+        return self.access.peek(actor.staff, VERB_ACTIONS[verb], instrument, context).permitted
 
-    def download(self, actor: Actor, number: int, now_ms: int) -> bytes:
+    def download(self, actor: Actor, number: int, now_ms: int) -> StoredFile:
         """Return the complete file of a command. Raises: CommandRefusedError."""
         row = self._seen(actor, number, now_ms)
         resource = replace(row.resource, kind="File", id=row.file or "", requester="")
         _require(self._decide(actor, "download-file", resource, now_ms))
-        content = self.archive.content(row.file) if row.file else None
-        if content is None:
-            raise CommandRefusedError(f"command {number} has no complete file")
-        return content
+        size = self.archive.size(row.file) if row.file else None
+        if row.file is None or size is None:
+            raise CommandConflictError(f"command {number} has no complete file")
+        return StoredFile(self.archive, row.file, size, row.download_name)
 
     def read(self, number: int) -> CommandRow:
         """Return a command without a check of rights. Raises: CommandRefusedError."""
@@ -240,6 +286,15 @@ class CommandDesk:
         if not self._decide(actor, "view", row.resource, now_ms).permitted:
             raise CommandRefusedError(f"there is no command {number}")
         return row
+
+    def _require_right(self, actor: Actor, action: str, resource: Resource, now_ms: int) -> Decision:
+        """Record the decision, and require the right; for a dangerous action as if it had been approved."""
+        decision = self._decide(actor, action, resource, now_ms)
+        if action in members("four-eyes"):
+            context = _with_approval(action, RequestContext(now_ms, actor.purpose))
+            decision = self.access.peek(actor.staff, action, resource, context)
+        _require(decision)
+        return decision
 
     def _resource(self, actor: Actor, box: str, instrument: str, now_ms: int) -> Resource:
         resource = find_instrument(self.store, box, instrument)
@@ -263,17 +318,57 @@ def verbs_of(model: str) -> list[Verb]:
         return []
 
 
-def _check_verb(model: str, verb: Verb, content: bytes) -> None:
-    verbs = verbs_of(model)
+def _check_order(model: str, order: CommandOrder) -> None:
+    """Check a command for instruments of a model. Raises: WrongCommandError."""
+    verb, verbs = order.verb, verbs_of(model)
     if verb not in verbs:
         known = ", ".join(verbs) or "none"
-        raise CommandRefusedError(
+        raise WrongCommandError(
             f"instruments of the model {model or 'unknown'} take no {verb}; they take: {known}"
         )
-    if verb in DOWN_VERBS and not content:
-        raise CommandRefusedError(f"{verb} needs a file that is not empty")
-    if verb not in DOWN_VERBS and content:
-        raise CommandRefusedError(f"{verb} takes no file")
+    if verb in DOWN_VERBS and (order.file is None or not order.file.content.seek(0, os.SEEK_END)):
+        raise WrongCommandError(f"{verb} needs a file that is not empty")
+    if verb not in DOWN_VERBS and order.file is not None:
+        raise WrongCommandError(f"{verb} takes no file")
+    if not 1 <= order.hours <= EXPIRES_HOURS_MAX:
+        raise WrongCommandError(f"a command expires after 1 to {EXPIRES_HOURS_MAX} hours")
+    if order.key and not (len(order.key) <= REQUEST_KEY_CHARACTERS_MAX and order.key.isprintable()):
+        raise WrongCommandError(
+            f"the key of a request has at most {REQUEST_KEY_CHARACTERS_MAX} printable characters"
+        )
+
+
+def _number_of(
+    connection: Connection, staff: str, order: CommandOrder, about: tuple[str, str, str | None]
+) -> int | None:
+    """Return the command of an earlier request with the same key; None if it is new.
+
+    Raises: CommandConflictError if that was another command.
+    """
+    if not order.key:
+        return None
+    earlier = and_(commands.c.requester == staff, commands.c.request_key == order.key)
+    found = connection.execute(select(commands).where(earlier)).first()
+    if found is None:
+        return None
+    if (found.verb, found.box, found.instrument, found.file) != (order.verb, *about):
+        raise CommandConflictError(
+            f"the key {order.key} was used for command {found.id}, which is another one: use a new key"
+        )
+    return int(found.id)
+
+
+def _cleaned(name: str) -> str:
+    """Return the name of a file without folders and characters that cannot be printed, shortened at the beginning."""
+    last = name.replace("\\", "/").rpartition("/")[2]
+    return "".join(filter(str.isprintable, last)).strip()[-FILE_NAME_CHARACTERS_MAX:]
+
+
+def _with_approval(action: str, context: RequestContext) -> RequestContext:
+    """Return the context as if a second person had approved the action, if it is a dangerous one."""
+    if action not in members("four-eyes"):
+        return context
+    return replace(context, approval=Approval(SECOND_PERSON, context.now_ms + APPROVAL_MS))
 
 
 def _change(row: CommandRow, resource: Resource) -> PendingChange:

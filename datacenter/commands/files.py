@@ -1,9 +1,9 @@
 """The files of commands in the data center: content by its SHA-256, in parts, in the database.
 
 They are kept in tables and not in a folder, so that a command and its file are stored in one transaction, every
-process of the data center sees them, and one backup contains both. A part is a range of at most 32 KiB. The parts of
-an upload have a name of their own until the content is complete and its hash verified, so that nobody can read a part
-of it, or change what another box uploads.
+process of the data center sees them, and one backup contains both. A part is a range of at most 32 KiB, and no more
+than READ_PARTS of them are in memory. The parts of an upload of a box have a name of their own until the content is
+complete and its hash verified, so that nobody can read a part of it, or change what another box uploads.
 
 The total is limited: the oldest files that no open command needs are removed for new ones.
 """
@@ -11,23 +11,39 @@ The total is limited: the oldest files that no open command needs are removed fo
 from __future__ import annotations
 
 import hashlib
-from typing import Final
+import os
+from collections.abc import Iterator
+from io import BytesIO
+from typing import BinaryIO, Final
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from datacenter.store.command_states import SENT, WITHDRAWABLE
 from datacenter.store.schema import commands, file_parts, files
 from datacenter.store.store import Store
-from wire.files import FILE_BYTES_MAX, RANGE_BYTES_MAX, UP_VERBS, RangeRequest, UploadRange
+from wire.files import (
+    FILE_BYTES_MAX,
+    RANGE_BYTES_MAX,
+    UP_VERBS,
+    FileReference,
+    RangeRequest,
+    UploadRange,
+)
 
 TOTAL_BYTES_MAX: Final = 4 * 2**30
 """Default limit of the total size of all files."""
+READ_PARTS: Final = 8
+"""Parts that are read or written with one statement."""
 
 _C, _F, _P = commands.c, files.c, file_parts.c
 
 
 class FileTooLargeError(Exception):
-    """The file exceeds FILE_BYTES_MAX, or there is no room for it. The message says what to do."""
+    """The file is empty or exceeds FILE_BYTES_MAX, or there is no room for it. The message says what to do."""
+
+
+class NoRoomError(FileTooLargeError):
+    """There is no room for the file beside those of open commands."""
 
 
 class UploadRefusedError(Exception):
@@ -42,29 +58,48 @@ class FileArchive:
 
     def keep(self, content: bytes, now_ms: int) -> str:
         """Store a file for an instrument and return its hash; committed on return. Raises: FileTooLargeError."""
-        if not 1 <= len(content) <= FILE_BYTES_MAX:
-            raise FileTooLargeError(
-                f"the file has {len(content):,} bytes; send one of 1 to {FILE_BYTES_MAX:,} bytes"
-            )
-        sha256 = hashlib.sha256(content).hexdigest()
+        file = BytesIO(content)
+        reference = refer_to(file)
         with self._store.transaction() as connection:
-            if not _exists(connection, sha256):
-                self._make_room(connection, len(content))
-                places = range(0, len(content), RANGE_BYTES_MAX)
-                parts = [
-                    {"file": sha256, "position": at, "body": content[at : at + RANGE_BYTES_MAX]}
-                    for at in places
-                ]
-                connection.execute(insert(file_parts), parts)
-                connection.execute(
-                    insert(files).values(sha256=sha256, bytes=len(content), stored_at_ms=now_ms)
-                )
-        return sha256
+            self.add(connection, reference, file, now_ms)
+        return reference.sha256
+
+    def add(self, connection: Connection, reference: FileReference, file: BinaryIO, now_ms: int) -> None:
+        """Store a file in a transaction, unless it is stored already. Raises: NoRoomError."""
+        if _exists(connection, reference.sha256):
+            return
+        self._make_room(connection, reference.size)
+        file.seek(0)
+        for first in range(0, reference.size, READ_PARTS * RANGE_BYTES_MAX):
+            block = file.read(READ_PARTS * RANGE_BYTES_MAX)
+            parts = [
+                {"file": reference.sha256, "position": first + at, "body": block[at : at + RANGE_BYTES_MAX]}
+                for at in range(0, len(block), RANGE_BYTES_MAX)
+            ]
+            connection.execute(insert(file_parts), parts)
+        stored = {"sha256": reference.sha256, "bytes": reference.size, "stored_at_ms": now_ms}
+        connection.execute(insert(files).values(stored))
+
+    def size(self, sha256: str) -> int | None:
+        """Return the size of a complete file in bytes; None if there is none."""
+        found = next(self._store.read(select(_F.bytes).where(_F.sha256 == sha256)), None)
+        return None if found is None else int(found.bytes)
+
+    def read(self, sha256: str, offset: int = 0, end: int = FILE_BYTES_MAX) -> Iterator[bytes]:
+        """Yield the content of a file from `offset` until before `end`; nothing if there is no such file."""
+        step = READ_PARTS * RANGE_BYTES_MAX
+        while offset < end:
+            wanted = RangeRequest(sha256, offset, min(step, end - offset))
+            with self._store.transaction() as connection:
+                found = _range(connection, wanted)
+            if not found:
+                return
+            yield found
+            offset += len(found)
 
     def content(self, sha256: str) -> bytes | None:
         """Return the content of a file; None if there is none."""
-        parts = select(_P.body).where(_P.file == sha256).order_by(_P.position)
-        return b"".join(bytes(body) for (body,) in self._store.read(parts)) or None
+        return b"".join(self.read(sha256)) or None
 
     def read_range(self, box: str, wanted: RangeRequest) -> bytes | None:
         """Return a range of a file that an open command of the box needs, and note the progress; None otherwise."""
@@ -152,10 +187,22 @@ class FileArchive:
                 connection.execute(delete(file_parts).where(_P.file == sha256))
                 excess -= size_bytes
         if excess > 0:
-            raise FileTooLargeError(
+            raise NoRoomError(
                 "the files of open commands fill the limit of the data center; wait until some are done, or "
                 "withdraw some"
             )
+
+
+def refer_to(file: BinaryIO) -> FileReference:
+    """Return hash and size of a file that can be read from its beginning. Raises: FileTooLargeError."""
+    size = file.seek(0, os.SEEK_END)
+    if not 1 <= size <= FILE_BYTES_MAX:
+        raise FileTooLargeError(f"the file has {size:,} bytes; send one of 1 to {FILE_BYTES_MAX:,} bytes")
+    file.seek(0)
+    digest = hashlib.sha256()
+    while block := file.read(READ_PARTS * RANGE_BYTES_MAX):
+        digest.update(block)
+    return FileReference(digest.hexdigest(), size)
 
 
 def _complete(connection: Connection, command: int, now_ms: int) -> None:

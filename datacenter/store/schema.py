@@ -36,7 +36,7 @@ from datacenter.store.append_only import make_append_only
 
 metadata = MetaData()
 
-REVISION: Final = "0011"
+REVISION: Final = "0012"
 """The revision whose migration creates these tables."""
 
 boxes = Table(
@@ -300,7 +300,11 @@ commands = Table(
     Column(
         "transferred_bytes", BigInteger, nullable=False, server_default="0"
     ),  # between box and data center
+    Column("file_name", Text, nullable=False, server_default=""),  # as the sender has it; empty if unknown
+    Column("request_key", Text),  # the requester's name of the request, by which a repeated one is detected
     Index("commands_waiting", "box", "state", "due_at_ms"),
+    Index("commands_of_request", "requester", "request_key", unique=True),
+    Index("commands_of_file", "file"),
     sqlite_autoincrement=True,  # numbers are never reused, as in PostgreSQL
 )
 

@@ -227,13 +227,26 @@ class Store:
         An empty `instrument` means the box itself. `columns` are further columns of the table `commands`. Raises:
         StoreError, UnknownBoxError.
         """
+        with self.transaction() as connection:
+            return self.queue_within(connection, box, instrument, verb, body, now_ms, **columns)
+
+    def queue_within(
+        self,
+        connection: Connection,
+        box: str,
+        instrument: str,
+        verb: Verb,
+        body: bytes,
+        now_ms: int,
+        **columns: Any,
+    ) -> int:
+        """As `queue_command`, in a transaction."""
         assert len(body) <= COMMAND_BODY_BYTES_MAX, "callers must limit the body"
+        if connection.scalar(select(boxes.c.serial).where(boxes.c.serial == box)) is None:
+            raise UnknownBoxError(box)
         values = {"box": box, "instrument": instrument, "verb": verb, "body": body, **columns}
         statement = insert(commands).values(**values, created_at_ms=now_ms, due_at_ms=now_ms)
-        with self.transaction() as connection:
-            if connection.scalar(select(boxes.c.serial).where(boxes.c.serial == box)) is None:
-                raise UnknownBoxError(box)
-            return int(connection.execute(statement.returning(commands.c.id)).scalar_one())
+        return int(connection.execute(statement.returning(commands.c.id)).scalar_one())
 
     def withdraw_command(self, command: int, now_ms: int) -> None:
         """Withdraw a command: at once if it was never sent to its box, otherwise unless it has begun there.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Final
 
@@ -23,6 +24,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from datacenter.access.directory import StaffPerson
+from datacenter.commands.desk import SentFile
+from datacenter.commands.files import FileTooLargeError, NoRoomError
 from datacenter.fleet.visible import Visibility
 from datacenter.store.errors import StoreError
 from datacenter.web.api.answers import PREFIX as API
@@ -43,6 +46,7 @@ from datacenter.web.parameters import ParameterError, parse_pairs, read_body, re
 from datacenter.web.rendering import render
 from datacenter.web.responses import SECURITY_HEADERS, html
 from datacenter.web.routes import (
+    ConflictError,
     NoParameters,
     NotFoundError,
     PageRequest,
@@ -50,10 +54,12 @@ from datacenter.web.routes import (
     WebRoute,
     WebServices,
     check_access,
+    record_refusal,
 )
 from datacenter.web.sessions import StaffSession
 from datacenter.web.sign_in import sign_in_page, sign_in_routes
 from datacenter.web.sign_on import sign_on_routes
+from datacenter.web.uploads import MULTIPART, media_type, receiving_form
 
 _TITLES: Final = {
     400: "The request is not valid",
@@ -61,9 +67,11 @@ _TITLES: Final = {
     403: "Not permitted",
     404: "Not found",
     405: "The page has no such method",
-    413: "The form is too large",
+    409: "The state does not permit this",
+    413: "The file is too large",
     500: "An internal error",
     503: "The database does not respond",
+    507: "There is no room for the file",
 }
 _HIDDEN: Final = "not found, or not permitted"
 """The answer to somebody who may not know whether the resource exists."""
@@ -149,19 +157,20 @@ def _endpoint(
         entry = services.person(session)
         if session is None or entry is None:
             return _sign_in_first(row, request, services)
-        try:
-            pairs = await _pairs(row, request)
-            if row.method == "POST":
-                pairs = _without_token(pairs, session)
-            query = read_parameters(row.parameters, pairs)
-        except ParameterError as error:
-            return _error(400, str(error), row)
-        except ForgedFormError as error:
-            return _error(403, str(error), row)
         visible = Visibility(services.policies, entry.principal, now_ms, row.purpose)
-        names = session.staff, entry, session.form_token
-        handle = partial(_handle, row, services, request, visible, *names, query)
-        return await _answered(row, run, handle)
+        async with AsyncExitStack() as received:
+            try:
+                pairs, file = await _receive(row, request, session, received)
+                query = read_parameters(row.parameters, pairs)
+            except ParameterError as error:
+                return _error(400, str(error), row)
+            except ForgedFormError as error:
+                return _error(403, str(error), row)
+            except FileTooLargeError as error:
+                return await _too_large(row, services, request, visible, error)
+            names = session.staff, entry, session.form_token
+            handle = partial(_handle, row, services, request, visible, *names, query, file)
+            return await _answered(row, run, handle)
 
     return endpoint
 
@@ -205,13 +214,16 @@ def _handle(
     entry: StaffPerson,
     form_token: str,
     query: Struct,
+    file: SentFile | None = None,
 ) -> Response:
     """Check the access, and call the handler. Raises: as `check_access`, and what the handler raises."""
     names = dict(request.path_params)
     resource = check_access(row, services, visible, names)
     target, headers = _target(request), dict(request.headers)
     return row.handler(
-        PageRequest(services, staff, entry, visible, form_token, resource, names, query, target, headers)
+        PageRequest(
+            services, staff, entry, visible, form_token, resource, names, query, target, headers, file
+        )
     )
 
 
@@ -227,23 +239,52 @@ async def _answered(
         return _error(403, str(error), row)
     except ParameterError as error:
         return _error(400, str(error), row)
+    except ConflictError as error:
+        return _error(409, str(error), row)
+    except FileTooLargeError as error:
+        return _error(507 if isinstance(error, NoRoomError) else 413, str(error), row)
     except StoreError as error:
         _log.error("%s %s: the database failed: %s", row.method, row.path, error)
         return _error(503, "Nothing was changed. Try again in a minute.", row)
 
 
-async def _pairs(row: WebRoute, request: Request) -> list[tuple[str, str]]:
-    """Return the parameters of the URL, or those of a form."""
+async def _receive(
+    row: WebRoute, request: Request, session: StaffSession, received: AsyncExitStack
+) -> tuple[list[tuple[str, str]], SentFile | None]:
+    """Return the parameters of the URL, or those of a form with its file, which exists until `received` ends."""
     if row.method == "GET":
-        return parse_pairs(request.url.query)
-    return await read_form(request)
+        return parse_pairs(request.url.query), None
+    if row.takes_file and media_type(request) == MULTIPART:
+        form = await received.enter_async_context(
+            receiving_form(request, lambda pairs: _require_token(pairs, session))
+        )
+        return _without_token(form.pairs), form.file
+    pairs = await read_form(request)
+    _require_token(pairs, session)
+    return _without_token(pairs), None
 
 
-def _without_token(pairs: list[tuple[str, str]], session: StaffSession) -> list[tuple[str, str]]:
-    """Check the form's token, and return the other fields. Raises: ForgedFormError."""
+async def _too_large(
+    row: WebRoute, services: WebServices, request: Request, visible: Visibility, error: FileTooLargeError
+) -> Response:
+    """Record that a file is too large, and return the answer, which is the same whether the resource exists."""
+
+    def record() -> Response:
+        record_refusal(row, services, visible, dict(request.path_params), str(error))
+        raise error
+
+    return await _answered(row, services.write, record)
+
+
+def _require_token(pairs: list[tuple[str, str]], session: StaffSession) -> None:
+    """Check the token of a form. Raises: ForgedFormError."""
     token = next((value for name, value in pairs if name == FORM_TOKEN), "")
     if not session.is_form_token(token):
         raise ForgedFormError("the form belongs to another session: load the page again, and repeat")
+
+
+def _without_token(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return the fields of a form without its token."""
     return [(name, value) for name, value in pairs if name != FORM_TOKEN]
 
 

@@ -19,8 +19,7 @@ class ForgedFormError(PermissionError):
 
 async def read_form(request: Request) -> list[tuple[str, str]]:
     """Return the fields of a form. Raises: ForgedFormError, ParameterError."""
-    if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-        raise ForgedFormError("the form was sent by another site")
+    require_own_site(request)
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _KIND:
         raise ParameterError(f"a form must have the content type {_KIND}")
     body = b""
@@ -32,3 +31,9 @@ async def read_form(request: Request) -> list[tuple[str, str]]:
         return parse_pairs(body.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise ParameterError("the form is not text in UTF-8") from error
+
+
+def require_own_site(request: Request) -> None:
+    """Refuse a form that the browser says another site has sent. Raises: ForgedFormError."""
+    if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        raise ForgedFormError("the form was sent by another site")

@@ -24,6 +24,7 @@ from datacenter.access.request import AccessRequest, Resource
 from datacenter.access.vocabulary import ACTIONS, Purpose
 from datacenter.audit.access_log import AccessLog
 from datacenter.audit.reading import ChainVerifier
+from datacenter.commands.desk import SentFile
 from datacenter.evaluation.knowledge import NO_KNOWLEDGE, TriggerKnowledge
 from datacenter.explanation.sides import ComparedSides, compared_sides
 from datacenter.explanation.triggers import find_trigger
@@ -57,6 +58,10 @@ class NotFoundError(LookupError):
 
 class RefusedError(PermissionError):
     """The staff member may see the resource, but not do this."""
+
+
+class ConflictError(Exception):
+    """The state of the resource does not permit this; the text says why."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +140,8 @@ class PageRequest:
     target: str
     """Path and query of the URL."""
     headers: dict[str, str] = field(default_factory=dict)
+    file: SentFile | None = None
+    """The file that the request brings."""
 
     @property
     def store(self) -> Store:
@@ -182,6 +189,8 @@ class WebRoute:
     """The representation that a row of the API returns."""
     media: str = "application/json"
     """The media type of its answer; a file has no `result`."""
+    takes_file: bool = False
+    """Whether the request can bring a file: as part of a form, or as the body of a request to the API."""
 
 
 _FIND: Final[dict[str, Callable[[Store, dict[str, str]], Resource | None]]] = {
@@ -209,7 +218,7 @@ def check_access(
         return None
     resource = _find(route.kind, services, visible, names)
     if resource is None:
-        log.decision(_unknown(route, visible, names))
+        log.decision(_refusal(route, visible, names, "the resource does not exist"))
         raise NotFoundError
     if resource.kind in ACTIONS["view"].kinds:
         seen = visible.decide("view", resource)
@@ -231,8 +240,14 @@ def _find(kind: str, services: WebServices, visible: Visibility, names: dict[str
     return _FIND[kind](services.store, names)
 
 
-def _unknown(route: WebRoute, visible: Visibility, names: dict[str, str]) -> Decision:
-    """The refusal of a resource that does not exist."""
+def record_refusal(
+    route: WebRoute, services: WebServices, visible: Visibility, names: dict[str, str], reason: str
+) -> None:
+    """Record that a request is refused before its resource is looked up. Raises: StoreError."""
+    services.log.decision(_refusal(route, visible, names, reason))
+
+
+def _refusal(route: WebRoute, visible: Visibility, names: dict[str, str], reason: str) -> Decision:
     resource = Resource(route.kind, "/".join(names.values()))
     request = AccessRequest(visible.principal, route.action, resource, visible.context)
-    return Decision(request, False, None, None, "the resource does not exist")
+    return Decision(request, False, None, None, reason)

@@ -1,28 +1,35 @@
-"""Commands and files for instruments: the list, sending a command without a file, approval and withdrawal."""
+"""Commands and files for instruments: the list, sending a command with or without a file, approval, withdrawal."""
 
 from __future__ import annotations
 
+import secrets
 from typing import Annotated, Final, Literal, TypeAlias, get_args
 
 from msgspec import Meta, Struct
 from starlette.responses import Response
 
-from datacenter.access.control import AccessDecider
 from datacenter.access.request import Resource
 from datacenter.access.vocabulary import Purpose
-from datacenter.commands.desk import LISTED_MAX, Actor, CommandDesk, CommandRefusedError
-from datacenter.commands.files import FileArchive
+from datacenter.commands.desk import (
+    LISTED_MAX,
+    REQUEST_KEY_CHARACTERS_MAX,
+    Actor,
+    CommandDesk,
+    CommandOrder,
+    verbs_of,
+)
 from datacenter.fleet.visible import find_instrument
 from datacenter.store.command_states import STATES, State
+from datacenter.web.orders import command_desk
 from datacenter.web.pages.page import address, show
 from datacenter.web.responses import redirect
-from datacenter.web.routes import NoParameters, PageRequest, RefusedError, WebRoute
+from datacenter.web.routes import NoParameters, PageRequest, WebRoute
+from settings.profile import Verb
+from wire.files import DOWN_VERBS, FILE_BYTES_MAX
 
 PATH: Final = "/commands"
 PURPOSE: Final[Purpose] = "service"
 """The purpose of approvals and withdrawals."""
-SendVerb: TypeAlias = Literal["send-inventory", "data-upload"]
-"""The commands that bring no file to the instrument."""
 SendPurpose: TypeAlias = Literal["service", "application-support", "installation"]
 Serial: TypeAlias = Annotated[str, Meta(max_length=64)]
 
@@ -36,80 +43,73 @@ class CommandsQuery(Struct, frozen=True):
 
 
 class SendForm(Struct, frozen=True):
-    """A command to an instrument."""
+    """A command to an instrument; `key` is that of the form, so that sending it twice has one effect."""
 
-    verb: SendVerb = "send-inventory"
+    verb: Verb = "send-inventory"
     purpose: SendPurpose = "service"
+    key: Annotated[str, Meta(max_length=REQUEST_KEY_CHARACTERS_MAX)] = ""
 
 
 def commands(page: PageRequest) -> Response:
     """The list of commands."""
     query: CommandsQuery = page.query
-    desk, actor = _desk(page), Actor(page.staff, PURPOSE)
-    rows = desk.list(actor, page.now_ms, query.instrument, query.state)
+    actor = Actor(page.staff, PURPOSE)
     instrument = find_instrument(page.store, query.box, query.instrument)
     is_seen = instrument is not None and page.permits("view", instrument)
+    with command_desk(page) as desk:
+        rows = desk.list(actor, page.now_ms, query.instrument, query.state)
+        shown = [
+            (row, desk.may_approve(actor, row, page.now_ms), desk.may_withdraw(actor, row, page.now_ms))
+            for row in rows
+        ]
+        verbs = _verbs(page, desk, instrument) if instrument and is_seen else []
     return show(
         page,
         "commands.html",
         query=query,
-        rows=[
-            (
-                row,
-                desk.may_approve(actor, row, page.now_ms),
-                desk.may_withdraw(actor, row, page.now_ms),
-            )
-            for row in rows
-        ],
+        rows=shown,
         is_cut=len(rows) == LISTED_MAX,
         state_choices=[(state, state) for state in STATES],
         is_seen=is_seen,
-        verbs=_verbs(page, desk, instrument) if instrument and is_seen else [],
+        verbs=[(verb, verb.replace("-", " ")) for verb in verbs],
+        with_file=[verb.replace("-", " ") for verb in verbs if verb in DOWN_VERBS],
+        file_mib_max=FILE_BYTES_MAX // 2**20,
+        key=secrets.token_hex(16),
         purposes=[(name, name.replace("-", " ")) for name in get_args(SendPurpose)],
         clear=address(PATH, CommandsQuery()),
     )
 
 
 def send(page: PageRequest) -> Response:
-    """Send a command without a file."""
+    """Send a command, with the file of the form if there is one."""
     form: SendForm = page.query
     box, instrument = page.names["box"], page.names["instrument"]
-    try:
-        _desk(page).send(Actor(page.staff, form.purpose), box, instrument, form.verb, b"", page.now_ms)
-    except CommandRefusedError as error:
-        raise RefusedError(str(error)) from error
+    order = CommandOrder(form.verb, page.file, key=form.key)
+    with command_desk(page) as desk:
+        desk.send(Actor(page.staff, form.purpose), box, instrument, order, page.now_ms)
     return redirect(address(PATH, CommandsQuery(instrument=instrument, box=box)))
 
 
 def approve(page: PageRequest) -> Response:
     """Approve a dangerous command of somebody else."""
-    try:
-        _desk(page).approve(Actor(page.staff, PURPOSE), int(page.names["command"]), page.now_ms)
-    except CommandRefusedError as error:
-        raise RefusedError(str(error)) from error
+    with command_desk(page) as desk:
+        desk.approve(Actor(page.staff, PURPOSE), int(page.names["command"]), page.now_ms)
     return redirect(PATH)
 
 
 def withdraw(page: PageRequest) -> Response:
     """Withdraw a command that has not begun."""
-    try:
-        _desk(page).withdraw(Actor(page.staff, PURPOSE), int(page.names["command"]), page.now_ms)
-    except CommandRefusedError as error:
-        raise RefusedError(str(error)) from error
+    with command_desk(page) as desk:
+        desk.withdraw(Actor(page.staff, PURPOSE), int(page.names["command"]), page.now_ms)
     return redirect(PATH)
 
 
-def _desk(page: PageRequest) -> CommandDesk:
-    access = AccessDecider(page.services.rules(), page.services.log.decision)
-    return CommandDesk(page.store, FileArchive(page.store), access)
-
-
-def _verbs(page: PageRequest, desk: CommandDesk, instrument: Resource) -> list[tuple[str, str]]:
+def _verbs(page: PageRequest, desk: CommandDesk, instrument: Resource) -> list[Verb]:
     """The commands that the person may send to the instrument for at least one purpose."""
     actors = [Actor(page.staff, purpose) for purpose in get_args(SendPurpose)]
     return [
-        (verb, verb.replace("-", " "))
-        for verb in get_args(SendVerb)
+        verb
+        for verb in verbs_of(instrument.model)
         if any(desk.may_send(actor, verb, instrument, page.now_ms) for actor in actors)
     ]
 
@@ -127,6 +127,7 @@ ROUTES: Final = (
         SendForm,
         "form",
         PURPOSE,
+        takes_file=True,
     ),
     WebRoute(
         "POST",

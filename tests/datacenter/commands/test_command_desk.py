@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
+from io import BytesIO
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 import pytest
 from sqlalchemy import insert
 
 from datacenter.access.control import AccessControl, AccessFiles
 from datacenter.access.decision import Decision
-from datacenter.commands.desk import Actor, CommandDesk, CommandRefusedError
+from datacenter.commands.desk import (
+    Actor,
+    CommandConflictError,
+    CommandDesk,
+    CommandOrder,
+    CommandRefusedError,
+    SentFile,
+)
 from datacenter.commands.files import FileArchive
+from datacenter.store.errors import StoreError
 from datacenter.store.schema import boxes, instruments, sites
 from datacenter.store.store import Store
 from tests.support.datacenter.batches import alert, batch, result
@@ -65,12 +76,23 @@ def desk(store: Store, tmp_path: Path, decisions: list[Decision]) -> CommandDesk
     return CommandDesk(store, FileArchive(store), access)
 
 
+def order(verb: str, content: bytes = b"", **other: Any) -> CommandOrder:
+    file = SentFile(BytesIO(content), "a.bin") if content else None
+    return CommandOrder(verb, file, **other)  # type: ignore[arg-type]
+
+
 def test_a_file_is_sent_with_the_command(desk: CommandDesk, store: Store, decisions: list[Decision]) -> None:
-    row = desk.send(ENGINEER, BOX, CHEM, "help-file", b"text", NOW)
+    row = desk.send(ENGINEER, BOX, CHEM, order("help-file", b"text"), NOW)
     assert (row.state, row.requester, row.file_bytes) == ("queued", "engineer", 4)
     assert row.expires_at_ms == NOW + 168 * HOUR
     assert desk.archive.content(row.file or "") == b"text"
-    assert [(it.request.action, it.permitted) for it in decisions] == [("view", True), ("send-file", True)]
+    assert [(it.request.action, it.request.resource.kind, it.permitted) for it in decisions] == [
+        ("view", "Instrument", True),
+        ("send-file", "Instrument", True),
+        ("send-file", "File", True),
+    ]
+    assert decisions[-1].request.resource.id == row.file
+    assert decisions[-1].reason == "help-file of 4 bytes for CHEM-0001 at RAP-0001"
     (sent,) = store.ingest(BOX, batch(alert(1)), NOW).commands
     assert (sent.id, sent.verb) == (row.id, "help-file")
 
@@ -93,12 +115,12 @@ def test_what_may_not_be_sent_is_refused(
     desk: CommandDesk, actor: Actor, instrument: str, verb: str, content: bytes, reason: str
 ) -> None:
     with pytest.raises(CommandRefusedError, match=reason):
-        desk.send(actor, BOX, instrument, verb, content, NOW)  # type: ignore[arg-type]
+        desk.send(actor, BOX, instrument, order(verb, content), NOW)
     assert desk.list(SUPERVISOR, NOW) == []
 
 
 def test_a_dangerous_command_waits_for_a_second_person(desk: CommandDesk, store: Store) -> None:
-    row = desk.send(SPECIALIST, BOX, CHEM, "assay-configuration", b"assays", NOW)
+    row = desk.send(SPECIALIST, BOX, CHEM, order("assay-configuration", b"assays"), NOW)
     assert row.state == "waiting for approval"
     assert store.ingest(BOX, batch(alert(1)), NOW).commands == []
     with pytest.raises(CommandRefusedError, match="nobody approves a change that they requested"):
@@ -113,7 +135,7 @@ def test_a_dangerous_command_waits_for_a_second_person(desk: CommandDesk, store:
 
 
 def test_an_expired_command_cannot_be_approved(desk: CommandDesk, store: Store) -> None:
-    row = desk.send(SPECIALIST, BOX, CHEM, "test-menu", b"assays", NOW, expires_hours=1)
+    row = desk.send(SPECIALIST, BOX, CHEM, order("test-menu", b"assays", hours=1), NOW)
     with pytest.raises(CommandRefusedError):
         desk.approve(SUPERVISOR, row.id, NOW + HOUR)
     store.expire_commands(NOW + HOUR)
@@ -121,7 +143,7 @@ def test_an_expired_command_cannot_be_approved(desk: CommandDesk, store: Store) 
 
 
 def test_a_command_that_was_never_sent_is_withdrawn_at_once(desk: CommandDesk, store: Store) -> None:
-    row = desk.send(ENGINEER, BOX, CHEM, "send-inventory", b"", NOW)
+    row = desk.send(ENGINEER, BOX, CHEM, order("send-inventory", b""), NOW)
     with pytest.raises(CommandRefusedError, match="there is no command"):
         desk.withdraw(ABROAD, row.id, NOW)
     assert desk.withdraw(ENGINEER, row.id, NOW).state == "withdrawn"
@@ -132,7 +154,7 @@ def test_a_command_that_was_never_sent_is_withdrawn_at_once(desk: CommandDesk, s
 def test_a_command_that_the_box_has_is_withdrawn_when_the_box_says_so(
     desk: CommandDesk, store: Store
 ) -> None:
-    row = desk.send(ENGINEER, BOX, CHEM, "send-inventory", b"", NOW)
+    row = desk.send(ENGINEER, BOX, CHEM, order("send-inventory", b""), NOW)
     store.ingest(BOX, batch(alert(1)), NOW)
     assert desk.withdraw(SUPERVISOR, row.id, NOW).text == "queued, to be withdrawn"
     reply = store.ingest(BOX, batch(alert(2), first=2), NOW)
@@ -142,8 +164,40 @@ def test_a_command_that_the_box_has_is_withdrawn_when_the_box_says_so(
 
 
 def test_the_file_of_an_upload_is_downloaded_once_it_is_complete(desk: CommandDesk) -> None:
-    row = desk.send(ENGINEER, BOX, CHEM, "data-upload", b"", NOW)
+    row = desk.send(ENGINEER, BOX, CHEM, order("data-upload", b""), NOW)
     with pytest.raises(CommandRefusedError, match="has no complete file"):
         desk.download(ENGINEER, row.id, NOW)
-    row = desk.send(ENGINEER, BOX, CHEM, "help-file", b"text", NOW)
-    assert desk.download(ENGINEER, row.id, NOW) == b"text"
+    row = desk.send(ENGINEER, BOX, CHEM, order("help-file", b"text"), NOW)
+    found = desk.download(ENGINEER, row.id, NOW)
+    assert (found.name, found.size, b"".join(found.read())) == ("a.bin", 4, b"text")
+
+
+def test_a_repeated_request_has_one_effect(desk: CommandDesk) -> None:
+    first = desk.send(ENGINEER, BOX, CHEM, order("help-file", b"text", key="k"), NOW)
+    again = desk.send(ENGINEER, BOX, CHEM, order("help-file", b"text", key="k"), NOW + 1)
+    assert again == first
+    for other in (order("help-file", b"other", key="k"), order("send-inventory", key="k")):
+        with pytest.raises(CommandConflictError, match=f"used for command {first.id}, which is another one"):
+            desk.send(ENGINEER, BOX, CHEM, other, NOW + 2)
+    assert desk.send(SPECIALIST, BOX, CHEM, order("help-file", b"text", key="k"), NOW).id != first.id
+    assert len(desk.list(SUPERVISOR, NOW)) == 2
+
+
+def test_a_command_that_cannot_be_queued_leaves_no_file(
+    desk: CommandDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> int:
+        raise StoreError("the database failed")
+
+    monkeypatch.setattr(Store, "queue_within", fail)
+    with pytest.raises(StoreError):
+        desk.send(ENGINEER, BOX, CHEM, order("help-file", b"text"), NOW)
+    assert desk.archive.content(hashlib.sha256(b"text").hexdigest()) is None
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"), [("C:\\a\\help.pdf", "help.pdf"), ("../x\n.pdf", "x.pdf"), ("ä" * 200, "ä" * 120)]
+)
+def test_the_name_of_a_file_has_no_folder_and_is_printable(desk: CommandDesk, given: str, kept: str) -> None:
+    sent = CommandOrder("help-file", SentFile(BytesIO(b"text"), given))
+    assert desk.send(ENGINEER, BOX, CHEM, sent, NOW).file_name == kept

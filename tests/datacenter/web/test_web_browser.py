@@ -162,3 +162,19 @@ def test_without_scripts_every_page_has_its_content(address: str, tmp_path: Path
             == 10
         )
         assert page.evaluate("document.querySelectorAll('svg.levey circle').length") > 100
+
+
+def test_a_file_is_sent_without_scripts(address: str, tmp_path: Path) -> None:
+    file = tmp_path / "Hilfe für „CHEM“.pdf"
+    file.write_bytes(bytes(1_000_000))
+    with open_browser(tmp_path / "profile") as page:
+        page.without_scripts()
+        page.open(f"{address}/sign-in")
+        page.evaluate(SIGN_IN)
+        page.wait_for("document.querySelector('h1')?.textContent === 'Fleet'")
+        page.open(f"{address}/commands?instrument=CHEM-0001&box=RAP-0001")
+        page.evaluate("document.querySelector('select[name=verb]').value = 'help-file'")
+        page.choose_file("input[type=file]", file)
+        page.evaluate("document.querySelector('form[enctype] button').click()")
+        page.wait_for("document.querySelector('tbody')?.textContent.includes('1,000,000 bytes')")
+        assert file.name in page.evaluate("document.querySelector('tbody').textContent")

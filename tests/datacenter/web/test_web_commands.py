@@ -62,7 +62,7 @@ def test_a_command_is_withdrawn_by_its_requester_alone(changing: WebClient) -> N
     assert engineer.post("/commands/1/withdraw").status == 303
     assert states(changing)[1][1] == "withdrawn"
     assert 'action="/commands/1/withdraw"' not in engineer.get("/commands").text
-    assert engineer.post("/commands/1/withdraw").status == 403
+    assert engineer.post("/commands/1/withdraw").status == 409
 
 
 def test_a_waiting_command_is_approved_by_a_supervisor(changing: WebClient) -> None:

@@ -90,6 +90,12 @@ class BrowserPage:
                 **text,
             )
 
+    def choose_file(self, selector: str, file: Path) -> None:
+        """Choose the file of a field, as a person does."""
+        root = self._call("DOM.getDocument")["root"]["nodeId"]
+        node = self._call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self._call("DOM.setFileInputFiles", nodeId=node, files=[str(file)])
+
     def without_scripts(self) -> None:
         """Load the further pages without executing their scripts."""
         self._call("Emulation.setScriptExecutionDisabled", value=True)

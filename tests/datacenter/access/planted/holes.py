@@ -312,8 +312,8 @@ def any_host_name(patch: Patch) -> None:
 def trainings_compared_with_the_past(patch: Patch) -> None:
     right = CommandDesk.send
 
-    def send(self: Any, actor: Any, box: str, instrument: str, verb: Any, content: bytes, _now: int) -> Any:
-        return right(self, actor, box, instrument, verb, content, 2**41)
+    def send(self: Any, actor: Any, box: str, instrument: str, order: Any, _now: int) -> Any:
+        return right(self, actor, box, instrument, order, 2**41)
 
     patch.setattr(CommandDesk, "send", send)
 

@@ -1,0 +1,174 @@
+"""Receives files of browsers and programs, with bounded memory and size.
+
+A file is first received completely, then stored in one transaction. Until then it is in memory while it is small, and
+otherwise in a file on the disk that has no name: if the connection or the program ends before, nothing of it remains.
+A form must have its fields before its file, as browsers send them, so that a forged one is refused before its file is
+received.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from tempfile import SpooledTemporaryFile
+from typing import Any, Final, NamedTuple
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import ClientDisconnect, Request
+
+from datacenter.commands.desk import SentFile
+from datacenter.commands.files import FileTooLargeError
+from datacenter.web.forms import FORM_BYTES_MAX, require_own_site
+from datacenter.web.parameters import PARAMETERS_MAX, ParameterError
+from wire.files import FILE_BYTES_MAX
+
+MEMORY_BYTES_MAX: Final = 256 * 1024
+"""A larger file is on the disk while it is received."""
+MULTIPART: Final = "multipart/form-data"
+_TOO_LARGE: Final = f"the file is too large: send one of at most {FILE_BYTES_MAX:,} bytes (16 MiB)"
+_WRONG_FORM: Final = f"the form must be {MULTIPART} with its fields before its file"
+
+
+class ReceivedForm(NamedTuple):
+    """The fields of a form and its file; no file was chosen if it is None."""
+
+    pairs: list[tuple[str, str]]
+    file: SentFile | None
+
+
+def media_type(request: Request) -> str:
+    """Return the media type of a request's body."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+@asynccontextmanager
+async def receiving_form(
+    request: Request, check: Callable[[list[tuple[str, str]]], None]
+) -> AsyncIterator[ReceivedForm]:
+    """Receive a form with at most one file, which exists in the block.
+
+    `check` is called with the fields before the file is received, and raises an exception to refuse it.
+
+    Raises: ForgedFormError, ParameterError, FileTooLargeError.
+    """
+    require_own_site(request)
+    with SpooledTemporaryFile(MEMORY_BYTES_MAX) as content:
+        parts = _Parts(request, check, content)
+        async for block in _blocks(request):
+            parts.write(block)
+        yield parts.form()
+
+
+async def _blocks(request: Request) -> AsyncIterator[bytes]:
+    """Yield the blocks of a body, unless its header says that it is too large."""
+    length = request.headers.get("content-length", "")
+    _require_size(int(length) - 2 * FORM_BYTES_MAX if length.isascii() and length.isdecimal() else 0)
+    try:
+        async for block in request.stream():
+            yield block
+    except ClientDisconnect as error:
+        raise ParameterError("the connection ended before the file was complete") from error
+
+
+def _require_size(size: int) -> None:
+    if size > FILE_BYTES_MAX:
+        raise FileTooLargeError(_TOO_LARGE)
+
+
+class _Parts:
+    """Takes the parts of a form apart."""
+
+    def __init__(
+        self, request: Request, check: Callable[[list[tuple[str, str]]], None], content: Any
+    ) -> None:
+        self._check, self._content = check, content
+        self._pairs: list[tuple[str, str]] = []
+        self._file: SentFile | None = None
+        self._size = self._field_bytes = 0
+        self._is_ended = False
+        self._begin()
+        boundary = parse_options_header(request.headers.get("content-type"))[1].get(b"boundary", b"")
+        try:
+            self._parser = MultipartParser(
+                boundary,
+                {
+                    "on_part_begin": self._begin,
+                    "on_header_field": self._add_to_header_name,
+                    "on_header_value": self._add_to_header_value,
+                    "on_header_end": self._end_header,
+                    "on_headers_finished": self._begin_content,
+                    "on_part_data": self._add_content,
+                    "on_part_end": self._end_part,
+                    "on_end": self._end,
+                },
+            )
+        except FormParserError as error:
+            raise ParameterError(_WRONG_FORM) from error
+
+    def write(self, block: bytes) -> None:
+        """Take the next block of the body. Raises: as `check`; ParameterError, FileTooLargeError."""
+        try:
+            self._parser.write(block)
+        except FormParserError as error:
+            raise ParameterError(_WRONG_FORM) from error
+
+    def form(self) -> ReceivedForm:
+        """Return the complete form. Raises: as `check`; ParameterError."""
+        if not self._is_ended:
+            raise ParameterError(f"the form is not complete; {_WRONG_FORM}")
+        if self._file is None:
+            self._check(self._pairs)
+        is_chosen = self._file is not None and bool(self._file.name or self._size)
+        return ReceivedForm(self._pairs, self._file if is_chosen else None)
+
+    def _begin(self) -> None:
+        self._header_name = self._header_value = self._disposition = b""
+        self._name: str | None = None
+        self._value = b""
+
+    def _add_to_header_name(self, data: bytes, start: int, end: int) -> None:
+        self._header_name += data[start:end]
+
+    def _add_to_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._header_value += data[start:end]
+
+    def _end_header(self) -> None:
+        if self._header_name.lower() == b"content-disposition":
+            self._disposition = self._header_value
+        self._header_name = self._header_value = b""
+
+    def _begin_content(self) -> None:
+        _, options = parse_options_header(self._disposition.decode("latin-1"))
+        if self._file is not None or b"name" not in options:
+            raise ParameterError(_WRONG_FORM)
+        if b"filename" in options:
+            self._check(self._pairs)
+            name = options[b"filename"].decode("utf-8", "replace")
+            self._file = SentFile(self._content, name.replace("%22", '"'))
+        elif len(self._pairs) == PARAMETERS_MAX:
+            raise ParameterError(f"too many fields; at most {PARAMETERS_MAX} are allowed")
+        else:
+            self._name = options[b"name"].decode("utf-8", "replace")
+
+    def _add_content(self, data: bytes, start: int, end: int) -> None:
+        if self._file is not None:
+            self._size += end - start
+            _require_size(self._size)
+            self._content.write(data[start:end])
+            return
+        self._field_bytes += end - start
+        if self._field_bytes > FORM_BYTES_MAX:
+            raise ParameterError(f"the fields of the form are larger than {FORM_BYTES_MAX} bytes")
+        self._value += data[start:end]
+
+    def _end_part(self) -> None:
+        if self._name is None:
+            return
+        try:
+            self._pairs.append((self._name, self._value.decode("utf-8")))
+        except UnicodeDecodeError as error:
+            raise ParameterError("the form is not text in UTF-8") from error
+
+    def _end(self) -> None:
+        self._is_ended = True
