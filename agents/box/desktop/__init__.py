@@ -1,0 +1,1 @@
+"""The box's end of remote desktops: the client of an instrument's VNC server, masking, and the encoder."""

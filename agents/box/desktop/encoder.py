@@ -1,0 +1,204 @@
+"""Encodes the changes of a picture as the stream of `wire.desktop.stream`, in short messages.
+
+The encoder knows the decoder's picture (`sent`). Each message covers as many differences between it and the present
+picture as fit into about `MESSAGE_BYTES` compressed bytes, small changes first. So the echo of a key does not wait
+for a large picture, what changes several times before it is sent is sent once, and the decoder's picture converges to
+the present one whatever happens in between.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections import Counter, deque
+from collections.abc import Iterator
+from typing import Final
+
+from agents.box.desktop.bands import BAND_ROWS, band_of, by_columns, changed_runs, find_band_rows
+from agents.box.desktop.scroll import find_copies
+from wire.desktop.picture import Area, Picture
+from wire.desktop.rfb import CursorShape
+from wire.desktop.stream import PALETTE_MAX, TILES_MAX, WINDOW_LOG, Notice, Tile, Update
+from wire.desktop.warm import COLD, WarmContent
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+MESSAGE_BYTES: Final = 1200
+"""The aim for a compressed message: about the time of 75 ms at 128 kbit/s."""
+URGENT_PIXELS_MAX: Final = 64 * 1024
+"""A change of fewer pixels is sent before larger ones."""
+URGENT_IN_SUCCESSION: Final = 8
+"""After so many urgent messages, one of the other changes is sent."""
+URGENT_AREAS_MAX: Final = 64
+TILE_PIXELS_MAX: Final = 16 * 1024
+LEVEL: Final = 19
+_TABLES: Final[dict[int, int]] = {
+    # for 4 MB of content instead of 16 MB: a session rarely has more, and the box has less memory
+    zstd.CompressionParameter.chain_log: 22,
+    zstd.CompressionParameter.hash_log: 20,
+}
+_RATIO_START, _RATIO_WEIGHT, _RATIO_MIN = 0.5, 0.3, 0.25
+"""Compressed bytes in the session's stream for each byte of a quick trial; weight of the last message."""
+
+
+class PictureEncoder:
+    """The encoder of one session. Report changes by `changed`, and take messages while there are any."""
+
+    def __init__(self, picture: Picture, warm: WarmContent = COLD, level: int = LEVEL) -> None:
+        """`picture` is the present picture; the caller changes it in place. `level` is that of zstd."""
+        self._picture = picture
+        self._sent = Picture(picture.width, picture.height)
+        self._palette = {colour: number for number, colour in enumerate(warm.colours)}
+        options: dict[int, int] = {
+            zstd.CompressionParameter.compression_level: level,
+            zstd.CompressionParameter.window_log: WINDOW_LOG,
+        }
+        self._zstd = zstd.ZstdCompressor(
+            options=options | (_TABLES if level == LEVEL else {}), zstd_dict=warm.zstd_dict
+        )
+        self._ratio = _RATIO_START
+        self._size: tuple[int, int] | None = (picture.width, picture.height)
+        self._cursor: CursorShape | None = None
+        self._notice = self._said = Notice.NOTHING
+        self._waiting = bytearray(picture.height)
+        """1 for each row that may differ."""
+        self._urgent: deque[Area] = deque()
+        self._in_succession = 0
+        self._band_rows = BAND_ROWS
+        self._is_new = True
+        """Whether a large change has begun, for which bands and copies are to be found."""
+        self.changed(picture.area)
+
+    def resized(self, picture: Picture) -> None:
+        """Continue with another picture; the decoder's begins anew."""
+        self._picture, self._sent = picture, Picture(picture.width, picture.height)
+        self._size = (picture.width, picture.height)
+        self._waiting = bytearray(picture.height)
+        self._urgent.clear()
+        self.changed(picture.area)
+
+    def changed(self, area: Area) -> None:
+        """Report that pixels of an area may have changed."""
+        area = area.common(self._picture.area)
+        if not area.pixels:
+            return
+        if area.pixels < URGENT_PIXELS_MAX and len(self._urgent) < URGENT_AREAS_MAX:
+            if area not in self._urgent:
+                self._urgent.append(area)
+            return
+        self._waiting[area.y : area.bottom] = b"\1" * area.height
+        self._is_new = True
+
+    def set_cursor(self, cursor: CursorShape) -> None:
+        """Report the shape of the pointer."""
+        self._cursor = cursor
+
+    def set_stalled(self, *, is_stalled: bool) -> None:
+        """Report whether the VNC server has stopped to respond."""
+        self._notice = self._notice & ~Notice.STALLED | (Notice.STALLED if is_stalled else Notice.NOTHING)
+
+    def ring(self) -> None:
+        """Report the bell."""
+        self._notice |= Notice.BELL
+
+    def next_message(self) -> bytes | None:
+        """Return the next compressed message, without its length; None if the decoder has everything."""
+        update = Update(self._notice, self._size, self._cursor)
+        if self._is_new and any(self._waiting):
+            self._begin(update)
+        trial_bytes = self._add_tiles(update)
+        if not (update.tiles or update.copies or update.size or update.cursor) and self._notice == self._said:
+            return None
+        self._size = self._cursor = None
+        self._said = self._notice = self._notice & ~Notice.BELL
+        message = self._zstd.compress(update.encode(), mode=self._zstd.FLUSH_BLOCK)
+        if trial_bytes:
+            ratio = min(4.0, len(message) / trial_bytes)
+            self._ratio += _RATIO_WEIGHT * (ratio - self._ratio)
+        return message
+
+    def _begin(self, update: Update) -> None:
+        self._is_new = False
+        self._band_rows = find_band_rows(self._picture)
+        if update.size is None:
+            update.copies = find_copies(self._sent, self._picture)
+            for copy in update.copies:
+                self._sent.copy_within(copy.target, copy.x, copy.y)
+                self._waiting[copy.target.y : copy.target.bottom] = b"\1" * copy.target.height
+
+    def _add_tiles(self, update: Update) -> float:
+        """Add tiles to an update until it is long enough; return the bytes that they have in a quick trial."""
+        trial_bytes, limit = 0, MESSAGE_BYTES / max(self._ratio, _RATIO_MIN)
+        pixels: list[array[int]] = []
+        areas: list[Area] = []
+        for area in self._differences():
+            values = by_columns(self._picture, area)
+            trial_bytes += len(zstd.compress(values, 1))
+            pixels.append(values)
+            areas.append(area)
+            self._sent.write(area, self._picture.read(area))
+            if trial_bytes >= limit or len(areas) == TILES_MAX:
+                break
+        number_of = self._palette.__getitem__
+        try:
+            numbers = [array("H", map(number_of, values)) for values in pixels]
+            update.tiles = list(map(Tile, areas, numbers))
+        except KeyError:
+            update.colours = self._add_colours(pixels)
+            update.tiles = [self._tile(area, values) for area, values in zip(areas, pixels, strict=True)]
+        return trial_bytes
+
+    def _tile(self, area: Area, values: array[int]) -> Tile:
+        try:
+            return Tile(area, array("H", map(self._palette.__getitem__, values)))
+        except KeyError:  # the palette is full
+            return Tile(area, values)
+
+    def _add_colours(self, pixels: list[array[int]]) -> array[int]:
+        """Give numbers to new colours, the most frequent ones first, and return them."""
+        counts = Counter[int]()
+        for values in pixels:
+            counts.update(values)
+        unknown = sorted(counts.keys() - self._palette.keys(), key=lambda colour: (-counts[colour], colour))
+        new = unknown[: PALETTE_MAX - len(self._palette)]
+        self._palette.update(zip(new, range(len(self._palette), PALETTE_MAX), strict=False))
+        return array("I", new)
+
+    def _differences(self) -> Iterator[Area]:
+        """Parts that differ, to be sent in this order; what is yielded will be sent."""
+        is_urgent = bool(self._urgent) and self._in_succession < URGENT_IN_SUCCESSION
+        self._in_succession = self._in_succession + 1 if is_urgent else 0
+        sources = (self._in_urgent, self._in_waiting)
+        for source in sources if is_urgent else reversed(sources):
+            found = False
+            for area in source():
+                found = True
+                yield area
+            if found:  # a short message with the urgent changes alone arrives earlier
+                return
+
+    def _in_urgent(self) -> Iterator[Area]:
+        while self._urgent:
+            yield from self._in_area(self._urgent[0])
+            self._urgent.popleft()
+
+    def _in_waiting(self) -> Iterator[Area]:
+        while (y := self._waiting.find(1)) >= 0:
+            top, bottom = band_of(y, self._band_rows, self._picture.height)
+            yield from self._in_band(Area(0, top, self._picture.width, bottom - top))
+            self._waiting[top:bottom] = bytes(bottom - top)
+
+    def _in_area(self, area: Area) -> Iterator[Area]:
+        y = area.y
+        while y < area.bottom:
+            top, y = band_of(y, self._band_rows, self._picture.height)
+            yield from self._in_band(Area(area.x, top, area.width, y - top))
+
+    def _in_band(self, band: Area) -> Iterator[Area]:
+        for run in changed_runs(self._sent, self._picture, band):
+            width = max(1, TILE_PIXELS_MAX // run.height)
+            for x in range(run.x, run.right, width):
+                yield run._replace(x=x, width=min(width, run.right - x))

@@ -1,0 +1,81 @@
+"""Finds what has moved up or down between two pictures, as when a list is scrolled."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from operator import ne
+from typing import Final
+
+from wire.desktop.picture import Area, Picture
+from wire.desktop.stream import COPIES_MAX, Copy
+
+STRIP_PIXELS: Final = 64
+"""Width of the strips in which movement is found. What moved is at least as wide."""
+RUN_ROWS_MIN: Final = 24
+"""Fewer rows that moved are not worth a copy."""
+MOVED_SHARE_MIN: Final = 0.5
+"""The part of the changed rows that must have moved by the same distance. Otherwise equal rows are a coincidence."""
+
+
+def find_copies(before: Picture, now: Picture) -> list[Copy]:
+    """Return copies within `before`, of equal size, that produce changed parts of `now`; all have one distance.
+
+    Rows that occur once in a strip are looked up in the other picture; the most frequent distance is taken. The
+    copies may be made one after the other: none reads what another has written.
+    """
+    strips = [
+        Area(x, 0, min(STRIP_PIXELS, now.width - x), now.height) for x in range(0, now.width, STRIP_PIXELS)
+    ]
+    rows = [(strip, _rows(before, strip), _rows(now, strip)) for strip in strips]
+    distance = _most_frequent_distance([(old, new) for _, old, new in rows])
+    ranges = [list(_moved(old, new, distance)) for _, old, new in rows] if distance else []
+    changed = sum(sum(map(ne, old, new)) for _, old, new in rows)
+    if sum(count for found in ranges for _, _, count in found) < MOVED_SHARE_MIN * changed:
+        return []
+    copies: list[Copy] = []
+    for (strip, _, _), found in zip(rows, ranges, strict=False):
+        for top, bottom, _ in found:
+            _add(copies, strip._replace(y=top, height=bottom - top), distance)
+    # downwards the lowest must be copied first, because the area of one may be the source of the next
+    return sorted(copies[:COPIES_MAX], key=lambda copy: copy.target.y, reverse=distance > 0)
+
+
+def _most_frequent_distance(strips: list[tuple[list[bytes], list[bytes]]]) -> int:
+    votes: Counter[int] = Counter()
+    for old, new in strips:
+        place = {row: y for y, row in enumerate(old)}
+        repeated = {row for row, count in Counter(old).items() if count > 1}
+        votes.update(
+            y - place[row]
+            for y, row in enumerate(new)
+            if row != old[y] and row in place and row not in repeated
+        )
+    return votes.most_common(1)[0][0] if votes else 0
+
+
+def _rows(picture: Picture, strip: Area) -> list[bytes]:
+    return [bytes(picture.row(strip.x, y, strip.width)) for y in range(picture.height)]
+
+
+def _moved(old: list[bytes], new: list[bytes], distance: int) -> Iterator[tuple[int, int, int]]:
+    """Ranges of rows that have moved, and how many of them have changed: at least `RUN_ROWS_MIN`."""
+    top = changed = 0
+    for y in range(len(new) + 1):
+        moved = y < len(new) and 0 <= y - distance < len(old) and new[y] == old[y - distance]
+        if moved:
+            changed += new[y] != old[y]
+            continue
+        if changed >= RUN_ROWS_MIN:
+            yield top, y, changed
+        top, changed = y + 1, 0
+
+
+def _add(copies: list[Copy], target: Area, distance: int) -> None:
+    """Add a copy, or widen that of the strip to the left."""
+    for index, copy in enumerate(copies):
+        beside = copy.target
+        if (beside.right, beside.y, beside.height) == (target.x, target.y, target.height):
+            copies[index] = Copy(beside._replace(width=beside.width + target.width), copy.x, copy.y)
+            return
+    copies.append(Copy(target, target.x, target.y - distance))

@@ -1,0 +1,253 @@
+"""The stream of a session's pictures, from the box to the data center: its format, and the messages that come back.
+
+The stream begins with a header (`encode_header`). Then each message is a length of four bytes and one block of a zstd
+stream that lasts as long as the session, so that a block can refer to everything in the last 16 MiB. A block has one
+update (`Update`), which changes the decoder's picture: copies within the picture, then tiles of new pixels. Nothing
+is lost: after each update the decoder's picture equals that of the encoder at the update.
+
+Pixels are numbers in a palette that begins empty, grows with each update and is never cleared; once it is full, tiles
+with a colour that is not in it have colours instead of numbers. The pixels of a tile are in columns, from the top
+down: the same letter in the same line of text has then the same bytes, wherever it is in the line. All
+fields of one kind are together, and of numbers first all low bytes, because that compresses better.
+
+docs/reference/desktop-stream.md describes every byte. Integers are big-endian.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from array import array
+from dataclasses import dataclass, field
+from enum import IntFlag
+from typing import Final, NamedTuple, TypeAlias
+
+from wire.desktop.picture import PIXELS_MAX, Area
+from wire.desktop.rfb import CursorShape, InputEvent, KeyEvent, PointerEvent, RfbError
+
+if sys.version_info >= (3, 14):
+    pass
+else:
+    pass
+
+MAGIC: Final = b"RAPD"
+VERSION: Final = 1
+HEADER_BYTES: Final = 4 + 1 + 8
+WINDOW_LOG: Final = 24
+"""The decoder keeps 2**24 bytes: a tab or a dialog that was shown before costs almost nothing."""
+PALETTE_MAX: Final = 1 << 16
+TILES_MAX: Final = 4096
+COPIES_MAX: Final = 256
+UPDATE_BYTES_MAX: Final = 4 * PIXELS_MAX
+"""Limit of a decompressed update."""
+MESSAGE_BYTES_MAX: Final = UPDATE_BYTES_MAX
+"""Limit of a compressed update."""
+
+_COUNTS: Final = struct.Struct(">BHHH")
+_SIZE: Final = struct.Struct(">HH")
+_CURSOR: Final = struct.Struct(">HHHH")
+_COPY: Final = struct.Struct(">6H")
+_WIDE, _DIRECT = 1, 2
+
+
+class StreamError(ValueError):
+    """The stream is invalid: it was damaged, or made by a program that this one does not understand."""
+
+
+class Notice(IntFlag):
+    """What an update says beside the picture."""
+
+    NOTHING = 0
+    STALLED = 1
+    """The VNC server does not respond. Every update says so until it responds again."""
+    BELL = 2
+
+
+class Copy(NamedTuple):
+    """The area at (x, y) is shown at `target` too."""
+
+    target: Area
+    x: int
+    y: int
+
+
+class Tile(NamedTuple):
+    """New pixels, column by column, as numbers in the palette; or as colours if a number does not exist."""
+
+    area: Area
+    pixels: array[int]
+    """Unsigned integers: numbers of two bytes (type code H), or colours 0x00RRGGBB of four (type code I)."""
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether the pixels are colours."""
+        return self.pixels.typecode == "I"
+
+
+@dataclass(slots=True)
+class Update:
+    """A change of the decoder's picture and palette; applied in the order of the fields."""
+
+    notice: Notice = Notice.NOTHING
+    size: tuple[int, int] | None = None
+    """The picture begins anew: black, with this width and height."""
+    cursor: CursorShape | None = None
+    colours: array[int] = field(default_factory=lambda: array("I"))
+    """The next colours of the palette, 0x00RRGGBB."""
+    copies: list[Copy] = field(default_factory=list)
+    tiles: list[Tile] = field(default_factory=list)
+
+    def encode(self) -> bytes:
+        """Return the update before compression."""
+        parts = [
+            _COUNTS.pack(
+                self.notice | (self.size is not None) << 2 | (self.cursor is not None) << 3,
+                len(self.colours),
+                len(self.copies),
+                len(self.tiles),
+            )
+        ]
+        if self.size is not None:
+            parts.append(_SIZE.pack(*self.size))
+        if self.cursor is not None:
+            parts += [_CURSOR.pack(*self.cursor[:4]), self.cursor.pixels, self.cursor.mask]
+        parts += [_COPY.pack(*copy.target, copy.x, copy.y) for copy in self.copies]
+        parts.append(_planes(array("H", [side for tile in self.tiles for side in tile.area])))
+        low, high = [], []
+        kinds = bytearray()
+        for tile in self.tiles:
+            planes = _byte_planes(tile.pixels)
+            is_wide = tile.is_direct or any(planes[1])
+            kinds.append(_DIRECT if tile.is_direct else _WIDE if is_wide else 0)
+            low.append(planes[0])
+            high += planes[1 : 3 if tile.is_direct else 2] if is_wide else []
+        return b"".join([*parts, bytes(kinds), *_byte_planes(self.colours)[:3], *low, *high])
+
+
+def _byte_planes(values: array[int]) -> list[bytes]:
+    """The bytes of integers: all low bytes, then all second bytes, and so on."""
+    data, size = _little_endian(values).tobytes(), values.itemsize
+    return [data[place::size] for place in range(size)]
+
+
+def _planes(values: array[int]) -> bytes:
+    return b"".join(_byte_planes(values))
+
+
+def _little_endian(values: array[int]) -> array[int]:
+    if sys.byteorder == "big":
+        values = values[:]
+        values.byteswap()
+    return values
+
+
+def _from_planes(typecode: str, planes: list[bytes]) -> array[int]:
+    values = array(typecode)
+    data = bytearray(values.itemsize * len(planes[0]))
+    for place, plane in enumerate(planes):
+        data[place :: values.itemsize] = plane
+    values.frombytes(bytes(data))
+    return _little_endian(values)
+
+
+class _Reader:
+    """Takes parts of a decompressed update."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data, self._place = data, 0
+
+    def take(self, length: int) -> bytes:
+        part = self._data[self._place : self._place + length]
+        if len(part) < length:
+            raise StreamError("an update ends too early")
+        self._place += length
+        return part
+
+    def planes(self, length: int, count: int) -> list[bytes]:
+        return [self.take(length) for _ in range(count)]
+
+    def numbers(self, form: struct.Struct) -> tuple[int, ...]:
+        return form.unpack(self.take(form.size))
+
+    def end(self) -> None:
+        if self._place < len(self._data):
+            raise StreamError(f"{len(self._data) - self._place} bytes follow an update")
+
+
+def parse_update(data: bytes) -> Update:
+    """Parse a decompressed update. Areas and numbers may still be outside of picture and palette.
+
+    Raises: StreamError.
+    """
+    reader = _Reader(data)
+    flags, colours, copies, tiles = reader.numbers(_COUNTS)
+    if flags > 15 or copies > COPIES_MAX or tiles > TILES_MAX:
+        raise StreamError(
+            f"the head of an update is not valid: flags {flags}, {copies} copies, {tiles} tiles"
+        )
+    update = Update(Notice(flags & 3))
+    if flags & 4:
+        width, height = reader.numbers(_SIZE)
+        update.size = width, height
+    if flags & 8:
+        width, height, x, y = reader.numbers(_CURSOR)
+        try:
+            lengths = CursorShape.lengths(width, height)
+        except RfbError as error:
+            raise StreamError(str(error)) from None
+        update.cursor = CursorShape(width, height, x, y, *map(reader.take, lengths))
+    for _ in range(copies):
+        *target, x, y = reader.numbers(_COPY)
+        update.copies.append(Copy(Area(*target), x, y))
+    sides = _from_planes("H", reader.planes(4 * tiles, 2))
+    areas = [Area(*sides[place : place + 4]) for place in range(0, len(sides), 4)]
+    kinds = reader.take(tiles)
+    update.colours = _from_planes("I", reader.planes(colours, 3))
+    low = [reader.take(area.pixels) for area in areas]
+    for area, kind, plane in zip(areas, kinds, low, strict=True):
+        if kind > _DIRECT:
+            raise StreamError(f"unknown kind {kind} of a tile")
+        higher = reader.planes(area.pixels, kind)
+        update.tiles.append(Tile(area, _from_planes("I" if kind == _DIRECT else "H", [plane, *higher])))
+    reader.end()
+    return update
+
+
+def encode_header(warm: bytes) -> bytes:
+    """Return the start of a stream; `warm` is the identity of its starting content, eight bytes (0: none)."""
+    assert len(warm) == 8
+    return MAGIC + bytes([VERSION]) + warm
+
+
+def parse_header(data: bytes) -> bytes:
+    """Return the identity of the starting content. Raises: StreamError."""
+    if len(data) != HEADER_BYTES or not data.startswith(MAGIC):
+        raise StreamError("not the stream of a desktop")
+    if data[len(MAGIC)] != VERSION:
+        raise StreamError(f"a stream of version {data[len(MAGIC)]}; this program has version {VERSION}")
+    return data[len(MAGIC) + 1 :]
+
+
+class Acknowledged(NamedTuple):
+    """The data center has applied the first `updates` updates; counted modulo 2**32."""
+
+    updates: int
+
+    def encode(self) -> bytes:
+        """Return the message."""
+        return b"A" + self.updates.to_bytes(4, "big")
+
+
+Returned: TypeAlias = Acknowledged | InputEvent
+RETURNED_BYTES: Final = {b"A": 4, b"\x04": 7, b"\x05": 5}
+"""The messages of the data center by their first byte, and the number of bytes that follow it."""
+
+
+def parse_returned(kind: bytes, rest: bytes) -> Returned:
+    """Parse a message of the data center: an acknowledgement, or an input event in the form of RFB."""
+    if kind == b"A":
+        return Acknowledged(int.from_bytes(rest, "big"))
+    if kind == b"\x04":
+        is_down, key = struct.unpack(">BxxI", rest)
+        return KeyEvent(key, bool(is_down))
+    return PointerEvent(*struct.unpack(">BHH", rest))
