@@ -24,7 +24,7 @@ from datacenter.access.vocabulary import VERB_ACTIONS, Purpose, members
 from datacenter.commands.files import FileArchive, refer_to
 from datacenter.fleet.visible import COLUMNS, PLACED_BOXES, find_instrument
 from datacenter.store.command_states import WITHDRAWABLE, State
-from datacenter.store.schema import boxes, commands, instruments, sites
+from datacenter.store.schema import boxes, commands, files, instruments, sites
 from datacenter.store.store import Store
 from settings.problems import SettingsError
 from settings.profile import Verb, load_profile
@@ -102,12 +102,19 @@ class CommandRow(NamedTuple):
     site: str | None
     country: str | None
     region: str | None
+    file_stored_at_ms: int | None
+    """When its complete file was stored; None while it is not in the data center."""
 
     @property
     def resource(self) -> Resource:
         """The command as a resource of policies."""
         place = {"site": self.site or "", "country": self.country or "", "region": self.region or ""}
         return Resource("Command", str(self.id), **place, model=self.model or "", requester=self.requester)
+
+    @property
+    def file_resource(self) -> Resource:
+        """Its file as a resource of policies."""
+        return replace(self.resource, kind="File", id=self.file or "", requester="")
 
     @property
     def is_withdrawable(self) -> bool:
@@ -256,6 +263,11 @@ class CommandDesk:
         change = _change(row, replace(row.resource, kind="Instrument", id=row.instrument, requester=""))
         return self._peek(actor, "approve", change.as_resource, now_ms)
 
+    def may_download(self, actor: Actor, row: CommandRow, now_ms: int) -> bool:
+        """Return whether to offer the download of its file; not recorded."""
+        is_there = row.file_stored_at_ms is not None
+        return is_there and self._peek(actor, "download-file", row.file_resource, now_ms)
+
     def may_send(self, actor: Actor, verb: Verb, instrument: Resource, now_ms: int) -> bool:
         """Return whether to offer a command, to be approved by a second person if it is dangerous; not recorded."""
         if verb not in verbs_of(instrument.model):
@@ -266,8 +278,7 @@ class CommandDesk:
     def download(self, actor: Actor, number: int, now_ms: int) -> StoredFile:
         """Return the complete file of a command. Raises: CommandRefusedError."""
         row = self._seen(actor, number, now_ms)
-        resource = replace(row.resource, kind="File", id=row.file or "", requester="")
-        _require(self._decide(actor, "download-file", resource, now_ms))
+        _require(self._decide(actor, "download-file", row.file_resource, now_ms))
         size = self.archive.size(row.file) if row.file else None
         if row.file is None or size is None:
             raise CommandConflictError(f"command {number} has no complete file")
@@ -390,9 +401,12 @@ _ROWS: Final = select(
     boxes.c.site,
     sites.c.country,
     sites.c.region,
+    files.c.stored_at_ms,
 ).select_from(
-    commands.join(PLACED_BOXES, commands.c.box == boxes.c.serial).outerjoin(
+    commands.join(PLACED_BOXES, commands.c.box == boxes.c.serial)
+    .outerjoin(
         instruments,
         and_(instruments.c.box == commands.c.box, instruments.c.serial == commands.c.instrument),
     )
+    .outerjoin(files, files.c.sha256 == commands.c.file)
 )

@@ -20,6 +20,7 @@ from datacenter.commands.desk import (
 )
 from datacenter.fleet.visible import find_instrument
 from datacenter.store.command_states import STATES, State
+from datacenter.web.downloads import file_response
 from datacenter.web.orders import command_desk
 from datacenter.web.pages.page import address, show
 from datacenter.web.responses import redirect
@@ -59,7 +60,12 @@ def commands(page: PageRequest) -> Response:
     with command_desk(page) as desk:
         rows = desk.list(actor, page.now_ms, query.instrument, query.state)
         shown = [
-            (row, desk.may_approve(actor, row, page.now_ms), desk.may_withdraw(actor, row, page.now_ms))
+            (
+                row,
+                desk.may_approve(actor, row, page.now_ms),
+                desk.may_withdraw(actor, row, page.now_ms),
+                desk.may_download(actor, row, page.now_ms),
+            )
             for row in rows
         ]
         verbs = _verbs(page, desk, instrument) if instrument and is_seen else []
@@ -104,6 +110,13 @@ def withdraw(page: PageRequest) -> Response:
     return redirect(PATH)
 
 
+def download(page: PageRequest) -> Response:
+    """Download the file of a command, which was sent to its instrument or by it."""
+    with command_desk(page) as desk:
+        stored = desk.download(Actor(page.staff, PURPOSE), int(page.names["command"]), page.now_ms)
+    return file_response(page, stored)
+
+
 def _verbs(page: PageRequest, desk: CommandDesk, instrument: Resource) -> list[Verb]:
     """The commands that the person may send to the instrument for at least one purpose."""
     actors = [Actor(page.staff, purpose) for purpose in get_args(SendPurpose)]
@@ -128,6 +141,16 @@ ROUTES: Final = (
         "form",
         PURPOSE,
         takes_file=True,
+    ),
+    WebRoute(
+        "GET",
+        f"{PATH}/{{command}}/file",
+        "view",
+        "Command",
+        download,
+        "the file of a command",
+        answer="file",
+        purpose=PURPOSE,
     ),
     WebRoute(
         "POST",

@@ -6,6 +6,7 @@ found. The walk is over the rows of the product: a new route is walked as soon a
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -29,7 +30,7 @@ from tests.support.datacenter.access_cases import world
 from tests.support.datacenter.access_formulas import proven
 from tests.support.datacenter.access_lists import fill, selected
 from tests.support.datacenter.web_client import Answer, WebClient, open_web
-from tests.support.datacenter.web_fleet import COMMAND, DAY_MS, NOW_MS, fill_fleet
+from tests.support.datacenter.web_fleet import COMMAND, DAY_MS, NOW_MS, WAITING_FILE, fill_fleet
 from tests.support.datacenter.web_triggers import known_triggers
 
 Names: TypeAlias = Mapping[str, str]
@@ -145,7 +146,12 @@ def is_audit(row: WebRoute) -> bool:
 def is_for_viewers(row: WebRoute) -> bool:
     """Whether a viewer may open the route: what changes nothing, and exports no data of an instrument."""
     is_export = is_of_one(row) and row.path.endswith((".csv", ".parquet"))
-    return row.method == "GET" and not is_export and not is_audit(row)
+    return row.method == "GET" and not is_export and not is_download(row) and not is_audit(row)
+
+
+def is_download(row: WebRoute) -> bool:
+    """Whether the route gives the file of a command."""
+    return row.path.endswith("/file")
 
 
 def is_api(row: WebRoute) -> bool:
@@ -335,6 +341,8 @@ def every_access_is_recorded(walk: Walk) -> Iterator[str]:
             # the access to a window is that to the instrument that it is for
             subject = EUROPE["instrument" if last == "window" else last]
         action = "export" if is_of_one(row) and not is_for_viewers(row) else ""
+        if is_download(row):
+            subject, action = hashlib.sha256(WAITING_FILE).hexdigest(), "download-file"
         found = [
             one
             for one in walk.web.entries

@@ -13,6 +13,7 @@ import numpy as np
 from sqlalchemy import insert, update
 
 from datacenter.base.histogram import Histogram, encode_histogram
+from datacenter.commands.files import FileArchive
 from datacenter.evaluation.alerts import begin
 from datacenter.store.schema import alerts, base_days, boxes, evaluated, instruments, maintenance, sites
 from datacenter.store.store import Store
@@ -48,6 +49,8 @@ OFF_MS = (START_MS + 36 * 3_600_000, START_MS + 40 * 3_600_000)
 BATCH = 500
 BASE_READINGS = [("reaction-temp-mc", 37_010, 15), ("vacuum-pa", 80_000, 900), ("lamp-intensity-pct", 88, 5)]
 BASE_SHORT = range(20, 27)
+WAITING_FILE = bytes(4_000_000)
+"""The file of the command that waits for approval."""
 COMMAND = {"requester": "engineer", "purpose": "service", "expires_at_ms": NOW_MS + DAY_MS}
 
 
@@ -182,7 +185,8 @@ def fill_commands(store: Store) -> None:
     store.queue_command("RAP-0001", "CHEM-0001", "send-inventory", b"", NOW_MS - 60_000, **COMMAND)
     store.queue_command("RAP-0003", "GAS-0001", "send-inventory", b"", NOW_MS - 50_000, **COMMAND)
     waiting = {**COMMAND, "state": "waiting for approval", "purpose": "application-support"}
-    file = {"file": "ab" * 32, "file_bytes": 4_000_000, "requester": "specialist"}
+    sha256 = FileArchive(store).keep(WAITING_FILE, NOW_MS - 40_000)
+    file = {"file": sha256, "file_bytes": len(WAITING_FILE), "requester": "specialist"}
     store.queue_command(
         "RAP-0001", "CHEM-0001", "assay-configuration", b"", NOW_MS - 40_000, **{**waiting, **file}
     )
