@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-kernel setup-image setup-datacenter lab test datacenter check format golden bench bench-kernel bench-image bench-datacenter mutants lock clean
+.PHONY: help setup setup-kernel setup-image setup-datacenter lab test datacenter check format golden bench bench-kernel bench-image bench-datacenter bench-sessions mutants lock clean
 
 LAB ?= labs/01-clinic-128k.toml
 VENV := .venv
@@ -54,6 +54,7 @@ golden: $(BUILT)  ## regenerate the files that are derived from the code
 	$(BIN)/python -m tools.audit_reference
 	$(BIN)/python -m tools.instrument_reference
 	$(BIN)/python -m tools.api_reference
+	$(BIN)/python -m tools.session_reference
 	$(BIN)/python -m tools.package_diagram
 	$(BIN)/python -m tests.support.imaging.golden
 	$(BIN)/python -m tests.support.imaging.edges
@@ -73,6 +74,9 @@ bench-image: $(BUILT)  ## run the benchmarks of images and flashing; as root (ON
 
 bench-datacenter: $(BUILT)  ## run the benchmarks of the data center (ONLY=pages; SCALE=0.1 for a tenth)
 	$(BIN)/python -m bench.datacenter $(addprefix --only ,$(ONLY))
+
+bench-sessions: $(BUILT)  ## explore the sessions' transition table whole, and every weaker one (ONLY=exploration)
+	$(BIN)/python -m bench.sessions $(addprefix --only ,$(ONLY))
 
 mutants: $(BUILT)  ## mutation testing: do the tests detect planted faults? (MODULE="spool link" ONLY=recovery FULL=1)
 	nice $(BIN)/python -m tools.mutants $(addprefix --module ,$(MODULE)) $(addprefix --only ,$(ONLY)) $(if $(FULL),--full)

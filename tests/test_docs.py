@@ -24,7 +24,7 @@ from rap.parser import Parser
 from tests.support.imaging.first_report import MOCK_REPO
 from tests.support.imaging.small_system import need_tools
 from tests.support.paths import ROOT
-from tools import audit_reference, lab_reference, package_diagram
+from tools import audit_reference, lab_reference, package_diagram, session_reference
 
 COMMAND_SECONDS_MAX = 580
 """A guard against commands that hang, not a performance limit: building an image takes one or two minutes."""
@@ -127,6 +127,11 @@ def test_the_reference_of_lab_files_matches_the_code() -> None:
 def test_the_reference_of_audit_events_matches_the_code() -> None:
     page = (ROOT / audit_reference.PAGE).read_text("utf-8")
     assert audit_reference.render() == page, "run `make golden`"
+
+
+def test_the_reference_of_sessions_matches_the_code() -> None:
+    page = (ROOT / session_reference.PAGE).read_text("utf-8")
+    assert session_reference.render() == page, "run `make golden`"
 
 
 def test_the_package_diagram_matches_the_imports() -> None:

@@ -1,0 +1,36 @@
+"""Exploration of all states of sessions, and of every weaker table: `python -m bench.sessions.exploration [--json]`.
+
+Durations are in processor time of one core.
+"""
+
+from __future__ import annotations
+
+import time
+from itertools import chain
+
+from bench.figures import Figure, figure, run
+from sim.sessions.explore import explore
+from sim.sessions.model import WHOLE
+from sim.sessions.mutants import counterexample, endless_mutants, mutants
+
+
+def figures() -> list[Figure]:
+    """Explore the whole model, then seek a counterexample for every mutant."""
+    began = time.process_time()
+    explored = [explore(scope) for scope in WHOLE]
+    seconds = time.process_time() - began
+    began = time.process_time()
+    found = [counterexample(mutant) is not None for mutant in chain(mutants(), endless_mutants())]
+    return [
+        figure("states", "", sum(each.states for each in explored)),
+        figure("moves", "", sum(each.moves for each in explored)),
+        figure("violations", "", sum(bool(each.violation) for each in explored), "<= 0"),
+        figure("exploration of all states", "s", seconds, "<= 60"),
+        figure("weaker tables", "", len(found)),
+        figure("weaker tables without a counterexample", "", found.count(False), "<= 0"),
+        figure("search for counterexamples", "s", time.process_time() - began),
+    ]
+
+
+if __name__ == "__main__":
+    run(figures, __doc__)

@@ -1,0 +1,1 @@
+"""Exhaustive exploration of the transition table of sessions: both ends, messages, people and faults."""

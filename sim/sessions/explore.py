@@ -1,0 +1,233 @@
+"""Breadth-first exploration of every reachable world, so that a counterexample is one of the shortest.
+
+What can happen to a session depends on itself, on the setting, and on little of the other sessions. It is computed
+once for each such combination, and reused in all worlds that contain it.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections import deque
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Generic, NamedTuple, TypeAlias, TypeVar
+
+from sim.sessions.model import ALL, Assumptions, Life, Others, Scope, Setting, others
+from sim.sessions.moves import Move, Moves
+from sim.sessions.properties import can_pass, endless, sentence, shifted_violation, unstoppable, violation
+from sim.sessions.surroundings import Shift, shifts
+from wire.session.table import TABLE, Row
+
+
+@dataclass(frozen=True)
+class Exploration:
+    """What was explored, and the first violation."""
+
+    scope: Scope
+    states: int
+    moves: int
+    violation: str = ""
+    """What is violated, or ""."""
+    trace: tuple[str, ...] = ()
+    """The moves from the start to the violation."""
+    rows: frozenset[Row] = frozenset()
+    """The rows that were executed, if there is no violation."""
+
+    def as_json(self) -> dict[str, object]:
+        """Return the result for `--json`."""
+        counted = {"scope": str(self.scope), "states": self.states, "moves": self.moves}
+        return {**counted, "violation": self.violation, "trace": list(self.trace)}
+
+    def text(self) -> str:
+        """Return the result in words, with a numbered trace."""
+        counted = f"{self.scope}: {self.states:,} states, {self.moves:,} moves"
+        if not self.violation:
+            return f"{counted}: all properties hold"
+        steps = (f"  {number:2}. {what}" for number, what in enumerate(self.trace, 1))
+        return "\n".join([f"{counted}, until:", *steps, f"  {self.violation}."])
+
+
+World: TypeAlias = tuple[int, ...]
+"""The disturbances that are left, the number of the setting, and the numbers of the sessions' lives."""
+
+
+class Next(NamedTuple):
+    """What a move of one session, or of the setting, leads to, by the numbers of settings and lives."""
+
+    what: str
+    setting: int
+    lives: tuple[int, ...]
+    is_fair: bool
+    """It happens without the will of a person and without the line."""
+    violation: str
+    cost: int
+    is_tick: bool = False
+
+
+class Unstoppable(Exception):
+    """A world in which somebody cannot end a session; ends the exploration."""
+
+
+class Successors:
+    """The moves of worlds under one table, each computed once."""
+
+    def __init__(self, table: Sequence[Row], assumptions: Assumptions) -> None:
+        self._rules = Moves(table)
+        self._assumptions = assumptions
+        self._settings = Numbers[Setting]()
+        self._lives = Numbers[Life]()
+        self._moves: dict[tuple[int, int, Others], tuple[Next, ...]] = {}
+        self._shifts: dict[int, tuple[Shift, ...]] = {}
+        self._shifted: dict[tuple[int, int], tuple[Next, ...]] = {}
+        self.rows: set[Row] = set()
+        """The rows that were executed."""
+        self.passes = False
+        """Packets could pass in a world: what never opens is safe, but useless."""
+
+    def start(self, scope: Scope) -> World:
+        """Return the world before anything happens."""
+        life = self._lives.number(Life())
+        return (scope.disturbances, self._settings.number(Setting()), *(life,) * scope.sessions)
+
+    def of(self, world: World) -> Iterator[Next]:
+        """Yield every move of the world."""
+        left, setting, *lives = world
+        is_due = False
+        for session, life in enumerate(lives):
+            for move in self._moves_of(setting, life, lives, session):
+                if move.cost <= left:
+                    is_due = is_due or move.is_fair
+                    changed = (*lives[:session], *move.lives, *lives[session + 1 :])
+                    yield move._replace(what=f"session {session + 1} {move.what}", lives=changed)
+        for shifted in zip(*(self._shifts_of(setting, life) for life in lives), strict=True):
+            first = shifted[0]
+            if first.cost <= left and not (first.is_tick and is_due):
+                broken = next((move.violation for move in shifted if move.violation), "")
+                yield first._replace(lives=tuple(move.lives[0] for move in shifted), violation=broken)
+
+    def is_endless(self, world: World) -> bool:
+        """Return whether a session of the world has not ended."""
+        return any(endless(self._lives[life]) for life in world[2:])
+
+    def _moves_of(self, setting: int, life: int, lives: list[int], session: int) -> tuple[Next, ...]:
+        rest = others(tuple(map(self._lives.__getitem__, lives)), session)
+        key = (setting, life, rest)
+        if key not in self._moves:
+            self._moves[key] = tuple(self._compute_moves(self._settings[setting], self._lives[life], rest))
+        return self._moves[key]
+
+    def _compute_moves(self, setting: Setting, life: Life, rest: Others) -> Iterator[Next]:
+        moves = list(self._rules.after(setting, life, rest))
+        if unstoppable(setting, life, moves):
+            raise Unstoppable
+        number = self._settings.number(setting)
+        for move in moves:
+            if move.life != life:
+                lives = (self._lives.number(move.life),)
+                broken = violation(setting, life, move)
+                self._met(move, setting)
+                yield Next(move.what, number, lives, move.is_due, broken, move.cost)
+
+    def _met(self, move: Move, setting: Setting) -> None:
+        if move.row:
+            self.rows.add(move.row)
+        self.passes = self.passes or can_pass(setting, move.life)
+
+    def _shifts_of(self, setting: int, life: int) -> tuple[Next, ...]:
+        key = (setting, life)
+        if key not in self._shifted:
+            self._shifted[key] = tuple(self._compute_shifts(setting, self._lives[life]))
+        return self._shifted[key]
+
+    def _compute_shifts(self, setting: int, life: Life) -> Iterator[Next]:
+        before = self._settings[setting]
+        if setting not in self._shifts:
+            self._shifts[setting] = tuple(shifts(before, self._rules, self._assumptions))
+        for shift in self._shifts[setting]:
+            after = shift.effect(life)
+            broken = shifted_violation(before, life, shift, after)
+            lives = (self._lives.number(after),)
+            number = self._settings.number(shift.setting)
+            yield Next(shift.what, number, lives, shift.is_fair, broken, shift.cost, shift.is_tick)
+
+
+T = TypeVar("T", bound=Hashable)
+
+
+class Numbers(Generic[T]):
+    """Numbers for values, in the order in which they are met."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[T, int] = {}
+        self._values: list[T] = []
+
+    def number(self, value: T) -> int:
+        """Return the value's number."""
+        number = self._numbers.setdefault(value, len(self._values))
+        if number == len(self._values):
+            self._values.append(value)
+        return number
+
+    def __getitem__(self, number: int) -> T:
+        return self._values[number]
+
+
+def explore(scope: Scope, table: Sequence[Row] = TABLE, assumptions: Assumptions = ALL) -> Exploration:
+    """Explore every world of the scope, until a property is violated or none is left."""
+    successors = Successors(table, assumptions)
+    start = successors.start(scope)
+    came_from: dict[World, tuple[World, str] | None] = {start: None}
+    waiting = deque([start])
+    moves = 0
+
+    def violated(sentence: str, world: World, *last: str) -> Exploration:
+        return Exploration(scope, len(came_from), moves, sentence, (*_trace(came_from, world), *last))
+
+    with _without_garbage_collection():
+        while waiting:
+            world = waiting.popleft()
+            is_fair = False
+            try:
+                following = list(successors.of(world))
+            except Unstoppable:
+                return violated(sentence(unstoppable), world)
+            for move in following:
+                is_fair = is_fair or move.is_fair
+                if move.violation:
+                    return violated(move.violation, world, move.what)
+                after = (world[0] - move.cost, move.setting, *move.lives)
+                if (key := _canonical(after)) not in came_from:
+                    came_from[key] = (world, move.what)
+                    waiting.append(after)
+            moves += len(following)
+            if not is_fair and successors.is_endless(world):
+                return violated(sentence(endless), world)
+    if not successors.passes:
+        return violated("Packets can never pass", start)
+    return Exploration(scope, len(came_from), moves, rows=frozenset(successors.rows))
+
+
+def _canonical(world: World) -> World:
+    """Return the world with its sessions in one order: which is the first distinguishes nothing."""
+    return (*world[:2], *sorted(world[2:]))
+
+
+def _trace(came_from: dict[World, tuple[World, str] | None], world: World) -> list[str]:
+    moves = []
+    while step := came_from[_canonical(world)]:
+        world, what = step
+        moves.append(what)
+    return moves[::-1]
+
+
+@contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Millions of tuples without cycles make every collection slow and useless."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

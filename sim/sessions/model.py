@@ -1,0 +1,134 @@
+"""The explored model: two ends that execute the transition table, what connects them, and what disturbs them.
+
+A message that was sent can arrive at any later moment, any number of times, in any order, or never; so that loss,
+duplication, reordering and delay need no events of their own. Time passes in ticks. A timer that is due fires before
+the next tick, unless its program is down. Programs crash and start again, the line is lost and returns, the box's
+wall clock jumps back, firewalls, audit logs and the recording fail, approvals and trainings end, people walk away.
+Each of these costs one of the scope's disturbances, which makes the model finite; what people and staff do with a
+session is free.
+
+Besides the states of both ends, the model knows the truth that neither end can see: whether a person has really
+permitted a session, and whether the data center has really decided to open it. The properties are about that truth.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from wire.session.table import SessionState
+
+DC: Final = 0
+BOX: Final = 1
+
+OFFER: Final = 1
+SHOWN: Final = 2
+GRANT: Final = 4
+CERTIFICATE: Final = 8
+END_OF_DC: Final = 16
+END_OF_BOX: Final = 32
+
+WRONG_CODES_MAX: Final = 1
+TIME_MAX: Final = 3
+"""Every deadline is at most 2: a wrong wall clock can add one tick to the first one."""
+
+Pair = tuple[bool, bool]
+"""A value of the data center, and of the box."""
+NEITHER: Final = (False, False)
+EITHER: Final = (True, True)
+
+
+class Life(NamedTuple):
+    """One session: its state at both ends, and the truth about it."""
+
+    states: tuple[SessionState, SessionState] = (SessionState.NEW, SessionState.NEW)
+    sent: int = 0
+    """The messages that were ever sent, as bits."""
+    deadlines: tuple[int, int] = (0, 0)
+    endpoints: Pair = NEITHER
+    """The tunnel's process runs."""
+    paths: Pair = NEITHER
+    """The firewall lets packets pass."""
+    asked: bool = False
+    """A staff member has asked for it: every session is asked for once."""
+    recorded: bool = False
+    """The box's audit log has its id."""
+    wrong_codes: int = 0
+    """Those that the box has counted."""
+    is_permitted: bool = True
+    is_trained: bool = True
+    is_page_gone: bool = False
+    is_view_only: bool = False
+    has_consent: bool = False
+    """The truth: a person has permitted this session, with all evidence, for this offer."""
+    codes_tried: int = 0
+    """The truth: the wrong codes that were entered."""
+    is_decided: bool = False
+    """The truth: the data center has decided to open this session."""
+    was_opened: bool = False
+    """The truth: the box has used the grant."""
+
+
+class Setting(NamedTuple):
+    """What all sessions share at one moment."""
+
+    time: int = 0
+    is_line_up: bool = True
+    up: Pair = EITHER
+    """The programs of both ends run."""
+    audits: Pair = EITHER
+    fences: Pair = EITHER
+    recording: bool = True
+    is_clock_behind: bool = False
+    """The wall clock of the box was set back."""
+
+
+class Others(NamedTuple):
+    """What a session meets of the other sessions with its instrument."""
+
+    endpoints: Pair = NEITHER
+    is_open: bool = False
+    """One of them is open at the box, so that staff operate the instrument's screen."""
+
+
+def others(lives: tuple[Life, ...], session: int) -> Others:
+    """Return what a session meets of the others."""
+    rest = [life for number, life in enumerate(lives) if number != session]
+    return Others(
+        (any(life.endpoints[DC] for life in rest), any(life.endpoints[BOX] for life in rest)),
+        any(life.states[BOX] is SessionState.OPEN for life in rest),
+    )
+
+
+class Scope(NamedTuple):
+    """The bounds of an exploration."""
+
+    sessions: int
+    disturbances: int
+
+    def __str__(self) -> str:
+        sessions = "1 session" if self.sessions == 1 else f"{self.sessions} sessions of one instrument"
+        disturbances = "1 disturbance" if self.disturbances == 1 else f"{self.disturbances} disturbances"
+        return f"{sessions}, {disturbances}"
+
+
+WHOLE: Final = (Scope(1, 3), Scope(2, 1))
+"""What `rap session explore` explores, in less than a minute on one core."""
+QUICK: Final = (Scope(1, 1), Scope(2, 0))
+"""The same properties with fewer disturbances, in a second or two."""
+
+
+class Assumptions(NamedTuple):
+    """What the operating system guarantees. Without one of them the properties do not hold."""
+
+    dies_with_program: bool = True
+    """The tunnel's process ends when the program that manages it ends (OpenVPN: `management-client`)."""
+    kernel_timeout: bool = True
+    """The firewall's element of a session expires in the kernel (nftables: `timeout`)."""
+
+
+ALL: Final = Assumptions()
+
+
+def set_at(pair: tuple[bool, bool], end: int, value: bool) -> Pair:
+    """Return the pair with the value of one end replaced."""
+    return (value, pair[1]) if end == DC else (pair[0], value)

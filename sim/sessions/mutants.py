@@ -1,0 +1,67 @@
+"""Every weaker table: one guard or one way to an end less, one more actor who permits, one assumption less.
+
+Each must have a counterexample; otherwise what was removed is redundant, or a property is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
+
+from sim.sessions.explore import Exploration, explore
+from sim.sessions.model import ALL, Assumptions, Scope
+from wire.session.table import TABLE, Actor, Event, Row, SessionState
+
+SCOPES: Final = (Scope(1, 0), Scope(1, 1), Scope(2, 0), Scope(1, 2))
+"""In which a counterexample is sought, the smallest first."""
+
+
+class Mutant(NamedTuple):
+    """A weakened table or assumption."""
+
+    name: str
+    table: tuple[Row, ...] = TABLE
+    assumptions: Assumptions = ALL
+
+
+def mutants(table: Sequence[Row] = TABLE) -> Iterator[Mutant]:
+    """Yield every mutant that guards, actors and assumptions protect from."""
+    for number, row in enumerate(table):
+        for guard in row.guards:
+            kept = tuple(each for each in row.guards if each != guard)
+            yield Mutant(f"{row.name} without {guard}", _with(table, number, row._replace(guards=kept)))
+        if row.event is Event.AUTHORIZE:
+            for actor in Actor:
+                if actor not in row.actors:
+                    widened = row._replace(actors=(*row.actors, actor))
+                    yield Mutant(f"{row.name} also by the {actor}", _with(table, number, widened))
+    for assumption in Assumptions._fields:
+        yield Mutant(f"without {assumption}", tuple(table), ALL._replace(**{assumption: False}))
+
+
+def endless_mutants(table: Sequence[Row] = TABLE) -> Iterator[Mutant]:
+    """Yield one mutant for each state from which a row to an end is removed."""
+    for number, row in enumerate(table):
+        if row.next in (SessionState.ENDING, SessionState.ENDED):
+            for state in row.states:
+                kept_states = tuple(each for each in row.states if each is not state)
+                mutated = _with(table, number, row._replace(states=kept_states))
+                yield Mutant(f"{row.name} not from {state}", mutated)
+
+
+def without(guard: str, table: Sequence[Row] = TABLE) -> tuple[Row, ...]:
+    """Return the table with a guard removed from every row."""
+    return tuple(row._replace(guards=tuple(each for each in row.guards if each != guard)) for row in table)
+
+
+def counterexample(mutant: Mutant, scopes: Sequence[Scope] = SCOPES) -> Exploration | None:
+    """Return the exploration that violates a property, in the smallest scope that has one; None if none has."""
+    for scope in scopes:
+        explored = explore(scope, mutant.table, mutant.assumptions)
+        if explored.violation:
+            return explored
+    return None
+
+
+def _with(table: Sequence[Row], number: int, row: Row) -> tuple[Row, ...]:
+    return (*table[:number], row, *table[number + 1 :])

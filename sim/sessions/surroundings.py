@@ -1,0 +1,87 @@
+"""What happens to all sessions at once: time, crashes and restarts of programs, the line, failures of an end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeAlias
+
+from sim.sessions.model import BOX, DC, NEITHER, TIME_MAX, Assumptions, Life, Setting, set_at
+from sim.sessions.moves import ENDS, Moves
+
+Effect: TypeAlias = Callable[[Life], Life]
+
+
+class Shift(NamedTuple):
+    """A move of the setting, and its effect on every session."""
+
+    what: str
+    setting: Setting
+    effect: Effect
+    is_fair: bool = False
+    """Sooner or later it happens."""
+    is_tick: bool = False
+    cost: int = 0
+    """The disturbances that it uses up."""
+
+
+def shifts(setting: Setting, moves: Moves, assumptions: Assumptions) -> Iterator[Shift]:
+    """Yield every move of a setting."""
+    if setting.time < TIME_MAX:
+        yield _tick(setting, assumptions)
+    for end in (DC, BOX):
+        if not setting.up[end]:
+            yield _restart(setting, end, moves)
+    if not setting.is_line_up:
+        yield Shift("the line returns", setting._replace(is_line_up=True), _nothing)
+    for shift in _disturbances(setting, assumptions):
+        yield shift._replace(cost=1)
+
+
+def _nothing(life: Life) -> Life:
+    return life
+
+
+def _tick(setting: Setting, assumptions: Assumptions) -> Shift:
+    time = setting.time + 1
+
+    def expire(life: Life) -> Life:
+        if not assumptions.kernel_timeout or life.paths == NEITHER:
+            return life
+        dc, box = (
+            path and time <= deadline for path, deadline in zip(life.paths, life.deadlines, strict=True)
+        )
+        return life._replace(paths=(dc, box))
+
+    return Shift(f"time {time} begins", setting._replace(time=time), expire, is_fair=True, is_tick=True)
+
+
+def _restart(setting: Setting, end: int, moves: Moves) -> Shift:
+    started = setting._replace(up=set_at(setting.up, end, True))
+    what = f"the {ENDS[end]}'s program starts again"
+    return Shift(what, started, lambda life: moves.restarted(started, life, end), is_fair=True)
+
+
+def _crash(setting: Setting, end: int, assumptions: Assumptions) -> Shift:
+    def kill(life: Life) -> Life:
+        return life._replace(endpoints=set_at(life.endpoints, end, False))
+
+    what, crashed = f"the {ENDS[end]}'s program crashes", setting._replace(up=set_at(setting.up, end, False))
+    return Shift(what, crashed, kill if assumptions.dies_with_program else _nothing)
+
+
+def _disturbances(setting: Setting, assumptions: Assumptions) -> Iterator[Shift]:
+    for end in (DC, BOX):
+        if setting.up[end]:
+            yield _crash(setting, end, assumptions)
+        if setting.audits[end]:
+            audits = set_at(setting.audits, end, False)
+            yield Shift(f"the audit log of the {ENDS[end]} fails", setting._replace(audits=audits), _nothing)
+        if setting.fences[end]:
+            fences = set_at(setting.fences, end, False)
+            yield Shift(f"the firewall of the {ENDS[end]} fails", setting._replace(fences=fences), _nothing)
+    if setting.is_line_up:
+        yield Shift("the line is lost", setting._replace(is_line_up=False), _nothing)
+    if setting.recording:
+        yield Shift("the recording fails", setting._replace(recording=False), _nothing)
+    if not setting.is_clock_behind:
+        yield Shift("the wall clock of the box is set back", setting._replace(is_clock_behind=True), _nothing)
