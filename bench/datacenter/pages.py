@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import statistics
 from pathlib import Path
+from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
@@ -27,7 +28,7 @@ from sim.instruments.history import History
 from sim.units import DAY_NS
 from tests.support.datacenter.browser import BrowserPage, open_browser
 from tests.support.datacenter.web_client import open_web
-from tests.support.datacenter.web_fleet import DAY_MS, NOW_MS, SITES, alert_row
+from tests.support.datacenter.web_fleet import DAY_MS, NOW_MS, alert_row
 from tests.support.datacenter.web_server import served
 from wire.messages import Status
 
@@ -35,6 +36,12 @@ INSTRUMENTS: Final = scaled(10_000, 100)
 POINTS: Final = 21_600
 DAYS: Final = POINTS // 1440
 PER_BOX: Final = 8
+PLACES: Final = scaled(400, 4)
+REGIONS: Final = (
+    ("europe", "DE", "Europe/Berlin"),
+    ("america", "US", "America/New_York"),
+    ("asia", "JP", "Asia/Tokyo"),
+)
 ALERT_EVERY: Final = 25
 ROUNDS: Final = 7
 BOX: Final = "RAP-0000"
@@ -47,12 +54,12 @@ def fill(store: Store) -> None:
     """Enter the fleet into an empty store, and the history of the first instrument."""
     serials = [f"RAP-{number:04}" for number in range(-(-INSTRUMENTS // PER_BOX))]
     store.authorize(serials, 0)
-    names = ("site", "name", "country", "region", "zone")
+    places = [_site_row(number) for number in range(PLACES)]
     with store.transaction() as connection:
-        connection.execute(insert(sites), [dict(zip(names, row, strict=True)) for row in SITES])
-        for place, (site, *_) in enumerate(SITES):
-            ours = boxes.c.serial.in_(serials[place :: len(SITES)])
-            connection.execute(update(boxes).where(ours).values(site=site))
+        connection.execute(insert(sites), places)
+        for number, place in enumerate(places):
+            ours = boxes.c.serial.in_(serials[number::PLACES])
+            connection.execute(update(boxes).where(ours).values(site=place["site"]))
         rows = [_instrument_row(number) for number in range(INSTRUMENTS)]
         connection.execute(insert(instruments), rows)
         connection.execute(
@@ -66,6 +73,15 @@ def fill(store: Store) -> None:
         connection.execute(insert(chunks), _chunk_rows())
         stored = encode_ranges([(1, POINTS)])
         connection.execute(insert(coverage).values(box=BOX, stream=SERIAL, life=1, stored=stored))
+
+
+def _site_row(number: int) -> dict[str, Any]:
+    """A site at random coordinates."""
+    random = Random(number)
+    region, country, zone = random.choice(REGIONS)
+    place = {"latitude": random.uniform(-40, 65), "longitude": random.uniform(-120, 150)}
+    names = {"site": f"site-{number}", "name": f"Laboratory {number}"}
+    return {**names, "country": country, "region": region, "zone": zone, **place}
 
 
 def _instrument_row(number: int) -> dict[str, Any]:
@@ -142,6 +158,7 @@ def figures() -> list[Figure]:
             found = [
                 figure(f"fleet page of {INSTRUMENTS} instruments", "ms", _page_ms(page, address), "<= 1000"),
                 figure("  by sites", "ms", _page_ms(page, f"{address}/?view=sites")),
+                figure(f"  map of {PLACES} sites", "ms", _page_ms(page, f"{address}/?view=map")),
                 figure("  searched", "ms", _page_ms(page, f"{address}/?q=CHEM-0002")),
             ]
             since_ms = NOW_MS - POINTS * 60_000

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
 
+import msgspec
 from msgspec import Struct
 from sqlalchemy import ColumnElement, Select, and_, case, func, select
 
@@ -25,13 +26,41 @@ _RANKS: Final = {"critical": 3, "error": 2, "warning": 1}
 
 
 class FleetFilter(Struct, frozen=True):
-    """Which instruments to show; an empty field selects all. `q` is part of a serial number, model, box or site."""
+    """Which instruments to show; an empty field selects all. `q` is part of a serial number, model, box or site.
+
+    `area` is "west,south,east,north" in degrees, around the coordinates of the sites.
+    """
 
     q: str = ""
     region: str = ""
     site: str = ""
     model: str = ""
     health: Health | Literal[""] = ""
+    area: str = ""
+
+    def __post_init__(self) -> None:
+        if self.area:
+            parse_area(self.area)
+
+
+class Area(NamedTuple):
+    """Limits of coordinates, in degrees."""
+
+    west: float
+    south: float
+    east: float
+    north: float
+
+
+def parse_area(text: str) -> Area:
+    """Parse "west,south,east,north". Raises: ValueError."""
+    try:
+        area = Area(*map(float, text.split(",")))
+    except (ValueError, TypeError):
+        area = Area(0, 0, 0, 0)
+    if not (-181 <= area.west < area.east <= 181 and -91 <= area.south < area.north <= 91):
+        raise ValueError(f"area {text[:60]!r}: give west,south,east,north in degrees, such as -10.5,35,30,60")
+    return area
 
 
 class InstrumentRow(NamedTuple):
@@ -59,6 +88,8 @@ class SiteRow(NamedTuple):
     name: str
     country: str
     region: str
+    latitude: float | None
+    longitude: float | None
     counts: dict[Health, int]
 
     @property
@@ -117,6 +148,12 @@ class _Fleet:
             query = query.where(_I.model == wanted.model)
         if wanted.health:
             query = query.where(self.health == wanted.health)
+        if wanted.area:
+            area = parse_area(wanted.area)
+            query = query.where(
+                sites.c.longitude.between(area.west, area.east),
+                sites.c.latitude.between(area.south, area.north),
+            )
         named = (_I.serial, _I.model, _I.box, sites.c.name, boxes.c.site)
         return query.where(matching(wanted.q, *named))
 
@@ -146,19 +183,26 @@ def _ordered_instruments(visible: Visibility, wanted: FleetFilter) -> Select[Any
 def list_sites(store: Store, visible: Visibility, wanted: FleetFilter) -> list[SiteRow]:
     """Return the sites with instruments, by region; in a region those with the worst health first."""
     fleet = _Fleet(visible)
-    place = (sites.c.site, sites.c.name, sites.c.country, sites.c.region)
+    place = (
+        sites.c.site,
+        sites.c.name,
+        sites.c.country,
+        sites.c.region,
+        sites.c.latitude,
+        sites.c.longitude,
+    )
     query = fleet.select(wanted, *place, fleet.health, func.count()).where(sites.c.site.is_not(None))
-    counts: defaultdict[tuple[str, str, str, str], dict[Health, int]] = defaultdict(dict)
-    for *names, health, count in store.read(query.group_by(*place, fleet.health)):
-        counts[names[0], names[1], names[2], names[3]][health] = count
-    found = [SiteRow(*names, of_health) for names, of_health in counts.items()]
+    counts: defaultdict[tuple[Any, ...], dict[Health, int]] = defaultdict(dict)
+    for *columns, health, count in store.read(query.group_by(*place, fleet.health)):
+        counts[tuple(columns)][health] = count
+    found = [SiteRow._make((*columns, of_health)) for columns, of_health in counts.items()]
     return sorted(found, key=lambda site: (site.region, site.worst, site.name))
 
 
 def count_health(store: Store, visible: Visibility, wanted: FleetFilter) -> dict[Health, int]:
     """Return the number of instruments by health, whatever health `wanted` selects."""
     fleet = _Fleet(visible)
-    every = FleetFilter(wanted.q, wanted.region, wanted.site, wanted.model)
+    every = msgspec.structs.replace(wanted, health="")
     counts = Counter(dict.fromkeys(HEALTHS, 0))
     for health, count in store.read(fleet.select(every, fleet.health, func.count()).group_by(fleet.health)):
         counts[health] += count

@@ -1,4 +1,4 @@
-"""The fleet: instruments by health, or sites by region, with search and filters in the URL; CSV export."""
+"""The fleet: instruments by health, sites by region or on a map, with search and filters in the URL; CSV export."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from datacenter.fleet.instruments import (
 from datacenter.web.pages.page import PageNumber, Paging, address, show, show_fragment
 from datacenter.web.responses import csv_file
 from datacenter.web.routes import PageRequest, WebRoute
+from datacenter.web.site_map import HEIGHT, SHAPES, WIDTH, draw_map
 
 PATH: Final = "/"
 
@@ -30,7 +31,7 @@ PATH: Final = "/"
 class FleetQuery(FleetFilter, frozen=True):
     """The filters, what is listed, and the page."""
 
-    view: Literal["instruments", "sites"] = "instruments"
+    view: Literal["instruments", "sites", "map"] = "instruments"
     page: PageNumber = 1
 
     def filters(self) -> FleetFilter:
@@ -58,8 +59,10 @@ def fleet(page: PageRequest) -> Response:
         "paging": Paging(query.page, PAGE_SIZE, total),
         "export": address("/instruments.csv", wanted),
     }
-    if query.view == "sites":
+    if query.view != "instruments":
         sites = list_sites(page.store, page.visible, wanted)
+        values |= {"sites": sites, "shapes": SHAPES, "map_width": WIDTH, "map_height": HEIGHT}
+        values["site_map"] = draw_map(sites) if query.view == "map" else None
         values["regions"] = [
             (region, list(of)) for region, of in groupby(sites, key=lambda site: site.region)
         ]

@@ -23,6 +23,7 @@ EVIDENCE = "/alerts/aee3c094058b8971"
 PAGES = [
     "/",
     "/?view=sites",
+    "/?view=map",
     "/?q=nothing",
     "/sites/berlin-1",
     "/boxes/RAP-0001",
@@ -146,6 +147,24 @@ def test_the_keyboard_reaches_the_content_first(browser: BrowserPage, address: s
     assert browser.evaluate("document.activeElement.className") == "skip"
     browser.press("Enter")
     browser.wait_for("document.activeElement.id === 'main'")
+
+
+def test_the_keyboard_reaches_each_site_on_the_map(browser: BrowserPage, address: str) -> None:
+    browser.resize(1280, 800)
+    browser.open(f"{address}/?view=map")
+    browser.evaluate("document.querySelector('.map .scroll').focus()")
+    names = []
+    for _ in range(3):
+        browser.press("Tab")
+        names.append(browser.evaluate("document.activeElement.getAttribute('aria-label')"))
+    assert names == [
+        "Harbor Medical Center: 1 critical",
+        "Klinikum Nord: 1 error, 1 ok",
+        "Hospital d'Água & <Rio>: 1 silent",
+    ]
+    assert browser.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    browser.press("Enter")
+    browser.wait_for("location.pathname === '/sites/porto-1'")
 
 
 def test_without_scripts_every_page_has_its_content(address: str, tmp_path: Path) -> None:

@@ -27,10 +27,10 @@ DAYS = 3
 NOW_MS = 20_400 * DAY_MS + 10 * 3_600_000
 START_MS = 20_400 * DAY_MS - (DAYS - 1) * DAY_MS
 SITES = [
-    ("berlin-1", "Klinikum Nord", "DE", "europe", "Europe/Berlin"),
-    ("porto-1", "Hospital d'Água & <Rio>", "PT", "europe", "Europe/Lisbon"),
-    ("boston-1", "Harbor Medical Center", "US", "america", "America/New_York"),
-    ("osaka-1", "Osaka Central Laboratory", "JP", "asia", "Asia/Tokyo"),
+    ("berlin-1", "Klinikum Nord", "DE", "europe", "Europe/Berlin", 52.5, 13.4),
+    ("porto-1", "Hospital d'Água & <Rio>", "PT", "europe", "Europe/Lisbon", 41.2, -8.6),
+    ("boston-1", "Harbor Medical Center", "US", "america", "America/New_York", 42.4, -71.1),
+    ("osaka-1", "Osaka Central Laboratory", "JP", "asia", "Asia/Tokyo", None, None),
 ]
 BOXES = {"RAP-0001": "berlin-1", "RAP-0002": "porto-1", "RAP-0003": "boston-1", "RAP-0004": "osaka-1"}
 INSTRUMENTS = [
@@ -57,7 +57,7 @@ COMMAND = {"requester": "engineer", "purpose": "service", "expires_at_ms": NOW_M
 def fill_fleet(store: Store, *, with_reports: bool = True) -> None:
     """Fill an empty store; without reports, only with the evaluated state."""
     store.authorize(list(BOXES), START_MS)
-    names = ("site", "name", "country", "region", "zone")
+    names = ("site", "name", "country", "region", "zone", "latitude", "longitude")
     with store.transaction() as connection:
         connection.execute(insert(sites), [dict(zip(names, row, strict=True)) for row in SITES])
         for box, site in BOXES.items():
