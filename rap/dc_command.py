@@ -14,7 +14,8 @@ from rap.outcome import OK, WrongInput
 from rap.parser import Parser
 
 if TYPE_CHECKING:
-    from datacenter.commands.desk import Actor, CommandDesk, CommandRow
+    from datacenter.commands.desk import Actor, CommandDesk
+    from datacenter.commands.listing import CommandRow
 
 
 def add_command(parser: Parser) -> None:
@@ -29,6 +30,7 @@ def add_command(parser: Parser) -> None:
     send.add_argument("--hours", type=int, default=168, help="time until it expires (default: 168)")
     listing = add_staff_verb(parser, "list", "list the latest commands", _list)
     listing.add_argument("--instrument", metavar="SERIAL", default="", help="only of this instrument")
+    listing.add_argument("--before", metavar="NUMBER", type=int, help="only those before this command")
     for name, text, run in (
         ("show", "show a command", _show),
         ("approve", "approve a dangerous command of somebody else", _approve),
@@ -69,8 +71,11 @@ def _send(arguments: argparse.Namespace) -> int:
 
 
 def _list(arguments: argparse.Namespace) -> int:
+    from datacenter.commands.listing import CommandFilter
+
     with _desk(arguments) as (desk, actor, now_ms):
-        return _print(arguments, desk.list(actor, now_ms, arguments.instrument))
+        wanted = CommandFilter(instrument=arguments.instrument)
+        return _print(arguments, desk.list(actor, now_ms, wanted, before=arguments.before))
 
 
 def _show(arguments: argparse.Namespace) -> int:

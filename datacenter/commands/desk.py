@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, Final, NamedTuple
 
-from sqlalchemy import Connection, and_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, select, update
 
 from datacenter.access.control import AccessDecider
 from datacenter.access.decision import Decision
@@ -22,9 +22,19 @@ from datacenter.access.four_eyes import APPROVAL_MS, NotApproved, PendingChange,
 from datacenter.access.request import Approval, RequestContext, Resource
 from datacenter.access.vocabulary import VERB_ACTIONS, Purpose, members
 from datacenter.commands.files import FileArchive, refer_to
-from datacenter.fleet.visible import COLUMNS, PLACED_BOXES, find_instrument
-from datacenter.store.command_states import WITHDRAWABLE, State
-from datacenter.store.schema import boxes, commands, files, instruments, sites
+from datacenter.commands.listing import (
+    ALL,
+    CommandFilter,
+    CommandRow,
+    FileKey,
+    FileRow,
+    find_command_row,
+    list_commands,
+    list_files,
+)
+from datacenter.fleet.visible import COLUMNS, find_instrument
+from datacenter.store.command_states import WITHDRAWABLE
+from datacenter.store.schema import commands
 from datacenter.store.store import Store
 from settings.problems import SettingsError
 from settings.profile import Verb, load_profile
@@ -73,72 +83,6 @@ class CommandOrder(NamedTuple):
     file: SentFile | None = None
     hours: int = EXPIRES_HOURS
     key: str = ""
-
-
-class CommandRow(NamedTuple):
-    """A command with the place and model of its instrument."""
-
-    id: int
-    box: str
-    instrument: str
-    verb: Verb
-    state: State
-    ending: str | None
-    outcome: str | None
-    requester: str
-    purpose: Purpose
-    created_at_ms: int
-    expires_at_ms: int | None
-    delivered_at_ms: int | None
-    executing_at_ms: int | None
-    closed_at_ms: int | None
-    approved_by: str | None
-    approved_at_ms: int | None
-    file: str | None
-    file_bytes: int | None
-    file_name: str
-    transferred_bytes: int
-    model: str | None
-    site: str | None
-    country: str | None
-    region: str | None
-    file_stored_at_ms: int | None
-    """When its complete file was stored; None while it is not in the data center."""
-
-    @property
-    def resource(self) -> Resource:
-        """The command as a resource of policies."""
-        place = {"site": self.site or "", "country": self.country or "", "region": self.region or ""}
-        return Resource("Command", str(self.id), **place, model=self.model or "", requester=self.requester)
-
-    @property
-    def file_resource(self) -> Resource:
-        """Its file as a resource of policies."""
-        return replace(self.resource, kind="File", id=self.file or "", requester="")
-
-    @property
-    def is_withdrawable(self) -> bool:
-        """Whether it can still be withdrawn."""
-        return self.state in WITHDRAWABLE and self.ending is None
-
-    @property
-    def download_name(self) -> str:
-        """The name for its file where it is stored: as it was sent, or after the instrument that made it."""
-        return self.file_name or f"{self.instrument}-{self.verb}-{self.id}.bin"
-
-    @property
-    def progress(self) -> str:
-        """The transfer of its file in words; empty without a file."""
-        if not self.file_bytes:
-            return ""
-        return f"{100 * self.transferred_bytes // self.file_bytes} % of {self.file_bytes:,} bytes"
-
-    @property
-    def text(self) -> str:
-        """The state in words, with a requested end."""
-        return (
-            f"{self.state}, to be {self.ending}" if self.ending and self.state in WITHDRAWABLE else self.state
-        )
 
 
 class StoredFile(NamedTuple):
@@ -239,18 +183,31 @@ class CommandDesk:
         """Return a command. Raises: CommandRefusedError."""
         return self._seen(actor, number, now_ms)
 
+    def list_files(
+        self,
+        actor: Actor,
+        now_ms: int,
+        wanted: CommandFilter = ALL,
+        limit: int = LISTED_MAX,
+        before: FileKey | None = None,
+        after: FileKey | None = None,
+    ) -> list[FileRow]:
+        """Return complete files of commands, both of which the actor may see, as `list_files`."""
+        may_see = [self._where(actor, kind, now_ms) for kind in ("Command", "File")]
+        return list_files(self.store, [*may_see, *wanted.clauses], limit, before, after)
+
     def list(
-        self, actor: Actor, now_ms: int, instrument: str = "", state: State | None = None
+        self,
+        actor: Actor,
+        now_ms: int,
+        wanted: CommandFilter = ALL,
+        limit: int = LISTED_MAX,
+        before: int | None = None,
+        after: int | None = None,
     ) -> list[CommandRow]:
-        """Return the latest commands that the actor may see, the latest first."""
-        context = RequestContext(now_ms, actor.purpose)
-        may_see = self.access.where(actor.staff, "view", "Command", context, COLUMNS["Command"])
-        query = _ROWS.where(may_see).order_by(commands.c.id.desc()).limit(LISTED_MAX)
-        if instrument:
-            query = query.where(commands.c.instrument == instrument)
-        if state:
-            query = query.where(commands.c.state == state)
-        return [CommandRow._make(row) for row in self.store.read(query)]
+        """Return commands that the actor may see, as `list_commands`."""
+        which = [self._where(actor, "Command", now_ms), *wanted.clauses]
+        return list_commands(self.store, which, limit, before, after)
 
     def may_withdraw(self, actor: Actor, row: CommandRow, now_ms: int) -> bool:
         """Return whether to offer the withdrawal; not recorded."""
@@ -286,10 +243,10 @@ class CommandDesk:
 
     def read(self, number: int) -> CommandRow:
         """Return a command without a check of rights. Raises: CommandRefusedError."""
-        found = next(self.store.read(_ROWS.where(commands.c.id == number)), None)
+        found = find_command_row(self.store, number)
         if found is None:
             raise CommandRefusedError(f"there is no command {number}")
-        return CommandRow._make(found)
+        return found
 
     def _seen(self, actor: Actor, number: int, now_ms: int) -> CommandRow:
         """Return a command that the actor may see; otherwise it does not exist for them."""
@@ -312,6 +269,10 @@ class CommandDesk:
         if resource is None or not self._decide(actor, "view", resource, now_ms).permitted:
             raise CommandRefusedError(f"there is no instrument {instrument} at box {box}")
         return resource
+
+    def _where(self, actor: Actor, kind: str, now_ms: int) -> ColumnElement[bool]:
+        context = RequestContext(now_ms, actor.purpose)
+        return self.access.where(actor.staff, "view", kind, context, COLUMNS[kind])
 
     def _peek(self, actor: Actor, action: str, resource: Resource, now_ms: int) -> bool:
         context = RequestContext(now_ms, actor.purpose)
@@ -393,20 +354,3 @@ def _change(row: CommandRow, resource: Resource) -> PendingChange:
 def _require(decision: Decision) -> None:
     if not decision.permitted:
         raise CommandRefusedError(decision.reason)
-
-
-_ROWS: Final = select(
-    *(commands.c[name] for name in CommandRow._fields if name in commands.c),
-    instruments.c.model,
-    boxes.c.site,
-    sites.c.country,
-    sites.c.region,
-    files.c.stored_at_ms,
-).select_from(
-    commands.join(PLACED_BOXES, commands.c.box == boxes.c.serial)
-    .outerjoin(
-        instruments,
-        and_(instruments.c.box == commands.c.box, instruments.c.serial == commands.c.instrument),
-    )
-    .outerjoin(files, files.c.sha256 == commands.c.file)
-)

@@ -36,6 +36,7 @@ COLUMNS: Final[Mapping[str, Mapping[str, ColumnElement[Any]]]] = {
         "requester": commands.c.requester,
         **_PLACE,
     },
+    "File": {"id": commands.c.file, "model": instruments.c.model, **_PLACE},
 }
 """The columns with the attributes of each type; queries join `boxes` and `sites`."""
 

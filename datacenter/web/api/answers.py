@@ -53,9 +53,12 @@ def next_cursor(items: Sequence[Item], limit: int, key: Callable[[Item], tuple[o
     `items` has one item more than `limit` if there is a next part; `key` returns the sort key of an item. A cursor
     carries no rights.
     """
-    if len(items) <= limit:
-        return None
-    return urlsafe_b64encode(msgspec.msgpack.encode(key(items[limit - 1]))).decode().rstrip("=")
+    return encode_cursor(key(items[limit - 1])) if len(items) > limit else None
+
+
+def encode_cursor(key: tuple[object, ...]) -> str:
+    """Return the cursor of what follows a sort key."""
+    return urlsafe_b64encode(msgspec.msgpack.encode(key)).decode().rstrip("=")
 
 
 def decode_cursor(cursor: str, kind: type[K]) -> K | None:

@@ -11,36 +11,43 @@ from starlette.responses import Response
 from datacenter.access.request import Resource
 from datacenter.access.vocabulary import Purpose
 from datacenter.commands.desk import (
-    LISTED_MAX,
     REQUEST_KEY_CHARACTERS_MAX,
     Actor,
     CommandDesk,
     CommandOrder,
     verbs_of,
 )
-from datacenter.fleet.visible import find_instrument
+from datacenter.commands.listing import CommandFilter, CommandRow
+from datacenter.fleet.visible import COMMAND_DIGITS_MAX, find_instrument
 from datacenter.store.command_states import STATES, State
 from datacenter.web.downloads import file_response
 from datacenter.web.orders import command_desk
-from datacenter.web.pages.page import address, show
+from datacenter.web.pages.page import address, keyset, show
 from datacenter.web.responses import redirect
 from datacenter.web.routes import NoParameters, PageRequest, WebRoute
 from settings.profile import Verb
 from wire.files import DOWN_VERBS, FILE_BYTES_MAX
 
 PATH: Final = "/commands"
+PAGE_SIZE: Final = 50
 PURPOSE: Final[Purpose] = "service"
 """The purpose of approvals and withdrawals."""
 SendPurpose: TypeAlias = Literal["service", "application-support", "installation"]
+CommandNumber: TypeAlias = Annotated[int, Meta(ge=1, lt=10**COMMAND_DIGITS_MAX)]
 Serial: TypeAlias = Annotated[str, Meta(max_length=64)]
 
 
 class CommandsQuery(Struct, frozen=True):
-    """The filters; `box` and `instrument` together name the instrument of the form that sends a command."""
+    """The filters; `box` and `instrument` together name the instrument of the form that sends a command.
+
+    The list has the commands before or after the number of one.
+    """
 
     state: State | None = None
     instrument: Serial = ""
     box: Serial = ""
+    before: CommandNumber | None = None
+    after: CommandNumber | None = None
 
 
 class SendForm(Struct, frozen=True):
@@ -57,8 +64,13 @@ def commands(page: PageRequest) -> Response:
     actor = Actor(page.staff, PURPOSE)
     instrument = find_instrument(page.store, query.box, query.instrument)
     is_seen = instrument is not None and page.permits("view", instrument)
+    wanted = CommandFilter(query.box, query.instrument, query.state)
     with command_desk(page) as desk:
-        rows = desk.list(actor, page.now_ms, query.instrument, query.state)
+
+        def fetch(limit: int, before: int | None, after: int | None) -> list[CommandRow]:
+            return desk.list(actor, page.now_ms, wanted, limit, before, after)
+
+        part = keyset(PATH, query, PAGE_SIZE, fetch, lambda row: row.id)
         shown = [
             (
                 row,
@@ -66,7 +78,7 @@ def commands(page: PageRequest) -> Response:
                 desk.may_withdraw(actor, row, page.now_ms),
                 desk.may_download(actor, row, page.now_ms),
             )
-            for row in rows
+            for row in part.rows
         ]
         verbs = _verbs(page, desk, instrument) if instrument and is_seen else []
     return show(
@@ -74,7 +86,7 @@ def commands(page: PageRequest) -> Response:
         "commands.html",
         query=query,
         rows=shown,
-        is_cut=len(rows) == LISTED_MAX,
+        part=part,
         state_choices=[(state, state) for state in STATES],
         is_seen=is_seen,
         verbs=[(verb, verb.replace("-", " ")) for verb in verbs],

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
@@ -15,6 +17,7 @@ from datacenter.web.rendering import render
 from datacenter.web.responses import html
 from datacenter.web.routes import PageRequest
 
+Row = TypeVar("Row")
 PageNumber: TypeAlias = Annotated[int, Meta(ge=1, le=100_000)]
 PeriodName: TypeAlias = Literal["6h", "24h", "7d", "15d", "90d"]
 PERIODS: Final[dict[PeriodName, tuple[int, str]]] = {
@@ -74,6 +77,42 @@ class Paging(NamedTuple):
     def last_row(self) -> int:
         """The number of the last row on the page."""
         return min(self.number * self.size, self.total)
+
+
+@dataclass(frozen=True)
+class Keyset(Generic[Row]):
+    """A part of a list that is read by keys, newest first, and the addresses of its neighbours; None at an end."""
+
+    rows: list[Row]
+    newer: str | None
+    older: str | None
+
+
+def keyset(
+    path: str,
+    query: Any,
+    size: int,
+    fetch: Callable[[int, Any, Any], list[Row]],
+    key: Callable[[Row], object],
+) -> Keyset[Row]:
+    """Return the part of a list before the key `query.before`, or after the key `query.after`.
+
+    `fetch` returns at most so many rows before or after a key (None if it is not given), newest first; `key` returns
+    that of a row.
+    """
+    before, after = query.before or None, query.after or None
+    rows = fetch(size + 1, before, after)
+    if after and len(rows) <= size:  # the newest part is always a full one
+        before = after = None
+        rows = fetch(size + 1, None, None)
+    has_more = len(rows) > size
+    rows = rows[-size:] if after else rows[:size]
+    newer = older = None
+    if before or after:
+        newer = address(path, query, before=None, after=key(rows[0]) if rows else None)
+    if rows and (after or has_more):
+        older = address(path, query, before=key(rows[-1]), after=None)
+    return Keyset(rows, newer, older)
 
 
 def address(path: str, query: Struct, **changes: object) -> str:

@@ -38,6 +38,7 @@ PAGES = [
     "/base?model=chemistry-analyzer&reading=vacuum-pa",
     "/commands",
     "/commands?instrument=CHEM-0001&box=RAP-0001",
+    "/files",
     "/maintenance?box=RAP-0001&instrument=CHEM-0001",
     "/sign-in",
     "/nope",

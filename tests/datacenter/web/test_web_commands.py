@@ -28,7 +28,7 @@ def test_the_list_is_filtered_by_state_and_instrument(web: WebClient) -> None:
     assert (
         everything.index("assay configuration") < everything.index("GAS-0001") < everything.index("1 min ago")
     )
-    assert "0 % of 4,000,000 bytes" in everything
+    assert "0 % of 40,000 bytes" in everything
     waiting = engineer.get("/commands?state=waiting+for+approval").text
     assert "assay configuration" in waiting and "GAS-0001" not in waiting
     assert "CHEM-0001</a>" not in engineer.get("/commands?instrument=GAS-0001").text

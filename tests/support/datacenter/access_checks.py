@@ -79,7 +79,7 @@ NAMING: Final[dict[str, tuple[str, str]]] = {
 NOT_NAMING: Final = {
     "page", "health", "view", "model", "severity", "state", "period", "since_ms", "until_ms", "limit",
     "cursor", "reading", "days", "hours", "reason", "verb", "purpose", "begins", "actor", "action", "outcome",
-    "resource", "from_ms", "area", "key",
+    "resource", "from_ms", "area", "key", "before", "after", "direction",
 }  # fmt: skip
 """All other parameters. `resource` is of the audit log, in which auditors see everything."""
 

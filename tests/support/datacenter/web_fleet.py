@@ -49,7 +49,7 @@ OFF_MS = (START_MS + 36 * 3_600_000, START_MS + 40 * 3_600_000)
 BATCH = 500
 BASE_READINGS = [("reaction-temp-mc", 37_010, 15), ("vacuum-pa", 80_000, 900), ("lamp-intensity-pct", 88, 5)]
 BASE_SHORT = range(20, 27)
-WAITING_FILE = bytes(4_000_000)
+WAITING_FILE = bytes(40_000)
 """The file of the command that waits for approval."""
 COMMAND = {"requester": "engineer", "purpose": "service", "expires_at_ms": NOW_MS + DAY_MS}
 
@@ -181,11 +181,13 @@ def fill_base(store: Store) -> None:
 
 
 def fill_commands(store: Store) -> None:
-    """Enter a command in Europe (1), one in America (2), and one in Europe that waits for approval (3)."""
+    """Enter commands: one in Europe (1), one in America with a file (2), one in Europe waiting for approval (3)."""
+    archive = FileArchive(store)
     store.queue_command("RAP-0001", "CHEM-0001", "send-inventory", b"", NOW_MS - 60_000, **COMMAND)
-    store.queue_command("RAP-0003", "GAS-0001", "send-inventory", b"", NOW_MS - 50_000, **COMMAND)
+    abroad = {**COMMAND, "file": archive.keep(b"help", NOW_MS - 50_000), "file_bytes": 4}
+    store.queue_command("RAP-0003", "GAS-0001", "help-file", b"", NOW_MS - 50_000, **abroad)
     waiting = {**COMMAND, "state": "waiting for approval", "purpose": "application-support"}
-    sha256 = FileArchive(store).keep(WAITING_FILE, NOW_MS - 40_000)
+    sha256 = archive.keep(WAITING_FILE, NOW_MS - 40_000)
     file = {"file": sha256, "file_bytes": len(WAITING_FILE), "requester": "specialist"}
     store.queue_command(
         "RAP-0001", "CHEM-0001", "assay-configuration", b"", NOW_MS - 40_000, **{**waiting, **file}
