@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from itertools import combinations
+from itertools import accumulate, combinations
 from random import Random
 
 import pytest
 
 from datacenter.fleet.instruments import Health, SiteRow
-from datacenter.web.site_map import DISTANCE_MIN, HEIGHT, WIDTH, SiteMap, draw_map
+from datacenter.web.rendering import TEMPLATES
+from datacenter.web.site_map import DISTANCE_MIN, HEIGHT, LAND_UNITS_PER_DEGREE, WIDTH, SiteMap, draw_map
 from tests.support.datacenter.web_client import WebClient
 
 
@@ -104,3 +105,37 @@ def test_the_area_is_a_filter_of_lists_and_exports_too(web: WebClient) -> None:
     for wrong in ("1,2,3", "a,b,c,d", "nan,0,1,1", "10,0,5,1", "0,0,1e9,1"):
         answer = engineer.get(f"/?area={wrong}")
         assert answer.status == 400 and "give west,south,east,north in degrees" in answer.text
+
+
+def outlines() -> list[list[tuple[float, float]]]:
+    """The outlines of land as (latitude, longitude)."""
+    text = (TEMPLATES / "vendor/land.svg").read_text().split('d="')[1].partition('"')[0]
+    found = []
+    for ring in text.split("z")[:-1]:
+        numbers = [int(one) for one in re.findall(r"-?\d+", ring)]
+        steps = zip(numbers[::2], numbers[1::2], strict=True)
+        points = accumulate(steps, lambda one, step: (one[0] + step[0], one[1] + step[1]))
+        found.append([(-y / LAND_UNITS_PER_DEGREE, x / LAND_UNITS_PER_DEGREE) for x, y in points])
+    return found
+
+
+def is_land(latitude: float, longitude: float) -> bool:
+    """Whether a meridian from the place to the north crosses the outlines an odd number of times."""
+    crossings = 0
+    for ring in outlines():
+        for (y1, x1), (y2, x2) in zip(ring, ring[1:] + ring[:1], strict=True):
+            if (x1 > longitude) != (x2 > longitude):
+                crossings += y1 + (y2 - y1) * (longitude - x1) / (x2 - x1) > latitude
+    return crossings % 2 == 1
+
+
+@pytest.mark.parametrize(
+    "place", [(52.5, 13.4), (39.7, -105), (-15.8, -47.9), (1.3, 36.8), (62, 130), (-25, 135), (66, 175)]
+)
+def test_inland_cities_are_on_land(place: tuple[float, float]) -> None:
+    assert is_land(*place)
+
+
+@pytest.mark.parametrize("place", [(0, -30), (30, -40), (-30, 80), (20, -170), (42, 51), (73, 160)])
+def test_seas_are_not(place: tuple[float, float]) -> None:
+    assert not is_land(*place)
