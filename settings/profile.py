@@ -12,6 +12,7 @@ report is an integer.
     verbs = ["help-file"]                  # the commands that it executes
     consent = []                           # those of them that the person at the instrument must consent to
     desktop_port = 5900                    # for remote sessions, if it has one
+    desktop = { size = [1024, 768], masked = [[300, 80, 400, 24]] }   # its screen; areas with patient data
 
     [channels]                             # sensor readings; the last part of a name is its unit
     bath-temp-mc = { text = "Bath temperature", unit = "0.001 °C", resolution = 10, normal = [36900, 37100] }
@@ -74,6 +75,10 @@ UNITS: Final = {
 """The last part of a channel's name, and the unit of its readings."""
 
 
+MaskedArea: TypeAlias = Annotated[list[Annotated[int, Meta(ge=0, le=4096)]], Meta(min_length=4, max_length=4)]
+"""x, y, width and height, in pixels."""
+
+
 class Channel(Table, frozen=True):
     """A sensor reading: an integer in `unit`, a multiple of `resolution`.
 
@@ -103,6 +108,16 @@ class ErrorCode(Table, frozen=True):
     parts: list[Text] = []
 
 
+class DesktopScreen(Table, frozen=True):
+    """The screen of the model: its size, and the areas that show patient data, which never leave the box.
+
+    An area is [x, y, width, height] in pixels. On a screen of another size everything is masked.
+    """
+
+    size: Annotated[list[Annotated[int, Meta(ge=1, le=4096)]], Meta(min_length=2, max_length=2)]
+    masked: Annotated[list[MaskedArea], Meta(min_length=1, max_length=64)]
+
+
 class Profile(Table, frozen=True):
     """The profile of one instrument model."""
 
@@ -113,6 +128,7 @@ class Profile(Table, frozen=True):
     verbs: list[Verb] = []
     consent: list[Verb] = []
     desktop_port: TcpPort | None = None
+    desktop: DesktopScreen | None = None
     channels: Annotated[dict[Word, Channel], Meta(max_length=WORDS_MAX)] = {}
     assays: Annotated[dict[Word, Text], Meta(max_length=WORDS_MAX)] = {}
     components: Annotated[dict[Word, Component], Meta(max_length=WORDS_MAX)] = {}
@@ -176,9 +192,26 @@ def _contradictions(profile: Profile) -> Iterator[tuple[tuple[str, ...], str]]:
                 ("errors", code, "component"),
                 f"{error.component} is not one of [components], which are {known}",
             )
+    if profile.desktop is not None:
+        yield from _desktop_contradictions(profile.desktop, profile.desktop_port)
     if len(set(profile.verbs)) < len(profile.verbs):
         yield ("verbs",), "list each verb once"
     if others := sorted(set(profile.consent) - set(profile.verbs)):
         yield ("consent",), f"{', '.join(others)}: only commands of `verbs` can need consent"
     if profile.dialect and profile.speaks == "agent":
         yield ("dialect",), "options are for instruments that speak a standard; remove it, or change `speaks`"
+
+
+def _desktop_contradictions(
+    desktop: DesktopScreen, port: int | None
+) -> Iterator[tuple[tuple[str, ...], str]]:
+    if port is None:
+        yield ("desktop",), "describes the screen of a `desktop_port`, which is missing"
+    screen_width, screen_height = desktop.size
+    for x, y, width, height in desktop.masked:
+        if not width or not height or x + width > screen_width or y + height > screen_height:
+            yield (
+                ("desktop", "masked"),
+                f"[{x}, {y}, {width}, {height}] is not an area of a screen of {screen_width}×{screen_height} pixels; "
+                "write [x, y, width, height]",
+            )

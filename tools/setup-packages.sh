@@ -1,9 +1,10 @@
 #!/bin/sh
-# Installs the system packages that are needed besides Python, as root: `sh tools/setup-packages.sh kernel|image|datacenter …`
+# Installs the system packages that are needed besides Python, as root: `sh tools/setup-packages.sh kernel|image|datacenter|sessions …`
 #
 #   kernel    the kernel world, the firewall and their tests: `make setup-kernel`
 #   image     building, checking and flashing images, and their tests: `make setup-image`
 #   datacenter  tests of the data center with PostgreSQL, of its pages in a browser, of its metrics and notices: `make setup-datacenter`
+#   sessions  remote desktops: a VNC server, and the viewer noVNC in a browser: `make setup-sessions`
 #
 # Only missing packages are installed. Labs start their own squid and dante inside namespaces, but these packages start
 # services of the machine. A newly installed service is therefore not started, and is disabled; a service that existed
@@ -26,6 +27,8 @@ REDHAT_image="rpm-build createrepo_c dnf cpio systemd httpd mod_ssl gcc python3.
 	openscap-scanner scap-security-guide swtpm clevis clevis-luks tpm2-tools"
 DEBIAN_datacenter="postgresql chromium prometheus prometheus-alertmanager"
 REDHAT_datacenter="postgresql-server chromium golang-github-prometheus golang-github-prometheus-alertmanager"
+DEBIAN_sessions="tigervnc-standalone-server novnc chromium"
+REDHAT_sessions="tigervnc-server-minimal novnc chromium"
 SERVICES="haproxy squid danted sockd firewalld apache2 postgresql prometheus prometheus-alertmanager"
 
 lack() {
@@ -36,7 +39,7 @@ lack() {
 is_new() { ! command -v "$1" >/dev/null 2>&1 && ! [ -e "/usr/sbin/$1" ]; }
 
 [ "$(uname -s)" = Linux ] || lack "all this runs on Linux only"
-[ "$(id -u)" = 0 ] || lack "only root can install packages; run: sudo make setup-kernel setup-image setup-datacenter"
+[ "$(id -u)" = 0 ] || lack "only root can install packages; run: sudo make setup-kernel setup-image setup-datacenter setup-sessions"
 
 chosen() {
 	for set in "$@"; do

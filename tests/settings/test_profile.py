@@ -15,6 +15,8 @@ version = 3
 summary = "an analyzer for tests"
 speaks = "hl7"
 verbs = ["help-file"]
+desktop_port = 5900
+desktop = { size = [1024, 768], masked = [[300, 80, 400, 24], [0, 0, 1024, 768]] }
 
 [channels]
 bath-temp-mc = { text = "Bath", unit = "0.001 °C", resolution = 10, normal = [36900, 37100] }
@@ -53,7 +55,7 @@ def test_each_shipped_profile_is_valid(model: str) -> None:
 @pytest.mark.parametrize(
     ("right", "wrong", "message"),
     [
-        ("bath-temp-mc", "bath-temp-pa", "test-analyzer.toml:8: channels.bath-temp-pa.unit"),
+        ("bath-temp-mc", "bath-temp-pa", "test-analyzer.toml:10: channels.bath-temp-pa.unit"),
         ("bath-temp-mc", "Bath", 'channels.Bath: "Bath": write it like reaction-temp-mc'),
         ("[36900, 37100]", "[37100, 36900]", "low below high"),
         ("resolution = 10", "resolution = 0", "resolution"),
@@ -66,6 +68,11 @@ def test_each_shipped_profile_is_valid(model: str) -> None:
         ('speaks = "hl7"', 'speaks = "dicom"', "speaks"),
         ("version = 3", "version = 0", "version"),
         ('glu = "Glucose"', 'glu = "Glu\\ncose"', "assays.glu"),
+        ("[300, 80, 400, 24]", "[700, 80, 400, 24]", "is not an area of a screen of 1024×768 pixels"),
+        ("[300, 80, 400, 24]", "[300, 80, 400, 0]", "write [x, y, width, height]"),
+        ("[300, 80, 400, 24]", "[300, 80, 400]", "desktop.masked[0]"),
+        ("desktop_port = 5900\n", "", "describes the screen of a `desktop_port`, which is missing"),
+        ("size = [1024, 768]", "size = [1024, 0]", "desktop.size"),
         ("summary", "sumary", "did you mean summary?"),
     ],
 )

@@ -24,13 +24,15 @@ class HeldInput:
         return self._has_control
 
     def event(self, event: InputEvent) -> list[InputEvent]:
-        """Return the event, or nothing without control, or if the key is one too many."""
+        """Return the event; or nothing, without control, for a key too many, or for a release of what is not held."""
         if not self._has_control:
             return []
         if isinstance(event, PointerEvent):
             self._pointer = event
         elif not event.is_down:
-            self._keys.pop(event.key, None)
+            if event.key not in self._keys:
+                return []  # a key that somebody at the instrument holds down stays so
+            del self._keys[event.key]
         elif event.key in self._keys or len(self._keys) < KEYS_MAX:
             self._keys[event.key] = None
         else:

@@ -1,9 +1,9 @@
 """The stream of a session's pictures, from the box to the data center: its format, and the messages that come back.
 
-The stream begins with a header (`encode_header`). Then each message is a length of four bytes and one block of a zstd
-stream that lasts as long as the session, so that a block can refer to everything in the last 16 MiB. A block has one
-update (`Update`), which changes the decoder's picture: copies within the picture, then tiles of new pixels. Nothing
-is lost: after each update the decoder's picture equals that of the encoder at the update.
+The stream begins with a header (`encode_header`). Then each message is a frame (`encode_frame`) with one block of a
+zstd stream that lasts as long as the session, so that a block can refer to everything in the last 16 MiB. A block has
+one update (`Update`), which changes the decoder's picture: copies within the picture, then tiles of new pixels.
+Nothing is lost: after each update the decoder's picture equals that of the encoder at the update.
 
 Pixels are numbers in a palette that begins empty, grows with each update and is never cleared; once it is full, tiles
 with a colour that is not in it have colours instead of numbers. The pixels of a tile are in columns, from the top
@@ -15,6 +15,7 @@ docs/reference/desktop-stream.md describes every byte. Integers are big-endian.
 
 from __future__ import annotations
 
+import hashlib
 import struct
 import sys
 from array import array
@@ -42,6 +43,9 @@ UPDATE_BYTES_MAX: Final = 4 * PIXELS_MAX
 """Limit of a decompressed update."""
 MESSAGE_BYTES_MAX: Final = UPDATE_BYTES_MAX
 """Limit of a compressed update."""
+FRAME: Final = struct.Struct(">II")
+"""Before each message: its length, and the time in milliseconds since the start of the stream, by the box's clock."""
+CHAIN_BYTES: Final = 32
 
 _COUNTS: Final = struct.Struct(">BHHH")
 _SIZE: Final = struct.Struct(">HH")
@@ -226,6 +230,40 @@ def parse_header(data: bytes) -> bytes:
     if data[len(MAGIC)] != VERSION:
         raise StreamError(f"a stream of version {data[len(MAGIC)]}; this program has version {VERSION}")
     return data[len(MAGIC) + 1 :]
+
+
+def encode_frame(message: bytes, time_ms: int) -> bytes:
+    """Return a message as it is sent and recorded."""
+    return FRAME.pack(len(message), time_ms) + message
+
+
+class FrameHead(NamedTuple):
+    """What precedes a message."""
+
+    length: int
+    time_ms: int
+
+    @classmethod
+    def parse(cls, data: bytes) -> FrameHead:
+        """Parse a frame's head. Raises: StreamError if the message is too long."""
+        head = cls(*FRAME.unpack(data))
+        if not 0 < head.length <= MESSAGE_BYTES_MAX:
+            raise StreamError(f"a message of {head.length} bytes; 1 to {MESSAGE_BYTES_MAX} are valid")
+        return head
+
+
+class StreamChain:
+    """The hash chain over a stream: SHA-256 of the last value and the header or frame. Both ends compute it.
+
+    Whoever signs its value at the end confirms every byte, their order, and that nothing follows.
+    """
+
+    def __init__(self) -> None:
+        self.value = bytes(CHAIN_BYTES)
+
+    def add(self, part: bytes) -> None:
+        """Add the header or the next frame."""
+        self.value = hashlib.sha256(self.value + part).digest()
 
 
 class Acknowledged(NamedTuple):

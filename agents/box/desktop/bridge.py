@@ -1,0 +1,273 @@
+"""Carries the desktop of an instrument's VNC server to the data center, and input events back.
+
+The bridge speaks RFB with the server and the stream of `wire.desktop.stream` with the data center; nothing is
+relayed. It requests a picture only when the last one is complete, sends messages at the line's rate in small writes,
+and has at most a quarter of a second of the line unacknowledged. So neither the line nor its queues have more than
+that, and alerts and reports on the same line are not delayed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Coroutine, Iterable
+from contextlib import suppress
+from typing import Final
+
+from agents.box.desktop.encoder import PictureEncoder
+from agents.box.desktop.masking import MaskedPicture
+from settings.profile import DesktopScreen
+from wire.desktop.connection import ByteChannel, converse
+from wire.desktop.held_input import HeldInput
+from wire.desktop.picture import Area, Picture, PictureError
+from wire.desktop.rfb import InputEvent, KeyEvent, PointerEvent, RfbError
+from wire.desktop.rfb_client import DesktopChange, ServerMessages, handshake, update_request
+from wire.desktop.stream import (
+    RETURNED_BYTES,
+    Acknowledged,
+    StreamChain,
+    StreamError,
+    encode_frame,
+    encode_header,
+    parse_returned,
+)
+from wire.desktop.warm import COLD, WarmContent
+from wire.process.ratelimit import TokenBucket
+
+WRITE_BYTES_MAX: Final = 1200
+"""Longest single write: other traffic waits for one packet at most."""
+WINDOW_SECONDS: Final = 0.25
+"""How much of the line's rate may be unacknowledged: more than a round trip, less than a noticeable delay."""
+BURST_SECONDS: Final = 0.1
+"""How much of the line's rate may be sent at once after a pause."""
+UPDATE_PAUSE_SECONDS: Final = 0.015
+"""Pause before the server is asked for the next changes, so that one answer has several of them."""
+PROBE_SECONDS: Final = 5.0
+"""After this silence the server is asked for a pixel; after as long without it, it is stalled."""
+HANDSHAKE_SECONDS_MAX: Final = 10.0
+ACKNOWLEDGEMENT_SECONDS_MAX: Final = 25.0
+"""Without an acknowledgement for so long, the line is dead."""
+RELEASE_SECONDS_MAX: Final = 1.0
+INPUTS_MAX: Final = 256
+"""More input events do not wait for the server: further ones are dropped, except releases of keys."""
+
+
+class DesktopEndedError(Exception):
+    """The desktop cannot be shown any more; the message gives the reason."""
+
+
+class DesktopBridge:
+    """One session's desktop. The session closes both connections after `run`."""
+
+    def __init__(
+        self,
+        server: ByteChannel,
+        line: ByteChannel,
+        *,
+        bytes_per_second: float,
+        has_control: bool,
+        screen: DesktopScreen | None = None,
+        password: bytes = b"",
+        warm: WarmContent = COLD,
+    ) -> None:
+        """`server` is connected to the VNC server, `line` to the data center. `screen` is the profile's."""
+        self._server, self._line = server, line
+        self._screen, self._password, self._warm = screen, password, warm
+        self._held = HeldInput(has_control=has_control)
+        self._rate = bytes_per_second
+        self._bucket = TokenBucket(
+            bytes_per_second, max(WRITE_BYTES_MAX, int(bytes_per_second * BURST_SECONDS))
+        )
+        self._loop = asyncio.get_running_loop()
+        self._messages: ServerMessages
+        self._masked: MaskedPicture
+        self._encoder: PictureEncoder
+        self.chain = StreamChain()
+        """The hash chain of what was sent."""
+        self._changed = asyncio.Event()
+        self._acknowledged = asyncio.Event()
+        self._in_flight: deque[int] = deque()
+        """The lengths of the messages that are not acknowledged."""
+        self._sent = 0
+        self._inputs: deque[InputEvent] = deque()
+        self._has_input = asyncio.Event()
+        self._heard = asyncio.Event()
+        self._is_stalled = False
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether the VNC server does not respond."""
+        return self._is_stalled
+
+    def set_control(self, *, has_control: bool) -> None:
+        """Give or take control; without it, everything that is pressed is released."""
+        self._enqueue(self._held.set_control(has_control=has_control))
+
+    async def run(self) -> None:
+        """Show the desktop until cancelled. Keys and buttons are released in any case.
+
+        Raises: DesktopEndedError when one of the connections ends, or sends what is invalid.
+        """
+        try:
+            await _ends_desktop("the VNC server", self._begin())
+            async with asyncio.TaskGroup() as tasks:
+                for part in (self._receive_pictures(), self._probe(), self._send_inputs()):
+                    tasks.create_task(_ends_desktop("the VNC server", part))
+                for part in (self._send(), self._receive_returned()):
+                    tasks.create_task(_ends_desktop("the data center", part))
+        except* DesktopEndedError as errors:
+            raise errors.exceptions[0] from None
+        finally:
+            self._enqueue(self._held.release())
+            with suppress(OSError):  # includes TimeoutError
+                async with asyncio.timeout(RELEASE_SECONDS_MAX):
+                    while self._inputs:
+                        await self._send_input()
+
+    async def _begin(self) -> None:
+        async with asyncio.timeout(HANDSHAKE_SECONDS_MAX):
+            init = await converse(self._server, handshake(self._password))
+        self._messages = ServerMessages(Picture(init.width, init.height))
+        self._masked = MaskedPicture(self._messages.picture, self._screen)
+        self._encoder = PictureEncoder(self._masked.picture, self._warm)
+
+    async def _receive_pictures(self) -> None:
+        await self._server.write(update_request(self._messages.picture.area, incremental=False))
+        while True:
+            change = await converse(self._server, self._messages.message())
+            self._heard.set()
+            self._set_stalled(is_stalled=False)
+            if change.is_resized:
+                self._masked = MaskedPicture(self._messages.picture, self._screen)
+                self._encoder.resized(self._masked.picture)
+            self._take(change)
+            if change.areas or change.is_resized or change.cursor:
+                await asyncio.sleep(UPDATE_PAUSE_SECONDS)
+                request = update_request(self._messages.picture.area, incremental=not change.is_resized)
+                await self._server.write(request)
+
+    def _take(self, change: DesktopChange) -> None:
+        for area in change.areas:
+            self._masked.update(area)
+            self._encoder.changed(area)
+        if change.cursor is not None:
+            self._encoder.set_cursor(change.cursor)
+        if change.is_bell:
+            self._encoder.ring()
+        self._changed.set()
+
+    async def _probe(self) -> None:
+        while True:
+            if await self._hears():
+                continue
+            await self._server.write(update_request(Area(0, 0, 1, 1), incremental=False))
+            if not await self._hears():
+                self._set_stalled(is_stalled=True)
+                await self._heard.wait()
+
+    async def _hears(self) -> bool:
+        """Wait for a message of the server, for at most `PROBE_SECONDS`."""
+        self._heard.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PROBE_SECONDS):
+                await self._heard.wait()
+        return self._heard.is_set()
+
+    def _set_stalled(self, *, is_stalled: bool) -> None:
+        if is_stalled != self._is_stalled:
+            self._is_stalled = is_stalled
+            self._encoder.set_stalled(is_stalled=is_stalled)
+            self._changed.set()
+
+    async def _send(self) -> None:
+        started_at = self._loop.time()
+        await self._write_paced(encode_header(self._warm.identity))
+        while True:
+            self._changed.clear()
+            while (message := self._encoder.next_message()) is not None:
+                frame = encode_frame(message, int(1000 * (self._loop.time() - started_at)))
+                self._in_flight.append(len(frame))
+                self._sent += 1
+                await self._write_paced(frame)
+                await self._wait_for_room()
+            await self._changed.wait()
+
+    async def _wait_for_room(self) -> None:
+        """Wait until less than the window, or at most one message, is not acknowledged."""
+        while len(self._in_flight) > 1 and sum(self._in_flight) > self._rate * WINDOW_SECONDS:
+            self._acknowledged.clear()
+            try:
+                async with asyncio.timeout(ACKNOWLEDGEMENT_SECONDS_MAX):
+                    await self._acknowledged.wait()
+            except TimeoutError:
+                raise DesktopEndedError(
+                    f"the data center has acknowledged nothing for {ACKNOWLEDGEMENT_SECONDS_MAX:g} s"
+                ) from None
+
+    async def _write_paced(self, data: bytes) -> None:
+        self.chain.add(data)
+        for place in range(0, len(data), WRITE_BYTES_MAX):
+            part = data[place : place + WRITE_BYTES_MAX]
+            while wait := self._bucket.take(len(part), self._loop.time()):  # noqa: ASYNC110  # nothing signals it
+                await asyncio.sleep(wait)
+            await self._line.write(part)
+
+    async def _receive_returned(self) -> None:
+        while True:
+            kind = await self._line.read_exactly(1)
+            if kind not in RETURNED_BYTES:
+                raise StreamError(f"a message of the unknown type {kind[0]}")
+            returned = parse_returned(kind, await self._line.read_exactly(RETURNED_BYTES[kind]))
+            if not isinstance(returned, Acknowledged):
+                self._enqueue(self._accepted(returned))
+                continue
+            count = (returned.updates - self._sent + len(self._in_flight)) % 2**32
+            if count > len(self._in_flight):
+                raise StreamError("an acknowledgement of what was not sent")
+            for _ in range(count):
+                self._in_flight.popleft()
+            self._acknowledged.set()
+
+    def _accepted(self, event: InputEvent) -> list[InputEvent]:
+        if isinstance(event, PointerEvent):
+            picture = self._messages.picture
+            event = event._replace(x=min(event.x, picture.width - 1), y=min(event.y, picture.height - 1))
+        is_release = isinstance(event, KeyEvent) and not event.is_down
+        return self._held.event(event) if is_release or len(self._inputs) < INPUTS_MAX else []
+
+    def _enqueue(self, events: Iterable[InputEvent]) -> None:
+        for event in events:
+            if (
+                isinstance(event, PointerEvent)
+                and self._inputs
+                and isinstance(last := self._inputs[-1], PointerEvent)
+                and last.buttons == event.buttons
+            ):
+                self._inputs.pop()  # only the last position counts
+            self._inputs.append(event)
+        self._has_input.set()
+
+    async def _send_inputs(self) -> None:
+        """A server that reads nothing stops this part alone."""
+        while True:
+            self._has_input.clear()
+            while self._inputs:
+                await self._send_input()
+            await self._has_input.wait()
+
+    async def _send_input(self) -> None:
+        await self._server.write(self._inputs.popleft().encode())
+
+
+async def _ends_desktop(peer: str, part: Coroutine[None, None, None]) -> None:
+    """Run a part; an error that the peer causes becomes a `DesktopEndedError`."""
+    try:
+        await part
+    except EOFError:
+        raise DesktopEndedError(f"{peer} closed the connection") from None
+    except TimeoutError:
+        raise DesktopEndedError(f"{peer} does not respond") from None
+    except OSError as error:
+        raise DesktopEndedError(f"the connection to {peer} is lost: {error}") from None
+    except (RfbError, StreamError, PictureError) as error:
+        raise DesktopEndedError(f"{peer}: {error}") from None

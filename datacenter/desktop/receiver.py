@@ -1,0 +1,93 @@
+"""Receives the desktop of a session from the box: records it, decodes it, acknowledges it, and informs viewers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from datacenter.desktop.decoder import PictureDecoder
+from datacenter.desktop.recording import find_warm
+from wire.desktop.connection import ByteChannel
+from wire.desktop.picture import Picture
+from wire.desktop.rfb import CursorShape, InputEvent
+from wire.desktop.stream import FRAME, HEADER_BYTES, Acknowledged, FrameHead, Update, parse_header
+from wire.desktop.warm import WarmContent
+
+
+class Recorder(Protocol):
+    """Keeps the stream, as `datacenter.desktop.recording.RecordingWriter` does."""
+
+    def add(self, part: bytes) -> None:
+        """Add the header or a frame. Raises: OSError."""
+        ...
+
+
+class DesktopObserver(Protocol):
+    """Is informed about updates."""
+
+    def updated(self, update: Update) -> None:
+        """The picture has changed."""
+        ...
+
+
+class DesktopReceiver:
+    """One session's desktop at the data center."""
+
+    def __init__(
+        self, line: ByteChannel, recorder: Recorder, known: Mapping[bytes, WarmContent] | None = None
+    ) -> None:
+        """`line` is the connection to the box, `known` are the starting contents by identity."""
+        self._line, self._recorder, self._known = line, recorder, known or {}
+        self._decoder = PictureDecoder()
+        self._observers: set[DesktopObserver] = set()
+        self._updates = 0
+
+    @property
+    def picture(self) -> Picture:
+        """The present picture."""
+        return self._decoder.picture
+
+    @property
+    def cursor(self) -> CursorShape | None:
+        """The shape of the pointer, if the VNC server has sent one."""
+        return self._decoder.cursor
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether the VNC server does not respond."""
+        return self._decoder.is_stalled
+
+    @property
+    def updates(self) -> int:
+        """The number of updates so far; 0: there is no picture."""
+        return self._updates
+
+    def watch(self, observer: DesktopObserver) -> None:
+        """Inform an observer from now on."""
+        self._observers.add(observer)
+
+    def unwatch(self, observer: DesktopObserver) -> None:
+        """Inform an observer no more."""
+        self._observers.discard(observer)
+
+    async def send(self, event: InputEvent) -> None:
+        """Send an input event to the box, which drops it unless the session has control. Raises: OSError."""
+        await self._line.write(event.encode())
+
+    async def run(self) -> None:
+        """Receive until the connection ends. What cannot be recorded is not shown.
+
+        Raises: EOFError at the end; StreamError; OSError of the connection or of the recorder.
+        """
+        header = await self._line.read_exactly(HEADER_BYTES)
+        self._decoder = PictureDecoder(find_warm(parse_header(header), self._known))
+        self._recorder.add(header)
+        while True:
+            head = await self._line.read_exactly(FRAME.size)
+            message = await self._line.read_exactly(FrameHead.parse(head).length)
+            self._recorder.add(head + message)
+            update = self._decoder.apply(message)
+            self._updates += 1
+            await self._line.write(Acknowledged(self._updates % 2**32).encode())
+            for observer in tuple(self._observers):
+                observer.updated(update)

@@ -1,0 +1,147 @@
+"""Shows a session's desktop to one viewer that speaks RFB, such as noVNC or any VNC viewer."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from datacenter.desktop.receiver import DesktopReceiver
+from wire.desktop.connection import ByteChannel, converse
+from wire.desktop.held_input import HeldInput
+from wire.desktop.picture import Area
+from wire.desktop.rfb import InputEvent, KeyEvent, PointerEvent
+from wire.desktop.rfb_server import (
+    SetEncodings,
+    SetFormat,
+    UpdateRequest,
+    ViewerEncoder,
+    viewer_handshake,
+    viewer_message,
+)
+from wire.desktop.stream import Update
+
+AREAS_MAX: Final = 64
+"""More changed areas are combined into one around all of them."""
+HANDSHAKE_SECONDS_MAX: Final = 10.0
+STALLED: Final = " (stalled: the instrument does not respond)"
+"""Appended to the desktop's name, which viewers show as a title."""
+
+
+class DesktopViewer:
+    """One viewer. It sees every change once it asks; a slow one skips intermediate pictures."""
+
+    def __init__(
+        self, desktop: DesktopReceiver, channel: ByteChannel, name: str, *, has_control: bool
+    ) -> None:
+        """`name` is shown as the desktop's name. Without control, the viewer's input is dropped."""
+        self._desktop, self._channel, self._name = desktop, channel, name
+        self._held = HeldInput(has_control=has_control)
+        self._encoder = ViewerEncoder()
+        self._dirty: list[Area] = []
+        self._is_resized = False
+        self._has_cursor = True
+        """Whether the pointer's shape is to be sent."""
+        self._shown_stalled = False
+        self._is_asked = False
+        self._wake = asyncio.Event()
+
+    def updated(self, update: Update) -> None:
+        """Note what an update changed (see `datacenter.desktop.receiver.DesktopObserver`)."""
+        if update.size is not None:
+            self._is_resized = True
+            self._dirty = [self._desktop.picture.area]
+        self._has_cursor |= update.cursor is not None
+        self._dirty += [copy.target for copy in update.copies] + [tile.area for tile in update.tiles]
+        self._combine()
+        self._wake.set()
+
+    async def set_control(self, *, has_control: bool) -> None:
+        """Give or take control. Without it, everything that the viewer holds down is released. Raises: OSError."""
+        await self._send_input(self._held.set_control(has_control=has_control))
+
+    async def run(self) -> None:
+        """Serve the viewer until its connection ends; release what it held down.
+
+        Raises: RfbError if it violates the protocol; EOFError, OSError at the end.
+        """
+        picture = self._desktop.picture
+        async with asyncio.timeout(HANDSHAKE_SECONDS_MAX):
+            await converse(self._channel, viewer_handshake(picture.width, picture.height, self._name))
+        self._size = (picture.width, picture.height)
+        self._dirty = [picture.area]
+        self._desktop.watch(self)
+        writer = asyncio.create_task(self._write())
+        try:
+            await self._read(writer)
+        finally:
+            self._desktop.unwatch(self)
+            writer.cancel()
+            await asyncio.wait((writer,))
+            await self._send_input(self._held.release())
+
+    async def _read(self, writer: asyncio.Task[None]) -> None:
+        reader = asyncio.create_task(self._read_messages())
+        try:
+            await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
+            for task in (writer, reader):
+                if task.done():
+                    task.result()
+        finally:
+            reader.cancel()
+            await asyncio.wait((reader,))
+
+    async def _read_messages(self) -> None:
+        while True:
+            message = await converse(self._channel, viewer_message())
+            match message:
+                case SetFormat(pixel_format):
+                    self._encoder.pixel_format = pixel_format
+                case SetEncodings(encodings):
+                    self._encoder.encodings = encodings
+                case UpdateRequest(area, is_incremental):
+                    if not is_incremental:
+                        self._dirty.append(area)
+                        self._combine()
+                    self._is_asked = True
+                    self._wake.set()
+                case KeyEvent() | PointerEvent():
+                    await self._send_input(self._held.event(message))
+
+    async def _send_input(self, events: list[InputEvent]) -> None:
+        for event in events:
+            await self._desktop.send(event)
+
+    async def _write(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            is_renamed = self._desktop.is_stalled != self._shown_stalled
+            if self._is_asked and (self._dirty or self._is_resized or self._has_cursor or is_renamed):
+                self._is_asked = False
+                await self._channel.write(self._next_update())
+
+    def _next_update(self) -> bytes:
+        picture = self._desktop.picture
+        is_resized = (picture.width, picture.height) != self._size
+        self._size, self._is_resized = (picture.width, picture.height), False
+        areas = [picture.area] if is_resized else [area.common(picture.area) for area in self._dirty]
+        name = None
+        if self._desktop.is_stalled != self._shown_stalled:
+            self._shown_stalled = self._desktop.is_stalled
+            name = self._name + (STALLED if self._shown_stalled else "")
+        cursor = self._desktop.cursor if self._has_cursor else None
+        self._dirty, self._has_cursor = [], False
+        return self._encoder.update(
+            picture,
+            [area for area in areas if area.pixels],
+            is_resized=is_resized,
+            cursor=cursor,
+            name=name,
+        )
+
+    def _combine(self) -> None:
+        self._dirty = list(dict.fromkeys(self._dirty))
+        if len(self._dirty) > AREAS_MAX:
+            x, y = min(area.x for area in self._dirty), min(area.y for area in self._dirty)
+            right, bottom = max(area.right for area in self._dirty), max(area.bottom for area in self._dirty)
+            self._dirty = [Area(x, y, right - x, bottom - y)]
