@@ -15,9 +15,9 @@
 set -eu
 
 DEBIAN_kernel="dnsmasq-base udhcpc firewalld dbus-daemon nftables libnftables1 iproute2 conntrack tcpdump squid-openssl dante-server dante-client haproxy
-	openssl util-linux mount e2fsprogs postgresql"
+	openssl util-linux mount e2fsprogs postgresql openvpn"
 REDHAT_kernel="dnsmasq firewalld dbus-daemon nftables iproute conntrack-tools tcpdump squid dante-server dante haproxy openssl util-linux
-	e2fsprogs postgresql-server"
+	e2fsprogs postgresql-server openvpn"
 DEBIAN_image="rpm createrepo-c dnf cpio systemd udev apache2 gcc libc6-dev bmap-tools fdisk zstd openssl cryptsetup-bin
 	dosfstools xfsprogs btrfs-progs qemu-system-x86 ovmf xorriso mtools isolinux syslinux-common grub-efi-amd64-bin
 	grub-pc-bin squashfs-tools openscap-scanner ssg-nondebian swtpm
@@ -29,7 +29,7 @@ DEBIAN_datacenter="postgresql chromium prometheus prometheus-alertmanager"
 REDHAT_datacenter="postgresql-server chromium golang-github-prometheus golang-github-prometheus-alertmanager"
 DEBIAN_sessions="tigervnc-standalone-server novnc chromium"
 REDHAT_sessions="tigervnc-server-minimal novnc chromium"
-SERVICES="haproxy squid danted sockd firewalld apache2 postgresql prometheus prometheus-alertmanager"
+SERVICES="haproxy openvpn squid danted sockd firewalld apache2 postgresql prometheus prometheus-alertmanager"
 
 lack() {
 	echo "setup: $1" >&2

@@ -1,0 +1,1 @@
+"""The tunnel of a remote session, as the box opens it."""

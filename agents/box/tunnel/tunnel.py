@@ -1,0 +1,78 @@
+"""What a remote session needs of a tunnel, whatever carries it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Protocol
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from settings.types import Endpoint
+
+
+class TunnelError(Exception):
+    """The tunnel cannot be opened; the text says why."""
+
+
+class SessionKey:
+    """The private key of one session. It exists in memory only, and signs once: for the one TLS handshake.
+
+    OpenVPN asks for the signature of a bare digest. A key that signed more than once would sign whatever the program
+    asks for, and therefore it is never that of the box.
+    """
+
+    def __init__(self) -> None:
+        self._key: ec.EllipticCurvePrivateKey | None = ec.generate_private_key(ec.SECP256R1())
+        self.public_key: bytes = self._key.public_key().public_bytes(
+            Encoding.DER, PublicFormat.SubjectPublicKeyInfo
+        )
+        """SubjectPublicKeyInfo in DER, for the certificate and the grant."""
+
+    def sign(self, digest: bytes) -> bytes:
+        """Return the ECDSA signature of a SHA-256 digest, and forget the key.
+
+        Raises: TunnelError if it has signed, or for a digest of another length.
+        """
+        if len(digest) != hashes.SHA256.digest_size:
+            raise TunnelError(f"asked to sign {len(digest)} bytes; a SHA-256 digest has 32")
+        key, self._key = self._key, None
+        if key is None:
+            raise TunnelError("the key of the session has signed already, and is forgotten")
+        return key.sign(digest, ec.ECDSA(Prehashed(hashes.SHA256())))
+
+    def forget(self) -> None:
+        """Forget the key, which cannot sign any more."""
+        self._key = None
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What the data center has issued on a grant, for this session alone."""
+
+    session: str
+    """The name in both certificates."""
+    certificate: str
+    """Of the session's key, in PEM. It ends with the grant."""
+    authority: str
+    """The certificate of the data center's tunnels, in PEM."""
+    tls_crypt: str
+    """The tls-crypt-v2 key of the client, whose metadata is the session."""
+
+
+class Tunnel(Protocol):
+    """A tunnel that is opened once."""
+
+    ended: asyncio.Future[str]
+    """Set with the reason when an open tunnel has ended, whoever ended it."""
+
+    async def open(self, endpoint: Endpoint, credentials: Credentials, key: SessionKey) -> None:
+        """Open the tunnel; packets pass on return. Raises: TunnelError, with nothing left open."""
+        ...
+
+    async def close(self) -> None:
+        """Close the tunnel; no packet passes on return."""
+        ...

@@ -1,0 +1,1 @@
+"""The data center's end of the tunnels of remote sessions."""

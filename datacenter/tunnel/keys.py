@@ -1,0 +1,160 @@
+"""The keys and certificates of one session's tunnel. All are made for it, and none is used again.
+
+A certificate authority of its own for each session makes revocation unnecessary: what another session was given is
+of no use here, whatever its state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import BinaryIO, Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_der_public_key,
+)
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from wire.openvpn.program import PROGRAM, OpenVpnError
+
+CLOCK_DOUBT: Final = timedelta(days=1)
+"""Certificates begin this much earlier, since the box's clock may be late."""
+_KEY_BYTES: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelKeys:
+    """What the server of a session needs, and what the box is given."""
+
+    session: str
+    authority: str
+    server_certificate: str
+    server_key: str
+    server_tls_crypt: str
+    client_certificate: str
+    client_tls_crypt: str
+    wrapped_key: bytes
+    """How the client's first packet ends, by which the session is recognized."""
+
+
+async def make_keys(session: str, public_key: bytes, until: datetime) -> TunnelKeys:
+    """Make the keys of a session for the box's public key (SubjectPublicKeyInfo, DER), valid until then.
+
+    Raises: ValueError for a public key that is not one on P-256; OpenVpnError.
+    """
+    client = load_der_public_key(public_key)
+    if not isinstance(client, ec.EllipticCurvePublicKey) or not isinstance(client.curve, ec.SECP256R1):
+        raise ValueError("the key of a session must be one on the curve P-256")
+    authority, server = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    issuer = f"{session} authority"
+    server_tls_crypt = await _run("--genkey", "tls-crypt-v2-server")
+    client_tls_crypt = await _client_key(server_tls_crypt, session)
+    return TunnelKeys(
+        session,
+        _certificate(issuer, authority.public_key(), issuer, authority, until, None),
+        _certificate(session, server.public_key(), issuer, authority, until, ExtendedKeyUsageOID.SERVER_AUTH),
+        server.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode(),
+        server_tls_crypt,
+        _certificate(session, client, issuer, authority, until, ExtendedKeyUsageOID.CLIENT_AUTH),
+        client_tls_crypt,
+        _wrapped(client_tls_crypt),
+    )
+
+
+def _certificate(
+    name: str,
+    key: ec.EllipticCurvePublicKey,
+    issuer: str,
+    issuer_key: ec.EllipticCurvePrivateKey,
+    until: datetime,
+    usage: x509.ObjectIdentifier | None,
+) -> str:
+    """Return a certificate; without `usage` that of an authority."""
+    is_authority = usage is None
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(_name(name))
+        .issuer_name(_name(issuer))
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(min(datetime.now(UTC), until) - CLOCK_DOUBT)
+        .not_valid_after(until)
+        .add_extension(x509.BasicConstraints(ca=is_authority, path_length=0 if is_authority else None), True)
+        .add_extension(
+            x509.KeyUsage(
+                digital_signature=not is_authority,
+                key_cert_sign=is_authority,
+                crl_sign=False,
+                content_commitment=False,
+                key_encipherment=False,
+                data_encipherment=False,
+                key_agreement=False,
+                encipher_only=False,
+                decipher_only=False,
+            ),
+            True,
+        )
+    )
+    if usage is not None:
+        builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), False)
+    return builder.sign(issuer_key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
+
+
+def _name(common_name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+
+
+async def _client_key(server_key: str, session: str) -> str:
+    """Return a client's tls-crypt-v2 key, with the session as its metadata."""
+    with _memory() as own, _memory() as made:
+        own.write(server_key.encode())
+        own.flush()
+        metadata = base64.b64encode(session.encode()).decode()
+        generate = ("--genkey", "tls-crypt-v2-client", _path(made), metadata)
+        await _run("--tls-crypt-v2", _path(own), *generate, pass_fds=(own.fileno(), made.fileno()))
+        made.seek(0)
+        return made.read().decode("ascii")
+
+
+def _memory() -> BinaryIO:
+    """Return a file that is in memory only."""
+    return os.fdopen(os.memfd_create("tls-crypt-v2", os.MFD_CLOEXEC), "w+b")
+
+
+def _path(file: BinaryIO) -> str:
+    return f"/proc/self/fd/{file.fileno()}"
+
+
+async def _run(*options: str, pass_fds: tuple[int, ...] = ()) -> str:
+    """Return what OpenVPN prints with these options. Raises: OpenVpnError."""
+    try:
+        process = await asyncio.create_subprocess_exec(
+            PROGRAM,
+            *options,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            pass_fds=pass_fds,
+        )
+    except OSError as error:
+        raise OpenVpnError(f"OpenVPN cannot be started: {error}") from error
+    output, _ = await process.communicate()
+    text = output.decode("utf-8", "replace").strip()
+    if process.returncode != 0:
+        raise OpenVpnError(f"OpenVPN made no key: {text}")
+    return text
+
+
+def _wrapped(client_key: str) -> bytes:
+    """Return the wrapped key of a client's key: what follows the 256 bytes of the key itself."""
+    body = "".join(line for line in client_key.splitlines() if not line.startswith("-----"))
+    return base64.b64decode(body, validate=True)[_KEY_BYTES:]

@@ -1,0 +1,174 @@
+"""The OpenVPN server of one session, in a network namespace of its own.
+
+The namespace has the TUN device and the loopback interface, and no way out. A firewall in it permits connections to
+one port of one instrument, and nothing in the other direction. Whoever uses the session connects by a socket in this
+namespace (`TunnelServer.connect`), so that a fault of a program cannot reach another instrument, another session, or
+the data center.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from ipaddress import IPv4Address, IPv4Interface
+from pathlib import Path
+from typing import Final
+
+from datacenter.tunnel.keys import TunnelKeys
+from datacenter.tunnel.namespace import socket_of
+from wire.openvpn import management
+from wire.openvpn.management import ClientLost, ClientRequest, Event, Failed, Hold, State
+from wire.openvpn.options import COMMON, PING_LOST_SECONDS, PING_SECONDS, inline
+from wire.openvpn.program import OpenVpn, OpenVpnError
+
+START_SECONDS_MAX: Final = 30.0
+_LOOPBACK: Final = "127.0.0.1"
+_PORT: Final = 1194
+_DEVICE: Final = "tun0"
+_OPTIONS: Final = f"""\
+mode server
+tls-server
+proto tcp4-server
+local {_LOOPBACK}
+port {_PORT}
+dev {_DEVICE}
+topology subnet
+max-clients 1
+dh none
+keepalive {PING_SECONDS} {PING_LOST_SECONDS}
+remote-cert-tls client
+management-client-auth
+auth-user-pass-optional
+"""
+_IN_NAMESPACE: Final = 'ip link set lo up && nft "$0" && exec "$@"'
+
+
+class TunnelServer:
+    """The server of a session that may reach one TCP port of one instrument.
+
+    `staff` is the address from which it does so, with its network, which the firewall of the box knows.
+    """
+
+    def __init__(
+        self, keys: TunnelKeys, staff: IPv4Interface, instrument: IPv4Address, port: int, folder: Path
+    ) -> None:
+        self._keys, self._staff, self._instrument, self._port = keys, staff, instrument, port
+        self._program = OpenVpn(self._handle, folder)
+        loop = asyncio.get_running_loop()
+        self._listens: asyncio.Future[None] = loop.create_future()
+        self._up: asyncio.Future[None] = loop.create_future()
+        self.ended: asyncio.Future[str] = loop.create_future()
+        """Set with the reason when the tunnel has ended, or the server."""
+
+    @property
+    def pid(self) -> int:
+        """The process of OpenVPN."""
+        return self._program.pid
+
+    async def start(self) -> None:
+        """Start the server; it accepts the box's connection on return. Raises: OpenVpnError."""
+        rules = _rules(self._instrument, self._port)
+        await self._program.start(
+            self._options(), ("unshare", "--net", "--", "sh", "-c", _IN_NAMESPACE, rules)
+        )
+        self._program.ended.add_done_callback(lambda _: self._end("OpenVPN has ended"))
+        try:
+            async with asyncio.timeout(START_SECONDS_MAX):
+                await self._listens
+        except TimeoutError:
+            await self.stop()
+            raise OpenVpnError(f"OpenVPN did not start: {' / '.join(self._program.log[-3:])}") from None
+
+    async def accept(self, protocol: asyncio.Protocol) -> None:
+        """Connect `protocol` to the server, as the box's connection. Raises: OSError."""
+        await self._connect(protocol, _LOOPBACK, _PORT)
+
+    async def opened(self) -> None:
+        """Wait until the tunnel passes packets. Raises: OpenVpnError if it never will."""
+        await self._up
+
+    async def connect(self, protocol: asyncio.Protocol) -> None:
+        """Connect `protocol` to the instrument, through the tunnel. Raises: OSError."""
+        await self._connect(protocol, str(self._instrument), self._port)
+
+    async def stop(self) -> None:
+        """End the tunnel; no packet passes on return."""
+        await self._program.stop()
+
+    async def _connect(self, protocol: asyncio.Protocol, host: str, port: int) -> None:
+        own = await socket_of(self.pid)
+        loop = asyncio.get_running_loop()
+        try:
+            own.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            await loop.sock_connect(own, (host, port))
+            await loop.create_connection(lambda: protocol, sock=own)
+        except BaseException:
+            own.close()
+            raise
+
+    def _options(self) -> str:
+        keys, network = self._keys, self._staff.network
+        addresses = list(network.hosts())
+        return (
+            COMMON
+            + _OPTIONS
+            + f"ifconfig {self._staff.ip} {network.netmask}\n"
+            + f"ifconfig-pool {addresses[-2]} {addresses[-1]} {network.netmask}\n"
+            + f"route {self._instrument} 255.255.255.255 {addresses[-1]}\n"
+            + f"verify-x509-name {keys.session} name\n"
+            + inline("ca", keys.authority)
+            + inline("cert", keys.server_certificate)
+            + inline("key", keys.server_key)
+            + inline("tls-crypt-v2", keys.server_tls_crypt)
+        )
+
+    def _handle(self, event: Event) -> bytes:
+        match event:
+            case Hold():
+                return management.release()
+            case State("CONNECTED"):
+                if not self._listens.done():
+                    self._listens.set_result(None)
+            case ClientRequest() if event.environment.get("common_name") == self._keys.session:
+                if not self._up.done():
+                    asyncio.get_running_loop().call_soon(self._opened)
+                return management.permit(event, f"iroute {self._instrument}")
+            case ClientRequest():
+                return management.deny(event, "not the client of this session")
+            case ClientLost():
+                self._end("the box has closed the tunnel")
+                self._program.disconnect()
+            case Failed(text):
+                self._end(text)
+        return b""
+
+    def _opened(self) -> None:
+        if not self._up.done():
+            self._up.set_result(None)
+
+    def _end(self, reason: str) -> None:
+        if self.ended.done():
+            return
+        self.ended.set_result(reason)
+        failure = OpenVpnError(f"{reason}: {' / '.join(self._program.log[-3:])}")
+        for waiting in (self._listens, self._up):
+            if not waiting.done():
+                waiting.set_exception(failure)
+                waiting.exception()  # nobody may wait for it
+
+
+def _rules(instrument: IPv4Address, port: int) -> str:
+    """Return the commands of nft(8) for the firewall of the namespace."""
+    there = f'oifname "{_DEVICE}" ip daddr {instrument} tcp dport {port}'
+    back = f'iifname "{_DEVICE}" ip saddr {instrument} tcp sport {port} ct state established'
+    chains = (("output", "lo", "oifname", there), ("input", "lo", "iifname", back))
+    commands = ["add table inet fence"]
+    for hook, loopback, direction, rule in chains:
+        commands += [
+            f"add chain inet fence {hook} {{ type filter hook {hook} priority 0; policy drop; }}",
+            f'add rule inet fence {hook} {direction} "{loopback}" accept',
+            f"add rule inet fence {hook} {rule} accept",
+        ]
+    commands.append("add rule inet fence output reject with icmpx admin-prohibited")
+    commands.append("add chain inet fence forward { type filter hook forward priority 0; policy drop; }")
+    return "; ".join(commands)

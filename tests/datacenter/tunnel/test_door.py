@@ -1,0 +1,168 @@
+"""The door passes on a connection that begins with the key of an expected session, once; others get no answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from random import Random
+
+import pytest
+
+from datacenter.tunnel.door import FIRST_BYTES_MAX, WAITING_MAX, Door
+from tests.support.eventually import WAIT_SECONDS_MAX, eventually
+
+KEY = bytes(range(64))
+RESET = b"\x50"
+FIRST = RESET + b"0123456789abcdef" + KEY
+
+
+def framed(packet: bytes) -> bytes:
+    return len(packet).to_bytes(2, "big") + packet
+
+
+class Place:
+    """A door on a port of the loopback interface, and a server that repeats what it receives."""
+
+    def __init__(self) -> None:
+        self.door, self.port = Door(), 0
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect to the door."""
+        return await asyncio.open_connection("127.0.0.1", self.port)
+
+
+@asynccontextmanager
+async def place() -> AsyncIterator[Place]:
+    async def repeat(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1024):
+            writer.write(data)
+        writer.close()
+
+    here = Place()
+    loop = asyncio.get_running_loop()
+    server = await asyncio.start_server(repeat, "127.0.0.1", 0)
+    listener = await loop.create_server(here.door.accept, "127.0.0.1", 0)
+    here.port = listener.sockets[0].getsockname()[1]
+    behind = server.sockets[0].getsockname()[1]
+
+    async def connect(protocol: asyncio.Protocol) -> None:
+        await loop.create_connection(lambda: protocol, "127.0.0.1", behind)
+
+    here.door.expect(KEY, connect)
+    try:
+        yield here
+    finally:
+        listener.close()
+        server.close()
+
+
+def run(act: Callable[[Place], Awaitable[None]]) -> None:
+    async def inside() -> None:
+        async with asyncio.timeout(WAIT_SECONDS_MAX), place() as here:
+            await act(here)
+
+    asyncio.run(inside())
+
+
+async def answer(here: Place, *pieces: bytes) -> bytes:
+    """What comes back to these bytes until the connection ends."""
+    reader, writer = await here.connect()
+    for piece in pieces:
+        writer.write(piece)
+        await writer.drain()
+        await asyncio.sleep(0)
+    try:
+        data = await reader.read()
+    except ConnectionResetError:
+        data = b""
+    writer.close()
+    return data
+
+
+def test_a_connection_with_the_key_of_a_session_is_passed_on_whole() -> None:
+    async def act(here: Place) -> None:
+        reader, writer = await here.connect()
+        sent = framed(FIRST) + b"more"
+        for byte in sent:
+            writer.write(bytes([byte]))
+            await writer.drain()
+        assert await reader.readexactly(len(sent)) == sent
+        writer.write(b"later")
+        assert await reader.readexactly(5) == b"later"
+        writer.close()
+
+    run(act)
+
+
+def test_a_key_is_accepted_once() -> None:
+    async def act(here: Place) -> None:
+        reader, writer = await here.connect()
+        writer.write(framed(FIRST))
+        await reader.readexactly(len(framed(FIRST)))
+        assert await answer(here, framed(FIRST)) == b""
+        assert here.door.refused == 1
+        writer.close()
+
+    run(act)
+
+
+def test_a_forgotten_key_is_refused() -> None:
+    async def act(here: Place) -> None:
+        here.door.forget(KEY)
+        assert await answer(here, framed(FIRST)) == b""
+
+    run(act)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        framed(b"\x38" + FIRST[1:]),  # a client without a tls-crypt-v2 key
+        framed(FIRST + b"x"),
+        framed(FIRST[:-1]),
+        framed(KEY[1:]),
+        b"\0\0",
+        (FIRST_BYTES_MAX + 1).to_bytes(2, "big"),
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(600),  # a TLS ClientHello
+        b"GET / HTTP/1.1\r\nHost: tunnel\r\n\r\n" + bytes(FIRST_BYTES_MAX * 20),
+    ],
+)
+def test_other_beginnings_get_no_answer(sent: bytes) -> None:
+    async def act(here: Place) -> None:
+        assert await answer(here, sent) == b""
+        await eventually(lambda: here.door.refused == 1)
+
+    run(act)
+
+
+def test_a_changed_byte_anywhere_in_the_key_is_refused() -> None:
+    async def act(here: Place) -> None:
+        random = Random(1)
+        for at in range(len(FIRST) - len(KEY), len(FIRST)):
+            changed = bytearray(FIRST)
+            changed[at] ^= 1 << random.randrange(8)
+            assert await answer(here, framed(bytes(changed))) == b""
+        assert await answer_of_the_server(here) == framed(FIRST)
+
+    run(act)
+
+
+async def answer_of_the_server(here: Place) -> bytes:
+    reader, writer = await here.connect()
+    writer.write(framed(FIRST))
+    data = await reader.readexactly(len(framed(FIRST)))
+    writer.close()
+    return data
+
+
+def test_the_oldest_silent_connection_makes_room_for_a_further_one() -> None:
+    async def act(here: Place) -> None:
+        silent = [await here.connect() for _ in range(WAITING_MAX + 1)]
+        with_end, _ = silent[0]
+        assert await with_end.read() == b""
+        assert await answer_of_the_server(here) == framed(FIRST)
+        for _, writer in silent:
+            writer.close()
+
+    run(act)

@@ -1,0 +1,1 @@
+"""OpenVPN as both ends of a remote session use it: its management interface, its process, common options."""
