@@ -171,9 +171,11 @@ class CommandDesk:
         return self.read(number)
 
     def withdraw(self, actor: Actor, number: int, now_ms: int) -> CommandRow:
-        """Withdraw a command, unless it has begun. Raises: CommandRefusedError."""
+        """Withdraw a command, unless it has begun; one that is withdrawn is left. Raises: CommandRefusedError."""
         row = self._seen(actor, number, now_ms)
         _require(self._decide(actor, "withdraw-command", row.resource, now_ms))
+        if "withdrawn" in (row.state, row.ending):
+            return row
         if row.state not in WITHDRAWABLE:
             raise CommandConflictError(f"command {number} cannot be withdrawn: it is {row.state}")
         self.store.withdraw_command(number, now_ms)

@@ -59,7 +59,7 @@ from datacenter.web.routes import (
 from datacenter.web.sessions import StaffSession
 from datacenter.web.sign_in import sign_in_page, sign_in_routes
 from datacenter.web.sign_on import sign_on_routes
-from datacenter.web.uploads import MULTIPART, media_type, receiving_form
+from datacenter.web.uploads import MULTIPART, media_type, receiving_file, receiving_form
 
 _TITLES: Final = {
     400: "The request is not valid",
@@ -184,23 +184,24 @@ def _api_endpoint(
     async def endpoint(request: Request) -> Response:
         try:
             caller = await callers.identify(request, changes=row.method != "GET")
-            pairs = parse_pairs(request.url.query)
-            query: Struct
-            if row.method == "GET":
-                query = read_parameters(row.parameters, pairs)
-            else:
-                read_parameters(NoParameters, pairs)
-                query = read_body(row.parameters, await read_json(request))
-        except (UnknownCallerError, TooManyRequestsError, UnsupportedBodyError) as error:
+        except (UnknownCallerError, TooManyRequestsError) as error:
             return caller_problem(error)
-        except ParameterError as error:
-            return _error(400, str(error), row)
         purpose = caller.purpose or row.purpose
         visible = Visibility(
             services.policies, caller.entry.principal, services.now_ms(), purpose, caller.token
         )
-        handle = partial(_handle, row, services, request, visible, caller.staff, caller.entry, "", query)
-        return await _answered(row, run, handle)
+        async with AsyncExitStack() as received:
+            try:
+                query, file = await _receive_call(row, request, received)
+            except UnsupportedBodyError as error:
+                return caller_problem(error)
+            except ParameterError as error:
+                return _error(400, str(error), row)
+            except FileTooLargeError as error:
+                return await _too_large(row, services, request, visible, error)
+            names = caller.staff, caller.entry, ""
+            handle = partial(_handle, row, services, request, visible, *names, query, file)
+            return await _answered(row, run, handle)
 
     return endpoint
 
@@ -262,6 +263,20 @@ async def _receive(
     pairs = await read_form(request)
     _require_token(pairs, session)
     return _without_token(pairs), None
+
+
+async def _receive_call(
+    row: WebRoute, request: Request, received: AsyncExitStack
+) -> tuple[Struct, SentFile | None]:
+    """Return what a program sends: parameters, and its file, which exists until `received` ends."""
+    pairs = parse_pairs(request.url.query)
+    if row.method == "GET":
+        return read_parameters(row.parameters, pairs), None
+    if row.takes_file:
+        query = read_parameters(row.parameters, pairs)
+        return query, await received.enter_async_context(receiving_file(request))
+    read_parameters(NoParameters, pairs)
+    return read_body(row.parameters, await read_json(request)), None
 
 
 async def _too_large(

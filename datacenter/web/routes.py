@@ -191,6 +191,10 @@ class WebRoute:
     """The media type of its answer; a file has no `result`."""
     takes_file: bool = False
     """Whether the request can bring a file: as part of a form, or as the body of a request to the API."""
+    has_key: bool = False
+    """Whether a repeated request to the API is detected by its header Idempotency-Key."""
+    statuses: tuple[int, ...] = ()
+    """Further statuses of an answer of the API, beside those that all have."""
 
 
 _FIND: Final[dict[str, Callable[[Store, dict[str, str]], Resource | None]]] = {

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from tempfile import SpooledTemporaryFile
-from typing import Any, Final, NamedTuple
+from typing import Any, BinaryIO, Final, NamedTuple, cast
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -19,6 +19,8 @@ from starlette.requests import ClientDisconnect, Request
 
 from datacenter.commands.desk import SentFile
 from datacenter.commands.files import FileTooLargeError
+from datacenter.web.api.callers import UnsupportedBodyError
+from datacenter.web.downloads import BINARY
 from datacenter.web.forms import FORM_BYTES_MAX, require_own_site
 from datacenter.web.parameters import PARAMETERS_MAX, ParameterError
 from wire.files import FILE_BYTES_MAX
@@ -58,6 +60,23 @@ async def receiving_form(
         async for block in _blocks(request):
             parts.write(block)
         yield parts.form()
+
+
+@asynccontextmanager
+async def receiving_file(request: Request) -> AsyncIterator[SentFile]:
+    """Receive a body as a file, which exists in the block.
+
+    Raises: UnsupportedBodyError, ParameterError, FileTooLargeError.
+    """
+    if media_type(request) != BINARY:
+        raise UnsupportedBodyError(415, f"send the file as the body, with the content type {BINARY}")
+    with SpooledTemporaryFile(MEMORY_BYTES_MAX) as content:
+        size = 0
+        async for block in _blocks(request):
+            size += len(block)
+            _require_size(size)
+            content.write(block)
+        yield SentFile(cast(BinaryIO, content))
 
 
 async def _blocks(request: Request) -> AsyncIterator[bytes]:

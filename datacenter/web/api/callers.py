@@ -26,6 +26,8 @@ from wire.process.ratelimit import TokenBucket
 REQUESTS_PER_SECOND: Final = 20.0
 REQUESTS_BURST: Final = 100
 BODY_BYTES_MAX: Final = 16 * 1024
+REQUEST_KEY: Final = "idempotency-key"
+"""The header with the caller's name of a request, by which a repeated one is detected."""
 _MISSING: Final = "send the header `Authorization: Bearer TOKEN`; `rap dc token create` makes a token"
 
 

@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
-from msgspec import NODEFAULT, Struct
+from msgspec import NODEFAULT
 from msgspec.structs import fields
 
+from datacenter.commands.desk import REQUEST_KEY_CHARACTERS_MAX
 from datacenter.web.api.answers import PREFIX, Problem
+from datacenter.web.downloads import BINARY
 from datacenter.web.routes import WebRoute
+from wire.files import FILE_BYTES_MAX
 
 DESCRIPTION: Final = (
     "What the staff's pages show, for programs. A program has the rights of the owner of its API token, within the"
@@ -24,9 +27,25 @@ _STATUSES: Final = {
     "403": "not permitted",
     "404": "not found, or not permitted to know",
     "413": "the body is too large",
-    "415": "the body is not JSON",
+    "415": "the body has another content type",
     "429": "too many requests; see Retry-After",
     "503": "the database does not respond; nothing was changed",
+}
+_MORE_STATUSES: Final = {
+    206: "the part of the file that the header Range names",
+    304: "not modified since the answer with this ETag",
+    409: "the state does not permit this, or the key belongs to another request",
+    416: "the file has no byte of the range",
+    507: "there is no room for the file; try again later",
+}
+_NO_PROBLEM: Final = (304, 416)
+"""Answers without a body."""
+_KEY: Final = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "the program's own name of this request: sent again with it, it has no second effect",
+    "schema": {"type": "string", "pattern": "^[!-~]+$", "maxLength": REQUEST_KEY_CHARACTERS_MAX},
 }
 
 
@@ -56,8 +75,10 @@ def openapi(routes: Sequence[WebRoute]) -> dict[str, Any]:
 def _operation(row: WebRoute) -> dict[str, Any]:
     names = re.findall(r"{(\w+)}", row.path)
     path = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
-    query = [] if row.method == "POST" else [_parameter(field) for field in fields(row.parameters)]
-    body = {"requestBody": _body(row.parameters)} if row.method == "POST" else {}
+    is_in_body = row.method == "POST" and not row.takes_file
+    query = [] if is_in_body else [_parameter(field) for field in fields(row.parameters)]
+    query += [_KEY] if row.has_key else []
+    body = {"requestBody": _body(row)} if row.method == "POST" else {}
     problem = {"application/problem+json": {"schema": {"$ref": _REFERENCES.format(name="Problem")}}}
     content = {row.media: {"schema": _schema_of(row)}}
     answers: dict[str, Any] = {"200": {"description": row.text, "content": content}}
@@ -70,6 +91,10 @@ def _operation(row: WebRoute) -> dict[str, Any]:
         for status, text in _STATUSES.items()
         if row.method == "POST" or status not in ("413", "415")
     }
+    for status in row.statuses:
+        answers[str(status)] = {"description": _MORE_STATUSES[status]}
+        if status not in _NO_PROBLEM:
+            answers[str(status)]["content"] = content if status == 206 else problem
     return {
         "operationId": f"{row.method.lower()}{re.sub(r'[^a-z]+', '_', row.path.removeprefix(PREFIX))}".rstrip(
             "_"
@@ -88,11 +113,20 @@ def _schema_of(row: WebRoute) -> dict[str, str]:
 
 
 def _parameter(field: Any) -> dict[str, Any]:
-    return {"name": field.name, "in": "query", "required": False, "schema": _schema_of_field(field)}
+    return {
+        "name": field.name,
+        "in": "query",
+        "required": field.required,
+        "schema": _schema_of_field(field),
+    }
 
 
-def _body(parameters: type[Struct]) -> dict[str, Any]:
-    """The JSON object of a change; it may be absent if no member is required."""
+def _body(row: WebRoute) -> dict[str, Any]:
+    """The file of a request, or the JSON object of a change; it may be absent if no member is required."""
+    parameters = row.parameters
+    if row.takes_file:
+        schema: dict[str, Any] = {"type": "string", "format": "binary", "maxLength": FILE_BYTES_MAX}
+        return {"required": True, "content": {BINARY: {"schema": schema}}}
     required = [field.name for field in fields(parameters) if field.required]
     schema = {
         "type": "object",

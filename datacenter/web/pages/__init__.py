@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from datacenter.web.api import alerts as api_alerts
+from datacenter.web.api import commands as api_commands
 from datacenter.web.api import fleet as api_fleet
 from datacenter.web.api import maintenance as api_maintenance
 from datacenter.web.api import triggers as api_triggers
@@ -36,6 +37,7 @@ ROUTES: Final[tuple[WebRoute, ...]] = (
     *base.ROUTES,
     *audit.ROUTES,
     *api_fleet.ROUTES,
+    *api_commands.ROUTES,
     *api_alerts.ROUTES,
     *api_triggers.ROUTES,
     *api_maintenance.ROUTES,

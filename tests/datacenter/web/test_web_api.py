@@ -119,6 +119,8 @@ def test_a_token_is_no_session_for_pages(web: WebClient) -> None:
         "audit",
         "triggers",
         "maintenance?state=all",
+        "commands",
+        "files",
     ],
 )
 def test_cursors_visit_each_item_once(filled: Store, path: str) -> None:

@@ -62,7 +62,15 @@ def test_a_command_is_withdrawn_by_its_requester_alone(changing: WebClient) -> N
     assert engineer.post("/commands/1/withdraw").status == 303
     assert states(changing)[1][1] == "withdrawn"
     assert 'action="/commands/1/withdraw"' not in engineer.get("/commands").text
-    assert engineer.post("/commands/1/withdraw").status == 409
+    assert engineer.post("/commands/1/withdraw").status == 303
+
+
+def test_a_command_that_is_done_is_not_withdrawn(changing: WebClient) -> None:
+    assert changing.store is not None
+    with changing.store.transaction() as connection:
+        connection.execute(commands.update().values(state="done"))
+    answer = changing.sign_in("engineer").post("/commands/1/withdraw")
+    assert (answer.status, "cannot be withdrawn: it is done" in answer.text) == (409, True)
 
 
 def test_a_waiting_command_is_approved_by_a_supervisor(changing: WebClient) -> None:

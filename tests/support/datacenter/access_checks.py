@@ -79,7 +79,7 @@ NAMING: Final[dict[str, tuple[str, str]]] = {
 NOT_NAMING: Final = {
     "page", "health", "view", "model", "severity", "state", "period", "since_ms", "until_ms", "limit",
     "cursor", "reading", "days", "hours", "reason", "verb", "purpose", "begins", "actor", "action", "outcome",
-    "resource", "from_ms", "area", "key", "before", "after", "direction",
+    "resource", "from_ms", "area", "key", "before", "after", "direction", "name",
 }  # fmt: skip
 """All other parameters. `resource` is of the audit log, in which auditors see everything."""
 
@@ -175,8 +175,14 @@ def _call(client: WebClient, row: WebRoute, names: Names, parameters: Names | No
     if row.method == "GET":
         return client.get(f"{path}?{urlencode(given)}" if given else path)
     if is_api(row):
+        program = client if client.secret or not client.staff else client.program("service")
+        if row.takes_file:
+            kind = {"content-type": "application/octet-stream"}
+            return program.request("POST", f"{path}?verb=help-file", b"a file", kind)
+        if "verb" in row.parameters.__struct_fields__:
+            given.setdefault("verb", "send-inventory")
         body = ("{" + ", ".join(f'"{name}": "{text}"' for name, text in given.items()) + "}").encode()
-        return (client if client.secret or not client.staff else client.program()).post_json(path, body)
+        return program.post_json(path, body)
     return client.post(path, {"form_token": client.form_token(), **given})
 
 
@@ -446,13 +452,13 @@ def commands_need_a_valid_training(walk: Walk) -> Iterator[str]:
     walk.time_ms[0] = 2**42 + 1
     person, before = walk.web.sign_in("engineer"), walk.content()
     for row in ROUTES:
-        if row.method == "POST" and row.path.endswith("/commands"):
+        if row.method == "POST" and row.path.endswith(("/commands", "/files")):
             answer = call(person, row, EUROPE)
             if answer.status != 403 or walk.content() != before:
                 yield f"{named(row)}: {answer.status} with an expired training"
     walk.time_ms[0] = NOW_MS
     for row in ROUTES:
-        if row.method == "POST" and row.path.endswith("/commands"):
+        if row.method == "POST" and row.path.endswith(("/commands", "/files")):
             answer = call(walk.web.sign_in("engineer"), row, {**EUROPE, "instrument": "HEMA-0001"})
             if answer.status != 403 or walk.content() != before:
                 yield f"{named(row)}: {answer.status} without a training for the model"
