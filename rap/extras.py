@@ -30,6 +30,7 @@ EXTRAS: Final = {
             "sqlalchemy",
             "starlette",
             "uvicorn",
+            "websockets",
         }
     ),
     "imaging": frozenset({"imaging", "pykickstart", "reportlab", "jinja2", "rich"}),

@@ -23,6 +23,9 @@ from wire.desktop.stream import Update
 AREAS_MAX: Final = 64
 """More changed areas are combined into one around all of them."""
 HANDSHAKE_SECONDS_MAX: Final = 10.0
+WRITE_BYTES_MAX: Final = 16 * 1024
+WRITE_SECONDS_MAX: Final = 20.0
+"""A viewer that does not take `WRITE_BYTES_MAX` within this time is gone, even if its connection is open."""
 STALLED: Final = " (stalled: the instrument does not respond)"
 """Appended to the desktop's name, which viewers show as a title."""
 
@@ -62,7 +65,7 @@ class DesktopViewer:
     async def run(self) -> None:
         """Serve the viewer until its connection ends; release what it held down.
 
-        Raises: RfbError if it violates the protocol; EOFError, OSError at the end.
+        Raises: RfbError if it violates the protocol; EOFError, OSError (TimeoutError is one) at the end.
         """
         picture = self._desktop.picture
         async with asyncio.timeout(HANDSHAKE_SECONDS_MAX):
@@ -118,7 +121,12 @@ class DesktopViewer:
             is_renamed = self._desktop.is_stalled != self._shown_stalled
             if self._is_asked and (self._dirty or self._is_resized or self._has_cursor or is_renamed):
                 self._is_asked = False
-                await self._channel.write(self._next_update())
+                await self._write_in_parts(self._next_update())
+
+    async def _write_in_parts(self, data: bytes) -> None:
+        for place in range(0, len(data), WRITE_BYTES_MAX):
+            async with asyncio.timeout(WRITE_SECONDS_MAX):
+                await self._channel.write(data[place : place + WRITE_BYTES_MAX])
 
     def _next_update(self) -> bytes:
         picture = self._desktop.picture

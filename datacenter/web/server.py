@@ -14,6 +14,12 @@ from starlette.types import ASGIApp
 STOP_SECONDS_MAX: Final = 5
 """At the end, requests in progress have this time."""
 CONNECTIONS_MAX: Final = 256
+WEBSOCKET_PING_SECONDS: Final = 10
+WEBSOCKET_PONG_SECONDS_MAX: Final = 15
+"""A browser that does not respond to a ping for so long has lost its connection: after 25 s in total it is closed."""
+SENT_SECONDS_MAX: Final = 20
+"""If sent data is not acknowledged for so long, the kernel ends the connection (TCP_USER_TIMEOUT, RFC 5482)."""
+WEBSOCKET_MESSAGE_BYTES_MAX: Final = 64 * 1024
 
 
 class _StaffServer(uvicorn.Server):
@@ -25,14 +31,20 @@ class _StaffServer(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving(application: ASGIApp, host: str, port: int) -> AsyncIterator[int]:
+async def serving(
+    application: ASGIApp, host: str, port: int, *, has_websockets: bool = False
+) -> AsyncIterator[int]:
     """Serve within the block; the value is the TCP port. Raises: OSError if the address is unusable."""
     config = uvicorn.Config(
         application,
         log_config=None,
         access_log=False,
         lifespan="off",
-        ws="none",
+        ws="websockets-sansio" if has_websockets else "none",
+        ws_ping_interval=WEBSOCKET_PING_SECONDS,
+        ws_ping_timeout=WEBSOCKET_PONG_SECONDS_MAX,
+        ws_max_size=WEBSOCKET_MESSAGE_BYTES_MAX,
+        ws_per_message_deflate=False,
         server_header=False,
         proxy_headers=False,
         limit_concurrency=CONNECTIONS_MAX,
@@ -41,6 +53,8 @@ async def serving(application: ASGIApp, host: str, port: int) -> AsyncIterator[i
     server = _StaffServer(config)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, port), family=family) as listener:
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # of Linux only; accepted connections inherit it
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SENT_SECONDS_MAX * 1000)
         task = asyncio.create_task(server.serve([listener]))
         try:
             yield listener.getsockname()[1]

@@ -49,6 +49,8 @@ class ServerInit(NamedTuple):
 class DesktopChange:
     """What one message of the server changed. The pixels are in the picture that the reader has."""
 
+    is_update: bool = False
+    """Whether the message answers a request. It may have no pixels, as TigerVNC's first answer to a full request."""
     areas: list[Area] = field(default_factory=list)
     is_resized: bool = False
     cursor: CursorShape | None = None
@@ -151,7 +153,7 @@ class ServerMessages:
         raise RfbError(f"the server sent a message of the type {kind}, which was not agreed on")
 
     def _update(self) -> Conversation[DesktopChange]:
-        change = DesktopChange()
+        change = DesktopChange(is_update=True)
         (count,) = struct.unpack(">xH", (yield 3))
         for _ in range(count):
             *corners, encoding = struct.unpack(">HHHHi", (yield 12))

@@ -141,7 +141,7 @@ class DesktopBridge:
                 self._masked = MaskedPicture(self._messages.picture, self._screen)
                 self._encoder.resized(self._masked.picture)
             self._take(change)
-            if change.areas or change.is_resized or change.cursor:
+            if change.is_update:
                 await asyncio.sleep(UPDATE_PAUSE_SECONDS)
                 request = update_request(self._messages.picture.area, incremental=not change.is_resized)
                 await self._server.write(request)

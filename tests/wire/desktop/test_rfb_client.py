@@ -92,7 +92,7 @@ def test_pixels_and_copies_change_the_picture():
         rectangle(0, 0, 2, 1, Encoding.RAW, pixels), rectangle(2, 1, 2, 1, Encoding.COPY_RECT, bytes(4))
     )
     change, _ = converse(messages.message(), message)
-    assert change == DesktopChange([Area(0, 0, 2, 1), Area(2, 1, 2, 1)])
+    assert change == DesktopChange(True, [Area(0, 0, 2, 1), Area(2, 1, 2, 1)])
     assert messages.picture.read(Area(2, 1, 2, 1)) == bytes([1, 2, 3, 0, 4, 5, 6, 0]), "the fourth byte is 0"
 
 
