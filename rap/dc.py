@@ -88,8 +88,8 @@ def _add_audit(parser: Parser) -> None:
 
 
 def _verify_audit(arguments: argparse.Namespace) -> int:
-    from datacenter.audit.chain import parse_head
     from datacenter.audit.verify import audit_state
+    from wire.hash_chain import parse_head
 
     try:
         with database_errors(arguments.config):

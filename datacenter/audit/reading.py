@@ -10,10 +10,11 @@ from typing import Annotated, Any, Final, Literal
 from msgspec import Meta, Struct
 from sqlalchemy import Select, func, select
 
-from datacenter.audit.chain import START, AuditEntry, AuditHead, AuditRow, chain_problems
+from datacenter.audit.chain import AuditEntry, AuditRow
 from datacenter.audit.trail import AuditTrail
 from datacenter.store.schema import audit
 from datacenter.store.store import Store
+from wire.hash_chain import START, ChainHead, chain_problems
 
 PAGE_SIZE: Final = 50
 EXPORT_MAX: Final = 100_000
@@ -65,7 +66,7 @@ class ChainVerifier:
 
     def __init__(self, store: Store) -> None:
         self._store, self._lock = store, threading.Lock()
-        self._head = AuditHead(0, START)
+        self._head = ChainHead(0, START)
         self._passed_at_ms: int | None = None
         self._found: list[str] = []
         self._before: list[str] = []
@@ -75,12 +76,12 @@ class ChainVerifier:
         with self._lock:
             head = AuditTrail(self._store).head()
             if self._head.number >= head.number:
-                self._head, self._before, self._found = AuditHead(0, START), self._found, []
+                self._head, self._before, self._found = ChainHead(0, START), self._found, []
             first = self._head
             query = select(audit).where(_A.number > first.number).order_by(_A.number).limit(limit)
             rows = [row for row in _rows(self._store, query) if row.number <= head.number]
             is_last = len(rows) < limit or rows[-1].number == head.number
-            end = head if is_last else AuditHead(rows[-1].number, rows[-1].hash)
+            end = head if is_last else ChainHead(rows[-1].number, rows[-1].hash)
             self._found += chain_problems(rows, end, start=first)
             self._head = end
             if is_last:

@@ -12,9 +12,10 @@ from typing import Final
 from sqlalchemy import Connection, func, insert, select, text, update
 
 from datacenter.access.decision import Decision
-from datacenter.audit.chain import START, AuditEntry, AuditHead, AuditRow, chain_problems, chained
+from datacenter.audit.chain import AuditEntry, AuditRow, chained
 from datacenter.store.schema import audit, audit_head
 from datacenter.store.store import Store
+from wire.hash_chain import START, ChainHead, chain_problems
 
 _FIRST: Final = text(
     "INSERT INTO audit_head (id, number, hash) VALUES (1, 0, :start) ON CONFLICT DO NOTHING"
@@ -32,7 +33,7 @@ class AuditTrail:
         """Append a decision; committed on return. Raises: StoreError."""
         self.append([entry_of(decision)])
 
-    def append(self, entries: Sequence[AuditEntry]) -> AuditHead:
+    def append(self, entries: Sequence[AuditEntry]) -> ChainHead:
         """Append entries, all or none, and return the new head; committed on return. Raises: StoreError."""
         with self._store.transaction() as connection:
             head = _locked_head(connection)
@@ -40,16 +41,16 @@ class AuditTrail:
             if not rows:
                 return head
             connection.execute(insert(audit), [_values(row) for row in rows])
-            head = AuditHead(rows[-1].number, rows[-1].hash)
+            head = ChainHead(rows[-1].number, rows[-1].hash)
             connection.execute(update(audit_head).values(asdict(head)))
             return head
 
-    def head(self) -> AuditHead:
+    def head(self) -> ChainHead:
         """Return the number of records and the last hash, to be noted outside of the database. Raises: StoreError."""
         with self._store.transaction() as connection:
             return _head(connection)
 
-    def problems(self, known: Iterable[AuditHead] = ()) -> list[str]:
+    def problems(self, known: Iterable[ChainHead] = ()) -> list[str]:
         """Verify the whole log and return what is wrong; `known` are heads noted before. Raises: StoreError.
 
         Records that are appended meanwhile are no error: they are committed together with their head.
@@ -79,7 +80,7 @@ def entry_of(decision: Decision) -> AuditEntry:
     )
 
 
-def _locked_head(connection: Connection) -> AuditHead:
+def _locked_head(connection: Connection) -> ChainHead:
     """Return the head, and keep other processes from appending until the end of the transaction.
 
     In SQLite the insertion, as a writing statement, already takes the lock of the database.
@@ -88,10 +89,10 @@ def _locked_head(connection: Connection) -> AuditHead:
     return _head(connection, lock=True)
 
 
-def _head(connection: Connection, *, lock: bool = False) -> AuditHead:
+def _head(connection: Connection, *, lock: bool = False) -> ChainHead:
     query = select(audit_head.c.number, audit_head.c.hash)
     found = connection.execute(query.with_for_update() if lock else query).one_or_none()
-    return AuditHead(found.number, found.hash) if found else AuditHead(0, START)
+    return ChainHead(found.number, found.hash) if found else ChainHead(0, START)
 
 
 def _values(row: AuditRow) -> dict[str, object]:

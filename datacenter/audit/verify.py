@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from datacenter.audit.chain import AuditHead
 from datacenter.audit.trail import AuditTrail
 from datacenter.config import load_config
 from datacenter.store.shards import open_store
 from settings.problems import SettingsError
+from wire.hash_chain import ChainHead
 
 
-def audit_state(config_path: Path, known: Sequence[AuditHead]) -> tuple[AuditHead, list[str]]:
+def audit_state(config_path: Path, known: Sequence[ChainHead]) -> tuple[ChainHead, list[str]]:
     """Verify the audit log of the configured database; return its head, and what is wrong.
 
     Raises: SettingsError; StoreError.

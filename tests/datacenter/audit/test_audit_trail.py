@@ -14,12 +14,13 @@ from sqlalchemy import insert, text, update
 
 from datacenter.access.control import AccessControl, AccessFiles
 from datacenter.access.request import RequestContext, Resource
-from datacenter.audit.chain import FIELD_CHARACTERS_MAX, START, AuditEntry, AuditHead, chained, parse_head
+from datacenter.audit.chain import FIELD_CHARACTERS_MAX, AuditEntry, chained
 from datacenter.audit.trail import AuditTrail
 from datacenter.store.schema import audit, audit_head
 from datacenter.store.store import Store
 from rap.__main__ import main
 from tests.support.datacenter.programs import configure
+from wire.hash_chain import START, ChainHead, parse_head
 
 ENTRY = AuditEntry(
     1, "engineer", "", "view", "Site", "s", "country/DE", "service", "permitted", "view-in-scope", "r"
@@ -54,8 +55,8 @@ def tamper(store: Store, *statements: str) -> None:
 
 
 def test_entries_are_appended_in_one_chain(trail: AuditTrail) -> None:
-    assert trail.head() == AuditHead(0, START)
-    assert trail.append([]) == AuditHead(0, START)
+    assert trail.head() == ChainHead(0, START)
+    assert trail.append([]) == ChainHead(0, START)
     first = trail.append([ENTRY, ENTRY])
     assert first.number == 2
     assert trail.append([ENTRY]).number == 3
@@ -163,7 +164,7 @@ def test_a_chain_that_was_computed_anew_is_found_by_a_head_noted_before(
     noted = filled.head()
     tamper(store, "DELETE FROM audit")
     rows = list(
-        chained(AuditHead(0, START), [replace(ENTRY, actor="bo", at_ms=number) for number in range(6)])
+        chained(ChainHead(0, START), [replace(ENTRY, actor="bo", at_ms=number) for number in range(6)])
     )
     with store.transaction() as connection:
         for row in rows:
