@@ -1,14 +1,16 @@
-"""`rap session`: remote sessions, their transition table and its exploration."""
+"""`rap session`: remote sessions, their transition table, its exploration, and the proof from audit files."""
 
 from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import asdict
+from pathlib import Path
 
 from rap.outcome import FAILED, OK, WrongInput
 from rap.parser import Parser
 
-SUMMARY = "remote sessions: their transition table and its exploration"
+SUMMARY = "remote sessions: transition table, exploration, proof from audit files"
 
 
 def add_verbs(parser: Parser) -> None:
@@ -25,6 +27,22 @@ def add_verbs(parser: Parser) -> None:
     explore.add_argument("--quick", action="store_true", help="fewer disturbances: a few seconds")
     explore.add_argument("--json", action="store_true", help="print the result as JSON")
     explore.set_command(_explore)
+    verify = parser.add_command(
+        "verify", "prove from the audit files of both ends that every second of tunnel had a grant"
+    )
+    verify.add_argument("datacenter", metavar="AUDIT-A", type=Path, help="the audit file of the data center")
+    verify.add_argument("box", metavar="AUDIT-B", type=Path, help="the audit file of the box")
+    for end, name in (("datacenter", "the data center"), ("box", "the box")):
+        verify.add_argument(
+            f"--{end}-key",
+            metavar="PUB",
+            type=Path,
+            action="append",
+            required=True,
+            help=f"the public key of {name} (PEM); repeat it after a change of keys",
+        )
+    verify.add_argument("--json", action="store_true", help="print the result as JSON")
+    verify.set_command(_verify)
 
 
 def _table(arguments: argparse.Namespace) -> int:
@@ -64,3 +82,38 @@ def _explore(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps([each.as_json() for each in explored], indent=2))
     return FAILED if explored[-1].violation else OK
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from wire.pki.signature import SignatureError, load_public_key
+    from wire.session.audit import AuditFile, AuditFileError, parse_audit
+    from wire.session.cose import key_set
+    from wire.session.verify import verify_audits
+
+    def read(path: Path) -> AuditFile:
+        try:
+            return parse_audit(path.read_bytes())
+        except AuditFileError as error:
+            raise WrongInput(f"{path}: {error}") from error
+
+    try:
+        keys = [
+            key_set(*map(load_public_key, paths)) for paths in (arguments.datacenter_key, arguments.box_key)
+        ]
+        verdict = verify_audits(read(arguments.datacenter), read(arguments.box), *keys)
+    except (SignatureError, OSError) as error:
+        raise WrongInput(str(error)) from error
+    if arguments.json:
+        print(json.dumps({"proven": verdict.is_proven, **asdict(verdict)}, indent=2))
+        return OK if verdict.is_proven else FAILED
+    for each in verdict.sessions:
+        seconds = f"{each.tunnel_ms / 1000:.1f} s of tunnel"
+        causes = ", ".join(each.causes) or "no end"
+        print(f"{each.session}: {each.staff}, instrument {each.instrument}: {seconds}, {causes}")
+        for problem in each.problems:
+            print(f"    {problem}")
+    print(*verdict.problems, sep="\n", end="\n" if verdict.problems else "")
+    total = sum(each.tunnel_ms for each in verdict.sessions) / 1000
+    what = f"{len(verdict.sessions)} sessions, {total:.1f} s of tunnel"
+    print(f"{what}: {'every second had a valid grant' if verdict.is_proven else 'NOT proven'}")
+    return OK if verdict.is_proven else FAILED

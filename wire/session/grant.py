@@ -169,11 +169,11 @@ def sign_offer(offer: Offer, key: EllipticCurvePrivateKey) -> bytes:
     return sign(payload, key)
 
 
-def read_offer(message: bytes, datacenter: Keys, box: str) -> SignedOffer:
-    """Verify an offer for this box, by its serial number. Raises: GrantError."""
+def read_offer(message: bytes, datacenter: Keys, box: str | None = None) -> SignedOffer:
+    """Verify an offer, for the box with this serial number if it is given. Raises: GrantError."""
     signed = verify(message, datacenter)
     offer = _offer(signed.payload)
-    if offer.box != box:
+    if box not in (None, offer.box):
         raise GrantError(f"is for the box {offer.box}, and this is {box}")
     return SignedOffer(offer, signed.message)
 

@@ -53,5 +53,9 @@ EVIDENCE = (
 
 def grant_of(offer: Offer, evidence: tuple[Evidence, ...] = EVIDENCE) -> bytes:
     """The grant of an offer by the right keys."""
-    signed = read_offer(sign_offer(offer, DATACENTER), DATACENTER_KEYS, offer.box)
-    return countersign_offer(signed, evidence, SESSION.public_key(), BOX)
+    return granted(sign_offer(offer, DATACENTER), evidence)
+
+
+def granted(offer: bytes, evidence: tuple[Evidence, ...] = EVIDENCE) -> bytes:
+    """The grant of a signed offer."""
+    return countersign_offer(read_offer(offer, DATACENTER_KEYS), evidence, SESSION.public_key(), BOX)
