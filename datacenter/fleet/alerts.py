@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Struct
 from sqlalchemy import Select, and_, case, func, select, update
 
+from datacenter.fleet.description import AlertDescription, describe
 from datacenter.fleet.visible import PLACED_BOXES, Visibility, matching
 from datacenter.store.schema import alerts, boxes, deliveries, sites
 from datacenter.store.store import Store
@@ -89,6 +90,11 @@ class AlertRow(NamedTuple):
     site: str | None
     site_name: str | None
     zone: str | None
+
+    @property
+    def about(self) -> AlertDescription:
+        """What the alert means."""
+        return describe(self.model, self.trigger, self.component, self.text, self.parts)
 
     @property
     def state(self) -> str:
@@ -185,9 +191,10 @@ def list_deliveries(store: Store, alert: str) -> list[DeliveryRow]:
 
 
 def evidence_items(evidence: bytes) -> list[tuple[str, str]]:
-    """Return the evidence as names and values; nested names are joined by " / "."""
+    """Return the evidence as names and values; nested names are joined by " / ", those of terms are their own."""
     try:
-        return list(_flat("", msgspec.msgpack.decode(evidence)))
+        found = _flat("", msgspec.msgpack.decode(evidence))
+        return [(name.removeprefix("terms / "), value) for name, value in found]
     except (msgspec.DecodeError, UnicodeDecodeError):
         return [("evidence", f"{len(evidence)} bytes that this program cannot decode")]
 
@@ -202,7 +209,11 @@ def _flat(name: str, value: Any) -> Iterator[tuple[str, str]]:
     elif isinstance(value, list):
         yield name, ", ".join(map(str, value))
     elif value is not None:
-        yield name, value.hex() if isinstance(value, bytes) else str(value)
+        yield name, value.hex() if isinstance(value, bytes) else _written(value)
+
+
+def _written(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _select(visible: Visibility, wanted: AlertFilter, *columns: Any) -> Select[Any]:
@@ -219,5 +230,5 @@ def _select(visible: Visibility, wanted: AlertFilter, *columns: Any) -> Select[A
         query = query.where(sites.c.region == wanted.region)
     if wanted.site:
         query = query.where(boxes.c.site == wanted.site)
-    named = (_A.instrument, _A.model, _A.box, _A.trigger, _A.component, sites.c.name)
+    named = (_A.instrument, _A.model, _A.box, _A.trigger, _A.text, _A.component, sites.c.name)
     return query.where(matching(wanted.q, *named))

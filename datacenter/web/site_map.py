@@ -209,7 +209,9 @@ def _labelled(markers: Sequence[Marker]) -> Iterator[Marker]:
         label = None
         if len(marker.sites) == 1:
             name = marker.sites[0].name
-            text = name if len(name) <= LABEL_CHARACTERS_MAX else f"{name[: LABEL_CHARACTERS_MAX - 1]}…"
+            text = (
+                name if len(name) <= LABEL_CHARACTERS_MAX else f"{name[: LABEL_CHARACTERS_MAX - 1].rstrip()}…"
+            )
             label = next(_free(text, marker, taken), None)
         yield marker._replace(label=label)
 

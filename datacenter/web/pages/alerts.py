@@ -29,7 +29,6 @@ from datacenter.fleet.alerts import (
     silence,
 )
 from datacenter.fleet.completeness import coverage_tag
-from datacenter.fleet.description import AlertDescription, describe
 from datacenter.fleet.instruments import list_choices
 from datacenter.fleet.reports import list_errors
 from datacenter.fleet.visible import find_instrument
@@ -73,7 +72,7 @@ def alerts(page: PageRequest) -> Response:
     wanted = query.filters()
     values: dict[str, Any] = {
         "query": query,
-        "rows": [(row, _describe(row)) for row in list_alerts(page.store, page.visible, wanted, query.page)],
+        "rows": list_alerts(page.store, page.visible, wanted, query.page),
         "paging": Paging(query.page, PAGE_SIZE, count_alerts(page.store, page.visible, wanted)),
         "to": lambda **changes: address(PATH, query, **{"page": 1, **changes}),
     }
@@ -102,7 +101,7 @@ def alert(page: PageRequest) -> Response:
         page,
         "alert.html",
         alert=row,
-        about=_describe(row),
+        about=row.about,
         component=_component(row, profile),
         has_trigger=any(one.name == row.trigger for one in page.services.known.triggers.all()),
         evidence=[item for item in evidence_items(evidence) if item[0].partition(" ")[0] not in ELSEWHERE],
@@ -160,10 +159,6 @@ def silence_alert(page: PageRequest) -> Response:
     except SilenceError as error:
         raise ParameterError(str(error)) from error
     return redirect(f"{PATH}/{page.names['alert']}")
-
-
-def _describe(row: AlertRow) -> AlertDescription:
-    return describe(row.model, row.trigger, row.component, row.text, row.parts)
 
 
 def _component(row: AlertRow, profile: Profile | None) -> str:

@@ -58,6 +58,7 @@ function drawLimit(plot, value, color) {
 function drawThresholds(plot, thresholds, color) {
   const { left, top, width, height } = plot.bbox;
   const { ctx } = plot;
+  const named = [];
   for (const [value, name, severity, moves] of thresholds) {
     const y = plot.valToPos(value, "y", true);
     if (y < top || y > top + height) continue;
@@ -68,7 +69,11 @@ function drawThresholds(plot, thresholds, color) {
     ctx.font = `${11 * devicePixelRatio}px sans-serif`;
     ctx.textAlign = "right";
     ctx.textBaseline = y - top < 16 * devicePixelRatio ? "top" : "bottom";
-    ctx.fillText(name, left + width - 4 * devicePixelRatio, y + (ctx.textBaseline === "top" ? 3 : -2) * devicePixelRatio);
+    // Of names that would overlap, the first is drawn; the list below the chart has all of them.
+    if (named.every((other) => Math.abs(other - y) >= 13 * devicePixelRatio)) {
+      named.push(y);
+      ctx.fillText(name, left + width - 4 * devicePixelRatio, y + (ctx.textBaseline === "top" ? 3 : -2) * devicePixelRatio);
+    }
     ctx.restore();
   }
 }
@@ -134,7 +139,12 @@ function draw(figure, width, data, shared) {
   const { color, labels, tzDate, zoom } = shared;
   const lines = linesOf(figure, data);
   const box = figure.querySelector(".plot");
-  if (!lines.length) return null;
+  box.classList.toggle("without", !lines.length);
+  box.classList.toggle("drawn", lines.length > 0);
+  if (!lines.length) {
+    box.textContent = "No readings in this period";
+    return null;
+  }
   const factor = Number(figure.dataset.factor);
   const limits = figure.dataset.low === undefined ? [] : [Number(figure.dataset.low), Number(figure.dataset.high)];
   const base = figure.dataset.base === undefined ? null : figure.dataset.base.split(" ").map(Number);
@@ -147,7 +157,7 @@ function draw(figure, width, data, shared) {
     tzDate,
     cursor: { sync: { key: "readings" }, points: { size: 6 }, drag: { x: true, y: false } },
     scales: { x: { min: data.since_ms, max: data.until_ms }, y: { range: rangeWith(limits, base, thresholds) } },
-    axes: [{ ...axis, space: 64, values: labels }, { ...axis, size: 56 }],
+    axes: [{ ...axis, space: 64, size: 30, values: labels }, { ...axis, size: 56 }],
     legend: { live: true },
     series: [
       { value: "{YYYY}-{MM}-{DD} {HH}:{mm}" },
@@ -171,7 +181,6 @@ function draw(figure, width, data, shared) {
   };
   const scale = (values) => (factor === 1 ? values : values.map((value) => (value === null ? null : value * factor)));
   box.replaceChildren();
-  box.classList.add("drawn");
   const plot = new uPlot(options, [data.times, ...lines.map((line) => scale(data.channels[line.channel]))], box);
   plot.root.setAttribute("aria-hidden", "true");
   return plot;

@@ -104,18 +104,41 @@ def test_a_selected_part_of_a_reduced_period_is_loaded_in_full(browser: BrowserP
     browser.open(address + INSTRUMENT)
     browser.wait_for(DRAWN)
     browser.evaluate("window.asked = []; const own = fetch; fetch = (u, o) => (asked.push(u), own(u, o)); 0")
-    drag = "new MouseEvent('{0}', {{bubbles: true, clientX: box.right - {1}, clientY: box.top + 40, movementX: 1}})"
-    steps = [("mousemove", 150), ("mousedown", 150), ("mousemove", 30), ("mouseup", 30)]
-    events = ", ".join(drag.format(*step) for step in steps)
-    browser.evaluate(
-        "const over = document.querySelector('.u-over'), box = over.getBoundingClientRect();"
-        f"for (const event of [{events}]) (event.type === 'mouseup' ? document : over).dispatchEvent(event); 0"
-    )
-    browser.wait_for("document.querySelector('.chart-state').textContent.includes('A part of the period')")
+    select_part(browser, 0.6, 0.9)
     since, until = browser.evaluate("[...asked[0].matchAll(/_ms=([0-9]+)/g)].map(one => Number(one[1]))")
     assert 0 < until - since < 3 * 86_400_000
     assert browser.evaluate("document.querySelectorAll('.chart canvas').length") == 10
     assert browser.problems == []
+
+
+def test_a_selected_part_without_readings_says_so(browser: BrowserPage, address: str) -> None:
+    browser.resize(1280, 800)
+    browser.problems.clear()
+    browser.open(address + INSTRUMENT)
+    browser.wait_for(DRAWN)
+    select_part(browser, 0.05, 0.2)
+    texts = "[...document.querySelectorAll('.charts .plot')].map(plot => plot.textContent)"
+    assert browser.evaluate(texts) == ["No readings in this period"] * 10
+    browser.evaluate(
+        "document.querySelector('.chart').dispatchEvent(new MouseEvent('dblclick', {bubbles: true})); 0"
+    )
+    browser.wait_for("document.querySelectorAll('.chart canvas').length === 10")
+    assert browser.problems == []
+
+
+def select_part(browser: BrowserPage, first: float, last: float) -> None:
+    """Select a part of the charts with the pointer, by shares of their width, and wait until it is shown."""
+    drag = (
+        "new MouseEvent('{0}', {{bubbles: true, clientX: box.left + {1} * box.width, clientY: box.top + 40,"
+        " movementX: 1}})"
+    )
+    steps = [("mousemove", first), ("mousedown", first), ("mousemove", last), ("mouseup", last)]
+    events = ", ".join(drag.format(*step) for step in steps)
+    browser.evaluate(
+        "{ const over = document.querySelector('.u-over'), box = over.getBoundingClientRect();"
+        f"for (const event of [{events}]) (event.type === 'mouseup' ? document : over).dispatchEvent(event); }} 0"
+    )
+    browser.wait_for("document.querySelector('.chart-state').textContent.includes('A part of the period')")
 
 
 def test_the_evidence_of_an_alert_is_drawn_with_its_threshold(browser: BrowserPage, address: str) -> None:
@@ -198,3 +221,22 @@ def test_a_file_is_sent_without_scripts(address: str, tmp_path: Path) -> None:
         page.evaluate("document.querySelector('form[enctype] button').click()")
         page.wait_for("document.querySelector('tbody')?.textContent.includes('1,000,000 bytes')")
         assert file.name in page.evaluate("document.querySelector('tbody').textContent")
+
+
+LONG = "LlanfairpwllgwyngyllgogerychwyrndrobwllllantysiliogogogochLaboratory"
+
+
+@pytest.mark.parametrize(
+    "target", ["/", "/?view=sites", "/?view=map", "/alerts", "/sites/berlin-1", "/boxes/RAP-0001", INSTRUMENT]
+)
+def test_a_long_name_of_a_site_needs_no_scrolling_to_the_side(
+    browser: BrowserPage, address: str, target: str
+) -> None:
+    browser.resize(400, 800)
+    browser.open(address + target)
+    browser.evaluate(
+        "const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT); let text;"
+        f" while ((text = texts.nextNode())) text.data = text.data.replaceAll('Klinikum Nord', '{LONG}'); 0"
+    )
+    assert browser.evaluate(f"document.body.textContent.includes('{LONG}')")
+    assert browser.evaluate("document.documentElement.scrollWidth") <= 400

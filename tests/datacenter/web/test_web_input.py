@@ -109,7 +109,7 @@ def test_exported_names_are_no_formulas() -> None:
         ("/?q=%ff", "UTF-8"),
         (f"/?q={'x' * 3000}", "2000 characters"),
         ("/?" + "&".join(f"a{n}=1" for n in range(60)), "at most 32"),
-        ("/?view=map", "view"),
+        ("/?view=globe", "view"),
         ("/alerts?state=lost", "state"),
         ("/alerts?severity=bad", "severity"),
         ("/sites/berlin-1?x=1", "there are no parameters here"),

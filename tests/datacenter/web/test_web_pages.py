@@ -135,7 +135,7 @@ def test_the_worst_health_comes_first(web: WebClient) -> None:
 
 
 def test_times_are_in_the_zones_of_the_viewer_and_of_the_site(web: WebClient) -> None:
-    assert "site's time" in web.sign_in("engineer").get(INSTRUMENT).text
+    assert "local time" in web.sign_in("engineer").get(INSTRUMENT).text
     observer = web.sign_in("observer").get("/alerts/a-lamp").text
     assert " EST</time>" in observer and " CET</time>" in observer
 
