@@ -115,7 +115,6 @@ class CommandDesk:
         _check_order(resource.model, order)
         reference = refer_to(order.file.content) if order.file else None
         action = VERB_ACTIONS[order.verb]
-        is_dangerous = action in members("four-eyes")
         decision = self._require_right(actor, action, resource, now_ms)
         columns: dict[str, Any] = {"file": None}
         if order.file and reference:
@@ -123,6 +122,7 @@ class CommandDesk:
             columns = {"file": reference.sha256, "file_bytes": reference.size, "file_name": name}
             file = replace(decision.request, resource=replace(resource, kind="File", id=reference.sha256))
             text = f"{order.verb} of {reference.size:,} bytes for {instrument} at {box}"
+            text += ", waiting for approval" if is_dangerous(order.verb) else ""
             self.access.record(Decision(file, True, None, None, text))
         with self.store.transaction() as connection:
             number = _number_of(connection, actor.staff, order, (box, instrument, columns["file"]))
@@ -136,7 +136,7 @@ class CommandDesk:
                     order.verb,
                     encode(reference) if reference else b"",
                     now_ms,
-                    state="waiting for approval" if is_dangerous else "queued",
+                    state="waiting for approval" if is_dangerous(order.verb) else "queued",
                     requester=actor.staff,
                     purpose=actor.purpose,
                     expires_at_ms=now_ms + order.hours * 3_600_000,
@@ -282,6 +282,11 @@ class CommandDesk:
 
     def _decide(self, actor: Actor, action: str, resource: Resource, now_ms: int) -> Decision:
         return self.access.decide(actor.staff, action, resource, RequestContext(now_ms, actor.purpose))
+
+
+def is_dangerous(verb: Verb) -> bool:
+    """Return whether a second person must approve commands with this verb."""
+    return VERB_ACTIONS[verb] in members("four-eyes")
 
 
 def verbs_of(model: str) -> list[Verb]:

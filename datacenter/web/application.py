@@ -285,7 +285,8 @@ async def _too_large(
     """Record that a file is too large, and return the answer, which is the same whether the resource exists."""
 
     def record() -> Response:
-        record_refusal(row, services, visible, dict(request.path_params), str(error))
+        reason = f"the file is too large: {error}"
+        record_refusal(row, services, visible, dict(request.path_params), reason)
         raise error
 
     return await _answered(row, services.write, record)

@@ -28,7 +28,7 @@ from wire.files import FILE_BYTES_MAX
 MEMORY_BYTES_MAX: Final = 256 * 1024
 """A larger file is on the disk while it is received."""
 MULTIPART: Final = "multipart/form-data"
-_TOO_LARGE: Final = f"the file is too large: send one of at most {FILE_BYTES_MAX:,} bytes (16 MiB)"
+_TOO_LARGE: Final = f"send a file of at most {FILE_BYTES_MAX:,} bytes (16 MiB)"
 _WRONG_FORM: Final = f"the form must be {MULTIPART} with its fields before its file"
 
 

@@ -24,6 +24,7 @@ PEOPLE: Final = (
         "Asia/Tokyo",
         200,
     ),
+    ("supervisor", "Supervisor, Asia", "supervisor", "region/asia", "Asia/Tokyo", 0),
     ("administrator", "Administrator", "administrator", "everywhere", "UTC", 0),
     ("auditor", "Auditor", "auditor", "everywhere", "UTC", 0),
 )

@@ -40,6 +40,14 @@ def test_the_policies_of_the_configuration_decide(
     )  # nor its existence
 
 
+def test_a_part_of_the_list_ends_before_a_command(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(3):
+        assert main([*SEND, str(config)]) == 0
+    capsys.readouterr()
+    assert main(["dc", "command", "list", "--as", "engineer", "--config", str(config), "--before", "3"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["2", "1"]
+
+
 def test_a_wrong_database_is_named(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config.write_text(config.read_text().replace("sqlite://", "sqlit://"))
     for verb in (SEND, ["dc", "token", "list", "--config"]):

@@ -15,6 +15,7 @@ from datacenter.commands.desk import (
     Actor,
     CommandDesk,
     CommandOrder,
+    is_dangerous,
     verbs_of,
 )
 from datacenter.commands.listing import CommandFilter, CommandRow
@@ -91,6 +92,7 @@ def commands(page: PageRequest) -> Response:
         is_seen=is_seen,
         verbs=[(verb, verb.replace("-", " ")) for verb in verbs],
         with_file=[verb.replace("-", " ") for verb in verbs if verb in DOWN_VERBS],
+        for_approval=[verb.replace("-", " ") for verb in verbs if is_dangerous(verb)],
         file_mib_max=FILE_BYTES_MAX // 2**20,
         key=secrets.token_hex(16),
         purposes=[(name, name.replace("-", " ")) for name in get_args(SendPurpose)],

@@ -119,8 +119,11 @@ def test_what_may_not_be_sent_is_refused(
     assert desk.list(SUPERVISOR, NOW) == []
 
 
-def test_a_dangerous_command_waits_for_a_second_person(desk: CommandDesk, store: Store) -> None:
+def test_a_dangerous_command_waits_for_a_second_person(
+    desk: CommandDesk, store: Store, decisions: list[Decision]
+) -> None:
     row = desk.send(SPECIALIST, BOX, CHEM, order("assay-configuration", b"assays"), NOW)
+    assert decisions[-1].reason.endswith("for CHEM-0001 at RAP-0001, waiting for approval")
     assert row.state == "waiting for approval"
     assert store.ingest(BOX, batch(alert(1)), NOW).commands == []
     with pytest.raises(CommandRefusedError, match="nobody approves a change that they requested"):
@@ -201,3 +204,21 @@ def test_a_command_that_cannot_be_queued_leaves_no_file(
 def test_the_name_of_a_file_has_no_folder_and_is_printable(desk: CommandDesk, given: str, kept: str) -> None:
     sent = CommandOrder("help-file", SentFile(BytesIO(b"text"), given))
     assert desk.send(ENGINEER, BOX, CHEM, sent, NOW).file_name == kept
+
+
+def test_parts_of_the_lists_join_without_gap_or_repetition(desk: CommandDesk) -> None:
+    for number in range(5):
+        desk.send(ENGINEER, BOX, CHEM, order("help-file", f"{number // 2}".encode()), NOW + number // 4)
+        desk.send(ENGINEER, BOX, CHEM, order("send-inventory"), NOW)
+    numbers = [row.id for row in desk.list(SUPERVISOR, NOW)]
+    parts, before = list[int](), None
+    while part := desk.list(SUPERVISOR, NOW, limit=3, before=before):
+        parts, before = [*parts, *(row.id for row in part)], part[-1].id
+    assert parts == numbers == sorted(numbers, reverse=True)
+    assert [row.id for row in desk.list(SUPERVISOR, NOW, limit=3, after=numbers[5])] == numbers[2:5]
+    files = desk.list_files(SUPERVISOR, NOW)
+    assert [row.commands for row in sorted(files, key=lambda row: row.command.id)] == [2, 2, 1]
+    for place, row in enumerate(files):
+        assert desk.list_files(SUPERVISOR, NOW, limit=1, before=row.key) == files[place + 1 : place + 2]
+        assert desk.list_files(SUPERVISOR, NOW, limit=9, after=row.key) == files[:place]
+    assert desk.list_files(ABROAD, NOW) == []

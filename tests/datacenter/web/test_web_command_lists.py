@@ -137,7 +137,7 @@ def test_a_list_of_files_has_the_direction_and_only_what_may_be_seen(changing: W
     changing.store.queue_command(*OF_CHEM, "data-upload", b"", NOW_MS, **{**COMMAND, **file})
     engineer, european = changing.sign_in("engineer"), changing.sign_in("european")
     assert names(engineer.get("/files?direction=from-instrument").text) == ["CHEM-0001-data-upload-4.bin"]
-    assert "from the instrument</span>" in engineer.get("/files?direction=from-instrument").text
+    assert "from the instrument, 4 bytes</span>" in engineer.get("/files?direction=from-instrument").text
     assert len(names(engineer.get("/files").text)) == 3
     assert len(names(european.get("/files").text)) == 2
     assert "GAS-0001" not in european.get("/files").text

@@ -117,7 +117,7 @@ def test_the_limit_of_the_size(changing: WebClient, more: int, with_length: bool
     answer = engineer.request("POST", OF_CHEM, body, {**TYPE, **header})
     assert answer.status == (413 if more else 303)
     if more:
-        assert "send one of at most 16,777,216 bytes" in answer.text
+        assert "end a file of at most 16,777,216 bytes" in answer.text
         assert count_of(changing) == before
         last = changing.entries[-1]
         assert (last.outcome, last.action, last.resource) == ("refused", "view", "RAP-0001/CHEM-0001")

@@ -318,6 +318,21 @@ def trainings_compared_with_the_past(patch: Patch) -> None:
     patch.setattr(CommandDesk, "send", send)
 
 
+@planted("answers_have_only_what_the_person_may_see", "GET /files")
+def a_list_of_files_without_the_filter(patch: Patch) -> None:
+    _unfiltered(patch, "/files")
+
+
+@planted("every_right_is_required", "GET /api/v1/commands/{command}/file")
+def downloads_by_everybody(patch: Patch) -> None:
+    patch.setattr(datacenter.commands.desk, "_require", lambda _: None)
+
+
+@planted("commands_need_a_valid_training", "POST /api/v1/instruments/{box}/{instrument}/files")
+def files_sent_after_a_refusal(patch: Patch) -> None:
+    patch.setattr(datacenter.commands.desk, "_require", lambda _: None)
+
+
 @planted("commands_need_a_valid_training", "without a training for the model")
 def commands_sent_after_a_refusal(patch: Patch) -> None:
     patch.setattr(datacenter.commands.desk, "_require", lambda _: None)
