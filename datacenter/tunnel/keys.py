@@ -1,7 +1,7 @@
 """The keys and certificates of one session's tunnel. All are made for it, and none is used again.
 
 A certificate authority of its own for each session makes revocation unnecessary: what another session was given is
-of no use here, whatever its state.
+of no use here, whatever its state. Its key is the one that the offer names.
 """
 
 from __future__ import annotations
@@ -46,31 +46,36 @@ class TunnelKeys:
     """How the client's first packet ends, by which the session is recognized."""
 
 
-async def make_keys(session: str, public_key: bytes, until: datetime) -> TunnelKeys:
+async def make_keys(
+    session: str, authority: ec.EllipticCurvePrivateKey, public_key: bytes, until: datetime
+) -> TunnelKeys:
     """Make the keys of a session for the box's public key (SubjectPublicKeyInfo, DER), valid until then.
 
-    Raises: ValueError for a public key that is not one on P-256; OpenVpnError.
+    `authority` is the key that the offer of the session names. Raises: ValueError for a public key that is not one
+    on P-256; OpenVpnError.
     """
     client = load_der_public_key(public_key)
     if not isinstance(client, ec.EllipticCurvePublicKey) or not isinstance(client.curve, ec.SECP256R1):
         raise ValueError("the key of a session must be one on the curve P-256")
-    authority, server = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    server = ec.generate_private_key(ec.SECP256R1())
     issuer = f"{session} authority"
     server_tls_crypt = await _run("--genkey", "tls-crypt-v2-server")
     client_tls_crypt = await _client_key(server_tls_crypt, session)
     return TunnelKeys(
         session,
-        _certificate(issuer, authority.public_key(), issuer, authority, until, None),
-        _certificate(session, server.public_key(), issuer, authority, until, ExtendedKeyUsageOID.SERVER_AUTH),
+        issue_certificate(issuer, authority.public_key(), issuer, authority, until, None),
+        issue_certificate(
+            session, server.public_key(), issuer, authority, until, ExtendedKeyUsageOID.SERVER_AUTH
+        ),
         server.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode(),
         server_tls_crypt,
-        _certificate(session, client, issuer, authority, until, ExtendedKeyUsageOID.CLIENT_AUTH),
+        issue_certificate(session, client, issuer, authority, until, ExtendedKeyUsageOID.CLIENT_AUTH),
         client_tls_crypt,
         _wrapped(client_tls_crypt),
     )
 
 
-def _certificate(
+def issue_certificate(
     name: str,
     key: ec.EllipticCurvePublicKey,
     issuer: str,

@@ -30,6 +30,7 @@ from settings.types import Endpoint, Proxy, ProxyKind
 from tests.support.eventually import poll_until
 from tests.support.namespaces import Namespace, namespace, own_network
 from tests.support.paths import FIXTURES
+from tests.support.wire.grants import ENDPOINT
 
 DEVICE = "tun-rap"
 STAFF = IPv4Interface("10.99.0.2/29")
@@ -169,7 +170,7 @@ async def tunnel_ends(
     """Start the data center's end; the box's end is ready to open."""
     loop = asyncio.get_running_loop()
     key = SessionKey()
-    keys = await make_keys(SESSION, key.public_key, datetime.now(UTC) + valid)
+    keys = await make_keys(SESSION, ENDPOINT, key.public_key, datetime.now(UTC) + valid)
     server, door = TunnelServer(keys, STAFF, INSTRUMENT, DESKTOP, folder), Door()
     tunnel = OpenVpnTunnel(DEVICE, folder, proxy, prefix=UNPRIVILEGED)
     listener = await loop.create_server(door.accept, "127.0.0.1", 0)

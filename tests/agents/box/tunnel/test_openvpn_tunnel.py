@@ -37,6 +37,7 @@ from tests.support.agents.tunnels import (
 )
 from tests.support.eventually import WAIT_SECONDS_MAX, eventually
 from tests.support.paths import ROOT
+from tests.support.wire.grants import STRANGER
 
 pytestmark = pytest.mark.kernel
 GREETING = b"RFB 003.008\n"
@@ -144,7 +145,9 @@ def test_an_open_tunnel_passes_nothing_without_the_path_of_the_firewall(tmp_path
 
 def test_credentials_of_another_session_open_no_tunnel(tmp_path: Path) -> None:
     async def act(ends: TunnelEnds, _: BoxNetwork) -> None:
-        others = await make_keys(SESSION, ends.key.public_key, datetime.now(UTC) + timedelta(hours=1))
+        others = await make_keys(
+            SESSION, STRANGER, ends.key.public_key, datetime.now(UTC) + timedelta(hours=1)
+        )
         foreign = replace(ends.credentials, tls_crypt=others.client_tls_crypt)
         assert "lost" in await refusal(ends, foreign)
         assert ends.door.refused == 1
@@ -154,7 +157,9 @@ def test_credentials_of_another_session_open_no_tunnel(tmp_path: Path) -> None:
 
 def test_a_certificate_of_another_authority_opens_no_tunnel(tmp_path: Path) -> None:
     async def act(ends: TunnelEnds, _: BoxNetwork) -> None:
-        others = await make_keys(SESSION, ends.key.public_key, datetime.now(UTC) + timedelta(hours=1))
+        others = await make_keys(
+            SESSION, STRANGER, ends.key.public_key, datetime.now(UTC) + timedelta(hours=1)
+        )
         await refusal(ends, replace(ends.credentials, certificate=others.client_certificate))
 
     use(tmp_path, act)
@@ -162,7 +167,9 @@ def test_a_certificate_of_another_authority_opens_no_tunnel(tmp_path: Path) -> N
 
 def test_a_server_of_another_authority_is_refused(tmp_path: Path) -> None:
     async def act(ends: TunnelEnds, _: BoxNetwork) -> None:
-        others = await make_keys(SESSION, ends.key.public_key, datetime.now(UTC) + timedelta(hours=1))
+        others = await make_keys(
+            SESSION, STRANGER, ends.key.public_key, datetime.now(UTC) + timedelta(hours=1)
+        )
         await refusal(ends, replace(ends.credentials, authority=others.authority))
 
     use(tmp_path, act)
@@ -249,9 +256,10 @@ from agents.box.tunnel.tunnel import SessionKey
 from datacenter.tunnel.keys import make_keys
 from datacenter.tunnel.server import TunnelServer
 from tests.support.agents.tunnels import DESKTOP, INSTRUMENT, SESSION, STAFF
+from tests.support.wire.grants import ENDPOINT
 
 async def main():
-    keys = await make_keys(SESSION, SessionKey().public_key, datetime.now(UTC) + timedelta(hours=1))
+    keys = await make_keys(SESSION, ENDPOINT, SessionKey().public_key, datetime.now(UTC) + timedelta(hours=1))
     server = TunnelServer(keys, STAFF, INSTRUMENT, DESKTOP, Path(sys.argv[1]))
     await server.start()
     print(server.pid, flush=True)

@@ -1,0 +1,130 @@
+"""All sessions of a box: what the data center sends, and what the person at an instrument does."""
+
+from __future__ import annotations
+
+import hmac
+from typing import Final
+
+from agents.box.sessions.session import BoxSession
+from agents.box.sessions.surroundings import Surroundings
+from wire.session.cose import GrantError
+from wire.session.grant import Evidence, PresenceWay, read_offer
+from wire.session.messages import CertificateMessage, EndMessage, OfferMessage, ShownMessage, ToBox
+from wire.session.presence import code_of
+from wire.session.table import Actor, Event, SessionState
+
+SESSIONS_MAX: Final = 16
+"""Sessions that are not over. A data center that offers more is refused."""
+HISTORY_MAX: Final = 100
+"""Sessions that are over and still listed."""
+
+
+class BoxSessions:
+    """The sessions of a box since its program started; those before are in the audit log."""
+
+    def __init__(self, surroundings: Surroundings) -> None:
+        self._around = surroundings
+        self._sessions: dict[bytes, BoxSession] = {}
+
+    def at_port(self, port: int) -> list[BoxSession]:
+        """Return the sessions with the instruments of a port, oldest first."""
+        return [session for session in self._sessions.values() if session.offer.port == port]
+
+    def is_shared(self, port: int) -> bool:
+        """Whether staff may see or operate the screen of an instrument at this port."""
+        return any(session.has_tunnel for session in self.at_port(port))
+
+    async def receive(self, message: ToBox) -> None:
+        """Handle a message of the data center. A message that does not apply is recorded and changes nothing."""
+        if isinstance(message, OfferMessage):
+            await self._offered(message.offer)
+            return
+        session = self._sessions.get(message.session)
+        if session is None:
+            self._around.audit.refused(message.session, "a message about a session that is not known here")
+        elif isinstance(message, CertificateMessage):
+            await session.certified(message)
+        else:
+            await session.event(Event.PEER_ENDED, Actor.DATA_CENTER)
+
+    async def enter_code(self, session: bytes, port: int, code: str) -> bool:
+        """The person at a port enters a code; return whether it permits the session.
+
+        Whether it is the right one is not said for a session of another port, or one that is not offered.
+        """
+        found = self._offer_at(session, port)
+        if found is None:
+            return False
+        if not hmac.compare_digest(code.encode(), code_of(found.signed.hash).encode()):
+            await found.event(Event.WRONG_CODE, Actor.PERSON)
+            return False
+        return await self._prove(found, PresenceWay.CODE, f"port {port}", port)
+
+    async def press_switch(self, session: bytes, port: int, switch: str) -> bool:
+        """The person has pressed a switch of the box while this offer was shown; as `enter_code`."""
+        found = self._offer_at(session, port)
+        if found is None:
+            return False
+        return await self._prove(found, PresenceWay.SWITCH, switch, port)
+
+    async def refuse(self, session: bytes, port: int) -> None:
+        """The person refuses an offer."""
+        if (found := self._offer_at(session, port)) is not None:
+            await found.event(Event.REFUSE, Actor.PERSON)
+
+    async def end(self, session: bytes, port: int) -> None:
+        """The person ends a session of this port, in whatever state it is."""
+        found = self._sessions.get(session)
+        if found is not None and found.offer.port == port:
+            await found.event(Event.PERSON_ENDS, Actor.PERSON)
+
+    async def end_all(self, event: Event = Event.PERSON_ENDS, actor: Actor = Actor.PERSON) -> None:
+        """End all sessions: the switch, or the end of the program."""
+        for session in list(self._sessions.values()):
+            await session.event(event, actor)
+
+    async def _offered(self, message: bytes) -> None:
+        try:
+            signed = read_offer(message, self._around.datacenter, self._around.serial)
+        except GrantError as error:
+            self._around.audit.refused(b"", f"an offer that {error}")
+            return
+        known = self._sessions.get(signed.offer.id)
+        if known is not None:
+            if known.offer == signed.offer and known.state is SessionState.OFFERED:
+                self._around.send(ShownMessage(known.id))  # the confirmation was lost
+            return
+        if not self._around.permits(signed.offer):
+            self._around.audit.refused(signed.offer.id, "an offer for an instrument or port that is not here")
+            self._around.send(EndMessage(signed.offer.id, "refused"))
+            return
+        self._forget_old()
+        if sum(not session.is_over for session in self._sessions.values()) >= SESSIONS_MAX:
+            self._around.audit.refused(signed.offer.id, f"{SESSIONS_MAX} sessions are not over")
+            return
+        session = BoxSession(signed, self._around, self._others_at_port)
+        is_new = not self._around.audit.knows(session.id)
+        await session.offered(is_new=is_new)
+        if session.state is not SessionState.NEW:
+            self._sessions[session.id] = session
+            self._around.changed()
+
+    async def _prove(self, session: BoxSession, way: PresenceWay, what: str, port: int) -> bool:
+        evidence = Evidence(way, what, self._around.wall_ns() // 1_000_000_000)
+        return await session.prove(evidence, session.signed.hash, screen_shared=self.is_shared(port))
+
+    def _offer_at(self, session: bytes, port: int) -> BoxSession | None:
+        found = self._sessions.get(session)
+        is_here = found is not None and found.offer.port == port and found.state is SessionState.OFFERED
+        return found if is_here else None
+
+    def _others_at_port(self, session: BoxSession) -> int:
+        return sum(
+            other is not session and other.has_tunnel and other.offer.instrument == session.offer.instrument
+            for other in self._sessions.values()
+        )
+
+    def _forget_old(self) -> None:
+        over = [session.id for session in self._sessions.values() if session.is_over]
+        for old in over[: max(0, len(over) - HISTORY_MAX)]:
+            del self._sessions[old]

@@ -1,0 +1,74 @@
+"""What a session at the box acts on; each part has a real and an emulated implementation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+
+from agents.box.tunnel.tunnel import Tunnel
+from settings.types import Endpoint
+from wire.session.cose import Keys
+from wire.session.grant import Offer, PresenceWay
+from wire.session.messages import FromBox
+from wire.session.table import Row
+
+
+class SessionAudit(Protocol):
+    """The box's log of sessions."""
+
+    def knows(self, session: bytes) -> bool:
+        """Whether the log has a record of this session."""
+        ...
+
+    async def record(self, session: bytes, row: Row, grant: bytes = b"") -> bool:
+        """Write a transition, with the grant of the one to `authorized`; return whether it is durable."""
+        ...
+
+    def refused(self, session: bytes, reason: str) -> None:
+        """Note an event that changed nothing."""
+        ...
+
+
+class SessionPath(Protocol):
+    """The path of a session through the firewall."""
+
+    @property
+    def is_fenced(self) -> bool:
+        """Whether the firewall is in force."""
+        ...
+
+    async def open(self, offer: Offer, seconds: int) -> bool:
+        """Let packets pass for this time, which the kernel keeps; return whether they do."""
+        ...
+
+    async def close(self, offer: Offer) -> None:
+        """Stop the packets; none passes on return."""
+        ...
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Everything around the sessions of a box."""
+
+    serial: str
+    key: EllipticCurvePrivateKey
+    """The box's own key, which countersigns offers."""
+    datacenter: Keys
+    endpoint: Endpoint
+    """Where tunnels arrive at the data center."""
+    ways: tuple[PresenceWay, ...]
+    """How a person must prove to be at the instrument, all of them; at least one."""
+    wall_ns: Callable[[], int]
+    monotonic_ns: Callable[[], int]
+    audit: SessionAudit
+    path: SessionPath
+    make_tunnel: Callable[[], Tunnel]
+    send: Callable[[FromBox], object]
+    """Sends to the data center, if the connection permits; nothing waits for it."""
+    permits: Callable[[Offer], bool]
+    """Whether this box has the offered instrument at this port, with this service."""
+    changed: Callable[[], object]
+    """Called when anything that a page shows has changed."""

@@ -1,0 +1,54 @@
+"""What the two ends of a session tell each other, on the box's connection to the data center."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias
+
+from msgspec import Meta
+
+from wire.messages import Message
+from wire.session.cose import BYTES_MAX
+from wire.session.grant import ID_BYTES
+
+SessionId: TypeAlias = Annotated[bytes, Meta(min_length=ID_BYTES, max_length=ID_BYTES)]
+Cose: TypeAlias = Annotated[bytes, Meta(max_length=BYTES_MAX)]
+Pem: TypeAlias = Annotated[str, Meta(max_length=4096)]
+
+
+class OfferMessage(Message, frozen=True, tag="offer"):
+    """Box ← data center: a signed offer. Repeated until it is shown."""
+
+    offer: Cose
+
+
+class CertificateMessage(Message, frozen=True, tag="certificate"):
+    """Box ← data center: what was issued for the session's key, with which the box opens the tunnel."""
+
+    session: SessionId
+    certificate: Pem
+    authority: Pem
+    tls_crypt: Pem
+
+
+class ShownMessage(Message, frozen=True, tag="shown"):
+    """Data center ← box: the offer is shown to the person at the instrument."""
+
+    session: SessionId
+
+
+class GrantMessage(Message, frozen=True, tag="grant"):
+    """Data center ← box: the countersigned offer."""
+
+    session: SessionId
+    grant: Cose
+
+
+class EndMessage(Message, frozen=True, tag="end"):
+    """In both directions: this end has ended the session, for this reason."""
+
+    session: SessionId
+    cause: Annotated[str, Meta(max_length=32)]
+
+
+ToBox: TypeAlias = OfferMessage | CertificateMessage | EndMessage
+FromBox: TypeAlias = ShownMessage | GrantMessage | EndMessage
