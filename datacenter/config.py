@@ -2,6 +2,7 @@
 
 boxes = ["RAP-0001"]                # serial numbers of the boxes that may send; removing one keeps its records
 front_ends = ["FRONT-1"]            # optional: certificate names of front ends that terminate TLS
+fleet = "fleet.toml"                # optional: the sites with their boxes; see datacenter/fleet/sitefile.py
 
 [listen]
 host = "0.0.0.0"
@@ -240,6 +241,8 @@ class Config(Table, frozen=True):
     notices: Notices | None = None
     monitoring: Monitoring | None = None
     log: Log = Log()
+    fleet: Path | None = None
+    """The sites with their boxes, read at the start."""
     front_ends: list[Serial] = []
     """Certificate names of front ends that terminate the boxes' TLS and send the box's name in `rap-box`."""
 
@@ -267,6 +270,8 @@ def _check_files(config: Config, problems: Problems) -> None:
     for name, file in msgspec.structs.asdict(config.tls).items():
         if file is not None and not file.is_file():
             problems.add(("tls", name), f"the file {file} does not exist; give a PEM file")
+    if config.fleet is not None and not config.fleet.is_file():
+        problems.add(("fleet",), f"the file {config.fleet} does not exist; give a file of sites")
     folder = config.evaluation.triggers
     if folder is not None and not folder.is_dir():
         problems.add(("evaluation", "triggers"), f"{folder} is not a folder; give one with trigger files")

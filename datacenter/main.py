@@ -32,6 +32,7 @@ from datacenter.evaluation.follower import Follower
 from datacenter.evaluation.knowledge import TriggerKnowledge, read_knowledge
 from datacenter.evaluation.silence import SilenceWatch
 from datacenter.evaluation.triggerset import read_triggers
+from datacenter.fleet.sitefile import FleetFile, enter_sites, read_sites
 from datacenter.history.archivist import archive_hourly
 from datacenter.ingest import make_ingest
 from datacenter.log import start_log
@@ -113,13 +114,14 @@ def run_datacenter(
     config = load_config(Path(config_path))
     start_log(config.log.format, config.log.level)
     known = read_knowledge(config.evaluation.triggers)
+    fleet = read_sites(config.fleet, config.boxes) if config.fleet else None
     try:
         store = open_store(config.store.url, config.store.shard_urls)
     except ValueError as error:
         raise SettingsError.at(Path(config_path), "store.url", str(error)) from error
     forced_exit = ForcedExit()
     try:
-        asyncio.run(_run(config, store, known, ready, forced_exit, now_ms))
+        asyncio.run(_run(config, store, known, fleet, ready, forced_exit, now_ms))
     finally:
         store.close()
         forced_exit.disarm()
@@ -154,6 +156,8 @@ def check_datacenter(config_path: str | Path) -> list[str]:
     """Check the configuration and the certificate; return warnings. Raises: SettingsError."""
     config = load_config(Path(config_path))
     read_triggers(config.evaluation.triggers)
+    if config.fleet is not None:
+        read_sites(config.fleet, config.boxes)
     warnings = check_identity(config)
     revocation_list(config)
     if config.staff is not None:
@@ -167,6 +171,7 @@ async def _run(
     config: Config,
     store: Store,
     known: TriggerKnowledge,
+    fleet: FleetFile | None,
     ready: Ready,
     forced_exit: ForcedExit,
     now_ms: Callable[[], int],
@@ -185,7 +190,7 @@ async def _run(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end)
     try:
-        authorized = loop.run_in_executor(threads.main, _authorize, store, config.boxes, now_ms())
+        authorized = loop.run_in_executor(threads.main, _authorize, store, config.boxes, fleet, now_ms())
         if await _is_done_before(signals.stop, authorized):
             await _serve(config, store, known, ready, threads, signals, now_ms)
     finally:
@@ -193,10 +198,12 @@ async def _run(
         await threads.close()
 
 
-def _authorize(store: Store, boxes: list[str], now_ms: int) -> None:
-    """Authorize the boxes, if the databases are those of the configuration. Raises: StoreError."""
+def _authorize(store: Store, boxes: list[str], fleet: FleetFile | None, now_ms: int) -> None:
+    """Authorize boxes and enter sites, if the databases are those of the configuration. Raises: StoreError."""
     store.check()
     store.authorize(boxes, now_ms)
+    if fleet is not None:
+        enter_sites(store, fleet)
 
 
 async def _is_done_before(stop: asyncio.Event, work: asyncio.Future[None]) -> bool:

@@ -80,6 +80,7 @@ def test_with_a_provider_the_pages_need_no_sign_in_for_development(file: Path) -
             ["access.policies: ", "none is not a folder with policies"],
         ),
         ("[store]", "[access]\nview_minutes = 61\n[store]", ["access.view_minutes: ", "<= 60"]),
+        ('boxes = ["RAP-0001"]', 'boxes = ["RAP-0001"]\nfleet = "no.toml"', ["fleet: ", "no.toml"]),
         (
             "[store]",
             '[notices]\ntargets = "no.toml"\n[store]',
