@@ -23,6 +23,11 @@ class TriggerKnowledge:
     scored_at_ms: int | None = None
     """When the file of scores was changed last."""
 
+    @property
+    def trigger_texts(self) -> dict[str, str]:
+        """What each trigger in force states, by its name."""
+        return {one.name: one.table.text for one in self.triggers.all()}
+
 
 NO_KNOWLEDGE: Final = TriggerKnowledge(TriggerSet([]), ScoreFile())
 

@@ -78,6 +78,7 @@ def instrument(page: PageRequest) -> Response:
         assays=profile.assays if profile else {},
         parts=(parts := visit_parts(page.store, page.visible, page.services.known, "", box, serial)),
         part_totals=totals(parts),
+        trigger_texts=page.services.known.trigger_texts,
         alerts=list_of_instrument(page.store, page.visible, box, serial),
     )
 

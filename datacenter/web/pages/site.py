@@ -46,6 +46,7 @@ def site(page: PageRequest) -> Response:
         silent_ms=SILENT_MS,
         parts=(parts := visit_parts(page.store, page.visible, page.services.known, name)),
         part_totals=totals(parts),
+        trigger_texts=page.services.known.trigger_texts,
     )
 
 

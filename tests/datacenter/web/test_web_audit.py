@@ -15,7 +15,7 @@ from datacenter.store.errors import StoreError
 from datacenter.store.store import Store
 from datacenter.web.pages import ROUTES
 from datacenter.web.routes import WebRoute
-from tests.support.datacenter.access_checks import EUROPE
+from tests.support.datacenter.access_checks import EUROPE, call
 from tests.support.datacenter.web_client import WebClient, open_web
 from tests.support.datacenter.web_fleet import NOW_MS, fill_fleet
 
@@ -35,13 +35,8 @@ def test_nothing_opens_if_it_cannot_be_recorded(filled: Store, row: WebRoute) ->
         raise StoreError("the disk is full")
 
     client = open_web(filled, lambda: NOW_MS, append=fail)
-    path = row.path.format(**EUROPE)
     for staff in ("engineer", "auditor", "newcomer"):
-        person = client.sign_in(staff)
-        if row.answer == "api" and row.method == "POST":
-            answer = person.program().post_json(path)
-        else:
-            answer = person.get(path) if row.method == "GET" else person.post(path)
+        answer = call(client.sign_in(staff), row, EUROPE)
         assert answer.status == 503
         assert "CHEM-0001" not in answer.text and "disk" not in answer.text
 
