@@ -50,5 +50,12 @@ class EndMessage(Message, frozen=True, tag="end"):
     cause: Annotated[str, Meta(max_length=32)]
 
 
-ToBox: TypeAlias = OfferMessage | CertificateMessage | EndMessage
-FromBox: TypeAlias = ShownMessage | GrantMessage | EndMessage
+class HeadMessage(Message, frozen=True, tag="head"):
+    """In both directions: the signed head of this end's audit file, which the other end records."""
+
+    session: SessionId
+    head: Cose
+
+
+ToBox: TypeAlias = OfferMessage | CertificateMessage | EndMessage | HeadMessage
+FromBox: TypeAlias = ShownMessage | GrantMessage | EndMessage | HeadMessage

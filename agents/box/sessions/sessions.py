@@ -9,7 +9,14 @@ from agents.box.sessions.session import BoxSession
 from agents.box.sessions.surroundings import Surroundings
 from wire.session.cose import GrantError
 from wire.session.grant import Evidence, PresenceWay, read_offer
-from wire.session.messages import CertificateMessage, EndMessage, OfferMessage, ShownMessage, ToBox
+from wire.session.messages import (
+    CertificateMessage,
+    EndMessage,
+    HeadMessage,
+    OfferMessage,
+    ShownMessage,
+    ToBox,
+)
 from wire.session.presence import code_of
 from wire.session.table import Actor, Event, SessionState
 
@@ -38,6 +45,9 @@ class BoxSessions:
         """Handle a message of the data center. A message that does not apply is recorded and changes nothing."""
         if isinstance(message, OfferMessage):
             await self._offered(message.offer)
+            return
+        if isinstance(message, HeadMessage):
+            self._around.audit.peer_head(message.head)
             return
         session = self._sessions.get(message.session)
         if session is None:

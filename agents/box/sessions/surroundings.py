@@ -11,25 +11,9 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from agents.box.tunnel.tunnel import Tunnel
 from settings.types import Endpoint
 from wire.session.cose import Keys
+from wire.session.executor import SessionAudit
 from wire.session.grant import Offer, PresenceWay
 from wire.session.messages import FromBox
-from wire.session.table import Row
-
-
-class SessionAudit(Protocol):
-    """The box's log of sessions."""
-
-    def knows(self, session: bytes) -> bool:
-        """Whether the log has a record of this session."""
-        ...
-
-    async def record(self, session: bytes, row: Row, grant: bytes = b"") -> bool:
-        """Write a transition, with the grant of the one to `authorized`; return whether it is durable."""
-        ...
-
-    def refused(self, session: bytes, reason: str) -> None:
-        """Note an event that changed nothing."""
-        ...
 
 
 class SessionPath(Protocol):

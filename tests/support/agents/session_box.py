@@ -26,10 +26,11 @@ from datacenter.tunnel.keys import issue_certificate
 from settings.types import Endpoint
 from sim.net.loop import SimLoop
 from tests.support.wire.grants import BOX, BOX_KEYS, DATACENTER, DATACENTER_KEYS, ENDPOINT, ISSUED, OFFER
+from wire.session.executor import Transition
 from wire.session.grant import Grant, Offer, PresenceWay, read_grant, read_offer, sign_offer
 from wire.session.messages import CertificateMessage, FromBox, GrantMessage, OfferMessage
 from wire.session.presence import code_of
-from wire.session.table import Row, SessionState
+from wire.session.table import SessionState
 
 PORT = OFFER.port
 DIGEST = hashes.Hash(hashes.SHA256()).finalize()
@@ -39,24 +40,27 @@ DIGEST = hashes.Hash(hashes.SHA256()).finalize()
 class EmulatedAudit:
     """Records in memory; `fails_at` is the number of the record, from 0, from which on nothing can be written."""
 
-    records: list[tuple[bytes, Row, bytes]] = field(default_factory=list)
+    records: list[Transition] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
     fails_at: int | None = None
     before: set[bytes] = field(default_factory=set)
     """Sessions before the program started."""
 
     def knows(self, session: bytes) -> bool:
-        return session in self.before or any(recorded == session for recorded, _, _ in self.records)
+        return session in self.before or any(record.session == session for record in self.records)
 
-    async def record(self, session: bytes, row: Row, grant: bytes = b"") -> bool:
+    async def record(self, transition: Transition) -> bool:
         await asyncio.sleep(0.001)
         if self.fails_at is not None and len(self.records) >= self.fails_at:
             return False
-        self.records.append((session, row, grant))
+        self.records.append(transition)
         return True
 
     def refused(self, session: bytes, reason: str) -> None:
         self.refusals.append(reason)
+
+    def peer_head(self, head: bytes) -> None:
+        pass
 
 
 @dataclass

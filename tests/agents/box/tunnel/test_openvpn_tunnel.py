@@ -17,6 +17,8 @@ import pytest
 
 from agents.box.tunnel.openvpn import OpenVpnTunnel
 from agents.box.tunnel.tunnel import Credentials, SessionKey, TunnelError
+from datacenter.sessions.surroundings import EndpointError
+from datacenter.tunnel.endpoint import OpenVpnEndpoint
 from datacenter.tunnel.keys import make_keys
 from datacenter.tunnel.namespace import socket_of
 from settings.types import Endpoint, ProxyKind
@@ -27,6 +29,7 @@ from tests.support.agents.tunnels import (
     OTHER,
     PATH,
     SESSION,
+    STAFF,
     UNPRIVILEGED,
     BoxNetwork,
     TunnelEnds,
@@ -37,7 +40,7 @@ from tests.support.agents.tunnels import (
 )
 from tests.support.eventually import WAIT_SECONDS_MAX, eventually
 from tests.support.paths import ROOT
-from tests.support.wire.grants import STRANGER
+from tests.support.wire.grants import ENDPOINT, OFFER, STRANGER
 
 pytestmark = pytest.mark.kernel
 GREETING = b"RFB 003.008\n"
@@ -247,12 +250,36 @@ def test_the_data_center_ends_the_tunnel(tmp_path: Path) -> None:
     use(tmp_path, act)
 
 
+def test_an_endpoint_of_a_session_is_opened_by_what_it_has_issued(tmp_path: Path) -> None:
+    async def act(ends: TunnelEnds, _: BoxNetwork) -> None:
+        endpoint = OpenVpnEndpoint(OFFER.id, ENDPOINT, STAFF, INSTRUMENT, DESKTOP, ends.door, tmp_path)
+        key = SessionKey()
+        issued = await endpoint.start(key.public_key, datetime.now(UTC) + timedelta(hours=1))
+        tunnel = OpenVpnTunnel(DEVICE, tmp_path, prefix=UNPRIVILEGED)
+        credentials = Credentials(OFFER.id.hex(), issued.certificate, issued.authority, issued.tls_crypt)
+        await tunnel.open(ends.endpoint, credentials, key)
+        await endpoint.opened()
+        received = Received()
+        await endpoint.connect(received)
+        assert await received.first == GREETING
+        await endpoint.stop()
+        assert await tunnel.ended
+        with pytest.raises(EndpointError):
+            await OpenVpnEndpoint(
+                OFFER.id, ENDPOINT, STAFF, INSTRUMENT, DESKTOP, ends.door, tmp_path / "absent"
+            ).start(key.public_key, datetime.now(UTC))
+
+    use(tmp_path, act)
+
+
 def test_openvpn_does_not_outlive_the_program_that_started_it(tmp_path: Path) -> None:
     script = """
 import asyncio, sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from agents.box.tunnel.tunnel import SessionKey
+from datacenter.sessions.surroundings import EndpointError
+from datacenter.tunnel.endpoint import OpenVpnEndpoint
 from datacenter.tunnel.keys import make_keys
 from datacenter.tunnel.server import TunnelServer
 from tests.support.agents.tunnels import DESKTOP, INSTRUMENT, SESSION, STAFF

@@ -1,0 +1,142 @@
+"""All sessions of a data center: what staff ask for, and what the boxes send."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict, deque
+from typing import Final, NamedTuple
+
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+
+from datacenter.sessions.session import DeskSession
+from datacenter.sessions.surroundings import Surroundings
+from wire.session.grant import ID_BYTES, Offer, SessionMode, SessionService
+from wire.session.messages import EndMessage, FromBox, GrantMessage, HeadMessage, ShownMessage, ToBox
+from wire.session.table import Actor, Event
+
+WAITING_MAX: Final = 64
+"""Messages that wait for a box which does not ask; the oldest are dropped."""
+_SECOND_NS: Final = 1_000_000_000
+_NO_KEY: Final = generate_private_key(SECP256R1()).public_key()
+
+
+class Wanted(NamedTuple):
+    """What a staff member asks for."""
+
+    staff: str
+    role: str
+    box: str
+    instrument: str
+    port: int
+    service: SessionService
+    tcp_port: int
+    mode: SessionMode
+    seconds: int
+
+
+class Outbox:
+    """Messages for boxes, until they ask for them."""
+
+    def __init__(self) -> None:
+        self._waiting: defaultdict[str, deque[ToBox]] = defaultdict(lambda: deque(maxlen=WAITING_MAX))
+
+    def send(self, box: str, message: ToBox) -> None:
+        """Keep a message for a box."""
+        if message not in self._waiting[box]:
+            self._waiting[box].append(message)
+
+    def take(self, box: str) -> list[ToBox]:
+        """Return the messages for a box, which are delivered with this."""
+        return list(self._waiting.pop(box, ()))
+
+    def has(self, box: str) -> bool:
+        """Whether anything waits for a box."""
+        return box in self._waiting
+
+
+class SessionDesk:
+    """The sessions since the program started; those before are in the audit log."""
+
+    def __init__(self, surroundings: Surroundings) -> None:
+        self._around = surroundings
+        self._sessions: dict[bytes, DeskSession] = {}
+
+    @property
+    def sessions(self) -> list[DeskSession]:
+        """The sessions, oldest first."""
+        return list(self._sessions.values())
+
+    def find(self, session: bytes) -> DeskSession | None:
+        """Return the session with this identifier."""
+        return self._sessions.get(session)
+
+    async def request(self, wanted: Wanted) -> DeskSession:
+        """Ask for a session. It is refused if its state is still `new` on return.
+
+        Raises: GrantError for a value that an offer must not have.
+        """
+        issued = self._around.wall_ns() // _SECOND_NS
+        offer = Offer(
+            id=os.urandom(ID_BYTES),
+            issuer=self._around.name,
+            staff=wanted.staff,
+            role=wanted.role,
+            box=wanted.box,
+            instrument=wanted.instrument,
+            port=wanted.port,
+            service=wanted.service,
+            tcp_port=wanted.tcp_port,
+            mode=wanted.mode,
+            issued=issued,
+            expires=issued + wanted.seconds,
+            endpoint_key=_NO_KEY,
+        )
+        session = DeskSession(offer, self._around, self._others_at_port)
+        await session.request()
+        self._sessions[session.id] = session
+        return session
+
+    async def receive(self, box: str, message: FromBox) -> None:
+        """Handle a message of a box. A message that does not apply is recorded and changes nothing."""
+        if isinstance(message, HeadMessage):
+            self._around.audit.peer_head(message.head)
+            return
+        session = self._sessions.get(message.session)
+        if session is None or session.offer.box != box:
+            self._around.audit.refused(
+                message.session, f"a message of {box} about a session that is not its own"
+            )
+            return
+        match message:
+            case ShownMessage():
+                await session.event(Event.OFFER_SHOWN, Actor.BOX)
+            case GrantMessage(_, grant):
+                await session.granted(grant)
+            case EndMessage():
+                await session.event(Event.PEER_ENDED, Actor.BOX)
+
+    def asked(self, box: str) -> None:
+        """A box asks for its messages: repeat the offers that it has not confirmed."""
+        for session in self._sessions.values():
+            if session.offer.box == box:
+                session.repeat_offer()
+
+    async def end(self, session: bytes) -> None:
+        """The staff member ends the session, or withdraws the request."""
+        if (found := self._sessions.get(session)) is not None:
+            await found.event(Event.STAFF_ENDS, Actor.DATA_CENTER)
+
+    async def check_permissions(self) -> None:
+        """End the sessions that the policies or the training do not permit any more."""
+        for session in self.sessions:
+            if not session.is_over:
+                await session.check_permission()
+
+    def _others_at_port(self, session: DeskSession) -> int:
+        offer = session.offer
+        return sum(
+            other is not session
+            and other.has_tunnel
+            and (other.offer.box, other.offer.instrument) == (offer.box, offer.instrument)
+            for other in self._sessions.values()
+        )

@@ -1,0 +1,237 @@
+"""One session at the data center: what it knows of it, and what it does.
+
+`wire.session.executor` decides by the table; here are the facts and the actions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from datacenter.sessions.surroundings import (
+    EndpointError,
+    Issued,
+    SessionRecording,
+    Surroundings,
+    TunnelEndpoint,
+)
+from wire.session.cose import GrantError
+from wire.session.executor import Deadline, SessionExecutor
+from wire.session.grant import Grant, Offer, SignedOffer, read_grant, sign_offer
+from wire.session.guards import Facts
+from wire.session.messages import CertificateMessage, EndMessage, OfferMessage
+from wire.session.presence import code_of
+from wire.session.table import WITH_TUNNEL, Action, Actor, End, Event, Row, SessionState
+
+
+class SessionClosed(Exception):
+    """Nothing passes: the session is not open."""
+
+
+class DeskSession(SessionExecutor):
+    """A session, from the request of a staff member to its end."""
+
+    end = End.DATA_CENTER
+
+    def __init__(
+        self, offer: Offer, surroundings: Surroundings, others_at_port: Callable[[DeskSession], int]
+    ) -> None:
+        """`offer` is without a key: that of the tunnel's end is made here.
+
+        `others_at_port` counts the other sessions with this instrument that have a tunnel. Raises: GrantError for a
+        value that an offer must not have.
+        """
+        super().__init__(offer.id, surroundings.audit)
+        self._around = surroundings
+        self._endpoint_key = generate_private_key(SECP256R1())
+        self.offer = replace(offer, endpoint_key=self._endpoint_key.public_key())
+        self.signed = SignedOffer(self.offer, sign_offer(self.offer, surroundings.key))
+        self._others_at_port = others_at_port
+        now_ns = surroundings.monotonic_ns()
+        self.deadline_ns = self.offer.deadline_ns(surroundings.wall_ns(), now_ns)
+        self.grant: Grant | None = None
+        self._endpoint: TunnelEndpoint | None = None
+        self._issued: Issued | None = None
+        self._recording: SessionRecording | None = None
+        self._connections: set[asyncio.Transport] = set()
+        self._deadline = Deadline(self, self.deadline_ns, now_ns)
+
+    @property
+    def code(self) -> str:
+        """What staff tell the person at the instrument by telephone."""
+        return code_of(self.signed.hash)
+
+    @property
+    def has_tunnel(self) -> bool:
+        """Whether anything of a tunnel may be left."""
+        return self.state in (*WITH_TUNNEL, SessionState.ENDING)
+
+    async def request(self) -> None:
+        """A staff member asks for the session."""
+        await self.event(Event.REQUEST, Actor.DATA_CENTER)
+        if self.state is SessionState.NEW:
+            self._deadline.cancel()
+
+    def repeat_offer(self) -> None:
+        """Send the offer again, if the box has not confirmed it."""
+        if self.state is SessionState.REQUESTED:
+            self._around.send(self.offer.box, OfferMessage(self.signed.message))
+
+    async def granted(self, message: bytes) -> None:
+        """The box sends the grant. Opens the session if the grant is valid."""
+        try:
+            grant = read_grant(message, self._around.datacenter_keys, self._around.box_keys(self.offer.box))
+            if grant.consent.offer_hash != self.signed.hash:
+                raise GrantError("is for another offer")
+        except GrantError as error:
+            self._audit.refused(self.id, f"the grant {error}")
+            return
+        if self.state not in (SessionState.REQUESTED, SessionState.OFFERED):
+            return  # it was repeated
+        self.grant = grant
+        await self.event(Event.GRANT_RECEIVED, Actor.BOX, grant_verified=True)
+        await self.event(Event.OPEN_REQUESTED, Actor.DATA_CENTER)
+
+    async def check_permission(self) -> None:
+        """End the session if the policies or the training do not permit it any more."""
+        if not self._around.permits(self.offer):
+            await self.event(Event.APPROVAL_WITHDRAWN, Actor.DATA_CENTER)
+        elif not self._around.has_training(self.offer):
+            await self.event(Event.TRAINING_EXPIRES, Actor.CLOCK)
+
+    async def connect(self, protocol: asyncio.Protocol) -> None:
+        """Connect `protocol` to the instrument. Raises: SessionClosed, OSError."""
+        if self.state is not SessionState.OPEN or self._endpoint is None:
+            raise SessionClosed(f"the session is {self.state}, not open")
+        passage = _Passage(protocol, self._connections)
+        await self._endpoint.connect(passage)
+        if self.state is not SessionState.OPEN:
+            passage.abort()
+            raise SessionClosed("the session has ended")
+
+    async def recording_failed(self) -> None:
+        """A block of the recording cannot be written."""
+        await self.event(Event.RECORDING_FAILS, Actor.DATA_CENTER)
+
+    def _facts(self, **known: Any) -> Facts:
+        around = self._around
+        values: dict[str, Any] = {
+            "now_ns": around.monotonic_ns(),
+            "deadline_ns": self.deadline_ns,
+            "request_permitted": around.permits(self.offer),
+            "training_valid": around.has_training(self.offer),
+            "offer_hash": self.signed.hash,
+            "others_at_port": self._others_at_port(self),
+            "path_fenced": True,  # the endpoint reaches one port of one instrument, or does not start
+            "recording_writable": self._recording is not None and self._recording.is_writable,
+            "tunnel_gone": self._endpoint is None,
+        }
+        return Facts(**(values | known))
+
+    def _message(self, row: Row) -> bytes:
+        if row.event is Event.REQUEST:
+            return self.signed.message
+        return self.grant.message if row.event is Event.GRANT_RECEIVED and self.grant is not None else b""
+
+    def _deadline_ns(self, row: Row) -> int:
+        return self.deadline_ns if row.event is Event.REQUEST else 0
+
+    def _changed(self, row: Row) -> None:  # noqa: ARG002
+        if self.state is SessionState.ENDING:
+            self._deadline.cancel()
+        self._around.changed()
+
+    async def _act(self, action: Action) -> None:
+        around, box = self._around, self.offer.box
+        match action:
+            case Action.SEND_OFFER:
+                around.send(box, OfferMessage(self.signed.message))
+            case Action.START_ENDPOINT:
+                await self._start_endpoint()
+            case Action.SEND_CERTIFICATE if self._issued is not None:
+                around.send(box, CertificateMessage(self.id, *self._issued))
+            case Action.CLOSE_PATH:
+                for transport in list(self._connections):
+                    transport.abort()
+            case Action.STOP_ENDPOINT:
+                self._start(self._close())
+            case Action.TELL_PEER:
+                around.send(box, EndMessage(self.id, str(self.cause)))
+            case _:  # OPEN_PATH: `connect` asks for the state; the others are the box's
+                pass
+
+    async def _start_endpoint(self) -> None:
+        """Let the tunnel's end await the box; without it the session ends."""
+        assert self.grant is not None
+        key = self.grant.consent.session_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        self._endpoint = endpoint = self._around.make_endpoint(self.offer, self._endpoint_key)
+        try:
+            self._issued = await endpoint.start(key, datetime.fromtimestamp(self.offer.expires, UTC))
+        except EndpointError as error:
+            self._audit.refused(self.id, str(error))
+            self._later(Event.LINE_LOST, Actor.LINE)
+            return
+        self._start(self._await_box(endpoint))
+
+    async def _await_box(self, endpoint: TunnelEndpoint) -> None:
+        try:
+            await endpoint.opened()
+        except EndpointError as error:
+            self._audit.refused(self.id, str(error))
+        else:
+            self._recording = self._around.record(self.offer)
+            await self.event(Event.TUNNEL_UP, Actor.LINE)
+            if self.state is SessionState.OPENING:
+                await self.event(Event.LINE_LOST, Actor.LINE)  # what opens must be recorded
+            await asyncio.shield(endpoint.ended)
+        await self.event(Event.LINE_LOST, Actor.LINE)
+
+    async def _close(self) -> None:
+        if self._endpoint is not None:
+            await self._endpoint.stop()
+            self._endpoint = None
+        if self._recording is not None:
+            await self._recording.close()
+        await self.event(Event.CLOSED, Actor.DATA_CENTER)
+
+
+class _Passage(asyncio.Protocol):
+    """A connection to the instrument that ends with the session."""
+
+    def __init__(self, inner: asyncio.Protocol, connections: set[asyncio.Transport]) -> None:
+        self._inner, self._connections = inner, connections
+        self._transport: asyncio.Transport | None = None
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._connections.add(transport)
+        self._inner.connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._inner.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        return self._inner.eof_received()
+
+    def pause_writing(self) -> None:
+        self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._inner.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._transport is not None:
+            self._connections.discard(self._transport)
+        self._inner.connection_lost(exc)

@@ -1,0 +1,92 @@
+"""What a session at the data center acts on; each part has a real and an emulated implementation."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple, Protocol
+
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+
+from wire.session.cose import Keys
+from wire.session.executor import SessionAudit
+from wire.session.grant import Offer
+from wire.session.messages import ToBox
+
+
+class Issued(NamedTuple):
+    """What a box needs to open the tunnel of one session, in PEM."""
+
+    certificate: str
+    authority: str
+    tls_crypt: str
+
+
+class EndpointError(Exception):
+    """The data center's end of a tunnel cannot be started; the text says why."""
+
+
+class TunnelEndpoint(Protocol):
+    """The data center's end of one session's tunnel, which reaches one TCP port of one instrument."""
+
+    ended: asyncio.Future[str]
+    """Set with the reason when the tunnel has ended."""
+
+    async def start(self, session_key: bytes, until: datetime) -> Issued:
+        """Await the box's connection; `session_key` is its key (SubjectPublicKeyInfo, DER). Raises: EndpointError."""
+        ...
+
+    async def opened(self) -> None:
+        """Wait until the tunnel passes packets. Raises: EndpointError if it never will."""
+        ...
+
+    async def connect(self, protocol: asyncio.Protocol) -> None:
+        """Connect `protocol` to the instrument. Raises: OSError."""
+        ...
+
+    async def stop(self) -> None:
+        """End the tunnel; no packet passes on return."""
+        ...
+
+
+class SessionRecording(Protocol):
+    """The recording of one session."""
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether its beginning is durable."""
+        ...
+
+    async def close(self) -> None:
+        """End it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Everything around the sessions of a data center."""
+
+    name: str
+    """The issuer of offers."""
+    key: EllipticCurvePrivateKey
+    """Signs offers."""
+    datacenter_keys: Keys
+    """The public keys with which grants are verified: that of `key`, and those before it."""
+    box_keys: Callable[[str], Keys]
+    """The keys of a box, by its serial number; none if they are not known."""
+    wall_ns: Callable[[], int]
+    monotonic_ns: Callable[[], int]
+    audit: SessionAudit
+    permits: Callable[[Offer], bool]
+    """Whether the access policies permit the session now, and nobody has withdrawn the approval."""
+    has_training: Callable[[Offer], bool]
+    """Whether the staff member's training for the instrument is valid now."""
+    make_endpoint: Callable[[Offer, EllipticCurvePrivateKey], TunnelEndpoint]
+    """Makes the end of a session's tunnel, with the key that the offer names."""
+    record: Callable[[Offer], SessionRecording]
+    send: Callable[[str, ToBox], object]
+    """Sends to a box, when it asks the next time."""
+    changed: Callable[[], object]
+    """Called when anything that a page shows has changed."""

@@ -1,0 +1,167 @@
+"""Executes the table for one session at one end: records a transition, then acts, one event after the other.
+
+A row towards a session is executed after its audit record is durable, and if it still applies then. A row to the end
+is executed first and recorded afterwards, because nothing may prevent it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, Final, NamedTuple, Protocol
+
+from wire.session.guards import Facts
+from wire.session.step import Refusal, rows, step
+from wire.session.table import Action, Actor, Cause, End, Event, Row, SessionState
+
+_AUDITED: Final = "audit_written"
+
+
+class Transition(NamedTuple):
+    """What the audit log says of a transition."""
+
+    session: bytes
+    event: Event
+    actor: Actor
+    state: SessionState
+    cause: Cause | None = None
+    deadline_ns: int = 0
+    """On the monotonic clock of this end, in the record of the first transition."""
+    message: bytes = b""
+    """The offer in the record of the first transition, the grant in that of the one to `authorized`."""
+
+
+class SessionAudit(Protocol):
+    """The log of sessions of one end."""
+
+    def knows(self, session: bytes) -> bool:
+        """Whether the log has a record of this session."""
+        ...
+
+    async def record(self, transition: Transition) -> bool:
+        """Write a transition; return whether it is durable."""
+        ...
+
+    def refused(self, session: bytes, reason: str) -> None:
+        """Note an event that changed nothing."""
+        ...
+
+    def peer_head(self, head: bytes) -> None:
+        """Record the signed head of the other end's audit file."""
+        ...
+
+
+class SessionExecutor:
+    """The state of one session at one end; `BoxSession` and `DeskSession` know the facts and the actions."""
+
+    end: End
+
+    def __init__(self, session: bytes, audit: SessionAudit) -> None:
+        self.id = session
+        """The session's identifier."""
+        self.state = SessionState.NEW
+        self.cause: Cause | None = None
+        self._audit = audit
+        self._lock = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left of it."""
+        return self.state is SessionState.ENDED
+
+    async def event(self, event: Event, actor: Actor, **facts: Any) -> None:
+        """Handle an event, with facts of it alone."""
+        async with self._lock:
+            await self._step(event, actor, **facts)
+
+    # what the ends know and do
+
+    def _facts(self, **known: Any) -> Facts:
+        """Return what this end knows now, and `known`."""
+        raise NotImplementedError
+
+    async def _act(self, action: Action) -> None:
+        """Execute one action of a row."""
+        raise NotImplementedError
+
+    def _message(self, row: Row) -> bytes:  # noqa: ARG002
+        """Return the message that belongs to the record of a row."""
+        return b""
+
+    def _deadline_ns(self, row: Row) -> int:  # noqa: ARG002
+        """Return the deadline, for the record of the row at which this end has computed it."""
+        return 0
+
+    def _changed(self, row: Row) -> None:
+        """A row was executed."""
+
+    # the table
+
+    async def _step(self, event: Event, actor: Actor, **facts: Any) -> None:
+        row = step(self.end, self.state, event, actor, self._facts(audit_written=True, **facts))
+        if isinstance(row, Refusal):
+            if rows(self.end, self.state, event):
+                self._audit.refused(self.id, row.reason)
+        elif _AUDITED in row.guards:
+            await self._towards(row, actor, facts)
+        else:
+            await self._execute(row)
+            await self._audit.record(self._transition(row, actor))
+
+    async def _towards(self, row: Row, actor: Actor, facts: dict[str, Any]) -> None:
+        """Record a row towards a session, then execute it if it still applies."""
+        is_written = await self._audit.record(self._transition(row, actor))
+        again = step(self.end, self.state, row.event, actor, self._facts(audit_written=is_written, **facts))
+        if isinstance(again, Row):
+            await self._execute(again)
+        elif not is_written:
+            await self._step(Event.AUDIT_FAILS, _OWN[self.end])
+        else:
+            self._audit.refused(self.id, again.reason)
+            await self._step(Event.DEADLINE, Actor.CLOCK)
+
+    def _transition(self, row: Row, actor: Actor) -> Transition:
+        message, deadline_ns = self._message(row), self._deadline_ns(row)
+        return Transition(self.id, row.event, actor, row.next, row.cause, deadline_ns, message)
+
+    async def _execute(self, row: Row) -> None:
+        self.state = row.next
+        self.cause = row.cause or self.cause
+        for action in row.actions:
+            await self._act(action)
+        self._changed(row)
+
+    def _later(self, event: Event, actor: Actor) -> None:
+        """Handle an event after the present one."""
+        self._start(self.event(event, actor))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Let work run beside the events of the session."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+_OWN: Final = {End.BOX: Actor.BOX, End.DATA_CENTER: Actor.DATA_CENTER}
+
+
+class Deadline:
+    """Handles `deadline` of a session when its monotonic clock has reached it."""
+
+    def __init__(self, session: SessionExecutor, at_ns: int, now_ns: int) -> None:
+        self._session = session
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(max(0, at_ns - now_ns) / 1e9, self._reached)
+
+    def cancel(self) -> None:
+        """The session has ended."""
+        self._timer.cancel()
+
+    def _reached(self) -> None:
+        self._session._later(Event.DEADLINE, Actor.CLOCK)
+        self._timer = asyncio.get_running_loop().call_later(_AGAIN_SECONDS, self._reached)
+
+
+_AGAIN_SECONDS: Final = 1.0
+"""The timer may fire a moment before the clock shows the deadline."""

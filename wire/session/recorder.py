@@ -1,0 +1,88 @@
+"""Writes the transitions of sessions to the audit file of one end, and signs its head when sessions open and end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor
+from contextlib import suppress
+from typing import Any, Final
+
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+
+from wire.session.audit import Kind, SessionRecord
+from wire.session.executor import Transition
+from wire.session.log import SessionLog
+from wire.session.table import SessionState
+
+_MS: Final = 1_000_000
+_SIGNED_AT: Final = (SessionState.OPEN, SessionState.ENDED)
+
+
+class SessionRecorder:
+    """The audit log of one end. Records are written one after the other, on `executor` (None: the loop's own)."""
+
+    def __init__(
+        self,
+        log: SessionLog,
+        key: EllipticCurvePrivateKey,
+        run: str,
+        wall_ns: Callable[[], int],
+        monotonic_ns: Callable[[], int],
+        send_head: Callable[[bytes, bytes], object],
+        executor: Executor | None = None,
+    ) -> None:
+        """`run` identifies this run of the program; `send_head` sends a signed head to the other end of a session."""
+        self._log, self._key, self._run = log, key, run
+        self._wall_ns, self._monotonic_ns = wall_ns, monotonic_ns
+        self._send_head, self._executor = send_head, executor
+        self._lock = asyncio.Lock()
+        self._tasks: set[asyncio.Task[bool]] = set()
+
+    def knows(self, session: bytes) -> bool:
+        """As `SessionAudit.knows`."""
+        return self._log.is_used(session)
+
+    async def record(self, transition: Transition) -> bool:
+        """As `SessionAudit.record`; the head is signed, recorded and sent when the session opens or ends."""
+        is_durable = await self._append(
+            self._record(
+                "transition",
+                session=transition.session.hex(),
+                event=transition.event,
+                actor=transition.actor,
+                state=transition.state,
+                cause=transition.cause or "",
+                deadline_ms=transition.deadline_ns // _MS,
+                message=transition.message.hex(),
+            )
+        )
+        if is_durable and transition.state in _SIGNED_AT:
+            head = self._log.signed_head(self._key)
+            if await self._append(self._record("head", message=head.hex())):
+                self._send_head(transition.session, head)
+        return is_durable
+
+    def refused(self, session: bytes, reason: str) -> None:
+        """As `SessionAudit.refused`."""
+        self._soon(self._record("refusal", session=session.hex(), cause=reason))
+
+    def peer_head(self, head: bytes) -> None:
+        """Record the signed head that the other end has sent."""
+        self._soon(self._record("peer head", message=head.hex()))
+
+    def _record(self, kind: Kind, **more: Any) -> SessionRecord:
+        at_ms, monotonic_ms = self._wall_ns() // _MS, self._monotonic_ns() // _MS
+        return SessionRecord(at_ms=at_ms, monotonic_ms=monotonic_ms, run=self._run, kind=kind, **more)
+
+    def _soon(self, record: SessionRecord) -> None:
+        task = asyncio.get_running_loop().create_task(self._append(record))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _append(self, record: SessionRecord) -> bool:
+        async with self._lock:
+            with suppress(OSError):
+                await asyncio.get_running_loop().run_in_executor(self._executor, self._log.append, record)
+                return True
+            return False
