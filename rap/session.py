@@ -61,8 +61,8 @@ def _table(arguments: argparse.Namespace) -> int:
 
 
 def _explore(arguments: argparse.Namespace) -> int:
-    from sim.sessions.explore import explore
-    from sim.sessions.model import QUICK, WHOLE
+    from sim.sessions.explore import Successors, explore_with
+    from sim.sessions.model import ALL, QUICK, WHOLE
     from sim.sessions.mutants import without
     from wire.session.guards import GUARDS
     from wire.session.table import TABLE
@@ -72,9 +72,10 @@ def _explore(arguments: argparse.Namespace) -> int:
         if guard not in GUARDS:
             raise WrongInput(f"{guard} is not a guard; use one of {', '.join(GUARDS)}")
         table = without(guard, table)
+    successors = Successors(table, ALL)
     explored = []
     for scope in QUICK if arguments.quick or arguments.without else WHOLE:
-        explored.append(explore(scope, table))
+        explored.append(explore_with(successors, scope))
         if not arguments.json:
             print(explored[-1].text(), flush=True)
         if explored[-1].violation:

@@ -9,15 +9,17 @@ import time
 from itertools import chain
 
 from bench.figures import Figure, figure, run
-from sim.sessions.explore import explore
-from sim.sessions.model import WHOLE
+from sim.sessions.explore import Successors, explore_with
+from sim.sessions.model import ALL, WHOLE
 from sim.sessions.mutants import counterexample, endless_mutants, mutants
+from wire.session.table import TABLE
 
 
 def figures() -> list[Figure]:
     """Explore the whole model, then seek a counterexample for every mutant."""
     began = time.process_time()
-    explored = [explore(scope) for scope in WHOLE]
+    successors = Successors(TABLE, ALL)
+    explored = [explore_with(successors, scope) for scope in WHOLE]
     seconds = time.process_time() - began
     began = time.process_time()
     found = [counterexample(mutant) is not None for mutant in chain(mutants(), endless_mutants())]

@@ -77,9 +77,9 @@ class Successors:
         self._assumptions = assumptions
         self._settings = Numbers[Setting]()
         self._lives = Numbers[Life]()
-        self._moves: dict[tuple[int, int, Others], tuple[Next, ...]] = {}
-        self._shifts: dict[int, tuple[Shift, ...]] = {}
-        self._shifted: dict[tuple[int, int], tuple[Next, ...]] = {}
+        self._moves: dict[tuple[int, int, Others, bool], tuple[Next, ...]] = {}
+        self._shifts: dict[tuple[int, bool], tuple[Shift, ...]] = {}
+        self._shifted: dict[tuple[int, int, bool], tuple[Next, ...]] = {}
         self.rows: set[Row] = set()
         """The rows that were executed."""
         self.passes = False
@@ -95,14 +95,13 @@ class Successors:
         left, setting, *lives = world
         is_due = False
         for session, life in enumerate(lives):
-            for move in self._moves_of(setting, life, lives, session):
-                if move.cost <= left:
-                    is_due = is_due or move.is_fair
-                    changed = (*lives[:session], *move.lives, *lives[session + 1 :])
-                    yield move._replace(what=f"session {session + 1} {move.what}", lives=changed)
-        for shifted in zip(*(self._shifts_of(setting, life) for life in lives), strict=True):
+            for move in self._moves_of(setting, life, lives, session, left > 0):
+                is_due = is_due or move.is_fair
+                changed = (*lives[:session], *move.lives, *lives[session + 1 :])
+                yield move._replace(what=f"session {session + 1} {move.what}", lives=changed)
+        for shifted in zip(*(self._shifts_of(setting, life, left > 0) for life in lives), strict=True):
             first = shifted[0]
-            if first.cost <= left and not (first.is_tick and is_due):
+            if not (first.is_tick and is_due):
                 broken = next((move.violation for move in shifted if move.violation), "")
                 yield first._replace(lives=tuple(move.lives[0] for move in shifted), violation=broken)
 
@@ -110,15 +109,18 @@ class Successors:
         """Return whether a session of the world has not ended."""
         return any(endless(self._lives[life]) for life in world[2:])
 
-    def _moves_of(self, setting: int, life: int, lives: list[int], session: int) -> tuple[Next, ...]:
+    def _moves_of(
+        self, setting: int, life: int, lives: list[int], session: int, can_disturb: bool
+    ) -> tuple[Next, ...]:
         rest = others(tuple(map(self._lives.__getitem__, lives)), session)
-        key = (setting, life, rest)
+        key = (setting, life, rest, can_disturb)
         if key not in self._moves:
-            self._moves[key] = tuple(self._compute_moves(self._settings[setting], self._lives[life], rest))
+            found = self._compute_moves(self._settings[setting], self._lives[life], rest, can_disturb)
+            self._moves[key] = tuple(found)
         return self._moves[key]
 
-    def _compute_moves(self, setting: Setting, life: Life, rest: Others) -> Iterator[Next]:
-        moves = list(self._rules.after(setting, life, rest))
+    def _compute_moves(self, setting: Setting, life: Life, rest: Others, can_disturb: bool) -> Iterator[Next]:
+        moves = list(self._rules.after(setting, life, rest, can_disturb))
         if unstoppable(setting, life, moves):
             raise Unstoppable
         number = self._settings.number(setting)
@@ -134,17 +136,17 @@ class Successors:
             self.rows.add(move.row)
         self.passes = self.passes or can_pass(setting, move.life)
 
-    def _shifts_of(self, setting: int, life: int) -> tuple[Next, ...]:
-        key = (setting, life)
+    def _shifts_of(self, setting: int, life: int, can_disturb: bool) -> tuple[Next, ...]:
+        key = (setting, life, can_disturb)
         if key not in self._shifted:
-            self._shifted[key] = tuple(self._compute_shifts(setting, self._lives[life]))
+            self._shifted[key] = tuple(self._compute_shifts(setting, self._lives[life], can_disturb))
         return self._shifted[key]
 
-    def _compute_shifts(self, setting: int, life: Life) -> Iterator[Next]:
-        before = self._settings[setting]
-        if setting not in self._shifts:
-            self._shifts[setting] = tuple(shifts(before, self._rules, self._assumptions))
-        for shift in self._shifts[setting]:
+    def _compute_shifts(self, setting: int, life: Life, can_disturb: bool) -> Iterator[Next]:
+        before, key = self._settings[setting], (setting, can_disturb)
+        if key not in self._shifts:
+            self._shifts[key] = tuple(shifts(before, self._rules, self._assumptions, can_disturb))
+        for shift in self._shifts[key]:
             after = shift.effect(life)
             broken = shifted_violation(before, life, shift, after)
             lives = (self._lives.number(after),)
@@ -175,7 +177,11 @@ class Numbers(Generic[T]):
 
 def explore(scope: Scope, table: Sequence[Row] = TABLE, assumptions: Assumptions = ALL) -> Exploration:
     """Explore every world of the scope, until a property is violated or none is left."""
-    successors = Successors(table, assumptions)
+    return explore_with(Successors(table, assumptions), scope)
+
+
+def explore_with(successors: Successors, scope: Scope) -> Exploration:
+    """Explore a scope with the moves that earlier explorations have computed."""
     start = successors.start(scope)
     came_from: dict[World, tuple[World, str] | None] = {start: None}
     waiting = deque([start])

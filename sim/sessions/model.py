@@ -37,6 +37,9 @@ NEITHER: Final = (False, False)
 EITHER: Final = (True, True)
 
 
+OCCUPYING: Final = (SessionState.OPENING, SessionState.OPEN, SessionState.ENDING)
+
+
 class Life(NamedTuple):
     """One session: its state at both ends, and the truth about it."""
 
@@ -58,6 +61,8 @@ class Life(NamedTuple):
     is_trained: bool = True
     is_page_gone: bool = False
     is_view_only: bool = False
+    is_viewer_gone: bool = False
+    """The viewer of staff is closed, or its connection is dead."""
     has_consent: bool = False
     """The truth: a person has permitted this session, with all evidence, for this offer."""
     codes_tried: int = 0
@@ -86,6 +91,8 @@ class Others(NamedTuple):
     """What a session meets of the other sessions with its instrument."""
 
     endpoints: Pair = NEITHER
+    occupied: Pair = NEITHER
+    """One of them is between `opening` and `ended` at this end."""
     is_open: bool = False
     """One of them is open at the box, so that staff operate the instrument's screen."""
 
@@ -95,6 +102,10 @@ def others(lives: tuple[Life, ...], session: int) -> Others:
     rest = [life for number, life in enumerate(lives) if number != session]
     return Others(
         (any(life.endpoints[DC] for life in rest), any(life.endpoints[BOX] for life in rest)),
+        (
+            any(life.states[DC] in OCCUPYING for life in rest),
+            any(life.states[BOX] in OCCUPYING for life in rest),
+        ),
         any(life.states[BOX] is SessionState.OPEN for life in rest),
     )
 

@@ -62,15 +62,16 @@ class Moves:
             if (found := rows(end, state, event, table))
         }
 
-    def after(self, setting: Setting, life: Life, others: Others) -> Iterator[Move]:
-        """Yield every move of the session."""
+    def after(self, setting: Setting, life: Life, others: Others, can_disturb: bool) -> Iterator[Move]:
+        """Yield every move of the session, with disturbances if any may still occur."""
         for end in (DC, BOX):
             if setting.up[end]:
                 here = Here(self._rows, setting, life, others, end)
                 yield from _due(here)
                 yield from _at_data_center(here) if end == DC else _at_box(here)
                 yield from _at_either(here)
-        yield from _disturbances(life, others)
+        if can_disturb:
+            yield from _disturbances(life, others)
 
     def restarted(self, setting: Setting, life: Life, end: int) -> Life:
         """Return a session after the start of an end's program, which ends what its log shows as live."""
@@ -80,21 +81,36 @@ class Moves:
         return next((move.life for move in here.attempt(E.RESTARTED, PROGRAMS[end])), life)
 
 
-class Here(NamedTuple):
+class Here:
     """A session at one end, where events are attempted."""
 
-    rows: dict[tuple[End, SessionState, Event], list[Row]]
-    setting: Setting
-    life: Life
-    others: Others
-    end: int
+    def __init__(
+        self,
+        rows: dict[tuple[End, SessionState, Event], list[Row]],
+        setting: Setting,
+        life: Life,
+        others: Others,
+        end: int,
+    ) -> None:
+        self.setting = setting
+        self.life = life
+        self.others = others
+        self.end = end
+        self.state = life.states[end]
+        self._rows = rows
+        self._facts: Facts | None = None
 
-    @property
-    def state(self) -> SessionState:
-        return self.life.states[self.end]
+    def with_life(self, life: Life) -> Here:
+        """Return the same place with another session."""
+        return Here(self._rows, self.setting, life, self.others, self.end)
 
     def facts(self) -> Facts:
         """The facts as an end collects them, if nothing is forged."""
+        if self._facts is None:
+            self._facts = self._collect()
+        return self._facts
+
+    def _collect(self) -> Facts:
         setting, life, end = self.setting, self.life, self.end
         return Facts(
             now_ns=setting.time,
@@ -113,34 +129,34 @@ class Here(NamedTuple):
             wrong_codes_max=WRONG_CODES_MAX,
             grant_verified=True,
             certificate_matches=True,
-            others_at_port=int(self.others.endpoints[end]),
+            others_at_port=int(self.others.occupied[end]),
             path_fenced=setting.fences[end],
             recording_writable=setting.recording,
             tunnel_gone=not (life.endpoints[end] or life.paths[end]),
         )
 
-    def attempt(self, event: Event, actor: Actor, is_due: bool = False) -> Iterator[Move]:
-        """Yield the move of a genuine event, if the table accepts it."""
-        return self._attempt(event, actor, event, {}, True, is_due)
+    def attempt(self, event: Event, actor: Actor, is_due: bool = False) -> Sequence[Move]:
+        """Return the move of a genuine event, if the table accepts it."""
+        return self._attempt("", event, actor, {}, True, is_due)
 
-    def forge(self, whose: str, event: Event, actor: Actor, **changed: Any) -> Iterator[Move]:
-        """Yield the move of an event that only looks genuine, if the table accepts it."""
-        return self._attempt(event, actor, f"{whose} {event}", changed, False, False)
+    def forge(self, whose: str, event: Event, actor: Actor, **changed: Any) -> Sequence[Move]:
+        """Return the move of an event that only looks genuine, if the table accepts it."""
+        return self._attempt(f"{whose} ", event, actor, changed, False, False)
 
     def _attempt(
-        self, event: Event, actor: Actor, name: str, changed: dict[str, Any], is_genuine: bool, is_due: bool
-    ) -> Iterator[Move]:
-        candidates = self.rows.get((ENDS[self.end], self.state, event))
+        self, whose: str, event: Event, actor: Actor, changed: dict[str, Any], is_genuine: bool, is_due: bool
+    ) -> Sequence[Move]:
+        candidates = self._rows.get((ENDS[self.end], self.state, event))
         if not candidates:
-            return
-        facts = self.facts()._replace(**changed)
+            return ()
+        facts = self.facts()._replace(**changed) if changed else self.facts()
         row = step(ENDS[self.end], self.state, event, actor, facts, candidates)
         if isinstance(row, Refusal):
-            return
+            return ()
         cause = f" ({row.cause})" if row.cause else ""
-        what = f"at the {ENDS[self.end]}: {name} → {row.next}{cause}"
+        what = f"at the {ENDS[self.end]}: {whose}{event} → {row.next}{cause}"
         life = _execute(row, self.setting, self.life, self.end, is_genuine)
-        yield Move(what, life, self.others, row, self.end, is_genuine, is_due)
+        return (Move(what, life, self.others, row, self.end, is_genuine, is_due),)
 
 
 def _due(here: Here) -> Iterator[Move]:
@@ -176,6 +192,8 @@ def _reasons_to_end(here: Here) -> Iterator[tuple[Event, Actor]]:
         yield E.APPROVAL_WITHDRAWN, program
     if not life.is_trained:
         yield E.TRAINING_EXPIRES, Actor.CLOCK
+    if is_open and life.is_viewer_gone:
+        yield E.VIEWER_LOST, Actor.LINE
     if is_open and not setting.recording:
         yield E.RECORDING_FAILS, program
 
@@ -196,7 +214,7 @@ def _at_box(here: Here) -> Iterator[Move]:
     program, person, life = Actor.DATA_CENTER, Actor.PERSON, here.life
     if here.state is S.NEW:  # the deadline follows from the wall clock, and is at most the lifetime from now
         deadline = min(1 + here.setting.is_clock_behind, here.setting.time + 1)
-        here = here._replace(life=life._replace(deadlines=(life.deadlines[DC], deadline)))
+        here = here.with_life(life._replace(deadlines=(life.deadlines[DC], deadline)))
     yield from _receive(
         here,
         program,
@@ -244,7 +262,7 @@ def _return_to_page(here: Here) -> Iterator[Move]:
         yield move._replace(
             life=life._replace(is_view_only=move.life.is_view_only),
             is_genuine=True,
-            what=move.what.replace("  ", " "),
+            what=move.what.replace(":  ", ": "),
         )
 
 
@@ -265,6 +283,8 @@ def _disturbances(life: Life, others: Others) -> Iterator[Move]:
         yield Move("the training expires", life._replace(is_trained=False), others, cost=1)
     if life.states[BOX] is S.OPEN and not life.is_page_gone:
         yield Move("the person walks away", life._replace(is_page_gone=True), others, cost=1)
+    if life.states[DC] is S.OPEN and not life.is_viewer_gone:
+        yield Move("the viewer of staff is lost", life._replace(is_viewer_gone=True), others, cost=1)
 
 
 def _execute(row: Row, setting: Setting, life: Life, end: int, is_genuine: bool) -> Life:

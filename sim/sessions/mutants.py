@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from sim.sessions.explore import Exploration, explore
+from sim.sessions.explore import Exploration, Successors, explore_with
 from sim.sessions.model import ALL, Assumptions, Scope
 from wire.session.table import TABLE, Actor, Event, Row, SessionState
 
@@ -56,8 +56,9 @@ def without(guard: str, table: Sequence[Row] = TABLE) -> tuple[Row, ...]:
 
 def counterexample(mutant: Mutant, scopes: Sequence[Scope] = SCOPES) -> Exploration | None:
     """Return the exploration that violates a property, in the smallest scope that has one; None if none has."""
+    successors = Successors(mutant.table, mutant.assumptions)
     for scope in scopes:
-        explored = explore(scope, mutant.table, mutant.assumptions)
+        explored = explore_with(successors, scope)
         if explored.violation:
             return explored
     return None

@@ -179,7 +179,7 @@ def _outlives(setting: Setting, life: Life, end: int) -> bool:
     fails = setting.time >= life.deadlines[end] or not setting.audits[end]
     if end == DC:
         fails = fails or not (life.is_permitted and life.is_trained)
-        fails = fails or (state is S.OPEN and not setting.recording)
+        fails = fails or (state is S.OPEN and (life.is_viewer_gone or not setting.recording))
     elif state is S.OPEN:
         fails = fails or life.is_page_gone
     works = setting.up[end] and setting.fences[end] and setting.is_line_up

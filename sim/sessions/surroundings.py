@@ -24,8 +24,8 @@ class Shift(NamedTuple):
     """The disturbances that it uses up."""
 
 
-def shifts(setting: Setting, moves: Moves, assumptions: Assumptions) -> Iterator[Shift]:
-    """Yield every move of a setting."""
+def shifts(setting: Setting, moves: Moves, assumptions: Assumptions, can_disturb: bool) -> Iterator[Shift]:
+    """Yield every move of a setting, with disturbances if any may still occur."""
     if setting.time < TIME_MAX:
         yield _tick(setting, assumptions)
     for end in (DC, BOX):
@@ -33,8 +33,9 @@ def shifts(setting: Setting, moves: Moves, assumptions: Assumptions) -> Iterator
             yield _restart(setting, end, moves)
     if not setting.is_line_up:
         yield Shift("the line returns", setting._replace(is_line_up=True), _nothing)
-    for shift in _disturbances(setting, assumptions):
-        yield shift._replace(cost=1)
+    if can_disturb:
+        for shift in _disturbances(setting, assumptions):
+            yield shift._replace(cost=1)
 
 
 def _nothing(life: Life) -> Life:

@@ -47,7 +47,7 @@ class Facts(NamedTuple):
     certificate_matches: bool = False
     """The session's certificate is by the data center, for this session's key, and ends with the grant."""
     others_at_port: int = 1
-    """Other sessions with this instrument that have a tunnel here, also those that are ending."""
+    """Other sessions with this instrument that are opening, open or ending at this end."""
     path_fenced: bool = False
     """The firewall of this end is in force and restricts the tunnel to the instrument's one TCP port."""
     recording_writable: bool = False
@@ -125,7 +125,7 @@ def certificate_matches(facts: Facts) -> bool:
 
 
 def port_free(facts: Facts) -> bool:
-    """No other session with this instrument has a tunnel at this end."""
+    """No other session with this instrument is opening, open or ending at this end."""
     return facts.others_at_port == 0
 
 

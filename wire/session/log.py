@@ -32,7 +32,7 @@ class SessionLog:
         if the file is another end's, or was changed.
         """
         self.owner = owner
-        self._seen: set[str] = set()
+        self._used: set[str] = set()
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             self.head = self._load(path)
@@ -56,7 +56,7 @@ class SessionLog:
         head = ChainHead(audit.lines[-1].number, audit.lines[-1].hash) if audit.lines else start
         for problem in chain_problems(audit.lines, head, start=start):
             raise AuditFileError(f"{path}: {problem}")
-        self._seen = {line.record.session for line in audit.lines}
+        self._used = {line.record.session for line in audit.lines if line.record.kind == "transition"}
         return head
 
     def __enter__(self) -> SessionLog:
@@ -72,15 +72,16 @@ class SessionLog:
         os.close(self._fd)
 
     def is_used(self, session: bytes) -> bool:
-        """Return whether a session with this id was ever recorded: its grant must not be used again."""
-        return session.hex() in self._seen
+        """Return whether a session with this id ever had a transition here: its grant must not be used again."""
+        return session.hex() in self._used
 
     def append(self, record: SessionRecord) -> None:
         """Append a record; on return it is durable. Raises: OSError, and the file is as before."""
         line, head = record_line(self.head, record)
         self._write(line)
         self.head = head
-        self._seen.add(record.session)
+        if record.kind == "transition":
+            self._used.add(record.session)
 
     def signed_head(self, key: EllipticCurvePrivateKey) -> bytes:
         """Return the signed head, to be recorded here (`head`) and at the other end (`peer head`)."""

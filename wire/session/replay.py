@@ -15,6 +15,11 @@ from wire.session.table import TABLE, WITH_TUNNEL, End, Row, SessionState
 TOLERANCE_MS: Final = 1000
 """How late an end may notice its own deadline."""
 S = SessionState
+_TIMELY: Final = {
+    End.DATA_CENTER: (*WITH_TUNNEL, S.ENDING),
+    End.BOX: (S.AUTHORIZED, *WITH_TUNNEL, S.ENDING),
+}
+"""States that each end enters before the deadline. A grant may reach the data center after it, and opens nothing."""
 
 
 @dataclass
@@ -139,7 +144,7 @@ class Replay:
                 yield f"record {line.number}: continues in another run of the program without `restarted`"
         for line in trace.lines:
             record = line.record
-            if record.run != first.run or record.state not in (S.AUTHORIZED, *WITH_TUNNEL, S.ENDING):
+            if record.run != first.run or record.state not in _TIMELY[self._end]:
                 continue
             late = record.monotonic_ms - trace.deadline_ms
             if late > TOLERANCE_MS or (late >= 0 and record.state != S.ENDING):

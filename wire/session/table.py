@@ -78,6 +78,8 @@ class Cause(StrEnum):
     """The person's page was gone for longer than the site permits."""
     LINE_LOST = "line lost"
     """The connection was lost, or the tunnel's process ended."""
+    VIEWER_LOST = "viewer lost"
+    """The staff member's viewer was closed, or no longer responded."""
     RECORDING_FAILED = "recording failed"
     """The recording could not be written."""
     AUDIT_FAILED = "audit failed"
@@ -131,6 +133,8 @@ class Event(StrEnum):
     """The timer of the offer or grant fires."""
     LINE_LOST = "line lost"
     """The tunnel or its connection is dead."""
+    VIEWER_LOST = "viewer lost"
+    """The viewer of the staff member has closed its connection, or is silent for too long."""
     RECORDING_FAILS = "recording fails"
     """A block of the recording cannot be written."""
     AUDIT_FAILS = "audit fails"
@@ -314,6 +318,7 @@ TABLE: Final[tuple[Row, ...]] = (
     _end(_DC, LIVE, E.TRAINING_EXPIRES, Actor.CLOCK, C.TRAINING_EXPIRED),
     _end(BOTH, LIVE, E.DEADLINE, Actor.CLOCK, C.EXPIRED),
     _end(BOTH, WITH_TUNNEL, E.LINE_LOST, Actor.LINE, C.LINE_LOST),
+    _end(_DC, (S.OPEN,), E.VIEWER_LOST, Actor.LINE, C.VIEWER_LOST),
     _end(_DC, (S.OPEN,), E.RECORDING_FAILS, Actor.DATA_CENTER, C.RECORDING_FAILED),
     _end(_DC, LIVE, E.AUDIT_FAILS, Actor.DATA_CENTER, C.AUDIT_FAILED),
     _end(_BOX, _LIVE_AT_BOX, E.AUDIT_FAILS, Actor.BOX, C.AUDIT_FAILED),

@@ -17,7 +17,7 @@ def test_no_reachable_state_violates_a_property(scope: Scope) -> None:
 
 
 def test_an_exploration_is_the_same_again() -> None:
-    scope = Scope(1, 1)
+    scope = Scope(2, 0)
     assert explore(scope) == explore(scope)
 
 
@@ -32,10 +32,10 @@ def test_a_missing_guard_has_a_counterexample(mutant: Mutant) -> None:
     assert counterexample(mutant, QUICK_SCOPES), f"{mutant.name}: redundant, or a property is missing"
 
 
-@pytest.mark.slow("explores each of 60 tables until a property is violated")
-def test_a_missing_way_to_an_end_has_a_counterexample() -> None:
-    survivors = [each.name for each in endless_mutants() if not counterexample(each, QUICK_SCOPES[:3])]
-    assert survivors == []
+@pytest.mark.parametrize("mutant", list(endless_mutants())[::4], ids=lambda mutant: mutant.name)
+def test_a_missing_way_to_an_end_has_a_counterexample(mutant: Mutant) -> None:
+    """A quarter of the ways; `make bench-sessions` tries all."""
+    assert counterexample(mutant, QUICK_SCOPES[:3])
 
 
 def test_a_counterexample_is_a_numbered_trace() -> None:

@@ -1,0 +1,180 @@
+"""What the ends record of random ways through the explored model is proven by the verification of audit files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from random import Random
+
+import pytest
+
+from sim.sessions.model import ALL, BOX, DC, Life, Setting, others
+from sim.sessions.moves import Moves
+from sim.sessions.mutants import without
+from sim.sessions.surroundings import Shift, shifts
+from tests.support.wire.grants import DATACENTER, ISSUED, OFFER, granted
+from tests.support.wire.session_audits import Audits, verdict
+from wire.session.audit import SessionRecord
+from wire.session.grant import Evidence, PresenceWay, sign_offer
+from wire.session.table import TABLE, Event, Row, SessionState
+from wire.session.verify import AuditVerdict
+
+TICK_MS = 1_800_000
+"""The lifetime of an offer is one tick of the model."""
+NAMES = ("dc", "box")
+
+
+@dataclass
+class Walk:
+    """A random way through the model, and the records of both ends."""
+
+    random: Random
+    table: Sequence[Row] = TABLE
+    sessions: int = 2
+    disturbances: int = 2
+    audits: Audits = field(default_factory=Audits)
+
+    def __post_init__(self) -> None:
+        self.moves = Moves(self.table)
+        self.setting, self.lives = Setting(), [Life()] * self.sessions
+        self.steps = 0
+        self.starts_ms, self.runs = [0, 0], [1, 1]
+        self.offers = [
+            sign_offer(replace(OFFER, id=bytes([number]) * 16), DATACENTER) for number in range(self.sessions)
+        ]
+        self.grants: dict[int, bytes] = {}
+
+    def go(self, steps: int) -> AuditVerdict:
+        """Take some random steps, then only those that clocks and operating systems cause, until nothing is left."""
+        while self.step(only_fair=steps <= 0):
+            steps -= 1
+        for end, other in ((DC, BOX), (BOX, DC)):
+            self.audits.records[NAMES[end]].append(self.record(end, "head"))
+            self.audits.records[NAMES[other]].append(self.record(other, "peer head"))
+        return verdict(self.audits.files())
+
+    def step(self, only_fair: bool) -> bool:
+        """Take one step; return whether there was one."""
+        local = [
+            (session, move)
+            for session, life in enumerate(self.lives)
+            for move in self.moves.after(
+                self.setting, life, others(tuple(self.lives), session), self.disturbances > 0
+            )
+            if move.life != life
+        ]
+        is_due = any(move.is_due for _, move in local)
+        whole = [
+            shift
+            for shift in shifts(self.setting, self.moves, ALL, self.disturbances > 0)
+            if not (shift.is_tick and is_due) and not shift.what.startswith("the audit log")
+        ]
+        if only_fair:
+            local = [each for each in local if each[1].is_due]
+            whole = [shift for shift in whole if shift.is_fair]
+        if not local and not whole:
+            return False
+        self.steps += 1
+        advancing = [each for each in local if each[1].row and each[1].row.next is not SessionState.ENDING]
+        if advancing and self.random.random() < 0.9:  # most ways would end early, and prove little
+            local = advancing
+        if whole and (not local or self.random.random() < 0.05):
+            self.shift(self.random.choice(whole))
+        else:
+            session, move = self.random.choice(local)
+            self.lives[session] = move.life
+            self.disturbances -= move.cost
+            if move.row:
+                self.write(session, move.end, move.row)
+        return True
+
+    def shift(self, shift: Shift) -> None:
+        """Execute a move of the setting."""
+        before, self.setting = self.setting, shift.setting
+        self.disturbances -= shift.cost
+        lives = list(map(shift.effect, self.lives))
+        for end in (DC, BOX):
+            if shift.setting.up[end] and not before.up[end]:
+                self.starts_ms[end], self.runs[end] = self.now_ms, self.runs[end] + 1
+                for session, life in enumerate(lives):
+                    if (
+                        life.states[end] is SessionState.ENDING
+                        and self.lives[session].states[end] is not life.states[end]
+                    ):
+                        row = next(
+                            row
+                            for row in self.table
+                            if row.event is Event.RESTARTED and ENDS[end] in row.ends
+                        )
+                        self.write(session, end, row)
+        self.lives = lives
+
+    @property
+    def now_ms(self) -> int:
+        return self.setting.time * TICK_MS + self.steps
+
+    def record(self, end: int, kind: str, **content: object) -> SessionRecord:
+        return SessionRecord(
+            at_ms=ISSUED * 1000 + self.now_ms,
+            monotonic_ms=self.now_ms - self.starts_ms[end],
+            run=str(self.runs[end]),
+            kind=kind,
+            **content,
+        )
+
+    def write(self, session: int, end: int, row: Row) -> None:
+        """Record the execution of a row."""
+        message, deadline_ms = b"", 0
+        if row.event in (Event.REQUEST, Event.OFFER_RECEIVED):
+            message = self.offers[session]
+            deadline_ms = self.lives[session].deadlines[end] * TICK_MS - self.starts_ms[end]
+        elif row.event is Event.AUTHORIZE:
+            at = ISSUED + self.now_ms // 1000
+            evidence = (Evidence(PresenceWay.SWITCH, "switch 1", at),)
+            message = self.grants[session] = granted(self.offers[session], evidence)
+        elif row.event is Event.GRANT_RECEIVED:
+            message = self.grants.get(session, b"")
+        record = self.record(
+            end,
+            "transition",
+            session=(bytes([session]) * 16).hex(),
+            event=str(row.event),
+            actor=str(row.actors[0]),
+            state=str(row.next),
+            cause=str(row.cause or ""),
+            deadline_ms=deadline_ms,
+            message=message.hex(),
+        )
+        self.audits.records[NAMES[end]].append(record)
+
+
+ENDS = ("data center", "box")
+
+
+@pytest.mark.parametrize("part", range(2))
+def test_every_walk_is_proven(part: int) -> None:
+    tunnels = 0
+    for seed in range(part * 75, part * 75 + 75):
+        result = Walk(Random(seed)).go(steps=60)
+        assert result.is_proven, (seed, result)
+        tunnels += any(session.tunnel_ms for session in result.sessions)
+    assert tunnels > 5
+
+
+@pytest.mark.parametrize(
+    ("guard", "problem"),
+    [
+        ("grant_verified", "had a tunnel without a grant"),
+        ("id_unused", "does not lead from ended to offered"),
+        ("unexpired", "after the deadline"),
+        ("port_free", "had a tunnel to the same instrument at the same time"),
+        ("deadline_reached", ""),
+    ],
+)
+def test_walks_without_a_guard_are_not_proven_where_records_show_it(guard: str, problem: str) -> None:
+    """Guards whose absence two honest audit files show. (An end that expires early harms nobody's consent.)"""
+    problems = set()
+    for seed in range(120):
+        result = Walk(Random(seed), without(guard)).go(steps=60)
+        problems |= {*result.problems, *(each for session in result.sessions for each in session.problems)}
+    assert any(problem in each for each in problems) if problem else not problems
