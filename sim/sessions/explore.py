@@ -77,6 +77,7 @@ class Successors:
         self._assumptions = assumptions
         self._settings = Numbers[Setting]()
         self._lives = Numbers[Life]()
+        self._others: dict[tuple[int, ...], Others] = {}
         self._moves: dict[tuple[int, int, Others, bool], tuple[Next, ...]] = {}
         self._shifts: dict[tuple[int, bool], tuple[Shift, ...]] = {}
         self._shifted: dict[tuple[int, int, bool], tuple[Next, ...]] = {}
@@ -92,13 +93,15 @@ class Successors:
 
     def of(self, world: World) -> Iterator[Next]:
         """Yield every move of the world."""
-        left, setting, *lives = world
+        left, setting, lives = world[0], world[1], world[2:]
         is_due = False
         for session, life in enumerate(lives):
-            for move in self._moves_of(setting, life, lives, session, left > 0):
+            before, after = lives[:session], lives[session + 1 :]
+            for move in self._moves_of(setting, life, before + after, left > 0):
                 is_due = is_due or move.is_fair
-                changed = (*lives[:session], *move.lives, *lives[session + 1 :])
-                yield move._replace(what=f"session {session + 1} {move.what}", lives=changed)
+                what = f"session {session + 1} {move.what}"
+                changed = before + move.lives + after
+                yield Next(what, setting, changed, move.is_fair, move.violation, move.cost)
         for shifted in zip(*(self._shifts_of(setting, life, left > 0) for life in lives), strict=True):
             first = shifted[0]
             if not (first.is_tick and is_due):
@@ -110,12 +113,15 @@ class Successors:
         return any(endless(self._lives[life]) for life in world[2:])
 
     def _moves_of(
-        self, setting: int, life: int, lives: list[int], session: int, can_disturb: bool
+        self, setting: int, life: int, rest: tuple[int, ...], can_disturb: bool
     ) -> tuple[Next, ...]:
-        rest = others(tuple(map(self._lives.__getitem__, lives)), session)
-        key = (setting, life, rest, can_disturb)
+        if rest not in self._others:
+            self._others[rest] = others([self._lives[number] for number in rest])
+        key = (setting, life, self._others[rest], can_disturb)
         if key not in self._moves:
-            found = self._compute_moves(self._settings[setting], self._lives[life], rest, can_disturb)
+            found = self._compute_moves(
+                self._settings[setting], self._lives[life], self._others[rest], can_disturb
+            )
             self._moves[key] = tuple(found)
         return self._moves[key]
 

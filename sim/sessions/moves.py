@@ -32,6 +32,7 @@ from wire.session.table import LIVE, WITH_TUNNEL, Action, Actor, End, Event, Row
 S, E = SessionState, Event
 ENDS: Final = (End.DATA_CENTER, End.BOX)
 PROGRAMS: Final = (Actor.DATA_CENTER, Actor.BOX)
+_BEFORE_END: Final = (S.NEW, *LIVE)
 
 
 class Move(NamedTuple):
@@ -225,6 +226,8 @@ def _at_box(here: Here) -> Iterator[Move]:
     yield from _consents(here)
     for event in (E.WRONG_CODE, E.REFUSE, E.PERSON_ENDS):
         yield from here.attempt(event, person)
+    if here.state is S.OPEN and not life.is_page_gone:
+        yield Move("at the box: the person walks away", life._replace(is_page_gone=True), here.others)
     if life.is_page_gone:
         yield from here.forge("staff's", E.PAGE_RETURNED, person)
         yield from here.forge("evidence-free", E.PAGE_RETURNED, person, ways_proved=0, screen_shared=False)
@@ -277,12 +280,10 @@ def _at_either(here: Here) -> Iterator[Move]:
 
 
 def _disturbances(life: Life, others: Others) -> Iterator[Move]:
-    if life.is_permitted:
+    if life.is_permitted and life.states[DC] in _BEFORE_END:
         yield Move("the approval is withdrawn", life._replace(is_permitted=False), others, cost=1)
-    if life.is_trained:
+    if life.is_trained and life.states[DC] in _BEFORE_END:
         yield Move("the training expires", life._replace(is_trained=False), others, cost=1)
-    if life.states[BOX] is S.OPEN and not life.is_page_gone:
-        yield Move("the person walks away", life._replace(is_page_gone=True), others, cost=1)
     if life.states[DC] is S.OPEN and not life.is_viewer_gone:
         yield Move("the viewer of staff is lost", life._replace(is_viewer_gone=True), others, cost=1)
 
@@ -299,6 +300,20 @@ def _execute(row: Row, setting: Setting, life: Life, end: int, is_genuine: bool)
     for action in row.actions:
         if action in _EFFECTS:
             life = _EFFECTS[action](life, end, setting)
+    return _without_past(life, end, row.next)
+
+
+def _without_past(life: Life, end: int, state: SessionState) -> Life:
+    """Return the session without what nothing depends on any more, so that fewer states differ."""
+    if end == BOX and state is not S.OFFERED and life.codes_tried:
+        life = life._replace(wrong_codes=0, codes_tried=0)
+    if end == BOX and state is not S.OPEN and (life.is_page_gone or life.is_view_only):
+        life = life._replace(is_page_gone=False, is_view_only=False)
+    if end == DC and state is not S.OPEN and life.is_viewer_gone:
+        life = life._replace(is_viewer_gone=False)
+    if state is S.ENDED:
+        deadlines = (0, life.deadlines[BOX]) if end == DC else (life.deadlines[DC], 0)
+        life = life._replace(deadlines=deadlines)
     return life
 
 

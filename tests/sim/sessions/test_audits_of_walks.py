@@ -59,7 +59,10 @@ class Walk:
             (session, move)
             for session, life in enumerate(self.lives)
             for move in self.moves.after(
-                self.setting, life, others(tuple(self.lives), session), self.disturbances > 0
+                self.setting,
+                life,
+                others(self.lives[:session] + self.lives[session + 1 :]),
+                self.disturbances > 0,
             )
             if move.life != life
         ]
@@ -174,7 +177,7 @@ def test_every_walk_is_proven(part: int) -> None:
 def test_walks_without_a_guard_are_not_proven_where_records_show_it(guard: str, problem: str) -> None:
     """Guards whose absence two honest audit files show. (An end that expires early harms nobody's consent.)"""
     problems = set()
-    for seed in range(120):
+    for seed in range(60):
         result = Walk(Random(seed), without(guard)).go(steps=60)
         problems |= {*result.problems, *(each for session in result.sessions for each in session.problems)}
     assert any(problem in each for each in problems) if problem else not problems
