@@ -78,7 +78,11 @@ def _in_words(kind: type[Struct], values: Mapping[str, object], message: str) ->
         return f"{text[:1].lower()}{text[1:]}"
     given = str(values.get(name, ""))
     words = [word for word in _words(get_type_hints(kind).get(name)) if word]
-    right = nearest(given, words) if words else text[:1].lower() + text[1:].replace("`int`", "a whole number")
+    right = (
+        nearest(given, words)
+        if words
+        else text[:1].lower() + text[1:].replace("`int`", "a whole number").replace("`str`", "a text")
+    )
     return f"the parameter {name} is {given[:60]!r}: {right}"
 
 

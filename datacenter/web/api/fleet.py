@@ -57,13 +57,15 @@ class ExportQuery(Struct, frozen=True):
 
 
 class ApiSite(Struct, frozen=True):
-    """A site; `zone` is a name of the IANA time zone database."""
+    """A site; `zone` is a name of the IANA time zone database. Coordinates are in degrees, or null if unknown."""
 
     site: str
     name: str
     country: str
     region: str
     zone: str
+    latitude: float | None
+    longitude: float | None
 
 
 class SiteList(Struct, frozen=True):
