@@ -59,7 +59,7 @@ from datacenter.web.routes import (
 from datacenter.web.sessions import StaffSession
 from datacenter.web.sign_in import sign_in_page, sign_in_routes
 from datacenter.web.sign_on import sign_on_routes
-from datacenter.web.uploads import MULTIPART, media_type, receiving_file, receiving_form
+from datacenter.web.uploads import MULTIPART, FileReceiver, NotReceivedError, media_type
 
 _TITLES: Final = {
     400: "The request is not valid",
@@ -67,12 +67,16 @@ _TITLES: Final = {
     403: "Not permitted",
     404: "Not found",
     405: "The page has no such method",
+    408: "The upload took too long",
     409: "The state does not permit this",
     413: "The file is too large",
+    429: "Too many uploads at once",
     500: "An internal error",
     503: "The database does not respond",
     507: "There is no room for the file",
 }
+RETRY_SECONDS: Final = 10
+"""After which a file that was not received can be sent again."""
 _HIDDEN: Final = "not found, or not permitted"
 """The answer to somebody who may not know whether the resource exists."""
 _log: Final = logging.getLogger(__name__)
@@ -82,7 +86,7 @@ def make_web(
     services: WebServices, hosts: Collection[str] = (), routes: Sequence[WebRoute] = ROUTES
 ) -> ASGIApp:
     """Return the application. `hosts` are the allowed names in `Host`, beside those of loopback."""
-    callers = Callers(services)
+    callers, receiver = Callers(services), FileReceiver()
     document = msgspec.json.encode(openapi(routes))
 
     async def show_document(_: Request) -> Response:
@@ -90,7 +94,10 @@ def make_web(
 
     pages = [
         Route(
-            row.path, _endpoint(row, services, callers), methods=[row.method], name=f"{row.method} {row.path}"
+            row.path,
+            _endpoint(row, services, callers, receiver),
+            methods=[row.method],
+            name=f"{row.method} {row.path}",
         )
         for row in routes
     ]
@@ -145,10 +152,10 @@ class _Guarded:
 
 
 def _endpoint(
-    row: WebRoute, services: WebServices, callers: Callers
+    row: WebRoute, services: WebServices, callers: Callers, receiver: FileReceiver
 ) -> Callable[[Request], Awaitable[Response]]:
     if row.answer == "api":
-        return _api_endpoint(row, services, callers)
+        return _api_endpoint(row, services, callers, receiver)
     run = services.read if row.method == "GET" else services.write
 
     async def endpoint(request: Request) -> Response:
@@ -160,7 +167,7 @@ def _endpoint(
         visible = Visibility(services.policies, entry.principal, now_ms, row.purpose)
         async with AsyncExitStack() as received:
             try:
-                pairs, file = await _receive(row, request, session, received)
+                pairs, file = await _receive(row, request, session, receiver, received)
                 query = read_parameters(row.parameters, pairs)
             except ParameterError as error:
                 return _error(400, str(error), row)
@@ -168,6 +175,8 @@ def _endpoint(
                 return _error(403, str(error), row)
             except FileTooLargeError as error:
                 return await _too_large(row, services, request, visible, error)
+            except NotReceivedError as error:
+                return _not_received(row, error)
             names = session.staff, entry, session.form_token
             handle = partial(_handle, row, services, request, visible, *names, query, file)
             return await _answered(row, run, handle)
@@ -176,7 +185,7 @@ def _endpoint(
 
 
 def _api_endpoint(
-    row: WebRoute, services: WebServices, callers: Callers
+    row: WebRoute, services: WebServices, callers: Callers, receiver: FileReceiver
 ) -> Callable[[Request], Awaitable[Response]]:
     """Return the endpoint of a row of the API."""
     run = services.read if row.method == "GET" else services.write
@@ -192,13 +201,15 @@ def _api_endpoint(
         )
         async with AsyncExitStack() as received:
             try:
-                query, file = await _receive_call(row, request, received)
+                query, file = await _receive_call(row, request, caller.staff, receiver, received)
             except UnsupportedBodyError as error:
                 return caller_problem(error)
             except ParameterError as error:
                 return _error(400, str(error), row)
             except FileTooLargeError as error:
                 return await _too_large(row, services, request, visible, error)
+            except NotReceivedError as error:
+                return _not_received(row, error)
             names = caller.staff, caller.entry, ""
             handle = partial(_handle, row, services, request, visible, *names, query, file)
             return await _answered(row, run, handle)
@@ -250,14 +261,18 @@ async def _answered(
 
 
 async def _receive(
-    row: WebRoute, request: Request, session: StaffSession, received: AsyncExitStack
+    row: WebRoute,
+    request: Request,
+    session: StaffSession,
+    receiver: FileReceiver,
+    received: AsyncExitStack,
 ) -> tuple[list[tuple[str, str]], SentFile | None]:
     """Return the parameters of the URL, or those of a form with its file, which exists until `received` ends."""
     if row.method == "GET":
         return parse_pairs(request.url.query), None
     if row.takes_file and media_type(request) == MULTIPART:
         form = await received.enter_async_context(
-            receiving_form(request, lambda pairs: _require_token(pairs, session))
+            receiver.form(request, session.staff, lambda pairs: _require_token(pairs, session))
         )
         return _without_token(form.pairs), form.file
     pairs = await read_form(request)
@@ -266,7 +281,7 @@ async def _receive(
 
 
 async def _receive_call(
-    row: WebRoute, request: Request, received: AsyncExitStack
+    row: WebRoute, request: Request, staff: str, receiver: FileReceiver, received: AsyncExitStack
 ) -> tuple[Struct, SentFile | None]:
     """Return what a program sends: parameters, and its file, which exists until `received` ends."""
     pairs = parse_pairs(request.url.query)
@@ -274,7 +289,7 @@ async def _receive_call(
         return read_parameters(row.parameters, pairs), None
     if row.takes_file:
         query = read_parameters(row.parameters, pairs)
-        return query, await received.enter_async_context(receiving_file(request))
+        return query, await received.enter_async_context(receiver.file(request, staff))
     read_parameters(NoParameters, pairs)
     return read_body(row.parameters, await read_json(request)), None
 
@@ -290,6 +305,12 @@ async def _too_large(
         raise error
 
     return await _answered(row, services.write, record)
+
+
+def _not_received(row: WebRoute, error: NotReceivedError) -> Response:
+    response = _error(error.status, str(error), row)
+    response.headers["retry-after"] = str(RETRY_SECONDS)
+    return response
 
 
 def _require_token(pairs: list[tuple[str, str]], session: StaffSession) -> None:

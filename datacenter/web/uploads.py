@@ -8,8 +8,10 @@ received.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from tempfile import SpooledTemporaryFile
 from typing import Any, BinaryIO, Final, NamedTuple, cast
 
@@ -27,6 +29,10 @@ from wire.files import FILE_BYTES_MAX
 
 MEMORY_BYTES_MAX: Final = 256 * 1024
 """A larger file is on the disk while it is received."""
+UPLOADS_MAX: Final = 32
+UPLOADS_OF_PERSON_MAX: Final = 4
+UPLOAD_SECONDS_MAX: Final = 15 * 60
+"""A file of 16 MiB has this time: 150 kbit/s."""
 MULTIPART: Final = "multipart/form-data"
 _TOO_LARGE: Final = f"send a file of at most {FILE_BYTES_MAX:,} bytes (16 MiB)"
 _WRONG_FORM: Final = f"the form must be {MULTIPART} with its fields before its file"
@@ -44,50 +50,86 @@ def media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-@asynccontextmanager
-async def receiving_form(
-    request: Request, check: Callable[[list[tuple[str, str]]], None]
-) -> AsyncIterator[ReceivedForm]:
-    """Receive a form with at most one file, which exists in the block.
+class NotReceivedError(Exception):
+    """A file is not received, because of a limit; `status` is the HTTP status."""
 
-    `check` is called with the fields before the file is received, and raises an exception to refuse it.
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
 
-    Raises: ForgedFormError, ParameterError, FileTooLargeError.
+
+class FileReceiver:
+    """Receives files, and limits how many at once: what is received is on the disk, beside what is stored."""
+
+    def __init__(self) -> None:
+        self._uploads: Counter[str] = Counter()
+
+    @asynccontextmanager
+    async def form(
+        self, request: Request, staff: str, check: Callable[[list[tuple[str, str]]], None]
+    ) -> AsyncIterator[ReceivedForm]:
+        """Receive a form of a person with at most one file, which exists in the block.
+
+        `check` is called with the fields before the file is received, and raises an exception to refuse it.
+
+        Raises: ForgedFormError, ParameterError, FileTooLargeError, NotReceivedError.
+        """
+        require_own_site(request)
+        with self._content(staff) as content:
+            parts = _Parts(request, check, content)
+            await _receive(request, parts.write)
+            yield parts.form()
+
+    @asynccontextmanager
+    async def file(self, request: Request, staff: str) -> AsyncIterator[SentFile]:
+        """Receive a body of a program as a file, which exists in the block.
+
+        Raises: UnsupportedBodyError, ParameterError, FileTooLargeError, NotReceivedError.
+        """
+        if media_type(request) != BINARY:
+            raise UnsupportedBodyError(415, f"send the file as the body, with the content type {BINARY}")
+        with self._content(staff) as content:
+
+            def write(block: bytes) -> None:
+                _require_size(content.tell() + len(block))
+                content.write(block)
+
+            await _receive(request, write)
+            yield SentFile(content)
+
+    @contextmanager
+    def _content(self, staff: str) -> Iterator[BinaryIO]:
+        """A temporary file for an upload of a person. Raises: NotReceivedError."""
+        if self._uploads[staff] >= UPLOADS_OF_PERSON_MAX or self._uploads.total() >= UPLOADS_MAX:
+            text = (
+                f"at most {UPLOADS_OF_PERSON_MAX} files of a person, and {UPLOADS_MAX} in total, are received"
+            )
+            raise NotReceivedError(429, f"{text} at once; send this one when another one is complete")
+        self._uploads[staff] += 1
+        try:
+            with SpooledTemporaryFile(MEMORY_BYTES_MAX) as content:
+                yield cast(BinaryIO, content)
+        finally:
+            self._uploads[staff] -= 1
+            self._uploads = +self._uploads  # without those who have none
+
+
+async def _receive(request: Request, take: Callable[[bytes], None]) -> None:
+    """Give the blocks of a body to `take`, unless its header says that it is too large.
+
+    Raises: as `take`; ParameterError, FileTooLargeError, NotReceivedError.
     """
-    require_own_site(request)
-    with SpooledTemporaryFile(MEMORY_BYTES_MAX) as content:
-        parts = _Parts(request, check, content)
-        async for block in _blocks(request):
-            parts.write(block)
-        yield parts.form()
-
-
-@asynccontextmanager
-async def receiving_file(request: Request) -> AsyncIterator[SentFile]:
-    """Receive a body as a file, which exists in the block.
-
-    Raises: UnsupportedBodyError, ParameterError, FileTooLargeError.
-    """
-    if media_type(request) != BINARY:
-        raise UnsupportedBodyError(415, f"send the file as the body, with the content type {BINARY}")
-    with SpooledTemporaryFile(MEMORY_BYTES_MAX) as content:
-        size = 0
-        async for block in _blocks(request):
-            size += len(block)
-            _require_size(size)
-            content.write(block)
-        yield SentFile(cast(BinaryIO, content))
-
-
-async def _blocks(request: Request) -> AsyncIterator[bytes]:
-    """Yield the blocks of a body, unless its header says that it is too large."""
     length = request.headers.get("content-length", "")
     _require_size(int(length) - 2 * FORM_BYTES_MAX if length.isascii() and length.isdecimal() else 0)
     try:
-        async for block in request.stream():
-            yield block
+        async with asyncio.timeout(UPLOAD_SECONDS_MAX):
+            async for block in request.stream():
+                take(block)
     except ClientDisconnect as error:
         raise ParameterError("the connection ended before the file was complete") from error
+    except TimeoutError as error:
+        text = f"the file was not complete after {UPLOAD_SECONDS_MAX} s; send it over a faster connection"
+        raise NotReceivedError(408, text) from error
 
 
 def _require_size(size: int) -> None:

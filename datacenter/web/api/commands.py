@@ -315,7 +315,7 @@ ROUTES: Final = (
         ApiCommand,
         takes_file=True,
         has_key=True,
-        statuses=(409, 507),
+        statuses=(408, 409, 507),
     ),
     WebRoute(
         "GET",

@@ -34,6 +34,7 @@ _STATUSES: Final = {
 _MORE_STATUSES: Final = {
     206: "the part of the file that the header Range names",
     304: "not modified since the answer with this ETag",
+    408: "the file was not complete in time",
     409: "the state does not permit this, or the key belongs to another request",
     416: "the file has no byte of the range",
     507: "there is no room for the file; try again later",

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 import socket
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from urllib.parse import urlsplit
 
 import pytest
 from sqlalchemy import Table, select
+from starlette.requests import Request
 
 from datacenter.commands.files import FileArchive
 from datacenter.store.schema import commands, file_parts, files
+from datacenter.web import uploads
 from datacenter.web.forms import FORM_BYTES_MAX
 from datacenter.web.sessions import COOKIE
+from datacenter.web.uploads import UPLOADS_MAX, UPLOADS_OF_PERSON_MAX
 from tests.support.datacenter.web_client import Answer, WebClient
 from tests.support.datacenter.web_fleet import WAITING_FILE
 from tests.support.datacenter.web_server import served
@@ -196,23 +201,88 @@ def test_two_files_are_refused(changing: WebClient) -> None:
     assert engineer.request("POST", OF_CHEM, one + body_of({}, b"b"), TYPE).status == 400
 
 
+def begin_of(person: WebClient, body: bytes) -> bytes:
+    """The head of a request with a form of this length."""
+    return (
+        f"POST {OF_CHEM} HTTP/1.1\r\nHost: 127.0.0.1\r\nCookie: {COOKIE}={person.cookie}\r\n"
+        f"Content-Type: {TYPE['content-type']}\r\nContent-Length: {len(body)}\r\n\r\n"
+    ).encode()
+
+
 def test_an_upload_that_is_cut_leaves_nothing_behind(
     changing: WebClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     engineer, before = changing.sign_in("engineer"), count_of(changing)
     body = body_of({"form_token": engineer.form_token(), **HELP}, bytes(1_000_000))
-    head = (
-        f"POST {OF_CHEM} HTTP/1.1\r\nHost: 127.0.0.1\r\nCookie: {COOKIE}={engineer.cookie}\r\n"
-        f"Content-Type: {TYPE['content-type']}\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
+    head = begin_of(engineer, body)
     with caplog.at_level(logging.WARNING), served(changing.application) as address:
-        port = urlsplit(address).port
+        place = ("127.0.0.1", urlsplit(address).port)
         for sent in (0, 100, 500_000, len(body) - 1):
-            with socket.create_connection(("127.0.0.1", port)) as connection:
-                connection.sendall(head.encode() + body[:sent])
-        with socket.create_connection(("127.0.0.1", port)) as connection:
-            connection.sendall(head.encode() + body)
-            assert connection.recv(100).startswith(b"HTTP/1.1 303")
-        poll_until(lambda: count_of(changing)[0] == before[0] + 1)
+            with socket.create_connection(place) as connection:
+                connection.sendall(head + body[:sent])
+
+        def is_sent() -> bool:
+            with socket.create_connection(place, timeout=60) as connection:
+                connection.sendall(head + body)
+                return connection.recv(100).startswith(b"HTTP/1.1 303")
+
+        poll_until(is_sent)  # first, the server must notice that the others have ended
+    assert count_of(changing)[0] == before[0] + 1
     assert sorted(size for (_, size, _) in rows(changing, files)) == [4, len(WAITING_FILE), 1_000_000]
     assert caplog.records == []
+
+
+def request_with(content: bytes) -> Request:
+    """A request of a program with a file."""
+
+    async def receive() -> dict[str, object]:
+        return {"type": "http.request", "body": content, "more_body": False}
+
+    headers = [(b"content-type", b"application/octet-stream")]
+    return Request({"type": "http", "method": "POST", "headers": headers}, receive)
+
+
+def test_files_that_are_received_at_once_are_limited() -> None:
+    asyncio.run(receive_many())
+
+
+async def receive_many() -> None:
+    receiver = uploads.FileReceiver()
+
+    async def receive(staff: str, into: AsyncExitStack) -> bytes:
+        file = await into.enter_async_context(receiver.file(request_with(b"a file"), staff))
+        file.content.seek(0)
+        return file.content.read()
+
+    async with AsyncExitStack() as others:
+        async with AsyncExitStack() as own:
+            for _ in range(UPLOADS_OF_PERSON_MAX):
+                assert await receive("one", own) == b"a file"
+            with pytest.raises(uploads.NotReceivedError, match="at most 4 files of a person"):
+                await receive("one", own)
+            for number in range(UPLOADS_OF_PERSON_MAX, UPLOADS_MAX):
+                await receive(str(number), others)
+            with pytest.raises(uploads.NotReceivedError, match="32 in total"):
+                await receive("another", others)
+        assert await receive("one", others) == b"a file"
+
+
+def test_an_upload_beyond_the_limit_is_answered_when_to_try_again(
+    changing: WebClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "UPLOADS_OF_PERSON_MAX", 0)
+    answer = upload(changing.sign_in("engineer"), CONTENT)
+    assert (answer.status, answer.headers["retry-after"]) == (429, "10")
+
+
+def test_an_upload_that_stalls_ends(changing: WebClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "UPLOAD_SECONDS_MAX", 0)
+    engineer, before = changing.sign_in("engineer"), count_of(changing)
+    body = body_of({"form_token": engineer.form_token(), **HELP}, CONTENT)
+    with (
+        served(changing.application) as address,
+        socket.create_connection(("127.0.0.1", urlsplit(address).port), timeout=60) as connection,
+    ):
+        connection.sendall(begin_of(engineer, body) + body[:1000])
+        assert connection.recv(100).startswith(b"HTTP/1.1 408")
+    assert count_of(changing) == before
