@@ -119,8 +119,6 @@ class Replay:
             yield "has no offer"
         elif trace.offer.hash != trace.grant.consent.offer_hash:
             yield "the grant is for another offer than the one that was recorded"
-        if sum(line.record.state == S.OPENING for line in trace.lines) > 1:
-            yield "used its grant more than once"
 
     def _times(self, trace: SessionTrace) -> Iterator[str]:
         first = trace.lines[0].record

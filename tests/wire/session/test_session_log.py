@@ -30,6 +30,15 @@ def test_a_grant_is_used_once_also_after_a_restart(path: Path) -> None:
         assert not log.is_used(bytes(16))
 
 
+def test_a_refusal_does_not_use_up_a_grant(path: Path) -> None:
+    refusal = SessionRecord(1, 2, "run", "refusal", OFFER.id.hex(), cause="not offer_signed")
+    with SessionLog(path, OWNER) as log:
+        log.append(refusal)
+        assert not log.is_used(OFFER.id)
+    with SessionLog(path, OWNER) as log:
+        assert not log.is_used(OFFER.id)
+
+
 def test_a_record_is_in_the_file_when_append_returns(path: Path) -> None:
     with SessionLog(path, OWNER) as log:
         log.append(RECORD)

@@ -161,6 +161,7 @@ def without(*left_out: tuple[str, str]) -> tuple:
     return tuple(each for each in STEPS if (each[0], each[4]) not in left_out)
 
 
+AT_THE_DEADLINE = tuple((end, 1800 if at >= 64 else at, *rest) for end, at, *rest in STEPS)
 LATE = tuple((end, at + 1200 if at > 600 else at, *rest) for end, at, *rest in STEPS)
 
 
@@ -191,6 +192,11 @@ LATE = tuple((end, at + 1200 if at > 600 else at, *rest) for end, at, *rest in S
         (
             Audits().add().change("box", "ending", cause="expired"),
             "`person ends` by the person does not lead from open to ending (expired)",
+        ),
+        (Audits().add(steps=AT_THE_DEADLINE), "data center: record 5: open 0 ms after the deadline"),
+        (
+            Audits().add().change("box", "offered", message=sign_offer(OFFER, DATACENTER).hex()),
+            "box: the grant is for another offer than the one that was recorded",
         ),
         (Audits().add(steps=LATE), "box: record 7: ending 64000 ms after the deadline"),
         (Audits().add(steps=LATE), "data center: record 9: ending 65000 ms after the deadline"),
