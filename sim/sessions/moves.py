@@ -68,9 +68,10 @@ class Moves:
         for end in (DC, BOX):
             if setting.up[end]:
                 here = Here(self._rows, setting, life, others, end)
-                yield from _due(here)
-                yield from _at_data_center(here) if end == DC else _at_box(here)
-                yield from _at_either(here)
+                for move in (*_due(here), *(_at_data_center, _at_box)[end](here), *_at_either(here)):
+                    yield move
+                    if can_disturb and move.row and "audit_written" in move.row.guards:
+                        yield from _recorded_only(here, move)
         if can_disturb:
             yield from _disturbances(life, others)
 
@@ -158,6 +159,13 @@ class Here:
         what = f"at the {ENDS[self.end]}: {whose}{event} → {row.next}{cause}"
         life = _execute(row, self.setting, self.life, self.end, is_genuine)
         return (Move(what, life, self.others, row, self.end, is_genuine, is_due),)
+
+
+def _recorded_only(here: Here, move: Move) -> Iterator[Move]:
+    """The record of a row took so long that the row no longer applies when it is durable: the session ends."""
+    recorded = here.life._replace(states=move.life.states, recorded=move.life.recorded)
+    for ended in here.with_life(recorded).attempt(E.AUDIT_FAILS, PROGRAMS[here.end]):
+        yield ended._replace(what=f"{move.what}, but only recorded; {ended.what}", cost=1)
 
 
 def _due(here: Here) -> Iterator[Move]:

@@ -1,7 +1,8 @@
 """Executes the table for one session at one end: records a transition, then acts, one event after the other.
 
-A row towards a session is executed after its audit record is durable, and if it still applies then. A row to the end
-is executed first and recorded afterwards, because nothing may prevent it.
+A row towards a session is executed after its audit record is durable, and if it still applies then; otherwise the
+session ends, because its log says what did not happen. A row to the end is executed first and recorded afterwards,
+because nothing may prevent it.
 """
 
 from __future__ import annotations
@@ -119,7 +120,10 @@ class SessionExecutor:
             await self._step(Event.AUDIT_FAILS, _OWN[self.end])
         else:
             self._audit.refused(self.id, again.reason)
+            self.state = row.next  # as the log says, although nothing was done
             await self._step(Event.DEADLINE, Actor.CLOCK)
+            if self.state is row.next:
+                await self._step(Event.AUDIT_FAILS, _OWN[self.end])
 
     def _transition(self, row: Row, actor: Actor) -> Transition:
         message, deadline_ns = self._message(row), self._deadline_ns(row)

@@ -138,7 +138,7 @@ class Event(StrEnum):
     RECORDING_FAILS = "recording fails"
     """A block of the recording cannot be written."""
     AUDIT_FAILS = "audit fails"
-    """An audit record cannot be written."""
+    """An audit record cannot be written, or the transition that was recorded could not be executed any more."""
     FENCE_LOST = "fence lost"
     """The firewall reports that it is not in force."""
     PEER_ENDED = "peer ended"

@@ -64,7 +64,7 @@ class Walk:
                 others(self.lives[:session] + self.lives[session + 1 :]),
                 self.disturbances > 0,
             )
-            if move.life != life
+            if move.life != life and "only recorded" not in move.what  # two records for one move
         ]
         is_due = any(move.is_due for _, move in local)
         whole = [
