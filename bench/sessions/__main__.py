@@ -7,11 +7,19 @@ from pathlib import Path
 from typing import Final
 
 from bench.suite import Suite
+from tests.support.desktop.vnc_server import PROGRAM
+
+
+def missing() -> list[str]:
+    """Return the requirements that this machine does not meet, one line each, with the remedy."""
+    return [] if PROGRAM else ["needs TigerVNC: make setup-sessions"]
+
 
 SESSIONS: Final = Suite(
     "benchmarks of remote sessions",
-    {"exploration": "bench.sessions.exploration"},
+    {"desktop": "bench.sessions.desktop", "exploration": "bench.sessions.exploration"},
     Path("bench-results/sessions.json"),
+    missing,
 )
 
 if __name__ == "__main__":

@@ -2,13 +2,14 @@
 
 The bridge speaks RFB with the server and the stream of `wire.desktop.stream` with the data center; nothing is
 relayed. It requests a picture only when the last one is complete, sends messages at the line's rate in small writes,
-and has at most a quarter of a second of the line unacknowledged. So neither the line nor its queues have more than
+and has at most 0.4 s of the line unacknowledged. So neither the line nor its queues have more than
 that, and alerts and reports on the same line are not delayed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Coroutine, Iterable
 from contextlib import suppress
@@ -32,14 +33,13 @@ from wire.desktop.stream import (
     parse_returned,
 )
 from wire.desktop.warm import COLD, WarmContent
-from wire.process.ratelimit import TokenBucket
 
 WRITE_BYTES_MAX: Final = 1200
 """Longest single write: other traffic waits for one packet at most."""
-WINDOW_SECONDS: Final = 0.25
+WINDOW_SECONDS: Final = 0.4
 """How much of the line's rate may be unacknowledged: more than a round trip, less than a noticeable delay."""
-BURST_SECONDS: Final = 0.1
-"""How much of the line's rate may be sent at once after a pause."""
+PAUSE_SECONDS_MAX: Final = 0.02
+"""A shorter pause between messages, in which the next one was made, is made up for."""
 UPDATE_PAUSE_SECONDS: Final = 0.015
 """Pause before the server is asked for the next changes, so that one answer has several of them."""
 PROBE_SECONDS: Final = 5.0
@@ -75,9 +75,8 @@ class DesktopBridge:
         self._screen, self._password, self._warm = screen, password, warm
         self._held = HeldInput(has_control=has_control)
         self._rate = bytes_per_second
-        self._bucket = TokenBucket(
-            bytes_per_second, max(WRITE_BYTES_MAX, int(bytes_per_second * BURST_SECONDS))
-        )
+        self._free_at = -math.inf
+        """When the line has sent everything, at the rate of the session."""
         self._loop = asyncio.get_running_loop()
         self._messages: ServerMessages
         self._masked: MaskedPicture
@@ -184,13 +183,19 @@ class DesktopBridge:
         await self._write_paced(encode_header(self._warm.identity))
         while True:
             self._changed.clear()
-            while (message := self._encoder.next_message()) is not None:
+            # the message is made when the line is free for it, so that it has what is urgent then
+            while await self._line_is_free() and (message := self._encoder.next_message()) is not None:
                 frame = encode_frame(message, int(1000 * (self._loop.time() - started_at)))
                 self._in_flight.append(len(frame))
                 self._sent += 1
                 await self._write_paced(frame)
-                await self._wait_for_room()
             await self._changed.wait()
+
+    async def _line_is_free(self) -> bool:
+        """Wait until the line has sent what was written, and has room in the window. Returns True."""
+        await asyncio.sleep(self._free_at - self._loop.time())
+        await self._wait_for_room()
+        return True
 
     async def _wait_for_room(self) -> None:
         """Wait until less than the window, or at most one message, is not acknowledged."""
@@ -208,9 +213,9 @@ class DesktopBridge:
         self.chain.add(data)
         for place in range(0, len(data), WRITE_BYTES_MAX):
             part = data[place : place + WRITE_BYTES_MAX]
-            while wait := self._bucket.take(len(part), self._loop.time()):  # noqa: ASYNC110  # nothing signals it
-                await asyncio.sleep(wait)
+            await asyncio.sleep(self._free_at - self._loop.time())
             await self._line.write(part)
+            self._free_at = max(self._free_at, self._loop.time() - PAUSE_SECONDS_MAX) + len(part) / self._rate
 
     async def _receive_returned(self) -> None:
         while True:

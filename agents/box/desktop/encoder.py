@@ -26,7 +26,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-MESSAGE_BYTES: Final = 1200
+MESSAGE_BYTES: Final = 900
 """The aim for a compressed message: about the time of 75 ms at 128 kbit/s."""
 URGENT_PIXELS_MAX: Final = 64 * 1024
 """A change of fewer pixels is sent before larger ones."""
@@ -40,7 +40,7 @@ _TABLES: Final[dict[int, int]] = {
     zstd.CompressionParameter.chain_log: 22,
     zstd.CompressionParameter.hash_log: 20,
 }
-_RATIO_START, _RATIO_WEIGHT, _RATIO_MIN = 0.5, 0.3, 0.25
+_RATIO_START, _RATIO_WEIGHT, _RATIO_MIN = 1.0, 0.3, 0.25
 """Compressed bytes in the session's stream for each byte of a quick trial; weight of the last message."""
 
 
@@ -60,6 +60,8 @@ class PictureEncoder:
             options=options | (_TABLES if level == LEVEL else {}), zstd_dict=warm.zstd_dict
         )
         self._ratio = _RATIO_START
+        self._trial_bytes = 0
+        """Length of the last update's tiles in a quick trial."""
         self._size: tuple[int, int] | None = (picture.width, picture.height)
         self._cursor: CursorShape | None = None
         self._notice = self._said = Notice.NOTHING
@@ -105,20 +107,31 @@ class PictureEncoder:
         self._notice |= Notice.BELL
 
     def next_message(self) -> bytes | None:
-        """Return the next compressed message, without its length; None if the decoder has everything."""
+        """Return the next compressed message, without its frame; None if the decoder has everything."""
+        if (update := self.next_update()) is None:
+            return None
+        message = self._zstd.compress(update.encode(), mode=self._zstd.FLUSH_BLOCK)
+        if self._trial_bytes:
+            ratio = min(4.0, len(message) / self._trial_bytes)
+            self._ratio += _RATIO_WEIGHT * (ratio - self._ratio)
+        return message
+
+    def next_update(self) -> Update | None:
+        """Return the next update before compression; None if the decoder has everything."""
         update = Update(self._notice, self._size, self._cursor)
-        if self._is_new and any(self._waiting):
+        if self._is_new and any(self._waiting) and not self._urgent:
             self._begin(update)
-        trial_bytes = self._add_tiles(update)
+        self._trial_bytes = self._add_tiles(update)
         if not (update.tiles or update.copies or update.size or update.cursor) and self._notice == self._said:
             return None
         self._size = self._cursor = None
         self._said = self._notice = self._notice & ~Notice.BELL
-        message = self._zstd.compress(update.encode(), mode=self._zstd.FLUSH_BLOCK)
-        if trial_bytes:
-            ratio = min(4.0, len(message) / trial_bytes)
-            self._ratio += _RATIO_WEIGHT * (ratio - self._ratio)
-        return message
+        return update
+
+    @property
+    def palette(self) -> tuple[int, ...]:
+        """The colours that have numbers, in their order."""
+        return tuple(self._palette)
 
     def _begin(self, update: Update) -> None:
         self._is_new = False
@@ -129,7 +142,7 @@ class PictureEncoder:
                 self._sent.copy_within(copy.target, copy.x, copy.y)
                 self._waiting[copy.target.y : copy.target.bottom] = b"\1" * copy.target.height
 
-    def _add_tiles(self, update: Update) -> float:
+    def _add_tiles(self, update: Update) -> int:
         """Add tiles to an update until it is long enough; return the bytes that they have in a quick trial."""
         trial_bytes, limit = 0, MESSAGE_BYTES / max(self._ratio, _RATIO_MIN)
         pixels: list[array[int]] = []

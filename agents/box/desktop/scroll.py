@@ -12,6 +12,8 @@ from wire.desktop.stream import COPIES_MAX, Copy
 
 STRIP_PIXELS: Final = 64
 """Width of the strips in which movement is found. What moved is at least as wide."""
+SAMPLE_STRIPS: Final = 3
+"""In about so many changed strips, the distance is looked for first."""
 RUN_ROWS_MIN: Final = 24
 """Fewer rows that moved are not worth a copy."""
 MOVED_SHARE_MIN: Final = 0.5
@@ -24,21 +26,42 @@ def find_copies(before: Picture, now: Picture) -> list[Copy]:
     Rows that occur once in a strip are looked up in the other picture; the most frequent distance is taken. The
     copies may be made one after the other: none reads what another has written.
     """
-    strips = [
-        Area(x, 0, min(STRIP_PIXELS, now.width - x), now.height) for x in range(0, now.width, STRIP_PIXELS)
-    ]
-    rows = [(strip, _rows(before, strip), _rows(now, strip)) for strip in strips]
-    distance = _most_frequent_distance([(old, new) for _, old, new in rows])
-    ranges = [list(_moved(old, new, distance)) for _, old, new in rows] if distance else []
-    changed = sum(sum(map(ne, old, new)) for _, old, new in rows)
-    if sum(count for found in ranges for _, _, count in found) < MOVED_SHARE_MIN * changed:
+    strips = _changed_strips(before, now)
+    sample = strips[:: max(1, len(strips) // SAMPLE_STRIPS)]
+    distance = _most_frequent_distance([(_rows(before, strip), _rows(now, strip)) for strip in sample])
+    if not distance or not _have_moved(before, now, sample, distance):
         return []
+    rows = [(strip, _rows(before, strip), _rows(now, strip)) for strip in strips]
+    ranges = [list(_moved(old, new, distance)) for _, old, new in rows]
     copies: list[Copy] = []
-    for (strip, _, _), found in zip(rows, ranges, strict=False):
+    for (strip, _, _), found in zip(rows, ranges, strict=True):
         for top, bottom, _ in found:
             _add(copies, strip._replace(y=top, height=bottom - top), distance)
     # downwards the lowest must be copied first, because the area of one may be the source of the next
     return sorted(copies[:COPIES_MAX], key=lambda copy: copy.target.y, reverse=distance > 0)
+
+
+def _changed_strips(before: Picture, now: Picture) -> list[Area]:
+    difference = 0
+    for y in range(now.height):
+        old, new = before.row(0, y, now.width), now.row(0, y, now.width)
+        if old != new:
+            difference |= int.from_bytes(old, "little") ^ int.from_bytes(new, "little")
+    columns = difference.to_bytes(4 * now.width, "little")
+    return [
+        Area(x, 0, min(STRIP_PIXELS, now.width - x), now.height)
+        for x in range(0, now.width, STRIP_PIXELS)
+        if any(columns[4 * x : 4 * (x + STRIP_PIXELS)])
+    ]
+
+
+def _have_moved(before: Picture, now: Picture, strips: list[Area], distance: int) -> bool:
+    changed = moved = 0
+    for strip in strips:
+        old, new = _rows(before, strip), _rows(now, strip)
+        changed += sum(map(ne, old, new))
+        moved += sum(count for _, _, count in _moved(old, new, distance))
+    return moved >= MOVED_SHARE_MIN * changed
 
 
 def _most_frequent_distance(strips: list[tuple[list[bytes], list[bytes]]]) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import struct
+from collections import deque
 from typing import NamedTuple, Self
 
 from PIL import Image
@@ -29,6 +31,7 @@ class FullWindow:
     """A window of the size of the screen, without a window manager."""
 
     def __init__(self, display: int) -> None:
+        self._received: deque[XEvent] = deque()
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.connect(f"/tmp/.X11-unix/X{display}")
         self._socket.sendall(struct.pack("<BxHHHHxx", 0x6C, 11, 0, 0, 0))
@@ -85,12 +88,19 @@ class FullWindow:
         self._request(62, 0, struct.pack("<IIIhhhhHH", *ids, x, y, to_x, to_y, width, height))
         self._synchronize()
 
+    def has_event(self, seconds_max: float) -> bool:
+        """Wait for an input event, or until the time is over."""
+        return bool(self._received or select.select([self._socket], [], [], seconds_max)[0])
+
     def next_event(self) -> XEvent:
         """Wait for an input event."""
-        while True:
-            data = self._read(32)
-            if data[0] in (_KEY_PRESS, _KEY_RELEASE, _BUTTON_PRESS, _BUTTON_RELEASE):
-                return XEvent(data[0], data[1])
+        while not self._received:
+            self._keep(self._read(32))
+        return self._received.popleft()
+
+    def _keep(self, data: bytes) -> None:
+        if data[0] in (_KEY_PRESS, _KEY_RELEASE, _BUTTON_PRESS, _BUTTON_RELEASE):
+            self._received.append(XEvent(data[0], data[1]))
 
     def _request(self, code: int, detail: int, body: bytes) -> None:
         self._socket.sendall(struct.pack("<BBH", code, detail, 1 + len(body) // 4) + body)
@@ -102,6 +112,7 @@ class FullWindow:
             assert data[0] != 0, f"an error of the X server: {data.hex()}"
             if data[0] == 1:
                 return
+            self._keep(data)
 
     def _read(self, length: int) -> bytes:
         data = b""

@@ -155,3 +155,11 @@ def test_tight_updates_are_exact(width: int):
             shown.write(part, pixels)
         assert place == len(message)
     assert shown == picture
+
+
+def test_a_requested_quality_changes_nothing():
+    picture = random_picture(64, 32, 3)
+    plain, with_quality = {Encoding.TIGHT}, {Encoding.TIGHT, *range(-32, -22), *range(-256, -246), -512}
+    assert ViewerEncoder(encodings=plain).update(picture, [picture.area]) == ViewerEncoder(
+        encodings=with_quality
+    ).update(picture, [picture.area])

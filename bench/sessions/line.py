@@ -1,0 +1,64 @@
+"""A slow line between two programs: a relay on loopback with a rate and a delay, which all its connections share.
+
+Every direction has one queue of a packet; what is not yet sent stays with the sender, as with a modem whose buffer is
+short. Each packet counts with its IP and TCP headers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Final
+
+PACKET_BYTES: Final = 1360
+HEADER_BYTES: Final = 40
+RECEIVE_BUFFER_BYTES: Final = 4096
+
+
+class SlowLine:
+    """A line. `upward` counts the bytes that left the far end, `downward` those to it, without headers."""
+
+    def __init__(self, bits_per_second: float = 128_000, one_way_s: float = 0.040) -> None:
+        self._bytes_per_second, self._one_way_s = bits_per_second / 8, one_way_s
+        self._free_at = {"up": 0.0, "down": 0.0}
+        self._turn = {"up": asyncio.Lock(), "down": asyncio.Lock()}
+        self.bytes = {"up": 0, "down": 0}
+
+    @asynccontextmanager
+    async def to(self, port: int) -> AsyncIterator[int]:
+        """A port whose connections lead over the line to another port of loopback: `up` is what comes from there."""
+        tasks: set[asyncio.Task[None]] = set()
+
+        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            far_reader, far_writer = await asyncio.open_connection(
+                "127.0.0.1", port, limit=RECEIVE_BUFFER_BYTES
+            )
+            tasks.add(asyncio.create_task(self._carry(reader, far_writer, "down")))
+            tasks.add(asyncio.create_task(self._carry(far_reader, writer, "up")))
+
+        server = await asyncio.start_server(connected, "127.0.0.1", 0, limit=RECEIVE_BUFFER_BYTES)
+        try:
+            yield server.sockets[0].getsockname()[1]
+        finally:
+            server.close()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: str) -> None:
+        loop = asyncio.get_running_loop()
+        with suppress(OSError):
+            while data := await reader.read(PACKET_BYTES):
+                async with self._turn[way]:
+                    seconds = (len(data) + HEADER_BYTES) / self._bytes_per_second
+                    self._free_at[way] = max(self._free_at[way], loop.time()) + seconds
+                    self.bytes[way] += len(data)
+                    loop.call_at(self._free_at[way] + self._one_way_s, _write, writer, data)
+                    await asyncio.sleep(self._free_at[way] - loop.time())
+        loop.call_later(self._one_way_s, writer.close)
+
+
+def _write(writer: asyncio.StreamWriter, data: bytes) -> None:
+    if not writer.is_closing():
+        writer.write(data)

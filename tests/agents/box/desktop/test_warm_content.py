@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import pytest
+
+from agents.box.desktop.encoder import PictureEncoder
+from agents.box.desktop.warm_content import make_warm_content
+from datacenter.desktop.decoder import PictureDecoder
+from datacenter.desktop.recording import find_warm
+from tests.support.desktop.screens import Analyzer, to_picture
+from wire.desktop.stream import StreamError
+from wire.desktop.warm import COLD, WARM_BYTES_MAX, WarmContent
+
+
+def length_of(screen, warm: WarmContent) -> int:
+    """The bytes of a first picture, which must arrive exactly."""
+    encoder, decoder = PictureEncoder(screen, warm, level=3), PictureDecoder(warm)
+    length = 0
+    while (message := encoder.next_message()) is not None:
+        decoder.apply(message)
+        length += len(message)
+    assert decoder.picture == screen
+    return length
+
+
+def test_screens_like_those_of_the_starting_content_are_short_and_exact():
+    screen = to_picture(next(Analyzer().script()).screen)
+    other_day = to_picture(next(Analyzer(seed=5).script()).screen)
+    warm = make_warm_content([other_day])
+    assert length_of(screen, warm) < length_of(screen, COLD) / 2
+    again = WarmContent.parse(warm.encode())
+    assert again == warm
+    assert again.identity == warm.identity != COLD.identity
+
+
+def test_starting_content_is_found_by_its_identity():
+    warm = WarmContent((1, 2), b"some content")
+    assert find_warm(warm.identity, {warm.identity: warm}) is warm
+    assert find_warm(COLD.identity, {}) is COLD
+    with pytest.raises(StreamError, match="which is not known here"):
+        find_warm(warm.identity, {})
+
+
+@pytest.mark.parametrize("data", [b"\0\0\0\1", b"\xff\xff\xff\xff" + bytes(100), bytes(WARM_BYTES_MAX + 1)])
+def test_an_invalid_file_of_starting_content_is_an_error(data: bytes):
+    with pytest.raises(StreamError, match="not the starting content"):
+        WarmContent.parse(data)
+
+
+def test_no_screens_are_no_content():
+    assert make_warm_content([]) == COLD
