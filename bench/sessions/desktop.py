@@ -43,6 +43,7 @@ QUIET_SECONDS: Final = 1.5
 KEYS: Final = 40
 KEY_SECONDS: Final = 0.7
 LOAD_SECONDS: Final = 1.0
+PLOTS: Final = int((KEYS * KEY_SECONDS + 6) / LOAD_SECONDS)
 ECHO: Final = Area(740, 700, 60, 20)
 """Where the analyzer shows a pressed key."""
 LOAD: Final = Area(20, 120, 681, 601)
@@ -184,14 +185,14 @@ async def first_tight_picture(server: VncServer, encodings: tuple[int, ...]) -> 
 
 
 class BusyAnalyzer(threading.Thread):
-    """Draws new plots all the time, and a new colour at `ECHO` for each pressed key."""
+    """Draws plots that nobody has seen before all the time, and a new colour at `ECHO` for each pressed key."""
 
     def __init__(self, window: FullWindow) -> None:
         super().__init__()
         self._window = window
         self._stops = threading.Event()
         self._plots = []
-        for seed in range(8):
+        for seed in range(PLOTS):
             screen, draw = Analyzer(seed=seed).tab(4)
             Analyzer(seed=seed).plots(draw, seed)
             self._plots.append(screen.crop((LOAD.x, LOAD.y, LOAD.right, LOAD.bottom)))
@@ -307,7 +308,7 @@ async def echo_of_tight(server: VncServer, window: FullWindow, encodings: tuple[
 @asynccontextmanager
 async def _echo_server(line: SlowLine) -> AsyncIterator[int]:
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError):
+        with suppress(OSError, asyncio.CancelledError):  # asyncio reports a cancelled handler as an error
             while data := await reader.read(1000):
                 writer.write(data)
 

@@ -1,7 +1,7 @@
 """A slow line between two programs: a relay on loopback with a rate and a delay, which all its connections share.
 
-Every direction has one queue of a packet; what is not yet sent stays with the sender, as with a modem whose buffer is
-short. Each packet counts with its IP and TCP headers.
+Each connection has a queue of `QUEUE_PACKETS` in each direction; what does not fit stays with the sender, as with a
+modem whose buffer is short. Each packet counts with its IP and TCP headers.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from typing import Final
 
 PACKET_BYTES: Final = 1360
 HEADER_BYTES: Final = 40
+QUEUE_PACKETS: Final = 4
 RECEIVE_BUFFER_BYTES: Final = 4096
 
 
 class SlowLine:
-    """A line. `upward` counts the bytes that left the far end, `downward` those to it, without headers."""
+    """A line. `bytes` counts what was sent each way, without headers."""
 
     def __init__(self, bits_per_second: float = 128_000, one_way_s: float = 0.040) -> None:
         self._bytes_per_second, self._one_way_s = bits_per_second / 8, one_way_s
@@ -47,16 +48,28 @@ class SlowLine:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: str) -> None:
+        packets: asyncio.Queue[bytes] = asyncio.Queue(QUEUE_PACKETS)
+        sending = asyncio.create_task(self._send(packets, writer, way))
+        try:
+            with suppress(OSError):
+                while data := await reader.read(PACKET_BYTES):  # as TCP segments: one for each small write
+                    await packets.put(data)
+            await packets.join()
+        finally:
+            sending.cancel()
+        asyncio.get_running_loop().call_later(self._one_way_s, writer.close)
+
+    async def _send(self, packets: asyncio.Queue[bytes], writer: asyncio.StreamWriter, way: str) -> None:
         loop = asyncio.get_running_loop()
-        with suppress(OSError):
-            while data := await reader.read(PACKET_BYTES):
-                async with self._turn[way]:
-                    seconds = (len(data) + HEADER_BYTES) / self._bytes_per_second
-                    self._free_at[way] = max(self._free_at[way], loop.time()) + seconds
-                    self.bytes[way] += len(data)
-                    loop.call_at(self._free_at[way] + self._one_way_s, _write, writer, data)
-                    await asyncio.sleep(self._free_at[way] - loop.time())
-        loop.call_later(self._one_way_s, writer.close)
+        while True:
+            data = await packets.get()
+            async with self._turn[way]:
+                seconds = (len(data) + HEADER_BYTES) / self._bytes_per_second
+                self._free_at[way] = max(self._free_at[way], loop.time()) + seconds
+                self.bytes[way] += len(data)
+                loop.call_at(self._free_at[way] + self._one_way_s, _write, writer, data)
+                await asyncio.sleep(self._free_at[way] - loop.time())
+            packets.task_done()
 
 
 def _write(writer: asyncio.StreamWriter, data: bytes) -> None:

@@ -20,6 +20,8 @@ _BAND_ROWS_BEST: Final = 13
 _BAND_ROWS: Final = range(9, 25)
 PERIODS: Final = range(10, 61)
 """Distances of lines that are recognized, in rows."""
+_EVERY_PIXELS: Final = 3
+"""One of so many columns is enough to tell text from the space between lines."""
 _CORRELATION_MIN: Final = 0.25
 _RUN: Final = re.compile(rb"\x01+(?:\x00{1,6}\x01+)*")
 """Changed columns; up to six unchanged ones in between cost less than another tile."""
@@ -32,7 +34,10 @@ def find_band_rows(picture: Picture) -> int:
     """
     if picture.height < 3 * PERIODS[-1]:
         return BAND_ROWS
-    shades = [len(set(bytes(picture.row(0, y, picture.width))[1::4])) for y in range(picture.height)]
+    shades = [
+        len(set(bytes(picture.row(0, y, picture.width))[1 :: 4 * _EVERY_PIXELS]))
+        for y in range(picture.height)
+    ]
     mean = sum(shades) / len(shades)
     profile = [count - mean for count in shades]
     power = sum(value * value for value in profile)

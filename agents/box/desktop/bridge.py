@@ -15,7 +15,7 @@ from collections.abc import Coroutine, Iterable
 from contextlib import suppress
 from typing import Final
 
-from agents.box.desktop.encoder import PictureEncoder
+from agents.box.desktop.encoder import INTERACTIVE_MESSAGE_BYTES, MESSAGE_BYTES, PictureEncoder
 from agents.box.desktop.masking import MaskedPicture
 from settings.profile import DesktopScreen
 from wire.desktop.connection import ByteChannel, converse
@@ -42,6 +42,8 @@ PAUSE_SECONDS_MAX: Final = 0.02
 """A shorter pause between messages, in which the next one was made, is made up for."""
 UPDATE_PAUSE_SECONDS: Final = 0.015
 """Pause before the server is asked for the next changes, so that one answer has several of them."""
+INTERACTIVE_SECONDS: Final = 3.0
+"""So long after an input event, messages are short."""
 PROBE_SECONDS: Final = 5.0
 """After this silence the server is asked for a pixel; after as long without it, it is stalled."""
 HANDSHAKE_SECONDS_MAX: Final = 10.0
@@ -90,6 +92,8 @@ class DesktopBridge:
         self._sent = 0
         self._inputs: deque[InputEvent] = deque()
         self._has_input = asyncio.Event()
+        self._input_at = -math.inf
+        """When the last input event came."""
         self._heard = asyncio.Event()
         self._is_stalled = False
 
@@ -148,7 +152,7 @@ class DesktopBridge:
     def _take(self, change: DesktopChange) -> None:
         for area in change.areas:
             self._masked.update(area)
-            self._encoder.changed(area)
+        self._encoder.changed(*change.areas)
         if change.cursor is not None:
             self._encoder.set_cursor(change.cursor)
         if change.is_bell:
@@ -184,12 +188,16 @@ class DesktopBridge:
         while True:
             self._changed.clear()
             # the message is made when the line is free for it, so that it has what is urgent then
-            while await self._line_is_free() and (message := self._encoder.next_message()) is not None:
+            while await self._line_is_free() and (message := self._next_message()) is not None:
                 frame = encode_frame(message, int(1000 * (self._loop.time() - started_at)))
                 self._in_flight.append(len(frame))
                 self._sent += 1
                 await self._write_paced(frame)
             await self._changed.wait()
+
+    def _next_message(self) -> bytes | None:
+        is_interactive = self._loop.time() - self._input_at < INTERACTIVE_SECONDS
+        return self._encoder.next_message(INTERACTIVE_MESSAGE_BYTES if is_interactive else MESSAGE_BYTES)
 
     async def _line_is_free(self) -> bool:
         """Wait until the line has sent what was written, and has room in the window. Returns True."""
@@ -224,6 +232,7 @@ class DesktopBridge:
                 raise StreamError(f"a message of the unknown type {kind[0]}")
             returned = parse_returned(kind, await self._line.read_exactly(RETURNED_BYTES[kind]))
             if not isinstance(returned, Acknowledged):
+                self._input_at = self._loop.time()
                 self._enqueue(self._accepted(returned))
                 continue
             count = (returned.updates - self._sent + len(self._in_flight)) % 2**32

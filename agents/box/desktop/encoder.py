@@ -1,7 +1,7 @@
 """Encodes the changes of a picture as the stream of `wire.desktop.stream`, in short messages.
 
 The encoder knows the decoder's picture (`sent`). Each message covers as many differences between it and the present
-picture as fit into about `MESSAGE_BYTES` compressed bytes, small changes first. So the echo of a key does not wait
+picture as fit into the bytes that the caller wants, small changes first. So the echo of a key does not wait
 for a large picture, what changes several times before it is sent is sent once, and the decoder's picture converges to
 the present one whatever happens in between.
 """
@@ -26,10 +26,16 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-MESSAGE_BYTES: Final = 900
-"""The aim for a compressed message: about the time of 75 ms at 128 kbit/s."""
+MESSAGE_BYTES: Final = 1500
+"""The aim for a compressed message."""
+INTERACTIVE_MESSAGE_BYTES: Final = 700
+"""The aim while somebody types or clicks: 50 ms at 128 kbit/s, which an echo may have to wait."""
 URGENT_PIXELS_MAX: Final = 64 * 1024
 """A change of fewer pixels is sent before larger ones."""
+ISOLATED_PIXELS_MAX: Final = 4096
+APART_PIXELS: Final = 16
+ISOLATED_OF_MAX: Final = 256
+"""Beside a larger change, an area is urgent if it is small and apart from all others; looked for among so many."""
 URGENT_IN_SUCCESSION: Final = 8
 """After so many urgent messages, one of the other changes is sent."""
 URGENT_AREAS_MAX: Final = 64
@@ -82,17 +88,20 @@ class PictureEncoder:
         self._urgent.clear()
         self.changed(picture.area)
 
-    def changed(self, area: Area) -> None:
-        """Report that pixels of an area may have changed."""
-        area = area.common(self._picture.area)
-        if not area.pixels:
-            return
-        if area.pixels < URGENT_PIXELS_MAX and len(self._urgent) < URGENT_AREAS_MAX:
+    def changed(self, *areas: Area) -> None:
+        """Report that pixels of areas may have changed at one time: servers divide a large change into many areas."""
+        found = [area for area in (area.common(self._picture.area) for area in areas) if area.pixels]
+        is_small = sum(area.pixels for area in found) < URGENT_PIXELS_MAX
+        for area in found if is_small else _isolated(found):
             if area not in self._urgent:
                 self._urgent.append(area)
-            return
-        self._waiting[area.y : area.bottom] = b"\1" * area.height
-        self._is_new = True
+        if not is_small or len(self._urgent) > URGENT_AREAS_MAX:
+            for area in found:
+                self._waiting[area.y : area.bottom] = b"\1" * area.height
+            self._is_new = True
+        while len(self._urgent) > URGENT_AREAS_MAX:
+            area = self._urgent.popleft()
+            self._waiting[area.y : area.bottom] = b"\1" * area.height
 
     def set_cursor(self, cursor: CursorShape) -> None:
         """Report the shape of the pointer."""
@@ -106,9 +115,9 @@ class PictureEncoder:
         """Report the bell."""
         self._notice |= Notice.BELL
 
-    def next_message(self) -> bytes | None:
-        """Return the next compressed message, without its frame; None if the decoder has everything."""
-        if (update := self.next_update()) is None:
+    def next_message(self, message_bytes: int = MESSAGE_BYTES) -> bytes | None:
+        """Return the next compressed message, of about this length without its frame; None if there is none."""
+        if (update := self.next_update(message_bytes)) is None:
             return None
         message = self._zstd.compress(update.encode(), mode=self._zstd.FLUSH_BLOCK)
         if self._trial_bytes:
@@ -116,12 +125,12 @@ class PictureEncoder:
             self._ratio += _RATIO_WEIGHT * (ratio - self._ratio)
         return message
 
-    def next_update(self) -> Update | None:
+    def next_update(self, message_bytes: int = MESSAGE_BYTES) -> Update | None:
         """Return the next update before compression; None if the decoder has everything."""
         update = Update(self._notice, self._size, self._cursor)
         if self._is_new and any(self._waiting) and not self._urgent:
             self._begin(update)
-        self._trial_bytes = self._add_tiles(update)
+        self._trial_bytes = self._add_tiles(update, message_bytes)
         if not (update.tiles or update.copies or update.size or update.cursor) and self._notice == self._said:
             return None
         self._size = self._cursor = None
@@ -142,9 +151,9 @@ class PictureEncoder:
                 self._sent.copy_within(copy.target, copy.x, copy.y)
                 self._waiting[copy.target.y : copy.target.bottom] = b"\1" * copy.target.height
 
-    def _add_tiles(self, update: Update) -> int:
+    def _add_tiles(self, update: Update, message_bytes: int) -> int:
         """Add tiles to an update until it is long enough; return the bytes that they have in a quick trial."""
-        trial_bytes, limit = 0, MESSAGE_BYTES / max(self._ratio, _RATIO_MIN)
+        trial_bytes, limit = 0, message_bytes / max(self._ratio, _RATIO_MIN)
         pixels: list[array[int]] = []
         areas: list[Area] = []
         for area in self._differences():
@@ -215,3 +224,23 @@ class PictureEncoder:
             width = max(1, TILE_PIXELS_MAX // run.height)
             for x in range(run.x, run.right, width):
                 yield run._replace(x=x, width=min(width, run.right - x))
+
+
+def _isolated(areas: list[Area]) -> list[Area]:
+    """The small areas that are apart from all others: what else changed beside a large change, as a key's echo."""
+    if len(areas) > ISOLATED_OF_MAX:
+        return []
+    around = [
+        (
+            area,
+            area._replace(
+                x=area.x - APART_PIXELS,
+                y=area.y - APART_PIXELS,
+                width=area.width + 2 * APART_PIXELS,
+                height=area.height + 2 * APART_PIXELS,
+            ),
+        )
+        for area in areas
+        if area.pixels <= ISOLATED_PIXELS_MAX
+    ]
+    return [area for area, near in around if sum(near.common(other).pixels > 0 for other in areas) == 1]

@@ -39,8 +39,7 @@ def test_each_step_of_a_script_arrives_exactly():
     lengths = {}
     for step in Analyzer().script():
         picture.data[:] = to_bytes(step.screen)
-        for area in step.drawn:
-            encoder.changed(area)
+        encoder.changed(*step.drawn)
         lengths[step.name] = sum(deliver(encoder, decoder))
         assert decoder.picture == picture, step.name
     assert lengths["one value changes"] < 200
@@ -65,6 +64,36 @@ def test_a_small_change_is_sent_before_the_rest_of_a_large_one():
     decoder.apply(encoder.next_message() or b"")
     assert decoder.picture.read(area) == picture.read(area)
     assert decoder.picture != picture
+    deliver(encoder, decoder)
+    assert decoder.picture == picture
+
+
+@pytest.mark.parametrize("is_at_once", [False, True])
+def test_a_small_change_is_sent_before_a_large_one_in_many_areas(is_at_once: bool):
+    picture = to_picture(next(Analyzer().script()).screen)
+    encoder, decoder = PictureEncoder(picture, level=FAST), PictureDecoder()
+    deliver(encoder, decoder)
+    large, small = Area(0, 0, 1024, 600), Area(900, 700, 8, 8)
+    picture.write(large, noise(large))
+    picture.write(small, b"\1\2\3\0" * 64)
+    many = [Area(x, y, 64, 10) for y in range(0, 600, 10) for x in range(0, 320, 64)][:200]
+    if is_at_once:
+        encoder.changed(*many, small)
+    else:
+        encoder.changed(*many)
+        encoder.changed(small)
+    decoder.apply(encoder.next_message() or b"")
+    assert decoder.picture.read(small) == picture.read(small)
+
+
+def test_any_number_of_small_changes_arrives():
+    picture = Picture(300, 300)
+    encoder, decoder = PictureEncoder(picture, level=FAST), PictureDecoder()
+    deliver(encoder, decoder)
+    for number in range(300):
+        area = Area(number % 20 * 14, number // 20 * 14, 3, 3)
+        picture.write(area, struct.pack("<I", number + 1) * 9)
+        encoder.changed(area)
     deliver(encoder, decoder)
     assert decoder.picture == picture
 
