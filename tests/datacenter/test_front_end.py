@@ -174,6 +174,7 @@ def test_a_backlog_is_stored_once_through_a_front_end(
 @pytest.mark.parametrize(
     ("killed", "comes_back"), [("a", True), ("b", True), ("b", False)], ids=["a", "b", "b for good"]
 )
+@pytest.mark.slow("starts a front end and two data centers, and kills one")
 def test_a_server_that_is_killed_during_the_transfer_loses_nothing(
     pki: Hierarchy, tmp_path: Path, empty_postgres: str, mode: str, killed: str, comes_back: bool
 ) -> None:

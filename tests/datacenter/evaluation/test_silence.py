@@ -253,6 +253,7 @@ def test_no_other_alert_ends_while_a_site_is_silent(center: Center) -> None:
 
 
 @pytest.mark.parametrize("clock_minutes", [-120, 10 * 365 * 1440])
+@pytest.mark.slow("evaluates hours of a fleet on PostgreSQL")
 def test_a_wrong_clock_makes_no_silence(center: Center, clock_minutes: int) -> None:
     for minute in range(1, 100):
         center.minute = minute

@@ -34,6 +34,7 @@ def connections(world: VirtualWorld) -> list[int]:
 
 
 @pytest.mark.parametrize("kind", ATTACKS)
+@pytest.mark.slow("simulates every frame of a flood")
 def test_an_attack_affects_its_own_port_only_and_ends_with_its_fault(kind: str) -> None:
     parameters = "rate = 1000" if kind == "instrument-floods" else ""
     lab = combined_lab(event(kind, 30, 150, parameters), duration="8min", proxy="")

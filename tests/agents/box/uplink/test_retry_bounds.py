@@ -238,6 +238,7 @@ def per_minute_max(times: list[float]) -> int:
 
 
 @pytest.mark.parametrize("kind", FUTILE)
+@pytest.mark.slow("an hour of the box, with thousands of connections")
 def test_without_success_the_intervals_grow(
     pki: Hierarchy, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
@@ -261,6 +262,7 @@ def test_immediate_retries_are_limited(pki: Hierarchy, monkeypatch: pytest.Monke
         assert len(world.center.alerts) >= len(range(1, int(HOUR / ALERT_EVERY_SECONDS))) - 15
 
 
+@pytest.mark.slow("an hour of the box, with thousands of connections")
 def test_connections_that_deliver_something_are_not_limited(
     pki: Hierarchy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
