@@ -27,6 +27,8 @@ class MaskedPicture:
         if screen is not None and screen.masked:
             fits = tuple(screen.size) == (source.width, source.height)
             self._masks = [Area(*area) for area in screen.masked] if fits else [source.area]
+        for mask in self._masks:
+            self.picture.write(mask, MASK * mask.pixels)
         self.update(source.area)
 
     def update(self, area: Area) -> None:
@@ -36,10 +38,6 @@ class MaskedPicture:
             parts = [part for whole in parts for part in _without(whole, mask)]
         for part in parts:
             self.picture.write(part, self._source.read(part))
-        for mask in self._masks:
-            hidden = mask.common(area)
-            if hidden.pixels:
-                self.picture.write(hidden, MASK * hidden.pixels)
 
 
 def _without(area: Area, hole: Area) -> list[Area]:

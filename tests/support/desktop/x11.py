@@ -12,6 +12,8 @@ from PIL import Image
 
 _PUT_IMAGE_BYTES_MAX = 200_000
 _KEY_PRESS, _KEY_RELEASE, _BUTTON_PRESS, _BUTTON_RELEASE = 2, 3, 4, 5
+_WAIT_SECONDS_MAX = 60.0
+"""A guard against hanging."""
 _EVENTS = 0x1 | 0x2 | 0x4 | 0x8
 """Keys and buttons, pressed and released."""
 
@@ -33,6 +35,7 @@ class FullWindow:
     def __init__(self, display: int) -> None:
         self._received: deque[XEvent] = deque()
         self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(_WAIT_SECONDS_MAX)
         self._socket.connect(f"/tmp/.X11-unix/X{display}")
         self._socket.sendall(struct.pack("<BxHHHHxx", 0x6C, 11, 0, 0, 0))
         status, _, _, _, length = struct.unpack("<BBHHH", self._read(8))
