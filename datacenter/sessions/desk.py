@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections import defaultdict, deque
 from typing import Final, NamedTuple
@@ -39,11 +40,28 @@ class Outbox:
 
     def __init__(self) -> None:
         self._waiting: defaultdict[str, deque[ToBox]] = defaultdict(lambda: deque(maxlen=WAITING_MAX))
+        self._awaited: dict[str, asyncio.Event] = {}
 
     def send(self, box: str, message: ToBox) -> None:
         """Keep a message for a box."""
         if message not in self._waiting[box]:
             self._waiting[box].append(message)
+        if box in self._awaited:
+            self._awaited[box].set()
+
+    async def wait(self, box: str, enough: asyncio.Event, seconds: float) -> None:
+        """Wait until there is a message for a box, `enough` is set, or the time is over."""
+        self._awaited[box] = enough
+        if box in self._waiting:
+            return
+        try:
+            async with asyncio.timeout(seconds):
+                await enough.wait()
+        except TimeoutError:
+            pass
+        finally:
+            if self._awaited.get(box) is enough:
+                del self._awaited[box]
 
     def take(self, box: str) -> list[ToBox]:
         """Return the messages for a box, which are delivered with this."""
@@ -114,12 +132,14 @@ class SessionDesk:
                 await session.granted(grant)
             case EndMessage():
                 await session.event(Event.PEER_ENDED, Actor.BOX)
+        if session.is_over and not isinstance(message, EndMessage):
+            self._around.send(box, EndMessage(session.id, str(session.cause)))
 
     def asked(self, box: str) -> None:
-        """A box asks for its messages: repeat the offers that it has not confirmed."""
+        """A box asks for its messages: repeat those that it may not have received."""
         for session in self._sessions.values():
             if session.offer.box == box:
-                session.repeat_offer()
+                session.repeat()
 
     async def end(self, session: bytes) -> None:
         """The staff member ends the session, or withdraws the request."""

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -28,6 +28,9 @@ from wire.session.guards import Facts
 from wire.session.messages import CertificateMessage, EndMessage, OfferMessage
 from wire.session.presence import code_of
 from wire.session.table import WITH_TUNNEL, Action, Actor, End, Event, Row, SessionState
+
+REPEAT_SECONDS: Final = 5
+_SECOND_NS: Final = 1_000_000_000
 
 
 class SessionClosed(Exception):
@@ -60,6 +63,7 @@ class DeskSession(SessionExecutor):
         self._issued: Issued | None = None
         self._recording: SessionRecording | None = None
         self._connections: set[asyncio.Transport] = set()
+        self._repeats_at_ns = now_ns + REPEAT_SECONDS * _SECOND_NS
         self._deadline = Deadline(self, self.deadline_ns, now_ns)
 
     @property
@@ -78,10 +82,16 @@ class DeskSession(SessionExecutor):
         if self.state is SessionState.NEW:
             self._deadline.cancel()
 
-    def repeat_offer(self) -> None:
-        """Send the offer again, if the box has not confirmed it."""
+    def repeat(self) -> None:
+        """Send the offer or the certificate again, if the box has not acted on it for REPEAT_SECONDS."""
+        now_ns = self._around.monotonic_ns()
+        if now_ns < self._repeats_at_ns:
+            return
+        self._repeats_at_ns = now_ns + REPEAT_SECONDS * _SECOND_NS
         if self.state is SessionState.REQUESTED:
             self._around.send(self.offer.box, OfferMessage(self.signed.message))
+        elif self.state is SessionState.OPENING and self._issued is not None:
+            self._around.send(self.offer.box, CertificateMessage(self.id, *self._issued))
 
     async def granted(self, message: bytes) -> None:
         """The box sends the grant. Opens the session if the grant is valid."""

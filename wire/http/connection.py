@@ -62,6 +62,8 @@ class Peer:
     state: dict[str, Any] = field(default_factory=dict)
     is_lost: bool = False
     """Whether the connection is lost."""
+    on_next: Callable[[], object] | None = None
+    """Called when another request arrives while one is being answered: a handler that waits may end its answer."""
 
 
 @dataclass(slots=True)  # not frozen: three times slower to construct, and one is made for every exchange
@@ -286,6 +288,8 @@ class ServerConnection(_Parsing):
         if len(self._waiting) >= PIPELINE_MAX:
             raise _Refused(HTTPStatus.TOO_MANY_REQUESTS)
         self._queue(request)
+        if self._is_answering and self.peer.on_next is not None:
+            self.peer.on_next()
 
     def _refuse(self, status: HTTPStatus) -> None:
         """Answer earlier requests, then send `status` and close: the rest of the input cannot be interpreted."""

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+from typing import Annotated, Final, TypeAlias
 
 from msgspec import Meta
 
 from wire.messages import Message
 from wire.session.cose import BYTES_MAX
 from wire.session.grant import ID_BYTES
+
+PATH: Final = "/v1/sessions"
+HOLD_SECONDS: Final = 25.0
+"""How long the data center waits with the answer while it has no message for the box."""
+MESSAGES_MAX: Final = 64
+EXCHANGE_BYTES_MAX: Final = 256 * 1024
 
 SessionId: TypeAlias = Annotated[bytes, Meta(min_length=ID_BYTES, max_length=ID_BYTES)]
 Cose: TypeAlias = Annotated[bytes, Meta(max_length=BYTES_MAX)]
@@ -59,3 +65,15 @@ class HeadMessage(Message, frozen=True, tag="head"):
 
 ToBox: TypeAlias = OfferMessage | CertificateMessage | EndMessage | HeadMessage
 FromBox: TypeAlias = ShownMessage | GrantMessage | EndMessage | HeadMessage
+
+
+class Exchange(Message, frozen=True):
+    """Data center ← box: what the box has to say, often nothing. Repeated until it is answered."""
+
+    messages: Annotated[list[FromBox], Meta(max_length=MESSAGES_MAX)]
+
+
+class ExchangeReply(Message, frozen=True):
+    """Box ← data center: what the data center has to say."""
+
+    messages: Annotated[list[ToBox], Meta(max_length=MESSAGES_MAX)]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from datacenter.sessions.session import REPEAT_SECONDS
 from tests.support.session_ends import DELAY_SECONDS, SessionEnds, run
 from tests.support.wire.grants import BOX, EVIDENCE, OFFER, STRANGER
 from wire.session.grant import countersign_offer
@@ -121,11 +122,47 @@ def test_an_offer_is_repeated_until_the_box_shows_it(tmp_path: Path) -> None:
         session = await ends.request()
         assert session.state is SessionState.REQUESTED
         ends.is_line_up = True
+        sent = len(ends.to_box)
         ends.desk.asked(OFFER.box)
+        assert len(ends.to_box) == sent
+        await asyncio.sleep(REPEAT_SECONDS)
+        ends.desk.asked(OFFER.box)
+        ends.desk.asked(OFFER.box)
+        assert len(ends.to_box) == sent + 1
         await asyncio.sleep(3 * DELAY_SECONDS)
         assert session.state is SessionState.OFFERED
 
     assert_proven(run(tmp_path, act))
+
+
+def test_a_certificate_is_repeated_until_the_box_opens_the_tunnel(tmp_path: Path) -> None:
+    async def act(ends: SessionEnds) -> None:
+        session = await ends.request()
+        assert await ends.box.enter_code(session.id, PORT, session.code)
+        await asyncio.sleep(1.5 * DELAY_SECONDS)
+        ends.is_line_up = False
+        await asyncio.sleep(REPEAT_SECONDS)
+        assert (session.state, ends.at_box.state) == (SessionState.OPENING, SessionState.AUTHORIZED)
+        ends.is_line_up = True
+        ends.desk.asked(OFFER.box)
+        await asyncio.sleep(10 * DELAY_SECONDS)
+        assert ends.passes
+
+    assert_proven(run(tmp_path, act))
+
+
+def test_a_box_that_knows_nothing_of_the_end_is_told_again(tmp_path: Path) -> None:
+    async def act(ends: SessionEnds) -> None:
+        session = await ends.request()
+        ends.is_line_up = False
+        await ends.desk.end(session.id)
+        await asyncio.sleep(1)
+        ends.is_line_up = True
+        assert await ends.box.enter_code(session.id, PORT, session.code)
+        await asyncio.sleep(10 * DELAY_SECONDS)
+        assert ends.at_box.cause is Cause.PEER_ENDED
+
+    run(tmp_path, act)
 
 
 def test_a_tunnel_that_the_data_center_loses_ends_at_both_ends(tmp_path: Path) -> None:
