@@ -118,8 +118,12 @@ class DesktopBridge:
                     tasks.create_task(_ends_desktop("the VNC server", part))
                 for part in (self._send(), self._receive_returned()):
                     tasks.create_task(_ends_desktop("the data center", part))
-        except* DesktopEndedError as errors:
-            raise errors.exceptions[0] from None
+        except ExceptionGroup as errors:
+            # `except*` wraps what is raised in it into a group again (Python 3.11.2)
+            ended, others = errors.split(DesktopEndedError)
+            if ended is None or others is not None:
+                raise
+            raise ended.exceptions[0] from None
         finally:
             self._enqueue(self._held.release())
             with suppress(OSError):  # includes TimeoutError
