@@ -72,7 +72,10 @@ def verify(text: bytes, key: ec.EllipticCurvePublicKey) -> bytes:
     if signature is None:
         raise SignatureError("has no signature; its last line must begin with `# signature:`")
     try:
-        key.verify(b64decode(signature, validate=True), body, ec.ECDSA(SHA256()))
+        decoded = b64decode(signature, validate=True)
+        if b64encode(decoded) != signature:  # the last letter has bits that mean nothing
+            raise ValueError
+        key.verify(decoded, body, ec.ECDSA(SHA256()))
     except (InvalidSignature, ValueError):
         raise SignatureError("was changed after it was signed, or was signed with another key") from None
     return body

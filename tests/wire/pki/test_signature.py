@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from pathlib import Path
+from string import ascii_letters, digits
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
 from wire.pki.signature import SignatureError, load_public_key, new_key_pair, sign, verify
 
+LETTERS = f"{ascii_letters}{digits}+/".encode()
 TEXT = b'model = "test"\nversion = 1\n'
 
 
@@ -41,6 +44,21 @@ def test_any_changed_byte_is_noticed(key: Path) -> None:
         changed[place] ^= 1
         with pytest.raises(SignatureError):
             verify(bytes(changed), public_of(key))
+
+
+def test_another_spelling_of_the_signature_is_refused(key: Path) -> None:
+    signed = sign(TEXT, key)
+    while not signed.endswith(b"=\n"):  # then the last letter has bits that mean nothing
+        signed = sign(TEXT, key)
+    body, encoded = signed.rstrip(b"\n").rsplit(b" ", 1)
+    letters = encoded.rstrip(b"=")
+    others = [letters[:-1] + bytes([letter]) for letter in LETTERS if letter != letters[-1]]
+    padding = encoded[len(letters) :]
+    same = [other for other in others if b64decode(other + padding) == b64decode(encoded)]
+    assert same
+    for other in same:
+        with pytest.raises(SignatureError):
+            verify(body + b" " + other + padding + b"\n", public_of(key))
 
 
 @pytest.mark.parametrize("added", [b"x = 1\n", b"\n", b"# signature: ecdsa-p256-sha256 AAAA\n"])
