@@ -62,8 +62,8 @@ class Peer:
     state: dict[str, Any] = field(default_factory=dict)
     is_lost: bool = False
     """Whether the connection is lost."""
-    on_next: Callable[[], object] | None = None
-    """Called when another request arrives while one is being answered: a handler that waits may end its answer."""
+    on_next: Callable[[], object] = lambda: None
+    """Called when a request arrives: the handler of the one before may stop to wait."""
 
 
 @dataclass(slots=True)  # not frozen: three times slower to construct, and one is made for every exchange
@@ -288,8 +288,7 @@ class ServerConnection(_Parsing):
         if len(self._waiting) >= PIPELINE_MAX:
             raise _Refused(HTTPStatus.TOO_MANY_REQUESTS)
         self._queue(request)
-        if self._is_answering and self.peer.on_next is not None:
-            self.peer.on_next()
+        self.peer.on_next()
 
     def _refuse(self, status: HTTPStatus) -> None:
         """Answer earlier requests, then send `status` and close: the rest of the input cannot be interpreted."""
@@ -340,10 +339,8 @@ class ServerConnection(_Parsing):
 
     def _head(self, response: Response) -> bytes:
         extra = "".join([f"{name}: {value}\r\n" for name, value in response.headers.items()])
-        return (
-            f"{status_line(response.status)}"
-            f"Date: {date_text(int(self._now()))}\r\nContent-Length: {len(response.body)}\r\n{extra}\r\n"
-        ).encode("latin-1")
+        head = f"{status_line(response.status)}Date: {date_text(int(self._now()))}\r\n"
+        return f"{head}Content-Length: {len(response.body)}\r\n{extra}\r\n".encode("latin-1")
 
     def _check_request(self) -> None:
         """End the connection if its request has been incomplete for too long."""
