@@ -51,9 +51,9 @@ class Outbox:
 
     async def wait(self, box: str, enough: asyncio.Event, seconds: float) -> None:
         """Wait until there is a message for a box, `enough` is set, or the time is over."""
-        self._awaited[box] = enough
         if box in self._waiting:
             return
+        self._awaited[box] = enough
         try:
             async with asyncio.timeout(seconds):
                 await enough.wait()

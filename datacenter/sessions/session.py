@@ -185,7 +185,7 @@ class DeskSession(SessionExecutor):
             self._issued = await endpoint.start(key, datetime.fromtimestamp(self.offer.expires, UTC))
         except EndpointError as error:
             self._audit.refused(self.id, str(error))
-            self._later(Event.LINE_LOST, Actor.LINE)
+            self.later(Event.LINE_LOST, Actor.LINE)
             return
         self._start(self._await_box(endpoint))
 

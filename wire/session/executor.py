@@ -76,6 +76,10 @@ class SessionExecutor:
         async with self._lock:
             await self._step(event, actor, **facts)
 
+    def later(self, event: Event, actor: Actor) -> None:
+        """Handle an event after the present one."""
+        self._start(self.event(event, actor))
+
     # what the ends know and do
 
     def _facts(self, **known: Any) -> Facts:
@@ -136,10 +140,6 @@ class SessionExecutor:
             await self._act(action)
         self._changed(row)
 
-    def _later(self, event: Event, actor: Actor) -> None:
-        """Handle an event after the present one."""
-        self._start(self.event(event, actor))
-
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         """Let work run beside the events of the session."""
         task = asyncio.get_running_loop().create_task(work)
@@ -163,7 +163,7 @@ class Deadline:
         self._timer.cancel()
 
     def _reached(self) -> None:
-        self._session._later(Event.DEADLINE, Actor.CLOCK)
+        self._session.later(Event.DEADLINE, Actor.CLOCK)
         self._timer = asyncio.get_running_loop().call_later(_AGAIN_SECONDS, self._reached)
 
 

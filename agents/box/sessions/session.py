@@ -103,7 +103,7 @@ class BoxSession(SessionExecutor):
         if self.state is SessionState.OPEN:
             loop = asyncio.get_running_loop()
             self._page_timers = [
-                loop.call_later(seconds, self._later, event, Actor.CLOCK)
+                loop.call_later(seconds, self.later, event, Actor.CLOCK)
                 for seconds, event in (
                     (PAGE_LOST_SECONDS, Event.PAGE_LOST),
                     (PAGE_OVERDUE_SECONDS, Event.PAGE_OVERDUE),
@@ -163,7 +163,7 @@ class BoxSession(SessionExecutor):
             case Action.OPEN_PATH:
                 left = (self.deadline_ns - around.monotonic_ns()) // _SECOND_NS
                 if not await around.path.open(self.offer, max(1, left)):
-                    self._later(Event.FENCE_LOST, Actor.BOX)
+                    self.later(Event.FENCE_LOST, Actor.BOX)
             case Action.VIEW_ONLY | Action.CONTROL:
                 self.view_only = action is Action.VIEW_ONLY
             case Action.CLOSE_PATH:

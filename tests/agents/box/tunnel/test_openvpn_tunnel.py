@@ -19,7 +19,7 @@ from agents.box.tunnel.openvpn import OpenVpnTunnel
 from agents.box.tunnel.tunnel import Credentials, SessionKey, TunnelError
 from datacenter.sessions.surroundings import EndpointError
 from datacenter.tunnel.endpoint import OpenVpnEndpoint
-from datacenter.tunnel.keys import make_keys
+from datacenter.tunnel.keys import TunnelKeys, make_keys
 from datacenter.tunnel.namespace import socket_of
 from settings.types import Endpoint, ProxyKind
 from tests.support.agents.tunnels import (
@@ -105,6 +105,11 @@ async def refusal(
     return str(raised.value)
 
 
+async def keys_of_a_stranger(ends: TunnelEnds) -> TunnelKeys:
+    """Keys for the same session and the same key of the box, by another authority."""
+    return await make_keys(SESSION, STRANGER, ends.key.public_key, datetime.now(UTC) + timedelta(hours=1))
+
+
 @pytest.mark.parametrize("kind", [None, "http", "socks5"])
 def test_the_data_center_reaches_the_instrument_through_an_open_tunnel(
     tmp_path: Path, kind: ProxyKind | None
@@ -148,9 +153,7 @@ def test_an_open_tunnel_passes_nothing_without_the_path_of_the_firewall(tmp_path
 
 def test_credentials_of_another_session_open_no_tunnel(tmp_path: Path) -> None:
     async def act(ends: TunnelEnds, _: BoxNetwork) -> None:
-        others = await make_keys(
-            SESSION, STRANGER, ends.key.public_key, datetime.now(UTC) + timedelta(hours=1)
-        )
+        others = await keys_of_a_stranger(ends)
         foreign = replace(ends.credentials, tls_crypt=others.client_tls_crypt)
         assert "lost" in await refusal(ends, foreign)
         assert ends.door.refused == 1
@@ -160,9 +163,7 @@ def test_credentials_of_another_session_open_no_tunnel(tmp_path: Path) -> None:
 
 def test_a_certificate_of_another_authority_opens_no_tunnel(tmp_path: Path) -> None:
     async def act(ends: TunnelEnds, _: BoxNetwork) -> None:
-        others = await make_keys(
-            SESSION, STRANGER, ends.key.public_key, datetime.now(UTC) + timedelta(hours=1)
-        )
+        others = await keys_of_a_stranger(ends)
         await refusal(ends, replace(ends.credentials, certificate=others.client_certificate))
 
     use(tmp_path, act)
@@ -170,9 +171,7 @@ def test_a_certificate_of_another_authority_opens_no_tunnel(tmp_path: Path) -> N
 
 def test_a_server_of_another_authority_is_refused(tmp_path: Path) -> None:
     async def act(ends: TunnelEnds, _: BoxNetwork) -> None:
-        others = await make_keys(
-            SESSION, STRANGER, ends.key.public_key, datetime.now(UTC) + timedelta(hours=1)
-        )
+        others = await keys_of_a_stranger(ends)
         await refusal(ends, replace(ends.credentials, authority=others.authority))
 
     use(tmp_path, act)
@@ -280,7 +279,7 @@ from pathlib import Path
 from agents.box.tunnel.tunnel import SessionKey
 from datacenter.sessions.surroundings import EndpointError
 from datacenter.tunnel.endpoint import OpenVpnEndpoint
-from datacenter.tunnel.keys import make_keys
+from datacenter.tunnel.keys import TunnelKeys, make_keys
 from datacenter.tunnel.server import TunnelServer
 from tests.support.agents.tunnels import DESKTOP, INSTRUMENT, SESSION, STAFF
 from tests.support.wire.grants import ENDPOINT
