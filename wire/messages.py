@@ -226,11 +226,14 @@ class BatchReply(Message, frozen=True):
     """Data center → box: the batch is committed; `stored` of its records were new; pending commands.
 
     `withdrawn` are commands that must not be executed unless they were begun; the box reports those it withdrew.
+    `sessions` says that messages of remote sessions wait (`wire.session.messages`). It is sent only if it is true, so
+    that boxes of earlier versions, which do not know it, accept other replies.
     """
 
     stored: Count
     commands: Commands = []
     withdrawn: Withdrawn = []
+    sessions: bool = False
 
 
 class BatchRefusal(Message, frozen=True, tag="refusal"):
@@ -266,6 +269,8 @@ _decoders: dict[type[Message], msgspec.msgpack.Decoder[Message]] = {}
 
 def encode(message: Message) -> bytes:
     """Encode a message; equal messages give equal bytes."""
+    if isinstance(message, BatchReply) and not message.sessions:
+        return _encoder.encode((message.stored, message.commands, message.withdrawn))
     return _encoder.encode(message)
 
 

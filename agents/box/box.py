@@ -375,6 +375,7 @@ class Box:
             audit=audit,
             on_commands=commands.arrived,
             on_withdrawn=commands.withdraw,
+            on_sessions=lambda: None,
             random=self._random,
             timing=Timing(self._config.sending.linger_s, self._config.sending.heartbeat_s),
             clock=self._hardware.clock,

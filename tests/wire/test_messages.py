@@ -141,6 +141,12 @@ def test_the_largest_reply_is_within_its_limit() -> None:
     assert len(encode(BatchReply(INT_MAX, [command] * COMMANDS_PER_REPLY_MAX))) <= REPLY_BYTES_MAX
 
 
+def test_a_reply_says_that_messages_of_sessions_wait_only_if_they_do() -> None:
+    assert encode(BatchReply(7)) == msgspec.msgpack.encode((7, [], [])), "as earlier versions know it"
+    assert decode(BatchReply, encode(BatchReply(7))) == BatchReply(7)
+    assert decode(BatchReply, encode(BatchReply(7, sessions=True))) == BatchReply(7, sessions=True)
+
+
 @pytest.mark.parametrize("kind", [Reports, Batch])
 def test_an_empty_message_is_refused(kind: type[Message]) -> None:
     with pytest.raises(MessageError):

@@ -76,6 +76,7 @@ class Forwarder:
         audit: AuditLog,
         on_commands: OnCommands,
         on_withdrawn: OnWithdrawn,
+        on_sessions: Callable[[], object],
         random: Random,
         timing: Timing,
         clock: WallClock,
@@ -83,11 +84,12 @@ class Forwarder:
         trust: TrustDiagnosis | None = None,
         files: FileQueue | None = None,
     ) -> None:
+        """`on_sessions` is called when messages of remote sessions wait at the data center."""
         self._trust = trust
         self._clock, self._clock_sync = clock, clock_sync
         self._buffer, self._endpoint, self._tls, self._proxy = buffer, endpoint, tls, proxy
         self._uplink, self._audit, self._on_commands, self._timing = uplink, audit, on_commands, timing
-        self._on_withdrawn, self._files = on_withdrawn, files
+        self._on_withdrawn, self._on_sessions, self._files = on_withdrawn, on_sessions, files
         self._loop = asyncio.get_running_loop()
         self._backoff = Backoff(random)
         self._discard_limit = TokenBucket(DISCARDS_PER_SECOND, DISCARDS_BURST)
@@ -257,6 +259,8 @@ class Forwarder:
             self._on_commands(reply.commands)
         if reply.withdrawn:
             self._on_withdrawn(reply.withdrawn)
+        if reply.sessions:
+            self._on_sessions()
 
     def _established(self) -> None:
         """Handle the first response on a connection, which proves that it works in both directions."""

@@ -39,6 +39,7 @@ class Bench:
         self.buffer = Buffer(spool)
         self.uplink = EmulEthernetPort("uplink")
         self.commands: list[Command] = []
+        self.sessions_waiting = asyncio.Event()
         self.tls = client_context(pki.box)
         self.audit = AuditLog(self.buffer, CLOCK)
         self.forwarder = Forwarder(
@@ -50,6 +51,7 @@ class Bench:
             audit=self.audit,
             on_commands=self._commanded,
             on_withdrawn=lambda _commands: None,
+            on_sessions=self.sessions_waiting.set,
             random=Random(2),
             timing=timing,
             clock=CLOCK,

@@ -86,6 +86,7 @@ class World:
             audit=AuditLog(self.buffer, self.clock),
             on_commands=self.commands_arrived,
             on_withdrawn=lambda _commands: None,
+            on_sessions=lambda: None,
             random=Random(2),
             timing=Timing(),
             clock=self.clock,

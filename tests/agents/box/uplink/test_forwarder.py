@@ -83,6 +83,10 @@ def boast(_answer: Response) -> Response:
     return Response(200, encode(BatchReply(10_000)))
 
 
+def sessions_wait(_answer: Response) -> Response:
+    return Response(200, encode(BatchReply(1, sessions=True)))
+
+
 def silence(_answer: Response) -> None:
     return None
 
@@ -100,6 +104,18 @@ def test_an_invalid_reply_is_not_an_acknowledgement(
         assert sorted(center.reports) == [("CHEM-1", 1, n) for n in range(1, 501)]
         assert center.repeated > 0
         assert bench.forwarder.traffic.connections >= 2
+
+    with_a_forwarder(pki, scenario)
+
+
+def test_a_reply_that_names_sessions_is_passed_on(pki: Hierarchy) -> None:
+    async def scenario(center: StandIn, bench: Bench) -> None:
+        await bench.alert(1)
+        await drained(bench)
+        assert not bench.sessions_waiting.is_set()
+        center.misbehaviours.append(sessions_wait)
+        await bench.alert(2)
+        await bench.sessions_waiting.wait()
 
     with_a_forwarder(pki, scenario)
 
