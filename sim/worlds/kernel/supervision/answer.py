@@ -73,7 +73,7 @@ def receive(name: str, pipe: int, seconds_max: float | None = None) -> Any:
     if data == _UP:
         return True
     if not data:
-        raise LabEnded(f"the lab {name!r} ended without a result: it was killed")
+        raise LabEnded(f"the lab {name!r} ended without a result")
     succeeded, value = pickle.loads(data)  # noqa: S301
     if succeeded:
         return value

@@ -11,6 +11,7 @@ Process 1 only reaps the orphans of the lab's programs; its child, the worker, r
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import gc
 import os
 import select
@@ -61,6 +62,8 @@ def run(
     try:
         result: T = receive(name, pipe, seconds_max)
         return result
+    except LabEnded as error:
+        raise LabEnded(f"{error}{_cause(supervisor)}") from None
     finally:
         os.close(pipe)
         _end(supervisor)
@@ -82,6 +85,10 @@ def up(
     try:
         if receive(name, pipe, seconds_max) is not True:
             raise LabEnded(f"the lab {name!r} ended before it was up")
+    except LabEnded as error:
+        cause = _cause(supervisor)
+        _end(supervisor)
+        raise LabEnded(f"{error}{cause}") from None
     except BaseException:
         _end(supervisor)
         raise
@@ -142,7 +149,11 @@ def _fork_first_process() -> int:
 
 
 def _supervise(orders: _Orders) -> NoReturn:
-    """Run process 1 from the fork to its end; never returns to the code of the caller."""
+    """Run process 1 from the fork to its end; never returns to the code of the caller.
+
+    If a signal has killed the worker, the exit status is 128 and the signal's number, as that of a shell.
+    """
+    status = 0
     try:
         if orders.caller is not None:
             _die_with(orders.caller)
@@ -153,12 +164,13 @@ def _supervise(orders: _Orders) -> NoReturn:
         if worker == 0:
             _work(orders)
         _close_all_but()
-        while os.wait()[0] != worker:
+        while (ended := os.wait())[0] != worker:
             pass
+        status = 128 + os.WTERMSIG(ended[1]) if os.WIFSIGNALED(ended[1]) else 0
     except BaseException as error:
         Answer(orders.answer).error(error)
     finally:
-        os._exit(0)
+        os._exit(status)
 
 
 def _die_with(caller: int) -> None:
@@ -179,6 +191,7 @@ def _close_all_but(*kept: int) -> None:
 
 def _work(orders: _Orders) -> NoReturn:
     answer = Answer(orders.answer)
+    faulthandler.enable(2)  # a test runner's file for this is closed here
     try:
         syscalls.unshare(syscalls.NEW_MOUNTS | syscalls.NEW_NET | syscalls.NEW_UTS | syscalls.NEW_IPC)
         files.mount_lab_files(*orders.folders)
@@ -210,6 +223,17 @@ def _leave_terminal() -> None:
     log = os.open(files.FOLDER / "supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for descriptor, file in ((0, nothing), (1, log), (2, log)):
         os.dup2(file, descriptor)
+
+
+def _cause(supervisor: int) -> str:
+    """Return what killed a lab that has ended by itself, for a message; empty if that is unknown."""
+    if not select.select([supervisor], [], [], END_SECONDS_MAX)[0]:
+        return ""
+    ended = os.waitid(os.P_PIDFD, supervisor, os.WEXITED | os.WNOWAIT)
+    number = 0 if ended is None else ended.si_status
+    if ended is not None and ended.si_code == os.CLD_EXITED:
+        number -= 128
+    return f": killed by {signal.Signals(number).name}" if number > 0 else ""
 
 
 def _end(supervisor: int) -> None:

@@ -231,6 +231,19 @@ def test_a_lab_that_ends_before_it_is_up_raises_an_error(name: str) -> None:
     assert name not in running()
 
 
+@pytest.mark.parametrize("start", [run, up])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+def test_the_signal_that_ends_a_lab_is_named(
+    name: str, start: Callable[..., object], number: signal.Signals
+) -> None:
+    async def ends(lab: KernelLab) -> None:
+        os.kill(os.getpid(), number)
+
+    with pytest.raises(LabEnded, match=f"without a result: killed by {number.name}"):
+        start(name, ends)
+    assert name not in running()
+
+
 @pytest.mark.parametrize("wrong", ["", "two words", "a/b", "ü", "x" * 65])
 def test_an_invalid_name_is_refused(wrong: str) -> None:
     with pytest.raises(ValueError, match="cannot name a lab"):
