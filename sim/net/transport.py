@@ -13,6 +13,8 @@ from sim.net.tls import TlsProtocol
 
 WRITE_HIGH_BYTES: Final = 64 * 1024
 WRITE_LOW_BYTES: Final = 16 * 1024
+NOT_SENT_BYTES: Final = 4096
+"""TCP_NOTSENT_LOWAT of connections without a buffer."""
 
 
 class SimTransport(asyncio.Transport):
@@ -33,6 +35,7 @@ class SimTransport(asyncio.Transport):
         self.waiter: tuple[asyncio.Future[None], bool] | None = None
         self._connected = self._closing = self._lost = False
         self._paused_protocol = False
+        self._high_bytes, self._low_bytes = WRITE_HIGH_BYTES, WRITE_LOW_BYTES
         self.set_protocol(protocol)
 
     def attach(self, endpoint: TcpEndpoint, context: Context, detach: Callable[[], object]) -> None:
@@ -71,7 +74,7 @@ class SimTransport(asyncio.Transport):
         self._lose(error)
 
     def on_acknowledged(self) -> None:
-        if self._paused_protocol and self._endpoint.unsent <= WRITE_LOW_BYTES:
+        if self._paused_protocol and self._endpoint.unsent <= self._low_bytes:
             self._paused_protocol = False
             self._context.run(self._protocol.resume_writing)
 
@@ -80,7 +83,7 @@ class SimTransport(asyncio.Transport):
     def write(self, data: Any) -> None:
         if self._closing or self._lost:
             return
-        if self._endpoint.write(data) > WRITE_HIGH_BYTES and not self._paused_protocol:
+        if self._endpoint.write(data) > self._high_bytes and not self._paused_protocol:
             self._paused_protocol = True
             self._protocol.pause_writing()
 
@@ -135,6 +138,11 @@ class SimTransport(asyncio.Transport):
         self._protocol: Any = protocol
         taker: Any = protocol
         self._take = taker.received if isinstance(protocol, TlsProtocol) else taker.data_received
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:  # noqa: ARG002
+        """Set the most unsent bytes; programs that want no buffer of their own also limit that of the kernel."""
+        self._high_bytes = WRITE_HIGH_BYTES if high is None else max(high, NOT_SENT_BYTES)
+        self._low_bytes = min(WRITE_LOW_BYTES, self._high_bytes)
 
     def get_write_buffer_size(self) -> int:
         return max(0, self._endpoint.unsent - WRITE_HIGH_BYTES)

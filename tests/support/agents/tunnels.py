@@ -164,13 +164,11 @@ class TunnelEnds:
 
 
 @asynccontextmanager
-async def tunnel_ends(
-    folder: Path, proxy: Proxy | None = None, valid: timedelta = timedelta(hours=1)
-) -> AsyncIterator[TunnelEnds]:
+async def tunnel_ends(folder: Path, proxy: Proxy | None = None) -> AsyncIterator[TunnelEnds]:
     """Start the data center's end; the box's end is ready to open."""
     loop = asyncio.get_running_loop()
     key = SessionKey()
-    keys = await make_keys(SESSION, ENDPOINT, key.public_key, datetime.now(UTC) + valid)
+    keys = await make_keys(SESSION, ENDPOINT, key.public_key, datetime.now(UTC) + timedelta(hours=1))
     server, door = TunnelServer(keys, STAFF, INSTRUMENT, DESKTOP, folder), Door()
     tunnel = OpenVpnTunnel(DEVICE, folder, proxy, prefix=UNPRIVILEGED)
     listener = await loop.create_server(door.accept, "127.0.0.1", 0)

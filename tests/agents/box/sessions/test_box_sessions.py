@@ -36,15 +36,15 @@ def test_the_person_opens_a_session_by_the_code_and_ends_it() -> None:
             (PresenceWay.CODE, f"port {PORT}")
         ]
         assert not box.tunnels
-        await box.sessions.receive(box.certificate())
-        assert not box.path.open_for
+        await box.sessions.receive(await box.certificate())
+        assert not box.path.elements()
         await asyncio.sleep(2)
         assert box.has_passage
-        assert box.path.open_for[OFFER.id] <= OFFER.expires - OFFER.issued
+        assert box.path.elements()[OFFER.id] <= OFFER.expires - OFFER.issued
         await box.sessions.end(OFFER.id, PORT)
-        assert not box.path.open_for
+        assert not box.path.elements()
         await asyncio.sleep(1)
-        assert not box.tunnels[0].is_up
+        assert box.tunnels[0].ended.done()
         assert box.session.state is SessionState.ENDED
         assert box.sent[-1] == EndMessage(OFFER.id, "ended by the person")
         assert [record.event for record in box.audit.records] == [
@@ -136,7 +136,7 @@ def test_a_shared_desktop_authorizes_nothing_and_ends_everything() -> None:
         assert "not screen_not_shared" in box.audit.refusals[-1]
         await box.sessions.end(second.id, PORT)
         await box.sessions.end(OFFER.id, PORT)
-        assert not box.path.open_for
+        assert not box.path.elements()
 
     run(act)
 
@@ -144,11 +144,11 @@ def test_a_shared_desktop_authorizes_nothing_and_ends_everything() -> None:
 def test_a_session_needs_the_certificate_of_its_own_offer() -> None:
     async def act(box: SessionBox) -> None:
         await box.authorize()
-        right = box.certificate()
+        right = await box.certificate()
         for foreign in (
-            box.certificate(STRANGER),
-            box.certificate(issuer=STRANGER),
-            box.certificate(longer_s=1),
+            await box.certificate(STRANGER),
+            await box.certificate(issuer=STRANGER),
+            await box.certificate(longer_s=1),
             CertificateMessage(OFFER.id, right.authority, right.authority, ""),
             CertificateMessage(OFFER.id, "no certificate", right.authority, ""),
         ):
@@ -218,7 +218,7 @@ def test_a_session_that_has_ended_needs_a_new_consent() -> None:
 
     async def act(box: SessionBox) -> None:
         await box.open()
-        certificate = box.certificate()
+        certificate = await box.certificate()
         await box.sessions.end(OFFER.id, PORT)
         await asyncio.sleep(1)
         await box.sessions.receive(certificate)
@@ -245,10 +245,10 @@ def test_each_end_stops_the_packets_at_once(end: str) -> None:
         await box.open()
         what, cause = ENDS[end]
         await what(box)
-        assert not box.path.open_for
+        assert not box.path.elements()
         await asyncio.sleep(1)
         assert (box.session.state, box.session.cause) == (SessionState.ENDED, cause)
-        assert not box.tunnels[0].is_up
+        assert box.tunnels[0].ended.done()
 
     run(act)
 
@@ -256,7 +256,7 @@ def test_each_end_stops_the_packets_at_once(end: str) -> None:
 def test_a_lost_line_ends_the_session_and_the_next_one_opens() -> None:
     async def act(box: SessionBox) -> None:
         await box.open()
-        box.tunnels[0].lose()
+        box.network.endpoints[0].lose()
         await asyncio.sleep(1)
         assert (box.session.state, box.session.cause) == (SessionState.ENDED, Cause.LINE_LOST)
         await box.open(box.next_offer(id=bytes(16)))
@@ -293,12 +293,12 @@ def test_a_page_that_was_never_there_ends_the_session() -> None:
 def test_an_end_while_the_tunnel_opens_leaves_none() -> None:
     async def act(box: SessionBox) -> None:
         await box.authorize()
-        await box.sessions.receive(box.certificate())
+        await box.sessions.receive(await box.certificate())
         await asyncio.sleep(0.5)
         await box.sessions.end(OFFER.id, PORT)
         await asyncio.sleep(2)
         assert box.session.state is SessionState.ENDED
-        assert not box.tunnels[0].is_up
+        assert box.tunnels[0].ended.done()
 
     run(act)
 
@@ -306,7 +306,7 @@ def test_an_end_while_the_tunnel_opens_leaves_none() -> None:
 def test_the_deadline_ends_an_open_session_whatever_the_wall_clock_says() -> None:
     async def act(box: SessionBox) -> None:
         await box.open()
-        box.clock_error_s = -86_400.0
+        box.network.clock_error_s = -86_400.0
         for _ in range((OFFER.expires - OFFER.issued) // 10):
             await asyncio.sleep(10)
             box.session.page_seen()
@@ -318,10 +318,10 @@ def test_the_deadline_ends_an_open_session_whatever_the_wall_clock_says() -> Non
 def test_a_second_session_with_an_instrument_does_not_open() -> None:
     async def act(box: SessionBox) -> None:
         await box.authorize()
-        first = box.certificate()
+        first = await box.certificate()
         second = replace(OFFER, id=bytes(16))
         await box.authorize(second)
-        other = box.certificate()
+        other = await box.certificate()
         await box.sessions.receive(first)
         await box.sessions.receive(other)
         await asyncio.sleep(2)
@@ -337,7 +337,7 @@ def test_a_full_disk_at_any_record_lets_nothing_open(number: int) -> None:
         box.audit.fails_at = number
         code = await box.offer()
         if await box.sessions.enter_code(OFFER.id, PORT, code):
-            await box.sessions.receive(box.certificate())
+            await box.sessions.receive(await box.certificate())
             await asyncio.sleep(2)
         await asyncio.sleep(1)
         assert not box.has_passage
@@ -350,12 +350,12 @@ def test_a_firewall_that_is_not_in_force_lets_nothing_open() -> None:
     async def act(box: SessionBox) -> None:
         await box.authorize()
         box.path.is_fenced = False
-        await box.sessions.receive(box.certificate())
+        await box.sessions.receive(await box.certificate())
         await asyncio.sleep(2)
         assert not box.tunnels
         box.path.is_fenced = True
         box.path.opens = False
-        await box.sessions.receive(box.certificate())
+        await box.sessions.receive(await box.certificate())
         await asyncio.sleep(2)
         assert not box.has_passage
         assert box.session.cause is Cause.FENCE_LOST
@@ -366,7 +366,7 @@ def test_a_firewall_that_is_not_in_force_lets_nothing_open() -> None:
 def test_a_certificate_without_consent_opens_nothing() -> None:
     async def act(box: SessionBox) -> None:
         await box.authorize()
-        certificate = box.certificate()
+        certificate = await box.certificate()
         second = replace(OFFER, id=bytes(16))
         await box.offer(second)
         await box.sessions.receive(replace_session(certificate, second.id))

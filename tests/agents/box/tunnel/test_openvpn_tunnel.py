@@ -9,17 +9,17 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 from agents.box.tunnel.openvpn import OpenVpnTunnel
-from agents.box.tunnel.tunnel import Credentials, SessionKey, TunnelError
-from datacenter.sessions.surroundings import EndpointError
+from agents.box.tunnel.tunnel import SessionKey, Tunnel
+from datacenter.sessions.surroundings import EndpointError, TunnelEndpoint
+from datacenter.tunnel.door import Door
 from datacenter.tunnel.endpoint import OpenVpnEndpoint
-from datacenter.tunnel.keys import TunnelKeys, make_keys
 from datacenter.tunnel.namespace import socket_of
 from settings.types import Endpoint, ProxyKind
 from tests.support.agents.tunnels import (
@@ -28,7 +28,6 @@ from tests.support.agents.tunnels import (
     INSTRUMENT,
     OTHER,
     PATH,
-    SESSION,
     STAFF,
     UNPRIVILEGED,
     BoxNetwork,
@@ -40,25 +39,11 @@ from tests.support.agents.tunnels import (
 )
 from tests.support.eventually import WAIT_SECONDS_MAX, eventually
 from tests.support.paths import ROOT
-from tests.support.wire.grants import ENDPOINT, OFFER, STRANGER
+from tests.support.tunnel_cases import CASES, GREETING, Received, TunnelCase, case_name
+from tests.support.wire.grants import ENDPOINT, OFFER
 
 pytestmark = pytest.mark.kernel
-GREETING = b"RFB 003.008\n"
 Act = Callable[[TunnelEnds, BoxNetwork], Awaitable[None]]
-
-
-class Received(asyncio.Protocol):
-    """What arrives first on a connection; nothing if it ends before."""
-
-    def __init__(self) -> None:
-        self.first: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-
-    def data_received(self, data: bytes) -> None:
-        if not self.first.done():
-            self.first.set_result(data)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.data_received(b"")
 
 
 async def serve_desktop(network: BoxNetwork) -> None:
@@ -95,19 +80,61 @@ async def greeting(ends: TunnelEnds) -> bytes:
     return await received.first
 
 
-async def refusal(
-    ends: TunnelEnds, credentials: Credentials | None = None, key: SessionKey | None = None
-) -> str:
-    """Try to open the tunnel with other credentials or another key; return the error."""
-    with pytest.raises(TunnelError) as raised:
-        await ends.tunnel.open(ends.endpoint, credentials or ends.credentials, key or ends.key)
-    assert device_packets() == 0
-    return str(raised.value)
+class OpenVpnBench:
+    """A `TunnelBench` of real programs."""
+
+    def __init__(self, network: BoxNetwork, door: Door, address: Endpoint, folder: Path) -> None:
+        self._network, self._folder = network, folder
+        self.door, self.address, self.nowhere = door, address, Endpoint("127.0.0.1", 9)
+        self.ends: list[TunnelEndpoint | Tunnel] = []
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def make_endpoint(self, authority: EllipticCurvePrivateKey) -> TunnelEndpoint:
+        self.ends.append(
+            endpoint := OpenVpnEndpoint(
+                OFFER.id, authority, STAFF, INSTRUMENT, DESKTOP, self.door, self._folder
+            )
+        )
+        return endpoint
+
+    def make_tunnel(self) -> Tunnel:
+        self.ends.append(tunnel := OpenVpnTunnel(DEVICE, self._folder, prefix=UNPRIVILEGED))
+        return tunnel
+
+    async def open_path(self) -> None:
+        self._network.open_path()
+
+    async def close_path(self) -> None:
+        self._network.sessions.close(PATH)
+
+    def packets(self) -> int:
+        return device_packets()
+
+    async def until_sent(self) -> None:
+        before = device_packets()
+        await eventually(lambda: device_packets() > before)
 
 
-async def keys_of_a_stranger(ends: TunnelEnds) -> TunnelKeys:
-    """Keys for the same session and the same key of the box, by another authority."""
-    return await make_keys(SESSION, STRANGER, ends.key.public_key, datetime.now(UTC) + timedelta(hours=1))
+@pytest.mark.parametrize("case", CASES, ids=case_name)
+def test_a_tunnel_by_openvpn_behaves_as_the_emulated_one(tmp_path: Path, case: TunnelCase) -> None:
+    async def inside(network: BoxNetwork) -> None:
+        door = Door()
+        listener = await asyncio.get_running_loop().create_server(door.accept, "127.0.0.1", 0)
+        address = Endpoint("127.0.0.1", listener.sockets[0].getsockname()[1])
+        bench = OpenVpnBench(network, door, address, tmp_path)
+        try:
+            async with asyncio.timeout(WAIT_SECONDS_MAX):
+                await serve_desktop(network)
+                await case(bench)
+        finally:
+            listener.close()
+            for end in bench.ends:
+                await (end.close() if isinstance(end, OpenVpnTunnel) else end.stop())  # type: ignore[union-attr]
+
+    with box_network() as network:
+        asyncio.run(inside(network))
 
 
 @pytest.mark.parametrize("kind", [None, "http", "socks5"])
@@ -138,89 +165,6 @@ def test_an_open_tunnel_reaches_no_other_port_and_no_other_address(tmp_path: Pat
     use(tmp_path, act)
 
 
-def test_an_open_tunnel_passes_nothing_without_the_path_of_the_firewall(tmp_path: Path) -> None:
-    async def act(ends: TunnelEnds, network: BoxNetwork) -> None:
-        await ends.open()
-        network.sessions.close(PATH)
-        waiting = asyncio.ensure_future(greeting(ends))
-        await eventually(lambda: device_packets() > 0)
-        assert not waiting.done()
-        network.open_path()
-        assert await waiting == GREETING  # as TCP repeats its first packet
-
-    use(tmp_path, act)
-
-
-def test_credentials_of_another_session_open_no_tunnel(tmp_path: Path) -> None:
-    async def act(ends: TunnelEnds, _: BoxNetwork) -> None:
-        others = await keys_of_a_stranger(ends)
-        foreign = replace(ends.credentials, tls_crypt=others.client_tls_crypt)
-        assert "lost" in await refusal(ends, foreign)
-        assert ends.door.refused == 1
-
-    use(tmp_path, act)
-
-
-def test_a_certificate_of_another_authority_opens_no_tunnel(tmp_path: Path) -> None:
-    async def act(ends: TunnelEnds, _: BoxNetwork) -> None:
-        others = await keys_of_a_stranger(ends)
-        await refusal(ends, replace(ends.credentials, certificate=others.client_certificate))
-
-    use(tmp_path, act)
-
-
-def test_a_server_of_another_authority_is_refused(tmp_path: Path) -> None:
-    async def act(ends: TunnelEnds, _: BoxNetwork) -> None:
-        others = await keys_of_a_stranger(ends)
-        await refusal(ends, replace(ends.credentials, authority=others.authority))
-
-    use(tmp_path, act)
-
-
-def test_another_key_than_that_of_the_certificate_opens_no_tunnel(tmp_path: Path) -> None:
-    async def act(ends: TunnelEnds, _: BoxNetwork) -> None:
-        await refusal(ends, key=SessionKey())
-
-    use(tmp_path, act)
-
-
-def test_a_key_that_was_forgotten_opens_no_tunnel(tmp_path: Path) -> None:
-    async def act(ends: TunnelEnds, _: BoxNetwork) -> None:
-        ends.key.forget()
-        assert "forgotten" in await refusal(ends)
-
-    use(tmp_path, act)
-
-
-def test_an_expired_certificate_opens_no_tunnel(tmp_path: Path) -> None:
-    async def inside() -> None:
-        async with tunnel_ends(tmp_path, valid=timedelta(seconds=-1)) as ends:
-            await refusal(ends)
-
-    with box_network():
-        asyncio.run(inside())
-
-
-def test_a_reconnection_after_the_end_is_refused(tmp_path: Path) -> None:
-    async def act(ends: TunnelEnds, _: BoxNetwork) -> None:
-        await ends.open()
-        await ends.tunnel.close()
-        again = OpenVpnTunnel(DEVICE, tmp_path, prefix=UNPRIVILEGED)
-        with pytest.raises(TunnelError):
-            await again.open(ends.endpoint, ends.credentials, ends.key)
-        assert ends.door.refused == 1
-
-    use(tmp_path, act)
-
-
-def test_a_data_center_that_is_not_there_is_told(tmp_path: Path) -> None:
-    async def act(ends: TunnelEnds, _: BoxNetwork) -> None:
-        with pytest.raises(TunnelError, match=r"127\.0\.0\.1:9 cannot be reached: Connection refused"):
-            await ends.tunnel.open(Endpoint("127.0.0.1", 9), ends.credentials, ends.key)
-
-    use(tmp_path, act)
-
-
 def test_the_end_of_either_program_ends_both(tmp_path: Path) -> None:
     async def act(ends: TunnelEnds, _: BoxNetwork) -> None:
         await ends.open()
@@ -240,33 +184,12 @@ def test_the_end_of_the_server_ends_the_tunnel(tmp_path: Path) -> None:
     use(tmp_path, act)
 
 
-def test_the_data_center_ends_the_tunnel(tmp_path: Path) -> None:
+def test_an_endpoint_that_cannot_be_started_says_so(tmp_path: Path) -> None:
     async def act(ends: TunnelEnds, _: BoxNetwork) -> None:
-        await ends.open()
-        await ends.server.stop()
-        assert await ends.tunnel.ended
-
-    use(tmp_path, act)
-
-
-def test_an_endpoint_of_a_session_is_opened_by_what_it_has_issued(tmp_path: Path) -> None:
-    async def act(ends: TunnelEnds, _: BoxNetwork) -> None:
-        endpoint = OpenVpnEndpoint(OFFER.id, ENDPOINT, STAFF, INSTRUMENT, DESKTOP, ends.door, tmp_path)
-        key = SessionKey()
-        issued = await endpoint.start(key.public_key, datetime.now(UTC) + timedelta(hours=1))
-        tunnel = OpenVpnTunnel(DEVICE, tmp_path, prefix=UNPRIVILEGED)
-        credentials = Credentials(OFFER.id.hex(), issued.certificate, issued.authority, issued.tls_crypt)
-        await tunnel.open(ends.endpoint, credentials, key)
-        await endpoint.opened()
-        received = Received()
-        await endpoint.connect(received)
-        assert await received.first == GREETING
-        await endpoint.stop()
-        assert await tunnel.ended
+        folder = tmp_path / "absent"
+        endpoint = OpenVpnEndpoint(OFFER.id, ENDPOINT, STAFF, INSTRUMENT, DESKTOP, ends.door, folder)
         with pytest.raises(EndpointError):
-            await OpenVpnEndpoint(
-                OFFER.id, ENDPOINT, STAFF, INSTRUMENT, DESKTOP, ends.door, tmp_path / "absent"
-            ).start(key.public_key, datetime.now(UTC))
+            await endpoint.start(SessionKey().public_key, datetime.now(UTC))
 
     use(tmp_path, act)
 
@@ -277,9 +200,7 @@ import asyncio, sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from agents.box.tunnel.tunnel import SessionKey
-from datacenter.sessions.surroundings import EndpointError
-from datacenter.tunnel.endpoint import OpenVpnEndpoint
-from datacenter.tunnel.keys import TunnelKeys, make_keys
+from datacenter.tunnel.keys import make_keys
 from datacenter.tunnel.server import TunnelServer
 from tests.support.agents.tunnels import DESKTOP, INSTRUMENT, SESSION, STAFF
 from tests.support.wire.grants import ENDPOINT

@@ -1,0 +1,258 @@
+"""The box's end of an emulated tunnel."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import os
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from agents.box.tunnel.openvpn import OPEN_SECONDS_MAX
+from agents.box.tunnel.tunnel import Credentials, SessionKey, TunnelError
+from settings.types import Endpoint, Proxy
+from sim.tunnel.certificates import HandshakeError, verify_peer
+from sim.tunnel.frames import (
+    DATA_BYTES_MAX,
+    NONCE_BYTES,
+    FrameReader,
+    Kind,
+    frame,
+    hello,
+    number_of,
+    numbered,
+    read_hello,
+    transcript,
+)
+from sim.tunnel.keepalive import Keepalive
+from sim.tunnel.path import EmulPath
+from wire.dial.dialer import reach
+from wire.dial.proxy import ProxyError
+from wire.session.grant import Offer
+
+Connect = Callable[[Offer, asyncio.Protocol], Awaitable[object]]
+"""Connects a protocol to the desktop of an offer's instrument. Raises: OSError."""
+KEY_BYTES: Final = 256
+"""The part of a tls-crypt-v2 key that stays at the box; the wrapped key follows."""
+
+
+class EmulTunnel(asyncio.Protocol):
+    """A `Tunnel` whose packets pass through `path`, and then by `connect`."""
+
+    def __init__(
+        self, path: EmulPath, connect: Connect, wall_ns: Callable[[], int], proxy: Proxy | None = None
+    ) -> None:
+        """`wall_ns` is the box's wall clock."""
+        self._path, self._connect, self._wall_ns, self._proxy = path, connect, wall_ns, proxy
+        loop = asyncio.get_running_loop()
+        self.ended: asyncio.Future[str] = loop.create_future()
+        self._up: asyncio.Future[None] = loop.create_future()
+        self._transport: asyncio.Transport | None = None
+        self._frames = FrameReader()
+        self._nonce = os.urandom(NONCE_BYTES)
+        self._credentials: Credentials | None = None
+        self._key: SessionKey | None = None
+        self._keepalive: Keepalive | None = None
+        self._desktops: dict[int, _Desktop] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.packets = 0
+        """Packets that have passed to or from the instrument."""
+
+    async def open(self, endpoint: Endpoint, credentials: Credentials, key: SessionKey) -> None:
+        """As `Tunnel.open`."""
+        self._credentials, self._key = credentials, key
+        try:
+            async with asyncio.timeout(OPEN_SECONDS_MAX):
+                await reach(endpoint, self._proxy, self)
+                self._send(frame(Kind.RESET, self._nonce + _wrapped(credentials.tls_crypt)))
+                await self._up
+        except TimeoutError:
+            self._end("timed out")
+            raise TunnelError(f"the tunnel was not open after {OPEN_SECONDS_MAX:.0f} s") from None
+        except (OSError, ProxyError, ValueError) as error:
+            self._end("failed")
+            raise TunnelError(f"{endpoint.host}:{endpoint.port} cannot be reached: {error}") from error
+        except BaseException:
+            self._end("failed")
+            raise
+
+    async def close(self) -> None:
+        """As `Tunnel.close`."""
+        self._end("closed")
+
+    # the connection to the data center
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._keepalive = Keepalive(
+            lambda: self._send(frame(Kind.PING)), lambda: self._end("the line is dead")
+        )
+
+    def data_received(self, data: bytes) -> None:
+        if self._keepalive is not None:
+            self._keepalive.received()
+        for kind, body in self._frames.read(data):
+            if not self.ended.done():
+                self._handle(kind, body)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end("the connection to the data center was lost")
+
+    def pause_writing(self) -> None:
+        for desktop in self._desktops.values():
+            desktop.pause()
+
+    def resume_writing(self) -> None:
+        for desktop in self._desktops.values():
+            desktop.resume()
+
+    def _handle(self, kind: Kind, body: bytes) -> None:
+        match kind:
+            case Kind.SERVER:
+                self._answer(body)
+            case Kind.UP if not self._up.done():
+                self._up.set_result(None)
+            case Kind.CONNECT | Kind.DATA | Kind.CLOSE if self._up.done():
+                self._packet(kind, *number_of(body))
+
+    def _answer(self, body: bytes) -> None:
+        """Verify the data center's end, and sign."""
+        assert self._credentials is not None
+        assert self._key is not None
+        server_nonce, given = body[:NONCE_BYTES], read_hello(body[NONCE_BYTES:])
+        name, authority = self._credentials.session, self._credentials.authority
+        try:
+            proof = transcript(self._nonce, server_nonce, "server"), given[1]
+            usage = ExtendedKeyUsageOID.SERVER_AUTH
+            verify_peer(given[0], authority, name, usage, proof, self._wall_ns())
+            signature = self._key.sign(transcript(self._nonce, server_nonce, "client"))
+        except (HandshakeError, TunnelError) as error:
+            self._end(str(error))
+            return
+        self._send(frame(Kind.CLIENT, hello(self._credentials.certificate.encode(), signature)))
+
+    def _send(self, data: bytes) -> None:
+        if self._transport is not None and not self.ended.done():
+            self._transport.write(data)
+            if self._keepalive is not None:
+                self._keepalive.sent()
+
+    def _end(self, reason: str) -> None:
+        if self.ended.done():
+            return
+        self.ended.set_result(reason)
+        if self._key is not None:
+            self._key.forget()
+        if self._keepalive is not None:
+            self._keepalive.stop()
+        for desktop in list(self._desktops.values()):
+            desktop.close()
+        if self._transport is not None:
+            self._transport.abort()
+        if not self._up.done():
+            self._up.set_exception(TunnelError(reason))
+            self._up.exception()  # `open` may have ended already
+
+    # packets of the session
+
+    def _packet(self, kind: Kind, number: int, data: bytes) -> None:
+        offer = self._permitted()
+        if offer is None:
+            if number in self._desktops:  # the firewall has ended its connections with the element
+                self._desktops[number].close()
+            return
+        self.packets += 1
+        if kind is Kind.CONNECT:
+            if number not in self._desktops:
+                self._desktops[number] = desktop = _Desktop(self, number)
+                task = asyncio.get_running_loop().create_task(self._reach(offer, desktop))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+        elif (found := self._desktops.get(number)) is not None:
+            if kind is Kind.DATA:
+                found.write(data)
+            else:
+                found.close()
+
+    async def _reach(self, offer: Offer, desktop: _Desktop) -> None:
+        try:
+            await self._connect(offer, desktop)
+        except OSError:
+            self._desktops.pop(desktop.number, None)
+            self.from_desktop(Kind.REFUSED, desktop.number)
+
+    def from_desktop(self, kind: Kind, number: int, data: bytes = b"") -> None:
+        """Send what the instrument has sent, if the firewall lets it pass."""
+        if self._permitted() is not None:
+            self.packets += 1
+            self._send(numbered(kind, number, data))
+
+    def forget(self, number: int) -> None:
+        """A connection to the instrument has ended."""
+        self._desktops.pop(number, None)
+
+    def _permitted(self) -> Offer | None:
+        assert self._credentials is not None
+        return self._path.offer(bytes.fromhex(self._credentials.session))
+
+
+class _Desktop(asyncio.Protocol):
+    """A connection to the instrument."""
+
+    def __init__(self, tunnel: EmulTunnel, number: int) -> None:
+        self._tunnel, self.number = tunnel, number
+        self._transport: asyncio.Transport | None = None
+        self._is_closed = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        if self._is_closed:
+            transport.abort()
+        else:
+            self._tunnel.from_desktop(Kind.CONNECTED, self.number)
+
+    def data_received(self, data: bytes) -> None:
+        for start in range(0, len(data), DATA_BYTES_MAX):
+            self._tunnel.from_desktop(Kind.DATA, self.number, data[start : start + DATA_BYTES_MAX])
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        if not self._is_closed:
+            self._is_closed = True
+            self._tunnel.from_desktop(Kind.CLOSE, self.number)
+        self._tunnel.forget(self.number)
+
+    def write(self, data: bytes) -> None:
+        """Send to the instrument."""
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def close(self) -> None:
+        """End the connection."""
+        self._is_closed = True
+        self._tunnel.forget(self.number)
+        if self._transport is not None:
+            self._transport.abort()
+
+    def pause(self) -> None:
+        """Read nothing more from the instrument."""
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read again."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+
+def _wrapped(tls_crypt: str) -> bytes:
+    """Return the part of the session's tls-crypt-v2 key that the door expects. Raises: ValueError."""
+    try:
+        return base64.b64decode(tls_crypt, validate=True)[KEY_BYTES:]
+    except binascii.Error as error:
+        raise ValueError(f"not a tls-crypt-v2 key: {error}") from None

@@ -1,0 +1,33 @@
+"""Notices that the line of a tunnel is dead, as OpenVPN's `keepalive` does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from wire.openvpn.options import PING_LOST_SECONDS, PING_SECONDS
+
+
+class Keepalive:
+    """Calls `ping` PING_SECONDS after the last packet sent, and `lost` PING_LOST_SECONDS after the last received."""
+
+    def __init__(self, ping: Callable[[], object], lost: Callable[[], object]) -> None:
+        self._ping, self._lost = ping, lost
+        loop = asyncio.get_running_loop()
+        self._pings = loop.call_later(PING_SECONDS, ping)
+        self._loses = loop.call_later(PING_LOST_SECONDS, lost)
+
+    def sent(self) -> None:
+        """A packet was sent."""
+        self._pings.cancel()
+        self._pings = asyncio.get_running_loop().call_later(PING_SECONDS, self._ping)
+
+    def received(self) -> None:
+        """A packet was received."""
+        self._loses.cancel()
+        self._loses = asyncio.get_running_loop().call_later(PING_LOST_SECONDS, self._lost)
+
+    def stop(self) -> None:
+        """The tunnel has ended."""
+        self._pings.cancel()
+        self._loses.cancel()
