@@ -40,7 +40,7 @@ LAUNCHERS: Final = (
     "usr/libexec/rap/volumes",
     "usr/libexec/rap/watch-file-systems",
 )
-SHIPPED: Final = frozenset({".cnf", ".py", ".toml", ".typed", ".zdict"})
+SHIPPED: Final = frozenset({".cnf", ".css", ".js", ".po", ".py", ".toml", ".typed", ".zdict"})
 """Suffixes of the files of Python packages that are installed on a box."""
 PIP_METADATA: Final = ("INSTALLER", "RECORD", "REQUESTED", "direct_url.json")
 PLATFORMS: Final = tuple(

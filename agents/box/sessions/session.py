@@ -42,6 +42,8 @@ class BoxSession(SessionExecutor):
         self.signed, self.offer, self._around = signed, signed.offer, surroundings
         self._others_at_port = others_at_port
         self.view_only = False
+        self.reached_s: dict[SessionState, int] = {}
+        """When each state was reached first, in seconds since 1970 by the clock of the box."""
         self.evidence: tuple[Evidence, ...] = ()
         self.wrong_codes = 0
         self.deadline_ns = self.offer.deadline_ns(surroundings.wall_ns(), surroundings.monotonic_ns())
@@ -58,6 +60,11 @@ class BoxSession(SessionExecutor):
     def has_tunnel(self) -> bool:
         """Whether anything of a tunnel may be left."""
         return self.state in (*WITH_TUNNEL, SessionState.ENDING)
+
+    @property
+    def left_s(self) -> int:
+        """The seconds until the deadline, at least 0."""
+        return max(0, (self.deadline_ns - self._around.monotonic_ns()) // _SECOND_NS)
 
     async def offered(self, *, is_new: bool) -> None:
         """Show the offer; `is_new` if no session of this id was recorded before."""
@@ -142,6 +149,7 @@ class BoxSession(SessionExecutor):
         return len({each.way for each in self.evidence} & set(self._around.ways))
 
     def _changed(self, row: Row) -> None:
+        self.reached_s.setdefault(self.state, self._around.wall_ns() // _SECOND_NS)
         if row.event is Event.TUNNEL_UP:
             self.page_seen()
         if self.state is SessionState.ENDING:

@@ -33,6 +33,11 @@ class BoxSessions:
         self._around = surroundings
         self._sessions: dict[bytes, BoxSession] = {}
 
+    @property
+    def ways(self) -> tuple[PresenceWay, ...]:
+        """How a person must prove to be at the instrument, all of them."""
+        return self._around.ways
+
     def at_port(self, port: int) -> list[BoxSession]:
         """Return the sessions with the instruments of a port, oldest first."""
         return [session for session in self._sessions.values() if session.offer.port == port]

@@ -62,6 +62,7 @@ class SessionBox:
         self.network, self.path, self.tunnels = network, network.path, network.tunnels
         self.audit = EmulatedAudit()
         self.sent: list[FromBox] = []
+        self.on_change: Callable[[], object] = lambda: None
         self.sessions = BoxSessions(
             Surroundings(
                 serial=OFFER.box,
@@ -76,9 +77,12 @@ class SessionBox:
                 make_tunnel=network.make_tunnel,
                 send=self.sent.append,
                 permits=lambda offer: offer.instrument.startswith("CH-"),
-                changed=lambda: None,
+                changed=self._changed,
             )
         )
+
+    def _changed(self) -> None:
+        self.on_change()
 
     @property
     def session(self) -> BoxSession:

@@ -1,0 +1,249 @@
+"""The page's HTTP application: routes, forms, and the events that keep a page up to date.
+
+The number of the instrument port is in the header `X-Rap-Port`, which httpd sets for the virtual host of that
+port's address, in place of any that a client sent. The page has no cookies and no accounts: who may do something
+follows from the port, from the code, switch or security key, and from what `BoxSessions` permits.
+
+**Events.** A page asks `/events` with the identifier of what it shows. The answer is one event with the page's new
+content, as soon as it differs, or nothing after a while; then the browser asks again (HTML, 9.2: EventSource). Each
+request proves that the page is still there, which an answer without end would not: the box would write to a browser
+that is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import secrets
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import cache
+from hashlib import sha256
+from http import HTTPStatus
+from pathlib import Path
+from typing import Final
+from urllib.parse import parse_qs, urlsplit
+
+from agents.box.page.languages import preferred
+from agents.box.page.status import PageStatus
+from agents.box.page.views import View
+from agents.box.sessions.session import BoxSession
+from agents.box.sessions.sessions import BoxSessions
+from wire.http.connection import Request, Response
+from wire.session.grant import ID_BYTES, PresenceWay
+from wire.session.table import SessionState
+
+PORT_HEADER: Final = "x-rap-port"
+LIVE_HOLD_SECONDS: Final = 5.0
+"""How long an answer with events is held while a session is live: the page is missed after 20 s."""
+HOLD_SECONDS: Final = 25.0
+HELD_MAX: Final = 8
+"""Answers that are held for one port; a further one ends the oldest."""
+STATUS_SECONDS: Final = 1.0
+"""How long the page waits for the state of the box, which a disk that hangs delays."""
+FIELDS_MAX: Final = 8
+RETRY_MS: Final = 300
+_STATIC: Final = {"/page.css": "text/css; charset=utf-8", "/page.js": "text/javascript; charset=utf-8"}
+_LIVE: Final = (SessionState.AUTHORIZED, SessionState.OPENING, SessionState.OPEN)
+
+
+class LocalPage:
+    """The page of all instrument ports."""
+
+    def __init__(
+        self,
+        box: str,
+        ports: frozenset[int],
+        sessions: BoxSessions,
+        status: Callable[[], Awaitable[PageStatus | None]],
+    ) -> None:
+        """`box` is the serial number of the box; `status` returns None while its state is unknown."""
+        self._box, self._ports, self._sessions, self._status = box, ports, sessions, status
+        self._secret = secrets.token_bytes(32)
+        self._held: dict[int, deque[asyncio.Event]] = {port: deque() for port in ports}
+
+    def changed(self) -> None:
+        """Send what has changed to the pages that are shown."""
+        for held in self._held.values():
+            for event in held:
+                event.set()
+
+    async def handle(self, request: Request) -> Response:
+        """Answer a request that httpd has passed on."""
+        number = request.headers.get(PORT_HEADER, "")
+        port = int(number) if number.isascii() and number.isdecimal() else 0
+        if port not in self._ports:
+            return Response(HTTPStatus.FORBIDDEN, b"the request did not come through an instrument port")
+        target = urlsplit(request.target)
+        words = target.path.strip("/").split("/")
+        query = parse_qs(target.query, max_num_fields=FIELDS_MAX)
+        match request.method, *words:
+            case "GET", "":
+                return await self._overview(request, port, query)
+            case "GET", "events":
+                return await self._events(request, port)
+            case "GET", "offer", id:
+                return await self._offer(request, port, id, query)
+            case "GET", _ if target.path in _STATIC:
+                return _static(target.path)
+            case "POST", "session", id, "code" | "refuse" | "end" as action:
+                return await self._post(request, port, id, action)
+            case "GET" | "POST", *_:
+                return await self._error(request, port, HTTPStatus.NOT_FOUND)
+        return Response(HTTPStatus.METHOD_NOT_ALLOWED, headers={"allow": "GET, POST"})
+
+    # what a browser shows
+
+    async def _overview(self, request: Request, port: int, query: dict[str, list[str]]) -> Response:
+        self._seen(port)
+        view = await self._view(request, port)
+        return _html(view.overview(_first(query, "note")))
+
+    async def _offer(self, request: Request, port: int, id: str, query: dict[str, list[str]]) -> Response:
+        self._seen(port)
+        session = self._find(id, port)
+        if session is None:
+            return await self._error(request, port, HTTPStatus.NOT_FOUND)
+        view = await self._view(request, port)
+        return _html(view.offer_page(session, _first(query, "note")))
+
+    async def _events(self, request: Request, port: int) -> Response:
+        self._seen(port)
+        known = request.headers.get("last-event-id", "")
+        main = (await self._view(request, port)).main()
+        if _identifier(main) == known:
+            await self._hold(port)
+            main = (await self._view(request, port)).main()
+        lines = [f"retry: {RETRY_MS}"]
+        if _identifier(main) != known:
+            lines += [f"id: {_identifier(main)}", *(f"data: {line}" for line in main.splitlines())]
+        body = "\n".join(lines) + "\n\n"
+        headers = {"content-type": "text/event-stream", "cache-control": "no-store"}
+        return Response(HTTPStatus.OK, body.encode(), headers)
+
+    async def _hold(self, port: int) -> None:
+        """Wait for a change, at most for the time after which the browser has to ask again."""
+        event, held = asyncio.Event(), self._held[port]
+        held.append(event)
+        if len(held) > HELD_MAX:
+            held[0].set()
+        is_live = any(each.state in _LIVE for each in self._sessions.at_port(port))
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LIVE_HOLD_SECONDS if is_live else HOLD_SECONDS):
+                    await event.wait()
+        finally:
+            held.remove(event)
+
+    def _seen(self, port: int) -> None:
+        for session in self._sessions.at_port(port):
+            session.page_seen()
+
+    async def _view(self, request: Request, port: int) -> View:
+        status: PageStatus | None = None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(STATUS_SECONDS):
+                status = await self._status()
+        return View(
+            preferred(request.headers.get("accept-language", "")),
+            self._box,
+            port,
+            self._sessions.at_port(port),
+            self._sessions.ways,
+            self._sessions.is_shared(port),
+            status,
+            lambda id, action: self._token(port, id, action),
+        )
+
+    async def _error(self, request: Request, port: int, status: HTTPStatus) -> Response:
+        view = await self._view(request, port)
+        _ = view.texts.gettext
+        text = {
+            HTTPStatus.NOT_FOUND: _("There is nothing here. The request or session may be over."),
+            HTTPStatus.FORBIDDEN: _("The form is out of date. Go back to the overview and try again."),
+        }[status]
+        return _html(view.error(text), status)
+
+    # what the person does
+
+    async def _post(self, request: Request, port: int, id: str, action: str) -> Response:
+        try:
+            fields = parse_qs(request.body.decode(), max_num_fields=FIELDS_MAX, keep_blank_values=True)
+        except ValueError:  # includes UnicodeDecodeError
+            fields = {}
+        token = _first(fields, "token").encode()
+        if not _is_same_origin(request) or not hmac.compare_digest(
+            token, self._token(port, id, action).encode()
+        ):
+            return await self._error(request, port, HTTPStatus.FORBIDDEN)
+        session = self._find(id, port)
+        if session is None:
+            return await self._error(request, port, HTTPStatus.NOT_FOUND)
+        match action:
+            case "code":
+                return await self._code(session, port, _first(fields, "code"))
+            case "refuse":
+                await self._sessions.refuse(session.id, port)
+                return _redirect("/?note=refused")
+            case _:
+                await self._sessions.end(session.id, port)
+                return _redirect("/?note=ended")
+
+    async def _code(self, session: BoxSession, port: int, code: str) -> Response:
+        is_shared = self._sessions.is_shared(port)
+        await self._sessions.enter_code(session.id, port, "".join(code.split()))
+        return self._answer(session, PresenceWay.CODE, is_shared=is_shared)
+
+    def _answer(self, session: BoxSession, way: PresenceWay, *, is_shared: bool) -> Response:
+        """Redirect after a proof of presence to where the person sees what became of it."""
+        if session.state is not SessionState.OFFERED:
+            return _redirect("/?note=over" if session.cause else "/?note=permitted")
+        is_given = any(each.way is way for each in session.evidence)
+        note = "shared" if is_shared else "more" if is_given else "wrong"
+        return _redirect(f"/offer/{session.id.hex()}?note={note}")
+
+    def _find(self, id: str, port: int) -> BoxSession | None:
+        with suppress(ValueError):
+            wanted = bytes.fromhex(id) if len(id) == 2 * ID_BYTES else b""
+            return next((each for each in self._sessions.at_port(port) if each.id == wanted), None)
+        return None
+
+    def _token(self, port: int, id: str, action: str) -> str:
+        """Return the token of a form, which a page of another origin cannot read."""
+        return hmac.digest(self._secret, f"{port}/{id}/{action}".encode(), "sha256").hex()
+
+
+def _is_same_origin(request: Request) -> bool:
+    """Return whether a form was sent by this page, as far as the browser says where it came from."""
+    origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site", "same-origin")
+    own = f"https://{request.headers.get('host', '')}"
+    return origin in (None, own) and site == "same-origin"
+
+
+def _first(fields: dict[str, list[str]], name: str) -> str:
+    return fields.get(name, [""])[0]
+
+
+def _identifier(main: str) -> str:
+    return sha256(main.encode()).hexdigest()[:16]
+
+
+def _html(text: str, status: HTTPStatus = HTTPStatus.OK) -> Response:
+    headers = {"content-type": "text/html; charset=utf-8", "cache-control": "no-store"}
+    return Response(status, text.encode(), headers)
+
+
+def _redirect(location: str) -> Response:
+    headers = {"location": location, "cache-control": "no-store"}
+    return Response(HTTPStatus.SEE_OTHER, headers=headers)
+
+
+@cache
+def _content(path: str) -> bytes:
+    return (Path(__file__).with_name("static") / path.lstrip("/")).read_bytes()
+
+
+def _static(path: str) -> Response:
+    headers = {"content-type": _STATIC[path], "cache-control": "max-age=3600"}
+    return Response(HTTPStatus.OK, _content(path), headers)

@@ -1,0 +1,339 @@
+"""What the page shows, as HTML without scripts: the overview of a port, and the page of one offer.
+
+All texts are here, marked with `_()` for the catalogues in `languages/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from agents.box.page.languages import Catalogue
+from agents.box.page.markup import Markup, element, join
+from agents.box.page.status import PageStatus
+from agents.box.sessions.session import BoxSession
+from wire.session.grant import PresenceWay, SessionMode
+from wire.session.presence import DIGITS, TRIES
+from wire.session.table import Cause, SessionState
+
+HISTORY_SHOWN_MAX: Final = 10
+REFRESH_SECONDS: Final = 10
+"""How often the overview is loaded again without JavaScript: twice before staff may only look."""
+
+
+@dataclass(frozen=True)
+class View:
+    """One port, as one person's browser shows it."""
+
+    texts: Catalogue
+    box: str
+    port: int
+    sessions: Sequence[BoxSession]
+    """Those of the port, oldest first."""
+    ways: tuple[PresenceWay, ...]
+    is_shared: bool
+    status: PageStatus | None
+    token: Callable[[str, str], str]
+    """Returns the token of a form for a session and an action."""
+
+    # whole documents
+
+    def overview(self, note: str) -> str:
+        """Return the page of the port; `note` is one of `notes()` or empty."""
+        return self._document(self.main(note), refresh=True)
+
+    def offer_page(self, session: BoxSession, note: str) -> str:
+        """Return the page on which one offer is answered. It never reloads itself: it would erase what is typed."""
+        _ = self.texts.gettext
+        if session.state is not SessionState.OFFERED:
+            content = element("p", _("This request has been answered or is over."))
+        elif self.is_shared:
+            content = join(self._facts(session), self._only_end())
+        else:
+            content = join(self._facts(session), self._ways(session), self._refusal(session))
+        back = element("p", element("a", _("Back to the overview"), href="/"))
+        title = element("h1", _("Request for a remote session"))
+        main = element("main", title, self._note(note), content, back, data_offer=session.id.hex())
+        return self._document(main, refresh=False)
+
+    def error(self, text: str) -> str:
+        """Return a page with an error."""
+        _ = self.texts.gettext
+        back = element("p", element("a", _("Back to the overview"), href="/"))
+        return self._document(
+            element("main", element("h1", _("Not possible")), element("p", text), back), refresh=False
+        )
+
+    def notes(self) -> dict[str, str]:
+        """Return the messages about what was done last, by their names in addresses."""
+        _ = self.texts.gettext
+        return {
+            "permitted": _("You have permitted the session. The connection is being prepared."),
+            "more": _("That was right. A further proof is needed before the session is permitted."),
+            "wrong": _("That was not right."),
+            "refused": _("You have refused the session."),
+            "ended": _("The session is ended. Nothing passes any more."),
+            "over": _("This request has been answered or is over."),
+            "shared": _("Not accepted: the desktop of this port is shared."),
+        }
+
+    # parts
+
+    def main(self, note: str = "") -> Markup:
+        """Return the part of the overview that changes."""
+        _ = self.texts.gettext
+        live = [each for each in self.sessions if each.state in _LIVE]
+        offers = [each for each in self.sessions if each.state is SessionState.OFFERED]
+        over = [each for each in reversed(self.sessions) if each.is_over]
+        nothing = _("There is no remote session and no request. Each session needs your permission here.")
+        return element(
+            "main",
+            element("h1", _("Remote sessions at port {port}").format(port=self.port)),
+            self._note(note),
+            *map(self._live, live),
+            *map(self._offer, offers),
+            None if live or offers else element("p", nothing, class_="quiet card"),
+            self._box_state(),
+            self._history(over),
+        )
+
+    def _document(self, main: Markup, *, refresh: bool) -> str:
+        _ = self.texts.gettext
+        reload = element("meta", http_equiv="refresh", content=REFRESH_SECONDS)
+        head = element(
+            "head",
+            element("meta", charset="utf-8"),
+            element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+            element("title", _("Remote sessions at port {port}").format(port=self.port)),
+            element("link", rel="stylesheet", href="/page.css"),
+            element("noscript", reload) if refresh else None,
+            element("script", Markup(""), src="/page.js", defer=True),
+        )
+        header = element("header", element("strong", self.box), " ", _("port {port}").format(port=self.port))
+        body = element("body", header, main)
+        return "<!DOCTYPE html>\n" + element("html", head, body, lang=self.texts.language)
+
+    def _note(self, note: str) -> Markup | None:
+        text = self.notes().get(note)
+        kind = "note bad" if note in ("wrong", "shared") else "note"
+        return element("p", text, class_=kind, role="status") if text else None
+
+    def _live(self, session: BoxSession) -> Markup:
+        _ = self.texts.gettext
+        titles = {
+            SessionState.AUTHORIZED: _("A remote session is being prepared"),
+            SessionState.OPENING: _("A remote session is being opened"),
+            SessionState.OPEN: _("A remote session is running"),
+            SessionState.ENDING: _("A remote session is being ended"),
+        }
+        view_only = _("Staff may only look at the moment, because this page was gone for a while.")
+        end = None
+        if session.state is not SessionState.ENDING:
+            end = self._form(session, "end", _("End the session"), "end")
+        return element(
+            "section",
+            element("h2", titles[session.state]),
+            self._facts(session),
+            element("p", view_only) if session.view_only else None,
+            end,
+            self._only_end() if session.has_tunnel else None,
+            class_="card live",
+        )
+
+    def _offer(self, session: BoxSession) -> Markup:
+        _ = self.texts.gettext
+        id = session.id.hex()
+        answer = element(
+            "a", _("Answer the request"), href=f"/offer/{id}", class_="button", id=f"answer-{id}"
+        )
+        return element(
+            "section",
+            element("h2", _("Request for a remote session")),
+            self._facts(session),
+            self._only_end() if self.is_shared else element("p", answer),
+            class_="card offer",
+            id=f"offer-{id}",
+        )
+
+    def _only_end(self) -> Markup:
+        _ = self.texts.gettext
+        return element(
+            "p",
+            _("While the desktop of this port is shared, a session can only be ended here."),
+            " ",
+            _("Staff who operate the desktop could permit one in your place."),
+            class_="hint",
+        )
+
+    def _facts(self, session: BoxSession) -> Markup:
+        _ = self.texts.gettext
+        offer = session.offer
+        may = {
+            SessionMode.VIEW: _("see the screen"),
+            SessionMode.CONTROL: _("see the screen and operate the instrument"),
+        }
+        rows = [
+            (_("Who"), element("strong", offer.staff)),
+            (_("Role"), offer.role),
+            (_("From"), offer.issuer),
+            (_("Instrument"), offer.instrument),
+            (_("May"), may[offer.mode]),
+        ]
+        if SessionState.OPEN in session.reached_s:
+            rows.append((_("Since"), self._time(session.reached_s[SessionState.OPEN])))
+        minutes = _("{minutes} min").format(minutes=-(-session.left_s // 60))
+        label = _("Time to answer, and for the session") if session.state is SessionState.OFFERED else ""
+        rows.append((label or _("Ends in at most"), minutes))
+        terms = [join(element("dt", term), element("dd", value)) for term, value in rows]
+        return element("dl", *terms)
+
+    def _ways(self, session: BoxSession) -> Markup:
+        _ = self.texts.gettext
+        given = {each.way for each in session.evidence}
+        return element(
+            "ol", *(element("li", self._way(session, way, is_given=way in given)) for way in self.ways)
+        )
+
+    def _way(self, session: BoxSession, way: PresenceWay, *, is_given: bool) -> Markup:
+        _ = self.texts.gettext
+        if is_given:
+            given = {
+                PresenceWay.CODE: _("The code is right."),
+                PresenceWay.SWITCH: _("The switch was pressed."),
+                PresenceWay.SECURITY_KEY: _("The security key was used."),
+            }
+            return element("p", given[way], class_="done")
+        if way is PresenceWay.SWITCH:
+            return element("p", _("Press the switch on the box while this page is open."))
+        if way is PresenceWay.SECURITY_KEY:
+            return element("p", _("Use your security key."))
+        left = TRIES - session.wrong_codes
+        label = element(
+            "label",
+            _("The {digits} digits that the staff member tells you by telephone").format(digits=DIGITS),
+            for_="code",
+        )
+        field = element(
+            "input",
+            id="code",
+            name="code",
+            inputmode="numeric",
+            autocomplete="off",
+            maxlength=DIGITS + 2,
+            size=DIGITS + 2,
+            required=True,
+        )
+        tries = element("p", _("Tries left: {left}").format(left=left), class_="hint")
+        content = join(element("p", label), element("p", field), tries)
+        return self._form(session, "code", _("Permit the session"), "permit", content)
+
+    def _refusal(self, session: BoxSession) -> Markup:
+        _ = self.texts.gettext
+        return self._form(session, "refuse", _("Refuse"), "refuse")
+
+    def _form(
+        self, session: BoxSession, action: str, label: str, kind: str, content: Markup | None = None
+    ) -> Markup:
+        id = session.id.hex()
+        return element(
+            "form",
+            element("input", type="hidden", name="token", value=self.token(id, action)),
+            content,
+            element("button", label, class_=kind, id=f"{action}-{id}"),
+            method="post",
+            action=f"/session/{id}/{action}",
+        )
+
+    def _box_state(self) -> Markup:
+        _ = self.texts.gettext
+        title, status = element("h2", _("The box")), self.status
+        if status is None:
+            return element("section", title, element("p", _("The state of the box is not known yet.")))
+        rows = [
+            (
+                _("Data center"),
+                _("connected") if status.is_connected else _("not connected"),
+                status.is_connected,
+            ),
+            (
+                _("Reports"),
+                _("stored") if status.accepts_reports else _("not stored"),
+                status.accepts_reports,
+            ),
+            (_("Records that wait to be sent"), str(status.records_waiting), True),
+            (
+                _("Firewall"),
+                _("in force") if status.is_firewall_enforced else _("not in force"),
+                status.is_firewall_enforced,
+            ),
+        ]
+        for port in status.ports:
+            name = _("port {port}").format(port=port.number)
+            instruments = ", ".join(port.instruments) or _("no instrument")
+            state = _("ready") if port.is_served else _("not ready")
+            rows.append((f"{name}: {instruments}", state, port.is_served))
+        cells = [
+            element(
+                "tr",
+                element("th", name, scope="row"),
+                element("td", value, class_=None if is_right else "bad"),
+            )
+            for name, value, is_right in rows
+        ]
+        return element("section", title, element("table", *cells))
+
+    def _history(self, over: Sequence[BoxSession]) -> Markup:
+        _ = self.texts.gettext
+        title = element("h2", _("Earlier sessions and requests"))
+        if not over:
+            return element("section", title, element("p", _("None since the box was started.")))
+        names = (_("Ended"), _("Who"), _("Instrument"), _("Duration"), _("Why it ended"))
+        head = element("tr", *(element("th", name, scope="col") for name in names))
+        rows = [element("tr", *map(_cell, self._past(each))) for each in over[:HISTORY_SHOWN_MAX]]
+        table = element("table", element("thead", head), element("tbody", *rows))
+        return element("section", title, element("div", table, class_="wide", tabindex=0, role="group",
+                                                 aria_label=_("Earlier sessions and requests")))  # fmt: skip
+
+    def _past(self, session: BoxSession) -> list[str]:
+        _ = self.texts.gettext
+        reached, duration = session.reached_s, _("not opened")
+        ended = reached.get(SessionState.ENDING, 0)
+        if SessionState.OPEN in reached:
+            minutes, seconds = divmod(max(0, ended - reached[SessionState.OPEN]), 60)
+            duration = _("{minutes} min {seconds} s").format(minutes=minutes, seconds=seconds)
+        who = f"{session.offer.staff} ({session.offer.role})"
+        why = self._cause(session.cause) if session.cause else ""
+        return [self._time(ended), who, session.offer.instrument, duration, why]
+
+    def _cause(self, cause: Cause) -> str:
+        _ = self.texts.gettext
+        return {
+            Cause.REFUSED: _("refused here"),
+            Cause.WRONG_CODES: _("too many wrong codes"),
+            Cause.EXPIRED: _("time was over"),
+            Cause.ENDED_BY_PERSON: _("ended here"),
+            Cause.ENDED_BY_STAFF: _("ended by staff"),
+            Cause.WITHDRAWN: _("the approval was withdrawn"),
+            Cause.TRAINING_EXPIRED: _("the training of the staff member expired"),
+            Cause.PERSON_ABSENT: _("this page was gone for too long"),
+            Cause.LINE_LOST: _("the connection was lost"),
+            Cause.VIEWER_LOST: _("staff closed the viewer"),
+            Cause.RECORDING_FAILED: _("it could not be recorded"),
+            Cause.AUDIT_FAILED: _("the audit log could not be written"),
+            Cause.FENCE_LOST: _("the firewall was not in force"),
+            Cause.RESTARTED: _("the box was started again"),
+            Cause.PEER_ENDED: _("ended by the data center"),
+        }[cause]
+
+    def _time(self, seconds: int) -> Markup:
+        moment = datetime.fromtimestamp(seconds, UTC)
+        return element("time", f"{moment:%Y-%m-%d %H:%M} UTC", datetime=f"{moment:%Y-%m-%dT%H:%M:%SZ}")
+
+
+_LIVE: Final = (SessionState.AUTHORIZED, SessionState.OPENING, SessionState.OPEN, SessionState.ENDING)
+
+
+def _cell(content: str) -> Markup:
+    return element("td", content)
