@@ -12,6 +12,7 @@ report is an integer.
     verbs = ["help-file"]                  # the commands that it executes
     consent = []                           # those of them that the person at the instrument must consent to
     desktop_port = 5900                    # for remote sessions, if it has one
+    desktop_service = "rfb"                # what speaks there: a VNC server, or "tcp" for any other, as RDP
     desktop = { size = [1024, 768], masked = [[300, 80, 400, 24]] }   # its screen; areas with patient data
 
     [channels]                             # sensor readings; the last part of a name is its unit
@@ -128,6 +129,8 @@ class Profile(Table, frozen=True):
     verbs: list[Verb] = []
     consent: list[Verb] = []
     desktop_port: TcpPort | None = None
+    desktop_service: Literal["rfb", "tcp"] = "rfb"
+    """With `tcp` the box passes the connection on unseen."""
     desktop: DesktopScreen | None = None
     channels: Annotated[dict[Word, Channel], Meta(max_length=WORDS_MAX)] = {}
     assays: Annotated[dict[Word, Text], Meta(max_length=WORDS_MAX)] = {}
@@ -194,6 +197,9 @@ def _contradictions(profile: Profile) -> Iterator[tuple[tuple[str, ...], str]]:
             )
     if profile.desktop is not None:
         yield from _desktop_contradictions(profile.desktop, profile.desktop_port)
+        if profile.desktop_service == "tcp":
+            message = 'masks areas of the screen, which the box can only do with `desktop_service` "rfb"'
+            yield ("desktop",), message
     if len(set(profile.verbs)) < len(profile.verbs):
         yield ("verbs",), "list each verb once"
     if others := sorted(set(profile.consent) - set(profile.verbs)):

@@ -63,6 +63,15 @@ class AuditEvent(StrEnum):
     """The part `counts` of the box program failed with an internal error; it starts again. Action: Report it
     with the traceback in the system's journal."""
 
+    PART_FAILED_SESSIONS = "part-failed-sessions"
+    """The part `sessions` of the box program failed with an internal error; remote sessions were ended, and it starts
+    again. Action: Report it with the traceback in the system's journal."""
+
+    SESSION_LOG_UNUSABLE = "session-log-unusable"
+    """The audit file of remote sessions cannot be read or written, or was changed; the box refuses sessions, and
+    tries again every minute. Action: See the reason in the system's journal; keep the file as evidence before you
+    move it."""
+
     PART_FAILED_PORT = "part-failed-port"
     """The part `port` of the box program failed with an internal error; it starts again. Action: Report it
     with the traceback in the system's journal."""

@@ -37,6 +37,8 @@ from agents.box.intake.intake import Intake, Source
 from agents.box.intake.refusal import watch_refusals
 from agents.box.intake.roles import role_of
 from agents.box.profiles import profiles_in_force
+from agents.box.sessions.running import RunningSessions, SessionHardware, session_instruments
+from agents.box.sessions.sessions import BoxSessions
 from agents.box.state import SNAPSHOT_BYTES_MAX, BoxState
 from agents.box.uplink.forwarder import Forwarder
 from agents.box.uplink.stream import Timing
@@ -55,7 +57,7 @@ from wire.dial.adaptive_timeout import AdaptiveTimeout
 from wire.dial.dialer import DIAL_TIMEOUT_FACTOR_MAX
 from wire.dial.probe import probe
 from wire.dial.traffic import Traffic
-from wire.http.connection import Server
+from wire.http.connection import ClientConnection, Server
 from wire.messages import Command, Outcome
 from wire.process.bounds import CHECK_SECONDS, Bound, Bounds, Level
 from wire.profiles import AllowList
@@ -80,9 +82,9 @@ def _ignore(*_what: object) -> None:
 class Hardware:
     """The hardware and services that a box uses.
 
-    `executor` runs the disk's calls one at a time; without it the box starts a thread. `firewall` and `watchdog` are
-    given if the configuration has [firewall] and [watchdog]. `bounds` are those of the process; `disk_space` is
-    called on the thread of the disk.
+    `executor` runs the disk's calls one at a time; without it the box starts a thread. `firewall`, `watchdog` and
+    `sessions` are given if the configuration has [firewall], [watchdog] and [sessions]. `bounds` are those of the
+    process; `disk_space` is called on the thread of the disk.
     """
 
     disk: Disk
@@ -98,6 +100,7 @@ class Hardware:
     disk_space: DiskSpace | None = None
     serial_ports: Mapping[int, SerialPort] = field(default_factory=dict)
     """By their numbers on the board."""
+    sessions: SessionHardware | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +154,7 @@ class Box:
         self._files = BoxFiles(hardware.disk)
         self._time_dial_timeout = AdaptiveTimeout(DIAL_TIMEOUT_FACTOR_MAX)
         self._running: _Running | None = None
+        self._session_listeners: list[Callable[[], object]] = []
         self.tcp_ports: dict[int, int] = {}
         self.activity = "starting"
         """The current phase, for the message if the program does not stop in time."""
@@ -191,6 +195,8 @@ class Box:
                 tasks.create_task(self._supervise("watchdog", feed, running))
             watch = partial(self._certificate.watch, running.audit, self._alarm.used_by("certificate"))
             tasks.create_task(self._supervise("certificate", watch, running))
+            if running.sessions:
+                tasks.create_task(self._supervise("sessions", running.sessions.run, running))
             if running.guard:
                 guard = partial(running.guard.guard, running.audit, work)
                 tasks.create_task(self._supervise("firewall", guard, running))
@@ -199,6 +205,13 @@ class Box:
 
     async def _work(self, running: _Running) -> None:
         """Serve the instrument ports, forward records and execute commands, until cancelled."""
+        try:
+            await self._work_in_parts(running)
+        finally:
+            if running.sessions and running.guard and not running.guard.status().in_force:
+                await running.sessions.fence_lost()
+
+    async def _work_in_parts(self, running: _Running) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._supervise("forwarder", running.forwarder.run, running))
             tasks.create_task(self._supervise("commands", running.commands.run, running))
@@ -252,6 +265,16 @@ class Box:
     def is_connected(self) -> bool:
         """Whether there is a connection to the data center that is not known to be broken."""
         return self._running is not None and self._running.forwarder.is_connected
+
+    def on_sessions_changed(self, changed: Callable[[], object]) -> None:
+        """Call `changed` from now on, whenever anything of the remote sessions has changed."""
+        self._session_listeners.append(changed)
+
+    @property
+    def sessions(self) -> BoxSessions | None:
+        """The remote sessions; None while the box refuses them all."""
+        running = self._running
+        return running.sessions.sessions if running and running.sessions else None
 
     async def backlog(self) -> Mapping[Priority, int] | None:
         """Return records that are not acknowledged, by priority; None before the spool is open."""
@@ -366,6 +389,7 @@ class Box:
             self._alarm.used_by("trust"),
             self._log_message,
         )
+        sessions = self._make_sessions()
         forwarder = Forwarder(
             buffer,
             datacenter,
@@ -375,7 +399,7 @@ class Box:
             audit=audit,
             on_commands=commands.arrived,
             on_withdrawn=commands.withdraw,
-            on_sessions=lambda: None,
+            on_sessions=sessions.wake if sessions else _ignore,
             random=self._random,
             timing=Timing(self._config.sending.linger_s, self._config.sending.heartbeat_s),
             clock=self._hardware.clock,
@@ -396,7 +420,33 @@ class Box:
         if guard is not None:
             bounds.add(Bound("conntrack", partial(guard.limit, "conntrack")))
         collector.on_port_filling = bounds.check
-        return _Running(buffer, audit, intake, collector, forwarder, commands, guard, bounds, trust)
+        return _Running(buffer, audit, intake, collector, forwarder, commands, guard, bounds, trust, sessions)
+
+    def _make_sessions(self) -> RunningSessions | None:
+        config, hardware = self._config, self._hardware
+        if config.sessions is None or hardware.sessions is None:
+            return None
+        return RunningSessions(
+            config,
+            config.sessions,
+            hardware.sessions,
+            session_instruments(config, {serial: each.profile for serial, each in self._allowed.items()}),
+            dial=self._dial_for_sessions,
+            clock=hardware.clock,
+            random=self._random,
+            executor=hardware.executor,
+            log_unusable=self._session_log_unusable,
+            listeners=self._session_listeners,
+        )
+
+    async def _dial_for_sessions(self) -> ClientConnection:
+        assert self._running is not None
+        return await self._running.forwarder.connect()
+
+    def _session_log_unusable(self, reason: str) -> None:
+        if self._running is not None:
+            self._running.audit.note(AuditEvent.SESSION_LOG_UNUSABLE)
+        self._log_message(f"remote sessions are refused, because their log cannot be written: {reason}")
 
     async def _ask_time(self) -> ServerTime:
         config = self._config
@@ -499,6 +549,7 @@ class _Running:
     guard: FirewallGuard | None
     bounds: Bounds
     trust: TrustDiagnosis
+    sessions: RunningSessions | None
 
 
 async def _watch_bounds(bounds: Bounds) -> None:

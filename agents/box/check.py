@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from agents.box.config import BoxConfig, InstrumentPort, load_config
+from agents.box.config import BoxConfig, InstrumentPort, SessionSettings, load_config
 from agents.box.health.certificates import inspect
 from agents.box.intake.collector import port_limits
 from agents.box.profiles import profiles_in_force
@@ -23,6 +23,7 @@ from settings.adapted import LaboratoryHost, adapted_problems, listening_port, s
 from settings.board import Board, load_board_of
 from settings.problems import SettingsError
 from settings.types import address_of
+from wire.pki.signature import SignatureError, load_private_key, load_public_keys
 from wire.process.descriptors import DESCRIPTORS_RESERVED, raise_descriptor_limit
 from wire.standards.engines import engine_problem
 from wire.tls.context import client_context, server_context
@@ -75,6 +76,8 @@ def check_box(file: Path) -> CheckedConfig:
     _check_spool(file, config)
     _check_adapted(file, config, board)
     policy = load_fitting_policy(file, config, board) if config.firewall else None
+    if config.sessions is not None:
+        _check_sessions(file, config, config.sessions, board, policy)
     return CheckedConfig(config, board, policy, problems)
 
 
@@ -202,6 +205,68 @@ def _check_policy(file: Path, config: BoxConfig, board: Board, policy: Policy) -
                 key = f"port[{index}].instrument[{place}].adapted.host"
                 _check_laboratory_host(file, key, instrument.adapted.host, policy, policy_file)
     _check_uplink_rule(file, config, policy, policy_file)
+
+
+def _check_sessions(
+    file: Path, config: BoxConfig, sessions: SessionSettings, board: Board, policy: Policy | None
+) -> None:
+    """Check what remote sessions need: keys, the way of presence, and the firewall that restricts them."""
+    own = ("sessions.key", sessions.key) if sessions.key else ("identity.key", config.identity.key)
+    loaded = ((own, load_private_key), (("sessions.keys", sessions.keys), load_public_keys))
+    for (key, path), load in loaded:
+        try:
+            load(path)
+        except (SignatureError, OSError) as error:
+            raise SettingsError.at(
+                file, key, f"{error}; remote sessions are signed with such keys"
+            ) from error
+    if "switch" in sessions.ways and not board.switches:
+        raise SettingsError.at(file, "sessions.ways", f"{board.name} has no switch; use another way")
+    if policy is None or policy.tunnel is None:
+        what = "[firewall]" if policy is None else f"[tunnel] in {config.firewall and config.firewall.policy}"
+        message = f"need {what}, which restricts each session to one port of one instrument"
+        raise SettingsError.at(file, "sessions", message)
+    if policy.tunnel.interface != sessions.device:
+        message = f"{sessions.device} is not the interface of [tunnel], which is {policy.tunnel.interface}"
+        raise SettingsError.at(file, "sessions.device", message)
+    if not any(sessions.staff_address in network for network in policy.tunnel.staff):
+        known = ", ".join(map(str, policy.tunnel.staff))
+        message = f"{sessions.staff_address} is not one of the addresses of staff in [tunnel]: {known}"
+        raise SettingsError.at(file, "sessions.staff", message)
+    _check_session_instruments(file, config, policy)
+    door = sessions.door
+    address = None if config.proxy is not None else address_of(door.host)
+    if address is not None and not _permits(policy, address, door.port):
+        assert config.firewall is not None
+        message = _not_permitted(config.firewall.policy, "datacenter", door.host, address, door.port)
+        raise SettingsError.at(file, "sessions.endpoint", message)
+
+
+def _check_session_instruments(file: Path, config: BoxConfig, policy: Policy) -> None:
+    """Check that instruments with an address are where the policy permits sessions with them."""
+    profiles, _ = profiles_in_force(config.models().values(), config.profiles)
+    for index, port in enumerate(config.port):
+        for place, instrument in enumerate(port.instrument):
+            profile, allowed = profiles.get(instrument.model), policy.port(port.number)
+            address = address_of(instrument.address)
+            if address is None or profile is None or allowed is None:
+                continue
+            key = f"port[{index}].instrument[{place}].address"
+            if profile.desktop_port is None:
+                message = f"is for remote sessions, and the profile of {profile.model} has no `desktop_port`"
+                raise SettingsError.at(file, key, message)
+            if not allowed.may_have(address):
+                where = ", ".join(str(own.network) for own in allowed.addresses)
+                message = (
+                    f"{address} cannot be an instrument at port {port.number}, whose networks are {where}"
+                )
+                raise SettingsError.at(file, key, message)
+            desktop = Service("tcp", profile.desktop_port)
+            if desktop not in allowed.desktop:
+                message = (
+                    f'port {port.number} permits no sessions to {desktop}; add desktop = ["{desktop}"] to it'
+                )
+                raise SettingsError.at(file, key, f"{message} in the firewall's policy")
 
 
 def _check_laboratory_host(

@@ -32,7 +32,10 @@ tcp_port = 443
 
 [[port.instrument]]                    # an instrument enrolled at this port, and its profile
 serial = "CHEM-0001"
-model = "chemistry-analyzer"           # if it speaks its own standard: `adapted`, see settings/adapted.py
+model = "chemistry-analyzer"
+address = "10.77.1.5"                  # only for remote sessions: its own address
+desktop_password = "secret"            # only if its VNC server requires one
+                                       # if it speaks its own standard: `adapted`, see settings/adapted.py
 
 [spool]
 directory = "/var/lib/rap/spool"
@@ -57,6 +60,16 @@ service = "/run/rap-clock.sock"        # sets a wrong clock; without it, a wrong
 directory = "/var/lib/rap/profiles"
 key = "vendor-signing.pub"             # of the vendor, who signs them
 
+[sessions]                             # without the table the box refuses remote sessions
+endpoint = "ingest.example.com:443"    # where tunnels arrive at the data center
+keys = "session-offers.pem"            # public keys of the data center, which signs what it offers
+key = "session.key"                    # countersigns what a person permits; without it, the key of [identity]
+ways = ["code"]                        # how a person there permits one, all of: "code", "switch", "security-key"
+page = "/run/rap/page.sock"            # of the page at the instruments; httpd passes its requests on
+device = "rap-tun0"                    # the TUN device, which exists before, with the first address of this network:
+staff = "10.99.0.2/29"                 # the data center's address in each tunnel, with its network
+line_kbit_s = 128                      # the rate of the uplink, for desktops
+
 [watchdog]                             # only if the machine has one
 device = "/dev/watchdog0"
 timeout_s = 60
@@ -65,9 +78,9 @@ timeout_s = 60
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -75,13 +88,17 @@ from msgspec import Meta
 from agents.box.certificate_files import BoxCertificates
 from agents.box.defaults import HEARTBEAT_SECONDS, INSTRUMENTS_MAX, LINGER_SECONDS
 from settings.adapted import AdaptedPort
-from settings.board import PortNumber
+from settings.board import Interface, PortNumber
+from settings.names import host_problem
 from settings.problems import Problems
 from settings.profile import Model, profile_problem
 from settings.toml import load
-from settings.types import Endpoint, Host, Proxy, Serial, Table, address_of, is_unicast
+from settings.types import Endpoint, Host, OptionalIpv4, Proxy, Serial, Table, address_of, is_unicast
 
 MIB: Final = 1024 * 1024
+TCP_PORT_MAX: Final = 65535
+VncPassword = Annotated[str, Meta(pattern=r"^[\x20-\x7e]{0,8}\Z", extra={"secret": True}, examples=["…"])]
+"""VNC servers compare the first eight characters."""
 SPOOL_BYTES_MAX: Final = 1024 * 1024 * MIB
 
 
@@ -98,6 +115,10 @@ class PortInstrument(Table, frozen=True):
     model: Model
     adapted: AdaptedPort | None = None
     """The site's settings if it speaks its own standard."""
+    address: OptionalIpv4 = ""
+    """Its own address; without it there are no remote sessions with the instrument."""
+    desktop_password: VncPassword = ""
+    """Of its VNC server, if that requires one."""
 
 
 class InstrumentPort(Table, frozen=True):
@@ -165,6 +186,56 @@ class Profiles(Table, frozen=True):
     key: Path
 
 
+class SessionSettings(Table, frozen=True):
+    """Remote sessions with the instruments."""
+
+    endpoint: Annotated[str, Meta(pattern=r"^[^:\s]+:[1-9][0-9]{0,4}\Z", examples=["ingest.example.com:443"])]
+    """Host and port where tunnels arrive at the data center."""
+    keys: Path
+    """Public keys of the data center (PEM, P-256): one of them must have signed an offer."""
+    ways: Annotated[list[Literal["code", "switch", "security-key"]], Meta(min_length=1)]
+    """How a person must prove to be at the instrument, all of them."""
+    key: Path | None = None
+    """The private key (PEM, P-256) that countersigns what a person permits, if it is not that of the identity. The
+    data center must know its public key; that of the identity it knows from the box's certificate."""
+    page: Path = Path("/run/rap/page.sock")
+    device: Interface = "rap-tun0"
+    """The TUN device, which exists before; the box has the first address of the tunnel's network there."""
+    staff: str = "10.99.0.2/29"
+    """The data center's address in each tunnel, with its network."""
+    line_kbit_s: Annotated[int, Meta(ge=16, le=10_000_000)] = 128
+    """The rate of the uplink in kbit/s. A desktop sends no faster, so that reports do not wait behind it."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for an endpoint that is none, and for a way that is listed twice."""
+        host, _, port = self.endpoint.rpartition(":")
+        if (problem := host_problem(host)) or int(port) > TCP_PORT_MAX:
+            message = problem or f"the port must be at most {TCP_PORT_MAX}"
+            raise ValueError(f"endpoint: {self.endpoint}: {message}; write it like ingest.example.com:443")
+        if twice := _repeated(self.ways):
+            raise ValueError(f"ways: list each way once; repeated: {', '.join(twice)}")
+        if not _is_second_host(self.staff):
+            raise ValueError(
+                f"staff: {self.staff} is not an address with its network, as 10.99.0.2/29; the first is the box's"
+            )
+
+    @property
+    def staff_address(self) -> IPv4Address:
+        """The data center's address in each tunnel."""
+        return IPv4Interface(self.staff).ip
+
+    @property
+    def box_address(self) -> IPv4Address:
+        """The box's own address in each tunnel: the first of its network."""
+        return IPv4Interface(self.staff).network[1]
+
+    @property
+    def door(self) -> Endpoint:
+        """Where tunnels arrive."""
+        host, _, port = self.endpoint.rpartition(":")
+        return Endpoint(host, int(port))
+
+
 class HardwareWatchdog(Table, frozen=True):
     """Watchdog device that resets the machine if the program hangs for `timeout_s` seconds."""
 
@@ -188,6 +259,7 @@ class BoxConfig(Table, frozen=True):
     clock: Clock = Clock()
     revocation: Revocation | None = None
     profiles: Profiles | None = None
+    sessions: SessionSettings | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError for repeated ports or instruments, and for too many instruments."""
@@ -215,6 +287,16 @@ class BoxConfig(Table, frozen=True):
 
 def _repeated(values: Sequence[object]) -> list[str]:
     return sorted({str(value) for value in values if values.count(value) > 1})
+
+
+def _is_second_host(text: str) -> bool:
+    """Return whether a text is the address of a host with its network, and not of the network's first host."""
+    try:
+        interface = IPv4Interface(text)
+    except ValueError:
+        return False
+    network = interface.network
+    return network.prefixlen < 31 and network[1] < interface.ip < network.broadcast_address
 
 
 def load_config(file: Path) -> BoxConfig:

@@ -72,6 +72,11 @@ def test_each_shipped_profile_is_valid(model: str) -> None:
         ("[300, 80, 400, 24]", "[300, 80, 400, 0]", "write [x, y, width, height]"),
         ("[300, 80, 400, 24]", "[300, 80, 400]", "desktop.masked[0]"),
         ("desktop_port = 5900\n", "", "describes the screen of a `desktop_port`, which is missing"),
+        (
+            "desktop_port = 5900",
+            'desktop_port = 5900\ndesktop_service = "tcp"',
+            "only do with `desktop_service`",
+        ),
         ("size = [1024, 768]", "size = [1024, 0]", "desktop.size"),
         ("summary", "sumary", "did you mean summary?"),
     ],

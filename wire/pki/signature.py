@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
+_END_OF_KEY: Final = b"-----END PUBLIC KEY-----"
 _MARK: Final = b"# signature: ecdsa-p256-sha256 "
 
 
@@ -43,16 +44,22 @@ def sign(text: bytes, key: Path) -> bytes:
 
     Raises: SignatureError, OSError.
     """
-    try:
-        private = load_pem_private_key(key.read_bytes(), None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        private = None
-    if not isinstance(private, ec.EllipticCurvePrivateKey) or not isinstance(private.curve, ec.SECP256R1):
-        raise SignatureError(f"{key}: is not an unencrypted private key of curve P-256 in PEM")
+    private = load_private_key(key)
     body = _split(text)[0]
     if not body.endswith(b"\n"):
         body += b"\n"
     return body + _MARK + b64encode(private.sign(body, ec.ECDSA(SHA256()))) + b"\n"
+
+
+def load_private_key(file: Path) -> ec.EllipticCurvePrivateKey:
+    """Load the private key in the PEM file. Raises: SignatureError, OSError."""
+    try:
+        private = load_pem_private_key(file.read_bytes(), None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        private = None
+    if not isinstance(private, ec.EllipticCurvePrivateKey) or not isinstance(private.curve, ec.SECP256R1):
+        raise SignatureError(f"{file}: is not an unencrypted private key of curve P-256 in PEM")
+    return private
 
 
 def load_public_key(file: Path) -> ec.EllipticCurvePublicKey:
@@ -64,6 +71,22 @@ def load_public_key(file: Path) -> ec.EllipticCurvePublicKey:
     if not isinstance(public, ec.EllipticCurvePublicKey) or not isinstance(public.curve, ec.SECP256R1):
         raise SignatureError(f"{file}: is not a public key of curve P-256 in PEM")
     return public
+
+
+def load_public_keys(file: Path) -> list[ec.EllipticCurvePublicKey]:
+    """Load the public keys in the PEM file, at least one. Raises: SignatureError, OSError."""
+    keys = []
+    for number, block in enumerate(file.read_bytes().split(_END_OF_KEY)[:-1], 1):
+        try:
+            public = load_pem_public_key(block + _END_OF_KEY)
+        except (ValueError, UnsupportedAlgorithm):
+            public = None
+        if not isinstance(public, ec.EllipticCurvePublicKey) or not isinstance(public.curve, ec.SECP256R1):
+            raise SignatureError(f"{file}: key {number} is not a public key of curve P-256 in PEM")
+        keys.append(public)
+    if not keys:
+        raise SignatureError(f"{file}: has no public key in PEM")
+    return keys
 
 
 def verify(text: bytes, key: ec.EllipticCurvePublicKey) -> bytes:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
@@ -20,6 +22,15 @@ from wire.session.audit import (
     sign_head,
     start_hash,
 )
+from wire.session.table import SessionState
+
+
+class Unended(NamedTuple):
+    """A session that has not ended in the log, as an earlier run of the program has left it."""
+
+    offer: bytes
+    """The signed offer."""
+    state: SessionState
 
 
 class SessionLog:
@@ -33,6 +44,8 @@ class SessionLog:
         """
         self.owner = owner
         self._used: set[str] = set()
+        self.unended: list[Unended] = []
+        """What an earlier run of the program has left, oldest first."""
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             self.head = self._load(path)
@@ -56,7 +69,10 @@ class SessionLog:
         head = ChainHead(audit.lines[-1].number, audit.lines[-1].hash) if audit.lines else start
         for problem in chain_problems(audit.lines, head, start=start):
             raise AuditFileError(f"{path}: {problem}")
-        self._used = {line.record.session for line in audit.lines if line.record.kind == "transition"}
+        # beyond what `parse_audit` checks, the chain shows that this program has written them
+        transitions = [line.record for line in audit.lines if line.record.kind == "transition"]
+        self._used = {record.session for record in transitions}
+        self.unended = _unended(transitions)
         return head
 
     def __enter__(self) -> SessionLog:
@@ -99,6 +115,19 @@ class SessionLog:
                 os.ftruncate(self._fd, self._size)
             raise
         self._size += len(line)
+
+
+def _unended(transitions: Iterable[SessionRecord]) -> list[Unended]:
+    found: dict[str, Unended] = {}
+    for record in transitions:
+        state = SessionState(record.state)
+        if state is SessionState.ENDED:
+            found.pop(record.session, None)
+        elif record.session in found:
+            found[record.session] = found[record.session]._replace(state=state)
+        else:
+            found[record.session] = Unended(bytes.fromhex(record.message), state)
+    return list(found.values())
 
 
 def _sync_folder(folder: Path) -> None:

@@ -42,15 +42,22 @@ class SessionLine:
         self._backoff = Backoff(random)
         self._waiting: deque[FromBox] = deque()
         self._wanted = asyncio.Event()
+        self._emptied = asyncio.Event()
+        self._emptied.set()
 
     def send(self, message: FromBox) -> None:
         """Send a message."""
         self._waiting.append(message)
+        self._emptied.clear()
         self._wanted.set()
 
     def wake(self) -> None:
         """Messages wait at the data center."""
         self._wanted.set()
+
+    async def emptied(self) -> None:
+        """Wait until the data center has answered every message."""
+        await self._emptied.wait()
 
     async def run(self) -> None:
         """Exchange messages until cancelled."""
@@ -88,6 +95,8 @@ class SessionLine:
             for _ in range(count):
                 self._waiting.popleft()
             sent -= count
+            if not self._waiting:
+                self._emptied.set()
             self._backoff.succeeded()
             reply = decode(ExchangeReply, response.body)
             for message in reply.messages:

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from agents.box.sessions.certificate import CertificateError, check_certificate
+from agents.box.sessions.desktop import SharedDesktop
 from agents.box.sessions.surroundings import Surroundings
 from agents.box.tunnel.tunnel import Credentials, SessionKey, Tunnel, TunnelError
 from wire.session.executor import Deadline, SessionExecutor
@@ -53,6 +54,7 @@ class BoxSession(SessionExecutor):
         self._grant = b""
         self._credentials: Credentials | None = None
         self._tunnel: Tunnel | None = None
+        self._desktop: SharedDesktop | None = None
         self._deadline = Deadline(self, self.deadline_ns, surroundings.monotonic_ns())
         self._page_timers: list[asyncio.TimerHandle] = []
 
@@ -71,6 +73,16 @@ class BoxSession(SessionExecutor):
         await self.event(Event.OFFER_RECEIVED, Actor.DATA_CENTER, id_unused=is_new, offer_signed=True)
         if self.state is SessionState.NEW:
             self._deadline.cancel()
+
+    async def end_after_restart(self, state: SessionState) -> None:
+        """The program was started again, and its log shows the session in this state: end it."""
+        self._deadline.cancel()
+        self.state = state
+        if state is SessionState.ENDING:
+            await self._around.path.close(self.offer)
+            await self.event(Event.CLOSED, Actor.BOX)
+        else:
+            await self.event(Event.RESTARTED, Actor.BOX)
 
     async def prove(self, evidence: Evidence, offer_hash: bytes, *, screen_shared: bool) -> bool:
         """The person has proved the presence in one way, for the offer with this hash; return whether that permits
@@ -137,6 +149,8 @@ class BoxSession(SessionExecutor):
     def _message(self, row: Row) -> bytes:
         if row.event is Event.OFFER_RECEIVED:
             return self.signed.message
+        if row.next is SessionState.ENDING and self._desktop is not None:
+            return self._desktop.chain
         return self._grant if row.event is Event.AUTHORIZE else b""
 
     def _deadline_ns(self, row: Row) -> int:
@@ -169,12 +183,14 @@ class BoxSession(SessionExecutor):
             case Action.START_ENDPOINT:
                 self._start(self._open())
             case Action.OPEN_PATH:
-                left = (self.deadline_ns - around.monotonic_ns()) // _SECOND_NS
-                if not await around.path.open(self.offer, max(1, left)):
-                    self.later(Event.FENCE_LOST, Actor.BOX)
+                await self._let_pass()
             case Action.VIEW_ONLY | Action.CONTROL:
                 self.view_only = action is Action.VIEW_ONLY
+                if self._desktop is not None:
+                    self._desktop.set_control(has_control=not self.view_only)
             case Action.CLOSE_PATH:
+                if self._desktop is not None:
+                    await self._desktop.close()
                 await around.path.close(self.offer)
             case Action.STOP_ENDPOINT:
                 self._key.forget()
@@ -183,6 +199,24 @@ class BoxSession(SessionExecutor):
                 around.send(EndMessage(self.id, str(self.cause)))
             case _:  # SHOW_OFFER: the state is what is shown; the others are the data center's
                 pass
+
+    async def _let_pass(self) -> None:
+        """Open the path, with the desktop behind it; without either the session ends."""
+        around = self._around
+        self._desktop = around.share(self.offer, self._desktop_ended)
+        try:
+            if self._desktop is not None:
+                await self._desktop.start()
+        except OSError as error:
+            self._desktop_ended(f"the desktop cannot be shared: {error}")
+            return
+        left = (self.deadline_ns - around.monotonic_ns()) // _SECOND_NS
+        if not await around.path.open(self.offer, max(1, left)):
+            self.later(Event.FENCE_LOST, Actor.BOX)
+
+    def _desktop_ended(self, reason: str) -> None:
+        self._audit.refused(self.id, reason)
+        self.later(Event.LINE_LOST, Actor.LINE)
 
     async def _open(self) -> None:
         """Open the tunnel, and handle its end."""

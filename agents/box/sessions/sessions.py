@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from typing import Final
 
@@ -9,6 +10,7 @@ from agents.box.sessions.session import BoxSession
 from agents.box.sessions.surroundings import Surroundings
 from wire.session.cose import GrantError
 from wire.session.grant import Evidence, PresenceWay, read_offer
+from wire.session.log import Unended
 from wire.session.messages import (
     CertificateMessage,
     EndMessage,
@@ -45,6 +47,11 @@ class BoxSessions:
     def is_shared(self, port: int) -> bool:
         """Whether staff may see or operate the screen of an instrument at this port."""
         return any(session.has_tunnel for session in self.at_port(port))
+
+    @property
+    def is_live(self) -> bool:
+        """Whether a session is not over."""
+        return any(not session.is_over for session in self._sessions.values())
 
     async def receive(self, message: ToBox) -> None:
         """Handle a message of the data center. A message that does not apply is recorded and changes nothing."""
@@ -95,8 +102,18 @@ class BoxSessions:
 
     async def end_all(self, event: Event = Event.PERSON_ENDS, actor: Actor = Actor.PERSON) -> None:
         """End all sessions: the switch, or the end of the program."""
-        for session in list(self._sessions.values()):
-            await session.event(event, actor)
+        # at the same time: the record of one could wait for a disk that does not respond
+        await asyncio.gather(*(session.event(event, actor) for session in self._sessions.values()))
+
+    async def end_unended(self, unended: Unended) -> None:
+        """End a session that an earlier run of the program has left."""
+        try:
+            signed = read_offer(unended.offer, self._around.datacenter)
+        except GrantError as error:
+            self._around.audit.refused(b"", f"an unended session of an earlier run, whose offer {error}")
+            return
+        session = self._sessions[signed.offer.id] = BoxSession(signed, self._around, self._others_at_port)
+        await session.end_after_restart(unended.state)
 
     async def _offered(self, message: bytes) -> None:
         try:

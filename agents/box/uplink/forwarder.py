@@ -215,7 +215,7 @@ class Forwarder:
         self._dialling_since = self._loop.time()
         try:
             async with asyncio.timeout(None) as self._dialling:
-                connection = await self._connect()
+                connection = await self.connect()
         finally:
             self._dialling = None
         self._connection, self._connected_at = connection, self._loop.time()
@@ -224,7 +224,8 @@ class Forwarder:
         self._transport = connection.transport
         return connection
 
-    async def _connect(self) -> ClientConnection:
+    async def connect(self) -> ClientConnection:
+        """Return a new connection to the data center. Raises: OSError, ProxyError."""
         try:
             connection = await dial(
                 self._endpoint,
@@ -283,7 +284,7 @@ class Forwarder:
 
     async def _dial_lane(self) -> ClientConnection:
         await self._wait_for_dial_limit()
-        return await self._connect()
+        return await self.connect()
 
     def _lane_stream(self, connection: ClientConnection, estimator: LinkEstimator) -> Stream:
         return Stream(

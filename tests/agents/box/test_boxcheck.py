@@ -17,6 +17,7 @@ from agents.box.check import check_box
 from settings.problems import SettingsError
 from tests.support.hierarchy import Hierarchy
 from wire.pki.hierarchy import Authority, Validity, make_key
+from wire.pki.signature import new_key_pair
 from wire.tls.context import Identity
 from wire.tls.identity import SOON_DAYS, Severity
 
@@ -112,6 +113,79 @@ def test_an_inconsistent_setting_is_reported_with_its_key_and_a_correction(
     assert failed.value.problems[0].key == key
     assert says in failed.value.problems[0].message
     assert str(config.parent / "firewall.toml") in failed.value.problems[0].message
+
+
+SESSIONS = """
+[sessions]
+endpoint = "203.0.113.5:443"
+keys = "offers.pub"
+key = "session.key"
+ways = ["code", "switch"]
+"""
+PLACE = "port[0].instrument[0].address"
+TUNNEL = """
+[tunnel]
+interface = "rap-tun0"
+staff = ["10.99.0.0/29"]
+"""
+
+
+@pytest.fixture
+def with_sessions(config: Path) -> Path:
+    """A configuration that permits remote sessions with CHEM-1."""
+    folder = config.parent
+    private, public = new_key_pair()
+    (folder / "session.key").write_bytes(private)
+    (folder / "offers.pub").write_bytes(public + new_key_pair()[1])
+    change(config, 'serial = "CHEM-1"', 'serial = "CHEM-1"\naddress = "10.77.1.5"')
+    config.write_text(config.read_text() + SESSIONS)
+    policy = folder / "firewall.toml"
+    change(policy, "services", 'desktop = ["tcp/5900"]\nservices')
+    policy.write_text(policy.read_text() + TUNNEL)
+    return config
+
+
+def test_a_configuration_with_sessions_is_accepted(with_sessions: Path) -> None:
+    settings = check_box(with_sessions).config.sessions
+    assert settings is not None
+    assert (str(settings.box_address), str(settings.staff_address)) == ("10.99.0.1", "10.99.0.2")
+
+
+@pytest.mark.parametrize(
+    ("file", "right", "wrong", "key", "says"),
+    [
+        ("box.toml", 'key = "session.key"', "", "identity.key", "not an unencrypted private key of curve P-256"),
+        ("box.toml", "offers.pub", "session.key", "sessions.keys", "has no public key in PEM"),
+        ("box.toml", "offers.pub", "none.pub", "sessions.keys", "No such file"),
+        ("offers.pub", "PUBLIC KEY-----\n", "PUBLIC KEY-----\nA", "sessions.keys", "key 1 is not"),
+        ("box.toml", '[firewall]\npolicy = "firewall.toml"', "", "sessions", "need [firewall], which restricts"),
+        ("firewall.toml", TUNNEL, "", "sessions", "need [tunnel] in"),
+        ("firewall.toml", "rap-tun0", "tun1", "sessions.device", "is not the interface of [tunnel], which is tun1"),
+        ("firewall.toml", "10.99.0.0/29", "10.98.0.0/29", "sessions.staff", "10.99.0.2 is not one of the addresses"),
+        ("box.toml", "203.0.113.5:443", "203.0.113.6:443", "sessions.endpoint", 'addresses = ["203.0.113.6"]'),
+        ("box.toml", "10.77.1.5", "10.77.2.5", PLACE, "cannot be an instrument at port 1"),
+        ("firewall.toml", 'desktop = ["tcp/5900"]', "", PLACE, 'add desktop = ["tcp/5900"]'),
+        ("box.toml", "chemistry-analyzer", "hematology-analyzer", PLACE, "no `desktop_port`"),
+    ],
+)  # fmt: skip
+def test_a_setting_with_which_sessions_cannot_work_is_reported_with_a_correction(
+    with_sessions: Path, file: str, right: str, wrong: str, key: str, says: str
+) -> None:
+    change(with_sessions.parent / file, right, wrong)
+    with pytest.raises(SettingsError) as failed:
+        check_box(with_sessions)
+    assert failed.value.problems[0].key == key
+    assert says in failed.value.problems[0].message
+
+
+def test_a_way_of_presence_that_the_board_lacks_is_reported(with_sessions: Path) -> None:
+    (with_sessions.parent / "board.toml").write_text(
+        'name = "bare"\nuplink = "eth0"\n[instrument_ports]\n1 = "eth1"\n'
+    )
+    for file in ("box.toml", "firewall.toml"):
+        change(with_sessions.parent / file, '"rap-4"', '"board.toml"')
+    with pytest.raises(SettingsError, match=r"sessions\.ways: bare has no switch; use another way"):
+        check_box(with_sessions)
 
 
 @pytest.mark.parametrize(

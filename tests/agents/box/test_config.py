@@ -29,6 +29,12 @@ INSTRUMENT = """
 serial = "{}"
 model = "chemistry-analyzer"
 """
+SESSIONS = """
+[sessions]
+endpoint = "ingest.example.com:443"
+keys = "offers.pem"
+ways = ["code"]
+"""
 GOOD = PORT + INSTRUMENT.format("CHEM-1")
 
 
@@ -80,6 +86,26 @@ def test_a_valid_file_is_loaded(tmp_path: Path) -> None:
         (GOOD + '[proxy]\nkind = "ftp"\nhost = "x"\nport = 1\n', "proxy.kind", "one of http, socks5"),
         (GOOD + INSTRUMENT.format("CHEM-1"), "", "repeated: CHEM-1"),
         (GOOD + "[sending]\nlinger_s = -1\n", "sending.linger_s", ">= 0"),
+        (GOOD + SESSIONS.replace(":443", ""), "sessions.endpoint", "write it like ingest.example.com:443"),
+        (GOOD + SESSIONS.replace(":443", ":99999"), "sessions", "the port must be at most 65535"),
+        (
+            GOOD + SESSIONS.replace("ingest.example", "ingest..example"),
+            "sessions",
+            "endpoint: ingest..example",
+        ),
+        (GOOD + SESSIONS.replace('"code"', ""), "sessions.ways", "length >= 1"),
+        (
+            GOOD + SESSIONS.replace('"code"', '"button"'),
+            "sessions.ways[0]",
+            "one of code, switch, security-key",
+        ),
+        (
+            GOOD + SESSIONS.replace('"code"', '"code", "code"'),
+            "sessions",
+            "list each way once; repeated: code",
+        ),
+        (GOOD + SESSIONS + 'staff = "10.99.0.1/29"\n', "sessions", "as 10.99.0.2/29; the first is the box's"),
+        (GOOD + SESSIONS + 'staff = "10.99.0.2"\n', "sessions", "is not an address with its network"),
         ("board = \n", "", "is not TOML"),
     ],
 )

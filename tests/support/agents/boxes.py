@@ -12,6 +12,7 @@ from typing import Any
 from agents.box.box import Box, Hardware
 from agents.box.certificate_files import BoxCertificates
 from agents.box.config import BoxConfig, InstrumentPort, PortInstrument, Sending
+from agents.box.sessions.running import SessionHardware
 from agents.instrument.agent import InstrumentAgent
 from hal.emul.clock import EmulClock
 from hal.emul.disk import EmulDisk
@@ -60,9 +61,11 @@ def box_config(pki: Hierarchy, datacenter: int, **sending: Any) -> BoxConfig:
 
 
 @asynccontextmanager
-async def running_box(config: BoxConfig, on: EmulDisk) -> AsyncIterator[Box]:
+async def running_box(
+    config: BoxConfig, on: EmulDisk, sessions: SessionHardware | None = None
+) -> AsyncIterator[Box]:
     """A box that serves its ports, until the context's end."""
-    box = Box(config, Hardware(on, CLOCK, EmulEthernetPort("uplink")), Random(2))
+    box = Box(config, Hardware(on, CLOCK, EmulEthernetPort("uplink"), sessions=sessions), Random(2))
     task = asyncio.ensure_future(box.run())
     try:
         await eventually(lambda: task.done() or len(box.tcp_ports) == len(config.port))

@@ -8,8 +8,8 @@ import pytest
 
 from tests.support.wire.grants import BOX, BOX_KEYS, OFFER
 from wire.session.audit import AuditFileError, AuditOwner, SessionRecord, parse_audit, read_head
-from wire.session.log import SessionLog
-from wire.session.table import End
+from wire.session.log import SessionLog, Unended
+from wire.session.table import End, SessionState
 
 OWNER = AuditOwner(End.BOX, "RAP-0001")
 RECORD = SessionRecord(1, 2, "run", "transition", OFFER.id.hex(), "offer received", "data center", "offered")
@@ -28,6 +28,27 @@ def test_a_grant_is_used_once_also_after_a_restart(path: Path) -> None:
     with SessionLog(path, OWNER) as log:
         assert log.is_used(OFFER.id)
         assert not log.is_used(bytes(16))
+
+
+def test_what_an_earlier_run_has_left_is_known(path: Path) -> None:
+    other, third = (number.to_bytes(16, "big").hex() for number in (2, 3))
+    steps = [
+        (other, "offered", "0a"),
+        (third, "offered", "0b"),
+        (other, "authorized", "0c"),
+        (third, "ending", ""),
+        (third, "ended", ""),
+        (OFFER.id.hex(), "offered", "0d"),
+    ]
+    with SessionLog(path, OWNER) as log:
+        for session, state, message in steps:
+            log.append(SessionRecord(1, 2, "run", "transition", session, state=state, message=message))
+        assert not log.unended
+    with SessionLog(path, OWNER) as log:
+        assert log.unended == [
+            Unended(b"\x0a", SessionState.AUTHORIZED),
+            Unended(b"\x0d", SessionState.OFFERED),
+        ]
 
 
 def test_a_refusal_does_not_use_up_a_grant(path: Path) -> None:

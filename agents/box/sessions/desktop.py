@@ -1,0 +1,132 @@
+"""The desktop of one session: the box listens in the tunnel, and shows what the instrument's VNC server shows.
+
+The data center connects once, to the box's own address in the tunnel. The box connects to the instrument itself and
+carries the picture by `DesktopBridge`, so that nothing of the data center's connection reaches the instrument but
+keys and pointer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from agents.box.desktop.bridge import DesktopBridge, DesktopEndedError
+from settings.profile import DesktopScreen
+from wire.desktop.connection import TcpChannel
+
+Accepted: TypeAlias = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+CONNECT_SECONDS_MAX: Final = 10.0
+RELEASE_SECONDS_MAX: Final = 0.03
+"""At the end, keys are released within this time, or an instrument that does not read keeps them."""
+
+
+@dataclass(frozen=True, slots=True)
+class DesktopNetwork:
+    """How the box reaches both ends of a desktop."""
+
+    listen: Callable[[Accepted, int], Awaitable[asyncio.AbstractServer]]
+    """Listens on the box's address in the tunnel, on this TCP port. Raises: OSError."""
+    connect: Callable[[str, int], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
+    """Connects to an instrument. Raises: OSError."""
+
+
+@dataclass(frozen=True, slots=True)
+class SharedScreen:
+    """What is shared: an instrument's VNC server."""
+
+    address: str
+    tcp_port: int
+    has_control: bool
+    bytes_per_second: float
+    """The session's share of the line."""
+    screen: DesktopScreen | None = None
+    """What the profile says of the screen, with the areas that never leave the box."""
+    password: bytes = b""
+
+
+class SharedDesktop:
+    """The desktop of one session, from `start` to `close`. One connection is accepted; its end is the desktop's."""
+
+    def __init__(self, shared: SharedScreen, network: DesktopNetwork, ended: Callable[[str], object]) -> None:
+        """`ended` is called with the reason when the desktop cannot be shown any more, but not by `close`."""
+        self._shared, self._network, self._ended = shared, network, ended
+        self._has_control = shared.has_control
+        self._server: asyncio.AbstractServer | None = None
+        self._line: asyncio.StreamWriter | None = None
+        self._bridge: DesktopBridge | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def chain(self) -> bytes:
+        """The hash chain of what was sent to the data center, which its recording has too; empty if nothing was."""
+        return self._bridge.chain.value if self._bridge is not None else b""
+
+    async def start(self) -> None:
+        """Listen. Raises: OSError."""
+        self._server = await self._network.listen(self._accept, self._shared.tcp_port)
+
+    def set_control(self, *, has_control: bool) -> None:
+        """Give or take control; without it, everything that is pressed is released."""
+        self._has_control = has_control and self._shared.has_control
+        if self._bridge is not None:
+            self._bridge.set_control(has_control=self._has_control)
+
+    async def close(self) -> None:
+        """Stop: nothing passes on return, and keys that were pressed are released."""
+        self._ended = _ignore
+        self._stop_listening()
+        if self._line is not None:
+            self._line.transport.abort()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task], timeout=RELEASE_SECONDS_MAX)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._task is not None:
+            writer.transport.abort()
+            return
+        self._stop_listening()
+        self._line, self._task = writer, asyncio.current_task()
+        try:
+            await self._carry(TcpChannel(reader, writer))
+        finally:
+            writer.transport.abort()
+
+    async def _carry(self, line: TcpChannel) -> None:
+        """Connect to the instrument, and show its desktop."""
+        shared = self._shared
+        reason = "the desktop has ended"
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS_MAX):
+                server = TcpChannel(*await self._network.connect(shared.address, shared.tcp_port))
+        except OSError as error:
+            self._ended(f"the desktop of the instrument cannot be reached: {str(error) or 'no answer'}")
+            return
+        try:
+            self._bridge = bridge = DesktopBridge(
+                server,
+                line,
+                bytes_per_second=shared.bytes_per_second,
+                has_control=self._has_control,
+                screen=shared.screen,
+                password=shared.password,
+            )
+            with suppress(asyncio.CancelledError):
+                await bridge.run()
+        except DesktopEndedError as error:
+            reason = str(error)
+        finally:
+            server.writer.close()
+        self._ended(reason)
+
+    def _stop_listening(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+
+def _ignore(_: str) -> None:
+    pass

@@ -1,0 +1,244 @@
+"""The sessions of a box program: their log, the connection for their messages, and their end with the program."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Executor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Final
+
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
+from agents.box.config import BoxConfig, PortInstrument, SessionSettings
+from agents.box.sessions.desktop import DesktopNetwork, SharedDesktop, SharedScreen
+from agents.box.sessions.line import SessionLine
+from agents.box.sessions.sessions import BoxSessions
+from agents.box.sessions.surroundings import SessionPath, Surroundings
+from agents.box.tunnel.tunnel import Tunnel
+from hal.clock import WallClock
+from settings.profile import Profile
+from wire.http.connection import ClientConnection
+from wire.pki.signature import load_private_key, load_public_keys
+from wire.session.audit import AuditFileError, AuditOwner
+from wire.session.cose import key_set
+from wire.session.grant import Offer, PresenceWay, SessionMode, SessionService
+from wire.session.log import SessionLog
+from wire.session.messages import FromBox, HeadMessage, ToBox
+from wire.session.recorder import SessionRecorder
+from wire.session.table import Actor, End, Event
+
+LOG_RETRY_SECONDS: Final = 60.0
+"""Pause after the log could not be opened. Meanwhile the box refuses every offer."""
+END_SECONDS_MAX: Final = 3.0
+"""When the program stops, for the ends of tunnels. Packets stop at once."""
+TELL_SECONDS_MAX: Final = 1.0
+"""When the program stops, for telling the data center."""
+LINE_SHARE: Final = 0.84
+"""Of the line's rate, for what a desktop sends: headers of TCP and of the tunnel take the rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionHardware:
+    """What the sessions of a box use of its machine, real or emulated."""
+
+    path: SessionPath
+    make_tunnel: Callable[[], Tunnel]
+    open_log: Callable[[AuditOwner], SessionLog]
+    """Opens the audit file, on the thread of the disk. Raises: OSError, AuditFileError."""
+    desktop: DesktopNetwork
+
+
+@dataclass(frozen=True, slots=True)
+class SessionInstrument:
+    """An instrument whose sessions the box can permit: its port, its settings and its profile."""
+
+    port: int
+    settings: PortInstrument
+    profile: Profile
+
+    def permits(self, offer: Offer) -> bool:
+        """Return whether an offer is for what this instrument has."""
+        profile = self.profile
+        return (
+            bool(self.settings.address)
+            and offer.port == self.port
+            and offer.tcp_port == profile.desktop_port
+            and offer.service == SessionService(profile.desktop_service)
+        )
+
+
+def session_instruments(config: BoxConfig, profiles: Mapping[str, Profile]) -> dict[str, SessionInstrument]:
+    """Return the instruments by serial, as `profiles` are."""
+    return {
+        one.serial: SessionInstrument(port.number, one, profiles[one.serial])
+        for port in config.port
+        for one in port.instrument
+    }
+
+
+class RunningSessions:
+    """The sessions of a box while its program runs."""
+
+    def __init__(
+        self,
+        config: BoxConfig,
+        settings: SessionSettings,
+        hardware: SessionHardware,
+        instruments: Mapping[str, SessionInstrument],
+        *,
+        dial: Callable[[], Awaitable[ClientConnection]],
+        clock: WallClock,
+        random: Random,
+        executor: Executor | None,
+        log_unusable: Callable[[str], object],
+        listeners: list[Callable[[], object]],
+    ) -> None:
+        """`dial` connects to the data center, and raises OSError or ProxyError. `executor` is that of the disk.
+
+        `log_unusable` is called with the reason when the log cannot be opened, and each of `listeners` whenever
+        anything that a page shows has changed. Raises: OSError, SignatureError,
+        ValueError for keys and certificates that cannot be used.
+        """
+        self._settings, self._hardware, self._instruments = settings, hardware, instruments
+        self._clock, self._random, self._executor = clock, random, executor
+        self._log_unusable = log_unusable
+        self._serial = serial_of(config.identity.certificate)
+        self._key = load_private_key(settings.key or config.identity.key)
+        self._datacenter = key_set(*load_public_keys(settings.keys))
+        self._line = SessionLine(dial, self._receive, self._is_live, random)
+        self._listeners = listeners
+        self._has_changed = asyncio.Event()
+        self.sessions: BoxSessions | None = None
+        """None until the log is open: an offer is not shown before."""
+
+    def wake(self) -> None:
+        """Messages wait at the data center."""
+        self._line.wake()
+
+    async def fence_lost(self) -> None:
+        """The firewall is not in force any more."""
+        if self.sessions is not None:
+            await self.sessions.end_all(Event.FENCE_LOST, Actor.BOX)
+
+    async def run(self) -> None:
+        """Permit sessions until cancelled. On return none is left."""
+        log = await self._open_log()
+        try:
+            sessions = self._assemble(log)
+            for unended in log.unended:
+                await sessions.end_unended(unended)
+            self.sessions = sessions
+            self._changed()
+            async with asyncio.TaskGroup() as tasks:
+                line = tasks.create_task(self._line.run())
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    await self._end(sessions)
+                    line.cancel()
+        finally:
+            self.sessions = None
+            log.close()
+
+    async def _end(self, sessions: BoxSessions) -> None:
+        """The program stops: end all sessions, and tell the data center if it can be reached at once."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(END_SECONDS_MAX):
+                await sessions.end_all(Event.RESTARTED, Actor.BOX)
+                while sessions.is_live:
+                    self._has_changed.clear()
+                    await self._has_changed.wait()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(TELL_SECONDS_MAX):
+                await self._line.emptied()
+
+    async def _open_log(self) -> SessionLog:
+        loop, owner = asyncio.get_running_loop(), AuditOwner(End.BOX, self._serial)
+        while True:
+            try:
+                return await loop.run_in_executor(self._executor, self._hardware.open_log, owner)
+            except (OSError, AuditFileError) as error:
+                self._log_unusable(str(error))
+            await asyncio.sleep(LOG_RETRY_SECONDS)
+
+    def _assemble(self, log: SessionLog) -> BoxSessions:
+        hardware = self._hardware
+        recorder = SessionRecorder(
+            log,
+            self._key,
+            f"{self._random.getrandbits(64):016x}",
+            self._clock.now_ns,
+            _monotonic_ns,
+            lambda session, head: self._send(HeadMessage(session, head)),
+            self._executor,
+        )
+        return BoxSessions(
+            Surroundings(
+                serial=self._serial,
+                key=self._key,
+                datacenter=self._datacenter,
+                endpoint=self._settings.door,
+                ways=tuple(PresenceWay(way.replace("-", " ")) for way in self._settings.ways),
+                wall_ns=self._clock.now_ns,
+                monotonic_ns=_monotonic_ns,
+                audit=recorder,
+                path=hardware.path,
+                make_tunnel=hardware.make_tunnel,
+                send=self._send,
+                permits=self._permits,
+                changed=self._changed,
+                share=self._share,
+            )
+        )
+
+    async def _receive(self, message: ToBox) -> None:
+        assert self.sessions is not None, "the line runs while there are sessions"
+        await self.sessions.receive(message)
+
+    def _is_live(self) -> bool:
+        return self.sessions is not None and self.sessions.is_live
+
+    def _send(self, message: FromBox) -> None:
+        self._line.send(message)
+
+    def _permits(self, offer: Offer) -> bool:
+        instrument = self._instruments.get(offer.instrument)
+        return instrument is not None and instrument.permits(offer)
+
+    def _share(self, offer: Offer, ended: Callable[[str], object]) -> SharedDesktop | None:
+        if offer.service is not SessionService.RFB:
+            return None
+        instrument = self._instruments[offer.instrument]
+        settings, profile = instrument.settings, instrument.profile
+        shared = SharedScreen(
+            settings.address,
+            offer.tcp_port,
+            offer.mode is SessionMode.CONTROL,
+            self._settings.line_kbit_s * 1000 / 8 * LINE_SHARE,
+            profile.desktop,
+            settings.desktop_password.encode(),
+        )
+        return SharedDesktop(shared, self._hardware.desktop, ended)
+
+    def _changed(self) -> None:
+        self._has_changed.set()
+        for changed in list(self._listeners):
+            changed()
+
+
+def _monotonic_ns() -> int:
+    return int(asyncio.get_running_loop().time() * 1e9)
+
+
+def serial_of(certificate: Path) -> str:
+    """Return the serial number of the box, which is the name in its certificate. Raises: OSError, ValueError."""
+    parsed = x509.load_pem_x509_certificate(certificate.read_bytes())
+    names = parsed.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    if len(names) != 1:
+        raise ValueError(f"{certificate}: has {len(names)} common names; it must have one, the serial number")
+    return str(names[0].value)
