@@ -71,6 +71,17 @@ host = "127.0.0.1"                  # loopback only
 port = 8080
 development = true                  # users are chosen on a page, without a password; default: false
 
+[sessions]                          # optional: remote sessions; needs [staff], by whose policies they are permitted
+key = "offer-key.pem"               # signs offers: a private key of curve P-256, PEM
+folder = "sessions"                 # the audit file and the recordings
+address = "0.0.0.0"                 # where the tunnels of boxes arrive
+port = 1194
+name = "rap"                        # optional: the issuer of offers, as audit files name it
+staff = "10.99.0.2/29"              # optional: the staff's address in each tunnel; the box has the network's first
+box_keys = "box-keys"               # optional: folder with the public keys (RAP-0001.pem) of boxes that sign grants
+                                    # with another key than that of their certificate
+recording_days = 90                 # optional: the days after which recordings are deleted; default: they are kept
+
 [monitoring]                        # optional: metrics, liveness and readiness, without sign-in and TLS
 host = "127.0.0.1"                  # who can connect to this address can read them
 port = 9464
@@ -84,10 +95,12 @@ level = "warning"                   # "info", "warning" or "error"; default: "in
 from __future__ import annotations
 
 import time
+from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Final, TypeAlias
 
 import msgspec
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from msgspec import Meta
 
 from datacenter.access.control import AccessFiles
@@ -97,9 +110,12 @@ from datacenter.sign_on.settings import Oidc, url_problem
 from settings.problems import Problem, Problems, SettingsError
 from settings.toml import load
 from settings.types import Host, Serial, Table, address_of
+from wire.pki.signature import SignatureError, load_private_key, load_public_key
 from wire.tls.context import Identity
 from wire.tls.identity import SERVER, Severity, inspect_identity
 from wire.tls.revocation import CrlError, RevocationList
+
+_MAKE_KEY: Final = "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out"
 
 
 class Listen(Table, frozen=True):
@@ -211,6 +227,49 @@ class Staff(Table, frozen=True):
     """Users are chosen on a page, without a password: for loopback only."""
 
 
+class RemoteSessions(Table, frozen=True):
+    """Remote sessions, and the listener for their tunnels; port 0 is chosen by the system."""
+
+    key: Path
+    folder: Path
+    address: Host = "0.0.0.0"  # noqa: S104 - boxes connect from outside
+    port: Annotated[int, Meta(ge=0, le=65535)] = 1194
+    name: Annotated[str, Meta(pattern=r"^[\x21-\x7e]{1,64}\Z", examples=["rap"])] = "rap"
+    staff: str = "10.99.0.2/29"
+    box_keys: Path | None = None
+    recording_days: Annotated[int, Meta(ge=1, le=36_500)] | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a network that has no addresses for both ends of a tunnel."""
+        try:
+            interface = IPv4Interface(self.staff)
+        except ValueError:
+            raise ValueError(
+                f"staff: {self.staff} is not an address with its network, as 10.99.0.2/29"
+            ) from None
+        hosts = list(interface.network.hosts()) if 16 <= interface.network.prefixlen <= 29 else []
+        if interface.ip not in hosts[1:-2]:
+            raise ValueError(
+                f"staff: {self.staff} must have a network of /16 to /29, and must not be its first or its last two"
+                " addresses: give one as 10.99.0.2/29"
+            )
+
+    def known_keys(self) -> dict[str, EllipticCurvePublicKey]:
+        """Return the keys in `box_keys` by the serial numbers of boxes. Raises: SignatureError; OSError."""
+        files = sorted(self.box_keys.glob("*.pem")) if self.box_keys else []
+        return {file.stem: load_public_key(file) for file in files}
+
+    @property
+    def interface(self) -> IPv4Interface:
+        """The staff's address in each tunnel, with its network."""
+        return IPv4Interface(self.staff)
+
+    @property
+    def box(self) -> IPv4Address:
+        """The box's own address in each tunnel."""
+        return next(self.interface.network.hosts())
+
+
 class Monitoring(Table, frozen=True):
     """The listener for metrics and health; port 0 is chosen by the system."""
 
@@ -239,6 +298,7 @@ class Config(Table, frozen=True):
     access: Access = Access()
     staff: Staff | None = None
     notices: Notices | None = None
+    sessions: RemoteSessions | None = None
     monitoring: Monitoring | None = None
     log: Log = Log()
     fleet: Path | None = None
@@ -285,6 +345,28 @@ def _check_files(config: Config, problems: Problems) -> None:
         _check_staff(config.staff, config.access.oidc, problems)
     if config.access.oidc is not None:
         _check_oidc(config.access.oidc, problems)
+    if config.sessions is not None:
+        _check_sessions(config.sessions, config.staff, problems)
+
+
+def _check_sessions(sessions: RemoteSessions, staff: Staff | None, problems: Problems) -> None:
+    if staff is None:
+        problems.add(("sessions",), "needs [staff], by whose policies sessions are permitted")
+    if not sessions.folder.is_dir():
+        problems.add(
+            ("sessions", "folder"), f"{sessions.folder} is not a folder; create it for this program alone"
+        )
+    try:
+        load_private_key(sessions.key)
+    except (SignatureError, OSError) as error:
+        problems.add(("sessions", "key"), f"{error}; make one: {_MAKE_KEY} {sessions.key}")
+    try:
+        if sessions.box_keys is not None and not sessions.known_keys():
+            problems.add(
+                ("sessions", "box_keys"), f"{sessions.box_keys} has no keys; add files as RAP-0001.pem"
+            )
+    except (SignatureError, OSError) as error:
+        problems.add(("sessions", "box_keys"), str(error))
 
 
 def _check_oidc(oidc: Oidc, problems: Problems) -> None:

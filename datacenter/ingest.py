@@ -12,7 +12,8 @@ The body is one block of the connection's compressed stream. Meaning of the stat
     503  the database failed, or too many records wait for it; nothing is stored: send the batch again later, on the
          same stream
 
-Requests for files (`wire.files`) are answered by `datacenter.commands.ranges`, on the same connections.
+Requests for files (`wire.files`) are answered by `datacenter.commands.ranges`, on the same connections. The messages
+of remote sessions are exchanged by `POST /v1/sessions` (`datacenter.sessions.exchange`).
 
 `GET /v1/time` is answered with status 204 and the time in the `Date` header, for boxes with a wrong clock.
 """
@@ -21,9 +22,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from http import HTTPStatus
-from typing import Final, get_args
+from typing import Final, Protocol, get_args
+
+import msgspec
 
 from datacenter.commands.ranges import FileRanges
+from datacenter.sessions.box_keys import certificate_of
 from datacenter.store.batch import Received
 from datacenter.store.errors import StoreError, UnknownBoxError
 from datacenter.store.queue import IngestQueue, QueueFullError
@@ -43,12 +47,31 @@ from wire.messages import (
     encode,
     find_undecodable_record,
 )
+from wire.session.messages import PATH as SESSIONS_PATH
 
 PATH: Final = "/v1/batches"
 BOX_HEADER: Final = "rap-box"
 RETRY_AFTER_SECONDS: Final = 10
 """`Retry-After` while too many records wait for the database."""
 _URGENT: Final = (Alert, CommandResult, CommandStep, *get_args(BoxReport))
+
+
+class BoxSessions(Protocol):
+    """Exchanges the messages of remote sessions with boxes, as `datacenter.sessions.remote.RemoteSessions` does."""
+
+    def is_authorized(self, box: str) -> bool:
+        """Whether a box may have sessions."""
+        ...
+
+    def has_messages(self, box: str) -> bool:
+        """Whether messages wait for a box."""
+        ...
+
+    async def answer(self, box: str, certificate: bytes | None, request: Request) -> Response:
+        """Answer a request of an authorized box, which is connected with this certificate (DER)."""
+        ...
+
+
 _STREAM: Final = "datacenter.ingest.stream"
 
 
@@ -57,8 +80,11 @@ def make_ingest(
     queue: IngestQueue,
     front_ends: Collection[str] = (),
     files: FileRanges | None = None,
+    sessions: BoxSessions | None = None,
 ) -> Handler:
     """Return the handler that stores batches through `queue`, and answers requests for files by `files`.
+
+    `sessions` exchanges the messages of remote sessions; None: there are none.
 
     `now_ms` is the data center's wall clock. The name in the peer's certificate is the box's serial number, so the
     server must require client certificates. `front_ends` are the certificate names of front ends that terminate the
@@ -70,6 +96,8 @@ def make_ingest(
             return Response(HTTPStatus.NO_CONTENT)
         if files is not None and request.target.startswith(FILES_PATH):
             return await files.answer(request, _box(request, front_ends))
+        if sessions is not None and request.target == SESSIONS_PATH:
+            return await _answer_session(request, sessions, front_ends)
         if request.target != PATH:
             return _refusal(HTTPStatus.NOT_FOUND, f"unknown path; the only one is {PATH}")
         if request.method != "POST":
@@ -99,9 +127,19 @@ def make_ingest(
             return Response(HTTPStatus.SERVICE_UNAVAILABLE, b"too much waits for the database", wait)
         except StoreError:
             return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, "the database failed; nothing was stored")
+        if sessions is not None and sessions.has_messages(box):
+            reply = msgspec.structs.replace(reply, sessions=True)
         return Response(HTTPStatus.OK, encode(reply))
 
     return ingest
+
+
+async def _answer_session(request: Request, sessions: BoxSessions, front_ends: Collection[str]) -> Response:
+    box = _box(request, front_ends)
+    if not sessions.is_authorized(box):
+        return _refusal(HTTPStatus.FORBIDDEN, f"{box!r} is not an authorized box", close=True)
+    certificate = certificate_of(request, is_from_front_end=request.peer.name in front_ends)
+    return await sessions.answer(box, certificate, request)
 
 
 def _is_urgent(batch: Batch) -> bool:

@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from datacenter.access.compiled import CompiledPolicies
 from datacenter.access.control import AccessControl
 from datacenter.access.reload import follow_access
 from datacenter.base.counter import count_periodically
@@ -41,14 +42,16 @@ from datacenter.monitoring.requests import measured_application, measured_handle
 from datacenter.monitoring.start import monitoring
 from datacenter.notices.start import make_sender
 from datacenter.notices.targets import read_targets
+from datacenter.sessions.remote import RemoteSessions
 from datacenter.store.errors import StoreError
 from datacenter.store.queue import RECORDS_MAX, RoutedQueue, StoreQueue
 from datacenter.store.schema import REVISION
 from datacenter.store.shards import open_store
 from datacenter.store.store import Store, schema_revision
 from datacenter.store.threads import StoreThreads
+from datacenter.tunnel.tunnels import Tunnels
 from datacenter.web.server import serving
-from datacenter.web.start import make_staff_web
+from datacenter.web.start import make_access, make_staff_web
 from settings.problems import SettingsError
 from wire.http.admission import Limits
 from wire.http.connection import Server, serve
@@ -255,9 +258,17 @@ async def _serve(
         },
     )
     bounds = datacenter_bounds(lambda: server, queue)
+    access = make_access(config, store) if config.staff else None
+    sessions = None
+    if config.sessions is not None and access is not None:
+        tunnels = Tunnels(config.sessions)
+        policies = partial(_policies, access)
+        sessions = RemoteSessions(
+            config.sessions, store, executor, policies, now_ms, config.boxes, tunnels.make_endpoint
+        )
     files = FileRanges(FileArchive(store), executor, now_ms)
     server = await serve(
-        measured_handler(make_ingest(now_ms, queue, config.front_ends, files), metrics.request),
+        measured_handler(make_ingest(now_ms, queue, config.front_ends, files, sessions), metrics.request),
         config.listen.host,
         config.listen.port,
         tls=server_context(identity(config)),
@@ -270,7 +281,12 @@ async def _serve(
     if revocations:
         bounds.add(*revocations.bounds(time.time))
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
-        staff, access = await _serve_staff(config, store, known, executor, stack, now_ms, metrics)
+        if sessions is not None:
+            await stack.enter_async_context(sessions.running())
+            _log.info("tunnels on port %d", await stack.enter_async_context(tunnels.listening()))
+        staff = None
+        if access is not None:
+            staff = await _serve_staff(config, store, known, executor, stack, now_ms, metrics, access)
         watched = monitoring(config, metrics, store, now_ms, bounds, server, queue, follower)
         ports = Ports(server.port, staff, await stack.enter_async_context(watched))
         _log_ports(ports)
@@ -299,6 +315,11 @@ async def _serve(
     await server.close()
 
 
+def _policies(access: AccessControl) -> CompiledPolicies:
+    """Return the policies in force."""
+    return access.rules.policies
+
+
 def _log_ports(ports: Ports) -> None:
     _log.info("ready on port %d", ports.boxes)
     if ports.staff is not None:
@@ -325,15 +346,14 @@ async def _serve_staff(
     stack: AsyncExitStack,
     now_ms: Callable[[], int],
     metrics: Metrics,
-) -> tuple[int | None, AccessControl | None]:
-    """Serve the staff's pages until `stack` is closed; return TCP port and access control, None if not configured."""
-    if config.staff is None:
-        return None, None
+    access: AccessControl,
+) -> int:
+    """Serve the staff's pages until `stack` is closed; return the TCP port."""
+    assert config.staff is not None, "with access control"
     readers = stack.enter_context(ThreadPoolExecutor(STAFF_THREADS, "pages"))
-    web = make_staff_web(config, store, known, now_ms, readers, executor)
-    application = measured_application(web.application, metrics.request)
-    port = await stack.enter_async_context(serving(application, config.staff.host, config.staff.port))
-    return port, web.access
+    web = make_staff_web(config, store, known, now_ms, readers, executor, access)
+    application = measured_application(web, metrics.request)
+    return await stack.enter_async_context(serving(application, config.staff.host, config.staff.port))
 
 
 async def _follow_certificate(config: Config, server: Server) -> None:

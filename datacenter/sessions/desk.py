@@ -13,8 +13,10 @@ from datacenter.sessions.session import DeskSession
 from datacenter.sessions.surroundings import Surroundings
 from wire.session.grant import ID_BYTES, Offer, SessionMode, SessionService
 from wire.session.messages import EndMessage, FromBox, GrantMessage, HeadMessage, ShownMessage, ToBox
-from wire.session.table import Actor, Event
+from wire.session.table import Actor, Event, SessionState
 
+HISTORY_MAX: Final = 100
+"""Sessions that are over and still known here, to tell their boxes so."""
 WAITING_MAX: Final = 64
 """Messages that wait for a box which does not ask; the oldest are dropped."""
 _SECOND_NS: Final = 1_000_000_000
@@ -33,6 +35,8 @@ class Wanted(NamedTuple):
     tcp_port: int
     mode: SessionMode
     seconds: int
+    id: bytes | None = None
+    """The session's identifier; None makes one."""
 
 
 class Outbox:
@@ -73,7 +77,7 @@ class Outbox:
 
 
 class SessionDesk:
-    """The sessions since the program started; those before are in the audit log."""
+    """The sessions that are not over, and the latest that are; all are in the audit log."""
 
     def __init__(self, surroundings: Surroundings) -> None:
         self._around = surroundings
@@ -95,7 +99,7 @@ class SessionDesk:
         """
         issued = self._around.wall_ns() // _SECOND_NS
         offer = Offer(
-            id=os.urandom(ID_BYTES),
+            id=wanted.id or os.urandom(ID_BYTES),
             issuer=self._around.name,
             staff=wanted.staff,
             role=wanted.role,
@@ -110,8 +114,11 @@ class SessionDesk:
             endpoint_key=_NO_KEY,
         )
         session = DeskSession(offer, self._around, self._others_at_port)
-        await session.request()
+        self._forget_old()
         self._sessions[session.id] = session
+        await session.request()
+        if session.state is SessionState.NEW:
+            del self._sessions[session.id]
         return session
 
     async def receive(self, box: str, message: FromBox) -> None:
@@ -151,6 +158,11 @@ class SessionDesk:
         for session in self.sessions:
             if not session.is_over:
                 await session.check_permission()
+
+    def _forget_old(self) -> None:
+        over = [session.id for session in self._sessions.values() if session.is_over]
+        for old in over[: max(0, len(over) - HISTORY_MAX)]:
+            del self._sessions[old]
 
     def _others_at_port(self, session: DeskSession) -> int:
         offer = session.offer

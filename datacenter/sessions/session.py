@@ -138,7 +138,7 @@ class DeskSession(SessionExecutor):
             "training_valid": around.has_training(self.offer),
             "offer_hash": self.signed.hash,
             "others_at_port": self._others_at_port(self),
-            "path_fenced": True,  # the endpoint reaches one port of one instrument, or does not start
+            "path_fenced": self._endpoint is not None and self._endpoint.is_fenced,
             "recording_writable": self._recording is not None and self._recording.is_writable,
             "tunnel_gone": self._endpoint is None,
         }
@@ -153,7 +153,9 @@ class DeskSession(SessionExecutor):
         return self.deadline_ns if row.event is Event.REQUEST else 0
 
     def _changed(self, row: Row) -> None:  # noqa: ARG002
-        if self.state is SessionState.ENDING:
+        if self.state is SessionState.AUTHORIZED:
+            self._endpoint = self._around.make_endpoint(self.offer, self._endpoint_key)
+        elif self.state is SessionState.ENDING:
             self._deadline.cancel()
         self._around.changed()
 
@@ -180,7 +182,8 @@ class DeskSession(SessionExecutor):
         """Let the tunnel's end await the box; without it the session ends."""
         assert self.grant is not None
         key = self.grant.consent.session_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        self._endpoint = endpoint = self._around.make_endpoint(self.offer, self._endpoint_key)
+        endpoint = self._endpoint
+        assert endpoint is not None, "made when the grant was received"
         try:
             self._issued = await endpoint.start(key, datetime.fromtimestamp(self.offer.expires, UTC))
         except EndpointError as error:

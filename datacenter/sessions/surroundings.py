@@ -34,6 +34,11 @@ class TunnelEndpoint(Protocol):
     ended: asyncio.Future[str]
     """Set with the reason when the tunnel has ended."""
 
+    @property
+    def is_fenced(self) -> bool:
+        """Whether a firewall in force permits this port alone; before `start`, whether there can be one."""
+        ...
+
     async def start(self, session_key: bytes, until: datetime) -> Issued:
         """Await the box's connection; `session_key` is its key (SubjectPublicKeyInfo, DER). Raises: EndpointError."""
         ...

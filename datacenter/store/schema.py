@@ -36,7 +36,7 @@ from datacenter.store.append_only import make_append_only
 
 metadata = MetaData()
 
-REVISION: Final = "0012"
+REVISION: Final = "0013"
 """The revision whose migration creates these tables."""
 
 boxes = Table(
@@ -385,4 +385,46 @@ web_sessions = Table(
     Column("claimed", Text),  # what the provider has said of the person (JSON)
     Column("id_token", Text, nullable=False),  # to end the provider's session; empty without a provider
     Column("state_sha256", Text, unique=True),  # of the sign-on that has opened the session
+)
+
+remote_sessions = Table(
+    "remote_sessions",
+    metadata,
+    Column("id", Text, primary_key=True),  # of the offer, in hexadecimal digits
+    *(
+        Column(name, Text, nullable=False)
+        for name in ("box", "instrument", "staff", "role", "purpose", "mode", "service", "reason", "ticket")
+    ),
+    Column("port", Integer, nullable=False),  # of the box
+    Column("tcp_port", Integer, nullable=False),  # of the instrument
+    Column("requested_at_ms", BigInteger, nullable=False),
+    Column("expires_at_ms", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),  # of `wire.session.table`
+    Column("cause", Text, nullable=False, server_default=""),  # of the end
+    Column("opened_at_ms", BigInteger),
+    Column("ended_at_ms", BigInteger),
+    Column("request_key", Text),  # as in `commands`
+    Column("recording_head", LargeBinary),  # signed; NULL without a complete recording
+    Column("recording_deleted_at_ms", BigInteger),
+    Index("remote_sessions_of_instrument", "box", "instrument", "requested_at_ms"),
+    Index("remote_sessions_requested", "requested_at_ms", "id"),
+    Index("remote_sessions_of_request", "staff", "request_key", unique=True),
+)
+
+session_notes = Table(
+    "session_notes",
+    metadata,
+    Column("session", Text, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),  # 1, 2, 3, …
+    Column("at_ms", BigInteger, nullable=False),
+    Column("staff", Text, nullable=False),
+    Column("text", Text, nullable=False),
+)
+
+box_keys = Table(
+    "box_keys",
+    metadata,
+    Column("box", Text, primary_key=True),
+    Column("key", Text, primary_key=True),  # public, PEM: of the certificate with which the box has connected
+    Column("used_from_ms", BigInteger, nullable=False),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from datetime import datetime
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
@@ -12,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from datacenter.sessions.surroundings import EndpointError, Issued
 from datacenter.tunnel.door import Door
 from datacenter.tunnel.keys import TunnelKeys, make_keys
-from datacenter.tunnel.server import TunnelServer
+from datacenter.tunnel.server import PROGRAMS, TunnelServer
 from wire.openvpn.program import OpenVpnError
 
 
@@ -35,6 +36,12 @@ class OpenVpnEndpoint:
         self._keys: TunnelKeys | None = None
         self._server: TunnelServer | None = None
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._is_fenced = all(map(shutil.which, PROGRAMS))
+
+    @property
+    def is_fenced(self) -> bool:
+        """As `TunnelEndpoint.is_fenced`: the programs exist; once it has started, the firewall was tried."""
+        return self._is_fenced and not self.ended.done()
 
     async def start(self, session_key: bytes, until: datetime) -> Issued:
         """As `TunnelEndpoint.start`."""
@@ -45,6 +52,7 @@ class OpenVpnEndpoint:
                 keys, self._staff, self._instrument, self._port, self._folder
             )
             await server.start()
+            self._is_fenced = await server.is_fenced()
         except (OpenVpnError, OSError, ValueError) as error:
             raise EndpointError(str(error)) from error
         server.ended.add_done_callback(self._server_ended)

@@ -9,6 +9,7 @@ the data center.
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
@@ -22,6 +23,8 @@ from wire.openvpn.options import COMMON, PING_LOST_SECONDS, PING_SECONDS, inline
 from wire.openvpn.program import OpenVpn, OpenVpnError
 
 START_SECONDS_MAX: Final = 30.0
+PROBE_SECONDS_MAX: Final = 1.0
+"""The firewall refuses a connection at once; without it, the attempt takes longer than this."""
 _LOOPBACK: Final = "127.0.0.1"
 _PORT: Final = 1194
 _DEVICE: Final = "tun0"
@@ -40,6 +43,8 @@ remote-cert-tls client
 management-client-auth
 auth-user-pass-optional
 """
+PROGRAMS: Final = ("unshare", "ip", "nft", "openvpn")
+"""What a server is started with."""
 _IN_NAMESPACE: Final = 'ip link set lo up && nft "$0" && exec "$@"'
 
 
@@ -78,6 +83,22 @@ class TunnelServer:
         except TimeoutError:
             await self.stop()
             raise OpenVpnError(f"OpenVPN did not start: {' / '.join(self._program.log[-3:])}") from None
+
+    async def is_fenced(self) -> bool:
+        """Return whether the firewall refuses connections to another port and to another address."""
+        neighbour = next(host for host in self._staff.network.hosts() if host != self._staff.ip)
+        others = ((self._instrument, self._port ^ 1), (neighbour, self._port))
+        tried = [(host, port) for host, port in others if (host, port) != (self._instrument, self._port)]
+        return all([await self._is_refused(str(host), port) for host, port in tried])
+
+    async def _is_refused(self, host: str, port: int) -> bool:
+        """Return whether the firewall of the namespace refuses a connection."""
+        try:
+            async with asyncio.timeout(PROBE_SECONDS_MAX):
+                await self._connect(asyncio.Protocol(), host, port)
+        except OSError as error:
+            return error.errno == errno.EHOSTUNREACH
+        return False
 
     async def accept(self, protocol: asyncio.Protocol) -> None:
         """Connect `protocol` to the server, as the box's connection. Raises: OSError."""

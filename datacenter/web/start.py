@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import Any, NamedTuple
+from typing import Any
 
 from starlette.types import ASGIApp
 
@@ -23,11 +23,9 @@ from datacenter.web.routes import Run, WebServices
 from datacenter.web.sessions import StaffSessions
 
 
-class StaffWeb(NamedTuple):
-    """The application, and the access control by whose rules it decides."""
-
-    application: ASGIApp
-    access: AccessControl
+def make_access(config: Config, store: Store) -> AccessControl:
+    """Return the access control of the staff's pages, which records in the store. Raises: SettingsError."""
+    return AccessControl(config.access_files, AuditTrail(store).record)
 
 
 def make_staff_web(
@@ -37,12 +35,11 @@ def make_staff_web(
     now_ms: Callable[[], int],
     readers: Executor,
     writer: Executor,
-) -> StaffWeb:
+    access: AccessControl,
+) -> ASGIApp:
     """Return the application; `writer` is the thread that writes to the store. Raises: SettingsError; OSError."""
     assert config.staff is not None, "the pages are configured"
-    trail = AuditTrail(store)
-    access = AccessControl(config.access_files, trail.record)
-    log = AccessLog(trail.append, config.access.view_minutes * 60_000)
+    log = AccessLog(AuditTrail(store).append, config.access.view_minutes * 60_000)
     oidc = config.access.oidc
     sign_on = SignOn(oidc, Provider(oidc, time.time)) if oidc else None
     services = WebServices(
@@ -57,7 +54,7 @@ def make_staff_web(
         sign_on,
         known,
     )
-    return StaffWeb(make_web(services, [config.staff.host, *([oidc.host] if oidc else [])]), access)
+    return make_web(services, [config.staff.host, *([oidc.host] if oidc else [])])
 
 
 def _on(executor: Executor) -> Run:

@@ -62,6 +62,9 @@ class EmulEndpoint:
         self.ended: asyncio.Future[str] = loop.create_future()
         self.fails = False
         """Whether it cannot be started."""
+        self.is_fenced = True
+        """Whether its firewall is in force."""
+        self.is_started = False
         self._line: asyncio.Protocol | None = None
         self._frames = FrameReader()
         self._nonces = b"", os.urandom(NONCE_BYTES)
@@ -85,6 +88,7 @@ class EmulEndpoint:
         self._server_certificate = issue(self._name, self._server_key.public_key(), server)
         client = issue(self._name, key, ExtendedKeyUsageOID.CLIENT_AUTH)
         self._door.expect(self._wrapped, self._accept)
+        self.is_started = True
         tls_crypt = base64.b64encode(os.urandom(KEY_BYTES) + self._wrapped).decode()
         return Issued(_padded(client), _padded(self._authority_certificate), tls_crypt)
 

@@ -28,6 +28,7 @@ url = "sqlite:///reports.db"
 PG_URL = 'url = "postgresql+psycopg://u@h/d"'
 SHARD = f"[[store.shards]]\nname = 'a'\n{PG_URL}\n"
 OTHER_SHARD = SHARD.replace("'a'", "'b'")
+SESSIONS = "[sessions]\nkey = 'dc.key'\n"
 OIDC = """
 [access.oidc]
 issuer = "https://id.example.com"
@@ -98,6 +99,19 @@ def test_with_a_provider_the_pages_need_no_sign_in_for_development(file: Path) -
         ),
         ("[store]", OIDC.replace("country/DE", "DE"), ["access.oidc.location.de: ", "is not a location"]),
         ("[store]", '[staff]\ndirectory = "dc.crt"\n[store]', ["staff.development: ", "[access.oidc]"]),
+        ("[store]", f"{SESSIONS}folder = '.'\n[store]", ["sessions: needs [staff]"]),
+        (
+            "[store]",
+            f"{SESSIONS}folder = '.'\n[store]",
+            ["sessions.key: ", "private key of curve P-256", "openssl genpkey"],
+        ),
+        ("[store]", f'{SESSIONS}folder = "no"\n[store]', ["sessions.folder: ", "is not a folder"]),
+        (
+            "[store]",
+            f'{SESSIONS}folder = "."\nstaff = "10.99.0.1/29"\n[store]',
+            ["sessions: ", "10.99.0.2/29"],
+        ),
+        ("[store]", f'{SESSIONS}folder = "."\nstaff = "10.99.0.2/30"\n[store]', ["sessions: ", "/16 to /29"]),
         ("[store]", '[log]\nformat = "jsn"\n[store]', ["log.format: ", "json"]),
         ("[store]", "[monitoring]\nport = 70000\n[store]", ["monitoring.port: ", "<= 65535"]),
         ("[store]", "[base]\nexport_instruments_min = 1\n[store]", ["base.export_instruments_min: ", ">= 2"]),

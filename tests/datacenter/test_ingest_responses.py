@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from http import HTTPStatus
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -55,6 +57,55 @@ def send(store: Store) -> Send:
         return asyncio.run(ingest(request))
 
     return run
+
+
+class Sessions:
+    """Remote sessions of BOX, for which messages wait; `certificates` are those with which it asked."""
+
+    def __init__(self) -> None:
+        self.certificates: list[bytes | None] = []
+
+    def is_authorized(self, box: str) -> bool:
+        return box == BOX
+
+    def has_messages(self, box: str) -> bool:
+        return box == BOX
+
+    async def answer(self, box: str, certificate: bytes | None, request: Request) -> Response:
+        assert box == BOX
+        self.certificates.append(certificate)
+        return Response(HTTPStatus.OK)
+
+
+@pytest.mark.parametrize(
+    ("name", "headers", "status"),
+    [
+        (BOX, {}, HTTPStatus.OK),
+        (FRONT_END, {"rap-box": BOX, "rap-box-certificate": "AAEC"}, HTTPStatus.OK),
+        ("RAP-0666", {"rap-box": BOX, "rap-box-certificate": "AAEC"}, HTTPStatus.FORBIDDEN),
+    ],
+)
+def test_messages_of_sessions_come_from_authorized_boxes_with_their_certificates(
+    store: Store, name: str, headers: dict[str, str], status: HTTPStatus
+) -> None:
+    sessions = Sessions()
+    ingest = make_ingest(lambda: AT_MS, StoreQueue(None, store.ingest_all), [FRONT_END], None, sessions)
+    tls: Any = SimpleNamespace(getpeercert=lambda binary_form: b"of the connection" if binary_form else {})
+    peer = Peer(name, "", lambda: None, tls=tls)
+    response = asyncio.run(ingest(Request("POST", "/v1/sessions", headers, b"", peer)))
+    assert response.status == status
+    expected = b"\0\1\2" if name == FRONT_END else b"of the connection"
+    assert sessions.certificates == ([expected] if status == HTTPStatus.OK else [])
+
+
+def test_the_reply_to_a_batch_says_that_messages_of_sessions_wait(store: Store) -> None:
+    ingest = make_ingest(lambda: AT_MS, StoreQueue(None, store.ingest_all), sessions=Sessions())
+    request = Request("POST", PATH, {}, body_of(1), Peer(BOX, "", lambda: None))
+    assert decode(BatchReply, asyncio.run(ingest(request)).body) == BatchReply(1, [], sessions=True)
+
+
+def test_without_sessions_their_path_is_unknown(send: Send) -> None:
+    assert send(target="/v1/sessions").status == HTTPStatus.NOT_FOUND
 
 
 def body_of(number: int) -> bytes:

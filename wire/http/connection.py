@@ -59,6 +59,7 @@ class Peer:
     """Aborts the connection at once; unsent responses are discarded."""
     resumed: bool = False
     """Whether the connection resumed a TLS session."""
+    tls: ssl.SSLObject | None = None  # has the certificate
     state: dict[str, Any] = field(default_factory=dict)
     is_lost: bool = False
     """Whether the connection is lost."""
@@ -209,13 +210,12 @@ class ServerConnection(_Parsing):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        address = transport.get_extra_info("peername") or ("",)
-        certificate = transport.get_extra_info("peercert")
+        address = str((transport.get_extra_info("peername") or ("",))[0])
+        name = common_name(transport.get_extra_info("peercert"))
         tls = transport.get_extra_info("ssl_object")
-        resumed = tls is not None and bool(tls.session_reused)
-        self.peer = Peer(common_name(certificate), str(address[0]), transport.abort, resumed)
+        self.peer = Peer(name, address, transport.abort, tls is not None and bool(tls.session_reused), tls)
         if self._check is not None:
-            self._is_refused = self._check.begin(tls, self.peer.name)
+            self._is_refused = self._check.begin(tls, name)
         self._idle = self._loop.call_later(IDLE_SECONDS_MAX, self._check_idle)
         self._worker = self._loop.create_task(self._answer())
         if self._is_refused is not None and self._is_refused():

@@ -165,6 +165,19 @@ def test_an_open_tunnel_reaches_no_other_port_and_no_other_address(tmp_path: Pat
     use(tmp_path, act)
 
 
+def test_the_data_center_finds_out_whether_its_end_is_fenced(tmp_path: Path) -> None:
+    async def act(ends: TunnelEnds, _: BoxNetwork) -> None:
+        assert await ends.server.is_fenced()
+        await ends.open()
+        assert await ends.server.is_fenced()
+        namespace = f"--net=/proc/{ends.server.pid}/ns/net"
+        removed = await asyncio.create_subprocess_exec("nsenter", namespace, "nft", "delete table inet fence")
+        assert await removed.wait() == 0
+        assert not await ends.server.is_fenced()
+
+    use(tmp_path, act)
+
+
 def test_the_end_of_either_program_ends_both(tmp_path: Path) -> None:
     async def act(ends: TunnelEnds, _: BoxNetwork) -> None:
         await ends.open()

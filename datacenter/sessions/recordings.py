@@ -1,0 +1,97 @@
+"""The recordings of sessions: a file for each, in a folder of the data center."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from concurrent.futures import Executor
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from datacenter.desktop.recording import RecordingWriter
+
+SUFFIX: Final = ".rapr"
+_log: Final = logging.getLogger(__name__)
+
+
+def recording_path(folder: Path, session: bytes) -> Path:
+    """Return the file of the recording of a session."""
+    return folder / f"{session.hex()}{SUFFIX}"
+
+
+class FileRecording:
+    """A `SessionRecording` in a new file, whose beginning is durable before the session opens."""
+
+    def __init__(self, path: Path, executor: Executor | None = None) -> None:
+        """Create the file; it must not exist. Errors of the disk make it unwritable."""
+        self._path, self._executor = path, executor
+        self._file: BinaryIO | None = None
+        self._writer: RecordingWriter | None = None
+        self.chain = b""
+        """The value of the hash chain once it has ended; empty if it is not complete."""
+        try:
+            self._file = path.open("xb")
+            self._writer = RecordingWriter(self._file)
+            self._sync()
+            _sync_folder(path.parent)
+        except OSError as error:
+            self._failed(error)
+
+    @property
+    def is_writable(self) -> bool:
+        """As `SessionRecording.is_writable`; no longer once a write has failed."""
+        return self._writer is not None
+
+    def add(self, part: bytes) -> None:
+        """As `datacenter.desktop.receiver.Recorder.add`."""
+        if self._writer is None:
+            raise OSError(f"{self._path.name}: the recording cannot be written")
+        try:
+            self._writer.add(part)
+        except OSError as error:
+            self._failed(error)
+            raise
+
+    async def flush(self) -> None:
+        """Make what was added durable. Raises: OSError."""
+        if self._writer is None:
+            raise OSError(f"{self._path.name}: the recording cannot be written")
+        try:
+            self._writer.flush()
+            await asyncio.get_running_loop().run_in_executor(self._executor, self._sync)
+        except OSError as error:
+            self._failed(error)
+            raise
+
+    async def close(self) -> None:
+        """As `SessionRecording.close`."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            try:
+                chain = writer.end()
+                await asyncio.get_running_loop().run_in_executor(self._executor, self._sync)
+                self.chain = chain
+            except OSError as error:
+                self._failed(error)
+        if self._file is not None:
+            with suppress(OSError):
+                self._file.close()
+
+    def _sync(self) -> None:
+        assert self._file is not None, "opened before"
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def _failed(self, error: OSError) -> None:
+        self._writer = None
+        _log.error("the recording %s cannot be written: %s", self._path, error)
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

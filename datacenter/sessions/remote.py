@@ -1,0 +1,253 @@
+"""The remote sessions of a running data center: the desk with its audit file, keys, rights, recordings and rows.
+
+Everything runs in the program's event loop. Pages and API run on other threads: they call `start`, `end` and `find`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from http import HTTPStatus
+from secrets import token_hex
+from typing import Any, Final
+
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+
+from datacenter.access.compiled import CompiledPolicies
+from datacenter.config import RemoteSessions as Settings
+from datacenter.sessions.box_keys import BoxKeys
+from datacenter.sessions.desk import Outbox, SessionDesk, Wanted
+from datacenter.sessions.exchange import SessionExchange
+from datacenter.sessions.recordings import FileRecording, recording_path
+from datacenter.sessions.records import SessionProgress, end_all_rows, save_progress
+from datacenter.sessions.restart import Interrupted, end_interrupted, read_interrupted
+from datacenter.sessions.rights import Requester, SessionRights
+from datacenter.sessions.session import DeskSession
+from datacenter.sessions.surroundings import Surroundings, TunnelEndpoint
+from datacenter.store.errors import StoreError
+from datacenter.store.store import Store
+from settings.problems import Problem, SettingsError
+from wire.http.connection import Request, Response
+from wire.pki.signature import load_private_key
+from wire.session.audit import AuditFileError, AuditOwner
+from wire.session.cose import GrantError, key_set
+from wire.session.grant import Offer
+from wire.session.log import SessionLog
+from wire.session.messages import EXCHANGE_BYTES_MAX, EndMessage, HeadMessage
+from wire.session.recorder import SessionRecorder
+from wire.session.table import Actor, Cause, End, Event, SessionState
+
+AUDIT: Final = "sessions.audit"
+RECORDINGS: Final = "recordings"
+CHECK_SECONDS: Final = 0.5
+"""Interval at which open sessions are decided again."""
+END_SECONDS_MAX: Final = 5.0
+"""At the end of the program, sessions have this time to end."""
+_log: Final = logging.getLogger(__name__)
+
+MakeEndpoint = Callable[[Offer, EllipticCurvePrivateKey], TunnelEndpoint]
+
+
+class RemoteSessions:
+    """All remote sessions, from their request to their end."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        writer: Executor,
+        policies: Callable[[], CompiledPolicies],
+        now_ms: Callable[[], int],
+        boxes: Collection[str],
+        make_endpoint: MakeEndpoint,
+    ) -> None:
+        """`boxes` are authorized. `writer` is the thread that writes to the store.
+
+        Raises: SettingsError for an unusable audit file; StoreError; OSError.
+        """
+        self._settings, self._store, self._writer, self._now_ms = settings, store, writer, now_ms
+        self._boxes = frozenset(boxes)
+        self._loop = asyncio.get_running_loop()
+        key = load_private_key(settings.key)
+        self._disk = ThreadPoolExecutor(1, "sessions")
+        self._recordings = settings.folder / RECORDINGS
+        self._recordings.mkdir(mode=0o700, exist_ok=True)
+        owner = AuditOwner(End.DATA_CENTER, settings.name)
+        try:
+            self._file = SessionLog(settings.folder / AUDIT, owner)
+        except AuditFileError as error:
+            raise SettingsError(settings.folder / AUDIT, Problem("", str(error))) from error
+        keys = key_set(key.public_key())
+        self._interrupted: list[Interrupted] = []
+        for unended in self._file.unended:
+            try:
+                self._interrupted.append(read_interrupted(unended, keys))
+            except GrantError as error:
+                _log.error("a session of an earlier run cannot be ended: its offer %s", error)
+        monotonic_ns, wall_ns = time.monotonic_ns, lambda: now_ms() * 1_000_000
+        self._audit = SessionRecorder(
+            self._file, key, token_hex(8), wall_ns, monotonic_ns, self._send_head, self._disk
+        )
+        self._outbox = Outbox()
+        self._keys = BoxKeys(store, writer, now_ms, settings.known_keys())
+        self._rights = SessionRights(policies, now_ms)
+        self._changed = asyncio.Event()
+        self._saved: dict[bytes, SessionProgress] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.desk = SessionDesk(
+            Surroundings(
+                settings.name,
+                key,
+                keys,
+                self._keys.of,
+                wall_ns,
+                monotonic_ns,
+                self._audit,
+                self._rights.permits,
+                self._rights.has_training,
+                make_endpoint,
+                self._record,
+                self._outbox.send,
+                self._changed.set,
+            )
+        )
+        self._exchange = SessionExchange(self.desk, self._outbox)
+
+    def is_authorized(self, box: str) -> bool:
+        """Whether a box may have sessions."""
+        return box in self._boxes
+
+    def has_messages(self, box: str) -> bool:
+        """Whether messages wait for a box."""
+        return self._outbox.has(box)
+
+    async def answer(self, box: str, certificate: bytes | None, request: Request) -> Response:
+        """Answer `POST /v1/sessions` of an authorized box, which is connected with this certificate (DER)."""
+        if request.method != "POST":
+            return Response(HTTPStatus.METHOD_NOT_ALLOWED, headers={"allow": "POST"})
+        if len(request.body) > EXCHANGE_BYTES_MAX:
+            return Response(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, close=True)
+        try:
+            await self._keys.learn(box, certificate)
+        except (StoreError, ValueError) as error:
+            _log.error("the key of %s cannot be noted: %s", box, error)
+            return Response(HTTPStatus.SERVICE_UNAVAILABLE)
+        return await self._exchange.answer(box, request)
+
+    # called from other threads
+
+    def find(self, session: bytes) -> DeskSession | None:
+        """Return a session that is not over, or was over recently."""
+        return self.desk.find(session)
+
+    def start(self, wanted: Wanted, requester: Requester) -> None:
+        """Ask for a session with the identifier of `wanted`, whose row is in the store."""
+        assert wanted.id is not None, "the row has it"
+        self._rights.add(wanted.id, requester)
+        self._loop.call_soon_threadsafe(self._begin, self._request(wanted.id, wanted))
+
+    def end(self, session: bytes) -> None:
+        """End a session, or withdraw its request."""
+        self._loop.call_soon_threadsafe(self._begin, self.desk.end(session))
+
+    # in the event loop
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Run until the block ends, which ends all sessions."""
+        await self._end_interrupted()
+        tasks = [self._loop.create_task(work) for work in (self._check(), self._save_changes())]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            await self._end_all()
+            await self._save()
+            self._disk.shutdown()
+            self._file.close()
+
+    async def _end_interrupted(self) -> None:
+        for found in self._interrupted:
+            await end_interrupted(found, self._audit)
+            if found.box:
+                self._outbox.send(found.box, EndMessage(found.session, Cause.RESTARTED))
+        await self._loop.run_in_executor(self._writer, end_all_rows, self._store, self._now_ms())
+
+    async def _request(self, session: bytes, wanted: Wanted) -> None:
+        try:
+            found = await self.desk.request(wanted)
+        except GrantError as error:
+            _log.error("the session %s cannot be offered: %s", session.hex(), error)
+            found = None
+        if found is None or found.state is SessionState.NEW:
+            self._rights.forget(session)
+            refused = SessionProgress(session.hex(), SessionState.ENDED, Cause.REFUSED)
+            await self._loop.run_in_executor(
+                self._writer, save_progress, self._store, refused, self._now_ms()
+            )
+
+    async def _check(self) -> None:
+        """End sessions that are not permitted any more, until cancelled."""
+        while True:
+            await asyncio.sleep(CHECK_SECONDS)
+            await self.desk.check_permissions()
+
+    async def _save_changes(self) -> None:
+        """Enter the states of sessions in the store, until cancelled."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            if not await self._save():
+                await asyncio.sleep(1)
+                self._changed.set()
+
+    async def _save(self) -> bool:
+        """Enter states that have changed; return whether all are stored."""
+        for session in self.desk.sessions:
+            progress = SessionProgress(session.id.hex(), session.state, session.cause or "")
+            if session.state is SessionState.NEW or self._saved.get(session.id) == progress:
+                continue
+            try:
+                await self._loop.run_in_executor(
+                    self._writer, save_progress, self._store, progress, self._now_ms()
+                )
+            except StoreError as error:
+                _log.error("the state of session %s is not stored yet: %s", session.id.hex(), error)
+                return False
+            self._saved[session.id] = progress
+            if session.is_over:
+                self._rights.forget(session.id)
+        known = {session.id for session in self.desk.sessions}
+        self._saved = {session: saved for session, saved in self._saved.items() if session in known}
+        return True
+
+    async def _end_all(self) -> None:
+        """End all sessions, as a restart does."""
+        for session in self.desk.sessions:
+            await session.event(Event.RESTARTED, Actor.DATA_CENTER)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(END_SECONDS_MAX):
+                while not all(session.is_over for session in self.desk.sessions):
+                    self._changed.clear()
+                    await self._changed.wait()
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _send_head(self, session: bytes, head: bytes) -> None:
+        interrupted = (found.box for found in self._interrupted if found.session == session)
+        found = self.desk.find(session)
+        box = found.offer.box if found else next(interrupted, "")
+        if box:
+            self._outbox.send(box, HeadMessage(session, head))
+
+    def _record(self, offer: Offer) -> FileRecording:
+        return FileRecording(recording_path(self._recordings, offer.id), self._disk)

@@ -1,0 +1,73 @@
+"""Whether the access policies permit a session: at its request, before each step towards it, and while it is open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from datacenter.access.compiled import CompiledPolicies
+from datacenter.access.decision import Decision
+from datacenter.access.request import AccessRequest, ApiToken, Principal, RequestContext, Resource
+from datacenter.access.vocabulary import Purpose
+from wire.session.grant import Offer, SessionMode
+
+ACTIONS: Final = {SessionMode.VIEW: "view-session", SessionMode.CONTROL: "open-session"}
+"""The action that a session in this mode requires."""
+_TRAINING_POLICY: Final = "training-required"
+
+
+@dataclass(frozen=True)
+class Requester:
+    """Who has requested a session, for which instrument and purpose."""
+
+    principal: Callable[[], Principal | None]
+    """Returns the person with the present rights; None if they may no longer sign in."""
+    instrument: Resource
+    purpose: Purpose
+    token: Callable[[], ApiToken | None] = lambda: None
+    """Returns the API token of the request."""
+
+
+class SessionRights:
+    """The rights of the people who have requested sessions."""
+
+    def __init__(self, policies: Callable[[], CompiledPolicies], now_ms: Callable[[], int]) -> None:
+        """`policies` are those in force."""
+        self._policies, self._now_ms = policies, now_ms
+        self._requesters: dict[bytes, Requester] = {}
+
+    def add(self, session: bytes, requester: Requester) -> None:
+        """Note who requests a session. Nobody else may have it."""
+        self._requesters[session] = requester
+
+    def forget(self, session: bytes) -> None:
+        """The session has ended."""
+        self._requesters.pop(session, None)
+
+    def permits(self, offer: Offer) -> bool:
+        """Whether the policies permit a session now, apart from the training."""
+        decision = self._decide(offer)
+        if decision is None:
+            return False
+        is_untrained = decision.policy is not None and decision.policy.id == _TRAINING_POLICY
+        return decision.permitted or is_untrained
+
+    def has_training(self, offer: Offer) -> bool:
+        """Whether the person's training for the model is valid now."""
+        decision = self._decide(offer)
+        if decision is None:
+            return False
+        request = decision.request
+        ends_ms = request.principal.trainings.get(request.resource.model, 0)
+        is_untrained = decision.policy is not None and decision.policy.id == _TRAINING_POLICY
+        return self._now_ms() < ends_ms and not is_untrained
+
+    def _decide(self, offer: Offer) -> Decision | None:
+        requester = self._requesters.get(offer.id)
+        principal = requester.principal() if requester else None
+        if requester is None or principal is None or principal.id != offer.staff:
+            return None
+        context = RequestContext(self._now_ms(), requester.purpose, requester.token())
+        request = AccessRequest(principal, ACTIONS[offer.mode], requester.instrument, context)
+        return self._policies().decide(request)

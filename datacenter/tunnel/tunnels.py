@@ -1,0 +1,44 @@
+"""Where the tunnels of all boxes arrive, and the ends of those that sessions await."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+
+from datacenter.config import RemoteSessions
+from datacenter.tunnel.door import Door
+from datacenter.tunnel.endpoint import OpenVpnEndpoint
+from wire.session.grant import Offer
+
+FOLDER: Final = "tunnels"
+
+
+class Tunnels:
+    """The tunnels of a data center by OpenVPN."""
+
+    def __init__(self, settings: RemoteSessions) -> None:
+        """Raises: OSError if the folder for management sockets cannot be made."""
+        self._settings, self._door = settings, Door()
+        self._folder = settings.folder / FOLDER
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+
+    def make_endpoint(self, offer: Offer, key: EllipticCurvePrivateKey) -> OpenVpnEndpoint:
+        """Return the end of a session's tunnel. It reaches the box's own address, where the box shows the desktop."""
+        own = self._settings
+        return OpenVpnEndpoint(
+            offer.id, key, own.interface, own.box, offer.tcp_port, self._door, self._folder
+        )
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[int]:
+        """Accept connections within the block; the value is the port. Raises: OSError."""
+        loop, own = asyncio.get_running_loop(), self._settings
+        listener = await loop.create_server(self._door.accept, own.address, own.port)
+        try:
+            yield int(listener.sockets[0].getsockname()[1])
+        finally:
+            listener.close()

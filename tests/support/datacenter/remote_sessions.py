@@ -1,0 +1,233 @@
+"""The remote sessions of a data center with its real store and audit file, and a box that answers on its connection.
+
+The tunnel is emulated; the rights are those of people whom a test chooses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_der_public_key,
+)
+from sqlalchemy import insert
+
+from datacenter.access.request import Principal, Resource
+from datacenter.config import RemoteSessions as Settings
+from datacenter.sessions.desk import Wanted
+from datacenter.sessions.remote import RemoteSessions
+from datacenter.sessions.rights import Requester
+from datacenter.sessions.session import DeskSession
+from datacenter.sessions.surroundings import EndpointError, Issued
+from datacenter.store.schema import remote_sessions
+from datacenter.store.store import Store
+from datacenter.store.threads import StoreThreads
+from datacenter.tunnel.keys import issue_certificate
+from tests.support.datacenter.web_client import POLICIES
+from tests.support.eventually import eventually
+from tests.support.wire.grants import BOX, DATACENTER, SESSION
+from wire.http.connection import Peer, Request
+from wire.messages import decode, encode
+from wire.pki.hierarchy import Authority
+from wire.session.cose import key_set
+from wire.session.grant import (
+    Evidence,
+    Offer,
+    PresenceWay,
+    SessionMode,
+    SessionService,
+    countersign_offer,
+    read_offer,
+)
+from wire.session.messages import (
+    PATH,
+    CertificateMessage,
+    Exchange,
+    ExchangeReply,
+    FromBox,
+    GrantMessage,
+    OfferMessage,
+    ShownMessage,
+    ToBox,
+)
+from wire.session.table import SessionState
+
+SERIAL = "RAP-0001"
+INSTRUMENT = Resource("Instrument", "CHEM-0001", "berlin-1", "DE", "europe", model="chemistry-analyzer")
+FAR_MS = 2**42
+
+
+def engineer(trained_until_ms: int = FAR_MS) -> Principal:
+    """A service engineer with a training for the instrument."""
+    roles, scope = frozenset({"service-engineer"}), frozenset({"everywhere"})
+    return Principal("engineer", roles, scope, {"chemistry-analyzer": trained_until_ms})  # type: ignore[arg-type]
+
+
+def box_certificate() -> bytes:
+    """A certificate (DER) of the box, for the key with which it countersigns."""
+    chain = Authority.make("vendor").certify(SERIAL, BOX.public_key())
+    return x509.load_pem_x509_certificate(chain).public_bytes(Encoding.DER)
+
+
+class PlainEndpoint:
+    """The data center's end of a tunnel that opens when the test says so, and connects to what it gives."""
+
+    def __init__(self, offer: Offer, authority: EllipticCurvePrivateKey) -> None:
+        self._offer, self._authority = offer, authority
+        loop = asyncio.get_running_loop()
+        self._up: asyncio.Future[None] = loop.create_future()
+        self.ended: asyncio.Future[str] = loop.create_future()
+        self.is_fenced = True
+
+    async def start(self, session_key: bytes, until: datetime) -> Issued:
+        keys = await asyncio.to_thread(load_der_public_key, session_key)
+        assert isinstance(keys, EllipticCurvePublicKey)
+        certificate = issue_certificate("session", keys, "authority", self._authority, until, None)
+        return Issued(certificate, certificate, "tls-crypt")
+
+    def arrived(self) -> None:
+        """The box has opened the tunnel."""
+        self._up.set_result(None)
+
+    async def opened(self) -> None:
+        await self._up
+
+    async def connect(self, protocol: asyncio.Protocol) -> None:
+        raise ConnectionRefusedError("nothing listens")
+
+    async def stop(self) -> None:
+        if not self._up.done():
+            self._up.set_exception(EndpointError("stopped"))
+            self._up.exception()
+        if not self.ended.done():
+            self.ended.set_result("stopped")
+
+
+@dataclass
+class Center:
+    """A running data center; `staff` returns the person with the present rights."""
+
+    remote: RemoteSessions
+    store: Store
+    certificate: bytes
+    staff: Callable[[], Principal | None] = engineer
+    endpoints: list[PlainEndpoint] = field(default_factory=list)
+    received: list[ToBox] = field(default_factory=list)
+
+    async def exchange(self, *messages: FromBox, certificate: bytes | None = None) -> list[ToBox]:
+        """Send messages of the box; return those for it."""
+        peer = Peer(SERIAL, "127.0.0.1", lambda: None)
+        if not messages:
+            messages = (ShownMessage(bytes(16)),)  # an answer without messages is held
+        request = Request("POST", PATH, {}, encode(Exchange(list(messages))), peer)
+        response = await self.remote.answer(SERIAL, certificate or self.certificate, request)
+        assert response.status == 200, response.body
+        found = decode(ExchangeReply, response.body).messages
+        self.received += found
+        return found
+
+    def request(self, mode: SessionMode = SessionMode.CONTROL) -> bytes:
+        """Request a session, as a page does: with its row in the store. Returns its identifier."""
+        session, now_ms = os.urandom(16), time.time_ns() // 1_000_000
+        wanted = Wanted(
+            "engineer",
+            "service-engineer",
+            SERIAL,
+            INSTRUMENT.id,
+            1,
+            SessionService.RFB,
+            5900,
+            mode,
+            600,
+            session,
+        )
+        values = wanted._asdict() | {
+            "id": session.hex(),
+            "purpose": "service",
+            "reason": "a test",
+            "ticket": "T-1",
+            "requested_at_ms": now_ms,
+            "expires_at_ms": now_ms + 600_000,
+            "state": "new",
+        }
+        del values["seconds"]
+        with self.store.transaction() as connection:
+            connection.execute(insert(remote_sessions).values(values))
+        self.remote.start(wanted, Requester(self.present_staff, INSTRUMENT, "service"))
+        return session
+
+    def present_staff(self) -> Principal | None:
+        """The person with the present rights."""
+        return self.staff()
+
+    async def offered(self, session: bytes) -> DeskSession:
+        """Wait until the box has shown the offer of a session."""
+        found: list[DeskSession] = []
+
+        def is_requested() -> bool:
+            found[:] = filter(None, [self.remote.find(session)])
+            return bool(found) and found[0].state is SessionState.REQUESTED
+
+        await eventually(is_requested)
+        await self.exchange(ShownMessage(session))
+        return found[0]
+
+    async def open(self, mode: SessionMode = SessionMode.CONTROL) -> DeskSession:
+        """Request a session, let the person permit it, and open its tunnel."""
+        session = await self.offered(self.request(mode))
+        (offer,) = (one.offer for one in self.received if isinstance(one, OfferMessage))
+        signed = read_offer(offer, key_set(DATACENTER.public_key()), SERIAL)
+        evidence = Evidence(PresenceWay.CODE, "port 1", time.time_ns() // 1_000_000_000)
+        grant = countersign_offer(signed, (evidence,), SESSION.public_key(), BOX)
+        sent = await self.exchange(GrantMessage(session.id, grant))
+        assert any(isinstance(one, CertificateMessage) for one in sent)
+        self.endpoints[-1].arrived()
+        await eventually(lambda: session.state is SessionState.OPEN)
+        return session
+
+
+def make_settings(folder: Path) -> Settings:
+    """Settings with a key in a folder, which is made if it is not there."""
+    folder.mkdir(exist_ok=True)
+    key = folder / "offer-key.pem"
+    key.write_bytes(DATACENTER.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return Settings(key, folder, "127.0.0.1", 0)
+
+
+@asynccontextmanager
+async def center(folder: Path, store: Store) -> AsyncIterator[Center]:
+    """Run the remote sessions of a data center."""
+    settings = make_settings(folder)
+    threads = StoreThreads(store)
+    endpoints: list[PlainEndpoint] = []
+
+    def make(offer: Offer, authority: EllipticCurvePrivateKey) -> PlainEndpoint:
+        endpoints.append(PlainEndpoint(offer, authority))
+        return endpoints[-1]
+
+    remote = RemoteSessions(
+        settings,
+        store,
+        threads.main,
+        lambda: POLICIES,
+        lambda: time.time_ns() // 1_000_000,
+        [SERIAL],
+        make,
+    )
+    try:
+        async with remote.running():
+            yield Center(remote, store, box_certificate(), endpoints=endpoints)
+    finally:
+        await threads.close()
