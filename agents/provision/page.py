@@ -1,11 +1,14 @@
-"""Generates `rap-listen.conf`, the listen addresses of the local page's server, which its rap.conf includes.
+"""Generates `rap-listen.conf`, the virtual hosts of the local page's server, which its rap.conf includes.
 
 The server listens only on the box's address at each instrument port (STIG AS24-U1-000360). Port 443 of these
-addresses belongs to the collector.
+addresses belongs to the collector. Each virtual host passes the number of its port on to the box program, and
+accepts requests from its own subnet alone, and for its own address: a page of another site whose name leads here (DNS
+rebinding) has another one.
 """
 
 from __future__ import annotations
 
+from ipaddress import IPv4Interface
 from typing import Final
 
 from settings.board import Board
@@ -14,9 +17,29 @@ from settings.site import SiteOnBox
 LISTEN: Final = "etc/httpd/conf/rap-listen.conf"
 PAGE: Final = 8443
 """The page's TCP port, which SELinux permits for httpd (http_port_t)."""
+PAGE_SOCKET: Final = "/run/rap-page/socket"
+"""Where the box program serves the page for httpd. The socket gets the group of its folder, that of httpd."""
 
 
 def listen_file(site: SiteOnBox, board: Board) -> str:
     """Return the content of rap-listen.conf."""
-    lines = [f"Listen {address.ip}:{PAGE}\n" for address in site.ports(board).values()]
-    return "".join(("# Written by /usr/lib/rap/provision from /etc/rap/site.toml; edit that file.\n", *lines))
+    hosts = [virtual_host(number, address) for number, address in site.ports(board).items()]
+    return "".join(("# Written by /usr/lib/rap/provision from /etc/rap/site.toml; edit that file.\n", *hosts))
+
+
+def virtual_host(number: int, address: IPv4Interface, tcp_port: int = PAGE) -> str:
+    """Return the virtual host of an instrument port, where the box has `address`."""
+    place = f"{address.ip}:{tcp_port}"
+    return f"""\
+Listen {place}
+<VirtualHost {place}>
+    RequestHeader set X-Rap-Port {number}
+    <Location "/">
+        <RequireAll>
+            Require method GET POST
+            Require ip {address.network}
+            Require expr "%{{HTTP_HOST}} == '{place}'"
+        </RequireAll>
+    </Location>
+</VirtualHost>
+"""

@@ -38,8 +38,8 @@ PORT_HEADER: Final = "x-rap-port"
 LIVE_HOLD_SECONDS: Final = 5.0
 """How long an answer with events is held while a session is live: the page is missed after 20 s."""
 HOLD_SECONDS: Final = 25.0
-HELD_MAX: Final = 8
-"""Answers that are held for one port; a further one ends the oldest."""
+HELD_MAX: Final = 3
+"""Answers that are held for one port; a further one ends the oldest. Each occupies a thread of httpd."""
 STATUS_SECONDS: Final = 1.0
 """How long the page waits for the state of the box, which a disk that hangs delays."""
 FIELDS_MAX: Final = 8

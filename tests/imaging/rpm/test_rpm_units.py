@@ -13,7 +13,6 @@ from agents.provision.box import FIREWALL_SOCKET
 from agents.provision.main import NETWORK_AFTER_FIREWALL
 from imaging.rpm.contents import RECIPE
 from netfw.service.main import make_parser
-from rap.__main__ import main
 
 UNITS = sorted((RECIPE / "root/usr/lib/systemd/system").glob("*.service"))
 HTTPD = shutil.which("httpd") or shutil.which("apache2", path="/usr/sbin")
@@ -91,50 +90,6 @@ def test_no_condition_can_skip_the_firewall_service() -> None:
     lines = [line for line in unit.splitlines() if not line.startswith("#")]
     assert not [line for line in lines if line.startswith("Condition")]
     assert "Before=network-pre.target shutdown.target" in lines
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Path:
-    """The server's configuration, in folders of this test."""
-    assert main(["pki", "init", str(tmp_path / "pki")]) == 0
-    assert main(["pki", "issue", str(tmp_path / "pki"), "RAP-0001", "--for", "box"]) == 0
-    for folder in ("conf", "run", "www"):
-        (tmp_path / folder).mkdir()
-    modules = [Path("/usr/lib64/httpd/modules"), Path("/usr/lib/apache2/modules")]
-    (tmp_path / "modules").symlink_to(next(path for path in modules if path.is_dir()))
-    text = (RECIPE / "root/etc/httpd/conf/rap.conf").read_text()
-    here = {
-        'ServerRoot "/etc/httpd"': f'ServerRoot "{tmp_path}"',
-        "/var/lib/rap/identity/box": f"{tmp_path}/pki/rap-0001",
-        "/run/httpd": f"{tmp_path}/run",
-        "/var/www/rap": f"{tmp_path}/www",
-        "User apache": "User nobody",
-        "Group apache": "Group root",
-    }
-    for there, place in here.items():
-        assert there in text
-        text = text.replace(there, place)
-    (tmp_path / "conf/rap.conf").write_text(text)
-    (tmp_path / "conf/rap-listen.conf").write_text("Listen 127.0.0.1:8443 https\n")
-    return tmp_path / "conf/rap.conf"
-
-
-@pytest.mark.skipif(HTTPD is None, reason="needs Apache httpd")
-def test_httpd_accepts_the_configuration_of_the_page(server: Path) -> None:
-    assert HTTPD
-    done = subprocess.run([HTTPD, "-t", "-f", server], capture_output=True, text=True, check=False)
-    assert done.stderr.strip() == "Syntax OK"
-    server.write_text(server.read_text() + "SSLProtocl all\n")
-    assert subprocess.run([HTTPD, "-t", "-f", server], capture_output=True, check=False).returncode != 0
-
-
-@pytest.mark.skipif(HTTPD is None, reason="needs Apache httpd")
-def test_httpd_loads_only_modules_that_the_page_needs(server: Path) -> None:
-    assert HTTPD
-    done = subprocess.run([HTTPD, "-M", "-f", server], capture_output=True, text=True, check=True)
-    loaded = set(re.findall(r"(\w+)_module \((?:static|shared)\)", done.stdout))
-    assert "ssl" in loaded
-    assert not loaded & {"cgi", "cgid", "dav", "info", "status", "autoindex", "userdir", "include", "proxy"}
 
 
 @pytest.mark.parametrize("target", ["emergency", "multi-user", "sysinit"])

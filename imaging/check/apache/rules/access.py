@@ -70,7 +70,7 @@ def no_listing(server: ApacheServer) -> Findings:
     """Directory listings are disabled."""
     yield from is_not_loaded(server, ("autoindex",))
     yield from has_no_options(server, "indexes", "multiviews")
-    if server.general("directoryindex") is None:
+    if "dir" in server.modules and server.general("directoryindex") is None:
         yield ApacheFinding(str(server.conf), "has no DirectoryIndex", "write DirectoryIndex index.html")
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from imaging.check.apache.expect import has_no_options, has_none_of, is_not_loaded
+from imaging.check.apache.expect import has_no_options, has_none_of, has_value, is_not_loaded
 from imaging.check.apache.httpd import ApacheServer
 from imaging.check.apache.rule import ApacheFinding, Findings, load_data, rule
 
 SHELLS: Final = frozenset({".sh", ".csh", ".ksh", ".bash", "application/x-sh", "application/x-csh"})
 CGI: Final = frozenset({"cgi", "cgid", "fcgid", "suexec", "include", "isapi", "actions", "lua", "ext_filter"})
-PROXY: Final = "proxy"
+REVERSE: Final = frozenset({"proxy", "proxy_http"})
+"""Modules of a reverse proxy."""
 
 
 @rule("AS24-U1-000230")
@@ -29,12 +30,16 @@ def no_dav(server: ApacheServer) -> Findings:
 
 @rule("AS24-U1-000260")
 def no_proxy(server: ApacheServer) -> Findings:
-    """The server is not a proxy."""
-    yield from is_not_loaded(server, (name for name in server.modules if name.startswith(PROXY)))
-    yield from has_none_of(server, "ProxyPass", "ProxyPassMatch", "ProxyRemote")
-    for one in server.named("proxyrequests"):
-        if one.words != ("Off",):
-            yield ApacheFinding(one.location, "ProxyRequests is on", "write ProxyRequests Off")
+    """The server is no proxy to other machines; it may pass requests on to a program of its own, at a UNIX socket."""
+    proxies = {name for name in server.modules if name.startswith("proxy")}
+    yield from is_not_loaded(server, sorted(proxies - REVERSE))
+    yield from has_none_of(server, "ProxyPassMatch", "ProxyRemote", "ProxyRemoteMatch")
+    if proxies:
+        yield from has_value(server, "ProxyRequests", ("off",), "Off")
+    for one in server.named("proxypass"):
+        if not any(word.startswith("unix:/") for word in one.words[:2]):
+            problem = f"ProxyPass {' '.join(one.words)}"
+            yield ApacheFinding(one.location, problem, "pass requests on to a UNIX socket (unix:/…|http://…)")
 
 
 @rule("AS24-U1-000270", severity="high")
