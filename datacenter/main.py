@@ -286,7 +286,9 @@ async def _serve(
             _log.info("tunnels on port %d", await stack.enter_async_context(tunnels.listening()))
         staff = None
         if access is not None:
-            staff = await _serve_staff(config, store, known, executor, stack, now_ms, metrics, access)
+            staff = await _serve_staff(
+                config, store, known, executor, stack, now_ms, metrics, access, sessions
+            )
         watched = monitoring(config, metrics, store, now_ms, bounds, server, queue, follower)
         ports = Ports(server.port, staff, await stack.enter_async_context(watched))
         _log_ports(ports)
@@ -347,11 +349,12 @@ async def _serve_staff(
     now_ms: Callable[[], int],
     metrics: Metrics,
     access: AccessControl,
+    sessions: RemoteSessions | None,
 ) -> int:
     """Serve the staff's pages until `stack` is closed; return the TCP port."""
     assert config.staff is not None, "with access control"
     readers = stack.enter_context(ThreadPoolExecutor(STAFF_THREADS, "pages"))
-    web = make_staff_web(config, store, known, now_ms, readers, executor, access)
+    web = make_staff_web(config, store, known, now_ms, readers, executor, access, sessions)
     application = measured_application(web, metrics.request)
     return await stack.enter_async_context(serving(application, config.staff.host, config.staff.port))
 

@@ -110,6 +110,7 @@ ACTIONS: Final[dict[str, ActionType]] = {
     "open-session": _action("control the desktop of", "Instrument", "change remote"),
     "view-session": _action("watch the desktop of", "Instrument", "change remote"),
     "end-session": _action("end", "Session", "change"),
+    "annotate-session": _action("write a note about", "Session", "change"),
     "approve": _action("approve", "ChangeRequest", "change"),
     "edit-trigger": _action("edit", "Trigger", "change"),
     "enable-trigger": _action("put into operation", "Trigger", "change"),

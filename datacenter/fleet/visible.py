@@ -13,7 +13,7 @@ from datacenter.access.decision import Decision
 from datacenter.access.request import AccessRequest, ApiToken, Principal, RequestContext, Resource
 from datacenter.access.sql import where_permitted
 from datacenter.access.vocabulary import Purpose
-from datacenter.store.schema import alerts, boxes, commands, instruments, sites
+from datacenter.store.schema import alerts, boxes, commands, instruments, remote_sessions, sites
 from datacenter.store.store import Store
 
 PLACED_BOXES: Final = boxes.outerjoin(sites, boxes.c.site == sites.c.site)
@@ -34,6 +34,12 @@ COLUMNS: Final[Mapping[str, Mapping[str, ColumnElement[Any]]]] = {
         "id": cast(commands.c.id, String),
         "model": instruments.c.model,
         "requester": commands.c.requester,
+        **_PLACE,
+    },
+    "Session": {
+        "id": remote_sessions.c.id,
+        "model": instruments.c.model,
+        "staff": remote_sessions.c.staff,
         **_PLACE,
     },
     "File": {"id": commands.c.file, "model": instruments.c.model, **_PLACE},

@@ -178,7 +178,8 @@ def _endpoint(
             except NotReceivedError as error:
                 return _not_received(row, error)
             names = session.staff, entry, session.form_token
-            handle = partial(_handle, row, services, request, visible, *names, query, file)
+            present = partial(services.person, session)
+            handle = partial(_handle, row, services, request, visible, *names, query, file, present)
             return await _answered(row, run, handle)
 
     return endpoint
@@ -211,7 +212,8 @@ def _api_endpoint(
             except NotReceivedError as error:
                 return _not_received(row, error)
             names = caller.staff, caller.entry, ""
-            handle = partial(_handle, row, services, request, visible, *names, query, file)
+            present = partial(services.known_person, caller.staff)
+            handle = partial(_handle, row, services, request, visible, *names, query, file, present)
             return await _answered(row, run, handle)
 
     return endpoint
@@ -226,7 +228,8 @@ def _handle(
     entry: StaffPerson,
     form_token: str,
     query: Struct,
-    file: SentFile | None = None,
+    file: SentFile | None,
+    present: Callable[[], StaffPerson | None],
 ) -> Response:
     """Check the access, and call the handler. Raises: as `check_access`, and what the handler raises."""
     names = dict(request.path_params)
@@ -234,7 +237,18 @@ def _handle(
     target, headers = _target(request), dict(request.headers)
     return row.handler(
         PageRequest(
-            services, staff, entry, visible, form_token, resource, names, query, target, headers, file
+            services,
+            staff,
+            entry,
+            visible,
+            form_token,
+            resource,
+            names,
+            query,
+            target,
+            headers,
+            file,
+            present,
         )
     )
 

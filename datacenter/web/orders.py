@@ -1,12 +1,20 @@
-"""What pages and API share for commands: the desk with the rights of the caller, and the answers to its errors."""
+"""What pages and API share for commands and sessions: the caller's rights, and the answers to errors."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from datacenter.access.request import Principal
 from datacenter.commands.desk import CommandConflictError, CommandDesk, CommandRefusedError, WrongCommandError
 from datacenter.commands.files import FileArchive
+from datacenter.sessions.requests import (
+    Caller,
+    SessionConflictError,
+    SessionRefusedError,
+    SessionRequests,
+    WrongSessionError,
+)
 from datacenter.web.parameters import ParameterError
 from datacenter.web.routes import ConflictError, PageRequest, RefusedError
 
@@ -22,3 +30,26 @@ def command_desk(page: PageRequest) -> Iterator[CommandDesk]:
         raise ConflictError(str(error)) from error
     except CommandRefusedError as error:
         raise RefusedError(str(error)) from error
+
+
+@contextmanager
+def session_requests(page: PageRequest) -> Iterator[SessionRequests]:
+    """Remote sessions with the caller's rights. Raises: ParameterError, ConflictError, RefusedError."""
+    try:
+        yield SessionRequests(page.store, page.access, page.services.remote)
+    except WrongSessionError as error:
+        raise ParameterError(str(error)) from error
+    except SessionConflictError as error:
+        raise ConflictError(str(error)) from error
+    except SessionRefusedError as error:
+        raise RefusedError(str(error)) from error
+
+
+def session_caller(page: PageRequest) -> Caller:
+    """The caller of remote sessions, whose rights are looked up again while a session lasts."""
+
+    def present() -> Principal | None:
+        person = page.present()
+        return person.principal if person else None
+
+    return Caller(page.staff, page.visible.purpose, present, page.visible.token)

@@ -37,6 +37,8 @@ from datacenter.fleet.visible import (
     find_site,
 )
 from datacenter.maintenance.windows import find_concerned_of
+from datacenter.sessions.listing import find_session
+from datacenter.sessions.remote import RemoteSessions
 from datacenter.sign_on.claims import ClaimError, person_of
 from datacenter.sign_on.sign_on import SignOn
 from datacenter.store.store import Store
@@ -79,6 +81,8 @@ class WebServices:
     sign_on: SignOn | None = None
     known: TriggerKnowledge = NO_KNOWLEDGE
     """The triggers in force with their scores, for the parts of a visit."""
+    remote: RemoteSessions | None = None
+    """The remote sessions; None if they are not configured."""
     comparisons: Mapping[str, Sequence[ComparedSides]] = field(init=False)
     """The comparisons in the condition of each trigger, by its name."""
     chain: ChainVerifier = field(init=False)
@@ -105,14 +109,18 @@ class WebServices:
         if session is None:
             return None
         if session.claimed is None:
-            known = self.directory.people.get(session.staff) if self.development else None
-            return known if known and known.principal.active else None
+            return self.known_person(session.staff) if self.development else None
         if self.sign_on is None or session.settings != self.sign_on.settings.fingerprint:
             return None
         try:
             return person_of(session.claimed, self.directory.people)
         except ClaimError:
             return None
+
+    def known_person(self, staff: str) -> StaffPerson | None:
+        """Return a person of the staff directory; None if they are unknown or not active."""
+        known = self.directory.people.get(staff)
+        return known if known and known.principal.active else None
 
     async def session(self, request: Request) -> StaffSession | None:
         """Return the session of a request's cookie; None without a valid one. Raises: StoreError."""
@@ -142,6 +150,8 @@ class PageRequest:
     headers: dict[str, str] = field(default_factory=dict)
     file: SentFile | None = None
     """The file that the request brings."""
+    present: Callable[[], StaffPerson | None] = lambda: None
+    """Returns the person with the rights at a later time; None once they may not sign in any more."""
 
     @property
     def store(self) -> Store:
@@ -203,6 +213,7 @@ _FIND: Final[dict[str, Callable[[Store, dict[str, str]], Resource | None]]] = {
     "Instrument": lambda store, names: find_instrument(store, names["box"], names["instrument"]),
     "Alert": lambda store, names: find_alert(store, names["alert"]),
     "Command": lambda store, names: find_command(store, names["command"]),
+    "Session": lambda store, names: find_session(store, names["session"]),
     "Maintenance": lambda store, names: find_concerned_of(store, names["window"]),
     "Audit": lambda _store, _names: Resource("Audit", "log"),
 }

@@ -8,6 +8,7 @@ from datacenter.web.api import alerts as api_alerts
 from datacenter.web.api import commands as api_commands
 from datacenter.web.api import fleet as api_fleet
 from datacenter.web.api import maintenance as api_maintenance
+from datacenter.web.api import sessions as api_sessions
 from datacenter.web.api import triggers as api_triggers
 from datacenter.web.pages import (
     alerts,
@@ -19,6 +20,7 @@ from datacenter.web.pages import (
     fleet,
     instrument,
     maintenance,
+    sessions,
     site,
     triggers,
 )
@@ -34,6 +36,7 @@ ROUTES: Final[tuple[WebRoute, ...]] = (
     *commands.ROUTES,
     *files.ROUTES,
     *maintenance.ROUTES,
+    *sessions.ROUTES,
     *base.ROUTES,
     *audit.ROUTES,
     *api_fleet.ROUTES,
@@ -41,5 +44,6 @@ ROUTES: Final[tuple[WebRoute, ...]] = (
     *api_alerts.ROUTES,
     *api_triggers.ROUTES,
     *api_maintenance.ROUTES,
+    *api_sessions.ROUTES,
 )
 """The route table."""

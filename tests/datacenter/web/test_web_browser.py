@@ -40,6 +40,8 @@ PAGES = [
     "/commands?instrument=CHEM-0001&box=RAP-0001",
     "/files",
     "/maintenance?box=RAP-0001&instrument=CHEM-0001",
+    "/sessions?box=RAP-0001&instrument=CHEM-0001",
+    f"/sessions/{1:032x}",
     "/sign-in",
     "/nope",
 ]

@@ -21,7 +21,7 @@ from datacenter.access.compiled import CompiledPolicies
 from datacenter.access.policyfile import read_policies
 from datacenter.access.tokens import create_token, list_tokens, revoke_token
 from datacenter.access.vocabulary import PAIRS, Purpose
-from datacenter.store.schema import alerts, commands, maintenance
+from datacenter.store.schema import alerts, commands, maintenance, remote_sessions, session_notes
 from datacenter.store.store import Store
 from datacenter.web.pages import ROUTES
 from datacenter.web.routes import WebRoute
@@ -42,6 +42,7 @@ EUROPE: Final = {
     "command": "3",
     "trigger": "chemistry-lamp",
     "window": "m0",
+    "session": f"{1:032x}",
 }
 AMERICA: Final = {
     "site": "boston-1",
@@ -51,6 +52,7 @@ AMERICA: Final = {
     "command": "2",
     "trigger": "gas-slot-heater",
     "window": "m1",
+    "session": f"{2:032x}",
 }
 UNKNOWN: Final = {
     "site": "boston-9",
@@ -60,6 +62,7 @@ UNKNOWN: Final = {
     "command": "9",
     "trigger": "gas-slot-heatex",
     "window": "m9",
+    "session": f"{9:032x}",
 }
 """Names of nothing, as long as those of AMERICA, so that the lengths of answers are equal too."""
 HINTS: Final = ("CHEM-0001", "RAP-0001", "Klinikum", "berlin-1", "GAS-0001", "RAP-0003", "Harbor", "boston")
@@ -80,6 +83,7 @@ NOT_NAMING: Final = {
     "page", "health", "view", "model", "severity", "state", "period", "since_ms", "until_ms", "limit",
     "cursor", "reading", "days", "hours", "reason", "verb", "purpose", "begins", "actor", "action", "outcome",
     "resource", "from_ms", "area", "key", "before", "after", "direction", "name",
+    "mode", "port", "minutes", "ticket", "text", "staff",
 }  # fmt: skip
 """All other parameters. `resource` is of the audit log, in which auditors see everything."""
 
@@ -98,7 +102,8 @@ class Walk:
 
     def content(self) -> str:
         """What staff can change."""
-        return str([list(self.store.read(select(table))) for table in (alerts, commands, maintenance)])
+        tables = (alerts, commands, maintenance, remote_sessions, session_notes)
+        return str([list(self.store.read(select(table))) for table in tables])
 
     def refusals(self, staff: str) -> int:
         """The number of recorded refusals of a person that have a reason."""
@@ -172,6 +177,9 @@ def _call(client: WebClient, row: WebRoute, names: Names, parameters: Names | No
     path, given = row.path.format(**names), dict(parameters or {})
     if "reason" in row.parameters.__struct_fields__:
         given.setdefault("reason", "a test")
+    for name in ("ticket", "text"):
+        if name in row.parameters.__struct_fields__:
+            given.setdefault(name, "a test")
     if row.method == "GET":
         return client.get(f"{path}?{urlencode(given)}" if given else path)
     if is_api(row):

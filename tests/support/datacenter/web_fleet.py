@@ -15,7 +15,17 @@ from sqlalchemy import insert, update
 from datacenter.base.histogram import Histogram, encode_histogram
 from datacenter.commands.files import FileArchive
 from datacenter.evaluation.alerts import begin
-from datacenter.store.schema import alerts, base_days, boxes, evaluated, instruments, maintenance, sites
+from datacenter.store.schema import (
+    alerts,
+    base_days,
+    boxes,
+    evaluated,
+    instruments,
+    maintenance,
+    remote_sessions,
+    session_notes,
+    sites,
+)
 from datacenter.store.store import Store
 from datacenter.triggers.live import LiveEvaluator, LiveFunctions
 from datacenter.triggers.triggerfile import TriggerTable, make_trigger
@@ -72,6 +82,7 @@ def fill_fleet(store: Store, *, with_reports: bool = True) -> None:
     fill_commands(store)
     fill_maintenance(store)
     fill_base(store)
+    fill_sessions(store)
 
 
 def simulated_reports() -> list[InstrumentReport]:
@@ -101,6 +112,32 @@ def ingest(
             sequence += 1
             entries.append((sequence, encode(Entry(instrument, 1, report))))
         store.ingest(box, decode(Batch, encode_batch(1, entries)), part[-1].at_ms + 1500)
+
+
+def fill_sessions(store: Store) -> None:
+    """Enter two sessions of the engineer that have ended, one in Europe and one in America, with a note each."""
+    rows = [("RAP-0001", "CHEM-0001"), ("RAP-0003", "GAS-0001")]
+    common = {
+        "staff": "engineer",
+        "role": "service-engineer",
+        "purpose": "service",
+        "mode": "control",
+        "service": "rfb",
+        "ticket": "T-17",
+        "port": 2,
+        "tcp_port": 5900,
+        "state": "ended",
+        "cause": "ended by staff",
+    }
+    with store.transaction() as connection:
+        for number, (box, instrument) in enumerate(rows, 1):
+            at_ms, session = NOW_MS - number * 3_600_000, f"{number:032x}"
+            times = {"requested_at_ms": at_ms, "opened_at_ms": at_ms + 60_000, "ended_at_ms": at_ms + 900_000}
+            named = {"id": session, "box": box, "instrument": instrument, "reason": f"error at {instrument}"}
+            values = {**common, **named, **times, "expires_at_ms": at_ms + 1_800_000}
+            connection.execute(insert(remote_sessions).values(values))
+            note = {"session": session, "number": 1, "at_ms": at_ms, "staff": "engineer", "text": "done"}
+            connection.execute(insert(session_notes).values(note))
 
 
 def fill_state(store: Store, latest: Status) -> None:

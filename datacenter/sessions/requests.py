@@ -1,0 +1,251 @@
+"""Requesting, listing, ending and annotating remote sessions by staff, within their rights.
+
+Every decision is recorded. A request with a key that the same person has used is a repetition, and
+returns the session of the first one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from sqlalchemy import and_, func, insert, select
+
+from datacenter.access.control import AccessDecider
+from datacenter.access.decision import Decision
+from datacenter.access.request import ApiToken, Principal, RequestContext, Resource
+from datacenter.access.vocabulary import Purpose
+from datacenter.fleet.visible import COLUMNS, find_instrument
+from datacenter.sessions.desk import Wanted
+from datacenter.sessions.listing import (
+    SessionFilter,
+    SessionKey,
+    SessionRow,
+    find_session_row,
+    list_sessions,
+)
+from datacenter.sessions.remote import RemoteSessions
+from datacenter.sessions.rights import ACTIONS, Requester
+from datacenter.store.schema import remote_sessions, session_notes
+from datacenter.store.store import Store
+from settings.problems import SettingsError
+from settings.profile import load_profile
+from wire.session.grant import (
+    ID_BYTES,
+    LIFETIME_SECONDS_MAX,
+    TEXT_CHARACTERS_MAX,
+    SessionMode,
+    SessionService,
+)
+from wire.session.table import SessionState
+
+MINUTES_MAX: Final = LIFETIME_SECONDS_MAX // 60
+TEXT_MAX: Final = 200
+TICKET_MAX: Final = 64
+NOTE_MAX: Final = 2000
+PORT_MAX: Final = 64
+NOT_CONFIGURED: Final = "remote sessions are not configured here: the configuration has no [sessions]"
+_S: Final = remote_sessions.c
+
+
+class SessionRefusedError(Exception):
+    """The session cannot be requested, ended or annotated; nothing was changed. The message says why."""
+
+
+class WrongSessionError(SessionRefusedError):
+    """The request is wrong. The message says what would be right."""
+
+
+class SessionConflictError(SessionRefusedError):
+    """The state of sessions, or an earlier request with the same key, does not permit it."""
+
+
+class Caller(NamedTuple):
+    """Who acts, for which purpose; `present` returns the person with the rights at a later time."""
+
+    staff: str
+    purpose: Purpose
+    present: Callable[[], Principal | None] = lambda: None
+    token: ApiToken | None = None
+
+
+class SessionOrder(NamedTuple):
+    """What is requested. `key` is the caller's name of the request: a second one with the same key has no effect."""
+
+    mode: SessionMode
+    port: int
+    minutes: int
+    reason: str
+    ticket: str
+    key: str = ""
+
+
+@dataclass(frozen=True)
+class SessionRequests:
+    """What staff do with remote sessions. `remote` is None if they are not configured. All raise StoreError."""
+
+    store: Store
+    access: AccessDecider
+    remote: RemoteSessions | None
+
+    def request(
+        self, caller: Caller, box: str, instrument: str, order: SessionOrder, now_ms: int
+    ) -> SessionRow:
+        """Request a session, and return it. Raises: SessionRefusedError."""
+        resource = find_instrument(self.store, box, instrument)
+        if resource is None or not self._decide(caller, "view", resource, now_ms).permitted:
+            raise SessionRefusedError(f"there is no instrument {instrument} at box {box}")
+        _check_order(order)
+        decision = self._decide(caller, ACTIONS[order.mode], resource, now_ms)
+        if not decision.permitted:
+            raise SessionRefusedError(decision.reason)
+        principal = decision.request.principal
+        tcp_port = desktop_port(resource.model)
+        if tcp_port is None:
+            raise WrongSessionError(f"instruments of the model {resource.model or 'unknown'} have no desktop")
+        if self.remote is None:
+            raise SessionConflictError(NOT_CONFIGURED)
+        earlier = self._earlier(caller, box, instrument, order)
+        if earlier is not None:
+            return earlier
+        self._require_free(box, instrument)
+        session = os.urandom(ID_BYTES)
+        role = ", ".join(sorted(principal.roles))[:TEXT_CHARACTERS_MAX]
+        wanted = Wanted(
+            caller.staff,
+            role,
+            box,
+            instrument,
+            order.port,
+            SessionService.RFB,
+            tcp_port,
+            order.mode,
+            order.minutes * 60,
+            session,
+        )
+        columns = {name: value for name, value in wanted._asdict().items() if name in _S}
+        values = columns | {
+            "id": session.hex(),
+            "purpose": caller.purpose,
+            "reason": order.reason.strip(),
+            "ticket": order.ticket.strip(),
+            "requested_at_ms": now_ms,
+            "expires_at_ms": now_ms + order.minutes * 60_000,
+            "state": SessionState.NEW,
+            "request_key": order.key or None,
+        }
+        with self.store.transaction() as connection:
+            connection.execute(insert(remote_sessions).values(values))
+        self.remote.start(wanted, Requester(caller.present, resource, caller.purpose, lambda: caller.token))
+        return self.read(session.hex())
+
+    def end(self, caller: Caller, session: str, now_ms: int) -> SessionRow:
+        """End a session, or withdraw its request; one that has ended is left. Raises: SessionRefusedError."""
+        row = self._seen(caller, session, now_ms)
+        self._require(caller, "end-session", row, now_ms)
+        if self.remote is not None and row.is_live:
+            self.remote.end(bytes.fromhex(row.id))
+        return row
+
+    def note(self, caller: Caller, session: str, text: str, now_ms: int) -> SessionRow:
+        """Add a note about a session. Raises: SessionRefusedError."""
+        row = self._seen(caller, session, now_ms)
+        self._require(caller, "annotate-session", row, now_ms)
+        if not text.strip() or len(text) > NOTE_MAX:
+            raise WrongSessionError(f"give a note of at most {NOTE_MAX} characters")
+        with self.store.transaction() as connection:
+            last = select(func.coalesce(func.max(session_notes.c.number), 0)).where(
+                session_notes.c.session == row.id
+            )
+            number = (connection.scalar(last) or 0) + 1
+            values = {"session": row.id, "number": number, "at_ms": now_ms, "staff": caller.staff}
+            connection.execute(insert(session_notes).values(text=text.strip(), **values))
+        return row
+
+    def list(
+        self,
+        caller: Caller,
+        now_ms: int,
+        wanted: SessionFilter,
+        limit: int,
+        before: SessionKey | None = None,
+        after: SessionKey | None = None,
+    ) -> list[SessionRow]:
+        """Return sessions that the caller may see, as `list_sessions`."""
+        context = RequestContext(now_ms, caller.purpose)
+        may_see = self.access.where(caller.staff, "view", "Session", context, COLUMNS["Session"])
+        return list_sessions(self.store, [may_see, *wanted.clauses], limit, before, after)
+
+    def read(self, session: str) -> SessionRow:
+        """Return a session without a check of rights. Raises: SessionRefusedError."""
+        row = find_session_row(self.store, session)
+        if row is None:
+            raise SessionRefusedError(f"there is no session {session}")
+        return row
+
+    def code(self, caller: Caller, row: SessionRow) -> str:
+        """Return the code that the requester tells by telephone; empty for others, and once it is of no use."""
+        found = self.remote.find(bytes.fromhex(row.id)) if self.remote is not None else None
+        is_waiting = found is not None and found.state in (SessionState.REQUESTED, SessionState.OFFERED)
+        return found.code if found is not None and is_waiting and row.staff == caller.staff else ""
+
+    def may(self, caller: Caller, action: str, resource: Resource, now_ms: int) -> bool:
+        """Return whether to offer an action; not recorded."""
+        context = RequestContext(now_ms, caller.purpose)
+        return self.access.peek(caller.staff, action, resource, context).permitted
+
+    def _earlier(self, caller: Caller, box: str, instrument: str, order: SessionOrder) -> SessionRow | None:
+        """Return the session of an earlier request with the same key; None if it is new."""
+        if not order.key:
+            return None
+        is_same = and_(_S.staff == caller.staff, _S.request_key == order.key)
+        found = next(iter(list_sessions(self.store, [is_same], 1)), None)
+        if found is not None and (found.box, found.instrument, found.mode) != (box, instrument, order.mode):
+            raise SessionConflictError(
+                f"the key {order.key} was used for session {found.id}, which is another one: use a new key"
+            )
+        return found
+
+    def _require_free(self, box: str, instrument: str) -> None:
+        """Require that no session with the instrument is live: its port has one desktop."""
+        live = list_sessions(self.store, SessionFilter(box, instrument, state="live").clauses, 1)
+        if live:
+            raise SessionConflictError(
+                f"a session of {live[0].staff} with {instrument} has not ended; end it first, or wait"
+            )
+
+    def _seen(self, caller: Caller, session: str, now_ms: int) -> SessionRow:
+        row = self.read(session)
+        if not self._decide(caller, "view", row.resource, now_ms).permitted:
+            raise SessionRefusedError(f"there is no session {session}")
+        return row
+
+    def _require(self, caller: Caller, action: str, row: SessionRow, now_ms: int) -> None:
+        decision = self._decide(caller, action, row.resource, now_ms)
+        if not decision.permitted:
+            raise SessionRefusedError(decision.reason)
+
+    def _decide(self, caller: Caller, action: str, resource: Resource, now_ms: int) -> Decision:
+        return self.access.decide(caller.staff, action, resource, RequestContext(now_ms, caller.purpose))
+
+
+def desktop_port(model: str) -> int | None:
+    """Return the TCP port of the desktop of a model's instruments; None without one that pages can show."""
+    try:
+        profile = load_profile(model)
+    except SettingsError:
+        return None
+    return profile.desktop_port if profile.desktop_service == "rfb" else None
+
+
+def _check_order(order: SessionOrder) -> None:
+    """Check a request. Raises: WrongSessionError."""
+    for name, text, most in (("reason", order.reason, TEXT_MAX), ("ticket", order.ticket, TICKET_MAX)):
+        if not text.strip() or not text.isprintable() or len(text) > most:
+            raise WrongSessionError(f"give a {name} in one line of at most {most} characters")
+    if not 1 <= order.minutes <= MINUTES_MAX:
+        raise WrongSessionError(f"a session has 1 to {MINUTES_MAX} minutes")
+    if not 1 <= order.port <= PORT_MAX:
+        raise WrongSessionError(f"the port of the box is a number from 1 to {PORT_MAX}")

@@ -1,0 +1,229 @@
+"""Remote sessions: the list, requesting one, and the page of one with its code, its state and its notes."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
+
+from msgspec import Meta, Struct
+from starlette.responses import Response
+
+from datacenter.access.vocabulary import Purpose
+from datacenter.commands.desk import REQUEST_KEY_CHARACTERS_MAX
+from datacenter.fleet.visible import find_instrument
+from datacenter.sessions.listing import SessionFilter, SessionKey, SessionRow, Which, list_notes
+from datacenter.sessions.requests import (
+    MINUTES_MAX,
+    NOTE_MAX,
+    PORT_MAX,
+    TEXT_MAX,
+    TICKET_MAX,
+    SessionOrder,
+    desktop_port,
+)
+from datacenter.sessions.rights import ACTIONS
+from datacenter.web.orders import session_caller, session_requests
+from datacenter.web.pages.page import address, keyset, show, show_fragment
+from datacenter.web.parameters import ParameterError
+from datacenter.web.responses import redirect
+from datacenter.web.routes import NoParameters, PageRequest, WebRoute
+from wire.session.grant import SessionMode
+from wire.session.table import SessionState
+
+PATH: Final = "/sessions"
+PAGE_SIZE: Final = 50
+PURPOSE: Final[Purpose] = "service"
+REFRESH_SECONDS: Final = 2
+Serial: TypeAlias = Annotated[str, Meta(max_length=64)]
+Mode: TypeAlias = Literal["view", "control"]
+ListKey: TypeAlias = Annotated[str, Meta(pattern=r"^([0-9]{1,15}\.[0-9a-f]{1,32})?\Z")]
+MODES: Final = (("control", "see and operate"), ("view", "see only"))
+STEPS: Final = {
+    SessionState.NEW: "The request is being recorded.",
+    SessionState.REQUESTED: "The box has not shown the request yet. It may not be connected.",
+    SessionState.OFFERED: "The request is shown at the instrument. Call the person there, and tell the code.",
+    SessionState.AUTHORIZED: "The person has permitted the session.",
+    SessionState.OPENING: "The tunnel is being opened.",
+    SessionState.OPEN: "The session is open.",
+    SessionState.ENDING: "The session is ending: nothing passes any more.",
+    SessionState.ENDED: "The session has ended.",
+}
+"""What happens in each state, in words for staff."""
+
+
+class SessionsQuery(Struct, frozen=True):
+    """The filters; `box` and `instrument` together name the instrument of the form that requests a session.
+
+    The list has the sessions before or after the key of one.
+    """
+
+    state: Which | None = None
+    instrument: Serial = ""
+    box: Serial = ""
+    staff: Serial = ""
+    before: ListKey = ""
+    after: ListKey = ""
+
+
+class RequestForm(Struct, frozen=True):
+    """A session to request; `key` is that of the form, so that sending it twice has one effect."""
+
+    mode: Mode = "control"
+    port: Annotated[int, Meta(ge=1, le=PORT_MAX)] = 1
+    minutes: Annotated[int, Meta(ge=1, le=MINUTES_MAX)] = 30
+    reason: Annotated[str, Meta(max_length=TEXT_MAX)] = ""
+    ticket: Annotated[str, Meta(max_length=TICKET_MAX)] = ""
+    key: Annotated[str, Meta(max_length=REQUEST_KEY_CHARACTERS_MAX)] = ""
+
+
+class NoteForm(Struct, frozen=True):
+    """A note about a session."""
+
+    text: Annotated[str, Meta(max_length=NOTE_MAX)] = ""
+
+
+def sessions(page: PageRequest) -> Response:
+    """The list of sessions, and the form for an instrument."""
+    query: SessionsQuery = page.query
+    caller = session_caller(page)
+    instrument = find_instrument(page.store, query.box, query.instrument)
+    is_seen = instrument is not None and page.permits("view", instrument)
+    wanted = SessionFilter(query.box, query.instrument, query.staff, query.state)
+    with session_requests(page) as desk:
+
+        def fetch(limit: int, before: str | None, after: str | None) -> list[SessionRow]:
+            return desk.list(caller, page.now_ms, wanted, limit, _key(before), _key(after))
+
+        part = keyset(PATH, query, PAGE_SIZE, fetch, lambda row: f"{row.requested_at_ms}.{row.id}")
+        modes = [
+            (mode, text)
+            for mode, text in MODES
+            if is_seen
+            and instrument is not None
+            and desktop_port(instrument.model) is not None
+            and desk.may(caller, ACTIONS[SessionMode(mode)], instrument, page.now_ms)
+        ]
+    return show(
+        page,
+        "sessions.html",
+        query=query,
+        part=part,
+        state_choices=[(name, name) for name in get_args(Which)],
+        is_seen=is_seen,
+        has_desktop=is_seen and instrument is not None and desktop_port(instrument.model) is not None,
+        is_configured=page.services.remote is not None,
+        modes=modes,
+        port=_latest_port(part.rows),
+        minutes_max=MINUTES_MAX,
+        port_max=PORT_MAX,
+        reason_max=TEXT_MAX,
+        ticket_max=TICKET_MAX,
+        key=secrets.token_hex(16),
+        clear=address(PATH, SessionsQuery()),
+    )
+
+
+def request_session(page: PageRequest) -> Response:
+    """Request a session with an instrument."""
+    form: RequestForm = page.query
+    order = SessionOrder(SessionMode(form.mode), form.port, form.minutes, form.reason, form.ticket, form.key)
+    with session_requests(page) as desk:
+        row = desk.request(
+            session_caller(page), page.names["box"], page.names["instrument"], order, page.now_ms
+        )
+    return redirect(f"{PATH}/{row.id}")
+
+
+def session(page: PageRequest) -> Response:
+    """The page of a session, or the part of it that changes."""
+    caller = session_caller(page)
+    with session_requests(page) as desk:
+        row = desk.read(page.names["session"])
+        values: dict[str, Any] = {
+            "row": row,
+            "code": desk.code(caller, row),
+            "step": STEPS[SessionState(row.state)],
+            "is_own": row.staff == page.staff,
+            "may_end": row.is_live and desk.may(caller, "end-session", row.resource, page.now_ms),
+            "refresh_seconds": REFRESH_SECONDS,
+        }
+        if page.is_fragment:
+            return show_fragment(page, "_session_state.html", **values)
+        return show(
+            page,
+            "session.html",
+            notes=list_notes(page.store, row.id),
+            may_note=desk.may(caller, "annotate-session", row.resource, page.now_ms),
+            note_max=NOTE_MAX,
+            **values,
+        )
+
+
+def end_session(page: PageRequest) -> Response:
+    """End a session, or withdraw its request."""
+    with session_requests(page) as desk:
+        row = desk.end(session_caller(page), page.names["session"], page.now_ms)
+    return redirect(f"{PATH}/{row.id}")
+
+
+def note_session(page: PageRequest) -> Response:
+    """Add a note about a session."""
+    form: NoteForm = page.query
+    with session_requests(page) as desk:
+        row = desk.note(session_caller(page), page.names["session"], form.text, page.now_ms)
+    return redirect(f"{PATH}/{row.id}")
+
+
+def _key(text: str | None) -> SessionKey | None:
+    if not text:
+        return None
+    found = re.fullmatch(r"([0-9]+)\.([0-9a-f]+)", text)
+    if found is None:
+        raise ParameterError("before, after: must be those of a link in the list")
+    return int(found[1]), found[2]
+
+
+def _latest_port(rows: list[SessionRow]) -> int:
+    """Return the box's port of the latest session, to propose it again."""
+    return rows[0].port if rows else 1
+
+
+# The actions of forms depend on the session: SessionRequests checks and records them.
+ROUTES: Final = (
+    WebRoute("GET", PATH, "view", "", sessions, "remote sessions", SessionsQuery, purpose=PURPOSE),
+    WebRoute("GET", f"{PATH}/{{session}}", "view", "Session", session, "a remote session", purpose=PURPOSE),
+    WebRoute(
+        "POST",
+        "/instruments/{box}/{instrument}/sessions",
+        "view",
+        "Instrument",
+        request_session,
+        "request a remote session",
+        RequestForm,
+        "form",
+        PURPOSE,
+    ),
+    WebRoute(
+        "POST",
+        f"{PATH}/{{session}}/end",
+        "view",
+        "Session",
+        end_session,
+        "end a remote session",
+        NoParameters,
+        "form",
+        PURPOSE,
+    ),
+    WebRoute(
+        "POST",
+        f"{PATH}/{{session}}/notes",
+        "view",
+        "Session",
+        note_session,
+        "write a note about a remote session",
+        NoteForm,
+        "form",
+        PURPOSE,
+    ),
+)
