@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, TypeAlias
 
 from msgspec import Meta
 
@@ -26,8 +26,10 @@ from settings.types import (
     Address,
     Endpoint,
     Host,
+    HostAndPort,
     Ipv4,
     OptionalIpv4,
+    PresenceWays,
     Proxy,
     Serial,
     Table,
@@ -35,6 +37,10 @@ from settings.types import (
     address_of,
 )
 
+SigningKey: TypeAlias = Annotated[
+    str, Meta(pattern=r"^[A-Za-z0-9+/]{100,200}={0,2}\Z", examples=["MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE…"])
+]
+"""A public key (SubjectPublicKeyInfo) in base64."""
 ADDRESSES_PER_NAME_MAX: Final = 16
 """Maximum number of addresses for one name."""
 
@@ -72,6 +78,28 @@ class Reporting(Table, frozen=True):
     """The maximum size of the spool on the disk."""
 
 
+class RemoteSessions(Table, frozen=True):
+    """Remote sessions of staff with the instruments that have an address."""
+
+    endpoint: HostAndPort
+    """Where tunnels arrive at the data center."""
+    keys: Annotated[list[SigningKey], Meta(min_length=1, max_length=8)]
+    """The data center's public keys, which sign what it offers: PEM without its first and last line."""
+    ways: PresenceWays
+    line_kbit_s: Annotated[int, Meta(ge=16, le=10_000_000)] = 128
+    """The rate of the uplink in kbit/s."""
+
+    @property
+    def host(self) -> str:
+        """The host of `endpoint`."""
+        return self.endpoint.rpartition(":")[0]
+
+    @property
+    def port(self) -> int:
+        """The TCP port of `endpoint`."""
+        return int(self.endpoint.rpartition(":")[2])
+
+
 class EnrolledInstrument(Table, frozen=True):
     """An instrument that may report, at this port only."""
 
@@ -80,6 +108,8 @@ class EnrolledInstrument(Table, frozen=True):
     model: Model
     adapted: AdaptedPort | None = None
     """Settings of an instrument that speaks its own standard."""
+    address: OptionalIpv4 = ""
+    """Its own address, for remote sessions."""
 
 
 class SiteForBox(Table, frozen=True):
@@ -95,6 +125,7 @@ class SiteForBox(Table, frozen=True):
     proxy: Proxy | None = None
     instrument: list[EnrolledInstrument] = []
     reporting: Reporting = Reporting()
+    sessions: RemoteSessions | None = None
     addresses: dict[
         Host, Annotated[list[Address], Meta(min_length=1, max_length=ADDRESSES_PER_NAME_MAX)]
     ] = {}
@@ -140,11 +171,38 @@ def site_problems(site: SiteForBox, board: Board) -> Iterator[tuple[str, str]]:
             )
         if instrument.serial in serials[:index]:
             yield f"instrument[{index}].serial", f"{instrument.serial} is listed twice; list it once"
+    yield from _session_problems(site, board)
     for index, problem in shared_serial_ports(one.adapted for one in site.instrument):
         yield f"instrument[{index}].adapted.serial", problem
     yield from _hosts_inside(site)
-    uplink_target = "proxy.host" if site.proxy else "datacenter.host"
-    yield from ((key, problem) for key, problem in hosts_without_addresses(site) if key == uplink_target)
+    needed = ("proxy.host" if site.proxy else "datacenter.host", "sessions.endpoint")
+    yield from ((key, problem) for key, problem in hosts_without_addresses(site) if key in needed)
+
+
+def _session_problems(site: SiteForBox, board: Board) -> Iterator[tuple[str, str]]:
+    """Yield contradictions between remote sessions, the board, and the instruments with an address."""
+    sessions = site.sessions
+    if sessions is None:
+        return
+    if "switch" in sessions.ways and not board.switches:
+        yield "sessions.ways", f"{board.name} has no switch; use another way"
+    if _network(site):
+        return
+    ports = site.ports(board)
+    for index, instrument in enumerate(site.instrument):
+        own, address = ports.get(instrument.port), address_of(instrument.address)
+        if address is None or own is None:
+            continue
+        if address not in own.network or address == own.ip:
+            yield (
+                f"instrument[{index}].address",
+                f"{address} is not an address on port {instrument.port}: give one of {own.network} beside {own.ip}",
+            )
+        if not profile_problem(instrument.model) and load_profile(instrument.model).desktop_port is None:
+            yield (
+                f"instrument[{index}].address",
+                f"is for remote sessions, and the profile of {instrument.model} has no `desktop_port`; remove it",
+            )
 
 
 def _hosts_inside(site: SiteForBox) -> Iterator[tuple[str, str]]:
@@ -185,6 +243,8 @@ def hosts_without_addresses(site: SiteForBox) -> Iterator[tuple[str, str]]:
     named = {"proxy.host": site.proxy.host} if site.proxy else {}
     if not site.proxy and not site.datacenter.address:
         named["datacenter.host"] = site.datacenter.host
+    if not site.proxy and site.sessions:
+        named["sessions.endpoint"] = site.sessions.host
     named["audit.host"] = site.audit.host
     named |= {f"time_servers[{index}]": host for index, host in enumerate(site.time_servers)}
     for key, host in named.items():

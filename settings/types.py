@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 from settings.form import Form
 from settings.names import host_problem
 
+TCP_PORT_MAX: Final = 65535
 SOCKS_BYTES_MAX: Final = 255
 """Maximum length of a SOCKS5 user or password in bytes (RFC 1929)."""
 
@@ -32,6 +33,26 @@ class HostForm(Form):
         if not isinstance(given, str):
             raise ValueError("must be a string with a host name or IP address")
         if problem := host_problem(given, underscores=self.underscores):
+            raise ValueError(problem)
+        return given
+
+
+@dataclass(frozen=True, slots=True)
+class HostAndPortForm(Form):
+    """A host and a TCP port, as in a URL; IPv6 addresses are not supported."""
+
+    @property
+    def rule(self) -> str:
+        """The allowed values, in words."""
+        return "host:port, as ingest.example.com:443"
+
+    def read(self, given: object) -> str:
+        """Return the value unchanged. Raises: ValueError."""
+        host, _, port = str(given).rpartition(":")
+        is_port = port.isascii() and port.isdecimal() and 0 < int(port) <= TCP_PORT_MAX
+        if not isinstance(given, str) or not is_port:
+            raise ValueError("write a host and a port of 1 to 65535, like ingest.example.com:443")
+        if problem := host_problem(host):
             raise ValueError(problem)
         return given
 
@@ -75,12 +96,15 @@ def is_unicast(address: IPv4Address | IPv6Address) -> bool:
 
 
 Host: TypeAlias = Annotated[str, HostForm()]
+HostAndPort: TypeAlias = Annotated[str, HostAndPortForm()]
 ProxyHost: TypeAlias = Annotated[str, HostForm(underscores=True)]
 Address: TypeAlias = Annotated[str, AddressForm()]
 Ipv4: TypeAlias = Annotated[str, AddressForm(version=4)]
 OptionalIpv4: TypeAlias = Annotated[str, AddressForm(optional=True, version=4)]
 OptionalAddress: TypeAlias = Annotated[str, AddressForm(optional=True)]
 TcpPort: TypeAlias = Annotated[int, Meta(ge=1, le=65535)]
+PresenceWays: TypeAlias = Annotated[list[Literal["code", "switch", "security-key"]], Meta(min_length=1)]
+"""How a person must prove to be at an instrument before staff get its desktop, all of them."""
 Serial: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Z0-9][A-Z0-9-]{0,23}\Z", examples=["CHEM-0001"])]
 """The serial number of an instrument or box; also the common name in its certificate."""
 Secret: TypeAlias = Annotated[

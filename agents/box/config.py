@@ -80,7 +80,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
@@ -89,14 +89,23 @@ from agents.box.certificate_files import BoxCertificates
 from agents.box.defaults import HEARTBEAT_SECONDS, INSTRUMENTS_MAX, LINGER_SECONDS
 from settings.adapted import AdaptedPort
 from settings.board import Interface, PortNumber
-from settings.names import host_problem
 from settings.problems import Problems
 from settings.profile import Model, profile_problem
 from settings.toml import load
-from settings.types import Endpoint, Host, OptionalIpv4, Proxy, Serial, Table, address_of, is_unicast
+from settings.types import (
+    Endpoint,
+    Host,
+    HostAndPort,
+    OptionalIpv4,
+    PresenceWays,
+    Proxy,
+    Serial,
+    Table,
+    address_of,
+    is_unicast,
+)
 
 MIB: Final = 1024 * 1024
-TCP_PORT_MAX: Final = 65535
 VncPassword = Annotated[str, Meta(pattern=r"^[\x20-\x7e]{0,8}\Z", extra={"secret": True}, examples=["…"])]
 """VNC servers compare the first eight characters."""
 SPOOL_BYTES_MAX: Final = 1024 * 1024 * MIB
@@ -189,12 +198,11 @@ class Profiles(Table, frozen=True):
 class SessionSettings(Table, frozen=True):
     """Remote sessions with the instruments."""
 
-    endpoint: Annotated[str, Meta(pattern=r"^[^:\s]+:[1-9][0-9]{0,4}\Z", examples=["ingest.example.com:443"])]
+    endpoint: HostAndPort
     """Host and port where tunnels arrive at the data center."""
     keys: Path
     """Public keys of the data center (PEM, P-256): one of them must have signed an offer."""
-    ways: Annotated[list[Literal["code", "switch", "security-key"]], Meta(min_length=1)]
-    """How a person must prove to be at the instrument, all of them."""
+    ways: PresenceWays
     key: Path | None = None
     """The private key (PEM, P-256) that countersigns what a person permits, if it is not that of the identity. The
     data center must know its public key; that of the identity it knows from the box's certificate."""
@@ -207,11 +215,7 @@ class SessionSettings(Table, frozen=True):
     """The rate of the uplink in kbit/s. A desktop sends no faster, so that reports do not wait behind it."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for an endpoint that is none, and for a way that is listed twice."""
-        host, _, port = self.endpoint.rpartition(":")
-        if (problem := host_problem(host)) or int(port) > TCP_PORT_MAX:
-            message = problem or f"the port must be at most {TCP_PORT_MAX}"
-            raise ValueError(f"endpoint: {self.endpoint}: {message}; write it like ingest.example.com:443")
+        """Raise ValueError for a way that is listed twice, and for an address that is none of the data center."""
         if twice := _repeated(self.ways):
             raise ValueError(f"ways: list each way once; repeated: {', '.join(twice)}")
         if not _is_second_host(self.staff):

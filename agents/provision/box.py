@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -16,15 +17,16 @@ from agents.box.config import (
     InstrumentPort,
     PortInstrument,
     Sending,
+    SessionSettings,
     SpoolSize,
     StatusSocket,
 )
 from netfw.policy.policy import Protocol
-from netfw.policy.policyfile import AuthorizedTable, PolicyFile, PortTable, Role, UplinkTable
+from netfw.policy.policyfile import AuthorizedTable, PolicyFile, PortTable, Role, TunnelTable, UplinkTable
 from settings.adapted import listening_port
 from settings.board import Board
 from settings.profile import load_profile
-from settings.site import Reporting, SiteOnBox
+from settings.site import RemoteSessions, Reporting, SiteOnBox
 from settings.toml import dumps
 
 IDENTITY: Final = Path("/var/lib/rap/identity")
@@ -33,6 +35,8 @@ COLLECTOR_PORT: Final = 443
 """The TCP port on which the box receives reports."""
 FIREWALL_SOCKET: Final = Path("/run/rap-firewall/socket")
 """The socket of rap-firewall.service."""
+OFFER_KEYS: Final = "session-offers.pem"
+"""The data center's public keys for remote sessions, beside box.toml; rap-tunnel.service needs the file to exist."""
 WRITTEN_BY: Final = "Written by /usr/lib/rap/provision from /etc/rap/site.toml; edit that file."
 
 
@@ -60,6 +64,7 @@ def box_file(site: SiteOnBox, board: Board) -> str:
         status=StatusSocket(),
         firewall=FirewallPolicy(policy=Path("firewall.toml"), socket=FIREWALL_SOCKET),
         clock=Clock(service=Path("/run/rap-clock.sock")),
+        sessions=_sessions(site.sessions),
     )
     return dumps(config, comment=WRITTEN_BY)
 
@@ -88,7 +93,31 @@ def _services(site: SiteOnBox, port: int) -> list[str]:
 
 def _instruments(site: SiteOnBox, port: int) -> list[PortInstrument]:
     here = sorted((one for one in site.instrument if one.port == port), key=lambda one: one.serial)
-    return [PortInstrument(one.serial, one.model, one.adapted) for one in here]
+    return [PortInstrument(one.serial, one.model, one.adapted, one.address) for one in here]
+
+
+def _sessions(sessions: RemoteSessions | None) -> SessionSettings | None:
+    if sessions is None:
+        return None
+    return SessionSettings(
+        sessions.endpoint, Path(OFFER_KEYS), sessions.ways, line_kbit_s=sessions.line_kbit_s
+    )
+
+
+def offer_keys_file(sessions: RemoteSessions) -> str:
+    """Return the content of OFFER_KEYS: the data center's public keys in PEM."""
+    return "".join(
+        f"-----BEGIN PUBLIC KEY-----\n{wrapped}\n-----END PUBLIC KEY-----\n"
+        for wrapped in ("\n".join(textwrap.wrap(key, 64)) for key in sessions.keys)
+    )
+
+
+def _desktops(site: SiteOnBox, port: int) -> list[str]:
+    """Return the services of instruments at a port that sessions may reach."""
+    here = [
+        load_profile(one.model).desktop_port for one in site.instrument if one.port == port and one.address
+    ]
+    return [f"tcp/{number}" for number in sorted(filter(None, set(here)))] if site.sessions else []
 
 
 def firewall_file(site: SiteOnBox, board: Board) -> str:
@@ -98,17 +127,31 @@ def firewall_file(site: SiteOnBox, board: Board) -> str:
         uplink=UplinkTable(dhcp=not site.uplink.address),
         authorized=list(_authorized_destinations(site)),
         port=[
-            PortTable(number=number, addresses=[str(address)], services=_services(site, number))
+            PortTable(
+                number=number,
+                addresses=[str(address)],
+                services=_services(site, number),
+                desktop=_desktops(site, number),
+            )
             for number, address in site.ports(board).items()
         ],
+        tunnel=_tunnel(site),
     )
     return dumps(policy, comment=WRITTEN_BY)
+
+
+def _tunnel(site: SiteOnBox) -> TunnelTable | None:
+    sessions = _sessions(site.sessions)
+    return TunnelTable(sessions.device, [f"{sessions.staff_address}/32"]) if sessions else None
 
 
 def _authorized_destinations(site: SiteOnBox) -> Iterator[AuthorizedTable]:
     """Yield the permitted destinations. With a proxy, the box connects to the proxy instead of the data center."""
     role, addresses, port = site.uplink_target()
     yield _authorized(role, addresses, "tcp", port)
+    sessions = site.sessions
+    if sessions and not site.proxy and (sessions.host, sessions.port) != (site.datacenter.host, port):
+        yield _authorized("datacenter", site.addresses_of(sessions.host), "tcp", sessions.port)
     if names := site.uplink.nameservers:
         yield _authorized("names", names, "udp", 53)
         yield _authorized("names", names, "tcp", 53)

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from agents.provision.box import IDENTITY, box_file, firewall_file
+from agents.provision.box import IDENTITY, OFFER_KEYS, box_file, firewall_file, offer_keys_file
 from agents.provision.files import write_file
 from agents.provision.identity import (
     PARTITION,
@@ -47,7 +47,7 @@ FOLDER: Final = "etc/rap"
 STAMP: Final = "var/lib/rap/provisioned"
 """rap-provision.service runs until this file exists."""
 WANTED: Final = "etc/systemd/system/multi-user.target.wants"
-UNITS: Final = ("rap-provision.service", "rap-firewall.service", "rap-box.service")
+UNITS: Final = ("rap-provision.service", "rap-firewall.service", "rap-tunnel.service", "rap-box.service")
 NETWORK_AFTER_FIREWALL: Final = """\
 # The network starts only after the firewall ruleset has been loaded, which the asserted file indicates.
 # Requires= would restart the network whenever the firewall service is restarted.
@@ -56,7 +56,11 @@ Wants=rap-firewall.service
 After=rap-firewall.service
 AssertPathExists=/run/rap-firewall/ready
 """
-GENERATED: Final = (f"{LINKS}/10-rap-*.link", f"{CONNECTIONS}/rap-*.nmconnection")
+GENERATED: Final = (
+    f"{LINKS}/10-rap-*.link",
+    f"{CONNECTIONS}/rap-*.nmconnection",
+    f"{FOLDER}/{OFFER_KEYS}",
+)
 """Generated files; those that the site no longer needs are removed."""
 LINKS_CHANGED: Final = "links-changed"
 """Condition of rap-interfaces.service, in the runtime directory of rap-provision.service."""
@@ -137,6 +141,8 @@ def files_of(text: str, file: Path) -> dict[str, str]:
     for key, problem in hosts_without_addresses(site):
         _print(f"{file}: {key}: {problem}; the box runs without it")
     own = {"site.toml": text, "box.toml": box_file(site, board), "firewall.toml": firewall_file(site, board)}
+    if site.sessions is not None:
+        own[OFFER_KEYS] = offer_keys_file(site.sessions)
     if site.board.endswith(".toml"):
         own[site.board] = (file.parent / site.board).read_text("utf-8")
     _check_policy(own, file)

@@ -59,8 +59,10 @@ def connection_files(site: SiteOnBox, board: Board) -> dict[str, str]:
 def networkmanager_file(board: Board) -> str:
     """NetworkManager.conf(5): instrument ports have their address even without a carrier."""
     ports = "".join(f"interface-name:{name};" for name in board.instrument_ports.values())
+    unmanaged = "[keyfile]\nunmanaged-devices=interface-name:rap-tun*\n"  # rap-tunnel.service has made it
     return (
-        f"[main]\nno-auto-default=*\n\n[device-rap-instruments]\nmatch-device={ports}\nignore-carrier=yes\n"
+        f"[main]\nno-auto-default=*\n\n{unmanaged}\n"
+        f"[device-rap-instruments]\nmatch-device={ports}\nignore-carrier=yes\n"
     )
 
 

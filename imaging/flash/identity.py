@@ -13,7 +13,7 @@ from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 from settings.identity_archive import (
@@ -27,7 +27,6 @@ from settings.identity_archive import (
     IdentityError,
 )
 from wire.pki import directory as pki_directory
-from wire.pki.hierarchy import make_key
 
 # As in wire.messages.Serial
 _SERIAL: Final = re.compile(r"[A-Z0-9][A-Z0-9-]{0,23}")
@@ -46,11 +45,12 @@ def make(serial: str, site: bytes, before: dict[str, bytes] | None = None) -> di
     name = f"{serial}\n".encode()
     if before and before.get(SERIAL) == name and {KEY, REQUEST} <= before.keys():
         return {**before, SITE: site}
-    key = make_key()
+    # of the curve with which grants of remote sessions are signed (ES256)
+    key = ec.generate_private_key(ec.SECP256R1())
     return {KEY: _pem_key(key), REQUEST: _make_request(serial, key), SERIAL: name, SITE: site}
 
 
-def _make_request(serial: str, key: rsa.RSAPrivateKey) -> bytes:
+def _make_request(serial: str, key: ec.EllipticCurvePrivateKey) -> bytes:
     """Make a certificate request (PKCS #10, PEM)."""
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, serial)])
     alternative = x509.SubjectAlternativeName([x509.DNSName(serial.lower())])
@@ -91,14 +91,14 @@ def issue(files: dict[str, bytes], folder: Path) -> dict[str, bytes]:
     return with_certificate({**files, VENDOR_AUTHORITY: vendor, DATACENTER_AUTHORITY: root}, chain)
 
 
-def _public_key(files: dict[str, bytes]) -> rsa.RSAPublicKey:
+def _public_key(files: dict[str, bytes]) -> ec.EllipticCurvePublicKey | rsa.RSAPublicKey:
     """Return the public key from the identity's request, which remains after the private key was removed."""
     key = x509.load_pem_x509_csr(files[REQUEST]).public_key()
-    assert isinstance(key, rsa.RSAPublicKey)
+    assert isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey), "earlier versions made RSA keys"
     return key
 
 
-def _pem_key(key: rsa.RSAPrivateKey) -> bytes:
+def _pem_key(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

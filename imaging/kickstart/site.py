@@ -38,6 +38,14 @@ port = 1
 serial = "CHEM-0001"
 model = "chemistry-analyzer"           # differences from the model: `adapted`, see settings/adapted.py
 
+address = "10.77.1.5"                  # its own address, only for remote sessions
+
+[sessions]                             # only if staff may see and operate instruments that have an address
+endpoint = "ingest.example.com:443"    # where tunnels arrive at the data center
+keys = ["MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEHvH0KXM3pk5k8mnrTTXRHjcG1lmWrpsxpGyfMHo6Lr9WtVFPJQ0dqMq9lwqTpCYXIvYjpG+3rqRkRUzYHcAwYA=="]
+ways = ["code"]                        # how a person there permits one, all of: "code", "switch", "security-key"
+line_kbit_s = 128                      # the rate of the uplink, for desktops
+
 [reporting]                            # only if the defaults do not suit the line
 linger_s = 30.0                        # how long routine reports wait for others
 spool_bytes_max = 1_073_741_824        # the space for reports on the disk
@@ -70,7 +78,7 @@ box_repository = "https://images.example.com/rap-box/el9/"
 
 Apart from the proxy's password the file contains no secrets: hashes are read from other files, and the passphrase
 is read by the installer.
-"""
+"""  # noqa: E501 - the key of the data center
 
 from __future__ import annotations
 

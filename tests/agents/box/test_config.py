@@ -86,12 +86,12 @@ def test_a_valid_file_is_loaded(tmp_path: Path) -> None:
         (GOOD + '[proxy]\nkind = "ftp"\nhost = "x"\nport = 1\n', "proxy.kind", "one of http, socks5"),
         (GOOD + INSTRUMENT.format("CHEM-1"), "", "repeated: CHEM-1"),
         (GOOD + "[sending]\nlinger_s = -1\n", "sending.linger_s", ">= 0"),
-        (GOOD + SESSIONS.replace(":443", ""), "sessions.endpoint", "write it like ingest.example.com:443"),
-        (GOOD + SESSIONS.replace(":443", ":99999"), "sessions", "the port must be at most 65535"),
+        (GOOD + SESSIONS.replace(":443", ""), "sessions.endpoint", "like ingest.example.com:443"),
+        (GOOD + SESSIONS.replace(":443", ":99999"), "sessions.endpoint", "a port of 1 to 65535"),
         (
             GOOD + SESSIONS.replace("ingest.example", "ingest..example"),
-            "sessions",
-            "endpoint: ingest..example",
+            "sessions.endpoint",
+            "empty label",
         ),
         (GOOD + SESSIONS.replace('"code"', ""), "sessions.ways", "length >= 1"),
         (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import configparser
 import json
 import os
@@ -11,9 +12,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from agents.box.config import load_config
-from agents.provision.box import box_file, firewall_file
+from agents.box.config import SessionSettings, load_config
+from agents.provision.box import OFFER_KEYS, box_file, firewall_file
 from agents.provision.files import write_file
 from agents.provision.identity import read_identity
 from agents.provision.main import LINKS_CHANGED, STAMP, SystemLacks, files_of, main, note_new_names, provision
@@ -29,6 +31,8 @@ from settings.site import parse_site
 from settings.types import Proxy
 from tests.support.imaging.sites import PROVISIONED_SITE, system_tree, write_site
 from tests.support.paths import ROOT
+from tests.support.wire.grants import DATACENTER
+from wire.pki.signature import load_public_keys
 
 
 @pytest.fixture
@@ -67,6 +71,91 @@ def test_the_firewall_permits_only_the_destinations_in_the_site_file(root: Path)
     assert {port.number: str(port.addresses[0]) for port in policy.ports} == {
         number: f"10.77.{number}.1/24" for number in (1, 2, 3, 4)
     }
+
+
+OFFERED_BY = base64.b64encode(
+    DATACENTER.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+).decode()
+SESSIONS = f"""
+[sessions]
+endpoint = "tunnels.example.com:8443"
+keys = ["{OFFERED_BY}"]
+ways = ["code"]
+"""
+
+
+def with_sessions(text: str) -> str:
+    """A site with remote sessions to one of its instruments."""
+    first, rest = text.split('serial = "CHEM-0001"')
+    names = '[addresses]\n"tunnels.example.com" = ["203.0.113.9"]'
+    site = f'{first}serial = "CHEM-0001"\naddress = "10.77.2.5"{rest}{SESSIONS}'
+    return site.replace("[addresses]", names)
+
+
+def test_a_site_with_sessions_has_their_keys_their_tunnel_and_the_desktops_of_instruments_with_an_address(
+    root: Path,
+) -> None:
+    (root.parent / "site.toml").write_text(with_sessions(PROVISIONED_SITE))
+    provision(root.parent / "site.toml", root)
+    config = load_config(root / "etc/rap/box.toml")
+    assert config.sessions is not None
+    assert [key.public_numbers() for key in load_public_keys(config.sessions.keys)] == [
+        DATACENTER.public_key().public_numbers()
+    ]
+    policy = load_policy(root / "etc/rap/firewall.toml")
+    assert policy.tunnel is not None
+    assert (policy.tunnel.interface, [str(each) for each in policy.tunnel.staff]) == (
+        "rap-tun0",
+        ["10.99.0.2/32"],
+    )
+    assert {port.number: [str(each) for each in port.desktop] for port in policy.ports if port.desktop} == {
+        2: ["tcp/5900"]
+    }
+    assert ("datacenter", "203.0.113.9/32", "tcp/8443") in {
+        (entry.role, str(network), str(service))
+        for entry in policy.authorized
+        for network in entry.networks
+        for service in entry.services
+    }
+    (root.parent / "site.toml").write_text(PROVISIONED_SITE)
+    provision(root.parent / "site.toml", root)
+    assert not config.sessions.keys.exists()
+
+
+def test_the_tunnels_device_is_that_of_the_configuration() -> None:
+    unit = (RECIPE / "root/usr/lib/systemd/system/rap-tunnel.service").read_text()
+    settings = SessionSettings("dc.example:443", Path("keys.pem"), ["code"])
+    assert f"ip tuntap add dev {settings.device} mode tun user rap\n" in unit
+    assert f"ip address add {settings.box_address}/29 dev {settings.device}\n" in unit
+    assert f"ConditionPathExists=/etc/rap/{OFFER_KEYS}\n" in unit
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "says"),
+    [
+        ("10.77.2.5", "10.77.1.5", "10.77.1.5 is not an address on port 2: give one of 10.77.2.0/24"),
+        ("10.77.2.5", "10.77.2.1", "10.77.2.1 is not an address on port 2"),
+        (":8443", "", "write a host and a port of 1 to 65535, like ingest.example.com:443"),
+        ('"203.0.113.9"', '"203.0.113.9"]\n"x.example.com" = ["203.0.113.9"', ""),
+        (
+            '"tunnels.example.com" = ["203.0.113.9"]',
+            "",
+            "the firewall needs the addresses of tunnels.example.com",
+        ),
+        ("MFkw", "MFk?", "keys[0]"),
+    ],
+)
+def test_a_site_whose_sessions_cannot_work_is_refused(
+    tmp_path: Path, right: str, wrong: str, says: str
+) -> None:
+    text = with_sessions(PROVISIONED_SITE)
+    assert right in text
+    try:
+        parse_site(text.replace(right, wrong), tmp_path / "site.toml")
+    except SettingsError as error:
+        assert says and says in str(error)
+    else:
+        assert not says
 
 
 def test_the_local_page_is_served_only_on_instrument_ports(root: Path) -> None:
@@ -148,6 +237,7 @@ def test_the_network_waits_for_the_firewall_and_the_units_are_enabled(root: Path
         "rap-box.service",
         "rap-firewall.service",
         "rap-provision.service",
+        "rap-tunnel.service",
     ]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from imaging.disks.machine import Device
 from imaging.flash import record
@@ -274,7 +274,7 @@ def test_a_certificate_for_another_name_is_refused(
 ) -> None:
     flashed(image, disk, desk)
     key = x509.load_pem_x509_csr(identity(disk)[archive.REQUEST]).public_key()
-    assert isinstance(key, rsa.RSAPublicKey)
+    assert isinstance(key, ec.EllipticCurvePublicKey)
     chain, _, _ = certify(desk / "pki", "RAP-0002", "box", key)
     (tmp_path / "it.crt").write_bytes(chain)
     with pytest.raises(FlashRefused, match=r"it\.crt: is for RAP-0002; this disk belongs to RAP-0001"):

@@ -114,6 +114,9 @@ def test_packaged_modules_import_only_packaged_modules(tmp_path: Path) -> None:
         ("rap/fw.py", "netfw.proof.symbolic"),
         ("rap/profile.py", "sim.conversations.casefile"),
         ("rap/profile.py", "sim.conversations.suite"),
+        ("rap/session.py", "sim.sessions.explore"),
+        ("rap/session.py", "sim.sessions.model"),
+        ("rap/session.py", "sim.sessions.mutants"),
     }
 
 

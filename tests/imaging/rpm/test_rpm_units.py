@@ -54,11 +54,11 @@ def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     assert done.returncode == 0
 
 
-def test_only_the_firewall_service_may_change_the_network() -> None:
+def test_only_the_firewall_service_and_the_maker_of_the_tunnels_device_may_change_the_network() -> None:
     """No unit requires it, because systemd would restart that unit with it."""
     texts = {unit.stem: unit.read_text() for unit in UNITS}
     having = {name for name, text in texts.items() if re.search(r"^\w+=.*CAP_NET_ADMIN", text, re.MULTILINE)}
-    assert having == {"rap-firewall"}
+    assert having == {"rap-firewall", "rap-tunnel"}
     for text in texts.values():
         assert not re.search(r"^(Requires|BindsTo|PartOf|Requisite)=.*rap-firewall", text, re.MULTILINE)
 
