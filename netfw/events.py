@@ -47,6 +47,12 @@ class Surroundings(Struct, frozen=True, tag="surroundings"):
     """Use of limited kernel resources: (amount, limit) by name; "conntrack" counts connections."""
 
 
+class PathsLost(Struct, frozen=True, tag="paths-lost"):
+    """Paths of sessions were closed without a request: of this client all may be closed. `reason` says why."""
+
+    reason: str
+
+
 class FirewallState(Struct, frozen=True, tag="state"):
     """The state of the firewall. Totals count from the start of the service."""
 
@@ -66,4 +72,4 @@ class FirewallState(Struct, frozen=True, tag="state"):
     """False if the service cannot be reached; `problem` then says why."""
 
 
-Event: TypeAlias = Alarm | Repair | PortFault | Surroundings | FirewallState
+Event: TypeAlias = Alarm | Repair | PortFault | Surroundings | PathsLost | FirewallState

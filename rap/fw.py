@@ -60,7 +60,7 @@ def add_verbs(parser: Parser) -> None:
         metavar="NAME",
         action="append",
         default=[],
-        help="user of the box program, if not root; may be repeated",
+        help="user of the box program, if not root, who may open paths of sessions; may be repeated",
     )
     log = parser.add_command("log", "print refused packets, as logged by the kernel, until SIGTERM")
     log.add_argument("--json", action="store_true", help="each entry as a JSON document, one per line")

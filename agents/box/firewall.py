@@ -18,7 +18,8 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from agents.box.health.audit import AuditLog
 from hal.indicators import Light
-from netfw.events import Alarm, Event, FirewallState, PortFault, Repair, Surroundings
+from netfw.events import Alarm, Event, FirewallState, PathsLost, PortFault, Repair, Surroundings
+from netfw.ruleset.sessions import Session
 from wire.audit_events import AuditEvent
 
 REFUSED_EVERY_SECONDS: Final = 3600.0
@@ -37,6 +38,14 @@ class FirewallService(Protocol):
         A `FirewallState` with `in_force` confirms that the policy is in force. Whenever that is not confirmed, a
         `FirewallState` without it contains the reason, and instruments must not be served.
         """
+        ...
+
+    async def open_path(self, path: Session, seconds: int) -> bool:
+        """Open the path of a session for this time, which the kernel keeps; return whether it is open."""
+        ...
+
+    async def close_path(self, path: Session) -> None:
+        """Close the path of a session; no packet passes on return."""
         ...
 
 
@@ -71,6 +80,8 @@ class FirewallGuard:
         self._noted: dict[str, int] | None = None
         self._noted_at = 0.0
         self._changed = asyncio.Event()
+        self.paths_lost: Callable[[], object] = lambda: None
+        """Called when the paths of sessions may have been closed, although the policy may be in force again."""
 
     def status(self) -> FirewallStatus:
         """Return the last reported state."""
@@ -123,6 +134,8 @@ class FirewallGuard:
                 audit.note(AuditEvent.FIREWALL_SETTINGS_REPAIRED, len(repaired))
             case PortFault(port, to_open):
                 audit.note(AuditEvent.PORT_NOT_OPENED if to_open else AuditEvent.PORT_NOT_CLOSED, port=port)
+            case PathsLost():
+                self.paths_lost()
             case FirewallState():
                 self._update(audit, event)
 

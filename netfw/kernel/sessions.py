@@ -12,10 +12,17 @@ from ipaddress import ip_address
 from netfw.errors import FirewallError, FirewallErrorKind
 from netfw.kernel.flows import TrackedFlow, delete_connections
 from netfw.kernel.nft import Nft
-from netfw.policy.policy import SESSION_SECONDS_MAX, SESSIONS_MAX, Policy, PolicyPort, Service
+from netfw.policy.policy import SESSIONS_MAX, Policy, Service
 from netfw.ruleset.names import SESSIONS
 from netfw.ruleset.nft_json import Json
-from netfw.ruleset.sessions import Found, OpenSession, Session, deletion, session_element
+from netfw.ruleset.sessions import (
+    Found,
+    OpenSession,
+    Session,
+    deletion,
+    session_element,
+    why_not_permitted,
+)
 
 
 class Sessions:
@@ -30,12 +37,10 @@ class Sessions:
 
     def open(self, session: Session, seconds: int) -> None:
         """Open the path for `seconds` from now, also if it is already open; it is open on return."""
-        port = self._permitted_port(session)
-        if not 1 <= seconds <= SESSION_SECONDS_MAX:
-            raise FirewallError(
-                FirewallErrorKind.UNFIT,
-                f"{seconds} s: a session lasts from 1 to {SESSION_SECONDS_MAX} seconds",
-            )
+        if why := why_not_permitted(self._policy, session, seconds):
+            raise FirewallError(FirewallErrorKind.UNFIT, why)
+        port = self._policy.port(session.port)
+        assert port is not None
         now_open = self.list()
         before = next((found for found in now_open if found.session == session), None)
         count = sum(found.session.staff.version == session.staff.version for found in now_open)
@@ -55,37 +60,6 @@ class Sessions:
         add = {"add": OpenSession(session, port.interface, 1).element()}
         self._nft.run([add, deletion(session, port.interface)])
         return delete_connections(lambda flow: _belongs(flow, session))
-
-    def _permitted_port(self, session: Session) -> PolicyPort:
-        """Return the session's port, after checking that the policy permits the session."""
-        tunnel, port = self._policy.tunnel, self._policy.port(session.port)
-        if tunnel is None:
-            raise FirewallError(
-                FirewallErrorKind.UNFIT, "the policy has no [tunnel], so it permits no sessions"
-            )
-        if port is None:
-            used = ", ".join(str(port.number) for port in self._policy.ports)
-            raise FirewallError(
-                FirewallErrorKind.UNFIT, f"port {session.port} is not in use; ports in use: {used}"
-            )
-        if not any(session.staff in network for network in tunnel.staff):
-            staff = ", ".join(map(str, tunnel.staff))
-            raise FirewallError(
-                FirewallErrorKind.UNFIT, f"{session.staff} is not a staff address; staff networks: {staff}"
-            )
-        if session.staff.version != session.instrument.version or not port.may_have(session.instrument):
-            where = ", ".join(str(own.network) for own in port.addresses)
-            raise FirewallError(
-                FirewallErrorKind.UNFIT,
-                f"{session.instrument} cannot be an instrument on port {port.number}; its networks: {where}",
-            )
-        if session.desktop not in port.desktop:
-            offered = ", ".join(map(str, port.desktop)) or "nothing"
-            raise FirewallError(
-                FirewallErrorKind.UNFIT,
-                f"{session.desktop} is not a desktop service of port {port.number}; desktop services: {offered}",
-            )
-        return port
 
 
 def found_sessions(policy: Policy, nft: Nft) -> Found:
@@ -118,12 +92,10 @@ def _read(policy: Policy, value: Json) -> Session | None:
         case _:
             return None  # the set was created by another program with another type
     port = next((port for port in policy.ports if port.interface == interface), None)
-    service = Service(protocol, number)
-    if policy.tunnel is None or port is None or service not in port.desktop:
+    if port is None:
         return None
-    session = Session(ip_address(staff), port.number, ip_address(instrument), service)
-    known = any(session.staff in network for network in policy.tunnel.staff)
-    return session if known and port.may_have(session.instrument) else None
+    session = Session(ip_address(staff), port.number, ip_address(instrument), Service(protocol, number))
+    return None if why_not_permitted(policy, session) else session
 
 
 def _belongs(flow: TrackedFlow, session: Session) -> bool:

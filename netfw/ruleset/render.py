@@ -88,11 +88,13 @@ class Ruleset:
     counters: tuple[str, ...]
     sets: tuple[Set, ...]
     chains: tuple[Chain, ...]
+    desktops: tuple[Json, ...] = ()
+    """The services that a session may reach; no rule has them, but the mark depends on them."""
 
     @cached_property
     def mark(self) -> str:
         """The first rule's comment, which identifies the policy to programs that find the ruleset in force."""
-        sent = json.dumps([*self.declarations(), *self._elements(), *self._rules()])
+        sent = json.dumps([*self.declarations(), *self._elements(), *self._rules(), *self.desktops])
         return names.MARK + hashlib.sha256(sent.encode()).hexdigest()[:16]
 
     def declarations(self) -> Iterator[Json]:
@@ -150,7 +152,8 @@ def render(policy: Policy) -> Ruleset:
         Chain(names.OUTSIDE, tuple(_refusal(names.OUTSIDE, REJECT if policy.rejects_outside else DROP))),
         *([Chain(names.TUNNEL, tuple(_refusal(names.TUNNEL)))] if policy.tunnel else ()),
     )
-    return Ruleset(names.CAUSES, tuple(s.sets(policy)), chains)
+    desktops = tuple(concat(port.interface, *service) for port in policy.ports for service in port.desktop)
+    return Ruleset(names.CAUSES, tuple(s.sets(policy)), chains, desktops)
 
 
 def _prerouting(policy: Policy) -> Iterator[Rule]:

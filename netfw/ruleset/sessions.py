@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from netfw.policy.policy import Address, Service
+from netfw.policy.policy import SESSION_SECONDS_MAX, Address, Policy, Service
 from netfw.ruleset.names import FAMILY, SESSIONS, TABLE
 from netfw.ruleset.nft_json import Json, concat
 
@@ -35,6 +35,30 @@ class OpenSession:
         """Return the set element with its timeout."""
         value = {"elem": {"val": _key(self.session, self.interface), "timeout": self.seconds_left}}
         return session_element(self.session.staff.version, value)
+
+
+def why_not_permitted(policy: Policy, session: Session, seconds: int = 1) -> str:
+    """Return why the policy does not permit the session for this time, or ""."""
+    tunnel, port = policy.tunnel, policy.port(session.port)
+    if tunnel is None:
+        return "the policy has no [tunnel], so it permits no sessions"
+    if port is None:
+        used = ", ".join(str(port.number) for port in policy.ports)
+        return f"port {session.port} is not in use; ports in use: {used}"
+    if not any(session.staff in network for network in tunnel.staff):
+        staff = ", ".join(map(str, tunnel.staff))
+        return f"{session.staff} is not a staff address; staff networks: {staff}"
+    if session.staff.version != session.instrument.version or not port.may_have(session.instrument):
+        where = ", ".join(str(own.network) for own in port.addresses)
+        return f"{session.instrument} cannot be an instrument on port {port.number}; its networks: {where}"
+    if session.desktop not in port.desktop:
+        offered = ", ".join(map(str, port.desktop)) or "nothing"
+        return (
+            f"{session.desktop} is not a desktop service of port {port.number}; desktop services: {offered}"
+        )
+    if not 1 <= seconds <= SESSION_SECONDS_MAX:
+        return f"{seconds} s: a session lasts from 1 to {SESSION_SECONDS_MAX} seconds"
+    return ""
 
 
 class Found(NamedTuple):

@@ -10,8 +10,10 @@ from netfw.errors import FirewallError
 from netfw.events import Alarm, Repair, Surroundings
 from netfw.kernel.firewall import Firewall
 from netfw.kernel.nft import Nft
+from netfw.kernel.sessions import Sessions
 from netfw.kernel.sysctl import KernelSettings
 from netfw.policy.policy import Policy
+from netfw.ruleset.sessions import Session, why_not_permitted
 from netfw.service.supervisor import NotEnforced
 from netfw.watch.foreign import NotCovered
 from netfw.watch.surroundings import Inspector, tracked_connections
@@ -64,7 +66,9 @@ class KernelBackend:
             if allowed:
                 self._settings.set()
 
-    def watch(self, on_event: Callable[[Alarm | Repair], None]) -> Callable[[], None]:
+    def watch(
+        self, on_event: Callable[[Alarm | Repair], None], sessions: Callable[[], Mapping[Session, int]]
+    ) -> Callable[[], None]:
         """See `FirewallBackend.watch`. Requires the running event loop."""
 
         def on_event_with_policy(event: Alarm | Repair) -> None:
@@ -72,9 +76,23 @@ class KernelBackend:
             on_event(event)
 
         with _as_not_enforced():
-            watch = Watch(self._firewall(), self._policy, on_event_with_policy, newer=self._newer)
+            watch = Watch(self._firewall(), self._policy, on_event_with_policy, sessions, self._newer)
             watch.start()
             return watch.stop
+
+    def permits(self, session: Session) -> bool:
+        """See `FirewallBackend.permits`."""
+        return not why_not_permitted(self._policy, session)
+
+    def open_session(self, session: Session, seconds: int) -> None:
+        """See `FirewallBackend.open_session`."""
+        with _as_not_enforced():
+            Sessions(self._firewall().nft, self._policy).open(session, seconds)
+
+    def close_session(self, session: Session) -> None:
+        """See `FirewallBackend.close_session`."""
+        with _as_not_enforced():
+            Sessions(self._firewall().nft, self._policy).close(session)
 
     def _newer(self, mark: str) -> Policy | None:
         """Return the file's policy if it is the one in force now."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""Client of the firewall service: how a box program observes the firewall's state.
+"""Client of the firewall service: how a box program observes the firewall's state, and opens paths of sessions.
 
 A killed service is restarted within seconds, and its policy stays in the kernel meanwhile. A lost connection alone
 therefore changes nothing: the last confirmation is valid for CONFIRMED_SECONDS. After that the firewall's state is
@@ -7,22 +7,29 @@ unknown, and the box must not serve instruments.
 
 Service and box program start at the same time. During the first CONFIRMED_SECONDS, a policy that is not yet in force
 is therefore not reported as a problem. Instruments are not served before the policy is confirmed.
+
+The paths of sessions are closed when the connection ends: by the service, at once or when it starts again.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Final, NoReturn, TypeAlias
 
-from netfw.events import Event, FirewallState
+from netfw.events import Event, FirewallState, PathsLost
+from netfw.ruleset.sessions import Session
 from netfw.service.protocol import (
     EVENT_BYTES_MAX,
     LENGTH_BYTES,
     Answer,
+    ClosePath,
     Hello,
+    OpenPath,
+    PathAnswer,
     ProtocolError,
     Refusal,
     decoded,
@@ -33,6 +40,8 @@ from netfw.service.protocol import (
 CONFIRMED_SECONDS: Final = 10.0
 """How long a confirmation is valid."""
 RECONNECT_SECONDS: Final = 0.5
+PATH_ANSWER_SECONDS: Final = 2.0
+"""How long the service may take to open or close a path; after that the connection is given up, and with it all."""
 
 Streams: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Connect: TypeAlias = Callable[[], AbstractAsyncContextManager[Streams]]
@@ -47,6 +56,42 @@ class FirewallClient:
         self._confirmed_at: float | None = None
         self._problem = ""
         self._starting_until = 0.0
+        self._writer: asyncio.StreamWriter | None = None
+        self._answers: deque[asyncio.Future[str]] = deque()
+        self._paths: set[Session] = set()
+
+    async def open_path(self, path: Session, seconds: int) -> bool:
+        """Open the path of a session for this time; return whether the kernel has it."""
+        if await self._ask(OpenPath.of(path, seconds=seconds)):
+            return False
+        self._paths.add(path)
+        return True
+
+    async def close_path(self, path: Session) -> None:
+        """Close the path of a session; the kernel has closed it on return.
+
+        If the connection is lost, the service closes it, which has not happened on return if the service has ended.
+        """
+        self._paths.discard(path)
+        await self._ask(ClosePath.of(path))
+
+    async def _ask(self, request: OpenPath | ClosePath) -> str:
+        """Return the problem in the service's answer; a connection without one in time is given up."""
+        writer = self._writer
+        if writer is None:
+            return "not connected to the firewall service"
+        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._answers.append(answer)
+        writer.write(framed(request))
+        try:
+            async with asyncio.timeout(PATH_ANSWER_SECONDS):
+                return await answer
+        except TimeoutError:
+            writer.transport.abort()
+            return f"the firewall service has not answered for {PATH_ANSWER_SECONDS:g} s"
+        except asyncio.CancelledError:
+            writer.transport.abort()  # what was asked for may be executed later
+            raise
 
     async def follow(self, on_event: Callable[[Event], None]) -> NoReturn:
         """Report each event to `on_event`, and an unknown state while the service cannot be reached."""
@@ -70,23 +115,51 @@ class FirewallClient:
 
     async def _observe(self, on_event: Callable[[Event], None]) -> NoReturn:
         """Raises: TimeoutError, IncompleteReadError, OSError, ProtocolError."""
-        loop = asyncio.get_running_loop()
         async with self._connect() as (reader, writer):
             writer.write(framed(Hello()))
-            until = self._valid_until()
-            while True:
-                async with asyncio.timeout_at(
-                    until if until > loop.time() else loop.time() + CONFIRMED_SECONDS
-                ):
-                    answer = await _received(reader)
-                if isinstance(answer, Refusal):
-                    raise ProtocolError(f"the firewall service refuses the connection: {answer.reason}")
-                if isinstance(answer, FirewallState):
-                    until = loop.time() + CONFIRMED_SECONDS
-                    if not answer.in_force and self._is_starting():
-                        continue  # the service repeats it
-                    self._confirmed_at, self._problem = loop.time(), ""
-                on_event(answer)
+            self._writer = writer
+            try:
+                await self._receive(reader, on_event)
+            finally:
+                self._writer = None
+                self._lose_paths(on_event)
+
+    def _lose_paths(self, on_event: Callable[[Event], None]) -> None:
+        reason = "the connection to the firewall service was lost"
+        for answer in self._answers:
+            if not answer.done():
+                answer.set_result(reason)
+        self._answers.clear()
+        if self._paths:
+            self._paths.clear()
+            on_event(PathsLost(reason))
+
+    async def _receive(self, reader: asyncio.StreamReader, on_event: Callable[[Event], None]) -> NoReturn:
+        """Raises: TimeoutError, IncompleteReadError, OSError, ProtocolError."""
+        loop = asyncio.get_running_loop()
+        until = self._valid_until()
+        while True:
+            async with asyncio.timeout_at(until if until > loop.time() else loop.time() + CONFIRMED_SECONDS):
+                answer = await _received(reader)
+            if isinstance(answer, Refusal):
+                raise ProtocolError(f"the firewall service refuses the connection: {answer.reason}")
+            if isinstance(answer, PathAnswer):
+                self._answered(answer)
+                continue
+            if isinstance(answer, FirewallState):
+                until = loop.time() + CONFIRMED_SECONDS
+                if not answer.in_force and self._is_starting():
+                    continue  # the service repeats it
+                self._confirmed_at, self._problem = loop.time(), ""
+            on_event(answer)
+
+    def _answered(self, answer: PathAnswer) -> None:
+        """Raises: ProtocolError."""
+        if not self._answers:
+            raise ProtocolError("the firewall service has answered a request that was not made")
+        waiting = self._answers.popleft()
+        if not waiting.done():
+            waiting.set_result(answer.problem)
 
     def _valid_until(self) -> float:
         """Return the loop's time at which the last confirmation, or the time to start, expires."""

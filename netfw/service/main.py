@@ -71,7 +71,11 @@ def make_parser() -> argparse.ArgumentParser:
         mode.add_argument("--retry", metavar="SECONDS", type=float, default=RETRY_SECONDS)
     serve.add_argument("--socket", metavar="PATH", type=Path, required=True, help="socket for observers")
     serve.add_argument(
-        "--user", metavar="NAME", action="append", default=[], help="user that may observe, besides root"
+        "--user",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="user of the box program, who may observe, as root may, and open paths of sessions; default: this one",
     )
     serve.add_argument(
         "--ready",
@@ -83,23 +87,24 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    users, group = {0, os.geteuid()}, -1
+    path_users, group = set[int](), -1
     for name in arguments.user:
         try:
             user = pwd.getpwnam(name)
         except KeyError:
             return _fail(WRONG_INPUT, f"--user {name}: unknown user")
-        users.add(user.pw_uid)
+        path_users.add(user.pw_uid)
         group = user.pw_gid if os.geteuid() == 0 else -1
     for file in files_of_policy(arguments.policy):
         if why := why_untrusted(file):
             return _fail(WRONG_INPUT, f"{arguments.policy}: other users could change the policy: {why}")
-    asyncio.run(_run_server(arguments, users, group))
+    asyncio.run(_run_server(arguments, path_users or {os.geteuid()}, group))
     return ENDED
 
 
-async def _run_server(arguments: argparse.Namespace, users: set[int], group: int) -> None:
-    loop, server = asyncio.get_running_loop(), FirewallServer(users, _log)
+async def _run_server(arguments: argparse.Namespace, path_users: set[int], group: int) -> None:
+    loop, supervisor = asyncio.get_running_loop(), _supervisor(arguments)
+    server = FirewallServer({0, os.geteuid(), *path_users}, _log, supervisor, path_users)
     ready = _Readiness(arguments.policy, arguments.ready)
     arguments.socket.parent.mkdir(mode=0o755, exist_ok=True)
     listener = Listener(arguments.socket, 0o660, group)
@@ -112,24 +117,25 @@ async def _run_server(arguments: argparse.Namespace, users: set[int], group: int
             ready.take(event)
 
         async with accepting:
-            await _run_supervisor(arguments, server, on_event, asyncio.Event())
+            await _run_supervisor(supervisor, server, on_event, asyncio.Event())
     finally:
         listener.close()
 
 
 async def _run_attached(arguments: argparse.Namespace) -> None:
     ended = asyncio.Event()
-    server = FirewallServer(None, _log, lost=ended.set)
+    supervisor = _supervisor(arguments)
+    server = FirewallServer(None, _log, supervisor, lost=ended.set)
     own = socket.socket(fileno=arguments.descriptor)
     await asyncio.get_running_loop().connect_accepted_socket(server.connected, own)
-    await _run_supervisor(arguments, server, server.publish, ended)
+    await _run_supervisor(supervisor, server, server.publish, ended)
 
 
 async def _run_supervisor(
-    arguments: argparse.Namespace, server: FirewallServer, on_event: Any, ended: asyncio.Event
+    supervisor: Supervisor, server: FirewallServer, on_event: Any, ended: asyncio.Event
 ) -> None:
     """Keep the policy in force until SIGTERM, or until `ended` is set."""
-    loop, supervisor = asyncio.get_running_loop(), _supervisor(arguments)
+    loop = asyncio.get_running_loop()
 
     def failed(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Close the ports after an exception in a callback, such as the watch's, which may have missed a change."""

@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 """The firewall service's protocol: MessagePack messages, each prefixed by its length in four bytes, big-endian.
 
-    observer                          service
+    client                            service
     Hello(version) ─────────────────▶
                    ◀───────────────── Refusal(reason), then the connection ends; or
                    ◀───────────────── State at once, at each change and every HEARTBEAT_SECONDS;
-                                      Alarm, Repair, Surroundings and PortFault as they occur
+                                      Alarm, Repair, Surroundings, PortFault and PathsLost as they occur
+    OpenPath       ─────────────────▶
+                   ◀───────────────── PathAnswer(problem), in the order of the requests
+    ClosePath      ─────────────────▶
+                   ◀───────────────── PathAnswer(problem)
 
-An observer can request and change nothing: the service reads its policy from a file. This module does not load
+The service reads its policy from a file, which no client can change. The box program alone may open the paths of
+sessions, and only those that the policy permits; they are closed when its connection ends. This module does not load
 libnftables, so that any program may import it.
 """
 
@@ -15,17 +20,20 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import Final, TypeAlias
+from ipaddress import ip_address
+from typing import Any, Final, Self, TypeAlias
 
 import msgspec
 from msgspec import Struct
 
 from netfw.events import Event
+from netfw.policy.policy import Address, Protocol, Service
+from netfw.ruleset.sessions import Session
 
 VERSION: Final = 1
 HEARTBEAT_SECONDS: Final = 2.0
 REQUEST_BYTES_MAX: Final = 1024
-"""Maximum size of a message from an observer."""
+"""Maximum size of a message from a client."""
 EVENT_BYTES_MAX: Final = 1024 * 1024
 """Maximum size of a message from the service."""
 LINES_MAX: Final = 200
@@ -36,9 +44,56 @@ LENGTH_BYTES: Final = _LENGTH.size
 
 
 class Hello(Struct, frozen=True, tag="hello"):
-    """The observer's first and only message: its protocol version."""
+    """The client's first message: its protocol version."""
 
     version: int = VERSION
+
+
+class PathRequest(Struct, frozen=True):
+    """The path of a session: from a staff address to a service of an instrument at an instrument port."""
+
+    staff: str
+    port: int
+    instrument: str
+    protocol: Protocol
+    desktop: int
+
+    @classmethod
+    def of(cls, session: Session, **more: Any) -> Self:
+        """Return the request for this path."""
+        staff, instrument = str(session.staff), str(session.instrument)
+        return cls(staff, session.port, instrument, *session.desktop, **more)
+
+    def session(self) -> Session:
+        """Return the path. Raises: ProtocolError for an invalid address."""
+        service = Service(self.protocol, self.desktop)
+        return Session(_address(self.staff), self.port, _address(self.instrument), service)
+
+
+def _address(text: str) -> Address:
+    try:
+        found = ip_address(text)
+    except ValueError as error:
+        raise ProtocolError(f"the path of a session is invalid: {error}") from error
+    if "%" in text:
+        raise ProtocolError(f"the path of a session is invalid: {text} has a zone")
+    return found
+
+
+class OpenPath(PathRequest, frozen=True, tag="open-path"):
+    """Opens a path for so many seconds, which the kernel keeps."""
+
+    seconds: int
+
+
+class ClosePath(PathRequest, frozen=True, tag="close-path"):
+    """Closes a path that this connection opened."""
+
+
+class PathAnswer(Struct, frozen=True, tag="path"):
+    """The request was executed, and the kernel has it; or why it was not."""
+
+    problem: str = ""
 
 
 class Refusal(Struct, frozen=True, tag="refusal"):
@@ -47,7 +102,8 @@ class Refusal(Struct, frozen=True, tag="refusal"):
     reason: str
 
 
-Answer: TypeAlias = Event | Refusal
+Request: TypeAlias = Hello | OpenPath | ClosePath
+Answer: TypeAlias = Event | PathAnswer | Refusal
 
 
 class ProtocolError(Exception):
@@ -77,7 +133,17 @@ def decoded(body: bytes) -> Answer:
     return answer
 
 
+def decoded_request(body: bytes) -> Request:
+    """Decode a message from a client. Raises: ProtocolError."""
+    try:
+        request: Request = _REQUESTS.decode(body)
+    except msgspec.DecodeError as error:
+        raise ProtocolError(f"only Hello, OpenPath and ClosePath are accepted: {error}") from error
+    return request
+
+
 _ANSWERS: Final = msgspec.msgpack.Decoder(Answer)
+_REQUESTS: Final = msgspec.msgpack.Decoder(Request)
 
 
 class Frames:

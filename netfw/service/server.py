@@ -2,7 +2,9 @@
 """Server side of the firewall service's protocol: observers on a Unix socket, bounded in time, bytes and number.
 
 Only processes of permitted users are accepted, regardless of the socket file's mode. An observer is disconnected,
-without effect on others, if it sends anything but one Hello, or sends nothing in time, or does not read.
+without effect on others, if it sends no Hello in time, or anything invalid, or too much, or does not read.
+
+The box program's user may also open and close paths of sessions. A connection's paths are closed when it ends.
 """
 
 from __future__ import annotations
@@ -10,22 +12,25 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Collection
-from typing import Final
-
-import msgspec
+from typing import Final, Protocol
 
 from hal import unix_socket
 from netfw.events import Event, FirewallState
+from netfw.ruleset.sessions import Session
 from netfw.service.protocol import (
     EVENT_BYTES_MAX,
     HEARTBEAT_SECONDS,
     REQUEST_BYTES_MAX,
     VERSION,
+    ClosePath,
     Frames,
     Hello,
+    OpenPath,
+    PathAnswer,
     ProtocolError,
     Refusal,
     bounded,
+    decoded_request,
     framed,
 )
 
@@ -35,21 +40,43 @@ UNSENT_BYTES_MAX: Final = EVENT_BYTES_MAX
 """Maximum data waiting for an observer that does not read."""
 UNDELIVERED_MAX: Final = 256
 """Maximum events kept while there is no observer."""
+PATH_REQUESTS_MAX: Final = 64
+"""Maximum requests for paths of a connection in PATH_REQUESTS_SECONDS; each takes the service a few milliseconds."""
+PATH_REQUESTS_SECONDS: Final = 10.0
 
 Log = Callable[[str], object]
+
+
+class SessionPaths(Protocol):
+    """Opens and closes the paths of sessions: `netfw.service.supervisor`."""
+
+    def open_session(self, session: Session, seconds: int) -> str:
+        """Open the path of a session for this time; return why that is refused, or "" with the path open."""
+        ...
+
+    def close_session(self, session: Session) -> None:
+        """Close the path of a session; no packet passes on return."""
+        ...
 
 
 class FirewallServer:
     """Sends events to observers. `connected` creates the protocol object of a new connection."""
 
     def __init__(
-        self, users: Collection[int] | None, log: Log, lost: Callable[[], object] = lambda: None
+        self,
+        users: Collection[int] | None,
+        log: Log,
+        paths: SessionPaths,
+        path_users: Collection[int] = (),
+        lost: Callable[[], object] = lambda: None,
     ) -> None:
-        """`users` are the permitted user ids; None if the connection is private to the observer.
+        """`users` are the permitted user ids; None if the connection is private to the box program.
 
-        `log` logs a message; `lost` is called at the end of each connection.
+        `log` logs a message; `path_users` are those of `users` who may open paths of sessions; `lost` is called at
+        the end of each connection.
         """
         self.users, self.log, self.lost = users, log, lost
+        self.paths, self.path_users = paths, path_users
         self.connections: set[_Connection] = set()
         self._undelivered: deque[Event] = deque(maxlen=UNDELIVERED_MAX)
         # until the first attempt to put the policy in force has finished
@@ -100,6 +127,9 @@ class _Connection(asyncio.Protocol):
         self._server = server
         self._frames = Frames(REQUEST_BYTES_MAX)
         self.is_observer = False
+        self._may_open_paths = server.users is None
+        self._paths: set[Session] = set()
+        self._path_requests: deque[float] = deque(maxlen=PATH_REQUESTS_MAX)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -110,6 +140,7 @@ class _Connection(asyncio.Protocol):
                 self._server.refuse_user(who)
                 self._refuse(f"user {who.uid} may not observe the service; permit the user with --user")
                 return
+            self._may_open_paths = who.uid in self._server.path_users
         if len(self._server.connections) >= OBSERVERS_MAX:
             self._refuse(f"{OBSERVERS_MAX} observers are connected, which is the maximum")
             return
@@ -139,10 +170,15 @@ class _Connection(asyncio.Protocol):
             self._transport.abort()
 
     def _take(self, body: bytes) -> None:
-        try:
-            hello = msgspec.msgpack.decode(body, type=Hello)
-        except msgspec.DecodeError as error:
-            raise ProtocolError(f"only Hello is accepted: {error}") from error
+        request = decoded_request(body)
+        if isinstance(request, Hello):
+            self._greet(request)
+        elif not self.is_observer:
+            raise ProtocolError("a connection begins with Hello")
+        else:
+            self._take_path_request(request)
+
+    def _greet(self, hello: Hello) -> None:
         if self.is_observer:
             raise ProtocolError("Hello was sent twice")
         if hello.version != VERSION:
@@ -152,6 +188,28 @@ class _Connection(asyncio.Protocol):
         self._deadline.cancel()
         self.is_observer = True
         self.send(self._server.welcome())
+
+    def _take_path_request(self, request: OpenPath | ClosePath) -> None:
+        if not self._may_open_paths:
+            raise ProtocolError("only the user of the box program may open and close the paths of sessions")
+        now, before = asyncio.get_running_loop().time(), self._path_requests
+        if len(before) == PATH_REQUESTS_MAX and now - before[0] < PATH_REQUESTS_SECONDS:
+            raise ProtocolError(f"more than {PATH_REQUESTS_MAX} requests in {PATH_REQUESTS_SECONDS:g} s")
+        before.append(now)
+        session, problem = request.session(), ""
+        if isinstance(request, OpenPath):
+            problem = self._server.paths.open_session(session, request.seconds)
+            if problem:
+                self._server.log(f"the path of a session was refused: {problem}")
+            else:
+                self._paths.add(session)
+        elif session in self._paths:
+            self._close_path(session)
+        self.send(framed(PathAnswer(problem)))
+
+    def _close_path(self, session: Session) -> None:
+        self._paths.discard(session)
+        self._server.paths.close_session(session)
 
     def _refuse(self, reason: str) -> None:
         self._forget()
@@ -163,6 +221,8 @@ class _Connection(asyncio.Protocol):
 
     def _forget(self) -> None:
         self.is_observer = False
+        for session in list(self._paths):
+            self._close_path(session)
         if self in self._server.connections:
             self._server.connections.discard(self)
             self._deadline.cancel()

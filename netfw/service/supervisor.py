@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""Supervises the firewall: instrument ports are open only while the policy is in force.
+"""Supervises the firewall: instrument ports and paths of sessions are open only while the policy is in force.
 
     closed ──enforced──▶ open: the policy is watched, kernel settings are inspected
       ▲  └─ failed: reported, retried                                  │
@@ -18,7 +18,8 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Final, NoReturn, Protocol, TypeAlias
 
 from hal.ethernet import EthernetError, EthernetErrorKind, EthernetPort
-from netfw.events import Alarm, Event, FirewallState, PortFault, Repair, Surroundings
+from netfw.events import Alarm, Event, FirewallState, PathsLost, PortFault, Repair, Surroundings
+from netfw.ruleset.sessions import Session
 
 INSPECTION_SECONDS: Final = 10.0
 """Interval of inspections of ports, kernel settings and counters while the policy is in force."""
@@ -50,11 +51,26 @@ class FirewallBackend(Protocol):
         """Enable forwarding between interfaces if the policy needs it; or disable it. Raises: NotEnforced."""
         ...
 
-    def watch(self, on_event: Callable[[Alarm | Repair], None]) -> Callable[[], None]:
+    def watch(
+        self, on_event: Callable[[Alarm | Repair], None], sessions: Callable[[], Mapping[Session, int]]
+    ) -> Callable[[], None]:
         """Repair changes by other programs; the returned function stops that. Raises: NotEnforced.
 
-        `on_event` is called with each change (Alarm), and with its repair (Repair).
+        `on_event` is called with each change (Alarm), and with its repair (Repair). `sessions` returns those that
+        are open, with the seconds they have left; others are closed.
         """
+        ...
+
+    def permits(self, session: Session) -> bool:
+        """Return whether the policy permits the session."""
+        ...
+
+    def open_session(self, session: Session, seconds: int) -> None:
+        """Open the path of a session for this time; it is open on return. Raises: NotEnforced."""
+        ...
+
+    def close_session(self, session: Session) -> None:
+        """Close the path of a session; no packet passes on return. Raises: NotEnforced."""
         ...
 
     def inspect(self) -> Surroundings:
@@ -91,6 +107,8 @@ class Supervisor:
         self._alarms = self._repairs = 0
         self._refused: dict[str, int] = {}
         self._faults: dict[int, str] = {}
+        self._sessions: dict[Session, float] = {}
+        """The times at which the open sessions end, on the event loop's clock."""
         self._broken = asyncio.Event()
         self._on_event: EventHandler = lambda _event: None
 
@@ -126,12 +144,62 @@ class Supervisor:
         """Close all ports because of this problem, and retry after the retry time."""
         self._failed(problem)
 
+    # -- sessions
+
+    def open_session(self, session: Session, seconds: int) -> str:
+        """Open the path of a session for this time; return why that is refused, or "" with the path open."""
+        if self._problem:
+            return f"the policy is not in force: {self._problem}"
+        if session in self._sessions:
+            return "the session's path is open already; close it first"
+        try:
+            self._backend.open_session(session, seconds)
+        except NotEnforced as error:
+            return str(error)
+        self._sessions[session] = asyncio.get_running_loop().time() + seconds
+        return ""
+
+    def close_session(self, session: Session) -> None:
+        """Close the path of a session; no packet passes on return. If that fails, the ports are closed."""
+        if self._sessions.pop(session, None) is None:
+            return
+        try:
+            self._backend.close_session(session)
+        except NotEnforced as error:
+            self._failed(f"a session's path cannot be closed: {error}")
+
+    async def open_path(self, path: Session, seconds: int) -> bool:
+        """Open a path, for a box program in this process."""
+        return not self.open_session(path, seconds)
+
+    async def close_path(self, path: Session) -> None:
+        """Close a path, for a box program in this process."""
+        self.close_session(path)
+
+    def _seconds_left(self) -> dict[Session, int]:
+        """Return the open sessions with whole seconds: 0 in the last one, in which a missing path is not reopened."""
+        now = asyncio.get_running_loop().time()
+        return {session: max(0, int(ends - now)) for session, ends in self._sessions.items()}
+
+    def _end_sessions_not_permitted(self) -> None:
+        """End sessions that a newer policy does not permit."""
+        if any(not self._backend.permits(session) for session in self._sessions):
+            self._end_sessions("the policy no longer permits a session")
+
+    def _end_sessions(self, reason: str) -> None:
+        ended, self._sessions = self._sessions, {}
+        for session in ended:
+            with contextlib.suppress(NotEnforced):  # the kernel ends it after its time
+                self._backend.close_session(session)
+        if ended:
+            self._on_event(PathsLost(reason))
+
     # -- open
 
     async def _watch(self) -> None:
         """Run until the policy is no longer in force and the ports are closed. Raises: NotEnforced."""
         self._broken.clear()
-        stop = self._backend.watch(self._changed)
+        stop = self._backend.watch(self._changed, self._seconds_left)
         try:
             while not self._problem:  # starting a watch repairs the table, which may have failed
                 self._inspect()
@@ -149,6 +217,7 @@ class Supervisor:
             self._on_event(found)
         if found.problem:
             raise NotEnforced(found.problem)
+        self._end_sessions_not_permitted()
         self._open_ports()
         self._backend.set_forwarding(True)
         self._refused = dict(self._backend.refused())
@@ -195,6 +264,7 @@ class Supervisor:
     def _failed(self, problem: str) -> None:
         """Close all ports as far as possible, and report the problem."""
         self._problem = "; ".join([problem, *self._close_ports()])
+        self._end_sessions(problem)
         with contextlib.suppress(NotEnforced):
             self._refused = dict(self._backend.refused())
         self._broken.set()

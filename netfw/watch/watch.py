@@ -31,10 +31,10 @@ from netfw.errors import FirewallError, FirewallErrorKind
 from netfw.events import Alarm, Repair
 from netfw.kernel import netlink
 from netfw.kernel.firewall import Differences, Firewall
-from netfw.kernel.sessions import Sessions
+from netfw.kernel.sessions import Sessions, found_sessions
 from netfw.policy.policy import Policy
 from netfw.ruleset.names import FAMILY, SESSIONS, TABLE
-from netfw.ruleset.sessions import Session
+from netfw.ruleset.sessions import Session, why_not_permitted
 
 REPAIRS_MAX: Final = 5
 """Consecutive repairs; if another program changes the table more often, that is reported, and repaired later."""
@@ -64,7 +64,7 @@ class Watch:
     """Watches the table in this network namespace; `on_event` is called with each Alarm, and each Repair after it.
 
     `sessions` returns those that the owner opened, with the seconds they have left: others are closed, and missing
-    ones reopened. Without it, sessions are ignored.
+    ones reopened if they have a second left and the policy permits them. Without it, sessions are ignored.
 
     `newer` is called with the mark of another policy that was put in force, and returns it if it should be watched
     from now on. Otherwise the watch is suspended until a policy that it watched before is in force again.
@@ -236,33 +236,36 @@ class Watch:
 
     def _differences(self) -> Differences:
         found = self.firewall.compare(self.policy)
-        missing, strange = self._session_differences()
+        missing, strange, unreadable = self._session_differences()
         words = [f"the session {_path(session)} is closed" for session in missing]
         words += [f"session {_path(session)} is open, but was not requested" for session in strange]
+        words += [f"{element} is not a session that the policy permits" for element in unreadable]
         if not words:
             return found
         return replace(found, lines=(*found.lines, *words), nothing_else=False)
 
-    def _session_differences(self) -> tuple[dict[Session, int], list[Session]]:
-        """Return missing sessions, with the seconds they should have left, and unexpected ones."""
-        if self.sessions is None:
-            return {}, []
+    def _session_differences(self) -> tuple[dict[Session, int], list[Session], list[str]]:
+        """Return missing sessions, with the seconds they should have left, unexpected ones, and other elements."""
+        if self.sessions is None or self.policy.tunnel is None:
+            return {}, [], []
         wanted = self.sessions()
-        found = [opened.session for opened in Sessions(self.firewall.nft, self.policy).list()]
-        missing = {session: seconds for session, seconds in wanted.items() if session not in found}
-        return missing, [session for session in found if session not in wanted]
+        in_kernel = found_sessions(self.policy, self.firewall.nft)
+        found = [opened.session for opened in in_kernel.open]
+        missing = {
+            session: seconds
+            for session, seconds in wanted.items()
+            if session not in found and seconds >= 1 and not why_not_permitted(self.policy, session)
+        }
+        strange = [session for session in found if session not in wanted]
+        return missing, strange, [str(element["element"]["elem"]) for element in in_kernel.unexpected]
 
     def _repair_sessions(self) -> None:
-        missing, strange = self._session_differences()
+        missing, strange, _ = self._session_differences()
         sessions = Sessions(self.firewall.nft, self.policy)
         for session in strange:
             sessions.close(session)
         for session, seconds in missing.items():
-            try:
-                sessions.open(session, seconds)
-            except FirewallError as error:
-                if error.kind is not FirewallErrorKind.UNFIT:  # expired, or no longer permitted by the policy
-                    raise
+            sessions.open(session, seconds)
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -27,9 +28,12 @@ from netfw.model.conntrack_tcp import TcpState
 from netfw.model.packet import ACK, SYN, Packet
 from netfw.model.packet_filter import PacketFilterModel
 from netfw.model.rules import PacketVerdict
+from netfw.model.values import Json
 from netfw.policy.policy import Policy
 from netfw.ruleset.render import render
+from netfw.ruleset.sessions import OpenSession, Session, why_not_permitted
 from netfw.ruleset.timeouts import BOX_S
+from netfw.service.supervisor import NotEnforced
 from sim.net.host import SimHost
 from sim.net.link import Link
 from sim.net.segment import Verdict
@@ -39,6 +43,7 @@ from sim.worlds.shared.policy import NOT_IN_FORCE
 
 _ESTABLISHED: Final = TcpState.ESTABLISHED
 _ESTABLISHED_NS: Final = BOX_S["tcp_timeout_established"] * SECOND_NS
+_ANY_PORT: Final = 49152
 _Flow: TypeAlias = tuple[bool, Link, int, int, str]
 """One direction of a connection: (whether inward, link, source port, target port, destination address)."""
 
@@ -104,9 +109,48 @@ class VirtualFirewall:
     def set_forwarding(self, allowed: bool) -> None:
         """See `FirewallBackend.set_forwarding`. A simulated box has no tunnel and forwards nothing."""
 
-    def watch(self, on_event: Callable[[Alarm | Repair], None]) -> Callable[[], None]:  # noqa: ARG002
+    def watch(
+        self,
+        on_event: Callable[[Alarm | Repair], None],  # noqa: ARG002
+        sessions: Callable[[], Mapping[Session, int]],  # noqa: ARG002
+    ) -> Callable[[], None]:
         """See `FirewallBackend.watch`. Nothing else can change the ruleset here."""
         return lambda: None
+
+    def permits(self, session: Session) -> bool:
+        """See `FirewallBackend.permits`."""
+        return not why_not_permitted(self._policy, session)
+
+    def open_session(self, session: Session, seconds: int) -> None:
+        """See `FirewallBackend.open_session`."""
+        if why := why_not_permitted(self._policy, session, seconds):
+            raise NotEnforced(why)
+        name, element = self._element(session, seconds)
+        self.packet_filter.open(name, element, self._now_ns())
+
+    def close_session(self, session: Session) -> None:
+        """See `FirewallBackend.close_session`."""
+        name, element = self._element(session, 1)
+        with suppress(KeyError):  # the ruleset was loaded again meanwhile
+            self.packet_filter.close(name, element)
+
+    def _element(self, session: Session, seconds: int) -> tuple[str, Json]:
+        port = self._policy.port(session.port)
+        assert port is not None
+        element = OpenSession(session, port.interface, seconds).element()["element"]
+        return element["name"], element["elem"][0]
+
+    def passes(self, session: Session) -> bool:
+        """Whether the first packet of a connection would pass from staff to the desktop of a session now.
+
+        The tunnel is no link of the simulated network, and its emulation asks this.
+        """
+        tunnel, port = self._policy.tunnel, self._policy.port(session.port)
+        if not self._in_force or tunnel is None or port is None:
+            return False
+        addresses = str(session.staff), _ANY_PORT, str(session.instrument), session.desktop.port
+        arriving = packet.parse(packet.tcp(*addresses, SYN), iif=tunnel.interface)
+        return self.packet_filter.would_forward(arriving, port.interface, self._now_ns())
 
     def inspect(self) -> Surroundings:
         """See `FirewallBackend.inspect`."""

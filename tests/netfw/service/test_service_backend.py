@@ -180,7 +180,7 @@ def test_a_newer_policy_is_followed_from_its_file_but_not_from_another_user(box:
         on_entry: list[Alarm | Repair] = []
         backend = KernelBackend(POLICY, lambda: in_file)
         backend.enforce()
-        stop = backend.watch(on_entry.append)
+        stop = backend.watch(on_entry.append, dict)
         await asyncio.to_thread(apply_in_another_process, in_force)
         await eventually(lambda: len(on_entry) == 2)
         stop()

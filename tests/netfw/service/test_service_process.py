@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,9 +18,10 @@ from hal.linux import netlink
 from netfw.events import FirewallState
 from netfw.service.protocol import Hello, Refusal, decoded, framed
 from netfw.service.requests import receive
-from netfw.service.spawn import command, environment
+from netfw.service.spawn import environment
 from tests.support.eventually import WAIT_SECONDS_MAX, poll_until
 from tests.support.namespaces import Namespace, cable, namespaces
+from tests.support.netfw.service_process import ready, service
 from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.kernel
@@ -58,24 +58,6 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "board.toml").write_text(BOARD)
     (tmp_path / "firewall.toml").write_text(POLICY)
     return tmp_path
-
-
-@contextmanager
-def service(box: Namespace, folder: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
-    serve = command("serve", "--policy", f"{folder}/firewall.toml", "--socket", f"{folder}/socket", *words)
-    with subprocess.Popen(
-        box.words(*serve), env=environment(), stderr=subprocess.PIPE, text=True, bufsize=1
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def ready(process: subprocess.Popen[str]) -> None:
-    assert process.stderr is not None
-    line = process.stderr.readline()
-    assert "observers connect at" in line, line + process.stderr.read()
 
 
 def observe(folder: Path, request: bytes = framed(Hello())) -> socket.socket:

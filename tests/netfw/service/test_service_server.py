@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from ipaddress import ip_address
 from pathlib import Path
 
 import msgspec
@@ -14,12 +16,43 @@ import pytest
 
 from hal.unix_socket import Listener
 from netfw.events import Alarm, FirewallState
+from netfw.policy.policy import Service
+from netfw.ruleset.sessions import Session
 from netfw.service import server as server_module
-from netfw.service.protocol import LENGTH_BYTES, Answer, Hello, Refusal, decoded, framed
-from netfw.service.server import OBSERVERS_MAX, UNDELIVERED_MAX, FirewallServer
+from netfw.service.protocol import (
+    LENGTH_BYTES,
+    Answer,
+    ClosePath,
+    Hello,
+    OpenPath,
+    PathAnswer,
+    Refusal,
+    decoded,
+    framed,
+)
+from netfw.service.server import OBSERVERS_MAX, PATH_REQUESTS_MAX, UNDELIVERED_MAX, FirewallServer
 from tests.support.eventually import WAIT_SECONDS_MAX, eventually
 
 IN_FORCE = FirewallState(in_force=True)
+PATH = Session(ip_address("10.99.1.2"), 1, ip_address("10.77.1.5"), Service("tcp", 5900))
+OPEN, CLOSE = OpenPath.of(PATH, seconds=60), ClosePath.of(PATH)
+OWN = (os.geteuid(),)
+
+
+class FakePaths:
+    """Paths that open, except those with port 9."""
+
+    def __init__(self) -> None:
+        self.open: set[Session] = set()
+
+    def open_session(self, session: Session, seconds: int) -> str:
+        if session.port == 9:
+            return "port 9 is not in use"
+        self.open.add(session)
+        return ""
+
+    def close_session(self, session: Session) -> None:
+        self.open.remove(session)
 
 
 class Observer:
@@ -49,6 +82,7 @@ class Observer:
 class RunningServer:
     def __init__(self, path: Path, server: FirewallServer, messages: list[str]) -> None:
         self.path, self.server, self.messages = path, server, messages
+        self.paths = server.paths
         self.observers: list[Observer] = []
 
     async def connect(self) -> Observer:
@@ -63,10 +97,13 @@ class RunningServer:
 
 
 @asynccontextmanager
-async def serving(folder: Path, users: set[int] | None = None) -> AsyncIterator[RunningServer]:
+async def serving(
+    folder: Path, users: set[int] | None = None, path_users: Collection[int] = ()
+) -> AsyncIterator[RunningServer]:
     messages: list[str] = []
     listener = Listener(folder / "socket", 0o660)
-    server = FirewallServer({os.geteuid()} if users is None else users, messages.append)
+    permitted = {os.geteuid()} if users is None else users
+    server = FirewallServer(permitted, messages.append, FakePaths(), path_users)
     accepting = await asyncio.get_running_loop().create_unix_server(server.connected, sock=listener.socket)
     async with accepting:
         running = RunningServer(folder / "socket", server, messages)
@@ -76,9 +113,14 @@ async def serving(folder: Path, users: set[int] | None = None) -> AsyncIterator[
     listener.close()
 
 
-def run(scenario: Callable[[RunningServer], object], folder: Path, users: set[int] | None = None) -> None:
+def run(
+    scenario: Callable[[RunningServer], object],
+    folder: Path,
+    users: set[int] | None = None,
+    path_users: Collection[int] = (),
+) -> None:
     async def main() -> None:
-        async with asyncio.timeout(WAIT_SECONDS_MAX), serving(folder, users) as running:
+        async with asyncio.timeout(WAIT_SECONDS_MAX), serving(folder, users, path_users) as running:
             await scenario(running)  # type: ignore[misc]
 
     asyncio.run(main())
@@ -124,11 +166,17 @@ def test_events_without_an_observer_wait_for_the_next_one(tmp_path: Path) -> Non
     [
         (framed(Hello(version=2)), "supports version 1 of the protocol, not 2"),
         ((2000).to_bytes(4, "big"), "2000 bytes was announced; at most 1024"),
-        (b"\0\0\0\1\xc1", "only Hello is accepted"),
-        (b"\0\0\0\0", "only Hello is accepted"),
+        (b"\0\0\0\1\xc1", "only Hello, OpenPath and ClosePath are accepted"),
+        (b"\0\0\0\0", "only Hello, OpenPath and ClosePath are accepted"),
         (b"GET / HTTP/1.1\r\n\r\n", "bytes was announced"),
         (framed(Hello()) * 2, "Hello was sent twice"),
-        (framed(msgspec.defstruct("Open", [("port", int)], tag="open")(1)), "only Hello is accepted"),
+        (framed(OPEN), "a connection begins with Hello"),
+        (framed(Hello()) + framed(OPEN), "only the user of the box program may open"),
+        (framed(Hello()) + framed(CLOSE), "only the user of the box program may open"),
+        (
+            framed(msgspec.defstruct("Open", [("port", int)], tag="open")(1)),
+            "only Hello, OpenPath and ClosePath are accepted",
+        ),
     ],
 )
 def test_a_client_that_violates_the_protocol_is_refused_and_the_others_stay(
@@ -214,3 +262,64 @@ def test_the_state_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(server_module, "HEARTBEAT_SECONDS", 0.001)
     run(scenario, tmp_path)
+
+
+def paths_of(running: RunningServer) -> set[Session]:
+    assert isinstance(running.paths, FakePaths)
+    return running.paths.open
+
+
+def test_the_user_of_the_box_program_opens_and_closes_paths(tmp_path: Path) -> None:
+    async def scenario(running: RunningServer) -> None:
+        box = await running.observer()
+        box.log(framed(OPEN))
+        assert await box.receive() == PathAnswer()
+        assert paths_of(running) == {PATH}
+        box.log(framed(OpenPath.of(replace(PATH, port=9), seconds=60)) + framed(CLOSE))
+        assert await box.receive() == PathAnswer("port 9 is not in use")
+        assert await box.receive() == PathAnswer()
+        assert paths_of(running) == set()
+        assert running.messages == ["the path of a session was refused: port 9 is not in use"]
+
+    run(scenario, tmp_path, path_users=OWN)
+
+
+@pytest.mark.parametrize("end", [b"", framed(Hello()), b"\xff" * 4])
+def test_the_paths_of_a_connection_end_with_it(end: bytes, tmp_path: Path) -> None:
+    async def scenario(running: RunningServer) -> None:
+        other, box = await running.observer(), await running.observer()
+        for client, path in ((other, replace(PATH, port=2)), (box, PATH)):
+            client.log(framed(OpenPath.of(path, seconds=60)))
+            assert await client.receive() == PathAnswer()
+        other.log(framed(CLOSE))  # not its own
+        assert await other.receive() == PathAnswer()
+        assert len(paths_of(running)) == 2
+        if end:
+            box.log(end)
+        else:
+            box.writer.close()
+        await eventually(lambda: paths_of(running) == {replace(PATH, port=2)})
+
+    run(scenario, tmp_path, path_users=OWN)
+
+
+@pytest.mark.parametrize("staff", ["10.99.1", "", "fd00:99::2%eth0", "10.99.1.2/32", "localhost"])
+def test_an_invalid_address_ends_the_connection(staff: str, tmp_path: Path) -> None:
+    async def scenario(running: RunningServer) -> None:
+        box = await running.observer()
+        box.log(framed(OpenPath(staff, 1, "10.77.1.5", "tcp", 5900, 60)))
+        assert "the path of a session is invalid" in await box.refusal()
+
+    run(scenario, tmp_path, path_users=OWN)
+
+
+def test_the_requests_of_a_connection_are_limited(tmp_path: Path) -> None:
+    async def scenario(running: RunningServer) -> None:
+        box = await running.observer()
+        box.log((framed(OPEN) + framed(CLOSE)) * (PATH_REQUESTS_MAX // 2) + framed(OPEN))
+        for _ in range(PATH_REQUESTS_MAX):
+            assert await box.receive() == PathAnswer()
+        assert "more than 64 requests in 10 s" in await box.refusal()
+        assert paths_of(running) == set()
+
+    run(scenario, tmp_path, path_users=OWN)
