@@ -65,7 +65,7 @@ endpoint = "ingest.example.com:443"    # where tunnels arrive at the data center
 keys = "session-offers.pem"            # public keys of the data center, which signs what it offers
 key = "session.key"                    # countersigns what a person permits; without it, the key of [identity]
 ways = ["code"]                        # how a person there permits one, all of: "code", "switch", "security-key"
-page = "/run/rap/page.sock"            # of the page at the instruments; httpd passes its requests on
+page = "/run/rap-page/socket"          # of the page at the instruments; httpd passes its requests on
 device = "rap-tun0"                    # the TUN device, which exists before, with the first address of this network:
 staff = "10.99.0.2/29"                 # the data center's address in each tunnel, with its network
 line_kbit_s = 128                      # the rate of the uplink, for desktops
@@ -206,7 +206,8 @@ class SessionSettings(Table, frozen=True):
     key: Path | None = None
     """The private key (PEM, P-256) that countersigns what a person permits, if it is not that of the identity. The
     data center must know its public key; that of the identity it knows from the box's certificate."""
-    page: Path = Path("/run/rap/page.sock")
+    page: Path = Path("/run/rap-page/socket")
+    """The UNIX socket of the page at the instruments, in a folder whose group is that of httpd."""
     device: Interface = "rap-tun0"
     """The TUN device, which exists before; the box has the first address of the tunnel's network there."""
     staff: str = "10.99.0.2/29"

@@ -20,6 +20,7 @@ from agents.box.box import Box, Hardware, OnServed
 from agents.box.check import CheckedConfig, check_box
 from agents.box.config import BoxConfig, FirewallPolicy
 from agents.box.firewall import LogMessage
+from agents.box.local_page import run_local_page
 from agents.box.status import serve_status
 from hal.disk import Disk
 from hal.linux.clock import LinuxClock
@@ -68,7 +69,8 @@ async def _run(checked: CheckedConfig, on_served: OnServed, log_message: LogMess
     disk = LinuxDisk(config.spool.directory)
     # neither is closed: a disk call that never returns may be using them, and the process ends anyway
     executor = ThreadPoolExecutor(1, "disk")
-    box = Box(config, _hardware(checked, disk, executor), SystemRandom(), on_served, log_message)
+    hardware = _hardware(checked, disk, executor)
+    box = Box(config, hardware, SystemRandom(), on_served, log_message)
     running = asyncio.ensure_future(box.run())
 
     def stop() -> None:
@@ -85,7 +87,11 @@ async def _run(checked: CheckedConfig, on_served: OnServed, log_message: LogMess
     loop.add_signal_handler(signal.SIGHUP, lambda: box.refresh_certificates(at_once=True))
     background = [
         asyncio.ensure_future(task)
-        for task in (_answer_status(config, box, log_message), _follow_certificates(box))
+        for task in (
+            _answer_status(config, box, log_message),
+            _follow_certificates(box),
+            run_local_page(config, checked.board, box, hardware.clock, hardware.indicators, log_message),
+        )
     ]
     try:
         with contextlib.suppress(asyncio.CancelledError):

@@ -17,8 +17,6 @@ from settings.site import SiteOnBox
 LISTEN: Final = "etc/httpd/conf/rap-listen.conf"
 PAGE: Final = 8443
 """The page's TCP port, which SELinux permits for httpd (http_port_t)."""
-PAGE_SOCKET: Final = "/run/rap-page/socket"
-"""Where the box program serves the page for httpd. The socket gets the group of its folder, that of httpd."""
 
 
 def listen_file(site: SiteOnBox, board: Board) -> str:

@@ -12,12 +12,13 @@ from contextlib import contextmanager
 from ipaddress import IPv4Interface
 from pathlib import Path
 
-from agents.provision.page import PAGE_SOCKET, virtual_host
+from agents.provision.page import virtual_host
 from imaging.check.apache.httpd import MODULES
 from imaging.rpm.contents import RECIPE
 from rap.__main__ import main
 from tests.support.eventually import poll_until
 
+PAGE_SOCKET = Path("/run/rap-page/socket")
 HTTPD = shutil.which("httpd") or shutil.which("apache2", path="/usr/sbin")
 USER = "www-data" if Path("/usr/sbin/apache2").exists() else "apache"
 CAN_RUN = HTTPD is not None and os.geteuid() == 0
@@ -32,7 +33,7 @@ def make_pki(folder: Path) -> Path:
 
 
 def configure(
-    folder: Path, pki: Path, ports: dict[int, IPv4Interface], page_socket: Path = Path(PAGE_SOCKET)
+    folder: Path, pki: Path, ports: dict[int, IPv4Interface], page_socket: Path = PAGE_SOCKET
 ) -> tuple[Path, dict[int, int]]:
     """Write the configuration into the empty folder `folder`; return it, and the TCP port of each instrument port.
 
@@ -47,8 +48,8 @@ def configure(
         'ServerRoot "/etc/httpd"': f'ServerRoot "{folder}"',
         "/var/lib/rap/identity/box": f"{folder}/pki/rap-0001",
         "/run/httpd": f"{folder}/run",
-        PAGE_SOCKET: str(page_socket),
-        "RequestReadTimeout header=10-20": "RequestReadTimeout header=4-8",  # so that tests wait less
+        str(PAGE_SOCKET): str(page_socket),
+        "RequestReadTimeout header=10-20": "RequestReadTimeout header=2-4",  # so that tests wait less
         "User apache": f"User {USER}",
         "Group apache": f"Group {USER}",
     }

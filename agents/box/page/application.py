@@ -42,6 +42,8 @@ HELD_MAX: Final = 3
 """Answers that are held for one port; a further one ends the oldest. Each occupies a thread of httpd."""
 STATUS_SECONDS: Final = 1.0
 """How long the page waits for the state of the box, which a disk that hangs delays."""
+SHOWN_SECONDS: Final = 60.0
+"""How long a page counts as shown after its last request. With scripts, it asks every 25 s."""
 FIELDS_MAX: Final = 8
 RETRY_MS: Final = 300
 _STATIC: Final = {"/page.css": "text/css; charset=utf-8", "/page.js": "text/javascript; charset=utf-8"}
@@ -55,11 +57,14 @@ class LocalPage:
         self,
         box: str,
         ports: frozenset[int],
-        sessions: BoxSessions,
+        sessions: Callable[[], BoxSessions | None],
         status: Callable[[], Awaitable[PageStatus | None]],
     ) -> None:
-        """`box` is the serial number of the box; `status` returns None while its state is unknown."""
-        self._box, self._ports, self._sessions, self._status = box, ports, sessions, status
+        """`box` is the serial number of the box; `sessions` returns None while the box refuses all sessions, and
+        `status` while the state of the box is unknown.
+        """
+        self._box, self._ports, self._find_sessions, self._status = box, ports, sessions, status
+        self._shown_at: dict[int, float] = {}
         self._secret = secrets.token_bytes(32)
         self._held: dict[int, deque[asyncio.Event]] = {port: deque() for port in ports}
 
@@ -68,6 +73,18 @@ class LocalPage:
         for held in self._held.values():
             for event in held:
                 event.set()
+
+    async def switch_pressed(self, switch: str) -> None:
+        """A switch of the box was pressed: evidence for an offer that a page shows."""
+        sessions, now = self._find_sessions(), asyncio.get_running_loop().time()
+        if sessions is not None:
+            shown = [port for port, at in self._shown_at.items() if now - at <= SHOWN_SECONDS]
+            await sessions.switch_pressed(switch, shown)
+
+    async def end_all(self) -> None:
+        """End all sessions and requests of the box: the switch is held."""
+        if (sessions := self._find_sessions()) is not None:
+            await sessions.end_all()
 
     async def handle(self, request: Request) -> Response:
         """Answer a request that httpd has passed on."""
@@ -128,7 +145,7 @@ class LocalPage:
         held.append(event)
         if len(held) > HELD_MAX:
             held[0].set()
-        is_live = any(each.state in _LIVE for each in self._sessions.at_port(port))
+        is_live = any(each.state in _LIVE for each in self._at_port(port))
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(LIVE_HOLD_SECONDS if is_live else HOLD_SECONDS):
@@ -137,21 +154,27 @@ class LocalPage:
             held.remove(event)
 
     def _seen(self, port: int) -> None:
-        for session in self._sessions.at_port(port):
+        self._shown_at[port] = asyncio.get_running_loop().time()
+        for session in self._at_port(port):
             session.page_seen()
+
+    def _at_port(self, port: int) -> list[BoxSession]:
+        sessions = self._find_sessions()
+        return [] if sessions is None else sessions.at_port(port)
 
     async def _view(self, request: Request, port: int) -> View:
         status: PageStatus | None = None
         with suppress(TimeoutError):
             async with asyncio.timeout(STATUS_SECONDS):
                 status = await self._status()
+        sessions = self._find_sessions()
         return View(
             preferred(request.headers.get("accept-language", "")),
             self._box,
             port,
-            self._sessions.at_port(port),
-            self._sessions.ways,
-            self._sessions.is_shared(port),
+            self._at_port(port),
+            () if sessions is None else sessions.ways,
+            sessions is not None and sessions.is_shared(port),
             status,
             lambda id, action: self._token(port, id, action),
         )
@@ -177,41 +200,39 @@ class LocalPage:
             token, self._token(port, id, action).encode()
         ):
             return await self._error(request, port, HTTPStatus.FORBIDDEN)
-        session = self._find(id, port)
-        if session is None:
+        session, sessions = self._find(id, port), self._find_sessions()
+        if session is None or sessions is None:
             return await self._error(request, port, HTTPStatus.NOT_FOUND)
         match action:
             case "code":
-                return await self._code(session, port, _first(fields, "code"))
+                is_shared, code = sessions.is_shared(port), "".join(_first(fields, "code").split())
+                await sessions.enter_code(session.id, port, code)
+                return _answer(session, PresenceWay.CODE, is_shared=is_shared)
             case "refuse":
-                await self._sessions.refuse(session.id, port)
+                await sessions.refuse(session.id, port)
                 return _redirect("/?note=refused")
             case _:
-                await self._sessions.end(session.id, port)
+                await sessions.end(session.id, port)
                 return _redirect("/?note=ended")
-
-    async def _code(self, session: BoxSession, port: int, code: str) -> Response:
-        is_shared = self._sessions.is_shared(port)
-        await self._sessions.enter_code(session.id, port, "".join(code.split()))
-        return self._answer(session, PresenceWay.CODE, is_shared=is_shared)
-
-    def _answer(self, session: BoxSession, way: PresenceWay, *, is_shared: bool) -> Response:
-        """Redirect after a proof of presence to where the person sees what became of it."""
-        if session.state is not SessionState.OFFERED:
-            return _redirect("/?note=over" if session.cause else "/?note=permitted")
-        is_given = any(each.way is way for each in session.evidence)
-        note = "shared" if is_shared else "more" if is_given else "wrong"
-        return _redirect(f"/offer/{session.id.hex()}?note={note}")
 
     def _find(self, id: str, port: int) -> BoxSession | None:
         with suppress(ValueError):
             wanted = bytes.fromhex(id) if len(id) == 2 * ID_BYTES else b""
-            return next((each for each in self._sessions.at_port(port) if each.id == wanted), None)
+            return next((each for each in self._at_port(port) if each.id == wanted), None)
         return None
 
     def _token(self, port: int, id: str, action: str) -> str:
         """Return the token of a form, which a page of another origin cannot read."""
         return hmac.digest(self._secret, f"{port}/{id}/{action}".encode(), "sha256").hex()
+
+
+def _answer(session: BoxSession, way: PresenceWay, *, is_shared: bool) -> Response:
+    """Redirect after a proof of presence to where the person sees what became of it."""
+    if session.state is not SessionState.OFFERED:
+        return _redirect("/?note=over" if session.cause else "/?note=permitted")
+    is_given = any(each.way is way for each in session.evidence)
+    note = "shared" if is_shared else "more" if is_given else "wrong"
+    return _redirect(f"/offer/{session.id.hex()}?note={note}")
 
 
 def _is_same_origin(request: Request) -> bool:

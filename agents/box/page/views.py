@@ -50,9 +50,10 @@ class View:
         if session.state is not SessionState.OFFERED:
             content = element("p", _("This request has been answered or is over."))
         elif self.is_shared:
-            content = join(self._facts(session), self._only_end())
+            content = element("section", self._facts(session), self._only_end(), class_="card")
         else:
-            content = join(self._facts(session), self._ways(session), self._refusal(session))
+            answers = join(self._ways(session), self._refusal(session))
+            content = element("section", self._facts(session), answers, class_="card offer")
         back = element("p", element("a", _("Back to the overview"), href="/"))
         title = element("h1", _("Request for a remote session"))
         main = element("main", title, self._note(note), content, back, data_offer=session.id.hex())
@@ -184,8 +185,7 @@ class View:
         if SessionState.OPEN in session.reached_s:
             rows.append((_("Since"), self._time(session.reached_s[SessionState.OPEN])))
         minutes = _("{minutes} min").format(minutes=-(-session.left_s // 60))
-        label = _("Time to answer, and for the session") if session.state is SessionState.OFFERED else ""
-        rows.append((label or _("Ends in at most"), minutes))
+        rows.append((_("Ends in at most"), minutes))
         terms = [join(element("dt", term), element("dd", value)) for term, value in rows]
         return element("dl", *terms)
 
@@ -291,10 +291,18 @@ class View:
             return element("section", title, element("p", _("None since the box was started.")))
         names = (_("Ended"), _("Who"), _("Instrument"), _("Duration"), _("Why it ended"))
         head = element("tr", *(element("th", name, scope="col") for name in names))
-        rows = [element("tr", *map(_cell, self._past(each))) for each in over[:HISTORY_SHOWN_MAX]]
-        table = element("table", element("thead", head), element("tbody", *rows))
-        return element("section", title, element("div", table, class_="wide", tabindex=0, role="group",
-                                                 aria_label=_("Earlier sessions and requests")))  # fmt: skip
+        rows = [
+            element(
+                "tr",
+                *(
+                    element("td", value, data_name=name)
+                    for name, value in zip(names, self._past(each), strict=True)
+                ),
+            )
+            for each in over[:HISTORY_SHOWN_MAX]
+        ]
+        table = element("table", element("thead", head), element("tbody", *rows), class_="history")
+        return element("section", title, table)
 
     def _past(self, session: BoxSession) -> list[str]:
         _ = self.texts.gettext
@@ -333,7 +341,3 @@ class View:
 
 
 _LIVE: Final = (SessionState.AUTHORIZED, SessionState.OPENING, SessionState.OPEN, SessionState.ENDING)
-
-
-def _cell(content: str) -> Markup:
-    return element("td", content)

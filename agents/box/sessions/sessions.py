@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+from collections.abc import Collection
 from typing import Final
 
 from agents.box.sessions.session import BoxSession
@@ -88,6 +89,21 @@ class BoxSessions:
         if found is None:
             return False
         return await self._prove(found, PresenceWay.SWITCH, switch, port)
+
+    async def switch_pressed(self, switch: str, shown: Collection[int]) -> bool:
+        """A switch was pressed; `shown` are the ports whose pages are shown. Return whether it permits a session.
+
+        It belongs to the one offer of the box, if that is shown. Otherwise nobody can know which one was meant.
+        """
+        offers = [each for each in self._sessions.values() if each.state is SessionState.OFFERED]
+        if len(offers) == 1 and offers[0].offer.port in shown:
+            return await self.press_switch(offers[0].id, offers[0].offer.port, switch)
+        for each in offers:
+            reason = f"the switch was pressed while {len(offers)} offers waited" if len(offers) > 1 else ""
+            self._around.audit.refused(
+                each.id, reason or "the switch was pressed while no page showed the offer"
+            )
+        return False
 
     async def refuse(self, session: bytes, port: int) -> None:
         """The person refuses an offer."""

@@ -89,6 +89,6 @@ class PageClient:
 
 def page_of(box: SessionBox) -> LocalPage:
     """The page of a box, which is told of its changes."""
-    page = LocalPage(OFFER.box, frozenset({PORT, OTHER_PORT}), box.sessions, _status)
+    page = LocalPage(OFFER.box, frozenset({PORT, OTHER_PORT}), lambda: box.sessions, _status)
     box.on_change = page.changed
     return page

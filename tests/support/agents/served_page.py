@@ -33,7 +33,7 @@ from wire.session.grant import Offer, PresenceWay
 from wire.session.table import SessionState
 
 T = TypeVar("T")
-ADDRESSES = {PORT: IPv4Interface("127.0.0.2/32"), OTHER_PORT: IPv4Interface("127.0.0.3/32")}
+ADDRESSES = {PORT: IPv4Interface("127.0.0.1/32"), OTHER_PORT: IPv4Interface("127.0.0.3/32")}
 """Addresses of the box. A client must use the same one, which is its subnet."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import shlex
 import shutil
 import subprocess
 import time
@@ -29,6 +30,10 @@ OPTIONS = (
     "--hide-scrollbars",
     "--remote-debugging-pipe",
 )
+
+
+class NavigatedError(Exception):
+    """Another page was loaded meanwhile."""
 
 
 class BrowserPage:
@@ -71,7 +76,10 @@ class BrowserPage:
         """Wait until an expression is true, in the page that is then shown."""
         end = time.monotonic() + ANSWER_SECONDS_MAX
         while time.monotonic() < end:
-            found = self._call("Runtime.evaluate", expression=f"Boolean({condition})", returnByValue=True)
+            try:
+                found = self._call("Runtime.evaluate", expression=f"Boolean({condition})", returnByValue=True)
+            except NavigatedError:
+                continue
             if found["result"].get("value") is True:
                 return
         raise AssertionError(f"never true: {condition}")
@@ -118,6 +126,8 @@ class BrowserPage:
         while True:
             answer = self._receive()
             if answer.get("id") == self._number:
+                if "navigated" in answer.get("error", {}).get("message", ""):
+                    raise NavigatedError
                 assert "error" not in answer, (method, answer["error"])
                 return answer["result"]
             self._note(answer)
@@ -141,12 +151,12 @@ class BrowserPage:
 
 
 @contextmanager
-def open_browser(profile: Path) -> Iterator[BrowserPage]:
-    """Start the browser with an empty profile folder; it ends with the block."""
+def open_browser(profile: Path, *more: str) -> Iterator[BrowserPage]:
+    """Start the browser with an empty profile folder, and `more` options; it ends with the block."""
     assert PROGRAM is not None, "chromium is not installed: make setup-datacenter"
     command_end, to_browser = os.pipe()
     from_browser, answer_end = os.pipe()
-    options = " ".join(OPTIONS)
+    options = shlex.join((*OPTIONS, *more))
     with subprocess.Popen(
         [
             "bash",

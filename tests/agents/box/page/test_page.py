@@ -9,12 +9,19 @@ from html import unescape
 
 import pytest
 
-from agents.box.page.application import HELD_MAX, HOLD_SECONDS, LIVE_HOLD_SECONDS
+from agents.box.page.application import (
+    HELD_MAX,
+    HOLD_SECONDS,
+    LIVE_HOLD_SECONDS,
+    SHOWN_SECONDS,
+    LocalPage,
+)
+from agents.box.page.status import PageStatus
 from agents.box.sessions.session import PAGE_LOST_SECONDS, PAGE_OVERDUE_SECONDS
 from tests.support.agents.page_client import OTHER_PORT, PageClient, forms_of, page_of
 from tests.support.agents.session_box import PORT, SessionBox, run
 from tests.support.wire.grants import OFFER
-from wire.session.grant import PresenceWay
+from wire.session.grant import Offer, PresenceWay
 from wire.session.presence import TRIES
 from wire.session.table import Cause, SessionState
 
@@ -328,5 +335,74 @@ def test_each_cause_of_an_end_has_a_text() -> None:
         for cause in Cause:
             box.session.cause = cause
             assert "Why it ended" in await client.get()
+
+    run(act)
+
+
+def _other(box: SessionBox) -> Offer:
+    return box.next_offer(id=bytes(16), port=OTHER_PORT, instrument="CH-4712")
+
+
+def test_a_press_of_the_switch_permits_the_one_offer_that_a_page_shows() -> None:
+    async def act(box: SessionBox) -> None:
+        page = page_of(box)
+        await box.offer()
+        await page.switch_pressed("chassis")
+        assert box.session.state is SessionState.OFFERED  # nobody has seen it
+        await PageClient(page, OTHER_PORT).get()
+        await page.switch_pressed("chassis")
+        assert box.session.state is SessionState.OFFERED  # only at another port
+        assert len([each for each in box.audit.refusals if "no page showed" in each]) == 2
+        await PageClient(page).get(f"/offer/{ID}")
+        await page.switch_pressed("chassis")
+        assert [(each.way, each.what) for each in box.grant().consent.evidence] == [
+            (PresenceWay.SWITCH, "chassis")
+        ]
+
+    run(act, PresenceWay.SWITCH)
+
+
+def test_a_press_of_the_switch_permits_nothing_if_it_could_mean_two_offers() -> None:
+    async def act(box: SessionBox) -> None:
+        page = page_of(box)
+        await box.offer()
+        await box.offer(_other(box))
+        for port in (PORT, OTHER_PORT):
+            await PageClient(page, port).get()
+        await page.switch_pressed("chassis")
+        assert {each.state for each in box.sessions.at_port(PORT) + box.sessions.at_port(OTHER_PORT)} == {
+            SessionState.OFFERED
+        }
+        assert box.audit.refusals == ["the switch was pressed while 2 offers waited"] * 2
+
+    run(act, PresenceWay.SWITCH)
+
+
+def test_a_page_that_was_shown_long_ago_is_no_longer_shown() -> None:
+    async def act(box: SessionBox) -> None:
+        page = page_of(box)
+        await box.offer()
+        await PageClient(page).get()
+        await asyncio.sleep(SHOWN_SECONDS + 1)
+        await page.switch_pressed("chassis")
+        assert box.session.state is SessionState.OFFERED
+
+    run(act, PresenceWay.SWITCH)
+
+
+def test_the_page_works_while_the_box_refuses_all_sessions() -> None:
+    """Its log cannot be written: there is no offer, and the page says what the box does."""
+
+    async def act(box: SessionBox) -> None:
+        async def status() -> PageStatus | None:
+            await asyncio.sleep(99)  # its disk does not respond
+            raise AssertionError
+
+        page = LocalPage(OFFER.box, frozenset({PORT}), lambda: None, status)
+        text = await PageClient(page).get()
+        assert "no remote session and no request" in text
+        assert "not known yet" in text
+        await page.switch_pressed("chassis")
+        await page.end_all()
 
     run(act)

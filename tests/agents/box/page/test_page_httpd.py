@@ -177,7 +177,7 @@ def test_each_response_has_the_headers_that_protect_the_page(served: ServedPage)
 def test_a_client_that_sends_slowly_is_disconnected_and_others_are_served(served: ServedPage) -> None:
     host = str(ADDRESSES[PORT].ip)
     slow: list[ssl.SSLSocket] = []
-    for _ in range(20):
+    for _ in range(8):
         plain = socket.create_connection((host, served.http_ports[PORT]), source_address=(host, 0))
         secure = client_tls().wrap_socket(plain)
         secure.sendall(b"POST /session/x/code HTTP/1.1\r\nHost: ")
@@ -209,7 +209,7 @@ def test_an_event_passes_httpd_as_soon_as_it_happens(served: ServedPage) -> None
 
 
 def test_httpd_takes_little_memory(served: ServedPage) -> None:
-    for _ in range(100):
+    for _ in range(30):
         get(served, "/")
     children = Path(f"/proc/{served.httpd}/task/{served.httpd}/children").read_text().split()
     workers = [

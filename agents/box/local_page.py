@@ -1,0 +1,92 @@
+"""The local page of a running box: the page on its UNIX socket, the switches, and the LED of sessions."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Final
+
+from agents.box.box import Box
+from agents.box.config import BoxConfig, SessionSettings
+from agents.box.firewall import LogMessage
+from agents.box.page.application import LocalPage
+from agents.box.page.server import serve_page
+from agents.box.page.status import PagePort, PageStatus
+from agents.box.page.switch import watch_switches
+from agents.box.sessions.running import serial_of
+from hal.clock import WallClock
+from hal.indicators import IndicatorError, Indicators, Light
+from settings.board import Board
+from wire.session.table import SessionState
+
+RETRY_SECONDS: Final = 60.0
+LED: Final = "session"
+"""On while a desktop may be shared, blinking while a request waits for an answer."""
+
+
+async def run_local_page(
+    config: BoxConfig,
+    board: Board,
+    box: Box,
+    clock: WallClock,
+    indicators: Indicators | None,
+    log_message: LogMessage,
+) -> None:
+    """Serve the page until cancelled, if the configuration has [sessions]. Errors do not affect the box.
+
+    Raises: OSError, ValueError if the box's certificate cannot be read.
+    """
+    if config.sessions is None:
+        return
+    ports = frozenset(port.number for port in config.port)
+    page = LocalPage(
+        serial_of(config.identity.certificate), ports, lambda: box.sessions, lambda: _status(config, box)
+    )
+    box.on_sessions_changed(page.changed)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(_serve(config.sessions, page, clock, log_message))
+        if indicators is not None:
+            tasks.create_task(watch_switches(indicators, board.switches, page.switch_pressed, page.end_all))
+            if LED in board.leds:
+                box.on_sessions_changed(lambda: _show(indicators, ports, box))
+
+
+async def _serve(
+    settings: SessionSettings, page: LocalPage, clock: WallClock, log_message: LogMessage
+) -> None:
+    while True:
+        try:
+            async with serve_page(settings.page, page.handle, lambda: clock.now_ns() / 1e9):
+                await asyncio.Event().wait()
+        except OSError as error:
+            log_message(f"sessions.page: {settings.page}: cannot listen: {error.strerror or error}")
+            await asyncio.sleep(RETRY_SECONDS)
+
+
+async def _status(config: BoxConfig, box: Box) -> PageStatus | None:
+    status = await box.status()
+    if status is None:
+        return None
+    ports = [
+        PagePort(port.number, tuple(one.serial for one in port.instrument), port.number in box.tcp_ports)
+        for port in config.port
+    ]
+    return PageStatus(
+        status.is_connected,
+        sum(status.spool.records.values()),
+        not status.spool_problem,
+        status.firewall is not None and status.firewall.in_force,
+        tuple(ports),
+    )
+
+
+def _show(indicators: Indicators, ports: frozenset[int], box: Box) -> None:
+    sessions = box.sessions
+    here = [each for port in ports for each in sessions.at_port(port)] if sessions else []
+    light = Light.OFF
+    if any(each.state is SessionState.OFFERED for each in here):
+        light = Light.SLOW
+    if any(each.has_tunnel for each in here):
+        light = Light.ON
+    with suppress(IndicatorError):
+        indicators.show(LED, light)
