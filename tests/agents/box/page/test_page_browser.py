@@ -104,9 +104,9 @@ def test_a_button_that_is_pressed_is_not_replaced(served: ServedPage, browser: B
         "window.end = document.querySelector('.end'),"
         "end.dispatchEvent(new MouseEvent('mousedown', {bubbles: true})), 0"
     )
-    browser.evaluate("window.events = 0, new EventSource('/events').onmessage = () => events += 1, 0")
+    browser.evaluate("window.shown = '', new EventSource('/events').onmessage = one => shown = one.data, 0")
     served.reach(SessionState.OPEN)
-    browser.wait_for("events > 1")
+    browser.wait_for("shown.includes('A remote session is running')")
     assert browser.evaluate("end.isConnected")
     browser.evaluate("end.dispatchEvent(new MouseEvent('mouseup', {bubbles: true})), 0")
     browser.wait_for("!end.isConnected")

@@ -1,0 +1,206 @@
+"""Nothing but a person's act permits a session, whatever is configured and whatever else happens, in any order.
+
+Products permit sessions when a time has passed, when nobody is signed in, by a role or a setting, or when the
+question was closed. Here random configurations and random orders of everything that is not a person's act must permit
+nothing: offers of the data center, also repeated and forged; certificates that nobody has asked for; pages that are
+opened, reloaded and closed; forms with wrong codes, of other ports, origins and sessions; requests through another
+port; time; clocks that are set; failing disks and firewalls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from urllib.parse import urlencode
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.support.agents.page_client import OTHER_PORT, PageClient, forms_of, page_of
+from tests.support.agents.session_box import PORT, SessionBox, run
+from tests.support.wire.grants import OFFER, STRANGER
+from wire.session.grant import Offer, PresenceWay, SessionMode, SessionService, sign_offer
+from wire.session.messages import CertificateMessage, EndMessage, GrantMessage, HeadMessage, OfferMessage
+from wire.session.presence import TRIES
+from wire.session.table import Actor, Event, SessionState
+
+ALLOWED = (SessionState.NEW, SessionState.OFFERED, SessionState.ENDING, SessionState.ENDED)
+LIFETIME = 1800
+
+
+class World:
+    """A box whose page is shown to nobody who would act."""
+
+    def __init__(self, box: SessionBox) -> None:
+        self.box, self.page = box, page_of(box)
+        self.clients = [PageClient(self.page, port) for port in (PORT, OTHER_PORT)]
+        self.offers: list[Offer] = []
+        self.codes: list[str] = []
+
+    def client(self, number: int) -> PageClient:
+        return self.clients[number % len(self.clients)]
+
+    def last(self) -> bytes:
+        return self.offers[-1].id if self.offers else OFFER.id
+
+
+Act = Callable[[World, int], Awaitable[object]]
+
+
+async def offer(world: World, number: int) -> None:
+    """An offer, of any kind that staff can ask for."""
+    made = world.box.next_offer(
+        id=number.to_bytes(16, "big"),
+        mode=list(SessionMode)[number % 2],
+        service=list(SessionService)[number // 2 % 2],
+        role=("service", "administrator", "vendor")[number % 3],
+        port=(PORT, OTHER_PORT)[number % 2],
+        instrument=("CH-4711", "CH-4712")[number // 3 % 2],
+    )
+    world.offers.append(made)
+    world.codes.append(await world.box.offer(made))
+
+
+async def repeat_offer(world: World, number: int) -> None:
+    if world.offers:
+        await world.box.offer(world.offers[number % len(world.offers)])
+
+
+async def forged_offer(world: World, number: int) -> None:
+    made = replace(world.box.next_offer(), id=number.to_bytes(16, "big"))
+    await world.box.sessions.receive(OfferMessage(sign_offer(made, STRANGER)))
+
+
+async def unasked_certificate(world: World, number: int) -> None:
+    await world.box.sessions.receive(CertificateMessage(world.last(), "x" * number, "", ""))
+
+
+async def other_messages(world: World, number: int) -> None:
+    await world.box.sessions.receive(HeadMessage(world.last(), bytes(number)))
+    if number % 5 == 0:
+        await world.box.sessions.receive(EndMessage(world.last(), "ended by staff"))
+
+
+async def look(world: World, number: int) -> None:
+    """A page that is open, whoever sits there."""
+    client = world.client(number)
+    for target in ("/", f"/offer/{world.last().hex()}", "/events", "/page.js"):
+        await client.ask("GET", target)
+
+
+async def keep_open(world: World, number: int) -> None:
+    """A page that asks for events and leaves before the answer."""
+    asking = asyncio.ensure_future(world.client(number).ask("GET", "/events", last_event_id="x"))
+    await asyncio.sleep(number)
+    asking.cancel()
+
+
+async def wrong_code(world: World, number: int) -> None:
+    """Guesses that are not the code."""
+    client, target = world.client(number), f"/offer/{world.last().hex()}"
+    form = forms_of((await client.ask("GET", target)).body.decode()).get("code")
+    if form is None or not world.codes:
+        return
+    for guess in range(1, 2 + number % TRIES):
+        code = f"{(int(world.codes[-1]) + guess) % 1_000_000:06}"
+        await client.ask("POST", form.action, urlencode(form.fields | {"code": code}).encode())
+
+
+async def foreign_form(world: World, number: int) -> None:
+    """The right code, but in a form that this page did not make, or that another origin has sent."""
+    client, target = world.client(number), f"/offer/{world.last().hex()}"
+    form = forms_of((await client.ask("GET", target)).body.decode()).get("code")
+    fields = {"token": f"{number:064}", "code": world.codes[-1] if world.codes else ""}
+    action = f"/session/{world.last().hex()}/code"
+    await client.ask("POST", action, urlencode(fields).encode())
+    if form:
+        body = urlencode(form.fields | {"code": fields["code"]}).encode()
+        await client.ask("POST", form.action, body, origin="https://evil.example")
+        other = PageClient(world.page, (PORT, OTHER_PORT)[(number + 1) % 2])
+        await other.ask("POST", form.action, body)
+
+
+async def events_by_others(world: World, number: int) -> None:
+    """An authorization that something else than a person causes."""
+    for port in (PORT, OTHER_PORT):
+        for session in world.box.sessions.at_port(port):
+            actor = (Actor.CLOCK, Actor.DATA_CENTER, Actor.BOX, Actor.LINE)[number % 4]
+            await session.event(Event.AUTHORIZE, actor)
+            session.page_seen()
+
+
+async def wait(world: World, number: int) -> None:
+    await asyncio.sleep(number**2)
+
+
+async def set_clock(world: World, number: int) -> None:
+    world.box.network.clock_error_s = (number - 20) * 86_400.0
+
+
+async def break_firewall(world: World, number: int) -> None:
+    world.box.path.is_fenced = bool(number % 2)
+
+
+async def break_audit(world: World, number: int) -> None:
+    world.box.audit.fails_at = None if number % 2 else len(world.box.audit.records)
+
+
+ACTS: list[Act] = [
+    offer,
+    repeat_offer,
+    forged_offer,
+    unasked_certificate,
+    other_messages,
+    look,
+    keep_open,
+    wrong_code,
+    foreign_form,
+    events_by_others,
+    wait,
+    set_clock,
+    break_firewall,
+    break_audit,
+]
+WAYS = st.lists(st.sampled_from(list(PresenceWay)), min_size=1, max_size=3, unique=True)
+STEPS = st.lists(st.tuples(st.sampled_from(ACTS), st.integers(0, 40)), min_size=1, max_size=25)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(ways=WAYS, first=st.integers(0, 40), steps=STEPS)
+def test_without_an_act_of_a_person_nothing_is_permitted(
+    ways: list[PresenceWay], first: int, steps: list[tuple[Act, int]]
+) -> None:
+    async def act(box: SessionBox) -> None:
+        world = World(box)
+        await offer(world, first)
+        for step, number in steps:
+            await step(world, number)
+            _assert_nothing_permitted(box)
+        await asyncio.sleep(LIFETIME + 1)
+        _assert_nothing_permitted(box)
+
+    run(act, *ways)
+
+
+def _assert_nothing_permitted(box: SessionBox) -> None:
+    states = [each.state for port in (PORT, OTHER_PORT) for each in box.sessions.at_port(port)]
+    assert all(state in ALLOWED for state in states), states
+    assert not any(isinstance(message, GrantMessage) for message in box.sent)
+    assert not box.tunnels
+    assert not box.path.elements()
+    assert not any(record.event is Event.AUTHORIZE for record in box.audit.records)
+
+
+def test_the_same_offers_are_permitted_by_a_person() -> None:
+    """The world of the property above can permit a session: its guards are what forbids it."""
+
+    async def act(box: SessionBox) -> None:
+        world = World(box)
+        await offer(world, 2)
+        client = world.client(0)
+        form = forms_of((await client.ask("GET", f"/offer/{world.last().hex()}")).body.decode())["code"]
+        await client.ask("POST", form.action, urlencode(form.fields | {"code": world.codes[-1]}).encode())
+        assert any(isinstance(message, GrantMessage) for message in box.sent)
+
+    run(act, PresenceWay.CODE)
