@@ -32,6 +32,7 @@ TABLES: Final = {
     "[[instrument]]": labfile.LabInstrument,
     "[[event]]": labfile.FaultEvent,
     "[[command]]": labfile.Order,
+    "[[session]]": labfile.LabSession,
     "[expect]": labfile.Expect,
     "[[expect.alerts]]": labfile.ExpectedAlert,
 }

@@ -92,6 +92,10 @@ class EmulatedBoxPart(MachineBoxPart, Protocol):
         """Flip `bits` bits in each of `sectors` sectors that hold data, if there are any."""
         ...
 
+    def kill_tunnels(self) -> None:
+        """Kill the processes of the tunnels of remote sessions."""
+        ...
+
 
 class InstrumentPart(Protocol):
     """An instrument."""
@@ -173,6 +177,26 @@ class EmulatedDataCenterPart(DataCenterPart, Protocol):
 
     def delay_processing(self, delay_ns: int) -> End:
         """Wait `delay_ns` ns before processing a batch; several delays add up."""
+        ...
+
+    def withdraw_approvals(self) -> End:
+        """Permit no remote session."""
+        ...
+
+    def expire_training(self) -> End:
+        """Let no staff member have a training."""
+        ...
+
+    def fail_recordings(self) -> End:
+        """Let no recording of a remote session be written."""
+        ...
+
+    def fail_session_audit(self) -> End:
+        """Let no audit record of remote sessions be written."""
+        ...
+
+    def kill_tunnels(self) -> None:
+        """Kill the processes of the tunnels of remote sessions."""
         ...
 
 
@@ -270,4 +294,8 @@ class EmulatedWorld(MachineWorld, Protocol):
     @property
     def names(self) -> EmulatedNameServicePart:
         """The site's name service."""
+        ...
+
+    def freeze_desktop(self, target: str) -> End:
+        """Let the VNC server of an instrument neither read nor answer until every such effect has ended."""
         ...

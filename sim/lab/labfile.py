@@ -27,6 +27,7 @@ from settings.toml import as_table, dumps, format_value, nearest, parse, read_ta
 from settings.types import ProxyKind, Table
 from sim import values
 from sim.faults import AnyFault, fault_kinds, port_of
+from sim.lab.sessions import LabSession, check_sessions
 from sim.lab.standards import DialectForm, check_standards, standard_of_model
 from sim.units import HOUR_NS, MINUTE_NS, SECOND_NS, format_duration
 from sim.values import BitsPerSecond, CountForm, Nanoseconds, TextForm
@@ -198,6 +199,11 @@ data center. Default: 10 min or a tenth of the lab's duration, whichever is less
 only in labs with a `[[command]]`."""
     commands_within: Nanoseconds | None = None
     """The time limit for the result of a command at the data center. Default: three times `delivered_within`."""
+    sessions: Annotated[int, CountForm(0, 10**6)] = 0
+    """The most remote sessions that do not open or end as their `[[session]]` says; only in labs with one."""
+    tunnel_seconds_without_grant: Annotated[int, CountForm(0, 10**6)] = 0
+    """The most seconds in which packets of a remote session could pass without a valid grant, by the proof from the \
+audit files of both ends; only in labs with a `[[session]]`."""
     intrusions: Annotated[int, CountForm(0, 10**12)] = 0
     """The most connection attempts of intruders that are not blocked; only in labs with intruders."""
     backlog_drained_within: Nanoseconds | None = None
@@ -230,6 +236,7 @@ class LabFile(Table, frozen=True):
     uplink: LabUplink
     instrument: tuple[LabInstrument, ...]
     command: tuple[Order, ...] = ()
+    session: tuple[LabSession, ...] = ()
     expect: Expect = Expect()
 
 
@@ -260,6 +267,7 @@ class Lab(msgspec.Struct, frozen=True):
     events: tuple[Event, ...]
     expect: Expect
     orders: tuple[Order, ...] = ()
+    sessions: tuple[LabSession, ...] = ()
 
     def serial(self, target: str) -> str:
         """The serial number of the instrument `instrument:<port>`; "" for the box."""
@@ -283,6 +291,7 @@ class Lab(msgspec.Struct, frozen=True):
             uplink=self.uplink,
             instrument=self.instruments,
             command=self.orders,
+            session=self.sessions,
             expect=self.expect,
         )
         return dumps(as_table(file) | ({"event": events} if events else {}))
@@ -354,12 +363,15 @@ def parse_lab(
     _check_proxy(file.uplink.proxy, problems)
     _check_events(events, file, problems)
     _check_orders(file, problems)
+    models = {f"instrument:{instrument.port}": instrument.model for instrument in file.instrument}
+    check_sessions(file.session, models, file.lab.duration, problems)
     _check_alerts(file, problems)
     problems.raise_if_any()
     assert board is not None
     instruments = tuple(_with_serial(instrument) for instrument in file.instrument)
     in_order = tuple(sorted(events, key=lambda event: event.at))
-    return Lab(path, file.lab, file.box, board, file.uplink, instruments, in_order, file.expect, file.command)
+    parts = (file.lab, file.box, board, file.uplink, instruments, in_order, file.expect, file.command)
+    return Lab(path, *parts, file.session)
 
 
 def _models() -> Collection[str]:

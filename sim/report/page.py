@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import resources
+from typing import Final
 
 import jinja2
 from markupsafe import Markup
@@ -20,6 +21,9 @@ from sim.report.figure import Figure
 from sim.verdict import quantities
 from sim.verdict.result import Result
 
+SESSIONS_OPEN_MAX: Final = 3
+"""Further sessions are shown closed, unless something is wrong with them."""
+
 
 def render(result: Result) -> str:
     """Render the page as text, to be written in UTF-8 to a file with the suffix `.html`."""
@@ -28,6 +32,7 @@ def render(result: Result) -> str:
         figures=_figures(result),
         headline=_headline(result),
         causes=_causes(result),
+        sessions_open_max=SESSIONS_OPEN_MAX,
         plotly_js=Markup(get_plotlyjs()),  # noqa: S704 - the package's own file, not input
     )
 
@@ -69,7 +74,7 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for name in ("duration", "clock", "size", "count", "limit", "measured", "fault_in_words"):
+    for name in ("duration", "clock", "size", "count", "limit", "measured", "moment", "fault_in_words"):
         environment.filters[name] = getattr(quantities, name)
     environment.filters["gap_in_words"] = gap_in_words
     environment.filters["contents_in_words"] = contents_in_words

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from sim.report.figure import Figure, Trace, at, axis, escaped, layout, stacked, swatch, title
 from sim.verdict.quantities import duration, rate
-from sim.verdict.result import FaultOccurrence, Result, Series
+from sim.verdict.result import FaultOccurrence, Result, Series, SessionResult
 
 _DAY_NS: Final = 86_400 * 10**9
 _LABELED_FAULTS_MAX: Final = 12
@@ -30,19 +30,26 @@ def timeline(result: Result) -> Figure | None:
     series = result.series
     if series is None:
         return None
-    lanes = ["connection", *dict.fromkeys(fault.target for fault in result.faults)]
+    sessions = dict.fromkeys(_session_lane(session) for session in result.sessions)
+    lanes = ["connection", *dict.fromkeys(fault.target for fault in result.faults), *sessions]
     heights = [len(lanes) * _LANE_PX, _ROW_PX, _ROW_PX, _ROW_PX]
     domains = stacked(heights, _GAP_PX)
     run_ns = round(result.sim_seconds * 1e9)
     bottom_px = 40 if run_ns > _DAY_NS else 26
     headings = [
-        "Faults and connection, by target",
+        "Faults and connection, by target"
+        + (f"; sessions: {swatch('open', '--up')}  {swatch('before', '--muted')}" if sessions else ""),
         f"Uplink, bit/s: {swatch('up', '--up')}  {swatch('down', '--down')}",
         f"Waiting on the box: {swatch('routine', '--routine')}",
         f"Waiting on the box: {swatch('alert', '--alert')}  {swatch('audit', '--audit')}",
     ]
     return {
-        "data": [*_lanes(result, lanes), *_uplink(series), *_backlog(series)],
+        "data": [
+            *_lanes(result, lanes),
+            *_sessions(result, lanes),
+            *_uplink(series),
+            *_backlog(series),
+        ],
         "layout": layout(
             sum(heights) + _GAP_PX * (len(heights) - 1) + 22 + bottom_px,
             margin={
@@ -146,7 +153,8 @@ def _lane_axis(lanes: list[str], domain: tuple[float, float]) -> dict[str, Any]:
 def _lanes(result: Result, lanes: list[str]) -> list[Trace]:
     assert result.series is not None
     traces = [_bars(list(result.series.connected), 0, "--good")]
-    for lane, target in enumerate(lanes[1:], start=1):
+    targets = dict.fromkeys(fault.target for fault in result.faults)
+    for lane, target in enumerate(targets, start=1):
         faults = [fault for fault in result.faults if fault.target == target]
         traces.append(_bars([_span(fault) for fault in faults if fault.lasts_ns], lane, "--bad"))
         traces.append(_moments([fault for fault in faults if not fault.lasts_ns], lane))
@@ -155,6 +163,21 @@ def _lanes(result: Result, lanes: list[str]) -> list[Trace]:
             _label(faults, lanes.index(target, 1), result) for (target, _), faults in _together(result)
         ]
     return traces
+
+
+def _session_lane(session: SessionResult) -> str:
+    return f"session {session.instrument}"
+
+
+def _sessions(result: Result, lanes: list[str]) -> Iterable[Trace]:
+    """Draw the time from the request to the opening or the end of each session, and the time in which it is open."""
+    end_ns = round(result.sim_seconds * 1e9)
+    for session in result.sessions:
+        lane, ended_ns = lanes.index(_session_lane(session)), session.ended_ns or end_ns
+        opened_ns = session.opened_ns
+        yield _bars([(session.requested_ns, ended_ns if opened_ns is None else opened_ns)], lane, "--muted")
+        if opened_ns is not None:
+            yield _bars([(opened_ns, ended_ns)], lane, "--up")
 
 
 def _together(result: Result) -> Iterable[tuple[tuple[str, int], list[FaultOccurrence]]]:

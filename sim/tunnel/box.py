@@ -70,18 +70,18 @@ class EmulTunnel(asyncio.Protocol):
                 self._send(frame(Kind.RESET, self._nonce + _wrapped(credentials.tls_crypt)))
                 await self._up
         except TimeoutError:
-            self._end("timed out")
+            self.lose("timed out")
             raise TunnelError(f"the tunnel was not open after {OPEN_SECONDS_MAX:.0f} s") from None
         except (OSError, ProxyError, ValueError) as error:
-            self._end("failed")
+            self.lose("failed")
             raise TunnelError(f"{endpoint.host}:{endpoint.port} cannot be reached: {error}") from error
         except BaseException:
-            self._end("failed")
+            self.lose("failed")
             raise
 
     async def close(self) -> None:
         """As `Tunnel.close`."""
-        self._end("closed")
+        self.lose("closed")
 
     # the connection to the data center
 
@@ -89,7 +89,7 @@ class EmulTunnel(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._keepalive = Keepalive(
-            lambda: self._send(frame(Kind.PING)), lambda: self._end("the line is dead")
+            lambda: self._send(frame(Kind.PING)), lambda: self.lose("the line is dead")
         )
 
     def data_received(self, data: bytes) -> None:
@@ -100,7 +100,7 @@ class EmulTunnel(asyncio.Protocol):
                 self._handle(kind, body)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._end("the connection to the data center was lost")
+        self.lose("the connection to the data center was lost")
 
     def pause_writing(self) -> None:
         for desktop in self._desktops.values():
@@ -131,7 +131,7 @@ class EmulTunnel(asyncio.Protocol):
             verify_peer(given[0], authority, name, usage, proof, self._wall_ns())
             signature = self._key.sign(transcript(self._nonce, server_nonce, "client"))
         except (HandshakeError, TunnelError) as error:
-            self._end(str(error))
+            self.lose(str(error))
             return
         self._send(frame(Kind.CLIENT, hello(self._credentials.certificate.encode(), signature)))
 
@@ -141,7 +141,8 @@ class EmulTunnel(asyncio.Protocol):
             if self._keepalive is not None:
                 self._keepalive.sent()
 
-    def _end(self, reason: str) -> None:
+    def lose(self, reason: str = "lost") -> None:
+        """Let the tunnel end, as when its process is killed."""
         if self.ended.done():
             return
         self.ended.set_result(reason)
@@ -162,8 +163,8 @@ class EmulTunnel(asyncio.Protocol):
     def _packet(self, kind: Kind, number: int, data: bytes) -> None:
         offer = self._permitted()
         if offer is None:
-            if number in self._desktops:  # the firewall has ended its connections with the element
-                self._desktops[number].close()
+            if number in self._desktops:
+                self._desktops[number].is_cut = True
             return
         self.packets += 1
         if kind is Kind.CONNECT:
@@ -172,7 +173,7 @@ class EmulTunnel(asyncio.Protocol):
                 task = asyncio.get_running_loop().create_task(self._reach(offer, desktop))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
-        elif (found := self._desktops.get(number)) is not None:
+        elif (found := self._desktops.get(number)) is not None and not found.is_cut:
             if kind is Kind.DATA:
                 found.write(data)
             else:
@@ -185,11 +186,13 @@ class EmulTunnel(asyncio.Protocol):
             self._desktops.pop(desktop.number, None)
             self.from_desktop(Kind.REFUSED, desktop.number)
 
-    def from_desktop(self, kind: Kind, number: int, data: bytes = b"") -> None:
-        """Send what the instrument has sent, if the firewall lets it pass."""
-        if self._permitted() is not None:
-            self.packets += 1
-            self._send(numbered(kind, number, data))
+    def from_desktop(self, kind: Kind, number: int, data: bytes = b"") -> bool:
+        """Send what the instrument has sent, if the firewall lets it pass; return whether it does."""
+        if self._permitted() is None:
+            return False
+        self.packets += 1
+        self._send(numbered(kind, number, data))
+        return True
 
     def forget(self, number: int) -> None:
         """A connection to the instrument has ended."""
@@ -207,6 +210,8 @@ class _Desktop(asyncio.Protocol):
         self._tunnel, self.number = tunnel, number
         self._transport: asyncio.Transport | None = None
         self._is_closed = False
+        self.is_cut = False
+        """Whether the firewall has dropped a packet: TCP waits for it, and passes nothing that follows."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -214,18 +219,21 @@ class _Desktop(asyncio.Protocol):
         if self._is_closed:
             transport.abort()
         else:
-            self._tunnel.from_desktop(Kind.CONNECTED, self.number)
+            self._send(Kind.CONNECTED)
 
     def data_received(self, data: bytes) -> None:
         for start in range(0, len(data), DATA_BYTES_MAX):
-            self._tunnel.from_desktop(Kind.DATA, self.number, data[start : start + DATA_BYTES_MAX])
+            self._send(Kind.DATA, data[start : start + DATA_BYTES_MAX])
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         if not self._is_closed:
             self._is_closed = True
-            self._tunnel.from_desktop(Kind.CLOSE, self.number)
+            self._send(Kind.CLOSE)
         self._tunnel.forget(self.number)
+
+    def _send(self, kind: Kind, data: bytes = b"") -> None:
+        self.is_cut = self.is_cut or not self._tunnel.from_desktop(kind, self.number, data)
 
     def write(self, data: bytes) -> None:
         """Send to the instrument."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import inf
+from math import ceil, inf
 from typing import Final
 
 import msgspec
@@ -368,6 +368,42 @@ def _connections(case: _Case) -> _Checked | None:
     return _form("connections", limit, most, what, case.events)
 
 
+# -- remote sessions
+
+
+def _sessions(case: _Case) -> _Checked | None:
+    found = case.outcome.sessions.sessions
+    if not found:
+        return None
+    wrong = [(one, difference) for one in found for difference in one.differences[:1]]
+    what = f"Remote sessions, {len(found)} in all, that did not open, or did not end, as expected."
+    if wrong:
+        one, difference = wrong[0]
+        what += f" The first, with {one.instrument}, requested at {clock(one.requested_ns)}: {difference}."
+    return _form("sessions", case.expect.sessions, len(wrong), what, case.events)
+
+
+def _tunnel_seconds(case: _Case) -> _Checked | None:
+    found, name = case.outcome.sessions, "tunnel_seconds_without_grant"
+    limit = case.expect.tunnel_seconds_without_grant
+    if not found.sessions and not found.problems:
+        return None
+    problems = [*found.problems, *(problem for one in found.sessions for problem in one.problems)]
+    if not problems and not any(one.steps for one in found.sessions):
+        return _nothing(case, name, limit, "No session was recorded.", "s")
+    tunnel = sum(one.tunnel_seconds for one in found.sessions)
+    doubtful = tunnel if found.problems else sum(one.tunnel_seconds for one in found.sessions if one.problems)
+    what = (
+        f"Seconds in which packets of a remote session could pass without a valid grant, of {tunnel:.0f} s of "
+        "tunnel, by the proof from the audit files of both ends."
+    )
+    if problems:
+        what += f" The first of {len(problems)} problems: {problems[0]}."
+    measured = max(ceil(doubtful), 1) if problems else 0
+    expectation, evidence = _form(name, limit, measured, what, case.events)
+    return msgspec.structs.replace(expectation, unit="s"), evidence
+
+
 # -- intruders
 
 
@@ -417,6 +453,8 @@ _CHECKS: tuple[_Check, ...] = (
     _patient_texts,
     _undelivered,
     _commands,
+    _sessions,
+    _tunnel_seconds,
     _intrusions,
     _drained,
     _latency,

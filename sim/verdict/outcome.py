@@ -17,6 +17,7 @@ from sim.verdict.intrusions import Intrusions
 from sim.verdict.leaks import Leaks
 from sim.verdict.ledger import NEVER, LedgerEntry, ReportLedger, Run
 from sim.verdict.result import ContentComparison, GapFound, RaisedAlert, ReportCounts
+from sim.verdict.sessions import SessionFindings
 
 _LANES: Final = ("alert", "audit", "routine")
 
@@ -40,6 +41,7 @@ class Outcome:
     """The maximum number of connections with instruments open at once; None if they were not counted."""
     leaks: Leaks = field(default_factory=Leaks)
     alerts: Sequence[RaisedAlert] = ()
+    sessions: SessionFindings = field(default_factory=SessionFindings)
     lost: list[LedgerEntry] = field(default_factory=list)
     dropped: list[LedgerEntry] = field(default_factory=list)
     stored: int = 0

@@ -51,6 +51,11 @@ def clock(ns: int) -> str:
     return f"day {days + 1} {text}" if days else text
 
 
+def moment(ns: int) -> str:
+    """Format a lab time with milliseconds: "02:00:00.125"."""
+    return f"{clock(ns)}.{ns // 10**6 % 1000:03}"
+
+
 def size(count: int | float) -> str:
     """Format bytes with decimal prefixes: "512 B", "1.23 MB"."""
     return _scaled(count, ("B", "kB", "MB", "GB", "TB"))

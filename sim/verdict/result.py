@@ -89,7 +89,7 @@ class Bytes(ResultPart, frozen=True):
     http: int
     """Request and status lines, header fields, proxy negotiation."""
     tls: int
-    """Handshakes, and the overhead of records."""
+    """Handshakes, the overhead of records, and the tunnels of remote sessions."""
     tcpip: int
     """Headers, acknowledgements, retransmissions."""
 
@@ -233,6 +233,59 @@ class RaisedAlert(ResultPart, frozen=True):
     ended_ns: int | None = None
 
 
+class SessionStep(ResultPart, frozen=True):
+    """One record of an audit file about a remote session: a transition, or a refusal that has no `state`."""
+
+    at_ns: int
+    """In nanoseconds of lab time."""
+    end: Literal["data center", "box"]
+    event: str
+    actor: str
+    state: str
+    cause: str
+    """The cause of the end, or the reason of the refusal."""
+
+
+class SessionResult(ResultPart, frozen=True):
+    """A remote session, from its request to its end. Times in nanoseconds of lab time."""
+
+    instrument: str
+    """Its serial number."""
+    staff: str
+    role: str
+    mode: str
+    person: str
+    """What the person at the instrument did, in the words of the lab file."""
+    requested_ns: int
+    opened_ns: int | None
+    """When both ends had opened it; None if they have not."""
+    ended_ns: int | None
+    """When nothing was left of it at either end."""
+    tunnel_seconds: float
+    """How long packets could pass at most, by the proof from both audit files."""
+    causes: tuple[str, ...]
+    """Why it ended: of the end that ended it first, if the other one only followed."""
+    expected_to_open: bool
+    expected_end: str
+    problems: tuple[str, ...] = ()
+    """What keeps the audit files from proving that its tunnel had a valid grant."""
+    desktop: tuple[str, ...] = ()
+    """What was wrong with the desktop, as a key that remained pressed."""
+    steps: tuple[SessionStep, ...] = ()
+
+    @property
+    def differences(self) -> tuple[str, ...]:
+        """How it differs from what its lab expects, in words."""
+        found = list(self.desktop)
+        if (self.opened_ns is not None) is not self.expected_to_open:
+            found.append("it has not opened" if self.expected_to_open else "it has opened")
+        if self.ended_ns is None:
+            found.append("it has not ended at both ends")
+        elif self.expected_end not in self.causes:
+            found.append(f"it ended by {' and '.join(self.causes) or 'nothing'}, not by {self.expected_end}")
+        return tuple(found)
+
+
 class Result(ResultPart, frozen=True):
     """The result of one run of one lab."""
 
@@ -262,6 +315,8 @@ class Result(ResultPart, frozen=True):
     notes_total: int = 0
     alerts: tuple[RaisedAlert, ...] = ()
     """The alerts of the data center's triggers, in the order of time; only if the lab expects alerts."""
+    sessions: tuple[SessionResult, ...] = ()
+    """The remote sessions that the lab's staff have requested, in the order of time."""
 
     @property
     def verdict(self) -> Verdict:

@@ -61,7 +61,7 @@ class SessionNetwork:
         for host in (self.box, self.datacenter, self.instrument):
             host.power_on()
         self.door = Door()
-        self.path = EmulPath()
+        self.path = EmulPath(now_ns=lambda: loop.env.now)
         self.tunnels: list[EmulTunnel] = []
         self.endpoints: list[EmulEndpoint] = []
         self.desktops: list[Desktop] = []

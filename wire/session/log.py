@@ -84,8 +84,9 @@ class SessionLog:
         self.close()
 
     def close(self) -> None:
-        """Close the file."""
-        os.close(self._fd)
+        """Close the file, to which nothing is written any more."""
+        fd, self._fd = self._fd, -1
+        os.close(fd)
 
     def is_used(self, session: bytes) -> bool:
         """Return whether a session with this id ever had a transition here: its grant must not be used again."""

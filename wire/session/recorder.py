@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
 from contextlib import suppress
 from typing import Any, Final
@@ -17,10 +18,18 @@ from wire.session.table import SessionState
 
 _MS: Final = 1_000_000
 _SIGNED_AT: Final = (SessionState.OPEN, SessionState.ENDED)
+_OWED: Final = (SessionState.ENDING, SessionState.ENDED)
+"""Transitions to these have happened, whether or not they could be recorded."""
+OWED_SECONDS: Final = 10.0
+"""Pause before a record of an end that could not be written is tried again."""
 
 
 class SessionRecorder:
-    """The audit log of one end. Records are written one after the other, on `executor` (None: the loop's own)."""
+    """The audit log of one end. Records are written one after the other, on `executor` (None: the loop's own).
+
+    An end that cannot be recorded has happened nevertheless: its record is written as soon as the disk permits it,
+    before any other, with the time of the end.
+    """
 
     def __init__(
         self,
@@ -37,7 +46,8 @@ class SessionRecorder:
         self._wall_ns, self._monotonic_ns = wall_ns, monotonic_ns
         self._send_head, self._executor = send_head, executor
         self._lock = asyncio.Lock()
-        self._tasks: set[asyncio.Task[bool]] = set()
+        self._owed: deque[tuple[SessionRecord, Transition]] = deque()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     def knows(self, session: bytes) -> bool:
         """As `SessionAudit.knows`."""
@@ -45,22 +55,23 @@ class SessionRecorder:
 
     async def record(self, transition: Transition) -> bool:
         """As `SessionAudit.record`; the head is signed, recorded and sent when the session opens or ends."""
-        is_durable = await self._append(
-            self._record(
-                "transition",
-                session=transition.session.hex(),
-                event=transition.event,
-                actor=transition.actor,
-                state=transition.state,
-                cause=transition.cause or "",
-                deadline_ms=transition.deadline_ns // _MS,
-                message=transition.message.hex(),
-            )
+        record = self._record(
+            "transition",
+            session=transition.session.hex(),
+            event=transition.event,
+            actor=transition.actor,
+            state=transition.state,
+            cause=transition.cause or "",
+            deadline_ms=transition.deadline_ns // _MS,
+            message=transition.message.hex(),
         )
-        if is_durable and transition.state in _SIGNED_AT:
-            head = self._log.signed_head(self._key)
-            if await self._append(self._record("head", message=head.hex())):
-                self._send_head(transition.session, head)
+        is_durable = await self._append(record)
+        if is_durable:
+            await self._sign(transition)
+        elif transition.state in _OWED:
+            self._owed.append((record, transition))
+            if len(self._owed) == 1:
+                self._start(self._pay())
         return is_durable
 
     def refused(self, session: bytes, reason: str) -> None:
@@ -76,13 +87,44 @@ class SessionRecorder:
         return SessionRecord(at_ms=at_ms, monotonic_ms=monotonic_ms, run=self._run, kind=kind, **more)
 
     def _soon(self, record: SessionRecord) -> None:
-        task = asyncio.get_running_loop().create_task(self._append(record))
+        self._start(self._append(record))
+
+    def _start(self, work: Coroutine[Any, Any, Any]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    async def _sign(self, transition: Transition) -> None:
+        """Sign the head of the file if a session has opened or ended, and record and send it."""
+        if transition.state not in _SIGNED_AT:
+            return
+        head = self._log.signed_head(self._key)
+        if await self._append(self._record("head", message=head.hex())):
+            self._send_head(transition.session, head)
+
+    async def _pay(self) -> None:
+        """Write the records of ends that are owed, until there are none."""
+        while self._owed:
+            await asyncio.sleep(OWED_SECONDS)
+            async with self._lock:
+                await self._write_owed()
+
     async def _append(self, record: SessionRecord) -> bool:
         async with self._lock:
-            with suppress(OSError):
-                await asyncio.get_running_loop().run_in_executor(self._executor, self._log.append, record)
-                return True
-            return False
+            return await self._write_owed() and await self._write(record)
+
+    async def _write_owed(self) -> bool:
+        """Write what is owed, in its order; return whether nothing is owed."""
+        while self._owed:
+            record, transition = self._owed[0]
+            if not await self._write(record):
+                return False
+            self._owed.popleft()
+            self._start(self._sign(transition))
+        return True
+
+    async def _write(self, record: SessionRecord) -> bool:
+        with suppress(OSError):
+            await asyncio.get_running_loop().run_in_executor(self._executor, self._log.append, record)
+            return True
+        return False

@@ -76,6 +76,15 @@ class SessionLine:
     async def _exchange(self, connection: ClientConnection) -> None:
         """Exchange messages until there is nothing to exchange. Raises: OSError, HttpError, MessageError."""
         in_flight: deque[tuple[asyncio.Future[Response], int]] = deque()
+        try:
+            await self._exchange_while_needed(connection, in_flight)
+        finally:
+            for answer, _ in in_flight:
+                answer.add_done_callback(_ignore_error)
+
+    async def _exchange_while_needed(
+        self, connection: ClientConnection, in_flight: deque[tuple[asyncio.Future[Response], int]]
+    ) -> None:
         sent = 0
         while True:
             self._wanted.clear()
@@ -113,3 +122,9 @@ class SessionLine:
         finally:
             wanted.cancel()
         return answered.done()
+
+
+def _ignore_error(answer: asyncio.Future[Response]) -> None:
+    """Retrieve the error of an answer that nobody awaits any more, so that asyncio does not report it."""
+    if not answer.cancelled():
+        answer.exception()

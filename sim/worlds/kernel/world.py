@@ -25,6 +25,7 @@ from sim.lab.standards import serial_ports
 from sim.verdict.ledger import ReportLedger
 from sim.verdict.result import Result
 from sim.verdict.result import World as Name
+from sim.verdict.sessions import SessionFindings
 from sim.worlds.kernel.analyzer import KernelComputer, PtyCable
 from sim.worlds.kernel.box import KernelBox, LabBox
 from sim.worlds.kernel.datacenter import KernelDataCenter
@@ -132,6 +133,10 @@ class KernelWorld:
             self.trace,
             {number: cable.device for number, cable in self._cables.items()},
         )
+
+    def session_findings(self) -> SessionFindings:
+        """See `sim.worlds.shared.conclusion.ConcludedWorld`."""
+        return SessionFindings()
 
     def outgoing(self) -> Iterator[tuple[str, bytes]]:
         """See `sim.worlds.shared.conclusion.ConcludedWorld`."""

@@ -29,6 +29,8 @@ PROXY: Final = "192.168.2.2"
 DATACENTER: Final = "198.51.100.2"
 DATACENTER_MOVED: Final = "198.51.100.3"
 """The data center's second address, to which the site's network also lets the box connect."""
+DATACENTER_DOOR: Final = "198.51.100.4"
+"""The data center's address for tunnels of remote sessions, on the same port as for reports."""
 PREFIX_BITS: Final = 24
 """Prefix length of every subnet, in bits."""
 INSTRUMENTS: Final = "10.77.0.0/16"

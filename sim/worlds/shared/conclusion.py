@@ -33,6 +33,7 @@ from sim.verdict.result import (
     Result,
     UplinkResult,
 )
+from sim.verdict.sessions import SessionFindings
 from sim.worlds.shared.alerts import raised_alerts
 from sim.worlds.shared.analyzer import Analyzer
 from sim.worlds.shared.fault_runner import FaultRunner
@@ -114,6 +115,10 @@ class ConcludedWorld(Protocol):
         """The data that left the box, or could leave it: the name of each place, and its bytes."""
         ...
 
+    def session_findings(self) -> SessionFindings:
+        """The remote sessions, after the power of the box was cut."""
+        ...
+
     def wall_ns(self) -> int:
         """The true wall-clock time, in nanoseconds since 1970."""
         ...
@@ -139,6 +144,10 @@ def conclude(world: ConcludedWorld, wall_seconds: float) -> Result:
         world.trace.add(f"note {note.at_ns} {note.source} {note.text}")
     for entry in world.ledger:
         world.trace.add(" ".join(map(str, entry)))
+    for session in outcome.sessions.sessions:
+        world.trace.add(
+            f"session {session.instrument} {session.opened_ns} {session.ended_ns} {session.causes}"
+        )
     for alert in outcome.alerts:
         world.trace.add(f"raised {alert.trigger} {alert.source} {alert.began_ns} {alert.raised_ns}")
     result = Result(
@@ -162,6 +171,7 @@ def conclude(world: ConcludedWorld, wall_seconds: float) -> Result:
         notes=tuple(notes[:NOTES_MAX]),
         notes_total=len(notes),
         alerts=tuple(outcome.alerts),
+        sessions=tuple(outcome.sessions.sessions),
     )
     if result.verdict == "pass":
         return result
@@ -201,6 +211,7 @@ def _outcome(world: ConcludedWorld, found: Findings) -> Outcome:
         raised_alerts(world.datacenter.store, _epoch_ms(world))
         if world.lab.expect.evaluates_triggers
         else (),
+        world.session_findings(),
     )
 
 

@@ -17,6 +17,7 @@ from sim.lab.labfile import Lab, LabInstrument
 from sim.proxies.kind import proxy_kind
 from sim.worlds.shared.addresses import (
     DATACENTER,
+    DATACENTER_DOOR,
     DATACENTER_MOVED,
     DATACENTER_PORT,
     PREFIX_BITS,
@@ -48,7 +49,8 @@ def _port(lab: Lab, spec: LabInstrument) -> PolicyPort:
 def _way_out(lab: Lab) -> Authorized:
     if lab.uplink.proxy is not None:
         return _authorized("proxy", proxy_kind(lab.uplink.proxy.kind).port, PROXY)
-    return _authorized("datacenter", DATACENTER_PORT, DATACENTER, DATACENTER_MOVED)
+    doors = (DATACENTER_DOOR,) if lab.sessions else ()
+    return _authorized("datacenter", DATACENTER_PORT, DATACENTER, DATACENTER_MOVED, *doors)
 
 
 def _authorized(role: str, port: int, *addresses: str) -> Authorized:

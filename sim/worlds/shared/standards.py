@@ -12,7 +12,7 @@ from sim.instruments.host_interface.dialects import draw_dialect
 from sim.instruments.host_interface.interface import site_settings
 from sim.lab.labfile import Lab, LabInstrument
 from sim.lab.standards import RANDOM, SERIAL_STANDARDS, serial_ports
-from sim.worlds.shared.addresses import BOX_NAME, COLLECTOR_PORT, box_address
+from sim.worlds.shared.addresses import BOX_NAME, COLLECTOR_PORT, box_address, instrument_address
 
 
 def tcp_port(spec: LabInstrument) -> int | None:
@@ -39,9 +39,10 @@ def served_port(lab: Lab, spec: LabInstrument, random: Callable[[str], Random]) 
     if spec.speaks != "agent":
         line = serial_ports(lab.instruments, lab.board).get(spec.port)
         adapted = site_settings(spec.model, dialect_of(spec, random), line)
+    address = instrument_address(spec.port) if lab.sessions else ""
     return InstrumentPort(
         number=spec.port,
         listen=box_address(spec.port),
-        instrument=[PortInstrument(spec.serial, spec.model, adapted)],
+        instrument=[PortInstrument(spec.serial, spec.model, adapted, address)],
         tcp_port=COLLECTOR_PORT,
     )

@@ -19,6 +19,9 @@ from agents.box.config import (
     Clock,
     FirewallPolicy,
 )
+from agents.box.sessions.desktop import DesktopNetwork
+from agents.box.sessions.running import SessionHardware
+from agents.box.sessions.sessions import BoxSessions
 from agents.provision.box import sending, spool_size
 from agents.spool import Priority, SpoolError
 from hal.disk import DiskError
@@ -34,6 +37,9 @@ from sim.engine.trace import Trace
 from sim.lab.labfile import Lab
 from sim.net.host import Network, SimHost
 from sim.net.loop import SimLoop
+from sim.tunnel.box import EmulTunnel
+from sim.tunnel.device import EmulTunDevice
+from sim.tunnel.path import EmulPath
 from sim.units import MICROSECOND_NS
 from sim.verdict.findings import SpoolContent
 from sim.worlds.shared.addresses import (
@@ -53,10 +59,20 @@ from sim.worlds.shared.box import (
 )
 from sim.worlds.shared.standards import served_port, tcp_port
 from sim.worlds.virtual.firewall import VirtualFirewall, Zone
+from sim.worlds.virtual.sessions import (
+    DesktopFence,
+    EmulSessionLog,
+    SessionKeys,
+    desktops_by_link,
+    session_settings,
+)
 from wire.dial.traffic import Traffic
+from wire.session.grant import Offer
 
 FLUSH_NS: Final = 500 * MICROSECOND_NS
 WRITTEN_BYTE_NS: Final = 2.0
+AUDIT_BYTES_MIN: Final = 4096
+"""What must be free on the disk for a record of the audit file of sessions."""
 FIREWALL_LOOK_SECONDS: Final = 3600.0
 """The interval at which the supervisor checks the ports, which only the program itself changes here."""
 
@@ -82,11 +98,15 @@ class VirtualBox:
         wall_ns: Callable[[], int],
         random: Callable[[str], Random],
         trace: Trace,
+        session_keys: SessionKeys | None = None,
     ) -> None:
+        """With `session_keys` the box permits remote sessions."""
         self._loop = loop
         self._random = random
         self._trace = trace
         self._lives = 0
+        self.tunnels: list[EmulTunnel] = []
+        """The tunnels of all remote sessions, in the order of time."""
         self.log: list[str] = []
         """The messages of the program for the operator."""
         self._box: Box | None = None
@@ -114,7 +134,8 @@ class VirtualBox:
             for n, port in self.ports.items()
         }
         self.firewall = VirtualFirewall(policy, self.host, zones, lambda: loop.env.now)
-        self.host.firewall = self.firewall
+        self.session_path = EmulPath(self.firewall.is_in_force, lambda: loop.env.now)
+        self.host.firewall = DesktopFence(self.firewall, self.session_path, desktops_by_link(lab))
         self._tcp_ports = set(map(tcp_port, lab.instruments))
         self.serial_ports = {n: EmulSerialPort(f"serial{n}") for n in lab.board.serial_ports}
         self._config = BoxConfig(
@@ -127,13 +148,20 @@ class VirtualBox:
             sending=sending(reporting(lab)),
             clock=Clock(service=Path("emulated")),
             firewall=FirewallPolicy(policy=Path("firewall.toml"), retry_s=FIREWALL_LOOK_SECONDS),
+            sessions=session_settings(session_keys) if session_keys else None,
         )
+        self._session_keys = session_keys
 
     # -- state
 
     async def backlog(self) -> Mapping[Priority, int] | None:
         """The records not delivered, by priority; None while the program does not run."""
         return await self._box.backlog() if self._box else None
+
+    @property
+    def sessions(self) -> BoxSessions | None:
+        """The remote sessions; None while the program does not run, or permits none."""
+        return self._box.sessions if self._box else None
 
     async def status(self) -> BoxStatus | None:
         """The status reported by the program; None while the program does not run."""
@@ -203,6 +231,11 @@ class VirtualBox:
             if self.disk.backend.flip_bits(bits=bits) is None:
                 self._trace.add("nothing on the disk that could rot")
                 return
+
+    def kill_tunnels(self) -> None:
+        """Kill the processes of the tunnels of remote sessions."""
+        for tunnel in self.tunnels:
+            tunnel.lose("killed")
 
     async def jump_clock(self, ns: int) -> None:
         """Move the wall clock by `ns` ns, backwards if negative."""
@@ -279,6 +312,7 @@ class VirtualBox:
         self._end_life()
         self.host.power_off()
         self.firewall.reboot()
+        self.session_path.clear()
         for port in self.ports.values():
             port.set_up(False)
         self._disarm()
@@ -324,6 +358,7 @@ class VirtualBox:
                 self.uplink,
                 firewall=self._supervisor(),
                 serial_ports=self.serial_ports,
+                sessions=self._session_hardware(),
             )
             self._box = Box(
                 self._config, hardware, self._random(f"box {self._lives}"), log_message=self.log.append
@@ -334,6 +369,35 @@ class VirtualBox:
                 self._trace.add(f"box program ends: {error.exceptions[0]!r}")
             self._end_life()
             delay_s = RESTART_SECONDS
+
+    def _session_hardware(self) -> SessionHardware | None:
+        if (keys := self._session_keys) is None:
+            return None
+        device, clock, proxy = EmulTunDevice(), self.clock, self._config.proxy
+
+        async def connect(offer: Offer, protocol: asyncio.Protocol) -> None:
+            device.connect(offer.tcp_port, protocol)
+
+        def make_tunnel() -> EmulTunnel:
+            self.tunnels.append(EmulTunnel(self.session_path, connect, clock.now_ns, proxy))
+            return self.tunnels[-1]
+
+        return SessionHardware(
+            self.session_path,
+            make_tunnel,
+            lambda owner: EmulSessionLog(keys.box_audit, owner, self._prevents_audit),
+            DesktopNetwork(device.listen, asyncio.open_connection),
+        )
+
+    def _prevents_audit(self) -> str:
+        """Why the audit file of sessions cannot be written; its records take the time of a flush."""
+        backend = self.disk.backend
+        if backend.is_read_only or not backend.has_power:
+            return "the disk is read-only"
+        if backend.free_bytes() < AUDIT_BYTES_MIN:
+            return "the disk is full"
+        self._spend(max(self._flush_times, default=FLUSH_NS))
+        return ""
 
     def _supervisor(self) -> Supervisor:
         return Supervisor(self.firewall, self.ports, FIREWALL_LOOK_SECONDS, FIREWALL_LOOK_SECONDS)

@@ -22,8 +22,15 @@ from sim.faults.world import Certificate
 from sim.net.host import Incarnation, Network, SimHost
 from sim.net.loop import SimLoop
 from sim.units import SECOND_NS
-from sim.worlds.shared.addresses import DATACENTER, DATACENTER_MOVED, DATACENTER_NAME, DATACENTER_PORT
+from sim.worlds.shared.addresses import (
+    DATACENTER,
+    DATACENTER_DOOR,
+    DATACENTER_MOVED,
+    DATACENTER_NAME,
+    DATACENTER_PORT,
+)
 from sim.worlds.shared.commands import queue_command
+from sim.worlds.virtual.sessions import SessionKeys, SessionTroubles, VirtualSessionDesk
 from wire.compression import CompressionError, Decompressor, UnknownStreamError
 from wire.http.connection import Handler, Request, Response, Server, serve
 from wire.messages import BATCH_BODY_BYTES_MAX, BATCH_BYTES_MAX, BatchReply, decode
@@ -44,18 +51,26 @@ class VirtualDataCenter:
         identities: Mapping[str, Identity],
         now_ns: Callable[[], int],
         triggers: TriggerSet | None = None,
+        session_keys: SessionKeys | None = None,
     ) -> None:
-        """With `triggers`, the data center evaluates what it stores."""
+        """With `triggers`, the data center evaluates what it stores; with `session_keys` it has remote sessions."""
         self._loop = loop
         self._identities = identities
         self._now_ns = now_ns
-        self.host = SimHost(network, DATACENTER_NAME, DATACENTER, DATACENTER_MOVED)
+        self.host = SimHost(network, DATACENTER_NAME, DATACENTER, DATACENTER_MOVED, DATACENTER_DOOR)
         self.host.mtu_probing = True
         # the simulated machine never loses power, so a temporary SQLite database suffices, mostly in memory
         self.store = Store("sqlite:///file:?uri=true", durable=False)
         self.archive = FileArchive(self.store)
         self._server: Server | None = None
         self._triggers = triggers
+        self._session_troubles = SessionTroubles()
+        self.sessions: VirtualSessionDesk | None = None
+        """The remote sessions, in a lab that has some."""
+        if session_keys is not None:
+            self.sessions = VirtualSessionDesk(loop, self.host, session_keys, now_ns, self._session_troubles)
+        self._has_sessions = False
+        """Whether the program that runs has assembled its remote sessions."""
         self._following: asyncio.Task[None] | None = None
         self.presented: Certificate | None = None
         """The certificate that the program uses at present; None while it does not run."""
@@ -90,6 +105,7 @@ class VirtualDataCenter:
         remove = self._holds.add(None)
         self.host.kill()
         self._server = self.presented = None
+        self._has_sessions = False
 
         async def end() -> None:
             remove()
@@ -118,6 +134,27 @@ class VirtualDataCenter:
     def delay_processing(self, delay_ns: int) -> End:
         """Wait `delay_ns` ns before processing a batch; several delays add up."""
         return self._delays_ns.add(delay_ns)
+
+    def withdraw_approvals(self) -> End:
+        """Permit no remote session until every such effect has ended."""
+        return self._session_troubles.withdrawn.add(None)
+
+    def expire_training(self) -> End:
+        """Let no staff member have a training until every such effect has ended."""
+        return self._session_troubles.untrained.add(None)
+
+    def fail_recordings(self) -> End:
+        """Let no recording of a remote session be written until every such effect has ended."""
+        return self._session_troubles.recording_fails.add(None)
+
+    def fail_session_audit(self) -> End:
+        """Let no audit record of remote sessions be written until every such effect has ended."""
+        return self._session_troubles.audit_fails.add(None)
+
+    def kill_tunnels(self) -> None:
+        """Kill the processes of the tunnels of remote sessions."""
+        if self.sessions is not None:
+            self.sessions.kill_tunnels()
 
     # -- running it
 
@@ -167,7 +204,10 @@ class VirtualDataCenter:
         files = FileRanges(self.archive, None, self._now_ms)
         stored = follower.stored if follower else lambda _: None
         queue = StoreQueue(None, self.store.ingest_all, stored=stored)
-        ingest = make_ingest(self._now_ms, queue, files=files)
+        if self.sessions is not None and not self._has_sessions:
+            self._has_sessions = True
+            await self.sessions.start()
+        ingest = make_ingest(self._now_ms, queue, files=files, sessions=self.sessions)
         return await serve(
             self._with_faults(ingest),
             DATACENTER_NAME,

@@ -31,6 +31,7 @@ from netfw.policy.policy import Policy
 from sim.engine.layers import End
 from sim.engine.streams import stream
 from sim.engine.trace import Trace
+from sim.instruments.desktop import InstrumentDesktop
 from sim.lab.labfile import Lab, LabInstrument
 from sim.lab.shipped_triggers import shipped_triggers
 from sim.lab.standards import serial_ports
@@ -40,7 +41,8 @@ from sim.proxies.spnego import workstation
 from sim.verdict.ledger import ReportLedger
 from sim.verdict.result import Result
 from sim.verdict.result import World as Name
-from sim.worlds.shared.addresses import BOX_NAME, BOX_SERIAL
+from sim.verdict.sessions import SessionFindings
+from sim.worlds.shared.addresses import BOX_NAME, BOX_SERIAL, instrument_address
 from sim.worlds.shared.analyzer import Analyzer
 from sim.worlds.shared.certificates import LabCertificates
 from sim.worlds.shared.conclusion import conclude
@@ -51,11 +53,13 @@ from sim.worlds.shared.meters import BacklogMeter, ConnectionMeter, UplinkMeter
 from sim.worlds.shared.policy import lab_policy
 from sim.worlds.shared.proxy import client_settings
 from sim.worlds.shared.reporter import Workplace
+from sim.worlds.shared.sessions import SessionPeople
 from sim.worlds.shared.standards import box_endpoint, dialect_of
 from sim.worlds.virtual.analyzer import SerialCable, VirtualComputer
 from sim.worlds.virtual.box import VirtualBox
 from sim.worlds.virtual.datacenter import VirtualDataCenter
 from sim.worlds.virtual.proxy import VirtualProxy
+from sim.worlds.virtual.sessions import SessionKeys, VirtualPage, VirtualSessionDesk, desktops_by_link
 from sim.worlds.virtual.site import VirtualSite
 
 EPOCH_NS: Final = calendar.timegm((2026, 1, 5, 0, 0, 0)) * 1_000_000_000
@@ -94,8 +98,9 @@ class VirtualWorld:
         certificates = LabCertificates(folder / "pki", datetime.fromtimestamp(EPOCH_NS // 10**9, UTC))
         spec = lab.uplink
         triggers = shipped_triggers() if lab.expect.evaluates_triggers else None
+        self._session_keys = SessionKeys.make(folder / "sessions") if lab.sessions else None
         self.datacenter = VirtualDataCenter(
-            self.loop, network, certificates.datacenter(), self.wall_ns, triggers
+            self.loop, network, certificates.datacenter(), self.wall_ns, triggers, self._session_keys
         )
         self.proxy = (
             VirtualProxy(self.loop, network, spec.proxy, certificates.inspector()) if spec.proxy else None
@@ -110,12 +115,18 @@ class VirtualWorld:
             self.wall_ns,
             self.random,
             self.trace,
+            self._session_keys,
         )
         proxy_host = self.proxy.host if self.proxy else None
         self._far = site.connect(lab, self.box.host, proxy_host, self.datacenter.host)
         self.uplink = site.links["uplink"]
         self.names = site.names
         self.analyzers = {i.port: self._analyzer(certificates, i) for i in lab.instruments}
+        self.desktops: dict[str, InstrumentDesktop] = {}
+        """The desktops of instruments by target, in a lab with remote sessions."""
+        self.people = SessionPeople(self._staff_desk, self._page, lambda: self.env.now, self.trace)
+        for number, tcp_port in desktops_by_link(lab).items():
+            self._add_desktop(self.instrument(number), tcp_port)
         self.intruders = Intruders(lab, self._run_program)
         self.uplink_meter = UplinkMeter(self.uplink, lab.about.duration, self.trace)
         self.backlog_meter = BacklogMeter()
@@ -154,6 +165,32 @@ class VirtualWorld:
         cable = SerialCable(EmulSerialPort(f"{spec.serial} line"), self.box.serial_ports[number])
         self._site.links[f"instrument:{spec.port}"].on_change.append(cable.follow)
         return cable.instrument
+
+    def _add_desktop(self, analyzer: Analyzer, tcp_port: int) -> None:
+        """Let a VNC server run on the computer of an instrument."""
+        assert self.datacenter.sessions is not None
+        spec, desktop = analyzer.spec, InstrumentDesktop()
+        self.datacenter.sessions.desktops[spec.serial] = self.desktops[f"instrument:{spec.port}"] = desktop
+        self.datacenter.sessions.places[spec.serial] = spec.port, tcp_port
+
+        async def serve() -> None:
+            server = await asyncio.start_server(desktop.serve, instrument_address(spec.port), tcp_port)
+            await server.serve_forever()
+
+        analyzer.run(serve)
+
+    def _staff_desk(self) -> VirtualSessionDesk:
+        assert self.datacenter.sessions is not None
+        return self.datacenter.sessions
+
+    def _page(self, port: int) -> VirtualPage:
+        return VirtualPage(self.loop, self.box.host, lambda: self.box.sessions, port)
+
+    def session_findings(self) -> SessionFindings:
+        """See `sim.worlds.shared.conclusion.ConcludedWorld`."""
+        if self._session_keys is None:
+            return SessionFindings()
+        return self._session_keys.audits().read(self.people.requested)
 
     def outgoing(self) -> Iterator[tuple[str, bytes]]:
         """See `sim.worlds.shared.conclusion.ConcludedWorld`."""
@@ -197,6 +234,8 @@ class VirtualWorld:
             self.loop.create_task(self.faults.run_event(event))
         for order in self.lab.orders:
             self.loop.create_task(self.faults.run_order(order, self.lab.serial(order.target)))
+        for session in self.lab.sessions:
+            self.loop.create_task(self.people.run(session, self.lab.serial(session.target)))
         self.loop.create_task(self._sample())
 
     async def _sample(self) -> None:
@@ -231,6 +270,10 @@ class VirtualWorld:
     def instrument(self, target: str) -> Analyzer:
         """The instrument of a target `instrument:<port>`."""
         return self.analyzers[int(target.partition(":")[2])]
+
+    def freeze_desktop(self, target: str) -> End:
+        """See `sim.faults.world.EmulatedWorld`."""
+        return self.desktops.setdefault(target, InstrumentDesktop()).freeze()
 
     # -- running
 

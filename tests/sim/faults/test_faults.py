@@ -6,12 +6,11 @@ from random import Random
 
 import pytest
 
-from sim.faults import fault_kinds
 from sim.verdict.result import Result
 from sim.worlds import run_lab
 from sim.worlds.virtual.world import VirtualWorld
 from tests.support.sim import fault_labs
-from tests.support.sim.fault_labs import MOMENTARY, lab_with_expectations
+from tests.support.sim.fault_labs import MOMENTARY, OF_REPORTS, lab_with_expectations
 
 
 def event(kind: str, at_min: float, lasts_min: float) -> str:
@@ -23,7 +22,7 @@ def assert_holds(result: Result) -> None:
     assert result.reports.stored > 0
 
 
-@pytest.mark.parametrize("kind", fault_kinds())
+@pytest.mark.parametrize("kind", OF_REPORTS)
 def test_no_report_is_lost_or_duplicated_by_a_fault(kind: str) -> None:
     result = run_lab(lab_with_expectations(event(kind, 2, 8), duration="20min"))
     assert_holds(result)
@@ -32,7 +31,7 @@ def test_no_report_is_lost_or_duplicated_by_a_fault(kind: str) -> None:
         assert result.reports.dropped == 0
 
 
-@pytest.mark.parametrize("kind", fault_kinds())
+@pytest.mark.parametrize("kind", OF_REPORTS)
 def test_no_report_is_lost_or_duplicated_by_a_fault_at_the_end_of_an_outage(kind: str) -> None:
     outage = '[[event]]\nat = "5min"\nfault = "link-down"\ntarget = "uplink"\nlasts = "20min"\n'
     assert_holds(run_lab(lab_with_expectations(outage + event(kind, 24, 2), seed=2, duration="40min")))
@@ -41,7 +40,7 @@ def test_no_report_is_lost_or_duplicated_by_a_fault_at_the_end_of_an_outage(kind
 @pytest.mark.parametrize("seed", range(12))
 def test_no_report_is_lost_or_duplicated_by_many_faults_at_the_same_time(seed: int) -> None:
     random = Random(seed)
-    kinds = random.sample(list(fault_kinds()), 8)
+    kinds = random.sample(OF_REPORTS, 8)
     events = "".join(event(kind, random.uniform(1, 30), random.uniform(0.5, 10)) for kind in kinds)
     assert_holds(run_lab(lab_with_expectations(events, seed, duration="50min")))
 

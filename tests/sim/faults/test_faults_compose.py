@@ -11,7 +11,6 @@ import pytest
 
 from settings.problems import SettingsError
 from sim.engine.layers import layers_of
-from sim.faults import fault_kinds
 from sim.lab.labfile import Lab
 from sim.net.link import Impairment, Link, LinkQuality, impaired
 from sim.net.loop import SimLoop
@@ -19,10 +18,18 @@ from sim.proxies.relay import Behavior, DelayQueue
 from sim.testing import LabUnderTest
 from sim.worlds import run_lab
 from sim.worlds.virtual.world import VirtualWorld
-from tests.support.sim.fault_labs import MOMENTARY, PARAMETERS, combined_lab, event, program_errors, target_of
+from tests.support.sim.fault_labs import (
+    MOMENTARY,
+    OF_REPORTS,
+    PARAMETERS,
+    combined_lab,
+    event,
+    program_errors,
+    target_of,
+)
 from tests.support.sim.network import Pair
 
-LASTING = [kind for kind in fault_kinds() if kind not in (*MOMENTARY, "disk-torn")]
+LASTING = [kind for kind in OF_REPORTS if kind not in (*MOMENTARY, "disk-torn")]
 
 
 def state(world: VirtualWorld) -> dict[str, Any]:
@@ -86,7 +93,7 @@ def test_two_faults_can_overlap_and_end_in_any_order(kind: str, lab: LabUnderTes
     assert lab.world.failures == []
 
 
-@pytest.mark.parametrize("kind", fault_kinds())
+@pytest.mark.parametrize("kind", OF_REPORTS)
 def test_two_faults_of_one_kind_can_begin_with_the_lab(kind: str) -> None:
     twice = event(kind, 0, None if kind in MOMENTARY else 120) + event(
         kind, 0, None if kind in MOMENTARY else 30
@@ -94,7 +101,7 @@ def test_two_faults_of_one_kind_can_begin_with_the_lab(kind: str) -> None:
     no_errors_and_nominal(combined_lab(twice, duration="10min"))
 
 
-@pytest.mark.parametrize("kind", fault_kinds())
+@pytest.mark.parametrize("kind", OF_REPORTS)
 def test_a_fault_can_outlast_the_lab_or_end_with_it(kind: str) -> None:
     lasts = None if kind in MOMENTARY else 120
     result = run_lab(combined_lab(event(kind, 60) + event(kind, 240, lasts), duration="6min"))
@@ -102,7 +109,7 @@ def test_a_fault_can_outlast_the_lab_or_end_with_it(kind: str) -> None:
     assert result.reports.lost == 0
 
 
-@pytest.mark.parametrize("kind", fault_kinds())
+@pytest.mark.parametrize("kind", OF_REPORTS)
 def test_a_fault_can_occur_while_its_target_has_no_power(kind: str) -> None:
     off = event("power-cut", 60, 600) + event("instrument-unplugged", 60, 600)
     others = event(kind, 120, None if kind in MOMENTARY else 60) + event(
@@ -115,7 +122,7 @@ def test_a_fault_can_occur_while_its_target_has_no_power(kind: str) -> None:
 def test_the_lab_is_nominal_after_several_faults(seed: int) -> None:
     random = Random(seed)
     events = ""
-    for kind in random.choices(list(fault_kinds()), k=random.randint(2, 4)):
+    for kind in random.choices(OF_REPORTS, k=random.randint(2, 4)):
         at = random.choice([0, 60, 60, random.randrange(400)])
         events += event(
             kind, at, None if kind in MOMENTARY else random.choice([1, 60, 240, random.randrange(1, 400)])

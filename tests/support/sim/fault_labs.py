@@ -84,6 +84,18 @@ PARAMETERS = {
     "instrument-reconnects": 'every = "5s"',
 }
 """Parameters in TOML of each kind of fault that needs some."""
+OF_SESSIONS = frozenset(
+    (
+        "approval-withdrawn",
+        "training-expired",
+        "recording-fails",
+        "session-audit-fails",
+        "tunnels-killed",
+        "desktop-frozen",
+    )
+)
+"""Kinds of faults that only remote sessions notice; tests/sim/worlds/test_session_labs.py has them."""
+OF_REPORTS = tuple(kind for kind in fault_kinds() if kind not in OF_SESSIONS)
 MOMENTARY = (
     "program-killed",
     "disk-flush-fails",

@@ -349,11 +349,11 @@ def test_a_full_disk_at_any_record_lets_nothing_open(number: int) -> None:
 def test_a_firewall_that_is_not_in_force_lets_nothing_open() -> None:
     async def act(box: SessionBox) -> None:
         await box.authorize()
-        box.path.is_fenced = False
+        box.path.in_force = lambda: False
         await box.sessions.receive(await box.certificate())
         await asyncio.sleep(2)
         assert not box.tunnels
-        box.path.is_fenced = True
+        box.path.in_force = lambda: True
         box.path.opens = False
         await box.sessions.receive(await box.certificate())
         await asyncio.sleep(2)

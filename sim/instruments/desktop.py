@@ -1,0 +1,108 @@
+"""The desktop of a simulated instrument: a VNC server with a small screen, on which a pressed pointer draws."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from sim.engine.layers import End, Layers
+from wire.desktop.connection import TcpChannel, converse
+from wire.desktop.picture import Area, Picture
+from wire.desktop.rfb import InputEvent, KeyEvent, PointerEvent, RfbError
+from wire.desktop.rfb_server import (
+    SetEncodings,
+    SetFormat,
+    UpdateRequest,
+    ViewerEncoder,
+    viewer_handshake,
+    viewer_message,
+)
+
+WIDTH: Final = 160
+HEIGHT: Final = 96
+MARK: Final = 8
+"""The side of a mark, in pixels."""
+_BACKGROUND: Final = b"\xd0\xc8\xc0\x00"
+_INKS: Final = (b"\x20\x20\xa0\x00", b"\x20\xa0\x20\x00", b"\xa0\x20\x20\x00")
+"""Taken in turns, so that each stroke changes the picture, also where there is one already."""
+
+
+class InstrumentDesktop:
+    """What is shown, and which keys and buttons are pressed."""
+
+    def __init__(self) -> None:
+        self._picture = Picture(WIDTH, HEIGHT)
+        self._picture.write(self._picture.area, _BACKGROUND * (WIDTH * HEIGHT))
+        self.keys: set[int] = set()
+        """The keys that are pressed, as keysyms of X11."""
+        self.buttons = 0
+        """The mask of the pressed buttons."""
+        self.strokes = 0
+        self.viewers = 0
+        """The connections that are open."""
+        self.left_pressed: list[str] = []
+        """What was pressed when a viewer closed its connection. Its own end releases it, as TigerVNC does."""
+        self._thawed = asyncio.Event()
+        self._thawed.set()
+        self._frozen = Layers[None](self._follow_frozen)
+
+    @property
+    def pressed(self) -> str:
+        """What is pressed, in words; "" if nothing is."""
+        held = [f"key {key:#x}" for key in sorted(self.keys)]
+        return ", ".join([*held, *(["a button"] if self.buttons else [])])
+
+    def freeze(self) -> End:
+        """Neither read nor answer until every such effect has ended."""
+        return self._frozen.add(None)
+
+    def _follow_frozen(self) -> None:
+        (self._thawed.clear if self._frozen else self._thawed.set)()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one viewer until its connection ends."""
+        channel, encoder, shown = TcpChannel(reader, writer), ViewerEncoder(), -1
+        asked: Area | None = None
+        self.viewers += 1
+        try:
+            await self._thawed.wait()
+            await converse(channel, viewer_handshake(WIDTH, HEIGHT, "analyzer"))
+            while True:
+                if asked is not None and shown < self.strokes:
+                    writer.write(encoder.update(self._picture, [asked]))
+                    asked, shown = None, self.strokes
+                message = await converse(channel, viewer_message())
+                await self._thawed.wait()
+                match message:
+                    case SetFormat(pixel_format):
+                        encoder.pixel_format = pixel_format
+                    case SetEncodings(encodings):
+                        encoder.encodings = encodings
+                    case UpdateRequest(area, is_incremental):
+                        asked, shown = area, shown if is_incremental else -1
+                    case KeyEvent() | PointerEvent():
+                        self._take(message)
+        except EOFError:
+            if self.pressed:
+                self.left_pressed.append(self.pressed)
+        except (OSError, RfbError):
+            pass  # the viewer was killed
+        finally:
+            self.viewers -= 1
+            self.keys.clear()
+            self.buttons = 0
+            writer.close()
+
+    def _take(self, event: InputEvent) -> None:
+        match event:
+            case KeyEvent(key, is_down):
+                (self.keys.add if is_down else self.keys.discard)(key)
+            case PointerEvent(buttons, x, y):
+                if buttons:
+                    self.strokes += 1
+                    self._mark(x, y)
+                self.buttons = buttons
+
+    def _mark(self, x: int, y: int) -> None:
+        area = Area(max(0, min(x, WIDTH - MARK)), max(0, min(y, HEIGHT - MARK)), MARK, MARK)
+        self._picture.write(area, _INKS[self.strokes % len(_INKS)] * area.pixels)

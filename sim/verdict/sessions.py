@@ -1,0 +1,127 @@
+"""The remote sessions of a lab's run, as the audit files of both ends and the truth of the simulator show them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from sim.lab.sessions import LabSession
+from sim.units import MILLISECOND_NS
+from sim.verdict.result import SessionResult, SessionStep
+from wire.session.audit import AuditFile, AuditFileError, parse_audit
+from wire.session.cose import Keys
+from wire.session.table import End, SessionState
+from wire.session.verify import AuditVerdict, SessionProof, verify_audits
+
+
+@dataclass
+class RequestedSession:
+    """A session that a staff member has requested, and what the simulator knows of it."""
+
+    spec: LabSession
+    serial: str
+    """The serial number of the instrument."""
+    requested_ns: int
+    id: bytes = b""
+    """Empty if the data center has refused the request."""
+    is_permitted: bool = False
+    """Whether the person has entered the right code."""
+    desktop: list[str] = field(default_factory=list)
+    """What was wrong with the desktop, as a key that remained pressed."""
+
+
+@dataclass(frozen=True)
+class SessionAudits:
+    """The audit files of both ends after a lab, and the public keys to verify them with."""
+
+    datacenter: bytes
+    box: bytes
+    datacenter_keys: Keys
+    box_keys: Keys
+    lab_ns: Callable[[End, int], int]
+    """Converts the monotonic clock of an end, in ms, to lab time."""
+
+    def read(self, requested: Sequence[RequestedSession]) -> SessionFindings:
+        """Verify the files, and return what they show of the sessions that were requested."""
+        try:
+            datacenter, box = parse_audit(self.datacenter), parse_audit(self.box)
+        except AuditFileError as error:
+            return SessionFindings((), (f"an audit file cannot be read: {error}",))
+        verdict = verify_audits(datacenter, box, self.datacenter_keys, self.box_keys)
+        results = tuple(self._result(one, verdict, (datacenter, box)) for one in requested)
+        return SessionFindings(results, verdict.problems)
+
+    def _result(
+        self, one: RequestedSession, verdict: AuditVerdict, files: Sequence[AuditFile]
+    ) -> SessionResult:
+        session = one.id.hex()
+        proof = next((proof for proof in verdict.sessions if proof.session == session), None)
+        steps = [step for file in files for step in self._steps(file, session)]
+        steps.sort(key=lambda step: step.at_ns)
+        spec, problems = one.spec, list(proof.problems if proof else ())
+        if proof is not None and proof.tunnel_ms and not one.is_permitted:
+            problems.append("packets could pass although the person at the instrument had not permitted it")
+        return SessionResult(
+            instrument=one.serial,
+            staff=spec.staff,
+            role=spec.role,
+            mode=spec.mode,
+            person=spec.person,
+            requested_ns=one.requested_ns,
+            opened_ns=_first(steps, SessionState.OPEN),
+            ended_ns=_last_end(steps),
+            tunnel_seconds=(proof.tunnel_ms if proof else 0) / 1000,
+            causes=_causes(proof, steps),
+            expected_to_open=spec.expected_to_open,
+            expected_end=spec.expected_end,
+            problems=tuple(problems),
+            desktop=tuple(one.desktop),
+            steps=tuple(steps),
+        )
+
+    def _steps(self, file: AuditFile, session: str) -> list[SessionStep]:
+        end = file.owner.end
+        return [
+            SessionStep(
+                at_ns=self.lab_ns(end, line.record.monotonic_ms),
+                end=end.value,
+                event=line.record.event or "refused",
+                actor=line.record.actor,
+                state=line.record.state,
+                cause=line.record.cause,
+            )
+            for line in file.lines
+            if line.record.session == session and line.record.kind in ("transition", "refusal")
+        ]
+
+
+@dataclass(frozen=True)
+class SessionFindings:
+    """The sessions of a run, and problems of the audit files themselves."""
+
+    sessions: Sequence[SessionResult] = ()
+    problems: Sequence[str] = ()
+
+
+def _causes(proof: SessionProof | None, steps: Sequence[SessionStep]) -> tuple[str, ...]:
+    if proof is not None:
+        return proof.causes
+    return tuple(step.cause for step in steps if step.state == SessionState.ENDING)
+
+
+def _first(steps: Sequence[SessionStep], state: SessionState) -> int | None:
+    """Return when the last of both ends reached the state; None if one has not."""
+    reached = {step.end: step.at_ns for step in reversed(steps) if step.state == state}
+    return max(reached.values()) if len(reached) == len(End) else None
+
+
+def _last_end(steps: Sequence[SessionStep]) -> int | None:
+    """Return when every end that knew the session had ended it."""
+    ended = {step.end: step.at_ns for step in steps if step.state == SessionState.ENDED}
+    known = {step.end for step in steps if step.state}
+    return max(ended.values()) if known and known == set(ended) else None
+
+
+def lab_time_ms(start_ms: int) -> Callable[[End, int], int]:
+    """Return the conversion for ends whose monotonic clocks showed `start_ms` at the start of the lab."""
+    return lambda _end, monotonic_ms: (monotonic_ms - start_ms) * MILLISECOND_NS

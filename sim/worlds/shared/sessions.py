@@ -1,0 +1,154 @@
+"""Remote sessions of a lab: what staff and the person at the instrument do, in any world.
+
+Staff ask through a `SessionDesk`'s world-dependent `StaffDesk`, tell the person the code by telephone, look at the
+desktop and drag on it. The person acts on the local page of the instrument's port, like a browser that is open there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from sim.engine.trace import Trace
+from sim.faults import port_of
+from sim.lab.sessions import LabSession
+from sim.verdict.sessions import RequestedSession
+from wire.session.presence import DIGITS
+from wire.session.table import SessionState
+
+LOOK_SECONDS: Final = 1.0
+"""How often people look at a page."""
+WRONG_CODE_SECONDS: Final = 5.0
+"""The time that it takes to enter another code."""
+_NS: Final = 1_000_000_000
+
+
+class StaffSession(Protocol):
+    """A session, as the staff member who requested it sees it."""
+
+    id: bytes
+    code: str
+    """What is told by telephone; empty in a session that was refused."""
+
+    def state(self) -> str:
+        """Return its state at the data center, `SessionState`."""
+        ...
+
+    async def end(self) -> None:
+        """End it, or withdraw the request."""
+        ...
+
+    async def use(self) -> list[str]:
+        """Look at the desktop, and drag on it in control, until the session ends; return what was wrong."""
+        ...
+
+
+class StaffDesk(Protocol):
+    """Where staff ask for sessions."""
+
+    async def request(self, session: LabSession, serial: str) -> StaffSession:
+        """Ask for a session with an instrument."""
+        ...
+
+
+class PageOfPort(Protocol):
+    """The local page of an instrument port. While the box is off it shows nothing, and nothing has an effect."""
+
+    def state(self, session: bytes) -> str:
+        """Return the state of a session at the box; empty if the page does not show it."""
+        ...
+
+    def look(self) -> None:
+        """Keep the page open: the box notices when this ends."""
+        ...
+
+    async def enter_code(self, session: bytes, code: str) -> bool:
+        """Enter a code; return whether it permits the session."""
+        ...
+
+    async def refuse(self, session: bytes) -> None:
+        """Refuse an offer."""
+        ...
+
+    async def end(self, session: bytes) -> None:
+        """Press the button that ends a session."""
+        ...
+
+
+class SessionPeople:
+    """Staff and persons of a lab."""
+
+    def __init__(
+        self,
+        desk: Callable[[], StaffDesk],
+        page: Callable[[int], PageOfPort],
+        now_ns: Callable[[], int],
+        trace: Trace,
+    ) -> None:
+        """`page` returns the page of an instrument port; `now_ns` is lab time."""
+        self._desk, self._page, self._now_ns, self._trace = desk, page, now_ns, trace
+        self.requested: list[RequestedSession] = []
+
+    async def run(self, spec: LabSession, serial: str) -> None:
+        """Wait until a session is to be requested, and act until it has ended."""
+        await asyncio.sleep(spec.at / _NS)
+        self._trace.add(f"{spec.staff} requests a session with {serial}")
+        one = RequestedSession(spec, serial, self._now_ns())
+        self.requested.append(one)
+        asked = await self._desk().request(spec, serial)
+        one.id = asked.id
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._staff(one, asked))
+            tasks.create_task(self._person(one, asked.code))
+
+    async def _staff(self, one: RequestedSession, asked: StaffSession) -> None:
+        while asked.state() != SessionState.OPEN:
+            if self._is_late(one):
+                return
+            await asyncio.sleep(LOOK_SECONDS)
+        self._trace.add(f"{one.spec.staff} has the desktop of {one.serial}")
+        using = asyncio.ensure_future(asked.use())
+        if one.spec.ended_by == "staff":
+            await asyncio.wait([using], timeout=one.spec.open_for / _NS)
+            await asked.end()
+        one.desktop += await using
+
+    async def _person(self, one: RequestedSession, code: str) -> None:
+        spec, page = one.spec, self._page(port_of(one.spec.target) or 0)
+        while page.state(one.id) != SessionState.OFFERED:
+            if self._is_late(one):
+                return
+            await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(spec.answers_after / _NS)
+        page.look()
+        if spec.person == "ignores":
+            return
+        if spec.person == "refuses":
+            await page.refuse(one.id)
+            return
+        for n in range(spec.wrong_codes):
+            await page.enter_code(one.id, f"{(int(code or 0) + n + 1) % 10**DIGITS:0{DIGITS}}")
+            await asyncio.sleep(WRONG_CODE_SECONDS)
+        self._trace.add(f"a person at {one.serial} enters the code")
+        one.is_permitted = await page.enter_code(one.id, code)
+        if one.is_permitted:
+            await self._attend(one, page)
+
+    async def _attend(self, one: RequestedSession, page: PageOfPort) -> None:
+        """Keep the page open while the session lives, and end it, or go."""
+        spec, opened_ns = one.spec, 0
+        while page.state(one.id) not in ("", SessionState.ENDED):
+            page.look()
+            if page.state(one.id) == SessionState.OPEN:
+                opened_ns = opened_ns or self._now_ns()
+                if self._now_ns() - opened_ns >= spec.open_for:
+                    if spec.person == "walks-away":
+                        self._trace.add(f"the person at {one.serial} walks away")
+                        return
+                    if spec.ended_by == "person":
+                        await page.end(one.id)
+            await asyncio.sleep(LOOK_SECONDS)
+
+    def _is_late(self, one: RequestedSession) -> bool:
+        return self._now_ns() >= one.requested_ns + one.spec.lasts

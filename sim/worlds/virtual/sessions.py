@@ -1,0 +1,480 @@
+"""Remote sessions in the virtual world: the data center's desk with its staff, and what the box's machine has.
+
+The sessions of both ends are the programs' own; emulated are the tunnel, the TUN device, the firewall's element and
+the disk of the audit files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import itertools
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from cryptography.hazmat.primitives.asymmetric.ec import (
+    SECP256R1,
+    EllipticCurvePrivateKey,
+    generate_private_key,
+)
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+from agents.box.config import SessionSettings
+from agents.box.sessions.session import BoxSession
+from agents.box.sessions.sessions import BoxSessions
+from datacenter.desktop.receiver import DesktopReceiver
+from datacenter.sessions.desk import Outbox, SessionDesk, Wanted
+from datacenter.sessions.exchange import SessionExchange
+from datacenter.sessions.restart import end_interrupted, read_interrupted
+from datacenter.sessions.session import DeskSession, SessionClosed
+from datacenter.sessions.surroundings import Surroundings
+from datacenter.tunnel.door import Door
+from sim.engine.layers import Layers
+from sim.faults import port_of
+from sim.instruments.desktop import InstrumentDesktop
+from sim.lab.labfile import Lab
+from sim.lab.sessions import LabSession, desktop_of
+from sim.net.host import Incarnation, PacketFilter, SimHost
+from sim.net.link import Link
+from sim.net.loop import SimLoop
+from sim.net.segment import TcpSegment, Verdict
+from sim.tunnel.datacenter import EmulEndpoint
+from sim.tunnel.path import EmulPath
+from sim.verdict.sessions import SessionAudits, lab_time_ms
+from sim.worlds.shared.addresses import BOX_SERIAL, DATACENTER_DOOR, DATACENTER_NAME, DATACENTER_PORT
+from wire.desktop.connection import TcpChannel
+from wire.desktop.rfb import KeyEvent, PointerEvent
+from wire.desktop.stream import StreamError
+from wire.http.connection import Request, Response
+from wire.session.audit import AuditOwner, SessionRecord
+from wire.session.cose import Keys, key_set
+from wire.session.grant import Offer, SessionMode, SessionService
+from wire.session.log import SessionLog
+from wire.session.messages import EndMessage, HeadMessage
+from wire.session.recorder import SessionRecorder
+from wire.session.table import Cause, End, SessionState
+
+CHECK_SECONDS: Final = 1.0
+"""Interval at which the data center decides open sessions again."""
+DRAG_SECONDS: Final = 5.0
+"""Interval of the movements of a staff member who drags."""
+SETTLED_SECONDS: Final = 3.0
+"""Time after the end of a session in which its desktop must be free of pressed keys."""
+_KEY: Final = 0x61
+_SIDE: Final = 89
+
+
+@dataclass(frozen=True)
+class SessionKeys:
+    """The keys with which both ends sign, in files."""
+
+    datacenter: EllipticCurvePrivateKey
+    box: EllipticCurvePrivateKey
+    datacenter_public: Path
+    box_private: Path
+    box_audit: Path
+    """The audit file of the box."""
+    datacenter_audit: Path
+
+    @classmethod
+    def make(cls, folder: Path) -> SessionKeys:
+        """Make new keys."""
+        datacenter, box = generate_private_key(SECP256R1()), generate_private_key(SECP256R1())
+        public, private = folder / "session-offers.pem", folder / "session-box.key"
+        folder.mkdir(exist_ok=True)
+        public.write_bytes(
+            datacenter.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        )
+        private.touch(0o600)
+        private.write_bytes(box.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        return cls(datacenter, box, public, private, folder / "box.audit", folder / "datacenter.audit")
+
+    def audits(self) -> SessionAudits:
+        """Return the audit files of both ends, whose monotonic clocks are lab time."""
+        datacenter, box = (
+            path.read_bytes() if path.exists() else b"" for path in (self.datacenter_audit, self.box_audit)
+        )
+        return SessionAudits(datacenter, box, self.datacenter_keys, self.box_keys, lab_time_ms(0))
+
+    @property
+    def datacenter_keys(self) -> Keys:
+        """The data center's public key."""
+        return key_set(self.datacenter.public_key())
+
+    @property
+    def box_keys(self) -> Keys:
+        """The box's public key."""
+        return key_set(self.box.public_key())
+
+
+def session_settings(keys: SessionKeys) -> SessionSettings:
+    """Return the box's settings of remote sessions."""
+    return SessionSettings(
+        endpoint=f"{DATACENTER_DOOR}:{DATACENTER_PORT}",
+        keys=keys.datacenter_public,
+        key=keys.box_private,
+        ways=["code"],
+    )
+
+
+def desktops_by_link(lab: Lab) -> dict[str, int]:
+    """Return the TCP ports of the desktops by the names of the instruments' links; none in a lab without sessions."""
+    ports = {f"instrument:{spec.port}": desktop_of(spec.model) for spec in lab.instruments if lab.sessions}
+    return {link: port for link, port in ports.items() if port is not None}
+
+
+class EmulSessionLog(SessionLog):
+    """An audit file on an emulated disk: `prevents` says why nothing can be written, or ""."""
+
+    def __init__(self, path: Path, owner: AuditOwner, prevents: Callable[[], str]) -> None:
+        """Raises: OSError, AuditFileError."""
+        self._prevents = prevents
+        if why := prevents():
+            raise OSError(errno.ENOSPC, why)
+        super().__init__(path, owner)
+
+    def append(self, record: SessionRecord) -> None:
+        """As `SessionLog.append`."""
+        if why := self._prevents():
+            raise OSError(errno.ENOSPC, why)
+        super().append(record)
+
+
+class DesktopFence:
+    """Passes packets between the box and the desktops of its instruments only for open paths, and all others by
+    `inner`."""
+
+    def __init__(self, inner: PacketFilter, path: EmulPath, desktops: Mapping[str, int]) -> None:
+        """`desktops` are the TCP ports of the desktops by the names of the instruments' links."""
+        self._inner, self._path, self._desktops = inner, path, desktops
+        self.refused = 0
+        """Packets of desktops without an open path."""
+
+    def receive(self, segment: TcpSegment, link: Link) -> Verdict:
+        """See `PacketFilter.receive`."""
+        if segment.source_port == self._desktops.get(link.name):
+            return self._decide(link, segment.source_port)
+        return self._inner.receive(segment, link)
+
+    def send(self, segment: TcpSegment, link: Link) -> Verdict:
+        """See `PacketFilter.send`."""
+        if segment.target_port == self._desktops.get(link.name):
+            return self._decide(link, segment.target_port)
+        return self._inner.send(segment, link)
+
+    def _decide(self, link: Link, tcp_port: int) -> Verdict:
+        if self._path.permits(port_of(link.name) or 0, tcp_port):
+            return "accept"
+        self.refused += 1
+        return "drop"
+
+
+@dataclass
+class EmulRecording:
+    """The recording of a session, of which only whether it can be written matters here."""
+
+    fails: Layers[None]
+    parts: int = 0
+
+    @property
+    def is_writable(self) -> bool:
+        """As `SessionRecording.is_writable`."""
+        return not self.fails
+
+    def add(self, part: bytes) -> None:  # noqa: ARG002
+        """As `datacenter.desktop.receiver.Recorder.add`."""
+        if self.fails:
+            raise OSError(errno.ENOSPC, "the recording cannot be written")
+        self.parts += 1
+
+    async def close(self) -> None:
+        """As `SessionRecording.close`."""
+
+
+@dataclass
+class SessionTroubles:
+    """What faults change for the sessions of a data center."""
+
+    withdrawn: Layers[None] = field(default_factory=Layers)
+    untrained: Layers[None] = field(default_factory=Layers)
+    recording_fails: Layers[None] = field(default_factory=Layers)
+    audit_fails: Layers[None] = field(default_factory=Layers)
+
+
+class VirtualSessionDesk:
+    """The data center's remote sessions, over all starts of its program; faults change what they depend on."""
+
+    def __init__(
+        self,
+        loop: SimLoop,
+        host: SimHost,
+        keys: SessionKeys,
+        now_ns: Callable[[], int],
+        around: SessionTroubles,
+    ) -> None:
+        """`now_ns` is the wall clock."""
+        self._loop, self._host, self._keys, self._now_ns = loop, host, keys, now_ns
+        self._around = around
+        self._endpoints: list[EmulEndpoint] = []
+        self._recordings: dict[bytes, EmulRecording] = {}
+        self._desk: SessionDesk | None = None
+        self._outbox = Outbox()
+        self._exchange: SessionExchange | None = None
+        self._runs = 0
+        self.desktops: dict[str, InstrumentDesktop] = {}
+        """By the serial numbers of the instruments."""
+        self.places: dict[str, tuple[int, int]] = {}
+        """The ports of the instruments, and the TCP ports of their desktops, by serial number."""
+
+    def kill_tunnels(self) -> None:
+        """Kill the processes of all tunnels."""
+        for endpoint in self._endpoints:
+            endpoint.lose("killed")
+
+    async def start(self) -> None:
+        """Assemble the desk of a program that has started, and let its door listen."""
+        self._runs += 1
+        keys = self._keys
+        log = EmulSessionLog(
+            keys.datacenter_audit,
+            AuditOwner(End.DATA_CENTER, DATACENTER_NAME),
+            lambda: "the disk is full" if self._around.audit_fails else "",
+        )
+        audit = SessionRecorder(
+            log, keys.datacenter, str(self._runs), self._now_ns, self._monotonic_ns, self._send_head
+        )
+        door = Door()
+        self._outbox, self._endpoints = Outbox(), []
+        for unended in log.unended:
+            found = read_interrupted(unended, keys.datacenter_keys)
+            await end_interrupted(found, audit)
+            self._outbox.send(BOX_SERIAL, EndMessage(found.session, Cause.RESTARTED))
+        self._desk = SessionDesk(
+            Surroundings(
+                name=DATACENTER_NAME,
+                key=keys.datacenter,
+                datacenter_keys=keys.datacenter_keys,
+                box_keys=lambda box: keys.box_keys if box == BOX_SERIAL else {},
+                wall_ns=self._now_ns,
+                monotonic_ns=self._monotonic_ns,
+                audit=audit,
+                permits=lambda _: not self._around.withdrawn,
+                has_training=lambda _: not self._around.untrained,
+                make_endpoint=lambda offer, key: self._make_endpoint(offer, key, door),
+                record=self._record,
+                send=self._outbox.send,
+                changed=lambda: None,
+            )
+        )
+        self._exchange = SessionExchange(self._desk, self._outbox)
+        await self._loop.create_server(door.accept, DATACENTER_DOOR, DATACENTER_PORT)
+        self._loop.create_task(self._check(self._desk))
+
+    async def _check(self, desk: SessionDesk) -> None:
+        while True:
+            await asyncio.sleep(CHECK_SECONDS)
+            await desk.check_permissions()
+
+    def _make_endpoint(self, offer: Offer, key: EllipticCurvePrivateKey, door: Door) -> EmulEndpoint:
+        self._endpoints.append(EmulEndpoint(offer.id, key, door, self._now_ns))
+        return self._endpoints[-1]
+
+    def _record(self, offer: Offer) -> EmulRecording:
+        self._recordings[offer.id] = EmulRecording(self._around.recording_fails)
+        return self._recordings[offer.id]
+
+    def _send_head(self, session: bytes, head: bytes) -> None:
+        self._outbox.send(BOX_SERIAL, HeadMessage(session, head))
+
+    def _monotonic_ns(self) -> int:
+        return self._loop.env.now
+
+    # -- see `datacenter.ingest.BoxSessions`
+
+    def is_authorized(self, box: str) -> bool:
+        """Whether a box may have sessions."""
+        return box == BOX_SERIAL
+
+    def has_messages(self, box: str) -> bool:
+        """Whether messages wait for a box."""
+        return self._outbox.has(box)
+
+    async def answer(self, box: str, certificate: bytes | None, request: Request) -> Response:  # noqa: ARG002
+        """Answer a request of the box."""
+        assert self._exchange is not None
+        return await self._exchange.answer(box, request)
+
+    # -- staff: see `sim.worlds.shared.sessions.StaffDesk`
+
+    async def request(self, session: LabSession, serial: str) -> VirtualStaffSession:
+        """See `StaffDesk.request`."""
+        port, tcp_port = self.places[serial]
+        wanted = Wanted(
+            session.staff,
+            session.role,
+            BOX_SERIAL,
+            serial,
+            port,
+            SessionService.RFB,
+            tcp_port,
+            SessionMode(session.mode),
+            session.lasts // 1_000_000_000,
+        )
+        found: list[DeskSession] = []
+
+        async def ask() -> None:
+            assert self._desk is not None
+            found.append(await self._desk.request(wanted))
+
+        await self.run(ask())
+        return VirtualStaffSession(self, found[0] if found else None, self.desktops[serial])
+
+    async def end(self, session: bytes) -> None:
+        """End a session, or withdraw its request."""
+        if self._desk is not None:
+            await self.run(self._desk.end(session))
+
+    def recording(self, session: bytes) -> EmulRecording:
+        """Return the recording of a session that is open, or was."""
+        return self._recordings[session]
+
+    def find(self, session: bytes) -> DeskSession | None:
+        """Return a session of the program that runs at present."""
+        return self._desk.find(session) if self._desk is not None and self._host.incarnation else None
+
+    async def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run code of the program; it ends with it."""
+        incarnation: Incarnation | None = self._host.incarnation
+        if incarnation is None:
+            work.close()
+            return
+        task = incarnation.run(self._loop, work)
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.result()
+
+
+class VirtualStaffSession:
+    """A `StaffSession`."""
+
+    def __init__(
+        self, desk: VirtualSessionDesk, session: DeskSession | None, desktop: InstrumentDesktop
+    ) -> None:
+        """`session` is None if the program was killed meanwhile."""
+        self._desk, self._desktop = desk, desktop
+        is_new = session is None or session.state is SessionState.NEW
+        self.id = b"" if session is None or is_new else session.id
+        self.code = "" if session is None else session.code
+        self._has_control = session is not None and session.offer.mode is SessionMode.CONTROL
+
+    def state(self) -> str:
+        """See `StaffSession.state`."""
+        found = self._desk.find(self.id)
+        return SessionState.ENDED if found is None else found.state
+
+    async def end(self) -> None:
+        """See `StaffSession.end`."""
+        await self._desk.end(self.id)
+
+    async def use(self) -> list[str]:
+        """See `StaffSession.use`."""
+        problems: list[str] = []
+        left = len(self._desktop.left_pressed)
+        await self._desk.run(self._use(problems))
+        await asyncio.sleep(SETTLED_SECONDS)
+        return problems + [
+            f"after its end was still pressed: {what}" for what in self._desktop.left_pressed[left:]
+        ]
+
+    async def _use(self, problems: list[str]) -> None:
+        session = self._desk.find(self.id)
+        if session is None:
+            return
+        connected: asyncio.Future[asyncio.StreamWriter] = asyncio.get_running_loop().create_future()
+        reader = asyncio.StreamReader()
+        try:
+            await session.connect(
+                asyncio.StreamReaderProtocol(reader, lambda _, writer: connected.set_result(writer))
+            )
+        except (SessionClosed, OSError) as error:
+            problems.append(f"the desktop could not be reached: {error}")
+            return
+        writer = connected.result()
+        receiver = DesktopReceiver(TcpChannel(reader, writer), self._desk.recording(self.id))
+        dragging = asyncio.create_task(self._drag(receiver))
+        try:
+            await receiver.run()
+        except (EOFError, StreamError, OSError):
+            if not self._desk.recording(self.id).is_writable:
+                await session.recording_failed()
+        finally:
+            dragging.cancel()
+            writer.transport.abort()
+        if not receiver.updates:
+            problems.append("no picture of the desktop arrived")
+
+    async def _drag(self, receiver: DesktopReceiver) -> None:
+        """Press a key and a button, and move the pointer."""
+        if not self._has_control:
+            return
+        with suppress(OSError):
+            await receiver.send(KeyEvent(_KEY, is_down=True))
+            for step in itertools.count():
+                await receiver.send(PointerEvent(1, step % _SIDE, step % _SIDE))
+                await asyncio.sleep(DRAG_SECONDS)
+
+
+class VirtualPage:
+    """A `PageOfPort`, whose acts are those of the box program's page."""
+
+    def __init__(
+        self,
+        loop: SimLoop,
+        host: SimHost,
+        sessions: Callable[[], BoxSessions | None],
+        port: int,
+    ) -> None:
+        """`host` is the box; `sessions` returns None while its program does not run."""
+        self._loop, self._host, self._sessions, self._port = loop, host, sessions, port
+
+    def state(self, session: bytes) -> str:
+        """See `PageOfPort.state`."""
+        found = self._find(session)
+        return found.state if found is not None else ""
+
+    def look(self) -> None:
+        """See `PageOfPort.look`."""
+        if (sessions := self._sessions()) is not None:
+            for session in sessions.at_port(self._port):
+                session.page_seen()
+
+    async def enter_code(self, session: bytes, code: str) -> bool:
+        """See `PageOfPort.enter_code`."""
+        answers: list[bool] = []
+
+        async def enter(sessions: BoxSessions) -> None:
+            answers.append(await sessions.enter_code(session, self._port, code))
+
+        await self._act(enter)
+        return answers == [True]
+
+    async def refuse(self, session: bytes) -> None:
+        """See `PageOfPort.refuse`."""
+        await self._act(lambda sessions: sessions.refuse(session, self._port))
+
+    async def end(self, session: bytes) -> None:
+        """See `PageOfPort.end`."""
+        await self._act(lambda sessions: sessions.end(session, self._port))
+
+    async def _act(self, act: Callable[[BoxSessions], Coroutine[Any, Any, object]]) -> None:
+        sessions, incarnation = self._sessions(), self._host.incarnation
+        if sessions is not None and incarnation is not None:
+            await asyncio.wait([incarnation.run(self._loop, act(sessions))])
+
+    def _find(self, session: bytes) -> BoxSession | None:
+        sessions = self._sessions()
+        at_port = sessions.at_port(self._port) if sessions is not None else []
+        return next((one for one in at_port if one.id == session), None)
