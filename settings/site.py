@@ -19,6 +19,7 @@ from msgspec import Meta
 
 from settings.adapted import AdaptedPort, adapted_problems, shared_serial_ports
 from settings.board import Board, PortNumber, load_board_of
+from settings.ipsec import Ipsec, ipsec_problems
 from settings.problems import Problems, SettingsError, parse_key
 from settings.profile import Model, load_profile, profile_problem
 from settings.toml import loads
@@ -123,6 +124,7 @@ class SiteForBox(Table, frozen=True):
     instrument_network: str = "10.77.0.0/16"
     """The box has the first host address of the network's n-th /24 on port n."""
     proxy: Proxy | None = None
+    ipsec: Ipsec | None = None
     instrument: list[EnrolledInstrument] = []
     reporting: Reporting = Reporting()
     sessions: RemoteSessions | None = None
@@ -177,6 +179,19 @@ def site_problems(site: SiteForBox, board: Board) -> Iterator[tuple[str, str]]:
     yield from _hosts_inside(site)
     needed = ("proxy.host" if site.proxy else "datacenter.host", "sessions.endpoint")
     yield from ((key, problem) for key, problem in hosts_without_addresses(site) if key in needed)
+    if site.ipsec:
+        yield from ipsec_problems(site.ipsec, site.addresses_of(site.ipsec.gateway), _destinations(site))
+
+
+def _destinations(site: SiteForBox) -> dict[str, list[str]]:
+    """Return the addresses that the box connects to, by the keys of their settings."""
+    hosts = {"audit.host": site.audit.host}
+    hosts |= {f"time_servers[{index}]": host for index, host in enumerate(site.time_servers)}
+    if site.sessions and not site.proxy:
+        hosts["sessions.endpoint"] = site.sessions.endpoint.host
+    found = {key: site.addresses_of(host) for key, host in hosts.items()}
+    found["proxy.host" if site.proxy else "datacenter.host"] = site.uplink_target()[1]
+    return found | {f"uplink.nameservers[{index}]": [one] for index, one in enumerate(site.uplink.nameservers)}
 
 
 def _session_problems(site: SiteForBox, board: Board) -> Iterator[tuple[str, str]]:

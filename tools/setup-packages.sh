@@ -4,11 +4,14 @@
 #   kernel    the kernel world, the firewall and their tests: `make setup-kernel`
 #   image     building, checking and flashing images, and their tests: `make setup-image`
 #   datacenter  tests of the data center with PostgreSQL, of its pages in a browser, of its metrics and notices: `make setup-datacenter`
-#   sessions  remote desktops: a VNC server, and the viewer noVNC in a browser: `make setup-sessions`
+#   sessions  remote desktops: a VNC server, and the viewer noVNC in a browser; VPNs of sites: `make setup-sessions`
 #
 # Only missing packages are installed. Labs start their own squid and dante inside namespaces, but these packages start
 # services of the machine. A newly installed service is therefore not started, and is disabled; a service that existed
 # before is left unchanged.
+#
+# libreswan, the VPN software of the box, conflicts with strongSwan, which alone works without a kernel's ESP. On Debian,
+# where only its parsers are needed, it is therefore unpacked into /usr/local/lib/libreswan and not installed.
 #
 # squid-openssl is Debian's squid built with OpenSSL, which is required to inspect TLS; it replaces the package
 # squid, with the same program, helpers and configuration. RHEL's squid is built with OpenSSL.
@@ -27,9 +30,10 @@ REDHAT_image="rpm-build createrepo_c dnf cpio systemd httpd mod_ssl gcc python3.
 	openscap-scanner scap-security-guide swtpm clevis clevis-luks tpm2-tools"
 DEBIAN_datacenter="postgresql chromium prometheus prometheus-alertmanager"
 REDHAT_datacenter="postgresql-server chromium golang-github-prometheus golang-github-prometheus-alertmanager"
-DEBIAN_sessions="tigervnc-standalone-server novnc chromium"
-REDHAT_sessions="tigervnc-server-minimal novnc chromium"
-SERVICES="haproxy openvpn squid danted sockd firewalld apache2 postgresql prometheus prometheus-alertmanager"
+DEBIAN_sessions="tigervnc-standalone-server novnc chromium strongswan-charon strongswan-swanctl libcharon-extra-plugins
+	libstrongswan-standard-plugins"
+REDHAT_sessions="tigervnc-server-minimal novnc chromium strongswan libreswan"
+SERVICES="strongswan-starter strongswan haproxy openvpn squid danted sockd firewalld apache2 postgresql prometheus prometheus-alertmanager"
 
 lack() {
 	echo "setup: $1" >&2
@@ -63,6 +67,19 @@ else
 	FAMILY=DEBIAN_
 	lack "knows apt-get and dnf only; install by hand: $(chosen "$@")"
 fi
+
+unpack_libreswan() {
+	folder=/usr/local/lib/libreswan
+	[ ! -e "$folder" ] || return 0
+	temporary=$(mktemp -d)
+	chmod 755 "$temporary"
+	apt-get update --quiet=2
+	(cd "$temporary" && apt-get download --quiet=2 libreswan && dpkg-deb --extract libreswan_*.deb "$temporary/files")
+	mv "$temporary/files" "$folder"
+	rm -r "$temporary"
+}
+
+case "$FAMILY $*" in DEBIAN_*sessions*) unpack_libreswan || lack "libreswan could not be unpacked; see above" ;; esac
 
 PACKAGES=$(chosen "$@")
 missing=

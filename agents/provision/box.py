@@ -25,6 +25,7 @@ from netfw.policy.policy import Protocol
 from netfw.policy.policyfile import AuthorizedTable, PolicyFile, PortTable, Role, TunnelTable, UplinkTable
 from settings.adapted import listening_port
 from settings.board import Board
+from settings.ipsec import INTERFACE
 from settings.profile import load_profile
 from settings.site import RemoteSessions, Reporting, SiteOnBox
 from settings.toml import dumps
@@ -124,7 +125,7 @@ def firewall_file(site: SiteOnBox, board: Board) -> str:
     """Return the content of firewall.toml: outbound to the hosts in the site file, inbound from instruments."""
     policy = PolicyFile(
         board=site.board,
-        uplink=UplinkTable(dhcp=not site.uplink.address),
+        uplink=UplinkTable(dhcp=not site.uplink.address, vpn=INTERFACE if site.ipsec else None),
         authorized=list(_authorized_destinations(site)),
         port=[
             PortTable(
@@ -147,6 +148,8 @@ def _tunnel(site: SiteOnBox) -> TunnelTable | None:
 
 def _authorized_destinations(site: SiteOnBox) -> Iterator[AuthorizedTable]:
     """Yield the permitted destinations. With a proxy, the box connects to the proxy instead of the data center."""
+    if site.ipsec:
+        yield AuthorizedTable(role="gateway", addresses=site.addresses_of(site.ipsec.gateway))
     role, addresses, port = site.uplink_target()
     yield _authorized(role, addresses, "tcp", port)
     sessions = site.sessions

@@ -27,6 +27,7 @@ from agents.provision.identity import (
     read_identity,
     withdraw_key,
 )
+from agents.provision.ipsec import CONFIGURATION, SECRETS, UNIT, ipsec_files
 from agents.provision.network import (
     CONNECTIONS,
     LINKS,
@@ -47,7 +48,13 @@ FOLDER: Final = "etc/rap"
 STAMP: Final = "var/lib/rap/provisioned"
 """rap-provision.service runs until this file exists."""
 WANTED: Final = "etc/systemd/system/multi-user.target.wants"
-UNITS: Final = ("rap-provision.service", "rap-firewall.service", "rap-tunnel.service", "rap-box.service")
+UNITS: Final = (
+    "rap-provision.service",
+    "rap-firewall.service",
+    "rap-tunnel.service",
+    "rap-box.service",
+    UNIT,
+)
 NETWORK_AFTER_FIREWALL: Final = """\
 # The network starts only after the firewall ruleset has been loaded, which the asserted file indicates.
 # Requires= would restart the network whenever the firewall service is restarted.
@@ -60,14 +67,16 @@ GENERATED: Final = (
     f"{LINKS}/10-rap-*.link",
     f"{CONNECTIONS}/rap-*.nmconnection",
     f"{FOLDER}/{OFFER_KEYS}",
+    CONFIGURATION,
+    SECRETS,
 )
 """Generated files; those that the site no longer needs are removed."""
 LINKS_CHANGED: Final = "links-changed"
 """Condition of rap-interfaces.service, in the runtime directory of rap-provision.service."""
 MODES: Final = {f"{FOLDER}/site.toml": 0o600, f"{FOLDER}/box.toml": READABLE_BY_BOX}
 """These two files may contain the proxy's password. Files inherit the directory's group, the box's."""
-SECRET: Final = frozenset({".nmconnection"})
-"""NetworkManager accepts only keyfiles that only root can read."""
+SECRET: Final = frozenset({".nmconnection", ".secrets"})
+"""Files that only root can read; NetworkManager accepts no others."""
 
 
 class SystemLacks(Exception):
@@ -154,6 +163,7 @@ def files_of(text: str, file: Path) -> dict[str, str]:
         "etc/systemd/system/NetworkManager.service.d/10-rap-firewall.conf": NETWORK_AFTER_FIREWALL,
         **link_files(board),
         **connection_files(site, board),
+        **ipsec_files(site),
     }
 
 

@@ -49,7 +49,7 @@ board = "rap-4"
 [uplink]
 from_outside = "{outside}"
 router_advertisements = {routers}
-ipsec = "{ipsec}"
+{vpn}
 
 [[authorized]]
 role = "datacenter"
@@ -117,8 +117,8 @@ class Kind(NamedTuple):
     tcp_loose: bool
     listed: bool
     """Whether the model reads the kernel's listing of the ruleset instead of the rendered ruleset."""
-    ipsec: bool
-    """Whether IPsec is required. The namespace has no IPsec, so that only the IPsec gateways can be reached."""
+    vpn: bool
+    """Whether authorized addresses are reached through a VPN only."""
 
     @classmethod
     def of(cls, seed: int) -> Kind:
@@ -269,8 +269,8 @@ def _joined(groups: list[PacketGroup]) -> PacketGroup:
 
 def _policy(kind: Kind) -> Policy:
     outside, routers = "reject" if kind.rejects else "drop", str(kind.routers).lower()
-    ipsec, gateway = ("required", GATEWAY) if kind.ipsec else ("off", "")
-    text = POLICY.format(outside=outside, routers=routers, ipsec=ipsec, gateway=gateway)
+    vpn, gateway = ('vpn = "ipsec1"', GATEWAY) if kind.vpn else ("", "")
+    text = POLICY.format(outside=outside, routers=routers, vpn=vpn, gateway=gateway)
     with TemporaryDirectory() as folder:
         file = Path(folder, "firewall.toml")
         file.write_text(text)

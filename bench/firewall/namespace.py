@@ -26,7 +26,7 @@ from netfw.kernel.netlink import F_ACK, F_DUMP, attributes, dump, netfilter_sock
 from netfw.kernel.nft import Nft
 from netfw.model.ip_options import ipv4_options_are_valid
 from netfw.model.packet import Packet
-from netfw.policy.policy import Policy
+from netfw.policy.policy import Network, Policy
 
 MARK: Final = 0x5A9
 UPLINK: Final = ("198.51.100.2/24", "2001:db8:ff::2/64")
@@ -84,6 +84,15 @@ def _watch() -> list[Any]:
     return commands
 
 
+def _routes_beside_addresses(policy: Policy) -> list[tuple[Network, str]]:
+    """Return the routes into the tunnel of sessions, and into the VPN if there is one."""
+    routes = [(network, policy.tunnel.interface) for network in policy.tunnel.staff] if policy.tunnel else []
+    if policy.vpn:
+        inside = [entry for entry in policy.authorized if entry.role != "gateway"]
+        routes += [(network, policy.vpn) for entry in inside for network in entry.networks]
+    return routes
+
+
 class BoxNamespace:
     """The namespace of this process, set up as a box with this policy; `idle` interfaces belong to no zone."""
 
@@ -93,13 +102,13 @@ class BoxNamespace:
         self.own: dict[str, list[IPv4Interface | IPv6Interface]] = {
             policy.uplink: [ip_interface(text) for text in UPLINK],
             **{port.interface: list(port.addresses) for port in policy.ports},
+            **{name: [] for name in ([policy.vpn] if policy.vpn else [])},
             **{name: [] for name in ([policy.tunnel.interface] if policy.tunnel else [])},
             **{name: [] for name in idle},
         }
         self.uplink = policy.uplink
         self._routes = [(own.network, name) for name, owns in self.own.items() for own in owns]
-        if policy.tunnel:
-            self._routes += [(network, policy.tunnel.interface) for network in policy.tunnel.staff]
+        self._routes += _routes_beside_addresses(policy)
         self._prepare_lookups()
         self._nft = Nft()
         self._sockets: dict[str, socket.socket] = {}
@@ -252,8 +261,8 @@ class BoxNamespace:
                     )
             for router, everywhere in zip(ROUTERS, ("0.0.0.0/0", "::/0"), strict=True):
                 ip.route("add", dst=everywhere, gateway=router, oif=self._index[self.uplink])
-            for network in policy.tunnel.staff if policy.tunnel else ():
-                ip.route("add", dst=str(network), oif=self._index[policy.tunnel.interface])  # type: ignore[union-attr]
+            for network, name in _routes_beside_addresses(policy):
+                ip.route("add", dst=str(network), oif=self._index[name])
 
     @staticmethod
     def _raw(family: int) -> socket.socket:

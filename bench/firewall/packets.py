@@ -64,7 +64,7 @@ class PacketGenerator:
         self.sessions = sessions
         self.number = self.random.randrange(1 << 16)
         tunnel = [policy.tunnel.interface] if policy.tunnel else []
-        self.interfaces = [policy.uplink, *(port.interface for port in policy.ports), *tunnel, *idle]
+        self.interfaces = [*policy.outside, *(port.interface for port in policy.ports), *tunnel, *idle]
         self.own = [str(own.ip) for port in policy.ports for own in port.addresses] + [
             t.split("/")[0] for t in UPLINK
         ]
@@ -485,15 +485,15 @@ class PacketGenerator:
         )
         source, sport, dport = UPLINK[family == 6].split("/")[0], self.sport(), random.choice(self.services)
         if random.random() < 0.7:
-            return tuple(self.conversation(source, sport, callee, dport, OUT, self.policy.uplink))
+            return tuple(self.conversation(source, sport, callee, dport, OUT, self.policy.way_out))
         if random.random() < 0.5:
             ask = InjectedPacket(OUT, p.udp(source, sport, callee, dport, b"ask"))
-            answer = InjectedPacket(self.policy.uplink, p.udp(callee, dport, source, sport, b"answer"))
+            answer = InjectedPacket(self.policy.way_out, p.udp(callee, dport, source, sport, b"answer"))
         else:
             kinds = (8, 0) if family == 4 else (128, 129)
             rest = pack("!HH", self.next() & 0xFFFF, 1)
             ask = InjectedPacket(OUT, p.icmp(source, callee, kinds[0], rest=rest))
-            answer = InjectedPacket(self.policy.uplink, p.icmp(callee, source, kinds[1], rest=rest))
+            answer = InjectedPacket(self.policy.way_out, p.icmp(callee, source, kinds[1], rest=rest))
         return tuple(random.choices((ask, answer), k=4))
 
     def session(self) -> PacketGroup:

@@ -28,6 +28,12 @@ password = "…"
 domain = "CLINIC"                      # the domain of the user, for NTLM and Negotiate
 basic = "first"                        # or "offered" or "never": when the password may be sent unencrypted
 
+[ipsec]                                # only if the data center is reached through an IPsec VPN
+gateway = "198.51.100.1"
+gateway_identity = "vpn.example.com"   # optional, as is the box's `identity`
+networks = ["203.0.113.0/24"]          # behind the gateway: all addresses of this file are there
+secret = "…"                           # the pre-shared key
+
 [audit]                                # the server that stores the audit log; TLS (RFC 5425)
 host = "audit.example.com"
 port = 6514

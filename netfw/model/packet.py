@@ -72,29 +72,25 @@ class Packet(msgspec.Struct, frozen=True, gc=False):
     fragment_offset: int
     tracked_proto: int | None
     tracked_at: int
-    ipsec_in: bool = False
-    ipsec_out: bool = False
 
     def leaving(self, oif: str) -> Packet:
         """Return the same packet after routing has chosen `oif`."""
         return msgspec.structs.replace(self, oif=oif)
 
 
-def parse(
-    data: bytes, *, iif: str = "", oif: str = "", ipsec_in: bool = False, ipsec_out: bool = False
-) -> Packet:
+def parse(data: bytes, *, iif: str = "", oif: str = "") -> Packet:
     """Parse a packet that starts with an IP header; bytes after its end are cut off. Raises: PacketError."""
     if not data:
         raise PacketError("empty packet")
     version = data[0] >> 4
     if version == 4:
-        return _parse_ipv4(data, iif, oif, ipsec_in, ipsec_out)
+        return _parse_ipv4(data, iif, oif)
     if version == 6:
-        return _parse_ipv6(data, iif, oif, ipsec_in, ipsec_out)
+        return _parse_ipv6(data, iif, oif)
     raise PacketError(f"IP version {version}: must be 4 or 6")
 
 
-def _parse_ipv4(data: bytes, iif: str, oif: str, ipsec_in: bool, ipsec_out: bool) -> Packet:
+def _parse_ipv4(data: bytes, iif: str, oif: str) -> Packet:
     header = (data[0] & 15) * 4
     if header < IPV4_HEADER_BYTES or len(data) < header:
         raise PacketError(f"IPv4 header of {header} bytes in a packet of {len(data)}")
@@ -117,12 +113,10 @@ def _parse_ipv4(data: bytes, iif: str, oif: str, ipsec_in: bool, ipsec_out: bool
         offset,
         None if offset else protocol,
         header,
-        ipsec_in,
-        ipsec_out,
     )
 
 
-def _parse_ipv6(data: bytes, iif: str, oif: str, ipsec_in: bool, ipsec_out: bool) -> Packet:
+def _parse_ipv6(data: bytes, iif: str, oif: str) -> Packet:
     if len(data) < IPV6_HEADER_BYTES:
         raise PacketError(f"IPv6 packet of {len(data)} bytes: the header alone has {IPV6_HEADER_BYTES}")
     total = IPV6_HEADER_BYTES + (data[4] << 8 | data[5])
@@ -148,8 +142,6 @@ def _parse_ipv6(data: bytes, iif: str, oif: str, ipsec_in: bool, ipsec_out: bool
         int.from_bytes(data[24:40], "big"),
         *rules,
         *tracking,
-        ipsec_in,
-        ipsec_out,
     )
 
 

@@ -234,8 +234,6 @@ METAS: Final[Mapping[str, Typed]] = {
     "nfproto": Typed(lambda packet, _: 2 if packet.family == 4 else 10, "nf_proto"),
     "protocol": Typed(lambda packet, _: 0x0800 if packet.family == 4 else 0x86DD, "ether_type"),
     "length": Typed(lambda packet, _: len(packet.data), "integer"),
-    "ipsec": Typed(lambda packet, _: int(packet.ipsec_in), "boolean"),
-    "secpath": Typed(lambda packet, _: int(packet.ipsec_in), "boolean"),
 }
 
 CONNECTIONS: Final[Mapping[str, Typed]] = {
@@ -255,6 +253,4 @@ def field(expression: Json) -> Typed:
             return METAS[key]
         case {"ct": {"key": str(key), **rest}} if key in CONNECTIONS and not rest:
             return CONNECTIONS[key]
-        case {"rt": {"key": "ipsec", **rest}} if not set(rest) - {"family"}:
-            return Typed(lambda packet, _: int(packet.ipsec_out), "boolean")
     raise RulesetError(f"expression {expression!r} is not modelled")

@@ -65,7 +65,7 @@ DHCP_SERVERS: Final[dict[int, tuple[tuple[Address, Address], ...]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Authorized:
-    """Destinations that the box may connect to. The role "gateway" has no services, only IKE and ESP."""
+    """Destinations that the box may connect to. The role "gateway" has no services, only IKE and ESP, on the uplink."""
 
     role: str
     networks: tuple[Network, ...]
@@ -107,9 +107,20 @@ class Policy:
     """Whether unsolicited packets from the uplink are rejected with an ICMP error instead of dropped silently."""
     accept_router_advertisements: bool = False
     """Whether router advertisements on the uplink are accepted (RFC 4861, section 6.3.4)."""
-    ipsec_required: bool = False
+    vpn: str = ""
+    """The interface of the IPsec VPN through which alone authorized addresses are reached; empty without a VPN."""
     uses_dhcp: bool = False
     """Whether the uplink gets its address by DHCP or DHCPv6, from any server there."""
+
+    @property
+    def outside(self) -> tuple[str, ...]:
+        """The interfaces that lead to the outside."""
+        return (self.uplink, self.vpn) if self.vpn else (self.uplink,)
+
+    @property
+    def way_out(self) -> str:
+        """The interface through which authorized addresses are reached."""
+        return self.vpn or self.uplink
 
     def port(self, number: int) -> PolicyPort | None:
         """Return the port with this number if it is in use."""

@@ -7,7 +7,7 @@
     from_outside = "drop"             # or "reject": the response to unsolicited packets
     router_advertisements = false     # whether IPv6 router advertisements on the uplink are accepted
     dhcp = false                      # whether the uplink gets its address by DHCP or DHCPv6
-    ipsec = "off"                     # or "required": authorized addresses only inside IPsec, through a gateway
+    vpn = "ipsec1"                    # only with an IPsec VPN: its interface, the only way to authorized addresses
 
     [[authorized]]                    # the only destinations that the box may connect to
     role = "datacenter"               # datacenter, proxy, time, names, audit-log, laboratory-host, gateway
@@ -68,7 +68,7 @@ class UplinkTable(Table, frozen=True):
     from_outside: Literal["drop", "reject"] = "drop"
     router_advertisements: bool = False
     dhcp: bool = False
-    ipsec: Literal["off", "required"] = "off"
+    vpn: Interface | None = None
 
 
 class AuthorizedTable(Table, frozen=True):
@@ -133,6 +133,7 @@ class _Converter:
 
     def policy(self, given: PolicyFile) -> Policy:
         """Return the policy. Raises: SettingsError with all problems."""
+        self._check_virtual("uplink.vpn", given.uplink.vpn)
         tunnel = self._tunnel(given.tunnel) if given.tunnel else None
         policy = Policy(
             uplink=self._board.uplink,
@@ -142,7 +143,7 @@ class _Converter:
             rejects_outside=given.uplink.from_outside == "reject",
             accept_router_advertisements=given.uplink.router_advertisements,
             uses_dhcp=given.uplink.dhcp,
-            ipsec_required=given.uplink.ipsec == "required",
+            vpn=given.uplink.vpn or "",
         )
         for key, problem in _contradictions(policy):
             self._add_problem(key, problem)
@@ -180,11 +181,12 @@ class _Converter:
         )
 
     def _tunnel(self, given: TunnelTable) -> PolicyTunnel:
-        if given.interface in ("lo", self._board.uplink, *self._board.instrument_ports.values()):
-            self._add_problem(
-                "tunnel.interface", f"{given.interface} is already a port of board {self._board.name}"
-            )
+        self._check_virtual("tunnel.interface", given.interface)
         return PolicyTunnel(given.interface, self._convert_each("tunnel.staff", given.staff, _subnet))
+
+    def _check_virtual(self, key: str, interface: str | None) -> None:
+        if interface in ("lo", self._board.uplink, *self._board.instrument_ports.values()):
+            self._add_problem(key, f"{interface} is already a port of board {self._board.name}")
 
     def _convert_each(self, key: str, given: list[str], read: Callable[[str], T]) -> tuple[T, ...]:
         found: dict[T, None] = {}
@@ -259,11 +261,13 @@ def _contradictions(policy: Policy) -> Iterator[tuple[str, str]]:
     if count > AUTHORIZED_MAX:
         yield "authorized", f"{count} combinations of address and port; the maximum is {AUTHORIZED_MAX}"
     gateways = [entry.role == "gateway" for entry in policy.authorized]
-    if policy.ipsec_required and not any(gateways):
-        yield "uplink.ipsec", 'is "required", but no [[authorized]] has role = "gateway"; add the gateway'
-    if any(gateways) and not policy.ipsec_required:
+    if policy.vpn and not any(gateways):
+        yield "uplink.vpn", 'no [[authorized]] has role = "gateway"; add the gateway of the VPN'
+    if any(gateways) and not policy.vpn:
         key = f"authorized[{gateways.index(True)}].role"
-        yield key, 'a gateway is only for [uplink] ipsec = "required", which is not set'
+        yield key, "a gateway is only for a VPN, whose interface [uplink] vpn is missing"
+    if policy.vpn and policy.tunnel and policy.tunnel.interface == policy.vpn:
+        yield "tunnel.interface", f"{policy.vpn} is the interface of the VPN; sessions need one of their own"
 
 
 def _collisions(policy: Policy) -> Iterator[tuple[str, str]]:

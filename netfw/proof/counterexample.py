@@ -44,8 +44,6 @@ class Counterexample:
     hops: int
     state: str
     reply: bool
-    ipsec_in: bool
-    ipsec_out: bool
     whole: bool = True
     sessions: tuple[tuple[Any, ...], ...] = ()
     """Elements that the session sets must have: (set, staff, interface, instrument, protocol, port)."""
@@ -55,7 +53,7 @@ class Counterexample:
         """Build the packet with valid checksums, truncated after the IP header if it is not `whole`."""
         iif, oif = self.iif if self.path != "out" else "", self.oif if self.path in ("through", "out") else ""
         data = ip_packet(self.source, self.destination, self.protocol, self._segment(), hops=self.hops)
-        return parse(data, iif=iif, oif=oif, ipsec_in=self.ipsec_in, ipsec_out=self.ipsec_out)
+        return parse(data, iif=iif, oif=oif)
 
     def _segment(self) -> bytes:
         if not self.whole:
@@ -87,8 +85,6 @@ class Counterexample:
         tracked = self.state not in ("invalid", "untracked", "new")
         words += [self.state + (" (reply)" if tracked and self.reply else " (original)" if tracked else "")]
         words += [] if self.whole else ["truncated after the IP header"]
-        words += ["out of IPsec"] if self.ipsec_in else []
-        words += ["into IPsec"] if self.ipsec_out else []
         return ", ".join(words + [f"while {' . '.join(map(str, key))} is open" for _, *key in self.sessions])
 
     def _ends(self) -> str:
@@ -142,8 +138,6 @@ class _Reader:
             number(packet.hops),
             states[number(packet.state)],
             number(packet.direction) == 1,
-            number(packet.ipsec_in) == 1,
-            number(packet.ipsec_out) == 1,
             z3.is_true(self._model.eval(z3.And(packet.transport, packet.whole), model_completion=True)),
             tuple(
                 dict.fromkeys(
@@ -199,7 +193,6 @@ def _preferences(packet: SymbolicPacket, policy: Policy) -> Iterator[z3.BoolRef]
         for candidate in (*unexpected, *candidates):
             address = ip_address(candidate)
             yield addresses[address.version] == int(address)
-    yield z3.And(packet.ipsec_in == 0, packet.ipsec_out == 0)
     yield packet.sport == 1234
     yield packet.dport == 443
     yield packet.dport != 0

@@ -72,7 +72,6 @@ class SymbolicPacket:
         self.sport, self.dport = number("sport", 16), number("dport", 16)
         self.flags = number("flags", 8)
         self.state, self.direction = number("state", 8), number("direction", 8)
-        self.ipsec_in, self.ipsec_out = number("ipsec_in", 1), number("ipsec_out", 1)
         self.transport = z3.Bool("transport")
         """Whether nftables found a transport header; it does not after invalid IPv6 extension headers."""
         self.whole = z3.Bool("whole")
@@ -133,8 +132,6 @@ class SymbolicPacket:
                 return Term(z3.BoolVal(True), self.state, "ct_state")
             case {"ct": {"key": "direction", **rest}} if not rest:
                 return Term(self.tracked(), self.direction, "ct_dir")
-            case {"rt": {"key": "ipsec", **rest}} if not rest:
-                return Term(z3.BoolVal(True), self.ipsec_out, "boolean")
             case {"&": [field, mask]}:
                 valid, value, kind = self.term(field)
                 return Term(valid, value & bits(kind, mask), kind)
@@ -174,8 +171,6 @@ class SymbolicPacket:
                 return Term(always, self.family, "nf_proto")
             case "l4proto":
                 return Term(self.transport, self.l4proto, "inet_proto")
-            case "ipsec" | "secpath":
-                return Term(always, self.ipsec_in, "boolean")
         raise Unproven(expression)
 
     def intervals(self, kind: str, written: Any) -> Intervals:

@@ -70,7 +70,7 @@ class Theorems:
         self._out = ruleset.accepted("output")
         self._ports = [port.interface for port in policy.ports]
         self._tunnel = [policy.tunnel.interface] if policy.tunnel else []
-        self._zones = [policy.uplink, *self._ports, *self._tunnel]
+        self._zones = [*policy.outside, *self._ports, *self._tunnel]
 
     def all(self) -> Iterator[Theorem]:
         """Yield all theorems, safety first."""
@@ -103,14 +103,15 @@ class Theorems:
             "arriving",
             z3.And(self._accepted_early, z3.Or(spoofed)),
         )
-        unasked = z3.Not(
-            z3.Or(self._answer(inward=True), self._gateway(inward=True), self._dhcp(inward=True))
-        )
+        unasked = [
+            self._at(interface, z3.Not(self._asked(interface)), self._extra(interface))
+            for interface in policy.outside
+        ]
         yield Theorem(
             "outside",
             f"only answers{' and DHCP' if policy.uses_dhcp else ''} are accepted from outside",
             "in",
-            z3.And(self._in, self._at(policy.uplink, unasked, self._extra(policy.uplink))),
+            z3.And(self._in, z3.Or(unasked)),
         )
         beyond = [
             self._at(port.interface, z3.Not(self._served(port)), self._extra(port.interface))
@@ -135,12 +136,12 @@ class Theorems:
         )  # fmt: skip
 
     def _forward_safety(self) -> Iterator[Theorem]:
-        uplink, through = self._policy.uplink, self._through
+        through = self._through
         yield Theorem(
             "crossing", "no instrument reaches another host through the box", "through",
             z3.And(through, self._at_any(self._ports), self._to_any(self._ports)),
         )  # fmt: skip
-        outside = z3.Or(self._at(uplink), self._to(uplink))
+        outside = z3.Or(self._at_any(self._policy.outside), self._to_any(self._policy.outside))
         yield Theorem(
             "leaving", "no packet passes between outside and inside", "through", z3.And(through, outside)
         )
@@ -169,16 +170,19 @@ class Theorems:
     def _output_safety(self) -> Iterator[Theorem]:
         out, policy = self._out, self._policy
         harmless = z3.Not(z3.Or(self._error(), self._neighbours_out()))
-        allowed = z3.Or(self._authorized(), self._gateway(inward=False), self._dhcp(inward=False))
+        others = z3.Or(self._gateway(inward=False), self._dhcp(inward=False))
+        allowed = z3.Or(
+            z3.And(self._to(policy.way_out), self._authorized()), z3.And(self._to(policy.uplink), others)
+        )
         yield Theorem(
             "egress", "the box sends only to authorized addresses and ports", "out",
-            z3.And(out, self._to(policy.uplink), z3.Not(allowed), harmless),
+            z3.And(out, self._to_any(policy.outside), z3.Not(allowed), harmless),
         )  # fmt: skip
         yield Theorem(
             "answers", "the box sends only answers to instruments", "out",
-            z3.And(out, self._to_any(self._ports), z3.Not(self._answer(inward=False)), harmless),
+            z3.And(out, self._to_any(self._ports), z3.Not(self._answer()), harmless),
         )  # fmt: skip
-        elsewhere = z3.Not(self._to_any([policy.uplink, *self._ports, "lo"]))
+        elsewhere = z3.Not(self._to_any([*policy.outside, *self._ports, "lo"]))
         yield Theorem("elsewhere", "the box uses no other interface", "out", z3.And(out, elsewhere, harmless))
 
     # --- liveness: what the policy permits is accepted
@@ -202,7 +206,7 @@ class Theorems:
             "answers in",
             "answers from outside are accepted",
             "in",
-            z3.And(ours, carried, self._answer(inward=True)),
+            self._at(policy.way_out, self._not_foreign(policy.way_out), carried, self._answer()),
         )
         errors = z3.And(
             self._not_at(["lo"]), self._at_any(self._zones), self._not_foreign_anywhere(), self._error()
@@ -224,9 +228,9 @@ class Theorems:
         loop = z3.And(self._at("lo"), z3.Not(packet.is_in("invalid")))
         yield "loopback in", "loopback packets are accepted", "in", loop
         yield "loopback out", "loopback packets are sent", "out", self._to("lo")
-        goes = z3.And(self._to(policy.uplink), begun, self._authorized())
+        goes = z3.And(self._to(policy.way_out), begun, self._authorized())
         yield "destinations", "the box reaches every authorized address", "out", goes
-        back = z3.And(self._to_any(self._ports), self._answer(inward=False))
+        back = z3.And(self._to_any(self._ports), self._answer())
         yield "answers out", "answers to instruments are sent", "out", back
         yield (
             "open sessions",
@@ -239,7 +243,7 @@ class Theorems:
             yield "leases in", "answers of DHCP servers are accepted", "in", served_by
             asked = z3.And(self._to(policy.uplink), self._dhcp(inward=False))
             yield "leases out", "requests to DHCP servers are sent", "out", asked
-        if policy.ipsec_required:
+        if policy.vpn:
             gates = z3.And(ours, self._gateway(inward=True))
             yield (
                 "gateways in",
@@ -306,11 +310,14 @@ class Theorems:
             6, MLD_QUERY, SOLICIT, ADVERT, *([ROUTER_ADVERT] if policy.accept_router_advertisements else [])
         )
         link = z3.And(self._within(packet.saddr, LINK), message)
-        if interface == policy.uplink:
+        if interface in policy.outside:
             inside = [own.network for port in policy.ports for own in port.addresses]
             inside += [*(policy.tunnel.staff if policy.tunnel else ()), *RESERVED_NETWORKS]
             lease = z3.And(
-                packet.is_version(6), self._dhcp(inward=True), self._within(packet.saddr, LINK[1:])
+                self._at(policy.uplink),
+                packet.is_version(6),
+                self._dhcp(inward=True),
+                self._within(packet.saddr, LINK[1:]),
             )
             return z3.Or(link, lease, z3.Not(self._within(packet.saddr, inside)))
         if policy.tunnel and interface == policy.tunnel.interface:
@@ -321,10 +328,17 @@ class Theorems:
     def _not_foreign_anywhere(self) -> z3.BoolRef:
         return z3.Or([self._at(interface, self._not_foreign(interface)) for interface in self._zones])
 
-    def _answer(self, *, inward: bool) -> z3.BoolRef:
-        packet = self._packet
-        protected = [packet.ipsec_in == 1] if inward and self._policy.ipsec_required else []
-        return z3.And(packet.is_in("established"), packet.direction == 1, *protected)
+    def _answer(self) -> z3.BoolRef:
+        return z3.And(self._packet.is_in("established"), self._packet.direction == 1)
+
+    def _asked(self, interface: str) -> z3.BoolRef:
+        """The packet is an answer of an authorized address, or from a gateway or DHCP server, on its interface."""
+        policy, found = self._policy, [z3.BoolVal(False)]
+        if interface == policy.way_out:
+            found.append(self._answer())
+        if interface == policy.uplink:
+            found += [self._gateway(inward=True), self._dhcp(inward=True)]
+        return z3.Or(found)
 
     def _error(self) -> z3.BoolRef:
         """An ICMP error about a connection. A redirect is also related and quotes a packet, but is not an error."""
@@ -396,14 +410,13 @@ class Theorems:
                 found.append(
                     z3.And(packet.is_version(version), packet.transport, self._sets.member_of_rows(key, rows))
                 )
-        protected = [packet.ipsec_out == 1] if policy.ipsec_required else []
-        return z3.And(z3.Or(found), *protected)
+        return z3.Or(found)
 
     def _gateway(self, *, inward: bool) -> z3.BoolRef:
         """The packet is IKE (RFC 7296, section 2.23) or ESP, from or to an authorized gateway."""
         packet = self._packet
         gateways = [n for entry in self._policy.authorized if entry.role == "gateway" for n in entry.networks]
-        if not self._policy.ipsec_required:
+        if not self._policy.vpn:
             return z3.BoolVal(False)
         ike = z3.Or([z3.And(packet.protocol(UDP), packet.sport == n, packet.dport == n) for n in (500, 4500)])
         there = packet.saddr if inward else packet.daddr
@@ -449,7 +462,7 @@ class Theorems:
             begun = z3.And(packet.is_in("new", "established"), packet.direction == 0)
             original = z3.And(self._at_any(self._tunnel), begun, self._ruleset.session(name, there))
             reply = z3.And(
-                self._to_any(self._tunnel), self._answer(inward=False), self._ruleset.session(name, back)
+                self._to_any(self._tunnel), self._answer(), self._ruleset.session(name, back)
             )
             found.append(z3.And(packet.is_version(version), packet.transport, z3.Or(original, reply)))
         return z3.Or(found)

@@ -193,8 +193,7 @@ def _input(policy: Policy) -> Iterator[Rule]:
         for version in (4, 6):
             key = concat(saddr(version), PROTOCOL, SPORT, DPORT)
             yield uplink, where(key, named(s.PEERS[version])), ACCEPT
-    protected = [where({"meta": {"key": "ipsec"}}, True)] if policy.ipsec_required else []
-    yield uplink, *protected, state("established"), direction("reply"), ACCEPT
+    yield where(IIFNAME, policy.way_out), state("established"), direction("reply"), ACCEPT
     yield state("related"), errors(), ACCEPT
     yield refuse(names.CROWDED, where(IIFNAME, named(s.PORTS)), state("new"), too_many())
     for version in (4, 6):
@@ -211,7 +210,8 @@ def _forward(policy: Policy) -> Iterator[Rule]:
             yield from _session(policy.tunnel.interface, version)
     yield _unless_instrument(policy)
     yield log(names.INSTRUMENT)
-    yield refuse(names.LEAVING, where(OIFNAME, policy.uplink))
+    outside = any_of(*policy.outside) if policy.vpn else policy.uplink
+    yield refuse(names.LEAVING, where(OIFNAME, outside))
     yield refuse(names.CROSSING)
 
 
@@ -243,11 +243,10 @@ def _output(policy: Policy) -> Iterator[Rule]:
         for version in (4, 6):
             key = concat(daddr(version), PROTOCOL, DPORT, SPORT)
             yield uplink, where(key, named(s.PEERS[version])), ACCEPT
-    protected = [where({"rt": {"key": "ipsec"}}, True)] if policy.ipsec_required else []
     for version in (4, 6):
         for authorized in (s.AUTHORIZED, s.AUTHORIZED_NETWORKS):
             key = concat(daddr(version), PROTOCOL, DPORT)
-            yield uplink, *protected, where(key, named(authorized[version])), ACCEPT
+            yield where(OIFNAME, policy.way_out), where(key, named(authorized[version])), ACCEPT
     yield log(names.EGRESS, came_in=False)
     yield refuse(names.EGRESS, verdict=REJECT)  # the box's own programs should get an error at once
 
@@ -263,8 +262,8 @@ def _neighbours(messages: Iterable[tuple[int, str]]) -> Rule:
 
 
 def _unless_instrument(policy: Policy) -> Rule:
-    """Handle packets from uplink and tunnel in separate chains; packets that continue are from instruments."""
-    elsewhere: dict[str, Statement] = {policy.uplink: goto(names.OUTSIDE)}
+    """Handle packets from outside and from the tunnel in separate chains; others are from instruments."""
+    elsewhere: dict[str, Statement] = {interface: goto(names.OUTSIDE) for interface in policy.outside}
     if policy.tunnel:
         elsewhere[policy.tunnel.interface] = goto(names.TUNNEL)
     return (by(IIFNAME, elsewhere),)

@@ -34,7 +34,7 @@ REFUSED_ICMP: Final = "refused_icmp"
 AUTHORIZED: Final = {4: "authorized4", 6: "authorized6"}
 AUTHORIZED_NETWORKS: Final = {4: "authorized_networks4", 6: "authorized_networks6"}
 PEERS: Final = {4: "peers4", 6: "peers6"}
-"""IPsec gateways and DHCP servers, with both ports: their traffic is not in IPsec, and they may begin it."""
+"""VPN gateways and DHCP servers, with both ports: their packets are on the uplink, and they may begin an exchange."""
 SERVICES: Final = {4: "services4", 6: "services6"}
 SOURCES: Final = {4: "sources4", 6: "sources6"}
 INSIDE: Final = {4: "inside4", 6: "inside6"}
@@ -67,7 +67,7 @@ class Set:
 
 def has_peers(policy: Policy) -> bool:
     """Return whether the policy has external peers that may begin an exchange."""
-    return policy.ipsec_required or policy.uses_dhcp
+    return bool(policy.vpn) or policy.uses_dhcp
 
 
 def sets(policy: Policy) -> Iterator[Set]:
@@ -75,7 +75,7 @@ def sets(policy: Policy) -> Iterator[Set]:
     ports = tuple(port.interface for port in policy.ports)
     tunnel = (policy.tunnel.interface,) if policy.tunnel else ()
     yield Set(PORTS, "ifname", ports)
-    interfaces = (policy.uplink, *ports, *tunnel)
+    interfaces = (*policy.outside, *ports, *tunnel)
     yield Set(INTERFACES, "ifname", interfaces)
     kind = ["ifname", "inet_proto", "inet_service"]
     yield Set(REFUSED_ICMP, kind, tuple(_route_messages(policy, interfaces)), ("interval",))
@@ -90,7 +90,7 @@ def _of_version(policy: Policy, version: int) -> Iterator[Set]:
     service = [address, "inet_proto", "inet_service"]
     exact, networks = _authorized(policy, version)
     yield Set(SOURCES[version], ["ifname", address], tuple(_sources(policy, version)), interval)
-    yield Set(INSIDE[version], address, tuple(_inside(policy, version)), interval)
+    yield Set(INSIDE[version], address, tuple(map(_prefix, _inside(policy, version))), interval)
     yield Set(SERVICES[version], ["ifname", *service], tuple(_services(policy, version)))
     yield Set(AUTHORIZED[version], service, exact, size=_hash_size(len(exact)))
     yield Set(AUTHORIZED_NETWORKS[version], service, networks, interval)
@@ -112,8 +112,10 @@ def _route_messages(policy: Policy, interfaces: Iterable[str]) -> Iterator[Json]
 
 
 def _sources(policy: Policy, version: int) -> Iterator[Json]:
-    """Yield permitted (interface, source address), except for the uplink."""
+    """Yield permitted (interface, source address), except for the outside."""
     yield concat("lo", {"prefix": {"addr": str(_ANY[version]), "len": 0}})
+    if policy.vpn:
+        yield from (concat(policy.vpn, part) for part in _beyond(_inside(policy, version), version))
     for port in policy.ports:
         for own in port.addresses:
             if own.version == version:
@@ -123,11 +125,11 @@ def _sources(policy: Policy, version: int) -> Iterator[Json]:
             yield concat(policy.tunnel.interface, _prefix(network))
 
 
-def _inside(policy: Policy, version: int) -> Iterator[Json]:
-    """Yield source addresses that must not arrive at the uplink."""
+def _inside(policy: Policy, version: int) -> Iterable[Network]:
+    """Return the source addresses that must not arrive from outside."""
     networks = [own.network for port in policy.ports for own in port.addresses]
     networks += [*(policy.tunnel.staff if policy.tunnel else ()), *RESERVED_NETWORKS]
-    return map(_prefix, _collapsed(version, networks))
+    return _collapsed(version, networks)
 
 
 def _services(policy: Policy, version: int) -> Iterator[Json]:
@@ -199,6 +201,15 @@ def _others(own: InterfaceAddress) -> Iterator[Json]:
     starts = [first, *(hole + 1 for hole in holes)]
     ends = [*(hole - 1 for hole in holes), last]
     make = type(own.ip)
+    return (_range(make(start), make(end)) for start, end in zip(starts, ends, strict=True) if start <= end)
+
+
+def _beyond(networks: Iterable[Network], version: int) -> Iterator[Json]:
+    """Yield all addresses outside of these networks, which are sorted and do not overlap."""
+    make, bits = type(_ANY[version]), _ANY[version].max_prefixlen
+    edges = [(int(network.network_address), int(network.broadcast_address)) for network in networks]
+    starts = [0, *(last + 1 for _, last in edges)]
+    ends = [*(first - 1 for first, _ in edges), 2**bits - 1]
     return (_range(make(start), make(end)) for start, end in zip(starts, ends, strict=True) if start <= end)
 
 

@@ -88,8 +88,8 @@ def _right(left: Json, right: Json) -> str:
     match left, right:
         case {"meta": {"key": key}}, str() if key in _QUOTED and not right.startswith("@"):
             return f'"{right}"'
-        case {"meta": {"key": "ipsec"}} | {"rt": {"key": "ipsec"}}, bool():
-            return "exists" if right else "missing"
+        case {"meta": {"key": key}}, {"set": members} if key in _QUOTED:
+            return "{ " + ", ".join(f'"{member}"' for member in members) + " }"
         case _, list():
             return ",".join(map(str, right))
     return value_text(right)

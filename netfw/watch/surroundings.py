@@ -114,7 +114,7 @@ class Inspector:
 
     def _interfaces(self) -> tuple[str, ...]:
         tunnel = (self.policy.tunnel.interface,) if self.policy.tunnel else ()
-        return self.policy.uplink, *(port.interface for port in self.policy.ports), *tunnel
+        return *self.policy.outside, *(port.interface for port in self.policy.ports), *tunnel
 
 
 def legacy_tables() -> Iterator[NotCovered]:

@@ -234,6 +234,7 @@ def test_the_network_waits_for_the_firewall_and_the_units_are_enabled(root: Path
         assert line in drop_in.splitlines()
     wanted = root / "etc/systemd/system/multi-user.target.wants"
     assert sorted(link.name for link in wanted.iterdir()) == [
+        "ipsec.service",
         "rap-box.service",
         "rap-firewall.service",
         "rap-provision.service",

@@ -69,7 +69,6 @@ FLAGS = {"&": [payload("tcp", "flags"), ["fin", "syn", "rst", "ack"]]}
         (where(FLAGS, "syn", "!="), WEB, False),
         (where({"ct": {"key": "state"}}, ["invalid", "new"], "in"), WEB, True),
         (where({"ct": {"key": "direction"}}, "original"), WEB, False),
-        (where({"meta": {"key": "ipsec"}}, True), WEB, False),
         (where(BOTH, {"set": [{"concat": ["10.0.0.5", 443]}]}), WEB, True),
     ],
 )  # fmt: skip

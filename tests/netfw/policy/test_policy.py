@@ -38,7 +38,7 @@ def test_a_policy_is_read_from_its_file() -> None:
         tunnel=PolicyTunnel("tun-rap", (ip_network("10.99.0.0/16"),)),
         rejects_outside=True,
         accept_router_advertisements=True,
-        ipsec_required=True,
+        vpn="ipsec1",
     )
 
 
@@ -109,7 +109,9 @@ def test_a_policy_is_read_from_its_file() -> None:
         ('"tun-rap"', '"enp5s0"', "tunnel.interface", "enp5s0 is already a port of board rap-4"),
         ("10.99.0.0/16", "10.77.2.0/25", "tunnel.staff[0]", "overlaps 10.77.2.0/24 of port[1].addresses[0]"),
         ('"time"', '"gateway"', "authorized[1].ports", "a gateway uses IKE and ESP only"),
-        ("[uplink]", '[uplink]\nipsec = "required"', "uplink.ipsec", "add the gateway"),
+        ("[uplink]", '[uplink]\nvpn = "ipsec1"', "uplink.vpn", "add the gateway of the VPN"),
+        ("[uplink]", '[uplink]\nvpn = "enp5s0"', "uplink.vpn", "enp5s0 is already a port of board rap-4"),
+        ("[uplink]", '[uplink]\nvpn = "tun-rap"', "tunnel.interface", "tun-rap is the interface of the VPN"),
     ],
 )
 def test_an_error_is_reported_with_its_key(

@@ -57,6 +57,9 @@ def shared() -> Iterator[BoxLab]:
         yield lab
 
 
+VPN = "ipsec1"
+
+
 @pytest.fixture
 def lab(shared: BoxLab) -> BoxLab:
     shared.apply(load_policy(POLICIES / "clinic.toml"))
@@ -177,10 +180,9 @@ def test_the_box_reaches_only_authorized_addresses(lab: BoxLab, version: int) ->
 
 @pytest.mark.kernel
 @both_versions
-def test_outside_ipsec_only_the_gateway_is_reached(lab: BoxLab, version: int) -> None:
-    """Whether a packet is transformed depends on the kernel, which may lack IPsec: see the design note."""
+def test_outside_the_vpn_only_its_gateway_is_reached(lab: BoxLab, version: int) -> None:
     gateway = Authorized("gateway", (ip_network(ROUTER[version]),), ())
-    lab.apply(replace(lab.policy, authorized=(*lab.policy.authorized, gateway), ipsec_required=True))
+    lab.apply(replace(lab.policy, authorized=(*lab.policy.authorized, gateway), vpn=VPN))
     on_entry = {4: "EHOSTUNREACH", 6: "EACCES"}[version]
     assert lab.attempt(lab.box, lab.outside, DATACENTER[version], HTTPS) == on_entry
     assert lab.attempt(lab.box, lab.outside, ROUTER[version], HTTPS) == on_entry
@@ -204,7 +206,7 @@ def test_outside_ipsec_only_the_gateway_is_reached(lab: BoxLab, version: int) ->
 @both_versions
 def test_esp_passes_only_between_the_box_and_its_gateway(lab: BoxLab, version: int) -> None:
     gateway = Authorized("gateway", (ip_network(ROUTER[version]),), ())
-    lab.apply(replace(lab.policy, authorized=(gateway,), ipsec_required=True))
+    lab.apply(replace(lab.policy, authorized=(gateway,), vpn=VPN))
     family = {4: socket.AF_INET, 6: socket.AF_INET6}[version]
     with (
         closing(lab.box.socket(family, socket.SOCK_RAW, socket.IPPROTO_ESP)) as box,

@@ -196,8 +196,6 @@ def where(left: Json, op: str, right: Json) -> list[Json]:
         (where(PORT, "<=", 9), "tcp dport <= 9"),
         (where(PORT, ">", 9), "tcp dport > 9"),
         (where(STATE, "in", ["new", "related"]), "ct state new,related"),
-        (where({"meta": {"key": "ipsec"}}, "==", True), "meta ipsec exists"),
-        (where({"rt": {"key": "ipsec"}}, "==", False), "rt ipsec missing"),
         ([{"ct count": {"val": 8}}, {"drop": None}], "ct count 8 drop"),
         ([{"ct count": {"val": 8, "inv": True}}, {"return": None}], "ct count over 8 return"),
         ([{"jump": {"target": "x"}}], "jump x"),

@@ -87,6 +87,7 @@ def system_tree(folder: Path) -> Path:
     """Return a file tree with the package's units and the other files that provisioning needs."""
     units = "usr/lib/systemd/system"
     shutil.copytree(RECIPE / "root" / units, folder / units, symlinks=True)
+    (folder / units / "ipsec.service").write_text("[Install]\nWantedBy=multi-user.target\n")  # libreswan's
     return folder
 
 

@@ -465,17 +465,29 @@ MUTANTS = [
         "services",
         lambda d: d.replace("input", ("@connections",), ', "inv": true', ""),
     ),
-    # inside IPsec
+    # with a VPN
     Mutant(
         "clear text sent",
         "egress",
-        lambda d: d.without("output", ('"@authorized_networks4"',), "ipsec"),
+        lambda d: d.replace("output", ('"@authorized_networks4"',), '"ipsec1"', '"eno1"'),
         "ipsec",
     ),
     Mutant(
         "clear text accepted",
         "outside",
-        lambda d: d.without("input", ("established", "reply"), "ipsec"),
+        lambda d: d.replace("input", ("established", "reply"), '"ipsec1"', '"eno1"'),
+        "ipsec",
+    ),
+    Mutant(
+        "addresses of instruments accepted from the VPN",
+        "spoofed",
+        lambda d: d.add("sources4", "ipsec1", prefix("10.77.3.0", 24)),
+        "ipsec",
+    ),
+    Mutant(
+        "forwarding into the VPN",
+        "leaving",
+        lambda d: d.first("forward", match({"meta": {"key": "oifname"}}, "ipsec1"), ACCEPT),
         "ipsec",
     ),
     Mutant(

@@ -138,7 +138,7 @@ class Bench:
 def bench(policy: Policy, commands: list[Any]) -> Iterator[Bench]:
     """A box with this ruleset."""
     tunnel = [policy.tunnel.interface] if policy.tunnel else []
-    used = [policy.uplink, *(port.interface for port in policy.ports), *tunnel]
+    used = [*policy.outside, *(port.interface for port in policy.ports), *tunnel]
     interfaces = [*used, *UNUSED]
     with namespaces(2) as (box, wire):
         cables = [
