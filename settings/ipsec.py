@@ -22,7 +22,9 @@ SharedSecret: TypeAlias = Annotated[
     Meta(
         pattern=r"^[!#-\[\]-~]{24,128}\Z",
         extra={"secret": True},
-        examples=["24 to 128 letters, digits and other ASCII characters, but no space, quotation mark or backslash"],
+        examples=[
+            "24 to 128 letters, digits and other ASCII characters, but no space, quotation mark or backslash"
+        ],
     ),
 ]
 """24 bytes are half of the key of PRF_HMAC_SHA2_384, the least that libreswan accepts in FIPS mode."""
@@ -43,10 +45,12 @@ class Ipsec(Table, frozen=True, kw_only=True):
     """The pre-shared key."""
 
 
-def ipsec_problems(ipsec: Ipsec, gateways: list[str], inside: dict[str, list[str]]) -> Iterator[tuple[str, str]]:
+def ipsec_problems(
+    ipsec: Ipsec, gateways: list[str], inside: dict[str, list[str]]
+) -> Iterator[tuple[str, str]]:
     """Yield (key, message) for each contradiction between a VPN and the other settings of a site.
 
-    `gateways` are the gateway's addresses; `inside` has the addresses that the box connects to, by the key of their setting.
+    `gateways` are the gateway's addresses; `inside` has the addresses that the box connects to, by their keys.
     """
     networks: list[IPv4Network] = []
     for index, text in enumerate(ipsec.networks):
@@ -61,7 +65,10 @@ def ipsec_problems(ipsec: Ipsec, gateways: list[str], inside: dict[str, list[str
         )
     for address in gateways:
         if _is_in(address, networks):
-            yield "ipsec.gateway", f"{address} is in `networks`, which are reached through it; remove it there"
+            yield (
+                "ipsec.gateway",
+                f"{address} is in `networks`, which are reached through it; remove it there",
+            )
     if len(networks) < len(ipsec.networks):
         return
     for key, addresses in inside.items():

@@ -4,7 +4,7 @@
 #   kernel    the kernel world, the firewall and their tests: `make setup-kernel`
 #   image     building, checking and flashing images, and their tests: `make setup-image`
 #   datacenter  tests of the data center with PostgreSQL, of its pages in a browser, of its metrics and notices: `make setup-datacenter`
-#   sessions  remote desktops: a VNC server, and the viewer noVNC in a browser; VPNs of sites: `make setup-sessions`
+#   sessions  remote desktops: a VNC server, and the viewer noVNC in a browser: `make setup-sessions`
 #
 # Only missing packages are installed. Labs start their own squid and dante inside namespaces, but these packages start
 # services of the machine. A newly installed service is therefore not started, and is disabled; a service that existed
@@ -18,21 +18,21 @@
 set -eu
 
 DEBIAN_kernel="dnsmasq-base udhcpc firewalld dbus-daemon nftables libnftables1 iproute2 conntrack tcpdump squid-openssl dante-server dante-client haproxy
-	openssl util-linux mount e2fsprogs postgresql openvpn"
+	openssl util-linux mount e2fsprogs postgresql openvpn strongswan-charon strongswan-swanctl libcharon-extra-plugins
+	libstrongswan-standard-plugins"
 REDHAT_kernel="dnsmasq firewalld dbus-daemon nftables iproute conntrack-tools tcpdump squid dante-server dante haproxy openssl util-linux
-	e2fsprogs postgresql-server openvpn"
+	e2fsprogs postgresql-server openvpn strongswan"
 DEBIAN_image="rpm createrepo-c dnf cpio systemd udev apache2 gcc libc6-dev bmap-tools fdisk zstd openssl cryptsetup-bin
 	dosfstools xfsprogs btrfs-progs qemu-system-x86 ovmf xorriso mtools isolinux syslinux-common grub-efi-amd64-bin
 	grub-pc-bin squashfs-tools openscap-scanner ssg-nondebian swtpm
 	clevis clevis-luks clevis-tpm2 tpm2-tools"
 REDHAT_image="rpm-build createrepo_c dnf cpio systemd httpd mod_ssl gcc python3.11-devel bmap-tools zstd openssl cryptsetup
 	dosfstools xfsprogs qemu-kvm edk2-ovmf xorriso mtools syslinux grub2-efi-x64-modules grub2-pc-modules squashfs-tools
-	openscap-scanner scap-security-guide swtpm clevis clevis-luks tpm2-tools"
+	openscap-scanner scap-security-guide libreswan swtpm clevis clevis-luks tpm2-tools"
 DEBIAN_datacenter="postgresql chromium prometheus prometheus-alertmanager"
 REDHAT_datacenter="postgresql-server chromium golang-github-prometheus golang-github-prometheus-alertmanager"
-DEBIAN_sessions="tigervnc-standalone-server novnc chromium strongswan-charon strongswan-swanctl libcharon-extra-plugins
-	libstrongswan-standard-plugins"
-REDHAT_sessions="tigervnc-server-minimal novnc chromium strongswan libreswan"
+DEBIAN_sessions="tigervnc-standalone-server novnc chromium"
+REDHAT_sessions="tigervnc-server-minimal novnc chromium"
 SERVICES="strongswan-starter strongswan haproxy openvpn squid danted sockd firewalld apache2 postgresql prometheus prometheus-alertmanager"
 
 lack() {
@@ -79,7 +79,7 @@ unpack_libreswan() {
 	rm -r "$temporary"
 }
 
-case "$FAMILY $*" in DEBIAN_*sessions*) unpack_libreswan || lack "libreswan could not be unpacked; see above" ;; esac
+case "$FAMILY $*" in DEBIAN_*image*) unpack_libreswan || lack "libreswan could not be unpacked; see above" ;; esac
 
 PACKAGES=$(chosen "$@")
 missing=

@@ -1,7 +1,7 @@
 """Generates libreswan's configuration for a site with an IPsec VPN: ipsec.conf(5), ipsec.secrets(5).
 
-IKEv2 only, with algorithms that FIPS 140-3 approves, from suite B: AES-256-GCM, HMAC-SHA-384 and P-384, or AES-128-GCM,
-HMAC-SHA-256 and P-256. Packets of the VPN go through an interface of its own, on which the firewall permits what it
+IKEv2 only, with algorithms that FIPS 140-3 approves: AES-256-GCM, HMAC-SHA-384 and P-384, or AES-128-GCM,
+HMAC-SHA-256 and P-256. What is inside the VPN has an interface of its own, on which the firewall permits what it
 otherwise permits on the uplink. Without the VPN nothing passes.
 """
 
@@ -26,13 +26,8 @@ def ipsec_files(site: SiteOnBox) -> dict[str, str]:
     """Return the files, by path; none for a site without a VPN."""
     if site.ipsec is None:
         return {}
-    return {CONFIGURATION: _configuration(site.ipsec, gateway_of(site)), SECRETS: _secrets(site.ipsec, gateway_of(site))}
-
-
-def gateway_of(site: SiteOnBox) -> str:
-    """Return the address of the VPN gateway, which `parse_site` has checked."""
-    assert site.ipsec is not None
-    return site.addresses_of(site.ipsec.gateway)[0]
+    gateway = site.addresses_of(site.ipsec.gateway)[0]
+    return {CONFIGURATION: _configuration(site.ipsec, gateway), SECRETS: _secrets(site.ipsec, gateway)}
 
 
 def _configuration(ipsec: Ipsec, gateway: str) -> str:

@@ -65,7 +65,7 @@ DHCP_SERVERS: Final[dict[int, tuple[tuple[Address, Address], ...]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Authorized:
-    """Destinations that the box may connect to. The role "gateway" has no services, only IKE and ESP, on the uplink."""
+    """Destinations that the box may connect to. The role "gateway" has no services: IKE and ESP on the uplink."""
 
     role: str
     networks: tuple[Network, ...]

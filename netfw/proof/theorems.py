@@ -461,9 +461,7 @@ class Theorems:
             back = (packet.daddr[version], packet.iif, packet.saddr[version], packet.l4proto, packet.sport)
             begun = z3.And(packet.is_in("new", "established"), packet.direction == 0)
             original = z3.And(self._at_any(self._tunnel), begun, self._ruleset.session(name, there))
-            reply = z3.And(
-                self._to_any(self._tunnel), self._answer(), self._ruleset.session(name, back)
-            )
+            reply = z3.And(self._to_any(self._tunnel), self._answer(), self._ruleset.session(name, back))
             found.append(z3.And(packet.is_version(version), packet.transport, z3.Or(original, reply)))
         return z3.Or(found)
 

@@ -94,6 +94,9 @@ class LabUplink(Table, frozen=True):
     """The size of the queue in each direction, beyond which packets are dropped."""
     proxy: LabProxy | None = None
     """The site's proxy."""
+    vpn: bool = False
+    """Whether an IPsec VPN begins at the box and ends at the site's router. In the virtual world its packets are only
+    longer."""
 
 
 class LabInstrument(Table, frozen=True):

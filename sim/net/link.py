@@ -58,6 +58,8 @@ class LinkQuality:
     queue_bytes_max: int = 256 * 1024
     packet_bytes_max: int = 65535
     """Longer packets are lost without an ICMP error (a path MTU black hole)."""
+    overhead_bytes: int = 0
+    """What each packet has in addition, such as the headers of a VPN."""
     is_steady: bool = field(init=False)
     """Whether every packet that is not too long arrives exactly once, after a constant delay."""
 
@@ -156,6 +158,8 @@ class Pipe:
         `deliver` is called with `segment` at each arrival: once, or never if it is lost, or twice if duplicated.
         """
         quality, now, start = self.quality, self._env.now, self._free_at_ns
+        length += quality.overhead_bytes
+        header += quality.overhead_bytes
         if start <= now:
             start = now
         elif (start - now) * quality.rate_bits > quality.queue_bytes_max * 8 * _NS:

@@ -43,6 +43,7 @@ from sim.worlds.kernel.firewall import KernelFirewall
 from sim.worlds.kernel.namespaces.disk import LoopDisk
 from sim.worlds.kernel.namespaces.host import NamespaceHost
 from sim.worlds.kernel.namespaces.process import LabProcess
+from sim.worlds.kernel.vpn import vpn_ends
 from sim.worlds.shared.addresses import DATACENTER_NAME
 from sim.worlds.shared.box import (
     BOOT_SECONDS,
@@ -99,6 +100,7 @@ class LabBox(BoxPart, InspectedBox, Protocol):
 BOARD: Final = "board.toml"
 _PROGRAM: Final = "box program"
 _SERVICE: Final = "firewall service"
+_VPN: Final = "vpn"
 _LISTEN: Final = "0A"
 _WITHOUT_RIGHTS: Final = (
     "setpriv",
@@ -233,12 +235,11 @@ class KernelBox:
             self.disk.make_read_only()
         delay_s = BOOT_SECONDS if self._lives else 0.0
         program = [sys.executable, "-m", "rap", "box", "run", "--config", str(self._config)]
+        commands = {_SERVICE: self._firewall.command(), _PROGRAM: [*_WITHOUT_RIGHTS, *program]}
+        if self._lab.uplink.vpn:
+            commands[_VPN] = vpn_ends(self._lab)[0].command(self._config.with_name(_VPN))
         self._keepers = [
-            asyncio.create_task(self._keep_running(name, words, delay_s))
-            for name, words in (
-                (_SERVICE, self._firewall.command()),
-                (_PROGRAM, [*_WITHOUT_RIGHTS, *program]),
-            )
+            asyncio.create_task(self._keep_running(name, words, delay_s)) for name, words in commands.items()
         ]
 
     def _lose_power(self) -> None:
@@ -246,8 +247,9 @@ class KernelBox:
         for keeper in self._keepers:
             keeper.cancel()
         self._keepers = []
-        if service := self._processes.pop(_SERVICE, None):
-            service.kill_now()  # first, since it opens ports
+        for name in (_SERVICE, _VPN):
+            if service := self._processes.pop(name, None):
+                service.kill_now()  # before the ports are closed, since the first one opens them
         self._close_ports()  # before the program ends, so that the kernel's resets do not reach instruments
         self._kill_program()
         self.disk.cut_power()

@@ -10,8 +10,9 @@ from netfw.errors import FirewallError
 from netfw.service.requests import Checked, CountRequest, FirewallProcess
 from netfw.service.spawn import command
 from sim.lab.labfile import Lab
+from sim.worlds.kernel import vpn
 from sim.worlds.kernel.namespaces.host import NamespaceHost
-from sim.worlds.shared.policy import lab_policy, policy_file
+from sim.worlds.shared.policy import lab_policy, policy_file, with_vpn
 
 
 class KernelFirewall:
@@ -22,7 +23,8 @@ class KernelFirewall:
         self._host = host
         self.socket = folder / "firewall.sock"
         self.policy = folder / "firewall.toml"
-        self.policy.write_text(policy_file(lab.box.board, lab_policy(lab)))
+        policy = with_vpn(lab_policy(lab), vpn.INTERFACE) if lab.uplink.vpn else lab_policy(lab)
+        self.policy.write_text(policy_file(lab.box.board, policy))
 
     def command(self) -> Sequence[str]:
         """The command that runs the service, which enforces the policy and retries every second after a failure."""

@@ -26,6 +26,7 @@ from sim.worlds.kernel.supervision.control import RequestRefused, ask
 from sim.worlds.kernel.supervision.lab import KernelLab
 from sim.worlds.kernel.supervision.registry import NoSuchLab
 from sim.worlds.kernel.supervision.supervisor import run, up
+from sim.worlds.kernel.vpn import PROGRAMS as VPN_PROGRAMS
 from sim.worlds.kernel.world import CHECK_SECONDS_MAX, KernelWorld
 from sim.worlds.shared.progress import Progress
 
@@ -145,7 +146,8 @@ def check(lab: Lab) -> None:
     if wrong:
         raise SettingsError(lab.path, *dict.fromkeys(wrong))
     proxy = lab.uplink.proxy
-    require(proxy_kind(proxy.kind).packages if proxy else None)
+    programs = dict(proxy_kind(proxy.kind).packages) if proxy else {}
+    require(programs | (VPN_PROGRAMS if lab.uplink.vpn else {}))
     if any(isinstance(event.fault, ProxyInspects) for event in lab.events) and not can_inspect():
         raise MachineLacksError(CANNOT_INSPECT)
 

@@ -30,10 +30,12 @@ from sim.worlds.kernel.analyzer import KernelComputer, PtyCable
 from sim.worlds.kernel.box import KernelBox, LabBox
 from sim.worlds.kernel.datacenter import KernelDataCenter
 from sim.worlds.kernel.namespaces.link import KernelLink
+from sim.worlds.kernel.namespaces.process import LabProcess
 from sim.worlds.kernel.proxy import KernelProxy
 from sim.worlds.kernel.site import KernelSite
 from sim.worlds.kernel.supervision.lab import KernelLab
 from sim.worlds.kernel.supervision.real_time import HostLoop, RealTimeEnvironment
+from sim.worlds.kernel.vpn import vpn_ends
 from sim.worlds.shared.analyzer import Analyzer
 from sim.worlds.shared.certificates import LabCertificates
 from sim.worlds.shared.conclusion import conclude
@@ -78,6 +80,10 @@ class KernelWorld:
             certificates.datacenter(),
             evaluates_triggers=lab.expect.evaluates_triggers,
         )
+        self.gateway: LabProcess | None = None
+        """The far end of the site's VPN."""
+        self.gateway: LabProcess | None = None
+        """The far end of the site's VPN."""
         self.proxy: KernelProxy | None = None
         if site.proxy is not None and lab.uplink.proxy is not None:
             self.proxy = KernelProxy(
@@ -175,6 +181,10 @@ class KernelWorld:
     async def start(self) -> None:
         """Start all programs; lab time starts when the data center and the proxy accept connections."""
         await asyncio.gather(self.datacenter.start(), *([self.proxy.start()] if self.proxy else []))
+        if self.lab.uplink.vpn:
+            self.gateway = self.gateway = self.site.router.spawn(
+                vpn_ends(self.lab)[1].command(self.namespaces.folder / "gateway")
+            )
         await self._power_on()
         self.env.begin()
         self.uplink_meter.began_ns = self.env.began_ns

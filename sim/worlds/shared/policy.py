@@ -7,11 +7,12 @@ from a file.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_interface, ip_network
 from typing import Final, cast
 
 from netfw.policy.policy import Authorized, Policy, PolicyPort, Service
-from netfw.policy.policyfile import AuthorizedTable, PolicyFile, PortTable, Role
+from netfw.policy.policyfile import AuthorizedTable, PolicyFile, PortTable, Role, UplinkTable
 from settings.toml import dumps
 from sim.lab.labfile import Lab, LabInstrument
 from sim.proxies.kind import proxy_kind
@@ -22,6 +23,7 @@ from sim.worlds.shared.addresses import (
     DATACENTER_PORT,
     PREFIX_BITS,
     PROXY,
+    ROUTER,
     box_address,
 )
 from sim.worlds.shared.standards import tcp_port
@@ -37,6 +39,12 @@ def lab_policy(lab: Lab) -> Policy:
         ports=tuple(_port(lab, spec) for spec in lab.instruments),
         authorized=(_way_out(lab),),
     )
+
+
+def with_vpn(policy: Policy, interface: str) -> Policy:
+    """The policy of a box whose way out is a VPN with this interface, which ends at the router."""
+    gateway = Authorized("gateway", (ip_network(ROUTER),), ())
+    return replace(policy, vpn=interface, authorized=(*policy.authorized, gateway))
 
 
 def _port(lab: Lab, spec: LabInstrument) -> PolicyPort:
@@ -62,6 +70,7 @@ def policy_file(board: str, policy: Policy) -> str:
     return dumps(
         PolicyFile(
             board=board,
+            uplink=UplinkTable(vpn=policy.vpn or None),
             authorized=[_authorized_table(entry) for entry in policy.authorized],
             port=[
                 PortTable(
@@ -76,8 +85,10 @@ def policy_file(board: str, policy: Policy) -> str:
 
 
 def _authorized_table(entry: Authorized) -> AuthorizedTable:
-    (service,) = entry.services
     networks = list(map(str, entry.networks))
+    if not entry.services:
+        return AuthorizedTable(role=cast(Role, entry.role), addresses=networks)
+    (service,) = entry.services
     return AuthorizedTable(
         role=cast(Role, entry.role), addresses=networks, protocol=service.protocol, ports=[service.port]
     )

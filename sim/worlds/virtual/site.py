@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
+from typing import Final
 
 from sim.engine.clock import Environment
 from sim.engine.trace import Trace
@@ -17,6 +18,9 @@ from sim.net.host import Network, SimHost
 from sim.net.link import Link, LinkQuality
 from sim.worlds.shared.addresses import instrument_address
 from sim.worlds.shared.links import BACKBONE, LAN
+
+ESP_BYTES: Final = 64
+"""What ESP adds to a packet at most: IPv4, UDP (RFC 3948), SPI, number, IV, padding, trailer and ICV (RFC 4106)."""
 
 
 class VirtualSite:
@@ -36,7 +40,14 @@ class VirtualSite:
         far = proxy or datacenter
         far.gateway, box.gateway = box, far
         spec = lab.uplink
-        quality = LinkQuality(spec.rate, spec.delay, spec.jitter, spec.loss, queue_bytes_max=spec.queue)
+        quality = LinkQuality(
+            spec.rate,
+            spec.delay,
+            spec.jitter,
+            spec.loss,
+            queue_bytes_max=spec.queue,
+            overhead_bytes=ESP_BYTES if spec.vpn else 0,
+        )
         self._join("uplink", box, far, quality)
         if proxy is not None:
             self._join("backbone", proxy, datacenter, BACKBONE)

@@ -32,7 +32,16 @@ pytestmark = [
 ]
 NEWEST_GLIBC = (2, 34)
 """RHEL 9's."""
-NOT_RUN = ("NetworkManager", "firewalld", "httpd", "mod_ssl", "openvpn", "rsyslog", "rsyslog-gnutls")
+NOT_RUN = (
+    "NetworkManager",
+    "firewalld",
+    "httpd",
+    "libreswan",
+    "mod_ssl",
+    "openvpn",
+    "rsyslog",
+    "rsyslog-gnutls",
+)
 """Packages that the box's package requires and `rap box run --check` does not use."""
 
 
