@@ -8,7 +8,7 @@ size, and it loads fast.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, collapse_addresses, summarize_address_range
 from typing import Any, Final
@@ -47,6 +47,10 @@ _REDIRECT: Final = {4: 5, 6: 137}
 _ROUTER_ADVERT: Final = 134
 """ICMP types: RFC 792; RFC 4861, sections 4.2 and 4.5."""
 _ANY: Final = {4: IPv4Address(0), 6: IPv6Address(0)}
+_MAKERS: Final[dict[int, tuple[Callable[[int], Address], int]]] = {
+    4: (IPv4Address, 32),
+    6: (IPv6Address, 128),
+}
 _ANY_PORT: Final = {"range": [0, 65535]}
 
 
@@ -206,7 +210,7 @@ def _others(own: InterfaceAddress) -> Iterator[Json]:
 
 def _beyond(networks: Iterable[Network], version: int) -> Iterator[Json]:
     """Yield all addresses outside of these networks, which are sorted and do not overlap."""
-    make, bits = type(_ANY[version]), _ANY[version].max_prefixlen
+    make, bits = _MAKERS[version]
     edges = [(int(network.network_address), int(network.broadcast_address)) for network in networks]
     starts = [0, *(last + 1 for _, last in edges)]
     ends = [*(first - 1 for first, _ in edges), 2**bits - 1]

@@ -82,8 +82,6 @@ class KernelWorld:
         )
         self.gateway: LabProcess | None = None
         """The far end of the site's VPN."""
-        self.gateway: LabProcess | None = None
-        """The far end of the site's VPN."""
         self.proxy: KernelProxy | None = None
         if site.proxy is not None and lab.uplink.proxy is not None:
             self.proxy = KernelProxy(
