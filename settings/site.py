@@ -188,10 +188,12 @@ def _destinations(site: SiteForBox) -> dict[str, list[str]]:
     hosts = {"audit.host": site.audit.host}
     hosts |= {f"time_servers[{index}]": host for index, host in enumerate(site.time_servers)}
     if site.sessions and not site.proxy:
-        hosts["sessions.endpoint"] = site.sessions.endpoint.host
+        hosts["sessions.endpoint"] = site.sessions.host
     found = {key: site.addresses_of(host) for key, host in hosts.items()}
     found["proxy.host" if site.proxy else "datacenter.host"] = site.uplink_target()[1]
-    return found | {f"uplink.nameservers[{index}]": [one] for index, one in enumerate(site.uplink.nameservers)}
+    return found | {
+        f"uplink.nameservers[{index}]": [one] for index, one in enumerate(site.uplink.nameservers)
+    }
 
 
 def _session_problems(site: SiteForBox, board: Board) -> Iterator[tuple[str, str]]:

@@ -466,41 +466,36 @@ MUTANTS = [
         lambda d: d.replace("input", ("@connections",), ', "inv": true', ""),
     ),
     # with a VPN
-    Mutant(
-        "clear text sent",
-        "egress",
-        lambda d: d.replace("output", ('"@authorized_networks4"',), '"ipsec1"', '"eno1"'),
-        "ipsec",
-    ),
-    Mutant(
-        "clear text accepted",
-        "outside",
-        lambda d: d.replace("input", ("established", "reply"), '"ipsec1"', '"eno1"'),
-        "ipsec",
-    ),
-    Mutant(
-        "addresses of instruments accepted from the VPN",
-        "spoofed",
-        lambda d: d.add("sources4", "ipsec1", prefix("10.77.3.0", 24)),
-        "ipsec",
-    ),
-    Mutant(
-        "forwarding into the VPN",
-        "leaving",
-        lambda d: d.first("forward", match({"meta": {"key": "oifname"}}, "ipsec1"), ACCEPT),
-        "ipsec",
-    ),
-    Mutant(
-        "ESP from any address",
-        "outside",
-        lambda d: d.first("input", match({"meta": {"key": "l4proto"}}, "esp"), ACCEPT),
-        "ipsec",
-    ),
-    Mutant(
-        "gateway on any port",
-        "egress",
-        lambda d: d.change("peers4", '"udp", 500, 500', '"udp", {"range": [0, 65535]}, 500'),
-        "ipsec",
+    *(
+        Mutant(name, theorem, edit, "ipsec")
+        for name, theorem, edit in (
+            (
+                "clear text sent",
+                "egress",
+                lambda d: d.replace("output", ('"@authorized_networks4"',), '"ipsec1"', '"eno1"'),
+            ),
+            (
+                "clear text accepted",
+                "outside",
+                lambda d: d.replace("input", ("established", "reply"), '"ipsec1"', '"eno1"'),
+            ),
+            (
+                "instruments spoofed",
+                "spoofed",
+                lambda d: d.add("sources4", "ipsec1", prefix("10.77.3.0", 24)),
+            ),
+            ("forwarding into the VPN", "leaving", lambda d: d.first("forward", to("ipsec1"), ACCEPT)),
+            (
+                "ESP from any address",
+                "outside",
+                lambda d: d.first("input", match({"meta": {"key": "l4proto"}}, "esp"), ACCEPT),
+            ),
+            (
+                "gateway on any port",
+                "egress",
+                lambda d: d.change("peers4", '"udp", 500, 500', '"udp", {"range": [0, 65535]}, 500'),
+            ),
+        )
     ),
     # DHCP
     Mutant(
