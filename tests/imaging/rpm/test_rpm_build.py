@@ -36,11 +36,12 @@ NOT_RUN = (
     "NetworkManager",
     "firewalld",
     "httpd",
-    "libreswan",
+    "iproute",
     "mod_ssl",
     "openvpn",
     "rsyslog",
     "rsyslog-gnutls",
+    "util-linux",
 )
 """Packages that the box's package requires and `rap box run --check` does not use."""
 
@@ -67,7 +68,8 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Packages with RHEL's names: real ones for programs that are run, empty ones for the rest."""
     whole = contents()
-    stubs = {"filesystem": whole.stubs["filesystem"], **{name: Stub() for name in NOT_RUN}}
+    with_files = {name: whole.stubs[name] for name in ("filesystem", "libreswan")}
+    stubs = {**with_files, **{name: Stub() for name in NOT_RUN}}
     few = MockPackages(
         debs=["bash", "coreutils", "netbase", "nftables", "python3.11", "systemd"],
         leave_out=whole.leave_out,
