@@ -356,7 +356,14 @@ async def _serve_staff(
     readers = stack.enter_context(ThreadPoolExecutor(STAFF_THREADS, "pages"))
     web = make_staff_web(config, store, known, now_ms, readers, executor, access, sessions)
     application = measured_application(web, metrics.request)
-    return await stack.enter_async_context(serving(application, config.staff.host, config.staff.port))
+    return await stack.enter_async_context(
+        serving(
+            application,
+            config.staff.host,
+            config.staff.port,
+            has_websockets=sessions is not None,
+        )
+    )
 
 
 async def _follow_certificate(config: Config, server: Server) -> None:

@@ -29,8 +29,6 @@ class FileRecording:
         self._path, self._executor = path, executor
         self._file: BinaryIO | None = None
         self._writer: RecordingWriter | None = None
-        self.chain = b""
-        """The value of the hash chain once it has ended; empty if it is not complete."""
         try:
             self._file = path.open("xb")
             self._writer = RecordingWriter(self._file)
@@ -65,19 +63,21 @@ class FileRecording:
             self._failed(error)
             raise
 
-    async def close(self) -> None:
+    async def close(self) -> bytes:
         """As `SessionRecording.close`."""
         writer, self._writer = self._writer, None
+        recorded = b""
         if writer is not None:
             try:
                 chain = writer.end()
                 await asyncio.get_running_loop().run_in_executor(self._executor, self._sync)
-                self.chain = chain
+                recorded = chain
             except OSError as error:
                 self._failed(error)
         if self._file is not None:
             with suppress(OSError):
                 self._file.close()
+        return recorded
 
     def _sync(self) -> None:
         assert self._file is not None, "opened before"

@@ -22,8 +22,15 @@ from datacenter.config import RemoteSessions as Settings
 from datacenter.sessions.box_keys import BoxKeys
 from datacenter.sessions.desk import Outbox, SessionDesk, Wanted
 from datacenter.sessions.exchange import SessionExchange
+from datacenter.sessions.live_desktop import LiveDesktop
+from datacenter.sessions.recording_head import RecordingHead, sign_recording
 from datacenter.sessions.recordings import FileRecording, recording_path
-from datacenter.sessions.records import SessionProgress, end_all_rows, save_progress
+from datacenter.sessions.records import (
+    SessionProgress,
+    end_all_rows,
+    save_progress,
+    save_recording_head,
+)
 from datacenter.sessions.restart import Interrupted, end_interrupted, read_interrupted
 from datacenter.sessions.rights import Requester, SessionRights
 from datacenter.sessions.session import DeskSession
@@ -35,7 +42,7 @@ from wire.http.connection import Request, Response
 from wire.pki.signature import load_private_key
 from wire.session.audit import AuditFileError, AuditOwner
 from wire.session.cose import GrantError, key_set
-from wire.session.grant import Offer
+from wire.session.grant import Offer, SessionService
 from wire.session.log import SessionLog
 from wire.session.messages import EXCHANGE_BYTES_MAX, EndMessage, HeadMessage
 from wire.session.recorder import SessionRecorder
@@ -72,7 +79,7 @@ class RemoteSessions:
         self._settings, self._store, self._writer, self._now_ms = settings, store, writer, now_ms
         self._boxes = frozenset(boxes)
         self._loop = asyncio.get_running_loop()
-        key = load_private_key(settings.key)
+        key = self._key = load_private_key(settings.key)
         self._disk = ThreadPoolExecutor(1, "sessions")
         self._recordings = settings.folder / RECORDINGS
         self._recordings.mkdir(mode=0o700, exist_ok=True)
@@ -97,6 +104,8 @@ class RemoteSessions:
         self._rights = SessionRights(policies, now_ms)
         self._changed = asyncio.Event()
         self._saved: dict[bytes, SessionProgress] = {}
+        self._files: dict[bytes, FileRecording] = {}
+        self._desktops: dict[bytes, LiveDesktop] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self.desk = SessionDesk(
             Surroundings(
@@ -112,7 +121,7 @@ class RemoteSessions:
                 make_endpoint,
                 self._record,
                 self._outbox.send,
-                self._changed.set,
+                self._session_changed,
             )
         )
         self._exchange = SessionExchange(self.desk, self._outbox)
@@ -143,6 +152,10 @@ class RemoteSessions:
     def find(self, session: bytes) -> DeskSession | None:
         """Return a session that is not over, or was over recently."""
         return self.desk.find(session)
+
+    def desktop(self, session: bytes) -> LiveDesktop | None:
+        """Return the desktop of a session that is open."""
+        return self._desktops.get(session)
 
     def start(self, wanted: Wanted, requester: Requester) -> None:
         """Ask for a session with the identifier of `wanted`, whose row is in the store."""
@@ -217,12 +230,16 @@ class RemoteSessions:
                 await self._loop.run_in_executor(
                     self._writer, save_progress, self._store, progress, self._now_ms()
                 )
+                if session.is_over and session.recorded:
+                    await self._loop.run_in_executor(self._writer, self._save_head, session)
             except StoreError as error:
                 _log.error("the state of session %s is not stored yet: %s", session.id.hex(), error)
                 return False
             self._saved[session.id] = progress
             if session.is_over:
                 self._rights.forget(session.id)
+                self._files.pop(session.id, None)
+                self._desktops.pop(session.id, None)
         known = {session.id for session in self.desk.sessions}
         self._saved = {session: saved for session, saved in self._saved.items() if session in known}
         return True
@@ -250,4 +267,19 @@ class RemoteSessions:
             self._outbox.send(box, HeadMessage(session, head))
 
     def _record(self, offer: Offer) -> FileRecording:
-        return FileRecording(recording_path(self._recordings, offer.id), self._disk)
+        file = self._files[offer.id] = FileRecording(recording_path(self._recordings, offer.id), self._disk)
+        return file
+
+    def _save_head(self, session: DeskSession) -> None:
+        """Sign the head of a complete recording. Raises: StoreError."""
+        head = sign_recording(RecordingHead(session.id, session.recorded), self._key)
+        save_recording_head(self._store, session.id.hex(), head)
+
+    def _session_changed(self) -> None:
+        """Show the desktop of each session that has opened, and let the states be stored."""
+        for session in self.desk.sessions:
+            is_new = session.state is SessionState.OPEN and session.id not in self._desktops
+            if is_new and session.offer.service is SessionService.RFB:
+                desktop = self._desktops[session.id] = LiveDesktop(session, self._files[session.id])
+                self._begin(desktop.run())
+        self._changed.set()

@@ -191,6 +191,12 @@ class SessionRequests:
         is_waiting = found is not None and found.state in (SessionState.REQUESTED, SessionState.OFFERED)
         return found.code if found is not None and is_waiting and row.staff == caller.staff else ""
 
+    def require_watch(self, caller: Caller, instrument: Resource, now_ms: int) -> None:
+        """Require the right to watch the session of somebody else; recorded. Raises: SessionRefusedError."""
+        decision = self._decide(caller, ACTIONS[SessionMode.VIEW], instrument, now_ms)
+        if not decision.permitted:
+            raise SessionRefusedError(decision.reason)
+
     def may(self, caller: Caller, action: str, resource: Resource, now_ms: int) -> bool:
         """Return whether to offer an action; not recorded."""
         context = RequestContext(now_ms, caller.purpose)

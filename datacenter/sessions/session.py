@@ -62,6 +62,8 @@ class DeskSession(SessionExecutor):
         self._endpoint: TunnelEndpoint | None = None
         self._issued: Issued | None = None
         self._recording: SessionRecording | None = None
+        self.recorded = b""
+        """The value of the recording's hash chain, once it is complete."""
         self._connections: set[asyncio.Transport] = set()
         self._repeats_at_ns = now_ns + REPEAT_SECONDS * _SECOND_NS
         self._deadline = Deadline(self, self.deadline_ns, now_ns)
@@ -147,6 +149,8 @@ class DeskSession(SessionExecutor):
     def _message(self, row: Row) -> bytes:
         if row.event is Event.REQUEST:
             return self.signed.message
+        if row.event is Event.CLOSED:
+            return self.recorded
         return self.grant.message if row.event is Event.GRANT_RECEIVED and self.grant is not None else b""
 
     def _deadline_ns(self, row: Row) -> int:
@@ -210,7 +214,7 @@ class DeskSession(SessionExecutor):
             await self._endpoint.stop()
             self._endpoint = None
         if self._recording is not None:
-            await self._recording.close()
+            self.recorded = await self._recording.close()
         await self.event(Event.CLOSED, Actor.DATA_CENTER)
 
 

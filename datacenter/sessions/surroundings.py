@@ -64,8 +64,8 @@ class SessionRecording(Protocol):
         """Whether its beginning is durable."""
         ...
 
-    async def close(self) -> None:
-        """End it."""
+    async def close(self) -> bytes:
+        """End it; return the value of its hash chain, or nothing if it is not complete."""
         ...
 
 

@@ -20,7 +20,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from datacenter.access.directory import StaffPerson
@@ -60,6 +60,8 @@ from datacenter.web.sessions import StaffSession
 from datacenter.web.sign_in import sign_in_page, sign_in_routes
 from datacenter.web.sign_on import sign_on_routes
 from datacenter.web.uploads import MULTIPART, FileReceiver, NotReceivedError, media_type
+from datacenter.web.viewer import PATH as VIEWER
+from datacenter.web.viewer import DesktopViewers
 
 _TITLES: Final = {
     400: "The request is not valid",
@@ -103,8 +105,9 @@ def make_web(
     ]
     described = Route(f"{API}/openapi.json", show_document, methods=["GET"])
     static = Route(f"{PREFIX}/{{path:path}}", _static)
+    viewer = WebSocketRoute(VIEWER, DesktopViewers(services).serve)
     application = Starlette(
-        routes=[*sign_in_routes(services), *sign_on_routes(services), static, described, *pages],
+        routes=[*sign_in_routes(services), *sign_on_routes(services), static, described, viewer, *pages],
         exception_handlers={HTTPException: _http_error, StoreError: _store_error, Exception: _internal_error},
     )
     return _Guarded(application, frozenset(hosts))
@@ -121,8 +124,11 @@ class _Guarded:
         self._application, self._hosts = application, hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._application(scope, receive, send)
+        if scope["type"] == "websocket":
+            if self._is_own(dict(scope["headers"]).get(b"host", b"").decode("latin-1")):
+                await self._application(scope, receive, send)
+            else:
+                await send({"type": "websocket.close", "code": 1008})
             return
 
         async def send_guarded(message: Message) -> None:

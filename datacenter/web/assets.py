@@ -1,6 +1,7 @@
 """Static files: read once, compressed once, with a hash of the content in their path.
 
-A changed file has another path, so that browsers may keep each for a year.
+A changed file has another path, so that browsers may keep each for a year. The modules of noVNC import each other by
+relative paths, so that they have one hash together.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from starlette.responses import Response
 
 DIRECTORY: Final = Path(__file__).parent / "static"
 PREFIX: Final = "/static"
+MODULES: Final = "vendor/novnc/"
 _TYPES: Final = {
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -37,12 +39,16 @@ class Asset:
 def load_assets() -> dict[str, Asset]:
     """Return all static files by their names in the directory."""
     found = {}
-    for file in sorted(DIRECTORY.rglob("*")):
-        if file.suffix in _TYPES:
-            name = file.relative_to(DIRECTORY).as_posix()
-            body = file.read_bytes()
-            path = f"{PREFIX}/{sha256(body).hexdigest()[:16]}/{name}"
-            found[name] = Asset(path, body, gzip.compress(body, 9, mtime=0), _TYPES[file.suffix])
+    files = {
+        file.relative_to(DIRECTORY).as_posix(): file.read_bytes()
+        for file in sorted(DIRECTORY.rglob("*"))
+        if file.suffix in _TYPES
+    }
+    together = b"".join(body for name, body in files.items() if name.startswith(MODULES))
+    for name, body in files.items():
+        version = sha256(together if name.startswith(MODULES) else body).hexdigest()[:16]
+        kind = _TYPES[f".{name.rpartition('.')[2]}"]
+        found[name] = Asset(f"{PREFIX}/{version}/{name}", body, gzip.compress(body, 9, mtime=0), kind)
     return found
 
 

@@ -46,8 +46,8 @@ class EmulatedRecording:
     def __init__(self, *, is_writable: bool) -> None:
         self.is_writable = is_writable
 
-    async def close(self) -> None:
-        pass
+    async def close(self) -> bytes:
+        return b""
 
 
 class SessionEnds:

@@ -60,7 +60,7 @@ class SessionRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
     """The session's deadline on the monotonic clock, where the end has just computed it."""
     message: str = ""
     """The offer, the grant or the signed head of this record; at the end of a desktop the hash chain of what the box
-    has sent. In hexadecimal digits."""
+    has sent (`ending`), and of what the data center has recorded (`ended`). In hexadecimal digits."""
 
 
 class SessionLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -26,7 +26,7 @@ from datacenter.sessions.rights import ACTIONS
 from datacenter.web.orders import session_caller, session_requests
 from datacenter.web.pages.page import address, keyset, show, show_fragment
 from datacenter.web.parameters import ParameterError
-from datacenter.web.responses import redirect
+from datacenter.web.responses import SECURITY_HEADERS, html, redirect
 from datacenter.web.routes import NoParameters, PageRequest, WebRoute
 from wire.session.grant import SessionMode
 from wire.session.table import SessionState
@@ -75,6 +75,12 @@ class RequestForm(Struct, frozen=True):
     reason: Annotated[str, Meta(max_length=TEXT_MAX)] = ""
     ticket: Annotated[str, Meta(max_length=TICKET_MAX)] = ""
     key: Annotated[str, Meta(max_length=REQUEST_KEY_CHARACTERS_MAX)] = ""
+
+
+class SessionQuery(Struct, frozen=True):
+    """Whether the page waits for the session, to show its desktop once it is open."""
+
+    waiting: bool = False
 
 
 class NoteForm(Struct, frozen=True):
@@ -149,7 +155,10 @@ def session(page: PageRequest) -> Response:
             "refresh_seconds": REFRESH_SECONDS,
         }
         if page.is_fragment:
-            return show_fragment(page, "_session_state.html", **values)
+            shown = show_fragment(page, "_session_state.html", **values)
+            if row.state == SessionState.OPEN and row.staff == page.staff and page.query.waiting:
+                shown.headers["hx-redirect"] = f"{PATH}/{row.id}/desktop"
+            return shown
         return show(
             page,
             "session.html",
@@ -158,6 +167,41 @@ def session(page: PageRequest) -> Response:
             note_max=NOTE_MAX,
             **values,
         )
+
+
+def desktop(page: PageRequest) -> Response:
+    """The desktop of an open session, or the part of its page that changes."""
+    caller = session_caller(page)
+    with session_requests(page) as desk:
+        row = desk.read(page.names["session"])
+        instrument = find_instrument(page.store, row.box, row.instrument)
+        is_own = row.staff == page.staff
+        if not is_own and instrument is not None:
+            desk.require_watch(caller, instrument, page.now_ms)
+        remote = page.services.remote
+        live = remote.desktop(bytes.fromhex(row.id)) if remote is not None else None
+        if live is None or live.ended.is_set():
+            target = f"{PATH}/{row.id}"
+            return html("", headers={"hx-redirect": target}) if page.is_fragment else redirect(target)
+        values: dict[str, Any] = {
+            "row": row,
+            "kbit_s": live.kbit_s,
+            "round_trip_ms": live.round_trip_ms,
+            "watchers": [staff for staff in live.viewers if staff != page.staff],
+        }
+        if page.is_fragment:
+            return show_fragment(page, "_desktop_status.html", **values)
+        shown = show(
+            page,
+            "desktop.html",
+            has_control=is_own and row.mode == SessionMode.CONTROL,
+            may_end=desk.may(caller, "end-session", row.resource, page.now_ms),
+            refresh_seconds=REFRESH_SECONDS,
+            **values,
+        )
+        policy = SECURITY_HEADERS["content-security-policy"]
+        shown.headers["content-security-policy"] = policy.replace("img-src 'self'", "img-src 'self' data:")
+        return shown
 
 
 def end_session(page: PageRequest) -> Response:
@@ -192,7 +236,25 @@ def _latest_port(rows: list[SessionRow]) -> int:
 # The actions of forms depend on the session: SessionRequests checks and records them.
 ROUTES: Final = (
     WebRoute("GET", PATH, "view", "", sessions, "remote sessions", SessionsQuery, purpose=PURPOSE),
-    WebRoute("GET", f"{PATH}/{{session}}", "view", "Session", session, "a remote session", purpose=PURPOSE),
+    WebRoute(
+        "GET",
+        f"{PATH}/{{session}}",
+        "view",
+        "Session",
+        session,
+        "a remote session",
+        SessionQuery,
+        purpose=PURPOSE,
+    ),
+    WebRoute(
+        "GET",
+        f"{PATH}/{{session}}/desktop",
+        "view",
+        "Session",
+        desktop,
+        "the desktop of a remote session",
+        purpose=PURPOSE,
+    ),
     WebRoute(
         "POST",
         "/instruments/{box}/{instrument}/sessions",

@@ -190,8 +190,10 @@ class EmulRecording:
             raise OSError(errno.ENOSPC, "the recording cannot be written")
         self.parts += 1
 
-    async def close(self) -> None:
+    async def close(self) -> bytes:
         """As `SessionRecording.close`."""
+
+        return b""
 
 
 @dataclass

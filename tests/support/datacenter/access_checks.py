@@ -83,7 +83,7 @@ NOT_NAMING: Final = {
     "page", "health", "view", "model", "severity", "state", "period", "since_ms", "until_ms", "limit",
     "cursor", "reading", "days", "hours", "reason", "verb", "purpose", "begins", "actor", "action", "outcome",
     "resource", "from_ms", "area", "key", "before", "after", "direction", "name",
-    "mode", "port", "minutes", "ticket", "text", "staff",
+    "mode", "port", "minutes", "ticket", "text", "staff", "waiting",
 }  # fmt: skip
 """All other parameters. `resource` is of the audit log, in which auditors see everything."""
 
@@ -151,7 +151,8 @@ def is_audit(row: WebRoute) -> bool:
 def is_for_viewers(row: WebRoute) -> bool:
     """Whether a viewer may open the route: what changes nothing, and exports no data of an instrument."""
     is_export = is_of_one(row) and row.path.endswith((".csv", ".parquet"))
-    return row.method == "GET" and not is_export and not is_download(row) and not is_audit(row)
+    is_desktop = row.path.endswith("/desktop")
+    return row.method == "GET" and not (is_export or is_download(row) or is_audit(row) or is_desktop)
 
 
 def is_download(row: WebRoute) -> bool:

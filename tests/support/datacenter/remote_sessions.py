@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -90,6 +91,8 @@ class PlainEndpoint:
         self._up: asyncio.Future[None] = loop.create_future()
         self.ended: asyncio.Future[str] = loop.create_future()
         self.is_fenced = True
+        self.box: asyncio.Future[socket.socket] = loop.create_future()
+        """The box's end of the connection to its desktop."""
 
     async def start(self, session_key: bytes, until: datetime) -> Issued:
         keys = await asyncio.to_thread(load_der_public_key, session_key)
@@ -105,9 +108,14 @@ class PlainEndpoint:
         await self._up
 
     async def connect(self, protocol: asyncio.Protocol) -> None:
-        raise ConnectionRefusedError("nothing listens")
+        near, far = socket.socketpair()
+        far.setblocking(False)
+        self.box.set_result(far)
+        await asyncio.get_running_loop().create_connection(lambda: protocol, sock=near)
 
     async def stop(self) -> None:
+        if self.box.done():
+            self.box.result().close()
         if not self._up.done():
             self._up.set_exception(EndpointError("stopped"))
             self._up.exception()
@@ -186,8 +194,11 @@ class Center:
 
     async def open(self, mode: SessionMode = SessionMode.CONTROL) -> DeskSession:
         """Request a session, let the person permit it, and open its tunnel."""
-        session = await self.offered(self.request(mode))
-        (offer,) = (one.offer for one in self.received if isinstance(one, OfferMessage))
+        return await self.grant(await self.offered(self.request(mode)))
+
+    async def grant(self, session: DeskSession) -> DeskSession:
+        """Let the person permit a session that is offered, and open its tunnel."""
+        offer = [one.offer for one in self.received if isinstance(one, OfferMessage)][-1]
         signed = read_offer(offer, key_set(DATACENTER.public_key()), SERIAL)
         evidence = Evidence(PresenceWay.CODE, "port 1", time.time_ns() // 1_000_000_000)
         grant = countersign_offer(signed, (evidence,), SESSION.public_key(), BOX)

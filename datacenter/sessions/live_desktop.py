@@ -1,0 +1,189 @@
+"""The desktop of an open session: received once, recorded, and shown to viewers.
+
+The connection to the box exists from the opening to the end of the session; its end is the end of the session. What
+was received is durable within FLUSH_SECONDS, and nothing is shown that the recording has not taken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections import Counter, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from datacenter.desktop.receiver import DesktopReceiver
+from datacenter.sessions.recordings import FileRecording
+from datacenter.sessions.session import DeskSession, SessionClosed
+from wire.desktop.connection import TcpChannel
+from wire.desktop.stream import StreamError
+from wire.session.table import Actor, Event
+
+FLUSH_SECONDS: Final = 1.0
+FIRST_VIEWER_SECONDS: Final = 60.0
+"""A session that nobody looks at ends after this time."""
+VIEWER_SECONDS: Final = 3.0
+"""The session ends when the requester's last viewer has been gone for so long; a page that is loaded again is not."""
+RATE_SECONDS: Final = 5
+"""The rate is that of the last seconds."""
+_TCP_INFO_RTT: Final = struct.Struct("=68xI")
+"""The smoothed round-trip time in microseconds in `struct tcp_info` of Linux."""
+
+
+class LiveDesktop:
+    """The desktop of one session; `run` it once, when the session is open."""
+
+    def __init__(self, session: DeskSession, recording: FileRecording) -> None:
+        self.session, self._recording = session, recording
+        self._receiver: asyncio.Future[DesktopReceiver] = asyncio.get_running_loop().create_future()
+        self.ended = asyncio.Event()
+        self._channel: _CountingChannel | None = None
+        self._viewers: Counter[str] = Counter()
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def kbit_s(self) -> float | None:
+        """The rate at which the desktop arrives, in kbit/s; None before."""
+        return self._channel.kbit_s(self._loop.time()) if self._channel else None
+
+    @property
+    def round_trip_ms(self) -> float | None:
+        """The round-trip time to the box in milliseconds; None if it is not known."""
+        return self._channel.round_trip_ms if self._channel else None
+
+    @property
+    def viewers(self) -> list[str]:
+        """The people who see the desktop now."""
+        return sorted(self._viewers)
+
+    async def received(self) -> DesktopReceiver:
+        """Return what is received, once the box is connected."""
+        return await asyncio.shield(self._receiver)
+
+    async def run(self) -> None:
+        """Receive until the session ends, and end it when the desktop does."""
+        session = self.session
+        self._wait_for_viewer(FIRST_VIEWER_SECONDS)
+        try:
+            reader = asyncio.StreamReader()
+            protocol = asyncio.StreamReaderProtocol(reader)
+            made = await _connected(session, protocol)
+            writer = asyncio.StreamWriter(made, protocol, reader, self._loop)
+            self._channel = channel = _CountingChannel(reader, writer)
+            receiver = DesktopReceiver(channel, self._recording)
+            self._receiver.set_result(receiver)
+            async with asyncio.TaskGroup() as tasks:
+                flushing = tasks.create_task(self._flush())
+                try:
+                    await receiver.run()
+                finally:
+                    flushing.cancel()
+        except* (EOFError, OSError, StreamError, SessionClosed):
+            pass
+        finally:
+            self.ended.set()
+            if self._timer is not None:
+                self._timer.cancel()
+        if self._recording.is_writable:
+            await session.event(Event.LINE_LOST, Actor.LINE)
+        else:
+            await session.recording_failed()
+
+    @contextmanager
+    def viewing(self, staff: str) -> Iterator[None]:
+        """Within the block, a person sees the desktop. The session ends soon after the requester's last one."""
+        self._viewers[staff] += 1
+        if staff == self.session.offer.staff and self._timer is not None:
+            self._timer.cancel()
+        try:
+            yield
+        finally:
+            self._viewers[staff] -= 1
+            self._viewers += Counter()  # drops those who are gone
+            if staff == self.session.offer.staff and staff not in self._viewers and not self.ended.is_set():
+                self._wait_for_viewer(VIEWER_SECONDS)
+
+    async def _flush(self) -> None:
+        """Make what was received durable, again and again. Raises: OSError."""
+        while True:
+            await asyncio.sleep(FLUSH_SECONDS)
+            await self._recording.flush()
+
+    def _wait_for_viewer(self, seconds: float) -> None:
+        self._timer = self._loop.call_later(seconds, self.session.later, Event.VIEWER_LOST, Actor.LINE)
+
+
+async def _connected(session: DeskSession, protocol: asyncio.StreamReaderProtocol) -> asyncio.Transport:
+    """Connect to the box, and return the transport. Raises: SessionClosed, OSError."""
+    made = _Made(protocol)
+    await session.connect(made)
+    return await made.transport
+
+
+class _Made(asyncio.Protocol):
+    """Passes everything on, and gives the transport once there is one."""
+
+    def __init__(self, inner: asyncio.StreamReaderProtocol) -> None:
+        self._inner = inner
+        self.transport: asyncio.Future[asyncio.Transport] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._inner.connection_made(transport)
+        self.transport.set_result(transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._inner.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        return self._inner.eof_received()
+
+    def pause_writing(self) -> None:
+        self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._inner.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._inner.connection_lost(exc)
+
+
+class _CountingChannel:
+    """A connection to the box whose received bytes are counted by the second."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._inner, self._writer = TcpChannel(reader, writer), writer
+        self._loop = asyncio.get_running_loop()
+        self._counts: deque[tuple[int, int]] = deque(maxlen=RATE_SECONDS + 1)
+
+    async def read_exactly(self, length: int) -> bytes:
+        data = await self._inner.read_exactly(length)
+        second = int(self._loop.time())
+        before = self._counts.pop()[1] if self._counts and self._counts[-1][0] == second else 0
+        self._counts.append((second, before + length))
+        return data
+
+    async def write(self, data: bytes) -> None:
+        await self._inner.write(data)
+
+    def kbit_s(self, now: float) -> float:
+        """The rate of the last whole seconds."""
+        last = int(now)
+        return sum(count for second, count in tuple(self._counts) if last - RATE_SECONDS <= second < last) * (
+            8 / 1000 / RATE_SECONDS
+        )
+
+    @property
+    def round_trip_ms(self) -> float | None:
+        own = self._writer.get_extra_info("socket")
+        if own is None or not hasattr(socket, "TCP_INFO"):
+            return None
+        try:
+            info = own.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_RTT.size)
+        except OSError:
+            return None
+        microseconds: int = _TCP_INFO_RTT.unpack(info)[0]
+        return microseconds / 1000

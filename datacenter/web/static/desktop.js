@@ -1,0 +1,39 @@
+// The desktop of a remote session: noVNC in the page, its state in words, and a way out of it by the keyboard.
+const screen = document.getElementById("screen");
+const state = document.getElementById("connection");
+const { default: RFB } = await import(screen.dataset.viewer);
+
+const address = new URL(screen.dataset.socket, location.href);
+address.protocol = address.protocol === "https:" ? "wss:" : "ws:";
+const rfb = new RFB(screen, address.href);
+rfb.viewOnly = screen.dataset.control !== "1";
+rfb.scaleViewport = true;
+rfb.background = "transparent";
+rfb.addEventListener("connect", () => {
+  state.textContent = "connected";
+  rfb.focus();
+});
+rfb.addEventListener("desktopname", (event) => {
+  state.textContent = event.detail.name.includes("(stalled") ? "stalled: the instrument does not respond" : "connected";
+});
+rfb.addEventListener("disconnect", () => {
+  state.textContent = "disconnected";
+  document.getElementById("again").hidden = false;
+});
+
+// A session whose page is left ends after a moment.
+let isEnding = false;
+document.addEventListener("submit", () => { isEnding = true; });
+addEventListener("beforeunload", (event) => {
+  if (!isEnding && state.textContent !== "disconnected") event.preventDefault();
+});
+
+// The desktop takes all keys. Control, Alt and Shift together leave it.
+screen.addEventListener("keydown", (event) => {
+  if (event.ctrlKey && event.altKey && event.shiftKey) {
+    rfb.blur();
+    document.getElementById("end").focus();
+    event.stopImmediatePropagation();
+    event.preventDefault();
+  }
+}, true);

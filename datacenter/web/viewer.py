@@ -1,0 +1,161 @@
+"""Shows the desktop of a remote session in a browser: RFB over a WebSocket, for those who may see it.
+
+The requester sees and, in a session with control, operates it. Others who may have such a session themselves
+(`view-session`) watch it. Whoever loses the right, or signs out, is disconnected within RIGHTS_SECONDS.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+from starlette.websockets import WebSocket
+
+from datacenter.access.control import CallerDecider
+from datacenter.access.request import Resource
+from datacenter.access.vocabulary import Purpose
+from datacenter.desktop.receiver import DesktopReceiver
+from datacenter.desktop.websocket import serve_viewer
+from datacenter.fleet.visible import Visibility, find_instrument
+from datacenter.sessions.listing import SessionRow, find_session_row
+from datacenter.sessions.live_desktop import LiveDesktop
+from datacenter.store.errors import StoreError
+from datacenter.web.routes import (
+    NotFoundError,
+    RefusedError,
+    WebRoute,
+    WebServices,
+    check_access,
+)
+from datacenter.web.sessions import StaffSession
+from wire.session.grant import SessionMode
+
+PATH: Final = "/sessions/{session}/viewer"
+PURPOSE: Final[Purpose] = "service"
+RIGHTS_SECONDS: Final = 2.0
+CONNECT_SECONDS_MAX: Final = 20.0
+_REFUSED: Final = 1008
+
+
+@dataclass(frozen=True)
+class _Admitted:
+    """Who sees which desktop."""
+
+    staff: StaffSession
+    row: SessionRow
+    instrument: Resource
+
+
+class DesktopViewers:
+    """Serves the viewers of all desktops."""
+
+    def __init__(self, services: WebServices) -> None:
+        self._services = services
+
+    async def serve(self, websocket: WebSocket) -> None:
+        """Serve one viewer, until it leaves or the session ends."""
+        admitted = await self._admit(websocket)
+        live = self._live(admitted.row.id) if admitted else None
+        receiver = await _receiver(live) if live else None
+        if admitted is None or live is None or receiver is None:
+            await websocket.close(_REFUSED)
+            return
+        is_own = admitted.staff.staff == admitted.row.staff
+        has_control = is_own and live.session.offer.mode is SessionMode.CONTROL
+        with live.viewing(admitted.staff.staff):
+            viewer = asyncio.ensure_future(
+                serve_viewer(websocket, receiver, admitted.row.instrument, has_control=has_control)
+            )
+            over = asyncio.ensure_future(self._until_over(websocket, admitted, live))
+            try:
+                await asyncio.wait((viewer, over), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in (viewer, over):
+                    task.cancel()
+                await asyncio.wait((viewer, over))
+
+    def _live(self, session: str) -> LiveDesktop | None:
+        remote = self._services.remote
+        live = remote.desktop(bytes.fromhex(session)) if remote is not None else None
+        return None if live is None or live.ended.is_set() else live
+
+    async def _admit(self, websocket: WebSocket) -> _Admitted | None:
+        """Return who connects, if a page of this server has asked for it and the person may see the desktop."""
+        services = self._services
+        if urlsplit(websocket.headers.get("origin", "")).netloc != websocket.headers.get("host"):
+            return None
+        try:
+            staff = await services.session(_as_request(websocket))
+            if staff is None:
+                return None
+            admitted: _Admitted | None = await services.read(
+                lambda: self._decide(staff, str(websocket.path_params["session"]))
+            )
+        except (NotFoundError, RefusedError, StoreError):
+            return None
+        return admitted
+
+    def _decide(self, staff: StaffSession, session: str) -> _Admitted | None:
+        """Decide with records. Raises: NotFoundError, RefusedError, StoreError."""
+        services, person = self._services, self._services.person(staff)
+        if person is None:
+            return None
+        visible = Visibility(services.policies, person.principal, services.now_ms(), PURPOSE)
+        check_access(_ROUTE, services, visible, {"session": session})
+        row = find_session_row(services.store, session)
+        instrument = find_instrument(services.store, row.box, row.instrument) if row else None
+        if row is None or instrument is None:
+            return None
+        if row.staff != staff.staff:
+            decider = CallerDecider(services.rules(), services.log.decision, person.principal)
+            decision = decider.decide(staff.staff, "view-session", instrument, visible.context)
+            if not decision.permitted:
+                raise RefusedError(decision.reason)
+        return _Admitted(staff, row, instrument)
+
+    async def _until_over(self, websocket: WebSocket, admitted: _Admitted, live: LiveDesktop) -> None:
+        """Wait until the desktop has ended, or the person may not see it any more."""
+        while not live.ended.is_set():
+            try:
+                async with asyncio.timeout(RIGHTS_SECONDS):
+                    await live.ended.wait()
+            except TimeoutError:
+                if not await self._may_still(websocket, admitted):
+                    return
+
+    async def _may_still(self, websocket: WebSocket, admitted: _Admitted) -> bool:
+        services = self._services
+        try:
+            staff = await services.session(_as_request(websocket))
+        except StoreError:
+            return True  # the rights are those in memory; the session itself is decided anew elsewhere
+        person = services.person(staff)
+        if person is None:
+            return False
+        visible = Visibility(services.policies, person.principal, services.now_ms(), PURPOSE)
+        is_own = admitted.row.staff == admitted.staff.staff
+        return is_own or visible.decide("view-session", admitted.instrument).permitted
+
+
+async def _receiver(live: LiveDesktop) -> DesktopReceiver | None:
+    """Return the received desktop, once the box is connected; None if that takes too long."""
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS_MAX):
+            return await live.received()
+    except TimeoutError:
+        return None
+
+
+def _as_request(websocket: WebSocket) -> Request:
+    """Return a request with the cookies of the WebSocket's handshake."""
+    return Request({**websocket.scope, "type": "http", "method": "GET"})
+
+
+def _unused(_: object) -> None:
+    raise AssertionError("the row has no handler: it is for the access check alone")
+
+
+_ROUTE: Final = WebRoute("GET", PATH, "view", "Session", _unused, "the desktop of a session", purpose=PURPOSE)  # type: ignore[arg-type]

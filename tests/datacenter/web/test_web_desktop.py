@@ -1,0 +1,325 @@
+"""The desktop of a remote session in the browser: its viewers, who they may be, and what their loss means."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from agents.box.desktop.bridge import DesktopBridge
+from agents.box.desktop.encoder import PictureEncoder
+from datacenter.desktop.recording import read_recording
+from datacenter.sessions import live_desktop
+from datacenter.sessions.remote import AUDIT, RECORDINGS
+from datacenter.sessions.session import DeskSession
+from datacenter.store.store import Store
+from datacenter.web.server import serving
+from datacenter.web.sessions import COOKIE
+from tests.support.datacenter.browser import PROGRAM, BrowserPage, open_browser
+from tests.support.datacenter.remote_sessions import Center, center
+from tests.support.datacenter.web_client import WebClient, open_web
+from tests.support.datacenter.web_fleet import fill_fleet
+from tests.support.desktop.screens import Analyzer, to_picture
+from tests.support.desktop.vnc_server import vnc_server
+from tests.support.desktop.x11 import FullWindow
+from tests.support.eventually import eventually
+from tests.support.paths import FIXTURES
+from wire.desktop.connection import TcpChannel
+from wire.desktop.picture import Picture
+from wire.desktop.rfb import KeyEvent
+from wire.desktop.stream import encode_frame, encode_header
+from wire.session.audit import parse_audit
+from wire.session.table import Cause
+
+HANDSHAKE = b"RFB 003.008\n"
+SHOWN = """(() => { const canvas = document.querySelector("#screen canvas"); return canvas && canvas.width > 1
+    ? crypto.subtle.digest("SHA-256", canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data)
+        .then(hash => Array.from(new Uint8Array(hash), byte => byte.toString(16).padStart(2, "0")).join(""))
+    : "" })()"""
+
+
+@dataclass
+class Pages:
+    """A running data center with its pages on a port."""
+
+    center: Center
+    web: WebClient
+    port: int
+    connections: list[TcpChannel] = field(default_factory=list)
+    """Those of boxes, which end when nothing refers to them."""
+
+    def viewer(self, session: DeskSession, staff: str, origin: str = "") -> Any:
+        """The WebSocket of a person's viewer."""
+        cookie = self.web.sign_in(staff).cookie
+        headers = {"cookie": f"{COOKIE}={cookie}"}
+        host = f"127.0.0.1:{self.port}"
+        return connect(
+            f"ws://{host}/sessions/{session.id.hex()}/viewer",
+            origin=origin or f"http://{host}",  # type: ignore[arg-type]
+            additional_headers=headers,
+            compression=None,
+        )
+
+    async def box(self) -> TcpChannel:
+        """The box's end of the connection to its desktop."""
+        far = await self.center.endpoints[-1].box
+        return TcpChannel(*await asyncio.open_connection(sock=far))
+
+    async def shown(self, session: DeskSession) -> TcpChannel:
+        """Show a small black desktop; return the box's end of the connection."""
+        box = await self.box()
+        picture = PictureEncoder(Picture(64, 48), level=1).next_message() or b""
+        await box.write(encode_header(bytes(8)) + encode_frame(picture, 0))
+        await box.read_exactly(5)
+        self.connections.append(box)
+        return box
+
+
+@asynccontextmanager
+async def pages(folder: Path) -> AsyncIterator[Pages]:
+    store = Store(f"sqlite:///{folder / 'store.db'}", durable=False)
+    fill_fleet(store, with_reports=False)
+    try:
+        async with center(folder / "sessions", store) as made:
+            web = open_web(store, lambda: time.time_ns() // 1_000_000, remote=made.remote)
+            async with serving(web.application, "127.0.0.1", 0, has_websockets=True) as port:
+                yield Pages(made, web, port)
+    finally:
+        store.close()
+
+
+def run(folder: Path, act: Callable[[Pages], Awaitable[None]]) -> None:
+    async def inside() -> None:
+        async with pages(folder) as made:
+            await act(made)
+
+    asyncio.run(inside())
+
+
+async def greet(viewer: ClientConnection) -> None:
+    """The handshake of RFB."""
+    assert await viewer.recv() == HANDSHAKE
+    await viewer.send(HANDSHAKE + b"\x01\x01")
+
+
+def causes(folder: Path) -> list[str]:
+    lines = parse_audit((folder / "sessions" / AUDIT).read_bytes()).lines
+    return [line.record.cause for line in lines if line.record.state == "ending"]
+
+
+def test_a_closed_tab_ends_the_session_and_is_audited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A product leaves the session open after the browser's tab was closed."""
+    assert live_desktop.VIEWER_SECONDS < 5
+    monkeypatch.setattr(live_desktop, "VIEWER_SECONDS", 0.2)
+
+    async def act(made: Pages) -> None:
+        session = await made.center.open()
+        await made.shown(session)
+        async with made.viewer(session, "engineer") as viewer:
+            await greet(viewer)
+        await eventually(lambda: session.is_over)
+        assert session.cause is Cause.VIEWER_LOST
+
+    run(tmp_path, act)
+    assert causes(tmp_path) == ["viewer lost"]
+
+
+def test_a_page_that_is_loaded_again_ends_nothing(tmp_path: Path) -> None:
+    async def act(made: Pages) -> None:
+        session = await made.center.open()
+        await made.shown(session)
+        for _ in range(2):
+            async with made.viewer(session, "engineer") as viewer:
+                await greet(viewer)
+        assert not session.is_over
+
+    run(tmp_path, act)
+
+
+def test_a_session_that_nobody_looks_at_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_desktop, "FIRST_VIEWER_SECONDS", 0.2)
+
+    async def act(made: Pages) -> None:
+        session = await made.center.open()
+        await eventually(lambda: session.is_over)
+        assert session.cause is Cause.VIEWER_LOST
+
+    run(tmp_path, act)
+
+
+def test_keys_of_the_requester_reach_the_box_and_those_of_a_watcher_do_not(tmp_path: Path) -> None:
+    async def act(made: Pages) -> None:
+        session = await made.center.open()
+        box = await made.shown(session)
+        async with made.viewer(session, "specialist") as second, made.viewer(session, "engineer") as viewer:
+            await greet(second)
+            await greet(viewer)
+            await second.send(KeyEvent(0x62, True).encode())
+            await viewer.send(KeyEvent(0x61, True).encode())
+            assert await box.read_exactly(8) == KeyEvent(0x61, True).encode()
+            assert made.web.entries[-1].action == "view-session" or any(
+                one.action == "view-session" and one.actor == "specialist" for one in made.web.entries
+            )
+
+    run(tmp_path, act)
+
+
+@pytest.mark.parametrize(
+    ("staff", "origin"),
+    [("observer", ""), ("supervisor", ""), ("nobody", ""), ("engineer", "https://elsewhere.example")],
+)
+def test_who_may_not_see_the_desktop_gets_no_byte(tmp_path: Path, staff: str, origin: str) -> None:
+    async def act(made: Pages) -> None:
+        session = await made.center.open()
+        await made.shown(session)
+        with pytest.raises(InvalidStatus, match="403"):
+            async with made.viewer(session, staff, origin):
+                pass
+
+    run(tmp_path, act)
+
+
+def test_the_end_of_the_session_closes_its_viewers_and_a_new_one_needs_a_new_grant(tmp_path: Path) -> None:
+    async def act(made: Pages) -> None:
+        session = await made.center.open()
+        await made.shown(session)
+        async with made.viewer(session, "engineer") as viewer:
+            await greet(viewer)
+            made.center.remote.end(session.id)
+            with pytest.raises(ConnectionClosed):
+                while True:
+                    await viewer.recv()
+        await eventually(lambda: session.is_over)
+        with pytest.raises(InvalidStatus, match="403"):
+            async with made.viewer(session, "engineer"):
+                pass
+
+    run(tmp_path, act)
+
+
+def test_the_end_of_the_desktop_ends_the_session_with_a_whole_recording(tmp_path: Path) -> None:
+    """A product loses the recording of the last minutes."""
+    sessions: list[DeskSession] = []
+
+    async def act(made: Pages) -> None:
+        session = await made.center.open()
+        sessions.append(session)
+        box = await made.shown(session)
+        box.writer.transport.abort()
+        await eventually(lambda: session.is_over)
+        assert session.cause is Cause.LINE_LOST
+
+    run(tmp_path, act)
+    path = tmp_path / "sessions" / RECORDINGS / f"{sessions[0].id.hex()}.rapr"
+    with path.open("rb") as file:
+        recording = read_recording(file, sessions[0].recorded)
+    assert len(recording.frames) == 1
+
+
+def test_a_recording_that_cannot_be_written_ends_the_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A product lets sessions go on while its disk is full."""
+    monkeypatch.setattr(live_desktop, "FLUSH_SECONDS", 0.1)
+
+    async def act(made: Pages) -> None:
+        session = await made.center.open()
+        await made.shown(session)
+
+        def full(_: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr("datacenter.sessions.recordings.RecordingWriter.flush", full)
+        await eventually(lambda: session.cause)
+        assert session.cause is Cause.RECORDING_FAILED
+        monkeypatch.undo()
+
+    run(tmp_path, act)
+
+
+async def becomes(page: BrowserPage, script: str, expected: object) -> None:
+    async def holds() -> bool:
+        return await asyncio.to_thread(page.evaluate, script) == expected
+
+    await eventually(holds, every_s=0.2)
+
+
+def canvas_hash(picture: Picture) -> str:
+    data = bytearray(b"\xff" * (4 * picture.area.pixels))
+    for place in range(3):
+        data[place::4] = picture.data[2 - place :: 4]
+    return hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.slow("a browser, a VNC server and the time of pages that ask every 2 s")
+@pytest.mark.skipif(PROGRAM is None, reason="needs chromium: make setup-datacenter")
+def test_staff_request_see_operate_and_end_a_desktop_in_a_browser(tmp_path: Path) -> None:
+    step = next(iter(Analyzer().script()))
+    violations = (
+        "axe.run(document).then(found => found.violations.map(one => one.id + ': ' + one.nodes[0].html))"
+    )
+
+    async def act(made: Pages) -> None:
+        host = f"http://127.0.0.1:{made.port}"
+
+        async def call(function: Callable[..., Any], *arguments: object) -> Any:
+            return await asyncio.to_thread(function, *arguments)
+
+        await call(page.resize, 1280, 800)
+        await call(page.open, f"{host}/sign-in")
+        await call(page.evaluate, "document.querySelector('button[value=engineer]').click()")
+        await call(page.wait_for, "document.querySelector('h1')?.textContent === 'Fleet'")
+        await call(page.open, f"{host}/sessions?box=RAP-0001&instrument=CHEM-0001")
+        fill = (
+            "for (const name of ['reason', 'ticket']) document.querySelector(`[name=${name}]`).value = 'x';"
+        )
+        await call(page.evaluate, f"{fill} document.querySelector('.primary').click()")
+        await call(page.wait_for, "location.pathname.length > 20")
+        shown: str = await call(page.evaluate, "location.pathname")
+        session = await made.center.offered(bytes.fromhex(shown.rpartition("/")[2]))
+        await becomes(
+            page, "document.querySelector('.digits span')?.textContent.replace(' ', '')", session.code
+        )
+        await made.center.grant(session)
+        line = await made.box()
+        vnc = TcpChannel(*await asyncio.open_connection("127.0.0.1", server.port))
+        bridge = DesktopBridge(vnc, line, has_control=True, bytes_per_second=10_000_000)
+        running = asyncio.create_task(bridge.run())
+        await call(page.wait_for, "location.pathname.endsWith('/desktop')")
+        await call(window.show, step.screen)
+        await becomes(page, SHOWN, canvas_hash(to_picture(step.screen)))
+        await becomes(page, "document.getElementById('connection').textContent", "connected")
+        await call(page.press, "Enter")
+        assert (await call(window.next_event)).is_press
+        await call(page.wait_for, "document.getElementById('status').textContent.includes('kbit/s')")
+        await call(page.evaluate, (FIXTURES / "vendor/axe.min.js").read_text() + ";0")
+        assert await call(page.evaluate, violations) == []
+        for width in (400, 1280):
+            await call(page.resize, width, 800)
+            await call(page.screenshot, tmp_path / f"desktop-{width}.png")
+            assert await call(page.evaluate, "document.documentElement.scrollWidth") <= width
+        await call(page.evaluate, "document.getElementById('end').click()")
+        await call(page.wait_for, "!location.pathname.endsWith('/desktop')")
+        await eventually(lambda: session.is_over)
+        assert session.cause is Cause.ENDED_BY_STAFF
+        running.cancel()
+        await asyncio.wait([running])
+        assert not page.problems
+
+    with (
+        vnc_server(tmp_path) as server,
+        FullWindow(server.display) as window,
+        open_browser(tmp_path / "browser") as page,
+    ):
+        run(tmp_path, act)
