@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import Annotated, Final, Literal
 
 from msgspec import Meta
 
@@ -32,16 +32,15 @@ from settings.types import (
     OptionalIpv4,
     PresenceWays,
     Proxy,
+    SecurityKey,
     Serial,
+    SigningKey,
     Table,
     TcpPort,
     address_of,
+    check_security_keys,
 )
 
-SigningKey: TypeAlias = Annotated[
-    str, Meta(pattern=r"^[A-Za-z0-9+/]{100,200}={0,2}\Z", examples=["MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE…"])
-]
-"""A public key (SubjectPublicKeyInfo) in base64."""
 ADDRESSES_PER_NAME_MAX: Final = 16
 """Maximum number of addresses for one name."""
 
@@ -89,6 +88,14 @@ class RemoteSessions(Table, frozen=True):
     ways: PresenceWays
     line_kbit_s: Annotated[int, Meta(ge=16, le=10_000_000)] = 128
     """The rate of the uplink in kbit/s."""
+    page_name: Host | None = None
+    """The name of the local page in browsers, beside its addresses; security keys need one."""
+    security_key: list[SecurityKey] = []
+    """The security keys of persons who may permit sessions."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for security keys that could not be used."""
+        check_security_keys(self.ways, self.page_name, self.security_key)
 
     @property
     def host(self) -> str:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Annotated, Final, Literal, TypeAlias
@@ -105,6 +106,10 @@ OptionalAddress: TypeAlias = Annotated[str, AddressForm(optional=True)]
 TcpPort: TypeAlias = Annotated[int, Meta(ge=1, le=65535)]
 PresenceWays: TypeAlias = Annotated[list[Literal["code", "switch", "security-key"]], Meta(min_length=1)]
 """How a person must prove to be at an instrument before staff get its desktop, all of them."""
+SigningKey: TypeAlias = Annotated[
+    str, Meta(pattern=r"^[A-Za-z0-9+/]{100,200}={0,2}\Z", examples=["MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE…"])
+]
+"""A public key (SubjectPublicKeyInfo) in base64."""
 Serial: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Z0-9][A-Z0-9-]{0,23}\Z", examples=["CHEM-0001"])]
 """The serial number of an instrument or box; also the common name in its certificate."""
 Secret: TypeAlias = Annotated[
@@ -127,6 +132,23 @@ class Endpoint(Struct, frozen=True, forbid_unknown_fields=True):
 
 ProxyKind: TypeAlias = Literal["http", "socks5"]
 """A proxy protocol. `wire.dial.proxies` and `sim.proxies` each have a module of this name."""
+
+
+class SecurityKey(Struct, frozen=True, forbid_unknown_fields=True):
+    """A security key (FIDO2) with which a person may permit sessions; the local page makes this entry for a key."""
+
+    id: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{8,1366}\Z", examples=["mT3vVqGXkp0"])]
+    """The identifier of its credential, in base64url."""
+    public_key: SigningKey
+    """Of curve P-256."""
+
+
+def check_security_keys(ways: Sequence[str], page_name: str | None, keys: Sequence[SecurityKey]) -> None:
+    """Raise ValueError if the way "security-key" lacks a key or the name for which browsers use keys."""
+    if page_name is not None and address_of(page_name) is not None:
+        raise ValueError(f"page_name: {page_name} is an address; browsers use security keys for names alone")
+    if "security-key" in ways and (page_name is None or not keys):
+        raise ValueError("ways: security-key needs `page_name` and at least one [[sessions.security_key]]")
 
 
 class Proxy(Struct, frozen=True, forbid_unknown_fields=True):

@@ -16,6 +16,7 @@ from agents.box.config import BoxConfig, InstrumentPort, SessionSettings, load_c
 from agents.box.health.certificates import inspect
 from agents.box.intake.collector import port_limits
 from agents.box.profiles import profiles_in_force
+from agents.box.sessions.running import security_keys
 from hal.unix_socket import PATH_BYTES_MAX
 from netfw.policy.policy import Policy, Service
 from netfw.policy.policyfile import load_policy
@@ -222,6 +223,10 @@ def _check_sessions(
             ) from error
     if "switch" in sessions.ways and not board.switches:
         raise SettingsError.at(file, "sessions.ways", f"{board.name} has no switch; use another way")
+    try:
+        security_keys(sessions)
+    except ValueError as error:
+        raise SettingsError.at(file, "sessions.security_key", str(error)) from error
     if policy is None or policy.tunnel is None:
         what = "[firewall]" if policy is None else f"[tunnel] in {config.firewall and config.firewall.policy}"
         message = f"need {what}, which restricts each session to one port of one instrument"

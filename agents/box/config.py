@@ -69,11 +69,16 @@ page = "/run/rap-page/socket"          # of the page at the instruments; httpd p
 device = "rap-tun0"                    # the TUN device, which exists before, with the first address of this network:
 staff = "10.99.0.2/29"                 # the data center's address in each tunnel, with its network
 line_kbit_s = 128                      # the rate of the uplink, for desktops
+page_name = "rap-box.example.com"      # only for security keys, which browsers use for names alone
+
+[[sessions.security_key]]              # of a person who may permit sessions; the page makes this entry
+id = "mT3vVqGXkp0"
+public_key = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEHvH0KXM3pk5k8mnrTTXRHjcG1lmWrpsxpGyfMHo6Lr9WtVFPJQ0dqMq9lwqTpCYXIvYjpG+3rqRkRUzYHcAwYA=="
 
 [watchdog]                             # only if the machine has one
 device = "/dev/watchdog0"
 timeout_s = 60
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -99,9 +104,11 @@ from settings.types import (
     OptionalIpv4,
     PresenceWays,
     Proxy,
+    SecurityKey,
     Serial,
     Table,
     address_of,
+    check_security_keys,
     is_unicast,
 )
 
@@ -214,11 +221,16 @@ class SessionSettings(Table, frozen=True):
     """The data center's address in each tunnel, with its network."""
     line_kbit_s: Annotated[int, Meta(ge=16, le=10_000_000)] = 128
     """The rate of the uplink in kbit/s. A desktop sends no faster, so that reports do not wait behind it."""
+    page_name: Host | None = None
+    """The name of the local page in browsers, beside its addresses; security keys need one."""
+    security_key: list[SecurityKey] = []
+    """The security keys of persons who may permit sessions."""
 
     def __post_init__(self) -> None:
         """Raise ValueError for a way that is listed twice, and for an address that is none of the data center."""
         if twice := _repeated(self.ways):
             raise ValueError(f"ways: list each way once; repeated: {', '.join(twice)}")
+        check_security_keys(self.ways, self.page_name, self.security_key)
         if not _is_second_host(self.staff):
             raise ValueError(
                 f"staff: {self.staff} is not an address with its network, as 10.99.0.2/29; the first is the box's"

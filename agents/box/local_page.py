@@ -13,7 +13,7 @@ from agents.box.page.application import LocalPage
 from agents.box.page.server import serve_page
 from agents.box.page.status import PagePort, PageStatus
 from agents.box.page.switch import watch_switches
-from agents.box.sessions.running import serial_of
+from agents.box.sessions.running import security_keys, serial_of
 from hal.clock import WallClock
 from hal.indicators import IndicatorError, Indicators, Light
 from settings.board import Board
@@ -40,7 +40,11 @@ async def run_local_page(
         return
     ports = frozenset(port.number for port in config.port)
     page = LocalPage(
-        serial_of(config.identity.certificate), ports, lambda: box.sessions, lambda: _status(config, box)
+        serial_of(config.identity.certificate),
+        ports,
+        lambda: box.sessions,
+        lambda: _status(config, box),
+        security_keys(config.sessions),
     )
     box.on_sessions_changed(page.changed)
     async with asyncio.TaskGroup() as tasks:

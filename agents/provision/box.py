@@ -21,6 +21,7 @@ from agents.box.config import (
     SpoolSize,
     StatusSocket,
 )
+from agents.provision.page import PAGE
 from netfw.policy.policy import Protocol
 from netfw.policy.policyfile import AuthorizedTable, PolicyFile, PortTable, Role, TunnelTable, UplinkTable
 from settings.adapted import listening_port
@@ -83,13 +84,14 @@ def sending(reporting: Reporting) -> Sending:
 
 
 def _services(site: SiteOnBox, port: int) -> list[str]:
-    """Return the TCP services of a port: the collector for agents, or that of the instrument's own standard."""
+    """Return the TCP services of a port: the collector or that of the instrument's own standard; the local page."""
     ports: set[int | None] = {
         listening_port(load_profile(one.model), one.adapted) if one.adapted else COLLECTOR_PORT
         for one in site.instrument
         if one.port == port
     }
-    return [f"tcp/{number}" for number in sorted(filter(None, ports or {COLLECTOR_PORT}))]
+    page = {PAGE} if site.sessions else set()
+    return [f"tcp/{number}" for number in sorted(filter(None, (ports or {COLLECTOR_PORT}) | page))]
 
 
 def _instruments(site: SiteOnBox, port: int) -> list[PortInstrument]:
@@ -101,7 +103,12 @@ def _sessions(sessions: RemoteSessions | None) -> SessionSettings | None:
     if sessions is None:
         return None
     return SessionSettings(
-        sessions.endpoint, Path(OFFER_KEYS), sessions.ways, line_kbit_s=sessions.line_kbit_s
+        sessions.endpoint,
+        Path(OFFER_KEYS),
+        sessions.ways,
+        line_kbit_s=sessions.line_kbit_s,
+        page_name=sessions.page_name,
+        security_key=sessions.security_key,
     )
 
 

@@ -2,8 +2,8 @@
 
 The server listens only on the box's address at each instrument port (STIG AS24-U1-000360). Port 443 of these
 addresses belongs to the collector. Each virtual host passes the number of its port on to the box program, and
-accepts requests from its own subnet alone, and for its own address: a page of another site whose name leads here (DNS
-rebinding) has another one.
+accepts requests from its own subnet alone, and for its own address or the page's name: a page of another site whose
+name leads here (DNS rebinding) has another one.
 """
 
 from __future__ import annotations
@@ -21,13 +21,16 @@ PAGE: Final = 8443
 
 def listen_file(site: SiteOnBox, board: Board) -> str:
     """Return the content of rap-listen.conf."""
-    hosts = [virtual_host(number, address) for number, address in site.ports(board).items()]
+    name = site.sessions.page_name if site.sessions else None
+    hosts = [virtual_host(number, address, name) for number, address in site.ports(board).items()]
     return "".join(("# Written by /usr/lib/rap/provision from /etc/rap/site.toml; edit that file.\n", *hosts))
 
 
-def virtual_host(number: int, address: IPv4Interface, tcp_port: int = PAGE) -> str:
-    """Return the virtual host of an instrument port, where the box has `address`."""
+def virtual_host(number: int, address: IPv4Interface, name: str | None = None, tcp_port: int = PAGE) -> str:
+    """Return the virtual host of an instrument port, where the box has `address`, and perhaps a name."""
     place = f"{address.ip}:{tcp_port}"
+    names = [place, f"{name}:{tcp_port}"] if name else [place]
+    hosts = " || ".join(f"%{{HTTP_HOST}} == '{each}'" for each in names)
     return f"""\
 Listen {place}
 <VirtualHost {place}>
@@ -36,7 +39,7 @@ Listen {place}
         <RequireAll>
             Require method GET POST
             Require ip {address.network}
-            Require expr "%{{HTTP_HOST}} == '{place}'"
+            Require expr "{hosts}"
         </RequireAll>
     </Location>
 </VirtualHost>

@@ -33,14 +33,18 @@ def make_pki(folder: Path) -> Path:
 
 
 def configure(
-    folder: Path, pki: Path, ports: dict[int, IPv4Interface], page_socket: Path = PAGE_SOCKET
+    folder: Path,
+    pki: Path,
+    ports: dict[int, IPv4Interface],
+    page_socket: Path = PAGE_SOCKET,
+    name: str | None = None,
 ) -> tuple[Path, dict[int, int]]:
     """Write the configuration into the empty folder `folder`; return it, and the TCP port of each instrument port.
 
-    `ports` has the box's address on each instrument port.
+    `ports` has the box's address on each instrument port; `name` is that of the page in browsers.
     """
-    for name in ("conf", "run"):
-        (folder / name).mkdir()
+    for part in ("conf", "run"):
+        (folder / part).mkdir()
     shutil.copytree(pki, folder / "pki")
     (folder / "modules").symlink_to(next(path for path in MODULES if Path(path).is_dir()))
     text = (RECIPE / "root/etc/httpd/conf/rap.conf").read_text()
@@ -58,7 +62,7 @@ def configure(
         text = text.replace(there, place)
     (folder / "conf/rap.conf").write_text(text)
     tcp_ports = {number: _free_port(str(address.ip)) for number, address in ports.items()}
-    hosts = [virtual_host(number, address, tcp_ports[number]) for number, address in ports.items()]
+    hosts = [virtual_host(number, address, name, tcp_ports[number]) for number, address in ports.items()]
     (folder / "conf/rap-listen.conf").write_text("".join(hosts))
     return folder / "conf/rap.conf", tcp_ports
 

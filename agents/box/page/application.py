@@ -18,7 +18,7 @@ import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from hashlib import sha256
 from http import HTTPStatus
 from pathlib import Path
@@ -28,6 +28,7 @@ from urllib.parse import parse_qs, urlsplit
 from agents.box.page.languages import preferred
 from agents.box.page.status import PageStatus
 from agents.box.page.views import View
+from agents.box.sessions.security_keys import Assertion, SecurityKeys
 from agents.box.sessions.session import BoxSession
 from agents.box.sessions.sessions import BoxSessions
 from wire.http.connection import Request, Response
@@ -46,6 +47,7 @@ SHOWN_SECONDS: Final = 60.0
 """How long a page counts as shown after its last request. With scripts, it asks every 25 s."""
 FIELDS_MAX: Final = 8
 RETRY_MS: Final = 300
+_ASSERTION: Final = ("id", "client_data", "authenticator_data", "signature")
 _STATIC: Final = {"/page.css": "text/css; charset=utf-8", "/page.js": "text/javascript; charset=utf-8"}
 _LIVE: Final = (SessionState.AUTHORIZED, SessionState.OPENING, SessionState.OPEN)
 
@@ -59,10 +61,12 @@ class LocalPage:
         ports: frozenset[int],
         sessions: Callable[[], BoxSessions | None],
         status: Callable[[], Awaitable[PageStatus | None]],
+        security_keys: SecurityKeys | None = None,
     ) -> None:
         """`box` is the serial number of the box; `sessions` returns None while the box refuses all sessions, and
         `status` while the state of the box is unknown.
         """
+        self._security_keys = security_keys
         self._box, self._ports, self._find_sessions, self._status = box, ports, sessions, status
         self._shown_at: dict[int, float] = {}
         self._secret = secrets.token_bytes(32)
@@ -102,9 +106,11 @@ class LocalPage:
                 return await self._events(request, port)
             case "GET", "offer", id:
                 return await self._offer(request, port, id, query)
+            case "GET", "security-key":
+                return _html((await self._view(request, port)).enrolment())
             case "GET", _ if target.path in _STATIC:
                 return _static(target.path)
-            case "POST", "session", id, "code" | "refuse" | "end" as action:
+            case "POST", "session", id, "code" | "security-key" | "refuse" | "end" as action:
                 return await self._post(request, port, id, action)
             case "GET" | "POST", *_:
                 return await self._error(request, port, HTTPStatus.NOT_FOUND)
@@ -176,6 +182,7 @@ class LocalPage:
             () if sessions is None else sessions.ways,
             sessions is not None and sessions.is_shared(port),
             status,
+            self._security_keys,
             lambda id, action: self._token(port, id, action),
         )
 
@@ -208,12 +215,20 @@ class LocalPage:
                 is_shared, code = sessions.is_shared(port), "".join(_first(fields, "code").split())
                 await sessions.enter_code(session.id, port, code)
                 return _answer(session, PresenceWay.CODE, is_shared=is_shared)
+            case "security-key" if self._security_keys is not None:
+                is_shared, assertion = (
+                    sessions.is_shared(port),
+                    Assertion(*map(partial(_first, fields), _ASSERTION)),
+                )
+                await sessions.use_security_key(session.id, port, self._security_keys, assertion)
+                return _answer(session, PresenceWay.SECURITY_KEY, is_shared=is_shared)
             case "refuse":
                 await sessions.refuse(session.id, port)
                 return _redirect("/?note=refused")
-            case _:
+            case "end":
                 await sessions.end(session.id, port)
                 return _redirect("/?note=ended")
+        return await self._error(request, port, HTTPStatus.NOT_FOUND)
 
     def _find(self, id: str, port: int) -> BoxSession | None:
         with suppress(ValueError):

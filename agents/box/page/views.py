@@ -13,9 +13,10 @@ from typing import Final
 from agents.box.page.languages import Catalogue
 from agents.box.page.markup import Markup, element, join
 from agents.box.page.status import PageStatus
+from agents.box.sessions.security_keys import SecurityKeys, encoded
 from agents.box.sessions.session import BoxSession
 from wire.session.grant import PresenceWay, SessionMode
-from wire.session.presence import DIGITS, TRIES
+from wire.session.presence import DIGITS, TRIES, challenge_of
 from wire.session.table import Cause, SessionState
 
 HISTORY_SHOWN_MAX: Final = 10
@@ -35,6 +36,7 @@ class View:
     ways: tuple[PresenceWay, ...]
     is_shared: bool
     status: PageStatus | None
+    security_keys: SecurityKeys | None
     token: Callable[[str, str], str]
     """Returns the token of a form for a session and an action."""
 
@@ -58,6 +60,26 @@ class View:
         title = element("h1", _("Request for a remote session"))
         main = element("main", title, self._note(note), content, back, data_offer=session.id.hex())
         return self._document(main, refresh=False)
+
+    def enrolment(self) -> str:
+        """Return the page that makes the entry of a security key for the box's configuration."""
+        _ = self.texts.gettext
+        name = self.security_keys.name if self.security_keys else ""
+        explained = _(
+            "Press the button and touch the key. Then give the text below to the administrator of the box."
+        )
+        form = element(
+            "form",
+            element("button", _("Enrol the key"), class_="permit"),
+            element("p", _("The security key was not used."), class_="bad", hidden=True),
+            class_="form-enrolment",
+            data_name=name,
+            data_box=self.box,
+        )
+        result = element("pre", id="entry", role="status")
+        content = join(element("p", explained), self._under_name(name), form, result)
+        title = element("h1", _("Enrol a security key"))
+        return self._document(element("main", title, content, data_offer="none"), refresh=False)
 
     def error(self, text: str) -> str:
         """Return a page with an error."""
@@ -208,7 +230,7 @@ class View:
         if way is PresenceWay.SWITCH:
             return element("p", _("Press the switch on the box while this page is open."))
         if way is PresenceWay.SECURITY_KEY:
-            return element("p", _("Use your security key."))
+            return self._security_key(session)
         left = TRIES - session.wrong_codes
         label = element(
             "label",
@@ -229,12 +251,44 @@ class View:
         content = join(element("p", label), element("p", field), tries)
         return self._form(session, "code", _("Permit the session"), "permit", content)
 
+    def _security_key(self, session: BoxSession) -> Markup:
+        _ = self.texts.gettext
+        keys = self.security_keys
+        fields = [
+            element("input", type="hidden", name=name) for name in ("id", "client_data", "authenticator_data")
+        ]
+        content = join(
+            self._under_name(keys.name if keys else ""),
+            *fields,
+            element("input", type="hidden", name="signature"),
+            element("p", _("The security key was not used."), class_="bad", hidden=True),
+        )
+        data = {
+            "data_name": keys.name if keys else "",
+            "data_keys": " ".join(keys.ids if keys else ()),
+            "data_challenge": encoded(challenge_of(session.signed.hash)),
+        }
+        return self._form(session, "security-key", _("Use your security key"), "permit", content, **data)
+
+    def _under_name(self, name: str) -> Markup:
+        _ = self.texts.gettext
+        text = _(
+            "Security keys work only in a browser with JavaScript, and under the name of this page: {name}"
+        )
+        return element("p", text.format(name=name), class_="hint")
+
     def _refusal(self, session: BoxSession) -> Markup:
         _ = self.texts.gettext
         return self._form(session, "refuse", _("Refuse"), "refuse")
 
     def _form(
-        self, session: BoxSession, action: str, label: str, kind: str, content: Markup | None = None
+        self,
+        session: BoxSession,
+        action: str,
+        label: str,
+        kind: str,
+        content: Markup | None = None,
+        **attributes: str,
     ) -> Markup:
         id = session.id.hex()
         return element(
@@ -244,6 +298,8 @@ class View:
             element("button", label, class_=kind, id=f"{action}-{id}"),
             method="post",
             action=f"/session/{id}/{action}",
+            class_=f"form-{action}",
+            **attributes,
         )
 
     def _box_state(self) -> Markup:
@@ -282,7 +338,9 @@ class View:
             )
             for name, value, is_right in rows
         ]
-        return element("section", title, element("table", *cells))
+        enrol = element("p", element("a", _("Enrol a security key"), href="/security-key"))
+        is_used = PresenceWay.SECURITY_KEY in self.ways
+        return element("section", title, element("table", *cells), enrol if is_used else None)
 
     def _history(self, over: Sequence[BoxSession]) -> Markup:
         _ = self.texts.gettext

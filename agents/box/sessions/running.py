@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from base64 import b64decode
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor
 from contextlib import suppress
@@ -17,6 +18,7 @@ from cryptography.x509.oid import NameOID
 from agents.box.config import BoxConfig, PortInstrument, SessionSettings
 from agents.box.sessions.desktop import DesktopNetwork, SharedDesktop, SharedScreen
 from agents.box.sessions.line import SessionLine
+from agents.box.sessions.security_keys import SecurityKeys
 from agents.box.sessions.sessions import BoxSessions
 from agents.box.sessions.surroundings import SessionPath, Surroundings
 from agents.box.tunnel.tunnel import Tunnel
@@ -242,3 +244,12 @@ def serial_of(certificate: Path) -> str:
     if len(names) != 1:
         raise ValueError(f"{certificate}: has {len(names)} common names; it must have one, the serial number")
     return str(names[0].value)
+
+
+def security_keys(settings: SessionSettings) -> SecurityKeys | None:
+    """Return the site's security keys; None without a name for the page. Raises: ValueError for an unusable key."""
+    if settings.page_name is None:
+        return None
+    return SecurityKeys(
+        settings.page_name, {one.id: b64decode(one.public_key) for one in settings.security_key}
+    )

@@ -7,6 +7,7 @@ import hmac
 from collections.abc import Collection
 from typing import Final
 
+from agents.box.sessions.security_keys import Assertion, SecurityKeyError, SecurityKeys
 from agents.box.sessions.session import BoxSession
 from agents.box.sessions.surroundings import Surroundings
 from wire.session.cose import GrantError
@@ -20,7 +21,7 @@ from wire.session.messages import (
     ShownMessage,
     ToBox,
 )
-from wire.session.presence import code_of
+from wire.session.presence import challenge_of, code_of
 from wire.session.table import Actor, Event, SessionState
 
 SESSIONS_MAX: Final = 16
@@ -89,6 +90,20 @@ class BoxSessions:
         if found is None:
             return False
         return await self._prove(found, PresenceWay.SWITCH, switch, port)
+
+    async def use_security_key(
+        self, session: bytes, port: int, keys: SecurityKeys, assertion: Assertion
+    ) -> bool:
+        """The person at a port has touched a security key for this offer; as `enter_code`."""
+        found = self._offer_at(session, port)
+        if found is None:
+            return False
+        try:
+            key = keys.verify(assertion, challenge_of(found.signed.hash))
+        except SecurityKeyError as error:
+            self._around.audit.refused(found.id, f"a security key: {error}")
+            return False
+        return await self._prove(found, PresenceWay.SECURITY_KEY, key, port)
 
     async def switch_pressed(self, switch: str, shown: Collection[int]) -> bool:
         """A switch was pressed; `shown` are the ports whose pages are shown. Return whether it permits a session.

@@ -188,6 +188,13 @@ def test_a_way_of_presence_that_the_board_lacks_is_reported(with_sessions: Path)
         check_box(with_sessions)
 
 
+def test_a_security_key_that_cannot_be_used_is_refused(with_sessions: Path) -> None:
+    key = f'[[sessions.security_key]]\nid = "mT3vVqGXkp0"\npublic_key = "{"A" * 120}"\n'
+    change(with_sessions, 'ways = ["code", "switch"]\n', f'ways = ["code"]\npage_name = "rap.example"\n{key}')
+    with pytest.raises(SettingsError, match=r"sessions\.security_key"):
+        check_box(with_sessions)
+
+
 @pytest.mark.parametrize(
     ("right", "wrong"),
     [

@@ -104,6 +104,17 @@ def test_a_valid_file_is_loaded(tmp_path: Path) -> None:
             "sessions",
             "list each way once; repeated: code",
         ),
+        (
+            GOOD + SESSIONS.replace('"code"', '"security-key"'),
+            "sessions",
+            "security-key needs `page_name` and at least one [[sessions.security_key]]",
+        ),
+        (GOOD + SESSIONS + 'page_name = "10.77.1.1"\n', "sessions", "10.77.1.1 is an address; browsers use"),
+        (
+            GOOD + SESSIONS + '[[sessions.security_key]]\nid = "a"\npublic_key = "x"\n',
+            "sessions.security_key[0].id",
+            "",
+        ),
         (GOOD + SESSIONS + 'staff = "10.99.0.1/29"\n', "sessions", "as 10.99.0.2/29; the first is the box's"),
         (GOOD + SESSIONS + 'staff = "10.99.0.2"\n', "sessions", "is not an address with its network"),
         ("board = \n", "", "is not TOML"),

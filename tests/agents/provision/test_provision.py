@@ -15,6 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from agents.box.config import SessionSettings, load_config
+from agents.box.sessions.running import security_keys
 from agents.provision.box import OFFER_KEYS, box_file, firewall_file
 from agents.provision.files import write_file
 from agents.provision.identity import read_identity
@@ -167,6 +168,28 @@ def test_the_local_page_is_served_only_on_instrument_ports(root: Path) -> None:
     assert re.findall(r"Require ip (\S+)", text) == [f"10.77.{number}.0/24" for number in (1, 2, 3, 4)]
     conf = (RECIPE / "root/etc/httpd/conf/rap.conf").read_text()
     assert f"IncludeOptional {Path(LISTEN).relative_to('etc/httpd')}\n" in conf
+
+
+def test_with_sessions_the_firewall_opens_the_local_page_which_has_a_name(root: Path) -> None:
+    key = f'page_name = "rap.example"\n[[sessions.security_key]]\nid = "mT3vVqGXkp0"\npublic_key = "{OFFERED_BY}"\n'
+    (root.parent / "site.toml").write_text(
+        with_sessions(PROVISIONED_SITE).replace(
+            'ways = ["code"]\n', f'ways = ["code", "security-key"]\n{key}'
+        )
+    )
+    provision(root.parent / "site.toml", root)
+    policy = load_policy(root / "etc/rap/firewall.toml")
+    assert all("tcp/8443" in map(str, port.services) for port in policy.ports)
+    settings = load_config(root / "etc/rap/box.toml").sessions
+    assert settings is not None
+    keys = security_keys(settings)
+    assert keys is not None and (keys.name, keys.ids) == ("rap.example", ["mT3vVqGXkp0"])
+    text = (root / LISTEN).read_text()
+    assert "\"%{HTTP_HOST} == '10.77.1.1:8443' || %{HTTP_HOST} == 'rap.example:8443'\"" in text
+    (root.parent / "site.toml").write_text(PROVISIONED_SITE)
+    provision(root.parent / "site.toml", root)
+    policy = load_policy(root / "etc/rap/firewall.toml")
+    assert not any("tcp/8443" in map(str, port.services) for port in policy.ports)
 
 
 def test_a_proxy_with_authentication_is_in_the_boxs_configuration() -> None:

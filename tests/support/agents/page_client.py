@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 from agents.box.page.application import LocalPage
 from agents.box.page.status import PagePort, PageStatus
+from agents.box.sessions.security_keys import SecurityKeys
 from tests.support.agents.session_box import PORT, SessionBox
 from tests.support.wire.grants import OFFER
 from wire.http.connection import Peer, Request, Response
@@ -87,8 +88,8 @@ class PageClient:
         return forms_of(await self.get(f"/offer/{id.hex()}"))[action]
 
 
-def page_of(box: SessionBox) -> LocalPage:
+def page_of(box: SessionBox, keys: SecurityKeys | None = None) -> LocalPage:
     """The page of a box, which is told of its changes."""
-    page = LocalPage(OFFER.box, frozenset({PORT, OTHER_PORT}), lambda: box.sessions, _status)
+    page = LocalPage(OFFER.box, frozenset({PORT, OTHER_PORT}), lambda: box.sessions, _status, keys)
     box.on_change = page.changed
     return page

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from agents.box.page.server import serve_page
+from agents.box.sessions.security_keys import SecurityKeys
 from agents.box.tunnel.tunnel import Credentials, SessionKey
 from datacenter.sessions.surroundings import Issued
 from datacenter.tunnel.keys import issue_certificate
@@ -29,10 +30,13 @@ from tests.support.agents.session_box import PORT, SessionBox
 from tests.support.eventually import WAIT_SECONDS_MAX, eventually
 from tests.support.httpd import configure, running
 from tests.support.wire.grants import ISSUED, OFFER
+from wire.http.connection import Request, Response
 from wire.session.grant import Offer, PresenceWay
 from wire.session.table import SessionState
 
 T = TypeVar("T")
+NAME = "rap.example"
+"""The name of the page in browsers."""
 ADDRESSES = {PORT: IPv4Interface("127.0.0.1/32"), OTHER_PORT: IPv4Interface("127.0.0.3/32")}
 """Addresses of the box. A client must use the same one, which is its subnet."""
 
@@ -81,6 +85,7 @@ class ServedPage:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, box: SessionBox) -> None:
         self._loop, self.box = loop, box
+        self.page = page_of(box, SecurityKeys(NAME, {}))
         self.http_ports: dict[int, int] = {}
         self.httpd = 0
         """The process id of httpd."""
@@ -88,6 +93,14 @@ class ServedPage:
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine in the box's event loop."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(WAIT_SECONDS_MAX)
+
+    async def handle(self, request: Request) -> Response:
+        """Answer a request by the page that there is now."""
+        return await self.page.handle(request)
+
+    def enrol(self, keys: dict[str, bytes]) -> None:
+        """Start the page with these security keys in its configuration."""
+        self.page = page_of(self.box, SecurityKeys(NAME, keys))
 
     def offer(self, id: bytes = OFFER.id, **changes: object) -> str:
         """Let the data center offer a session; return the code that staff see."""
@@ -127,9 +140,10 @@ def serving_box(path: Path, *ways: PresenceWay) -> Iterator[ServedPage]:
     async def serve() -> None:
         stop, loop = asyncio.Event(), asyncio.get_running_loop()
         box = SessionBox(InstantNetwork(), ways or (PresenceWay.CODE,))  # type: ignore[arg-type]
-        async with serve_page(path, page_of(box).handle, lambda: 0.0):
+        served = ServedPage(loop, box)
+        async with serve_page(path, served.handle, lambda: 0.0):
             path.chmod(0o666)  # noqa: ASYNC240 - on the box, its folder has the group of httpd
-            found.append((ServedPage(loop, box), lambda: loop.call_soon_threadsafe(stop.set)))
+            found.append((served, lambda: loop.call_soon_threadsafe(stop.set)))
             ready.set()
             await stop.wait()
         await box.sessions.end_all()
@@ -151,6 +165,6 @@ def served_page(folder: Path, pki: Path, *ways: PresenceWay) -> Iterator[ServedP
         Path(name).chmod(0o755)
         socket = Path(name) / "socket"
         with serving_box(socket, *ways) as served:
-            conf, served.http_ports = configure(folder, pki, ADDRESSES, socket)
+            conf, served.http_ports = configure(folder, pki, ADDRESSES, socket, NAME)
             with running(conf, (str(ADDRESSES[PORT].ip), served.http_ports[PORT])) as served.httpd:
                 yield served

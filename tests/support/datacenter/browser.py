@@ -104,6 +104,19 @@ class BrowserPage:
         node = self._call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
         self._call("DOM.setFileInputFiles", nodeId=node, files=[str(file)])
 
+    def add_security_key(self) -> None:
+        """Plug in a security key, which is touched whenever it is asked (WebAuthn of the DevTools Protocol)."""
+        self._call("WebAuthn.enable")
+        options = {
+            "protocol": "ctap2",
+            "transport": "usb",
+            "hasResidentKey": False,
+            "hasUserVerification": False,
+        }
+        self._call(
+            "WebAuthn.addVirtualAuthenticator", options=options | {"automaticPresenceSimulation": True}
+        )
+
     def without_scripts(self) -> None:
         """Load the further pages without executing their scripts."""
         self._call("Emulation.setScriptExecutionDisabled", value=True)

@@ -35,7 +35,74 @@
     else if (event.data.indexOf('id="offer-' + offer + '"') < 0) location.href = "/"; // answered elsewhere, or over
   }
 
+  // Security keys (Web Authentication): values are base64url in the page, and bytes for the browser.
+  function bytes(text) {
+    var plain = atob(text.replace(/-/g, "+").replace(/_/g, "/")), found = new Uint8Array(plain.length);
+    for (var i = 0; i < plain.length; i++) found[i] = plain.charCodeAt(i);
+    return found;
+  }
+
+  function base64(buffer) {
+    return btoa(String.fromCharCode.apply(null, new Uint8Array(buffer)));
+  }
+
+  function base64url(buffer) {
+    return base64(buffer).replace(/\+/g, "-").replace(/\//g, "_").replace(/=/g, "");
+  }
+
+  function random() {
+    return crypto.getRandomValues(new Uint8Array(32));
+  }
+
+  function ask(form, request, done) {
+    form.addEventListener("submit", function (event) {
+      var missing = function () { form.querySelector(".bad").hidden = false; };
+      event.preventDefault();
+      if (window.PublicKeyCredential) request().then(done, missing);
+      else missing();
+    });
+  }
+
+  function useKeys(form) {
+    ask(form, function () {
+      var allowed = form.getAttribute("data-keys").split(" ").map(function (id) {
+        return { type: "public-key", id: bytes(id) };
+      });
+      return navigator.credentials.get({ publicKey: {
+        challenge: bytes(form.getAttribute("data-challenge")), rpId: form.getAttribute("data-name"),
+        allowCredentials: allowed, userVerification: "discouraged", timeout: 60000
+      } });
+    }, function (found) {
+      form.elements.id.value = base64url(found.rawId);
+      form.elements.client_data.value = base64url(found.response.clientDataJSON);
+      form.elements.authenticator_data.value = base64url(found.response.authenticatorData);
+      form.elements.signature.value = base64url(found.response.signature);
+      form.submit();
+    });
+  }
+
+  function enrol(form) {
+    ask(form, function () {
+      var name = form.getAttribute("data-name"), box = form.getAttribute("data-box");
+      return navigator.credentials.create({ publicKey: {
+        challenge: random(), rp: { id: name, name: box }, user: { id: random(), name: box, displayName: box },
+        pubKeyCredParams: [{ type: "public-key", alg: -7 }], attestation: "none",
+        authenticatorSelection: { userVerification: "discouraged" }, timeout: 60000
+      } });
+    }, function (made) {
+      document.getElementById("entry").textContent = "[[sessions.security_key]]\nid = \"" + base64url(made.rawId) +
+        "\"\npublic_key = \"" + base64(made.response.getPublicKey()) + "\"\n";
+    });
+  }
+
+  var forms = document.forms;
+  for (var i = 0; i < forms.length; i++) {
+    if (forms[i].className === "form-security-key") useKeys(forms[i]);
+    if (forms[i].className === "form-enrolment") enrol(forms[i]);
+  }
+
   localTimes();
+  if (offer === "none") return; // nothing here changes
   if (!window.EventSource) {
     if (!offer) setTimeout(function () { location.reload(); }, 10000);
     return;
