@@ -37,6 +37,7 @@ from agents.box.intake.intake import Intake, Source
 from agents.box.intake.refusal import watch_refusals
 from agents.box.intake.roles import role_of
 from agents.box.profiles import profiles_in_force
+from agents.box.sessions.path import FirewallPath
 from agents.box.sessions.running import RunningSessions, SessionHardware, session_instruments
 from agents.box.sessions.sessions import BoxSessions
 from agents.box.state import SNAPSHOT_BYTES_MAX, BoxState
@@ -205,13 +206,6 @@ class Box:
 
     async def _work(self, running: _Running) -> None:
         """Serve the instrument ports, forward records and execute commands, until cancelled."""
-        try:
-            await self._work_in_parts(running)
-        finally:
-            if running.sessions and running.guard and not running.guard.status().in_force:
-                await running.sessions.fence_lost()
-
-    async def _work_in_parts(self, running: _Running) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._supervise("forwarder", running.forwarder.run, running))
             tasks.create_task(self._supervise("commands", running.commands.run, running))
@@ -389,7 +383,9 @@ class Box:
             self._alarm.used_by("trust"),
             self._log_message,
         )
-        sessions = self._make_sessions()
+        sessions = self._make_sessions(guard)
+        if guard is not None and sessions is not None:
+            guard.paths_lost = sessions.fence_lost
         forwarder = Forwarder(
             buffer,
             datacenter,
@@ -422,15 +418,26 @@ class Box:
         collector.on_port_filling = bounds.check
         return _Running(buffer, audit, intake, collector, forwarder, commands, guard, bounds, trust, sessions)
 
-    def _make_sessions(self) -> RunningSessions | None:
+    def _make_sessions(self, guard: FirewallGuard | None) -> RunningSessions | None:
         config, hardware = self._config, self._hardware
         if config.sessions is None or hardware.sessions is None:
             return None
+        staff = config.sessions.staff_address
+        instruments = session_instruments(
+            config, {serial: each.profile for serial, each in self._allowed.items()}
+        )
+        path = hardware.sessions.path
+        if path is None:
+            assert hardware.firewall is not None and guard is not None, "`check_box` requires [firewall]"
+            path = FirewallPath(
+                hardware.firewall, guard, lambda offer: instruments[offer.instrument].path(offer, staff)
+            )
         return RunningSessions(
             config,
             config.sessions,
             hardware.sessions,
-            session_instruments(config, {serial: each.profile for serial, each in self._allowed.items()}),
+            path,
+            instruments,
             dial=self._dial_for_sessions,
             clock=hardware.clock,
             random=self._random,

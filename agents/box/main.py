@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
+import tempfile
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -18,10 +20,13 @@ from typing import Final
 
 from agents.box.box import Box, Hardware, OnServed
 from agents.box.check import CheckedConfig, check_box
-from agents.box.config import BoxConfig, FirewallPolicy
+from agents.box.config import BoxConfig, FirewallPolicy, SessionSettings
 from agents.box.firewall import LogMessage
 from agents.box.local_page import run_local_page
+from agents.box.sessions.desktop import Accepted, DesktopNetwork
+from agents.box.sessions.running import SessionHardware
 from agents.box.status import serve_status
+from agents.box.tunnel.openvpn import OpenVpnTunnel
 from hal.disk import Disk
 from hal.linux.clock import LinuxClock
 from hal.linux.disk import LinuxDisk
@@ -35,6 +40,7 @@ from settings.adapted import serial_ports_of
 from wire.process.failures import FailureLog
 from wire.process.forced_exit import ForcedExit
 from wire.process.resources import process_bounds, used_and_total
+from wire.session.log import SessionLog
 from wire.tls.identity import Severity
 
 END_SECONDS_MAX: Final = 15.0
@@ -45,6 +51,12 @@ STATUS_RETRY_SECONDS: Final = 60.0
 CERTIFICATE_CHECK_SECONDS: Final = 5.0
 """Interval of checks whether the certificate files have changed; SIGHUP triggers a check immediately."""
 DISK_STATUS: Final = 3
+SESSIONS_AUDIT: Final = "sessions.audit"
+"""The audit file of remote sessions, in the folder of the spool."""
+UNPRIVILEGED: Final = ("setpriv", "--no-new-privs", "--ambient-caps=-all")
+"""Starts OpenVPN without the capabilities of the box program. It opens its device as the user to whom it belongs."""
+UNPRIVILEGED_ROOT: Final = (*UNPRIVILEGED, "--inh-caps=-all", "--bounding-set=-all")
+"""As root, which would get all capabilities again; system calls that the box's unit does not permit are needed."""
 
 
 def run_box(config_path: Path, on_served: OnServed, log_message: LogMessage) -> None:
@@ -146,6 +158,23 @@ def _hardware(checked: CheckedConfig, disk: Disk, executor: Executor) -> Hardwar
         bounds=process_bounds(),
         disk_space=partial(used_and_total, checked.config.spool.directory),
         serial_ports=_serial_ports(checked),
+        sessions=_sessions(checked.config, checked.config.sessions) if checked.config.sessions else None,
+    )
+
+
+def _sessions(config: BoxConfig, settings: SessionSettings) -> SessionHardware:
+    """Return the real parts of remote sessions: OpenVPN on the device, and the network."""
+
+    async def listen(accept: Accepted, port: int) -> asyncio.Server:
+        return await asyncio.start_server(accept, str(settings.box_address), port, backlog=1)
+
+    private = Path(tempfile.gettempdir())  # OpenVpn makes a folder in it that only this user can read
+    prefix = (*(UNPRIVILEGED_ROOT if os.geteuid() == 0 else UNPRIVILEGED), "--")
+    return SessionHardware(
+        path=None,
+        make_tunnel=lambda: OpenVpnTunnel(settings.device, private, config.proxy, prefix),
+        open_log=partial(SessionLog, config.spool.directory / SESSIONS_AUDIT),
+        desktop=DesktopNetwork(listen, asyncio.open_connection),
     )
 
 

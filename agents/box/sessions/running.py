@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -23,6 +24,8 @@ from agents.box.sessions.sessions import BoxSessions
 from agents.box.sessions.surroundings import SessionPath, Surroundings
 from agents.box.tunnel.tunnel import Tunnel
 from hal.clock import WallClock
+from netfw.policy.policy import Address, Service
+from netfw.ruleset.sessions import Session
 from settings.profile import Profile
 from wire.http.connection import ClientConnection
 from wire.pki.signature import load_private_key, load_public_keys
@@ -48,7 +51,8 @@ LINE_SHARE: Final = 0.84
 class SessionHardware:
     """What the sessions of a box use of its machine, real or emulated."""
 
-    path: SessionPath
+    path: SessionPath | None
+    """None: through the firewall service of `agents.box.box.Hardware`."""
     make_tunnel: Callable[[], Tunnel]
     open_log: Callable[[AuditOwner], SessionLog]
     """Opens the audit file, on the thread of the disk. Raises: OSError, AuditFileError."""
@@ -62,6 +66,11 @@ class SessionInstrument:
     port: int
     settings: PortInstrument
     profile: Profile
+
+    def path(self, offer: Offer, staff: Address) -> Session:
+        """Return the path of a session through the firewall."""
+        desktop = Service("tcp", offer.tcp_port)
+        return Session(staff, self.port, IPv4Address(self.settings.address), desktop)
 
     def permits(self, offer: Offer) -> bool:
         """Return whether an offer is for what this instrument has."""
@@ -91,6 +100,7 @@ class RunningSessions:
         config: BoxConfig,
         settings: SessionSettings,
         hardware: SessionHardware,
+        path: SessionPath,
         instruments: Mapping[str, SessionInstrument],
         *,
         dial: Callable[[], Awaitable[ClientConnection]],
@@ -107,6 +117,7 @@ class RunningSessions:
         ValueError for keys and certificates that cannot be used.
         """
         self._settings, self._hardware, self._instruments = settings, hardware, instruments
+        self._path = path
         self._clock, self._random, self._executor = clock, random, executor
         self._log_unusable = log_unusable
         self._serial = serial_of(config.identity.certificate)
@@ -122,10 +133,10 @@ class RunningSessions:
         """Messages wait at the data center."""
         self._line.wake()
 
-    async def fence_lost(self) -> None:
-        """The firewall is not in force any more."""
+    def fence_lost(self) -> None:
+        """The firewall is not in force any more, or may have closed paths: end the sessions that have a tunnel."""
         if self.sessions is not None:
-            await self.sessions.end_all(Event.FENCE_LOST, Actor.BOX)
+            self.sessions.end_soon(Event.FENCE_LOST, Actor.BOX)
 
     async def run(self) -> None:
         """Permit sessions until cancelled. On return none is left."""
@@ -189,7 +200,7 @@ class RunningSessions:
                 wall_ns=self._clock.now_ns,
                 monotonic_ns=_monotonic_ns,
                 audit=recorder,
-                path=hardware.path,
+                path=self._path,
                 make_tunnel=hardware.make_tunnel,
                 send=self._send,
                 permits=self._permits,

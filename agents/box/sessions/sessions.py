@@ -136,6 +136,11 @@ class BoxSessions:
         # at the same time: the record of one could wait for a disk that does not respond
         await asyncio.gather(*(session.event(event, actor) for session in self._sessions.values()))
 
+    def end_soon(self, event: Event, actor: Actor) -> None:
+        """As `end_all`, after the present event of each session."""
+        for session in self._sessions.values():
+            session.later(event, actor)
+
     async def end_unended(self, unended: Unended) -> None:
         """End a session that an earlier run of the program has left."""
         try:

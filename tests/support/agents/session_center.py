@@ -6,10 +6,11 @@ Tunnels are emulated, and end at the box's own listener for the desktop, on loop
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from time import monotonic_ns, time, time_ns
+from typing import TypeAlias
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -21,7 +22,7 @@ from agents.box.sessions.running import SessionHardware
 from datacenter.sessions.desk import Outbox, SessionDesk, Wanted
 from datacenter.sessions.exchange import SessionExchange
 from datacenter.sessions.session import DeskSession
-from datacenter.sessions.surroundings import Surroundings
+from datacenter.sessions.surroundings import Surroundings, TunnelEndpoint
 from datacenter.tunnel.door import Door
 from sim.tunnel.box import EmulTunnel
 from sim.tunnel.datacenter import EmulEndpoint
@@ -48,6 +49,9 @@ BOX_SERIAL = "RAP-1"
 WANTED = Wanted(
     "m.curie", "service", BOX_SERIAL, "CHEM-1", 1, SessionService.RFB, 5900, SessionMode.CONTROL, 1800
 )
+
+
+MakeEndpoint: TypeAlias = Callable[[Offer, ec.EllipticCurvePrivateKey], TunnelEndpoint]
 
 
 class LoopbackTunnels:
@@ -96,8 +100,10 @@ class LoopbackTunnels:
 class SessionCenter(StandIn):
     """A data center that also has sessions."""
 
-    def __init__(self, folder: Path, tunnels: LoopbackTunnels) -> None:
+    def __init__(self, folder: Path, make_endpoint: MakeEndpoint, box_audit: Path | None = None) -> None:
+        """`box_audit` is the box's audit file, if it is not in `folder`."""
         super().__init__()
+        self._box_audit = box_audit or folder / "sessions.audit"
         self._folder = folder
         self.outbox = Outbox()
         self._log = SessionLog(folder / "datacenter.audit", AuditOwner(End.DATA_CENTER, NAME))
@@ -119,7 +125,7 @@ class SessionCenter(StandIn):
                 ),
                 permits=lambda _: True,
                 has_training=lambda _: True,
-                make_endpoint=tunnels.make_endpoint,
+                make_endpoint=make_endpoint,
                 record=lambda _: EmulatedRecording(is_writable=True),
                 send=self.outbox.send,
                 changed=lambda: None,
@@ -142,9 +148,8 @@ class SessionCenter(StandIn):
 
     def verdict(self) -> AuditVerdict:
         """What the audit files of both ends prove."""
-        files = [
-            parse_audit((self._folder / name).read_bytes()) for name in ("datacenter.audit", "sessions.audit")
-        ]
+        paths = (self._folder / "datacenter.audit", self._box_audit)
+        files = [parse_audit(path.read_bytes()) for path in paths]
         return verify_audits(*files, DATACENTER_KEYS, BOX_KEYS)
 
 
@@ -153,13 +158,22 @@ async def session_center(
     folder: Path, pki: Hierarchy, tunnels: LoopbackTunnels
 ) -> AsyncIterator[SessionCenter]:
     """A data center on a loopback port, until the end of the context."""
-    center = SessionCenter(folder, tunnels)
     listener = await asyncio.get_running_loop().create_server(tunnels.door.accept, HOST, 0)
     tunnels.door_port = listener.sockets[0].getsockname()[1]
+    async with serving(SessionCenter(folder, tunnels.make_endpoint), pki) as center:
+        yield center
+    listener.close()
+
+
+@asynccontextmanager
+async def serving(
+    center: SessionCenter, pki: Hierarchy, host: str = HOST, port: int = 0
+) -> AsyncIterator[SessionCenter]:
+    """Let a data center serve boxes; at the end it ends all sessions."""
     center.server = await serve(
         center.handle,
-        HOST,
-        0,
+        host,
+        port,
         tls=server_context(pki.datacenter),
         body_bytes_max=BATCH_BODY_BYTES_MAX,
         now=time,
@@ -170,7 +184,6 @@ async def session_center(
         for session in center.desk.sessions:
             await center.desk.end(session.id)
         await eventually(lambda: all(session.is_over for session in center.desk.sessions))
-        listener.close()
         await center.server.close()
 
 

@@ -1,0 +1,31 @@
+"""Sessions with real programs: OpenVPN, nftables, TigerVNC, squid and dante, the box program and its page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from settings.types import ProxyKind
+from tests.support.agents.session_lab import session_lab
+from tests.support.hierarchy import Hierarchy
+from wire.session.table import SessionState
+
+pytestmark = pytest.mark.kernel
+
+
+@pytest.mark.parametrize("kind", [None, "http", "socks5"])
+def test_a_tunnel_is_open_between_the_code_of_the_person_and_the_end(
+    pki: Hierarchy, tmp_path: Path, kind: ProxyKind | None
+) -> None:
+    with session_lab(tmp_path, pki, kind) as lab:
+        session = lab.request()
+        assert lab.counters()["tunnel_up"] == lab.counters()["tunnel_down"] == (0, 0)
+        assert lab.device_packets() == 0
+        lab.person.enter_code(session.id, session.code)
+        lab.reached(session, SessionState.OPEN)
+        lab.person.end(session.id)
+        lab.reached(session, SessionState.ENDED)
+    verdict = lab.center.verdict()
+    assert verdict.is_proven, verdict
+    assert verdict.sessions[0].causes == ("ended by the person",)
