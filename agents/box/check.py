@@ -238,6 +238,12 @@ def _check_sessions(
         known = ", ".join(map(str, policy.tunnel.staff))
         message = f"{sessions.staff_address} is not one of the addresses of staff in [tunnel]: {known}"
         raise SettingsError.at(file, "sessions.staff", message)
+    if sessions.box_address != policy.tunnel.address:
+        in_policy = policy.tunnel.address or "none"
+        message = (
+            f"{sessions.box_address}, the box in this network, is not the address of [tunnel]: {in_policy}"
+        )
+        raise SettingsError.at(file, "sessions.staff", message)
     _check_session_instruments(file, config, policy)
     door = sessions.door
     address = None if config.proxy is not None else address_of(door.host)

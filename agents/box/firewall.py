@@ -81,7 +81,7 @@ class FirewallGuard:
         self._noted_at = 0.0
         self._changed = asyncio.Event()
         self.paths_lost: Callable[[], object] = lambda: None
-        """Called when the paths of sessions may have been closed, although the policy may be in force again."""
+        """Called when the paths of sessions may have been closed: also if the policy is in force again."""
 
     def status(self) -> FirewallStatus:
         """Return the last reported state."""
@@ -142,6 +142,7 @@ class FirewallGuard:
     def _update(self, audit: AuditLog, state: FirewallState) -> None:
         before, self._state = self._state, state
         if not state.in_force:
+            self.paths_lost()
             audit.note(AuditEvent.FIREWALL_NOT_IN_FORCE)
             self._show(Light.FAST)
             if state.problem != self._last_problem:

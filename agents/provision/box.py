@@ -150,7 +150,9 @@ def firewall_file(site: SiteOnBox, board: Board) -> str:
 
 def _tunnel(site: SiteOnBox) -> TunnelTable | None:
     sessions = _sessions(site.sessions)
-    return TunnelTable(sessions.device, [f"{sessions.staff_address}/32"]) if sessions else None
+    if sessions is None:
+        return None
+    return TunnelTable(sessions.device, [f"{sessions.staff_address}/32"], str(sessions.box_address))
 
 
 def _authorized_destinations(site: SiteOnBox) -> Iterator[AuthorizedTable]:

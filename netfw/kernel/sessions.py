@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 """Remote sessions in the kernel: each is a set element with a timeout kept by the kernel.
 
-The forward chain looks up both directions of every packet in the set. A path therefore closes with its element: when
+The chains look up both directions of every packet in the set. A path therefore closes with its element: when
 it is deleted, and when it times out, even if the box program has died by then. Deleting it also ends its connections.
 """
 
@@ -16,10 +16,12 @@ from netfw.policy.policy import SESSIONS_MAX, Policy, Service
 from netfw.ruleset.names import SESSIONS
 from netfw.ruleset.nft_json import Json
 from netfw.ruleset.sessions import (
+    THE_BOX,
     Found,
     OpenSession,
     Session,
     deletion,
+    interface_of,
     session_element,
     why_not_permitted,
 )
@@ -39,8 +41,8 @@ class Sessions:
         """Open the path for `seconds` from now, also if it is already open; it is open on return."""
         if why := why_not_permitted(self._policy, session, seconds):
             raise FirewallError(FirewallErrorKind.UNFIT, why)
-        port = self._policy.port(session.port)
-        assert port is not None
+        interface = interface_of(self._policy, session)
+        assert interface is not None
         now_open = self.list()
         before = next((found for found in now_open if found.session == session), None)
         count = sum(found.session.staff.version == session.staff.version for found in now_open)
@@ -48,17 +50,17 @@ class Sessions:
             raise FirewallError(
                 FirewallErrorKind.UNFIT, f"{SESSIONS_MAX} sessions are open, which is the maximum"
             )
-        add = {"add": OpenSession(session, port.interface, seconds).element()}
-        self._nft.run([*([deletion(session, port.interface)] if before else []), add])
+        add = {"add": OpenSession(session, interface, seconds).element()}
+        self._nft.run([*([deletion(session, interface)] if before else []), add])
 
     def close(self, session: Session) -> int:
         """Close the path and end its connections; return their number. Closing a closed path is not an error."""
-        port = self._policy.port(session.port)
-        if port is None:
+        interface = interface_of(self._policy, session)
+        if interface is None:
             return 0
         # The timeout may expire before the deletion, which would fail; adding the element first prevents that.
-        add = {"add": OpenSession(session, port.interface, 1).element()}
-        self._nft.run([add, deletion(session, port.interface)])
+        add = {"add": OpenSession(session, interface, 1).element()}
+        self._nft.run([add, deletion(session, interface)])
         return delete_connections(lambda flow: _belongs(flow, session))
 
 
@@ -91,10 +93,12 @@ def _read(policy: Policy, value: Json) -> Session | None:
             pass
         case _:
             return None  # the set was created by another program with another type
-    port = next((port for port in policy.ports if port.interface == interface), None)
-    if port is None:
+    numbers = {port.interface: port.number for port in policy.ports}
+    numbers |= {policy.tunnel.interface: THE_BOX} if policy.tunnel else {}
+    if interface not in numbers:
         return None
-    session = Session(ip_address(staff), port.number, ip_address(instrument), Service(protocol, number))
+    service = Service(protocol, number)
+    session = Session(ip_address(staff), numbers[interface], ip_address(instrument), service)
     return None if why_not_permitted(policy, session) else session
 
 

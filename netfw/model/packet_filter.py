@@ -58,13 +58,17 @@ class PacketFilterModel:
         """Process a packet received at `iif` without a route: it passes only the first hook."""
         return self._begin(packet, now_ns, "prerouting")[0]
 
-    def would_forward(self, packet: Packet, oif: str, now_ns: int) -> bool:
-        """Return whether a packet received at `iif` would be forwarded, without tracking it."""
+    def would_pass(self, packet: Packet, oif: str, now_ns: int) -> bool:
+        """Return whether a packet received at `iif` would be forwarded to `oif`, or received if that is "".
+
+        The packet is not tracked.
+        """
         verdict, tracked = self._begin(_at("prerouting", packet), now_ns, "prerouting")
         if verdict.action != "accept":
             return False
-        leaving = msgspec.structs.replace(packet, oif=oif)
-        return self.model.evaluate("forward", leaving, tracked.tracking, now_ns).action == "accept"
+        routed = msgspec.structs.replace(packet, oif=oif)
+        hook: Hook = "forward" if oif else "input"
+        return self.model.evaluate(hook, routed, tracked.tracking, now_ns).action == "accept"
 
     def open(self, name: str, element: Json, now_ns: int) -> None:
         """Add an element to a named set; its timeout starts now."""

@@ -93,6 +93,8 @@ class PolicyTunnel:
 
     interface: str
     staff: tuple[Network, ...]
+    address: Address | None = None
+    """The box's own address in the tunnel, for bridged desktops; None: sessions reach instruments alone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,8 @@
 
     [tunnel]                          # omit it if there are no remote sessions
     interface = "tun-rap"
-    staff = ["10.99.0.0/16"]
+    staff = ["10.99.0.2/32"]
+    address = "10.99.0.1"             # the box's own one, if the box itself shows desktops to the staff
 
 The form of the file is checked first, then its meaning; all problems of each step are reported at once.
 """
@@ -41,6 +42,7 @@ from msgspec import Meta
 from netfw.policy.policy import (
     AUTHORIZED_MAX,
     RESERVED_NETWORKS,
+    Address,
     Authorized,
     InterfaceAddress,
     Network,
@@ -94,6 +96,7 @@ class TunnelTable(Table, frozen=True):
 
     interface: Interface
     staff: Annotated[list[str], Meta(min_length=1)]
+    address: str | None = None
 
 
 class PolicyFile(Table, frozen=True):
@@ -182,7 +185,14 @@ class _Converter:
 
     def _tunnel(self, given: TunnelTable) -> PolicyTunnel:
         self._check_virtual("tunnel.interface", given.interface)
-        return PolicyTunnel(given.interface, self._convert_each("tunnel.staff", given.staff, _subnet))
+        staff = self._convert_each("tunnel.staff", given.staff, _subnet)
+        address = None
+        if given.address is not None:
+            try:
+                address = _address(given.address)
+            except ValueError as error:
+                self._add_problem("tunnel.address", str(error))
+        return PolicyTunnel(given.interface, staff, address)
 
     def _check_virtual(self, key: str, interface: str | None) -> None:
         if interface in ("lo", self._board.uplink, *self._board.instrument_ports.values()):
@@ -225,6 +235,13 @@ def _destination(text: str) -> Network:
     if _network(text).prefixlen == 0:
         raise ValueError(f"{text} would allow any address; list specific networks")
     return _subnet(text)
+
+
+def _address(text: str) -> Address:
+    network = _subnet(text)
+    if network.num_addresses > 1:
+        raise ValueError(f"{text} is a network; give the box's own address, as 10.99.0.1")
+    return network.network_address
 
 
 def _own_address(text: str) -> InterfaceAddress:
@@ -279,6 +296,8 @@ def _collisions(policy: Policy) -> Iterator[tuple[str, str]]:
     ]
     staff = policy.tunnel.staff if policy.tunnel else ()
     subnets += [(f"tunnel.staff[{i}]", network) for i, network in enumerate(staff)]
+    if policy.tunnel and policy.tunnel.address:
+        subnets.append(("tunnel.address", ip_network(policy.tunnel.address)))
     for (here, one), (key, other) in combinations(subnets, 2):
         if _overlap(one, other):
             yield key, f"{other} overlaps {one} of {here}; the zones need separate addresses"

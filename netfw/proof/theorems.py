@@ -70,6 +70,9 @@ class Theorems:
         self._out = ruleset.accepted("output")
         self._ports = [port.interface for port in policy.ports]
         self._tunnel = [policy.tunnel.interface] if policy.tunnel else []
+        bridge = policy.tunnel.address if policy.tunnel else None
+        self._bridges = {bridge.version} if bridge else set[int]()
+        """The IP version in which desktops may be bridged."""
         self._zones = [*policy.outside, *self._ports, *self._tunnel]
 
     def all(self) -> Iterator[Theorem]:
@@ -117,12 +120,16 @@ class Theorems:
             self._at(port.interface, z3.Not(self._served(port)), self._extra(port.interface))
             for port in policy.ports
         ]
+        unbridged = z3.Not(self._bridged_in())
         yield Theorem(
-            "instrument", "an instrument reaches only its port's services on the box", "in",
-            z3.And(self._in, z3.Or(beyond)),
+            "instrument", "an instrument reaches only its port's services on the box, or answers in an open session",
+            "in", z3.And(self._in, z3.Or(beyond), unbridged),
         )  # fmt: skip
         staff = [self._at(interface, self._extra(interface)) for interface in self._tunnel]
-        yield Theorem("staff", "staff cannot reach the box", "in", z3.And(self._in, z3.Or(staff)))
+        reach = (
+            "staff reach the box only in an open session" if self._bridges else "staff cannot reach the box"
+        )
+        yield Theorem("staff", reach, "in", z3.And(self._in, z3.Or(staff), unbridged))
         at_ports = z3.Or([self._at(interface, self._extra(interface)) for interface in self._ports])
         begins = z3.And(self._in, at_ports, packet.is_in("new"))
         yield Theorem(
@@ -178,12 +185,17 @@ class Theorems:
             "egress", "the box sends only to authorized addresses and ports", "out",
             z3.And(out, self._to_any(policy.outside), z3.Not(allowed), harmless),
         )  # fmt: skip
+        unasked = z3.Not(z3.Or(self._answer(), self._bridged_out()))
         yield Theorem(
-            "answers", "the box sends only answers to instruments", "out",
-            z3.And(out, self._to_any(self._ports), z3.Not(self._answer()), harmless),
+            "answers", "the box sends only answers to instruments, or requests in an open session", "out",
+            z3.And(out, self._to_any(self._ports), unasked, harmless),
         )  # fmt: skip
         elsewhere = z3.Not(self._to_any([*policy.outside, *self._ports, "lo"]))
-        yield Theorem("elsewhere", "the box uses no other interface", "out", z3.And(out, elsewhere, harmless))
+        but = ", or the tunnel in an open session" if self._bridges else ""
+        yield Theorem(
+            "elsewhere", f"the box uses no other interface{but}", "out",
+            z3.And(out, elsewhere, z3.Not(self._bridged_out()), harmless),
+        )  # fmt: skip
 
     # --- liveness: what the policy permits is accepted
 
@@ -238,6 +250,10 @@ class Theorems:
             "through",
             self._permitted_session(),
         )
+        if self._bridges:
+            bridged = z3.And(self._not_foreign_anywhere(), self._beginning_or_any(), self._bridged_in())
+            yield "bridges in", "packets to the box of an open session are accepted", "in", bridged
+            yield "bridges out", "packets of the box in an open session are sent", "out", self._bridged_out()
         if policy.uses_dhcp:
             served_by = z3.And(ours, z3.Not(packet.is_in("invalid")), self._dhcp(inward=True))
             yield "leases in", "answers of DHCP servers are accepted", "in", served_by
@@ -437,31 +453,69 @@ class Theorems:
         return z3.Or(found)
 
     def _allowed(self, name: str, key: Sequence[z3.BitVecRef]) -> z3.BoolRef:
-        """The policy permits this session: (staff, port's interface, instrument, protocol, desktop port)."""
+        """The policy permits this session: (staff, port's interface, instrument, protocol, desktop port).
+
+        A bridged one is (staff, tunnel, box, …), and (box, port's interface, instrument, …).
+        """
         (version,) = (version for version, of_version in SESSIONS.items() if of_version == name)
-        if self._policy.tunnel is None:
+        tunnel, number_of = self._policy.tunnel, self._packet.interfaces.number
+        if tunnel is None:
             return z3.BoolVal(False)
-        staff, interface, instrument, protocol, number = key
-        desktops = [
-            z3.And(
-                interface == self._packet.interfaces.number(port.interface),
+        staff, interface, instrument, *service = key
+        from_staff = self._sets.member(staff, _intervals(tunnel.staff, version))
+        at_box = z3.BoolVal(False)
+        if tunnel.address and tunnel.address.version == version:
+            there = interface == number_of(tunnel.interface), instrument == int(tunnel.address)
+            at_box = z3.And(from_staff, *there)
+        desktops = []
+        for port in self._policy.ports:
+            offered = self._sets.member_of_rows(service, list(map(_pair, port.desktop)))
+            own = [a.ip for a in port.addresses if a.version == version and version in self._bridges]
+            from_box = z3.Or([staff == int(address) for address in own])
+            at_port = z3.And(
+                interface == number_of(port.interface),
                 self._sets.member(instrument, _instruments(port, version)),
-                self._sets.member_of_rows([protocol, number], list(map(_pair, port.desktop))),
+                z3.Or(from_staff, from_box),
             )
-            for port in self._policy.ports
-        ]
-        return z3.And(
-            self._sets.member(staff, _intervals(self._policy.tunnel.staff, version)), z3.Or(desktops)
-        )
+            desktops.append(z3.And(offered, z3.Or(at_port, at_box)))
+        return z3.Or(desktops)
 
     def _in_session(self) -> z3.BoolRef:
+        """The packet is forwarded in an open session."""
+        packet = self._packet
+        versions = SESSIONS if self._policy.tunnel else ()
+        here = self._at_any(self._tunnel), self._to_any(self._tunnel)
+        return self._of_session(versions, here[0], packet.oif, here[1], packet.iif)
+
+    def _bridged_in(self) -> z3.BoolRef:
+        """The packet is a request of staff to the box, or an answer of an instrument, in an open session."""
+        iif = self._packet.iif
+        here = self._at_any(self._tunnel), self._at_any(self._ports)
+        return self._of_session(self._bridges, here[0], iif, here[1], iif)
+
+    def _bridged_out(self) -> z3.BoolRef:
+        """The packet is a request to an instrument, or an answer to staff, in an open session."""
+        oif = self._packet.oif
+        here = self._to_any(self._ports), self._to_any(self._tunnel)
+        return self._of_session(self._bridges, here[0], oif, here[1], oif)
+
+    def _of_session(
+        self,
+        versions: Iterable[int],
+        requests: z3.BoolRef,
+        requests_end: z3.BitVecRef,
+        replies: z3.BoolRef,
+        replies_end: z3.BitVecRef,
+    ) -> z3.BoolRef:
+        """The packet is one of these requests or replies, and of an open session with this interface at its end."""
         packet, found = self._packet, []
-        for version, name in SESSIONS.items() if self._policy.tunnel else ():
-            there = (packet.saddr[version], packet.oif, packet.daddr[version], packet.l4proto, packet.dport)
-            back = (packet.daddr[version], packet.iif, packet.saddr[version], packet.l4proto, packet.sport)
-            begun = z3.And(packet.is_in("new", "established"), packet.direction == 0)
-            original = z3.And(self._at_any(self._tunnel), begun, self._ruleset.session(name, there))
-            reply = z3.And(self._to_any(self._tunnel), self._answer(), self._ruleset.session(name, back))
+        begun = z3.And(packet.is_in("new", "established"), packet.direction == 0)
+        for version in versions:
+            source, destination, name = packet.saddr[version], packet.daddr[version], SESSIONS[version]
+            there = (source, requests_end, destination, packet.l4proto, packet.dport)
+            back = (destination, replies_end, source, packet.l4proto, packet.sport)
+            original = z3.And(requests, begun, self._ruleset.session(name, there))
+            reply = z3.And(replies, self._answer(), self._ruleset.session(name, back))
             found.append(z3.And(packet.is_version(version), packet.transport, z3.Or(original, reply)))
         return z3.Or(found)
 

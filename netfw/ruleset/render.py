@@ -6,10 +6,11 @@ rule also drops, because a chain's policy alone lets packets through while a tab
 
     prerouting   before connection tracking: checks that the source address belongs to the interface
     input        to the box: answers to its requests, and the services of the receiving port, with a limit on the
-                 connections of each port
+                 connections of each port; of bridged sessions, requests of staff and answers of instruments
     forward      through the box: only sessions, looked up in both directions, so that established connections end
                  with the session's element
-    output       from the box: answers to instruments, and authorized addresses
+    output       from the box: answers to instruments, and authorized addresses; of bridged sessions, requests to
+                 instruments and answers to staff
 
 Everything that grows with the policy is in sets (`netfw.ruleset.sets`); there are never more than RULES_MAX rules.
 Each refused packet is counted under one cause (`netfw.ruleset.names`).
@@ -61,7 +62,7 @@ from netfw.ruleset.nft_json import (
 )
 from netfw.ruleset.sets import Set
 
-RULES_MAX: Final = 50
+RULES_MAX: Final = 54
 
 RAW: Final = -300
 """Priority between defragmentation (-400) and connection tracking (-200): whole packets, not yet tracked."""
@@ -196,6 +197,10 @@ def _input(policy: Policy) -> Iterator[Rule]:
     yield where(IIFNAME, policy.way_out), state("established"), direction("reply"), ACCEPT
     yield state("related"), errors(), ACCEPT
     yield refuse(names.CROWDED, where(IIFNAME, named(s.PORTS)), state("new"), too_many())
+    if policy.tunnel and policy.tunnel.address:
+        version = policy.tunnel.address.version
+        yield _request(IIFNAME, where(IIFNAME, policy.tunnel.interface), version)
+        yield _reply(IIFNAME, where(IIFNAME, named(s.PORTS)), version)
     for version in (4, 6):
         key = concat(IIFNAME, daddr(version), PROTOCOL, DPORT)
         yield state("established", "new"), where(key, named(s.SERVICES[version])), ACCEPT
@@ -217,17 +222,22 @@ def _forward(policy: Policy) -> Iterator[Rule]:
 
 def _session(tunnel: str, version: int) -> Iterator[Rule]:
     """Yield the rules of a session's two directions, which look up the same element."""
-    there = concat(saddr(version), OIFNAME, daddr(version), PROTOCOL, DPORT)
-    back = concat(daddr(version), IIFNAME, saddr(version), PROTOCOL, SPORT)
-    open_ = named(names.SESSIONS[version])
-    yield (
-        where(IIFNAME, tunnel),
-        state("established", "new"),
-        direction("original"),
-        where(there, open_),
-        ACCEPT,
-    )
-    yield where(OIFNAME, tunnel), state("established"), direction("reply"), where(back, open_), ACCEPT
+    yield _request(OIFNAME, where(IIFNAME, tunnel), version)
+    yield _reply(IIFNAME, where(OIFNAME, tunnel), version)
+
+
+def _request(interface: Json, zone: Statement, version: int) -> Rule:
+    """Accept packets of an open session to the desktop, whose `interface` is in the element."""
+    key = concat(saddr(version), interface, daddr(version), PROTOCOL, DPORT)
+    open_ = where(key, named(names.SESSIONS[version]))
+    return zone, state("established", "new"), direction("original"), open_, ACCEPT
+
+
+def _reply(interface: Json, zone: Statement, version: int) -> Rule:
+    """Accept packets of an open session from the desktop, whose `interface` is in the element."""
+    key = concat(daddr(version), interface, saddr(version), PROTOCOL, SPORT)
+    open_ = where(key, named(names.SESSIONS[version]))
+    return zone, state("established"), direction("reply"), open_, ACCEPT
 
 
 def _output(policy: Policy) -> Iterator[Rule]:
@@ -239,6 +249,10 @@ def _output(policy: Policy) -> Iterator[Rule]:
     yield _neighbours(sent)
     yield state("related"), errors(), ACCEPT
     yield where(OIFNAME, named(s.PORTS)), state("established"), direction("reply"), ACCEPT
+    if policy.tunnel and policy.tunnel.address:
+        version = policy.tunnel.address.version
+        yield _request(OIFNAME, where(OIFNAME, named(s.PORTS)), version)
+        yield _reply(OIFNAME, where(OIFNAME, policy.tunnel.interface), version)
     if s.has_peers(policy):
         for version in (4, 6):
             key = concat(daddr(version), PROTOCOL, DPORT, SPORT)

@@ -4,18 +4,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from netfw.policy.policy import SESSION_SECONDS_MAX, Address, Policy, Service
+from netfw.policy.policy import SESSION_SECONDS_MAX, Address, Policy, PolicyPort, PolicyTunnel, Service
 from netfw.ruleset.names import FAMILY, SESSIONS, TABLE
 from netfw.ruleset.nft_json import Json, concat
+
+THE_BOX: Final = 0
+"""Instead of a port's number: the path ends at the box's own address in the tunnel."""
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A path from one staff address to one service of one instrument."""
+    """A path from one staff address to one service of one instrument.
+
+    A bridged desktop has two: from staff to the box (port THE_BOX, with the box's address instead of the
+    instrument's), and from the box to the instrument (with the box's address at the port instead of the staff's).
+    """
 
     staff: Address
     port: int
@@ -37,28 +44,68 @@ class OpenSession:
         return session_element(self.session.staff.version, value)
 
 
+def interface_of(policy: Policy, session: Session) -> str | None:
+    """Return the interface of the path's end; None if the policy has none."""
+    if session.port == THE_BOX:
+        return policy.tunnel.interface if policy.tunnel else None
+    port = policy.port(session.port)
+    return port.interface if port else None
+
+
 def why_not_permitted(policy: Policy, session: Session, seconds: int = 1) -> str:
     """Return why the policy does not permit the session for this time, or ""."""
-    tunnel, port = policy.tunnel, policy.port(session.port)
-    if tunnel is None:
+    if policy.tunnel is None:
         return "the policy has no [tunnel], so it permits no sessions"
+    if not 1 <= seconds <= SESSION_SECONDS_MAX:
+        return f"{seconds} s: a session lasts from 1 to {SESSION_SECONDS_MAX} seconds"
+    if session.port == THE_BOX:
+        offered = [service for port in policy.ports for service in port.desktop]
+        return _why_not_to_box(policy.tunnel, session) or _why_not_offered("any port", offered, session)
+    port = policy.port(session.port)
     if port is None:
         used = ", ".join(str(port.number) for port in policy.ports)
         return f"port {session.port} is not in use; ports in use: {used}"
-    if not any(session.staff in network for network in tunnel.staff):
-        staff = ", ".join(map(str, tunnel.staff))
-        return f"{session.staff} is not a staff address; staff networks: {staff}"
-    if session.staff.version != session.instrument.version or not port.may_have(session.instrument):
-        where = ", ".join(str(own.network) for own in port.addresses)
-        return f"{session.instrument} cannot be an instrument on port {port.number}; its networks: {where}"
-    if session.desktop not in port.desktop:
-        offered = ", ".join(map(str, port.desktop)) or "nothing"
-        return (
-            f"{session.desktop} is not a desktop service of port {port.number}; desktop services: {offered}"
-        )
-    if not 1 <= seconds <= SESSION_SECONDS_MAX:
-        return f"{seconds} s: a session lasts from 1 to {SESSION_SECONDS_MAX} seconds"
-    return ""
+    return (
+        _why_not_from(policy.tunnel, port, session)
+        or _why_not_an_instrument(port, session)
+        or _why_not_offered(f"port {port.number}", port.desktop, session)
+    )
+
+
+def _why_not_staff(tunnel: PolicyTunnel, session: Session) -> str:
+    if any(session.staff in network for network in tunnel.staff):
+        return ""
+    staff = ", ".join(map(str, tunnel.staff))
+    return f"{session.staff} is not a staff address; staff networks: {staff}"
+
+
+def _why_not_to_box(tunnel: PolicyTunnel, session: Session) -> str:
+    if session.instrument != tunnel.address or session.staff.version != session.instrument.version:
+        own = tunnel.address or "it has none, add [tunnel] address"
+        return f"{session.instrument} is not the box's own address in the tunnel: {own}"
+    return _why_not_staff(tunnel, session)
+
+
+def _why_not_from(tunnel: PolicyTunnel, port: PolicyPort, session: Session) -> str:
+    """Return why a path does not begin there: at an address of staff, or the box's own one for bridged desktops."""
+    is_bridge = tunnel.address is not None and tunnel.address.version == session.instrument.version
+    if is_bridge and any(session.staff == own.ip for own in port.addresses):
+        return ""
+    return _why_not_staff(tunnel, session)
+
+
+def _why_not_an_instrument(port: PolicyPort, session: Session) -> str:
+    if session.staff.version == session.instrument.version and port.may_have(session.instrument):
+        return ""
+    where = ", ".join(str(own.network) for own in port.addresses)
+    return f"{session.instrument} cannot be an instrument on port {port.number}; its networks: {where}"
+
+
+def _why_not_offered(where: str, desktops: Collection[Service], session: Session) -> str:
+    if session.desktop in desktops:
+        return ""
+    offered = ", ".join(map(str, desktops)) or "nothing"
+    return f"{session.desktop} is not a desktop service of {where}; desktop services: {offered}"
 
 
 class Found(NamedTuple):

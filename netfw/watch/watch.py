@@ -34,7 +34,7 @@ from netfw.kernel.firewall import Differences, Firewall
 from netfw.kernel.sessions import Sessions, found_sessions
 from netfw.policy.policy import Policy
 from netfw.ruleset.names import FAMILY, SESSIONS, TABLE
-from netfw.ruleset.sessions import Session, why_not_permitted
+from netfw.ruleset.sessions import THE_BOX, Session, why_not_permitted
 
 REPAIRS_MAX: Final = 5
 """Consecutive repairs; if another program changes the table more often, that is reported, and repaired later."""
@@ -291,4 +291,5 @@ def _name(given: dict[int, bytes], kind: int) -> str:
 
 
 def _path(session: Session) -> str:
-    return f"{session.staff} → {session.instrument} {session.desktop} on port {session.port}"
+    where = f"on port {session.port}" if session.port != THE_BOX else "in the tunnel"
+    return f"{session.staff} → {session.instrument} {session.desktop} {where}"

@@ -31,7 +31,7 @@ from netfw.model.rules import PacketVerdict
 from netfw.model.values import Json
 from netfw.policy.policy import Policy
 from netfw.ruleset.render import render
-from netfw.ruleset.sessions import OpenSession, Session, why_not_permitted
+from netfw.ruleset.sessions import THE_BOX, OpenSession, Session, interface_of, why_not_permitted
 from netfw.ruleset.timeouts import BOX_S
 from netfw.service.supervisor import NotEnforced
 from sim.net.host import SimHost
@@ -135,22 +135,23 @@ class VirtualFirewall:
             self.packet_filter.close(name, element)
 
     def _element(self, session: Session, seconds: int) -> tuple[str, Json]:
-        port = self._policy.port(session.port)
-        assert port is not None
-        element = OpenSession(session, port.interface, seconds).element()["element"]
+        interface = interface_of(self._policy, session)
+        assert interface is not None
+        element = OpenSession(session, interface, seconds).element()["element"]
         return element["name"], element["elem"][0]
 
     def passes(self, session: Session) -> bool:
-        """Whether the first packet of a connection would pass from staff to the desktop of a session now.
+        """Whether the first packet of a connection would pass from staff to the path's end now.
 
         The tunnel is no link of the simulated network, and its emulation asks this.
         """
-        tunnel, port = self._policy.tunnel, self._policy.port(session.port)
-        if not self._in_force or tunnel is None or port is None:
+        tunnel, end = self._policy.tunnel, interface_of(self._policy, session)
+        if not self._in_force or tunnel is None or end is None:
             return False
         addresses = str(session.staff), _ANY_PORT, str(session.instrument), session.desktop.port
         arriving = packet.parse(packet.tcp(*addresses, SYN), iif=tunnel.interface)
-        return self.packet_filter.would_forward(arriving, port.interface, self._now_ns())
+        oif = "" if session.port == THE_BOX else end
+        return self.packet_filter.would_pass(arriving, oif, self._now_ns())
 
     def inspect(self) -> Surroundings:
         """See `FirewallBackend.inspect`."""

@@ -126,7 +126,8 @@ PLACE = "port[0].instrument[0].address"
 TUNNEL = """
 [tunnel]
 interface = "rap-tun0"
-staff = ["10.99.0.0/29"]
+staff = ["10.99.0.2/32"]
+address = "10.99.0.1"
 """
 
 
@@ -161,7 +162,8 @@ def test_a_configuration_with_sessions_is_accepted(with_sessions: Path) -> None:
         ("box.toml", '[firewall]\npolicy = "firewall.toml"', "", "sessions", "need [firewall], which restricts"),
         ("firewall.toml", TUNNEL, "", "sessions", "need [tunnel] in"),
         ("firewall.toml", "rap-tun0", "tun1", "sessions.device", "is not the interface of [tunnel], which is tun1"),
-        ("firewall.toml", "10.99.0.0/29", "10.98.0.0/29", "sessions.staff", "10.99.0.2 is not one of the addresses"),
+        ("firewall.toml", "10.99.0.2/32", "10.98.0.0/29", "sessions.staff", "10.99.0.2 is not one of the addresses"),
+        ("firewall.toml", 'address = "10.99.0.1"', "", "sessions.staff", "is not the address of [tunnel]: none"),
         ("box.toml", "203.0.113.5:443", "203.0.113.6:443", "sessions.endpoint", 'addresses = ["203.0.113.6"]'),
         ("box.toml", "10.77.1.5", "10.77.2.5", PLACE, "cannot be an instrument at port 1"),
         ("firewall.toml", 'desktop = ["tcp/5900"]', "", PLACE, 'add desktop = ["tcp/5900"]'),

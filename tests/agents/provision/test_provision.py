@@ -109,6 +109,7 @@ def test_a_site_with_sessions_has_their_keys_their_tunnel_and_the_desktops_of_in
         "rap-tun0",
         ["10.99.0.2/32"],
     )
+    assert str(policy.tunnel.address) == "10.99.0.1"
     assert {port.number: [str(each) for each in port.desktop] for port in policy.ports if port.desktop} == {
         2: ["tcp/5900"]
     }

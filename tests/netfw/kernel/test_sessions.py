@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -17,10 +18,10 @@ from netfw.kernel.sessions import Sessions
 from netfw.policy.policy import SESSION_SECONDS_MAX, SESSIONS_MAX, Service
 from netfw.policy.policyfile import load_policy
 from netfw.ruleset import names
-from netfw.ruleset.sessions import Session
+from netfw.ruleset.sessions import THE_BOX, Session
 from tests.support.eventually import WAIT_SECONDS_MAX, poll_until
 from tests.support.namespaces import namespace
-from tests.support.netfw.boxlab import INSTRUMENT, POLICIES, STAFF, BoxLab, box_lab
+from tests.support.netfw.boxlab import IN_TUNNEL, INSTRUMENT, POLICIES, PORT, STAFF, BoxLab, box_lab
 
 pytestmark = pytest.mark.kernel
 
@@ -87,6 +88,81 @@ def test_a_path_is_open_only_during_its_session(lab: BoxLab, version: int) -> No
     assert attempt() == "reached"
     lab.box.run(lambda: lab.sessions.close(session(version)))
     assert attempt() == names.TUNNEL
+
+
+BRIDGE = {
+    "staff": Session(ip_address(STAFF[4]), THE_BOX, ip_address(IN_TUNNEL), Service("tcp", DESKTOP)),
+    "instrument": Session(ip_address(PORT[1][4]), 1, ip_address(INSTRUMENT[1][4]), Service("tcp", DESKTOP)),
+}
+
+
+@pytest.mark.parametrize("end", ["staff", "instrument"])
+def test_a_bridged_path_is_open_only_during_its_session(lab: BoxLab, end: str) -> None:
+    places = {
+        "staff": (lab.staff, lab.box, IN_TUNNEL),
+        "instrument": (lab.box, lab.instrument[1], INSTRUMENT[1][4]),
+    }
+    refused = {"staff": names.TUNNEL, "instrument": "EHOSTUNREACH"}[end]
+    here, there, address = places[end]
+
+    def attempt(port: int = DESKTOP) -> str:
+        return lab.attempt(here, there, address, port)
+
+    assert attempt() == refused
+    other = BRIDGE["instrument" if end == "staff" else "staff"]
+    lab.sessions.open(other, 60)
+    assert attempt() == refused
+    lab.sessions.open(BRIDGE[end], 60)
+    assert attempt() == "reached"
+    assert attempt(DESKTOP + 1) == refused
+    assert {found.session for found in lab.sessions.list()} == set(BRIDGE.values())
+    lab.box.run(lambda: lab.sessions.close(BRIDGE[end]))
+    assert attempt() == refused
+    assert [found.session for found in lab.sessions.list()] == [other]
+
+
+def test_a_bridge_opens_no_path_between_staff_and_instrument(lab: BoxLab) -> None:
+    for path in BRIDGE.values():
+        lab.sessions.open(path, 60)
+    one, two = lab.instrument[1], lab.instrument[2]
+    assert lab.attempt(lab.staff, one, INSTRUMENT[1][4], DESKTOP) == names.TUNNEL
+    assert lab.attempt(lab.staff, lab.box, PORT[1][4], DESKTOP) == names.TUNNEL
+    assert lab.attempt(one, lab.box, PORT[1][4], DESKTOP) == names.INSTRUMENT
+    assert lab.attempt(one, lab.box, IN_TUNNEL, DESKTOP) == names.INSTRUMENT
+    assert lab.attempt(lab.box, two, INSTRUMENT[2][4], DESKTOP) == "EHOSTUNREACH"
+
+
+@pytest.mark.parametrize("end", ["staff", "instrument"])
+@pytest.mark.parametrize("expires", [False, True])
+def test_the_end_of_a_bridged_path_cuts_its_connection(lab: BoxLab, end: str, expires: bool) -> None:
+    here, there, address = {
+        "staff": (lab.staff, lab.box, IN_TUNNEL),
+        "instrument": (lab.box, lab.instrument[1], INSTRUMENT[1][4]),
+    }[end]
+    lab.sessions.open(BRIDGE[end], 1 if expires else 60)
+    with (
+        closing(lab.listener(there, address, DESKTOP)) as server,
+        closing(here.socket(server.family, socket.SOCK_STREAM)) as client,
+    ):
+        client.settimeout(WAIT_SECONDS_MAX)
+        client.connect((address, DESKTOP))
+        accepted, _ = server.accept()
+        with closing(accepted):
+            for each in (client, accepted):  # their ends are not sent again while other tests run
+                each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            if not expires:
+                assert lab.box.run(lambda: lab.sessions.close(BRIDGE[end])) == 1
+            poll_until(lambda: not lab.sessions.list())
+            for sender, receiver in ((client, accepted), (accepted, client)):
+                before, sent = lab.refused(), True
+                try:
+                    sender.send(b"late")
+                except PermissionError:
+                    sent = False
+                assert not sent or lab.causes(before)
+                receiver.setblocking(False)
+                with pytest.raises(BlockingIOError):
+                    receiver.recv(64)
 
 
 @both_versions
@@ -188,6 +264,17 @@ def test_the_number_of_sessions_is_limited(bare: Sessions) -> None:
         ({"instrument": ip_address("10.77.1.1")}, "cannot be an instrument on port 1"),
         ({"instrument": ip_address("10.77.1.255")}, "cannot be an instrument on port 1"),
         ({"instrument": ip_address("fd00:77:1::5")}, "cannot be an instrument on port 1"),
+        ({"port": THE_BOX}, "10.77.1.5 is not the box's own address in the tunnel: 10.98.0.1"),
+        ({"staff": ip_address("10.77.2.1")}, "10.77.2.1 is not a staff address"),
+        ({"staff": ip_address("10.98.0.1")}, "10.98.0.1 is not a staff address"),
+        (
+            {"port": THE_BOX, "instrument": ip_address("10.98.0.1"), "staff": ip_address("10.77.1.1")},
+            "10.77.1.1 is not a staff address",
+        ),
+        (
+            {"port": THE_BOX, "instrument": ip_address("10.98.0.1"), "desktop": Service("tcp", 443)},
+            "tcp/443 is not a desktop service of any port; desktop services: tcp/5900",
+        ),
         (
             {"desktop": Service("tcp", 22)},
             "tcp/22 is not a desktop service of port 1; desktop services: tcp/5900",

@@ -21,6 +21,7 @@ from netfw.ruleset.render import render
 from rap.__main__ import main
 from tests.support.namespaces import namespace
 from tests.support.netfw.boxlab import POLICIES
+from tests.support.netfw.bridge_mutants import BRIDGE_MUTANTS
 from tests.support.netfw.mutants import ACCEPT, EQUAL, MUTANTS, Draft, Mutant, match
 from tests.support.netfw.replay import bench
 
@@ -36,9 +37,12 @@ LIVENESS = {
     "destinations",
     "answers out",
     "open sessions",
+    "bridges in",
+    "bridges out",
 }
-HOLES = [mutant for mutant in MUTANTS if mutant.theorem not in LIVENESS | {"elements"}]
-OTHERS = [mutant for mutant in MUTANTS if mutant not in HOLES]
+ALL = (*MUTANTS, *BRIDGE_MUTANTS)
+HOLES = [mutant for mutant in ALL if mutant.theorem not in LIVENESS | {"elements"}]
+OTHERS = [mutant for mutant in ALL if mutant not in HOLES]
 """Mutants that refuse permitted packets, and mutants with wrong set elements, which no packet needs to show."""
 
 

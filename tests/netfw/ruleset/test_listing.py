@@ -250,7 +250,7 @@ def test_missing_and_additional_rules_are_named_with_their_number_and_text() -> 
     assert hops and refusal
     first, last = differences(lack)
     assert first.startswith("chain output lacks its rule 2: ip6 hoplimit . icmpv6 type { ")
-    assert last == 'chain output lacks its rule 10: counter name "egress" reject with icmpx admin-prohibited'
+    assert last == 'chain output lacks its rule 12: counter name "egress" reject with icmpx admin-prohibited'
 
 
 def test_a_rule_that_was_changed_is_shown_both_ways() -> None:
@@ -274,7 +274,7 @@ def test_the_order_of_rules_matters() -> None:
 def test_a_rule_without_expressions_and_a_comment_that_differs_are_differences() -> None:
     empty = {"family": "inet", "table": "rap", "chain": "output", "handle": 99}
     assert differences(lambda o: o.append({"rule": empty})) == [
-        "chain output has beyond the policy, as rule 11: "
+        "chain output has beyond the policy, as rule 13: "
     ]
 
     def comment(objects: list[Json]) -> None:

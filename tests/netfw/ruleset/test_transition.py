@@ -68,7 +68,8 @@ def handles(here: Namespace, *words: str) -> dict[str, int]:
         "add counter inet rap other",
         "flush chain inet rap output\ndelete set inet rap authorized4\n"
         "add map inet rap authorized4 { type ipv4_addr : verdict; elements = { 192.0.2.1 : goto tunnel }; }",
-        "flush chain inet rap forward\ndelete set inet rap sessions4\n"
+        "flush chain inet rap input\nflush chain inet rap output\nflush chain inet rap forward\n"
+        "delete set inet rap sessions4\n"
         "add set inet rap sessions4 { type ipv4_addr; elements = { 192.0.2.1 }; }",
         "flush chain inet rap input\nflush chain inet rap forward\ndelete chain inet rap tunnel",
     ],

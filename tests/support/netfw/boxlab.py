@@ -35,6 +35,8 @@ UPLINK = {4: "192.0.2.2", 6: "2001:db8::2"}
 ROUTER = {4: "192.0.2.1", 6: "2001:db8::1"}
 PORT = {1: {4: "10.77.1.1", 6: "fd00:77:1::1"}, 2: {4: "10.77.2.1", 6: "fd00:77:2::1"}}
 INSTRUMENT = {1: {4: "10.77.1.5", 6: "fd00:77:1::5"}, 2: {4: "10.77.2.5", 6: "fd00:77:2::5"}}
+IN_TUNNEL = "10.98.0.1"
+"""The box's own address, where it shows bridged desktops."""
 STAFF = {4: "10.99.1.2", 6: "fd00:99::2"}
 
 
@@ -147,6 +149,7 @@ def box_lab() -> Iterator[BoxLab]:
             *(f"addr add {PORT[n][4]}/24 dev enp{n + 1}s0" for n in PORT),
             *(f"addr add {PORT[n][6]}/64 dev enp{n + 1}s0 nodad" for n in PORT),
             "addr add 10.99.0.1/16 dev tun-rap",
+            f"addr add {IN_TUNNEL}/32 dev tun-rap",
             "addr add fd00:99::1/48 dev tun-rap nodad",
             f"route add default via {ROUTER[4]}",
             f"route add ::/0 via {ROUTER[6]}",
