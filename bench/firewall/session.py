@@ -82,7 +82,7 @@ def _closing(sessions: Sessions, staff: int, instrument: int) -> float:
     child = os.fork()
     if child == 0:
         with suppress(BaseException):
-            os.write(result_in, str(_converse(client, server, lambda: os.write(result_in, b"!"))).encode())
+            os.write(result_in, str(until_silent(client, server, lambda: os.write(result_in, b"!"))).encode())
         os._exit(0)
     os.close(result_in)
     assert os.read(result, 1) == b"!"
@@ -110,7 +110,7 @@ def conversation(staff: int, instrument: int) -> tuple[socket.socket, socket.soc
     return client, server
 
 
-def _converse(client: socket.socket, server: socket.socket, started: Callable[[], object]) -> float:
+def until_silent(client: socket.socket, server: socket.socket, started: Callable[[], object]) -> float:
     """Send a few bytes in both directions until none arrive. Returns the time when the last ones arrived."""
     ends = client, server
     for end in ends:
@@ -122,7 +122,7 @@ def _converse(client: socket.socket, server: socket.socket, started: Callable[[]
     last = time.monotonic()
     while time.monotonic() < last + AFTER_SECONDS:
         for end in ends:
-            with suppress(BlockingIOError):
+            with suppress(OSError):  # also what a refused packet of the box itself causes
                 end.send(b"a few bytes")
         readable, _, _ = select.select(ends, [], [], EVERY_SECONDS)
         for end in readable:

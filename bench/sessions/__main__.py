@@ -17,7 +17,11 @@ def missing() -> list[str]:
 
 SESSIONS: Final = Suite(
     "benchmarks of remote sessions",
-    {"desktop": "bench.sessions.desktop", "exploration": "bench.sessions.exploration"},
+    {
+        "desktop": "bench.sessions.desktop",
+        "exploration": "bench.sessions.exploration",
+        "paths": "bench.sessions.paths",
+    },
     Path("bench-results/sessions.json"),
     missing,
 )
