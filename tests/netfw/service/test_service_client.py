@@ -5,16 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
 
-from netfw.events import Alarm, Event, FirewallState
-from netfw.service.client import CONFIRMED_SECONDS, FirewallClient
-from netfw.service.protocol import ProtocolError, Refusal, framed
+from netfw.events import Alarm, Event, FirewallState, PathsLost
+from netfw.policy.policy import Service as PortService
+from netfw.ruleset.sessions import Session
+from netfw.service.client import CONFIRMED_SECONDS, PATH_ANSWER_SECONDS, RECONNECT_SECONDS, FirewallClient
+from netfw.service.protocol import ClosePath, OpenPath, PathAnswer, ProtocolError, Refusal, framed
 from sim.net.loop import SimLoop
 
 IN_FORCE = FirewallState(in_force=True)
+PATH = Session(ip_address("10.99.1.2"), 1, ip_address("10.77.1.5"), PortService("tcp", 5900))
+LOST = PathsLost("the connection to the firewall service was lost")
 NOT_YET = FirewallState(in_force=False, problem="the policy has not been put in force yet")
 
 
@@ -25,6 +30,8 @@ class Service:
         self.reader: asyncio.StreamReader | None = None
         self.runs = True
         self.connections = 0
+        self.received: list[bytes] = []
+        self.client = FirewallClient(self.connect)
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[Any]:
@@ -32,12 +39,7 @@ class Service:
             raise ProtocolError("no firewall service answers")
         self.reader = asyncio.StreamReader()
         self.connections += 1
-
-        class Writer:
-            def write(self, data: bytes) -> None:
-                pass
-
-        yield self.reader, Writer()
+        yield self.reader, Writer(self)
 
     def log(self, event: Any) -> None:
         assert self.reader is not None
@@ -49,12 +51,27 @@ class Service:
         self.reader.feed_eof()
 
 
+class Writer:
+    """The client's side of a connection; aborting it ends the connection."""
+
+    def __init__(self, service: Service) -> None:
+        self._service, self.transport = service, self
+
+    def write(self, data: bytes) -> None:
+        self._service.received.append(data)
+
+    def abort(self) -> None:
+        assert self._service.reader is not None
+        self._service.reader.feed_eof()
+
+
 def run(scenario: Callable[[Service, list[Event]], Awaitable[None]]) -> None:
     loop = SimLoop()
 
     async def main() -> None:
         service, on_event = Service(), list[Event]()
-        following = asyncio.ensure_future(FirewallClient(service.connect).follow(on_event.append))
+        service.client = FirewallClient(service.connect)
+        following = asyncio.ensure_future(service.client.follow(on_event.append))
         await asyncio.sleep(0)
         await scenario(service, on_event)
         following.cancel()
@@ -197,5 +214,71 @@ def test_an_invalid_answer_is_not_a_confirmation(answer: Any, problem: str) -> N
         assert isinstance(state, FirewallState)
         assert not state.in_force
         assert problem in state.problem
+
+    run(scenario)
+
+
+def test_answers_belong_to_the_requests_in_their_order() -> None:
+    async def scenario(service: Service, on_event: list[Event]) -> None:
+        opening = asyncio.gather(*(service.client.open_path(PATH, 60) for _ in range(2)))
+        await asyncio.sleep(0.1)
+        assert service.received[1:] == [framed(OpenPath.of(PATH, seconds=60))] * 2
+        service.log(PathAnswer())
+        service.log(PathAnswer("it is open already"))
+        assert await opening == [True, False]
+        closing = asyncio.ensure_future(service.client.close_path(PATH))
+        await asyncio.sleep(0.1)
+        assert service.received[-1] == framed(ClosePath.of(PATH))
+        assert not closing.done()
+        service.log(PathAnswer())
+        await closing
+        service.end()
+        await asyncio.sleep(0.1)
+        assert on_event == []
+
+    run(scenario)
+
+
+def test_the_paths_of_a_lost_connection_are_lost() -> None:
+    async def scenario(service: Service, on_event: list[Event]) -> None:
+        opening = asyncio.ensure_future(service.client.open_path(PATH, 60))
+        await asyncio.sleep(0.1)
+        service.log(PathAnswer())
+        assert await opening
+        waiting = asyncio.ensure_future(service.client.open_path(PATH, 60))
+        await asyncio.sleep(0.1)
+        service.end()
+        assert not await waiting
+        assert on_event == [LOST]
+        assert not await service.client.open_path(PATH, 60)
+        await service.client.close_path(PATH)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("gives_up", [False, True])
+def test_a_request_without_an_answer_ends_the_connection_and_with_it_what_it_may_open(gives_up: bool) -> None:
+    async def scenario(service: Service, on_event: list[Event]) -> None:
+        opening = asyncio.ensure_future(service.client.open_path(PATH, 60))
+        await asyncio.sleep(0.1)
+        if gives_up:
+            opening.cancel()
+        await asyncio.wait([opening])
+        assert asyncio.get_running_loop().time() == pytest.approx(0.1 if gives_up else PATH_ANSWER_SECONDS)
+        assert opening.cancelled() if gives_up else not opening.result()
+        await asyncio.sleep(RECONNECT_SECONDS + 0.1)
+        assert service.connections == 2
+        assert on_event == []
+
+    run(scenario)
+
+
+def test_an_answer_that_was_not_asked_for_ends_the_connection() -> None:
+    async def scenario(service: Service, on_event: list[Event]) -> None:
+        service.log(IN_FORCE)
+        service.log(PathAnswer())
+        await asyncio.sleep(RECONNECT_SECONDS + 0.1)
+        assert service.connections == 2
+        assert on_event == [IN_FORCE]
 
     run(scenario)
