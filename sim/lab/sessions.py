@@ -82,10 +82,8 @@ def check_sessions(
     causes = [cause.value for cause in Cause if cause is not Cause.PEER_ENDED]
     for n, session in enumerate(sessions):
         key = ("session", n)
-        if session.at + session.lasts > duration_ns:
-            end = format_duration(duration_ns)
-            why = f"must end before the lab does, at {end}; request it earlier, or shorten `lasts`"
-            problems.add((*key, "lasts"), why)
+        if session.at >= duration_ns:
+            problems.add((*key, "at"), f"must be before the lab ends, at {format_duration(duration_ns)}")
         if session.target not in models:
             problems.add(
                 (*key, "target"), f"{format_value(session.target)}: {nearest(session.target, list(models))}"

@@ -55,17 +55,18 @@ class SessionRecorder:
 
     async def record(self, transition: Transition) -> bool:
         """As `SessionAudit.record`; the head is signed, recorded and sent when the session opens or ends."""
-        record = self._record(
-            "transition",
-            session=transition.session.hex(),
-            event=transition.event,
-            actor=transition.actor,
-            state=transition.state,
-            cause=transition.cause or "",
-            deadline_ms=transition.deadline_ns // _MS,
-            message=transition.message.hex(),
-        )
-        is_durable = await self._append(record)
+        async with self._lock:
+            record = self._record(
+                "transition",
+                session=transition.session.hex(),
+                event=transition.event,
+                actor=transition.actor,
+                state=transition.state,
+                cause=transition.cause or "",
+                deadline_ms=transition.deadline_ns // _MS,
+                message=transition.message.hex(),
+            )
+            is_durable = await self._write_owed() and await self._write(record)
         if is_durable:
             await self._sign(transition)
         elif transition.state in _OWED:
@@ -76,18 +77,15 @@ class SessionRecorder:
 
     def refused(self, session: bytes, reason: str) -> None:
         """As `SessionAudit.refused`."""
-        self._soon(self._record("refusal", session=session.hex(), cause=reason))
+        self._start(self._append("refusal", session=session.hex(), cause=reason))
 
     def peer_head(self, head: bytes) -> None:
         """Record the signed head that the other end has sent."""
-        self._soon(self._record("peer head", message=head.hex()))
+        self._start(self._append("peer head", message=head.hex()))
 
     def _record(self, kind: Kind, **more: Any) -> SessionRecord:
         at_ms, monotonic_ms = self._wall_ns() // _MS, self._monotonic_ns() // _MS
         return SessionRecord(at_ms=at_ms, monotonic_ms=monotonic_ms, run=self._run, kind=kind, **more)
-
-    def _soon(self, record: SessionRecord) -> None:
-        self._start(self._append(record))
 
     def _start(self, work: Coroutine[Any, Any, Any]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -99,7 +97,7 @@ class SessionRecorder:
         if transition.state not in _SIGNED_AT:
             return
         head = self._log.signed_head(self._key)
-        if await self._append(self._record("head", message=head.hex())):
+        if await self._append("head", message=head.hex()):
             self._send_head(transition.session, head)
 
     async def _pay(self) -> None:
@@ -109,9 +107,10 @@ class SessionRecorder:
             async with self._lock:
                 await self._write_owed()
 
-    async def _append(self, record: SessionRecord) -> bool:
+    async def _append(self, kind: Kind, **more: Any) -> bool:
+        """Write a record, with the time at which its turn has come: the times of a file do not decrease."""
         async with self._lock:
-            return await self._write_owed() and await self._write(record)
+            return await self._write_owed() and await self._write(self._record(kind, **more))
 
     async def _write_owed(self) -> bool:
         """Write what is owed, in its order; return whether nothing is owed."""

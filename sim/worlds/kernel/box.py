@@ -27,6 +27,7 @@ from agents.box.config import (
     StatusSocket,
 )
 from agents.box.firewall import FirewallStatus
+from agents.box.main import SESSIONS_AUDIT
 from agents.box.status import NotRunning, StatusReport, Waiting, read_status
 from agents.provision.box import sending, spool_size
 from hal.linux.disk import LinuxDisk
@@ -43,6 +44,7 @@ from sim.worlds.kernel.firewall import KernelFirewall
 from sim.worlds.kernel.namespaces.disk import LoopDisk
 from sim.worlds.kernel.namespaces.host import NamespaceHost
 from sim.worlds.kernel.namespaces.process import LabProcess
+from sim.worlds.kernel.sessions import make_tun_device
 from sim.worlds.kernel.vpn import vpn_ends
 from sim.worlds.shared.addresses import DATACENTER_NAME
 from sim.worlds.shared.box import (
@@ -54,6 +56,7 @@ from sim.worlds.shared.box import (
     reporting,
 )
 from sim.worlds.shared.conclusion import InspectedBox
+from sim.worlds.shared.session_keys import SessionKeys, session_settings
 from sim.worlds.shared.standards import served_port, tcp_port
 from wire.dial.traffic import Traffic
 
@@ -125,8 +128,9 @@ class KernelBox:
         random: Callable[[str], Random],
         trace: Trace,
         serial_devices: Mapping[int, str],
+        session_keys: SessionKeys | None = None,
     ) -> None:
-        """`serial_devices` are the devices of its serial ports."""
+        """`serial_devices` are the devices of its serial ports; with `session_keys` it permits remote sessions."""
         self._host, self._lab, self._random, self._trace = host, lab, random, trace
         self._close_ports = close_ports
         self.disk = LoopDisk("disk", lab.box.spool_bytes_max + DISK_BYTES_BESIDE_SPOOL)
@@ -134,6 +138,10 @@ class KernelBox:
         self._spool.mkdir()
         folder.mkdir()
         self._socket = folder / "box.sock"
+        self.page, self._session_keys = folder / "page.sock", session_keys
+        """The socket of the local page."""
+        if session_keys is not None:
+            make_tun_device(host)
         self._firewall = KernelFirewall(host, folder, lab)
         self._config = folder / "box.toml"
         (folder / BOARD).write_text(board_file(lab.box.board, serial_devices))
@@ -161,9 +169,15 @@ class KernelBox:
             sending=sending(reporting(lab)),
             status=StatusSocket(socket=self._socket),
             firewall=FirewallPolicy(policy=Path(self._firewall.policy.name), socket=self._firewall.socket),
+            sessions=session_settings(self._session_keys, self.page) if self._session_keys else None,
         )
 
     # -- state
+
+    @property
+    def session_audit(self) -> Path:
+        """The audit file of remote sessions; the disk must be mounted."""
+        return self._spool / SESSIONS_AUDIT
 
     @property
     def is_on(self) -> bool:

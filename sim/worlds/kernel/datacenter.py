@@ -10,16 +10,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
+from datacenter.access.tokens import create_token
 from datacenter.store import queries
 from datacenter.store.store import Store
 from settings.profile import Verb
 from sim.engine.layers import End, Layers
 from sim.faults.world import Certificate
+from sim.lab.labfile import Lab
 from sim.lab.shipped_triggers import SHIPPED_TRIGGERS
 from sim.worlds.kernel.namespaces.host import NamespaceHost
 from sim.worlds.kernel.namespaces.process import LabProcess
-from sim.worlds.shared.addresses import BOX_SERIAL, DATACENTER_PORT
+from sim.worlds.kernel.sessions import DOOR_PORT, PAGES_PORT
+from sim.worlds.shared.addresses import BOX_SERIAL, DATACENTER_DOOR, DATACENTER_PORT
 from sim.worlds.shared.commands import queue_command
+from sim.worlds.shared.session_keys import SessionKeys
 from wire.tls.context import Identity
 
 CONFIG: Final = """\
@@ -40,6 +44,36 @@ triggers = "{SHIPPED_TRIGGERS}"
 """
 
 
+SESSIONS: Final = """\
+[staff]
+directory = "staff.toml"
+port = {pages}
+development = true
+[sessions]
+key = "{keys.offer_key}"
+box_keys = "{keys.box_keys_folder}"
+folder = "remote-sessions"
+address = "{door}"
+port = {port}
+"""
+SITE: Final = """\
+[site.clinic]
+name = "Clinic"
+country = "DE"
+region = "europe"
+zone = "Europe/Berlin"
+boxes = ["{box}"]
+"""
+STAFF: Final = """\
+[staff."{name}"]
+roles = ["service-engineer"]
+scope = ["everywhere"]
+[staff."{name}".trainings]
+{trainings}
+"""
+_TOKEN_MS: Final = 86_400_000
+
+
 class KernelDataCenter:
     """A running data center; `identities` are the certificates it can present, "good" among them."""
 
@@ -50,7 +84,10 @@ class KernelDataCenter:
         identities: Mapping[str, Identity],
         *,
         evaluates_triggers: bool = False,
+        session_keys: SessionKeys | None = None,
+        lab: Lab,
     ) -> None:
+        """With `session_keys` it has remote sessions, which the staff of `lab` request."""
         self._host, self._folder, self._identities = host, folder, identities
         self._evaluation = EVALUATION if evaluates_triggers else ""
         self._url = f"sqlite:///{folder / 'reports.db'}"
@@ -61,6 +98,32 @@ class KernelDataCenter:
         self._holds = Layers[None]()
         self._presenting = asyncio.Lock()
         folder.mkdir()
+        self.session_audit = folder / "remote-sessions" / "sessions.audit"
+        """The audit file of remote sessions."""
+        self._sessions = ""
+        self._staff = sorted({session.staff for session in lab.sessions})
+        self._secrets: dict[str, str] = {}
+        if session_keys is not None:
+            self.session_audit.parent.mkdir()
+            self._add_staff(lab, session_keys)
+
+    def _add_staff(self, lab: Lab, keys: SessionKeys) -> None:
+        models = sorted({spec.model for spec in lab.instruments})
+        trainings = "\n".join(f"{model} = 2200-01-01" for model in models)
+        (self._folder / "staff.toml").write_text(
+            "".join(STAFF.format(name=name, trainings=trainings) for name in self._staff)
+        )
+        (self._folder / "fleet.toml").write_text(SITE.format(box=BOX_SERIAL))
+        self._sessions = SESSIONS.format(pages=PAGES_PORT, keys=keys, door=DATACENTER_DOOR, port=DOOR_PORT)
+
+    def secret(self, staff: str) -> str:
+        """The secret of an API token of a staff member."""
+        if staff not in self._secrets:
+            now_ms = time.time_ns() // 1_000_000
+            actions, scope = frozenset({"read", "change"}), frozenset({"everywhere"})
+            token = create_token(self.store, staff, "service", actions, scope, now_ms, now_ms + _TOKEN_MS)
+            self._secrets[staff] = token[0]
+        return self._secrets[staff]
 
     async def start(self) -> None:
         """Start the program with the "good" certificate, and wait until boxes can connect."""
@@ -93,10 +156,12 @@ class KernelDataCenter:
     async def _start(self, identity: str) -> None:
         config = self._folder / f"{identity}.toml"
         config.write_text(
-            CONFIG.format(
+            ('fleet = "fleet.toml"\n' if self._sessions else "")
+            + CONFIG.format(
                 box=BOX_SERIAL, port=DATACENTER_PORT, identity=self._identities[identity], url=self._url
             )
             + self._evaluation
+            + self._sessions
         )
         self._process = process = self._host.spawn(
             [sys.executable, "-m", "rap", "dc", "serve", "--config", config]

@@ -139,10 +139,6 @@ def check(lab: Lab) -> None:
         for event in lab.events
         if event.fault.emulated
     ]
-    if lab.sessions:
-        wrong.append(
-            Problem("session", "remote sessions run in the virtual world; run it with --world virtual")
-        )
     if wrong:
         raise SettingsError(lab.path, *dict.fromkeys(wrong))
     proxy = lab.uplink.proxy

@@ -23,6 +23,7 @@ from sim.worlds.shared.addresses import (
     BOX,
     BOX_MOVED,
     DATACENTER,
+    DATACENTER_DOOR,
     DATACENTER_MOVED,
     DATACENTER_NAME,
     INSTRUMENTS,
@@ -52,6 +53,9 @@ class KernelSite:
         quality = LinkQuality(spec.rate, spec.delay, spec.jitter, spec.loss, queue_bytes_max=spec.queue)
         self.uplink = self._join("uplink", (self.box, lab.board.uplink), "to-box", quality, BOX)
         self.backbone = self._join("backbone", (self.datacenter, INTERFACE), "to-far", BACKBONE, DATACENTER)
+        if lab.sessions:
+            index = self.datacenter.netlink.index(INTERFACE)
+            self.datacenter.netlink.add_address(index, DATACENTER_DOOR, PREFIX_BITS)
         self.proxy: NamespaceHost | None = None
         if spec.proxy is not None:
             self.proxy = self._host("proxy")

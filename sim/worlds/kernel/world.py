@@ -19,7 +19,7 @@ from hal.serial import SerialPort
 from sim.engine.layers import End
 from sim.engine.streams import stream
 from sim.engine.trace import Trace
-from sim.faults import AnyFault
+from sim.faults import AnyFault, port_of
 from sim.lab.labfile import Lab, LabInstrument
 from sim.lab.standards import serial_ports
 from sim.verdict.ledger import ReportLedger
@@ -32,10 +32,12 @@ from sim.worlds.kernel.datacenter import KernelDataCenter
 from sim.worlds.kernel.namespaces.link import KernelLink
 from sim.worlds.kernel.namespaces.process import LabProcess
 from sim.worlds.kernel.proxy import KernelProxy
+from sim.worlds.kernel.sessions import KernelPage, KernelStaffDesk, make_door, serve_desktop
 from sim.worlds.kernel.site import KernelSite
 from sim.worlds.kernel.supervision.lab import KernelLab
 from sim.worlds.kernel.supervision.real_time import HostLoop, RealTimeEnvironment
 from sim.worlds.kernel.vpn import vpn_ends
+from sim.worlds.shared.addresses import instrument_address
 from sim.worlds.shared.analyzer import Analyzer
 from sim.worlds.shared.certificates import LabCertificates
 from sim.worlds.shared.conclusion import conclude
@@ -45,6 +47,8 @@ from sim.worlds.shared.intruders import Intruders
 from sim.worlds.shared.meters import BacklogMeter, ConnectionMeter, UplinkMeter
 from sim.worlds.shared.proxy import client_settings
 from sim.worlds.shared.reporter import Workplace
+from sim.worlds.shared.session_keys import SessionKeys, desktops_by_link
+from sim.worlds.shared.sessions import SessionPeople
 from sim.worlds.shared.standards import box_endpoint, dialect_of
 
 _NS: Final = 1_000_000_000
@@ -74,11 +78,16 @@ class KernelWorld:
             namespaces.folder / "pki", datetime.now(UTC).replace(microsecond=0)
         )
         self.site = site = self._make_site()
+        self._session_keys = SessionKeys.make(namespaces.folder / "session-keys") if lab.sessions else None
+        if lab.sessions:
+            make_door(site.datacenter)
         self.datacenter = KernelDataCenter(
             site.datacenter,
             namespaces.folder / "datacenter",
             certificates.datacenter(),
             evaluates_triggers=lab.expect.evaluates_triggers,
+            session_keys=self._session_keys,
+            lab=lab,
         )
         self.gateway: LabProcess | None = None
         """The far end of the site's VPN."""
@@ -102,6 +111,8 @@ class KernelWorld:
             self.names.on_change = self.proxy.reload_names
         self._outside = KernelComputer(site.router)
         self.intruders = Intruders(lab, self._run_program)
+        desk = KernelStaffDesk(site.datacenter, self.datacenter.secret)
+        self.people = SessionPeople(lambda: desk, self._page, lambda: self.env.now, self.trace)
         self.uplink_meter = UplinkMeter(self.uplink, lab.about.duration, self.trace)
         self.backlog_meter = BacklogMeter()
         self.connection_meter = ConnectionMeter()
@@ -136,11 +147,19 @@ class KernelWorld:
             self.random,
             self.trace,
             {number: cable.device for number, cable in self._cables.items()},
+            self._session_keys,
         )
 
     def session_findings(self) -> SessionFindings:
         """See `sim.worlds.shared.conclusion.ConcludedWorld`."""
-        return SessionFindings()
+        if self._session_keys is None or not isinstance(self.box, KernelBox):
+            return SessionFindings()
+        files = self.datacenter.session_audit, self.box.session_audit
+        return self._session_keys.audits(*files, self.env.began_ns // 1_000_000).read(self.people.requested)
+
+    def _page(self, port: int) -> KernelPage:
+        assert isinstance(self.box, KernelBox)
+        return KernelPage(self.box.page, port)
 
     def outgoing(self) -> Iterator[tuple[str, bytes]]:
         """See `sim.worlds.shared.conclusion.ConcludedWorld`."""
@@ -189,7 +208,11 @@ class KernelWorld:
         self.analyzers = {spec.port: self.make_analyzer(spec) for spec in self.lab.instruments}
         orders = (self.faults.run_order(order, self.lab.serial(order.target)) for order in self.lab.orders)
         events = map(self.faults.run_event, self.lab.events)
-        for work in (self.env.run_forever(), self._sample(), *events, *orders):
+        for link, tcp_port in desktops_by_link(self.lab).items():
+            port = port_of(link) or 0
+            await serve_desktop(self.site.instruments[port], instrument_address(port), tcp_port)
+        sessions = (self.people.run(one, self.lab.serial(one.target)) for one in self.lab.sessions)
+        for work in (self.env.run_forever(), self._sample(), *events, *orders, *sessions):
             task = self._loop.create_task(work)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)  # so that an exception is noted as not handled

@@ -8,13 +8,21 @@ from a file.
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import ip_interface, ip_network
+from ipaddress import ip_address, ip_interface, ip_network
 from typing import Final, cast
 
-from netfw.policy.policy import Authorized, Policy, PolicyPort, Service
-from netfw.policy.policyfile import AuthorizedTable, PolicyFile, PortTable, Role, UplinkTable
+from netfw.policy.policy import Authorized, Policy, PolicyPort, PolicyTunnel, Service
+from netfw.policy.policyfile import (
+    AuthorizedTable,
+    PolicyFile,
+    PortTable,
+    Role,
+    TunnelTable,
+    UplinkTable,
+)
 from settings.toml import dumps
 from sim.lab.labfile import Lab, LabInstrument
+from sim.lab.sessions import desktop_of
 from sim.proxies.kind import proxy_kind
 from sim.worlds.shared.addresses import (
     DATACENTER,
@@ -24,6 +32,9 @@ from sim.worlds.shared.addresses import (
     PREFIX_BITS,
     PROXY,
     ROUTER,
+    TUNNEL_BOX,
+    TUNNEL_DEVICE,
+    TUNNEL_STAFF,
     box_address,
 )
 from sim.worlds.shared.standards import tcp_port
@@ -38,6 +49,7 @@ def lab_policy(lab: Lab) -> Policy:
         uplink=lab.board.uplink,
         ports=tuple(_port(lab, spec) for spec in lab.instruments),
         authorized=(_way_out(lab),),
+        tunnel=_tunnel() if lab.sessions else None,
     )
 
 
@@ -51,7 +63,9 @@ def _port(lab: Lab, spec: LabInstrument) -> PolicyPort:
     own = ip_interface(f"{box_address(spec.port)}/{PREFIX_BITS}")
     served = tcp_port(spec)
     services = () if served is None else (Service("tcp", served),)
-    return PolicyPort(spec.port, lab.board.instrument_ports[spec.port], (own,), services)
+    desktop = desktop_of(spec.model) if lab.sessions else None
+    desktops = () if desktop is None else (Service("tcp", desktop),)
+    return PolicyPort(spec.port, lab.board.instrument_ports[spec.port], (own,), services, desktops)
 
 
 def _way_out(lab: Lab) -> Authorized:
@@ -77,11 +91,22 @@ def policy_file(board: str, policy: Policy) -> str:
                     number=port.number,
                     addresses=list(map(str, port.addresses)),
                     services=list(map(str, port.services)),
+                    desktop=list(map(str, port.desktop)),
                 )
                 for port in policy.ports
             ],
+            tunnel=_tunnel_table(policy.tunnel) if policy.tunnel else None,
         )
     )
+
+
+def _tunnel() -> PolicyTunnel:
+    return PolicyTunnel(TUNNEL_DEVICE, (ip_network(TUNNEL_STAFF),), ip_address(TUNNEL_BOX))
+
+
+def _tunnel_table(tunnel: PolicyTunnel) -> TunnelTable:
+    address = None if tunnel.address is None else str(tunnel.address)
+    return TunnelTable(interface=tunnel.interface, staff=list(map(str, tunnel.staff)), address=address)
 
 
 def _authorized_table(entry: Authorized) -> AuthorizedTable:

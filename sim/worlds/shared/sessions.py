@@ -1,7 +1,7 @@
 """Remote sessions of a lab: what staff and the person at the instrument do, in any world.
 
-Staff ask through a `SessionDesk`'s world-dependent `StaffDesk`, tell the person the code by telephone, look at the
-desktop and drag on it. The person acts on the local page of the instrument's port, like a browser that is open there.
+Staff ask at a `StaffDesk`, tell the person the code by telephone, look at the desktop and drag on it. The person
+acts on the local page of the instrument's port, like a browser that is open there.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class StaffSession(Protocol):
     code: str
     """What is told by telephone; empty in a session that was refused."""
 
-    def state(self) -> str:
+    async def state(self) -> str:
         """Return its state at the data center, `SessionState`."""
         ...
 
@@ -55,11 +55,11 @@ class StaffDesk(Protocol):
 class PageOfPort(Protocol):
     """The local page of an instrument port. While the box is off it shows nothing, and nothing has an effect."""
 
-    def state(self, session: bytes) -> str:
+    async def state(self, session: bytes) -> str:
         """Return the state of a session at the box; empty if the page does not show it."""
         ...
 
-    def look(self) -> None:
+    async def look(self) -> None:
         """Keep the page open: the box notices when this ends."""
         ...
 
@@ -103,7 +103,7 @@ class SessionPeople:
             tasks.create_task(self._person(one, asked.code))
 
     async def _staff(self, one: RequestedSession, asked: StaffSession) -> None:
-        while asked.state() != SessionState.OPEN:
+        while await asked.state() != SessionState.OPEN:
             if self._is_late(one):
                 return
             await asyncio.sleep(LOOK_SECONDS)
@@ -116,12 +116,12 @@ class SessionPeople:
 
     async def _person(self, one: RequestedSession, code: str) -> None:
         spec, page = one.spec, self._page(port_of(one.spec.target) or 0)
-        while page.state(one.id) != SessionState.OFFERED:
+        while await page.state(one.id) != SessionState.OFFERED:
             if self._is_late(one):
                 return
             await asyncio.sleep(LOOK_SECONDS)
         await asyncio.sleep(spec.answers_after / _NS)
-        page.look()
+        await page.look()
         if spec.person == "ignores":
             return
         if spec.person == "refuses":
@@ -138,9 +138,9 @@ class SessionPeople:
     async def _attend(self, one: RequestedSession, page: PageOfPort) -> None:
         """Keep the page open while the session lives, and end it, or go."""
         spec, opened_ns = one.spec, 0
-        while page.state(one.id) not in ("", SessionState.ENDED):
-            page.look()
-            if page.state(one.id) == SessionState.OPEN:
+        while (state := await page.state(one.id)) not in ("", SessionState.ENDED):
+            await page.look()
+            if state == SessionState.OPEN:
                 opened_ns = opened_ns or self._now_ns()
                 if self._now_ns() - opened_ns >= spec.open_for:
                     if spec.person == "walks-away":

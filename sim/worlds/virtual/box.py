@@ -57,15 +57,10 @@ from sim.worlds.shared.box import (
     read_disk,
     reporting,
 )
+from sim.worlds.shared.session_keys import SessionKeys, desktops_by_link, session_settings
 from sim.worlds.shared.standards import served_port, tcp_port
 from sim.worlds.virtual.firewall import VirtualFirewall, Zone
-from sim.worlds.virtual.sessions import (
-    DesktopFence,
-    EmulSessionLog,
-    SessionKeys,
-    desktops_by_link,
-    session_settings,
-)
+from sim.worlds.virtual.sessions import DesktopFence, EmulSessionLog
 from wire.dial.traffic import Traffic
 from wire.session.grant import Offer
 
@@ -151,6 +146,8 @@ class VirtualBox:
             sessions=session_settings(session_keys) if session_keys else None,
         )
         self._session_keys = session_keys
+        self.session_audit = (session_keys.folder if session_keys else Path()) / "box.audit"
+        """The audit file of remote sessions."""
 
     # -- state
 
@@ -371,7 +368,7 @@ class VirtualBox:
             delay_s = RESTART_SECONDS
 
     def _session_hardware(self) -> SessionHardware | None:
-        if (keys := self._session_keys) is None:
+        if self._session_keys is None:
             return None
         device, clock, proxy = EmulTunDevice(), self.clock, self._config.proxy
 
@@ -385,7 +382,7 @@ class VirtualBox:
         return SessionHardware(
             self.session_path,
             make_tunnel,
-            lambda owner: EmulSessionLog(keys.box_audit, owner, self._prevents_audit),
+            lambda owner: EmulSessionLog(self.session_audit, owner, self._prevents_audit),
             DesktopNetwork(device.listen, asyncio.open_connection),
         )
 

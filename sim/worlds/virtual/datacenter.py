@@ -30,7 +30,8 @@ from sim.worlds.shared.addresses import (
     DATACENTER_PORT,
 )
 from sim.worlds.shared.commands import queue_command
-from sim.worlds.virtual.sessions import SessionKeys, SessionTroubles, VirtualSessionDesk
+from sim.worlds.shared.session_keys import SessionKeys
+from sim.worlds.virtual.sessions import SessionTroubles, VirtualSessionDesk
 from wire.compression import CompressionError, Decompressor, UnknownStreamError
 from wire.http.connection import Handler, Request, Response, Server, serve
 from wire.messages import BATCH_BODY_BYTES_MAX, BATCH_BYTES_MAX, BatchReply, decode
@@ -68,7 +69,10 @@ class VirtualDataCenter:
         self.sessions: VirtualSessionDesk | None = None
         """The remote sessions, in a lab that has some."""
         if session_keys is not None:
-            self.sessions = VirtualSessionDesk(loop, self.host, session_keys, now_ns, self._session_troubles)
+            audit_file = session_keys.folder / "datacenter.audit"
+            self.sessions = VirtualSessionDesk(
+                loop, self.host, session_keys, audit_file, now_ns, self._session_troubles
+            )
         self._has_sessions = False
         """Whether the program that runs has assembled its remote sessions."""
         self._following: asyncio.Task[None] | None = None

@@ -16,13 +16,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.ec import (
-    SECP256R1,
     EllipticCurvePrivateKey,
-    generate_private_key,
 )
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from agents.box.config import SessionSettings
 from agents.box.sessions.session import BoxSession
 from agents.box.sessions.sessions import BoxSessions
 from datacenter.desktop.receiver import DesktopReceiver
@@ -35,22 +31,20 @@ from datacenter.tunnel.door import Door
 from sim.engine.layers import Layers
 from sim.faults import port_of
 from sim.instruments.desktop import InstrumentDesktop
-from sim.lab.labfile import Lab
-from sim.lab.sessions import LabSession, desktop_of
+from sim.lab.sessions import LabSession
 from sim.net.host import Incarnation, PacketFilter, SimHost
 from sim.net.link import Link
 from sim.net.loop import SimLoop
 from sim.net.segment import TcpSegment, Verdict
 from sim.tunnel.datacenter import EmulEndpoint
 from sim.tunnel.path import EmulPath
-from sim.verdict.sessions import SessionAudits, lab_time_ms
 from sim.worlds.shared.addresses import BOX_SERIAL, DATACENTER_DOOR, DATACENTER_NAME, DATACENTER_PORT
+from sim.worlds.shared.session_keys import SessionKeys
 from wire.desktop.connection import TcpChannel
 from wire.desktop.rfb import KeyEvent, PointerEvent
 from wire.desktop.stream import StreamError
 from wire.http.connection import Request, Response
 from wire.session.audit import AuditOwner, SessionRecord
-from wire.session.cose import Keys, key_set
 from wire.session.grant import Offer, SessionMode, SessionService
 from wire.session.log import SessionLog
 from wire.session.messages import EndMessage, HeadMessage
@@ -65,65 +59,6 @@ SETTLED_SECONDS: Final = 3.0
 """Time after the end of a session in which its desktop must be free of pressed keys."""
 _KEY: Final = 0x61
 _SIDE: Final = 89
-
-
-@dataclass(frozen=True)
-class SessionKeys:
-    """The keys with which both ends sign, in files."""
-
-    datacenter: EllipticCurvePrivateKey
-    box: EllipticCurvePrivateKey
-    datacenter_public: Path
-    box_private: Path
-    box_audit: Path
-    """The audit file of the box."""
-    datacenter_audit: Path
-
-    @classmethod
-    def make(cls, folder: Path) -> SessionKeys:
-        """Make new keys."""
-        datacenter, box = generate_private_key(SECP256R1()), generate_private_key(SECP256R1())
-        public, private = folder / "session-offers.pem", folder / "session-box.key"
-        folder.mkdir(exist_ok=True)
-        public.write_bytes(
-            datacenter.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-        )
-        private.touch(0o600)
-        private.write_bytes(box.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-        return cls(datacenter, box, public, private, folder / "box.audit", folder / "datacenter.audit")
-
-    def audits(self) -> SessionAudits:
-        """Return the audit files of both ends, whose monotonic clocks are lab time."""
-        datacenter, box = (
-            path.read_bytes() if path.exists() else b"" for path in (self.datacenter_audit, self.box_audit)
-        )
-        return SessionAudits(datacenter, box, self.datacenter_keys, self.box_keys, lab_time_ms(0))
-
-    @property
-    def datacenter_keys(self) -> Keys:
-        """The data center's public key."""
-        return key_set(self.datacenter.public_key())
-
-    @property
-    def box_keys(self) -> Keys:
-        """The box's public key."""
-        return key_set(self.box.public_key())
-
-
-def session_settings(keys: SessionKeys) -> SessionSettings:
-    """Return the box's settings of remote sessions."""
-    return SessionSettings(
-        endpoint=f"{DATACENTER_DOOR}:{DATACENTER_PORT}",
-        keys=keys.datacenter_public,
-        key=keys.box_private,
-        ways=["code"],
-    )
-
-
-def desktops_by_link(lab: Lab) -> dict[str, int]:
-    """Return the TCP ports of the desktops by the names of the instruments' links; none in a lab without sessions."""
-    ports = {f"instrument:{spec.port}": desktop_of(spec.model) for spec in lab.instruments if lab.sessions}
-    return {link: port for link, port in ports.items() if port is not None}
 
 
 class EmulSessionLog(SessionLog):
@@ -214,10 +149,12 @@ class VirtualSessionDesk:
         loop: SimLoop,
         host: SimHost,
         keys: SessionKeys,
+        audit_file: Path,
         now_ns: Callable[[], int],
         around: SessionTroubles,
     ) -> None:
-        """`now_ns` is the wall clock."""
+        """`audit_file` is that of the data center; `now_ns` is the wall clock."""
+        self.audit_file = audit_file
         self._loop, self._host, self._keys, self._now_ns = loop, host, keys, now_ns
         self._around = around
         self._endpoints: list[EmulEndpoint] = []
@@ -241,7 +178,7 @@ class VirtualSessionDesk:
         self._runs += 1
         keys = self._keys
         log = EmulSessionLog(
-            keys.datacenter_audit,
+            self.audit_file,
             AuditOwner(End.DATA_CENTER, DATACENTER_NAME),
             lambda: "the disk is full" if self._around.audit_fails else "",
         )
@@ -372,7 +309,7 @@ class VirtualStaffSession:
         self.code = "" if session is None else session.code
         self._has_control = session is not None and session.offer.mode is SessionMode.CONTROL
 
-    def state(self) -> str:
+    async def state(self) -> str:
         """See `StaffSession.state`."""
         found = self._desk.find(self.id)
         return SessionState.ENDED if found is None else found.state
@@ -442,12 +379,12 @@ class VirtualPage:
         """`host` is the box; `sessions` returns None while its program does not run."""
         self._loop, self._host, self._sessions, self._port = loop, host, sessions, port
 
-    def state(self, session: bytes) -> str:
+    async def state(self, session: bytes) -> str:
         """See `PageOfPort.state`."""
         found = self._find(session)
         return found.state if found is not None else ""
 
-    def look(self) -> None:
+    async def look(self) -> None:
         """See `PageOfPort.look`."""
         if (sessions := self._sessions()) is not None:
             for session in sessions.at_port(self._port):

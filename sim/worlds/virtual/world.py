@@ -53,13 +53,14 @@ from sim.worlds.shared.meters import BacklogMeter, ConnectionMeter, UplinkMeter
 from sim.worlds.shared.policy import lab_policy
 from sim.worlds.shared.proxy import client_settings
 from sim.worlds.shared.reporter import Workplace
+from sim.worlds.shared.session_keys import SessionKeys, desktops_by_link
 from sim.worlds.shared.sessions import SessionPeople
 from sim.worlds.shared.standards import box_endpoint, dialect_of
 from sim.worlds.virtual.analyzer import SerialCable, VirtualComputer
 from sim.worlds.virtual.box import VirtualBox
 from sim.worlds.virtual.datacenter import VirtualDataCenter
 from sim.worlds.virtual.proxy import VirtualProxy
-from sim.worlds.virtual.sessions import SessionKeys, VirtualPage, VirtualSessionDesk, desktops_by_link
+from sim.worlds.virtual.sessions import VirtualPage, VirtualSessionDesk
 from sim.worlds.virtual.site import VirtualSite
 
 EPOCH_NS: Final = calendar.timegm((2026, 1, 5, 0, 0, 0)) * 1_000_000_000
@@ -188,9 +189,11 @@ class VirtualWorld:
 
     def session_findings(self) -> SessionFindings:
         """See `sim.worlds.shared.conclusion.ConcludedWorld`."""
-        if self._session_keys is None:
+        keys, desk = self._session_keys, self.datacenter.sessions
+        if keys is None or desk is None:
             return SessionFindings()
-        return self._session_keys.audits().read(self.people.requested)
+        audits = keys.audits(desk.audit_file, self.box.session_audit, start_ms=0)
+        return audits.read(self.people.requested)
 
     def outgoing(self) -> Iterator[tuple[str, bytes]]:
         """See `sim.worlds.shared.conclusion.ConcludedWorld`."""

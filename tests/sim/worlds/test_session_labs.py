@@ -83,8 +83,9 @@ def state(world: VirtualWorld) -> tuple[str, str]:
     (one,) = world.people.requested
     assert world.datacenter.sessions is not None
     at_desk = world.datacenter.sessions.find(one.id)
-    at_box = VirtualPage(world.loop, world.box.host, lambda: world.box.sessions, 1)
-    return "" if at_desk is None else at_desk.state, at_box.state(one.id)
+    page = VirtualPage(world.loop, world.box.host, lambda: world.box.sessions, 1)
+    at_box = world.loop.run_until_complete(page.state(one.id))
+    return "" if at_desk is None else at_desk.state, at_box
 
 
 # complaints about products, by what happened
@@ -313,7 +314,7 @@ def test_a_wrong_session_is_refused(keys: str, message: str) -> None:
     [
         (f'"{TARGET}"', '"instrument:3"', r'session\[0\].target: "instrument:3": '),
         (f'"{TARGET}"', '"instrument:2"', "hematology-analyzer has no `desktop_port`, and so no desktop"),
-        ('"5min"', '"1h"', "must end before the lab does, at 6min"),
+        ('"30s"', '"6min"', "must be before the lab ends, at 6min"),
     ],
 )
 def test_a_session_that_cannot_be_is_refused(right: str, wrong: str, message: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -88,6 +89,24 @@ def test_a_transition_towards_a_session_that_could_not_be_recorded_never_is(tmp_
         await asyncio.sleep(3 * OWED_SECONDS)
 
     assert run(tmp_path, act) == []
+
+
+def test_the_times_of_a_file_do_not_decrease(tmp_path: Path) -> None:
+    """A refusal is written later than a transition that was recorded after it in the same step of the loop."""
+    ticks = itertools.count()
+
+    async def inside() -> None:
+        with SessionLog(tmp_path / "audit", AuditOwner(End.BOX, OFFER.box)) as log:
+            clock = lambda: 20_000_000 * next(ticks)  # noqa: E731
+            recorder = SessionRecorder(log, BOX, "1", clock, clock, lambda _session, _head: None)
+            recorder.refused(OFFER.id, "a message that does not apply")
+            await recorder.record(AUTHORIZED)
+            await asyncio.sleep(1)
+
+    SimLoop().run_until_complete(inside())
+    records = [line.record for line in parse_audit((tmp_path / "audit").read_bytes()).lines]
+    assert [record.kind for record in records] == ["transition", "refusal"]
+    assert records[0].monotonic_ms < records[1].monotonic_ms
 
 
 def test_a_closed_log_is_not_written(tmp_path: Path) -> None:

@@ -1,0 +1,211 @@
+"""Remote sessions in the kernel world: staff use the data center's API, persons the box's local page.
+
+Both programs, OpenVPN and the firewall are real. The instruments' desktops are those of the virtual world, in the
+network of the instruments.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import subprocess
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from sim.instruments.desktop import InstrumentDesktop
+from sim.lab.sessions import LabSession
+from sim.worlds.kernel.analyzer import KernelComputer
+from sim.worlds.kernel.namespaces.host import NamespaceHost
+from sim.worlds.shared.addresses import (
+    BOX_SERIAL,
+    DATACENTER_DOOR,
+    DATACENTER_PORT,
+    TUNNEL_BOX,
+    TUNNEL_DEVICE,
+)
+from wire.http.connection import ClientConnection, HttpError, Response
+from wire.session.table import SessionState
+
+PAGES_PORT: Final = 8080
+DOOR_PORT: Final = 1194
+"""Where the data center's program listens for tunnels; boxes connect to the port for reports at that address."""
+_DOOR: Final = f"""\
+table ip door {{
+    chain arriving {{
+        type nat hook prerouting priority dstnat
+        ip daddr {DATACENTER_DOOR} tcp dport {DATACENTER_PORT} dnat to {DATACENTER_DOOR}:{DOOR_PORT}
+    }}
+}}
+"""
+STAFF_SECONDS: Final = 60
+"""How long staff try to request a session with an instrument that the data center does not know yet."""
+_REPLY_BYTES_MAX: Final = 1 << 20
+_LOOK_SECONDS: Final = 0.5
+_HTTP_OK: Final = 200
+
+
+def make_tun_device(box: NamespaceHost) -> None:
+    """Make the TUN device of a box, as its image does."""
+    with box.inside():
+        for words in (
+            ("tuntap", "add", "dev", TUNNEL_DEVICE, "mode", "tun", "user", "root"),
+            ("addr", "add", f"{TUNNEL_BOX}/29", "dev", TUNNEL_DEVICE),
+            ("link", "set", TUNNEL_DEVICE, "up"),
+        ):
+            subprocess.run(("ip", *words), check=True)
+
+
+def make_door(datacenter: NamespaceHost) -> None:
+    """Pass connections of tunnels on to the program, which listens for reports on that port of all addresses."""
+    with datacenter.inside():
+        subprocess.run(("nft", "-f", "-"), input=_DOOR, text=True, check=True)
+
+
+async def serve_desktop(host: NamespaceHost, address: str, tcp_port: int) -> InstrumentDesktop:
+    """Let a VNC server listen in the network of an instrument."""
+    desktop = InstrumentDesktop()
+    with host.inside():
+        listener = socket.create_server((address, tcp_port))
+    await asyncio.start_server(desktop.serve, sock=listener)
+    return desktop
+
+
+class KernelStaffDesk:
+    """A `StaffDesk`: the data center's API, on its own host."""
+
+    def __init__(self, host: NamespaceHost, secret: Callable[[str], str]) -> None:
+        """`secret` returns that of an API token of a staff member."""
+        self._computer, self._secret = KernelComputer(host), secret
+
+    async def request(self, session: LabSession, serial: str) -> KernelStaffSession:
+        """See `StaffDesk.request`."""
+        port = int(session.target.partition(":")[2])
+        order = {
+            "reason": "a simulated fault",
+            "ticket": "T-1",
+            "mode": session.mode,
+            "port": port,
+            "minutes": session.lasts // 60_000_000_000,
+        }
+        for _ in range(round(STAFF_SECONDS / _LOOK_SECONDS)):
+            path = f"/instruments/{BOX_SERIAL}/{serial}/sessions"
+            found = await self.ask(session.staff, "POST", path, order)
+            if found is not None:
+                return await self._with_code(session.staff, found)
+            await asyncio.sleep(_LOOK_SECONDS)
+        return KernelStaffSession(self, session.staff, "", "")
+
+    async def _with_code(self, staff: str, found: dict[str, Any]) -> KernelStaffSession:
+        """Wait for the code, which the offer's signature gives."""
+        while not found["code"] and not found["cause"]:
+            await asyncio.sleep(_LOOK_SECONDS)
+            found = await self.ask(staff, "GET", f"/sessions/{found['session']}") or found
+        return KernelStaffSession(self, staff, found["session"], found["code"])
+
+    async def ask(self, staff: str, method: str, path: str, body: object = None) -> dict[str, Any] | None:
+        """Call the API as a staff member; None if it refuses, or does not answer."""
+        answers: list[Response] = []
+
+        async def call() -> None:
+            loop = asyncio.get_running_loop()
+            authority = f"127.0.0.1:{PAGES_PORT}"
+            _, connection = await loop.create_connection(
+                lambda: ClientConnection(authority, _REPLY_BYTES_MAX), "127.0.0.1", PAGES_PORT
+            )
+            headers = f"Authorization: Bearer {self._secret(staff)}\r\nContent-Type: application/json\r\n"
+            content = b"" if body is None else msgspec.json.encode(body)
+            try:
+                answers.append(await connection.request(method, f"/api/v1{path}", content, headers))
+            finally:
+                connection.abort()
+
+        with suppress(OSError, HttpError):
+            await self._computer.start(call())
+        if not answers or answers[0].status >= 300:
+            return None
+        found: dict[str, Any] = msgspec.json.decode(answers[0].body)
+        return found
+
+
+class KernelStaffSession:
+    """A `StaffSession`. Staff do not look at the desktop here."""
+
+    def __init__(self, desk: KernelStaffDesk, staff: str, session: str, code: str) -> None:
+        self._desk, self._staff, self._session, self.code = desk, staff, session, code
+        self.id = bytes.fromhex(session)
+
+    async def state(self) -> str:
+        """See `StaffSession.state`."""
+        found = (
+            await self._desk.ask(self._staff, "GET", f"/sessions/{self._session}") if self._session else None
+        )
+        return "" if found is None else str(found["state"])
+
+    async def end(self) -> None:
+        """See `StaffSession.end`."""
+        await self._desk.ask(self._staff, "POST", f"/sessions/{self._session}/end", {})
+
+    async def use(self) -> list[str]:
+        """See `StaffSession.use`."""
+        while True:
+            if await self.state() in ("", SessionState.ENDED):
+                return []
+            await asyncio.sleep(_LOOK_SECONDS)
+
+
+class KernelPage:
+    """A `PageOfPort`: the box's page, as httpd passes requests of a port on to it."""
+
+    def __init__(self, path: Path, port: int) -> None:
+        self._path, self._port = path, port
+
+    async def state(self, session: bytes) -> str:
+        """See `PageOfPort.state`; a session that is not offered and can be ended counts as open."""
+        target = f"/session/{session.hex()}"
+        if f'{target}/code"' in await self._get(f"/offer/{session.hex()}"):
+            return SessionState.OFFERED
+        return SessionState.OPEN if f'{target}/end"' in await self._get("/") else ""
+
+    async def look(self) -> None:
+        """See `PageOfPort.look`."""
+        await self._get("/")
+
+    async def enter_code(self, session: bytes, code: str) -> bool:
+        """See `PageOfPort.enter_code`."""
+        answer = await self._post(session, "code", f"/offer/{session.hex()}", f"code={code}")
+        return answer is not None and answer.headers.get("location", "").endswith("permitted")
+
+    async def refuse(self, session: bytes) -> None:
+        """See `PageOfPort.refuse`."""
+        await self._post(session, "refuse", f"/offer/{session.hex()}", "")
+
+    async def end(self, session: bytes) -> None:
+        """See `PageOfPort.end`."""
+        await self._post(session, "end", "/", "")
+
+    async def _post(self, session: bytes, action: str, page: str, fields: str) -> Response | None:
+        target = f"/session/{session.hex()}/{action}"
+        form = (await self._get(page)).partition(f'action="{target}"')[2]
+        token = re.search(r'name="?token"? value="?([0-9a-f]+)', form)
+        return await self._ask("POST", target, f"token={token[1]}&{fields}") if token else None
+
+    async def _get(self, target: str) -> str:
+        answer = await self._ask("GET", target)
+        return answer.body.decode() if answer is not None and answer.status == _HTTP_OK else ""
+
+    async def _ask(self, method: str, target: str, body: str = "") -> Response | None:
+        with suppress(OSError, HttpError):
+            _, connection = await asyncio.get_running_loop().create_unix_connection(
+                lambda: ClientConnection("box", _REPLY_BYTES_MAX), str(self._path)
+            )
+            try:
+                headers = f"X-Rap-Port: {self._port}\r\n"
+                return await connection.request(method, target, body.encode(), headers)
+            finally:
+                connection.abort()
+        return None
