@@ -43,6 +43,25 @@ def add_verbs(parser: Parser) -> None:
         )
     verify.add_argument("--json", action="store_true", help="print the result as JSON")
     verify.set_command(_verify)
+    recording = parser.add_command("recording", "verify recordings of sessions by their signed heads")
+    recording.add_argument("recordings", metavar="FILE", type=Path, nargs="+", help="a recording (.rapr)")
+    recording.add_argument(
+        "--datacenter-key",
+        metavar="PUB",
+        type=Path,
+        action="append",
+        required=True,
+        help="the public key of the data center (PEM); repeat it after a change of keys",
+    )
+    recording.add_argument(
+        "--audit",
+        metavar="AUDIT",
+        type=Path,
+        action="append",
+        default=[],
+        help="the audit file of an end, which must have the same hash chain; repeat it for both ends",
+    )
+    recording.set_command(_recording)
 
 
 def _table(arguments: argparse.Namespace) -> int:
@@ -118,3 +137,37 @@ def _verify(arguments: argparse.Namespace) -> int:
     what = f"{len(verdict.sessions)} sessions, {total:.1f} s of tunnel"
     print(f"{what}: {'every second had a valid grant' if verdict.is_proven else 'NOT proven'}")
     return OK if verdict.is_proven else FAILED
+
+
+def _recording(arguments: argparse.Namespace) -> int:
+    from datacenter.desktop.recording import RecordingError, read_recording
+    from datacenter.sessions.recording_head import read_recording_head
+    from datacenter.sessions.recordings import head_path
+    from wire.pki.signature import SignatureError, load_public_key
+    from wire.session.audit import AuditFileError, parse_audit
+    from wire.session.cose import GrantError, key_set
+
+    try:
+        keys = key_set(*map(load_public_key, arguments.datacenter_key))
+        audits = [parse_audit(path.read_bytes()) for path in arguments.audit]
+    except (SignatureError, AuditFileError, OSError) as error:
+        raise WrongInput(str(error)) from error
+    outcome = OK
+    for path in arguments.recordings:
+        try:
+            head = read_recording_head(head_path(path).read_bytes(), keys)
+            with path.open("rb") as file:
+                found = read_recording(file, head.chain)
+            if head.session.hex() != path.stem:
+                raise RecordingError(f"it is that of session {head.session.hex()}")
+            for audit in audits:
+                lines = (line.record for line in audit.lines if line.record.session == path.stem)
+                if head.chain.hex() not in {record.message for record in lines}:
+                    raise RecordingError(f"the audit file of {audit.owner.name} has another hash chain")
+        except (RecordingError, GrantError, OSError) as error:
+            print(f"{path}: NOT valid: {error}")
+            outcome = FAILED
+            continue
+        seconds = found.frames[-1].time_ms / 1000 if found.frames else 0.0
+        print(f"{path}: valid, {len(found.frames)} messages, {seconds:.1f} s")
+    return outcome

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Final, Protocol
 
 from datacenter.desktop.decoder import PictureDecoder
 from datacenter.desktop.recording import find_warm
@@ -22,11 +22,45 @@ class Recorder(Protocol):
         ...
 
 
+STALLED: Final = " (stalled: the instrument does not respond)"
+
+
 class DesktopObserver(Protocol):
     """Is informed about updates."""
 
     def updated(self, update: Update) -> None:
         """The picture has changed."""
+        ...
+
+
+class ShownDesktop(Protocol):
+    """What viewers show: the desktop of a session, or a recording of one."""
+
+    @property
+    def picture(self) -> Picture:
+        """The present picture."""
+        ...
+
+    @property
+    def cursor(self) -> CursorShape | None:
+        """The shape of the pointer, if it is known."""
+        ...
+
+    @property
+    def note(self) -> str:
+        """What viewers append to the desktop's name, which they show as a title; often nothing."""
+        ...
+
+    def watch(self, observer: DesktopObserver) -> None:
+        """Inform an observer from now on."""
+        ...
+
+    def unwatch(self, observer: DesktopObserver) -> None:
+        """Inform an observer no more."""
+        ...
+
+    async def send(self, event: InputEvent) -> None:
+        """Handle a key or the pointer of a viewer. Raises: OSError."""
         ...
 
 
@@ -56,6 +90,11 @@ class DesktopReceiver:
     def is_stalled(self) -> bool:
         """Whether the VNC server does not respond."""
         return self._decoder.is_stalled
+
+    @property
+    def note(self) -> str:
+        """As `ShownDesktop.note`."""
+        return STALLED if self.is_stalled else ""
 
     @property
     def updates(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from datacenter.desktop.receiver import DesktopReceiver
+from datacenter.desktop.receiver import ShownDesktop
 from wire.desktop.connection import ByteChannel, converse
 from wire.desktop.held_input import HeldInput
 from wire.desktop.picture import Area
@@ -26,16 +26,12 @@ HANDSHAKE_SECONDS_MAX: Final = 10.0
 WRITE_BYTES_MAX: Final = 16 * 1024
 WRITE_SECONDS_MAX: Final = 20.0
 """A viewer that does not take `WRITE_BYTES_MAX` within this time is gone, even if its connection is open."""
-STALLED: Final = " (stalled: the instrument does not respond)"
-"""Appended to the desktop's name, which viewers show as a title."""
 
 
 class DesktopViewer:
     """One viewer. It sees every change once it asks; a slow one skips intermediate pictures."""
 
-    def __init__(
-        self, desktop: DesktopReceiver, channel: ByteChannel, name: str, *, has_control: bool
-    ) -> None:
+    def __init__(self, desktop: ShownDesktop, channel: ByteChannel, name: str, *, has_control: bool) -> None:
         """`name` is shown as the desktop's name. Without control, the viewer's input is dropped."""
         self._desktop, self._channel, self._name = desktop, channel, name
         self._held = HeldInput(has_control=has_control)
@@ -44,7 +40,7 @@ class DesktopViewer:
         self._is_resized = False
         self._has_cursor = True
         """Whether the pointer's shape is to be sent."""
-        self._shown_stalled = False
+        self._shown_note = ""
         self._is_asked = False
         self._wake = asyncio.Event()
 
@@ -118,7 +114,7 @@ class DesktopViewer:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            is_renamed = self._desktop.is_stalled != self._shown_stalled
+            is_renamed = self._desktop.note != self._shown_note
             if self._is_asked and (self._dirty or self._is_resized or self._has_cursor or is_renamed):
                 self._is_asked = False
                 await self._write_in_parts(self._next_update())
@@ -134,9 +130,9 @@ class DesktopViewer:
         self._size, self._is_resized = (picture.width, picture.height), False
         areas = [picture.area] if is_resized else [area.common(picture.area) for area in self._dirty]
         name = None
-        if self._desktop.is_stalled != self._shown_stalled:
-            self._shown_stalled = self._desktop.is_stalled
-            name = self._name + (STALLED if self._shown_stalled else "")
+        if self._desktop.note != self._shown_note:
+            self._shown_note = self._desktop.note
+            name = self._name + self._shown_note
         cursor = self._desktop.cursor if self._has_cursor else None
         self._dirty, self._has_cursor = [], False
         return self._encoder.update(

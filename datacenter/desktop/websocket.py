@@ -7,7 +7,7 @@ from typing import Final
 
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from datacenter.desktop.receiver import DesktopReceiver
+from datacenter.desktop.receiver import ShownDesktop
 from datacenter.desktop.viewer import DesktopViewer
 from wire.desktop.rfb import RfbError
 
@@ -49,9 +49,7 @@ class WebSocketChannel:
             raise BrokenPipeError("the viewer's WebSocket is closed") from None
 
 
-async def serve_viewer(
-    websocket: WebSocket, desktop: DesktopReceiver, name: str, *, has_control: bool
-) -> None:
+async def serve_viewer(websocket: WebSocket, desktop: ShownDesktop, name: str, *, has_control: bool) -> None:
     """Serve a viewer until it leaves, or the caller cancels it because the session has ended.
 
     The caller has checked the rights of the person, and the origin of the request.

@@ -10,7 +10,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from sqlalchemy import and_, select, update
+
 from datacenter.desktop.recording import RecordingWriter
+from datacenter.store.schema import remote_sessions
+from datacenter.store.store import Store
 
 SUFFIX: Final = ".rapr"
 _log: Final = logging.getLogger(__name__)
@@ -19,6 +23,27 @@ _log: Final = logging.getLogger(__name__)
 def recording_path(folder: Path, session: bytes) -> Path:
     """Return the file of the recording of a session."""
     return folder / f"{session.hex()}{SUFFIX}"
+
+
+def head_path(recording: Path) -> Path:
+    """Return the file of the signed head of a recording."""
+    return recording.with_suffix(".head")
+
+
+def delete_recordings(store: Store, folder: Path, before_ms: int, now_ms: int) -> int:
+    """Delete the recordings of sessions that ended before a time; return how many. Raises: StoreError; OSError."""
+    s = remote_sessions.c
+    is_old = and_(s.ended_at_ms < before_ms, s.recording_deleted_at_ms.is_(None))
+    old = [row.id for row in store.read(select(s.id).where(is_old))]
+    for session in old:
+        path = recording_path(folder, bytes.fromhex(session))
+        for file in (path, head_path(path)):
+            file.unlink(missing_ok=True)
+    if old:
+        with store.transaction() as connection:
+            deleted = update(remote_sessions).where(is_old).values(recording_deleted_at_ms=now_ms)
+            connection.execute(deleted)
+    return len(old)
 
 
 class FileRecording:

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
+from pathlib import Path
 from secrets import token_hex
 from typing import Any, Final
 
@@ -19,12 +20,14 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 from datacenter.access.compiled import CompiledPolicies
 from datacenter.config import RemoteSessions as Settings
+from datacenter.desktop.recording import Recording, RecordingError, read_recording
 from datacenter.sessions.box_keys import BoxKeys
 from datacenter.sessions.desk import Outbox, SessionDesk, Wanted
 from datacenter.sessions.exchange import SessionExchange
+from datacenter.sessions.listing import SessionRow
 from datacenter.sessions.live_desktop import LiveDesktop
-from datacenter.sessions.recording_head import RecordingHead, sign_recording
-from datacenter.sessions.recordings import FileRecording, recording_path
+from datacenter.sessions.recording_head import RecordingHead, read_recording_head, sign_recording
+from datacenter.sessions.recordings import FileRecording, delete_recordings, head_path, recording_path
 from datacenter.sessions.records import (
     SessionProgress,
     end_all_rows,
@@ -52,6 +55,8 @@ AUDIT: Final = "sessions.audit"
 RECORDINGS: Final = "recordings"
 CHECK_SECONDS: Final = 0.5
 """Interval at which open sessions are decided again."""
+DELETE_SECONDS: Final = 3600.0
+DAY_MS: Final = 86_400_000
 END_SECONDS_MAX: Final = 5.0
 """At the end of the program, sessions have this time to end."""
 _log: Final = logging.getLogger(__name__)
@@ -88,7 +93,7 @@ class RemoteSessions:
             self._file = SessionLog(settings.folder / AUDIT, owner)
         except AuditFileError as error:
             raise SettingsError(settings.folder / AUDIT, Problem("", str(error))) from error
-        keys = key_set(key.public_key())
+        keys = self._own_keys = key_set(key.public_key())
         self._interrupted: list[Interrupted] = []
         for unended in self._file.unended:
             try:
@@ -157,6 +162,26 @@ class RemoteSessions:
         """Return the desktop of a session that is open."""
         return self._desktops.get(session)
 
+    def has_recording(self, row: SessionRow) -> bool:
+        """Whether the recording of a session is there, complete or not."""
+        return self._recording_of(row).exists()
+
+    def read_recording(self, row: SessionRow) -> Recording:
+        """Read and verify a recording; without a signed head, up to where a crash has cut it off.
+
+        Raises: RecordingError; OSError.
+        """
+        with self._recording_of(row).open("rb") as file:
+            if row.recording_head is None:
+                return read_recording(file, is_complete=False)
+            try:
+                head = read_recording_head(row.recording_head, self._own_keys)
+            except GrantError as error:
+                raise RecordingError(f"its signed head {error}") from error
+            if head.session.hex() != row.id:
+                raise RecordingError("its signed head is that of another session")
+            return read_recording(file, head.chain)
+
     def start(self, wanted: Wanted, requester: Requester) -> None:
         """Ask for a session with the identifier of `wanted`, whose row is in the store."""
         assert wanted.id is not None, "the row has it"
@@ -173,7 +198,8 @@ class RemoteSessions:
     async def running(self) -> AsyncIterator[None]:
         """Run until the block ends, which ends all sessions."""
         await self._end_interrupted()
-        tasks = [self._loop.create_task(work) for work in (self._check(), self._save_changes())]
+        works = (self._check(), self._save_changes(), self._delete_old())
+        tasks = [self._loop.create_task(work) for work in works]
         try:
             yield
         finally:
@@ -210,6 +236,23 @@ class RemoteSessions:
         while True:
             await asyncio.sleep(CHECK_SECONDS)
             await self.desk.check_permissions()
+
+    async def _delete_old(self) -> None:
+        """Delete recordings after their time, every hour until cancelled."""
+        days = self._settings.recording_days
+        while days is not None:
+            try:
+                await self._loop.run_in_executor(
+                    self._writer,
+                    delete_recordings,
+                    self._store,
+                    self._recordings,
+                    self._now_ms() - days * DAY_MS,
+                    self._now_ms(),
+                )
+            except (StoreError, OSError) as error:
+                _log.error("old recordings are not deleted: %s", error)
+            await asyncio.sleep(DELETE_SECONDS)
 
     async def _save_changes(self) -> None:
         """Enter the states of sessions in the store, until cancelled."""
@@ -270,9 +313,16 @@ class RemoteSessions:
         file = self._files[offer.id] = FileRecording(recording_path(self._recordings, offer.id), self._disk)
         return file
 
+    def _recording_of(self, row: SessionRow) -> Path:
+        return recording_path(self._recordings, bytes.fromhex(row.id))
+
     def _save_head(self, session: DeskSession) -> None:
-        """Sign the head of a complete recording. Raises: StoreError."""
+        """Sign the head of a complete recording, and keep it beside the file and in the row. Raises: StoreError."""
         head = sign_recording(RecordingHead(session.id, session.recorded), self._key)
+        try:
+            head_path(recording_path(self._recordings, session.id)).write_bytes(head)
+        except OSError as error:
+            _log.error("the head of the recording of %s is not beside it: %s", session.id.hex(), error)
         save_recording_head(self._store, session.id.hex(), head)
 
     def _session_changed(self) -> None:

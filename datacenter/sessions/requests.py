@@ -191,6 +191,22 @@ class SessionRequests:
         is_waiting = found is not None and found.state in (SessionState.REQUESTED, SessionState.OFFERED)
         return found.code if found is not None and is_waiting and row.staff == caller.staff else ""
 
+    def require_replay(self, caller: Caller, row: SessionRow, now_ms: int) -> None:
+        """Require the right to replay a recording; recorded. Raises: SessionRefusedError."""
+        own = caller._replace(purpose=replay_purpose(row, caller.staff))
+        decision = self._decide(own, "replay-session", row.resource, now_ms)
+        if not decision.permitted:
+            raise SessionRefusedError(decision.reason)
+        if row.is_live or self.remote is None or not self.remote.has_recording(row):
+            raise SessionConflictError("the session has no recording, or it was deleted")
+
+    def may_replay(self, caller: Caller, row: SessionRow, now_ms: int) -> bool:
+        """Return whether to offer the recording; not recorded."""
+        if row.is_live or self.remote is None or not self.remote.has_recording(row):
+            return False
+        own = caller._replace(purpose=replay_purpose(row, caller.staff))
+        return self.may(own, "replay-session", row.resource, now_ms)
+
     def require_watch(self, caller: Caller, instrument: Resource, now_ms: int) -> None:
         """Require the right to watch the session of somebody else; recorded. Raises: SessionRefusedError."""
         decision = self._decide(caller, ACTIONS[SessionMode.VIEW], instrument, now_ms)
@@ -235,6 +251,11 @@ class SessionRequests:
 
     def _decide(self, caller: Caller, action: str, resource: Resource, now_ms: int) -> Decision:
         return self.access.decide(caller.staff, action, resource, RequestContext(now_ms, caller.purpose))
+
+
+def replay_purpose(row: SessionRow, staff: str) -> Purpose:
+    """Return the purpose for which a person replays a recording: one's own for service, others' for an audit."""
+    return "service" if row.staff == staff else "audit"
 
 
 def desktop_port(model: str) -> int | None:

@@ -61,7 +61,7 @@ from datacenter.web.sign_in import sign_in_page, sign_in_routes
 from datacenter.web.sign_on import sign_on_routes
 from datacenter.web.uploads import MULTIPART, FileReceiver, NotReceivedError, media_type
 from datacenter.web.viewer import PATH as VIEWER
-from datacenter.web.viewer import DesktopViewers
+from datacenter.web.viewer import REPLAY, DesktopViewers
 
 _TITLES: Final = {
     400: "The request is not valid",
@@ -105,9 +105,10 @@ def make_web(
     ]
     described = Route(f"{API}/openapi.json", show_document, methods=["GET"])
     static = Route(f"{PREFIX}/{{path:path}}", _static)
-    viewer = WebSocketRoute(VIEWER, DesktopViewers(services).serve)
+    viewers = DesktopViewers(services)
+    sockets = [WebSocketRoute(VIEWER, viewers.serve), WebSocketRoute(REPLAY, viewers.replay)]
     application = Starlette(
-        routes=[*sign_in_routes(services), *sign_on_routes(services), static, described, viewer, *pages],
+        routes=[*sign_in_routes(services), *sign_on_routes(services), static, described, *sockets, *pages],
         exception_handlers={HTTPException: _http_error, StoreError: _store_error, Exception: _internal_error},
     )
     return _Guarded(application, frozenset(hosts))

@@ -1,4 +1,4 @@
-"""Shows the desktop of a remote session in a browser: RFB over a WebSocket, for those who may see it.
+"""Shows the desktop of a remote session, or its recording, in a browser: RFB over a WebSocket.
 
 The requester sees and, in a session with control, operates it. Others who may have such a session themselves
 (`view-session`) watch it. Whoever loses the right, or signs out, is disconnected within RIGHTS_SECONDS.
@@ -7,6 +7,7 @@ The requester sees and, in a session with control, operates it. Others who may h
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
@@ -18,10 +19,13 @@ from datacenter.access.control import CallerDecider
 from datacenter.access.request import Resource
 from datacenter.access.vocabulary import Purpose
 from datacenter.desktop.receiver import DesktopReceiver
+from datacenter.desktop.recording import RecordingError
+from datacenter.desktop.replay import RecordedDesktop
 from datacenter.desktop.websocket import serve_viewer
 from datacenter.fleet.visible import Visibility, find_instrument
 from datacenter.sessions.listing import SessionRow, find_session_row
 from datacenter.sessions.live_desktop import LiveDesktop
+from datacenter.sessions.requests import replay_purpose
 from datacenter.store.errors import StoreError
 from datacenter.web.routes import (
     NotFoundError,
@@ -31,9 +35,11 @@ from datacenter.web.routes import (
     check_access,
 )
 from datacenter.web.sessions import StaffSession
+from wire.desktop.stream import StreamError
 from wire.session.grant import SessionMode
 
 PATH: Final = "/sessions/{session}/viewer"
+REPLAY: Final = "/sessions/{session}/replay"
 PURPOSE: Final[Purpose] = "service"
 RIGHTS_SECONDS: Final = 2.0
 CONNECT_SECONDS_MAX: Final = 20.0
@@ -57,7 +63,7 @@ class DesktopViewers:
 
     async def serve(self, websocket: WebSocket) -> None:
         """Serve one viewer, until it leaves or the session ends."""
-        admitted = await self._admit(websocket)
+        admitted = await self._admit(websocket, self._decide)
         live = self._live(admitted.row.id) if admitted else None
         receiver = await _receiver(live) if live else None
         if admitted is None or live is None or receiver is None:
@@ -77,12 +83,38 @@ class DesktopViewers:
                     task.cancel()
                 await asyncio.wait((viewer, over))
 
+    async def replay(self, websocket: WebSocket) -> None:
+        """Replay a recording to one viewer, until it leaves."""
+        admitted = await self._admit(websocket, self._decide_replay)
+        remote = self._services.remote
+        if admitted is None or remote is None:
+            await websocket.close(_REFUSED)
+            return
+        try:
+            recording = await asyncio.to_thread(remote.read_recording, admitted.row)
+            desktop = RecordedDesktop(recording)
+        except (RecordingError, StreamError, OSError):
+            await websocket.close(_REFUSED)
+            return
+        running = asyncio.ensure_future(desktop.run())
+        viewer = asyncio.ensure_future(
+            serve_viewer(websocket, desktop, f"Recording of {admitted.row.instrument}", has_control=True)
+        )
+        try:
+            await asyncio.wait((viewer, running), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (viewer, running):
+                task.cancel()
+            await asyncio.wait((viewer, running))
+
     def _live(self, session: str) -> LiveDesktop | None:
         remote = self._services.remote
         live = remote.desktop(bytes.fromhex(session)) if remote is not None else None
         return None if live is None or live.ended.is_set() else live
 
-    async def _admit(self, websocket: WebSocket) -> _Admitted | None:
+    async def _admit(
+        self, websocket: WebSocket, decide: Callable[[StaffSession, str], _Admitted | None]
+    ) -> _Admitted | None:
         """Return who connects, if a page of this server has asked for it and the person may see the desktop."""
         services = self._services
         if urlsplit(websocket.headers.get("origin", "")).netloc != websocket.headers.get("host"):
@@ -92,7 +124,7 @@ class DesktopViewers:
             if staff is None:
                 return None
             admitted: _Admitted | None = await services.read(
-                lambda: self._decide(staff, str(websocket.path_params["session"]))
+                lambda: decide(staff, str(websocket.path_params["session"]))
             )
         except (NotFoundError, RefusedError, StoreError):
             return None
@@ -115,6 +147,17 @@ class DesktopViewers:
             if not decision.permitted:
                 raise RefusedError(decision.reason)
         return _Admitted(staff, row, instrument)
+
+    def _decide_replay(self, staff: StaffSession, session: str) -> _Admitted | None:
+        """Decide with records. Raises: NotFoundError, RefusedError, StoreError."""
+        services, person = self._services, self._services.person(staff)
+        row = find_session_row(services.store, session)
+        if person is None or row is None:
+            return None
+        purpose = replay_purpose(row, staff.staff)
+        visible = Visibility(services.policies, person.principal, services.now_ms(), purpose)
+        check_access(_REPLAY, services, visible, {"session": session})
+        return _Admitted(staff, row, row.resource)
 
     async def _until_over(self, websocket: WebSocket, admitted: _Admitted, live: LiveDesktop) -> None:
         """Wait until the desktop has ended, or the person may not see it any more."""
@@ -158,4 +201,5 @@ def _unused(_: object) -> None:
     raise AssertionError("the row has no handler: it is for the access check alone")
 
 
+_REPLAY: Final = WebRoute("GET", REPLAY, "replay-session", "Session", _unused, "a recording", purpose="audit")  # type: ignore[arg-type]
 _ROUTE: Final = WebRoute("GET", PATH, "view", "Session", _unused, "the desktop of a session", purpose=PURPOSE)  # type: ignore[arg-type]

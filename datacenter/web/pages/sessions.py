@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from datacenter.access.vocabulary import Purpose
 from datacenter.commands.desk import REQUEST_KEY_CHARACTERS_MAX
+from datacenter.desktop.recording import RecordingError
 from datacenter.fleet.visible import find_instrument
 from datacenter.sessions.listing import SessionFilter, SessionKey, SessionRow, Which, list_notes
 from datacenter.sessions.requests import (
@@ -163,6 +164,7 @@ def session(page: PageRequest) -> Response:
             page,
             "session.html",
             notes=list_notes(page.store, row.id),
+            may_replay=desk.may_replay(caller, row, page.now_ms),
             may_note=desk.may(caller, "annotate-session", row.resource, page.now_ms),
             note_max=NOTE_MAX,
             **values,
@@ -199,9 +201,34 @@ def desktop(page: PageRequest) -> Response:
             refresh_seconds=REFRESH_SECONDS,
             **values,
         )
-        policy = SECURITY_HEADERS["content-security-policy"]
-        shown.headers["content-security-policy"] = policy.replace("img-src 'self'", "img-src 'self' data:")
+        allow_pictures(shown)
         return shown
+
+
+def recording(page: PageRequest) -> Response:
+    """The recording of a session, in a player."""
+    with session_requests(page) as desk:
+        row = desk.read(page.names["session"])
+        desk.require_replay(session_caller(page), row, page.now_ms)
+        remote = page.services.remote
+        assert remote is not None, "as required"
+        found, problem = None, ""
+        try:
+            found = remote.read_recording(row)
+        except (RecordingError, OSError) as error:
+            problem = str(error)
+    last_ms = found.frames[-1].time_ms if found is not None and found.frames else 0
+    shown = show(
+        page,
+        "recording.html",
+        row=row,
+        problem=problem,
+        is_complete=row.recording_head is not None,
+        pictures=len(found.frames) if found is not None else 0,
+        last_ms=last_ms,
+    )
+    allow_pictures(shown)
+    return shown
 
 
 def end_session(page: PageRequest) -> Response:
@@ -217,6 +244,12 @@ def note_session(page: PageRequest) -> Response:
     with session_requests(page) as desk:
         row = desk.note(session_caller(page), page.names["session"], form.text, page.now_ms)
     return redirect(f"{PATH}/{row.id}")
+
+
+def allow_pictures(response: Response) -> None:
+    """Let scripts make pictures, as noVNC does of the pointer's shape."""
+    policy = SECURITY_HEADERS["content-security-policy"]
+    response.headers["content-security-policy"] = policy.replace("img-src 'self'", "img-src 'self' data:")
 
 
 def _key(text: str | None) -> SessionKey | None:
@@ -253,6 +286,15 @@ ROUTES: Final = (
         "Session",
         desktop,
         "the desktop of a remote session",
+        purpose=PURPOSE,
+    ),
+    WebRoute(
+        "GET",
+        f"{PATH}/{{session}}/recording",
+        "view",
+        "Session",
+        recording,
+        "the recording of a remote session",
         purpose=PURPOSE,
     ),
     WebRoute(

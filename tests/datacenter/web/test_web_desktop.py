@@ -4,30 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from agents.box.desktop.bridge import DesktopBridge
-from agents.box.desktop.encoder import PictureEncoder
 from datacenter.desktop.recording import read_recording
 from datacenter.sessions import live_desktop
 from datacenter.sessions.remote import AUDIT, RECORDINGS
 from datacenter.sessions.session import DeskSession
-from datacenter.store.store import Store
-from datacenter.web.server import serving
-from datacenter.web.sessions import COOKIE
 from tests.support.datacenter.browser import PROGRAM, BrowserPage, open_browser
-from tests.support.datacenter.remote_sessions import Center, center
-from tests.support.datacenter.web_client import WebClient, open_web
-from tests.support.datacenter.web_fleet import fill_fleet
+from tests.support.datacenter.desktop_pages import Pages, run_pages
 from tests.support.desktop.screens import Analyzer, to_picture
 from tests.support.desktop.vnc_server import vnc_server
 from tests.support.desktop.x11 import FullWindow
@@ -36,7 +27,6 @@ from tests.support.paths import FIXTURES
 from wire.desktop.connection import TcpChannel
 from wire.desktop.picture import Picture
 from wire.desktop.rfb import KeyEvent
-from wire.desktop.stream import encode_frame, encode_header
 from wire.session.audit import parse_audit
 from wire.session.table import Cause
 
@@ -45,64 +35,6 @@ SHOWN = """(() => { const canvas = document.querySelector("#screen canvas"); ret
     ? crypto.subtle.digest("SHA-256", canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data)
         .then(hash => Array.from(new Uint8Array(hash), byte => byte.toString(16).padStart(2, "0")).join(""))
     : "" })()"""
-
-
-@dataclass
-class Pages:
-    """A running data center with its pages on a port."""
-
-    center: Center
-    web: WebClient
-    port: int
-    connections: list[TcpChannel] = field(default_factory=list)
-    """Those of boxes, which end when nothing refers to them."""
-
-    def viewer(self, session: DeskSession, staff: str, origin: str = "") -> Any:
-        """The WebSocket of a person's viewer."""
-        cookie = self.web.sign_in(staff).cookie
-        headers = {"cookie": f"{COOKIE}={cookie}"}
-        host = f"127.0.0.1:{self.port}"
-        return connect(
-            f"ws://{host}/sessions/{session.id.hex()}/viewer",
-            origin=origin or f"http://{host}",  # type: ignore[arg-type]
-            additional_headers=headers,
-            compression=None,
-        )
-
-    async def box(self) -> TcpChannel:
-        """The box's end of the connection to its desktop."""
-        far = await self.center.endpoints[-1].box
-        return TcpChannel(*await asyncio.open_connection(sock=far))
-
-    async def shown(self, session: DeskSession) -> TcpChannel:
-        """Show a small black desktop; return the box's end of the connection."""
-        box = await self.box()
-        picture = PictureEncoder(Picture(64, 48), level=1).next_message() or b""
-        await box.write(encode_header(bytes(8)) + encode_frame(picture, 0))
-        await box.read_exactly(5)
-        self.connections.append(box)
-        return box
-
-
-@asynccontextmanager
-async def pages(folder: Path) -> AsyncIterator[Pages]:
-    store = Store(f"sqlite:///{folder / 'store.db'}", durable=False)
-    fill_fleet(store, with_reports=False)
-    try:
-        async with center(folder / "sessions", store) as made:
-            web = open_web(store, lambda: time.time_ns() // 1_000_000, remote=made.remote)
-            async with serving(web.application, "127.0.0.1", 0, has_websockets=True) as port:
-                yield Pages(made, web, port)
-    finally:
-        store.close()
-
-
-def run(folder: Path, act: Callable[[Pages], Awaitable[None]]) -> None:
-    async def inside() -> None:
-        async with pages(folder) as made:
-            await act(made)
-
-    asyncio.run(inside())
 
 
 async def greet(viewer: ClientConnection) -> None:
@@ -131,7 +63,7 @@ def test_a_closed_tab_ends_the_session_and_is_audited(
         await eventually(lambda: session.is_over)
         assert session.cause is Cause.VIEWER_LOST
 
-    run(tmp_path, act)
+    run_pages(tmp_path, act)
     assert causes(tmp_path) == ["viewer lost"]
 
 
@@ -144,7 +76,7 @@ def test_a_page_that_is_loaded_again_ends_nothing(tmp_path: Path) -> None:
                 await greet(viewer)
         assert not session.is_over
 
-    run(tmp_path, act)
+    run_pages(tmp_path, act)
 
 
 def test_a_session_that_nobody_looks_at_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,7 +87,7 @@ def test_a_session_that_nobody_looks_at_ends(tmp_path: Path, monkeypatch: pytest
         await eventually(lambda: session.is_over)
         assert session.cause is Cause.VIEWER_LOST
 
-    run(tmp_path, act)
+    run_pages(tmp_path, act)
 
 
 def test_keys_of_the_requester_reach_the_box_and_those_of_a_watcher_do_not(tmp_path: Path) -> None:
@@ -172,7 +104,7 @@ def test_keys_of_the_requester_reach_the_box_and_those_of_a_watcher_do_not(tmp_p
                 one.action == "view-session" and one.actor == "specialist" for one in made.web.entries
             )
 
-    run(tmp_path, act)
+    run_pages(tmp_path, act)
 
 
 @pytest.mark.parametrize(
@@ -187,7 +119,7 @@ def test_who_may_not_see_the_desktop_gets_no_byte(tmp_path: Path, staff: str, or
             async with made.viewer(session, staff, origin):
                 pass
 
-    run(tmp_path, act)
+    run_pages(tmp_path, act)
 
 
 def test_the_end_of_the_session_closes_its_viewers_and_a_new_one_needs_a_new_grant(tmp_path: Path) -> None:
@@ -205,7 +137,7 @@ def test_the_end_of_the_session_closes_its_viewers_and_a_new_one_needs_a_new_gra
             async with made.viewer(session, "engineer"):
                 pass
 
-    run(tmp_path, act)
+    run_pages(tmp_path, act)
 
 
 def test_the_end_of_the_desktop_ends_the_session_with_a_whole_recording(tmp_path: Path) -> None:
@@ -220,7 +152,7 @@ def test_the_end_of_the_desktop_ends_the_session_with_a_whole_recording(tmp_path
         await eventually(lambda: session.is_over)
         assert session.cause is Cause.LINE_LOST
 
-    run(tmp_path, act)
+    run_pages(tmp_path, act)
     path = tmp_path / "sessions" / RECORDINGS / f"{sessions[0].id.hex()}.rapr"
     with path.open("rb") as file:
         recording = read_recording(file, sessions[0].recorded)
@@ -245,7 +177,7 @@ def test_a_recording_that_cannot_be_written_ends_the_session(
         assert session.cause is Cause.RECORDING_FAILED
         monkeypatch.undo()
 
-    run(tmp_path, act)
+    run_pages(tmp_path, act)
 
 
 async def becomes(page: BrowserPage, script: str, expected: object) -> None:
@@ -322,4 +254,4 @@ def test_staff_request_see_operate_and_end_a_desktop_in_a_browser(tmp_path: Path
         FullWindow(server.display) as window,
         open_browser(tmp_path / "browser") as page,
     ):
-        run(tmp_path, act)
+        run_pages(tmp_path, act)

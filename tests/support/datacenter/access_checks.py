@@ -151,7 +151,7 @@ def is_audit(row: WebRoute) -> bool:
 def is_for_viewers(row: WebRoute) -> bool:
     """Whether a viewer may open the route: what changes nothing, and exports no data of an instrument."""
     is_export = is_of_one(row) and row.path.endswith((".csv", ".parquet"))
-    is_desktop = row.path.endswith("/desktop")
+    is_desktop = row.path.endswith(("/desktop", "/recording"))
     return row.method == "GET" and not (is_export or is_download(row) or is_audit(row) or is_desktop)
 
 

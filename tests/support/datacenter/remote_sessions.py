@@ -10,7 +10,7 @@ import os
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -115,7 +115,8 @@ class PlainEndpoint:
 
     async def stop(self) -> None:
         if self.box.done():
-            self.box.result().close()
+            with suppress(OSError):
+                self.box.result().shutdown(socket.SHUT_RDWR)
         if not self._up.done():
             self._up.set_exception(EndpointError("stopped"))
             self._up.exception()
