@@ -152,6 +152,7 @@ class View:
             SessionState.ENDING: _("A remote session is being ended"),
         }
         view_only = _("Staff may only look at the moment, because this page was gone for a while.")
+        again = _("To let them operate the instrument again, press the switch on the box, if it has one.")
         end = None
         if session.state is not SessionState.ENDING:
             end = self._form(session, "end", _("End the session"), "end")
@@ -159,7 +160,7 @@ class View:
             "section",
             element("h2", titles[session.state]),
             self._facts(session),
-            element("p", view_only) if session.view_only else None,
+            element("p", view_only, " ", again) if session.view_only else None,
             end,
             self._only_end() if session.has_tunnel else None,
             class_="card live",

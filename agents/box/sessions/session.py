@@ -116,6 +116,10 @@ class BoxSession(SessionExecutor):
         )
         await self.event(Event.CERTIFICATE_RECEIVED, Actor.DATA_CENTER, certificate_matches=True)
 
+    async def page_returned(self) -> None:
+        """The person, whose page is there again, has confirmed the session in a way that staff cannot operate."""
+        await self.event(Event.PAGE_RETURNED, Actor.PERSON, screen_shared=False)
+
     def page_seen(self) -> None:
         """The page of the person at the instrument is there."""
         self._cancel_page_timers()

@@ -406,3 +406,52 @@ def test_the_page_works_while_the_box_refuses_all_sessions() -> None:
         await page.end_all()
 
     run(act)
+
+
+def test_after_the_page_was_gone_only_the_switch_gives_control_back() -> None:
+    """The page at a shared screen can be opened by staff, and so its return is no confirmation."""
+
+    async def act(box: SessionBox) -> None:
+        page = page_of(box)
+        client = PageClient(page)
+        await box.open()
+        await asyncio.sleep(PAGE_LOST_SECONDS + 1)
+        await page.switch_pressed("chassis")
+        assert box.session.view_only  # its page is still gone
+        assert "press the switch" in await client.get()
+        assert box.session.view_only
+        await page.switch_pressed("chassis")
+        assert not box.session.view_only
+        assert box.session.state is SessionState.OPEN
+        await asyncio.sleep(PAGE_LOST_SECONDS + 1)
+        assert box.session.view_only
+
+    run(act)
+
+
+def test_a_page_whose_browser_or_server_is_killed_ends_its_session_within_a_minute() -> None:
+    async def act(box: SessionBox) -> None:
+        await box.open()
+        client, loop = PageClient(page_of(box)), asyncio.get_running_loop()
+        held = asyncio.ensure_future(client.ask("GET", "/events", last_event_id="x"))
+        held.cancel()
+        at = loop.time()
+        while box.session.state is SessionState.OPEN:
+            await asyncio.sleep(0.1)
+        assert PAGE_LOST_SECONDS < loop.time() - at <= PAGE_OVERDUE_SECONDS + 0.1
+        assert box.session.cause is Cause.PERSON_ABSENT
+        assert not box.path.elements()
+
+    run(act)
+
+
+def test_a_cable_that_is_pulled_ends_the_session() -> None:
+    async def act(box: SessionBox) -> None:
+        await box.open()
+        client = PageClient(page_of(box))
+        await box.tunnels[-1].close()
+        await asyncio.sleep(1)
+        assert "the connection was lost" in await client.get()
+        assert not box.path.elements()
+
+    run(act)
