@@ -215,9 +215,9 @@ class View:
     def _ways(self, session: BoxSession) -> Markup:
         _ = self.texts.gettext
         given = {each.way for each in session.evidence}
-        return element(
-            "ol", *(element("li", self._way(session, way, is_given=way in given)) for way in self.ways)
-        )
+        ways = [element("li", self._way(session, way, is_given=way in given)) for way in self.ways]
+        needed = _("The session is permitted when you have done all of this:")
+        return join(element("p", needed) if len(ways) > 1 else None, element("ol", *ways))
 
     def _way(self, session: BoxSession, way: PresenceWay, *, is_given: bool) -> Markup:
         _ = self.texts.gettext
@@ -233,7 +233,7 @@ class View:
         if way is PresenceWay.SECURITY_KEY:
             return self._security_key(session)
         left = TRIES - session.wrong_codes
-        label = element(
+        field_label = element(
             "label",
             _("The {digits} digits that the staff member tells you by telephone").format(digits=DIGITS),
             for_="code",
@@ -249,8 +249,9 @@ class View:
             required=True,
         )
         tries = element("p", _("Tries left: {left}").format(left=left), class_="hint")
-        content = join(element("p", label), element("p", field), tries)
-        return self._form(session, "code", _("Permit the session"), "permit", content)
+        content = join(element("p", field_label), element("p", field), tries)
+        label = _("Permit the session") if len(self.ways) == 1 else _("Check the code")
+        return self._form(session, "code", label, "permit", content)
 
     def _security_key(self, session: BoxSession) -> Markup:
         _ = self.texts.gettext

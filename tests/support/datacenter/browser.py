@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.eventually import WAIT_SECONDS_MAX
+from tests.support.paths import FIXTURES
 
 ANSWER_SECONDS_MAX = WAIT_SECONDS_MAX
+AXE = FIXTURES / "vendor/axe.min.js"
 PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser")
 OPTIONS = (
     "--headless=new",
@@ -161,6 +163,15 @@ class BrowserPage:
         message, _, self._data = self._data.partition(b"\0")
         found: dict[str, Any] = json.loads(message)
         return found
+
+
+def axe_violations(page: BrowserPage) -> list[str]:
+    """What axe-core finds in the page that is shown: the rules, each with the first element."""
+    page.evaluate(f"{AXE.read_text()};0")
+    found: list[str] = page.evaluate(
+        "axe.run(document).then(found => found.violations.map(one => one.id + ': ' + one.nodes[0].html))"
+    )
+    return found
 
 
 @contextmanager

@@ -10,17 +10,14 @@ from pathlib import Path
 import pytest
 
 from tests.support.agents.served_page import ServedPage, served_page
-from tests.support.datacenter.browser import PROGRAM, BrowserPage, open_browser
+from tests.support.datacenter.browser import PROGRAM, BrowserPage, axe_violations, open_browser
 from tests.support.httpd import CAN_RUN, REASON, make_pki
-from tests.support.paths import FIXTURES
 from wire.session.table import Cause, SessionState
 
 pytestmark = [
     pytest.mark.skipif(PROGRAM is None, reason="needs chromium: make setup-datacenter"),
     pytest.mark.skipif(not CAN_RUN, reason=REASON),
 ]
-AXE = FIXTURES / "vendor/axe.min.js"
-VIOLATIONS = "axe.run(document).then(found => found.violations.map(one => one.id + ': ' + one.nodes[0].html))"
 NUMBERS = count(1)
 SHOTS = os.environ.get("RAP_SCREENSHOTS", "")
 """A folder for images of the pages, to look at."""
@@ -142,8 +139,7 @@ STATES = ("quiet", "offer", "answer", "wrong code", "running", "shared")
 def test_axe_finds_no_violation(served: ServedPage, browser: BrowserPage, state: str, dark: bool) -> None:
     browser.resize(1280, 800, dark=dark)
     _prepare(served, browser, state)
-    browser.evaluate(AXE.read_text() + ";0")
-    assert browser.evaluate(VIOLATIONS) == []
+    assert axe_violations(browser) == []
     _shot(browser, f"{state}-1280-{'dark' if dark else 'light'}")
 
 

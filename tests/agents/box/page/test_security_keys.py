@@ -19,7 +19,7 @@ from agents.box.sessions.security_keys import Assertion, SecurityKeyError, Secur
 from tests.support.agents.page_client import PageClient, page_of
 from tests.support.agents.served_page import NAME, served_page
 from tests.support.agents.session_box import PORT, SessionBox, run
-from tests.support.datacenter.browser import PROGRAM, open_browser
+from tests.support.datacenter.browser import PROGRAM, axe_violations, open_browser
 from tests.support.httpd import CAN_RUN, REASON, make_pki
 from tests.support.wire.grants import OFFER, SESSION, STRANGER
 from wire.session.grant import PresenceWay
@@ -176,6 +176,7 @@ def test_a_person_enrols_a_key_in_chromium_and_permits_a_session_with_it(
         browser.open(f"{address}/security-key")
         browser.evaluate("document.querySelector('.form-enrolment button').click()")
         browser.wait_for("document.querySelector('#entry').textContent")
+        assert axe_violations(browser) == []
         (entry,) = tomllib.loads(browser.evaluate("document.querySelector('#entry').textContent"))[
             "sessions"
         ]["security_key"]
@@ -183,6 +184,7 @@ def test_a_person_enrols_a_key_in_chromium_and_permits_a_session_with_it(
         code = served.offer()
         path = f"/offer/{OFFER.id.hex()}"
         browser.open(address + path)
+        assert axe_violations(browser) == []
         browser.evaluate(f"document.querySelector('#code').value = '{code}'")
         browser.evaluate("document.querySelector('.form-code button').click()")
         browser.wait_for("document.body.textContent.includes('A further proof is needed')")
