@@ -41,13 +41,8 @@ class EmulPath:
         passes = self.is_fenced and self._now_ns() < until
         return offer if passes else None
 
-    def permits(self, port: int, tcp_port: int) -> bool:
-        """Return whether packets pass between the box and a desktop at an instrument port."""
-        offers = (self.offer(session) for session in self._elements)
-        return any(offer is not None and (offer.port, offer.tcp_port) == (port, tcp_port) for offer in offers)
-
     def clear(self) -> None:
-        """Remove all elements, as the end of the kernel does."""
+        """Remove all elements."""
         self._elements.clear()
 
     def elements(self) -> dict[bytes, int]:

@@ -39,7 +39,6 @@ from sim.net.host import Network, SimHost
 from sim.net.loop import SimLoop
 from sim.tunnel.box import EmulTunnel
 from sim.tunnel.device import EmulTunDevice
-from sim.tunnel.path import EmulPath
 from sim.units import MICROSECOND_NS
 from sim.verdict.findings import SpoolContent
 from sim.worlds.shared.addresses import (
@@ -57,10 +56,10 @@ from sim.worlds.shared.box import (
     read_disk,
     reporting,
 )
-from sim.worlds.shared.session_keys import SessionKeys, desktops_by_link, session_settings
+from sim.worlds.shared.session_keys import SessionKeys, session_settings
 from sim.worlds.shared.standards import served_port, tcp_port
 from sim.worlds.virtual.firewall import VirtualFirewall, Zone
-from sim.worlds.virtual.sessions import DesktopFence, EmulSessionLog
+from sim.worlds.virtual.sessions import EmulSessionLog, RulesetPath
 from wire.dial.traffic import Traffic
 from wire.session.grant import Offer
 
@@ -129,8 +128,8 @@ class VirtualBox:
             for n, port in self.ports.items()
         }
         self.firewall = VirtualFirewall(policy, self.host, zones, lambda: loop.env.now)
-        self.session_path = EmulPath(self.firewall.is_in_force, lambda: loop.env.now)
-        self.host.firewall = DesktopFence(self.firewall, self.session_path, desktops_by_link(lab))
+        self.session_path = RulesetPath(self.firewall, lambda: loop.env.now)
+        self.host.firewall = self.firewall
         self._tcp_ports = set(map(tcp_port, lab.instruments))
         self.serial_ports = {n: EmulSerialPort(f"serial{n}") for n in lab.board.serial_ports}
         self._config = BoxConfig(
@@ -309,7 +308,6 @@ class VirtualBox:
         self._end_life()
         self.host.power_off()
         self.firewall.reboot()
-        self.session_path.clear()
         for port in self.ports.values():
             port.set_up(False)
         self._disarm()
@@ -401,6 +399,7 @@ class VirtualBox:
 
     def _end_life(self) -> None:
         self._traffic, self._box = self.traffic(), None
+        self.session_path.clear()  # as the firewall service does when its connection to the program ends
 
     def _disk_now_ns(self) -> int:
         """The time at which the disk starts an operation requested now."""

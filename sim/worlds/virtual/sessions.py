@@ -1,7 +1,7 @@
 """Remote sessions in the virtual world: the data center's desk with its staff, and what the box's machine has.
 
-The sessions of both ends are the programs' own; emulated are the tunnel, the TUN device, the firewall's element and
-the disk of the audit files.
+The sessions of both ends are the programs' own, and the firewall's ruleset is that of a real box; emulated are the
+tunnel, the TUN device and the disk of the audit files.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import errno
 import itertools
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,18 +29,28 @@ from datacenter.sessions.restart import end_interrupted, read_interrupted
 from datacenter.sessions.session import DeskSession, SessionClosed
 from datacenter.sessions.surroundings import Surroundings
 from datacenter.tunnel.door import Door
+from netfw.policy.policy import Service
+from netfw.ruleset.sessions import THE_BOX, Session
+from netfw.service.supervisor import NotEnforced
 from sim.engine.layers import Layers
-from sim.faults import port_of
 from sim.instruments.desktop import InstrumentDesktop
 from sim.lab.sessions import LabSession
-from sim.net.host import Incarnation, PacketFilter, SimHost
-from sim.net.link import Link
+from sim.net.host import Incarnation, SimHost
 from sim.net.loop import SimLoop
-from sim.net.segment import TcpSegment, Verdict
 from sim.tunnel.datacenter import EmulEndpoint
 from sim.tunnel.path import EmulPath
-from sim.worlds.shared.addresses import BOX_SERIAL, DATACENTER_DOOR, DATACENTER_NAME, DATACENTER_PORT
+from sim.worlds.shared.addresses import (
+    BOX_SERIAL,
+    DATACENTER_DOOR,
+    DATACENTER_NAME,
+    DATACENTER_PORT,
+    TUNNEL_BOX,
+    TUNNEL_STAFF,
+    box_address,
+    instrument_address,
+)
 from sim.worlds.shared.session_keys import SessionKeys
+from sim.worlds.virtual.firewall import VirtualFirewall
 from wire.desktop.connection import TcpChannel
 from wire.desktop.rfb import KeyEvent, PointerEvent
 from wire.desktop.stream import StreamError
@@ -78,33 +89,52 @@ class EmulSessionLog(SessionLog):
         super().append(record)
 
 
-class DesktopFence:
-    """Passes packets between the box and the desktops of its instruments only for open paths, and all others by
-    `inner`."""
+class RulesetPath(EmulPath):
+    """The paths of sessions as elements of the box's ruleset, which decides on the packets of desktops."""
 
-    def __init__(self, inner: PacketFilter, path: EmulPath, desktops: Mapping[str, int]) -> None:
-        """`desktops` are the TCP ports of the desktops by the names of the instruments' links."""
-        self._inner, self._path, self._desktops = inner, path, desktops
-        self.refused = 0
-        """Packets of desktops without an open path."""
+    def __init__(self, firewall: VirtualFirewall, now_ns: Callable[[], int]) -> None:
+        super().__init__(firewall.is_in_force, now_ns)
+        self._firewall = firewall
 
-    def receive(self, segment: TcpSegment, link: Link) -> Verdict:
-        """See `PacketFilter.receive`."""
-        if segment.source_port == self._desktops.get(link.name):
-            return self._decide(link, segment.source_port)
-        return self._inner.receive(segment, link)
+    async def open(self, offer: Offer, seconds: int) -> bool:
+        """As `SessionPath.open`."""
+        if not await super().open(offer, seconds):
+            return False
+        try:
+            for path in paths_of(offer):
+                self._firewall.open_session(path, seconds)
+        except NotEnforced:
+            await self.close(offer)
+            return False
+        return True
 
-    def send(self, segment: TcpSegment, link: Link) -> Verdict:
-        """See `PacketFilter.send`."""
-        if segment.target_port == self._desktops.get(link.name):
-            return self._decide(link, segment.target_port)
-        return self._inner.send(segment, link)
+    async def close(self, offer: Offer) -> None:
+        """As `SessionPath.close`."""
+        await super().close(offer)
+        for path in paths_of(offer):
+            self._firewall.close_session(path)
 
-    def _decide(self, link: Link, tcp_port: int) -> Verdict:
-        if self._path.permits(port_of(link.name) or 0, tcp_port):
-            return "accept"
-        self.refused += 1
-        return "drop"
+    def clear(self) -> None:
+        """As `EmulPath.clear`."""
+        for offer, _ in self._elements.values():
+            for path in paths_of(offer):
+                self._firewall.close_session(path)
+        super().clear()
+
+    def offer(self, session: bytes) -> Offer | None:
+        """As `EmulPath.offer`; the ruleset decides on what comes out of the tunnel."""
+        offer = super().offer(session)
+        return offer if offer is not None and self._firewall.passes(paths_of(offer)[0]) else None
+
+
+def paths_of(offer: Offer) -> tuple[Session, Session]:
+    """Return the paths from staff to the box, and from the box to the instrument."""
+    desktop = Service("tcp", offer.tcp_port)
+    box, instrument = box_address(offer.port), instrument_address(offer.port)
+    return (
+        Session(ip_address(TUNNEL_STAFF), THE_BOX, ip_address(TUNNEL_BOX), desktop),
+        Session(ip_address(box), offer.port, ip_address(instrument), desktop),
+    )
 
 
 @dataclass

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from agents.box.sessions.sessions import BoxSessions
+from netfw.ruleset.sessions import Session
 from settings.problems import SettingsError
 from sim.faults import fault_kinds
 from sim.lab.labfile import Event, Lab, parse_lab
 from sim.units import SECOND_NS
 from sim.verdict.result import Result
 from sim.worlds import run_lab
-from sim.worlds.virtual.sessions import VirtualPage
+from sim.worlds.virtual.sessions import VirtualPage, paths_of
 from sim.worlds.virtual.world import VirtualWorld
 from wire.desktop.held_input import HeldInput
 from wire.session.log import SessionLog
@@ -103,6 +104,40 @@ def test_a_line_that_is_lost_in_the_middle_of_a_drag_leaves_no_key_pressed() -> 
         result = world.finish()
     assert "sessions" not in failed(result)
     assert "tunnel_seconds_without_grant" not in failed(result)
+
+
+def test_staff_reach_the_box_only_with_the_element_in_the_ruleset() -> None:
+    with opened('open_for = "4min"\nends = "line lost"') as world:
+        firewall, tunnel = world.box.firewall, world.box.tunnels[-1]
+        to_box, _ = open_paths(world)
+        assert firewall.passes(to_box)
+        packets = tunnel.packets
+        step(world, 30)
+        assert tunnel.packets > packets
+        firewall.close_session(to_box)
+        packets = tunnel.packets
+        step(world, 30)
+        assert not firewall.passes(to_box)
+        assert tunnel.packets == packets
+
+
+def test_the_box_reaches_a_desktop_only_with_the_element_in_the_ruleset() -> None:
+    with opened('open_for = "4min"\nends = "line lost"') as world:
+        _, to_instrument = open_paths(world)
+        refused = world.box.refused().get("egress", 0)
+        step(world, 30)
+        assert world.box.refused().get("egress", 0) == refused
+        world.box.firewall.close_session(to_instrument)
+        step(world, 30)
+        assert world.box.refused()["egress"] > refused
+
+
+def open_paths(world: VirtualWorld) -> tuple[Session, Session]:
+    """The paths of the session that is open."""
+    (session,) = world.box.session_path.elements()
+    offer = world.box.session_path.offer(session)
+    assert offer is not None
+    return paths_of(offer)
 
 
 def test_nothing_passes_before_the_last_evidence() -> None:
