@@ -33,7 +33,9 @@ EXTRAS: Final = {
             "websockets",
         }
     ),
-    "imaging": frozenset({"imaging", "pykickstart", "reportlab", "jinja2", "rich"}),
+    "imaging": frozenset(
+        {"imaging", "pykickstart", "reportlab", "jinja2", "rich", "tuf", "securesystemslib"}
+    ),
     "proof": frozenset({"z3"}),
     "postgres": frozenset({"psycopg"}),
 }

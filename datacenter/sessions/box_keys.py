@@ -23,6 +23,7 @@ from datacenter.store.schema import box_keys
 from datacenter.store.store import Store
 from wire.http.connection import Request
 from wire.session.cose import Keys, key_set
+from wire.tls.certificates import CERTIFICATE_ERRORS
 
 CERTIFICATE_HEADER: Final = "rap-box-certificate"
 """The header in which a front end passes the box's certificate: DER in base64."""
@@ -70,7 +71,7 @@ class BoxKeys:
         """
         if box in self._given:
             return
-        key = x509.load_der_x509_certificate(certificate).public_key() if certificate else None
+        key = _key_of(certificate) if certificate else None
         if not isinstance(key, EllipticCurvePublicKey) or not isinstance(key.curve, SECP256R1):
             if box not in self._unusable:
                 self._unusable.add(box)
@@ -89,6 +90,14 @@ class BoxKeys:
         with self._store.transaction() as connection:
             connection.execute(delete(box_keys).where(_K.box == box, _K.key == pem))
             connection.execute(insert(box_keys).values(values))
+
+
+def _key_of(certificate: bytes) -> object:
+    """Return the key of a certificate (DER); None if it cannot be read."""
+    try:
+        return x509.load_der_x509_certificate(certificate).public_key()
+    except CERTIFICATE_ERRORS:
+        return None
 
 
 def certificate_of(request: Request, *, is_from_front_end: bool) -> bytes | None:

@@ -27,6 +27,7 @@ from settings.identity_archive import (
     IdentityError,
 )
 from wire.pki import directory as pki_directory
+from wire.tls.certificates import CERTIFICATE_ERRORS
 
 # As in wire.messages.Serial
 _SERIAL: Final = re.compile(r"[A-Z0-9][A-Z0-9-]{0,23}")
@@ -76,8 +77,10 @@ def with_certificate(files: dict[str, bytes], chain: bytes) -> dict[str, bytes]:
 def read_certificate(pem: bytes) -> x509.Certificate:
     """Return the first certificate of a chain. Raises: IdentityError."""
     try:
-        return x509.load_pem_x509_certificates(pem)[0]
-    except (ValueError, IndexError) as error:
+        certificate = x509.load_pem_x509_certificates(pem)[0]
+        certificate.public_key()  # which may be of a kind that is unknown here
+        return certificate
+    except (*CERTIFICATE_ERRORS, IndexError) as error:
         raise IdentityError(f"is not a certificate in PEM: {error}") from None
 
 

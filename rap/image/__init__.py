@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rap.image.check import add_check
+from rap.image.release import add_release
 from rap.outcome import FAILED, OK, CommandError, MachineLacks, WrongInput
 from rap.parser import Parser, byte_count, refuse_options
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from imaging.build.build import BuildResult
     from imaging.kickstart.lint import LintReport
 
-SUMMARY = "images of the box: kickstarts, the package, disk images, checks"
+SUMMARY = "images of the box: kickstarts, the package, disk images, checks, releases"
 
 
 def add_verbs(parser: Parser) -> None:
@@ -25,6 +26,7 @@ def add_verbs(parser: Parser) -> None:
     _add_rpm(parser)
     _add_build(parser)
     add_check(parser)
+    add_release(parser)
 
 
 def _add_ks(parser: Parser) -> None:

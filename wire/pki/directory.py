@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 from wire.pki.hierarchy import CRL_DAYS, KEY_BITS, Authority, PublicKey
 from wire.pki.signature import new_key_pair
+from wire.tls.certificates import CERTIFICATE_ERRORS
 from wire.tls.context import Identity
 
 Purpose: TypeAlias = Literal["box", "instrument", "datacenter"]
@@ -105,7 +105,7 @@ def _revoked_already(crl: Path) -> list[int]:
         return [entry.serial_number for entry in x509.load_pem_x509_crl(crl.read_bytes())]
     except FileNotFoundError:
         return []
-    except ValueError as error:
+    except CERTIFICATE_ERRORS as error:
         raise PkiError(f"{crl}: is not a certificate revocation list in PEM: {error}") from None
 
 
@@ -115,7 +115,7 @@ def _serial_number(file: Path, vendor: Authority) -> int:
         certificate = x509.load_pem_x509_certificates(file.read_bytes())[0]
     except FileNotFoundError:
         raise PkiError(f"{file} is missing: give the name of a certificate in this folder") from None
-    except ValueError as error:
+    except CERTIFICATE_ERRORS as error:
         raise PkiError(f"{file}: is not a certificate in PEM: {error}") from None
     if certificate.issuer != vendor.certificate.subject:
         raise PkiError(
@@ -158,7 +158,7 @@ def _requested(request: Path, name: str) -> PublicKey:
         signed = parsed.is_signature_valid
     except OSError as error:
         raise PkiError(f"{request}: cannot be read: {error.strerror}") from None
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except CERTIFICATE_ERRORS as error:
         raise PkiError(f"{request}: is not a certificate request in PEM: {error}") from None
     if not signed:
         raise PkiError(f"{request}: is not signed with its own key, so it was changed; request it again")
@@ -208,7 +208,7 @@ def _load(folder: Path, stem: str) -> Authority:
         raise PkiError(
             f"{error.filename} is missing: make the authorities first, with `rap pki init {folder}`"
         ) from None
-    except (ValueError, TypeError) as error:
+    except (*CERTIFICATE_ERRORS, TypeError) as error:
         raise PkiError(f"{folder / stem}.key or .crt is not an unencrypted PEM file: {error}") from None
     assert isinstance(key, rsa.RSAPrivateKey)
     name = str(certificate.subject.rdns[0].rfc4514_string().partition("=")[2])

@@ -14,6 +14,8 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from wire.tls.certificates import CERTIFICATE_ERRORS, EXTENSION_ERRORS
+
 SOON_DAYS: Final = 30
 """A certificate that expires within this many days should be renewed."""
 CHAIN_MAX: Final = 8
@@ -125,7 +127,7 @@ def _certificates(file: Path, problems: list[IdentityProblem]) -> list[x509.Cert
         return x509.load_pem_x509_certificates(file.read_bytes())
     except OSError as error:
         message = f"{error.strerror}; give a PEM file that can be read"
-    except ValueError:
+    except CERTIFICATE_ERRORS:
         message = "has no valid certificate in PEM (BEGIN CERTIFICATE); install one"
     problems.append(IdentityProblem(Severity.UNUSABLE, file, message))
     return []
@@ -234,5 +236,5 @@ def _is_authority(certificate: x509.Certificate) -> bool:
 def _extension(certificate: x509.Certificate, kind: type[_E]) -> _E | None:
     try:
         return certificate.extensions.get_extension_for_class(kind).value
-    except (x509.ExtensionNotFound, ValueError):
+    except EXTENSION_ERRORS:
         return None

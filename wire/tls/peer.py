@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import _ssl
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from enum import Enum
 from itertools import islice
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Final
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from wire.tls.certificates import CERTIFICATE_ERRORS, EXTENSION_ERRORS
 from wire.tls.identity import CHAIN_MAX
 from wire.tls.revocation import RevocationList, issued_by, key_of
 
@@ -41,7 +43,7 @@ class PeerCertificate:
     def __init__(self, der: bytes, chain: Iterable[bytes] = ()) -> None:
         """`chain` has the certificates that the peer sent with it, which are not trusted by themselves."""
         self._certificate = x509.load_der_x509_certificate(der)
-        self._chain = [x509.load_der_x509_certificate(each) for each in islice(chain, CHAIN_MAX)]
+        self._chain = list(_readable(islice(chain, CHAIN_MAX)))
         self._purposes = frozenset(_purposes(self._certificate))
         self._authorities: tuple[x509.Certificate, ...] = ()
         self._issuers: dict[x509.Certificate, list[x509.Certificate]] = {}
@@ -136,6 +138,13 @@ def check_server(connection: ssl.SSLObject) -> None:
         raise error
 
 
+def _readable(chain: Iterable[bytes]) -> Iterator[x509.Certificate]:
+    """Yield the certificates that can be read; nobody has verified them."""
+    for each in chain:
+        with suppress(*CERTIFICATE_ERRORS):
+            yield x509.load_der_x509_certificate(each)
+
+
 def validity(connection: ssl.SSLObject) -> tuple[float, float]:
     """Return start and end of the peer certificate's validity, in seconds since 1970."""
     der = connection.getpeercert(binary_form=True)
@@ -158,5 +167,5 @@ def _validity(certificate: x509.Certificate) -> tuple[float, float]:
 def _purposes(certificate: x509.Certificate) -> Iterable[x509.ObjectIdentifier]:
     try:
         return certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except (x509.ExtensionNotFound, ValueError):
+    except EXTENSION_ERRORS:
         return ()

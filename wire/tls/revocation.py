@@ -18,6 +18,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from wire.process.bounds import Bound, Measured
+from wire.tls.certificates import CERTIFICATE_ERRORS, EXTENSION_ERRORS
 from wire.tls.identity import file_version
 
 CRL_BYTES_MAX: Final = 4 * 1024 * 1024
@@ -163,7 +164,7 @@ def _read(path: Path, authorities: Path) -> tuple[tuple[x509.Certificate, ...], 
         raise CrlError(f"{path}: has no certificate revocation list in PEM (BEGIN X509 CRL)")
     try:
         trusted = x509.load_pem_x509_certificates(authorities.read_bytes())
-    except ValueError:
+    except CERTIFICATE_ERRORS:
         raise CrlError(f"{authorities}: has no CA certificate in PEM") from None
     signers = _with_issued(trusted, _certificates_beside(path, text))
     lists: _Lists = {}
@@ -182,7 +183,7 @@ def _pem_blocks(text: bytes, label: bytes) -> list[bytes]:
 def _certificates_beside(path: Path, text: bytes) -> list[x509.Certificate]:
     try:
         return [x509.load_pem_x509_certificate(block) for block in _pem_blocks(text, b"CERTIFICATE")]
-    except ValueError as error:
+    except CERTIFICATE_ERRORS as error:
         raise CrlError(f"{path}: has an invalid certificate: {error}") from None
 
 
@@ -201,7 +202,7 @@ def _with_issued(
 def _load(path: Path, block: bytes) -> x509.CertificateRevocationList:
     try:
         return x509.load_pem_x509_crl(block)
-    except ValueError as error:
+    except CERTIFICATE_ERRORS as error:
         raise CrlError(f"{path}: is not a certificate revocation list in PEM: {error}") from None
 
 
@@ -240,5 +241,5 @@ def _signer(
 def _is_ca(certificate: x509.Certificate) -> bool:
     try:
         return bool(certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca)
-    except (x509.ExtensionNotFound, ValueError):
+    except EXTENSION_ERRORS:
         return False

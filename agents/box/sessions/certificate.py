@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from wire.session.grant import Offer
 from wire.session.messages import CertificateMessage
+from wire.tls.certificates import CERTIFICATE_ERRORS
 
 
 class CertificateError(ValueError):
@@ -23,15 +24,16 @@ def check_certificate(message: CertificateMessage, offer: Offer, session_key: by
     try:
         authority = x509.load_pem_x509_certificate(message.authority.encode())
         certificate = x509.load_pem_x509_certificate(message.certificate.encode())
-    except ValueError as error:
+        authority_key, key = _der(authority), _der(certificate)
+    except CERTIFICATE_ERRORS as error:
         raise CertificateError(f"not a certificate in PEM: {error}") from None
-    if _der(authority) != offer.endpoint_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo):
+    if authority_key != offer.endpoint_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo):
         raise CertificateError("the authority has another key than the one in the offer")
-    if _der(certificate) != session_key:
+    if key != session_key:
         raise CertificateError("the certificate is for another key than the session's")
     try:
         certificate.verify_directly_issued_by(authority)
-    except (ValueError, TypeError, InvalidSignature):
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
         raise CertificateError("the certificate is not by the session's authority") from None
     if certificate.not_valid_after_utc.timestamp() > offer.expires:
         raise CertificateError("the certificate is valid longer than the grant")

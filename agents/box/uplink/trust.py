@@ -26,6 +26,7 @@ from wire.audit_events import AuditEvent
 from wire.dial.probe import ProbeResult
 from wire.dial.proxy import ProxyError
 from wire.process.ratelimit import TokenBucket
+from wire.tls.certificates import CERTIFICATE_ERRORS, EXTENSION_ERRORS
 
 PROBES_PER_SECOND: Final = 1 / 600
 PROBES_BURST: Final = 2
@@ -186,7 +187,7 @@ def _read(presented: ProbeResult | None) -> x509.Certificate | None:
         return None
     try:
         return x509.load_der_x509_certificate(presented.certificate)
-    except ValueError:
+    except CERTIFICATE_ERRORS:
         return None
 
 
@@ -209,7 +210,7 @@ def _names(certificate: x509.Certificate) -> str:
     try:
         extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
         names = [str(name.value) for name in extension.value]
-    except (x509.ExtensionNotFound, ValueError):
+    except EXTENSION_ERRORS:
         names = [name_of(certificate, of_issuer=False)]
     shown = ", ".join(map(printable, names[:NAMES_MAX])) or "no name"
     return f"{shown} and {len(names) - NAMES_MAX} more" if len(names) > NAMES_MAX else shown

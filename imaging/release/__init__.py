@@ -1,0 +1,1 @@
+"""Releases: signed metadata of what boxes install."""

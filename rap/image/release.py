@@ -1,0 +1,141 @@
+"""`rap image release`: signed releases, as The Update Framework specifies them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rap.outcome import FAILED, OK, WrongInput
+from rap.parser import Parser
+
+if TYPE_CHECKING:
+    from imaging.release.repository import RoleKeyFiles
+
+
+def add_release(parser: Parser) -> None:
+    """Add the verb and its commands."""
+    release = parser.add_command("release", "sign releases for boxes, or check them as a box does")
+    create = release.add_command("create", "begin a folder of releases")
+    _add_folder(create)
+    create.add_argument(
+        "--root-key",
+        metavar="PEM",
+        type=Path,
+        action="append",
+        required=True,
+        help="a private key that is kept offline; at least three, of which any two sign a new root",
+    )
+    _add_keys(create)
+    create.set_command(_create)
+    add = release.add_command("add", "release a file")
+    _add_folder(add)
+    add.add_argument("file", metavar="FILE", type=Path)
+    add.add_argument("--version", metavar="VERSION", required=True, help="the version of the release")
+    _add_keys(add)
+    add.set_command(_add)
+    withdraw = release.add_command("withdraw", "take a file out of the releases")
+    _add_folder(withdraw)
+    withdraw.add_argument("name", metavar="NAME")
+    _add_keys(withdraw)
+    withdraw.set_command(_withdraw)
+    renew = release.add_command("renew", "sign a new timestamp, which is valid for 30 days")
+    _add_folder(renew)
+    renew.add_argument("--online-key", metavar="PEM", type=Path, required=True)
+    renew.set_command(_renew)
+    check = release.add_command("check", "check releases as a box does, from the root that it trusts")
+    _add_folder(check)
+    check.add_argument(
+        "--root", metavar="FILE", type=Path, required=True, help="the root that came with the box"
+    )
+    check.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    check.set_command(_check)
+
+
+def _add_folder(parser: Parser) -> None:
+    parser.add_argument("folder", metavar="FOLDER", type=Path, help="the folder of the releases")
+
+
+def _add_keys(parser: Parser) -> None:
+    parser.add_argument("--targets-key", metavar="PEM", type=Path, required=True, help="signs releases")
+    parser.add_argument(
+        "--online-key", metavar="PEM", type=Path, required=True, help="signs snapshots and timestamps"
+    )
+
+
+def _create(arguments: argparse.Namespace) -> int:
+    from imaging.release.repository import ReleaseRepository
+
+    with _errors_reported():
+        ReleaseRepository(arguments.folder).create(arguments.root_key, _keys(arguments), _now())
+    return OK
+
+
+def _add(arguments: argparse.Namespace) -> int:
+    from imaging.release.repository import ReleaseRepository
+
+    with _errors_reported():
+        about = {"version": arguments.version}
+        ReleaseRepository(arguments.folder).add(arguments.file, _keys(arguments), _now(), about)
+    return OK
+
+
+def _withdraw(arguments: argparse.Namespace) -> int:
+    from imaging.release.repository import ReleaseRepository
+
+    with _errors_reported():
+        ReleaseRepository(arguments.folder).withdraw(arguments.name, _keys(arguments), _now())
+    return OK
+
+
+def _renew(arguments: argparse.Namespace) -> int:
+    from imaging.release.repository import ReleaseRepository
+
+    with _errors_reported():
+        ReleaseRepository(arguments.folder).renew(arguments.online_key, _now())
+    return OK
+
+
+@contextmanager
+def _errors_reported() -> Iterator[None]:
+    from imaging.release.repository import ReleaseError
+    from wire.pki.signature import SignatureError
+
+    try:
+        yield
+    except (ReleaseError, SignatureError) as error:
+        raise WrongInput(str(error)) from error
+    except OSError as error:
+        raise WrongInput(f"{error.filename}: {error.strerror}") from error
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from wire.release.folder import read_releases
+    from wire.release.metadata import MetadataError
+
+    try:
+        with _errors_reported():
+            targets = read_releases(arguments.folder, arguments.root.read_bytes(), _now().timestamp())
+    except MetadataError as error:
+        print(f"refused: {error}")
+        return FAILED
+    if arguments.json:
+        print(json.dumps({name: {"length": one.length, **one.custom} for name, one in targets.items()}))
+    else:
+        for name, one in targets.items():
+            print(f"{name}  {one.length} bytes  {one.custom.get('version', '')}")
+    return OK
+
+
+def _keys(arguments: argparse.Namespace) -> RoleKeyFiles:
+    from imaging.release.repository import RoleKeyFiles
+
+    return RoleKeyFiles(arguments.targets_key, arguments.online_key)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,1 @@
+"""Releases: their signed metadata, as The Update Framework specifies it."""
