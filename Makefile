@@ -78,7 +78,7 @@ bench-image: $(BUILT)  ## run the benchmarks of images and flashing; as root (ON
 bench-datacenter: $(BUILT)  ## run the benchmarks of the data center (ONLY=pages; SCALE=0.1 for a tenth)
 	$(BIN)/python -m bench.datacenter $(addprefix --only ,$(ONLY))
 
-bench-sessions: $(BUILT)  ## run the benchmarks of remote sessions (ONLY=desktop, ONLY=exploration; as root ONLY=paths)
+bench-sessions: $(BUILT)  ## run the benchmarks of remote sessions (ONLY=desktop, ONLY=exploration; as root ONLY=paths, ONLY=opening)
 	$(BIN)/python -m bench.sessions $(addprefix --only ,$(ONLY))
 
 mutants: $(BUILT)  ## mutation testing: do the tests detect planted faults? (MODULE="spool link" ONLY=recovery FULL=1)

@@ -422,7 +422,7 @@ class Box:
         config, hardware = self._config, self._hardware
         if config.sessions is None or hardware.sessions is None:
             return None
-        staff = config.sessions.staff_address
+        settings = config.sessions
         instruments = session_instruments(
             config, {serial: each.profile for serial, each in self._allowed.items()}
         )
@@ -430,7 +430,7 @@ class Box:
         if path is None:
             assert hardware.firewall is not None and guard is not None, "`check_box` requires [firewall]"
             path = FirewallPath(
-                hardware.firewall, guard, lambda offer: instruments[offer.instrument].path(offer, staff)
+                hardware.firewall, guard, lambda offer: instruments[offer.instrument].paths(offer, settings)
             )
         return RunningSessions(
             config,

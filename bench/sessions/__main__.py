@@ -21,6 +21,7 @@ SESSIONS: Final = Suite(
         "desktop": "bench.sessions.desktop",
         "exploration": "bench.sessions.exploration",
         "paths": "bench.sessions.paths",
+        "opening": "bench.sessions.opening",
     },
     Path("bench-results/sessions.json"),
     missing,

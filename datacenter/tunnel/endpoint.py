@@ -59,6 +59,11 @@ class OpenVpnEndpoint:
         self._door.expect(keys.wrapped_key, server.accept)
         return Issued(keys.client_certificate, keys.authority, keys.client_tls_crypt)
 
+    @property
+    def pid(self) -> int:
+        """The process of the server, for measurements and faults."""
+        return self._running().pid
+
     async def opened(self) -> None:
         """As `TunnelEndpoint.opened`."""
         try:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 from typing import Final
@@ -23,6 +24,8 @@ from wire.openvpn.options import COMMON, PING_LOST_SECONDS, PING_SECONDS, inline
 from wire.openvpn.program import OpenVpn, OpenVpnError
 
 START_SECONDS_MAX: Final = 30.0
+CONNECT_SECONDS: Final = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+"""Of each attempt to connect; the later ones suit slow lines."""
 PROBE_SECONDS_MAX: Final = 1.0
 """The firewall refuses a connection at once; without it, the attempt takes longer than this."""
 _LOOPBACK: Final = "127.0.0.1"
@@ -38,7 +41,10 @@ dev {_DEVICE}
 topology subnet
 max-clients 1
 dh none
-keepalive {PING_SECONDS} {PING_LOST_SECONDS}
+ping {PING_SECONDS}
+ping-restart {PING_LOST_SECONDS}
+push "ping {PING_SECONDS}"
+push "ping-restart {PING_LOST_SECONDS}"
 remote-cert-tls client
 management-client-auth
 auth-user-pass-optional
@@ -109,8 +115,16 @@ class TunnelServer:
         await self._up
 
     async def connect(self, protocol: asyncio.Protocol) -> None:
-        """Connect `protocol` to the instrument, through the tunnel. Raises: OSError."""
-        await self._connect(protocol, str(self._instrument), self._port)
+        """Connect `protocol` to the instrument, through the tunnel. Raises: OSError.
+
+        The box lets packets pass a moment after the tunnel is up here, and drops those before. TCP would repeat its
+        first packet after a second.
+        """
+        for seconds in CONNECT_SECONDS:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    return await self._connect(protocol, str(self._instrument), self._port)
+        raise TimeoutError("the instrument does not answer")
 
     async def stop(self) -> None:
         """End the tunnel; no packet passes on return."""

@@ -172,8 +172,10 @@ class SessionEnds:
 
     def verdict(self) -> AuditVerdict:
         """What the audit files of both ends prove."""
-        files = [parse_audit((self._folder / end.value).read_bytes()) for end in (End.DATA_CENTER, End.BOX)]
-        return verify_audits(*files, DATACENTER_KEYS, BOX_KEYS)
+        datacenter, box = (
+            parse_audit((self._folder / end.value).read_bytes()) for end in (End.DATA_CENTER, End.BOX)
+        )
+        return verify_audits(datacenter, box, DATACENTER_KEYS, BOX_KEYS)
 
 
 def run(folder: Path, act: Callable[[SessionEnds], Awaitable[None]]) -> AuditVerdict:

@@ -13,10 +13,13 @@ class FirewallPath:
     """See `agents.box.sessions.surroundings.SessionPath`."""
 
     def __init__(
-        self, service: FirewallService, guard: FirewallGuard, path_of: Callable[[Offer], Session]
+        self,
+        service: FirewallService,
+        guard: FirewallGuard,
+        paths_of: Callable[[Offer], tuple[Session, ...]],
     ) -> None:
-        """`path_of` returns the staff's and the instrument's address of an offer that this box permits."""
-        self._service, self._guard, self._path_of = service, guard, path_of
+        """`paths_of` returns the paths of an offer that this box permits: one, or two of a bridged desktop."""
+        self._service, self._guard, self._paths_of = service, guard, paths_of
 
     @property
     def is_fenced(self) -> bool:
@@ -25,8 +28,10 @@ class FirewallPath:
 
     async def open(self, offer: Offer, seconds: int) -> bool:
         """See `SessionPath.open`."""
-        return await self._service.open_path(self._path_of(offer), seconds)
+        opened = [await self._service.open_path(path, seconds) for path in self._paths_of(offer)]
+        return all(opened)
 
     async def close(self, offer: Offer) -> None:
         """See `SessionPath.close`."""
-        await self._service.close_path(self._path_of(offer))
+        for path in self._paths_of(offer):
+            await self._service.close_path(path)

@@ -16,7 +16,7 @@ from typing import Final
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from agents.box.config import BoxConfig, PortInstrument, SessionSettings
+from agents.box.config import BoxConfig, InstrumentPort, PortInstrument, SessionSettings
 from agents.box.sessions.desktop import DesktopNetwork, SharedDesktop, SharedScreen
 from agents.box.sessions.line import SessionLine
 from agents.box.sessions.security_keys import SecurityKeys
@@ -24,8 +24,8 @@ from agents.box.sessions.sessions import BoxSessions
 from agents.box.sessions.surroundings import SessionPath, Surroundings
 from agents.box.tunnel.tunnel import Tunnel
 from hal.clock import WallClock
-from netfw.policy.policy import Address, Service
-from netfw.ruleset.sessions import Session
+from netfw.policy.policy import Service
+from netfw.ruleset.sessions import THE_BOX, Session
 from settings.profile import Profile
 from wire.http.connection import ClientConnection
 from wire.pki.signature import load_private_key, load_public_keys
@@ -63,21 +63,27 @@ class SessionHardware:
 class SessionInstrument:
     """An instrument whose sessions the box can permit: its port, its settings and its profile."""
 
-    port: int
+    port: InstrumentPort
     settings: PortInstrument
     profile: Profile
 
-    def path(self, offer: Offer, staff: Address) -> Session:
-        """Return the path of a session through the firewall."""
-        desktop = Service("tcp", offer.tcp_port)
-        return Session(staff, self.port, IPv4Address(self.settings.address), desktop)
+    def paths(self, offer: Offer, sessions: SessionSettings) -> tuple[Session, ...]:
+        """Return the paths of a session through the firewall: that to the data center is closed first."""
+        instrument, desktop = IPv4Address(self.settings.address), Service("tcp", offer.tcp_port)
+        own = self.port.address()
+        if offer.service is not SessionService.RFB or own is None:
+            return (Session(sessions.staff_address, self.port.number, instrument, desktop),)
+        return (
+            Session(sessions.staff_address, THE_BOX, sessions.box_address, desktop),
+            Session(own, self.port.number, instrument, desktop),
+        )
 
     def permits(self, offer: Offer) -> bool:
         """Return whether an offer is for what this instrument has."""
         profile = self.profile
         return (
             bool(self.settings.address)
-            and offer.port == self.port
+            and offer.port == self.port.number
             and offer.tcp_port == profile.desktop_port
             and offer.service == SessionService(profile.desktop_service)
         )
@@ -86,7 +92,7 @@ class SessionInstrument:
 def session_instruments(config: BoxConfig, profiles: Mapping[str, Profile]) -> dict[str, SessionInstrument]:
     """Return the instruments by serial, as `profiles` are."""
     return {
-        one.serial: SessionInstrument(port.number, one, profiles[one.serial])
+        one.serial: SessionInstrument(port, one, profiles[one.serial])
         for port in config.port
         for one in port.instrument
     }

@@ -1,6 +1,6 @@
 """The tunnel by OpenVPN, on a TUN device that exists before.
 
-OpenVPN connects to a relay on the loopback interface, whose other end is connected before OpenVPN is started: the
+OpenVPN connects to a relay on the loopback interface, whose other end is connected before OpenVPN begins: the
 box's own dialer knows all proxies, reports why one refuses, and waits for slow ones. OpenVPN's own code for proxies
 does none of it, and waits two seconds after the answer of an HTTP proxy.
 
@@ -58,6 +58,7 @@ class OpenVpnTunnel:
         self._relay: asyncio.AbstractServer | None = None
         self._credentials: Credentials | None = None
         self._key: SessionKey | None = None
+        self._is_held = self._is_reached = False
         self._reason = ""
 
     async def open(self, endpoint: Endpoint, credentials: Credentials, key: SessionKey) -> None:
@@ -65,11 +66,14 @@ class OpenVpnTunnel:
         self._credentials, self._key = credentials, key
         try:
             async with asyncio.timeout(OPEN_SECONDS_MAX):
-                await self._reach(endpoint)
                 options = _options(self._device, await self._listen(), credentials)
                 self._program = program = OpenVpn(self._handle, self._folder)
                 await program.start(options, self._prefix)
                 program.ended.add_done_callback(lambda _: self._end("OpenVPN has ended"))
+                await self._reach(endpoint)  # the program starts meanwhile, and waits
+                self._is_reached = True
+                if self._is_held:
+                    program.send(management.release())
                 await self._up
         except TimeoutError:
             await self.close()
@@ -125,7 +129,8 @@ class OpenVpnTunnel:
         """Answer the program. What must not be signed ends the tunnel."""
         match event:
             case Hold():
-                return management.release()
+                self._is_held = True
+                return management.release() if self._is_reached else b""
             case CertificateRequest() if self._credentials is not None:
                 return management.certificate(self._credentials.certificate)
             case SignatureRequest(digest) if self._key is not None:

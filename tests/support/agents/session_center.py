@@ -148,9 +148,8 @@ class SessionCenter(StandIn):
 
     def verdict(self) -> AuditVerdict:
         """What the audit files of both ends prove."""
-        paths = (self._folder / "datacenter.audit", self._box_audit)
-        files = [parse_audit(path.read_bytes()) for path in paths]
-        return verify_audits(*files, DATACENTER_KEYS, BOX_KEYS)
+        datacenter = parse_audit((self._folder / "datacenter.audit").read_bytes())
+        return verify_audits(datacenter, parse_audit(self._box_audit.read_bytes()), DATACENTER_KEYS, BOX_KEYS)
 
 
 @asynccontextmanager

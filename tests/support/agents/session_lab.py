@@ -18,7 +18,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -78,7 +78,8 @@ services = ["tcp/443"]
 desktop = ["tcp/5900"]
 [tunnel]
 interface = "rap-tun0"
-staff = ["10.99.0.0/29"]
+staff = ["10.99.0.2/32"]
+address = "10.99.0.1"
 """
 CONFIG = """\
 board = "board.toml"
@@ -183,18 +184,26 @@ class Person:
 
     def enter_code(self, session: bytes, code: str) -> None:
         """Enter the code on the page of an offer."""
-        self._post(session, "code", f"/offer/{session.hex()}", f"code={code}")
+        self.code_form(session, code)()
 
     def end(self, session: bytes) -> None:
         """Press the button that ends a session."""
-        self._post(session, "end", "/", "")
+        self.end_form(session)()
 
-    def _post(self, session: bytes, action: str, page: str, fields: str) -> None:
+    def code_form(self, session: bytes, code: str) -> Callable[[], object]:
+        """Fill in the form of an offer; return what sends it."""
+        return self._form(session, "code", f"/offer/{session.hex()}", f"code={code}")
+
+    def end_form(self, session: bytes) -> Callable[[], object]:
+        """Open the page with the button that ends a session; return what presses it."""
+        return self._form(session, "end", "/", "")
+
+    def _form(self, session: bytes, action: str, page: str, fields: str) -> Callable[[], object]:
         target = f"/session/{session.hex()}/{action}"
         form = self.get(page).split(f'action="{target}"', 1)[1]
         token = re.search(r'name="?token"? value="?([0-9a-f]+)', form)
         assert token is not None, form
-        self._request("POST", target, f"token={token[1]}&{fields}")
+        return lambda: self._request("POST", target, f"token={token[1]}&{fields}")
 
     def _request(self, method: str, target: str, body: str = "") -> str:
         connection = _UnixConnection(self.page)
@@ -245,10 +254,18 @@ class SessionLab:
 
     def connect(self, session: DeskSession) -> Desktop:
         """Connect to the desktop; return when its first picture is there."""
-        desktop = self.thread.call(_connected(session))
+        desktop = self.begin(session)
+        self.wait_for_picture(desktop)
+        return desktop
+
+    def begin(self, session: DeskSession) -> Desktop:
+        """Connect to the desktop."""
+        return self.thread.call(_connected(session))
+
+    def wait_for_picture(self, desktop: Desktop) -> None:
+        """Return when the first picture is there."""
         poll_until(lambda: desktop.receiver.updates > 0 or desktop.ended.done())
         assert not desktop.ended.done(), desktop.ended.exception()
-        return desktop
 
     def counters(self) -> dict[str, tuple[int, int]]:
         """Packets and bytes at the data center, by the names in COUNTERS."""

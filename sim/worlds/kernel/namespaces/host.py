@@ -129,11 +129,8 @@ class NamespaceHost:
 
     def plain_packets(self, interface: str) -> None:
         """Turn off the interface's offloads, so that it sends ordinary packets only."""
-        with self.inside(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-            for switch in _ETHTOOL_SWITCHES:
-                value = ctypes.create_string_buffer(struct.pack("=II", switch, 0))
-                request = struct.pack("16sP16x", interface.encode(), ctypes.addressof(value))
-                fcntl.ioctl(any_socket, _SIOCETHTOOL, request)
+        with self.inside():
+            send_plain_packets(interface)
 
     def spawn(self, argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None) -> LabProcess:
         """Start a program in this host, with its output in a separate log file. Needs a running event loop.
@@ -164,3 +161,12 @@ _OPTIONS: Final = {"net": "net", "mount": "mnt", "uts": "uts"}
 
 def _environment() -> dict[str, str]:
     return {**os.environ, "PATH": f"{os.environ.get('PATH', os.defpath)}:{_PATH}"}
+
+
+def send_plain_packets(interface: str) -> None:
+    """Turn off the offloads of an interface of the calling thread's network."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        for switch in _ETHTOOL_SWITCHES:
+            value = ctypes.create_string_buffer(struct.pack("=II", switch, 0))
+            request = struct.pack("16sP16x", interface.encode(), ctypes.addressof(value))
+            fcntl.ioctl(any_socket, _SIOCETHTOOL, request)
