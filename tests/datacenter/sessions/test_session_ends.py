@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from datacenter.sessions.session import REPEAT_SECONDS
 from tests.support.session_ends import DELAY_SECONDS, SessionEnds, run
 from tests.support.wire.grants import BOX, EVIDENCE, OFFER, STRANGER
+from wire.session.audit import SessionRecord
 from wire.session.grant import countersign_offer
 from wire.session.messages import EndMessage, GrantMessage
 from wire.session.table import Cause, End, SessionState
@@ -117,6 +119,37 @@ def test_a_recording_that_cannot_be_written_opens_nothing_and_ends_what_is_open(
         assert session.cause is Cause.RECORDING_FAILED
 
     assert_proven(run(tmp_path, act), sessions=2)
+
+
+@pytest.mark.parametrize("writes", range(12))
+def test_a_full_disk_at_any_write_of_the_audit_file_leaves_no_tunnel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int
+) -> None:
+    """A product goes on with a full disk, and does not record the end."""
+
+    async def act(ends: SessionEnds) -> None:
+        log, written = ends.logs[End.DATA_CENTER], list[SessionRecord]()
+        append = log.append
+
+        def append_until_full(record: SessionRecord) -> None:
+            if len(written) == writes:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            append(record)
+            written.append(record)
+
+        monkeypatch.setattr(log, "append", append_until_full)
+        session = await ends.request()
+        await ends.box.enter_code(session.id, PORT, session.code)
+        await asyncio.sleep(20 * DELAY_SECONDS)
+        has_opened = any(record.state == SessionState.OPEN for record in written)
+        assert has_opened or not ends.passes
+        await ends.desk.end(session.id)
+        await asyncio.sleep(20 * DELAY_SECONDS)
+        assert not ends.passes
+        assert session.state in (SessionState.NEW, SessionState.ENDED)
+        assert all(one.state is SessionState.ENDED for one in ends.box.at_port(PORT))
+
+    run(tmp_path, act)
 
 
 def test_an_offer_is_repeated_until_the_box_shows_it(tmp_path: Path) -> None:
