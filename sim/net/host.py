@@ -119,11 +119,11 @@ class SimHost:
     def change_address(self, link: Link | None = None) -> None:
         """Replace the host's address: connections over `link` become dead, or with None all of them.
 
-        Segments of dead connections are dropped silently in both directions. With None, the host's addresses are
-        rotated, so that the second one becomes the first.
+        Segments of dead connections are dropped silently in both directions. With None, the host's first two
+        addresses change places.
         """
         if link is None:
-            self.addresses = (*self.addresses[1:], self.addresses[0])
+            self.addresses = (*self.addresses[1:2], *self.addresses[:1], *self.addresses[2:])
         if self.incarnation is not None:
             self._dead_flows |= self.incarnation.flows(link)
 
