@@ -12,6 +12,7 @@ import asyncio
 import os
 import signal
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -192,11 +193,13 @@ def _last_packet(lab: SessionLab, desktop: Desktop, act: Callable[[], object]) -
         poll_until(lambda: packets() > first + 20)
         known, began = packets(), time.monotonic()
         last = began
-        act()
+        acting = threading.Thread(target=act)
+        acting.start()  # packets are counted meanwhile
         while time.monotonic() < last + QUIET_SECONDS:
             if (now := packets()) != known:
                 known, last = now, time.monotonic()
             time.sleep(0.001)
+    acting.join()
     moving.cancel()
     return last - began
 
