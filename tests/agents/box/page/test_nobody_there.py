@@ -139,7 +139,7 @@ async def set_clock(world: World, number: int) -> None:
 
 
 async def break_firewall(world: World, number: int) -> None:
-    world.box.path.is_fenced = bool(number % 2)
+    world.box.path.in_force = lambda: bool(number % 2)
 
 
 async def break_audit(world: World, number: int) -> None:

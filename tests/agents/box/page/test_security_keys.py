@@ -187,7 +187,9 @@ def test_a_person_enrols_a_key_in_chromium_and_permits_a_session_with_it(
         assert axe_violations(browser) == []
         browser.evaluate(f"document.querySelector('#code').value = '{code}'")
         browser.evaluate("document.querySelector('.form-code button').click()")
-        browser.wait_for("document.body.textContent.includes('A further proof is needed')")
+        browser.wait_for(
+            "document.readyState === 'complete' && document.body.textContent.includes('A further proof is needed')"
+        )
         browser.evaluate("document.querySelector('.form-security-key button').click()")
         served.reach(SessionState.OPEN)
         browser.wait_for("document.querySelector('.live')")
