@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Collection
 from typing import Final, NamedTuple
 
 from sqlalchemy import and_, insert, select, update
@@ -79,6 +80,12 @@ def list_tokens(store: Store, owner: str = "") -> list[StoredToken]:
     """Return all tokens, or those of one person, the latest first. Raises: StoreError."""
     query = select(*_COLUMNS).order_by(_T.created_at_ms.desc(), _T.id)
     return [StoredToken(*row) for row in store.read(query.where(_T.owner == owner) if owner else query)]
+
+
+def revoked_among(store: Store, tokens: Collection[str]) -> set[str]:
+    """Return those of some tokens that are revoked, by their identifiers. Raises: StoreError."""
+    is_revoked = and_(_T.id.in_(tokens), _T.revoked_at_ms.is_not(None))
+    return {row.id for row in store.read(select(_T.id).where(is_revoked))}
 
 
 def revoke_token(store: Store, token: str, now_ms: int) -> StoredToken | None:

@@ -19,6 +19,7 @@ from typing import Any, Final
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 from datacenter.access.compiled import CompiledPolicies
+from datacenter.access.tokens import revoked_among
 from datacenter.config import RemoteSessions as Settings
 from datacenter.desktop.recording import Recording, RecordingError, read_recording
 from datacenter.sessions.box_keys import BoxKeys
@@ -55,6 +56,8 @@ AUDIT: Final = "sessions.audit"
 RECORDINGS: Final = "recordings"
 CHECK_SECONDS: Final = 0.5
 """Interval at which open sessions are decided again."""
+TOKEN_SECONDS_MAX: Final = 2.0
+"""A database that does not respond delays the other decisions by so much."""
 DELETE_SECONDS: Final = 3600.0
 DAY_MS: Final = 86_400_000
 END_SECONDS_MAX: Final = 5.0
@@ -235,7 +238,17 @@ class RemoteSessions:
         """End sessions that are not permitted any more, until cancelled."""
         while True:
             await asyncio.sleep(CHECK_SECONDS)
+            await self._read_revoked()
             await self.desk.check_permissions()
+
+    async def _read_revoked(self) -> None:
+        if tokens := self._rights.tokens:
+            reading = self._loop.run_in_executor(self._writer, revoked_among, self._store, tokens)
+            try:
+                async with asyncio.timeout(TOKEN_SECONDS_MAX):
+                    self._rights.revoke(await reading)
+            except (StoreError, TimeoutError) as error:
+                _log.error("whether API tokens are revoked is not known: %s", error)
 
     async def _delete_old(self) -> None:
         """Delete recordings after their time, every hour until cancelled."""

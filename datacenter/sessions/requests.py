@@ -138,7 +138,7 @@ class SessionRequests:
         }
         with self.store.transaction() as connection:
             connection.execute(insert(remote_sessions).values(values))
-        self.remote.start(wanted, Requester(caller.present, resource, caller.purpose, lambda: caller.token))
+        self.remote.start(wanted, Requester(caller.present, resource, caller.purpose, caller.token))
         return self.read(session.hex())
 
     def end(self, caller: Caller, session: str, now_ms: int) -> SessionRow:

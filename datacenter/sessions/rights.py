@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,6 +16,7 @@ from wire.session.grant import Offer, SessionMode
 ACTIONS: Final = {SessionMode.VIEW: "view-session", SessionMode.CONTROL: "open-session"}
 """The action that a session in this mode requires."""
 _TRAINING_POLICY: Final = "training-required"
+_log: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,8 @@ class Requester:
     """Returns the person with the present rights; None if they may no longer sign in."""
     instrument: Resource
     purpose: Purpose
-    token: Callable[[], ApiToken | None] = lambda: None
-    """Returns the API token of the request."""
+    token: ApiToken | None = None
+    """The API token of the request."""
 
 
 class SessionRights:
@@ -44,6 +46,17 @@ class SessionRights:
     def forget(self, session: bytes) -> None:
         """The session has ended."""
         self._requesters.pop(session, None)
+
+    @property
+    def tokens(self) -> set[str]:
+        """The API tokens with which sessions were requested."""
+        return {one.token.id for one in self._requesters.values() if one.token}
+
+    def revoke(self, tokens: Collection[str]) -> None:
+        """Permit nothing more that was requested with these API tokens."""
+        for session, requester in list(self._requesters.items()):
+            if requester.token and requester.token.id in tokens:
+                self.forget(session)
 
     def permits(self, offer: Offer) -> bool:
         """Whether the policies permit a session now, apart from the training."""
@@ -64,10 +77,18 @@ class SessionRights:
         return self._now_ms() < ends_ms and not is_untrained
 
     def _decide(self, offer: Offer) -> Decision | None:
+        """Return the decision; None, which permits nothing, without a requester or after a bug."""
+        try:
+            return self._decided(offer)
+        except Exception:
+            _log.exception("whether session %s is permitted cannot be decided", offer.id.hex())
+            return None
+
+    def _decided(self, offer: Offer) -> Decision | None:
         requester = self._requesters.get(offer.id)
         principal = requester.principal() if requester else None
         if requester is None or principal is None or principal.id != offer.staff:
             return None
-        context = RequestContext(self._now_ms(), requester.purpose, requester.token())
+        context = RequestContext(self._now_ms(), requester.purpose, requester.token)
         request = AccessRequest(principal, ACTIONS[offer.mode], requester.instrument, context)
         return self._policies().decide(request)

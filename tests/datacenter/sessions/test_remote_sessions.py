@@ -171,3 +171,19 @@ def test_keys_of_boxes_are_those_of_their_certificates_and_kept(
 
     with caplog.at_level(logging.WARNING):
         asyncio.run(learn())
+
+
+def test_a_bug_in_the_decision_ends_all_sessions(
+    tmp_path: Path, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def act(made: Center) -> None:
+        session = await made.open()
+
+        def fails() -> None:
+            raise LookupError("a bug")
+
+        made.staff = fails
+        await eventually(lambda: session.is_over)
+
+    run(tmp_path / "s", store, act)
+    assert "cannot be decided" in caplog.text

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
+from datacenter.access.tokens import list_tokens, revoke_token
 from datacenter.store.schema import remote_sessions
 from datacenter.store.store import Store
 from tests.support.datacenter.remote_sessions import Center, center
@@ -18,6 +19,7 @@ from tests.support.datacenter.web_client import Answer, WebClient, open_web
 from tests.support.datacenter.web_fleet import fill_fleet
 from tests.support.eventually import eventually
 from wire.session.messages import OfferMessage
+from wire.session.table import Cause
 
 LIST = "/sessions?box=RAP-0001&instrument=CHEM-0001"
 FORM = "/instruments/RAP-0001/CHEM-0001/sessions"
@@ -90,6 +92,21 @@ def test_a_request_that_is_sent_twice_is_one_session_and_another_one_waits(tmp_p
         ended = await asyncio.to_thread(program.post_json, f"/api/v1/sessions/{session}/end")
         assert ended.status == 200
         await eventually(lambda: made.remote.find(bytes.fromhex(session)).is_over)  # type: ignore[union-attr]
+
+    run(tmp_path, act)
+
+
+def test_a_revoked_token_ends_the_session_that_was_requested_with_it(tmp_path: Path) -> None:
+    async def act(made: Center, web: WebClient) -> None:
+        program = web.sign_in("engineer").program("service")
+        body = json.dumps({"reason": "lamp", "ticket": "T-1"}).encode()
+        target = "/api/v1/instruments/RAP-0001/CHEM-0001/sessions"
+        asked = json.loads((await asyncio.to_thread(program.post_json, target, body)).text)
+        session = await made.offered(bytes.fromhex(asked["session"]))
+        assert web.store is not None
+        revoke_token(web.store, list_tokens(web.store)[0].id, 1)
+        await eventually(lambda: session.is_over)
+        assert session.cause is Cause.WITHDRAWN
 
     run(tmp_path, act)
 
