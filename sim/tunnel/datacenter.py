@@ -60,8 +60,6 @@ class EmulEndpoint:
         loop = asyncio.get_running_loop()
         self._up: asyncio.Future[None] = loop.create_future()
         self.ended: asyncio.Future[str] = loop.create_future()
-        self.fails = False
-        """Whether it cannot be started."""
         self.is_fenced = True
         """Whether its firewall is in force."""
         self.is_started = False
@@ -74,8 +72,6 @@ class EmulEndpoint:
 
     async def start(self, session_key: bytes, until: datetime) -> Issued:
         """As `TunnelEndpoint.start`."""
-        if self.fails:
-            raise EndpointError("no more servers")
         key = load_der_public_key(session_key)
         assert isinstance(key, ec.EllipticCurvePublicKey)
         issuer = f"{self._name} authority"

@@ -142,7 +142,6 @@ class EmulRecording:
     """The recording of a session, of which only whether it can be written matters here."""
 
     fails: Layers[None]
-    parts: int = 0
 
     @property
     def is_writable(self) -> bool:
@@ -153,11 +152,9 @@ class EmulRecording:
         """As `datacenter.desktop.receiver.Recorder.add`."""
         if self.fails:
             raise OSError(errno.ENOSPC, "the recording cannot be written")
-        self.parts += 1
 
     async def close(self) -> bytes:
         """As `SessionRecording.close`."""
-
         return b""
 
 
