@@ -22,9 +22,7 @@ SharedSecret: TypeAlias = Annotated[
     Meta(
         pattern=r"^[!#-\[\]-~]{24,128}\Z",
         extra={"secret": True},
-        examples=[
-            "24 to 128 letters, digits and other ASCII characters, but no space, quotation mark or backslash"
-        ],
+        examples=["24-to-128-characters-without-spaces-or-quotation-marks"],
     ),
 ]
 """24 bytes are half of the key of PRF_HMAC_SHA2_384, the least that libreswan accepts in FIPS mode."""

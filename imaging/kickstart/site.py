@@ -30,9 +30,10 @@ basic = "first"                        # or "offered" or "never": when the passw
 
 [ipsec]                                # only if the data center is reached through an IPsec VPN
 gateway = "198.51.100.1"
-gateway_identity = "vpn.example.com"   # optional, as is the box's `identity`
+gateway_identity = "vpn.example.com"   # by default its address
+identity = "rap-0001.example.com"      # of the box, by default its address
 networks = ["203.0.113.0/24"]          # behind the gateway: all addresses of this file are there
-secret = "…"                           # the pre-shared key
+secret = "24-to-128-characters-in-ASCII"   # the pre-shared key
 
 [audit]                                # the server that stores the audit log; TLS (RFC 5425)
 host = "audit.example.com"

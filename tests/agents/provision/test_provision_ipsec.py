@@ -101,8 +101,8 @@ def test_a_site_that_no_longer_has_a_vpn_loses_its_files(root: Path) -> None:
         ('"203.0.113.0/24"', '"203.0.113.9/24"', "ipsec.networks[0]", "write it like 203.0.113.0/24"),
         (', "192.0.2.0/25"', "", "time_servers[1]", "192.0.2.123 is not in ipsec.networks"),
         ('"203.0.113.0/24"', '"203.0.113.7/32"', "datacenter.host", "203.0.113.5, 203.0.113.6 is not in"),
-        (SECRET, "short", "ipsec.secret", "24 to 128"),
-        (SECRET, "with-a-\\\\-backslash-in-between", "ipsec.secret", "24 to 128"),
+        (SECRET, "short", "ipsec.secret", "24-to-128"),
+        (SECRET, "with-a-\\\\-backslash-in-between", "ipsec.secret", "24-to-128"),
         ('"vpn.example.com"', '"@vpn"', "ipsec.gateway_identity", "vpn.clinic.example"),
     ],
 )
