@@ -44,8 +44,8 @@ from sim.worlds.kernel.firewall import KernelFirewall
 from sim.worlds.kernel.namespaces.disk import LoopDisk
 from sim.worlds.kernel.namespaces.host import NamespaceHost
 from sim.worlds.kernel.namespaces.process import LabProcess
+from sim.worlds.kernel.namespaces.vpn import vpn_ends
 from sim.worlds.kernel.sessions import make_tun_device
-from sim.worlds.kernel.vpn import vpn_ends
 from sim.worlds.shared.addresses import DATACENTER_NAME
 from sim.worlds.shared.box import (
     BOOT_SECONDS,

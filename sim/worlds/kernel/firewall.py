@@ -10,7 +10,7 @@ from netfw.errors import FirewallError
 from netfw.service.requests import Checked, CountRequest, FirewallProcess
 from netfw.service.spawn import command
 from sim.lab.labfile import Lab
-from sim.worlds.kernel import vpn
+from sim.worlds.kernel.namespaces import vpn
 from sim.worlds.kernel.namespaces.host import NamespaceHost
 from sim.worlds.shared.policy import lab_policy, policy_file, with_vpn
 

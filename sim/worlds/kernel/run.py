@@ -22,11 +22,11 @@ from sim.proxies.squid import CANNOT_INSPECT, can_inspect
 from sim.verdict.result import Result
 from sim.worlds.kernel.live.console import Console
 from sim.worlds.kernel.namespaces.missing import MachineLacksError, require
+from sim.worlds.kernel.namespaces.vpn import PROGRAMS as VPN_PROGRAMS
 from sim.worlds.kernel.supervision.control import RequestRefused, ask
 from sim.worlds.kernel.supervision.lab import KernelLab
 from sim.worlds.kernel.supervision.registry import NoSuchLab
 from sim.worlds.kernel.supervision.supervisor import run, up
-from sim.worlds.kernel.vpn import PROGRAMS as VPN_PROGRAMS
 from sim.worlds.kernel.world import CHECK_SECONDS_MAX, KernelWorld
 from sim.worlds.shared.progress import Progress
 

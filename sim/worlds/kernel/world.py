@@ -31,12 +31,12 @@ from sim.worlds.kernel.box import KernelBox, LabBox
 from sim.worlds.kernel.datacenter import KernelDataCenter
 from sim.worlds.kernel.namespaces.link import KernelLink
 from sim.worlds.kernel.namespaces.process import LabProcess
+from sim.worlds.kernel.namespaces.vpn import vpn_ends
 from sim.worlds.kernel.proxy import KernelProxy
 from sim.worlds.kernel.sessions import KernelPage, KernelStaffDesk, make_door, serve_desktop
 from sim.worlds.kernel.site import KernelSite
 from sim.worlds.kernel.supervision.lab import KernelLab
 from sim.worlds.kernel.supervision.real_time import HostLoop, RealTimeEnvironment
-from sim.worlds.kernel.vpn import vpn_ends
 from sim.worlds.shared.addresses import instrument_address
 from sim.worlds.shared.analyzer import Analyzer
 from sim.worlds.shared.certificates import LabCertificates

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from netfw.events import Alarm, Repair, Surroundings
+from netfw.ruleset.sessions import Session
 from netfw.service.supervisor import NotEnforced
 
 
@@ -36,10 +37,25 @@ class FakeBackend:
             self._check()
         self.forwards = allowed
 
-    def watch(self, on_event: Callable[[Alarm | Repair], None]) -> Callable[[], None]:
+    def watch(
+        self,
+        on_event: Callable[[Alarm | Repair], None],
+        sessions: Callable[[], Mapping[Session, int]],
+    ) -> Callable[[], None]:
         self._check()
         self._heard = on_event
         return self._stop
+
+    def permits(self, session: Session) -> bool:
+        return session.port in self.ports
+
+    def open_session(self, session: Session, seconds: int) -> None:
+        self.log.append((f"open {seconds}", session))
+        self._check()
+
+    def close_session(self, session: Session) -> None:
+        self.log.append(("close", session))
+        self._check()
 
     def inspect(self) -> Surroundings:
         return self.surroundings
