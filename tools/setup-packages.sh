@@ -22,7 +22,7 @@ DEBIAN_kernel="dnsmasq-base udhcpc firewalld dbus-daemon nftables libnftables1 i
 	libstrongswan-standard-plugins"
 REDHAT_kernel="dnsmasq firewalld dbus-daemon nftables iproute conntrack-tools tcpdump squid dante-server dante haproxy openssl util-linux
 	e2fsprogs postgresql-server openvpn strongswan"
-DEBIAN_image="rpm createrepo-c dnf cpio systemd udev apache2 gcc libc6-dev bmap-tools fdisk zstd openssl cryptsetup-bin
+DEBIAN_image="libnss3 libunbound8 rpm createrepo-c dnf cpio systemd udev apache2 gcc libc6-dev bmap-tools fdisk zstd openssl cryptsetup-bin
 	dosfstools xfsprogs btrfs-progs qemu-system-x86 ovmf xorriso mtools isolinux syslinux-common grub-efi-amd64-bin
 	grub-pc-bin squashfs-tools openscap-scanner ssg-nondebian swtpm
 	clevis clevis-luks clevis-tpm2 tpm2-tools"
@@ -31,8 +31,8 @@ REDHAT_image="rpm-build createrepo_c dnf cpio systemd httpd mod_ssl gcc python3.
 	openscap-scanner scap-security-guide libreswan swtpm clevis clevis-luks tpm2-tools"
 DEBIAN_datacenter="postgresql chromium prometheus prometheus-alertmanager"
 REDHAT_datacenter="postgresql-server chromium golang-github-prometheus golang-github-prometheus-alertmanager"
-DEBIAN_sessions="tigervnc-standalone-server novnc chromium"
-REDHAT_sessions="tigervnc-server-minimal novnc chromium"
+DEBIAN_sessions="tigervnc-standalone-server novnc chromium apache2 curl gettext"
+REDHAT_sessions="tigervnc-server-minimal novnc chromium httpd mod_ssl curl gettext"
 SERVICES="strongswan-starter strongswan haproxy openvpn squid danted sockd firewalld apache2 postgresql prometheus prometheus-alertmanager"
 
 lack() {
@@ -73,10 +73,10 @@ unpack_libreswan() {
 	[ ! -e "$folder" ] || return 0
 	temporary=$(mktemp -d)
 	chmod 755 "$temporary"
-	apt-get update --quiet=2
-	(cd "$temporary" && apt-get download --quiet=2 libreswan && dpkg-deb --extract libreswan_*.deb "$temporary/files")
-	mv "$temporary/files" "$folder"
-	rm -r "$temporary"
+	apt-get update --quiet=2 &&
+		(cd "$temporary" && apt-get download --quiet=2 libreswan && dpkg-deb --extract libreswan_*.deb files) &&
+		mv "$temporary/files" "$folder" &&
+		rm -r "$temporary"
 }
 
 case "$FAMILY $*" in DEBIAN_*image*) unpack_libreswan || lack "libreswan could not be unpacked; see above" ;; esac
