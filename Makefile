@@ -28,7 +28,7 @@ setup-image:  ## install packages for building and flashing images; as root (apt
 setup-datacenter:  ## packages for tests of the data center; as root (apt-get, dnf)
 	@sh tools/setup-packages.sh datacenter
 
-setup-sessions:  ## packages for remote desktops: TigerVNC, noVNC, Chromium; as root (apt-get, dnf)
+setup-sessions:  ## packages for remote sessions: TigerVNC, noVNC, Chromium, httpd; as root (apt-get, dnf)
 	@sh tools/setup-packages.sh sessions
 
 lab: $(BUILT)  ## run a lab and write its report (LAB=labs/…)

@@ -4,7 +4,7 @@
 #   kernel    the kernel world, the firewall and their tests: `make setup-kernel`
 #   image     building, checking and flashing images, and their tests: `make setup-image`
 #   datacenter  tests of the data center with PostgreSQL, of its pages in a browser, of its metrics and notices: `make setup-datacenter`
-#   sessions  remote desktops: a VNC server, and the viewer noVNC in a browser: `make setup-sessions`
+#   sessions  remote sessions: a VNC server, the viewer noVNC in a browser, the web server of the local page: `make setup-sessions`
 #
 # Only missing packages are installed. Labs start their own squid and dante inside namespaces, but these packages start
 # services of the machine. A newly installed service is therefore not started, and is disabled; a service that existed

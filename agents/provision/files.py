@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from wire.process.folders import sync_folder
+
 
 def write_file(path: Path, data: bytes, mode: int) -> bool:
     """Write a file atomically and flush it; return whether its content changed. Raises: OSError.
@@ -24,7 +26,5 @@ def write_file(path: Path, data: bytes, mode: int) -> bool:
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    os.fsync(folder)  # makes the rename durable
-    os.close(folder)
+    sync_folder(path.parent)  # makes the rename durable
     return not is_unchanged

@@ -64,17 +64,12 @@ class ShownDesktop(Protocol):
         ...
 
 
-class DesktopReceiver:
-    """One session's desktop at the data center."""
+class DecodedDesktop:
+    """The part of a `ShownDesktop` that is the same for what arrives and for what was recorded."""
 
-    def __init__(
-        self, line: ByteChannel, recorder: Recorder, known: Mapping[bytes, WarmContent] | None = None
-    ) -> None:
-        """`line` is the connection to the box, `known` are the starting contents by identity."""
-        self._line, self._recorder, self._known = line, recorder, known or {}
-        self._decoder = PictureDecoder()
+    def __init__(self, decoder: PictureDecoder) -> None:
+        self._decoder = decoder
         self._observers: set[DesktopObserver] = set()
-        self._updates = 0
 
     @property
     def picture(self) -> Picture:
@@ -85,6 +80,30 @@ class DesktopReceiver:
     def cursor(self) -> CursorShape | None:
         """The shape of the pointer, if the VNC server has sent one."""
         return self._decoder.cursor
+
+    def watch(self, observer: DesktopObserver) -> None:
+        """Inform an observer from now on."""
+        self._observers.add(observer)
+
+    def unwatch(self, observer: DesktopObserver) -> None:
+        """Inform an observer no more."""
+        self._observers.discard(observer)
+
+    def _inform(self, update: Update) -> None:
+        for observer in tuple(self._observers):
+            observer.updated(update)
+
+
+class DesktopReceiver(DecodedDesktop):
+    """One session's desktop at the data center."""
+
+    def __init__(
+        self, line: ByteChannel, recorder: Recorder, known: Mapping[bytes, WarmContent] | None = None
+    ) -> None:
+        """`line` is the connection to the box, `known` are the starting contents by identity."""
+        super().__init__(PictureDecoder())
+        self._line, self._recorder, self._known = line, recorder, known or {}
+        self._updates = 0
 
     @property
     def is_stalled(self) -> bool:
@@ -100,14 +119,6 @@ class DesktopReceiver:
     def updates(self) -> int:
         """The number of updates so far; 0: there is no picture."""
         return self._updates
-
-    def watch(self, observer: DesktopObserver) -> None:
-        """Inform an observer from now on."""
-        self._observers.add(observer)
-
-    def unwatch(self, observer: DesktopObserver) -> None:
-        """Inform an observer no more."""
-        self._observers.discard(observer)
 
     async def send(self, event: InputEvent) -> None:
         """Send an input event to the box, which drops it unless the session has control. Raises: OSError."""
@@ -128,5 +139,4 @@ class DesktopReceiver:
             update = self._decoder.apply(message)
             self._updates += 1
             await self._line.write(Acknowledged(self._updates % 2**32).encode())
-            for observer in tuple(self._observers):
-                observer.updated(update)
+            self._inform(update)

@@ -10,10 +10,9 @@ import asyncio
 from typing import Final
 
 from datacenter.desktop.decoder import PictureDecoder
-from datacenter.desktop.receiver import DesktopObserver
+from datacenter.desktop.receiver import DecodedDesktop
 from datacenter.desktop.recording import Recording, find_warm
-from wire.desktop.picture import Picture
-from wire.desktop.rfb import CursorShape, InputEvent, KeyEvent
+from wire.desktop.rfb import InputEvent, KeyEvent
 from wire.desktop.stream import Update
 
 STEP_MS: Final = 10_000
@@ -23,29 +22,17 @@ APPLIED_AT_ONCE: Final = 50
 """Messages that are decoded before other work is done."""
 
 
-class RecordedDesktop:
+class RecordedDesktop(DecodedDesktop):
     """A `ShownDesktop` from a recording; `run` it while it is shown."""
 
     def __init__(self, recording: Recording) -> None:
         """Raises: StreamError if the starting content of the stream is not known here."""
-        self._recording = recording
         self._frames, self._warm = recording.frames, find_warm(recording.warm, {})
-        self._decoder = PictureDecoder(self._warm)
+        super().__init__(PictureDecoder(self._warm))
         self._next = 0
-        self._observers: set[DesktopObserver] = set()
         self._is_paused, self._speed = False, 1
         self._position_ms = 0.0
         self._wake = asyncio.Event()
-
-    @property
-    def picture(self) -> Picture:
-        """The picture at this position."""
-        return self._decoder.picture
-
-    @property
-    def cursor(self) -> CursorShape | None:
-        """The shape of the pointer at this position."""
-        return self._decoder.cursor
 
     @property
     def end_ms(self) -> int:
@@ -59,14 +46,6 @@ class RecordedDesktop:
         if self._next == len(self._frames) and not self._is_paused:
             state = "end"
         return f": {_clock(int(self._position_ms))} of {_clock(self.end_ms)}, {state}"
-
-    def watch(self, observer: DesktopObserver) -> None:
-        """Inform an observer from now on."""
-        self._observers.add(observer)
-
-    def unwatch(self, observer: DesktopObserver) -> None:
-        """Inform an observer no more."""
-        self._observers.discard(observer)
 
     async def send(self, event: InputEvent) -> None:
         """Control the replay by a key."""
@@ -112,10 +91,6 @@ class RecordedDesktop:
             if self._next % APPLIED_AT_ONCE == 0:
                 await asyncio.sleep(0)
         self._inform(Update())
-
-    def _inform(self, update: Update) -> None:
-        for observer in tuple(self._observers):
-            observer.updated(update)
 
 
 def _clock(time_ms: int) -> str:

@@ -11,12 +11,11 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_pri
 
 from datacenter.sessions.session import DeskSession
 from datacenter.sessions.surroundings import Surroundings
+from wire.session.executor import forget_old
 from wire.session.grant import ID_BYTES, Offer, SessionMode, SessionService
 from wire.session.messages import EndMessage, FromBox, GrantMessage, HeadMessage, ShownMessage, ToBox
 from wire.session.table import Actor, Event, SessionState
 
-HISTORY_MAX: Final = 100
-"""Sessions that are over and still known here, to tell their boxes so."""
 WAITING_MAX: Final = 64
 """Messages that wait for a box which does not ask; the oldest are dropped."""
 _SECOND_NS: Final = 1_000_000_000
@@ -114,7 +113,7 @@ class SessionDesk:
             endpoint_key=_NO_KEY,
         )
         session = DeskSession(offer, self._around, self._others_at_port)
-        self._forget_old()
+        forget_old(self._sessions)
         self._sessions[session.id] = session
         await session.request()
         if session.state is SessionState.NEW:
@@ -158,11 +157,6 @@ class SessionDesk:
         for session in self.sessions:
             if not session.is_over:
                 await session.check_permission()
-
-    def _forget_old(self) -> None:
-        over = [session.id for session in self._sessions.values() if session.is_over]
-        for old in over[: max(0, len(over) - HISTORY_MAX)]:
-            del self._sessions[old]
 
     def _others_at_port(self, session: DeskSession) -> int:
         offer = session.offer

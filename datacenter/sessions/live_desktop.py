@@ -70,8 +70,8 @@ class LiveDesktop:
         try:
             reader = asyncio.StreamReader()
             protocol = asyncio.StreamReaderProtocol(reader)
-            made = await _connected(session, protocol)
-            writer = asyncio.StreamWriter(made, protocol, reader, self._loop)
+            transport = await session.connect(protocol)
+            writer = asyncio.StreamWriter(transport, protocol, reader, self._loop)
             self._channel = channel = _CountingChannel(reader, writer)
             receiver = DesktopReceiver(channel, self._recording)
             self._receiver.set_result(receiver)
@@ -114,41 +114,6 @@ class LiveDesktop:
 
     def _wait_for_viewer(self, seconds: float) -> None:
         self._timer = self._loop.call_later(seconds, self.session.later, Event.VIEWER_LOST, Actor.LINE)
-
-
-async def _connected(session: DeskSession, protocol: asyncio.StreamReaderProtocol) -> asyncio.Transport:
-    """Connect to the box, and return the transport. Raises: SessionClosed, OSError."""
-    made = _Made(protocol)
-    await session.connect(made)
-    return await made.transport
-
-
-class _Made(asyncio.Protocol):
-    """Passes everything on, and gives the transport once there is one."""
-
-    def __init__(self, inner: asyncio.StreamReaderProtocol) -> None:
-        self._inner = inner
-        self.transport: asyncio.Future[asyncio.Transport] = asyncio.get_running_loop().create_future()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._inner.connection_made(transport)
-        self.transport.set_result(transport)
-
-    def data_received(self, data: bytes) -> None:
-        self._inner.data_received(data)
-
-    def eof_received(self) -> bool | None:
-        return self._inner.eof_received()
-
-    def pause_writing(self) -> None:
-        self._inner.pause_writing()
-
-    def resume_writing(self) -> None:
-        self._inner.resume_writing()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._inner.connection_lost(exc)
 
 
 class _CountingChannel:

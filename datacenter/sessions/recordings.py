@@ -15,6 +15,7 @@ from sqlalchemy import and_, select, update
 from datacenter.desktop.recording import RecordingWriter
 from datacenter.store.schema import remote_sessions
 from datacenter.store.store import Store
+from wire.process.folders import sync_folder
 
 SUFFIX: Final = ".rapr"
 _log: Final = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ class FileRecording:
             self._file = path.open("xb")
             self._writer = RecordingWriter(self._file)
             self._sync()
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
         except OSError as error:
             self._failed(error)
 
@@ -112,11 +113,3 @@ class FileRecording:
     def _failed(self, error: OSError) -> None:
         self._writer = None
         _log.error("the recording %s cannot be written: %s", self._path, error)
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

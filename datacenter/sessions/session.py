@@ -117,15 +117,17 @@ class DeskSession(SessionExecutor):
         elif not self._around.has_training(self.offer):
             await self.event(Event.TRAINING_EXPIRES, Actor.CLOCK)
 
-    async def connect(self, protocol: asyncio.Protocol) -> None:
-        """Connect `protocol` to the instrument. Raises: SessionClosed, OSError."""
+    async def connect(self, protocol: asyncio.Protocol) -> asyncio.Transport:
+        """Connect `protocol` to the instrument, and return its transport. Raises: SessionClosed, OSError."""
         if self.state is not SessionState.OPEN or self._endpoint is None:
             raise SessionClosed(f"the session is {self.state}, not open")
         passage = _Passage(protocol, self._connections)
         await self._endpoint.connect(passage)
+        assert passage.transport is not None, "the endpoint has connected it"
         if self.state is not SessionState.OPEN:
-            passage.abort()
+            passage.transport.abort()
             raise SessionClosed("the session has ended")
+        return passage.transport
 
     async def recording_failed(self) -> None:
         """A block of the recording cannot be written."""
@@ -223,16 +225,11 @@ class _Passage(asyncio.Protocol):
 
     def __init__(self, inner: asyncio.Protocol, connections: set[asyncio.Transport]) -> None:
         self._inner, self._connections = inner, connections
-        self._transport: asyncio.Transport | None = None
-
-    def abort(self) -> None:
-        """End the connection at once."""
-        if self._transport is not None:
-            self._transport.abort()
+        self.transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self.transport = transport
         self._connections.add(transport)
         self._inner.connection_made(transport)
 
@@ -249,6 +246,6 @@ class _Passage(asyncio.Protocol):
         self._inner.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._transport is not None:
-            self._connections.discard(self._transport)
+        if self.transport is not None:
+            self._connections.discard(self.transport)
         self._inner.connection_lost(exc)

@@ -8,14 +8,16 @@ because nothing may prevent it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, Final, NamedTuple, Protocol
+from collections.abc import Coroutine, MutableMapping
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from wire.session.guards import Facts
 from wire.session.step import Refusal, rows, step
 from wire.session.table import Action, Actor, Cause, End, Event, Row, SessionState
 
 _AUDITED: Final = "audit_written"
+HISTORY_MAX: Final = 100
+"""Sessions that are over and still known: to the page of the person, and to tell the other end so."""
 
 
 class Transition(NamedTuple):
@@ -148,7 +150,15 @@ class SessionExecutor:
         task.add_done_callback(self._tasks.discard)
 
 
+S = TypeVar("S", bound=SessionExecutor)
 _OWN: Final = {End.BOX: Actor.BOX, End.DATA_CENTER: Actor.DATA_CENTER}
+
+
+def forget_old(sessions: MutableMapping[bytes, S]) -> None:
+    """Remove the oldest sessions that are over, and keep HISTORY_MAX of these."""
+    over = [id for id, session in sessions.items() if session.is_over]
+    for old in over[: max(0, len(over) - HISTORY_MAX)]:
+        del sessions[old]
 
 
 class Deadline:

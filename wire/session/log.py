@@ -12,6 +12,7 @@ from typing import NamedTuple
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 from wire.hash_chain import ChainHead, chain_problems
+from wire.process.folders import sync_folder
 from wire.session.audit import (
     AuditFileError,
     AuditOwner,
@@ -60,7 +61,7 @@ class SessionLog:
         if not self._size:
             first = owner_line(self.owner)
             self._write(first)
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
             return ChainHead(0, start_hash(first))
         audit = parse_audit(content[: self._size])
         if audit.owner != self.owner:
@@ -129,11 +130,3 @@ def _unended(transitions: Iterable[SessionRecord]) -> list[Unended]:
         else:
             found[record.session] = Unended(bytes.fromhex(record.message), state)
     return list(found.values())
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

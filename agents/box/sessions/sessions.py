@@ -11,6 +11,7 @@ from agents.box.sessions.security_keys import Assertion, SecurityKeyError, Secur
 from agents.box.sessions.session import BoxSession
 from agents.box.sessions.surroundings import Surroundings
 from wire.session.cose import GrantError
+from wire.session.executor import forget_old
 from wire.session.grant import Evidence, PresenceWay, read_offer
 from wire.session.log import Unended
 from wire.session.messages import (
@@ -26,8 +27,6 @@ from wire.session.table import Actor, Event, SessionState
 
 SESSIONS_MAX: Final = 16
 """Sessions that are not over. A data center that offers more is refused."""
-HISTORY_MAX: Final = 100
-"""Sessions that are over and still listed."""
 
 
 class BoxSessions:
@@ -172,7 +171,7 @@ class BoxSessions:
             self._around.audit.refused(signed.offer.id, "an offer for an instrument or port that is not here")
             self._around.send(EndMessage(signed.offer.id, "refused"))
             return
-        self._forget_old()
+        forget_old(self._sessions)
         if sum(not session.is_over for session in self._sessions.values()) >= SESSIONS_MAX:
             self._around.audit.refused(signed.offer.id, f"{SESSIONS_MAX} sessions are not over")
             return
@@ -200,8 +199,3 @@ class BoxSessions:
             other is not session and other.has_tunnel and other.offer.instrument == session.offer.instrument
             for other in self._sessions.values()
         )
-
-    def _forget_old(self) -> None:
-        over = [session.id for session in self._sessions.values() if session.is_over]
-        for old in over[: max(0, len(over) - HISTORY_MAX)]:
-            del self._sessions[old]

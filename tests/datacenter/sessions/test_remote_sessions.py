@@ -130,7 +130,7 @@ def test_refused_and_ended_sessions_are_forgotten(
     tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A data center that runs for months must not keep each session that was ever asked for."""
-    monkeypatch.setattr("datacenter.sessions.desk.HISTORY_MAX", 2)
+    monkeypatch.setattr("wire.session.executor.HISTORY_MAX", 2)
 
     async def act(made: Center) -> None:
         made.staff = lambda: None

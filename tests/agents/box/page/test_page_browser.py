@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.agents.served_page import ServedPage, served_page
+from tests.support.agents.served_page import ServedPage
 from tests.support.datacenter.browser import PROGRAM, BrowserPage, axe_violations, open_browser
-from tests.support.httpd import CAN_RUN, REASON, make_pki
+from tests.support.httpd import CAN_RUN, REASON
 from wire.session.table import Cause, SessionState
 
 pytestmark = [
@@ -21,19 +21,6 @@ pytestmark = [
 NUMBERS = count(1)
 SHOTS = os.environ.get("RAP_SCREENSHOTS", "")
 """A folder for images of the pages, to look at."""
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedPage]:
-    pki = make_pki(tmp_path_factory.mktemp("pki"))
-    with served_page(tmp_path_factory.mktemp("httpd"), pki) as page:
-        yield page
-
-
-@pytest.fixture(autouse=True)
-def _without_sessions(served: ServedPage) -> Iterator[None]:
-    yield
-    served.end_all()
 
 
 @pytest.fixture(scope="module")

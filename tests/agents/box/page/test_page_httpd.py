@@ -15,10 +15,10 @@ import pytest
 
 from agents.box.page.server import BODY_BYTES_MAX
 from tests.support.agents.page_client import OTHER_PORT, Form, forms_of
-from tests.support.agents.served_page import ADDRESSES, ServedPage, served_page
+from tests.support.agents.served_page import ADDRESSES, ServedPage
 from tests.support.agents.session_box import PORT
 from tests.support.eventually import WAIT_SECONDS_MAX
-from tests.support.httpd import CAN_RUN, REASON, client_tls, make_pki
+from tests.support.httpd import CAN_RUN, REASON, client_tls
 from tests.support.wire.grants import OFFER
 from wire.session.table import Cause, SessionState
 
@@ -27,19 +27,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # old versions of TLS
 ]
 PSS_KIB_MAX = 15 * 1024
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedPage]:
-    pki = make_pki(tmp_path_factory.mktemp("pki"))
-    with served_page(tmp_path_factory.mktemp("httpd"), pki) as page:
-        yield page
-
-
-@pytest.fixture(autouse=True)
-def _without_sessions(served: ServedPage) -> Iterator[None]:
-    yield
-    served.end_all()
 
 
 def ask(
