@@ -1,1 +1,1 @@
-"""Bounds of a server process: descriptors, memory, rates, log records, and the time of its shutdown."""
+"""What every server process needs: bounds of descriptors, memory and rates, a timely end, durable files."""
