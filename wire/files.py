@@ -33,7 +33,7 @@ UP_VERBS: Final[frozenset[Verb]] = frozenset({"data-upload"})
 Sha256: TypeAlias = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 FileSize: TypeAlias = Annotated[int, Meta(ge=1, le=FILE_BYTES_MAX)]
 
-_GET: Final = re.compile(rf"{FILES_PATH}([0-9a-f]{{64}})/([0-9]{{1,9}})/([0-9]{{1,5}})")
+_GET: Final = re.compile(rf"{FILES_PATH}([0-9a-f]{{64}})/([0-9]{{1,10}})/([0-9]{{1,5}})")
 _PUT: Final = re.compile(rf"{FILES_PATH}([0-9]{{1,16}})/([0-9a-f]{{64}})/([0-9]{{1,9}})/([0-9]{{1,9}})")
 
 
@@ -77,10 +77,10 @@ class UploadRange(NamedTuple):
         return f"{FILES_PATH}{self.command}/{self.sha256}/{self.size}/{self.offset}"
 
 
-def parse_range(target: str) -> RangeRequest | None:
-    """Return the range that a GET request asks for; None if the path is not that of a range."""
+def parse_range(target: str, bytes_max: int = FILE_BYTES_MAX) -> RangeRequest | None:
+    """Return the range that a GET request asks for; None if the path is not that of a range of `bytes_max` bytes."""
     found = _GET.fullmatch(target)
-    if found is None or not 1 <= int(found[3]) <= RANGE_BYTES_MAX or int(found[2]) > FILE_BYTES_MAX:
+    if found is None or not 1 <= int(found[3]) <= RANGE_BYTES_MAX or int(found[2]) > bytes_max:
         return None
     return RangeRequest(found[1], int(found[2]), int(found[3]))
 

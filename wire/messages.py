@@ -56,6 +56,10 @@ State: TypeAlias = Literal["idle", "running", "calibrating", "maintenance", "sto
 STATES: Final[tuple[State, ...]] = get_args(State)
 Outcome: TypeAlias = Literal["done", "refused", "failed", "unknown", "withdrawn"]
 Step: TypeAlias = Literal["delivered", "executing"]
+UpdateWord: TypeAlias = Literal[
+    "accepted", "fetched", "applied", "restarting", "committed", "returned", "refused", "failed"
+]
+UPDATE_WORDS: Final[tuple[UpdateWord, ...]] = get_args(UpdateWord)
 
 
 class Message(Struct, array_like=True, forbid_unknown_fields=True, frozen=True, gc=False):
@@ -158,8 +162,25 @@ class ProfileInForce(Message, frozen=True, tag="profile"):
     version: Annotated[int, Meta(ge=0, le=INT_MAX)]
 
 
+class UpdateStep(Message, frozen=True, tag="update"):
+    """The progress of an update on the box; each step is reported once it is durable.
+
+    `accepted`: metadata, room and sources are checked. `fetched`: the delta is complete and verified. `applied`: the
+    other slot was read back, and is bit-exact. `restarting`: the next start is a trial of the new release.
+    `committed`: the new release runs, and has judged itself healthy; a release without a restart is in force.
+    `returned`: the trial did not succeed, and the release before it runs again. `refused`: nothing was touched.
+    `failed`: the update ended before a trial. `release` is the number of the ordered release.
+    """
+
+    at_ms: TimeMs
+    order: Number
+    release: Count
+    step: UpdateWord
+    reason: Annotated[str, Meta(pattern=r"^([a-z][a-z0-9-]{0,47})?\Z")] = ""
+
+
 InstrumentReport: TypeAlias = Status | Inventory | Quality | Calibration | Alert | CommandResult | CommandStep
-BoxReport: TypeAlias = Gap | Audit | ProfileInForce
+BoxReport: TypeAlias = Gap | Audit | ProfileInForce | UpdateStep
 
 
 class Entry(Message, frozen=True):
@@ -226,14 +247,16 @@ class BatchReply(Message, frozen=True):
     """Data center → box: the batch is committed; `stored` of its records were new; pending commands.
 
     `withdrawn` are commands that must not be executed unless they were begun; the box reports those it withdrew.
-    `sessions` says that messages of remote sessions wait (`wire.session.messages`). It is sent only if it is true, so
-    that boxes of earlier versions, which do not know it, accept other replies.
+    `sessions` says that messages of remote sessions wait (`wire.session.messages`), `updates` that the box's order
+    changed (`wire.release.messages`). Neither is sent unless it or one behind it is true, so that boxes of earlier
+    versions, which do not know them, accept other replies. `updates` is true only for boxes that ask for orders.
     """
 
     stored: Count
     commands: Commands = []
     withdrawn: Withdrawn = []
     sessions: bool = False
+    updates: bool = False
 
 
 class BatchRefusal(Message, frozen=True, tag="refusal"):
@@ -269,8 +292,9 @@ _decoders: dict[type[Message], msgspec.msgpack.Decoder[Message]] = {}
 
 def encode(message: Message) -> bytes:
     """Encode a message; equal messages give equal bytes."""
-    if isinstance(message, BatchReply) and not message.sessions:
-        return _encoder.encode((message.stored, message.commands, message.withdrawn))
+    if isinstance(message, BatchReply) and not message.updates:
+        always = message.stored, message.commands, message.withdrawn
+        return _encoder.encode((*always, True) if message.sessions else always)
     return _encoder.encode(message)
 
 

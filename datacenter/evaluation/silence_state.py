@@ -17,7 +17,7 @@ from sqlalchemy import Connection, and_, insert, select, update
 
 from datacenter.store.schema import silence_state
 from wire.audit_events import AuditEvent
-from wire.messages import Audit, Gap, InstrumentReport, ProfileInForce
+from wire.messages import Audit, BoxReport, Gap, InstrumentReport
 
 RESTARTS: Final = frozenset(
     {
@@ -67,7 +67,7 @@ class BoxSilence:
     """The values in the database, by instrument."""
     endings: list[Ending] = field(default_factory=list)
 
-    def add_box_record(self, body: Audit | Gap | ProfileInForce, stored_ms: int) -> None:
+    def add_box_record(self, body: BoxReport, stored_ms: int) -> None:
         """Apply a record of the box itself."""
         self._advance(body.at_ms, stored_ms)
         if isinstance(body, Gap) or (isinstance(body, Audit) and body.event in RESTARTS):

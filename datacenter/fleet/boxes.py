@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, get_args
 
 from sqlalchemy import and_, func, select
 
@@ -11,12 +11,13 @@ from datacenter.store.command_states import SENT
 from datacenter.store.coverage import BOX_STREAM
 from datacenter.store.schema import boxes, commands, coverage, evaluated, instruments, records, sites
 from datacenter.store.store import Store
-from wire.messages import Audit, Gap, ProfileInForce, decode
+from wire.messages import BoxReport, decode
 
 EVENTS_MAX: Final = 50
 LATE_MS: Final = 5 * 60_000
 """A report that arrives later than this after it was made was in the backlog of the box."""
 _R: Final = records.c
+_EVENT_KINDS: Final = {str(kind.__struct_config__.tag): kind for kind in get_args(BoxReport)}
 
 
 class BoxRow(NamedTuple):
@@ -105,17 +106,12 @@ def _latest_record(store: Store, box: str) -> tuple[int | None, int | None, int 
     return max(found, default=(None, None, None, None))
 
 
-def list_events(store: Store, box: str) -> list[Audit | Gap | ProfileInForce]:
+def list_events(store: Store, box: str) -> list[BoxReport]:
     """Return the latest records of the box about itself, the latest first."""
-    kinds: dict[str, type[Audit | Gap | ProfileInForce]] = {
-        "audit": Audit,
-        "gap": Gap,
-        "profile": ProfileInForce,
-    }
-    of_box = and_(_R.box == box, _R.instrument == "", _R.kind.in_(sorted(kinds)))
+    of_box = and_(_R.box == box, _R.instrument == "", _R.kind.in_(sorted(_EVENT_KINDS)))
     query = select(_R.kind, _R.body).where(of_box).order_by(_R.at_ms.desc(), _R.sequence.desc())
     rows = store.of(box).read(query.limit(EVENTS_MAX))
-    return [decode(kinds[kind], body) for kind, body in rows]
+    return [decode(_EVENT_KINDS[kind], body) for kind, body in rows]
 
 
 def list_instruments_of_box(store: Store, visible: Visibility, box: str) -> list[tuple[str, str | None, int]]:

@@ -32,6 +32,7 @@ from wire.messages import (
     Quality,
     Reports,
     Status,
+    UpdateStep,
     decode,
     encode,
     encode_batch,
@@ -49,7 +50,11 @@ EVERY_KIND = (
     Alert(6, NOW, "T0101", "bath", "critical"),
     CommandResult(7, NOW, 3, "done"),
 )
-OF_THE_BOX = (Gap(NOW, "disk-full", 128, ((1, 64), (70, 133))), Audit(NOW, "port-down", 2, -1))
+OF_THE_BOX = (
+    Gap(NOW, "disk-full", 128, ((1, 64), (70, 133))),
+    Audit(NOW, "port-down", 2, -1),
+    UpdateStep(NOW, 12, 7, "refused", "no-room"),
+)
 
 
 @pytest.mark.parametrize("body", [*EVERY_KIND, *OF_THE_BOX], ids=lambda body: type(body).__name__)
@@ -145,6 +150,24 @@ def test_a_reply_says_that_messages_of_sessions_wait_only_if_they_do() -> None:
     assert encode(BatchReply(7)) == msgspec.msgpack.encode((7, [], [])), "as earlier versions know it"
     assert decode(BatchReply, encode(BatchReply(7))) == BatchReply(7)
     assert decode(BatchReply, encode(BatchReply(7, sessions=True))) == BatchReply(7, sessions=True)
+
+
+def test_a_reply_says_that_an_order_changed_only_if_it_did() -> None:
+    assert encode(BatchReply(7, sessions=True)) == msgspec.msgpack.encode((7, [], [], True))
+    for reply in (BatchReply(7, updates=True), BatchReply(7, sessions=True, updates=True)):
+        assert decode(BatchReply, encode(reply)) == reply
+
+
+@pytest.mark.parametrize(
+    ("index", "wrong"),
+    [(1, -1), (2, 0), (3, -1), (4, "installed"), (5, "No Room"), (5, "n" * 49), (5, "full\n"), (5, None)],
+)
+def test_a_step_of_an_update_with_one_invalid_element_is_refused(index: int, wrong: object) -> None:
+    elements = ["update", NOW, 12, 7, "failed", "no-room"]
+    assert decode(Entry, msgspec.msgpack.encode(["", 0, elements]))
+    elements[index] = wrong
+    with pytest.raises(MessageError):
+        decode(Entry, msgspec.msgpack.encode(["", 0, elements]))
 
 
 @pytest.mark.parametrize("kind", [Reports, Batch])

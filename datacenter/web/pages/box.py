@@ -12,7 +12,7 @@ from datacenter.fleet.completeness import is_of_box, stream_completeness
 from datacenter.fleet.instruments import SILENT_MS
 from datacenter.web.pages.page import show
 from datacenter.web.routes import PageRequest, WebRoute
-from wire.messages import Audit, Gap, ProfileInForce
+from wire.messages import BoxReport, Gap, ProfileInForce, UpdateStep
 
 RANGES_SHOWN: Final = 20
 _REASONS: Final = {
@@ -48,12 +48,12 @@ def box(page: PageRequest) -> Response:
     )
 
 
-def _is_shown(record: Audit | Gap | ProfileInForce, instruments: Collection[str]) -> bool:
+def _is_shown(record: BoxReport, instruments: Collection[str]) -> bool:
     """Return whether a record is about the box itself, or about an instrument that the person may see."""
     return not isinstance(record, ProfileInForce) or record.instrument in instruments
 
 
-def _event(record: Audit | Gap | ProfileInForce) -> dict[str, Any]:
+def _event(record: BoxReport) -> dict[str, Any]:
     """Return a record as time, name and description."""
     if isinstance(record, Gap):
         ranges = ", ".join(f"{first}–{last}" for first, last in record.ranges[:RANGES_SHOWN])
@@ -62,6 +62,9 @@ def _event(record: Audit | Gap | ProfileInForce) -> dict[str, Any]:
     if isinstance(record, ProfileInForce):
         text = f"{record.instrument} follows version {record.version} of {record.model}"
         return {"at_ms": record.at_ms, "name": "profile", "text": text}
+    if isinstance(record, UpdateStep):
+        text = f"release {record.release}: {record.step}" + (f" ({record.reason})" if record.reason else "")
+        return {"at_ms": record.at_ms, "name": "update", "text": text}
     details = [f"port {record.port}"] * bool(record.port) + [f"value {record.value}"] * bool(record.value)
     return {"at_ms": record.at_ms, "name": record.event, "text": ", ".join(details)}
 
