@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
@@ -27,6 +27,8 @@ from settings.identity_archive import (
     IdentityError,
 )
 from wire.pki import directory as pki_directory
+from wire.pki.hierarchy import make_key
+from wire.pki.request import make_request
 from wire.tls.certificates import CERTIFICATE_ERRORS
 
 # As in wire.messages.Serial
@@ -47,17 +49,13 @@ def make(serial: str, site: bytes, before: dict[str, bytes] | None = None) -> di
     if before and before.get(SERIAL) == name and {KEY, REQUEST} <= before.keys():
         return {**before, SITE: site}
     # of the curve with which grants of remote sessions are signed (ES256)
-    key = ec.generate_private_key(ec.SECP256R1())
-    return {KEY: _pem_key(key), REQUEST: _make_request(serial, key), SERIAL: name, SITE: site}
-
-
-def _make_request(serial: str, key: ec.EllipticCurvePrivateKey) -> bytes:
-    """Make a certificate request (PKCS #10, PEM)."""
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, serial)])
-    alternative = x509.SubjectAlternativeName([x509.DNSName(serial.lower())])
-    builder = x509.CertificateSigningRequestBuilder().subject_name(subject)
-    made = builder.add_extension(alternative, critical=False).sign(key, hashes.SHA256())
-    return made.public_bytes(serialization.Encoding.PEM)
+    key = make_key()
+    return {
+        KEY: _pem_key(key),
+        REQUEST: make_request(serial, key).public_bytes(serialization.Encoding.PEM),
+        SERIAL: name,
+        SITE: site,
+    }
 
 
 def with_certificate(files: dict[str, bytes], chain: bytes) -> dict[str, bytes]:

@@ -19,9 +19,9 @@ from typing import Final, Literal, TypeAlias
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.x509.oid import NameOID
 
-from wire.pki.hierarchy import CRL_DAYS, KEY_BITS, Authority, PublicKey
+from wire.pki.hierarchy import CRL_DAYS, Authority, PublicKey
+from wire.pki.request import RequestError, requested_key
 from wire.pki.signature import new_key_pair
 from wire.tls.certificates import CERTIFICATE_ERRORS
 from wire.tls.context import Identity
@@ -154,23 +154,13 @@ def _authorities(folder: Path, purpose: Purpose) -> tuple[Authority, Authority]:
 def _requested(request: Path, name: str) -> PublicKey:
     """Return the key of a request, which must be for this name and signed with that key. Raises: PkiError."""
     try:
-        parsed = x509.load_pem_x509_csr(request.read_bytes())
-        signed = parsed.is_signature_valid
+        return requested_key(x509.load_pem_x509_csr(request.read_bytes()), name)
     except OSError as error:
         raise PkiError(f"{request}: cannot be read: {error.strerror}") from None
+    except RequestError as error:
+        raise PkiError(f"{request}: {error}") from None
     except CERTIFICATE_ERRORS as error:
         raise PkiError(f"{request}: is not a certificate request in PEM: {error}") from None
-    if not signed:
-        raise PkiError(f"{request}: is not signed with its own key, so it was changed; request it again")
-    names = [str(found.value) for found in parsed.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
-    if names != [name]:
-        raise PkiError(f"{request}: is for {', '.join(names) or 'no name'}, not {name}; give the right name")
-    match key := parsed.public_key():
-        case rsa.RSAPublicKey() if key.key_size >= KEY_BITS:
-            return key
-        case ec.EllipticCurvePublicKey() if isinstance(key.curve, ec.SECP256R1 | ec.SECP384R1):
-            return key
-    raise PkiError(f"{request}: its key must be RSA of {KEY_BITS} bits or more, or on P-256 or P-384")
 
 
 def _refuse_existing(paths: Iterable[Path]) -> None:
@@ -210,6 +200,6 @@ def _load(folder: Path, stem: str) -> Authority:
         ) from None
     except (*CERTIFICATE_ERRORS, TypeError) as error:
         raise PkiError(f"{folder / stem}.key or .crt is not an unencrypted PEM file: {error}") from None
-    assert isinstance(key, rsa.RSAPrivateKey)
+    assert isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey)
     name = str(certificate.subject.rdns[0].rfc4514_string().partition("=")[2])
     return Authority(name, key, certificate, certificate, _serial=x509.random_serial_number())

@@ -1,8 +1,9 @@
 """A test certificate hierarchy: the vendor's authority for boxes and instruments, and a chain like a public CA's
 (root, intermediate) for the data center.
 
-RSA keys are used because of their fixed signature length: that of ECDSA signatures varies, and with it the moment at
-which a simulated handshake ends. Serial numbers count upwards for the same reason.
+Keys are ECDSA P-256 unless another is given; RSA keys remain supported. Simulations give RSA keys (`make_rsa_key`):
+their signatures have a fixed length, while that of ECDSA signatures varies, and with it the moment at which a
+simulated handshake ends. Serial numbers count upwards for the same reason.
 """
 
 from __future__ import annotations
@@ -21,18 +22,24 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from wire.tls.context import Identity
 
-KEY_BITS: Final = 2048
+RSA_BITS: Final = 2048
 LEAF_DAYS: Final = 825
 AUTHORITY_DAYS: Final = 3650
 CRL_DAYS: Final = 30
 USAGES: Final = (ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH)
 _SERIAL_BASE: Final = 1 << 64
 PublicKey: TypeAlias = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
+PrivateKey: TypeAlias = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
 
-def make_key() -> rsa.RSAPrivateKey:
-    """Generate a private key."""
-    return rsa.generate_private_key(65537, KEY_BITS)
+def make_key() -> ec.EllipticCurvePrivateKey:
+    """Generate a private key of curve P-256."""
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def make_rsa_key() -> rsa.RSAPrivateKey:
+    """Generate an RSA key, whose signatures all have the same length."""
+    return rsa.generate_private_key(65537, RSA_BITS)
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,7 @@ class Authority:
     """A certificate authority with its key; `chain` has its certificate and those above it, without the root."""
 
     name: str
-    key: rsa.RSAPrivateKey
+    key: PrivateKey
     certificate: x509.Certificate
     root: x509.Certificate
     chain: tuple[x509.Certificate, ...] = ()
@@ -65,7 +72,7 @@ class Authority:
 
     @classmethod
     def make(
-        cls, name: str, key: rsa.RSAPrivateKey | None = None, now: datetime.datetime | None = None
+        cls, name: str, key: PrivateKey | None = None, now: datetime.datetime | None = None
     ) -> Authority:
         """Create a self-signed root."""
         key = key or make_key()
@@ -73,7 +80,7 @@ class Authority:
         certificate = _sign(name, key.public_key(), name, key, 1, validity, authority=True)
         return cls(name, key, certificate, certificate, now=now)
 
-    def subordinate(self, name: str, key: rsa.RSAPrivateKey | None = None) -> Authority:
+    def subordinate(self, name: str, key: PrivateKey | None = None) -> Authority:
         """Create an intermediate authority under this one."""
         key = key or make_key()
         validity = Validity.days(AUTHORITY_DAYS, self.now)
@@ -89,7 +96,7 @@ class Authority:
         *,
         hosts: tuple[str, ...] = (),
         trusts: Authority,
-        key: rsa.RSAPrivateKey | None = None,
+        key: PrivateKey | None = None,
         validity: Validity | None = None,
         usages: tuple[x509.ObjectIdentifier, ...] = USAGES,
     ) -> Identity:
@@ -166,7 +173,7 @@ def _sign(
     name: str,
     public_key: PublicKey,
     issuer: str,
-    issuer_key: rsa.RSAPrivateKey,
+    issuer_key: PrivateKey,
     serial: int,
     validity: Validity,
     *,
@@ -187,7 +194,7 @@ def _sign(
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False
         )
-        .add_extension(_key_usage(authority), critical=True)
+        .add_extension(_key_usage(public_key, authority), critical=True)
     )
     if not authority:
         if usages:
@@ -197,11 +204,11 @@ def _sign(
     return builder.sign(issuer_key, hashes.SHA256())
 
 
-def _key_usage(authority: bool) -> x509.KeyUsage:
+def _key_usage(public_key: PublicKey, authority: bool) -> x509.KeyUsage:
     return x509.KeyUsage(
         digital_signature=not authority,
         content_commitment=False,
-        key_encipherment=not authority,
+        key_encipherment=not authority and isinstance(public_key, rsa.RSAPublicKey),
         data_encipherment=False,
         key_agreement=False,
         key_cert_sign=authority,

@@ -2,7 +2,8 @@
 
 The vendor's CA signs the certificates of the box and the instruments; an intermediate CA of a root like that of a
 public PKI signs those of the data center. All certificates of all labs of a process share one key: nothing in a lab
-depends on different keys, and generating one takes as long as simulating half an hour.
+depends on different keys, and generating one takes as long as simulating half an hour. It is an RSA key, since the
+length of ECDSA signatures varies, and with it the moment at which a simulated handshake ends.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPubl
 
 from agents.box.certificate_files import BoxCertificates
 from sim.worlds.shared.addresses import BOX_NAME, BOX_SERIAL, DATACENTER_NAME
-from wire.pki.hierarchy import Authority, Validity, make_key
+from wire.pki.hierarchy import Authority, Validity, make_rsa_key
 from wire.tls.context import Identity
 
 
 @cache
 def _one_key() -> RSAPrivateKey:
-    return make_key()
+    return make_rsa_key()
 
 
 class LabCertificates:

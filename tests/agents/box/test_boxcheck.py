@@ -10,13 +10,12 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from agents.box.check import check_box
 from settings.problems import SettingsError
 from tests.support.hierarchy import Hierarchy
-from wire.pki.hierarchy import Authority, Validity, make_key
+from wire.pki.hierarchy import Authority, PrivateKey, Validity, make_key, make_rsa_key
 from wire.pki.signature import new_key_pair
 from wire.tls.context import Identity
 from wire.tls.identity import SOON_DAYS, Severity
@@ -155,7 +154,6 @@ def test_a_configuration_with_sessions_is_accepted(with_sessions: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "right", "wrong", "key", "says"),
     [
-        ("box.toml", 'key = "session.key"', "", "identity.key", "not an unencrypted private key of curve P-256"),
         ("box.toml", "offers.pub", "session.key", "sessions.keys", "has no public key in PEM"),
         ("box.toml", "offers.pub", "none.pub", "sessions.keys", "No such file"),
         ("offers.pub", "PUBLIC KEY-----\n", "PUBLIC KEY-----\nA", "sessions.keys", "key 1 is not"),
@@ -178,6 +176,18 @@ def test_a_setting_with_which_sessions_cannot_work_is_reported_with_a_correction
         check_box(with_sessions)
     assert failed.value.problems[0].key == key
     assert says in failed.value.problems[0].message
+
+
+def test_sessions_need_a_key_of_curve_p_256(with_sessions: Path, pki: Hierarchy) -> None:
+    folder = with_sessions.parent
+    rsa = Authority.make("VENDOR").issue(folder, "RAP-1", trusts=Authority.make("PUBLIC"), key=make_rsa_key())
+    change(with_sessions, 'key = "session.key"', "")
+    change(with_sessions, str(pki.box.key), str(rsa.key))
+    change(with_sessions, str(pki.box.certificate), str(rsa.certificate))
+    with pytest.raises(
+        SettingsError, match=r"identity\.key: .*not an unencrypted private key of curve P-256"
+    ):
+        check_box(with_sessions)
 
 
 def test_a_way_of_presence_that_the_board_lacks_is_reported(with_sessions: Path) -> None:
@@ -344,7 +354,7 @@ class Files:
     config: Path
     folder: Path
     vendor: Authority
-    device_key: rsa.RSAPrivateKey
+    device_key: PrivateKey
 
     def write(self, key: str, content: bytes) -> None:
         (self.folder / key).write_bytes(content)
@@ -367,12 +377,12 @@ BOTH = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
 
 
 @pytest.fixture(scope="module")
-def keys() -> tuple[rsa.RSAPrivateKey, rsa.RSAPrivateKey]:
+def keys() -> tuple[PrivateKey, PrivateKey]:
     return make_key(), make_key()
 
 
 @pytest.fixture
-def files(config: Path, tmp_path: Path, keys: tuple[rsa.RSAPrivateKey, rsa.RSAPrivateKey]) -> Files:
+def files(config: Path, tmp_path: Path, keys: tuple[PrivateKey, PrivateKey]) -> Files:
     change(config, '[firewall]\npolicy = "firewall.toml"\n', "")
     lines = [line for line in config.read_text().splitlines() if line.split(" ")[0] not in KEYS]
     identity = [f'{key} = "{key}"' for key in KEYS]

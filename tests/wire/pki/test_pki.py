@@ -8,16 +8,15 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509 import verification
 
 from tests.support.certificates import Certificates
-from wire.pki.hierarchy import Authority, Validity, make_key
+from wire.pki.hierarchy import Authority, PrivateKey, Validity, make_rsa_key
 
 
 @pytest.fixture(scope="module")
-def key() -> rsa.RSAPrivateKey:
-    return make_key()
+def key() -> PrivateKey:
+    return make_rsa_key()
 
 
 def test_a_chain_through_an_intermediate_leads_to_the_root(certificates: Certificates) -> None:
@@ -42,8 +41,8 @@ def test_a_certificate_is_for_host_names_or_addresses(certificates: Certificates
     assert [str(one) for one in names.get_values_for_type(x509.IPAddress)] == ["127.0.0.1"]
 
 
-def test_certificates_of_equal_names_have_equal_sizes(tmp_path: Path, key: rsa.RSAPrivateKey) -> None:
-    authority = Authority.make("vendor")
+def test_certificates_of_equal_names_with_rsa_keys_have_equal_sizes(tmp_path: Path, key: PrivateKey) -> None:
+    authority = Authority.make("vendor", key)
     sizes = set()
     for number in range(20):
         identity = authority.issue(tmp_path / str(number), "RAP-0001", trusts=authority, key=key)
@@ -51,7 +50,7 @@ def test_certificates_of_equal_names_have_equal_sizes(tmp_path: Path, key: rsa.R
     assert len(sizes) == 1
 
 
-def test_no_two_certificates_have_the_same_serial_number(tmp_path: Path, key: rsa.RSAPrivateKey) -> None:
+def test_no_two_certificates_have_the_same_serial_number(tmp_path: Path, key: PrivateKey) -> None:
     authority = Authority.make("vendor")
     authority.subordinate("intermediate")
     numbers = {authority.certificate.serial_number}

@@ -85,7 +85,7 @@ def meet(server: Identity, *clients: ssl.SSLContext, host: str = "localhost") ->
     ("version", "suite"),
     [
         (ssl.TLSVersion.TLSv1_3, "TLS_AES_128_GCM_SHA256"),
-        (ssl.TLSVersion.TLSv1_2, "ECDHE-RSA-AES128-GCM-SHA256"),
+        (ssl.TLSVersion.TLSv1_2, "ECDHE-ECDSA-AES128-GCM-SHA256"),
     ],
 )
 @pytest.mark.parametrize("server_first", [False, True])

@@ -15,7 +15,6 @@ from time import time
 import msgspec
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from agents.box.box import Box, Hardware
 from agents.box.certificate_files import BoxCertificates
@@ -32,7 +31,7 @@ from tests.support.hierarchy import LOOPBACK, Hierarchy
 from wire.dial.dialer import dial
 from wire.http.connection import Response, serve
 from wire.messages import BATCH_BODY_BYTES_MAX
-from wire.pki.hierarchy import Authority, Validity, make_key
+from wire.pki.hierarchy import Authority, PrivateKey, Validity, make_key
 from wire.tls.context import Identity, client_context, server_context
 from wire.tls.peer import ClientCheck
 
@@ -43,7 +42,7 @@ class Site:
 
     folder: Path
     vendor: Authority
-    keys: tuple[rsa.RSAPrivateKey, rsa.RSAPrivateKey]
+    keys: tuple[PrivateKey, PrivateKey]
     lights: EmulIndicators = field(default_factory=lambda: EmulIndicators(["alarm"], []))
     center: StandIn = field(default_factory=StandIn)
     clients: list[int] = field(default_factory=list)
@@ -121,12 +120,12 @@ def serial(connection: ssl.SSLObject) -> int:
 
 
 @pytest.fixture(scope="module")
-def keys() -> tuple[rsa.RSAPrivateKey, rsa.RSAPrivateKey]:
+def keys() -> tuple[PrivateKey, PrivateKey]:
     return make_key(), make_key()
 
 
 @pytest.fixture
-def site(tmp_path: Path, keys: tuple[rsa.RSAPrivateKey, rsa.RSAPrivateKey]) -> Site:
+def site(tmp_path: Path, keys: tuple[PrivateKey, PrivateKey]) -> Site:
     return Site(tmp_path, Authority.make("VENDOR", keys[1]), keys)
 
 
