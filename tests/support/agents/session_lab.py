@@ -22,6 +22,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -38,6 +39,7 @@ from cryptography.hazmat.primitives.serialization import (
 from datacenter.desktop.receiver import DesktopReceiver
 from datacenter.desktop.recording import RecordingWriter
 from datacenter.sessions.session import DeskSession
+from datacenter.sessions.surroundings import Issued
 from datacenter.tunnel.door import Door
 from datacenter.tunnel.endpoint import OpenVpnEndpoint
 from settings.types import ProxyKind
@@ -186,6 +188,10 @@ class Person:
         """Enter the code on the page of an offer."""
         self.code_form(session, code)()
 
+    def post(self, target: str, body: str, port: int = 1) -> int:
+        """Send a form as any program at this instrument port can; return the status of the response."""
+        return self._exchange("POST", target, body, port)[0]
+
     def end(self, session: bytes) -> None:
         """Press the button that ends a session."""
         self.end_form(session)()
@@ -206,15 +212,28 @@ class Person:
         return lambda: self._request("POST", target, f"token={token[1]}&{fields}")
 
     def _request(self, method: str, target: str, body: str = "") -> str:
+        status, text = self._exchange(method, target, body, 1)
+        assert status in (200, 303), (status, text)
+        return text
+
+    def _exchange(self, method: str, target: str, body: str, port: int) -> tuple[int, str]:
         connection = _UnixConnection(self.page)
         try:
-            connection.request(method, target, body or None, {"x-rap-port": "1"})
+            connection.request(method, target, body or None, {"x-rap-port": str(port)})
             response = connection.getresponse()
-            text = response.read().decode()
-            assert response.status in (200, 303), (response.status, text)
-            return text
+            return response.status, response.read().decode()
         finally:
             connection.close()
+
+
+class KeptEndpoint(OpenVpnEndpoint):
+    """An end of a tunnel that keeps what it has issued."""
+
+    issued: Issued
+
+    async def start(self, session_key: bytes, until: datetime) -> Issued:
+        self.issued = await super().start(session_key, until)
+        return self.issued
 
 
 @dataclass
@@ -240,7 +259,7 @@ class SessionLab:
     vnc: VncServer
     person: Person
     program: subprocess.Popen[bytes]
-    endpoints: list[OpenVpnEndpoint] = field(default_factory=list)
+    endpoints: list[KeptEndpoint] = field(default_factory=list)
 
     def request(self, **changes: Any) -> DeskSession:
         """Staff ask for a session; return when the box shows it."""
@@ -355,13 +374,13 @@ def session_lab(
             stack.enter_context(_proxy(kind, folder, center_network))
         thread = CenterThread(center_network)
         stack.callback(thread.stop)
-        door, endpoints = Door(), list[OpenVpnEndpoint]()
+        door, endpoints = Door(), list[KeptEndpoint]()
         # the paths of sockets have at most 107 bytes
         tunnels = Path(stack.enter_context(TemporaryDirectory(prefix="tunnels-")))
 
-        def make_endpoint(offer: Offer, key: ec.EllipticCurvePrivateKey) -> OpenVpnEndpoint:
+        def make_endpoint(offer: Offer, key: ec.EllipticCurvePrivateKey) -> KeptEndpoint:
             endpoints.append(
-                OpenVpnEndpoint(
+                KeptEndpoint(
                     offer.id,
                     key,
                     IPv4Interface("10.99.0.2/29"),
