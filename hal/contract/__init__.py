@@ -14,6 +14,8 @@ from hal.contract.clock import CLOCK_CHECKS
 from hal.contract.disk import DISK_CHECKS, DiskBench
 from hal.contract.ethernet import ETHERNET_CHECKS, EthernetBench
 from hal.contract.indicators import INDICATORS_CHECKS, IndicatorsBench
+from hal.contract.machine import MACHINE_CHECKS, MachineBench
+from hal.contract.partition import PARTITION_CHECKS, PartitionBench
 from hal.contract.serial import SERIAL_CHECKS, SerialBench
 from hal.contract.watchdog import WATCHDOG_CHECKS, WatchdogBench
 
@@ -22,11 +24,15 @@ __all__ = [
     "DISK_CHECKS",
     "ETHERNET_CHECKS",
     "INDICATORS_CHECKS",
+    "MACHINE_CHECKS",
+    "PARTITION_CHECKS",
     "SERIAL_CHECKS",
     "WATCHDOG_CHECKS",
     "DiskBench",
     "EthernetBench",
     "IndicatorsBench",
+    "MachineBench",
+    "PartitionBench",
     "SerialBench",
     "WatchdogBench",
 ]

@@ -20,11 +20,13 @@ import re
 from collections import deque
 from collections.abc import Callable
 from random import Random
-from typing import NoReturn, TypeVar
+from typing import Literal, NoReturn, TypeAlias, TypeVar
 
 from hal.disk import DiskError, DiskErrorKind
 
 _T = TypeVar("_T")
+Moment: TypeAlias = Literal["before", "inside", "after"]
+"""When the power is cut: before an operation, which then has no effect; inside it; or after it, when it is durable."""
 
 SECTOR_BYTES = 512
 _GROW_BYTES = 64 * 1024
@@ -48,14 +50,16 @@ class _File:
         if missing > 0:
             self.data.extend(bytes(min(self.size - len(self.data), max(missing, _GROW_BYTES))))
 
-    def pieces(self, undo: list[tuple[int, bytearray]]) -> list[tuple[int, int, bytearray]]:
+    def pieces(
+        self, undo: list[tuple[int, bytearray]], piece_bytes: int = SECTOR_BYTES
+    ) -> list[tuple[int, int, bytearray]]:
         """Split the undo list at sector boundaries, newest write first: (sector, offset, old bytes)."""
         pieces = []
         for offset, old in reversed(undo):
             start, end = offset, offset + len(old)
             while start < end:
-                sector = start // SECTOR_BYTES
-                stop = min(end, (sector + 1) * SECTOR_BYTES)
+                sector = start // piece_bytes
+                stop = min(end, (sector + 1) * piece_bytes)
                 pieces.append((sector, start, old[start - offset : stop - offset]))
                 start = stop
         return pieces
@@ -64,8 +68,8 @@ class _File:
         """Return a copy of one sector; shorter than 512 bytes at the end of the file."""
         return self.data[number * SECTOR_BYTES : (number + 1) * SECTOR_BYTES]
 
-    def tear(self, undo: list[tuple[int, bytearray]], random: Random) -> None:
-        for _, start, old in self.pieces(undo):
+    def tear(self, undo: list[tuple[int, bytearray]], random: Random, tear_bytes: int) -> None:
+        for _, start, old in self.pieces(undo, tear_bytes):
             if random.getrandbits(1):
                 self.data[start : start + len(old)] = old
 
@@ -110,14 +114,29 @@ class EmulDiskBackend:
         assert old._powered_off, "the disk still has power"
         return EmulDisk._over(old._media, old)
 
-    def cut_power_at(self, operation: int) -> None:
-        """Cut the power during the `operation`-th next create, write, flush, rename or remove (1 = next).
+    def lose_power(self) -> None:
+        """Cut the power now unless it is off; `reboot` switches it on again."""
+        if self.has_power:
+            self._disk._cut()
 
-        That call raises UNAVAILABLE. Its effect is absent, complete or torn, as after a power cut half-way through.
+    def cut_power_at(self, operation: int, moment: Moment = "inside") -> None:
+        """Cut the power before, inside or after the `operation`-th next create, write, flush, rename or remove.
+
+        1 is the next one. That call raises UNAVAILABLE. Inside it, its effect is absent, complete or torn; after it,
+        it is durable.
         """
         assert operation >= 1
-        self._disk._countdown = operation
+        self._disk._countdown, self._disk._moment = operation, moment
         self._disk._guarded = True
+
+    def set_tear_bytes(self, tear_bytes: int) -> None:
+        """Let power cuts tear pieces of this size, a divisor of a sector, as devices without atomic sectors do."""
+        assert SECTOR_BYTES % tear_bytes == 0, tear_bytes
+        self._disk.tear_bytes = tear_bytes
+
+    def drop_next_write(self, times: int = 1) -> None:
+        """Let the next `times` writes report success and change nothing, as failing flash memory does."""
+        self._disk._dropped_writes += times
 
     @property
     def operations_until_cut(self) -> int:
@@ -253,6 +272,7 @@ class EmulDisk:
         self._random, self._now_ns, self._spend = random, now_ns, spend
         self._power_on(_Media(capacity_bytes))
         self.flush_ns, self.written_byte_ns, self.held_ns = 0, 0.0, 0
+        self.tear_bytes = SECTOR_BYTES
         self.bytes_written, self.flushes = 0, 0
 
     @classmethod
@@ -260,6 +280,7 @@ class EmulDisk:
         new = cls(0, old._random, now_ns=old._now_ns, spend=old._spend)
         new._power_on(media)
         new.flush_ns, new.written_byte_ns, new.held_ns = old.flush_ns, old.written_byte_ns, old.held_ns
+        new.tear_bytes = old.tear_bytes
         new.bytes_written, new.flushes = old.bytes_written, old.flushes
         return new
 
@@ -268,6 +289,8 @@ class EmulDisk:
         self._settling: deque[_Flushing] = deque()
         self._powered_off, self._guarded = False, False  # guarded: a fault may be due
         self._countdown = self._failing_flushes = self._failing_writes = self._failing_reads = 0
+        self._dropped_writes = 0
+        self._moment: Moment = "inside"  # of the power cut that `_countdown` counts down to
         self.backend = EmulDiskBackend(self)
 
     # -- the trait --------------------------------------------------------------------------------------
@@ -289,7 +312,7 @@ class EmulDisk:
         replaced = self._files[name].size if name in self._files else 0
         if self._media.used_bytes() - replaced + size > self._media.capacity_bytes:
             raise DiskError(DiskErrorKind.FULL, f"no room for {size} bytes")
-        if not last or self._random.getrandbits(1):
+        if not last or self._takes_effect():
             self._files[name] = _File(size)
         self._end(last)
         self.bytes_written += size
@@ -317,6 +340,9 @@ class EmulDisk:
         if self._failing_writes:
             self._failing_writes -= 1
             raise DiskError(DiskErrorKind.IO, f"{name}: write failed")
+        if self._dropped_writes:
+            self._dropped_writes -= 1
+            return
         file = self._files.get(name) or self._file(name)
         end = offset + len(data)
         assert 0 <= offset <= end <= file.size, (name, offset, len(data))
@@ -328,14 +354,14 @@ class EmulDisk:
             file.unreadable.difference_update(range(offset // SECTOR_BYTES, -(-end // SECTOR_BYTES)))
         self.bytes_written += len(data)
         if last:
-            self._end(last)
+            self._end(last, file)
 
     def flush(self, name: str) -> None:
         """See `Disk.flush`."""
         last = self._begin() if self._guarded else False
         file = self._files.get(name) or self._file(name)
         if last:
-            self._end(last)
+            self._end(last, file)
         if self._failing_flushes:
             self._fail_flush(name, file)
         undo = file.undo
@@ -369,7 +395,7 @@ class EmulDisk:
         self._refuse_if_read_only(name)
         last = self._begin()
         self._file(name)
-        if not last or self._random.getrandbits(1):
+        if not last or self._takes_effect():
             self._files[new_name] = self._files.pop(name)
         self._end(last)
         self._take(self.flush_ns)
@@ -379,7 +405,7 @@ class EmulDisk:
         self._refuse_if_read_only(name)
         last = self._begin()
         self._file(name)
-        if not last or self._random.getrandbits(1):
+        if not last or self._takes_effect():
             del self._files[name]
         self._end(last)
         self._take(self.flush_ns)
@@ -408,10 +434,18 @@ class EmulDisk:
         last = self._countdown == 1
         self._countdown -= self._countdown > 0
         self._guarded = bool(self._countdown or self._failing_flushes or self._failing_writes)
+        if last and self._moment == "before":
+            self._end(last)
         return last
 
-    def _end(self, last: bool) -> None:
+    def _takes_effect(self) -> bool:
+        """Return whether the operation in which the power is cut has an effect."""
+        return self._moment == "after" or bool(self._random.getrandbits(1))
+
+    def _end(self, last: bool, file: _File | None = None) -> None:
         if last:
+            if file is not None and self._moment == "after":
+                file.undo.clear()
             self._cut()
             if self.backend.on_power_lost is not None:
                 self.backend.on_power_lost()
@@ -421,10 +455,10 @@ class EmulDisk:
         self._powered_off = self._guarded = True
         self._settle()
         for file in self._files.values():
-            file.tear(file.undo, self._random)
+            file.tear(file.undo, self._random, self.tear_bytes)
             file.undo = []
         for flushing in reversed(self._settling):
-            flushing.file.tear(flushing.undo, self._random)
+            flushing.file.tear(flushing.undo, self._random, self.tear_bytes)
         self._settling.clear()
         for file in self._files.values():
             for sector, old in file.doubtful.items():

@@ -1,0 +1,69 @@
+"""Conformance checks of `hal.machine`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, get_args
+
+from hal.machine import Machine, MachineError, MachineErrorKind
+from settings.slots import Slot
+
+
+class MachineBench(Protocol):
+    """A machine that can be started from any slot."""
+
+    def started(self, slot: Slot | None) -> Machine:
+        """Return the machine as started from a slot; None: from something else."""
+        ...
+
+    def restarts(self) -> int:
+        """Return how many restarts were requested since the last start."""
+        ...
+
+    def refuse_restarts(self) -> None:
+        """Make requests of a restart fail."""
+        ...
+
+
+def _kind(call: Callable[[], object]) -> MachineErrorKind | None:
+    try:
+        call()
+    except MachineError as error:
+        return error.kind
+    return None
+
+
+def machine_knows_its_slot(bench: MachineBench) -> None:
+    """`running_slot` returns the slot that the machine was started from."""
+    for slot in get_args(Slot):
+        assert bench.started(slot).running_slot() == slot
+
+
+def machine_without_slots_says_so(bench: MachineBench) -> None:
+    """`running_slot` raises NO_SLOTS if the machine was not started from a slot."""
+    assert _kind(bench.started(None).running_slot) is MachineErrorKind.NO_SLOTS
+
+
+def machine_restarts_once(bench: MachineBench) -> None:
+    """`restart` requests one restart, however often it is called."""
+    machine = bench.started("a")
+    assert bench.restarts() == 0
+    machine.restart()
+    machine.restart()
+    assert bench.restarts() == 1
+
+
+def machine_reports_a_refused_restart(bench: MachineBench) -> None:
+    """`restart` raises RESTART if the restart cannot be requested."""
+    machine = bench.started("b")
+    bench.refuse_restarts()
+    assert _kind(machine.restart) is MachineErrorKind.RESTART
+    assert bench.restarts() == 0
+
+
+MACHINE_CHECKS: tuple[Callable[[MachineBench], None], ...] = (
+    machine_knows_its_slot,
+    machine_without_slots_says_so,
+    machine_restarts_once,
+    machine_reports_a_refused_restart,
+)
