@@ -26,7 +26,7 @@ from hal.disk import DiskError, DiskErrorKind
 
 _T = TypeVar("_T")
 Moment: TypeAlias = Literal["before", "inside", "after"]
-"""When the power is cut: before an operation, which then has no effect; inside it; or after it, when it is durable."""
+"""When the power is cut: before an operation, which has no effect then; inside it; or when it is durable."""
 
 SECTOR_BYTES = 512
 _GROW_BYTES = 64 * 1024

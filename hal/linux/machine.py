@@ -1,7 +1,7 @@
 """`hal.machine` on Linux: the slot is the label of the root file system's partition; systemd restarts the machine.
 
-The label of a partition is in the `uevent` file of its block device (`PARTNAME=root-a`). A device of the device mapper,
-such as dm-verity, is followed to the partition below it (`slaves`).
+The label of a partition is in the `uevent` file of its block device (`PARTNAME=root-a`). A device of the device
+mapper, such as dm-verity, is followed to the partition below it (`slaves`).
 """
 
 from __future__ import annotations

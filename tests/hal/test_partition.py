@@ -8,12 +8,14 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
+from typing import get_args
 
 import pytest
 
 from hal.contract import MACHINE_CHECKS, PARTITION_CHECKS, MachineBench, PartitionBench
 from hal.contract.partition import SIZE
 from hal.disk import DiskError, DiskErrorKind
+from hal.emul.disk import Moment
 from hal.emul.machine import EmulMachine
 from hal.emul.partition import EmulPartition
 from hal.linux import partition as linux_partition
@@ -23,6 +25,7 @@ from hal.machine import Machine, MachineError
 from hal.partition import SECTOR_BYTES, Partition
 from settings.slots import PARTITIONS, Slot
 
+MOMENTS: tuple[Moment, ...] = get_args(Moment)
 OLD, NEW = b"o" * SECTOR_BYTES, b"n" * SECTOR_BYTES
 
 
@@ -135,21 +138,25 @@ def kind(call: Callable[[], object]) -> DiskErrorKind | None:
     return None
 
 
+def after_cut(moment: Moment, seed: int) -> bytes:
+    """Return what a write of two sectors leaves whose power is cut at this moment."""
+    partition = EmulPartition(2 * SECTOR_BYTES, Random(seed), OLD * 2)
+    partition.backend.cut_power_at(1, moment)
+    assert kind(lambda: partition.write(0, NEW * 2)) is DiskErrorKind.UNAVAILABLE
+    assert kind(lambda: partition.read(0, 1)) is DiskErrorKind.UNAVAILABLE
+    return partition.backend.cut_power().read(0, 2 * SECTOR_BYTES)
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_power_cuts_before_inside_and_after_a_write(seed: int) -> None:
-    found = {}
-    for moment in ("before", "inside", "after"):
-        partition = EmulPartition(2 * SECTOR_BYTES, Random(seed), OLD * 2)
-        partition.backend.cut_power_at(1, moment)
-        assert kind(lambda: partition.write(0, NEW * 2)) is DiskErrorKind.UNAVAILABLE
-        assert kind(lambda: partition.read(0, 1)) is DiskErrorKind.UNAVAILABLE
-        found[moment] = partition.backend.cut_power().read(0, 2 * SECTOR_BYTES)
+    found = {moment: after_cut(moment, seed) for moment in MOMENTS}
     assert found["before"] == OLD * 2 and found["after"] == NEW * 2
     assert found["inside"] in (OLD * 2, NEW + OLD, OLD + NEW, NEW * 2)
 
 
 def test_power_cuts_before_and_after_a_flush() -> None:
-    for moment, expected in (("before", {OLD, NEW}), ("after", {NEW})):
+    cases: tuple[tuple[Moment, set[bytes]], ...] = (("before", {OLD, NEW}), ("after", {NEW}))
+    for moment, expected in cases:
         found = set()
         for seed in range(16):
             partition = EmulPartition(SECTOR_BYTES, Random(seed), OLD)
