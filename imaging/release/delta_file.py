@@ -1,0 +1,168 @@
+"""Writing deltas: collects operations and their streams, and compresses them."""
+
+from __future__ import annotations
+
+import lzma
+import struct
+import zlib
+from collections.abc import Iterable, Sequence
+from hashlib import sha256
+from typing import Final, NamedTuple
+
+import msgspec
+
+from wire.release.codecs import PACK
+from wire.release.delta import (
+    BLOCK_BYTES,
+    DECODER_BYTES,
+    MAGIC,
+    PIECE_BYTES,
+    WINDOW_BYTES,
+    Bytes,
+    Copy,
+    Header,
+    Operation,
+    Patch,
+    Range,
+    Repack,
+    Repeat,
+    Stream,
+    Zeros,
+    digest,
+)
+
+_MARGIN_BYTES: Final = 2 * 1024 * 1024
+"""What the decoder of xz needs beside its dictionary, at most."""
+
+
+class Control(NamedTuple):
+    """One step of a patch: add `differences` to the source, insert `extra`, then move in the source by `moving`."""
+
+    differences: bytes
+    extra: bytes
+    moving: int
+
+
+class DeltaWriter:
+    """Collects the operations of a delta in the order of the target."""
+
+    def __init__(self) -> None:
+        self.operations: list[Operation] = []
+        self.streams = {name: bytearray() for name in DECODER_BYTES}
+
+    def copy(self, offset: int, data: bytes) -> None:
+        """Copy `data`, which is at `offset` of the source."""
+        for start in range(0, len(data), WINDOW_BYTES):
+            part = data[start : start + WINDOW_BYTES]
+            self.operations.append(Copy(len(part), offset + start, digest(part)))
+
+    def repeat(self, offset: int, data: bytes) -> None:
+        """Copy `data`, which is at `offset` of the target."""
+        for start in range(0, len(data), WINDOW_BYTES):
+            part = data[start : start + WINDOW_BYTES]
+            self.operations.append(Repeat(len(part), offset + start, digest(part)))
+
+    def zeros(self, length: int) -> None:
+        """Make zeros."""
+        for start in range(0, length, WINDOW_BYTES):
+            self.operations.append(Zeros(min(WINDOW_BYTES, length - start)))
+
+    def literal(self, data: bytes) -> None:
+        """Make `data` from bytes of the delta."""
+        for start in range(0, len(data), WINDOW_BYTES):
+            part = data[start : start + WINDOW_BYTES]
+            self.streams["extra"] += part
+            self.operations.append(Bytes(len(part), digest(part)))
+
+    def patch(
+        self, sources: Sequence[Range], source: bytes, controls: Iterable[Control], data: bytes
+    ) -> None:
+        """Make `data`, of one window at most, from the content `source` of the ranges `sources`."""
+        count = self._add_controls(controls)
+        self.operations.append(Patch(len(data), list(sources), digest(source), count, digest(data)))
+
+    def repack(
+        self,
+        sources: Sequence[Range],
+        source: bytes,
+        unpacked_bytes: int,
+        source_codec: str,
+        controls: Iterable[Control],
+        data: bytes,
+        codec: str,
+    ) -> None:
+        """Make what `codec` makes of `data` from `source`, which has `unpacked_bytes` when decompressed."""
+        count = self._add_controls(controls)
+        packed = PACK[codec](data)
+        self.operations.append(
+            Repack(
+                length=len(packed),
+                sources=list(sources),
+                source_digest=digest(source),
+                source_codec=source_codec,
+                unpacked_bytes=unpacked_bytes,
+                controls=count,
+                codec=codec,
+                patched_bytes=len(data),
+                digest=digest(packed),
+            )
+        )
+
+    def _add_controls(self, controls: Iterable[Control]) -> int:
+        count = 0
+        for whole in controls:
+            for differences, extra, moving in _pieces(whole):
+                self.streams["controls"] += struct.pack("<IIi", len(differences), len(extra), moving)
+                self.streams["differences"] += differences
+                self.streams["extra"] += extra
+                count += 1
+        return count
+
+    def finish(
+        self, source_sha256: bytes, source_bytes: int, target_sha256: bytes, target_bytes: int
+    ) -> bytes:
+        """Return the delta as a file. The same calls give the same bytes."""
+        self.streams["operations"] += msgspec.msgpack.encode(self.operations)
+        packed = {name: _compress(bytes(data), name) for name, data in self.streams.items()}
+        streams = {name: Stream(len(packed[name]), len(data)) for name, data in self.streams.items()}
+        header = msgspec.msgpack.encode(
+            Header(source_sha256, source_bytes, target_sha256, target_bytes, **streams)
+        )
+        prefix = struct.pack("<8sII", MAGIC, len(header), zlib.crc32(header))
+        return b"".join((prefix, header, *packed.values()))
+
+
+def _pieces(control: Control) -> Iterable[Control]:
+    """Split a control into ones within the limit."""
+    differences, extra, moving = control
+    while len(differences) > PIECE_BYTES:
+        yield Control(differences[:PIECE_BYTES], b"", 0)
+        differences = differences[PIECE_BYTES:]
+    while len(extra) > PIECE_BYTES:
+        yield Control(differences, extra[:PIECE_BYTES], 0)
+        differences, extra = b"", extra[PIECE_BYTES:]
+    yield Control(differences, extra, moving)
+
+
+def _compress(data: bytes, name: str) -> bytes:
+    dict_bytes = min(DECODER_BYTES[name] - _MARGIN_BYTES, max(4096, len(data)))
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": dict_bytes}]
+    return lzma.compress(data, lzma.FORMAT_XZ, lzma.CHECK_CRC32, filters=filters)
+
+
+def block_delta(source: bytes, target: bytes) -> bytes:
+    """Return a delta between two small images by whole blocks: what is not in the source is sent as it is.
+
+    For tests and simulated slots; `imaging.release.delta` makes much smaller ones.
+    """
+    writer = DeltaWriter()
+    places = {source[start : start + BLOCK_BYTES]: start for start in range(0, len(source), BLOCK_BYTES)}
+    for start in range(0, len(target), BLOCK_BYTES):
+        block = target[start : start + BLOCK_BYTES]
+        if not any(block):
+            writer.zeros(len(block))
+        elif block in places:
+            writer.copy(places[block], block)
+        else:
+            writer.literal(block)
+    return writer.finish(sha256(source).digest(), len(source), sha256(target).digest(), len(target))
