@@ -153,7 +153,7 @@ def _compress(data: bytes, name: str) -> bytes:
 def block_delta(source: bytes, target: bytes) -> bytes:
     """Return a delta between two small images by whole blocks: what is not in the source is sent as it is.
 
-    For tests and simulated slots; `imaging.release.delta` makes much smaller ones.
+    For tests and simulated slots.
     """
     writer = DeltaWriter()
     places = {source[start : start + BLOCK_BYTES]: start for start in range(0, len(source), BLOCK_BYTES)}
