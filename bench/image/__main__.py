@@ -37,6 +37,7 @@ IMAGE: Final = Suite(
     "benchmarks of images and of flashing",
     {
         "disks": "bench.image.disks",
+        "slots": "bench.image.slots",
         "flash-cuts": "bench.image.power_cuts",
         "packages": "bench.image.packages",
         "kickstarts": "bench.image.kickstarts",

@@ -30,6 +30,7 @@ _BLOCKLIST: Final = 0x1F4
 MODULES: Final = (
     *("biosdisk", "part_gpt", "ext2", "normal", "search", "search_fs_uuid", "configfile", "linux", "test"),
     *("all_video", "password_pbkdf2", "gzio", "echo", "serial", "terminal", "minicmd", "reboot", "halt"),
+    *("loadenv", "regexp", "sleep"),
 )
 MENU: Final = "boot/grub2/grub.cfg"
 USER: Final = "boot/grub2/user.cfg"

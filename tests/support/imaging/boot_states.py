@@ -124,3 +124,8 @@ def _destroyed(copy: bytes) -> Iterator[bytes]:
 
 def _with(copies: tuple[bytes, bytes], index: int, copy: bytes) -> tuple[bytes, bytes]:
     return (copy, copies[1]) if index == 0 else (copies[0], copy)
+
+
+def distinct(steps: Iterable[Step]) -> list[BootState]:
+    """Return the different conditions of all steps, in order."""
+    return list(dict.fromkeys(condition for step in steps for condition in step.conditions))

@@ -1,0 +1,60 @@
+"""The real GRUB chooses the slot that `settings.slots.choose` names, from every record that a cut or damage leaves.
+
+`python -m bench.image --only slots` decides all of them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from settings import slots
+from settings.slots import SlotState
+from tests.support.imaging import boot_states
+from tests.support.imaging.boot_states import BootState, update
+from tests.support.imaging.grub import decide, need_grub, wrong_decisions
+
+DAMAGED = 40
+"""The number of states with a destroyed copy: a fixed sample."""
+
+
+@pytest.fixture(autouse=True)
+def _grub() -> None:
+    need_grub()
+
+
+@pytest.mark.slow("two emulated machines start")
+def test_grub_chooses_rightly_wherever_a_write_of_an_update_was_cut(tmp_path: Path) -> None:
+    steps = update(boot_states.new(SlotState(9, "a")), slots.TRIES_MAX, healthy=True)
+    steps += update(boot_states.new(SlotState(9, "b")), 1, healthy=False)
+    states = boot_states.distinct(steps)
+    assert {state.choice.slot for state in states} == {"a", "b"}
+    assert wrong_decisions(tmp_path, states) == []
+
+
+@pytest.mark.slow("an emulated machine decides dozens of states")
+def test_grub_chooses_rightly_if_a_copy_is_destroyed(tmp_path: Path) -> None:
+    steps = update(boot_states.new(SlotState(9, "a")), slots.TRIES_MAX, healthy=True)
+    damaged = [each for step in steps for state in step.conditions for each in state.damaged()]
+    states = Random(1).sample(damaged, DAMAGED)
+    assert wrong_decisions(tmp_path, states) == []
+
+
+def test_grub_starts_slot_a_if_all_records_are_destroyed(tmp_path: Path) -> None:
+    lost = (bytes(slots.RECORD_BYTES), b"\xff" * slots.RECORD_BYTES)
+    (decided,) = decide(tmp_path, [BootState(lost, lost)])
+    assert decided.slot == "a"
+
+
+def test_grub_does_not_start_a_slot_without_a_kernel(tmp_path: Path) -> None:
+    begun = update(boot_states.new(SlotState(9, "a")), 0, healthy=True)[2].conditions[-1]
+    assert begun.choice.slot == "b"
+    (decided,) = decide(tmp_path, [begun], ["a"])
+    assert (decided.slot, decided.tries) == ("a", begun.tries)
+
+
+def test_grub_starts_the_other_slot_if_the_committed_one_has_no_kernel(tmp_path: Path) -> None:
+    (decided,) = decide(tmp_path, [boot_states.new(SlotState(9, "a"))], ["b"])
+    assert decided.slot == "b"
