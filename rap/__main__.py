@@ -18,7 +18,20 @@ from rap.extras import missing_extra
 from rap.outcome import BUG, OK, CommandError
 from rap.parser import Parser
 
-_NOUNS = ("access", "box", "dc", "flash", "fw", "image", "lab", "pki", "profile", "session", "trigger")
+_NOUNS = (
+    "access",
+    "box",
+    "dc",
+    "flash",
+    "fw",
+    "image",
+    "lab",
+    "pki",
+    "profile",
+    "session",
+    "trigger",
+    "trust",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -23,6 +23,7 @@ PACKAGES: Final = {
     "agents.spool": "durable log on the disk",
     "datacenter": "store, evaluation, access, pages",
     "imaging": "kickstarts, images, flashing",
+    "trust": "evidence of what a box is",
     "netfw": "firewall",
     "wire": "messages, HTTP, TLS, PKI",
     "hal.linux": "hardware of Linux",

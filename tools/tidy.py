@@ -31,6 +31,7 @@ PACKAGES: Final = (
     "hal",
     "netfw",
     "wire",
+    "trust",
     "agents",
     "datacenter",
     "imaging",

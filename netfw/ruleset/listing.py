@@ -59,6 +59,22 @@ def of_objects(objects: Iterable[Json]) -> Listing:
     return listing
 
 
+def lines(listing: Listing, without: Container[str] = ()) -> Iterator[str]:
+    """Yield a listing as text, a line for each declaration, element and rule; no elements of the sets in `without`.
+
+    Equal rulesets give equal lines, whether the policy made them or the kernel listed them.
+    """
+    for name, attributes in sorted(listing.declarations.items()):
+        yield f"{name} {attributes}"
+    for name, elements in sorted(listing.elements.items()):
+        if name not in without:
+            yield from (
+                f"set {name}: {text}" for text in sorted(map(value_text, _members(elements).values()))
+            )
+    for chain, rules in sorted(listing.rules.items()):
+        yield from (f"chain {chain}: {rule_text(rule)}" for rule in rules)
+
+
 def mark(objects: Iterable[Json]) -> str:
     """Return the mark of the policy that a listing was made from; "" if it has none."""
     comments = [body["comment"] for thing in objects for body in thing.values() if "comment" in body]

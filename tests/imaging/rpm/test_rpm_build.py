@@ -134,6 +134,7 @@ def test_two_builds_are_identical(package: Path, tmp_path: Path) -> None:
         "profiles",
         "rap",
         "settings",
+        "trust",
         "wire",
         "LICENSES",
     ):

@@ -19,6 +19,7 @@ _SOURCES: Final = (
     "settings",
     "hal",
     "wire",
+    "trust",
     "agents",
     "netfw",
     "imaging",

@@ -1,0 +1,133 @@
+"""`rap trust`: evidence of what a box is, papers for a hospital's IT, and the comparison of both."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from rap.outcome import FAILED, OK, MachineLacks, WrongInput
+from rap.parser import Parser
+
+if TYPE_CHECKING:
+    from trust.machine import Files, Recorded
+
+SUMMARY = "papers for a hospital's IT, with the evidence of each statement"
+
+
+def add_verbs(parser: Parser) -> None:
+    """Add the verbs of `rap trust`."""
+    evidence = parser.add_command("evidence", "collect the evidence of a box in a file, without secrets")
+    _add_machine(evidence)
+    evidence.add_argument("-o", dest="output", metavar="FILE", type=Path, required=True)
+    evidence.set_command(_evidence)
+    papers = parser.add_command("papers", "write the papers of a site's box")
+    papers.add_argument("--site", metavar="FILE", type=Path, required=True, help="the site file")
+    _add_machine(papers)
+    papers.add_argument("--evidence", metavar="FILE", type=Path, help="a file of `rap trust evidence`")
+    papers.add_argument("-o", dest="output", metavar="DIR", type=Path, required=True)
+    papers.set_command(_papers)
+    verify = parser.add_command("verify", "compare a box with its papers")
+    verify.add_argument("papers", metavar="PAPERS.json", type=Path)
+    _add_machine(verify)
+    verify.add_argument("--evidence", metavar="FILE", type=Path, help="a file of `rap trust evidence`")
+    verify.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    verify.set_command(_verify)
+
+
+def _add_machine(parser: Parser) -> None:
+    parser.add_argument("--tree", metavar="DIR", type=Path, help="the root directory of a system")
+    parser.add_argument("--running", action="store_true", help="this running system; as root")
+
+
+def _evidence(arguments: argparse.Namespace) -> int:
+    from trust.evidence import encode_evidence
+    from trust.facts import all_facts
+
+    machine, _ = _machine(arguments)
+    facts = all_facts(machine)
+    arguments.output.write_bytes(encode_evidence(machine.evidence.values()))
+    print(f"{arguments.output}: evidence of {len(facts)} facts")
+    return OK
+
+
+def _papers(arguments: argparse.Namespace) -> int:
+    from imaging.papers.make import make_papers
+    from trust.papers import encode_papers, schema
+
+    machine, origin = _machine(arguments)
+    papers = make_papers(_site_name(arguments.site), machine, origin)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    (arguments.output / "papers.json").write_bytes(encode_papers(papers))
+    (arguments.output / "papers.schema.json").write_bytes(schema())
+    counts: dict[str, int] = {}
+    for one in papers.answers:
+        counts[one.answer] = counts.get(one.answer, 0) + 1
+    shown = ", ".join(f"{answer}: {count}" for answer, count in sorted(counts.items()))
+    print(f"{arguments.output / 'papers.json'}: {len(papers.answers)} statements ({shown})")
+    return OK
+
+
+def _site_name(file: Path) -> str:
+    from settings.problems import SettingsError
+    from settings.site import parse_site
+    from settings.toml import read_text
+
+    try:
+        site, _ = parse_site(read_text(file), file)
+    except SettingsError as error:
+        raise WrongInput(str(error)) from error
+    return f"{file.stem}, {len(site.instrument)} instruments, {site.datacenter.host}"
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from trust.papers import PapersError, decode_papers
+    from trust.verify import compare
+
+    try:
+        papers = decode_papers(arguments.papers.read_bytes())
+    except (OSError, PapersError) as error:
+        raise WrongInput(f"{arguments.papers}: {error}") from error
+    machine, _ = _machine(arguments)
+    result = compare(papers, machine)
+    if arguments.json:
+        document = {"agrees": result.agrees, **asdict(result)}
+        print(json.dumps(document, indent=1, ensure_ascii=False))
+        return OK if result.agrees else FAILED
+    for altered in result.altered:
+        print(f"ALTERED  {altered}")
+    for deviation in result.deviations:
+        print("DIFFERS ", "\n".join(deviation.lines()))
+    same = result.compared - len(result.deviations)
+    print(f"{same} of {result.compared} facts agree; {len(result.deviations)} differ")
+    if result.beyond:
+        print(f"not in the papers: {', '.join(result.beyond)}")
+    return OK if result.agrees else FAILED
+
+
+def _machine(
+    arguments: argparse.Namespace,
+) -> tuple[Files | Recorded, Literal["tree", "running", "evidence"]]:
+    import os
+
+    from trust.evidence import EvidenceError, decode_evidence
+    from trust.machine import Files, Recorded
+
+    file = getattr(arguments, "evidence", None)
+    if sum((arguments.tree is not None, arguments.running, file is not None)) != 1:
+        raise WrongInput("say what to look at: --tree DIR, --running, or (papers, verify) --evidence FILE")
+    if file is not None:
+        try:
+            return Recorded(decode_evidence(file.read_bytes())), "evidence"
+        except (OSError, EvidenceError) as error:
+            raise WrongInput(f"{file}: {error}") from error
+    if arguments.running:
+        if os.geteuid() != 0:
+            raise MachineLacks("only root can read the firewall, the policies and sudoers; use sudo")
+        return Files(Path("/"), runs=True), "running"
+    if not arguments.tree.is_dir():
+        raise WrongInput(f"{arguments.tree}: is not a directory; give the root directory of a system")
+    return Files(arguments.tree, runs=False), "tree"

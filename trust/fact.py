@@ -1,0 +1,37 @@
+"""A fact about a box: a key, its values, and the evidence that it was computed from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, TypeAlias
+
+from settings.types import Table
+from trust.evidence import Evidence
+from trust.machine import Machine
+
+_COMMENT: Final = re.compile(r"^\s*([#;].*)?$")
+
+
+class Fact(Table, frozen=True):
+    """Values of one property, a line each; none means that there are none, which the evidence shows too."""
+
+    key: str
+    values: tuple[str, ...]
+    evidence: tuple[str, ...]
+    """Ids of the evidence."""
+
+
+Source: TypeAlias = Callable[[Machine], Iterator[Fact]]
+"""Computes facts from a machine; yields none for which there is no evidence."""
+
+
+def fact(key: str, values: str | Iterable[str], *evidence: Evidence | None) -> Fact:
+    """Return a fact; its values in the given order."""
+    lines = (values,) if isinstance(values, str) else tuple(values)
+    return Fact(key=key, values=lines, evidence=tuple(one.id for one in evidence if one))
+
+
+def settings_lines(text: str) -> list[str]:
+    """Return the lines of a configuration file that are neither empty nor comments, with single spaces."""
+    return [" ".join(line.split()) for line in text.splitlines() if not _COMMENT.match(line)]

@@ -1,0 +1,26 @@
+"""Facts about a box. Each module computes those of one subject; `all_facts` finds the modules itself."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pkgutil import iter_modules
+
+from trust.fact import Fact, Source
+from trust.machine import Machine
+
+
+def sources() -> list[Source]:
+    """Return the functions that compute facts, in the order of their modules' names."""
+    names = sorted(info.name for info in iter_modules(__path__))
+    return [import_module(f"{__name__}.{name}").facts for name in names]
+
+
+def all_facts(machine: Machine) -> dict[str, Fact]:
+    """Return all facts for which there is evidence, by key."""
+    found: dict[str, Fact] = {}
+    for source in sources():
+        for one in source(machine):
+            assert one.key not in found, f"{one.key} is computed twice"
+            assert one.evidence, f"{one.key} has no evidence"
+            found[one.key] = one
+    return found

@@ -1,0 +1,31 @@
+"""Audit: what the kernel records, and where the records go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from trust.fact import Fact, fact, settings_lines
+from trust.machine import Machine
+
+REMOTE: Final = "/etc/rsyslog.d/50-rap-audit.conf"
+
+
+def facts(machine: Machine) -> Iterator[Fact]:
+    """Yield audit rules and the destinations of logs."""
+    if rules := machine.file("/etc/audit/audit.rules"):
+        yield fact("audit.rules", settings_lines(rules.text), rules)
+    if daemon := machine.file("/etc/audit/auditd.conf"):
+        yield fact("audit.daemon", settings_lines(daemon.text), daemon)
+    listed = machine.paths("/etc/rsyslog.d/*")
+    files = [file for path in listed.text.splitlines() if (file := machine.file(path.partition(" -> ")[0]))]
+    if main := machine.file("/etc/rsyslog.conf"):
+        files.append(main)
+    if files:
+        lines = [line for file in files for line in settings_lines(file.text)]
+        remote = [
+            line for line in lines if "@@" in line or " @" in line or "omfwd" in line or "omrelp" in line
+        ]
+        yield fact("audit.destinations", remote, listed, *files)
+        tls = [line for line in lines if "StreamDriver" in line]
+        yield fact("audit.transport", tls, listed, *files)

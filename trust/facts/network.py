@@ -1,0 +1,102 @@
+"""Addresses, name and time servers, hosts, proxy and remote sessions, from the files that provisioning writes."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from configparser import ConfigParser, Error
+from typing import Any, Final
+
+from trust.evidence import Evidence
+from trust.fact import Fact, fact, settings_lines
+from trust.machine import Machine
+
+CONNECTIONS: Final = "/etc/NetworkManager/system-connections/*"
+CHRONY: Final = ("/etc/chrony.conf", "/etc/chrony.d/*", "/etc/chrony/chrony.conf", "/etc/chrony/sources.d/*")
+
+
+def facts(machine: Machine) -> Iterator[Fact]:
+    """Yield what the box knows of its network."""
+    yield from _connections(machine)
+    if hosts := machine.file("/etc/hosts"):
+        names = [line for line in settings_lines(hosts.text) if "localhost" not in line]
+        yield fact("network.hosts", sorted(names), hosts)
+    if resolver := machine.file("/etc/resolv.conf"):
+        yield fact("network.resolver", settings_lines(resolver.text), resolver)
+    yield from _time_servers(machine)
+    yield from _box_settings(machine)
+
+
+def _connections(machine: Machine) -> Iterator[Fact]:
+    listed = machine.paths(CONNECTIONS)
+    addresses, servers, read = list[str](), list[str](), [listed]
+    for path in listed.text.splitlines():
+        file = machine.file(path)
+        profile = ConfigParser(interpolation=None, strict=False)
+        try:
+            profile.read_string(file.text if file else "")
+        except Error:
+            continue
+        if file is None or "connection" not in profile:
+            continue
+        read.append(file)
+        name = profile["connection"].get("interface-name", "any interface")
+        ipv4 = dict(profile["ipv4"]) if profile.has_section("ipv4") else {}
+        addresses.append(f"{name} {ipv4.get('method', 'auto')} {ipv4.get('address1', '')}".rstrip())
+        servers += [one for one in ipv4.get("dns", "").split(";") if one]
+    if len(read) > 1:
+        yield fact("network.addresses", sorted(addresses), *read)
+        yield fact("network.name-servers", servers, *read)
+
+
+def _time_servers(machine: Machine) -> Iterator[Fact]:
+    files: list[Evidence] = []
+    for pattern in CHRONY:
+        paths = machine.paths(pattern).text.splitlines() if "*" in pattern else [pattern]
+        files += [file for path in paths if (file := machine.file(path))]
+    if files:
+        lines = [line for file in files for line in settings_lines(file.text)]
+        chosen = [
+            line
+            for line in lines
+            if line.split()[0] in ("server", "pool", "peer", "allow", "port", "cmdport")
+        ]
+        yield fact("time.servers", chosen, *files)
+
+
+def _box_settings(machine: Machine) -> Iterator[Fact]:
+    file = machine.file("/etc/rap/box.toml")
+    if file is None:
+        return
+    try:
+        box = tomllib.loads(file.text)
+    except tomllib.TOMLDecodeError:
+        return
+    yield fact("box.data-center", _where(box.get("datacenter")), file)
+    proxy = box.get("proxy")
+    yield fact("box.proxy", [f"{proxy['kind']} {proxy['host']}:{proxy['port']}"] if proxy else [], file)
+    yield fact("box.instruments", sorted(_instruments(box)), file)
+    sessions = box.get("sessions")
+    yield fact("box.sessions", _sessions(sessions) if sessions else [], file)
+    identity = box.get("identity", {})
+    yield fact("box.identity-files", [f"{key} {value}" for key, value in sorted(identity.items())], file)
+
+
+def _where(center: Any) -> list[str]:
+    if not isinstance(center, dict):
+        return []
+    address = f" ({center['address']})" if center.get("address") else ""
+    return [f"{center.get('host')}:{center.get('port', 443)}{address}"]
+
+
+def _instruments(box: dict[str, Any]) -> Iterator[str]:
+    for port in box.get("port", []):
+        for one in port.get("instrument", []):
+            speaks = (
+                f" speaks {one['adapted'].get('standard', 'its own standard')}" if one.get("adapted") else ""
+            )
+            yield f"port {port['number']} {one['serial']} {one['model']}{speaks}"
+
+
+def _sessions(sessions: dict[str, Any]) -> list[str]:
+    return [f"endpoint {sessions['endpoint']}", *(f"permitted by {way}" for way in sessions.get("ways", []))]

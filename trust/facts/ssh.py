@@ -1,0 +1,79 @@
+"""The SSH server, as sshd itself reports its settings, or as its files say.
+
+sshd uses the first value of a keyword; `Include` is replaced by its files (sshd_config(5)).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from trust.evidence import Evidence
+from trust.fact import Fact, fact, settings_lines
+from trust.machine import Machine
+
+MAIN: Final = "/etc/ssh/sshd_config"
+KEYWORDS: Final = {
+    "passwordauthentication": "ssh.password-login",
+    "kbdinteractiveauthentication": "ssh.keyboard-interactive",
+    "permitrootlogin": "ssh.root-login",
+    "permitemptypasswords": "ssh.empty-passwords",
+    "pubkeyauthentication": "ssh.key-login",
+    "gssapiauthentication": "ssh.gssapi",
+    "hostbasedauthentication": "ssh.host-based",
+    "allowtcpforwarding": "ssh.tcp-forwarding",
+    "disableforwarding": "ssh.forwarding-disabled",
+    "x11forwarding": "ssh.x11-forwarding",
+    "ciphers": "ssh.ciphers",
+    "macs": "ssh.macs",
+    "kexalgorithms": "ssh.key-exchanges",
+    "hostkeyalgorithms": "ssh.host-keys",
+    "allowusers": "ssh.users",
+    "clientaliveinterval": "ssh.idle-seconds",
+    "logingracetime": "ssh.login-seconds",
+    "maxauthtries": "ssh.tries",
+    "loglevel": "ssh.log-level",
+}
+"""The keywords that are facts, in lower case, and their keys."""
+
+
+def facts(machine: Machine) -> Iterator[Fact]:
+    """Yield the settings that have a value."""
+    effective = machine.command("sshd", "-T")
+    files = _files(machine)
+    evidence = [effective] if effective else files
+    found: dict[str, list[str]] = {}
+    for file in evidence:
+        for line in settings_lines(file.text):
+            keyword, _, value = line.replace("=", " ", 1).partition(" ")
+            if keyword.lower() == "match":
+                break
+            word = keyword.lower()
+            if word == "allowusers":
+                found.setdefault(word, []).extend(value.split())
+            elif word in KEYWORDS:
+                found.setdefault(word, [value.strip().strip('"')])
+    for word, key in KEYWORDS.items():
+        if word in found:
+            values = found[word] if word == "allowusers" else [_normal(word, found[word][0])]
+            yield fact(key, values, *evidence)
+
+
+def _normal(word: str, value: str) -> str:
+    """Return a value as sshd prints it."""
+    return {"120s": "120", "1m": "60"}.get(value, value) if word == "logingracetime" else value
+
+
+def _files(machine: Machine) -> list[Evidence]:
+    """Return the files in the order in which sshd uses them; what follows an Include comes after its files."""
+    main = machine.file(MAIN)
+    if main is None:
+        return []
+    included: list[Evidence] = []
+    for line in settings_lines(main.text):
+        keyword, _, pattern = line.partition(" ")
+        if keyword.lower() == "include":
+            included += [
+                file for path in machine.paths(pattern).text.splitlines() if (file := machine.file(path))
+            ]
+    return [*included, main]

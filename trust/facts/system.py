@@ -1,0 +1,69 @@
+"""The kernel and the disk: command line, settings, SELinux, mounts, encryption, Secure Boot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from trust.fact import Fact, fact, settings_lines
+from trust.machine import Machine
+
+SYSCTL: Final = "/etc/sysctl.d/99-rap.conf"
+PLACE_WORDS: Final = ("root=", "boot=", "BOOT_IMAGE=", "initrd=", "resume=")
+"""Words of the command line that name a place: a slot, a file."""
+
+
+def facts(machine: Machine) -> Iterator[Fact]:
+    """Yield the state of the system."""
+    yield from _command_line(machine)
+    yield from _sysctl(machine)
+    if selinux := machine.file("/etc/selinux/config"):
+        yield fact("system.selinux", settings_lines(selinux.text), selinux)
+    if fstab := machine.file("/etc/fstab"):
+        rows = [line.split() for line in settings_lines(fstab.text)]
+        yield fact(
+            "system.mounts", sorted(f"{row[1]} {row[2]} {row[3]}" for row in rows if len(row) > 3), fstab
+        )
+    encrypted = machine.file("/etc/crypttab")
+    listed = machine.paths("/etc/crypttab")
+    lines = settings_lines(encrypted.text) if encrypted else []
+    yield fact("system.encrypted-volumes", [line.split()[0] for line in lines], encrypted or listed)
+    if secure := machine.command("mokutil", "--sb-state"):
+        yield fact("system.secure-boot", secure.text.strip(), secure)
+
+
+def _command_line(machine: Machine) -> Iterator[Fact]:
+    running = machine.file("/proc/cmdline")
+    if running:
+        yield fact("system.kernel-options", _options(running.text), running)
+        return
+    listed = machine.paths("/boot/loader/entries/*")
+    files = [file for path in listed.text.splitlines() if (file := machine.file(path))]
+    lines = [line for file in files for line in settings_lines(file.text) if line.startswith("options ")]
+    if lines:
+        options = {word for line in lines for word in _options(line.removeprefix("options "))}
+        yield fact("system.kernel-options", sorted(options), listed, *files)
+
+
+def _options(line: str) -> list[str]:
+    return sorted(
+        word for word in line.split() if not word.startswith(PLACE_WORDS) and word not in ("ro", "rw")
+    )
+
+
+def _sysctl(machine: Machine) -> Iterator[Fact]:
+    file = machine.file(SYSCTL)
+    if file is None:
+        return
+    values, evidence = [], [file]
+    runs = machine.file("/proc/sys/kernel/ostype")
+    for line in settings_lines(file.text):
+        name, _, wanted = (part.strip() for part in line.lstrip("-").partition("="))
+        current = machine.file("/proc/sys/" + name.replace(".", "/"))
+        if current:
+            evidence.append(current)
+            wanted = " ".join(current.text.split())
+        elif runs:
+            wanted = "(the kernel has no such setting)"
+        values.append(f"{name} = {wanted}")
+    yield fact("system.kernel-settings", sorted(values), *evidence, runs)

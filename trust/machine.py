@@ -1,0 +1,186 @@
+"""Where facts come from: a tree of files, the running system, or evidence that was captured before.
+
+All three answer the same questions, and keep what they answered: the same functions compute facts from a folder, from
+a box, and from a file that a box sent. What does not exist is answered by None, and no fact follows from it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from typing import Final, Protocol
+
+from trust.evidence import Evidence, capture
+
+FILE_BYTES_MAX: Final = 4 * 1024 * 1024
+KERNEL_BYTES_MAX: Final = 64 * 1024
+"""The kernel refuses larger reads of its settings (ENOMEM)."""
+COMMAND_SECONDS_MAX: Final = 60
+LINKS_MAX: Final = 40
+_OF_THE_KERNEL: Final = ("/proc/", "/sys/")
+_ENVIRONMENT: Final = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
+
+
+class Machine(Protocol):
+    """A box, or what is known of one."""
+
+    def file(self, path: str) -> Evidence | None:
+        """Return the content of a file, or None."""
+
+    def paths(self, pattern: str) -> Evidence:
+        """Return the paths that match a pattern, as "/etc/sudoers.d/*", a line each; links as "PATH -> TARGET"."""
+
+    def command(self, *words: str) -> Evidence | None:
+        """Return what a command prints on the running system; None if it fails, or nothing runs."""
+
+    def on_tree(self, *words: str) -> Evidence | None:
+        """As `command`, for commands that read files alone; "{root}" stands for the root of the tree."""
+
+
+class Files:
+    """A tree of files below `root`, with `own` files in their place; links stay inside of the tree.
+
+    With `runs`, the kernel, the processes and the network namespace are those of this process.
+    """
+
+    def __init__(self, root: Path, *, runs: bool, own: Mapping[str, str] | None = None) -> None:
+        self._root, self._runs, self._own = root, runs, dict(own or {})
+        self.evidence: dict[str, Evidence] = {}
+        """What was answered, by id."""
+
+    def file(self, path: str) -> Evidence | None:
+        """Return the content of a file, or None."""
+        return self._once(f"file:{path}", lambda: self._read(path))
+
+    def paths(self, pattern: str) -> Evidence:
+        """Return the paths that match a pattern."""
+        found = self._once(
+            f"paths:{pattern}", lambda: capture("paths", pattern, "".join(self._matching(pattern)), _now())
+        )
+        assert found
+        return found
+
+    def command(self, *words: str) -> Evidence | None:
+        """Run a command, if this is the running system."""
+        return self._once(f"command:{' '.join(words)}", lambda: self._run(words) if self._runs else None)
+
+    def on_tree(self, *words: str) -> Evidence | None:
+        """Run a command that reads the tree."""
+        filled = tuple(word.replace("{root}", str(self._root)) for word in words)
+        shown = " ".join(word.replace("{root}", "/") for word in words)
+        return self._once(f"command:{shown}", lambda: self._run(filled, shown))
+
+    def _once(self, ident: str, make: Callable[[], Evidence | None]) -> Evidence | None:
+        if ident not in self.evidence and (made := make()):
+            self.evidence[ident] = made
+        return self.evidence.get(ident)
+
+    def _read(self, path: str) -> Evidence | None:
+        text = self._own.get(path.lstrip("/"))
+        if text is None:
+            of_kernel = path.startswith(_OF_THE_KERNEL)
+            if of_kernel and not self._runs:
+                return None
+            place = Path(path) if of_kernel else resolve(self._root, path)
+            try:
+                with place.open("rb") as file:
+                    text = file.read(KERNEL_BYTES_MAX if of_kernel else FILE_BYTES_MAX).decode(
+                        "utf-8", "replace"
+                    )
+            except OSError:
+                return None
+        return capture("file", path, text, _now())
+
+    def _matching(self, pattern: str) -> Iterable[str]:
+        folder = resolve(self._root, str(PurePosixPath(pattern).parent))
+        name = PurePosixPath(pattern).name
+        found = {} if "*" in str(folder) else {f"/{path}": "" for path in self._own_matching(pattern)}
+        if "*" in str(folder):
+            matches = sorted(self._root.glob(pattern.lstrip("/")))
+            found |= {f"/{path.relative_to(self._root)}": _target(path) for path in matches}
+        elif folder.is_dir():
+            parent = str(PurePosixPath(pattern).parent).rstrip("/")
+            found |= {f"{parent}/{path.name}": _target(path) for path in folder.glob(name)}
+        return [f"{path}{target}\n" for path, target in sorted(found.items())]
+
+    def _own_matching(self, pattern: str) -> Iterable[str]:
+        return [path for path in self._own if PurePosixPath(f"/{path}").match(pattern)]
+
+    def _run(self, words: tuple[str, ...], shown: str = "") -> Evidence | None:
+        program = shutil.which(words[0], path=_ENVIRONMENT["PATH"])
+        if program is None:
+            return None
+        try:
+            done = subprocess.run(
+                [program, *words[1:]],
+                capture_output=True,
+                text=True,
+                errors="replace",
+                check=False,
+                env=_ENVIRONMENT,
+                timeout=COMMAND_SECONDS_MAX,
+                stdin=subprocess.DEVNULL,
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return (
+            capture("command", shown or " ".join(words), done.stdout, _now())
+            if done.returncode == 0
+            else None
+        )
+
+
+class Recorded:
+    """What a file of `rap trust evidence` says."""
+
+    def __init__(self, evidence: Iterable[Evidence]) -> None:
+        self.evidence = {one.id: one for one in evidence}
+
+    def file(self, path: str) -> Evidence | None:
+        """Return the recorded content of a file."""
+        return self.evidence.get(f"file:{path}")
+
+    def paths(self, pattern: str) -> Evidence:
+        """Return the recorded paths; none if nothing was recorded."""
+        return self.evidence.get(f"paths:{pattern}") or capture("paths", pattern, "", "")
+
+    def command(self, *words: str) -> Evidence | None:
+        """Return what the command printed."""
+        return self.evidence.get(f"command:{' '.join(words)}")
+
+    def on_tree(self, *words: str) -> Evidence | None:
+        """Return what the command printed."""
+        return self.command(*(word.replace("{root}", "/") for word in words))
+
+
+def resolve(root: Path, path: str) -> Path:
+    """Return the place of `path` below `root`; absolute links are followed within the tree."""
+    place = PurePosixPath("/")
+    parts = list(PurePosixPath(path).parts[1:])
+    for _ in range(LINKS_MAX):
+        for index, part in enumerate(parts):
+            here = root / (place / part).relative_to("/")
+            if part == "..":
+                place = place.parent
+            elif here.is_symlink():
+                target = PurePosixPath(here.readlink())
+                place = PurePosixPath("/") if target.is_absolute() else place
+                rest = target.parts[1:] if target.is_absolute() else target.parts
+                parts = [*rest, *parts[index + 1 :]]
+                break
+            else:
+                place /= part
+        else:
+            return root / place.relative_to("/")
+    return root / place.relative_to("/")
+
+
+def _target(path: Path) -> str:
+    return f" -> {path.readlink()}" if path.is_symlink() else ""
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,100 @@
+"""Comparison of papers with a machine: each fact of the papers must be the machine's, value by value.
+
+The papers themselves are checked first: every text has its hash, the facts follow from the evidence, and the answers
+from the facts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+
+from trust.fact import Fact
+from trust.facts import all_facts
+from trust.machine import Machine, Recorded
+from trust.papers import Papers
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """A fact that differs. `machine` is None if the machine shows no such fact."""
+
+    fact: str
+    papers: tuple[str, ...]
+    machine: tuple[str, ...] | None
+    statements: tuple[str, ...] = ()
+    """The statements of the papers that are wrong or in doubt, as "ID: text"."""
+
+    def lines(self) -> Iterator[str]:
+        """Yield the deviation for reading: the fact, the statements, and what only one of both has."""
+        yield self.fact
+        yield from (f"  {one}" for one in self.statements)
+        if self.machine is None:
+            yield f"  papers:  {'; '.join(self.papers) or '(none)'}"
+            yield "  machine: not shown; run the command as root, on the box itself"
+            return
+        for end, values in _difference(self.papers, self.machine):
+            yield f"  {end:<8} {'; '.join(values) if values else '(none)'}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The result of comparing papers with a machine."""
+
+    compared: int
+    """The number of facts in the papers."""
+    deviations: tuple[Deviation, ...]
+    altered: tuple[str, ...]
+    """What was changed in the papers after they were made."""
+    beyond: tuple[str, ...]
+    """Facts of the machine that the papers do not have; they are no deviations."""
+
+    @property
+    def agrees(self) -> bool:
+        """Whether papers and machine agree."""
+        return not self.deviations and not self.altered
+
+
+def compare(papers: Papers, machine: Machine) -> Comparison:
+    """Compare papers with a machine."""
+    stated, found = papers.by_key(), all_facts(machine)
+    deviations = [
+        Deviation(key, one.values, found[key].values if key in found else None, _about(papers, key))
+        for key, one in stated.items()
+        if key not in found or found[key].values != one.values
+    ]
+    beyond = tuple(key for key in found if key not in stated)
+    return Comparison(len(stated), tuple(deviations), tuple(_altered(papers)), beyond)
+
+
+def _about(papers: Papers, key: str) -> tuple[str, ...]:
+    return tuple(f"{one.id}: {one.text}" for one in papers.statements() if one.fact == key)
+
+
+def _altered(papers: Papers) -> Iterator[str]:
+    for evidence in papers.evidence:
+        if not evidence.intact:
+            yield f"evidence {evidence.id}: the text does not have the recorded SHA-256"
+    stated, computed = papers.by_key(), all_facts(Recorded(papers.evidence))
+    for key, one in stated.items():
+        if _values(computed.get(key)) != one.values:
+            yield f"fact {key}: does not follow from the evidence"
+    answers = {one.id: one.answer for one in papers.answers}
+    for statement in papers.statements():
+        if answers.pop(statement.id, None) != statement.answer(stated):
+            yield f"statement {statement.id}: the answer does not follow from the facts"
+    for ident in answers:
+        yield f"answer {ident}: there is no such statement"
+
+
+def _values(fact: Fact | None) -> tuple[str, ...] | None:
+    return fact.values if fact else None
+
+
+def _difference(papers: Sequence[str], machine: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    """Yield what differs, at each place first what the papers have and then what the machine has."""
+    for kind, p0, p1, m0, m1 in SequenceMatcher(None, papers, machine, autojunk=False).get_opcodes():
+        if kind != "equal":
+            yield "papers:", list(papers[p0:p1])
+            yield "machine:", list(machine[m0:m1])
