@@ -93,10 +93,11 @@ def test_a_changed_answer_is_found(papers: Papers) -> None:
 
 
 def test_secrets_are_neither_kept_nor_hashed() -> None:
-    text = 'proxy = { host = "192.0.2.3", user = "box", password = "s3\\"cret" }\nsecret = "psk"\n[ipv4]\npsk=word\n'
+    proxy = 'proxy = { host = "192.0.2.3", user = "box", password = "s3\\"cret" }\n'
+    text = proxy + 'secret = "psk"\n[ipv4]\npsk=hidden\n'
     kept = without_secrets(text)
     assert "192.0.2.3" in kept
-    assert not any(word in kept for word in ("s3", 'cret"', 'psk"', "word", '"box"'))
+    assert not any(word in kept for word in ("s3", 'cret"', 'psk"', "hidden", '"box"'))
     other = text.replace('s3\\"cret', "another")
     assert capture("file", "/f", text, "").sha256 == capture("file", "/f", other, "").sha256
 

@@ -29,7 +29,7 @@ def facts(machine: Machine) -> Iterator[Fact]:
             if PurePosixPath(path).suffix in (".service", ".socket", ".timer")
         ]
         plain = sorted(PurePosixPath(path).name for path in units if path not in masked)
-        yield fact("services.local-units", plain, own)
+        yield fact("services.own-units", plain, own)
     jobs = machine.paths("/etc/cron.d/*")
     files = [file for path in _paths(jobs.text) if (file := machine.file(path))]
     if files:
