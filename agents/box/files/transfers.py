@@ -1,8 +1,7 @@
 """Transfers files between data center and box in ranges, one range at a time, below all reports.
 
-`Stream` asks for the next request when it has no report to send and none of these requests is in flight, so that a
-report waits for one range at most. Nothing of a transfer is in memory: what is missing follows from the waiting
-commands and from the files on the disk, so that a transfer continues after any interruption.
+Nothing of a transfer is in memory: what is missing follows from the waiting commands and from the files on the disk,
+so that a transfer continues after any interruption.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from typing import Final, TypeVar
 
 from agents.box.buffer import Buffer
 from agents.box.commands import CommandDispatcher
+from agents.box.files.requests import TransferRequest
 from agents.box.files.store import BoxFile, BoxFiles, FileKey, NoRoomError
 from hal.disk import DiskError
 from wire.files import DOWN_VERBS, UP_VERBS, FileProgress, FileReference, RangeRequest, UploadRange
@@ -28,14 +28,10 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class FileRequest:
-    """A request for the stream to send, and the size of the response in bytes."""
+class FileRequest(TransferRequest):
+    """A request for a range of a file, or with one."""
 
     file: BoxFile
-    method: str
-    target: str
-    body: bytes
-    answer_bytes: int
 
     @property
     def offset(self) -> int:
@@ -53,6 +49,8 @@ class FileTransfers:
         self._sent: dict[str, int] = {}  # how much of each upload the data center has, once it has said so
         self.changed: Callable[[], object] = lambda: None
         """Called when there may be a range to transfer."""
+        self.also_needed: Callable[[], set[str]] = set
+        """Returns the stems of files that must not make room for those of commands."""
 
     def key_of(self, command: Command) -> FileKey | None:
         """Return the file that a command brings to its instrument; None without a valid reference."""
@@ -80,7 +78,7 @@ class FileTransfers:
     def needed(self) -> set[str]:
         """Return the stems of the files that waiting commands need."""
         uploads = (FileKey("", 0, it.id) for it in self._dispatcher.waiting() if it.verb in UP_VERBS)
-        return {key.stem for key in (*uploads, *(key for _, key in self._wanted()))}
+        return {key.stem for key in (*uploads, *(key for _, key in self._wanted()))} | self.also_needed()
 
     def _wanted(self) -> Iterator[tuple[Command, FileKey]]:
         for command in self._dispatcher.waiting():
@@ -106,7 +104,7 @@ class FileTransfers:
             length = 0 if offset is None else bytes_max
             read = self._files.read
             body = await self.on_disk(lambda: read(file, place.offset, length)) if length else b""  # noqa: B023
-            return FileRequest(file, "PUT", place.target, body, 0)
+            return FileRequest("PUT", place.target, body, 0, file)
         return None
 
     async def _download(self, bytes_max: int) -> FileRequest | None:
@@ -120,13 +118,13 @@ class FileTransfers:
                 self._dispatcher.refuse(command.id)
                 continue
             length = min(bytes_max, key.size - file.received)
-            return FileRequest(
-                file, "GET", RangeRequest(key.sha256, file.received, length).target, b"", length
-            )
+            target = RangeRequest(key.sha256, file.received, length).target
+            return FileRequest("GET", target, b"", length, file)
         return None
 
-    async def answered(self, request: FileRequest, response: Response) -> None:
+    async def answered(self, request: TransferRequest, response: Response) -> None:
         """Handle the response to a request. Raises: nothing; after a failure the range is requested again."""
+        assert isinstance(request, FileRequest), "this queue makes no others"
         try:
             if response.status != HTTPStatus.OK:
                 await self._refused_range(request, response.status)

@@ -21,10 +21,11 @@ from typing import Final
 
 from agents.box.buffer import Buffer
 from agents.box.clock_sync import ClockSync
+from agents.box.files.requests import RequestQueue
 from agents.box.health.audit import AuditLog
 from agents.box.uplink.alert_lane import LANE_IDLE_SECONDS, AlertLane
 from agents.box.uplink.batching import LinkEstimator
-from agents.box.uplink.stream import FileQueue, Stream, StreamEnd, StreamError, Timing
+from agents.box.uplink.stream import Stream, StreamEnd, StreamError, Timing
 from agents.box.uplink.trust import TrustDiagnosis
 from agents.spool import SpoolError
 from hal.clock import WallClock
@@ -77,19 +78,23 @@ class Forwarder:
         on_commands: OnCommands,
         on_withdrawn: OnWithdrawn,
         on_sessions: Callable[[], object],
+        on_updates: Callable[[], object] = lambda: None,
         random: Random,
         timing: Timing,
         clock: WallClock,
         clock_sync: ClockSync | None = None,
         trust: TrustDiagnosis | None = None,
-        files: FileQueue | None = None,
+        files: RequestQueue | None = None,
     ) -> None:
-        """`on_sessions` is called when messages of remote sessions wait at the data center."""
+        """`on_sessions` is called when messages of remote sessions wait at the data center, `on_updates` when the
+        order of the box has changed there.
+        """
         self._trust = trust
         self._clock, self._clock_sync = clock, clock_sync
         self._buffer, self._endpoint, self._tls, self._proxy = buffer, endpoint, tls, proxy
         self._uplink, self._audit, self._on_commands, self._timing = uplink, audit, on_commands, timing
         self._on_withdrawn, self._on_sessions, self._files = on_withdrawn, on_sessions, files
+        self._on_updates = on_updates
         self._loop = asyncio.get_running_loop()
         self._backoff = Backoff(random)
         self._discard_limit = TokenBucket(DISCARDS_PER_SECOND, DISCARDS_BURST)
@@ -262,6 +267,8 @@ class Forwarder:
             self._on_withdrawn(reply.withdrawn)
         if reply.sessions:
             self._on_sessions()
+        if reply.updates:
+            self._on_updates()
 
     def _established(self) -> None:
         """Handle the first response on a connection, which proves that it works in both directions."""

@@ -27,7 +27,7 @@ from typing import Final, Protocol
 
 from agents.box.buffer import Buffer
 from agents.box.defaults import HEARTBEAT_SECONDS, LINGER_SECONDS
-from agents.box.files.transfers import FileRequest
+from agents.box.files.requests import RequestQueue, TransferRequest
 from agents.box.uplink.batching import BATCH_ENTRIES_BYTES_MAX, SLOW_SECONDS, LinkEstimator, SendScheduler
 from agents.spool import Priority, Record
 from wire.compression import Compressor, compress_self_contained
@@ -85,21 +85,6 @@ class Timing:
     """Time without a batch after which `heartbeat` is called; its response can carry commands."""
 
 
-class FileQueue(Protocol):
-    """Files to transfer beside the reports (`agents.box.files.transfers.FileTransfers`)."""
-
-    changed: Callable[[], object]
-
-    def resumes_at(self) -> float:
-        """Return the event loop time from which there may be a request."""
-
-    async def next_request(self, bytes_max: int) -> FileRequest | None:
-        """Return the next request, with a range of at most `bytes_max` bytes; None if there is none."""
-
-    async def answered(self, request: FileRequest, response: Response) -> None:
-        """Handle the response to a request."""
-
-
 class _Batch:
     """A batch being assembled; the records of each priority are in ascending order."""
 
@@ -129,7 +114,7 @@ class _Sent:
     full_records: int
     """`records` if the batch was full, else 0."""
     at: float
-    file: FileRequest | None = None
+    file: TransferRequest | None = None
     """The range of a file, if it is not a batch."""
     is_beside_file: bool = False
     """Whether the range of a file was in flight, so that its response does not measure the link."""
@@ -169,7 +154,7 @@ class Stream:
         self_contained_until: float = 0.0,
         bypass: Bypass | None = None,
         only_urgent: bool = False,
-        files: FileQueue | None = None,
+        files: RequestQueue | None = None,
     ) -> None:
         """`settled(records, reply)` is called after a batch's records have been acknowledged.
 
@@ -428,7 +413,7 @@ class Stream:
             self._count_in_flight(sent, -1)
             self._settled(sent.records, reply)
 
-    async def _settle_range(self, sent: _Sent, request: FileRequest, now: float) -> None:
+    async def _settle_range(self, sent: _Sent, request: TransferRequest, now: float) -> None:
         try:
             response = sent.answer.result()
         except HttpFinished as error:

@@ -1,0 +1,131 @@
+"""What the updater must remember over restarts and power cuts: the order, its phase, and the releases that failed.
+
+It is stored twice on the box's disk, in files of fixed size, so that a full disk cannot prevent a write. A write
+replaces the older copy; a copy that is torn or rotten has another checksum, and the other one is used.
+"""
+
+from __future__ import annotations
+
+import zlib
+from struct import Struct
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta
+
+from agents.box.updates.table import UpdatePhase
+from hal.disk import Disk, DiskError, DiskErrorKind
+from settings.slots import Slot
+from wire.messages import UpdateWord
+from wire.release.messages import UpdateOrder
+
+COPIES: Final = ("update-0", "update-1")
+COPY_BYTES: Final = 16 * 1024
+BARRED_MAX: Final = 256
+"""Releases that failed and are remembered; the oldest are forgotten beyond that."""
+UNREPORTED_MAX: Final = 16
+_PREFIX: Final = Struct("<IIQ")  # CRC-32 of what follows it, length of the content, number of the write
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What an order needs: the delta, and what it makes of what."""
+
+    delta_sha256: str
+    delta_bytes: int
+    source_sha256: str
+    target_sha256: str
+    target_bytes: int
+    floor: int
+    """The lowest release that may be installed once this one is committed."""
+
+
+class Unreported(msgspec.Struct, frozen=True, array_like=True):
+    """A step that is not recorded yet."""
+
+    order: int
+    release: int
+    step: UpdateWord
+    reason: str
+
+
+class Memory(msgspec.Struct):
+    """The updater's memory."""
+
+    phase: UpdatePhase = UpdatePhase.IDLE
+    order: UpdateOrder = UpdateOrder(0)
+    """The order that is followed, or was followed last."""
+    plan: Plan | None = None
+    target_slot: Slot | None = None
+    """The slot that the update writes."""
+    cause: str = ""
+    """Why the update is returning."""
+    attempts: int = 0
+    """How often the delta had to be fetched again, or the slot to be written again."""
+    restarts: int = 0
+    """How often the restart into the trial was requested."""
+    trial_starts: int = 0
+    """How often the program has started in the trial."""
+    unreported: Annotated[list[Unreported], Meta(max_length=UNREPORTED_MAX)] = []
+    running: int = 0
+    """The number of the release that is committed; 0 if unknown."""
+    slot_sha256: str = ""
+    """The hash of its slot, when it was last computed."""
+    slot_bytes: int = 0
+    """The length that the hash is about; 0: the whole partition."""
+    floor: int = 0
+    """Releases with a lower number are refused."""
+    barred: Annotated[list[int], Meta(max_length=BARRED_MAX)] = []
+    """Numbers of releases that failed here, and are never fetched again."""
+
+    def bar(self, release: int) -> None:
+        """Remember that a release failed."""
+        self.barred = [*(number for number in self.barred if number != release), release][-BARRED_MAX:]
+
+
+class MemoryStore:
+    """Stores the memory on a disk. Calls block."""
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+        self._next = 0, 1  # the copy to write, and the number of the write
+
+    def open(self) -> Memory:
+        """Return the newest memory; an empty one if there is none. Raises: DiskError, FULL without room for it."""
+        found = []
+        for copy, name in enumerate(COPIES):
+            try:
+                data = self._disk.read(name, 0, COPY_BYTES)
+            except DiskError as error:
+                if error.kind is DiskErrorKind.UNAVAILABLE:
+                    raise
+                if error.kind is DiskErrorKind.MISSING:
+                    self._disk.create(name, COPY_BYTES)
+                continue
+            if (decoded := _decoded(data)) is not None:
+                found.append((decoded[0], copy, decoded[1]))
+        if not found:
+            return Memory()
+        number, copy, memory = max(found, key=lambda each: each[0])
+        self._next = 1 - copy, number + 1
+        return memory
+
+    def save(self, memory: Memory) -> None:
+        """Make the memory durable. Raises: DiskError; then the older memory or this one is stored."""
+        copy, number = self._next
+        content = msgspec.msgpack.encode(memory)
+        body = _PREFIX.pack(0, len(content), number)[4:] + content
+        data = zlib.crc32(body).to_bytes(4, "little") + body
+        assert len(data) <= COPY_BYTES, f"the memory has {len(data)} bytes"
+        self._disk.commit(COPIES[copy], 0, data.ljust(-(-len(data) // 512) * 512, b"\0"))
+        self._next = 1 - copy, number + 1
+
+
+def _decoded(data: bytes) -> tuple[int, Memory] | None:
+    """Return number and memory of a copy; None if it is not whole."""
+    crc, length, number = _PREFIX.unpack_from(data)
+    if not number or length > len(data) - _PREFIX.size or zlib.crc32(data[4 : _PREFIX.size + length]) != crc:
+        return None
+    try:
+        return number, msgspec.msgpack.decode(data[_PREFIX.size : _PREFIX.size + length], type=Memory)
+    except msgspec.DecodeError:  # of a newer version, which has not been committed
+        return None

@@ -1,0 +1,63 @@
+"""The work on whole slots: hash one, or write one by a delta. Each function is a generator that pauses often.
+
+A slot that is being written cannot be started: its first block, without which no file system is recognized, is
+cleared before everything else and written after everything else is durable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from hashlib import sha256
+from typing import Final
+
+from hal.partition import Partition
+from wire.release.delta import BLOCK_BYTES, Delta, DeltaError, Read
+
+CHUNK_BYTES: Final = 4 * 1024 * 1024
+"""What is hashed between two pauses."""
+UNFLUSHED_BYTES_MAX: Final = 16 * 1024 * 1024
+"""What is written between two flushes, so that a flush never takes long."""
+
+
+def hash_slot(slot: Partition, length: int) -> Iterator[str]:
+    """Yield "" at each pause, and at last the SHA-256 of the first `length` bytes. Raises: DiskError."""
+    digest = sha256()
+    for offset in range(0, length, CHUNK_BYTES):
+        digest.update(slot.read(offset, min(CHUNK_BYTES, length - offset)))
+        yield ""
+    yield digest.hexdigest()
+
+
+def write_slot(read_delta: Read, delta_bytes: int, read_source: Read, slot: Partition) -> Iterator[int]:
+    """Write a slot by a delta; yield the bytes made at each pause. The slot is durable at the end.
+
+    Raises: DeltaError, before the first write if the delta cannot be for this slot; DiskError.
+    """
+    delta = Delta.open(read_delta, delta_bytes)
+    if not 0 < delta.header.target_bytes <= slot.size:
+        raise DeltaError(f"makes {delta.header.target_bytes} bytes; the slot has {slot.size}")
+    first = bytes(BLOCK_BYTES)
+    slot.write(0, first)
+    slot.flush()
+    unflushed = 0
+
+    def write(offset: int, data: bytes) -> None:
+        nonlocal first, unflushed
+        if offset == 0:
+            first, data, offset = data[:BLOCK_BYTES], data[BLOCK_BYTES:], BLOCK_BYTES
+        if data:
+            slot.write(offset, data)
+        unflushed += len(data)
+
+    def read(offset: int, length: int) -> bytes:
+        kept = first[offset : offset + length]
+        return kept + slot.read(offset + len(kept), length - len(kept))
+
+    for made in delta.apply(read_source, write, read):
+        if unflushed >= UNFLUSHED_BYTES_MAX:
+            slot.flush()
+            unflushed = 0
+        yield made
+    slot.flush()
+    slot.write(0, first)
+    slot.flush()

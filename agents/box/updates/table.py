@@ -1,0 +1,187 @@
+"""The transition table of an update: all phases, all events, and every row that changes the phase.
+
+`decide` is pure; `agents.box.updates.updater` makes each new phase durable and then acts on it. A program that starts
+continues in the phase that it finds, so every phase can be entered again: what it does is repeated or continued.
+
+No event leads from a phase before `restarting` to a changed choice of the boot loader, and only `restarting` begins a
+trial. After that, an order can no longer be withdrawn: the trial decides.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+from wire.messages import UpdateWord
+
+
+class UpdatePhase(StrEnum):
+    """How far an update is."""
+
+    IDLE = "idle"
+    """There is no order, or its outcome has been reported."""
+    OFFERED = "offered"
+    """An order has arrived, and is compared with what the box knows already."""
+    METADATA = "metadata"
+    """The signed metadata is fetched and checked; the delta, its source and room for it are looked for."""
+    FETCHING = "fetching"
+    """The delta is fetched in ranges."""
+    FETCHED = "fetched"
+    """The delta is complete; delta and running slot are compared with their hashes."""
+    APPLYING = "applying"
+    """The other slot is written. It cannot be started meanwhile."""
+    READING_BACK = "reading back"
+    """The whole other slot is read from the device and compared with its hash."""
+    READY = "ready"
+    """The other slot has the release; the restart waits for its time."""
+    RESTARTING = "restarting"
+    """The slot state is written, so that the boot loader tries the other slot, and the machine restarts."""
+    TRIAL = "trial"
+    """The new release runs, and examines itself."""
+    RETURNING = "returning"
+    """The new release has given up; the machine restarts into the slot before."""
+    COMMITTED = "committed"
+    """The new release was found healthy, and is started from now on."""
+    RETURNED = "returned"
+    """The release before the trial runs again."""
+    REFUSED = "refused"
+    """The order was refused before anything was fetched."""
+    FAILED = "failed"
+    """The update ended before a trial."""
+
+
+class UpdateEvent(StrEnum):
+    """What can happen to an update."""
+
+    ORDERED = "ordered"
+    """The data center has ordered a release."""
+    WITHDRAWN = "withdrawn"
+    """The data center has withdrawn the order, or replaced it."""
+    FITS = "fits"
+    """Nothing that the box knows speaks against the order."""
+    RUNS_ALREADY = "runs already"
+    """The ordered release is the one that runs."""
+    ACCEPTED = "accepted"
+    """The metadata names a delta from the running slot, and there is room for it."""
+    IS_THERE_ALREADY = "is there already"
+    """The other slot has the release already."""
+    REFUSED = "refused"
+    """The order cannot be followed."""
+    DELTA_COMPLETE = "delta complete"
+    """The delta is complete and has its signed hash."""
+    DELTA_LOST = "delta lost"
+    """The delta is no longer on the disk as it was verified."""
+    SOURCE_MATCHES = "source matches"
+    """The running slot is the source of the delta, byte for byte."""
+    FAILED = "failed"
+    """The update cannot go on."""
+    WRITTEN = "written"
+    """The other slot is written and flushed."""
+    EQUAL = "equal"
+    """The other slot was read back and has the signed hash."""
+    DIFFERS = "differs"
+    """The other slot was read back and has another hash."""
+    TIME_TO_RESTART = "time to restart"
+    """The time of the order has come, and nothing at the box forbids the restart."""
+    NOT_BEGUN = "not begun"
+    """The program starts, and the slot state does not have the trial that was to begin."""
+    NOT_RESTARTED = "not restarted"
+    """The program starts, but the machine has not restarted since the trial has begun."""
+    STARTED_NEW = "started new"
+    """The machine has started from the slot on trial."""
+    STARTED_OLD = "started old"
+    """The machine has started from the slot before."""
+    HEALTHY = "healthy"
+    """The new release has been healthy for long enough, and the slot state commits it."""
+    UNHEALTHY = "unhealthy"
+    """The new release has not become healthy in time."""
+    REPORTED = "reported"
+    """The outcome is recorded durably."""
+
+
+class UpdateRow(NamedTuple):
+    """One row: in one of `phases`, `event` leads to `next`."""
+
+    phases: tuple[UpdatePhase, ...]
+    event: UpdateEvent
+    next: UpdatePhase
+    report: UpdateWord | None = None
+    """The step that is reported."""
+    bars: bool = False
+    """Whether the release is never accepted again."""
+
+
+P, E = UpdatePhase, UpdateEvent
+BEFORE_TRIAL: Final = (
+    P.OFFERED,
+    P.METADATA,
+    P.FETCHING,
+    P.FETCHED,
+    P.APPLYING,
+    P.READING_BACK,
+    P.READY,
+)
+"""Phases in which an order can be withdrawn."""
+OUTCOMES: Final = (P.COMMITTED, P.RETURNED, P.REFUSED, P.FAILED)
+AFTER_RESTART: Final = (P.RESTARTING, P.TRIAL, P.RETURNING)
+"""Phases in which the slot that the machine has started from decides."""
+
+TABLE: Final[tuple[UpdateRow, ...]] = (
+    UpdateRow((P.IDLE,), E.ORDERED, P.OFFERED),
+    UpdateRow((P.OFFERED,), E.FITS, P.METADATA),
+    UpdateRow((P.OFFERED,), E.RUNS_ALREADY, P.COMMITTED, "committed"),
+    UpdateRow((P.OFFERED, P.METADATA), E.REFUSED, P.REFUSED, "refused"),
+    UpdateRow((P.METADATA,), E.ACCEPTED, P.FETCHING, "accepted"),
+    UpdateRow((P.METADATA,), E.IS_THERE_ALREADY, P.READING_BACK, "accepted"),
+    UpdateRow((P.FETCHING,), E.DELTA_COMPLETE, P.FETCHED, "fetched"),
+    UpdateRow((P.FETCHED,), E.DELTA_LOST, P.FETCHING),
+    UpdateRow((P.FETCHED,), E.SOURCE_MATCHES, P.APPLYING),
+    UpdateRow((P.APPLYING,), E.WRITTEN, P.READING_BACK),
+    UpdateRow((P.READING_BACK,), E.EQUAL, P.READY, "applied"),
+    UpdateRow((P.READING_BACK,), E.DIFFERS, P.FETCHED),
+    UpdateRow((P.READY,), E.TIME_TO_RESTART, P.RESTARTING, "restarting"),
+    UpdateRow((P.RESTARTING,), E.NOT_BEGUN, P.READY),
+    UpdateRow((P.RESTARTING,), E.NOT_RESTARTED, P.RESTARTING),
+    UpdateRow((P.RESTARTING,), E.STARTED_NEW, P.TRIAL),
+    UpdateRow((P.TRIAL,), E.HEALTHY, P.COMMITTED, "committed"),
+    UpdateRow((P.TRIAL,), E.UNHEALTHY, P.RETURNING, bars=True),
+    UpdateRow(AFTER_RESTART, E.STARTED_OLD, P.RETURNED, "returned", bars=True),
+    UpdateRow(BEFORE_TRIAL, E.WITHDRAWN, P.FAILED, "failed"),
+    UpdateRow((*BEFORE_TRIAL, P.RESTARTING), E.FAILED, P.FAILED, "failed"),
+    UpdateRow(OUTCOMES, E.REPORTED, P.IDLE),
+)
+
+
+def decide(phase: UpdatePhase, event: UpdateEvent) -> UpdateRow | None:
+    """Return the row of an event in a phase; None if the event changes nothing there."""
+    return next((row for row in TABLE if row.event == event and phase in row.phases), None)
+
+
+class Started(NamedTuple):
+    """What a program finds when it starts, in a phase of AFTER_RESTART."""
+
+    is_in_target: bool
+    """The machine has started from the slot that the update has written."""
+    committed_to_target: bool
+    """The slot state names that slot as committed."""
+    trial_of_target: bool
+    """The slot state names that slot as on trial."""
+    is_state_lost: bool
+    """No copy of the slot state can be read."""
+    tries: int | None
+    """How often the boot loader has begun to start the slot on trial; None if unknown."""
+
+
+def after_start(phase: UpdatePhase, found: Started) -> UpdateEvent | None:
+    """Return the event that the slot and the slot state show; None: the phase continues."""
+    if not found.is_in_target:
+        if phase is P.RESTARTING and not found.trial_of_target:
+            return E.NOT_BEGUN
+        return E.NOT_RESTARTED if phase is P.RESTARTING and found.tries == 0 else E.STARTED_OLD
+    if phase is P.RETURNING:
+        return None
+    if phase is P.RESTARTING:
+        return E.STARTED_NEW
+    if found.committed_to_target and not found.is_state_lost:
+        return E.HEALTHY
+    return None

@@ -1,0 +1,644 @@
+"""Executes the table of updates: makes each phase durable, reports it, and does what it asks for.
+
+All waiting is on the event loop. Blocking calls are made on two threads: those of the box's disk (memory, metadata,
+the delta) on the thread of the disk, and those of the partitions on a thread of their own, in short pieces, so that
+reports never wait for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from concurrent.futures import Executor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from hashlib import sha256
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from agents.box.files.store import BoxFiles, FileKey, NoRoomError
+from agents.box.updates.boot_state import BootStatePartition
+from agents.box.updates.memory import Memory, MemoryStore, Unreported
+from agents.box.updates.metadata import OrderRefused, ReleaseMetadata, plan_update
+from agents.box.updates.requests import NotAvailableError, UpdateRequests
+from agents.box.updates.slot_work import hash_slot, write_slot
+from agents.box.updates.table import (
+    AFTER_RESTART,
+    BEFORE_TRIAL,
+    OUTCOMES,
+    UpdateEvent,
+    UpdatePhase,
+    after_start,
+    decide,
+)
+from agents.spool import SpoolError
+from hal.disk import Disk, DiskError, DiskErrorKind
+from hal.machine import Machine, MachineError
+from hal.partition import Partition
+from settings.slots import Slot, other
+from wire.messages import MessageError, UpdateStep
+from wire.release.delta import Delta, DeltaError, SourceChanged
+from wire.release.messages import UpdateOrder, UpdateState
+from wire.release.metadata import MetadataError
+
+HEALTHY_SECONDS: Final = 180.0
+"""How long a new release must be healthy, without an interruption, before it is committed."""
+TRIAL_SECONDS_MAX: Final = 900.0
+"""A new release that is not committed after this time since the start of the program is given up."""
+EXAMINE_SECONDS: Final = 5.0
+TRIAL_STARTS_MAX: Final = 5
+"""A new release whose program has started more often in the trial is given up: it crashes."""
+RESTARTS_MAX: Final = 3
+RESTART_SECONDS_MAX: Final = 600.0
+"""If the machine has not restarted after this time, the restart is requested again."""
+RESTART_CHECK_SECONDS: Final = 30.0
+ATTEMPTS_MAX: Final = 3
+"""How often a delta is fetched, and a slot written, before the update fails."""
+METADATA_RETRY_SECONDS: Final = 60.0
+"""Metadata that is refused is fetched once more after this time: it may have been replaced meanwhile."""
+PAUSE_SECONDS_MIN: Final = 30.0
+PAUSE_SECONDS_MAX: Final = 3600.0
+"""Pauses after the data center did not answer as asked; each is twice as long as the one before."""
+T = TypeVar("T")
+P, E = UpdatePhase, UpdateEvent
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateHardware:
+    """What updates use of the machine. `executor` runs the calls of the partitions one at a time."""
+
+    slots: Mapping[Slot, Partition]
+    boot_state: Partition
+    machine: Machine
+    executor: Executor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateSurroundings:
+    """What the updater knows of the program around it."""
+
+    now_s: Callable[[], float]
+    """The time, in seconds since 1970."""
+    time_floor_s: Callable[[], float]
+    """A lower bound of the time, for a clock that is behind: the latest of build and last confirmed time."""
+    health: Callable[[], str]
+    """Why the program is not healthy, as a word; empty if it is. The data center is not needed for it."""
+    may_restart: Callable[[], bool]
+    """Whether no session and no instrument forbids a restart of the machine."""
+    record: Callable[[UpdateStep], Awaitable[object]]
+    """Makes a record durable. Raises: SpoolError."""
+    call: Callable[[Callable[[], Any]], Awaitable[Any]]
+    """Makes a blocking call on the thread of the disk."""
+    needed_files: Callable[[], set[str]]
+    """The stems of the files that others need."""
+    log_message: Callable[[str], object]
+    """Gets messages for the operator."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateStatus:
+    """What the status shows of updates."""
+
+    slot: Slot | None
+    """The slot that runs; None if the machine has none."""
+    release: int
+    """The number of the committed release; 0 if unknown."""
+    phase: UpdatePhase
+    ordered: int = 0
+    """The release of the present order; 0 if there is none."""
+    problem: str = ""
+    """Why updates do not go on at present."""
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """An event for the table, and the reason that is reported with it."""
+
+    event: UpdateEvent
+    reason: str = ""
+    change: Callable[[Memory], object] = field(default=lambda _memory: None)
+
+
+class Updater:
+    """The updates of a box. `run` is run by the box program; everything it knows is read from the disk again."""
+
+    def __init__(
+        self,
+        hardware: UpdateHardware,
+        disk: Disk,
+        files: BoxFiles,
+        root: bytes,
+        around: UpdateSurroundings,
+    ) -> None:
+        """`root` is the root of the releases' metadata that came with the software."""
+        self.requests = UpdateRequests()
+        """The queue of requests, for the stream."""
+        self._hardware, self._files, self._around = hardware, files, around
+        self._store = MemoryStore(disk)
+        self._boot = BootStatePartition(hardware.boot_state)
+        self._metadata = ReleaseMetadata(disk, root, around.call, self.requests.metadata)
+        self._memory = Memory()
+        self._running: Slot | None = None
+        self._latest: UpdateOrder | None = None
+        self._order_changed = asyncio.Event()
+        self._ask = asyncio.Event()
+        self._ask.set()
+        self._problem = ""
+        self._changing = asyncio.Lock()
+        self._begun_at = asyncio.get_running_loop().time()
+        self._is_start_counted = False
+        self._work: dict[UpdatePhase, Callable[[], Coroutine[Any, Any, _Outcome]]] = {
+            P.IDLE: self._await_order,
+            P.OFFERED: self._compare,
+            P.METADATA: self._check_metadata,
+            P.FETCHING: self._fetch,
+            P.FETCHED: self._check_delta,
+            P.APPLYING: self._apply,
+            P.READING_BACK: self._read_back,
+            P.READY: self._await_time,
+            P.RESTARTING: self._begin_trial,
+            P.TRIAL: self._examine,
+            P.RETURNING: self._return,
+            **dict.fromkeys(OUTCOMES, self._finish),
+        }
+
+    @property
+    def status(self) -> UpdateStatus:
+        """The status."""
+        memory = self._memory
+        ordered = 0 if memory.phase is P.IDLE else memory.order.release
+        return UpdateStatus(self._running, memory.running, memory.phase, ordered, self._problem)
+
+    @property
+    def is_on_trial(self) -> bool:
+        """Whether the release before may come back: nothing may be stored that it cannot read."""
+        return self._memory.phase in AFTER_RESTART
+
+    def needed_files(self) -> set[str]:
+        """Return the stems of the files that the update needs."""
+        return {key.stem} if (key := self._delta()) is not None else set()
+
+    def wake(self) -> None:
+        """The order at the data center has changed."""
+        self._ask.set()
+
+    async def run(self) -> None:
+        """Follow orders until cancelled. Raises: DiskError, SpoolError; then run it again.
+
+        Returns at once if the machine has no slots.
+        """
+        try:
+            self._running = self._hardware.machine.running_slot()
+        except MachineError as error:
+            self._report_problem(f"this machine cannot be updated: {error}")
+            return
+        await self._open(self._running)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._follow_orders())
+            while True:
+                await self._report_steps()
+                await self._take(await self._outcome())
+
+    async def _open(self, running: Slot) -> None:
+        self._memory = memory = await self._around.call(self._store.open)
+        if memory.phase in AFTER_RESTART and memory.target_slot is not None:
+            found = await self._on_partitions(
+                lambda: self._boot.found(running, memory.target_slot or running)
+            )
+            if (event := after_start(memory.phase, found)) is not None:
+                await self._take(_Outcome(event, memory.cause or "" if event is E.STARTED_OLD else ""))
+        elif memory.phase not in AFTER_RESTART:
+            trial = (await self._on_partitions(self._boot.read)).trial
+            if trial == running:  # the memory was lost in a trial
+                memory.phase, memory.target_slot, memory.order = P.TRIAL, running, UpdateOrder(0)
+            elif trial is not None:
+                await self._on_partitions(lambda: self._boot.settle(running))
+        if self._memory.phase is P.TRIAL and not self._is_start_counted:
+            await self._change(lambda memory: setattr(memory, "trial_starts", memory.trial_starts + 1))
+            self._is_start_counted = True
+
+    # -- phases -----------------------------------------------------------------------------------------
+
+    async def _outcome(self) -> _Outcome:
+        """Do what the phase asks for, until it is done or the order is withdrawn."""
+        work = self._work[self._memory.phase]
+        if self._memory.phase not in BEFORE_TRIAL:
+            return await work()
+        doing = asyncio.ensure_future(work())
+        withdrawn = asyncio.ensure_future(self._until_withdrawn())
+        try:
+            await asyncio.wait((doing, withdrawn), return_when=asyncio.FIRST_COMPLETED)
+            return withdrawn.result() if withdrawn.done() else doing.result()
+        finally:
+            for task in (doing, withdrawn):
+                task.cancel()
+            await asyncio.gather(doing, withdrawn, return_exceptions=True)
+
+    async def _await_order(self) -> _Outcome:
+        while True:
+            self._order_changed.clear()
+            order = self._latest
+            if order is not None and order.order not in (0, self._memory.order.order):
+                return _Outcome(E.ORDERED, change=partial(_take_order, order))
+            await self._order_changed.wait()
+
+    async def _until_withdrawn(self) -> _Outcome:
+        while self._latest is None or self._latest.order == self._memory.order.order:
+            self._order_changed.clear()
+            await self._order_changed.wait()
+        return _Outcome(E.WITHDRAWN, "withdrawn")
+
+    async def _compare(self) -> _Outcome:
+        memory, order = self._memory, self._memory.order
+        if order.kind == "data":
+            return _Outcome(E.REFUSED, "unsupported-kind")
+        if order.release in memory.barred:
+            return _Outcome(E.REFUSED, "failed-before")
+        if order.release < memory.floor:
+            return _Outcome(E.REFUSED, "below-floor")
+        return _Outcome(E.RUNS_ALREADY if order.release == memory.running else E.FITS)
+
+    async def _check_metadata(self) -> _Outcome:
+        try:
+            return await self._plan()
+        except OrderRefused as error:
+            self._report_problem(f"release {self._memory.order.release} is refused: {error}")
+            return _Outcome(E.REFUSED, error.reason)
+
+    async def _plan(self) -> _Outcome:
+        """Return what the order needs. Raises: OrderRefused, DiskError."""
+        running = self._slot(self._running)
+        length = self._memory.slot_bytes or running.size
+        targets = await self._targets()
+        if (slot_sha256 := await self._hash_if_readable(running, length)) is None:
+            raise OrderRefused("source-unreadable", "the running slot cannot be read as a whole")
+        plan = plan_update(targets, self._memory.order, slot_sha256)
+        target_slot = other(self._running or "a")
+        target = self._slot(target_slot)
+        if plan.target_bytes > target.size:
+            raise OrderRefused(
+                "slot-too-small", f"the release has {plan.target_bytes} bytes; the slot has {target.size}"
+            )
+
+        def change(memory: Memory) -> None:
+            memory.slot_sha256, memory.slot_bytes = slot_sha256, length
+            memory.plan, memory.target_slot = plan, target_slot
+
+        if await self._hash_if_readable(target, plan.target_bytes) == plan.target_sha256:
+            return _Outcome(E.IS_THERE_ALREADY, change=change)
+        key = FileKey(plan.delta_sha256, plan.delta_bytes)
+        await self._make_room(key)
+        return _Outcome(E.ACCEPTED, change=change)
+
+    async def _targets(self) -> Mapping[str, Any]:
+        """Return the targets of the metadata. Raises: OrderRefused, DiskError."""
+        around, is_repeated = self._around, False
+        while True:
+            try:
+                now_s = max(around.now_s(), around.time_floor_s())
+                return await self._until_available(lambda: self._metadata.targets(now_s))  # noqa: B023
+            except MetadataError as error:
+                if is_repeated:
+                    raise OrderRefused("metadata-refused", str(error)) from None
+                is_repeated = True
+                await asyncio.sleep(METADATA_RETRY_SECONDS)
+
+    async def _make_room(self, key: FileKey) -> None:
+        needed = self._around.needed_files() | {key.stem}
+        try:
+            await self._around.call(lambda: self._files.begin(key, needed))
+        except NoRoomError as error:
+            raise OrderRefused("no-room", f"there is no room for {key.size} bytes: {error}") from None
+
+    async def _fetch(self) -> _Outcome:
+        key, files = self._needed_delta(), self._files
+        while not files.is_complete(key):
+            file = files.find(key)
+            if file is None:  # it was removed: its hash was wrong, or it was lost
+                if self._memory.attempts >= ATTEMPTS_MAX:
+                    return _Outcome(E.FAILED, "delta-damaged")
+                await self._change(lambda memory: setattr(memory, "attempts", memory.attempts + 1))
+                try:
+                    await self._make_room(key)
+                except OrderRefused as error:
+                    return _Outcome(E.FAILED, error.reason)
+                continue
+            offset = file.received
+            body = await self._until_available(
+                lambda: self.requests.part(key.sha256, offset, key.size - offset)  # noqa: B023
+            )
+            await self._around.call(lambda: files.write(file, offset, body))  # noqa: B023
+        return _Outcome(E.DELTA_COMPLETE)
+
+    async def _check_delta(self) -> _Outcome:
+        plan = self._memory.plan
+        assert plan is not None, "only `_plan` leads here"
+        if (data := await self._read_delta()) is None:
+            return _Outcome(E.DELTA_LOST)
+        try:
+            header = Delta.open(lambda offset, length: data[offset : offset + length], len(data)).header
+        except DeltaError as error:
+            self._report_problem(f"the delta {error}")
+            return _Outcome(E.FAILED, "delta-damaged")
+        if (header.target_sha256.hex(), header.target_bytes) != (plan.target_sha256, plan.target_bytes):
+            self._report_problem("the delta makes another slot than the signed one")
+            return _Outcome(E.FAILED, "delta-damaged")
+        source = self._slot(self._running)
+        if header.source_bytes > source.size or header.source_sha256.hex() != plan.source_sha256:
+            return _Outcome(E.FAILED, "delta-damaged")
+        if await self._hash_if_readable(source, header.source_bytes) != plan.source_sha256:
+            self._report_problem("the running slot was changed since the order was accepted")
+            return _Outcome(E.FAILED, "source-changed")
+        return _Outcome(E.SOURCE_MATCHES)
+
+    async def _apply(self) -> _Outcome:
+        running = self._running
+        source, target = self._slot(running), self._slot(self._memory.target_slot)
+        assert running is not None and source is not target, "the update writes the other slot"
+        if (data := await self._read_delta()) is None:
+            return _Outcome(E.FAILED, "delta-damaged")
+        try:
+            # a slot that is written must not be the committed one
+            await self._on_partitions(lambda: self._boot.settle(running))
+            await self._through(
+                write_slot(lambda at, length: data[at : at + length], len(data), source.read, target)
+            )
+        except SourceChanged as error:
+            self._report_problem(f"the delta {error}")
+            return _Outcome(E.FAILED, "source-changed")
+        except DeltaError as error:
+            self._report_problem(f"the delta {error}")
+            return _Outcome(E.FAILED, "delta-damaged")
+        except DiskError as error:
+            return self._disk_failed(error)
+        return _Outcome(E.WRITTEN)
+
+    async def _read_back(self) -> _Outcome:
+        plan, target = self._memory.plan, self._slot(self._memory.target_slot)
+        assert plan is not None, "only `_plan` leads here"
+        try:
+            found = await self._hash(target, plan.target_bytes)
+        except DiskError as error:
+            return self._disk_failed(error)
+        if found == plan.target_sha256:
+            return _Outcome(E.EQUAL)
+        self._report_problem("the slot that was written has other content than was written")
+        if self._memory.attempts >= ATTEMPTS_MAX - 1:
+            return _Outcome(E.FAILED, "read-back-differs")
+        return _Outcome(E.DIFFERS, change=lambda memory: setattr(memory, "attempts", memory.attempts + 1))
+
+    def _disk_failed(self, error: DiskError) -> _Outcome:
+        """Raises: DiskError UNAVAILABLE, after which nothing can be decided."""
+        if error.kind is DiskErrorKind.UNAVAILABLE:
+            raise error
+        self._report_problem(f"a slot cannot be used: {error}")
+        return _Outcome(E.FAILED, "disk-failed")
+
+    async def _await_time(self) -> _Outcome:
+        has_asked = False
+        while True:
+            order, now_s = self._order(), self._around.now_s()
+            times = order.restart_times
+            is_time = now_s >= order.not_before_s and (
+                not times or any(begin <= now_s < end for begin, end in times)
+            )
+            if is_time and self._around.may_restart():
+                return _Outcome(E.TIME_TO_RESTART)
+            if times and now_s >= max(end for _, end in times) and not has_asked:
+                has_asked = True
+                self._ask.set()
+            await asyncio.sleep(RESTART_CHECK_SECONDS)
+
+    async def _begin_trial(self) -> _Outcome:
+        memory = self._memory
+        running, target = self._running, memory.target_slot
+        assert running is not None and target is not None, "only `_plan` leads here"
+        if memory.restarts >= RESTARTS_MAX:
+            await self._on_partitions(lambda: self._boot.settle(running))
+            return _Outcome(E.FAILED, "not-restarted")
+        await self._change(lambda memory: setattr(memory, "restarts", memory.restarts + 1))
+        try:
+            await self._on_partitions(lambda: self._boot.begin_trial(target))
+        except DiskError as error:
+            outcome = self._disk_failed(error)
+            await self._on_partitions(lambda: self._boot.settle(running))
+            return outcome
+        await self._restart()
+        return _Outcome(E.NOT_RESTARTED)
+
+    async def _examine(self) -> _Outcome:
+        loop, running = asyncio.get_running_loop(), self._running
+        assert running is not None, "`run` ends without slots"
+        if self._memory.trial_starts > TRIAL_STARTS_MAX:
+            return _Outcome(E.UNHEALTHY, "crashed")
+        healthy_since, reason = loop.time(), ""
+        while loop.time() - self._begun_at < TRIAL_SECONDS_MAX:
+            reason = self._around.health()
+            if reason:
+                healthy_since = loop.time()
+            elif loop.time() - healthy_since >= HEALTHY_SECONDS:
+                try:
+                    await self._on_partitions(lambda: self._boot.settle(running))
+                    return _Outcome(E.HEALTHY)
+                except DiskError as error:
+                    reason = self._disk_failed(error).reason
+            await asyncio.sleep(EXAMINE_SECONDS)
+        return _Outcome(E.UNHEALTHY, reason or "unhealthy")
+
+    async def _return(self) -> _Outcome:
+        """Restart into the slot before, until the machine does."""
+        running = self._running
+        assert running is not None, "`run` ends without slots"
+        while True:
+            await self._on_partitions(lambda: self._boot.settle(other(running)))
+            await self._restart()
+
+    async def _restart(self) -> None:
+        """Request the restart, and give the machine time for it."""
+        try:
+            self._hardware.machine.restart()
+        except MachineError as error:
+            self._report_problem(f"the machine does not restart: {error}")
+        await asyncio.sleep(RESTART_SECONDS_MAX)
+
+    async def _finish(self) -> _Outcome:
+        """Clean up after an update whose outcome is reported."""
+        running = self._running
+        assert running is not None, "`run` ends without slots"
+        if self._memory.phase in (P.RETURNED, P.FAILED):
+            await self._on_partitions(lambda: self._boot.settle(running))
+        if (key := self._delta()) is not None and (file := self._files.find(key)) is not None:
+            await self._around.call(lambda: self._files.remove(file))
+        self._problem = ""
+        return _Outcome(E.REPORTED)
+
+    # -- memory and reports -----------------------------------------------------------------------------
+
+    async def _take(self, outcome: _Outcome) -> None:
+        """Change the phase. Raises: DiskError."""
+        row = decide(self._memory.phase, outcome.event)
+        assert row is not None, f"{outcome.event} in phase {self._memory.phase}"
+        reason = outcome.reason or (self._memory.cause if row.report == "returned" else "")
+        if row.report == "returned" and not reason:
+            reason = "not-committed"
+
+        def change(memory: Memory) -> None:
+            outcome.change(memory)
+            memory.phase, memory.cause = row.next, reason
+            release, order = memory.order.release, memory.order.order
+            if row.bars and release:
+                memory.bar(release)
+            if row.report and order:
+                memory.unreported = [
+                    *memory.unreported,
+                    Unreported(order, release, row.report, reason if row.next is not P.RETURNING else ""),
+                ]
+            if outcome.event is E.HEALTHY:
+                _commit(memory)
+            if row.next is P.IDLE:
+                memory.plan = memory.target_slot = None
+                memory.attempts = memory.restarts = memory.trial_starts = 0
+
+        await self._change(change)
+
+    async def _change(self, change: Callable[[Memory], object]) -> None:
+        """Make a change of the memory durable, then use it. Raises: DiskError."""
+        async with self._changing:
+            changed = msgspec.structs.replace(self._memory)
+            change(changed)
+            await self._around.call(lambda: self._store.save(changed))
+            self._memory = changed
+
+    async def _report_steps(self) -> None:
+        """Record the steps that are not recorded yet. Raises: SpoolError, DiskError."""
+        while self._memory.unreported:
+            step = self._memory.unreported[0]
+            at_ms = max(0, int(self._around.now_s() * 1000))
+            try:
+                await self._around.record(UpdateStep(at_ms, step.order, step.release, step.step, step.reason))
+            except SpoolError:
+                if self._memory.phase in AFTER_RESTART:
+                    return  # the trial decides, also with a spool that refuses records
+                raise
+            await self._change(lambda memory: setattr(memory, "unreported", memory.unreported[1:]))
+
+    def _report_problem(self, problem: str) -> None:
+        self._problem = problem
+        self._around.log_message(f"update: {problem}")
+
+    # -- the data center --------------------------------------------------------------------------------
+
+    async def _follow_orders(self) -> None:
+        """Ask for the order at the beginning and when it has changed."""
+        running = self._slot(self._running)
+        length = self._memory.slot_bytes or running.size
+        if not self._memory.slot_sha256 and (slot_sha256 := await self._hash_if_readable(running, length)):
+            await self._change(lambda memory: setattr(memory, "slot_sha256", slot_sha256))
+        while True:
+            await self._ask.wait()
+            self._ask.clear()
+            try:
+                self._latest = await self._until_available(lambda: self.requests.order(self._state()))
+            except MessageError as error:
+                self._report_problem(f"the order is unknown to this version: {error}")
+                continue
+            self._order_changed.set()
+
+    def _state(self) -> UpdateState:
+        memory = self._memory
+        order = 0 if memory.phase is P.IDLE else memory.order.order
+        return UpdateState(memory.running, memory.slot_sha256, "", order)
+
+    async def _until_available(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Make a request until it is answered. Each pause is longer; a lasting problem is reported once."""
+        pause = PAUSE_SECONDS_MIN
+        while True:
+            try:
+                return await call()
+            except NotAvailableError as error:
+                if pause == PAUSE_SECONDS_MIN:
+                    self._report_problem(str(error))
+                await asyncio.sleep(pause)
+                pause = min(PAUSE_SECONDS_MAX, 2 * pause)
+
+    # -- slots and files --------------------------------------------------------------------------------
+
+    def _order(self) -> UpdateOrder:
+        """Return the order as the data center has it now: its times may have changed."""
+        latest = self._latest
+        return (
+            latest if latest is not None and latest.order == self._memory.order.order else self._memory.order
+        )
+
+    def _slot(self, slot: Slot | None) -> Partition:
+        assert slot is not None, "`run` ends without slots"
+        return self._hardware.slots[slot]
+
+    def _delta(self) -> FileKey | None:
+        plan = self._memory.plan
+        return FileKey(plan.delta_sha256, plan.delta_bytes) if plan is not None else None
+
+    def _needed_delta(self) -> FileKey:
+        key = self._delta()
+        assert key is not None, "only `_plan` leads here"
+        return key
+
+    async def _read_delta(self) -> bytes | None:
+        """Return the delta; None if it is not on the disk as it was verified. Raises: DiskError UNAVAILABLE."""
+        key, files = self._needed_delta(), self._files
+
+        def read() -> bytes | None:
+            file = files.find(key)
+            if file is None or not file.is_complete:
+                return None
+            try:
+                data = files.read(file, 0, key.size)
+            except DiskError as error:
+                if error.kind is DiskErrorKind.UNAVAILABLE:
+                    raise
+                data = b""
+            if sha256(data).hexdigest() == key.sha256:
+                return data
+            with suppress(DiskError):
+                files.remove(file)
+            return None
+
+        found: bytes | None = await self._around.call(read)
+        return found
+
+    async def _hash(self, slot: Partition, length: int) -> str:
+        return await self._through(hash_slot(slot, length))
+
+    async def _hash_if_readable(self, slot: Partition, length: int) -> str | None:
+        """Return the hash; None if a sector cannot be read. Raises: DiskError UNAVAILABLE."""
+        try:
+            return await self._hash(slot, length)
+        except DiskError as error:
+            if error.kind is DiskErrorKind.UNAVAILABLE:
+                raise
+            return None
+
+    async def _through(self, work: Iterator[T]) -> T:
+        """Run a generator on the thread of the partitions, one pause after the other; return its last value."""
+        last = None
+        while (step := await self._on_partitions(lambda: next(work, None))) is not None:
+            last = step
+        assert last is not None, "it yields at least once"
+        return last
+
+    async def _on_partitions(self, call: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._hardware.executor, call)
+
+
+def _take_order(order: UpdateOrder, memory: Memory) -> None:
+    memory.order = order
+
+
+def _commit(memory: Memory) -> None:
+    """The release on trial is the one that runs from now on."""
+    memory.running = memory.order.release or memory.running
+    if (plan := memory.plan) is not None:
+        memory.slot_sha256, memory.slot_bytes = plan.target_sha256, plan.target_bytes
+        memory.floor = max(memory.floor, plan.floor)

@@ -1,0 +1,315 @@
+"""A box that is updated in virtual time: emulated disk and partitions, and a boot loader that decides as GRUB does.
+
+The data center answers from memory, with metadata that the reference implementation of TUF has signed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import sha256
+from http import HTTPStatus
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+
+from agents.box.files.requests import TransferRequest
+from agents.box.files.store import BoxFiles
+from agents.box.updates.table import UpdatePhase
+from agents.box.updates.updater import Updater, UpdateHardware, UpdateSurroundings
+from hal.disk import DiskError, DiskErrorKind
+from hal.emul.disk import EmulDisk, Moment
+from hal.emul.machine import EmulMachine
+from hal.emul.partition import EmulPartition
+from imaging.release.delta_file import block_delta
+from settings import slots
+from settings.slots import Slot, SlotState
+from sim.net.loop import SimLoop
+from tests.support.imaging.releases import NOW, released
+from wire.files import parse_range
+from wire.http.connection import Response
+from wire.messages import UpdateStep, encode
+from wire.release.delta import BLOCK_BYTES
+from wire.release.messages import NO_ORDER, TARGET_BYTES_MAX, UpdateOrder, parse_metadata_range
+
+SLOT_BYTES: Final = 8 * BLOCK_BYTES
+RANGE_BYTES: Final = 2048
+"""The ranges that the emulated line carries."""
+DISK_BYTES: Final = 1024 * 1024
+STARTS_MAX: Final = 40
+
+
+def slot_content(release: int) -> bytes:
+    """Return the whole slot of a release: most of it is that of the release before."""
+    common, own = Random(0), Random(release)
+    blocks = [common.randbytes(BLOCK_BYTES) for _ in range(SLOT_BYTES // BLOCK_BYTES - 4)]
+    return (
+        own.randbytes(BLOCK_BYTES) + b"".join(blocks) + own.randbytes(2 * BLOCK_BYTES) + bytes(BLOCK_BYTES)
+    )
+
+
+@dataclass
+class UpdateCenter:
+    """What the data center has for boxes, and what it has received."""
+
+    root: bytes
+    metadata: dict[str, bytes]
+    targets: dict[str, bytes]
+    """By SHA-256."""
+    order: UpdateOrder = NO_ORDER
+    steps: list[tuple[int, str, str]] = field(default_factory=list)
+    """The steps that boxes have recorded: release, step, reason."""
+    bytes_sent: int = 0
+    requests: list[str] = field(default_factory=list)
+    change: Callable[[TransferRequest, Response], Response] = lambda _request, response: response
+    """Changes responses, as a fault does."""
+
+    def answer(self, request: TransferRequest) -> Response:
+        self.requests.append(f"{request.method} {request.target}")
+        response = self.change(request, self._answer(request))
+        self.bytes_sent += len(response.body)
+        return response
+
+    def _answer(self, request: TransferRequest) -> Response:
+        if request.method == "POST":
+            return Response(HTTPStatus.OK, encode(self.order))
+        if (part := parse_metadata_range(request.target)) is not None:
+            data = self.metadata.get(part.file)
+        elif (wanted := parse_range(request.target, TARGET_BYTES_MAX)) is not None:
+            part, data = wanted, self.targets.get(wanted.sha256)  # type: ignore[assignment]
+        else:
+            return Response(HTTPStatus.BAD_REQUEST)
+        if data is None or part is None:
+            return Response(HTTPStatus.NOT_FOUND)
+        return Response(HTTPStatus.OK, data[part.offset : part.offset + part.length])
+
+    @property
+    def outcomes(self) -> list[tuple[int, str, str]]:
+        """The outcomes of orders, without the steps towards them; a repeated one is listed once."""
+        last = [step for step in self.steps if step[1] in ("committed", "returned", "refused", "failed")]
+        return [step for at, step in enumerate(last) if step not in last[:at]]
+
+
+def update_center(folder: Path, *pairs: tuple[int, int], **custom: Any) -> UpdateCenter:
+    """Return a data center with signed deltas between these pairs of releases; `custom` is added to what is signed."""
+    repository, keys = released(folder, ())
+    targets = {}
+    for source, target in pairs:
+        delta = block_delta(slot_content(source), slot_content(target))
+        (file := folder / f"{source}-{target}").write_bytes(delta)
+        facts = {
+            "release": f"1.{target}.0",
+            "number": target,
+            "source": sha256(slot_content(source)).hexdigest(),
+            "target": sha256(slot_content(target)).hexdigest(),
+            "bytes": SLOT_BYTES,
+        }
+        repository.add(file, keys, NOW, facts | custom)
+        targets[sha256(delta).hexdigest()] = delta
+    metadata = {path.name: path.read_bytes() for path in repository.metadata.iterdir()}
+    return UpdateCenter(metadata["1.root.json"], metadata, targets)
+
+
+class UpdateBox:
+    """A box with release 1 in both slots, of which slot a is committed."""
+
+    def __init__(self, center: UpdateCenter, seed: int = 0) -> None:
+        random = Random(seed)
+        self.center = center
+        self.disk = EmulDisk(DISK_BYTES, random)
+        self.slots = {slot: EmulPartition(SLOT_BYTES, random, slot_content(1)) for slot in slots.PARTITIONS}
+        self.boot_state = EmulPartition(slots.BOOT_STATE_BYTES, random)
+        for offset in slots.COPY_OFFSETS:
+            self._write(offset, slots.encode(SlotState(1, "a")))
+        self.now_s = NOW.timestamp()
+        self.floor_s = 0.0
+        self.health: Callable[[int], str] = lambda _release: ""
+        """Whether the program of a release is healthy."""
+        self.dead: set[int] = set()
+        """Releases that never reach their program; a watchdog resets the machine."""
+        self.may_restart: Callable[[], bool] = lambda: True
+        self.at_start: Callable[[], object] = lambda: None
+        """Called before each start of the program."""
+        self.started: list[int] = []
+        """The release of each start of the machine."""
+        self.messages: list[str] = []
+        self.updater: Updater | None = None
+
+    # -- power and boot loader --------------------------------------------------------------------------
+
+    @property
+    def devices(self) -> tuple[EmulDisk | EmulPartition, ...]:
+        return self.disk, self.slots["a"], self.slots["b"], self.boot_state
+
+    def cut_power_at(self, device: int, operation: int, moment: Moment) -> None:
+        """Cut the power of the whole box at an operation of one device, by its index in `devices`."""
+        self.devices[device].backend.cut_power_at(operation, moment)
+        for each in self.devices:
+            each.backend.on_power_lost = self.lose_power
+
+    def lose_power(self) -> None:
+        for each in self.devices:
+            each.backend.lose_power()
+
+    @property
+    def has_power(self) -> bool:
+        return all(each.backend.has_power for each in self.devices)
+
+    def switch_on(self) -> None:
+        """Switch the power off, if it is on, and on again."""
+        self.lose_power()
+        self.disk = self.disk.backend.reboot()
+        self.slots = {slot: partition.backend.cut_power() for slot, partition in self.slots.items()}
+        self.boot_state = self.boot_state.backend.cut_power()
+
+    def content(self, slot: Slot) -> bytes:
+        return self.slots[slot].read(0, SLOT_BYTES)
+
+    def release_in(self, slot: Slot) -> int | None:
+        """Return the release that a slot has completely; None if it has none."""
+        content = self.content(slot)
+        return next((number for number in range(1, 6) if slot_content(number) == content), None)
+
+    @property
+    def state(self) -> SlotState:
+        return slots.decode([self._read(offset) for offset in slots.COPY_OFFSETS])
+
+    def boot(self) -> Slot:
+        """Choose the slot as the boot loader does. Fails if it starts what is no complete release."""
+        while True:
+            copies = [self._read(offset) for offset in slots.COPY_OFFSETS]
+            tries = [self._read(offset) for offset in slots.TRIES_OFFSETS]
+            startable = [slot for slot in slots.PARTITIONS if any(self.slots[slot].read(0, BLOCK_BYTES))]
+            choice = slots.choose(copies, tries, startable)
+            if choice.write is not None:
+                self._write(slots.TRIES_OFFSETS[choice.write[0]], choice.write[1])
+            release = self.release_in(choice.slot)
+            assert release is not None, f"slot {choice.slot} is started and has no complete release"
+            self.started.append(release)
+            assert len(self.started) < STARTS_MAX, f"the box starts again and again: {self.started}"
+            if release not in self.dead:
+                return choice.slot
+
+    def _read(self, offset: int) -> bytes:
+        try:
+            return self.boot_state.read(offset, slots.RECORD_BYTES)
+        except DiskError as error:
+            assert error.kind is DiskErrorKind.IO
+            return b""
+
+    def _write(self, offset: int, record: bytes) -> None:
+        self.boot_state.write(offset, record)
+        self.boot_state.flush()
+
+    # -- the program ------------------------------------------------------------------------------------
+
+    def run(self, seconds: float = 4 * 3600.0, until: Callable[[], bool] | None = None) -> None:
+        """Start the machine, and again after each restart and power cut, until the time is over or `until` holds.
+
+        Without `until`, the order must have an outcome and the updater be idle.
+        """
+        is_over = until or self.is_settled
+        ends_s = self.now_s + seconds
+        while self.now_s < ends_s:
+            if not self.has_power:
+                self.switch_on()
+            try:
+                slot = self.boot()
+            except DiskError:
+                assert not self.has_power, "the boot loader fails only without power"
+                continue
+            if self._run_program(slot, ends_s, is_over):
+                return
+        raise AssertionError(f"nothing settled in {seconds} s: {self.center.steps}, {self.messages}")
+
+    def is_settled(self) -> bool:
+        """Whether the last order has an outcome, and nothing is left to do."""
+        updater = self.updater
+        return updater is not None and updater.status.phase is UpdatePhase.IDLE and bool(self.center.outcomes)
+
+    def _run_program(self, slot: Slot, ends_s: float, is_over: Callable[[], bool]) -> bool:
+        """Run the program until the machine restarts or loses its power; return whether `is_over`."""
+        loop = SimLoop()
+        started_s = self.now_s
+        try:
+            return loop.run_until_complete(self._program(loop, slot, ends_s, is_over))
+        finally:
+            self.now_s = started_s + loop.time() + 1
+            loop.close()
+
+    async def _program(self, loop: SimLoop, slot: Slot, ends_s: float, is_over: Callable[[], bool]) -> bool:
+        restarting = asyncio.Event()
+        files = BoxFiles(self.disk)
+        begun_s, release = self.now_s, self.release_in(slot) or 0
+        try:
+            files.open()
+        except DiskError:
+            assert not self.has_power
+            return False
+
+        async def call(blocking: Callable[[], Any]) -> Any:
+            return await loop.run_in_executor(None, blocking)
+
+        async def record(step: UpdateStep) -> None:
+            self.center.steps.append((step.release, step.step, step.reason))
+
+        around = UpdateSurroundings(
+            now_s=lambda: begun_s + loop.time(),
+            time_floor_s=lambda: self.floor_s,
+            health=lambda: self.health(release),
+            may_restart=lambda: self.may_restart(),
+            record=record,
+            call=call,
+            needed_files=set,
+            log_message=self.messages.append,
+        )
+        hardware = UpdateHardware(self.slots, self.boot_state, EmulMachine(slot, restarting.set))
+        self.updater = updater = Updater(hardware, self.disk, files, self.center.root, around)
+        self.at_start()
+        tasks = [asyncio.ensure_future(self._supervise(updater)), asyncio.ensure_future(self._line(updater))]
+        try:
+            while begun_s + loop.time() < ends_s:
+                if is_over():
+                    return True
+                if restarting.is_set() or not self.has_power:
+                    return False
+                for task in tasks:
+                    if task.done():
+                        task.result()
+                await asyncio.sleep(1)
+            return False
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _supervise(self, updater: Updater) -> None:
+        """Run the updater again after errors, as the box does."""
+        while self.has_power:
+            try:
+                await updater.run()
+                return
+            except* DiskError:
+                await asyncio.sleep(5)
+
+    async def _line(self, updater: Updater) -> None:
+        """Carry the requests one after the other."""
+        changed = asyncio.Event()
+        updater.requests.changed = changed.set
+        while True:
+            if (request := await updater.requests.next_request(RANGE_BYTES)) is None:
+                changed.clear()
+                await changed.wait()
+                continue
+            await asyncio.sleep(0.1)
+            await updater.requests.answered(request, self.center.answer(request))
+
+
+def operations_of(box: UpdateBox) -> list[int]:
+    """Run an update without an interruption; return the number of operations of each device."""
+    far = 1_000_000
+    for device in box.devices:
+        device.backend.cut_power_at(far)
+    box.run()
+    return [far - device.backend.operations_until_cut for device in box.devices]
