@@ -16,8 +16,9 @@ from typing import Any, Final
 
 from agents.box.files.requests import TransferRequest
 from agents.box.files.store import BoxFiles
+from agents.box.updates.surroundings import UpdateHardware, UpdateSurroundings
 from agents.box.updates.table import UpdatePhase
-from agents.box.updates.updater import Updater, UpdateHardware, UpdateSurroundings
+from agents.box.updates.updater import Updater
 from hal.disk import DiskError, DiskErrorKind
 from hal.emul.disk import EmulDisk, Moment
 from hal.emul.machine import EmulMachine
@@ -44,9 +45,7 @@ def slot_content(release: int) -> bytes:
     """Return the whole slot of a release: most of it is that of the release before."""
     common, own = Random(0), Random(release)
     blocks = [common.randbytes(BLOCK_BYTES) for _ in range(SLOT_BYTES // BLOCK_BYTES - 4)]
-    return (
-        own.randbytes(BLOCK_BYTES) + b"".join(blocks) + own.randbytes(2 * BLOCK_BYTES) + bytes(BLOCK_BYTES)
-    )
+    return own.randbytes(BLOCK_BYTES) + b"".join(blocks) + own.randbytes(2 * BLOCK_BYTES) + bytes(BLOCK_BYTES)
 
 
 @dataclass
@@ -92,7 +91,7 @@ class UpdateCenter:
 
 
 def update_center(folder: Path, *pairs: tuple[int, int], **custom: Any) -> UpdateCenter:
-    """Return a data center with signed deltas between these pairs of releases; `custom` is added to what is signed."""
+    """Return a data center with signed deltas between these releases; `custom` is added to what is signed."""
     repository, keys = released(folder, ())
     targets = {}
     for source, target in pairs:
@@ -258,7 +257,7 @@ class UpdateBox:
             now_s=lambda: begun_s + loop.time(),
             time_floor_s=lambda: self.floor_s,
             health=lambda: self.health(release),
-            may_restart=lambda: self.may_restart(),
+            may_restart=self._may_restart,
             record=record,
             call=call,
             needed_files=set,
@@ -283,6 +282,9 @@ class UpdateBox:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _may_restart(self) -> bool:
+        return self.may_restart()
 
     async def _supervise(self, updater: Updater) -> None:
         """Run the updater again after errors, as the box does."""

@@ -19,7 +19,13 @@ def test_a_release_is_fetched_applied_tried_and_committed(center: UpdateCenter) 
     box = UpdateBox(center)
     center.order = UpdateOrder(7, 2)
     box.run()
-    assert [step for _, step, _ in center.steps] == ["accepted", "fetched", "applied", "restarting", "committed"]
+    assert [step for _, step, _ in center.steps] == [
+        "accepted",
+        "fetched",
+        "applied",
+        "restarting",
+        "committed",
+    ]
     assert box.state.committed == "b" and box.state.trial is None
     assert box.content("b") == slot_content(2) and box.content("a") == slot_content(1)
     assert box.started == [1, 2]

@@ -1,0 +1,61 @@
+"""What updates act on, and what they show; each part has a real and an emulated implementation."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any
+
+from agents.box.updates.table import UpdatePhase
+from hal.machine import Machine
+from hal.partition import Partition
+from settings.slots import Slot
+from wire.messages import UpdateStep
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateHardware:
+    """What updates use of the machine. `executor` runs the calls of the partitions one at a time."""
+
+    slots: Mapping[Slot, Partition]
+    boot_state: Partition
+    machine: Machine
+    executor: Executor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateSurroundings:
+    """What the updater knows of the program around it."""
+
+    now_s: Callable[[], float]
+    """The time, in seconds since 1970."""
+    time_floor_s: Callable[[], float]
+    """A lower bound of the time, for a clock that is behind: the latest of build and last confirmed time."""
+    health: Callable[[], str]
+    """Why the program is not healthy, as a word; empty if it is. The data center is not needed for it."""
+    may_restart: Callable[[], bool]
+    """Whether no session and no instrument forbids a restart of the machine."""
+    record: Callable[[UpdateStep], Awaitable[object]]
+    """Makes a record durable. Raises: SpoolError."""
+    call: Callable[[Callable[[], Any]], Awaitable[Any]]
+    """Makes a blocking call on the thread of the disk."""
+    needed_files: Callable[[], set[str]]
+    """The stems of the files that others need."""
+    log_message: Callable[[str], object]
+    """Gets messages for the operator."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateStatus:
+    """What the status shows of updates."""
+
+    slot: Slot | None
+    """The slot that runs; None if the machine has none."""
+    release: int
+    """The number of the committed release; 0 if unknown."""
+    phase: UpdatePhase
+    ordered: int = 0
+    """The release of the present order; 0 if there is none."""
+    problem: str = ""
+    """Why updates do not go on at present."""
