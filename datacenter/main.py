@@ -195,7 +195,7 @@ async def _run(
     try:
         authorized = loop.run_in_executor(threads.main, _authorize, store, config.boxes, fleet, now_ms())
         if await _is_done_before(signals.stop, authorized):
-            await _serve(config, store, known, ready, threads, signals, now_ms)
+            await _serve(config, store, known, fleet, ready, threads, signals, now_ms)
     finally:
         end()
         await threads.close()
@@ -235,6 +235,7 @@ async def _serve(
     config: Config,
     store: Store,
     known: TriggerKnowledge,
+    fleet: FleetFile | None,
     ready: Ready,
     threads: StoreThreads,
     signals: Signals,
@@ -264,7 +265,14 @@ async def _serve(
         tunnels = Tunnels(config.sessions)
         policies = partial(_policies, access)
         sessions = RemoteSessions(
-            config.sessions, store, executor, policies, now_ms, config.boxes, tunnels.make_endpoint
+            config.sessions,
+            store,
+            executor,
+            policies,
+            now_ms,
+            config.boxes,
+            tunnels.make_endpoint,
+            fleet.four_eyes if fleet else (),
         )
     files = FileRanges(FileArchive(store), executor, now_ms)
     server = await serve(

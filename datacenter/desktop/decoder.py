@@ -32,7 +32,8 @@ class PictureDecoder:
         self.picture = Picture(1, 1)
         """The present picture; replaced when its size changes."""
         self.cursor: CursorShape | None = None
-        self.is_stalled = False
+        self.notice = Notice.NOTHING
+        """What the box says beside the picture."""
         self._palette = array("I", warm.colours)
         self._zstd = zstd.ZstdDecompressor(
             warm.zstd_dict, options={zstd.DecompressionParameter.window_log_max: WINDOW_LOG}
@@ -59,7 +60,7 @@ class PictureDecoder:
         if update.size is not None:
             self.picture = Picture(*update.size)
         self.cursor = update.cursor or self.cursor
-        self.is_stalled = Notice.STALLED in update.notice
+        self.notice = update.notice
         if len(self._palette) + len(update.colours) > PALETTE_MAX:
             raise StreamError(f"a palette of more than {PALETTE_MAX} colours")
         self._palette += update.colours

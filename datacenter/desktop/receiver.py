@@ -10,7 +10,15 @@ from datacenter.desktop.recording import find_warm
 from wire.desktop.connection import ByteChannel
 from wire.desktop.picture import Picture
 from wire.desktop.rfb import CursorShape, InputEvent
-from wire.desktop.stream import FRAME, HEADER_BYTES, Acknowledged, FrameHead, Update, parse_header
+from wire.desktop.stream import (
+    FRAME,
+    HEADER_BYTES,
+    Acknowledged,
+    FrameHead,
+    Notice,
+    Update,
+    parse_header,
+)
 from wire.desktop.warm import WarmContent
 
 
@@ -22,7 +30,11 @@ class Recorder(Protocol):
         ...
 
 
-STALLED: Final = " (stalled: the instrument does not respond)"
+NOTES: Final = {
+    Notice.STALLED: " (stalled: the instrument does not respond)",
+    Notice.VIEW_ONLY: " (view only: the page at the instrument is lost)",
+}
+"""What viewers show; the first one that applies."""
 
 
 class DesktopObserver(Protocol):
@@ -108,12 +120,13 @@ class DesktopReceiver(DecodedDesktop):
     @property
     def is_stalled(self) -> bool:
         """Whether the VNC server does not respond."""
-        return self._decoder.is_stalled
+        return Notice.STALLED in self._decoder.notice
 
     @property
     def note(self) -> str:
         """As `ShownDesktop.note`."""
-        return STALLED if self.is_stalled else ""
+        notice = self._decoder.notice
+        return next((text for said, text in NOTES.items() if said in notice), "")
 
     @property
     def updates(self) -> int:

@@ -7,6 +7,7 @@ region = "europe"
 zone = "Europe/Berlin"              # of the IANA time zone database
 latitude = 52.52                    # optional: degrees, for the map
 longitude = 13.40
+four_eyes = true                    # optional: desktops are shown only while two people look at them
 boxes = ["RAP-0001"]                # serial numbers
 """
 
@@ -47,6 +48,7 @@ class SiteTable(Table, frozen=True):
     zone: str
     latitude: Annotated[float, Meta(ge=-90, le=90)] | None = None
     longitude: Annotated[float, Meta(ge=-180, le=180)] | None = None
+    four_eyes: bool = False
     boxes: list[Serial] = []
 
 
@@ -54,6 +56,11 @@ class FleetFile(Table, frozen=True):
     """The content of the file."""
 
     site: dict[SiteName, SiteTable]
+
+    @property
+    def four_eyes(self) -> list[str]:
+        """The sites at which a person alone sees no desktop."""
+        return [name for name, site in self.site.items() if site.four_eyes]
 
 
 def read_sites(file: Path, serials: Collection[str]) -> FleetFile:

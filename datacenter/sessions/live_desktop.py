@@ -10,11 +10,12 @@ import asyncio
 import socket
 import struct
 from collections import Counter, deque
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
-from datacenter.desktop.receiver import DesktopReceiver
+from datacenter.desktop.receiver import DesktopReceiver, ShownDesktop
+from datacenter.desktop.second_person import PEOPLE_MIN, SecondPersonDesktop
 from datacenter.sessions.recordings import FileRecording
 from datacenter.sessions.session import DeskSession, SessionClosed
 from wire.desktop.connection import TcpChannel
@@ -35,9 +36,10 @@ _TCP_INFO_RTT: Final = struct.Struct("=68xI")
 class LiveDesktop:
     """The desktop of one session; `run` it once, when the session is open."""
 
-    def __init__(self, session: DeskSession, recording: FileRecording) -> None:
-        self.session, self._recording = session, recording
-        self._receiver: asyncio.Future[DesktopReceiver] = asyncio.get_running_loop().create_future()
+    def __init__(self, session: DeskSession, recording: FileRecording, *, needs_second: bool = False) -> None:
+        """With `needs_second`, a person alone sees and operates nothing."""
+        self.session, self._recording, self.needs_second = session, recording, needs_second
+        self._shown: asyncio.Future[ShownDesktop] = asyncio.get_running_loop().create_future()
         self.ended = asyncio.Event()
         self._channel: _CountingChannel | None = None
         self._viewers: Counter[str] = Counter()
@@ -59,9 +61,14 @@ class LiveDesktop:
         """The people who see the desktop now."""
         return sorted(self._viewers)
 
-    async def received(self) -> DesktopReceiver:
-        """Return what is received, once the box is connected."""
-        return await asyncio.shield(self._receiver)
+    @property
+    def awaits_second(self) -> bool:
+        """Whether nobody sees anything until a second person watches."""
+        return self.needs_second and len(self._viewers) < PEOPLE_MIN
+
+    async def shown(self) -> ShownDesktop:
+        """Return what viewers show, once the box is connected."""
+        return await asyncio.shield(self._shown)
 
     async def run(self) -> None:
         """Receive until the session ends, and end it when the desktop does."""
@@ -74,7 +81,7 @@ class LiveDesktop:
             writer = asyncio.StreamWriter(transport, protocol, reader, self._loop)
             self._channel = channel = _CountingChannel(reader, writer)
             receiver = DesktopReceiver(channel, self._recording)
-            self._receiver.set_result(receiver)
+            self._shown.set_result(SecondPersonDesktop(receiver) if self.needs_second else receiver)
             async with asyncio.TaskGroup() as tasks:
                 flushing = tasks.create_task(self._flush())
                 try:
@@ -92,19 +99,27 @@ class LiveDesktop:
         else:
             await session.recording_failed()
 
-    @contextmanager
-    def viewing(self, staff: str) -> Iterator[None]:
+    @asynccontextmanager
+    async def viewing(self, staff: str) -> AsyncIterator[None]:
         """Within the block, a person sees the desktop. The session ends soon after the requester's last one."""
         self._viewers[staff] += 1
         if staff == self.session.offer.staff and self._timer is not None:
             self._timer.cancel()
+        await self._count_people()
         try:
             yield
         finally:
             self._viewers[staff] -= 1
             self._viewers += Counter()  # drops those who are gone
+            await self._count_people()
             if staff == self.session.offer.staff and staff not in self._viewers and not self.ended.is_set():
                 self._wait_for_viewer(VIEWER_SECONDS)
+
+    async def _count_people(self) -> None:
+        shown = self._shown.result() if self._shown.done() else None
+        if isinstance(shown, SecondPersonDesktop):
+            with suppress(OSError):  # the connection to the box is lost, which ends the session
+                await shown.set_people(len(self._viewers))
 
     async def _flush(self) -> None:
         """Make what was received durable, again and again. Raises: OSError."""

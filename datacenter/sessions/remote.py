@@ -79,13 +79,15 @@ class RemoteSessions:
         now_ms: Callable[[], int],
         boxes: Collection[str],
         make_endpoint: MakeEndpoint,
+        four_eyes: Collection[str] = (),
     ) -> None:
-        """`boxes` are authorized. `writer` is the thread that writes to the store.
+        """`boxes` are authorized. `writer` is the thread that writes to the store. At the sites `four_eyes`, a person
+        alone sees no desktop.
 
         Raises: SettingsError for an unusable audit file; StoreError; OSError.
         """
         self._settings, self._store, self._writer, self._now_ms = settings, store, writer, now_ms
-        self._boxes = frozenset(boxes)
+        self._boxes, self._four_eyes = frozenset(boxes), frozenset(four_eyes)
         self._loop = asyncio.get_running_loop()
         key = self._key = load_private_key(settings.key)
         self._disk = ThreadPoolExecutor(1, "sessions")
@@ -343,6 +345,9 @@ class RemoteSessions:
         for session in self.desk.sessions:
             is_new = session.state is SessionState.OPEN and session.id not in self._desktops
             if is_new and session.offer.service is SessionService.RFB:
-                desktop = self._desktops[session.id] = LiveDesktop(session, self._files[session.id])
+                needs_second = self._rights.site_of(session.id) in self._four_eyes
+                desktop = self._desktops[session.id] = LiveDesktop(
+                    session, self._files[session.id], needs_second=needs_second
+                )
                 self._begin(desktop.run())
         self._changed.set()

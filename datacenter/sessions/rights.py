@@ -47,6 +47,11 @@ class SessionRights:
         """The session has ended."""
         self._requesters.pop(session, None)
 
+    def site_of(self, session: bytes) -> str:
+        """Return the site of the instrument; empty if it is not known."""
+        requester = self._requesters.get(session)
+        return requester.instrument.site if requester else ""
+
     @property
     def tokens(self) -> set[str]:
         """The API tokens with which sessions were requested."""

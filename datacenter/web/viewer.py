@@ -18,7 +18,7 @@ from starlette.websockets import WebSocket
 from datacenter.access.control import CallerDecider
 from datacenter.access.request import Resource
 from datacenter.access.vocabulary import Purpose
-from datacenter.desktop.receiver import DesktopReceiver
+from datacenter.desktop.receiver import ShownDesktop
 from datacenter.desktop.recording import RecordingError
 from datacenter.desktop.replay import RecordedDesktop
 from datacenter.desktop.websocket import serve_viewer
@@ -65,15 +65,15 @@ class DesktopViewers:
         """Serve one viewer, until it leaves or the session ends."""
         admitted = await self._admit(websocket, self._decide)
         live = self._live(admitted.row.id) if admitted else None
-        receiver = await _receiver(live) if live else None
-        if admitted is None or live is None or receiver is None:
+        shown = await _shown(live) if live else None
+        if admitted is None or live is None or shown is None:
             await websocket.close(_REFUSED)
             return
         is_own = admitted.staff.staff == admitted.row.staff
         has_control = is_own and live.session.offer.mode is SessionMode.CONTROL
-        with live.viewing(admitted.staff.staff):
+        async with live.viewing(admitted.staff.staff):
             viewer = asyncio.ensure_future(
-                serve_viewer(websocket, receiver, admitted.row.instrument, has_control=has_control)
+                serve_viewer(websocket, shown, admitted.row.instrument, has_control=has_control)
             )
             over = asyncio.ensure_future(self._until_over(websocket, admitted, live))
             try:
@@ -183,11 +183,11 @@ class DesktopViewers:
         return is_own or visible.decide("view-session", admitted.instrument).permitted
 
 
-async def _receiver(live: LiveDesktop) -> DesktopReceiver | None:
-    """Return the received desktop, once the box is connected; None if that takes too long."""
+async def _shown(live: LiveDesktop) -> ShownDesktop | None:
+    """Return the desktop, once the box is connected; None if that takes too long."""
     try:
         async with asyncio.timeout(CONNECT_SECONDS_MAX):
-            return await live.received()
+            return await live.shown()
     except TimeoutError:
         return None
 

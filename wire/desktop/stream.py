@@ -65,6 +65,12 @@ class Notice(IntFlag):
     STALLED = 1
     """The VNC server does not respond. Every update says so until it responds again."""
     BELL = 2
+    VIEW_ONLY = 16
+    """Input is dropped for now, because the person's page is lost. Every update says so until it returns."""
+
+
+_RESIZED, _WITH_CURSOR = 4, 8
+"""The other flags in the head of an update."""
 
 
 class Copy(NamedTuple):
@@ -105,7 +111,9 @@ class Update:
         """Return the update before compression."""
         parts = [
             _COUNTS.pack(
-                self.notice | (self.size is not None) << 2 | (self.cursor is not None) << 3,
+                self.notice
+                | (_RESIZED if self.size is not None else 0)
+                | (_WITH_CURSOR if self.cursor is not None else 0),
                 len(self.colours),
                 len(self.copies),
                 len(self.tiles),
@@ -185,15 +193,15 @@ def parse_update(data: bytes) -> Update:
     """
     reader = _Reader(data)
     flags, colours, copies, tiles = reader.numbers(_COUNTS)
-    if flags > 15 or copies > COPIES_MAX or tiles > TILES_MAX:
+    if flags > 31 or copies > COPIES_MAX or tiles > TILES_MAX:
         raise StreamError(
             f"the head of an update is not valid: flags {flags}, {copies} copies, {tiles} tiles"
         )
-    update = Update(Notice(flags & 3))
-    if flags & 4:
+    update = Update(Notice(flags & ~(_RESIZED | _WITH_CURSOR)))
+    if flags & _RESIZED:
         width, height = reader.numbers(_SIZE)
         update.size = width, height
-    if flags & 8:
+    if flags & _WITH_CURSOR:
         width, height, x, y = reader.numbers(_CURSOR)
         try:
             lengths = CursorShape.lengths(width, height)

@@ -26,6 +26,7 @@ from wire.desktop.rfb_client import DesktopChange, ServerMessages, handshake, up
 from wire.desktop.stream import (
     RETURNED_BYTES,
     Acknowledged,
+    Notice,
     StreamChain,
     StreamError,
     encode_frame,
@@ -95,16 +96,17 @@ class DesktopBridge:
         self._input_at = -math.inf
         """When the last input event came."""
         self._heard = asyncio.Event()
-        self._is_stalled = False
+        self._notice = Notice.NOTHING
 
     @property
     def is_stalled(self) -> bool:
         """Whether the VNC server does not respond."""
-        return self._is_stalled
+        return Notice.STALLED in self._notice
 
     def set_control(self, *, has_control: bool) -> None:
         """Give or take control; without it, everything that is pressed is released."""
         self._enqueue(self._held.set_control(has_control=has_control))
+        self._set_notice(Notice.VIEW_ONLY, holds=not has_control)
 
     async def run(self) -> None:
         """Show the desktop until cancelled. Keys and buttons are released in any case.
@@ -143,7 +145,7 @@ class DesktopBridge:
         while True:
             change = await converse(self._server, self._messages.message())
             self._heard.set()
-            self._set_stalled(is_stalled=False)
+            self._set_notice(Notice.STALLED, holds=False)
             if change.is_resized:
                 self._masked = MaskedPicture(self._messages.picture, self._screen)
                 self._encoder.resized(self._masked.picture)
@@ -169,7 +171,7 @@ class DesktopBridge:
                 continue
             await self._server.write(update_request(Area(0, 0, 1, 1), incremental=False))
             if not await self._hears():
-                self._set_stalled(is_stalled=True)
+                self._set_notice(Notice.STALLED, holds=True)
                 await self._heard.wait()
 
     async def _hears(self) -> bool:
@@ -180,10 +182,9 @@ class DesktopBridge:
                 await self._heard.wait()
         return self._heard.is_set()
 
-    def _set_stalled(self, *, is_stalled: bool) -> None:
-        if is_stalled != self._is_stalled:
-            self._is_stalled = is_stalled
-            self._encoder.set_stalled(is_stalled=is_stalled)
+    def _set_notice(self, notice: Notice, *, holds: bool) -> None:
+        if holds != (notice in self._notice):
+            self._notice ^= notice
             self._changed.set()
 
     async def _send(self) -> None:
@@ -200,6 +201,7 @@ class DesktopBridge:
             await self._changed.wait()
 
     def _next_message(self) -> bytes | None:
+        self._encoder.set_notice(self._notice)
         is_interactive = self._loop.time() - self._input_at < INTERACTIVE_SECONDS
         return self._encoder.next_message(INTERACTIVE_MESSAGE_BYTES if is_interactive else MESSAGE_BYTES)
 

@@ -107,9 +107,9 @@ class PictureEncoder:
         """Report the shape of the pointer."""
         self._cursor = cursor
 
-    def set_stalled(self, *, is_stalled: bool) -> None:
-        """Report whether the VNC server has stopped to respond."""
-        self._notice = self._notice & ~Notice.STALLED | (Notice.STALLED if is_stalled else Notice.NOTHING)
+    def set_notice(self, notice: Notice) -> None:
+        """Report what holds from now on: STALLED, VIEW_ONLY, both or nothing."""
+        self._notice = self._notice & Notice.BELL | notice
 
     def ring(self) -> None:
         """Report the bell."""

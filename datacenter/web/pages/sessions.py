@@ -189,6 +189,7 @@ def desktop(page: PageRequest) -> Response:
             "row": row,
             "kbit_s": live.kbit_s,
             "round_trip_ms": live.round_trip_ms,
+            "awaits_second": live.awaits_second,
             "watchers": [staff for staff in live.viewers if staff != page.staff],
         }
         if page.is_fragment:

@@ -14,7 +14,8 @@ rfb.addEventListener("connect", () => {
   rfb.focus();
 });
 rfb.addEventListener("desktopname", (event) => {
-  state.textContent = event.detail.name.includes("(stalled") ? "stalled: the instrument does not respond" : "connected";
+  const note = / \((.+)\)$/.exec(event.detail.name); // what the data center appends to the name
+  state.textContent = note ? note[1] : "connected";
 });
 rfb.addEventListener("disconnect", () => {
   state.textContent = "disconnected";

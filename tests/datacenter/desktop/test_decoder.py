@@ -36,7 +36,7 @@ def compressed(*updates: Update | bytes) -> list[bytes]:
 
 
 WHOLE = Update(
-    Notice.BELL | Notice.STALLED,
+    Notice.BELL | Notice.STALLED | Notice.VIEW_ONLY,
     (9, 7),
     CursorShape(2, 1, 1, 0, bytes([1, 2, 3, 0] * 2), b"\xc0"),
     array("I", [0xFFFFFF, 0x010203]),
@@ -75,7 +75,7 @@ def start(**changes: object) -> Update:
 @pytest.mark.parametrize(
     ("update", "message"),
     [
-        (b"\x10" + bytes(6), "the head of an update is not valid: flags 16"),
+        (b"\x20" + bytes(6), "the head of an update is not valid: flags 32"),
         (b"\0\0\0\0\xff\xff\xff", "65535 tiles"),
         (Update().encode() + b"x", "1 bytes follow an update"),
         (start(tiles=[Tile(Area(3, 0, 2, 1), array("H", [0, 0]))], colours=array("I", [1])), "is not within"),

@@ -107,6 +107,28 @@ def test_keys_of_the_requester_reach_the_box_and_those_of_a_watcher_do_not(tmp_p
     run_pages(tmp_path, act)
 
 
+def test_at_a_site_with_four_eyes_a_person_alone_operates_nothing(tmp_path: Path) -> None:
+    async def act(made: Pages) -> None:
+        session = await made.center.open()
+        box = await made.shown(session)
+        page = f"/sessions/{session.id.hex()}/desktop"
+        engineer = made.web.sign_in("engineer")
+        async with made.viewer(session, "engineer") as viewer, made.viewer(session, "engineer") as again:
+            await greet(viewer)
+            await greet(again)
+            await viewer.send(KeyEvent(0x61, True).encode())
+            assert "waiting for a second person" in (await asyncio.to_thread(engineer.get, page)).text
+            async with made.viewer(session, "specialist") as second:
+                await greet(second)
+                assert "waiting for" not in (await asyncio.to_thread(engineer.get, page)).text
+                await viewer.send(KeyEvent(0x62, True).encode())
+                assert await box.read_exactly(8) == KeyEvent(0x62, True).encode()
+            assert await box.read_exactly(8) == KeyEvent(0x62, False).encode()
+            assert "waiting for a second person" in (await asyncio.to_thread(engineer.get, page)).text
+
+    run_pages(tmp_path, act, ["berlin-1"])
+
+
 @pytest.mark.parametrize(
     ("staff", "origin"),
     [("observer", ""), ("supervisor", ""), ("nobody", ""), ("engineer", "https://elsewhere.example")],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,12 +67,12 @@ class Pages:
 
 
 @asynccontextmanager
-async def pages(folder: Path) -> AsyncIterator[Pages]:
+async def pages(folder: Path, four_eyes: Collection[str]) -> AsyncIterator[Pages]:
     """Run a data center whose files are in a folder."""
     store = Store(f"sqlite:///{folder / 'store.db'}", durable=False)
     fill_fleet(store, with_reports=False)
     try:
-        async with center(folder / "sessions", store) as made:
+        async with center(folder / "sessions", store, four_eyes) as made:
             web = open_web(store, lambda: time.time_ns() // 1_000_000, remote=made.remote)
             async with serving(web.application, "127.0.0.1", 0, has_websockets=True) as port:
                 yield Pages(made, web, port)
@@ -80,11 +80,11 @@ async def pages(folder: Path) -> AsyncIterator[Pages]:
         store.close()
 
 
-def run_pages(folder: Path, act: Callable[[Pages], Awaitable[None]]) -> None:
-    """Call `act` with the pages of a running data center."""
+def run_pages(folder: Path, act: Callable[[Pages], Awaitable[None]], four_eyes: Collection[str] = ()) -> None:
+    """Call `act` with the pages of a running data center; at the sites `four_eyes` two people must look."""
 
     async def inside() -> None:
-        async with pages(folder) as made:
+        async with pages(folder, four_eyes) as made:
             await act(made)
 
     asyncio.run(inside())

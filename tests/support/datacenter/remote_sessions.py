@@ -9,7 +9,7 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -219,8 +219,8 @@ def make_settings(folder: Path) -> Settings:
 
 
 @asynccontextmanager
-async def center(folder: Path, store: Store) -> AsyncIterator[Center]:
-    """Run the remote sessions of a data center."""
+async def center(folder: Path, store: Store, four_eyes: Collection[str] = ()) -> AsyncIterator[Center]:
+    """Run the remote sessions of a data center; at the sites `four_eyes` two people must look."""
     settings = make_settings(folder)
     threads = StoreThreads(store)
     endpoints: list[PlainEndpoint] = []
@@ -237,6 +237,7 @@ async def center(folder: Path, store: Store) -> AsyncIterator[Center]:
         lambda: time.time_ns() // 1_000_000,
         [SERIAL],
         make,
+        four_eyes,
     )
     try:
         async with remote.running():

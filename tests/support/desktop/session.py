@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agents.box.desktop.bridge import DesktopBridge
-from datacenter.desktop.receiver import DesktopReceiver
+from datacenter.desktop.receiver import DesktopReceiver, ShownDesktop
 from datacenter.desktop.recording import RecordingWriter
 from datacenter.desktop.viewer import DesktopViewer
 from wire.desktop.connection import TcpChannel, converse
@@ -103,11 +103,11 @@ class RfbViewer:
 
 @asynccontextmanager
 async def rfb_viewer(
-    receiver: DesktopReceiver, *, has_control: bool = True
+    desktop: ShownDesktop, *, has_control: bool = True
 ) -> AsyncIterator[tuple[RfbViewer, DesktopViewer]]:
     """A viewer of the session."""
     near, far = await channel_pair()
-    served = DesktopViewer(receiver, far, "AU-Sim 5800", has_control=has_control)
+    served = DesktopViewer(desktop, far, "AU-Sim 5800", has_control=has_control)
     task = asyncio.create_task(served.run())
     init = await converse(near, handshake())
     viewer = RfbViewer(ServerMessages(Picture(init.width, init.height)), near, [])

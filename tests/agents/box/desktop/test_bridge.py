@@ -82,6 +82,7 @@ def test_view_only_releases_what_is_pressed_and_drops_input(tmp_path: Path):
             session.bridge.set_control(has_control=False)
             released = (await events(window, 1))[0]
             assert not released.is_press
+            await eventually(lambda: "view only" in session.receiver.note)
             await viewer.channel.write(KeyEvent(A + 1, True).encode() + KeyEvent(A + 1, False).encode())
             await session.receiver.send(KeyEvent(A + 1, True))
             await session.receiver.send(KeyEvent(A + 1, False))
@@ -90,6 +91,7 @@ def test_view_only_releases_what_is_pressed_and_drops_input(tmp_path: Path):
             await asyncio.to_thread(window.show, Image.new("RGB", (1, 1), (255, 0, 0)))
             await eventually(lambda: viewer.picture.pixels[0] == 0xFF0000)
             session.bridge.set_control(has_control=True)
+            await eventually(lambda: not session.receiver.note)
             await viewer.channel.write(KeyEvent(A, True).encode())
             pressed = (await events(window, 1))[0]
             assert pressed == XEvent(2, released.code)
