@@ -82,6 +82,9 @@ box_keys = "box-keys"               # optional: folder with the public keys (RAP
                                     # with another key than that of their certificate
 recording_days = 90                 # optional: the days after which recordings are deleted; default: they are kept
 
+[releases]                          # optional: releases, which boxes get by rollouts
+folder = "releases"                 # as `rap image release` writes it, relative to this file
+
 [monitoring]                        # optional: metrics, liveness and readiness, without sign-in and TLS
 host = "127.0.0.1"                  # who can connect to this address can read them
 port = 9464
@@ -270,6 +273,12 @@ class RemoteSessions(Table, frozen=True):
         return next(self.interface.network.hosts())
 
 
+class Releases(Table, frozen=True):
+    """The folder of signed releases, which is looked at again while the program runs."""
+
+    folder: Path
+
+
 class Monitoring(Table, frozen=True):
     """The listener for metrics and health; port 0 is chosen by the system."""
 
@@ -299,6 +308,7 @@ class Config(Table, frozen=True):
     staff: Staff | None = None
     notices: Notices | None = None
     sessions: RemoteSessions | None = None
+    releases: Releases | None = None
     monitoring: Monitoring | None = None
     log: Log = Log()
     fleet: Path | None = None
@@ -345,6 +355,9 @@ def _check_files(config: Config, problems: Problems) -> None:
         _check_staff(config.staff, config.access.oidc, problems)
     if config.access.oidc is not None:
         _check_oidc(config.access.oidc, problems)
+    if config.releases is not None and not (config.releases.folder / "metadata").is_dir():
+        problem = f"{config.releases.folder} has no releases; make the folder with `rap image release create`"
+        problems.add(("releases", "folder"), problem)
     if config.sessions is not None:
         _check_sessions(config.sessions, config.staff, problems)
 

@@ -13,26 +13,28 @@ The body is one block of the connection's compressed stream. Meaning of the stat
          same stream
 
 Requests for files (`wire.files`) are answered by `datacenter.commands.ranges`, on the same connections. The messages
-of remote sessions are exchanged by `POST /v1/sessions` (`datacenter.sessions.exchange`).
+of remote sessions are exchanged by `POST /v1/sessions` (`datacenter.sessions.exchange`), those of updates by
+`POST /v1/update`; `GET /v1/releases/…` brings the metadata of releases (`datacenter.releases.service`).
 
 `GET /v1/time` is answered with status 204 and the time in the `Date` header, for boxes with a wrong clock.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from http import HTTPStatus
 from typing import Final, Protocol, get_args
 
 import msgspec
 
 from datacenter.commands.ranges import FileRanges
+from datacenter.releases.service import ReleaseService
 from datacenter.sessions.box_keys import certificate_of
 from datacenter.store.batch import Received
 from datacenter.store.errors import StoreError, UnknownBoxError
 from datacenter.store.queue import IngestQueue, QueueFullError
 from wire.compression import CompressionError, Decompressor, UnknownStreamError
-from wire.files import FILES_PATH
+from wire.files import FILES_PATH, parse_range
 from wire.http.connection import Handler, Request, Response
 from wire.messages import (
     BATCH_BYTES_MAX,
@@ -47,6 +49,8 @@ from wire.messages import (
     encode,
     find_undecodable_record,
 )
+from wire.release.messages import PATH as UPDATE_PATH
+from wire.release.messages import RELEASES_PATH, TARGET_BYTES_MAX
 from wire.session.messages import PATH as SESSIONS_PATH
 
 PATH: Final = "/v1/batches"
@@ -81,10 +85,11 @@ def make_ingest(
     front_ends: Collection[str] = (),
     files: FileRanges | None = None,
     sessions: BoxSessions | None = None,
+    releases: ReleaseService | None = None,
 ) -> Handler:
     """Return the handler that stores batches through `queue`, and answers requests for files by `files`.
 
-    `sessions` exchanges the messages of remote sessions; None: there are none.
+    `sessions` exchanges the messages of remote sessions, `releases` serves releases and orders; None: there are none.
 
     `now_ms` is the data center's wall clock. The name in the peer's certificate is the box's serial number, so the
     server must require client certificates. `front_ends` are the certificate names of front ends that terminate the
@@ -94,6 +99,8 @@ def make_ingest(
     async def ingest(request: Request) -> Response:
         if request.target == TIME_PATH:
             return Response(HTTPStatus.NO_CONTENT)
+        if releases is not None and (answer := _answer_release(request, releases, front_ends)):
+            return await answer
         if files is not None and request.target.startswith(FILES_PATH):
             return await files.answer(request, _box(request, front_ends))
         if sessions is not None and request.target == SESSIONS_PATH:
@@ -129,9 +136,25 @@ def make_ingest(
             return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, "the database failed; nothing was stored")
         if sessions is not None and sessions.has_messages(box):
             reply = msgspec.structs.replace(reply, sessions=True)
+        if releases is not None and releases.has_news(box):
+            reply = msgspec.structs.replace(reply, updates=True)
         return Response(HTTPStatus.OK, encode(reply))
 
     return ingest
+
+
+def _answer_release(
+    request: Request, releases: ReleaseService, front_ends: Collection[str]
+) -> Awaitable[Response] | None:
+    """Return the answer to a request about updates or for a release; None if it is another one."""
+    box = _box(request, front_ends)
+    if request.target == UPDATE_PATH:
+        return releases.answer_state(request, box)
+    if request.target.startswith(RELEASES_PATH):
+        return releases.answer_metadata(request, box)
+    if request.method == "GET" and (wanted := parse_range(request.target, TARGET_BYTES_MAX)):
+        return releases.answer_target(wanted, box) if releases.has_target(wanted.sha256) else None
+    return None
 
 
 async def _answer_session(request: Request, sessions: BoxSessions, front_ends: Collection[str]) -> Response:

@@ -42,6 +42,8 @@ from datacenter.monitoring.requests import measured_application, measured_handle
 from datacenter.monitoring.start import monitoring
 from datacenter.notices.start import make_sender
 from datacenter.notices.targets import read_targets
+from datacenter.releases.folder import ReleaseFolder
+from datacenter.releases.service import ReleaseService
 from datacenter.sessions.remote import RemoteSessions
 from datacenter.store.errors import StoreError
 from datacenter.store.queue import RECORDS_MAX, RoutedQueue, StoreQueue
@@ -275,8 +277,14 @@ async def _serve(
             fleet.four_eyes if fleet else (),
         )
     files = FileRanges(FileArchive(store), executor, now_ms)
+    releases = None
+    if config.releases is not None:
+        folder = ReleaseFolder(config.releases.folder)
+        releases = ReleaseService(folder, config.boxes, store, one_writer, now_ms)
     server = await serve(
-        measured_handler(make_ingest(now_ms, queue, config.front_ends, files, sessions), metrics.request),
+        measured_handler(
+            make_ingest(now_ms, queue, config.front_ends, files, sessions, releases), metrics.request
+        ),
         config.listen.host,
         config.listen.port,
         tls=server_context(identity(config)),
@@ -314,6 +322,8 @@ async def _serve(
         if access is not None:
             followed = follow_access(access, lambda: config.access_files, signals.reload)
             following.append(tasks.create_task(followed))
+        if releases is not None:
+            following.append(tasks.create_task(releases.run()))
         if sender is not None:
             following.append(tasks.create_task(sender.run()))
         if revocations:

@@ -36,14 +36,7 @@ class AuditTrail:
     def append(self, entries: Sequence[AuditEntry]) -> ChainHead:
         """Append entries, all or none, and return the new head; committed on return. Raises: StoreError."""
         with self._store.transaction() as connection:
-            head = _locked_head(connection)
-            rows = list(chained(head, (entry.cleaned() for entry in entries)))
-            if not rows:
-                return head
-            connection.execute(insert(audit), [_values(row) for row in rows])
-            head = ChainHead(rows[-1].number, rows[-1].hash)
-            connection.execute(update(audit_head).values(asdict(head)))
-            return head
+            return append_within(connection, entries)
 
     def head(self) -> ChainHead:
         """Return the number of records and the last hash, to be noted outside of the database. Raises: StoreError."""
@@ -59,6 +52,18 @@ class AuditTrail:
             last = connection.scalar(select(func.max(audit.c.number))) or 0
             head = _head(connection)
             return list(chain_problems(_rows(connection, max(last, head.number)), head, known))
+
+
+def append_within(connection: Connection, entries: Sequence[AuditEntry]) -> ChainHead:
+    """Append entries in a transaction, as `AuditTrail.append`."""
+    head = _locked_head(connection)
+    rows = list(chained(head, (entry.cleaned() for entry in entries)))
+    if not rows:
+        return head
+    connection.execute(insert(audit), [_values(row) for row in rows])
+    head = ChainHead(rows[-1].number, rows[-1].hash)
+    connection.execute(update(audit_head).values(asdict(head)))
+    return head
 
 
 def entry_of(decision: Decision) -> AuditEntry:

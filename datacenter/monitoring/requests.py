@@ -12,6 +12,8 @@ from datacenter.ingest import PATH
 from wire.files import FILES_PATH
 from wire.http.connection import Handler, Request, Response
 from wire.messages import TIME_PATH
+from wire.release.messages import PATH as UPDATE_PATH
+from wire.release.messages import RELEASES_PATH
 
 Observe: TypeAlias = Callable[[str, str, str, int, float], None]
 """Counts a request: listener, method, route, status, seconds."""
@@ -40,9 +42,10 @@ def measured_handler(handler: Handler, observe: Observe) -> Handler:
 
 
 def _route(target: str) -> str:
-    if target.startswith(FILES_PATH):
-        return FILES_PATH
-    return target if target in (PATH, TIME_PATH) else NO_ROUTE
+    for path in (FILES_PATH, RELEASES_PATH):
+        if target.startswith(path):
+            return path
+    return target if target in (PATH, TIME_PATH, UPDATE_PATH) else NO_ROUTE
 
 
 def measured_application(application: ASGIApp, observe: Observe) -> ASGIApp:

@@ -12,7 +12,7 @@ from datacenter.store.command_states import TRANSITIONS, Event
 from datacenter.store.coverage import BOX_STREAM, RANGES_MAX, add_new, decode_ranges, encode_ranges
 from datacenter.store.errors import StoreError, UnknownBoxError
 from datacenter.store.rows import Row, make_rows, number_of
-from datacenter.store.statements import CommandReport, CoverageRow, Key, Statements
+from datacenter.store.statements import CommandReport, CoverageRow, Key, Statements, UpdateReport
 from settings.ranges import RangeSet
 from wire.audit_events import AuditEvent
 from wire.messages import (
@@ -24,6 +24,7 @@ from wire.messages import (
     CommandStep,
     Gap,
     Record,
+    UpdateStep,
     sequences,
 )
 
@@ -174,7 +175,7 @@ def store_records(statements: Statements, cursor: Any, received: Sequence[Receiv
 
 
 def exchange_commands(statements: Statements, cursor: Any, accepted: Sequence[Received]) -> DueCommands:
-    """Apply what stored batches report about commands, and return the commands that are due.
+    """Apply what stored batches report about commands and updates, and return the commands that are due.
 
     The same batches give the same result a second time, so that this may be a later transaction than `store_records`:
     a box whose batch was not acknowledged sends it again. Raises: errors of the driver, as `store_records`.
@@ -184,6 +185,8 @@ def exchange_commands(statements: Statements, cursor: Any, accepted: Sequence[Re
         lambda report: _EVENTS[report.outcome],
     ):
         statements.report(cursor, event, list(reports))
+    if steps := [report for one in accepted for report in _update_reports(one)]:
+        statements.update_steps(cursor, steps)
     if started := {one.box for one in accepted if any(map(_is_start, one.batch.records))}:
         statements.repeat(cursor, started)
     return _take_due(statements, cursor, accepted)
@@ -221,6 +224,13 @@ def _command_reports(one: Received) -> Iterator[CommandReport]:
         if isinstance(body, (CommandStep, CommandResult)):
             word = body.step if isinstance(body, CommandStep) else body.outcome
             yield CommandReport(word, one.at_ms, body.command, one.box, record.entry.instrument)
+
+
+def _update_reports(one: Received) -> Iterator[UpdateReport]:
+    """What a batch reports about updates."""
+    for record in one.batch.records:
+        if isinstance(record.entry.body, UpdateStep):
+            yield UpdateReport(one.box, one.at_ms, record.entry.body)
 
 
 def _is_start(record: Record) -> bool:

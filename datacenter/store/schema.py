@@ -36,7 +36,7 @@ from datacenter.store.append_only import make_append_only
 
 metadata = MetaData()
 
-REVISION: Final = "0013"
+REVISION: Final = "0014"
 """The revision whose migration creates these tables."""
 
 boxes = Table(
@@ -427,4 +427,69 @@ box_keys = Table(
     Column("box", Text, primary_key=True),
     Column("key", Text, primary_key=True),  # public, PEM: of the certificate with which the box has connected
     Column("used_from_ms", BigInteger, nullable=False),
+)
+
+box_releases = Table(
+    "box_releases",
+    metadata,
+    Column("box", Text, primary_key=True),
+    Column("running", BigInteger, nullable=False),  # number of the release, as the box told it; 0 if unknown
+    Column("data", BigInteger, nullable=False),  # the same of the latest release of kind "data"
+    Column("slot_sha256", Text, nullable=False),
+    Column("other_sha256", Text, nullable=False),
+    Column("follows", BigInteger, nullable=False),  # the order that the box follows; 0 if none
+    Column("told", BigInteger, nullable=False),  # the order of the latest answer, which may have been lost
+    Column("asked_at_ms", BigInteger, nullable=False),
+)
+
+rollouts = Table(
+    "rollouts",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("release", BigInteger, nullable=False),  # its number
+    *(Column(name, Text, nullable=False) for name in ("name", "kind")),  # of the release
+    *(Column(name, Text, nullable=False) for name in ("site", "country", "region")),  # empty if not limited
+    Column("plan", Text, nullable=False),  # `datacenter.releases.plan.Plan` in JSON
+    *(Column(name, Text, nullable=False) for name in ("requester", "purpose")),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),  # of `datacenter.releases.states`
+    Column("reason", Text, nullable=False, server_default=""),  # of the latest change of the state
+    Column("wave", Integer, nullable=False, server_default="0"),  # the one that runs; 0 is the first
+    Column("wave_began_at_ms", BigInteger),
+    Column("approved_by", Text),
+    Column("approved_at_ms", BigInteger),
+    Column("changed_at_ms", BigInteger, nullable=False),
+    Index("rollouts_in_state", "state"),
+    sqlite_autoincrement=True,
+)
+
+update_orders = Table(
+    "update_orders",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),  # the order's number
+    Column("rollout", BigInteger, ForeignKey("rollouts.id"), nullable=False),
+    Column("box", Text, ForeignKey("boxes.serial"), nullable=False),
+    Column("release", BigInteger, nullable=False),
+    Column("wave", Integer, nullable=False),
+    Column("joined_at_ms", BigInteger, nullable=False),
+    Column("ordered_at_ms", BigInteger),  # NULL until its wave runs
+    Column("deadline_ms", BigInteger),
+    Column("step", Text),  # the furthest that the box has reported, as the following columns
+    Column("rank", Integer, nullable=False, server_default="0"),
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("step_at_ms", BigInteger),
+    Column("ending", Text),  # by the data center: "silent", "withdrawn" or "present"
+    Column("ended_at_ms", BigInteger),
+    Index("update_orders_of_rollout", "rollout", "box", unique=True),
+    Index("update_orders_of_box", "box", "release"),
+    sqlite_autoincrement=True,
+)
+
+_O = update_orders.c
+Index(
+    "update_orders_open",
+    _O.box,
+    unique=True,  # a box has one order at a time
+    sqlite_where=_O.ordered_at_ms.is_not(None) & _O.ended_at_ms.is_(None),
+    postgresql_where=_O.ordered_at_ms.is_not(None) & _O.ended_at_ms.is_(None),
 )

@@ -12,8 +12,9 @@ from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from datacenter.store.command_states import SENT, TRANSITIONS, WITHDRAWABLE, Event, State, quoted
 from datacenter.store.rows import Row
+from datacenter.store.update_steps import LAST_RANK_MIN, RANKS
 from settings.profile import Verb
-from wire.messages import COMMANDS_PER_REPLY_MAX
+from wire.messages import COMMANDS_PER_REPLY_MAX, UpdateStep
 
 _WAITING: Final = (
     "SELECT id, box, instrument, verb, body, delivered_count, state, ending, expires_at_ms FROM ("  # noqa: S608
@@ -49,6 +50,12 @@ _CLOSE: Final[dict[Event, str]] = {
     for event, state in _CLOSED.items()
 }
 _REPEAT: Final = f"UPDATE commands SET due_at_ms = 0 WHERE box = ? AND state IN ({quoted(SENT)})"  # noqa: S608
+_UPDATE_STEP: Final = (
+    "UPDATE update_orders SET step = ?, rank = ?, reason = ?, step_at_ms = ?,"  # noqa: S608
+    f" ended_at_ms = CASE WHEN ? >= {LAST_RANK_MIN} THEN coalesce(ended_at_ms, ?) ELSE ended_at_ms END"
+    " WHERE id = ? AND box = ? AND release = ? AND ordered_at_ms IS NOT NULL AND rank < ?"
+)
+"""Applied in any order and any number of times, the steps of an order give the same row but for the times."""
 
 Key: TypeAlias = tuple[str, str, int]
 """Box, stream and life."""
@@ -80,6 +87,14 @@ class CommandReport(NamedTuple):
     instrument: str
 
 
+class UpdateReport(NamedTuple):
+    """A step of an update that a box reports."""
+
+    box: str
+    at_ms: int
+    step: UpdateStep
+
+
 class Statements(Protocol):
     """What a transaction that stores batches executes with the driver's cursor."""
 
@@ -109,6 +124,10 @@ class Statements(Protocol):
 
     def report(self, cursor: Any, event: Event, reports: Sequence[CommandReport]) -> None:
         """Apply an event to the commands of reports."""
+        ...
+
+    def update_steps(self, cursor: Any, reports: Sequence[UpdateReport]) -> None:
+        """Apply the steps of updates to the orders that they are about."""
         ...
 
     def repeat(self, cursor: Any, boxes: Collection[str]) -> None:
@@ -161,6 +180,9 @@ class SqliteStatements:
     def report(self, cursor: Any, event: Event, reports: Sequence[CommandReport]) -> None:
         cursor.executemany(*_report(event, reports))
 
+    def update_steps(self, cursor: Any, reports: Sequence[UpdateReport]) -> None:
+        cursor.executemany(_UPDATE_STEP, _step_values(reports))
+
     def repeat(self, cursor: Any, boxes: Collection[str]) -> None:
         cursor.executemany(_REPEAT, [(box,) for box in boxes])
 
@@ -212,6 +234,9 @@ class PostgresStatements:
         statement, values = _report(event, reports)
         cursor.executemany(statement.replace("?", "%s"), values)
 
+    def update_steps(self, cursor: Any, reports: Sequence[UpdateReport]) -> None:
+        cursor.executemany(_UPDATE_STEP.replace("?", "%s"), _step_values(reports))
+
     def repeat(self, cursor: Any, boxes: Collection[str]) -> None:
         cursor.executemany(_REPEAT.replace("?", "%s"), [(box,) for box in sorted(boxes)])
 
@@ -222,3 +247,13 @@ def _report(event: Event, reports: Sequence[CommandReport]) -> tuple[str, list[t
         return _STEP[event], [(it.at_ms, it.id, it.box, it.instrument, it.instrument) for it in reports]
     closing = ((it.outcome, it.at_ms, it.id, it.box, it.instrument, it.instrument) for it in reports)
     return _CLOSE[event], list(closing)
+
+
+def _step_values(reports: Sequence[UpdateReport]) -> list[tuple[Any, ...]]:
+    """Return the values of _UPDATE_STEP for each report."""
+    found = []
+    for box, at_ms, step in reports:
+        rank = RANKS[step.step]
+        of_order = step.order, box, step.release, rank
+        found.append((step.step, rank, step.reason, at_ms, rank, at_ms, *of_order))
+    return found

@@ -112,6 +112,7 @@ def test_with_a_provider_the_pages_need_no_sign_in_for_development(file: Path) -
             ["sessions: ", "10.99.0.2/29"],
         ),
         ("[store]", f'{SESSIONS}folder = "."\nstaff = "10.99.0.2/30"\n[store]', ["sessions: ", "/16 to /29"]),
+        ("[store]", '[releases]\nfolder = "no"\n[store]', ["releases.folder: ", "rap image release create"]),
         ("[store]", '[log]\nformat = "jsn"\n[store]', ["log.format: ", "json"]),
         ("[store]", "[monitoring]\nport = 70000\n[store]", ["monitoring.port: ", "<= 65535"]),
         ("[store]", "[base]\nexport_instruments_min = 1\n[store]", ["base.export_instruments_min: ", ">= 2"]),

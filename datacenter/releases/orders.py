@@ -1,0 +1,96 @@
+"""The orders of boxes: what a box says of itself, which order it has, and whether it must be told."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import and_, bindparam, delete, func, insert, or_, select
+
+from datacenter.releases.folder import ReleaseSet
+from datacenter.releases.plan import decode_plan
+from datacenter.store.schema import box_releases, boxes, rollouts, sites, update_orders
+from datacenter.store.store import Store
+from wire.release.messages import NO_ORDER, UpdateOrder, UpdateState
+
+_B: Final = box_releases.c
+_O: Final = update_orders.c
+IS_OPEN: Final = and_(_O.ordered_at_ms.is_not(None), _O.ended_at_ms.is_(None))
+"""Whether a row of `update_orders` is an order that its box has to follow."""
+_TABLES: Final = (
+    boxes.outerjoin(sites, boxes.c.site == sites.c.site)
+    .outerjoin(update_orders, and_(_O.box == boxes.c.serial, IS_OPEN))
+    .outerjoin(rollouts, rollouts.c.id == _O.rollout)
+)
+_ORDER: Final = (
+    select(_O.id, _O.release, rollouts.c.plan, sites.c.zone)
+    .select_from(_TABLES)
+    .where(boxes.c.serial == bindparam("of_box"), boxes.c.dismissed_at_ms.is_(None))
+)
+_FORGET: Final = delete(box_releases).where(_B.box == bindparam("of_box"))
+
+
+class RunningRelease(NamedTuple):
+    """What a box has told of itself."""
+
+    running: int
+    data: int
+    slot_sha256: str
+    other_sha256: str
+    asked_at_ms: int
+
+
+def exchange_order(
+    store: Store, releases: ReleaseSet, box: str, state: UpdateState, now_ms: int
+) -> UpdateOrder | None:
+    """Keep what a box tells of itself, and return its order; None if it is not an authorized box.
+
+    Raises: StoreError.
+    """
+    told = {
+        "box": box,
+        "running": state.running,
+        "data": state.data,
+        "slot_sha256": state.slot_sha256,
+        "other_sha256": state.other_sha256,
+        "follows": state.order,
+        "asked_at_ms": now_ms,
+    }
+    with store.transaction() as connection:
+        found = connection.execute(_ORDER, {"of_box": box}).one_or_none()
+        if found is None:
+            return None
+        release = releases.releases.get(found.release)
+        connection.execute(_FORGET, {"of_box": box})
+        connection.execute(insert(box_releases), {**told, "told": found.id if release else 0})
+    if release is None:
+        return NO_ORDER
+    plan = decode_plan(found.plan)
+    zone, now_s = ZoneInfo(found.zone or "UTC"), now_ms // 1000
+    return UpdateOrder(
+        found.id,
+        release.number,
+        release.kind,
+        releases.versions,
+        plan.not_before_ms // 1000,
+        plan.restart.times(zone, now_s) if plan.restart else (),
+        plan.may_fetch_slot,
+    )
+
+
+def find_boxes_to_tell(store: Store) -> set[str]:
+    """Return the boxes that have to ask: those that follow another order than theirs, or were told another one.
+
+    Raises: StoreError.
+    """
+    order = func.coalesce(_O.id, 0)
+    tables = box_releases.outerjoin(update_orders, and_(_O.box == _B.box, IS_OPEN))
+    query = select(_B.box).select_from(tables).where(or_(order != _B.follows, order != _B.told))
+    return {box for (box,) in store.read(query)}
+
+
+def read_running(store: Store, box: str) -> RunningRelease | None:
+    """Return what a box has told of itself; None if it has not. Raises: StoreError."""
+    columns = [_B[name] for name in RunningRelease._fields]
+    found = next(store.read(select(*columns).where(_B.box == box)), None)
+    return None if found is None else RunningRelease._make(found)
