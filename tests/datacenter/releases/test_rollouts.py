@@ -262,7 +262,7 @@ def test_a_step_of_another_order_release_or_box_counts_for_nothing(
     assert fleet.states(number) == {"RAP-0001": "ordered"}
 
 
-@pytest.mark.parametrize("words", permutations(("restarting", "committed", "returned")))
+@pytest.mark.parametrize("words", tuple(permutations(("restarting", "committed", "returned"))))
 def test_the_order_in_which_steps_arrive_changes_nothing(
     memory: Store, words: tuple[UpdateWord, ...]
 ) -> None:
