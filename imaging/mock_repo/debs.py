@@ -85,15 +85,18 @@ def _merged(name: str) -> str:
     return "/".join(("usr", *parts) if parts[:1] and parts[0] in MERGED and parts[1:] else parts)
 
 
-def fetch(names: Sequence[str], folder: Path) -> list[Deb]:
-    """Download these packages and their dependencies into `folder`, unless they are there. Raises: ProgramFailed."""
+def fetch(names: Sequence[str], folder: Path, options: Sequence[str] = ()) -> list[Deb]:
+    """Download these packages and their dependencies into `folder`, unless they are there.
+
+    `options` are more options of apt, such as "Dir::Etc::preferences=FILE". Raises: ProgramFailed.
+    """
     folder = folder.absolute()  # apt resolves relative paths from another folder
     (folder / "partial").mkdir(parents=True, exist_ok=True)
     nothing = folder / "installed"
     nothing.write_text("")
     places = (f"Dir::State::status={nothing}", f"Dir::Cache::archives={folder}")
-    options = (*places, "Debug::NoLocking=1", "APT::Sandbox::User=root")
-    words = [word for option in options for word in ("-o", option)]
+    every = (*places, "Debug::NoLocking=1", "APT::Sandbox::User=root", *options)
+    words = [word for option in every for word in ("-o", option)]
     command = ["apt-get", "install", "--yes", "--no-install-recommends", "-qq", *words]
     run_program([*command, "--download-only", *names])
     simulated = run_program([*command, "--simulate", *names])

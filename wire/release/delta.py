@@ -46,6 +46,8 @@ UNPACKED_BYTES_MAX: Final = 80 * 1024 * 1024
 """The longest source of an operation after unpacking it: a kernel."""
 PIECE_BYTES: Final = 256 * 1024
 """The longest difference and the longest extra bytes of a control."""
+RANGES_MAX: Final = 16384
+"""The largest number of ranges of the source for an operation."""
 DIGEST_BYTES: Final = 16
 HEADER_BYTES_MAX: Final = 4096
 OPERATIONS_BYTES_MAX: Final = 8 * 1024 * 1024
@@ -122,7 +124,7 @@ class Patch(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, ta
     """Applies the next `controls` to `sources`, joined."""
 
     length: Window
-    sources: Annotated[list[Range], Meta(min_length=1, max_length=16384)]
+    sources: Annotated[list[Range], Meta(min_length=1, max_length=RANGES_MAX)]
     source_digest: Digest
     controls: Count
     digest: Digest
@@ -135,7 +137,7 @@ class Repack(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, t
     """
 
     length: Window
-    sources: Annotated[list[Range], Meta(min_length=1, max_length=16384)]
+    sources: Annotated[list[Range], Meta(min_length=1, max_length=RANGES_MAX)]
     source_digest: Digest
     source_codec: str
     """One of UNPACK."""

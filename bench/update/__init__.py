@@ -1,0 +1,1 @@
+"""Benchmarks of updates: `make bench-update`."""

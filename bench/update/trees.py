@@ -1,0 +1,94 @@
+"""Two releases of a real system, before and after a set of security updates: Debian's, without and with its updates.
+
+The packages are those of the mock repository, and a web server, rsyslog, auditd and OpenVPN. apt resolves and
+downloads them twice, once without the archive of security updates. Maintainer scripts do not run.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Final
+
+from imaging.mock_repo import debs
+from imaging.programs import run_program
+
+MORE: Final = ("apache2", "rsyslog", "auditd", "openvpn")
+EPOCH: Final = 1_790_000_000
+SLOT_MIB: Final = 640
+UUID: Final = "6b1f7a52-33e4-5d7c-9a53-5f2b5d3f0c11"
+_BEFORE: Final = """\
+Package: *
+Pin: release n=bookworm-security
+Pin-Priority: -1
+"""
+_PACKAGES: Final = Path(debs.__file__).with_name("packages.toml")
+
+
+@dataclass(frozen=True)
+class Release:
+    """The tree of a release, and its packages with their versions."""
+
+    tree: Path
+    packages: dict[str, str]
+
+
+def make_releases(folder: Path) -> tuple[Release, Release]:
+    """Return the releases before and after, which are made in `folder` once. Raises: ProgramFailed, OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (pins := folder / "before.pref").write_text(_BEFORE)
+    return (
+        _make_release(folder / "before", [f"Dir::Etc::preferences={pins.absolute()}"]),
+        _make_release(folder / "after", []),
+    )
+
+
+def _make_release(folder: Path, options: Sequence[str]) -> Release:
+    table = tomllib.loads(_PACKAGES.read_text())
+    names = [*table["debs"], *MORE]
+    found = debs.fetch(names, folder / "debs", options)
+    kept = [deb for deb in found if not any(fnmatch(deb.name, pattern) for pattern in table["leave_out"])]
+    tree = folder / "tree"
+    if not tree.exists():
+        part = folder / "part"
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+        for name, to in table["stubs"]["filesystem"]["links"].items():
+            (part / name).parent.mkdir(parents=True, exist_ok=True)
+            (part / name).symlink_to(to)
+        for deb in kept:
+            deb.unpack(part)
+        _configure(part)
+        part.rename(tree)
+    return Release(tree, {deb.name: deb.fields["Version"] for deb in kept})
+
+
+def _configure(tree: Path) -> None:
+    """Do what the installation of a kernel does, and give all files the time of their package or EPOCH."""
+    for modules in sorted((tree / "usr/lib/modules").iterdir()):
+        run_program(["chroot", tree, "/usr/sbin/depmod", modules.name])
+    for path in sorted(tree.glob("boot/System.map-*")):
+        path.unlink()
+    for path in (tree, *tree.rglob("*")):
+        moment = min(int(path.lstat().st_mtime), EPOCH)
+        os.utime(path, (moment, moment), follow_symlinks=False)
+
+
+def make_slot(tree: Path, image: Path) -> Path:
+    """Make the image of a root slot from a tree, with the options of the image builder. Raises: ProgramFailed."""
+    if image.exists():
+        return image
+    times = {**os.environ, "E2FSPROGS_FAKE_TIME": str(EPOCH), "SOURCE_DATE_EPOCH": str(EPOCH)}
+    options = f"hash_seed={UUID},lazy_itable_init=1,lazy_journal_init=1,root_owner=0:0,nodiscard"
+    command = ["mke2fs", "-q", "-F", "-t", "ext4", "-U", UUID, "-E", options, "-O", "metadata_csum_seed"]
+    part = image.with_suffix(".part")
+    part.unlink(missing_ok=True)
+    subprocess.run([*command, "-d", tree, part, f"{SLOT_MIB}m"], env=times, check=True)
+    part.rename(image)
+    return image

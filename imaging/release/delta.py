@@ -1,0 +1,307 @@
+"""Making deltas between two root slots: for each part of the target, the part of the source that it resembles most.
+
+Both images are divided into bodies: the content of each file, and the rest, which is the metadata of the file system.
+A body of the target is made from
+
+    the body of the source with the same content, wherever it is;
+    else, compressed: the content of the compressed file of the source that it replaces;
+    else the file of the source with the same path, or the same path but for numbers (libraries, kernel modules).
+
+What an image has that is not ext4 is treated as metadata, so the result is exact for any two images.
+"""
+
+from __future__ import annotations
+
+import mmap
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from imaging.release import bsdiff, repack
+from imaging.release.bsdiff import Match
+from imaging.release.delta_file import DeltaWriter
+from imaging.release.delta_plan import (
+    Again,
+    Empty,
+    FromSource,
+    New,
+    Packed,
+    Piece,
+    Planner,
+    controls,
+    differences,
+)
+from imaging.release.ext4 import Ext4, Ext4Error, Extent
+from wire.release.delta import BLOCK_BYTES, SOURCE_BYTES_MAX, TARGET_BYTES_MAX, Range
+
+_ZEROS: Final = bytes(BLOCK_BYTES)
+_UNIT_BYTES: Final = 1024
+"""The smallest block of ext4."""
+_CHUNK_BYTES: Final = 64 * 1024 * 1024
+"""The longest part of a body that is compared at once, which limits the memory."""
+_AROUND_BYTES: Final = 8 * 1024 * 1024
+METADATA: Final = ""
+
+
+class DeltaInputError(Exception):
+    """No delta can be made of the two files; the message says why."""
+
+
+@dataclass(frozen=True)
+class Body:
+    """A file, or all metadata, of an image: its content in whole blocks, and where it is."""
+
+    path: str
+    extents: tuple[Extent, ...]
+    image: memoryview
+
+    def content(self) -> bytes:
+        """Return the content, with what follows the end of the file in its last block."""
+        return b"".join(self.image[one.offset : one.offset + one.length] for one in self.extents)
+
+    @cached_property
+    def sha256(self) -> bytes:
+        """The SHA-256 of the content."""
+        return sha256(self.content()).digest()
+
+    @property
+    def length(self) -> int:
+        """The length of the content."""
+        return sum(one.length for one in self.extents)
+
+    @property
+    def kind(self) -> str:
+        """The path without its numbers."""
+        return re.sub(r"\d+", "0", self.path)
+
+    def places(self, start: int, length: int) -> Iterator[tuple[int, int]]:
+        """Yield offset in the image and length of each part of a range of the content."""
+        at = 0
+        for one in self.extents:
+            low, high = max(start, at), min(start + length, at + one.length)
+            if low < high:
+                yield one.offset + low - at, high - low
+            at += one.length
+
+
+def make_delta(source: Path, target: Path, *, jobs: int = 2) -> bytes:
+    """Return the delta from one image of a slot to another one. The same images give the same bytes.
+
+    Raises: DeltaInputError, OSError.
+    """
+    old, new = _image(source), _image(target)
+    writer = DeltaWriter()
+    Planner(old, new, writer).add_all(_pieces(old, new, jobs))
+    return writer.finish(sha256(old).digest(), len(old), sha256(new).digest(), len(new))
+
+
+def _image(file: Path) -> memoryview:
+    with file.open("rb") as opened:
+        size = opened.seek(0, 2)
+        if not 0 < size <= TARGET_BYTES_MAX or size % BLOCK_BYTES:
+            raise DeltaInputError(
+                f"{file}: has {size} bytes; an image of a slot has whole blocks of {BLOCK_BYTES}"
+            )
+        return memoryview(mmap.mmap(opened.fileno(), 0, prot=mmap.PROT_READ))
+
+
+def _pieces(old: memoryview, new: memoryview, jobs: int) -> Iterator[Piece]:
+    """Yield the pieces of the target in their order."""
+    sources, _ = _bodies(old)
+    targets, placed = _bodies(new)
+    matcher = _Matcher(sources, targets)
+    with bsdiff.deep_stack(), ThreadPoolExecutor(jobs) as pool:
+        for found in pool.map(matcher.pieces, targets):
+            placed += found
+    end = 0
+    for offset, piece in sorted(placed, key=lambda one: one[0]):
+        assert offset == end, f"pieces overlap at byte {offset}, or leave a gap"
+        end += piece.length
+        yield piece
+    assert end == len(new)
+
+
+def _bodies(image: memoryview) -> tuple[list[Body], list[tuple[int, Piece]]]:
+    """Return the bodies of an image, and the zeros outside of files."""
+    try:
+        files = Ext4(image).files()
+    except Ext4Error:
+        files = []
+    bodies, used = [], bytearray(len(image) // _UNIT_BYTES)
+    for file in files:
+        units = [
+            slice(one.offset // _UNIT_BYTES, (one.offset + one.length) // _UNIT_BYTES) for one in file.extents
+        ]
+        if any(any(used[part]) for part in units):
+            continue  # a damaged file system, in which two files share blocks
+        for part in units:
+            used[part] = b"\1" * (part.stop - part.start)
+        bodies.append(Body(file.path, file.extents, image))
+    metadata: list[Extent] = []
+    zeros: list[tuple[int, Piece]] = []
+    length = 0
+    for start, end, is_zero in _rest(image, used):
+        if is_zero:
+            zeros.append((start, Empty(end - start)))
+        else:
+            metadata.append(Extent(length, start, end - start))
+            length += end - start
+    return [*bodies, Body(METADATA, tuple(metadata), image)], zeros
+
+
+def _rest(image: memoryview, used: bytearray) -> Iterator[tuple[int, int, bool]]:
+    """Yield begin and end of each part that no file uses, and whether it is zero."""
+    unit = used.find(0)
+    while unit >= 0:
+        next_used = used.find(1, unit)
+        at, end = unit * _UNIT_BYTES, (next_used if next_used >= 0 else len(used)) * _UNIT_BYTES
+        begin, was_zero = at, None
+        while at < end:
+            length = min(BLOCK_BYTES, end - at)
+            is_zero = image[at : at + length] == _ZEROS[:length]
+            if was_zero not in (None, is_zero):
+                yield begin, at, not is_zero
+                begin = at
+            at, was_zero = at + length, is_zero
+        yield begin, end, bool(was_zero)
+        unit = used.find(0, next_used) if next_used >= 0 else -1
+
+
+class _Matcher:
+    """Finds what the bodies of the target are made from."""
+
+    def __init__(self, sources: Sequence[Body], targets: Sequence[Body]) -> None:
+        self._by_path = {body.path: body for body in sources}
+        self._by_content = {body.sha256: body for body in reversed(sources)}
+        self._by_kind: dict[str, list[Body]] = defaultdict(list)
+        for body in sources:
+            self._by_kind[body.kind].append(body)
+            self._by_kind[_name(body)].append(body)
+        self._first: dict[bytes, Body] = {}
+        for body in sorted(
+            (body for body in targets if body.extents), key=lambda body: body.extents[0].offset
+        ):
+            self._first.setdefault(body.sha256, body)
+
+    def pieces(self, target: Body) -> list[tuple[int, Piece]]:
+        """Return the pieces of a body of the target, with their offsets in the image."""
+        same = self._by_path.get(target.path)
+        if same is None or same.sha256 != target.sha256:
+            same = self._by_content.get(target.sha256)
+        if same is not None:
+            return list(_placed(target, 0, target.length, same, 0))
+        if (first := self._repeated(target)) is not None:
+            return [
+                (offset, Again(piece.length, piece.source))
+                for offset, piece in _placed(target, 0, target.length, first, 0)
+                if isinstance(piece, FromSource)
+            ]
+        source = self._resembling(target)
+        if source is None:
+            return list(_placed(target, 0, target.length, None, 0))
+        if target.path != METADATA and (found := _repacked(source, target)) is not None:
+            return found
+        return _compared(source, target, 0, source.length, 0, target.length)
+
+    def _repeated(self, target: Body) -> Body | None:
+        """Return a body of the target with the same content that is complete before this one begins."""
+        first = self._first.get(target.sha256)
+        if first is None or first is target:
+            return None
+        end = max(one.offset + one.length for one in first.extents)
+        return first if all(one.offset >= end for one in target.extents) else None
+
+    def _resembling(self, target: Body) -> Body | None:
+        if target.path in self._by_path:
+            return self._by_path[target.path]
+        candidates = self._by_kind.get(target.kind) or self._by_kind.get(_name(target)) or ()
+        return min(candidates, key=lambda body: (abs(body.length - target.length), body.path), default=None)
+
+
+def _name(body: Body) -> str:
+    """Return the last part of a body's path without numbers, in a form that no path has."""
+    return "*/" + PurePosixPath(body.kind).name
+
+
+def _compared(
+    source: Body, target: Body, old_start: int, old_end: int, new_start: int, new_end: int
+) -> list[tuple[int, Piece]]:
+    """Compare parts of two bodies; very long ones in chunks, each with what is around it in the source."""
+    old, new = source.content(), target.content()
+    found: list[tuple[int, Piece]] = []
+    for start in range(new_start, new_end, _CHUNK_BYTES):
+        end = min(start + _CHUNK_BYTES, new_end)
+        shift = old_start - new_start
+        low = max(old_start, min(start + shift, old_end) - _AROUND_BYTES)
+        high = min(old_end, end + shift + _AROUND_BYTES)
+        at = start
+        for length, place in bsdiff.matches(old[low:high], new[start:end]):
+            found += _placed(target, at, length, None if place is None else source, (place or 0) + low)
+            at += length
+    return found
+
+
+def _placed(
+    target: Body, start: int, length: int, source: Body | None, at: int
+) -> Iterator[tuple[int, Piece]]:
+    """Yield the pieces that make a range of a body from `at` of another one, or from nothing."""
+    for offset, size in target.places(start, length):
+        if source is None:
+            yield offset, New(size)
+            continue
+        for source_offset, part in source.places(at, size):
+            yield offset, FromSource(part, source_offset)
+            offset += part
+        at += size
+
+
+def _repacked(source: Body, target: Body) -> list[tuple[int, Piece]] | None:
+    """Return the pieces of a compressed file, if a box can compress its content to the same bytes."""
+    old_file, new_file = source.content(), target.content()
+    old, new = repack.find_packed(old_file), repack.find_packed(new_file)
+    if old is None or new is None:
+        return None
+    blocks = repack.blocks(new_file, new)
+    ranges = tuple(Range(*place) for place in source.places(old.start, old.end - old.start))
+    if blocks is None or sum(one.length for one in ranges) > SOURCE_BYTES_MAX:
+        return None
+    places = [list(target.places(block.start, block.end - block.start)) for block in blocks]
+    if any(len(place) != 1 for place in places):
+        return None
+    found = _compared(source, target, 0, old.start, 0, new.start)
+    whole = bsdiff.matches(old.content, new.content)
+    end = new.start
+    for block, [(offset, length)] in zip(blocks, places, strict=True):
+        found += _placed(target, end, block.start - end, None, 0)
+        steps = _steps(whole, block.content_start, block.content_end, old.content, new.content)
+        data = new.content[block.content_start : block.content_end]
+        packed = Packed(
+            length, ranges, old.codec, len(old.content), tuple(controls(steps)), data, block.codec
+        )
+        found.append((offset, packed))
+        end = block.end
+    found += _placed(target, end, new.end - end, None, 0)
+    return found + _compared(source, target, old.end, source.length, new.end, target.length)
+
+
+def _steps(
+    matches: Iterable[Match], start: int, end: int, old: bytes, new: bytes
+) -> Iterator[tuple[bytes, int | None]]:
+    """Yield the steps that make a range of `new`."""
+    at = 0
+    for length, place in matches:
+        low, high = max(start, at), min(end, at + length)
+        if low < high:
+            part = new[low:high]
+            if place is None:
+                yield part, None
+            else:
+                begin = place + low - at
+                yield differences(part, old[begin : begin + high - low]), begin
+        at += length

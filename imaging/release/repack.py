@@ -1,0 +1,111 @@
+"""Compressed files of which a delta describes the content: what is inside, and whether a box can make them again."""
+
+from __future__ import annotations
+
+import lzma
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from wire.release.codecs import LZ4_BLOCK_BYTES, LZ4_MAGIC, PACK, UNPACK, CodecError
+from wire.release.delta import UNPACKED_BYTES_MAX, WINDOW_BYTES
+
+_BOOT_MAGIC: Final = b"HdrS"
+_XZ_MAGIC: Final = b"\xfd7zXZ\0"
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A compressed part of a file, from `start` to `end`, and its content."""
+
+    start: int
+    end: int
+    codec: str
+    """One of UNPACK."""
+    content: bytes
+
+    @property
+    def data_start(self) -> int:
+        """Where the compressed data begins that is made by PACK."""
+        return self.start + (len(LZ4_MAGIC) if self.codec == "lz4" else 0)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A part of the content, and the bytes of the file that `codec` makes of it."""
+
+    content_start: int
+    content_end: int
+    start: int
+    end: int
+    codec: str
+
+
+def find_packed(file: bytes) -> Packed | None:
+    """Return the compressed part of a kernel (a bzImage with LZ4) or of a module (.xz), or None."""
+    try:
+        if file[:6] == _XZ_MAGIC:
+            return _xz(file)
+        if len(file) > 0x250 and file[0x202:0x206] == _BOOT_MAGIC:
+            return _kernel(file)
+    except (CodecError, lzma.LZMAError, EOFError):
+        pass
+    return None
+
+
+def _xz(file: bytes) -> Packed | None:
+    decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ)
+    content = decoder.decompress(file, UNPACKED_BYTES_MAX)
+    if not decoder.eof:
+        return None
+    return Packed(0, len(file) - len(decoder.unused_data), "xz", content)
+
+
+def _kernel(file: bytes) -> Packed | None:
+    """Read the header of Linux's boot protocol (Documentation/arch/x86/boot.rst)."""
+    start = (file[0x1F1] + 1) * 512 + struct.unpack_from("<I", file, 0x248)[0]
+    end = (
+        start + struct.unpack_from("<I", file, 0x24C)[0] - 4
+    )  # the last four bytes are the length of the content
+    content_bytes = struct.unpack_from("<I", file, end)[0] if end + 4 <= len(file) else 0
+    if file[start : start + 4] != LZ4_MAGIC or not 0 < content_bytes <= UNPACKED_BYTES_MAX:
+        return None
+    return Packed(start, end, "lz4", bytes(UNPACK["lz4"](file[start:end], content_bytes)))
+
+
+def blocks(file: bytes, packed: Packed) -> list[Block] | None:
+    """Return the parts that a box can compress to the same bytes, or None if that is not possible."""
+    found = (
+        _lz4_blocks(file, packed)
+        if packed.codec == "lz4"
+        else iter([(0, len(packed.content), packed.start, packed.end)])
+    )
+    made = []
+    for content_start, content_end, start, end in found:
+        if max(content_end - content_start, end - start) > WINDOW_BYTES:
+            return None
+        content, wanted = packed.content[content_start:content_end], file[start:end]
+        codec = next(
+            (name for name in PACK if name.startswith(packed.codec) and _makes(name, content, wanted)), None
+        )
+        if codec is None:
+            return None
+        made.append(Block(content_start, content_end, start, end, codec))
+    return made
+
+
+def _makes(codec: str, content: bytes, wanted: bytes) -> bool:
+    try:
+        return PACK[codec](content) == wanted
+    except CodecError:
+        return False
+
+
+def _lz4_blocks(file: bytes, packed: Packed) -> Iterator[tuple[int, int, int, int]]:
+    done, start = 0, packed.start + len(LZ4_MAGIC)
+    while start < packed.end:
+        length = struct.unpack_from("<I", file, start)[0]
+        content_end = min(done + LZ4_BLOCK_BYTES, len(packed.content))
+        yield done, content_end, start + 4, start + 4 + length
+        done, start = content_end, start + 4 + length
