@@ -11,7 +11,7 @@ The box checks it with `wire.release.metadata`.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -81,16 +81,34 @@ class ReleaseRepository:
 
     def add(self, file: Path, keys: RoleKeyFiles, now: datetime, custom: dict[str, Any]) -> None:
         """Add a file, described by `custom`. Raises: ReleaseError, SignatureError, OSError."""
+        self.add_all({file.name: (file, custom)}, keys, now)
+
+    def add_all(
+        self, files: Mapping[str, tuple[Path, dict[str, Any]]], keys: RoleKeyFiles, now: datetime
+    ) -> None:
+        """Add files under these names, each described by its `custom`.
+
+        Raises: ReleaseError, SignatureError, OSError.
+        """
         targets = self._load("targets", Targets)
-        if file.name in targets.targets:
-            raise ReleaseError(
-                f"{file.name} is released already; a release never changes, so give it a new name"
-            )
-        target = TargetFile.from_file(file.name, str(file), ["sha256"])
-        target.unrecognized_fields["custom"] = custom
-        targets.targets[file.name] = target
-        shutil.copyfile(file, self.targets / file.name)
+        for name, (file, custom) in files.items():
+            if name in targets.targets:
+                raise ReleaseError(
+                    f"{name} is released already; a release never changes, so give it a new name"
+                )
+            target = TargetFile.from_file(name, str(file), ["sha256"])
+            target.unrecognized_fields["custom"] = custom
+            targets.targets[name] = target
+        for name, (file, _) in files.items():
+            place = self.targets / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, place)
         self._sign_targets(targets, keys, now)
+
+    def released(self) -> dict[str, dict[str, Any]]:
+        """Return the `custom` of each released file, by its name. Raises: ReleaseError, OSError."""
+        targets = self._load("targets", Targets).targets
+        return {name: target.unrecognized_fields.get("custom", {}) for name, target in targets.items()}
 
     def withdraw(self, name: str, keys: RoleKeyFiles, now: datetime) -> None:
         """Take a file out of the releases. Raises: ReleaseError, SignatureError, OSError."""

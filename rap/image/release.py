@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from rap.outcome import FAILED, OK, WrongInput
 from rap.parser import Parser
 
+LINE_BITS_PER_SECOND = 128_000
+
 if TYPE_CHECKING:
     from imaging.release.repository import RoleKeyFiles
 
@@ -38,6 +40,33 @@ def add_release(parser: Parser) -> None:
     add.add_argument("--version", metavar="VERSION", required=True, help="the version of the release")
     _add_keys(add)
     add.set_command(_add)
+    slot = release.add_command(
+        "add-slot", "release the image of a root slot, with deltas from earlier releases"
+    )
+    _add_folder(slot)
+    slot.add_argument("image", metavar="IMAGE", type=Path, help="the raw image of the slot")
+    slot.add_argument("--release", metavar="NAME", required=True, help="the name of the release")
+    slot.add_argument(
+        "--number", metavar="N", type=int, required=True, help="its number, higher than that of any release"
+    )
+    slot.add_argument(
+        "--floor", metavar="N", type=int, default=0, help="boxes with it refuse releases with lower numbers"
+    )
+    slot.add_argument(
+        "--delta-from",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="an earlier release to make a delta from; may be given several times",
+    )
+    _add_keys(slot)
+    slot.set_command(_add_slot)
+    delta = release.add_command("delta", "make a delta between the images of two root slots")
+    delta.add_argument("source", metavar="SOURCE", type=Path)
+    delta.add_argument("target", metavar="TARGET", type=Path)
+    delta.add_argument("-o", "--output", metavar="FILE", type=Path, required=True)
+    delta.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    delta.set_command(_delta)
     withdraw = release.add_command("withdraw", "take a file out of the releases")
     _add_folder(withdraw)
     withdraw.add_argument("name", metavar="NAME")
@@ -81,6 +110,38 @@ def _add(arguments: argparse.Namespace) -> int:
     with _errors_reported():
         about = {"version": arguments.version}
         ReleaseRepository(arguments.folder).add(arguments.file, _keys(arguments), _now(), about)
+    return OK
+
+
+def _add_slot(arguments: argparse.Namespace) -> int:
+    from imaging.release.repository import ReleaseRepository
+    from imaging.release.slots import SlotRelease, release_slot
+
+    release = SlotRelease(arguments.release, arguments.number, arguments.floor)
+    with _errors_reported():
+        repository = ReleaseRepository(arguments.folder)
+        names = release_slot(
+            repository, arguments.image, release, _keys(arguments), _now(), arguments.delta_from
+        )
+    for name in names:
+        print(f"{name}  {(repository.targets / name).stat().st_size} bytes")
+    return OK
+
+
+def _delta(arguments: argparse.Namespace) -> int:
+    from imaging.release.delta import DeltaInputError, make_delta
+
+    with _errors_reported():
+        try:
+            data = make_delta(arguments.source, arguments.target)
+        except DeltaInputError as error:
+            raise WrongInput(str(error)) from error
+        arguments.output.write_bytes(data)
+    seconds = len(data) * 8 / LINE_BITS_PER_SECOND
+    if arguments.json:
+        print(json.dumps({"bytes": len(data), "seconds_at_128_kbit": round(seconds, 1)}))
+    else:
+        print(f"{arguments.output}: {len(data)} bytes, {seconds:.0f} s at 128 kbit/s")
     return OK
 
 

@@ -1,0 +1,134 @@
+"""Releasing a root slot: the whole slot for repairs, its blocks, and deltas from earlier releases."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+from imaging.media.bmap import Bmap, Range
+from imaging.media.imagefile import compress_framed, frames, sha256_of
+from imaging.release.delta import DeltaInputError, make_delta
+from imaging.release.repository import ReleaseError, ReleaseRepository, RoleKeyFiles
+from wire.release.blocks import SLOT_BLOCK_BYTES, SlotBlock, render
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+_NAME: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z._+~-]{0,63}")
+_NUMBER_MAX: Final = 2**31
+
+
+@dataclass(frozen=True)
+class SlotRelease:
+    """A release: its name, its number, which grows, and the lowest number that its boxes accept from then on."""
+
+    name: str
+    number: int
+    floor: int
+
+
+def release_slot(
+    repository: ReleaseRepository,
+    image: Path,
+    release: SlotRelease,
+    keys: RoleKeyFiles,
+    now: datetime,
+    delta_from: Sequence[str] = (),
+) -> list[str]:
+    """Release a slot's image, with deltas from these releases. Returns the names of the new files.
+
+    Raises: ReleaseError, SignatureError, OSError.
+    """
+    released = repository.released()
+    _check(release, released)
+    for name in delta_from:
+        if f"slots/{name}.zst" not in released:
+            known = ", ".join(sorted(name for name in released if name.endswith(".zst"))) or "none"
+            raise ReleaseError(
+                f"slots/{name}.zst is not released, so there is no delta from it; released are: {known}"
+            )
+    custom = {
+        "release": release.name,
+        "number": release.number,
+        "floor": release.floor,
+        "target": sha256_of(image),
+        "bytes": image.stat().st_size,
+    }
+    with TemporaryDirectory(dir=repository.folder) as folder:
+        packed = Path(folder, "slot.zst")
+        (blocks := Path(folder, "slot.blocks")).write_bytes(pack_slot(image, packed))
+        files: dict[str, tuple[Path, dict[str, Any]]] = {
+            f"slots/{release.name}.zst": (packed, custom),
+            f"slots/{release.name}.blocks": (blocks, custom),
+        }
+        for name in delta_from:
+            source = _unpack(repository.targets / f"slots/{name}.zst", Path(folder, f"{name}.img"))
+            (delta := Path(folder, f"{name}.delta")).write_bytes(_delta(source, image))
+            about = {**custom, "source": sha256_of(source)}
+            files[f"deltas/{name}-{release.name}"] = delta, about
+            source.unlink()
+        repository.add_all(files, keys, now)
+    return list(files)
+
+
+def _check(release: SlotRelease, released: dict[str, dict[str, Any]]) -> None:
+    if not _NAME.fullmatch(release.name):
+        raise ReleaseError(
+            f"{release.name!r} is no name of a release; use up to 64 letters, digits and . _ + ~ - such as 1.4.0"
+        )
+    if not 0 <= release.floor <= release.number <= _NUMBER_MAX:
+        raise ReleaseError(
+            f"the floor {release.floor} must be between 0 and the number {release.number} of the release"
+        )
+    highest = max((custom.get("number", 0) for custom in released.values()), default=0)
+    if release.number <= highest:
+        raise ReleaseError(f"the number {release.number} is used already; the next one is {highest + 1}")
+
+
+def pack_slot(image: Path, packed: Path) -> bytes:
+    """Compress an image into `packed`, a frame for each block that is not zero. Returns the file of its blocks."""
+    size, spans, digests = image.stat().st_size, [], []
+    with image.open("rb") as file:
+        for offset in range(0, size, SLOT_BLOCK_BYTES):
+            data = os.pread(file.fileno(), SLOT_BLOCK_BYTES, offset)
+            digests.append(sha256(data).digest())
+            if any(data):
+                spans.append(Range(offset, len(data), digests[-1]))
+    compress_framed(image, Bmap(size, tuple(spans)), packed)
+    with packed.open("rb") as file:
+        at = {frame.offset: frame for frame in frames(file.fileno()) if frame.length <= SLOT_BLOCK_BYTES}
+    used = {span.offset for span in spans}
+    return render(
+        SlotBlock(digest, at[offset].file_offset, at[offset].file_bytes)
+        if offset in used
+        else SlotBlock(digest, 0, 0)
+        for offset, digest in zip(range(0, size, SLOT_BLOCK_BYTES), digests, strict=True)
+    )
+
+
+def _unpack(packed: Path, image: Path) -> Path:
+    with zstd.open(packed) as source, image.open("xb") as target:
+        while data := source.read(SLOT_BLOCK_BYTES):
+            if any(data):
+                target.write(data)
+            else:
+                target.seek(len(data), os.SEEK_CUR)
+        target.truncate()
+    return image
+
+
+def _delta(source: Path, target: Path) -> bytes:
+    try:
+        return make_delta(source, target)
+    except DeltaInputError as error:
+        raise ReleaseError(str(error)) from None

@@ -1,0 +1,221 @@
+"""Deltas between two root slots: the result is the target, bit for bit; what resembles the source costs little."""
+
+from __future__ import annotations
+
+import lzma
+import os
+import struct
+import subprocess
+from collections.abc import Callable
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from imaging.release.delta import DeltaInputError, make_delta
+from imaging.release.ext4 import Ext4, Ext4Error
+from wire.release.codecs import LZ4_MAGIC, PACK
+from wire.release.delta import WINDOW_BYTES, Copy, Delta, Repack, Repeat
+
+UUID = "6b1f7a52-33e4-5d7c-9a53-5f2b5d3f0c11"
+
+
+def slot(folder: Path, name: str, files: dict[str, bytes], mib: int = 8, *more: str) -> Path:
+    """Return a slot with these files, made as the image builder makes it."""
+    tree = folder / f"{name}.tree"
+    for path, content in files.items():
+        (tree / path).parent.mkdir(parents=True, exist_ok=True)
+        (tree / path).write_bytes(content)
+    tree.mkdir(exist_ok=True)
+    image = folder / f"{name}.img"
+    image.unlink(missing_ok=True)
+    options = ["-t", "ext4", "-U", UUID, "-E", f"hash_seed={UUID},lazy_itable_init=1,root_owner=0:0", *more]
+    environment = {**os.environ, "E2FSPROGS_FAKE_TIME": "1790000000"}
+    subprocess.run(
+        ["/usr/sbin/mke2fs", "-q", "-F", *options, "-d", tree, image, f"{mib}m"], check=True, env=environment
+    )
+    return image
+
+
+def applied(data: bytes, source: Path) -> tuple[Delta, bytes]:
+    delta = Delta.open(lambda offset, length: data[offset : offset + length], len(data))
+    old, made = source.read_bytes(), bytearray()
+    delta.check_source(sha256(old).digest(), len(old))
+
+    def write(offset: int, piece: bytes) -> None:
+        assert offset == len(made)
+        made.extend(piece)
+
+    for _ in delta.apply(
+        lambda offset, length: old[offset : offset + length],
+        write,
+        lambda offset, length: bytes(made[offset : offset + length]),
+    ):
+        pass
+    return delta, bytes(made)
+
+
+def code(seed: int, length: int, shift: int = 0) -> bytes:
+    """Return something like machine code: random instructions, each with an address that moves by `shift`."""
+    random = Random(seed)
+    return b"".join(
+        random.randbytes(4) + struct.pack("<I", random.randrange(2**20) + shift) for _ in range(length // 8)
+    )
+
+
+def delta_of(
+    folder: Path, before: dict[str, bytes], after: dict[str, bytes], mib: int = 8
+) -> tuple[Delta, int]:
+    """Return the delta between two trees, and its length; checks that it makes the target."""
+    source, target = slot(folder, "before", before, mib), slot(folder, "after", after, mib)
+    data = make_delta(source, target)
+    delta, made = applied(data, source)
+    assert made == target.read_bytes()
+    return delta, len(data)
+
+
+names = st.sampled_from(["a", "b1", "b2", "usr/lib/c.so.1", "usr/lib/c.so.2", "usr/d", "e/f/g"])
+contents = st.builds(
+    lambda seed, length, shift: code(seed, length, shift)[: max(0, length - seed)],
+    st.integers(0, 5),
+    st.sampled_from([0, 8, 4096, 20_000, 70_000]),
+    st.integers(0, 2),
+)
+trees = st.dictionaries(names, contents, max_size=6)
+
+
+@settings(max_examples=8, deadline=None)
+@given(before=trees, after=trees)
+def test_any_two_trees_give_the_target(
+    tmp_path_factory: pytest.TempPathFactory, before: dict[str, bytes], after: dict[str, bytes]
+) -> None:
+    delta_of(tmp_path_factory.mktemp("slots"), before, after, 2)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 40), st.integers(1, 40))
+def test_any_two_images_that_are_not_ext4_give_the_target(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, before: int, after: int
+) -> None:
+    folder, random = tmp_path_factory.mktemp("images"), Random(seed)
+    blocks = [bytes(4096), *(random.randbytes(4096) for _ in range(6))]
+    for name, count in (("before", before), ("after", after)):
+        (folder / name).write_bytes(b"".join(random.choice(blocks) for _ in range(count)))
+    data = make_delta(folder / "before", folder / "after")
+    assert applied(data, folder / "before")[1] == (folder / "after").read_bytes()
+
+
+def test_the_same_slots_give_the_same_delta(tmp_path: Path) -> None:
+    before = slot(tmp_path, "before", {"lib": code(1, 300_000), "other": code(2, 50_000)})
+    after = slot(tmp_path, "after", {"lib": code(1, 300_000, 16), "more": code(3, 9_000)})
+    assert make_delta(before, after, jobs=1) == make_delta(before, after, jobs=4)
+
+
+def test_a_changed_file_costs_its_difference(tmp_path: Path) -> None:
+    unchanged = {f"usr/lib/{number}": code(number, 200_000) for number in range(10)}
+    _, size = delta_of(
+        tmp_path, {**unchanged, "bin/rap": code(99, 400_000)}, {**unchanged, "bin/rap": code(99, 400_000, 64)}
+    )
+    assert size < 40_000, "the shifted addresses of 50,000 instructions need a byte or less each"
+
+
+def test_files_that_moved_are_copied(tmp_path: Path) -> None:
+    files = {f"usr/lib/{number}": code(number, 300_000) for number in range(10)}
+    delta, size = delta_of(tmp_path, files, {"a-new-one": code(99, 5_000), **files})
+    assert size < 15_000
+    assert sum(one.length for one in delta.operations if isinstance(one, Copy)) > 2_500_000
+
+
+def test_a_renamed_library_is_patched(tmp_path: Path) -> None:
+    _, size = delta_of(
+        tmp_path,
+        {"usr/lib/libssl.so.3.0.20": code(1, 400_000)},
+        {"usr/lib/libssl.so.3.0.22": code(1, 400_000)[:200_000] + b"fix" + code(1, 400_000)[200_000:]},
+    )
+    assert size < 4_000
+
+
+def test_a_second_copy_of_a_new_file_costs_nothing(tmp_path: Path) -> None:
+    new = Random(1).randbytes(500_000)
+    delta, size = delta_of(tmp_path, {}, {"boot/vmlinuz": new, "usr/lib/modules/1.0/vmlinuz": new})
+    assert size < 520_000
+    assert any(isinstance(one, Repeat) for one in delta.operations)
+
+
+def kernel(content: bytes, stub: bytes) -> bytes:
+    """Return a bzImage with LZ4, as scripts/Makefile.lib in the sources of Linux compresses it."""
+    blocks = [content[start : start + WINDOW_BYTES] for start in range(0, len(content), WINDOW_BYTES)]
+    packed = LZ4_MAGIC
+    for block in blocks:
+        made = PACK["lz4hc-9"](block)
+        packed += struct.pack("<I", len(made)) + made
+    packed += struct.pack("<I", len(content))
+    header = bytearray(1024)
+    header[0x1F1] = 1
+    header[0x202:0x206] = b"HdrS"
+    struct.pack_into("<II", header, 0x248, len(stub), len(packed))
+    return bytes(header) + stub + packed + b"signature" * 20
+
+
+def xz_module(content: bytes) -> bytes:
+    return PACK["xz-module"](content)
+
+
+@pytest.mark.parametrize(
+    ("name", "packed", "operations"),
+    [
+        ("boot/vmlinuz-6.1", lambda content: kernel(content, b"stub" * 300), 2),
+        ("usr/lib/modules/6.1/e1000e.ko.xz", xz_module, 1),
+    ],
+)
+def test_compressed_content_is_patched(
+    tmp_path: Path, name: str, packed: Callable[[bytes], bytes], operations: int
+) -> None:
+    before = code(1, 400_000) + bytes(WINDOW_BYTES if operations == 2 else 0) + code(2, 20_000)
+    after = code(1, 400_000)[:100_000] + b"inserted" + before[100_000:]
+    delta, size = delta_of(tmp_path, {name: packed(before)}, {name.replace("6.1", "6.2"): packed(after)}, 12)
+    assert size < 4_000
+    assert sum(isinstance(one, Repack) for one in delta.operations) == operations
+
+
+def test_what_a_box_cannot_compress_to_the_same_bytes_is_sent_compressed(tmp_path: Path) -> None:
+    fast = [{"id": lzma.FILTER_LZMA2, "preset": 0, "nice_len": 7}]
+    before = lzma.compress(code(1, 40_000), lzma.FORMAT_XZ, filters=fast)
+    after = lzma.compress(code(1, 40_000, 8), lzma.FORMAT_XZ, filters=fast)
+    delta, _ = delta_of(tmp_path, {"a.ko.xz": before}, {"a.ko.xz": after})
+    assert not any(isinstance(one, Repack) for one in delta.operations)
+
+
+def test_files_in_several_extents_are_found(tmp_path: Path) -> None:
+    content = Random(1).randbytes(3_000_000)
+    image = slot(tmp_path, "image", {"large": content, "small": b"1"}, 12, "-b", "1024", "-g", "1024")
+    data = image.read_bytes()
+    files = {file.path: file for file in Ext4(memoryview(data)).files()}
+    assert len(files["/large"].extents) > 1
+    found = b"".join(data[one.offset : one.offset + one.length] for one in files["/large"].extents)
+    assert (found[: files["/large"].size], files["/small"].size) == (content, 1)
+
+
+def test_a_damaged_file_system_is_an_error_or_has_other_files(tmp_path: Path) -> None:
+    whole = slot(tmp_path, "image", {"a/b": code(1, 9000), "c": b"1"}, 1).read_bytes()
+    used = [at for at, byte in enumerate(whole) if byte]
+    random = Random(5)
+    for _ in range(300):
+        data = bytearray(whole)
+        for _ in range(random.randrange(1, 30)):
+            data[random.choice(used)] = random.randrange(256)
+        with suppress(Ext4Error):
+            Ext4(memoryview(data)).files()
+
+
+@pytest.mark.parametrize("content", [b"", b"1" * 4095])
+def test_a_file_that_is_no_slot_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "slot").write_bytes(bytes(4096))
+    (tmp_path / "other").write_bytes(content)
+    for pair in (("slot", "other"), ("other", "slot")):
+        with pytest.raises(DeltaInputError, match=f"other: has {len(content)} bytes"):
+            make_delta(*(tmp_path / name for name in pair))
