@@ -34,7 +34,7 @@ EXTRAS: Final = {
         }
     ),
     "imaging": frozenset(
-        {"imaging", "pykickstart", "reportlab", "jinja2", "rich", "tuf", "securesystemslib"}
+        {"imaging", "bsdiff4", "pykickstart", "reportlab", "jinja2", "rich", "tuf", "securesystemslib"}
     ),
     "proof": frozenset({"z3"}),
     "postgres": frozenset({"psycopg"}),
