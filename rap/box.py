@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from agents.box.firewall import FirewallStatus
     from agents.box.intake.counts import PortStatus
     from agents.box.status import CertificateStatus, StatusReport
+    from agents.box.updates.surroundings import UpdateStatus
 
 SUMMARY = "the box program on real hardware"
 
@@ -102,6 +103,8 @@ def print_status(status: StatusReport) -> None:
         _print_certificate(status.certificate)
     if status.firewall is not None:
         _print_firewall(status.firewall)
+    if status.update is not None:
+        _print_update(status.update)
     for port in status.ports:
         print_port(port)
     for bound in status.bounds:
@@ -138,6 +141,14 @@ def _print_firewall(firewall: FirewallStatus) -> None:
     )
     for line in firewall.not_covered:
         print(f"             not covered: {line}")
+
+
+def _print_update(update: UpdateStatus) -> None:
+    release = f"release {update.release}" if update.release else "unknown release"
+    ordered = f", release {update.ordered}: {update.phase}" if update.ordered else ""
+    print(f"slot         {update.slot or 'none'}, {release}{ordered}")
+    if update.problem:
+        print(f"             PROBLEM: {update.problem}")
 
 
 def _print_served(port: int, tcp_port: int) -> None:

@@ -18,10 +18,11 @@ from agents.box.buffer import Buffer
 from agents.box.clock_sync import ClockSync, ServerTime, ask_data_center
 from agents.box.commands import CommandDispatcher, CommandQueue
 from agents.box.config import BoxConfig, InstrumentPort
+from agents.box.files.requests import RequestQueue, RequestQueues
 from agents.box.files.serving import FileServing
 from agents.box.files.store import BoxFiles
 from agents.box.files.transfers import FileTransfers
-from agents.box.firewall import FirewallGuard, FirewallService, FirewallStatus, LogMessage
+from agents.box.firewall import FirewallGuard, FirewallService, LogMessage
 from agents.box.health.alarm import AlarmLed
 from agents.box.health.audit import GAP_RANGES_MAX, AuditLog, encode_gap, now_ms
 from agents.box.health.bounds import box_bounds
@@ -32,19 +33,23 @@ from agents.box.health.watchdog import feed_while_healthy
 from agents.box.intake.adapter import close, listen
 from agents.box.intake.collector import Collector
 from agents.box.intake.command_results import attend_commands
-from agents.box.intake.counts import PortStatus, port_status, record_counts
+from agents.box.intake.counts import port_status, record_counts
 from agents.box.intake.intake import Intake, Source
 from agents.box.intake.refusal import watch_refusals
 from agents.box.intake.roles import role_of
-from agents.box.profiles import profiles_in_force
+from agents.box.profiles import allow_lists
 from agents.box.sessions.path import FirewallPath
 from agents.box.sessions.running import RunningSessions, SessionHardware, session_instruments
 from agents.box.sessions.sessions import BoxSessions
+from agents.box.snapshot import BoxStatus
 from agents.box.state import SNAPSHOT_BYTES_MAX, BoxState
+from agents.box.updates.health import program_health
+from agents.box.updates.surroundings import UpdateHardware, UpdateSurroundings
+from agents.box.updates.updater import Updater
 from agents.box.uplink.forwarder import Forwarder
 from agents.box.uplink.stream import Timing
-from agents.box.uplink.trust import TrustDiagnosis, TrustProblem
-from agents.spool import Priority, Spool, SpoolError, SpoolLimits, SpoolStatus
+from agents.box.uplink.trust import TrustDiagnosis
+from agents.spool import Priority, Spool, SpoolError, SpoolLimits
 from hal.clock import WallClock
 from hal.disk import Disk, DiskError
 from hal.ethernet import EthernetPort
@@ -52,7 +57,6 @@ from hal.indicators import Indicators
 from hal.serial import SerialPort
 from hal.watchdog import Watchdog
 from settings.adapted import AdaptedPort, listening_port
-from settings.profile import Profile
 from wire.audit_events import AuditEvent
 from wire.dial.adaptive_timeout import AdaptiveTimeout
 from wire.dial.dialer import DIAL_TIMEOUT_FACTOR_MAX
@@ -60,10 +64,8 @@ from wire.dial.probe import probe
 from wire.dial.traffic import Traffic
 from wire.http.connection import ClientConnection, Server
 from wire.messages import Command, Outcome
-from wire.process.bounds import CHECK_SECONDS, Bound, Bounds, Level
-from wire.profiles import AllowList
+from wire.process.bounds import CHECK_SECONDS, Bound, Bounds
 from wire.tls.context import client_context_ignoring_dates, sessions_kept
-from wire.tls.identity import Inspection
 from wire.tls.peer import valid_from
 from wire.tls.revocation import CrlError, RevocationList
 
@@ -102,28 +104,8 @@ class Hardware:
     serial_ports: Mapping[int, SerialPort] = field(default_factory=dict)
     """By their numbers on the board."""
     sessions: SessionHardware | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class BoxStatus:
-    """Snapshot of a running box."""
-
-    spool: SpoolStatus
-    traffic: Traffic
-    is_connected: bool
-    reports_accepted: int
-    reports_repeated: int
-    firewall: FirewallStatus | None
-    """None without [firewall] in the configuration."""
-    certificate: Inspection
-    levels: tuple[Level, ...]
-    """The bounded quantities, as last measured."""
-    spool_problem: str
-    """Why the spool accepts no records; empty if it does."""
-    trust: TrustProblem | None
-    """Why the data center's certificate is not trusted; None if it is, or if that is unknown."""
-    ports: tuple[PortStatus, ...]
-    """The ports with an instrument that speaks its own standard."""
+    updates: UpdateHardware | None = None
+    """None: the box follows no orders to update it."""
 
 
 class Box:
@@ -147,7 +129,7 @@ class Box:
         self._on_served, self._log_message = on_served, log_message
         self._certificate = OwnCertificate(config.identity, hardware.clock)
         self._alarm = AlarmLed(hardware.indicators)
-        self._allowed, self._profile_problems = _allow_lists(config)
+        self._allowed, self._profile_problems = allow_lists(config)
         self._servers: dict[int, Server] = {}
         self._revocations = revocation_list(config)
         self._is_list_expired = False
@@ -157,6 +139,7 @@ class Box:
         self._running: _Running | None = None
         self._session_listeners: list[Callable[[], object]] = []
         self.tcp_ports: dict[int, int] = {}
+        self._served: set[int] = set()  # the numbers of the ports at which instruments can connect
         self.activity = "starting"
         """The current phase, for the message if the program does not stop in time."""
 
@@ -196,6 +179,8 @@ class Box:
                 tasks.create_task(self._supervise("watchdog", feed, running))
             watch = partial(self._certificate.watch, running.audit, self._alarm.used_by("certificate"))
             tasks.create_task(self._supervise("certificate", watch, running))
+            if running.updater:
+                tasks.create_task(self._supervise("updates", running.updater.run, running))
             if running.sessions:
                 tasks.create_task(self._supervise("sessions", running.sessions.run, running))
             if running.guard:
@@ -293,6 +278,7 @@ class Box:
             tuple(
                 port_status(source, asyncio.get_running_loop().time()) for source in self._adapted(running)
             ),
+            running.updater.status if running.updater else None,
         )
 
     def _adapted(self, running: _Running) -> list[Source]:
@@ -386,6 +372,13 @@ class Box:
         sessions = self._make_sessions(guard)
         if guard is not None and sessions is not None:
             guard.paths_lost = sessions.fence_lost
+        ports = {port.number for port in self._config.port}
+        judge = partial(program_health, guard, buffer, lambda: self._served >= ports)
+        updater = self._make_updater(buffer, audit, transfers, judge)
+        files: RequestQueue = transfers
+        if updater is not None:
+            transfers.also_needed = updater.needed_files
+            files = RequestQueues(transfers, updater.requests)
         forwarder = Forwarder(
             buffer,
             datacenter,
@@ -396,12 +389,13 @@ class Box:
             on_commands=commands.arrived,
             on_withdrawn=commands.withdraw,
             on_sessions=sessions.wake if sessions else _ignore,
+            on_updates=updater.wake if updater else _ignore,
             random=self._random,
             timing=Timing(self._config.sending.linger_s, self._config.sending.heartbeat_s),
             clock=self._hardware.clock,
             clock_sync=clock_sync,
             trust=trust,
-            files=transfers,
+            files=files,
         )
         bounds = box_bounds(audit, self._alarm.used_by("bounds"))
         bounds.add(
@@ -416,7 +410,28 @@ class Box:
         if guard is not None:
             bounds.add(Bound("conntrack", partial(guard.limit, "conntrack")))
         collector.on_port_filling = bounds.check
-        return _Running(buffer, audit, intake, collector, forwarder, commands, guard, bounds, trust, sessions)
+        return _Running(
+            buffer, audit, intake, collector, forwarder, commands, guard, bounds, trust, sessions, updater
+        )
+
+    def _make_updater(
+        self, buffer: Buffer, audit: AuditLog, transfers: FileTransfers, judge: Callable[[], str]
+    ) -> Updater | None:
+        hardware, settings = self._hardware, self._config.updates
+        if settings is None or hardware.updates is None:
+            return None
+        earliest_s = max(hardware.built_s, valid_from(self._config.identity.certificate))
+        around = UpdateSurroundings(
+            now_s=lambda: hardware.clock.now_ns() / 1e9,
+            time_floor_s=lambda: max(earliest_s, self._state.confirmed_s),
+            health=judge,
+            may_restart=lambda: self.sessions is None or not self.sessions.is_live,
+            record=audit.record_update,
+            call=buffer.call,
+            needed_files=transfers.needed,
+            log_message=self._log_message,
+        )
+        return Updater(hardware.updates, hardware.disk, self._files, settings.root.read_bytes(), around)
 
     def _make_sessions(self, guard: FirewallGuard | None) -> RunningSessions | None:
         config, hardware = self._config, self._hardware
@@ -479,16 +494,22 @@ class Box:
             tasks.create_task(self._supervise("commands", attend, running, port.number))
             if role.serve_serial:
                 self._on_served(port.number, 0)
-                await role.serve_serial()
+                self._served.add(port.number)
+                try:
+                    await role.serve_serial()
+                finally:
+                    self._served.discard(port.number)
             tcp_port = listening_port(profile, site)
             assert role.connected and tcp_port is not None, "serve_serial runs until it is cancelled"
             open_port = partial(listen, role.connected, port.listen, tcp_port)
             server = await self._until_served(running, port, open_port)
             self.tcp_ports[port.number] = server.sockets[0].getsockname()[1]
+            self._served.add(port.number)
             self._on_served(port.number, self.tcp_ports[port.number])
             try:
                 await asyncio.Event().wait()
             finally:
+                self._served.discard(port.number)
                 self.tcp_ports.pop(port.number, None)
                 role.end()
                 await close(server)
@@ -518,29 +539,18 @@ class Box:
             ),
         )
         self.tcp_ports[port.number], self._servers[port.number] = server.port, server
+        self._served.add(port.number)
         connections = Bound("connections", server.connection_usage, port.number)
         running.bounds.add(connections)
         self._on_served(port.number, server.port)
         try:
             await asyncio.Event().wait()
         finally:
+            self._served.discard(port.number)
             self.tcp_ports.pop(port.number, None)
             self._servers.pop(port.number, None)
             running.bounds.remove(connections)
             await server.close()
-
-
-def _allow_lists(config: BoxConfig) -> tuple[dict[str, AllowList], list[str]]:
-    """Return the allow-list of each instrument, and messages; an instrument without a profile may use no word."""
-    models = config.models()
-    profiles, problems = profiles_in_force(models.values(), config.profiles)
-    problems += [
-        f"{serial}: there is no profile of its model {model}; all its reports are refused"
-        for serial, model in models.items()
-        if model not in profiles
-    ]
-    unknown = {model: Profile(model=model, version=0, summary=model) for model in models.values()}
-    return {serial: AllowList((unknown | profiles)[model]) for serial, model in models.items()}, problems
 
 
 @dataclass(frozen=True, slots=True)
@@ -557,6 +567,7 @@ class _Running:
     bounds: Bounds
     trust: TrustDiagnosis
     sessions: RunningSessions | None
+    updater: Updater | None
 
 
 async def _watch_bounds(bounds: Bounds) -> None:

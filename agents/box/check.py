@@ -26,6 +26,7 @@ from settings.problems import SettingsError
 from settings.types import address_of
 from wire.pki.signature import SignatureError, load_private_key, load_public_keys
 from wire.process.descriptors import DESCRIPTORS_RESERVED, raise_descriptor_limit
+from wire.release.metadata import MetadataError, TrustedMetadata
 from wire.standards.engines import engine_problem
 from wire.tls.context import client_context, server_context
 from wire.tls.identity import IdentityProblem, Severity
@@ -79,7 +80,18 @@ def check_box(file: Path) -> CheckedConfig:
     policy = load_fitting_policy(file, config, board) if config.firewall else None
     if config.sessions is not None:
         _check_sessions(file, config, config.sessions, board, policy)
+    _check_updates(file, config)
     return CheckedConfig(config, board, policy, problems)
+
+
+def _check_updates(file: Path, config: BoxConfig) -> None:
+    if config.updates is None:
+        return
+    try:
+        TrustedMetadata(config.updates.root.read_bytes(), 0)
+    except (MetadataError, OSError) as error:
+        message = f"{config.updates.root}: {error}; give the root that the vendor signed"
+        raise SettingsError.at(file, "updates.root", message) from error
 
 
 def _check_revocation(file: Path, config: BoxConfig) -> None:

@@ -75,6 +75,13 @@ page_name = "rap-box.example.com"      # only for security keys, which browsers 
 id = "mT3vVqGXkp0"
 public_key = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEHvH0KXM3pk5k8mnrTTXRHjcG1lmWrpsxpGyfMHo6Lr9WtVFPJQ0dqMq9lwqTpCYXIvYjpG+3rqRkRUzYHcAwYA=="
 
+[updates]                              # without the table the box follows no orders to update it
+root = "/usr/share/rap/releases-root.json"    # of the releases' metadata, as it came with the software
+slot_a = "/dev/disk/by-partlabel/root-a"
+slot_b = "/dev/disk/by-partlabel/root-b"
+boot_state = "/dev/disk/by-partlabel/boot-state"    # from which the boot loader chooses the slot
+restart_file = "/run/rap/restart"      # creating it restarts the machine
+
 [watchdog]                             # only if the machine has one
 device = "/dev/watchdog0"
 timeout_s = 60
@@ -96,6 +103,7 @@ from settings.adapted import AdaptedPort
 from settings.board import Interface, PortNumber
 from settings.problems import Problems
 from settings.profile import Model, profile_problem
+from settings.slots import BOOT_STATE, PARTITIONS, Slot
 from settings.toml import load
 from settings.types import (
     Endpoint,
@@ -253,6 +261,27 @@ class SessionSettings(Table, frozen=True):
         return Endpoint(host, int(port))
 
 
+_PARTITIONS: Final = Path("/dev/disk/by-partlabel")
+
+
+class UpdateSettings(Table, frozen=True):
+    """Updates by two slots of the operating system."""
+
+    root: Path
+    """The root of the releases' metadata, as it came with the software; newer ones are signed by its keys."""
+    slot_a: Path = _PARTITIONS / PARTITIONS["a"]
+    slot_b: Path = _PARTITIONS / PARTITIONS["b"]
+    boot_state: Path = _PARTITIONS / BOOT_STATE
+    """The partition with the slot state, from which the boot loader chooses."""
+    restart_file: Path = Path("/run/rap/restart")
+    """Creating this file restarts the machine (rap-restart.path)."""
+
+    @property
+    def slots(self) -> dict[Slot, Path]:
+        """The partitions of the slots."""
+        return {"a": self.slot_a, "b": self.slot_b}
+
+
 class HardwareWatchdog(Table, frozen=True):
     """Watchdog device that resets the machine if the program hangs for `timeout_s` seconds."""
 
@@ -277,6 +306,7 @@ class BoxConfig(Table, frozen=True):
     revocation: Revocation | None = None
     profiles: Profiles | None = None
     sessions: SessionSettings | None = None
+    updates: UpdateSettings | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError for repeated ports or instruments, and for too many instruments."""

@@ -20,18 +20,21 @@ from typing import Final
 
 from agents.box.box import Box, Hardware, OnServed
 from agents.box.check import CheckedConfig, check_box
-from agents.box.config import BoxConfig, FirewallPolicy, SessionSettings
+from agents.box.config import BoxConfig, FirewallPolicy, SessionSettings, UpdateSettings
 from agents.box.firewall import LogMessage
 from agents.box.local_page import run_local_page
 from agents.box.sessions.desktop import Accepted, DesktopNetwork
 from agents.box.sessions.running import SessionHardware
 from agents.box.status import serve_status
 from agents.box.tunnel.openvpn import OpenVpnTunnel
-from hal.disk import Disk
+from agents.box.updates.surroundings import UpdateHardware
+from hal.disk import Disk, DiskError
 from hal.linux.clock import LinuxClock
 from hal.linux.disk import LinuxDisk
 from hal.linux.ethernet import LinuxEthernetPort
 from hal.linux.indicators import LinuxIndicators
+from hal.linux.machine import LinuxMachine
+from hal.linux.partition import LinuxPartition
 from hal.linux.watchdog import LinuxWatchdog
 from hal.serial import SerialPort
 from netfw.service.client import Connect, FirewallClient, at_socket
@@ -81,7 +84,7 @@ async def _run(checked: CheckedConfig, on_served: OnServed, log_message: LogMess
     disk = LinuxDisk(config.spool.directory)
     # neither is closed: a disk call that never returns may be using them, and the process ends anyway
     executor = ThreadPoolExecutor(1, "disk")
-    hardware = _hardware(checked, disk, executor)
+    hardware = _hardware(checked, disk, executor, log_message)
     box = Box(config, hardware, SystemRandom(), on_served, log_message)
     running = asyncio.ensure_future(box.run())
 
@@ -144,7 +147,7 @@ async def _answer_status(config: BoxConfig, box: Box, log_message: LogMessage) -
             await asyncio.sleep(STATUS_RETRY_SECONDS)
 
 
-def _hardware(checked: CheckedConfig, disk: Disk, executor: Executor) -> Hardware:
+def _hardware(checked: CheckedConfig, disk: Disk, executor: Executor, log_message: LogMessage) -> Hardware:
     board, watchdog, firewall = checked.board, checked.config.watchdog, checked.config.firewall
     return Hardware(
         disk,
@@ -159,7 +162,20 @@ def _hardware(checked: CheckedConfig, disk: Disk, executor: Executor) -> Hardwar
         disk_space=partial(used_and_total, checked.config.spool.directory),
         serial_ports=_serial_ports(checked),
         sessions=_sessions(checked.config, checked.config.sessions) if checked.config.sessions else None,
+        updates=_updates(checked.config.updates, log_message) if checked.config.updates else None,
     )
+
+
+def _updates(settings: UpdateSettings, log_message: LogMessage) -> UpdateHardware | None:
+    """Return the partitions of the slots; None if one is missing, which prevents updates alone."""
+    try:
+        slots = {slot: LinuxPartition(path) for slot, path in settings.slots.items()}
+        boot_state = LinuxPartition(settings.boot_state)
+    except DiskError as error:
+        log_message(f"updates: the box cannot be updated: {error}")
+        return None
+    machine = LinuxMachine(settings.restart_file)
+    return UpdateHardware(slots, boot_state, machine, ThreadPoolExecutor(1, "updates"))
 
 
 def _sessions(config: BoxConfig, settings: SessionSettings) -> SessionHardware:

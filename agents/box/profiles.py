@@ -11,10 +11,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from agents.box.config import Profiles
+from agents.box.config import BoxConfig, Profiles
 from settings.problems import SettingsError
 from settings.profile import Profile, load_profile, parse_profile, profile_names
 from wire.pki.signature import SignatureError, load_public_key, verify
+from wire.profiles import AllowList
 
 PROFILE_BYTES_MAX: Final = 256 * 1024
 
@@ -65,3 +66,16 @@ def _read(file: Path, text: bytes) -> Profile:
         return parse_profile(text.decode(), file)
     except UnicodeDecodeError:
         raise SignatureError("is not UTF-8") from None
+
+
+def allow_lists(config: BoxConfig) -> tuple[dict[str, AllowList], list[str]]:
+    """Return the allow-list of each instrument, and messages; an instrument without a profile may use no word."""
+    models = config.models()
+    profiles, problems = profiles_in_force(models.values(), config.profiles)
+    problems += [
+        f"{serial}: there is no profile of its model {model}; all its reports are refused"
+        for serial, model in models.items()
+        if model not in profiles
+    ]
+    unknown = {model: Profile(model=model, version=0, summary=model) for model in models.values()}
+    return {serial: AllowList((unknown | profiles)[model]) for serial, model in models.items()}, problems

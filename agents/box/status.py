@@ -15,9 +15,10 @@ from typing import Final
 
 import msgspec
 
-from agents.box.box import BoxStatus
 from agents.box.firewall import FirewallStatus
 from agents.box.intake.counts import PortStatus
+from agents.box.snapshot import BoxStatus
+from agents.box.updates.surroundings import UpdateStatus
 from agents.box.uplink.trust import TrustProblem
 from agents.spool import Priority
 from hal.unix_socket import Listener
@@ -58,6 +59,8 @@ class StatusReport(msgspec.Struct, frozen=True):
     """Why the data center's certificate is not trusted; None if it is, or if that is unknown."""
     ports: tuple[PortStatus, ...] = ()
     """The ports with an instrument that speaks its own standard."""
+    update: UpdateStatus | None = None
+    """None if the box follows no orders to update it."""
 
 
 class CertificateStatus(msgspec.Struct, frozen=True):
@@ -107,6 +110,7 @@ def as_status(status: BoxStatus) -> StatusReport:
         spool_problem=status.spool_problem,
         trust=status.trust,
         ports=status.ports,
+        update=status.update,
     )
 
 

@@ -14,7 +14,7 @@ from agents.spool import GapReason, Priority, SpoolGap
 from hal.clock import WallClock
 from settings.profile import Profile
 from wire.audit_events import AuditEvent
-from wire.messages import INT_MAX, Audit, CommandResult, Entry, Outcome, ProfileInForce, encode
+from wire.messages import INT_MAX, Audit, CommandResult, Entry, Outcome, ProfileInForce, UpdateStep, encode
 from wire.messages import Gap as GapMessage
 from wire.process.ratelimit import TokenBucket
 
@@ -64,6 +64,10 @@ class AuditLog:
         """Record the profile that the instrument's reports follow; durable when awaited. Raises: SpoolError."""
         body = ProfileInForce(now_ms(self._clock), instrument, profile.model, profile.version)
         return self._buffer.append(Priority.AUDIT, encode(Entry("", 0, body)))
+
+    def record_update(self, step: UpdateStep) -> asyncio.Future[range]:
+        """Record the progress of an update; durable when awaited. Raises, when awaited: SpoolError."""
+        return self._buffer.append(Priority.AUDIT, encode(Entry("", 0, step)))
 
     def fullest(self) -> tuple[float, float]:
         """Return the used part of the fullest rate limit, in records, and the limit."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
-from agents.box.box import Box, BoxStatus, Hardware
+from agents.box.box import Box, Hardware
 from agents.box.certificate_files import BoxCertificates
 from agents.box.config import (
     BoxConfig,
@@ -22,6 +22,7 @@ from agents.box.config import (
 from agents.box.sessions.desktop import DesktopNetwork
 from agents.box.sessions.running import SessionHardware
 from agents.box.sessions.sessions import BoxSessions
+from agents.box.snapshot import BoxStatus
 from agents.provision.box import sending, spool_size
 from agents.spool import Priority, SpoolError
 from hal.disk import DiskError

@@ -82,6 +82,15 @@ def test_a_revocation_list_is_read(config: Path, tmp_path: Path) -> None:
         check_box(config)
 
 
+def test_the_root_of_releases_must_be_signed(config: Path, tmp_path: Path) -> None:
+    config.write_text(config.read_text() + '[updates]\nroot = "root.json"\n')
+    with pytest.raises(SettingsError, match=r"updates\.root: .*No such file"):
+        check_box(config)
+    (tmp_path / "root.json").write_text("{}")
+    with pytest.raises(SettingsError, match=r"updates\.root: .*give the root that the vendor signed"):
+        check_box(config)
+
+
 def test_a_consistent_configuration_is_accepted(config: Path) -> None:
     checked = check_box(config)
     assert checked.policy is not None

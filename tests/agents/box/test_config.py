@@ -86,6 +86,7 @@ def test_a_valid_file_is_loaded(tmp_path: Path) -> None:
         (GOOD + '[proxy]\nkind = "ftp"\nhost = "x"\nport = 1\n', "proxy.kind", "one of http, socks5"),
         (GOOD + INSTRUMENT.format("CHEM-1"), "", "repeated: CHEM-1"),
         (GOOD + "[sending]\nlinger_s = -1\n", "sending.linger_s", ">= 0"),
+        (GOOD + "[updates]\n", "updates.root", "missing"),
         (GOOD + SESSIONS.replace(":443", ""), "sessions.endpoint", "like ingest.example.com:443"),
         (GOOD + SESSIONS.replace(":443", ":99999"), "sessions.endpoint", "a port of 1 to 65535"),
         (

@@ -8,11 +8,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from hashlib import sha256
 from http import HTTPStatus
 from pathlib import Path
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+from securesystemslib.signer import CryptoSigner
+from tuf.api.metadata import Metadata, Root
 
 from agents.box.files.requests import TransferRequest
 from agents.box.files.store import BoxFiles
@@ -24,13 +28,15 @@ from hal.emul.disk import EmulDisk, Moment
 from hal.emul.machine import EmulMachine
 from hal.emul.partition import EmulPartition
 from imaging.release.delta_file import block_delta
+from imaging.release.repository import ReleaseRepository, RoleKeyFiles
 from settings import slots
 from settings.slots import Slot, SlotState
 from sim.net.loop import SimLoop
 from tests.support.imaging.releases import NOW, released
-from wire.files import parse_range
+from wire.files import FILES_PATH, parse_range
 from wire.http.connection import Response
 from wire.messages import UpdateStep, encode
+from wire.pki.signature import load_private_key
 from wire.release.delta import BLOCK_BYTES
 from wire.release.messages import NO_ORDER, TARGET_BYTES_MAX, UpdateOrder, parse_metadata_range
 
@@ -38,7 +44,10 @@ SLOT_BYTES: Final = 8 * BLOCK_BYTES
 RANGE_BYTES: Final = 2048
 """The ranges that the emulated line carries."""
 DISK_BYTES: Final = 1024 * 1024
-STARTS_MAX: Final = 40
+STARTS_MAX: Final = 100
+LINE_SECONDS: Final = 1.0
+"""The time of a request on the emulated line."""
+T = TypeVar("T")
 
 
 def slot_content(release: int) -> bytes:
@@ -60,14 +69,19 @@ class UpdateCenter:
     steps: list[tuple[int, str, str]] = field(default_factory=list)
     """The steps that boxes have recorded: release, step, reason."""
     bytes_sent: int = 0
+    delta_bytes_sent: int = 0
     requests: list[str] = field(default_factory=list)
     change: Callable[[TransferRequest, Response], Response] = lambda _request, response: response
     """Changes responses, as a fault does."""
+    signed: tuple[Path, ReleaseRepository, RoleKeyFiles] | None = None
+    """The folder of the keys, the folder of the releases, and the keys that sign often."""
 
     def answer(self, request: TransferRequest) -> Response:
         self.requests.append(f"{request.method} {request.target}")
         response = self.change(request, self._answer(request))
         self.bytes_sent += len(response.body)
+        if request.target.startswith(FILES_PATH):
+            self.delta_bytes_sent += len(response.body)
         return response
 
     def _answer(self, request: TransferRequest) -> Response:
@@ -82,6 +96,30 @@ class UpdateCenter:
         if data is None or part is None:
             return Response(HTTPStatus.NOT_FOUND)
         return Response(HTTPStatus.OK, data[part.offset : part.offset + part.length])
+
+    def rotate_roots(self, count: int, now: datetime) -> None:
+        """Sign `count` new roots, and everything else anew, at `now`."""
+        assert self.signed is not None
+        folder, repository, keys = self.signed
+        for _ in range(count):
+            latest = max(
+                repository.metadata.glob("*.root.json"), key=lambda path: int(path.name.split(".")[0])
+            )
+            root = Metadata[Root].from_file(str(latest))
+            root.signed.version += 1
+            root.signed.expires = now.replace(microsecond=0) + timedelta(days=365)
+            root.signatures.clear()
+            for number in range(2):
+                root.sign(CryptoSigner(load_private_key(folder / f"root{number}.pem")), append=True)
+            root.to_file(str(repository.metadata / f"{root.signed.version}.root.json"))
+        (file := folder / f"other-{now:%Y%m%d}").write_bytes(b"-")
+        repository.add(file, keys, now, {})
+        self.load()
+
+    def load(self) -> None:
+        """Serve the metadata that is in the folder of the releases."""
+        assert self.signed is not None
+        self.metadata = {path.name: path.read_bytes() for path in self.signed[1].metadata.iterdir()}
 
     @property
     def outcomes(self) -> list[tuple[int, str, str]]:
@@ -106,18 +144,42 @@ def update_center(folder: Path, *pairs: tuple[int, int], **custom: Any) -> Updat
         }
         repository.add(file, keys, NOW, facts | custom)
         targets[sha256(delta).hexdigest()] = delta
-    metadata = {path.name: path.read_bytes() for path in repository.metadata.iterdir()}
-    return UpdateCenter(metadata["1.root.json"], metadata, targets)
+    root = (repository.metadata / "1.root.json").read_bytes()
+    center = UpdateCenter(root, {}, targets, signed=(folder, repository, keys))
+    center.load()
+    return center
+
+
+class _KillableLoop(SimLoop):
+    """Kills the program of a box after one of its blocking calls."""
+
+    def __init__(self, box: UpdateBox) -> None:
+        super().__init__()
+        self._box = box
+
+    def run_in_executor(  # type: ignore[override]
+        self, executor: Any, func: Callable[..., T], *args: Any
+    ) -> asyncio.Future[T]:
+        if self._box.is_killed:
+            return self.create_future()
+        self._box.calls += 1
+        done = super().run_in_executor(executor, func, *args)
+        if self._box.calls != self._box.kill_at:
+            return done
+        self._box.is_killed = True
+        return self.create_future()
 
 
 class UpdateBox:
-    """A box with release 1 in both slots, of which slot a is committed."""
+    """A box with release `running` in both slots, of which slot a is committed."""
 
-    def __init__(self, center: UpdateCenter, seed: int = 0) -> None:
+    def __init__(self, center: UpdateCenter, seed: int = 0, running: int = 1) -> None:
         random = Random(seed)
         self.center = center
         self.disk = EmulDisk(DISK_BYTES, random)
-        self.slots = {slot: EmulPartition(SLOT_BYTES, random, slot_content(1)) for slot in slots.PARTITIONS}
+        self.slots = {
+            slot: EmulPartition(SLOT_BYTES, random, slot_content(running)) for slot in slots.PARTITIONS
+        }
         self.boot_state = EmulPartition(slots.BOOT_STATE_BYTES, random)
         for offset in slots.COPY_OFFSETS:
             self._write(offset, slots.encode(SlotState(1, "a")))
@@ -134,6 +196,10 @@ class UpdateBox:
         """The release of each start of the machine."""
         self.messages: list[str] = []
         self.updater: Updater | None = None
+        self.is_line_lost: Callable[[], bool] = lambda: False
+        """Whether the connection is lost before the next answer."""
+        self.calls, self.kill_at, self.is_killed = 0, 0, False
+        """The number of blocking calls of the program, that after which it is killed, and whether it was."""
 
     # -- power and boot loader --------------------------------------------------------------------------
 
@@ -210,14 +276,16 @@ class UpdateBox:
         """
         is_over = until or self.is_settled
         ends_s = self.now_s + seconds
+        slot: Slot = "a"
         while self.now_s < ends_s:
             if not self.has_power:
                 self.switch_on()
             try:
-                slot = self.boot()
+                slot = slot if self.is_killed else self.boot()
             except DiskError:
                 assert not self.has_power, "the boot loader fails only without power"
                 continue
+            self.is_killed = False
             if self._run_program(slot, ends_s, is_over):
                 return
         raise AssertionError(f"nothing settled in {seconds} s: {self.center.steps}, {self.messages}")
@@ -229,7 +297,7 @@ class UpdateBox:
 
     def _run_program(self, slot: Slot, ends_s: float, is_over: Callable[[], bool]) -> bool:
         """Run the program until the machine restarts or loses its power; return whether `is_over`."""
-        loop = SimLoop()
+        loop = _KillableLoop(self)
         started_s = self.now_s
         try:
             return loop.run_until_complete(self._program(loop, slot, ends_s, is_over))
@@ -251,7 +319,8 @@ class UpdateBox:
             return await loop.run_in_executor(None, blocking)
 
         async def record(step: UpdateStep) -> None:
-            self.center.steps.append((step.release, step.step, step.reason))
+            if not self.is_killed:
+                self.center.steps.append((step.release, step.step, step.reason))
 
         around = UpdateSurroundings(
             now_s=lambda: begun_s + loop.time(),
@@ -271,7 +340,7 @@ class UpdateBox:
             while begun_s + loop.time() < ends_s:
                 if is_over():
                     return True
-                if restarting.is_set() or not self.has_power:
+                if restarting.is_set() or self.is_killed or not self.has_power:
                     return False
                 for task in tasks:
                     if task.done():
@@ -304,8 +373,9 @@ class UpdateBox:
                 changed.clear()
                 await changed.wait()
                 continue
-            await asyncio.sleep(0.1)
-            await updater.requests.answered(request, self.center.answer(request))
+            await asyncio.sleep(LINE_SECONDS)
+            if not self.is_line_lost():
+                await updater.requests.answered(request, self.center.answer(request))
 
 
 def operations_of(box: UpdateBox) -> list[int]:
