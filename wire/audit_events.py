@@ -80,6 +80,44 @@ class AuditEvent(StrEnum):
     """The part `port` of the box program failed with an internal error; it starts again. Action: Report it
     with the traceback in the system's journal."""
 
+    PART_FAILED_AUDIT = "part-failed-audit"
+    """The part `audit` of the box program, which reads the operating system's audit log, failed with an internal
+    error; it starts again. Action: Report it with the traceback in the system's journal."""
+
+    AUDIT_REFUSED = "audit-refused"
+    """The spool refused audit records, which are lost. Value: records. Action: See the reason in the audit records
+    before and after it, such as `spool-full`."""
+
+    AUDIT_CHAIN_CUT = "audit-chain-cut"
+    """Audit records that the data center has acknowledged, and newer ones, are missing on the disk of the box. Value:
+    acknowledged records that are missing. Action: Find out who changed the files of the spool; the acknowledged
+    records are at the data center."""
+
+    AUDIT_RECEIPT_REFUSED = "audit-receipt-refused"
+    """A receipt for audit records is not signed by the data center, or is for another chain of records than that of
+    the box. Value: the number of the record. Action: Compare `rap dc audit verify` at the data center."""
+
+    AUDIT_LOG_CUT = "audit-log-cut"
+    """A file of the operating system's audit log became shorter than what the box had read of it. Value: missing
+    bytes. Action: After a power failure: nothing. Otherwise find out who changed the file; the lines that were
+    read are stored."""
+
+    AUDIT_LOG_CHANGED = "audit-log-changed"
+    """What the box had read of the operating system's audit log has another content now, or files have other places.
+    Value: files. Action: Find out who changed the log; the lines that were read are stored."""
+
+    AUDIT_LOG_LOST = "audit-log-lost"
+    """Files of the operating system's audit log are gone, of which lines may not have been read. Value: files.
+    Action: Find out who removed them, or why they were rotated so fast."""
+
+    AUDIT_LOG_REPEATED = "audit-log-repeated"
+    """A power failure or a failed disk destroyed stored lines of the operating system's audit log. They are read
+    again; the data center detects those that it has. Action: Nothing; check the disk if it repeats."""
+
+    AUDIT_LOG_UNREADABLE = "audit-log-unreadable"
+    """The operating system's audit log cannot be read; the box tries again every minute. Action: Check whether
+    auditd and `rap-audit.service` run."""
+
     WATCHDOG_NOT_STARTED = "watchdog-not-started"
     """The hardware watchdog could not be started; the box runs without it. Action: Check the watchdog's
     driver, and `watchdog` in box.toml."""

@@ -25,6 +25,8 @@ REPORTS_PER_POST_MAX: Final = 64
 REPORTS_BODY_BYTES_MAX: Final = 64 * 1024
 READINGS_PER_REPORT_MAX: Final = 32
 ENTRY_BYTES_MAX: Final = 2048
+LOG_LINE_BYTES_MAX: Final = 1536
+RECEIPT_BYTES_MAX: Final = 512
 RECORDS_PER_BATCH_MAX: Final = 1024
 BATCH_BYTES_MAX: Final = 512 * 1024
 """Maximum size of a batch before compression."""
@@ -179,8 +181,32 @@ class UpdateStep(Message, frozen=True, tag="update"):
     reason: Annotated[str, Meta(pattern=r"^([a-z][a-z0-9-]{0,47})?\Z")] = ""
 
 
+class LogLine(Message, frozen=True, tag="line"):
+    """A line of a log of the box's operating system, with its newline, or a part of a long line.
+
+    This is the only message with free text. Neither instruments nor the local page can send it, and it is kept
+    apart from their reports. `file` identifies the log's file, in which the content is at `offset`.
+    """
+
+    at_ms: TimeMs
+    source: Literal["system", "sessions"]
+    file: Annotated[bytes, Meta(min_length=16, max_length=16)]
+    offset: Count
+    content: Annotated[bytes, Meta(min_length=1, max_length=LOG_LINE_BYTES_MAX)]
+
+
+class Link(Message, frozen=True):
+    """The place of an entry in the chain of a box's audit records: its number, and the hash of the entry before.
+
+    The hash of an entry is the SHA-256 of its encoding, which includes its own link.
+    """
+
+    number: Number
+    previous: Annotated[bytes, Meta(min_length=32, max_length=32)]
+
+
 InstrumentReport: TypeAlias = Status | Inventory | Quality | Calibration | Alert | CommandResult | CommandStep
-BoxReport: TypeAlias = Gap | Audit | ProfileInForce | UpdateStep
+BoxReport: TypeAlias = Gap | Audit | ProfileInForce | UpdateStep | LogLine
 
 
 class Entry(Message, frozen=True):
@@ -189,6 +215,8 @@ class Entry(Message, frozen=True):
     instrument: Annotated[str, Meta(pattern=r"^([A-Z0-9][A-Z0-9-]{0,23})?\Z")]
     run: Run
     body: InstrumentReport | BoxReport
+    link: Link | None = None
+    """Of the box's own audit records. It is sent only if there is one."""
 
 
 class Reports(Message, frozen=True):
@@ -257,6 +285,7 @@ class BatchReply(Message, frozen=True):
     withdrawn: Withdrawn = []
     sessions: bool = False
     updates: bool = False
+    receipt: Annotated[bytes, Meta(max_length=RECEIPT_BYTES_MAX)] = b""
 
 
 class BatchRefusal(Message, frozen=True, tag="refusal"):
@@ -292,9 +321,13 @@ _decoders: dict[type[Message], msgspec.msgpack.Decoder[Message]] = {}
 
 def encode(message: Message) -> bytes:
     """Encode a message; equal messages give equal bytes."""
-    if isinstance(message, BatchReply) and not message.updates:
-        always = message.stored, message.commands, message.withdrawn
-        return _encoder.encode((*always, True) if message.sessions else always)
+    if isinstance(message, Entry) and message.link is None:
+        return _encoder.encode((message.instrument, message.run, message.body))
+    if isinstance(message, BatchReply):
+        optional = [message.sessions, message.updates, message.receipt]
+        while optional and not optional[-1]:
+            optional.pop()
+        return _encoder.encode([message.stored, message.commands, message.withdrawn, *optional])
     return _encoder.encode(message)
 
 

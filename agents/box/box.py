@@ -157,8 +157,10 @@ class Box:
             await self._record_profiles(running.audit)
             await self._live(running)
         finally:
-            self._running = None
             self.activity = "closing the spool"
+            if self._running is not None:
+                await self._running.audit.chain.close()
+            self._running = None
             await buffer.close()
             self.activity = "closed"
 
@@ -338,7 +340,7 @@ class Box:
         return AuditEvent.STARTED if is_new or spool.recovery.was_closed else AuditEvent.STARTED_AFTER_CRASH
 
     def _assemble(self, buffer: Buffer, guard: FirewallGuard | None) -> _Running:
-        audit = AuditLog(buffer, self._hardware.clock)
+        audit = AuditLog(buffer, self._hardware.clock, self._state.audit_head)
         enrolled = self._config.enrolled()
         agents = set(enrolled) - self._config.adapted()
         queues = {

@@ -42,7 +42,8 @@ VERIFY_PAUSE_SECONDS: Final = 0.2
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_Append = tuple[Records, asyncio.Future[range]]  # records, and the future of their caller
+OnSettled = Callable[[range | BaseException], object]
+_Append = tuple[Records, asyncio.Future[range], OnSettled | None]  # records, and the future of their caller
 _PRIORITIES = tuple(Priority)  # iterating over a tuple is faster than over the enumeration
 _ONE = {priority: bytes((priority,)) for priority in _PRIORITIES}
 
@@ -91,17 +92,20 @@ class Buffer:
         """
         return self.append_all(_ONE[priority], (payload,))
 
-    def append_all(self, priorities: Sequence[int], payloads: Sequence[bytes]) -> asyncio.Future[range]:
+    def append_all(
+        self, priorities: Sequence[int], payloads: Sequence[bytes], on_settled: OnSettled | None = None
+    ) -> asyncio.Future[range]:
         """Append records, all or none. The future's result is their numbers, once all are durable.
 
-        `priorities[i]` is the Priority of `payloads[i]`. Raises: SpoolError FULL or IO when awaited, with nothing
-        stored; ValueError immediately, beyond a limit of `SpoolLimits`.
+        `priorities[i]` is the Priority of `payloads[i]`. `on_settled` is called with the result or the error at once,
+        so that futures that it resolves are as early as this one. Raises: SpoolError FULL or IO when awaited, with
+        nothing stored; ValueError immediately, beyond a limit of `SpoolLimits`.
         """
         if self._closed:
             raise RuntimeError("append after close")
         records = self._spool.measure(priorities, payloads)
         future: asyncio.Future[range] = self._loop.create_future()
-        self._queue.append((records, future))
+        self._queue.append((records, future, on_settled))
         if self._idle.is_set():
             self._idle.clear()
             self._loop.call_soon(self._commit)  # after all appends of this iteration of the event loop
@@ -183,7 +187,7 @@ class Buffer:
         if self._prepared is not None and self._prepared[0] == len(group):
             ready = self._prepared[1]
         else:
-            ready = self._spool.prepare_group(merge([records for records, _ in group]))
+            ready = self._spool.prepare_group(merge([records for records, *_ in group]))
         self._prepared, self._is_preparing = None, False
         done = self._loop.run_in_executor(self._executor, self._spool.append_prepared, ready)
         done.add_done_callback(partial(self._finish_group, group, ready.records.priorities))
@@ -192,13 +196,13 @@ class Buffer:
         """Prepare the next group while the disk is busy; useless if more records join the group."""
         if self._queue:
             count = self._group_size()
-            parts = [records for records, _ in islice(self._queue, count)]
+            parts = [records for records, *_ in islice(self._queue, count)]
             self._prepared = count, self._spool.prepare_group(merge(parts))
 
     def _group_size(self) -> int:
         """Return the number of queued appends that fit into one group."""
         limits, count, size = self._limits, 0, 0
-        for at, (records, _) in enumerate(self._queue):
+        for at, (records, *_) in enumerate(self._queue):
             count += len(records.payloads)
             size += records.payload_bytes
             if count > limits.group_records_max or size > limits.group_bytes_max:
@@ -210,8 +214,10 @@ class Buffer:
         error = done.exception()
         self._set_problem(error)
         at = 0
-        for records, waiter in group:
+        for records, waiter, on_settled in group:
             count = len(records.payloads)
+            if on_settled is not None:
+                on_settled(error or done.result()[at : at + count])
             if waiter.done():  # cancelled
                 pass
             elif error is not None:

@@ -11,6 +11,8 @@ from typing import Final
 
 import msgspec
 
+from agents.box.audit.chain import AuditHead
+from agents.box.audit.log_cursor import SYSTEM, LogCursor
 from agents.box.commands import History
 from agents.box.intake.high_water_marks import (
     AdaptedMark,
@@ -26,14 +28,16 @@ from wire.messages import (
     CommandResult,
     CommandStep,
     Entry,
+    LogLine,
     MessageError,
     ProfileInForce,
     Report,
     decode,
 )
 
-SNAPSHOT_BYTES_MAX: Final = 96 * 1024
-"""Size with INSTRUMENTS_MAX instruments and full histories. Each segment of 4 MiB begins with a snapshot."""
+SNAPSHOT_BYTES_MAX: Final = 112 * 1024
+"""Size with INSTRUMENTS_MAX instruments, full histories and many files of logs. Each segment of 4 MiB begins with a
+snapshot."""
 
 _Marks = dict[str, list[HighWaterMark]]
 
@@ -44,6 +48,8 @@ class _Snapshot(msgspec.Struct, array_like=True):
     confirmed_s: int = 0
     profiles: dict[str, tuple[str, int]] = {}
     adapted: dict[str, AdaptedMark] = {}
+    audit: AuditHead = msgspec.field(default_factory=AuditHead)
+    logs: dict[str, LogCursor] = {}
 
 
 class BoxState:
@@ -83,6 +89,18 @@ class BoxState:
         self._saved.confirmed_s = seconds
 
     @property
+    def audit_head(self) -> AuditHead:
+        """The head of the chain of audit records; not a copy."""
+        return self._saved.audit
+
+    def log_cursor(self, source: str) -> LogCursor:
+        """Return how far a log was read that is sent with the audit records; not a copy."""
+        cursor = self._saved.logs.get(source)
+        if cursor is None:
+            cursor = self._saved.logs[source] = LogCursor()
+        return cursor
+
+    @property
     def profiles(self) -> dict[str, tuple[str, int]]:
         """Model and version of the profile last recorded for each instrument; not a copy."""
         return self._saved.profiles
@@ -116,6 +134,13 @@ class BoxState:
         except MessageError:  # written by another program version; the data center decides about it
             return
         body = entry.body
+        if entry.link is not None and not self._saved.audit.accept(record.payload, entry.link):
+            for cursor in self._saved.logs.values():
+                cursor.is_incomplete = True
+        if isinstance(body, LogLine):
+            self.log_cursor(body.source).accept(body.file, body.offset, body.content)
+        elif isinstance(body, Audit) and body.event == AuditEvent.AUDIT_LOG_REPEATED:
+            self.log_cursor(SYSTEM).is_incomplete = False
         if entry.instrument in adapted and isinstance(body, Report):
             adapted_mark = self.adapted_mark(entry.instrument)
             adapted_mark.accept(entry.run, body.number, [stripped_digest_of(body)])

@@ -1,5 +1,7 @@
 """The box's audit log: short event words, stored in the spool like reports and never dropped from it.
 
+All records are links of one hash chain (`agents.box.audit.chain`).
+
 Events that can occur a thousand times a day (a proxy that refuses, an instrument that sends invalid data) are limited
 to a few at once and then one every ten minutes, because audit records are never dropped and must not fill the spool.
 """
@@ -7,14 +9,27 @@ to a few at once and then one every ten minutes, because audit records are never
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, Literal
 
+from agents.box.audit.chain import AuditChain, AuditHead
+from agents.box.audit.log_reader import LogPiece
 from agents.box.buffer import Buffer
-from agents.spool import GapReason, Priority, SpoolGap
+from agents.spool import GapReason, SpoolGap
 from hal.clock import WallClock
 from settings.profile import Profile
 from wire.audit_events import AuditEvent
-from wire.messages import INT_MAX, Audit, CommandResult, Entry, Outcome, ProfileInForce, UpdateStep, encode
+from wire.messages import (
+    INT_MAX,
+    Audit,
+    CommandResult,
+    Entry,
+    LogLine,
+    Outcome,
+    ProfileInForce,
+    UpdateStep,
+    encode,
+)
 from wire.messages import Gap as GapMessage
 from wire.process.ratelimit import TokenBucket
 
@@ -28,11 +43,12 @@ GAP_RANGES_MAX: Final = 64
 class AuditLog:
     """Records events. `suppressed` counts those over the rate limit, `lost` those that the spool refused."""
 
-    def __init__(self, buffer: Buffer, clock: WallClock) -> None:
-        self._buffer, self._clock = buffer, clock
+    def __init__(self, buffer: Buffer, clock: WallClock, head: AuditHead | None = None) -> None:
+        """`head` is that of the chain of the records stored before; it moves."""
+        self.chain, self._clock = AuditChain(buffer, head or AuditHead()), clock
         self._loop = asyncio.get_running_loop()
         self._limits: dict[tuple[AuditEvent, int], TokenBucket] = {}
-        self.suppressed = self.lost = 0
+        self.suppressed = self.lost = self._unreported = 0
 
     def note(self, event: AuditEvent, value: int = 0, *, port: int = 0, unlimited: bool = False) -> None:
         """Record an event without waiting until it is durable."""
@@ -47,7 +63,7 @@ class AuditLog:
     def record(self, event: AuditEvent, value: int = 0, *, port: int = 0) -> asyncio.Future[range]:
         """Record an event without rate limit; durable when awaited. Raises, when awaited: SpoolError."""
         audit = Audit(now_ms(self._clock), event, port, max(-INT_MAX, min(INT_MAX, value)))
-        return self._buffer.append(Priority.AUDIT, encode(Entry("", 0, audit)))
+        return self.chain.append([Entry("", 0, audit)])
 
     def record_result(self, command_id: int, outcome: Outcome, event: AuditEvent) -> asyncio.Future[range]:
         """Note the result of a command of the box itself; durable when awaited. Raises when awaited: SpoolError.
@@ -57,17 +73,23 @@ class AuditLog:
         at_ms = now_ms(self._clock)
         audit = Audit(at_ms, event, 0, command_id)
         result = CommandResult(command_id, at_ms, command_id, outcome)
-        entries = [encode(Entry("", 0, body)) for body in (audit, result)]
-        return self._buffer.append_all(bytes([Priority.AUDIT] * 2), entries)
+        return self.chain.append([Entry("", 0, body) for body in (audit, result)])
 
     def record_profile(self, instrument: str, profile: Profile) -> asyncio.Future[range]:
         """Record the profile that the instrument's reports follow; durable when awaited. Raises: SpoolError."""
         body = ProfileInForce(now_ms(self._clock), instrument, profile.model, profile.version)
-        return self._buffer.append(Priority.AUDIT, encode(Entry("", 0, body)))
+        return self.chain.append([Entry("", 0, body)])
+
+    def record_lines(
+        self, source: Literal["system", "sessions"], pieces: Sequence[LogPiece]
+    ) -> asyncio.Future[range]:
+        """Record lines of a log; durable when awaited. Raises, when awaited: SpoolError."""
+        at_ms = now_ms(self._clock)
+        return self.chain.append([Entry("", 0, LogLine(at_ms, source, *piece)) for piece in pieces])
 
     def record_update(self, step: UpdateStep) -> asyncio.Future[range]:
         """Record the progress of an update; durable when awaited. Raises, when awaited: SpoolError."""
-        return self._buffer.append(Priority.AUDIT, encode(Entry("", 0, step)))
+        return self.chain.append([Entry("", 0, step)])
 
     def fullest(self) -> tuple[float, float]:
         """Return the used part of the fullest rate limit, in records, and the limit."""
@@ -77,6 +99,10 @@ class AuditLog:
     def _written(self, future: asyncio.Future[range]) -> None:
         if future.cancelled() or future.exception() is not None:
             self.lost += 1
+            self._unreported += 1
+        elif self._unreported:
+            unreported, self._unreported = self._unreported, 0
+            self.record(AuditEvent.AUDIT_REFUSED, unreported).add_done_callback(self._written)
 
 
 _GAP_REASONS: Final = {

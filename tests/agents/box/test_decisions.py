@@ -10,6 +10,7 @@ from typing import cast
 import msgspec
 import pytest
 
+from agents.box.audit.log_cursor import FILE_ID_BYTES, FILES_MAX, PIECE_BYTES_MAX, SYSTEM
 from agents.box.commands import FINISHED_MAX, REPEAT_SECONDS, WAITING_MAX, CommandQueue
 from agents.box.defaults import INSTRUMENTS_MAX
 from agents.box.intake.high_water_marks import (
@@ -276,6 +277,8 @@ def test_the_state_of_the_most_instruments_fits_into_the_snapshot() -> None:
     for name in ["", *(f"{instrument:024}" for instrument in range(INSTRUMENTS_MAX))]:
         history = state.history(name)
         history.started, history.finished = [INT_MAX] * WAITING_MAX, [INT_MAX] * FINISHED_MAX
+    for file in range(FILES_MAX):
+        state.log_cursor(SYSTEM).accept(file.to_bytes(FILE_ID_BYTES), 2**40, bytes(PIECE_BYTES_MAX))
     assert 0.5 * SNAPSHOT_BYTES_MAX < len(state.snapshot()) <= SNAPSHOT_BYTES_MAX
     SpoolLimits(snapshot_bytes_max=SNAPSHOT_BYTES_MAX)
 

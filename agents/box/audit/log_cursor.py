@@ -1,0 +1,106 @@
+"""How far the files of a rotated log have been read: positions that survive renamed files, restarts and power cuts.
+
+A file is identified by the hash of its first line, which has a time and a serial number: names change when the log is
+rotated, and inode numbers are used again. A *piece* is a line with its newline, or PIECE_BYTES_MAX bytes of a longer
+line; where pieces begin depends on the file's content alone. A *mark* says how far a file was read, with a hash chain
+of the pieces, by which a later change of what was read is found.
+
+The marks follow from the pieces that were read, in their order, so that storing the pieces stores the cursor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from hashlib import sha256
+from typing import Final, Literal
+
+import msgspec
+
+from wire.messages import LOG_LINE_BYTES_MAX
+
+PIECE_BYTES_MAX: Final = LOG_LINE_BYTES_MAX
+SYSTEM: Final[Literal["system"]] = "system"
+"""The source of lines of the operating system's audit log, in `LogLine`."""
+FILE_ID_BYTES: Final = 16
+FILES_MAX: Final = 128
+"""Files whose marks are kept; the oldest is forgotten."""
+START: Final = bytes(32)
+
+
+class LogMark(msgspec.Struct, array_like=True):
+    """The bytes from `start` to `offset` of a file were read; `digest` is the chain of their pieces."""
+
+    start: int = 0
+    offset: int = 0
+    digest: bytes = START
+
+    def accept(self, offset: int, piece: bytes) -> None:
+        """Move the mark over a piece. If it begins before the mark, the file was cut there: the chain begins anew."""
+        if offset != self.offset:
+            self.start, self.digest = offset, START
+        self.offset = offset + len(piece)
+        self.digest = link(self.digest, piece)
+
+
+class LogCursor(msgspec.Struct, array_like=True):
+    """The marks of the files of one log by their identities, in the order in which the files were begun."""
+
+    marks: dict[bytes, LogMark] = {}
+    is_incomplete: bool = False
+    """Whether pieces after the marks were lost on the disk. Until the caller resets it, later ones are not accepted:
+    all from the lost ones on are read and stored again."""
+
+    @property
+    def newest(self) -> bytes:
+        """The identity of the file that was begun last; empty before the first."""
+        return next(reversed(self.marks), b"")
+
+    def mark(self, file: bytes) -> LogMark:
+        """Return the mark of a file; not a copy."""
+        mark = self.marks.get(file)
+        if mark is None:
+            mark = self.marks[file] = LogMark()
+            if len(self.marks) > FILES_MAX:
+                del self.marks[next(iter(self.marks))]
+        return mark
+
+    def accept(self, file: bytes, offset: int, piece: bytes) -> None:
+        """Move the mark of a file over a piece that is stored."""
+        if not self.is_incomplete:
+            self.mark(file).accept(offset, piece)
+
+    def copy(self) -> LogCursor:
+        """Return a copy that does not change with this one."""
+        marks = {file: LogMark(*msgspec.structs.astuple(mark)) for file, mark in self.marks.items()}
+        return LogCursor(marks, self.is_incomplete)
+
+
+def link(digest: bytes, piece: bytes) -> bytes:
+    """Return the hash of a chain to which a piece was added."""
+    return sha256(digest + piece).digest()
+
+
+def file_identity(start: bytes, *, is_final: bool) -> bytes:
+    """Return the identity of a file that begins with `start`.
+
+    It is empty if the first piece is not complete, unless `is_final`: nothing will be added to the file.
+    """
+    first = next(pieces(start, is_final=is_final), b"")
+    return sha256(first).digest()[:FILE_ID_BYTES] if first or is_final else b""
+
+
+def pieces(data: bytes, *, is_final: bool = False) -> Iterator[bytes]:
+    """Yield the complete pieces at the beginning of `data`, which begins at the beginning of a piece.
+
+    With `is_final` nothing will follow the data, so that an incomplete last line is a piece too.
+    """
+    at = 0
+    while at < len(data):
+        newline = data.find(b"\n", at, at + PIECE_BYTES_MAX)
+        end = newline + 1 if newline >= 0 else at + PIECE_BYTES_MAX
+        if end > len(data):
+            if not is_final:
+                return
+            end = len(data)
+        yield data[at:end]
+        at = end

@@ -1,0 +1,216 @@
+"""Reads the files of a rotated log by a cursor: each line once, in the order in which they were written.
+
+The files are NAME, NAME.1, NAME.2, …; the one with the highest number is the oldest. A file may be renamed between
+two calls, so what was read from a name counts only if the name still has the same file afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import Final, NamedTuple, Protocol
+
+from agents.box.audit.log_cursor import (
+    PIECE_BYTES_MAX,
+    START,
+    LogCursor,
+    LogMark,
+    file_identity,
+    link,
+    pieces,
+)
+from hal.disk import DiskError, DiskErrorKind
+
+READ_BYTES_MAX: Final = 64 * 1024
+
+
+class LogFolder(Protocol):
+    """The folder of a log, for reading; a `hal.disk.Disk` is one."""
+
+    def names(self) -> list[str]:
+        """Return the names of all files. Raises: DiskError."""
+        ...
+
+    def size(self, name: str) -> int:
+        """Return the size of a file in bytes. Raises: DiskError."""
+        ...
+
+    def read(self, name: str, offset: int, length: int) -> bytes:
+        """Return the bytes at `offset`, all of which are in the file. Raises: DiskError."""
+        ...
+
+
+class LogPiece(NamedTuple):
+    """A piece of a log file."""
+
+    file: bytes
+    offset: int
+    content: bytes
+
+
+class LogProblemKind(StrEnum):
+    """What is wrong with a log."""
+
+    CUT = "cut"  # a file is shorter than what was read of it
+    CHANGED = "changed"  # what was read of a file has another content now
+    LOST = "lost"  # the file that was being read is gone, perhaps with lines that were not read
+    REORDERED = "reordered"  # files have changed places
+
+
+class LogProblem(NamedTuple):
+    """A problem; `amount` is the number of bytes that were cut, otherwise that of files."""
+
+    kind: LogProblemKind
+    amount: int
+
+
+class LogReader:
+    """Reads one log. The caller moves the cursor over what it has stored, by `LogCursor.accept`."""
+
+    def __init__(self, folder: LogFolder, name: str, cursor: LogCursor) -> None:
+        self._folder, self._name, self.cursor = folder, name, cursor
+
+    def read(self, bytes_max: int = READ_BYTES_MAX) -> tuple[list[LogPiece], list[LogProblem]]:
+        """Return the next pieces, of at most `bytes_max` bytes together, and problems that were found.
+
+        No piece is returned while the log is being rotated, or when there is nothing new. Raises: DiskError IO,
+        UNAVAILABLE.
+        """
+        try:
+            newest = self._identity(self._name)
+            if newest and newest == self.cursor.newest:
+                return self._read_file(self._name, newest, bytes_max, is_final=False)
+            return self._read_oldest(bytes_max)
+        except DiskError as error:
+            if error.kind is not DiskErrorKind.MISSING:
+                raise
+            return [], []
+
+    def check_order(self) -> list[LogProblem]:
+        """Compare the files with those that were read: whether any is missing, or at another place.
+
+        Raises: DiskError IO, UNAVAILABLE.
+        """
+        try:
+            files = self._files()
+            return self._order_problems([file for _, file in files]) if files == self._files() else []
+        except DiskError as error:
+            if error.kind is not DiskErrorKind.MISSING:
+                raise
+            return []
+
+    def verify(self, file: bytes) -> LogProblem | None:
+        """Compare a file with what was read of it, if the file exists. Raises: DiskError IO, UNAVAILABLE."""
+        try:
+            for name, found in self._files():
+                if found == file:
+                    return self._verify(name, file)
+        except DiskError as error:
+            if error.kind is not DiskErrorKind.MISSING:
+                raise
+        return None
+
+    # -- which file -------------------------------------------------------------------------------------
+
+    def _read_oldest(self, bytes_max: int) -> tuple[list[LogPiece], list[LogProblem]]:
+        """Read the oldest file that was not read to its end."""
+        files = self._files()
+        if files != self._files():
+            return [], []  # the log is being rotated
+        problems = self._order_problems([file for _, file in files])
+        for at, (name, file) in enumerate(files):
+            is_final = at + 1 < len(files)
+            found, more = self._read_file(name, file, bytes_max, is_final=is_final)
+            problems += more
+            if found or problems:
+                return found, problems
+        return [], problems
+
+    def _order_problems(self, files: list[bytes]) -> list[LogProblem]:
+        """Compare the files with those that were read, and forget the ones that are gone.
+
+        The oldest files are removed when the log is rotated: a file is begun only after all of the one before was
+        read, so nothing is lost. One that is gone while an older one exists was removed by somebody, and an unknown
+        one that is older than a known one was added, or its first line was changed.
+        """
+        marks, problems = self.cursor.marks, []
+        order = [file for file in files if file in marks]
+        known = [file for file in marks if file in files]
+        after_oldest = list(marks)[list(marks).index(known[0]) :] if known else [self.cursor.newest]
+        if lost := [file for file in after_oldest if file and file not in files]:
+            problems.append(LogProblem(LogProblemKind.LOST, len(lost)))
+        if known != order:
+            problems.append(LogProblem(LogProblemKind.REORDERED, len(known)))
+        if known and (added := sum(file not in marks for file in files[: files.index(order[-1])])):
+            problems.append(LogProblem(LogProblemKind.CHANGED, added))
+        self.cursor.marks = {file: marks[file] for file in order}
+        return problems
+
+    def _files(self) -> list[tuple[str, bytes]]:
+        """Return the names and identities of the files, the oldest first."""
+        numbers = []
+        for name in self._folder.names():
+            ending = name.removeprefix(self._name)
+            if name == self._name:
+                numbers.append((0, name))
+            elif name.startswith(self._name) and ending[:1] == "." and ending[1:].isdecimal():
+                numbers.append((int(ending[1:]), name))
+        files = [(name, self._identity(name)) for _, name in sorted(numbers, reverse=True)]
+        return [(name, file) for name, file in files if file]
+
+    def _identity(self, name: str) -> bytes:
+        length = min(self._folder.size(name), PIECE_BYTES_MAX)
+        return file_identity(self._folder.read(name, 0, length), is_final=name != self._name)
+
+    # -- one file ---------------------------------------------------------------------------------------
+
+    def _read_file(
+        self, name: str, file: bytes, bytes_max: int, *, is_final: bool
+    ) -> tuple[list[LogPiece], list[LogProblem]]:
+        mark, size = self.cursor.marks.get(file) or LogMark(), self._folder.size(name)
+        if size < mark.offset:
+            problem = self._cut(name, file, mark, size)
+            return [], [problem] if problem else []
+        length = min(size - mark.offset, max(bytes_max, PIECE_BYTES_MAX))
+        content = self._folder.read(name, mark.offset, length)
+        if self._identity(name) != file:
+            return [], []
+        is_final = is_final and mark.offset + length == size
+        return list(_placed(file, mark.offset, pieces(content, is_final=is_final))), []
+
+    def _cut(self, name: str, file: bytes, mark: LogMark, size: int) -> LogProblem | None:
+        """Continue at the end of a file that became shorter; None if the name has another file by now."""
+        if self._identity(name) != file:
+            return None
+        problem = LogProblem(LogProblemKind.CUT, mark.offset - size)
+        mark.start, mark.offset, mark.digest = size, size, START
+        return problem
+
+    def _verify(self, name: str, file: bytes) -> LogProblem | None:
+        """Read a file again. After a problem the mark covers nothing, so that it is reported once.
+
+        What was added to a file that had been read to its end is not read: auditd has not written it.
+        """
+        mark, size = self.cursor.mark(file), self._folder.size(name)
+        if size < mark.offset:
+            return self._cut(name, file, mark, size)
+        offset, digest = mark.start, START
+        while offset < mark.offset:
+            length = min(mark.offset - offset, READ_BYTES_MAX)
+            is_final = offset + length == mark.offset
+            for piece in pieces(self._folder.read(name, offset, length), is_final=is_final):
+                offset += len(piece)
+                digest = link(digest, piece)
+        is_added_to = file != self.cursor.newest and size > mark.offset  # it had been read to its end
+        if (digest == mark.digest and not is_added_to) or self._identity(name) != file:
+            return None
+        if is_added_to:
+            mark.offset = size
+        mark.start, mark.digest = mark.offset, START
+        return LogProblem(LogProblemKind.CHANGED, 1)
+
+
+def _placed(file: bytes, offset: int, contents: Iterator[bytes]) -> Iterator[LogPiece]:
+    for content in contents:
+        yield LogPiece(file, offset, content)
+        offset += len(content)
