@@ -277,7 +277,8 @@ class BatchReply(Message, frozen=True):
     `withdrawn` are commands that must not be executed unless they were begun; the box reports those it withdrew.
     `sessions` says that messages of remote sessions wait (`wire.session.messages`), `updates` that the box's order
     changed (`wire.release.messages`). Neither is sent unless it or one behind it is true, so that boxes of earlier
-    versions, which do not know them, accept other replies. `updates` is true only for boxes that ask for orders.
+    versions, which do not know them, accept other replies. `updates` is true only for boxes that ask for orders, and
+    `receipt`, the signed head of the chain of the box's audit records, is sent only for linked entries.
     """
 
     stored: Count
