@@ -89,22 +89,20 @@ class AuditEvent(StrEnum):
     before and after it, such as `spool-full`."""
 
     AUDIT_CHAIN_CUT = "audit-chain-cut"
-    """Audit records that the data center has acknowledged, and newer ones, are missing on the disk of the box. Value:
-    acknowledged records that are missing. Action: Find out who changed the files of the spool; the acknowledged
-    records are at the data center."""
+    """Audit records that the data center has acknowledged are missing on the box. Value: records. Action: Find out
+    who changed the files of the spool; the data center has the records."""
 
     AUDIT_RECEIPT_REFUSED = "audit-receipt-refused"
-    """A receipt for audit records is not signed by the data center, or is for another chain of records than that of
-    the box. Value: the number of the record. Action: Compare `rap dc audit verify` at the data center."""
+    """A receipt for audit records is not signed by the data center, or is for other records. Value: the number of
+    the record. Action: Run `rap dc audit verify` at the data center."""
 
     AUDIT_LOG_CUT = "audit-log-cut"
-    """A file of the operating system's audit log became shorter than what the box had read of it. Value: missing
-    bytes. Action: After a power failure: nothing. Otherwise find out who changed the file; the lines that were
-    read are stored."""
+    """A file of the operating system's audit log became shorter than what was read of it. Value: missing bytes.
+    Action: Nothing after a power failure; otherwise find out who changed it. What was read is stored."""
 
     AUDIT_LOG_CHANGED = "audit-log-changed"
-    """What the box had read of the operating system's audit log has another content now, or files have other places.
-    Value: files. Action: Find out who changed the log; the lines that were read are stored."""
+    """What was read of the operating system's audit log was changed afterwards. Value: files. Action: Find out who
+    changed it; what was read is stored."""
 
     AUDIT_LOG_LOST = "audit-log-lost"
     """Files of the operating system's audit log are gone, of which lines may not have been read. Value: files.

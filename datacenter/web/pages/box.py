@@ -12,7 +12,7 @@ from datacenter.fleet.completeness import is_of_box, stream_completeness
 from datacenter.fleet.instruments import SILENT_MS
 from datacenter.web.pages.page import show
 from datacenter.web.routes import PageRequest, WebRoute
-from wire.messages import BoxReport, Gap, ProfileInForce, UpdateStep
+from wire.messages import Audit, BoxReport, Gap, LogLine, ProfileInForce, UpdateStep
 
 RANGES_SHOWN: Final = 20
 _REASONS: Final = {
@@ -49,7 +49,12 @@ def box(page: PageRequest) -> Response:
 
 
 def _is_shown(record: BoxReport, instruments: Collection[str]) -> bool:
-    """Return whether a record is about the box itself, or about an instrument that the person may see."""
+    """Return whether a record is about the box itself, or about an instrument that the person may see.
+
+    Lines of the operating system's audit log are not shown here.
+    """
+    if isinstance(record, LogLine):
+        return False
     return not isinstance(record, ProfileInForce) or record.instrument in instruments
 
 
@@ -65,6 +70,7 @@ def _event(record: BoxReport) -> dict[str, Any]:
     if isinstance(record, UpdateStep):
         text = f"release {record.release}: {record.step}" + (f" ({record.reason})" if record.reason else "")
         return {"at_ms": record.at_ms, "name": "update", "text": text}
+    assert isinstance(record, Audit), "lines of logs are not shown"
     details = [f"port {record.port}"] * bool(record.port) + [f"value {record.value}"] * bool(record.value)
     return {"at_ms": record.at_ms, "name": record.event, "text": ", ".join(details)}
 
