@@ -85,6 +85,17 @@ recording_days = 90                 # optional: the days after which recordings 
 [releases]                          # optional: releases, which boxes get by rollouts
 folder = "releases"                 # as `rap image release` writes it, relative to this file
 
+[enrolment]                         # optional: boxes renew their certificates by EST
+certificate = "vendor-ca.crt"       # of the CA that signs them; [tls] `authorities` has its root, in a roll-over both
+key = "vendor-ca.key"               # its private key, PEM; or [enrolment.module]
+days = 90                           # optional: the validity of certificates
+
+[enrolment.module]                  # optional: a hardware security module that has the key of the CA, by PKCS #11
+library = "/usr/lib/softhsm/libsofthsm2.so"
+token = "rap"                       # the label of the token
+label = "vendor-ca"                 # of the key pair, on curve P-256
+pin = "vendor-ca.pin"               # file with the PIN of the token
+
 [monitoring]                        # optional: metrics, liveness and readiness, without sign-in and TLS
 host = "127.0.0.1"                  # who can connect to this address can read them
 port = 9464
@@ -110,9 +121,17 @@ from datacenter.access.control import AccessFiles
 from datacenter.access.policyfile import SHIPPED
 from datacenter.log import LogFormat, LogLevel
 from datacenter.sign_on.settings import Oidc, url_problem
+from datacenter.vendor_ca.authority import (
+    DAYS,
+    AuthorityError,
+    VendorAuthority,
+    load_authority,
+    load_key_file,
+)
 from settings.problems import Problem, Problems, SettingsError
 from settings.toml import load
 from settings.types import Host, Serial, Table, address_of
+from wire.pki.hierarchy import PrivateKey
 from wire.pki.signature import SignatureError, load_private_key, load_public_key
 from wire.tls.context import Identity
 from wire.tls.identity import SERVER, Severity, inspect_identity
@@ -279,6 +298,40 @@ class Releases(Table, frozen=True):
     folder: Path
 
 
+class SecurityModule(Table, frozen=True):
+    """A key pair in a hardware security module that is used by PKCS #11."""
+
+    library: Path
+    token: str
+    label: str
+    pin: Path
+    """File with the PIN."""
+
+
+class Enrolment(Table, frozen=True):
+    """The CA that signs certificates of boxes, with its key in a file or in a security module."""
+
+    certificate: Path
+    key: Path | None = None
+    module: SecurityModule | None = None
+    days: Annotated[int, Meta(ge=1, le=825)] = DAYS
+
+    def load_authority(self, trusted: Path) -> VendorAuthority:
+        """Load the CA; `trusted` has its root. Raises: AuthorityError, OSError."""
+        return load_authority(self.certificate, self._load_key, trusted, self.days)
+
+    def _load_key(self) -> PrivateKey:
+        if (self.key is None) == (self.module is None):
+            raise AuthorityError("give either `key` or [enrolment.module]")
+        if self.key is not None:
+            return load_key_file(self.key)
+        assert self.module is not None, "checked above"
+        from datacenter.vendor_ca.security_module import load_module_key  # an optional package
+
+        module = self.module
+        return load_module_key(module.library, module.token, module.label, module.pin)
+
+
 class Monitoring(Table, frozen=True):
     """The listener for metrics and health; port 0 is chosen by the system."""
 
@@ -309,6 +362,7 @@ class Config(Table, frozen=True):
     notices: Notices | None = None
     sessions: RemoteSessions | None = None
     releases: Releases | None = None
+    enrolment: Enrolment | None = None
     monitoring: Monitoring | None = None
     log: Log = Log()
     fleet: Path | None = None
@@ -360,6 +414,11 @@ def _check_files(config: Config, problems: Problems) -> None:
         problems.add(("releases", "folder"), problem)
     if config.sessions is not None:
         _check_sessions(config.sessions, config.staff, problems)
+    if config.enrolment is not None:
+        try:
+            config.enrolment.load_authority(config.tls.authorities)
+        except (AuthorityError, OSError) as error:
+            problems.add(("enrolment",), str(error))
 
 
 def _check_sessions(sessions: RemoteSessions, staff: Staff | None, problems: Problems) -> None:

@@ -14,7 +14,8 @@ The body is one block of the connection's compressed stream. Meaning of the stat
 
 Requests for files (`wire.files`) are answered by `datacenter.commands.ranges`, on the same connections. The messages
 of remote sessions are exchanged by `POST /v1/sessions` (`datacenter.sessions.exchange`), those of updates by
-`POST /v1/update`; `GET /v1/releases/…` brings the metadata of releases (`datacenter.releases.service`).
+`POST /v1/update`; `GET /v1/releases/…` brings the metadata of releases (`datacenter.releases.service`). Certificates
+are issued by EST (`datacenter.enrolment.service`).
 
 `GET /v1/time` is answered with status 204 and the time in the `Date` header, for boxes with a wrong clock.
 """
@@ -28,11 +29,13 @@ from typing import Final, Protocol, get_args
 import msgspec
 
 from datacenter.commands.ranges import FileRanges
+from datacenter.enrolment.service import EnrolmentService
+from datacenter.front_ends import box_of, certificate_of
 from datacenter.releases.service import ReleaseService
-from datacenter.sessions.box_keys import certificate_of
 from datacenter.store.batch import Received
 from datacenter.store.errors import StoreError, UnknownBoxError
 from datacenter.store.queue import IngestQueue, QueueFullError
+from wire import est
 from wire.compression import CompressionError, Decompressor, UnknownStreamError
 from wire.files import FILES_PATH, parse_range
 from wire.http.connection import Handler, Request, Response
@@ -54,7 +57,6 @@ from wire.release.messages import RELEASES_PATH, TARGET_BYTES_MAX
 from wire.session.messages import PATH as SESSIONS_PATH
 
 PATH: Final = "/v1/batches"
-BOX_HEADER: Final = "rap-box"
 RETRY_AFTER_SECONDS: Final = 10
 """`Retry-After` while too many records wait for the database."""
 _URGENT: Final = (Alert, CommandResult, CommandStep, *get_args(BoxReport))
@@ -86,14 +88,16 @@ def make_ingest(
     files: FileRanges | None = None,
     sessions: BoxSessions | None = None,
     releases: ReleaseService | None = None,
+    enrolment: EnrolmentService | None = None,
 ) -> Handler:
     """Return the handler that stores batches through `queue`, and answers requests for files by `files`.
 
-    `sessions` exchanges the messages of remote sessions, `releases` serves releases and orders; None: there are none.
+    `sessions` exchanges the messages of remote sessions, `releases` serves releases and orders, `enrolment` issues
+    certificates; None: there are none.
 
     `now_ms` is the data center's wall clock. The name in the peer's certificate is the box's serial number, so the
     server must require client certificates. `front_ends` are the certificate names of front ends that terminate the
-    boxes' TLS: only these may name the box, in BOX_HEADER, and they must overwrite that header in boxes' requests.
+    boxes' TLS: only these may name the box (`datacenter.front_ends`).
     """
 
     async def ingest(request: Request) -> Response:
@@ -102,9 +106,12 @@ def make_ingest(
         if releases is not None and (answer := _answer_release(request, releases, front_ends)):
             return await answer
         if files is not None and request.target.startswith(FILES_PATH):
-            return await files.answer(request, _box(request, front_ends))
+            return await files.answer(request, box_of(request, front_ends))
         if sessions is not None and request.target == SESSIONS_PATH:
             return await _answer_session(request, sessions, front_ends)
+        if enrolment is not None and request.target.startswith(est.PREFIX):
+            box, is_from_front_end = box_of(request, front_ends), request.peer.name in front_ends
+            return await enrolment.answer(request, box, is_from_front_end=is_from_front_end)
         if request.target != PATH:
             return _refusal(HTTPStatus.NOT_FOUND, f"unknown path; the only one is {PATH}")
         if request.method != "POST":
@@ -113,7 +120,7 @@ def make_ingest(
         try:
             data = stream.decompress(request.body, BATCH_BYTES_MAX)
             batch = decode(Batch, data)
-            box = _box(request, front_ends)
+            box = box_of(request, front_ends)
             reply = await queue.run(
                 Received(box, batch, now_ms()),
                 urgent=_is_urgent(batch),
@@ -147,7 +154,7 @@ def _answer_release(
     request: Request, releases: ReleaseService, front_ends: Collection[str]
 ) -> Awaitable[Response] | None:
     """Return the answer to a request about updates or for a release; None if it is another one."""
-    box = _box(request, front_ends)
+    box = box_of(request, front_ends)
     if request.target == UPDATE_PATH:
         return releases.answer_state(request, box)
     if request.target.startswith(RELEASES_PATH):
@@ -158,7 +165,7 @@ def _answer_release(
 
 
 async def _answer_session(request: Request, sessions: BoxSessions, front_ends: Collection[str]) -> Response:
-    box = _box(request, front_ends)
+    box = box_of(request, front_ends)
     if not sessions.is_authorized(box):
         return _refusal(HTTPStatus.FORBIDDEN, f"{box!r} is not an authorized box", close=True)
     certificate = certificate_of(request, is_from_front_end=request.peer.name in front_ends)
@@ -168,12 +175,6 @@ async def _answer_session(request: Request, sessions: BoxSessions, front_ends: C
 def _is_urgent(batch: Batch) -> bool:
     """Return whether the batch has no routine record."""
     return all(isinstance(record.entry.body, _URGENT) for record in batch.records)
-
-
-def _box(request: Request, front_ends: Collection[str]) -> str:
-    """Return the serial number of the box that sent the request."""
-    name = request.peer.name
-    return request.headers.get(BOX_HEADER, "") if name in front_ends else name
 
 
 def _refusal(status: HTTPStatus, reason: str, *, close: bool = False) -> Response:

@@ -28,6 +28,9 @@ from datacenter.bounds import datacenter_bounds, watch_bounds
 from datacenter.commands.files import FileArchive
 from datacenter.commands.ranges import FileRanges
 from datacenter.config import Config, check_identity, identity, load_config, revocation_list
+from datacenter.enrolment.denied import DeniedBoxes
+from datacenter.enrolment.registration import RegistrationAuthority, approved_boxes
+from datacenter.enrolment.service import EnrolmentService, guarded
 from datacenter.evaluation.evaluator import Evaluator
 from datacenter.evaluation.follower import Follower
 from datacenter.evaluation.knowledge import TriggerKnowledge, read_knowledge
@@ -62,7 +65,7 @@ from wire.process.descriptors import DESCRIPTORS_RESERVED, raise_descriptor_limi
 from wire.process.failures import FailureLog
 from wire.process.forced_exit import ForcedExit
 from wire.process.ratelimit import TokenBucket
-from wire.tls.context import server_context
+from wire.tls.context import ServerContext, server_context
 from wire.tls.identity import FileVersions
 from wire.tls.peer import ClientCheck, PeerProblem
 from wire.tls.revocation import RevocationList, follow
@@ -206,7 +209,7 @@ async def _run(
 def _authorize(store: Store, boxes: list[str], fleet: FleetFile | None, now_ms: int) -> None:
     """Authorize boxes and enter sites, if the databases are those of the configuration. Raises: StoreError."""
     store.check()
-    store.authorize(boxes, now_ms)
+    store.authorize([*boxes, *approved_boxes(store)], now_ms)
     if fleet is not None:
         enter_sites(store, fleet)
 
@@ -281,13 +284,15 @@ async def _serve(
     if config.releases is not None:
         folder = ReleaseFolder(config.releases.folder)
         releases = ReleaseService(folder, config.boxes, store, one_writer, now_ms)
+    denied = DeniedBoxes(store)
+    enrolment = _enrolment(config, store, executor, now_ms)
+    ingest = make_ingest(now_ms, queue, config.front_ends, files, sessions, releases, enrolment)
+    ingest = guarded(ingest, denied, time.time, config.front_ends)
     server = await serve(
-        measured_handler(
-            make_ingest(now_ms, queue, config.front_ends, files, sessions, releases), metrics.request
-        ),
+        measured_handler(ingest, metrics.request),
         config.listen.host,
         config.listen.port,
-        tls=server_context(identity(config)),
+        tls=_server_context(config),
         body_bytes_max=BATCH_BODY_BYTES_MAX,
         now=time.time,
         check=ClientCheck(revocations, RefusedClients()),
@@ -318,6 +323,7 @@ async def _serve(
                 archive_hourly(store, one_writer, now_ms, config.store.rows_days, config.store.retention)
             ),
             tasks.create_task(count_periodically(store, one_writer, now_ms)),
+            tasks.create_task(denied.follow(executor)),
         ]
         if access is not None:
             followed = follow_access(access, lambda: config.access_files, signals.reload)
@@ -333,6 +339,24 @@ async def _serve(
         for task in following:
             task.cancel()
     await server.close()
+
+
+def _server_context(config: Config) -> ServerContext:
+    """Return the context for boxes. With enrolment it accepts expired certificates, which `guarded` restricts.
+
+    Raises: OSError, ssl.SSLError.
+    """
+    return server_context(identity(config), checks_dates=config.enrolment is None)
+
+
+def _enrolment(
+    config: Config, store: Store, executor: ThreadPoolExecutor, now_ms: Callable[[], int]
+) -> EnrolmentService | None:
+    """Return the service that issues certificates, if it is configured. Raises: AuthorityError, OSError."""
+    if config.enrolment is None:
+        return None
+    authority = config.enrolment.load_authority(config.tls.authorities)
+    return EnrolmentService(RegistrationAuthority(store, authority, now_ms), executor)
 
 
 def _policies(access: AccessControl) -> CompiledPolicies:
@@ -393,7 +417,7 @@ async def _follow_certificate(config: Config, server: Server) -> None:
             continue
         try:
             check_identity(config)
-            server.use(server_context(identity(config)))
+            server.use(_server_context(config))
             _log.info("the certificate was renewed")
         except (SettingsError, OSError, ssl.SSLError) as error:
             _log.error("the changed certificate files are not used: %s", error)

@@ -9,6 +9,7 @@ from pathlib import Path
 from rap.dc_alert import add_alert
 from rap.dc_base import add_base
 from rap.dc_command import add_command
+from rap.dc_enrolment import add_enrolment
 from rap.dc_maintenance import add_maintenance
 from rap.dc_retention import add_retention
 from rap.dc_store import database_errors
@@ -42,6 +43,9 @@ def add_verbs(parser: Parser) -> None:
     add_alert(parser.add_command("alert", "alerts of instruments and boxes"))
     add_visit(parser)
     add_maintenance(parser.add_command("maintenance", "planned windows in which alerts are silenced"))
+    add_enrolment(
+        parser.add_command("enrolment", "certificates of boxes, requests for them, and the deny-list")
+    )
     add_token_verbs(parser.add_command("token", "API tokens of programs"))
 
 

@@ -24,6 +24,7 @@ EXTRAS: Final = {
             "joserfc",
             "jinja2",
             "numpy",
+            "pkcs11",
             "prometheus_client",
             "pyarrow",
             "python_multipart",

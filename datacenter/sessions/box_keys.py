@@ -7,8 +7,6 @@ renewed.
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
@@ -21,12 +19,9 @@ from sqlalchemy import delete, insert, select
 
 from datacenter.store.schema import box_keys
 from datacenter.store.store import Store
-from wire.http.connection import Request
 from wire.session.cose import Keys, key_set
 from wire.tls.certificates import CERTIFICATE_ERRORS
 
-CERTIFICATE_HEADER: Final = "rap-box-certificate"
-"""The header in which a front end passes the box's certificate: DER in base64."""
 KEYS_VALID: Final = 2
 """A box whose certificate is being renewed has two keys for a moment."""
 _K: Final = box_keys.c
@@ -97,15 +92,4 @@ def _key_of(certificate: bytes) -> object:
     try:
         return x509.load_der_x509_certificate(certificate).public_key()
     except CERTIFICATE_ERRORS:
-        return None
-
-
-def certificate_of(request: Request, *, is_from_front_end: bool) -> bytes | None:
-    """Return the certificate (DER) of the box that sent a request; None without one."""
-    if not is_from_front_end:
-        tls = request.peer.tls
-        return tls.getpeercert(binary_form=True) if tls is not None else None
-    try:
-        return base64.b64decode(request.headers.get(CERTIFICATE_HEADER, ""), validate=True) or None
-    except binascii.Error:
         return None

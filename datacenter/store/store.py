@@ -182,6 +182,15 @@ class Store:
             dismissed = ~listed & boxes.c.dismissed_at_ms.is_(None)
             connection.execute(update(boxes).where(dismissed).values(dismissed_at_ms=now_ms))
 
+    def authorize_also(self, serial: str, site: str, now_ms: int) -> None:
+        """Authorize a further box, at a site, until `authorize` is called without it. Raises: StoreError."""
+        with self.transaction() as connection:
+            new = {"serial": serial, "enrolled_at_ms": now_ms, "shard": self._new_place(serial)}
+            if connection.scalar(select(boxes.c.serial).where(boxes.c.serial == serial)) is None:
+                connection.execute(insert(boxes).values(new))
+            placed = update(boxes).where(boxes.c.serial == serial)
+            connection.execute(placed.values(site=site, dismissed_at_ms=None))
+
     def ingest(self, box: str, batch: Batch, now_ms: int) -> BatchReply:
         """Store the new records of a batch and return the commands that are due; committed on return.
 

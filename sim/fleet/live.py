@@ -8,7 +8,8 @@ import ssl
 from collections.abc import Sequence
 from typing import Final
 
-from datacenter.ingest import BOX_HEADER, PATH
+from datacenter.front_ends import BOX_HEADER
+from datacenter.ingest import PATH
 from datacenter.store.batch import Received
 from sim.fleet.box import FleetBox
 from sim.fleet.clock import FastClock

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from cryptography import x509
 
-from wire.tls.context import NO_CHECK_TIME, ClientContext
+from wire.tls.context import NO_CHECK_TIME, ClientContext, ServerContext
 
 NS: Final = 1_000_000_000
 RECORD_BYTES_MAX: Final = 16 * 1024
@@ -57,7 +57,7 @@ class TlsProtocol(sslproto.SSLProtocol):
         **parameters: Any,
     ) -> None:
         """`wall_ns` is the clock for the validity of certificates; with None, OpenSSL uses the real time."""
-        if isinstance(context, ClientContext) and not context.checks_dates:
+        if isinstance(context, ClientContext | ServerContext) and not context.checks_dates:
             wall_ns = None
         if wall_ns is not None and not context.verify_flags & NO_CHECK_TIME:
             context.verify_flags |= NO_CHECK_TIME

@@ -48,7 +48,7 @@ class HttpFinished(HttpError):
     """The other end closed the connection after answering another request, as it had announced."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Peer:
     """The client of a server's connection; the handler owns `state`, which lives as long as the connection."""
 

@@ -77,15 +77,15 @@ class Authority:
         """Create a self-signed root."""
         key = key or make_key()
         validity = Validity.days(AUTHORITY_DAYS, now)
-        certificate = _sign(name, key.public_key(), name, key, 1, validity, authority=True)
+        certificate = sign_certificate(name, key.public_key(), None, key, 1, validity, authority=True)
         return cls(name, key, certificate, certificate, now=now)
 
     def subordinate(self, name: str, key: PrivateKey | None = None) -> Authority:
         """Create an intermediate authority under this one."""
         key = key or make_key()
         validity = Validity.days(AUTHORITY_DAYS, self.now)
-        certificate = _sign(
-            name, key.public_key(), self.name, self.key, self._next(), validity, authority=True
+        certificate = sign_certificate(
+            name, key.public_key(), self.certificate, self.key, self._next(), validity, authority=True
         )
         return Authority(name, key, certificate, self.root, (certificate, *self.chain), self.now)
 
@@ -130,8 +130,8 @@ class Authority:
     ) -> bytes:
         """Issue `name`'s certificate chain (PEM) for a public key."""
         validity = validity or Validity.days(LEAF_DAYS, self.now)
-        certificate = _sign(
-            name, public_key, self.name, self.key, self._next(), validity, hosts=hosts, usages=usages
+        certificate = sign_certificate(
+            name, public_key, self.certificate, self.key, self._next(), validity, hosts=hosts, usages=usages
         )
         return b"".join(map(_pem, (certificate, *self.chain)))
 
@@ -169,10 +169,10 @@ def _alternative(host: str) -> x509.GeneralName:
         return x509.DNSName(host)
 
 
-def _sign(
+def sign_certificate(
     name: str,
     public_key: PublicKey,
-    issuer: str,
+    issuer: x509.Certificate | None,
     issuer_key: PrivateKey,
     serial: int,
     validity: Validity,
@@ -181,10 +181,15 @@ def _sign(
     hosts: tuple[str, ...] = (),
     usages: tuple[x509.ObjectIdentifier, ...] = USAGES,
 ) -> x509.Certificate:
+    """Sign a certificate with the key of `issuer`; None: of the name itself.
+
+    `hosts` are the DNS names or addresses it may serve; None: the name in small letters.
+    """
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     builder = (
         x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
-        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
+        .subject_name(subject)
+        .issuer_name(issuer.subject if issuer else subject)
         .public_key(public_key)
         .serial_number(serial)
         .not_valid_before(validity.start)

@@ -53,10 +53,16 @@ class Identity:
     authorities: Path
 
 
-def server_context(identity: Identity) -> ssl.SSLContext:
-    """Create a server context that requires client certificates. Raises: OSError or ssl.SSLError (unusable files)."""
+def server_context(identity: Identity, *, checks_dates: bool = True) -> ServerContext:
+    """Create a server context that requires client certificates. Raises: OSError or ssl.SSLError (unusable files).
+
+    Without `checks_dates`, certificates outside their validity period are accepted: the program must check them.
+    """
     load_configuration()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context = ServerContext(ssl.PROTOCOL_TLS_SERVER)
+    if not checks_dates:
+        context.verify_flags |= NO_CHECK_TIME
+        context.checks_dates = False
     context.verify_mode = ssl.CERT_REQUIRED
     _configure(context, identity)
     context.options |= ssl.OP_NO_TICKET | ssl.OP_CIPHER_SERVER_PREFERENCE
@@ -92,6 +98,13 @@ def unverified_client_context() -> ssl.SSLContext:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return context
+
+
+class ServerContext(ssl.SSLContext):
+    """A server context that requires client certificates."""
+
+    checks_dates = True
+    """Whether certificates outside their validity period are refused."""
 
 
 class ClientContext(ssl.SSLContext):

@@ -1,0 +1,1 @@
+"""Enrolment: certificates for boxes by EST, the approval of requests by staff, and boxes that are denied."""

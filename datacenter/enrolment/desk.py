@@ -1,0 +1,182 @@
+"""What staff do about certificates, within their rights: approve and reject requests, deny and allow boxes.
+
+Each decision is recorded. For a box that the data center knows, the right to configure it is needed. For an unknown
+one a person names its site, and needs the right to enrol boxes there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from sqlalchemy import and_, delete, func, insert, select, update
+
+from datacenter.access.control import AccessDecider
+from datacenter.access.request import RequestContext, Resource
+from datacenter.access.vocabulary import Purpose
+from datacenter.enrolment.registration import Cause, Reason
+from datacenter.fleet.visible import find_box, find_site
+from datacenter.store.schema import certificates, denied_boxes, enrolments
+from datacenter.store.store import Store
+
+LISTED_MAX: Final = 200
+REASON_CHARACTERS_MAX: Final = 200
+KEY_CHARACTERS_MIN: Final = 8
+PURPOSE: Final[Purpose] = "service"
+UNKNOWN_PURPOSE: Final[Purpose] = "installation"
+_C, _D, _E = certificates.c, denied_boxes.c, enrolments.c
+
+
+class EnrolmentRefusedError(Exception):
+    """The decision was not taken; the message says why."""
+
+
+class EnrolmentRequest(NamedTuple):
+    """A request that a person has to decide on, or has decided on."""
+
+    box: str
+    key: str
+    reason: Reason
+    state: str
+    asked_at_ms: int
+    seen_at_ms: int
+    decided_by: str | None
+    decided_at_ms: int | None
+
+
+class IssuedCertificate(NamedTuple):
+    """The latest certificate of a box."""
+
+    box: str
+    serial_number: str
+    cause: Cause
+    issued_at_ms: int
+    expires_at_ms: int
+
+
+class DeniedBox(NamedTuple):
+    """A box on the deny-list."""
+
+    box: str
+    denied_at_ms: int
+    denied_by: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class EnrolmentDesk:
+    """What staff do about certificates. All methods raise StoreError."""
+
+    store: Store
+    access: AccessDecider
+    purpose: Purpose | None = None
+    """None: the purpose that each decision needs."""
+
+    def requests(self, staff: str, now_ms: int) -> list[EnrolmentRequest]:
+        """Return the requests for boxes that a person may see, those that wait first, then the latest."""
+        columns = [_E[name] for name in EnrolmentRequest._fields]
+        order = (_E.state != "waiting", _E.asked_at_ms.desc(), _E.box, _E.key)
+        rows = self.store.read(select(*columns).order_by(*order).limit(LISTED_MAX))
+        return [EnrolmentRequest(*row) for row in list(rows) if self._sees(staff, row.box, now_ms)]
+
+    def certificates(self, staff: str, now_ms: int) -> list[IssuedCertificate]:
+        """Return the latest certificate of each box that a person may see, the one that expires first before."""
+        latest = select(_C.box, func.max(_C.issued_at_ms).label("at_ms")).group_by(_C.box).subquery()
+        is_latest = and_(_C.box == latest.c.box, _C.issued_at_ms == latest.c.at_ms)
+        columns = [_C[name] for name in IssuedCertificate._fields]
+        query = select(*columns).join(latest, is_latest).order_by(_C.expires_at_ms, _C.box).limit(LISTED_MAX)
+        return [
+            IssuedCertificate(*row)
+            for row in list(self.store.read(query))
+            if self._sees(staff, row.box, now_ms)
+        ]
+
+    def denied(self, staff: str, now_ms: int) -> list[DeniedBox]:
+        """Return the boxes on the deny-list that a person may see."""
+        columns = [_D[name] for name in DeniedBox._fields]
+        rows = self.store.read(select(*columns).order_by(_D.denied_at_ms.desc(), _D.box).limit(LISTED_MAX))
+        return [DeniedBox(*row) for row in list(rows) if self._sees(staff, row.box, now_ms)]
+
+    def approve(self, staff: str, box: str, key: str, now_ms: int, site: str = "") -> EnrolmentRequest:
+        """Approve a waiting request; an unknown box is authorized, at `site`.
+
+        `key` is the hash of the key or its beginning. Raises: EnrolmentRefusedError.
+        """
+        request = self._find(staff, box, key, now_ms)
+        if request.reason == "unknown":
+            place = find_site(self.store, site) if site else None
+            if place is None:
+                raise EnrolmentRefusedError(f"{box} is unknown: name an existing site for it, not {site!r}")
+            self._require(staff, "enrol-box", place, now_ms, UNKNOWN_PURPOSE)
+        else:
+            self._require_box(staff, box, now_ms)
+        decided = self._decide(request, "approved", staff, now_ms)
+        if request.reason == "unknown":
+            self.store.authorize_also(box, site, now_ms)
+        return decided
+
+    def reject(self, staff: str, box: str, key: str, now_ms: int) -> EnrolmentRequest:
+        """Reject a waiting request. Raises: EnrolmentRefusedError."""
+        request = self._find(staff, box, key, now_ms)
+        if request.reason == "unknown":
+            unknown = Resource("Box", box)
+            self._require(staff, "configure-box", unknown, now_ms, UNKNOWN_PURPOSE)
+        else:
+            self._require_box(staff, box, now_ms)
+        return self._decide(request, "rejected", staff, now_ms)
+
+    def deny(self, staff: str, box: str, reason: str, now_ms: int) -> DeniedBox:
+        """Put a box on the deny-list: it may neither connect nor get certificates. Raises: EnrolmentRefusedError."""
+        reason = reason.strip()
+        if not reason or not reason.isprintable() or len(reason) > REASON_CHARACTERS_MAX:
+            text = f"give a reason in one line of at most {REASON_CHARACTERS_MAX} characters"
+            raise EnrolmentRefusedError(text)
+        self._require_box(staff, box, now_ms)
+        entry = DeniedBox(box, now_ms, staff, reason)
+        with self.store.transaction() as connection:
+            connection.execute(delete(denied_boxes).where(_D.box == box))
+            connection.execute(insert(denied_boxes).values(entry._asdict()))
+        return entry
+
+    def allow(self, staff: str, box: str, now_ms: int) -> None:
+        """Take a box off the deny-list. Raises: EnrolmentRefusedError."""
+        self._require_box(staff, box, now_ms)
+        with self.store.transaction() as connection:
+            if connection.execute(delete(denied_boxes).where(_D.box == box)).rowcount != 1:
+                raise EnrolmentRefusedError(f"{box} is not on the deny-list")
+
+    def _find(self, staff: str, box: str, key: str, now_ms: int) -> EnrolmentRequest:
+        if len(key) < KEY_CHARACTERS_MIN:
+            raise EnrolmentRefusedError(f"give at least {KEY_CHARACTERS_MIN} digits of the key's hash")
+        columns = [_E[name] for name in EnrolmentRequest._fields]
+        waiting = and_(_E.box == box, _E.state == "waiting", _E.key.startswith(key, autoescape=True))
+        found = list(self.store.read(select(*columns).where(waiting)))
+        if len(found) != 1 or not self._sees(staff, box, now_ms):
+            raise EnrolmentRefusedError(f"no request of {box} with the key {key} waits for approval")
+        return EnrolmentRequest(*found[0])
+
+    def _decide(self, request: EnrolmentRequest, state: str, staff: str, now_ms: int) -> EnrolmentRequest:
+        this = and_(_E.box == request.box, _E.key == request.key, _E.state == "waiting")
+        decision = {"state": state, "decided_by": staff, "decided_at_ms": now_ms}
+        with self.store.transaction() as connection:
+            if connection.execute(update(enrolments).where(this).values(decision)).rowcount != 1:
+                raise EnrolmentRefusedError(f"the request of {request.box} does not wait any more")
+        return request._replace(state=state, decided_by=staff, decided_at_ms=now_ms)
+
+    def _sees(self, staff: str, box: str, now_ms: int) -> bool:
+        resource = find_box(self.store, box) or Resource("Box", box)
+        return self.access.peek(
+            staff, "view", resource, RequestContext(now_ms, self.purpose or PURPOSE)
+        ).permitted
+
+    def _require_box(self, staff: str, box: str, now_ms: int) -> None:
+        resource = find_box(self.store, box)
+        if resource is None or not self._sees(staff, box, now_ms):
+            raise EnrolmentRefusedError(f"there is no box {box}")
+        self._require(staff, "configure-box", resource, now_ms, PURPOSE)
+
+    def _require(self, staff: str, action: str, resource: Resource, now_ms: int, purpose: Purpose) -> None:
+        context = RequestContext(now_ms, self.purpose or purpose)
+        decision = self.access.decide(staff, action, resource, context)
+        if not decision.permitted:
+            raise EnrolmentRefusedError(decision.reason)

@@ -1,0 +1,138 @@
+"""Answers the EST requests of boxes (`wire.est`), and refuses denied boxes and expired certificates elsewhere.
+
+TLS accepts certificates outside their validity period (`wire.tls.context.server_context`), so that a box whose
+certificate has expired can ask for a new one. `guarded` makes sure that it can do nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection
+from concurrent.futures import Executor
+from http import HTTPStatus
+from typing import Final
+
+from cryptography import x509
+
+from datacenter.enrolment.denied import DeniedBoxes
+from datacenter.enrolment.registration import (
+    WAITING_SECONDS,
+    Granted,
+    Pending,
+    RegistrationAuthority,
+    Rejected,
+)
+from datacenter.front_ends import box_of, certificate_of
+from datacenter.store.errors import StoreError
+from wire import est
+from wire.http.connection import Handler, Request, Response
+from wire.messages import TIME_PATH
+from wire.pki.request import RequestError
+from wire.tls.certificates import CERTIFICATE_ERRORS
+
+FAILED_RETRY_SECONDS: Final = 60
+_VALIDITY: Final = "datacenter.enrolment.validity"
+_NO_CERTIFICATE: Final = (0.0, 0.0)
+_log: Final = logging.getLogger(__name__)
+
+
+class EnrolmentService:
+    """Answers EST requests; the registration authority runs on `executor`, which may sign for some milliseconds."""
+
+    def __init__(self, registration: RegistrationAuthority, executor: Executor | None) -> None:
+        self._registration, self._executor = registration, executor
+        self._etag = est.etag_of(registration.authority.trusted)
+
+    async def answer(self, request: Request, box: str, *, is_from_front_end: bool) -> Response:
+        """Answer a request of the box with this serial number."""
+        trusted = self._registration.authority.trusted
+        match request.method, request.target:
+            case "GET", est.CA_CERTIFICATES:
+                if request.headers.get("if-none-match") == self._etag:
+                    return Response(HTTPStatus.NOT_MODIFIED, headers={"etag": self._etag})
+                return est.certificates_response(trusted, self._etag)
+            case "GET", est.ATTRIBUTES:
+                return est.attributes_response()
+            case "POST", est.ENROL | est.REENROL:
+                return await self._enrol(request, box, is_from_front_end=is_from_front_end)
+            case _, est.CA_CERTIFICATES | est.ATTRIBUTES | est.ENROL | est.REENROL:
+                return Response(HTTPStatus.METHOD_NOT_ALLOWED, b"GET for what a CA has, POST to enrol")
+        return Response(HTTPStatus.NOT_FOUND, b"unknown path of EST")
+
+    async def _enrol(self, request: Request, box: str, *, is_from_front_end: bool) -> Response:
+        current = _certificate(request, is_from_front_end=is_from_front_end)
+        if current is None:
+            return Response(HTTPStatus.UNAUTHORIZED, b"the front end passed no certificate of the box")
+        if len(request.body) > est.REQUEST_BYTES_MAX:
+            return Response(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, b"a certificate request is shorter")
+        loop = asyncio.get_running_loop()
+        try:
+            wanted = est.decode_request(request.body)
+            outcome = await loop.run_in_executor(
+                self._executor, self._registration.enrol, box, current, wanted
+            )
+        except est.EstError as error:
+            return Response(HTTPStatus.BAD_REQUEST, str(error).encode())
+        except RequestError as error:
+            return Response(HTTPStatus.BAD_REQUEST, f"the request {error}".encode())
+        except Exception as error:
+            # of the database or the security module, which has no common base of its errors
+            _log.error(
+                "%s gets no certificate: %s", box, error if isinstance(error, StoreError) else repr(error)
+            )
+            later = {"retry-after": str(FAILED_RETRY_SECONDS)}
+            return Response(HTTPStatus.SERVICE_UNAVAILABLE, b"no certificate can be issued now", later)
+        match outcome:
+            case Granted(certificate):
+                _log.info("%s has a certificate until %s", box, certificate.not_valid_after_utc)
+                return est.certificates_response([certificate, *self._registration.authority.chain])
+            case Pending():
+                return est.waiting_response(WAITING_SECONDS)
+            case Rejected(reason, retry_after_s):
+                _log.warning("%s gets no certificate: %s", box, reason)
+                if retry_after_s:
+                    later = {"retry-after": str(retry_after_s)}
+                    return Response(HTTPStatus.TOO_MANY_REQUESTS, reason.encode(), later)
+                return Response(HTTPStatus.FORBIDDEN, reason.encode())
+
+
+def guarded(
+    handler: Handler, denied: DeniedBoxes, now_s: Callable[[], float], front_ends: Collection[str] = ()
+) -> Handler:
+    """Return a handler that passes on to `handler` what may be answered.
+
+    A denied box may do nothing. With a certificate outside its validity period, a box may only enrol and ask for the
+    time; front ends check the validity of boxes' certificates themselves. `now_s` is the wall clock.
+    """
+
+    async def guard(request: Request) -> Response:
+        box, path = box_of(request, front_ends), request.target
+        if box in denied:
+            return Response(HTTPStatus.FORBIDDEN, f"{box} is on the deny-list".encode(), close=True)
+        if _VALIDITY not in request.peer.state:
+            request.peer.state[_VALIDITY] = _validity(request)
+            denied.connected(request.peer)
+        begins, ends = request.peer.state[_VALIDITY]
+        if not begins <= now_s() <= ends and not (path.startswith(est.PREFIX) or path == TIME_PATH):
+            text = f"the certificate of {request.peer.name} is not valid at present; request a new one by EST"
+            return Response(HTTPStatus.FORBIDDEN, text.encode(), close=True)
+        return await handler(request)
+
+    return guard
+
+
+def _validity(request: Request) -> tuple[float, float]:
+    """Return the validity period of the client's certificate, in seconds since 1970."""
+    certificate = _certificate(request, is_from_front_end=False)
+    if certificate is None:
+        return _NO_CERTIFICATE
+    return certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
+
+
+def _certificate(request: Request, *, is_from_front_end: bool) -> x509.Certificate | None:
+    der = certificate_of(request, is_from_front_end=is_from_front_end)
+    try:
+        return x509.load_der_x509_certificate(der) if der else None
+    except CERTIFICATE_ERRORS:
+        return None

@@ -1,0 +1,110 @@
+"""`rap dc enrolment`: certificates of boxes, requests that wait for approval, and the deny-list."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from rap.dc_staff import StaffCall, add_staff_verb, staff_call
+from rap.outcome import OK, WrongInput
+from rap.parser import Parser
+from rap.utc import utc_minute
+
+if TYPE_CHECKING:
+    from datacenter.enrolment.desk import EnrolmentDesk, EnrolmentRequest
+
+KEY_SHOWN: Final = 16
+
+
+def add_enrolment(parser: Parser) -> None:
+    """Add the verbs of `rap dc enrolment`."""
+    add_staff_verb(parser, "list", "list requests, certificates and denied boxes", _list)
+    for name, text, run in (
+        ("approve", "approve a request that waits", _approve),
+        ("reject", "reject a request that waits", _reject),
+    ):
+        verb = add_staff_verb(parser, name, text, run)
+        verb.add_argument("box", metavar="BOX", help="the serial number of the box")
+        verb.add_argument("key", metavar="KEY", help="the beginning of the key's hash, as `list` shows it")
+        if name == "approve":
+            verb.add_argument("--site", metavar="SITE", default="", help="of a box that is unknown so far")
+    deny = add_staff_verb(parser, "deny", "put a box on the deny-list", _deny)
+    deny.add_argument("box", metavar="BOX")
+    deny.add_argument("reason", metavar="REASON", help="in one line")
+    allow = add_staff_verb(parser, "allow", "take a box off the deny-list", _allow)
+    allow.add_argument("box", metavar="BOX")
+
+
+@contextmanager
+def _desk(arguments: argparse.Namespace) -> Iterator[tuple[EnrolmentDesk, StaffCall]]:
+    from datacenter.enrolment.desk import EnrolmentDesk, EnrolmentRefusedError
+
+    try:
+        with staff_call(arguments) as call:
+            yield EnrolmentDesk(call.store, call.access, call.purpose), call
+    except EnrolmentRefusedError as error:
+        raise WrongInput(str(error)) from error
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    with _desk(arguments) as (desk, call):
+        requests = desk.requests(call.staff, call.now_ms)
+        issued = desk.certificates(call.staff, call.now_ms)
+        denied = desk.denied(call.staff, call.now_ms)
+    if arguments.json:
+        lists = {
+            "requests": [one._asdict() for one in requests],
+            "certificates": [one._asdict() for one in issued],
+            "denied": [one._asdict() for one in denied],
+        }
+        print(json.dumps(lists, indent=2))
+        return OK
+    for request in requests:
+        print(_line(request))
+    for one in issued:
+        print(f"{one.box}  certificate until {utc_minute(one.expires_at_ms)} UTC  {one.cause}")
+    for box in denied:
+        print(f"{box.box}  denied since {utc_minute(box.denied_at_ms)} UTC by {box.denied_by}: {box.reason}")
+    if not (requests or issued or denied):
+        print("no requests, certificates or denied boxes")
+    return OK
+
+
+def _approve(arguments: argparse.Namespace) -> int:
+    with _desk(arguments) as (desk, call):
+        done = desk.approve(call.staff, arguments.box, arguments.key, call.now_ms, arguments.site)
+    return _print(arguments, done)
+
+
+def _reject(arguments: argparse.Namespace) -> int:
+    with _desk(arguments) as (desk, call):
+        done = desk.reject(call.staff, arguments.box, arguments.key, call.now_ms)
+    return _print(arguments, done)
+
+
+def _deny(arguments: argparse.Namespace) -> int:
+    with _desk(arguments) as (desk, call):
+        entry = desk.deny(call.staff, arguments.box, arguments.reason, call.now_ms)
+    print(json.dumps(entry._asdict(), indent=2) if arguments.json else f"{entry.box} is denied")
+    return OK
+
+
+def _allow(arguments: argparse.Namespace) -> int:
+    with _desk(arguments) as (desk, call):
+        desk.allow(call.staff, arguments.box, call.now_ms)
+    print(json.dumps({"box": arguments.box}) if arguments.json else f"{arguments.box} is allowed again")
+    return OK
+
+
+def _print(arguments: argparse.Namespace, request: EnrolmentRequest) -> int:
+    print(json.dumps(request._asdict(), indent=2) if arguments.json else _line(request))
+    return OK
+
+
+def _line(request: EnrolmentRequest) -> str:
+    asked = f"asked {utc_minute(request.asked_at_ms)} UTC"
+    by = f" by {request.decided_by}" if request.decided_by else ""
+    return f"{request.box}  key {request.key[:KEY_SHOWN]}  {request.reason}  {request.state}{by}  {asked}"

@@ -1,0 +1,206 @@
+"""Which box gets a certificate at once, which after one approval, and which none; and who may approve."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+from cryptography import x509
+from sqlalchemy import insert, update
+
+from datacenter.access.control import AccessDecider, AccessRules
+from datacenter.access.decision import Decision
+from datacenter.access.directory import StaffDirectory
+from datacenter.enrolment.desk import EnrolmentDesk, EnrolmentRefusedError
+from datacenter.enrolment.registration import (
+    RENEWALS_PER_DAY,
+    WAITING_OF_BOX_MAX,
+    Granted,
+    Outcome,
+    Pending,
+    RegistrationAuthority,
+    Rejected,
+    approved_boxes,
+    key_hash,
+)
+from datacenter.store.schema import boxes, sites
+from datacenter.store.store import Store
+from datacenter.vendor_ca.authority import VendorAuthority
+from tests.support.datacenter.web_client import PEOPLE, POLICIES, person
+from wire.pki.hierarchy import Authority, PrivateKey, Validity, make_key
+from wire.pki.request import RequestError, make_request
+
+BOX, DAY_MS, START_MS = "RAP-0001", 86_400_000, 1_790_000_000_000
+CA = Authority.make("vendor", now=datetime.fromtimestamp(START_MS / 1000, UTC))
+INSTALLER = person("installer", "Installer", "UTC", "installer", "everywhere")
+STAFF = StaffDirectory(
+    {name: one.principal for name, one in (PEOPLE | {"installer": INSTALLER}).items()}, {}, PEOPLE
+)
+
+
+class Enrolling:
+    """The registration authority of a store with one box, and a clock."""
+
+    def __init__(self, store: Store) -> None:
+        self.store, self.now_ms = store, START_MS
+        authority = VendorAuthority(CA.certificate, CA.key, (), (CA.root,))
+        self.registration = RegistrationAuthority(store, authority, lambda: self.now_ms)
+        self.decisions: list[Decision] = []
+        self.desk = EnrolmentDesk(store, AccessDecider(AccessRules(POLICIES, STAFF), self.decisions.append))
+
+    def current(self, box: str = BOX) -> x509.Certificate:
+        validity = Validity.days(90, datetime.fromtimestamp(START_MS / 1000, UTC))
+        return x509.load_pem_x509_certificate(CA.certify(box, make_key().public_key(), validity=validity))
+
+    def ask(self, key: PrivateKey, box: str = BOX, current: x509.Certificate | None = None) -> Outcome:
+        return self.registration.enrol(box, current or self.current(box), make_request(box, key))
+
+
+@pytest.fixture
+def enrolling() -> Iterator[Enrolling]:
+    store = Store("sqlite://")
+    store.authorize([BOX], 0)
+    with store.transaction() as connection:
+        place = {"site": "berlin", "name": "B", "country": "DE", "region": "europe", "zone": "UTC"}
+        connection.execute(insert(sites).values(place))
+        connection.execute(update(boxes).values(site="berlin"))
+    yield Enrolling(store)
+    store.close()
+
+
+def test_a_known_box_with_a_valid_certificate_gets_another_for_90_days(enrolling: Enrolling) -> None:
+    key = make_key()
+    outcome = enrolling.ask(key)
+    assert isinstance(outcome, Granted)
+    issued = outcome.certificate
+    issued.verify_directly_issued_by(CA.certificate)
+    assert issued.public_key() == key.public_key()
+    assert issued.not_valid_after_utc.timestamp() == START_MS / 1000 + 90 * 86_400
+    assert issued.not_valid_before_utc.timestamp() < START_MS / 1000
+
+
+def test_a_repeated_request_gets_the_same_certificate(enrolling: Enrolling) -> None:
+    key = make_key()
+    first = enrolling.ask(key)
+    enrolling.now_ms += DAY_MS
+    assert enrolling.ask(key) == first
+    assert enrolling.ask(make_key()) != first
+    causes = [one.cause for one in enrolling.desk.certificates("observer", enrolling.now_ms)]
+    assert causes == ["renewal"]
+
+
+def test_a_box_with_an_expired_certificate_needs_one_approval(enrolling: Enrolling) -> None:
+    key, current = make_key(), enrolling.current()
+    enrolling.now_ms += 730 * DAY_MS
+    assert enrolling.ask(key, current=current) == enrolling.ask(key, current=current) == Pending()
+    (request,) = enrolling.desk.requests("supervisor", enrolling.now_ms)
+    assert (request.box, request.reason, request.key) == (BOX, "expired", key_hash(key.public_key()))
+    enrolling.desk.approve("supervisor", BOX, request.key[:16], enrolling.now_ms)
+    assert enrolling.ask(make_key(), current=current) == Pending(), "the approval is for one key"
+    outcome = enrolling.ask(key, current=current)
+    assert isinstance(outcome, Granted)
+    enrolling.now_ms += 60 * DAY_MS
+    assert isinstance(enrolling.ask(make_key(), current=outcome.certificate), Granted), "renews by itself"
+
+
+def test_an_approval_is_used_once(enrolling: Enrolling) -> None:
+    key, current = make_key(), enrolling.current()
+    enrolling.now_ms += 730 * DAY_MS
+    enrolling.ask(key, current=current)
+    enrolling.desk.approve("supervisor", BOX, key_hash(key.public_key()), enrolling.now_ms)
+    assert isinstance(enrolling.ask(key, current=current), Granted)
+    enrolling.now_ms += 89 * DAY_MS
+    assert enrolling.ask(key, current=current) == Pending()
+
+
+def test_a_certificate_that_is_not_valid_yet_needs_an_approval(enrolling: Enrolling) -> None:
+    current = enrolling.current()
+    enrolling.now_ms -= 2 * DAY_MS
+    assert enrolling.ask(make_key(), current=current) == Pending()
+
+
+def test_an_unknown_box_is_authorized_by_an_installer_at_a_site(enrolling: Enrolling) -> None:
+    key = make_key()
+    assert enrolling.ask(key, "RAP-0009") == Pending()
+    digest = key_hash(key.public_key())
+    with pytest.raises(EnrolmentRefusedError, match="name an existing site"):
+        enrolling.desk.approve("installer", "RAP-0009", digest, enrolling.now_ms)
+    with pytest.raises(EnrolmentRefusedError):
+        enrolling.desk.approve("observer", "RAP-0009", digest, enrolling.now_ms, "berlin")
+    enrolling.desk.approve("installer", "RAP-0009", digest, enrolling.now_ms, "berlin")
+    assert isinstance(enrolling.ask(key, "RAP-0009"), Granted)
+    enrolling.store.authorize([BOX, *approved_boxes(enrolling.store)], enrolling.now_ms)
+    assert isinstance(enrolling.ask(make_key(), "RAP-0009"), Granted), "also after a restart of the program"
+
+
+@pytest.mark.parametrize("staff", ["observer", "auditor", "former", "newcomer", "specialist"])
+def test_others_may_neither_approve_nor_deny(enrolling: Enrolling, staff: str) -> None:
+    key, current = make_key(), enrolling.current()
+    enrolling.now_ms += 730 * DAY_MS
+    enrolling.ask(key, current=current)
+    digest = key_hash(key.public_key())
+    for act in (
+        lambda: enrolling.desk.approve(staff, BOX, digest, enrolling.now_ms),
+        lambda: enrolling.desk.reject(staff, BOX, digest, enrolling.now_ms),
+        lambda: enrolling.desk.deny(staff, BOX, "stolen", enrolling.now_ms),
+        lambda: enrolling.desk.allow(staff, BOX, enrolling.now_ms),
+    ):
+        with pytest.raises(EnrolmentRefusedError):
+            act()
+    assert enrolling.ask(key, current=current) == Pending()
+
+
+def test_every_decision_is_recorded(enrolling: Enrolling) -> None:
+    enrolling.desk.deny("supervisor", BOX, "stolen", enrolling.now_ms)
+    enrolling.desk.allow("supervisor", BOX, enrolling.now_ms)
+    made = [(one.request.action, one.request.principal.id, one.permitted) for one in enrolling.decisions]
+    assert made == [("configure-box", "supervisor", True)] * 2
+
+
+def test_a_rejected_request_gets_nothing_and_another_key_asks_again(enrolling: Enrolling) -> None:
+    key, current = make_key(), enrolling.current()
+    enrolling.now_ms += 730 * DAY_MS
+    enrolling.ask(key, current=current)
+    enrolling.desk.reject("supervisor", BOX, key_hash(key.public_key()), enrolling.now_ms)
+    assert isinstance(enrolling.ask(key, current=current), Rejected)
+    assert enrolling.ask(make_key(), current=current) == Pending()
+
+
+def test_a_denied_box_gets_nothing_until_it_is_allowed(enrolling: Enrolling) -> None:
+    key = make_key()
+    assert isinstance(enrolling.ask(key), Granted)
+    enrolling.desk.deny("supervisor", BOX, "stolen from the van", enrolling.now_ms)
+    assert enrolling.ask(key) == Rejected("RAP-0001 is on the deny-list")
+    (entry,) = enrolling.desk.denied("supervisor", enrolling.now_ms)
+    assert entry.reason == "stolen from the van"
+    enrolling.desk.allow("supervisor", BOX, enrolling.now_ms)
+    assert isinstance(enrolling.ask(key), Granted)
+    with pytest.raises(EnrolmentRefusedError, match="is not on the deny-list"):
+        enrolling.desk.allow("supervisor", BOX, enrolling.now_ms)
+
+
+def test_a_box_that_asks_too_often_has_to_wait(enrolling: Enrolling) -> None:
+    for _ in range(RENEWALS_PER_DAY):
+        assert isinstance(enrolling.ask(make_key()), Granted)
+    outcome = enrolling.ask(make_key())
+    assert isinstance(outcome, Rejected) and outcome.retry_after_s
+    enrolling.now_ms += DAY_MS
+    assert isinstance(enrolling.ask(make_key()), Granted)
+
+
+def test_only_the_latest_requests_of_a_box_wait(enrolling: Enrolling) -> None:
+    current = enrolling.current()
+    enrolling.now_ms += 730 * DAY_MS
+    keys = [make_key() for _ in range(WAITING_OF_BOX_MAX + 3)]
+    for key in keys:
+        enrolling.now_ms += 1000
+        enrolling.ask(key, current=current)
+    waiting = {one.key for one in enrolling.desk.requests("supervisor", enrolling.now_ms)}
+    assert waiting == {key_hash(key.public_key()) for key in keys[-WAITING_OF_BOX_MAX:]}
+
+
+def test_a_request_in_another_name_is_refused(enrolling: Enrolling) -> None:
+    request = make_request("RAP-0002", make_key())
+    with pytest.raises(RequestError, match="is for RAP-0002, not RAP-0001"):
+        enrolling.registration.enrol(BOX, enrolling.current(), request)
