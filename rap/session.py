@@ -1,4 +1,4 @@
-"""`rap session`: remote sessions, their transition table, its exploration, and the proof from audit files."""
+"""`rap session`: remote sessions, their transition table, its exploration, the proof from audit files, raw TCP."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rap.outcome import FAILED, OK, WrongInput
 from rap.parser import Parser
+from rap.session_connect import add_verb
 
 SUMMARY = "remote sessions: transition table, exploration, proof from audit files"
 
@@ -62,6 +63,7 @@ def add_verbs(parser: Parser) -> None:
         help="the audit file of an end, which must have the same hash chain; repeat it for both ends",
     )
     recording.set_command(_recording)
+    add_verb(parser)
 
 
 def _table(arguments: argparse.Namespace) -> int:

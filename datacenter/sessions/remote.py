@@ -27,6 +27,7 @@ from datacenter.sessions.desk import Outbox, SessionDesk, Wanted
 from datacenter.sessions.exchange import SessionExchange
 from datacenter.sessions.listing import SessionRow
 from datacenter.sessions.live_desktop import LiveDesktop
+from datacenter.sessions.live_stream import LiveStream
 from datacenter.sessions.recording_head import RecordingHead, read_recording_head, sign_recording
 from datacenter.sessions.recordings import FileRecording, delete_recordings, head_path, recording_path
 from datacenter.sessions.records import (
@@ -116,6 +117,7 @@ class RemoteSessions:
         self._saved: dict[bytes, SessionProgress] = {}
         self._files: dict[bytes, FileRecording] = {}
         self._desktops: dict[bytes, LiveDesktop] = {}
+        self._streams: dict[bytes, LiveStream] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self.desk = SessionDesk(
             Surroundings(
@@ -166,6 +168,14 @@ class RemoteSessions:
     def desktop(self, session: bytes) -> LiveDesktop | None:
         """Return the desktop of a session that is open."""
         return self._desktops.get(session)
+
+    def stream(self, session: bytes) -> LiveStream | None:
+        """Return the raw TCP service of a session that is open."""
+        return self._streams.get(session)
+
+    def needs_second(self, site: str) -> bool:
+        """Whether a person alone sees no desktop of this site."""
+        return site in self._four_eyes
 
     def has_recording(self, row: SessionRow) -> bool:
         """Whether the recording of a session is there, complete or not."""
@@ -298,6 +308,7 @@ class RemoteSessions:
                 self._rights.forget(session.id)
                 self._files.pop(session.id, None)
                 self._desktops.pop(session.id, None)
+                self._streams.pop(session.id, None)
         known = {session.id for session in self.desk.sessions}
         self._saved = {session: saved for session, saved in self._saved.items() if session in known}
         return True
@@ -343,9 +354,14 @@ class RemoteSessions:
     def _session_changed(self) -> None:
         """Show the desktop of each session that has opened, and let the states be stored."""
         for session in self.desk.sessions:
-            is_new = session.state is SessionState.OPEN and session.id not in self._desktops
-            if is_new and session.offer.service is SessionService.RFB:
-                needs_second = self._rights.site_of(session.id) in self._four_eyes
+            is_known = session.id in self._desktops or session.id in self._streams
+            if session.state is not SessionState.OPEN or is_known:
+                continue
+            if session.offer.service is SessionService.TCP:
+                stream = self._streams[session.id] = LiveStream(session, self._files[session.id])
+                self._begin(stream.run())
+            else:
+                needs_second = self.needs_second(self._rights.site_of(session.id))
                 desktop = self._desktops[session.id] = LiveDesktop(
                     session, self._files[session.id], needs_second=needs_second
                 )

@@ -102,11 +102,14 @@ class SessionRequests:
         if not decision.permitted:
             raise SessionRefusedError(decision.reason)
         principal = decision.request.principal
-        tcp_port = desktop_port(resource.model)
-        if tcp_port is None:
+        desktop = desktop_of(resource.model)
+        if desktop is None:
             raise WrongSessionError(f"instruments of the model {resource.model or 'unknown'} have no desktop")
         if self.remote is None:
             raise SessionConflictError(NOT_CONFIGURED)
+        service, tcp_port = desktop
+        if service is SessionService.TCP:
+            _check_raw(order.mode, needs_second=self.remote.needs_second(resource.site))
         earlier = self._earlier(caller, box, instrument, order)
         if earlier is not None:
             return earlier
@@ -119,7 +122,7 @@ class SessionRequests:
             box,
             instrument,
             order.port,
-            SessionService.RFB,
+            service,
             tcp_port,
             order.mode,
             order.minutes * 60,
@@ -258,13 +261,27 @@ def replay_purpose(row: SessionRow, staff: str) -> Purpose:
     return "service" if row.staff == staff else "audit"
 
 
-def desktop_port(model: str) -> int | None:
-    """Return the TCP port of the desktop of a model's instruments; None without one that pages can show."""
+def desktop_of(model: str) -> tuple[SessionService, int] | None:
+    """Return the service and TCP port of the desktop of a model's instruments; None without one."""
     try:
         profile = load_profile(model)
     except SettingsError:
         return None
-    return profile.desktop_port if profile.desktop_service == "rfb" else None
+    if profile.desktop_port is None:
+        return None
+    return SessionService(profile.desktop_service), profile.desktop_port
+
+
+def _check_raw(mode: SessionMode, *, needs_second: bool) -> None:
+    """Check a request for a raw TCP service. Raises: SessionRefusedError."""
+    if mode is not SessionMode.CONTROL:
+        raise WrongSessionError(
+            "the desktop of this model is a raw TCP service, in which nothing can be forbidden: request `control`"
+        )
+    if needs_second:
+        raise SessionConflictError(
+            "two people must look at desktops of this site, and nobody else can look at a raw TCP service"
+        )
 
 
 def _check_order(order: SessionOrder) -> None:

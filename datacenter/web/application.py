@@ -39,6 +39,8 @@ from datacenter.web.api.callers import (
     read_json,
 )
 from datacenter.web.api.openapi import openapi
+from datacenter.web.api.stream import PATH as STREAM
+from datacenter.web.api.stream import RawStreams
 from datacenter.web.assets import PREFIX, serve_asset
 from datacenter.web.forms import FORM_TOKEN, ForgedFormError, read_form
 from datacenter.web.pages import ROUTES
@@ -106,7 +108,11 @@ def make_web(
     described = Route(f"{API}/openapi.json", show_document, methods=["GET"])
     static = Route(f"{PREFIX}/{{path:path}}", _static)
     viewers = DesktopViewers(services)
-    sockets = [WebSocketRoute(VIEWER, viewers.serve), WebSocketRoute(REPLAY, viewers.replay)]
+    sockets = [
+        WebSocketRoute(VIEWER, viewers.serve),
+        WebSocketRoute(REPLAY, viewers.replay),
+        WebSocketRoute(STREAM, RawStreams(services, callers).serve),
+    ]
     application = Starlette(
         routes=[*sign_in_routes(services), *sign_on_routes(services), static, described, *sockets, *pages],
         exception_handlers={HTTPException: _http_error, StoreError: _store_error, Exception: _internal_error},

@@ -69,6 +69,9 @@ class Notice(IntFlag):
     """Input is dropped for now, because the person's page is lost. Every update says so until it returns."""
 
 
+RAW_STREAM: Final = b"raw tcp\0"
+"""In the header of a recording, instead of the identity of a starting content: the messages are those of a TCP
+service, each with its direction and the number of its connection before it."""
 _RESIZED, _WITH_CURSOR = 4, 8
 """The other flags in the head of an update."""
 

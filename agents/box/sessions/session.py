@@ -17,7 +17,7 @@ from agents.box.sessions.desktop import SharedDesktop
 from agents.box.sessions.surroundings import Surroundings
 from agents.box.tunnel.tunnel import Credentials, SessionKey, Tunnel, TunnelError
 from wire.session.executor import Deadline, SessionExecutor
-from wire.session.grant import Evidence, SignedOffer, countersign_offer
+from wire.session.grant import Evidence, SessionService, SignedOffer, countersign_offer
 from wire.session.guards import Facts
 from wire.session.messages import CertificateMessage, EndMessage, GrantMessage, ShownMessage
 from wire.session.presence import TRIES
@@ -190,8 +190,7 @@ class BoxSession(SessionExecutor):
                 await self._let_pass()
             case Action.VIEW_ONLY | Action.CONTROL:
                 self.view_only = action is Action.VIEW_ONLY
-                if self._desktop is not None:
-                    self._desktop.set_control(has_control=not self.view_only)
+                await self._restrict()
             case Action.CLOSE_PATH:
                 if self._desktop is not None:
                     await self._desktop.close()
@@ -214,8 +213,18 @@ class BoxSession(SessionExecutor):
         except OSError as error:
             self._desktop_ended(f"the desktop cannot be shared: {error}")
             return
-        left = (self.deadline_ns - around.monotonic_ns()) // _SECOND_NS
-        if not await around.path.open(self.offer, max(1, left)):
+        await self._open_path()
+
+    async def _restrict(self) -> None:
+        """Let staff only look, or let them operate again. Of a raw TCP service nothing passes meanwhile."""
+        if self._desktop is not None:
+            self._desktop.set_control(has_control=not self.view_only)
+        if self.offer.service is SessionService.TCP:
+            await (self._around.path.close(self.offer) if self.view_only else self._open_path())
+
+    async def _open_path(self) -> None:
+        left = (self.deadline_ns - self._around.monotonic_ns()) // _SECOND_NS
+        if not await self._around.path.open(self.offer, max(1, left)):
             self.later(Event.FENCE_LOST, Actor.BOX)
 
     def _desktop_ended(self, reason: str) -> None:

@@ -21,7 +21,7 @@ from datacenter.sessions.requests import (
     TEXT_MAX,
     TICKET_MAX,
     SessionOrder,
-    desktop_port,
+    desktop_of,
 )
 from datacenter.sessions.rights import ACTIONS
 from datacenter.web.orders import session_caller, session_requests
@@ -29,7 +29,7 @@ from datacenter.web.pages.page import address, keyset, show, show_fragment
 from datacenter.web.parameters import ParameterError
 from datacenter.web.responses import SECURITY_HEADERS, html, redirect
 from datacenter.web.routes import NoParameters, PageRequest, WebRoute
-from wire.session.grant import SessionMode
+from wire.session.grant import SessionMode, SessionService
 from wire.session.table import SessionState
 
 PATH: Final = "/sessions"
@@ -103,12 +103,13 @@ def sessions(page: PageRequest) -> Response:
             return desk.list(caller, page.now_ms, wanted, limit, _key(before), _key(after))
 
         part = keyset(PATH, query, PAGE_SIZE, fetch, lambda row: f"{row.requested_at_ms}.{row.id}")
+        desktop = desktop_of(instrument.model) if is_seen and instrument is not None else None
         modes = [
             (mode, text)
             for mode, text in MODES
-            if is_seen
-            and instrument is not None
-            and desktop_port(instrument.model) is not None
+            if instrument is not None
+            and desktop is not None
+            and (mode == SessionMode.CONTROL or desktop[0] is SessionService.RFB)
             and desk.may(caller, ACTIONS[SessionMode(mode)], instrument, page.now_ms)
         ]
     return show(
@@ -118,7 +119,7 @@ def sessions(page: PageRequest) -> Response:
         part=part,
         state_choices=[(name, name) for name in get_args(Which)],
         is_seen=is_seen,
-        has_desktop=is_seen and instrument is not None and desktop_port(instrument.model) is not None,
+        has_desktop=desktop is not None,
         is_configured=page.services.remote is not None,
         modes=modes,
         port=_latest_port(part.rows),
@@ -154,6 +155,7 @@ def session(page: PageRequest) -> Response:
             "is_own": row.staff == page.staff,
             "may_end": row.is_live and desk.may(caller, "end-session", row.resource, page.now_ms),
             "refresh_seconds": REFRESH_SECONDS,
+            "host": page.headers.get("host", ""),
         }
         if page.is_fragment:
             shown = show_fragment(page, "_session_state.html", **values)

@@ -147,7 +147,9 @@ class Center:
         self.received += found
         return found
 
-    def request(self, mode: SessionMode = SessionMode.CONTROL) -> bytes:
+    def request(
+        self, mode: SessionMode = SessionMode.CONTROL, service: SessionService = SessionService.RFB
+    ) -> bytes:
         """Request a session, as a page does: with its row in the store. Returns its identifier."""
         session, now_ms = os.urandom(16), time.time_ns() // 1_000_000
         wanted = Wanted(
@@ -156,7 +158,7 @@ class Center:
             SERIAL,
             INSTRUMENT.id,
             1,
-            SessionService.RFB,
+            service,
             5900,
             mode,
             600,
@@ -193,9 +195,11 @@ class Center:
         await self.exchange(ShownMessage(session))
         return found[0]
 
-    async def open(self, mode: SessionMode = SessionMode.CONTROL) -> DeskSession:
+    async def open(
+        self, mode: SessionMode = SessionMode.CONTROL, service: SessionService = SessionService.RFB
+    ) -> DeskSession:
         """Request a session, let the person permit it, and open its tunnel."""
-        return await self.grant(await self.offered(self.request(mode)))
+        return await self.grant(await self.offered(self.request(mode, service)))
 
     async def grant(self, session: DeskSession) -> DeskSession:
         """Let the person permit a session that is offered, and open its tunnel."""

@@ -12,7 +12,7 @@ from agents.box.sessions.session import PAGE_LOST_SECONDS, PAGE_OVERDUE_SECONDS
 from agents.box.sessions.sessions import SESSIONS_MAX
 from tests.support.agents.session_box import PORT, SessionBox, run
 from tests.support.wire.grants import DATACENTER, OFFER, SESSION, STRANGER
-from wire.session.grant import Offer, PresenceWay, sign_offer
+from wire.session.grant import Offer, PresenceWay, SessionService, sign_offer
 from wire.session.messages import CertificateMessage, EndMessage, GrantMessage, OfferMessage, ShownMessage
 from wire.session.presence import TRIES
 from wire.session.table import Actor, Cause, Event, SessionState
@@ -277,6 +277,21 @@ def test_a_page_that_is_gone_takes_the_control_and_then_the_session() -> None:
         await asyncio.sleep(PAGE_OVERDUE_SECONDS - PAGE_LOST_SECONDS)
         assert box.session.cause is Cause.PERSON_ABSENT
         assert not box.has_passage
+
+    run(act)
+
+
+def test_nothing_of_a_raw_service_passes_while_the_page_is_gone() -> None:
+    async def act(box: SessionBox) -> None:
+        await box.open(box.next_offer(service=SessionService.TCP))
+        box.session.page_seen()
+        assert box.has_passage
+        await asyncio.sleep(PAGE_LOST_SECONDS + 1)
+        assert box.session.view_only
+        assert not box.has_passage
+        await box.session.page_returned()
+        assert box.session.state is SessionState.OPEN
+        assert box.has_passage
 
     run(act)
 

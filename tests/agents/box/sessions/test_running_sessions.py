@@ -24,7 +24,7 @@ from tests.support.agents.session_center import (
     with_sessions,
 )
 from tests.support.desktop.vnc_server import vnc_server
-from tests.support.eventually import eventually
+from tests.support.eventually import WAIT_SECONDS_MAX, eventually
 from tests.support.hierarchy import Hierarchy
 from wire.desktop.connection import TcpChannel
 from wire.session.audit import parse_audit
@@ -180,7 +180,10 @@ def test_an_offer_for_what_the_box_does_not_have_is_refused(
     run(pki, tmp_path, act)
 
 
-def test_the_end_of_the_program_ends_sessions_and_says_so(pki: Hierarchy, tmp_path: Path) -> None:
+def test_the_end_of_the_program_ends_sessions_and_says_so(
+    pki: Hierarchy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agents.box.sessions.running.END_SECONDS_MAX", WAIT_SECONDS_MAX)
     tunnels = LoopbackTunnels(9)
 
     async def inside() -> None:
