@@ -9,7 +9,6 @@ from pathlib import Path
 
 from rap.outcome import FAILED, OK, WrongInput
 from rap.parser import Parser
-from rap.session_connect import add_verb
 
 SUMMARY = "remote sessions: transition table, exploration, proof from audit files"
 
@@ -63,7 +62,26 @@ def add_verbs(parser: Parser) -> None:
         help="the audit file of an end, which must have the same hash chain; repeat it for both ends",
     )
     recording.set_command(_recording)
-    add_verb(parser)
+    connect = parser.add_command("connect", "open a local port for the raw TCP service of a session")
+    connect.add_argument("session", metavar="SESSION", help="the session, as its page and the API name it")
+    connect.add_argument("--url", metavar="URL", required=True, help="the address of the staff's pages")
+    connect.add_argument(
+        "--token-file", metavar="FILE", type=Path, required=True, help="a file with the API token"
+    )
+    connect.add_argument(
+        "--listen",
+        metavar="HOST:PORT",
+        default="127.0.0.1:3389",
+        help="the local port (default: %(default)s)",
+    )
+    connect.add_argument("--ca", metavar="FILE", type=Path, help="trust these CAs instead of the system's")
+    connect.set_command(_connect)
+
+
+def _connect(arguments: argparse.Namespace) -> int:
+    from rap.session_connect import connect_session
+
+    return connect_session(arguments)
 
 
 def _table(arguments: argparse.Namespace) -> int:

@@ -8,12 +8,10 @@ import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from rap.outcome import FAILED, OK, MachineLacks, WrongInput
-from rap.parser import Parser
 
 if TYPE_CHECKING:
     from websockets.asyncio.client import connect
@@ -22,25 +20,8 @@ CHUNK_BYTES: Final = 16 * 1024
 _SCHEMES: Final = {"https": "wss", "http": "ws"}
 
 
-def add_verb(parser: Parser) -> None:
-    """Add the verb."""
-    verb = parser.add_command("connect", "open a local port for the raw TCP service of a session")
-    verb.add_argument("session", metavar="SESSION", help="the session, as its page and the API name it")
-    verb.add_argument("--url", metavar="URL", required=True, help="the address of the staff's pages")
-    verb.add_argument(
-        "--token-file", metavar="FILE", type=Path, required=True, help="a file with the API token"
-    )
-    verb.add_argument(
-        "--listen",
-        metavar="HOST:PORT",
-        default="127.0.0.1:3389",
-        help="the local port (default: %(default)s)",
-    )
-    verb.add_argument("--ca", metavar="FILE", type=Path, help="trust these CAs instead of the system's")
-    verb.set_command(_connect)
-
-
-def _connect(arguments: argparse.Namespace) -> int:
+def connect_session(arguments: argparse.Namespace) -> int:
+    """Run the command; return the exit status. Raises: WrongInput, MachineLacks."""
     address = urlsplit(arguments.url)
     if address.scheme not in _SCHEMES or not address.netloc:
         raise WrongInput(f"--url {arguments.url}: give the address of the pages, as https://rap.example.com")
