@@ -59,6 +59,17 @@ class SignedFileSystem(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     references: list[Annotated[int, msgspec.Meta(ge=0)]]
 
 
+class SignedPartition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A partition whose UUID an image contains as text; each disk gets different ones.
+
+    `offset` is that of its first byte in the image; `references` are the offsets at which the image contains `id`.
+    """
+
+    offset: Annotated[int, msgspec.Meta(ge=0)]
+    id: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f-]{36}\Z")]
+    references: list[Annotated[int, msgspec.Meta(ge=0)]]
+
+
 ARCHITECTURE_KEY: Final = "architecture"
 """The key of a manifest's `about` for the processor architecture of an image."""
 ARCHITECTURE: Final = "x86_64"
@@ -73,6 +84,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     files: list[SignedFile]
     about: dict[str, str] = {}
     file_systems: list[SignedFileSystem] = []
+    partitions: list[SignedPartition] = []
 
     def file(self, name: str) -> SignedFile | None:
         """Return the file with this name, or None."""

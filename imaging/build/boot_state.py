@@ -33,7 +33,7 @@ def write_boot_state(image: Path, offset: int, id: str, epoch: int, log: LogCall
         ["debugfs", "-w", "-f", "-", device],
         times,
         log,
-        "".join(f"write {record} {n}\n" for n in TRIES_FILES),
+        "".join(f'write "{record}" {n}\n' for n in TRIES_FILES),
     )
     record.unlink()
     for name, place in zip(TRIES_FILES, TRIES_OFFSETS, strict=True):
@@ -53,4 +53,7 @@ def _move(device: str, name: str, place: int, epoch: int, log: LogCallback) -> I
     new = place // _BLOCK_BYTES
     assert RECORD_BYTES == _BLOCK_BYTES, "a record is one block"
     yield f"freeb {old}\nsetb {new}\nsif {name} block[0] {new}\n"
+    yield from (
+        f"sif {name} {field} {value}\n" for field, value in (("mode", "0100600"), ("uid", 0), ("gid", 0))
+    )
     yield from (f"sif {name} {time} @{epoch}\n" for time in ("ctime", "atime", "mtime"))

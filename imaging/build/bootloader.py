@@ -1,4 +1,4 @@
-"""The boot loader of an image: GRUB for BIOS and UEFI, and a menu with an entry for each slot.
+"""The boot loader of an image: GRUB for BIOS and UEFI, and a menu that chooses a slot (`imaging.build.slot_script`).
 
 BIOS: the first 440 bytes of the disk are GRUB's boot.img, which loads the first sector of core.img from the BIOS boot
 partition, which loads the rest; the sector numbers are written into both (GRUB's manual, "Images"; at 0x5c in boot.S,
@@ -13,13 +13,13 @@ from __future__ import annotations
 import os
 import re
 import struct
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from imaging.build import fips
 from imaging.build.sandbox import LogCallback, run
-from imaging.build.types import BuildFailed, BuildPlan
+from imaging.build.slot_script import ARGUMENTS, FUNCTIONS, SLOT_SCRIPT
+from imaging.build.types import BuildFailed, BuildPlan, DiskIds
+from settings import slots
 
 SECTOR: Final = 512
 CODE_BYTES: Final = 440
@@ -35,29 +35,46 @@ MODULES: Final = (
 MENU: Final = "boot/grub2/grub.cfg"
 USER: Final = "boot/grub2/user.cfg"
 ENTRIES: Final = "boot/loader/entries"
-"""The menu entries as files, for grubby and for checks (Boot Loader Specification, type 1)."""
-SLOTS: Final = {"/": "A", "/slots/b": "B"}
+"""The kernel with its arguments as a file for checks (Boot Loader Specification, type 1); GRUB does not read it."""
+_ENTRIES: Final = """
+menuentry "RAP box" --unrestricted {
+  choose_slot
+  start_slot
+  other_slot
+  start_slot
+  sleep 10
+  reboot
+}
+menuentry "slot a" {
+  set slot=a
+  start_slot
+}
+menuentry "slot b" {
+  set slot=b
+  start_slot
+}
+"""
+"""The first entry starts the chosen slot, or the other one if its kernel cannot be loaded."""
+SLOTS: Final = ("/", "/slots/b")
+"""The mount points of the root slots in a kickstart."""
 BOOT_SUPERUSER: Final = "boxkeeper"
 """The boot loader's superuser: not a common name (RHEL-09-212020)."""
 
 
-def write_menu(root: Path, plan: BuildPlan, uuids: dict[str, str]) -> None:
-    """Write the menu for all kernels in /boot and all root slots, and the configuration that finds it under UEFI."""
-    versions = sorted(
-        (path.name.removeprefix("vmlinuz-") for path in (root / "boot").glob("vmlinuz-*")),
-        key=_version_key,
-        reverse=True,
-    )
+def write_menu(root: Path, plan: BuildPlan, ids: DiskIds) -> None:
+    """Write the menu, the script that starts the newest kernel of this slot, and the configuration for UEFI."""
+    versions = (path.name.removeprefix("vmlinuz-") for path in (root / "boot").glob("vmlinuz-*"))
+    version = max(versions, key=_version_key, default="")
+    (root / SLOT_SCRIPT).write_text(_slot_script(plan, version))
     (menu := root / MENU).parent.mkdir(parents=True, exist_ok=True)
-    menu.write_text(_menu(plan, uuids, versions))
+    menu.write_text(_menu(plan, ids))
     menu.chmod(0o600)
     _write_password(root, plan.boot_password_hash)
     (entries := root / ENTRIES).mkdir(parents=True, exist_ok=True)
     for old in entries.iterdir():
         old.unlink()
-    for entry in _entries(plan, uuids, versions):
-        (entries / f"rap-{entry.slot}-{entry.version}.conf").write_text(entry.text())
-    redirect = f"search --no-floppy --fs-uuid --set=dev {uuids['/boot']}\n"
+    (entries / f"rap-{version}.conf").write_text(_entry(plan, ids, version))
+    redirect = f"search --no-floppy --fs-uuid --set=dev {ids.file_systems['/boot']}\n"
     redirect += "set prefix=($dev)/grub2\nexport prefix\nconfigfile $prefix/grub.cfg\n"
     for folder in (root / "boot/efi/EFI").glob("*"):
         (folder / "grub.cfg").write_text(redirect)
@@ -76,33 +93,24 @@ def _version_key(version: str) -> list[tuple[int, str]]:
     return [(int(number or 0), word) for number, word in re.findall(r"(\d+)|(\D+)", version)]
 
 
-@dataclass(frozen=True)
-class _Entry:
-    """A menu entry: one kernel with one slot."""
-
-    slot: str
-    version: str
-    options: str
-
-    def text(self) -> str:
-        return (
-            f"title slot {self.slot}, {self.version}\nversion {self.version}\nlinux /vmlinuz-{self.version}\n"
-            f"initrd /initramfs-{self.version}.img\noptions {self.options}\n"
-        )
+def _slot_script(plan: BuildPlan, version: str) -> str:
+    """Return the script of a slot, which loads its kernel with its arguments (`imaging.build.slot_script`)."""
+    return (
+        f"linux /boot/vmlinuz-{version} ${ARGUMENTS} {plan.kernel_arguments}\n"
+        f"initrd /boot/initramfs-{version}.img\n"
+    )
 
 
-def _entries(plan: BuildPlan, uuids: dict[str, str], versions: list[str]) -> list[_Entry]:
-    arguments = plan.kernel_arguments
-    if fips.is_required(plan):
-        arguments += f" boot=UUID={uuids['/boot']}"  # dracut's fips module mounts /boot only by this argument
-    return [
-        _Entry(slot, version, f"root=UUID={uuids[mount]} ro {arguments}")
-        for mount, slot in SLOTS.items()
-        for version in (versions if mount in uuids else [])
-    ]
+def _entry(plan: BuildPlan, ids: DiskIds, version: str) -> str:
+    root = ids.partitions.get(slots.PARTITIONS["a"], "")
+    return (
+        f"title {version}\nversion {version}\nlinux /boot/vmlinuz-{version}\n"
+        f"initrd /boot/initramfs-{version}.img\noptions root=PARTUUID={root} ro {plan.kernel_arguments}\n"
+    )
 
 
-def _menu(plan: BuildPlan, uuids: dict[str, str], versions: list[str]) -> str:
+def _menu(plan: BuildPlan, ids: DiskIds) -> str:
+    numbers = {partition.name: number for number, partition in enumerate(plan.disk_partitions, 1)}
     lines = [
         "# made from the kickstart",
         "serial --unit=0 --speed=115200",
@@ -117,16 +125,20 @@ def _menu(plan: BuildPlan, uuids: dict[str, str], versions: list[str]) -> str:
             "source $prefix/user.cfg",
             f"password_pbkdf2 {BOOT_SUPERUSER} $GRUB2_PASSWORD",
         ]
-    lines += [f"search --no-floppy --fs-uuid --set=root {uuids['/boot']}"]
-    for entry in _entries(plan, uuids, versions):
-        # --unrestricted: a password is needed only to edit an entry or to use GRUB's command line
-        lines += [
-            f'menuentry "slot {entry.slot}, {entry.version}" --unrestricted {{',
-            f"  linux /vmlinuz-{entry.version} {entry.options}",
-            f"  initrd /initramfs-{entry.version}.img",
-            "}",
-        ]
-    return "\n".join(lines) + "\n"
+    lines += [
+        f"search --no-floppy --fs-uuid --set=root {ids.file_systems['/boot']}",
+        # the other partitions are found by their numbers on the same disk, because both slots have the same UUID
+        "regexp --set=1:disk '^(.*),gpt[0-9]+$' \"$root\"",
+        f'set state="$disk,gpt{numbers[slots.BOOT_STATE]}"',
+    ]
+    for slot, name in slots.PARTITIONS.items():
+        if name in numbers:
+            lines += [
+                f'set slot_{slot}="$disk,gpt{numbers[name]}"',
+                f"set partuuid_{slot}={ids.partitions[name]}",
+            ]
+    # --unrestricted: a password is needed to choose a slot, to edit an entry or to use GRUB's command line
+    return "\n".join(lines) + "\n" + FUNCTIONS + _ENTRIES
 
 
 def install_bios(disk: BinaryIO, core: bytes, boot: bytes, core_sector: int) -> None:

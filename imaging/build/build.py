@@ -23,10 +23,10 @@ from urllib.request import urlopen
 from xml.etree import ElementTree
 
 from imaging.build import commands, packages, partitions, sbom, system
-from imaging.build.references import file_systems
+from imaging.build.references import identifiers
 from imaging.build.resume import Steps
 from imaging.build.sandbox import FREE_SPACE_HINT, LogCallback, require_tools
-from imaging.build.types import BuildPlan, BuildRequest, InvalidBuildRequest
+from imaging.build.types import BuildPlan, BuildRequest, DiskIds, InvalidBuildRequest
 from imaging.kickstart.data import MIB
 from imaging.kickstart.document import read
 from imaging.media.bmap import render as render_bmap
@@ -42,7 +42,7 @@ from imaging.signing import (
 )
 from settings import encrypted
 
-FORMAT: Final = "9"
+FORMAT: Final = "10"
 """Incremented with every change of the builder that changes images, so that older results are not reused."""
 METADATA: Final = "repodata/repomd.xml"
 ENCRYPTION_FILES: Final = (
@@ -86,7 +86,7 @@ def build(request: BuildRequest, step: Callable[[str, bool], None], log: LogCall
     epoch = _epoch(metadata)
     text = f"{plan!r} {plan.packages}".encode()  # includes are resolved, and no path is part of it
     seed = hashlib.sha256(text).hexdigest()
-    ids = partitions.file_system_ids(plan, seed)
+    ids = partitions.disk_ids(plan, seed)
     try:
         steps = Steps(request.work, step)
         inputs = hashlib.sha256(b"".join(metadata)).hexdigest()
@@ -121,7 +121,7 @@ def _packages(folder: Path, plan: BuildPlan, request: BuildRequest, epoch: int, 
 
 
 def _system(
-    packages_tree: Path, folder: Path, plan: BuildPlan, ids: dict[str, str], epoch: int, log: LogCallback
+    packages_tree: Path, folder: Path, plan: BuildPlan, ids: DiskIds, epoch: int, log: LogCallback
 ) -> None:
     system.copy(packages_tree, folder / "tree", log)
     system.configure(folder / "tree", plan, ids, epoch, log)
@@ -138,7 +138,7 @@ def _write_outputs(
     tree: Path,
     request: BuildRequest,
     plan: BuildPlan,
-    ids: dict[str, str],
+    ids: DiskIds,
     epoch: int,
     key: Any,
     log: LogCallback,
@@ -176,8 +176,11 @@ def _write_outputs(
     manifest = request.out / f"{name}.manifest.json"
     if key:
         places = partitions.places(plan, bmap.image_bytes)
-        systems = file_systems(image, tree, places, ids)
-        write_manifest(Manifest(name=name, files=files, about=about, file_systems=systems), manifest, key)
+        systems, parts = identifiers(image, tree, places, ids)
+        described_image = Manifest(
+            name=name, files=files, about=about, file_systems=systems, partitions=parts
+        )
+        write_manifest(described_image, manifest, key)
     made = (image, *others, *([manifest] if key else []))
     return BuildResult(image, described.sha256, bmap.image_bytes, bmap.mapped_bytes, len(listed), made)
 

@@ -1,7 +1,8 @@
 """FIPS mode (`fips=1`): checks that an image contains what dracut's module fips needs to start the kernel.
 
-With `fips=1`, the module's fips.sh mounts /boot by the kernel argument `boot=`, and compares the kernel with
-/boot/.vmlinuz-VERSION.hmac by sha512hmac. Source: modules.d/01fips/fips.sh of dracut 057 and 059.
+With `fips=1`, the module's fips.sh compares the kernel with /boot/.vmlinuz-VERSION.hmac by sha512hmac. Without the
+kernel argument `boot=`, it reads /boot of the root file system. Source: modules.d/01fips/fips.sh of dracut 057 and
+059.
 """
 
 from __future__ import annotations

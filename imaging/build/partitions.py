@@ -4,9 +4,13 @@ Nothing is mounted and no device is attached: sfdisk writes the table into a spa
 and fill file systems at an offset in it. UUIDs, hash seeds and times are derived, so that the same
 tree gives the same bytes.
 
-One partition is not in the kickstart: every image begins with a raw one, where `rap flash` stores the identity of the
-box. A kickstart cannot describe it (`part` supports neither partitions without a file system nor GPT names), and does
-not need to, because an installed box was not flashed. It is the first, because the last partition may grow.
+Two partitions are not in the kickstart: every image begins with raw ones, where `rap flash` stores the identity of
+the box, and where the slot state is (`settings.slots`). A kickstart cannot describe them (`part` supports neither
+partitions without a file system nor GPT names), and does not need to, because an installed box is neither flashed nor
+updated by slots. They are the first, because the last partition may grow.
+
+The kernel, its initramfs and its arguments belong to the root slot, in /boot of its file system. The boot partition,
+which is mounted over that folder, has the boot loader's menu.
 """
 
 from __future__ import annotations
@@ -19,21 +23,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from imaging.build.bootloader import SECTOR, core_image, install_bios
+from imaging.build.boot_state import write_boot_state
+from imaging.build.bootloader import SECTOR, SLOTS, core_image, install_bios
 from imaging.build.sandbox import LogCallback, run
-from imaging.build.types import BuildPlan, Partition
+from imaging.build.types import BuildPlan, DiskIds, Partition
 from imaging.flash.gpt import GROW_BIT
-from imaging.kickstart.data import IDENTITY_MIB, MIB
+from imaging.kickstart.data import MIB
 from imaging.media.imagefile import mapped_extents
-from settings.identity_archive import LABEL
 
 _TYPES: Final = {
     "biosboot": "21686148-6449-6E6F-744E-656564454649",
     "efi": "C12A7328-F81F-11D2-BA4B-00A0C93EC93B",
     "ext4": "0FC63DAF-8483-4772-8E79-3D69D8477DE4",
-    "raw": "8DA63339-0007-60C0-C436-083AC8230908",  # "Linux reserved", which no program offers to format
+    # "Linux reserved", which no program offers to format
+    **dict.fromkeys(("raw", "boot-state"), "8DA63339-0007-60C0-C436-083AC8230908"),
 }
-IDENTITY: Final = Partition("", "raw", IDENTITY_MIB, label=LABEL)
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ def places(plan: BuildPlan, disk_bytes: int) -> list[PartitionPlace]:
     growing = [p for p in plan.partitions if p.grow]
     left = disk_bytes // MIB - plan.disk_bytes // MIB
     offset, found = MIB, []
-    for number, partition in enumerate([IDENTITY, *plan.partitions], 1):
+    for number, partition in enumerate(plan.disk_partitions, 1):
         length = (partition.size_mib + (left // len(growing) if partition.grow else 0)) * MIB
         found.append(PartitionPlace(number, partition, offset, length))
         offset += length
@@ -63,10 +67,12 @@ def derived_uuid(seed: str, name: str) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"rap-image:{seed}:{name}"))
 
 
-def file_system_ids(plan: BuildPlan, seed: str) -> dict[str, str]:
-    """Return the UUID of each file system, by mount point. Those of FAT have 32 bits."""
+def disk_ids(plan: BuildPlan, seed: str) -> DiskIds:
+    """Return the identifiers of an image, derived from `seed`."""
     ids = {p.mount: derived_uuid(seed, p.mount) for p in plan.partitions}
-    return {m: f"{i[:4]}-{i[4:8]}".upper() if _is_efi(plan, m) else i for m, i in ids.items()}
+    systems = {m: f"{i[:4]}-{i[4:8]}".upper() if _is_efi(plan, m) else i for m, i in ids.items()}
+    numbered = enumerate(plan.disk_partitions, 1)
+    return DiskIds(systems, {p.name: derived_uuid(seed, f"part {number}") for number, p in numbered})
 
 
 def _is_efi(plan: BuildPlan, mount: str) -> bool:
@@ -81,10 +87,10 @@ def make_disk(
     with image.open("xb") as file:
         file.truncate(disk_bytes)
     _write_table(image, found, seed, log)
-    ids = file_system_ids(plan, seed)
+    ids = disk_ids(plan, seed).file_systems
     parts = split(tree, image.with_name("parts"), plan, log)
     for place in found:
-        log(f"{place.partition.mount or place.partition.label}, {place.length // MIB:,} MiB")
+        log(f"{place.partition.name}, {place.length // MIB:,} MiB")
         match place.partition.format:
             case "efi":
                 _write_fat(image, place, parts[place.partition.mount], ids[place.partition.mount], epoch, log)
@@ -92,6 +98,8 @@ def make_disk(
                 _write_ext4(
                     image, place, parts[place.partition.mount], ids[place.partition.mount], epoch, log
                 )
+            case "boot-state":
+                write_boot_state(image, place.offset, derived_uuid(seed, place.partition.name), epoch, log)
             case "biosboot":
                 boot_number = next(p.number for p in found if p.partition.mount == "/boot")
                 core, boot = core_image(tree, boot_number, place.length, image.parent, log)
@@ -119,15 +127,27 @@ def split(tree: Path, folder: Path, plan: BuildPlan, log: LogCallback) -> dict[s
         os.chown(inside, stat.st_uid, stat.st_gid)
         # copystat also copies the SELinux label of the mount point
         shutil.copystat(parts[mount], inside)
+        if mount == "/boot":
+            _keep_in_slot(parts[mount], inside)
         parent = inside.parent
         os.utime(parent, (tree_time := (tree / parent.relative_to(folder / "0")).stat().st_mtime, tree_time))
     return parts
 
 
+def _keep_in_slot(boot: Path, inside: Path) -> None:
+    """Move the files of /boot, but not its folders, to the slot: kernel, initramfs and how they are started."""
+    times = boot.stat()
+    for path in sorted(boot.iterdir()):
+        if not path.is_dir():
+            path.rename(inside / path.name)
+    for folder in (boot, inside):
+        os.utime(folder, (times.st_mtime, times.st_mtime))
+
+
 def _write_table(image: Path, found: Sequence[PartitionPlace], seed: str, log: LogCallback) -> None:
     lines = ["label: gpt", f"label-id: {derived_uuid(seed, 'disk')}", "unit: sectors"]
     for place in found:
-        name = place.partition.label or place.partition.mount
+        name = place.partition.name
         kind = _TYPES[place.partition.format]
         own = derived_uuid(seed, f"part {place.number}")
         sectors = f"start={place.offset // SECTOR}, size={place.length // SECTOR}"
@@ -143,11 +163,12 @@ def _write_table(image: Path, found: Sequence[PartitionPlace], seed: str, log: L
 
 
 UUID_INDEPENDENT: Final = {
-    True: ["-O", "^metadata_csum,^uninit_bg", "-N", "2048"],
+    True: ["-O", "^metadata_csum,^uninit_bg"],
     False: ["-O", "metadata_csum_seed"],
 }
-"""Options of mke2fs with which flashing can change the UUID, by whether the file system is /boot. There, metadata
-checksums are off, because GRUB 2.06 cannot read a file system with metadata_csum_seed."""
+"""Options of mke2fs with which flashing can change the UUID, by whether GRUB reads the file system. GRUB 2.06 cannot
+read one with metadata_csum_seed."""
+READ_BY_GRUB: Final = ("/boot", *SLOTS)
 
 
 def _write_ext4(
@@ -156,7 +177,9 @@ def _write_ext4(
     options = f"offset={place.offset},hash_seed={id},lazy_itable_init=1,lazy_journal_init=1,root_owner=0:0,nodiscard"
     times = {"E2FSPROGS_FAKE_TIME": str(epoch), "SOURCE_DATE_EPOCH": str(epoch)}
     command = ["mke2fs", "-q", "-F", "-t", "ext4", "-U", id, "-E", options, "-d", part]
-    command += UUID_INDEPENDENT[place.partition.mount == "/boot"]
+    command += UUID_INDEPENDENT[place.partition.mount in READ_BY_GRUB]
+    if place.partition.mount == "/boot":
+        command += ["-N", "2048"]
     if place.partition.label:
         command += ["-L", place.partition.label]
     run([*command, image, f"{place.length // 1024}k"], times, log, folder=image.parent)

@@ -1,4 +1,4 @@
-"""Where an image contains the UUIDs of its file systems as text, so that flashing can replace them.
+"""Where an image contains the UUIDs of its file systems and partitions as text, so that flashing can replace them.
 
 Text is found in the raw image, and not through the file systems, so that no copy is overlooked.
 """
@@ -7,38 +7,45 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from imaging.build.bootloader import ENTRIES, MENU
 from imaging.build.partitions import PartitionPlace
-from imaging.build.types import BuildFailed
+from imaging.build.types import BuildFailed, DiskIds
 from imaging.media.imagefile import mapped_extents
-from imaging.signing import SignedFileSystem
+from imaging.signing import SignedFileSystem, SignedPartition
 
 CHUNK_BYTES: Final = 16 * 1024 * 1024
 FILES: Final = ("etc/fstab", MENU, f"{ENTRIES}/*.conf", "boot/efi/EFI/*/grub.cfg")
-"""The files of a system that name file systems by UUID."""
-FORMATS: Final = {"ext4": "ext4", "efi": "vfat"}
+"""The files of a system that name file systems or partitions by UUID."""
+FORMATS: Final[dict[str, Literal["ext4", "vfat"]]] = {"ext4": "ext4", "efi": "vfat"}
 
 
-def file_systems(
-    image: Path, tree: Path, places: list[PartitionPlace], ids: dict[str, str]
-) -> list[SignedFileSystem]:
-    """Return the file systems of an image with all references to them. `ids` are their UUIDs by mount point.
+def identifiers(
+    image: Path, tree: Path, places: list[PartitionPlace], ids: DiskIds
+) -> tuple[list[SignedFileSystem], list[SignedPartition]]:
+    """Return the file systems and partitions of an image with all references to them.
 
     Raises: BuildFailed, if a reference in the files of the system was not found in one piece; OSError.
     """
     text = b"".join(path.read_bytes() for pattern in FILES for path in sorted(tree.glob(pattern)))
-    systems = []
+    systems, parts = [], []
     for place in places:
-        if (mount := place.partition.mount) in ids and place.partition.format in FORMATS:
-            references = list(_find(image, ids[mount].encode()))
-            if len(references) < text.count(ids[mount].encode()):
-                raise BuildFailed(f"{mount}: a reference to its UUID {ids[mount]} is fragmented in the image")
-            systems.append(
-                SignedFileSystem(place.offset, FORMATS[place.partition.format], ids[mount], references)  # type: ignore[arg-type]
-            )
-    return systems
+        mount, name = place.partition.mount, place.partition.name
+        if mount in ids.file_systems and (kind := FORMATS.get(place.partition.format)):
+            own = ids.file_systems[mount]
+            systems.append(SignedFileSystem(place.offset, kind, own, _references(image, text, name, own)))
+        own = ids.partitions[name]
+        if own.encode() in text:
+            parts.append(SignedPartition(place.offset, own, _references(image, text, name, own)))
+    return systems, parts
+
+
+def _references(image: Path, text: bytes, name: str, own: str) -> list[int]:
+    found = list(_find(image, own.encode()))
+    if len(found) < text.count(own.encode()):
+        raise BuildFailed(f"{name}: a reference to its UUID {own} is fragmented in the image")
+    return found
 
 
 def _find(image: Path, text: bytes) -> Iterator[int]:

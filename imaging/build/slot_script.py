@@ -136,7 +136,7 @@ function other_slot {{
 function start_slot {{
   if is_startable "$slot"; then
     if [ "$slot" = b ]; then set partuuid="$partuuid_b"; else set partuuid="$partuuid_a"; fi
-    set {ARGUMENTS}="root=PARTUUID=$partuuid ro rap.slot=$slot"
+    set {ARGUMENTS}="root=PARTUUID=$partuuid ro"
     set root="$device"
     source "($device)/{SLOT_SCRIPT}"
     boot

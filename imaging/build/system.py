@@ -17,7 +17,16 @@ from imaging.build import fips
 from imaging.build.bootloader import write_menu
 from imaging.build.packages import normalise
 from imaging.build.sandbox import LogCallback, run, run_inside
-from imaging.build.types import Action, BuildFailed, BuildPlan, Script, SymbolicLink, SystemCommand, Write
+from imaging.build.types import (
+    Action,
+    BuildFailed,
+    BuildPlan,
+    DiskIds,
+    Script,
+    SymbolicLink,
+    SystemCommand,
+    Write,
+)
 
 _EMPTY: Final = ("var/cache", "var/log", "var/tmp", "tmp", "run", "dev", "proc", "sys")
 """Folders whose files are removed. Their subfolders are kept, because services expect them."""
@@ -54,13 +63,13 @@ exec setfiles -F -r /run/tree "$1" /run/tree
 labels, too."""
 
 
-def configure(root: Path, plan: BuildPlan, uuids: dict[str, str], epoch: int, log: LogCallback) -> None:
-    """Configure the packages in `root` as a system; `uuids` are those of the file systems, by mount point.
+def configure(root: Path, plan: BuildPlan, ids: DiskIds, epoch: int, log: LogCallback) -> None:
+    """Configure the packages in `root` as the system of an image with the identifiers `ids`.
 
     Raises: BuildFailed.
     """
     environment = {"SOURCE_DATE_EPOCH": str(epoch), "HOME": "/root"}
-    _write(root, Write("/etc/fstab", _fstab(plan, uuids)))
+    _write(root, Write("/etc/fstab", _fstab(plan, ids.file_systems)))
     for partition in plan.partitions:
         if partition.mount.startswith("/"):
             (folder := root / partition.mount.lstrip("/")).mkdir(parents=True, exist_ok=True)
@@ -71,7 +80,7 @@ def configure(root: Path, plan: BuildPlan, uuids: dict[str, str], epoch: int, lo
     for script in plan.scripts:
         _run_script(root, script, environment, log)
     _kernels(root, plan, environment, log)
-    write_menu(root, plan, uuids)
+    write_menu(root, plan, ids)
     clean(root, epoch, log)
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
-from imaging.kickstart.data import MIB, RESERVED_MIB
+from imaging.kickstart.data import IDENTITY_MIB, MIB, TABLE_MIB
 from imaging.kickstart.document import SourceLocation
+from settings import identity_archive, slots
 
 
 class UnsupportedCommand(Exception):
@@ -35,6 +36,28 @@ class Partition:
     grow: bool = False
     label: str = ""
     options: str = "defaults"
+
+    @property
+    def name(self) -> str:
+        """Its name in the GPT."""
+        return self.label or self.mount
+
+
+IMAGE_PARTITIONS: Final = (
+    Partition("", "raw", IDENTITY_MIB, label=identity_archive.LABEL),
+    Partition("", "boot-state", slots.BOOT_STATE_BYTES // MIB, label=slots.BOOT_STATE),
+)
+"""The partitions of an image that are not in its kickstart: for the box's identity, and for the slot state."""
+
+
+@dataclass(frozen=True)
+class DiskIds:
+    """The identifiers in an image, which flashing replaces."""
+
+    file_systems: dict[str, str]
+    """The UUID of each file system, by mount point; those of FAT have 32 bits."""
+    partitions: dict[str, str]
+    """The UUID of each partition, by its name in the GPT."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +123,12 @@ class BuildPlan:
     @property
     def disk_bytes(self) -> int:
         """The smallest possible size of the disk."""
-        return (sum(p.size_mib for p in self.partitions) + RESERVED_MIB) * MIB
+        return (sum(p.size_mib for p in self.disk_partitions) + TABLE_MIB) * MIB
+
+    @property
+    def disk_partitions(self) -> list[Partition]:
+        """All partitions, in the order of the table."""
+        return [*IMAGE_PARTITIONS, *self.partitions]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Callable, Container
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
 
@@ -38,11 +38,12 @@ class GptError(Exception):
 
 @dataclass(frozen=True)
 class Slice:
-    """A partition: `offset` and `length` in bytes."""
+    """A partition: `offset` and `length` in bytes; `id` is its UUID."""
 
     label: str
     offset: int
     length: int
+    id: str = field(default="", compare=False)
 
 
 def has_protective_mbr(sector: bytes) -> bool:
@@ -58,9 +59,10 @@ def slices(head: bytes) -> list[Slice]:
     found = []
     for index in range(count):
         at = 2 * SECTOR + index * size
-        kind, _, first, last, _, label = _ENTRY.unpack_from(head, at)
+        kind, own, first, last, _, label = _ENTRY.unpack_from(head, at)
         if any(kind):
-            found.append(Slice(_text(label), first * SECTOR, (last + 1 - first) * SECTOR))
+            length = (last + 1 - first) * SECTOR
+            found.append(Slice(_text(label), first * SECTOR, length, str(UUID(bytes_le=own))))
     return found
 
 

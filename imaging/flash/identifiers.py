@@ -5,8 +5,8 @@ again, its journal blocks, which the image does not map, still contain the earli
 identifiers, the checksums and sequence numbers of that journal would be valid, and it would be replayed.
 
 Three kinds of identifiers are drawn at random: the GUIDs of the partition table (`imaging.flash.gpt.fit`), the UUID
-or serial of each file system in the manifest, also where it is written as text, and the first sequence number of each
-journal.
+or serial of each file system in the manifest, and the first sequence number of each journal. The first two are also
+replaced where the image contains them as text.
 
 Sources: the kernel's Documentation/filesystems/ext4 (superblock, journal); Microsoft's FAT specification, 3.3.
 """
@@ -15,15 +15,16 @@ from __future__ import annotations
 
 import struct
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from crc32c import crc32c
 
+from imaging.flash.gpt import Slice
 from imaging.flash.source import Image
 from imaging.media.imagefile import ImageError
-from imaging.signing import SignedFileSystem
+from imaging.signing import SignedFileSystem, SignedPartition
 
 Draw = Callable[[int], bytes]
 """Returns the given number of random bytes."""
@@ -53,21 +54,33 @@ class Patch:
         return self.offset + len(self.data)
 
 
-def patches(image: Image, draw: Draw) -> tuple[Patch, ...]:
+def patches(image: Image, slices: Sequence[Slice], draw: Draw) -> tuple[Patch, ...]:
     """Draw new identifiers for the file systems that the manifest lists; return the changes to the image.
+
+    References to partitions get the UUIDs in `slices`, the table of the disk.
 
     Raises: ImageError, if a file system differs from the manifest, or cannot get another UUID.
     """
     found: list[Patch] = []
+    drawn = {each.offset: each.id for each in slices}
+    for part in image.manifest.partitions:
+        if part.offset not in drawn:
+            raise ImageError(f"{image.path}: has no partition at byte {part.offset}; build the image again")
+        found += _replace(image, part, drawn[part.offset])
     for system in image.manifest.file_systems:
         text, own = (_ext4 if system.format == "ext4" else _fat)(image, system, draw)
         found += own
-        old = system.id.encode()
-        for offset in system.references:
-            if image.bytes(offset, len(old)) != old:
-                raise _wrong(image, system, f"its UUID is not at byte {offset} of the image")
-            found.append(Patch(offset, text.encode()))
+        found += _replace(image, system, text)
     return tuple(sorted(found, key=lambda patch: patch.offset))
+
+
+def _replace(image: Image, signed: SignedFileSystem | SignedPartition, new: str) -> Iterator[Patch]:
+    """Yield the patches that replace all references to a file system or partition by its new identifier."""
+    old = signed.id.encode()
+    for offset in signed.references:
+        if image.bytes(offset, len(old)) != old:
+            raise _wrong(image, signed, f"its UUID is not at byte {offset} of the image")
+        yield Patch(offset, new.encode())
 
 
 def apply(found: tuple[Patch, ...], offset: int, data: memoryview) -> bool:
@@ -89,10 +102,9 @@ def random_uuid(draw: Draw) -> uuid.UUID:
     return uuid.UUID(bytes=draw(16), version=4)
 
 
-def _wrong(image: Image, system: SignedFileSystem, problem: str) -> ImageError:
-    return ImageError(
-        f"{image.path}: the file system at byte {system.offset} {problem}; build the image again"
-    )
+def _wrong(image: Image, signed: SignedFileSystem | SignedPartition, problem: str) -> ImageError:
+    what = "file system" if isinstance(signed, SignedFileSystem) else "partition"
+    return ImageError(f"{image.path}: the {what} at byte {signed.offset} {problem}; build the image again")
 
 
 # -- ext4

@@ -79,7 +79,7 @@ def make_plan(
     except gpt.GptError as error:
         raise ImageError(f"{image.path}: {error}") from None
     end = image_bytes - gpt.TAIL_BYTES
-    patches = identifiers.patches(image, draw)
+    patches = identifiers.patches(image, slices, draw)
     inner = [span for span in image.bmap.ranges if HEAD_BYTES <= span.offset < end]
     pieces = [
         Piece(span.offset, _patched(patches, span.offset, image.bytes(span.offset, end - span.offset)))

@@ -9,6 +9,7 @@ from zoneinfo import available_timezones
 
 import msgspec
 
+from settings import slots
 from settings.problems import Problems
 from settings.toml import load, parse, read_table, read_text
 from settings.types import Table
@@ -20,7 +21,7 @@ TABLE_MIB: Final = 2
 """The space for a GPT and alignment: 1 MiB before the first partition and 1 MiB after the last."""
 IDENTITY_MIB: Final = 1
 """The size of the identity partition, which every image has in addition (`imaging.build.partitions`)."""
-RESERVED_MIB: Final = TABLE_MIB + IDENTITY_MIB
+RESERVED_MIB: Final = TABLE_MIB + IDENTITY_MIB + slots.BOOT_STATE_BYTES // MIB
 """The disk space needed in addition to the partitions of a kickstart."""
 
 

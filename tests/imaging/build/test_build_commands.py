@@ -9,12 +9,14 @@ import pytest
 from imaging.build.bootloader import write_menu
 from imaging.build.commands import IGNORED_COMMANDS, handled_commands, plan_of
 from imaging.build.partitions import places
-from imaging.build.types import BuildPlan, UnsupportedCommand, Write
+from imaging.build.types import BuildPlan, DiskIds, UnsupportedCommand, Write
 from imaging.kickstart.data import MIB
 from imaging.kickstart.document import read
 from imaging.kickstart.handler import new_handler
 from tests.support.imaging.sites import GRUB_HASH
 from tests.support.imaging.small_system import KICKSTART
+
+IDS = DiskIds({"/": "root-uuid", "/boot": "boot-uuid"}, {})
 
 
 def _plan(tmp_path: Path, text: str) -> BuildPlan:
@@ -87,7 +89,7 @@ def test_the_boot_password_is_in_the_file_that_the_menu_reads(tmp_path: Path) ->
     for folder in ("boot/efi/EFI", "etc"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "boot/vmlinuz-1").touch()
-    write_menu(tmp_path, BuildPlan(boot_password_hash=GRUB_HASH), {"/": "root-uuid", "/boot": "boot-uuid"})
+    write_menu(tmp_path, BuildPlan(boot_password_hash=GRUB_HASH), IDS)
     user, menu = (tmp_path / "boot/grub2" / name for name in ("user.cfg", "grub.cfg"))
     assert user.read_text() == f"GRUB2_PASSWORD={GRUB_HASH}\n"
     assert user.stat().st_mode & 0o777 == menu.stat().st_mode & 0o777 == 0o600
@@ -104,6 +106,6 @@ def test_the_boot_password_is_in_the_file_that_the_menu_reads(tmp_path: Path) ->
 def test_a_menu_without_a_password_reads_none(tmp_path: Path) -> None:
     (tmp_path / "boot").mkdir()
     (tmp_path / "etc").mkdir()
-    write_menu(tmp_path, BuildPlan(), {"/": "root-uuid", "/boot": "boot-uuid"})
+    write_menu(tmp_path, BuildPlan(), IDS)
     assert "user.cfg" not in (tmp_path / "boot/grub2/grub.cfg").read_text()
     assert not (tmp_path / "boot/grub2/user.cfg").exists()

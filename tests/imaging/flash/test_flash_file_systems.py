@@ -156,7 +156,7 @@ def test_the_journal_begins_with_a_number_that_is_never_0_and_has_the_uuid(tmp_p
     raw = image_with_ext4(tmp_path, USUAL)
     with opened(raw, ext4(raw)) as image:
         for drawn in (bytes(20), b"\xff" * 20):
-            found = patches(image, lambda count, drawn=drawn: drawn[:count])
+            found = patches(image, [], lambda count, drawn=drawn: drawn[:count])
             (journal,) = [each.data for each in found if each.data[:4] == b"\xc0\x3b\x39\x98"]
             sequence = struct.unpack_from(">I", journal, 0x18)[0]
             assert 1 <= sequence < 2**31
@@ -180,7 +180,7 @@ def test_an_ext4_that_cannot_get_another_uuid_is_refused(tmp_path: Path, feature
     with opened(raw, ext4(raw)) as image:
         message = rf"box\.raw: the file system at byte {ROOT} .*{problem}.*; build the image again"
         with pytest.raises(ImageError, match=message):
-            patches(image, Random(1).randbytes)
+            patches(image, [], Random(1).randbytes)
 
 
 def journal_offset(raw: Path) -> int:
@@ -211,7 +211,7 @@ def test_a_file_system_that_differs_from_the_manifest_is_refused(
     raw = image_with_ext4(tmp_path, USUAL)
     change(raw, where(raw), data)
     with opened(raw, ext4(raw)) as image, pytest.raises(ImageError, match=problem):
-        patches(image, Random(1).randbytes)
+        patches(image, [], Random(1).randbytes)
 
 
 # -- FAT
@@ -243,7 +243,7 @@ def test_a_fat_that_differs_from_the_manifest_is_refused(tmp_path: Path, at: int
         opened(raw, system) as image,
         pytest.raises(ImageError, match="is not the FAT32 with the serial 1234-ABCD"),
     ):
-        patches(image, Random(1).randbytes)
+        patches(image, [], Random(1).randbytes)
 
 
 # -- patches
