@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-kernel setup-image setup-datacenter setup-sessions lab test datacenter check format golden bench bench-kernel bench-image bench-datacenter bench-sessions mutants lock clean
+.PHONY: help setup setup-kernel setup-image setup-datacenter setup-sessions lab test datacenter check format golden bench bench-kernel bench-image bench-datacenter bench-sessions bench-update mutants lock clean
 
 LAB ?= labs/01-clinic-128k.toml
 VENV := .venv
@@ -80,6 +80,9 @@ bench-datacenter: $(BUILT)  ## run the benchmarks of the data center (ONLY=pages
 
 bench-sessions: $(BUILT)  ## run the benchmarks of remote sessions (ONLY=desktop, ONLY=exploration; as root ONLY=paths, ONLY=opening)
 	$(BIN)/python -m bench.sessions $(addprefix --only ,$(ONLY))
+
+bench-update: $(BUILT)  ## run the benchmarks of updates; as root (ONLY=delta)
+	$(BIN)/python -m bench.update $(addprefix --only ,$(ONLY))
 
 mutants: $(BUILT)  ## mutation testing: do the tests detect planted faults? (MODULE="spool link" ONLY=recovery FULL=1)
 	nice $(BIN)/python -m tools.mutants $(addprefix --module ,$(MODULE)) $(addprefix --only ,$(ONLY)) $(if $(FULL),--full)

@@ -59,7 +59,7 @@ def _unpack_lz4(packed: bytes, length: int) -> bytes | bytearray:
     return made
 
 
-def _pack_lz4_block(data: bytes, level: int) -> bytes:
+def _pack_lz4_block(data: bytes | bytearray, level: int) -> bytes:
     bound = _lz4().LZ4_compressBound(len(data))
     made = bytearray(bound)
     view = _ffi.from_buffer(made, require_writable=True)
@@ -80,7 +80,7 @@ def _unpack_xz(packed: bytes, length: int) -> bytes:
     return data
 
 
-def _pack_xz(data: bytes, check: int, filters: list[dict[str, int]] | None) -> bytes:
+def _pack_xz(data: bytes | bytearray, check: int, filters: list[dict[str, int]] | None) -> bytes:
     try:
         return lzma.compress(data, lzma.FORMAT_XZ, check, filters=filters)
     except (lzma.LZMAError, MemoryError) as error:
@@ -92,7 +92,7 @@ UNPACK: Final[Mapping[str, Callable[[bytes, int], bytes | bytearray]]] = {
     "xz": _unpack_xz,
 }
 """By name: (packed data, its exact length when unpacked). Raise CodecError."""
-PACK: Final[Mapping[str, Callable[[bytes], bytes]]] = {
+PACK: Final[Mapping[str, Callable[[bytes | bytearray], bytes]]] = {
     "lz4hc-9": partial(_pack_lz4_block, level=9),
     "lz4hc-12": partial(_pack_lz4_block, level=12),
     "xz-6": partial(_pack_xz, check=lzma.CHECK_CRC64, filters=None),

@@ -28,7 +28,6 @@ import zlib
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
-from itertools import accumulate
 from typing import Annotated, Final, TypeAlias
 
 import msgspec
@@ -274,11 +273,10 @@ class Delta:
             case Patch():
                 self._unpacked = b"", b""
                 old = _joined(operation, read_source)
-                return b"".join(self._patched(operation.controls, old, operation.length))
+                return bytes(self._patched(operation.controls, old, operation.length))
             case Repack():
                 unpacked = self._unpacked_source(operation, read_source)
-                pieces = self._patched(operation.controls, unpacked, operation.patched_bytes)
-                return _pack(operation, b"".join(pieces))
+                return _pack(operation, self._patched(operation.controls, unpacked, operation.patched_bytes))
 
     def _unpacked_source(self, operation: Repack, read_source: Read) -> bytes | bytearray:
         if self._unpacked[0] != operation.source_digest:
@@ -291,8 +289,9 @@ class Delta:
             self._unpacked = operation.source_digest, data
         return self._unpacked[1]
 
-    def _patched(self, count: int, old: bytes | bytearray, length: int) -> Iterator[memoryview]:
-        """Yield the pieces of the result. Raises: DeltaError unless they have `length` bytes together."""
+    def _patched(self, count: int, old: bytes | bytearray, length: int) -> bytearray:
+        """Return the result of `length` bytes. Raises: DeltaError."""
+        result = bytearray(length)
         controls = self._controls.take(count * _CONTROL.size)
         position = made = 0
         source = memoryview(old)
@@ -308,19 +307,20 @@ class Delta:
                 if position < 0:
                     raise DeltaError("a patch reads before its source")
             differences, extra = sum(added), sum(inserted)
-            made += differences + extra
-            if made > length:
-                break
+            if made + differences + extra > length:
+                raise DeltaError(f"a patch makes more than the {length} bytes of its operation")
             changed = memoryview(add(b"".join(sources), self._differences.take(differences)))
             insertions = memoryview(self._extra.take(extra))
-            for add_end, adding, insert_end, inserting in zip(
-                accumulate(added), added, accumulate(inserted), inserted, strict=True
-            ):
-                yield changed[add_end - adding : add_end]
+            change = insertion = 0
+            for adding, inserting in zip(added, inserted, strict=True):
+                result[made : made + adding] = changed[change : change + adding]
+                change, made = change + adding, made + adding
                 if inserting:
-                    yield insertions[insert_end - inserting : insert_end]
+                    result[made : made + inserting] = insertions[insertion : insertion + inserting]
+                    insertion, made = insertion + inserting, made + inserting
         if made != length:
-            raise DeltaError(f"a patch has another length than the {length} bytes of its operation")
+            raise DeltaError(f"a patch makes {made} bytes instead of the {length} of its operation")
+        return result
 
 
 def _batches(controls: bytes) -> Iterator[tuple[int, int]]:
@@ -485,7 +485,7 @@ def _changed(ranges: Sequence[Range]) -> SourceChanged:
     )
 
 
-def _pack(operation: Repack, data: bytes) -> bytes:
+def _pack(operation: Repack, data: bytes | bytearray) -> bytes:
     try:
         return PACK[operation.codec](data)
     except CodecError as error:

@@ -268,8 +268,8 @@ def test_an_operation_beyond_a_limit_is_refused_before_a_write(operation: Operat
     [
         ([Control(bytes(4097), b"", 0)], "beyond its source"),
         ([Control(bytes(10), b"", -11), Control(bytes(4086), b"", 0)], "before its source"),
-        ([Control(b"", bytes(4095), 0)], "another length"),
-        ([Control(b"", bytes(4097), 0)], "another length"),
+        ([Control(b"", bytes(4095), 0)], "makes 4095 bytes instead of the 4096"),
+        ([Control(b"", bytes(4097), 0)], "makes more than the 4096"),
         ([Control(b"", b"1" * 4096, 0)], "other bytes"),
     ],
 )

@@ -1,0 +1,39 @@
+"""Applies a delta as a box does: `python -m bench.update.apply DELTA SOURCE TARGET`; prints memory and time."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+
+from wire.release.delta import Delta, Read
+
+
+def _reader(fd: int) -> Read:
+    return lambda offset, length: os.pread(fd, length, offset)
+
+
+def main(delta: str, source: str, target: str) -> None:
+    delta_fd, source_fd = os.open(delta, os.O_RDONLY), os.open(source, os.O_RDONLY)
+    target_fd = os.open(target, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+    began = time.monotonic()
+    one = Delta.open(_reader(delta_fd), os.fstat(delta_fd).st_size)
+    longest = last = 0.0
+    for _ in one.apply(
+        _reader(source_fd), lambda offset, data: os.pwrite(target_fd, data, offset), _reader(target_fd)
+    ):
+        now = time.process_time()
+        longest, last = max(longest, now - last), now
+    found = {
+        "cpu_s": time.process_time(),
+        "wall_s": time.monotonic() - began,
+        "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6,
+        "longest_operation_s": longest,
+    }
+    sys.stdout.write(json.dumps(found) + "\n")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
