@@ -16,6 +16,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Final
 
+from imaging.build.partitions import set_times
+from imaging.kickstart.data import MIB
 from imaging.mock_repo import debs
 from imaging.programs import run_program
 
@@ -90,5 +92,6 @@ def make_slot(tree: Path, image: Path) -> Path:
     part = image.with_suffix(".part")
     part.unlink(missing_ok=True)
     subprocess.run([*command, "-d", tree, part, f"{SLOT_MIB}m"], env=times, check=True)
+    set_times(part, 0, SLOT_MIB * MIB, times)
     part.rename(image)
     return image

@@ -15,6 +15,7 @@ which is mounted over that folder, has the boot loader's menu.
 
 from __future__ import annotations
 
+import mmap
 import os
 import shutil
 import uuid
@@ -30,6 +31,7 @@ from imaging.build.types import BuildPlan, DiskIds, Partition
 from imaging.flash.gpt import GROW_BIT
 from imaging.kickstart.data import MIB
 from imaging.media.imagefile import mapped_extents
+from imaging.release.ext4 import Ext4
 
 _TYPES: Final = {
     "biosboot": "21686148-6449-6E6F-744E-656564454649",
@@ -185,7 +187,7 @@ def _write_ext4(
     run([*command, image, f"{place.length // 1024}k"], times, log, folder=image.parent)
     device = f"{image}?offset={place.offset}"
     _set_root(device, part, times)
-    _set_times(device, epoch, times)
+    set_times(image, place.offset, place.length, times)
 
 
 def _set_root(device: str, part: Path, environment: dict[str, str]) -> None:
@@ -196,18 +198,25 @@ def _set_root(device: str, part: Path, environment: dict[str, str]) -> None:
     run(["debugfs", "-w", "-f", "-", device], environment, lambda _line: None, requests)
 
 
-def _set_times(device: str, epoch: int, environment: dict[str, str]) -> None:
-    """Set the times of all inodes, because mke2fs copies the change times of the builder's disk."""
-    listing = run(["debugfs", "-R", "stats", device], environment, lambda _line: None)
-    fields = dict(line.split(":", 1) for line in listing.splitlines() if line.count(":") == 1)
-    used = int(fields["Inode count"]) - int(fields["Free inodes"])
+def set_times(image: Path, offset: int, length: int, environment: dict[str, str]) -> None:
+    """Set the other times of each inode of an ext4 file system in a disk image to the time of its content.
+
+    mke2fs copies the change times of the builder's disk. One time for all would be another one in each release, so
+    that all inodes of two releases would differ, and a delta between them would be larger.
+    """
+    with image.open("rb") as disk, mmap.mmap(disk.fileno(), offset + length, prot=mmap.PROT_READ) as whole:
+        view = memoryview(whole)
+        part = view[offset:]
+        times = Ext4(part).modification_times()
+        part.release()
+        view.release()
     requests = "".join(
-        f"sif <{inode}> {time}{part} {value}\n"
-        for inode in (2, *range(11, used + 1))
+        f"sif <{inode}> {time}{more} {value}\n"
+        for inode, moment in times.items()
         for time in ("ctime", "atime", "crtime")
-        for part, value in (("", f"@{epoch}"), ("_extra", "0"))
+        for more, value in (("", f"@{moment}"), ("_extra", "0"))
     )
-    run(["debugfs", "-w", "-f", "-", device], environment, lambda _line: None, requests)
+    run(["debugfs", "-w", "-f", "-", f"{image}?offset={offset}"], environment, lambda _line: None, requests)
 
 
 def _write_fat(image: Path, place: PartitionPlace, part: Path, id: str, epoch: int, log: LogCallback) -> None:

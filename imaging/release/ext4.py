@@ -15,6 +15,7 @@ _SUPERBLOCK: Final = 1024
 _MAGIC: Final = 0xEF53
 _EXTENT_MAGIC: Final = 0xF30A
 _ROOT: Final = 2
+_FIRST_FILE: Final = 11
 _HAS_EXTENTS: Final = 0x80000
 _IS_64BIT: Final = 0x80
 _FOLDER, _FILE = 0x4000, 0x8000
@@ -58,6 +59,13 @@ class Ext4:
         self._inode_bytes = self._u16(_SUPERBLOCK + 0x58)
         wide = self._u32(_SUPERBLOCK + 0x60) & _IS_64BIT
         self._descriptor_bytes = self._u16(_SUPERBLOCK + 0xFE) if wide else 32
+
+    def modification_times(self) -> dict[int, int]:
+        """Return the modification time of the root folder and of each inode of a file, in seconds since 1970."""
+        used = self._u32(_SUPERBLOCK) - self._u32(_SUPERBLOCK + 0x10)
+        return {
+            inode: self._u32(self._inode(inode) + 0x10) for inode in (_ROOT, *range(_FIRST_FILE, used + 1))
+        }
 
     def files(self) -> list[File]:
         """Return the regular files, each under one of its names, in the order of their paths. Raises: Ext4Error."""

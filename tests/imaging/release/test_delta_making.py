@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import lzma
 import os
+import re
 import struct
 import subprocess
 from collections.abc import Callable
@@ -16,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from imaging.build.partitions import set_times
 from imaging.release.delta import DeltaInputError, make_delta
 from imaging.release.ext4 import Ext4, Ext4Error
 from wire.release.codecs import LZ4_MAGIC, PACK
@@ -219,3 +221,22 @@ def test_a_file_that_is_no_slot_is_refused(tmp_path: Path, content: bytes) -> No
     for pair in (("slot", "other"), ("other", "slot")):
         with pytest.raises(DeltaInputError, match=f"other: has {len(content)} bytes"):
             make_delta(*(tmp_path / name for name in pair))
+
+
+def test_times_of_inodes_are_those_of_their_content(tmp_path: Path) -> None:
+    tree = tmp_path / "image.tree"
+    for name, moment in (("old", 1_500_000_000), ("new", 1_700_000_000)):
+        (tree / name).mkdir(parents=True)
+        (tree / name / "file").write_bytes(b"1")
+        for path in (tree / name / "file", tree / name):
+            os.utime(path, (moment, moment))
+    os.utime(tree, (1_600_000_000, 1_600_000_000))
+    image = slot(tmp_path, "image", {})
+    set_times(image, 0, image.stat().st_size, dict(os.environ))
+    for name, moment in (("/old/file", 0x59682F00), ("/new", 0x6553F100)):
+        shown = subprocess.run(
+            ["/usr/sbin/debugfs", "-R", f"stat {name}", image], capture_output=True, text=True
+        )
+        times = re.findall(r"(\w+time): 0x([0-9a-f]+):00000000", shown.stdout)
+        assert sorted(times) == [(time, f"{moment:08x}") for time in ("atime", "crtime", "ctime", "mtime")]
+    subprocess.run(["/usr/sbin/e2fsck", "-fn", image], check=True, capture_output=True)
