@@ -296,6 +296,10 @@ class EmulatedWorld(MachineWorld, Protocol):
         """The site's name service."""
         ...
 
+    def order_update(self) -> None:
+        """Let the data center order the next of the lab's releases."""
+        ...
+
     def freeze_desktop(self, target: str) -> End:
         """Let the VNC server of an instrument neither read nor answer until every such effect has ended."""
         ...

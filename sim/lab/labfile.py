@@ -404,6 +404,9 @@ def _read_event(
     if not isinstance(given, dict):
         problems.add(key, "must be a table; begin it with [[event]]")
         return None
+    if "update" in given and "fault" not in given:
+        given = {"fault": "update", "target": "box", "release": given["update"]} | given
+        del given["update"]
     common = FaultEvent.__struct_fields__
     own = {name: value for name, value in given.items() if name in common}
     occasion = read_table(FaultEvent, own, key, problems)

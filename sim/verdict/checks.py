@@ -383,6 +383,19 @@ def _sessions(case: _Case) -> _Checked | None:
     return _form("sessions", case.expect.sessions, len(wrong), what, case.events)
 
 
+def _updates(case: _Case) -> _Checked | None:
+    found = case.outcome.updates
+    if not found:
+        return None
+    wrong = [one for one in found if not one.is_right]
+    what = f"Updates, {len(found)} in all, that did not end as their releases demand."
+    if wrong:
+        what += (
+            f" The first, to a release that is {wrong[0].health}: {wrong[0].step or 'nothing was reported'}."
+        )
+    return _form("updates", 0, len(wrong), what, case.events)
+
+
 def _tunnel_seconds(case: _Case) -> _Checked | None:
     found, name = case.outcome.sessions, "tunnel_seconds_without_grant"
     limit = case.expect.tunnel_seconds_without_grant
@@ -454,6 +467,7 @@ _CHECKS: tuple[_Check, ...] = (
     _undelivered,
     _commands,
     _sessions,
+    _updates,
     _tunnel_seconds,
     _intrusions,
     _drained,

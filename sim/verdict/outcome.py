@@ -18,6 +18,7 @@ from sim.verdict.leaks import Leaks
 from sim.verdict.ledger import NEVER, LedgerEntry, ReportLedger, Run
 from sim.verdict.result import ContentComparison, GapFound, RaisedAlert, ReportCounts
 from sim.verdict.sessions import SessionFindings
+from sim.verdict.updates import UpdateResult
 
 _LANES: Final = ("alert", "audit", "routine")
 
@@ -42,6 +43,7 @@ class Outcome:
     leaks: Leaks = field(default_factory=Leaks)
     alerts: Sequence[RaisedAlert] = ()
     sessions: SessionFindings = field(default_factory=SessionFindings)
+    updates: Sequence[UpdateResult] = ()
     lost: list[LedgerEntry] = field(default_factory=list)
     dropped: list[LedgerEntry] = field(default_factory=list)
     stored: int = 0

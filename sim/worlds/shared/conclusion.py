@@ -34,6 +34,7 @@ from sim.verdict.result import (
     UplinkResult,
 )
 from sim.verdict.sessions import SessionFindings
+from sim.verdict.updates import update_results
 from sim.worlds.shared.alerts import raised_alerts
 from sim.worlds.shared.analyzer import Analyzer
 from sim.worlds.shared.fault_runner import FaultRunner
@@ -148,6 +149,8 @@ def conclude(world: ConcludedWorld, wall_seconds: float) -> Result:
         world.trace.add(
             f"session {session.instrument} {session.opened_ns} {session.ended_ns} {session.causes}"
         )
+    for update in outcome.updates:
+        world.trace.add(f"update {update.health} {update.step}")
     for alert in outcome.alerts:
         world.trace.add(f"raised {alert.trigger} {alert.source} {alert.began_ns} {alert.raised_ns}")
     result = Result(
@@ -212,6 +215,7 @@ def _outcome(world: ConcludedWorld, found: Findings) -> Outcome:
         if world.lab.expect.evaluates_triggers
         else (),
         world.session_findings(),
+        update_results(world.datacenter.store, world.faults.injected),
     )
 
 

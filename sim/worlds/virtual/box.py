@@ -18,6 +18,7 @@ from agents.box.config import (
     BoxConfig,
     Clock,
     FirewallPolicy,
+    UpdateSettings,
 )
 from agents.box.sessions.desktop import DesktopNetwork
 from agents.box.sessions.running import SessionHardware
@@ -60,12 +61,18 @@ from sim.worlds.shared.box import (
 from sim.worlds.shared.session_keys import SessionKeys, session_settings
 from sim.worlds.shared.standards import served_port, tcp_port
 from sim.worlds.virtual.firewall import VirtualFirewall, Zone
+from sim.worlds.virtual.releases import LabReleases
 from sim.worlds.virtual.sessions import EmulSessionLog, RulesetPath
+from sim.worlds.virtual.slots import VirtualSlots
 from wire.dial.traffic import Traffic
 from wire.session.grant import Offer
 
 FLUSH_NS: Final = 500 * MICROSECOND_NS
 WRITTEN_BYTE_NS: Final = 2.0
+SHUTDOWN_SECONDS: Final = 2.0
+"""The time from the request of a restart to its beginning."""
+RESET_SECONDS: Final = 60.0
+"""The time from the start of a release that does not reach its programs to the reset by a watchdog."""
 AUDIT_BYTES_MIN: Final = 4096
 """What must be free on the disk for a record of the audit file of sessions."""
 FIREWALL_LOOK_SECONDS: Final = 3600.0
@@ -94,8 +101,9 @@ class VirtualBox:
         random: Callable[[str], Random],
         trace: Trace,
         session_keys: SessionKeys | None = None,
+        releases: LabReleases | None = None,
     ) -> None:
-        """With `session_keys` the box permits remote sessions."""
+        """With `session_keys` the box permits remote sessions, with `releases` it is updated."""
         self._loop = loop
         self._random = random
         self._trace = trace
@@ -105,6 +113,7 @@ class VirtualBox:
         self.log: list[str] = []
         """The messages of the program for the operator."""
         self._box: Box | None = None
+        self._slots = VirtualSlots(releases, random) if releases else None
         self._power_holds = Layers[None](self._follow_power)
         self._own_hold: End | None = None
         self._tears: list[_Tear] = []
@@ -144,6 +153,7 @@ class VirtualBox:
             clock=Clock(service=Path("emulated")),
             firewall=FirewallPolicy(policy=Path("firewall.toml"), retry_s=FIREWALL_LOOK_SECONDS),
             sessions=session_settings(session_keys) if session_keys else None,
+            updates=UpdateSettings(releases.root) if releases else None,
         )
         self._session_keys = session_keys
         self.session_audit = (session_keys.folder if session_keys else Path()) / "box.audit"
@@ -301,8 +311,24 @@ class VirtualBox:
     def boot(self) -> None:
         """Switch the box on."""
         self._trace.add("box boots")
+        if self._slots is not None:
+            health = self._slots.boot()
+            self._trace.add(f"box starts a release that is {health}")
+            assert health is not None, "the boot loader starts a slot without a complete release"
+            self.firewall.prevented = "a fault of this release" if health == "unhealthy" else ""
+            if health == "unstartable":
+                self._loop.call_later(RESET_SECONDS, self._restart)
+                return
         self.host.power_on().run(self._loop, self._run(BOOT_SECONDS if self._lives else 0.0))
         self._arm()
+
+    def _restart_soon(self) -> None:
+        self._loop.call_later(SHUTDOWN_SECONDS, self._restart)
+
+    def _restart(self) -> None:
+        """Restart the machine."""
+        self._trace.add("box restarts")
+        self.hold_power()()
 
     def _lose_power(self) -> None:
         self._trace.add("box loses power")
@@ -314,6 +340,8 @@ class VirtualBox:
         self._disarm()
         backend = self.disk.backend
         self.disk = backend.cut_power() if backend.has_power else backend.reboot()
+        if self._slots is not None:
+            self._slots.lose_power()
 
     def _arm(self) -> None:
         """Set the disk up to lose its power in the middle of the operation of the next tear."""
@@ -355,6 +383,7 @@ class VirtualBox:
                 firewall=self._supervisor(),
                 serial_ports=self.serial_ports,
                 sessions=self._session_hardware(),
+                updates=self._slots.hardware(self._restart_soon) if self._slots else None,
             )
             self._box = Box(
                 self._config, hardware, self._random(f"box {self._lives}"), log_message=self.log.append

@@ -14,6 +14,9 @@ from datacenter.evaluation.follower import Follower
 from datacenter.evaluation.silence import SilenceWatch
 from datacenter.evaluation.triggerset import TriggerSet
 from datacenter.ingest import PATH, make_ingest
+from datacenter.releases.folder import ReleaseFolder
+from datacenter.releases.plan import Plan
+from datacenter.releases.service import ReleaseService
 from datacenter.store.queue import StoreQueue
 from datacenter.store.store import Store
 from settings.profile import Verb
@@ -30,7 +33,9 @@ from sim.worlds.shared.addresses import (
     DATACENTER_PORT,
 )
 from sim.worlds.shared.commands import queue_command
+from sim.worlds.shared.rollouts import begin_rollout
 from sim.worlds.shared.session_keys import SessionKeys
+from sim.worlds.virtual.releases import LabReleases
 from sim.worlds.virtual.sessions import SessionTroubles, VirtualSessionDesk
 from wire.compression import CompressionError, Decompressor, UnknownStreamError
 from wire.http.connection import Handler, Request, Response, Server, serve
@@ -53,8 +58,11 @@ class VirtualDataCenter:
         now_ns: Callable[[], int],
         triggers: TriggerSet | None = None,
         session_keys: SessionKeys | None = None,
+        releases: LabReleases | None = None,
     ) -> None:
-        """With `triggers`, the data center evaluates what it stores; with `session_keys` it has remote sessions."""
+        """With `triggers`, the data center evaluates what it stores; with `session_keys` it has remote sessions, and
+        with `releases` it updates boxes.
+        """
         self._loop = loop
         self._identities = identities
         self._now_ns = now_ns
@@ -73,6 +81,8 @@ class VirtualDataCenter:
             self.sessions = VirtualSessionDesk(
                 loop, self.host, session_keys, audit_file, now_ns, self._session_troubles
             )
+        self._releases = releases
+        self._ordered = 1  # the last release that was ordered
         self._has_sessions = False
         """Whether the program that runs has assembled its remote sessions."""
         self._following: asyncio.Task[None] | None = None
@@ -186,6 +196,12 @@ class VirtualDataCenter:
         given = instrument, verb, content, self._now_ms(), expires_after_ns
         return queue_command(self.store, self._enrolled, *given)
 
+    def order_update(self) -> None:
+        """Order the enrolled box to install the next of the releases."""
+        self._ordered += 1
+        plan = Plan(release=self._ordered, waves=(100,), observe_hours=0)
+        begin_rollout(self.store, plan, self._now_ms())
+
     def withdraw_command(self, command: int) -> None:
         """See `sim.faults.world.DataCenterPart`."""
         self.store.withdraw_command(command, self._now_ms())
@@ -211,7 +227,12 @@ class VirtualDataCenter:
         if self.sessions is not None and not self._has_sessions:
             self._has_sessions = True
             await self.sessions.start()
-        ingest = make_ingest(self._now_ms, queue, files=files, sessions=self.sessions)
+        releases = None
+        if self._releases is not None:
+            folder = ReleaseFolder(self._releases.folder)
+            releases = ReleaseService(folder, [self._enrolled], self.store, None, self._now_ms)
+            self._loop.create_task(releases.run())
+        ingest = make_ingest(self._now_ms, queue, files=files, sessions=self.sessions, releases=releases)
         return await serve(
             self._with_faults(ingest),
             DATACENTER_NAME,

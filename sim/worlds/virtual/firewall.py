@@ -72,6 +72,8 @@ class VirtualFirewall:
             render(policy).commands(), Settings(tcp_loose=False, checksum=False, timeouts=BOX_S)
         )
         self._in_force = False
+        self.prevented = ""
+        """Why the policy cannot be put in force; empty if it can."""
         self._established: dict[_Flow, ConntrackEntry] = {}
         self._generation = 0
         self._constant_until_ns = 0
@@ -104,6 +106,8 @@ class VirtualFirewall:
 
     def enforce(self) -> None:
         """See `FirewallBackend.enforce`."""
+        if self.prevented:
+            raise NotEnforced(self.prevented)
         self._in_force = True
 
     def set_forwarding(self, allowed: bool) -> None:

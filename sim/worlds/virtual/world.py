@@ -31,6 +31,7 @@ from netfw.policy.policy import Policy
 from sim.engine.layers import End
 from sim.engine.streams import stream
 from sim.engine.trace import Trace
+from sim.faults.box.update import UpdateOrdered
 from sim.instruments.desktop import InstrumentDesktop
 from sim.lab.labfile import Lab, LabInstrument
 from sim.lab.shipped_triggers import shipped_triggers
@@ -60,6 +61,7 @@ from sim.worlds.virtual.analyzer import SerialCable, VirtualComputer
 from sim.worlds.virtual.box import VirtualBox
 from sim.worlds.virtual.datacenter import VirtualDataCenter
 from sim.worlds.virtual.proxy import VirtualProxy
+from sim.worlds.virtual.releases import LabReleases
 from sim.worlds.virtual.sessions import VirtualPage, VirtualSessionDesk
 from sim.worlds.virtual.site import VirtualSite
 
@@ -100,8 +102,16 @@ class VirtualWorld:
         spec = lab.uplink
         triggers = shipped_triggers() if lab.expect.evaluates_triggers else None
         self._session_keys = SessionKeys.make(folder / "sessions") if lab.sessions else None
+        ordered = [event.fault.release for event in lab.events if isinstance(event.fault, UpdateOrdered)]
+        releases = LabReleases(folder / "releases", ordered, self.wall_ns() / 1e9) if ordered else None
         self.datacenter = VirtualDataCenter(
-            self.loop, network, certificates.datacenter(), self.wall_ns, triggers, self._session_keys
+            self.loop,
+            network,
+            certificates.datacenter(),
+            self.wall_ns,
+            triggers,
+            self._session_keys,
+            releases,
         )
         self.proxy = (
             VirtualProxy(self.loop, network, spec.proxy, certificates.inspector()) if spec.proxy else None
@@ -117,6 +127,7 @@ class VirtualWorld:
             self.random,
             self.trace,
             self._session_keys,
+            releases,
         )
         proxy_host = self.proxy.host if self.proxy else None
         self._far = site.connect(lab, self.box.host, proxy_host, self.datacenter.host)
@@ -273,6 +284,10 @@ class VirtualWorld:
     def instrument(self, target: str) -> Analyzer:
         """The instrument of a target `instrument:<port>`."""
         return self.analyzers[int(target.partition(":")[2])]
+
+    def order_update(self) -> None:
+        """See `sim.faults.world.EmulatedWorld`."""
+        self.datacenter.order_update()
 
     def freeze_desktop(self, target: str) -> End:
         """See `sim.faults.world.EmulatedWorld`."""

@@ -95,7 +95,8 @@ OF_SESSIONS = frozenset(
     )
 )
 """Kinds of faults that only remote sessions notice; tests/sim/worlds/test_session_labs.py has them."""
-OF_REPORTS = tuple(kind for kind in fault_kinds() if kind not in OF_SESSIONS)
+OF_REPORTS = tuple(kind for kind in fault_kinds() if kind not in OF_SESSIONS and kind != "update")
+"""All others but updates, which tests/sim/worlds/test_virtual_updates.py has."""
 MOMENTARY = (
     "program-killed",
     "disk-flush-fails",

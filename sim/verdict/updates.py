@@ -1,0 +1,43 @@
+"""The updates of a lab's run, as the box has reported them to the data center."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import select
+
+from datacenter.store.schema import update_orders
+from datacenter.store.store import Store
+from sim.faults.box.update import ReleaseHealth, UpdateOrdered
+from sim.lab.labfile import Event
+
+_RIGHT: Final[dict[ReleaseHealth, str]] = {
+    "healthy": "committed",
+    "unhealthy": "returned",
+    "unstartable": "returned",
+}
+
+
+@dataclass(frozen=True)
+class UpdateResult:
+    """An update: the health of its release, and the last step that the box has reported, "" if none."""
+
+    health: ReleaseHealth
+    step: str
+
+    @property
+    def is_right(self) -> bool:
+        """Whether it ended as the health of the release demands."""
+        return self.step == _RIGHT[self.health]
+
+
+def update_results(store: Store, events: Iterable[Event]) -> tuple[UpdateResult, ...]:
+    """Return the updates of a lab, in the order of their events."""
+    ordered = [event.fault.release for event in events if isinstance(event.fault, UpdateOrdered)]
+    if not ordered:
+        return ()
+    steps = [step or "" for (step,) in store.read(select(update_orders.c.step).order_by(update_orders.c.id))]
+    steps += [""] * (len(ordered) - len(steps))
+    return tuple(UpdateResult(health, step) for health, step in zip(ordered, steps, strict=False))

@@ -1,0 +1,29 @@
+"""Rollouts of a lab, which no staff member proposes or approves."""
+
+from __future__ import annotations
+
+from sqlalchemy import insert
+
+from datacenter.releases.plan import Plan, encode_plan
+from datacenter.store.schema import rollouts
+from datacenter.store.store import Store
+
+
+def begin_rollout(store: Store, plan: Plan, now_ms: int) -> None:
+    """Store a rollout that is running."""
+    values = {
+        "release": plan.release,
+        "name": f"1.{plan.release}.0",
+        "kind": "system",
+        "site": "",
+        "country": "",
+        "region": "",
+        "plan": encode_plan(plan),
+        "requester": "lab",
+        "purpose": "service",
+        "created_at_ms": now_ms,
+        "state": "running",
+        "changed_at_ms": now_ms,
+    }
+    with store.transaction() as connection:
+        connection.execute(insert(rollouts).values(values))

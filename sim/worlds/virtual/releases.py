@@ -1,0 +1,121 @@
+"""The releases that a lab's data center orders: a folder with slots' deltas, signed as real ones are.
+
+Signatures have random bytes of different lengths. So that a run depends on its lab file and seed alone, each is made
+again until it has the most frequent length.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from imaging.release.delta_file import block_delta
+from sim.faults.box.update import ReleaseHealth
+from wire.release.canonical import canonical
+from wire.release.delta import BLOCK_BYTES
+
+SLOT_BYTES: Final = 4 * 1024 * 1024
+CHANGED_BYTES: Final = 2 * 1024 * 1024
+"""What differs between two releases, and cannot be compressed: the delta has this size."""
+_SIGNATURE_BYTES: Final = 71
+_LIFETIME: Final = timedelta(days=365)
+
+
+class LabReleases:
+    """The releases of a lab, from 1, which the box has at the beginning."""
+
+    def __init__(self, folder: Path, orders: Sequence[ReleaseHealth], now_s: float) -> None:
+        """`orders` are the releases that are ordered, from 2, in their order."""
+        self.folder = folder
+        self.health: dict[int, ReleaseHealth] = {1: "healthy"}
+        self.health |= dict(enumerate(orders, 2))
+        self.slots = {number: _slot(number) for number in self.health}
+        (folder / "targets").mkdir(parents=True)
+        (folder / "metadata").mkdir()
+        running, targets = 1, dict[str, Any]()
+        for number in range(2, len(self.health) + 1):
+            targets |= self._add(running, number)
+            if self.health[number] == "healthy":
+                running = number
+        self._sign(targets, datetime.fromtimestamp(now_s, UTC) + _LIFETIME)
+
+    @property
+    def root(self) -> Path:
+        """The root of the metadata, as it comes with the software."""
+        return self.folder / "metadata" / "1.root.json"
+
+    def in_slot(self, content: bytes) -> int | None:
+        """Return the number of the release that is in a slot completely."""
+        return next((number for number, slot in self.slots.items() if slot == content), None)
+
+    def _add(self, source: int, target: int) -> dict[str, Any]:
+        old, new = self.slots[source], self.slots[target]
+        name, delta = f"{source}-{target}", block_delta(old, new)
+        (self.folder / "targets" / name).write_bytes(delta)
+        facts = {
+            "release": f"1.{target}.0",
+            "number": target,
+            "source": sha256(old).hexdigest(),
+            "target": sha256(new).hexdigest(),
+            "bytes": len(new),
+        }
+        return {
+            name: {"length": len(delta), "hashes": {"sha256": sha256(delta).hexdigest()}, "custom": facts}
+        }
+
+    def _sign(self, targets: dict[str, Any], expires: datetime) -> None:
+        keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(3)]
+        texts = [
+            key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+            for key in keys
+        ]
+        roles = {
+            "root": {"keyids": ["0", "1", "2"], "threshold": 2},
+            **{role: {"keyids": ["0"], "threshold": 1} for role in ("targets", "snapshot", "timestamp")},
+        }
+        known = {
+            str(number): {"keytype": "ecdsa", "scheme": "ecdsa-sha2-nistp256", "keyval": {"public": text}}
+            for number, text in enumerate(texts)
+        }
+
+        def write(role: str, file: str, content: dict[str, Any], signers: int = 1) -> dict[str, Any]:
+            signed = {
+                "_type": role,
+                "spec_version": "1.0.31",
+                "version": 1,
+                "expires": f"{expires:%Y-%m-%dT%H:%M:%SZ}",
+                **content,
+            }
+            signatures = [
+                {"keyid": str(number), "sig": _signature(keys[number], canonical(signed))}
+                for number in range(signers)
+            ]
+            data = json.dumps({"signatures": signatures, "signed": signed}).encode()
+            (self.folder / "metadata" / file).write_bytes(data)
+            return {"version": 1, "length": len(data), "hashes": {"sha256": sha256(data).hexdigest()}}
+
+        write("root", "1.root.json", {"consistent_snapshot": False, "keys": known, "roles": roles}, signers=2)
+        named = write("targets", "targets.json", {"targets": targets})
+        named = write("snapshot", "snapshot.json", {"meta": {"targets.json": named}})
+        write("timestamp", "timestamp.json", {"meta": {"snapshot.json": named}})
+
+
+def _slot(number: int) -> bytes:
+    common, own = Random(0), Random(number)
+    same = common.randbytes(SLOT_BYTES - CHANGED_BYTES - BLOCK_BYTES)
+    return own.randbytes(BLOCK_BYTES) + same + own.randbytes(CHANGED_BYTES)
+
+
+def _signature(key: ec.EllipticCurvePrivateKey, message: bytes) -> str:
+    while len(signature := key.sign(message, ec.ECDSA(SHA256()))) != _SIGNATURE_BYTES:
+        pass
+    return signature.hex()

@@ -1,0 +1,66 @@
+"""The slots of a simulated box, and a boot loader that chooses one of them as GRUB does on a real box."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import Final
+
+from agents.box.updates.surroundings import UpdateHardware
+from hal.disk import DiskError
+from hal.emul.machine import EmulMachine
+from hal.emul.partition import EmulPartition
+from settings import slots
+from settings.slots import Slot, SlotState
+from sim.faults.box.update import ReleaseHealth
+from sim.worlds.virtual.releases import SLOT_BYTES, LabReleases
+from wire.release.delta import BLOCK_BYTES
+
+_BOTH: Final[tuple[Slot, ...]] = ("a", "b")
+
+
+class VirtualSlots:
+    """Release 1 is in both slots, and slot a is committed."""
+
+    def __init__(self, releases: LabReleases, random: Callable[[str], Random]) -> None:
+        self._releases = releases
+        self._partitions = {
+            slot: EmulPartition(SLOT_BYTES, random(f"slot {slot}"), releases.slots[1]) for slot in _BOTH
+        }
+        self._state = EmulPartition(slots.BOOT_STATE_BYTES, random("boot state"))
+        for offset in slots.COPY_OFFSETS:
+            self._write(offset, slots.encode(SlotState(1, "a")))
+        self._running: Slot = "a"
+
+    def lose_power(self) -> None:
+        """Cut the power, and switch it on again."""
+        self._partitions = {slot: each.backend.cut_power() for slot, each in self._partitions.items()}
+        self._state = self._state.backend.cut_power()
+
+    def boot(self) -> ReleaseHealth | None:
+        """Choose the slot to start; return the health of its release, None if it has no complete release."""
+        startable = [slot for slot in _BOTH if any(self._partitions[slot].read(0, BLOCK_BYTES))]
+        choice = slots.choose(
+            [self._read(offset) for offset in slots.COPY_OFFSETS],
+            [self._read(offset) for offset in slots.TRIES_OFFSETS],
+            startable,
+        )
+        if choice.write is not None:
+            self._write(slots.TRIES_OFFSETS[choice.write[0]], choice.write[1])
+        self._running = choice.slot
+        number = self._releases.in_slot(self._partitions[choice.slot].read(0, SLOT_BYTES))
+        return None if number is None else self._releases.health[number]
+
+    def hardware(self, restart: Callable[[], object]) -> UpdateHardware:
+        """Return what the box program that starts has of them; `restart` restarts the machine."""
+        return UpdateHardware(self._partitions, self._state, EmulMachine(self._running, restart))
+
+    def _read(self, offset: int) -> bytes:
+        try:
+            return self._state.read(offset, slots.RECORD_BYTES)
+        except DiskError:
+            return b""
+
+    def _write(self, offset: int, record: bytes) -> None:
+        self._state.write(offset, record)
+        self._state.flush()

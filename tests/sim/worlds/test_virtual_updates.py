@@ -1,0 +1,73 @@
+"""Updates in the virtual world: the whole box over the simulated line, beside its reports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from settings.problems import SettingsError
+from sim.lab.labfile import parse_lab
+from sim.units import SECOND_NS
+from sim.worlds.virtual.world import VirtualWorld
+
+LAB = """
+[lab]
+name = "update"
+duration = "{minutes}min"
+[box]
+board = "rap-4"
+[uplink]
+rate = "128kbit"
+delay = "40ms"
+[[instrument]]
+port = 1
+model = "chemistry-analyzer"
+report_every = "30s"
+[[event]]
+at = "1min"
+update = "{update}"
+[[event]]
+at = "70s"
+fault = "instrument-floods"
+target = "instrument:1"
+lasts = "2min"
+rate = 1
+report = "alert"
+[expect]
+lost = 0
+duplicates = 0
+dropped = 0
+"""
+
+
+@pytest.mark.slow("two labs with a download")
+def test_alerts_pass_beside_the_download_and_a_run_can_be_repeated() -> None:
+    lab = parse_lab(LAB.format(minutes=10, update="healthy"), Path("update.toml"))
+    results = []
+    for _ in range(2):
+        with VirtualWorld(lab) as world:
+            results.append(world.run())
+            ages = sorted(
+                entry.stored_ns - entry.made_ns
+                for run in world.ledger.runs.values()
+                for entry in run
+                if entry.priority == "alert" and 70 * SECOND_NS <= entry.made_ns < 190 * SECOND_NS
+            )
+    assert results[0].verdict == "pass", results[0].failures
+    assert len(ages) >= 100
+    assert ages[len(ages) * 99 // 100] <= 5 * SECOND_NS
+    assert results[0].trace_sha256 == results[1].trace_sha256
+
+
+@pytest.mark.slow("a lab with a download")
+def test_an_update_that_has_no_outcome_fails_the_lab() -> None:
+    lab = parse_lab(LAB.format(minutes=4, update="healthy"), Path("update.toml"))
+    with VirtualWorld(lab) as world:
+        result = world.run()
+    assert [each.name for each in result.expectations if not each.holds] == ["updates"]
+
+
+def test_an_unknown_release_is_refused() -> None:
+    with pytest.raises(SettingsError, match=r"event\[0\].*healthy, unhealthy, unstartable"):
+        parse_lab(LAB.format(minutes=4, update="good"), Path("update.toml"))
