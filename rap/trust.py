@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -26,6 +27,14 @@ def add_verbs(parser: Parser) -> None:
     papers.add_argument("--site", metavar="FILE", type=Path, required=True, help="the site file")
     _add_machine(papers)
     papers.add_argument("--evidence", metavar="FILE", type=Path, help="a file of `rap trust evidence`")
+    papers.add_argument("--country", metavar="CODE", help="the country whose rules appear, such as DE")
+    papers.add_argument("--proof", metavar="FILE", type=Path, help="the output of `rap fw prove --json`")
+    papers.add_argument(
+        "--hardening", metavar="FILE", type=Path, help="the output of `rap image check --json`"
+    )
+    papers.add_argument(
+        "--sbom", metavar="FILE", type=Path, help="the list of software beside the image (SPDX)"
+    )
     papers.add_argument("-o", dest="output", metavar="DIR", type=Path, required=True)
     papers.set_command(_papers)
     verify = parser.add_command("verify", "compare a box with its papers")
@@ -53,32 +62,43 @@ def _evidence(arguments: argparse.Namespace) -> int:
 
 
 def _papers(arguments: argparse.Namespace) -> int:
-    from imaging.papers.make import make_papers
-    from trust.papers import encode_papers, schema
+    from collections import Counter
 
-    machine, origin = _machine(arguments)
-    papers = make_papers(_site_name(arguments.site), machine, origin)
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    (arguments.output / "papers.json").write_bytes(encode_papers(papers))
-    (arguments.output / "papers.schema.json").write_bytes(schema())
-    counts: dict[str, int] = {}
-    for one in papers.answers:
-        counts[one.answer] = counts.get(one.answer, 0) + 1
+    from imaging.papers.make import countries, make_papers
+    from imaging.papers.save import save_papers
+
+    country = (arguments.country or "").upper()
+    if country and country not in countries():
+        raise WrongInput(
+            f"--country {country}: its rules are not recorded; those of {', '.join(countries())} are"
+        )
+    name, generated = _site(arguments.site)
+    machine, origin = _machine(arguments, generated)
+    papers = make_papers(name, machine, origin, country)
+    try:
+        written = save_papers(papers, arguments.output)
+    except OSError as error:
+        raise WrongInput(f"{error.filename}: {error.strerror}; give a folder that can be written") from error
+    counts = Counter(one.answer for one in papers.answers)
     shown = ", ".join(f"{answer}: {count}" for answer, count in sorted(counts.items()))
-    print(f"{arguments.output / 'papers.json'}: {len(papers.answers)} statements ({shown})")
+    print(*written, sep="\n")
+    print(f"{len(papers.answers)} statements ({shown})")
     return OK
 
 
-def _site_name(file: Path) -> str:
+def _site(file: Path) -> tuple[str, dict[str, str]]:
+    """Return the site's name, and the files that provisioning makes from it."""
+    from agents.provision.main import files_of
     from settings.problems import SettingsError
     from settings.site import parse_site
     from settings.toml import read_text
 
     try:
-        site, _ = parse_site(read_text(file), file)
+        text = read_text(file)
+        site, _ = parse_site(text, file)
+        return f"{file.stem} ({site.datacenter.host})", files_of(text, file)
     except SettingsError as error:
         raise WrongInput(str(error)) from error
-    return f"{file.stem}, {len(site.instrument)} instruments, {site.datacenter.host}"
 
 
 def _verify(arguments: argparse.Namespace) -> int:
@@ -109,25 +129,37 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 
 def _machine(
-    arguments: argparse.Namespace,
+    arguments: argparse.Namespace, generated: Mapping[str, str] | None = None
 ) -> tuple[Files | Recorded, Literal["tree", "running", "evidence"]]:
+    """Return the machine to look at; in a tree, the `generated` files are in the place of its own."""
     import os
 
     from trust.evidence import EvidenceError, decode_evidence
     from trust.machine import Files, Recorded
 
     file = getattr(arguments, "evidence", None)
+    documents = _documents(arguments)
     if sum((arguments.tree is not None, arguments.running, file is not None)) != 1:
         raise WrongInput("say what to look at: --tree DIR, --running, or (papers, verify) --evidence FILE")
     if file is not None:
         try:
-            return Recorded(decode_evidence(file.read_bytes())), "evidence"
+            return Recorded(decode_evidence(file.read_bytes()), documents), "evidence"
         except (OSError, EvidenceError) as error:
             raise WrongInput(f"{file}: {error}") from error
     if arguments.running:
         if os.geteuid() != 0:
             raise MachineLacks("only root can read the firewall, the policies and sudoers; use sudo")
-        return Files(Path("/"), runs=True), "running"
+        return Files(Path("/"), runs=True, documents=documents), "running"
     if not arguments.tree.is_dir():
         raise WrongInput(f"{arguments.tree}: is not a directory; give the root directory of a system")
-    return Files(arguments.tree, runs=False), "tree"
+    if not any((arguments.tree / name).is_file() for name in ("usr/lib/os-release", "etc/os-release")):
+        raise WrongInput(f"{arguments.tree}: has no os-release; give the root directory of a system")
+    return Files(arguments.tree, runs=False, own=generated, documents=documents), "tree"
+
+
+def _documents(arguments: argparse.Namespace) -> dict[str, str]:
+    given = {kind: getattr(arguments, kind, None) for kind in ("proof", "hardening", "sbom")}
+    try:
+        return {kind: file.read_text("utf-8") for kind, file in given.items() if file}
+    except (OSError, UnicodeDecodeError) as error:
+        raise WrongInput(f"a document cannot be read: {error}") from error

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 
@@ -23,7 +23,7 @@ _REDACTIONS: Final = (
     # keyfiles of NetworkManager
     (re.compile(r"(?m)^(psk|[\w-]*password[\w-]*|[\w-]*secret[\w-]*)=.*$"), r"\1=(removed)"),
 )
-REMOVED: Final = "(removed)"
+EvidenceKind: TypeAlias = Literal["file", "paths", "command", "document"]
 
 
 class EvidenceError(Exception):
@@ -31,9 +31,12 @@ class EvidenceError(Exception):
 
 
 class Evidence(Table, frozen=True):
-    """One captured text. `source` is the path of a file, a pattern of paths, or a command."""
+    """One captured text. `source` is the path of a file, a pattern of paths, a command, or the kind of a document.
 
-    kind: Literal["file", "paths", "command", "program"]
+    Documents are about a machine, but not from it: a proof, a scan, a list of packages.
+    """
+
+    kind: EvidenceKind
     source: str
     at: str
     """When it was captured: UTC, ISO 8601."""
@@ -59,9 +62,7 @@ class EvidenceFile(Table, frozen=True):
     evidence: list[Evidence] = []
 
 
-def capture(
-    kind: Literal["file", "paths", "command", "program"], source: str, text: str, at: str
-) -> Evidence:
+def capture(kind: EvidenceKind, source: str, text: str, at: str) -> Evidence:
     """Return the evidence for a text, without its secrets."""
     kept = without_secrets(text)
     return Evidence(kind=kind, source=source, at=at, sha256=sha256_of(kept), text=kept)

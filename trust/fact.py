@@ -32,6 +32,17 @@ def fact(key: str, values: str | Iterable[str], *evidence: Evidence | None) -> F
     return Fact(key=key, values=lines, evidence=tuple(one.id for one in evidence if one))
 
 
+def links(listed: Evidence | None) -> list[tuple[str, str]]:
+    """Return each path of a listing with the target of the link, or ""."""
+    rows = (line.partition(" -> ") for line in listed.text.splitlines()) if listed else ()
+    return [(path, target) for path, _, target in rows]
+
+
+def names(listed: Evidence | None) -> list[str]:
+    """Return the paths of a listing."""
+    return [path for path, _ in links(listed)]
+
+
 def settings_lines(text: str) -> list[str]:
     """Return the lines of a configuration file that are neither empty nor comments, with single spaces."""
     return [" ".join(line.split()) for line in text.splitlines() if not _COMMENT.match(line)]

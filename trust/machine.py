@@ -30,11 +30,17 @@ class Machine(Protocol):
     def file(self, path: str) -> Evidence | None:
         """Return the content of a file, or None."""
 
-    def paths(self, pattern: str) -> Evidence:
-        """Return the paths that match a pattern, as "/etc/sudoers.d/*", a line each; links as "PATH -> TARGET"."""
+    def paths(self, pattern: str) -> Evidence | None:
+        """Return the paths that match a pattern, as "/etc/sudoers.d/*", a line each; links as "PATH -> TARGET".
+
+        No path is an answer, too; None means that nobody looked.
+        """
 
     def command(self, *words: str) -> Evidence | None:
         """Return what a command prints on the running system; None if it fails, or nothing runs."""
+
+    def document(self, kind: str) -> Evidence | None:
+        """Return the document of a kind ("proof") that was given with the machine, or None."""
 
     def on_tree(self, *words: str) -> Evidence | None:
         """As `command`, for commands that read files alone; "{root}" stands for the root of the tree."""
@@ -46,26 +52,35 @@ class Files:
     With `runs`, the kernel, the processes and the network namespace are those of this process.
     """
 
-    def __init__(self, root: Path, *, runs: bool, own: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        runs: bool,
+        own: Mapping[str, str] | None = None,
+        documents: Mapping[str, str] | None = None,
+    ) -> None:
         self._root, self._runs, self._own = root, runs, dict(own or {})
-        self.evidence: dict[str, Evidence] = {}
+        self.evidence = _documents(documents)
         """What was answered, by id."""
 
     def file(self, path: str) -> Evidence | None:
         """Return the content of a file, or None."""
         return self._once(f"file:{path}", lambda: self._read(path))
 
-    def paths(self, pattern: str) -> Evidence:
+    def paths(self, pattern: str) -> Evidence | None:
         """Return the paths that match a pattern."""
-        found = self._once(
+        return self._once(
             f"paths:{pattern}", lambda: capture("paths", pattern, "".join(self._matching(pattern)), _now())
         )
-        assert found
-        return found
 
     def command(self, *words: str) -> Evidence | None:
         """Run a command, if this is the running system."""
         return self._once(f"command:{' '.join(words)}", lambda: self._run(words) if self._runs else None)
+
+    def document(self, kind: str) -> Evidence | None:
+        """Return a document that was given."""
+        return self.evidence.get(f"document:{kind}")
 
     def on_tree(self, *words: str) -> Evidence | None:
         """Run a command that reads the tree."""
@@ -136,20 +151,24 @@ class Files:
 class Recorded:
     """What a file of `rap trust evidence` says."""
 
-    def __init__(self, evidence: Iterable[Evidence]) -> None:
-        self.evidence = {one.id: one for one in evidence}
+    def __init__(self, evidence: Iterable[Evidence], documents: Mapping[str, str] | None = None) -> None:
+        self.evidence = {one.id: one for one in evidence} | _documents(documents)
 
     def file(self, path: str) -> Evidence | None:
         """Return the recorded content of a file."""
         return self.evidence.get(f"file:{path}")
 
-    def paths(self, pattern: str) -> Evidence:
-        """Return the recorded paths; none if nothing was recorded."""
-        return self.evidence.get(f"paths:{pattern}") or capture("paths", pattern, "", "")
+    def paths(self, pattern: str) -> Evidence | None:
+        """Return the recorded paths."""
+        return self.evidence.get(f"paths:{pattern}")
 
     def command(self, *words: str) -> Evidence | None:
         """Return what the command printed."""
         return self.evidence.get(f"command:{' '.join(words)}")
+
+    def document(self, kind: str) -> Evidence | None:
+        """Return a document that was recorded or given."""
+        return self.evidence.get(f"document:{kind}")
 
     def on_tree(self, *words: str) -> Evidence | None:
         """Return what the command printed."""
@@ -176,6 +195,11 @@ def resolve(root: Path, path: str) -> Path:
         else:
             return root / place.relative_to("/")
     return root / place.relative_to("/")
+
+
+def _documents(given: Mapping[str, str] | None) -> dict[str, Evidence]:
+    made = [capture("document", kind, text, _now()) for kind, text in (given or {}).items()]
+    return {one.id: one for one in made}
 
 
 def _target(path: Path) -> str:

@@ -43,7 +43,7 @@ class Comparison:
     """The result of comparing papers with a machine."""
 
     compared: int
-    """The number of facts in the papers."""
+    """The number of facts in the papers that are from a machine, and not from documents about it."""
     deviations: tuple[Deviation, ...]
     altered: tuple[str, ...]
     """What was changed in the papers after they were made."""
@@ -59,13 +59,18 @@ class Comparison:
 def compare(papers: Papers, machine: Machine) -> Comparison:
     """Compare papers with a machine."""
     stated, found = papers.by_key(), all_facts(machine)
+    from_machine = {
+        key: one
+        for key, one in stated.items()
+        if not all(ident.startswith("document:") for ident in one.evidence)
+    }
     deviations = [
         Deviation(key, one.values, found[key].values if key in found else None, _about(papers, key))
-        for key, one in stated.items()
+        for key, one in from_machine.items()
         if key not in found or found[key].values != one.values
     ]
     beyond = tuple(key for key in found if key not in stated)
-    return Comparison(len(stated), tuple(deviations), tuple(_altered(papers)), beyond)
+    return Comparison(len(from_machine), tuple(deviations), tuple(_altered(papers)), beyond)
 
 
 def _about(papers: Papers, key: str) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Final, Literal
 
@@ -14,21 +15,31 @@ from trust.machine import Files, Recorded
 from trust.papers import Answered, Document, Papers
 
 DOCUMENTS: Final = Path(__file__).parent / "documents"
+COUNTRIES: Final = Path(__file__).parent / "countries"
 
 
-def documents(folder: Path = DOCUMENTS) -> list[Document]:
-    """Return the documents of a folder in their order. Raises: SettingsError."""
-    found = [load(file, Document) for file in sorted(folder.glob("*.toml"))]
-    return sorted(found, key=lambda one: (one.order, one.id))
+def countries() -> list[str]:
+    """Return the countries whose rules are known, by ISO 3166-1: two letters."""
+    return sorted(file.stem.upper() for file in COUNTRIES.glob("*.toml"))
+
+
+@cache
+def documents(country: str = "") -> tuple[Document, ...]:
+    """Return the documents in their order, with the rules of one of the `countries`. Raises: SettingsError."""
+    files = [*sorted(DOCUMENTS.glob("*.toml")), *([COUNTRIES / f"{country.lower()}.toml"] if country else [])]
+    return tuple(sorted((load(file, Document) for file in files), key=lambda one: (one.order, one.id)))
 
 
 def make_papers(
-    site: str, machine: Files | Recorded, origin: Literal["tree", "running", "evidence"]
+    site: str,
+    machine: Files | Recorded,
+    origin: Literal["tree", "running", "evidence"],
+    country: str = "",
 ) -> Papers:
     """Return the papers of a machine. Raises: SettingsError, if a document is invalid."""
     facts = all_facts(machine)
     used = {ident for fact in facts.values() for ident in fact.evidence}
-    papers = documents()
+    papers = documents(country)
     statements = [one for paper in papers for section in paper.section for one in section.statement]
     return Papers(
         site=site,
@@ -36,7 +47,7 @@ def make_papers(
         machine=origin,
         facts=list(facts.values()),
         evidence=_chosen(machine.evidence.values(), used),
-        documents=papers,
+        documents=list(papers),
         answers=[Answered(id=one.id, answer=one.answer(facts)) for one in statements],
     )
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Final
 
-from trust.fact import Fact, fact, settings_lines
+from trust.fact import Fact, fact, names, settings_lines
 from trust.machine import Machine
 
 NO_SHELLS: Final = ("/nologin", "/false", "/sync", "/halt", "/shutdown")
@@ -35,7 +35,7 @@ def facts(machine: Machine) -> Iterator[Fact]:
 
 def _sudo(machine: Machine) -> Iterator[Fact]:
     listed = machine.paths("/etc/sudoers.d/*")
-    paths = ["/etc/sudoers", *listed.text.splitlines()]
+    paths = ["/etc/sudoers", *names(listed)]
     files = [file for path in paths if (file := machine.file(path))]
     if files:
         lines = [

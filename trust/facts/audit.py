@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from trust.fact import Fact, fact, settings_lines
+from trust.fact import Fact, fact, names, settings_lines
 from trust.machine import Machine
 
 REMOTE: Final = "/etc/rsyslog.d/50-rap-audit.conf"
@@ -18,7 +18,7 @@ def facts(machine: Machine) -> Iterator[Fact]:
     if daemon := machine.file("/etc/audit/auditd.conf"):
         yield fact("audit.daemon", settings_lines(daemon.text), daemon)
     listed = machine.paths("/etc/rsyslog.d/*")
-    files = [file for path in listed.text.splitlines() if (file := machine.file(path.partition(" -> ")[0]))]
+    files = [file for path in names(listed) if (file := machine.file(path))]
     if main := machine.file("/etc/rsyslog.conf"):
         files.append(main)
     if files:

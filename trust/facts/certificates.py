@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from trust.evidence import Evidence
-from trust.fact import Fact, fact
+from trust.fact import Fact, fact, names
 from trust.machine import Machine
 
 AUTHORITIES: Final = {
@@ -31,7 +31,7 @@ def facts(machine: Machine) -> Iterator[Fact]:
         yield fact("certificates.box", [f"{found[0].subject.rfc4514_string()}, {_key(found[0])}"], own)
         yield fact("certificates.box-issuer", [found[0].issuer.rfc4514_string()], own)
     listed = machine.paths(ANCHORS)
-    files = [file for path in listed.text.splitlines() if (file := machine.file(path))]
+    files = [file for path in names(listed) if (file := machine.file(path))]
     anchors = [_authority(one) for file in files for one in _certificates(file)]
     yield fact("certificates.system-anchors", sorted(anchors), listed, *files)
 

@@ -11,7 +11,7 @@ from netfw.ruleset import listing
 from netfw.ruleset.names import CONNECTIONS, FAMILY, LOGGED, TABLE
 from netfw.ruleset.render import render
 from trust.evidence import Evidence
-from trust.fact import Fact, fact
+from trust.fact import Fact, fact, names
 from trust.machine import Machine
 from trust.policy_evidence import policy_of
 
@@ -29,7 +29,8 @@ def facts(machine: Machine) -> Iterator[Fact]:
         policy, evidence = found
         yield fact("firewall.rules", listing.lines(listing.of_ruleset(render(policy)), VOLATILE), *evidence)
         enabled = machine.paths("/etc/systemd/system/*.wants/*")
-        others = ["inet firewalld"] if "/firewalld.service" in enabled.text else []
+        filters = any(path.endswith("/firewalld.service") for path in names(enabled))
+        others = ["inet firewalld"] if filters else []
         yield fact("firewall.other-tables", others, enabled)
     if found:
         policy, evidence = found

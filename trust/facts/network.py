@@ -8,7 +8,7 @@ from configparser import ConfigParser, Error
 from typing import Any, Final
 
 from trust.evidence import Evidence
-from trust.fact import Fact, fact, settings_lines
+from trust.fact import Fact, fact, names, settings_lines
 from trust.machine import Machine
 
 CONNECTIONS: Final = "/etc/NetworkManager/system-connections/*"
@@ -19,8 +19,8 @@ def facts(machine: Machine) -> Iterator[Fact]:
     """Yield what the box knows of its network."""
     yield from _connections(machine)
     if hosts := machine.file("/etc/hosts"):
-        names = [line for line in settings_lines(hosts.text) if "localhost" not in line]
-        yield fact("network.hosts", sorted(names), hosts)
+        known = [line for line in settings_lines(hosts.text) if "localhost" not in line]
+        yield fact("network.hosts", sorted(known), hosts)
     if resolver := machine.file("/etc/resolv.conf"):
         yield fact("network.resolver", settings_lines(resolver.text), resolver)
     yield from _time_servers(machine)
@@ -30,7 +30,7 @@ def facts(machine: Machine) -> Iterator[Fact]:
 def _connections(machine: Machine) -> Iterator[Fact]:
     listed = machine.paths(CONNECTIONS)
     addresses, servers, read = list[str](), list[str](), [listed]
-    for path in listed.text.splitlines():
+    for path in names(listed):
         file = machine.file(path)
         profile = ConfigParser(interpolation=None, strict=False)
         try:
@@ -52,7 +52,7 @@ def _connections(machine: Machine) -> Iterator[Fact]:
 def _time_servers(machine: Machine) -> Iterator[Fact]:
     files: list[Evidence] = []
     for pattern in CHRONY:
-        paths = machine.paths(pattern).text.splitlines() if "*" in pattern else [pattern]
+        paths = names(machine.paths(pattern)) if "*" in pattern else [pattern]
         files += [file for path in paths if (file := machine.file(path))]
     if files:
         lines = [line for file in files for line in settings_lines(file.text)]

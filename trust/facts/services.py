@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from trust.fact import Fact, fact, settings_lines
+from trust.fact import Fact, fact, links, names, settings_lines
 from trust.machine import Machine
 
 
@@ -14,24 +14,22 @@ def facts(machine: Machine) -> Iterator[Fact]:
     wanted = machine.paths("/etc/systemd/system/*.wants/*")
     required = machine.paths("/etc/systemd/system/*.requires/*")
     own = machine.paths("/etc/systemd/system/*")
-    if wanted.text or own.text:
-        names = [
+    if names(wanted) or names(own):
+        enabled = [
             f"{PurePosixPath(path).parent.stem}: {PurePosixPath(path).name}"
             for listed in (wanted, required)
-            for path in _paths(listed.text)
+            for path in names(listed)
         ]
-        yield fact("services.enabled", sorted(names), wanted, required)
-        masked = [path for path, target in _links(own.text) if target == "/dev/null"]
+        yield fact("services.enabled", sorted(enabled), wanted, required)
+        masked = [path for path, target in links(own) if target == "/dev/null"]
         yield fact("services.masked", sorted(PurePosixPath(path).name for path in masked), own)
         units = [
-            path
-            for path in _paths(own.text)
-            if PurePosixPath(path).suffix in (".service", ".socket", ".timer")
+            path for path in names(own) if PurePosixPath(path).suffix in (".service", ".socket", ".timer")
         ]
         plain = sorted(PurePosixPath(path).name for path in units if path not in masked)
         yield fact("services.own-units", plain, own)
     jobs = machine.paths("/etc/cron.d/*")
-    files = [file for path in _paths(jobs.text) if (file := machine.file(path))]
+    files = [file for path in names(jobs) if (file := machine.file(path))]
     if files:
         lines = [line for file in files for line in settings_lines(file.text)]
         yield fact("services.cron", lines, jobs, *files)
@@ -40,20 +38,10 @@ def facts(machine: Machine) -> Iterator[Fact]:
 
 def _repositories(machine: Machine) -> Iterator[Fact]:
     listed = machine.paths("/etc/yum.repos.d/*")
-    files = [file for path in _paths(listed.text) if (file := machine.file(path))]
+    files = [file for path in names(listed) if (file := machine.file(path))]
     if files:
         words = ("baseurl", "mirrorlist", "metalink", "gpgcheck", "enabled")
         lines = [
             line for file in files for line in settings_lines(file.text) if line.startswith(("[", *words))
         ]
         yield fact("packages.repositories", lines, listed, *files)
-
-
-def _links(text: str) -> Iterator[tuple[str, str]]:
-    for line in text.splitlines():
-        path, _, target = line.partition(" -> ")
-        yield path, target
-
-
-def _paths(text: str) -> list[str]:
-    return [path for path, _ in _links(text)]

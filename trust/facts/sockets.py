@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import ip_address
 
-from trust.fact import Fact, fact
+from trust.fact import Fact, fact, names
 from trust.machine import Machine
 from trust.policy_evidence import policy_of
 
@@ -29,7 +29,7 @@ def facts(machine: Machine) -> Iterator[Fact]:
         for service in port.services
         for own in port.addresses
     }
-    if "/sshd.service" in wanted.text:
+    if any(path.endswith("/sshd.service") for path in names(wanted)):
         sockets |= {"tcp 0.0.0.0:22", "tcp [::]:22"}
     if policy.vpn:
         sockets |= {f"udp 0.0.0.0:{port}" for port in (500, 4500)}

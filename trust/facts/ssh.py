@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from trust.evidence import Evidence
-from trust.fact import Fact, fact, settings_lines
+from trust.fact import Fact, fact, names, settings_lines
 from trust.machine import Machine
 
 MAIN: Final = "/etc/ssh/sshd_config"
@@ -73,7 +73,5 @@ def _files(machine: Machine) -> list[Evidence]:
     for line in settings_lines(main.text):
         keyword, _, pattern = line.partition(" ")
         if keyword.lower() == "include":
-            included += [
-                file for path in machine.paths(pattern).text.splitlines() if (file := machine.file(path))
-            ]
+            included += [file for path in names(machine.paths(pattern)) if (file := machine.file(path))]
     return [*included, main]

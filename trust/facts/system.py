@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from trust.fact import Fact, fact, settings_lines
+from trust.fact import Fact, fact, names, settings_lines
 from trust.machine import Machine
 
 SYSCTL: Final = "/etc/sysctl.d/99-rap.conf"
@@ -38,7 +38,7 @@ def _command_line(machine: Machine) -> Iterator[Fact]:
         yield fact("system.kernel-options", _options(running.text), running)
         return
     listed = machine.paths("/boot/loader/entries/*")
-    files = [file for path in listed.text.splitlines() if (file := machine.file(path))]
+    files = [file for path in names(listed) if (file := machine.file(path))]
     lines = [line for file in files for line in settings_lines(file.text) if line.startswith("options ")]
     if lines:
         options = {word for line in lines for word in _options(line.removeprefix("options "))}

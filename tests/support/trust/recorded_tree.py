@@ -10,15 +10,30 @@ import gzip
 from pathlib import Path
 from typing import Final
 
-from tests.support.paths import FIXTURES
-from trust.evidence import Evidence, decode_evidence
+from tests.support.paths import FIXTURES, ROOT
+from trust.evidence import Evidence, capture, decode_evidence
+from trust.facts.messages import INSTALLED
 
 RECORDED: Final = FIXTURES / "trust/image-evidence.json.gz"
 
 
 def recorded_evidence() -> list[Evidence]:
-    """Return the evidence of the built image."""
-    return decode_evidence(gzip.decompress(RECORDED.read_bytes()))
+    """Return the evidence of the built image, with the current files of the box's package."""
+    recorded = decode_evidence(gzip.decompress(RECORDED.read_bytes()))
+    names = "".join(
+        f"{INSTALLED}/profiles/{file.name}\n" for file in sorted((ROOT / "profiles").glob("*.toml"))
+    )
+    listed = capture("paths", f"{INSTALLED}/profiles/*.toml", names, recorded[0].at)
+    files = [
+        "wire/messages.py",
+        "wire/audit_events.py",
+        *(f"profiles/{Path(name).name}" for name in names.split()),
+    ]
+    current = [
+        capture("file", f"{INSTALLED}/{name}", (ROOT / name).read_text("utf-8"), recorded[0].at)
+        for name in files
+    ]
+    return list({one.id: one for one in (*recorded, listed, *current)}.values())
 
 
 def recorded_tree(folder: Path) -> Path:

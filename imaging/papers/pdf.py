@@ -1,0 +1,187 @@
+"""The papers as PDF: a file for each document, with the evidence of every answer at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from xml.sax.saxutils import escape
+
+from reportlab.lib.colors import HexColor
+from reportlab.lib.enums import TA_LEFT
+from reportlab.lib.pagesizes import A4
+from reportlab.lib.styles import ParagraphStyle
+from reportlab.pdfgen.canvas import Canvas
+from reportlab.platypus import (
+    Flowable,
+    LongTable,
+    PageBreak,
+    Paragraph,
+    SimpleDocTemplate,
+    Spacer,
+    TableStyle,
+)
+
+from trust.evidence import Evidence
+from trust.fact import Fact
+from trust.papers import Document, Papers, Section, Statement
+
+MARGIN: Final = 48
+VALUES_MAX: Final = 260
+"""More values are in papers.json alone."""
+VALUES_PER_ROW: Final = 24
+"""A row of the table is on one page."""
+INK: Final = HexColor("#1d2733")
+LINE: Final = HexColor("#c9d0d8")
+COLOURS: Final = {"yes": "#1c6b3a", "no": "#a02a1c", "n/a": "#51606f", "not shown": "#8a5a00"}
+BODY: Final = ParagraphStyle(
+    "body", fontName="Helvetica", fontSize=9, leading=12, textColor=INK, alignment=TA_LEFT
+)
+TITLE: Final = ParagraphStyle(
+    "title", parent=BODY, fontName="Helvetica-Bold", fontSize=19, leading=24, spaceAfter=6
+)
+HEADING: Final = ParagraphStyle("heading", parent=BODY, fontName="Helvetica-Bold", fontSize=12, leading=16,
+                                spaceBefore=12, spaceAfter=4, keepWithNext=1)  # fmt: skip
+VALUE: Final = ParagraphStyle(
+    "value", parent=BODY, fontName="Courier", fontSize=7, leading=8.6, splitLongWords=1
+)
+SMALL: Final = ParagraphStyle("small", parent=BODY, fontSize=7.5, leading=9.5, splitLongWords=1)
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What a document refers to: facts by key, and the numbers and texts of evidence by id."""
+
+    facts: Mapping[str, Fact]
+    numbers: dict[str, str]
+    evidence: Mapping[str, Evidence]
+
+    def of(self, fact: Fact | None) -> str:
+        """Return the numbers of a fact's evidence, as "E1, E2"; a long list is shortened."""
+        for ident in fact.evidence if fact else ():
+            self.numbers.setdefault(ident, f"E{len(self.numbers) + 1}")
+        names = [self.numbers[ident] for ident in fact.evidence] if fact else []
+        return ", ".join(names) if len(names) <= 4 else f"{names[0]} to {names[-1]}"
+
+
+def save_document(papers: Papers, document: Document, file: Path, papers_sha256: str) -> None:
+    """Write a document of the papers as PDF (A4); an existing file is replaced. Raises: OSError."""
+    content = _Content(papers.by_key(), {}, {one.id: one for one in papers.evidence})
+    story: list[Flowable] = [
+        Paragraph(escape(document.title), TITLE),
+        Paragraph(escape(_about(papers)), BODY),
+        Spacer(0, 6),
+    ]
+    story += _paragraphs(document.text)
+    for section in document.section:
+        story += _section(section, content)
+    story += _evidence(content)
+    footer = f"{document.id}  ·  SHA-256 of papers.json {papers_sha256}"
+
+    def draw_footer(canvas: Canvas, template: SimpleDocTemplate) -> None:
+        canvas.setFont("Helvetica", 6.5)
+        canvas.setFillColor(INK)
+        canvas.drawString(MARGIN, 26, footer)
+        canvas.drawRightString(A4[0] - MARGIN, 26, f"page {template.page}")
+
+    template = SimpleDocTemplate(
+        str(file), pagesize=A4, leftMargin=MARGIN, rightMargin=MARGIN, topMargin=MARGIN, bottomMargin=MARGIN,
+        title=document.title, author="rap trust papers", invariant=True,
+    )  # fmt: skip
+    template.build(story, onFirstPage=draw_footer, onLaterPages=draw_footer)
+
+
+def _about(papers: Papers) -> str:
+    origin = {
+        "tree": "the files of an image",
+        "running": "the running box",
+        "evidence": "evidence collected on the box",
+    }
+    return f"Site: {papers.site}. Made {papers.made_at} from {origin[papers.machine]}."
+
+
+def _paragraphs(text: str) -> list[Flowable]:
+    return [Paragraph(escape(part), BODY) for part in text.strip().split("\n\n") if part]
+
+
+def _section(section: Section, content: _Content) -> Iterator[Flowable]:
+    yield Paragraph(escape(section.title), HEADING)
+    yield from _paragraphs(section.text)
+    if not section.statement:
+        return
+    rows: list[list[Any]] = [
+        [Paragraph(f"<b>{name}</b>", SMALL) for name in ("No.", "Statement", "Answer", "Evidence")]
+    ]
+    for one in section.statement:
+        rows += _rows(one, content)
+    table = LongTable(rows, colWidths=[58, 320, 60, 61], repeatRows=1)
+    table.setStyle(
+        TableStyle(
+            [
+                ("VALIGN", (0, 0), (-1, -1), "TOP"),
+                ("LINEBELOW", (0, 0), (-1, -1), 0.4, LINE),
+                ("BACKGROUND", (0, 0), (-1, 0), HexColor("#eef1f5")),
+                ("LEFTPADDING", (0, 0), (-1, -1), 3),
+                ("TOPPADDING", (0, 0), (-1, -1), 2),
+                ("BOTTOMPADDING", (0, 0), (-1, -1), 3),
+            ]
+        )
+    )
+    yield Spacer(0, 4)
+    yield table
+
+
+def _rows(one: Statement, content: _Content) -> Iterator[list[Any]]:
+    fact = content.facts.get(one.fact)
+    answer = one.answer(content.facts)
+    note = f'<br/><font size="7"><i>{escape(one.note)}</i></font>' if one.note else ""
+    coloured = f'<font color="{COLOURS[answer]}"><b>{answer}</b></font>'
+    yield [
+        Paragraph(escape(one.id), SMALL),
+        Paragraph(escape(one.text) + note, BODY),
+        Paragraph(coloured, BODY),
+        Paragraph(content.of(fact) or "none", SMALL),
+    ]
+    if one.shows and fact:
+        values = [escape(value) for value in fact.values[:VALUES_MAX]] or ["(none)"]
+        for first in range(0, len(values), VALUES_PER_ROW):
+            yield ["", Paragraph("<br/>".join(values[first : first + VALUES_PER_ROW]), VALUE), "", ""]
+        if len(fact.values) > VALUES_MAX:
+            yield [
+                "",
+                Paragraph(f"and {len(fact.values) - VALUES_MAX} more: papers.json, {one.fact}", SMALL),
+                "",
+                "",
+            ]
+
+
+def _evidence(content: _Content) -> Iterator[Flowable]:
+    if not content.numbers:
+        return
+    yield PageBreak()
+    yield Paragraph("Evidence", HEADING)
+    yield Paragraph("The texts are in papers.json; secrets were removed before hashing.", BODY)
+    yield Spacer(0, 4)
+    rows: list[list[Any]] = [
+        [Paragraph(f"<b>{name}</b>", SMALL) for name in ("No.", "Source", "Captured", "SHA-256")]
+    ]
+    for ident, number in content.numbers.items():
+        one = content.evidence[ident]
+        source = f"{one.kind}: {one.source}"
+        shown = source if len(source) <= 160 else f"{source[:157]}…"
+        rows.append(
+            [number, Paragraph(escape(shown), SMALL), Paragraph(one.at, SMALL), Paragraph(one.sha256, VALUE)]
+        )
+    table = LongTable(rows, colWidths=[34, 215, 85, 165], repeatRows=1)
+    table.setStyle(
+        TableStyle(
+            [
+                ("VALIGN", (0, 0), (-1, -1), "TOP"),
+                ("LINEBELOW", (0, 0), (-1, -1), 0.4, LINE),
+                ("FONTSIZE", (0, 0), (-1, -1), 7.5),
+                ("LEFTPADDING", (0, 0), (-1, -1), 3),
+            ]
+        )
+    )
+    yield table

@@ -1,0 +1,30 @@
+"""Writes papers to a folder: papers.json with its schema, a PDF for each document, and the data-flow diagram."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from reportlab.graphics import renderPDF, renderSVG
+
+from imaging.papers.diagram import draw
+from imaging.papers.flows import flows
+from imaging.papers.pdf import save_document
+from trust.papers import Papers, encode_papers, schema
+
+
+def save_papers(papers: Papers, folder: Path) -> list[Path]:
+    """Write the files, which replace earlier ones, and return their paths. Raises: OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    data = encode_papers(papers)
+    written = {"papers.json": data, "papers.schema.json": schema()}
+    for name, content in written.items():
+        (folder / name).write_bytes(content)
+    digest = hashlib.sha256(data).hexdigest()
+    for document in papers.documents:
+        save_document(papers, document, folder / f"{document.id}.pdf", digest)
+    diagram = draw(flows(papers.by_key()))
+    (folder / "data-flow.svg").write_text(renderSVG.drawToString(diagram), "utf-8")
+    (folder / "data-flow.pdf").write_bytes(renderPDF.drawToString(diagram))
+    names = [*written, *(f"{one.id}.pdf" for one in papers.documents), "data-flow.svg", "data-flow.pdf"]
+    return [folder / name for name in names]

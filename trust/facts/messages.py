@@ -1,0 +1,94 @@
+"""What the box sends: the fields of its messages, and the words of its profiles.
+
+The fields are those of this program's `wire/messages.py`: they are facts about a machine that has the same file.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, get_args
+
+import msgspec.inspect
+
+import wire.audit_events
+import wire.messages
+from trust.evidence import Evidence
+from trust.fact import Fact, fact, names
+from trust.machine import Machine
+from wire.messages import BoxReport, InstrumentReport
+
+INSTALLED: Final = "/usr/lib/rap/python"
+
+
+def facts(machine: Machine) -> Iterator[Fact]:
+    """Yield the fields of reports, the words that they may contain, and the events of the box's audit records."""
+    if reports := report_fields(machine):
+        yield fact("messages.fields", *reports)
+    events = _same(machine, "wire/audit_events.py", Path(wire.audit_events.__file__))
+    if events:
+        events_named = sorted(str(event) for event in wire.audit_events.AuditEvent)
+        yield fact("messages.audit-events", events_named, events)
+    yield from _profiles(machine)
+
+
+def report_fields(machine: Machine) -> tuple[list[str], Evidence] | None:
+    """Return "message: field: content" for each field of each report, if the messages are those of this program."""
+    messages = _same(machine, "wire/messages.py", Path(wire.messages.__file__))
+    kinds = (*get_args(InstrumentReport), *get_args(BoxReport))
+    return ([line for kind in kinds for line in _fields(kind)], messages) if messages else None
+
+
+def _same(machine: Machine, path: str, own: Path) -> Evidence | None:
+    installed = machine.file(f"{INSTALLED}/{path}")
+    return installed if installed and installed.text == own.read_text("utf-8") else None
+
+
+def _fields(kind: type[msgspec.Struct]) -> Iterator[str]:
+    described = msgspec.inspect.type_info(kind)
+    assert isinstance(described, msgspec.inspect.StructType)
+    yield from (f"{described.tag}: {one.name}: {_form(one.type)}" for one in described.fields)
+
+
+def _form(kind: msgspec.inspect.Type) -> str:
+    """Return what a field can contain, in words."""
+    match kind:
+        case msgspec.inspect.IntType(ge=low, le=high):
+            return f"whole number {low} to {high}"
+        case msgspec.inspect.BoolType():
+            return "yes or no"
+        case msgspec.inspect.LiteralType(values=values):
+            return f"one of {', '.join(map(str, values))}"
+        case msgspec.inspect.StrType(pattern=pattern):
+            return f"word of the form {pattern}" if pattern else "text"
+        case msgspec.inspect.DictType(key_type=key, value_type=value, max_length=length):
+            return f"at most {length} of ({_form(key)}): {_form(value)}"
+        case msgspec.inspect.VarTupleType(item_type=item, max_length=length):
+            return f"at most {length} of ({_form(item)})"
+        case msgspec.inspect.TupleType(item_types=items):
+            return ", ".join(map(_form, items))
+        case msgspec.inspect.UnionType(types=types):
+            return " or ".join(map(_form, types))
+        case msgspec.inspect.NoneType():
+            return "nothing"
+        case msgspec.inspect.Metadata(type=inner):
+            return _form(inner)
+    return type(kind).__name__
+
+
+def _profiles(machine: Machine) -> Iterator[Fact]:
+    listed = machine.paths(f"{INSTALLED}/profiles/*.toml")
+    files = [file for path in names(listed) if (file := machine.file(path))]
+    if not files:
+        return
+    tables: list[dict[str, Any]] = [tomllib.loads(file.text) for file in files]
+    words, verbs = list[str](), list[str]()
+    for table in tables:
+        counts = [
+            f"{len(table.get(key, {}))} {key}" for key in ("channels", "assays", "components", "errors")
+        ]
+        words.append(f"{table['model']} version {table['version']}: {', '.join(counts)}")
+        verbs.append(f"{table['model']}: {', '.join(table.get('verbs', [])) or 'none'}")
+    yield fact("messages.profiles", words, listed, *files)
+    yield fact("messages.verbs", verbs, listed, *files)

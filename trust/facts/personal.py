@@ -1,0 +1,42 @@
+"""The ways by which information about a person could leave the box, if an instrument has such information.
+
+Reports cannot carry it, unless a field holds free text; files that are asked of an instrument, and the picture of its
+screen, are the instrument's own.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+
+from trust.fact import Fact, fact
+from trust.facts.messages import INSTALLED, report_fields
+from trust.machine import Machine
+
+
+def facts(machine: Machine) -> Iterator[Fact]:
+    """Yield the ways; none means that there is none. Without the box's settings and messages there is no fact."""
+    reports, settings = report_fields(machine), machine.file("/etc/rap/box.toml")
+    if reports is None or settings is None:
+        return
+    fields, evidence = reports
+    ways = [f"free text in a report: {field}" for field in fields if not _is_bounded(field)]
+    box, used = tomllib.loads(settings.text), [evidence, settings]
+    for port in box.get("port", []):
+        for one in port.get("instrument", []):
+            profile = machine.file(f"{INSTALLED}/profiles/{one['model']}.toml")
+            if profile is None:
+                ways.append(f"unknown: {one['serial']} has no profile")
+                continue
+            used.append(profile)
+            if "data-upload" in tomllib.loads(profile.text).get("verbs", []):
+                ways.append(f"data files that are asked of {one['serial']}")
+            if box.get("sessions") and one.get("address"):
+                ways.append(f"the picture of the screen of {one['serial']} in a remote session")
+    yield fact("personal.ways", ways, *used)
+
+
+def _is_bounded(field: str) -> bool:
+    """Return whether a field holds numbers and words of a form alone."""
+    form = field.split(": ", 2)[2]
+    return not any(word in form for word in ("text", "Type"))
