@@ -24,8 +24,11 @@ INSTALLED: Final = "/usr/lib/rap/python"
 
 def facts(machine: Machine) -> Iterator[Fact]:
     """Yield the fields of reports, the words that they may contain, and the events of the box's audit records."""
-    if reports := report_fields(machine):
-        yield fact("messages.fields", *reports)
+    if messages := known_messages(machine):
+        yield fact("messages.fields", report_fields(), messages)
+        yield fact(
+            "messages.box-fields", [line for kind in get_args(BoxReport) for line in _fields(kind)], messages
+        )
     events = _same(machine, "wire/audit_events.py", Path(wire.audit_events.__file__))
     if events:
         events_named = sorted(str(event) for event in wire.audit_events.AuditEvent)
@@ -33,11 +36,14 @@ def facts(machine: Machine) -> Iterator[Fact]:
     yield from _profiles(machine)
 
 
-def report_fields(machine: Machine) -> tuple[list[str], Evidence] | None:
-    """Return "message: field: content" for each field of each report, if the messages are those of this program."""
-    messages = _same(machine, "wire/messages.py", Path(wire.messages.__file__))
-    kinds = (*get_args(InstrumentReport), *get_args(BoxReport))
-    return ([line for kind in kinds for line in _fields(kind)], messages) if messages else None
+def known_messages(machine: Machine) -> Evidence | None:
+    """Return the definition of messages on the machine, if it is that of this program."""
+    return _same(machine, "wire/messages.py", Path(wire.messages.__file__))
+
+
+def report_fields() -> list[str]:
+    """Return "message: field: content" for each field of each report of an instrument."""
+    return [line for kind in get_args(InstrumentReport) for line in _fields(kind)]
 
 
 def _same(machine: Machine, path: str, own: Path) -> Evidence | None:
@@ -62,6 +68,8 @@ def _form(kind: msgspec.inspect.Type) -> str:
             return f"one of {', '.join(map(str, values))}"
         case msgspec.inspect.StrType(pattern=pattern):
             return f"word of the form {pattern}" if pattern else "text"
+        case msgspec.inspect.BytesType(max_length=length):
+            return f"at most {length} bytes"
         case msgspec.inspect.DictType(key_type=key, value_type=value, max_length=length):
             return f"at most {length} of ({_form(key)}): {_form(value)}"
         case msgspec.inspect.VarTupleType(item_type=item, max_length=length):

@@ -10,18 +10,17 @@ import tomllib
 from collections.abc import Iterator
 
 from trust.fact import Fact, fact
-from trust.facts.messages import INSTALLED, report_fields
+from trust.facts.messages import INSTALLED, known_messages, report_fields
 from trust.machine import Machine
 
 
 def facts(machine: Machine) -> Iterator[Fact]:
     """Yield the ways; none means that there is none. Without the box's settings and messages there is no fact."""
-    reports, settings = report_fields(machine), machine.file("/etc/rap/box.toml")
-    if reports is None or settings is None:
+    messages, settings = known_messages(machine), machine.file("/etc/rap/box.toml")
+    if messages is None or settings is None:
         return
-    fields, evidence = reports
-    ways = [f"free text in a report: {field}" for field in fields if not _is_bounded(field)]
-    box, used = tomllib.loads(settings.text), [evidence, settings]
+    ways = [f"free text in a report: {field}" for field in report_fields() if not _is_bounded(field)]
+    box, used = tomllib.loads(settings.text), [messages, settings]
     for port in box.get("port", []):
         for one in port.get("instrument", []):
             profile = machine.file(f"{INSTALLED}/profiles/{one['model']}.toml")
@@ -39,4 +38,4 @@ def facts(machine: Machine) -> Iterator[Fact]:
 def _is_bounded(field: str) -> bool:
     """Return whether a field holds numbers and words of a form alone."""
     form = field.split(": ", 2)[2]
-    return not any(word in form for word in ("text", "Type"))
+    return not any(word in form for word in ("text", "bytes", "Type"))
