@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from reportlab.graphics.shapes import Drawing, Line, Polygon, Rect, String
 from reportlab.lib.colors import HexColor
@@ -11,12 +11,17 @@ from reportlab.lib.colors import HexColor
 from imaging.papers.flows import ZONES, Flow, Zone
 
 WIDTH: Final = 1060
-COLUMN: Final = {"instruments": 20, "box": 290, "hospital": 560, "outside": 830}
+COLUMN: Final[dict[Zone, int]] = {"instruments": 20, "box": 290, "hospital": 560, "outside": 830}
 BOX_WIDTH: Final = 210
 BOX_HEIGHT: Final = 34
 ROW: Final = 62
 TOP: Final = 60
-FILL: Final = {"instruments": "#eef4ee", "box": "#eef1f8", "hospital": "#fbf5e8", "outside": "#f6eef4"}
+FILL: Final[dict[Zone, str]] = {
+    "instruments": "#eef4ee",
+    "box": "#eef1f8",
+    "hospital": "#fbf5e8",
+    "outside": "#f6eef4",
+}
 INK: Final = HexColor("#1d2733")
 ARROW: Final = HexColor("#2a5d9f")
 
@@ -28,17 +33,16 @@ def draw(flows: Sequence[Flow]) -> Drawing:
     height = TOP + ROW * max(rows, 2) + 40
     drawing = Drawing(WIDTH, height)
     for zone, x in COLUMN.items():
-        drawing.add(Rect(x - 12, 10, BOX_WIDTH + 24, height - 20, fillColor=HexColor(FILL[zone]), strokeColor=INK,
-                         strokeDashArray=[4, 3], strokeWidth=0.7))  # fmt: skip
+        frame = _rectangle(x - 12, 10, BOX_WIDTH + 24, height - 20, FILL[zone])
+        frame.strokeDashArray, frame.strokeWidth = [4, 3], 0.7
+        drawing.add(frame)
         drawing.add(_text(x, height - 30, ZONES[zone], 12, bold=True))
     places = _places(parties, height)
-    for name, (x, y) in places.items():
-        size = BOX_HEIGHT if name != "Box" else height - TOP - 50
-        base = y if name != "Box" else 30
-        drawing.add(
-            Rect(x, base, BOX_WIDTH, size, fillColor=HexColor("#ffffff"), strokeColor=INK, rx=4, ry=4)
-        )
-        drawing.add(_text(x + 8, base + size / 2 - 4, name[:38], 10))
+    for name, (left, bottom) in places.items():
+        whole = name == "Box"
+        size, base = (height - TOP - 50, 30.0) if whole else (float(BOX_HEIGHT), bottom)
+        drawing.add(_rectangle(left, base, BOX_WIDTH, size, "#ffffff"))
+        drawing.add(_text(left + 8, base + size / 2 - 4, name[:38], 10))
     for flow in flows:
         _arrow(drawing, flow, places)
     return drawing
@@ -82,6 +86,12 @@ def _arrow(drawing: Drawing, flow: Flow, places: dict[str, tuple[float, float]])
         return
     place = x1 if flow.source == "Box" or flow.target != "Box" else x0
     drawing.add(_text(place, (y1 if flow.target != "Box" else y0) + BOX_HEIGHT / 2 + below, label, 7))
+
+
+def _rectangle(x: float, y: float, width: float, height: float, color: str) -> Any:
+    shape: Any = Rect(x, y, width, height, rx=4, ry=4)
+    shape.fillColor, shape.strokeColor = HexColor(color), INK
+    return shape
 
 
 def _text(x: float, y: float, text: str, size: float, *, bold: bool = False) -> String:

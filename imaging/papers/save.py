@@ -25,6 +25,6 @@ def save_papers(papers: Papers, folder: Path) -> list[Path]:
         save_document(papers, document, folder / f"{document.id}.pdf", digest)
     diagram = draw(flows(papers.by_key()))
     (folder / "data-flow.svg").write_text(renderSVG.drawToString(diagram), "utf-8")
-    (folder / "data-flow.pdf").write_bytes(renderPDF.drawToString(diagram))
+    renderPDF.drawToFile(diagram, str(folder / "data-flow.pdf"))
     names = [*written, *(f"{one.id}.pdf" for one in papers.documents), "data-flow.svg", "data-flow.pdf"]
     return [folder / name for name in names]
