@@ -37,6 +37,11 @@ class Plan(msgspec.Struct, frozen=True):
     target_bytes: int
     floor: int
     """The lowest release that may be installed once this one is committed."""
+    blocks_sha256: str = ""
+    blocks_bytes: int = 0
+    """The file of the source's blocks (`wire.release.blocks`); 0 bytes: it is not released."""
+    slot_file_sha256: str = ""
+    """The source as a whole, compressed, of which damaged blocks are fetched."""
 
 
 class Unreported(msgspec.Struct, frozen=True, array_like=True):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
 from msgspec import Meta
@@ -141,11 +141,16 @@ class ReleaseMetadata:
             raise
 
 
-def plan_update(targets: Mapping[str, Target], order: UpdateOrder, slot_sha256: str) -> Plan:
+def plan_update(
+    targets: Mapping[str, Target], order: UpdateOrder, slot_sha256: str | None, intended_sha256: str
+) -> Plan:
     """Return what the order needs: the smallest delta from the running slot to the release. Raises: OrderRefused.
 
-    `slot_sha256` is the hash of the running slot.
+    `slot_sha256` is the hash of the running slot, None if it cannot be read; `intended_sha256` is what it should be,
+    "" if unknown. A damaged slot can be the source if its blocks are released.
     """
+    blocks = _blocks_of(targets, intended_sha256) if slot_sha256 != intended_sha256 else None
+    source_sha256 = intended_sha256 if blocks else slot_sha256
     of_release, plans = 0, []
     for target in targets.values():
         try:
@@ -155,7 +160,7 @@ def plan_update(targets: Mapping[str, Target], order: UpdateOrder, slot_sha256: 
         if facts.number != order.release:
             continue
         of_release += 1
-        if facts.source != slot_sha256:
+        if facts.source != source_sha256:
             continue
         plans.append(
             Plan(
@@ -165,6 +170,7 @@ def plan_update(targets: Mapping[str, Target], order: UpdateOrder, slot_sha256: 
                 target_sha256=facts.target,
                 target_bytes=facts.bytes,
                 floor=facts.floor,
+                **(blocks or {}),
             )
         )
     if not plans:
@@ -177,3 +183,16 @@ def plan_update(targets: Mapping[str, Target], order: UpdateOrder, slot_sha256: 
     if plan.delta_bytes > FILE_BYTES_MAX:
         raise OrderRefused("too-large", f"the delta has {plan.delta_bytes} bytes; at most {FILE_BYTES_MAX}")
     return plan
+
+
+def _blocks_of(targets: Mapping[str, Target], slot_sha256: str) -> dict[str, Any] | None:
+    """Return the fields of a plan about the blocks of a released slot; None if it has none."""
+    for name, target in targets.items():
+        whole = targets.get(f"{name.removesuffix('.blocks')}.zst")
+        if name.endswith(".blocks") and whole is not None and target.custom.get("target") == slot_sha256:
+            return {
+                "blocks_sha256": target.sha256,
+                "blocks_bytes": target.length,
+                "slot_file_sha256": whole.sha256,
+            }
+    return None

@@ -6,15 +6,19 @@ cleared before everything else and written after everything else is durable.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from hashlib import sha256
-from typing import Final
+from typing import Final, TypeVar
 
+from hal.disk import DiskError, DiskErrorKind
 from hal.partition import Partition
 from wire.release.delta import BLOCK_BYTES, Delta, DeltaError, Read
 
 CHUNK_BYTES: Final = 4 * 1024 * 1024
 """What is hashed between two pauses."""
+T = TypeVar("T")
 UNFLUSHED_BYTES_MAX: Final = 16 * 1024 * 1024
 """What is written between two flushes, so that a flush never takes long."""
 
@@ -61,3 +65,35 @@ def write_slot(read_delta: Read, delta_bytes: int, read_source: Read, slot: Part
     slot.flush()
     slot.write(0, first)
     slot.flush()
+
+
+class SlotWorker:
+    """Does the work on partitions, on one thread, in short pieces. None: the event loop's default executor."""
+
+    def __init__(self, executor: Executor | None) -> None:
+        self._executor = executor
+
+    async def call(self, call: Callable[[], T]) -> T:
+        """Make a blocking call of a partition."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, call)
+
+    async def through(self, work: Iterator[T]) -> T:
+        """Run a generator to its end, one pause after the other; return its last value."""
+        last = None
+        while (step := await self.call(lambda: next(work, None))) is not None:
+            last = step
+        assert last is not None, "it yields at least once"
+        return last
+
+    async def hash(self, slot: Partition, length: int) -> str:
+        """Return the SHA-256 of the first `length` bytes of a slot. Raises: DiskError."""
+        return await self.through(hash_slot(slot, length))
+
+    async def hash_if_readable(self, slot: Partition, length: int) -> str | None:
+        """Return the hash; None if a sector cannot be read. Raises: DiskError UNAVAILABLE."""
+        try:
+            return await self.hash(slot, length)
+        except DiskError as error:
+            if error.kind is DiskErrorKind.UNAVAILABLE:
+                raise
+            return None

@@ -8,7 +8,7 @@ reports never wait for them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,8 +21,9 @@ from agents.box.files.store import BoxFiles, FileKey, NoRoomError
 from agents.box.updates.boot_state import BootStatePartition
 from agents.box.updates.memory import Memory, MemoryStore, Unreported
 from agents.box.updates.metadata import OrderRefused, ReleaseMetadata, plan_update
+from agents.box.updates.repair import RepairError, SlotRepair
 from agents.box.updates.requests import NotAvailableError, UpdateRequests
-from agents.box.updates.slot_work import hash_slot, write_slot
+from agents.box.updates.slot_work import SlotWorker, write_slot
 from agents.box.updates.surroundings import UpdateHardware, UpdateStatus, UpdateSurroundings
 from agents.box.updates.table import (
     AFTER_RESTART,
@@ -54,6 +55,8 @@ RESTARTS_MAX: Final = 3
 RESTART_SECONDS_MAX: Final = 600.0
 """If the machine has not restarted after this time, the restart is requested again."""
 RESTART_CHECK_SECONDS: Final = 30.0
+CONFIRM_SECONDS_MAX: Final = 600.0
+"""A program that starts waits this long to learn from the data center whether its order still stands."""
 ATTEMPTS_MAX: Final = 3
 """How often a delta is fetched, and a slot written, before the update fails."""
 METADATA_RETRY_SECONDS: Final = 60.0
@@ -90,10 +93,12 @@ class Updater:
         """The queue of requests, for the stream."""
         self._hardware, self._files, self._around = hardware, files, around
         self._store = MemoryStore(disk)
+        self._work_on = SlotWorker(hardware.executor)
         self._boot = BootStatePartition(hardware.boot_state)
         self._metadata = ReleaseMetadata(disk, root, around.call, self.requests.metadata)
         self._memory = Memory()
         self._running: Slot | None = None
+        self._repair = SlotRepair(self._work_on, self.requests.part)
         self._latest: UpdateOrder | None = None
         self._order_changed = asyncio.Event()
         self._ask = asyncio.Event()
@@ -157,17 +162,15 @@ class Updater:
     async def _open(self, running: Slot) -> None:
         self._memory = memory = await self._around.call(self._store.open)
         if memory.phase in AFTER_RESTART and memory.target_slot is not None:
-            found = await self._on_partitions(
-                lambda: self._boot.found(running, memory.target_slot or running)
-            )
+            found = await self._work_on.call(lambda: self._boot.found(running, memory.target_slot or running))
             if (event := after_start(memory.phase, found)) is not None:
                 await self._take(_Outcome(event, memory.cause or "" if event is E.STARTED_OLD else ""))
         elif memory.phase not in AFTER_RESTART:
-            trial = (await self._on_partitions(self._boot.read)).trial
+            trial = (await self._work_on.call(self._boot.read)).trial
             if trial == running:  # the memory was lost in a trial
                 memory.phase, memory.target_slot, memory.order = P.TRIAL, running, UpdateOrder(0)
             elif trial is not None:
-                await self._on_partitions(lambda: self._boot.settle(running))
+                await self._work_on.call(lambda: self._boot.settle(running))
         if self._memory.phase is P.TRIAL and not self._is_start_counted:
             await self._change(lambda memory: setattr(memory, "trial_starts", memory.trial_starts + 1))
             self._is_start_counted = True
@@ -225,9 +228,8 @@ class Updater:
         running = self._slot(self._running)
         length = self._memory.slot_bytes or running.size
         targets = await self._targets()
-        if (slot_sha256 := await self._hash_if_readable(running, length)) is None:
-            raise OrderRefused("source-unreadable", "the running slot cannot be read as a whole")
-        plan = plan_update(targets, self._memory.order, slot_sha256)
+        slot_sha256 = await self._work_on.hash_if_readable(running, length)
+        plan = plan_update(targets, self._memory.order, slot_sha256, self._memory.slot_sha256)
         target_slot = other(self._running or "a")
         target = self._slot(target_slot)
         if plan.target_bytes > target.size:
@@ -236,10 +238,10 @@ class Updater:
             )
 
         def change(memory: Memory) -> None:
-            memory.slot_sha256, memory.slot_bytes = slot_sha256, length
+            memory.slot_sha256, memory.slot_bytes = plan.source_sha256, length
             memory.plan, memory.target_slot = plan, target_slot
 
-        if await self._hash_if_readable(target, plan.target_bytes) == plan.target_sha256:
+        if await self._work_on.hash_if_readable(target, plan.target_bytes) == plan.target_sha256:
             return _Outcome(E.IS_THERE_ALREADY, change=change)
         key = FileKey(plan.delta_sha256, plan.delta_bytes)
         await self._make_room(key)
@@ -301,8 +303,10 @@ class Updater:
         source = self._slot(self._running)
         if header.source_bytes > source.size or header.source_sha256.hex() != plan.source_sha256:
             return _Outcome(E.FAILED, "delta-damaged")
-        if await self._hash_if_readable(source, header.source_bytes) != plan.source_sha256:
-            self._report_problem("the running slot was changed since the order was accepted")
+        try:
+            await self._prepare_source(data)
+        except RepairError as error:
+            self._report_problem(f"the running slot was changed: {error}")
             return _Outcome(E.FAILED, "source-changed")
         return _Outcome(E.SOURCE_MATCHES)
 
@@ -314,10 +318,15 @@ class Updater:
             return _Outcome(E.FAILED, "delta-damaged")
         try:
             # a slot that is written must not be the committed one
-            await self._on_partitions(lambda: self._boot.settle(running))
-            await self._through(
-                write_slot(lambda at, length: data[at : at + length], len(data), source.read, target)
+            await self._work_on.call(lambda: self._boot.settle(running))
+            await self._prepare_source(data)
+            read_delta = lambda at, length: data[at : at + length]  # noqa: E731
+            await self._work_on.through(
+                write_slot(read_delta, len(data), self._repair.source(source), target)
             )
+        except RepairError as error:
+            self._report_problem(f"the running slot was changed: {error}")
+            return _Outcome(E.FAILED, "source-changed")
         except SourceChanged as error:
             self._report_problem(f"the delta {error}")
             return _Outcome(E.FAILED, "source-changed")
@@ -328,11 +337,22 @@ class Updater:
             return self._disk_failed(error)
         return _Outcome(E.WRITTEN)
 
+    async def _prepare_source(self, delta: bytes) -> None:
+        """Compare the running slot with the plan, and fetch what is damaged. Raises: RepairError, DiskError."""
+        plan, source = self._memory.plan, self._slot(self._running)
+        assert plan is not None, "only `_plan` leads here"
+        header = Delta.open(lambda at, length: delta[at : at + length], len(delta)).header
+        await self._until_available(lambda: self._repair.prepare(source, header.source_bytes, plan))
+        if self._repair.repaired:
+            self._report_problem(
+                f"{self._repair.repaired} MiB of the running slot are damaged; they were fetched"
+            )
+
     async def _read_back(self) -> _Outcome:
         plan, target = self._memory.plan, self._slot(self._memory.target_slot)
         assert plan is not None, "only `_plan` leads here"
         try:
-            found = await self._hash(target, plan.target_bytes)
+            found = await self._work_on.hash(target, plan.target_bytes)
         except DiskError as error:
             return self._disk_failed(error)
         if found == plan.target_sha256:
@@ -350,14 +370,16 @@ class Updater:
         return _Outcome(E.FAILED, "disk-failed")
 
     async def _await_time(self) -> _Outcome:
-        has_asked = False
+        has_asked, loop = False, asyncio.get_running_loop()
         while True:
+            # an order that was withdrawn while the program did not run must not be followed
+            is_confirmed = self._latest is not None or loop.time() - self._begun_at >= CONFIRM_SECONDS_MAX
             order, now_s = self._order(), self._around.now_s()
             times = order.restart_times
             is_time = now_s >= order.not_before_s and (
                 not times or any(begin <= now_s < end for begin, end in times)
             )
-            if is_time and self._around.may_restart():
+            if is_time and is_confirmed and self._around.may_restart():
                 return _Outcome(E.TIME_TO_RESTART)
             if times and now_s >= max(end for _, end in times) and not has_asked:
                 has_asked = True
@@ -369,14 +391,14 @@ class Updater:
         running, target = self._running, memory.target_slot
         assert running is not None and target is not None, "only `_plan` leads here"
         if memory.restarts >= RESTARTS_MAX:
-            await self._on_partitions(lambda: self._boot.settle(running))
+            await self._work_on.call(lambda: self._boot.settle(running))
             return _Outcome(E.FAILED, "not-restarted")
         await self._change(lambda memory: setattr(memory, "restarts", memory.restarts + 1))
         try:
-            await self._on_partitions(lambda: self._boot.begin_trial(target))
+            await self._work_on.call(lambda: self._boot.begin_trial(target))
         except DiskError as error:
             outcome = self._disk_failed(error)
-            await self._on_partitions(lambda: self._boot.settle(running))
+            await self._work_on.call(lambda: self._boot.settle(running))
             return outcome
         await self._restart()
         return _Outcome(E.NOT_RESTARTED)
@@ -393,7 +415,7 @@ class Updater:
                 healthy_since = loop.time()
             elif loop.time() - healthy_since >= HEALTHY_SECONDS:
                 try:
-                    await self._on_partitions(lambda: self._boot.settle(running))
+                    await self._work_on.call(lambda: self._boot.settle(running))
                     return _Outcome(E.HEALTHY)
                 except DiskError as error:
                     reason = self._disk_failed(error).reason
@@ -405,7 +427,7 @@ class Updater:
         running = self._running
         assert running is not None, "`run` ends without slots"
         while True:
-            await self._on_partitions(lambda: self._boot.settle(other(running)))
+            await self._work_on.call(lambda: self._boot.settle(other(running)))
             await self._restart()
 
     async def _restart(self) -> None:
@@ -421,7 +443,7 @@ class Updater:
         running = self._running
         assert running is not None, "`run` ends without slots"
         if self._memory.phase in (P.RETURNED, P.FAILED):
-            await self._on_partitions(lambda: self._boot.settle(running))
+            await self._work_on.call(lambda: self._boot.settle(running))
         if (key := self._delta()) is not None and (file := self._files.find(key)) is not None:
             await self._around.call(lambda: self._files.remove(file))
         self._problem = ""
@@ -487,7 +509,9 @@ class Updater:
         """Ask for the order at the beginning and when it has changed."""
         running = self._slot(self._running)
         length = self._memory.slot_bytes or running.size
-        if not self._memory.slot_sha256 and (slot_sha256 := await self._hash_if_readable(running, length)):
+        if not self._memory.slot_sha256 and (
+            slot_sha256 := await self._work_on.hash_if_readable(running, length)
+        ):
             await self._change(lambda memory: setattr(memory, "slot_sha256", slot_sha256))
         while True:
             await self._ask.wait()
@@ -560,29 +584,6 @@ class Updater:
 
         found: bytes | None = await self._around.call(read)
         return found
-
-    async def _hash(self, slot: Partition, length: int) -> str:
-        return await self._through(hash_slot(slot, length))
-
-    async def _hash_if_readable(self, slot: Partition, length: int) -> str | None:
-        """Return the hash; None if a sector cannot be read. Raises: DiskError UNAVAILABLE."""
-        try:
-            return await self._hash(slot, length)
-        except DiskError as error:
-            if error.kind is DiskErrorKind.UNAVAILABLE:
-                raise
-            return None
-
-    async def _through(self, work: Iterator[T]) -> T:
-        """Run a generator on the thread of the partitions, one pause after the other; return its last value."""
-        last = None
-        while (step := await self._on_partitions(lambda: next(work, None))) is not None:
-            last = step
-        assert last is not None, "it yields at least once"
-        return last
-
-    async def _on_partitions(self, call: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._hardware.executor, call)
 
 
 def _take_order(order: UpdateOrder, memory: Memory) -> None:

@@ -29,6 +29,7 @@ from hal.emul.machine import EmulMachine
 from hal.emul.partition import EmulPartition
 from imaging.release.delta_file import block_delta
 from imaging.release.repository import ReleaseRepository, RoleKeyFiles
+from imaging.release.slots import pack_slot
 from settings import slots
 from settings.slots import Slot, SlotState
 from sim.net.loop import SimLoop
@@ -128,12 +129,30 @@ class UpdateCenter:
         return [step for at, step in enumerate(last) if step not in last[:at]]
 
 
-def update_center(folder: Path, *pairs: tuple[int, int], **custom: Any) -> UpdateCenter:
-    """Return a data center with signed deltas between these releases; `custom` is added to what is signed."""
+def update_center(
+    folder: Path,
+    *pairs: tuple[int, int],
+    change_delta: Callable[[bytes], bytes] = lambda delta: delta,
+    **custom: Any,
+) -> UpdateCenter:
+    """Return a data center with signed deltas between these releases, and the slots of their sources.
+
+    `change_delta` changes a delta before it is signed; `custom` is added to what is signed.
+    """
     repository, keys = released(folder, ())
     targets = {}
+    files: dict[str, tuple[Path, dict[str, Any]]] = {}
+    for number in sorted({source for source, _ in pairs}):
+        (image := folder / f"{number}.img").write_bytes(slot_content(number))
+        (blocks := folder / f"{number}.blocks").write_bytes(
+            pack_slot(image, packed := folder / f"{number}.zst")
+        )
+        about = {"number": number, "target": sha256(slot_content(number)).hexdigest(), "bytes": SLOT_BYTES}
+        for file in (packed, blocks):
+            files[f"slots/{file.name}"] = file, about
+            targets[sha256(file.read_bytes()).hexdigest()] = file.read_bytes()
     for source, target in pairs:
-        delta = block_delta(slot_content(source), slot_content(target))
+        delta = change_delta(block_delta(slot_content(source), slot_content(target)))
         (file := folder / f"{source}-{target}").write_bytes(delta)
         facts = {
             "release": f"1.{target}.0",
@@ -142,8 +161,9 @@ def update_center(folder: Path, *pairs: tuple[int, int], **custom: Any) -> Updat
             "target": sha256(slot_content(target)).hexdigest(),
             "bytes": SLOT_BYTES,
         }
-        repository.add(file, keys, NOW, facts | custom)
+        files[f"deltas/{source}-{target}"] = file, facts | custom
         targets[sha256(delta).hexdigest()] = delta
+    repository.add_all(files, keys, NOW)
     root = (repository.metadata / "1.root.json").read_bytes()
     center = UpdateCenter(root, {}, targets, signed=(folder, repository, keys))
     center.load()
@@ -198,6 +218,8 @@ class UpdateBox:
         self.updater: Updater | None = None
         self.is_line_lost: Callable[[], bool] = lambda: False
         """Whether the connection is lost before the next answer."""
+        self.damaged: dict[Slot, int] = {}
+        """The releases of slots that are damaged, and start nevertheless."""
         self.calls, self.kill_at, self.is_killed = 0, 0, False
         """The number of blocking calls of the program, that after which it is killed, and whether it was."""
 
@@ -249,7 +271,7 @@ class UpdateBox:
             choice = slots.choose(copies, tries, startable)
             if choice.write is not None:
                 self._write(slots.TRIES_OFFSETS[choice.write[0]], choice.write[1])
-            release = self.release_in(choice.slot)
+            release = self.release_in(choice.slot) or self.damaged.get(choice.slot)
             assert release is not None, f"slot {choice.slot} is started and has no complete release"
             self.started.append(release)
             assert len(self.started) < STARTS_MAX, f"the box starts again and again: {self.started}"
@@ -308,7 +330,7 @@ class UpdateBox:
     async def _program(self, loop: SimLoop, slot: Slot, ends_s: float, is_over: Callable[[], bool]) -> bool:
         restarting = asyncio.Event()
         files = BoxFiles(self.disk)
-        begun_s, release = self.now_s, self.release_in(slot) or 0
+        begun_s, release = self.now_s, self.release_in(slot) or self.damaged[slot]
         try:
             files.open()
         except DiskError:

@@ -239,6 +239,18 @@ def test_ostree_1648_a_full_disk_refuses_the_order_before_the_download(
     box.run(until=lambda: center.outcomes[-1] == (2, "committed", ""))
 
 
+def test_mender_convert_231_a_running_slot_that_was_written_is_repaired_by_ranges(
+    box: UpdateBox, center: UpdateCenter
+) -> None:
+    box.run(until=lambda: phase(box) is UpdatePhase.METADATA)  # what should be there is known
+    box.slots["a"].backend.flip_bits(3 * 4096)
+    damaged, box.damaged = box.content("a"), {"a": 1}
+    box.run()
+    assert center.outcomes == [(2, "committed", "")]
+    assert box.content("b") == slot_content(2) and box.content("a") == damaged
+    assert "update: 1 MiB of the running slot are damaged; they were fetched" in box.messages
+
+
 def test_a_trial_that_never_becomes_healthy_ends_in_time(box: UpdateBox, center: UpdateCenter) -> None:
     box.health = lambda release: "ports-not-served" if release == 2 else ""
     box.run(seconds=TRIAL_SECONDS_MAX + 600)
