@@ -20,6 +20,7 @@ from agents.box.config import (
     SessionSettings,
     SpoolSize,
     StatusSocket,
+    UpdateSettings,
 )
 from agents.provision.page import PAGE
 from netfw.policy.policy import Protocol
@@ -39,11 +40,13 @@ FIREWALL_SOCKET: Final = Path("/run/rap-firewall/socket")
 """The socket of rap-firewall.service."""
 OFFER_KEYS: Final = "session-offers.pem"
 """The data center's public keys for remote sessions, beside box.toml; rap-tunnel.service needs the file to exist."""
+RELEASES_ROOT: Final = Path("/usr/share/rap/releases-root.json")
+"""The root of the releases' metadata, which the image's builder puts there."""
 WRITTEN_BY: Final = "Written by /usr/lib/rap/provision from /etc/rap/site.toml; edit that file."
 
 
-def box_file(site: SiteOnBox, board: Board) -> str:
-    """Return the content of box.toml."""
+def box_file(site: SiteOnBox, board: Board, releases_root: Path | None = None) -> str:
+    """Return the content of box.toml. With `releases_root`, the file that RELEASES_ROOT names, it can be updated."""
     center = site.datacenter
     if site.proxy is None and not center.address:
         center = replace(center, address=site.addresses_of(center.host)[0])
@@ -67,6 +70,7 @@ def box_file(site: SiteOnBox, board: Board) -> str:
         firewall=FirewallPolicy(policy=Path("firewall.toml"), socket=FIREWALL_SOCKET),
         clock=Clock(service=Path("/run/rap-clock.sock")),
         sessions=_sessions(site.sessions),
+        updates=UpdateSettings(releases_root) if releases_root else None,
     )
     return dumps(config, comment=WRITTEN_BY)
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from agents.provision.box import IDENTITY, OFFER_KEYS, box_file, firewall_file, offer_keys_file
+from agents.provision.box import IDENTITY, OFFER_KEYS, RELEASES_ROOT, box_file, firewall_file, offer_keys_file
 from agents.provision.files import write_file
 from agents.provision.identity import (
     PARTITION,
@@ -149,7 +149,12 @@ def files_of(text: str, file: Path) -> dict[str, str]:
     site, board = parse_site(text, file)
     for key, problem in hosts_without_addresses(site):
         _print(f"{file}: {key}: {problem}; the box runs without it")
-    own = {"site.toml": text, "box.toml": box_file(site, board), "firewall.toml": firewall_file(site, board)}
+    releases_root = RELEASES_ROOT if RELEASES_ROOT.exists() else None
+    own = {
+        "site.toml": text,
+        "box.toml": box_file(site, board, releases_root),
+        "firewall.toml": firewall_file(site, board),
+    }
     if site.sessions is not None:
         own[OFFER_KEYS] = offer_keys_file(site.sessions)
     if site.board.endswith(".toml"):

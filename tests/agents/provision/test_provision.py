@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from agents.box.config import SessionSettings, load_config
 from agents.box.sessions.running import security_keys
-from agents.provision.box import OFFER_KEYS, box_file, firewall_file
+from agents.provision.box import OFFER_KEYS, RELEASES_ROOT, box_file, firewall_file
 from agents.provision.files import write_file
 from agents.provision.identity import read_identity
 from agents.provision.main import LINKS_CHANGED, STAMP, SystemLacks, files_of, main, note_new_names, provision
@@ -208,6 +208,12 @@ def test_with_a_proxy_the_firewall_permits_only_the_proxy() -> None:
     assert 'role = "proxy"' in firewall_file(site, board)
     assert 'role = "datacenter"' not in firewall_file(site, board)
     assert '[proxy]\nkind = "socks5"\nhost = "192.0.2.3"\nport = 1080\n' in box_file(site, board)
+
+
+def test_a_box_with_a_root_of_releases_can_be_updated() -> None:
+    parsed, board = parse_site(PROVISIONED_SITE, Path("site.toml"))
+    assert "[updates]" not in box_file(parsed, board)
+    assert f'[updates]\nroot = "{RELEASES_ROOT}"' in box_file(parsed, board, RELEASES_ROOT)
 
 
 def test_each_port_has_a_link_file_and_a_connection(root: Path) -> None:

@@ -172,6 +172,7 @@ def test_ostree_3392_a_crash_after_the_commit_starts_the_new_release(
     assert box.started == [1, 2, 2] and center.outcomes == [(2, "committed", "")]
 
 
+@pytest.mark.slow("an update for each call of the program")
 def test_sysupdate_41288_a_program_that_is_killed_at_any_step_continues(center: UpdateCenter) -> None:
     whole = UpdateBox(center)
     whole.run()

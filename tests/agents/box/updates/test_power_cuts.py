@@ -41,6 +41,7 @@ def ordered(releases: UpdateCenter) -> UpdateCenter:
     return UpdateCenter(releases.root, releases.metadata, releases.targets, UpdateOrder(7, 2))
 
 
+@pytest.mark.slow("an update for each operation of each device")
 @pytest.mark.parametrize("moment", get_args(Moment))
 @pytest.mark.parametrize("device", range(len(DEVICES)), ids=DEVICES)
 def test_a_cut_at_every_operation(releases: UpdateCenter, device: int, moment: Moment) -> None:
