@@ -11,6 +11,7 @@ report is an integer.
     speaks = "agent"                       # or a standard: "hl7", "astm", "astm-serial", "poct1a", "au"
     verbs = ["help-file"]                  # the commands that it executes
     consent = []                           # those of them that the person at the instrument must consent to
+    restart_while_running = true           # whether the box may restart for an update while it runs samples
     desktop_port = 5900                    # for remote sessions, if it has one
     desktop_service = "rfb"                # what speaks there: a VNC server, or "tcp" for any other, as RDP
     desktop = { size = [1024, 768], masked = [[300, 80, 400, 24]] }   # its screen; areas with patient data
@@ -128,6 +129,8 @@ class Profile(Table, frozen=True):
     speaks: Speaks = "agent"
     verbs: list[Verb] = []
     consent: list[Verb] = []
+    restart_while_running: bool = True
+    """Whether the box may restart for an update while the instrument runs samples; its reports wait meanwhile."""
     desktop_port: TcpPort | None = None
     desktop_service: Literal["rfb", "tcp"] = "rfb"
     """With `tcp` the box passes the connection on unseen."""

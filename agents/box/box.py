@@ -376,7 +376,7 @@ class Box:
             guard.paths_lost = sessions.fence_lost
         ports = {port.number for port in self._config.port}
         judge = partial(program_health, guard, buffer, lambda: self._served >= ports)
-        updater = self._make_updater(buffer, audit, transfers, judge)
+        updater = self._make_updater(buffer, audit, transfers, judge, intake)
         files: RequestQueue = transfers
         if updater is not None:
             transfers.also_needed = updater.needed_files
@@ -417,7 +417,12 @@ class Box:
         )
 
     def _make_updater(
-        self, buffer: Buffer, audit: AuditLog, transfers: FileTransfers, judge: Callable[[], str]
+        self,
+        buffer: Buffer,
+        audit: AuditLog,
+        transfers: FileTransfers,
+        judge: Callable[[], str],
+        intake: Intake,
     ) -> Updater | None:
         hardware, settings = self._hardware, self._config.updates
         if settings is None or hardware.updates is None:
@@ -427,7 +432,9 @@ class Box:
             now_s=lambda: hardware.clock.now_ns() / 1e9,
             time_floor_s=lambda: max(earliest_s, self._state.confirmed_s),
             health=judge,
-            may_restart=lambda: self.sessions is None or not self.sessions.is_live,
+            may_restart=lambda: (
+                not (self.sessions and self.sessions.is_live) and not intake.forbids_restart()
+            ),
             record=audit.record_update,
             call=buffer.call,
             needed_files=transfers.needed,

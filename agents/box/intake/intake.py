@@ -37,6 +37,8 @@ from wire.messages import (
     CommandStep,
     Entry,
     InstrumentReport,
+    State,
+    Status,
     encode,
 )
 from wire.messages import Outcome as CommandOutcome
@@ -93,6 +95,8 @@ class Source:
     """Whether no message of an instrument that speaks its own standard was accepted since the program started."""
     awaits_answer: bool = False
     """Whether the last message was stored with the box's time, and is being answered."""
+    state: State | None = None
+    """Its state, by the last status that was stored since the program started."""
     ended: dict[int, CommandOutcome] = field(default_factory=dict)
     """Outcomes of commands that are not durable yet."""
 
@@ -141,6 +145,13 @@ class Intake:
         }
         self.accepted = self.repeated = 0
 
+    def forbids_restart(self) -> bool:
+        """Return whether an instrument runs samples whose profile forbids a restart of the box meanwhile."""
+        return any(
+            source.state == "running" and not source.allowed.profile.restart_while_running
+            for source in self.sources.values()
+        )
+
     def bounds(self) -> list[Bound]:
         """The report rate of each port: that of its busiest instrument."""
         ports = sorted({source.port for source in self.sources.values()})
@@ -184,6 +195,8 @@ class Intake:
         for priority, report in reports:
             if priority == Priority.AUDIT and isinstance(report, CommandResult):
                 source.queue.finished(report.command)
+            elif isinstance(report, Status):
+                source.state = report.state
         self.repeated += len(reports) - len(new)
 
     def withdrawn(self, source: Source, reports: Iterable[InstrumentReport]) -> list[int]:
@@ -276,6 +289,7 @@ class Intake:
             self._note(AuditEvent(f"spool-{error.kind.value}"), port=source.port)
             return Outcome.BUSY
         source.adapted.accept(run, reports[-1].number, digests)
+        source.state = next((it.state for it in reversed(reports) if isinstance(it, Status)), source.state)
         return Outcome.STORED
 
     async def begin_command(self, source: Source, command: int) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from random import Random
 
+import msgspec
 import pytest
 
 from agents.box.buffer import Buffer
@@ -81,6 +82,23 @@ def test_the_box_numbers_the_reports_of_all_priorities_together() -> None:
         assert await port.accept(RUNNING, ALARM) is Outcome.STORED
         assert await port.accept(Finding(Quality, ("glu", 1, 250))) is Outcome.STORED
         assert [report.number for report in await port.reports()] == [1, 2, 3]
+
+    run(scenario)
+
+
+def test_an_instrument_that_runs_samples_forbids_a_restart_of_the_box_if_its_profile_says_so() -> None:
+    async def scenario(port: Port) -> None:
+        assert not port.intake.forbids_restart()
+        assert await port.accept(RUNNING) is Outcome.STORED
+        assert not port.intake.forbids_restart()
+        profile = msgspec.structs.replace(port.source.allowed.profile, restart_while_running=False)
+        port.source.allowed = AllowList(profile)
+        assert port.intake.forbids_restart()
+        assert await port.accept(Finding(Status, ("idle", 1, {}), NOW_MS)) is Outcome.STORED
+        assert not port.intake.forbids_restart()
+        running = Status(1, NOW_MS, "running", 1, {})  # as an agent reports it
+        await port.intake.keep(port.source, 9, [(Priority.ROUTINE, running)])
+        assert port.intake.forbids_restart()
 
     run(scenario)
 
