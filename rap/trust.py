@@ -43,6 +43,9 @@ def add_verbs(parser: Parser) -> None:
     verify.add_argument("--evidence", metavar="FILE", type=Path, help="a file of `rap trust evidence`")
     verify.add_argument("--json", action="store_true", help="one JSON document on standard output")
     verify.set_command(_verify)
+    asd = parser.add_command("asd", "the Application Security and Development STIG as a checklist")
+    asd.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    asd.set_command(_asd)
 
 
 def _add_machine(parser: Parser) -> None:
@@ -126,6 +129,32 @@ def _verify(arguments: argparse.Namespace) -> int:
     if result.beyond:
         print(f"not in the papers: {', '.join(result.beyond)}")
     return OK if result.agrees else FAILED
+
+
+def _asd(arguments: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    import msgspec
+
+    from imaging.check.asd import CATEGORIES, counts, open_of_category_one, read_checklist
+    from imaging.check.types import InvalidCheckInput
+
+    try:
+        findings = read_checklist()
+    except InvalidCheckInput as error:
+        raise WrongInput(str(error)) from error
+    failed = open_of_category_one(findings)
+    if arguments.json:
+        rules = [asdict(one) | {"rule": msgspec.structs.asdict(one.rule)} for one in findings]
+        print(json.dumps({"counts": counts(findings), "rules": rules}, indent=1, ensure_ascii=False))
+        return FAILED if failed else OK
+    for one in findings:
+        condition = f" If {one.condition}." if one.condition else ""
+        print(f"{one.id} CAT {CATEGORIES[one.rule.severity]} {one.verdict}: {one.rule.title}")
+        print("".join(f"    {line}\n" for line in (one.text + condition, *one.evidence)), end="")
+    for category, by_verdict in counts(findings).items():
+        print(f"{category}: {', '.join(f'{number} {verdict}' for verdict, number in by_verdict.items())}")
+    return FAILED if failed else OK
 
 
 def _machine(
