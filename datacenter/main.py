@@ -308,7 +308,7 @@ async def _serve(
         staff = None
         if access is not None:
             staff = await _serve_staff(
-                config, store, known, executor, stack, now_ms, metrics, access, sessions
+                config, store, known, executor, stack, now_ms, metrics, access, sessions, releases
             )
         watched = monitoring(config, metrics, store, now_ms, bounds, server, queue, follower)
         ports = Ports(server.port, staff, await stack.enter_async_context(watched))
@@ -392,11 +392,13 @@ async def _serve_staff(
     metrics: Metrics,
     access: AccessControl,
     sessions: RemoteSessions | None,
+    releases: ReleaseService | None,
 ) -> int:
     """Serve the staff's pages until `stack` is closed; return the TCP port."""
     assert config.staff is not None, "with access control"
     readers = stack.enter_context(ThreadPoolExecutor(STAFF_THREADS, "pages"))
-    web = make_staff_web(config, store, known, now_ms, readers, executor, access, sessions)
+    folder = releases.folder if releases else None
+    web = make_staff_web(config, store, known, now_ms, readers, executor, access, sessions, folder)
     application = measured_application(web, metrics.request)
     return await stack.enter_async_context(
         serving(

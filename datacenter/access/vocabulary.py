@@ -50,6 +50,7 @@ KINDS: Final[dict[str, dict[str, str]]] = {
     "Command": {"model": "String", "requester": "Staff"},
     "File": {"model": "String"},
     "Session": {"model": "String", "staff": "Staff"},
+    "Rollout": {"requester": "Staff"},
     "ChangeRequest": {"model": "String", "requester": "Staff", "change": "Action"},
     "Trigger": {"model": "String"},
     "Policy": {},
@@ -91,7 +92,7 @@ def _action(text: str, kinds: str, groups: str) -> ActionType:
 
 
 ACTIONS: Final[dict[str, ActionType]] = {
-    "view": _action("see", "Site Box Instrument Alert Command File Session Trigger", "read"),
+    "view": _action("see", "Site Box Instrument Alert Command File Session Trigger Rollout", "read"),
     "export": _action("export data of", "Site Instrument Alert", "read"),
     "download-file": _action("download", "File", "read"),
     "replay-session": _action("replay the recording of", "Session", "read"),
@@ -116,7 +117,8 @@ ACTIONS: Final[dict[str, ActionType]] = {
     "enable-trigger": _action("put into operation", "Trigger", "change"),
     "enrol-box": _action("enrol a box at", "Site", "change"),
     "configure-box": _action("configure", "Box", "change"),
-    "update-box": _action("install a release on", "Box", "change four-eyes"),
+    "update-box": _action("install a release on", "Box Rollout", "change four-eyes"),
+    "control-rollout": _action("pause, resume or withdraw", "Rollout", "change"),
     "dismiss-box": _action("dismiss", "Box", "change four-eyes"),
     "edit-policy": _action("edit", "Policy", "change four-eyes"),
     "manage-staff": _action("change roles, scope or trainings in", "StaffRecord", "change four-eyes"),

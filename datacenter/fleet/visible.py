@@ -13,7 +13,7 @@ from datacenter.access.decision import Decision
 from datacenter.access.request import AccessRequest, ApiToken, Principal, RequestContext, Resource
 from datacenter.access.sql import where_permitted
 from datacenter.access.vocabulary import Purpose
-from datacenter.store.schema import alerts, boxes, commands, instruments, remote_sessions, sites
+from datacenter.store.schema import alerts, boxes, commands, instruments, remote_sessions, rollouts, sites
 from datacenter.store.store import Store
 
 PLACED_BOXES: Final = boxes.outerjoin(sites, boxes.c.site == sites.c.site)
@@ -24,7 +24,7 @@ _PLACE: Final[Mapping[str, ColumnElement[Any]]] = {
     "region": sites.c.region,
 }
 COMMAND_DIGITS_MAX: Final = 9
-"""Digits of a command's number that every database accepts as an integer."""
+"""Digits of the number of a command or a rollout that every database accepts as an integer."""
 COLUMNS: Final[Mapping[str, Mapping[str, ColumnElement[Any]]]] = {
     "Site": {"id": sites.c.site, **_PLACE, "site": sites.c.site},
     "Box": {"id": boxes.c.serial, **_PLACE},
@@ -41,6 +41,11 @@ COLUMNS: Final[Mapping[str, Mapping[str, ColumnElement[Any]]]] = {
         "model": instruments.c.model,
         "staff": remote_sessions.c.staff,
         **_PLACE,
+    },
+    "Rollout": {
+        "id": cast(rollouts.c.id, String),
+        "requester": rollouts.c.requester,
+        **{level: rollouts.c[level] for level in _PLACE},
     },
     "File": {"id": commands.c.file, "model": instruments.c.model, **_PLACE},
 }
@@ -120,7 +125,7 @@ def find_alert(store: Store, alert: str) -> Resource | None:
 
 def find_command(store: Store, number: str) -> Resource | None:
     """Return the resource of a command; None if it does not exist."""
-    if not (number.isascii() and number.isdecimal() and len(number) <= COMMAND_DIGITS_MAX):
+    if not _is_number(number):
         return None
     key = and_(instruments.c.box == commands.c.box, instruments.c.serial == commands.c.instrument)
     tables = commands.join(PLACED_BOXES, commands.c.box == boxes.c.serial).outerjoin(instruments, key)
@@ -129,6 +134,21 @@ def find_command(store: Store, number: str) -> Resource | None:
     if found is None:
         return None
     return Resource("Command", number, *_names(found), model=found.model or "", requester=found.requester)
+
+
+def find_rollout(store: Store, number: str) -> Resource | None:
+    """Return the resource of a rollout; None if it does not exist."""
+    if not _is_number(number):
+        return None
+    c = rollouts.c
+    query = select(c.requester, c.site, c.country, c.region).where(c.id == int(number))
+    found = next(store.read(query), None)
+    return None if found is None else Resource("Rollout", number, *_names(found), requester=found.requester)
+
+
+def _is_number(text: str) -> bool:
+    """Whether a text is a number that every database accepts as an integer."""
+    return text.isascii() and text.isdecimal() and len(text) <= COMMAND_DIGITS_MAX
 
 
 def _names(row: Any) -> tuple[str, str, str]:

@@ -8,6 +8,13 @@ from contextlib import contextmanager
 from datacenter.access.request import Principal
 from datacenter.commands.desk import CommandConflictError, CommandDesk, CommandRefusedError, WrongCommandError
 from datacenter.commands.files import FileArchive
+from datacenter.releases.desk import (
+    RolloutConflictError,
+    RolloutDesk,
+    RolloutRefusedError,
+    WrongRolloutError,
+)
+from datacenter.releases.folder import EMPTY
 from datacenter.sessions.requests import (
     Caller,
     SessionConflictError,
@@ -29,6 +36,20 @@ def command_desk(page: PageRequest) -> Iterator[CommandDesk]:
     except CommandConflictError as error:
         raise ConflictError(str(error)) from error
     except CommandRefusedError as error:
+        raise RefusedError(str(error)) from error
+
+
+@contextmanager
+def rollout_desk(page: PageRequest) -> Iterator[RolloutDesk]:
+    """Rollouts with the caller's rights. Raises: ParameterError, ConflictError, RefusedError."""
+    folder = page.services.releases
+    try:
+        yield RolloutDesk(page.store, folder.current if folder else EMPTY, page.access, page.visible.purpose)
+    except WrongRolloutError as error:
+        raise ParameterError(str(error)) from error
+    except RolloutConflictError as error:
+        raise ConflictError(str(error)) from error
+    except RolloutRefusedError as error:
         raise RefusedError(str(error)) from error
 
 

@@ -34,9 +34,11 @@ from datacenter.fleet.visible import (
     find_box,
     find_command,
     find_instrument,
+    find_rollout,
     find_site,
 )
 from datacenter.maintenance.windows import find_concerned_of
+from datacenter.releases.folder import ReleaseFolder
 from datacenter.sessions.listing import find_session
 from datacenter.sessions.remote import RemoteSessions
 from datacenter.sign_on.claims import ClaimError, person_of
@@ -83,6 +85,8 @@ class WebServices:
     """The triggers in force with their scores, for the parts of a visit."""
     remote: RemoteSessions | None = None
     """The remote sessions; None if they are not configured."""
+    releases: ReleaseFolder | None = None
+    """The signed releases; None if they are not configured."""
     comparisons: Mapping[str, Sequence[ComparedSides]] = field(init=False)
     """The comparisons in the condition of each trigger, by its name."""
     chain: ChainVerifier = field(init=False)
@@ -213,6 +217,7 @@ _FIND: Final[dict[str, Callable[[Store, dict[str, str]], Resource | None]]] = {
     "Instrument": lambda store, names: find_instrument(store, names["box"], names["instrument"]),
     "Alert": lambda store, names: find_alert(store, names["alert"]),
     "Command": lambda store, names: find_command(store, names["command"]),
+    "Rollout": lambda store, names: find_rollout(store, names["rollout"]),
     "Session": lambda store, names: find_session(store, names["session"]),
     "Maintenance": lambda store, names: find_concerned_of(store, names["window"]),
     "Audit": lambda _store, _names: Resource("Audit", "log"),

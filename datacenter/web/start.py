@@ -15,6 +15,7 @@ from datacenter.audit.access_log import AccessLog
 from datacenter.audit.trail import AuditTrail
 from datacenter.config import Config
 from datacenter.evaluation.knowledge import TriggerKnowledge
+from datacenter.releases.folder import ReleaseFolder
 from datacenter.sessions.remote import RemoteSessions
 from datacenter.sign_on.provider import Provider
 from datacenter.sign_on.sign_on import SignOn
@@ -38,6 +39,7 @@ def make_staff_web(
     writer: Executor,
     access: AccessControl,
     remote: RemoteSessions | None = None,
+    releases: ReleaseFolder | None = None,
 ) -> ASGIApp:
     """Return the application; `writer` is the thread that writes to the store. Raises: SettingsError; OSError."""
     assert config.staff is not None, "the pages are configured"
@@ -56,6 +58,7 @@ def make_staff_web(
         sign_on,
         known,
         remote,
+        releases,
     )
     return make_web(services, [config.staff.host, *([oidc.host] if oidc else [])])
 

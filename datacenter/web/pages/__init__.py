@@ -8,6 +8,7 @@ from datacenter.web.api import alerts as api_alerts
 from datacenter.web.api import commands as api_commands
 from datacenter.web.api import fleet as api_fleet
 from datacenter.web.api import maintenance as api_maintenance
+from datacenter.web.api import rollouts as api_rollouts
 from datacenter.web.api import sessions as api_sessions
 from datacenter.web.api import triggers as api_triggers
 from datacenter.web.pages import (
@@ -20,6 +21,7 @@ from datacenter.web.pages import (
     fleet,
     instrument,
     maintenance,
+    rollouts,
     sessions,
     site,
     triggers,
@@ -37,6 +39,7 @@ ROUTES: Final[tuple[WebRoute, ...]] = (
     *files.ROUTES,
     *maintenance.ROUTES,
     *sessions.ROUTES,
+    *rollouts.ROUTES,
     *base.ROUTES,
     *audit.ROUTES,
     *api_fleet.ROUTES,
@@ -45,5 +48,6 @@ ROUTES: Final[tuple[WebRoute, ...]] = (
     *api_triggers.ROUTES,
     *api_maintenance.ROUTES,
     *api_sessions.ROUTES,
+    *api_rollouts.ROUTES,
 )
 """The route table."""

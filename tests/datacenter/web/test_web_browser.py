@@ -9,6 +9,7 @@ import pytest
 
 from datacenter.store.store import Store
 from tests.support.datacenter.browser import PROGRAM, BrowserPage, open_browser
+from tests.support.datacenter.rollouts import served_releases
 from tests.support.datacenter.web_client import open_web
 from tests.support.datacenter.web_fleet import NOW_MS, fill_fleet, raise_alert
 from tests.support.datacenter.web_server import served
@@ -42,6 +43,8 @@ PAGES = [
     "/maintenance?box=RAP-0001&instrument=CHEM-0001",
     "/sessions?box=RAP-0001&instrument=CHEM-0001",
     f"/sessions/{1:032x}",
+    "/rollouts",
+    "/rollouts/7001",
     "/sign-in",
     "/nope",
 ]
@@ -53,10 +56,13 @@ DRAWN = "document.querySelector('.charts').dataset.drawnMs"
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of the pages, served from a thread."""
-    store = Store(f"sqlite:///{tmp_path_factory.mktemp('web') / 'store.db'}", durable=False)
+    folder = tmp_path_factory.mktemp("web")
+    store = Store(f"sqlite:///{folder / 'store.db'}", durable=False)
     fill_fleet(store)
     raise_alert(store)
-    with served(open_web(store, lambda: NOW_MS, known=known_triggers()).application) as found:
+    releases = served_releases(folder, 11, 12)
+    web = open_web(store, lambda: NOW_MS, known=known_triggers(), releases=releases)
+    with served(web.application) as found:
         yield found
     store.close()
 

@@ -21,7 +21,7 @@ from datacenter.access.compiled import CompiledPolicies
 from datacenter.access.policyfile import read_policies
 from datacenter.access.tokens import create_token, list_tokens, revoke_token
 from datacenter.access.vocabulary import PAIRS, Purpose
-from datacenter.store.schema import alerts, commands, maintenance, remote_sessions, session_notes
+from datacenter.store.schema import alerts, commands, maintenance, remote_sessions, rollouts, session_notes
 from datacenter.store.store import Store
 from datacenter.web.pages import ROUTES
 from datacenter.web.routes import WebRoute
@@ -43,6 +43,7 @@ EUROPE: Final = {
     "trigger": "chemistry-lamp",
     "window": "m0",
     "session": f"{1:032x}",
+    "rollout": "7001",
 }
 AMERICA: Final = {
     "site": "boston-1",
@@ -53,6 +54,7 @@ AMERICA: Final = {
     "trigger": "gas-slot-heater",
     "window": "m1",
     "session": f"{2:032x}",
+    "rollout": "7002",
 }
 UNKNOWN: Final = {
     "site": "boston-9",
@@ -63,6 +65,7 @@ UNKNOWN: Final = {
     "trigger": "gas-slot-heatex",
     "window": "m9",
     "session": f"{9:032x}",
+    "rollout": "7009",
 }
 """Names of nothing, as long as those of AMERICA, so that the lengths of answers are equal too."""
 HINTS: Final = ("CHEM-0001", "RAP-0001", "Klinikum", "berlin-1", "GAS-0001", "RAP-0003", "Harbor", "boston")
@@ -77,6 +80,8 @@ NAMING: Final[dict[str, tuple[str, str]]] = {
     "window": ("m1", "m9"),
     "trigger": (AMERICA["trigger"], UNKNOWN["trigger"]),
     "q": ("Harbor", "Harbox"),
+    "place": ("region/america", "region/amerigo"),
+    "boxes": (AMERICA["box"], UNKNOWN["box"]),
 }
 """The parameters that can name something of the fleet: what is in America, and a name of nothing of that length."""
 NOT_NAMING: Final = {
@@ -84,6 +89,8 @@ NOT_NAMING: Final = {
     "cursor", "reading", "days", "hours", "reason", "verb", "purpose", "begins", "actor", "action", "outcome",
     "resource", "from_ms", "area", "key", "before", "after", "direction", "name",
     "mode", "port", "minutes", "ticket", "text", "staff", "waiting",
+    "release", "models", "waves", "observe_hours", "answer_hours", "failures_percent", "failures_max", "ends",
+    "may_fetch_slot",
 }  # fmt: skip
 """All other parameters. `resource` is of the audit log, in which auditors see everything."""
 
@@ -102,7 +109,7 @@ class Walk:
 
     def content(self) -> str:
         """What staff can change."""
-        tables = (alerts, commands, maintenance, remote_sessions, session_notes)
+        tables = (alerts, commands, maintenance, remote_sessions, rollouts, session_notes)
         return str([list(self.store.read(select(table))) for table in tables])
 
     def refusals(self, staff: str) -> int:

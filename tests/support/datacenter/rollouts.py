@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
 
 from sqlalchemy import insert, select, update
 
-from datacenter.releases.folder import Release, ReleaseSet
+from datacenter.releases.folder import Release, ReleaseFolder, ReleaseSet
 from datacenter.releases.orders import exchange_order, find_boxes_to_tell
 from datacenter.releases.plan import Plan, encode_plan
 from datacenter.releases.runner import advance_rollouts, change_state
 from datacenter.releases.states import Progress
 from datacenter.store.schema import boxes, rollouts, sites, update_orders
 from datacenter.store.store import Store
+from tests.support.imaging.releases import NOW, released
 from wire.messages import Batch, Entry, UpdateStep, UpdateWord, decode, encode, encode_batch
 from wire.release.messages import MetadataVersions, UpdateOrder, UpdateState
 
@@ -27,6 +30,18 @@ def release_set(*numbers: int) -> ReleaseSet:
     """Return releases with these numbers, without files."""
     releases = {number: Release(number, f"1.{number}.0", "system", ()) for number in numbers}
     return ReleaseSet({}, MetadataVersions(1, 2, 3, 4), {}, releases)
+
+
+def served_releases(folder: Path, *numbers: int, now: datetime = NOW) -> ReleaseFolder:
+    """Return a folder with releases of these numbers, signed at `now`, which is served."""
+    repository, keys = released(folder)
+    for number in numbers:
+        file = folder / f"delta-{number}"
+        file.write_bytes(b"delta of release %d" % number)
+        repository.add(file, keys, now, {"release": f"1.{number}.0", "number": number})
+    found = ReleaseFolder(repository.folder)
+    found.refresh(now.timestamp())
+    return found
 
 
 @dataclass

@@ -21,6 +21,7 @@ from datacenter.access.vocabulary import Purpose, Role
 from datacenter.audit.access_log import AccessLog, Append
 from datacenter.audit.chain import AuditEntry
 from datacenter.evaluation.knowledge import NO_KNOWLEDGE, TriggerKnowledge
+from datacenter.releases.folder import ReleaseFolder
 from datacenter.sessions.remote import RemoteSessions
 from datacenter.sign_on.sign_on import SignOn
 from datacenter.store.store import Store
@@ -181,6 +182,7 @@ def open_web(
     sign_on: SignOn | None = None,
     known: TriggerKnowledge = NO_KNOWLEDGE,
     remote: RemoteSessions | None = None,
+    releases: ReleaseFolder | None = None,
 ) -> WebClient:
     """A browser without a session, on a store."""
     sessions = StaffSessions(store)
@@ -197,5 +199,6 @@ def open_web(
         sign_on,
         known,
         remote,
+        releases,
     )
     return WebClient(make_web(services), sessions, now_ms, entries, store=store)

@@ -15,6 +15,7 @@ from sqlalchemy import insert, update
 from datacenter.base.histogram import Histogram, encode_histogram
 from datacenter.commands.files import FileArchive
 from datacenter.evaluation.alerts import begin
+from datacenter.releases.plan import Plan, encode_plan
 from datacenter.store.schema import (
     alerts,
     base_days,
@@ -23,8 +24,10 @@ from datacenter.store.schema import (
     instruments,
     maintenance,
     remote_sessions,
+    rollouts,
     session_notes,
     sites,
+    update_orders,
 )
 from datacenter.store.store import Store
 from datacenter.triggers.live import LiveEvaluator, LiveFunctions
@@ -83,6 +86,7 @@ def fill_fleet(store: Store, *, with_reports: bool = True) -> None:
     fill_maintenance(store)
     fill_base(store)
     fill_sessions(store)
+    fill_rollouts(store)
 
 
 def simulated_reports() -> list[InstrumentReport]:
@@ -138,6 +142,47 @@ def fill_sessions(store: Store) -> None:
             connection.execute(insert(remote_sessions).values(values))
             note = {"session": session, "number": 1, "at_ms": at_ms, "staff": "engineer", "text": "done"}
             connection.execute(insert(session_notes).values(note))
+
+
+def fill_rollouts(store: Store) -> None:
+    """Enter two running rollouts of the engineer, one in Europe, in which a box failed, and one in America."""
+    with store.transaction() as connection:
+        for number, place, box in ((7001, "europe", "RAP-0001"), (7002, "america", "RAP-0003")):
+            plan = Plan(release=12, place=f"region/{place}", waves=(50, 100), failures_percent=100)
+            values = {
+                "id": number,
+                "release": 12,
+                "name": "1.12.0",
+                "kind": "system",
+                "site": "",
+                "country": "",
+                "region": place,
+                "plan": encode_plan(plan),
+                "requester": "engineer",
+                "purpose": "service",
+                "created_at_ms": NOW_MS - 7_200_000,
+                "state": "running",
+                "wave_began_at_ms": NOW_MS - 3_600_000,
+                "approved_by": "supervisor",
+                "approved_at_ms": NOW_MS - 3_700_000,
+                "changed_at_ms": NOW_MS - 3_700_000,
+            }
+            connection.execute(insert(rollouts).values(values))
+            order = {
+                "rollout": number,
+                "box": box,
+                "release": 12,
+                "wave": 0,
+                "joined_at_ms": NOW_MS - 3_600_000,
+                "ordered_at_ms": NOW_MS - 3_600_000,
+                "deadline_ms": NOW_MS + plan.answer_ms,
+                "step": "returned",
+                "rank": 11,
+                "reason": "unhealthy",
+                "step_at_ms": NOW_MS - 600_000,
+                "ended_at_ms": NOW_MS - 600_000,
+            }
+            connection.execute(insert(update_orders).values(order))
 
 
 def fill_state(store: Store, latest: Status) -> None:
