@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from rap.dc_alert import add_alert
@@ -91,6 +93,42 @@ def _add_audit(parser: Parser) -> None:
         help="a head that an earlier run printed and that was kept outside of the database",
     )
     verify.set_command(_verify_audit)
+
+    _add_search(parser.add_command("search", "print audit records of boxes"), as_json=False)
+    what = "print audit records of boxes as JSON lines, with their hashes"
+    _add_search(parser.add_command("export", what), as_json=True)
+
+
+def _add_search(parser: Parser, *, as_json: bool) -> None:
+    parser.add_argument("--config", metavar="FILE", type=Path, required=True, help="TOML configuration")
+    parser.add_argument("--box", metavar="SERIAL", default="", help="records of this box alone")
+    parser.add_argument("--text", default="", help="records with this text, in any case")
+    parser.add_argument(
+        "--since", metavar="TIME", type=_time_ms, default=0, help="by the box's clock: 2027-01-31T12:00"
+    )
+    parser.add_argument("--until", metavar="TIME", type=_time_ms, default=2**53, help="before this time")
+    parser.set_command(partial(_search_audit, as_json=as_json))
+
+
+def _search_audit(arguments: argparse.Namespace, *, as_json: bool) -> int:
+    from datacenter.audit.boxes import AuditSearch, export_line, find_records, search_line
+    from datacenter.audit.verify import audited_store
+
+    wanted = AuditSearch(arguments.box, arguments.text, arguments.since, arguments.until)
+    with database_errors(arguments.config), audited_store(arguments.config) as store:
+        for record in find_records(store, wanted):
+            print(export_line(record) if as_json else search_line(record))
+    return OK
+
+
+def _time_ms(text: str) -> int:
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text} is not a time; write it as 2027-01-31T12:00 (UTC)"
+        ) from None
+    return int(time.replace(tzinfo=time.tzinfo or UTC).timestamp() * 1000)
 
 
 def _verify_audit(arguments: argparse.Namespace) -> int:

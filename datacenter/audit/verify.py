@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+from datacenter.audit.boxes import box_chain_problems
 from datacenter.audit.trail import AuditTrail
 from datacenter.config import load_config
 from datacenter.store.shards import open_store
+from datacenter.store.store import Store
 from settings.problems import SettingsError
 from wire.hash_chain import ChainHead
 
 
 def audit_state(config_path: Path, known: Sequence[ChainHead]) -> tuple[ChainHead, list[str]]:
-    """Verify the audit log of the configured database; return its head, and what is wrong.
+    """Verify the audit log of the configured database, and the audit records of boxes.
 
-    Raises: SettingsError; StoreError.
+    Return the head of the log, and what is wrong. Raises: SettingsError; StoreError.
     """
+    with audited_store(config_path) as store:
+        trail = AuditTrail(store)
+        return trail.head(), [*trail.problems(known), *box_chain_problems(store)]
+
+
+@contextmanager
+def audited_store(config_path: Path) -> Iterator[Store]:
+    """Open the configured database. Raises: SettingsError; StoreError."""
     try:
         database = load_config(config_path).store
         store = open_store(database.url, database.shard_urls)
@@ -25,7 +36,6 @@ def audit_state(config_path: Path, known: Sequence[ChainHead]) -> tuple[ChainHea
             raise
         raise SettingsError.at(config_path, "store.url", str(error)) from error
     try:
-        trail = AuditTrail(store)
-        return trail.head(), trail.problems(known)
+        yield store
     finally:
         store.close()

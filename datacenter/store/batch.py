@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import compress, groupby
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from datacenter.store.box_audit import store_audit
 from datacenter.store.command_states import TRANSITIONS, Event
 from datacenter.store.coverage import BOX_STREAM, RANGES_MAX, add_new, decode_ranges, encode_ranges
 from datacenter.store.errors import StoreError, UnknownBoxError
@@ -164,6 +165,7 @@ def store_records(statements: Statements, cursor: Any, received: Sequence[Receiv
         elif not coverage.has_room(its.keys):
             errors[place] = StoreError(f"{one.box}: the numbers of its records have too many holes")
         else:
+            store_audit(statements, cursor, one.box, one.batch, one.at_ms)
             new = coverage.take_new(its)
             rows += make_rows(one.box, one.batch.epoch, one.at_ms, new)
             counts[place] = len(new)

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple, TypeAlias, get_args
 
 import msgspec
 
-from wire.messages import BoxReport, InstrumentReport, Record, Status
+from wire.messages import BoxReport, InstrumentReport, LogLine, Record, Status
 
 Body: TypeAlias = InstrumentReport | BoxReport
 STATUS: Final = "status"
@@ -71,6 +71,8 @@ def make_rows(box: str, epoch: int, stored_at_ms: int, records: Iterable[tuple[i
     for sequence, record in records:
         entry = record.entry
         body = entry.body
+        if isinstance(body, LogLine):
+            continue  # in `box_audit` alone
         if isinstance(body, Status):
             block = entry.instrument, entry.run, sequence // BLOCK_SPAN
             sequences, bodies = statuses.get(block) or statuses.setdefault(block, ([], []))

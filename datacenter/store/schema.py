@@ -36,7 +36,7 @@ from datacenter.store.append_only import make_append_only
 
 metadata = MetaData()
 
-REVISION: Final = "0015"
+REVISION: Final = "0016"
 """The revision whose migration creates these tables."""
 
 boxes = Table(
@@ -419,6 +419,56 @@ session_notes = Table(
     Column("at_ms", BigInteger, nullable=False),
     Column("staff", Text, nullable=False),
     Column("text", Text, nullable=False),
+)
+
+box_audit = Table(
+    "box_audit",
+    metadata,
+    Column("box", Text, primary_key=True),
+    Column("epoch", BigInteger, primary_key=True),
+    Column("number", BigInteger, primary_key=True),
+    Column(
+        "hash", LargeBinary, primary_key=True
+    ),  # two records with one number are a problem, and are both kept
+    Column("sequence", BigInteger, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("stored_at_ms", BigInteger, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("line", LargeBinary),  # identifies a line of a log
+    Column("is_repeated", Integer, nullable=False),  # 1 if the line is stored already
+    Column("entry", LargeBinary, nullable=False),  # as the box encoded it
+    Index("box_audit_line", "box", "line"),
+    Index("box_audit_at", "at_ms"),
+)
+
+box_chains = Table(
+    "box_chains",
+    metadata,
+    Column("box", Text, primary_key=True),
+    Column("epoch", BigInteger, primary_key=True),
+    Column("number", BigInteger, nullable=False),  # of the verified head
+    Column("hash", LargeBinary, nullable=False),
+    Column("last", BigInteger, nullable=False),
+    Column("waiting_since_ms", BigInteger),
+    Column("forwarded", BigInteger, nullable=False, server_default="0"),  # up to this record, to the SIEM
+)
+
+box_audit_problems = Table(
+    "box_audit_problems",
+    metadata,
+    Column("box", Text, primary_key=True),
+    Column("epoch", BigInteger, primary_key=True),
+    Column("number", BigInteger, primary_key=True),
+    Column("problem", Text, primary_key=True),
+    Column("at_ms", BigInteger, nullable=False),
+)
+
+siem_cursor = Table(
+    "siem_cursor",
+    metadata,
+    Column("source", Text, primary_key=True),  # "audit": the data center's own log
+    Column("number", BigInteger, nullable=False),
 )
 
 box_keys = Table(

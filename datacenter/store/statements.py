@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
+from datacenter.store.box_audit import Database
 from datacenter.store.command_states import SENT, TRANSITIONS, WITHDRAWABLE, Event, State, quoted
 from datacenter.store.rows import Row
 from datacenter.store.update_steps import LAST_RANK_MIN, RANKS
@@ -95,7 +96,7 @@ class UpdateReport(NamedTuple):
     step: UpdateStep
 
 
-class Statements(Protocol):
+class Statements(Database, Protocol):
     """What a transaction that stores batches executes with the driver's cursor."""
 
     def lock(self, cursor: Any, boxes: Collection[str]) -> set[str]:
@@ -137,6 +138,13 @@ class Statements(Protocol):
 
 class SqliteStatements:
     """A transaction excludes all other writers, as SQLite has no lock of a row."""
+
+    def select(self, cursor: Any, statement: str, values: Sequence[Any]) -> list[Any]:
+        cursor.execute(statement, values)
+        return list(cursor.fetchall())
+
+    def change(self, cursor: Any, statement: str, rows: Sequence[Sequence[Any]]) -> None:
+        cursor.executemany(statement, rows)
 
     _INSERT: Final = (
         f"INSERT INTO records ({', '.join(Row._fields)})"  # noqa: S608
@@ -189,6 +197,13 @@ class SqliteStatements:
 
 class PostgresStatements:
     """A transaction locks the rows of its boxes, in one order, so that two never wait for each other."""
+
+    def select(self, cursor: Any, statement: str, values: Sequence[Any]) -> list[Any]:
+        cursor.execute(statement.replace("?", "%s"), values)
+        return list(cursor.fetchall())
+
+    def change(self, cursor: Any, statement: str, rows: Sequence[Sequence[Any]]) -> None:
+        cursor.executemany(statement.replace("?", "%s"), rows)
 
     def lock(self, cursor: Any, boxes: Collection[str]) -> set[str]:
         cursor.execute(

@@ -1,0 +1,169 @@
+"""Audit records of boxes at the data center: stored once, verified, and every manipulation is found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from hashlib import sha256
+
+import pytest
+from sqlalchemy import delete, insert, select, update
+
+from datacenter.audit.boxes import AuditSearch, box_chain_problems, find_records, search_line
+from datacenter.store.box_audit import HOLE_MS
+from datacenter.store.schema import box_audit, box_chains
+from datacenter.store.store import Store
+from tests.support.datacenter.batches import AT_MS
+from wire.messages import Audit, Batch, Entry, Link, LogLine, decode, encode, encode_batch
+
+NOW = AT_MS + 1000
+FILE = bytes(16)
+
+
+def chain(count: int, *, lines: int = 0) -> list[bytes]:
+    """Encoded entries of a chain: events, and then lines of a log."""
+    entries, previous = [], bytes(32)
+    for number in range(1, count + lines + 1):
+        content = b"type=LOGIN msg=audit(%d.000:7): uid=0\n" % number
+        body = (
+            Audit(AT_MS, "alive", 0, number)
+            if number <= count
+            else LogLine(AT_MS, "system", FILE, number, content)
+        )
+        entry = encode(Entry("", 0, body, Link(number, previous)))
+        previous = sha256(entry).digest()
+        entries.append(entry)
+    return entries
+
+
+def send(store: Store, entries: list[bytes], first: int = 1, now_ms: int = NOW, epoch: int = 5) -> None:
+    """Send entries in sequences from `first`."""
+    store.ingest("RAP-0001", decode(Batch, encode_batch(epoch, list(enumerate(entries, first)))), now_ms)
+
+
+def problems(store: Store) -> list[str]:
+    return list(box_chain_problems(store))
+
+
+def test_records_are_stored_once_and_found(store: Store) -> None:
+    entries = chain(3, lines=2)
+    send(store, entries[:3])
+    send(store, entries)
+    assert not problems(store)
+    found = list(find_records(store, AuditSearch()))
+    assert [record.number for record in found] == [1, 2, 3, 4, 5]
+    (line,) = find_records(store, AuditSearch(box="RAP-0001", text="AUDIT(5."))
+    assert search_line(line).endswith("RAP-0001 5 type=LOGIN msg=audit(5.000:7): uid=0")
+    assert not list(find_records(store, AuditSearch(box="RAP-0002")))
+    assert not list(find_records(store, AuditSearch(since_ms=AT_MS + 1)))
+
+
+def test_records_may_arrive_in_another_order(store: Store) -> None:
+    entries = chain(6)
+    send(store, entries[4:], first=5)
+    send(store, entries[2:4], first=3)
+    send(store, entries[:2])
+    assert not problems(store)
+
+
+def test_a_hole_is_found_when_it_is_late(store: Store) -> None:
+    entries = chain(6)
+    send(store, entries[:2])
+    send(store, entries[4:5], first=5)
+    send(store, entries[5:], first=6, now_ms=NOW + HOLE_MS)
+    assert "RAP-0001: chain 5: found at arrival: records 3 to 4 are missing" in problems(store)
+    assert "RAP-0001: chain 5: records 3 to 4 are missing" in problems(store)
+
+
+def test_a_box_whose_tail_was_cut_off_is_found_when_it_goes_on(store: Store) -> None:
+    entries = chain(4)
+    send(store, entries)
+    forged = encode(Entry("", 0, Audit(AT_MS, "alive", 0, 99), Link(4, sha256(entries[2]).digest())))
+    send(store, [forged], first=4)
+    assert (
+        "RAP-0001: chain 5: found at arrival: the box sent record 4 a second time, with another content"
+        in problems(store)
+    )
+
+
+def test_lines_that_are_sent_again_are_found_once(store: Store) -> None:
+    first = chain(0, lines=3)
+    send(store, first)
+    send(store, chain(1, lines=3)[:1], epoch=6)
+    again = encode(Entry("", 0, decode(Entry, first[1]).body, Link(2, sha256(chain(1)[0]).digest())))
+    send(store, [again], first=2, epoch=6)
+    assert not problems(store)
+    lines = [record for record in find_records(store, AuditSearch()) if record.kind == "line"]
+    assert len(lines) == 3
+
+
+def test_a_wrong_clock_is_shown(store: Store) -> None:
+    send(store, [encode(Entry("", 0, Audit(1, "started"), Link(1, bytes(32))))])
+    (record,) = find_records(store, AuditSearch())
+    assert search_line(record).startswith("1970-01-01T00:00:00.001Z? RAP-0001")
+
+
+ENTRIES = chain(2, lines=1)
+COLUMNS = ("number", "hash", "at_ms", "kind", "text", "line", "is_repeated", "entry")
+
+
+def manipulations() -> Iterator[tuple[str, list[int], dict[tuple[int, str], object]]]:
+    """What is done, the numbers that are kept, and the columns that are changed: every one of the small log."""
+    everything = [1, 2, 3]
+    for last in range(3):
+        yield f"cut after {last}", everything[:last], {}
+    for number in everything:
+        yield f"without {number}", [each for each in everything if each != number], {}
+        for column in COLUMNS:
+            yield f"{column} of {number}", everything, {(number, column): None}
+        for at in range(len(ENTRIES[number - 1])):
+            entry = ENTRIES[number - 1]
+            changed = entry[:at] + bytes([entry[at] ^ 1]) + entry[at + 1 :]
+            yield f"byte {at} of {number}", everything, {(number, "entry"): changed}
+        for other in range(1, number):
+            swap = {
+                (a, c): (b, c)
+                for a, b in ((number, other), (other, number))
+                for c in COLUMNS
+                if c != "number"
+            }
+            yield f"{other} and {number} exchanged", everything, dict(swap)
+
+
+@pytest.mark.slow("hundreds of manipulations, each verified")
+def test_every_manipulation_of_stored_records_is_found() -> None:
+    missed = []
+    with_rows = Store("sqlite://", durable=False)
+    with_rows.authorize(["RAP-0001"], 0)
+    send(with_rows, ENTRIES)
+    rows = {row.number: row._asdict() for row in with_rows.read(select(box_audit))}
+    for what, kept, changes in manipulations():
+        changed = {number: dict(rows[number]) for number in kept}
+        for (number, column), value in changes.items():
+            old = rows[number][column]
+            if isinstance(value, tuple):
+                changed[number][column] = rows[value[0]][value[1]]
+            elif value is not None:
+                changed[number][column] = value
+            elif isinstance(old, int):
+                changed[number][column] = old + 7 if column != "is_repeated" else 1
+            else:
+                changed[number][column] = "x" if isinstance(old, str) else b"x"
+        with with_rows.transaction() as connection:
+            connection.execute(delete(box_audit))
+            if changed:
+                connection.execute(insert(box_audit), list(changed.values()))
+        if not problems(with_rows):
+            missed.append(what)
+    assert not missed
+
+
+@pytest.mark.parametrize(
+    "change", [{"number": 2}, {"hash": b"x" * 32}, {"last": 2}, {"last": 4}, {"number": 0, "last": 0}]
+)
+def test_a_changed_head_is_found(change: dict[str, object]) -> None:
+    store = Store("sqlite://", durable=False)
+    store.authorize(["RAP-0001"], 0)
+    send(store, ENTRIES)
+    with store.transaction() as connection:
+        connection.execute(update(box_chains).values(change))
+    assert problems(store)
