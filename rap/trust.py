@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from rap.outcome import FAILED, OK, MachineLacks, WrongInput
 from rap.parser import Parser
+from rap.trust_algorithms import add_verb as add_algorithms
 
 if TYPE_CHECKING:
     from trust.machine import Files, Recorded
@@ -46,6 +47,7 @@ def add_verbs(parser: Parser) -> None:
     asd = parser.add_command("asd", "the Application Security and Development STIG as a checklist")
     asd.add_argument("--json", action="store_true", help="one JSON document on standard output")
     asd.set_command(_asd)
+    add_algorithms(parser)
 
 
 def _add_machine(parser: Parser) -> None:

@@ -109,7 +109,7 @@ def test_packaged_modules_import_only_packaged_modules(tmp_path: Path) -> None:
             is_own = (REPOSITORY / module.with_suffix(".py")).exists() or (REPOSITORY / module).is_dir()
             if is_own and not {module.with_suffix(".py"), module / "__init__.py"} & shipped:
                 elsewhere.add((str(path), name))
-    assert elsewhere == {  # only with the extras "proof", "sim" and "datacenter"
+    assert elsewhere == {  # only with the extras "proof", "sim", "datacenter" and "imaging"
         ("rap/fw.py", "netfw.proof.prove"),
         ("rap/fw.py", "netfw.proof.symbolic"),
         ("rap/profile.py", "sim.conversations.casefile"),
@@ -120,6 +120,8 @@ def test_packaged_modules_import_only_packaged_modules(tmp_path: Path) -> None:
         ("rap/session.py", "sim.sessions.explore"),
         ("rap/session.py", "sim.sessions.model"),
         ("rap/session.py", "sim.sessions.mutants"),
+        ("rap/trust.py", "imaging.papers.make"),
+        ("rap/trust.py", "imaging.papers.save"),
     }
 
 
