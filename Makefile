@@ -59,6 +59,7 @@ golden: $(BUILT)  ## regenerate the files that are derived from the code
 	$(BIN)/python -m tools.api_reference
 	$(BIN)/python -m tools.session_reference
 	$(BIN)/python -m tools.package_diagram
+	$(BIN)/python -m tools.threat_model
 	$(BIN)/python -m tests.support.imaging.golden
 	$(BIN)/python -m tests.support.imaging.edges
 	$(BIN)/python -m tests.support.netfw.golden

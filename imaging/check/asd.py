@@ -113,10 +113,11 @@ def missing_evidence(
 ) -> list[str]:
     """Return the evidence that does not exist: a file, a test in its file, a command of `rap`."""
     named = dict.fromkeys(evidence for one in findings for evidence in one.evidence)
-    return [evidence for evidence in named if not _exists(evidence, commands, root)]
+    return [evidence for evidence in named if not evidence_exists(evidence, commands, root)]
 
 
-def _exists(evidence: str, commands: frozenset[str], root: Path) -> bool:
+def evidence_exists(evidence: str, commands: frozenset[str], root: Path = REPOSITORY) -> bool:
+    """Return whether a file, a test in its file, or a command of `rap` exists."""
     if evidence.startswith("rap "):
         return evidence.removeprefix("rap ") in commands
     path, _, test = evidence.partition("::")

@@ -9,21 +9,13 @@ import pytest
 
 from imaging.check.asd import CHECKLIST, missing_evidence, open_of_category_one, read_checklist
 from imaging.check.types import InvalidCheckInput
-from rap.__main__ import main, make_parser
+from rap.__main__ import main
 from rap.outcome import OK
-from rap.parser import Parser
-
-
-def commands(parser: Parser, prefix: str = "") -> set[str]:
-    """Return all commands of `rap`, without that word."""
-    found: set[str] = set()
-    for name, child in parser.commands.items():
-        found |= {f"{prefix}{name}"} | commands(child, f"{prefix}{name} ")
-    return found
+from tests.support.commands import commands
 
 
 def test_all_evidence_exists() -> None:
-    assert missing_evidence(read_checklist(), frozenset(commands(make_parser()))) == []
+    assert missing_evidence(read_checklist(), commands()) == []
 
 
 def test_no_rule_of_category_one_is_open() -> None:
@@ -57,7 +49,7 @@ def test_a_rule_without_one_verdict_is_refused(old: str, new: str, problem: str,
 def test_evidence_that_does_not_exist_is_found(wrong: str, tmp_path: Path) -> None:
     changed = tmp_path / "checklist.toml"
     changed.write_text(CHECKLIST.read_text("utf-8").replace('"rap access prove"', json.dumps(wrong), 1))
-    known = frozenset(commands(make_parser()))
+    known = commands()
     assert missing_evidence(read_checklist(checklist=changed), known) == [wrong]
 
 
