@@ -11,19 +11,16 @@ from collections.abc import Callable, Mapping
 from functools import cache, partial
 from typing import Any, Final
 
-from cffi import FFI
-
+_DECLARATIONS: Final = """
+    int LZ4_compressBound(int);
+    int LZ4_compress_HC(const char *, char *, int, int, int);
+    int LZ4_decompress_safe(const char *, char *, int, int);
+"""
 LZ4_LIBRARY: Final = "liblz4.so.1"
 LZ4_MAGIC: Final = b"\x02\x21\x4c\x18"
 """Begins the legacy format of LZ4, which kernels have: blocks of 8 MiB, each after its length."""
 LZ4_BLOCK_BYTES: Final = 8 * 1024 * 1024
 _XZ_BYTES_MAX: Final = 66 * 1024 * 1024
-_ffi: Final = FFI()
-_ffi.cdef("""
-    int LZ4_compressBound(int);
-    int LZ4_compress_HC(const char *, char *, int, int, int);
-    int LZ4_decompress_safe(const char *, char *, int, int);
-""")
 
 
 class CodecError(Exception):
@@ -31,9 +28,19 @@ class CodecError(Exception):
 
 
 @cache
+def _ffi() -> Any:
+    # only updates need it, and it parses the declarations: the box program starts without it
+    from cffi import FFI
+
+    ffi = FFI()
+    ffi.cdef(_DECLARATIONS)
+    return ffi
+
+
+@cache
 def _lz4() -> Any:
     try:
-        return _ffi.dlopen(LZ4_LIBRARY)
+        return _ffi().dlopen(LZ4_LIBRARY)
     except OSError:
         raise CodecError(f"{LZ4_LIBRARY} is missing; install lz4-libs (liblz4-1)") from None
 
@@ -42,7 +49,7 @@ def _unpack_lz4(packed: bytes, length: int) -> bytes | bytearray:
     if packed[:4] != LZ4_MAGIC:
         raise CodecError("is not in the legacy format of LZ4")
     made, done, start = bytearray(length), 0, 4
-    view, source = _ffi.from_buffer(made, require_writable=True), _ffi.from_buffer(packed)
+    view, source = _ffi().from_buffer(made, require_writable=True), _ffi().from_buffer(packed)
     while start < len(packed):
         block_bytes = int.from_bytes(packed[start : start + 4], "little")
         start += 4
@@ -62,8 +69,8 @@ def _unpack_lz4(packed: bytes, length: int) -> bytes | bytearray:
 def _pack_lz4_block(data: bytes | bytearray, level: int) -> bytes:
     bound = _lz4().LZ4_compressBound(len(data))
     made = bytearray(bound)
-    view = _ffi.from_buffer(made, require_writable=True)
-    got = _lz4().LZ4_compress_HC(_ffi.from_buffer(data), view, len(data), bound, level)
+    view = _ffi().from_buffer(made, require_writable=True)
+    got = _lz4().LZ4_compress_HC(_ffi().from_buffer(data), view, len(data), bound, level)
     if got <= 0:
         raise CodecError("liblz4 failed")
     return bytes(memoryview(made)[:got])
