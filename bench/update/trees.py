@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Final
 
 from imaging.build.partitions import set_times
+from imaging.build.sandbox import run_inside
 from imaging.kickstart.data import MIB
 from imaging.mock_repo import debs
-from imaging.programs import run_program
 
 MORE: Final = ("apache2", "rsyslog", "auditd", "openvpn")
 EPOCH: Final = 1_790_000_000
@@ -66,15 +66,26 @@ def _make_release(folder: Path, options: Sequence[str]) -> Release:
             (part / name).symlink_to(to)
         for deb in kept:
             deb.unpack(part)
+        configuration = part / "etc/dracut.conf.d/mock.conf"
+        configuration.parent.mkdir(parents=True, exist_ok=True)
+        configuration.write_text(table["stubs"]["mock-config"]["files"]["etc/dracut.conf.d/mock.conf"])
         _configure(part)
         part.rename(tree)
     return Release(tree, {deb.name: deb.fields["Version"] for deb in kept})
 
 
 def _configure(tree: Path) -> None:
-    """Do what the installation of a kernel does, and give all files the time of their package or EPOCH."""
+    """Make an uncompressed initramfs, and give all files the time of their package or EPOCH."""
+    environment = {"SOURCE_DATE_EPOCH": str(EPOCH), "HOME": "/root"}
+    commands = [["ldconfig"]]
     for modules in sorted((tree / "usr/lib/modules").iterdir()):
-        run_program(["chroot", tree, "/usr/sbin/depmod", modules.name])
+        version = modules.name
+        shutil.copy2(tree / f"boot/vmlinuz-{version}", modules / "vmlinuz")
+        commands.append(["depmod", version])
+        options = ["--force", "--no-hostonly", "--reproducible", "--no-compress"]
+        commands.append(["dracut", *options, f"/boot/initramfs-{version}.img", version])
+    for command in commands:
+        run_inside(tree, command, environment, lambda _line: None)
     for path in sorted(tree.glob("boot/System.map-*")):
         path.unlink()
     for path in (tree, *tree.rglob("*")):
