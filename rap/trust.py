@@ -47,6 +47,19 @@ def add_verbs(parser: Parser) -> None:
     asd = parser.add_command("asd", "the Application Security and Development STIG as a checklist")
     asd.add_argument("--json", action="store_true", help="one JSON document on standard output")
     asd.set_command(_asd)
+    cves = parser.add_command("cves", "known vulnerabilities of an SBOM's components, from OSV files")
+    cves.add_argument("--osv", metavar="DIR", type=Path, required=True, help="unpacked OSV data")
+    cves.add_argument(
+        "--sbom", metavar="FILE", type=Path, required=True, help="the SBOM beside an image (SPDX)"
+    )
+    cves.add_argument(
+        "--vex", metavar="FILE", type=Path, help="an OpenVEX document: what does not concern the box"
+    )
+    cves.add_argument(
+        "--release", metavar="NAME", default="", help="the ecosystem of OSV, such as AlmaLinux:9"
+    )
+    cves.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    cves.set_command(_cves)
     add_algorithms(parser)
 
 
@@ -131,6 +144,32 @@ def _verify(arguments: argparse.Namespace) -> int:
     if result.beyond:
         print(f"not in the papers: {', '.join(result.beyond)}")
     return OK if result.agrees else FAILED
+
+
+def _cves(arguments: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from imaging.check.cves import read_components, scan_components
+    from imaging.check.types import InvalidCheckInput
+
+    try:
+        components = read_components(arguments.sbom)
+        findings = scan_components(components, arguments.osv, arguments.vex, arguments.release)
+    except InvalidCheckInput as error:
+        raise WrongInput(str(error)) from error
+    concerned = [one for one in findings if one.verdict != "not affected"]
+    if arguments.json:
+        print(
+            json.dumps(
+                {"components": len(components), "findings": [asdict(one) for one in findings]}, indent=1
+            )
+        )
+        return FAILED if concerned else OK
+    for one in findings:
+        more = one.reason or f"fixed in {one.fixed or 'no version yet'}"
+        print(f"{one.verdict}: {one.vulnerability}: {one.component.name} {one.component.version}: {more}")
+    print(f"{len(components)} components, {len(concerned)} findings that concern them")
+    return FAILED if concerned else OK
 
 
 def _asd(arguments: argparse.Namespace) -> int:
