@@ -96,6 +96,13 @@ token = "rap"                       # the label of the token
 label = "vendor-ca"                 # of the key pair, on curve P-256
 pin = "vendor-ca.pin"               # file with the PIN of the token
 
+[siem]                              # optional: audit records of boxes go there: RFC 5424 messages over TLS (RFC 5425)
+host = "siem.example.com"
+port = 6514
+certificate = "siem-client.crt"     # PEM files, relative to this file: of the data center as a client of the SIEM
+key = "siem-client.key"
+authorities = "siem-ca.crt"         # the CA of the SIEM's certificate
+
 [monitoring]                        # optional: metrics, liveness and readiness, without sign-in and TLS
 host = "127.0.0.1"                  # who can connect to this address can read them
 port = 9464
@@ -332,6 +339,21 @@ class Enrolment(Table, frozen=True):
         return load_module_key(module.library, module.token, module.label, module.pin)
 
 
+class Siem(Table, frozen=True):
+    """Where audit records of boxes are forwarded; see `datacenter.audit.siem`."""
+
+    host: Host
+    certificate: Path
+    key: Path
+    authorities: Path
+    port: Annotated[int, Meta(ge=1, le=65535)] = 6514
+
+    @property
+    def identity(self) -> Identity:
+        """The certificate, key and authorities of the connection."""
+        return Identity(self.certificate, self.key, self.authorities)
+
+
 class Monitoring(Table, frozen=True):
     """The listener for metrics and health; port 0 is chosen by the system."""
 
@@ -363,6 +385,7 @@ class Config(Table, frozen=True):
     sessions: RemoteSessions | None = None
     releases: Releases | None = None
     enrolment: Enrolment | None = None
+    siem: Siem | None = None
     monitoring: Monitoring | None = None
     log: Log = Log()
     fleet: Path | None = None
@@ -412,6 +435,11 @@ def _check_files(config: Config, problems: Problems) -> None:
     if config.releases is not None and not (config.releases.folder / "metadata").is_dir():
         problem = f"{config.releases.folder} has no releases; make the folder with `rap image release create`"
         problems.add(("releases", "folder"), problem)
+    if config.siem is not None:
+        for name in ("certificate", "key", "authorities"):
+            if not getattr(config.siem, name).is_file():
+                problem = f"the file {getattr(config.siem, name)} does not exist; give a PEM file"
+                problems.add(("siem", name), problem)
     if config.sessions is not None:
         _check_sessions(config.sessions, config.staff, problems)
     if config.enrolment is not None:

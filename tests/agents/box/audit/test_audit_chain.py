@@ -26,7 +26,7 @@ from wire.messages import Audit, Entry, Gap, LogLine, decode
 
 SEEDS = 4
 CUTS = 40
-"""Of each seed. 250 seeds were run before this test was added."""
+"""Of each seed."""
 CLOCK = EmulClock(lambda: 0)
 LIMITS = SpoolLimits(
     spool_bytes_max=16 * 1024 * 1024,
@@ -140,7 +140,7 @@ def test_each_line_arrives_once_after_any_power_failure(seed: int) -> None:
             await receiver.take(life.buffer, 1000)
 
     SimLoop().run_until_complete(last())
-    assert sorted(receiver.files()) == sorted(log.files.values())
+    assert sorted(receiver.files()) == sorted(filter(None, log.files.values()))
     assert len(missing(receiver)) <= receiver.reported_lost(), "only records that were being written"
 
 

@@ -1,0 +1,147 @@
+"""Sends the audit records of boxes to a SIEM: RFC 5424 messages over TLS (RFC 5425), each at least once.
+
+RFC 5425 has no acknowledgement. So the messages of a connection count as delivered when the receiver has closed it
+after reading everything: this program closes its side, and waits. A receiver that ends without having read everything
+resets the connection, and the messages are sent again. What the receiver has read and then loses itself cannot be
+detected; the cursor can be set back for that. Each message has a unique `id`, by which duplicates are found.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from contextlib import suppress
+from typing import Final
+
+from sqlalchemy import select, update
+
+from datacenter.audit.boxes import is_clock_doubtful, iso_time
+from datacenter.store.box_audit import AuditRecord
+from datacenter.store.errors import StoreError
+from datacenter.store.schema import box_audit, box_chains
+from datacenter.store.store import Store
+
+RECORDS_MAX: Final = 500
+"""Messages on one connection."""
+POLL_SECONDS: Final = 5.0
+RETRY_SECONDS: Final = 30.0
+CONNECT_SECONDS_MAX: Final = 30.0
+CLOSE_SECONDS_MAX: Final = 600.0
+"""How long a slow receiver may take for the messages of one connection."""
+READ_BYTES: Final = 16 * 1024
+WRITE_BYTES: Final = 64 * 1024
+PRIORITY: Final = 13 * 8 + 6
+"""Facility "log audit", severity "informational"."""
+STRUCTURED_ID: Final = "rap@32473"
+"""32473 is the enterprise number for examples (RFC 5612), as the vendor of this software has none."""
+_A, _C = box_audit.c, box_chains.c
+_log: Final = logging.getLogger(__name__)
+
+
+def siem_message(record: AuditRecord) -> bytes:
+    """Return the message of a record, with its length before it (octet counting)."""
+    identity = f"{record.box}/{record.epoch}/{record.number}"
+    synced = "0" if is_clock_doubtful(record) else "1"
+    structured = (
+        f'[{STRUCTURED_ID} id="{identity}" hash="{record.hash.hex()}" kind="{record.kind}"'
+        f' arrived="{iso_time(record.stored_at_ms)}"][timeQuality tzKnown="1" isSynced="{synced}"]'
+    )
+    head = f"<{PRIORITY}>1 {iso_time(record.at_ms)} {record.box} rap-audit - {record.kind} {structured} "
+    message = head.encode() + b"\xef\xbb\xbf" + record.text.encode()
+    return b"%d %s" % (len(message), message)
+
+
+def deliver(host: str, port: int, tls: ssl.SSLContext, content: bytes) -> None:
+    """Send `content`, and wait until the receiver has read it and has closed the connection. Raises: OSError."""
+    with socket.create_connection((host, port), CONNECT_SECONDS_MAX) as connection:
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        secured = tls.wrap_bio(incoming, outgoing, server_hostname=host)
+        _exchange(connection, secured.do_handshake, incoming, outgoing)
+        connection.settimeout(CLOSE_SECONDS_MAX)
+        for first in range(0, len(content), WRITE_BYTES):
+            secured.write(content[first : first + WRITE_BYTES])
+            connection.sendall(outgoing.read())
+        with suppress(ssl.SSLError):
+            secured.unwrap()  # the receiver's close_notify is not needed: rsyslog sends none
+        connection.sendall(outgoing.read())
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(READ_BYTES):
+            pass  # an error tells of a receiver that ended without having read everything
+
+
+def _exchange(
+    connection: socket.socket, step: Callable[[], None], incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO
+) -> None:
+    while True:
+        try:
+            step()
+        except ssl.SSLWantReadError:
+            connection.sendall(outgoing.read())
+            if not (received := connection.recv(READ_BYTES)):
+                raise ConnectionResetError(
+                    "the SIEM closed the connection during the TLS handshake"
+                ) from None
+            incoming.write(received)
+        else:
+            connection.sendall(outgoing.read())
+            return
+
+
+def next_records(store: Store) -> list[AuditRecord]:
+    """Return verified records of one chain that were not delivered yet. Raises: StoreError."""
+    columns = [_A[name] for name in AuditRecord._fields]
+    waiting = select(_C.box, _C.epoch, _C.forwarded, _C.number).where(_C.forwarded < _C.number).limit(1)
+    for box, epoch, forwarded, verified in store.read(waiting):
+        of_chain = (_A.box == box, _A.epoch == epoch, _A.number > forwarded, _A.number <= verified)
+        query = select(*columns).where(*of_chain).order_by(_A.number).limit(RECORDS_MAX)
+        return [AuditRecord(*row) for row in store.read(query)]
+    return []
+
+
+def mark_delivered(store: Store, records: Sequence[AuditRecord]) -> None:
+    """Move the cursor of a chain behind delivered records. Raises: StoreError."""
+    last = records[-1]
+    of_chain = (_C.box == last.box, _C.epoch == last.epoch)
+    with store.transaction() as connection:
+        connection.execute(update(box_chains).where(*of_chain).values(forwarded=last.number))
+
+
+class SiemForwarder:
+    """Forwards records until cancelled. `executor` makes the calls of the store."""
+
+    def __init__(self, store: Store, executor: Executor, host: str, port: int, tls: ssl.SSLContext) -> None:
+        self._store, self._executor = store, executor
+        self._host, self._port, self._tls = host, port, tls
+
+    async def run(self) -> None:
+        """Forward; a SIEM that is away is tried again every RETRY_SECONDS."""
+        is_away = False
+        while True:
+            try:
+                sent = [await self._forward(part) for part in self._store.parts]
+                if is_away and any(sent):
+                    _log.info("the SIEM receives audit records again")
+                    is_away = False
+                await asyncio.sleep(0 if any(sent) else POLL_SECONDS)
+            except (OSError, StoreError) as error:
+                if not is_away:
+                    _log.error("audit records wait, because the SIEM does not receive them: %s", error)
+                is_away = True
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _forward(self, part: Store) -> bool:
+        """Forward the next records of a database; return whether there were any."""
+        loop = asyncio.get_running_loop()
+        records = await loop.run_in_executor(self._executor, next_records, part)
+        if not records:
+            return False
+        messages = [siem_message(record) for record in records if not record.is_repeated]
+        if messages:
+            content = b"".join(messages)
+            await loop.run_in_executor(None, deliver, self._host, self._port, self._tls, content)
+        await loop.run_in_executor(self._executor, mark_delivered, part, records)
+        return True

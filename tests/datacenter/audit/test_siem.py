@@ -1,0 +1,115 @@
+"""Forwarding audit records to a real rsyslog, which is away, is stopped and comes back."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from datacenter.audit.siem import deliver, mark_delivered, next_records, siem_message
+from datacenter.store.store import Store
+from tests.support.datacenter.batches import AT_MS
+from tests.support.eventually import poll_until
+from tests.support.hierarchy import Hierarchy
+from wire.messages import Audit, Batch, Entry, Link, decode, encode, encode_batch
+from wire.tls.context import Identity, client_context
+
+RSYSLOGD = shutil.which("rsyslogd") or shutil.which("rsyslogd", path="/usr/sbin")
+GNUTLS = any(Path("/usr").glob("lib*/**/rsyslog/lmnsd_gtls.so"))
+RECORDS = 1_200
+
+
+def fill(store: Store) -> None:
+    """Store a chain of a box."""
+    entries, previous = [], bytes(32)
+    for number in range(1, RECORDS + 1):
+        entry = encode(Entry("", 0, Audit(AT_MS, "alive", 0, number), Link(number, previous)))
+        previous = sha256(entry).digest()
+        entries.append(entry)
+    for first in range(0, RECORDS, 1000):
+        part = entries[first : first + 1000]
+        store.ingest("RAP-0001", decode(Batch, encode_batch(5, list(enumerate(part, first + 1)))), AT_MS)
+
+
+@pytest.fixture
+def store() -> Iterator[Store]:
+    store = Store("sqlite://", durable=False)
+    store.authorize(["RAP-0001"], 0)
+    fill(store)
+    yield store
+    store.close()
+
+
+def test_a_message_has_the_form_of_rfc_5424(store: Store) -> None:
+    record = next_records(store)[0]
+    length, message = siem_message(record).split(b" ", 1)
+    assert int(length) == len(message)
+    assert re.fullmatch(
+        rb'<110>1 2026-09-21T\d\d:\d\d:\d\d\.\d{3}Z RAP-0001 rap-audit - audit \[rap@32473 id="RAP-0001/5/1"'
+        rb' hash="[0-9a-f]{64}" kind="audit" arrived="[^"]+"\]\[timeQuality tzKnown="1" isSynced="1"\]'
+        rb" \xef\xbb\xbfalive value=1",
+        message,
+    )
+
+
+@contextmanager
+def rsyslog(folder: Path, port: int, identity: Identity) -> Iterator[None]:
+    """Run rsyslogd as a SIEM that appends messages to `received`; end it by SIGTERM."""
+    (folder / "rsyslog.conf").write_text(f"""
+global(workDirectory="{folder}" defaultNetstreamDriver="gtls" defaultNetstreamDriverCAFile="{identity.authorities}"
+  defaultNetstreamDriverCertFile="{identity.certificate}" defaultNetstreamDriverKeyFile="{identity.key}")
+module(load="imtcp" streamDriver.name="gtls" streamDriver.mode="1" streamDriver.authMode="x509/certvalid")
+input(type="imtcp" port="{port}" address="127.0.0.1")
+template(name="whole" type="string" string="%structured-data% %msg%\\n")
+action(type="omfile" file="{folder}/received" template="whole")
+""")
+    assert RSYSLOGD
+    program = subprocess.Popen([RSYSLOGD, "-n", "-f", folder / "rsyslog.conf", "-i", folder / "pid"])
+    try:
+        poll_until(lambda: is_open(port))
+        yield
+    finally:
+        program.terminate()
+        program.wait()
+
+
+def is_open(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.mark.skipif(not RSYSLOGD or not GNUTLS, reason="needs rsyslog with GnuTLS: make setup-datacenter")
+@pytest.mark.slow("rsyslogd is started twice")
+def test_a_real_rsyslog_receives_each_record_although_it_was_away(
+    store: Store, tmp_path: Path, pki: Hierarchy
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+
+    def forward() -> None:
+        tls = client_context(pki.box)
+        records = next_records(store)
+        deliver("127.0.0.1", port, tls, b"".join(map(siem_message, records)))
+        mark_delivered(store, records)
+
+    with pytest.raises(OSError):
+        forward()
+    assert next_records(store)[0].number == 1, "the cursor did not move"
+    with rsyslog(tmp_path, port, pki.datacenter):
+        forward()
+    with pytest.raises(OSError):
+        forward()
+    with rsyslog(tmp_path, port, pki.datacenter):
+        while next_records(store):
+            forward()
+    received = (tmp_path / "received").read_text()
+    ids = re.findall(r'id="RAP-0001/5/(\d+)"', received)
+    assert [int(each) for each in ids] == list(range(1, RECORDS + 1))
