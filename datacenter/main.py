@@ -23,6 +23,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from datacenter.access.compiled import CompiledPolicies
 from datacenter.access.control import AccessControl
 from datacenter.access.reload import follow_access
+from datacenter.audit.siem import SiemForwarder
 from datacenter.base.counter import count_periodically
 from datacenter.bounds import datacenter_bounds, watch_bounds
 from datacenter.commands.files import FileArchive
@@ -65,7 +66,7 @@ from wire.process.descriptors import DESCRIPTORS_RESERVED, raise_descriptor_limi
 from wire.process.failures import FailureLog
 from wire.process.forced_exit import ForcedExit
 from wire.process.ratelimit import TokenBucket
-from wire.tls.context import ServerContext, server_context
+from wire.tls.context import ServerContext, client_context, server_context
 from wire.tls.identity import FileVersions
 from wire.tls.peer import ClientCheck, PeerProblem
 from wire.tls.revocation import RevocationList, follow
@@ -330,6 +331,10 @@ async def _serve(
             following.append(tasks.create_task(followed))
         if releases is not None:
             following.append(tasks.create_task(releases.run()))
+        if config.siem is not None:
+            tls = client_context(config.siem.identity)
+            siem = SiemForwarder(store, executor, config.siem.host, config.siem.port, tls)
+            following.append(tasks.create_task(siem.run()))
         if sender is not None:
             following.append(tasks.create_task(sender.run()))
         if revocations:

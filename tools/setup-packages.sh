@@ -29,7 +29,7 @@ DEBIAN_image="libnss3 libunbound8 rpm createrepo-c dnf cpio systemd udev apache2
 REDHAT_image="rpm-build createrepo_c dnf cpio systemd httpd mod_ssl gcc python3.11-devel bmap-tools zstd openssl cryptsetup
 	dosfstools xfsprogs qemu-kvm edk2-ovmf xorriso mtools syslinux grub2-efi-x64-modules grub2-pc-modules squashfs-tools
 	openscap-scanner scap-security-guide libreswan swtpm clevis clevis-luks tpm2-tools"
-DEBIAN_datacenter="softhsm2 postgresql chromium prometheus prometheus-alertmanager"
+DEBIAN_datacenter="rsyslog rsyslog-gnutls softhsm2 postgresql chromium prometheus prometheus-alertmanager"
 REDHAT_datacenter="softhsm postgresql-server chromium golang-github-prometheus golang-github-prometheus-alertmanager"
 DEBIAN_sessions="tigervnc-standalone-server novnc chromium apache2 curl gettext"
 REDHAT_sessions="tigervnc-server-minimal novnc chromium httpd mod_ssl curl gettext"
