@@ -88,14 +88,6 @@ class AuditEvent(StrEnum):
     """The spool refused audit records, which are lost. Value: records. Action: See the reason in the audit records
     before and after it, such as `spool-full`."""
 
-    AUDIT_CHAIN_CUT = "audit-chain-cut"
-    """Audit records that the data center has acknowledged are missing on the box. Value: records. Action: Find out
-    who changed the files of the spool; the data center has the records."""
-
-    AUDIT_RECEIPT_REFUSED = "audit-receipt-refused"
-    """A receipt for audit records is not signed by the data center, or is for other records. Value: the number of
-    the record. Action: Run `rap dc audit verify` at the data center."""
-
     AUDIT_LOG_CUT = "audit-log-cut"
     """A file of the operating system's audit log became shorter than what was read of it. Value: missing bytes.
     Action: Nothing after a power failure; otherwise find out who changed it. What was read is stored."""
@@ -114,7 +106,7 @@ class AuditEvent(StrEnum):
 
     AUDIT_LOG_UNREADABLE = "audit-log-unreadable"
     """The operating system's audit log cannot be read; the box tries again every minute. Action: Check whether
-    auditd and `rap-audit.service` run."""
+    auditd runs."""
 
     WATCHDOG_NOT_STARTED = "watchdog-not-started"
     """The hardware watchdog could not be started; the box runs without it. Action: Check the watchdog's

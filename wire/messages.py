@@ -26,7 +26,6 @@ REPORTS_BODY_BYTES_MAX: Final = 64 * 1024
 READINGS_PER_REPORT_MAX: Final = 32
 ENTRY_BYTES_MAX: Final = 2048
 LOG_LINE_BYTES_MAX: Final = 1536
-RECEIPT_BYTES_MAX: Final = 512
 RECORDS_PER_BATCH_MAX: Final = 1024
 BATCH_BYTES_MAX: Final = 512 * 1024
 """Maximum size of a batch before compression."""
@@ -277,8 +276,7 @@ class BatchReply(Message, frozen=True):
     `withdrawn` are commands that must not be executed unless they were begun; the box reports those it withdrew.
     `sessions` says that messages of remote sessions wait (`wire.session.messages`), `updates` that the box's order
     changed (`wire.release.messages`). Neither is sent unless it or one behind it is true, so that boxes of earlier
-    versions, which do not know them, accept other replies. `updates` is true only for boxes that ask for orders, and
-    `receipt`, the signed head of the chain of the box's audit records, is sent only for linked entries.
+    versions, which do not know them, accept other replies. `updates` is true only for boxes that ask for orders.
     """
 
     stored: Count
@@ -286,7 +284,6 @@ class BatchReply(Message, frozen=True):
     withdrawn: Withdrawn = []
     sessions: bool = False
     updates: bool = False
-    receipt: Annotated[bytes, Meta(max_length=RECEIPT_BYTES_MAX)] = b""
 
 
 class BatchRefusal(Message, frozen=True, tag="refusal"):
@@ -325,7 +322,7 @@ def encode(message: Message) -> bytes:
     if isinstance(message, Entry) and message.link is None:
         return _encoder.encode((message.instrument, message.run, message.body))
     if isinstance(message, BatchReply):
-        optional = [message.sessions, message.updates, message.receipt]
+        optional = [message.sessions, message.updates]
         while optional and not optional[-1]:
             optional.pop()
         return _encoder.encode([message.stored, message.commands, message.withdrawn, *optional])
