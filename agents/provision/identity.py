@@ -45,9 +45,10 @@ def read_identity(partition: Path, folder: Path) -> dict[str, bytes]:
 
 
 def install_files(files: dict[str, bytes], folder: Path) -> None:
-    """Write the files of an identity to the box's directory, without site file and certificate. Raises: OSError."""
-    for name in sorted(files.keys() - {SITE, CERTIFICATE}):
-        write_file(folder / name, files[name], READABLE_BY_BOX)
+    """Write the files of an identity to the box's directory, without its certificate. Raises: OSError."""
+    for name in sorted(files.keys() - {CERTIFICATE}):
+        mode = identity_archive.SECRET_MODE if name == SITE else READABLE_BY_BOX
+        write_file(folder / name, files[name], mode)
 
 
 def install_certificate(files: dict[str, bytes], folder: Path) -> bool:

@@ -1,7 +1,10 @@
-"""`/usr/lib/rap/provision --site FILE [--root DIR]`: configures a system from the site file.
+"""`/usr/lib/rap/provision --site FILE [--start | --root DIR]`: configures a system from the site file.
 
 All contents are generated and checked before anything is written, each file is written atomically, and running it
 again changes nothing. With --root it configures the tree of a system that is not running.
+
+/etc of an image is made at each start. The site file of such a box is kept beside its identity; at each start,
+rap-provision.service writes the files from it (`--start`). Another site file that is given later replaces it.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ from typing import Final
 
 from agents.provision.box import IDENTITY, OFFER_KEYS, RELEASES_ROOT, box_file, firewall_file, offer_keys_file
 from agents.provision.files import write_file
+from agents.provision.host_keys import FOLDER as SSH_FOLDER
+from agents.provision.host_keys import KEPT, install_host_keys
 from agents.provision.identity import (
     PARTITION,
     READABLE_BY_BOX,
@@ -46,7 +51,7 @@ from settings.toml import read_text
 OK, WRONG_INPUT, MACHINE_LACKS = 0, 2, 3
 FOLDER: Final = "etc/rap"
 STAMP: Final = "var/lib/rap/provisioned"
-"""rap-provision.service runs until this file exists."""
+"""This file exists since the box has its certificate."""
 WANTED: Final = "etc/systemd/system/multi-user.target.wants"
 UNITS: Final = (
     "rap-provision.service",
@@ -92,10 +97,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--root", metavar="DIR", type=Path, default=Path("/"), help="the root directory of the system"
     )
+    parser.add_argument(
+        "--start",
+        action="store_true",
+        help="use the site file kept with the identity instead, if there is one",
+    )
     arguments = parser.parse_args(argv)
     try:
         running = arguments.root == Path("/")
-        changed = provision(arguments.site, arguments.root, PARTITION if running else None)
+        partition = PARTITION if running else None
+        changed = provision(arguments.site, arguments.root, partition, at_start=arguments.start)
         if running and any(path.startswith(LINKS) for path in changed):
             note_new_names()
     except (SettingsError, identity_archive.IdentityError) as error:
@@ -111,11 +122,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return OK
 
 
-def provision(file: Path, root: Path, partition: Path | None = None) -> list[str]:
+def provision(file: Path, root: Path, partition: Path | None = None, *, at_start: bool = False) -> list[str]:
     """Configure the system in `root` from the site file `file`; return the changed files, as paths below the root.
 
-    If `partition` holds an identity, install it, and use its site file instead of `file`. The stamp is written last,
-    when the box has a certificate: until then, each start repeats the call.
+    If `partition` holds an identity, install it, and use its site file instead of `file`. It is kept with the
+    identity: `at_start`, the kept site file is used, and at another time, `file` replaces it. The stamp is written
+    last, when the box has a certificate.
 
     Raises: SettingsError or identity_archive.IdentityError, with nothing changed; SystemLacks; OSError.
     """
@@ -125,9 +137,14 @@ def provision(file: Path, root: Path, partition: Path | None = None) -> list[str
         )
     folder = root / IDENTITY.relative_to("/")
     identity = read_identity(partition, folder) if partition else {}
-    site = identity.get(identity_archive.SITE)
-    files = files_of(site.decode() if site else read_text(file), file)
+    site, kept = identity.get(identity_archive.SITE), folder / identity_archive.SITE
+    text = site.decode() if site else read_text(kept if at_start and kept.exists() else file)
+    files = files_of(text, file)
     install_files(identity, folder)
+    if kept.exists():
+        write_file(kept, text.encode(), MODES[f"{FOLDER}/site.toml"])
+        if at_start:
+            install_host_keys(root / KEPT.relative_to("/"), root / SSH_FOLDER)
     changed = [path for path, text in files.items() if write_file(root / path, text.encode(), _mode(path))]
     for stale in (path for pattern in GENERATED for path in root.glob(pattern)):
         if str(stale.relative_to(root)) not in files:

@@ -19,7 +19,7 @@ from typing import BinaryIO, Final
 from imaging.build.sandbox import LogCallback, run
 from imaging.build.slot_script import ARGUMENTS, FUNCTIONS, SLOT_SCRIPT
 from imaging.build.types import BuildFailed, BuildPlan, DiskIds
-from settings import slots
+from settings import identity_archive, slots
 
 SECTOR: Final = 512
 CODE_BYTES: Final = 440
@@ -36,6 +36,8 @@ MENU: Final = "boot/grub2/grub.cfg"
 USER: Final = "boot/grub2/user.cfg"
 ENTRIES: Final = "boot/loader/entries"
 """The kernel with its arguments as a file for checks (Boot Loader Specification, type 1); GRUB does not read it."""
+_UNATTENDED: Final = "panic=10 rd.shell=0 rd.emergency=reboot"
+"""Kernel arguments with which a start that fails before systemd runs is followed by another one."""
 _ENTRIES: Final = """
 menuentry "RAP box" --unrestricted {
   choose_slot
@@ -55,8 +57,6 @@ menuentry "slot b" {
 }
 """
 """The first entry starts the chosen slot, or the other one if its kernel cannot be loaded."""
-SLOTS: Final = ("/", "/slots/b")
-"""The mount points of the root slots in a kickstart."""
 BOOT_SUPERUSER: Final = "boxkeeper"
 """The boot loader's superuser: not a common name (RHEL-09-212020)."""
 
@@ -96,7 +96,7 @@ def _version_key(version: str) -> list[tuple[int, str]]:
 def _slot_script(plan: BuildPlan, version: str) -> str:
     """Return the script of a slot, which loads its kernel with its arguments (`imaging.build.slot_script`)."""
     return (
-        f"linux /boot/vmlinuz-{version} ${ARGUMENTS} {plan.kernel_arguments}\n"
+        f"linux /boot/vmlinuz-{version} ${ARGUMENTS} {plan.kernel_arguments} {_UNATTENDED}\n"
         f"initrd /boot/initramfs-{version}.img\n"
     )
 
@@ -137,6 +137,9 @@ def _menu(plan: BuildPlan, ids: DiskIds) -> str:
                 f'set slot_{slot}="$disk,gpt{numbers[name]}"',
                 f"set partuuid_{slot}={ids.partitions[name]}",
             ]
+    volumes = [(p.mount, ids.file_systems[p.mount]) for p in plan.partitions if p.mount.startswith("/")]
+    listed = ",".join(f"{mount}={own}" for mount, own in volumes if mount != "/")
+    lines += [f'set volumes="{listed}"', f"set machine_id={ids.partitions[identity_archive.LABEL]}"]
     # --unrestricted: a password is needed to choose a slot, to edit an entry or to use GRUB's command line
     return "\n".join(lines) + "\n" + FUNCTIONS + _ENTRIES
 

@@ -12,6 +12,7 @@ the repositories.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -30,7 +31,7 @@ from imaging.build.types import BuildPlan, BuildRequest, DiskIds, InvalidBuildRe
 from imaging.kickstart.data import MIB
 from imaging.kickstart.document import read
 from imaging.media.bmap import render as render_bmap
-from imaging.media.imagefile import compress_framed, make_bmap
+from imaging.media.imagefile import compress_framed, copy_mapped, make_bmap
 from imaging.programs import PrerequisiteMissing
 from imaging.signing import (
     ARCHITECTURE,
@@ -42,7 +43,7 @@ from imaging.signing import (
 )
 from settings import encrypted
 
-FORMAT: Final = "10"
+FORMAT: Final = "11"
 """Incremented with every change of the builder that changes images, so that older results are not reused."""
 METADATA: Final = "repodata/repomd.xml"
 ENCRYPTION_FILES: Final = (
@@ -149,8 +150,12 @@ def _write_outputs(
     image = request.out / f"{name}.raw"
     part = request.out / f".{name}.raw.part"
     try:
-        system.copy(disk, part, log)
+        copy_mapped(disk, part)
         part.replace(image)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise PrerequisiteMissing(f"{request.out}: the disk is full; {FREE_SPACE_HINT}") from error
+        raise
     finally:
         part.unlink(missing_ok=True)
     bmap = make_bmap(image)

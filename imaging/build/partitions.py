@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Final
 
 from imaging.build.boot_state import write_boot_state
-from imaging.build.bootloader import SECTOR, SLOTS, core_image, install_bios
+from imaging.build.bootloader import SECTOR, core_image, install_bios
 from imaging.build.sandbox import LogCallback, run
 from imaging.build.types import BuildPlan, DiskIds, Partition
 from imaging.flash.gpt import GROW_BIT
@@ -164,13 +164,17 @@ def _write_table(image: Path, found: Sequence[PartitionPlace], seed: str, log: L
     )
 
 
+_BLOCK_BYTES, _INODE_BYTES = 4096, 256
+_SLOT_SPARE_MIB: Final = 24
+_SLOT_STEP: Final = 64 * MIB
 UUID_INDEPENDENT: Final = {
-    True: ["-O", "^metadata_csum,^uninit_bg"],
+    True: ["-O", "^metadata_csum,^uninit_bg", "-N", "2048"],
     False: ["-O", "metadata_csum_seed"],
 }
-"""Options of mke2fs with which flashing can change the UUID, by whether GRUB reads the file system. GRUB 2.06 cannot
-read one with metadata_csum_seed."""
-READ_BY_GRUB: Final = ("/boot", *SLOTS)
+"""Options of mke2fs with which flashing can change the UUID, by whether the file system is /boot. There, metadata
+checksums are off, because GRUB 2.06 cannot read a file system with metadata_csum_seed."""
+SLOT_OPTIONS: Final = ["-O", "^has_journal,^metadata_csum_seed,metadata_csum"]
+"""Options of mke2fs for the root slot, which is never written while it is mounted, and whose UUID is not changed."""
 
 
 def _write_ext4(
@@ -179,15 +183,44 @@ def _write_ext4(
     options = f"offset={place.offset},hash_seed={id},lazy_itable_init=1,lazy_journal_init=1,root_owner=0:0,nodiscard"
     times = {"E2FSPROGS_FAKE_TIME": str(epoch), "SOURCE_DATE_EPOCH": str(epoch)}
     command = ["mke2fs", "-q", "-F", "-t", "ext4", "-U", id, "-E", options, "-d", part]
-    command += UUID_INDEPENDENT[place.partition.mount in READ_BY_GRUB]
-    if place.partition.mount == "/boot":
-        command += ["-N", "2048"]
+    length = place.length
+    if place.partition.mount == "/":
+        length = min(length, _slot_bytes(part))
+        command += SLOT_OPTIONS
+    else:
+        command += UUID_INDEPENDENT[place.partition.mount == "/boot"]
     if place.partition.label:
         command += ["-L", place.partition.label]
-    run([*command, image, f"{place.length // 1024}k"], times, log, folder=image.parent)
+    run([*command, image, f"{length // 1024}k"], times, log, folder=image.parent)
     device = f"{image}?offset={place.offset}"
     _set_root(device, part, times)
-    set_times(image, place.offset, place.length, times)
+    set_times(image, place.offset, length, times)
+    if place.partition.mount == "/":
+        _fill_holes(image, place.offset, place.offset + length)
+
+
+def _slot_bytes(part: Path) -> int:
+    """Return the size of a file system that has little more space than for the files of a slot.
+
+    An update writes and reads all of a slot, free space included. In steps, because another size is another geometry.
+    """
+    sizes = [path.lstat().st_size for path in part.rglob("*") if not path.is_symlink()]
+    blocks = sum(-(-size // _BLOCK_BYTES) for size in sizes)
+    data = blocks * _BLOCK_BYTES + len(sizes) * _INODE_BYTES
+    return -(-(data + data // 20 + _SLOT_SPARE_MIB * MIB) // _SLOT_STEP) * _SLOT_STEP
+
+
+def _fill_holes(image: Path, start: int, end: int) -> None:
+    """Write zeros where nothing was written, so that flashing writes every byte of a slot over old ones."""
+    with image.open("r+b") as disk:
+        at = start
+        for offset, length in [*mapped_extents(image), (end, 0)]:
+            stop = min(offset, end)
+            while at < stop:
+                disk.seek(at)
+                disk.write(bytes(min(MIB, stop - at)))
+                at += min(MIB, stop - at)
+            at = max(at, min(offset + length, end))
 
 
 def _set_root(device: str, part: Path, environment: dict[str, str]) -> None:

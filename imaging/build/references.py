@@ -16,7 +16,7 @@ from imaging.media.imagefile import mapped_extents
 from imaging.signing import SignedFileSystem, SignedPartition
 
 CHUNK_BYTES: Final = 16 * 1024 * 1024
-FILES: Final = ("etc/fstab", MENU, f"{ENTRIES}/*.conf", "boot/efi/EFI/*/grub.cfg")
+FILES: Final = (MENU, f"{ENTRIES}/*.conf", "boot/efi/EFI/*/grub.cfg")
 """The files of a system that name file systems or partitions by UUID."""
 FORMATS: Final[dict[str, Literal["ext4", "vfat"]]] = {"ext4": "ext4", "efi": "vfat"}
 
@@ -26,13 +26,15 @@ def identifiers(
 ) -> tuple[list[SignedFileSystem], list[SignedPartition]]:
     """Return the file systems and partitions of an image with all references to them.
 
+    The root slot is not among them: it has the same bytes on all disks.
+
     Raises: BuildFailed, if a reference in the files of the system was not found in one piece; OSError.
     """
     text = b"".join(path.read_bytes() for pattern in FILES for path in sorted(tree.glob(pattern)))
     systems, parts = [], []
     for place in places:
         mount, name = place.partition.mount, place.partition.name
-        if mount in ids.file_systems and (kind := FORMATS.get(place.partition.format)):
+        if mount in ids.file_systems and mount != "/" and (kind := FORMATS.get(place.partition.format)):
             own = ids.file_systems[mount]
             systems.append(SignedFileSystem(place.offset, kind, own, _references(image, text, name, own)))
         own = ids.partitions[name]

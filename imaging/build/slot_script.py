@@ -19,7 +19,8 @@ from settings.slots import COPY_OFFSETS, FIRST, LAST, RECORD_BYTES, STATE_PATTER
 SLOT_SCRIPT: Final = "boot/slot.cfg"
 """The file in a slot that loads its kernel; a slot without this file is not started."""
 ARGUMENTS: Final = "slot_arguments"
-"""The variable with the kernel arguments that name the slot, for `SLOT_SCRIPT`."""
+"""The variable with the kernel arguments that name this disk's partitions, which `SLOT_SCRIPT` passes on: a slot has
+the same bytes on all disks."""
 TRIES_FILES: Final = ("tries-0", "tries-1")
 """The files with the tries, in the file system at the beginning of the partition `boot-state`."""
 _SECTOR: Final = 512
@@ -27,7 +28,8 @@ _SECTORS: Final = RECORD_BYTES // _SECTOR
 _STATE_COPIES: Final = " ".join(f'"($state){offset // _SECTOR}+{_SECTORS}"' for offset in COPY_OFFSETS)
 
 FUNCTIONS: Final = f"""\
-# Devices: $state, $slot_a, $slot_b. Partition UUIDs: $partuuid_a, $partuuid_b.
+# Devices: $state, $slot_a, $slot_b. UUIDs of partitions: $partuuid_a, $partuuid_b, $machine_id. UUIDs of file systems
+# by mount point: $volumes.
 
 # set $record to the value of the record $1, or to "" if it is not whole
 function load_record {{
@@ -136,7 +138,7 @@ function other_slot {{
 function start_slot {{
   if is_startable "$slot"; then
     if [ "$slot" = b ]; then set partuuid="$partuuid_b"; else set partuuid="$partuuid_a"; fi
-    set {ARGUMENTS}="root=PARTUUID=$partuuid ro"
+    set {ARGUMENTS}="root=PARTUUID=$partuuid ro rap.volumes=$volumes systemd.machine_id=$machine_id"
     set root="$device"
     source "($device)/{SLOT_SCRIPT}"
     boot

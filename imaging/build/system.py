@@ -69,7 +69,7 @@ def configure(root: Path, plan: BuildPlan, ids: DiskIds, epoch: int, log: LogCal
     Raises: BuildFailed.
     """
     environment = {"SOURCE_DATE_EPOCH": str(epoch), "HOME": "/root"}
-    _write(root, Write("/etc/fstab", _fstab(plan, ids.file_systems)))
+    _write(root, Write("/etc/fstab", _fstab(plan)))
     for partition in plan.partitions:
         if partition.mount.startswith("/"):
             (folder := root / partition.mount.lstrip("/")).mkdir(parents=True, exist_ok=True)
@@ -184,14 +184,17 @@ def _label(root: Path, log: LogCallback) -> None:
     run_inside(root, ["sh", "-c", _SETFILES, "sh", f"/{contexts}"], {}, log)
 
 
-def _fstab(plan: BuildPlan, uuids: dict[str, str]) -> str:
-    lines = ["# made from the kickstart"]
+def _fstab(plan: BuildPlan) -> str:
+    """Return /etc/fstab of a slot. Each start puts the UUIDs of the disk's file systems in place of the labels."""
+    lines = ["# made from the kickstart; the UUIDs are those of the kernel argument rap.volumes"]
     for partition in plan.partitions:
-        if partition.mount.startswith("/"):
+        if partition.mount == "/":
+            lines.append(f"/dev/root / {partition.format} {partition.options},ro 0 0")
+        elif partition.mount.startswith("/"):
             kind = "vfat" if partition.format == "efi" else partition.format
-            check = 1 if partition.mount == "/" else 2
             options = partition.options + (",x-systemd.growfs" if partition.grow else "")
-            lines.append(f"UUID={uuids[partition.mount]} {partition.mount} {kind} {options} 0 {check}")
+            options += ",ro" if partition.mount == "/boot" else ""
+            lines.append(f"PARTLABEL={partition.name} {partition.mount} {kind} {options} 0 2")
     return "\n".join(lines) + "\n"
 
 

@@ -7,6 +7,7 @@ import configparser
 import json
 import os
 import re
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -418,12 +419,38 @@ def identity_on(root: Path) -> dict[str, bytes]:
 
 def test_an_identity_is_moved_to_the_box_and_erased_from_its_partition(root: Path, partition: Path) -> None:
     provision(root / "nothing.toml", root, partition)
-    assert identity_on(root) == {name: FILES[name] for name in FILES if name != "site.toml"}
-    assert {path.stat().st_mode & 0o777 for path in (root / "var/lib/rap/identity").iterdir()} == {0o640}
+    assert identity_on(root) == FILES
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (root / "var/lib/rap/identity").iterdir()}
+    assert modes == {name: 0o600 if name == "site.toml" else 0o640 for name in FILES}
     assert (root / "etc/rap/site.toml").read_text() == PROVISIONED_SITE
     assert partition.read_bytes() == bytes(65536)
     assert (root / STAMP).exists()
     assert provision(root / "etc/rap/site.toml", root, partition) == []
+
+
+def test_each_start_configures_a_new_etc_from_the_kept_site_file(root: Path, partition: Path) -> None:
+    provision(root / "nothing.toml", root, partition, at_start=True)
+    first = snapshot(root, partition)
+    for _ in range(2):
+        shutil.rmtree(root / "etc")
+        provision(root / "etc/rap/site.toml", root, partition, at_start=True)
+        assert snapshot(root, partition) == first
+
+
+def test_a_changed_site_file_is_kept_for_later_starts(root: Path, partition: Path) -> None:
+    provision(root / "nothing.toml", root, partition, at_start=True)
+    site = root / "etc/rap/site.toml"
+    site.write_text(changed := PROVISIONED_SITE.replace("192.0.2.10/24", "192.0.2.11/24"))
+    provision(site, root, partition)
+    site.write_text(PROVISIONED_SITE)
+    provision(site, root, partition, at_start=True)
+    assert site.read_text() == changed
+
+
+def test_a_box_without_an_identity_partition_keeps_its_own_site_file(root: Path, tmp_path: Path) -> None:
+    site = root.parent / "site.toml"
+    provision(site, root, tmp_path / "none", at_start=True)
+    assert not (root / "var/lib/rap/identity/site.toml").exists()
 
 
 def test_provisioning_of_an_unflashed_box_completes_with_its_certificate(root: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from tests.support.imaging.first_report import COLLECTOR, SERIAL, UPLINK, answer
 from tests.support.imaging.recorded_start import Life, flash, load, new_disk, record_start
 from tests.support.imaging.signed_image import signed_image
 from tests.support.imaging.small_system import need_tools
-from tests.support.imaging.start_after_cut import check_start, inspect
+from tests.support.imaging.start_after_cut import check_start, inspect, slot_sha256
 
 IN_FORCE = "/etc/rap/firewall.toml: in force"
 
@@ -51,9 +51,11 @@ def test_a_flashed_image_starts_forwards_reports_and_starts_again_after_a_power_
     made = load(life)
     made.cut(len(made.requests), disk)
     assert list(inspect(disk)) == []
-    tears_root = [
+    tears_state = [
         index
         for index, superblocks in enumerate(made.unflushed_superblocks)
-        if "root-a" in {superblock.label for superblock in superblocks}
+        if "var" in {superblock.label for superblock in superblocks}
     ]
-    assert check_start(made, tears_root[-1], disk, half=1) == []
+    assert check_start(made, tears_state[-1], disk, half=1) == []
+    # provisioned and started twice, the slot has the bytes of the image
+    assert slot_sha256(disk) == slot_sha256(image.image)

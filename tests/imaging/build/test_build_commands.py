@@ -16,7 +16,7 @@ from imaging.kickstart.handler import new_handler
 from tests.support.imaging.sites import GRUB_HASH
 from tests.support.imaging.small_system import KICKSTART
 
-IDS = DiskIds({"/": "root-uuid", "/boot": "boot-uuid"}, {})
+IDS = DiskIds({"/": "root-uuid", "/boot": "boot-uuid"}, {"rap-identity": "identity-uuid"})
 
 
 def _plan(tmp_path: Path, text: str) -> BuildPlan:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,7 @@ from typing import Final, NamedTuple
 from imaging.flash import gpt
 from imaging.flash.identifiers import SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET
 from imaging.kickstart.data import MIB
-from settings import identity_archive
+from settings import identity_archive, slots
 from sim.worlds.image.box import STATE_PARTITION
 from tests.support.eventually import eventually
 from tests.support.imaging.emulated import Machine
@@ -181,6 +182,7 @@ def mounted(disk: Path, part: gpt.Slice) -> Iterator[Path]:
     place = disk.with_suffix(f".{part.label}")
     place.mkdir()
     options = f"loop,offset={part.offset},sizelimit={part.length}"
+    options += ",ro" if part.label in slots.PARTITIONS.values() else ""
     mount = ["mount", "-o", options, str(disk), str(place)]
     subprocess.run(["flock", "/dev/loop-control", *mount], check=True)
     try:
@@ -188,6 +190,14 @@ def mounted(disk: Path, part: gpt.Slice) -> Iterator[Path]:
     finally:
         subprocess.run(["umount", place], check=True)
         place.rmdir()
+
+
+def slot_sha256(disk: Path, label: str = slots.PARTITIONS["a"]) -> str:
+    """Return the SHA-256 of the file system of a slot."""
+    with disk.open("rb") as file:
+        part = next(each for each in gpt.slices(file.read(MIB)) if each.label == label)
+        file.seek(part.offset)
+        return hashlib.sha256(file.read(file_system_bytes(disk, part))).hexdigest()
 
 
 def _remnants(place: Path, label: str, former: Life) -> Iterator[str]:
