@@ -75,7 +75,16 @@ def test_an_identity_flashed_with_an_image_is_installed_on_the_box(
         assert rap("flash", "verify", device, "--record", "it.json") == OK
     folder = root / "var/lib/rap/identity"
     names = sorted(path.name for path in folder.iterdir())
-    assert names == ["box.crt", "box.csr", "box.key", "datacenter-root.crt", "serial", "vendor-ca.crt"]
+    expected = [
+        "box.crt",
+        "box.csr",
+        "box.key",
+        "datacenter-root.crt",
+        "serial",
+        "site.toml",
+        "vendor-ca.crt",
+    ]
+    assert names == expected
     certificate = x509.load_pem_x509_certificate((folder / identity_archive.CERTIFICATE).read_bytes())
     assert certificate.subject.rfc4514_string() == "CN=RAP-0001"
     assert (root / "etc/rap/site.toml").read_text() == for_box(load_site(site))
