@@ -121,11 +121,24 @@ class AuditEvent(StrEnum):
     driver."""
 
     CERTIFICATE_RENEWED = "certificate-renewed"
-    """Changed certificate files are used for new connections. Action: Nothing."""
+    """A new certificate, issued by the data center or in changed files, is used for new connections. Value: days
+    until it expires, if the data center issued it. Action: Nothing."""
+
+    CERTIFICATE_ISSUED = "certificate-issued"
+    """The data center has issued a certificate for a new key of the box, which tries it now. Value: days until it
+    expires. Action: Nothing."""
+
+    CERTIFICATE_AWAITS_APPROVAL = "certificate-awaits-approval"
+    """The box's request for a certificate waits until a person at the data center approves it, because the
+    certificate has expired or the box is unknown. Action: Approve it: `rap dc enrolment list`."""
+
+    CERTIFICATE_REQUEST_REFUSED = "certificate-request-refused"
+    """The data center refuses the box's request for a certificate. Value: the HTTP status. Action: Read the data
+    center's log."""
 
     CERTIFICATE_NOT_RENEWED = "certificate-not-renewed"
-    """Changed certificate files are unusable or would be refused; those used before stay in use. Action: Run
-    `rap box run --check` and replace the files."""
+    """A new certificate is unusable or refused; the one used before stays in use. Action: Run `rap box run
+    --check` and replace the files; the box requests another certificate itself."""
 
     CERTIFICATE_EXPIRES_SOON = "certificate-expires-soon"
     """The box's certificate expires soon. Value: days left. Action: Renew the certificate."""

@@ -15,9 +15,12 @@ from random import Random
 from typing import Any, Final, TypeAlias, TypeVar
 
 from agents.box.buffer import Buffer
+from agents.box.certificate_files import BoxCertificates
 from agents.box.clock_sync import ClockSync, ServerTime, ask_data_center
 from agents.box.commands import CommandDispatcher, CommandQueue
 from agents.box.config import BoxConfig, InstrumentPort
+from agents.box.enrolment.records import IdentityRecords
+from agents.box.enrolment.renewal import Renewal
 from agents.box.files.requests import RequestQueue, RequestQueues
 from agents.box.files.serving import FileServing
 from agents.box.files.store import BoxFiles
@@ -39,7 +42,12 @@ from agents.box.intake.refusal import watch_refusals
 from agents.box.intake.roles import role_of
 from agents.box.profiles import allow_lists
 from agents.box.sessions.path import FirewallPath
-from agents.box.sessions.running import RunningSessions, SessionHardware, session_instruments
+from agents.box.sessions.running import (
+    RunningSessions,
+    SessionHardware,
+    serial_of,
+    session_instruments,
+)
 from agents.box.sessions.sessions import BoxSessions
 from agents.box.snapshot import BoxStatus
 from agents.box.state import SNAPSHOT_BYTES_MAX, BoxState
@@ -64,8 +72,10 @@ from wire.dial.probe import probe
 from wire.dial.traffic import Traffic
 from wire.http.connection import ClientConnection, Server
 from wire.messages import Command, Outcome
+from wire.pki.hierarchy import PrivateKey, make_key
+from wire.pki.signature import SignatureError
 from wire.process.bounds import CHECK_SECONDS, Bound, Bounds
-from wire.tls.context import client_context_ignoring_dates, sessions_kept
+from wire.tls.context import ClientContext, client_context_ignoring_dates, sessions_kept
 from wire.tls.peer import valid_from
 from wire.tls.revocation import CrlError, RevocationList
 
@@ -106,6 +116,8 @@ class Hardware:
     sessions: SessionHardware | None = None
     updates: UpdateHardware | None = None
     """None: the box follows no orders to update it."""
+    make_key: Callable[[], PrivateKey] = make_key
+    """Makes a private key for the box's certificate."""
 
 
 class Box:
@@ -137,6 +149,7 @@ class Box:
         self._files = BoxFiles(hardware.disk)
         self._time_dial_timeout = AdaptiveTimeout(DIAL_TIMEOUT_FACTOR_MAX)
         self._running: _Running | None = None
+        self._renewal: Renewal | None = None
         self._session_listeners: list[Callable[[], object]] = []
         self.tcp_ports: dict[int, int] = {}
         self._served: set[int] = set()  # the numbers of the ports at which instruments can connect
@@ -151,12 +164,15 @@ class Box:
         buffer = Buffer(spool, self._hardware.executor)
         try:
             self.activity = "running"
+            await self._load_identity()
             self._running = running = self._assemble(buffer, guard)
             running.audit.note(await self._start_event(spool, buffer))
             self._note_foreign_files(spool.recovery.foreign_files, running.audit)
             await self._record_profiles(running.audit)
             await self._live(running)
         finally:
+            if self._renewal is not None:
+                self._renewal.close()
             self.activity = "closing the spool"
             if self._running is not None:
                 await self._running.audit.chain.close()
@@ -185,6 +201,11 @@ class Box:
                 tasks.create_task(self._supervise("updates", running.updater.run, running))
             if running.sessions:
                 tasks.create_task(self._supervise("sessions", running.sessions.run, running))
+            if self._renewal is not None:
+                renew = partial(
+                    self._renewal.run, running.forwarder.connect, self._use_identity, running.audit
+                )
+                tasks.create_task(self._supervise("renewal", renew, running))
             if running.guard:
                 guard = partial(running.guard.guard, running.audit, work)
                 tasks.create_task(self._supervise("firewall", guard, running))
@@ -214,10 +235,45 @@ class Box:
         if running is None or not (event := self._certificate.refresh(at_once=at_once)):
             return
         running.audit.note(event)
+        self._use_certificate(running)
+
+    def _use_certificate(self, running: _Running) -> None:
+        """Use the certificate's contexts for new connections."""
         self._certificate.note(running.audit, self._alarm.used_by("certificate"))
         running.forwarder.use(self._certificate.client_tls)
         for server in self._servers.values():
             server.use(self._certificate.server_tls)
+        if running.sessions is not None:
+            try:
+                running.sessions.use(self._certificate.files)
+            except (OSError, SignatureError) as error:
+                self._log_message(f"remote sessions keep the key of the earlier certificate: {error}")
+
+    async def _load_identity(self) -> None:
+        """Begin with the identity that the box has requested itself, if there is one."""
+        config, hardware = self._config, self._hardware
+        if config.enrolment is None:
+            return
+        self._renewal = Renewal(
+            serial_of(config.identity.certificate),
+            config.identity,
+            IdentityRecords(hardware.disk),
+            hardware.executor,
+            hardware.clock,
+            self._random,
+            hardware.make_key,
+        )
+        with suppress(DiskError):  # the spool reports a failed disk
+            self._certificate.switch(await self._renewal.load())
+
+    def _use_identity(self, files: BoxCertificates) -> ClientContext:
+        """Use other files for new connections, and reconnect to the data center. Raises: OSError, ssl.SSLError."""
+        running = self._running
+        assert running is not None, "the renewal runs while the box does"
+        self._certificate.switch(files)
+        self._use_certificate(running)
+        running.forwarder.reconnect()
+        return self._certificate.client_tls
 
     def _refresh_revocations(self, audit: AuditLog) -> None:
         if self._revocations is None:
@@ -358,7 +414,7 @@ class Box:
         clock_sync = ClockSync(
             self._hardware.clock,
             self._state,
-            max(self._hardware.built_s, valid_from(self._config.identity.certificate)),
+            max(self._hardware.built_s, valid_from(self._certificate.files.certificate)),
             audit,
             self._ask_time,
             may_set=self._config.clock.service is not None,
@@ -398,6 +454,7 @@ class Box:
             clock_sync=clock_sync,
             trust=trust,
             files=files,
+            on_established=self._renewal.answered if self._renewal else _ignore,
         )
         bounds = box_bounds(audit, self._alarm.used_by("bounds"))
         bounds.add(
@@ -457,7 +514,7 @@ class Box:
                 hardware.firewall, guard, lambda offer: instruments[offer.instrument].paths(offer, settings)
             )
         return RunningSessions(
-            config,
+            self._certificate.files,
             config.sessions,
             hardware.sessions,
             path,
@@ -481,7 +538,7 @@ class Box:
 
     async def _ask_time(self) -> ServerTime:
         config = self._config
-        tls = client_context_ignoring_dates(config.identity.client_identity())
+        tls = client_context_ignoring_dates(self._certificate.files.client_identity())
         return await ask_data_center(config.datacenter, tls, config.proxy, self._time_dial_timeout)
 
     async def _serve(self, running: _Running, port: InstrumentPort) -> None:

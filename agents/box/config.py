@@ -56,6 +56,9 @@ retry_s = 30.0                         # pause after a failed attempt to enforce
 [clock]
 service = "/run/rap-clock.sock"        # sets a wrong clock; without it, a wrong clock is only recorded
 
+[enrolment]                            # optional: the box requests its certificates from the data center (EST),
+                                       # with keys of its own that it keeps in the folder of the spool
+
 [profiles]                             # optional: delivered profiles, newer than those of the program
 directory = "/var/lib/rap/profiles"
 key = "vendor-signing.pub"             # of the vendor, who signs them
@@ -203,6 +206,10 @@ class Clock(Table, frozen=True):
     service: Path | None = None
 
 
+class Enrolment(Table, frozen=True):
+    """The box requests its certificates from the data center; the files of [identity] are for the first time."""
+
+
 class Profiles(Table, frozen=True):
     """Delivered profiles: their directory, and the vendor's public key (PEM, P-256) that must have signed them."""
 
@@ -303,6 +310,7 @@ class BoxConfig(Table, frozen=True):
     firewall: FirewallPolicy | None = None
     watchdog: HardwareWatchdog | None = None
     clock: Clock = Clock()
+    enrolment: Enrolment | None = None
     revocation: Revocation | None = None
     profiles: Profiles | None = None
     sessions: SessionSettings | None = None

@@ -21,6 +21,7 @@ from datacenter.store.store import Store
 from datacenter.vendor_ca.authority import VendorAuthority
 from wire.pki.hierarchy import PublicKey
 from wire.pki.request import requested_key
+from wire.tls.certificates import EXTENSION_ERRORS
 
 Cause: TypeAlias = Literal["first", "renewal", "approved"]
 """Why a certificate was issued: to a box that had none of this CA's service, to renew one, or after an approval."""
@@ -89,14 +90,21 @@ class RegistrationAuthority:
                 return Rejected(
                     f"{box} has had {RENEWALS_PER_DAY} certificates in a day; repeat this later", BUSY_SECONDS
                 )
-            return Granted(self._issue(connection, box, public_key, reason, now_ms))
+            hosts = _hosts(current)
+            return Granted(self._issue(connection, box, public_key, reason, now_ms, hosts))
 
     def _issue(
-        self, connection: Connection, box: str, public_key: PublicKey, reason: Reason | None, now_ms: int
+        self,
+        connection: Connection,
+        box: str,
+        public_key: PublicKey,
+        reason: Reason | None,
+        now_ms: int,
+        hosts: tuple[str, ...],
     ) -> x509.Certificate:
         is_first = connection.scalar(select(_C.box).where(_C.box == box).limit(1)) is None
         cause: Cause = "approved" if reason else "first" if is_first else "renewal"
-        certificate = self.authority.certify(box, public_key, now_ms / 1000)
+        certificate = self.authority.certify(box, public_key, now_ms / 1000, hosts)
         row = {
             "serial_number": f"{certificate.serial_number:x}",
             "box": box,
@@ -122,6 +130,19 @@ def approved_boxes(store: Store) -> list[str]:
     """Return the boxes that staff approved although the configuration does not list them. Raises: StoreError."""
     is_approved = and_(_E.reason == "unknown", _E.state.in_(("approved", "issued")))
     return [row.box for row in store.read(select(_E.box).where(is_approved).distinct())]
+
+
+def _hosts(current: x509.Certificate) -> tuple[str, ...]:
+    """Return the names and addresses of a certificate, which the next one keeps (RFC 7030, 4.2.2).
+
+    Instruments connect to the box by them.
+    """
+    try:
+        names = current.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        addresses = names.get_values_for_type(x509.IPAddress)
+        return (*names.get_values_for_type(x509.DNSName), *map(str, addresses))
+    except EXTENSION_ERRORS:
+        return ()
 
 
 def _is_denied(connection: Connection, box: str) -> bool:

@@ -40,8 +40,13 @@ class VendorAuthority:
     """The roots that devices trust; during a roll-over the old and the new one."""
     days: int = DAYS
 
-    def certify(self, name: str, public_key: PublicKey, now_s: float) -> x509.Certificate:
-        """Issue a certificate. Raises: what the security module raises, an exception of `pkcs11`."""
+    def certify(
+        self, name: str, public_key: PublicKey, now_s: float, hosts: tuple[str, ...] = ()
+    ) -> x509.Certificate:
+        """Issue a certificate; `hosts` are the DNS names or addresses that the device serves.
+
+        Raises: what the security module raises, an exception of `pkcs11`.
+        """
         now = datetime.fromtimestamp(int(now_s), UTC)
         return sign_certificate(
             name,
@@ -51,6 +56,7 @@ class VendorAuthority:
             # 128 bits of which the first two are 01: always positive, and of one length
             1 << 126 | secrets.randbits(126),
             Validity(now - BACKDATED, now + timedelta(days=self.days)),
+            hosts=hosts,
         )
 
 

@@ -86,7 +86,7 @@ class SessionEnds:
         self.box = BoxSessions(
             BoxSurroundings(
                 serial=OFFER.box,
-                key=BOX,
+                key=lambda: BOX,
                 datacenter=DATACENTER_KEYS,
                 endpoint=DOOR,
                 ways=(PresenceWay.CODE,),

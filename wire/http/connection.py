@@ -222,8 +222,9 @@ class ServerConnection(_Parsing):
             transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._transport is not None and (tls := self._transport.get_extra_info("ssl_object")) is not None:
-            keep_session(tls)
+        # not from the transport, which forgets it if it was closed after it had been aborted
+        if self._transport is not None and self.peer.tls is not None:
+            keep_session(self.peer.tls)
         self._transport = None
         self.peer.is_lost = True
         self._lost()

@@ -49,6 +49,10 @@ class SessionRecorder:
         self._owed: deque[tuple[SessionRecord, Transition]] = deque()
         self._tasks: set[asyncio.Task[Any]] = set()
 
+    def use_key(self, key: EllipticCurvePrivateKey) -> None:
+        """Sign heads with another key from now on."""
+        self._key = key
+
     def knows(self, session: bytes) -> bool:
         """As `SessionAudit.knows`."""
         return self._log.is_used(session)

@@ -37,6 +37,18 @@ class OwnCertificate:
         self.client_tls = client_context(files.client_identity())
         self._accepted = self._is_accepted()
 
+    @property
+    def files(self) -> BoxCertificates:
+        """The files in use."""
+        return self._files
+
+    def switch(self, files: BoxCertificates) -> None:
+        """Use other files from now on. Raises: OSError or ssl.SSLError for unusable ones, with nothing changed."""
+        server_tls = server_context(files.server_identity())
+        self.client_tls, self.server_tls = client_context(files.client_identity()), server_tls
+        self._files, self._versions = files, FileVersions(msgspec.structs.asdict(files).values())
+        self._accepted = self._is_accepted()
+
     def inspect(self) -> Inspection:
         """Return the current problems of the files."""
         return inspect(self._files, self._clock.now_ns() / 1e9)

@@ -14,8 +14,10 @@ from random import Random
 from typing import Final
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.x509.oid import NameOID
 
+from agents.box.certificate_files import BoxCertificates
 from agents.box.config import BoxConfig, InstrumentPort, PortInstrument, SessionSettings
 from agents.box.sessions.desktop import DesktopNetwork, SharedDesktop, SharedScreen
 from agents.box.sessions.line import SessionLine
@@ -103,7 +105,7 @@ class RunningSessions:
 
     def __init__(
         self,
-        config: BoxConfig,
+        identity: BoxCertificates,
         settings: SessionSettings,
         hardware: SessionHardware,
         path: SessionPath,
@@ -116,7 +118,8 @@ class RunningSessions:
         log_unusable: Callable[[str], object],
         listeners: list[Callable[[], object]],
     ) -> None:
-        """`dial` connects to the data center, and raises OSError or ProxyError. `executor` is that of the disk.
+        """`identity` are the files of the box's certificate; `dial` connects to the data center, and raises OSError or
+        ProxyError. `executor` is that of the disk.
 
         `log_unusable` is called with the reason when the log cannot be opened, and each of `listeners` whenever
         anything that a page shows has changed. Raises: OSError, SignatureError,
@@ -126,10 +129,12 @@ class RunningSessions:
         self._path = path
         self._clock, self._random, self._executor = clock, random, executor
         self._log_unusable = log_unusable
-        self._serial = serial_of(config.identity.certificate)
-        self._key = load_private_key(settings.key or config.identity.key)
+        self._serial = serial_of(identity.certificate)
+        self._key = self._next_key = load_private_key(settings.key or identity.key)
+        self._dial = dial
+        self._recorder: SessionRecorder | None = None
         self._datacenter = key_set(*load_public_keys(settings.keys))
-        self._line = SessionLine(dial, self._receive, self._is_live, random)
+        self._line = SessionLine(self._connect, self._receive, self._is_live, random)
         self._listeners = listeners
         self._has_changed = asyncio.Event()
         self.sessions: BoxSessions | None = None
@@ -138,6 +143,25 @@ class RunningSessions:
     def wake(self) -> None:
         """Messages wait at the data center."""
         self._line.wake()
+
+    def use(self, identity: BoxCertificates) -> None:
+        """Sign with the key of another certificate, from the next connection to the data center on.
+
+        The data center knows the key from the certificate of that connection. A key for sessions alone stays in use.
+        Raises: OSError, SignatureError.
+        """
+        if self._settings.key is None:
+            self._next_key = load_private_key(identity.key)
+
+    async def _connect(self) -> ClientConnection:
+        connection = await self._dial()
+        self._key = self._next_key
+        if self._recorder is not None:
+            self._recorder.use_key(self._key)
+        return connection
+
+    def _key_in_use(self) -> EllipticCurvePrivateKey:
+        return self._key
 
     def fence_lost(self) -> None:
         """The firewall is not in force any more, or may have closed paths: end the sessions that have a tunnel."""
@@ -187,7 +211,7 @@ class RunningSessions:
 
     def _assemble(self, log: SessionLog) -> BoxSessions:
         hardware = self._hardware
-        recorder = SessionRecorder(
+        recorder = self._recorder = SessionRecorder(
             log,
             self._key,
             f"{self._random.getrandbits(64):016x}",
@@ -199,7 +223,7 @@ class RunningSessions:
         return BoxSessions(
             Surroundings(
                 serial=self._serial,
-                key=self._key,
+                key=self._key_in_use,
                 datacenter=self._datacenter,
                 endpoint=self._settings.door,
                 ways=tuple(PresenceWay(way.replace("-", " ")) for way in self._settings.ways),

@@ -97,7 +97,9 @@ class BoxSession(SessionExecutor):
             self.evidence, self._evidence_hash = (*kept, evidence), offer_hash
             self._was_screen_shared |= screen_shared
             is_complete = self._ways_proved() == len(self._around.ways)
-            self._grant = countersign_offer(self.signed, self.evidence, self._public_key(), self._around.key)
+            self._grant = countersign_offer(
+                self.signed, self.evidence, self._public_key(), self._around.key()
+            )
             await self._step(Event.AUTHORIZE, Actor.PERSON, screen_shared=self._was_screen_shared)
             self._around.changed()
             if self._is(SessionState.OFFERED) and is_complete:

@@ -39,8 +39,8 @@ class Surroundings:
     """Everything around the sessions of a box."""
 
     serial: str
-    key: EllipticCurvePrivateKey
-    """The box's own key, which countersigns offers."""
+    key: Callable[[], EllipticCurvePrivateKey]
+    """Returns the box's own key, which countersigns offers; it changes when the certificate is renewed."""
     datacenter: Keys
     endpoint: Endpoint
     """Where tunnels arrive at the data center."""

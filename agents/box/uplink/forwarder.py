@@ -85,9 +85,12 @@ class Forwarder:
         clock_sync: ClockSync | None = None,
         trust: TrustDiagnosis | None = None,
         files: RequestQueue | None = None,
+        on_established: Callable[[ClientContext], object] = lambda _: None,
     ) -> None:
         """`on_sessions` is called when messages of remote sessions wait at the data center, `on_updates` when the
         order of the box has changed there.
+
+        `on_established` is called with the TLS context of each connection on which a batch was acknowledged.
         """
         self._trust = trust
         self._clock, self._clock_sync = clock, clock_sync
@@ -95,6 +98,7 @@ class Forwarder:
         self._uplink, self._audit, self._on_commands, self._timing = uplink, audit, on_commands, timing
         self._on_withdrawn, self._on_sessions, self._files = on_withdrawn, on_sessions, files
         self._on_updates = on_updates
+        self._on_established, self._connection_tls = on_established, tls
         self._loop = asyncio.get_running_loop()
         self._backoff = Backoff(random)
         self._discard_limit = TokenBucket(DISCARDS_PER_SECOND, DISCARDS_BURST)
@@ -136,6 +140,12 @@ class Forwarder:
     def use(self, tls: ClientContext) -> None:
         """Use another TLS context for new connections."""
         self._tls = tls
+
+    def reconnect(self) -> None:
+        """End the connection, so that the next one uses the present TLS context."""
+        self._lane.abort()
+        if self._connection is not None:
+            self._connection.abort()
 
     async def run(self) -> None:
         """Forward until cancelled."""
@@ -217,31 +227,35 @@ class Forwarder:
         return self._clock.now_ns() / 1e9
 
     async def _dial(self) -> ClientConnection:
-        self._dialling_since = self._loop.time()
+        self._dialling_since, tls = self._loop.time(), self._tls
         try:
             async with asyncio.timeout(None) as self._dialling:
-                connection = await self.connect()
+                connection = await self.connect(tls)
         finally:
             self._dialling = None
-        self._connection, self._connected_at = connection, self._loop.time()
+        self._connection, self._connected_at, self._connection_tls = connection, self._loop.time(), tls
         if self._trust is not None:
             self._trust.trusted()
         self._transport = connection.transport
         return connection
 
-    async def connect(self) -> ClientConnection:
-        """Return a new connection to the data center. Raises: OSError, ProxyError."""
+    async def connect(self, tls: ClientContext | None = None) -> ClientConnection:
+        """Return a new connection to the data center, with the present TLS context if none is given.
+
+        Raises: OSError, ProxyError.
+        """
+        tls = tls or self._tls
         try:
             connection = await dial(
                 self._endpoint,
-                self._tls,
+                tls,
                 reply_bytes_max=REPLY_BYTES_MAX,
                 proxy=self._proxy,
                 traffic=self._traffic,
                 adaptive_timeout=self._dial_timeout,
             )
         except (ssl.SSLError, ConnectionResetError, ConnectionAbortedError):
-            self._tls.forget()  # TLS session resumption may be the cause
+            tls.forget()  # TLS session resumption may be the cause
             raise
         self._traffic.connections += 1
         if connection.transport is not None:
@@ -280,12 +294,13 @@ class Forwarder:
             self._audit.note(AuditEvent.UPLINK_RESTORED, int(now - self._lost_at))
             self._lost_at = None
         self._remember_session()
+        self._on_established(self._connection_tls)
         if self._clock_sync is not None and self._connection is not None:
             self._clock_sync.confirm(self._connection.date)
 
     def _remember_session(self) -> None:
         if self._transport is not None:
-            self._tls.remember(self._transport, self._loop.time())
+            self._connection_tls.remember(self._transport, self._loop.time())
 
     # -- the second connection, for alerts --------------------------------------------------------------
 

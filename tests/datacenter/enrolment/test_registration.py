@@ -80,6 +80,16 @@ def test_a_known_box_with_a_valid_certificate_gets_another_for_90_days(enrolling
     assert issued.not_valid_before_utc.timestamp() < START_MS / 1000
 
 
+def test_the_new_certificate_keeps_the_names_by_which_instruments_connect(enrolling: Enrolling) -> None:
+    hosts = ("rap-box.example", "10.77.1.1", "fd00::1")
+    pem = CA.certify(BOX, make_key().public_key(), hosts=hosts)
+    outcome = enrolling.ask(make_key(), current=x509.load_pem_x509_certificate(pem))
+    assert isinstance(outcome, Granted)
+    names = outcome.certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["rap-box.example"]
+    assert [str(one) for one in names.get_values_for_type(x509.IPAddress)] == ["10.77.1.1", "fd00::1"]
+
+
 def test_a_repeated_request_gets_the_same_certificate(enrolling: Enrolling) -> None:
     key = make_key()
     first = enrolling.ask(key)

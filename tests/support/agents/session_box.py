@@ -66,7 +66,7 @@ class SessionBox:
         self.sessions = BoxSessions(
             Surroundings(
                 serial=OFFER.box,
-                key=BOX,
+                key=lambda: BOX,
                 datacenter=DATACENTER_KEYS,
                 endpoint=DOOR,
                 ways=ways,

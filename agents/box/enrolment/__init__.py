@@ -1,0 +1,1 @@
+"""Enrolment: the box requests its certificates from the data center by EST, with keys that it makes itself."""

@@ -1,0 +1,57 @@
+"""The identity in use as PEM files, since OpenSSL reads keys and certificates only from files.
+
+They are in a folder that only this process can read, and are removed at its end.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import msgspec
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from agents.box.certificate_files import BoxCertificates
+from agents.box.enrolment.records import IdentityRecord
+
+
+class IdentityFiles:
+    """Writes records as files; `configured` are the files of the flashed identity."""
+
+    def __init__(self, configured: BoxCertificates) -> None:
+        self._configured = configured
+        self._folder: Path | None = None
+        self._written = 0
+
+    def write(self, record: IdentityRecord) -> BoxCertificates:
+        """Write a record; return its files, beside those of the configuration that stay. Raises: OSError."""
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="rap-identity-"))
+        self._written += 1
+        folder = self._folder / str(self._written)
+        folder.mkdir(mode=0o700)
+        files = msgspec.structs.replace(
+            self._configured, certificate=folder / "box.crt", key=folder / "box.key"
+        )
+        files.key.touch(mode=0o600)
+        encoding = Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+        files.key.write_bytes(record.private_key().private_bytes(*encoding))
+        files.certificate.write_bytes(_pem(record.chain))
+        if record.authorities:
+            vendor = folder / "vendor.crt"
+            own = self._configured.vendor_authority.read_bytes()
+            vendor.write_bytes(own.rstrip() + b"\n" + _pem(record.authorities))
+            files = msgspec.structs.replace(files, vendor_authority=vendor)
+        return files
+
+    def remove(self) -> None:
+        """Remove all files."""
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+
+def _pem(certificates: tuple[bytes, ...]) -> bytes:
+    return b"".join(x509.load_der_x509_certificate(one).public_bytes(Encoding.PEM) for one in certificates)

@@ -1,0 +1,105 @@
+"""The box's own keys and certificates on its disk: the one in use, and the next one.
+
+Each is one file with a checksum, so that key and certificate cannot be separated. A file is written under another
+name, flushed and renamed. A power cut at any moment therefore leaves each file old or new, and never half of it:
+
+    next   with a key alone          the certificate is requested, with the same key after each restart
+    next   with its certificate      it is tried; `used`, or the flashed identity, is kept until it has worked
+    used                             replaced by `next` in one step, once that has worked
+
+Calls block, and are made on the thread of the disk. Files of the spool are on the same disk; names do not overlap.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+import msgspec
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_der_private_key,
+)
+
+from hal.disk import Disk, DiskError, DiskErrorKind
+from wire.pki.hierarchy import PrivateKey
+from wire.tls.certificates import CERTIFICATE_ERRORS
+
+USED, NEXT = "identity-used.record", "identity-next.record"
+_PART: Final = "identity-new.part"
+_HASH_BYTES: Final = 32
+RECORD_BYTES_MAX: Final = 64 * 1024
+
+
+class IdentityRecord(msgspec.Struct, frozen=True, array_like=True):
+    """A private key with its certificate chain, and the CAs of the vendor that the data center named last."""
+
+    key: bytes
+    """PKCS #8, DER."""
+    chain: tuple[bytes, ...] = ()
+    """DER, the box's own certificate first; empty until it was issued."""
+    authorities: tuple[bytes, ...] = ()
+    """DER; empty: those of the box's configuration."""
+
+    @classmethod
+    def of_key(cls, key: PrivateKey, authorities: tuple[bytes, ...] = ()) -> IdentityRecord:
+        """Return the record of a key without a certificate."""
+        return cls(key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()), (), authorities)
+
+    def private_key(self) -> PrivateKey:
+        """Return the key."""
+        key = load_der_private_key(self.key, None)
+        assert isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey)
+        return key
+
+    def certificate(self) -> x509.Certificate:
+        """Return the box's own certificate, which must have been issued."""
+        return x509.load_der_x509_certificate(self.chain[0])
+
+
+class IdentityRecords:
+    """The records on a disk."""
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+
+    def load(self, name: str) -> IdentityRecord | None:
+        """Return a record; None if there is none, or if it is damaged. Raises: DiskError UNAVAILABLE."""
+        try:
+            size = self._disk.size(name)
+            data = self._disk.read(name, 0, min(size, RECORD_BYTES_MAX))
+        except DiskError as error:
+            if error.kind is DiskErrorKind.UNAVAILABLE:
+                raise
+            return None
+        digest, content = data[:_HASH_BYTES], data[_HASH_BYTES:]
+        if hashlib.sha256(content).digest() != digest:
+            return None
+        try:
+            record = msgspec.msgpack.decode(content, type=IdentityRecord)
+            record.private_key()
+            for each in (*record.chain, *record.authorities):
+                x509.load_der_x509_certificate(each)
+        except (msgspec.DecodeError, AssertionError, *CERTIFICATE_ERRORS):
+            return None
+        return record
+
+    def save_next(self, record: IdentityRecord) -> None:
+        """Store the next record, in place of an earlier one; durable on return. Raises: DiskError."""
+        content = msgspec.msgpack.encode(record)
+        data = hashlib.sha256(content).digest() + content
+        self._disk.create(_PART, len(data))
+        self._disk.commit(_PART, 0, data)
+        self._disk.rename(_PART, NEXT)
+
+    def use_next(self) -> None:
+        """Replace the record in use by the next one, in one step; durable on return. Raises: DiskError."""
+        self._disk.rename(NEXT, USED)
+
+    def drop_next(self) -> None:
+        """Remove the next record; durable on return. Raises: DiskError."""
+        self._disk.remove(NEXT)

@@ -1,0 +1,299 @@
+"""Renews the box's certificate: requests it, tries it, and uses it from then on.
+
+    due      the certificate is the flashed one, or two thirds of its life are over
+    asked    the box has made a key and requests a certificate for it, until the data center issues one
+    issued   the box connects with the new certificate; once a batch was acknowledged, the old one is removed
+
+Every state is on the disk (`agents.box.enrolment.records`), and a restart continues there. Until the new certificate
+has worked, the box returns to the old one after PROOF_SECONDS_MAX, so that it is never without one that works.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
+from datetime import timedelta
+from http import HTTPStatus
+from random import Random
+from typing import Final, TypeAlias, TypeVar
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+
+from agents.box.certificate_files import BoxCertificates
+from agents.box.enrolment.identity_files import IdentityFiles
+from agents.box.enrolment.records import NEXT, USED, IdentityRecord, IdentityRecords
+from agents.box.health.audit import AuditLog
+from agents.box.health.certificates import inspect
+from hal.clock import WallClock
+from hal.disk import DiskError, DiskErrorKind
+from wire import est
+from wire.audit_events import AuditEvent
+from wire.dial.proxy import ProxyError
+from wire.http.connection import ClientConnection, HttpError
+from wire.messages import TIME_PATH
+from wire.pki.hierarchy import PrivateKey
+from wire.pki.request import make_request
+from wire.tls.certificates import CERTIFICATE_ERRORS
+from wire.tls.context import ClientContext, client_context
+from wire.tls.identity import Severity
+
+RENEW_AFTER: Final = 2 / 3
+"""The part of its life after which a certificate is renewed."""
+LOOK_SECONDS: Final = 3600.0
+"""The longest interval of looking at the certificate's age: the clock may be set meanwhile."""
+RETRY_SECONDS_MIN: Final = 10.0
+RETRY_SECONDS_MAX: Final = 3600.0
+REFUSED_SECONDS: Final = 6 * 3600.0
+"""After a refusal by the data center, the request is repeated this late."""
+APPROVAL_SECONDS: Final = 300.0
+"""The interval of requests that wait for approval, unless the data center says another."""
+ANSWER_SECONDS_MAX: Final = 60.0
+PROOF_SECONDS_MAX: Final = 900.0
+PROBE_REFUSALS_MAX: Final = 3
+"""A new certificate that the data center refuses this often is dropped."""
+PAUSE_SECONDS: Final = 24 * 3600.0
+"""The least time between two renewals, whatever the clock says."""
+_NETWORK_ERRORS: Final = (OSError, ProxyError, HttpError, est.EstError)
+T = TypeVar("T")
+
+Dial: TypeAlias = Callable[[ClientContext], Awaitable[ClientConnection]]
+Use: TypeAlias = Callable[[BoxCertificates], ClientContext]
+
+
+class NotUsableError(est.EstError):
+    """The data center has issued a certificate that the box cannot use."""
+
+
+class Renewal:
+    """The renewal of a box's certificate. Call `load` once, then `run`."""
+
+    def __init__(
+        self,
+        serial: str,
+        configured: BoxCertificates,
+        records: IdentityRecords,
+        executor: Executor | None,
+        clock: WallClock,
+        random: Random,
+        make_key: Callable[[], PrivateKey],
+    ) -> None:
+        """`configured` are the files of the flashed identity; `records` are used on `executor`."""
+        self._serial, self._configured, self._records = serial, configured, records
+        self._executor, self._clock, self._random, self._make_key = executor, clock, random, make_key
+        self._files = IdentityFiles(configured)
+        self._used: IdentityRecord | None = None
+        self._next: IdentityRecord | None = None
+        self._in_use = configured
+        self._failures = self._refusals = 0
+        self._is_awaiting_approval = False
+        self._answered = asyncio.Event()
+        self._answering: ClientContext | None = None
+
+    async def load(self) -> BoxCertificates:
+        """Read the records, and return the files of the identity to begin with. Raises: DiskError UNAVAILABLE."""
+        self._used = await self._on_disk(self._records.load, USED)
+        self._next = await self._on_disk(self._records.load, NEXT)
+        if self._used is not None and (not self._used.chain or self._is_older_than_configured(self._used)):
+            self._used = None
+        if self._used is not None:
+            try:
+                self._in_use = self._files.write(self._used)
+            except OSError:
+                self._used = None
+        return self._in_use
+
+    def close(self) -> None:
+        """Remove the files with the key."""
+        self._files.remove()
+
+    def answered(self, tls: ClientContext) -> None:
+        """The data center has acknowledged a batch on a connection with this context."""
+        if tls is self._answering:
+            self._answered.set()
+
+    async def run(self, dial: Dial, use: Use, audit: AuditLog) -> None:
+        """Renew until cancelled. `dial` connects to the data center; `use` changes the files and gives the context.
+
+        Raises: DiskError UNAVAILABLE.
+        """
+        while True:
+            delay = LOOK_SECONDS
+            try:
+                if self._next is not None and self._next.chain:
+                    await self._try_next(dial, use, audit)
+                    delay = PAUSE_SECONDS
+                elif (due_s := self._due_in_s()) <= 0:
+                    delay = await self._request(dial, audit)
+                else:
+                    delay = min(due_s, LOOK_SECONDS)
+            except _NETWORK_ERRORS as error:
+                if isinstance(error, NotUsableError):
+                    audit.note(AuditEvent.CERTIFICATE_NOT_RENEWED)
+                delay = self._retry_delay()
+            except DiskError as error:
+                if error.kind is DiskErrorKind.UNAVAILABLE:
+                    raise
+                delay = RETRY_SECONDS_MAX
+            await asyncio.sleep(delay)
+
+    def _due_in_s(self) -> float:
+        """Return the seconds until the certificate is to be renewed; negative if it is due."""
+        if self._used is None:
+            return -1.0
+        certificate = self._used.certificate()
+        begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        due_s = (begins + (ends - begins) * RENEW_AFTER).timestamp()
+        return due_s - self._clock.now_ns() / 1e9
+
+    async def _request(self, dial: Dial, audit: AuditLog) -> float:
+        """Request a certificate; return the seconds until the next step."""
+        if self._next is None:
+            known = self._used.authorities if self._used is not None else ()
+            fresh = IdentityRecord.of_key(self._make_key(), known)
+            await self._on_disk(self._records.save_next, fresh)
+            self._next = fresh
+        key = self._next.private_key()
+        connection = await dial(client_context(self._in_use.client_identity()))
+        try:
+            answer = await self._ask(connection, key)
+            if isinstance(answer, est.Issued):
+                await self._take(answer.certificates, await self._authorities(connection))
+                audit.note(AuditEvent.CERTIFICATE_ISSUED, self._days_left())
+                self._failures, self._is_awaiting_approval = 0, False
+                return 0.0
+        finally:
+            connection.abort()
+        if isinstance(answer, est.Waiting):
+            if not self._is_awaiting_approval:
+                audit.note(AuditEvent.CERTIFICATE_AWAITS_APPROVAL)
+                self._is_awaiting_approval = True
+            return answer.retry_after_s or APPROVAL_SECONDS
+        audit.note(AuditEvent.CERTIFICATE_REQUEST_REFUSED, answer.status)
+        is_temporary = answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR or answer.retry_after_s
+        return max(answer.retry_after_s, self._retry_delay()) if is_temporary else REFUSED_SECONDS
+
+    async def _ask(self, connection: ClientConnection, key: PrivateKey) -> est.EnrolmentAnswer:
+        path = est.ENROL if self._used is None else est.REENROL
+        body = est.encode_request(make_request(self._serial, key))
+        async with asyncio.timeout(ANSWER_SECONDS_MAX):
+            return est.read_answer(await connection.request("POST", path, body, est.REQUEST_HEADERS))
+
+    async def _authorities(self, connection: ClientConnection) -> tuple[bytes, ...]:
+        """Return the CAs of the vendor; empty if they are those of the configuration."""
+        assert self._next is not None, "a key was made"
+        configured = self._configured.vendor_authority
+        known = [x509.load_der_x509_certificate(one) for one in self._next.authorities]
+        try:
+            known = known or x509.load_pem_x509_certificates(configured.read_bytes())
+        except (OSError, *CERTIFICATE_ERRORS):
+            known = []
+        headers = f"If-None-Match: {est.etag_of(known)}\r\n" if known else ""
+        async with asyncio.timeout(ANSWER_SECONDS_MAX):
+            response = await connection.request("GET", est.CA_CERTIFICATES, headers=headers)
+        if response.status != HTTPStatus.OK:
+            return self._next.authorities
+        return tuple(one.public_bytes(Encoding.DER) for one in est.decode_certificates(response.body))
+
+    async def _take(self, issued: tuple[x509.Certificate, ...], authorities: tuple[bytes, ...]) -> None:
+        """Store an issued certificate, if it can be used. Raises: NotUsableError, OSError, DiskError."""
+        assert self._next is not None, "a key was made"
+        key = self._next.private_key()
+        leaf = next((one for one in issued if one.public_key() == key.public_key()), None)
+        if leaf is None:
+            raise NotUsableError("the issued certificate is for another key")
+        names = [str(one.value) for one in leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+        if names != [self._serial]:
+            raise NotUsableError(f"the issued certificate is for {names}")
+        chain = (leaf, *(one for one in issued if one is not leaf))
+        ders = tuple(one.public_bytes(Encoding.DER) for one in chain)
+        record = IdentityRecord(self._next.key, ders, authorities)
+        # the box's clock may be wrong: only the certificate itself is checked
+        valid_s = (leaf.not_valid_before_utc + timedelta(minutes=1)).timestamp()
+        if inspect(self._files.write(record), valid_s).worst not in (None, Severity.SOON):
+            raise NotUsableError("the issued certificate would be refused")
+        await self._on_disk(self._records.save_next, record)
+        self._next = record
+
+    async def _try_next(self, dial: Dial, use: Use, audit: AuditLog) -> None:
+        """Connect with the new certificate until it has worked or was refused. Raises: _NETWORK_ERRORS, DiskError."""
+        assert self._next is not None, "it was issued"
+        files = self._files.write(self._next)
+        if not await self._is_accepted(dial, client_context(files.client_identity())):
+            await self._drop(audit)
+            return
+        self._answered.clear()
+        self._answering = use(files)
+        try:
+            async with asyncio.timeout(PROOF_SECONDS_MAX):
+                await self._answered.wait()
+        except TimeoutError:
+            use(self._in_use)
+            raise
+        finally:
+            self._answering = None
+        await self._on_disk(self._records.use_next)
+        self._used, self._next, self._in_use, self._failures = self._next, None, files, 0
+        audit.note(AuditEvent.CERTIFICATE_RENEWED, self._days_left())
+
+    async def _is_accepted(self, dial: Dial, tls: ClientContext) -> bool:
+        """Return whether the data center accepts the new certificate. Raises: _NETWORK_ERRORS, if that is unknown."""
+        try:
+            connection = await dial(tls)
+            try:
+                async with asyncio.timeout(ANSWER_SECONDS_MAX):
+                    response = await connection.request("GET", TIME_PATH)
+            finally:
+                connection.abort()
+        except (ssl.SSLError, HttpError) as error:
+            if not _is_refusal(error):
+                raise
+            self._refusals += 1
+            if self._refusals < PROBE_REFUSALS_MAX:
+                raise
+            return False
+        if response.status == HTTPStatus.FORBIDDEN:
+            raise est.EstError("the data center answers no request of this box")
+        self._refusals = 0
+        return True
+
+    async def _drop(self, audit: AuditLog) -> None:
+        """Give the new certificate up, and request another with another key later. Raises: EstError, DiskError."""
+        await self._on_disk(self._records.drop_next)
+        self._next, self._refusals = None, 0
+        audit.note(AuditEvent.CERTIFICATE_NOT_RENEWED)
+        raise est.EstError("the data center refuses the certificate that it has issued")
+
+    def _days_left(self) -> int:
+        record = self._next if self._next is not None else self._used
+        assert record is not None, "there is a new certificate"
+        left_s = record.certificate().not_valid_after_utc.timestamp() - self._clock.now_ns() / 1e9
+        return int(left_s // 86_400)
+
+    def _is_older_than_configured(self, record: IdentityRecord) -> bool:
+        """Return whether a person has installed a certificate that was issued after the box's own."""
+        try:
+            pem = self._configured.certificate.read_bytes()
+            configured = x509.load_pem_x509_certificates(pem)[0]
+        except (OSError, IndexError, *CERTIFICATE_ERRORS):
+            return False
+        return configured.not_valid_before_utc > record.certificate().not_valid_before_utc
+
+    def _retry_delay(self) -> float:
+        ceiling = min(RETRY_SECONDS_MAX, RETRY_SECONDS_MIN * 2.0 ** min(self._failures, 16))
+        self._failures += 1
+        return self._random.uniform(RETRY_SECONDS_MIN / 2, ceiling)
+
+    async def _on_disk(self, function: Callable[..., T], *arguments: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments)
+
+
+def _is_refusal(error: ssl.SSLError | HttpError) -> bool:
+    """Return whether the other end has refused the certificate by a TLS alert.
+
+    In TLS 1.3 it does so after the handshake has ended for the client, whose next request then fails with the alert.
+    """
+    return not isinstance(error, ssl.SSLCertVerificationError) and "_ALERT_" in str(error)

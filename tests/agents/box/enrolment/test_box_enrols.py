@@ -1,0 +1,55 @@
+"""The whole box requests its certificate, and uses it for the data center, the instruments and remote sessions."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from cryptography import x509
+
+from agents.box.config import BoxConfig, Enrolment, InstrumentPort, PortInstrument, Sending
+from agents.box.enrolment.records import USED, IdentityRecords
+from settings.types import Endpoint
+from tests.support.agents.boxes import connect, disk, running_box
+from tests.support.enrolment_center import EnrolmentCenter
+from tests.support.eventually import eventually
+from wire.http.connection import ClientConnection
+
+
+def peer(connection: ClientConnection) -> x509.Certificate:
+    assert connection.transport is not None
+    der = connection.transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    return x509.load_der_x509_certificate(der)
+
+
+def test_a_flashed_box_enrols_and_keeps_its_certificate_over_a_restart(tmp_path: Path) -> None:
+    center, on = EnrolmentCenter(tmp_path), disk()
+    instrument = PortInstrument("CHEM-1", "chemistry-analyzer")
+
+    async def scenario() -> None:
+        async with center.serving():
+            config = BoxConfig(
+                board="rap-4",
+                identity=center.files(),
+                datacenter=Endpoint("localhost", center.port),
+                port=[InstrumentPort(number=1, listen="127.0.0.1", tcp_port=0, instrument=[instrument])],
+                sending=Sending(linger_s=0),
+                enrolment=Enrolment(),
+            )
+            async with running_box(config, on) as box:
+                await eventually(lambda: IdentityRecords(on).load(USED) is not None)
+                record = IdentityRecords(on).load(USED)
+                assert record is not None
+                connection = await connect(box, center.instrument)
+                assert peer(connection) == record.certificate(), "towards instruments"
+                connection.close()
+            issued = [path for path in center.requests if path.endswith("enroll")]
+            async with running_box(config, on) as box:
+                connection = await connect(box, center.instrument)
+                assert peer(connection) == record.certificate(), "after a restart"
+                connection.close()
+                await eventually(lambda: box.is_connected)
+            assert [path for path in center.requests if path.endswith("enroll")] == issued
+
+    asyncio.run(scenario())
+    center.store.close()

@@ -1,0 +1,114 @@
+"""A data center that stores batches and issues certificates, over real TLS on loopback, and a box's identity."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from agents.box.certificate_files import BoxCertificates
+from datacenter.enrolment.denied import DeniedBoxes
+from datacenter.enrolment.registration import RegistrationAuthority
+from datacenter.enrolment.service import EnrolmentService, guarded
+from datacenter.ingest import PATH, make_ingest
+from datacenter.store.queue import StoreQueue
+from datacenter.store.store import Store
+from datacenter.vendor_ca.authority import VendorAuthority
+from settings.types import Endpoint
+from tests.support.datacenter.batches import alert, encoded
+from wire import est
+from wire.compression import Compressor
+from wire.dial.dialer import dial
+from wire.http.connection import ClientConnection, Request, Response, Server, serve
+from wire.pki.hierarchy import Authority, Validity
+from wire.tls.context import ClientContext, Identity, ServerContext, client_context, server_context
+
+BOX = "RAP-0001"
+LOOPBACK = ("127.0.0.1", "localhost")
+
+
+class EnrolmentCenter:
+    """The data center; `requests` has the paths of the requests that it has answered."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.vendor, public = folder, Authority.make("vendor"), Authority.make("public")
+        self.server_identity = public.issue(folder, "dc", hosts=LOOPBACK, trusts=self.vendor)
+        self.valid = self.vendor.issue(folder, BOX, hosts=LOOPBACK, trusts=public)
+        past = Validity.days(-700)
+        self.expired = self.vendor.issue(folder / "old", BOX, hosts=LOOPBACK, trusts=public, validity=past)
+        self.instrument = self.vendor.issue(folder, "CHEM-1", trusts=self.vendor)
+        self.public = public
+        self.store = Store(f"sqlite:///{folder / 'store.db'}")
+        self.store.authorize([BOX], 0)
+        self.denied = DeniedBoxes(self.store)
+        self.ahead_s = 0.0
+        """How far its clock is ahead of the machine's."""
+        self.lost_answers = 0
+        """The number of next EST answers that are lost with their connection."""
+        self.requests: list[str] = []
+        self.authority = VendorAuthority(self.vendor.certificate, self.vendor.key, (), (self.vendor.root,))
+        self.server: Server | None = None
+
+    def now_s(self) -> float:
+        """Its wall clock."""
+        return time.time() + self.ahead_s
+
+    def files(self, identity: Identity | None = None) -> BoxCertificates:
+        """The files of the flashed box."""
+        identity = identity or self.valid
+        return BoxCertificates(
+            certificate=identity.certificate,
+            key=identity.key,
+            vendor_authority=self.instrument.authorities,
+            datacenter_authority=identity.authorities,
+        )
+
+    @property
+    def port(self) -> int:
+        """Its TCP port."""
+        assert self.server is not None
+        return self.server.port
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[EnrolmentCenter]:
+        """Serve until the end of the block."""
+        registration = RegistrationAuthority(self.store, self.authority, lambda: round(self.now_s() * 1000))
+        with ThreadPoolExecutor(1) as executor:
+            queue = StoreQueue(executor, self.store.ingest_all)
+            enrolment = EnrolmentService(registration, executor)
+            ingest = make_ingest(lambda: round(self.now_s() * 1000), queue, enrolment=enrolment)
+            handler = guarded(ingest, self.denied, self.now_s)
+
+            async def answer(request: Request) -> Response:
+                self.requests.append(request.target)
+                response = await handler(request)
+                if self.lost_answers and request.target.startswith(est.PREFIX):
+                    self.lost_answers -= 1
+                    request.peer.hang_up()
+                return response
+
+            self.server = await serve(
+                answer, "127.0.0.1", 0, tls=self.server_tls(), body_bytes_max=100_000, now=self.now_s
+            )
+            try:
+                yield self
+            finally:
+                await self.server.close()
+
+    def server_tls(self) -> ServerContext:
+        """The context for boxes."""
+        return server_context(self.server_identity, checks_dates=False)
+
+    async def connect(self, identity: Identity | ClientContext) -> ClientConnection:
+        """Connect as a box."""
+        tls = identity if isinstance(identity, ClientContext) else client_context(identity)
+        return await dial(Endpoint("localhost", self.port), tls, reply_bytes_max=est.ANSWER_BYTES_MAX)
+
+    async def send_batch(self, identity: Identity | ClientContext) -> int:
+        """Send a batch on a new connection; return the status."""
+        connection = await self.connect(identity)
+        response = await connection.request("POST", PATH, Compressor().compress(encoded(alert(1))))
+        connection.abort()
+        return response.status
