@@ -47,6 +47,10 @@ class AuditEvent(StrEnum):
     """The part `certificate` of the box program failed with an internal error; it starts again. Action:
     Report it with the traceback in the system's journal."""
 
+    PART_FAILED_RENEWAL = "part-failed-renewal"
+    """The part `renewal` of the box program failed with an internal error; it starts again. Action:
+    Report it with the traceback in the system's journal."""
+
     PART_FAILED_UPDATES = "part-failed-updates"
     """The part `updates` of the box program failed with an internal error; it starts again. Action: Report it
     with the traceback in the system's journal."""

@@ -183,6 +183,14 @@ class EmulatedDataCenterPart(DataCenterPart, Protocol):
         """Permit no remote session."""
         ...
 
+    def approve_enrolments(self) -> None:
+        """Approve all requests for certificates that wait."""
+        ...
+
+    def deny_box(self) -> End:
+        """Put the box on the deny-list."""
+        ...
+
     def expire_training(self) -> End:
         """Let no staff member have a training."""
         ...

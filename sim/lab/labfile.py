@@ -68,6 +68,9 @@ class LabBox(Table, frozen=True):
     """How long a routine report may wait to be sent in a batch with others."""
     spool_bytes_max: Annotated[int, values.size("16MiB", "1024GiB")] = 256 * 2**20
     """How much of the disk the spool may use."""
+    enrolment: Literal["none", "flashed", "expired"] = "none"
+    """Whether the box requests certificates from the data center, and with which it begins: that of flashing, or one
+    that expired two years ago. Default: the certificate stays."""
 
 
 class LabProxy(Table, frozen=True):

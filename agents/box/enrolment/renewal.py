@@ -53,8 +53,10 @@ APPROVAL_SECONDS: Final = 300.0
 """The interval of requests that wait for approval, unless the data center says another."""
 ANSWER_SECONDS_MAX: Final = 60.0
 PROOF_SECONDS_MAX: Final = 900.0
-PROBE_REFUSALS_MAX: Final = 3
-"""A new certificate that the data center refuses this often is dropped."""
+REFUSALS_MAX: Final = 12
+"""A new certificate is dropped after this many refusals without an answer between them. A TLS alert counts as
+ALERT_REFUSALS; a connection that ends without an answer as one, since a reset may overtake the alert."""
+ALERT_REFUSALS: Final = 4
 PAUSE_SECONDS: Final = 24 * 3600.0
 """The least time between two renewals, whatever the clock says."""
 _NETWORK_ERRORS: Final = (OSError, ProxyError, HttpError, est.EstError)
@@ -248,11 +250,11 @@ class Renewal:
                     response = await connection.request("GET", TIME_PATH)
             finally:
                 connection.abort()
-        except (ssl.SSLError, HttpError) as error:
-            if not _is_refusal(error):
-                raise
-            self._refusals += 1
-            if self._refusals < PROBE_REFUSALS_MAX:
+        except ssl.SSLCertVerificationError:
+            raise  # of the data center's certificate
+        except (ssl.SSLError, ConnectionResetError, HttpError) as error:
+            self._refusals += ALERT_REFUSALS if _is_alert(error) else 1
+            if self._refusals < REFUSALS_MAX:
                 raise
             return False
         if response.status == HTTPStatus.FORBIDDEN:
@@ -291,9 +293,9 @@ class Renewal:
         return await asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments)
 
 
-def _is_refusal(error: ssl.SSLError | HttpError) -> bool:
+def _is_alert(error: Exception) -> bool:
     """Return whether the other end has refused the certificate by a TLS alert.
 
     In TLS 1.3 it does so after the handshake has ended for the client, whose next request then fails with the alert.
     """
-    return not isinstance(error, ssl.SSLCertVerificationError) and "_ALERT_" in str(error)
+    return "_ALERT_" in str(error)

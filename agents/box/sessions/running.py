@@ -118,8 +118,9 @@ class RunningSessions:
         log_unusable: Callable[[str], object],
         listeners: list[Callable[[], object]],
     ) -> None:
-        """`identity` are the files of the box's certificate; `dial` connects to the data center, and raises OSError or
-        ProxyError. `executor` is that of the disk.
+        """`identity` are the files of the box's certificate; `dial` connects to the data center.
+
+        `dial` raises OSError or ProxyError; `executor` is that of the disk.
 
         `log_unusable` is called with the reason when the log cannot be opened, and each of `listeners` whenever
         anything that a page shows has changed. Raises: OSError, SignatureError,

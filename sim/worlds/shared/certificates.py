@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 
 from agents.box.certificate_files import BoxCertificates
+from datacenter.vendor_ca.authority import VendorAuthority
 from sim.worlds.shared.addresses import BOX_NAME, BOX_SERIAL, DATACENTER_NAME
 from wire.pki.hierarchy import Authority, Validity, make_rsa_key
 from wire.tls.context import Identity
@@ -24,6 +25,12 @@ from wire.tls.context import Identity
 
 @cache
 def _one_key() -> RSAPrivateKey:
+    return make_rsa_key()
+
+
+@cache
+def requested_key() -> RSAPrivateKey:
+    """The key that a box makes, always the same one, for the reasons above."""
     return make_rsa_key()
 
 
@@ -37,9 +44,17 @@ class LabCertificates:
         self._public = Authority.make("public root", self._key, now)
         self._issuing = self._public.subordinate("public issuing", key=self._key)
 
-    def box(self) -> BoxCertificates:
-        """The box's certificates, as client of the data center and as server of the instruments."""
-        client_identity = self._issue(BOX_SERIAL, trusts=self._public)
+    def vendor_authority(self) -> VendorAuthority:
+        """The vendor's CA, as the data center uses it."""
+        return VendorAuthority(self._vendor.certificate, self._key, (), (self._vendor.root,))
+
+    def box(self, *, is_expired: bool = False) -> BoxCertificates:
+        """The box's certificates, as client of the data center and as server of the instruments.
+
+        With `is_expired` they have expired two years ago.
+        """
+        validity = Validity.days(-730, self._now) if is_expired else None
+        client_identity = self._issue(BOX_SERIAL, trusts=self._public, validity=validity)
         server_identity = self._issue(f"{BOX_SERIAL}-LAN", trusts=self._vendor)
         return BoxCertificates(
             certificate=client_identity.certificate,
@@ -60,8 +75,10 @@ class LabCertificates:
         """The certificate of an instrument."""
         return self._issue(serial, trusts=self._vendor)
 
-    def _issue(self, name: str, *, trusts: Authority) -> Identity:
-        return self._vendor.issue(self._folder, name, hosts=(BOX_NAME,), trusts=trusts, key=self._key)
+    def _issue(self, name: str, *, trusts: Authority, validity: Validity | None = None) -> Identity:
+        return self._vendor.issue(
+            self._folder, name, hosts=(BOX_NAME,), trusts=trusts, key=self._key, validity=validity
+        )
 
     def datacenter(self) -> dict[str, Identity]:
         """The certificates that the data center can present: "good", "expired", and "wrong" (of an untrusted CA)."""

@@ -17,6 +17,7 @@ from agents.box.certificate_files import BoxCertificates
 from agents.box.config import (
     BoxConfig,
     Clock,
+    Enrolment,
     FirewallPolicy,
     UpdateSettings,
 )
@@ -58,6 +59,7 @@ from sim.worlds.shared.box import (
     read_disk,
     reporting,
 )
+from sim.worlds.shared.certificates import requested_key
 from sim.worlds.shared.session_keys import SessionKeys, session_settings
 from sim.worlds.shared.standards import served_port, tcp_port
 from sim.worlds.virtual.firewall import VirtualFirewall, Zone
@@ -154,6 +156,7 @@ class VirtualBox:
             firewall=FirewallPolicy(policy=Path("firewall.toml"), retry_s=FIREWALL_LOOK_SECONDS),
             sessions=session_settings(session_keys) if session_keys else None,
             updates=UpdateSettings(releases.root) if releases else None,
+            enrolment=Enrolment() if lab.box.enrolment != "none" else None,
         )
         self._session_keys = session_keys
         self.session_audit = (session_keys.folder if session_keys else Path()) / "box.audit"
@@ -384,6 +387,7 @@ class VirtualBox:
                 serial_ports=self.serial_ports,
                 sessions=self._session_hardware(),
                 updates=self._slots.hardware(self._restart_soon) if self._slots else None,
+                make_key=requested_key,
             )
             self._box = Box(
                 self._config, hardware, self._random(f"box {self._lives}"), log_message=self.log.append

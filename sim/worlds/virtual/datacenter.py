@@ -7,8 +7,13 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Final
 
+from sqlalchemy import delete, insert, update
+
 from datacenter.commands.files import FileArchive
 from datacenter.commands.ranges import FileRanges
+from datacenter.enrolment.denied import DeniedBoxes
+from datacenter.enrolment.registration import RegistrationAuthority
+from datacenter.enrolment.service import EnrolmentService, guarded
 from datacenter.evaluation.evaluator import Evaluator
 from datacenter.evaluation.follower import Follower
 from datacenter.evaluation.silence import SilenceWatch
@@ -18,7 +23,9 @@ from datacenter.releases.folder import ReleaseFolder
 from datacenter.releases.plan import Plan
 from datacenter.releases.service import ReleaseService
 from datacenter.store.queue import StoreQueue
+from datacenter.store.schema import denied_boxes, enrolments
 from datacenter.store.store import Store
+from datacenter.vendor_ca.authority import VendorAuthority
 from settings.profile import Verb
 from sim.engine.layers import End, Layers
 from sim.faults.world import Certificate
@@ -59,10 +66,12 @@ class VirtualDataCenter:
         triggers: TriggerSet | None = None,
         session_keys: SessionKeys | None = None,
         releases: LabReleases | None = None,
+        authority: VendorAuthority | None = None,
     ) -> None:
-        """With `triggers`, the data center evaluates what it stores; with `session_keys` it has remote sessions, and
-        with `releases` it updates boxes.
+        """With `triggers`, the data center evaluates what it stores; with `session_keys` it has remote sessions, with
+        `releases` it updates boxes, and with `authority` it issues their certificates.
         """
+        self._authority = authority
         self._loop = loop
         self._identities = identities
         self._now_ns = now_ns
@@ -91,6 +100,7 @@ class VirtualDataCenter:
         self._presenting = asyncio.Lock()
         self._certificates = Layers[Certificate]()
         self._holds = Layers[None]()
+        self._denials = Layers[None](self._follow_denials)
         self._statuses = Layers[int]()
         self._invalid_responses = Layers[None]()
         self._lost_responses = Layers[None]()
@@ -156,6 +166,29 @@ class VirtualDataCenter:
     def expire_training(self) -> End:
         """Let no staff member have a training until every such effect has ended."""
         return self._session_troubles.untrained.add(None)
+
+    def approve_enrolments(self) -> None:
+        """Approve all requests for certificates that wait."""
+        decision = {"state": "approved", "decided_by": "supervisor", "decided_at_ms": self._now_ms()}
+        with self.store.transaction() as connection:
+            waiting = enrolments.c.state == "waiting"
+            connection.execute(update(enrolments).where(waiting).values(decision))
+
+    def deny_box(self) -> End:
+        """Put the box on the deny-list until every such effect has ended."""
+        return self._denials.add(None)
+
+    def _follow_denials(self) -> None:
+        row = {
+            "box": self._enrolled,
+            "denied_at_ms": self._now_ms(),
+            "denied_by": "supervisor",
+            "reason": "lab",
+        }
+        with self.store.transaction() as connection:
+            connection.execute(delete(denied_boxes))
+            if self._denials:
+                connection.execute(insert(denied_boxes).values(row))
 
     def fail_recordings(self) -> End:
         """Let no recording of a remote session be written until every such effect has ended."""
@@ -232,12 +265,27 @@ class VirtualDataCenter:
             folder = ReleaseFolder(self._releases.folder)
             releases = ReleaseService(folder, [self._enrolled], self.store, None, self._now_ms)
             self._loop.create_task(releases.run())
-        ingest = make_ingest(self._now_ms, queue, files=files, sessions=self.sessions, releases=releases)
+        enrolment = None
+        if self._authority is not None:
+            registration = RegistrationAuthority(self.store, self._authority, self._now_ms)
+            enrolment = EnrolmentService(registration, None)
+        ingest = make_ingest(
+            self._now_ms,
+            queue,
+            files=files,
+            sessions=self.sessions,
+            releases=releases,
+            enrolment=enrolment,
+        )
+        if enrolment is not None:
+            denied = DeniedBoxes(self.store)
+            self._loop.create_task(denied.follow(None))
+            ingest = guarded(ingest, denied, lambda: self._now_ns() / 1e9)
         return await serve(
             self._with_faults(ingest),
             DATACENTER_NAME,
             DATACENTER_PORT,
-            tls=server_context(identity),
+            tls=server_context(identity, checks_dates=self._authority is None),
             body_bytes_max=BATCH_BODY_BYTES_MAX,
             now=lambda: self._now_ns() / 1e9,
         )

@@ -112,6 +112,7 @@ class VirtualWorld:
             triggers,
             self._session_keys,
             releases,
+            certificates.vendor_authority() if lab.box.enrolment != "none" else None,
         )
         self.proxy = (
             VirtualProxy(self.loop, network, spec.proxy, certificates.inspector()) if spec.proxy else None
@@ -120,7 +121,7 @@ class VirtualWorld:
             self.loop,
             network,
             lab,
-            certificates.box(),
+            certificates.box(is_expired=lab.box.enrolment == "expired"),
             client_settings(lab),
             policy or lab_policy(lab),
             self.wall_ns,

@@ -95,8 +95,9 @@ OF_SESSIONS = frozenset(
     )
 )
 """Kinds of faults that only remote sessions notice; tests/sim/worlds/test_session_labs.py has them."""
-OF_REPORTS = tuple(kind for kind in fault_kinds() if kind not in OF_SESSIONS and kind != "update")
-"""All others but updates, which tests/sim/worlds/test_virtual_updates.py has."""
+OF_OTHERS = OF_SESSIONS | {"update", "enrolment-approved", "box-denied"}
+OF_REPORTS = tuple(kind for kind in fault_kinds() if kind not in OF_OTHERS)
+"""All others but updates and enrolment, which test_virtual_updates.py and test_enrolment_labs.py have."""
 MOMENTARY = (
     "program-killed",
     "disk-flush-fails",

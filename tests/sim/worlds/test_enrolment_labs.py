@@ -1,0 +1,52 @@
+"""Enrolment in labs: a flashed box, one that lay in a cupboard for two years, one on the deny-list."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from datacenter.store.schema import certificates
+from sim.lab.labfile import load_lab, parse_lab
+from sim.testing import LabUnderTest
+from sim.worlds import run_lab
+from wire.pki.hierarchy import make_key
+
+LABS = Path(__file__).parents[3] / "labs"
+LAB = """
+[lab]
+name = "enrolment"
+duration = "10min"
+[box]
+board = "rap-4"
+enrolment = "flashed"
+[uplink]
+rate = "128kbit"
+delay = "40ms"
+[[instrument]]
+port = 1
+model = "chemistry-analyzer"
+"""
+
+
+def issued(lab: LabUnderTest) -> list[str]:
+    return [row.cause for row in lab.world.datacenter.store.read(select(certificates.c.cause))]
+
+
+@pytest.mark.slow("two hours of lab time, with full TLS handshakes while the box is refused")
+@pytest.mark.parametrize("name", ["20-enrolment-day", "21-expired-box", "22-revoked-box"])
+def test_a_lab_of_enrolment_passes(name: str) -> None:
+    result = run_lab("virtual", load_lab(LABS / f"{name}.toml"))
+    assert result.verdict == "pass"
+
+
+def test_a_flashed_box_is_enrolled_within_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    # keys as on a real box, whose handshakes are shorter than those of the simulator's RSA keys
+    key = make_key()
+    monkeypatch.setattr("sim.worlds.shared.certificates._one_key", lambda: key)
+    monkeypatch.setattr("sim.worlds.virtual.box.requested_key", make_key)
+    lab = LabUnderTest(parse_lab(LAB, Path("enrolment.toml")))
+    lab.run_for("30s")
+    assert issued(lab) == ["first"]
+    lab.close()
