@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from concurrent.futures import Executor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from random import Random
 from typing import Any, Final, TypeAlias, TypeVar
@@ -25,12 +24,13 @@ from agents.box.files.requests import RequestQueue, RequestQueues
 from agents.box.files.serving import FileServing
 from agents.box.files.store import BoxFiles
 from agents.box.files.transfers import FileTransfers
-from agents.box.firewall import FirewallGuard, FirewallService, LogMessage
+from agents.box.firewall import FirewallGuard, LogMessage
+from agents.box.hardware import Hardware as Hardware
 from agents.box.health.alarm import AlarmLed
-from agents.box.health.audit import GAP_RANGES_MAX, AuditLog, encode_gap, now_ms
-from agents.box.health.bounds import box_bounds
+from agents.box.health.audit import GAP_RANGES_MAX, AuditLog, encode_gap, note_backlog, now_ms
+from agents.box.health.bounds import box_bounds, watch_bounds
 from agents.box.health.certificates import OwnCertificate
-from agents.box.health.spoolwatch import DiskSpace, watch_spool
+from agents.box.health.spoolwatch import watch_spool
 from agents.box.health.supervision import keep_running
 from agents.box.health.watchdog import feed_while_healthy
 from agents.box.intake.adapter import close, listen
@@ -44,7 +44,6 @@ from agents.box.profiles import allow_lists
 from agents.box.sessions.path import FirewallPath
 from agents.box.sessions.running import (
     RunningSessions,
-    SessionHardware,
     serial_of,
     session_instruments,
 )
@@ -52,18 +51,13 @@ from agents.box.sessions.sessions import BoxSessions
 from agents.box.snapshot import BoxStatus
 from agents.box.state import SNAPSHOT_BYTES_MAX, BoxState
 from agents.box.updates.health import program_health
-from agents.box.updates.surroundings import UpdateHardware, UpdateSurroundings
+from agents.box.updates.surroundings import UpdateSurroundings
 from agents.box.updates.updater import Updater
 from agents.box.uplink.forwarder import Forwarder
 from agents.box.uplink.stream import Timing
 from agents.box.uplink.trust import TrustDiagnosis
 from agents.spool import Priority, Spool, SpoolError, SpoolLimits
-from hal.clock import WallClock
-from hal.disk import Disk, DiskError
-from hal.ethernet import EthernetPort
-from hal.indicators import Indicators
-from hal.serial import SerialPort
-from hal.watchdog import Watchdog
+from hal.disk import DiskError
 from settings.adapted import AdaptedPort, listening_port
 from wire.audit_events import AuditEvent
 from wire.dial.adaptive_timeout import AdaptiveTimeout
@@ -71,10 +65,8 @@ from wire.dial.dialer import DIAL_TIMEOUT_FACTOR_MAX
 from wire.dial.probe import probe
 from wire.dial.traffic import Traffic
 from wire.http.connection import ClientConnection, Server
-from wire.messages import Command, Outcome
-from wire.pki.hierarchy import PrivateKey, make_key
 from wire.pki.signature import SignatureError
-from wire.process.bounds import CHECK_SECONDS, Bound, Bounds
+from wire.process.bounds import Bound, Bounds
 from wire.tls.context import ClientContext, client_context_ignoring_dates, sessions_kept
 from wire.tls.peer import valid_from
 from wire.tls.revocation import CrlError, RevocationList
@@ -89,35 +81,6 @@ OnServed: TypeAlias = Callable[[int, int], object]
 
 def _ignore(*_what: object) -> None:
     pass
-
-
-@dataclass(frozen=True, slots=True)
-class Hardware:
-    """The hardware and services that a box uses.
-
-    `executor` runs the disk's calls one at a time; without it the box starts a thread. `firewall`, `watchdog` and
-    `sessions` are given if the configuration has [firewall], [watchdog] and [sessions]. `bounds` are those of the
-    process; `disk_space` is called on the thread of the disk.
-    """
-
-    disk: Disk
-    clock: WallClock
-    uplink: EthernetPort
-    executor: Executor | None = None
-    firewall: FirewallService | None = None
-    indicators: Indicators | None = None
-    watchdog: Watchdog | None = None
-    built_s: float = 0.0
-    """Build time of the software, in seconds since 1970: a lower bound of the current time."""
-    bounds: tuple[Bound, ...] = ()
-    disk_space: DiskSpace | None = None
-    serial_ports: Mapping[int, SerialPort] = field(default_factory=dict)
-    """By their numbers on the board."""
-    sessions: SessionHardware | None = None
-    updates: UpdateHardware | None = None
-    """None: the box follows no orders to update it."""
-    make_key: Callable[[], PrivateKey] = make_key
-    """Makes a private key for the box's certificate."""
 
 
 class Box:
@@ -143,7 +106,8 @@ class Box:
         self._alarm = AlarmLed(hardware.indicators)
         self._allowed, self._profile_problems = allow_lists(config)
         self._servers: dict[int, Server] = {}
-        self._revocations = revocation_list(config)
+        listed = config.revocation
+        self._revocations = RevocationList(listed.list, config.identity.vendor_authority) if listed else None
         self._is_list_expired = False
         self._state = BoxState()
         self._files = BoxFiles(hardware.disk)
@@ -189,7 +153,7 @@ class Box:
             show = self._alarm.used_by("spool")
             watch = partial(watch_refusals, running.buffer, running.audit, show, self._log_message)
             tasks.create_task(self._supervise("spool-refusals", watch, running))
-            tasks.create_task(self._supervise("bounds", partial(_watch_bounds, running.bounds), running))
+            tasks.create_task(self._supervise("bounds", partial(watch_bounds, running.bounds), running))
             if config.watchdog and watchdog:
                 feed = partial(
                     feed_while_healthy, watchdog, config.watchdog.timeout_s, running.buffer, running.audit
@@ -403,7 +367,7 @@ class Box:
             name: CommandQueue(self._state.history(name), has_agent=name in agents)
             for name in ("", *enrolled)
         }
-        commands = CommandDispatcher(queues, {"send-inventory": partial(_note_backlog, buffer, audit)}, audit)
+        commands = CommandDispatcher(queues, {"send-inventory": partial(note_backlog, buffer, audit)}, audit)
         clock = self._hardware.clock
         intake = Intake(
             buffer, self._state, commands, audit.note, enrolled, self._allowed, partial(now_ms, clock)
@@ -634,23 +598,3 @@ class _Running:
     trust: TrustDiagnosis
     sessions: RunningSessions | None
     updater: Updater | None
-
-
-async def _watch_bounds(bounds: Bounds) -> None:
-    while True:
-        bounds.check()
-        await asyncio.sleep(CHECK_SECONDS)
-
-
-async def _note_backlog(buffer: Buffer, audit: AuditLog, _command: Command) -> Outcome:
-    """Execute the command `send-inventory`: write the number of waiting records of each priority to the audit log."""
-    for priority, records in (await buffer.status()).records.items():
-        audit.note(AuditEvent(f"backlog-{priority.name.lower()}"), records, unlimited=True)
-    return "done"
-
-
-def revocation_list(config: BoxConfig) -> RevocationList | None:
-    """Return the revocation list for instruments, if the configuration names one. Raises: CrlError, OSError."""
-    if config.revocation is None:
-        return None
-    return RevocationList(config.revocation.list, config.identity.vendor_authority)

@@ -222,7 +222,6 @@ class ServerConnection(_Parsing):
             transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        # not from the transport, which forgets it if it was closed after it had been aborted
         if self._transport is not None and self.peer.tls is not None:
             keep_session(self.peer.tls)
         self._transport = None

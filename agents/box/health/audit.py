@@ -22,6 +22,7 @@ from wire.audit_events import AuditEvent
 from wire.messages import (
     INT_MAX,
     Audit,
+    Command,
     CommandResult,
     Entry,
     LogLine,
@@ -123,3 +124,10 @@ def encode_gap(gap: SpoolGap, clock: WallClock) -> bytes:
 def now_ms(clock: WallClock) -> int:
     """Return the milliseconds since 1970; 0 if the clock is set to an earlier time."""
     return max(0, clock.now_ns() // 1_000_000)
+
+
+async def note_backlog(buffer: Buffer, audit: AuditLog, _command: Command) -> Outcome:
+    """Execute the command `send-inventory`: write the number of waiting records of each priority to the audit log."""
+    for priority, records in (await buffer.status()).records.items():
+        audit.note(AuditEvent(f"backlog-{priority.name.lower()}"), records, unlimited=True)
+    return "done"

@@ -20,6 +20,7 @@ limits beyond which the oldest entry is replaced, such as that of remembered com
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -28,7 +29,7 @@ from agents.box.health.audit import AuditLog
 from agents.spool import SpoolStatus
 from hal.indicators import Light
 from wire.audit_events import AuditEvent
-from wire.process.bounds import Bound, Bounds, Level, Measured
+from wire.process.bounds import CHECK_SECONDS, Bound, Bounds, Level, Measured
 
 SPOOL_CLEAR_SHARE: Final = 0.5
 """Below 2/3, the level to which a spool of four segments falls each time it drops the oldest one."""
@@ -72,3 +73,10 @@ class SpoolRoom:
             return None
         used, total = self.disk
         return max(0, used - self.spool.disk_bytes), total - self.spool.limits.spool_bytes_max
+
+
+async def watch_bounds(bounds: Bounds) -> None:
+    """Check the bounds periodically, until cancelled."""
+    while True:
+        bounds.check()
+        await asyncio.sleep(CHECK_SECONDS)

@@ -11,7 +11,6 @@ from datacenter.store.schema import certificates
 from sim.lab.labfile import load_lab, parse_lab
 from sim.testing import LabUnderTest
 from sim.worlds import run_lab
-from wire.pki.hierarchy import make_key
 
 LABS = Path(__file__).parents[3] / "labs"
 LAB = """
@@ -41,11 +40,7 @@ def test_a_lab_of_enrolment_passes(name: str) -> None:
     assert result.verdict == "pass"
 
 
-def test_a_flashed_box_is_enrolled_within_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    # keys as on a real box, whose handshakes are shorter than those of the simulator's RSA keys
-    key = make_key()
-    monkeypatch.setattr("sim.worlds.shared.certificates._one_key", lambda: key)
-    monkeypatch.setattr("sim.worlds.virtual.box.requested_key", make_key)
+def test_a_flashed_box_is_enrolled_within_seconds() -> None:
     lab = LabUnderTest(parse_lab(LAB, Path("enrolment.toml")))
     lab.run_for("30s")
     assert issued(lab) == ["first"]

@@ -1,0 +1,49 @@
+"""The hardware and services that a box uses: the composition roots give real or emulated ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+
+from agents.box.firewall import FirewallService
+from agents.box.health.spoolwatch import DiskSpace
+from agents.box.sessions.running import SessionHardware
+from agents.box.updates.surroundings import UpdateHardware
+from hal.clock import WallClock
+from hal.disk import Disk
+from hal.ethernet import EthernetPort
+from hal.indicators import Indicators
+from hal.serial import SerialPort
+from hal.watchdog import Watchdog
+from wire.pki.hierarchy import PrivateKey, make_key
+from wire.process.bounds import Bound
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """The hardware and services that a box uses.
+
+    `executor` runs the disk's calls one at a time; without it the box starts a thread. `firewall`, `watchdog` and
+    `sessions` are given if the configuration has [firewall], [watchdog] and [sessions]. `bounds` are those of the
+    process; `disk_space` is called on the thread of the disk.
+    """
+
+    disk: Disk
+    clock: WallClock
+    uplink: EthernetPort
+    executor: Executor | None = None
+    firewall: FirewallService | None = None
+    indicators: Indicators | None = None
+    watchdog: Watchdog | None = None
+    built_s: float = 0.0
+    """Build time of the software, in seconds since 1970: a lower bound of the current time."""
+    bounds: tuple[Bound, ...] = ()
+    disk_space: DiskSpace | None = None
+    serial_ports: Mapping[int, SerialPort] = field(default_factory=dict)
+    """By their numbers on the board."""
+    sessions: SessionHardware | None = None
+    updates: UpdateHardware | None = None
+    """None: the box follows no orders to update it."""
+    make_key: Callable[[], PrivateKey] = make_key
+    """Makes a private key for the box's certificate."""
