@@ -20,7 +20,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import Match, Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from datacenter.access.directory import StaffPerson
@@ -382,7 +382,20 @@ async def _http_error(request: Request, error: Exception) -> Response:
     reason = _HIDDEN if error.status_code == 404 else error.detail
     response = _error(error.status_code, reason, is_api=request.url.path.startswith(f"{API}/"))
     response.headers.update(error.headers or {})
+    if error.status_code == 405:
+        response.headers["allow"] = ", ".join(sorted(_methods(request)))
     return response
+
+
+def _methods(request: Request) -> set[str]:
+    """Return the methods of all rows with the path of a request; each row is a route of its own."""
+    routes = [one for one in request.app.routes if isinstance(one, Route)]
+    return {
+        method
+        for route in routes
+        if route.matches(request.scope)[0] is not Match.NONE
+        for method in route.methods or ()
+    }
 
 
 async def _store_error(request: Request, error: Exception) -> Response:

@@ -127,3 +127,8 @@ def test_a_program_proposes_watches_and_pauses_but_starts_nothing(rolling: WebCl
     assert [one["rollout"] for one in (*first["items"], *rest["items"])] == [made["rollout"], 7002, 7001]
     wrong = program.post_json("/api/v1/rollouts", b'{"release": 12, "waves": [5]}')
     assert (wrong.status, "the last is 100" in wrong.text) == (400, True)
+
+
+def test_a_wrong_method_is_answered_with_those_of_all_rows_of_the_path(rolling: WebClient) -> None:
+    answer = rolling.sign_in("engineer").program(SERVICE).request("PUT", "/api/v1/rollouts", b"", {})
+    assert (answer.status, answer.headers["allow"]) == (405, "GET, HEAD, POST")
