@@ -121,6 +121,7 @@ def test_packaged_modules_import_only_packaged_modules(tmp_path: Path) -> None:
         ("rap/session.py", "sim.sessions.model"),
         ("rap/session.py", "sim.sessions.mutants"),
         ("rap/trust.py", "imaging.check.asd"),
+        ("rap/trust.py", "imaging.check.cves"),
         ("rap/trust.py", "imaging.check.types"),
         ("rap/trust.py", "imaging.papers.make"),
         ("rap/trust.py", "imaging.papers.save"),
