@@ -135,8 +135,7 @@ class BoxState:
             return
         body = entry.body
         if entry.link is not None and not self._saved.audit.accept(record.payload, entry.link):
-            for cursor in self._saved.logs.values():
-                cursor.is_incomplete = True
+            self.log_cursor(SYSTEM).is_incomplete = True
         if isinstance(body, LogLine):
             self.log_cursor(body.source).accept(body.file, body.offset, body.content)
         elif isinstance(body, Audit) and body.event == AuditEvent.AUDIT_LOG_REPEATED:

@@ -24,7 +24,9 @@ from tests.support.agents.rotated_log import RotatedLog
 from wire.audit_events import AuditEvent
 from wire.messages import Audit, Entry, Gap, LogLine, decode
 
-SEEDS = 4
+SEEDS = 3
+FIRST_LINE_LOST = 195
+"""A seed with which the first line of the log is destroyed, before any is marked as read."""
 CUTS = 40
 """Of each seed."""
 CLOCK = EmulClock(lambda: 0)
@@ -113,7 +115,7 @@ class Life:
                 await self.tail.run()
 
 
-@pytest.mark.parametrize("seed", range(SEEDS))
+@pytest.mark.parametrize("seed", [*range(SEEDS), FIRST_LINE_LOST])
 def test_each_line_arrives_once_after_any_power_failure(seed: int) -> None:
     random, log, receiver = Random(seed), RotatedLog(), Receiver()
     disk = EmulDisk(1 << 30, random)
