@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from wire.pki.hierarchy import Authority, Validity, make_key
+from wire.pki.hierarchy import Authority, PrivateKey, Validity, make_key
 from wire.tls.context import Identity
 
 LOOPBACK = ("127.0.0.1", "localhost")
@@ -25,16 +25,16 @@ class Hierarchy:
     impostor: Identity
 
     @classmethod
-    def make(cls, folder: Path) -> Hierarchy:
+    def make(cls, folder: Path, key: PrivateKey | None = None) -> Hierarchy:
+        """Make all certificates in a folder, also those of the CAs with `key` if it is given."""
         vendor, public, strange = (
-            Authority.make("VENDOR"),
-            Authority.make("PUBLIC"),
-            Authority.make("STRANGE"),
+            Authority.make("VENDOR", key),
+            Authority.make("PUBLIC", key),
+            Authority.make("STRANGE", key),
         )
-        key = make_key()
-        datacenter = public.subordinate("PUBLIC ISSUING").issue(
-            folder, "INGEST", hosts=LOOPBACK, trusts=vendor, key=key
-        )
+        issuing = public.subordinate("PUBLIC ISSUING", key)
+        key = key or make_key()
+        datacenter = issuing.issue(folder, "INGEST", hosts=LOOPBACK, trusts=vendor, key=key)
         box = vendor.issue(folder, "RAP-1", hosts=LOOPBACK, trusts=public, key=key)
         instrument = vendor.issue(folder, "CHEM-1", trusts=vendor, key=key)
         return cls(

@@ -28,6 +28,7 @@ from tests.support.agents.uplink_journal import (
 from tests.support.hierarchy import Hierarchy
 from tests.support.paths import FIXTURES
 from wire.messages import Quality
+from wire.pki.hierarchy import make_rsa_key
 from wire.tls.context import client_context
 
 FOLDER: Final = FIXTURES / "uplink"
@@ -417,6 +418,11 @@ async def carrier_is_lost_beside_a_second_connection(world: Journal) -> None:
     await asyncio.sleep(120)
 
 
+def make_pki(folder: Path) -> Hierarchy:
+    """Make certificates for traces. Signatures of RSA keys have one length; the times of a trace depend on it."""
+    return Hierarchy.make(folder, make_rsa_key())
+
+
 def golden(name: str, pki: Hierarchy) -> str:
     """Return the content of the golden file of a scenario."""
     world, story = Journal(pki), SCENARIOS[name]
@@ -428,7 +434,7 @@ def main() -> None:
     """Write the golden file of each scenario."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        pki = Hierarchy.make(Path(folder))
+        pki = make_pki(Path(folder))
         for name in SCENARIOS:
             (FOLDER / f"{name}.txt").write_text(golden(name, pki), "utf-8")
 

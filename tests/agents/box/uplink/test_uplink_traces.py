@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.agents.uplink_traces import FOLDER, SCENARIOS, golden
+from tests.support.agents.uplink_traces import FOLDER, SCENARIOS, golden, make_pki
 from tests.support.hierarchy import Hierarchy
 
 
+@pytest.fixture(scope="module")
+def rsa_pki(tmp_path_factory: pytest.TempPathFactory) -> Hierarchy:
+    return make_pki(tmp_path_factory.mktemp("pki"))
+
+
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_the_uplink_behaves_as_recorded_in_its_trace(name: str, pki: Hierarchy) -> None:
+def test_the_uplink_behaves_as_recorded_in_its_trace(name: str, rsa_pki: Hierarchy) -> None:
     expected = (FOLDER / f"{name}.txt").read_text("utf-8")
-    assert golden(name, pki).splitlines() == expected.splitlines(), (
+    assert golden(name, rsa_pki).splitlines() == expected.splitlines(), (
         "if the change is intended, run `make golden`"
     )
 
