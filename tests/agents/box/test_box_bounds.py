@@ -14,7 +14,6 @@ from typing import Any, cast
 
 import pytest
 
-from agents.box import box as box_module
 from agents.box.box import Box, Hardware
 from agents.box.buffer import Buffer
 from agents.box.commands import WAITING_MAX, CommandDispatcher, CommandQueue
@@ -268,7 +267,7 @@ NAMES = {
 def test_connections_at_80_percent_raise_an_alarm_in_audit_log_led_and_status(
     pki: Hierarchy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(box_module, "CHECK_SECONDS", 0.01)
+    monkeypatch.setattr(bounds_module, "CHECK_SECONDS", 0.01)
 
     async def scenario() -> None:
         async with stand_in(pki.datacenter) as center:

@@ -20,7 +20,7 @@ from datacenter.store.threads import StoreThreads
 from tests.support.datacenter.remote_sessions import SERIAL, Center, box_certificate, center, engineer
 from tests.support.eventually import eventually
 from tests.support.wire.grants import BOX_KEYS, STRANGER
-from wire.pki.hierarchy import Authority, make_key
+from wire.pki.hierarchy import Authority, make_rsa_key
 from wire.session.audit import parse_audit
 from wire.session.cose import key_set
 from wire.session.messages import EndMessage
@@ -156,7 +156,7 @@ def test_keys_of_boxes_are_those_of_their_certificates_and_kept(
         threads = StoreThreads(store)
         keys = BoxKeys(store, threads.main, lambda: 1)
         assert not keys.of(SERIAL)
-        chain = Authority.make("vendor").certify(SERIAL, make_key().public_key())
+        chain = Authority.make("vendor").certify(SERIAL, make_rsa_key().public_key())
         await keys.learn(SERIAL, x509.load_pem_x509_certificate(chain).public_bytes(Encoding.DER))
         assert not keys.of(SERIAL)
         assert "no key of curve P-256" in caplog.text
