@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 import agents.box.box as box_module
-from agents.box.buffer import Buffer
+from agents.box.buffer import Buffer, OnSettled
 from agents.box.intake.adapter import TcpLine
 from agents.box.intake.counts import PortStatus, port_status
 from agents.box.intake.intake import Intake, Source
@@ -77,10 +77,11 @@ def _in_the_status(patch: pytest.MonkeyPatch, patient_messages: Received) -> Non
 def _behind_a_record(patch: pytest.MonkeyPatch, patient_messages: Received) -> None:
     append = Buffer.append_all
 
-    def more(self: Buffer, priorities: Sequence[int], payloads: Sequence[bytes]) -> asyncio.Future[range]:
-        return append(
-            self, priorities, [payload + _name(patient_messages).hex().encode() for payload in payloads]
-        )
+    def more(
+        self: Buffer, priorities: Sequence[int], payloads: Sequence[bytes], *others: OnSettled | None
+    ) -> asyncio.Future[range]:
+        longer = [payload + _name(patient_messages).hex().encode() for payload in payloads]
+        return append(self, priorities, longer, *others)
 
     patch.setattr(Buffer, "append_all", more)
 
