@@ -84,10 +84,6 @@ class AuditEvent(StrEnum):
     """The part `port` of the box program failed with an internal error; it starts again. Action: Report it
     with the traceback in the system's journal."""
 
-    PART_FAILED_AUDIT = "part-failed-audit"
-    """The part `audit` of the box program, which reads the operating system's audit log, failed with an internal
-    error; it starts again. Action: Report it with the traceback in the system's journal."""
-
     AUDIT_REFUSED = "audit-refused"
     """The spool refused audit records, which are lost. Value: records. Action: See the reason in the audit records
     before and after it, such as `spool-full`."""

@@ -11,7 +11,7 @@ from typing import Self
 
 import pytest
 
-from datacenter.ingest import BOX_HEADER
+from datacenter.front_ends import BOX_HEADER
 from datacenter.store import queries
 from datacenter.store.store import Store
 from settings.types import Endpoint

@@ -43,6 +43,8 @@ from sim.net.loop import SimLoop
 from sim.tunnel.box import EmulTunnel
 from sim.tunnel.device import EmulTunDevice
 from sim.units import MICROSECOND_NS
+from sim.updates.releases import LabReleases
+from sim.updates.slots import VirtualSlots
 from sim.verdict.findings import SpoolContent
 from sim.worlds.shared.addresses import (
     BOX,
@@ -63,9 +65,7 @@ from sim.worlds.shared.certificates import requested_key
 from sim.worlds.shared.session_keys import SessionKeys, session_settings
 from sim.worlds.shared.standards import served_port, tcp_port
 from sim.worlds.virtual.firewall import VirtualFirewall, Zone
-from sim.worlds.virtual.releases import LabReleases
 from sim.worlds.virtual.sessions import EmulSessionLog, RulesetPath
-from sim.worlds.virtual.slots import VirtualSlots
 from wire.dial.traffic import Traffic
 from wire.session.grant import Offer
 

@@ -32,6 +32,7 @@ from sim.faults.world import Certificate
 from sim.net.host import Incarnation, Network, SimHost
 from sim.net.loop import SimLoop
 from sim.units import SECOND_NS
+from sim.updates.releases import LabReleases
 from sim.worlds.shared.addresses import (
     DATACENTER,
     DATACENTER_DOOR,
@@ -42,7 +43,6 @@ from sim.worlds.shared.addresses import (
 from sim.worlds.shared.commands import queue_command
 from sim.worlds.shared.rollouts import begin_rollout
 from sim.worlds.shared.session_keys import SessionKeys
-from sim.worlds.virtual.releases import LabReleases
 from sim.worlds.virtual.sessions import SessionTroubles, VirtualSessionDesk
 from wire.compression import CompressionError, Decompressor, UnknownStreamError
 from wire.http.connection import Handler, Request, Response, Server, serve

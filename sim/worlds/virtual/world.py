@@ -39,6 +39,7 @@ from sim.lab.standards import serial_ports
 from sim.net.link import Link
 from sim.net.loop import SimLoop
 from sim.proxies.spnego import workstation
+from sim.updates.releases import LabReleases
 from sim.verdict.ledger import ReportLedger
 from sim.verdict.result import Result
 from sim.verdict.result import World as Name
@@ -61,7 +62,6 @@ from sim.worlds.virtual.analyzer import SerialCable, VirtualComputer
 from sim.worlds.virtual.box import VirtualBox
 from sim.worlds.virtual.datacenter import VirtualDataCenter
 from sim.worlds.virtual.proxy import VirtualProxy
-from sim.worlds.virtual.releases import LabReleases
 from sim.worlds.virtual.sessions import VirtualPage, VirtualSessionDesk
 from sim.worlds.virtual.site import VirtualSite
 

@@ -118,7 +118,7 @@ SPOILED = {
     ),
     "kernel_module_tipc_disabled": ("etc/modprobe.d/rap.conf", "install tipc /bin/false", ""),
     "set_firewalld_default_zone": ("etc/firewalld/firewalld.conf", "DefaultZone=drop", "DefaultZone=public"),
-    "grub2_audit_argument": ("boot/loader/entries/rap-A-*.conf", "audit=1", "audit=0"),
+    "grub2_audit_argument": ("boot/loader/entries/rap-*.conf", "audit=1", "audit=0"),
     "selinux_state": ("etc/selinux/config", "SELINUX=enforcing", "SELINUX=permissive"),
     "rsyslog_remote_loghost": ("etc/rsyslog.d/50-rap-audit.conf", "*.* @@", "#"),
 }

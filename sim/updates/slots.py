@@ -13,7 +13,7 @@ from hal.emul.partition import EmulPartition
 from settings import slots
 from settings.slots import Slot, SlotState
 from sim.faults.box.update import ReleaseHealth
-from sim.worlds.virtual.releases import SLOT_BYTES, LabReleases
+from sim.updates.releases import SLOT_BYTES, LabReleases
 from wire.release.delta import BLOCK_BYTES
 
 _BOTH: Final[tuple[Slot, ...]] = ("a", "b")
