@@ -322,6 +322,7 @@ class RemoteSessions:
                 while not all(session.is_over for session in self.desk.sessions):
                     self._changed.clear()
                     await self._changed.wait()
+                await self._audit.idle()
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)

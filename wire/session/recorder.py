@@ -48,6 +48,13 @@ class SessionRecorder:
         self._lock = asyncio.Lock()
         self._owed: deque[tuple[SessionRecord, Transition]] = deque()
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._recording = 0
+        self._is_idle = asyncio.Event()
+        self._is_idle.set()
+
+    async def idle(self) -> None:
+        """Return when no transition is being recorded: a session that has ended is recorded after its end."""
+        await self._is_idle.wait()
 
     def use_key(self, key: EllipticCurvePrivateKey) -> None:
         """Sign heads with another key from now on."""
@@ -59,6 +66,16 @@ class SessionRecorder:
 
     async def record(self, transition: Transition) -> bool:
         """As `SessionAudit.record`; the head is signed, recorded and sent when the session opens or ends."""
+        self._recording += 1
+        self._is_idle.clear()
+        try:
+            return await self._recorded(transition)
+        finally:
+            self._recording -= 1
+            if not self._recording:
+                self._is_idle.set()
+
+    async def _recorded(self, transition: Transition) -> bool:
         async with self._lock:
             record = self._record(
                 "transition",

@@ -197,6 +197,8 @@ class RunningSessions:
                 while sessions.is_live:
                     self._has_changed.clear()
                     await self._has_changed.wait()
+                if self._recorder is not None:
+                    await self._recorder.idle()
         with suppress(TimeoutError):
             async with asyncio.timeout(TELL_SECONDS_MAX):
                 await self._line.emptied()
