@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Final
 
+from starlette.requests import Request
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from datacenter.desktop.receiver import ShownDesktop
@@ -64,6 +65,16 @@ async def serve_viewer(websocket: WebSocket, desktop: ShownDesktop, name: str, *
     except (EOFError, OSError):
         pass
     finally:
-        if websocket.application_state == websocket.client_state == WebSocketState.CONNECTED:
-            with suppress(RuntimeError, WebSocketDisconnect):
-                await websocket.close(code, reason.encode()[:_REASON_BYTES_MAX].decode("utf-8", "ignore"))
+        await close_connected(websocket, code, reason)
+
+
+async def close_connected(websocket: WebSocket, code: int, reason: str) -> None:
+    """Close a WebSocket that is connected, with a reason that is shortened if necessary."""
+    if websocket.application_state == websocket.client_state == WebSocketState.CONNECTED:
+        with suppress(RuntimeError, WebSocketDisconnect):
+            await websocket.close(code, reason.encode()[:_REASON_BYTES_MAX].decode("utf-8", "ignore"))
+
+
+def handshake_of(websocket: WebSocket) -> Request:
+    """Return the request of a WebSocket's handshake, with its headers and cookies."""
+    return Request({**websocket.scope, "type": "http", "method": "GET"})

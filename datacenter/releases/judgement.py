@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from datacenter.releases.plan import Plan
 
@@ -26,9 +26,6 @@ class WaveFigures(NamedTuple):
     withdrawn: int = 0
     last_ended_ms: int = 0
     """When the latest order ended, by the data center's clock; 0 if none did."""
-
-
-NO_BOXES: Final = WaveFigures()
 
 
 class Judgement(NamedTuple):

@@ -87,10 +87,3 @@ def find_boxes_to_tell(store: Store) -> set[str]:
     tables = box_releases.outerjoin(update_orders, and_(_O.box == _B.box, IS_OPEN))
     query = select(_B.box).select_from(tables).where(or_(order != _B.follows, order != _B.told))
     return {box for (box,) in store.read(query)}
-
-
-def read_running(store: Store, box: str) -> RunningRelease | None:
-    """Return what a box has told of itself; None if it has not. Raises: StoreError."""
-    columns = [_B[name] for name in RunningRelease._fields]
-    found = next(store.read(select(*columns).where(_B.box == box)), None)
-    return None if found is None else RunningRelease._make(found)

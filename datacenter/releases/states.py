@@ -5,14 +5,13 @@ Silence is a failure until the box reports more.
 
 from __future__ import annotations
 
-from typing import Final, Literal, NamedTuple, TypeAlias, get_args
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from datacenter.store.update_steps import LAST_RANK_MIN, RANKS
 from wire.messages import UpdateWord
 
 RolloutState: TypeAlias = Literal["proposed", "running", "paused", "stopped", "withdrawn", "done"]
 RolloutEvent: TypeAlias = Literal["start", "pause", "resume", "stop", "withdraw", "finish"]
-ROLLOUT_STATES: Final[tuple[RolloutState, ...]] = get_args(RolloutState)
 
 TRANSITIONS: Final[dict[RolloutEvent, dict[RolloutState, RolloutState]]] = {
     "start": {"proposed": "running"},

@@ -464,13 +464,6 @@ box_audit_problems = Table(
     Column("at_ms", BigInteger, nullable=False),
 )
 
-siem_cursor = Table(
-    "siem_cursor",
-    metadata,
-    Column("source", Text, primary_key=True),  # "audit": the data center's own log
-    Column("number", BigInteger, nullable=False),
-)
-
 box_keys = Table(
     "box_keys",
     metadata,

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from starlette.requests import Request
 from starlette.websockets import WebSocket
 
 from datacenter.access.control import CallerDecider
@@ -21,7 +20,7 @@ from datacenter.access.vocabulary import Purpose
 from datacenter.desktop.receiver import ShownDesktop
 from datacenter.desktop.recording import RecordingError
 from datacenter.desktop.replay import RecordedDesktop
-from datacenter.desktop.websocket import serve_viewer
+from datacenter.desktop.websocket import handshake_of, serve_viewer
 from datacenter.fleet.visible import Visibility, find_instrument
 from datacenter.sessions.listing import SessionRow, find_session_row
 from datacenter.sessions.live_desktop import LiveDesktop
@@ -120,7 +119,7 @@ class DesktopViewers:
         if urlsplit(websocket.headers.get("origin", "")).netloc != websocket.headers.get("host"):
             return None
         try:
-            staff = await services.session(_as_request(websocket))
+            staff = await services.session(handshake_of(websocket))
             if staff is None:
                 return None
             admitted: _Admitted | None = await services.read(
@@ -172,7 +171,7 @@ class DesktopViewers:
     async def _may_still(self, websocket: WebSocket, admitted: _Admitted) -> bool:
         services = self._services
         try:
-            staff = await services.session(_as_request(websocket))
+            staff = await services.session(handshake_of(websocket))
         except StoreError:
             return True  # the rights are those in memory; the session itself is decided anew elsewhere
         person = services.person(staff)
@@ -190,11 +189,6 @@ async def _shown(live: LiveDesktop) -> ShownDesktop | None:
             return await live.shown()
     except TimeoutError:
         return None
-
-
-def _as_request(websocket: WebSocket) -> Request:
-    """Return a request with the cookies of the WebSocket's handshake."""
-    return Request({**websocket.scope, "type": "http", "method": "GET"})
 
 
 def _unused(_: object) -> None:

@@ -25,11 +25,6 @@ class Packed:
     """One of UNPACK."""
     content: bytes
 
-    @property
-    def data_start(self) -> int:
-        """Where the compressed data begins that is made by PACK."""
-        return self.start + (len(LZ4_MAGIC) if self.codec == "lz4" else 0)
-
 
 @dataclass(frozen=True)
 class Block:

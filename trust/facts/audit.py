@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
 
 from trust.fact import Fact, fact, names, settings_lines
 from trust.machine import Machine
-
-REMOTE: Final = "/etc/rsyslog.d/50-rap-audit.conf"
 
 
 def facts(machine: Machine) -> Iterator[Fact]:

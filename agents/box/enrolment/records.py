@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_private_key,
 )
 
+from agents.box.disk_files import replace_file
 from hal.disk import Disk, DiskError, DiskErrorKind
 from wire.pki.hierarchy import PrivateKey
 from wire.tls.certificates import CERTIFICATE_ERRORS
@@ -92,9 +93,7 @@ class IdentityRecords:
         """Store the next record, in place of an earlier one; durable on return. Raises: DiskError."""
         content = msgspec.msgpack.encode(record)
         data = hashlib.sha256(content).digest() + content
-        self._disk.create(_PART, len(data))
-        self._disk.commit(_PART, 0, data)
-        self._disk.rename(_PART, NEXT)
+        replace_file(self._disk, NEXT, data, _PART)
 
     def use_next(self) -> None:
         """Replace the record in use by the next one, in one step; durable on return. Raises: DiskError."""

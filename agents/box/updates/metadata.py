@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, TypeAlias
 import msgspec
 from msgspec import Meta
 
+from agents.box.disk_files import replace_file
 from agents.box.updates.memory import Plan
 from hal.disk import Disk, DiskError, DiskErrorKind
 from wire.files import FILE_BYTES_MAX
@@ -128,10 +129,7 @@ class ReleaseMetadata:
     async def _store(self, name: str, data: bytes) -> None:
         def write() -> None:
             content = len(data).to_bytes(4, "little") + data
-            new, file = f"{_PREFIX}new", f"{_PREFIX}{name}.json"
-            self._disk.create(new, len(content))
-            self._disk.commit(new, 0, content)
-            self._disk.rename(new, file)
+            replace_file(self._disk, f"{_PREFIX}{name}.json", content, f"{_PREFIX}new")
 
         try:
             await self._call(write)

@@ -129,11 +129,6 @@ class Updater:
         ordered = 0 if memory.phase is P.IDLE else memory.order.release
         return UpdateStatus(self._running, memory.running, memory.phase, ordered, self._problem)
 
-    @property
-    def is_on_trial(self) -> bool:
-        """Whether the release before may come back: nothing may be stored that it cannot read."""
-        return self._memory.phase in AFTER_RESTART
-
     def needed_files(self) -> set[str]:
         """Return the stems of the files that the update needs."""
         return {key.stem} if (key := self._delta()) is not None else set()

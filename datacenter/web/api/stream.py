@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Final
 
-from starlette.requests import Request
-from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from datacenter.access.control import CallerDecider
 from datacenter.access.request import RequestContext
+from datacenter.desktop.websocket import close_connected, handshake_of
 from datacenter.fleet.visible import find_instrument
 from datacenter.sessions.listing import find_session_row
 from datacenter.sessions.live_stream import LiveStream, TooManyConnectionsError
@@ -34,9 +33,8 @@ class RawStreams:
     async def serve(self, websocket: WebSocket) -> None:
         """Serve one connection, until it or the session ends. A refusal is told in the reason of the close."""
         session = str(websocket.path_params["session"])
-        request = Request({**websocket.scope, "type": "http", "method": "GET"})
         try:
-            caller = await self._callers.identify(request, changes=True)
+            caller = await self._callers.identify(handshake_of(websocket), changes=True)
             refusal: str = await self._services.read(lambda: self._refusal(caller, session))
         except (UnknownCallerError, TooManyRequestsError, StoreError):
             await websocket.close(_REFUSED)
@@ -46,9 +44,7 @@ class RawStreams:
         code, reason = _REFUSED, refusal or "the session is not open, or has no raw TCP service"
         if stream is not None:
             code, reason = await self._carry(websocket, stream)
-        if websocket.application_state == websocket.client_state == WebSocketState.CONNECTED:
-            with suppress(RuntimeError, WebSocketDisconnect):
-                await websocket.close(code, reason[:100])
+        await close_connected(websocket, code, reason)
 
     async def _carry(self, websocket: WebSocket, stream: LiveStream) -> tuple[int, str]:
         try:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias
 
 from sim.engine.layers import nothing_to_end
 from sim.faults import End, Fault, fault
 from sim.faults.world import EmulatedWorld
 
 ReleaseHealth: TypeAlias = Literal["healthy", "unhealthy", "unstartable"]
-RELEASE_HEALTH: Final[tuple[ReleaseHealth, ...]] = get_args(ReleaseHealth)
 
 
 @fault("update", targets=("box",), momentary=True)

@@ -45,8 +45,3 @@ def upgrade() -> None:
         sa.Column("problem", sa.Text, primary_key=True),
         sa.Column("at_ms", sa.BigInteger, nullable=False),
     )
-    op.create_table(
-        "siem_cursor",
-        sa.Column("source", sa.Text, primary_key=True),
-        sa.Column("number", sa.BigInteger, nullable=False),
-    )
