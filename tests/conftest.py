@@ -18,6 +18,7 @@ from hypothesis import settings
 
 from tests.support.hierarchy import Hierarchy
 from tests.support.kernel_marker import KernelMarkerGuard
+from tests.support.mounts import isolate_mounts
 from tests.support.process_state import differences, process_state, restore
 from tests.support.signals import do_not_pass_on_ignored_signals
 from tests.support.slow_tests import WORKERS_PER_CORE, SlowTests
@@ -61,6 +62,8 @@ def pytest_xdist_auto_num_workers() -> int:
 
 def pytest_configure(config: pytest.Config) -> None:
     do_not_pass_on_ignored_signals()
+    if os.geteuid() == 0:
+        isolate_mounts()
     guard = KernelMarkerGuard()
     guard.install()
     config.pluginmanager.register(guard)

@@ -67,6 +67,16 @@ def test_a_test_with_the_marker_makes_namespaces() -> None:
         assert Path("/proc/thread-self/ns/net").readlink() != outside
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+def test_other_processes_do_not_see_the_mounts_of_a_test(tmp_path: Path) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", tmp_path], check=True)
+    try:
+        assert str(tmp_path) in Path("/proc/self/mountinfo").read_text()
+        assert str(tmp_path) not in Path(f"/proc/{os.getppid()}/mountinfo").read_text()
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+
+
 def report(nodeid: str, seconds: float, when: str = "call", reason: str = "") -> pytest.TestReport:
     return pytest.TestReport(
         nodeid,
