@@ -38,11 +38,19 @@ class AccessLog:
         self._lock = threading.Lock()
         self._viewed: OrderedDict[_Key, int] = OrderedDict()
 
-    def decision(self, decision: Decision) -> None:
-        """Record a decision about a resource."""
-        self._record(entry_of(decision))
+    def decision(self, decision: Decision, *, is_export: bool = False) -> None:
+        """Record a decision about a resource; an export is recorded each time, whatever its action is."""
+        self._record(entry_of(decision), is_single=is_export)
 
-    def listing(self, principal: Principal, context: RequestContext, action: str, path: str) -> None:
+    def listing(
+        self,
+        principal: Principal,
+        context: RequestContext,
+        action: str,
+        path: str,
+        *,
+        is_export: bool = False,
+    ) -> None:
         """Record that a list was read; `path` names it."""
         place = ", ".join(sorted(principal.scope - {EVERYWHERE}))
         token = context.token.id if context.token else ""
@@ -60,14 +68,14 @@ class AccessLog:
             "",
             reason,
         )
-        self._record(entry)
+        self._record(entry, is_single=is_export)
 
     def sign_in(self, now_ms: int, staff: str, outcome: str, reason: str, *, action: str = "sign-in") -> None:
         """Record a sign-in, a sign-out, or an attempt; `outcome` is "permitted" or "refused"."""
         self._record(AuditEntry(now_ms, staff, "", action, "Session", "", "", "", outcome, "", reason))
 
-    def _record(self, entry: AuditEntry) -> None:
-        if entry.outcome != "permitted" or entry.action not in VIEWS:
+    def _record(self, entry: AuditEntry, *, is_single: bool = False) -> None:
+        if is_single or entry.outcome != "permitted" or entry.action not in VIEWS:
             self._append([entry])
             return
         key = (entry.actor, entry.token, entry.action, entry.kind, entry.resource, entry.place)

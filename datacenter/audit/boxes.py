@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import groupby
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, Select, literal, or_, select, tuple_
 
 from datacenter.store.box_audit import START, AuditRecord, make_record, previous_of
 from datacenter.store.schema import box_audit, box_audit_problems, box_chains
@@ -26,27 +26,46 @@ class AuditSearch(NamedTuple):
     text: str = ""
     """Anywhere in the text, in any case."""
     since_ms: int = 0
+    """By the box's clock, as `until_ms`, before which the records are."""
     until_ms: int = 2**53
+    kind: str = ""
+    """The tag of the message, as `line` or `audit`."""
+    is_doubtful: bool = False
+    """Only records of a wrong clock, as `is_clock_doubtful`."""
+
+    @property
+    def clauses(self) -> list[ColumnElement[bool]]:
+        """The conditions for the rows; lines that were sent twice are found once."""
+        found = [_A.at_ms >= self.since_ms, _A.at_ms < self.until_ms, _A.is_repeated == 0]
+        found += [column == value for column, value in ((_A.box, self.box), (_A.kind, self.kind)) if value]
+        if self.text:
+            found.append(_A.text.icontains(self.text, autoescape=True))
+        if self.is_doubtful:
+            found.append(DOUBTFUL)
+        return found
 
 
 def find_records(store: Store, wanted: AuditSearch) -> Iterator[AuditRecord]:
-    """Yield records by box, in the order of the chains; lines that were sent twice, once. Raises: StoreError."""
-    query = select(*_COLUMNS).where(
-        _A.at_ms >= wanted.since_ms, _A.at_ms < wanted.until_ms, _A.is_repeated == 0
-    )
-    if wanted.box:
-        query = query.where(_A.box == wanted.box)
-    if wanted.text:
-        query = query.where(_A.text.icontains(wanted.text, autoescape=True))
+    """Yield records by box, in the order of the chains, read in blocks. Raises: StoreError."""
+    key = (_A.box, _A.epoch, _A.number, _A.hash)
+    query = select(*_COLUMNS).where(*wanted.clauses).order_by(*key).limit(BLOCK)
     for part in store.parts:
-        for row in part.read(query.order_by(_A.box, _A.epoch, _A.number)):
-            yield _record(row)
+        block = list(map(record_of, part.read(query)))
+        while block:
+            yield from block
+            last = block[-1]
+            after = tuple_(*key) > tuple_(*map(literal, (last.box, last.epoch, last.number, last.hash)))
+            block = list(map(record_of, part.read(query.where(after)))) if len(block) == BLOCK else []
 
 
+BLOCK: Final = 5_000
+"""Records that are read in one transaction: a slow reader of an export must not hold one open."""
 CLOCK_DOUBT_MS: Final = 600_000
 """A record whose time is later than its arrival by more has been made while the box's clock was wrong."""
 EARLIEST_MS: Final = 1_735_689_600_000
 """2025-01-01: no box existed before."""
+DOUBTFUL: Final = or_(_A.at_ms > _A.stored_at_ms + CLOCK_DOUBT_MS, _A.at_ms < EARLIEST_MS)
+"""`is_clock_doubtful` as a condition for rows."""
 
 
 def is_clock_doubtful(record: AuditRecord) -> bool:
@@ -62,19 +81,38 @@ def search_line(record: AuditRecord) -> str:
 
 def export_line(record: AuditRecord) -> str:
     """Return a record as a JSON object, with what is needed to verify the chain without the database."""
-    return json.dumps(
-        {
-            "box": record.box,
-            "chain": record.epoch,
-            "number": record.number,
-            "time": iso_time(record.at_ms),
-            "arrived": iso_time(record.stored_at_ms),
-            "clock_doubtful": is_clock_doubtful(record),
-            "kind": record.kind,
-            "text": record.text,
-            "hash": record.hash.hex(),
-            "entry": record.entry.hex(),
-        }
+    return json.dumps(exported(record)._asdict())
+
+
+class ExportedRecord(NamedTuple):
+    """The columns of an exported record."""
+
+    box: str
+    chain: int
+    number: int
+    time: str
+    arrived: str
+    clock_doubtful: bool
+    kind: str
+    text: str
+    hash: str
+    entry: str
+    """As the box encoded it, in hexadecimal digits: its SHA-256 is the hash."""
+
+
+def exported(record: AuditRecord) -> ExportedRecord:
+    """Return the columns of a record."""
+    return ExportedRecord(
+        record.box,
+        record.epoch,
+        record.number,
+        iso_time(record.at_ms),
+        iso_time(record.stored_at_ms),
+        is_clock_doubtful(record),
+        record.kind,
+        record.text,
+        record.hash.hex(),
+        record.entry.hex(),
     )
 
 
@@ -84,31 +122,37 @@ def iso_time(ms: int) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:03}Z"
 
 
-def box_chain_problems(store: Store) -> Iterator[str]:
-    """Verify the chains of all boxes; yield what is wrong, now or when records arrived. Raises: StoreError."""
+def box_chain_problems(store: Store, box: str = "") -> Iterator[str]:
+    """Verify the chains of a box, of all without one; yield what is wrong, now or at arrival. Raises: StoreError."""
     for part in store.parts:
         heads = {}
-        for box, epoch, number, digest, last in part.read(
-            select(*(box_chains.c[name] for name in ("box", "epoch", "number", "hash", "last")))
+        for name, epoch, number, digest, last in part.read(
+            _of_box(box, *(box_chains.c[column] for column in ("box", "epoch", "number", "hash", "last")))
         ):
-            heads[box, epoch] = number, bytes(digest), last
-        rows = map(_record, part.read(select(*_COLUMNS).order_by(_A.box, _A.epoch, _A.number)))
+            heads[name, epoch] = number, bytes(digest), last
+        rows = map(record_of, part.read(_of_box(box, *_COLUMNS).order_by(_A.box, _A.epoch, _A.number)))
         for key, chain in groupby(rows, lambda row: (row.box, row.epoch)):
             number, digest, last = heads.pop(key, (0, START, 0))
             yield from _problems(*key, chain, number, digest, last)
-        for (box, epoch), (_, _, last) in heads.items():
-            yield f"{box}: all {last} records of the chain {epoch} are missing"
+        for (name, epoch), (_, _, last) in heads.items():
+            yield f"{name}: all {last} records of the chain {epoch} are missing"
         other = box_audit.alias()
         is_known = select(other.c.box).where(
             other.c.box == _A.box, other.c.line == _A.line, other.c.is_repeated == 0
         )
-        hidden = select(_A.box, _A.epoch, _A.number).where(_A.is_repeated == 1, ~is_known.exists())
-        for box, epoch, number in part.read(hidden):
-            yield f"{box}: chain {epoch}: record {number} was changed: it is marked as repeated, but is not"
-        for box, epoch, problem in part.read(
-            select(*(box_audit_problems.c[name] for name in ("box", "epoch", "problem")))
+        hidden = _of_box(box, _A.box, _A.epoch, _A.number).where(_A.is_repeated == 1, ~is_known.exists())
+        for name, epoch, number in part.read(hidden):
+            yield f"{name}: chain {epoch}: record {number} was changed: it is marked as repeated, but is not"
+        for name, epoch, problem in part.read(
+            _of_box(box, *(box_audit_problems.c[column] for column in ("box", "epoch", "problem")))
         ):
-            yield f"{box}: chain {epoch}: found at arrival: {problem}"
+            yield f"{name}: chain {epoch}: found at arrival: {problem}"
+
+
+def _of_box(box: str, *columns: Any) -> Select[Any]:
+    """Select from the rows of a box, or of all boxes; the first of the columns is that of the box."""
+    found = select(*columns)
+    return found.where(columns[0] == box) if box else found
 
 
 def _problems(
@@ -143,7 +187,8 @@ def _problems(
         yield f"{box}: chain {epoch}: the head was changed: its hash is not that of record {head}"
 
 
-def _record(row: object) -> AuditRecord:
+def record_of(row: object) -> AuditRecord:
+    """Return the record of a row with the columns of `AuditRecord`."""
     record = AuditRecord(*row)  # type: ignore[misc]
     line = None if record.line is None else bytes(record.line)
     return record._replace(hash=bytes(record.hash), line=line, entry=bytes(record.entry))

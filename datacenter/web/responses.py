@@ -5,10 +5,10 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 SECURITY_HEADERS: Final = {
     "content-security-policy": (
@@ -25,6 +25,8 @@ SECURITY_HEADERS: Final = {
 }
 """Of every response. Nothing is stored by browsers, except static files."""
 GZIP_BYTES_MIN: Final = 1024
+PART_BYTES: Final = 64 * 1024
+"""Of a file that is made while it is sent."""
 FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 """A spreadsheet takes a cell that begins with one of these for a formula (OWASP, CSV injection)."""
 
@@ -80,8 +82,48 @@ def csv_file(name: str, columns: Sequence[str], rows: Iterable[Sequence[object]]
     return Response(text.getvalue(), 200, headers, "text/csv; charset=utf-8")
 
 
+def csv_stream(name: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Response:
+    """Return a CSV file as `csv_file`, in parts, so that the memory does not grow with its length."""
+
+    def parts() -> Iterator[bytes]:
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\r\n")
+        writer.writerow(columns)
+        for row in rows:
+            writer.writerow([csv_cell(value) for value in row])
+            if text.tell() >= PART_BYTES:
+                yield text.getvalue().encode()
+                text.seek(0)
+                text.truncate()
+        yield text.getvalue().encode()
+
+    return file_stream(name, parts(), "text/csv; charset=utf-8")
+
+
+def lines_stream(name: str, lines: Iterable[str]) -> Response:
+    """Return a file of JSON lines, in parts."""
+
+    def parts() -> Iterator[bytes]:
+        waiting = bytearray()
+        for line in lines:
+            waiting += f"{line}\n".encode()
+            if len(waiting) >= PART_BYTES:
+                yield bytes(waiting)
+                waiting.clear()
+        yield bytes(waiting)
+
+    return file_stream(name, parts(), "application/jsonl; charset=utf-8")
+
+
+def file_stream(name: str, parts: Iterator[bytes], media: str) -> Response:
+    """Return a file that is made while it is sent."""
+    return StreamingResponse(parts, 200, {"content-disposition": f'attachment; filename="{name}"'}, media)
+
+
 def csv_cell(value: object) -> object:
     """Return a value as a cell that no spreadsheet executes."""
     if isinstance(value, str) and value.startswith(FORMULA_STARTS):
         return f"'{value}"
+    if isinstance(value, bool):
+        return str(value).lower()
     return "" if value is None else value

@@ -209,6 +209,8 @@ class WebRoute:
     """Whether a repeated request to the API is detected by its header Idempotency-Key."""
     statuses: tuple[int, ...] = ()
     """Further statuses of an answer of the API, beside those that all have."""
+    log: str = "log"
+    """Which records a row of the kind "Audit" shows, as the audit log names them."""
 
 
 _FIND: Final[dict[str, Callable[[Store, dict[str, str]], Resource | None]]] = {
@@ -220,7 +222,6 @@ _FIND: Final[dict[str, Callable[[Store, dict[str, str]], Resource | None]]] = {
     "Rollout": lambda store, names: find_rollout(store, names["rollout"]),
     "Session": lambda store, names: find_session(store, names["session"]),
     "Maintenance": lambda store, names: find_concerned_of(store, names["window"]),
-    "Audit": lambda _store, _names: Resource("Audit", "log"),
 }
 """Finds the resource that a path names: of maintenance what it is for. That of a trigger depends on the person."""
 
@@ -232,11 +233,12 @@ def check_access(
 
     Raises: NotFoundError, RefusedError; StoreError if it cannot be recorded.
     """
-    log = services.log
+    log, is_export = services.log, route.answer == "file"
     if not route.kind:
-        log.listing(visible.principal, visible.context, route.action, f"{route.method} {route.path}")
+        path = f"{route.method} {route.path}"
+        log.listing(visible.principal, visible.context, route.action, path, is_export=is_export)
         return None
-    resource = _find(route.kind, services, visible, names)
+    resource = _find(route, services, visible, names)
     if resource is None:
         log.decision(_refusal(route, visible, names, "the resource does not exist"))
         raise NotFoundError
@@ -246,18 +248,22 @@ def check_access(
             log.decision(seen)
             raise NotFoundError
     decision = visible.decide(route.action, resource)
-    log.decision(decision)
+    log.decision(decision, is_export=is_export)
     if not decision.permitted:
         raise RefusedError(decision.reason)
     return resource
 
 
-def _find(kind: str, services: WebServices, visible: Visibility, names: dict[str, str]) -> Resource | None:
+def _find(
+    route: WebRoute, services: WebServices, visible: Visibility, names: dict[str, str]
+) -> Resource | None:
+    if route.kind == "Audit":
+        return Resource("Audit", route.log)
     if not all(map(str.isprintable, names.values())):
         return None
-    if kind == "Trigger":
+    if route.kind == "Trigger":
         return find_trigger(services.store, visible, services.known, names["trigger"])
-    return _FIND[kind](services.store, names)
+    return _FIND[route.kind](services.store, names)
 
 
 def record_refusal(

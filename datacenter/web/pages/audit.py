@@ -71,5 +71,6 @@ ROUTES: Final = (
         AuditFilter,
         "file",
         "audit",
+        log="export of the log",
     ),
 )

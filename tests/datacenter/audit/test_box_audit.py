@@ -8,36 +8,13 @@ from hashlib import sha256
 import pytest
 from sqlalchemy import delete, insert, select, update
 
-from datacenter.audit.boxes import AuditSearch, box_chain_problems, find_records, search_line
+from datacenter.audit.boxes import BLOCK, AuditSearch, box_chain_problems, find_records, search_line
 from datacenter.store.box_audit import HOLE_MS
 from datacenter.store.schema import box_audit, box_chains
 from datacenter.store.store import Store
 from tests.support.datacenter.batches import AT_MS
-from wire.messages import Audit, Batch, Entry, Link, LogLine, decode, encode, encode_batch
-
-NOW = AT_MS + 1000
-FILE = bytes(16)
-
-
-def chain(count: int, *, lines: int = 0) -> list[bytes]:
-    """Encoded entries of a chain: events, and then lines of a log."""
-    entries, previous = [], bytes(32)
-    for number in range(1, count + lines + 1):
-        content = b"type=LOGIN msg=audit(%d.000:7): uid=0\n" % number
-        body = (
-            Audit(AT_MS, "alive", 0, number)
-            if number <= count
-            else LogLine(AT_MS, "system", FILE, number, content)
-        )
-        entry = encode(Entry("", 0, body, Link(number, previous)))
-        previous = sha256(entry).digest()
-        entries.append(entry)
-    return entries
-
-
-def send(store: Store, entries: list[bytes], first: int = 1, now_ms: int = NOW, epoch: int = 5) -> None:
-    """Send entries in sequences from `first`."""
-    store.ingest("RAP-0001", decode(Batch, encode_batch(epoch, list(enumerate(entries, first)))), now_ms)
+from tests.support.datacenter.box_audit import NOW, chain, send
+from wire.messages import Audit, Entry, Link, decode, encode
 
 
 def problems(store: Store) -> list[str]:
@@ -55,6 +32,15 @@ def test_records_are_stored_once_and_found(store: Store) -> None:
     assert search_line(line).endswith("RAP-0001 5 type=LOGIN msg=audit(5.000:7): uid=0")
     assert not list(find_records(store, AuditSearch(box="RAP-0002")))
     assert not list(find_records(store, AuditSearch(since_ms=AT_MS + 1)))
+
+
+def test_records_of_many_blocks_are_found_once(store: Store) -> None:
+    entries = chain(BLOCK + 3)
+    for first in range(0, len(entries), 2_000):
+        send(store, entries[first : first + 2_000], first + 1)
+    send(store, chain(2), box="RAP-0002")
+    found = [(record.box, record.number) for record in find_records(store, AuditSearch())]
+    assert found == [*(("RAP-0001", 1 + each) for each in range(BLOCK + 3)), ("RAP-0002", 1), ("RAP-0002", 2)]
 
 
 def test_records_may_arrive_in_another_order(store: Store) -> None:

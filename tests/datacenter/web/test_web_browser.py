@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from datacenter.store.store import Store
-from tests.support.datacenter.browser import PROGRAM, BrowserPage, open_browser
+from tests.support.datacenter.box_audit import fill_box_audit
+from tests.support.datacenter.browser import PROGRAM, BrowserPage, axe_violations, open_browser
 from tests.support.datacenter.rollouts import served_releases
 from tests.support.datacenter.web_client import open_web
 from tests.support.datacenter.web_fleet import NOW_MS, fill_fleet, raise_alert
@@ -48,6 +49,13 @@ PAGES = [
     "/sign-in",
     "/nope",
 ]
+AUDIT_PAGES = [
+    "/audit",
+    "/audit/boxes",
+    "/audit/boxes?text=nothing",
+    "/audit/chains",
+    "/audit/chains?box=RAP-0001",
+]
 VIOLATIONS = "axe.run(document).then(found => found.violations.map(one => one.id + ': ' + one.nodes[0].html))"
 SIGN_IN = "document.querySelector('button[value=engineer]').click()"
 DRAWN = "document.querySelector('.charts').dataset.drawnMs"
@@ -60,6 +68,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     store = Store(f"sqlite:///{folder / 'store.db'}", durable=False)
     fill_fleet(store)
     raise_alert(store)
+    fill_box_audit(store, NOW_MS)
     releases = served_releases(folder, 11, 12)
     web = open_web(store, lambda: NOW_MS, known=known_triggers(), releases=releases)
     with served(web.application) as found:
@@ -75,6 +84,29 @@ def browser(address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         page.evaluate(SIGN_IN)
         page.wait_for("document.querySelector('h1')?.textContent === 'Fleet'")
         yield page
+
+
+@pytest.fixture(scope="module")
+def auditing(address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowserPage]:
+    """A browser in which the auditor has signed in."""
+    with open_browser(tmp_path_factory.mktemp("chromium-auditor")) as page:
+        page.open(f"{address}/sign-in")
+        page.evaluate(SIGN_IN.replace("engineer", "auditor"))
+        page.wait_for("document.querySelector('h1')?.textContent === 'Fleet'")
+        yield page
+
+
+@pytest.mark.parametrize("target", AUDIT_PAGES)
+def test_the_pages_of_auditors_have_no_violation_and_fit(
+    auditing: BrowserPage, address: str, target: str
+) -> None:
+    for dark in (False, True):
+        auditing.resize(1280, 800, dark=dark)
+        auditing.open(address + target)
+        assert axe_violations(auditing) == []
+    auditing.resize(400, 800)
+    auditing.open(address + target)
+    assert auditing.evaluate("document.documentElement.scrollWidth") <= 400
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])

@@ -90,9 +90,19 @@ NOT_NAMING: Final = {
     "resource", "from_ms", "area", "key", "before", "after", "direction", "name",
     "mode", "port", "minutes", "ticket", "text", "staff", "waiting",
     "release", "models", "waves", "observe_hours", "answer_hours", "failures_percent", "failures_max", "ends",
-    "may_fetch_slot",
+    "may_fetch_slot", "kind", "clock",
 }  # fmt: skip
 """All other parameters. `resource` is of the audit log, in which auditors see everything."""
+AUDIT_NAMES: Final = {
+    "/audit": "log",
+    "/api/v1/audit": "log",
+    "/audit.csv": "export of the log",
+    "/audit/boxes": "records of boxes",
+    "/audit/boxes.csv": "export of records of boxes",
+    "/audit/boxes.jsonl": "export of records of boxes",
+    "/audit/chains": "chains of boxes",
+}
+"""What each page of audit records is called in the audit log."""
 
 
 @dataclass(frozen=True)
@@ -357,7 +367,7 @@ def every_access_is_recorded(walk: Walk) -> Iterator[str]:
         walk.later()
         staff = "auditor" if is_audit(row) else "engineer"
         answer = call(walk.web.sign_in(staff), row, EUROPE)
-        subject = "log" if is_audit(row) else named(row)
+        subject = AUDIT_NAMES[row.path] if is_audit(row) else named(row)
         if is_of_one(row):
             last = row.path.split("{")[-1].partition("}")[0]
             # the access to a window is that to the instrument that it is for
