@@ -64,7 +64,8 @@ def test_the_parts_of_the_list_have_each_record_once(auditor: WebClient) -> None
 def test_a_wrong_clock_is_shown_and_found(auditor: WebClient) -> None:
     assert auditor.get("/audit/boxes").text.count("wrong clock</span> arrived") == 2
     assert numbers(auditor.get("/audit/boxes?clock=doubtful").text) == ["alive value=2", "alive value=1"]
-    assert "2 records</a>" in auditor.get("/audit/chains?box=RAP-0002").text
+    assert 'clock=doubtful">2 records</a>' in auditor.get("/audit/chains?box=RAP-0002").text
+    assert "clock=doubtful" not in auditor.get("/audit/chains?box=RAP-0001").text
 
 
 def test_a_record_that_has_not_arrived_is_shown_as_waiting_and_then_as_missing(
