@@ -33,6 +33,7 @@ from imaging.kickstart.document import read
 from imaging.media.bmap import render as render_bmap
 from imaging.media.imagefile import compress_framed, copy_mapped, make_bmap
 from imaging.programs import PrerequisiteMissing
+from imaging.release.slot_image import find_slot, slot_sha256
 from imaging.signing import (
     ARCHITECTURE,
     ARCHITECTURE_KEY,
@@ -43,7 +44,7 @@ from imaging.signing import (
 )
 from settings import encrypted
 
-FORMAT: Final = "11"
+FORMAT: Final = "12"
 """Incremented with every change of the builder that changes images, so that older results are not reused."""
 METADATA: Final = "repodata/repomd.xml"
 ENCRYPTION_FILES: Final = (
@@ -168,7 +169,7 @@ def _write_outputs(
         f"{name}.bmap": render_bmap(bmap),
         f"{name}.ks": request.kickstart.read_bytes(),
         f"{name}.spdx.json": sbom.render(name, described.sha256, listed, tree, epoch).encode(),
-        f"{name}.build.json": _record(request, plan, listed, epoch, bmap.image_bytes).encode(),
+        f"{name}.build.json": _record(request, plan, listed, epoch, image, bmap.image_bytes).encode(),
     }
     for file, data in contents.items():
         (request.out / file).write_bytes(data)
@@ -195,9 +196,11 @@ def _record(
     plan: BuildPlan,
     listed: Sequence[packages.InstalledPackage],
     epoch: int,
+    image: Path,
     disk_bytes: int,
 ) -> str:
     """Return the build record as JSON. Nothing in it depends on the machine that builds."""
+    slot = find_slot(image)
     record = {
         "format": f"rap-image-build-{FORMAT}",
         "kickstart_sha256": hashlib.sha256(request.kickstart.read_bytes()).hexdigest(),
@@ -212,6 +215,7 @@ def _record(
             }
             for place in partitions.places(plan, disk_bytes)
         ],
+        "slot": {"bytes": slot.length, "sha256": slot_sha256(image, slot)} if slot else None,
         "not_for_an_image": plan.ignored,
         "packages": [asdict(package) for package in listed],
     }

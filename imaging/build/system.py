@@ -123,8 +123,12 @@ def _run_script(root: Path, script: Script, environment: dict[str, str], log: Lo
 
 
 def _kernels(root: Path, plan: BuildPlan, environment: dict[str, str], log: LogCallback) -> None:
-    """Put every kernel and an initramfs for any machine into /boot."""
-    options = ("--force", "--no-hostonly", "--reproducible")
+    """Put every kernel and an initramfs for any machine into /boot.
+
+    The initramfs is not compressed: a compressed one differs from its first changed file on, so that an update would
+    have to send most of it.
+    """
+    options = ("--force", "--no-hostonly", "--reproducible", "--no-compress")
     in_fips_mode = fips.is_required(plan)
     versions = sorted(path.parent.name for path in (root / "usr/lib/modules").glob("*/vmlinuz"))
     if not versions:

@@ -38,6 +38,7 @@ from imaging.release.delta_plan import (
     differences,
 )
 from imaging.release.ext4 import Ext4, Ext4Error, Extent
+from imaging.release.slot_image import find_slot
 from wire.release.delta import BLOCK_BYTES, SOURCE_BYTES_MAX, TARGET_BYTES_MAX, Range
 
 _ZEROS: Final = bytes(BLOCK_BYTES)
@@ -91,9 +92,9 @@ class Body:
 
 
 def make_delta(source: Path, target: Path, *, jobs: int = 2) -> bytes:
-    """Return the delta from one image of a slot to another one. The same images give the same bytes.
+    """Return the delta from one slot to another one, each in a file or in a disk image of `rap image build`.
 
-    Raises: DeltaInputError, OSError.
+    The same slots give the same bytes. Raises: DeltaInputError, SlotImageError, OSError.
     """
     old, new = _image(source), _image(target)
     writer = DeltaWriter()
@@ -102,13 +103,16 @@ def make_delta(source: Path, target: Path, *, jobs: int = 2) -> bytes:
 
 
 def _image(file: Path) -> memoryview:
+    place = find_slot(file)
     with file.open("rb") as opened:
-        size = opened.seek(0, 2)
+        size = place.length if place else opened.seek(0, 2)
         if not 0 < size <= TARGET_BYTES_MAX or size % BLOCK_BYTES:
             raise DeltaInputError(
                 f"{file}: has {size} bytes; an image of a slot has whole blocks of {BLOCK_BYTES}"
             )
-        return memoryview(mmap.mmap(opened.fileno(), 0, prot=mmap.PROT_READ))
+        start = place.offset if place else 0
+        whole = mmap.mmap(opened.fileno(), start + size, prot=mmap.PROT_READ)
+        return memoryview(whole)[start:]
 
 
 def _pieces(old: memoryview, new: memoryview, jobs: int) -> Iterator[Piece]:

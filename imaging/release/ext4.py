@@ -59,6 +59,9 @@ class Ext4:
         self._inode_bytes = self._u16(_SUPERBLOCK + 0x58)
         wide = self._u32(_SUPERBLOCK + 0x60) & _IS_64BIT
         self._descriptor_bytes = self._u16(_SUPERBLOCK + 0xFE) if wide else 32
+        high = self._u32(_SUPERBLOCK + 0x150) if wide else 0
+        self.length = (self._u32(_SUPERBLOCK + 0x4) | high << 32) * self.block_bytes
+        """The length of the file system in bytes, by its superblock."""
 
     def modification_times(self) -> dict[int, int]:
         """Return the modification time of the root folder and of each inode of a file, in seconds since 1970."""

@@ -17,6 +17,7 @@ from imaging.media.bmap import Bmap, Range
 from imaging.media.imagefile import compress_framed, frames, sha256_of
 from imaging.release.delta import DeltaInputError, make_delta
 from imaging.release.repository import ReleaseError, ReleaseRepository, RoleKeyFiles
+from imaging.release.slot_image import extract_slot, find_slot
 from wire.release.blocks import SLOT_BLOCK_BYTES, SlotBlock, render
 
 if sys.version_info >= (3, 14):
@@ -45,9 +46,10 @@ def release_slot(
     now: datetime,
     delta_from: Sequence[str] = (),
 ) -> list[str]:
-    """Release a slot's image, with deltas from these releases. Returns the names of the new files.
+    """Release a slot, with deltas from these releases. Returns the names of the new files.
 
-    Raises: ReleaseError, SignatureError, OSError.
+    `image` is the slot's own, or a disk image of `rap image build` that contains it.
+    Raises: ReleaseError, SlotImageError, SignatureError, OSError.
     """
     released = repository.released()
     _check(release, released)
@@ -57,14 +59,16 @@ def release_slot(
             raise ReleaseError(
                 f"slots/{name}.zst is not released, so there is no delta from it; released are: {known}"
             )
-    custom = {
-        "release": release.name,
-        "number": release.number,
-        "floor": release.floor,
-        "target": sha256_of(image),
-        "bytes": image.stat().st_size,
-    }
     with TemporaryDirectory(dir=repository.folder) as folder:
+        if (place := find_slot(image)) is not None:
+            extract_slot(image, place, image := Path(folder, "slot.img"))
+        custom = {
+            "release": release.name,
+            "number": release.number,
+            "floor": release.floor,
+            "target": sha256_of(image),
+            "bytes": image.stat().st_size,
+        }
         packed = Path(folder, "slot.zst")
         (blocks := Path(folder, "slot.blocks")).write_bytes(pack_slot(image, packed))
         files: dict[str, tuple[Path, dict[str, Any]]] = {

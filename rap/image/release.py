@@ -44,7 +44,9 @@ def add_release(parser: Parser) -> None:
         "add-slot", "release the image of a root slot, with deltas from earlier releases"
     )
     _add_folder(slot)
-    slot.add_argument("image", metavar="IMAGE", type=Path, help="the raw image of the slot")
+    slot.add_argument(
+        "image", metavar="IMAGE", type=Path, help="a disk image of `rap image build`, or the slot alone"
+    )
     slot.add_argument("--release", metavar="NAME", required=True, help="the name of the release")
     slot.add_argument(
         "--number", metavar="N", type=int, required=True, help="its number, higher than that of any release"
@@ -62,8 +64,8 @@ def add_release(parser: Parser) -> None:
     _add_keys(slot)
     slot.set_command(_add_slot)
     delta = release.add_command("delta", "make a delta between the images of two root slots")
-    delta.add_argument("source", metavar="SOURCE", type=Path)
-    delta.add_argument("target", metavar="TARGET", type=Path)
+    for name in ("source", "target"):
+        delta.add_argument(name, metavar=name.upper(), type=Path, help="a disk image, or a slot alone")
     delta.add_argument("-o", "--output", metavar="FILE", type=Path, required=True)
     delta.add_argument("--json", action="store_true", help="one JSON document on standard output")
     delta.set_command(_delta)
@@ -164,11 +166,12 @@ def _renew(arguments: argparse.Namespace) -> int:
 @contextmanager
 def _errors_reported() -> Iterator[None]:
     from imaging.release.repository import ReleaseError
+    from imaging.release.slot_image import SlotImageError
     from wire.pki.signature import SignatureError
 
     try:
         yield
-    except (ReleaseError, SignatureError) as error:
+    except (ReleaseError, SignatureError, SlotImageError) as error:
         raise WrongInput(str(error)) from error
     except OSError as error:
         raise WrongInput(f"{error.filename}: {error.strerror}") from error

@@ -76,7 +76,7 @@ class Memory(msgspec.Struct):
     slot_sha256: str = ""
     """The hash of its slot, when it was last computed."""
     slot_bytes: int = 0
-    """The length that the hash is about; 0: the whole partition."""
+    """The length that the hash is about; 0: what the slot contains (`slot_work.slot_bytes`)."""
     floor: int = 0
     """Releases with a lower number are refused."""
     barred: Annotated[list[int], Meta(max_length=BARRED_MAX)] = []

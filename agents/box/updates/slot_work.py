@@ -18,9 +18,27 @@ from wire.release.delta import BLOCK_BYTES, Delta, DeltaError, Read
 
 CHUNK_BYTES: Final = 4 * 1024 * 1024
 """What is hashed between two pauses."""
+_SUPERBLOCK: Final = 1024
+_EXT4_MAGIC: Final = b"\x53\xef"
+_IS_64BIT: Final = 0x80
 T = TypeVar("T")
 UNFLUSHED_BYTES_MAX: Final = 16 * 1024 * 1024
 """What is written between two flushes, so that a flush never takes long."""
+
+
+def slot_bytes(slot: Partition) -> int:
+    """Return the length of what a slot contains: of its ext4 file system, else of the whole partition.
+
+    What follows the file system is as it was before the disk was flashed, and in no release. Raises: DiskError.
+    """
+    block = slot.read(0, min(BLOCK_BYTES, slot.size))
+    if block[_SUPERBLOCK + 0x38 : _SUPERBLOCK + 0x3A] != _EXT4_MAGIC:
+        return slot.size
+    low, log_block = (int.from_bytes(block[_SUPERBLOCK + at :][:4], "little") for at in (0x4, 0x18))
+    wide = int.from_bytes(block[_SUPERBLOCK + 0x60 :][:4], "little") & _IS_64BIT
+    high = int.from_bytes(block[_SUPERBLOCK + 0x150 :][:4], "little") if wide else 0
+    length = (low | high << 32) << (10 + log_block)
+    return length if 0 < length <= slot.size else slot.size
 
 
 def hash_slot(slot: Partition, length: int) -> Iterator[str]:
@@ -84,6 +102,18 @@ class SlotWorker:
             last = step
         assert last is not None, "it yields at least once"
         return last
+
+    async def length(self, slot: Partition) -> int:
+        """Return the length of what a slot contains; of the partition if that cannot be read.
+
+        Raises: DiskError UNAVAILABLE.
+        """
+        try:
+            return await self.call(lambda: slot_bytes(slot))
+        except DiskError as error:
+            if error.kind is DiskErrorKind.UNAVAILABLE:
+                raise
+            return slot.size
 
     async def hash(self, slot: Partition, length: int) -> str:
         """Return the SHA-256 of the first `length` bytes of a slot. Raises: DiskError."""

@@ -221,7 +221,7 @@ class Updater:
     async def _plan(self) -> _Outcome:
         """Return what the order needs. Raises: OrderRefused, DiskError."""
         running = self._slot(self._running)
-        length = self._memory.slot_bytes or running.size
+        length = self._memory.slot_bytes or await self._work_on.length(running)
         targets = await self._targets()
         slot_sha256 = await self._work_on.hash_if_readable(running, length)
         plan = plan_update(targets, self._memory.order, slot_sha256, self._memory.slot_sha256)
@@ -503,7 +503,7 @@ class Updater:
     async def _follow_orders(self) -> None:
         """Ask for the order at the beginning and when it has changed."""
         running = self._slot(self._running)
-        length = self._memory.slot_bytes or running.size
+        length = self._memory.slot_bytes or await self._work_on.length(running)
         if not self._memory.slot_sha256 and (
             slot_sha256 := await self._work_on.hash_if_readable(running, length)
         ):

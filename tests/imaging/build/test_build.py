@@ -7,9 +7,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from random import Random
 
 import pytest
 
+from agents.box.updates.slot_work import hash_slot, slot_bytes
+from hal.emul.partition import EmulPartition
 from imaging.build.build import BuildResult, build
 from imaging.build.types import BuildFailed, BuildRequest, InvalidBuildRequest
 from imaging.media.bmap import parse
@@ -108,6 +111,18 @@ def test_file_systems_are_consistent_and_contain_their_parts(first: BuildResult,
     assert {"usr", "etc", "boot", "var", "bin"} <= held["/"]
     assert {"vmlinuz-1.0", ".vmlinuz-1.0.hmac", "initramfs-1.0.img", "slot.cfg"} <= held["kernel"]
     assert "log" in held["/var"]
+
+
+def test_the_build_record_has_the_slot_that_a_box_hashes(first: BuildResult, tmp_path: Path) -> None:
+    record = json.loads(first.image.with_suffix(".build.json").read_text())
+    place = next(place for place in record["partitions"] if place["mount"] == "/")
+    with first.image.open("rb") as file:
+        file.seek(place["offset"])
+        content = file.read(place["length"])
+    slot = EmulPartition(len(content), Random(1), content)
+    *_, found = hash_slot(slot, slot_bytes(slot))
+    assert record["slot"] == {"bytes": slot_bytes(slot), "sha256": found}
+    assert record["slot"]["bytes"] < place["length"]
 
 
 def _names(listing: str) -> set[str]:

@@ -30,6 +30,7 @@ EFI_PROGRAMS: Final = [f"BOOT{letter}.EFI" for letter in "HCGAFBED"]
 KERNEL: Final = "no kernel\n"
 HMAC: Final = hmac.new(b"FIPS-FTW-RHT2009", KERNEL.encode(), "sha512").hexdigest()
 """As by `openssl dgst -sha512 -hmac FIPS-FTW-RHT2009`, which kernel packages use."""
+NO_COMPRESSION: Final = "--no-compress"
 INITRAMFS: Final = "usr/sbin/fips.sh usr/bin/sha512hmac"
 STUBS: Final = {
     "kernel": Stub(
@@ -41,7 +42,8 @@ STUBS: Final = {
     "dracut": Stub(
         files={
             "usr/bin/dracut": f"#!/bin/sh\nfor last; do image=$version version=$last; done\n"
-            f'case "$*" in *" --add fips "*) echo {INITRAMFS} > "$image";; *) : > "$image";; esac\n',
+            f'case "$*" in *" --add fips "*) echo {INITRAMFS} > "$image";; *) : > "$image";; esac\n'
+            f'case "$*" in *" {NO_COMPRESSION} "*) ;; *) echo compressed > "$image";; esac\n',
             "usr/bin/lsinitrd": "#!/bin/sh\nfor file in $(cat $1); do echo -rw-r--r-- root $file; done\n",
         }
     ),
