@@ -12,6 +12,7 @@ from rap.outcome import OK, CommandError, MachineLacks, WrongInput
 from rap.parser import Parser
 
 if TYPE_CHECKING:
+    from agents.box.config import BoxConfig
     from agents.box.firewall import FirewallStatus
     from agents.box.intake.counts import PortStatus
     from agents.box.status import CertificateStatus, StatusReport
@@ -50,6 +51,7 @@ def _run(arguments: argparse.Namespace) -> int:
             checked.check_operable(arguments.config)
             for problem in checked.identity:
                 _print_message(f"warning: {problem}")
+            _check_fips(checked.config)
             print(f"{arguments.config}: OK")
         else:
             run_box(arguments.config, _print_served, _print_message)
@@ -60,6 +62,17 @@ def _run(arguments: argparse.Namespace) -> int:
     except (DiskError, SpoolError) as error:
         raise MachineLacks(f"{arguments.config}: spool.directory: the disk is unusable: {error}") from error
     return OK
+
+
+def _check_fips(config: BoxConfig) -> None:
+    """Raise MachineLacks if FIPS mode is demanded and not in force in this process."""
+    from agents.box.program import demanded_self_test
+    from hal.linux.crypto import LinuxCryptographicModule
+
+    tested = demanded_self_test(config, LinuxCryptographicModule())
+    if tested is not None and not tested.is_passed:
+        reasons = "; ".join(tested.failed.values())
+        raise MachineLacks(f"fips is required and not in force, so the box would serve nothing: {reasons}")
 
 
 def _status(arguments: argparse.Namespace) -> int:
@@ -97,6 +110,12 @@ def print_status(status: StatusReport) -> None:
     print(f"accepted     {status.accepted} reports, {status.repeated} duplicates")
     print(f"sent         {traffic.records} records in {traffic.batches} batches")
     print(f"spool        {status.spool_bytes / 1e6:,.0f} MB, {status.gaps_reported} gaps reported")
+    if status.fips is not None:
+        print(
+            f"fips         {'in force: ' + status.fips.module if status.fips.is_passed else 'NOT IN FORCE'}"
+        )
+        for check, reason in status.fips.failed.items():
+            print(f"             PROBLEM: {check}: {reason}")
     if status.spool_problem:
         print(f"             PROBLEM: reports are refused: {status.spool_problem}")
     if status.certificate is not None:

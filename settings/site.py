@@ -26,6 +26,7 @@ from settings.toml import loads
 from settings.types import (
     Address,
     Endpoint,
+    FipsDemand,
     Host,
     HostAndPort,
     Ipv4,
@@ -135,6 +136,8 @@ class SiteForBox(Table, frozen=True):
     instrument: list[EnrolledInstrument] = []
     reporting: Reporting = Reporting()
     sessions: RemoteSessions | None = None
+    fips: FipsDemand = "not-required"
+    """Required: the box serves nothing unless the self-test of its cryptography passes."""
     addresses: dict[
         Host, Annotated[list[Address], Meta(min_length=1, max_length=ADDRESSES_PER_NAME_MAX)]
     ] = {}

@@ -130,6 +130,8 @@ class Endpoint(Struct, frozen=True, forbid_unknown_fields=True):
     address: OptionalAddress = ""
 
 
+FipsDemand: TypeAlias = Literal["required", "not-required"]
+"""Whether the box works only while FIPS mode (FIPS 140-3) is in force."""
 ProxyKind: TypeAlias = Literal["http", "socks5"]
 """A proxy protocol. `wire.dial.proxies` and `sim.proxies` each have a module of this name."""
 

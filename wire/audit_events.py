@@ -23,6 +23,40 @@ class AuditEvent(StrEnum):
     ALIVE = "alive"
     """Heartbeat: the box is running and had nothing else to report. Action: Nothing."""
 
+    FIPS_IN_FORCE = "fips-in-force"
+    """The site demands FIPS mode, and the self-test at the start of the box program has passed. Action: Nothing."""
+
+    FIPS_FAILED_KERNEL = "fips-failed-kernel"
+    """The site demands FIPS mode, and the kernel is not in it; the box serves no instrument and makes no
+    connection. Action: Start the kernel with fips=1."""
+
+    FIPS_FAILED_PROVIDER = "fips-failed-provider"
+    """The site demands FIPS mode, and OpenSSL has no FIPS provider that works; the box serves no instrument and
+    makes no connection. Action: Run `rap box status`; it shows the reason. Install OpenSSL again."""
+
+    FIPS_FAILED_DEFAULT = "fips-failed-default"
+    """The site demands FIPS mode, and OpenSSL does not use its FIPS provider by default; the box serves no
+    instrument and makes no connection. Action: Run `rap box status`; it shows the reason. Correct
+    openssl.cnf."""
+
+    FIPS_FAILED_REFUSALS = "fips-failed-refusals"
+    """The site demands FIPS mode, and OpenSSL offers algorithms that are not approved; the box serves no
+    instrument and makes no connection. Action: Run `rap box status`; it shows the algorithms. Correct
+    openssl.cnf."""
+
+    FIPS_FAILED_PYTHON = "fips-failed-python"
+    """The site demands FIPS mode, and hashes or TLS of Python are not those of the system's OpenSSL; the box
+    serves no instrument and makes no connection. Action: Use the distribution's Python."""
+
+    FIPS_FAILED_CRYPTOGRAPHY = "fips-failed-cryptography"
+    """The site demands FIPS mode, and the Python package cryptography has an OpenSSL of its own; the box serves
+    no instrument and makes no connection. Action: Install the distribution's package."""
+
+    FIPS_FAILED_ANSWERS = "fips-failed-answers"
+    """The site demands FIPS mode, and an algorithm gave a wrong result or none; the box serves no instrument
+    and makes no connection. Action: Run `rap box status`; it shows the algorithm. If all other checks pass,
+    replace the machine."""
+
     PORT_NOT_SERVED = "port-not-served"
     """The TCP port of an instrument port could not be opened; the box tries again. Action: Check the address
     and the TCP port in box.toml, and whether another program uses them."""

@@ -27,7 +27,7 @@ from agents.box.files.transfers import FileTransfers
 from agents.box.firewall import FirewallGuard, LogMessage
 from agents.box.hardware import Hardware as Hardware
 from agents.box.health.alarm import AlarmLed
-from agents.box.health.audit import GAP_RANGES_MAX, AuditLog, encode_gap, note_backlog, now_ms
+from agents.box.health.audit import AuditLog, note_backlog, now_ms
 from agents.box.health.bounds import box_bounds, watch_bounds
 from agents.box.health.certificates import OwnCertificate
 from agents.box.health.spoolwatch import watch_spool
@@ -49,14 +49,15 @@ from agents.box.sessions.running import (
 )
 from agents.box.sessions.sessions import BoxSessions
 from agents.box.snapshot import BoxStatus
-from agents.box.state import SNAPSHOT_BYTES_MAX, BoxState
+from agents.box.start import open_spool, start_event
+from agents.box.state import BoxState
 from agents.box.updates.health import program_health
 from agents.box.updates.surroundings import UpdateSurroundings
 from agents.box.updates.updater import Updater
 from agents.box.uplink.forwarder import Forwarder
 from agents.box.uplink.stream import Timing
 from agents.box.uplink.trust import TrustDiagnosis
-from agents.spool import Priority, Spool, SpoolError, SpoolLimits
+from agents.spool import Priority, SpoolError
 from hal.disk import DiskError
 from settings.adapted import AdaptedPort, listening_port
 from wire.audit_events import AuditEvent
@@ -79,8 +80,8 @@ OnServed: TypeAlias = Callable[[int, int], object]
 """Called with the number of an instrument port and its TCP port when instruments can connect."""
 
 
-def _ignore(*_what: object) -> None:
-    pass
+def ignore(*_what: object) -> None:
+    """Do nothing: for callbacks that nobody needs."""
 
 
 class Box:
@@ -91,8 +92,8 @@ class Box:
         config: BoxConfig,
         hardware: Hardware,
         random: Random,
-        on_served: OnServed = _ignore,
-        log_message: LogMessage = _ignore,
+        on_served: OnServed = ignore,
+        log_message: LogMessage = ignore,
     ) -> None:
         """Reads the certificates. Raises: OSError, ssl.SSLError or CrlError for unusable ones.
 
@@ -124,13 +125,15 @@ class Box:
         """Collect and forward until cancelled, then close cleanly. Raises: SpoolError IO if the disk is unusable."""
         guard = self._guard()
         self.activity = "opening the spool"
-        spool = await self._open_spool()
+        spool = await open_spool(self._config, self._hardware, self._random, self._state, self._files)
         buffer = Buffer(spool, self._hardware.executor)
         try:
             self.activity = "running"
             await self._load_identity()
             self._running = running = self._assemble(buffer, guard)
-            running.audit.note(await self._start_event(spool, buffer))
+            running.audit.note(await start_event(spool, buffer))
+            if self._hardware.fips is not None:
+                running.audit.note(AuditEvent.FIPS_IN_FORCE)
             self._note_foreign_files(spool.recovery.foreign_files, running.audit)
             await self._record_profiles(running.audit)
             await self._live(running)
@@ -301,6 +304,7 @@ class Box:
                 port_status(source, asyncio.get_running_loop().time()) for source in self._adapted(running)
             ),
             running.updater.status if running.updater else None,
+            self._hardware.fips,
         )
 
     def _adapted(self, running: _Running) -> list[Source]:
@@ -312,31 +316,6 @@ class Box:
         if hardware.firewall is None:
             return None
         return FirewallGuard(hardware.firewall, self._alarm.used_by("firewall"), self._log_message)
-
-    async def _open_spool(self) -> Spool:
-        hardware = self._hardware
-        limits = SpoolLimits(
-            spool_bytes_max=self._config.spool.bytes_max,
-            gap_ranges_max=GAP_RANGES_MAX,
-            snapshot_bytes_max=SNAPSHOT_BYTES_MAX,
-        )
-
-        def open_spool() -> Spool:
-            spool = Spool.open(
-                hardware.disk,
-                limits,
-                random=self._random,
-                encode_gap=partial(encode_gap, clock=hardware.clock),
-                snapshot=self._state.snapshot,
-            )
-            adapted = self._config.adapted()
-            ports = {port: serial for serial, port in self._config.enrolled().items() if serial in adapted}
-            self._state.restore(spool.recovery, set(self._config.enrolled()), adapted, ports)
-            with suppress(DiskError):  # the spool reports a failed disk
-                self._files.open()
-            return spool
-
-        return await asyncio.get_running_loop().run_in_executor(hardware.executor, open_spool)
 
     def _note_foreign_files(self, files: int, audit: AuditLog) -> None:
         if files:
@@ -354,10 +333,6 @@ class Box:
                 with suppress(SpoolError):  # recorded at the next start
                     await audit.record_profile(serial, profile)
                     self._state.profiles[serial] = (profile.model, profile.version)
-
-    async def _start_event(self, spool: Spool, buffer: Buffer) -> AuditEvent:
-        is_new = (await buffer.status()).next_seq == 1
-        return AuditEvent.STARTED if is_new or spool.recovery.was_closed else AuditEvent.STARTED_AFTER_CRASH
 
     def _assemble(self, buffer: Buffer, guard: FirewallGuard | None) -> _Running:
         audit = AuditLog(buffer, self._hardware.clock, self._state.audit_head)
@@ -410,15 +385,15 @@ class Box:
             audit=audit,
             on_commands=commands.arrived,
             on_withdrawn=commands.withdraw,
-            on_sessions=sessions.wake if sessions else _ignore,
-            on_updates=updater.wake if updater else _ignore,
+            on_sessions=sessions.wake if sessions else ignore,
+            on_updates=updater.wake if updater else ignore,
             random=self._random,
             timing=Timing(self._config.sending.linger_s, self._config.sending.heartbeat_s),
             clock=self._hardware.clock,
             clock_sync=clock_sync,
             trust=trust,
             files=files,
-            on_established=self._renewal.answered if self._renewal else _ignore,
+            on_established=self._renewal.answered if self._renewal else ignore,
         )
         bounds = box_bounds(audit, self._alarm.used_by("bounds"))
         bounds.add(

@@ -69,19 +69,29 @@ def check_box(file: Path) -> CheckedConfig:
 
     Raises: SettingsError, also for the policy file; DescriptorError.
     """
-    config = load_config(file)
-    _check_descriptors(file, config)
-    board = _check_board(file, config)
+    checked = check_closed(file)
+    config, board = checked.config, checked.board
     problems = _check_identity(file, config)
     _check_revocation(file, config)
-    _check_status(file, config)
-    _check_spool(file, config)
     _check_adapted(file, config, board)
     policy = load_fitting_policy(file, config, board) if config.firewall else None
     if config.sessions is not None:
         _check_sessions(file, config, config.sessions, board, policy)
     _check_updates(file, config)
     return CheckedConfig(config, board, policy, problems)
+
+
+def check_closed(file: Path) -> CheckedConfig:
+    """Load the configuration in `file`, and check what a box needs that serves nothing: no certificate, no policy.
+
+    Raises: SettingsError, DescriptorError.
+    """
+    config = load_config(file)
+    _check_descriptors(file, config)
+    board = _check_board(file, config)
+    _check_status(file, config)
+    _check_spool(file, config)
+    return CheckedConfig(config, board, None)
 
 
 def _check_updates(file: Path, config: BoxConfig) -> None:

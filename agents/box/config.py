@@ -1,6 +1,7 @@
 """The box's configuration file.
 
 board = "rap-4"                        # or a board file, "….toml", relative to this file
+fips = "required"                      # only where the site demands it: without FIPS mode the box serves nothing
 
 [identity]                             # PEM files; relative to this file
 certificate = "box.crt"
@@ -110,6 +111,7 @@ from settings.slots import BOOT_STATE, PARTITIONS, Slot
 from settings.toml import load
 from settings.types import (
     Endpoint,
+    FipsDemand,
     Host,
     HostAndPort,
     OptionalIpv4,
@@ -315,6 +317,8 @@ class BoxConfig(Table, frozen=True):
     profiles: Profiles | None = None
     sessions: SessionSettings | None = None
     updates: UpdateSettings | None = None
+    fips: FipsDemand = "not-required"
+    """Required: no port is served and no connection made unless the self-test of the cryptography passes."""
 
     def __post_init__(self) -> None:
         """Raise ValueError for repeated ports or instruments, and for too many instruments."""

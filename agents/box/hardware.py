@@ -11,6 +11,7 @@ from agents.box.health.spoolwatch import DiskSpace
 from agents.box.sessions.running import SessionHardware
 from agents.box.updates.surroundings import UpdateHardware
 from hal.clock import WallClock
+from hal.crypto import SelfTest
 from hal.disk import Disk
 from hal.ethernet import EthernetPort
 from hal.indicators import Indicators
@@ -45,5 +46,7 @@ class Hardware:
     sessions: SessionHardware | None = None
     updates: UpdateHardware | None = None
     """None: the box follows no orders to update it."""
+    fips: SelfTest | None = None
+    """The self-test of the cryptographic module at the start; None: the site does not demand FIPS mode."""
     make_key: Callable[[], PrivateKey] = make_key
     """Makes a private key for the box's certificate."""

@@ -6,13 +6,13 @@ import asyncio
 from contextlib import suppress
 from typing import Final
 
-from agents.box.box import Box
 from agents.box.config import BoxConfig, SessionSettings
 from agents.box.firewall import LogMessage
 from agents.box.page.application import LocalPage
 from agents.box.page.server import serve_page
 from agents.box.page.status import PagePort, PageStatus
 from agents.box.page.switch import watch_switches
+from agents.box.program import BoxProgram
 from agents.box.sessions.running import security_keys, serial_of
 from hal.clock import WallClock
 from hal.indicators import IndicatorError, Indicators, Light
@@ -27,7 +27,7 @@ LED: Final = "session"
 async def run_local_page(
     config: BoxConfig,
     board: Board,
-    box: Box,
+    box: BoxProgram,
     clock: WallClock,
     indicators: Indicators | None,
     log_message: LogMessage,
@@ -43,7 +43,7 @@ async def run_local_page(
         serial_of(config.identity.certificate),
         ports,
         lambda: box.sessions,
-        lambda: _status(config, box),
+        lambda: page_status(config, box),
         security_keys(config.sessions),
     )
     box.on_sessions_changed(page.changed)
@@ -67,7 +67,8 @@ async def _serve(
             await asyncio.sleep(RETRY_SECONDS)
 
 
-async def _status(config: BoxConfig, box: Box) -> PageStatus | None:
+async def page_status(config: BoxConfig, box: BoxProgram) -> PageStatus | None:
+    """Return what the page shows of the box; None before the spool is open."""
     status = await box.status()
     if status is None:
         return None
@@ -81,10 +82,11 @@ async def _status(config: BoxConfig, box: Box) -> PageStatus | None:
         not status.spool_problem,
         status.firewall is not None and status.firewall.in_force,
         tuple(ports),
+        None if status.fips is None else status.fips.is_passed,
     )
 
 
-def _show(indicators: Indicators, ports: frozenset[int], box: Box) -> None:
+def _show(indicators: Indicators, ports: frozenset[int], box: BoxProgram) -> None:
     sessions = box.sessions
     here = [each for port in ports for each in sessions.at_port(port)] if sessions else []
     light = Light.OFF

@@ -13,23 +13,28 @@ import os
 import signal
 import tempfile
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from random import SystemRandom
 from typing import Final
 
-from agents.box.box import Box, Hardware, OnServed
-from agents.box.check import CheckedConfig, check_box
-from agents.box.config import BoxConfig, FirewallPolicy, SessionSettings, UpdateSettings
+from agents.box.box import OnServed
+from agents.box.check import CheckedConfig, check_box, check_closed
+from agents.box.config import BoxConfig, FirewallPolicy, SessionSettings, UpdateSettings, load_config
 from agents.box.firewall import LogMessage
+from agents.box.hardware import Hardware
 from agents.box.local_page import run_local_page
+from agents.box.program import BoxProgram, box_program, demanded_self_test
 from agents.box.sessions.desktop import Accepted, DesktopNetwork
 from agents.box.sessions.running import SessionHardware
 from agents.box.status import serve_status
 from agents.box.tunnel.openvpn import OpenVpnTunnel
 from agents.box.updates.surroundings import UpdateHardware
+from hal.crypto import SelfTest
 from hal.disk import Disk, DiskError
 from hal.linux.clock import LinuxClock
+from hal.linux.crypto import LinuxCryptographicModule
 from hal.linux.disk import LinuxDisk
 from hal.linux.ethernet import LinuxEthernetPort
 from hal.linux.indicators import LinuxIndicators
@@ -66,26 +71,30 @@ def run_box(config_path: Path, on_served: OnServed, log_message: LogMessage) -> 
     """Run the box until a signal stops it.
 
     `on_served` is called when instruments can connect at a port, `log_message` with messages for the operator.
-    If a disk call does not return, the process ends with exit status 3 and the reason.
+    If a disk call does not return, the process ends with exit status 3 and the reason. If FIPS mode is demanded and
+    not in force, the box runs closed (`agents.box.closed`).
 
     Raises: SettingsError for an invalid file; DescriptorError; DiskError or SpoolError for an unusable disk.
     """
-    checked = check_box(config_path)
+    fips = demanded_self_test(load_config(config_path), LinuxCryptographicModule())
+    checked = check_box(config_path) if fips is None or fips.is_passed else check_closed(config_path)
     for problem in checked.identity:
         log_message(
             f"{'warning' if problem.severity is Severity.SOON else 'peers refuse the certificate'}: {problem}"
         )
-    asyncio.run(_run(checked, on_served, log_message))
+    asyncio.run(_run(checked, fips, on_served, log_message))
 
 
-async def _run(checked: CheckedConfig, on_served: OnServed, log_message: LogMessage) -> None:
+async def _run(
+    checked: CheckedConfig, fips: SelfTest | None, on_served: OnServed, log_message: LogMessage
+) -> None:
     config, loop, forced_exit = checked.config, asyncio.get_running_loop(), ForcedExit()
     loop.set_exception_handler(FailureLog())
     disk = LinuxDisk(config.spool.directory)
     # neither is closed: a disk call that never returns may be using them, and the process ends anyway
     executor = ThreadPoolExecutor(1, "disk")
-    hardware = _hardware(checked, disk, executor, log_message)
-    box = Box(config, hardware, SystemRandom(), on_served, log_message)
+    hardware = replace(_hardware(checked, disk, executor, log_message), fips=fips)
+    box = box_program(config, hardware, SystemRandom(), on_served, log_message)
     running = asyncio.ensure_future(box.run())
 
     def stop() -> None:
@@ -126,7 +135,7 @@ def _lingering(idle: Future[int], config: BoxConfig) -> tuple[int, str]:
     return DISK_STATUS, f"spool.directory: {config.spool.directory}: the disk does not respond"
 
 
-async def _follow_certificates(box: Box) -> None:
+async def _follow_certificates(box: BoxProgram) -> None:
     while True:
         await asyncio.sleep(CERTIFICATE_CHECK_SECONDS)
         try:
@@ -136,7 +145,7 @@ async def _follow_certificates(box: Box) -> None:
             asyncio.get_running_loop().call_exception_handler(context)
 
 
-async def _answer_status(config: BoxConfig, box: Box, log_message: LogMessage) -> None:
+async def _answer_status(config: BoxConfig, box: BoxProgram, log_message: LogMessage) -> None:
     """Serve the status socket until cancelled. Errors do not affect the box."""
     while config.status is not None:
         try:

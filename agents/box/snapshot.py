@@ -9,6 +9,7 @@ from agents.box.intake.counts import PortStatus
 from agents.box.updates.surroundings import UpdateStatus
 from agents.box.uplink.trust import TrustProblem
 from agents.spool import SpoolStatus
+from hal.crypto import SelfTest
 from wire.dial.traffic import Traffic
 from wire.process.bounds import Level
 from wire.tls.identity import Inspection
@@ -36,3 +37,5 @@ class BoxStatus:
     """The ports with an instrument that speaks its own standard."""
     update: UpdateStatus | None
     """None if the box follows no orders to update it."""
+    fips: SelfTest | None
+    """None if the site does not demand FIPS mode."""

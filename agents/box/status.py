@@ -21,6 +21,7 @@ from agents.box.snapshot import BoxStatus
 from agents.box.updates.surroundings import UpdateStatus
 from agents.box.uplink.trust import TrustProblem
 from agents.spool import Priority
+from hal.crypto import SelfTest
 from hal.unix_socket import Listener
 from wire.dial.traffic import Traffic
 
@@ -61,6 +62,8 @@ class StatusReport(msgspec.Struct, frozen=True):
     """The ports with an instrument that speaks its own standard."""
     update: UpdateStatus | None = None
     """None if the box follows no orders to update it."""
+    fips: SelfTest | None = None
+    """The self-test at the start; None if the site does not demand FIPS mode."""
 
 
 class CertificateStatus(msgspec.Struct, frozen=True):
@@ -111,6 +114,7 @@ def as_status(status: BoxStatus) -> StatusReport:
         trust=status.trust,
         ports=status.ports,
         update=status.update,
+        fips=status.fips,
     )
 
 

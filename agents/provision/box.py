@@ -71,6 +71,7 @@ def box_file(site: SiteOnBox, board: Board, releases_root: Path | None = None) -
         clock=Clock(service=Path("/run/rap-clock.sock")),
         sessions=_sessions(site.sessions),
         updates=UpdateSettings(releases_root) if releases_root else None,
+        fips=site.fips,
     )
     return dumps(config, comment=WRITTEN_BY)
 

@@ -8,6 +8,7 @@ keyboard = "us"
 hostname = "rap-box"
 time_servers = ["ntp1.example.com", "ntp2.example.com"]
 instrument_network = "10.77.0.0/16"    # port n has the n-th /24 of it
+fips = "required"                      # the box serves nothing unless its cryptography passes a self-test; see docs/design/fips.md
 
 [uplink]                               # without `address`: DHCP
 address = "192.0.2.10/24"

@@ -96,6 +96,10 @@ class EmulatedBoxPart(MachineBoxPart, Protocol):
         """Kill the processes of the tunnels of remote sessions."""
         ...
 
+    def lose_fips(self) -> End:
+        """Restart the machine without FIPS mode; it restarts in FIPS mode when every such effect has ended."""
+        ...
+
 
 class InstrumentPart(Protocol):
     """An instrument."""

@@ -24,7 +24,7 @@ from settings.board import Board, board_names, load_board
 from settings.problems import Problem, Problems, SettingsError
 from settings.profile import Speaks, Verb
 from settings.toml import as_table, dumps, format_value, nearest, parse, read_table, read_text
-from settings.types import ProxyKind, Table
+from settings.types import FipsDemand, ProxyKind, Table
 from sim import values
 from sim.faults import AnyFault, fault_kinds, port_of
 from sim.lab.sessions import LabSession, check_sessions
@@ -71,6 +71,9 @@ class LabBox(Table, frozen=True):
     enrolment: Literal["none", "flashed", "expired"] = "none"
     """Whether the box requests certificates from the data center, and with which it begins: that of flashing, or one
     that expired two years ago. Default: the certificate stays."""
+    fips: FipsDemand = "not-required"
+    """Whether the box serves nothing unless its cryptography is in FIPS mode. In the kernel world, that of the
+    machine is tested."""
 
 
 class LabProxy(Table, frozen=True):

@@ -28,3 +28,5 @@ class PageStatus:
     """Whether reports are stored."""
     is_firewall_enforced: bool
     ports: tuple[PagePort, ...]
+    is_fips_in_force: bool | None = None
+    """None: the site does not demand FIPS mode."""

@@ -327,6 +327,13 @@ class View:
                 status.is_firewall_enforced,
             ),
         ]
+        if status.is_fips_in_force is not None:
+            state = (
+                _("in force")
+                if status.is_fips_in_force
+                else _("not in force: the box receives and sends nothing. Call the administrator.")
+            )
+            rows.append((_("Cryptography of FIPS 140"), state, status.is_fips_in_force))
         for port in status.ports:
             name = _("port {port}").format(port=port.number)
             instruments = ", ".join(port.instruments) or _("no instrument")

@@ -65,6 +65,7 @@ def site_of(lab: Lab, random: Callable[[str], Random]) -> sitefile.Site:
         proxy=proxy,
         instrument=[EnrolledInstrument(port, one.serial, one.model, one.adapted) for port, one in served],
         reporting=reporting(lab),
+        fips=lab.box.fips,
         addresses=addresses | ({PROXY_NAME: [PROXY]} if proxy else {}),
         administrator=[sitefile.Administrator("nobody", [_NO_KEY])],
         boot=sitefile.Boot(_NO_FILE),

@@ -170,6 +170,7 @@ class KernelBox:
             status=StatusSocket(socket=self._socket),
             firewall=FirewallPolicy(policy=Path(self._firewall.policy.name), socket=self._firewall.socket),
             sessions=session_settings(self._session_keys, self.page) if self._session_keys else None,
+            fips=lab.box.fips,
         )
 
     # -- state

@@ -12,7 +12,6 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
-from agents.box.box import Box, Hardware
 from agents.box.certificate_files import BoxCertificates
 from agents.box.config import (
     BoxConfig,
@@ -21,14 +20,18 @@ from agents.box.config import (
     FirewallPolicy,
     UpdateSettings,
 )
+from agents.box.hardware import Hardware
+from agents.box.program import BoxProgram, box_program, demanded_self_test
 from agents.box.sessions.desktop import DesktopNetwork
 from agents.box.sessions.running import SessionHardware
 from agents.box.sessions.sessions import BoxSessions
 from agents.box.snapshot import BoxStatus
 from agents.provision.box import sending, spool_size
 from agents.spool import Priority, SpoolError
+from hal.crypto import FipsCheck
 from hal.disk import DiskError
 from hal.emul.clock import EmulClock
+from hal.emul.crypto import EmulCryptographicModule
 from hal.emul.disk import EmulDisk
 from hal.emul.ethernet import EmulEthernetPort
 from hal.emul.serial import EmulSerialPort
@@ -114,7 +117,7 @@ class VirtualBox:
         """The tunnels of all remote sessions, in the order of time."""
         self.log: list[str] = []
         """The messages of the program for the operator."""
-        self._box: Box | None = None
+        self._box: BoxProgram | None = None
         self._slots = VirtualSlots(releases, random) if releases else None
         self._power_holds = Layers[None](self._follow_power)
         self._own_hold: End | None = None
@@ -128,12 +131,14 @@ class VirtualBox:
         self._flush_times = Layers[int](self._set_up_disk)
         self._held_ns = Layers[int](self._set_up_disk)
         self._read_only = Layers[None](self._set_up_disk)
+        self._without_fips = Layers[None](self._follow_fips)
         self.disk_bytes = lab.box.spool_bytes_max + DISK_BYTES_BESIDE_SPOOL
         self.disk = EmulDisk(self.disk_bytes, random("disk"), now_ns=self._disk_now_ns, spend=self._spend)
         self._set_up_disk()
         self.clock = EmulClock(wall_ns)
         self.host.wall_ns = self.clock.now_ns
         self.uplink = EmulEthernetPort("uplink")
+        self.crypto = EmulCryptographicModule()
         self.ports = {n: EmulEthernetPort(f"port{n}", up=False) for n in lab.board.instrument_ports}
         zones = {"uplink": Zone(lab.board.uplink, BOX, self.uplink)} | {
             f"instrument:{n}": Zone(lab.board.instrument_ports[n], box_address(n), port)
@@ -157,6 +162,7 @@ class VirtualBox:
             sessions=session_settings(session_keys) if session_keys else None,
             updates=UpdateSettings(releases.root) if releases else None,
             enrolment=Enrolment() if lab.box.enrolment != "none" else None,
+            fips=lab.box.fips,
         )
         self._session_keys = session_keys
         self.session_audit = (session_keys.folder if session_keys else Path()) / "box.audit"
@@ -247,6 +253,10 @@ class VirtualBox:
         for tunnel in self.tunnels:
             tunnel.lose("killed")
 
+    def lose_fips(self) -> End:
+        """Restart the machine without FIPS mode; it restarts in FIPS mode when every such effect has ended."""
+        return self._without_fips.add(None)
+
     async def jump_clock(self, ns: int) -> None:
         """Move the wall clock by `ns` ns, backwards if negative."""
         self.clock.backend.jump(ns)
@@ -303,6 +313,14 @@ class VirtualBox:
         backend.set_read_only(bool(self._read_only))
         backend.hold_flushed(max(self._held_ns, default=0))
         backend.set_latency(max(self._flush_times, default=FLUSH_NS), WRITTEN_BYTE_NS)
+
+    def _follow_fips(self) -> None:
+        self.crypto.backend.failed.clear()
+        if self._without_fips:
+            self.crypto.backend.failed[FipsCheck.KERNEL] = (
+                "the kernel is not in FIPS mode; start it with fips=1"
+            )
+        self._restart()
 
     def _follow_power(self) -> None:
         on = self.host.incarnation is not None
@@ -387,11 +405,11 @@ class VirtualBox:
                 serial_ports=self.serial_ports,
                 sessions=self._session_hardware(),
                 updates=self._slots.hardware(self._restart_soon) if self._slots else None,
+                fips=demanded_self_test(self._config, self.crypto),
                 make_key=requested_key,
             )
-            self._box = Box(
-                self._config, hardware, self._random(f"box {self._lives}"), log_message=self.log.append
-            )
+            random = self._random(f"box {self._lives}")
+            self._box = box_program(self._config, hardware, random, log_message=self.log.append)
             try:
                 await self._box.run()
             except* (DiskError, SpoolError) as error:

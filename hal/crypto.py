@@ -1,0 +1,53 @@
+"""Cryptographic module: the implementation of FIPS 140-3 algorithms that programs on this machine use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+
+class FipsCheck(StrEnum):
+    """The checks of a self-test, in their order."""
+
+    KERNEL = "kernel"
+    """The kernel runs in FIPS mode."""
+    PROVIDER = "provider"
+    """OpenSSL has loaded its FIPS provider, which passes its own self-test."""
+    DEFAULT = "default"
+    """Programs that ask OpenSSL for an algorithm get that of the FIPS provider."""
+    REFUSALS = "refusals"
+    """OpenSSL refuses algorithms that are not approved."""
+    PYTHON = "python"
+    """Python's hashes, HMAC and TLS are those of this OpenSSL, not built in."""
+    CRYPTOGRAPHY = "cryptography"
+    """The package cryptography uses this OpenSSL, and none of its own."""
+    ANSWERS = "answers"
+    """Known answers: hashes, HMAC, AES-GCM and ECDSA give the results that NIST has published."""
+
+
+@dataclass(frozen=True, slots=True)
+class SelfTest:
+    """The result of a self-test."""
+
+    module: str
+    """Name and version of the FIPS provider; empty if none is loaded."""
+    failed: Mapping[FipsCheck, str]
+    """Why each failed check has failed, for an operator; empty: FIPS mode is in force."""
+
+    @property
+    def is_passed(self) -> bool:
+        """Whether FIPS mode is in force."""
+        return not self.failed
+
+
+class CryptographicModule(Protocol):
+    """The cryptographic module of this process."""
+
+    def self_test(self) -> SelfTest:
+        """Make all checks, and return their result.
+
+        It takes some milliseconds and changes nothing. It never raises: a check that cannot be made has failed.
+        """
+        ...
