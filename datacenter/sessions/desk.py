@@ -136,8 +136,9 @@ class SessionDesk:
                 await session.event(Event.OFFER_SHOWN, Actor.BOX)
             case GrantMessage(_, grant):
                 await session.granted(grant)
-            case EndMessage():
-                await session.event(Event.PEER_ENDED, Actor.BOX)
+            case EndMessage(_, cause):
+                await session.peer_ended(cause, Actor.BOX)
+                self._around.changed()
         if session.is_over and not isinstance(message, EndMessage):
             self._around.send(box, EndMessage(session.id, str(session.cause)))
 

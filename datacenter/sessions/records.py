@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from sqlalchemy import update
+from sqlalchemy import func, update
 
 from datacenter.store.schema import remote_sessions
 from datacenter.store.store import Store
@@ -23,14 +23,19 @@ class SessionProgress(NamedTuple):
 
 
 def save_progress(store: Store, progress: SessionProgress, now_ms: int) -> None:
-    """Enter the state of a session; committed on return. Raises: StoreError."""
+    """Enter the state of a session; committed on return. Raises: StoreError.
+
+    A session that has ended stays so; only its cause can be entered again, when the box says why.
+    """
     session, state, cause = progress
     values: dict[str, object] = {"state": state, "cause": cause}
     if state == SessionState.OPEN:
         values["opened_at_ms"] = now_ms
     if state == SessionState.ENDED:
-        values["ended_at_ms"] = now_ms
-    is_this = (_S.id == session) & (_S.state != SessionState.ENDED)
+        values["ended_at_ms"] = func.coalesce(_S.ended_at_ms, now_ms)
+    is_this = _S.id == session
+    if state != SessionState.ENDED:
+        is_this &= _S.state != SessionState.ENDED
     with store.transaction() as connection:
         connection.execute(update(remote_sessions).where(is_this).values(values))
 

@@ -291,20 +291,23 @@ class RemoteSessions:
     async def _save(self) -> bool:
         """Enter states that have changed; return whether all are stored."""
         for session in self.desk.sessions:
-            progress = SessionProgress(session.id.hex(), session.state, session.cause or "")
-            if session.state is SessionState.NEW or self._saved.get(session.id) == progress:
+            progress = SessionProgress(session.id.hex(), session.state, session.shown_cause or "")
+            saved = self._saved.get(session.id)
+            if session.state is SessionState.NEW or saved == progress:
                 continue
+            is_over = progress.state == SessionState.ENDED  # the session may end while it is entered here
+            has_head = saved is not None and saved.state == SessionState.ENDED
             try:
                 await self._loop.run_in_executor(
                     self._writer, save_progress, self._store, progress, self._now_ms()
                 )
-                if session.is_over and session.recorded:
+                if is_over and session.recorded and not has_head:
                     await self._loop.run_in_executor(self._writer, self._save_head, session)
             except StoreError as error:
                 _log.error("the state of session %s is not stored yet: %s", session.id.hex(), error)
                 return False
             self._saved[session.id] = progress
-            if session.is_over:
+            if is_over:
                 self._rights.forget(session.id)
                 self._files.pop(session.id, None)
                 self._desktops.pop(session.id, None)

@@ -31,10 +31,12 @@ async def eventually(
             await asyncio.sleep(every_s)
 
 
-def poll_until(holds: Callable[[], bool], seconds_max: float = WAIT_SECONDS_MAX) -> None:
-    """Block until `holds()` is true. Raises: TimeoutError after `seconds_max`."""
+def poll_until(
+    holds: Callable[[], bool], seconds_max: float = WAIT_SECONDS_MAX, *, every_s: float = POLL_SECONDS
+) -> None:
+    """Block until `holds()` is true, which is checked every `every_s`. Raises: TimeoutError after `seconds_max`."""
     ends_at = time.monotonic() + seconds_max
     while not holds():
         if time.monotonic() > ends_at:
             raise TimeoutError(f"the condition did not become true within {seconds_max:g} s")
-        time.sleep(POLL_SECONDS)
+        time.sleep(every_s)

@@ -17,6 +17,7 @@ from imaging.check.apache.httpd import MODULES
 from imaging.rpm.contents import RECIPE
 from rap.__main__ import main
 from tests.support.eventually import poll_until
+from tests.support.namespaces import Namespace
 
 PAGE_SOCKET = Path("/run/rap-page/socket")
 HTTPD = shutil.which("httpd") or shutil.which("apache2", path="/usr/sbin")
@@ -38,10 +39,12 @@ def configure(
     ports: dict[int, IPv4Interface],
     page_socket: Path = PAGE_SOCKET,
     name: str | None = None,
+    tcp_port: int = 0,
 ) -> tuple[Path, dict[int, int]]:
     """Write the configuration into the empty folder `folder`; return it, and the TCP port of each instrument port.
 
-    `ports` has the box's address on each instrument port; `name` is that of the page in browsers.
+    `ports` has the box's address on each instrument port; `name` is that of the page in browsers. Without
+    `tcp_port`, free ports are used.
     """
     for part in ("conf", "run"):
         (folder / part).mkdir()
@@ -61,7 +64,7 @@ def configure(
         assert there in text
         text = text.replace(there, place)
     (folder / "conf/rap.conf").write_text(text)
-    tcp_ports = {number: _free_port(str(address.ip)) for number, address in ports.items()}
+    tcp_ports = {number: tcp_port or _free_port(str(address.ip)) for number, address in ports.items()}
     hosts = [virtual_host(number, address, name, tcp_ports[number]) for number, address in ports.items()]
     (folder / "conf/rap-listen.conf").write_text("".join(hosts))
     return folder / "conf/rap.conf", tcp_ports
@@ -74,15 +77,20 @@ def _free_port(address: str) -> int:
 
 
 @contextmanager
-def running(conf: Path, place: tuple[str, int]) -> Iterator[int]:
-    """Run httpd with this configuration during the context, from when it listens at `place`; its process id."""
+def running(conf: Path, place: tuple[str, int], network: Namespace | None = None) -> Iterator[int]:
+    """Run httpd with this configuration during the context, from when it listens at `place`; its process id.
+
+    `network` is the namespace in which it runs, if it is another one.
+    """
     assert HTTPD
-    command = [HTTPD, "-D", "FOREGROUND", "-f", str(conf)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as server:
+    command = (HTTPD, "-D", "FOREGROUND", "-f", str(conf))
+    words = network.words(*command) if network else command
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as server:
 
         def listens() -> bool:
             assert server.poll() is None, server.communicate()[1]
-            with socket.socket() as probe:
+            stream = socket.AF_INET, socket.SOCK_STREAM
+            with network.socket(*stream) if network else socket.socket(*stream) as probe:
                 return probe.connect_ex(place) == 0
 
         try:

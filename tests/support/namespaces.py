@@ -6,19 +6,21 @@ in every thread. `with own_network():` moves the calling thread into a new names
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import json
 import os
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv6Interface
 from typing import Any, TypeVar
 
-from tests.support.eventually import poll_until
+from tests.support.eventually import WAIT_SECONDS_MAX, poll_until
 
 T = TypeVar("T")
 CLONE_NEWNET = 0x40000000
@@ -124,6 +126,34 @@ class Namespace:
                 file.write(str(value))
 
         self.run(act)
+
+
+class NamespaceThread:
+    """An event loop in a thread that is in a namespace."""
+
+    def __init__(self, place: Namespace) -> None:
+        self._place, self.loop = place, asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        self._place.enter()
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_forever()
+
+    def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Run a coroutine there."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop)
+
+    def call(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine there, and return its result."""
+        return self.start(work).result(WAIT_SECONDS_MAX)
+
+    def stop(self) -> None:
+        """End the loop and the thread."""
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join()
+        self.loop.close()
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, MutableMapping
+from contextlib import suppress
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from wire.session.guards import Facts
@@ -16,6 +17,7 @@ from wire.session.step import Refusal, rows, step
 from wire.session.table import Action, Actor, Cause, End, Event, Row, SessionState
 
 _AUDITED: Final = "audit_written"
+_SECOND_HAND: Final = (Cause.LINE_LOST, Cause.PEER_ENDED)
 HISTORY_MAX: Final = 100
 """Sessions that are over and still known: to the page of the person, and to tell the other end so."""
 
@@ -65,6 +67,7 @@ class SessionExecutor:
         """The session's identifier."""
         self.state = SessionState.NEW
         self.cause: Cause | None = None
+        self._peer_cause: Cause | None = None
         self._audit = audit
         self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -73,6 +76,21 @@ class SessionExecutor:
     def is_over(self) -> bool:
         """Whether nothing is left of it."""
         return self.state is SessionState.ENDED
+
+    @property
+    def shown_cause(self) -> Cause | None:
+        """Why the session ended, for people: what the other end says, if this end only knows that it is gone.
+
+        Packets stop before anything is said, so that an end by the other end is often first seen as a lost line.
+        """
+        return self._peer_cause if self.cause in _SECOND_HAND and self._peer_cause else self.cause
+
+    async def peer_ended(self, cause: str, actor: Actor) -> None:
+        """The other end has ended the session, and says why."""
+        with suppress(ValueError):  # a word of a later version
+            if (said := Cause(cause)) not in _SECOND_HAND:
+                self._peer_cause = said
+        await self.event(Event.PEER_ENDED, actor)
 
     async def event(self, event: Event, actor: Actor, **facts: Any) -> None:
         """Handle an event, with facts of it alone."""

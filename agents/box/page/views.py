@@ -379,8 +379,10 @@ class View:
             minutes, seconds = divmod(max(0, ended - reached[SessionState.OPEN]), 60)
             duration = _("{minutes} min {seconds} s").format(minutes=minutes, seconds=seconds)
         who = f"{session.offer.staff} ({session.offer.role})"
-        why = self._cause(session.cause) if session.cause else ""
-        return [self._time(ended), who, session.offer.instrument, duration, why]
+        why = session.shown_cause
+        if why is Cause.RESTARTED and session.cause is not why:
+            why = Cause.PEER_ENDED  # the data center was started again, not the box
+        return [self._time(ended), who, session.offer.instrument, duration, self._cause(why) if why else ""]
 
     def _cause(self, cause: Cause) -> str:
         _ = self.texts.gettext

@@ -68,7 +68,8 @@ class BoxSessions:
         elif isinstance(message, CertificateMessage):
             await session.certified(message)
         else:
-            await session.event(Event.PEER_ENDED, Actor.DATA_CENTER)
+            await session.peer_ended(message.cause, Actor.DATA_CENTER)
+            self._around.changed()
 
     async def enter_code(self, session: bytes, port: int, code: str) -> bool:
         """The person at a port enters a code; return whether it permits the session.
@@ -169,7 +170,7 @@ class BoxSessions:
             return
         if not self._around.permits(signed.offer):
             self._around.audit.refused(signed.offer.id, "an offer for an instrument or port that is not here")
-            self._around.send(EndMessage(signed.offer.id, "refused"))
+            self._around.send(EndMessage(signed.offer.id, "not here"))
             return
         forget_old(self._sessions)
         if sum(not session.is_over for session in self._sessions.values()) >= SESSIONS_MAX:

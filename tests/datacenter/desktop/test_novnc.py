@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import io
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -24,6 +23,7 @@ from datacenter.desktop.viewer import DesktopViewer
 from datacenter.desktop.websocket import serve_viewer
 from datacenter.web.server import serving
 from tests.support.datacenter.browser import BrowserPage, open_browser
+from tests.support.desktop.canvas import canvas_hash
 from tests.support.desktop.screens import Analyzer, to_picture
 from tests.support.desktop.session import DesktopSession, channel_pair, desktop_session
 from tests.support.desktop.vnc_server import vnc_server
@@ -52,14 +52,6 @@ window.shown = async () => {
 };
 window.focusOnDesktop = () => rfb.focus();
 </script>"""
-
-
-def canvas_hash(picture: Picture) -> str:
-    """The hash of the picture's pixels in the canvas's order: red, green, blue, 255."""
-    data = bytearray(b"\xff" * (4 * picture.area.pixels))
-    for place in range(3):
-        data[place::4] = picture.data[2 - place :: 4]
-    return hashlib.sha256(data).hexdigest()
 
 
 @asynccontextmanager

@@ -83,6 +83,30 @@ def test_a_lost_right_or_training_ends_an_open_session(
     run(tmp_path / "s", store, act)
 
 
+def test_staff_see_why_the_person_ended_a_session_although_the_line_was_lost_first(
+    tmp_path: Path, store: Store
+) -> None:
+    """Packets stop before the box says why."""
+    columns = remote_sessions.c.ended_at_ms, remote_sessions.c.recording_head
+
+    def kept() -> tuple[int | None, bytes | None]:
+        (found,) = store.read(select(*columns))
+        return found.ended_at_ms, found.recording_head
+
+    async def act(made: Center) -> None:
+        session = await made.open()
+        made.endpoints[-1].ended.set_result("the box has closed the tunnel")
+        await eventually(lambda: row(store, session.id) == ("ended", "line lost"))
+        await eventually(lambda: kept()[1] is not None)
+        before = kept()
+        await made.exchange(EndMessage(session.id, "a word of a later version"))
+        await made.exchange(EndMessage(session.id, "ended by the person"))
+        await eventually(lambda: row(store, session.id) == ("ended", "ended by the person"))
+        assert kept() == before
+
+    run(tmp_path / "s", store, act)
+
+
 def test_a_request_without_a_right_is_never_offered(tmp_path: Path, store: Store) -> None:
     async def act(made: Center) -> None:
         made.staff = lambda: None

@@ -38,7 +38,7 @@ def test_a_session_that_a_person_permits_opens_and_its_audit_files_prove_it(tmp_
             Cause.LINE_LOST,
             Cause.PEER_ENDED,
         )  # tunnel and message end on their own ways
-        assert ends.at_box.cause is Cause.ENDED_BY_PERSON
+        assert ends.at_box.cause is session.shown_cause is Cause.ENDED_BY_PERSON
 
     verdict = run(tmp_path, act)
     assert_proven(verdict)
@@ -54,6 +54,7 @@ def test_staff_end_a_session(tmp_path: Path) -> None:
         assert not ends.passes
         await asyncio.sleep(2)
         assert (ends.at_box.state, session.state) == (SessionState.ENDED, SessionState.ENDED)
+        assert ends.at_box.shown_cause is session.cause is Cause.ENDED_BY_STAFF
 
     assert_proven(run(tmp_path, act))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,22 +18,18 @@ from datacenter.sessions.remote import AUDIT, RECORDINGS
 from datacenter.sessions.session import DeskSession
 from tests.support.datacenter.browser import PROGRAM, BrowserPage, open_browser
 from tests.support.datacenter.desktop_pages import Pages, run_pages
+from tests.support.desktop.canvas import SHOWN, canvas_hash
 from tests.support.desktop.screens import Analyzer, to_picture
 from tests.support.desktop.vnc_server import vnc_server
 from tests.support.desktop.x11 import FullWindow
 from tests.support.eventually import eventually
 from tests.support.paths import FIXTURES
 from wire.desktop.connection import TcpChannel
-from wire.desktop.picture import Picture
 from wire.desktop.rfb import KeyEvent
 from wire.session.audit import parse_audit
 from wire.session.table import Cause
 
 HANDSHAKE = b"RFB 003.008\n"
-SHOWN = """(() => { const canvas = document.querySelector("#screen canvas"); return canvas && canvas.width > 1
-    ? crypto.subtle.digest("SHA-256", canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data)
-        .then(hash => Array.from(new Uint8Array(hash), byte => byte.toString(16).padStart(2, "0")).join(""))
-    : "" })()"""
 
 
 async def greet(viewer: ClientConnection) -> None:
@@ -207,13 +202,6 @@ async def becomes(page: BrowserPage, script: str, expected: object) -> None:
         return await asyncio.to_thread(page.evaluate, script) == expected
 
     await eventually(holds, every_s=0.2)
-
-
-def canvas_hash(picture: Picture) -> str:
-    data = bytearray(b"\xff" * (4 * picture.area.pixels))
-    for place in range(3):
-        data[place::4] = picture.data[2 - place :: 4]
-    return hashlib.sha256(data).hexdigest()
 
 
 @pytest.mark.slow("a browser, a VNC server and the time of pages that ask every 2 s")

@@ -17,8 +17,7 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -48,7 +47,7 @@ from tests.support.agents.tunnels import DANTE, SQUID
 from tests.support.desktop.vnc_server import VncServer, vnc_server
 from tests.support.eventually import WAIT_SECONDS_MAX, poll_until
 from tests.support.hierarchy import Hierarchy
-from tests.support.namespaces import Namespace, cable, namespace
+from tests.support.namespaces import Namespace, NamespaceThread, cable, namespace
 from tests.support.wire.grants import BOX, DATACENTER
 from wire.desktop.connection import TcpChannel
 from wire.session.grant import Offer
@@ -133,34 +132,6 @@ table inet lab {{
     }}
 }}
 """
-
-
-class CenterThread:
-    """The data center's event loop, in a thread that is in its namespace."""
-
-    def __init__(self, place: Namespace) -> None:
-        self._place, self.loop = place, asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        self._place.enter()
-        asyncio.set_event_loop(self.loop)
-        self.loop.run_forever()
-
-    def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        """Run a coroutine there."""
-        return asyncio.run_coroutine_threadsafe(work, self.loop)
-
-    def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine there, and return its result."""
-        return self.start(work).result(WAIT_SECONDS_MAX)
-
-    def stop(self) -> None:
-        """End the loop and the thread."""
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join()
-        self.loop.close()
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -253,7 +224,7 @@ class SessionLab:
     box: Namespace
     center_network: Namespace
     instrument: Namespace
-    thread: CenterThread
+    thread: NamespaceThread
     center: SessionCenter
     door: Door
     vnc: VncServer
@@ -372,7 +343,7 @@ def session_lab(
         )
         if kind is not None:
             stack.enter_context(_proxy(kind, folder, center_network))
-        thread = CenterThread(center_network)
+        thread = NamespaceThread(center_network)
         stack.callback(thread.stop)
         door, endpoints = Door(), list[KeptEndpoint]()
         # the paths of sockets have at most 107 bytes
@@ -412,7 +383,7 @@ def _is_served(person: Person, program: subprocess.Popen[bytes]) -> bool:
 
 @contextmanager
 def _center(
-    thread: CenterThread, folder: Path, pki: Hierarchy, make_endpoint: Any, door: Door
+    thread: NamespaceThread, folder: Path, pki: Hierarchy, make_endpoint: Any, door: Door
 ) -> Iterator[SessionCenter]:
     ready: Future[SessionCenter] = Future()
     stop = asyncio.Event()

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import time
 from base64 import b64decode
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -175,14 +175,18 @@ def axe_violations(page: BrowserPage) -> list[str]:
 
 
 @contextmanager
-def open_browser(profile: Path, *more: str) -> Iterator[BrowserPage]:
-    """Start the browser with an empty profile folder, and `more` options; it ends with the block."""
+def open_browser(profile: Path, *more: str, prefix: Sequence[str] = ()) -> Iterator[BrowserPage]:
+    """Start the browser with an empty profile folder, and `more` options; it ends with the block.
+
+    `prefix` is a command that starts it, as in a namespace.
+    """
     assert PROGRAM is not None, "chromium is not installed: make setup-datacenter"
     command_end, to_browser = os.pipe()
     from_browser, answer_end = os.pipe()
     options = shlex.join((*OPTIONS, *more))
     with subprocess.Popen(
         [
+            *prefix,
             "bash",
             "-c",
             f'exec "{PROGRAM}" {options} --user-data-dir="{profile}" 3<&{command_end} 4>&{answer_end}',
