@@ -327,7 +327,8 @@ async def _serve(
             tasks.create_task(denied.follow(executor)),
         ]
         if access is not None:
-            followed = follow_access(access, lambda: config.access_files, signals.reload)
+            changed = sessions.rights_changed if sessions is not None else lambda: None
+            followed = follow_access(access, lambda: config.access_files, signals.reload, changed)
             following.append(tasks.create_task(followed))
         if releases is not None:
             following.append(tasks.create_task(releases.run()))

@@ -11,17 +11,21 @@ from datacenter.access.control import AccessControl, AccessFiles
 from settings.problems import SettingsError
 from wire.tls.identity import FileVersions
 
-REFRESH_SECONDS: Final = 1.0
-"""Interval of checks for changed files; they are read once they have not changed for one interval."""
+REFRESH_SECONDS: Final = 0.25
+"""Interval of checks for changed files; they are read once they have not changed for one interval. A right that was
+withdrawn ends a session within a second."""
 _log: Final = logging.getLogger(__name__)
 
 
 async def follow_access(
-    access: AccessControl, find_files: Callable[[], AccessFiles], asked: asyncio.Event
+    access: AccessControl,
+    find_files: Callable[[], AccessFiles],
+    asked: asyncio.Event,
+    changed: Callable[[], object] = lambda: None,
 ) -> None:
     """Read changed files until cancelled, at once when `asked` is set. A wrong file changes nothing, and is logged.
 
-    `find_files` returns the files, also new ones of a folder.
+    `find_files` returns the files, also new ones of a folder; `changed` is called when they are in force.
     """
     files = find_files()
     versions = _versions(files)
@@ -39,6 +43,7 @@ async def follow_access(
         except SettingsError as error:
             _log.error("the changed access files are not used, the previous ones remain in force: %s", error)
         else:
+            changed()
             people = len(access.rules.directory.staff)
             policies = len(access.rules.policies.policies.policies)
             _log.info("the access files were read again: %d staff, %d policies", people, policies)

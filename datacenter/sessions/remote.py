@@ -56,7 +56,7 @@ from wire.session.table import Actor, Cause, End, Event, SessionState
 AUDIT: Final = "sessions.audit"
 RECORDINGS: Final = "recordings"
 CHECK_SECONDS: Final = 0.5
-"""Interval at which open sessions are decided again."""
+"""Interval at which open sessions are decided again, besides each change of staff and policies."""
 TOKEN_SECONDS_MAX: Final = 2.0
 """A database that does not respond delays the other decisions by so much."""
 DELETE_SECONDS: Final = 3600.0
@@ -113,7 +113,7 @@ class RemoteSessions:
         self._outbox = Outbox()
         self._keys = BoxKeys(store, writer, now_ms, settings.known_keys())
         self._rights = SessionRights(policies, now_ms)
-        self._changed = asyncio.Event()
+        self._changed, self._rights_changed = asyncio.Event(), asyncio.Event()
         self._saved: dict[bytes, SessionProgress] = {}
         self._files: dict[bytes, FileRecording] = {}
         self._desktops: dict[bytes, LiveDesktop] = {}
@@ -141,6 +141,10 @@ class RemoteSessions:
     def is_authorized(self, box: str) -> bool:
         """Whether a box may have sessions."""
         return box in self._boxes
+
+    def rights_changed(self) -> None:
+        """Decide about all sessions now: the staff directory or the policies have changed."""
+        self._rights_changed.set()
 
     def has_messages(self, box: str) -> bool:
         """Whether messages wait for a box."""
@@ -249,7 +253,10 @@ class RemoteSessions:
     async def _check(self) -> None:
         """End sessions that are not permitted any more, until cancelled."""
         while True:
-            await asyncio.sleep(CHECK_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CHECK_SECONDS):
+                    await self._rights_changed.wait()
+            self._rights_changed.clear()
             await self._read_revoked()
             await self.desk.check_permissions()
 

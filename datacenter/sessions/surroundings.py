@@ -40,7 +40,10 @@ class TunnelEndpoint(Protocol):
         ...
 
     async def start(self, session_key: bytes, until: datetime) -> Issued:
-        """Await the box's connection; `session_key` is its key (SubjectPublicKeyInfo, DER). Raises: EndpointError."""
+        """Issue a certificate for `session_key` (SubjectPublicKeyInfo, DER), and begin to await the box.
+
+        The connection waits until the firewall is in force. Raises: EndpointError.
+        """
         ...
 
     async def opened(self) -> None:

@@ -35,6 +35,7 @@ class OpenVpnEndpoint:
         self._staff, self._instrument, self._port, self._folder = staff, instrument, port, folder
         self._keys: TunnelKeys | None = None
         self._server: TunnelServer | None = None
+        self._starting: asyncio.Task[None] | None = None
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._is_fenced = all(map(shutil.which, PROGRAMS))
 
@@ -47,17 +48,36 @@ class OpenVpnEndpoint:
         """As `TunnelEndpoint.start`."""
         try:
             keys = await make_keys(self._session.hex(), self._authority, session_key, until)
-            self._keys = keys
-            self._server = server = TunnelServer(
-                keys, self._staff, self._instrument, self._port, self._folder
-            )
-            await server.start()
-            self._is_fenced = await server.is_fenced()
         except (OpenVpnError, OSError, ValueError) as error:
             raise EndpointError(str(error)) from error
-        server.ended.add_done_callback(self._server_ended)
-        self._door.expect(keys.wrapped_key, server.accept)
+        self._keys = keys
+        self._server = TunnelServer(keys, self._staff, self._instrument, self._port, self._folder)
+        self._starting = asyncio.get_running_loop().create_task(self._start(self._server))
+        self._door.expect(keys.wrapped_key, self._accept)
         return Issued(keys.client_certificate, keys.authority, keys.client_tls_crypt)
+
+    async def _start(self, server: TunnelServer) -> None:
+        """Start the server, while the certificate is on its way to the box. Raises: OpenVpnError; OSError."""
+        await server.start()
+        self._is_fenced = await server.is_fenced()
+        server.ended.add_done_callback(self._server_ended)
+
+    async def _accept(self, protocol: asyncio.Protocol) -> None:
+        """Pass the box's connection on, once the firewall is known to be in force. Raises: OSError."""
+        await self._started()
+        if not self.is_fenced:
+            raise OSError("the firewall of the tunnel's end is not in force")
+        await self._running().accept(protocol)
+
+    async def _started(self) -> None:
+        """Wait for the start of the server. Raises: OSError."""
+        starting = self._starting
+        assert starting is not None, "`start` comes first"
+        await asyncio.wait([starting])
+        if starting.cancelled():
+            raise OSError("stopped")
+        if (error := starting.exception()) is not None:
+            raise OSError(str(error)) from error
 
     @property
     def pid(self) -> int:
@@ -67,8 +87,9 @@ class OpenVpnEndpoint:
     async def opened(self) -> None:
         """As `TunnelEndpoint.opened`."""
         try:
+            await self._started()
             await self._running().opened()
-        except OpenVpnError as error:
+        except (OpenVpnError, OSError) as error:
             raise EndpointError(str(error)) from error
 
     async def connect(self, protocol: asyncio.Protocol) -> None:
@@ -79,6 +100,9 @@ class OpenVpnEndpoint:
         """As `TunnelEndpoint.stop`."""
         if self._keys is not None:
             self._door.forget(self._keys.wrapped_key)
+        if self._starting is not None:
+            self._starting.cancel()
+            await asyncio.gather(self._starting, return_exceptions=True)
         if self._server is not None:
             await self._server.stop()
         self._end("stopped")

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from contextlib import suppress
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 from typing import Final
@@ -24,8 +23,8 @@ from wire.openvpn.options import COMMON, PING_LOST_SECONDS, PING_SECONDS, inline
 from wire.openvpn.program import OpenVpn, OpenVpnError
 
 START_SECONDS_MAX: Final = 30.0
-CONNECT_SECONDS: Final = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-"""Of each attempt to connect; the later ones suit slow lines."""
+CONNECT_SECONDS: Final = (0.1, 0.15, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+"""Between the attempts to connect, of which the earlier ones go on: a slow line answers late."""
 PROBE_SECONDS_MAX: Final = 1.0
 """The firewall refuses a connection at once; without it, the attempt takes longer than this."""
 _LOOPBACK: Final = "127.0.0.1"
@@ -120,26 +119,43 @@ class TunnelServer:
         The box lets packets pass a moment after the tunnel is up here, and drops those before. TCP would repeat its
         first packet after a second.
         """
-        for seconds in CONNECT_SECONDS:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    return await self._connect(protocol, str(self._instrument), self._port)
-        raise TimeoutError("the instrument does not answer")
+        attempts: list[asyncio.Task[socket.socket]] = []
+        loop = asyncio.get_running_loop()
+        try:
+            for seconds in CONNECT_SECONDS:
+                attempts.append(loop.create_task(self._reach(str(self._instrument), self._port)))
+                await asyncio.wait(attempts, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+                answered = next((attempt for attempt in attempts if attempt.done()), None)
+                if answered is not None:
+                    attempts.remove(answered)
+                    await loop.create_connection(lambda: protocol, sock=answered.result())
+                    return
+            raise TimeoutError("the instrument does not answer")
+        finally:
+            for attempt in attempts:
+                attempt.cancel()
+            for late in await asyncio.gather(*attempts, return_exceptions=True):
+                if isinstance(late, socket.socket):
+                    late.close()
 
     async def stop(self) -> None:
         """End the tunnel; no packet passes on return."""
         await self._program.stop()
 
     async def _connect(self, protocol: asyncio.Protocol, host: str, port: int) -> None:
+        own = await self._reach(host, port)
+        await asyncio.get_running_loop().create_connection(lambda: protocol, sock=own)
+
+    async def _reach(self, host: str, port: int) -> socket.socket:
+        """Return a socket of the namespace that is connected. Raises: OSError."""
         own = await socket_of(self.pid)
-        loop = asyncio.get_running_loop()
         try:
             own.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            await loop.sock_connect(own, (host, port))
-            await loop.create_connection(lambda: protocol, sock=own)
+            await asyncio.get_running_loop().sock_connect(own, (host, port))
         except BaseException:
             own.close()
             raise
+        return own
 
     def _options(self) -> str:
         keys, network = self._keys, self._staff.network

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final
+from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
@@ -14,17 +15,14 @@ from datacenter.tunnel.door import Door
 from datacenter.tunnel.endpoint import OpenVpnEndpoint
 from wire.session.grant import Offer
 
-FOLDER: Final = "tunnels"
-
 
 class Tunnels:
     """The tunnels of a data center by OpenVPN."""
 
     def __init__(self, settings: RemoteSessions) -> None:
-        """Raises: OSError if the folder for management sockets cannot be made."""
         self._settings, self._door = settings, Door()
-        self._folder = settings.folder / FOLDER
-        self._folder.mkdir(mode=0o700, exist_ok=True)
+        # not below `folder` of [sessions]: the path of a socket has at most 107 bytes
+        self._folder = Path(tempfile.gettempdir())
 
     def make_endpoint(self, offer: Offer, key: EllipticCurvePrivateKey) -> OpenVpnEndpoint:
         """Return the end of a session's tunnel. It reaches the box's own address, where the box shows the desktop."""

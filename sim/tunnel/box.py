@@ -61,6 +61,14 @@ class EmulTunnel(asyncio.Protocol):
         self.packets = 0
         """Packets that have passed to or from the instrument."""
 
+    @property
+    def was_opened(self) -> bool:
+        """Whether `open` was called."""
+        return self._credentials is not None
+
+    def prepare(self, endpoint: Endpoint) -> None:
+        """As `Tunnel.prepare`; the emulation connects in `open`."""
+
     async def open(self, endpoint: Endpoint, credentials: Credentials, key: SessionKey) -> None:
         """As `Tunnel.open`."""
         self._credentials, self._key = credentials, key

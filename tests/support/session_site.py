@@ -82,8 +82,6 @@ heartbeat_s = 1.0
 [firewall]
 policy = "firewall.toml"
 retry_s = 0.2
-[status]
-socket = "box.sock"
 [sessions]
 endpoint = "203.0.113.6:443"
 keys = "offer-key.pub"

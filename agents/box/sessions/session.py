@@ -186,6 +186,8 @@ class BoxSession(SessionExecutor):
                 self.wrong_codes += 1
             case Action.SEND_GRANT:
                 around.send(GrantMessage(self.id, self._grant))
+                self._tunnel = around.make_tunnel()
+                self._tunnel.prepare(around.endpoint)  # while the data center makes the certificate
             case Action.START_ENDPOINT:
                 self._start(self._open())
             case Action.OPEN_PATH:
@@ -235,8 +237,9 @@ class BoxSession(SessionExecutor):
 
     async def _open(self) -> None:
         """Open the tunnel, and handle its end."""
+        tunnel = self._tunnel
         assert self._credentials is not None
-        self._tunnel = tunnel = self._around.make_tunnel()
+        assert tunnel is not None, "made with the grant"
         try:
             await tunnel.open(self._around.endpoint, self._credentials, self._key)
         except TunnelError as error:

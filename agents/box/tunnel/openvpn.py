@@ -59,18 +59,26 @@ class OpenVpnTunnel:
         self._credentials: Credentials | None = None
         self._key: SessionKey | None = None
         self._is_held = self._is_reached = False
+        self._reaching: asyncio.Task[None] | None = None
         self._reason = ""
+
+    def prepare(self, endpoint: Endpoint) -> None:
+        """As `Tunnel.prepare`."""
+        self._reaching = asyncio.get_running_loop().create_task(self._reach(endpoint))
 
     async def open(self, endpoint: Endpoint, credentials: Credentials, key: SessionKey) -> None:
         """As `Tunnel.open`."""
         self._credentials, self._key = credentials, key
+        if self._reaching is None:
+            self.prepare(endpoint)
+        assert self._reaching is not None
         try:
             async with asyncio.timeout(OPEN_SECONDS_MAX):
                 options = _options(self._device, await self._listen(), credentials)
                 self._program = program = OpenVpn(self._handle, self._folder)
                 await program.start(options, self._prefix)
                 program.ended.add_done_callback(lambda _: self._end("OpenVPN has ended"))
-                await self._reach(endpoint)  # the program starts meanwhile, and waits
+                await self._reaching  # the program starts meanwhile, and waits
                 self._is_reached = True
                 if self._is_held:
                     program.send(management.release())
@@ -90,6 +98,9 @@ class OpenVpnTunnel:
     async def close(self) -> None:
         """As `Tunnel.close`."""
         self._end("closed")
+        if self._reaching is not None:
+            self._reaching.cancel()
+            await asyncio.gather(self._reaching, return_exceptions=True)
         if self._program is not None:
             await self._program.stop()
 

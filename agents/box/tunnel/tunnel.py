@@ -69,6 +69,10 @@ class Tunnel(Protocol):
     ended: asyncio.Future[str]
     """Set with the reason when an open tunnel has ended, whoever ended it."""
 
+    def prepare(self, endpoint: Endpoint) -> None:
+        """Connect to the data center meanwhile, without sending anything there; `open` reports what fails."""
+        ...
+
     async def open(self, endpoint: Endpoint, credentials: Credentials, key: SessionKey) -> None:
         """Open the tunnel; packets pass on return. Raises: TunnelError, with nothing left open."""
         ...

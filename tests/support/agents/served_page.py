@@ -47,6 +47,9 @@ class InstantTunnel:
     def __init__(self) -> None:
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
+    def prepare(self, endpoint: Endpoint) -> None:
+        pass
+
     async def open(self, endpoint: Endpoint, credentials: Credentials, key: SessionKey) -> None:
         pass
 

@@ -16,6 +16,7 @@ from agents.box.sessions.sessions import BoxSessions
 from agents.box.sessions.surroundings import Surroundings
 from datacenter.tunnel.keys import issue_certificate
 from sim.net.loop import SimLoop
+from sim.tunnel.box import EmulTunnel
 from tests.support.session_network import DOOR, SessionNetwork, run_at_box
 from tests.support.wire.grants import BOX, BOX_KEYS, DATACENTER, DATACENTER_KEYS, ENDPOINT, ISSUED, OFFER
 from wire.session.executor import Transition
@@ -88,6 +89,11 @@ class SessionBox:
     def session(self) -> BoxSession:
         """The last session at the port."""
         return self.sessions.at_port(PORT)[-1]
+
+    @property
+    def opened(self) -> list[EmulTunnel]:
+        """The tunnels that were opened, not those that a grant has only prepared."""
+        return [tunnel for tunnel in self.tunnels if tunnel.was_opened]
 
     @property
     def has_passage(self) -> bool:

@@ -35,7 +35,7 @@ def test_the_person_opens_a_session_by_the_code_and_ends_it() -> None:
         assert [(each.way, each.what) for each in grant.consent.evidence] == [
             (PresenceWay.CODE, f"port {PORT}")
         ]
-        assert not box.tunnels
+        assert not box.opened
         await box.sessions.receive(await box.certificate())
         assert not box.path.elements()
         await asyncio.sleep(2)
@@ -154,7 +154,7 @@ def test_a_session_needs_the_certificate_of_its_own_offer() -> None:
         ):
             await box.sessions.receive(foreign)
             assert box.session.state is SessionState.AUTHORIZED
-        assert not box.tunnels
+        assert not box.opened
         await box.sessions.receive(right)
         assert box.session.state is SessionState.OPENING
 
@@ -340,7 +340,7 @@ def test_a_second_session_with_an_instrument_does_not_open() -> None:
         await box.sessions.receive(first)
         await box.sessions.receive(other)
         await asyncio.sleep(2)
-        assert len(box.tunnels) == 1
+        assert len(box.opened) == 1
         assert box.session.state is SessionState.AUTHORIZED
 
     run(act)
@@ -367,7 +367,7 @@ def test_a_firewall_that_is_not_in_force_lets_nothing_open() -> None:
         box.path.in_force = lambda: False
         await box.sessions.receive(await box.certificate())
         await asyncio.sleep(2)
-        assert not box.tunnels
+        assert not box.opened
         box.path.in_force = lambda: True
         box.path.opens = False
         await box.sessions.receive(await box.certificate())
@@ -387,7 +387,7 @@ def test_a_certificate_without_consent_opens_nothing() -> None:
         await box.sessions.receive(replace_session(certificate, second.id))
         await box.sessions.receive(replace_session(certificate, b"?" * 16))
         await asyncio.sleep(2)
-        assert not box.tunnels
+        assert not box.opened
 
     run(act)
 

@@ -201,8 +201,10 @@ def test_an_endpoint_that_cannot_be_started_says_so(tmp_path: Path) -> None:
     async def act(ends: TunnelEnds, _: BoxNetwork) -> None:
         folder = tmp_path / "absent"
         endpoint = OpenVpnEndpoint(OFFER.id, ENDPOINT, STAFF, INSTRUMENT, DESKTOP, ends.door, folder)
+        await endpoint.start(SessionKey().public_key, datetime.now(UTC))
         with pytest.raises(EndpointError):
-            await endpoint.start(SessionKey().public_key, datetime.now(UTC))
+            await endpoint.opened()
+        await endpoint.stop()
 
     use(tmp_path, act)
 
