@@ -225,15 +225,21 @@ def adapted_problems(profile: Profile, site: AdaptedPort | None, board: Board) -
 
     The key is relative to `adapted`; "" is the table itself.
     """
+    yield from profile_problems(profile, site)
+    if site and not _unsuitable(profile, site):
+        for key, line in (("serial.port", site.serial), ("host_serial.port", site.host_serial)):
+            if line and line.port not in board.serial_ports:
+                known = ", ".join(map(str, board.serial_ports)) or "none"
+                yield key, f"{board.name} has no serial port {line.port}; it has {known}"
+
+
+def profile_problems(profile: Profile, site: AdaptedPort | None) -> Iterator[tuple[str, str]]:
+    """As `adapted_problems`, without the board."""
     if problem := _unsuitable(profile, site):
         yield "", problem
     elif site:
         yield from _words_outside(profile, site)
         yield from _role_problems(profile, site)
-        for key, line in (("serial.port", site.serial), ("host_serial.port", site.host_serial)):
-            if line and line.port not in board.serial_ports:
-                known = ", ".join(map(str, board.serial_ports)) or "none"
-                yield key, f"{board.name} has no serial port {line.port}; it has {known}"
 
 
 def serial_ports_of(site: AdaptedPort | None) -> list[int]:

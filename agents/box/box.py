@@ -40,7 +40,7 @@ from agents.box.intake.counts import port_status, record_counts
 from agents.box.intake.intake import Intake, Source
 from agents.box.intake.refusal import watch_refusals
 from agents.box.intake.roles import role_of
-from agents.box.profiles import allow_lists
+from agents.box.released_data import ReleasedData
 from agents.box.sessions.path import FirewallPath
 from agents.box.sessions.running import (
     RunningSessions,
@@ -55,9 +55,8 @@ from agents.box.updates.health import program_health
 from agents.box.updates.surroundings import UpdateSurroundings
 from agents.box.updates.updater import Updater
 from agents.box.uplink.forwarder import Forwarder
-from agents.box.uplink.stream import Timing
 from agents.box.uplink.trust import TrustDiagnosis
-from agents.spool import Priority, SpoolError
+from agents.spool import Priority
 from hal.disk import DiskError
 from settings.adapted import AdaptedPort, listening_port
 from wire.audit_events import AuditEvent
@@ -105,13 +104,14 @@ class Box:
         self._on_served, self._log_message = on_served, log_message
         self._certificate = OwnCertificate(config.identity, hardware.clock)
         self._alarm = AlarmLed(hardware.indicators)
-        self._allowed, self._profile_problems = allow_lists(config)
         self._servers: dict[int, Server] = {}
         listed = config.revocation
         self._revocations = RevocationList(listed.list, config.identity.vendor_authority) if listed else None
         self._is_list_expired = False
         self._state = BoxState()
         self._files = BoxFiles(hardware.disk)
+        self._released = ReleasedData(config, hardware.disk, self._files)
+        self._profiles = self._released.profiles
         self._time_dial_timeout = AdaptiveTimeout(DIAL_TIMEOUT_FACTOR_MAX)
         self._running: _Running | None = None
         self._renewal: Renewal | None = None
@@ -125,7 +125,9 @@ class Box:
         """Collect and forward until cancelled, then close cleanly. Raises: SpoolError IO if the disk is unusable."""
         guard = self._guard()
         self.activity = "opening the spool"
-        spool = await open_spool(self._config, self._hardware, self._random, self._state, self._files)
+        spool = await open_spool(
+            self._config, self._hardware, self._random, self._state, self._files, self._released
+        )
         buffer = Buffer(spool, self._hardware.executor)
         try:
             self.activity = "running"
@@ -135,7 +137,7 @@ class Box:
             if self._hardware.fips is not None:
                 running.audit.note(AuditEvent.FIPS_IN_FORCE)
             self._note_foreign_files(spool.recovery.foreign_files, running.audit)
-            await self._record_profiles(running.audit)
+            await self._released.begin(running.audit, self._state.profiles, self._log_message)
             await self._live(running)
         finally:
             if self._renewal is not None:
@@ -322,18 +324,6 @@ class Box:
             audit.note(AuditEvent.SPOOL_FILES_LEFT_ALONE, files)
             self._log_message(f"spool: ignoring {files} files of another spool or of a newer program version")
 
-    async def _record_profiles(self, audit: AuditLog) -> None:
-        """Record the profiles that changed, before any report that follows them."""
-        for problem in self._profile_problems:
-            audit.note(AuditEvent.PROFILE_IGNORED)
-            self._log_message(f"profiles: {problem}")
-        for serial, allowed in self._allowed.items():
-            profile = allowed.profile
-            if self._state.profiles.get(serial) != (profile.model, profile.version):
-                with suppress(SpoolError):  # recorded at the next start
-                    await audit.record_profile(serial, profile)
-                    self._state.profiles[serial] = (profile.model, profile.version)
-
     def _assemble(self, buffer: Buffer, guard: FirewallGuard | None) -> _Running:
         audit = AuditLog(buffer, self._hardware.clock, self._state.audit_head)
         enrolled = self._config.enrolled()
@@ -343,10 +333,9 @@ class Box:
             for name in ("", *enrolled)
         }
         commands = CommandDispatcher(queues, {"send-inventory": partial(note_backlog, buffer, audit)}, audit)
-        clock = self._hardware.clock
-        intake = Intake(
-            buffer, self._state, commands, audit.note, enrolled, self._allowed, partial(now_ms, clock)
-        )
+        clock, allowed = self._hardware.clock, self._profiles.allowed
+        intake = Intake(buffer, self._state, commands, audit.note, enrolled, allowed, partial(now_ms, clock))
+        self._profiles.on_change.append(intake.use)
         transfers = FileTransfers(self._files, buffer, commands)
         collector = Collector(intake, audit.note, FileServing(self._files, transfers))
         datacenter = self._config.datacenter
@@ -388,7 +377,7 @@ class Box:
             on_sessions=sessions.wake if sessions else ignore,
             on_updates=updater.wake if updater else ignore,
             random=self._random,
-            timing=Timing(self._config.sending.linger_s, self._config.sending.heartbeat_s),
+            timing=self._released.timing,
             clock=self._hardware.clock,
             clock_sync=clock_sync,
             trust=trust,
@@ -435,8 +424,10 @@ class Box:
             call=buffer.call,
             needed_files=transfers.needed,
             log_message=self._log_message,
+            data=self._released,
         )
-        return Updater(hardware.updates, hardware.disk, self._files, settings.root.read_bytes(), around)
+        root = settings.root.read_bytes()
+        return Updater(hardware.updates, hardware.disk, self._files, root, around, self._released.files)
 
     def _make_sessions(self, guard: FirewallGuard | None) -> RunningSessions | None:
         config, hardware = self._config, self._hardware
@@ -444,7 +435,7 @@ class Box:
             return None
         settings = config.sessions
         instruments = session_instruments(
-            config, {serial: each.profile for serial, each in self._allowed.items()}
+            config, {serial: each.profile for serial, each in self._profiles.allowed.items()}
         )
         path = hardware.sessions.path
         if path is None:
@@ -452,7 +443,7 @@ class Box:
             path = FirewallPath(
                 hardware.firewall, guard, lambda offer: instruments[offer.instrument].paths(offer, settings)
             )
-        return RunningSessions(
+        sessions = RunningSessions(
             self._certificate.files,
             config.sessions,
             hardware.sessions,
@@ -465,6 +456,8 @@ class Box:
             log_unusable=self._session_log_unusable,
             listeners=self._session_listeners,
         )
+        self._profiles.on_change.append(lambda serial, new: sessions.use_profile(serial, new.profile))
+        return sessions
 
     async def _dial_for_sessions(self) -> ClientConnection:
         assert self._running is not None
@@ -484,13 +477,14 @@ class Box:
         """Serve the agents of a port, or the instrument there that speaks its own standard."""
         for instrument in port.instrument:
             if instrument.adapted:
-                await self._serve_adapted(running, port, instrument.serial, instrument.adapted)
+                serve = partial(self._serve_adapted, running, port, instrument.serial, instrument.adapted)
+                await self._profiles.while_unchanged(instrument.serial, serve)
         await self._serve_agents(running, port)
 
     async def _serve_adapted(
         self, running: _Running, port: InstrumentPort, serial: str, site: AdaptedPort
     ) -> None:
-        profile, clock_ms = self._allowed[serial].profile, partial(now_ms, self._hardware.clock)
+        profile, clock_ms = self._profiles.allowed[serial].profile, partial(now_ms, self._hardware.clock)
         intake, source = running.intake, running.intake.sources[serial]
         serial_ports = self._hardware.serial_ports
         role = role_of(intake, source, profile, site, clock_ms, running.audit.note, serial_ports)

@@ -1,27 +1,35 @@
 """The instrument profiles of a box: those of its package, and newer ones that were delivered to it.
 
-A delivered profile is a file in the directory `[profiles] directory`, signed by the vendor. A file that is not newer
-than the package's profile is ignored; one that is unreadable or not signed by the vendor's key is also reported, but
-does not prevent the start.
+A delivered profile is a file in the directory `[profiles] directory`, signed by the vendor, or comes with a data
+release (`wire.release.data`). One that is not newer than the package's profile is ignored; a file that is unreadable
+or not signed by the vendor's key is also reported, but does not prevent the start.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
 from agents.box.config import BoxConfig, Profiles
+from settings.adapted import profile_problems
 from settings.problems import SettingsError
 from settings.profile import Profile, load_profile, parse_profile, profile_names
+from wire.messages import InstrumentReport
 from wire.pki.signature import SignatureError, load_public_key, verify
 from wire.profiles import AllowList
+from wire.release.data import DataContent
+from wire.standards.engines import engine_problem
 
 PROFILE_BYTES_MAX: Final = 256 * 1024
+_SETTLED: Final = ("speaks", "desktop_port", "desktop_service")
+"""Keys of a profile that a running program does not follow."""
 
 
 def profiles_in_force(
-    models: Iterable[str], delivered: Profiles | None
+    models: Iterable[str], delivered: Profiles | None, released: Iterable[Profile] = ()
 ) -> tuple[dict[str, Profile], list[str]]:
     """Return the newest profile of each of these models, and a message for each delivered file that is ignored.
 
@@ -30,7 +38,8 @@ def profiles_in_force(
     needed = set(models)
     profiles = {model: load_profile(model) for model in needed.intersection(profile_names())}
     ignored: list[str] = []
-    for profile in _delivered(delivered.directory, delivered.key, ignored) if delivered else ():
+    files = _delivered(delivered.directory, delivered.key, ignored) if delivered else ()
+    for profile in chain(files, released):
         shipped = profiles.get(profile.model)
         if profile.model in needed and (shipped is None or profile.version > shipped.version):
             profiles[profile.model] = profile
@@ -68,10 +77,12 @@ def _read(file: Path, text: bytes) -> Profile:
         raise SignatureError("is not UTF-8") from None
 
 
-def allow_lists(config: BoxConfig) -> tuple[dict[str, AllowList], list[str]]:
+def allow_lists(
+    config: BoxConfig, released: Iterable[Profile] = ()
+) -> tuple[dict[str, AllowList], list[str]]:
     """Return the allow-list of each instrument, and messages; an instrument without a profile may use no word."""
     models = config.models()
-    profiles, problems = profiles_in_force(models.values(), config.profiles)
+    profiles, problems = profiles_in_force(models.values(), config.profiles, released)
     problems += [
         f"{serial}: there is no profile of its model {model}; all its reports are refused"
         for serial, model in models.items()
@@ -79,3 +90,119 @@ def allow_lists(config: BoxConfig) -> tuple[dict[str, AllowList], list[str]]:
     ]
     unknown = {model: Profile(model=model, version=0, summary=model) for model in models.values()}
     return {serial: AllowList((unknown | profiles)[model]) for serial, model in models.items()}, problems
+
+
+class TrialAllowList(AllowList):
+    """An allow-list on trial: it also accepts what the one before accepts, and notes that it would not."""
+
+    def __init__(self, profile: Profile, before: AllowList) -> None:
+        super().__init__(profile)
+        self._before = before
+        self.refused = ""
+        """The refusal of a report that the allow-list before accepts; empty if there was none."""
+
+    def refusal(self, report: InstrumentReport) -> str:
+        """See `AllowList.refusal`."""
+        refusal = super().refusal(report)
+        if not refusal or self._before.refusal(report):
+            return refusal
+        self.refused = self.refused or refusal
+        return ""
+
+
+class InstrumentProfiles:
+    """The profiles that the instruments of a box follow, and their change while the program runs."""
+
+    def __init__(self, config: BoxConfig) -> None:
+        self._config = config
+        self._record: Callable[[str, Profile], Awaitable[object]] | None = None
+        self._recorded: dict[str, tuple[str, int]] = {}
+        self.allowed, self.problems = allow_lists(config)
+        """The allow-list of each instrument by serial number; why profiles are ignored."""
+        self.on_change: list[Callable[[str, AllowList], object]] = []
+        """Called with the serial number and the allow-list of an instrument, when this changes."""
+        self._changed = asyncio.Event()
+
+    def load(self, content: DataContent) -> None:
+        """Begin with the profiles of a data release, before instruments are served."""
+        self.allowed, self.problems = allow_lists(self._config, content.profiles.values())
+
+    async def record_changes(
+        self, record: Callable[[str, Profile], Awaitable[object]], recorded: dict[str, tuple[str, int]]
+    ) -> None:
+        """Record the profiles that changed, before any report that follows them. Raises: SpoolError.
+
+        `record` makes the profile of an instrument durable, also later. `recorded` has the model and version recorded
+        last of each, and is changed.
+        """
+        self._record, self._recorded = record, recorded
+        for serial, allowed in self.allowed.items():
+            await self._record_if_new(serial, allowed.profile)
+
+    async def _record_if_new(self, serial: str, profile: Profile) -> None:
+        assert self._record is not None, "`record_changes` comes first"
+        version = profile.model, profile.version
+        if self._recorded.get(serial) != version:
+            await self._record(serial, profile)
+            self._recorded[serial] = version
+
+    def problem(self, content: DataContent) -> str:
+        """Return why the profiles cannot be followed without a restart; empty if they can.
+
+        What the firewall's policy and the listening ports are made of is settled when the machine starts.
+        """
+        lists, _ = allow_lists(self._config, content.profiles.values())
+        for port in self._config.port:
+            for one in port.instrument:
+                before, profile = self.allowed[one.serial].profile, lists[one.serial].profile
+                if profile == before:
+                    continue
+                for key in _SETTLED:
+                    new, old = getattr(profile, key), getattr(before, key)
+                    if new != old:
+                        return f"the profile of {profile.model} has {key} {new}, which was {old} at the start"
+                if found := next(profile_problems(profile, one.adapted), None):
+                    return f"the profile of {profile.model} does not suit {one.serial}: {found[1]}"
+                if one.adapted and (problem := engine_problem(profile, one.adapted)):
+                    return f"the profile of {profile.model} does not suit {one.serial}: {problem}"
+        return ""
+
+    async def use(self, content: DataContent, *, on_trial: bool) -> None:
+        """Follow the profiles of a data release from the next report on. Raises: SpoolError."""
+        lists, _ = allow_lists(self._config, content.profiles.values())
+        for serial, allowed in lists.items():
+            before = self.allowed[serial]
+            is_changed = allowed.profile != before.profile
+            if not is_changed and (on_trial or not isinstance(before, TrialAllowList)):
+                continue
+            await self._record_if_new(serial, allowed.profile)
+            new = TrialAllowList(allowed.profile, before) if on_trial and is_changed else allowed
+            self.allowed[serial] = new
+            for changed in self.on_change:
+                changed(serial, new)
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def refused_by_trial(self) -> str:
+        """Return the refusal of a report that the profile before accepts; empty if there was none."""
+        lists = self.allowed.values()
+        return next((one.refused for one in lists if isinstance(one, TrialAllowList) and one.refused), "")
+
+    async def while_unchanged(self, serial: str, serve: Callable[[], Coroutine[None, None, None]]) -> None:
+        """Serve an instrument until cancelled; again from the beginning when its profile changes."""
+        while True:
+            profile = self.allowed[serial].profile
+            serving = asyncio.ensure_future(serve())
+            try:
+                while self.allowed[serial].profile == profile and not serving.done():
+                    changed = asyncio.ensure_future(self._changed.wait())
+                    try:
+                        await asyncio.wait((serving, changed), return_when=asyncio.FIRST_COMPLETED)
+                    finally:
+                        changed.cancel()
+                if serving.done():
+                    serving.result()
+                    return
+            finally:
+                serving.cancel()
+                await asyncio.gather(serving, return_exceptions=True)

@@ -12,6 +12,7 @@ from agents.box.config import BoxConfig
 from agents.box.files.store import BoxFiles
 from agents.box.hardware import Hardware
 from agents.box.health.audit import GAP_RANGES_MAX, encode_gap
+from agents.box.released_data import ReleasedData
 from agents.box.state import SNAPSHOT_BYTES_MAX, BoxState
 from agents.spool import Spool, SpoolLimits
 from hal.disk import DiskError
@@ -19,9 +20,17 @@ from wire.audit_events import AuditEvent
 
 
 async def open_spool(
-    config: BoxConfig, hardware: Hardware, random: Random, state: BoxState, files: BoxFiles
+    config: BoxConfig,
+    hardware: Hardware,
+    random: Random,
+    state: BoxState,
+    files: BoxFiles,
+    released: ReleasedData,
 ) -> Spool:
-    """Open the spool and the files of commands, and restore `state`. Raises: SpoolError, DiskError."""
+    """Open the spool, the files of commands and the data release, and restore `state`.
+
+    Raises: SpoolError, DiskError.
+    """
     limits = SpoolLimits(
         spool_bytes_max=config.spool.bytes_max,
         gap_ranges_max=GAP_RANGES_MAX,
@@ -41,6 +50,7 @@ async def open_spool(
         state.restore(spool.recovery, set(config.enrolled()), adapted, ports)
         with suppress(DiskError):  # the spool reports a failed disk
             files.open()
+        released.load()
         return spool
 
     return await asyncio.get_running_loop().run_in_executor(hardware.executor, open_and_restore)

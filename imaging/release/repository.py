@@ -10,6 +10,7 @@ The box checks it with `wire.release.metadata`.
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ LIFETIMES: Final = {
     "timestamp": timedelta(days=30),
 }
 """A box that is switched on after years still finds the way from its old root to the newest one."""
+_NAME: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z._+~-]{0,63}")
+_NUMBER_MAX: Final = 2**31
 
 
 class ReleaseError(Exception):
@@ -45,6 +48,30 @@ class RoleKeyFiles:
     targets: Path
     online: Path
     """Signs snapshots and timestamps."""
+
+
+@dataclass(frozen=True)
+class NewRelease:
+    """A release: its name, its number, which grows, and the lowest number that its boxes accept from then on."""
+
+    name: str
+    number: int
+    floor: int
+
+
+def check_release(release: NewRelease, released: dict[str, dict[str, Any]]) -> None:
+    """Raises: ReleaseError if the release cannot come after those that are released."""
+    if not _NAME.fullmatch(release.name):
+        raise ReleaseError(
+            f"{release.name!r} is no name of a release; use up to 64 letters, digits and . _ + ~ - such as 1.4.0"
+        )
+    if not 0 <= release.floor <= release.number <= _NUMBER_MAX:
+        raise ReleaseError(
+            f"the floor {release.floor} must be between 0 and the number {release.number} of the release"
+        )
+    highest = max((custom.get("number", 0) for custom in released.values()), default=0)
+    if release.number <= highest:
+        raise ReleaseError(f"the number {release.number} is used already; the next one is {highest + 1}")
 
 
 class ReleaseRepository:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import Any
 
 from imaging.media.bmap import Bmap, Range
 from imaging.media.imagefile import compress_framed, frames, sha256_of
 from imaging.release.delta import DeltaInputError, make_delta
-from imaging.release.repository import ReleaseError, ReleaseRepository, RoleKeyFiles
+from imaging.release.repository import (
+    NewRelease,
+    ReleaseError,
+    ReleaseRepository,
+    RoleKeyFiles,
+    check_release,
+)
 from imaging.release.slot_image import extract_slot, find_slot
 from wire.release.blocks import SLOT_BLOCK_BYTES, SlotBlock, render
 
@@ -25,23 +29,11 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-_NAME: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z._+~-]{0,63}")
-_NUMBER_MAX: Final = 2**31
-
-
-@dataclass(frozen=True)
-class SlotRelease:
-    """A release: its name, its number, which grows, and the lowest number that its boxes accept from then on."""
-
-    name: str
-    number: int
-    floor: int
-
 
 def release_slot(
     repository: ReleaseRepository,
     image: Path,
-    release: SlotRelease,
+    release: NewRelease,
     keys: RoleKeyFiles,
     now: datetime,
     delta_from: Sequence[str] = (),
@@ -52,7 +44,7 @@ def release_slot(
     Raises: ReleaseError, SlotImageError, SignatureError, OSError.
     """
     released = repository.released()
-    _check(release, released)
+    check_release(release, released)
     for name in delta_from:
         if f"slots/{name}.zst" not in released:
             known = ", ".join(sorted(name for name in released if name.endswith(".zst"))) or "none"
@@ -83,20 +75,6 @@ def release_slot(
             source.unlink()
         repository.add_all(files, keys, now)
     return list(files)
-
-
-def _check(release: SlotRelease, released: dict[str, dict[str, Any]]) -> None:
-    if not _NAME.fullmatch(release.name):
-        raise ReleaseError(
-            f"{release.name!r} is no name of a release; use up to 64 letters, digits and . _ + ~ - such as 1.4.0"
-        )
-    if not 0 <= release.floor <= release.number <= _NUMBER_MAX:
-        raise ReleaseError(
-            f"the floor {release.floor} must be between 0 and the number {release.number} of the release"
-        )
-    highest = max((custom.get("number", 0) for custom in released.values()), default=0)
-    if release.number <= highest:
-        raise ReleaseError(f"the number {release.number} is used already; the next one is {highest + 1}")
 
 
 def pack_slot(image: Path, packed: Path) -> bytes:

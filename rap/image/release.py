@@ -16,7 +16,7 @@ from rap.parser import Parser
 LINE_BITS_PER_SECOND = 128_000
 
 if TYPE_CHECKING:
-    from imaging.release.repository import RoleKeyFiles
+    from imaging.release.repository import ReleaseRepository, RoleKeyFiles
 
 
 def add_release(parser: Parser) -> None:
@@ -47,13 +47,7 @@ def add_release(parser: Parser) -> None:
     slot.add_argument(
         "image", metavar="IMAGE", type=Path, help="a disk image of `rap image build`, or the slot alone"
     )
-    slot.add_argument("--release", metavar="NAME", required=True, help="the name of the release")
-    slot.add_argument(
-        "--number", metavar="N", type=int, required=True, help="its number, higher than that of any release"
-    )
-    slot.add_argument(
-        "--floor", metavar="N", type=int, default=0, help="boxes with it refuse releases with lower numbers"
-    )
+    _add_name(slot)
     slot.add_argument(
         "--delta-from",
         metavar="NAME",
@@ -63,6 +57,19 @@ def add_release(parser: Parser) -> None:
     )
     _add_keys(slot)
     slot.set_command(_add_slot)
+    data = release.add_command(
+        "add-data", "release profiles, settings and help files, which boxes use without a restart"
+    )
+    _add_folder(data)
+    data.add_argument(
+        "files",
+        metavar="FILES",
+        type=Path,
+        help="a folder with profiles/<model>.toml, settings/sending.toml and help/<name>, as far as it has them",
+    )
+    _add_name(data)
+    _add_keys(data)
+    data.set_command(_add_data)
     delta = release.add_command("delta", "make a delta between the images of two root slots")
     for name in ("source", "target"):
         delta.add_argument(name, metavar=name.upper(), type=Path, help="a disk image, or a slot alone")
@@ -91,6 +98,16 @@ def _add_folder(parser: Parser) -> None:
     parser.add_argument("folder", metavar="FOLDER", type=Path, help="the folder of the releases")
 
 
+def _add_name(parser: Parser) -> None:
+    parser.add_argument("--release", metavar="NAME", required=True, help="the name of the release")
+    parser.add_argument(
+        "--number", metavar="N", type=int, required=True, help="its number, higher than that of any release"
+    )
+    parser.add_argument(
+        "--floor", metavar="N", type=int, default=0, help="boxes with it refuse releases with lower numbers"
+    )
+
+
 def _add_keys(parser: Parser) -> None:
     parser.add_argument("--targets-key", metavar="PEM", type=Path, required=True, help="signs releases")
     parser.add_argument(
@@ -116,18 +133,34 @@ def _add(arguments: argparse.Namespace) -> int:
 
 
 def _add_slot(arguments: argparse.Namespace) -> int:
-    from imaging.release.repository import ReleaseRepository
-    from imaging.release.slots import SlotRelease, release_slot
+    from imaging.release.repository import NewRelease, ReleaseRepository
+    from imaging.release.slots import release_slot
 
-    release = SlotRelease(arguments.release, arguments.number, arguments.floor)
+    release = NewRelease(arguments.release, arguments.number, arguments.floor)
     with _errors_reported():
         repository = ReleaseRepository(arguments.folder)
         names = release_slot(
             repository, arguments.image, release, _keys(arguments), _now(), arguments.delta_from
         )
+    _print_sizes(repository, names)
+    return OK
+
+
+def _add_data(arguments: argparse.Namespace) -> int:
+    from imaging.release.data import release_data
+    from imaging.release.repository import NewRelease, ReleaseRepository
+
+    release = NewRelease(arguments.release, arguments.number, arguments.floor)
+    with _errors_reported():
+        repository = ReleaseRepository(arguments.folder)
+        names = release_data(repository, arguments.files, release, _keys(arguments), _now())
+    _print_sizes(repository, names)
+    return OK
+
+
+def _print_sizes(repository: ReleaseRepository, names: list[str]) -> None:
     for name in names:
         print(f"{name}  {(repository.targets / name).stat().st_size} bytes")
-    return OK
 
 
 def _delta(arguments: argparse.Namespace) -> int:

@@ -145,6 +145,10 @@ class Intake:
         }
         self.accepted = self.repeated = 0
 
+    def use(self, serial: str, allowed: AllowList) -> None:
+        """Check the reports of an instrument against another allow-list, from the next one on."""
+        self.sources[serial].allowed = allowed
+
     def forbids_restart(self) -> bool:
         """Return whether an instrument runs samples whose profile forbids a restart of the box meanwhile."""
         return any(

@@ -7,7 +7,7 @@ from base64 import b64decode
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from pathlib import Path
 from random import Random
@@ -109,7 +109,7 @@ class RunningSessions:
         settings: SessionSettings,
         hardware: SessionHardware,
         path: SessionPath,
-        instruments: Mapping[str, SessionInstrument],
+        instruments: dict[str, SessionInstrument],
         *,
         dial: Callable[[], Awaitable[ClientConnection]],
         clock: WallClock,
@@ -120,7 +120,7 @@ class RunningSessions:
     ) -> None:
         """`identity` are the files of the box's certificate; `dial` connects to the data center.
 
-        `dial` raises OSError or ProxyError; `executor` is that of the disk.
+        `dial` raises OSError or ProxyError; `executor` is that of the disk; `instruments` is changed.
 
         `log_unusable` is called with the reason when the log cannot be opened, and each of `listeners` whenever
         anything that a page shows has changed. Raises: OSError, SignatureError,
@@ -153,6 +153,10 @@ class RunningSessions:
         """
         if self._settings.key is None:
             self._next_key = load_private_key(identity.key)
+
+    def use_profile(self, serial: str, profile: Profile) -> None:
+        """Follow another profile of an instrument, from its next session on."""
+        self._instruments[serial] = replace(self._instruments[serial], profile=profile)
 
     async def _connect(self) -> ClientConnection:
         connection = await self._dial()

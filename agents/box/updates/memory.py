@@ -7,13 +7,15 @@ replaces the older copy; a copy that is torn or rotten has another checksum, and
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from struct import Struct
 from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
 
-from agents.box.updates.table import UpdatePhase
+from agents.box.updates.table import UpdateEvent, UpdatePhase
 from hal.disk import Disk, DiskError, DiskErrorKind
 from settings.slots import Slot
 from wire.messages import UpdateWord
@@ -42,6 +44,17 @@ class Plan(msgspec.Struct, frozen=True):
     """The file of the source's blocks (`wire.release.blocks`); 0 bytes: it is not released."""
     slot_file_sha256: str = ""
     """The source as a whole, compressed, of which damaged blocks are fetched."""
+
+
+class DataSet(msgspec.Struct, frozen=True, array_like=True):
+    """A data release (`wire.release.data`): its number, its manifest, and the size of its files in bytes."""
+
+    release: int
+    sha256: str
+    size: int
+    total_bytes: int
+    floor: int = 0
+    """The lowest data release that may be used once this one is committed."""
 
 
 class Unreported(msgspec.Struct, frozen=True, array_like=True):
@@ -79,12 +92,35 @@ class Memory(msgspec.Struct):
     """The length that the hash is about; 0: what the slot contains (`slot_work.slot_bytes`)."""
     floor: int = 0
     """Releases with a lower number are refused."""
+    data: DataSet | None = None
+    """The data release that is committed; None: everything is as in the program's package."""
+    data_before: DataSet | None = None
+    """The one before, which is used if the files of `data` are damaged."""
+    data_new: DataSet | None = None
+    """The one that the order is about; in force while it is on trial."""
+    data_floor: int = 0
+    """Data releases with a lower number are refused."""
     barred: Annotated[list[int], Meta(max_length=BARRED_MAX)] = []
     """Numbers of releases that failed here, and are never fetched again."""
+
+    @property
+    def data_chosen(self) -> tuple[DataSet, ...]:
+        """The data releases that may be in force, the first choice first."""
+        trial = self.data_new if self.phase is UpdatePhase.DATA_TRIAL else None
+        return tuple(one for one in (trial, self.data, self.data_before) if one is not None)
 
     def bar(self, release: int) -> None:
         """Remember that a release failed."""
         self.barred = [*(number for number in self.barred if number != release), release][-BARRED_MAX:]
+
+
+@dataclass(slots=True)
+class PhaseOutcome:
+    """An event for the table, and the reason that is reported with it; `change` is made with the phase's."""
+
+    event: UpdateEvent
+    reason: str = ""
+    change: Callable[[Memory], object] = field(default=lambda _memory: None)
 
 
 class MemoryStore:

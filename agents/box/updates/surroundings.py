@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from agents.box.updates.table import UpdatePhase
 from hal.machine import Machine
 from hal.partition import Partition
 from settings.slots import Slot
 from wire.messages import UpdateStep
+from wire.release.data import DataContent
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,25 @@ class UpdateHardware:
     boot_state: Partition
     machine: Machine
     executor: Executor | None = None
+
+
+class DataUse(Protocol):
+    """What uses the content of data releases."""
+
+    def problem(self, content: DataContent) -> str:
+        """Return why this box cannot use the content without a restart; empty if it can."""
+        ...
+
+    async def use(self, content: DataContent, *, on_trial: bool) -> None:
+        """Put the content into force, instead of the one before; recorded before anything follows it.
+
+        On trial, reports that only the content before permits are accepted, too. Raises: SpoolError.
+        """
+        ...
+
+    def refused_by_trial(self) -> str:
+        """Return the refusal of a report that the content before permits; empty if there was none."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +64,8 @@ class UpdateSurroundings:
     """The stems of the files that others need."""
     log_message: Callable[[str], object]
     """Gets messages for the operator."""
+    data: DataUse
+    """Uses the content of data releases."""
 
 
 @dataclass(frozen=True, slots=True)

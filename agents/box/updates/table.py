@@ -5,6 +5,8 @@ continues in the phase that it finds, so every phase can be entered again: what 
 
 No event leads from a phase before `restarting` to a changed choice of the boot loader, and only `restarting` begins a
 trial. After that, an order can no longer be withdrawn: the trial decides.
+
+A data release has the same phases until it is fetched; then its files are in force without a restart, on trial.
 """
 
 from __future__ import annotations
@@ -40,6 +42,8 @@ class UpdatePhase(StrEnum):
     """The new release runs, and examines itself."""
     RETURNING = "returning"
     """The new release has given up; the machine restarts into the slot before."""
+    DATA_TRIAL = "data trial"
+    """The files of a data release are in force, and the program examines itself."""
     COMMITTED = "committed"
     """The new release was found healthy, and is started from now on."""
     RETURNED = "returned"
@@ -75,6 +79,8 @@ class UpdateEvent(StrEnum):
     """The running slot is the source of the delta, byte for byte."""
     FAILED = "failed"
     """The update cannot go on."""
+    USABLE = "usable"
+    """All files of a data release are complete, and the program can use them."""
     WRITTEN = "written"
     """The other slot is written and flushed."""
     EQUAL = "equal"
@@ -147,7 +153,10 @@ TABLE: Final[tuple[UpdateRow, ...]] = (
     UpdateRow((P.TRIAL,), E.UNHEALTHY, P.RETURNING, bars=True),
     UpdateRow(AFTER_RESTART, E.STARTED_OLD, P.RETURNED, "returned", bars=True),
     UpdateRow(BEFORE_TRIAL, E.WITHDRAWN, P.FAILED, "failed"),
-    UpdateRow((*BEFORE_TRIAL, P.RESTARTING), E.FAILED, P.FAILED, "failed"),
+    UpdateRow((P.FETCHED,), E.USABLE, P.DATA_TRIAL, "applied"),
+    UpdateRow((P.DATA_TRIAL,), E.HEALTHY, P.COMMITTED, "committed"),
+    UpdateRow((P.DATA_TRIAL,), E.UNHEALTHY, P.RETURNED, "returned", bars=True),
+    UpdateRow((*BEFORE_TRIAL, P.RESTARTING, P.DATA_TRIAL), E.FAILED, P.FAILED, "failed"),
     UpdateRow(OUTCOMES, E.REPORTED, P.IDLE),
 )
 

@@ -8,21 +8,21 @@ reports never wait for them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
-from hashlib import sha256
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import msgspec
 
-from agents.box.files.store import BoxFiles, FileKey, NoRoomError
+from agents.box.files.store import BoxFiles, FileKey
 from agents.box.updates.boot_state import BootStatePartition
-from agents.box.updates.memory import Memory, MemoryStore, Unreported
+from agents.box.updates.data_files import DataFiles
+from agents.box.updates.data_update import DataUpdate, commit_data
+from agents.box.updates.downloads import Downloads
+from agents.box.updates.memory import Memory, MemoryStore, PhaseOutcome, Unreported
 from agents.box.updates.metadata import OrderRefused, ReleaseMetadata, plan_update
 from agents.box.updates.repair import RepairError, SlotRepair
-from agents.box.updates.requests import NotAvailableError, UpdateRequests
+from agents.box.updates.requests import UpdateRequests
 from agents.box.updates.slot_work import SlotWorker, write_slot
 from agents.box.updates.surroundings import UpdateHardware, UpdateStatus, UpdateSurroundings
 from agents.box.updates.table import (
@@ -42,7 +42,7 @@ from settings.slots import Slot, other
 from wire.messages import MessageError, UpdateStep
 from wire.release.delta import Delta, DeltaError, SourceChanged
 from wire.release.messages import UpdateOrder, UpdateState
-from wire.release.metadata import MetadataError
+from wire.release.metadata import MetadataError, Target
 
 HEALTHY_SECONDS: Final = 180.0
 """How long a new release must be healthy, without an interruption, before it is committed."""
@@ -61,20 +61,7 @@ ATTEMPTS_MAX: Final = 3
 """How often a delta is fetched, and a slot written, before the update fails."""
 METADATA_RETRY_SECONDS: Final = 60.0
 """Metadata that is refused is fetched once more after this time: it may have been replaced meanwhile."""
-PAUSE_SECONDS_MIN: Final = 30.0
-PAUSE_SECONDS_MAX: Final = 3600.0
-"""Pauses after the data center did not answer as asked; each is twice as long as the one before."""
-T = TypeVar("T")
 P, E = UpdatePhase, UpdateEvent
-
-
-@dataclass(slots=True)
-class _Outcome:
-    """An event for the table, and the reason that is reported with it."""
-
-    event: UpdateEvent
-    reason: str = ""
-    change: Callable[[Memory], object] = field(default=lambda _memory: None)
 
 
 class Updater:
@@ -87,16 +74,21 @@ class Updater:
         files: BoxFiles,
         root: bytes,
         around: UpdateSurroundings,
+        data: DataFiles,
     ) -> None:
-        """`root` is the root of the releases' metadata that came with the software."""
+        """`root` is the root of the releases' metadata that came with the software; `data` is open."""
         self.requests = UpdateRequests()
         """The queue of requests, for the stream."""
-        self._hardware, self._files, self._around = hardware, files, around
+        self._hardware, self._around = hardware, around
+        self._downloads = Downloads(self.requests, files, around, self._report_problem)
         self._store = MemoryStore(disk)
         self._work_on = SlotWorker(hardware.executor)
         self._boot = BootStatePartition(hardware.boot_state)
         self._metadata = ReleaseMetadata(disk, root, around.call, self.requests.metadata)
         self._memory = Memory()
+        self._data = DataUpdate(
+            data, self._downloads, around, lambda: self._memory, self._targets, self._report_problem
+        )
         self._running: Slot | None = None
         self._repair = SlotRepair(self._work_on, self.requests.part)
         self._latest: UpdateOrder | None = None
@@ -107,18 +99,19 @@ class Updater:
         self._changing = asyncio.Lock()
         self._begun_at = asyncio.get_running_loop().time()
         self._is_start_counted = False
-        self._work: dict[UpdatePhase, Callable[[], Coroutine[Any, Any, _Outcome]]] = {
+        self._work: dict[UpdatePhase, Callable[[], Coroutine[Any, Any, PhaseOutcome]]] = {
             P.IDLE: self._await_order,
             P.OFFERED: self._compare,
             P.METADATA: self._check_metadata,
             P.FETCHING: self._fetch,
-            P.FETCHED: self._check_delta,
+            P.FETCHED: self._check,
             P.APPLYING: self._apply,
             P.READING_BACK: self._read_back,
             P.READY: self._await_time,
             P.RESTARTING: self._begin_trial,
             P.TRIAL: self._examine,
             P.RETURNING: self._return,
+            P.DATA_TRIAL: self._data.examine,
             **dict.fromkeys(OUTCOMES, self._finish),
         }
 
@@ -131,7 +124,8 @@ class Updater:
 
     def needed_files(self) -> set[str]:
         """Return the stems of the files that the update needs."""
-        return {key.stem} if (key := self._delta()) is not None else set()
+        delta = {key.stem} if (key := self._delta()) is not None else set()
+        return delta | self._data.files.stems()
 
     def wake(self) -> None:
         """The order at the data center has changed."""
@@ -150,29 +144,31 @@ class Updater:
         await self._open(self._running)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._follow_orders())
+            tasks.create_task(self._data.restore())
             while True:
                 await self._report_steps()
                 await self._take(await self._outcome())
 
     async def _open(self, running: Slot) -> None:
         self._memory = memory = await self._around.call(self._store.open)
+        self._data.keep(memory)
         if memory.phase in AFTER_RESTART and memory.target_slot is not None:
             found = await self._work_on.call(lambda: self._boot.found(running, memory.target_slot or running))
             if (event := after_start(memory.phase, found)) is not None:
-                await self._take(_Outcome(event, memory.cause or "" if event is E.STARTED_OLD else ""))
+                await self._take(PhaseOutcome(event, memory.cause or "" if event is E.STARTED_OLD else ""))
         elif memory.phase not in AFTER_RESTART:
             trial = (await self._work_on.call(self._boot.read)).trial
             if trial == running:  # the memory was lost in a trial
                 memory.phase, memory.target_slot, memory.order = P.TRIAL, running, UpdateOrder(0)
             elif trial is not None:
                 await self._work_on.call(lambda: self._boot.settle(running))
-        if self._memory.phase is P.TRIAL and not self._is_start_counted:
+        if self._memory.phase in (P.TRIAL, P.DATA_TRIAL) and not self._is_start_counted:
             await self._change(lambda memory: setattr(memory, "trial_starts", memory.trial_starts + 1))
             self._is_start_counted = True
 
     # -- phases -----------------------------------------------------------------------------------------
 
-    async def _outcome(self) -> _Outcome:
+    async def _outcome(self) -> PhaseOutcome:
         """Do what the phase asks for, until it is done or the order is withdrawn."""
         work = self._work[self._memory.phase]
         if self._memory.phase not in BEFORE_TRIAL:
@@ -187,38 +183,38 @@ class Updater:
                 task.cancel()
             await asyncio.gather(doing, withdrawn, return_exceptions=True)
 
-    async def _await_order(self) -> _Outcome:
+    async def _await_order(self) -> PhaseOutcome:
         while True:
             self._order_changed.clear()
             order = self._latest
             if order is not None and order.order not in (0, self._memory.order.order):
-                return _Outcome(E.ORDERED, change=partial(_take_order, order))
+                return PhaseOutcome(E.ORDERED, change=partial(_take_order, order))
             await self._order_changed.wait()
 
-    async def _until_withdrawn(self) -> _Outcome:
+    async def _until_withdrawn(self) -> PhaseOutcome:
         while self._latest is None or self._latest.order == self._memory.order.order:
             self._order_changed.clear()
             await self._order_changed.wait()
-        return _Outcome(E.WITHDRAWN, "withdrawn")
+        return PhaseOutcome(E.WITHDRAWN, "withdrawn")
 
-    async def _compare(self) -> _Outcome:
+    async def _compare(self) -> PhaseOutcome:
         memory, order = self._memory, self._memory.order
-        if order.kind == "data":
-            return _Outcome(E.REFUSED, "unsupported-kind")
         if order.release in memory.barred:
-            return _Outcome(E.REFUSED, "failed-before")
+            return PhaseOutcome(E.REFUSED, "failed-before")
+        if self._is_data:
+            return self._data.compare(order)
         if order.release < memory.floor:
-            return _Outcome(E.REFUSED, "below-floor")
-        return _Outcome(E.RUNS_ALREADY if order.release == memory.running else E.FITS)
+            return PhaseOutcome(E.REFUSED, "below-floor")
+        return PhaseOutcome(E.RUNS_ALREADY if order.release == memory.running else E.FITS)
 
-    async def _check_metadata(self) -> _Outcome:
+    async def _check_metadata(self) -> PhaseOutcome:
         try:
-            return await self._plan()
+            return await (self._data.plan() if self._is_data else self._plan())
         except OrderRefused as error:
             self._report_problem(f"release {self._memory.order.release} is refused: {error}")
-            return _Outcome(E.REFUSED, error.reason)
+            return PhaseOutcome(E.REFUSED, error.reason)
 
-    async def _plan(self) -> _Outcome:
+    async def _plan(self) -> PhaseOutcome:
         """Return what the order needs. Raises: OrderRefused, DiskError."""
         running = self._slot(self._running)
         length = self._memory.slot_bytes or await self._work_on.length(running)
@@ -237,80 +233,78 @@ class Updater:
             memory.plan, memory.target_slot = plan, target_slot
 
         if await self._work_on.hash_if_readable(target, plan.target_bytes) == plan.target_sha256:
-            return _Outcome(E.IS_THERE_ALREADY, change=change)
+            return PhaseOutcome(E.IS_THERE_ALREADY, change=change)
         key = FileKey(plan.delta_sha256, plan.delta_bytes)
-        await self._make_room(key)
-        return _Outcome(E.ACCEPTED, change=change)
+        await self._downloads.make_room(key)
+        return PhaseOutcome(E.ACCEPTED, change=change)
 
-    async def _targets(self) -> Mapping[str, Any]:
+    async def _targets(self) -> Mapping[str, Target]:
         """Return the targets of the metadata. Raises: OrderRefused, DiskError."""
         around, is_repeated = self._around, False
         while True:
             try:
                 now_s = max(around.now_s(), around.time_floor_s())
-                return await self._until_available(lambda: self._metadata.targets(now_s))  # noqa: B023
+                return await self._downloads.until_available(lambda: self._metadata.targets(now_s))  # noqa: B023
             except MetadataError as error:
                 if is_repeated:
                     raise OrderRefused("metadata-refused", str(error)) from None
                 is_repeated = True
                 await asyncio.sleep(METADATA_RETRY_SECONDS)
 
-    async def _make_room(self, key: FileKey) -> None:
-        needed = self._around.needed_files() | {key.stem}
+    async def _fetch(self) -> PhaseOutcome:
+        """Fetch the delta, or the files of a data release."""
         try:
-            await self._around.call(lambda: self._files.begin(key, needed))
-        except NoRoomError as error:
-            raise OrderRefused("no-room", f"there is no room for {key.size} bytes: {error}") from None
-
-    async def _fetch(self) -> _Outcome:
-        key, files = self._needed_delta(), self._files
-        while not files.is_complete(key):
-            file = files.find(key)
-            if file is None:  # it was removed: its hash was wrong, or it was lost
+            while missing := await self._missing():
+                if await self._downloads.fetch(missing[0]):
+                    continue
                 if self._memory.attempts >= ATTEMPTS_MAX:
-                    return _Outcome(E.FAILED, "delta-damaged")
+                    return PhaseOutcome(E.FAILED, "data-damaged" if self._is_data else "delta-damaged")
                 await self._change(lambda memory: setattr(memory, "attempts", memory.attempts + 1))
-                try:
-                    await self._make_room(key)
-                except OrderRefused as error:
-                    return _Outcome(E.FAILED, error.reason)
-                continue
-            offset = file.received
-            body = await self._until_available(
-                lambda: self.requests.part(key.sha256, offset, key.size - offset)  # noqa: B023
-            )
-            await self._around.call(lambda: files.write(file, offset, body))  # noqa: B023
-        return _Outcome(E.DELTA_COMPLETE)
+        except OrderRefused as error:
+            return PhaseOutcome(E.FAILED, error.reason)
+        return PhaseOutcome(E.DELTA_COMPLETE)
 
-    async def _check_delta(self) -> _Outcome:
+    async def _missing(self) -> list[FileKey]:
+        if self._is_data:
+            return await self._data.missing()
+        return self._downloads.missing(self._needed_delta())
+
+    async def _check(self) -> PhaseOutcome:
+        return await (self._data.check() if self._is_data else self._check_delta())
+
+    async def _check_delta(self) -> PhaseOutcome:
         plan = self._memory.plan
         assert plan is not None, "only `_plan` leads here"
-        if (data := await self._read_delta()) is None:
-            return _Outcome(E.DELTA_LOST)
+        if (data := await self._downloads.read(self._needed_delta())) is None:
+            if self._memory.attempts >= ATTEMPTS_MAX:
+                return PhaseOutcome(E.FAILED, "delta-damaged")
+            return PhaseOutcome(
+                E.DELTA_LOST, change=lambda memory: setattr(memory, "attempts", memory.attempts + 1)
+            )
         try:
             header = Delta.open(lambda offset, length: data[offset : offset + length], len(data)).header
         except DeltaError as error:
             self._report_problem(f"the delta {error}")
-            return _Outcome(E.FAILED, "delta-damaged")
+            return PhaseOutcome(E.FAILED, "delta-damaged")
         if (header.target_sha256.hex(), header.target_bytes) != (plan.target_sha256, plan.target_bytes):
             self._report_problem("the delta makes another slot than the signed one")
-            return _Outcome(E.FAILED, "delta-damaged")
+            return PhaseOutcome(E.FAILED, "delta-damaged")
         source = self._slot(self._running)
         if header.source_bytes > source.size or header.source_sha256.hex() != plan.source_sha256:
-            return _Outcome(E.FAILED, "delta-damaged")
+            return PhaseOutcome(E.FAILED, "delta-damaged")
         try:
             await self._prepare_source(data)
         except RepairError as error:
             self._report_problem(f"the running slot was changed: {error}")
-            return _Outcome(E.FAILED, "source-changed")
-        return _Outcome(E.SOURCE_MATCHES)
+            return PhaseOutcome(E.FAILED, "source-changed")
+        return PhaseOutcome(E.SOURCE_MATCHES)
 
-    async def _apply(self) -> _Outcome:
+    async def _apply(self) -> PhaseOutcome:
         running = self._running
         source, target = self._slot(running), self._slot(self._memory.target_slot)
         assert running is not None and source is not target, "the update writes the other slot"
-        if (data := await self._read_delta()) is None:
-            return _Outcome(E.FAILED, "delta-damaged")
+        if (data := await self._downloads.read(self._needed_delta())) is None:
+            return PhaseOutcome(E.FAILED, "delta-damaged")
         try:
             # a slot that is written must not be the committed one
             await self._work_on.call(lambda: self._boot.settle(running))
@@ -321,29 +315,29 @@ class Updater:
             )
         except RepairError as error:
             self._report_problem(f"the running slot was changed: {error}")
-            return _Outcome(E.FAILED, "source-changed")
+            return PhaseOutcome(E.FAILED, "source-changed")
         except SourceChanged as error:
             self._report_problem(f"the delta {error}")
-            return _Outcome(E.FAILED, "source-changed")
+            return PhaseOutcome(E.FAILED, "source-changed")
         except DeltaError as error:
             self._report_problem(f"the delta {error}")
-            return _Outcome(E.FAILED, "delta-damaged")
+            return PhaseOutcome(E.FAILED, "delta-damaged")
         except DiskError as error:
             return self._disk_failed(error)
-        return _Outcome(E.WRITTEN)
+        return PhaseOutcome(E.WRITTEN)
 
     async def _prepare_source(self, delta: bytes) -> None:
         """Compare the running slot with the plan, and fetch what is damaged. Raises: RepairError, DiskError."""
         plan, source = self._memory.plan, self._slot(self._running)
         assert plan is not None, "only `_plan` leads here"
         header = Delta.open(lambda at, length: delta[at : at + length], len(delta)).header
-        await self._until_available(lambda: self._repair.prepare(source, header.source_bytes, plan))
+        await self._downloads.until_available(lambda: self._repair.prepare(source, header.source_bytes, plan))
         if self._repair.repaired:
             self._report_problem(
                 f"{self._repair.repaired} MiB of the running slot are damaged; they were fetched"
             )
 
-    async def _read_back(self) -> _Outcome:
+    async def _read_back(self) -> PhaseOutcome:
         plan, target = self._memory.plan, self._slot(self._memory.target_slot)
         assert plan is not None, "only `_plan` leads here"
         try:
@@ -351,20 +345,20 @@ class Updater:
         except DiskError as error:
             return self._disk_failed(error)
         if found == plan.target_sha256:
-            return _Outcome(E.EQUAL)
+            return PhaseOutcome(E.EQUAL)
         self._report_problem("the slot that was written has other content than was written")
         if self._memory.attempts >= ATTEMPTS_MAX - 1:
-            return _Outcome(E.FAILED, "read-back-differs")
-        return _Outcome(E.DIFFERS, change=lambda memory: setattr(memory, "attempts", memory.attempts + 1))
+            return PhaseOutcome(E.FAILED, "read-back-differs")
+        return PhaseOutcome(E.DIFFERS, change=lambda memory: setattr(memory, "attempts", memory.attempts + 1))
 
-    def _disk_failed(self, error: DiskError) -> _Outcome:
+    def _disk_failed(self, error: DiskError) -> PhaseOutcome:
         """Raises: DiskError UNAVAILABLE, after which nothing can be decided."""
         if error.kind is DiskErrorKind.UNAVAILABLE:
             raise error
         self._report_problem(f"a slot cannot be used: {error}")
-        return _Outcome(E.FAILED, "disk-failed")
+        return PhaseOutcome(E.FAILED, "disk-failed")
 
-    async def _await_time(self) -> _Outcome:
+    async def _await_time(self) -> PhaseOutcome:
         has_asked, loop = False, asyncio.get_running_loop()
         while True:
             # an order that was withdrawn while the program did not run must not be followed
@@ -375,19 +369,19 @@ class Updater:
                 not times or any(begin <= now_s < end for begin, end in times)
             )
             if is_time and is_confirmed and self._around.may_restart():
-                return _Outcome(E.TIME_TO_RESTART)
+                return PhaseOutcome(E.TIME_TO_RESTART)
             if times and now_s >= max(end for _, end in times) and not has_asked:
                 has_asked = True
                 self._ask.set()
             await asyncio.sleep(RESTART_CHECK_SECONDS)
 
-    async def _begin_trial(self) -> _Outcome:
+    async def _begin_trial(self) -> PhaseOutcome:
         memory = self._memory
         running, target = self._running, memory.target_slot
         assert running is not None and target is not None, "only `_plan` leads here"
         if memory.restarts >= RESTARTS_MAX:
             await self._work_on.call(lambda: self._boot.settle(running))
-            return _Outcome(E.FAILED, "not-restarted")
+            return PhaseOutcome(E.FAILED, "not-restarted")
         await self._change(lambda memory: setattr(memory, "restarts", memory.restarts + 1))
         try:
             await self._work_on.call(lambda: self._boot.begin_trial(target))
@@ -396,13 +390,13 @@ class Updater:
             await self._work_on.call(lambda: self._boot.settle(running))
             return outcome
         await self._restart()
-        return _Outcome(E.NOT_RESTARTED)
+        return PhaseOutcome(E.NOT_RESTARTED)
 
-    async def _examine(self) -> _Outcome:
+    async def _examine(self) -> PhaseOutcome:
         loop, running = asyncio.get_running_loop(), self._running
         assert running is not None, "`run` ends without slots"
         if self._memory.trial_starts > TRIAL_STARTS_MAX:
-            return _Outcome(E.UNHEALTHY, "crashed")
+            return PhaseOutcome(E.UNHEALTHY, "crashed")
         healthy_since, reason = loop.time(), ""
         while loop.time() - self._begun_at < TRIAL_SECONDS_MAX:
             reason = self._around.health()
@@ -411,13 +405,13 @@ class Updater:
             elif loop.time() - healthy_since >= HEALTHY_SECONDS:
                 try:
                     await self._work_on.call(lambda: self._boot.settle(running))
-                    return _Outcome(E.HEALTHY)
+                    return PhaseOutcome(E.HEALTHY)
                 except DiskError as error:
                     reason = self._disk_failed(error).reason
             await asyncio.sleep(EXAMINE_SECONDS)
-        return _Outcome(E.UNHEALTHY, reason or "unhealthy")
+        return PhaseOutcome(E.UNHEALTHY, reason or "unhealthy")
 
-    async def _return(self) -> _Outcome:
+    async def _return(self) -> PhaseOutcome:
         """Restart into the slot before, until the machine does."""
         running = self._running
         assert running is not None, "`run` ends without slots"
@@ -433,20 +427,22 @@ class Updater:
             self._report_problem(f"the machine does not restart: {error}")
         await asyncio.sleep(RESTART_SECONDS_MAX)
 
-    async def _finish(self) -> _Outcome:
+    async def _finish(self) -> PhaseOutcome:
         """Clean up after an update whose outcome is reported."""
         running = self._running
         assert running is not None, "`run` ends without slots"
         if self._memory.phase in (P.RETURNED, P.FAILED):
             await self._work_on.call(lambda: self._boot.settle(running))
-        if (key := self._delta()) is not None and (file := self._files.find(key)) is not None:
-            await self._around.call(lambda: self._files.remove(file))
+        if (key := self._delta()) is not None:
+            await self._downloads.remove(key)
+        if self._is_data:
+            await self._data.settle()
         self._problem = ""
-        return _Outcome(E.REPORTED)
+        return PhaseOutcome(E.REPORTED)
 
     # -- memory and reports -----------------------------------------------------------------------------
 
-    async def _take(self, outcome: _Outcome) -> None:
+    async def _take(self, outcome: PhaseOutcome) -> None:
         """Change the phase. Raises: DiskError."""
         row = decide(self._memory.phase, outcome.event)
         assert row is not None, f"{outcome.event} in phase {self._memory.phase}"
@@ -468,7 +464,7 @@ class Updater:
             if outcome.event is E.HEALTHY:
                 _commit(memory)
             if row.next is P.IDLE:
-                memory.plan = memory.target_slot = None
+                memory.plan = memory.target_slot = memory.data_new = None
                 memory.attempts = memory.restarts = memory.trial_starts = 0
 
         await self._change(change)
@@ -480,6 +476,7 @@ class Updater:
             change(changed)
             await self._around.call(lambda: self._store.save(changed))
             self._memory = changed
+            self._data.keep(changed)
 
     async def _report_steps(self) -> None:
         """Record the steps that are not recorded yet. Raises: SpoolError, DiskError."""
@@ -512,7 +509,9 @@ class Updater:
             await self._ask.wait()
             self._ask.clear()
             try:
-                self._latest = await self._until_available(lambda: self.requests.order(self._state()))
+                self._latest = await self._downloads.until_available(
+                    lambda: self.requests.order(self._state())
+                )
             except MessageError as error:
                 self._report_problem(f"the order is unknown to this version: {error}")
                 continue
@@ -521,19 +520,13 @@ class Updater:
     def _state(self) -> UpdateState:
         memory = self._memory
         order = 0 if memory.phase is P.IDLE else memory.order.order
-        return UpdateState(memory.running, memory.slot_sha256, "", order)
+        data = self._data.files.in_force
+        return UpdateState(memory.running, memory.slot_sha256, "", order, data.release if data else 0)
 
-    async def _until_available(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Make a request until it is answered. Each pause is longer; a lasting problem is reported once."""
-        pause = PAUSE_SECONDS_MIN
-        while True:
-            try:
-                return await call()
-            except NotAvailableError as error:
-                if pause == PAUSE_SECONDS_MIN:
-                    self._report_problem(str(error))
-                await asyncio.sleep(pause)
-                pause = min(PAUSE_SECONDS_MAX, 2 * pause)
+    @property
+    def _is_data(self) -> bool:
+        """Whether the order is for a data release."""
+        return self._memory.order.kind == "data"
 
     # -- slots and files --------------------------------------------------------------------------------
 
@@ -557,29 +550,6 @@ class Updater:
         assert key is not None, "only `_plan` leads here"
         return key
 
-    async def _read_delta(self) -> bytes | None:
-        """Return the delta; None if it is not on the disk as it was verified. Raises: DiskError UNAVAILABLE."""
-        key, files = self._needed_delta(), self._files
-
-        def read() -> bytes | None:
-            file = files.find(key)
-            if file is None or not file.is_complete:
-                return None
-            try:
-                data = files.read(file, 0, key.size)
-            except DiskError as error:
-                if error.kind is DiskErrorKind.UNAVAILABLE:
-                    raise
-                data = b""
-            if sha256(data).hexdigest() == key.sha256:
-                return data
-            with suppress(DiskError):
-                files.remove(file)
-            return None
-
-        found: bytes | None = await self._around.call(read)
-        return found
-
 
 def _take_order(order: UpdateOrder, memory: Memory) -> None:
     memory.order = order
@@ -587,6 +557,9 @@ def _take_order(order: UpdateOrder, memory: Memory) -> None:
 
 def _commit(memory: Memory) -> None:
     """The release on trial is the one that runs from now on."""
+    if memory.order.kind == "data":
+        commit_data(memory)
+        return
     memory.running = memory.order.release or memory.running
     if (plan := memory.plan) is not None:
         memory.slot_sha256, memory.slot_bytes = plan.target_sha256, plan.target_bytes

@@ -18,9 +18,11 @@ take too long, batches are halved and grow again only occasionally.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import ceil, inf
 from typing import Final
 
+from agents.box.defaults import HEARTBEAT_SECONDS, LINGER_SECONDS
 from agents.spool import Priority
 from wire.dial.adaptive_timeout import AdaptiveTimeout
 from wire.files import RANGE_BYTES_MAX
@@ -198,6 +200,16 @@ def _is_proportional(before: tuple[int, float], now: tuple[int, float]) -> bool:
     return many > few and slow > SLOWDOWN_RATIO * quick
 
 
+@dataclass(slots=True)
+class Timing:
+    """Delays of routine records and heartbeats, in seconds. A change takes effect at once."""
+
+    linger_s: float = LINGER_SECONDS
+    """Longest time that routine records wait for a fuller batch."""
+    heartbeat_s: float = HEARTBEAT_SECONDS
+    """Time without a batch after which `heartbeat` is called; its response can carry commands."""
+
+
 class SendScheduler:
     """Decides which records to send next, from the waiting records and those in flight.
 
@@ -205,9 +217,9 @@ class SendScheduler:
     records can be dropped, or counted twice at the beginning of a stream.
     """
 
-    def __init__(self, estimator: LinkEstimator, linger_s: float, routine: int = 0) -> None:
+    def __init__(self, estimator: LinkEstimator, timing: Timing, routine: int = 0) -> None:
         self._estimator = estimator
-        self._linger_s = linger_s
+        self._timing = timing
         self.urgent = True
         self.routine = routine
         self.routine_due_at = -inf
@@ -226,7 +238,7 @@ class SendScheduler:
             return True
         first = self.routine == 0
         if first:
-            self.routine_due_at = now + self._linger_s
+            self.routine_due_at = now + self._timing.linger_s
         self.routine += records
         return first or (self.routine >= ROUTINE_WORTH_A_BATCH and self._routine_has_room)
 

@@ -24,8 +24,8 @@ from agents.box.clock_sync import ClockSync
 from agents.box.files.requests import RequestQueue
 from agents.box.health.audit import AuditLog
 from agents.box.uplink.alert_lane import LANE_IDLE_SECONDS, AlertLane
-from agents.box.uplink.batching import LinkEstimator
-from agents.box.uplink.stream import Stream, StreamEnd, StreamError, Timing
+from agents.box.uplink.batching import LinkEstimator, Timing
+from agents.box.uplink.stream import Stream, StreamEnd, StreamError
 from agents.box.uplink.trust import TrustDiagnosis
 from agents.spool import SpoolError
 from hal.clock import WallClock

@@ -26,9 +26,14 @@ from math import inf
 from typing import Final, Protocol
 
 from agents.box.buffer import Buffer
-from agents.box.defaults import HEARTBEAT_SECONDS, LINGER_SECONDS
 from agents.box.files.requests import RequestQueue, TransferRequest
-from agents.box.uplink.batching import BATCH_ENTRIES_BYTES_MAX, SLOW_SECONDS, LinkEstimator, SendScheduler
+from agents.box.uplink.batching import (
+    BATCH_ENTRIES_BYTES_MAX,
+    SLOW_SECONDS,
+    LinkEstimator,
+    SendScheduler,
+    Timing,
+)
 from agents.spool import Priority, Record
 from wire.compression import Compressor, compress_self_contained
 from wire.dial.backoff import retry_after
@@ -73,16 +78,6 @@ class StreamError(Exception):
         self.status = status
         self.retry_after_s = retry_after_s
         self.rejected = rejected
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """Delays of routine records and heartbeats, in seconds."""
-
-    linger_s: float = LINGER_SECONDS
-    """Longest time that routine records wait for a fuller batch."""
-    heartbeat_s: float = HEARTBEAT_SECONDS
-    """Time without a batch after which `heartbeat` is called; its response can carry commands."""
 
 
 class _Batch:
@@ -176,7 +171,7 @@ class Stream:
         self._compressor = Compressor()
         self._in_flight: deque[_Sent] = deque()
         self._read_through = dict.fromkeys(Priority, 0)
-        self._scheduler = SendScheduler(estimator, timing.linger_s)
+        self._scheduler = SendScheduler(estimator, timing)
         self._sent_at = self._answered_at = self._keep_alive_sent_at = self._loop.time()
         self._alert_unread = False  # an alert arrived after the last read, and nothing else carries it
         self._released = False

@@ -29,6 +29,7 @@ from agents.box.uplink.batching import (
     ROUTINE_WORTH_A_BATCH,
     LinkEstimator,
     SendScheduler,
+    Timing,
 )
 from agents.instrument.report_queue import ReportQueue
 from agents.spool import Priority, RecoveredSpool, SpoolLimits
@@ -166,7 +167,7 @@ def test_the_estimate_follows_a_link_that_becomes_slow_and_stays_within_bounds()
 
 
 def test_few_routine_records_linger_and_many_do_not() -> None:
-    scheduler = SendScheduler(LinkEstimator(), 30.0)
+    scheduler = SendScheduler(LinkEstimator(), Timing(30.0))
     scheduler.urgent = False
     assert scheduler.arrived(Priority.ROUTINE, 1, 100.0)
     assert scheduler.choose(129.0) == (False, False)
@@ -178,7 +179,7 @@ def test_few_routine_records_linger_and_many_do_not() -> None:
 
 
 def test_two_routine_batches_fill_the_link_and_alerts_are_still_sent() -> None:
-    scheduler = SendScheduler(LinkEstimator(), 30.0, routine=1000)
+    scheduler = SendScheduler(LinkEstimator(), Timing(30.0), routine=1000)
     scheduler.urgent = False
     scheduler.routine_in_flight = 2
     assert scheduler.choose(0.0) == (False, False)
@@ -192,7 +193,7 @@ def test_two_routine_batches_fill_the_link_and_alerts_are_still_sent() -> None:
 @pytest.mark.parametrize("kind", ["urgent_in_flight", "routine_in_flight"])
 def test_with_one_in_flight_nothing_is_sent_before_the_response(kind: str) -> None:
     estimator = LinkEstimator()
-    scheduler = SendScheduler(estimator, 30.0, routine=1000)
+    scheduler = SendScheduler(estimator, Timing(30.0), routine=1000)
     estimator.one_in_flight = True
     assert scheduler.choose(0.0) == (True, False)
     setattr(scheduler, kind, 1)
@@ -202,7 +203,7 @@ def test_with_one_in_flight_nothing_is_sent_before_the_response(kind: str) -> No
 
 
 def test_a_batch_with_an_alert_includes_a_few_routine_records_but_no_backlog() -> None:
-    scheduler = SendScheduler(LinkEstimator(), 30.0)
+    scheduler = SendScheduler(LinkEstimator(), Timing(30.0))
     scheduler.arrived(Priority.ROUTINE, ROUTINE_WORTH_A_BATCH - 1, 0.0)
     assert scheduler.choose(0.0) == (True, True)
     scheduler.arrived(Priority.ROUTINE, 1, 0.0)
@@ -210,7 +211,7 @@ def test_a_batch_with_an_alert_includes_a_few_routine_records_but_no_backlog() -
 
 
 def test_unreadable_records_are_not_waited_for() -> None:
-    scheduler = SendScheduler(LinkEstimator(), 30.0, routine=5)
+    scheduler = SendScheduler(LinkEstimator(), Timing(30.0), routine=5)
     scheduler.routine_read(5, 3)
     assert scheduler.routine == 2
     scheduler.routine_read(2, 0)

@@ -9,8 +9,8 @@ from random import Random
 
 from agents.box.buffer import Buffer
 from agents.box.health.audit import AuditLog, encode_gap
+from agents.box.uplink.batching import Timing
 from agents.box.uplink.forwarder import Forwarder
-from agents.box.uplink.stream import Timing
 from agents.box.uplink.trust import TrustDiagnosis
 from agents.spool import Priority, Spool, SpoolLimits
 from hal.emul.ethernet import EmulEthernetPort

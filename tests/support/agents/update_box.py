@@ -6,7 +6,8 @@ The data center answers from memory, with metadata that the reference implementa
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -18,8 +19,11 @@ from typing import Any, Final, TypeVar
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, Root
 
+from agents.box.certificate_files import BoxCertificates
+from agents.box.config import BoxConfig, InstrumentPort, PortInstrument, UpdateSettings
 from agents.box.files.requests import TransferRequest
 from agents.box.files.store import BoxFiles
+from agents.box.released_data import ReleasedData
 from agents.box.updates.surroundings import UpdateHardware, UpdateSurroundings
 from agents.box.updates.table import UpdatePhase
 from agents.box.updates.updater import Updater
@@ -27,11 +31,14 @@ from hal.disk import DiskError, DiskErrorKind
 from hal.emul.disk import EmulDisk, Moment
 from hal.emul.machine import EmulMachine
 from hal.emul.partition import EmulPartition
+from imaging.release.data import release_data
 from imaging.release.delta_file import block_delta
-from imaging.release.repository import ReleaseRepository, RoleKeyFiles
+from imaging.release.repository import NewRelease, ReleaseRepository, RoleKeyFiles
 from imaging.release.slots import pack_slot
 from settings import slots
+from settings.profile import DIRECTORY, Profile
 from settings.slots import Slot, SlotState
+from settings.types import Endpoint
 from sim.net.loop import SimLoop
 from tests.support.imaging.releases import NOW, released
 from wire.files import FILES_PATH, parse_range
@@ -48,7 +55,29 @@ DISK_BYTES: Final = 1024 * 1024
 STARTS_MAX: Final = 100
 LINE_SECONDS: Final = 1.0
 """The time of a request on the emulated line."""
+INSTRUMENT: Final = "CHEM-0001"
+MODEL: Final = "chemistry-analyzer"
+PATH: Final = Path("file")
+CONFIG: Final = BoxConfig(
+    board="rap-4",
+    identity=BoxCertificates(PATH, PATH, PATH, PATH),
+    datacenter=Endpoint("ingest.example.com", 443),
+    port=[InstrumentPort(1, "10.77.1.1", [PortInstrument(INSTRUMENT, MODEL)])],
+    updates=UpdateSettings(PATH),
+)
+"""The configuration of the box, of which only its instrument is used."""
 T = TypeVar("T")
+
+
+def profile_text(version: int, *, without: str = "", also: str = "") -> bytes:
+    """Return the profile of MODEL in another version, without an assay or with another one."""
+    text = (DIRECTORY / f"{MODEL}.toml").read_text()
+    text = re.sub(r"^version = .*$", f"version = {version}", text, flags=re.M)
+    if without:
+        text = re.sub(rf"^{without} = .*\n", "", text, flags=re.M)
+    return text.replace(
+        "[assays]\n", f'[assays]\n{also} = "Another assay"\n' if also else "[assays]\n"
+    ).encode()
 
 
 def slot_content(release: int) -> bytes:
@@ -121,6 +150,20 @@ class UpdateCenter:
         """Serve the metadata that is in the folder of the releases."""
         assert self.signed is not None
         self.metadata = {path.name: path.read_bytes() for path in self.signed[1].metadata.iterdir()}
+
+    def release_data(self, number: int, files: Mapping[str, bytes], floor: int = 0) -> None:
+        """Release files as a data release."""
+        assert self.signed is not None
+        base, repository, keys = self.signed
+        folder = base / f"data-{number}"
+        for path, content in files.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(content)
+        names = release_data(repository, folder, NewRelease(f"data-{number}", number, floor), keys, NOW)
+        for name in names:
+            content = (repository.targets / name).read_bytes()
+            self.targets[sha256(content).hexdigest()] = content
+        self.load()
 
     @property
     def outcomes(self) -> list[tuple[int, str, str]]:
@@ -220,6 +263,14 @@ class UpdateBox:
         """Whether the connection is lost before the next answer."""
         self.damaged: dict[Slot, int] = {}
         """The releases of slots that are damaged, and start nevertheless."""
+        self.released: ReleasedData | None = None
+        """What the program uses of data releases."""
+        self.loaded: list[int] = []
+        """The version of the profile with which each program has started."""
+        self.problems: list[str] = []
+        """Why data releases were not in force at a start."""
+        self.recorded: list[int] = []
+        """The versions of the profile that were recorded as in force."""
         self.calls, self.kill_at, self.is_killed = 0, 0, False
         """The number of blocking calls of the program, that after which it is killed, and whether it was."""
 
@@ -331,8 +382,10 @@ class UpdateBox:
         restarting = asyncio.Event()
         files = BoxFiles(self.disk)
         begun_s, release = self.now_s, self.release_in(slot) or self.damaged[slot]
+        self.released = released = ReleasedData(CONFIG, self.disk, files)
         try:
             files.open()
+            released.load()
         except DiskError:
             assert not self.has_power
             return False
@@ -344,6 +397,12 @@ class UpdateBox:
             if not self.is_killed:
                 self.center.steps.append((step.release, step.step, step.reason))
 
+        async def record_profile(_serial: str, profile: Profile) -> None:
+            self.recorded.append(profile.version)
+
+        self.problems += released.profiles.problems
+        await released.profiles.record_changes(record_profile, {})
+        self.loaded.append(released.profiles.allowed[INSTRUMENT].profile.version)
         around = UpdateSurroundings(
             now_s=lambda: begun_s + loop.time(),
             time_floor_s=lambda: self.floor_s,
@@ -351,11 +410,12 @@ class UpdateBox:
             may_restart=self._may_restart,
             record=record,
             call=call,
-            needed_files=set,
+            needed_files=self._needed_files,
             log_message=self.messages.append,
+            data=released,
         )
         hardware = UpdateHardware(self.slots, self.boot_state, EmulMachine(slot, restarting.set))
-        self.updater = updater = Updater(hardware, self.disk, files, self.center.root, around)
+        self.updater = updater = Updater(hardware, self.disk, files, self.center.root, around, released.files)
         self.at_start()
         tasks = [asyncio.ensure_future(self._supervise(updater)), asyncio.ensure_future(self._line(updater))]
         try:
@@ -373,6 +433,10 @@ class UpdateBox:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _needed_files(self) -> set[str]:
+        assert self.updater is not None
+        return self.updater.needed_files()
 
     def _may_restart(self) -> bool:
         return self.may_restart()
@@ -400,10 +464,10 @@ class UpdateBox:
                 await updater.requests.answered(request, self.center.answer(request))
 
 
-def operations_of(box: UpdateBox) -> list[int]:
+def operations_of(box: UpdateBox, until: Callable[[], bool] | None = None) -> list[int]:
     """Run an update without an interruption; return the number of operations of each device."""
     far = 1_000_000
     for device in box.devices:
         device.backend.cut_power_at(far)
-    box.run()
+    box.run(until=until)
     return [far - device.backend.operations_until_cut for device in box.devices]

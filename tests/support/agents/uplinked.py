@@ -9,8 +9,8 @@ from typing import Final
 from agents.box.buffer import Buffer
 from agents.box.clock_sync import ClockSync
 from agents.box.health.audit import AuditLog, encode_gap
+from agents.box.uplink.batching import Timing
 from agents.box.uplink.forwarder import Forwarder
-from agents.box.uplink.stream import Timing
 from agents.spool import Spool, SpoolGap, SpoolLimits
 from hal.emul.clock import EmulClock
 from hal.emul.disk import EmulDisk

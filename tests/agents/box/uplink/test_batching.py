@@ -20,6 +20,7 @@ from agents.box.uplink.batching import (
     URGENT_IN_FLIGHT_MAX,
     LinkEstimator,
     SendScheduler,
+    Timing,
 )
 from agents.spool import Priority
 from wire.messages import RECORDS_PER_BATCH_MAX
@@ -257,13 +258,13 @@ def test_each_attempt_with_larger_batches_needs_eight_responses() -> None:
 
 
 def scheduler(routine: int = 0, *, urgent: bool = False) -> SendScheduler:
-    scheduled = SendScheduler(LinkEstimator(), 30.0, routine)
+    scheduled = SendScheduler(LinkEstimator(), Timing(30.0), routine)
     scheduled.urgent = urgent
     return scheduled
 
 
 def test_initially_urgent_records_may_wait_and_routine_records_do_not_linger() -> None:
-    assert SendScheduler(LinkEstimator(), 30.0).choose(0.0) == (True, False)
+    assert SendScheduler(LinkEstimator(), Timing(30.0)).choose(0.0) == (True, False)
     assert scheduler(1).choose(0.0) == (False, True)
     assert scheduler(1).due_at() == -inf
     assert scheduler().due_at() == inf
@@ -290,7 +291,7 @@ def test_routine_and_urgent_records_have_separate_limits_in_flight() -> None:
 def test_one_batch_is_in_flight_if_requests_are_served_one_at_a_time() -> None:
     estimator = LinkEstimator()
     estimator.one_in_flight = True
-    scheduled = SendScheduler(estimator, 30.0, 1000)
+    scheduled = SendScheduler(estimator, Timing(30.0), 1000)
     assert scheduled.choose(0.0) == (True, False)
     for routine, urgent in ((1, 0), (0, 1)):
         scheduled.routine_in_flight, scheduled.urgent_in_flight = routine, urgent
@@ -307,7 +308,7 @@ def test_urgent_records_are_not_sent_while_another_connection_carries_them() -> 
 def test_while_the_data_center_is_slow_a_batch_with_an_alert_is_the_only_one_in_flight() -> None:
     estimator = LinkEstimator()
     answer(estimator, 0.0, SLOW, 64)
-    scheduled = SendScheduler(estimator, 30.0, 1000)
+    scheduled = SendScheduler(estimator, Timing(30.0), 1000)
     scheduled.urgent_in_flight = 1
     assert scheduled.choose(0.0) == (False, False)
     scheduled.urgent_in_flight = 0

@@ -1,0 +1,111 @@
+"""The files of data releases on the box's disk, and which release is in force at the start. Calls block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from agents.box.files.store import BoxFiles, FileKey
+from agents.box.updates.downloads import read_verified
+from agents.box.updates.memory import DataSet, MemoryStore
+from hal.disk import Disk
+from wire.release.data import (
+    NO_DATA,
+    DataContent,
+    DataError,
+    DataManifest,
+    is_read,
+    parse_manifest,
+    read_content,
+)
+
+
+class DataFiles:
+    """The files of data releases. `in_force` is the release whose files are used; None: those of the package."""
+
+    def __init__(self, disk: Disk, files: BoxFiles) -> None:
+        self._disk, self._files = disk, files
+        self._manifests: dict[DataSet, DataManifest] = {}
+        self._kept: tuple[DataSet, ...] = ()
+        self.in_force: DataSet | None = None
+
+    def open(self) -> tuple[DataContent, list[str]]:
+        """Return what is in force at the start of the program, and a message for each release that cannot be used.
+
+        Raises: DiskError.
+        """
+        memory, problems = MemoryStore(self._disk).open(), list[str]()
+        self.keep(memory.data_new, *memory.data_chosen)
+        for one in memory.data_chosen:
+            try:
+                content = self.content(one)
+            except DataError as error:
+                problems.append(f"data release {one.release} cannot be used: {error}")
+                continue
+            self.in_force = one
+            return content, problems
+        return NO_DATA, problems
+
+    def keep(self, *sets: DataSet | None) -> None:
+        """Need the files of these releases from now on."""
+        self._kept = tuple(one for one in sets if one is not None)
+
+    def stems(self) -> set[str]:
+        """Return the stems of the files that are needed."""
+        return {key.stem for one in self._kept for key in self._keys(one)}
+
+    def sweep(self, needed: set[str]) -> None:
+        """Remove the files of releases that are not needed any more, but for those `needed` by others.
+
+        Raises: DiskError.
+        """
+        for one in [one for one in self._manifests if one not in self._kept]:
+            keys = list(self._keys(one))
+            del self._manifests[one]
+            for key in keys:
+                if key.stem not in needed and (file := self._files.find(key)) is not None:
+                    self._files.remove(file)
+
+    def manifest(self, one: DataSet) -> DataManifest | None:
+        """Return the manifest of a release; None if it is not on the disk.
+
+        Raises: DataError if it cannot be read, DiskError UNAVAILABLE.
+        """
+        if (data := read_verified(self._files, manifest_key(one))) is None:
+            self._manifests.pop(one, None)
+            return None
+        found = self._manifests[one] = parse_manifest(data)
+        return found
+
+    def keys(self, one: DataSet) -> list[FileKey]:
+        """Return the files of a release whose manifest is there, without the manifest. Raises: as `manifest`."""
+        manifest = self.manifest(one)
+        return [] if manifest is None else list(self._files_of(manifest))
+
+    def content(self, one: DataSet) -> DataContent:
+        """Return what a release puts into force, after comparing every file with its hash.
+
+        Raises: DataError, also if a file is not there; DiskError UNAVAILABLE.
+        """
+        manifest = self.manifest(one)
+        if manifest is None:
+            raise DataError("its manifest is not on the disk as it was verified")
+        read = []
+        for file in manifest.files:
+            if (data := read_verified(self._files, FileKey(file.sha256, file.bytes))) is None:
+                raise DataError(f"{file.path} is not on the disk as it was verified")
+            if is_read(file.path):
+                read.append((file.path, data))
+        return read_content(read)
+
+    def _keys(self, one: DataSet) -> Iterable[FileKey]:
+        yield manifest_key(one)
+        if (manifest := self._manifests.get(one)) is not None:
+            yield from self._files_of(manifest)
+
+    def _files_of(self, manifest: DataManifest) -> Iterable[FileKey]:
+        return (FileKey(file.sha256, file.bytes) for file in manifest.files)
+
+
+def manifest_key(one: DataSet) -> FileKey:
+    """Return the manifest of a release as a file of the disk."""
+    return FileKey(one.sha256, one.size)

@@ -1,0 +1,108 @@
+"""Fetches the files of releases to the box's disk: in ranges, each durable before the next one is asked for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from hashlib import sha256
+from typing import Final, TypeVar
+
+from agents.box.files.store import BoxFiles, FileKey, NoRoomError
+from agents.box.updates.metadata import OrderRefused
+from agents.box.updates.requests import NotAvailableError, UpdateRequests
+from agents.box.updates.surroundings import UpdateSurroundings
+from hal.disk import DiskError, DiskErrorKind
+
+PAUSE_SECONDS_MIN: Final = 30.0
+PAUSE_SECONDS_MAX: Final = 3600.0
+"""Pauses after the data center did not answer as asked; each is twice as long as the one before."""
+T = TypeVar("T")
+
+
+class Downloads:
+    """The files of releases on the box's disk."""
+
+    def __init__(
+        self,
+        requests: UpdateRequests,
+        files: BoxFiles,
+        around: UpdateSurroundings,
+        report_problem: Callable[[str], object],
+    ) -> None:
+        """`report_problem` gets messages for the operator."""
+        self._requests, self._files, self._around = requests, files, around
+        self._report_problem = report_problem
+
+    async def until_available(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Make a request until it is answered. Each pause is longer; a lasting problem is reported once."""
+        pause = PAUSE_SECONDS_MIN
+        while True:
+            try:
+                return await call()
+            except NotAvailableError as error:
+                if pause == PAUSE_SECONDS_MIN:
+                    self._report_problem(str(error))
+                await asyncio.sleep(pause)
+                pause = min(PAUSE_SECONDS_MAX, 2 * pause)
+
+    async def make_room(self, *keys: FileKey) -> None:
+        """Allocate files as a whole. Raises: OrderRefused, DiskError."""
+        needed = self._around.needed_files() | {key.stem for key in keys}
+        for key in keys:
+            try:
+                await self._around.call(lambda: self._files.begin(key, needed))  # noqa: B023
+            except NoRoomError as error:
+                raise OrderRefused("no-room", f"there is no room for {key.size} bytes: {error}") from None
+
+    def missing(self, *keys: FileKey) -> list[FileKey]:
+        """Return those of these files that are not complete."""
+        return [key for key in keys if not self._files.is_complete(key)]
+
+    async def fetch(self, key: FileKey) -> bool:
+        """Fetch what is missing of a file; False if it then has another hash, and was removed.
+
+        Raises: OrderRefused without room, DiskError.
+        """
+        await self.make_room(key)
+        while not self._files.is_complete(key):
+            file = self._files.find(key)
+            if file is None:
+                return False
+            offset = file.received
+            body = await self.until_available(
+                lambda: self._requests.part(key.sha256, offset, key.size - offset)  # noqa: B023
+            )
+            await self._around.call(lambda: self._files.write(file, offset, body))  # noqa: B023
+        return True
+
+    async def read(self, key: FileKey) -> bytes | None:
+        """Return a file; None if it is not on the disk as it was verified. Raises: DiskError UNAVAILABLE."""
+        found: bytes | None = await self._around.call(lambda: read_verified(self._files, key))
+        return found
+
+    async def remove(self, key: FileKey) -> None:
+        """Remove a file, if it is there. Raises: DiskError."""
+        if (file := self._files.find(key)) is not None:
+            await self._around.call(lambda: self._files.remove(file))
+
+
+def read_verified(files: BoxFiles, key: FileKey) -> bytes | None:
+    """Return a file of the disk; None if it is not there as it was verified, and then it is removed. Blocks.
+
+    Raises: DiskError UNAVAILABLE.
+    """
+    file = files.find(key)
+    if file is None or not file.is_complete:
+        return None
+    try:
+        data = files.read(file, 0, key.size)
+    except DiskError as error:
+        if error.kind is DiskErrorKind.UNAVAILABLE:
+            raise
+        data = b""
+    if sha256(data).hexdigest() == key.sha256:
+        return data
+    with suppress(DiskError):
+        files.remove(file)
+    return None

@@ -1,0 +1,60 @@
+"""Releasing small files that boxes put into force without a restart (`wire.release.data`)."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from imaging.release.repository import (
+    NewRelease,
+    ReleaseError,
+    ReleaseRepository,
+    RoleKeyFiles,
+    check_release,
+)
+from settings.adapted import AdaptedPort
+from wire.release.data import PATHS, DataError, parse_manifest, read_content, render_manifest
+from wire.standards.engines import engine_problem
+
+
+def release_data(
+    repository: ReleaseRepository, folder: Path, release: NewRelease, keys: RoleKeyFiles, now: datetime
+) -> list[str]:
+    """Release all files of a folder, after checking them as boxes do. Returns the names of the new targets.
+
+    Raises: ReleaseError, SignatureError, OSError.
+    """
+    released = repository.released()
+    check_release(release, released)
+    files = {
+        path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()
+    }
+    if not files:
+        raise ReleaseError(f"{folder} has no files; a release may have {PATHS}")
+    content = {name: path.read_bytes() for name, path in files.items()}
+    try:
+        manifest = render_manifest(content)
+        profiles = read_content(content.items()).profiles
+    except DataError as error:
+        raise ReleaseError(f"{folder}: {error}") from None
+    for profile in profiles.values():
+        if profile.speaks not in ("agent", "au") and (problem := engine_problem(profile, AdaptedPort())):
+            raise ReleaseError(f"{folder}/profiles/{profile.model}.toml: {problem}")
+    listed = parse_manifest(manifest)
+    custom = {
+        "release": release.name,
+        "number": release.number,
+        "floor": release.floor,
+        "kind": "data",
+        "bytes": listed.total_bytes,
+    }
+    with TemporaryDirectory(dir=repository.folder) as temporary:
+        (place := Path(temporary, "manifest")).write_bytes(manifest)
+        added: dict[str, tuple[Path, dict[str, Any]]] = {f"data/{release.name}": (place, custom)}
+        for file in listed.files:
+            if (name := f"data/files/{file.sha256}") not in released:
+                added[name] = files[file.path], {"path": file.path}
+        repository.add_all(added, keys, now)
+    return list(added)

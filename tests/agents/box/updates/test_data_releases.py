@@ -1,0 +1,380 @@
+"""Data releases on the box: in force without a restart, from the next report on, or the release before stays."""
+
+from __future__ import annotations
+
+import re
+from hashlib import sha256
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from agents.box.files.store import BoxFiles, FileKey, NoRoomError
+from agents.box.updates.data_update import TRIAL_SECONDS_MAX, TRIAL_STARTS_MAX
+from agents.box.updates.table import UpdatePhase
+from hal.emul.disk import Moment
+from settings.profile import load_profile
+from tests.support.agents.update_box import (
+    INSTRUMENT,
+    MODEL,
+    RANGE_BYTES,
+    UpdateBox,
+    UpdateCenter,
+    operations_of,
+    profile_text,
+    update_center,
+)
+from tests.support.imaging.releases import NOW
+from wire.http.connection import Response
+from wire.messages import Quality
+from wire.release.data import render_manifest
+from wire.release.messages import UpdateOrder
+
+SHIPPED = load_profile(MODEL).version
+FIRST, SECOND = SHIPPED + 1, SHIPPED + 2
+PROFILE = f"profiles/{MODEL}.toml"
+HELP = {"help/errors-en.txt": b"How to clear an error. " * 300}
+OUTCOMES = ("committed", "returned", "refused", "failed")
+METADATA_BYTES = 12 * 1024
+"""More than the metadata and the orders of an update have."""
+
+
+@pytest.fixture(scope="module")
+def releases(tmp_path_factory: pytest.TempPathFactory) -> UpdateCenter:
+    """Data releases 5 and 6, each with another version of the profile and the same help file."""
+    center = update_center(tmp_path_factory.mktemp("releases"), (1, 2))
+    center.release_data(5, {PROFILE: profile_text(FIRST, also="new"), **HELP})
+    center.release_data(6, {PROFILE: profile_text(SECOND, also="new"), **HELP})
+    return center
+
+
+def ordered(releases: UpdateCenter, order: UpdateOrder | None = None) -> UpdateCenter:
+    """Return a data center with an order that has heard nothing yet."""
+    return UpdateCenter(
+        releases.root,
+        dict(releases.metadata),
+        dict(releases.targets),
+        order or UpdateOrder(7, 5, "data"),
+        signed=releases.signed,
+    )
+
+
+@pytest.fixture
+def center(releases: UpdateCenter) -> UpdateCenter:
+    return ordered(releases)
+
+
+@pytest.fixture
+def box(center: UpdateCenter) -> UpdateBox:
+    return UpdateBox(center)
+
+
+def version(box: UpdateBox) -> int:
+    """The version of the profile that the next report is compared with."""
+    assert box.released is not None
+    return box.released.profiles.allowed[INSTRUMENT].profile.version
+
+
+def refusal(box: UpdateBox, assay: str) -> str:
+    """Compare a report about an assay with the profile in force."""
+    assert box.released is not None
+    return box.released.profiles.allowed[INSTRUMENT].refusal(Quality(1, 0, assay, 1, 0))
+
+
+def phase(box: UpdateBox) -> UpdatePhase:
+    assert box.updater is not None
+    return box.updater.status.phase
+
+
+def follow(box: UpdateBox, order: UpdateOrder) -> tuple[int, str, str]:
+    """Let the box follow another order to its end; return the outcome."""
+    before = len(box.center.steps)
+    box.center.order = order
+    box.run(
+        until=lambda: (
+            bool(box.center.steps[before:] and box.center.steps[-1][1] in OUTCOMES) and box.is_settled()
+        )
+    )
+    return box.center.steps[-1]
+
+
+def test_a_new_profile_is_in_force_without_a_restart(box: UpdateBox, center: UpdateCenter) -> None:
+    box.run(until=lambda: True)
+    assert refusal(box, "new")
+    box.run(until=lambda: phase(box) is UpdatePhase.DATA_TRIAL and version(box) == FIRST)
+    assert not refusal(box, "new") and not refusal(box, "glu") and refusal(box, "foreign")
+    box.run()
+    assert [step for _, step, _ in center.steps] == ["accepted", "fetched", "applied", "committed"]
+    assert version(box) == FIRST and box.recorded[-1] == FIRST
+    assert box.state.number == 1, "the slot state was written"
+    box.run(until=lambda: True)
+    assert box.loaded[-1] == FIRST, "the next start has it as well"
+
+
+def test_the_machine_and_the_program_start_once(box: UpdateBox) -> None:
+    box.run()
+    assert box.started == [1] and box.loaded == [SHIPPED] and version(box) == FIRST
+
+
+def test_files_that_an_earlier_release_has_are_not_fetched_again(
+    box: UpdateBox, center: UpdateCenter
+) -> None:
+    box.run()
+    requests = len(center.requests)
+    assert follow(box, UpdateOrder(8, 6, "data")) == (6, "committed", "")
+    (help_file,) = HELP.values()
+    assert not any(sha256(help_file).hexdigest() in request for request in center.requests[requests:])
+    assert version(box) == SECOND
+
+
+def test_a_report_that_the_new_profile_alone_refuses_ends_the_trial_and_is_accepted(
+    box: UpdateBox, center: UpdateCenter
+) -> None:
+    center.release_data(7, {PROFILE: profile_text(FIRST, without="glu")})
+    center.order = UpdateOrder(7, 7, "data")
+    refusals = []
+
+    def report() -> bool:
+        """An instrument reports each second."""
+        if version(box) == FIRST:
+            refusals.append(refusal(box, "glu"))
+        return box.is_settled()
+
+    box.run(until=report)
+    assert center.outcomes == [(7, "returned", "words-refused")]
+    assert refusals and not any(refusals), "the instrument drops a report that is refused"
+    assert version(box) == SHIPPED and not refusal(box, "glu")
+    assert any("data release 7 is left: not in the profile" in message for message in box.messages)
+
+
+def test_a_release_that_is_unhealthy_is_left_and_never_fetched_again(
+    box: UpdateBox, center: UpdateCenter
+) -> None:
+    box.health = lambda _: "ports-not-served" if phase(box) is UpdatePhase.DATA_TRIAL else ""
+    box.run(seconds=TRIAL_SECONDS_MAX + 600)
+    assert center.outcomes == [(5, "returned", "ports-not-served")]
+    assert version(box) == SHIPPED and box.recorded[-1] == SHIPPED and box.started == [1]
+    requests = len(center.requests)
+    assert follow(box, UpdateOrder(8, 5, "data")) == (5, "refused", "failed-before")
+    assert all(request.startswith("POST") for request in center.requests[requests:])
+
+
+def test_a_release_with_which_the_program_crashes_is_left(box: UpdateBox, center: UpdateCenter) -> None:
+    starts = 0
+
+    def crash() -> bool:
+        nonlocal starts
+        if phase(box) is UpdatePhase.DATA_TRIAL:
+            starts += 1
+            box.is_killed = True
+        return box.is_settled()
+
+    box.run(until=crash)
+    assert center.outcomes == [(5, "returned", "crashed")]
+    assert version(box) == SHIPPED and starts == TRIAL_STARTS_MAX + 1
+
+
+@pytest.mark.parametrize(
+    ("order", "outcome"),
+    [
+        (UpdateOrder(7, 9, "data"), (9, "refused", "not-released")),
+        (UpdateOrder(7, 2, "data"), (2, "refused", "not-released")),  # a slot
+        (UpdateOrder(7, 5, "system"), (5, "refused", "not-released")),
+    ],
+)
+def test_an_order_for_what_is_no_data_release_is_refused(
+    box: UpdateBox, order: UpdateOrder, outcome: tuple[int, str, str]
+) -> None:
+    assert follow(box, order) == outcome
+    assert version(box) == SHIPPED
+
+
+def test_a_release_below_the_floor_is_refused(box: UpdateBox, center: UpdateCenter) -> None:
+    center.release_data(8, {PROFILE: profile_text(SECOND)}, floor=6)
+    assert follow(box, UpdateOrder(7, 8, "data")) == (8, "committed", "")
+    assert follow(box, UpdateOrder(8, 5, "data")) == (5, "refused", "below-floor")
+    assert follow(box, UpdateOrder(9, 2)) == (2, "committed", ""), "slots have a floor of their own"
+    assert version(box) == SECOND and box.started[-1] == 2
+
+
+def sign_data(center: UpdateCenter, number: int, files: dict[str, bytes]) -> None:
+    """Release files without the checks of the release builder."""
+    assert center.signed is not None
+    base, repository, keys = center.signed
+    contents = {f"data/bad-{number}": render_manifest(files)}
+    contents |= {f"data/files/{sha256(data).hexdigest()}": data for data in files.values()}
+    added: dict[str, tuple[Path, dict[str, object]]] = {}
+    for at, (name, data) in enumerate(contents.items()):
+        (file := base / f"bad-{number}-{at}").write_bytes(data)
+        about = {"kind": "data", "number": number, "bytes": 1000} if at == 0 else {}
+        added[name] = file, about
+        center.targets[sha256(data).hexdigest()] = data
+    repository.add_all(added, keys, NOW)
+    center.load()
+
+
+@pytest.mark.parametrize(
+    ("number", "content", "problem"),
+    [
+        (11, b"model = 3", "model: 3"),
+        (12, b"\xff\xfe", "is not a text file in UTF-8"),
+        (13, profile_text(FIRST) + b"# " + b"x" * 300_000, "at most 262144 are accepted"),
+        (
+            14,
+            re.sub(rb"(?m)^desktop_port = .*$", b"desktop_port = 5901", profile_text(FIRST)),
+            "has desktop_port 5901, which was 5900 at the start",
+        ),
+        (15, b"a = " + b"[" * 10_000, ""),
+    ],
+)
+def test_a_signed_profile_that_cannot_be_used_leaves_the_old_one_in_force(
+    box: UpdateBox, center: UpdateCenter, number: int, content: bytes, problem: str
+) -> None:
+    sign_data(center, number, {PROFILE: content})
+    assert follow(box, UpdateOrder(7, number, "data")) == (number, "failed", "data-unusable")
+    assert version(box) == SHIPPED and box.started == [1]
+    assert any(problem in message for message in box.messages), box.messages
+
+
+def test_a_file_that_arrives_damaged_is_fetched_three_times_more_and_leaves_the_old_one_in_force(
+    box: UpdateBox, center: UpdateCenter
+) -> None:
+    digest = sha256(profile_text(FIRST, also="new")).hexdigest()
+    center.targets[digest] = b"?" + center.targets[digest][1:]
+    box.run()
+    assert center.outcomes == [(5, "failed", "data-damaged")]
+    assert version(box) == SHIPPED
+    assert sum(f"{digest}/0/" in request for request in center.requests) == 4
+    center.targets[digest] = profile_text(FIRST, also="new")
+    assert follow(box, UpdateOrder(8, 5, "data")) == (5, "committed", "")
+
+
+def test_a_truncated_manifest_is_refused(box: UpdateBox, center: UpdateCenter) -> None:
+    center.change = lambda request, response: (
+        Response(200, response.body[:-1]) if "/files/" in request.target else response
+    )
+    with pytest.raises(AssertionError, match="nothing settled"):
+        box.run(seconds=3600)
+    assert version(box) == SHIPPED
+
+
+def test_without_room_the_release_fails_before_its_files_are_fetched(
+    box: UpdateBox, center: UpdateCenter
+) -> None:
+    box.run(until=lambda: phase(box) is UpdatePhase.METADATA)
+    box.at_start = lambda: box.disk.backend.set_capacity(box.disk.backend.used_bytes + 8 * 1024)
+    box.run()
+    assert center.outcomes[0][1:] in (("refused", "no-room"), ("failed", "no-room"))
+    assert version(box) == SHIPPED
+    (help_file,) = HELP.values()
+    assert not any(sha256(help_file).hexdigest() in request for request in center.requests)
+
+
+def test_an_order_that_is_withdrawn_while_files_are_fetched_changes_nothing(
+    box: UpdateBox, center: UpdateCenter
+) -> None:
+    box.run(until=lambda: phase(box) is UpdatePhase.FETCHING)
+    center.order = UpdateOrder(0)
+    assert box.updater is not None
+    box.run()
+    assert center.outcomes == [(5, "failed", "withdrawn")] and version(box) == SHIPPED
+
+
+def test_files_that_are_damaged_on_the_disk_are_fetched_again_and_the_release_before_serves_meanwhile(
+    box: UpdateBox, center: UpdateCenter
+) -> None:
+    box.run()
+    assert follow(box, UpdateOrder(8, 6, "data")) == (6, "committed", "")
+    digest = sha256(profile_text(SECOND, also="new")).hexdigest()
+    box.disk.backend.flip_bits(f"transfer-{digest[:40]}.file", 1024)
+    box.switch_on()
+    box.run(until=lambda: version(box) == SECOND)
+    assert box.loaded[-1] == FIRST, "the release before is in force at the start"
+    assert any("data release 6 cannot be used" in problem for problem in box.problems)
+    box.switch_on()
+    box.run(until=lambda: True)
+    assert box.loaded[-1] == SECOND
+
+
+def test_a_line_that_is_down_200_times_does_not_end_the_download(
+    box: UpdateBox, center: UpdateCenter
+) -> None:
+    losses = [200]
+
+    def is_line_lost() -> bool:
+        losses[0] -= phase(box) is UpdatePhase.FETCHING
+        return phase(box) is UpdatePhase.FETCHING and losses[0] % 30 > 0
+
+    box.is_line_lost = is_line_lost
+    box.run()
+    assert losses[0] <= 0, "the line was not down often enough"
+    assert center.outcomes == [(5, "committed", "")]
+    fetched = {request.split("/")[3] for request in center.requests if "/files/" in request}
+    assert center.delta_bytes_sent == sum(len(center.targets[digest]) for digest in fetched)
+
+
+@pytest.mark.parametrize("moment", get_args(Moment))
+def test_a_cut_at_every_operation_leaves_the_old_or_the_new_profile(
+    releases: UpdateCenter, moment: Moment
+) -> None:
+    """From release 5 to 6: whatever is torn, each start has one of the two, and the release is committed."""
+
+    def begun(center: UpdateCenter, seed: int) -> UpdateBox:
+        box = UpdateBox(center, seed)
+        box.run()
+        center.steps.clear()
+        center.bytes_sent = 0
+        center.order = UpdateOrder(8, 6, "data")
+        return box
+
+    whole = ordered(releases)
+    box = begun(whole, 0)
+    operations = operations_of(box, until=lambda: version(box) == SECOND and box.is_settled())[0]
+    assert operations > 20
+    for operation in range(1, operations + 1):
+        center = ordered(releases)
+        box = begun(center, operation)
+        loaded = len(box.loaded)
+        box.cut_power_at(0, operation, moment)
+        box.run(until=lambda: version(box) == SECOND and box.is_settled())  # noqa: B023
+        where = f"{moment} operation {operation}"
+        assert center.outcomes == [(6, "committed", "")], where
+        assert set(box.loaded[loaded:]) <= {FIRST, SECOND}, where
+        assert set(box.started) == {1} and box.state.number == 1, where
+        assert center.bytes_sent <= whole.bytes_sent + RANGE_BYTES + METADATA_BYTES, where
+        box.switch_on()
+        box.run(until=lambda: True)
+        assert box.loaded[-1] == SECOND, where
+
+
+def test_a_program_that_is_killed_at_any_step_continues(releases: UpdateCenter) -> None:
+    whole = UpdateBox(ordered(releases))
+    whole.run()
+    assert whole.calls > 30
+    for call in range(1, whole.calls + 1):
+        center = ordered(releases)
+        box = UpdateBox(center)
+        box.kill_at = call
+        box.run()
+        assert center.outcomes == [(5, "committed", "")], f"killed at call {call}"
+        assert version(box) == FIRST and set(box.loaded) <= {SHIPPED, FIRST}, f"killed at call {call}"
+
+
+def test_a_program_that_starts_in_the_trial_begins_with_the_new_profile(box: UpdateBox) -> None:
+    box.run(until=lambda: phase(box) is UpdatePhase.DATA_TRIAL and version(box) == FIRST)
+    box.switch_on()
+    box.run()
+    assert box.loaded == [SHIPPED, FIRST] and box.center.outcomes == [(5, "committed", "")]
+
+
+def test_files_of_commands_do_not_take_the_room_of_data_releases(box: UpdateBox) -> None:
+    box.run()
+    assert follow(box, UpdateOrder(8, 6, "data")) == (6, "committed", "")
+    assert box.updater is not None
+    files = BoxFiles(box.disk, 64 * 1024)
+    files.open()
+    with pytest.raises(NoRoomError):
+        files.begin(FileKey("ab" * 32, 60 * 1024), box.updater.needed_files())
+    box.switch_on()
+    box.run(until=lambda: True)
+    assert box.loaded[-1] == SECOND and not box.problems

@@ -1,0 +1,148 @@
+"""Data releases: small files that boxes put into force without a restart.
+
+A target `data/<release>`, whose `custom.kind` is "data", is the manifest of a release: it lists all of its files by
+path and SHA-256. The files are targets of their own, `data/files/<sha256>`; one that an earlier release has as well
+is neither released nor fetched again. A release replaces the one before as a whole, so that every box that has it has
+the same files.
+
+    profiles/<model>.toml     the profile of an instrument model (`settings.profile`)
+    settings/sending.toml     when the box sends (`SendingTimes`), on which triggers about silence depend
+    help/<name>               a file that commands bring to instruments; the box has it before the command arrives
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Final, Literal, NamedTuple, TypeAlias
+
+import msgspec
+from msgspec import Meta
+
+from settings.problems import SettingsError
+from settings.profile import Profile, parse_profile
+from settings.toml import loads
+from settings.types import Table
+
+MANIFEST_BYTES_MAX: Final = 64 * 1024
+DATA_FILES_MAX: Final = 256
+DATA_BYTES_MAX: Final = 16 * 1024 * 1024
+"""The size of all files of a release."""
+SETTINGS_BYTES_MAX: Final = 256 * 1024
+"""The size of a profile, and of a file of settings."""
+SENDING: Final = "settings/sending.toml"
+_PROFILES: Final = "profiles/"
+PATHS: Final = "profiles/<model>.toml, settings/sending.toml and help/<name>"
+"""What a release may have, in words."""
+
+DataPath: TypeAlias = Annotated[
+    str,
+    Meta(
+        pattern=r"^(profiles/[a-z][a-z0-9-]{0,31}\.toml|settings/sending\.toml|help/[0-9A-Za-z][0-9A-Za-z._-]{0,63})\Z"
+    ),
+]
+
+
+class DataError(Exception):
+    """A data release cannot be used; the message says why."""
+
+
+class SendingTimes(Table, frozen=True):
+    """The times of `[sending]` in the box's configuration, in seconds; None: those of the configuration."""
+
+    linger_s: Annotated[float, Meta(ge=0, le=3600)] | None = None
+    heartbeat_s: Annotated[float, Meta(ge=1, le=86400)] | None = None
+
+
+class DataFile(msgspec.Struct, frozen=True):
+    """A file of a release; `bytes` is its size."""
+
+    path: DataPath
+    sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+    bytes: Annotated[int, Meta(ge=1, le=DATA_BYTES_MAX)]
+
+
+class DataManifest(msgspec.Struct, frozen=True):
+    """The files of a release."""
+
+    format: Literal[1]
+    files: Annotated[tuple[DataFile, ...], Meta(max_length=DATA_FILES_MAX)]
+
+    @property
+    def total_bytes(self) -> int:
+        """The size of all files."""
+        return sum(file.bytes for file in self.files)
+
+
+class DataContent(NamedTuple):
+    """What a release puts into force."""
+
+    profiles: Mapping[str, Profile] = MappingProxyType({})
+    """By model."""
+    sending: SendingTimes = SendingTimes()
+
+
+NO_DATA: Final = DataContent()
+"""Without a data release, everything is as in the box's package."""
+
+
+def render_manifest(files: Mapping[str, bytes]) -> bytes:
+    """Return the manifest of files by path. Raises: DataError if boxes would refuse it."""
+    listed = tuple(
+        DataFile(path, sha256(data).hexdigest(), len(data)) for path, data in sorted(files.items())
+    )
+    rendered = msgspec.json.encode(DataManifest(1, listed))
+    parse_manifest(rendered)
+    return rendered
+
+
+def parse_manifest(data: bytes) -> DataManifest:
+    """Read a manifest. Raises: DataError."""
+    if len(data) > MANIFEST_BYTES_MAX:
+        raise DataError(f"the manifest has {len(data)} bytes; at most {MANIFEST_BYTES_MAX} are accepted")
+    try:
+        manifest = msgspec.json.decode(data, type=DataManifest)
+    except msgspec.MsgspecError as error:
+        raise DataError(f"the manifest cannot be read: {error}; a release may have {PATHS}") from None
+    if len({file.path for file in manifest.files}) < len(manifest.files):
+        raise DataError("the manifest lists a file twice")
+    if manifest.total_bytes > DATA_BYTES_MAX:
+        raise DataError(f"the files have {manifest.total_bytes} bytes; at most {DATA_BYTES_MAX} are accepted")
+    return manifest
+
+
+def read_content(files: Iterable[tuple[str, bytes]]) -> DataContent:
+    """Return what files put into force, each given with its path. Raises: DataError."""
+    profiles, sending = {}, SendingTimes()
+    try:
+        for path, data in files:
+            if path.startswith(_PROFILES):
+                profile = _read_profile(path, data)
+                profiles[profile.model] = profile
+            elif path == SENDING:
+                sending = loads(*_text(path, data), SendingTimes)
+    except (SettingsError, RecursionError) as error:
+        raise DataError(str(error)) from None
+    return DataContent(profiles, sending)
+
+
+def is_read(path: str) -> bool:
+    """Return whether a file is read by the box; others are passed on as they are."""
+    return path.startswith(_PROFILES) or path == SENDING
+
+
+@lru_cache(maxsize=64)
+def _read_profile(path: str, data: bytes) -> Profile:
+    return parse_profile(*_text(path, data))
+
+
+def _text(path: str, data: bytes) -> tuple[str, Path]:
+    if len(data) > SETTINGS_BYTES_MAX:
+        raise DataError(f"{path}: has {len(data)} bytes; at most {SETTINGS_BYTES_MAX} are accepted")
+    try:
+        return data.decode(), Path(path)
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: is not a text file in UTF-8") from None
