@@ -25,7 +25,7 @@ async def open_spool(
     random: Random,
     state: BoxState,
     files: BoxFiles,
-    released: ReleasedData,
+    released: ReleasedData | None = None,
 ) -> Spool:
     """Open the spool, the files of commands and the data release, and restore `state`.
 
@@ -50,7 +50,8 @@ async def open_spool(
         state.restore(spool.recovery, set(config.enrolled()), adapted, ports)
         with suppress(DiskError):  # the spool reports a failed disk
             files.open()
-        released.load()
+        if released is not None:
+            released.load()
         return spool
 
     return await asyncio.get_running_loop().run_in_executor(hardware.executor, open_and_restore)

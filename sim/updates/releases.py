@@ -1,4 +1,4 @@
-"""The releases that a lab's data center orders: a folder with slots' deltas, signed as real ones are.
+"""The releases that a lab's data center orders: a folder with slots' deltas and profiles, signed as real ones are.
 
 Signatures have random bytes of different lengths. So that a run depends on its lab file and seed alone, each is made
 again until it has the most frequent length.
@@ -7,25 +7,30 @@ again until it has the most frequent length.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, cast, get_args
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from imaging.release.delta_file import block_delta
-from sim.faults.box.update import ReleaseHealth
+from settings.profile import DIRECTORY, Model, load_profile
+from sim.faults.box.update import OrderedRelease, ProfileRelease, ReleaseHealth
 from wire.release.canonical import canonical
+from wire.release.data import render_manifest
 from wire.release.delta import BLOCK_BYTES
+from wire.release.messages import Kind
 
 SLOT_BYTES: Final = 4 * 1024 * 1024
 CHANGED_BYTES: Final = 2 * 1024 * 1024
 """What differs between two releases, and cannot be compressed: the delta has this size."""
+_PROFILES: Final = get_args(ProfileRelease)
 _SIGNATURE_BYTES: Final = 71
 _LIFETIME: Final = timedelta(days=365)
 
@@ -33,18 +38,29 @@ _LIFETIME: Final = timedelta(days=365)
 class LabReleases:
     """The releases of a lab, from 1, which the box has at the beginning."""
 
-    def __init__(self, folder: Path, orders: Sequence[ReleaseHealth], now_s: float) -> None:
-        """`orders` are the releases that are ordered, from 2, in their order."""
+    def __init__(
+        self,
+        folder: Path,
+        orders: Sequence[OrderedRelease],
+        models: Collection[Model],
+        now_s: float,
+    ) -> None:
+        """`orders` are the releases that are ordered, from 2, in their order; `models` those of the lab."""
         self.folder = folder
         self.health: dict[int, ReleaseHealth] = {1: "healthy"}
-        self.health |= dict(enumerate(orders, 2))
-        self.slots = {number: _slot(number) for number in self.health}
+        self.slots = {1: _slot(1)}
+        """Both only of releases of slots."""
         (folder / "targets").mkdir(parents=True)
         (folder / "metadata").mkdir()
         running, targets = 1, dict[str, Any]()
-        for number in range(2, len(self.health) + 1):
+        for number, order in enumerate(orders, 2):
+            if order in _PROFILES:
+                targets |= self._add_profiles(number, cast(ProfileRelease, order), models)
+                continue
+            self.health[number] = health = cast(ReleaseHealth, order)
+            self.slots[number] = _slot(number)
             targets |= self._add(running, number)
-            if self.health[number] == "healthy":
+            if health == "healthy":
                 running = number
         self._sign(targets, datetime.fromtimestamp(now_s, UTC) + _LIFETIME)
 
@@ -53,14 +69,17 @@ class LabReleases:
         """The root of the metadata, as it comes with the software."""
         return self.folder / "metadata" / "1.root.json"
 
+    def kind(self, number: int) -> Kind:
+        """Return the kind of a release."""
+        return "system" if number in self.health else "data"
+
     def in_slot(self, content: bytes) -> int | None:
         """Return the number of the release that is in a slot completely."""
         return next((number for number, slot in self.slots.items() if slot == content), None)
 
     def _add(self, source: int, target: int) -> dict[str, Any]:
         old, new = self.slots[source], self.slots[target]
-        name, delta = f"{source}-{target}", block_delta(old, new)
-        (self.folder / "targets" / name).write_bytes(delta)
+        delta = block_delta(old, new)
         facts = {
             "release": f"1.{target}.0",
             "number": target,
@@ -68,9 +87,23 @@ class LabReleases:
             "target": sha256(new).hexdigest(),
             "bytes": len(new),
         }
-        return {
-            name: {"length": len(delta), "hashes": {"sha256": sha256(delta).hexdigest()}, "custom": facts}
-        }
+        return self._target(f"{source}-{target}", delta, facts)
+
+    def _add_profiles(self, number: int, which: ProfileRelease, models: Collection[Model]) -> dict[str, Any]:
+        files = {f"profiles/{model}.toml": _profile(model, number, which) for model in sorted(set(models))}
+        total = sum(map(len, files.values()))
+        facts = {"release": f"profiles-{number}", "number": number, "kind": "data", "bytes": total}
+        targets = self._target(f"data/profiles-{number}", render_manifest(files), facts)
+        for content in files.values():
+            targets |= self._target(f"data/files/{sha256(content).hexdigest()}", content, {})
+        return targets
+
+    def _target(self, name: str, content: bytes, custom: dict[str, Any]) -> dict[str, Any]:
+        file = self.folder / "targets" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+        hashes = {"sha256": sha256(content).hexdigest()}
+        return {name: {"length": len(content), "hashes": hashes, "custom": custom}}
 
     def _sign(self, targets: dict[str, Any], expires: datetime) -> None:
         keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(3)]
@@ -113,6 +146,18 @@ def _slot(number: int) -> bytes:
     common, own = Random(0), Random(number)
     same = common.randbytes(SLOT_BYTES - CHANGED_BYTES - BLOCK_BYTES)
     return own.randbytes(BLOCK_BYTES) + same + own.randbytes(CHANGED_BYTES)
+
+
+def _profile(model: Model, number: int, which: ProfileRelease) -> bytes:
+    """Return a version of the shipped profile that is higher by `number`."""
+    text = (DIRECTORY / f"{model}.toml").read_text()
+    text = re.sub("^version = .*$", f"version = {load_profile(model).version + number}", text, flags=re.M)
+    text = text.replace("[assays]\n", f'[assays]\nassay-{number} = "Assay {number}"\n')
+    if which == "narrow-profiles":
+        text = re.sub(r"^\[channels\]\n.*\n", "[channels]\n", text, flags=re.M)
+    elif which == "unusable-profiles":
+        text = text.replace("[assays]\n", "[assays]\nUnusable = 3\n")
+    return text.encode()
 
 
 def _signature(key: ec.EllipticCurvePrivateKey, message: bytes) -> str:

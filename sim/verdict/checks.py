@@ -390,9 +390,7 @@ def _updates(case: _Case) -> _Checked | None:
     wrong = [one for one in found if not one.is_right]
     what = f"Updates, {len(found)} in all, that did not end as their releases demand."
     if wrong:
-        what += (
-            f" The first, to a release that is {wrong[0].health}: {wrong[0].step or 'nothing was reported'}."
-        )
+        what += f" The first, {wrong[0].release}: {wrong[0].step or 'nothing was reported'}."
     return _form("updates", 0, len(wrong), what, case.events)
 
 

@@ -10,27 +10,30 @@ from sqlalchemy import select
 
 from datacenter.store.schema import update_orders
 from datacenter.store.store import Store
-from sim.faults.box.update import ReleaseHealth, UpdateOrdered
+from sim.faults.box.update import OrderedRelease, UpdateOrdered
 from sim.lab.labfile import Event
 
-_RIGHT: Final[dict[ReleaseHealth, str]] = {
+_RIGHT: Final[dict[OrderedRelease, str]] = {
     "healthy": "committed",
     "unhealthy": "returned",
     "unstartable": "returned",
+    "profiles": "committed",
+    "narrow-profiles": "returned",
+    "unusable-profiles": "failed",
 }
 
 
 @dataclass(frozen=True)
 class UpdateResult:
-    """An update: the health of its release, and the last step that the box has reported, "" if none."""
+    """An update: what its release does, and the last step that the box has reported, "" if none."""
 
-    health: ReleaseHealth
+    release: OrderedRelease
     step: str
 
     @property
     def is_right(self) -> bool:
-        """Whether it ended as the health of the release demands."""
-        return self.step == _RIGHT[self.health]
+        """Whether it ended as the release demands."""
+        return self.step == _RIGHT[self.release]
 
 
 def update_results(store: Store, events: Iterable[Event]) -> tuple[UpdateResult, ...]:
@@ -40,4 +43,4 @@ def update_results(store: Store, events: Iterable[Event]) -> tuple[UpdateResult,
         return ()
     steps = [step or "" for (step,) in store.read(select(update_orders.c.step).order_by(update_orders.c.id))]
     steps += [""] * (len(ordered) - len(steps))
-    return tuple(UpdateResult(health, step) for health, step in zip(ordered, steps, strict=False))
+    return tuple(UpdateResult(release, step) for release, step in zip(ordered, steps, strict=False))

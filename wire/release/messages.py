@@ -75,8 +75,8 @@ class UpdateOrder(Message, frozen=True):
 
     `release` is the number of the release, `custom.number` of its targets. The box may fetch and apply it at once,
     and put it into force within `restart_times`, pairs of beginning and end, or at any time if there are none or no
-    restart is necessary; not before `not_before_s`. After the last of them it asks again. `may_fetch_slot` permits it to fetch a whole slot if
-    no delta fits; otherwise it refuses the order.
+    restart is necessary; not before `not_before_s`. After the last of them it asks again. `may_fetch_slot` permits
+    it to fetch a whole slot if no delta fits; otherwise it refuses the order.
     """
 
     order: Count

@@ -9,6 +9,12 @@ from sim.faults import End, Fault, fault
 from sim.faults.world import EmulatedWorld
 
 ReleaseHealth: TypeAlias = Literal["healthy", "unhealthy", "unstartable"]
+"""What a slot's release does; see `UpdateOrdered`."""
+ProfileRelease: TypeAlias = Literal["profiles", "narrow-profiles", "unusable-profiles"]
+"""What a data release has; see `UpdateOrdered`."""
+OrderedRelease: TypeAlias = Literal[
+    "healthy", "unhealthy", "unstartable", "profiles", "narrow-profiles", "unusable-profiles"
+]
 
 
 @fault("update", targets=("box",), momentary=True)
@@ -16,11 +22,14 @@ class UpdateOrdered(Fault[EmulatedWorld], frozen=True):
     """The data center orders the box to install a new release, which the box fetches, tries, and commits or leaves.
 
     In a release that is `unhealthy` the firewall cannot be put in force; one that is `unstartable` never reaches the
-    box program, and a watchdog resets the machine. `lasts` is the time in which the restarts explain delays. In a lab
-    file, `update = "healthy"` stands for `fault`, `target` and `release`.
+    box program, and a watchdog resets the machine. `lasts` is the time in which the restarts explain delays.
+
+    `profiles` are new versions of the profiles of all models, with one more assay, which the box uses without a
+    restart. In `narrow-profiles` a channel is missing that instruments report, so that the box leaves them again;
+    `unusable-profiles` it never uses. In a lab file, `update = "healthy"` stands for `fault`, `target` and `release`.
     """
 
-    release: ReleaseHealth = "healthy"
+    release: OrderedRelease = "healthy"
 
     async def start(self, world: EmulatedWorld, target: str) -> End:
         world.order_update()

@@ -150,7 +150,7 @@ def conclude(world: ConcludedWorld, wall_seconds: float) -> Result:
             f"session {session.instrument} {session.opened_ns} {session.ended_ns} {session.causes}"
         )
     for update in outcome.updates:
-        world.trace.add(f"update {update.health} {update.step}")
+        world.trace.add(f"update {update.release} {update.step}")
     for alert in outcome.alerts:
         world.trace.add(f"raised {alert.trigger} {alert.source} {alert.began_ns} {alert.raised_ns}")
     result = Result(

@@ -7,14 +7,15 @@ from sqlalchemy import insert
 from datacenter.releases.plan import Plan, encode_plan
 from datacenter.store.schema import rollouts
 from datacenter.store.store import Store
+from wire.release.messages import Kind
 
 
-def begin_rollout(store: Store, plan: Plan, now_ms: int) -> None:
+def begin_rollout(store: Store, plan: Plan, now_ms: int, kind: Kind = "system") -> None:
     """Store a rollout that is running."""
     values = {
         "release": plan.release,
         "name": f"1.{plan.release}.0",
-        "kind": "system",
+        "kind": kind,
         "site": "",
         "country": "",
         "region": "",

@@ -233,7 +233,8 @@ class VirtualDataCenter:
         """Order the enrolled box to install the next of the releases."""
         self._ordered += 1
         plan = Plan(release=self._ordered, waves=(100,), observe_hours=0)
-        begin_rollout(self.store, plan, self._now_ms())
+        assert self._releases is not None, "a lab with this event has releases"
+        begin_rollout(self.store, plan, self._now_ms(), self._releases.kind(self._ordered))
 
     def withdraw_command(self, command: int) -> None:
         """See `sim.faults.world.DataCenterPart`."""

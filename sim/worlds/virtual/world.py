@@ -103,7 +103,10 @@ class VirtualWorld:
         triggers = shipped_triggers() if lab.expect.evaluates_triggers else None
         self._session_keys = SessionKeys.make(folder / "sessions") if lab.sessions else None
         ordered = [event.fault.release for event in lab.events if isinstance(event.fault, UpdateOrdered)]
-        releases = LabReleases(folder / "releases", ordered, self.wall_ns() / 1e9) if ordered else None
+        models = [one.model for one in lab.instruments]
+        releases = (
+            LabReleases(folder / "releases", ordered, models, self.wall_ns() / 1e9) if ordered else None
+        )
         self.datacenter = VirtualDataCenter(
             self.loop,
             network,

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from datacenter.store import queries
 from settings.problems import SettingsError
+from settings.profile import load_profile
 from sim.lab.labfile import parse_lab
 from sim.units import SECOND_NS
 from sim.worlds.virtual.world import VirtualWorld
@@ -71,3 +73,39 @@ def test_an_update_that_has_no_outcome_fails_the_lab() -> None:
 def test_an_unknown_release_is_refused() -> None:
     with pytest.raises(SettingsError, match=r"event\[0\].*healthy, unhealthy, unstartable"):
         parse_lab(LAB.format(minutes=4, update="good"), Path("update.toml"))
+
+
+PROFILES = """
+[lab]
+name = "profiles"
+duration = "14min"
+[box]
+board = "rap-4"
+[uplink]
+rate = "128kbit"
+delay = "40ms"
+[[instrument]]
+port = 1
+model = "chemistry-analyzer"
+report_every = "30s"
+[[event]]
+at = "1min"
+update = "profiles"
+[[event]]
+at = "8min"
+update = "narrow-profiles"
+[expect]
+lost = 0
+duplicates = 0
+dropped = 0
+"""
+
+
+def test_new_profiles_are_in_force_without_a_restart_and_narrow_ones_are_left_again() -> None:
+    with VirtualWorld(parse_lab(PROFILES, Path("profiles.toml"))) as world:
+        result = world.run()
+        followed = [one.version for one in queries.profiles(world.datacenter.store, {})]
+    assert result.verdict == "pass", result.failures
+    shipped = load_profile("chemistry-analyzer").version
+    assert followed == [shipped, shipped + 2, shipped + 3, shipped + 2]
+    assert sum(note.text.startswith("started") for note in result.notes) == 1
