@@ -128,9 +128,18 @@ def encode_papers(papers: Papers) -> bytes:
 def decode_papers(data: bytes) -> Papers:
     """Read papers.json. Raises: PapersError."""
     try:
-        return msgspec.json.decode(data, type=Papers)
+        papers = msgspec.json.decode(data, type=Papers)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise PapersError(f"is not a file of `rap trust papers`: {error}") from None
+    for statement in papers.statements():
+        condition = statement.condition
+        for pattern in (*condition.matches, *condition.lacks, *condition.only):
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                text = f"statement {statement.id}: {pattern!r} is not a regular expression: {error}"
+                raise PapersError(f"is not a file of `rap trust papers`: {text}") from None
+    return papers
 
 
 def schema() -> bytes:

@@ -93,7 +93,7 @@ def _action(text: str, kinds: str, groups: str) -> ActionType:
 
 ACTIONS: Final[dict[str, ActionType]] = {
     "view": _action("see", "Site Box Instrument Alert Command File Session Trigger Rollout", "read"),
-    "export": _action("export data of", "Site Instrument Alert", "read"),
+    "export": _action("export data of", "Site Box Instrument Alert", "read"),
     "download-file": _action("download", "File", "read"),
     "replay-session": _action("replay the recording of", "Session", "read"),
     "view-staff": _action("see", "StaffRecord", "read"),
@@ -117,6 +117,7 @@ ACTIONS: Final[dict[str, ActionType]] = {
     "enable-trigger": _action("put into operation", "Trigger", "change"),
     "enrol-box": _action("enrol a box at", "Site", "change"),
     "configure-box": _action("configure", "Box", "change"),
+    "file-papers": _action("file papers and evidence of", "Box", "change"),
     "update-box": _action("install a release on", "Box Rollout", "change four-eyes"),
     "control-rollout": _action("pause, resume or withdraw", "Rollout", "change"),
     "dismiss-box": _action("dismiss", "Box", "change four-eyes"),

@@ -36,7 +36,7 @@ from datacenter.store.append_only import make_append_only
 
 metadata = MetaData()
 
-REVISION: Final = "0016"
+REVISION: Final = "0017"
 """The revision whose migration creates these tables."""
 
 boxes = Table(
@@ -462,6 +462,18 @@ box_audit_problems = Table(
     Column("number", BigInteger, primary_key=True),
     Column("problem", Text, primary_key=True),
     Column("at_ms", BigInteger, nullable=False),
+)
+
+box_papers = Table(
+    "box_papers",
+    metadata,
+    Column("box", Text, primary_key=True),
+    Column("name", Text, primary_key=True),  # of the file: papers.json, a PDF, evidence.json
+    Column("body", LargeBinary, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("stored_at_ms", BigInteger, nullable=False),
+    Column("staff", Text, nullable=False),
 )
 
 box_keys = Table(

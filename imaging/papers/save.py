@@ -1,9 +1,14 @@
-"""Writes papers to a folder: papers.json with its schema, a PDF for each document, and the data-flow diagram."""
+"""Writes papers to a folder: papers.json with its schema, a PDF for each document, and the data-flow diagram.
+
+papers.zip has all of them, for the data center.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import zipfile
 from pathlib import Path
+from typing import Final
 
 from reportlab.graphics import renderPDF, renderSVG
 
@@ -11,6 +16,8 @@ from imaging.papers.diagram import draw
 from imaging.papers.flows import flows
 from imaging.papers.pdf import save_document
 from trust.papers import Papers, encode_papers, schema
+
+ARCHIVE: Final = "papers.zip"
 
 
 def save_papers(papers: Papers, folder: Path) -> list[Path]:
@@ -27,4 +34,7 @@ def save_papers(papers: Papers, folder: Path) -> list[Path]:
     (folder / "data-flow.svg").write_text(renderSVG.drawToString(diagram), "utf-8")
     renderPDF.drawToFile(diagram, str(folder / "data-flow.pdf"))
     names = [*written, *(f"{one.id}.pdf" for one in papers.documents), "data-flow.svg", "data-flow.pdf"]
-    return [folder / name for name in names]
+    with zipfile.ZipFile(folder / ARCHIVE, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in sorted(names):
+            archive.writestr(zipfile.ZipInfo(name), (folder / name).read_bytes(), zipfile.ZIP_DEFLATED)
+    return [folder / name for name in (*names, ARCHIVE)]

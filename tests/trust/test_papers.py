@@ -17,7 +17,7 @@ from trust.evidence import capture, without_secrets
 from trust.fact import Fact
 from trust.facts import all_facts
 from trust.machine import Files, Recorded, resolve
-from trust.papers import Papers, Statement, decode_papers, encode_papers
+from trust.papers import Papers, PapersError, Statement, decode_papers, encode_papers
 from trust.verify import compare
 
 
@@ -165,3 +165,9 @@ def test_evidence_in_a_file_gives_the_same_facts(tmp_path: Path) -> None:
     facts = all_facts(Files(tree, runs=False))
     made = decode_papers((out / "papers.json").read_bytes()).by_key()
     assert {key: one.values for key, one in made.items()} == {key: one.values for key, one in facts.items()}
+
+
+def test_a_condition_that_is_no_regular_expression_is_refused(papers: Papers) -> None:
+    wrong = encode_papers(papers).replace(b'"matches": []', b'"matches": ["("]', 1)
+    with pytest.raises(PapersError, match="is not a regular expression"):
+        decode_papers(wrong)

@@ -10,6 +10,7 @@ import pytest
 from datacenter.store.store import Store
 from tests.support.datacenter.box_audit import fill_box_audit
 from tests.support.datacenter.browser import PROGRAM, BrowserPage, axe_violations, open_browser
+from tests.support.datacenter.papers import fill_papers
 from tests.support.datacenter.rollouts import served_releases
 from tests.support.datacenter.web_client import open_web
 from tests.support.datacenter.web_fleet import NOW_MS, fill_fleet, raise_alert
@@ -28,6 +29,10 @@ PAGES = [
     "/?view=map",
     "/?q=nothing",
     "/sites/berlin-1",
+    "/sites/berlin-1/papers",
+    "/sites/porto-1/papers",
+    "/sites/boston-1/papers",
+    "/sites/osaka-1/papers",
     "/boxes/RAP-0001",
     INSTRUMENT,
     "/alerts?state=all",
@@ -69,6 +74,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     fill_fleet(store)
     raise_alert(store)
     fill_box_audit(store, NOW_MS)
+    fill_papers(store, NOW_MS)
     releases = served_releases(folder, 11, 12)
     web = open_web(store, lambda: NOW_MS, known=known_triggers(), releases=releases)
     with served(web.application) as found:

@@ -21,7 +21,15 @@ from datacenter.access.compiled import CompiledPolicies
 from datacenter.access.policyfile import read_policies
 from datacenter.access.tokens import create_token, list_tokens, revoke_token
 from datacenter.access.vocabulary import PAIRS, Purpose
-from datacenter.store.schema import alerts, commands, maintenance, remote_sessions, rollouts, session_notes
+from datacenter.store.schema import (
+    alerts,
+    box_papers,
+    commands,
+    maintenance,
+    remote_sessions,
+    rollouts,
+    session_notes,
+)
 from datacenter.store.store import Store
 from datacenter.web.pages import ROUTES
 from datacenter.web.routes import WebRoute
@@ -44,6 +52,7 @@ EUROPE: Final = {
     "window": "m0",
     "session": f"{1:032x}",
     "rollout": "7001",
+    "paper": "papers.json",
 }
 AMERICA: Final = {
     "site": "boston-1",
@@ -55,6 +64,7 @@ AMERICA: Final = {
     "window": "m1",
     "session": f"{2:032x}",
     "rollout": "7002",
+    "paper": "papers.json",
 }
 UNKNOWN: Final = {
     "site": "boston-9",
@@ -66,6 +76,7 @@ UNKNOWN: Final = {
     "window": "m9",
     "session": f"{9:032x}",
     "rollout": "7009",
+    "paper": "papers.jsox",
 }
 """Names of nothing, as long as those of AMERICA, so that the lengths of answers are equal too."""
 HINTS: Final = ("CHEM-0001", "RAP-0001", "Klinikum", "berlin-1", "GAS-0001", "RAP-0003", "Harbor", "boston")
@@ -119,7 +130,7 @@ class Walk:
 
     def content(self) -> str:
         """What staff can change."""
-        tables = (alerts, commands, maintenance, remote_sessions, rollouts, session_notes)
+        tables = (alerts, box_papers, commands, maintenance, remote_sessions, rollouts, session_notes)
         return str([list(self.store.read(select(table))) for table in tables])
 
     def refusals(self, staff: str) -> int:
@@ -167,7 +178,7 @@ def is_audit(row: WebRoute) -> bool:
 
 def is_for_viewers(row: WebRoute) -> bool:
     """Whether a viewer may open the route: what changes nothing, and exports no data of an instrument."""
-    is_export = is_of_one(row) and row.path.endswith((".csv", ".parquet"))
+    is_export = is_of_one(row) and row.path.endswith((".csv", ".parquet", "{paper}"))
     is_desktop = row.path.endswith(("/desktop", "/recording"))
     return row.method == "GET" and not (is_export or is_download(row) or is_audit(row) or is_desktop)
 
@@ -370,8 +381,8 @@ def every_access_is_recorded(walk: Walk) -> Iterator[str]:
         subject = AUDIT_NAMES[row.path] if is_audit(row) else named(row)
         if is_of_one(row):
             last = row.path.split("{")[-1].partition("}")[0]
-            # the access to a window is that to the instrument that it is for
-            subject = EUROPE["instrument" if last == "window" else last]
+            # the access to a window is that to the instrument that it is for, and to a paper that to its box
+            subject = EUROPE[{"window": "instrument", "paper": "box"}.get(last, last)]
         action = "export" if is_of_one(row) and not is_for_viewers(row) else ""
         if is_download(row):
             subject, action = hashlib.sha256(WAITING_FILE).hexdigest(), "download-file"

@@ -15,6 +15,8 @@ from sqlalchemy import insert, update
 from datacenter.base.histogram import Histogram, encode_histogram
 from datacenter.commands.files import FileArchive
 from datacenter.evaluation.alerts import begin
+from datacenter.papers.filed import file_upload
+from datacenter.papers.upload import PAPERS
 from datacenter.releases.plan import Plan, encode_plan
 from datacenter.store.schema import (
     alerts,
@@ -33,6 +35,7 @@ from datacenter.store.store import Store
 from datacenter.triggers.live import LiveEvaluator, LiveFunctions
 from datacenter.triggers.triggerfile import TriggerTable, make_trigger
 from sim.instruments.history import History
+from trust.papers import Papers, encode_papers
 from wire.messages import Batch, Entry, InstrumentReport, Status, decode, encode, encode_batch
 
 DAY_MS = 86_400_000
@@ -87,6 +90,22 @@ def fill_fleet(store: Store, *, with_reports: bool = True) -> None:
     fill_base(store)
     fill_sessions(store)
     fill_rollouts(store)
+    fill_papers(store)
+
+
+def fill_papers(store: Store) -> None:
+    """File papers without statements of two boxes, one in Europe and one in America."""
+    for box in ("RAP-0001", "RAP-0003"):
+        papers = Papers(
+            site=BOXES[box],
+            made_at="2025-11-01T00:00:00Z",
+            machine="tree",
+            facts=[],
+            evidence=[],
+            documents=[],
+            answers=[],
+        )
+        file_upload(store, box, {PAPERS: encode_papers(papers)}, "engineer", NOW_MS - DAY_MS)
 
 
 def simulated_reports() -> list[InstrumentReport]:

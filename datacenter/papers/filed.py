@@ -1,0 +1,106 @@
+"""The papers of boxes in the database, and their state: whether they match the latest evidence of the box."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from functools import lru_cache
+from hashlib import sha256
+from typing import Final, NamedTuple
+
+from sqlalchemy import delete, insert, select
+
+from datacenter.papers.upload import EVIDENCE, PAPERS
+from datacenter.store.schema import box_papers
+from datacenter.store.store import Store
+from trust.evidence import decode_evidence
+from trust.machine import Recorded
+from trust.papers import Papers, decode_papers
+from trust.verify import Comparison, compare
+
+_C: Final = box_papers.c
+STATES_REMEMBERED: Final = 32
+"""A comparison takes up to a second."""
+
+
+class FiledFile(NamedTuple):
+    """A file of a box, without its content."""
+
+    name: str
+    title: str
+    """Of the document; the name if it is not one."""
+    size: int
+    sha256: str
+    stored_at_ms: int
+    staff: str
+    """Who uploaded it."""
+
+
+class BoxPapers(NamedTuple):
+    """The papers of a box and their state."""
+
+    box: str
+    files: tuple[FiledFile, ...]
+    papers: Papers | None = None
+    answers: Mapping[str, int] = {}
+    """How many statements have each answer."""
+    captured_at: str = ""
+    """When the latest of the evidence was captured: UTC, ISO 8601; empty without evidence."""
+    evidence: FiledFile | None = None
+    comparison: Comparison | None = None
+    """Of papers and evidence, if both are there."""
+
+
+def file_upload(store: Store, box: str, files: Mapping[str, bytes], staff: str, now_ms: int) -> None:
+    """Store uploaded files; papers replace all earlier papers, and evidence the earlier one. Raises: StoreError."""
+    is_replaced = _C.name == EVIDENCE if EVIDENCE in files else _C.name != EVIDENCE
+    rows = [
+        {
+            "box": box,
+            "name": name,
+            "body": body,
+            "size": len(body),
+            "sha256": sha256(body).hexdigest(),
+            "stored_at_ms": now_ms,
+            "staff": staff,
+        }
+        for name, body in files.items()
+    ]
+    with store.transaction() as connection:
+        connection.execute(delete(box_papers).where(_C.box == box, is_replaced))
+        connection.execute(insert(box_papers), rows)
+
+
+def read_file(store: Store, box: str, name: str) -> bytes | None:
+    """Return a file of a box; None if there is none. Raises: StoreError."""
+    found = next(store.read(select(_C.body).where(_C.box == box, _C.name == name)), None)
+    return None if found is None else bytes(found.body)
+
+
+def papers_of(store: Store, box: str) -> BoxPapers:
+    """Return the papers of a box with their state. Raises: StoreError."""
+    query = select(_C.name, _C.size, _C.sha256, _C.stored_at_ms, _C.staff).where(_C.box == box)
+    rows = list(store.read(query.order_by(_C.name)))
+    bodies = {name: read_file(store, box, name) for name in (PAPERS, EVIDENCE)}
+    stated, found = bodies[PAPERS], bodies[EVIDENCE]
+    papers = decode_papers(stated) if stated else None
+    titles = {f"{one.id}.pdf": one.title for one in papers.documents} if papers else {}
+    titles |= dict.fromkeys(("data-flow.pdf", "data-flow.svg"), "Data-flow diagram")
+    files = [FiledFile(row.name, titles.get(row.name, row.name), *row[1:]) for row in rows]
+    order = {name: place for place, name in enumerate(titles)}
+    return BoxPapers(
+        box,
+        tuple(
+            sorted((f for f in files if f.name != EVIDENCE), key=lambda f: (order.get(f.name, 99), f.name))
+        ),
+        papers,
+        Counter(one.answer for one in papers.answers) if papers else {},
+        max(one.at for one in decode_evidence(found)) if found else "",
+        next((one for one in files if one.name == EVIDENCE), None),
+        _compared(stated, found) if stated and found else None,
+    )
+
+
+@lru_cache(STATES_REMEMBERED)
+def _compared(papers: bytes, evidence: bytes) -> Comparison:
+    return compare(decode_papers(papers), Recorded(decode_evidence(evidence)))

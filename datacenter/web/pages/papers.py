@@ -1,0 +1,78 @@
+"""The papers of a site's boxes: their state, upload of papers and evidence, and download."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import select
+from starlette.responses import Response
+
+from datacenter.fleet.boxes import list_boxes
+from datacenter.fleet.visible import find_box
+from datacenter.papers.filed import file_upload, papers_of, read_file
+from datacenter.papers.upload import UnusableUploadError, read_upload
+from datacenter.store.schema import sites
+from datacenter.web.downloads import BINARY, attachment
+from datacenter.web.pages.page import show
+from datacenter.web.parameters import ParameterError
+from datacenter.web.responses import redirect
+from datacenter.web.routes import NotFoundError, PageRequest, WebRoute
+
+DEVIATIONS_SHOWN: Final = 30
+MEDIA: Final = {"pdf": "application/pdf", "json": "application/json", "svg": "image/svg+xml"}
+
+
+def papers(page: PageRequest) -> Response:
+    """The papers of the boxes of a site."""
+    name = page.names["site"]
+    (row,) = page.store.read(select(sites).where(sites.c.site == name))
+    rows = []
+    for box in list_boxes(page.store, page.visible, name):
+        resource = find_box(page.store, box.serial)
+        assert resource is not None, "the box is in the list"
+        may = page.permits("file-papers", resource), page.permits("export", resource)
+        rows.append((papers_of(page.store, box.serial), *may))
+    return show(page, "papers.html", site=row, rows=rows, deviations_shown=DEVIATIONS_SHOWN)
+
+
+def upload(page: PageRequest) -> Response:
+    """File papers, or evidence, of a box."""
+    if page.file is None:
+        raise ParameterError("choose a file: papers.zip of `rap trust papers`, or the evidence of the box")
+    try:
+        files = read_upload(page.file.content)
+    except UnusableUploadError as error:
+        raise ParameterError(str(error)) from error
+    box = page.names["box"]
+    file_upload(page.store, box, files, page.staff, page.now_ms)
+    assert page.resource is not None, "the row names a box"
+    return redirect(f"/sites/{page.resource.site}/papers" if page.resource.site else f"/boxes/{box}")
+
+
+def download(page: PageRequest) -> Response:
+    """A file of the papers of a box, or its evidence."""
+    box, name = page.names["box"], page.names["paper"]
+    body = read_file(page.store, box, name)
+    if body is None:
+        raise NotFoundError
+    media = MEDIA.get(name.rpartition(".")[2], BINARY)
+    return Response(body, 200, {"content-disposition": attachment(f"{box}-{name}")}, media)
+
+
+ROUTES: Final = (
+    WebRoute("GET", "/sites/{site}/papers", "view", "Site", papers, "the papers of a site's boxes"),
+    WebRoute(
+        "POST",
+        "/boxes/{box}/papers",
+        "file-papers",
+        "Box",
+        upload,
+        "file papers or evidence of a box",
+        answer="form",
+        purpose="service",
+        takes_file=True,
+    ),
+    WebRoute(
+        "GET", "/boxes/{box}/papers/{paper}", "export", "Box", download, "a paper of a box", answer="file"
+    ),
+)
