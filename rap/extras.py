@@ -35,7 +35,17 @@ EXTRAS: Final = {
         }
     ),
     "imaging": frozenset(
-        {"imaging", "bsdiff4", "pykickstart", "reportlab", "jinja2", "rich", "tuf", "securesystemslib"}
+        {
+            "imaging",
+            "bsdiff4",
+            "jinja2",
+            "packaging",
+            "pykickstart",
+            "reportlab",
+            "rich",
+            "securesystemslib",
+            "tuf",
+        }
     ),
     "proof": frozenset({"z3"}),
     "postgres": frozenset({"psycopg"}),

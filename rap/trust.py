@@ -48,7 +48,13 @@ def add_verbs(parser: Parser) -> None:
     asd.add_argument("--json", action="store_true", help="one JSON document on standard output")
     asd.set_command(_asd)
     cves = parser.add_command("cves", "known vulnerabilities of an SBOM's components, from OSV files")
-    cves.add_argument("--osv", metavar="DIR", type=Path, required=True, help="unpacked OSV data")
+    cves.add_argument(
+        "--osv",
+        metavar="DIR",
+        type=Path,
+        required=True,
+        help="OSV data: JSON files, or all.zip of ecosystems",
+    )
     cves.add_argument(
         "--sbom", metavar="FILE", type=Path, required=True, help="the SBOM beside an image (SPDX)"
     )
@@ -60,6 +66,13 @@ def add_verbs(parser: Parser) -> None:
     )
     cves.add_argument("--json", action="store_true", help="one JSON document on standard output")
     cves.set_command(_cves)
+    vex = parser.add_command("vex", "make an OpenVEX document from statements about the packages of an SBOM")
+    vex.add_argument(
+        "--sbom", metavar="FILE", type=Path, required=True, help="the SBOM beside an image (SPDX)"
+    )
+    vex.add_argument("--statements", metavar="FILE", type=Path, help="default: NAME.vex.toml beside the SBOM")
+    vex.add_argument("-o", dest="output", metavar="FILE", type=Path, required=True)
+    vex.set_command(_vex)
     add_algorithms(parser)
 
 
@@ -170,6 +183,23 @@ def _cves(arguments: argparse.Namespace) -> int:
         print(f"{one.verdict}: {one.vulnerability}: {one.component.name} {one.component.version}: {more}")
     print(f"{len(components)} components, {len(concerned)} findings that concern them")
     return FAILED if concerned else OK
+
+
+def _vex(arguments: argparse.Namespace) -> int:
+    from imaging.check.types import InvalidCheckInput
+    from imaging.check.vex import make_vex, statements_beside
+
+    file = arguments.statements or statements_beside(arguments.sbom)
+    try:
+        arguments.output.write_text(make_vex(file, arguments.sbom), "utf-8")
+    except InvalidCheckInput as error:
+        raise WrongInput(str(error)) from error
+    except OSError as error:
+        raise WrongInput(
+            f"{error.filename}: {error.strerror}; give a file in a folder that can be written"
+        ) from error
+    print(arguments.output)
+    return OK
 
 
 def _asd(arguments: argparse.Namespace) -> int:

@@ -28,12 +28,14 @@ _TIMES: Final = (1008, 1128)
 _NO_MATCH: Final = re.compile(r"^Error: Unable to find a match: (.+)$", re.MULTILINE)
 _NOT_LOADED: Final = re.compile(r"repo(?:sitory)? 'image(\d+)'")
 _ENTRY: Final = struct.Struct(">IIiI")
-_QUERY: Final = "%{NAME}\\t%{EPOCHNUM}\\t%{VERSION}-%{RELEASE}\\t%{ARCH}\\t%{LICENSE}\\t%{SIGMD5}\\n"
+_QUERY: Final = (
+    "%{NAME}\\t%{EPOCHNUM}\\t%{VERSION}-%{RELEASE}\\t%{ARCH}\\t%{LICENSE}\\t%{SIGMD5}\\t%{SOURCERPM}\\n"
+)
 
 
 @dataclass(frozen=True, order=True)
 class InstalledPackage:
-    """An installed package; `sigmd5` distinguishes builds of the same version."""
+    """An installed package; `sigmd5` distinguishes builds of the same version, `source` is its source RPM."""
 
     name: str
     epoch: str
@@ -41,6 +43,7 @@ class InstalledPackage:
     arch: str
     license: str
     sigmd5: str
+    source: str = ""
 
 
 def install(
@@ -183,7 +186,7 @@ def installed(root: Path, log: LogCallback) -> list[InstalledPackage]:
     ) as folder:  # reading creates files beside the database
         copied = shutil.copytree(database, Path(folder) / "db")
         text = run(["rpm", "--dbpath", copied, "-qa", "--queryformat", _QUERY], {}, log)
-    return sorted(InstalledPackage(*line.split("\t")) for line in text.splitlines() if line.count("\t") == 5)
+    return sorted(InstalledPackage(*line.split("\t")) for line in text.splitlines() if line.count("\t") == 6)
 
 
 def _headers(database: Path) -> Iterator[bytes]:

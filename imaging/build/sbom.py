@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from imaging.build.packages import InstalledPackage
 
@@ -58,7 +59,8 @@ def render(name: str, image_sha256: str, packages: Sequence[InstalledPackage], t
 
 def _rpm(package: InstalledPackage) -> dict[str, Any]:
     epoch = f"&epoch={package.epoch}" if package.epoch != "0" else ""
-    url = f"pkg:rpm/{package.name}@{package.version}?arch={package.arch}{epoch}"
+    source = f"&upstream={quote(package.source)}" if package.source else ""
+    url = f"pkg:rpm/{package.name}@{package.version}?arch={package.arch}{epoch}{source}"
     # before RHEL 10, RPM license tags are not SPDX expressions, so they go into a comment
     return _package(f"RPM-{package.name}-{package.arch}", package.name, package.version, package.license, url)
 

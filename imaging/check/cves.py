@@ -1,18 +1,26 @@
-"""Known vulnerabilities of the components of an SBOM, from a folder of OSV files, without a network.
+"""Known vulnerabilities of the components of an SBOM, from OSV files, without a network.
+
+The folder has JSON files, or archives of them as OSV publishes them (all.zip).
 
 A distribution corrects old versions (backports), so its versions are compared in its own order with the versions that
-it says are fixed; the number of the upstream version decides nothing. What cannot be decided is reported as such. A
-VEX document (OpenVEX) says which findings do not concern the product, and why.
+it says are fixed; the number of the upstream version decides nothing. Ranges are evaluated as the OSV schema says
+(https://ossf.github.io/osv-schema/#evaluation). What cannot be decided is reported as such. A VEX document (OpenVEX)
+says which findings do not concern the product, and why.
 """
 
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cmp_to_key
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
 
 from imaging.check.types import InvalidCheckInput
 from imaging.repository.debian_versions import compare_debian
@@ -21,6 +29,12 @@ from imaging.repository.versions import Evr, compare
 CveVerdict: TypeAlias = Literal["affected", "undecided", "not affected"]
 ECOSYSTEMS: Final = {"rpm": ("Red Hat", "AlmaLinux", "Rocky Linux"), "deb": ("Debian",), "pypi": ("PyPI",)}
 """The ecosystems of OSV for a type of package URL; those of distributions may have a release after a colon."""
+
+Order: TypeAlias = Callable[[str, str], int]
+"""Compares two versions: negative if the first is older."""
+
+_CVES: Final = ("aliases", "upstream", "related")
+"""Where entries name their CVEs: Debian and Red Hat in `upstream`, AlmaLinux in `related`."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +45,10 @@ class Component:
     name: str
     version: str
     url: str
+    source: str = ""
+    """The source package, if the package URL has it: entries of Debian and Rocky Linux are about source packages."""
+    source_version: str = ""
+    """Its version, which is another one for packages that were built again."""
 
 
 @dataclass(frozen=True)
@@ -61,63 +79,102 @@ def scan_components(
     """
     by_name: dict[tuple[str, str], list[Component]] = {}
     for one in components:
-        by_name.setdefault((one.kind, one.name), []).append(one)
-    files = sorted(folder.rglob("*.json"))
-    if not files:
-        raise InvalidCheckInput(f"{folder}: has no JSON file; give a folder with unpacked OSV data")
-    found = [finding for file in files for finding in _findings(_read(file, "OSV data"), by_name, release)]
+        for name in {one.name, one.source or one.name}:
+            by_name.setdefault((one.kind, name), []).append(one)
+    found = [finding for entry in _entries(folder) for finding in _findings(entry, by_name, release)]
     reasons = _statements(vex) if vex else {}
     return [_with_vex(one, reasons) for one in dict.fromkeys(found)]
+
+
+def _entries(folder: Path) -> Iterator[dict[str, Any]]:
+    """Yield the entries of all JSON files and archives below a folder. Raises: InvalidCheckInput."""
+    files = sorted((*folder.rglob("*.json"), *folder.rglob("*.zip")))
+    if not files:
+        raise InvalidCheckInput(f"{folder}: has neither JSON files nor archives; give a folder with OSV data")
+    for file in files:
+        if file.suffix == ".json":
+            yield _read(file, "OSV data")
+            continue
+        try:
+            with zipfile.ZipFile(file) as archive:
+                for name in archive.namelist():
+                    if name.endswith(".json"):
+                        yield _parse(archive.read(name), f"{file}: {name}", "OSV data")
+        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError) as error:
+            raise InvalidCheckInput(f"{file}: is not an archive of OSV data: {error}") from None
 
 
 def _component(url: str) -> Component:
     parts = urlsplit(url)
     path, _, version = unquote(parts.path).rpartition("@")
     kind, _, name = path.partition("/")
-    epoch = parse_qs(parts.query).get("epoch", ["0"])[0]
-    return Component(kind, name.rpartition("/")[2], version if epoch == "0" else f"{epoch}:{version}", url)
+    qualifiers = parse_qs(parts.query)
+    epoch = qualifiers.get("epoch", ["0"])[0]
+    version = version if epoch == "0" else f"{epoch}:{version}"
+    upstream = qualifiers.get("upstream", [""])[0]  # as syft writes it: a source RPM, or NAME@VERSION
+    source, _, source_version = upstream.partition("@")
+    if upstream.endswith(".src.rpm"):
+        source = upstream.rsplit("-", 2)[0]
+    name = canonicalize_name(name) if kind == "pypi" else name.rpartition("/")[2]
+    return Component(kind, name, version, url, source, source_version or version)
 
 
 def _findings(
     entry: dict[str, Any], by_name: dict[tuple[str, str], list[Component]], release: str
 ) -> Iterator[CveFinding]:
-    ident = next(
-        (one for one in entry.get("aliases", []) if one.startswith("CVE-")), entry.get("id", "without id")
-    )
+    if "withdrawn" in entry:
+        return
+    named = ([one for one in entry.get(key, []) if one.startswith("CVE-")] for key in _CVES)
+    idents = next(filter(None, named), [entry.get("id", "without id")])
     for affected in entry.get("affected", []):
         package = affected.get("package", {})
         ecosystem, name = package.get("ecosystem", ""), package.get("name", "")
         kind = next((kind for kind, names in ECOSYSTEMS.items() if ecosystem.partition(":")[0] in names), "")
         if kind != "pypi" and release and ecosystem != release and not ecosystem.startswith(f"{release}:"):
             continue
-        for component in by_name.get((kind, name.lower() if kind == "pypi" else name), []):
-            if finding := _decide(ident, component, affected):
-                yield finding
+        for component in by_name.get((kind, canonicalize_name(name) if kind == "pypi" else name), []):
+            version = component.source_version if name == component.source else component.version
+            if decided := _decide(component.kind, version, affected):
+                verdict, reason = decided
+                fixed = _fixed(affected)
+                yield from (CveFinding(ident, component, fixed, verdict, reason) for ident in idents)
 
 
-def _decide(ident: str, component: Component, affected: dict[str, Any]) -> CveFinding | None:
-    if component.version in affected.get("versions", []):
-        return CveFinding(ident, component, _fixed(affected), "affected")
-    order = _ORDERS.get(component.kind)
+def _decide(kind: str, version: str, affected: dict[str, Any]) -> tuple[CveVerdict, str] | None:
+    """Return whether a version is affected, with the reason if that cannot be decided; None if it is not."""
+    if version in affected.get("versions", []):
+        return "affected", ""
     ranges = [one for one in affected.get("ranges", []) if one.get("type") == "ECOSYSTEM"]
-    if ranges and order is None and not affected.get("versions"):
-        return CveFinding(
-            ident, component, _fixed(affected), "undecided", "the order of its versions is unknown here"
-        )
-    if order and any(_within(component.version, one.get("events", []), order) for one in ranges):
-        return CveFinding(ident, component, _fixed(affected), "affected")
-    return None
+    try:
+        is_within = any(is_in_range(version, one.get("events", []), ORDERS[kind]) for one in ranges)
+    except InvalidVersion as error:
+        return "undecided", f"a version cannot be compared: {error}"
+    return ("affected", "") if is_within else None
 
 
-def _within(version: str, events: list[dict[str, str]], order: Callable[[str, str], int]) -> bool:
+def is_in_range(version: str, events: Iterable[dict[str, str]], order: Order) -> bool:
+    """Return whether a version is in a range of OSV, whatever the order of its events.
+
+    "0" is before every version, and a limit of "*" after every one.
+    """
+    given = [(kind, text) for event in events for kind, text in event.items()]
+    limits = [text for kind, text in given if kind == "limit"]
+    if limits and not any(text == "*" or order(version, text) < 0 for text in limits):
+        return False
+
+    def place(one: tuple[str, str], other: tuple[str, str]) -> int:
+        if "0" in (one[1], other[1]):
+            return (one[1] != "0") - (other[1] != "0")
+        return order(one[1], other[1])
+
     inside = False
-    for event in events:
-        if "introduced" in event:
-            inside = inside or event["introduced"] == "0" or order(version, event["introduced"]) >= 0
-            continue
-        fixed = "fixed" in event and order(version, event["fixed"]) >= 0
-        later = "last_affected" in event and order(version, event["last_affected"]) > 0
-        inside = inside and not (fixed or later)
+    for kind, text in sorted(given, key=cmp_to_key(place)):
+        if kind == "introduced" and (text == "0" or order(version, text) >= 0):
+            inside = True
+        elif (kind == "fixed" and order(version, text) >= 0) or (
+            kind == "last_affected" and order(version, text) > 0
+        ):
+            inside = False
     return inside
 
 
@@ -131,7 +188,13 @@ def _evr(text: str) -> Evr:
     return Evr(int(epoch) if colon and epoch.isdecimal() else 0, version, release)
 
 
-_ORDERS: Final[dict[str, Callable[[str, str], int]]] = {"rpm": _rpm_order, "deb": compare_debian}
+def _python_order(left: str, right: str) -> int:
+    one, other = Version(left), Version(right)
+    return (one > other) - (one < other)
+
+
+ORDERS: Final[dict[str, Order]] = {"rpm": _rpm_order, "deb": compare_debian, "pypi": _python_order}
+"""The order of versions for a type of package URL."""
 
 
 def _fixed(affected: dict[str, Any]) -> str:
@@ -162,9 +225,16 @@ def _with_vex(finding: CveFinding, reasons: dict[tuple[str, str], str]) -> CveFi
 
 def _read(file: Path, what: str) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        return _parse(file.read_bytes(), str(file), what)
+    except OSError as error:
         raise InvalidCheckInput(f"{file}: is not {what}: {error}") from None
+
+
+def _parse(data: bytes, place: str, what: str) -> dict[str, Any]:
+    try:
+        content = json.loads(data)
+    except ValueError as error:
+        raise InvalidCheckInput(f"{place}: is not {what}: {error}") from None
     if not isinstance(content, dict):
-        raise InvalidCheckInput(f"{file}: is not {what}: it is no JSON object")
+        raise InvalidCheckInput(f"{place}: is not {what}: it is no JSON object")
     return content

@@ -174,7 +174,7 @@ def _check_access(patch: Patch, reveal: Callable[[Exception], Exception]) -> Non
         try:
             return right(route, services, visible, names)
         except NotFoundError as error:
-            if datacenter.web.routes._find(route.kind, services, visible, names) is None:
+            if datacenter.web.routes._find(route, services, visible, names) is None:
                 raise
             raise reveal(error) from None
 
@@ -217,20 +217,22 @@ def an_instrument_found_by_its_serial_number_alone(patch: Patch) -> None:
 @planted("every_refusal_is_recorded")
 def refusals_that_are_not_recorded(patch: Patch) -> None:
     right = AccessLog.decision
-    patch.setattr(AccessLog, "decision", lambda self, one: right(self, one) if one.permitted else None)
+    patch.setattr(AccessLog, "decision", lambda self, one, **_: right(self, one) if one.permitted else None)
 
 
 @planted("every_refusal_is_recorded", "(404)")
 def names_that_are_tried_and_not_recorded(patch: Patch) -> None:
     right = AccessLog.decision
     patch.setattr(
-        AccessLog, "decision", lambda self, one: right(self, one) if one.permitted or one.policy else None
+        AccessLog,
+        "decision",
+        lambda self, one, **_: right(self, one) if one.permitted or one.policy else None,
     )
 
 
 @planted("every_access_is_recorded", "GET /alerts:")
 def lists_that_are_not_recorded(patch: Patch) -> None:
-    patch.setattr(AccessLog, "listing", lambda *_: None)
+    patch.setattr(AccessLog, "listing", lambda *_, **__: None)
 
 
 # -- sessions, forms and tokens
