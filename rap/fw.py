@@ -178,7 +178,7 @@ def _read_confirmation(over: int) -> bool | None:
 
 
 def _prove(arguments: argparse.Namespace) -> int:
-    from netfw.proof.prove import prove
+    from netfw.proof.prove import proof_document, prove
     from netfw.proof.symbolic import Unproven
     from netfw.watch.surroundings import ASSUMPTIONS
 
@@ -201,9 +201,9 @@ def _prove(arguments: argparse.Namespace) -> int:
     elsewhere = ("there are no other tables: a saved listing does not include other tables and interfaces",)
     assumed = ASSUMPTIONS + (elsewhere if arguments.listing else ())
     if arguments.json:
-        more = {"assumed": assumed, "not_covered": [each.description for each in uncovered]}
-        theorems = [finding.summary() for finding in findings]
-        _print_json({"policy": str(arguments.policy), "holds": holds, "theorems": theorems, **more})
+        outside = [each.description for each in uncovered]
+        document = proof_document(str(arguments.policy), findings, assumed, outside)
+        _print_json({**document, "holds": holds})
         return OK if holds else FAILED
     print(*(f"assumed: {each}" for each in assumed), sep="\n")
     _print_not_covered(uncovered)

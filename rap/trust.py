@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -29,12 +30,17 @@ def add_verbs(parser: Parser) -> None:
     _add_machine(papers)
     papers.add_argument("--evidence", metavar="FILE", type=Path, help="a file of `rap trust evidence`")
     papers.add_argument("--country", metavar="CODE", help="the country whose rules appear, such as DE")
-    papers.add_argument("--proof", metavar="FILE", type=Path, help="the output of `rap fw prove --json`")
+    papers.add_argument(
+        "--proof", metavar="FILE", type=Path, help="the output of `rap fw prove --json`; otherwise it is made"
+    )
     papers.add_argument(
         "--hardening", metavar="FILE", type=Path, help="the output of `rap image check --json`"
     )
     papers.add_argument(
         "--sbom", metavar="FILE", type=Path, help="the list of software beside the image (SPDX)"
+    )
+    papers.add_argument(
+        "--no-scan", action="store_true", help="do not scan the hardening, which takes minutes"
     )
     papers.add_argument("-o", dest="output", metavar="DIR", type=Path, required=True)
     papers.set_command(_papers)
@@ -77,7 +83,9 @@ def add_verbs(parser: Parser) -> None:
 
 
 def _add_machine(parser: Parser) -> None:
-    parser.add_argument("--tree", metavar="DIR", type=Path, help="the root directory of a system")
+    parser.add_argument(
+        "--tree", metavar="DIR", type=Path, help="the root directory of a system; for papers, or an image"
+    )
     parser.add_argument("--running", action="store_true", help="this running system; as root")
 
 
@@ -95,8 +103,10 @@ def _evidence(arguments: argparse.Namespace) -> int:
 def _papers(arguments: argparse.Namespace) -> int:
     from collections import Counter
 
+    from imaging.papers.inputs import KINDS, make_documents
     from imaging.papers.make import countries, make_papers
     from imaging.papers.save import save_papers
+    from trust.machine import documents_of
 
     country = (arguments.country or "").upper()
     if country and country not in countries():
@@ -104,8 +114,13 @@ def _papers(arguments: argparse.Namespace) -> int:
             f"--country {country}: its rules are not recorded; those of {', '.join(countries())} are"
         )
     name, generated = _site(arguments.site)
-    machine, origin = _machine(arguments, generated)
-    papers = make_papers(name, machine, origin, country)
+    with _tree_of_image(arguments) as image:
+        machine, origin = _machine(arguments, generated)
+        wanted = [kind for kind in KINDS if getattr(arguments, kind) is None]
+        wanted = [kind for kind in wanted if kind != "hardening" or not arguments.no_scan]
+        made = make_documents(machine, arguments.tree, wanted, image=image)
+        machine.evidence |= documents_of(made.texts)
+        papers = make_papers(name, machine, origin, country)
     try:
         written = save_papers(papers, arguments.output)
     except OSError as error:
@@ -113,8 +128,30 @@ def _papers(arguments: argparse.Namespace) -> int:
     counts = Counter(one.answer for one in papers.answers)
     shown = ", ".join(f"{answer}: {count}" for answer, count in sorted(counts.items()))
     print(*written, sep="\n")
+    for kind, reason in made.why_not.items():
+        print(f"without {kind}: {reason}")
     print(f"{len(papers.answers)} statements ({shown})")
     return OK
+
+
+@contextmanager
+def _tree_of_image(arguments: argparse.Namespace) -> Iterator[Path | None]:
+    """Let `--tree` be the files of an image, if it names one; yield the image."""
+    from imaging.check.tree import opened_tree
+    from imaging.check.types import InvalidCheckInput
+    from imaging.programs import PrerequisiteMissing
+
+    given: Path | None = arguments.tree
+    if given is None or not given.is_file():
+        yield None
+        return
+    try:
+        with opened_tree(given) as arguments.tree:
+            yield given
+    except InvalidCheckInput as error:
+        raise WrongInput(str(error)) from error
+    except PrerequisiteMissing as error:
+        raise MachineLacks(str(error)) from error
 
 
 def _site(file: Path) -> tuple[str, dict[str, str]]:

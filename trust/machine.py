@@ -61,7 +61,7 @@ class Files:
         documents: Mapping[str, str] | None = None,
     ) -> None:
         self._root, self._runs, self._own = root, runs, dict(own or {})
-        self.evidence = _documents(documents)
+        self.evidence = documents_of(documents)
         """What was answered, by id."""
 
     def file(self, path: str) -> Evidence | None:
@@ -152,7 +152,7 @@ class Recorded:
     """What a file of `rap trust evidence` says."""
 
     def __init__(self, evidence: Iterable[Evidence], documents: Mapping[str, str] | None = None) -> None:
-        self.evidence = {one.id: one for one in evidence} | _documents(documents)
+        self.evidence = {one.id: one for one in evidence} | documents_of(documents)
 
     def file(self, path: str) -> Evidence | None:
         """Return the recorded content of a file."""
@@ -197,7 +197,8 @@ def resolve(root: Path, path: str) -> Path:
     return root / place.relative_to("/")
 
 
-def _documents(given: Mapping[str, str] | None) -> dict[str, Evidence]:
+def documents_of(given: Mapping[str, str] | None) -> dict[str, Evidence]:
+    """Return documents, by their kind, as evidence by id."""
     made = [capture("document", kind, text, _now()) for kind, text in (given or {}).items()]
     return {one.id: one for one in made}
 

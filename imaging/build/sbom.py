@@ -6,6 +6,7 @@ of the image, and its namespace is derived from the hash of the image.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -18,21 +19,26 @@ from imaging.build.packages import InstalledPackage
 
 
 def render(name: str, image_sha256: str, packages: Sequence[InstalledPackage], tree: Path, epoch: int) -> str:
-    """Return the SBOM of the image `name` with these packages, as JSON text."""
+    """Return the SBOM of the image `name` with these packages, as JSON text.
+
+    Without the hash of an image, the one of a folder: its namespace then follows from the packages.
+    """
     entries = [_rpm(package) for package in packages] + [
         _python(*found) for found in sorted(_distributions(tree))
     ]
+    digest = image_sha256 or hashlib.sha256(json.dumps(entries).encode()).hexdigest()
     image = {
-        **_package("Image", name, image_sha256[:16], "NOASSERTION", ""),
+        **_package("Image", name, digest[:16], "NOASSERTION", ""),
         "primaryPackagePurpose": "OPERATING-SYSTEM",
-        "checksums": [{"algorithm": "SHA256", "checksumValue": image_sha256}],
     }
+    if image_sha256:
+        image["checksums"] = [{"algorithm": "SHA256", "checksumValue": image_sha256}]
     document = {
         "spdxVersion": "SPDX-2.3",
         "dataLicense": "CC0-1.0",
         "SPDXID": "SPDXRef-DOCUMENT",
         "name": name,
-        "documentNamespace": f"https://spdx.org/spdxdocs/{name}-{image_sha256}",
+        "documentNamespace": f"https://spdx.org/spdxdocs/{name}-{digest}",
         "creationInfo": {
             "created": datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             "creators": ["Tool: rap-image-build"],

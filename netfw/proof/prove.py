@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -66,6 +66,19 @@ class ProofFinding:
             "counterexample": words,
             "notes": list(self.notes),
         }
+
+
+def proof_document(
+    policy: str, findings: Sequence[ProofFinding], assumed: Sequence[str], not_covered: Sequence[str]
+) -> dict[str, Any]:
+    """Return the results as JSON, as `rap fw prove --json` prints them."""
+    return {
+        "policy": policy,
+        "holds": all(finding.holds for finding in findings),
+        "theorems": [finding.summary() for finding in findings],
+        "assumed": assumed,
+        "not_covered": not_covered,
+    }
 
 
 def prove(policy: Policy, objects: Iterable[Json], only: str = "") -> Iterator[ProofFinding]:

@@ -89,24 +89,21 @@ def _check_httpd(arguments: argparse.Namespace) -> Evaluation:
 
 
 def _check_system(arguments: argparse.Namespace) -> Evaluation:
-    from imaging.check.content import default_content, read_benchmark
-    from imaging.check.openscap import PROFILE, ScanReports, scan
-    from imaging.check.reasons import load_exceptions, load_reasons
+    from imaging.check.openscap import ScanReports
+    from imaging.check.reasons import load_exceptions
+    from imaging.check.system import check_tree
     from imaging.check.tree import opened_tree
 
     refuse_options(arguments, "--httpd", ("httpd_program",))
     if arguments.exceptions:
         load_exceptions(arguments.exceptions)  # an error is reported before the image is extracted
     with opened_tree(arguments.tree) as tree:
-        content = arguments.content or default_content(tree)
-        benchmark = read_benchmark(content)
-        profile = benchmark.profile(arguments.profile or PROFILE, content)
-        reasons = load_reasons(
-            benchmark,
-            profile,
-            arguments.exceptions,
-            image=arguments.tree.is_file(),
+        return check_tree(
+            tree,
+            is_image=arguments.tree.is_file(),
+            content=arguments.content,
+            profile=arguments.profile or "",
+            exceptions=arguments.exceptions,
             mock_repo=arguments.mock_repo,
+            reports=ScanReports(arguments.report, arguments.arf),
         )
-        results = scan(tree, content, ScanReports(arguments.report, arguments.arf), profile)
-    return reasons.evaluate(results)

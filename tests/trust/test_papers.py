@@ -164,7 +164,8 @@ def test_evidence_in_a_file_gives_the_same_facts(tmp_path: Path) -> None:
     assert main(["trust", "papers", "--site", str(site), "--evidence", str(file), "-o", str(out)]) == OK
     facts = all_facts(Files(tree, runs=False))
     made = decode_papers((out / "papers.json").read_bytes()).by_key()
-    assert {key: one.values for key, one in made.items()} == {key: one.values for key, one in facts.items()}
+    of_box = {key: one.values for key, one in made.items() if not key.startswith("proof.")}
+    assert of_box == {key: one.values for key, one in facts.items()}
 
 
 def test_a_condition_that_is_no_regular_expression_is_refused(papers: Papers) -> None:

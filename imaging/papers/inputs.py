@@ -1,0 +1,117 @@
+"""Documents about a machine that papers contain, made where their inputs are at hand.
+
+The proof of the firewall needs the policy, and takes the kernel's ruleset if there is one, or else the ruleset that
+the policy makes. The scan of the hardening needs the files of a system, OpenSCAP with its content, and root. The list
+of software needs the database of packages.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from imaging.build.packages import DATABASES, installed
+from imaging.build.sbom import render as render_sbom
+from imaging.build.types import BuildFailed
+from imaging.check.show import as_document
+from imaging.check.system import check_tree
+from imaging.check.types import InvalidCheckInput
+from imaging.programs import PrerequisiteMissing
+from netfw.ruleset.names import FAMILY, TABLE
+from netfw.ruleset.render import render
+from trust.machine import Files, Recorded
+from trust.policy_evidence import POLICY, policy_of
+
+KINDS: Final = ("proof", "hardening", "sbom")
+RENDERED: Final = (
+    "the kernel has loaded the ruleset of the policy; `rap fw prove` on the box proves what it has loaded"
+)
+ELSEWHERE: Final = "there are no other tables: a saved listing does not include other tables and interfaces"
+Machine: TypeAlias = Files | Recorded
+
+
+class MadeDocuments(NamedTuple):
+    """The documents by kind, and for the others why they could not be made."""
+
+    texts: dict[str, str]
+    why_not: dict[str, str]
+
+
+class _NotAtHandError(Exception):
+    """An input is missing; the text says which."""
+
+
+def make_documents(
+    machine: Machine, tree: Path | None, wanted: Collection[str] = KINDS, *, image: Path | None = None
+) -> MadeDocuments:
+    """Return the wanted documents; `tree` has the files of the system, those of the `image` if it is given."""
+    makers: dict[str, Callable[[], str]] = {
+        "proof": lambda: _proof(machine),
+        "hardening": lambda: _hardening(tree, is_image=image is not None),
+        "sbom": lambda: _sbom(tree, image),
+    }
+    made = MadeDocuments({}, {})
+    for kind in wanted:
+        try:
+            made.texts[kind] = makers[kind]()
+        except (_NotAtHandError, InvalidCheckInput, PrerequisiteMissing, BuildFailed) as error:
+            made.why_not[kind] = str(error)
+    return made
+
+
+def _proof(machine: Machine) -> str:
+    found = policy_of(machine)
+    if found is None:
+        raise _NotAtHandError(f"there is no valid policy {POLICY}")
+    try:
+        from netfw.proof.prove import proof_document, prove
+        from netfw.proof.symbolic import Unproven
+        from netfw.watch.surroundings import ASSUMPTIONS
+    except ModuleNotFoundError as error:
+        raise _NotAtHandError(f"{error.name} is not installed: pip install 'rap-box[proof]'") from error
+    policy, _ = found
+    kernel = machine.command("nft", "-j", "list", "ruleset")
+    if kernel is None:
+        objects, elsewhere = [command["add"] for command in render(policy).commands()], RENDERED
+    else:
+        objects, elsewhere = _of_table(json.loads(kernel.text)["nftables"]), ELSEWHERE
+    try:
+        findings = list(prove(policy, objects))
+    except (Unproven, LookupError, TypeError, ValueError, AttributeError) as error:
+        raise _NotAtHandError(f"the ruleset contains something that cannot be proved: {error}") from error
+    return json.dumps(proof_document(POLICY, findings, (*ASSUMPTIONS, elsewhere), ()), indent=1)
+
+
+def _of_table(objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the objects of the box's table, and the table."""
+    found = []
+    for thing in objects:
+        ((kind, body),) = thing.items()
+        name = body.get("name") if kind == "table" else body.get("table")
+        if (body.get("family"), name) == (FAMILY, TABLE):
+            found.append(thing)
+    return found
+
+
+def _hardening(tree: Path | None, *, is_image: bool) -> str:
+    if tree is None:
+        raise _NotAtHandError("the scan reads the files of a system; give its directory or image with --tree")
+    if not (tree / "etc/redhat-release").exists():
+        raise _NotAtHandError(f"{tree}: is neither RHEL nor a rebuild of it, which the scan is for")
+    return json.dumps(as_document(check_tree(tree, is_image=is_image)), indent=1, ensure_ascii=False)
+
+
+def _sbom(tree: Path | None, image: Path | None) -> str:
+    if tree is None:
+        raise _NotAtHandError(
+            "the list of software is read from the files of a system; give them with --tree"
+        )
+    if image and (beside := image.with_name(f"{image.stem}.spdx.json")).is_file():
+        return beside.read_text("utf-8")
+    if not any((tree / path / "rpmdb.sqlite").exists() for path in DATABASES):
+        raise _NotAtHandError(f"{tree}: has no database of packages")
+    name = image.stem if image else tree.name
+    return render_sbom(name, "", installed(tree, lambda _: None), tree, int(time.time()))
