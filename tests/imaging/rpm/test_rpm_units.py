@@ -42,7 +42,7 @@ def test_each_unit_is_sandboxed(unit: Path) -> None:
 def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     for unit in [*UNITS, *UNITS[0].parent.glob("*.socket")]:
         text = unit.read_text().replace("/usr/bin/rap", "/bin/true")
-        text = re.sub(r"/usr/libexec/rap/\S+", "/bin/true", text)
+        text = re.sub(r"/usr/libexec/rap/\S+|/usr/sbin/restorecon", "/bin/true", text)
         (tmp_path / unit.name).write_text(text)
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", *sorted(tmp_path.iterdir())],
