@@ -108,13 +108,16 @@ def _control(arguments: argparse.Namespace) -> int:
 
 def _print(arguments: argparse.Namespace, row: RolloutRow, call: StaffCall) -> int:
     from datacenter.releases.listing import list_failures, read_waves
+    from datacenter.releases.windows import next_windows
 
     waves, failures = read_waves(call.store, row, call.now_ms), list_failures(call.store, row.id)
+    windows = next_windows(call.store, row, call.now_ms)
     if arguments.json:
         whole = _described(row) | {
             "waves": [
                 {"percent": one.percent, **one.figures._asdict(), "end_ms": one.end_ms} for one in waves
             ],
+            "windows": [one._asdict() for one in windows],
             "failures": [one._asdict() for one in failures],
         }
         print(json.dumps(whole, indent=2))
@@ -127,6 +130,11 @@ def _print(arguments: argparse.Namespace, row: RolloutRow, call: StaffCall) -> i
             f"wave {one.number}, up to {one.percent} %: {of.boxes} boxes, {of.committed} committed,"
             f" {of.failed} failed, {of.open} under way, {of.waiting + of.withdrawn} waiting, {of.present} had it{end}"
         )
+    for window in windows:
+        print(
+            f"{window.boxes} boxes of {window.zone} may restart from {utc_minute(window.begins_ms)} to"
+            f" {utc_minute(window.ends_ms)} UTC"
+        )
     for failed in failures:
         reason = f" ({failed.reason})" if failed.reason else ""
         print(f"{failed.box}: {failed.state}{reason}")
@@ -135,7 +143,8 @@ def _print(arguments: argparse.Namespace, row: RolloutRow, call: StaffCall) -> i
 
 def _line(row: RolloutRow) -> str:
     reason = f" ({row.reason})" if row.reason else ""
-    return f"{row.id}  {row.state}{reason}  release {row.release}, {row.name}  {row.plan.place}  by {row.requester}"
+    release = f"{row.release}, {row.name}" + ("" if row.kind == "system" else f" ({row.kind})")
+    return f"{row.id}  {row.state}{reason}  release {release}  {row.plan.place}  by {row.requester}"
 
 
 def _described(row: RolloutRow) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class Judgement(NamedTuple):
 
 
 def judge(plan: Plan, waves: Sequence[WaveFigures], current: int, began_ms: int, now_ms: int) -> Judgement:
-    """Judge a running rollout in its wave `current`, which began at `began_ms`."""
+    """Judge a running or paused rollout in its wave `current`, which began at `began_ms`."""
     for number, wave in enumerate(waves[: current + 1], 1):
         concerned = wave.boxes - wave.present
         if 100 * wave.failed > plan.failures_percent * concerned:

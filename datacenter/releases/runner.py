@@ -80,7 +80,8 @@ def _advance(connection: Connection, releases: ReleaseSet, number: int, now_ms: 
         return  # another process was first
     plan = decode_plan(row.plan)
     _end_silent(connection, number, now_ms)
-    if row.state != "running":
+    if row.state == "paused":
+        _stop_if_judged(connection, number, _judge(connection, row, plan, now_ms), now_ms)
         return
     if row.release not in releases.releases:
         reason = f"release {row.release} is not in the signed releases any more"
@@ -94,8 +95,7 @@ def _advance(connection: Connection, releases: ReleaseSet, number: int, now_ms: 
         _join(connection, row, plan, row.wave, now_ms)
     wave = row.wave
     judged = _judge(connection, row, plan, now_ms)
-    if judged.verdict == "stop":
-        _change(connection, number, "stop", judged.reason, now_ms)
+    if _stop_if_judged(connection, number, judged, now_ms):
         return
     if judged.verdict == "done":
         _change(connection, number, "finish", judged.reason, now_ms)
@@ -105,6 +105,13 @@ def _advance(connection: Connection, releases: ReleaseSet, number: int, now_ms: 
         values = {"wave": wave, "wave_began_at_ms": now_ms}
         connection.execute(update(rollouts).where(_R.id == number).values(values))
     _order(connection, row, plan, wave, now_ms)
+
+
+def _stop_if_judged(connection: Connection, number: int, judged: Judgement, now_ms: int) -> bool:
+    """Stop a rollout whose boxes fail; return whether it is stopped. A paused one has boxes that go on, too."""
+    if judged.verdict == "stop":
+        _change(connection, number, "stop", judged.reason, now_ms)
+    return judged.verdict == "stop"
 
 
 def _judge(connection: Connection, row: Any, plan: Plan, now_ms: int) -> Judgement:

@@ -24,8 +24,8 @@ TRANSITIONS: Final[dict[RolloutEvent, dict[RolloutState, RolloutState]]] = {
 """For each event the state that follows. In a state that is not listed, the event is refused.
 
 `start` is by a second person, `stop` and `finish` by the data center. A paused rollout orders nobody else; its boxes
-go on. A stopped or withdrawn one takes back the orders that have not ended. It is not resumed: a new rollout has a
-new approval.
+go on, and stop it if they fail. A stopped or withdrawn one takes back the orders that have not ended. It is not
+resumed: a new rollout has a new approval.
 """
 TAKES_BACK: Final[frozenset[RolloutState]] = frozenset({"stopped", "withdrawn"})
 """States whose orders are taken back."""

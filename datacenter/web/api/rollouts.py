@@ -57,13 +57,16 @@ class NewRollout(Struct, frozen=True):
     may_fetch_slot: bool = False
     begins: Annotated[str, Meta(max_length=5, description="when boxes may restart, by the site's time")] = ""
     ends: Annotated[str, Meta(max_length=5, description="until when; both empty: at any time")] = ""
+    days: Annotated[list[str], Meta(max_length=7, description="such as mon; empty: on all days")] = []
 
     def plan(self) -> Plan:
         """Return the plan. Raises: ParameterError."""
         values = msgspec.to_builtins(self)
-        begins, ends = values.pop("begins"), values.pop("ends")
+        begins, ends, days = (values.pop(name) for name in ("begins", "ends", "days"))
         if begins or ends:
-            values["restart"] = {"begins": begins, "ends": ends}
+            values["restart"] = {"begins": begins, "ends": ends, **({"days": days} if days else {})}
+        elif days:
+            raise ParameterError("days: give `begins` and `ends` as well")
         try:
             return msgspec.convert(values, Plan)
         except msgspec.ValidationError as error:

@@ -23,6 +23,7 @@ from datacenter.releases.listing import (
 )
 from datacenter.releases.plan import DAYS, Plan
 from datacenter.releases.states import TRANSITIONS, RolloutEvent
+from datacenter.releases.windows import next_windows
 from datacenter.web.orders import rollout_desk
 from datacenter.web.pages.page import keyset, show
 from datacenter.web.parameters import ParameterError
@@ -63,16 +64,21 @@ class RolloutForm(Struct, frozen=True):
     failures_max: int | None = None
     begins: Annotated[str, Meta(max_length=5)] = ""
     ends: Annotated[str, Meta(max_length=5)] = ""
+    days: Words = ""
     may_fetch_slot: Literal["", "yes"] = ""
 
     def plan(self) -> Plan:
         """Return the plan. Raises: ParameterError."""
         values: dict[str, Any] = msgspec.structs.asdict(self)
-        begins, ends = values.pop("begins"), values.pop("ends")
+        begins, ends, days = (values.pop(name) for name in ("begins", "ends", "days"))
         values |= {name: values[name].replace(",", " ").split() for name in ("models", "boxes", "waves")}
         values["may_fetch_slot"] = bool(self.may_fetch_slot)
         if begins or ends:
             values["restart"] = {"begins": begins, "ends": ends}
+            if days:
+                values["restart"]["days"] = days.lower().replace(",", " ").split()
+        elif days:
+            raise ParameterError("days: give the times from and until which boxes restart on these days")
         try:
             return msgspec.convert(values, Plan, strict=False)
         except msgspec.ValidationError as error:
@@ -133,6 +139,7 @@ def rollout(page: PageRequest) -> Response:
         controls=controls,
         may_approve=may_approve,
         boxes=count,
+        windows=next_windows(page.store, row, page.now_ms),
         days=DAYS,
     )
 

@@ -10,13 +10,18 @@ from sqlalchemy import select
 
 from datacenter.audit.trail import AuditTrail
 from datacenter.releases.figures import read_figures
-from datacenter.releases.plan import Plan
+from datacenter.releases.folder import Release
+from datacenter.releases.listing import find_rollout_row
+from datacenter.releases.orders import exchange_order
+from datacenter.releases.plan import Plan, Restart
 from datacenter.releases.runner import change_state
 from datacenter.releases.states import RolloutEvent, RolloutEventError
+from datacenter.releases.windows import next_windows
 from datacenter.store.schema import audit
 from datacenter.store.store import Store
-from tests.support.datacenter.rollouts import SimulatedFleet, release_set
+from tests.support.datacenter.rollouts import HOUR_MS, SimulatedFleet, release_set
 from wire.messages import UpdateWord
+from wire.release.messages import UpdateState
 
 QUICK = Plan(release=2, waves=(10, 100), observe_hours=2, answer_hours=10, failures_percent=20)
 
@@ -203,6 +208,64 @@ def test_a_paused_rollout_orders_nobody_and_its_boxes_go_on(memory: Store) -> No
     event(fleet, number, "resume")
     fleet.advance()
     assert fleet.counts(number) == {"committed": 2, "ordered": 18}
+
+
+def test_a_paused_rollout_whose_boxes_fail_stops_at_once(memory: Store) -> None:
+    fleet = fleet_of(memory, 20)
+    fleet.endings = dict.fromkeys(fleet.boxes, "returned")
+    number = fleet.start(QUICK)
+    fleet.advance()
+    event(fleet, number, "pause")
+    fleet.work()
+    fleet.advance()
+    assert fleet.state(number) == ("stopped", "2 of 2 boxes of wave 1 failed; the plan permits 20 %")
+    assert fleet.counts(number) == {"returned": 2, "withdrawn": 18}
+
+
+def test_boxes_that_are_silent_stop_a_paused_rollout(memory: Store) -> None:
+    fleet = fleet_of(memory, 20)
+    fleet.endings = dict.fromkeys(fleet.boxes, None)
+    number = fleet.start(QUICK)
+    fleet.advance()
+    event(fleet, number, "pause")
+    fleet.advance(11)
+    assert fleet.state(number)[0] == "stopped"
+
+
+def test_the_next_times_to_restart_are_those_of_each_time_zone(memory: Store) -> None:
+    fleet = fleet_of(memory, 3)
+    fleet.add_site("berlin", zone="Europe/Berlin")
+    fleet.add_site("tokyo", "JP", "asia", zone="Asia/Tokyo")
+    fleet.place("RAP-0001", "berlin")
+    fleet.place("RAP-0002", "tokyo")
+    window = Restart(begins="22:00", ends="04:00")
+    number = fleet.start(Plan(release=2, waves=(100,), restart=window, answer_hours=72))
+    row = find_rollout_row(memory, number)
+    assert row is not None
+    midnight_ms = fleet.now_ms - fleet.now_ms % (24 * HOUR_MS)
+    found = {one.zone: one for one in next_windows(memory, row, midnight_ms + 10 * HOUR_MS)}
+    hours = {zone: (one.begins_ms - midnight_ms, one.boxes) for zone, one in found.items()}
+    assert hours == {
+        "Asia/Tokyo": (13 * HOUR_MS, 1),
+        "Europe/Berlin": (20 * HOUR_MS, 1),
+        "UTC": (22 * HOUR_MS, 1),
+    }
+    assert list(found) == ["Asia/Tokyo", "Europe/Berlin", "UTC"], "the earliest first"
+    assert next_windows(memory, row, midnight_ms + 14 * HOUR_MS)[0].begins_ms == midnight_ms + 13 * HOUR_MS
+    assert not next_windows(memory, row._replace(kind="data"), fleet.now_ms)
+    assert not next_windows(memory, row._replace(plan=Plan(release=2)), fleet.now_ms)
+
+
+def test_a_data_release_is_present_by_its_own_number(memory: Store) -> None:
+    fleet = fleet_of(memory, 2)
+    fleet.releases.releases[5] = Release(5, "profiles", "data", ())
+    exchange_order(memory, fleet.releases, "RAP-0001", UpdateState(9, data=4), fleet.now_ms)
+    exchange_order(memory, fleet.releases, "RAP-0002", UpdateState(1, data=5), fleet.now_ms)
+    number = fleet.start(Plan(release=5, waves=(100,)), "data")
+    fleet.advance()
+    assert fleet.states(number) == {"RAP-0001": "ordered", "RAP-0002": "present"}
+    order = exchange_order(memory, fleet.releases, "RAP-0001", UpdateState(9, data=4), fleet.now_ms)
+    assert order is not None and (order.release, order.kind) == (5, "data")
 
 
 def test_a_withdrawn_order_is_taken_back_from_its_box(memory: Store) -> None:

@@ -40,10 +40,19 @@ def proposed(client: WebClient, **fields: str) -> str:
 
 def test_a_rollout_is_proposed_approved_paused_and_withdrawn(rolling: WebClient) -> None:
     engineer, supervisor = rolling.sign_in("engineer"), rolling.sign_in("supervisor")
-    page = proposed(engineer, place="region/europe", begins="22:00", ends="04:00", waves="50 100")
+    page = proposed(
+        engineer,
+        place="region/europe",
+        begins="22:00",
+        ends="04:00",
+        days="mon, fri",
+        answer_hours="120",
+        waves="50 100",
+    )
     text = engineer.get(page).text
     assert "A supervisor who has not proposed it must approve it" in text
-    assert "from 22:00 to 04:00 by the time of their site" in text
+    assert "from 22:00 to 04:00 by the time of their site, on mon, fri" in text
+    assert "Next times to restart" in text and "Europe/Berlin" in text
     assert "Approve and start" not in text
     assert "Approve and start" in supervisor.get(page).text
     assert send(supervisor, f"{page}/approve").status == 303
@@ -84,6 +93,8 @@ def test_a_plan_reaches_no_further_than_its_author(rolling: WebClient) -> None:
         ({"begins": "22:00"}, 400, "ends"),
         ({"begins": "22:00", "ends": "04:00", "answer_hours": "10"}, 400, "give at least 48"),
         ({"answer_hours": "0"}, 400, "answer_hours"),
+        ({"days": "mon"}, 400, "give the times from and until which boxes restart on these days"),
+        ({"begins": "22:00", "ends": "04:00", "days": "monday"}, 400, "days"),
     ],
 )
 def test_a_wrong_plan_is_refused_with_what_would_be_right(

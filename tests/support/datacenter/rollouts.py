@@ -19,7 +19,7 @@ from datacenter.store.schema import boxes, rollouts, sites, update_orders
 from datacenter.store.store import Store
 from tests.support.imaging.releases import NOW, released
 from wire.messages import Batch, Entry, UpdateStep, UpdateWord, decode, encode, encode_batch
-from wire.release.messages import MetadataVersions, UpdateOrder, UpdateState
+from wire.release.messages import Kind, MetadataVersions, UpdateOrder, UpdateState
 
 HOUR_MS = 3_600_000
 START_MS = 1_790_000_000_000
@@ -84,12 +84,12 @@ class SimulatedFleet:
             values = {"site": site, "name": site, "country": country, "region": region, "zone": zone}
             connection.execute(insert(sites).values(values))
 
-    def propose(self, plan: Plan) -> int:
+    def propose(self, plan: Plan, kind: Kind = "system") -> int:
         """Store a rollout that waits for its approval, and return its number."""
         values = {
             "release": plan.release,
             "name": f"1.{plan.release}.0",
-            "kind": "system",
+            "kind": kind,
             "site": "",
             "country": "",
             "region": "",
@@ -104,9 +104,9 @@ class SimulatedFleet:
             statement = insert(rollouts).values(values).returning(rollouts.c.id)
             return int(connection.execute(statement).scalar_one())
 
-    def start(self, plan: Plan) -> int:
+    def start(self, plan: Plan, kind: Kind = "system") -> int:
         """Store a rollout and start it."""
-        number = self.propose(plan)
+        number = self.propose(plan, kind)
         with self.store.transaction() as connection:
             change_state(connection, number, "start", "", self.now_ms)
         return number
