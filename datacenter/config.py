@@ -96,6 +96,9 @@ token = "rap"                       # the label of the token
 label = "vendor-ca"                 # of the key pair, on curve P-256
 pin = "vendor-ca.pin"               # file with the PIN of the token
 
+[audit]                             # optional: the heads of boxes' audit chains are countersigned
+key = "audit-key.pem"               # a private key of curve P-256, PEM; boxes have its public key
+
 [siem]                              # optional: audit records of boxes go there: RFC 5424 messages over TLS (RFC 5425)
 host = "siem.example.com"
 port = 6514
@@ -339,6 +342,13 @@ class Enrolment(Table, frozen=True):
         return load_module_key(module.library, module.token, module.label, module.pin)
 
 
+class Audit(Table, frozen=True):
+    """How heads of boxes' audit chains are countersigned; see `datacenter.audit.heads`."""
+
+    key: Path
+    """A private key of curve P-256, in PEM."""
+
+
 class Siem(Table, frozen=True):
     """Where audit records of boxes are forwarded; see `datacenter.audit.siem`."""
 
@@ -385,6 +395,7 @@ class Config(Table, frozen=True):
     sessions: RemoteSessions | None = None
     releases: Releases | None = None
     enrolment: Enrolment | None = None
+    audit: Audit | None = None
     siem: Siem | None = None
     monitoring: Monitoring | None = None
     log: Log = Log()
@@ -435,6 +446,11 @@ def _check_files(config: Config, problems: Problems) -> None:
     if config.releases is not None and not (config.releases.folder / "metadata").is_dir():
         problem = f"{config.releases.folder} has no releases; make the folder with `rap image release create`"
         problems.add(("releases", "folder"), problem)
+    if config.audit is not None:
+        try:
+            load_private_key(config.audit.key)
+        except (SignatureError, OSError) as error:
+            problems.add(("audit", "key"), f"{error}; heads of audit chains are signed with such a key")
     if config.siem is not None:
         for name in ("certificate", "key", "authorities"):
             if not getattr(config.siem, name).is_file():

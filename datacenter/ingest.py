@@ -15,7 +15,8 @@ The body is one block of the connection's compressed stream. Meaning of the stat
 Requests for files (`wire.files`) are answered by `datacenter.commands.ranges`, on the same connections. The messages
 of remote sessions are exchanged by `POST /v1/sessions` (`datacenter.sessions.exchange`), those of updates by
 `POST /v1/update`; `GET /v1/releases/…` brings the metadata of releases (`datacenter.releases.service`). Certificates
-are issued by EST (`datacenter.enrolment.service`).
+are issued by EST (`datacenter.enrolment.service`). Heads of audit chains are countersigned by `POST /v1/audit-head`
+(`datacenter.audit.heads`).
 
 `GET /v1/time` is answered with status 204 and the time in the `Date` header, for boxes with a wrong clock.
 """
@@ -28,6 +29,7 @@ from typing import Final, Protocol, get_args
 
 import msgspec
 
+from datacenter.audit.heads import HeadService
 from datacenter.commands.ranges import FileRanges
 from datacenter.enrolment.service import EnrolmentService
 from datacenter.front_ends import box_of, certificate_of
@@ -36,6 +38,7 @@ from datacenter.store.batch import Received
 from datacenter.store.errors import StoreError, UnknownBoxError
 from datacenter.store.queue import IngestQueue, QueueFullError
 from wire import est
+from wire.audit_head import PATH as HEAD_PATH
 from wire.compression import CompressionError, Decompressor, UnknownStreamError
 from wire.files import FILES_PATH, parse_range
 from wire.http.connection import Handler, Request, Response
@@ -89,11 +92,12 @@ def make_ingest(
     sessions: BoxSessions | None = None,
     releases: ReleaseService | None = None,
     enrolment: EnrolmentService | None = None,
+    heads: HeadService | None = None,
 ) -> Handler:
     """Return the handler that stores batches through `queue`, and answers requests for files by `files`.
 
     `sessions` exchanges the messages of remote sessions, `releases` serves releases and orders, `enrolment` issues
-    certificates; None: there are none.
+    certificates, `heads` countersigns the heads of audit chains; None: there are none.
 
     `now_ms` is the data center's wall clock. The name in the peer's certificate is the box's serial number, so the
     server must require client certificates. `front_ends` are the certificate names of front ends that terminate the
@@ -112,6 +116,8 @@ def make_ingest(
         if enrolment is not None and request.target.startswith(est.PREFIX):
             box, is_from_front_end = box_of(request, front_ends), request.peer.name in front_ends
             return await enrolment.answer(request, box, is_from_front_end=is_from_front_end)
+        if heads is not None and request.target == HEAD_PATH:
+            return await heads.answer(request, box_of(request, front_ends))
         if request.target != PATH:
             return _refusal(HTTPStatus.NOT_FOUND, f"unknown path; the only one is {PATH}")
         if request.method != "POST":

@@ -23,6 +23,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from datacenter.access.compiled import CompiledPolicies
 from datacenter.access.control import AccessControl
 from datacenter.access.reload import follow_access
+from datacenter.audit.heads import HeadService
 from datacenter.audit.siem import SiemForwarder
 from datacenter.base.counter import count_periodically
 from datacenter.bounds import datacenter_bounds, watch_bounds
@@ -62,6 +63,7 @@ from settings.problems import SettingsError
 from wire.http.admission import Limits
 from wire.http.connection import Server, serve
 from wire.messages import BATCH_BODY_BYTES_MAX
+from wire.pki.signature import load_private_key
 from wire.process.descriptors import DESCRIPTORS_RESERVED, raise_descriptor_limit
 from wire.process.failures import FailureLog
 from wire.process.forced_exit import ForcedExit
@@ -287,7 +289,10 @@ async def _serve(
         releases = ReleaseService(folder, config.boxes, store, one_writer, now_ms)
     denied = DeniedBoxes(store)
     enrolment = _enrolment(config, store, executor, now_ms)
-    ingest = make_ingest(now_ms, queue, config.front_ends, files, sessions, releases, enrolment)
+    heads = None
+    if config.audit is not None:
+        heads = HeadService(store, executor, load_private_key(config.audit.key), now_ms)
+    ingest = make_ingest(now_ms, queue, config.front_ends, files, sessions, releases, enrolment, heads)
     ingest = guarded(ingest, denied, time.time, config.front_ends)
     server = await serve(
         measured_handler(ingest, metrics.request),

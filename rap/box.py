@@ -12,6 +12,7 @@ from rap.outcome import OK, CommandError, MachineLacks, WrongInput
 from rap.parser import Parser
 
 if TYPE_CHECKING:
+    from agents.box.audit_work import AuditStatus
     from agents.box.config import BoxConfig
     from agents.box.firewall import FirewallStatus
     from agents.box.intake.counts import PortStatus
@@ -124,6 +125,8 @@ def print_status(status: StatusReport) -> None:
         _print_firewall(status.firewall)
     if status.update is not None:
         _print_update(status.update)
+    if status.audit is not None:
+        _print_audit(status.audit)
     for port in status.ports:
         print_port(port)
     for bound in status.bounds:
@@ -168,6 +171,16 @@ def _print_update(update: UpdateStatus) -> None:
     print(f"slot         {update.slot or 'none'}, {release}{ordered}")
     if update.problem:
         print(f"             PROBLEM: {update.problem}")
+
+
+def _print_audit(audit: AuditStatus) -> None:
+    from rap.utc import utc_minute
+
+    print(f"audit        {audit.record} records in chain {audit.chain}")
+    if audit.countersigned:
+        print(
+            f"             countersigned {utc_minute(int(audit.countersigned_s * 1000))}: {audit.countersigned}"
+        )
 
 
 def _print_served(port: int, tcp_port: int) -> None:

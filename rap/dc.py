@@ -92,6 +92,13 @@ def _add_audit(parser: Parser) -> None:
         default=[],
         help="a head that an earlier run printed and that was kept outside of the database",
     )
+    verify.add_argument(
+        "--box-head",
+        metavar="BOX/CHAIN/NUMBER:HASH",
+        action="append",
+        default=[],
+        help="a countersigned head that `rap box status` printed on a box",
+    )
     verify.set_command(_verify_audit)
 
     _add_search(parser.add_command("search", "print audit records of boxes"), as_json=False)
@@ -133,12 +140,14 @@ def _time_ms(text: str) -> int:
 
 def _verify_audit(arguments: argparse.Namespace) -> int:
     from datacenter.audit.verify import audit_state
+    from wire.audit_head import parse_head_text
     from wire.hash_chain import parse_head
 
     try:
         with database_errors(arguments.config):
             known = [parse_head(text) for text in arguments.head]
-            head, problems = audit_state(arguments.config, known)
+            of_boxes = [parse_head_text(text) for text in arguments.box_head]
+            head, problems = audit_state(arguments.config, known, of_boxes)
     except ValueError as error:
         raise WrongInput(str(error)) from error
     for problem in problems:

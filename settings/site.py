@@ -68,6 +68,8 @@ class AuditServer(Table, frozen=True):
 
     host: Host
     port: TcpPort = 6514
+    keys: Annotated[list[SigningKey], Meta(max_length=8)] = []
+    """The data center's public keys, which countersign the head of the box's own audit chain."""
 
 
 class Reporting(Table, frozen=True):

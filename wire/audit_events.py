@@ -105,6 +105,10 @@ class AuditEvent(StrEnum):
     """The part `counts` of the box program failed with an internal error; it starts again. Action: Report it
     with the traceback in the system's journal."""
 
+    PART_FAILED_AUDIT_LOG = "part-failed-audit-log"
+    """The part `audit-log` of the box program failed with an internal error; it starts again, and no line is lost.
+    Action: Report it with the traceback in the system's journal."""
+
     PART_FAILED_SESSIONS = "part-failed-sessions"
     """The part `sessions` of the box program failed with an internal error; remote sessions were ended, and it starts
     again. Action: Report it with the traceback in the system's journal."""
@@ -134,13 +138,37 @@ class AuditEvent(StrEnum):
     """Files of the operating system's audit log are gone, of which lines may not have been read. Value: files.
     Action: Find out who removed them, or why they were rotated so fast."""
 
+    AUDIT_LOG_REMOVED = "audit-log-removed"
+    """The oldest files of the operating system's audit log are gone, although the rotation had room for them. Value:
+    files. Action: Find out who removed them; their lines are stored."""
+
     AUDIT_LOG_REPEATED = "audit-log-repeated"
     """A power failure or a failed disk destroyed stored lines of the operating system's audit log. They are read
     again; the data center detects those that it has. Action: Nothing; check the disk if it repeats."""
 
     AUDIT_LOG_UNREADABLE = "audit-log-unreadable"
     """The operating system's audit log cannot be read; the box tries again every minute. Action: Check whether
-    auditd runs."""
+    auditd runs, and rap-audit.service."""
+
+    AUDIT_TAIL_LOST = "audit-tail-lost"
+    """Audit records are missing at the end of the spool, although the data center has countersigned the chain up to
+    them. Value: records. Action: Find out who changed the box's disk; the data center has these records."""
+
+    AUDIT_CHAIN_LOST = "audit-chain-lost"
+    """The chain of audit records begins anew with another spool. Value: the last countersigned record of the chain
+    before. Action: Nothing if the disk was replaced or erased; otherwise find out who did it."""
+
+    AUDIT_CHAIN_REPLACED = "audit-chain-replaced"
+    """The last audit record in the spool is not the one that the data center has countersigned. Value: its number.
+    Action: Find out who changed the box's disk."""
+
+    AUDIT_HEAD_REFUSED = "audit-head-refused"
+    """The data center does not countersign the head of the chain of audit records: it has others, or has lost some.
+    Value: the record's number. Action: Run `rap dc audit verify` there."""
+
+    AUDIT_HEAD_UNUSABLE = "audit-head-unusable"
+    """A countersigned head of the chain of audit records was changed, or is not signed by a key of [audit]. Action:
+    Compare `keys` in box.toml with the data center's key; otherwise find out who changed the box's disk."""
 
     WATCHDOG_NOT_STARTED = "watchdog-not-started"
     """The hardware watchdog could not be started; the box runs without it. Action: Check the watchdog's

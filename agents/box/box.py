@@ -8,11 +8,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from random import Random
 from typing import Any, Final, TypeAlias, TypeVar
 
+from agents.box.audit_work import make_audit_work
 from agents.box.buffer import Buffer
 from agents.box.certificate_files import BoxCertificates
 from agents.box.clock_sync import ClockSync, ServerTime, ask_data_center
@@ -40,13 +40,10 @@ from agents.box.intake.counts import port_status, record_counts
 from agents.box.intake.intake import Intake, Source
 from agents.box.intake.refusal import watch_refusals
 from agents.box.intake.roles import role_of
+from agents.box.parts import RunningParts
 from agents.box.released_data import ReleasedData
 from agents.box.sessions.path import FirewallPath
-from agents.box.sessions.running import (
-    RunningSessions,
-    serial_of,
-    session_instruments,
-)
+from agents.box.sessions.running import RunningSessions, serial_of, session_instruments
 from agents.box.sessions.sessions import BoxSessions
 from agents.box.snapshot import BoxStatus
 from agents.box.start import open_spool, start_event
@@ -66,7 +63,7 @@ from wire.dial.probe import probe
 from wire.dial.traffic import Traffic
 from wire.http.connection import ClientConnection, Server
 from wire.pki.signature import SignatureError
-from wire.process.bounds import Bound, Bounds
+from wire.process.bounds import Bound
 from wire.tls.context import ClientContext, client_context_ignoring_dates, sessions_kept
 from wire.tls.peer import valid_from
 from wire.tls.revocation import CrlError, RevocationList
@@ -100,6 +97,7 @@ class Box:
         """
         assert (config.firewall is None) == (hardware.firewall is None)
         assert (config.watchdog is None) == (hardware.watchdog is None)
+        assert (config.audit is None) == (hardware.audit_log is None)
         self._config, self._hardware, self._random = config, hardware, random
         self._on_served, self._log_message = on_served, log_message
         self._certificate = OwnCertificate(config.identity, hardware.clock)
@@ -113,7 +111,7 @@ class Box:
         self._released = ReleasedData(config, hardware.disk, self._files)
         self._profiles = self._released.profiles
         self._time_dial_timeout = AdaptiveTimeout(DIAL_TIMEOUT_FACTOR_MAX)
-        self._running: _Running | None = None
+        self._running: RunningParts | None = None
         self._renewal: Renewal | None = None
         self._session_listeners: list[Callable[[], object]] = []
         self.tcp_ports: dict[int, int] = {}
@@ -149,7 +147,7 @@ class Box:
             await buffer.close()
             self.activity = "closed"
 
-    async def _live(self, running: _Running) -> None:
+    async def _live(self, running: RunningParts) -> None:
         config, watchdog = self._config, self._hardware.watchdog
         work = partial(self._work, running)
         async with asyncio.TaskGroup() as tasks:
@@ -166,6 +164,8 @@ class Box:
                 tasks.create_task(self._supervise("watchdog", feed, running))
             watch = partial(self._certificate.watch, running.audit, self._alarm.used_by("certificate"))
             tasks.create_task(self._supervise("certificate", watch, running))
+            if running.audit_work:
+                tasks.create_task(self._supervise("audit-log", running.audit_work.run, running))
             if running.updater:
                 tasks.create_task(self._supervise("updates", running.updater.run, running))
             if running.sessions:
@@ -181,7 +181,7 @@ class Box:
             else:
                 tasks.create_task(work())
 
-    async def _work(self, running: _Running) -> None:
+    async def _work(self, running: RunningParts) -> None:
         """Serve the instrument ports, forward records and execute commands, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._supervise("forwarder", running.forwarder.run, running))
@@ -206,7 +206,7 @@ class Box:
         running.audit.note(event)
         self._use_certificate(running)
 
-    def _use_certificate(self, running: _Running) -> None:
+    def _use_certificate(self, running: RunningParts) -> None:
         """Use the certificate's contexts for new connections."""
         self._certificate.note(running.audit, self._alarm.used_by("certificate"))
         running.forwarder.use(self._certificate.client_tls)
@@ -258,7 +258,7 @@ class Box:
         self._is_list_expired = is_expired
 
     def _supervise(
-        self, name: str, part: Callable[[], Awaitable[None]], running: _Running, port: int = 0
+        self, name: str, part: Callable[[], Awaitable[None]], running: RunningParts, port: int = 0
     ) -> Coroutine[Any, Any, None]:
         return keep_running(name, part, running.audit, self._random, port=port)
 
@@ -307,9 +307,10 @@ class Box:
             ),
             running.updater.status if running.updater else None,
             self._hardware.fips,
+            running.audit_work.status if running.audit_work else None,
         )
 
-    def _adapted(self, running: _Running) -> list[Source]:
+    def _adapted(self, running: RunningParts) -> list[Source]:
         """Return the instruments that speak their own standard."""
         return [running.intake.sources[serial] for serial in sorted(self._config.adapted())]
 
@@ -324,7 +325,7 @@ class Box:
             audit.note(AuditEvent.SPOOL_FILES_LEFT_ALONE, files)
             self._log_message(f"spool: ignoring {files} files of another spool or of a newer program version")
 
-    def _assemble(self, buffer: Buffer, guard: FirewallGuard | None) -> _Running:
+    def _assemble(self, buffer: Buffer, guard: FirewallGuard | None) -> RunningParts:
         audit = AuditLog(buffer, self._hardware.clock, self._state.audit_head)
         enrolled = self._config.enrolled()
         agents = set(enrolled) - self._config.adapted()
@@ -361,10 +362,11 @@ class Box:
         ports = {port.number for port in self._config.port}
         judge = partial(program_health, guard, buffer, lambda: self._served >= ports)
         updater = self._make_updater(buffer, audit, transfers, judge, intake)
-        files: RequestQueue = transfers
+        audit_work = make_audit_work(self._config, self._hardware, self._state, audit, buffer)
+        queues_of_requests: list[RequestQueue] = [transfers, *(audit_work.requests if audit_work else ())]
         if updater is not None:
             transfers.also_needed = updater.needed_files
-            files = RequestQueues(transfers, updater.requests)
+            queues_of_requests.append(updater.requests)
         forwarder = Forwarder(
             buffer,
             datacenter,
@@ -381,7 +383,7 @@ class Box:
             clock=self._hardware.clock,
             clock_sync=clock_sync,
             trust=trust,
-            files=files,
+            files=RequestQueues(*queues_of_requests),
             on_established=self._renewal.answered if self._renewal else ignore,
         )
         bounds = box_bounds(audit, self._alarm.used_by("bounds"))
@@ -397,8 +399,19 @@ class Box:
         if guard is not None:
             bounds.add(Bound("conntrack", partial(guard.limit, "conntrack")))
         collector.on_port_filling = bounds.check
-        return _Running(
-            buffer, audit, intake, collector, forwarder, commands, guard, bounds, trust, sessions, updater
+        return RunningParts(
+            buffer,
+            audit,
+            intake,
+            collector,
+            forwarder,
+            commands,
+            guard,
+            bounds,
+            trust,
+            sessions,
+            updater,
+            audit_work,
         )
 
     def _make_updater(
@@ -473,7 +486,7 @@ class Box:
         tls = client_context_ignoring_dates(self._certificate.files.client_identity())
         return await ask_data_center(config.datacenter, tls, config.proxy, self._time_dial_timeout)
 
-    async def _serve(self, running: _Running, port: InstrumentPort) -> None:
+    async def _serve(self, running: RunningParts, port: InstrumentPort) -> None:
         """Serve the agents of a port, or the instrument there that speaks its own standard."""
         for instrument in port.instrument:
             if instrument.adapted:
@@ -482,7 +495,7 @@ class Box:
         await self._serve_agents(running, port)
 
     async def _serve_adapted(
-        self, running: _Running, port: InstrumentPort, serial: str, site: AdaptedPort
+        self, running: RunningParts, port: InstrumentPort, serial: str, site: AdaptedPort
     ) -> None:
         profile, clock_ms = self._profiles.allowed[serial].profile, partial(now_ms, self._hardware.clock)
         intake, source = running.intake, running.intake.sources[serial]
@@ -514,7 +527,7 @@ class Box:
                 await close(server)
 
     async def _until_served(
-        self, running: _Running, port: InstrumentPort, open_port: Callable[[], Awaitable[T]]
+        self, running: RunningParts, port: InstrumentPort, open_port: Callable[[], Awaitable[T]]
     ) -> T:
         while True:
             try:
@@ -523,7 +536,7 @@ class Box:
                 running.audit.note(AuditEvent.PORT_NOT_SERVED, port=port.number)
                 await asyncio.sleep(PORT_RETRY_SECONDS)
 
-    async def _serve_agents(self, running: _Running, port: InstrumentPort) -> None:
+    async def _serve_agents(self, running: RunningParts, port: InstrumentPort) -> None:
         clock = self._hardware.clock
         server = await self._until_served(
             running,
@@ -550,20 +563,3 @@ class Box:
             self._servers.pop(port.number, None)
             running.bounds.remove(connections)
             await server.close()
-
-
-@dataclass(frozen=True, slots=True)
-class _Running:
-    """The parts of a running box."""
-
-    buffer: Buffer
-    audit: AuditLog
-    intake: Intake
-    collector: Collector
-    forwarder: Forwarder
-    commands: CommandDispatcher
-    guard: FirewallGuard | None
-    bounds: Bounds
-    trust: TrustDiagnosis
-    sessions: RunningSessions | None
-    updater: Updater | None

@@ -77,6 +77,7 @@ def check_box(file: Path) -> CheckedConfig:
     policy = load_fitting_policy(file, config, board) if config.firewall else None
     if config.sessions is not None:
         _check_sessions(file, config, config.sessions, board, policy)
+    _check_audit(file, config)
     _check_updates(file, config)
     return CheckedConfig(config, board, policy, problems)
 
@@ -92,6 +93,16 @@ def check_closed(file: Path) -> CheckedConfig:
     _check_status(file, config)
     _check_spool(file, config)
     return CheckedConfig(config, board, None)
+
+
+def _check_audit(file: Path, config: BoxConfig) -> None:
+    if config.audit is None or config.audit.keys is None:
+        return
+    try:
+        load_public_keys(config.audit.keys)
+    except (SignatureError, OSError) as error:
+        message = f"{error}; the data center countersigns audit chains with such keys"
+        raise SettingsError.at(file, "audit.keys", message) from error
 
 
 def _check_updates(file: Path, config: BoxConfig) -> None:

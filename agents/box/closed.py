@@ -117,6 +117,7 @@ class ClosedBox:
             ports=(),
             update=None,
             fips=self._fips,
+            audit=None,
         )
 
     async def backlog(self) -> Mapping[Priority, int] | None:

@@ -57,6 +57,12 @@ retry_s = 30.0                         # pause after a failed attempt to enforce
 [clock]
 service = "/run/rap-clock.sock"        # sets a wrong clock; without it, a wrong clock is only recorded
 
+[audit]                                # without the table, lines of the system's audit log stay on the box
+service = "/run/rap-audit.sock"        # reads the files of the log, which only root may read
+files_max = 99                         # as many as auditd keeps (num_logs): if fewer are left, somebody removed one
+bytes_per_second = 4096                # of lines, before their compression: they precede routine reports
+keys = "audit-heads.pem"               # optional: public keys of the data center, which countersigns the chain's head
+
 [enrolment]                            # optional: the box requests its certificates from the data center (EST),
                                        # with keys of its own that it keeps in the folder of the spool
 
@@ -208,6 +214,19 @@ class Clock(Table, frozen=True):
     service: Path | None = None
 
 
+class AuditSettings(Table, frozen=True):
+    """The operating system's audit log, which is sent with the box's own audit records."""
+
+    service: Path = Path("/run/rap-audit.sock")
+    """The socket of the service that reads its files."""
+    files_max: Annotated[int, Meta(ge=2, le=999)] = 99
+    """How many files auditd keeps (`num_logs`)."""
+    bytes_per_second: Annotated[int, Meta(ge=64, le=1_000_000)] = 4096
+    """The rate of lines, before they are compressed; they precede routine reports on the line."""
+    keys: Path | None = None
+    """Public keys of the data center (PEM, P-256): one of them must have signed the head of the chain."""
+
+
 class Enrolment(Table, frozen=True):
     """The box requests its certificates from the data center; the files of [identity] are for the first time."""
 
@@ -312,6 +331,7 @@ class BoxConfig(Table, frozen=True):
     firewall: FirewallPolicy | None = None
     watchdog: HardwareWatchdog | None = None
     clock: Clock = Clock()
+    audit: AuditSettings | None = None
     enrolment: Enrolment | None = None
     revocation: Revocation | None = None
     profiles: Profiles | None = None

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
+from agents.box.audit.log_reader import LogFolder
 from agents.box.firewall import FirewallService
 from agents.box.health.spoolwatch import DiskSpace
 from agents.box.sessions.running import SessionHardware
@@ -25,9 +26,9 @@ from wire.process.bounds import Bound
 class Hardware:
     """The hardware and services that a box uses.
 
-    `executor` runs the disk's calls one at a time; without it the box starts a thread. `firewall`, `watchdog` and
-    `sessions` are given if the configuration has [firewall], [watchdog] and [sessions]. `bounds` are those of the
-    process; `disk_space` is called on the thread of the disk.
+    `executor` runs the disk's calls one at a time; without it the box starts a thread. `firewall`, `watchdog`,
+    `sessions` and `audit_log` are given if the configuration has [firewall], [watchdog], [sessions] and [audit].
+    `bounds` are those of the process; `disk_space` is called on the thread of the disk.
     """
 
     disk: Disk
@@ -48,5 +49,7 @@ class Hardware:
     """None: the box follows no orders to update it."""
     fips: SelfTest | None = None
     """The self-test of the cryptographic module at the start; None: the site does not demand FIPS mode."""
+    audit_log: LogFolder | None = None
+    """The files of the operating system's audit log; its calls are made on a thread of their own."""
     make_key: Callable[[], PrivateKey] = make_key
     """Makes a private key for the box's certificate."""

@@ -38,6 +38,7 @@ from hal.linux.crypto import LinuxCryptographicModule
 from hal.linux.disk import LinuxDisk
 from hal.linux.ethernet import LinuxEthernetPort
 from hal.linux.indicators import LinuxIndicators
+from hal.linux.log_folder import LinuxLogFolder
 from hal.linux.machine import LinuxMachine
 from hal.linux.partition import LinuxPartition
 from hal.linux.watchdog import LinuxWatchdog
@@ -172,6 +173,7 @@ def _hardware(checked: CheckedConfig, disk: Disk, executor: Executor, log_messag
         serial_ports=_serial_ports(checked),
         sessions=_sessions(checked.config, checked.config.sessions) if checked.config.sessions else None,
         updates=_updates(checked.config.updates, log_message) if checked.config.updates else None,
+        audit_log=LinuxLogFolder(checked.config.audit.service) if checked.config.audit else None,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from agents.box.audit_work import AuditStatus
 from agents.box.firewall import FirewallStatus
 from agents.box.intake.counts import PortStatus
 from agents.box.updates.surroundings import UpdateStatus
@@ -39,3 +40,5 @@ class BoxStatus:
     """None if the box follows no orders to update it."""
     fips: SelfTest | None
     """None if the site does not demand FIPS mode."""
+    audit: AuditStatus | None
+    """None without [audit] in the configuration."""

@@ -15,6 +15,7 @@ from typing import Final
 
 import msgspec
 
+from agents.box.audit_work import AuditStatus
 from agents.box.firewall import FirewallStatus
 from agents.box.intake.counts import PortStatus
 from agents.box.snapshot import BoxStatus
@@ -64,6 +65,8 @@ class StatusReport(msgspec.Struct, frozen=True):
     """None if the box follows no orders to update it."""
     fips: SelfTest | None = None
     """The self-test at the start; None if the site does not demand FIPS mode."""
+    audit: AuditStatus | None = None
+    """None without [audit] in the configuration."""
 
 
 class CertificateStatus(msgspec.Struct, frozen=True):
@@ -115,6 +118,7 @@ def as_status(status: BoxStatus) -> StatusReport:
         ports=status.ports,
         update=status.update,
         fips=status.fips,
+        audit=status.audit,
     )
 
 

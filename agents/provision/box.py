@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from agents.box.certificate_files import BoxCertificates
 from agents.box.config import (
+    AuditSettings,
     BoxConfig,
     Clock,
     FirewallPolicy,
@@ -40,6 +41,8 @@ FIREWALL_SOCKET: Final = Path("/run/rap-firewall/socket")
 """The socket of rap-firewall.service."""
 OFFER_KEYS: Final = "session-offers.pem"
 """The data center's public keys for remote sessions, beside box.toml; rap-tunnel.service needs the file to exist."""
+HEAD_KEYS: Final = "audit-heads.pem"
+"""The data center's public keys for heads of audit chains, beside box.toml."""
 RELEASES_ROOT: Final = Path("/usr/share/rap/releases-root.json")
 """The root of the releases' metadata, which the image's builder puts there."""
 WRITTEN_BY: Final = "Written by /usr/lib/rap/provision from /etc/rap/site.toml; edit that file."
@@ -69,6 +72,7 @@ def box_file(site: SiteOnBox, board: Board, releases_root: Path | None = None) -
         status=StatusSocket(),
         firewall=FirewallPolicy(policy=Path("firewall.toml"), socket=FIREWALL_SOCKET),
         clock=Clock(service=Path("/run/rap-clock.sock")),
+        audit=AuditSettings(keys=Path(HEAD_KEYS) if site.audit.keys else None),
         sessions=_sessions(site.sessions),
         updates=UpdateSettings(releases_root) if releases_root else None,
         fips=site.fips,
@@ -117,11 +121,11 @@ def _sessions(sessions: RemoteSessions | None) -> SessionSettings | None:
     )
 
 
-def offer_keys_file(sessions: RemoteSessions) -> str:
-    """Return the content of OFFER_KEYS: the data center's public keys in PEM."""
+def keys_file(keys: Iterable[str]) -> str:
+    """Return the content of OFFER_KEYS and HEAD_KEYS: public keys of the data center, in PEM."""
     return "".join(
         f"-----BEGIN PUBLIC KEY-----\n{wrapped}\n-----END PUBLIC KEY-----\n"
-        for wrapped in ("\n".join(textwrap.wrap(key, 64)) for key in sessions.keys)
+        for wrapped in ("\n".join(textwrap.wrap(key, 64)) for key in keys)
     )
 
 

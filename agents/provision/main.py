@@ -19,7 +19,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from agents.provision.box import IDENTITY, OFFER_KEYS, RELEASES_ROOT, box_file, firewall_file, offer_keys_file
+from agents.provision.box import (
+    HEAD_KEYS,
+    IDENTITY,
+    OFFER_KEYS,
+    RELEASES_ROOT,
+    box_file,
+    firewall_file,
+    keys_file,
+)
 from agents.provision.files import write_file
 from agents.provision.host_keys import FOLDER as SSH_FOLDER
 from agents.provision.host_keys import KEPT, install_host_keys
@@ -72,6 +80,7 @@ GENERATED: Final = (
     f"{LINKS}/10-rap-*.link",
     f"{CONNECTIONS}/rap-*.nmconnection",
     f"{FOLDER}/{OFFER_KEYS}",
+    f"{FOLDER}/{HEAD_KEYS}",
     CONFIGURATION,
     SECRETS,
 )
@@ -173,7 +182,9 @@ def files_of(text: str, file: Path) -> dict[str, str]:
         "firewall.toml": firewall_file(site, board),
     }
     if site.sessions is not None:
-        own[OFFER_KEYS] = offer_keys_file(site.sessions)
+        own[OFFER_KEYS] = keys_file(site.sessions.keys)
+    if site.audit.keys:
+        own[HEAD_KEYS] = keys_file(site.audit.keys)
     if site.board.endswith(".toml"):
         own[site.board] = (file.parent / site.board).read_text("utf-8")
     _check_policy(own, file)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any, Final, NamedTuple
 
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from sqlalchemy import ColumnElement, Select, literal, or_, select, tuple_
 
 from datacenter.store.box_audit import START, AuditRecord, make_record, previous_of
 from datacenter.store.schema import box_audit, box_audit_problems, box_chains
 from datacenter.store.store import Store
+from wire.audit_head import CountersignedHead, KnownHead, is_countersigned
 from wire.messages import Entry, MessageError, decode
 
-_A = box_audit.c
+_A, _C = box_audit.c, box_chains.c
 _COLUMNS = [_A[name] for name in AuditRecord._fields]
 
 
@@ -122,18 +124,32 @@ def iso_time(ms: int) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:03}Z"
 
 
-def box_chain_problems(store: Store, box: str = "") -> Iterator[str]:
-    """Verify the chains of a box, of all without one; yield what is wrong, now or at arrival. Raises: StoreError."""
+def box_chain_problems(
+    store: Store,
+    box: str = "",
+    key: EllipticCurvePublicKey | None = None,
+    known: Iterable[tuple[str, KnownHead]] = (),
+) -> Iterator[str]:
+    """Verify the chains of a box, of all without one; yield what is wrong, now or at arrival. Raises: StoreError.
+
+    With `key`, the public key of the data center for heads, their signatures are verified, too. `known` are boxes and
+    heads that boxes have shown.
+    """
+    for name, head in known:
+        if not _has_record(store.of(name), name, head):
+            where = f"{name}: chain {head.epoch}: record {head.number}"
+            yield f"{where}, of which the box has a countersigned head, is missing or was replaced"
     for part in store.parts:
+        yield from _head_problems(part, box, key)
         heads = {}
         for name, epoch, number, digest, last in part.read(
             _of_box(box, *(box_chains.c[column] for column in ("box", "epoch", "number", "hash", "last")))
         ):
             heads[name, epoch] = number, bytes(digest), last
         rows = map(record_of, part.read(_of_box(box, *_COLUMNS).order_by(_A.box, _A.epoch, _A.number)))
-        for key, chain in groupby(rows, lambda row: (row.box, row.epoch)):
-            number, digest, last = heads.pop(key, (0, START, 0))
-            yield from _problems(*key, chain, number, digest, last)
+        for which, chain in groupby(rows, lambda row: (row.box, row.epoch)):
+            number, digest, last = heads.pop(which, (0, START, 0))
+            yield from _problems(*which, chain, number, digest, last)
         for (name, epoch), (_, _, last) in heads.items():
             yield f"{name}: all {last} records of the chain {epoch} are missing"
         other = box_audit.alias()
@@ -153,6 +169,32 @@ def _of_box(box: str, *columns: Any) -> Select[Any]:
     """Select from the rows of a box, or of all boxes; the first of the columns is that of the box."""
     found = select(*columns)
     return found.where(columns[0] == box) if box else found
+
+
+def _head_problems(part: Store, box: str, key: EllipticCurvePublicKey | None) -> Iterator[str]:
+    """Compare countersigned heads with the records."""
+    query = _of_box(box, _C.box, _C.epoch, _C.signed_number, _C.signed, _C.removed).where(
+        _C.signed_number > 0
+    )
+    for name, epoch, number, encoded, removed in list(part.read(query)):
+        where = f"{name}: chain {epoch}: the countersigned head"
+        try:
+            signed = decode(CountersignedHead, bytes(encoded or b""))
+        except MessageError:
+            yield f"{where} was changed: it cannot be read"
+            continue
+        head = signed.head
+        if key is not None and not is_countersigned(signed, name, [key]):
+            yield f"{where} was changed, or was signed with another key than that of [audit]"
+        if (head.epoch, head.number) != (epoch, number):
+            yield f"{where} was changed: it is that of record {head.number} of chain {head.epoch}"
+        if head.number > removed and not _has_record(part, name, head):
+            yield f"{where}, record {head.number}, is missing or was replaced"
+
+
+def _has_record(part: Store, box: str, head: KnownHead) -> bool:
+    of_record = (_A.box == box, _A.epoch == head.epoch, _A.number == head.number, _A.hash == head.digest)
+    return bool(list(part.read(select(_A.number).where(*of_record))))
 
 
 def _problems(

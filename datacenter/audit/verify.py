@@ -6,23 +6,38 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+
 from datacenter.audit.boxes import box_chain_problems
 from datacenter.audit.trail import AuditTrail
 from datacenter.config import load_config
 from datacenter.store.shards import open_store
 from datacenter.store.store import Store
 from settings.problems import SettingsError
+from wire.audit_head import KnownHead
 from wire.hash_chain import ChainHead
+from wire.pki.signature import load_private_key
 
 
-def audit_state(config_path: Path, known: Sequence[ChainHead]) -> tuple[ChainHead, list[str]]:
+def audit_state(
+    config_path: Path, known: Sequence[ChainHead], of_boxes: Sequence[tuple[str, KnownHead]] = ()
+) -> tuple[ChainHead, list[str]]:
     """Verify the audit log of the configured database, and the audit records of boxes.
 
-    Return the head of the log, and what is wrong. Raises: SettingsError; StoreError.
+    `of_boxes` are heads that boxes have shown. Return the head of the log, and what is wrong.
+
+    Raises: SettingsError; StoreError.
     """
     with audited_store(config_path) as store:
         trail = AuditTrail(store)
-        return trail.head(), [*trail.problems(known), *box_chain_problems(store)]
+        key = _public_key(config_path)
+        return trail.head(), [*trail.problems(known), *box_chain_problems(store, "", key, of_boxes)]
+
+
+def _public_key(config_path: Path) -> EllipticCurvePublicKey | None:
+    """Return the key by which heads of boxes' chains are countersigned; None if they are not."""
+    audit = load_config(config_path).audit
+    return load_private_key(audit.key).public_key() if audit else None
 
 
 @contextmanager

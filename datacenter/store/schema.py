@@ -452,6 +452,12 @@ box_chains = Table(
     Column("last", BigInteger, nullable=False),
     Column("waiting_since_ms", BigInteger),
     Column("forwarded", BigInteger, nullable=False, server_default="0"),  # up to this record, to the SIEM
+    Column(
+        "signed_number", BigInteger, nullable=False, server_default="0"
+    ),  # of the newest countersigned head
+    Column("signed", LargeBinary),  # that head, as the box has it (`wire.audit_head`)
+    Column("removed", BigInteger, nullable=False, server_default="0"),  # retention removed up to this record
+    Column("removed_hash", LargeBinary),  # of that record
 )
 
 box_audit_problems = Table(

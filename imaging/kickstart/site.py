@@ -40,6 +40,8 @@ secret = "24-to-128-characters-in-ASCII"   # the pre-shared key
 host = "audit.example.com"
 port = 6514
 authority = "audit-ca.pem"             # the CA of its certificate
+keys = ["MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEHvH0KXM3pk5k8mnrTTXRHjcG1lmWrpsxpGyfMHo6Lr9WtVFPJQ0dqMq9lwqTpCYXIvYjpG+3rqRkRUzYHcAwYA=="]
+                                       # optional: of the data center, if it countersigns audit chains ([audit] there)
 
 [[instrument]]                         # instruments that may report, and their ports
 port = 1
@@ -241,7 +243,7 @@ def site_board(site: Site) -> Board:
 def for_box(site: Site) -> str:
     """Return the box's settings as TOML, without secrets except the proxy's, and without paths of this machine."""
     shared = {info.name: getattr(site, info.name) for info in msgspec.structs.fields(SiteForBox)}
-    audit = AuditServer(host=site.audit.host, port=site.audit.port)
+    audit = AuditServer(host=site.audit.host, port=site.audit.port, keys=site.audit.keys)
     kept = as_table(SiteForBox(**shared | {"board": Path(site.board).name, "audit": audit}))
     kept |= {"hostname": site.hostname, "timezone": site.timezone}
     return dumps(kept | ({"luks": {"tpm": site.luks.tpm}} if site.luks else {}))

@@ -35,6 +35,7 @@ LAUNCHERS: Final = (
     "usr/bin/rap",
     "usr/libexec/rap/firewall",
     "usr/libexec/rap/provision",
+    "usr/libexec/rap/read-audit-log",
     "usr/libexec/rap/repair-superblock",
     "usr/libexec/rap/set-clock",
     "usr/libexec/rap/volumes",

@@ -54,6 +54,9 @@ class LogProblemKind(StrEnum):
     CUT = "cut"  # a file is shorter than what was read of it
     CHANGED = "changed"  # what was read of a file has another content now
     LOST = "lost"  # the file that was being read is gone, perhaps with lines that were not read
+    REMOVED = (
+        "removed"  # the oldest files are gone, although the log had room for them; their lines were read
+    )
     REORDERED = "reordered"  # files have changed places
 
 
@@ -67,8 +70,9 @@ class LogProblem(NamedTuple):
 class LogReader:
     """Reads one log. The caller moves the cursor over what it has stored, by `LogCursor.accept`."""
 
-    def __init__(self, folder: LogFolder, name: str, cursor: LogCursor) -> None:
-        self._folder, self._name, self.cursor = folder, name, cursor
+    def __init__(self, folder: LogFolder, name: str, cursor: LogCursor, files_max: int = 0) -> None:
+        """`files_max` is the number of files beyond which the rotation removes the oldest; 0: it is not known."""
+        self._folder, self._name, self.cursor, self._files_max = folder, name, cursor, files_max
 
     def read(self, bytes_max: int = READ_BYTES_MAX) -> tuple[list[LogPiece], list[LogProblem]]:
         """Return the next pieces, of at most `bytes_max` bytes together, and problems that were found.
@@ -130,8 +134,9 @@ class LogReader:
         """Compare the files with those that were read, and forget the ones that are gone.
 
         The oldest files are removed when the log is rotated: a file is begun only after all of the one before was
-        read, so nothing is lost. One that is gone while an older one exists was removed by somebody, and an unknown
-        one that is older than a known one was added, or its first line was changed.
+        read, so nothing is lost. With fewer files than the rotation keeps, somebody else has removed them. One that
+        is gone while an older one exists was removed by somebody, and an unknown one that is older than a known one
+        was added, or its first line was changed.
         """
         marks, problems = self.cursor.marks, []
         order = [file for file in files if file in marks]
@@ -139,6 +144,8 @@ class LogReader:
         after_oldest = list(marks)[list(marks).index(known[0]) :] if known else [self.cursor.newest]
         if lost := [file for file in after_oldest if file and file not in files]:
             problems.append(LogProblem(LogProblemKind.LOST, len(lost)))
+        elif known and (removed := list(marks).index(known[0])) and self._has_room():
+            problems.append(LogProblem(LogProblemKind.REMOVED, removed))
         if known != order:
             problems.append(LogProblem(LogProblemKind.REORDERED, len(known)))
         if known and (added := sum(file not in marks for file in files[: files.index(order[-1])])):
@@ -146,8 +153,18 @@ class LogReader:
         self.cursor.marks = {file: marks[file] for file in order}
         return problems
 
+    def _has_room(self) -> bool:
+        """Return whether the log has fewer files than the rotation keeps; False while it is being rotated."""
+        numbers = sorted(number for number, _ in self._numbered())
+        return numbers == list(range(len(numbers))) and len(numbers) < self._files_max
+
     def _files(self) -> list[tuple[str, bytes]]:
         """Return the names and identities of the files, the oldest first."""
+        files = [(name, self._identity(name)) for _, name in sorted(self._numbered(), reverse=True)]
+        return [(name, file) for name, file in files if file]
+
+    def _numbered(self) -> list[tuple[int, str]]:
+        """Return the numbers and names of the files; the newest has the number 0."""
         numbers = []
         for name in self._folder.names():
             ending = name.removeprefix(self._name)
@@ -155,8 +172,7 @@ class LogReader:
                 numbers.append((0, name))
             elif name.startswith(self._name) and ending[:1] == "." and ending[1:].isdecimal():
                 numbers.append((int(ending[1:]), name))
-        files = [(name, self._identity(name)) for _, name in sorted(numbers, reverse=True)]
-        return [(name, file) for name, file in files if file]
+        return numbers
 
     def _identity(self, name: str) -> bytes:
         length = min(self._folder.size(name), PIECE_BYTES_MAX)

@@ -33,6 +33,7 @@ _EVENTS: Final = {
     LogProblemKind.CHANGED: AuditEvent.AUDIT_LOG_CHANGED,
     LogProblemKind.REORDERED: AuditEvent.AUDIT_LOG_CHANGED,
     LogProblemKind.LOST: AuditEvent.AUDIT_LOG_LOST,
+    LogProblemKind.REMOVED: AuditEvent.AUDIT_LOG_REMOVED,
 }
 
 

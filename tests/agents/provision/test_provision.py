@@ -15,9 +15,9 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from agents.box.config import SessionSettings, load_config
+from agents.box.config import AuditSettings, SessionSettings, load_config
 from agents.box.sessions.running import security_keys
-from agents.provision.box import OFFER_KEYS, RELEASES_ROOT, box_file, firewall_file
+from agents.provision.box import HEAD_KEYS, OFFER_KEYS, RELEASES_ROOT, box_file, firewall_file
 from agents.provision.files import write_file
 from agents.provision.identity import read_identity
 from agents.provision.main import LINKS_CHANGED, STAMP, SystemLacks, files_of, main, note_new_names, provision
@@ -50,6 +50,23 @@ def test_the_box_program_accepts_the_generated_configuration(root: Path) -> None
     assert config.datacenter.address == "203.0.113.5"
     assert [(port.number, port.listen) for port in config.port][:2] == [(1, "10.77.1.1"), (2, "10.77.2.1")]
     assert config.enrolled() == {"CHEM-0001": 2, "CHEM-0002": 2}
+
+
+def test_a_site_with_keys_for_audit_chains_has_them_countersigned(root: Path) -> None:
+    file = root.parent / "site.toml"
+    provision(file, root)
+    audit = load_config(root / "etc/rap/box.toml").audit
+    assert audit == AuditSettings()
+    file.write_text(PROVISIONED_SITE.replace("[audit]\n", f'[audit]\nkeys = ["{OFFERED_BY}"]\n'))
+    provision(file, root)
+    audit = load_config(root / "etc/rap/box.toml").audit
+    assert audit is not None and audit.keys is not None
+    assert [key.public_numbers() for key in load_public_keys(audit.keys)] == [
+        DATACENTER.public_key().public_numbers()
+    ]
+    file.write_text(PROVISIONED_SITE)
+    assert f"etc/rap/{HEAD_KEYS}" in provision(file, root)
+    assert not (root / "etc/rap" / HEAD_KEYS).exists()
 
 
 def test_the_firewall_permits_only_the_destinations_in_the_site_file(root: Path) -> None:

@@ -9,6 +9,7 @@ from random import Random
 from time import time_ns
 from typing import Any
 
+from agents.box.audit.log_reader import LogFolder
 from agents.box.box import Box, Hardware
 from agents.box.certificate_files import BoxCertificates
 from agents.box.config import BoxConfig, InstrumentPort, PortInstrument, Sending
@@ -62,10 +63,14 @@ def box_config(pki: Hierarchy, datacenter: int, **sending: Any) -> BoxConfig:
 
 @asynccontextmanager
 async def running_box(
-    config: BoxConfig, on: EmulDisk, sessions: SessionHardware | None = None
+    config: BoxConfig,
+    on: EmulDisk,
+    sessions: SessionHardware | None = None,
+    audit_log: LogFolder | None = None,
 ) -> AsyncIterator[Box]:
     """A box that serves its ports, until the context's end."""
-    box = Box(config, Hardware(on, CLOCK, EmulEthernetPort("uplink"), sessions=sessions), Random(2))
+    uplink = EmulEthernetPort("uplink")
+    box = Box(config, Hardware(on, CLOCK, uplink, sessions=sessions, audit_log=audit_log), Random(2))
     task = asyncio.ensure_future(box.run())
     try:
         await eventually(lambda: task.done() or len(box.tcp_ports) == len(config.port))

@@ -143,6 +143,28 @@ def test_nothing_is_lost_when_read_files_are_removed_by_the_rotation() -> None:
     assert not problems
 
 
+def test_the_rotation_removes_the_oldest_file_and_nobody_else() -> None:
+    log = small_log()
+    reader = LogReader(log, "audit.log", LogCursor(), files_max=3)
+    for _ in range(5):
+        assert not drain(reader)[1]
+        log.rotate()
+        log.remove_oldest()
+        assert not reader.check_order()
+        log.write(log.line())
+    log.remove_oldest()
+    assert reader.check_order() == [LogProblem(LogProblemKind.REMOVED, 1)]
+    assert not reader.check_order(), "reported once"
+
+
+def test_a_log_that_is_being_rotated_is_not_judged() -> None:
+    log = small_log()
+    reader = LogReader(log, "audit.log", LogCursor(), files_max=3)
+    drain(reader)
+    log.files = {"audit.log": log.files["audit.log"], "audit.log.2": log.files["audit.log.1"]}
+    assert not reader.check_order()
+
+
 def test_the_loss_of_the_file_that_was_being_read_is_found() -> None:
     log = small_log()
     reader = LogReader(log, "audit.log", LogCursor())
@@ -186,6 +208,8 @@ def manipulations() -> Iterator[tuple[str, dict[str, bytes]]]:
         for other in files:
             if other < name:
                 yield f"{name} and {other} exchanged", {**files, name: files[other], other: content}
+    yield "the oldest removed", {name: files[name] for name in ("audit.log", "audit.log.1")}
+    yield "the two oldest removed", {"audit.log": files["audit.log"]}
     yield "all removed", {"audit.log": b""}
     yield "the newest removed", {"audit.log": b"", "audit.log.1": files["audit.log.1"]}
     yield "the middle removed", {"audit.log": files["audit.log"], "audit.log.1": files["audit.log.2"]}
@@ -193,7 +217,6 @@ def manipulations() -> Iterator[tuple[str, dict[str, bytes]]]:
 
 @pytest.mark.parametrize("lines_after", [0, 1])
 def test_every_manipulation_of_what_was_read_is_found(lines_after: int) -> None:
-    """Nothing tells it from the rotation if the oldest file is removed: all its lines are stored."""
     cursor = LogCursor()
     store(cursor, drain(LogReader(small_log(), "audit.log", LogCursor()))[0])
     missed = []
@@ -202,7 +225,7 @@ def test_every_manipulation_of_what_was_read_is_found(lines_after: int) -> None:
         log.files = dict(files)
         if lines_after:
             log.write(log.line())
-        reader = LogReader(log, "audit.log", cursor.copy())
+        reader = LogReader(log, "audit.log", cursor.copy(), FILES)
         problems = [problem for file in reader.cursor.marks if (problem := reader.verify(file))]
         problems += reader.check_order()
         if not problems and not drain(reader)[1]:

@@ -1,0 +1,99 @@
+"""The head of a box's chain of audit records, countersigned by the data center, so that a removed tail is found.
+
+    POST /v1/audit-head    the box's `HeadQuery`
+
+    200  the records up to this one have arrived, and are verified; the body is a `CountersignedHead`
+    202  they have not all arrived yet: ask again
+    404  the data center signs no heads
+    409  what is stored differs from what the box has, or is less than what was countersigned
+
+The box keeps the newest countersigned head beside its spool, and the data center keeps it beside the records. Each
+end finds by it what was removed or replaced at its own side. The box shows its head to the data center with each
+query, so that records are missed there, too, which were removed together with all notes of them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Annotated, Final
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from msgspec import Meta
+
+from settings.types import Serial
+from wire.messages import Message, Number, Run, TimeMs, encode
+
+PATH: Final = "/v1/audit-head"
+HEAD_BYTES_MAX: Final = 256
+"""Size of a `CountersignedHead`; the signature has at most 72 bytes."""
+_DOMAIN: Final = b"rap countersigned head of an audit chain, version 1\0"
+"""No other message that a key of the data center signs begins so."""
+_TEXT: Final = re.compile(r"([A-Z0-9][A-Z0-9-]{0,23})/([0-9]{1,10})/([1-9][0-9]{0,15}):([0-9a-f]{64})")
+Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
+
+
+class KnownHead(Message, frozen=True):
+    """A record of a box's chain: the epoch of the spool, the record's number, and the hash of its encoding."""
+
+    epoch: Run
+    number: Number
+    digest: Digest
+
+
+class CountersignedHead(Message, frozen=True):
+    """The data center had these records at `at_ms` by its clock: all of the chain up to `head`."""
+
+    box: Serial
+    head: KnownHead
+    at_ms: TimeMs
+    signature: Annotated[bytes, Meta(max_length=80)] = b""
+    """ECDSA P-256 with SHA-256, DER."""
+
+
+class HeadQuery(Message, frozen=True):
+    """Data center ← box: the head to countersign, and the newest countersigned one that the box has."""
+
+    head: KnownHead
+    newest: CountersignedHead | None = None
+
+
+def head_text(box: str, head: KnownHead) -> str:
+    """Return a head as text: BOX/CHAIN/NUMBER:HASH."""
+    return f"{box}/{head.epoch}/{head.number}:{head.digest.hex()}"
+
+
+def parse_head_text(text: str) -> tuple[str, KnownHead]:
+    """Return the box and the head of a text. Raises: ValueError with the correction."""
+    found = _TEXT.fullmatch(text)
+    if found is None:
+        raise ValueError(
+            f"{text} is not a head; write it as BOX/CHAIN/NUMBER:HASH, as `rap box status` prints it"
+        )
+    box, epoch, number, digest = found.groups()
+    return box, KnownHead(int(epoch), int(number), bytes.fromhex(digest))
+
+
+def countersign(box: str, head: KnownHead, at_ms: int, key: ec.EllipticCurvePrivateKey) -> CountersignedHead:
+    """Sign a head with the data center's key of curve P-256."""
+    unsigned = CountersignedHead(box, head, at_ms)
+    return CountersignedHead(box, head, at_ms, key.sign(_signed(unsigned), ec.ECDSA(SHA256())))
+
+
+def is_countersigned(head: CountersignedHead, box: str, keys: Iterable[ec.EllipticCurvePublicKey]) -> bool:
+    """Return whether a head is that of this box, and one of the keys has signed it."""
+    return head.box == box and any(_verifies(head, key) for key in keys)
+
+
+def _verifies(head: CountersignedHead, key: ec.EllipticCurvePublicKey) -> bool:
+    try:
+        key.verify(head.signature, _signed(head), ec.ECDSA(SHA256()))
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _signed(head: CountersignedHead) -> bytes:
+    return _DOMAIN + encode(CountersignedHead(head.box, head.head, head.at_ms))
