@@ -12,6 +12,7 @@ import pytest
 from agents.box.uplink.stream import StreamEnd
 from agents.box.uplink.trust import DistrustReason
 from agents.spool import Priority, SpoolErrorKind
+from hal.crypto import FipsCheck
 from netfw.ruleset.names import CAUSES
 from tests.support.paths import ROOT
 from tools.audit_reference import describe
@@ -45,6 +46,7 @@ def composed() -> Iterator[str]:
     yield from (f"command-{outcome}" for outcome in get_args(Outcome))
     yield from Reason
     yield from (f"backlog-{priority.name.lower()}" for priority in Priority)
+    yield from (f"fips-failed-{check}" for check in FipsCheck)
     yield from (f"part-failed-{part}" for part in first_words("_supervise"))
     yield from (f"{bound}-{side}-limit" for bound in first_words("Bound") for side in ("near", "below"))
 
