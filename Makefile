@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-kernel setup-image setup-datacenter setup-sessions lab test datacenter check format golden bench bench-kernel bench-image bench-datacenter bench-sessions bench-update mutants lock clean
+.PHONY: help setup setup-kernel setup-image setup-datacenter setup-sessions setup-fips lab test datacenter check format golden bench bench-kernel bench-image bench-datacenter bench-sessions bench-update mutants lock clean
 
 LAB ?= labs/01-clinic-128k.toml
 VENV := .venv
@@ -31,11 +31,14 @@ setup-datacenter:  ## packages for tests of the data center; as root (apt-get, d
 setup-sessions:  ## packages for remote sessions: TigerVNC, noVNC, Chromium, httpd; as root (apt-get, dnf)
 	@sh tools/setup-packages.sh sessions
 
+setup-fips:  ## build OpenSSL's FIPS provider for tests; as root (apt-get)
+	@sh tools/setup-fips.sh
+
 lab: $(BUILT)  ## run a lab and write its report (LAB=labs/…)
 	$(BIN)/rap lab run $(LAB) --report reports/$(basename $(notdir $(LAB)))
 
 test: $(BUILT)  ## run all tests; as root also those of the kernel and of images, and install their packages
-	@test "$$(id -u)" != 0 || sh tools/setup-packages.sh kernel image datacenter sessions
+	@test "$$(id -u)" != 0 || { sh tools/setup-packages.sh kernel image datacenter sessions && sh tools/setup-fips.sh; }
 	$(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 datacenter: $(BUILT)  ## serve the data center's pages with a simulated fleet, until Ctrl-C

@@ -19,7 +19,7 @@ set -eu
 
 DEBIAN_kernel="dnsmasq-base udhcpc firewalld dbus-daemon nftables libnftables1 iproute2 conntrack tcpdump squid-openssl dante-server dante-client haproxy
 	openssl util-linux mount e2fsprogs postgresql openvpn strongswan-charon strongswan-swanctl libcharon-extra-plugins
-	libstrongswan-standard-plugins"
+	libstrongswan-standard-plugins python3-cryptography"
 REDHAT_kernel="dnsmasq firewalld dbus-daemon nftables iproute conntrack-tools tcpdump squid dante-server dante haproxy openssl util-linux
 	e2fsprogs postgresql-server openvpn strongswan"
 DEBIAN_image="libnss3 libunbound8 rpm createrepo-c dnf cpio systemd udev apache2 gcc libc6-dev bmap-tools fdisk zstd openssl cryptsetup-bin

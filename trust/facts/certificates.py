@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from trust.evidence import Evidence
 from trust.fact import Fact, fact, names
 from trust.machine import Machine
+from wire.tls.x509 import load_certificates
 
 AUTHORITIES: Final = {
     "certificates.vendor-authority": "/var/lib/rap/identity/vendor-ca.crt",
@@ -38,7 +39,7 @@ def facts(machine: Machine) -> Iterator[Fact]:
 
 def _certificates(file: Evidence) -> list[x509.Certificate]:
     try:
-        return x509.load_pem_x509_certificates(file.text.encode())
+        return load_certificates(file.text.encode())
     except ValueError:
         return []
 

@@ -119,8 +119,12 @@ def vnc_response(password: bytes, challenge: bytes) -> bytes:
 
     Source: RFC 6143, section 7.2.2, and its erratum 4951 about the bits. Only eight bytes of a password count.
     """
-    from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
     from cryptography.hazmat.primitives.ciphers import Cipher, modes
+
+    try:
+        from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
+    except ImportError:  # before version 43
+        from cryptography.hazmat.primitives.ciphers.algorithms import TripleDES
 
     key = bytes(int(f"{byte:08b}"[::-1], 2) for byte in password[:8].ljust(8, b"\0"))
     encryptor = Cipher(TripleDES(key * 3), modes.ECB()).encryptor()  # noqa: S305

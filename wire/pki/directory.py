@@ -25,6 +25,7 @@ from wire.pki.request import RequestError, requested_key
 from wire.pki.signature import new_key_pair
 from wire.tls.certificates import CERTIFICATE_ERRORS
 from wire.tls.context import Identity
+from wire.tls.x509 import load_certificates
 
 Purpose: TypeAlias = Literal["box", "instrument", "datacenter"]
 
@@ -112,7 +113,7 @@ def _revoked_already(crl: Path) -> list[int]:
 def _serial_number(file: Path, vendor: Authority) -> int:
     """Return the serial number of the certificate in `file`, which `vendor` must have issued."""
     try:
-        certificate = x509.load_pem_x509_certificates(file.read_bytes())[0]
+        certificate = load_certificates(file.read_bytes())[0]
     except FileNotFoundError:
         raise PkiError(f"{file} is missing: give the name of a certificate in this folder") from None
     except CERTIFICATE_ERRORS as error:

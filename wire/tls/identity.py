@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from wire.tls.certificates import CERTIFICATE_ERRORS, EXTENSION_ERRORS
+from wire.tls.x509 import check_issuer, load_certificates, not_after, not_before
 
 SOON_DAYS: Final = 30
 """A certificate that expires within this many days should be renewed."""
@@ -119,12 +120,12 @@ def inspect_identity(
         _check_authorities(found, file, now, problems)
     order = list(Severity)
     problems.sort(key=lambda problem: order.index(problem.severity))
-    return Inspection(tuple(problems), chain[0].not_valid_after_utc.timestamp() if chain else None)
+    return Inspection(tuple(problems), not_after(chain[0]).timestamp() if chain else None)
 
 
 def _certificates(file: Path, problems: list[IdentityProblem]) -> list[x509.Certificate]:
     try:
-        return x509.load_pem_x509_certificates(file.read_bytes())
+        return load_certificates(file.read_bytes())
     except OSError as error:
         message = f"{error.strerror}; give a PEM file that can be read"
     except CERTIFICATE_ERRORS:
@@ -137,8 +138,7 @@ def _check_key(
     file: Path, leaf: x509.Certificate, certificate: Path, problems: list[IdentityProblem]
 ) -> None:
     try:
-        # OpenSSL tests an RSA key's primes for 35 ms; that the key belongs to the certificate is checked below
-        key = load_pem_private_key(file.read_bytes(), None, unsafe_skip_rsa_key_validation=True)
+        key = load_pem_private_key(file.read_bytes(), None)
     except OSError as error:
         message = f"{error.strerror}; give a PEM file that can be read"
     except TypeError:
@@ -177,7 +177,7 @@ def _check_leaf(
 def _check_dates(
     certificate: x509.Certificate, file: Path, now: datetime, problems: list[IdentityProblem]
 ) -> None:
-    begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    begins, ends = not_before(certificate), not_after(certificate)
     if now < begins:
         message = (
             f"is not valid before {begins:%Y-%m-%d %H:%M} UTC, and it is {now:%Y-%m-%d %H:%M}; set the clock"
@@ -202,7 +202,7 @@ def _check_authorities(
             message = f"has a certificate that is not a CA's, of {name}; give the CA's own certificate"
             problems.append(IdentityProblem(Severity.REFUSED, file, message))
     # during a CA's rollover the file has its old and new certificate: the one that is valid longest is checked
-    _check_dates(max(found, key=lambda one: one.not_valid_after_utc), file, now, problems)
+    _check_dates(max(found, key=not_after), file, now, problems)
 
 
 def _leads_to(
@@ -222,7 +222,7 @@ def _leads_to(
 
 def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     try:
-        certificate.verify_directly_issued_by(issuer)
+        check_issuer(certificate, issuer)
     except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
         return False
     return True

@@ -21,6 +21,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from wire.tls.certificates import CERTIFICATE_ERRORS, EXTENSION_ERRORS
 from wire.tls.identity import CHAIN_MAX
 from wire.tls.revocation import RevocationList, issued_by, key_of
+from wire.tls.x509 import not_after, not_before
 
 DATE_ERRORS: Final = frozenset((9, 10))
 """OpenSSL's `verify_code` for a certificate that is not valid yet, and for an expired one."""
@@ -161,7 +162,7 @@ def valid_from(certificate: Path) -> float:
 
 
 def _validity(certificate: x509.Certificate) -> tuple[float, float]:
-    return certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
+    return not_before(certificate).timestamp(), not_after(certificate).timestamp()
 
 
 def _purposes(certificate: x509.Certificate) -> Iterable[x509.ObjectIdentifier]:

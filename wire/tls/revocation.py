@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from wire.process.bounds import Bound, Measured
 from wire.tls.certificates import CERTIFICATE_ERRORS, EXTENSION_ERRORS
 from wire.tls.identity import file_version
+from wire.tls.x509 import check_issuer, last_update, load_certificates, next_update
 
 CRL_BYTES_MAX: Final = 4 * 1024 * 1024
 """A list of 50,000 certificates has 2 MB."""
@@ -42,7 +43,7 @@ def issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     if certificate.issuer != issuer.subject or not _is_ca(issuer):
         return False
     try:
-        certificate.verify_directly_issued_by(issuer)
+        check_issuer(certificate, issuer)
     except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError):
         return False
     return True
@@ -163,7 +164,7 @@ def _read(path: Path, authorities: Path) -> tuple[tuple[x509.Certificate, ...], 
     if not blocks:
         raise CrlError(f"{path}: has no certificate revocation list in PEM (BEGIN X509 CRL)")
     try:
-        trusted = x509.load_pem_x509_certificates(authorities.read_bytes())
+        trusted = load_certificates(authorities.read_bytes())
     except CERTIFICATE_ERRORS:
         raise CrlError(f"{authorities}: has no CA certificate in PEM") from None
     signers = _with_issued(trusted, _certificates_beside(path, text))
@@ -218,9 +219,10 @@ def _verify(
         raise CrlError(f"{path}: {message}")
     name = crl.issuer.public_bytes()
     revoked = frozenset((name, entry.serial_number) for entry in crl)
-    expires_s = crl.next_update_utc.timestamp() if crl.next_update_utc else float("inf")
+    until = next_update(crl)
+    expires_s = until.timestamp() if until else float("inf")
     signer = _signer(path, crl, signers).public_bytes(Encoding.DER)
-    return signer, _List(issuer, crl.last_update_utc.timestamp(), expires_s, revoked)
+    return signer, _List(issuer, last_update(crl).timestamp(), expires_s, revoked)
 
 
 def _signer(

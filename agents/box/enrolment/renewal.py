@@ -40,6 +40,7 @@ from wire.pki.request import make_request
 from wire.tls.certificates import CERTIFICATE_ERRORS
 from wire.tls.context import ClientContext, client_context
 from wire.tls.identity import Severity
+from wire.tls.x509 import is_same_key, load_certificates, not_after, not_before
 
 RENEW_AFTER: Final = 2 / 3
 """The part of its life after which a certificate is renewed."""
@@ -147,7 +148,7 @@ class Renewal:
         if self._used is None:
             return -1.0
         certificate = self._used.certificate()
-        begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        begins, ends = not_before(certificate), not_after(certificate)
         due_s = (begins + (ends - begins) * RENEW_AFTER).timestamp()
         return due_s - self._clock.now_ns() / 1e9
 
@@ -190,7 +191,7 @@ class Renewal:
         configured = self._configured.vendor_authority
         known = [x509.load_der_x509_certificate(one) for one in self._next.authorities]
         try:
-            known = known or x509.load_pem_x509_certificates(configured.read_bytes())
+            known = known or load_certificates(configured.read_bytes())
         except (OSError, *CERTIFICATE_ERRORS):
             known = []
         headers = f"If-None-Match: {est.etag_of(known)}\r\n" if known else ""
@@ -204,7 +205,7 @@ class Renewal:
         """Store an issued certificate, if it can be used. Raises: NotUsableError, OSError, DiskError."""
         assert self._next is not None, "a key was made"
         key = self._next.private_key()
-        leaf = next((one for one in issued if one.public_key() == key.public_key()), None)
+        leaf = next((one for one in issued if is_same_key(one.public_key(), key.public_key())), None)
         if leaf is None:
             raise NotUsableError("the issued certificate is for another key")
         names = [str(one.value) for one in leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
@@ -214,7 +215,7 @@ class Renewal:
         ders = tuple(one.public_bytes(Encoding.DER) for one in chain)
         record = IdentityRecord(self._next.key, ders, authorities)
         # the box's clock may be wrong: only the certificate itself is checked
-        valid_s = (leaf.not_valid_before_utc + timedelta(minutes=1)).timestamp()
+        valid_s = (not_before(leaf) + timedelta(minutes=1)).timestamp()
         if inspect(self._files.write(record), valid_s).worst not in (None, Severity.SOON):
             raise NotUsableError("the issued certificate would be refused")
         await self._on_disk(self._records.save_next, record)
@@ -272,17 +273,17 @@ class Renewal:
     def _days_left(self) -> int:
         record = self._next if self._next is not None else self._used
         assert record is not None, "there is a new certificate"
-        left_s = record.certificate().not_valid_after_utc.timestamp() - self._clock.now_ns() / 1e9
+        left_s = not_after(record.certificate()).timestamp() - self._clock.now_ns() / 1e9
         return int(left_s // 86_400)
 
     def _is_older_than_configured(self, record: IdentityRecord) -> bool:
         """Return whether a person has installed a certificate that was issued after the box's own."""
         try:
             pem = self._configured.certificate.read_bytes()
-            configured = x509.load_pem_x509_certificates(pem)[0]
+            configured = load_certificates(pem)[0]
         except (OSError, IndexError, *CERTIFICATE_ERRORS):
             return False
-        return configured.not_valid_before_utc > record.certificate().not_valid_before_utc
+        return not_before(configured) > not_before(record.certificate())
 
     def _retry_delay(self) -> float:
         ceiling = min(RETRY_SECONDS_MAX, RETRY_SECONDS_MIN * 2.0 ** min(self._failures, 16))

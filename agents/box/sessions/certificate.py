@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from wire.session.grant import Offer
 from wire.session.messages import CertificateMessage
 from wire.tls.certificates import CERTIFICATE_ERRORS
+from wire.tls.x509 import check_issuer, not_after
 
 
 class CertificateError(ValueError):
@@ -32,10 +33,10 @@ def check_certificate(message: CertificateMessage, offer: Offer, session_key: by
     if key != session_key:
         raise CertificateError("the certificate is for another key than the session's")
     try:
-        certificate.verify_directly_issued_by(authority)
+        check_issuer(certificate, authority)
     except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
         raise CertificateError("the certificate is not by the session's authority") from None
-    if certificate.not_valid_after_utc.timestamp() > offer.expires:
+    if not_after(certificate).timestamp() > offer.expires:
         raise CertificateError("the certificate is valid longer than the grant")
 
 

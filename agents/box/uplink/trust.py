@@ -27,6 +27,7 @@ from wire.dial.probe import ProbeResult
 from wire.dial.proxy import ProxyError
 from wire.process.ratelimit import TokenBucket
 from wire.tls.certificates import CERTIFICATE_ERRORS, EXTENSION_ERRORS
+from wire.tls.x509 import not_after, not_before
 
 PROBES_PER_SECOND: Final = 1 / 600
 PROBES_BURST: Final = 2
@@ -167,11 +168,9 @@ def describe(
     elif kind is DistrustReason.WRONG_NAME:
         message = f"the certificate, issued by {issuer}, is for {_names(certificate)} and not for {host}"
     elif kind is DistrustReason.EXPIRED:
-        message = (
-            f"the certificate, issued by {issuer}, expired on {certificate.not_valid_after_utc:%Y-%m-%d}"
-        )
+        message = f"the certificate, issued by {issuer}, expired on {not_after(certificate):%Y-%m-%d}"
     elif kind is DistrustReason.NOT_YET_VALID:
-        begins = f"{certificate.not_valid_before_utc:%Y-%m-%d}"
+        begins = f"{not_before(certificate):%Y-%m-%d}"
         message = f"the certificate, issued by {issuer}, is not valid before {begins} by the box's clock"
     else:
         message = f"the certificate, issued by {issuer}, is refused: {printable(_reason(error))}"
