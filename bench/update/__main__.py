@@ -10,7 +10,7 @@ from typing import Final
 
 from bench.suite import Suite
 
-PROGRAMS: Final = ("apt-get", "dpkg-deb", "mke2fs", "ostree", "casync", "zstd")
+PROGRAMS: Final = ("apt-get", "dpkg-deb", "mke2fs", "ostree", "casync", "zstd", "qemu-system-x86_64")
 
 
 def missing() -> list[str]:
@@ -22,7 +22,7 @@ def missing() -> list[str]:
 
 UPDATE: Final = Suite(
     "benchmarks of updates",
-    {"delta": "bench.update.delta"},
+    {"delta": "bench.update.delta", "boots": "bench.update.boots"},
     Path("bench-results/update.json"),
     missing,
 )

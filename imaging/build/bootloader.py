@@ -35,7 +35,9 @@ MODULES: Final = (
 MENU: Final = "boot/grub2/grub.cfg"
 USER: Final = "boot/grub2/user.cfg"
 ENTRIES: Final = "boot/loader/entries"
-"""The kernel with its arguments as a file for checks (Boot Loader Specification, type 1); GRUB does not read it."""
+"""The kernel with its arguments as a file for checks (Boot Loader Specification, type 1); GRUB does not read it.
+
+A running box has its own one there, of the kernel that it was started with (dracut's module rap-etc)."""
 _UNATTENDED: Final = "panic=10 rd.shell=0 rd.emergency=reboot"
 """Kernel arguments with which a start that fails before systemd runs is followed by another one."""
 _ENTRIES: Final = """

@@ -21,7 +21,11 @@ from imaging.build.sandbox import LogCallback, run, run_over
 from imaging.build.types import BuildFailed, InvalidBuildRequest, UnsupportedCommand
 from imaging.kickstart.document import Section
 
-DATABASES: Final = ("usr/lib/sysimage/rpm", "var/lib/rpm")
+IN_SLOT: Final = "usr/lib/sysimage/rpm"
+"""The folder of the package database in a slot, and on RHEL 10."""
+IN_VAR: Final = "var/lib/rpm"
+"""Where rpm of RHEL 9 looks for it."""
+DATABASES: Final = (IN_SLOT, IN_VAR)
 _MAGIC: Final = bytes.fromhex("8eade80100000000")
 _TIMES: Final = (1008, 1128)
 """The tags of the time and transaction of an installation: RPMTAG_INSTALLTIME and RPMTAG_INSTALLTID."""
@@ -171,6 +175,7 @@ def normalise(root: Path, epoch: int, log: LogCallback) -> None:
         for header in sorted(_headers(database)):
             file.write(_MAGIC + _timeless(header, epoch))
     run(["sh", "-c", 'rpmdb --define "_dbpath $1" --importdb < "$2"', "sh", fresh, exported], {}, log)
+    _make_readable(fresh)
     shutil.rmtree(database)
     fresh.rename(database)
     exported.unlink()
@@ -195,6 +200,15 @@ def _headers(database: Path) -> Iterator[bytes]:
 
     with sqlite3.connect(database / "rpmdb.sqlite") as connection:
         yield from (bytes(blob) for (blob,) in connection.execute("select blob from Packages"))
+    connection.close()
+
+
+def _make_readable(database: Path) -> None:
+    """Let the database be read where nothing can be written: with a write-ahead log, a reader writes, too."""
+    import sqlite3
+
+    connection = sqlite3.connect(database / "rpmdb.sqlite")
+    connection.execute("pragma journal_mode = delete")
     connection.close()
 
 

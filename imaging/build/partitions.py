@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from imaging.build import packages
 from imaging.build.boot_state import write_boot_state
 from imaging.build.bootloader import SECTOR, core_image, install_bios
 from imaging.build.sandbox import LogCallback, run
@@ -131,6 +132,8 @@ def split(tree: Path, folder: Path, plan: BuildPlan, log: LogCallback) -> dict[s
         shutil.copystat(parts[mount], inside)
         if mount == "/boot":
             _keep_in_slot(parts[mount], inside)
+        if mount == "/var":
+            _keep_packages_in_slot(parts[mount], folder / "0")
         parent = inside.parent
         os.utime(parent, (tree_time := (tree / parent.relative_to(folder / "0")).stat().st_mtime, tree_time))
     return parts
@@ -144,6 +147,22 @@ def _keep_in_slot(boot: Path, inside: Path) -> None:
             path.rename(inside / path.name)
     for folder in (boot, inside):
         os.utime(folder, (times.st_mtime, times.st_mtime))
+
+
+def _keep_packages_in_slot(var: Path, slot: Path) -> None:
+    """Move the package database, which describes the slot, to it; /etc/fstab mounts it where it was."""
+    database = var / Path(packages.IN_VAR).relative_to("var")
+    if not (database / "rpmdb.sqlite").exists():
+        return  # it is in the slot already, as on RHEL 10
+    kept = slot / packages.IN_SLOT
+    folders = {path: path.stat().st_mtime for path in (kept.parent.parent, database, database.parent)}
+    kept.mkdir(parents=True, exist_ok=True)
+    shutil.copystat(database, kept)
+    shutil.copystat(database, kept.parent)
+    for path in sorted(database.iterdir()):
+        path.rename(kept / path.name)
+    for path, time in (*folders.items(), (kept, folders[database]), (kept.parent, folders[database])):
+        os.utime(path, (time, time))
 
 
 def _write_table(image: Path, found: Sequence[PartitionPlace], seed: str, log: LogCallback) -> None:

@@ -138,7 +138,7 @@ function other_slot {{
 function start_slot {{
   if is_startable "$slot"; then
     if [ "$slot" = b ]; then set partuuid="$partuuid_b"; else set partuuid="$partuuid_a"; fi
-    set {ARGUMENTS}="root=PARTUUID=$partuuid ro rap.volumes=$volumes systemd.machine_id=$machine_id"
+    set {ARGUMENTS}="root=PARTUUID=$partuuid ro rap.slot=$slot rap.volumes=$volumes systemd.machine_id=$machine_id"
     set root="$device"
     source "($device)/{SLOT_SCRIPT}"
     boot

@@ -15,7 +15,7 @@ from typing import Final
 
 from imaging.build import fips
 from imaging.build.bootloader import write_menu
-from imaging.build.packages import normalise
+from imaging.build.packages import IN_SLOT, IN_VAR, normalise
 from imaging.build.sandbox import LogCallback, run, run_inside
 from imaging.build.types import (
     Action,
@@ -69,7 +69,7 @@ def configure(root: Path, plan: BuildPlan, ids: DiskIds, epoch: int, log: LogCal
     Raises: BuildFailed.
     """
     environment = {"SOURCE_DATE_EPOCH": str(epoch), "HOME": "/root"}
-    _write(root, Write("/etc/fstab", _fstab(plan)))
+    _write(root, Write("/etc/fstab", _fstab(plan, root)))
     for partition in plan.partitions:
         if partition.mount.startswith("/"):
             (folder := root / partition.mount.lstrip("/")).mkdir(parents=True, exist_ok=True)
@@ -188,7 +188,11 @@ def _label(root: Path, log: LogCallback) -> None:
     run_inside(root, ["sh", "-c", _SETFILES, "sh", f"/{contexts}"], {}, log)
 
 
-def _fstab(plan: BuildPlan) -> str:
+_PACKAGES: Final = f"/{IN_SLOT} /{IN_VAR} none bind,ro,nodev,nosuid,noexec,nofail 0 0"
+"""The package database describes the slot and belongs to it; rpm of RHEL 9 looks for it on the state partition."""
+
+
+def _fstab(plan: BuildPlan, root: Path) -> str:
     """Return /etc/fstab of a slot. Each start puts the UUIDs of the disk's file systems in place of the labels."""
     lines = ["# made from the kickstart; the UUIDs are those of the kernel argument rap.volumes"]
     for partition in plan.partitions:
@@ -199,6 +203,8 @@ def _fstab(plan: BuildPlan) -> str:
             options = partition.options + (",x-systemd.growfs" if partition.grow else "")
             options += ",ro" if partition.mount == "/boot" else ""
             lines.append(f"PARTLABEL={partition.name} {partition.mount} {kind} {options} 0 2")
+    if (root / IN_VAR / "rpmdb.sqlite").exists() and any(each.mount == "/var" for each in plan.partitions):
+        lines.append(_PACKAGES)
     return "\n".join(lines) + "\n"
 
 

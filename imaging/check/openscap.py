@@ -79,7 +79,9 @@ def scan(
     require_root("the scanner must read every file of the system, which needs root rights")
     wanted.check()
     tree = tree.resolve()
-    database = next((path for path in DATABASES if (tree / path).is_dir()), None)
+    folders = (path for path in DATABASES if (tree / path).is_dir())
+    # that of an image's /var is empty: the slot has the database
+    database = min(folders, key=lambda path: not (tree / path / "rpmdb.sqlite").exists(), default=None)
     if database is None:
         raise InvalidCheckInput(
             f"{tree}: has no package database ({' or '.join(DATABASES)}); give the folder of a system"

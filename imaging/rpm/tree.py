@@ -33,14 +33,9 @@ PREFIX: Final = "usr/lib/rap"
 """The folder of private code (FHS 3.0, 4.6); SELinux's policy labels all of it lib_t."""
 LAUNCHERS: Final = (
     "usr/bin/rap",
-    "usr/libexec/rap/firewall",
-    "usr/libexec/rap/provision",
-    "usr/libexec/rap/read-audit-log",
-    "usr/libexec/rap/repair-superblock",
-    "usr/libexec/rap/set-clock",
-    "usr/libexec/rap/volumes",
-    "usr/libexec/rap/watch-file-systems",
+    *(f"usr/libexec/rap/{path.name}" for path in sorted((RECIPE / "root/usr/libexec/rap").iterdir())),
 )
+"""The programs that systemd, udev, cron and people start: they are executable."""
 SHIPPED: Final = frozenset({".cnf", ".css", ".js", ".po", ".py", ".toml", ".typed", ".zdict"})
 """Suffixes of the files of Python packages that are installed on a box."""
 PIP_METADATA: Final = ("INSTALLER", "RECORD", "REQUESTED", "direct_url.json")

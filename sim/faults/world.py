@@ -289,6 +289,10 @@ class MachineWorld(World, Protocol):
         """The box."""
         ...
 
+    def order_update(self) -> None:
+        """Let the data center order the next of the lab's releases. Raises: FaultRefused without another one."""
+        ...
+
 
 class EmulatedWorld(MachineWorld, Protocol):
     """A world with emulated hardware, data center and name service."""
@@ -306,10 +310,6 @@ class EmulatedWorld(MachineWorld, Protocol):
     @property
     def names(self) -> EmulatedNameServicePart:
         """The site's name service."""
-        ...
-
-    def order_update(self) -> None:
-        """Let the data center order the next of the lab's releases."""
         ...
 
     def freeze_desktop(self, target: str) -> End:

@@ -10,8 +10,9 @@ from sqlalchemy import select
 
 from datacenter.store.schema import update_orders
 from datacenter.store.store import Store
-from sim.faults.box.update import OrderedRelease, UpdateOrdered
+from sim.faults.box.update import OrderedRelease
 from sim.lab.labfile import Event
+from sim.updates.orders import ordered_releases
 
 _RIGHT: Final[dict[OrderedRelease, str]] = {
     "healthy": "committed",
@@ -38,7 +39,7 @@ class UpdateResult:
 
 def update_results(store: Store, events: Iterable[Event]) -> tuple[UpdateResult, ...]:
     """Return the updates of a lab, in the order of their events."""
-    ordered = [event.fault.release for event in events if isinstance(event.fault, UpdateOrdered)]
+    ordered = ordered_releases(events)
     if not ordered:
         return ()
     steps = [step or "" for (step,) in store.read(select(update_orders.c.step).order_by(update_orders.c.id))]

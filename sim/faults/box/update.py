@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 
 from sim.engine.layers import nothing_to_end
 from sim.faults import End, Fault, fault
-from sim.faults.world import EmulatedWorld
+from sim.faults.world import MachineWorld
 
 ReleaseHealth: TypeAlias = Literal["healthy", "unhealthy", "unstartable"]
 """What a slot's release does; see `UpdateOrdered`."""
@@ -18,7 +18,7 @@ OrderedRelease: TypeAlias = Literal[
 
 
 @fault("update", targets=("box",), momentary=True)
-class UpdateOrdered(Fault[EmulatedWorld], frozen=True):
+class UpdateOrdered(Fault[MachineWorld], frozen=True):
     """The data center orders the box to install a new release, which the box fetches, tries, and commits or leaves.
 
     In a release that is `unhealthy` the firewall cannot be put in force; one that is `unstartable` never reaches the
@@ -31,6 +31,6 @@ class UpdateOrdered(Fault[EmulatedWorld], frozen=True):
 
     release: OrderedRelease = "healthy"
 
-    async def start(self, world: EmulatedWorld, target: str) -> End:
+    async def start(self, world: MachineWorld, target: str) -> End:
         world.order_update()
         return nothing_to_end

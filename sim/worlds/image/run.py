@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Final
 
 from sim.lab.labfile import Lab
+from sim.updates.orders import ordered_releases
 from sim.verdict.result import Result
 from sim.worlds.image.disk.client import FOLDER
 from sim.worlds.image.machine import qemu
 from sim.worlds.image.refusals import KEY, check_image, check_lab
+from sim.worlds.image.releases import MAKING_SECONDS_MAX
 from sim.worlds.image.world import ImageSettings, ImageWorld
 from sim.worlds.kernel.run import Surroundings, run_to_the_end, start_for_good
 from sim.worlds.kernel.supervision.lab import KernelLab
@@ -52,6 +54,7 @@ def start_image_lab(
 def _surroundings(lab: Lab, settings: ImageSettings, seed: int | None) -> Surroundings:
     make = partial(_make, lab, settings, seed)
     seconds_max = FLASH_SECONDS_MAX + settings.start_seconds_max
+    seconds_max += MAKING_SECONDS_MAX * len(ordered_releases(lab.events))
     folders = {settings.image.parent, settings.key.parent}
     return Surroundings(make, seconds_max, writable=(FOLDER,), readable=tuple(folders))
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import NamedTuple
 
 from agents.box.status import Waiting
+from datacenter.releases.plan import Plan
 from datacenter.store import queries
 from hal.serial import SerialPort
 from sim.faults import AnyFault
 from sim.lab.labfile import Lab, LabInstrument
 from sim.lab.standards import serial_ports
+from sim.updates.orders import ordered_releases
 from sim.verdict.result import World as Name
 from sim.worlds.image import inside
 from sim.worlds.image.box import ImageBox
@@ -20,11 +23,14 @@ from sim.worlds.image.flash import flash
 from sim.worlds.image.machine.qemu import Firmware, console_socket
 from sim.worlds.image.machine.serial_lines import SocketSerialPort, line_socket
 from sim.worlds.image.refusals import why_no_fault
+from sim.worlds.image.releases import ImageReleases
 from sim.worlds.image.site import ImageSite, site_of
 from sim.worlds.kernel.analyzer import PtyCable
 from sim.worlds.kernel.supervision.lab import KernelLab
 from sim.worlds.kernel.world import KernelWorld
 from sim.worlds.shared.fault_runner import FaultRunner
+from sim.worlds.shared.refusals import FaultRefused
+from sim.worlds.shared.rollouts import begin_rollout
 
 
 class ImageSettings(NamedTuple):
@@ -67,6 +73,19 @@ class ImageWorld(KernelWorld):
     def _make_faults(self) -> FaultRunner:
         return FaultRunner(self, lambda: self.env.now, self.trace, machine=self)
 
+    def _make_releases(self) -> Path | None:
+        orders = ordered_releases(self.lab.events)
+        self._releases = ImageReleases(self.namespaces.folder, orders) if orders else None
+        return self._releases.folder if self._releases else None
+
+    def order_update(self) -> None:
+        """See `sim.faults.world.MachineWorld`."""
+        number = self._releases.next() if self._releases else None
+        if number is None:
+            raise FaultRefused("there is no further release: those of the lab file are made before it begins")
+        plan = Plan(release=number, waves=(100,), observe_hours=0)
+        begin_rollout(self.datacenter.store, plan, time.time_ns() // 1_000_000)
+
     def _make_site(self) -> ImageSite:
         return ImageSite(self.namespaces, self.lab)
 
@@ -97,6 +116,8 @@ class ImageWorld(KernelWorld):
             self._certificates,
             records,
         )
+        if self._releases:
+            await asyncio.to_thread(self._releases.make, self._disk.file)
         await self._disk.serve()
         self.box.boot()
         await self.box.wait_until_up(self._settings.start_seconds_max)

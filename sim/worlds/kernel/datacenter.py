@@ -38,6 +38,10 @@ authorities = "{identity.authorities}"
 [store]
 url = "{url}"
 """
+RELEASES: Final = """\
+[releases]
+folder = "{folder}"
+"""
 EVALUATION: Final = f"""\
 [evaluation]
 triggers = "{SHIPPED_TRIGGERS}"
@@ -86,10 +90,15 @@ class KernelDataCenter:
         evaluates_triggers: bool = False,
         session_keys: SessionKeys | None = None,
         lab: Lab,
+        releases: Path | None = None,
     ) -> None:
-        """With `session_keys` it has remote sessions, which the staff of `lab` request."""
+        """With `session_keys` it has remote sessions, which the staff of `lab` request.
+
+        With `releases`, a folder, it updates boxes.
+        """
         self._host, self._folder, self._identities = host, folder, identities
         self._evaluation = EVALUATION if evaluates_triggers else ""
+        self._releases = RELEASES.format(folder=releases) if releases else ""
         self._url = f"sqlite:///{folder / 'reports.db'}"
         self._process: LabProcess | None = None
         self._certificates = Layers[Certificate]()
@@ -161,6 +170,7 @@ class KernelDataCenter:
                 box=BOX_SERIAL, port=DATACENTER_PORT, identity=self._identities[identity], url=self._url
             )
             + self._evaluation
+            + self._releases
             + self._sessions
         )
         self._process = process = self._host.spawn(

@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from random import Random
 from typing import Any, Final
 
@@ -88,6 +89,7 @@ class KernelWorld:
             evaluates_triggers=lab.expect.evaluates_triggers,
             session_keys=self._session_keys,
             lab=lab,
+            releases=self._make_releases(),
         )
         self.gateway: LabProcess | None = None
         """The far end of the site's VPN."""
@@ -128,6 +130,10 @@ class KernelWorld:
 
     def _make_faults(self) -> FaultRunner:
         return FaultRunner(self, lambda: self.env.now, self.trace)
+
+    def _make_releases(self) -> Path | None:
+        """Return the folder of the lab's releases; None: no box of this world can be updated."""
+        return None
 
     def _make_site(self) -> KernelSite:
         return KernelSite(self.namespaces, self.lab)

@@ -31,7 +31,6 @@ from netfw.policy.policy import Policy
 from sim.engine.layers import End
 from sim.engine.streams import stream
 from sim.engine.trace import Trace
-from sim.faults.box.update import UpdateOrdered
 from sim.instruments.desktop import InstrumentDesktop
 from sim.lab.labfile import Lab, LabInstrument
 from sim.lab.shipped_triggers import shipped_triggers
@@ -39,6 +38,7 @@ from sim.lab.standards import serial_ports
 from sim.net.link import Link
 from sim.net.loop import SimLoop
 from sim.proxies.spnego import workstation
+from sim.updates.orders import ordered_releases
 from sim.updates.releases import LabReleases
 from sim.verdict.ledger import ReportLedger
 from sim.verdict.result import Result
@@ -102,7 +102,7 @@ class VirtualWorld:
         spec = lab.uplink
         triggers = shipped_triggers() if lab.expect.evaluates_triggers else None
         self._session_keys = SessionKeys.make(folder / "sessions") if lab.sessions else None
-        ordered = [event.fault.release for event in lab.events if isinstance(event.fault, UpdateOrdered)]
+        ordered = ordered_releases(lab.events)
         models = [one.model for one in lab.instruments]
         releases = (
             LabReleases(folder / "releases", ordered, models, self.wall_ns() / 1e9) if ordered else None
@@ -290,7 +290,7 @@ class VirtualWorld:
         return self.analyzers[int(target.partition(":")[2])]
 
     def order_update(self) -> None:
-        """See `sim.faults.world.EmulatedWorld`."""
+        """See `sim.faults.world.MachineWorld`."""
         self.datacenter.order_update()
 
     def freeze_desktop(self, target: str) -> End:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from random import Random
+from typing import Final
 
 import pytest
 
@@ -111,6 +112,28 @@ def test_file_systems_are_consistent_and_contain_their_parts(first: BuildResult,
     assert {"usr", "etc", "boot", "var", "bin"} <= held["/"]
     assert {"vmlinuz-1.0", ".vmlinuz-1.0.hmac", "initramfs-1.0.img", "slot.cfg"} <= held["kernel"]
     assert "log" in held["/var"]
+
+
+_READ: Final = 'mount --bind "$1" /mnt && mount -o remount,bind,ro /mnt && rpm --dbpath /mnt -q bash kernel'
+
+
+def test_the_package_database_is_in_the_slot_and_can_be_read_there(
+    first: BuildResult, tmp_path: Path
+) -> None:
+    """An update replaces it with the packages. Nothing can be written beside it, as on a box."""
+    record = json.loads(first.image.with_suffix(".build.json").read_text())
+    devices = {place["mount"]: f"{first.image}?offset={place['offset']}" for place in record["partitions"]}
+    for mount, folder in (("/", "/usr/lib/sysimage/rpm"), ("/var", "/lib/rpm")):
+        (to := tmp_path / mount.strip("/")).mkdir(exist_ok=True)
+        words = ["debugfs", "-R", f'rdump {folder} "{to}"', devices[mount]]
+        subprocess.run(words, check=True, capture_output=True)
+    assert not list((tmp_path / "var/rpm").iterdir())
+    words = ["unshare", "--mount", "sh", "-c", _READ, "sh", str(tmp_path / "rpm")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    words = ["debugfs", "-R", "cat /etc/fstab", devices["/"]]
+    fstab = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    assert "/usr/lib/sysimage/rpm /var/lib/rpm none bind,ro,nodev,nosuid,noexec,nofail 0 0" in fstab
 
 
 def test_the_build_record_has_the_slot_that_a_box_hashes(first: BuildResult, tmp_path: Path) -> None:

@@ -10,11 +10,12 @@ from random import Random
 
 import pytest
 
+from imaging.build.slot_script import ARGUMENTS, FUNCTIONS
 from settings import slots
 from settings.slots import SlotState
 from tests.support.imaging import boot_states
 from tests.support.imaging.boot_states import BootState, update
-from tests.support.imaging.grub import decide, need_grub, wrong_decisions
+from tests.support.imaging.grub import SLOT_NUMBERS, decide, make_disk, need_grub, run, wrong_decisions
 
 DAMAGED = 40
 """The number of states with a destroyed copy: a fixed sample."""
@@ -58,3 +59,18 @@ def test_grub_does_not_start_a_slot_without_a_kernel(tmp_path: Path) -> None:
 def test_grub_starts_the_other_slot_if_the_committed_one_has_no_kernel(tmp_path: Path) -> None:
     (decided,) = decide(tmp_path, [boot_states.new(SlotState(9, "a"))], ["b"])
     assert decided.slot == "b"
+
+
+@pytest.mark.parametrize("slot", ["a", "b"])
+def test_the_kernel_is_told_from_which_slot_it_starts(tmp_path: Path, slot: slots.Slot) -> None:
+    """The box's end-trial reads it: a release whose program does not start is left by it."""
+    menu = ["serial --unit=0 --speed=115200", "terminal_output serial", FUNCTIONS]
+    menu += [
+        f"set slot_{slot}=hd0,gpt{SLOT_NUMBERS[slot]}",
+        f"set partuuid_{slot}=1-2",
+        f"set slot={slot}",
+        "start_slot",
+    ]
+    disk = tmp_path / "disk"
+    make_disk(disk, "\n".join(menu), {slot: f"echo ${ARGUMENTS}\nhalt\n"}, ())
+    assert f"root=PARTUUID=1-2 ro rap.slot={slot} " in run(tmp_path, disk)

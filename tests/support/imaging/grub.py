@@ -28,6 +28,7 @@ FOUND: Final = "CHOSEN"
 _UUID: Final = "5b0cdd45-8b2c-4f5e-9a57-6c6b8a1f7f2e"
 _BIOSBOOT, _BOOT, _SLOT_A, _SLOT_B = 1, 2, 3, 4
 _FIRST_STATE: Final = 5
+SLOT_NUMBERS: Final[dict[Slot, int]] = {"a": _SLOT_A, "b": _SLOT_B}
 _SIZES: Final = {_BIOSBOOT: MIB, _BOOT: 4 * MIB, _SLOT_A: 4 * MIB, _SLOT_B: 4 * MIB}
 _STATES_MAX: Final = 60
 """States on one disk. GRUB reads the partition table for each access, which takes long if there are many."""
@@ -117,8 +118,7 @@ def make_disk(disk: Path, menu: str, scripts: dict[Slot, str], states: Sequence[
     with disk.open("r+b") as opened:
         install_bios(opened, core, boot, _offset(_BIOSBOOT) // SECTOR)
     _fill(disk, _BOOT, "grub2/grub.cfg", menu)
-    numbers: dict[Slot, int] = {"a": _SLOT_A, "b": _SLOT_B}
-    for slot, number in numbers.items():
+    for slot, number in SLOT_NUMBERS.items():
         _fill(disk, number, SLOT_SCRIPT if slot in scripts else "", scripts.get(slot, ""))
     if states:
         write_boot_state(disk, _state_offset(0), _UUID, 0, lambda _line: None)

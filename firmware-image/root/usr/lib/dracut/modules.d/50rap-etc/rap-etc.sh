@@ -23,4 +23,15 @@ if [ -n "$volumes" ]; then
         place=${volume%%=*}
         sed -i "s#^[^ ]* $place #UUID=${volume#*=} $place #" "$NEWROOT/etc/fstab" || die "/etc/fstab cannot be made"
     done
+    # the boot loader's entry as programs read it (BLS): GRUB starts the slot's own script, and /boot is never changed
+    entries=/run/rap-entries
+    read -r version < /proc/sys/kernel/osrelease
+    read -r arguments < /proc/cmdline
+    mkdir -p "$entries"
+    {
+        printf 'title %s\nversion %s\n' "$version" "$version"
+        printf 'linux /boot/vmlinuz-%s\ninitrd /boot/initramfs-%s.img\n' "$version" "$version"
+        printf 'options %s\n' "${arguments#BOOT_IMAGE=* }"
+    } > "$entries/rap-$version.conf"
+    printf '%s /boot/loader/entries none bind,ro,nodev,nosuid,noexec,nofail 0 0\n' "$entries" >> "$NEWROOT/etc/fstab"
 fi

@@ -1,0 +1,158 @@
+"""The releases of a lab in the image world: what the flashed slot becomes, signed by keys of the lab.
+
+Release 1 is the slot as it was flashed, with the root of the lab's metadata in the place of the vendor's. Each later
+one is made from the release that the box then runs, by changes that show how it behaves. debugfs makes them in the
+file system, without mounting it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from agents.provision.box import RELEASES_ROOT
+from imaging.build.slot_script import SLOT_SCRIPT
+from imaging.flash import gpt
+from imaging.media.imagefile import sha256_of
+from imaging.release.delta import make_delta
+from imaging.release.repository import ReleaseRepository, RoleKeyFiles
+from imaging.release.slot_image import SlotImageError, SlotPlace, extract_slot, find_slot
+from settings import slots
+from sim.faults.box.update import OrderedRelease
+from sim.worlds.image.disk.client import FOLDER
+from sim.worlds.image.refusals import MIB
+from sim.worlds.shared.refusals import ImageRefused
+from wire.pki.signature import new_key_pair
+
+MAKING_SECONDS_MAX: Final = 300.0
+"""Time limit for making one release on a busy machine: the slot is copied, compared and hashed."""
+MARK: Final = "/usr/share/rap/lab-release"
+"""The file in the slot of a release that has its number."""
+_FIREWALL: Final = "/usr/libexec/rap/firewall"
+_NO_FIREWALL: Final = "#!/bin/sh\nexit 1\n"
+_ROOT_KEYS: Final = 3
+
+
+class ImageReleases:
+    """The folder of the lab's releases, which is empty until `make`."""
+
+    def __init__(self, folder: Path, orders: Sequence[OrderedRelease]) -> None:
+        """`orders` are the releases that the lab orders, from 2, in their order."""
+        self._orders, self._keys_folder = orders, folder / "release-keys"
+        self._keys_folder.mkdir()
+        self._keys = RoleKeyFiles(self._key("targets"), self._key("online"))
+        self._repository = ReleaseRepository(folder / "releases")
+        roots = [self._key(f"root{number}") for number in range(_ROOT_KEYS)]
+        self._repository.create(roots, self._keys, datetime.now(UTC))
+        self._next = 2
+
+    def _key(self, name: str) -> Path:
+        (path := self._keys_folder / f"{name}.pem").write_bytes(new_key_pair()[0])
+        return path
+
+    @property
+    def folder(self) -> Path:
+        """The folder, for the data center."""
+        return self._repository.folder
+
+    def next(self) -> int | None:
+        """Return the number of the release to order now; None after the last one."""
+        if self._next > len(self._orders) + 1:
+            return None
+        self._next += 1
+        return self._next - 1
+
+    def make(self, disk: Path) -> None:
+        """Put the root of the metadata into slot a of the flashed disk, and make all releases.
+
+        Raises: ImageRefused.
+        """
+        place = _slot_of(disk)
+        root = self._repository.metadata / "1.root.json"
+        _replace(f"{disk}?offset={place.offset}", str(RELEASES_ROOT), root)
+        with TemporaryDirectory(dir=FOLDER, prefix="rap-releases-") as name:
+            folder = Path(name)
+            running = folder / "1.img"
+            extract_slot(disk, place, running)
+            for number, health in enumerate(self._orders, 2):
+                made = folder / f"{number}.img"
+                shutil.copyfile(running, made)
+                _change(made, number, health)
+                self._release(running, made, number)
+                (made if health != "healthy" else running).unlink()
+                running = made if health == "healthy" else running
+
+    def _release(self, source: Path, target: Path, number: int) -> None:
+        delta = target.with_name(f"{number}.delta")
+        delta.write_bytes(make_delta(source, target))
+        custom = {
+            "release": f"1.{number}.0",
+            "number": number,
+            "source": sha256_of(source),
+            "target": sha256_of(target),
+            "bytes": target.stat().st_size,
+        }
+        self._repository.add_all({f"deltas/{number}": (delta, custom)}, self._keys, datetime.now(UTC))
+
+
+def _slot_of(disk: Path) -> SlotPlace:
+    """Return the place of slot a; slot b must be as large. Raises: ImageRefused."""
+    try:
+        place = find_slot(disk)
+    except SlotImageError as error:
+        raise ImageRefused(str(error)) from None
+    with disk.open("rb") as file:
+        lengths = {part.label: part.length for part in gpt.slices(file.read(MIB))}
+    other = lengths.get(slots.PARTITIONS["b"], 0)
+    if place is None or other < place.length:
+        needed = f"at least the {place.length:,} of slot a" if place else "two root slots"
+        label = slots.PARTITIONS["b"]
+        raise ImageRefused(
+            f"the image cannot be updated: its partition {label} has {other:,} bytes; build it with {needed}"
+        )
+    return place
+
+
+def _change(slot: Path, number: int, health: OrderedRelease) -> None:
+    """Make a release of a slot's copy that behaves as `health` says."""
+    device, work = str(slot), slot.with_name("work")
+    work.write_text(f"{number}\n")
+    _replace(device, MARK, work)
+    if health == "unhealthy":
+        work.write_text(_NO_FIREWALL)
+        _replace(device, _FIREWALL, work, mode=0o100755)
+    if health == "unstartable":  # without an initramfs the kernel does not find its root
+        script = _debugfs(device, f"cat /{SLOT_SCRIPT}\n")
+        work.write_text("".join(_without_initramfs(script)))
+        _replace(device, f"/{SLOT_SCRIPT}", work)
+
+
+def _without_initramfs(script: str) -> Iterator[str]:
+    for line in script.splitlines(keepends=True):
+        if not line.startswith(("initrd", "debugfs:")):
+            yield line
+
+
+def _replace(device: str, path: str, source: Path, mode: int = 0o100644) -> None:
+    """Write a file of root's into a file system that is not mounted, in place of an existing one."""
+    folder, _, name = path.rpartition("/")
+    requests = [f'cd "{folder}"', f"rm {name}", f'write "{source}" {name}', f"sif {name} mode 0{mode:o}"]
+    requests += [f"sif {name} uid 0", f"sif {name} gid 0"]
+    _debugfs(device, "\n".join(requests) + "\n")
+    if not _debugfs(device, f'stat "{path}"\n').count("Inode:"):
+        raise ImageRefused(f"the image has no folder {folder}; build it with the box's package")
+
+
+def _debugfs(device: str, requests: str) -> str:
+    command = ["debugfs", "-w", "-f", "-", device]
+    environment = {**os.environ, "DEBUGFS_PAGER": "cat"}
+    done = subprocess.run(
+        command, input=requests, capture_output=True, text=True, check=True, env=environment
+    )
+    return done.stdout

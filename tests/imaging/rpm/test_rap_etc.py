@@ -1,0 +1,53 @@
+"""What the initramfs makes at each start: /etc with the UUIDs in fstab, and the boot loader's entry."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from imaging.rpm.contents import RECIPE
+
+SCRIPT = RECIPE / "root/usr/lib/dracut/modules.d/50rap-etc/rap-etc.sh"
+FSTAB = "/dev/root / ext4 ro 0 0\nPARTLABEL=var /var ext4 nodev 0 2\nPARTLABEL=log /var/log ext4 nodev 0 2\n"
+_INSIDE = """\
+set -e
+mount -t tmpfs tmpfs /run
+echo "$2" > /run/cmdline
+mount --bind /run/cmdline /proc/cmdline
+getarg() { sed -n "s/.*$1\\([^ ]*\\).*/\\1/p" /proc/cmdline; }
+modprobe() { :; }
+die() { echo "$1" >&2; exit 1; }
+NEWROOT=$1
+. "$3"
+cat "$NEWROOT/etc/fstab" /run/rap-entries/*
+"""
+CMDLINE = (
+    "BOOT_IMAGE=(hd0,gpt6)/boot/vmlinuz root=PARTUUID=1-2 ro rap.slot=b rap.volumes=/var=aa,/var/log=bb quiet"
+)
+
+pytestmark = pytest.mark.kernel
+
+
+@pytest.fixture
+def done(tmp_path: Path) -> str:
+    (etc := tmp_path / "root/etc").mkdir(parents=True)
+    (etc / "fstab").write_text(FSTAB)
+    words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _INSIDE, "sh"]
+    done = subprocess.run([*words, etc.parent, CMDLINE, SCRIPT], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (etc / "fstab").read_text() == FSTAB  # the slot is not changed
+    return done.stdout
+
+
+def test_file_systems_are_mounted_by_their_uuids(done: str) -> None:
+    lines = done.splitlines()
+    assert lines[1:3] == ["UUID=aa /var ext4 nodev 0 2", "UUID=bb /var/log ext4 nodev 0 2"]
+
+
+def test_the_boot_loaders_entry_is_that_of_the_kernel_that_runs(done: str) -> None:
+    version = Path("/proc/sys/kernel/osrelease").read_text().strip()
+    assert "/run/rap-entries /boot/loader/entries none bind,ro,nodev,nosuid,noexec,nofail 0 0" in done
+    assert f"linux /boot/vmlinuz-{version}\ninitrd /boot/initramfs-{version}.img\n" in done
+    assert done.endswith("options root=PARTUUID=1-2 ro rap.slot=b rap.volumes=/var=aa,/var/log=bb quiet\n")

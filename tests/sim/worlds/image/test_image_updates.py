@@ -1,0 +1,86 @@
+"""A real box installs a release over the line, and its report comes from the new slot.
+
+`python -m bench.update --only boots` also cuts the power meanwhile, and lets a release fail to start.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from settings.problems import SettingsError
+from sim.lab.labfile import load_lab
+from sim.worlds.image.refusals import check_lab
+from sim.worlds.kernel.run import check as check_in_kernel_world
+from tests.support.imaging.signed_image import signed_image
+from tests.support.imaging.small_system import need_tools
+from tests.support.paths import ROOT
+
+SECONDS_MAX = 2400
+"""A guard against hanging on a busy machine; not a performance target."""
+LAB = """\
+[lab]
+name = "update"
+description = "A box fetches a release, writes its other slot, and commits the release after its start."
+duration = "10min"
+[box]
+board = "rap-4"
+[uplink]
+rate = "128kbit"
+delay = "40ms"
+[[instrument]]
+port = 1
+model = "chemistry-analyzer"
+report_every = "10s"
+[[event]]
+at = "5s"
+update = "healthy"
+lasts = "9min"
+[expect]
+lost = 0
+duplicates = 0
+dropped = 0
+"""
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Path:
+    (file := tmp_path / "update.toml").write_text(LAB)
+    return file
+
+
+def test_the_image_world_has_updates_and_the_kernel_world_has_not(lab: Path) -> None:
+    check_lab(load_lab(lab), "bios")
+    with pytest.raises(SettingsError, match="update needs a box with a disk and a clock of its own"):
+        check_in_kernel_world(load_lab(lab))
+
+
+def test_profiles_alone_are_no_release_of_a_slot(lab: Path) -> None:
+    lab.write_text(LAB.replace('update = "healthy"', 'update = "profiles"'))
+    with pytest.raises(SettingsError, match="releases of slots alone: healthy, unhealthy, unstartable"):
+        check_lab(load_lab(lab), "bios")
+
+
+@pytest.mark.kernel
+@pytest.mark.usefixtures("_machine", "_only_emulated_machine")
+@pytest.mark.slow("an emulated machine is updated in real time")
+def test_a_real_box_is_updated_over_the_line(lab: Path) -> None:
+    need_tools()
+    image, key = signed_image()
+    words = ["-m", "rap", "lab", "run", lab, "--world", "image", "--json", "--image", image, "--key", key]
+    done = subprocess.run(
+        [sys.executable, *map(str, words), "--start-seconds", "900"],
+        cwd=ROOT,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS_MAX,
+    )
+    assert done.stdout, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    assert found["verdict"] == "pass", (found["expectations"], found["failures"])
