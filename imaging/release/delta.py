@@ -7,6 +7,9 @@ A body of the target is made from
     else, compressed: the content of the compressed file of the source that it replaces;
     else the file of the source with the same path, or the same path but for numbers (libraries, kernel modules).
 
+An uncompressed initramfs is divided into its files, so that a module that is also in /usr/lib/modules is made once,
+and compressed modules are patched decompressed.
+
 What an image has that is not ext4 is treated as metadata, so the result is exact for any two images.
 """
 
@@ -23,7 +26,7 @@ from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from imaging.release import bsdiff, repack
+from imaging.release import bsdiff, cpio, repack
 from imaging.release.bsdiff import Match
 from imaging.release.delta_file import DeltaWriter
 from imaging.release.delta_plan import (
@@ -61,6 +64,8 @@ class Body:
     path: str
     extents: tuple[Extent, ...]
     image: memoryview
+    size: int
+    """The length of the content without what follows its end in the last block."""
 
     def content(self) -> bytes:
         """Return the content, with what follows the end of the file in its last block."""
@@ -70,6 +75,20 @@ class Body:
     def sha256(self) -> bytes:
         """The SHA-256 of the content."""
         return sha256(self.content()).digest()
+
+    @cached_property
+    def exact_sha256(self) -> bytes:
+        """The SHA-256 of the content without what follows its end."""
+        return sha256(self.content()[: self.size]).digest()
+
+    def part(self, path: str, ranges: Iterable[tuple[int, int]]) -> Body:
+        """Return a body of ranges of this one's content: begin and end of each."""
+        extents, length = [], 0
+        for start, end in ranges:
+            for offset, size in self.places(start, end - start):
+                extents.append(Extent(length, offset, size))
+                length += size
+        return Body(path, tuple(extents), self.image, length)
 
     @property
     def length(self) -> int:
@@ -137,7 +156,8 @@ def _bodies(image: memoryview) -> tuple[list[Body], list[tuple[int, Piece]]]:
         files = Ext4(image).files()
     except Ext4Error:
         files = []
-    bodies, used = [], bytearray(len(image) // _UNIT_BYTES)
+    bodies: list[Body] = []
+    used = bytearray(len(image) // _UNIT_BYTES)
     for file in files:
         units = [
             slice(one.offset // _UNIT_BYTES, (one.offset + one.length) // _UNIT_BYTES) for one in file.extents
@@ -146,7 +166,7 @@ def _bodies(image: memoryview) -> tuple[list[Body], list[tuple[int, Piece]]]:
             continue  # a damaged file system, in which two files share blocks
         for part in units:
             used[part] = b"\1" * (part.stop - part.start)
-        bodies.append(Body(file.path, file.extents, image))
+        bodies += _parts(Body(file.path, file.extents, image, file.size))
     metadata: list[Extent] = []
     zeros: list[tuple[int, Piece]] = []
     length = 0
@@ -156,7 +176,27 @@ def _bodies(image: memoryview) -> tuple[list[Body], list[tuple[int, Piece]]]:
         else:
             metadata.append(Extent(length, start, end - start))
             length += end - start
-    return [*bodies, Body(METADATA, tuple(metadata), image)], zeros
+    return [*bodies, Body(METADATA, tuple(metadata), image, length)], zeros
+
+
+def _parts(body: Body) -> Iterator[Body]:
+    """Yield a file; or the larger files in it and the rest, if it is an uncompressed initramfs."""
+    first = body.extents[0]
+    if _begins(body.image, first.offset, cpio.MAGIC):
+        done, rest = 0, []
+        for member in cpio.members(body.content()[: body.size]):
+            if member.end - member.start >= BLOCK_BYTES:
+                yield body.part(f"{body.path}!/{member.name}", [(member.start, member.end)])
+                rest.append((done, member.start))
+                done = member.end
+        yield body.part(f"{body.path}!", [*rest, (done, body.length)])
+    else:
+        yield body
+
+
+def _begins(image: memoryview, offset: int, magic: bytes) -> bool:
+    """Return whether these bytes are at an offset of an image."""
+    return image[offset : offset + len(magic)] == magic
 
 
 def _rest(image: memoryview, used: bytearray) -> Iterator[tuple[int, int, bool]]:
@@ -191,7 +231,7 @@ class _Matcher:
         for body in sorted(
             (body for body in targets if body.extents), key=lambda body: body.extents[0].offset
         ):
-            self._first.setdefault(body.sha256, body)
+            self._first.setdefault(body.exact_sha256, body)
 
     def pieces(self, target: Body) -> list[tuple[int, Piece]]:
         """Return the pieces of a body of the target, with their offsets in the image."""
@@ -201,11 +241,12 @@ class _Matcher:
         if same is not None:
             return list(_placed(target, 0, target.length, same, 0))
         if (first := self._repeated(target)) is not None:
-            return [
+            again: list[tuple[int, Piece]] = [
                 (offset, Again(piece.length, piece.source))
-                for offset, piece in _placed(target, 0, target.length, first, 0)
+                for offset, piece in _placed(target, 0, target.size, first, 0)
                 if isinstance(piece, FromSource)
             ]
+            return again + list(_placed(target, target.size, target.length - target.size, None, 0))
         source = self._resembling(target)
         if source is None:
             return list(_placed(target, 0, target.length, None, 0))
@@ -214,11 +255,11 @@ class _Matcher:
         return _compared(source, target, 0, source.length, 0, target.length)
 
     def _repeated(self, target: Body) -> Body | None:
-        """Return a body of the target with the same content that is complete before this one begins."""
-        first = self._first.get(target.sha256)
-        if first is None or first is target:
+        """Return a body of the target with the same content whose blocks are complete before this one begins."""
+        first = self._first.get(target.exact_sha256)
+        if first is None or first is target or not target.size:
             return None
-        end = max(one.offset + one.length for one in first.extents)
+        end = max(-(-(one.offset + one.length) // BLOCK_BYTES) * BLOCK_BYTES for one in first.extents)
         return first if all(one.offset >= end for one in target.extents) else None
 
     def _resembling(self, target: Body) -> Body | None:

@@ -239,3 +239,42 @@ def test_times_of_inodes_are_those_of_their_content(tmp_path: Path) -> None:
         times = re.findall(r"(\w+time): 0x([0-9a-f]+):00000000", shown)
         assert sorted(times) == [(time, f"{moment:08x}") for time in ("atime", "crtime", "ctime", "mtime")]
     subprocess.run(["/usr/sbin/e2fsck", "-fn", image], check=True, capture_output=True)
+
+
+def initramfs(files: dict[str, bytes]) -> bytes:
+    """Return what dracut makes without compression: an archive of microcode, and that of the files."""
+    archives = b""
+    for members in ({"kernel/x86/microcode/early": b"microcode" * 600}, files):
+        for name, content in {**members, "TRAILER!!!": b""}.items():
+            fields = (1, 0o100644, 0, 0, 1, 0, len(content), 0, 0, 0, 0, len(name) + 1, 0)
+            header = b"070701" + b"".join(b"%08X" % field for field in fields) + name.encode() + b"\0"
+            archives += header.ljust(-(-len(header) // 4) * 4, b"\0") + content.ljust(
+                -(-len(content) // 4) * 4, b"\0"
+            )
+        archives = archives.ljust(-(-len(archives) // 512) * 512, b"\0")
+    return archives
+
+
+def test_modules_in_an_initramfs_are_patched_decompressed_and_sent_once(tmp_path: Path) -> None:
+    """As on RHEL: its modules are compressed, also in an initramfs that is not."""
+
+    def tree(version: str, shift: int) -> dict[str, bytes]:
+        packed = {
+            f"usr/lib/modules/{version}/{name}.ko.xz": PACK["xz-module"](code(seed, 200_000 + seed, shift))
+            for seed, name in enumerate(("ext4", "nvme", "virtio_blk"), 1)
+        }
+        own = {"init": code(9, 30_000), "usr/bin/sh": code(10, 90_000)}
+        return {**packed, f"boot/initramfs-{version}.img": initramfs({**own, **packed})}
+
+    before, after = tree("1.0", 0), tree("1.1", 4096)
+    modules = sum(len(content) for path, content in after.items() if path.endswith(".xz"))
+    delta, length = delta_of(tmp_path, before, after)
+    assert length < modules / 20
+    kinds = [type(operation) for operation in delta.operations]
+    assert kinds.count(Repack) == kinds.count(Repeat) == 3
+
+
+def test_an_initramfs_that_is_damaged_is_a_file_like_any_other(tmp_path: Path) -> None:
+    whole = initramfs({"usr/bin/sh": code(10, 90_000), "init": code(9, 30_000)})
+    for broken in (whole[:60_000], whole[:300] + b"x" * 200 + whole[500:], b"070701", whole + b"more"):
+        delta_of(tmp_path, {"boot/initramfs-1.img": whole}, {"boot/initramfs-2.img": broken})
