@@ -27,7 +27,7 @@ def main(delta: str, source: str, target: str) -> None:
         now = time.process_time()
         longest, last = max(longest, now - last), now
     found = {
-        "cpu_s": time.process_time(),
+        "cpu_s": sum(os.times()[:4]),  # with that of gzip
         "wall_s": time.monotonic() - began,
         "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6,
         "longest_operation_s": longest,

@@ -28,7 +28,7 @@ from typing import Final
 
 from imaging.release import bsdiff, cpio, repack
 from imaging.release.bsdiff import Match
-from imaging.release.delta_file import DeltaWriter
+from imaging.release.delta_file import DeltaWriter, PackedPart
 from imaging.release.delta_plan import (
     Again,
     Empty,
@@ -42,7 +42,7 @@ from imaging.release.delta_plan import (
 )
 from imaging.release.ext4 import Ext4, Ext4Error, Extent
 from imaging.release.slot_image import find_slot
-from wire.release.delta import BLOCK_BYTES, SOURCE_BYTES_MAX, TARGET_BYTES_MAX, Range
+from wire.release.delta import BLOCK_BYTES, SOURCE_BYTES_MAX, TARGET_BYTES_MAX, WINDOW_BYTES, Range
 
 _ZEROS: Final = bytes(BLOCK_BYTES)
 _UNIT_BYTES: Final = 1024
@@ -312,9 +312,12 @@ def _repacked(source: Body, target: Body) -> list[tuple[int, Piece]] | None:
     old, new = repack.find_packed(old_file), repack.find_packed(new_file)
     if old is None or new is None:
         return None
-    blocks = repack.blocks(new_file, new)
     ranges = tuple(Range(*place) for place in source.places(old.start, old.end - old.start))
-    if blocks is None or sum(one.length for one in ranges) > SOURCE_BYTES_MAX:
+    if sum(one.length for one in ranges) > SOURCE_BYTES_MAX:
+        return None
+    if new.codec == "gzip":
+        return _repacked_whole(source, target, old, new, ranges)
+    if (blocks := repack.blocks(new_file, new)) is None:
         return None
     places = [list(target.places(block.start, block.end - block.start)) for block in blocks]
     if any(len(place) != 1 for place in places):
@@ -332,6 +335,28 @@ def _repacked(source: Body, target: Body) -> list[tuple[int, Piece]] | None:
         found.append((offset, packed))
         end = block.end
     found += _placed(target, end, new.end - end, None, 0)
+    return found + _compared(source, target, old.end, source.length, new.end, target.length)
+
+
+def _repacked_whole(
+    source: Body, target: Body, old: repack.Packed, new: repack.Packed, ranges: tuple[Range, ...]
+) -> list[tuple[int, Piece]] | None:
+    """Return the pieces of a file that is compressed as a whole, if a box can make the same bytes."""
+    codec = repack.whole_codec(target.content(), new)
+    if codec is None or new.end - new.start > SOURCE_BYTES_MAX:
+        return None
+    found = _compared(source, target, 0, old.start, 0, new.start)
+    matches = bsdiff.matches(old.content, new.content)
+    steps = tuple(controls(_steps(matches, 0, len(new.content), old.content, new.content)))
+    done = 0
+    for place, size in target.places(new.start, new.end - new.start):
+        for at in range(0, size, WINDOW_BYTES):
+            length = min(WINDOW_BYTES, size - at)
+            part = PackedPart(
+                length, done, ranges, old.codec, len(old.content), steps, len(new.content), codec
+            )
+            found.append((place + at, part))
+            done, steps = done + length, ()
     return found + _compared(source, target, old.end, source.length, new.end, target.length)
 
 

@@ -6,6 +6,7 @@ import lzma
 import struct
 import zlib
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final, NamedTuple
 
@@ -22,6 +23,7 @@ from wire.release.delta import (
     Copy,
     Header,
     Operation,
+    Part,
     Patch,
     Range,
     Repack,
@@ -41,6 +43,21 @@ class Control(NamedTuple):
     differences: bytes
     extra: bytes
     moving: int
+
+
+@dataclass(frozen=True)
+class PackedPart:
+    """`length` bytes at `offset` of what `codec` makes of `patched_bytes`, which `controls` make of sources."""
+
+    length: int
+    offset: int
+    sources: tuple[Range, ...]
+    source_codec: str
+    unpacked_bytes: int
+    controls: tuple[Control, ...]
+    """None but in the first part."""
+    patched_bytes: int
+    codec: str
 
 
 class DeltaWriter:
@@ -105,6 +122,23 @@ class DeltaWriter:
                 codec=codec,
                 patched_bytes=len(data),
                 digest=digest(packed),
+            )
+        )
+
+    def part(self, piece: PackedPart, source: bytes, data: bytes) -> None:
+        """Make `data`, a part of what is compressed as a whole, from the content `source` of the piece's sources."""
+        self.operations.append(
+            Part(
+                length=len(data),
+                offset=piece.offset,
+                sources=list(piece.sources),
+                source_digest=digest(source),
+                source_codec=piece.source_codec,
+                unpacked_bytes=piece.unpacked_bytes,
+                controls=self._add_controls(piece.controls),
+                codec=piece.codec,
+                patched_bytes=piece.patched_bytes,
+                digest=digest(data),
             )
         )
 

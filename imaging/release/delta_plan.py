@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeAlias
 
-from imaging.release.delta_file import Control, DeltaWriter
+from imaging.release.delta_file import Control, DeltaWriter, PackedPart
 from wire.release.delta import BLOCK_BYTES, RANGES_MAX, SOURCE_BYTES_MAX, WINDOW_BYTES, Range, add
 
 COPY_BYTES_MIN: Final = 64 * 1024
@@ -60,7 +60,7 @@ class Packed:
     codec: str
 
 
-Piece: TypeAlias = FromSource | New | Empty | Again | Packed
+Piece: TypeAlias = FromSource | New | Empty | Again | Packed | PackedPart
 
 
 def differences(new: bytes, old: bytes) -> bytes:
@@ -99,21 +99,24 @@ class Planner:
                 self._writer.repeat(target, bytes(data))
             case Packed():
                 self._flush()
-                sources = b"".join(
-                    self._source[one.offset : one.offset + one.length] for one in piece.sources
-                )
                 self._writer.repack(
                     piece.sources,
-                    sources,
+                    self._content(piece.sources),
                     piece.unpacked_bytes,
                     piece.source_codec,
                     piece.controls,
                     piece.data,
                     piece.codec,
                 )
+            case PackedPart():
+                self._flush()
+                self._writer.part(piece, self._content(piece.sources), bytes(data))
             case New() | Empty():
                 self._add_to_window(New(piece.length), start)
         self._made = end
+
+    def _content(self, sources: Iterable[Range]) -> bytes:
+        return b"".join(self._source[one.offset : one.offset + one.length] for one in sources)
 
     def _add_from_source(self, piece: FromSource, start: int) -> None:
         """Copy the long stretches of whole blocks that are equal, and patch the others."""

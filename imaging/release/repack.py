@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import lzma
 import struct
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from wire.release.codecs import LZ4_BLOCK_BYTES, LZ4_MAGIC, PACK, UNPACK, CodecError
+from wire.release.codecs import GZIP_MAGIC, LZ4_BLOCK_BYTES, LZ4_MAGIC, PACK, PACK_WHOLE, UNPACK, CodecError
 from wire.release.delta import UNPACKED_BYTES_MAX, WINDOW_BYTES
 
 _BOOT_MAGIC: Final = b"HdrS"
@@ -38,13 +39,13 @@ class Block:
 
 
 def find_packed(file: bytes) -> Packed | None:
-    """Return the compressed part of a kernel (a bzImage with LZ4) or of a module (.xz), or None."""
+    """Return the compressed part of a kernel (a bzImage with LZ4 or gzip) or of a module (.xz), or None."""
     try:
         if file[:6] == _XZ_MAGIC:
             return _xz(file)
         if len(file) > 0x250 and file[0x202:0x206] == _BOOT_MAGIC:
             return _kernel(file)
-    except (CodecError, lzma.LZMAError, EOFError):
+    except (CodecError, lzma.LZMAError, zlib.error, EOFError, struct.error):
         pass
     return None
 
@@ -60,6 +61,8 @@ def _xz(file: bytes) -> Packed | None:
 def _kernel(file: bytes) -> Packed | None:
     """Read the header of Linux's boot protocol (Documentation/arch/x86/boot.rst)."""
     start = (file[0x1F1] + 1) * 512 + struct.unpack_from("<I", file, 0x248)[0]
+    if file[start : start + len(GZIP_MAGIC)] == GZIP_MAGIC:
+        return _gzip(file, start)
     end = (
         start + struct.unpack_from("<I", file, 0x24C)[0] - 4
     )  # the last four bytes are the length of the content
@@ -67,6 +70,26 @@ def _kernel(file: bytes) -> Packed | None:
     if file[start : start + 4] != LZ4_MAGIC or not 0 < content_bytes <= UNPACKED_BYTES_MAX:
         return None
     return Packed(start, end, "lz4", bytes(UNPACK["lz4"](file[start:end], content_bytes)))
+
+
+def _gzip(file: bytes, start: int) -> Packed | None:
+    decoder = zlib.decompressobj(31)
+    content = decoder.decompress(file[start:], UNPACKED_BYTES_MAX)
+    if not decoder.eof:
+        return None
+    return Packed(start, len(file) - len(decoder.unused_data), "gzip", content)
+
+
+def whole_codec(file: bytes, packed: Packed) -> str | None:
+    """Return the codec that makes the whole compressed part again, or None."""
+    for name, pack in PACK_WHOLE.items():
+        if name.startswith(packed.codec):
+            try:
+                if pack([packed.content]) == file[packed.start : packed.end]:
+                    return name
+            except CodecError:
+                pass
+    return None
 
 
 def blocks(file: bytes, packed: Packed) -> list[Block] | None:

@@ -1,13 +1,17 @@
-"""Compression that deltas can undo and repeat: of kernels (LZ4) and of their modules (xz).
+"""Compression that deltas can undo and repeat: of kernels (LZ4, gzip) and of their modules (xz).
 
 A compressed file changes everywhere when its content changes in one place. A delta therefore describes the content,
 and the box compresses it again, if that gives the same bytes. The system's liblz4 does LZ4; systemd needs it, too.
+The program gzip does gzip, as for kernels: zlib makes other bytes.
 """
 
 from __future__ import annotations
 
 import lzma
-from collections.abc import Callable, Mapping
+import os
+import subprocess
+import zlib
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
 from typing import Any, Final
 
@@ -20,6 +24,10 @@ LZ4_LIBRARY: Final = "liblz4.so.1"
 LZ4_MAGIC: Final = b"\x02\x21\x4c\x18"
 """Begins the legacy format of LZ4, which kernels have: blocks of 8 MiB, each after its length."""
 LZ4_BLOCK_BYTES: Final = 8 * 1024 * 1024
+GZIP_MAGIC: Final = b"\x1f\x8b\x08"
+_GZIP_BITS: Final = 31
+"""The largest window of zlib, with the header of gzip."""
+_CHUNK_BYTES: Final = 256 * 1024
 _XZ_BYTES_MAX: Final = 66 * 1024 * 1024
 
 
@@ -87,6 +95,49 @@ def _unpack_xz(packed: bytes, length: int) -> bytes:
     return data
 
 
+def _unpack_gzip(packed: bytes, length: int) -> bytearray:
+    decoder, made, done, at = zlib.decompressobj(_GZIP_BITS), bytearray(length), 0, 0
+    while not decoder.eof:
+        if not (chunk := decoder.unconsumed_tail):
+            chunk = packed[at : at + _CHUNK_BYTES]
+            at += len(chunk)
+        try:
+            piece = decoder.decompress(chunk, _CHUNK_BYTES)
+        except zlib.error as error:
+            raise CodecError(str(error)) from None
+        if done + len(piece) > length or not chunk:
+            break
+        made[done : done + len(piece)] = piece
+        done += len(piece)
+    if done != length or not decoder.eof or decoder.unused_data or at < len(packed):
+        raise CodecError(f"has another length than {length} bytes after decompression")
+    return made
+
+
+def _pack_gzip(pieces: Iterable[bytes | bytearray], level: int) -> bytes:
+    """Return what `gzip` makes of the pieces, joined: as scripts/Makefile.lib in the sources of Linux calls it."""
+    with os.fdopen(os.memfd_create("gzip"), "rb") as made:
+        try:
+            words = ["gzip", "-n", f"-{level}", "-c"]
+            process = subprocess.Popen(
+                words, stdin=subprocess.PIPE, stdout=made.fileno(), stderr=subprocess.DEVNULL
+            )
+        except OSError as error:
+            raise CodecError(f"the program gzip cannot be started: {error.strerror}; install gzip") from None
+        with process:
+            assert process.stdin is not None
+            try:
+                for piece in pieces:
+                    process.stdin.write(piece)
+                process.stdin.close()
+            except OSError:
+                process.kill()
+        if process.returncode:
+            raise CodecError("the program gzip failed")
+        made.seek(0)
+        return made.read()
+
+
 def _pack_xz(data: bytes | bytearray, check: int, filters: list[dict[str, int]] | None) -> bytes:
     try:
         return lzma.compress(data, lzma.FORMAT_XZ, check, filters=filters)
@@ -95,6 +146,7 @@ def _pack_xz(data: bytes | bytearray, check: int, filters: list[dict[str, int]] 
 
 
 UNPACK: Final[Mapping[str, Callable[[bytes, int], bytes | bytearray]]] = {
+    "gzip": _unpack_gzip,
     "lz4": _unpack_lz4,
     "xz": _unpack_xz,
 }
@@ -109,3 +161,7 @@ PACK: Final[Mapping[str, Callable[[bytes | bytearray], bytes]]] = {
     ),
 }
 """By name. One block of LZ4, or a whole .xz file. Raise CodecError."""
+PACK_WHOLE: Final[Mapping[str, Callable[[Iterable[bytes | bytearray]], bytes]]] = {
+    "gzip-9": partial(_pack_gzip, level=9)
+}
+"""By name, for files whose content is not in blocks. Raise CodecError, and what the pieces raise."""

@@ -8,6 +8,7 @@ A delta is a list of operations, each of which makes the next bytes of the targe
     Bytes    bytes from the delta
     Patch    ranges of the source, changed as bsdiff does: differences are added, extra bytes are inserted
     Repack   a patch of decompressed data, compressed again
+    Part     a part of what a patch of decompressed data becomes, when it is compressed as a whole
 
 Operations, differences and extra bytes are separate streams, compressed with xz, so that equal things are adjacent:
 
@@ -33,7 +34,7 @@ from typing import Annotated, Final, TypeAlias
 import msgspec
 from msgspec import Meta, Struct
 
-from wire.release.codecs import PACK, UNPACK, CodecError
+from wire.release.codecs import PACK, PACK_WHOLE, UNPACK, CodecError
 
 BLOCK_BYTES: Final = 4096
 """The target is written in multiples of it."""
@@ -150,7 +151,31 @@ class Repack(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, t
     digest: Digest
 
 
-Operation: TypeAlias = Copy | Repeat | Zeros | Bytes | Patch | Repack
+class Part(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="w"):
+    """Takes `length` bytes at `offset` of compressed data, which the first one of several parts makes.
+
+    That one, at offset 0, applies the next `controls` to `sources`, joined and decompressed, and compresses the
+    result as a whole. The others take what follows, and have the same sources and no controls. Other operations may
+    be between them: a file is not always in one piece.
+    """
+
+    length: Window
+    offset: Annotated[int, Meta(ge=0, le=SOURCE_BYTES_MAX)]
+    sources: Annotated[list[Range], Meta(min_length=1, max_length=RANGES_MAX)]
+    source_digest: Digest
+    source_codec: str
+    """One of UNPACK."""
+    unpacked_bytes: Annotated[int, Meta(ge=0, le=UNPACKED_BYTES_MAX)]
+    """The length of the decompressed source."""
+    controls: Count
+    codec: str
+    """One of PACK_WHOLE."""
+    patched_bytes: Annotated[int, Meta(ge=1, le=UNPACKED_BYTES_MAX)]
+    """The length of the patched data before it is compressed."""
+    digest: Digest
+
+
+Operation: TypeAlias = Copy | Repeat | Zeros | Bytes | Patch | Repack | Part
 
 
 class Stream(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -201,6 +226,8 @@ class Delta:
         self._extra = streams["extra"]
         self._unpacked: tuple[bytes, bytes | bytearray] = b"", b""
         """The digest of the source that was decompressed last, and its content."""
+        self._whole = b""
+        """The compressed data of the latest parts."""
 
     @classmethod
     def open(cls, read: Read, size: int) -> Delta:
@@ -277,8 +304,24 @@ class Delta:
             case Repack():
                 unpacked = self._unpacked_source(operation, read_source)
                 return _pack(operation, self._patched(operation.controls, unpacked, operation.patched_bytes))
+            case Part():
+                if operation.offset == 0:
+                    self._whole = b""  # frees its memory first
+                    self._whole = self._compressed(operation, read_source)
+                return self._whole[operation.offset : operation.offset + operation.length]
 
-    def _unpacked_source(self, operation: Repack, read_source: Read) -> bytes | bytearray:
+    def _compressed(self, operation: Part, read_source: Read) -> bytes:
+        """Return the compressed data of the parts that begin with this one; it is patched in pieces."""
+        unpacked = self._unpacked_source(operation, read_source)
+        pieces = self._pieces(operation.controls, unpacked, operation.patched_bytes)
+        try:
+            return PACK_WHOLE[operation.codec](pieces)
+        except CodecError as error:
+            raise DeltaError(f"cannot compress by {operation.codec}: {error}") from None
+        finally:
+            self._unpacked = b"", b""
+
+    def _unpacked_source(self, operation: Repack | Part, read_source: Read) -> bytes | bytearray:
         if self._unpacked[0] != operation.source_digest:
             self._unpacked = b"", b""  # frees its memory first
             packed = _joined(operation, read_source)
@@ -291,7 +334,14 @@ class Delta:
 
     def _patched(self, count: int, old: bytes | bytearray, length: int) -> bytearray:
         """Return the result of `length` bytes. Raises: DeltaError."""
-        result = bytearray(length)
+        result, made = bytearray(length), 0
+        for piece in self._pieces(count, old, length):
+            result[made : made + len(piece)] = piece
+            made += len(piece)
+        return result
+
+    def _pieces(self, count: int, old: bytes | bytearray, length: int) -> Iterator[bytearray]:
+        """Yield the result of `length` bytes in pieces. Raises: DeltaError."""
         controls = self._controls.take(count * _CONTROL.size)
         position = made = 0
         source = memoryview(old)
@@ -307,20 +357,21 @@ class Delta:
                 if position < 0:
                     raise DeltaError("a patch reads before its source")
             differences, extra = sum(added), sum(inserted)
-            if made + differences + extra > length:
+            made += differences + extra
+            if made > length:
                 raise DeltaError(f"a patch makes more than the {length} bytes of its operation")
             changed = memoryview(add(b"".join(sources), self._differences.take(differences)))
             insertions = memoryview(self._extra.take(extra))
-            change = insertion = 0
+            piece, change, insertion = bytearray(), 0, 0
             for adding, inserting in zip(added, inserted, strict=True):
-                result[made : made + adding] = changed[change : change + adding]
-                change, made = change + adding, made + adding
+                piece += changed[change : change + adding]
+                change += adding
                 if inserting:
-                    result[made : made + inserting] = insertions[insertion : insertion + inserting]
-                    insertion, made = insertion + inserting, made + inserting
+                    piece += insertions[insertion : insertion + inserting]
+                    insertion += inserting
+            yield piece
         if made != length:
             raise DeltaError(f"a patch makes {made} bytes instead of the {length} of its operation")
-        return result
 
 
 def _batches(controls: bytes) -> Iterator[tuple[int, int]]:
@@ -440,13 +491,24 @@ def _read_operations(reader: StreamReader, header: Header) -> list[Operation]:
         )
     except msgspec.MsgspecError as error:
         raise DeltaError(f"has a wrong operation: {error}") from None
-    made = 0
+    made, before = 0, None
     for operation in operations:
         _check(operation, made, header.source_bytes)
+        if isinstance(operation, Part):
+            _check_order(before, operation, made)
+            before = operation
         made += operation.length
     if made != header.target_bytes:
         raise DeltaError(f"has operations for {made} bytes of a target of {header.target_bytes}")
     return operations
+
+
+def _check_order(before: Part | None, part: Part, made: int) -> None:
+    """Check that a part is the first one of its data, or follows `before`. Raises: DeltaError."""
+    if part.offset == 0:
+        return
+    if part.controls or before is None or before.offset + before.length != part.offset:
+        raise DeltaError(f"has an operation at byte {made} of the target that takes no next part")
 
 
 def _check(operation: Operation, made: int, source_bytes: int) -> None:
@@ -457,7 +519,7 @@ def _check(operation: Operation, made: int, source_bytes: int) -> None:
             ranges = (Range(operation.offset, operation.length),)
         case Repeat() if operation.offset + operation.length > made // BLOCK_BYTES * BLOCK_BYTES:
             raise DeltaError(f"repeats bytes at {operation.offset} of the target before they are made")
-        case Patch() | Repack():
+        case Patch() | Repack() | Part():
             ranges = operation.sources
     if any(one.offset + one.length > source_bytes for one in ranges):
         raise DeltaError(f"has an operation at byte {made} of the target that reads beyond the source")
@@ -465,13 +527,15 @@ def _check(operation: Operation, made: int, source_bytes: int) -> None:
         raise DeltaError(
             f"has an operation at byte {made} of the target with more than {SOURCE_BYTES_MAX} bytes of source"
         )
-    if isinstance(operation, Repack) and not (operation.source_codec in UNPACK and operation.codec in PACK):
-        raise DeltaError(
-            f"needs compression by {operation.source_codec} and {operation.codec}, which is unknown here"
-        )
+    if isinstance(operation, Repack | Part):
+        known = PACK if isinstance(operation, Repack) else PACK_WHOLE
+        if operation.source_codec not in UNPACK or operation.codec not in known:
+            raise DeltaError(
+                f"needs compression by {operation.source_codec} and {operation.codec}, which is unknown here"
+            )
 
 
-def _joined(operation: Patch | Repack, read_source: Read) -> bytes:
+def _joined(operation: Patch | Repack | Part, read_source: Read) -> bytes:
     data = b"".join(read_source(one.offset, one.length) for one in operation.sources)
     if digest(data) != operation.source_digest:
         raise _changed(operation.sources)

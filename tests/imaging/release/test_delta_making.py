@@ -21,7 +21,7 @@ from imaging.build.partitions import set_times
 from imaging.release.delta import DeltaInputError, make_delta
 from imaging.release.ext4 import Ext4, Ext4Error
 from wire.release.codecs import LZ4_MAGIC, PACK
-from wire.release.delta import WINDOW_BYTES, Copy, Delta, Repack, Repeat
+from wire.release.delta import WINDOW_BYTES, Copy, Delta, Part, Repack, Repeat
 
 UUID = "6b1f7a52-33e4-5d7c-9a53-5f2b5d3f0c11"
 
@@ -161,6 +161,43 @@ def kernel(content: bytes, stub: bytes) -> bytes:
     header[0x202:0x206] = b"HdrS"
     struct.pack_into("<II", header, 0x248, len(stub), len(packed))
     return bytes(header) + stub + packed + b"signature" * 20
+
+
+def gzip_kernel(content: bytes, stub: bytes) -> bytes:
+    """Return a bzImage with gzip, as on RHEL."""
+    packed = subprocess.run(["gzip", "-n", "-f", "-9"], input=content, capture_output=True, check=True).stdout
+    header = bytearray(1024)
+    header[0x1F1] = 1
+    header[0x202:0x206] = b"HdrS"
+    struct.pack_into("<II", header, 0x248, len(stub), len(packed))
+    return bytes(header) + stub + packed + b"signature" * 20
+
+
+@pytest.mark.slow("12 MiB are compared and compressed")
+def test_a_kernel_that_is_compressed_as_a_whole_is_patched(tmp_path: Path) -> None:
+    before = code(1, 12 * 1024 * 1024)  # half of it is random, so that it stays longer than a window
+    after = before[:100_000] + b"inserted" + before[100_000:]
+    kernels = [gzip_kernel(content, b"stub" * 300) for content in (before, after)]
+    assert len(kernels[1]) > WINDOW_BYTES
+    names = ["boot/vmlinuz-5.1", "boot/vmlinuz-5.2"]
+    delta, size = delta_of(tmp_path, {names[0]: kernels[0]}, {names[1]: kernels[1]}, 32)
+    assert size < 8_000
+    parts = [operation for operation in delta.operations if isinstance(operation, Part)]
+    assert len(parts) > 1 and [part.controls > 0 for part in parts] == [True, *[False] * (len(parts) - 1)]
+
+
+def test_a_kernel_that_gzip_does_not_make_again_is_sent_compressed(tmp_path: Path) -> None:
+    def packed(content: bytes) -> bytes:
+        made = gzip_kernel(content, b"stub" * 300)
+        fast = subprocess.run(["gzip", "-n", "-1"], input=content, capture_output=True, check=True).stdout
+        start = 1024 + 1200
+        header = bytearray(made[:start])
+        struct.pack_into("<I", header, 0x24C, len(fast))
+        return bytes(header) + fast
+
+    kernels = [packed(code(1, 100_000, shift)) for shift in (0, 8)]
+    delta, _ = delta_of(tmp_path, {"boot/vmlinuz-1": kernels[0]}, {"boot/vmlinuz-2": kernels[1]})
+    assert not any(isinstance(operation, Part | Repack) for operation in delta.operations)
 
 
 def xz_module(content: bytes) -> bytes:

@@ -1,0 +1,94 @@
+"""Parts of what is compressed as a whole: kernels with gzip."""
+
+from __future__ import annotations
+
+import subprocess
+from hashlib import sha256
+from random import Random
+
+import pytest
+
+from imaging.release.delta_file import Control, DeltaWriter, PackedPart
+from wire.release.codecs import UNPACK, CodecError
+from wire.release.delta import BLOCK_BYTES, Delta, DeltaError, Range
+
+RANDOM = Random(3)
+OLD = RANDOM.randbytes(40_000)
+NEW = OLD[:1000] + b"new" + OLD[1000:]
+
+
+def gzip(data: bytes) -> bytes:
+    return subprocess.run(["gzip", "-n", "-9"], input=data, capture_output=True, check=True).stdout
+
+
+SOURCE, TARGET = gzip(OLD), gzip(NEW)
+PADDED = TARGET.ljust(-(-len(TARGET) // BLOCK_BYTES) * BLOCK_BYTES, b"\0")
+CONTROLS = (Control(bytes(1000), b"new", 0), Control(bytes(len(OLD) - 1000), b"", 0))
+
+
+def part(
+    offset: int, length: int, *controls: Control, codec: str = "gzip-9", patched: int = len(NEW)
+) -> PackedPart:
+    ranges = (Range(0, len(SOURCE)),)
+    return PackedPart(length, offset, ranges, "gzip", len(OLD), controls, patched, codec)
+
+
+def delta(*parts: PackedPart) -> bytes:
+    """Return a delta with these parts, and zeros at the end."""
+    writer = DeltaWriter()
+    for each in parts:
+        writer.part(each, SOURCE, TARGET[each.offset : each.offset + each.length])
+    writer.zeros(len(PADDED) - sum(each.length for each in parts))
+    return writer.finish(sha256(SOURCE).digest(), len(SOURCE), sha256(PADDED).digest(), len(PADDED))
+
+
+def applied(data: bytes) -> bytes:
+    made = bytearray()
+    one = Delta.open(lambda at, length: data[at : at + length], len(data))
+    list(
+        one.apply(
+            lambda at, length: SOURCE[at : at + length], lambda _, new: made.extend(new), lambda *_: b""
+        )
+    )
+    return bytes(made)
+
+
+def test_what_is_compressed_as_a_whole_is_taken_in_parts() -> None:
+    first = part(0, 30_000, *CONTROLS)
+    assert applied(delta(first, part(30_000, len(TARGET) - 30_000))) == PADDED
+
+
+@pytest.mark.parametrize(
+    ("parts", "problem"),
+    [
+        ((part(1000, 9000),), "takes no next part"),
+        ((part(0, 9000, *CONTROLS), part(8000, 100)), "takes no next part"),
+        ((part(0, 9000, *CONTROLS), part(9000, 100, *CONTROLS)), "takes no next part"),
+        (
+            (part(0, 9000, *CONTROLS, codec="gzip-1"),),
+            "compression by gzip and gzip-1, which is unknown here",
+        ),
+        ((part(0, 9000, *CONTROLS, codec="xz-6"),), "compression by gzip and xz-6, which is unknown here"),
+        ((part(0, 9000, *CONTROLS, patched=len(NEW) - 1),), "makes more than the"),
+        ((part(0, 9000, *CONTROLS, patched=len(NEW) + 1),), "bytes instead of the"),
+    ],
+)
+def test_wrong_parts_are_refused(parts: tuple[PackedPart, ...], problem: str) -> None:
+    with pytest.raises(DeltaError, match=problem):
+        applied(delta(*parts))
+
+
+def test_without_the_program_the_operation_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(
+        DeltaError, match="the program gzip cannot be started: No such file or directory; install gzip"
+    ):
+        applied(delta(part(0, 9000, *CONTROLS)))
+
+
+@pytest.mark.parametrize(
+    "packed", [SOURCE[:-1], SOURCE + b"1", b"1" + SOURCE, gzip(OLD + b"1"), gzip(OLD[1:])]
+)
+def test_a_damaged_source_is_not_unpacked(packed: bytes) -> None:
+    with pytest.raises(CodecError):
+        UNPACK["gzip"](packed, len(OLD))
