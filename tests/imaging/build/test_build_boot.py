@@ -7,10 +7,13 @@ its first start that tears the superblock of the root file system; `make bench-i
 from __future__ import annotations
 
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from imaging.release import cpio
+from imaging.release.slot_image import find_slot
 from tests.support.imaging.first_report import COLLECTOR, SERIAL, UPLINK, answers
 from tests.support.imaging.recorded_start import Life, flash, load, new_disk, record_start
 from tests.support.imaging.signed_image import signed_image
@@ -26,6 +29,25 @@ async def _outside_in() -> list[bool]:
     """The collector accepts connections on its port; other ports must not be reachable."""
     elsewhere = [(UPLINK, 22), (UPLINK, 443), (COLLECTOR, 22)]
     return [await answers(host, port) for host, port in [(COLLECTOR, 443), *elsewhere]]
+
+
+def test_the_initramfs_is_not_compressed() -> None:
+    """So that an update with a kernel sends only what differs in it."""
+    need_tools()
+    image = signed_image().image
+    place = find_slot(image)
+    assert place is not None
+    device = f"{image}?offset={place.offset}"
+
+    def content(path: str) -> bytes:
+        words = ["debugfs", "-R", f"cat {path}", device]
+        return subprocess.run(words, capture_output=True, check=True).stdout
+
+    [path] = [line.split()[1] for line in content("/boot/slot.cfg").decode().splitlines() if "initrd" in line]
+    whole = content(path)
+    names = {member.name: member.end for member in cpio.members(whole)}
+    assert {"init", "usr/sbin/modprobe"} <= names.keys()
+    assert not whole[max(names.values()) + 1024 :].strip(b"\0")
 
 
 @pytest.mark.slow("an emulated machine starts twice")
