@@ -1,7 +1,7 @@
 """Updates of a real image in QEMU: `python -m bench.update --only boots`. Needs root, and 20 minutes of real time.
 
 The box fetches a release from a real data center over a line of 128 kbit/s, loses its power while it writes the other
-slot, ends in the new slot, and leaves a release that does not start (`labs/boots.toml`).
+slot, ends in the new slot, and leaves a release that does not start (`bench/update/labs/boots.toml`).
 """
 
 from __future__ import annotations
