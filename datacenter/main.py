@@ -23,6 +23,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from datacenter.access.compiled import CompiledPolicies
 from datacenter.access.control import AccessControl
 from datacenter.access.reload import follow_access
+from datacenter.audit.access_changes import access_recorder
 from datacenter.audit.heads import HeadService
 from datacenter.audit.siem import SiemForwarder
 from datacenter.base.counter import count_periodically
@@ -193,6 +194,7 @@ async def _run(
 
     def end() -> None:
         if not signals.stop.is_set():
+            _log.info("ending: a signal asked for it")
             idle = threads.idle()
             forced_exit.arm(END_SECONDS_MAX, lambda: (NOT_ENDED_STATUS, _why_not_ended(idle)))
             signals.stop.set()
@@ -333,7 +335,8 @@ async def _serve(
         ]
         if access is not None:
             changed = sessions.rights_changed if sessions is not None else lambda: None
-            followed = follow_access(access, lambda: config.access_files, signals.reload, changed)
+            record = access_recorder(store, now_ms)
+            followed = follow_access(access, lambda: config.access_files, signals.reload, changed, record)
             following.append(tasks.create_task(followed))
         if releases is not None:
             following.append(tasks.create_task(releases.run()))

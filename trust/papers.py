@@ -60,6 +60,8 @@ class Statement(Table, frozen=True):
     shows: bool = False
     """Whether the values are printed with the statement."""
     note: str = ""
+    source: str = ""
+    """Where a rule is from: its official publication."""
 
     def answer(self, facts: Mapping[str, Fact]) -> Answer:
         """Return the answer by these facts."""

@@ -7,7 +7,8 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from datacenter.access.control import AccessControl, AccessFiles
+from datacenter.access.control import AccessControl, AccessFiles, AccessRules
+from datacenter.store.errors import StoreError
 from settings.problems import SettingsError
 from wire.tls.identity import FileVersions
 
@@ -22,16 +23,22 @@ async def follow_access(
     find_files: Callable[[], AccessFiles],
     asked: asyncio.Event,
     changed: Callable[[], object] = lambda: None,
+    record: Callable[[AccessRules, AccessRules], object] = lambda _before, _after: None,
 ) -> None:
     """Read changed files until cancelled, at once when `asked` is set. A wrong file changes nothing, and is logged.
 
-    `find_files` returns the files, also new ones of a folder; `changed` is called when they are in force.
+    `find_files` returns the files, also new ones of a folder; `changed` is called when they are in force, and
+    `record`, on a thread, with the rules before and after. A right that is withdrawn does not wait for the record:
+    while that fails with StoreError, it is tried again.
     """
     files = find_files()
     versions = _versions(files)
+    recorded = access.rules
     while True:
         is_asked = await _is_set_within(asked, REFRESH_SECONDS)
         asked.clear()
+        if access.rules is not recorded:
+            recorded = await _record(record, recorded, access.rules)
         found = find_files()
         is_changed = versions.have_settled(at_once=is_asked)
         if not (is_asked or is_changed or found != files):
@@ -44,9 +51,22 @@ async def follow_access(
             _log.error("the changed access files are not used, the previous ones remain in force: %s", error)
         else:
             changed()
+            recorded = await _record(record, recorded, access.rules)
             people = len(access.rules.directory.staff)
             policies = len(access.rules.policies.policies.policies)
             _log.info("the access files were read again: %d staff, %d policies", people, policies)
+
+
+async def _record(
+    record: Callable[[AccessRules, AccessRules], object], before: AccessRules, after: AccessRules
+) -> AccessRules:
+    """Record a change; return the rules up to which changes are recorded."""
+    try:
+        await asyncio.to_thread(record, before, after)
+    except StoreError as error:
+        _log.error("a change of the access files could not be recorded: %s", error)
+        return before
+    return after
 
 
 def _versions(files: AccessFiles) -> FileVersions:

@@ -21,6 +21,7 @@ from datacenter.web.routes import WebServices
 from datacenter.web.sessions import COOKIE, SESSION_MS, SignedOn, StaffSession, is_same_token
 
 PATH: Final = "/sign-in"
+_SIGNED_OUT: Final = "You are signed out: the session has ended on the server."
 SIGN_ON_PATH: Final = "/sign-in/oidc"
 
 
@@ -29,7 +30,8 @@ def sign_in_routes(services: WebServices) -> list[BaseRoute]:
 
     async def show(request: Request) -> Response:
         target = request.query_params.get("next", "/")
-        return sign_in_page(services, target if is_local_path(target) else "/")
+        message = _SIGNED_OUT if "signed-out" in request.query_params else ""
+        return sign_in_page(services, target if is_local_path(target) else "/", message=message)
 
     async def sign_in(request: Request) -> Response:
         fields = await _fields(request)
@@ -55,7 +57,7 @@ def sign_in_routes(services: WebServices) -> list[BaseRoute]:
             return html(
                 render("error.html", title="Not permitted", reason="Load the page again.", status=403), 403
             )
-        response: Response = redirect(PATH)
+        response: Response = redirect(f"{PATH}?signed-out")
         if session is not None:
             await record_sign_in(services, session.staff, "permitted", "signed out", action="sign-out")
             await end_session(services, session)

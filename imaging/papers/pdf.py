@@ -135,7 +135,8 @@ def _section(section: Section, content: _Content) -> Iterator[Flowable]:
 def _rows(one: Statement, content: _Content) -> Iterator[list[Any]]:
     fact = content.facts.get(one.fact)
     answer = one.answer(content.facts)
-    note = f'<br/><font size="7"><i>{escape(one.note)}</i></font>' if one.note else ""
+    notes = [one.note, *[f"Source: {one.source}"] * bool(one.source)]
+    note = "".join(f'<br/><font size="7"><i>{escape(text)}</i></font>' for text in notes if text)
     coloured = f'<font color="{COLOURS[answer]}"><b>{answer}</b></font>'
     yield [
         Paragraph(escape(one.id), SMALL),

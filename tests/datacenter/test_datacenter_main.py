@@ -66,7 +66,10 @@ def test_it_serves_until_a_signal(tmp_path: Path, number: signal.Signals) -> Non
         return response.status
 
     command = [sys.executable, "-c", PROGRAM, str(file)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
+    with (
+        (tmp_path / "log").open("w") as log,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as program,
+    ):
         assert program.stdout is not None
         try:
             assert asyncio.run(send(int(program.stdout.readline()))) == 200
@@ -74,6 +77,7 @@ def test_it_serves_until_a_signal(tmp_path: Path, number: signal.Signals) -> Non
         finally:
             program.kill()
     assert (program.returncode, rest) == (0, "stopped\n")
+    assert "ending: a signal asked for it" in (tmp_path / "log").read_text()
     store = Store(url)
     assert queries.counts(store) == {("RAP-0001", "CHEM-0001"): 1}
     store.close()

@@ -83,6 +83,15 @@ def test_a_changed_directory_concerns_open_sessions_and_a_wrong_one_changes_noth
         poll_until(lambda: "read again: 1 staff" in program.log())
         assert engineer.get("/").status_code == 200
 
+        staff.write_text(ENGINEER.replace("everywhere", "country/DE") + AUDITOR)
+        poll_until(lambda: auditor.get("/audit").status_code == 200)
+        recorded = "/audit.csv?action=manage-staff"
+        poll_until(lambda: auditor.get(recorded).text.count("\n") == 4)
+        text = auditor.get(recorded).text
+        assert "auditor" in text and "removed: roles auditor; scope everywhere; " in text
+        roles = "roles service-engineer; scope"
+        assert f"now: {roles} country/DE; before: {roles} everywhere" in text
+
         staff.write_text(ENGINEER + "active = false\n")
         program.process.send_signal(signal.SIGHUP)
         poll_until(lambda: engineer.get("/").status_code == 401)

@@ -96,8 +96,10 @@ def test_signing_out_deletes_the_cookie(web: WebClient) -> None:
     engineer = web.sign_in("engineer")
     assert engineer.post("/sign-out", {"form_token": "x"}).status == 403
     answer = engineer.post("/sign-out")
-    assert (answer.status, answer.headers["location"]) == (303, "/sign-in")
+    assert (answer.status, answer.headers["location"]) == (303, "/sign-in?signed-out")
     assert 'rap-session=""' in answer.headers["set-cookie"]
+    assert "You are signed out" in web.get(answer.headers["location"]).text
+    assert "You are signed out" not in web.get("/sign-in").text
 
 
 @pytest.mark.parametrize("staff", ["former", "nobody", "", "ENGINEER"])

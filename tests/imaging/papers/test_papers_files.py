@@ -135,4 +135,6 @@ def test_the_command_refuses_a_country_without_rules(
     assert main([*words, "--country", "XX"]) == WRONG_INPUT
     assert ", ".join(countries()) in capsys.readouterr().err
     for country in countries():
-        assert "rules-of-the-country" in {one.id for one in documents(country)}
+        rules = next(one for one in documents(country) if one.id == "rules-of-the-country")
+        sources = [one.source for section in rules.section for one in section.statement]
+        assert sources and all("https://" in source for source in sources)
