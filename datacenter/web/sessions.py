@@ -13,10 +13,10 @@ import hmac
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, func, insert, select
 
 from datacenter.sign_on.claims import ClaimedPerson
 from datacenter.store.schema import web_sessions
@@ -26,6 +26,8 @@ COOKIE: Final = "rap-session"
 Way: TypeAlias = Literal["development", "oidc"]
 SESSION_MS: Final = 10 * 3_600_000
 """A session ends after a working day; then the person signs in again."""
+SESSIONS_OF_PERSON_MAX: Final = 5
+"""As many browsers of a person are signed in at once; the oldest session ends when there is one more."""
 SECRET_BYTES: Final = 32
 _SECRET_CHARACTERS: Final = 2 * SECRET_BYTES
 _S: Final = web_sessions.c
@@ -66,6 +68,13 @@ class StaffSession:
         return is_same_token(self.form_token, token)
 
 
+class EndedSession(NamedTuple):
+    """A session that has ended by its time."""
+
+    staff: str
+    ended_at_ms: int
+
+
 class StaffSessions:
     """The sessions in the store. All methods raise StoreError."""
 
@@ -99,6 +108,24 @@ class StaffSessions:
                 )
             )
         return secret
+
+    def expired(self, now_ms: int) -> list[EndedSession]:
+        """Return the sessions that have ended by their time; the beginning of another one deletes them."""
+        query = select(_S.staff, _S.ends_at_ms).where(_S.ends_at_ms <= now_ms).order_by(_S.ends_at_ms)
+        return [EndedSession(*row) for row in self._store.read(query)]
+
+    def count(self, staff: str, now_ms: int) -> int:
+        """Return how many sessions of a person are open."""
+        query = select(func.count()).where(_S.staff == staff, _S.ends_at_ms > now_ms)
+        return int(next(self._store.read(query))[0])
+
+    def end_oldest(self, staff: str, keep: int) -> int:
+        """End the oldest sessions of a person but for the newest `keep`; return how many ended."""
+        newest = select(_S.sha256).where(_S.staff == staff).order_by(_S.signed_in_at_ms.desc(), _S.sha256)
+        with self._store.transaction() as connection:
+            older = list(connection.scalars(newest.offset(keep)))
+            connection.execute(delete(web_sessions).where(_S.sha256.in_(older)))
+        return len(older)
 
     def find(self, cookie: str, now_ms: int) -> StaffSession | None:
         """Return the session of a cookie; None if it is unknown, has ended or has expired."""

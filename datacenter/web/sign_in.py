@@ -18,9 +18,18 @@ from datacenter.web.parameters import ParameterError
 from datacenter.web.rendering import render
 from datacenter.web.responses import html, is_local_path, redirect
 from datacenter.web.routes import WebServices
-from datacenter.web.sessions import COOKIE, SESSION_MS, SignedOn, StaffSession, is_same_token
+from datacenter.web.sessions import (
+    COOKIE,
+    SESSION_MS,
+    SESSIONS_OF_PERSON_MAX,
+    SignedOn,
+    StaffSession,
+    is_same_token,
+)
 
 PATH: Final = "/sign-in"
+_TIMED_OUT: Final = f"the session ended by its time, {SESSION_MS // 3_600_000} hours after its beginning"
+_TOO_MANY: Final = f"the oldest session ends, because a person has at most {SESSIONS_OF_PERSON_MAX}"
 _SIGNED_OUT: Final = "You are signed out: the session has ended on the server."
 SIGN_ON_PATH: Final = "/sign-in/oidc"
 
@@ -73,9 +82,26 @@ def sign_in_routes(services: WebServices) -> list[BaseRoute]:
 
 
 async def begin_session(services: WebServices, staff: str, signed_on: SignedOn | None = None) -> str:
-    """Open a session, and return its cookie; empty if the sign-on has opened one before. Raises: StoreError."""
-    now_ms = services.now_ms()
-    cookie: str = await services.write(lambda: services.sessions.begin(staff, now_ms, signed_on))
+    """Open a session, and return its cookie; empty if the sign-on has opened one before. Raises: StoreError.
+
+    Recorded are sessions that have ended by their time, and a person who has other sessions. The oldest ends if there
+    are more than SESSIONS_OF_PERSON_MAX.
+    """
+    now_ms, sessions, log = services.now_ms(), services.sessions, services.log
+
+    def begin() -> str:
+        for one in sessions.expired(now_ms):
+            log.sign_in(one.ended_at_ms, one.staff, "permitted", _TIMED_OUT, action="sign-out")
+        if others := sessions.count(staff, now_ms):
+            text = f"{others} other {'session' if others == 1 else 'sessions'} of the person open"
+            log.sign_in(now_ms, staff, "permitted", text)
+        if others >= SESSIONS_OF_PERSON_MAX:
+            log.sign_in(now_ms, staff, "permitted", _TOO_MANY, action="sign-out")
+        cookie = sessions.begin(staff, now_ms, signed_on)
+        sessions.end_oldest(staff, SESSIONS_OF_PERSON_MAX)
+        return cookie
+
+    cookie: str = await services.write(begin)
     return cookie
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from datacenter.store.schema import web_sessions
 from datacenter.store.store import Store
-from datacenter.web.sessions import COOKIE, SESSION_MS
+from datacenter.web.sessions import COOKIE, SESSION_MS, SESSIONS_OF_PERSON_MAX
 from tests.support.datacenter.web_client import Answer, WebClient, open_web
 from tests.support.datacenter.web_fleet import NOW_MS
 
@@ -168,6 +168,37 @@ def test_a_session_is_valid_in_every_process_until_the_person_signs_out(changing
     second = changing.sign_in("engineer")
     assert there.post("/sign-out").status == 303
     assert (here.get("/").status, second.get("/").status) == (401, 200)
+
+
+def sign_in(web: WebClient) -> WebClient:
+    """Sign in as a person does, on the page."""
+    answer = web.post("/sign-in", web.sign_in_form("engineer"))
+    return replace(web, cookie=cookie_of(answer), staff="engineer")
+
+
+def test_further_sessions_of_a_person_are_recorded_and_limited(changing: WebClient) -> None:
+    browsers = [sign_in(changing) for _ in range(SESSIONS_OF_PERSON_MAX)]
+    assert all(one.get("/").status == 200 for one in browsers)
+    reasons = [one.reason for one in changing.entries if one.action == "sign-in"]
+    assert "1 other session of the person open" in reasons
+    assert f"{SESSIONS_OF_PERSON_MAX - 1} other sessions of the person open" in reasons
+    newest = sign_in(changing)
+    assert sorted(one.get("/").status for one in (*browsers, newest)) == [200] * SESSIONS_OF_PERSON_MAX + [
+        401
+    ]
+    assert newest.get("/").status == 200
+    assert [one.reason for one in changing.entries if one.action == "sign-out"] == [
+        f"the oldest session ends, because a person has at most {SESSIONS_OF_PERSON_MAX}"
+    ]
+
+
+def test_a_session_that_ended_by_its_time_is_recorded_with_that_time(changing: WebClient) -> None:
+    changing.with_session("observer", NOW_MS - SESSION_MS - 60_000)
+    sign_in(changing)
+    ended = [(one.actor, one.at_ms) for one in changing.entries if one.action == "sign-out"]
+    assert ended == [("observer", NOW_MS - 60_000)]
+    sign_in(changing)
+    assert sum(one.action == "sign-out" for one in changing.entries) == 1
 
 
 def test_the_store_has_the_hash_of_a_session_until_its_end(changing: WebClient) -> None:
