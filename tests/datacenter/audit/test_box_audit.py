@@ -8,6 +8,7 @@ from hashlib import sha256
 import pytest
 from sqlalchemy import delete, insert, select, update
 
+from datacenter.audit.box_lists import count_problems, key_of, list_chains, list_records
 from datacenter.audit.boxes import BLOCK, AuditSearch, box_chain_problems, find_records, search_line
 from datacenter.store.box_audit import HOLE_MS
 from datacenter.store.schema import box_audit, box_chains
@@ -41,6 +42,29 @@ def test_records_of_many_blocks_are_found_once(store: Store) -> None:
     send(store, chain(2), epoch=6)
     found = [(record.epoch, record.number) for record in find_records(store, AuditSearch())]
     assert found == [*((5, 1 + each) for each in range(BLOCK + 3)), (6, 1), (6, 2)]
+
+
+def test_lists_are_the_same_in_every_database(store: Store) -> None:
+    send(store, chain(3, lines=2))
+    send(store, chain(2, at_ms=1), epoch=6)
+    every = list_records(store, AuditSearch(), 10)
+    assert [(one.epoch, one.number) for one in every] == [
+        (5, 5),
+        (5, 4),
+        (5, 3),
+        (5, 2),
+        (5, 1),
+        (6, 2),
+        (6, 1),
+    ]
+    assert list_records(store, AuditSearch(), 3, before=key_of(every[1])) == every[2:5]
+    assert list_records(store, AuditSearch(), 3, after=key_of(every[4])) == every[1:4]
+    assert list_records(store, AuditSearch(is_doubtful=True, kind="audit"), 9) == every[5:]
+    first, second = list_chains(store, "", 9)
+    assert (first.epoch, first.verified, first.records, first.doubtful) == (5, 5, 5, 0)
+    assert (second.records, second.doubtful, second.arrived_ms) == (2, 2, NOW)
+    assert list_chains(store, "RAP-0001", 9, after=("RAP-0001", 5)) == [second]
+    assert count_problems(store) == 0
 
 
 def test_records_may_arrive_in_another_order(store: Store) -> None:
