@@ -36,7 +36,7 @@ from datacenter.store.append_only import make_append_only
 
 metadata = MetaData()
 
-REVISION: Final = "0017"
+REVISION: Final = "0018"
 """The revision whose migration creates these tables."""
 
 boxes = Table(
