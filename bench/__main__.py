@@ -15,6 +15,7 @@ BENCH: Final = Suite(
         "history": "bench.lab.history",
         "entropy": "bench.lab.entropy",
         "wire": "bench.lab.wire",
+        "enrolment": "bench.lab.enrolment",
         "drain": "bench.lab.drain",
         "files": "bench.lab.files",
         "astm": "bench.box.astm",

@@ -81,6 +81,10 @@ class Reporting(Table, frozen=True):
     """The maximum size of the spool on the disk."""
 
 
+class Enrolment(Table, frozen=True):
+    """The box requests its certificates from the data center (EST); the flashed one is for the first request."""
+
+
 class RemoteSessions(Table, frozen=True):
     """Remote sessions of staff with the instruments that have an address."""
 
@@ -137,6 +141,7 @@ class SiteForBox(Table, frozen=True):
     ipsec: Ipsec | None = None
     instrument: list[EnrolledInstrument] = []
     reporting: Reporting = Reporting()
+    enrolment: Enrolment | None = None
     sessions: RemoteSessions | None = None
     fips: FipsDemand = "not-required"
     """Required: the box serves nothing unless the self-test of its cryptography passes."""

@@ -192,7 +192,8 @@ class AuditEvent(StrEnum):
 
     CERTIFICATE_AWAITS_APPROVAL = "certificate-awaits-approval"
     """The box's request for a certificate waits until a person at the data center approves it, because the
-    certificate has expired or the box is unknown. Action: Approve it: `rap dc enrolment list`."""
+    certificate has expired, or the box is unknown there or was registered with another key. Action: Approve it:
+    `rap dc enrolment list`."""
 
     CERTIFICATE_REQUEST_REFUSED = "certificate-request-refused"
     """The data center refuses the box's request for a certificate. Value: the HTTP status. Action: Read the data

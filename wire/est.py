@@ -44,8 +44,11 @@ RETRY_SECONDS_MAX: Final = 24 * 3600.0
 """A longer `Retry-After` is shortened to this."""
 CERTIFICATES_MAX: Final = 16
 
-REQUEST_HEADERS: Final = "Content-Type: application/pkcs10\r\nContent-Transfer-Encoding: base64\r\n"
-"""The header lines of an enrolment request."""
+REQUEST_HEADERS: Final = "Content-Type: application/pkcs10\r\n"
+"""The header line of an enrolment request; RFC 8951, 3.1, has withdrawn Content-Transfer-Encoding."""
+CA_TAG: Final = "ca-etag"
+"""The header of an issued certificate with the entity tag of `cacerts`: a client that has these need not ask.
+It is an addition to EST; other clients ignore it."""
 P256_ATTRIBUTES: Final = b64encode(
     bytes.fromhex(
         "3021"  # CsrAttrs (RFC 8951, 3.3)
@@ -99,19 +102,18 @@ def decode_request(body: bytes) -> x509.CertificateSigningRequest:
         raise EstError(f"the body is not a certificate request (PKCS #10, DER in base64): {error}") from None
 
 
-def certificates_response(certificates: Sequence[x509.Certificate], etag: str = "") -> Response:
-    """Return the response with these certificates."""
+def certificates_response(certificates: Sequence[x509.Certificate], **tags: str) -> Response:
+    """Return the response with these certificates; `tags` are headers with entity tags, by name with underscores."""
     body = b64encode(pkcs7.serialize_certificates(list(certificates), Encoding.DER))
-    headers = {
-        "content-type": "application/pkcs7-mime; smime-type=certs-only",
-        "content-transfer-encoding": "base64",
-    }
-    return Response(HTTPStatus.OK, body, headers | ({"etag": etag} if etag else {}))
+    headers = {"content-type": "application/pkcs7-mime; smime-type=certs-only"}
+    return Response(
+        HTTPStatus.OK, body, headers | {name.replace("_", "-"): tag for name, tag in tags.items()}
+    )
 
 
 def attributes_response() -> Response:
     """Return the response that says what a request must have."""
-    headers = {"content-type": "application/csrattrs", "content-transfer-encoding": "base64"}
+    headers = {"content-type": "application/csrattrs"}
     return Response(HTTPStatus.OK, P256_ATTRIBUTES, headers)
 
 
@@ -147,7 +149,7 @@ def read_answer(response: Response) -> EnrolmentAnswer:
 def etag_of(certificates: Iterable[x509.Certificate]) -> str:
     """Return the entity tag of a set of CA certificates, in any order (RFC 9110, 8.8.3)."""
     digest = hashlib.sha256(b"".join(sorted(each.public_bytes(Encoding.DER) for each in certificates)))
-    return f'"{digest.hexdigest()[:32]}"'
+    return f'"{digest.hexdigest()[:16]}"'
 
 
 def _decoded(body: bytes) -> bytes:

@@ -19,7 +19,7 @@ from agents.box.clock_sync import ClockSync, ServerTime, ask_data_center
 from agents.box.commands import CommandDispatcher, CommandQueue
 from agents.box.config import BoxConfig, InstrumentPort
 from agents.box.enrolment.records import IdentityRecords
-from agents.box.enrolment.renewal import Renewal
+from agents.box.enrolment.renewal import ProvenConnection, Renewal
 from agents.box.files.requests import RequestQueue, RequestQueues
 from agents.box.files.serving import FileServing
 from agents.box.files.store import BoxFiles
@@ -235,13 +235,13 @@ class Box:
         with suppress(DiskError):  # the spool reports a failed disk
             self._certificate.switch(await self._renewal.load())
 
-    def _use_identity(self, files: BoxCertificates) -> ClientContext:
-        """Use other files for new connections, and reconnect to the data center. Raises: OSError, ssl.SSLError."""
+    def _use_identity(self, files: BoxCertificates, proven: ProvenConnection | None = None) -> ClientContext:
+        """Use other files, and the connection `proven` or a new one. Raises: OSError, ssl.SSLError."""
         running = self._running
         assert running is not None, "the renewal runs while the box does"
-        self._certificate.switch(files)
+        self._certificate.switch(files, proven.tls if proven else None)
         self._use_certificate(running)
-        running.forwarder.reconnect()
+        running.forwarder.reconnect(proven.connection if proven else None)
         return self._certificate.client_tls
 
     def _refresh_revocations(self, audit: AuditLog) -> None:
@@ -363,7 +363,10 @@ class Box:
         judge = partial(program_health, guard, buffer, lambda: self._served >= ports)
         updater = self._make_updater(buffer, audit, transfers, judge, intake)
         audit_work = make_audit_work(self._config, self._hardware, self._state, audit, buffer)
+        renewal = self._renewal
         queues_of_requests: list[RequestQueue] = [transfers, *(audit_work.requests if audit_work else ())]
+        if renewal is not None:
+            queues_of_requests.insert(0, renewal.requests)
         if updater is not None:
             transfers.also_needed = updater.needed_files
             queues_of_requests.append(updater.requests)
@@ -384,7 +387,7 @@ class Box:
             clock_sync=clock_sync,
             trust=trust,
             files=RequestQueues(*queues_of_requests),
-            on_established=self._renewal.answered if self._renewal else ignore,
+            on_established=renewal.answered if renewal else ignore,
         )
         bounds = box_bounds(audit, self._alarm.used_by("bounds"))
         bounds.add(

@@ -113,6 +113,7 @@ from settings.adapted import AdaptedPort
 from settings.board import Interface, PortNumber
 from settings.problems import Problems
 from settings.profile import Model, profile_problem
+from settings.site import Enrolment
 from settings.slots import BOOT_STATE, PARTITIONS, Slot
 from settings.toml import load
 from settings.types import (
@@ -225,10 +226,6 @@ class AuditSettings(Table, frozen=True):
     """The rate of lines, before they are compressed; they precede routine reports on the line."""
     keys: Path | None = None
     """Public keys of the data center (PEM, P-256): one of them must have signed the head of the chain."""
-
-
-class Enrolment(Table, frozen=True):
-    """The box requests its certificates from the data center; the files of [identity] are for the first time."""
 
 
 class Profiles(Table, frozen=True):

@@ -1,31 +1,34 @@
 """The registration authority: decides which box gets a certificate at once, which after approval, and which none.
 
 A box that is authorized and has a valid certificate gets a new one. A box whose certificate has expired, and one that
-is not authorized, needs the approval of a person, once: it is for the box and for the key of this request. A box on
-the deny-list gets none. The same request, repeated because an answer was lost, gets the same certificate.
+is not authorized, needs the approval of a person, once: it is for the box and for the key of this request. So does a
+box that was registered with its flash record, and whose certificate is neither for the key in that record nor one of
+those that it has got here. A box on the deny-list gets none. The same request, repeated because an answer was lost,
+gets the same certificate.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from sqlalchemy import Connection, and_, delete, func, insert, select, update
+from cryptography.hazmat.primitives.serialization import Encoding
+from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
 
 from datacenter.store.schema import boxes, certificates, denied_boxes, enrolments
 from datacenter.store.store import Store
 from datacenter.vendor_ca.authority import VendorAuthority
 from wire.pki.hierarchy import PublicKey
-from wire.pki.request import requested_key
+from wire.pki.request import key_hash, requested_key
 from wire.tls.certificates import EXTENSION_ERRORS
 
 Cause: TypeAlias = Literal["first", "renewal", "approved"]
 """Why a certificate was issued: to a box that had none of this CA's service, to renew one, or after an approval."""
-Reason: TypeAlias = Literal["expired", "unknown"]
+Reason: TypeAlias = Literal["expired", "unknown", "other-key", "flashed"]
+"""Why a request needs an approval. "other-key": the box was registered with another key than that of its certificate.
+"flashed" is no request, but the entry of a box that staff have registered, with the key of its flash record."""
 
 RENEWALS_PER_DAY: Final = 4
 """The most certificates that a box gets in 24 hours without approvals: one that asks more often is defective."""
@@ -115,20 +118,14 @@ class RegistrationAuthority:
             "certificate": certificate.public_bytes(Encoding.DER),
         }
         connection.execute(insert(certificates).values(row))
-        this = and_(_E.box == box, _E.key == row["key"])
+        this = and_(_E.box == box, or_(_E.key == row["key"], _E.reason == "flashed"))
         connection.execute(update(enrolments).where(this).values(state="issued"))
         return certificate
 
 
-def key_hash(public_key: PublicKey) -> str:
-    """Return the SHA-256 of a public key (SubjectPublicKeyInfo, DER) in hexadecimal, by which staff compare keys."""
-    form = Encoding.DER, PublicFormat.SubjectPublicKeyInfo
-    return hashlib.sha256(public_key.public_bytes(*form)).hexdigest()
-
-
 def approved_boxes(store: Store) -> list[str]:
-    """Return the boxes that staff approved although the configuration does not list them. Raises: StoreError."""
-    is_approved = and_(_E.reason == "unknown", _E.state.in_(("approved", "issued")))
+    """Return the boxes that staff have approved or registered. Raises: StoreError."""
+    is_approved = and_(_E.reason.in_(("unknown", "flashed")), _E.state.in_(("approved", "issued")))
     return [row.box for row in store.read(select(_E.box).where(is_approved).distinct())]
 
 
@@ -165,7 +162,21 @@ def _reason_for_approval(
     if connection.scalar(known) is None:
         return "unknown"
     begins, ends = current.not_valid_before_utc, current.not_valid_after_utc
-    return None if begins.timestamp() <= now_ms / 1000 <= ends.timestamp() else "expired"
+    if not begins.timestamp() <= now_ms / 1000 <= ends.timestamp():
+        return "expired"
+    return None if _is_own_key(connection, box, current) else "other-key"
+
+
+def _is_own_key(connection: Connection, box: str, current: x509.Certificate) -> bool:
+    """Return whether a certificate is for a key that the box was registered with, or that it has got one for here."""
+    query = select(_E.key).where(_E.box == box, _E.reason == "flashed", _E.key != "")
+    flashed = [row.key for row in connection.execute(query)]
+    if not flashed:
+        return True
+    key = key_hash(current.public_key())
+    if key in flashed:
+        return True
+    return connection.scalar(select(_C.box).where(_C.box == box, _C.key == key).limit(1)) is not None
 
 
 def _ask(connection: Connection, box: str, key: str, reason: Reason, now_ms: int) -> Outcome | None:

@@ -15,7 +15,7 @@ from typing import Final
 
 from cryptography import x509
 
-from datacenter.enrolment.denied import DeniedBoxes
+from datacenter.enrolment.box_lists import DeniedBoxes
 from datacenter.enrolment.registration import (
     WAITING_SECONDS,
     Granted,
@@ -51,7 +51,7 @@ class EnrolmentService:
             case "GET", est.CA_CERTIFICATES:
                 if request.headers.get("if-none-match") == self._etag:
                     return Response(HTTPStatus.NOT_MODIFIED, headers={"etag": self._etag})
-                return est.certificates_response(trusted, self._etag)
+                return est.certificates_response(trusted, etag=self._etag)
             case "GET", est.ATTRIBUTES:
                 return est.attributes_response()
             case "POST", est.ENROL | est.REENROL:
@@ -86,7 +86,8 @@ class EnrolmentService:
         match outcome:
             case Granted(certificate):
                 _log.info("%s has a certificate until %s", box, certificate.not_valid_after_utc)
-                return est.certificates_response([certificate, *self._registration.authority.chain])
+                chain = [certificate, *self._registration.authority.chain]
+                return est.certificates_response(chain, ca_etag=self._etag)
             case Pending():
                 return est.waiting_response(WAITING_SECONDS)
             case Rejected(reason, retry_after_s):

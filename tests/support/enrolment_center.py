@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from agents.box.certificate_files import BoxCertificates
-from datacenter.enrolment.denied import DeniedBoxes
+from datacenter.enrolment.box_lists import DeniedBoxes
 from datacenter.enrolment.registration import RegistrationAuthority
 from datacenter.enrolment.service import EnrolmentService, guarded
 from datacenter.ingest import PATH, make_ingest
@@ -106,9 +106,11 @@ class EnrolmentCenter:
         tls = identity if isinstance(identity, ClientContext) else client_context(identity)
         return await dial(Endpoint("localhost", self.port), tls, reply_bytes_max=est.ANSWER_BYTES_MAX)
 
-    async def send_batch(self, identity: Identity | ClientContext) -> int:
-        """Send a batch on a new connection; return the status."""
-        connection = await self.connect(identity)
+    async def send_batch(
+        self, identity: Identity | ClientContext, connection: ClientConnection | None = None
+    ) -> int:
+        """Send a batch on a connection, by default a new one, which is then ended; return the status."""
+        connection = connection or await self.connect(identity)
         response = await connection.request("POST", PATH, Compressor().compress(encoded(alert(1))))
         connection.abort()
         return response.status

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
 from wire.pki.hierarchy import RSA_BITS, PrivateKey, PublicKey
@@ -48,3 +51,9 @@ def requested_key(request: x509.CertificateSigningRequest, name: str) -> PublicK
         case ec.EllipticCurvePublicKey() if isinstance(key.curve, CURVES):
             return key
     raise RequestError(f"has a key that must be RSA of {RSA_BITS} bits or more, or on P-256 or P-384")
+
+
+def key_hash(public_key: CertificatePublicKeyTypes) -> str:
+    """Return the SHA-256 of a public key (SubjectPublicKeyInfo, DER) in hexadecimal, by which staff compare keys."""
+    form = Encoding.DER, PublicFormat.SubjectPublicKeyInfo
+    return hashlib.sha256(public_key.public_bytes(*form)).hexdigest()

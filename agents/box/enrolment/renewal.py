@@ -4,6 +4,10 @@
     asked    the box has made a key and requests a certificate for it, until the data center issues one
     issued   the box connects with the new certificate; once a batch was acknowledged, the old one is removed
 
+To send few bytes, requests share the connection of the reports, and the connection on which the data center has
+accepted the new certificate becomes that of the reports. Only if the reports have no connection, for instance since
+the certificate has expired, a separate one is made for the requests.
+
 Every state is on the disk (`agents.box.enrolment.records`), and a restart continues there. Until the new certificate
 has worked, the box returns to the old one after PROOF_SECONDS_MAX, so that it is never without one that works.
 """
@@ -14,10 +18,11 @@ import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from datetime import timedelta
 from http import HTTPStatus
 from random import Random
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -26,6 +31,7 @@ from cryptography.x509.oid import NameOID
 from agents.box.certificate_files import BoxCertificates
 from agents.box.enrolment.identity_files import IdentityFiles
 from agents.box.enrolment.records import NEXT, USED, IdentityRecord, IdentityRecords
+from agents.box.files.requests import SingleRequest, TransferRequest
 from agents.box.health.audit import AuditLog
 from agents.box.health.certificates import inspect
 from hal.clock import WallClock
@@ -33,7 +39,7 @@ from hal.disk import DiskError, DiskErrorKind
 from wire import est
 from wire.audit_events import AuditEvent
 from wire.dial.proxy import ProxyError
-from wire.http.connection import ClientConnection, HttpError
+from wire.http.connection import ClientConnection, HttpError, Response
 from wire.messages import TIME_PATH
 from wire.pki.hierarchy import PrivateKey
 from wire.pki.request import make_request
@@ -54,6 +60,10 @@ APPROVAL_SECONDS: Final = 300.0
 """The interval of requests that wait for approval, unless the data center says another."""
 ANSWER_SECONDS_MAX: Final = 60.0
 PROOF_SECONDS_MAX: Final = 900.0
+UPLINK_SECONDS_MAX: Final = 30.0
+"""If the reports' connection has not carried a request within this time, a separate one is made."""
+ANSWER_BYTES: Final = 1500
+"""The usual size of an answer with a certificate."""
 REFUSALS_MAX: Final = 12
 """A new certificate is dropped after this many refusals without an answer between them. A TLS alert counts as
 ALERT_REFUSALS; a connection that ends without an answer as one, since a reset may overtake the alert."""
@@ -63,8 +73,30 @@ PAUSE_SECONDS: Final = 24 * 3600.0
 _NETWORK_ERRORS: Final = (OSError, ProxyError, HttpError, est.EstError)
 T = TypeVar("T")
 
-Dial: TypeAlias = Callable[[ClientContext], Awaitable[ClientConnection]]
-Use: TypeAlias = Callable[[BoxCertificates], ClientContext]
+
+class ProvenConnection(NamedTuple):
+    """A connection on which the data center has accepted the certificate, and its context."""
+
+    tls: ClientContext
+    connection: ClientConnection
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolmentMessage(TransferRequest):
+    """A request of EST."""
+
+    header_lines: str
+
+    @property
+    def headers(self) -> str:
+        """See `TransferRequest`."""
+        return self.header_lines
+
+
+Ask: TypeAlias = Callable[[TransferRequest], Awaitable[Response]]
+Dial: TypeAlias = Callable[[ClientContext | None], Awaitable[ClientConnection]]
+"""Connects to the data center, with the context of the reports if none is given."""
+Use: TypeAlias = Callable[[BoxCertificates, ProvenConnection | None], ClientContext]
 
 
 class NotUsableError(est.EstError):
@@ -93,6 +125,8 @@ class Renewal:
         self._in_use = configured
         self._failures = self._refusals = 0
         self._is_awaiting_approval = False
+        self.requests = SingleRequest()
+        """The requests to make on the connection of the reports."""
         self._answered = asyncio.Event()
         self._answering: ClientContext | None = None
 
@@ -159,17 +193,11 @@ class Renewal:
             fresh = IdentityRecord.of_key(self._make_key(), known)
             await self._on_disk(self._records.save_next, fresh)
             self._next = fresh
-        key = self._next.private_key()
-        connection = await dial(client_context(self._in_use.client_identity()))
-        try:
-            answer = await self._ask(connection, key)
-            if isinstance(answer, est.Issued):
-                await self._take(answer.certificates, await self._authorities(connection))
-                audit.note(AuditEvent.CERTIFICATE_ISSUED, self._days_left())
-                self._failures, self._is_awaiting_approval = 0, False
-                return 0.0
-        finally:
-            connection.abort()
+        answer, authorities = await self._ask(dial, self._next.private_key())
+        if isinstance(answer, est.Issued):
+            await self._take(answer.certificates, authorities)
+            self._failures, self._is_awaiting_approval = 0, False
+            return 0.0
         if isinstance(answer, est.Waiting):
             if not self._is_awaiting_approval:
                 audit.note(AuditEvent.CERTIFICATE_AWAITS_APPROVAL)
@@ -179,14 +207,42 @@ class Renewal:
         is_temporary = answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR or answer.retry_after_s
         return max(answer.retry_after_s, self._retry_delay()) if is_temporary else REFUSED_SECONDS
 
-    async def _ask(self, connection: ClientConnection, key: PrivateKey) -> est.EnrolmentAnswer:
+    async def _ask(self, dial: Dial, key: PrivateKey) -> tuple[est.EnrolmentAnswer, tuple[bytes, ...]]:
+        """Request a certificate; return the answer, and with a certificate the CAs of the vendor.
+
+        Raises: _NETWORK_ERRORS.
+        """
+
+        async def ask_on_uplink(request: TransferRequest) -> Response:
+            return await self.requests.ask(lambda _: request)
+
+        try:
+            async with asyncio.timeout(UPLINK_SECONDS_MAX):
+                return await self._enrol(ask_on_uplink, key)
+        except TimeoutError:
+            connection = await dial(None)
+
+        async def ask_separately(request: TransferRequest) -> Response:
+            words = request.method, request.target, request.body, request.headers
+            return await connection.request(*words)
+
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS_MAX):
+                return await self._enrol(ask_separately, key)
+        finally:
+            connection.abort()
+
+    async def _enrol(self, ask: Ask, key: PrivateKey) -> tuple[est.EnrolmentAnswer, tuple[bytes, ...]]:
         path = est.ENROL if self._used is None else est.REENROL
         body = est.encode_request(make_request(self._serial, key))
-        async with asyncio.timeout(ANSWER_SECONDS_MAX):
-            return est.read_answer(await connection.request("POST", path, body, est.REQUEST_HEADERS))
+        response = await ask(EnrolmentMessage("POST", path, body, ANSWER_BYTES, est.REQUEST_HEADERS))
+        answer = est.read_answer(response)
+        if not isinstance(answer, est.Issued):
+            return answer, ()
+        return answer, await self._authorities(ask, response.headers.get(est.CA_TAG, ""))
 
-    async def _authorities(self, connection: ClientConnection) -> tuple[bytes, ...]:
-        """Return the CAs of the vendor; empty if they are those of the configuration."""
+    async def _authorities(self, ask: Ask, tag: str) -> tuple[bytes, ...]:
+        """Return the CAs of the vendor, empty if they are those of the configuration; `tag` is their entity tag."""
         assert self._next is not None, "a key was made"
         configured = self._configured.vendor_authority
         known = [x509.load_der_x509_certificate(one) for one in self._next.authorities]
@@ -194,9 +250,10 @@ class Renewal:
             known = known or load_certificates(configured.read_bytes())
         except (OSError, *CERTIFICATE_ERRORS):
             known = []
+        if known and tag == est.etag_of(known):
+            return self._next.authorities
         headers = f"If-None-Match: {est.etag_of(known)}\r\n" if known else ""
-        async with asyncio.timeout(ANSWER_SECONDS_MAX):
-            response = await connection.request("GET", est.CA_CERTIFICATES, headers=headers)
+        response = await ask(EnrolmentMessage("GET", est.CA_CERTIFICATES, b"", ANSWER_BYTES, headers))
         if response.status != HTTPStatus.OK:
             return self._next.authorities
         return tuple(one.public_bytes(Encoding.DER) for one in est.decode_certificates(response.body))
@@ -225,16 +282,24 @@ class Renewal:
         """Connect with the new certificate until it has worked or was refused. Raises: _NETWORK_ERRORS, DiskError."""
         assert self._next is not None, "it was issued"
         files = self._files.write(self._next)
-        if not await self._is_accepted(dial, client_context(files.client_identity())):
+        tls = client_context(files.client_identity())
+        connection = await self._accepted(dial, tls)
+        if connection is None:
             await self._drop(audit)
             return
         self._answered.clear()
-        self._answering = use(files)
+        try:
+            self._answering = use(files, ProvenConnection(tls, connection))
+        except BaseException:
+            connection.abort()
+            raise
+        # the acknowledgement of this record is the proof
+        audit.note(AuditEvent.CERTIFICATE_ISSUED, self._days_left())
         try:
             async with asyncio.timeout(PROOF_SECONDS_MAX):
                 await self._answered.wait()
         except TimeoutError:
-            use(self._in_use)
+            use(self._in_use, None)
             raise
         finally:
             self._answering = None
@@ -242,26 +307,31 @@ class Renewal:
         self._used, self._next, self._in_use, self._failures = self._next, None, files, 0
         audit.note(AuditEvent.CERTIFICATE_RENEWED, self._days_left())
 
-    async def _is_accepted(self, dial: Dial, tls: ClientContext) -> bool:
-        """Return whether the data center accepts the new certificate. Raises: _NETWORK_ERRORS, if that is unknown."""
+    async def _accepted(self, dial: Dial, tls: ClientContext) -> ClientConnection | None:
+        """Return a connection on which the data center has accepted the new certificate; None if it refuses that.
+
+        Raises: _NETWORK_ERRORS, if that is unknown.
+        """
+        connection = None
         try:
             connection = await dial(tls)
-            try:
-                async with asyncio.timeout(ANSWER_SECONDS_MAX):
-                    response = await connection.request("GET", TIME_PATH)
-            finally:
+            async with asyncio.timeout(ANSWER_SECONDS_MAX):
+                response = await connection.request("GET", TIME_PATH)
+            if response.status == HTTPStatus.FORBIDDEN:
+                raise est.EstError("the data center answers no request of this box")
+        except BaseException as error:
+            if connection is not None:
                 connection.abort()
-        except ssl.SSLCertVerificationError:
-            raise  # of the data center's certificate
-        except (ssl.SSLError, ConnectionResetError, HttpError) as error:
+            if isinstance(error, ssl.SSLCertVerificationError):
+                raise  # of the data center's certificate
+            if not isinstance(error, ssl.SSLError | ConnectionResetError | HttpError):
+                raise
             self._refusals += ALERT_REFUSALS if _is_alert(error) else 1
             if self._refusals < REFUSALS_MAX:
                 raise
-            return False
-        if response.status == HTTPStatus.FORBIDDEN:
-            raise est.EstError("the data center answers no request of this box")
+            return None
         self._refusals = 0
-        return True
+        return connection
 
     async def _drop(self, audit: AuditLog) -> None:
         """Give the new certificate up, and request another with another key later. Raises: EstError, DiskError."""

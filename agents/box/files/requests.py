@@ -1,4 +1,4 @@
-"""Requests that share the connection of the reports, below all of them: those of files, and those of updates.
+"""Requests that share the connection of the reports, below all of them: of files, updates and certificates.
 
 `agents.box.uplink.stream.Stream` asks for the next request when it has no report to send and none of these requests
 is in flight, so that a report waits for one answer at most.
@@ -23,6 +23,11 @@ class TransferRequest:
     body: bytes
     answer_bytes: int
 
+    @property
+    def headers(self) -> str:
+        """Further header lines."""
+        return ""
+
 
 class RequestQueue(Protocol):
     """Requests to make beside the reports."""
@@ -38,6 +43,43 @@ class RequestQueue(Protocol):
 
     async def answered(self, request: TransferRequest, response: Response) -> None:
         """Handle the response to a request."""
+
+
+class SingleRequest:
+    """One request at a time, as a queue of the stream. One whose connection is lost is made again on the next."""
+
+    def __init__(self) -> None:
+        self._make: Callable[[int], TransferRequest] | None = None
+        self._answer: asyncio.Future[Response] | None = None
+        self._sent: TransferRequest | None = None  # the last one that the stream has got
+        self._lock = asyncio.Lock()
+        self.changed: Callable[[], object] = lambda: None
+
+    async def ask(self, make: Callable[[int], TransferRequest]) -> Response:
+        """Return the response to a request; `make` is called with the limit of the answer's bytes."""
+        async with self._lock:
+            self._answer = asyncio.get_running_loop().create_future()
+            self._make = make
+            self.changed()
+            try:
+                return await self._answer
+            finally:
+                self._make = self._answer = self._sent = None
+
+    def resumes_at(self) -> float:
+        """See `RequestQueue.resumes_at`: there is no pause."""
+        return 0.0
+
+    async def next_request(self, bytes_max: int) -> TransferRequest | None:
+        """See `RequestQueue.next_request`."""
+        self._sent = self._make(bytes_max) if self._make is not None else None
+        return self._sent
+
+    async def answered(self, request: TransferRequest, response: Response) -> None:
+        """See `RequestQueue.answered`: hand over the response, unless nobody waits for it any more."""
+        if request is self._sent and self._answer is not None and not self._answer.done():
+            self._make = self._sent = None
+            self._answer.set_result(response)
 
 
 class RequestQueues:

@@ -18,7 +18,7 @@ from agents.box.health.audit import AuditLog
 from hal.clock import WallClock
 from hal.indicators import Light
 from wire.audit_events import AuditEvent
-from wire.tls.context import client_context, server_context
+from wire.tls.context import ClientContext, client_context, server_context
 from wire.tls.identity import CLIENT, SERVER, FileVersions, Inspection, Severity, inspect_identity
 
 EXPIRY_CHECK_SECONDS: Final = 6 * 3600.0
@@ -42,10 +42,14 @@ class OwnCertificate:
         """The files in use."""
         return self._files
 
-    def switch(self, files: BoxCertificates) -> None:
-        """Use other files from now on. Raises: OSError or ssl.SSLError for unusable ones, with nothing changed."""
+    def switch(self, files: BoxCertificates, client_tls: ClientContext | None = None) -> None:
+        """Use other files from now on; `client_tls` is a context that was made from them already.
+
+        Raises: OSError or ssl.SSLError for unusable ones, with nothing changed.
+        """
         server_tls = server_context(files.server_identity())
-        self.client_tls, self.server_tls = client_context(files.client_identity()), server_tls
+        self.client_tls = client_tls or client_context(files.client_identity())
+        self.server_tls = server_tls
         self._files, self._versions = files, FileVersions(msgspec.structs.asdict(files).values())
         self._accepted = self._is_accepted()
 

@@ -1,16 +1,14 @@
 """The updater's requests to the data center: they share the connection of the reports, below everything else.
 
-`Stream` asks for the next request when nothing else is to be sent, and carries one at a time. A request whose
-connection is lost is made again on the next one.
+`Stream` asks for the next request when nothing else is to be sent, and carries one at a time.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
 
-from agents.box.files.requests import TransferRequest
+from agents.box.files.requests import SingleRequest, TransferRequest
 from wire.files import RangeRequest
 from wire.http.connection import Response
 from wire.messages import decode, encode
@@ -25,34 +23,8 @@ class NotAvailableError(Exception):
         self.status = status
 
 
-class UpdateRequests:
-    """One request at a time, as a queue of the stream (`agents.box.files.requests.RequestQueue`)."""
-
-    def __init__(self) -> None:
-        self._make: Callable[[int], TransferRequest] | None = None
-        self._answer: asyncio.Future[Response] | None = None
-        self._sent: TransferRequest | None = None  # the last one that the stream has got
-        self._lock = asyncio.Lock()
-        self.changed: Callable[[], object] = lambda: None
-
-    # -- for the stream ---------------------------------------------------------------------------------
-
-    def resumes_at(self) -> float:
-        """Return the event loop time from which there is a request: there is no pause."""
-        return 0.0
-
-    async def next_request(self, bytes_max: int) -> TransferRequest | None:
-        """Return the request that waits, with an answer of at most `bytes_max` bytes; None if there is none."""
-        self._sent = self._make(bytes_max) if self._make is not None else None
-        return self._sent
-
-    async def answered(self, request: TransferRequest, response: Response) -> None:
-        """Hand over the response, unless nobody waits for it any more."""
-        if request is self._sent and self._answer is not None and not self._answer.done():
-            self._make = self._sent = None
-            self._answer.set_result(response)
-
-    # -- for the updater --------------------------------------------------------------------------------
+class UpdateRequests(SingleRequest):
+    """The requests of the updater."""
 
     async def order(self, state: UpdateState) -> UpdateOrder:
         """Return the box's order. Raises: NotAvailableError, MessageError."""
@@ -99,14 +71,7 @@ class UpdateRequests:
         return body
 
     async def _ask(self, make: Callable[[int], TransferRequest]) -> Response:
-        async with self._lock:
-            self._answer = asyncio.get_running_loop().create_future()
-            self._make = make
-            self.changed()
-            try:
-                response = await self._answer
-            finally:
-                self._make = self._answer = self._sent = None
+        response = await self.ask(make)
         if response.status != HTTPStatus.OK:
             raise NotAvailableError(response.status)
         return response

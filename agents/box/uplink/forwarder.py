@@ -109,11 +109,12 @@ class Forwarder:
         self._traffic = Traffic()
         self._lane = AlertLane(self._dial_lane, self._lane_stream, self._lane_ended, random)
         self._connection: ClientConnection | None = None
+        self._ready: ClientConnection | None = None
         self._stream: Stream | None = None
         self._transport: asyncio.Transport | None = None  # of the newest connection
         self._dialling: asyncio.Timeout | None = None
         self._dialling_since = 0.0
-        self._carrier_returned = asyncio.Event()
+        self._retry_at_once = asyncio.Event()
         self._carrier_lost_at = 0.0
         self._connected_at = self._loop.time()
         self._has_answered = False  # on this connection
@@ -141,8 +142,16 @@ class Forwarder:
         """Use another TLS context for new connections."""
         self._tls = tls
 
-    def reconnect(self) -> None:
-        """End the connection, so that the next one uses the present TLS context."""
+    def reconnect(self, connection: ClientConnection | None = None) -> None:
+        """End the connection, so that the next one uses the present TLS context.
+
+        `connection` is the next one, if it was made with that context already.
+        """
+        if self._ready is not None:
+            self._ready.abort()
+        self._ready = connection
+        if connection is not None:
+            self._retry_at_once.set()
         self._lane.abort()
         if self._connection is not None:
             self._connection.abort()
@@ -153,13 +162,17 @@ class Forwarder:
         try:
             while True:
                 if not self._uplink.carrier():
-                    await self._carrier_returned.wait()
-                self._carrier_returned.clear()
+                    await self._retry_at_once.wait()
+                self._retry_at_once.clear()
                 await self._wait_for_dial_limit()
                 try:
                     await self._forward_until_lost()
                 except (OSError, ProxyError, StreamError, SpoolError) as error:
-                    again = await self._discard_rejected(error) or await self._correct_clock(error)
+                    again = (
+                        self._ready is not None
+                        or await self._discard_rejected(error)
+                        or await self._correct_clock(error)
+                    )
                     if self._trust is not None and not again:
                         await self._trust.examine(error)
                     delay = 0.0 if again else self._retry_delay(error)
@@ -167,6 +180,8 @@ class Forwarder:
         finally:
             stop()
             self._lane.cancel()
+            if self._ready is not None:
+                self._ready.abort()
 
     # -- carrier ----------------------------------------------------------------------------------------
 
@@ -175,7 +190,7 @@ class Forwarder:
         if not carrier:
             self._carrier_lost_at = now
             return
-        self._carrier_returned.set()
+        self._retry_at_once.set()
         if now - self._carrier_lost_at > CARRIER_LOSS_SECONDS_MAX:
             self._lane.abort()
         if self._dialling is not None:
@@ -190,7 +205,7 @@ class Forwarder:
         if seconds:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
-                    await self._carrier_returned.wait()
+                    await self._retry_at_once.wait()
 
     async def _wait_for_dial_limit(self) -> None:
         if seconds := self._dial_limit.take(1, self._loop.time()):
@@ -228,12 +243,15 @@ class Forwarder:
 
     async def _dial(self) -> ClientConnection:
         self._dialling_since, tls = self._loop.time(), self._tls
-        try:
-            async with asyncio.timeout(None) as self._dialling:
-                connection = await self.connect(tls)
-        finally:
-            self._dialling = None
+        connection, self._ready = self._ready, None
+        if connection is None or connection.transport is None:
+            try:
+                async with asyncio.timeout(None) as self._dialling:
+                    connection = await self.connect(tls)
+            finally:
+                self._dialling = None
         self._connection, self._connected_at, self._connection_tls = connection, self._loop.time(), tls
+        self._has_answered = False
         if self._trust is not None:
             self._trust.trusted()
         self._transport = connection.transport

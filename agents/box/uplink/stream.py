@@ -337,7 +337,7 @@ class Stream:
         request = await self._files.next_request(estimator.range_bytes_max)
         if request is None:
             return False
-        answer = self._connection.request(request.method, request.target, request.body)
+        answer = self._connection.request(request.method, request.target, request.body, request.headers)
         answer.add_done_callback(self._answered)
         self._sent_at = self._loop.time()
         self._in_flight.append(_Sent(answer, {}, 0, len(request.body), 0, self._sent_at, request))

@@ -11,35 +11,38 @@ from __future__ import annotations
 from datetime import datetime
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from agents.box.certificate_files import BoxCertificates
 from datacenter.vendor_ca.authority import VendorAuthority
 from sim.worlds.shared.addresses import BOX_NAME, BOX_SERIAL, DATACENTER_NAME
-from wire.pki.hierarchy import Authority, Validity, make_rsa_key
+from wire.pki.hierarchy import Authority, PrivateKey, Validity, make_rsa_key
 from wire.tls.context import Identity
 
 
-@cache
-def _one_key() -> RSAPrivateKey:
-    return make_rsa_key()
+class LabKeys(NamedTuple):
+    """The key of all certificates of a lab, and the one that a box makes when it requests a certificate."""
+
+    shared: PrivateKey
+    requested: PrivateKey
 
 
 @cache
-def requested_key() -> RSAPrivateKey:
-    """The key that a box makes, always the same one, for the reasons above."""
-    return make_rsa_key()
+def rsa_keys() -> LabKeys:
+    """The keys of labs, always the same ones, for the reasons above."""
+    return LabKeys(make_rsa_key(), make_rsa_key())
 
 
 class LabCertificates:
     """The CAs and certificates of one lab, issued at `now` and written to `folder`."""
 
-    def __init__(self, folder: Path, now: datetime) -> None:
+    def __init__(self, folder: Path, now: datetime, key: PrivateKey | None = None) -> None:
         self._folder, self._now = folder, now
-        self._key = _one_key()
+        self._key = key or rsa_keys().shared
         self._vendor = Authority.make("vendor root", self._key, now)
         self._public = Authority.make("public root", self._key, now)
         self._issuing = self._public.subordinate("public issuing", key=self._key)

@@ -16,7 +16,6 @@ from agents.box.certificate_files import BoxCertificates
 from agents.box.config import (
     BoxConfig,
     Clock,
-    Enrolment,
     FirewallPolicy,
     UpdateSettings,
 )
@@ -37,6 +36,7 @@ from hal.emul.ethernet import EmulEthernetPort
 from hal.emul.serial import EmulSerialPort
 from netfw.policy.policy import Policy
 from netfw.service.supervisor import Supervisor
+from settings.site import Enrolment
 from settings.types import Endpoint, Proxy
 from sim.engine.layers import End, Layers
 from sim.engine.trace import Trace
@@ -64,12 +64,13 @@ from sim.worlds.shared.box import (
     read_disk,
     reporting,
 )
-from sim.worlds.shared.certificates import requested_key
+from sim.worlds.shared.certificates import rsa_keys
 from sim.worlds.shared.session_keys import SessionKeys, session_settings
 from sim.worlds.shared.standards import served_port, tcp_port
 from sim.worlds.virtual.firewall import VirtualFirewall, Zone
 from sim.worlds.virtual.sessions import EmulSessionLog, RulesetPath
 from wire.dial.traffic import Traffic
+from wire.pki.hierarchy import PrivateKey
 from wire.session.grant import Offer
 
 FLUSH_NS: Final = 500 * MICROSECOND_NS
@@ -107,8 +108,13 @@ class VirtualBox:
         trace: Trace,
         session_keys: SessionKeys | None = None,
         releases: LabReleases | None = None,
+        make_key: Callable[[], PrivateKey] = lambda: rsa_keys().requested,
     ) -> None:
-        """With `session_keys` the box permits remote sessions, with `releases` it is updated."""
+        """With `session_keys` the box permits remote sessions, with `releases` it is updated.
+
+        `make_key` makes the key for which it requests a certificate.
+        """
+        self._make_key = make_key
         self._loop = loop
         self._random = random
         self._trace = trace
@@ -406,7 +412,7 @@ class VirtualBox:
                 sessions=self._session_hardware(),
                 updates=self._slots.hardware(self._restart_soon) if self._slots else None,
                 fips=demanded_self_test(self._config, self.crypto),
-                make_key=requested_key,
+                make_key=self._make_key,
             )
             random = self._random(f"box {self._lives}")
             self._box = box_program(self._config, hardware, random, log_message=self.log.append)

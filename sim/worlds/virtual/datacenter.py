@@ -11,7 +11,7 @@ from sqlalchemy import delete, insert, update
 
 from datacenter.commands.files import FileArchive
 from datacenter.commands.ranges import FileRanges
-from datacenter.enrolment.denied import DeniedBoxes
+from datacenter.enrolment.box_lists import DeniedBoxes
 from datacenter.enrolment.registration import RegistrationAuthority
 from datacenter.enrolment.service import EnrolmentService, guarded
 from datacenter.evaluation.evaluator import Evaluator

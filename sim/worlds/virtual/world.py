@@ -46,7 +46,7 @@ from sim.verdict.result import World as Name
 from sim.verdict.sessions import SessionFindings
 from sim.worlds.shared.addresses import BOX_NAME, BOX_SERIAL, instrument_address
 from sim.worlds.shared.analyzer import Analyzer
-from sim.worlds.shared.certificates import LabCertificates
+from sim.worlds.shared.certificates import LabCertificates, LabKeys, rsa_keys
 from sim.worlds.shared.conclusion import conclude
 from sim.worlds.shared.database import rows
 from sim.worlds.shared.fault_runner import FaultRunner
@@ -78,8 +78,18 @@ class VirtualWorld:
     name: Name = "virtual"
     replay_options = ""
 
-    def __init__(self, lab: Lab, seed: int | None = None, *, policy: Policy | None = None) -> None:
-        """`policy` replaces the firewall policy derived from the lab, for tests of wrong policies."""
+    def __init__(
+        self,
+        lab: Lab,
+        seed: int | None = None,
+        *,
+        policy: Policy | None = None,
+        keys: LabKeys | None = None,
+    ) -> None:
+        """`policy` replaces the firewall policy derived from the lab, for tests of wrong policies.
+
+        With `keys` on a curve, a run has the bytes of the field, and is not deterministic.
+        """
         self.lab = lab
         self.seed = lab.about.seed if seed is None else seed
         self._folder = tempfile.TemporaryDirectory(prefix="rap-lab-")
@@ -98,7 +108,9 @@ class VirtualWorld:
 
         self._site = site = VirtualSite(self.env, self.wall_ns, self.random, self.trace)
         network = site.network
-        certificates = LabCertificates(folder / "pki", datetime.fromtimestamp(EPOCH_NS // 10**9, UTC))
+        keys = keys or rsa_keys()
+        began = datetime.fromtimestamp(EPOCH_NS // 10**9, UTC)
+        certificates = LabCertificates(folder / "pki", began, keys.shared)
         spec = lab.uplink
         triggers = shipped_triggers() if lab.expect.evaluates_triggers else None
         self._session_keys = SessionKeys.make(folder / "sessions") if lab.sessions else None
@@ -132,6 +144,7 @@ class VirtualWorld:
             self.trace,
             self._session_keys,
             releases,
+            lambda: keys.requested,
         )
         proxy_host = self.proxy.host if self.proxy else None
         self._far = site.connect(lab, self.box.host, proxy_host, self.datacenter.host)

@@ -15,7 +15,7 @@ import pytest
 from cryptography import x509
 from sqlalchemy import insert
 
-from datacenter.enrolment.denied import DeniedBoxes
+from datacenter.enrolment.box_lists import DeniedBoxes
 from datacenter.enrolment.registration import RegistrationAuthority
 from datacenter.enrolment.service import EnrolmentService, guarded
 from datacenter.ingest import PATH, make_ingest
@@ -212,7 +212,7 @@ def test_other_requests_are_answered_by_their_status(
 def test_a_denied_box_loses_its_connections_and_is_refused(
     center: Center, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("datacenter.enrolment.denied.FOLLOW_SECONDS", 0.01)
+    monkeypatch.setattr("datacenter.enrolment.box_lists.FOLLOW_SECONDS", 0.01)
 
     async def act() -> None:
         async with center.serving():

@@ -44,4 +44,5 @@ def test_a_flashed_box_is_enrolled_within_seconds() -> None:
     lab = LabUnderTest(parse_lab(LAB, Path("enrolment.toml")))
     lab.run_for("30s")
     assert issued(lab) == ["first"]
+    assert lab.world.box.traffic().connections == 2, "one with each certificate"
     lab.close()

@@ -17,9 +17,8 @@ from sqlalchemy import select
 
 from agents.box.certificate_files import BoxCertificates
 from agents.box.enrolment.records import NEXT, USED, IdentityRecord, IdentityRecords
-from agents.box.enrolment.renewal import Renewal
+from agents.box.enrolment.renewal import ProvenConnection, Renewal
 from datacenter.enrolment.desk import EnrolmentDesk
-from datacenter.enrolment.registration import key_hash
 from datacenter.store.schema import certificates
 from datacenter.vendor_ca.authority import VendorAuthority
 from hal.disk import DiskError
@@ -27,9 +26,11 @@ from hal.emul.clock import EmulClock
 from hal.emul.disk import EmulDisk
 from tests.support.enrolment_center import BOX, EnrolmentCenter
 from tests.support.eventually import eventually
+from wire import est
 from wire.audit_events import AuditEvent
-from wire.http.connection import ClientConnection
+from wire.http.connection import ClientConnection, HttpError
 from wire.pki.hierarchy import Authority, make_key
+from wire.pki.request import key_hash
 from wire.tls.context import ClientContext, client_context
 
 DAY_S = 86_400
@@ -48,9 +49,13 @@ class Notes:
 
 
 class Box:
-    """The part of a box that renews its certificate: it sends a batch whenever its certificate changes."""
+    """The part of a box that renews its certificate: it sends a batch whenever its certificate changes.
 
-    def __init__(self, center: EnrolmentCenter, disk: EmulDisk | None = None) -> None:
+    With an `uplink`, requests are made as on the connection of the reports.
+    """
+
+    def __init__(self, center: EnrolmentCenter, disk: EmulDisk | None = None, *, uplink: bool = True) -> None:
+        self.has_uplink = uplink
         self.center = center
         self.disk = disk or EmulDisk(1 << 20, Random(1))
         self.clock = EmulClock(lambda: time_ns() + round(center.ahead_s * 1e9))
@@ -74,11 +79,14 @@ class Box:
         self.files = await renewal.load()
         assert await self.center.send_batch(self.tls()) in (200, 403)
         running = asyncio.ensure_future(renewal.run(self.dial, self.use, self.notes))  # type: ignore[arg-type]
+        carrying = asyncio.ensure_future(self._carry(renewal)) if self.has_uplink else None
         try:
             await eventually(lambda: running.done() or until())
             self.status = await self.center.send_batch(self.tls())
         finally:
             running.cancel()
+            if carrying is not None:
+                carrying.cancel()
             with suppress(asyncio.CancelledError, DiskError):
                 await running
             renewal.close()
@@ -87,16 +95,34 @@ class Box:
         assert self.files is not None
         return client_context(self.files.client_identity())
 
-    async def dial(self, tls: ClientContext) -> ClientConnection:
-        return await self.center.connect(tls)
+    async def dial(self, tls: ClientContext | None) -> ClientConnection:
+        assert tls is not None or not self.has_uplink, "requests share the connection of the reports"
+        return await self.center.connect(tls or self.tls())
 
-    def use(self, files: BoxCertificates) -> ClientContext:
-        self.files, tls = files, client_context(files.client_identity())
-        self._sending.add(asyncio.ensure_future(self._send(tls)))
+    async def _carry(self, renewal: Renewal) -> None:
+        """Make the requests of the renewal, again after a connection without an answer."""
+        wake = asyncio.Event()
+        renewal.requests.changed = wake.set
+        while True:
+            request = await renewal.requests.next_request(est.ANSWER_BYTES_MAX)
+            if request is None:
+                wake.clear()
+                await wake.wait()
+                continue
+            connection = await self.center.connect(self.tls())
+            with suppress(HttpError):
+                words = request.method, request.target, request.body, request.headers
+                await renewal.requests.answered(request, await connection.request(*words))
+            connection.abort()
+
+    def use(self, files: BoxCertificates, proven: ProvenConnection | None) -> ClientContext:
+        self.files = files
+        tls = proven.tls if proven else client_context(files.client_identity())
+        self._sending.add(asyncio.ensure_future(self._send(tls, proven)))
         return tls
 
-    async def _send(self, tls: ClientContext) -> None:
-        if await self.center.send_batch(tls) == 200:
+    async def _send(self, tls: ClientContext, proven: ProvenConnection | None) -> None:
+        if await self.center.send_batch(tls, proven.connection if proven else None) == 200:
             assert self.renewal is not None
             self.renewal.answered(tls)
 
@@ -118,6 +144,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"agents.box.enrolment.renewal.{name}", 0.01)
     monkeypatch.setattr("agents.box.enrolment.renewal.RETRY_SECONDS_MAX", 0.05)
     monkeypatch.setattr("agents.box.enrolment.renewal.PROOF_SECONDS_MAX", 0.5)
+    monkeypatch.setattr("agents.box.enrolment.renewal.UPLINK_SECONDS_MAX", 0.5)
     monkeypatch.setattr("datacenter.enrolment.service.WAITING_SECONDS", 0)
 
 
@@ -129,7 +156,11 @@ def test_a_flashed_box_gets_a_certificate_for_a_key_of_its_own(center: Enrolment
             await box.run(box.is_renewed)
 
     asyncio.run(act())
-    assert box.notes.events == [AuditEvent.CERTIFICATE_ISSUED, AuditEvent.CERTIFICATE_RENEWED]
+    assert box.notes.events == [
+        AuditEvent.CERTIFICATE_ISSUED,
+        AuditEvent.CERTIFICATE_RENEWED,
+    ]
+    assert est.CA_CERTIFICATES not in center.requests, "the box has the CAs already"
     record = box.records.load(USED)
     assert record is not None and box.records.load(NEXT) is None
     flashed = x509.load_pem_x509_certificate(center.valid.certificate.read_bytes())
@@ -224,7 +255,7 @@ def test_a_lost_answer_leads_to_the_same_certificate(center: EnrolmentCenter) ->
 
 
 def test_after_two_years_one_approval_is_enough(center: EnrolmentCenter) -> None:
-    box = Box(center)
+    box = Box(center, uplink=False)
     box.configured = center.files(center.expired)
 
     class Access:
@@ -303,9 +334,13 @@ def test_a_certificate_that_works_for_no_batch_is_tried_again_with_the_old_one_b
     box, used = Box(center), []
     plain = box.use
 
-    def use(files: BoxCertificates) -> ClientContext:
+    def use(files: BoxCertificates, proven: ProvenConnection | None) -> ClientContext:
         used.append(files)
-        return plain(files) if len(used) >= 5 else client_context(files.client_identity())
+        if len(used) >= 5:
+            return plain(files, proven)
+        if proven is not None:
+            proven.connection.abort()
+        return client_context(files.client_identity())
 
     monkeypatch.setattr(box, "use", use)
 

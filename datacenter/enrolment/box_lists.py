@@ -1,23 +1,52 @@
-"""The deny-list: boxes that may not connect, whatever certificate they have. It takes effect within seconds."""
+"""The lists of boxes in the database: those that are authorized, and those that may not connect whatever they have.
+
+Both are read periodically, since staff change them and several processes of a data center share them.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import weakref
+from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Final
 
 from sqlalchemy import select
 
 from datacenter.store.errors import StoreError
-from datacenter.store.schema import denied_boxes
+from datacenter.store.schema import boxes, denied_boxes
 from datacenter.store.store import Store
 from wire.http.connection import Peer
 
 FOLLOW_SECONDS: Final = 10.0
-"""The interval at which the list is read: several processes of a data center share it."""
 _log: Final = logging.getLogger(__name__)
+
+
+class AuthorizedBoxes:
+    """The authorized boxes, as last read."""
+
+    def __init__(self, store: Store) -> None:
+        """Raises: StoreError."""
+        self._store = store
+        self._boxes = self._read()
+
+    def __contains__(self, box: object) -> bool:
+        return box in self._boxes
+
+    async def follow(self, executor: Executor | None) -> None:
+        """Read the list periodically, until cancelled; a failure of the database is logged and tried again."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(FOLLOW_SECONDS)
+            try:
+                self._boxes = await loop.run_in_executor(executor, self._read)
+            except StoreError as error:
+                _log.error("the list of authorized boxes is not read: %s", error)
+
+    def _read(self) -> frozenset[str]:
+        query = select(boxes.c.serial).where(boxes.c.dismissed_at_ms.is_(None))
+        return frozenset(row.serial for row in self._store.read(query))
 
 
 class DeniedBoxes:
@@ -28,6 +57,8 @@ class DeniedBoxes:
         self._store = store
         self._peers: weakref.WeakSet[Peer] = weakref.WeakSet()
         self._denied = self._read()
+        self.on_denied: list[Callable[[str], object]] = []
+        """Called with the serial number of each box that was added."""
 
     def __contains__(self, box: str) -> bool:
         return box in self._denied
@@ -52,6 +83,8 @@ class DeniedBoxes:
         added, self._denied = found - self._denied, found
         for box in sorted(added):
             _log.warning("%s is denied from now on", box)
+            for call in self.on_denied:
+                call(box)
         for peer in list(self._peers):
             if peer.name in added:
                 peer.hang_up()
