@@ -1,4 +1,4 @@
-"""What staff do about certificates, within their rights: approve and reject requests, deny and allow boxes.
+"""What staff do about certificates, within their rights: register boxes, approve and reject requests, deny and allow.
 
 Each decision is recorded. For a box that the data center knows, the right to configure it is needed. For an unknown
 one a person names its site, and needs the right to enrol boxes there.
@@ -6,10 +6,11 @@ one a person names its site, and needs the right to enrol boxes there.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from sqlalchemy import and_, delete, func, insert, select, update
+from sqlalchemy import and_, delete, func, insert, or_, select, update
 
 from datacenter.access.control import AccessDecider
 from datacenter.access.request import RequestContext, Resource
@@ -31,6 +32,14 @@ class EnrolmentRefusedError(Exception):
     """The decision was not taken; the message says why."""
 
 
+class WrongEnrolmentError(EnrolmentRefusedError):
+    """What was given cannot be right; the message says what would be."""
+
+
+class EnrolmentConflictError(EnrolmentRefusedError):
+    """The request does not wait any more, or the box is not denied."""
+
+
 class EnrolmentRequest(NamedTuple):
     """A request that a person has to decide on, or has decided on."""
 
@@ -42,6 +51,13 @@ class EnrolmentRequest(NamedTuple):
     seen_at_ms: int
     decided_by: str | None
     decided_at_ms: int | None
+
+
+class FlashedBox(NamedTuple):
+    """A box to register, with the hash of the key that it was flashed with; "" if that is unknown."""
+
+    box: str
+    key: str
 
 
 class IssuedCertificate(NamedTuple):
@@ -97,6 +113,30 @@ class EnrolmentDesk:
         rows = self.store.read(select(*columns).order_by(_D.denied_at_ms.desc(), _D.box).limit(LISTED_MAX))
         return [DeniedBox(*row) for row in list(rows) if self._sees(staff, row.box, now_ms)]
 
+    def register(self, staff: str, flashed: Sequence[FlashedBox], site: str, now_ms: int) -> None:
+        """Authorize boxes at a site before they connect, so that their first requests need no approval.
+
+        A box that is flashed again is registered again: then its earlier key needs an approval.
+        Raises: EnrolmentRefusedError, with nothing changed.
+        """
+        place = find_site(self.store, site)
+        if place is None:
+            raise EnrolmentRefusedError(
+                f"there is no site {site!r}; give one of the data center's file of sites"
+            )
+        self._require(staff, "enrol-box", place, now_ms, UNKNOWN_PURPOSE)
+        for known in filter(None, (find_box(self.store, box) for box, _ in flashed)):
+            if known.site and known.site != site:
+                self._require(staff, "configure-box", known, now_ms, UNKNOWN_PURPOSE)
+        decision = {"reason": "flashed", "state": "approved", "decided_by": staff, "decided_at_ms": now_ms}
+        for box, key in flashed:
+            row = {"box": box, "key": key, "asked_at_ms": now_ms, "seen_at_ms": now_ms, **decision}
+            with self.store.transaction() as connection:
+                same = or_(_E.reason == "flashed", _E.key == key)
+                connection.execute(delete(enrolments).where(_E.box == box, same))
+                connection.execute(insert(enrolments).values(row))
+            self.store.authorize_also(box, site, now_ms)
+
     def approve(self, staff: str, box: str, key: str, now_ms: int, site: str = "") -> EnrolmentRequest:
         """Approve a waiting request; an unknown box is authorized, at `site`.
 
@@ -106,9 +146,11 @@ class EnrolmentDesk:
         if request.reason == "unknown":
             place = find_site(self.store, site) if site else None
             if place is None:
-                raise EnrolmentRefusedError(f"{box} is unknown: name an existing site for it, not {site!r}")
+                raise WrongEnrolmentError(f"{box} is unknown: name an existing site for it, not {site!r}")
             self._require(staff, "enrol-box", place, now_ms, UNKNOWN_PURPOSE)
         else:
+            if site:
+                raise WrongEnrolmentError(f"{box} is known already: leave out the site, which stays")
             self._require_box(staff, box, now_ms)
         decided = self._decide(request, "approved", staff, now_ms)
         if request.reason == "unknown":
@@ -118,11 +160,7 @@ class EnrolmentDesk:
     def reject(self, staff: str, box: str, key: str, now_ms: int) -> EnrolmentRequest:
         """Reject a waiting request. Raises: EnrolmentRefusedError."""
         request = self._find(staff, box, key, now_ms)
-        if request.reason == "unknown":
-            unknown = Resource("Box", box)
-            self._require(staff, "configure-box", unknown, now_ms, UNKNOWN_PURPOSE)
-        else:
-            self._require_box(staff, box, now_ms)
+        self._require_box(staff, box, now_ms, is_unknown=request.reason == "unknown")
         return self._decide(request, "rejected", staff, now_ms)
 
     def deny(self, staff: str, box: str, reason: str, now_ms: int) -> DeniedBox:
@@ -130,7 +168,7 @@ class EnrolmentDesk:
         reason = reason.strip()
         if not reason or not reason.isprintable() or len(reason) > REASON_CHARACTERS_MAX:
             text = f"give a reason in one line of at most {REASON_CHARACTERS_MAX} characters"
-            raise EnrolmentRefusedError(text)
+            raise WrongEnrolmentError(text)
         self._require_box(staff, box, now_ms)
         entry = DeniedBox(box, now_ms, staff, reason)
         with self.store.transaction() as connection:
@@ -143,7 +181,7 @@ class EnrolmentDesk:
         self._require_box(staff, box, now_ms)
         with self.store.transaction() as connection:
             if connection.execute(delete(denied_boxes).where(_D.box == box)).rowcount != 1:
-                raise EnrolmentRefusedError(f"{box} is not on the deny-list")
+                raise EnrolmentConflictError(f"{box} is not on the deny-list")
 
     def _find(self, staff: str, box: str, key: str, now_ms: int) -> EnrolmentRequest:
         if len(key) < KEY_CHARACTERS_MIN:
@@ -152,7 +190,7 @@ class EnrolmentDesk:
         waiting = and_(_E.box == box, _E.state == "waiting", _E.key.startswith(key, autoescape=True))
         found = list(self.store.read(select(*columns).where(waiting)))
         if len(found) != 1 or not self._sees(staff, box, now_ms):
-            raise EnrolmentRefusedError(f"no request of {box} with the key {key} waits for approval")
+            raise EnrolmentConflictError(f"no request of {box} with the key {key} waits for approval")
         return EnrolmentRequest(*found[0])
 
     def _decide(self, request: EnrolmentRequest, state: str, staff: str, now_ms: int) -> EnrolmentRequest:
@@ -160,7 +198,7 @@ class EnrolmentDesk:
         decision = {"state": state, "decided_by": staff, "decided_at_ms": now_ms}
         with self.store.transaction() as connection:
             if connection.execute(update(enrolments).where(this).values(decision)).rowcount != 1:
-                raise EnrolmentRefusedError(f"the request of {request.box} does not wait any more")
+                raise EnrolmentConflictError(f"the request of {request.box} does not wait any more")
         return request._replace(state=state, decided_by=staff, decided_at_ms=now_ms)
 
     def _sees(self, staff: str, box: str, now_ms: int) -> bool:
@@ -169,11 +207,24 @@ class EnrolmentDesk:
             staff, "view", resource, RequestContext(now_ms, self.purpose or PURPOSE)
         ).permitted
 
-    def _require_box(self, staff: str, box: str, now_ms: int) -> None:
-        resource = find_box(self.store, box)
+    def may_decide(self, staff: str, box: Resource, now_ms: int) -> bool:
+        """Return whether a person may decide about the certificates of a box, to offer it on a page."""
+        return self._permitted_purpose(staff, box, now_ms) is not None
+
+    def _require_box(self, staff: str, box: str, now_ms: int, *, is_unknown: bool = False) -> None:
+        resource = find_box(self.store, box) or (Resource("Box", box) if is_unknown else None)
         if resource is None or not self._sees(staff, box, now_ms):
             raise EnrolmentRefusedError(f"there is no box {box}")
-        self._require(staff, "configure-box", resource, now_ms, PURPOSE)
+        purpose = self._permitted_purpose(staff, resource, now_ms) or PURPOSE
+        self._require(staff, "configure-box", resource, now_ms, purpose)
+
+    def _permitted_purpose(self, staff: str, box: Resource, now_ms: int) -> Purpose | None:
+        """Return the purpose for which a person may configure a box; None if there is none."""
+        for purpose in (self.purpose,) if self.purpose else (PURPOSE, UNKNOWN_PURPOSE):
+            context = RequestContext(now_ms, purpose)
+            if self.access.peek(staff, "configure-box", box, context).permitted:
+                return purpose
+        return None
 
     def _require(self, staff: str, action: str, resource: Resource, now_ms: int, purpose: Purpose) -> None:
         context = RequestContext(now_ms, self.purpose or purpose)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine
+from collections.abc import AsyncIterator, Callable, Collection, Container, Coroutine
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
@@ -78,7 +78,7 @@ class RemoteSessions:
         writer: Executor,
         policies: Callable[[], CompiledPolicies],
         now_ms: Callable[[], int],
-        boxes: Collection[str],
+        boxes: Container[str],
         make_endpoint: MakeEndpoint,
         four_eyes: Collection[str] = (),
     ) -> None:
@@ -88,7 +88,7 @@ class RemoteSessions:
         Raises: SettingsError for an unusable audit file; StoreError; OSError.
         """
         self._settings, self._store, self._writer, self._now_ms = settings, store, writer, now_ms
-        self._boxes, self._four_eyes = frozenset(boxes), frozenset(four_eyes)
+        self._boxes, self._four_eyes = boxes, frozenset(four_eyes)
         self._loop = asyncio.get_running_loop()
         key = self._key = load_private_key(settings.key)
         self._disk = ThreadPoolExecutor(1, "sessions")
@@ -212,6 +212,12 @@ class RemoteSessions:
         self._loop.call_soon_threadsafe(self._begin, self.desk.end(session))
 
     # in the event loop
+
+    def end_of_box(self, box: str) -> None:
+        """End all sessions of a box and their tunnels, as when staff end them."""
+        for session in self.desk.sessions:
+            if session.offer.box == box and not session.is_over:
+                self._begin(self.desk.end(session.id))
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -8,6 +8,12 @@ from contextlib import contextmanager
 from datacenter.access.request import Principal
 from datacenter.commands.desk import CommandConflictError, CommandDesk, CommandRefusedError, WrongCommandError
 from datacenter.commands.files import FileArchive
+from datacenter.enrolment.desk import (
+    EnrolmentConflictError,
+    EnrolmentDesk,
+    EnrolmentRefusedError,
+    WrongEnrolmentError,
+)
 from datacenter.releases.desk import (
     RolloutConflictError,
     RolloutDesk,
@@ -50,6 +56,21 @@ def rollout_desk(page: PageRequest) -> Iterator[RolloutDesk]:
     except RolloutConflictError as error:
         raise ConflictError(str(error)) from error
     except RolloutRefusedError as error:
+        raise RefusedError(str(error)) from error
+
+
+@contextmanager
+def enrolment_desk(page: PageRequest) -> Iterator[EnrolmentDesk]:
+    """Certificates with the caller's rights. Raises: ParameterError, ConflictError, RefusedError."""
+    try:
+        # a program has the purpose of its token, a person the one that a decision needs
+        purpose = page.visible.purpose if page.visible.token else None
+        yield EnrolmentDesk(page.store, page.access, purpose)
+    except WrongEnrolmentError as error:
+        raise ParameterError(str(error)) from error
+    except EnrolmentConflictError as error:
+        raise ConflictError(str(error)) from error
+    except EnrolmentRefusedError as error:
         raise RefusedError(str(error)) from error
 
 

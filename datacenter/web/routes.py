@@ -25,6 +25,7 @@ from datacenter.access.vocabulary import ACTIONS, Purpose
 from datacenter.audit.access_log import AccessLog
 from datacenter.audit.reading import ChainVerifier
 from datacenter.commands.desk import SentFile
+from datacenter.enrolment.listing import find_requester
 from datacenter.evaluation.knowledge import NO_KNOWLEDGE, TriggerKnowledge
 from datacenter.explanation.sides import ComparedSides, compared_sides
 from datacenter.explanation.triggers import find_trigger
@@ -221,9 +222,11 @@ _FIND: Final[dict[str, Callable[[Store, dict[str, str]], Resource | None]]] = {
     "Command": lambda store, names: find_command(store, names["command"]),
     "Rollout": lambda store, names: find_rollout(store, names["rollout"]),
     "Session": lambda store, names: find_session(store, names["session"]),
+    "Enrolment": lambda store, names: find_requester(store, names["enrolment"]),
     "Maintenance": lambda store, names: find_concerned_of(store, names["window"]),
 }
-"""Finds the resource that a path names: of maintenance what it is for. That of a trigger depends on the person."""
+"""Finds the resource that a path names: of maintenance what it is for, of the request for
+a certificate the box. That of a trigger depends on the person."""
 
 
 def check_access(

@@ -6,6 +6,7 @@ from typing import Final
 
 from datacenter.web.api import alerts as api_alerts
 from datacenter.web.api import commands as api_commands
+from datacenter.web.api import enrolments as api_enrolments
 from datacenter.web.api import fleet as api_fleet
 from datacenter.web.api import maintenance as api_maintenance
 from datacenter.web.api import rollouts as api_rollouts
@@ -18,6 +19,7 @@ from datacenter.web.pages import (
     box,
     box_audit,
     commands,
+    enrolments,
     files,
     fleet,
     instrument,
@@ -43,6 +45,7 @@ ROUTES: Final[tuple[WebRoute, ...]] = (
     *maintenance.ROUTES,
     *sessions.ROUTES,
     *rollouts.ROUTES,
+    *enrolments.ROUTES,
     *base.ROUTES,
     *audit.ROUTES,
     *box_audit.ROUTES,
@@ -53,5 +56,6 @@ ROUTES: Final[tuple[WebRoute, ...]] = (
     *api_maintenance.ROUTES,
     *api_sessions.ROUTES,
     *api_rollouts.ROUTES,
+    *api_enrolments.ROUTES,
 )
 """The route table."""

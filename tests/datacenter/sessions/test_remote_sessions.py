@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from sqlalchemy import select
+from sqlalchemy import insert, select
 
+from datacenter.enrolment.box_lists import DeniedBoxes
 from datacenter.sessions.box_keys import BoxKeys
 from datacenter.sessions.remote import AUDIT, RECORDINGS
-from datacenter.store.schema import remote_sessions
+from datacenter.store.schema import denied_boxes, remote_sessions
 from datacenter.store.store import Store
 from datacenter.store.threads import StoreThreads
 from tests.support.datacenter.remote_sessions import SERIAL, Center, box_certificate, center, engineer
@@ -105,6 +106,25 @@ def test_staff_see_why_the_person_ended_a_session_although_the_line_was_lost_fir
         assert kept() == before
 
     run(tmp_path / "s", store, act)
+
+
+def test_a_denied_box_has_no_open_session_any_more(tmp_path: Path, store: Store) -> None:
+    async def act(made: Center) -> None:
+        session = await made.open()
+        denied = DeniedBoxes(store)
+        denied.on_denied.append(made.remote.end_of_box)
+        with store.transaction() as connection:
+            for box in ("RAP-0002", SERIAL):
+                entry = {"box": box, "denied_at_ms": 0, "denied_by": "chief", "reason": "stolen"}
+                connection.execute(insert(denied_boxes).values(entry))
+        following = asyncio.ensure_future(denied.follow(None))
+        await eventually(lambda: session.is_over)
+        assert session.cause is Cause.ENDED_BY_STAFF
+        following.cancel()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("datacenter.enrolment.box_lists.FOLLOW_SECONDS", 0.01)
+        run(tmp_path / "s", store, act)
 
 
 def test_a_request_without_a_right_is_never_offered(tmp_path: Path, store: Store) -> None:

@@ -51,6 +51,7 @@ PAGES = [
     f"/sessions/{1:032x}",
     "/rollouts",
     "/rollouts/7001",
+    "/enrolments",
     "/sign-in",
     "/nope",
 ]

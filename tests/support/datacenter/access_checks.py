@@ -25,6 +25,8 @@ from datacenter.store.schema import (
     alerts,
     box_papers,
     commands,
+    denied_boxes,
+    enrolments,
     maintenance,
     remote_sessions,
     rollouts,
@@ -53,6 +55,7 @@ EUROPE: Final = {
     "session": f"{1:032x}",
     "rollout": "7001",
     "paper": "papers.json",
+    "enrolment": "1e" * 32,
 }
 AMERICA: Final = {
     "site": "boston-1",
@@ -65,6 +68,7 @@ AMERICA: Final = {
     "session": f"{2:032x}",
     "rollout": "7002",
     "paper": "papers.json",
+    "enrolment": "2e" * 32,
 }
 UNKNOWN: Final = {
     "site": "boston-9",
@@ -77,6 +81,7 @@ UNKNOWN: Final = {
     "session": f"{9:032x}",
     "rollout": "7009",
     "paper": "papers.jsox",
+    "enrolment": "9e" * 32,
 }
 """Names of nothing, as long as those of AMERICA, so that the lengths of answers are equal too."""
 HINTS: Final = ("CHEM-0001", "RAP-0001", "Klinikum", "berlin-1", "GAS-0001", "RAP-0003", "Harbor", "boston")
@@ -130,7 +135,17 @@ class Walk:
 
     def content(self) -> str:
         """What staff can change."""
-        tables = (alerts, box_papers, commands, maintenance, remote_sessions, rollouts, session_notes)
+        tables = (
+            alerts,
+            box_papers,
+            commands,
+            maintenance,
+            remote_sessions,
+            rollouts,
+            session_notes,
+            enrolments,
+            denied_boxes,
+        )
         return str([list(self.store.read(select(table))) for table in tables])
 
     def refusals(self, staff: str) -> int:

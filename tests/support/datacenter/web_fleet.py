@@ -22,6 +22,9 @@ from datacenter.store.schema import (
     alerts,
     base_days,
     boxes,
+    certificates,
+    denied_boxes,
+    enrolments,
     evaluated,
     instruments,
     maintenance,
@@ -91,6 +94,7 @@ def fill_fleet(store: Store, *, with_reports: bool = True) -> None:
     fill_sessions(store)
     fill_rollouts(store)
     fill_papers(store)
+    fill_enrolments(store)
 
 
 def fill_papers(store: Store) -> None:
@@ -161,6 +165,23 @@ def fill_sessions(store: Store) -> None:
             connection.execute(insert(remote_sessions).values(values))
             note = {"session": session, "number": 1, "at_ms": at_ms, "staff": "engineer", "text": "done"}
             connection.execute(insert(session_notes).values(note))
+
+
+def fill_enrolments(store: Store) -> None:
+    """Enter requests of boxes in Europe and America and of an unknown one, certificates, and a denied box."""
+    asked = (("RAP-0001", "1e", "expired"), ("RAP-0003", "2e", "other-key"), ("RAP-0042", "3e", "unknown"))
+    with store.transaction() as connection:
+        for box, key, reason in asked:
+            row = {"box": box, "key": key * 32, "reason": reason, "state": "waiting"}
+            times = {"asked_at_ms": NOW_MS - 3_600_000, "seen_at_ms": NOW_MS - 60_000}
+            connection.execute(insert(enrolments).values(row | times))
+        for number, (box, days) in enumerate((("RAP-0001", -1), ("RAP-0002", 5), ("RAP-0003", 80)), 1):
+            expires_at_ms = NOW_MS + days * DAY_MS
+            issued = {"issued_at_ms": expires_at_ms - 90 * DAY_MS, "expires_at_ms": expires_at_ms}
+            row = {"serial_number": f"{number:x}", "box": box, "key": "f" * 64, "cause": "renewal"}
+            connection.execute(insert(certificates).values(row | issued | {"certificate": b""}))
+        denial = {"denied_at_ms": NOW_MS - 7_200_000, "denied_by": "supervisor", "reason": "stolen <van>"}
+        connection.execute(insert(denied_boxes).values({"box": "RAP-0004", **denial}))
 
 
 def fill_rollouts(store: Store) -> None:

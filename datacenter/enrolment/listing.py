@@ -1,0 +1,115 @@
+"""Lists of the staff's pages and the API: boxes with their certificates, and requests that need a decision."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+from sqlalchemy import ColumnElement, and_, case, func, or_, select
+
+from datacenter.access.request import Resource
+from datacenter.enrolment.desk import EnrolmentRequest
+from datacenter.fleet.visible import PLACED_BOXES, find_box
+from datacenter.store.schema import boxes, certificates, denied_boxes, enrolments, sites
+from datacenter.store.store import Store
+
+CertificateState: TypeAlias = Literal["none", "valid", "expired", "denied"]
+STATES: Final[tuple[CertificateState, ...]] = ("denied", "expired", "none", "valid")
+_B, _C, _D, _E = boxes.c, certificates.c, denied_boxes.c, enrolments.c
+
+
+class EnrolledBox(NamedTuple):
+    """An authorized or denied box, with its latest certificate if it has one of the data center."""
+
+    box: str
+    site: str | None
+    state: CertificateState
+    issued_at_ms: int | None
+    expires_at_ms: int | None
+    denied_at_ms: int | None
+    denied_by: str | None
+    denial: str | None
+
+
+_LATEST: Final = (
+    select(
+        _C.box,
+        func.max(_C.issued_at_ms).label("issued_at_ms"),
+        func.max(_C.expires_at_ms).label("expires_at_ms"),
+    )
+    .group_by(_C.box)
+    .subquery()
+)
+_SHOWN: Final = and_(_E.reason != "flashed", _E.state == "waiting")
+
+
+def list_boxes(
+    store: Store, which: Sequence[ColumnElement[bool]], now_ms: int, limit: int, after: str = ""
+) -> list[EnrolledBox]:
+    """Return boxes in the order of their serial numbers, those after `after`.
+
+    `which` are conditions on the columns of `boxes` and `sites`, and of `is_in_state`.
+    """
+    found = PLACED_BOXES.outerjoin(_LATEST, _LATEST.c.box == _B.serial).outerjoin(
+        denied_boxes, _D.box == _B.serial
+    )
+    columns = (
+        _B.serial,
+        _B.site,
+        _state(now_ms),
+        _LATEST.c.issued_at_ms,
+        _LATEST.c.expires_at_ms,
+        _D.denied_at_ms,
+        _D.denied_by,
+        _D.reason,
+    )
+    is_known = or_(_B.dismissed_at_ms.is_(None), _D.box.is_not(None))
+    query = select(*columns).select_from(found).where(is_known, _B.serial > after, *which)
+    return [EnrolledBox(*row) for row in store.read(query.order_by(_B.serial).limit(limit))]
+
+
+def is_in_state(state: CertificateState, now_ms: int) -> ColumnElement[bool]:
+    """Return the condition of `list_boxes` for one state."""
+    return _state(now_ms) == state
+
+
+def _state(now_ms: int) -> ColumnElement[str]:
+    return case(
+        (_D.box.is_not(None), "denied"),
+        (_LATEST.c.expires_at_ms.is_(None), "none"),
+        (_LATEST.c.expires_at_ms <= now_ms, "expired"),
+        else_="valid",
+    )
+
+
+def list_requests(
+    store: Store,
+    is_seen: ColumnElement[bool],
+    limit: int,
+    after: tuple[int, str] | None = None,
+) -> list[EnrolmentRequest]:
+    """Return the requests that wait, the oldest first, those after a time and a key.
+
+    `is_seen` is the condition for boxes; one that is unknown is at no place.
+    """
+    columns = [_E[name] for name in EnrolmentRequest._fields]
+    found = enrolments.outerjoin(boxes, _B.serial == _E.box).outerjoin(sites, sites.c.site == _B.site)
+    query = select(*columns).select_from(found).where(_SHOWN, is_seen)
+    if after is not None:
+        query = query.where(
+            or_(_E.asked_at_ms > after[0], and_(_E.asked_at_ms == after[0], _E.key > after[1]))
+        )
+    return [EnrolmentRequest(*row) for row in store.read(query.order_by(_E.asked_at_ms, _E.key).limit(limit))]
+
+
+def find_request(store: Store, key: str) -> EnrolmentRequest | None:
+    """Return the request for the key with this hash; None if there is none, and for registrations."""
+    columns = [_E[name] for name in EnrolmentRequest._fields]
+    row = next(iter(store.read(select(*columns).where(_E.key == key, _E.reason != "flashed").limit(1))), None)
+    return None if row is None else EnrolmentRequest(*row)
+
+
+def find_requester(store: Store, key: str) -> Resource | None:
+    """Return the box that a request is for, at no place if it is unknown; None if there is no such request."""
+    request = find_request(store, key)
+    return None if request is None else find_box(store, request.box) or Resource("Box", request.box)

@@ -1,0 +1,205 @@
+"""Certificates of boxes for programs: boxes, requests that wait, and the decisions about both."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+from msgspec import Meta, Struct
+from starlette.responses import Response
+
+from datacenter.enrolment.desk import PURPOSE, REASON_CHARACTERS_MAX, EnrolmentRequest
+from datacenter.enrolment.listing import (
+    CertificateState,
+    EnrolledBox,
+    find_request,
+    is_in_state,
+    list_boxes,
+    list_requests,
+)
+from datacenter.enrolment.registration import Reason
+from datacenter.store.schema import boxes
+from datacenter.web.api.answers import PREFIX, Cursor, Limit, answer, decode_cursor, next_cursor
+from datacenter.web.orders import enrolment_desk
+from datacenter.web.routes import Handler, NoParameters, PageRequest, WebRoute
+
+PATH: Final = f"{PREFIX}/enrolments"
+
+
+class ApiEnrolmentsQuery(Struct, frozen=True):
+    """A part of the list of requests that wait."""
+
+    limit: Limit = 100
+    cursor: Cursor = ""
+
+
+class ApiCertificatesQuery(Struct, frozen=True):
+    """A part of the list of boxes with their certificates."""
+
+    state: Literal["", "denied", "expired", "none", "valid"] = ""
+    limit: Limit = 100
+    cursor: Cursor = ""
+
+
+class NewApproval(Struct, frozen=True):
+    """The approval of a request; a box that is unknown so far needs its site."""
+
+    site: Annotated[str, Meta(max_length=64, description="of an unknown box")] = ""
+
+
+class NewDenial(Struct, frozen=True):
+    """Why a box is denied."""
+
+    reason: Annotated[str, Meta(max_length=REASON_CHARACTERS_MAX, description="in one line")] = ""
+
+
+class ApiEnrolment(Struct, frozen=True):
+    """A request for a certificate; `enrolment` is the SHA-256 of its key, in hexadecimal."""
+
+    enrolment: str
+    box: str
+    reason: Reason
+    state: str
+    asked_at_ms: int
+    seen_at_ms: int
+    decided_by: str | None
+    decided_at_ms: int | None
+
+
+class EnrolmentList(Struct, frozen=True):
+    """A part of the list of requests that wait, the oldest first."""
+
+    items: list[ApiEnrolment]
+    next: str | None
+
+
+class ApiCertificate(Struct, frozen=True):
+    """A box with its latest certificate of the data center, if it has one, and why it is denied, if it is."""
+
+    box: str
+    site: str | None
+    state: CertificateState
+    issued_at_ms: int | None
+    expires_at_ms: int | None
+    denied_at_ms: int | None
+    denied_by: str | None
+    denial: str | None
+
+
+class CertificateList(Struct, frozen=True):
+    """A part of the list of boxes, by serial number."""
+
+    items: list[ApiCertificate]
+    next: str | None
+
+
+def requests(page: PageRequest) -> Response:
+    """The requests that wait."""
+    query: ApiEnrolmentsQuery = page.query
+    after = decode_cursor(query.cursor, tuple[int, str])
+    rows = list_requests(page.store, page.visible.where("Box"), query.limit + 1, after)
+    items = [_item(row) for row in rows[: query.limit]]
+    return answer(
+        page, EnrolmentList(items, next_cursor(rows, query.limit, lambda row: (row.asked_at_ms, row.key)))
+    )
+
+
+def certificates(page: PageRequest) -> Response:
+    """The boxes with their certificates."""
+    query: ApiCertificatesQuery = page.query
+    after = decode_cursor(query.cursor, tuple[str])
+    which = [page.visible.where("Box")]
+    if query.state:
+        which.append(is_in_state(query.state, page.now_ms))
+    rows = list_boxes(page.store, which, page.now_ms, query.limit + 1, after[0] if after else "")
+    items = [ApiCertificate(*row) for row in rows[: query.limit]]
+    return answer(page, CertificateList(items, next_cursor(rows, query.limit, lambda row: (row.box,))))
+
+
+def approve(page: PageRequest) -> Response:
+    """Approve a request, and return it."""
+    wanted: NewApproval = page.query
+    request = _request(page)
+    with enrolment_desk(page) as desk:
+        decided = desk.approve(page.staff, request.box, request.key, page.now_ms, wanted.site)
+    return answer(page, _item(decided))
+
+
+def reject(page: PageRequest) -> Response:
+    """Reject a request, and return it."""
+    request = _request(page)
+    with enrolment_desk(page) as desk:
+        decided = desk.reject(page.staff, request.box, request.key, page.now_ms)
+    return answer(page, _item(decided))
+
+
+def deny(page: PageRequest) -> Response:
+    """Put a box on the deny-list, and return it."""
+    wanted: NewDenial = page.query
+    with enrolment_desk(page) as desk:
+        desk.deny(page.staff, page.names["box"], wanted.reason, page.now_ms)
+    return answer(page, _box(page))
+
+
+def allow(page: PageRequest) -> Response:
+    """Take a box off the deny-list, and return it."""
+    with enrolment_desk(page) as desk:
+        desk.allow(page.staff, page.names["box"], page.now_ms)
+    return answer(page, _box(page))
+
+
+def _request(page: PageRequest) -> EnrolmentRequest:
+    request = find_request(page.store, page.names["enrolment"])
+    assert request is not None, "found by the check of access"
+    return request
+
+
+def _box(page: PageRequest) -> ApiCertificate:
+    box = page.names["box"]
+    rows: list[EnrolledBox] = list_boxes(page.store, [boxes.c.serial == box], page.now_ms, 1)
+    return ApiCertificate(*rows[0])
+
+
+def _item(row: EnrolmentRequest) -> ApiEnrolment:
+    times = row.asked_at_ms, row.seen_at_ms
+    return ApiEnrolment(row.key, row.box, row.reason, row.state, *times, row.decided_by, row.decided_at_ms)
+
+
+def _decision(
+    path: str, kind: str, handler: Handler, text: str, result: type[Struct], body: type[Struct] = NoParameters
+) -> WebRoute:
+    """The row of a decision. EnrolmentDesk checks and records the right to configure or enrol the box."""
+    return WebRoute("POST", path, "view", kind, handler, text, body, "api", PURPOSE, result, statuses=(409,))
+
+
+ROUTES: Final = (
+    WebRoute(
+        "GET",
+        PATH,
+        "view",
+        "",
+        requests,
+        "requests for certificates that wait",
+        ApiEnrolmentsQuery,
+        "api",
+        PURPOSE,
+        EnrolmentList,
+    ),
+    WebRoute(
+        "GET",
+        f"{PREFIX}/certificates",
+        "view",
+        "",
+        certificates,
+        "boxes with their certificates",
+        ApiCertificatesQuery,
+        "api",
+        PURPOSE,
+        CertificateList,
+    ),
+    _decision(
+        f"{PATH}/{{enrolment}}/approve", "Enrolment", approve, "approve a request", ApiEnrolment, NewApproval
+    ),
+    _decision(f"{PATH}/{{enrolment}}/reject", "Enrolment", reject, "reject a request", ApiEnrolment),
+    _decision(f"{PREFIX}/boxes/{{box}}/deny", "Box", deny, "deny a box", ApiCertificate, NewDenial),
+    _decision(f"{PREFIX}/boxes/{{box}}/allow", "Box", allow, "allow a box again", ApiCertificate),
+)
