@@ -31,7 +31,7 @@ from datacenter.bounds import datacenter_bounds, watch_bounds
 from datacenter.commands.files import FileArchive
 from datacenter.commands.ranges import FileRanges
 from datacenter.config import Config, check_identity, identity, load_config, revocation_list
-from datacenter.enrolment.denied import DeniedBoxes
+from datacenter.enrolment.box_lists import AuthorizedBoxes, DeniedBoxes
 from datacenter.enrolment.registration import RegistrationAuthority, approved_boxes
 from datacenter.enrolment.service import EnrolmentService, guarded
 from datacenter.evaluation.evaluator import Evaluator
@@ -214,9 +214,10 @@ async def _run(
 def _authorize(store: Store, boxes: list[str], fleet: FleetFile | None, now_ms: int) -> None:
     """Authorize boxes and enter sites, if the databases are those of the configuration. Raises: StoreError."""
     store.check()
-    store.authorize([*boxes, *approved_boxes(store)], now_ms)
+    approved = approved_boxes(store)
+    store.authorize([*boxes, *approved], now_ms)
     if fleet is not None:
-        enter_sites(store, fleet)
+        enter_sites(store, fleet, approved)
 
 
 async def _is_done_before(stop: asyncio.Event, work: asyncio.Future[None]) -> bool:
@@ -269,6 +270,7 @@ async def _serve(
         },
     )
     bounds = datacenter_bounds(lambda: server, queue)
+    authorized, denied = AuthorizedBoxes(store), DeniedBoxes(store)
     access = make_access(config, store) if config.staff else None
     sessions = None
     if config.sessions is not None and access is not None:
@@ -280,16 +282,16 @@ async def _serve(
             executor,
             policies,
             now_ms,
-            config.boxes,
+            authorized,
             tunnels.make_endpoint,
             fleet.four_eyes if fleet else (),
         )
+        denied.on_denied.append(sessions.end_of_box)
     files = FileRanges(FileArchive(store), executor, now_ms)
     releases = None
     if config.releases is not None:
         folder = ReleaseFolder(config.releases.folder)
-        releases = ReleaseService(folder, config.boxes, store, one_writer, now_ms)
-    denied = DeniedBoxes(store)
+        releases = ReleaseService(folder, authorized, store, one_writer, now_ms)
     enrolment = _enrolment(config, store, executor, now_ms)
     heads = None
     if config.audit is not None:
@@ -331,6 +333,7 @@ async def _serve(
                 archive_hourly(store, one_writer, now_ms, config.store.rows_days, config.store.retention)
             ),
             tasks.create_task(count_periodically(store, one_writer, now_ms)),
+            tasks.create_task(authorized.follow(executor)),
             tasks.create_task(denied.follow(executor)),
         ]
         if access is not None:

@@ -6,15 +6,19 @@ import argparse
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from rap.dc_staff import StaffCall, add_staff_verb, staff_call
 from rap.outcome import OK, WrongInput
 from rap.parser import Parser
 from rap.utc import utc_minute
+from settings.types import Serial
 
 if TYPE_CHECKING:
-    from datacenter.enrolment.desk import EnrolmentDesk, EnrolmentRequest
+    from datacenter.enrolment.desk import EnrolmentDesk, EnrolmentRequest, FlashedBox
 
 KEY_SHOWN: Final = 16
 
@@ -22,6 +26,15 @@ KEY_SHOWN: Final = 16
 def add_enrolment(parser: Parser) -> None:
     """Add the verbs of `rap dc enrolment`."""
     add_staff_verb(parser, "list", "list requests, certificates and denied boxes", _list)
+    register = add_staff_verb(parser, "register", "authorize flashed boxes before they connect", _register)
+    register.add_argument(
+        "boxes",
+        metavar="BOX|RECORD.json",
+        nargs="+",
+        help="the record that `rap flash write` has written, or a serial number",
+    )
+    register.add_argument("--site", metavar="SITE", required=True, help="where the boxes are installed")
+    register.set_defaults(purpose="installation")
     for name, text, run in (
         ("approve", "approve a request that waits", _approve),
         ("reject", "reject a request that waits", _reject),
@@ -71,6 +84,39 @@ def _list(arguments: argparse.Namespace) -> int:
     if not (requests or issued or denied):
         print("no requests, certificates or denied boxes")
     return OK
+
+
+def _register(arguments: argparse.Namespace) -> int:
+    flashed = [_flashed(word) for word in arguments.boxes]
+    with _desk(arguments) as (desk, call):
+        desk.register(call.staff, flashed, arguments.site, call.now_ms)
+    if arguments.json:
+        print(json.dumps([one._asdict() | {"site": arguments.site} for one in flashed], indent=2))
+        return OK
+    for box, key in flashed:
+        print(f"{box}  {f'key {key[:KEY_SHOWN]}' if key else 'any key'}  registered at {arguments.site}")
+    return OK
+
+
+def _flashed(word: str) -> FlashedBox:
+    """Return the box that a word names: a flash record, or a serial number. Raises: WrongInput."""
+    from datacenter.enrolment.desk import FlashedBox
+    from imaging.flash.record import RecordError, load
+
+    box, key = word, ""
+    if word.endswith(".json"):
+        try:
+            record = load(Path(word))
+        except RecordError as error:
+            raise WrongInput(str(error)) from error
+        if not record.box:
+            raise WrongInput(f"{word}: this disk has no identity; write it with `rap flash write --box`")
+        box, key = record.box, record.key_sha256
+    try:
+        return FlashedBox(msgspec.convert(box, Serial), key)
+    except msgspec.ValidationError:
+        text = f"{box!r} is not a serial number; give one such as RAP-0001, or a flash record, FILE.json"
+        raise WrongInput(text) from None
 
 
 def _approve(arguments: argparse.Namespace) -> int:

@@ -73,6 +73,7 @@ def box_file(site: SiteOnBox, board: Board, releases_root: Path | None = None) -
         firewall=FirewallPolicy(policy=Path("firewall.toml"), socket=FIREWALL_SOCKET),
         clock=Clock(service=Path("/run/rap-clock.sock")),
         audit=AuditSettings(keys=Path(HEAD_KEYS) if site.audit.keys else None),
+        enrolment=site.enrolment,
         sessions=_sessions(site.sessions),
         updates=UpdateSettings(releases_root) if releases_root else None,
         fips=site.fips,

@@ -88,12 +88,16 @@ def read_sites(file: Path, serials: Collection[str]) -> FleetFile:
     return load(file, FleetFile, check)
 
 
-def enter_sites(store: Store, fleet: FleetFile) -> None:
-    """Enter the sites and the places of the boxes; what the file does not name is removed. Raises: StoreError."""
+def enter_sites(store: Store, fleet: FleetFile, placed_by_staff: Collection[str] = ()) -> None:
+    """Enter the sites and the places of the boxes; what the file does not name is removed.
+
+    The boxes `placed_by_staff` keep the site that staff have given them, if the file has it. Raises: StoreError.
+    """
     with store.transaction() as connection:
         connection.execute(sites.delete().where(sites.c.site.not_in(list(fleet.site))))
         known = [box for site in fleet.site.values() for box in site.boxes]
-        connection.execute(update(boxes).where(boxes.c.serial.not_in(known)).values(site=None))
+        is_placed = boxes.c.serial.in_(placed_by_staff) & boxes.c.site.in_(list(fleet.site))
+        connection.execute(update(boxes).where(boxes.c.serial.not_in(known), ~is_placed).values(site=None))
         for name, site in fleet.site.items():
             place = {"latitude": site.latitude, "longitude": site.longitude}
             columns = {"name": site.name, "country": site.country, "region": site.region, "zone": site.zone}

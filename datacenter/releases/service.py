@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Container
 from concurrent.futures import Executor
 from http import HTTPStatus
 from typing import Final
@@ -33,13 +33,13 @@ class ReleaseService:
     def __init__(
         self,
         folder: ReleaseFolder,
-        boxes: Collection[str],
+        boxes: Container[str],
         store: Store,
         executor: Executor | None,
         now_ms: Callable[[], int],
     ) -> None:
         self.folder = folder
-        self._boxes = frozenset(boxes)
+        self._boxes = boxes
         self._store, self._executor, self._now_ms = store, executor, now_ms
         self._to_tell: set[str] = set()
         self._problem = ""

@@ -28,7 +28,7 @@ from settings.identity_archive import (
 )
 from wire.pki import directory as pki_directory
 from wire.pki.hierarchy import make_key
-from wire.pki.request import make_request
+from wire.pki.request import key_hash, make_request
 from wire.tls.certificates import CERTIFICATE_ERRORS
 
 # As in wire.messages.Serial
@@ -90,6 +90,11 @@ def issue(files: dict[str, bytes], folder: Path) -> dict[str, bytes]:
     except pki_directory.PkiError as error:
         raise IdentityError(str(error)) from None
     return with_certificate({**files, VENDOR_AUTHORITY: vendor, DATACENTER_AUTHORITY: root}, chain)
+
+
+def key_sha256(files: dict[str, bytes]) -> str:
+    """Return the hash of an identity's public key, by which the data center knows it."""
+    return key_hash(_public_key(files))
 
 
 def _public_key(files: dict[str, bytes]) -> ec.EllipticCurvePublicKey | rsa.RSAPublicKey:

@@ -98,6 +98,7 @@ class Job:
             manifest_sha256=self._image.manifest_sha256,
             signed_by_sha256=key_sha256(self._key),
             box=self._identity.get(identity_archive.SERIAL, b"").decode().strip(),
+            key_sha256=identity.key_sha256(self._identity) if self._identity else "",
             certificate_sha256=hashlib.sha256(certificate).hexdigest() if certificate else "",
             disk=record.FlashedDisk(
                 model=self.disk.model, serial=self.disk.serial, bus=self.disk.bus, bytes=self._plan.disk_bytes

@@ -70,6 +70,8 @@ class FlashRecord(_Table, frozen=True, kw_only=True):
     signed_by_sha256: Sha256Hex
     box: str
     certificate_sha256: str
+    key_sha256: str = ""
+    """Of the box's public key (SubjectPublicKeyInfo, DER), by which the data center knows it; "" in older records."""
     disk: FlashedDisk
     seconds: float
     parts: list[FlashedPart]

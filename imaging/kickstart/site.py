@@ -50,6 +50,8 @@ model = "chemistry-analyzer"           # differences from the model: `adapted`, 
 
 address = "10.77.1.5"                  # its own address, only for remote sessions
 
+[enrolment]                            # only if the data center issues certificates ([enrolment] of its configuration)
+
 [sessions]                             # only if staff may see and operate instruments that have an address
 endpoint = "ingest.example.com:443"    # where tunnels arrive at the data center
 keys = ["MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEHvH0KXM3pk5k8mnrTTXRHjcG1lmWrpsxpGyfMHo6Lr9WtVFPJQ0dqMq9lwqTpCYXIvYjpG+3rqRkRUzYHcAwYA=="]

@@ -145,13 +145,13 @@ class Site:
             self.output.append(line)
         raise AssertionError("".join(self.output[-20:]))
 
-    def start_agents(self, box_port: int) -> None:
-        """Start an agent for each instrument."""
+    def start_agents(self, box_port: int, box: str = "127.0.0.1") -> None:
+        """Start an agent for each instrument; `box` is the name in the box's certificate."""
         for index, name in enumerate(self._instruments):
             stem = self._folder / name.lower()
             identity = Identity(*(stem.with_suffix(end) for end in (".crt", ".key", ".ca.crt")))
             agent = InstrumentAgent(
-                Endpoint("127.0.0.1", box_port),
+                Endpoint(box, box_port, "127.0.0.1"),
                 client_context(identity),
                 run_number=1,
                 clock=LinuxClock(),

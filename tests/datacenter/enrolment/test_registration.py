@@ -12,7 +12,7 @@ from sqlalchemy import insert, update
 from datacenter.access.control import AccessDecider, AccessRules
 from datacenter.access.decision import Decision
 from datacenter.access.directory import StaffDirectory
-from datacenter.enrolment.desk import EnrolmentDesk, EnrolmentRefusedError
+from datacenter.enrolment.desk import EnrolmentDesk, EnrolmentRefusedError, FlashedBox
 from datacenter.enrolment.registration import (
     RENEWALS_PER_DAY,
     WAITING_OF_BOX_MAX,
@@ -22,14 +22,13 @@ from datacenter.enrolment.registration import (
     RegistrationAuthority,
     Rejected,
     approved_boxes,
-    key_hash,
 )
 from datacenter.store.schema import boxes, sites
 from datacenter.store.store import Store
 from datacenter.vendor_ca.authority import VendorAuthority
 from tests.support.datacenter.web_client import PEOPLE, POLICIES, person
 from wire.pki.hierarchy import Authority, PrivateKey, Validity, make_key
-from wire.pki.request import RequestError, make_request
+from wire.pki.request import RequestError, key_hash, make_request
 
 BOX, DAY_MS, START_MS = "RAP-0001", 86_400_000, 1_790_000_000_000
 CA = Authority.make("vendor", now=datetime.fromtimestamp(START_MS / 1000, UTC))
@@ -142,6 +141,57 @@ def test_an_unknown_box_is_authorized_by_an_installer_at_a_site(enrolling: Enrol
     assert isinstance(enrolling.ask(key, "RAP-0009"), Granted)
     enrolling.store.authorize([BOX, *approved_boxes(enrolling.store)], enrolling.now_ms)
     assert isinstance(enrolling.ask(make_key(), "RAP-0009"), Granted), "also after a restart of the program"
+
+
+def flashed(box: str) -> tuple[FlashedBox, x509.Certificate]:
+    """A flashed box as its record names it, and the certificate of its identity."""
+    key = make_key()
+    validity = Validity.days(825, datetime.fromtimestamp(START_MS / 1000, UTC))
+    pem = CA.certify(box, key.public_key(), validity=validity)
+    return FlashedBox(box, key_hash(key.public_key())), x509.load_pem_x509_certificate(pem)
+
+
+def test_a_registered_box_gets_its_first_certificate_without_an_approval(enrolling: Enrolling) -> None:
+    box, current = flashed("RAP-0007")
+    enrolling.desk.register("installer", [box], "berlin", enrolling.now_ms)
+    enrolling.store.authorize([BOX, *approved_boxes(enrolling.store)], enrolling.now_ms)
+    first = enrolling.ask(make_key(), "RAP-0007", current)
+    assert isinstance(first, Granted)
+    assert isinstance(enrolling.ask(make_key(), "RAP-0007", first.certificate), Granted), "with its own key"
+    (entry,) = enrolling.desk.requests("supervisor", enrolling.now_ms)
+    assert (entry.box, entry.reason, entry.state, entry.decided_by) == (
+        *box[:1],
+        "flashed",
+        "issued",
+        "installer",
+    )
+    assert isinstance(enrolling.ask(make_key()), Granted), "a box that is not registered needs no certain key"
+
+
+def test_another_key_than_that_of_the_flash_record_needs_an_approval(enrolling: Enrolling) -> None:
+    (box, current), (again, current_again) = flashed("RAP-0007"), flashed("RAP-0007")
+    enrolling.desk.register("installer", [box], "berlin", enrolling.now_ms)
+    key = make_key()
+    assert enrolling.ask(key, "RAP-0007", current_again) == Pending()
+    reasons = {one.key: one.reason for one in enrolling.desk.requests("supervisor", enrolling.now_ms)}
+    assert reasons == {box.key: "flashed", key_hash(key.public_key()): "other-key"}
+    enrolling.desk.register("installer", [again], "berlin", enrolling.now_ms)
+    assert isinstance(enrolling.ask(make_key(), "RAP-0007", current_again), Granted), "it was flashed again"
+    assert enrolling.ask(make_key(), "RAP-0007", current) == Pending(), "the earlier disk"
+
+
+def test_a_box_can_be_registered_by_its_serial_number_alone(enrolling: Enrolling) -> None:
+    enrolling.desk.register("installer", [FlashedBox("RAP-0007", "")], "berlin", enrolling.now_ms)
+    assert isinstance(enrolling.ask(make_key(), "RAP-0007"), Granted)
+
+
+def test_boxes_are_registered_at_a_known_site_by_who_may_enrol_there(enrolling: Enrolling) -> None:
+    box, current = flashed("RAP-0007")
+    for staff, site in (("installer", "nowhere"), ("observer", "berlin"), ("specialist", "berlin")):
+        with pytest.raises(EnrolmentRefusedError):
+            enrolling.desk.register(staff, [box], site, enrolling.now_ms)
+    assert enrolling.ask(make_key(), "RAP-0007", current) == Pending()
+    assert not enrolling.decisions[0].permitted
 
 
 @pytest.mark.parametrize("staff", ["observer", "auditor", "former", "newcomer", "specialist"])

@@ -58,6 +58,16 @@ def test_a_change_moves_boxes_and_removes_sites(store: Store, tmp_path: Path) ->
     assert places(store) == {"RAP-0001": None, "RAP-0002": "osaka-1"}
 
 
+def test_a_box_that_staff_have_placed_keeps_its_site_while_the_file_has_it(
+    store: Store, tmp_path: Path
+) -> None:
+    store.authorize_also("RAP-0002", "berlin-1", 0)
+    for text, site in ((BERLIN, "berlin-1"), (OSAKA, None)):
+        (tmp_path / "fleet.toml").write_text(text)
+        enter_sites(store, read_sites(tmp_path / "fleet.toml", SERIALS), ["RAP-0002"])
+        assert places(store)["RAP-0002"] == site
+
+
 @pytest.mark.parametrize(
     ("right", "wrong", "message"),
     [
