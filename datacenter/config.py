@@ -89,6 +89,7 @@ folder = "releases"                 # as `rap image release` writes it, relative
 certificate = "vendor-ca.crt"       # of the CA that signs them; [tls] `authorities` has its root, in a roll-over both
 key = "vendor-ca.key"               # its private key, PEM; or [enrolment.module]
 days = 90                           # optional: the validity of certificates
+datacenter_roots = "roots.crt"      # optional: roots that boxes trust too for the data center's own certificate
 
 [enrolment.module]                  # optional: a hardware security module that has the key of the CA, by PKCS #11
 library = "/usr/lib/softhsm/libsofthsm2.so"
@@ -124,6 +125,7 @@ from pathlib import Path
 from typing import Annotated, Final, TypeAlias
 
 import msgspec
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from msgspec import Meta
 
@@ -136,6 +138,7 @@ from datacenter.vendor_ca.authority import (
     AuthorityError,
     VendorAuthority,
     load_authority,
+    load_certificates,
     load_key_file,
 )
 from settings.problems import Problem, Problems, SettingsError
@@ -325,6 +328,11 @@ class Enrolment(Table, frozen=True):
     key: Path | None = None
     module: SecurityModule | None = None
     days: Annotated[int, Meta(ge=1, le=825)] = DAYS
+    datacenter_roots: Path | None = None
+
+    def load_datacenter_roots(self) -> list[x509.Certificate]:
+        """Load the roots to name to boxes; none without a file. Raises: AuthorityError, OSError."""
+        return load_certificates(self.datacenter_roots) if self.datacenter_roots else []
 
     def load_authority(self, trusted: Path) -> VendorAuthority:
         """Load the CA; `trusted` has its root. Raises: AuthorityError, OSError."""
@@ -461,6 +469,7 @@ def _check_files(config: Config, problems: Problems) -> None:
     if config.enrolment is not None:
         try:
             config.enrolment.load_authority(config.tls.authorities)
+            config.enrolment.load_datacenter_roots()
         except (AuthorityError, OSError) as error:
             problems.add(("enrolment",), str(error))
 

@@ -373,7 +373,8 @@ def _enrolment(
     if config.enrolment is None:
         return None
     authority = config.enrolment.load_authority(config.tls.authorities)
-    return EnrolmentService(RegistrationAuthority(store, authority, now_ms), executor)
+    registration = RegistrationAuthority(store, authority, now_ms)
+    return EnrolmentService(registration, executor, config.enrolment.load_datacenter_roots())
 
 
 def _policies(access: AccessControl) -> CompiledPolicies:

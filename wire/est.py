@@ -1,6 +1,7 @@
 """Enrolment over Secure Transport (EST, RFC 7030): the paths and messages of clients and servers, sans-I/O.
 
     GET  /.well-known/est/cacerts           the certificates of the CA; 304 if the client has them (`etag_of`)
+    GET  /.well-known/est/datacenter/cacerts    the roots of the data center's own certificate, if it names them
     GET  /.well-known/est/csrattrs          what a request must have: a key of curve P-256, signed with SHA-256
     POST /.well-known/est/simpleenroll      a certificate for a device whose current one is not by this CA's EST
     POST /.well-known/est/simplereenroll    a new certificate for a device that has one
@@ -32,6 +33,7 @@ from wire.tls.certificates import CERTIFICATE_ERRORS
 
 PREFIX: Final = "/.well-known/est/"
 CA_CERTIFICATES: Final = PREFIX + "cacerts"
+DATACENTER_ROOTS: Final = PREFIX + "datacenter/cacerts"
 ATTRIBUTES: Final = PREFIX + "csrattrs"
 ENROL: Final = PREFIX + "simpleenroll"
 REENROL: Final = PREFIX + "simplereenroll"
@@ -49,6 +51,8 @@ REQUEST_HEADERS: Final = "Content-Type: application/pkcs10\r\n"
 CA_TAG: Final = "ca-etag"
 """The header of an issued certificate with the entity tag of `cacerts`: a client that has these need not ask.
 It is an addition to EST; other clients ignore it."""
+ROOTS_TAG: Final = "datacenter-etag"
+"""The same of DATACENTER_ROOTS; there is none if the server does not name them."""
 P256_ATTRIBUTES: Final = b64encode(
     bytes.fromhex(
         "3021"  # CsrAttrs (RFC 8951, 3.3)
@@ -103,12 +107,10 @@ def decode_request(body: bytes) -> x509.CertificateSigningRequest:
 
 
 def certificates_response(certificates: Sequence[x509.Certificate], **tags: str) -> Response:
-    """Return the response with these certificates; `tags` are headers with entity tags, by name with underscores."""
+    """Return the response with these certificates; `tags` are headers with entity tags."""
     body = b64encode(pkcs7.serialize_certificates(list(certificates), Encoding.DER))
     headers = {"content-type": "application/pkcs7-mime; smime-type=certs-only"}
-    return Response(
-        HTTPStatus.OK, body, headers | {name.replace("_", "-"): tag for name, tag in tags.items()}
-    )
+    return Response(HTTPStatus.OK, body, headers | tags)
 
 
 def attributes_response() -> Response:

@@ -10,7 +10,7 @@ gets the same certificate.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
 from cryptography import x509
@@ -35,8 +35,9 @@ RENEWALS_PER_DAY: Final = 4
 WAITING_OF_BOX_MAX: Final = 4
 WAITING_MAX: Final = 1_000
 """The most requests that wait for approval, of a box and in all; further ones have to be repeated later."""
-WAITING_SECONDS: Final = 300
-"""After this time a box repeats a request that waits for approval."""
+WAITING_SECONDS_MIN: Final = 20
+WAITING_SECONDS_MAX: Final = 300
+"""A box repeats a request that waits for approval after as long as it has waited, within these limits."""
 BUSY_SECONDS: Final = 3600
 DAY_MS: Final = 86_400_000
 _C: Final = certificates.c
@@ -52,7 +53,9 @@ class Granted:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A person has to approve the request."""
+    """A person has to approve the request, which has waited for `waited_s` seconds."""
+
+    waited_s: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,14 +185,16 @@ def _is_own_key(connection: Connection, box: str, current: x509.Certificate) -> 
 def _ask(connection: Connection, box: str, key: str, reason: Reason, now_ms: int) -> Outcome | None:
     """Return the outcome for a request that needs approval; None if it was approved."""
     this = and_(_E.box == box, _E.key == key)
-    state = connection.scalar(select(_E.state).where(this))
+    found = connection.execute(select(_E.state, _E.asked_at_ms).where(this)).one_or_none()
+    state = found.state if found else None
     if state == "approved":
         return None
     if state == "rejected":
         return Rejected("a person has rejected this request")
     if state == "waiting":
+        assert found is not None, "it waits"
         connection.execute(update(enrolments).where(this).values(seen_at_ms=now_ms))
-        return Pending()
+        return Pending((now_ms - found.asked_at_ms) / 1000)
     _make_room(connection, box)
     if (connection.scalar(select(func.count()).where(_E.state == "waiting")) or 0) >= WAITING_MAX:
         return Rejected("too many requests wait for approval; repeat this later", BUSY_SECONDS)

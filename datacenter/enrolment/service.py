@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Executor
 from http import HTTPStatus
 from typing import Final
@@ -17,7 +17,8 @@ from cryptography import x509
 
 from datacenter.enrolment.box_lists import DeniedBoxes
 from datacenter.enrolment.registration import (
-    WAITING_SECONDS,
+    WAITING_SECONDS_MAX,
+    WAITING_SECONDS_MIN,
     Granted,
     Pending,
     RegistrationAuthority,
@@ -40,18 +41,27 @@ _log: Final = logging.getLogger(__name__)
 class EnrolmentService:
     """Answers EST requests; the registration authority runs on `executor`, which may sign for some milliseconds."""
 
-    def __init__(self, registration: RegistrationAuthority, executor: Executor | None) -> None:
+    def __init__(
+        self,
+        registration: RegistrationAuthority,
+        executor: Executor | None,
+        datacenter_roots: Sequence[x509.Certificate] = (),
+    ) -> None:
+        """`datacenter_roots` are told to boxes, which then trust them too for the data center's own certificate."""
         self._registration, self._executor = registration, executor
-        self._etag = est.etag_of(registration.authority.trusted)
+        self._named = {est.CA_CERTIFICATES: registration.authority.trusted}
+        if datacenter_roots:
+            self._named[est.DATACENTER_ROOTS] = tuple(datacenter_roots)
+        self._tags = {path: est.etag_of(certificates) for path, certificates in self._named.items()}
 
     async def answer(self, request: Request, box: str, *, is_from_front_end: bool) -> Response:
         """Answer a request of the box with this serial number."""
-        trusted = self._registration.authority.trusted
         match request.method, request.target:
-            case "GET", est.CA_CERTIFICATES:
-                if request.headers.get("if-none-match") == self._etag:
-                    return Response(HTTPStatus.NOT_MODIFIED, headers={"etag": self._etag})
-                return est.certificates_response(trusted, etag=self._etag)
+            case "GET", path if path in self._named:
+                tag = self._tags[path]
+                if request.headers.get("if-none-match") == tag:
+                    return Response(HTTPStatus.NOT_MODIFIED, headers={"etag": tag})
+                return est.certificates_response(self._named[path], etag=tag)
             case "GET", est.ATTRIBUTES:
                 return est.attributes_response()
             case "POST", est.ENROL | est.REENROL:
@@ -87,9 +97,12 @@ class EnrolmentService:
             case Granted(certificate):
                 _log.info("%s has a certificate until %s", box, certificate.not_valid_after_utc)
                 chain = [certificate, *self._registration.authority.chain]
-                return est.certificates_response(chain, ca_etag=self._etag)
-            case Pending():
-                return est.waiting_response(WAITING_SECONDS)
+                headers = {est.CA_TAG: est.CA_CERTIFICATES, est.ROOTS_TAG: est.DATACENTER_ROOTS}
+                tags = {name: self._tags[path] for name, path in headers.items() if path in self._tags}
+                return est.certificates_response(chain, **tags)
+            case Pending(waited_s):
+                again_s = min(max(WAITING_SECONDS_MIN, int(waited_s)), WAITING_SECONDS_MAX)
+                return est.waiting_response(again_s)
             case Rejected(reason, retry_after_s):
                 _log.warning("%s gets no certificate: %s", box, reason)
                 if retry_after_s:

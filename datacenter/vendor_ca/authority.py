@@ -67,8 +67,8 @@ def load_authority(
 
     `trusted` has the roots that devices trust. Raises: AuthorityError, OSError.
     """
-    chain = _load(certificate)
-    roots = _load(trusted)
+    chain = load_certificates(certificate)
+    roots = load_certificates(trusted)
     key = load_key()
     if key.public_key() != chain[0].public_key():
         raise AuthorityError(f"{certificate}: is not for the CA's key; give the certificate of this key")
@@ -90,7 +90,8 @@ def load_key_file(file: Path) -> PrivateKey:
     raise AuthorityError(f"{file}: must be an ECDSA key, or an RSA key of an earlier version")
 
 
-def _load(file: Path) -> list[x509.Certificate]:
+def load_certificates(file: Path) -> list[x509.Certificate]:
+    """Load the certificates in a PEM file. Raises: AuthorityError, OSError."""
     try:
         return x509.load_pem_x509_certificates(file.read_bytes())
     except CERTIFICATE_ERRORS as error:

@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from cryptography import x509
+
 from agents.box.certificate_files import BoxCertificates
 from datacenter.enrolment.box_lists import DeniedBoxes
 from datacenter.enrolment.registration import RegistrationAuthority
@@ -49,6 +51,7 @@ class EnrolmentCenter:
         """The number of next EST answers that are lost with their connection."""
         self.requests: list[str] = []
         self.authority = VendorAuthority(self.vendor.certificate, self.vendor.key, (), (self.vendor.root,))
+        self.datacenter_roots: tuple[x509.Certificate, ...] = ()
         self.server: Server | None = None
 
     def now_s(self) -> float:
@@ -77,7 +80,7 @@ class EnrolmentCenter:
         registration = RegistrationAuthority(self.store, self.authority, lambda: round(self.now_s() * 1000))
         with ThreadPoolExecutor(1) as executor:
             queue = StoreQueue(executor, self.store.ingest_all)
-            enrolment = EnrolmentService(registration, executor)
+            enrolment = EnrolmentService(registration, executor, self.datacenter_roots)
             ingest = make_ingest(lambda: round(self.now_s() * 1000), queue, enrolment=enrolment)
             handler = guarded(ingest, self.denied, self.now_s)
 

@@ -40,10 +40,11 @@ class IdentityFiles:
         files.key.write_bytes(record.private_key().private_bytes(*encoding))
         files.certificate.write_bytes(_pem(record.chain))
         if record.authorities:
-            vendor = folder / "vendor.crt"
-            own = self._configured.vendor_authority.read_bytes()
-            vendor.write_bytes(own.rstrip() + b"\n" + _pem(record.authorities))
+            vendor = _joined(folder / "vendor.crt", self._configured.vendor_authority, record.authorities)
             files = msgspec.structs.replace(files, vendor_authority=vendor)
+        if record.roots:
+            root = _joined(folder / "datacenter.crt", self._configured.datacenter_authority, record.roots)
+            files = msgspec.structs.replace(files, datacenter_authority=root)
         return files
 
     def remove(self) -> None:
@@ -55,3 +56,9 @@ class IdentityFiles:
 
 def _pem(certificates: tuple[bytes, ...]) -> bytes:
     return b"".join(x509.load_der_x509_certificate(one).public_bytes(Encoding.PEM) for one in certificates)
+
+
+def _joined(file: Path, configured: Path, told: tuple[bytes, ...]) -> Path:
+    """Write the certificates of the configuration and those that the data center has named to a file; return it."""
+    file.write_bytes(configured.read_bytes().rstrip() + b"\n" + _pem(told))
+    return file

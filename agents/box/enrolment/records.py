@@ -45,11 +45,16 @@ class IdentityRecord(msgspec.Struct, frozen=True, array_like=True):
     """DER, the box's own certificate first; empty until it was issued."""
     authorities: tuple[bytes, ...] = ()
     """DER; empty: those of the box's configuration."""
+    roots: tuple[bytes, ...] = ()
+    """DER: roots of the data center's own certificate that it has named, beside those of the box's configuration."""
 
     @classmethod
-    def of_key(cls, key: PrivateKey, authorities: tuple[bytes, ...] = ()) -> IdentityRecord:
+    def of_key(
+        cls, key: PrivateKey, authorities: tuple[bytes, ...] = (), roots: tuple[bytes, ...] = ()
+    ) -> IdentityRecord:
         """Return the record of a key without a certificate."""
-        return cls(key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()), (), authorities)
+        encoded = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+        return cls(encoded, (), authorities, roots)
 
     def private_key(self) -> PrivateKey:
         """Return the key."""
@@ -83,7 +88,7 @@ class IdentityRecords:
         try:
             record = msgspec.msgpack.decode(content, type=IdentityRecord)
             record.private_key()
-            for each in (*record.chain, *record.authorities):
+            for each in (*record.chain, *record.authorities, *record.roots):
                 x509.load_der_x509_certificate(each)
         except (msgspec.DecodeError, AssertionError, *CERTIFICATE_ERRORS):
             return None

@@ -21,6 +21,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import timedelta
 from http import HTTPStatus
+from pathlib import Path
 from random import Random
 from typing import Final, NamedTuple, TypeAlias, TypeVar
 
@@ -60,7 +61,7 @@ APPROVAL_SECONDS: Final = 300.0
 """The interval of requests that wait for approval, unless the data center says another."""
 ANSWER_SECONDS_MAX: Final = 60.0
 PROOF_SECONDS_MAX: Final = 900.0
-UPLINK_SECONDS_MAX: Final = 30.0
+UPLINK_SECONDS_MAX: Final = 20.0
 """If the reports' connection has not carried a request within this time, a separate one is made."""
 ANSWER_BYTES: Final = 1500
 """The usual size of an answer with a certificate."""
@@ -79,6 +80,13 @@ class ProvenConnection(NamedTuple):
 
     tls: ClientContext
     connection: ClientConnection
+
+
+class NamedAuthorities(NamedTuple):
+    """CAs that the data center has named (DER): the vendor's, and the roots of its own certificate."""
+
+    vendor: tuple[bytes, ...] = ()
+    datacenter: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,13 +197,14 @@ class Renewal:
     async def _request(self, dial: Dial, audit: AuditLog) -> float:
         """Request a certificate; return the seconds until the next step."""
         if self._next is None:
-            known = self._used.authorities if self._used is not None else ()
-            fresh = IdentityRecord.of_key(self._make_key(), known)
+            used = self._used
+            known = (used.authorities, used.roots) if used is not None else ()
+            fresh = IdentityRecord.of_key(self._make_key(), *known)
             await self._on_disk(self._records.save_next, fresh)
             self._next = fresh
-        answer, authorities = await self._ask(dial, self._next.private_key())
+        answer, named = await self._ask(dial, self._next.private_key())
         if isinstance(answer, est.Issued):
-            await self._take(answer.certificates, authorities)
+            await self._take(answer.certificates, named)
             self._failures, self._is_awaiting_approval = 0, False
             return 0.0
         if isinstance(answer, est.Waiting):
@@ -207,8 +216,8 @@ class Renewal:
         is_temporary = answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR or answer.retry_after_s
         return max(answer.retry_after_s, self._retry_delay()) if is_temporary else REFUSED_SECONDS
 
-    async def _ask(self, dial: Dial, key: PrivateKey) -> tuple[est.EnrolmentAnswer, tuple[bytes, ...]]:
-        """Request a certificate; return the answer, and with a certificate the CAs of the vendor.
+    async def _ask(self, dial: Dial, key: PrivateKey) -> tuple[est.EnrolmentAnswer, NamedAuthorities]:
+        """Request a certificate; return the answer, and with a certificate the CAs to trust.
 
         Raises: _NETWORK_ERRORS.
         """
@@ -232,33 +241,22 @@ class Renewal:
         finally:
             connection.abort()
 
-    async def _enrol(self, ask: Ask, key: PrivateKey) -> tuple[est.EnrolmentAnswer, tuple[bytes, ...]]:
+    async def _enrol(self, ask: Ask, key: PrivateKey) -> tuple[est.EnrolmentAnswer, NamedAuthorities]:
         path = est.ENROL if self._used is None else est.REENROL
         body = est.encode_request(make_request(self._serial, key))
         response = await ask(EnrolmentMessage("POST", path, body, ANSWER_BYTES, est.REQUEST_HEADERS))
-        answer = est.read_answer(response)
-        if not isinstance(answer, est.Issued):
-            return answer, ()
-        return answer, await self._authorities(ask, response.headers.get(est.CA_TAG, ""))
+        answer, before = est.read_answer(response), self._next
+        if before is None or not isinstance(answer, est.Issued):
+            return answer, NamedAuthorities()
+        vendor, roots = self._configured.vendor_authority, self._configured.datacenter_authority
+        tag, roots_tag = (response.headers.get(name, "") for name in (est.CA_TAG, est.ROOTS_TAG))
+        authorities = await _named(ask, est.CA_CERTIFICATES, before.authorities, vendor, tag)
+        if not roots_tag:  # the data center names none
+            return answer, NamedAuthorities(authorities, before.roots)
+        named = await _named(ask, est.DATACENTER_ROOTS, before.roots, roots, roots_tag)
+        return answer, NamedAuthorities(authorities, named)
 
-    async def _authorities(self, ask: Ask, tag: str) -> tuple[bytes, ...]:
-        """Return the CAs of the vendor, empty if they are those of the configuration; `tag` is their entity tag."""
-        assert self._next is not None, "a key was made"
-        configured = self._configured.vendor_authority
-        known = [x509.load_der_x509_certificate(one) for one in self._next.authorities]
-        try:
-            known = known or load_certificates(configured.read_bytes())
-        except (OSError, *CERTIFICATE_ERRORS):
-            known = []
-        if known and tag == est.etag_of(known):
-            return self._next.authorities
-        headers = f"If-None-Match: {est.etag_of(known)}\r\n" if known else ""
-        response = await ask(EnrolmentMessage("GET", est.CA_CERTIFICATES, b"", ANSWER_BYTES, headers))
-        if response.status != HTTPStatus.OK:
-            return self._next.authorities
-        return tuple(one.public_bytes(Encoding.DER) for one in est.decode_certificates(response.body))
-
-    async def _take(self, issued: tuple[x509.Certificate, ...], authorities: tuple[bytes, ...]) -> None:
+    async def _take(self, issued: tuple[x509.Certificate, ...], named: NamedAuthorities) -> None:
         """Store an issued certificate, if it can be used. Raises: NotUsableError, OSError, DiskError."""
         assert self._next is not None, "a key was made"
         key = self._next.private_key()
@@ -270,7 +268,7 @@ class Renewal:
             raise NotUsableError(f"the issued certificate is for {names}")
         chain = (leaf, *(one for one in issued if one is not leaf))
         ders = tuple(one.public_bytes(Encoding.DER) for one in chain)
-        record = IdentityRecord(self._next.key, ders, authorities)
+        record = IdentityRecord(self._next.key, ders, *named)
         # the box's clock may be wrong: only the certificate itself is checked
         valid_s = (not_before(leaf) + timedelta(minutes=1)).timestamp()
         if inspect(self._files.write(record), valid_s).worst not in (None, Severity.SOON):
@@ -362,6 +360,31 @@ class Renewal:
 
     async def _on_disk(self, function: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments)
+
+
+async def _named(
+    ask: Ask, path: str, named: tuple[bytes, ...], configured: Path, tag: str
+) -> tuple[bytes, ...]:
+    """Return the CAs at a path, empty if they are those of the configuration.
+
+    `named` are those that the data center has named before; `tag` is the entity tag of the present ones, or "".
+    """
+    known = [x509.load_der_x509_certificate(one) for one in named] or _configured(configured)
+    if known and tag == est.etag_of(known):
+        return named
+    headers = f"If-None-Match: {est.etag_of(known)}\r\n" if known else ""
+    response = await ask(EnrolmentMessage("GET", path, b"", ANSWER_BYTES, headers))
+    if response.status != HTTPStatus.OK:
+        return named
+    return tuple(one.public_bytes(Encoding.DER) for one in est.decode_certificates(response.body))
+
+
+def _configured(file: Path) -> list[x509.Certificate]:
+    """Return the CAs in a file of the configuration; none if it cannot be read."""
+    try:
+        return load_certificates(file.read_bytes())
+    except (OSError, *CERTIFICATE_ERRORS):
+        return []
 
 
 def _is_alert(error: Exception) -> bool:

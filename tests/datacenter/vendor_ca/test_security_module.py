@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from pkcs11.util.ec import encode_named_curve_parameters
 
-from datacenter.vendor_ca.authority import AuthorityError, load_authority
+from datacenter.vendor_ca.authority import AuthorityError, load_authority, load_certificates
 from datacenter.vendor_ca.security_module import ModuleKey, load_module_key
 from wire.pki.hierarchy import Authority, make_key
 
@@ -96,6 +96,9 @@ def test_the_certificate_must_be_for_the_key_and_lead_to_a_trusted_root(tmp_path
         (tmp_path / f"{name}.crt").write_bytes(made.certificate.public_bytes(Encoding.PEM))
     with pytest.raises(AuthorityError, match="is not for the CA's key"):
         load_authority(tmp_path / "one.crt", lambda: other.key, tmp_path / "one.crt")
+    (tmp_path / "none.crt").write_text("no certificate")
+    with pytest.raises(AuthorityError, match="has no CA certificate in PEM"):
+        load_certificates(tmp_path / "none.crt")
     with pytest.raises(AuthorityError, match="add its root to that file"):
         load_authority(tmp_path / "one.crt", lambda: one.key, tmp_path / "other.crt")
     both = tmp_path / "both.crt"

@@ -145,7 +145,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agents.box.enrolment.renewal.RETRY_SECONDS_MAX", 0.05)
     monkeypatch.setattr("agents.box.enrolment.renewal.PROOF_SECONDS_MAX", 0.5)
     monkeypatch.setattr("agents.box.enrolment.renewal.UPLINK_SECONDS_MAX", 0.5)
-    monkeypatch.setattr("datacenter.enrolment.service.WAITING_SECONDS", 0)
+    monkeypatch.setattr("datacenter.enrolment.service.WAITING_SECONDS_MIN", 0)
+    monkeypatch.setattr("datacenter.enrolment.service.WAITING_SECONDS_MAX", 0)
 
 
 def test_a_flashed_box_gets_a_certificate_for_a_key_of_its_own(center: EnrolmentCenter) -> None:
@@ -307,6 +308,38 @@ def test_a_roll_over_of_the_ca_reaches_the_box_with_both_roots(center: Enrolment
     assert record is not None
     record.certificate().verify_directly_issued_by(new.certificate)
     assert {x509.load_der_x509_certificate(one) for one in record.authorities} == set(trusted)
+
+
+def test_a_roll_over_of_the_data_centers_root_reaches_the_box_before_it_happens(
+    center: EnrolmentCenter,
+) -> None:
+    new, box = Authority.make("public 2"), Box(center)
+    center.datacenter_roots = (center.public.root, new.root)
+
+    async def act() -> None:
+        async with center.serving():
+            await box.run(box.is_renewed)
+            asked = center.requests.count(est.DATACENTER_ROOTS)
+            center.ahead_s = 61 * DAY_S
+            renewing = Box(center, box.disk)
+            await renewing.run(renewing.is_renewed)
+            assert center.requests.count(est.DATACENTER_ROOTS) == asked == 1, "they have not changed"
+        center.server_identity = new.issue(
+            center.folder / "new", "dc", hosts=("127.0.0.1", "localhost"), trusts=center.vendor
+        )
+        center.datacenter_roots = (new.root,)
+        center.ahead_s = 122 * DAY_S
+        async with center.serving():
+            with pytest.raises(ssl.SSLCertVerificationError):
+                await center.send_batch(center.valid)
+            after = Box(center, box.disk)
+            await after.run(after.is_renewed)
+            assert after.status == 200
+
+    asyncio.run(act())
+    record = box.records.load(USED)
+    assert record is not None
+    assert [x509.load_der_x509_certificate(one) for one in record.roots] == [new.root]
 
 
 def pem(certificate: x509.Certificate) -> bytes:
