@@ -163,6 +163,14 @@ class DataCenterPart(Protocol):
         """Withdraw a command, unless it has begun."""
         ...
 
+    def approve_enrolments(self) -> None:
+        """Approve all requests for certificates that wait."""
+        ...
+
+    def deny_box(self) -> End:
+        """Put the box on the deny-list."""
+        ...
+
 
 class EmulatedDataCenterPart(DataCenterPart, Protocol):
     """The virtual world's data center."""
@@ -185,14 +193,6 @@ class EmulatedDataCenterPart(DataCenterPart, Protocol):
 
     def withdraw_approvals(self) -> End:
         """Permit no remote session."""
-        ...
-
-    def approve_enrolments(self) -> None:
-        """Approve all requests for certificates that wait."""
-        ...
-
-    def deny_box(self) -> End:
-        """Put the box on the deny-list."""
         ...
 
     def expire_training(self) -> End:

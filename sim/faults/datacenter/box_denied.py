@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from sim.faults import End, Fault, fault
-from sim.faults.world import EmulatedWorld
+from sim.faults.world import World
 
 
 @fault("box-denied", targets=("datacenter",))
-class BoxDenied(Fault[EmulatedWorld], frozen=True):
+class BoxDenied(Fault[World], frozen=True):
     """The box is on the deny-list of the data center, which answers none of its requests."""
 
-    async def start(self, world: EmulatedWorld, target: str) -> End:
+    async def start(self, world: World, target: str) -> End:
         return world.datacenter.deny_box()

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from sim.engine.layers import nothing_to_end
 from sim.faults import Effect, End, Fault, fault
-from sim.faults.world import EmulatedWorld
+from sim.faults.world import World
 
 
 @fault("enrolment-approved", targets=("datacenter",), momentary=True)
-class EnrolmentApproved(Fault[EmulatedWorld], frozen=True):
+class EnrolmentApproved(Fault[World], frozen=True):
     """A person approves all requests for certificates that wait at this time."""
 
     @property
     def effect(self) -> Effect:
         return "none"
 
-    async def start(self, world: EmulatedWorld, target: str) -> End:
+    async def start(self, world: World, target: str) -> End:
         world.datacenter.approve_enrolments()
         return nothing_to_end

@@ -50,9 +50,18 @@ def loop_device(fd: int) -> Iterator[Path]:
 
 
 def flash(
-    image: Path, key: Path, disk: int, site_file: Site, certificates: LabCertificates, folder: Path
+    image: Path,
+    key: Path,
+    disk: int,
+    site_file: Site,
+    certificates: LabCertificates,
+    folder: Path,
+    *,
+    is_expired: bool = False,
 ) -> None:
     """Write the image with the site and the box's identity to the file `disk`; records go to `folder`.
+
+    With `is_expired`, its certificate has expired two years ago.
 
     Raises: ImageRefused, MachineLacksError.
     """
@@ -63,7 +72,7 @@ def flash(
     with loop_device(disk) as device:
         identity = ("--box", BOX_SERIAL, "--site", site, "--csr", request, "--serial", device.name)
         _rap_flash("write", image, device, "--key", key, *identity, "--record", record)
-        issued, trusted = certificates.box_of_request(request), certificates.box()
+        issued, trusted = certificates.box_of_request(request, is_expired=is_expired), certificates.box()
         authorities = (
             "--vendor-ca",
             trusted.vendor_authority,

@@ -8,7 +8,7 @@ from random import Random
 from typing import Final
 
 from imaging.kickstart import site as sitefile
-from settings.site import EnrolledInstrument, UplinkAddress
+from settings.site import EnrolledInstrument, Enrolment, UplinkAddress
 from settings.types import Endpoint
 from sim.lab.labfile import Lab
 from sim.worlds.image.machine.guest import GuestEnd, GuestHost
@@ -65,6 +65,7 @@ def site_of(lab: Lab, random: Callable[[str], Random]) -> sitefile.Site:
         proxy=proxy,
         instrument=[EnrolledInstrument(port, one.serial, one.model, one.adapted) for port, one in served],
         reporting=reporting(lab),
+        enrolment=Enrolment() if lab.box.enrolment != "none" else None,
         fips=lab.box.fips,
         addresses=addresses | ({PROXY_NAME: [PROXY]} if proxy else {}),
         administrator=[sitefile.Administrator("nobody", [_NO_KEY])],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -107,8 +108,9 @@ class ImageWorld(KernelWorld):
 
     async def _power_on(self) -> None:
         settings, records = self._settings, self.namespaces.folder / "flash"
+        flash_box = partial(flash, is_expired=self.lab.box.enrolment == "expired")
         await asyncio.to_thread(
-            flash,
+            flash_box,
             settings.image,
             settings.key,
             self._disk.descriptor,

@@ -33,6 +33,7 @@ from agents.provision.box import sending, spool_size
 from hal.linux.disk import LinuxDisk
 from netfw.service.spawn import environment
 from settings.board import load_board
+from settings.site import Enrolment
 from settings.toml import dumps
 from settings.types import Endpoint, Proxy
 from sim.engine.layers import End, Layers
@@ -169,6 +170,7 @@ class KernelBox:
             sending=sending(reporting(lab)),
             status=StatusSocket(socket=self._socket),
             firewall=FirewallPolicy(policy=Path(self._firewall.policy.name), socket=self._firewall.socket),
+            enrolment=Enrolment() if lab.box.enrolment != "none" else None,
             sessions=session_settings(self._session_keys, self.page) if self._session_keys else None,
             fips=lab.box.fips,
         )

@@ -23,6 +23,7 @@ from sim.worlds.kernel.namespaces.process import LabProcess
 from sim.worlds.kernel.sessions import DOOR_PORT, PAGES_PORT
 from sim.worlds.shared.addresses import BOX_SERIAL, DATACENTER_DOOR, DATACENTER_PORT
 from sim.worlds.shared.commands import queue_command
+from sim.worlds.shared.enrolment import approve_waiting, follow_denial
 from sim.worlds.shared.session_keys import SessionKeys
 from wire.tls.context import Identity
 
@@ -48,6 +49,11 @@ triggers = "{SHIPPED_TRIGGERS}"
 """
 
 
+ENROLMENT: Final = """\
+[enrolment]
+certificate = "{}"
+key = "{}"
+"""
 SESSIONS: Final = """\
 [staff]
 directory = "staff.toml"
@@ -89,13 +95,16 @@ class KernelDataCenter:
         *,
         evaluates_triggers: bool = False,
         session_keys: SessionKeys | None = None,
+        vendor: tuple[Path, Path] | None = None,
         lab: Lab,
         releases: Path | None = None,
     ) -> None:
         """With `session_keys` it has remote sessions, which the staff of `lab` request.
 
-        With `releases`, a folder, it updates boxes.
+        With `releases`, a folder, it updates boxes; with `vendor`, the certificate and the key of the vendor's CA, it
+        issues certificates.
         """
+        self._enrolment = ENROLMENT.format(*vendor) if vendor else ""
         self._host, self._folder, self._identities = host, folder, identities
         self._evaluation = EVALUATION if evaluates_triggers else ""
         self._releases = RELEASES.format(folder=releases) if releases else ""
@@ -105,6 +114,7 @@ class KernelDataCenter:
         self.presented: Certificate | None = None
         """The certificate that the program uses at present; None while it does not run."""
         self._holds = Layers[None]()
+        self._denials = Layers[None](self._follow_denials)
         self._presenting = asyncio.Lock()
         folder.mkdir()
         self.session_audit = folder / "remote-sessions" / "sessions.audit"
@@ -171,6 +181,7 @@ class KernelDataCenter:
             )
             + self._evaluation
             + self._releases
+            + self._enrolment
             + self._sessions
         )
         self._process = process = self._host.spawn(
@@ -186,6 +197,18 @@ class KernelDataCenter:
     def withdraw_command(self, command: int) -> None:
         """See `sim.faults.world.DataCenterPart`."""
         self.store.withdraw_command(command, time.time_ns() // 1_000_000)
+
+    def approve_enrolments(self) -> None:
+        """See `sim.faults.world.DataCenterPart`."""
+        approve_waiting(self.store, time.time_ns() // 1_000_000)
+
+    def deny_box(self) -> End:
+        """See `sim.faults.world.DataCenterPart`."""
+        return self._denials.add(None)
+
+    def _follow_denials(self) -> None:
+        now_ms = time.time_ns() // 1_000_000
+        follow_denial(self.store, BOX_SERIAL, now_ms, is_denied=bool(self._denials))
 
     def stop(self) -> None:
         """Kill the program; its database remains."""

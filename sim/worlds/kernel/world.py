@@ -88,6 +88,7 @@ class KernelWorld:
             certificates.datacenter(),
             evaluates_triggers=lab.expect.evaluates_triggers,
             session_keys=self._session_keys,
+            vendor=certificates.vendor_files() if lab.box.enrolment != "none" else None,
             lab=lab,
             releases=self._make_releases(),
         )
@@ -147,7 +148,7 @@ class KernelWorld:
             self.site.box,
             self.site.close_ports,
             self.lab,
-            self._certificates.box(),
+            self._certificates.box(is_expired=self.lab.box.enrolment == "expired"),
             client_settings(self.lab),
             self.namespaces.folder / "box",
             self.random,

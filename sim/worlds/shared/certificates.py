@@ -16,6 +16,7 @@ from typing import NamedTuple
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from agents.box.certificate_files import BoxCertificates
 from datacenter.vendor_ca.authority import VendorAuthority
@@ -51,6 +52,15 @@ class LabCertificates:
         """The vendor's CA, as the data center uses it."""
         return VendorAuthority(self._vendor.certificate, self._key, (), (self._vendor.root,))
 
+    def vendor_files(self) -> tuple[Path, Path]:
+        """The certificate and the key of the vendor's CA, as PEM files."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        certificate, key = self._folder / "vendor.crt", self._folder / "vendor.key"
+        certificate.write_bytes(self._vendor.certificate.public_bytes(Encoding.PEM))
+        key.touch(mode=0o600)
+        key.write_bytes(self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        return certificate, key
+
     def box(self, *, is_expired: bool = False) -> BoxCertificates:
         """The box's certificates, as client of the data center and as server of the instruments.
 
@@ -66,12 +76,13 @@ class LabCertificates:
             datacenter_authority=client_identity.authorities,
         )
 
-    def box_of_request(self, request: Path) -> Path:
+    def box_of_request(self, request: Path, *, is_expired: bool = False) -> Path:
         """A certificate for the key of the box's request (PKCS #10, PEM); the key itself is on its disk."""
+        validity = Validity.days(-730, self._now) if is_expired else None
         key = x509.load_pem_x509_csr(request.read_bytes()).public_key()
         assert isinstance(key, RSAPublicKey | EllipticCurvePublicKey)
         certificate = request.with_suffix(".crt")
-        certificate.write_bytes(self._vendor.certify(BOX_SERIAL, key, hosts=(BOX_NAME,)))
+        certificate.write_bytes(self._vendor.certify(BOX_SERIAL, key, hosts=(BOX_NAME,), validity=validity))
         return certificate
 
     def instrument(self, serial: str) -> Identity:

@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Final
 
-from sqlalchemy import delete, insert, update
-
 from datacenter.commands.files import FileArchive
 from datacenter.commands.ranges import FileRanges
 from datacenter.enrolment.box_lists import DeniedBoxes
@@ -23,7 +21,6 @@ from datacenter.releases.folder import ReleaseFolder
 from datacenter.releases.plan import Plan
 from datacenter.releases.service import ReleaseService
 from datacenter.store.queue import StoreQueue
-from datacenter.store.schema import denied_boxes, enrolments
 from datacenter.store.store import Store
 from datacenter.vendor_ca.authority import VendorAuthority
 from settings.profile import Verb
@@ -41,6 +38,7 @@ from sim.worlds.shared.addresses import (
     DATACENTER_PORT,
 )
 from sim.worlds.shared.commands import queue_command
+from sim.worlds.shared.enrolment import approve_waiting, follow_denial
 from sim.worlds.shared.rollouts import begin_rollout
 from sim.worlds.shared.session_keys import SessionKeys
 from sim.worlds.virtual.sessions import SessionTroubles, VirtualSessionDesk
@@ -169,26 +167,14 @@ class VirtualDataCenter:
 
     def approve_enrolments(self) -> None:
         """Approve all requests for certificates that wait."""
-        decision = {"state": "approved", "decided_by": "supervisor", "decided_at_ms": self._now_ms()}
-        with self.store.transaction() as connection:
-            waiting = enrolments.c.state == "waiting"
-            connection.execute(update(enrolments).where(waiting).values(decision))
+        approve_waiting(self.store, self._now_ms())
 
     def deny_box(self) -> End:
         """Put the box on the deny-list until every such effect has ended."""
         return self._denials.add(None)
 
     def _follow_denials(self) -> None:
-        row = {
-            "box": self._enrolled,
-            "denied_at_ms": self._now_ms(),
-            "denied_by": "supervisor",
-            "reason": "lab",
-        }
-        with self.store.transaction() as connection:
-            connection.execute(delete(denied_boxes))
-            if self._denials:
-                connection.execute(insert(denied_boxes).values(row))
+        follow_denial(self.store, self._enrolled, self._now_ms(), is_denied=bool(self._denials))
 
     def fail_recordings(self) -> End:
         """Let no recording of a remote session be written until every such effect has ended."""

@@ -36,6 +36,8 @@ AUDITED = {
     "power-cut-minutes": {"started-after-crash"},
     "full-disk-minutes": {"started-after-crash", "uplink-restored"},
     "commands-and-files-minutes": {"started-after-crash"},
+    "enrolment-minutes": {"certificate-issued", "certificate-renewed", "uplink-lost", "uplink-restored"},
+    "expired-box-minutes": {"certificate-awaits-approval", "certificate-issued", "certificate-renewed"},
     "hostile-instruments-minutes": {"connections-near-limit", "connections-over-limit", "reports-refused"},
 }
 """Audit events that the box must have recorded: a fault without an effect proves nothing."""
