@@ -31,7 +31,7 @@ from settings.board import load_board
 from settings.problems import SettingsError
 from settings.site import parse_site
 from settings.types import Proxy
-from tests.support.imaging.sites import PROVISIONED_SITE, SITE, system_tree, write_site
+from tests.support.imaging.sites import PROVISIONED_SITE, system_tree, write_site
 from tests.support.paths import ROOT
 from tests.support.wire.grants import DATACENTER
 from wire.pki.signature import load_public_keys
@@ -218,15 +218,6 @@ def test_a_proxy_with_authentication_is_in_the_boxs_configuration() -> None:
     site, board = parse_site(text, Path("site.toml"))
     proxy = msgspec.convert(tomllib.loads(box_file(site, board))["proxy"], Proxy)
     assert {key: getattr(proxy, key) for key in login} == login
-
-
-def test_a_box_requests_certificates_if_its_site_has_enrolment(tmp_path: Path) -> None:
-    """The table is in the part of the site file that a flashed disk has, too."""
-    flashed = for_box(load_site(write_site(tmp_path, SITE.replace("[audit]", "[enrolment]\n[audit]"))))
-    for text, expected in ((flashed, True), (PROVISIONED_SITE, False)):
-        site, board = parse_site(text, Path("site.toml"))
-        (file := tmp_path / "box.toml").write_text(box_file(site, board))
-        assert (load_config(file).enrolment is not None) is expected
 
 
 def test_with_a_proxy_the_firewall_permits_only_the_proxy() -> None:
