@@ -1,8 +1,9 @@
 """Settings for all tests: repeatable examples, skipped tests, the markers, signals, and the state of the process.
 
-Property tests use the same examples in every run; `HYPOTHESIS_PROFILE=explore` uses others. With `NO_SKIPS=1`, as in
-continuous integration, a skipped test fails the run, since it checked nothing. A test whose reason begins with
-KERNEL_LACKS cannot run on this machine even with all packages installed: it is listed and does not fail the run.
+Property tests use the same examples in every run, without time limits, which a busy machine would exceed;
+`HYPOTHESIS_PROFILE=explore` uses other examples. With `NO_SKIPS=1`, as in continuous integration, a skipped test
+fails the run, since it checked nothing. A test whose reason begins with KERNEL_LACKS cannot run on this machine even
+with all packages installed: it is listed and does not fail the run.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.support.hierarchy import Hierarchy
 from tests.support.kernel_marker import KernelMarkerGuard
@@ -25,8 +26,9 @@ from tests.support.slow_tests import WORKERS_PER_CORE, SlowTests
 
 KERNEL_LACKS = "this kernel has no"
 
-settings.register_profile("repeat", derandomize=True)
-settings.register_profile("explore", derandomize=False)
+_UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("repeat", _UNTIMED, derandomize=True)
+settings.register_profile("explore", _UNTIMED, derandomize=False)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
 
 

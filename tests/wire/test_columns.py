@@ -72,13 +72,13 @@ statuses = st.builds(
 others = st.just(Alert(5, 7, "T0100", "bath", "error", -3))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.lists(statuses | others, min_size=1, max_size=12), min_size=1, max_size=6))
 def test_any_reports_come_back_equal(reports: list[list[InstrumentReport]]) -> None:
     come_back(batches(*reports))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(st.lists(st.integers(-INT_MAX, INT_MAX), min_size=1, max_size=20), min_size=1, max_size=5),
     st.sampled_from([LATEST, LINEAR, *AVERAGES]),

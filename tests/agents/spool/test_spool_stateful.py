@@ -177,9 +177,7 @@ def little_memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 EXAMPLES = int(os.environ.get("SPOOL_EXAMPLES", "60"))
-_settings = settings(
-    max_examples=EXAMPLES, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
-)
+_settings = settings(max_examples=EXAMPLES, stateful_step_count=40, suppress_health_check=list(HealthCheck))
 TestSpool = SpoolMachine.TestCase
 TestSpool.settings = _settings
 TestRottingSpool = RottingSpoolMachine.TestCase

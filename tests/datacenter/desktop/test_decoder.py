@@ -143,7 +143,7 @@ def test_any_bytes_are_an_update_or_an_error(data: bytes):
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_damaged_message_is_applied_or_an_error(data: st.DataObject):
     picture = Picture(40, 30)
     picture.write(Area(3, 4, 5, 6), bytes([7, 8, 9, 0]) * 30)

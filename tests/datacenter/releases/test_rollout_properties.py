@@ -108,4 +108,4 @@ class RolloutMachine(RuleBasedStateMachine):
 
 
 TestRollouts = RolloutMachine.TestCase
-TestRollouts.settings = settings(max_examples=12, stateful_step_count=30, deadline=None)
+TestRollouts.settings = settings(max_examples=12, stateful_step_count=30)

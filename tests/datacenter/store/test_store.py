@@ -78,7 +78,7 @@ def test_the_largest_batch_is_stored_completely(store: Store) -> None:
     assert len(numbers(store)) == RECORDS_PER_BATCH_MAX
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.integers(1, 12), st.integers(1, 6)), max_size=8))
 def test_repetitions_in_any_order_are_stored_once(sent: list[tuple[int, int]]) -> None:
     store = Store("sqlite://", durable=False)

@@ -250,7 +250,6 @@ def test_the_committed_document_is_valid_and_that_of_the_routes() -> None:
 @settings(
     max_examples=10,
     derandomize=True,
-    deadline=None,
     database=None,
     suppress_health_check=list(HealthCheck),
 )

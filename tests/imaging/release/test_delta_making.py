@@ -90,7 +90,7 @@ contents = st.builds(
 trees = st.dictionaries(names, contents, max_size=6)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(before=trees, after=trees)
 def test_any_two_trees_give_the_target(
     tmp_path_factory: pytest.TempPathFactory, before: dict[str, bytes], after: dict[str, bytes]
@@ -98,7 +98,7 @@ def test_any_two_trees_give_the_target(
     delta_of(tmp_path_factory.mktemp("slots"), before, after, 2)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32), st.integers(1, 40), st.integers(1, 40))
 def test_any_two_images_that_are_not_ext4_give_the_target(
     tmp_path_factory: pytest.TempPathFactory, seed: int, before: int, after: int

@@ -37,7 +37,7 @@ async def dial(pair: Pair) -> Recorder:
     return recorder
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     loss=st.floats(0, 0.2),
     duplication=st.floats(0, 0.2),

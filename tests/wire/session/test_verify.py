@@ -76,7 +76,7 @@ def test_a_repeated_record_is_found(name: str, number: int) -> None:
     assert any("out of order" in problem for problem in problems)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_a_changed_bit_is_found(data) -> None:
     name = data.draw(st.sampled_from(["dc", "box"]))

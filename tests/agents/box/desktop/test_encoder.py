@@ -229,7 +229,7 @@ class Desktops(RuleBasedStateMachine):
         assert self.decoder.picture == self.picture
 
 
-Desktops.TestCase.settings = settings(max_examples=40, stateful_step_count=12, deadline=None)
+Desktops.TestCase.settings = settings(max_examples=40, stateful_step_count=12)
 TestAnyDesktop = Desktops.TestCase
 
 
@@ -238,7 +238,7 @@ def noise(area: Area) -> bytes:
 
 
 @given(st.integers(1, URGENT_PIXELS_MAX // 200))
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 def test_any_size_of_noise_arrives_exactly(width: int):
     picture = Picture(width, 200)
     picture.write(picture.area, noise(picture.area))

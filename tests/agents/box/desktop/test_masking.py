@@ -42,7 +42,7 @@ def secret_screen(picture: Picture, colour: int) -> None:
             picture.pixels[y * picture.width + x] = SECRET if is_masked(x, y) else colour
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.tuples(*[st.integers(-5, 100)] * 2, *[st.integers(0, 110)] * 2))
 def test_an_update_of_any_area_copies_exactly_what_is_not_masked(corners: tuple[int, int, int, int]):
     source = Picture(WIDTH, HEIGHT)
@@ -145,7 +145,7 @@ def test_no_masked_colour_is_in_the_stream(seed: int):
 
 
 @given(st.lists(HARMLESS, min_size=1, max_size=5))
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 def test_the_mask_does_not_depend_on_what_it_hides(colours: list[int]):
     shown = set()
     for colour in colours:

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from urllib.parse import urlencode
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.agents.page_client import OTHER_PORT, PageClient, forms_of, page_of
@@ -166,7 +166,7 @@ WAYS = st.lists(st.sampled_from(list(PresenceWay)), min_size=1, max_size=3, uniq
 STEPS = st.lists(st.tuples(st.sampled_from(ACTS), st.integers(0, 40)), min_size=1, max_size=25)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100)
 @given(ways=WAYS, first=st.integers(0, 40), steps=STEPS)
 def test_without_an_act_of_a_person_nothing_is_permitted(
     ways: list[PresenceWay], first: int, steps: list[tuple[Act, int]]
