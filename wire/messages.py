@@ -161,6 +161,8 @@ class ProfileInForce(Message, frozen=True, tag="profile"):
     instrument: Annotated[str, Meta(pattern=r"^[A-Z0-9][A-Z0-9-]{0,23}\Z")]
     model: Model
     version: Annotated[int, Meta(ge=0, le=INT_MAX)]
+    port: Annotated[int, Meta(ge=0, le=64)] = 0
+    """The instrument port of the box; 0 in records of earlier versions."""
 
 
 class UpdateStep(Message, frozen=True, tag="update"):

@@ -135,7 +135,7 @@ class Box:
             if self._hardware.fips is not None:
                 running.audit.note(AuditEvent.FIPS_IN_FORCE)
             self._note_foreign_files(spool.recovery.foreign_files, running.audit)
-            await self._released.begin(running.audit, self._state.profiles, self._log_message)
+            await self._released.begin(running.audit, self._state, self._log_message)
             await self._live(running)
         finally:
             if self._renewal is not None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from agents.box.config import BoxConfig, Profiles
+from agents.box.state import BoxState
 from settings.adapted import profile_problems
 from settings.problems import SettingsError
 from settings.profile import Profile, load_profile, parse_profile, profile_names
@@ -115,8 +116,8 @@ class InstrumentProfiles:
 
     def __init__(self, config: BoxConfig) -> None:
         self._config = config
-        self._record: Callable[[str, Profile], Awaitable[object]] | None = None
-        self._recorded: dict[str, tuple[str, int]] = {}
+        self._record: Callable[[str, Profile, int], Awaitable[object]] | None = None
+        self._recorded = BoxState()
         self.allowed, self.problems = allow_lists(config)
         """The allow-list of each instrument by serial number; why profiles are ignored."""
         self.on_change: list[Callable[[str, AllowList], object]] = []
@@ -128,11 +129,11 @@ class InstrumentProfiles:
         self.allowed, self.problems = allow_lists(self._config, content.profiles.values())
 
     async def record_changes(
-        self, record: Callable[[str, Profile], Awaitable[object]], recorded: dict[str, tuple[str, int]]
+        self, record: Callable[[str, Profile, int], Awaitable[object]], recorded: BoxState
     ) -> None:
         """Record the profiles that changed, before any report that follows them. Raises: SpoolError.
 
-        `record` makes the profile of an instrument durable, also later. `recorded` has the model and version recorded
+        `record` makes the profile of an instrument and its port durable, also later. `recorded` has what was recorded
         last of each, and is changed.
         """
         self._record, self._recorded = record, recorded
@@ -141,10 +142,10 @@ class InstrumentProfiles:
 
     async def _record_if_new(self, serial: str, profile: Profile) -> None:
         assert self._record is not None, "`record_changes` comes first"
-        version = profile.model, profile.version
-        if self._recorded.get(serial) != version:
-            await self._record(serial, profile)
-            self._recorded[serial] = version
+        followed = profile.model, profile.version, self._config.enrolled()[serial]
+        if self._recorded.followed(serial) != followed:
+            await self._record(serial, profile, followed[2])
+            self._recorded.follow(serial, *followed)
 
     def problem(self, content: DataContent) -> str:
         """Return why the profiles cannot be followed without a restart; empty if they can.

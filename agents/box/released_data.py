@@ -9,6 +9,7 @@ from agents.box.files.store import BoxFiles
 from agents.box.firewall import LogMessage
 from agents.box.health.audit import AuditLog
 from agents.box.profiles import InstrumentProfiles
+from agents.box.state import BoxState
 from agents.box.updates.data_files import DataFiles
 from agents.box.uplink.batching import Timing
 from agents.spool import SpoolError
@@ -42,16 +43,16 @@ class ReleasedData:
             self.profiles.problems += problems
             self._set_timing(content)
 
-    async def begin(self, audit: AuditLog, recorded: dict[str, tuple[str, int]], log: LogMessage) -> None:
+    async def begin(self, audit: AuditLog, state: BoxState, log: LogMessage) -> None:
         """Record the profiles that changed, before any report that follows them, and why others are ignored.
 
-        `recorded` has the model and version recorded last of each instrument, and is changed.
+        `state` has what was recorded last of each instrument, and is changed.
         """
         for problem in self.profiles.problems:
             audit.note(AuditEvent.PROFILE_IGNORED)
             log(f"profiles: {problem}")
         with suppress(SpoolError):  # recorded at the next start
-            await self.profiles.record_changes(audit.record_profile, recorded)
+            await self.profiles.record_changes(audit.record_profile, state)
 
     async def use(self, content: DataContent, *, on_trial: bool) -> None:
         """See `DataUse.use`."""

@@ -50,6 +50,7 @@ class _Snapshot(msgspec.Struct, array_like=True):
     adapted: dict[str, AdaptedMark] = {}
     audit: AuditHead = msgspec.field(default_factory=AuditHead)
     logs: dict[str, LogCursor] = {}
+    ports: dict[str, int] = {}
 
 
 class BoxState:
@@ -100,10 +101,15 @@ class BoxState:
             cursor = self._saved.logs[source] = LogCursor()
         return cursor
 
-    @property
-    def profiles(self) -> dict[str, tuple[str, int]]:
-        """Model and version of the profile last recorded for each instrument; not a copy."""
-        return self._saved.profiles
+    def followed(self, instrument: str) -> tuple[str, int, int] | None:
+        """Return model and version of the profile last recorded for an instrument, and its port."""
+        saved = self._saved.profiles.get(instrument)
+        return (*saved, self._saved.ports.get(instrument, 0)) if saved else None
+
+    def follow(self, instrument: str, model: str, version: int, port: int) -> None:
+        """Note what was recorded for an instrument."""
+        self._saved.profiles[instrument] = model, version
+        self._saved.ports[instrument] = port
 
     def snapshot(self) -> bytes:
         """Encode the state for `restore`, in one step that no other thread can interrupt."""
@@ -162,11 +168,12 @@ class BoxState:
         elif isinstance(body, Audit) and body.event == AuditEvent.TIME_CONFIRMED:
             self.confirmed_s = body.value
         elif isinstance(body, ProfileInForce):
-            self.profiles[body.instrument] = (body.model, body.version)
+            self.follow(body.instrument, body.model, body.version, body.port)
 
     def _keep_only(self, instruments: set[str]) -> None:
         saved = self._saved
         saved.marks = {name: marks for name, marks in saved.marks.items() if name in instruments}
         saved.adapted = {name: mark for name, mark in saved.adapted.items() if name in instruments}
         saved.profiles = {name: used for name, used in saved.profiles.items() if name in instruments}
+        saved.ports = {name: port for name, port in saved.ports.items() if name in instruments}
         saved.histories = {n: history for n, history in saved.histories.items() if not n or n in instruments}

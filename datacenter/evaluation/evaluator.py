@@ -170,13 +170,14 @@ class Evaluator:
             .mappings()
             .one_or_none()
         )
-        unknown = {"model": None, "profile_version": None, "state": None, "samples": None, "readings": None}
+        unknown = dict.fromkeys(("model", "profile_version", "port", "state", "samples", "readings"))
         never = {"run": 0, "number": 0, "at_ms": 0, "stored_at_ms": 0, "evaluation": b""}
         values: dict[str, Any] = (
             dict(row) if row is not None else {"box": box, "serial": serial, **unknown, **never}
         )
         if model is not None:
             values |= {"model": model.model, "profile_version": model.version}
+            values["port"] = model.port or values["port"]
         evaluator = None
         if (functions := self.triggers.functions(values["model"])) is not None:
             saved = bytes(values["evaluation"])

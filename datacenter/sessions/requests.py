@@ -28,7 +28,7 @@ from datacenter.sessions.listing import (
 )
 from datacenter.sessions.remote import RemoteSessions
 from datacenter.sessions.rights import ACTIONS, Requester
-from datacenter.store.schema import remote_sessions, session_notes
+from datacenter.store.schema import instruments, remote_sessions, session_notes
 from datacenter.store.store import Store
 from settings.problems import SettingsError
 from settings.profile import load_profile
@@ -72,7 +72,10 @@ class Caller(NamedTuple):
 
 
 class SessionOrder(NamedTuple):
-    """What is requested. `key` is the caller's name of the request: a second one with the same key has no effect."""
+    """What is requested. `key` is the caller's name of the request: a second one with the same key has no effect.
+
+    `port` is 0 for the port that the box has reported.
+    """
 
     mode: SessionMode
     port: int
@@ -105,6 +108,7 @@ class SessionRequests:
         desktop = desktop_of(resource.model)
         if desktop is None:
             raise WrongSessionError(f"instruments of the model {resource.model or 'unknown'} have no desktop")
+        port = _port(self.port_of(box, instrument), order.port)
         if self.remote is None:
             raise SessionConflictError(NOT_CONFIGURED)
         service, tcp_port = desktop
@@ -121,7 +125,7 @@ class SessionRequests:
             role,
             box,
             instrument,
-            order.port,
+            port,
             service,
             tcp_port,
             order.mode,
@@ -143,6 +147,12 @@ class SessionRequests:
             connection.execute(insert(remote_sessions).values(values))
         self.remote.start(wanted, Requester(caller.present, resource, caller.purpose, caller.token))
         return self.read(session.hex())
+
+    def port_of(self, box: str, instrument: str) -> int:
+        """Return the port of the box at which an instrument is; 0 if the box has not reported it."""
+        key = and_(instruments.c.box == box, instruments.c.serial == instrument)
+        found = next(self.store.read(select(instruments.c.port).where(key)), None)
+        return found.port or 0 if found is not None else 0
 
     def end(self, caller: Caller, session: str, now_ms: int) -> SessionRow:
         """End a session, or withdraw its request; one that has ended is left. Raises: SessionRefusedError."""
@@ -291,5 +301,16 @@ def _check_order(order: SessionOrder) -> None:
             raise WrongSessionError(f"give a {name} in one line of at most {most} characters")
     if not 1 <= order.minutes <= MINUTES_MAX:
         raise WrongSessionError(f"a session has 1 to {MINUTES_MAX} minutes")
-    if not 1 <= order.port <= PORT_MAX:
+    if not 0 <= order.port <= PORT_MAX:
         raise WrongSessionError(f"the port of the box is a number from 1 to {PORT_MAX}")
+
+
+def _port(reported: int, given: int) -> int:
+    """Return the port of the box at which the instrument is. Raises: WrongSessionError."""
+    if not reported and not given:
+        raise WrongSessionError(
+            "the box has not reported at which of its ports the instrument is: give the port"
+        )
+    if reported and given not in (0, reported):
+        raise WrongSessionError(f"the instrument is at port {reported} of the box: leave the port out")
+    return reported or given

@@ -36,7 +36,7 @@ from datacenter.store.append_only import make_append_only
 
 metadata = MetaData()
 
-REVISION: Final = "0018"
+REVISION: Final = "0019"
 """The revision whose migration creates these tables."""
 
 boxes = Table(
@@ -68,6 +68,7 @@ instruments = Table(
     Column("serial", Text, primary_key=True),
     Column("model", Text),  # as the box reported it; unknown before
     Column("profile_version", BigInteger),
+    Column("port", Integer),  # of the box; unknown before the box has reported it
     Column("run", BigInteger, nullable=False),  # of the latest evaluated report, as the following columns
     Column("number", BigInteger, nullable=False),
     Column("at_ms", BigInteger, nullable=False),

@@ -76,9 +76,12 @@ class AuditLog:
         result = CommandResult(command_id, at_ms, command_id, outcome)
         return self.chain.append([Entry("", 0, body) for body in (audit, result)])
 
-    def record_profile(self, instrument: str, profile: Profile) -> asyncio.Future[range]:
-        """Record the profile that the instrument's reports follow; durable when awaited. Raises: SpoolError."""
-        body = ProfileInForce(now_ms(self._clock), instrument, profile.model, profile.version)
+    def record_profile(self, instrument: str, profile: Profile, port: int) -> asyncio.Future[range]:
+        """Record which profile the reports of the instrument at a port follow; durable when awaited.
+
+        Raises, when awaited: SpoolError.
+        """
+        body = ProfileInForce(now_ms(self._clock), instrument, profile.model, profile.version, port)
         return self.chain.append([Entry("", 0, body)])
 
     def record_lines(

@@ -30,6 +30,7 @@ from wire.session.table import SessionState
 
 PURPOSE: Final[Purpose] = "service"
 """The purpose of a person who reads with the session of the pages."""
+_PORT: Final = "the instrument's port of the box; 0, or left out: the port that the box has reported"
 State: TypeAlias = Literal["new", "requested", "offered", "authorized", "opening", "open", "ending", "ended"]
 assert set(get_args(State)) == set(SessionState), "the states of the transition table"
 
@@ -51,7 +52,7 @@ class NewSession(Struct, frozen=True):
     reason: Annotated[str, Meta(max_length=TEXT_MAX, description="what is to be done, in one line")]
     ticket: Annotated[str, Meta(max_length=TICKET_MAX, description="the number of the service case")]
     mode: Literal["view", "control"] = "control"
-    port: Annotated[int, Meta(ge=1, le=PORT_MAX, description="the instrument's port of the box")] = 1
+    port: Annotated[int, Meta(ge=0, le=PORT_MAX, description=_PORT)] = 0
     minutes: Annotated[int, Meta(ge=1, le=MINUTES_MAX)] = 30
 
 

@@ -71,7 +71,7 @@ class RequestForm(Struct, frozen=True):
     """A session to request; `key` is that of the form, so that sending it twice has one effect."""
 
     mode: Mode = "control"
-    port: Annotated[int, Meta(ge=1, le=PORT_MAX)] = 1
+    port: Annotated[int, Meta(ge=0, le=PORT_MAX)] = 0
     minutes: Annotated[int, Meta(ge=1, le=MINUTES_MAX)] = 30
     reason: Annotated[str, Meta(max_length=TEXT_MAX)] = ""
     ticket: Annotated[str, Meta(max_length=TICKET_MAX)] = ""
@@ -102,6 +102,7 @@ def sessions(page: PageRequest) -> Response:
         def fetch(limit: int, before: str | None, after: str | None) -> list[SessionRow]:
             return desk.list(caller, page.now_ms, wanted, limit, _key(before), _key(after))
 
+        is_port_known = desk.port_of(query.box, query.instrument) > 0
         part = keyset(PATH, query, PAGE_SIZE, fetch, lambda row: f"{row.requested_at_ms}.{row.id}")
         desktop = desktop_of(instrument.model) if is_seen and instrument is not None else None
         modes = [
@@ -122,7 +123,7 @@ def sessions(page: PageRequest) -> Response:
         has_desktop=desktop is not None,
         is_configured=page.services.remote is not None,
         modes=modes,
-        port=_latest_port(part.rows),
+        is_port_known=is_port_known,
         minutes_max=MINUTES_MAX,
         port_max=PORT_MAX,
         reason_max=TEXT_MAX,
@@ -262,11 +263,6 @@ def _key(text: str | None) -> SessionKey | None:
     if found is None:
         raise ParameterError("before, after: must be those of a link in the list")
     return int(found[1]), found[2]
-
-
-def _latest_port(rows: list[SessionRow]) -> int:
-    """Return the box's port of the latest session, to propose it again."""
-    return rows[0].port if rows else 1
 
 
 # The actions of forms depend on the session: SessionRequests checks and records them.

@@ -84,12 +84,10 @@ class KernelStaffDesk:
 
     async def request(self, session: LabSession, serial: str) -> KernelStaffSession:
         """See `StaffDesk.request`."""
-        port = int(session.target.partition(":")[2])
         order = {
             "reason": "a simulated fault",
             "ticket": "T-1",
             "mode": session.mode,
-            "port": port,
             "minutes": session.lasts // 60_000_000_000,
         }
         for _ in range(round(STAFF_SECONDS / _LOOK_SECONDS)):

@@ -292,6 +292,18 @@ def test_the_marks_of_an_earlier_release_are_read() -> None:
     assert state.marks("CHEM-1")[1].is_above(3, 1)
 
 
+def test_what_an_instrument_follows_is_recorded_again_when_its_port_has_changed_or_was_not_recorded() -> None:
+    state, again = BoxState(), BoxState()
+    state.follow("CHEM-1", "chemistry-analyzer", 3, 2)
+    earlier = msgspec.msgpack.encode(
+        msgspec.msgpack.decode(state.snapshot())[:-1]
+    )  # of a release without ports
+    for saved, port in ((state.snapshot(), 2), (earlier, 0)):
+        again.restore(cast(RecoveredSpool, SimpleNamespace(snapshot=saved, records=lambda: ())), {"CHEM-1"})
+        assert again.followed("CHEM-1") == ("chemistry-analyzer", 3, port)
+    assert again.followed("HEMA-1") is None
+
+
 # -- rates, command and report queues ---------------------------------------------------------------------
 
 

@@ -75,6 +75,17 @@ def test_the_latest_state_of_an_instrument_is_kept(store: Store) -> None:
     assert msgspec.msgpack.decode(row.readings) == readings
 
 
+def test_the_port_that_the_box_has_reported_is_kept(store: Store) -> None:
+    """Records of earlier versions have none."""
+    reported = [msgspec.structs.replace(profile(), port=port) for port in (0, 3, 0, 2)]
+    found = []
+    for number, one in enumerate(reported, 1):
+        store.ingest(BOX, batch([(number, one)]), STORED_MS)
+        evaluator(store).advance(BOX, 99)
+        found.append(next(store.read(select(instruments))).port)
+    assert found == [None, 3, 3, 2]
+
+
 @pytest.mark.parametrize("seed", range(SEED_COUNT))
 def test_the_order_of_arrival_changes_no_verdict(seed: int) -> None:
     found, all_at_once = after_random_arrival(seed)

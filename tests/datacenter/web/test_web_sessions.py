@@ -70,6 +70,23 @@ def test_a_session_is_requested_told_by_its_code_and_withdrawn(tmp_path: Path) -
     run(tmp_path, act)
 
 
+def test_staff_need_not_know_the_port_of_the_box(tmp_path: Path) -> None:
+    async def act(made: Center, web: WebClient) -> None:
+        engineer = web.sign_in("engineer")
+        assert 'name="port"' not in (await asyncio.to_thread(engineer.get, LIST)).text
+        order = {name: value for name, value in ORDER.items() if name != "port"}
+        page = (await asyncio.to_thread(send, engineer, FORM, **order)).headers["location"]
+        session = await made.offered(bytes.fromhex(page.rpartition("/")[2]))
+        assert session.offer.port == 2
+        unknown = LIST.replace("0001", "0002")
+        assert 'name="port"' in (await asyncio.to_thread(engineer.get, unknown)).text
+        answer = await asyncio.to_thread(send, engineer, FORM.replace("0001", "0002"), **order)
+        assert answer.status == 400
+        assert "give the port" in answer.text
+
+    run(tmp_path, act)
+
+
 def test_a_request_that_is_sent_twice_is_one_session_and_another_one_waits(tmp_path: Path) -> None:
     async def act(made: Center, web: WebClient) -> None:
         program = web.sign_in("engineer").program("service")
@@ -119,6 +136,7 @@ def test_a_revoked_token_ends_the_session_that_was_requested_with_it(tmp_path: P
         ("minutes", "0", "minutes"),
         ("minutes", "241", "minutes"),
         ("port", "65", "port"),
+        ("port", "3", "is at port 2"),
         ("mode", "all", "one of view, control"),
     ],
 )

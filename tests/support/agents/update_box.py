@@ -24,6 +24,7 @@ from agents.box.config import BoxConfig, InstrumentPort, PortInstrument, UpdateS
 from agents.box.files.requests import TransferRequest
 from agents.box.files.store import BoxFiles
 from agents.box.released_data import ReleasedData
+from agents.box.state import BoxState
 from agents.box.updates.surroundings import UpdateHardware, UpdateSurroundings
 from agents.box.updates.table import UpdatePhase
 from agents.box.updates.updater import Updater
@@ -397,11 +398,11 @@ class UpdateBox:
             if not self.is_killed:
                 self.center.steps.append((step.release, step.step, step.reason))
 
-        async def record_profile(_serial: str, profile: Profile) -> None:
+        async def record_profile(_serial: str, profile: Profile, _port: int) -> None:
             self.recorded.append(profile.version)
 
         self.problems += released.profiles.problems
-        await released.profiles.record_changes(record_profile, {})
+        await released.profiles.record_changes(record_profile, BoxState())
         self.loaded.append(released.profiles.allowed[INSTRUMENT].profile.version)
         around = UpdateSurroundings(
             now_s=lambda: begun_s + loop.time(),

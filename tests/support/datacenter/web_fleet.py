@@ -226,7 +226,10 @@ def fill_rollouts(store: Store) -> None:
 
 
 def fill_state(store: Store, latest: Status) -> None:
-    """Enter the evaluated state: CHEM-0002 is silent, the others have just reported."""
+    """Enter the evaluated state: CHEM-0002 is silent, the others have just reported.
+
+    All are at port 2 of their boxes; that of CHEM-0002 is not known.
+    """
     rows = []
     for box, serial, model in INSTRUMENTS:
         stored_at_ms = NOW_MS - (5 * 3_600_000 if serial == "CHEM-0002" else 40_000)
@@ -236,6 +239,7 @@ def fill_state(store: Store, latest: Status) -> None:
                 "serial": serial,
                 "model": model,
                 "profile_version": 2,
+                "port": None if serial == "CHEM-0002" else 2,
                 "run": 1,
                 "number": latest.number,
                 "at_ms": stored_at_ms - 1000,
