@@ -42,6 +42,7 @@ from agents.box.intake.refusal import watch_refusals
 from agents.box.intake.roles import role_of
 from agents.box.parts import RunningParts
 from agents.box.released_data import ReleasedData
+from agents.box.sessions.instrument_panel import InstrumentPanels
 from agents.box.sessions.path import FirewallPath
 from agents.box.sessions.running import RunningSessions, serial_of, session_instruments
 from agents.box.sessions.sessions import BoxSessions
@@ -338,7 +339,9 @@ class Box:
         intake = Intake(buffer, self._state, commands, audit.note, enrolled, allowed, partial(now_ms, clock))
         self._profiles.on_change.append(intake.use)
         transfers = FileTransfers(self._files, buffer, commands)
-        collector = Collector(intake, audit.note, FileServing(self._files, transfers))
+        panels = InstrumentPanels(lambda: self.sessions)
+        self.on_sessions_changed(panels.changed)
+        collector = Collector(intake, audit.note, FileServing(self._files, transfers), panels)
         datacenter = self._config.datacenter
         clock_sync = ClockSync(
             self._hardware.clock,

@@ -23,6 +23,7 @@ from typing import Final
 
 from agents.box.files.serving import FileServing
 from agents.box.intake.intake import PRIORITIES, Intake, Note, RunRefused
+from agents.box.sessions.instrument_panel import InstrumentPanels
 from agents.spool import Priority, SpoolError
 from wire.audit_events import AuditEvent
 from wire.http.admission import Limits
@@ -61,8 +62,8 @@ _REFUSALS: Final = {
 class Collector:
     """Handles the requests of instruments' agents."""
 
-    def __init__(self, intake: Intake, note: Note, files: FileServing) -> None:
-        self._intake, self._note, self._files = intake, note, files
+    def __init__(self, intake: Intake, note: Note, files: FileServing, panels: InstrumentPanels) -> None:
+        self._intake, self._note, self._files, self._panels = intake, note, files, panels
         self.on_port_filling: Callable[[], object] = lambda: None
         """Called when the connections of a port reach 80 % of their limit."""
 
@@ -107,8 +108,10 @@ class Collector:
             return _text(403, f"{request.peer.name} is not enrolled at port {port}")
         if self._files.concerns(request):
             return await self._files.handle(request, source.serial, source.queue.commands())
+        if self._panels.concerns(request):
+            return await self._panels.handle(request, source.serial, port)
         if request.target != PATH:
-            return _text(404, f"unknown path; the only one is {PATH}")
+            return _text(404, f"unknown path; reports go to {PATH}")
         if request.method != "POST":
             return Response(405, b"POST only", {"allow": "POST"})
         try:

@@ -71,8 +71,8 @@ class BoxSessions:
             await session.peer_ended(message.cause, Actor.DATA_CENTER)
             self._around.changed()
 
-    async def enter_code(self, session: bytes, port: int, code: str) -> bool:
-        """The person at a port enters a code; return whether it permits the session.
+    async def enter_code(self, session: bytes, port: int, code: str, where: str = "") -> bool:
+        """The person at a port enters a code, in a browser or `where`; return whether it permits the session.
 
         Whether it is the right one is not said for a session of another port, or one that is not offered.
         """
@@ -82,7 +82,7 @@ class BoxSessions:
         if not hmac.compare_digest(code.encode(), code_of(found.signed.hash).encode()):
             await found.event(Event.WRONG_CODE, Actor.PERSON)
             return False
-        return await self._prove(found, PresenceWay.CODE, f"port {port}", port)
+        return await self._prove(found, PresenceWay.CODE, where or f"port {port}", port)
 
     async def press_switch(self, session: bytes, port: int, switch: str) -> bool:
         """The person has pressed a switch of the box while this offer was shown; as `enter_code`."""

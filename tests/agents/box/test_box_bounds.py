@@ -25,6 +25,7 @@ from agents.box.health.bounds import SpoolRoom
 from agents.box.intake.collector import PATH, Collector, port_limits
 from agents.box.intake.intake import Intake
 from agents.box.intake.limits import REPORTS_BURST, REPORTS_PER_SECOND
+from agents.box.sessions.instrument_panel import InstrumentPanels
 from agents.box.state import BoxState
 from agents.box.status import as_status
 from agents.box.uplink.forwarder import DISCARDS_BURST, DISCARDS_PER_SECOND
@@ -115,7 +116,8 @@ def test_an_alarm_reports_a_high_report_rate() -> None:
         note = lambda *_, **__: None  # noqa: E731
         intake = Intake(a_buffer(), BoxState(), dispatcher, note, ports, allowed, lambda: 0)
         no_files = SimpleNamespace(concerns=lambda _request: False, is_ready=lambda _command: True)
-        collector = Collector(intake, note, cast(FileServing, no_files))
+        panels = InstrumentPanels(lambda: None)
+        collector = Collector(intake, note, cast(FileServing, no_files), panels)
         watched.bounds.add(*intake.bounds())
         near = REPORTS_BURST * 4 // 5
         numbers = count(1)

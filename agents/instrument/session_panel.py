@@ -1,0 +1,132 @@
+"""Remote sessions on the instrument: shows requests of staff to the person there, and passes on what the person does.
+
+The box decides. This part has no setting and no timer that permits a session: it sends a code only when
+`enter_code` is called, which the instrument's software does with the digits that a person has typed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from http import HTTPStatus
+from random import Random
+from typing import Final, Protocol
+
+from settings.types import Endpoint
+from wire.dial.backoff import Backoff
+from wire.dial.dialer import dial
+from wire.http.connection import ClientConnection, HttpError, Response
+from wire.messages import MessageError, decode, encode
+from wire.session.panel import (
+    HOLD_SECONDS,
+    PATH,
+    SHOWN_MAX,
+    EndSession,
+    EnterCode,
+    PanelAsk,
+    PanelReply,
+    PersonAction,
+    Refuse,
+    ShownSession,
+)
+from wire.tls.context import ClientContext
+
+REPLY_BYTES_MAX: Final = 8192
+ANSWER_SECONDS_MAX: Final = HOLD_SECONDS + 30.0
+
+
+class SessionDisplay(Protocol):
+    """The part of the instrument's display that shows remote sessions."""
+
+    def show(self, sessions: Sequence[ShownSession]) -> None:
+        """Show these sessions instead of those before; none if the box cannot be asked."""
+        ...
+
+    @property
+    def displayed(self) -> Sequence[bytes]:
+        """The sessions that a person can see at present. A display that is off or covered has none."""
+        ...
+
+
+class SessionPanel:
+    """Asks the box for the sessions with this instrument while `run` runs."""
+
+    def __init__(self, box: Endpoint, tls: ClientContext, random: Random, display: SessionDisplay) -> None:
+        self._box, self._tls, self._display = box, tls, display
+        self._backoff = Backoff(random)
+        self._actions: deque[PersonAction] = deque(maxlen=SHOWN_MAX)
+        self._acted = asyncio.Event()
+        self._known = ""
+
+    def enter_code(self, session: bytes, code: str) -> None:
+        """The person has entered the six digits that staff have told by telephone."""
+        self._act(EnterCode(session, code))
+
+    def refuse(self, session: bytes) -> None:
+        """The person refuses the request."""
+        self._act(Refuse(session))
+
+    def end(self, session: bytes) -> None:
+        """The person ends the session."""
+        self._act(EndSession(session))
+
+    async def run(self) -> None:
+        """Show the sessions until cancelled."""
+        while True:
+            try:
+                connection = await dial(self._box, self._tls, reply_bytes_max=REPLY_BYTES_MAX)
+                try:
+                    while True:
+                        await self._ask(connection)
+                finally:
+                    connection.abort()
+            except (OSError, HttpError, MessageError):
+                self._known = ""
+                self._display.show([])
+                # a code whose answer was lost would count twice: the person sees the request again
+                kept = [action for action in self._actions if not isinstance(action, EnterCode)]
+                self._actions = deque(kept, maxlen=SHOWN_MAX)
+                await asyncio.sleep(self._backoff.failed())
+
+    async def _ask(self, connection: ClientConnection) -> None:
+        """Ask for what is new; an action of the person follows on the same connection, which ends the wait."""
+        self._acted.clear()
+        if self._actions:
+            self._acted.set()
+        answers = [self._request(connection, None)]
+        acted = asyncio.ensure_future(self._acted.wait())
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS_MAX):
+                await asyncio.wait((answers[0], acted), return_when=asyncio.FIRST_COMPLETED)
+                answers += [self._request(connection, action) for action in self._actions]
+                for number, answer in enumerate(answers):
+                    self._take(await answer)
+                    if number:
+                        self._actions.popleft()
+        finally:
+            acted.cancel()
+            for answer in answers:
+                answer.add_done_callback(_ignore_error)
+
+    def _request(self, connection: ClientConnection, action: PersonAction | None) -> asyncio.Future[Response]:
+        ask = PanelAsk(list(self._display.displayed)[:SHOWN_MAX], self._known, action)
+        return connection.request("POST", PATH, encode(ask))
+
+    def _take(self, response: Response) -> None:
+        if response.status != HTTPStatus.OK:
+            raise HttpError(f"the box answers {response.status}")
+        reply = decode(PanelReply, response.body)
+        self._backoff.succeeded()
+        self._known = reply.version
+        self._display.show(reply.sessions)
+
+    def _act(self, action: PersonAction) -> None:
+        self._actions.append(action)
+        self._acted.set()
+
+
+def _ignore_error(answer: asyncio.Future[Response]) -> None:
+    """Retrieve the error of an answer that nobody awaits any more, so that asyncio does not report it."""
+    if not answer.cancelled():
+        answer.exception()

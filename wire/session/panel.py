@@ -1,0 +1,81 @@
+"""Messages between the box and the agent of an instrument that shows remote sessions to the person in front of it.
+
+The agent asks by `POST /v1/sessions`; the answer comes as soon as it differs from what the agent knows, or after
+HOLD_SECONDS. What the person does is sent with the next request. Nothing else permits a session: the agent has no
+message that does so without the code that the person was told.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal, TypeAlias
+
+from msgspec import Meta
+
+from wire.messages import Message
+from wire.session.messages import SessionId
+
+PATH: Final = "/v1/sessions"
+HOLD_SECONDS: Final = 5.0
+"""How long an answer without a change is held: the box misses a page after 20 s."""
+ASK_BYTES_MAX: Final = 1024
+SHOWN_MAX: Final = 4
+"""Sessions of one instrument that are shown: those that wait or run, and the last one."""
+Text: TypeAlias = Annotated[str, Meta(max_length=64)]
+
+
+class EnterCode(Message, frozen=True, tag="code"):
+    """The person enters the digits that staff have told by telephone."""
+
+    session: SessionId
+    code: Annotated[str, Meta(pattern=r"^[0-9]{6}\Z")]
+
+
+class Refuse(Message, frozen=True, tag="refuse"):
+    """The person refuses the request."""
+
+    session: SessionId
+
+
+class EndSession(Message, frozen=True, tag="end"):
+    """The person ends the session."""
+
+    session: SessionId
+
+
+PersonAction: TypeAlias = EnterCode | Refuse | EndSession
+
+
+class ShownSession(Message, frozen=True):
+    """A session with the instrument, as the person sees it."""
+
+    session: SessionId
+    state: Text
+    staff: Text
+    role: Text
+    mode: Literal["view", "control"]
+    left_s: Annotated[int, Meta(ge=0)]
+    """Seconds until the deadline; 0 when it is over."""
+    ways: Annotated[list[Text], Meta(max_length=8)]
+    """What is still needed: "code", "switch", "security key"."""
+    is_shared: bool
+    """Whether a desktop of this port is shared, so that the person can only end sessions here."""
+    is_view_only: bool
+    cause: Text
+    """Why it ended; empty before."""
+
+
+class PanelAsk(Message, frozen=True):
+    """Box ← instrument: what is displayed now, as far as the box has said, and what the person has done."""
+
+    displayed: Annotated[list[SessionId], Meta(max_length=SHOWN_MAX)]
+    """The sessions that a person can see on the instrument: the box counts them as a page that is there."""
+    known: Annotated[str, Meta(max_length=64)]
+    """The `version` of the last reply; empty at first."""
+    action: PersonAction | None = None
+
+
+class PanelReply(Message, frozen=True):
+    """Box → instrument: the sessions with it, newest first."""
+
+    version: Annotated[str, Meta(max_length=64)]
+    sessions: Annotated[list[ShownSession], Meta(max_length=SHOWN_MAX)]
