@@ -22,6 +22,7 @@ SESSIONS: Final = Suite(
         "exploration": "bench.sessions.exploration",
         "paths": "bench.sessions.paths",
         "opening": "bench.sessions.opening",
+        "load": "bench.sessions.load",
         "attacks": "bench.sessions.attacks",
     },
     Path("bench-results/sessions.json"),
