@@ -23,7 +23,7 @@ from wire.openvpn.options import COMMON, PING_LOST_SECONDS, PING_SECONDS, inline
 from wire.openvpn.program import OpenVpn, OpenVpnError
 
 START_SECONDS_MAX: Final = 30.0
-CONNECT_SECONDS: Final = (0.1, 0.15, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+CONNECT_SECONDS: Final = (*(0.05,) * 8, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Between the attempts to connect, of which the earlier ones go on: a slow line answers late."""
 PROBE_SECONDS_MAX: Final = 1.0
 """The firewall refuses a connection at once; without it, the attempt takes longer than this."""

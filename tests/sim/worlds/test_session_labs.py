@@ -145,7 +145,7 @@ def test_nothing_passes_before_the_last_evidence() -> None:
     with VirtualWorld(lab('answers_after = "2min"')) as world:
         world.run_until(140 * SECOND_NS)
         assert state(world) == (SessionState.OFFERED, SessionState.OFFERED)
-        assert world.box.tunnels == []
+        assert not any(tunnel.was_opened for tunnel in world.box.tunnels)
         assert world.box.session_path.elements() == {}
         assert world.desktops[TARGET].viewers == 0
         step(world, 60)
@@ -251,7 +251,7 @@ def test_an_audit_file_of_the_data_center_that_cannot_be_written_opens_nothing()
         inject(world, "session-audit-fails", "datacenter")
         step(world, 120)
         assert state(world) == (SessionState.ENDED, SessionState.ENDED)
-        assert world.box.tunnels == []
+        assert not any(tunnel.was_opened for tunnel in world.box.tunnels)
 
 
 # what a lab finds
