@@ -29,6 +29,16 @@ target = "box"
 [expect]
 lost = 0
 """
+SESSION = """
+[[session]]
+at = "3s"
+target = "instrument:1"
+lasts = "1min"
+answers_after = "1s"
+open_for = "4s"
+[expect]
+lost = 0
+"""
 
 
 def site(more: str = EVENTS, proxy: str = "") -> Lab:
@@ -79,6 +89,18 @@ def test_reports_travel_inside_the_vpn_alone_also_after_a_power_cut(
         assert result.verdict == "pass", (result.world, result.failures)
     assert [it.name for it in kernel.expectations] == [it.name for it in virtual.expectations]
     assert kernel.reports.stored > 10
+    assert outside(capture) == set()
+
+
+@pytest.mark.slow("a lab runs in real time")
+def test_a_session_travels_inside_the_vpn_beside_reports(name: str, tmp_path: Path) -> None:
+    lab, capture = site(SESSION), tmp_path / "uplink.pcapng"
+    for result in (in_kernel_world(name, lab, capture), run_virtual_lab(lab, None, None)):
+        assert result.verdict == "pass", (result.world, result.failures)
+        (session,) = result.sessions
+        assert session.causes == ("ended by the person",)
+        assert session.tunnel_seconds > 3
+        assert session.problems == ()
     assert outside(capture) == set()
 
 
