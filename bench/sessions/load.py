@@ -46,22 +46,23 @@ class Alerts:
 
     def __init__(self, pki: Hierarchy) -> None:
         self.raised_at: dict[int, float] = {}
-        self._agent = InstrumentAgent(
-            Endpoint("10.77.1.1", 443),
-            client_context(pki.instrument),
+        self._pki = pki
+
+    async def run(self) -> None:
+        """Raise the alerts, and wait until the box has them."""
+        agent = InstrumentAgent(
+            Endpoint("localhost", 443, "10.77.1.1"),
+            client_context(self._pki.instrument),
             run_number=1,
             clock=LinuxClock(),
             random=Random(1),
             on_made=self._made,
         )
-
-    async def run(self) -> None:
-        """Raise the alerts, and wait until the box has them."""
-        running = asyncio.create_task(self._agent.run())
+        running = asyncio.create_task(agent.run())
         for _ in range(ALERTS):
-            self._agent.submit(Alert, *ERROR)
+            agent.submit(Alert, *ERROR)
             await asyncio.sleep(ALERT_SECONDS)
-        await eventually(lambda: not self._agent.waiting)
+        await eventually(lambda: not agent.waiting)
         running.cancel()
 
     def _made(self, report: InstrumentReport) -> None:

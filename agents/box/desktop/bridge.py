@@ -37,6 +37,8 @@ from wire.desktop.warm import COLD, WarmContent
 
 WRITE_BYTES_MAX: Final = 1200
 """Longest single write: other traffic waits for one packet at most."""
+SHORT_BYTES: Final = 420
+"""A shorter write occupies the line as if it had so many bytes, by the headers of TCP and of the tunnel."""
 WINDOW_SECONDS: Final = 0.4
 """How much of the line's rate may be unacknowledged: more than a round trip, less than a noticeable delay."""
 PAUSE_SECONDS_MAX: Final = 0.02
@@ -229,7 +231,8 @@ class DesktopBridge:
             part = data[place : place + WRITE_BYTES_MAX]
             await asyncio.sleep(self._free_at - self._loop.time())
             await self._line.write(part)
-            self._free_at = max(self._free_at, self._loop.time() - PAUSE_SECONDS_MAX) + len(part) / self._rate
+            sent = max(len(part), SHORT_BYTES) / self._rate
+            self._free_at = max(self._free_at, self._loop.time() - PAUSE_SECONDS_MAX) + sent
 
     async def _receive_returned(self) -> None:
         while True:
