@@ -46,6 +46,10 @@ class Downloads:
                 await asyncio.sleep(pause)
                 pause = min(PAUSE_SECONDS_MAX, 2 * pause)
 
+    async def part(self, sha256: str, offset: int, length: int) -> bytes:
+        """Return at least one of the next `length` bytes of a target, as soon as the data center has it."""
+        return await self.until_available(lambda: self._requests.part(sha256, offset, length))
+
     async def make_room(self, *keys: FileKey) -> None:
         """Allocate files as a whole. Raises: OrderRefused, DiskError."""
         needed = self._around.needed_files() | {key.stem for key in keys}
@@ -70,9 +74,7 @@ class Downloads:
             if file is None:
                 return False
             offset = file.received
-            body = await self.until_available(
-                lambda: self._requests.part(key.sha256, offset, key.size - offset)  # noqa: B023
-            )
+            body = await self.part(key.sha256, offset, key.size - offset)
             await self._around.call(lambda: self._files.write(file, offset, body))  # noqa: B023
         return True
 

@@ -30,10 +30,11 @@ _PREFIX: Final = Struct("<IIQ")  # CRC-32 of what follows it, length of the cont
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What an order needs: the delta, and what it makes of what."""
+    """What an order needs: the delta, and what it makes of what; or the blocks of the whole slot."""
 
     delta_sha256: str
     delta_bytes: int
+    """0: no delta fits, and the blocks below are those of the release, which is fetched as a whole."""
     source_sha256: str
     target_sha256: str
     target_bytes: int
@@ -44,6 +45,11 @@ class Plan(msgspec.Struct, frozen=True):
     """The file of the source's blocks (`wire.release.blocks`); 0 bytes: it is not released."""
     slot_file_sha256: str = ""
     """The source as a whole, compressed, of which damaged blocks are fetched."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the whole slot is fetched."""
+        return not self.delta_bytes
 
 
 class DataSet(msgspec.Struct, frozen=True, array_like=True):

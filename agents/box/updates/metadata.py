@@ -44,14 +44,19 @@ class OrderRefused(Exception):
         self.reason = reason
 
 
-class _DeltaFacts(msgspec.Struct, frozen=True):
-    """What signed metadata says of a delta; other members are for others."""
+class _SlotFacts(msgspec.Struct, frozen=True):
+    """What signed metadata says of a slot and its blocks; other members are for others."""
 
     number: Count
-    source: Hash
     target: Hash
     bytes: Annotated[int, Meta(ge=1)]
     floor: Count = 0
+
+
+class _DeltaFacts(_SlotFacts, frozen=True, kw_only=True):
+    """What signed metadata says of a delta."""
+
+    source: Hash
 
 
 class ReleaseMetadata:
@@ -142,7 +147,9 @@ class ReleaseMetadata:
 def plan_update(
     targets: Mapping[str, Target], order: UpdateOrder, slot_sha256: str | None, intended_sha256: str
 ) -> Plan:
-    """Return what the order needs: the smallest delta from the running slot to the release. Raises: OrderRefused.
+    """Return what the order needs: the smallest delta from the running slot to the release, or else the whole slot.
+
+    Raises: OrderRefused, also if no delta fits and the order does not permit to fetch the whole slot.
 
     `slot_sha256` is the hash of the running slot, None if it cannot be read; `intended_sha256` is what it should be,
     "" if unknown. A damaged slot can be the source if its blocks are released.
@@ -171,6 +178,8 @@ def plan_update(
                 **(blocks or {}),
             )
         )
+    if not plans and order.may_fetch_slot and (whole := _whole_slot(targets, order.release)) is not None:
+        return msgspec.structs.replace(whole, source_sha256=intended_sha256 or slot_sha256 or "")
     if not plans:
         if not of_release:
             raise OrderRefused("not-released", f"the signed metadata has no release {order.release}")
@@ -181,6 +190,18 @@ def plan_update(
     if plan.delta_bytes > FILE_BYTES_MAX:
         raise OrderRefused("too-large", f"the delta has {plan.delta_bytes} bytes; at most {FILE_BYTES_MAX}")
     return plan
+
+
+def _whole_slot(targets: Mapping[str, Target], release: int) -> Plan | None:
+    """Return the plan that fetches the slot of a release; None if that is not released."""
+    for target in targets.values():
+        try:
+            facts = msgspec.convert(target.custom, _SlotFacts)
+        except msgspec.ValidationError:
+            continue
+        if facts.number == release and (blocks := _blocks_of(targets, facts.target)) is not None:
+            return Plan("", 0, "", facts.target, facts.bytes, facts.floor, **blocks)
+    return None
 
 
 def _blocks_of(targets: Mapping[str, Target], slot_sha256: str) -> dict[str, Any] | None:

@@ -1,18 +1,18 @@
 """Repairs the source of a delta: blocks of the running slot that are damaged are fetched from its release.
 
 The running slot is mounted and is not written. What is repaired is what the delta reads of it, so that the other slot
-gets the release byte for byte; the damaged slot is overwritten by the next update. The blocks are in memory only: a
-program that starts again fetches them again.
+gets the release byte for byte; the damaged slot is overwritten by the next update. The blocks are kept on the box's
+disk until the update ends, so that a program that starts again does not fetch them again.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable
 from hashlib import sha256
-from typing import Final, TypeAlias
+from typing import Final
 
 from agents.box.updates.memory import Plan
+from agents.box.updates.parts import TargetParts
 from agents.box.updates.slot_work import SlotWorker
 from hal.disk import DiskError, DiskErrorKind
 from hal.partition import Partition
@@ -26,20 +26,17 @@ else:
 
 REPAIRED_BLOCKS_MAX: Final = 16
 """Blocks that are fetched at most; a slot with more damage is not repaired."""
-FetchPart: TypeAlias = Callable[[str, int, int], Awaitable[bytes]]
-"""Returns at least one of the next bytes of a target: SHA-256, offset, length."""
 
 
 class RepairError(Exception):
-    """The running slot is not the source of the delta, and cannot be repaired; the message says why."""
+    """Blocks of a slot cannot be fetched or used; the message says why."""
 
 
 class SlotRepair:
     """The source of a delta: the running slot, or what its damaged blocks should be."""
 
-    def __init__(self, work: SlotWorker, fetch: FetchPart) -> None:
-        """`fetch` asks the data center, and raises what its caller handles."""
-        self._work, self._fetch = work, fetch
+    def __init__(self, work: SlotWorker, parts: TargetParts) -> None:
+        self._work, self._parts = work, parts
         self._prepared: Plan | None = None
         self._blocks: dict[int, bytes] = {}
         """By index, in SLOT_BLOCK_BYTES."""
@@ -52,7 +49,7 @@ class SlotRepair:
     async def prepare(self, slot: Partition, length: int, plan: Plan) -> None:
         """Compare the first `length` bytes of the slot with the plan's source, and fetch what is damaged.
 
-        Raises: RepairError, DiskError UNAVAILABLE, and what `fetch` raises.
+        Raises: RepairError, DiskError.
         """
         if self._prepared == plan:
             return
@@ -81,38 +78,61 @@ class SlotRepair:
         return read
 
     async def _repair(self, slot: Partition, length: int, plan: Plan) -> None:
-        file = await self._whole(plan.blocks_sha256, 0, plan.blocks_bytes)
-        if sha256(file).hexdigest() != plan.blocks_sha256:
-            raise RepairError("its blocks have another SHA-256 than the signed one")
-        try:
-            blocks = parse(file, length)
-        except BlocksError as error:
-            raise RepairError(f"its file of blocks {error}") from None
+        blocks = await fetch_blocks(self._parts, plan, length)
         damaged = []
         for index, block in enumerate(blocks):
             size = min(SLOT_BLOCK_BYTES, length - index * SLOT_BLOCK_BYTES)
-            if await self._work.call(lambda: _is_damaged(slot, index, size, block)):  # noqa: B023
+            if await self._work.call(lambda: is_damaged(slot, index, size, block)):  # noqa: B023
                 damaged.append((index, size, block))
         if len(damaged) > REPAIRED_BLOCKS_MAX:
             raise RepairError(
                 f"{len(damaged)} of {len(blocks)} MiB differ; at most {REPAIRED_BLOCKS_MAX} are fetched"
             )
-        found = {}
-        for index, size, block in damaged:
-            frame = await self._whole(plan.slot_file_sha256, block.frame_offset, block.frame_bytes)
-            found[index] = _unpacked(frame, size)
-            if sha256(found[index]).digest() != block.sha256:
-                raise RepairError(f"block {index} that was fetched has another SHA-256 than the signed one")
-        self._blocks = found
-
-    async def _whole(self, of_target: str, offset: int, length: int) -> bytes:
-        data = b""
-        while len(data) < length:
-            data += await self._fetch(of_target, offset + len(data), length - len(data))
-        return data
+        self._blocks = {
+            index: await fetch_block(self._parts, plan, index, size, block) for index, size, block in damaged
+        }
 
 
-def _is_damaged(slot: Partition, index: int, size: int, block: SlotBlock) -> bool:
+async def fetch_blocks(parts: TargetParts, plan: Plan, slot_bytes: int) -> list[SlotBlock]:
+    """Return the blocks of the slot that a plan names. Raises: RepairError, DiskError."""
+    try:
+        file = await parts.fetch(plan.blocks_sha256, 0, plan.blocks_bytes)
+    except DiskError as error:
+        raise _without_room(error) from None
+    if sha256(file).hexdigest() != plan.blocks_sha256:
+        await parts.remove(plan.blocks_sha256, 0)
+        raise RepairError("its blocks have another SHA-256 than the signed one")
+    try:
+        return parse(file, slot_bytes)
+    except BlocksError as error:
+        raise RepairError(f"its file of blocks {error}") from None
+
+
+async def fetch_block(parts: TargetParts, plan: Plan, index: int, size: int, block: SlotBlock) -> bytes:
+    """Return a block of the slot that a plan names. Raises: RepairError, DiskError."""
+    if not block.frame_bytes:
+        return bytes(size)
+    try:
+        frame = await parts.fetch(plan.slot_file_sha256, block.frame_offset, block.frame_bytes)
+    except DiskError as error:
+        raise _without_room(error) from None
+    content = _unpacked(frame, size)
+    if sha256(content).digest() != block.sha256:
+        await parts.remove(plan.slot_file_sha256, block.frame_offset)
+        raise RepairError(f"block {index} that was fetched has another SHA-256 than the signed one")
+    return content
+
+
+def _without_room(error: DiskError) -> Exception:
+    return (
+        RepairError(f"there is no room for its blocks: {error}")
+        if error.kind is DiskErrorKind.FULL
+        else error
+    )
+
+
+def is_damaged(slot: Partition, index: int, size: int, block: SlotBlock) -> bool:
+    """Return whether a block of a slot is another one, or cannot be read. Blocks. Raises: DiskError UNAVAILABLE."""
     try:
         return sha256(slot.read(index * SLOT_BLOCK_BYTES, size)).digest() != block.sha256
     except DiskError as error:
@@ -123,8 +143,6 @@ def _is_damaged(slot: Partition, index: int, size: int, block: SlotBlock) -> boo
 
 def _unpacked(frame: bytes, size: int) -> bytes:
     """Return the content of a frame, at most `size` bytes. Raises: RepairError."""
-    if not frame:
-        return bytes(size)
     try:
         return zstd.ZstdDecompressor().decompress(frame, size)
     except zstd.ZstdError as error:

@@ -8,9 +8,9 @@ reports never wait for them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -19,8 +19,9 @@ from agents.box.updates.boot_state import BootStatePartition
 from agents.box.updates.data_files import DataFiles
 from agents.box.updates.data_update import DataUpdate, commit_data
 from agents.box.updates.downloads import Downloads
-from agents.box.updates.memory import Memory, MemoryStore, PhaseOutcome, Unreported
+from agents.box.updates.memory import Memory, MemoryStore, PhaseOutcome, Plan, Unreported
 from agents.box.updates.metadata import OrderRefused, ReleaseMetadata, plan_update
+from agents.box.updates.parts import TargetParts
 from agents.box.updates.repair import RepairError, SlotRepair
 from agents.box.updates.requests import UpdateRequests
 from agents.box.updates.slot_work import SlotWorker, write_slot
@@ -34,6 +35,7 @@ from agents.box.updates.table import (
     after_start,
     decide,
 )
+from agents.box.updates.whole_slot import WholeSlot
 from agents.spool import SpoolError
 from hal.disk import Disk, DiskError, DiskErrorKind
 from hal.machine import MachineError
@@ -61,6 +63,7 @@ ATTEMPTS_MAX: Final = 3
 """How often a delta is fetched, and a slot written, before the update fails."""
 METADATA_RETRY_SECONDS: Final = 60.0
 """Metadata that is refused is fetched once more after this time: it may have been replaced meanwhile."""
+WriteWhole: TypeAlias = Callable[[Plan, Partition, Partition], Awaitable[None]]
 P, E = UpdatePhase, UpdateEvent
 
 
@@ -90,7 +93,9 @@ class Updater:
             data, self._downloads, around, lambda: self._memory, self._targets, self._report_problem
         )
         self._running: Slot | None = None
-        self._repair = SlotRepair(self._work_on, self.requests.part)
+        self._parts = TargetParts(disk, around.call, self._downloads.part)
+        self._repair = SlotRepair(self._work_on, self._parts)
+        self._whole = WholeSlot(self._work_on, self._parts)
         self._latest: UpdateOrder | None = None
         self._order_changed = asyncio.Event()
         self._ask = asyncio.Event()
@@ -234,8 +239,10 @@ class Updater:
 
         if await self._work_on.hash_if_readable(target, plan.target_bytes) == plan.target_sha256:
             return PhaseOutcome(E.IS_THERE_ALREADY, change=change)
-        key = FileKey(plan.delta_sha256, plan.delta_bytes)
-        await self._downloads.make_room(key)
+        if plan.is_whole:
+            self._report_problem("no delta fits; the whole slot is fetched")
+        else:
+            await self._downloads.make_room(FileKey(plan.delta_sha256, plan.delta_bytes))
         return PhaseOutcome(E.ACCEPTED, change=change)
 
     async def _targets(self) -> Mapping[str, Target]:
@@ -252,7 +259,8 @@ class Updater:
                 await asyncio.sleep(METADATA_RETRY_SECONDS)
 
     async def _fetch(self) -> PhaseOutcome:
-        """Fetch the delta, or the files of a data release."""
+        if self._is_whole:
+            return await self._write_whole(self._whole.fill, E.DELTA_COMPLETE)
         try:
             while missing := await self._missing():
                 if await self._downloads.fetch(missing[0]):
@@ -270,6 +278,8 @@ class Updater:
         return self._downloads.missing(self._needed_delta())
 
     async def _check(self) -> PhaseOutcome:
+        if self._is_whole:
+            return PhaseOutcome(E.SOURCE_MATCHES)
         return await (self._data.check() if self._is_data else self._check_delta())
 
     async def _check_delta(self) -> PhaseOutcome:
@@ -299,7 +309,24 @@ class Updater:
             return PhaseOutcome(E.FAILED, "source-changed")
         return PhaseOutcome(E.SOURCE_MATCHES)
 
+    async def _write_whole(self, write: WriteWhole, done: UpdateEvent) -> PhaseOutcome:
+        """Write the other slot, block by block. Raises: DiskError UNAVAILABLE."""
+        plan, running = self._memory.plan, self._running
+        source, target = self._slot(running), self._slot(self._memory.target_slot)
+        assert plan is not None and running is not None and source is not target, "only `_plan` leads here"
+        try:
+            await self._work_on.call(lambda: self._boot.settle(running))
+            await write(plan, source, target)
+        except RepairError as error:
+            self._report_problem(f"the whole slot: {error}")
+            return PhaseOutcome(E.FAILED, "blocks-damaged")
+        except DiskError as error:
+            return self._disk_failed(error)
+        return PhaseOutcome(done)
+
     async def _apply(self) -> PhaseOutcome:
+        if self._is_whole:
+            return await self._write_whole(self._whole.finish, E.WRITTEN)
         running = self._running
         source, target = self._slot(running), self._slot(self._memory.target_slot)
         assert running is not None and source is not target, "the update writes the other slot"
@@ -331,7 +358,7 @@ class Updater:
         plan, source = self._memory.plan, self._slot(self._running)
         assert plan is not None, "only `_plan` leads here"
         header = Delta.open(lambda at, length: delta[at : at + length], len(delta)).header
-        await self._downloads.until_available(lambda: self._repair.prepare(source, header.source_bytes, plan))
+        await self._repair.prepare(source, header.source_bytes, plan)
         if self._repair.repaired:
             self._report_problem(
                 f"{self._repair.repaired} MiB of the running slot are damaged; they were fetched"
@@ -435,6 +462,7 @@ class Updater:
             await self._work_on.call(lambda: self._boot.settle(running))
         if (key := self._delta()) is not None:
             await self._downloads.remove(key)
+        await self._parts.clear()
         if self._is_data:
             await self._data.settle()
         self._problem = ""
@@ -528,6 +556,10 @@ class Updater:
         """Whether the order is for a data release."""
         return self._memory.order.kind == "data"
 
+    @property
+    def _is_whole(self) -> bool:
+        return self._memory.plan is not None and self._memory.plan.is_whole
+
     # -- slots and files --------------------------------------------------------------------------------
 
     def _order(self) -> UpdateOrder:
@@ -543,7 +575,9 @@ class Updater:
 
     def _delta(self) -> FileKey | None:
         plan = self._memory.plan
-        return FileKey(plan.delta_sha256, plan.delta_bytes) if plan is not None else None
+        return (
+            FileKey(plan.delta_sha256, plan.delta_bytes) if plan is not None and not plan.is_whole else None
+        )
 
     def _needed_delta(self) -> FileKey:
         key = self._delta()

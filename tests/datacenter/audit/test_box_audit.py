@@ -84,7 +84,7 @@ def test_a_hole_is_found_when_it_is_late(store: Store) -> None:
     assert "RAP-0001: chain 5: records 3 to 4 are missing" in problems(store)
 
 
-def test_a_box_whose_tail_was_cut_off_is_found_when_it_goes_on(store: Store) -> None:
+def test_hyprstream_675_a_box_whose_tail_was_cut_off_is_found_when_it_goes_on(store: Store) -> None:
     entries = chain(4)
     send(store, entries)
     forged = encode(Entry("", 0, Audit(AT_MS, "alive", 0, 99), Link(4, sha256(entries[2]).digest())))

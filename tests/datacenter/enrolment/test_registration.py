@@ -99,7 +99,9 @@ def test_a_repeated_request_gets_the_same_certificate(enrolling: Enrolling) -> N
     assert causes == ["renewal"]
 
 
-def test_a_box_with_an_expired_certificate_needs_one_approval(enrolling: Enrolling) -> None:
+def test_step_ca_177_a_box_whose_certificate_expired_in_a_cupboard_needs_one_approval(
+    enrolling: Enrolling,
+) -> None:
     key, current = make_key(), enrolling.current()
     enrolling.now_ms += 730 * DAY_MS
     assert enrolling.ask(key, current=current) == enrolling.ask(key, current=current) == Pending()

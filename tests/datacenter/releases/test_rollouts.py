@@ -104,7 +104,7 @@ def test_a_thousand_boxes_stop_by_the_rule_and_nobody_is_ordered_afterwards(memo
     assert max(len(box.orders) for box in fleet.boxes.values()) == 1
 
 
-def test_a_release_that_breaks_the_first_wave_reaches_nobody_else(memory: Store) -> None:
+def test_hawkbit_3185_a_release_that_breaks_the_first_wave_reaches_nobody_else(memory: Store) -> None:
     """As rollouts that count what was delivered, with not one machine started from it, do not."""
     fleet = fleet_of(memory, 20)
     fleet.endings = dict.fromkeys(fleet.boxes, "returned")
@@ -114,7 +114,7 @@ def test_a_release_that_breaks_the_first_wave_reaches_nobody_else(memory: Store)
     assert fleet.counts(number) == {"returned": 2, "withdrawn": 18}
 
 
-def test_a_box_that_never_returns_has_failed(memory: Store) -> None:
+def test_hawkbit_693_a_box_that_never_returns_has_failed(memory: Store) -> None:
     fleet = fleet_of(memory, 2, RAP_0001=None)
     plan = Plan(release=2, waves=(100,), observe_hours=0, answer_hours=10, failures_percent=50)
     number = fleet.start(plan)

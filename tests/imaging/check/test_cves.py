@@ -53,7 +53,9 @@ def scan(sbom: Path, folder: Path, vex: Path | None = None) -> dict[str, CveFind
     return {one.vulnerability: one for one in scan_components(read_components(sbom), folder, vex, ALMA)}
 
 
-def test_a_backported_correction_is_fixed_and_an_older_release_is_not(sbom: Path, tmp_path: Path) -> None:
+def test_trivy_3576_a_backported_correction_is_fixed_and_an_older_release_is_not(
+    sbom: Path, tmp_path: Path
+) -> None:
     data, zero = tmp_path / "osv", {"introduced": "0"}
     osv(data, "CVE-2023-0001", "openssl-libs", zero, {"fixed": "1:3.0.7-24.el9"})
     osv(data, "CVE-2023-0002", "openssl-libs", zero, {"fixed": "1:3.0.7-28.el9"})

@@ -179,14 +179,14 @@ def update_center(
     change_delta: Callable[[bytes], bytes] = lambda delta: delta,
     **custom: Any,
 ) -> UpdateCenter:
-    """Return a data center with signed deltas between these releases, and the slots of their sources.
+    """Return a data center with signed deltas between these releases, and their slots.
 
     `change_delta` changes a delta before it is signed; `custom` is added to what is signed.
     """
     repository, keys = released(folder, ())
     targets = {}
     files: dict[str, tuple[Path, dict[str, Any]]] = {}
-    for number in sorted({source for source, _ in pairs}):
+    for number in sorted({number for pair in pairs for number in pair}):
         (image := folder / f"{number}.img").write_bytes(slot_content(number))
         (blocks := folder / f"{number}.blocks").write_bytes(
             pack_slot(image, packed := folder / f"{number}.zst")

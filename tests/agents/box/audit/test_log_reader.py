@@ -80,7 +80,7 @@ def test_pieces_that_a_power_failure_has_destroyed_are_read_again() -> None:
         assert not problems
 
 
-def test_a_lost_cursor_gives_the_same_pieces_again() -> None:
+def test_rsyslog_5771_a_lost_cursor_gives_the_same_pieces_again() -> None:
     log = small_log()
     first, _ = drain(LogReader(log, "audit.log", LogCursor()))
     log.write(log.line())

@@ -205,7 +205,7 @@ def is_cut(disk: EmulDisk) -> bool:
 
 
 @pytest.mark.slow("enumerates power cuts, with a renewal over TLS for each")
-def test_a_box_is_never_locked_out_by_a_power_cut_at_any_disk_operation(tmp_path: Path) -> None:
+def test_acme_sh_6621_a_box_is_never_locked_out_by_a_power_cut_at_any_disk_operation(tmp_path: Path) -> None:
     """After each cut the identity in use is accepted, and the renewal completes with at most one more certificate."""
     center = EnrolmentCenter(tmp_path)
     operations = 0

@@ -313,6 +313,7 @@ def test_a_line_that_is_down_200_times_does_not_end_the_download(
     assert center.delta_bytes_sent == sum(len(center.targets[digest]) for digest in fetched)
 
 
+@pytest.mark.slow("a data release for each operation of the disk")
 @pytest.mark.parametrize("moment", get_args(Moment))
 def test_a_cut_at_every_operation_leaves_the_old_or_the_new_profile(
     releases: UpdateCenter, moment: Moment
@@ -347,6 +348,7 @@ def test_a_cut_at_every_operation_leaves_the_old_or_the_new_profile(
         assert box.loaded[-1] == SECOND, where
 
 
+@pytest.mark.slow("a data release for each call of the program")
 def test_a_program_that_is_killed_at_any_step_continues(releases: UpdateCenter) -> None:
     whole = UpdateBox(ordered(releases))
     whole.run()

@@ -1,0 +1,85 @@
+"""Parts of released files on the box's disk, such as the blocks of a slot: each range is durable before the next one.
+
+A part is a file with one sector that says how much of it was received, and then the content. The file of a part is
+kept until the update ends, so that a program that starts again continues with the next range.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from struct import Struct
+from typing import Any, Final, TypeAlias
+
+from hal.disk import Disk, DiskError, DiskErrorKind
+
+FetchPart: TypeAlias = Callable[[str, int, int], Awaitable[bytes]]
+"""Returns at least one of the next bytes of a target: SHA-256, offset, length."""
+SECTOR: Final = 512
+_PREFIX: Final = "update-part-"
+_RECEIVED: Final = Struct("<QQ")  # the length of what was received, and its complement
+_ALL_ONES: Final = 2**64 - 1
+
+
+class TargetParts:
+    """Fetches parts of targets. `call` makes a blocking call on the thread of the disk."""
+
+    def __init__(
+        self, disk: Disk, call: Callable[[Callable[[], Any]], Awaitable[Any]], fetch: FetchPart
+    ) -> None:
+        """`fetch` asks the data center, and raises what its caller handles."""
+        self._disk, self._call, self._fetch = disk, call, fetch
+
+    async def fetch(self, sha256: str, offset: int, length: int) -> bytes:
+        """Return a part of a target, fetching what is missing of it.
+
+        Raises: DiskError, FULL without room for all of it, and what `fetch` raises.
+        """
+        name = _name(sha256, offset)
+        received: int = await self._call(lambda: self._begin(name, length))
+        while received < length:
+            body = await self._fetch(sha256, offset + received, length - received)
+            at = received
+            await self._call(lambda: self._disk.commit(name, SECTOR + at, body))  # noqa: B023
+            received += len(body)
+            sector = _RECEIVED.pack(received, received ^ _ALL_ONES).ljust(SECTOR, b"\0")
+            await self._call(lambda: self._disk.commit(name, 0, sector))  # noqa: B023
+        data: bytes = await self._call(lambda: self._disk.read(name, SECTOR, length) if length else b"")
+        return data
+
+    async def remove(self, sha256: str, offset: int) -> None:
+        """Remove a part, if it is there. Raises: DiskError."""
+        await self._call(lambda: self._remove(_name(sha256, offset)))
+
+    async def clear(self) -> None:
+        """Remove all parts. Raises: DiskError."""
+
+        def remove_all() -> None:
+            for name in self._disk.names():
+                if name.startswith(_PREFIX):
+                    self._remove(name)
+
+        await self._call(remove_all)
+
+    def _begin(self, name: str, length: int) -> int:
+        """Return how much of a part was received, after creating its file if it is not there."""
+        try:
+            if self._disk.size(name) == SECTOR + length:
+                received, complement = _RECEIVED.unpack_from(self._disk.read(name, 0, SECTOR))
+                if received ^ complement == _ALL_ONES and received <= length:
+                    return int(received)
+        except DiskError as error:
+            if error.kind is DiskErrorKind.UNAVAILABLE:
+                raise
+        self._disk.create(name, SECTOR + length)
+        return 0
+
+    def _remove(self, name: str) -> None:
+        try:
+            self._disk.remove(name)
+        except DiskError as error:
+            if error.kind is not DiskErrorKind.MISSING:
+                raise
+
+
+def _name(sha256: str, offset: int) -> str:
+    return f"{_PREFIX}{sha256[:32]}-{offset:x}"
