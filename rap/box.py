@@ -168,7 +168,8 @@ def _print_firewall(firewall: FirewallStatus) -> None:
 def _print_update(update: UpdateStatus) -> None:
     release = f"release {update.release}" if update.release else "unknown release"
     ordered = f", release {update.ordered}: {update.phase}" if update.ordered else ""
-    print(f"slot         {update.slot or 'none'}, {release}{ordered}")
+    data = f", data release {update.data}" if update.data else ""
+    print(f"slot         {update.slot or 'none'}, {release}{data}{ordered}")
     if update.problem:
         print(f"             PROBLEM: {update.problem}")
 

@@ -78,6 +78,11 @@ class DataUpdate:
         self._downloads, self._around, self._memory = downloads, around, memory
         self._targets, self._report_problem = targets, report_problem
 
+    @property
+    def release_in_force(self) -> int:
+        """The number of the data release that is in force; 0 if there is none."""
+        return self.files.in_force.release if self.files.in_force is not None else 0
+
     def keep(self, memory: Memory) -> None:
         """Keep the files that this memory needs."""
         self.files.keep(memory.data_new, memory.data, memory.data_before)

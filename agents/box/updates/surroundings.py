@@ -81,3 +81,5 @@ class UpdateStatus:
     """The release of the present order; 0 if there is none."""
     problem: str = ""
     """Why updates do not go on at present."""
+    data: int = 0
+    """The number of the data release that is in force; 0 if there is none."""

@@ -123,9 +123,9 @@ class Updater:
     @property
     def status(self) -> UpdateStatus:
         """The status."""
-        memory = self._memory
+        memory, data = self._memory, self._data.release_in_force
         ordered = 0 if memory.phase is P.IDLE else memory.order.release
-        return UpdateStatus(self._running, memory.running, memory.phase, ordered, self._problem)
+        return UpdateStatus(self._running, memory.running, memory.phase, ordered, self._problem, data)
 
     def needed_files(self) -> set[str]:
         """Return the stems of the files that the update needs."""
@@ -548,8 +548,7 @@ class Updater:
     def _state(self) -> UpdateState:
         memory = self._memory
         order = 0 if memory.phase is P.IDLE else memory.order.order
-        data = self._data.files.in_force
-        return UpdateState(memory.running, memory.slot_sha256, "", order, data.release if data else 0)
+        return UpdateState(memory.running, memory.slot_sha256, "", order, self._data.release_in_force)
 
     @property
     def _is_data(self) -> bool:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from agents.box.config import Profiles
-from agents.box.profiles import PROFILE_BYTES_MAX, profiles_in_force
-from settings.profile import DIRECTORY, load_profile
+from agents.box.profiles import PROFILE_BYTES_MAX, InstrumentProfiles, profiles_in_force
+from settings.profile import DIRECTORY, Profile, load_profile, parse_profile
+from tests.support.agents.update_box import CONFIG, INSTRUMENT, profile_text
 from wire.pki.signature import new_key_pair, sign
+from wire.release.data import NO_DATA, DataContent
 
 SHIPPED = (DIRECTORY / "chemistry-analyzer.toml").read_bytes()
 VERSION = load_profile("chemistry-analyzer").version
@@ -91,3 +94,37 @@ def test_without_the_key_no_delivered_profile_is_used(delivered: Profiles) -> No
     version, ignored = version_in_force(delivered)
     assert version == VERSION
     assert "signing.pub" in ignored[0]
+
+
+def test_an_instrument_is_served_anew_only_when_its_profile_changes() -> None:
+    """As an instrument that speaks its own standard is, whose parser is made of the profile."""
+    model = "chemistry-analyzer"
+    profiles, served = InstrumentProfiles(CONFIG), list[int]()
+    newer = parse_profile(profile_text(VERSION + 1).decode(), Path(f"{model}.toml"))
+    narrow = parse_profile(profile_text(VERSION + 2, without="glu").decode(), Path(f"{model}.toml"))
+
+    async def serve() -> None:
+        served.append(profiles.allowed[INSTRUMENT].profile.version)
+        await asyncio.Event().wait()
+
+    async def record(_serial: str, _profile: Profile) -> None:
+        pass
+
+    async def run() -> None:
+        await profiles.record_changes(record, {})
+        serving = asyncio.create_task(profiles.while_unchanged(INSTRUMENT, serve))
+        for content, on_trial, expected in (
+            (NO_DATA, False, [VERSION]),
+            (DataContent({model: newer}), True, [VERSION, VERSION + 1]),
+            (DataContent({model: newer}), False, [VERSION, VERSION + 1]),
+            (DataContent({model: narrow}), True, [VERSION, VERSION + 1, VERSION + 2]),
+            (DataContent({model: newer}), False, [VERSION, VERSION + 1, VERSION + 2, VERSION + 1]),
+        ):
+            await profiles.use(content, on_trial=on_trial)
+            for _ in range(20):  # turns of the event loop
+                await asyncio.sleep(0)
+            assert served == expected
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+
+    asyncio.run(run())

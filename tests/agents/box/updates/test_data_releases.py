@@ -15,6 +15,7 @@ from agents.box.updates.table import UpdatePhase
 from hal.emul.disk import Moment
 from settings.profile import load_profile
 from tests.support.agents.update_box import (
+    CONFIG,
     INSTRUMENT,
     MODEL,
     RANGE_BYTES,
@@ -114,6 +115,7 @@ def test_a_new_profile_is_in_force_without_a_restart(box: UpdateBox, center: Upd
 def test_the_machine_and_the_program_start_once(box: UpdateBox) -> None:
     box.run()
     assert box.started == [1] and box.loaded == [SHIPPED] and version(box) == FIRST
+    assert box.updater is not None and box.updater.status.data == 5
 
 
 def test_files_that_an_earlier_release_has_are_not_fetched_again(
@@ -380,3 +382,25 @@ def test_files_of_commands_do_not_take_the_room_of_data_releases(box: UpdateBox)
     box.switch_on()
     box.run(until=lambda: True)
     assert box.loaded[-1] == SECOND and not box.problems
+
+
+def test_the_times_to_send_are_those_of_the_release_and_of_the_configuration_after_a_return(
+    box: UpdateBox, center: UpdateCenter
+) -> None:
+    center.release_data(20, {"settings/sending.toml": b"heartbeat_s = 60.0\n"})
+    usual = CONFIG.sending
+    assert follow(box, UpdateOrder(7, 20, "data")) == (20, "committed", "")
+    assert box.released is not None
+    assert (box.released.timing.heartbeat_s, box.released.timing.linger_s) == (60.0, usual.linger_s)
+    center.release_data(21, {"settings/sending.toml": b"heartbeat_s = 30.0\nlinger_s = 5.0\n"})
+    center.order = UpdateOrder(8, 21, "data")
+    box.run(until=lambda: timing(box) == (30.0, 5.0))
+    box.health = lambda _: "ports-not-served" if phase(box) is UpdatePhase.DATA_TRIAL else ""
+    box.run(until=lambda: center.outcomes[-1][0] == 21 and box.is_settled())
+    assert center.outcomes[-1] == (21, "returned", "ports-not-served")
+    assert timing(box) == (60.0, usual.linger_s)
+
+
+def timing(box: UpdateBox) -> tuple[float, float]:
+    assert box.released is not None
+    return box.released.timing.heartbeat_s, box.released.timing.linger_s
