@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from rap.__main__ import main
+from settings.profile import DIRECTORY
 from tests.support.datacenter.placed import BOX, ENGINEER, placed_instrument
 from tests.support.datacenter.rollouts import served_releases
 
@@ -81,3 +83,26 @@ def test_wrong_plans_and_numbers_are_named(config: Path, capsys: pytest.CaptureF
     assert "unknown key" in capsys.readouterr().err
     assert main(["dc", "rollout", "show", "5", *by]) == 2
     assert "there is no rollout 5" in capsys.readouterr().err
+
+
+def test_profiles_are_released_and_proposed_without_a_restart(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = config.parent
+    (folder / "files/profiles").mkdir(parents=True)
+    shutil.copy(DIRECTORY / "chemistry-analyzer.toml", folder / "files/profiles")
+    keys = ["--targets-key", str(folder / "targets.pem"), "--online-key", str(folder / "online.pem")]
+    words = ["--release", "profiles-1", "--number", "13", *keys]
+    assert (
+        main(["image", "release", "add-data", str(folder / "releases"), str(folder / "files"), *words]) == 0
+    )
+    assert "data/profiles-1" in capsys.readouterr().out
+    (folder / "plan.toml").write_text(PLAN.replace("12", "13"))
+    by = ["--config", str(config), "--as", "engineer"]
+    assert main(["dc", "rollout", "propose", str(folder / "plan.toml"), *by]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("1  proposed  release 13, profiles-1 (data)  country/DE  by engineer\n")
+    assert "may restart" not in out
+    (folder / "plan.toml").write_text(PLAN)
+    assert main(["dc", "rollout", "propose", str(folder / "plan.toml"), *by]) == 0
+    assert "1 boxes of " in capsys.readouterr().out
