@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from rap.outcome import FAILED, OK, MachineLacks, WrongInput
 from rap.parser import Parser
 from rap.trust_algorithms import add_verb as add_algorithms
+from rap.trust_fips import add_verb as add_fips
 
 if TYPE_CHECKING:
     from trust.machine import Files, Recorded
@@ -80,6 +81,7 @@ def add_verbs(parser: Parser) -> None:
     vex.add_argument("-o", dest="output", metavar="FILE", type=Path, required=True)
     vex.set_command(_vex)
     add_algorithms(parser)
+    add_fips(parser)
 
 
 def _add_machine(parser: Parser) -> None:

@@ -108,7 +108,8 @@ def _macros(
     major, minor = target.python.split(".")
     python = f"{target.python_package} >= {target.python}, {target.python_package} < {major}.{int(minor) + 1}"
     licenses = sorted({contents.licenses[package.name] for package in packages} | OWN_LICENSES)
-    tags = [f"Requires: {needed}" for needed in (*contents.requires, python)]
+    packages_of_python = [f"{target.python_package}-{name}" for name in contents.distribution]
+    tags = [f"Requires: {needed}" for needed in (*contents.requires, python, *packages_of_python)]
     tags += [f"Provides: bundled(python3dist({one.name})) = {one.version}" for one in packages]
     values = {
         "_topdir": place,

@@ -35,6 +35,7 @@ class PackageContents(Table, frozen=True):
     without: list[str]
     without_wheel_files: list[str]
     requires: list[str]
+    distribution: list[str]
     licenses: dict[str, str]
     python: dict[str, dict[str, str]]
 
@@ -51,6 +52,11 @@ class PackageTarget:
     def tag(self) -> str:
         """The dist tag of the release: "el9"."""
         return self.release.replace("rhel", "el")
+
+    @property
+    def packages(self) -> str:
+        """The folder of the distribution's packages with extension modules, in RHEL's layout."""
+        return f"/usr/lib64/python{self.python}/site-packages"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +94,12 @@ def locked(contents: PackageContents, requirements: str) -> list[LockedPackage]:
     }
     if missing := contents.licenses.keys() - entries.keys():
         raise RpmError(f"requirements.txt: has no {', '.join(sorted(missing))}; run `make lock`")
-    wanted = set(contents.licenses)
-    while more := {name for name, one in entries.items() if wanted & set(_VIA.findall(one.text))} - wanted:
+    wanted, elsewhere = set(contents.licenses), set(contents.distribution)
+    while (
+        more := {name for name, one in entries.items() if wanted & set(_VIA.findall(one.text))}
+        - wanted
+        - elsewhere
+    ):
         wanted |= more
     if unlicensed := wanted - contents.licenses.keys():
         names = ", ".join(sorted(unlicensed))

@@ -57,7 +57,8 @@ def make_tree(
     shutil.copytree(RECIPE / "root", root, symlinks=True, dirs_exist_ok=True)
     for name in LAUNCHERS:
         text = (root / name).read_text("utf-8")
-        (root / name).write_text(text.replace("@PYTHON@", f"/usr/bin/python{target.python}"), "utf-8")
+        text = text.replace("@PYTHON@", f"/usr/bin/python{target.python}")
+        (root / name).write_text(text.replace("@PACKAGES@", target.packages), "utf-8")
     _install(packages, python, target, wheels)
     _remove(contents.without_wheel_files, python)
     copy_modules(contents, python)

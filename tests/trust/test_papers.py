@@ -55,7 +55,7 @@ def test_answers_about_the_image(papers: Papers) -> None:
         "OUT-5",
     )
     assert {one: answers[one] for one in chosen} == dict.fromkeys(chosen, "yes")
-    running_only = ("FIPS-3", "FIPS-4", "PROOF-1", "HARD-1")
+    running_only = ("FIPS-3", "FIPS-4", "FIPS-10", "PROOF-1", "HARD-1")
     assert {one: answers[one] for one in running_only} == dict.fromkeys(running_only, "not shown")
     assert answers["HARD-8"] == "no"
     assert answers["FIPS-9"] == "not shown"

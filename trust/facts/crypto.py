@@ -1,7 +1,8 @@
-"""Cryptography: the system's policy, FIPS mode, OpenSSL's providers, and what the box program offers in TLS."""
+"""Cryptography: the policy, FIPS mode, OpenSSL's providers, the self-test, and what the box program offers in TLS."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 from trust.fact import Fact, fact, settings_lines
@@ -23,6 +24,12 @@ def facts(machine: Machine) -> Iterator[Fact]:
             line.strip() for line in providers.text.splitlines() if line.startswith("  ") and line[2] != " "
         ]
         yield fact("crypto.openssl-providers", names, providers)
+    if tested := machine.command(
+        "rap", "trust", "fips", "--json"
+    ):  # it fails where FIPS mode is not in force
+        found = json.loads(tested.text)
+        if not found["failed"]:
+            yield fact("crypto.self-test", [found["module"]], tested)
     if settings := machine.file("/usr/lib/rap/python/wire/tls/openssl.cnf"):
         yield fact(
             "crypto.box-tls", [line for line in settings_lines(settings.text) if "=" in line], settings

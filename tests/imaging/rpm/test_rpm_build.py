@@ -7,6 +7,7 @@ worker comes first.
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import re
 import shutil
@@ -71,7 +72,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with_files = {name: whole.stubs[name] for name in ("filesystem", "libreswan")}
     stubs = {**with_files, **{name: Stub() for name in NOT_RUN}}
     few = MockPackages(
-        debs=["bash", "coreutils", "netbase", "nftables", "python3.11", "systemd"],
+        debs=["bash", "coreutils", "netbase", "nftables", "python3.11", "python3-cryptography", "systemd"],
         leave_out=whole.leave_out,
         also={**whole.also, "libc6": ["glibc"], "netbase": ["setup"]},
         scripts={},
@@ -181,8 +182,14 @@ def fetch_wheels(folder: Path, work: Path) -> None:
 def test_the_package_describes_itself_and_does_not_name_its_build_host(package: Path) -> None:
     description = "\n".join(query(package, "--info", "--requires", "--provides"))
     assert re.search(r"^Build Host +: rap-box$", description, re.MULTILINE)
-    for needed in ("python3.11 < 3.12", "bundled(python3dist(cffi)) = ", "nftables >= 1.0"):
+    for needed in (
+        "python3.11 < 3.12",
+        "python3.11-cryptography",
+        "bundled(python3dist(cffi)) = ",
+        "nftables >= 1.0",
+    ):
         assert needed in description
+    assert "bundled(python3dist(cryptography))" not in description
     assert re.search(r"^License +: .*GPL-2.0-only", description, re.MULTILINE)
     assert os.uname().nodename not in description
 
@@ -206,6 +213,9 @@ def test_the_package_contains_only_the_box(package: Path) -> None:
         "rap/lab/__init__.py",
         "simpy",
         "plotly",
+    )
+    assert not [file for file in files if file.startswith(f"{python}/cryptography")], (
+        "the distribution has it"
     )
     assert not [file for file in files if file.startswith(tuple(f"{python}/{name}" for name in others))]
     modules = {file for file in files if file.endswith(".py")}
@@ -242,6 +252,11 @@ def test_the_installed_box_program_runs(installed: Path, tmp_path: Path) -> None
     assert inside(*check).stdout == "/etc/rap/box.toml: OK\n"
     look = "import sys; sys.path.insert(0, '/usr/lib/rap/python'); import hal.linux._ioctl"
     assert inside("/usr/bin/python3.11", "-ISc", look).returncode == 0
+    tested = json.loads(inside("/usr/bin/rap", "trust", "fips", "--json").stdout)
+    assert not {"cryptography", "answers"} & set(tested["failed"]), (
+        "the system's OpenSSL is used, not a wheel's"
+    )
+    assert {"provider", "default"} <= set(tested["failed"])
 
 
 def test_the_folders_of_the_box_belong_to_its_user(installed: Path) -> None:
