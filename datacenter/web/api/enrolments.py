@@ -1,4 +1,7 @@
-"""Certificates of boxes for programs: boxes, requests that wait, and the decisions about both."""
+"""Certificates of boxes for programs: boxes, requests that wait and rejecting them, denying and allowing boxes.
+
+A person approves a request, on the page: no program can let a box in.
+"""
 
 from __future__ import annotations
 
@@ -38,12 +41,6 @@ class ApiCertificatesQuery(Struct, frozen=True):
     state: Literal["", "denied", "expired", "none", "valid"] = ""
     limit: Limit = 100
     cursor: Cursor = ""
-
-
-class NewApproval(Struct, frozen=True):
-    """The approval of a request; a box that is unknown so far needs its site."""
-
-    site: Annotated[str, Meta(max_length=64, description="of an unknown box")] = ""
 
 
 class NewDenial(Struct, frozen=True):
@@ -113,15 +110,6 @@ def certificates(page: PageRequest) -> Response:
     rows = list_boxes(page.store, which, page.now_ms, query.limit + 1, after[0] if after else "")
     items = [ApiCertificate(*row) for row in rows[: query.limit]]
     return answer(page, CertificateList(items, next_cursor(rows, query.limit, lambda row: (row.box,))))
-
-
-def approve(page: PageRequest) -> Response:
-    """Approve a request, and return it."""
-    wanted: NewApproval = page.query
-    request = _request(page)
-    with enrolment_desk(page) as desk:
-        decided = desk.approve(page.staff, request.box, request.key, page.now_ms, wanted.site)
-    return answer(page, _item(decided))
 
 
 def reject(page: PageRequest) -> Response:
@@ -195,9 +183,6 @@ ROUTES: Final = (
         "api",
         PURPOSE,
         CertificateList,
-    ),
-    _decision(
-        f"{PATH}/{{enrolment}}/approve", "Enrolment", approve, "approve a request", ApiEnrolment, NewApproval
     ),
     _decision(f"{PATH}/{{enrolment}}/reject", "Enrolment", reject, "reject a request", ApiEnrolment),
     _decision(f"{PREFIX}/boxes/{{box}}/deny", "Box", deny, "deny a box", ApiCertificate, NewDenial),

@@ -69,7 +69,7 @@ def test_a_box_is_denied_with_a_reason_and_allowed_again(changing: WebClient) ->
     assert send(changing.sign_in("european"), "/boxes/RAP-0003/deny", reason="x").status == 404
 
 
-def test_programs_list_approve_and_deny_with_the_purpose_of_their_token(changing: WebClient) -> None:
+def test_programs_list_reject_and_deny_with_the_purpose_of_their_token(changing: WebClient) -> None:
     engineer = changing.sign_in("engineer")
     service: Purpose = "service"
     program = engineer.program(service)
@@ -79,8 +79,9 @@ def test_programs_list_approve_and_deny_with_the_purpose_of_their_token(changing
     assert [one["reason"] for one in rest["items"]] == ["unknown"] and rest["next"] is None
     boxes = json.loads(program.get("/api/v1/certificates?state=denied").body)["items"]
     assert [(one["box"], one["denial"]) for one in boxes] == [("RAP-0004", "stolen <van>")]
-    decided = json.loads(program.post_json(f"/api/v1/enrolments/{EXPIRED}/approve", b"{}").body)
-    assert (decided["state"], decided["decided_by"]) == ("approved", "engineer")
+    assert program.post_json(f"/api/v1/enrolments/{EXPIRED}/approve", b"{}").status == 404
+    decided = json.loads(program.post_json(f"/api/v1/enrolments/{EXPIRED}/reject").body)
+    assert (decided["state"], decided["decided_by"]) == ("rejected", "engineer")
     answer = program.post_json("/api/v1/boxes/RAP-0002/deny", b'{"reason": "lost"}')
     assert json.loads(answer.body)["state"] == "denied"
     monitoring = engineer.program("monitoring")
