@@ -9,13 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
 from rap.dc_staff import StaffCall, add_staff_verb, staff_call
 from rap.outcome import OK, WrongInput
 from rap.parser import Parser
 from rap.utc import utc_minute
-from settings.types import Serial
 
 if TYPE_CHECKING:
     from datacenter.enrolment.desk import EnrolmentDesk, EnrolmentRequest, FlashedBox
@@ -100,8 +97,11 @@ def _register(arguments: argparse.Namespace) -> int:
 
 def _flashed(word: str) -> FlashedBox:
     """Return the box that a word names: a flash record, or a serial number. Raises: WrongInput."""
+    import msgspec
+
     from datacenter.enrolment.desk import FlashedBox
     from imaging.flash.record import RecordError, load
+    from settings.types import Serial
 
     box, key = word, ""
     if word.endswith(".json"):
