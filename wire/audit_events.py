@@ -118,6 +118,18 @@ class AuditEvent(StrEnum):
     tries again every minute. Action: See the reason in the system's journal; keep the file as evidence before you
     move it."""
 
+    SESSION_LOG_CHANGED = "session-log-changed"
+    """What was read of the audit file of remote sessions was changed, cut off or removed afterwards. Value: missing
+    bytes, or files. Action: Find out who changed it; what was read is stored."""
+
+    SESSION_LOG_REPEATED = "session-log-repeated"
+    """A power failure or a failed disk destroyed stored lines of the audit file of remote sessions. They are read
+    again; the data center detects those that it has. Action: Nothing; check the disk if it repeats."""
+
+    SESSION_LOG_UNREADABLE = "session-log-unreadable"
+    """The audit file of remote sessions cannot be read; the box tries again every minute. Action: See the reason in
+    the system's journal."""
+
     PART_FAILED_PORT = "part-failed-port"
     """The part `port` of the box program failed with an internal error; it starts again. Action: Report it
     with the traceback in the system's journal."""

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from agents.box.audit.log_cursor import SYSTEM
+from agents.box.audit.log_cursor import SESSIONS, SYSTEM
 from agents.box.audit.log_reader import LogReader
 from agents.box.buffer import Buffer
 from agents.box.config import BoxConfig
@@ -26,6 +26,9 @@ from wire.pki.signature import load_public_keys
 
 SYSTEM_LOG: Final = "audit.log"
 """The newest file of the operating system's audit log."""
+SESSIONS_AUDIT: Final = "sessions.audit"
+"""The audit file of remote sessions, in the folder of the spool."""
+SESSIONS_BYTES_PER_SECOND: Final = 4096.0
 SPOOL_SHARE: Final = 1 / 8
 """The part of the spool that audit records may fill before lines wait in the logs."""
 
@@ -86,24 +89,38 @@ async def _load(heads: Countersigning) -> None:
 def make_audit_work(
     config: BoxConfig, hardware: Hardware, state: BoxState, audit: AuditLog, buffer: Buffer
 ) -> AuditWork | None:
-    """Return the work of [audit]; None without the table. Nothing may have been appended to the chain before.
+    """Return the work of [audit] and [sessions]; None without the tables.
 
-    Raises: OSError, ValueError for unusable keys.
+    Nothing may have been appended to the chain before. Raises: OSError, ValueError for unusable keys.
     """
-    settings, folder = config.audit, hardware.audit_log
-    if settings is None:
-        return None
+    settings = config.audit
+    waiting_bytes_max = int(config.spool.bytes_max * SPOOL_SHARE)
+    tails: list[LogTail] = []
     heads = None
-    if settings.keys is not None:
-        box, keys = serial_of(config.identity.certificate), load_public_keys(settings.keys)
-        heads = Countersigning(box, keys, hardware.disk, buffer, audit)
-    assert folder is not None, "it is given with [audit]"
-    system = LogReader(folder, SYSTEM_LOG, state.log_cursor(SYSTEM), settings.files_max)
-    tail = LogTail(
-        system,
-        audit,
-        buffer,
-        bytes_per_second=settings.bytes_per_second,
-        waiting_bytes_max=int(config.spool.bytes_max * SPOOL_SHARE),
-    )
-    return AuditWork([tail], heads, audit, buffer)
+    if settings is not None:
+        assert hardware.audit_log is not None, "it is given with [audit]"
+        cursor = state.log_cursor(SYSTEM)
+        tails.append(
+            LogTail(
+                LogReader(hardware.audit_log, SYSTEM_LOG, cursor, settings.files_max),
+                audit,
+                buffer,
+                bytes_per_second=settings.bytes_per_second,
+                waiting_bytes_max=waiting_bytes_max,
+            )
+        )
+        if settings.keys is not None:
+            box, keys = serial_of(config.identity.certificate), load_public_keys(settings.keys)
+            heads = Countersigning(box, keys, hardware.disk, buffer, audit)
+    if hardware.sessions is not None and hardware.sessions.log_folder is not None:
+        tails.append(
+            LogTail(
+                LogReader(hardware.sessions.log_folder, SESSIONS_AUDIT, state.log_cursor(SESSIONS)),
+                audit,
+                buffer,
+                source=SESSIONS,
+                bytes_per_second=SESSIONS_BYTES_PER_SECOND,
+                waiting_bytes_max=waiting_bytes_max,
+            )
+        )
+    return AuditWork(tails, heads, audit, buffer) if tails else None

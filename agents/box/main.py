@@ -19,6 +19,7 @@ from pathlib import Path
 from random import SystemRandom
 from typing import Final
 
+from agents.box.audit_work import SESSIONS_AUDIT
 from agents.box.box import OnServed
 from agents.box.check import CheckedConfig, check_box, check_closed
 from agents.box.config import BoxConfig, FirewallPolicy, SessionSettings, UpdateSettings, load_config
@@ -38,7 +39,7 @@ from hal.linux.crypto import LinuxCryptographicModule
 from hal.linux.disk import LinuxDisk
 from hal.linux.ethernet import LinuxEthernetPort
 from hal.linux.indicators import LinuxIndicators
-from hal.linux.log_folder import LinuxLogFolder
+from hal.linux.log_folder import LinuxLogFolder, LinuxOwnLogs
 from hal.linux.machine import LinuxMachine
 from hal.linux.partition import LinuxPartition
 from hal.linux.watchdog import LinuxWatchdog
@@ -60,8 +61,6 @@ STATUS_RETRY_SECONDS: Final = 60.0
 CERTIFICATE_CHECK_SECONDS: Final = 5.0
 """Interval of checks whether the certificate files have changed; SIGHUP triggers a check immediately."""
 DISK_STATUS: Final = 3
-SESSIONS_AUDIT: Final = "sessions.audit"
-"""The audit file of remote sessions, in the folder of the spool."""
 UNPRIVILEGED: Final = ("setpriv", "--no-new-privs", "--ambient-caps=-all")
 """Starts OpenVPN without the capabilities of the box program. It opens its device as the user to whom it belongs."""
 UNPRIVILEGED_ROOT: Final = (*UNPRIVILEGED, "--inh-caps=-all", "--bounding-set=-all")
@@ -202,6 +201,7 @@ def _sessions(config: BoxConfig, settings: SessionSettings) -> SessionHardware:
         make_tunnel=lambda: OpenVpnTunnel(settings.device, private, config.proxy, prefix),
         open_log=partial(SessionLog, config.spool.directory / SESSIONS_AUDIT),
         desktop=DesktopNetwork(listen, asyncio.open_connection),
+        log_folder=LinuxOwnLogs(config.spool.directory),
     )
 
 

@@ -41,4 +41,4 @@ class BoxStatus:
     fips: SelfTest | None
     """None if the site does not demand FIPS mode."""
     audit: AuditStatus | None
-    """None without [audit] in the configuration."""
+    """None without [audit] and [sessions] in the configuration."""

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from agents.box.audit.chain import AuditHead
-from agents.box.audit.log_cursor import SYSTEM, LogCursor
+from agents.box.audit.log_cursor import SESSIONS, SYSTEM, LogCursor
 from agents.box.commands import History
 from agents.box.intake.high_water_marks import (
     AdaptedMark,
@@ -141,11 +141,14 @@ class BoxState:
             return
         body = entry.body
         if entry.link is not None and not self._saved.audit.accept(record.payload, entry.link):
-            self.log_cursor(SYSTEM).is_incomplete = True
+            for source in (SYSTEM, SESSIONS):
+                self.log_cursor(source).is_incomplete = True
         if isinstance(body, LogLine):
             self.log_cursor(body.source).accept(body.file, body.offset, body.content)
         elif isinstance(body, Audit) and body.event == AuditEvent.AUDIT_LOG_REPEATED:
             self.log_cursor(SYSTEM).is_incomplete = False
+        elif isinstance(body, Audit) and body.event == AuditEvent.SESSION_LOG_REPEATED:
+            self.log_cursor(SESSIONS).is_incomplete = False
         if entry.instrument in adapted and isinstance(body, Report):
             adapted_mark = self.adapted_mark(entry.instrument)
             adapted_mark.accept(entry.run, body.number, [stripped_digest_of(body)])

@@ -66,7 +66,7 @@ class StatusReport(msgspec.Struct, frozen=True):
     fips: SelfTest | None = None
     """The self-test at the start; None if the site does not demand FIPS mode."""
     audit: AuditStatus | None = None
-    """None without [audit] in the configuration."""
+    """None without [audit] and [sessions] in the configuration."""
 
 
 class CertificateStatus(msgspec.Struct, frozen=True):

@@ -1,7 +1,7 @@
-"""The files of the system's audit log, which another program reads with the right to do so.
+"""The files of logs, for reading.
 
-The files are readable for root alone. A service with that right (rap-audit.socket) reads them, so that this program
-needs no privilege for it.
+Those of the system's audit log are readable for root alone. A service with that right (rap-audit.socket) reads them,
+so that this program needs no privilege for it.
 """
 
 from __future__ import annotations
@@ -94,3 +94,41 @@ class LinuxLogFolder:
         if not (received := connection.recv(length)):
             raise ConnectionResetError("the connection was closed")
         return received
+
+
+class LinuxOwnLogs:
+    """A folder with logs that this user may read. Calls block."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def names(self) -> list[str]:
+        """Return the names of all files. Raises: DiskError."""
+        try:
+            return sorted(file.name for file in self._folder.iterdir())
+        except OSError as error:
+            raise _disk_error(error) from error
+
+    def size(self, name: str) -> int:
+        """Return the size of a file in bytes. Raises: DiskError."""
+        try:
+            return (self._folder / name).stat().st_size
+        except OSError as error:
+            raise _disk_error(error) from error
+
+    def read(self, name: str, offset: int, length: int) -> bytes:
+        """Return the bytes at `offset`, all of which are in the file. Raises: DiskError."""
+        try:
+            with (self._folder / name).open("rb") as file:
+                file.seek(offset)
+                content = file.read(length)
+        except OSError as error:
+            raise _disk_error(error) from error
+        if len(content) < length:
+            raise DiskError(DiskErrorKind.MISSING, f"{name}: was cut or replaced while it was read")
+        return content
+
+
+def _disk_error(error: OSError) -> DiskError:
+    is_missing = isinstance(error, FileNotFoundError)
+    return DiskError(DiskErrorKind.MISSING if is_missing else DiskErrorKind.IO, str(error))

@@ -12,15 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from hashlib import sha256
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 
 from wire.messages import LOG_LINE_BYTES_MAX
 
 PIECE_BYTES_MAX: Final = LOG_LINE_BYTES_MAX
-SYSTEM: Final[Literal["system"]] = "system"
-"""The source of lines of the operating system's audit log, in `LogLine`."""
+LogSource: TypeAlias = Literal["system", "sessions"]
+"""Whose log a `LogLine` is from."""
+SYSTEM: Final[LogSource] = "system"
+"""The operating system's audit log."""
+SESSIONS: Final[LogSource] = "sessions"
+"""The audit file of remote sessions, which has what people permitted and ended at the local page, too."""
 FILE_ID_BYTES: Final = 16
 FILES_MAX: Final = 128
 """Files whose marks are kept; the oldest is forgotten."""

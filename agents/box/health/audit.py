@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Final
 
 from agents.box.audit.chain import AuditChain, AuditHead
+from agents.box.audit.log_cursor import LogSource
 from agents.box.audit.log_reader import LogPiece
 from agents.box.buffer import Buffer
 from agents.spool import GapReason, SpoolGap
@@ -84,9 +85,7 @@ class AuditLog:
         body = ProfileInForce(now_ms(self._clock), instrument, profile.model, profile.version, port)
         return self.chain.append([Entry("", 0, body)])
 
-    def record_lines(
-        self, source: Literal["system", "sessions"], pieces: Sequence[LogPiece]
-    ) -> asyncio.Future[range]:
+    def record_lines(self, source: LogSource, pieces: Sequence[LogPiece]) -> asyncio.Future[range]:
         """Record lines of a log; durable when awaited. Raises, when awaited: SpoolError."""
         at_ms = now_ms(self._clock)
         return self.chain.append([Entry("", 0, LogLine(at_ms, source, *piece)) for piece in pieces])

@@ -1,4 +1,4 @@
-"""Reads the operating system's audit log into the chain of audit records, with a bounded share of line and spool.
+"""Reads logs of the box into the chain of audit records, with a bounded share of line and spool.
 
 Lines wait in the files of the log while the spool has too many of them: the log itself is the larger buffer. Their
 rate is limited because audit records precede routine reports on the line.
@@ -12,7 +12,7 @@ from concurrent.futures import Executor
 from typing import Final, TypeVar
 
 from agents.box.audit.chain import ENTRIES_PER_GROUP_MAX
-from agents.box.audit.log_cursor import SYSTEM
+from agents.box.audit.log_cursor import SESSIONS, SYSTEM, LogSource
 from agents.box.audit.log_reader import LogPiece, LogProblem, LogProblemKind, LogReader
 from agents.box.buffer import Buffer
 from agents.box.health.audit import AuditLog
@@ -28,6 +28,11 @@ CHECK_SECONDS: Final = 3600.0
 """Interval at which the order of the files and one of them are verified again."""
 BURST_BYTES: Final = 256 * 1024
 GROUP_BYTES: Final = 16 * 1024
+_UNREADABLE: Final = {
+    SYSTEM: AuditEvent.AUDIT_LOG_UNREADABLE,
+    SESSIONS: AuditEvent.SESSION_LOG_UNREADABLE,
+}
+_REPEATED: Final = {SYSTEM: AuditEvent.AUDIT_LOG_REPEATED, SESSIONS: AuditEvent.SESSION_LOG_REPEATED}
 _EVENTS: Final = {
     LogProblemKind.CUT: AuditEvent.AUDIT_LOG_CUT,
     LogProblemKind.CHANGED: AuditEvent.AUDIT_LOG_CHANGED,
@@ -46,6 +51,7 @@ class LogTail:
         audit: AuditLog,
         buffer: Buffer,
         *,
+        source: LogSource = SYSTEM,
         bytes_per_second: float,
         waiting_bytes_max: int,
         executor: Executor | None = None,
@@ -55,6 +61,7 @@ class LogTail:
         `executor` makes the calls of the reader, which block; without it, the event loop's threads do.
         """
         self._reader, self._audit, self._buffer, self._executor = reader, audit, buffer, executor
+        self._source = source
         self._loop = asyncio.get_running_loop()
         self._rate = TokenBucket(bytes_per_second, BURST_BYTES)
         self._waiting_bytes_max = waiting_bytes_max
@@ -71,7 +78,7 @@ class LogTail:
                     if not await self._store_next():
                         await asyncio.sleep(POLL_SECONDS)
             except DiskError:
-                self._audit.note(AuditEvent.AUDIT_LOG_UNREADABLE)
+                self._audit.note(_UNREADABLE[self._source])
             except SpoolError:
                 pass  # the lines wait in the log
             await asyncio.sleep(RETRY_SECONDS)
@@ -79,7 +86,7 @@ class LogTail:
     async def _resume(self) -> None:
         """After lines were lost in the spool, record that they are read again."""
         if self._reader.cursor.is_incomplete:
-            await self._audit.record(AuditEvent.AUDIT_LOG_REPEATED)
+            await self._audit.record(_REPEATED[self._source])
             self._reader.cursor.is_incomplete = False
 
     async def _check(self) -> None:
@@ -110,13 +117,15 @@ class LogTail:
     async def _store(self, pieces: list[LogPiece]) -> None:
         if seconds := self._rate.take(sum(len(piece.content) for piece in pieces), self._loop.time()):
             await asyncio.sleep(seconds)
-        await self._audit.record_lines(SYSTEM, pieces)
+        await self._audit.record_lines(self._source, pieces)
         for piece in pieces:
             self._reader.cursor.accept(*piece)
 
     async def _report(self, problems: list[LogProblem]) -> None:
         for problem in problems:
-            await self._audit.record(_EVENTS[problem.kind], problem.amount)
+            is_system = self._source == SYSTEM
+            event = _EVENTS[problem.kind] if is_system else AuditEvent.SESSION_LOG_CHANGED
+            await self._audit.record(event, problem.amount)
 
     async def _call(self, call: Callable[[], T]) -> T:
         return await self._loop.run_in_executor(self._executor, call)

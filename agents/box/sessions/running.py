@@ -17,6 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.x509.oid import NameOID
 
+from agents.box.audit.log_reader import LogFolder
 from agents.box.certificate_files import BoxCertificates
 from agents.box.config import BoxConfig, InstrumentPort, PortInstrument, SessionSettings
 from agents.box.sessions.desktop import DesktopNetwork, SharedDesktop, SharedScreen
@@ -59,6 +60,8 @@ class SessionHardware:
     open_log: Callable[[AuditOwner], SessionLog]
     """Opens the audit file, on the thread of the disk. Raises: OSError, AuditFileError."""
     desktop: DesktopNetwork
+    log_folder: LogFolder | None = None
+    """The folder with the audit file, for its lines in the chain of audit records; None: they are not sent."""
 
 
 @dataclass(frozen=True, slots=True)

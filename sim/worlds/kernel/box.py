@@ -20,6 +20,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from agents.box.audit_work import SESSIONS_AUDIT
 from agents.box.certificate_files import BoxCertificates
 from agents.box.config import (
     BoxConfig,
@@ -27,7 +28,6 @@ from agents.box.config import (
     StatusSocket,
 )
 from agents.box.firewall import FirewallStatus
-from agents.box.main import SESSIONS_AUDIT
 from agents.box.status import NotRunning, StatusReport, Waiting, read_status
 from agents.provision.box import sending, spool_size
 from hal.linux.disk import LinuxDisk
