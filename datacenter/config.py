@@ -35,6 +35,7 @@ notices_days = 365
 alerts_days = 3650
 commands_days = 730
 files_days = 90
+box_audit_days = 3650               # audit records of boxes, from the beginning of each chain
 base_days = 730                     # the installed base: at least 100
 
 [base]                              # optional: the installed base
@@ -186,6 +187,7 @@ class Retention(Table, frozen=True):
     alerts_days: Days | None = None
     commands_days: Days | None = None
     files_days: Days | None = None
+    box_audit_days: Days | None = None
     base_days: BaseDays | None = None
 
 

@@ -1,8 +1,8 @@
 """Deletes what is older than its kind is kept, in bounded pieces.
 
-`[store.retention]` of the configuration says how many days each kind is kept; what it does not name is kept. The
-audit log is never deleted, and neither is anything that is not finished: reports that are not evaluated, alerts that
-are not resolved, deliveries and commands that are not settled.
+`[store.retention]` of the configuration says how many days each kind is kept; what it does not name is kept. The data
+center's own audit log is never deleted, and neither is anything that is not finished: reports that are not evaluated,
+alerts that are not resolved, deliveries and commands that are not settled, audit records that are not verified.
 """
 
 from __future__ import annotations
@@ -14,12 +14,15 @@ from typing import Final, NamedTuple
 import msgspec
 from sqlalchemy import Column, ColumnElement, Table, and_, delete, func, null, select, tuple_
 
+from datacenter.audit.retention import remove_old_records
 from datacenter.config import Retention
 from datacenter.store.partitions import DAY_MS
 from datacenter.store.schema import (
     alerts,
     base_days,
     base_instruments,
+    box_audit,
+    box_chains,
     chunks,
     commands,
     deliveries,
@@ -103,6 +106,12 @@ def _empty_files(before: int) -> ColumnElement[bool]:
     return and_(_unused_files(before), ~left)
 
 
+def _of_verified_chain(before: int) -> ColumnElement[bool]:
+    a, c = box_audit.c, box_chains.c
+    is_behind = and_(c.box == a.box, c.epoch == a.epoch, c.number > a.number)
+    return and_(a.stored_at_ms < before, select(c.box).where(is_behind).exists())
+
+
 _DELIVERIES: Final = _Part(deliveries, _deliveries, deliveries.c.changed_at_ms)
 _NOTICES: Final = _Part(notices, _notices, notices.c.created_at_ms)
 KINDS: Final[dict[str, tuple[_Part, ...]]] = {
@@ -118,6 +127,7 @@ KINDS: Final[dict[str, tuple[_Part, ...]]] = {
         _Part(file_parts, _parts_of_unused_files, None),
         _Part(files, _empty_files, files.c.stored_at_ms),
     ),
+    "box_audit": (_Part(box_audit, _of_verified_chain, box_audit.c.stored_at_ms),),
     "base": (
         _Part(
             base_instruments, lambda before: base_instruments.c.day < before // DAY_MS, base_instruments.c.day
@@ -155,9 +165,12 @@ def delete_piece(store: Store, kind: str, days: int, now_ms: int, limit: int = P
 
     Raises: StoreError.
     """
+    before = now_ms - days * DAY_MS
+    if kind == "box_audit":  # a chain loses its beginning, and nothing from its middle
+        return next(filter(None, (remove_old_records(part, before, limit) for part in store.parts)), 0)
     for database, part in product(store.parts, KINDS[kind]):
         key = list(part.table.primary_key.columns)
-        chosen = select(*key).where(part.expired(now_ms - days * DAY_MS)).limit(limit)
+        chosen = select(*key).where(part.expired(before)).limit(limit)
         with database.transaction() as connection:
             deleted = connection.execute(delete(part.table).where(tuple_(*key).in_(chosen))).rowcount
         if deleted:

@@ -136,21 +136,23 @@ def box_chain_problems(
     heads that boxes have shown.
     """
     for name, head in known:
-        if not _has_record(store.of(name), name, head):
+        if not _was_removed(store.of(name), name, head) and not _has_record(store.of(name), name, head):
             where = f"{name}: chain {head.epoch}: record {head.number}"
             yield f"{where}, of which the box has a countersigned head, is missing or was replaced"
     for part in store.parts:
         yield from _head_problems(part, box, key)
         heads = {}
-        for name, epoch, number, digest, last in part.read(
-            _of_box(box, *(box_chains.c[column] for column in ("box", "epoch", "number", "hash", "last")))
+        columns = ("box", "epoch", "number", "hash", "last", "removed", "removed_hash")
+        for name, epoch, number, digest, last, removed, removed_hash in part.read(
+            _of_box(box, *(_C[column] for column in columns))
         ):
-            heads[name, epoch] = number, bytes(digest), last
+            heads[name, epoch] = number, bytes(digest), last, removed, bytes(removed_hash or START)
         rows = map(record_of, part.read(_of_box(box, *_COLUMNS).order_by(_A.box, _A.epoch, _A.number)))
         for which, chain in groupby(rows, lambda row: (row.box, row.epoch)):
-            number, digest, last = heads.pop(which, (0, START, 0))
-            yield from _problems(*which, chain, number, digest, last)
-        for (name, epoch), (_, _, last) in heads.items():
+            box_name, epoch = which
+            number, digest, last, removed, removed_hash = heads.pop(which, (0, START, 0, 0, START))
+            yield from _problems(box_name, epoch, chain, number, digest, last, removed, removed_hash)
+        for (name, epoch), (_, _, last, *_) in heads.items():
             yield f"{name}: all {last} records of the chain {epoch} are missing"
         other = box_audit.alias()
         is_known = select(other.c.box).where(
@@ -197,10 +199,24 @@ def _has_record(part: Store, box: str, head: KnownHead) -> bool:
     return bool(list(part.read(select(_A.number).where(*of_record))))
 
 
+def _was_removed(part: Store, box: str, head: KnownHead) -> bool:
+    """Whether retention has removed a record."""
+    of_chain = (_C.box == box, _C.epoch == head.epoch, _C.removed >= head.number)
+    return bool(list(part.read(select(_C.removed).where(*of_chain))))
+
+
 def _problems(
-    box: str, epoch: int, records: Iterator[AuditRecord], head: int, head_hash: bytes, last: int
+    box: str,
+    epoch: int,
+    records: Iterator[AuditRecord],
+    head: int,
+    head_hash: bytes,
+    last: int,
+    removed: int,
+    removed_hash: bytes,
 ) -> Iterator[str]:
-    number, digest = 0, START
+    """Verify a chain from the record on that follows the last one which retention removed."""
+    number, digest = removed, removed_hash
     hash_at_head = START
     for record in records:
         where = f"{box}: chain {epoch}: record {record.number}"

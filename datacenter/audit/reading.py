@@ -10,8 +10,8 @@ from typing import Annotated, Any, Final, Literal
 from msgspec import Meta, Struct
 from sqlalchemy import Select, func, select
 
-from datacenter.audit.chain import AuditEntry, AuditRow
-from datacenter.audit.trail import AuditTrail
+from datacenter.audit.chain import AuditRow
+from datacenter.audit.trail import AuditTrail, audit_row
 from datacenter.store.schema import audit
 from datacenter.store.store import Store
 from wire.hash_chain import START, ChainHead, chain_problems
@@ -104,5 +104,4 @@ def _where(query: Select[Any], wanted: AuditFilter) -> Select[Any]:
 
 
 def _rows(store: Store, query: Select[Any]) -> Iterator[AuditRow]:
-    for number, *values, previous, digest in store.read(query):
-        yield AuditRow(number, AuditEntry(*values), previous, digest)
+    yield from map(audit_row, store.read(query))

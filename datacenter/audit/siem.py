@@ -1,4 +1,6 @@
-"""Sends the audit records of boxes to a SIEM: RFC 5424 messages over TLS (RFC 5425), each at least once.
+"""Sends audit records to a SIEM, those of boxes and the data center's own: RFC 5424 messages over TLS (RFC 5425).
+
+Each is sent at least once, in the order of its chain.
 
 RFC 5425 has no acknowledgement. So the messages of a connection count as delivered when the receiver has closed it
 after reading everything: this program closes its side, and waits. A receiver that ends without having read everything
@@ -10,19 +12,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from typing import Final
 
-from sqlalchemy import select, update
+from sqlalchemy import func, insert, select, update
 
 from datacenter.audit.boxes import is_clock_doubtful, iso_time
+from datacenter.audit.chain import AuditRow
+from datacenter.audit.trail import audit_row
 from datacenter.store.box_audit import AuditRecord
 from datacenter.store.errors import StoreError
-from datacenter.store.schema import box_audit, box_chains
+from datacenter.store.schema import audit, box_audit, box_chains, siem_cursors
 from datacenter.store.store import Store
 
 RECORDS_MAX: Final = 500
@@ -34,8 +37,12 @@ CLOSE_SECONDS_MAX: Final = 600.0
 """How long a slow receiver may take for the messages of one connection."""
 READ_BYTES: Final = 16 * 1024
 WRITE_BYTES: Final = 64 * 1024
-PRIORITY: Final = 13 * 8 + 6
-"""Facility "log audit", severity "informational"."""
+FACILITY: Final = 13 * 8
+"""Facility "log audit"."""
+INFORMATIONAL, NOTICE = 6, 5
+"""Severities."""
+OWN: Final = "datacenter"
+"""The name of the data center's own log, and of its host in messages."""
 STRUCTURED_ID: Final = "rap@32473"
 """32473 is the enterprise number for examples (RFC 5612), as the vendor of this software has none."""
 _A, _C = box_audit.c, box_chains.c
@@ -50,44 +57,78 @@ def siem_message(record: AuditRecord) -> bytes:
         f'[{STRUCTURED_ID} id="{identity}" hash="{record.hash.hex()}" kind="{record.kind}"'
         f' arrived="{iso_time(record.stored_at_ms)}"][timeQuality tzKnown="1" isSynced="{synced}"]'
     )
-    head = f"<{PRIORITY}>1 {iso_time(record.at_ms)} {record.box} rap-audit - {record.kind} {structured} "
-    message = head.encode() + b"\xef\xbb\xbf" + record.text.encode()
+    header = f"<{FACILITY + INFORMATIONAL}>1 {iso_time(record.at_ms)} {record.box} rap-audit - {record.kind}"
+    return _framed(f"{header} {structured}", record.text)
+
+
+def own_message(row: AuditRow) -> bytes:
+    """Return the message of a record of the data center's own audit log, with its length before it."""
+    entry, severity = row.entry, INFORMATIONAL if row.entry.outcome == "permitted" else NOTICE
+    structured = (
+        f'[{STRUCTURED_ID} id="{OWN}/{row.number}" hash="{row.hash}" kind="access"]'
+        '[timeQuality tzKnown="1" isSynced="1"]'
+    )
+    words = [entry.actor, entry.outcome, entry.action, entry.kind, entry.resource, entry.place]
+    words += [f"purpose={entry.purpose}"] * bool(entry.purpose) + [f"token={entry.token}"] * bool(entry.token)
+    words += [f"policy={entry.policy}"] * bool(entry.policy) + [entry.reason]
+    text = " ".join(filter(None, words))
+    return _framed(
+        f"<{FACILITY + severity}>1 {iso_time(entry.at_ms)} {OWN} rap-audit - access {structured}", text
+    )
+
+
+def _framed(head: str, text: str) -> bytes:
+    """Return a message with its length before it (octet counting)."""
+    message = f"{head} ".encode() + b"\xef\xbb\xbf" + text.encode()
     return b"%d %s" % (len(message), message)
 
 
-def deliver(host: str, port: int, tls: ssl.SSLContext, content: bytes) -> None:
-    """Send `content`, and wait until the receiver has read it and has closed the connection. Raises: OSError."""
-    with socket.create_connection((host, port), CONNECT_SECONDS_MAX) as connection:
-        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        secured = tls.wrap_bio(incoming, outgoing, server_hostname=host)
-        _exchange(connection, secured.do_handshake, incoming, outgoing)
-        connection.settimeout(CLOSE_SECONDS_MAX)
-        for first in range(0, len(content), WRITE_BYTES):
-            secured.write(content[first : first + WRITE_BYTES])
-            connection.sendall(outgoing.read())
-        with suppress(ssl.SSLError):
-            secured.unwrap()  # the receiver's close_notify is not needed: rsyslog sends none
-        connection.sendall(outgoing.read())
-        connection.shutdown(socket.SHUT_WR)
-        while connection.recv(READ_BYTES):
-            pass  # an error tells of a receiver that ended without having read everything
+async def deliver(host: str, port: int, tls: ssl.SSLContext, content: bytes) -> None:
+    """Send `content`, and wait until the receiver has read it and has closed the connection.
+
+    Raises: OSError, which includes TimeoutError.
+    """
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    secured = tls.wrap_bio(incoming, outgoing, server_hostname=host)
+    async with asyncio.timeout(CONNECT_SECONDS_MAX):
+        reader, writer = await asyncio.open_connection(host, port)
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS_MAX):
+            await _shake_hands(secured, incoming, outgoing, reader, writer)
+        async with asyncio.timeout(CLOSE_SECONDS_MAX):
+            for first in range(0, len(content), WRITE_BYTES):
+                secured.write(content[first : first + WRITE_BYTES])
+                writer.write(outgoing.read())
+                await writer.drain()
+            with suppress(ssl.SSLError):
+                secured.unwrap()  # the receiver's close_notify is not needed: rsyslog sends none
+            writer.write(outgoing.read())
+            writer.write_eof()
+            while await reader.read(READ_BYTES):
+                pass  # an error tells of a receiver that ended without having read everything
+    finally:
+        writer.transport.abort()
 
 
-def _exchange(
-    connection: socket.socket, step: Callable[[], None], incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO
+async def _shake_hands(
+    secured: ssl.SSLObject,
+    incoming: ssl.MemoryBIO,
+    outgoing: ssl.MemoryBIO,
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
 ) -> None:
     while True:
         try:
-            step()
+            secured.do_handshake()
         except ssl.SSLWantReadError:
-            connection.sendall(outgoing.read())
-            if not (received := connection.recv(READ_BYTES)):
+            writer.write(outgoing.read())
+            if not (received := await reader.read(READ_BYTES)):
                 raise ConnectionResetError(
                     "the SIEM closed the connection during the TLS handshake"
                 ) from None
             incoming.write(received)
         else:
-            connection.sendall(outgoing.read())
+            writer.write(outgoing.read())
             return
 
 
@@ -110,10 +151,28 @@ def mark_delivered(store: Store, records: Sequence[AuditRecord]) -> None:
         connection.execute(update(box_chains).where(*of_chain).values(forwarded=last.number))
 
 
+def next_own(store: Store) -> list[AuditRow]:
+    """Return records of the data center's own log that were not delivered yet. Raises: StoreError."""
+    sent = select(siem_cursors.c.number).where(siem_cursors.c.log == OWN).scalar_subquery()
+    query = select(audit).where(audit.c.number > func.coalesce(sent, 0)).order_by(audit.c.number)
+    return [audit_row(row) for row in store.read(query.limit(RECORDS_MAX))]
+
+
+def mark_own_delivered(store: Store, rows: Sequence[AuditRow]) -> None:
+    """Move the cursor of the data center's own log behind delivered records. Raises: StoreError."""
+    number = rows[-1].number
+    with store.transaction() as connection:
+        of_log = siem_cursors.c.log == OWN
+        if not connection.execute(update(siem_cursors).where(of_log).values(number=number)).rowcount:
+            connection.execute(insert(siem_cursors).values(log=OWN, number=number))
+
+
 class SiemForwarder:
     """Forwards records until cancelled. `executor` makes the calls of the store."""
 
-    def __init__(self, store: Store, executor: Executor, host: str, port: int, tls: ssl.SSLContext) -> None:
+    def __init__(
+        self, store: Store, executor: Executor | None, host: str, port: int, tls: ssl.SSLContext
+    ) -> None:
         self._store, self._executor = store, executor
         self._host, self._port, self._tls = host, port, tls
 
@@ -123,6 +182,7 @@ class SiemForwarder:
         while True:
             try:
                 sent = [await self._forward(part) for part in self._store.parts]
+                sent.append(await self._forward_own())
                 if is_away and any(sent):
                     _log.info("the SIEM receives audit records again")
                     is_away = False
@@ -142,6 +202,16 @@ class SiemForwarder:
         messages = [siem_message(record) for record in records if not record.is_repeated]
         if messages:
             content = b"".join(messages)
-            await loop.run_in_executor(None, deliver, self._host, self._port, self._tls, content)
+            await deliver(self._host, self._port, self._tls, content)
         await loop.run_in_executor(self._executor, mark_delivered, part, records)
+        return True
+
+    async def _forward_own(self) -> bool:
+        """Forward the next records of the data center's own log; return whether there were any."""
+        loop = asyncio.get_running_loop()
+        rows = await loop.run_in_executor(self._executor, next_own, self._store)
+        if not rows:
+            return False
+        await deliver(self._host, self._port, self._tls, b"".join(map(own_message, rows)))
+        await loop.run_in_executor(self._executor, mark_own_delivered, self._store, rows)
         return True

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import Connection, func, insert, select, text, update
 
@@ -113,5 +113,10 @@ def _rows(connection: Connection, last: int) -> Iterator[AuditRow]:
         .execution_options(yield_per=_ROWS_FETCHED)
     )
     for row in connection.execute(query):
-        number, *values, previous, digest = row
-        yield AuditRow(number, AuditEntry(*values), previous, digest)
+        yield audit_row(row)
+
+
+def audit_row(row: Iterable[Any]) -> AuditRow:
+    """Return the record of a row of `audit`."""
+    number, *values, previous, digest = row
+    return AuditRow(number, AuditEntry(*values), previous, digest)

@@ -80,6 +80,7 @@ class Database(Protocol):
 
 
 _CHAIN: Final = f"SELECT {', '.join(ChainRow._fields)} FROM box_chains WHERE box = ? AND epoch = ?"  # noqa: S608
+_REMOVED: Final = "SELECT removed FROM box_chains WHERE box = ? AND epoch = ?"
 _PUT_CHAIN: Final = (
     f"INSERT INTO box_chains ({', '.join(ChainRow._fields)}) VALUES (?, ?, ?, ?, ?, ?)"  # noqa: S608
     " ON CONFLICT (box, epoch) DO UPDATE SET number = excluded.number, hash = excluded.hash, last = excluded.last,"
@@ -112,9 +113,14 @@ def store_audit(database: Database, cursor: Any, box: str, batch: Batch, now_ms:
         return
     chain = _chain(database, cursor, box, batch.epoch)
     rows = [make_record(box, batch.epoch, seq, now_ms, entry) for seq, entry in linked]
+    if any(
+        row.number <= chain.number for row in rows
+    ):  # sent again; retention may have removed some meanwhile
+        [(removed,)] = database.select(cursor, _REMOVED, (box, batch.epoch))
+        rows = [row for row in rows if row.number > removed]
     problems = list(_replaced(database, cursor, [row for row in rows if row.number <= chain.last]))
     database.change(cursor, _INSERT, list(_marked(database, cursor, rows)))
-    chain = chain._replace(last=max(chain.last, *(row.number for row in rows)))
+    chain = chain._replace(last=max([chain.last, *(row.number for row in rows)]))
     chain, more = _advance(database, cursor, chain, now_ms)
     database.change(cursor, _PUT_CHAIN, [chain])
     if found := problems + more:

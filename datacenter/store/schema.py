@@ -36,7 +36,7 @@ from datacenter.store.append_only import make_append_only
 
 metadata = MetaData()
 
-REVISION: Final = "0019"
+REVISION: Final = "0020"
 """The revision whose migration creates these tables."""
 
 boxes = Table(
@@ -481,6 +481,13 @@ box_papers = Table(
     Column("sha256", Text, nullable=False),
     Column("stored_at_ms", BigInteger, nullable=False),
     Column("staff", Text, nullable=False),
+)
+
+siem_cursors = Table(
+    "siem_cursors",
+    metadata,
+    Column("log", Text, primary_key=True),
+    Column("number", BigInteger, nullable=False),  # up to this record of the log, to the SIEM
 )
 
 box_keys = Table(

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-import shutil
-import socket
-import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
@@ -16,13 +13,11 @@ import pytest
 from datacenter.audit.siem import deliver, mark_delivered, next_records, siem_message
 from datacenter.store.store import Store
 from tests.support.datacenter.batches import AT_MS
-from tests.support.eventually import poll_until
+from tests.support.datacenter.rsyslog import free_port, needs_rsyslog, rsyslog
 from tests.support.hierarchy import Hierarchy
 from wire.messages import Audit, Batch, Entry, Link, decode, encode, encode_batch
-from wire.tls.context import Identity, client_context
+from wire.tls.context import client_context
 
-RSYSLOGD = shutil.which("rsyslogd") or shutil.which("rsyslogd", path="/usr/sbin")
-GNUTLS = any(Path("/usr").glob("lib*/**/rsyslog/lmnsd_gtls.so"))
 RECORDS = 1_200
 
 
@@ -59,45 +54,17 @@ def test_a_message_has_the_form_of_rfc_5424(store: Store) -> None:
     )
 
 
-@contextmanager
-def rsyslog(folder: Path, port: int, identity: Identity) -> Iterator[None]:
-    """Run rsyslogd as a SIEM that appends messages to `received`; end it by SIGTERM."""
-    (folder / "rsyslog.conf").write_text(f"""
-global(workDirectory="{folder}" defaultNetstreamDriver="gtls" defaultNetstreamDriverCAFile="{identity.authorities}"
-  defaultNetstreamDriverCertFile="{identity.certificate}" defaultNetstreamDriverKeyFile="{identity.key}")
-module(load="imtcp" streamDriver.name="gtls" streamDriver.mode="1" streamDriver.authMode="x509/certvalid")
-input(type="imtcp" port="{port}" address="127.0.0.1")
-template(name="whole" type="string" string="%structured-data% %msg%\\n")
-action(type="omfile" file="{folder}/received" template="whole")
-""")
-    assert RSYSLOGD
-    program = subprocess.Popen([RSYSLOGD, "-n", "-f", folder / "rsyslog.conf", "-i", folder / "pid"])
-    try:
-        poll_until(lambda: is_open(port))
-        yield
-    finally:
-        program.terminate()
-        program.wait()
-
-
-def is_open(port: int) -> bool:
-    with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port)) == 0
-
-
-@pytest.mark.skipif(not RSYSLOGD or not GNUTLS, reason="needs rsyslog with GnuTLS: make setup-datacenter")
+@needs_rsyslog
 @pytest.mark.slow("rsyslogd is started twice")
 def test_a_real_rsyslog_receives_each_record_although_it_was_away(
     store: Store, tmp_path: Path, pki: Hierarchy
 ) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
 
     def forward() -> None:
         tls = client_context(pki.box)
         records = next_records(store)
-        deliver("127.0.0.1", port, tls, b"".join(map(siem_message, records)))
+        asyncio.run(deliver("127.0.0.1", port, tls, b"".join(map(siem_message, records))))
         mark_delivered(store, records)
 
     with pytest.raises(OSError):
