@@ -32,6 +32,8 @@ RECORDS_MAX: Final = 500
 """Messages on one connection."""
 POLL_SECONDS: Final = 5.0
 RETRY_SECONDS: Final = 30.0
+RETRY_SECONDS_MAX: Final = 600.0
+"""The pause doubles while the SIEM stays away."""
 CONNECT_SECONDS_MAX: Final = 30.0
 CLOSE_SECONDS_MAX: Final = 600.0
 """How long a slow receiver may take for the messages of one connection."""
@@ -88,10 +90,10 @@ async def deliver(host: str, port: int, tls: ssl.SSLContext, content: bytes) -> 
 
     Raises: OSError, which includes TimeoutError.
     """
-    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    secured = tls.wrap_bio(incoming, outgoing, server_hostname=host)
     async with asyncio.timeout(CONNECT_SECONDS_MAX):
         reader, writer = await asyncio.open_connection(host, port)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    secured = tls.wrap_bio(incoming, outgoing, server_hostname=host)
     try:
         async with asyncio.timeout(CONNECT_SECONDS_MAX):
             await _shake_hands(secured, incoming, outgoing, reader, writer)
@@ -177,21 +179,22 @@ class SiemForwarder:
         self._host, self._port, self._tls = host, port, tls
 
     async def run(self) -> None:
-        """Forward; a SIEM that is away is tried again every RETRY_SECONDS."""
-        is_away = False
+        """Forward; a SIEM that is away is tried again after RETRY_SECONDS, and later after longer pauses."""
+        is_away, pause_s = False, RETRY_SECONDS
         while True:
             try:
                 sent = [await self._forward(part) for part in self._store.parts]
                 sent.append(await self._forward_own())
                 if is_away and any(sent):
                     _log.info("the SIEM receives audit records again")
-                    is_away = False
+                    is_away, pause_s = False, RETRY_SECONDS
                 await asyncio.sleep(0 if any(sent) else POLL_SECONDS)
             except (OSError, StoreError) as error:
                 if not is_away:
                     _log.error("audit records wait, because the SIEM does not receive them: %s", error)
                 is_away = True
-                await asyncio.sleep(RETRY_SECONDS)
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, RETRY_SECONDS_MAX)
 
     async def _forward(self, part: Store) -> bool:
         """Forward the next records of a database; return whether there were any."""

@@ -123,7 +123,11 @@ class SimTransport(asyncio.Transport):
             future.set_exception(error)
 
     def can_write_eof(self) -> bool:
-        return False
+        return False  # so that programs which have the choice close both directions
+
+    def write_eof(self) -> None:
+        if not self._closing:
+            self._endpoint.finish()
 
     def is_closing(self) -> bool:
         return self._closing

@@ -125,6 +125,10 @@ class TcpEndpoint:
         else:
             self.terminate(reset=False)
 
+    def finish(self) -> None:
+        """Send the queued data, then FIN; data may still arrive. The connection must be established."""
+        self._sender.finish()
+
     def terminate(self, *, reset: bool) -> None:
         """End the connection at once, sending RST to the peer if `reset`."""
         # before the peer has answered, no RST is sent (RFC 9293, 3.10.5)
