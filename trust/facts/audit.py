@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterator
 
 from trust.fact import Fact, fact, names, settings_lines
@@ -23,6 +24,10 @@ def facts(machine: Machine) -> Iterator[Fact]:
         remote = [
             line for line in lines if "@@" in line or " @" in line or "omfwd" in line or "omrelp" in line
         ]
+        box = machine.file("/etc/rap/box.toml")
+        if box is not None and "audit" in tomllib.loads(box.text):
+            remote.append("the data center, with the box's own audit records ([audit] of /etc/rap/box.toml)")
+            files.append(box)
         yield fact("audit.destinations", remote, listed, *files)
         tls = [line for line in lines if "StreamDriver" in line]
         yield fact("audit.transport", tls, listed, *files)

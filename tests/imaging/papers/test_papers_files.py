@@ -82,6 +82,11 @@ def test_ways_of_personal_information_are_named(papers: Papers, tmp_path: Path) 
     assert {one.id: one.answer for one in without.answers}["MPII-1"] == "no"
 
 
+def test_the_data_center_is_a_destination_of_the_systems_audit_log(papers: Papers) -> None:
+    destinations = papers.by_key()["audit.destinations"].values
+    assert len([one for one in destinations if one.startswith("the data center, ")]) == 1
+
+
 def test_messages_that_this_program_does_not_know_are_not_shown() -> None:
     changed = [
         capture(one.kind, one.source, one.text + "\n", one.at)
