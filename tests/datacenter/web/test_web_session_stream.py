@@ -114,7 +114,7 @@ def test_what_a_raw_service_cannot_guarantee_is_not_requested(
 
     async def act(made: Pages) -> None:
         engineer = made.web.sign_in("engineer")
-        form = {"reason": "x", "ticket": "T", "minutes": "5", "port": "1", "mode": mode}
+        form = {"reason": "x", "ticket": "T", "minutes": "5", "mode": mode}
         target = "/instruments/RAP-0001/CHEM-0001/sessions"
         answer = await asyncio.to_thread(
             lambda: engineer.post(target, {"form_token": engineer.form_token(), **form})
