@@ -9,6 +9,7 @@ import pytest
 
 from agents.box.config import Profiles
 from agents.box.profiles import PROFILE_BYTES_MAX, InstrumentProfiles, profiles_in_force
+from agents.box.state import BoxState
 from settings.profile import DIRECTORY, Profile, load_profile, parse_profile
 from tests.support.agents.update_box import CONFIG, INSTRUMENT, profile_text
 from wire.pki.signature import new_key_pair, sign
@@ -107,11 +108,11 @@ def test_an_instrument_is_served_anew_only_when_its_profile_changes() -> None:
         served.append(profiles.allowed[INSTRUMENT].profile.version)
         await asyncio.Event().wait()
 
-    async def record(_serial: str, _profile: Profile) -> None:
+    async def record(_serial: str, _profile: Profile, _port: int) -> None:
         pass
 
     async def run() -> None:
-        await profiles.record_changes(record, {})
+        await profiles.record_changes(record, BoxState())
         serving = asyncio.create_task(profiles.while_unchanged(INSTRUMENT, serve))
         for content, on_trial, expected in (
             (NO_DATA, False, [VERSION]),

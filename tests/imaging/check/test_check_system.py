@@ -289,5 +289,5 @@ def test_a_failing_rule_ends_the_command_with_status_1(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     asked = [RuleResult("a_rule", "high", "about a rule", "fail")]
-    monkeypatch.setattr("imaging.check.openscap.scan", lambda *_: asked)
+    monkeypatch.setattr("imaging.check.system.scan", lambda *_: asked)
     assert main(["image", "check", str(_rhel(tmp_path / "system"))]) == FAILED
