@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-import agents.box.box
 import agents.box.intake.collector
 import agents.box.intake.intake
+import agents.box.start
 import agents.box.uplink.forwarder
 import agents.box.uplink.stream
 import datacenter.store.batch
@@ -248,9 +248,9 @@ def sends_alerts_only_with_routine_reports(patch: Patch) -> None:
 
 @planted("rot", "lost")
 def never_sends_a_gap_record(patch: Patch) -> None:
-    right = agents.box.box.encode_gap
+    right = agents.box.start.encode_gap
     patch.setattr(
-        agents.box.box,
+        agents.box.start,
         "encode_gap",
         lambda gap, clock: right(type(gap)((), 0, gap.reason), clock),
     )
@@ -258,13 +258,13 @@ def never_sends_a_gap_record(patch: Patch) -> None:
 
 @planted("rot", "altered")
 def names_too_much_in_a_gap_record(patch: Patch) -> None:
-    right = agents.box.box.encode_gap
+    right = agents.box.start.encode_gap
 
     def naming(gap: Any, clock: Any) -> bytes:
         first, last = gap.ranges[-1]
         return right(type(gap)((*gap.ranges[:-1], (first, last + 200)), gap.records, gap.reason), clock)
 
-    patch.setattr(agents.box.box, "encode_gap", naming)
+    patch.setattr(agents.box.start, "encode_gap", naming)
 
 
 # -- commands
