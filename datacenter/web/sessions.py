@@ -119,11 +119,15 @@ class StaffSessions:
         query = select(func.count()).where(_S.staff == staff, _S.ends_at_ms > now_ms)
         return int(next(self._store.read(query))[0])
 
-    def end_oldest(self, staff: str, keep: int) -> int:
-        """End the oldest sessions of a person but for the newest `keep`; return how many ended."""
-        newest = select(_S.sha256).where(_S.staff == staff).order_by(_S.signed_in_at_ms.desc(), _S.sha256)
+    def end_oldest(self, cookie: str, staff: str, keep: int) -> int:
+        """End the oldest sessions of a person but for `keep`, among them that of the cookie; return how many ended.
+
+        This one was begun last, also if the clock was set back.
+        """
+        others = select(_S.sha256).where(_S.staff == staff, _S.sha256 != _hash(cookie))
+        newest = others.order_by(_S.signed_in_at_ms.desc(), _S.sha256)
         with self._store.transaction() as connection:
-            older = list(connection.scalars(newest.offset(keep)))
+            older = list(connection.scalars(newest.offset(keep - 1)))
             connection.execute(delete(web_sessions).where(_S.sha256.in_(older)))
         return len(older)
 

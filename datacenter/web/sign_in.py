@@ -92,13 +92,14 @@ async def begin_session(services: WebServices, staff: str, signed_on: SignedOn |
     def begin() -> str:
         for one in sessions.expired(now_ms):
             log.sign_in(one.ended_at_ms, one.staff, "permitted", _TIMED_OUT, action="sign-out")
-        if others := sessions.count(staff, now_ms):
+        others = sessions.count(staff, now_ms)
+        cookie = sessions.begin(staff, now_ms, signed_on)
+        if cookie and others:
             text = f"{others} other {'session' if others == 1 else 'sessions'} of the person open"
             log.sign_in(now_ms, staff, "permitted", text)
-        if others >= SESSIONS_OF_PERSON_MAX:
+        if cookie and others >= SESSIONS_OF_PERSON_MAX:
             log.sign_in(now_ms, staff, "permitted", _TOO_MANY, action="sign-out")
-        cookie = sessions.begin(staff, now_ms, signed_on)
-        sessions.end_oldest(staff, SESSIONS_OF_PERSON_MAX)
+            sessions.end_oldest(cookie, staff, SESSIONS_OF_PERSON_MAX)
         return cookie
 
     cookie: str = await services.write(begin)

@@ -34,7 +34,7 @@ main.run_datacenter(sys.argv[1], ready=lambda ports: print(ports.boxes, flush=Tr
 print("stopped", flush=True)
 """
 
-
+ENDING = "rap: ending: a signal asked for it\n"
 NOTES_THE_SIGNAL = """
 from datacenter import main
 class Noted(main.ForcedExit):
@@ -103,8 +103,8 @@ def test_a_batch_that_is_never_committed_is_not_acknowledged(empty_postgres: str
             asyncio.run(send(port))
             status, output = end(program)
     assert status == 3
-    ready, failed = output.splitlines()
-    assert ready == f"rap: ready on port {port}"
+    ready, ending, failed = output.splitlines()
+    assert (ready, ending + "\n") == (f"rap: ready on port {port}", ENDING)
     assert failed.startswith("rap: store.url: postgresql+psycopg://postgres@/postgres")
     assert "the database has not responded for 1 s" in output
     store = Store(empty_postgres)
@@ -132,7 +132,7 @@ def test_a_database_call_that_returns_in_time_is_awaited(empty_postgres: str, tm
             program.terminate()
             assert program.stdout.readline() == "ending\n", "the call returns after the signal"
         output, errors = program.communicate(timeout=WAIT_SECONDS_MAX)
-    assert (program.returncode, output, errors) == (0, "stopped\n", "")
+    assert (program.returncode, output, errors) == (0, "stopped\n", ENDING)
 
 
 def test_a_locked_database_file_ends_the_program_with_a_reason(tmp_path: Path) -> None:

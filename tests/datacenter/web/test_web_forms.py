@@ -192,6 +192,12 @@ def test_further_sessions_of_a_person_are_recorded_and_limited(changing: WebClie
     ]
 
 
+def test_a_sign_in_lasts_after_the_clock_was_set_back(changing: WebClient) -> None:
+    for _ in range(SESSIONS_OF_PERSON_MAX):
+        changing.with_session("engineer", NOW_MS + 60_000)
+    assert sign_in(changing).get("/").status == 200
+
+
 def test_a_session_that_ended_by_its_time_is_recorded_with_that_time(changing: WebClient) -> None:
     changing.with_session("observer", NOW_MS - SESSION_MS - 60_000)
     sign_in(changing)
