@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -195,8 +196,8 @@ def test_a_lab_whose_instruments_are_always_cut_off_fails() -> None:
 
 
 def test_a_lab_whose_forwarder_stops_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def stands_still(self: Forwarder) -> None:
-        await self._carrier_returned.wait()
+    async def stands_still(_: Forwarder) -> None:
+        await asyncio.Event().wait()
 
     monkeypatch.setattr(Forwarder, "_forward_until_lost", stands_still)
     monkeypatch.setattr(Forwarder, "_retry_delay", lambda *_: 1.0)
