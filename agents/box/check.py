@@ -64,13 +64,13 @@ class DescriptorError(Exception):
     """The system allows this process too few open files; the message says how many are needed."""
 
 
-def check_box(file: Path) -> CheckedConfig:
-    """Load and check the configuration in `file`.
+def check_box(file: Path, closed: CheckedConfig | None = None) -> CheckedConfig:
+    """Load and check the configuration in `file`; `closed` is the result of `check_closed` if there is one.
 
     Raises: SettingsError, also for the policy file; DescriptorError.
     """
-    checked = check_closed(file)
-    config, board = checked.config, checked.board
+    closed = closed or check_closed(file)
+    config, board = closed.config, closed.board
     problems = _check_identity(file, config)
     _check_revocation(file, config)
     _check_adapted(file, config, board)

@@ -22,7 +22,7 @@ from typing import Final
 from agents.box.audit_work import SESSIONS_AUDIT
 from agents.box.box import OnServed
 from agents.box.check import CheckedConfig, check_box, check_closed
-from agents.box.config import BoxConfig, FirewallPolicy, SessionSettings, UpdateSettings, load_config
+from agents.box.config import BoxConfig, FirewallPolicy, SessionSettings, UpdateSettings
 from agents.box.firewall import LogMessage
 from agents.box.hardware import Hardware
 from agents.box.local_page import run_local_page
@@ -76,8 +76,10 @@ def run_box(config_path: Path, on_served: OnServed, log_message: LogMessage) -> 
 
     Raises: SettingsError for an invalid file; DescriptorError; DiskError or SpoolError for an unusable disk.
     """
-    fips = demanded_self_test(load_config(config_path), LinuxCryptographicModule())
-    checked = check_box(config_path) if fips is None or fips.is_passed else check_closed(config_path)
+    checked = check_closed(config_path)
+    fips = demanded_self_test(checked.config, LinuxCryptographicModule())
+    if fips is None or fips.is_passed:
+        checked = check_box(config_path, checked)
     for problem in checked.identity:
         log_message(
             f"{'warning' if problem.severity is Severity.SOON else 'peers refuse the certificate'}: {problem}"

@@ -119,8 +119,8 @@ class StaffSessions:
         query = select(func.count()).where(_S.staff == staff, _S.ends_at_ms > now_ms)
         return int(next(self._store.read(query))[0])
 
-    def end_oldest(self, cookie: str, staff: str, keep: int) -> int:
-        """End the oldest sessions of a person but for `keep`, among them that of the cookie; return how many ended.
+    def end_oldest(self, cookie: str, staff: str, keep: int) -> None:
+        """End the oldest sessions of a person but for `keep`, among which is that of the cookie.
 
         This one was begun last, also if the clock was set back.
         """
@@ -129,7 +129,6 @@ class StaffSessions:
         with self._store.transaction() as connection:
             older = list(connection.scalars(newest.offset(keep - 1)))
             connection.execute(delete(web_sessions).where(_S.sha256.in_(older)))
-        return len(older)
 
     def find(self, cookie: str, now_ms: int) -> StaffSession | None:
         """Return the session of a cookie; None if it is unknown, has ended or has expired."""

@@ -13,8 +13,8 @@ import ctypes
 import hashlib
 import hmac
 import ssl
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Final
@@ -121,15 +121,21 @@ def _status(name: str, *arguments: object) -> bool:
     return bool(function(*arguments) == 1)
 
 
+@contextmanager
+def _provider_offering(kind: str, algorithm: bytes, query: bytes | None) -> Iterator[int | None]:
+    """The provider from which OpenSSL fetches an algorithm by a property query; None if it refuses."""
+    method = _call(f"{kind}_fetch", None, algorithm, query)
+    try:
+        yield _call(f"{kind}_get0_provider", method) if method is not None else None
+    finally:
+        if method is not None:
+            _call(f"{kind}_free", method)
+
+
 def _provider_of(kind: str, algorithm: str) -> str:
     """Return the name of the provider from which OpenSSL fetches an algorithm by default; empty if it refuses."""
-    method = _call(f"{kind}_fetch", None, algorithm.encode(), None)
-    if method is None:
-        return ""
-    try:
-        return _text(_call("OSSL_PROVIDER_get0_name", _call(f"{kind}_get0_provider", method)))
-    finally:
-        _call(f"{kind}_free", method)
+    with _provider_offering(kind, algorithm.encode(), None) as provider:
+        return "" if provider is None else _text(_call("OSSL_PROVIDER_get0_name", provider))
 
 
 class _Parameter(ctypes.Structure):
@@ -144,6 +150,7 @@ class _Parameter(ctypes.Structure):
     )
 
 
+_FIPS_SHA256: Final = ("EVP_MD", b"SHA2-256", b"provider=fips")
 _UTF8_POINTER: Final = 6
 """OSSL_PARAM_UTF8_PTR."""
 
@@ -151,17 +158,13 @@ _UTF8_POINTER: Final = 6
 def _module_name() -> str:
     if not _status("OSSL_PROVIDER_available", None, b"fips"):
         return ""
-    method = _call("EVP_MD_fetch", None, b"SHA2-256", b"provider=fips")
-    if method is None:
-        return ""
-    try:
-        provider = _call("EVP_MD_get0_provider", method)
+    with _provider_offering(*_FIPS_SHA256) as provider:
+        if provider is None:
+            return ""
         return " ".join(_parameter(provider, key) for key in (b"name", b"version"))
-    finally:
-        _call("EVP_MD_free", method)
 
 
-def _parameter(provider: int | None, key: bytes) -> str:
+def _parameter(provider: int, key: bytes) -> str:
     value = ctypes.c_char_p()
     parameters = (_Parameter * 2)()
     parameters[0] = _Parameter(key, _UTF8_POINTER, ctypes.addressof(value), 0, 0)
@@ -179,14 +182,11 @@ def _provider() -> str:
         return f"{ssl.OPENSSL_VERSION} has no providers; use OpenSSL 3.0 or later"
     if not _status("OSSL_PROVIDER_available", None, b"fips"):
         return "OpenSSL has not loaded the FIPS provider: it is missing, damaged, or not in openssl.cnf"
-    method = _call("EVP_MD_fetch", None, b"SHA2-256", b"provider=fips")
-    if method is None:
-        return "the FIPS provider has loaded, but offers no SHA-256"
-    try:
-        if not _status("OSSL_PROVIDER_self_test", _call("EVP_MD_get0_provider", method)):
+    with _provider_offering(*_FIPS_SHA256) as provider:
+        if provider is None:
+            return "the FIPS provider has loaded, but offers no SHA-256"
+        if not _status("OSSL_PROVIDER_self_test", provider):
             return "the FIPS provider fails its own self-test; install its package again"
-    finally:
-        _call("EVP_MD_free", method)
     return ""
 
 

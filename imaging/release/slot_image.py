@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import mmap
 import os
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -61,16 +62,21 @@ def find_slot(image: Path) -> SlotPlace | None:
 
 def extract_slot(image: Path, place: SlotPlace, target: Path) -> None:
     """Copy a slot to a new file. Raises: OSError."""
-    with image.open("rb") as source, target.open("xb") as made:
-        end = place.offset + place.length
-        for at in range(place.offset, end, _CHUNK_BYTES):
-            made.write(os.pread(source.fileno(), min(_CHUNK_BYTES, end - at), at))
+    with target.open("xb") as made:
+        for chunk in _chunks(image, place):
+            made.write(chunk)
 
 
 def slot_sha256(image: Path, place: SlotPlace) -> str:
     """Return the SHA-256 of a slot, as a box computes it. Raises: OSError."""
-    digest, end = sha256(), place.offset + place.length
+    digest = sha256()
+    for chunk in _chunks(image, place):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _chunks(image: Path, place: SlotPlace) -> Iterator[bytes]:
+    end = place.offset + place.length
     with image.open("rb") as file:
         for at in range(place.offset, end, _CHUNK_BYTES):
-            digest.update(os.pread(file.fileno(), min(_CHUNK_BYTES, end - at), at))
-    return digest.hexdigest()
+            yield os.pread(file.fileno(), min(_CHUNK_BYTES, end - at), at)

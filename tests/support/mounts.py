@@ -7,19 +7,12 @@ test has already given to something else.
 
 from __future__ import annotations
 
-import ctypes
-import os
-from typing import Final
+from pathlib import Path
 
-from tests.support.namespaces import unshare
-
-_CLONE_NEWNS: Final = 0x00020000
-_MS_REC, _MS_PRIVATE = 0x4000, 1 << 18
-_LIBC = ctypes.CDLL(None, use_errno=True)
+from sim.worlds.kernel.namespaces import syscalls
 
 
 def isolate_mounts() -> None:
     """Move this process, which needs to be root, into a new mount namespace. Raises: OSError."""
-    unshare(_CLONE_NEWNS)
-    if _LIBC.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None) != 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    syscalls.unshare(syscalls.NEW_MOUNTS)
+    syscalls.mount("none", Path("/"), flags=syscalls.MS_REC | syscalls.MS_PRIVATE)

@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sim.lab.labfile import load_lab
 from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.kernel
@@ -52,14 +52,9 @@ def run(lab: Path, world: str) -> dict[str, Any]:
     return document
 
 
-def minutes(lab: Path) -> float:
-    duration: str = tomllib.loads(lab.read_text())["lab"]["duration"]
-    return float(duration.removesuffix("min")) if duration.endswith("min") else float(duration[:-1]) / 60
-
-
 @pytest.fixture(scope="module")
 def results() -> dict[str, dict[str, dict[str, Any]]]:
-    longest_first = sorted(LABS, key=minutes, reverse=True)
+    longest_first = sorted(LABS, key=lambda lab: load_lab(lab).about.duration, reverse=True)
     with ThreadPoolExecutor(REAL_TIME_LABS) as pool:
         running = [pool.submit(run, lab, "kernel") for lab in longest_first]
         documents = [run(lab, "virtual") for lab in LABS]

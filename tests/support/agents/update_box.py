@@ -275,6 +275,23 @@ class UpdateBox:
         self.calls, self.kill_at, self.is_killed = 0, 0, False
         """The number of blocking calls of the program, that after which it is killed, and whether it was."""
 
+    @property
+    def phase(self) -> UpdatePhase:
+        """The phase of the update, while the program runs."""
+        assert self.updater is not None
+        return self.updater.status.phase
+
+    def lose_line_while_fetching(self, times: int) -> list[int]:
+        """Lose the connection at 29 of 30 answers of a download; return how many of `times` are left, as one item."""
+        left = [times]
+
+        def is_line_lost() -> bool:
+            left[0] -= self.phase is UpdatePhase.FETCHING
+            return self.phase is UpdatePhase.FETCHING and left[0] % 30 > 0
+
+        self.is_line_lost = is_line_lost
+        return left
+
     # -- power and boot loader --------------------------------------------------------------------------
 
     @property

@@ -82,11 +82,6 @@ def refusal(box: UpdateBox, assay: str) -> str:
     return box.released.profiles.allowed[INSTRUMENT].refusal(Quality(1, 0, assay, 1, 0))
 
 
-def phase(box: UpdateBox) -> UpdatePhase:
-    assert box.updater is not None
-    return box.updater.status.phase
-
-
 def follow(box: UpdateBox, order: UpdateOrder) -> tuple[int, str, str]:
     """Let the box follow another order to its end; return the outcome."""
     before = len(box.center.steps)
@@ -102,7 +97,7 @@ def follow(box: UpdateBox, order: UpdateOrder) -> tuple[int, str, str]:
 def test_a_new_profile_is_in_force_without_a_restart(box: UpdateBox, center: UpdateCenter) -> None:
     box.run(until=lambda: True)
     assert refusal(box, "new")
-    box.run(until=lambda: phase(box) is UpdatePhase.DATA_TRIAL and version(box) == FIRST)
+    box.run(until=lambda: box.phase is UpdatePhase.DATA_TRIAL and version(box) == FIRST)
     assert not refusal(box, "new") and not refusal(box, "glu") and refusal(box, "foreign")
     box.run()
     assert [step for _, step, _ in center.steps] == ["accepted", "fetched", "applied", "committed"]
@@ -152,7 +147,7 @@ def test_a_report_that_the_new_profile_alone_refuses_ends_the_trial_and_is_accep
 def test_a_release_that_is_unhealthy_is_left_and_never_fetched_again(
     box: UpdateBox, center: UpdateCenter
 ) -> None:
-    box.health = lambda _: "ports-not-served" if phase(box) is UpdatePhase.DATA_TRIAL else ""
+    box.health = lambda _: "ports-not-served" if box.phase is UpdatePhase.DATA_TRIAL else ""
     box.run(seconds=TRIAL_SECONDS_MAX + 600)
     assert center.outcomes == [(5, "returned", "ports-not-served")]
     assert version(box) == SHIPPED and box.recorded[-1] == SHIPPED and box.started == [1]
@@ -166,7 +161,7 @@ def test_a_release_with_which_the_program_crashes_is_left(box: UpdateBox, center
 
     def crash() -> bool:
         nonlocal starts
-        if phase(box) is UpdatePhase.DATA_TRIAL:
+        if box.phase is UpdatePhase.DATA_TRIAL:
             starts += 1
             box.is_killed = True
         return box.is_settled()
@@ -263,7 +258,7 @@ def test_a_truncated_manifest_is_refused(box: UpdateBox, center: UpdateCenter) -
 def test_without_room_the_release_fails_before_its_files_are_fetched(
     box: UpdateBox, center: UpdateCenter
 ) -> None:
-    box.run(until=lambda: phase(box) is UpdatePhase.METADATA)
+    box.run(until=lambda: box.phase is UpdatePhase.METADATA)
     box.at_start = lambda: box.disk.backend.set_capacity(box.disk.backend.used_bytes + 8 * 1024)
     box.run()
     assert center.outcomes[0][1:] in (("refused", "no-room"), ("failed", "no-room"))
@@ -275,7 +270,7 @@ def test_without_room_the_release_fails_before_its_files_are_fetched(
 def test_an_order_that_is_withdrawn_while_files_are_fetched_changes_nothing(
     box: UpdateBox, center: UpdateCenter
 ) -> None:
-    box.run(until=lambda: phase(box) is UpdatePhase.FETCHING)
+    box.run(until=lambda: box.phase is UpdatePhase.FETCHING)
     center.order = UpdateOrder(0)
     assert box.updater is not None
     box.run()
@@ -301,13 +296,7 @@ def test_files_that_are_damaged_on_the_disk_are_fetched_again_and_the_release_be
 def test_a_line_that_is_down_200_times_does_not_end_the_download(
     box: UpdateBox, center: UpdateCenter
 ) -> None:
-    losses = [200]
-
-    def is_line_lost() -> bool:
-        losses[0] -= phase(box) is UpdatePhase.FETCHING
-        return phase(box) is UpdatePhase.FETCHING and losses[0] % 30 > 0
-
-    box.is_line_lost = is_line_lost
+    losses = box.lose_line_while_fetching(200)
     box.run()
     assert losses[0] <= 0, "the line was not down often enough"
     assert center.outcomes == [(5, "committed", "")]
@@ -365,7 +354,7 @@ def test_a_program_that_is_killed_at_any_step_continues(releases: UpdateCenter) 
 
 
 def test_a_program_that_starts_in_the_trial_begins_with_the_new_profile(box: UpdateBox) -> None:
-    box.run(until=lambda: phase(box) is UpdatePhase.DATA_TRIAL and version(box) == FIRST)
+    box.run(until=lambda: box.phase is UpdatePhase.DATA_TRIAL and version(box) == FIRST)
     box.switch_on()
     box.run()
     assert box.loaded == [SHIPPED, FIRST] and box.center.outcomes == [(5, "committed", "")]
@@ -395,7 +384,7 @@ def test_the_times_to_send_are_those_of_the_release_and_of_the_configuration_aft
     center.release_data(21, {"settings/sending.toml": b"heartbeat_s = 30.0\nlinger_s = 5.0\n"})
     center.order = UpdateOrder(8, 21, "data")
     box.run(until=lambda: timing(box) == (30.0, 5.0))
-    box.health = lambda _: "ports-not-served" if phase(box) is UpdatePhase.DATA_TRIAL else ""
+    box.health = lambda _: "ports-not-served" if box.phase is UpdatePhase.DATA_TRIAL else ""
     box.run(until=lambda: center.outcomes[-1][0] == 21 and box.is_settled())
     assert center.outcomes[-1] == (21, "returned", "ports-not-served")
     assert timing(box) == (60.0, usual.linger_s)

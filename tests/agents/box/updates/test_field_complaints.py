@@ -38,11 +38,6 @@ def box(center: UpdateCenter) -> UpdateBox:
     return UpdateBox(center)
 
 
-def phase(box: UpdateBox) -> UpdatePhase:
-    assert box.updater is not None
-    return box.updater.status.phase
-
-
 def delta_requests(center: UpdateCenter) -> list[str]:
     return [request for request in center.requests if "/files/" in request]
 
@@ -50,13 +45,7 @@ def delta_requests(center: UpdateCenter) -> list[str]:
 def test_rauc_1517_a_line_that_is_down_200_times_does_not_end_the_download(
     box: UpdateBox, center: UpdateCenter
 ) -> None:
-    losses = [200]
-
-    def is_line_lost() -> bool:
-        losses[0] -= phase(box) is UpdatePhase.FETCHING
-        return phase(box) is UpdatePhase.FETCHING and losses[0] % 30 > 0
-
-    box.is_line_lost = is_line_lost
+    losses = box.lose_line_while_fetching(200)
     box.run()
     assert losses[0] <= 0, "the line was not down often enough"
     assert center.outcomes == [(2, "committed", "")]
@@ -105,7 +94,7 @@ def test_hawkbit_693_a_box_that_does_not_return_reports_nothing_more(
 
 def test_rauc_490_twenty_power_cuts_do_not_change_the_slot(box: UpdateBox) -> None:
     for _ in range(20):
-        box.run(seconds=3600, until=lambda: phase(box) is UpdatePhase.FETCHING)
+        box.run(seconds=3600, until=lambda: box.phase is UpdatePhase.FETCHING)
         box.switch_on()
     assert set(box.started) == {1}
     box.run()
@@ -126,7 +115,7 @@ def test_rauc_1907_the_box_starts_and_updates_with_any_sector_of_its_state_destr
     if when == "trial":
         is_ready = True
     box.run(
-        until=box.is_settled if when == "idle" and is_ready else lambda: phase(box) == when or when == "idle"
+        until=box.is_settled if when == "idle" and is_ready else lambda: box.phase == when or when == "idle"
     )
     box.boot_state.write(offset + sector, Random(3).randbytes(512))
     box.boot_state.flush()
@@ -159,7 +148,7 @@ def test_mender_convert_97_a_bad_release_that_is_offered_again_is_refused_withou
     assert center.outcomes[-1] == (2, "refused", "failed-before")
     assert all(request.startswith("POST") for request in center.requests[before:])
     center.order = UpdateOrder(9, 3)
-    box.run(until=lambda: center.outcomes[-1][1] == "committed" and phase(box) is UpdatePhase.IDLE)
+    box.run(until=lambda: center.outcomes[-1][1] == "committed" and box.phase is UpdatePhase.IDLE)
     assert box.release_in(box.boot()) == 3
 
 
@@ -191,7 +180,7 @@ def test_aktualizr_1548_metadata_that_expires_before_the_restart_does_not_stop_i
 ) -> None:
     begins = int((NOW + timedelta(days=90)).timestamp())  # a timestamp is valid for 30 days
     center.order = UpdateOrder(7, 2, restart_times=((begins, begins + 3600),))
-    box.run(until=lambda: phase(box) is UpdatePhase.READY)
+    box.run(until=lambda: box.phase is UpdatePhase.READY)
     box.now_s = begins - 60
     box.switch_on()
     box.run()
@@ -230,7 +219,7 @@ def test_mcuboot_1966_a_write_torn_in_the_last_sector_is_written_again(center: U
 def test_ostree_1648_a_full_disk_refuses_the_order_before_the_download(
     box: UpdateBox, center: UpdateCenter
 ) -> None:
-    box.run(until=lambda: phase(box) is UpdatePhase.METADATA)
+    box.run(until=lambda: box.phase is UpdatePhase.METADATA)
     box.at_start = lambda: box.disk.backend.set_capacity(box.disk.backend.used_bytes + 8 * 1024)
     box.run()
     assert center.outcomes == [(2, "refused", "no-room")]
@@ -243,7 +232,7 @@ def test_ostree_1648_a_full_disk_refuses_the_order_before_the_download(
 def test_mender_convert_231_a_running_slot_that_was_written_is_repaired_by_ranges(
     box: UpdateBox, center: UpdateCenter
 ) -> None:
-    box.run(until=lambda: phase(box) is UpdatePhase.METADATA)  # what should be there is known
+    box.run(until=lambda: box.phase is UpdatePhase.METADATA)  # what should be there is known
     box.slots["a"].backend.flip_bits(3 * 4096)
     damaged, box.damaged = box.content("a"), {"a": 1}
     box.run()

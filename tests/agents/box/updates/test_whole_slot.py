@@ -91,7 +91,7 @@ def test_a_cut_while_a_running_slot_is_repaired_costs_one_range(center: UpdateCe
 
     def damaged(seed: int) -> UpdateBox:
         box = UpdateBox(ordered(center, UpdateOrder(7, 2)), seed)
-        box.run(until=lambda: phase(box) is UpdatePhase.METADATA)  # what should be there is known
+        box.run(until=lambda: box.phase is UpdatePhase.METADATA)  # what should be there is known
         box.slots["a"].backend.flip_bits(3 * BLOCK_BYTES)
         box.damaged = {"a": 1}
         box.center.bytes_sent = box.center.delta_bytes_sent = 0
@@ -108,11 +108,6 @@ def test_a_cut_while_a_running_slot_is_repaired_costs_one_range(center: UpdateCe
         assert box.center.outcomes == [(2, "committed", "")], where
         assert box.content("b") == slot_content(2), where
         assert box.center.delta_bytes_sent <= whole.center.delta_bytes_sent + RANGE_BYTES, where
-
-
-def phase(box: UpdateBox) -> UpdatePhase:
-    assert box.updater is not None
-    return box.updater.status.phase
 
 
 @pytest.mark.slow("an update for each call of the program")
