@@ -63,7 +63,7 @@ def test_the_page_follows_a_session_without_being_reloaded(served: ServedPage, b
     browser.wait_for("document.querySelector('.live h2').textContent === 'A remote session is running'")
     click(browser, ".end")
     served.reach(SessionState.ENDED)
-    browser.wait_for("document.body.textContent.includes('ended here')")
+    browser.wait_for("document.querySelector('table.history')?.textContent.includes('ended here')")
     assert served.box.session.cause is Cause.ENDED_BY_PERSON
     assert browser.problems == []
 
