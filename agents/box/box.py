@@ -185,7 +185,10 @@ class Box:
     async def _work(self, running: RunningParts) -> None:
         """Serve the instrument ports, forward records and execute commands, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._supervise("forwarder", running.forwarder.run, running))
+            forward = running.forwarder.run
+            if self._renewal is not None:
+                forward = partial(self._renewal.precede, forward)
+            tasks.create_task(self._supervise("forwarder", forward, running))
             tasks.create_task(self._supervise("commands", running.commands.run, running))
             if adapted := self._adapted(running):
                 record = partial(record_counts, adapted, running.audit.note)

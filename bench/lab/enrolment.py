@@ -1,21 +1,30 @@
-"""Bytes on the uplink for enrolment and renewal, by part: `python -m bench.lab.enrolment [--json]`.
+"""Bytes on the uplink for enrolment and renewal, and their time: `python -m bench.lab.enrolment [--json]`.
 
 The bytes of all IP packets on the simulated uplink are counted, with all layers: EST, HTTP, TLS, and TCP with its
-acknowledgements. Keys are those of the field, on P-256. What the box sends without enrolment is subtracted.
+acknowledgements. Keys are those of the field, on P-256. What the box sends without enrolment is subtracted. The
+request after an expiry was approved before; then the box has to make a separate connection for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
+
+from cryptography.hazmat.primitives.serialization import Encoding
+from sqlalchemy import insert
 
 from agents.box.enrolment.records import NEXT, USED, IdentityRecord, IdentityRecords
 from bench.figures import Figure, figure, run
+from datacenter.store.schema import enrolments
 from sim.lab.labfile import parse_lab
 from sim.units import SECOND_NS
+from sim.worlds.shared.addresses import BOX_NAME, BOX_SERIAL
 from sim.worlds.shared.certificates import LabKeys
-from sim.worlds.virtual.world import VirtualWorld
+from sim.worlds.virtual.world import EPOCH_NS, VirtualWorld
 from wire.pki.hierarchy import make_key
+from wire.pki.request import key_hash
 
 LAB = """
 [lab]
@@ -33,18 +42,27 @@ port = 1
 model = "chemistry-analyzer"
 report_every = "1h"
 """
-PROXY = 'proxy = { kind = "http", auth = "basic" }'
+BASIC: Final = 'proxy = { kind = "http", auth = "basic" }'
+WAYS: Final = {"": "", " through HTTP": BASIC, " through SOCKS 5": 'proxy = { kind = "socks5" }'}
 SECONDS = 60
 """The first minute: what happens later does not belong to the enrolment."""
 STEP_NS = SECOND_NS // 50
+DAY_SECONDS: Final = 86_400
+FRESH_DAYS, DUE_DAYS, EXPIRED_DAYS = 1, 61, 100
+"""Ages of a certificate of 90 days."""
 
 
 def figures() -> list[Figure]:
-    """Return the bytes of an enrolment, directly and through a proxy, and how long it takes."""
-    return [*_enrolment("", "<= 6000", "<= 3"), *_enrolment(PROXY, "<= 6000", "<= 3")]
+    """Return bytes and seconds of an enrolment, a renewal, and a renewal after an expiry, in each way."""
+    found = []
+    for way, proxy in WAYS.items():
+        found += _enrolment(way, proxy)
+        for name, days in (("renewal", DUE_DAYS), ("renewal after an expiry", EXPIRED_DAYS)):
+            found += figures_of_renewal(f"{name}{way}", proxy, days)
+    return found
 
 
-def _enrolment(proxy: str, bytes_max: str = "", seconds_max: str = "") -> list[Figure]:
+def _enrolment(way: str, proxy: str) -> list[Figure]:
     with _world("none", proxy) as world:
         world.run_until(SECONDS * SECOND_NS)
         usual = _spent(world)
@@ -59,24 +77,60 @@ def _enrolment(proxy: str, bytes_max: str = "", seconds_max: str = "") -> list[F
         used_ns = _run_until(world, lambda: records.load(USED) is not None)
         world.run_until(SECONDS * SECOND_NS)
         total = _spent(world) - usual
-    way = " through a proxy" if proxy else ""
     return [
         figure(f"request and certificate{way}", "B", issued),
         figure(f"TLS handshake with the new certificate{way}", "B", accepted - issued),
         figure(f"proof, first batches and audit records{way}", "B", total - accepted),
-        figure(f"enrolment{way}, both directions", "B", total, bytes_max),
-        figure(
-            f"from the key to the use of its certificate{way}",
-            "s",
-            (used_ns - requested_ns) / 1e9,
-            seconds_max,
-        ),
+        *_totals(f"enrolment{way}", total, used_ns - requested_ns),
     ]
 
 
-def _world(enrolment: str, proxy: str) -> VirtualWorld:
+def figures_of_renewal(name: str, proxy: str, days: int) -> list[Figure]:
+    """Return bytes and seconds of the renewal of a certificate that is `days` days old."""
+    with _world("expired", proxy, FRESH_DAYS) as world:
+        world.run_until(SECONDS * SECOND_NS)
+        usual = _spent(world)
+    with _world("expired", proxy, days) as world:
+        records = IdentityRecords(world.box.disk)
+        before = records.load(USED)
+        requested_ns = _run_until(world, lambda: records.load(NEXT) is not None)
+        used_ns = _run_until(world, lambda: records.load(USED) != before)
+        world.run_until(SECONDS * SECOND_NS)
+        return _totals(name, _spent(world) - usual, used_ns - requested_ns)
+
+
+def _totals(name: str, bytes_both: int, duration_ns: int) -> list[Figure]:
+    return [
+        figure(f"{name}, both directions", "B", bytes_both, "<= 6000"),
+        figure(f"{name}, from the key to the use", "s", duration_ns / 1e9, "<= 3"),
+    ]
+
+
+@contextmanager
+def _world(enrolment: str, proxy: str, days: int = 0) -> Iterator[VirtualWorld]:
+    """A world whose box has a certificate of the data center that is `days` days old, if this is not 0."""
     lab = parse_lab(LAB.format(enrolment=enrolment, proxy=proxy), Path("enrolment.toml"))
-    return VirtualWorld(lab, keys=LabKeys(make_key(), make_key()))
+    keys = LabKeys(make_key(), make_key())
+    with VirtualWorld(lab, keys=keys) as world:
+        if days:
+            _own_certificate(world, days)
+            approved = {"reason": "expired", "state": "approved", "asked_at_ms": 0, "seen_at_ms": 0}
+            key = key_hash(keys.requested.public_key())
+            with world.datacenter.store.transaction() as connection:
+                connection.execute(insert(enrolments).values(box=BOX_SERIAL, key=key, **approved))
+        yield world
+
+
+def _own_certificate(world: VirtualWorld, days: int) -> None:
+    """Store a certificate of this age on the box's disk, as if the data center had issued it."""
+    authority, key = world.datacenter.authority, make_key()
+    assert authority is not None
+    issued_s = EPOCH_NS / 1e9 - days * DAY_SECONDS
+    certificate = authority.certify(BOX_SERIAL, key.public_key(), issued_s, (BOX_NAME,))
+    record = IdentityRecord.of_key(key)
+    records = IdentityRecords(world.box.disk)
+    records.save_next(IdentityRecord(record.key, (certificate.public_bytes(Encoding.DER),)))
+    records.use_next()
 
 
 def _spent(world: VirtualWorld) -> int:

@@ -5,8 +5,8 @@
     issued   the box connects with the new certificate; once a batch was acknowledged, the old one is removed
 
 To send few bytes, requests share the connection of the reports, and the connection on which the data center has
-accepted the new certificate becomes that of the reports. Only if the reports have no connection, for instance since
-the certificate has expired, a separate one is made for the requests.
+accepted the new certificate becomes that of the reports. Only if the reports have no connection, or the certificate
+has expired, a separate one is made for the requests; after an expiry it precedes that of the reports.
 
 Every state is on the disk (`agents.box.enrolment.records`), and a restart continues there. Until the new certificate
 has worked, the box returns to the old one after PROOF_SECONDS_MAX, so that it is never without one that works.
@@ -18,6 +18,7 @@ import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from http import HTTPStatus
@@ -137,6 +138,7 @@ class Renewal:
         """The requests to make on the connection of the reports."""
         self._answered = asyncio.Event()
         self._answering: ClientContext | None = None
+        self._attempted = asyncio.Event()
 
     async def load(self) -> BoxCertificates:
         """Read the records, and return the files of the identity to begin with. Raises: DiskError UNAVAILABLE."""
@@ -159,6 +161,17 @@ class Renewal:
         """The data center has acknowledged a batch on a connection with this context."""
         if tls is self._answering:
             self._answered.set()
+
+    async def precede(self, forward: Callable[[], Awaitable[None]]) -> None:
+        """Call `forward`, but attempt first to renew a certificate that has expired.
+
+        The data center answers no batch with it: each attempt to send one would cost a TLS handshake.
+        """
+        if self._is_outdated():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(ANSWER_SECONDS_MAX):
+                    await self._attempted.wait()
+        await forward()
 
     async def run(self, dial: Dial, use: Use, audit: AuditLog) -> None:
         """Renew until cancelled. `dial` connects to the data center; `use` changes the files and gives the context.
@@ -183,6 +196,8 @@ class Renewal:
                 if error.kind is DiskErrorKind.UNAVAILABLE:
                     raise
                 delay = RETRY_SECONDS_MAX
+            if delay:
+                self._attempted.set()
             await asyncio.sleep(delay)
 
     def _due_in_s(self) -> float:
@@ -193,6 +208,15 @@ class Renewal:
         begins, ends = not_before(certificate), not_after(certificate)
         due_s = (begins + (ends - begins) * RENEW_AFTER).timestamp()
         return due_s - self._clock.now_ns() / 1e9
+
+    def _is_outdated(self) -> bool:
+        """Return whether the certificate in use is outside its validity period, by the box's own clock."""
+        try:
+            certificate = load_certificates(self._in_use.certificate.read_bytes())[0]
+        except (OSError, IndexError, *CERTIFICATE_ERRORS):
+            return False
+        now_s = self._clock.now_ns() / 1e9
+        return not not_before(certificate).timestamp() <= now_s <= not_after(certificate).timestamp()
 
     async def _request(self, dial: Dial, audit: AuditLog) -> float:
         """Request a certificate; return the seconds until the next step."""
@@ -226,7 +250,7 @@ class Renewal:
             return await self.requests.ask(lambda _: request)
 
         try:
-            async with asyncio.timeout(UPLINK_SECONDS_MAX):
+            async with asyncio.timeout(0 if self._is_outdated() else UPLINK_SECONDS_MAX):
                 return await self._enrol(ask_on_uplink, key)
         except TimeoutError:
             connection = await dial(None)
@@ -291,6 +315,7 @@ class Renewal:
         except BaseException:
             connection.abort()
             raise
+        self._attempted.set()
         # the acknowledgement of this record is the proof
         audit.note(AuditEvent.CERTIFICATE_ISSUED, self._days_left())
         try:

@@ -69,7 +69,7 @@ class VirtualDataCenter:
         """With `triggers`, the data center evaluates what it stores; with `session_keys` it has remote sessions, with
         `releases` it updates boxes, and with `authority` it issues their certificates.
         """
-        self._authority = authority
+        self.authority = authority
         self._loop = loop
         self._identities = identities
         self._now_ns = now_ns
@@ -253,8 +253,8 @@ class VirtualDataCenter:
             releases = ReleaseService(folder, [self._enrolled], self.store, None, self._now_ms)
             self._loop.create_task(releases.run())
         enrolment = None
-        if self._authority is not None:
-            registration = RegistrationAuthority(self.store, self._authority, self._now_ms)
+        if self.authority is not None:
+            registration = RegistrationAuthority(self.store, self.authority, self._now_ms)
             enrolment = EnrolmentService(registration, None)
         ingest = make_ingest(
             self._now_ms,
@@ -272,7 +272,7 @@ class VirtualDataCenter:
             self._with_faults(ingest),
             DATACENTER_NAME,
             DATACENTER_PORT,
-            tls=server_context(identity, checks_dates=self._authority is None),
+            tls=server_context(identity, checks_dates=self.authority is None),
             body_bytes_max=BATCH_BODY_BYTES_MAX,
             now=lambda: self._now_ns() / 1e9,
         )
