@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from sqlalchemy import and_, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Join, Table, and_, delete, func, insert, or_, select, update
 
 from datacenter.access.control import AccessDecider
 from datacenter.access.request import RequestContext, Resource
 from datacenter.access.vocabulary import Purpose
 from datacenter.enrolment.registration import Cause, Reason
-from datacenter.fleet.visible import find_box, find_site
-from datacenter.store.schema import certificates, denied_boxes, enrolments
+from datacenter.fleet.visible import COLUMNS, find_box, find_site
+from datacenter.store.schema import boxes, certificates, denied_boxes, enrolments, sites
 from datacenter.store.store import Store
 
 LISTED_MAX: Final = 200
@@ -90,28 +90,31 @@ class EnrolmentDesk:
 
     def requests(self, staff: str, now_ms: int) -> list[EnrolmentRequest]:
         """Return the requests for boxes that a person may see, those that wait first, then the latest."""
-        columns = [_E[name] for name in EnrolmentRequest._fields]
         order = (_E.state != "waiting", _E.asked_at_ms.desc(), _E.box, _E.key)
-        rows = self.store.read(select(*columns).order_by(*order).limit(LISTED_MAX))
-        return [EnrolmentRequest(*row) for row in list(rows) if self._sees(staff, row.box, now_ms)]
+        columns = [_E[name] for name in EnrolmentRequest._fields]
+        query = select(*columns).select_from(_placed(enrolments)).where(self._seen(staff, now_ms))
+        return [EnrolmentRequest(*row) for row in self.store.read(query.order_by(*order).limit(LISTED_MAX))]
 
     def certificates(self, staff: str, now_ms: int) -> list[IssuedCertificate]:
         """Return the latest certificate of each box that a person may see, the one that expires first before."""
         latest = select(_C.box, func.max(_C.issued_at_ms).label("at_ms")).group_by(_C.box).subquery()
         is_latest = and_(_C.box == latest.c.box, _C.issued_at_ms == latest.c.at_ms)
         columns = [_C[name] for name in IssuedCertificate._fields]
-        query = select(*columns).join(latest, is_latest).order_by(_C.expires_at_ms, _C.box).limit(LISTED_MAX)
-        return [
-            IssuedCertificate(*row)
-            for row in list(self.store.read(query))
-            if self._sees(staff, row.box, now_ms)
-        ]
+        query = select(*columns).select_from(_placed(certificates).join(latest, is_latest))
+        query = query.where(self._seen(staff, now_ms)).order_by(_C.expires_at_ms, _C.box)
+        return [IssuedCertificate(*row) for row in self.store.read(query.limit(LISTED_MAX))]
 
     def denied(self, staff: str, now_ms: int) -> list[DeniedBox]:
         """Return the boxes on the deny-list that a person may see."""
         columns = [_D[name] for name in DeniedBox._fields]
-        rows = self.store.read(select(*columns).order_by(_D.denied_at_ms.desc(), _D.box).limit(LISTED_MAX))
-        return [DeniedBox(*row) for row in list(rows) if self._sees(staff, row.box, now_ms)]
+        query = select(*columns).select_from(_placed(denied_boxes)).where(self._seen(staff, now_ms))
+        query = query.order_by(_D.denied_at_ms.desc(), _D.box)
+        return [DeniedBox(*row) for row in self.store.read(query.limit(LISTED_MAX))]
+
+    def _seen(self, staff: str, now_ms: int) -> ColumnElement[bool]:
+        """Return the condition on `_placed` rows whose box a person may see; an unknown box is at no place."""
+        context = RequestContext(now_ms, self.purpose or PURPOSE)
+        return self.access.where(staff, "view", "Box", context, COLUMNS["Box"])
 
     def register(self, staff: str, flashed: Sequence[FlashedBox], site: str, now_ms: int) -> None:
         """Authorize boxes at a site before they connect, so that their first requests need no approval.
@@ -231,3 +234,10 @@ class EnrolmentDesk:
         decision = self.access.decide(staff, action, resource, context)
         if not decision.permitted:
             raise EnrolmentRefusedError(decision.reason)
+
+
+def _placed(table: Table) -> Join:
+    """Return the rows of a table with their boxes and sites, where these are known."""
+    return table.outerjoin(boxes, boxes.c.serial == table.c.box).outerjoin(
+        sites, sites.c.site == boxes.c.site
+    )

@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 
 import pytest
 from cryptography import x509
-from sqlalchemy import insert, update
+from sqlalchemy import Table, insert, update
 
 from datacenter.access.control import AccessDecider, AccessRules
 from datacenter.access.decision import Decision
 from datacenter.access.directory import StaffDirectory
-from datacenter.enrolment.desk import EnrolmentDesk, EnrolmentRefusedError, FlashedBox
+from datacenter.enrolment.desk import LISTED_MAX, EnrolmentDesk, EnrolmentRefusedError, FlashedBox
 from datacenter.enrolment.registration import (
     RENEWALS_PER_DAY,
     WAITING_OF_BOX_MAX,
@@ -23,7 +23,7 @@ from datacenter.enrolment.registration import (
     Rejected,
     approved_boxes,
 )
-from datacenter.store.schema import boxes, sites
+from datacenter.store.schema import boxes, certificates, denied_boxes, enrolments, sites
 from datacenter.store.store import Store
 from datacenter.vendor_ca.authority import VendorAuthority
 from tests.support.datacenter.web_client import PEOPLE, POLICIES, person
@@ -266,3 +266,24 @@ def test_a_request_in_another_name_is_refused(enrolling: Enrolling) -> None:
     request = make_request("RAP-0002", make_key())
     with pytest.raises(RequestError, match="is for RAP-0002, not RAP-0001"):
         enrolling.registration.enrol(BOX, enrolling.current(), request)
+
+
+def test_a_list_has_what_a_person_may_see_however_many_others_there_are(enrolling: Enrolling) -> None:
+    others = [f"A-{number}" for number in range(LISTED_MAX)]
+    store, later_ms = enrolling.store, START_MS + DAY_MS
+    place = {"site": "reno", "name": "R", "country": "US", "region": "america", "zone": "UTC"}
+    store.authorize([BOX, *others], START_MS)
+    with store.transaction() as connection:
+        connection.execute(insert(sites).values(place))
+        connection.execute(update(boxes).where(boxes.c.serial.in_(others)).values(site="reno"))
+        for table in (certificates, denied_boxes, enrolments):
+            connection.execute(insert(table), [_row_of(table, box, later_ms) for box in (*others, BOX)])
+    desk = enrolling.desk
+    for list_for in (desk.requests, desk.certificates, desk.denied):
+        assert {one.box for one in list_for("european", later_ms)} == {BOX}
+
+
+def _row_of(table: Table, box: str, at_ms: int) -> dict[str, object]:
+    """Return a row of a table of certificates, requests or denied boxes."""
+    values: dict[type, object] = {int: at_ms, str: box, bytes: box.encode()}
+    return {column.name: values[column.type.python_type] for column in table.columns}

@@ -13,7 +13,7 @@ from time import time_ns
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from sqlalchemy import select
+from sqlalchemy import select, true
 
 from agents.box.certificate_files import BoxCertificates
 from agents.box.enrolment.records import NEXT, USED, IdentityRecord, IdentityRecords
@@ -264,6 +264,9 @@ def test_after_two_years_one_approval_is_enough(center: EnrolmentCenter) -> None
             return type("Permitted", (), {"permitted": True})
 
         peek = decide
+
+        def where(self, *_: object) -> object:
+            return true()
 
     desk = EnrolmentDesk(center.store, Access())  # type: ignore[arg-type]
     approved = 0
