@@ -139,7 +139,7 @@ def center(tmp_path: Path) -> Iterator[EnrolmentCenter]:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Retry after milliseconds."""
+    """Retry after milliseconds. What a busy machine must do in a limited time has the limit of the field."""
     for name in ("LOOK_SECONDS", "RETRY_SECONDS_MIN", "APPROVAL_SECONDS", "REFUSED_SECONDS"):
         monkeypatch.setattr(f"agents.box.enrolment.renewal.{name}", 0.01)
     monkeypatch.setattr("agents.box.enrolment.renewal.RETRY_SECONDS_MAX", 0.05)
@@ -253,7 +253,10 @@ def test_a_lost_answer_leads_to_the_same_certificate(center: EnrolmentCenter) ->
     assert len(list(center.store.read(select(certificates.c.serial_number)))) == 1
 
 
-def test_after_two_years_one_approval_is_enough(center: EnrolmentCenter) -> None:
+def test_after_two_years_one_approval_is_enough(
+    center: EnrolmentCenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agents.box.enrolment.renewal.UPLINK_SECONDS_MAX", 0.1)
     box = Box(center, uplink=False)
     box.configured = center.files(center.expired)
 
@@ -372,12 +375,14 @@ def test_a_certificate_that_works_for_no_batch_is_tried_again_with_the_old_one_b
     def use(files: BoxCertificates, proven: ProvenConnection | None) -> ClientContext:
         used.append(files)
         if len(used) >= 5:
+            monkeypatch.setattr("agents.box.enrolment.renewal.PROOF_SECONDS_MAX", 900)
             return plain(files, proven)
         if proven is not None:
             proven.connection.abort()
         return client_context(files.client_identity())
 
     monkeypatch.setattr(box, "use", use)
+    monkeypatch.setattr("agents.box.enrolment.renewal.PROOF_SECONDS_MAX", 0.1)
 
     async def act() -> None:
         async with center.serving():
