@@ -29,6 +29,13 @@ def _profile(profile: Profile) -> Iterator[str]:
     yield f"{profile.summary[0].upper()}{profile.summary[1:]}. Protocol: {protocol}.\n"
     if profile.verbs:
         yield f"Commands: {', '.join(f'`{verb}`' for verb in profile.verbs)}.\n"
+    if profile.desktop_port is not None:
+        what = "VNC" if profile.desktop_service == "rfb" else "a TCP service that is passed on unseen"
+        yield f"Desktop: port {profile.desktop_port}, {what}.\n"
+    if profile.desktop is not None:
+        width, height = profile.desktop.size
+        areas = ", ".join(f"{w}×{h} at ({x}, {y})" for x, y, w, h in profile.desktop.masked)
+        yield f"Masked on its screen of {width}×{height} pixels: {areas}.\n"
     if profile.channels:
         yield "\n| channel | meaning | unit | resolution | normal |\n|---|---|---|---|---|\n"
     for name, channel in profile.channels.items():

@@ -4,7 +4,7 @@
 #   kernel    the kernel world, the firewall and their tests: `make setup-kernel`
 #   image     building, checking and flashing images, and their tests: `make setup-image`
 #   datacenter  tests of the data center with PostgreSQL, of its pages in a browser, of its metrics and notices: `make setup-datacenter`
-#   sessions  remote sessions: a VNC server, the viewer noVNC in a browser, the web server of the local page: `make setup-sessions`
+#   sessions  remote sessions: VNC and RDP servers and clients, the web server of the local page: `make setup-sessions`
 #
 # Only missing packages are installed. Labs start their own squid and dante inside namespaces, but these packages start
 # services of the machine. A newly installed service is therefore not started, and is disabled; a service that existed
@@ -31,8 +31,8 @@ REDHAT_image="aide rpm-build createrepo_c dnf cpio systemd httpd mod_ssl gcc pyt
 	openscap-scanner scap-security-guide libreswan swtpm clevis clevis-luks tpm2-tools"
 DEBIAN_datacenter="rsyslog rsyslog-gnutls softhsm2 postgresql chromium prometheus prometheus-alertmanager"
 REDHAT_datacenter="softhsm postgresql-server chromium golang-github-prometheus golang-github-prometheus-alertmanager"
-DEBIAN_sessions="tigervnc-standalone-server novnc chromium apache2 curl gettext"
-REDHAT_sessions="tigervnc-server-minimal novnc chromium httpd mod_ssl curl gettext"
+DEBIAN_sessions="tigervnc-standalone-server freerdp2-x11 freerdp2-shadow-x11 xdotool novnc chromium apache2 curl gettext"
+REDHAT_sessions="tigervnc-server-minimal freerdp freerdp-server xdotool novnc chromium httpd mod_ssl curl gettext"
 SERVICES="strongswan-starter strongswan haproxy openvpn squid danted sockd firewalld apache2 postgresql prometheus prometheus-alertmanager"
 
 lack() {

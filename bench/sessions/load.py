@@ -102,7 +102,7 @@ def figures() -> list[Figure]:
         lab.person.enter_code(session.id, session.code)
         lab.reached(session, SessionState.OPEN)
         desktop = lab.connect(session)
-        window = stack.enter_context(FullWindow(lab.vnc.display))
+        window = stack.enter_context(lab.instrument.run(lambda: FullWindow(lab.vnc.display)))
         desktop.receiver.watch(EchoObserver(desktop.receiver, clock))
         busy = BusyAnalyzer(window)
         busy.start()

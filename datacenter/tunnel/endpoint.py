@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from collections.abc import Sequence
 from datetime import datetime
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
@@ -13,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from datacenter.sessions.surroundings import EndpointError, Issued
 from datacenter.tunnel.door import Door
 from datacenter.tunnel.keys import TunnelKeys, make_keys
-from datacenter.tunnel.server import PROGRAMS, TunnelServer
+from datacenter.tunnel.server import CONNECT_SECONDS, PROGRAMS, TunnelServer
 from wire.openvpn.program import OpenVpnError
 
 
@@ -29,10 +30,12 @@ class OpenVpnEndpoint:
         port: int,
         door: Door,
         folder: Path,
+        connect_s: Sequence[float] = CONNECT_SECONDS,
     ) -> None:
-        """`staff` and `folder` as for `TunnelServer`; `authority` is the key that the offer names."""
+        """`staff`, `folder` and `connect_s` as for `TunnelServer`; `authority` is the key that the offer names."""
         self._session, self._authority, self._door = session, authority, door
         self._staff, self._instrument, self._port, self._folder = staff, instrument, port, folder
+        self._connect_s = connect_s
         self._keys: TunnelKeys | None = None
         self._server: TunnelServer | None = None
         self._starting: asyncio.Task[None] | None = None
@@ -51,7 +54,9 @@ class OpenVpnEndpoint:
         except (OpenVpnError, OSError, ValueError) as error:
             raise EndpointError(str(error)) from error
         self._keys = keys
-        self._server = TunnelServer(keys, self._staff, self._instrument, self._port, self._folder)
+        self._server = TunnelServer(
+            keys, self._staff, self._instrument, self._port, self._folder, self._connect_s
+        )
         self._starting = asyncio.get_running_loop().create_task(self._start(self._server))
         self._door.expect(keys.wrapped_key, self._accept)
         return Issued(keys.client_certificate, keys.authority, keys.client_tls_crypt)

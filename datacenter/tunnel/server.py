@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 from typing import Final
@@ -25,6 +26,8 @@ from wire.openvpn.program import OpenVpn, OpenVpnError
 START_SECONDS_MAX: Final = 30.0
 CONNECT_SECONDS: Final = (*(0.05,) * 8, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Between the attempts to connect, of which the earlier ones go on: a slow line answers late."""
+CONNECT_ONCE_SECONDS: Final = (15.0,)
+"""One attempt, for a service that must see no connection that is not used; TCP repeats its first packet."""
 PROBE_SECONDS_MAX: Final = 1.0
 """The firewall refuses a connection at once; without it, the attempt takes longer than this."""
 _LOOPBACK: Final = "127.0.0.1"
@@ -60,8 +63,16 @@ class TunnelServer:
     """
 
     def __init__(
-        self, keys: TunnelKeys, staff: IPv4Interface, instrument: IPv4Address, port: int, folder: Path
+        self,
+        keys: TunnelKeys,
+        staff: IPv4Interface,
+        instrument: IPv4Address,
+        port: int,
+        folder: Path,
+        connect_s: Sequence[float] = CONNECT_SECONDS,
     ) -> None:
+        """`connect_s` are the pauses after each attempt to connect."""
+        self._connect_s = connect_s
         self._keys, self._staff, self._instrument, self._port = keys, staff, instrument, port
         self._program = OpenVpn(self._handle, folder)
         loop = asyncio.get_running_loop()
@@ -122,7 +133,7 @@ class TunnelServer:
         attempts: list[asyncio.Task[socket.socket]] = []
         loop = asyncio.get_running_loop()
         try:
-            for seconds in CONNECT_SECONDS:
+            for seconds in self._connect_s:
                 attempts.append(loop.create_task(self._reach(str(self._instrument), self._port)))
                 await asyncio.wait(attempts, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
                 answered = next((attempt for attempt in attempts if attempt.done()), None)

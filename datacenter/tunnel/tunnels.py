@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from datacenter.config import RemoteSessions
 from datacenter.tunnel.door import Door
 from datacenter.tunnel.endpoint import OpenVpnEndpoint
-from wire.session.grant import Offer
+from datacenter.tunnel.server import CONNECT_ONCE_SECONDS, CONNECT_SECONDS
+from wire.session.grant import Offer, SessionService
 
 
 class Tunnels:
@@ -27,8 +28,9 @@ class Tunnels:
     def make_endpoint(self, offer: Offer, key: EllipticCurvePrivateKey) -> OpenVpnEndpoint:
         """Return the end of a session's tunnel. It reaches the box's own address, where the box shows the desktop."""
         own = self._settings
+        connect_s = CONNECT_ONCE_SECONDS if offer.service is SessionService.TCP else CONNECT_SECONDS
         return OpenVpnEndpoint(
-            offer.id, key, own.interface, own.box, offer.tcp_port, self._door, self._folder
+            offer.id, key, own.interface, own.box, offer.tcp_port, self._door, self._folder, connect_s
         )
 
     @asynccontextmanager

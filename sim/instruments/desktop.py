@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
+from settings.profile import DesktopScreen
 from sim.engine.layers import End, Layers
 from wire.desktop.connection import TcpChannel, converse
 from wire.desktop.picture import Area, Picture
@@ -18,8 +19,8 @@ from wire.desktop.rfb_server import (
     viewer_message,
 )
 
-WIDTH: Final = 160
-HEIGHT: Final = 96
+SIZE: Final = (160, 96)
+"""The screen of a model whose profile does not describe it."""
 MARK: Final = 8
 """The side of a mark, in pixels."""
 _BACKGROUND: Final = b"\xd0\xc8\xc0\x00"
@@ -30,9 +31,11 @@ _INKS: Final = (b"\x20\x20\xa0\x00", b"\x20\xa0\x20\x00", b"\xa0\x20\x20\x00")
 class InstrumentDesktop:
     """What is shown, and which keys and buttons are pressed."""
 
-    def __init__(self) -> None:
-        self._picture = Picture(WIDTH, HEIGHT)
-        self._picture.write(self._picture.area, _BACKGROUND * (WIDTH * HEIGHT))
+    def __init__(self, screen: DesktopScreen | None = None) -> None:
+        """`screen` is that of the instrument's profile."""
+        width, height = screen.size if screen is not None else SIZE
+        self._picture = Picture(width, height)
+        self._picture.write(self._picture.area, _BACKGROUND * (width * height))
         self.keys: set[int] = set()
         """The keys that are pressed, as keysyms of X11."""
         self.buttons = 0
@@ -66,7 +69,7 @@ class InstrumentDesktop:
         self.viewers += 1
         try:
             await self._thawed.wait()
-            await converse(channel, viewer_handshake(WIDTH, HEIGHT, "analyzer"))
+            await converse(channel, viewer_handshake(self._picture.width, self._picture.height, "analyzer"))
             while True:
                 if asked is not None and shown < self.strokes:
                     writer.write(encoder.update(self._picture, [asked]))
@@ -104,5 +107,6 @@ class InstrumentDesktop:
                 self.buttons = buttons
 
     def _mark(self, x: int, y: int) -> None:
-        area = Area(max(0, min(x, WIDTH - MARK)), max(0, min(y, HEIGHT - MARK)), MARK, MARK)
+        most = self._picture.area
+        area = Area(max(0, min(x, most.width - MARK)), max(0, min(y, most.height - MARK)), MARK, MARK)
         self._picture.write(area, _INKS[self.strokes % len(_INKS)] * area.pixels)

@@ -22,7 +22,7 @@ class LabSession(Table, frozen=True):
     at: Nanoseconds
     """The lab time at which it is requested."""
     target: Annotated[str, TextForm("the name of a target", r"[^\n]{1,64}")]
-    """The instrument: `instrument:` and its port. Its profile must have a desktop (`desktop_port`)."""
+    """The instrument: `instrument:` and its port. Its profile must have a desktop of VNC (`desktop_port`)."""
     lasts: Annotated[int, values.duration("1min", "4h")] = 30 * MINUTE_NS
     """The time from the request after which it ends, in whatever state it is."""
     staff: Annotated[str, TextForm("letters, digits, dots and hyphens, at most 32", r"[a-z0-9.-]{1,32}")] = (
@@ -91,14 +91,13 @@ def check_sessions(
         elif desktop_of(models[session.target]) is None:
             having = ", ".join(name for name in profile_names() if desktop_of(name) is not None)
             model = models[session.target]
-            why = (
-                f"the profile of {model} has no `desktop_port`, and so no desktop; models with one: {having}"
-            )
+            why = f"the profile of {model} has no `desktop_port` of VNC, as labs have; models with one: {having}"
             problems.add((*key, "target"), why)
         if session.ends and session.ends not in causes:
             problems.add((*key, "ends"), f"{format_value(session.ends)}: {nearest(session.ends, causes)}")
 
 
 def desktop_of(model: str) -> int | None:
-    """Return the TCP port of the desktop of a model's instruments; None if its profile has none, or there is none."""
-    return load_profile(model).desktop_port if model in profile_names() else None
+    """Return the TCP port of the VNC server of a model's instruments; None without one, or without a profile."""
+    profile = load_profile(model) if model in profile_names() else None
+    return profile.desktop_port if profile is not None and profile.desktop_service == "rfb" else None

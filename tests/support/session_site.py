@@ -39,6 +39,7 @@ BOX, CHEM, DATACENTER = "RAP-0001", "CHEM-0001", "DC"
 CENTER, DOOR, UPLINK = "203.0.113.5", "203.0.113.6", "203.0.113.10"
 PORT, INSTRUMENT = IPv4Interface("10.77.1.1/24"), "10.77.1.5"
 STAFF_PORT: Final = 8080
+STAFF_MEMBER: Final = "engineer"
 TUN: Final = "rap-tun0"
 BOARD: Final = 'name = "site"\nuplink = "uplink0"\n[instrument_ports]\n1 = "port1"\n'
 FIREWALL: Final = """\
@@ -178,9 +179,7 @@ def rap(*words: object) -> int:
 
 
 @contextmanager
-def session_site(
-    folder: Path, model: str = "chemistry-analyzer", desktop_port: int = 5900
-) -> Iterator[SessionSite]:
+def session_site(folder: Path, model: str, desktop_port: int) -> Iterator[SessionSite]:
     """Start a site in an empty folder. Staff can see the instrument, and the page answers, on entry."""
     with ExitStack() as stack:
         box, center, instrument = (stack.enter_context(namespace()) for _ in range(3))

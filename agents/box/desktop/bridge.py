@@ -17,6 +17,7 @@ from typing import Final
 
 from agents.box.desktop.encoder import INTERACTIVE_MESSAGE_BYTES, MESSAGE_BYTES, PictureEncoder
 from agents.box.desktop.masking import MaskedPicture
+from agents.box.desktop.pace import LinePace
 from settings.profile import DesktopScreen
 from wire.desktop.connection import ByteChannel, converse
 from wire.desktop.held_input import HeldInput
@@ -35,14 +36,8 @@ from wire.desktop.stream import (
 )
 from wire.desktop.warm import COLD, WarmContent
 
-WRITE_BYTES_MAX: Final = 1200
-"""Longest single write: other traffic waits for one packet at most."""
-SHORT_BYTES: Final = 420
-"""A shorter write occupies the line as if it had so many bytes, by the headers of TCP and of the tunnel."""
 WINDOW_SECONDS: Final = 0.4
 """How much of the line's rate may be unacknowledged: more than a round trip, less than a noticeable delay."""
-PAUSE_SECONDS_MAX: Final = 0.02
-"""A shorter pause between messages, in which the next one was made, is made up for."""
 UPDATE_PAUSE_SECONDS: Final = 0.015
 """Pause before the server is asked for the next changes, so that one answer has several of them."""
 INTERACTIVE_SECONDS: Final = 3.0
@@ -79,9 +74,7 @@ class DesktopBridge:
         self._server, self._line = server, line
         self._screen, self._password, self._warm = screen, password, warm
         self._held = HeldInput(has_control=has_control)
-        self._rate = bytes_per_second
-        self._free_at = -math.inf
-        """When the line has sent everything, at the rate of the session."""
+        self._rate, self._pace = bytes_per_second, LinePace(bytes_per_second)
         self._loop = asyncio.get_running_loop()
         self._messages: ServerMessages
         self._masked: MaskedPicture
@@ -209,7 +202,7 @@ class DesktopBridge:
 
     async def _line_is_free(self) -> bool:
         """Wait until the line has sent what was written, and has room in the window. Returns True."""
-        await asyncio.sleep(self._free_at - self._loop.time())
+        await self._pace.free()
         await self._wait_for_room()
         return True
 
@@ -227,12 +220,7 @@ class DesktopBridge:
 
     async def _write_paced(self, data: bytes) -> None:
         self.chain.add(data)
-        for place in range(0, len(data), WRITE_BYTES_MAX):
-            part = data[place : place + WRITE_BYTES_MAX]
-            await asyncio.sleep(self._free_at - self._loop.time())
-            await self._line.write(part)
-            sent = max(len(part), SHORT_BYTES) / self._rate
-            self._free_at = max(self._free_at, self._loop.time() - PAUSE_SECONDS_MAX) + sent
+        await self._pace.write(self._line, data)
 
     async def _receive_returned(self) -> None:
         while True:

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from agents.box.desktop.bridge import DesktopBridge, DesktopEndedError
 from settings.profile import DesktopScreen
@@ -31,6 +31,27 @@ class DesktopNetwork:
     """Listens on the box's address in the tunnel, on this TCP port. Raises: OSError."""
     connect: Callable[[str, int], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
     """Connects to an instrument. Raises: OSError."""
+
+
+class Shared(Protocol):
+    """What a session shares of an instrument, from `start` to `close`."""
+
+    @property
+    def chain(self) -> bytes:
+        """The hash chain of what was sent to the data center, which its recording has too; empty if there is none."""
+        ...
+
+    async def start(self) -> None:
+        """Listen. Raises: OSError."""
+        ...
+
+    def set_control(self, *, has_control: bool) -> None:
+        """Give or take control."""
+        ...
+
+    async def close(self) -> None:
+        """Stop: nothing passes on return."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +82,11 @@ class SharedDesktop:
 
     @property
     def chain(self) -> bytes:
-        """The hash chain of what was sent to the data center, which its recording has too; empty if nothing was."""
+        """See `Shared.chain`."""
         return self._bridge.chain.value if self._bridge is not None else b""
 
     async def start(self) -> None:
-        """Listen. Raises: OSError."""
+        """See `Shared.start`."""
         self._server = await self._network.listen(self._accept, self._shared.tcp_port)
 
     def set_control(self, *, has_control: bool) -> None:

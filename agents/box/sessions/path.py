@@ -18,7 +18,7 @@ class FirewallPath:
         guard: FirewallGuard,
         paths_of: Callable[[Offer], tuple[Session, ...]],
     ) -> None:
-        """`paths_of` returns the paths of an offer that this box permits: one, or two of a bridged desktop."""
+        """`paths_of` returns the paths of an offer that this box permits."""
         self._service, self._guard, self._paths_of = service, guard, paths_of
 
     @property

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
 from random import Random
@@ -20,10 +21,11 @@ from cryptography.x509.oid import NameOID
 from agents.box.audit.log_reader import LogFolder
 from agents.box.certificate_files import BoxCertificates
 from agents.box.config import BoxConfig, InstrumentPort, PortInstrument, SessionSettings
-from agents.box.sessions.desktop import DesktopNetwork, SharedDesktop, SharedScreen
+from agents.box.sessions.desktop import DesktopNetwork, Shared, SharedDesktop, SharedScreen
 from agents.box.sessions.line import SessionLine
 from agents.box.sessions.security_keys import SecurityKeys
 from agents.box.sessions.sessions import BoxSessions
+from agents.box.sessions.stream import SharedStream
 from agents.box.sessions.surroundings import SessionPath, Surroundings
 from agents.box.tunnel.tunnel import Tunnel
 from hal.clock import WallClock
@@ -76,8 +78,7 @@ class SessionInstrument:
         """Return the paths of a session through the firewall: that to the data center is closed first."""
         instrument, desktop = IPv4Address(self.settings.address), Service("tcp", offer.tcp_port)
         own = self.port.address()
-        if offer.service is not SessionService.RFB or own is None:
-            return (Session(sessions.staff_address, self.port.number, instrument, desktop),)
+        assert own is not None, "`check_box` requires the address that the firewall's policy has"
         return (
             Session(sessions.staff_address, THE_BOX, sessions.box_address, desktop),
             Session(own, self.port.number, instrument, desktop),
@@ -263,20 +264,27 @@ class RunningSessions:
         instrument = self._instruments.get(offer.instrument)
         return instrument is not None and instrument.permits(offer)
 
-    def _share(self, offer: Offer, ended: Callable[[str], object]) -> SharedDesktop | None:
-        if offer.service is not SessionService.RFB:
-            return None
+    def _share(self, offer: Offer, ended: Callable[[str], object]) -> Shared:
         instrument = self._instruments[offer.instrument]
         settings, profile = instrument.settings, instrument.profile
+        rate, network = self._settings.line_kbit_s * 1000 / 8 * LINE_SHARE, self._hardware.desktop
+        if offer.service is SessionService.TCP:
+            return SharedStream(
+                settings.address, offer.tcp_port, rate, network, partial(self._refused, offer)
+            )
         shared = SharedScreen(
             settings.address,
             offer.tcp_port,
             offer.mode is SessionMode.CONTROL,
-            self._settings.line_kbit_s * 1000 / 8 * LINE_SHARE,
+            rate,
             profile.desktop,
             settings.desktop_password.encode(),
         )
-        return SharedDesktop(shared, self._hardware.desktop, ended)
+        return SharedDesktop(shared, network, ended)
+
+    def _refused(self, offer: Offer, reason: str) -> None:
+        if self._recorder is not None:
+            self._recorder.refused(offer.id, reason)
 
     def _changed(self) -> None:
         self._has_changed.set()

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from agents.box.sessions.certificate import CertificateError, check_certificate
-from agents.box.sessions.desktop import SharedDesktop
+from agents.box.sessions.desktop import Shared
 from agents.box.sessions.surroundings import Surroundings
 from agents.box.tunnel.tunnel import Credentials, SessionKey, Tunnel, TunnelError
 from wire.session.executor import Deadline, SessionExecutor
@@ -54,7 +54,7 @@ class BoxSession(SessionExecutor):
         self._grant = b""
         self._credentials: Credentials | None = None
         self._tunnel: Tunnel | None = None
-        self._desktop: SharedDesktop | None = None
+        self._desktop: Shared | None = None
         self._deadline = Deadline(self, self.deadline_ns, surroundings.monotonic_ns())
         self._page_timers: list[asyncio.TimerHandle] = []
 

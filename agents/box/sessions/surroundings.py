@@ -8,7 +8,7 @@ from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
-from agents.box.sessions.desktop import SharedDesktop
+from agents.box.sessions.desktop import Shared
 from agents.box.tunnel.tunnel import Tunnel
 from settings.types import Endpoint
 from wire.session.cose import Keys
@@ -57,5 +57,5 @@ class Surroundings:
     """Whether this box has the offered instrument at this port, with this service."""
     changed: Callable[[], object]
     """Called when anything that a page shows has changed."""
-    share: Callable[[Offer, Callable[[str], object]], SharedDesktop | None] = lambda _offer, _ended: None
-    """Makes the desktop of a session, and calls the function when it has ended; None if packets pass unseen."""
+    share: Callable[[Offer, Callable[[str], object]], Shared | None] = lambda _offer, _ended: None
+    """Makes what a session shares, and calls the function when a desktop has ended; None: nothing listens."""

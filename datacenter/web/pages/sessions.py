@@ -147,6 +147,7 @@ def request_session(page: PageRequest) -> Response:
 def session(page: PageRequest) -> Response:
     """The page of a session, or the part of it that changes."""
     caller = session_caller(page)
+    scheme = "http" if page.services.development else "https"
     with session_requests(page) as desk:
         row = desk.read(page.names["session"])
         values: dict[str, Any] = {
@@ -156,7 +157,7 @@ def session(page: PageRequest) -> Response:
             "is_own": row.staff == page.staff,
             "may_end": row.is_live and desk.may(caller, "end-session", row.resource, page.now_ms),
             "refresh_seconds": REFRESH_SECONDS,
-            "host": page.headers.get("host", ""),
+            "origin": f"{scheme}://{page.headers.get('host', '')}",
         }
         if page.is_fragment:
             shown = show_fragment(page, "_session_state.html", **values)

@@ -17,7 +17,9 @@ from typing import Any, Final
 
 import msgspec
 
+from settings.profile import load_profile
 from sim.instruments.desktop import InstrumentDesktop
+from sim.lab.labfile import LabInstrument
 from sim.lab.sessions import LabSession
 from sim.worlds.kernel.analyzer import KernelComputer
 from sim.worlds.kernel.namespaces.host import NamespaceHost
@@ -27,6 +29,7 @@ from sim.worlds.shared.addresses import (
     DATACENTER_PORT,
     TUNNEL_BOX,
     TUNNEL_DEVICE,
+    instrument_address,
 )
 from wire.http.connection import ClientConnection, HttpError, Response
 from wire.session.table import SessionState
@@ -66,11 +69,11 @@ def make_door(datacenter: NamespaceHost) -> None:
         subprocess.run(("nft", "-f", "-"), input=_DOOR, text=True, check=True)
 
 
-async def serve_desktop(host: NamespaceHost, address: str, tcp_port: int) -> InstrumentDesktop:
+async def serve_desktop(host: NamespaceHost, spec: LabInstrument, tcp_port: int) -> InstrumentDesktop:
     """Let a VNC server listen in the network of an instrument."""
-    desktop = InstrumentDesktop()
+    desktop = InstrumentDesktop(load_profile(spec.model).desktop)
     with host.inside():
-        listener = socket.create_server((address, tcp_port))
+        listener = socket.create_server((instrument_address(spec.port), tcp_port))
     await asyncio.start_server(desktop.serve, sock=listener)
     return desktop
 

@@ -38,7 +38,6 @@ from sim.worlds.kernel.sessions import KernelPage, KernelStaffDesk, make_door, s
 from sim.worlds.kernel.site import KernelSite
 from sim.worlds.kernel.supervision.lab import KernelLab
 from sim.worlds.kernel.supervision.real_time import HostLoop, RealTimeEnvironment
-from sim.worlds.shared.addresses import instrument_address
 from sim.worlds.shared.analyzer import Analyzer
 from sim.worlds.shared.certificates import LabCertificates
 from sim.worlds.shared.conclusion import conclude
@@ -217,7 +216,7 @@ class KernelWorld:
         events = map(self.faults.run_event, self.lab.events)
         for link, tcp_port in desktops_by_link(self.lab).items():
             port = port_of(link) or 0
-            await serve_desktop(self.site.instruments[port], instrument_address(port), tcp_port)
+            await serve_desktop(self.site.instruments[port], self.analyzers[port].spec, tcp_port)
         sessions = (self.people.run(one, self.lab.serial(one.target)) for one in self.lab.sessions)
         for work in (self.env.run_forever(), self._sample(), *events, *orders, *sessions):
             task = self._loop.create_task(work)

@@ -28,6 +28,7 @@ from agents.spool import Priority
 from hal.emul.clock import EmulClock
 from hal.emul.serial import EmulSerialPort
 from netfw.policy.policy import Policy
+from settings.profile import load_profile
 from sim.engine.layers import End
 from sim.engine.streams import stream
 from sim.engine.trace import Trace
@@ -198,7 +199,8 @@ class VirtualWorld:
     def _add_desktop(self, analyzer: Analyzer, tcp_port: int) -> None:
         """Let a VNC server run on the computer of an instrument."""
         assert self.datacenter.sessions is not None
-        spec, desktop = analyzer.spec, InstrumentDesktop()
+        spec = analyzer.spec
+        desktop = InstrumentDesktop(load_profile(spec.model).desktop)
         self.datacenter.sessions.desktops[spec.serial] = self.desktops[f"instrument:{spec.port}"] = desktop
         self.datacenter.sessions.places[spec.serial] = spec.port, tcp_port
 

@@ -130,6 +130,7 @@ keys = "offers.pub"
 key = "session.key"
 ways = ["code", "switch"]
 """
+WITHOUT_DESKTOP = '"blood-gas-analyzer"\nadapted = { tcp_port = 443 }'
 PLACE = "port[0].instrument[0].address"
 TUNNEL = """
 [tunnel]
@@ -174,7 +175,7 @@ def test_a_configuration_with_sessions_is_accepted(with_sessions: Path) -> None:
         ("box.toml", "203.0.113.5:443", "203.0.113.6:443", "sessions.endpoint", 'addresses = ["203.0.113.6"]'),
         ("box.toml", "10.77.1.5", "10.77.2.5", PLACE, "cannot be an instrument at port 1"),
         ("firewall.toml", 'desktop = ["tcp/5900"]', "", PLACE, 'add desktop = ["tcp/5900"]'),
-        ("box.toml", "chemistry-analyzer", "hematology-analyzer", PLACE, "no `desktop_port`"),
+        ("box.toml", '"chemistry-analyzer"', WITHOUT_DESKTOP, PLACE, "no `desktop_port`"),
     ],
 )  # fmt: skip
 def test_a_setting_with_which_sessions_cannot_work_is_reported_with_a_correction(

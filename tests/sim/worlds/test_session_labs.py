@@ -41,7 +41,7 @@ model = "chemistry-analyzer"
 report_every = "5s"
 [[instrument]]
 port = 2
-model = "hematology-analyzer"
+model = "immunoassay-analyzer"
 [[session]]
 at = "30s"
 target = "instrument:1"
@@ -348,7 +348,7 @@ def test_a_wrong_session_is_refused(keys: str, message: str) -> None:
     ("right", "wrong", "message"),
     [
         (f'"{TARGET}"', '"instrument:3"', r'session\[0\].target: "instrument:3": '),
-        (f'"{TARGET}"', '"instrument:2"', "hematology-analyzer has no `desktop_port`, and so no desktop"),
+        (f'"{TARGET}"', '"instrument:2"', "immunoassay-analyzer has no `desktop_port` of VNC"),
         ('"30s"', '"6min"', "must be before the lab ends, at 6min"),
     ],
 )

@@ -33,10 +33,15 @@ class FullWindow:
     """A window of the size of the screen, without a window manager."""
 
     def __init__(self, display: int) -> None:
+        """`display` is that of a server in the network namespace of the calling thread.
+
+        The server's abstract socket belongs to its namespace. The one in /tmp is that of the server that was started
+        last with this number, because a server that chooses its number checks that of its own namespace only.
+        """
         self._received: deque[XEvent] = deque()
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(_WAIT_SECONDS_MAX)
-        self._socket.connect(f"/tmp/.X11-unix/X{display}")
+        self._socket.connect(f"\0/tmp/.X11-unix/X{display}")
         self._socket.sendall(struct.pack("<BxHHHHxx", 0x6C, 11, 0, 0, 0))
         status, _, _, _, length = struct.unpack("<BBHHH", self._read(8))
         assert status == 1, "the X server refuses the connection"

@@ -9,14 +9,13 @@ import pytest
 
 from agents.box.desktop.bridge import (
     ACKNOWLEDGEMENT_SECONDS_MAX,
-    PAUSE_SECONDS_MAX,
     PROBE_SECONDS,
     WINDOW_SECONDS,
-    WRITE_BYTES_MAX,
     DesktopBridge,
     DesktopEndedError,
 )
 from agents.box.desktop.encoder import MESSAGE_BYTES
+from agents.box.desktop.pace import PAUSE_SECONDS_MAX, WRITE_BYTES_MAX
 from sim.net.loop import SimLoop
 from tests.support.desktop.memory_channel import MemoryChannel
 from tests.support.desktop.screens import Analyzer, to_picture

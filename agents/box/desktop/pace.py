@@ -1,0 +1,41 @@
+"""Sends at the session's share of the line, in small writes, so that alerts and reports overtake it."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import Final
+
+from wire.desktop.connection import ByteChannel
+
+WRITE_BYTES_MAX: Final = 1200
+"""Longest single write: other traffic waits for one packet at most."""
+SHORT_BYTES: Final = 420
+"""A shorter write occupies the line as if it had so many bytes, by the headers of TCP and of the tunnel."""
+PAUSE_SECONDS_MAX: Final = 0.02
+"""A shorter pause between messages, in which the next one was made, is made up for."""
+
+
+class LinePace:
+    """The line of one session. Its connections share the rate."""
+
+    def __init__(self, bytes_per_second: float) -> None:
+        self._rate = bytes_per_second
+        self._free_at = -math.inf
+        """When the line has sent everything, at the rate of the session."""
+        self._loop = asyncio.get_running_loop()
+        self._turn = asyncio.Lock()
+
+    async def free(self) -> None:
+        """Wait until the line has sent what was written."""
+        await asyncio.sleep(self._free_at - self._loop.time())
+
+    async def write(self, line: ByteChannel, data: bytes) -> None:
+        """Write at the rate of the session. Raises: OSError."""
+        for place in range(0, len(data), WRITE_BYTES_MAX):
+            part = data[place : place + WRITE_BYTES_MAX]
+            async with self._turn:
+                await self.free()
+                await line.write(part)
+                sent = max(len(part), SHORT_BYTES) / self._rate
+                self._free_at = max(self._free_at, self._loop.time() - PAUSE_SECONDS_MAX) + sent
