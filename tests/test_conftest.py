@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 from fnmatch import fnmatch
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -16,7 +18,7 @@ from sim.worlds.kernel.supervision.supervisor import run as kernel_run
 from tests.support import namespaces
 from tests.support.kernel_marker import NEEDS_MARKER
 from tests.support.paths import ROOT
-from tests.support.slow_tests import NICE, SlowTests, slow_lines
+from tests.support.slow_tests import EMULATED, NICE, SlowTests, slow_lines
 
 pytest_plugins = ["pytester"]
 
@@ -113,27 +115,73 @@ def test_every_folder_with_tests_is_collected(pytestconfig: pytest.Config) -> No
 
 
 @pytest.mark.slow("starts a test run of its own")
-def test_a_parallel_run_has_two_workers_for_each_core() -> None:
+def test_a_parallel_run_has_two_workers_for_each_core_and_one_for_the_emulated_machine() -> None:
     words = [sys.executable, "-m", "pytest", "--numprocesses", "auto", "-v", "tests/settings/test_board.py"]
     ran = subprocess.run(words, cwd=ROOT, check=True, capture_output=True, text=True)
-    assert f"{2 * len(os.sched_getaffinity(0))} workers" in ran.stdout
+    assert f"{2 * len(os.sched_getaffinity(0)) + 1} workers" in ran.stdout
 
 
-def test_files_with_slow_tests_start_first_and_those_of_the_kernel_world_before_others(
+def test_files_with_slow_tests_start_first_alternately_with_those_of_the_kernel_world(
     pytester: pytest.Pytester,
 ) -> None:
+    slow = "import pytest\n@pytest.mark.slow('x')\n"
     files = {
         "test_a": "def test(): pass",
-        "test_b": "import pytest\ndef test_1(): pass\n@pytest.mark.slow('x')\ndef test_2(): pass",
-        "test_c": "import pytest\n@pytest.mark.kernel\n@pytest.mark.slow('x')\ndef test(): pass",
+        "test_b": f"def test_1(): pass\n{slow}def test_2(): pass",
+        "test_c": f"{slow}def test(): pass",
+        "test_d": f"{slow}@pytest.mark.kernel\ndef test(): pass",
+        EMULATED[1].removesuffix(".py"): "def test(): pass",
     }
+    (pytester.path / EMULATED[1]).parent.mkdir(parents=True)
     pytester.makepyfile(**files)
     pytester.makeini("[pytest]\nmarkers = kernel\n  slow\n")
     items, _ = pytester.inline_genitems()
     SlowTests().pytest_collection_modifyitems(items)
     assert [item.nodeid for item in items] == [
-        "test_c.py::test", "test_b.py::test_1", "test_b.py::test_2", "test_a.py::test",
-    ]  # fmt: skip
+        f"{EMULATED[1]}::test",
+        "test_d.py::test",
+        "test_b.py::test_2",
+        "test_b.py::test_1",
+        "test_c.py::test",
+        "test_a.py::test",
+    ]
+
+
+def test_the_files_that_need_an_emulated_machine_or_its_image_are_listed() -> None:
+    words = re.compile(r"_only_emulated_machine|signed_image\(\)")
+    files = [path for path in (ROOT / "tests").rglob("test_*.py") if words.search(path.read_text("utf-8"))]
+    assert {str(path.relative_to(ROOT)) for path in files} - {"tests/test_conftest.py"} == {*EMULATED}
+
+
+@pytest.mark.slow("starts a test run of its own")
+def test_one_worker_runs_the_files_with_emulated_machines_and_gets_no_other_file_meanwhile(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The third test ends when the other worker has run all other files."""
+    others = [f"test_{number}" for number in range(12)]
+    wait = """
+        import os
+        from pathlib import Path
+        from tests.support.eventually import poll_until
+        def wait_for(names): poll_until(lambda: all(Path(name).exists() for name in names))
+    """
+    writes = "def test_writes(): open(os.environ['PYTEST_XDIST_WORKER'], 'w').close()"
+    waits = f"def test_waits(): wait_for({others})"
+    for file, text in zip(EMULATED, (writes, writes, waits, writes), strict=True):
+        (path := pytester.path / file).parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(dedent(wait) + text)
+    late = "def test_1(): wait_for(['gw0'])\ndef test_2(): Path('{}').touch()"
+    pytester.makepyfile(**{name: dedent(wait) + late.format(name) for name in others})
+    pytester.makeconftest("""
+        from tests.support.slow_tests import SlowTests
+        def pytest_configure(config): config.pluginmanager.register(SlowTests())
+    """)
+    pytester.makeini("[pytest]\nnorecursedirs = .*")  # as here: pytest skips folders named "build" otherwise
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    words = "-p xdist --numprocesses 2 --dist loadfile --no-loadscope-reorder --import-mode=importlib"
+    run = pytester.runpytest_subprocess(*words.split())
+    run.assert_outcomes(passed=4 + 2 * len(others))
+    assert len([*pytester.path.glob("gw*")]) == 1
 
 
 def test_a_test_that_leaves_the_process_changed_fails_and_the_next_one_is_undisturbed(
