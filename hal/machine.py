@@ -1,4 +1,4 @@
-"""Machine: the slot of the operating system that it has started from, and its restart."""
+"""Machine: the slot of the operating system that it has started from, its restart, and that of the box's programs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class MachineErrorKind(StrEnum):
     """Error kinds that a caller can act on."""
 
     NO_SLOTS = "no-slots"  # it was not started from a slot: it cannot be updated by slots
-    RESTART = "restart"  # the restart could not be requested: try again later
+    RESTART = "restart"  # the restart, or that of the programs, could not be requested: try again later
 
 
 class MachineError(Exception):
@@ -39,4 +39,25 @@ class Machine(Protocol):
         On return the restart is certain, but programs still run; each is ended as for a shutdown, with time to close
         cleanly. A repeated request changes nothing. Raises: RESTART.
         """
+        ...
+
+    def application_slot(self) -> Slot:
+        """Return the slot that has this program. It is `running_slot` until `start_application`.
+
+        It is constant until the program ends. Raises: NO_SLOTS.
+        """
+        ...
+
+    def start_application(self, slot: Slot) -> None:
+        """Request that the box's programs are ended, and started from the application tree in `slot`.
+
+        On return this program still runs; it is ended as for a shutdown. If the file system of `slot` cannot be
+        mounted, the programs are started from `running_slot`. A restart of the machine ends the effect. If the slot
+        is not committed in the slot state (`settings.slots`) within a time, or its programs end again and again, the
+        machine starts those of `running_slot`. Raises: RESTART.
+        """
+        ...
+
+    def left_application(self) -> Slot | None:
+        """Return the slot whose programs the machine has left by itself since it has started; None if it has not."""
         ...

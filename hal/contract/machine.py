@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol, get_args
 
 from hal.machine import Machine, MachineError, MachineErrorKind
@@ -20,8 +20,12 @@ class MachineBench(Protocol):
         """Return how many restarts were requested since the last start."""
         ...
 
+    def switches(self) -> Sequence[Slot]:
+        """Return the slots from which the programs were to be started since the last start, the latest last."""
+        ...
+
     def refuse_restarts(self) -> None:
-        """Make requests of a restart fail."""
+        """Make requests of a restart, of the machine or of the programs, fail."""
         ...
 
 
@@ -61,9 +65,38 @@ def machine_reports_a_refused_restart(bench: MachineBench) -> None:
     assert bench.restarts() == 0
 
 
+def machine_starts_its_own_application(bench: MachineBench) -> None:
+    """After a start of the machine, the program is that of its slot, and no other one was left."""
+    for slot in get_args(Slot):
+        machine = bench.started(slot)
+        assert machine.application_slot() == slot
+        assert machine.left_application() is None
+    assert _kind(bench.started(None).application_slot) is MachineErrorKind.NO_SLOTS
+
+
+def machine_starts_the_application_of_another_slot(bench: MachineBench) -> None:
+    """`start_application` requests it, and does not change the slot that the machine was started from."""
+    machine = bench.started("a")
+    machine.start_application("b")
+    machine.start_application("b")
+    assert bench.switches()[-1] == "b" and set(bench.switches()) == {"b"}
+    assert machine.running_slot() == "a" and bench.restarts() == 0
+
+
+def machine_reports_a_refused_application(bench: MachineBench) -> None:
+    """`start_application` raises RESTART if it cannot be requested."""
+    machine = bench.started("b")
+    bench.refuse_restarts()
+    assert _kind(lambda: machine.start_application("a")) is MachineErrorKind.RESTART
+    assert not bench.switches()
+
+
 MACHINE_CHECKS: tuple[Callable[[MachineBench], None], ...] = (
     machine_knows_its_slot,
     machine_without_slots_says_so,
     machine_restarts_once,
     machine_reports_a_refused_restart,
+    machine_starts_its_own_application,
+    machine_starts_the_application_of_another_slot,
+    machine_reports_a_refused_application,
 )

@@ -16,13 +16,28 @@ class EmulMachineBackend:
         """Whether requests of a restart are refused."""
         self.is_restarting = False
         """Whether a restart was requested."""
+        self.switch_fails = False
+        """Whether requests to start the programs from another slot are refused."""
 
 
 class EmulMachine:
-    """`hal.machine.Machine` started from `slot`; `restart` calls `on_restart` once. None: it has no slots."""
+    """`hal.machine.Machine` started from `slot`; `restart` calls `on_restart` once. None: it has no slots.
 
-    def __init__(self, slot: Slot | None, on_restart: Callable[[], object] = lambda: None) -> None:
+    The program is that of the slot `application`, which is `slot` if that is None; `start_application` calls
+    `on_switch`. `left` is the slot whose programs the machine has left.
+    """
+
+    def __init__(
+        self,
+        slot: Slot | None,
+        on_restart: Callable[[], object] = lambda: None,
+        *,
+        application: Slot | None = None,
+        on_switch: Callable[[Slot], object] = lambda _slot: None,
+        left: Slot | None = None,
+    ) -> None:
         self._slot, self._on_restart = slot, on_restart
+        self._application, self._on_switch, self._left = application, on_switch, left
         self.backend = EmulMachineBackend()
 
     def running_slot(self) -> Slot:
@@ -38,3 +53,17 @@ class EmulMachine:
         if not self.backend.is_restarting:
             self.backend.is_restarting = True
             self._on_restart()
+
+    def application_slot(self) -> Slot:
+        """See `Machine.application_slot`."""
+        return self._application or self.running_slot()
+
+    def start_application(self, slot: Slot) -> None:
+        """See `Machine.start_application`."""
+        if self.backend.switch_fails:
+            raise MachineError(MachineErrorKind.RESTART, "the programs are not started from another slot")
+        self._on_switch(slot)
+
+    def left_application(self) -> Slot | None:
+        """See `Machine.left_application`."""
+        return self._left

@@ -31,6 +31,13 @@ SLOT_BYTES: Final = 4 * 1024 * 1024
 CHANGED_BYTES: Final = 2 * 1024 * 1024
 """What differs between two releases, and cannot be compressed: the delta has this size."""
 _PROFILES: Final = get_args(ProfileRelease)
+_APPLICATIONS: Final[dict[OrderedRelease, ReleaseHealth]] = {
+    "application": "healthy",
+    "unhealthy-application": "unhealthy",
+    "unstartable-application": "unstartable",
+}
+APPLICATION_BYTES: Final = 4096
+"""What differs between two releases of the application."""
 _SIGNATURE_BYTES: Final = 71
 _LIFETIME: Final = timedelta(days=365)
 
@@ -52,13 +59,19 @@ class LabReleases:
         """Both only of releases of slots."""
         (folder / "targets").mkdir(parents=True)
         (folder / "metadata").mkdir()
+        self.applications: set[int] = set()
+        """The releases that change the application alone."""
         running, targets = 1, dict[str, Any]()
         for number, order in enumerate(orders, 2):
             if order in _PROFILES:
                 targets |= self._add_profiles(number, cast(ProfileRelease, order), models)
                 continue
-            self.health[number] = health = cast(ReleaseHealth, order)
-            self.slots[number] = _slot(number)
+            if order in _APPLICATIONS:
+                self.applications.add(number)
+                self.slots[number] = _application(self.slots[running], number)
+            else:
+                self.slots[number] = _slot(number)
+            self.health[number] = health = _APPLICATIONS.get(order) or cast(ReleaseHealth, order)
             targets |= self._add(running, number)
             if health == "healthy":
                 running = number
@@ -71,6 +84,8 @@ class LabReleases:
 
     def kind(self, number: int) -> Kind:
         """Return the kind of a release."""
+        if number in self.applications:
+            return "application"
         return "system" if number in self.health else "data"
 
     def in_slot(self, content: bytes) -> int | None:
@@ -80,13 +95,15 @@ class LabReleases:
     def _add(self, source: int, target: int) -> dict[str, Any]:
         old, new = self.slots[source], self.slots[target]
         delta = block_delta(old, new)
-        facts = {
+        facts: dict[str, Any] = {
             "release": f"1.{target}.0",
             "number": target,
             "source": sha256(old).hexdigest(),
             "target": sha256(new).hexdigest(),
             "bytes": len(new),
         }
+        if target in self.applications:
+            facts |= {"kind": "application", "application": True}
         return self._target(f"{source}-{target}", delta, facts)
 
     def _add_profiles(self, number: int, which: ProfileRelease, models: Collection[Model]) -> dict[str, Any]:
@@ -146,6 +163,11 @@ def _slot(number: int) -> bytes:
     common, own = Random(0), Random(number)
     same = common.randbytes(SLOT_BYTES - CHANGED_BYTES - BLOCK_BYTES)
     return own.randbytes(BLOCK_BYTES) + same + own.randbytes(CHANGED_BYTES)
+
+
+def _application(before: bytes, number: int) -> bytes:
+    """Return a slot that differs in its last bytes alone."""
+    return before[:-APPLICATION_BYTES] + Random(number).randbytes(APPLICATION_BYTES)
 
 
 def _profile(model: Model, number: int, which: ProfileRelease) -> bytes:

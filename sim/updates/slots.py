@@ -31,6 +31,8 @@ class VirtualSlots:
         for offset in slots.COPY_OFFSETS:
             self._write(offset, slots.encode(SlotState(1, "a")))
         self._running: Slot = "a"
+        self._application: Slot | None = None
+        self._left: Slot | None = None
 
     def lose_power(self) -> None:
         """Cut the power, and switch it on again."""
@@ -47,13 +49,33 @@ class VirtualSlots:
         )
         if choice.write is not None:
             self._write(slots.TRIES_OFFSETS[choice.write[0]], choice.write[1])
-        self._running = choice.slot
-        number = self._releases.in_slot(self._partitions[choice.slot].read(0, SLOT_BYTES))
-        return None if number is None else self._releases.health[number]
+        self._running, self._application, self._left = choice.slot, None, None
+        return self._health(choice.slot)
 
-    def hardware(self, restart: Callable[[], object]) -> UpdateHardware:
-        """Return what the box program that starts has of them; `restart` restarts the machine."""
-        return UpdateHardware(self._partitions, self._state, EmulMachine(self._running, restart))
+    def switch(self, slot: Slot) -> ReleaseHealth | None:
+        """Start the programs from a slot; return the health of its release.
+
+        If it cannot be started, the machine leaves it, and starts those of its own slot.
+        """
+        self._application, self._left = slot, None
+        health = self._health(slot)
+        if health == "unstartable":
+            self._application, self._left = None, slot
+        return health
+
+    def hardware(self, restart: Callable[[], object], switch: Callable[[Slot], object]) -> UpdateHardware:
+        """Return what the box program that starts has of them.
+
+        `restart` restarts the machine, `switch` starts the programs from another slot.
+        """
+        machine = EmulMachine(
+            self._running, restart, application=self._application, on_switch=switch, left=self._left
+        )
+        return UpdateHardware(self._partitions, self._state, machine)
+
+    def _health(self, slot: Slot) -> ReleaseHealth | None:
+        number = self._releases.in_slot(self._partitions[slot].read(0, SLOT_BYTES))
+        return None if number is None else self._releases.health[number]
 
     def _read(self, offset: int) -> bytes:
         try:

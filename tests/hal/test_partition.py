@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from random import Random
 from typing import get_args
@@ -205,10 +205,11 @@ def test_faults_of_an_emulated_partition() -> None:
 class EmulMachineBench:
     def __init__(self) -> None:
         self._restarts = 0
+        self._switches: list[Slot] = []
         self._machine = EmulMachine("a")
 
     def started(self, slot: Slot | None) -> Machine:
-        self._machine = EmulMachine(slot, self._restarted)
+        self._machine = EmulMachine(slot, self._restarted, on_switch=self._switches.append)
         return self._machine
 
     def _restarted(self) -> None:
@@ -217,8 +218,11 @@ class EmulMachineBench:
     def restarts(self) -> int:
         return self._restarts
 
+    def switches(self) -> Sequence[Slot]:
+        return self._switches
+
     def refuse_restarts(self) -> None:
-        self._machine.backend.restart_fails = True
+        self._machine.backend.restart_fails = self._machine.backend.switch_fails = True
 
 
 class LinuxMachineBench:
@@ -227,7 +231,9 @@ class LinuxMachineBench:
     def __init__(self, folder: Path) -> None:
         self._root, self._sysfs, self._run = folder / "root", folder / "sys", folder / "run"
         self._root.mkdir()
+        (self._root / "program.py").touch()
         self._run.mkdir()
+        self.left = folder / "left"
         number = self._root.stat().st_dev
         self.device = self._sysfs / "dev" / "block" / f"{os.major(number)}:{os.minor(number)}"
         self.device.mkdir(parents=True)
@@ -235,10 +241,21 @@ class LinuxMachineBench:
     def started(self, slot: Slot | None) -> Machine:
         name = PARTITIONS[slot] if slot else "other"
         (self.device / "uevent").write_text(f"MAJOR=252\nDEVTYPE=partition\nPARTN=3\nPARTNAME={name}\n")
-        return LinuxMachine(self._run / "restart", self._root, self._sysfs)
+        return LinuxMachine(
+            self._run / "restart",
+            self._root,
+            self._sysfs,
+            switch_file=self._run / "application",
+            left_file=self.left,
+            program=self._root / "program.py",
+        )
 
     def restarts(self) -> int:
-        return len(list(self._run.iterdir())) if self._run.exists() else 0
+        return int((self._run / "restart").exists())
+
+    def switches(self) -> Sequence[Slot]:
+        file = self._run / "application"
+        return [slot for slot in PARTITIONS if file.exists() and file.read_text() == f"{slot}\n"]
 
     def refuse_restarts(self) -> None:
         self._run.rmdir()
@@ -265,6 +282,13 @@ def test_linux_machine_follows_the_device_mapper(tmp_path: Path) -> None:
     below.mkdir(parents=True)
     (below / "uevent").write_text("PARTNAME=root-b\n")
     assert machine.running_slot() == "b"
+
+
+def test_linux_machine_names_the_slot_whose_programs_were_left(tmp_path: Path) -> None:
+    bench = LinuxMachineBench(tmp_path)
+    for content, expected in (("b\n", "b"), ("c\n", None)):
+        bench.left.write_text(content)
+        assert bench.started("a").left_application() == expected
 
 
 def test_linux_machine_names_what_its_root_file_system_is_on(tmp_path: Path) -> None:

@@ -45,6 +45,8 @@ class Plan(msgspec.Struct, frozen=True):
     """The file of the source's blocks (`wire.release.blocks`); 0 bytes: it is not released."""
     slot_file_sha256: str = ""
     """The source as a whole, compressed, of which damaged blocks are fetched."""
+    is_application: bool = False
+    """Whether the delta changes the application alone, so that the machine need not restart."""
 
     @property
     def is_whole(self) -> bool:
@@ -87,6 +89,8 @@ class Memory(msgspec.Struct):
     """How often the delta had to be fetched again, or the slot to be written again."""
     restarts: int = 0
     """How often the restart into the trial was requested."""
+    switches: int = 0
+    """How often the programs were to be started from the other slot without a restart."""
     trial_starts: int = 0
     """How often the program has started in the trial."""
     unreported: Annotated[list[Unreported], Meta(max_length=UNREPORTED_MAX)] = []

@@ -57,6 +57,8 @@ class _DeltaFacts(_SlotFacts, frozen=True, kw_only=True):
     """What signed metadata says of a delta."""
 
     source: Hash
+    application: bool = False
+    """Whether only the application's tree differs from the source."""
 
 
 class ReleaseMetadata:
@@ -175,6 +177,7 @@ def plan_update(
                 target_sha256=facts.target,
                 target_bytes=facts.bytes,
                 floor=facts.floor,
+                is_application=facts.application,
                 **(blocks or {}),
             )
         )

@@ -6,7 +6,8 @@ continues in the phase that it finds, so every phase can be entered again: what 
 No event leads from a phase before `restarting` to a changed choice of the boot loader, and only `restarting` begins a
 trial. After that, an order can no longer be withdrawn: the trial decides.
 
-A data release has the same phases until it is fetched; then its files are in force without a restart, on trial.
+A release that differs in the application alone has a trial without a restart of the machine (`application`). A data
+release has the same phases until it is fetched; then its files are in force without a restart, on trial.
 """
 
 from __future__ import annotations
@@ -42,6 +43,12 @@ class UpdatePhase(StrEnum):
     """The new release runs, and examines itself."""
     RETURNING = "returning"
     """The new release has given up; the machine restarts into the slot before."""
+    SWITCHING = "switching"
+    """The release differs in the application alone: the programs are started from the other slot, on trial."""
+    APPLICATION_TRIAL = "application trial"
+    """The programs of the new release run and examine themselves, without a restart of the machine."""
+    SWITCHING_BACK = "switching back"
+    """The new release has given up; the programs are started from the slot before."""
     DATA_TRIAL = "data trial"
     """The files of a data release are in force, and the program examines itself."""
     COMMITTED = "committed"
@@ -89,14 +96,18 @@ class UpdateEvent(StrEnum):
     """The other slot was read back and has another hash."""
     TIME_TO_RESTART = "time to restart"
     """The time of the order has come, and nothing at the box forbids the restart."""
+    TIME_TO_SWITCH = "time to switch"
+    """As TIME_TO_RESTART, and the machine need not restart."""
+    CANNOT_SWITCH = "cannot switch"
+    """The machine does not start the programs from the other slot; it must restart."""
     NOT_BEGUN = "not begun"
-    """The program starts, and the slot state does not have the trial that was to begin."""
+    """The program starts, and the trial that was to begin, or had begun, is not there."""
     NOT_RESTARTED = "not restarted"
     """The program starts, but the machine has not restarted since the trial has begun."""
     STARTED_NEW = "started new"
-    """The machine has started from the slot on trial."""
+    """The machine, or its programs, have started from the slot on trial."""
     STARTED_OLD = "started old"
-    """The machine has started from the slot before."""
+    """The machine, or its programs, have started from the slot before."""
     HEALTHY = "healthy"
     """The new release has been healthy for long enough, and the slot state commits it."""
     UNHEALTHY = "unhealthy"
@@ -152,6 +163,16 @@ TABLE: Final[tuple[UpdateRow, ...]] = (
     UpdateRow((P.TRIAL,), E.HEALTHY, P.COMMITTED, "committed"),
     UpdateRow((P.TRIAL,), E.UNHEALTHY, P.RETURNING, bars=True),
     UpdateRow(AFTER_RESTART, E.STARTED_OLD, P.RETURNED, "returned", bars=True),
+    UpdateRow((P.READY,), E.TIME_TO_SWITCH, P.SWITCHING, "restarting"),
+    UpdateRow((P.SWITCHING,), E.NOT_RESTARTED, P.SWITCHING),
+    UpdateRow((P.SWITCHING,), E.CANNOT_SWITCH, P.RESTARTING),
+    UpdateRow((P.SWITCHING,), E.STARTED_NEW, P.APPLICATION_TRIAL),
+    UpdateRow((P.APPLICATION_TRIAL,), E.NOT_BEGUN, P.READY),
+    UpdateRow((P.APPLICATION_TRIAL,), E.HEALTHY, P.COMMITTED, "committed"),
+    UpdateRow((P.APPLICATION_TRIAL,), E.UNHEALTHY, P.SWITCHING_BACK, bars=True),
+    UpdateRow(
+        (P.SWITCHING, P.APPLICATION_TRIAL, P.SWITCHING_BACK), E.STARTED_OLD, P.RETURNED, "returned", bars=True
+    ),
     UpdateRow(BEFORE_TRIAL, E.WITHDRAWN, P.FAILED, "failed"),
     UpdateRow((P.FETCHED,), E.USABLE, P.DATA_TRIAL, "applied"),
     UpdateRow((P.DATA_TRIAL,), E.HEALTHY, P.COMMITTED, "committed"),

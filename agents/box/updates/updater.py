@@ -8,23 +8,29 @@ reports never wait for them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import msgspec
 
 from agents.box.files.store import BoxFiles, FileKey
+from agents.box.updates.application import (
+    IN_APPLICATION,
+    ApplicationSwitch,
+    after_switch,
+    forget_starts,
+)
 from agents.box.updates.boot_state import BootStatePartition
 from agents.box.updates.data_files import DataFiles
 from agents.box.updates.data_update import DataUpdate, commit_data
 from agents.box.updates.downloads import Downloads
-from agents.box.updates.memory import Memory, MemoryStore, PhaseOutcome, Plan, Unreported
+from agents.box.updates.installer import ATTEMPTS_MAX, SlotInstaller, count_attempt
+from agents.box.updates.memory import Memory, MemoryStore, PhaseOutcome, Unreported
 from agents.box.updates.metadata import OrderRefused, ReleaseMetadata, plan_update
 from agents.box.updates.parts import TargetParts
-from agents.box.updates.repair import RepairError, SlotRepair
 from agents.box.updates.requests import UpdateRequests
-from agents.box.updates.slot_work import SlotWorker, write_slot
+from agents.box.updates.slot_work import SlotWorker
 from agents.box.updates.surroundings import UpdateHardware, UpdateStatus, UpdateSurroundings
 from agents.box.updates.table import (
     AFTER_RESTART,
@@ -35,14 +41,12 @@ from agents.box.updates.table import (
     after_start,
     decide,
 )
-from agents.box.updates.whole_slot import WholeSlot
 from agents.spool import SpoolError
-from hal.disk import Disk, DiskError, DiskErrorKind
+from hal.disk import Disk, DiskError
 from hal.machine import MachineError
 from hal.partition import Partition
 from settings.slots import Slot, other
 from wire.messages import MessageError, UpdateStep
-from wire.release.delta import Delta, DeltaError, SourceChanged
 from wire.release.messages import UpdateOrder, UpdateState
 from wire.release.metadata import MetadataError, Target
 
@@ -59,11 +63,8 @@ RESTART_SECONDS_MAX: Final = 600.0
 RESTART_CHECK_SECONDS: Final = 30.0
 CONFIRM_SECONDS_MAX: Final = 600.0
 """A program that starts waits this long to learn from the data center whether its order still stands."""
-ATTEMPTS_MAX: Final = 3
-"""How often a delta is fetched, and a slot written, before the update fails."""
 METADATA_RETRY_SECONDS: Final = 60.0
 """Metadata that is refused is fetched once more after this time: it may have been replaced meanwhile."""
-WriteWhole: TypeAlias = Callable[[Plan, Partition, Partition], Awaitable[None]]
 P, E = UpdatePhase, UpdateEvent
 
 
@@ -93,9 +94,16 @@ class Updater:
             data, self._downloads, around, lambda: self._memory, self._targets, self._report_problem
         )
         self._running: Slot | None = None
+        """The slot with the release that runs; with that of `_root`, after the machine has restarted."""
+        self._root: Slot | None = None
         self._parts = TargetParts(disk, around.call, self._downloads.part)
-        self._repair = SlotRepair(self._work_on, self._parts)
-        self._whole = WholeSlot(self._work_on, self._parts)
+        remembered, slots = (lambda: self._memory), hardware.slots
+        self._install = SlotInstaller(
+            slots, self._work_on, self._boot, self._downloads, self._parts, remembered, self._report_problem
+        )
+        self._application = ApplicationSwitch(
+            hardware.machine, remembered, self._change, self._report_problem
+        )
         self._latest: UpdateOrder | None = None
         self._order_changed = asyncio.Event()
         self._ask = asyncio.Event()
@@ -110,12 +118,15 @@ class Updater:
             P.METADATA: self._check_metadata,
             P.FETCHING: self._fetch,
             P.FETCHED: self._check,
-            P.APPLYING: self._apply,
-            P.READING_BACK: self._read_back,
+            P.APPLYING: self._install.apply,
+            P.READING_BACK: self._install.read_back,
             P.READY: self._await_time,
             P.RESTARTING: self._begin_trial,
             P.TRIAL: self._examine,
             P.RETURNING: self._return,
+            P.SWITCHING: self._application.switch,
+            P.APPLICATION_TRIAL: self._examine,
+            P.SWITCHING_BACK: self._application.switch_back,
             P.DATA_TRIAL: self._data.examine,
             **dict.fromkeys(OUTCOMES, self._finish),
         }
@@ -142,7 +153,8 @@ class Updater:
         Returns at once if the machine has no slots.
         """
         try:
-            self._running = self._hardware.machine.running_slot()
+            self._root = self._hardware.machine.running_slot()
+            self._running = self._hardware.machine.application_slot()
         except MachineError as error:
             self._report_problem(f"this machine cannot be updated: {error}")
             return
@@ -161,13 +173,24 @@ class Updater:
             found = await self._work_on.call(lambda: self._boot.found(running, memory.target_slot or running))
             if (event := after_start(memory.phase, found)) is not None:
                 await self._take(PhaseOutcome(event, memory.cause or "" if event is E.STARTED_OLD else ""))
+        elif memory.phase in IN_APPLICATION:
+            if (event := after_switch(memory.phase, memory, self._hardware.machine)) is not None:
+                cause = memory.cause if event is E.STARTED_OLD else ""
+                await self._take(PhaseOutcome(event, cause, forget_starts))
         elif memory.phase not in AFTER_RESTART:
-            trial = (await self._work_on.call(self._boot.read)).trial
-            if trial == running:  # the memory was lost in a trial
+            state = await self._work_on.call(self._boot.read)
+            # the memory may have been lost in a trial
+            if state.trial == running:
                 memory.phase, memory.target_slot, memory.order = P.TRIAL, running, UpdateOrder(0)
-            elif trial is not None:
+            elif running != self._root and state.committed != running:
+                memory.phase, memory.target_slot = P.APPLICATION_TRIAL, running
+                memory.order = UpdateOrder(0)
+            elif state.trial is not None:
                 await self._work_on.call(lambda: self._boot.settle(running))
-        if self._memory.phase in (P.TRIAL, P.DATA_TRIAL) and not self._is_start_counted:
+        if memory.phase in BEFORE_TRIAL and memory.target_slot == running:
+            # the slot that was to be written has been started, because the other one cannot be read
+            await self._take(PhaseOutcome(E.FAILED, "slot-changed"))
+        if self._memory.phase in (P.TRIAL, P.APPLICATION_TRIAL, P.DATA_TRIAL) and not self._is_start_counted:
             await self._change(lambda memory: setattr(memory, "trial_starts", memory.trial_starts + 1))
             self._is_start_counted = True
 
@@ -260,14 +283,15 @@ class Updater:
 
     async def _fetch(self) -> PhaseOutcome:
         if self._is_whole:
-            return await self._write_whole(self._whole.fill, E.DELTA_COMPLETE)
+            await self._leave_root()
+            return await self._install.fill_whole()
         try:
             while missing := await self._missing():
                 if await self._downloads.fetch(missing[0]):
                     continue
                 if self._memory.attempts >= ATTEMPTS_MAX:
                     return PhaseOutcome(E.FAILED, "data-damaged" if self._is_data else "delta-damaged")
-                await self._change(lambda memory: setattr(memory, "attempts", memory.attempts + 1))
+                await self._change(count_attempt)
         except OrderRefused as error:
             return PhaseOutcome(E.FAILED, error.reason)
         return PhaseOutcome(E.DELTA_COMPLETE)
@@ -275,117 +299,33 @@ class Updater:
     async def _missing(self) -> list[FileKey]:
         if self._is_data:
             return await self._data.missing()
-        return self._downloads.missing(self._needed_delta())
+        key = self._delta()
+        assert key is not None, "only `_plan` leads here"
+        return self._downloads.missing(key)
 
     async def _check(self) -> PhaseOutcome:
-        if self._is_whole:
-            return PhaseOutcome(E.SOURCE_MATCHES)
-        return await (self._data.check() if self._is_data else self._check_delta())
+        if self._is_data:
+            return await self._data.check()
+        await self._leave_root()
+        return PhaseOutcome(E.SOURCE_MATCHES) if self._is_whole else await self._install.check_delta()
 
-    async def _check_delta(self) -> PhaseOutcome:
-        plan = self._memory.plan
-        assert plan is not None, "only `_plan` leads here"
-        if (data := await self._downloads.read(self._needed_delta())) is None:
-            if self._memory.attempts >= ATTEMPTS_MAX:
-                return PhaseOutcome(E.FAILED, "delta-damaged")
-            return PhaseOutcome(
-                E.DELTA_LOST, change=lambda memory: setattr(memory, "attempts", memory.attempts + 1)
-            )
-        try:
-            header = Delta.open(lambda offset, length: data[offset : offset + length], len(data)).header
-        except DeltaError as error:
-            self._report_problem(f"the delta {error}")
-            return PhaseOutcome(E.FAILED, "delta-damaged")
-        if (header.target_sha256.hex(), header.target_bytes) != (plan.target_sha256, plan.target_bytes):
-            self._report_problem("the delta makes another slot than the signed one")
-            return PhaseOutcome(E.FAILED, "delta-damaged")
-        source = self._slot(self._running)
-        if header.source_bytes > source.size or header.source_sha256.hex() != plan.source_sha256:
-            return PhaseOutcome(E.FAILED, "delta-damaged")
-        try:
-            await self._prepare_source(data)
-        except RepairError as error:
-            self._report_problem(f"the running slot was changed: {error}")
-            return PhaseOutcome(E.FAILED, "source-changed")
-        return PhaseOutcome(E.SOURCE_MATCHES)
+    async def _leave_root(self) -> None:
+        """Restart the machine into the running release if its root file system is in the slot to be written.
 
-    async def _write_whole(self, write: WriteWhole, done: UpdateEvent) -> PhaseOutcome:
-        """Write the other slot, block by block. Raises: DiskError UNAVAILABLE."""
-        plan, running = self._memory.plan, self._running
-        source, target = self._slot(running), self._slot(self._memory.target_slot)
-        assert plan is not None and running is not None and source is not target, "only `_plan` leads here"
-        try:
-            await self._work_on.call(lambda: self._boot.settle(running))
-            await write(plan, source, target)
-        except RepairError as error:
-            self._report_problem(f"the whole slot: {error}")
-            return PhaseOutcome(E.FAILED, "blocks-damaged")
-        except DiskError as error:
-            return self._disk_failed(error)
-        return PhaseOutcome(done)
-
-    async def _apply(self) -> PhaseOutcome:
-        if self._is_whole:
-            return await self._write_whole(self._whole.finish, E.WRITTEN)
-        running = self._running
-        source, target = self._slot(running), self._slot(self._memory.target_slot)
-        assert running is not None and source is not target, "the update writes the other slot"
-        if (data := await self._downloads.read(self._needed_delta())) is None:
-            return PhaseOutcome(E.FAILED, "delta-damaged")
-        try:
-            # a slot that is written must not be the committed one
-            await self._work_on.call(lambda: self._boot.settle(running))
-            await self._prepare_source(data)
-            read_delta = lambda at, length: data[at : at + length]  # noqa: E731
-            await self._work_on.through(
-                write_slot(read_delta, len(data), self._repair.source(source), target)
-            )
-        except RepairError as error:
-            self._report_problem(f"the running slot was changed: {error}")
-            return PhaseOutcome(E.FAILED, "source-changed")
-        except SourceChanged as error:
-            self._report_problem(f"the delta {error}")
-            return PhaseOutcome(E.FAILED, "source-changed")
-        except DeltaError as error:
-            self._report_problem(f"the delta {error}")
-            return PhaseOutcome(E.FAILED, "delta-damaged")
-        except DiskError as error:
-            return self._disk_failed(error)
-        return PhaseOutcome(E.WRITTEN)
-
-    async def _prepare_source(self, delta: bytes) -> None:
-        """Compare the running slot with the plan, and fetch what is damaged. Raises: RepairError, DiskError."""
-        plan, source = self._memory.plan, self._slot(self._running)
-        assert plan is not None, "only `_plan` leads here"
-        header = Delta.open(lambda at, length: delta[at : at + length], len(delta)).header
-        await self._repair.prepare(source, header.source_bytes, plan)
-        if self._repair.repaired:
-            self._report_problem(
-                f"{self._repair.repaired} MiB of the running slot are damaged; they were fetched"
-            )
-
-    async def _read_back(self) -> PhaseOutcome:
-        plan, target = self._memory.plan, self._slot(self._memory.target_slot)
-        assert plan is not None, "only `_plan` leads here"
-        try:
-            found = await self._work_on.hash(target, plan.target_bytes)
-        except DiskError as error:
-            return self._disk_failed(error)
-        if found == plan.target_sha256:
-            return PhaseOutcome(E.EQUAL)
-        self._report_problem("the slot that was written has other content than was written")
-        if self._memory.attempts >= ATTEMPTS_MAX - 1:
-            return PhaseOutcome(E.FAILED, "read-back-differs")
-        return PhaseOutcome(E.DIFFERS, change=lambda memory: setattr(memory, "attempts", memory.attempts + 1))
-
-    def _disk_failed(self, error: DiskError) -> PhaseOutcome:
-        """Raises: DiskError UNAVAILABLE, after which nothing can be decided."""
-        if error.kind is DiskErrorKind.UNAVAILABLE:
-            raise error
-        self._report_problem(f"a slot cannot be used: {error}")
-        return PhaseOutcome(E.FAILED, "disk-failed")
+        It is so after a release that was committed without a restart. Returns at once otherwise.
+        """
+        while self._root == self._memory.target_slot:
+            await self._until_time()
+            await self._restart()
 
     async def _await_time(self) -> PhaseOutcome:
+        await self._until_time()
+        plan = self._memory.plan
+        is_application = plan is not None and plan.is_application and self._root == self._running
+        return PhaseOutcome(E.TIME_TO_SWITCH if is_application else E.TIME_TO_RESTART)
+
+    async def _until_time(self) -> None:
+        """Wait until the order permits to interrupt the box's programs, and nothing at the box forbids it."""
         has_asked, loop = False, asyncio.get_running_loop()
         while True:
             # an order that was withdrawn while the program did not run must not be followed
@@ -396,7 +336,7 @@ class Updater:
                 not times or any(begin <= now_s < end for begin, end in times)
             )
             if is_time and is_confirmed and self._around.may_restart():
-                return PhaseOutcome(E.TIME_TO_RESTART)
+                return
             if times and now_s >= max(end for _, end in times) and not has_asked:
                 has_asked = True
                 self._ask.set()
@@ -413,7 +353,7 @@ class Updater:
         try:
             await self._work_on.call(lambda: self._boot.begin_trial(target))
         except DiskError as error:
-            outcome = self._disk_failed(error)
+            outcome = self._install.disk_failed(error)
             await self._work_on.call(lambda: self._boot.settle(running))
             return outcome
         await self._restart()
@@ -434,7 +374,7 @@ class Updater:
                     await self._work_on.call(lambda: self._boot.settle(running))
                     return PhaseOutcome(E.HEALTHY)
                 except DiskError as error:
-                    reason = self._disk_failed(error).reason
+                    reason = self._install.disk_failed(error).reason
             await asyncio.sleep(EXAMINE_SECONDS)
         return PhaseOutcome(E.UNHEALTHY, reason or "unhealthy")
 
@@ -493,7 +433,7 @@ class Updater:
                 _commit(memory)
             if row.next is P.IDLE:
                 memory.plan = memory.target_slot = memory.data_new = None
-                memory.attempts = memory.restarts = memory.trial_starts = 0
+                memory.attempts = memory.restarts = memory.trial_starts = memory.switches = 0
 
         await self._change(change)
 
@@ -577,11 +517,6 @@ class Updater:
         return (
             FileKey(plan.delta_sha256, plan.delta_bytes) if plan is not None and not plan.is_whole else None
         )
-
-    def _needed_delta(self) -> FileKey:
-        key = self._delta()
-        assert key is not None, "only `_plan` leads here"
-        return key
 
 
 def _take_order(order: UpdateOrder, memory: Memory) -> None:

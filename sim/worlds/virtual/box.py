@@ -37,6 +37,7 @@ from hal.emul.serial import EmulSerialPort
 from netfw.policy.policy import Policy
 from netfw.service.supervisor import Supervisor
 from settings.site import Enrolment
+from settings.slots import Slot
 from settings.types import Endpoint, Proxy
 from sim.engine.layers import End, Layers
 from sim.engine.trace import Trace
@@ -79,6 +80,8 @@ SHUTDOWN_SECONDS: Final = 2.0
 """The time from the request of a restart to its beginning."""
 RESET_SECONDS: Final = 60.0
 """The time from the start of a release that does not reach its programs to the reset by a watchdog."""
+LEAVE_SECONDS: Final = 120.0
+"""The time until the machine leaves programs of another slot that do not start."""
 AUDIT_BYTES_MIN: Final = 4096
 """What must be free on the disk for a record of the audit file of sessions."""
 FIREWALL_LOOK_SECONDS: Final = 3600.0
@@ -119,6 +122,8 @@ class VirtualBox:
         self._random = random
         self._trace = trace
         self._lives = 0
+        self.boots = 0
+        """How often the machine has been started."""
         self.tunnels: list[EmulTunnel] = []
         """The tunnels of all remote sessions, in the order of time."""
         self.log: list[str] = []
@@ -338,6 +343,7 @@ class VirtualBox:
     def boot(self) -> None:
         """Switch the box on."""
         self._trace.add("box boots")
+        self.boots += 1
         if self._slots is not None:
             health = self._slots.boot()
             self._trace.add(f"box starts a release that is {health}")
@@ -351,6 +357,20 @@ class VirtualBox:
 
     def _restart_soon(self) -> None:
         self._loop.call_later(SHUTDOWN_SECONDS, self._restart)
+
+    def _switch_soon(self, slot: Slot) -> None:
+        self._loop.call_later(SHUTDOWN_SECONDS, self._switch, slot)
+
+    def _switch(self, slot: Slot) -> None:
+        """Start the programs from a slot, without a restart of the machine."""
+        if self._slots is None or self.host.incarnation is None:
+            return
+        self._trace.add(f"box starts its programs from slot {slot}")
+        health = self._slots.switch(slot)
+        self.firewall.prevented = "a fault of this release" if health == "unhealthy" else ""
+        self._end_life()
+        delay_s = LEAVE_SECONDS if health == "unstartable" else RESTART_SECONDS
+        self.host.kill().run(self._loop, self._run(delay_s))
 
     def _restart(self) -> None:
         """Restart the machine."""
@@ -410,7 +430,7 @@ class VirtualBox:
                 firewall=self._supervisor(),
                 serial_ports=self.serial_ports,
                 sessions=self._session_hardware(),
-                updates=self._slots.hardware(self._restart_soon) if self._slots else None,
+                updates=self._slots.hardware(self._restart_soon, self._switch_soon) if self._slots else None,
                 fips=demanded_self_test(self._config, self.crypto),
                 make_key=self._make_key,
             )

@@ -70,6 +70,53 @@ def test_an_update_that_has_no_outcome_fails_the_lab() -> None:
     assert [each.name for each in result.expectations if not each.holds] == ["updates"]
 
 
+APPLICATIONS = """
+[lab]
+name = "applications"
+duration = "1h"
+[box]
+board = "rap-4"
+[uplink]
+rate = "128kbit"
+delay = "40ms"
+[[instrument]]
+port = 1
+model = "chemistry-analyzer"
+report_every = "30s"
+[[event]]
+at = "1min"
+update = "application"
+[[event]]
+at = "10min"
+update = "unhealthy-application"
+lasts = "20min"
+[[event]]
+at = "35min"
+update = "unstartable-application"
+lasts = "10min"
+[[event]]
+at = "50min"
+update = "application"
+[[event]]
+at = "51min"
+fault = "power-cut"
+target = "box"
+[expect]
+lost = 0
+duplicates = 0
+dropped = 0
+"""
+
+
+@pytest.mark.slow("a lab of an hour")
+def test_applications_are_tried_without_a_restart_of_the_machine() -> None:
+    """The second one restarts it first, because its root file system is in the slot to be written."""
+    with VirtualWorld(parse_lab(APPLICATIONS, Path("applications.toml"))) as world:
+        result = world.run()
+    assert result.verdict == "pass", result.failures
+    assert world.box.boots == 3, "the start, the restart before the last update, and the power cut"
+
+
 def test_an_unknown_release_is_refused() -> None:
     with pytest.raises(SettingsError, match=r"event\[0\].*healthy, unhealthy, unstartable"):
         parse_lab(LAB.format(minutes=4, update="good"), Path("update.toml"))

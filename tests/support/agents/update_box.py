@@ -181,7 +181,7 @@ def update_center(
 ) -> UpdateCenter:
     """Return a data center with signed deltas between these releases, and their slots.
 
-    `change_delta` changes a delta before it is signed; `custom` is added to what is signed.
+    `change_delta` changes a delta before it is signed; `custom` is added to what is signed (`application=True`).
     """
     repository, keys = released(folder, ())
     targets = {}
@@ -258,6 +258,14 @@ class UpdateBox:
         """Called before each start of the program."""
         self.started: list[int] = []
         """The release of each start of the machine."""
+        self.application: Slot | None = None
+        """The slot from which the programs run since a switch without a restart of the machine."""
+        self.left: Slot | None = None
+        """The slot whose programs the machine has left by itself."""
+        self.switched: list[int] = []
+        """The release of each switch."""
+        self.can_switch = True
+        """Whether requests to switch are followed."""
         self.messages: list[str] = []
         self.updater: Updater | None = None
         self.is_line_lost: Callable[[], bool] = lambda: False
@@ -272,6 +280,7 @@ class UpdateBox:
         """Why data releases were not in force at a start."""
         self.recorded: list[int] = []
         """The versions of the profile that were recorded as in force."""
+        self._is_switched = False
         self.calls, self.kill_at, self.is_killed = 0, 0, False
         """The number of blocking calls of the program, that after which it is killed, and whether it was."""
 
@@ -345,6 +354,7 @@ class UpdateBox:
             self.started.append(release)
             assert len(self.started) < STARTS_MAX, f"the box starts again and again: {self.started}"
             if release not in self.dead:
+                self.application = self.left = None
                 return choice.slot
 
     def _read(self, offset: int) -> bytes:
@@ -372,11 +382,11 @@ class UpdateBox:
             if not self.has_power:
                 self.switch_on()
             try:
-                slot = slot if self.is_killed else self.boot()
+                slot = slot if self.is_killed or self._is_switched else self.boot()
             except DiskError:
                 assert not self.has_power, "the boot loader fails only without power"
                 continue
-            self.is_killed = False
+            self.is_killed = self._is_switched = False
             if self._run_program(slot, ends_s, is_over):
                 return
         raise AssertionError(f"nothing settled in {seconds} s: {self.center.steps}, {self.messages}")
@@ -399,7 +409,12 @@ class UpdateBox:
     async def _program(self, loop: SimLoop, slot: Slot, ends_s: float, is_over: Callable[[], bool]) -> bool:
         restarting = asyncio.Event()
         files = BoxFiles(self.disk)
-        begun_s, release = self.now_s, self.release_in(slot) or self.damaged[slot]
+        begun_s, release = self.now_s, self.release_in(self.application or slot) or self.damaged[slot]
+
+        def switch(wanted: Slot) -> None:
+            if self.can_switch:
+                self._switch(slot, wanted)
+
         self.released = released = ReleasedData(CONFIG, self.disk, files)
         try:
             files.open()
@@ -432,7 +447,10 @@ class UpdateBox:
             log_message=self.messages.append,
             data=released,
         )
-        hardware = UpdateHardware(self.slots, self.boot_state, EmulMachine(slot, restarting.set))
+        machine = EmulMachine(
+            slot, restarting.set, application=self.application, on_switch=switch, left=self.left
+        )
+        hardware = UpdateHardware(self.slots, self.boot_state, machine)
         self.updater = updater = Updater(hardware, self.disk, files, self.center.root, around, released.files)
         self.at_start()
         tasks = [asyncio.ensure_future(self._supervise(updater)), asyncio.ensure_future(self._line(updater))]
@@ -440,7 +458,7 @@ class UpdateBox:
             while begun_s + loop.time() < ends_s:
                 if is_over():
                     return True
-                if restarting.is_set() or self.is_killed or not self.has_power:
+                if restarting.is_set() or self.is_killed or self._is_switched or not self.has_power:
                     return False
                 for task in tasks:
                     if task.done():
@@ -451,6 +469,16 @@ class UpdateBox:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _switch(self, root: Slot, wanted: Slot) -> None:
+        """Start the programs from a slot, as rap-application.service does."""
+        release = self.release_in(wanted)
+        assert release is not None, f"slot {wanted} is started and has no complete release"
+        self.switched.append(release)
+        if release in self.dead:
+            self.left, wanted = wanted, root
+        self.application = None if wanted == root else wanted
+        self._is_switched = True
 
     def _needed_files(self) -> set[str]:
         assert self.updater is not None
