@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,8 +27,7 @@ def release_data(
 
     Raises: ReleaseError, SignatureError, OSError.
     """
-    released = repository.released()
-    check_release(release, released)
+    check_release(release, repository.released())
     files = {
         path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()
     }
@@ -42,7 +42,22 @@ def release_data(
     for profile in profiles.values():
         if profile.speaks not in ("agent", "au") and (problem := engine_problem(profile, AdaptedPort())):
             raise ReleaseError(f"{folder}/profiles/{profile.model}.toml: {problem}")
-    listed = parse_manifest(manifest)
+    return add_data(repository, files, manifest, release, keys, now)
+
+
+def add_data(
+    repository: ReleaseRepository,
+    files: Mapping[str, Path],
+    manifest: bytes,
+    release: NewRelease,
+    keys: RoleKeyFiles,
+    now: datetime,
+) -> list[str]:
+    """Release files that are checked, by their paths in the manifest. Returns the names of the new targets.
+
+    Raises: ReleaseError, SignatureError, OSError.
+    """
+    released, listed = repository.released(), parse_manifest(manifest)
     custom = {
         "release": release.name,
         "number": release.number,

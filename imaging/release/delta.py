@@ -115,13 +115,14 @@ def make_delta(source: Path, target: Path, *, jobs: int = 2) -> bytes:
 
     The same slots give the same bytes. Raises: DeltaInputError, SlotImageError, OSError.
     """
-    old, new = _image(source), _image(target)
+    old, new = slot_image(source), slot_image(target)
     writer = DeltaWriter()
     Planner(old, new, writer).add_all(_pieces(old, new, jobs))
     return writer.finish(sha256(old).digest(), len(old), sha256(new).digest(), len(new))
 
 
-def _image(file: Path) -> memoryview:
+def slot_image(file: Path) -> memoryview:
+    """Return a slot that is in a file or in a disk image. Raises: DeltaInputError, SlotImageError, OSError."""
     place = find_slot(file)
     with file.open("rb") as opened:
         size = place.length if place else opened.seek(0, 2)

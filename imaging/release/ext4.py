@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Final, NamedTuple
 
 _SUPERBLOCK: Final = 1024
@@ -16,6 +17,7 @@ _MAGIC: Final = 0xEF53
 _EXTENT_MAGIC: Final = 0xF30A
 _ROOT: Final = 2
 _FIRST_FILE: Final = 11
+_INODE_BASE_BYTES: Final = 128
 _HAS_EXTENTS: Final = 0x80000
 _IS_64BIT: Final = 0x80
 _FOLDER, _FILE = 0x4000, 0x8000
@@ -45,6 +47,22 @@ class File:
     extents: tuple[Extent, ...]
 
 
+@dataclass(frozen=True)
+class Entry:
+    """Anything that has a path, without its times and its place in the image."""
+
+    mode: int
+    """Its type and its permissions."""
+    owner: tuple[int, int]
+    """Numbers of user and group."""
+    size: int
+    """In bytes; 0 for a folder."""
+    attributes: bytes
+    """Its extended attributes, such as the label of SELinux, as they are stored."""
+    content: bytes
+    """SHA-256 of a file's content; the target of a short link; the numbers of a device."""
+
+
 class Ext4:
     """An ext4 file system in memory."""
 
@@ -70,6 +88,13 @@ class Ext4:
             inode: self._u32(self._inode(inode) + 0x10) for inode in (_ROOT, *range(_FIRST_FILE, used + 1))
         }
 
+    def entries(self) -> dict[str, Entry]:
+        """Return everything that has a path, by path. Raises: Ext4Error."""
+        try:
+            return {path: self._entry(inode) for path, inode in self._walk_all(_ROOT, "", frozenset())}
+        except (struct.error, IndexError, UnicodeDecodeError) as error:
+            raise Ext4Error(f"has a damaged ext4 file system: {error}") from None
+
     def files(self) -> list[File]:
         """Return the regular files, each under one of its names, in the order of their paths. Raises: Ext4Error."""
         found: dict[int, File] = {}
@@ -85,14 +110,51 @@ class Ext4:
 
     def _walk(self, folder: int, path: str, above: frozenset[int]) -> Iterator[tuple[str, int]]:
         """Yield path and inode of each regular file below a folder."""
+        for found, inode in self._walk_all(folder, path, above):
+            if self._type(inode) == _FILE:
+                yield found, inode
+
+    def _walk_all(self, folder: int, path: str, above: frozenset[int]) -> Iterator[tuple[str, int]]:
+        """Yield path and inode of everything below a folder."""
         if folder in above:
             raise Ext4Error(f"has a folder that contains itself: {path}")
         for name, inode in self._entries(folder):
-            kind = self._u16(self._inode(inode)) & _TYPE
-            if kind == _FOLDER:
-                yield from self._walk(inode, f"{path}/{name}", above | {folder})
-            elif kind == _FILE:
-                yield f"{path}/{name}", inode
+            yield f"{path}/{name}", inode
+            if self._type(inode) == _FOLDER:
+                yield from self._walk_all(inode, f"{path}/{name}", above | {folder})
+
+    def _type(self, inode: int) -> int:
+        return self._u16(self._inode(inode)) & _TYPE
+
+    def _entry(self, inode: int) -> Entry:
+        at = self._inode(inode)
+        mode = self._u16(at)
+        owner = (
+            self._u16(at + 0x2) | self._u16(at + 0x78) << 16,
+            self._u16(at + 0x18) | self._u16(at + 0x7A) << 16,
+        )
+        size = 0 if mode & _TYPE == _FOLDER else self._u32(at + 4) | self._u32(at + 0x6C) << 32
+        inside = at + _INODE_BASE_BYTES + self._u16(at + _INODE_BASE_BYTES)
+        attributes = bytes(self._image[inside : at + self._inode_bytes])
+        if block := self._u32(at + 0x68) | self._u16(at + 0x76) << 32:
+            attributes += bytes(self._image[block * self.block_bytes :][: self.block_bytes])
+        if mode & _TYPE == _FOLDER:
+            content = b""
+        elif self._u32(at + 0x20) & _HAS_EXTENTS:
+            content = self._digest(at, size)
+        else:
+            content = bytes(self._image[at + 0x28 : at + 0x64])
+        return Entry(mode, owner, size, attributes, content)
+
+    def _digest(self, inode: int, size: int) -> bytes:
+        digest, at = sha256(), 0
+        for extent in sorted(self._extents(inode)):
+            length = max(0, min(extent.length, size - extent.file_offset))
+            digest.update(bytes(extent.file_offset - at))
+            digest.update(self._image[extent.offset : extent.offset + length])
+            at = extent.file_offset + length
+        digest.update(bytes(max(0, size - at)))
+        return digest.digest()
 
     def _entries(self, folder: int) -> Iterator[tuple[str, int]]:
         for extent in self._extents(self._inode(folder)):

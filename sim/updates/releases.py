@@ -30,8 +30,8 @@ from wire.release.messages import Kind
 SLOT_BYTES: Final = 4 * 1024 * 1024
 CHANGED_BYTES: Final = 2 * 1024 * 1024
 """What differs between two releases, and cannot be compressed: the delta has this size."""
-_PROFILES: Final = get_args(ProfileRelease)
-_APPLICATIONS: Final[dict[OrderedRelease, ReleaseHealth]] = {
+PROFILES: Final = get_args(ProfileRelease)
+APPLICATIONS: Final[dict[OrderedRelease, ReleaseHealth]] = {
     "application": "healthy",
     "unhealthy-application": "unhealthy",
     "unstartable-application": "unstartable",
@@ -63,15 +63,15 @@ class LabReleases:
         """The releases that change the application alone."""
         running, targets = 1, dict[str, Any]()
         for number, order in enumerate(orders, 2):
-            if order in _PROFILES:
+            if order in PROFILES:
                 targets |= self._add_profiles(number, cast(ProfileRelease, order), models)
                 continue
-            if order in _APPLICATIONS:
+            if order in APPLICATIONS:
                 self.applications.add(number)
                 self.slots[number] = _application(self.slots[running], number)
             else:
                 self.slots[number] = _slot(number)
-            self.health[number] = health = _APPLICATIONS.get(order) or cast(ReleaseHealth, order)
+            self.health[number] = health = APPLICATIONS.get(order) or cast(ReleaseHealth, order)
             targets |= self._add(running, number)
             if health == "healthy":
                 running = number
@@ -107,7 +107,7 @@ class LabReleases:
         return self._target(f"{source}-{target}", delta, facts)
 
     def _add_profiles(self, number: int, which: ProfileRelease, models: Collection[Model]) -> dict[str, Any]:
-        files = {f"profiles/{model}.toml": _profile(model, number, which) for model in sorted(set(models))}
+        files = profile_release(models, number, which)
         total = sum(map(len, files.values()))
         facts = {"release": f"profiles-{number}", "number": number, "kind": "data", "bytes": total}
         targets = self._target(f"data/profiles-{number}", render_manifest(files), facts)
@@ -168,6 +168,11 @@ def _slot(number: int) -> bytes:
 def _application(before: bytes, number: int) -> bytes:
     """Return a slot that differs in its last bytes alone."""
     return before[:-APPLICATION_BYTES] + Random(number).randbytes(APPLICATION_BYTES)
+
+
+def profile_release(models: Collection[Model], number: int, which: ProfileRelease) -> dict[str, bytes]:
+    """Return the files of a data release, by path: versions of the profiles of these models."""
+    return {f"profiles/{model}.toml": _profile(model, number, which) for model in sorted(set(models))}
 
 
 def _profile(model: Model, number: int, which: ProfileRelease) -> bytes:

@@ -31,7 +31,8 @@ TARGET_BYTES_MAX: Final = 2 * 1024**3
 RESTART_TIMES_MAX: Final = 32
 
 Kind: TypeAlias = Literal["system", "application", "data"]
-"""What a release replaces: a slot, with a restart of the machine; the box program; small files, without a restart.
+"""What a release replaces: a slot, with a restart of the machine; a slot, of which the box's programs alone differ,
+without one; small files, without one.
 
 It is `custom.kind` of its targets, "system" if that is missing.
 """

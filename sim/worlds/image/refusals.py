@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, get_args
+from typing import Final
 
 from imaging.flash.source import open_image
 from imaging.media.imagefile import ImageError
@@ -12,11 +12,9 @@ from imaging.signing import ARCHITECTURE, ARCHITECTURE_KEY, SigningError, load_p
 from settings.problems import Problem, SettingsError
 from sim.faults import AnyFault
 from sim.faults.box.clock_jump import ClockJump
-from sim.faults.box.update import ReleaseHealth
 from sim.lab.labfile import Lab
 from sim.lab.standards import serial_ports
 from sim.proxies.kind import proxy_kind
-from sim.updates.orders import ordered_releases
 from sim.worlds.image.inside import why_no_step
 from sim.worlds.image.machine import qemu
 from sim.worlds.image.machine.serial_lines import UARTS, uart_of
@@ -27,7 +25,6 @@ from sim.worlds.shared.refusals import ImageRefused
 KEY: Final = Path("/etc/rap/image-signing.pub")
 """The path of the public key for verifying images on installers' stations."""
 MIB: Final = 1 << 20
-SLOT_RELEASES: Final[tuple[ReleaseHealth, ...]] = get_args(ReleaseHealth)
 
 
 def check_lab(lab: Lab, firmware: qemu.Firmware) -> None:
@@ -71,11 +68,6 @@ def _wrong_events(lab: Lab) -> Iterator[Problem]:
     if lab.sessions:
         yield Problem(
             "session", "the image world has no remote sessions; run it with --world virtual or kernel"
-        )
-    if any(release not in SLOT_RELEASES for release in ordered_releases(lab.events)):
-        wanted = ", ".join(SLOT_RELEASES)
-        yield Problem(
-            "event.update", f"the image world has releases of slots alone: {wanted}; run it in another world"
         )
     for event in lab.events:
         if why := why_no_fault(type(event.fault), event.target, lab):

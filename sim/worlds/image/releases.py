@@ -8,32 +8,46 @@ file system, without mounting it.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
-from typing import Final
+from typing import Any, Final, cast
 
 from agents.provision.box import RELEASES_ROOT
 from imaging.build.slot_script import SLOT_SCRIPT
 from imaging.flash import gpt
 from imaging.media.imagefile import sha256_of
+from imaging.release.application import APPLICATION, is_application_alone
+from imaging.release.data import add_data
 from imaging.release.delta import make_delta
-from imaging.release.repository import ReleaseRepository, RoleKeyFiles
+from imaging.release.repository import NewRelease, ReleaseRepository, RoleKeyFiles
 from imaging.release.slot_image import SlotImageError, SlotPlace, extract_slot, find_slot
 from settings import slots
-from sim.faults.box.update import OrderedRelease
+from settings.profile import Model
+from sim.faults.box.update import OrderedRelease, ProfileRelease, ReleaseHealth
+from sim.updates.releases import APPLICATIONS, PROFILES, profile_release
 from sim.worlds.image.disk.client import FOLDER
 from sim.worlds.image.refusals import MIB
 from sim.worlds.shared.refusals import ImageRefused
 from wire.pki.signature import new_key_pair
+from wire.release.data import render_manifest
+from wire.release.messages import Kind
 
 MAKING_SECONDS_MAX: Final = 300.0
 """Time limit for making one release on a busy machine: the slot is copied, compared and hashed."""
 MARK: Final = "/usr/share/rap/lab-release"
 """The file in the slot of a release that has its number."""
+APPLICATION_MARK: Final = f"{APPLICATION}python/lab-release"
+"""The same in the application of a release that changes nothing else."""
+_PROGRAMS: Final[dict[ReleaseHealth, str]] = {
+    "unhealthy": f"{APPLICATION}python/netfw/service/main.py",
+    "unstartable": f"{APPLICATION}python/agents/box/main.py",
+}
+"""The modules whose programs end at once."""
 _FIREWALL: Final = "/usr/libexec/rap/firewall"
 _NO_FIREWALL: Final = "#!/bin/sh\nexit 1\n"
 _ROOT_KEYS: Final = 3
@@ -42,9 +56,9 @@ _ROOT_KEYS: Final = 3
 class ImageReleases:
     """The folder of the lab's releases, which is empty until `make`."""
 
-    def __init__(self, folder: Path, orders: Sequence[OrderedRelease]) -> None:
-        """`orders` are the releases that the lab orders, from 2, in their order."""
-        self._orders, self._keys_folder = orders, folder / "release-keys"
+    def __init__(self, folder: Path, orders: Sequence[OrderedRelease], models: Collection[Model]) -> None:
+        """`orders` are the releases that the lab orders, from 2, in their order; `models` those of the lab."""
+        self._orders, self._models, self._keys_folder = orders, models, folder / "release-keys"
         self._keys_folder.mkdir()
         self._keys = RoleKeyFiles(self._key("targets"), self._key("online"))
         self._repository = ReleaseRepository(folder / "releases")
@@ -68,6 +82,11 @@ class ImageReleases:
         self._next += 1
         return self._next - 1
 
+    def kind(self, number: int) -> Kind:
+        """Return the kind of a release."""
+        order = self._orders[number - 2]
+        return "data" if order in PROFILES else "application" if order in APPLICATIONS else "system"
+
     def make(self, disk: Path) -> None:
         """Put the root of the metadata into slot a of the flashed disk, and make all releases.
 
@@ -80,24 +99,43 @@ class ImageReleases:
             folder = Path(name)
             running = folder / "1.img"
             extract_slot(disk, place, running)
-            for number, health in enumerate(self._orders, 2):
+            for number, order in enumerate(self._orders, 2):
+                if order in PROFILES:
+                    self._release_profiles(number, cast(ProfileRelease, order), folder)
+                    continue
                 made = folder / f"{number}.img"
                 shutil.copyfile(running, made)
-                _change(made, number, health)
+                health = APPLICATIONS.get(order)
+                if health is None:
+                    health = cast(ReleaseHealth, order)
+                    _change(made, number, health)
+                else:
+                    _change_application(made, number, health)
                 self._release(running, made, number)
                 (made if health != "healthy" else running).unlink()
                 running = made if health == "healthy" else running
 
+    def _release_profiles(self, number: int, which: ProfileRelease, folder: Path) -> None:
+        contents, files = profile_release(self._models, number, which), dict[str, Path]()
+        for index, (path, content) in enumerate(contents.items()):
+            files[path] = folder / f"{number}-{index}"
+            files[path].write_bytes(content)
+        release = NewRelease(f"profiles-{number}", number, 0)
+        add_data(self._repository, files, render_manifest(contents), release, self._keys, datetime.now(UTC))
+
     def _release(self, source: Path, target: Path, number: int) -> None:
         delta = target.with_name(f"{number}.delta")
         delta.write_bytes(make_delta(source, target))
-        custom = {
+        custom: dict[str, Any] = {
             "release": f"1.{number}.0",
             "number": number,
             "source": sha256_of(source),
             "target": sha256_of(target),
             "bytes": target.stat().st_size,
         }
+        if self.kind(number) == "application":
+            assert is_application_alone(source, target), "a release of the application changes something else"
+            custom |= {"kind": "application", "application": True}
         self._repository.add_all({f"deltas/{number}": (delta, custom)}, self._keys, datetime.now(UTC))
 
 
@@ -119,7 +157,7 @@ def _slot_of(disk: Path) -> SlotPlace:
     return place
 
 
-def _change(slot: Path, number: int, health: OrderedRelease) -> None:
+def _change(slot: Path, number: int, health: ReleaseHealth) -> None:
     """Make a release of a slot's copy that behaves as `health` says."""
     device, work = str(slot), slot.with_name("work")
     work.write_text(f"{number}\n")
@@ -131,6 +169,20 @@ def _change(slot: Path, number: int, health: OrderedRelease) -> None:
         script = _debugfs(device, f"cat /{SLOT_SCRIPT}\n")
         work.write_text("".join(_without_initramfs(script)))
         _replace(device, f"/{SLOT_SCRIPT}", work)
+
+
+def _change_application(slot: Path, number: int, health: ReleaseHealth) -> None:
+    """Make a release of a slot's copy whose application alone differs, and behaves as `health` says."""
+    device, work = str(slot), slot.with_name("work")
+    work.write_text(f"{number}\n")
+    _replace(device, APPLICATION_MARK, work)
+    if health != "healthy":
+        work.write_text("raise SystemExit(1)\n")
+        module = PurePosixPath(_PROGRAMS[health])
+        _replace(device, str(module), work)
+        cache = module.parent / "__pycache__"  # its byte code is not compared with the source
+        for name in re.findall(rf"\b{module.stem}\.[\w-]+\.pyc", _debugfs(device, f'ls "{cache}"\n')):
+            _debugfs(device, f'rm "{cache / name}"\n')
 
 
 def _without_initramfs(script: str) -> Iterator[str]:

@@ -76,16 +76,17 @@ class ImageWorld(KernelWorld):
 
     def _make_releases(self) -> Path | None:
         orders = ordered_releases(self.lab.events)
-        self._releases = ImageReleases(self.namespaces.folder, orders) if orders else None
+        models = [one.model for one in self.lab.instruments]
+        self._releases = ImageReleases(self.namespaces.folder, orders, models) if orders else None
         return self._releases.folder if self._releases else None
 
     def order_update(self) -> None:
         """See `sim.faults.world.MachineWorld`."""
         number = self._releases.next() if self._releases else None
-        if number is None:
+        if self._releases is None or number is None:
             raise FaultRefused("there is no further release: those of the lab file are made before it begins")
         plan = Plan(release=number, waves=(100,), observe_hours=0)
-        begin_rollout(self.datacenter.store, plan, time.time_ns() // 1_000_000)
+        begin_rollout(self.datacenter.store, plan, time.time_ns() // 1_000_000, self._releases.kind(number))
 
     def _make_site(self) -> ImageSite:
         return ImageSite(self.namespaces, self.lab)

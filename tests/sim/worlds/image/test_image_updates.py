@@ -60,12 +60,6 @@ def test_the_image_world_has_updates_and_the_kernel_world_has_not(lab: Path) -> 
         check_in_kernel_world(load_lab(lab))
 
 
-def test_profiles_alone_are_no_release_of_a_slot(lab: Path) -> None:
-    lab.write_text(LAB.replace('update = "healthy"', 'update = "profiles"'))
-    with pytest.raises(SettingsError, match="releases of slots alone: healthy, unhealthy, unstartable"):
-        check_lab(load_lab(lab), "bios")
-
-
 @pytest.mark.kernel
 @pytest.mark.usefixtures("_machine", "_only_emulated_machine")
 @pytest.mark.slow("an emulated machine is updated in real time")
