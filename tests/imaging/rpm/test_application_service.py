@@ -1,4 +1,4 @@
-"""The program that starts the box's programs from another slot, watches them, and leaves a slot that is not committed."""
+"""The program that starts the box's programs from another slot, and leaves a slot that is not committed."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_the_programs_are_started_from_a_slot_that_is_committed(box: Box) -> Non
     box.request.write_text("b\n")
     box.commit("b")
     assert box.run() == SWITCHED
-    assert os.readlink(box.state / "device") == "/dev/disk/by-partlabel/root-b"
+    assert (box.state / "device").readlink() == Path("/dev/disk/by-partlabel/root-b")
     assert not box.request.exists() and not (box.state / "left").exists()
 
 
