@@ -151,6 +151,7 @@ def check_stored_once(center: Center, reports: int) -> None:
 
 
 @pytest.mark.parametrize("mode", ["http", "tcp"])
+@pytest.mark.slow("starts a front end and two data centers")
 def test_a_backlog_is_stored_once_through_a_front_end(
     pki: Hierarchy, tmp_path: Path, empty_postgres: str, mode: str
 ) -> None:
@@ -195,6 +196,7 @@ def test_a_server_that_is_killed_during_the_transfer_loses_nothing(
 
 
 @pytest.mark.parametrize("through", ["front end", "directly"])
+@pytest.mark.slow("starts a front end and two data centers")
 def test_a_box_cannot_impersonate_another(
     pki: Hierarchy, tmp_path: Path, empty_postgres: str, through: str
 ) -> None:

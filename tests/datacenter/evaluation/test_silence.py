@@ -167,6 +167,7 @@ def test_a_backlog_shows_that_the_instrument_was_not_silent(center: Center) -> N
     assert [one[0] for one in center.alerts()] == ["silent-box"]
 
 
+@pytest.mark.slow("evaluates hours of a fleet on PostgreSQL")
 def test_a_backlog_shows_a_silence_with_its_own_times(center: Center) -> None:
     center.run(10, A, B)
     for minute in range(11, 120):
@@ -287,6 +288,7 @@ def test_an_instrument_without_a_site_trigger_has_its_own_alert(store: Store) ->
     assert [one[:2] for one in center.alerts()] == [("silent-box", "RAP-0001"), ("silent-box", "RAP-0002")]
 
 
+@pytest.mark.slow("evaluates hours of a fleet on PostgreSQL")
 def test_one_silent_box_is_no_outage_of_a_site_whose_instruments_no_trigger_watches(store: Store) -> None:
     center = Center(store, of=("box", "site"))
     center.run(10, A, B)

@@ -164,6 +164,7 @@ def test_a_kernel_in_fips_mode_finds_its_checksum_in_the_slot(first: BuildResult
     assert (tree / "boot/initramfs-1.0.img").read_text().split() == INITRAMFS.split()
 
 
+@pytest.mark.slow("an image is built")
 def test_without_fips_mode_the_initramfs_has_no_module_for_it(repository: Path, tmp_path: Path) -> None:
     built = _build(tmp_path, repository, KICKSTART.replace('"fips=1"', '"fips=0"'))
     tree = next((built.image.parent.parent / "work").glob("system-*")) / "tree"
@@ -178,6 +179,7 @@ def test_post_runs_without_network_and_without_the_builders_host_name(first: Bui
     assert (tree / "etc/hostname").read_text() == "box\n"
 
 
+@pytest.mark.slow("an image is built")
 def test_a_build_writes_the_image_its_map_and_a_signed_manifest(repository: Path, tmp_path: Path) -> None:
     make_key(tmp_path / "key.pem", tmp_path / "public.pem")
     (kickstart := tmp_path / "box.ks").write_text(KICKSTART)
@@ -205,6 +207,7 @@ def test_a_build_writes_the_image_its_map_and_a_signed_manifest(repository: Path
     assert {"bash", "grub2-pc", "kernel"} <= {package["name"] for package in spdx["packages"]}
 
 
+@pytest.mark.slow("an image is built")
 def test_an_interrupted_build_is_resumed(repository: Path, tmp_path: Path) -> None:
     with pytest.raises(BuildFailed, match=f"%post on line {KICKSTART.splitlines().index(POST) + 1}:"):
         _build(

@@ -31,6 +31,7 @@ async def _outside_in() -> list[bool]:
     return [await answers(host, port) for host, port in [(COLLECTOR, 443), *elsewhere]]
 
 
+@pytest.mark.slow("an image is built, by the first test that needs it")
 def test_the_initramfs_is_not_compressed() -> None:
     """So that an update with a kernel sends only what differs in it."""
     need_tools()

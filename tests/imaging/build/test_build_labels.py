@@ -23,6 +23,7 @@ def label(device: str, path: str) -> str:
     return found[1] if found else ""
 
 
+@pytest.mark.slow("an image is built, by the first test that needs it")
 def test_mount_points_and_roots_of_file_systems_have_labels() -> None:
     need_tools()
     image = signed_image().image

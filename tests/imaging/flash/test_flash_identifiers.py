@@ -15,13 +15,10 @@ import msgspec
 import pytest
 
 from imaging import signing
-from imaging.build.build import build
-from imaging.build.types import BuildRequest
 from imaging.flash.plan import make_plan
 from imaging.flash.source import Image, open_image
 from imaging.flash.write import flash
 from imaging.media.imagefile import ImageError
-from imaging.signing import make_key
 from tests.support.imaging.flash_images import (
     MIB,
     PARTS,
@@ -33,7 +30,7 @@ from tests.support.imaging.flash_images import (
     raw_image,
     sign,
 )
-from tests.support.imaging.small_system import KICKSTART, need_tools, small_repository
+from tests.support.imaging.small_system import small_image
 from tests.support.imaging.start_after_cut import slot_sha256
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="loop devices and images need root")
@@ -44,20 +41,7 @@ CUTS = 20
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A signed image of the smallest system."""
-    need_tools()
-    folder = tmp_path_factory.mktemp("image")
-    (folder / "box.ks").write_text(KICKSTART)
-    make_key(folder / "key.pem", folder / "key.pub")
-    repository = small_repository(folder / "repository")
-    request = BuildRequest(
-        *(folder / "box.ks", "RHEL9", (str(repository),), folder / "out", folder / "work"),
-        key=folder / "key.pem",
-    )
-    built = build(request, lambda _name, _kept: None, lambda _line: None).image
-    (built.parent / "key.pub").write_bytes((folder / "key.pub").read_bytes())
-    (built.parent / "key.pem").write_bytes((folder / "key.pem").read_bytes())
-    return built
+    return small_image(tmp_path_factory)
 
 
 @pytest.fixture

@@ -12,30 +12,14 @@ import pytest
 from cryptography import x509
 
 from agents.provision.main import provision
-from imaging.build.build import build
-from imaging.build.types import BuildRequest
 from imaging.kickstart.site import for_box, load_site
-from imaging.signing import make_key
 from rap.outcome import OK
 from settings import identity_archive
 from tests.support.imaging.flash_images import MIB, loop_device, rap
 from tests.support.imaging.sites import FLASHED_SITE, system_tree, write_site
-from tests.support.imaging.small_system import KICKSTART, need_tools, small_repository
+from tests.support.imaging.small_system import small_image
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="loop devices and images need root")
-
-
-def built_image(folder: Path) -> Path:
-    """A signed image of the smallest system; its public key is key.pub."""
-    need_tools()
-    (folder / "box.ks").write_text(KICKSTART)
-    make_key(folder / "key.pem", folder / "key.pub")
-    repository = small_repository(folder / "repository")
-    request = BuildRequest(
-        *(folder / "box.ks", "RHEL9", (str(repository),), folder / "out", folder / "work"),
-        key=folder / "key.pem",
-    )
-    return build(request, lambda _name, _kept: None, lambda _line: None).image
 
 
 def partition_on(device: str) -> tuple[int, int]:
@@ -48,16 +32,16 @@ def partition_on(device: str) -> tuple[int, int]:
 
 @pytest.mark.slow("an image is built")
 def test_an_identity_flashed_with_an_image_is_installed_on_the_box(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    image = built_image(tmp_path)
+    image = small_image(tmp_path_factory)
     site = write_site(tmp_path, FLASHED_SITE)
     rap("pki", "init", "pki")
     with loop_device(tmp_path / "disk.img", image.stat().st_size + 64 * MIB) as device:
         words = [
             "--key",
-            "key.pub",
+            image.with_name("key.pub"),
             "--serial",
             Path(device).name,
             "--box",

@@ -50,6 +50,7 @@ def test_a_power_cut_leaves_the_old_system_the_new_one_or_a_disk_that_does_not_b
     assert seen > 6 * len([entry for entry in finished.trace if entry])
 
 
+@pytest.mark.slow("a power cut at each write of a flash")
 def test_a_flash_can_be_resumed_after_any_power_cut(
     image: Image, plan: FlashPlan, finished: MemoryDisk
 ) -> None:

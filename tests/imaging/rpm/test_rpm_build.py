@@ -6,14 +6,12 @@ worker comes first.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,6 +22,7 @@ from imaging.rpm.contents import REPOSITORY, load_contents, locked
 from imaging.rpm.tree import PLATFORMS
 from rap.__main__ import main
 from tests.support.imaging.sites import PROVISIONED_SITE
+from tests.support.once import once
 
 PROGRAMS = ("rpmbuild", "rpm", "cc", "createrepo_c", "dnf", "apt-get", "dpkg-deb", "unshare")
 MISSING = [program for program in PROGRAMS if shutil.which(program) is None]
@@ -45,18 +44,6 @@ NOT_RUN = (
     "util-linux",
 )
 """Packages that the box's package requires and `rap box run --check` does not use."""
-
-
-def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
-    """The folder of this name that the session's workers share, made by the first of them."""
-    worker = factory.getbasetemp()
-    shared = worker.parent if worker.name.startswith("popen-") else worker
-    with (shared / f"{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (shared / name).exists():
-            make(shared / f"{name}.making")
-            (shared / f"{name}.making").rename(shared / name)
-    return shared / name
 
 
 @pytest.fixture(scope="session")

@@ -38,6 +38,7 @@ def test_no_report_is_lost_or_duplicated_by_a_fault_at_the_end_of_an_outage(kind
 
 
 @pytest.mark.parametrize("seed", range(12))
+@pytest.mark.slow("labs of an hour with eight faults, with TLS")
 def test_no_report_is_lost_or_duplicated_by_many_faults_at_the_same_time(seed: int) -> None:
     random = Random(seed)
     kinds = random.sample(OF_REPORTS, 8)

@@ -10,7 +10,11 @@ from typing import Final
 import msgspec
 import pytest
 
+from imaging.build.build import build
+from imaging.build.types import BuildRequest
 from imaging.mock_repo.rpms import MockPackages, Stub, contents, make_repository
+from imaging.signing import make_key
+from tests.support.once import once
 from tests.support.paths import ROOT
 
 CACHE: Final = ROOT / "build/mock-repo/debs"
@@ -112,3 +116,23 @@ def small_contents() -> MockPackages:
 def small_repository(folder: Path) -> Path:
     make_repository(folder, CACHE, small_contents())
     return folder
+
+
+def small_image(factory: pytest.TempPathFactory) -> Path:
+    """The signed image of this system, built once for all workers; `key.pem` and `key.pub` are beside it."""
+    need_tools()
+    return once(factory, "small-image", _build) / "out/box.raw"
+
+
+def _build(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "box.ks").write_text(KICKSTART)
+    make_key(folder / "key.pem", folder / "key.pub")
+    repository = small_repository(folder / "repository")
+    request = BuildRequest(
+        *(folder / "box.ks", "RHEL9", (str(repository),), folder / "out", folder / "work"),
+        key=folder / "key.pem",
+    )
+    image = build(request, lambda _name, _kept: None, lambda _line: None).image
+    for name in ("key.pem", "key.pub"):
+        (folder / name).rename(image.with_name(name))
