@@ -123,6 +123,8 @@ def _figures(now: LabState) -> Table:
         Text("Reports", style=_QUIET),
         Text(f"{now.made:,} made, {now.acknowledged:,} acknowledged by the box, {now.stored:,} stored"),
     )
+    if now.updates:
+        table.add_row(Text("Updates", style=_QUIET), Text(", ".join(step or "none" for step in now.updates)))
     if now.firewall is not None:
         table.add_row(Text("Firewall", style=_QUIET), _firewall(now.firewall))
     return table

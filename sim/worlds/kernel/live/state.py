@@ -13,6 +13,7 @@ from agents.box.firewall import FirewallStatus
 from agents.box.status import Waiting
 from datacenter.store import queries
 from sim.verdict.ledger import ReportLedger
+from sim.verdict.updates import update_results
 from sim.worlds.kernel.box import BoxState
 from sim.worlds.kernel.namespaces.link import KernelLink
 from sim.worlds.kernel.world import KernelWorld
@@ -76,6 +77,8 @@ class LabState(msgspec.Struct, frozen=True):
     links: list[LinkState]
     instruments: list[InstrumentState]
     faults: list[FaultState]
+    updates: list[str]
+    """For each update of the lab file, the last step that the box has reported, "" if none."""
     firewall: FirewallStatus | None
     """None while the box program does not run, or if it manages no firewall."""
     failures: list[str]
@@ -102,6 +105,7 @@ async def look(world: KernelWorld) -> LabState:
             FaultState(event.fault.kind, event.target, event.at, event.lasts)
             for event in (active.event for active in world.faults.active)
         ],
+        updates=[update.step for update in update_results(world.datacenter.store, world.lab.events)],
         firewall=None if status is None else status.firewall,
         failures=world.failures,
     )
