@@ -31,6 +31,7 @@ import msgspec
 
 from datacenter.audit.heads import HeadService
 from datacenter.commands.ranges import FileRanges
+from datacenter.enrolment.box_lists import DeniedBoxes
 from datacenter.enrolment.service import EnrolmentService
 from datacenter.front_ends import box_of, certificate_of
 from datacenter.releases.service import ReleaseService
@@ -44,6 +45,7 @@ from wire.files import FILES_PATH, parse_range
 from wire.http.connection import Handler, Request, Response
 from wire.messages import (
     BATCH_BYTES_MAX,
+    DENIED_MAX,
     TIME_PATH,
     Alert,
     Batch,
@@ -93,11 +95,13 @@ def make_ingest(
     releases: ReleaseService | None = None,
     enrolment: EnrolmentService | None = None,
     heads: HeadService | None = None,
+    denied: DeniedBoxes | None = None,
 ) -> Handler:
     """Return the handler that stores batches through `queue`, and answers requests for files by `files`.
 
     `sessions` exchanges the messages of remote sessions, `releases` serves releases and orders, `enrolment` issues
-    certificates, `heads` countersigns the heads of audit chains; None: there are none.
+    certificates, `heads` countersigns the heads of audit chains; None: there are none. Boxes are told the instruments
+    of `denied`.
 
     `now_ms` is the data center's wall clock. The name in the peer's certificate is the box's serial number, so the
     server must require client certificates. `front_ends` are the certificate names of front ends that terminate the
@@ -151,6 +155,8 @@ def make_ingest(
             reply = msgspec.structs.replace(reply, sessions=True)
         if releases is not None and releases.has_news(box):
             reply = msgspec.structs.replace(reply, updates=True)
+        if denied is not None and (instruments := denied.instruments(box)):
+            reply = msgspec.structs.replace(reply, denied=instruments[:DENIED_MAX])
         return Response(HTTPStatus.OK, encode(reply))
 
     return ingest

@@ -296,7 +296,9 @@ async def _serve(
     heads = None
     if config.audit is not None:
         heads = HeadService(store, executor, load_private_key(config.audit.key), now_ms)
-    ingest = make_ingest(now_ms, queue, config.front_ends, files, sessions, releases, enrolment, heads)
+    ingest = make_ingest(
+        now_ms, queue, config.front_ends, files, sessions, releases, enrolment, heads, denied
+    )
     ingest = guarded(ingest, denied, time.time, config.front_ends)
     server = await serve(
         measured_handler(ingest, metrics.request),

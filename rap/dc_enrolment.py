@@ -43,9 +43,15 @@ def add_enrolment(parser: Parser) -> None:
             verb.add_argument("--site", metavar="SITE", default="", help="of a box that is unknown so far")
     deny = add_staff_verb(parser, "deny", "put a box on the deny-list", _deny)
     deny.add_argument("box", metavar="BOX")
+    deny.add_argument(
+        "--instrument", metavar="SERIAL", default="", help="only this instrument behind the box"
+    )
     deny.add_argument("reason", metavar="REASON", help="in one line")
     allow = add_staff_verb(parser, "allow", "take a box off the deny-list", _allow)
     allow.add_argument("box", metavar="BOX")
+    allow.add_argument(
+        "--instrument", metavar="SERIAL", default="", help="only this instrument behind the box"
+    )
 
 
 @contextmanager
@@ -75,9 +81,10 @@ def _list(arguments: argparse.Namespace) -> int:
     for request in requests:
         print(_line(request))
     for one in issued:
-        print(f"{one.box}  certificate until {utc_minute(one.expires_at_ms)} UTC  {one.cause}")
-    for box in denied:
-        print(f"{box.box}  denied since {utc_minute(box.denied_at_ms)} UTC by {box.denied_by}: {box.reason}")
+        device = f"{one.instrument} behind {one.box}" if one.instrument else one.box
+        print(f"{device}  certificate until {utc_minute(one.expires_at_ms)} UTC  {one.cause}")
+    for it in denied:
+        print(f"{it.name}  denied since {utc_minute(it.denied_at_ms)} UTC by {it.denied_by}: {it.reason}")
     if not (requests or issued or denied):
         print("no requests, certificates or denied boxes")
     return OK
@@ -133,15 +140,18 @@ def _reject(arguments: argparse.Namespace) -> int:
 
 def _deny(arguments: argparse.Namespace) -> int:
     with _desk(arguments) as (desk, call):
-        entry = desk.deny(call.staff, arguments.box, arguments.reason, call.now_ms)
-    print(json.dumps(entry._asdict(), indent=2) if arguments.json else f"{entry.box} is denied")
+        words = arguments.box, arguments.reason, call.now_ms, arguments.instrument
+        entry = desk.deny(call.staff, *words)
+    print(json.dumps(entry._asdict(), indent=2) if arguments.json else f"{entry.name} is denied")
     return OK
 
 
 def _allow(arguments: argparse.Namespace) -> int:
     with _desk(arguments) as (desk, call):
-        desk.allow(call.staff, arguments.box, call.now_ms)
-    print(json.dumps({"box": arguments.box}) if arguments.json else f"{arguments.box} is allowed again")
+        desk.allow(call.staff, arguments.box, call.now_ms, arguments.instrument)
+    device = {"box": arguments.box, "instrument": arguments.instrument}
+    name = arguments.instrument or arguments.box
+    print(json.dumps(device) if arguments.json else f"{name} is allowed again")
     return OK
 
 
@@ -153,4 +163,5 @@ def _print(arguments: argparse.Namespace, request: EnrolmentRequest) -> int:
 def _line(request: EnrolmentRequest) -> str:
     asked = f"asked {utc_minute(request.asked_at_ms)} UTC"
     by = f" by {request.decided_by}" if request.decided_by else ""
-    return f"{request.box}  key {request.key[:KEY_SHOWN]}  {request.reason}  {request.state}{by}  {asked}"
+    name = f"{request.instrument} behind {request.box}" if request.instrument else request.box
+    return f"{name}  key {request.key[:KEY_SHOWN]}  {request.reason}  {request.state}{by}  {asked}"

@@ -5,6 +5,7 @@
     GET  /.well-known/est/csrattrs          what a request must have: a key of curve P-256, signed with SHA-256
     POST /.well-known/est/simpleenroll      a certificate for a device whose current one is not by this CA's EST
     POST /.well-known/est/simplereenroll    a new certificate for a device that has one
+    POST /.well-known/est/instruments/…     both, sent by a box for an instrument that is connected with it
 
 A request is a certificate request (PKCS #10), an answer a message without signature that contains certificates
 (PKCS #7, "certs-only"), both DER in base64. Status 202 means that a person has to approve the request: the client
@@ -37,6 +38,13 @@ DATACENTER_ROOTS: Final = PREFIX + "datacenter/cacerts"
 ATTRIBUTES: Final = PREFIX + "csrattrs"
 ENROL: Final = PREFIX + "simpleenroll"
 REENROL: Final = PREFIX + "simplereenroll"
+INSTRUMENTS: Final = PREFIX + "instruments/"
+INSTRUMENT_ENROL: Final = INSTRUMENTS + "simpleenroll"
+INSTRUMENT_REENROL: Final = INSTRUMENTS + "simplereenroll"
+"""A box passes on the requests of instruments to these, with the header INSTRUMENT_CERTIFICATE."""
+INSTRUMENT_CERTIFICATE: Final = "rap-instrument-certificate"
+"""The header with the certificate that the instrument has connected with: DER in base64. It is not `Client-Cert`
+(RFC 9440), which front ends remove."""
 
 REQUEST_BYTES_MAX: Final = 4 * 1024
 """Limit of a request's body. One for P-256 has about 400 bytes, one for RSA 4096 has 2,300."""

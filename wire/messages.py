@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from settings.profile import Code, Model, Severity, Verb, Word
+from settings.types import Serial
 
 TIME_PATH: Final = "/v1/time"
 """A box requests the time here; every response has it in `Date`."""
@@ -244,6 +245,8 @@ class Command(Message, frozen=True):
 
 Commands: TypeAlias = Annotated[list[Command], Meta(max_length=COMMANDS_PER_REPLY_MAX)]
 Withdrawn: TypeAlias = Annotated[list[Number], Meta(max_length=REPORTS_PER_POST_MAX)]
+DENIED_MAX: Final = 64
+Denied: TypeAlias = Annotated[list[Serial], Meta(max_length=DENIED_MAX)]
 
 
 class Receipt(Message, frozen=True):
@@ -277,8 +280,10 @@ class BatchReply(Message, frozen=True):
 
     `withdrawn` are commands that must not be executed unless they were begun; the box reports those it withdrew.
     `sessions` says that messages of remote sessions wait (`wire.session.messages`), `updates` that the box's order
-    changed (`wire.release.messages`). Neither is sent unless it or one behind it is true, so that boxes of earlier
-    versions, which do not know them, accept other replies. `updates` is true only for boxes that ask for orders.
+    changed (`wire.release.messages`). `denied` are the instruments behind the box that are on the deny-list. None of
+    these is sent unless it or one behind it is not its default, so that boxes of earlier versions, which do not know
+    them, accept other replies. `updates` is true only for boxes that ask for orders, and only instruments that have
+    got a certificate through their box can be denied.
     """
 
     stored: Count
@@ -286,6 +291,7 @@ class BatchReply(Message, frozen=True):
     withdrawn: Withdrawn = []
     sessions: bool = False
     updates: bool = False
+    denied: Denied = []
 
 
 class BatchRefusal(Message, frozen=True, tag="refusal"):
@@ -324,7 +330,7 @@ def encode(message: Message) -> bytes:
     if isinstance(message, Entry) and message.link is None:
         return _encoder.encode((message.instrument, message.run, message.body))
     if isinstance(message, BatchReply):
-        optional = [message.sessions, message.updates]
+        optional = [message.sessions, message.updates, message.denied]
         while optional and not optional[-1]:
             optional.pop()
         return _encoder.encode([message.stored, message.commands, message.withdrawn, *optional])

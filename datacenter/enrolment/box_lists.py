@@ -15,7 +15,7 @@ from typing import Final
 from sqlalchemy import select
 
 from datacenter.store.errors import StoreError
-from datacenter.store.schema import boxes, denied_boxes
+from datacenter.store.schema import boxes, denied_boxes, denied_instruments
 from datacenter.store.store import Store
 from wire.http.connection import Peer
 
@@ -50,18 +50,25 @@ class AuthorizedBoxes:
 
 
 class DeniedBoxes:
-    """The deny-list in the database, as last read. The connections of a box that was added are aborted."""
+    """The deny-list in the database, as last read. The connections of a box that was added are aborted.
+
+    Denied instruments are told to their boxes with each answer to a batch.
+    """
 
     def __init__(self, store: Store) -> None:
         """Raises: StoreError."""
         self._store = store
         self._peers: weakref.WeakSet[Peer] = weakref.WeakSet()
-        self._denied = self._read()
+        self._denied, self._instruments = self._read()
         self.on_denied: list[Callable[[str], object]] = []
         """Called with the serial number of each box that was added."""
 
     def __contains__(self, box: str) -> bool:
         return box in self._denied
+
+    def instruments(self, box: str) -> list[str]:
+        """Return the denied instruments behind a box."""
+        return self._instruments.get(box, [])
 
     def connected(self, peer: Peer) -> None:
         """A client sends requests on this connection."""
@@ -73,7 +80,7 @@ class DeniedBoxes:
         while True:
             await asyncio.sleep(FOLLOW_SECONDS)
             try:
-                found = await loop.run_in_executor(executor, self._read)
+                found, self._instruments = await loop.run_in_executor(executor, self._read)
             except StoreError as error:
                 _log.error("the deny-list is not read: %s", error)
                 continue
@@ -89,5 +96,11 @@ class DeniedBoxes:
             if peer.name in added:
                 peer.hang_up()
 
-    def _read(self) -> frozenset[str]:
-        return frozenset(row.box for row in self._store.read(select(denied_boxes.c.box)))
+    def _read(self) -> tuple[frozenset[str], dict[str, list[str]]]:
+        """Return the denied boxes, and the denied instruments by their boxes."""
+        found = frozenset(row.box for row in self._store.read(select(denied_boxes.c.box)))
+        instruments: dict[str, list[str]] = {}
+        columns = denied_instruments.c.box, denied_instruments.c.instrument
+        for row in self._store.read(select(*columns).order_by(*columns)):
+            instruments.setdefault(row.box, []).append(row.instrument)
+        return found, instruments

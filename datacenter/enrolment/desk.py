@@ -10,14 +10,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Join, Table, and_, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Delete, Join, Table, and_, delete, func, insert, or_, select, update
 
 from datacenter.access.control import AccessDecider
 from datacenter.access.request import RequestContext, Resource
 from datacenter.access.vocabulary import Purpose
 from datacenter.enrolment.registration import Cause, Reason
 from datacenter.fleet.visible import COLUMNS, find_box, find_site
-from datacenter.store.schema import boxes, certificates, denied_boxes, enrolments, sites
+from datacenter.store.schema import (
+    boxes,
+    certificates,
+    denied_boxes,
+    denied_instruments,
+    enrolments,
+    sites,
+)
 from datacenter.store.store import Store
 
 LISTED_MAX: Final = 200
@@ -25,7 +32,7 @@ REASON_CHARACTERS_MAX: Final = 200
 KEY_CHARACTERS_MIN: Final = 8
 PURPOSE: Final[Purpose] = "service"
 UNKNOWN_PURPOSE: Final[Purpose] = "installation"
-_C, _D, _E = certificates.c, denied_boxes.c, enrolments.c
+_C, _D, _E, _I = certificates.c, denied_boxes.c, enrolments.c, denied_instruments.c
 
 
 class EnrolmentRefusedError(Exception):
@@ -51,6 +58,8 @@ class EnrolmentRequest(NamedTuple):
     seen_at_ms: int
     decided_by: str | None
     decided_at_ms: int | None
+    instrument: str
+    """Behind the box; "": the box itself."""
 
 
 class FlashedBox(NamedTuple):
@@ -61,22 +70,29 @@ class FlashedBox(NamedTuple):
 
 
 class IssuedCertificate(NamedTuple):
-    """The latest certificate of a box."""
+    """The latest certificate of a box, or of an instrument behind it."""
 
     box: str
     serial_number: str
     cause: Cause
     issued_at_ms: int
     expires_at_ms: int
+    instrument: str
 
 
-class DeniedBox(NamedTuple):
-    """A box on the deny-list."""
+class Denial(NamedTuple):
+    """A box on the deny-list, or an instrument behind it."""
 
     box: str
     denied_at_ms: int
     denied_by: str
     reason: str
+    instrument: str = ""
+
+    @property
+    def name(self) -> str:
+        """What is denied."""
+        return f"{self.instrument} behind {self.box}" if self.instrument else self.box
 
 
 @dataclass(frozen=True)
@@ -96,20 +112,38 @@ class EnrolmentDesk:
         return [EnrolmentRequest(*row) for row in self.store.read(query.order_by(*order).limit(LISTED_MAX))]
 
     def certificates(self, staff: str, now_ms: int) -> list[IssuedCertificate]:
-        """Return the latest certificate of each box that a person may see, the one that expires first before."""
-        latest = select(_C.box, func.max(_C.issued_at_ms).label("at_ms")).group_by(_C.box).subquery()
-        is_latest = and_(_C.box == latest.c.box, _C.issued_at_ms == latest.c.at_ms)
+        """Return the latest certificates of the boxes that a person may see, and of the instruments behind them.
+
+        The one that expires first is the first.
+        """
+        device = _C.box, _C.instrument
+        latest = select(*device, func.max(_C.issued_at_ms).label("at_ms")).group_by(*device).subquery()
+        is_latest = and_(
+            _C.box == latest.c.box,
+            _C.instrument == latest.c.instrument,
+            _C.issued_at_ms == latest.c.at_ms,
+        )
         columns = [_C[name] for name in IssuedCertificate._fields]
         query = select(*columns).select_from(_placed(certificates).join(latest, is_latest))
         query = query.where(self._seen(staff, now_ms)).order_by(_C.expires_at_ms, _C.box)
         return [IssuedCertificate(*row) for row in self.store.read(query.limit(LISTED_MAX))]
 
-    def denied(self, staff: str, now_ms: int) -> list[DeniedBox]:
-        """Return the boxes on the deny-list that a person may see."""
-        columns = [_D[name] for name in DeniedBox._fields]
-        query = select(*columns).select_from(_placed(denied_boxes)).where(self._seen(staff, now_ms))
-        query = query.order_by(_D.denied_at_ms.desc(), _D.box)
-        return [DeniedBox(*row) for row in self.store.read(query.limit(LISTED_MAX))]
+    def denied(self, staff: str, now_ms: int) -> list[Denial]:
+        """Return the boxes on the deny-list that a person may see, and the instruments."""
+        boxes_shown = [_D[name] for name in Denial._fields[:-1]]
+        instruments_shown = [_I[name] for name in Denial._fields]
+        queries = (
+            select(*boxes_shown).select_from(_placed(denied_boxes)).order_by(_D.denied_at_ms.desc(), _D.box),
+            select(*instruments_shown)
+            .select_from(_placed(denied_instruments))
+            .order_by(_I.denied_at_ms.desc(), _I.instrument),
+        )
+        is_seen = self._seen(staff, now_ms)
+        return [
+            Denial(*row)
+            for query in queries
+            for row in self.store.read(query.where(is_seen).limit(LISTED_MAX))
+        ]
 
     def _seen(self, staff: str, now_ms: int) -> ColumnElement[bool]:
         """Return the condition on `_placed` rows whose box a person may see; an unknown box is at no place."""
@@ -166,25 +200,39 @@ class EnrolmentDesk:
         self._require_box(staff, box, now_ms, is_unknown=request.reason == "unknown")
         return self._decide(request, "rejected", staff, now_ms)
 
-    def deny(self, staff: str, box: str, reason: str, now_ms: int) -> DeniedBox:
-        """Put a box on the deny-list: it may neither connect nor get certificates. Raises: EnrolmentRefusedError."""
+    def deny(self, staff: str, box: str, reason: str, now_ms: int, instrument: str = "") -> Denial:
+        """Put a box, or an instrument behind it, on the deny-list: it may neither connect nor get certificates.
+
+        Raises: EnrolmentRefusedError.
+        """
         reason = reason.strip()
         if not reason or not reason.isprintable() or len(reason) > REASON_CHARACTERS_MAX:
             text = f"give a reason in one line of at most {REASON_CHARACTERS_MAX} characters"
             raise WrongEnrolmentError(text)
         self._require_box(staff, box, now_ms)
-        entry = DeniedBox(box, now_ms, staff, reason)
+        entry = Denial(box, now_ms, staff, reason, instrument)
+        if instrument:
+            # boxes that have not passed on a request do not understand that an instrument is denied
+            enrolled = select(_C.box).where(_C.box == box, _C.instrument == instrument).limit(1)
+            if next(self.store.read(enrolled), None) is None:
+                raise EnrolmentRefusedError(
+                    f"{instrument} has got no certificate through {box}; remove it from the site file"
+                )
         with self.store.transaction() as connection:
-            connection.execute(delete(denied_boxes).where(_D.box == box))
-            connection.execute(insert(denied_boxes).values(entry._asdict()))
+            connection.execute(_denial(box, instrument))
+            if instrument:
+                connection.execute(insert(denied_instruments).values(entry._asdict()))
+            else:
+                row = {name: value for name, value in entry._asdict().items() if name != "instrument"}
+                connection.execute(insert(denied_boxes).values(row))
         return entry
 
-    def allow(self, staff: str, box: str, now_ms: int) -> None:
-        """Take a box off the deny-list. Raises: EnrolmentRefusedError."""
+    def allow(self, staff: str, box: str, now_ms: int, instrument: str = "") -> None:
+        """Take a box, or an instrument behind it, off the deny-list. Raises: EnrolmentRefusedError."""
         self._require_box(staff, box, now_ms)
         with self.store.transaction() as connection:
-            if connection.execute(delete(denied_boxes).where(_D.box == box)).rowcount != 1:
-                raise EnrolmentConflictError(f"{box} is not on the deny-list")
+            if connection.execute(_denial(box, instrument)).rowcount != 1:
+                raise EnrolmentConflictError(f"{instrument or box} is not on the deny-list")
 
     def _find(self, staff: str, box: str, key: str, now_ms: int) -> EnrolmentRequest:
         if len(key) < KEY_CHARACTERS_MIN:
@@ -241,3 +289,10 @@ def _placed(table: Table) -> Join:
     return table.outerjoin(boxes, boxes.c.serial == table.c.box).outerjoin(
         sites, sites.c.site == boxes.c.site
     )
+
+
+def _denial(box: str, instrument: str) -> Delete:
+    """Return the statement that takes a box, or an instrument behind it, off the deny-list."""
+    if instrument:
+        return delete(denied_instruments).where(_I.box == box, _I.instrument == instrument)
+    return delete(denied_boxes).where(_D.box == box)

@@ -10,12 +10,32 @@ from sqlalchemy import ColumnElement, and_, case, func, or_, select
 from datacenter.access.request import Resource
 from datacenter.enrolment.desk import EnrolmentRequest
 from datacenter.fleet.visible import PLACED_BOXES, find_box
-from datacenter.store.schema import boxes, certificates, denied_boxes, enrolments, sites
+from datacenter.store.schema import (
+    boxes,
+    certificates,
+    denied_boxes,
+    denied_instruments,
+    enrolments,
+    sites,
+)
 from datacenter.store.store import Store
 
 CertificateState: TypeAlias = Literal["none", "valid", "expired", "denied"]
 STATES: Final[tuple[CertificateState, ...]] = ("denied", "expired", "none", "valid")
-_B, _C, _D, _E = boxes.c, certificates.c, denied_boxes.c, enrolments.c
+_B, _C, _D, _E, _I = boxes.c, certificates.c, denied_boxes.c, enrolments.c, denied_instruments.c
+
+
+class EnrolledInstrument(NamedTuple):
+    """An instrument that has got certificates through its box."""
+
+    box: str
+    instrument: str
+    state: CertificateState
+    issued_at_ms: int
+    expires_at_ms: int
+    denied_at_ms: int | None
+    denied_by: str | None
+    denial: str | None
 
 
 class EnrolledBox(NamedTuple):
@@ -37,6 +57,7 @@ _LATEST: Final = (
         func.max(_C.issued_at_ms).label("issued_at_ms"),
         func.max(_C.expires_at_ms).label("expires_at_ms"),
     )
+    .where(_C.instrument == "")
     .group_by(_C.box)
     .subquery()
 )
@@ -66,6 +87,25 @@ def list_boxes(
     is_known = or_(_B.dismissed_at_ms.is_(None), _D.box.is_not(None))
     query = select(*columns).select_from(found).where(is_known, _B.serial > after, *which)
     return [EnrolledBox(*row) for row in store.read(query.order_by(_B.serial).limit(limit))]
+
+
+def list_instruments(
+    store: Store, which: Sequence[ColumnElement[bool]], now_ms: int, limit: int
+) -> list[EnrolledInstrument]:
+    """Return the instruments with certificates, in the order of box and serial number.
+
+    `which` are conditions on the columns of `boxes`, `sites` and `certificates`.
+    """
+    expires_at_ms = func.max(_C.expires_at_ms)
+    found = PLACED_BOXES.join(certificates, _C.box == _B.serial).outerjoin(
+        denied_instruments, and_(_I.box == _C.box, _I.instrument == _C.instrument)
+    )
+    denial = _I.denied_at_ms, _I.denied_by, _I.reason
+    state = case((_I.box.is_not(None), "denied"), (expires_at_ms <= now_ms, "expired"), else_="valid")
+    device = _C.box, _C.instrument
+    query = select(*device, state, func.max(_C.issued_at_ms), expires_at_ms, *denial).select_from(found)
+    query = query.where(_C.instrument != "", *which).group_by(*device, _I.box, *denial).order_by(*device)
+    return [EnrolledInstrument(*row) for row in store.read(query.limit(limit))]
 
 
 def is_in_state(state: CertificateState, now_ms: int) -> ColumnElement[bool]:

@@ -5,36 +5,52 @@ is not authorized, needs the approval of a person, once: it is for the box and f
 box that was registered with its flash record, and whose certificate is neither for the key in that record nor one of
 those that it has got here. A box on the deny-list gets none. The same request, repeated because an answer was lost,
 gets the same certificate.
+
+An instrument requests its certificate through its box, which vouches for the certificate that the instrument has
+connected with, and for its entry in the site file. An approval is needed if that has expired, or if the instrument
+is known behind another box.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding
-from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
+from cryptography.x509.oid import NameOID
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, select, union_all, update
 
-from datacenter.store.schema import boxes, certificates, denied_boxes, enrolments
+from datacenter.store.schema import (
+    boxes,
+    certificates,
+    denied_boxes,
+    denied_instruments,
+    enrolments,
+    instruments,
+)
 from datacenter.store.store import Store
 from datacenter.vendor_ca.authority import VendorAuthority
 from wire.pki.hierarchy import PublicKey
 from wire.pki.request import key_hash, requested_key
-from wire.tls.certificates import EXTENSION_ERRORS
+from wire.tls.certificates import CERTIFICATE_ERRORS, EXTENSION_ERRORS
 
 Cause: TypeAlias = Literal["first", "renewal", "approved"]
 """Why a certificate was issued: to a box that had none of this CA's service, to renew one, or after an approval."""
-Reason: TypeAlias = Literal["expired", "unknown", "other-key", "flashed"]
+Reason: TypeAlias = Literal["expired", "unknown", "other-key", "other-box", "flashed"]
 """Why a request needs an approval. "other-key": the box was registered with another key than that of its certificate.
-"flashed" is no request, but the entry of a box that staff have registered, with the key of its flash record."""
+"other-box": the instrument is known behind another box. "flashed" is no request, but the entry of a box that staff
+have registered, with the key of its flash record."""
 
 RENEWALS_PER_DAY: Final = 4
 """The most certificates that a box gets in 24 hours without approvals: one that asks more often is defective."""
 WAITING_OF_BOX_MAX: Final = 4
+WAITING_OF_INSTRUMENTS_MAX: Final = 32
 WAITING_MAX: Final = 1_000
-"""The most requests that wait for approval, of a box and in all; further ones have to be repeated later."""
+"""The most requests that wait for approval, of a box, of the instruments behind it, and in all; further ones have to
+be repeated later."""
 WAITING_SECONDS_MIN: Final = 20
 WAITING_SECONDS_MAX: Final = 300
 """A box repeats a request that waits for approval after as long as it has waited, within these limits."""
@@ -69,6 +85,26 @@ class Rejected:
 Outcome: TypeAlias = Granted | Pending | Rejected
 
 
+class Device(NamedTuple):
+    """A box, or an instrument behind it."""
+
+    box: str
+    instrument: str = ""
+
+    @property
+    def name(self) -> str:
+        """The common name of its certificate."""
+        return self.instrument or self.box
+
+    def of_certificates(self) -> ColumnElement[bool]:
+        """Return the condition for its certificates."""
+        return and_(_C.box == self.box, _C.instrument == self.instrument)
+
+    def of_requests(self) -> ColumnElement[bool]:
+        """Return the condition for its requests."""
+        return and_(_E.box == self.box, _E.instrument == self.instrument)
+
+
 class RegistrationAuthority:
     """Decides requests, and has certificates issued by the CA. Calls block."""
 
@@ -80,40 +116,70 @@ class RegistrationAuthority:
 
         Raises: RequestError; StoreError; exceptions of the security module.
         """
-        public_key, now_ms = requested_key(request, box), self._now_ms()
+        return self._enrol(Device(box), current, request)
+
+    def enrol_instrument(
+        self, box: str, current: x509.Certificate, request: x509.CertificateSigningRequest
+    ) -> Outcome:
+        """Decide the request of an instrument, which is connected with its box with the certificate `current`.
+
+        Raises: as `enrol`.
+        """
+        names = current.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        if len(names) != 1 or not self._has_issued(current):
+            return Rejected("the instrument's certificate is not of the vendor's CA")
+        return self._enrol(Device(box, str(names[0].value)), current, request)
+
+    def _has_issued(self, certificate: x509.Certificate) -> bool:
+        for authority in (self.authority.certificate, *self.authority.chain, *self.authority.trusted):
+            try:
+                certificate.verify_directly_issued_by(authority)
+            except (*CERTIFICATE_ERRORS, TypeError, InvalidSignature):
+                continue
+            return True
+        return False
+
+    def _enrol(
+        self, device: Device, current: x509.Certificate, request: x509.CertificateSigningRequest
+    ) -> Outcome:
+        public_key, now_ms = requested_key(request, device.name), self._now_ms()
         key = key_hash(public_key)
         with self._store.transaction() as connection:
-            if _is_denied(connection, box):
-                return Rejected(f"{box} is on the deny-list")
-            if (issued := _issued_before(connection, box, key, now_ms)) is not None:
+            if (refusal := _refusal(connection, device)) is not None:
+                return Rejected(refusal)
+            if (issued := _issued_before(connection, device, key, now_ms)) is not None:
                 return Granted(issued)
-            reason = _reason_for_approval(connection, box, current, now_ms)
+            reason = _reason_for_approval(connection, device, current, now_ms)
             if reason is not None:
-                undecided = _ask(connection, box, key, reason, now_ms)
+                undecided = _ask(connection, device, key, reason, now_ms)
                 if undecided is not None:
                     return undecided
-            elif _is_too_often(connection, box, now_ms):
+            elif _is_too_often(connection, device, now_ms):
+                name, most = device.name, RENEWALS_PER_DAY
                 return Rejected(
-                    f"{box} has had {RENEWALS_PER_DAY} certificates in a day; repeat this later", BUSY_SECONDS
+                    f"{name} has had {most} certificates in a day; repeat this later", BUSY_SECONDS
                 )
-            hosts = _hosts(current)
-            return Granted(self._issue(connection, box, public_key, reason, now_ms, hosts))
+            # an instrument serves nobody, and has no other name than its own
+            hosts = () if device.instrument else _hosts(current)
+            return Granted(self._issue(connection, device, public_key, reason, now_ms, hosts))
 
     def _issue(
         self,
         connection: Connection,
-        box: str,
+        device: Device,
         public_key: PublicKey,
         reason: Reason | None,
         now_ms: int,
         hosts: tuple[str, ...],
     ) -> x509.Certificate:
-        is_first = connection.scalar(select(_C.box).where(_C.box == box).limit(1)) is None
+        is_own = device.of_certificates()
+        is_first = connection.scalar(select(_C.box).where(is_own).limit(1)) is None
         cause: Cause = "approved" if reason else "first" if is_first else "renewal"
-        certificate = self.authority.certify(box, public_key, now_ms / 1000, hosts)
+        certificate = self.authority.certify(device.name, public_key, now_ms / 1000, hosts)
         row = {
             "serial_number": f"{certificate.serial_number:x}",
-            "box": box,
+            "box": device.box,
+            "instrument": device.instrument,
             "key": key_hash(public_key),
             "cause": cause,
             "issued_at_ms": now_ms,
@@ -121,7 +187,7 @@ class RegistrationAuthority:
             "certificate": certificate.public_bytes(Encoding.DER),
         }
         connection.execute(insert(certificates).values(row))
-        this = and_(_E.box == box, or_(_E.key == row["key"], _E.reason == "flashed"))
+        this = and_(device.of_requests(), or_(_E.key == row["key"], _E.reason == "flashed"))
         connection.execute(update(enrolments).where(this).values(state="issued"))
         return certificate
 
@@ -145,29 +211,68 @@ def _hosts(current: x509.Certificate) -> tuple[str, ...]:
         return ()
 
 
-def _is_denied(connection: Connection, box: str) -> bool:
-    return connection.scalar(select(denied_boxes.c.box).where(denied_boxes.c.box == box)) is not None
+def _refusal(connection: Connection, device: Device) -> str | None:
+    """Return why a device gets no certificate in any case; None if it may get one."""
+    box, instrument = device
+    if connection.scalar(select(denied_boxes.c.box).where(denied_boxes.c.box == box)) is not None:
+        return f"{box} is on the deny-list"
+    if not instrument:
+        return None
+    denied = denied_instruments.c
+    this = and_(denied.box == box, denied.instrument == instrument)
+    if connection.scalar(select(denied.instrument).where(this)) is not None:
+        return f"{instrument} is on the deny-list"
+    if not _is_authorized(connection, box):
+        return f"{box} is not authorized"
+    # otherwise a box could get a certificate in the name of another one
+    named = (
+        select(boxes.c.serial).where(boxes.c.serial == instrument),
+        select(_C.box).where(_C.box == instrument),
+        select(_E.box).where(_E.box == instrument),
+        select(denied_boxes.c.box).where(denied_boxes.c.box == instrument),
+    )
+    is_box = connection.execute(union_all(*named).limit(1)).first() is not None
+    return f"{instrument} is a box, not an instrument" if is_box else None
 
 
-def _issued_before(connection: Connection, box: str, key: str, now_ms: int) -> x509.Certificate | None:
-    """Return the certificate that the box got for this key, if two thirds of its life are not over."""
-    query = select(_C.certificate, _C.issued_at_ms, _C.expires_at_ms).where(_C.box == box, _C.key == key)
+def _issued_before(connection: Connection, device: Device, key: str, now_ms: int) -> x509.Certificate | None:
+    """Return the certificate that the device got for this key, if two thirds of its life are not over."""
+    this = and_(device.of_certificates(), _C.key == key)
+    query = select(_C.certificate, _C.issued_at_ms, _C.expires_at_ms).where(this)
     row = connection.execute(query.order_by(_C.issued_at_ms.desc()).limit(1)).one_or_none()
     if row is None or 3 * (now_ms - row.issued_at_ms) > 2 * (row.expires_at_ms - row.issued_at_ms):
         return None
     return x509.load_der_x509_certificate(row.certificate)
 
 
-def _reason_for_approval(
-    connection: Connection, box: str, current: x509.Certificate, now_ms: int
-) -> Reason | None:
+def _is_authorized(connection: Connection, box: str) -> bool:
     known = select(boxes.c.serial).where(boxes.c.serial == box, boxes.c.dismissed_at_ms.is_(None))
-    if connection.scalar(known) is None:
+    return connection.scalar(known) is not None
+
+
+def _reason_for_approval(
+    connection: Connection, device: Device, current: x509.Certificate, now_ms: int
+) -> Reason | None:
+    if not device.instrument and not _is_authorized(connection, device.box):
         return "unknown"
     begins, ends = current.not_valid_before_utc, current.not_valid_after_utc
     if not begins.timestamp() <= now_ms / 1000 <= ends.timestamp():
         return "expired"
-    return None if _is_own_key(connection, box, current) else "other-key"
+    if device.instrument:
+        return "other-box" if _is_elsewhere(connection, device) else None
+    return None if _is_own_key(connection, device.box, current) else "other-key"
+
+
+def _is_elsewhere(connection: Connection, device: Device) -> bool:
+    """Return whether an instrument is known behind another box, and has no certificate by this one yet."""
+    if connection.scalar(select(_C.box).where(device.of_certificates()).limit(1)) is not None:
+        return False
+    box, instrument = device
+    known = (
+        select(_C.box).where(_C.instrument == instrument, _C.box != box),
+        select(instruments.c.box).where(instruments.c.serial == instrument, instruments.c.box != box),
+    )
+    return connection.execute(union_all(*known).limit(1)).first() is not None
 
 
 def _is_own_key(connection: Connection, box: str, current: x509.Certificate) -> bool:
@@ -182,9 +287,9 @@ def _is_own_key(connection: Connection, box: str, current: x509.Certificate) -> 
     return connection.scalar(select(_C.box).where(_C.box == box, _C.key == key).limit(1)) is not None
 
 
-def _ask(connection: Connection, box: str, key: str, reason: Reason, now_ms: int) -> Outcome | None:
+def _ask(connection: Connection, device: Device, key: str, reason: Reason, now_ms: int) -> Outcome | None:
     """Return the outcome for a request that needs approval; None if it was approved."""
-    this = and_(_E.box == box, _E.key == key)
+    this = and_(device.of_requests(), _E.key == key)
     found = connection.execute(select(_E.state, _E.asked_at_ms).where(this)).one_or_none()
     state = found.state if found else None
     if state == "approved":
@@ -195,25 +300,28 @@ def _ask(connection: Connection, box: str, key: str, reason: Reason, now_ms: int
         assert found is not None, "it waits"
         connection.execute(update(enrolments).where(this).values(seen_at_ms=now_ms))
         return Pending((now_ms - found.asked_at_ms) / 1000)
-    _make_room(connection, box)
+    _make_room(connection, device)
     if (connection.scalar(select(func.count()).where(_E.state == "waiting")) or 0) >= WAITING_MAX:
         return Rejected("too many requests wait for approval; repeat this later", BUSY_SECONDS)
-    connection.execute(delete(enrolments).where(this))  # issued once, for a certificate that is old by now
-    row = {"box": box, "key": key, "reason": reason, "state": "waiting"}
+    # issued once, for a certificate that is old by now
+    connection.execute(delete(enrolments).where(_E.box == device.box, _E.key == key))
+    row = {**device._asdict(), "key": key, "reason": reason, "state": "waiting"}
     connection.execute(insert(enrolments).values(row | {"asked_at_ms": now_ms, "seen_at_ms": now_ms}))
     return Pending()
 
 
-def _make_room(connection: Connection, box: str) -> None:
-    """Remove the oldest requests of a box that wait, as far as a further one needs."""
-    waiting = and_(_E.box == box, _E.state == "waiting")
+def _make_room(connection: Connection, device: Device) -> None:
+    """Remove the oldest requests that wait, of a box or of the instruments behind it, as a further one needs."""
+    is_of_kind = _E.instrument != "" if device.instrument else _E.instrument == ""
+    most = WAITING_OF_INSTRUMENTS_MAX if device.instrument else WAITING_OF_BOX_MAX
+    waiting = and_(_E.box == device.box, is_of_kind, _E.state == "waiting")
     found = connection.execute(select(_E.key).where(waiting).order_by(_E.seen_at_ms.desc(), _E.key))
-    superfluous = [row.key for row in found][WAITING_OF_BOX_MAX - 1 :]
+    superfluous = [row.key for row in found][most - 1 :]
     connection.execute(delete(enrolments).where(waiting, _E.key.in_(superfluous)))
 
 
-def _is_too_often(connection: Connection, box: str, now_ms: int) -> bool:
+def _is_too_often(connection: Connection, device: Device, now_ms: int) -> bool:
     recent = select(func.count()).where(
-        _C.box == box, _C.cause != "approved", _C.issued_at_ms > now_ms - DAY_MS
+        device.of_certificates(), _C.cause != "approved", _C.issued_at_ms > now_ms - DAY_MS
     )
     return (connection.scalar(recent) or 0) >= RENEWALS_PER_DAY

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from base64 import b64decode
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Executor
 from http import HTTPStatus
-from typing import Final
+from typing import Final, TypeAlias
 
 from cryptography import x509
 
@@ -20,6 +21,7 @@ from datacenter.enrolment.registration import (
     WAITING_SECONDS_MAX,
     WAITING_SECONDS_MIN,
     Granted,
+    Outcome,
     Pending,
     RegistrationAuthority,
     Rejected,
@@ -36,6 +38,7 @@ FAILED_RETRY_SECONDS: Final = 60
 _VALIDITY: Final = "datacenter.enrolment.validity"
 _NO_CERTIFICATE: Final = (0.0, 0.0)
 _log: Final = logging.getLogger(__name__)
+Decide: TypeAlias = Callable[[str, x509.Certificate, x509.CertificateSigningRequest], Outcome]
 
 
 class EnrolmentService:
@@ -65,23 +68,26 @@ class EnrolmentService:
             case "GET", est.ATTRIBUTES:
                 return est.attributes_response()
             case "POST", est.ENROL | est.REENROL:
-                return await self._enrol(request, box, is_from_front_end=is_from_front_end)
+                current = _certificate(request, is_from_front_end=is_from_front_end)
+                return await self._enrol(request, box, current, self._registration.enrol)
+            case "POST", est.INSTRUMENT_ENROL | est.INSTRUMENT_REENROL:
+                current = _decoded(request.headers.get(est.INSTRUMENT_CERTIFICATE, ""))
+                return await self._enrol(request, box, current, self._registration.enrol_instrument)
             case _, est.CA_CERTIFICATES | est.ATTRIBUTES | est.ENROL | est.REENROL:
                 return Response(HTTPStatus.METHOD_NOT_ALLOWED, b"GET for what a CA has, POST to enrol")
         return Response(HTTPStatus.NOT_FOUND, b"unknown path of EST")
 
-    async def _enrol(self, request: Request, box: str, *, is_from_front_end: bool) -> Response:
-        current = _certificate(request, is_from_front_end=is_from_front_end)
+    async def _enrol(
+        self, request: Request, box: str, current: x509.Certificate | None, decide: Decide
+    ) -> Response:
         if current is None:
-            return Response(HTTPStatus.UNAUTHORIZED, b"the front end passed no certificate of the box")
+            return Response(HTTPStatus.UNAUTHORIZED, b"the certificate of the device was not passed on")
         if len(request.body) > est.REQUEST_BYTES_MAX:
             return Response(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, b"a certificate request is shorter")
         loop = asyncio.get_running_loop()
         try:
             wanted = est.decode_request(request.body)
-            outcome = await loop.run_in_executor(
-                self._executor, self._registration.enrol, box, current, wanted
-            )
+            outcome = await loop.run_in_executor(self._executor, decide, box, current, wanted)
         except est.EstError as error:
             return Response(HTTPStatus.BAD_REQUEST, str(error).encode())
         except RequestError as error:
@@ -95,9 +101,14 @@ class EnrolmentService:
             return Response(HTTPStatus.SERVICE_UNAVAILABLE, b"no certificate can be issued now", later)
         match outcome:
             case Granted(certificate):
-                _log.info("%s has a certificate until %s", box, certificate.not_valid_after_utc)
+                name = certificate.subject.rfc4514_string()
+                _log.info("%s: %s has a certificate until %s", box, name, certificate.not_valid_after_utc)
                 chain = [certificate, *self._registration.authority.chain]
-                headers = {est.CA_TAG: est.CA_CERTIFICATES, est.ROOTS_TAG: est.DATACENTER_ROOTS}
+                headers = {est.CA_TAG: est.CA_CERTIFICATES}
+                if not request.target.startswith(
+                    est.INSTRUMENTS
+                ):  # which do not connect with the data center
+                    headers[est.ROOTS_TAG] = est.DATACENTER_ROOTS
                 tags = {name: self._tags[path] for name, path in headers.items() if path in self._tags}
                 return est.certificates_response(chain, **tags)
             case Pending(waited_s):
@@ -116,8 +127,8 @@ def guarded(
 ) -> Handler:
     """Return a handler that passes on to `handler` what may be answered.
 
-    A denied box may do nothing. With a certificate outside its validity period, a box may only enrol and ask for the
-    time; front ends check the validity of boxes' certificates themselves. `now_s` is the wall clock.
+    A denied box may do nothing. With a certificate outside its validity period, a box may only enrol itself and ask
+    for the time; front ends check the validity of boxes' certificates themselves. `now_s` is the wall clock.
     """
 
     async def guard(request: Request) -> Response:
@@ -128,7 +139,10 @@ def guarded(
             request.peer.state[_VALIDITY] = _validity(request)
             denied.connected(request.peer)
         begins, ends = request.peer.state[_VALIDITY]
-        if not begins <= now_s() <= ends and not (path.startswith(est.PREFIX) or path == TIME_PATH):
+        is_for_all = path == TIME_PATH or (
+            path.startswith(est.PREFIX) and not path.startswith(est.INSTRUMENTS)
+        )
+        if not begins <= now_s() <= ends and not is_for_all:
             text = f"the certificate of {request.peer.name} is not valid at present; request a new one by EST"
             return Response(HTTPStatus.FORBIDDEN, text.encode(), close=True)
         return await handler(request)
@@ -149,4 +163,12 @@ def _certificate(request: Request, *, is_from_front_end: bool) -> x509.Certifica
     try:
         return x509.load_der_x509_certificate(der) if der else None
     except CERTIFICATE_ERRORS:
+        return None
+
+
+def _decoded(text: str) -> x509.Certificate | None:
+    """Return the certificate in a header; None if there is none."""
+    try:
+        return x509.load_der_x509_certificate(b64decode(text, validate=True))
+    except CERTIFICATE_ERRORS:  # binascii.Error is a ValueError
         return None

@@ -33,10 +33,11 @@ from sqlalchemy import (
 )
 
 from datacenter.store.append_only import make_append_only
+from datacenter.store.enrolment_tables import enrolment_tables
 
 metadata = MetaData()
 
-REVISION: Final = "0020"
+REVISION: Final = "0021"
 """The revision whose migration creates these tables."""
 
 boxes = Table(
@@ -563,37 +564,4 @@ Index(
     postgresql_where=_O.ordered_at_ms.is_not(None) & _O.ended_at_ms.is_(None),
 )
 
-certificates = Table(
-    "certificates",
-    metadata,
-    Column("serial_number", Text, primary_key=True),  # hexadecimal
-    Column("box", Text, nullable=False),
-    Column("key", Text, nullable=False),  # SHA-256 of the public key (SubjectPublicKeyInfo), hexadecimal
-    Column("cause", Text, nullable=False),  # of `datacenter.enrolment.registration.Cause`
-    Column("issued_at_ms", BigInteger, nullable=False),
-    Column("expires_at_ms", BigInteger, nullable=False),
-    Column("certificate", LargeBinary, nullable=False),  # DER
-    Index("certificates_of_box", "box", "issued_at_ms"),
-)
-
-enrolments = Table(
-    "enrolments",
-    metadata,
-    Column("box", Text, primary_key=True),
-    Column("key", Text, primary_key=True),  # as in `certificates`
-    Column("reason", Text, nullable=False),  # why a person has to approve it: "expired" or "unknown"
-    Column("state", Text, nullable=False),  # "waiting", "approved", "rejected" or "issued"
-    Column("asked_at_ms", BigInteger, nullable=False),
-    Column("seen_at_ms", BigInteger, nullable=False),  # last
-    Column("decided_by", Text),
-    Column("decided_at_ms", BigInteger),
-)
-
-denied_boxes = Table(
-    "denied_boxes",
-    metadata,
-    Column("box", Text, primary_key=True),
-    Column("denied_at_ms", BigInteger, nullable=False),
-    Column("denied_by", Text, nullable=False),
-    Column("reason", Text, nullable=False),
-)
+certificates, enrolments, denied_boxes, denied_instruments = enrolment_tables(metadata)

@@ -50,10 +50,14 @@ class NewDenial(Struct, frozen=True):
 
 
 class ApiEnrolment(Struct, frozen=True):
-    """A request for a certificate; `enrolment` is the SHA-256 of its key, in hexadecimal."""
+    """A request for a certificate; `enrolment` is the SHA-256 of its key, in hexadecimal.
+
+    `instrument` is that behind the box which requests it; empty: the box itself.
+    """
 
     enrolment: str
     box: str
+    instrument: str
     reason: Reason
     state: str
     asked_at_ms: int
@@ -148,8 +152,9 @@ def _box(page: PageRequest) -> ApiCertificate:
 
 
 def _item(row: EnrolmentRequest) -> ApiEnrolment:
+    device = row.box, row.instrument
     times = row.asked_at_ms, row.seen_at_ms
-    return ApiEnrolment(row.key, row.box, row.reason, row.state, *times, row.decided_by, row.decided_at_ms)
+    return ApiEnrolment(row.key, *device, row.reason, row.state, *times, row.decided_by, row.decided_at_ms)
 
 
 def _decision(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
@@ -15,10 +16,11 @@ from datacenter.enrolment.listing import (
     find_request,
     is_in_state,
     list_boxes,
+    list_instruments,
     list_requests,
 )
 from datacenter.fleet.visible import COLUMNS, find_box, matching
-from datacenter.store.schema import boxes, sites
+from datacenter.store.schema import boxes, certificates, sites
 from datacenter.web.orders import enrolment_desk
 from datacenter.web.pages.page import address, show
 from datacenter.web.responses import redirect
@@ -27,6 +29,7 @@ from datacenter.web.routes import Handler, NoParameters, PageRequest, WebRoute
 PATH: Final = "/enrolments"
 PAGE_SIZE: Final = 50
 REQUESTS_MAX: Final = 100
+INSTRUMENTS_MAX: Final = 1000
 KEY_SHOWN: Final = 16
 
 
@@ -45,9 +48,16 @@ class ApprovalForm(Struct, frozen=True):
 
 
 class DenialForm(Struct, frozen=True):
-    """Why a box is denied."""
+    """Why a box, or an instrument behind it, is denied."""
 
     reason: Annotated[str, Meta(max_length=REASON_CHARACTERS_MAX)] = ""
+    instrument: Annotated[str, Meta(max_length=24)] = ""
+
+
+class AllowForm(Struct, frozen=True):
+    """The box, or an instrument behind it, that is allowed again."""
+
+    instrument: Annotated[str, Meta(max_length=24)] = ""
 
 
 def enrolments(page: PageRequest) -> Response:
@@ -62,6 +72,8 @@ def enrolments(page: PageRequest) -> Response:
         which.append(matching(query.q, boxes.c.serial, boxes.c.site))
     rows = list_boxes(page.store, which, page.now_ms, PAGE_SIZE + 1, query.box)
     shown = rows[:PAGE_SIZE]
+    behind = [is_seen, certificates.c.box.in_([one.box for one in shown])]
+    instruments = list_instruments(page.store, behind, page.now_ms, INSTRUMENTS_MAX)
     with enrolment_desk(page) as desk:
 
         def may_decide(box: str) -> bool:
@@ -78,6 +90,7 @@ def enrolments(page: PageRequest) -> Response:
         waiting=waiting[:REQUESTS_MAX],
         is_cut=len(waiting) > REQUESTS_MAX,
         boxes=shown,
+        instruments={box: list(each) for box, each in groupby(instruments, lambda one: one.box)},
         decides=decides,
         places=_places(page) if any(one.reason == "unknown" for one in waiting) else [],
         next=address(PATH, query, box=shown[-1].box) if len(rows) > PAGE_SIZE else "",
@@ -104,17 +117,18 @@ def reject(page: PageRequest) -> Response:
 
 
 def deny(page: PageRequest) -> Response:
-    """Put a box on the deny-list."""
+    """Put a box, or an instrument behind it, on the deny-list."""
     form: DenialForm = page.query
     with enrolment_desk(page) as desk:
-        desk.deny(page.staff, page.names["box"], form.reason, page.now_ms)
+        desk.deny(page.staff, page.names["box"], form.reason, page.now_ms, form.instrument)
     return redirect(f"{PATH}?state=denied")
 
 
 def allow(page: PageRequest) -> Response:
-    """Take a box off the deny-list."""
+    """Take a box, or an instrument behind it, off the deny-list."""
+    form: AllowForm = page.query
     with enrolment_desk(page) as desk:
-        desk.allow(page.staff, page.names["box"], page.now_ms)
+        desk.allow(page.staff, page.names["box"], page.now_ms, form.instrument)
     return redirect(PATH)
 
 
@@ -142,5 +156,5 @@ ROUTES: Final = (
     _form(f"{PATH}/{{enrolment}}/approve", "Enrolment", approve, "approve a request", ApprovalForm),
     _form(f"{PATH}/{{enrolment}}/reject", "Enrolment", reject, "reject a request"),
     _form("/boxes/{box}/deny", "Box", deny, "deny a box", DenialForm),
-    _form("/boxes/{box}/allow", "Box", allow, "allow a box again"),
+    _form("/boxes/{box}/allow", "Box", allow, "allow a box again", AllowForm),
 )

@@ -256,6 +256,7 @@ class VirtualDataCenter:
         if self.authority is not None:
             registration = RegistrationAuthority(self.store, self.authority, self._now_ms)
             enrolment = EnrolmentService(registration, None)
+        denied = DeniedBoxes(self.store) if enrolment is not None else None
         ingest = make_ingest(
             self._now_ms,
             queue,
@@ -263,9 +264,9 @@ class VirtualDataCenter:
             sessions=self.sessions,
             releases=releases,
             enrolment=enrolment,
+            denied=denied,
         )
-        if enrolment is not None:
-            denied = DeniedBoxes(self.store)
+        if denied is not None:
             self._loop.create_task(denied.follow(None))
             ingest = guarded(ingest, denied, lambda: self._now_ns() / 1e9)
         return await serve(

@@ -9,61 +9,24 @@ import pytest
 from cryptography import x509
 from sqlalchemy import Table, insert, update
 
-from datacenter.access.control import AccessDecider, AccessRules
-from datacenter.access.decision import Decision
-from datacenter.access.directory import StaffDirectory
-from datacenter.enrolment.desk import LISTED_MAX, EnrolmentDesk, EnrolmentRefusedError, FlashedBox
+from datacenter.enrolment.desk import LISTED_MAX, EnrolmentRefusedError, FlashedBox
 from datacenter.enrolment.registration import (
     RENEWALS_PER_DAY,
     WAITING_OF_BOX_MAX,
     Granted,
-    Outcome,
     Pending,
-    RegistrationAuthority,
     Rejected,
     approved_boxes,
 )
 from datacenter.store.schema import boxes, certificates, denied_boxes, enrolments, sites
-from datacenter.store.store import Store
-from datacenter.vendor_ca.authority import VendorAuthority
-from tests.support.datacenter.web_client import PEOPLE, POLICIES, person
-from wire.pki.hierarchy import Authority, PrivateKey, Validity, make_key
+from tests.support.datacenter.enrolling import BOX, CA, DAY_MS, START_MS, Enrolling, store_with_a_box
+from wire.pki.hierarchy import Validity, make_key
 from wire.pki.request import RequestError, key_hash, make_request
-
-BOX, DAY_MS, START_MS = "RAP-0001", 86_400_000, 1_790_000_000_000
-CA = Authority.make("vendor", now=datetime.fromtimestamp(START_MS / 1000, UTC))
-INSTALLER = person("installer", "Installer", "UTC", "installer", "everywhere")
-STAFF = StaffDirectory(
-    {name: one.principal for name, one in (PEOPLE | {"installer": INSTALLER}).items()}, {}, PEOPLE
-)
-
-
-class Enrolling:
-    """The registration authority of a store with one box, and a clock."""
-
-    def __init__(self, store: Store) -> None:
-        self.store, self.now_ms = store, START_MS
-        authority = VendorAuthority(CA.certificate, CA.key, (), (CA.root,))
-        self.registration = RegistrationAuthority(store, authority, lambda: self.now_ms)
-        self.decisions: list[Decision] = []
-        self.desk = EnrolmentDesk(store, AccessDecider(AccessRules(POLICIES, STAFF), self.decisions.append))
-
-    def current(self, box: str = BOX) -> x509.Certificate:
-        validity = Validity.days(90, datetime.fromtimestamp(START_MS / 1000, UTC))
-        return x509.load_pem_x509_certificate(CA.certify(box, make_key().public_key(), validity=validity))
-
-    def ask(self, key: PrivateKey, box: str = BOX, current: x509.Certificate | None = None) -> Outcome:
-        return self.registration.enrol(box, current or self.current(box), make_request(box, key))
 
 
 @pytest.fixture
 def enrolling() -> Iterator[Enrolling]:
-    store = Store("sqlite://")
-    store.authorize([BOX], 0)
-    with store.transaction() as connection:
-        place = {"site": "berlin", "name": "B", "country": "DE", "region": "europe", "zone": "UTC"}
-        connection.execute(insert(sites).values(place))
-        connection.execute(update(boxes).values(site="berlin"))
+    store = store_with_a_box()
     yield Enrolling(store)
     store.close()
 
