@@ -346,6 +346,24 @@ class AuditEvent(StrEnum):
     """A client's certificate is not for TLS clients. Action: Issue a certificate with extended key usage
     clientAuth."""
 
+    INSTRUMENT_CERTIFICATE_ISSUED = "instrument-certificate-issued"
+    """The data center has issued a certificate to an instrument at this port. Action: None."""
+
+    INSTRUMENT_CERTIFICATE_AWAITS_APPROVAL = "instrument-certificate-awaits-approval"
+    """The request of an instrument for a certificate waits for a person at the data center. Action: Approve it there,
+    if the laboratory has confirmed that the instrument was switched on."""
+
+    INSTRUMENT_CERTIFICATE_REFUSED = "instrument-certificate-refused"
+    """The data center refuses the request of an instrument for a certificate. Value: HTTP status. Action: Read the
+    reason in the log of the data center."""
+
+    INSTRUMENT_DENIED = "instrument-denied"
+    """The data center has put an instrument on the deny-list; its connections are refused. Action: Find out at the
+    data center why."""
+
+    INSTRUMENT_ALLOWED = "instrument-allowed"
+    """The data center has taken an instrument off the deny-list. Action: None."""
+
     INSTRUMENT_REVOKED = "instrument-revoked"
     """A client's certificate is revoked. Action: Identify the device that is connected to the port."""
 

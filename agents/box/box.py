@@ -14,12 +14,10 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 from agents.box.audit_work import make_audit_work
 from agents.box.buffer import Buffer
-from agents.box.certificate_files import BoxCertificates
+from agents.box.certificate_requests import CertificateRequests
 from agents.box.clock_sync import ClockSync, ServerTime, ask_data_center
 from agents.box.commands import CommandDispatcher, CommandQueue
 from agents.box.config import BoxConfig, InstrumentPort
-from agents.box.enrolment.records import IdentityRecords
-from agents.box.enrolment.renewal import ProvenConnection, Renewal
 from agents.box.files.requests import RequestQueue, RequestQueues
 from agents.box.files.serving import FileServing
 from agents.box.files.store import BoxFiles
@@ -34,9 +32,11 @@ from agents.box.health.spoolwatch import watch_spool
 from agents.box.health.supervision import keep_running
 from agents.box.health.watchdog import feed_while_healthy
 from agents.box.intake.adapter import close, listen
+from agents.box.intake.certificate_relay import CertificateRelay
 from agents.box.intake.collector import Collector
 from agents.box.intake.command_results import attend_commands
 from agents.box.intake.counts import port_status, record_counts
+from agents.box.intake.denied import DeniedInstruments
 from agents.box.intake.intake import Intake, Source
 from agents.box.intake.refusal import watch_refusals
 from agents.box.intake.roles import role_of
@@ -54,6 +54,9 @@ from agents.box.updates.surroundings import UpdateSurroundings
 from agents.box.updates.updater import Updater
 from agents.box.uplink.forwarder import Forwarder
 from agents.box.uplink.trust import TrustDiagnosis
+from agents.enrolment.certificate_files import BoxCertificates
+from agents.enrolment.records import IdentityRecords
+from agents.enrolment.renewal import ProvenConnection, Renewal
 from agents.spool import Priority
 from hal.disk import DiskError
 from settings.adapted import AdaptedPort, listening_port
@@ -101,7 +104,8 @@ class Box:
         assert (config.audit is None) == (hardware.audit_log is None)
         self._config, self._hardware, self._random = config, hardware, random
         self._on_served, self._log_message = on_served, log_message
-        self._certificate = OwnCertificate(config.identity, hardware.clock)
+        is_relay = config.enrolment is not None
+        self._certificate = OwnCertificate(config.identity, hardware.clock, checks_dates=not is_relay)
         self._alarm = AlarmLed(hardware.indicators)
         self._servers: dict[int, Server] = {}
         listed = config.revocation
@@ -114,6 +118,7 @@ class Box:
         self._time_dial_timeout = AdaptiveTimeout(DIAL_TIMEOUT_FACTOR_MAX)
         self._running: RunningParts | None = None
         self._renewal: Renewal | None = None
+        self._own_requests = CertificateRequests()
         self._session_listeners: list[Callable[[], object]] = []
         self.tcp_ports: dict[int, int] = {}
         self._served: set[int] = set()  # the numbers of the ports at which instruments can connect
@@ -136,6 +141,8 @@ class Box:
             if self._hardware.fips is not None:
                 running.audit.note(AuditEvent.FIPS_IN_FORCE)
             self._note_foreign_files(spool.recovery.foreign_files, running.audit)
+            if running.collector.denied is not None:
+                await running.collector.denied.load()
             await self._released.begin(running.audit, self._state, self._log_message)
             await self._live(running)
         finally:
@@ -235,6 +242,7 @@ class Box:
             hardware.clock,
             self._random,
             hardware.make_key,
+            self._own_requests.ask_est,
         )
         with suppress(DiskError):  # the spool reports a failed disk
             self._certificate.switch(await self._renewal.load())
@@ -372,7 +380,10 @@ class Box:
         renewal = self._renewal
         queues_of_requests: list[RequestQueue] = [transfers, *(audit_work.requests if audit_work else ())]
         if renewal is not None:
-            queues_of_requests.insert(0, renewal.requests)
+            relayed = CertificateRequests()
+            queues_of_requests = [self._own_requests, relayed, *queues_of_requests]
+            collector.relay = CertificateRelay(relayed, audit.note, clock)
+            collector.denied = DeniedInstruments(self._hardware.disk, buffer, enrolled, audit.note)
         if updater is not None:
             transfers.also_needed = updater.needed_files
             queues_of_requests.append(updater.requests)
@@ -387,6 +398,7 @@ class Box:
             on_withdrawn=commands.withdraw,
             on_sessions=sessions.wake if sessions else ignore,
             on_updates=updater.wake if updater else ignore,
+            on_denied=collector.denied.use if collector.denied else ignore,
             random=self._random,
             timing=self._released.timing,
             clock=self._hardware.clock,

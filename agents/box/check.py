@@ -13,7 +13,6 @@ from typing import Final
 import msgspec
 
 from agents.box.config import BoxConfig, InstrumentPort, SessionSettings, load_config
-from agents.box.health.certificates import inspect
 from agents.box.intake.collector import port_limits
 from agents.box.profiles import profiles_in_force
 from agents.box.sessions.running import security_keys
@@ -171,7 +170,7 @@ def _check_status(file: Path, config: BoxConfig) -> None:
 
 def _check_identity(file: Path, config: BoxConfig) -> tuple[IdentityProblem, ...]:
     """Return the problems that do not prevent a start. Raises: SettingsError for the others."""
-    problems = inspect(config.identity, time.time()).problems
+    problems = config.identity.inspect(time.time()).problems
     for problem in problems:
         if problem.severity is Severity.UNUSABLE:
             raise SettingsError.at(file, _identity_key(config, problem), str(problem))

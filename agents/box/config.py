@@ -107,8 +107,8 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
-from agents.box.certificate_files import BoxCertificates
 from agents.box.defaults import HEARTBEAT_SECONDS, INSTRUMENTS_MAX, LINGER_SECONDS
+from agents.enrolment.certificate_files import BoxCertificates
 from settings.adapted import AdaptedPort
 from settings.board import Interface, PortNumber
 from settings.problems import Problems

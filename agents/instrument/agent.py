@@ -88,8 +88,9 @@ class InstrumentAgent:
         self._dial_timeout = AdaptiveTimeout(DIAL_TIMEOUT_FACTOR_MAX)
         self._loop = asyncio.get_running_loop()
         self._queued = asyncio.Event()
-        files = FileClient(box, tls, random)
-        self._commands = CommandRunner(self.submit, files, instrument or NoCommands())
+        self._connection: ClientConnection | None = None
+        self._files = FileClient(box, tls, random)
+        self._commands = CommandRunner(self.submit, self._files, instrument or NoCommands())
 
     @property
     def acknowledged(self) -> RangeSet:
@@ -115,6 +116,13 @@ class InstrumentAgent:
         self._queued.set()
         return self.made
 
+    def use(self, tls: ClientContext) -> None:
+        """Use another certificate from now on: the connection is ended, and its reports are repeated on the next."""
+        self._tls = tls
+        self._files.use(tls)
+        if self._connection is not None:
+            self._connection.abort()
+
     async def run(self) -> None:
         """Post reports and execute commands, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
@@ -130,7 +138,7 @@ class InstrumentAgent:
                 await self._wait_for_reports()
                 try:
                     if connection is None or connection.transport is None:
-                        connection = await dial(
+                        connection = self._connection = await dial(
                             self._box,
                             self._tls,
                             reply_bytes_max=REPLY_BYTES_MAX,

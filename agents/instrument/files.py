@@ -39,6 +39,10 @@ class FileClient:
         self._connection: ClientConnection | None = None
         self._one_at_a_time = asyncio.Lock()
 
+    def use(self, tls: ClientContext) -> None:
+        """Use another certificate for the next connection."""
+        self._tls = tls
+
     async def fetch(self, reference: FileReference) -> bytes:
         """Return the content of a file, with its hash verified. Raises: FileTransferError."""
         async with self._one_at_a_time:

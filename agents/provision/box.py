@@ -9,7 +9,6 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from agents.box.certificate_files import BoxCertificates
 from agents.box.config import (
     AuditSettings,
     BoxConfig,
@@ -23,6 +22,7 @@ from agents.box.config import (
     StatusSocket,
     UpdateSettings,
 )
+from agents.enrolment.certificate_files import BoxCertificates
 from agents.provision.page import PAGE
 from netfw.policy.policy import Protocol
 from netfw.policy.policyfile import AuthorizedTable, PolicyFile, PortTable, Role, TunnelTable, UplinkTable

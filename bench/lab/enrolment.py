@@ -15,7 +15,7 @@ from typing import Final
 from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy import insert
 
-from agents.box.enrolment.records import NEXT, USED, IdentityRecord, IdentityRecords
+from agents.enrolment.records import NEXT, USED, IdentityRecord, IdentityRecords
 from bench.figures import Figure, figure, run
 from datacenter.store.schema import enrolments
 from sim.lab.labfile import parse_lab

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,13 +10,15 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from cryptography import x509
+from sqlalchemy import insert
 
-from agents.box.certificate_files import BoxCertificates
+from agents.enrolment.certificate_files import BoxCertificates
 from datacenter.enrolment.box_lists import DeniedBoxes
 from datacenter.enrolment.registration import RegistrationAuthority
 from datacenter.enrolment.service import EnrolmentService, guarded
 from datacenter.ingest import PATH, make_ingest
 from datacenter.store.queue import StoreQueue
+from datacenter.store.schema import denied_instruments
 from datacenter.store.store import Store
 from datacenter.vendor_ca.authority import VendorAuthority
 from settings.types import Endpoint
@@ -81,8 +84,11 @@ class EnrolmentCenter:
         with ThreadPoolExecutor(1) as executor:
             queue = StoreQueue(executor, self.store.ingest_all)
             enrolment = EnrolmentService(registration, executor, self.datacenter_roots)
-            ingest = make_ingest(lambda: round(self.now_s() * 1000), queue, enrolment=enrolment)
+            ingest = make_ingest(
+                lambda: round(self.now_s() * 1000), queue, enrolment=enrolment, denied=self.denied
+            )
             handler = guarded(ingest, self.denied, self.now_s)
+            following = asyncio.ensure_future(self.denied.follow(executor))
 
             async def answer(request: Request) -> Response:
                 self.requests.append(request.target)
@@ -98,7 +104,14 @@ class EnrolmentCenter:
             try:
                 yield self
             finally:
+                following.cancel()
                 await self.server.close()
+
+    def deny_instrument(self, instrument: str) -> None:
+        """Put an instrument behind the box on the deny-list."""
+        denial = {"denied_at_ms": 0, "denied_by": "supervisor", "reason": "stolen"}
+        with self.store.transaction() as connection:
+            connection.execute(insert(denied_instruments).values(box=BOX, instrument=instrument, **denial))
 
     def server_tls(self) -> ServerContext:
         """The context for boxes."""

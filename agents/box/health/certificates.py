@@ -13,13 +13,13 @@ from typing import Final
 
 import msgspec
 
-from agents.box.certificate_files import BoxCertificates
 from agents.box.health.audit import AuditLog
+from agents.enrolment.certificate_files import BoxCertificates
 from hal.clock import WallClock
 from hal.indicators import Light
 from wire.audit_events import AuditEvent
 from wire.tls.context import ClientContext, client_context, server_context
-from wire.tls.identity import CLIENT, SERVER, FileVersions, Inspection, Severity, inspect_identity
+from wire.tls.identity import FileVersions, Inspection, Severity
 
 EXPIRY_CHECK_SECONDS: Final = 6 * 3600.0
 DAY_SECONDS: Final = 86_400
@@ -29,11 +29,14 @@ _LIGHTS: Final = {None: Light.OFF, Severity.SOON: Light.SLOW}
 class OwnCertificate:
     """The certificate, key and trusted CAs of a box. `server_tls` and `client_tls` are the contexts in use."""
 
-    def __init__(self, files: BoxCertificates, clock: WallClock) -> None:
-        """Raises: OSError or ssl.SSLError for unusable files."""
-        self._files, self._clock = files, clock
+    def __init__(self, files: BoxCertificates, clock: WallClock, *, checks_dates: bool = True) -> None:
+        """Without `checks_dates`, `server_tls` accepts clients with certificates outside their validity period.
+
+        Raises: OSError or ssl.SSLError for unusable files.
+        """
+        self._files, self._clock, self._checks_dates = files, clock, checks_dates
         self._versions = FileVersions(msgspec.structs.asdict(files).values())
-        self.server_tls = server_context(files.server_identity())
+        self.server_tls = server_context(files.server_identity(), checks_dates=checks_dates)
         self.client_tls = client_context(files.client_identity())
         self._accepted = self._is_accepted()
 
@@ -47,7 +50,7 @@ class OwnCertificate:
 
         Raises: OSError or ssl.SSLError for unusable ones, with nothing changed.
         """
-        server_tls = server_context(files.server_identity())
+        server_tls = server_context(files.server_identity(), checks_dates=self._checks_dates)
         self.client_tls = client_tls or client_context(files.client_identity())
         self.server_tls = server_tls
         self._files, self._versions = files, FileVersions(msgspec.structs.asdict(files).values())
@@ -55,7 +58,7 @@ class OwnCertificate:
 
     def inspect(self) -> Inspection:
         """Return the current problems of the files."""
-        return inspect(self._files, self._clock.now_ns() / 1e9)
+        return self._files.inspect(self._clock.now_ns() / 1e9)
 
     def refresh(self, *, at_once: bool = False) -> AuditEvent | None:
         """Use files that have changed, unless they may still be being written.
@@ -68,7 +71,7 @@ class OwnCertificate:
         if self._accepted and not accepted:
             return AuditEvent.CERTIFICATE_NOT_RENEWED
         try:
-            server_tls = server_context(self._files.server_identity())
+            server_tls = server_context(self._files.server_identity(), checks_dates=self._checks_dates)
             client_tls = client_context(self._files.client_identity())
         except (OSError, ssl.SSLError):
             return AuditEvent.CERTIFICATE_NOT_RENEWED
@@ -93,11 +96,3 @@ class OwnCertificate:
 
     def _is_accepted(self) -> bool:
         return self.inspect().worst in (None, Severity.SOON)
-
-
-def inspect(files: BoxCertificates, now_s: float) -> Inspection:
-    """Inspect the box's own certificate and the CAs it trusts."""
-    trusted = [files.datacenter_authority]
-    return inspect_identity(
-        files.certificate, files.key, files.vendor_authority, trusted, (SERVER, CLIENT), now_s
-    )

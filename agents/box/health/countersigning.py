@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
 from agents.box.audit.chain import AuditHead
 from agents.box.buffer import Buffer
-from agents.box.disk_files import replace_file
 from agents.box.files.requests import TransferRequest
 from agents.box.health.audit import AuditLog
+from agents.disk_files import replace_file
 from hal.disk import Disk, DiskError, DiskErrorKind
 from wire.audit_events import AuditEvent
 from wire.audit_head import HEAD_BYTES_MAX, PATH, CountersignedHead, HeadQuery, KnownHead, is_countersigned

@@ -22,6 +22,8 @@ from functools import partial
 from typing import Final
 
 from agents.box.files.serving import FileServing
+from agents.box.intake.certificate_relay import CertificateRelay
+from agents.box.intake.denied import DeniedInstruments
 from agents.box.intake.intake import PRIORITIES, Intake, Note, RunRefused
 from agents.box.sessions.instrument_panel import InstrumentPanels
 from agents.spool import Priority, SpoolError
@@ -64,6 +66,9 @@ class Collector:
 
     def __init__(self, intake: Intake, note: Note, files: FileServing, panels: InstrumentPanels) -> None:
         self._intake, self._note, self._files, self._panels = intake, note, files, panels
+        self.relay: CertificateRelay | None = None
+        """Passes on requests for certificates; without it, TLS checks the dates of instruments' certificates."""
+        self.denied: DeniedInstruments | None = None
         self.on_port_filling: Callable[[], object] = lambda: None
         """Called when the connections of a port reach 80 % of their limit."""
 
@@ -106,6 +111,13 @@ class Collector:
         if source is None or source.port != port:
             self._note(AuditEvent.INSTRUMENT_NOT_ENROLLED, port=port)
             return _text(403, f"{request.peer.name} is not enrolled at port {port}")
+        if self.denied is not None and self.denied.refuses(request.peer):
+            return Response(403, f"{source.serial} is on the deny-list".encode(), close=True)
+        if self.relay is not None:
+            if self.relay.concerns(request):
+                return await self.relay.handle(request, source.serial, port)
+            if refusal := self.relay.refusal(request):
+                return refusal
         if self._files.concerns(request):
             return await self._files.handle(request, source.serial, source.queue.commands())
         if self._panels.concerns(request):

@@ -19,7 +19,6 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.x509.oid import NameOID
 
 from agents.box.audit.log_reader import LogFolder
-from agents.box.certificate_files import BoxCertificates
 from agents.box.config import BoxConfig, InstrumentPort, PortInstrument, SessionSettings
 from agents.box.sessions.desktop import DesktopNetwork, Shared, SharedDesktop, SharedScreen
 from agents.box.sessions.line import SessionLine
@@ -28,6 +27,7 @@ from agents.box.sessions.sessions import BoxSessions
 from agents.box.sessions.stream import SharedStream
 from agents.box.sessions.surroundings import SessionPath, Surroundings
 from agents.box.tunnel.tunnel import Tunnel
+from agents.enrolment.certificate_files import BoxCertificates
 from hal.clock import WallClock
 from netfw.policy.policy import Service
 from netfw.ruleset.sessions import THE_BOX, Session

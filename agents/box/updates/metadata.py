@@ -12,8 +12,8 @@ from typing import Annotated, Any, Final, TypeAlias
 import msgspec
 from msgspec import Meta
 
-from agents.box.disk_files import replace_file
 from agents.box.updates.memory import Plan
+from agents.disk_files import replace_file
 from hal.disk import Disk, DiskError, DiskErrorKind
 from wire.files import FILE_BYTES_MAX
 from wire.messages import Count

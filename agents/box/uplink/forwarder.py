@@ -79,6 +79,7 @@ class Forwarder:
         on_withdrawn: OnWithdrawn,
         on_sessions: Callable[[], object],
         on_updates: Callable[[], object] = lambda: None,
+        on_denied: Callable[[list[str]], object] = lambda _: None,
         random: Random,
         timing: Timing,
         clock: WallClock,
@@ -88,7 +89,7 @@ class Forwarder:
         on_established: Callable[[ClientContext], object] = lambda _: None,
     ) -> None:
         """`on_sessions` is called when messages of remote sessions wait at the data center, `on_updates` when the
-        order of the box has changed there.
+        order of the box has changed there; `on_denied` is called with the denied instruments of each answer.
 
         `on_established` is called with the TLS context of each connection on which a batch was acknowledged.
         """
@@ -97,7 +98,7 @@ class Forwarder:
         self._buffer, self._endpoint, self._tls, self._proxy = buffer, endpoint, tls, proxy
         self._uplink, self._audit, self._on_commands, self._timing = uplink, audit, on_commands, timing
         self._on_withdrawn, self._on_sessions, self._files = on_withdrawn, on_sessions, files
-        self._on_updates = on_updates
+        self._on_updates, self._on_denied = on_updates, on_denied
         self._on_established, self._connection_tls = on_established, tls
         self._loop = asyncio.get_running_loop()
         self._backoff = Backoff(random)
@@ -301,6 +302,7 @@ class Forwarder:
             self._on_sessions()
         if reply.updates:
             self._on_updates()
+        self._on_denied(reply.denied)
 
     def _established(self) -> None:
         """Handle the first response on a connection, which proves that it works in both directions."""

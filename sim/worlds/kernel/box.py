@@ -21,7 +21,7 @@ from typing import Final, Protocol
 import msgspec
 
 from agents.box.audit_work import SESSIONS_AUDIT
-from agents.box.certificate_files import BoxCertificates
+from agents.enrolment.certificate_files import BoxCertificates
 from agents.box.config import (
     BoxConfig,
     FirewallPolicy,

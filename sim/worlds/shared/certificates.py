@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from agents.box.certificate_files import BoxCertificates
+from agents.enrolment.certificate_files import BoxCertificates
 from datacenter.vendor_ca.authority import VendorAuthority
 from sim.worlds.shared.addresses import BOX_NAME, BOX_SERIAL, DATACENTER_NAME
 from wire.pki.hierarchy import Authority, PrivateKey, Validity, make_rsa_key

@@ -12,7 +12,7 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
-from agents.box.certificate_files import BoxCertificates
+from agents.enrolment.certificate_files import BoxCertificates
 from agents.box.config import (
     BoxConfig,
     Clock,

@@ -11,9 +11,9 @@ from typing import Any
 
 from agents.box.audit.log_reader import LogFolder
 from agents.box.box import Box, Hardware
-from agents.box.certificate_files import BoxCertificates
 from agents.box.config import BoxConfig, InstrumentPort, PortInstrument, Sending
 from agents.box.sessions.running import SessionHardware
+from agents.enrolment.certificate_files import BoxCertificates
 from agents.instrument.agent import InstrumentAgent
 from hal.emul.clock import EmulClock
 from hal.emul.disk import EmulDisk

@@ -19,7 +19,6 @@ from typing import Any, Final, TypeVar
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, Root
 
-from agents.box.certificate_files import BoxCertificates
 from agents.box.config import BoxConfig, InstrumentPort, PortInstrument, UpdateSettings
 from agents.box.files.requests import TransferRequest
 from agents.box.files.store import BoxFiles
@@ -28,6 +27,7 @@ from agents.box.state import BoxState
 from agents.box.updates.surroundings import UpdateHardware, UpdateSurroundings
 from agents.box.updates.table import UpdatePhase
 from agents.box.updates.updater import Updater
+from agents.enrolment.certificate_files import BoxCertificates
 from hal.disk import DiskError, DiskErrorKind
 from hal.emul.disk import EmulDisk, Moment
 from hal.emul.machine import EmulMachine

@@ -17,9 +17,9 @@ import pytest
 from cryptography import x509
 
 from agents.box.box import Box, Hardware
-from agents.box.certificate_files import BoxCertificates
 from agents.box.config import BoxConfig
 from agents.box.health.alarm import AlarmLed
+from agents.enrolment.certificate_files import BoxCertificates
 from hal.emul.ethernet import EmulEthernetPort
 from hal.emul.indicators import EmulIndicators
 from hal.indicators import Light

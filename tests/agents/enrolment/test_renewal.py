@@ -15,9 +15,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy import select, true
 
-from agents.box.certificate_files import BoxCertificates
-from agents.box.enrolment.records import NEXT, USED, IdentityRecord, IdentityRecords
-from agents.box.enrolment.renewal import ProvenConnection, Renewal
+from agents.box.certificate_requests import CertificateRequests
+from agents.enrolment.certificate_files import BoxCertificates
+from agents.enrolment.records import NEXT, USED, IdentityRecord, IdentityRecords
+from agents.enrolment.renewal import ProvenConnection, Renewal
 from datacenter.enrolment.desk import EnrolmentDesk
 from datacenter.store.schema import certificates
 from datacenter.vendor_ca.authority import VendorAuthority
@@ -60,6 +61,7 @@ class Box:
         self.disk = disk or EmulDisk(1 << 20, Random(1))
         self.clock = EmulClock(lambda: time_ns() + round(center.ahead_s * 1e9))
         self.notes = Notes()
+        self.requests = CertificateRequests()
         self.configured = center.files()
         self.files: BoxCertificates | None = None
         self.renewal: Renewal | None = None
@@ -74,12 +76,19 @@ class Box:
     async def run(self, until: Callable[[], bool]) -> None:
         """Start, run until the condition is true or the power is cut, and end."""
         self.renewal = renewal = Renewal(
-            BOX, self.configured, self.records, None, self.clock, Random(2), make_key
+            BOX,
+            self.configured,
+            self.records,
+            None,
+            self.clock,
+            Random(2),
+            make_key,
+            self.requests.ask_est if self.has_uplink else None,
         )
         self.files = await renewal.load()
         assert await self.center.send_batch(self.tls()) in (200, 403)
         running = asyncio.ensure_future(renewal.run(self.dial, self.use, self.notes))  # type: ignore[arg-type]
-        carrying = asyncio.ensure_future(self._carry(renewal)) if self.has_uplink else None
+        carrying = asyncio.ensure_future(self._carry()) if self.has_uplink else None
         try:
             await eventually(lambda: running.done() or until())
             self.status = await self.center.send_batch(self.tls())
@@ -99,12 +108,12 @@ class Box:
         assert tls is not None or not self.has_uplink, "requests share the connection of the reports"
         return await self.center.connect(tls or self.tls())
 
-    async def _carry(self, renewal: Renewal) -> None:
+    async def _carry(self) -> None:
         """Make the requests of the renewal, again after a connection without an answer."""
         wake = asyncio.Event()
-        renewal.requests.changed = wake.set
+        self.requests.changed = wake.set
         while True:
-            request = await renewal.requests.next_request(est.ANSWER_BYTES_MAX)
+            request = await self.requests.next_request(est.ANSWER_BYTES_MAX)
             if request is None:
                 wake.clear()
                 await wake.wait()
@@ -112,7 +121,7 @@ class Box:
             connection = await self.center.connect(self.tls())
             with suppress(HttpError):
                 words = request.method, request.target, request.body, request.headers
-                await renewal.requests.answered(request, await connection.request(*words))
+                await self.requests.answered(request, await connection.request(*words))
             connection.abort()
 
     def use(self, files: BoxCertificates, proven: ProvenConnection | None) -> ClientContext:
@@ -141,8 +150,8 @@ def center(tmp_path: Path) -> Iterator[EnrolmentCenter]:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retry after milliseconds. What a busy machine must do in a limited time has the limit of the field."""
     for name in ("LOOK_SECONDS", "RETRY_SECONDS_MIN", "APPROVAL_SECONDS", "REFUSED_SECONDS"):
-        monkeypatch.setattr(f"agents.box.enrolment.renewal.{name}", 0.01)
-    monkeypatch.setattr("agents.box.enrolment.renewal.RETRY_SECONDS_MAX", 0.05)
+        monkeypatch.setattr(f"agents.enrolment.renewal.{name}", 0.01)
+    monkeypatch.setattr("agents.enrolment.renewal.RETRY_SECONDS_MAX", 0.05)
     monkeypatch.setattr("datacenter.enrolment.service.WAITING_SECONDS_MIN", 0)
     monkeypatch.setattr("datacenter.enrolment.service.WAITING_SECONDS_MAX", 0)
 
@@ -368,7 +377,7 @@ def test_a_new_certificate_that_is_refused_is_dropped_and_the_old_one_stays(cent
 def test_a_certificate_that_works_for_no_batch_is_tried_again_with_the_old_one_between(
     center: EnrolmentCenter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agents.box.enrolment.renewal.PROOF_SECONDS_MAX", 0.5)
+    monkeypatch.setattr("agents.enrolment.renewal.PROOF_SECONDS_MAX", 0.5)
     box, used = Box(center), []
     plain = box.use
 

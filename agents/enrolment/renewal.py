@@ -1,4 +1,4 @@
-"""Renews the box's certificate: requests it, tries it, and uses it from then on.
+"""Renews the certificate of a box or an instrument: requests it, tries it, and uses it from then on.
 
     due      the certificate is the flashed one, or two thirds of its life are over
     asked    the box has made a key and requests a certificate for it, until the data center issues one
@@ -8,7 +8,7 @@ To send few bytes, requests share the connection of the reports, and the connect
 accepted the new certificate becomes that of the reports. Only if the reports have no connection, or the certificate
 has expired, a separate one is made for the requests; after an expiry it precedes that of the reports.
 
-Every state is on the disk (`agents.box.enrolment.records`), and a restart continues there. Until the new certificate
+Every state is on the disk (`agents.enrolment.records`), and a restart continues there. Until the new certificate
 has worked, the box returns to the old one after PROOF_SECONDS_MAX, so that it is never without one that works.
 """
 
@@ -19,23 +19,19 @@ import ssl
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from http import HTTPStatus
 from pathlib import Path
 from random import Random
-from typing import Final, NamedTuple, TypeAlias, TypeVar
+from typing import Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from agents.box.certificate_files import BoxCertificates
-from agents.box.enrolment.identity_files import IdentityFiles
-from agents.box.enrolment.records import NEXT, USED, IdentityRecord, IdentityRecords
-from agents.box.files.requests import SingleRequest, TransferRequest
-from agents.box.health.audit import AuditLog
-from agents.box.health.certificates import inspect
+from agents.enrolment.certificate_files import BoxCertificates
+from agents.enrolment.identity_files import IdentityFiles
+from agents.enrolment.records import NEXT, USED, IdentityRecord, IdentityRecords
 from hal.clock import WallClock
 from hal.disk import DiskError, DiskErrorKind
 from wire import est
@@ -64,8 +60,6 @@ ANSWER_SECONDS_MAX: Final = 60.0
 PROOF_SECONDS_MAX: Final = 900.0
 UPLINK_SECONDS_MAX: Final = 20.0
 """If the reports' connection has not carried a request within this time, a separate one is made."""
-ANSWER_BYTES: Final = 1500
-"""The usual size of an answer with a certificate."""
 REFUSALS_MAX: Final = 12
 """A new certificate is dropped after this many refusals without an answer between them. A TLS alert counts as
 ALERT_REFUSALS; a connection that ends without an answer as one, since a reset may overtake the alert."""
@@ -90,19 +84,23 @@ class NamedAuthorities(NamedTuple):
     datacenter: tuple[bytes, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class EnrolmentMessage(TransferRequest):
-    """A request of EST."""
+class EstRequest(NamedTuple):
+    """A request of EST; `headers` are header lines."""
 
-    header_lines: str
-
-    @property
-    def headers(self) -> str:
-        """See `TransferRequest`."""
-        return self.header_lines
+    method: str
+    target: str
+    body: bytes
+    headers: str
 
 
-Ask: TypeAlias = Callable[[TransferRequest], Awaitable[Response]]
+class Notes(Protocol):
+    """Where the steps of a renewal are noted."""
+
+    def note(self, event: AuditEvent, value: int = 0) -> None:
+        """Note an event without waiting until it is durable."""
+
+
+Ask: TypeAlias = Callable[[EstRequest], Awaitable[Response]]
 Dial: TypeAlias = Callable[[ClientContext | None], Awaitable[ClientConnection]]
 """Connects to the data center, with the context of the reports if none is given."""
 Use: TypeAlias = Callable[[BoxCertificates, ProvenConnection | None], ClientContext]
@@ -113,7 +111,7 @@ class NotUsableError(est.EstError):
 
 
 class Renewal:
-    """The renewal of a box's certificate. Call `load` once, then `run`."""
+    """The renewal of a device's certificate. Call `load` once, then `run`."""
 
     def __init__(
         self,
@@ -124,8 +122,12 @@ class Renewal:
         clock: WallClock,
         random: Random,
         make_key: Callable[[], PrivateKey],
+        ask_on_uplink: Ask | None = None,
     ) -> None:
-        """`configured` are the files of the flashed identity; `records` are used on `executor`."""
+        """`configured` are the files of the flashed identity; `records` are used on `executor`.
+
+        `ask_on_uplink` makes requests on the connection of the reports; None: they need a separate one.
+        """
         self._serial, self._configured, self._records = serial, configured, records
         self._executor, self._clock, self._random, self._make_key = executor, clock, random, make_key
         self._files = IdentityFiles(configured)
@@ -134,8 +136,7 @@ class Renewal:
         self._in_use = configured
         self._failures = self._refusals = 0
         self._is_awaiting_approval = False
-        self.requests = SingleRequest()
-        """The requests to make on the connection of the reports."""
+        self._ask_on_uplink = ask_on_uplink
         self._answered = asyncio.Event()
         self._answering: ClientContext | None = None
         self._attempted = asyncio.Event()
@@ -173,7 +174,7 @@ class Renewal:
                     await self._attempted.wait()
         await forward()
 
-    async def run(self, dial: Dial, use: Use, audit: AuditLog) -> None:
+    async def run(self, dial: Dial, use: Use, audit: Notes) -> None:
         """Renew until cancelled. `dial` connects to the data center; `use` changes the files and gives the context.
 
         Raises: DiskError UNAVAILABLE.
@@ -218,7 +219,7 @@ class Renewal:
         now_s = self._clock.now_ns() / 1e9
         return not not_before(certificate).timestamp() <= now_s <= not_after(certificate).timestamp()
 
-    async def _request(self, dial: Dial, audit: AuditLog) -> float:
+    async def _request(self, dial: Dial, audit: Notes) -> float:
         """Request a certificate; return the seconds until the next step."""
         if self._next is None:
             used = self._used
@@ -246,18 +247,14 @@ class Renewal:
         Raises: _NETWORK_ERRORS.
         """
 
-        async def ask_on_uplink(request: TransferRequest) -> Response:
-            return await self.requests.ask(lambda _: request)
+        if self._ask_on_uplink is not None and not self._is_outdated():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(UPLINK_SECONDS_MAX):
+                    return await self._enrol(self._ask_on_uplink, key)
+        connection = await dial(None)
 
-        try:
-            async with asyncio.timeout(0 if self._is_outdated() else UPLINK_SECONDS_MAX):
-                return await self._enrol(ask_on_uplink, key)
-        except TimeoutError:
-            connection = await dial(None)
-
-        async def ask_separately(request: TransferRequest) -> Response:
-            words = request.method, request.target, request.body, request.headers
-            return await connection.request(*words)
+        async def ask_separately(request: EstRequest) -> Response:
+            return await connection.request(*request)
 
         try:
             async with asyncio.timeout(ANSWER_SECONDS_MAX):
@@ -268,7 +265,7 @@ class Renewal:
     async def _enrol(self, ask: Ask, key: PrivateKey) -> tuple[est.EnrolmentAnswer, NamedAuthorities]:
         path = est.ENROL if self._used is None else est.REENROL
         body = est.encode_request(make_request(self._serial, key))
-        response = await ask(EnrolmentMessage("POST", path, body, ANSWER_BYTES, est.REQUEST_HEADERS))
+        response = await ask(EstRequest("POST", path, body, est.REQUEST_HEADERS))
         answer, before = est.read_answer(response), self._next
         if before is None or not isinstance(answer, est.Issued):
             return answer, NamedAuthorities()
@@ -295,12 +292,12 @@ class Renewal:
         record = IdentityRecord(self._next.key, ders, *named)
         # the box's clock may be wrong: only the certificate itself is checked
         valid_s = (not_before(leaf) + timedelta(minutes=1)).timestamp()
-        if inspect(self._files.write(record), valid_s).worst not in (None, Severity.SOON):
+        if self._files.write(record).inspect(valid_s).worst not in (None, Severity.SOON):
             raise NotUsableError("the issued certificate would be refused")
         await self._on_disk(self._records.save_next, record)
         self._next = record
 
-    async def _try_next(self, dial: Dial, use: Use, audit: AuditLog) -> None:
+    async def _try_next(self, dial: Dial, use: Use, audit: Notes) -> None:
         """Connect with the new certificate until it has worked or was refused. Raises: _NETWORK_ERRORS, DiskError."""
         assert self._next is not None, "it was issued"
         files = self._files.write(self._next)
@@ -356,7 +353,7 @@ class Renewal:
         self._refusals = 0
         return connection
 
-    async def _drop(self, audit: AuditLog) -> None:
+    async def _drop(self, audit: Notes) -> None:
         """Give the new certificate up, and request another with another key later. Raises: EstError, DiskError."""
         await self._on_disk(self._records.drop_next)
         self._next, self._refusals = None, 0
@@ -398,7 +395,7 @@ async def _named(
     if known and tag == est.etag_of(known):
         return named
     headers = f"If-None-Match: {est.etag_of(known)}\r\n" if known else ""
-    response = await ask(EnrolmentMessage("GET", path, b"", ANSWER_BYTES, headers))
+    response = await ask(EstRequest("GET", path, b"", headers))
     if response.status != HTTPStatus.OK:
         return named
     return tuple(one.public_bytes(Encoding.DER) for one in est.decode_certificates(response.body))

@@ -13,8 +13,8 @@ import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from agents.box.certificate_files import BoxCertificates
-from agents.box.enrolment.records import IdentityRecord
+from agents.enrolment.certificate_files import BoxCertificates
+from agents.enrolment.records import IdentityRecord
 
 
 class IdentityFiles:

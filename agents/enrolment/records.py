@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_private_key,
 )
 
-from agents.box.disk_files import replace_file
+from agents.disk_files import replace_file
 from hal.disk import Disk, DiskError, DiskErrorKind
 from wire.pki.hierarchy import PrivateKey
 from wire.tls.certificates import CERTIFICATE_ERRORS

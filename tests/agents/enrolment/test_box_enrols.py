@@ -8,7 +8,7 @@ from pathlib import Path
 from cryptography import x509
 
 from agents.box.config import BoxConfig, InstrumentPort, PortInstrument, Sending
-from agents.box.enrolment.records import USED, IdentityRecords
+from agents.enrolment.records import USED, IdentityRecords
 from settings.site import Enrolment
 from settings.types import Endpoint
 from tests.support.agents.boxes import connect, disk, running_box
