@@ -110,7 +110,7 @@ def _totals(name: str, bytes_both: int, duration_ns: int) -> list[Figure]:
 def _world(enrolment: str, proxy: str, days: int = 0) -> Iterator[VirtualWorld]:
     """A world whose box has a certificate of the data center that is `days` days old, if this is not 0."""
     lab = parse_lab(LAB.format(enrolment=enrolment, proxy=proxy), Path("enrolment.toml"))
-    keys = LabKeys(make_key(), make_key())
+    keys = LabKeys(make_key(), make_key(), make_key())
     with VirtualWorld(lab, keys=keys) as world:
         if days:
             _own_certificate(world, days)

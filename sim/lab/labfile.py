@@ -120,6 +120,9 @@ class LabInstrument(Table, frozen=True):
     """The interval of its status reports."""
     operator: Literal["consents", "refuses", "absent"] = "consents"
     """What the person at the instrument does with a command that needs consent, by its profile."""
+    enrolment: Literal["none", "flashed", "expired"] = "none"
+    """Whether it requests certificates through the box, and with which it begins: that of its delivery, or one that
+    expired two years ago. The box and the instrument's agent must take part. Default: the certificate stays."""
     serial: Annotated[str, TextForm('a serial number such as "CHEM-0001"', r"[A-Z0-9][A-Z0-9-]{0,23}|")] = ""
     """Its serial number. Default: the first letters of the model and the port, as in `CHEM-0001`."""
 
@@ -367,7 +370,9 @@ def parse_lab(
     problems.raise_if_any()
     assert file is not None
     board = _board(file.box.board, problems)
-    _check_instruments(file.instrument, board, _models() if models is None else models, problems)
+    known = _models() if models is None else models
+    box_enrols = file.box.enrolment != "none"
+    _check_instruments(file.instrument, board, known, problems, box_enrols=box_enrols)
     check_standards(file.instrument, board, problems)
     _check_proxy(file.uplink.proxy, problems)
     _check_events(events, file, problems)
@@ -436,7 +441,12 @@ def _board(name: str, problems: Problems) -> Board | None:
 
 
 def _check_instruments(
-    instruments: tuple[LabInstrument, ...], board: Board | None, models: Collection[str], problems: Problems
+    instruments: tuple[LabInstrument, ...],
+    board: Board | None,
+    models: Collection[str],
+    problems: Problems,
+    *,
+    box_enrols: bool,
 ) -> None:
     if not instruments:
         problems.add(("instrument",), "a lab has at least one; begin each with [[instrument]]")
@@ -454,6 +464,9 @@ def _check_instruments(
             problems.add(
                 ("instrument", n, "serial"), f"{format_value(instrument.serial)}: another one has it too"
             )
+        if instrument.enrolment != "none" and not box_enrols:
+            key, text = ("instrument", n, "enrolment"), "goes through the box: add `enrolment` to [box]"
+            problems.add(key, text)
         if instrument.model not in models:
             problems.add(
                 ("instrument", n, "model"),

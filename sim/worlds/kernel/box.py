@@ -21,7 +21,6 @@ from typing import Final, Protocol
 import msgspec
 
 from agents.box.audit_work import SESSIONS_AUDIT
-from agents.enrolment.certificate_files import BoxCertificates
 from agents.box.config import (
     BoxConfig,
     FirewallPolicy,
@@ -29,6 +28,7 @@ from agents.box.config import (
 )
 from agents.box.firewall import FirewallStatus
 from agents.box.status import NotRunning, StatusReport, Waiting, read_status
+from agents.enrolment.certificate_files import BoxCertificates
 from agents.provision.box import sending, spool_size
 from hal.linux.disk import LinuxDisk
 from netfw.service.spawn import environment

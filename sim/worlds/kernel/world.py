@@ -234,7 +234,7 @@ class KernelWorld:
                 KernelComputer(self.site.instruments[spec.port]),
                 spec,
                 box_endpoint(spec),
-                self._certificates.instrument(spec.serial),
+                self._certificates.instrument(spec.serial, is_expired=spec.enrolment == "expired"),
                 LinuxClock(),
                 self.ledger,
                 lambda name: self.random(f"{spec.serial} {name}"),

@@ -6,14 +6,18 @@ import asyncio
 from typing import Final, get_args
 
 from agents.instrument.agent import InstrumentAgent
+from agents.instrument.enrolment import InstrumentEnrolment
+from hal.emul.disk import EmulDisk
 from settings.profile import Verb, load_profile
 from sim.verdict.ledger import Run, digest_of
 from sim.worlds.shared.reporter import Execute, Workplace
 from wire.messages import Command, InstrumentReport, Outcome, Report, encode
-from wire.tls.context import client_context
+from wire.tls.context import ClientContext, client_context
 
 ANSWER_SECONDS: Final = 40.0
 """The time until the operator answers whether a command may be executed."""
+IDENTITY_BYTES: Final = 1 << 20
+"""The size of the disk for its certificate."""
 _TAGS: Final = {kind: str(kind.__struct_config__.tag) for kind in get_args(InstrumentReport)}
 
 
@@ -27,6 +31,8 @@ class AgentReporter:
         """The commands that were shown to the operator."""
         self._agent: InstrumentAgent | None = None
         self._run: Run | None = None
+        self._disk = EmulDisk(IDENTITY_BYTES, place.random("identity"))
+        """Where it keeps the certificate that it has requested."""
 
     def start(self) -> None:
         """See `Reporter`."""
@@ -40,12 +46,35 @@ class AgentReporter:
         if self._run is not None:
             self._run.ended_ns = self._place.env.now
         self._agent = self._run = None
+        self._disk = self._disk.backend.cut_power()
 
     async def _live(self, number: int) -> None:
         place = self._place
+        if place.spec.enrolment == "none":
+            await self._make_agent(number, client_context(place.identity)).run()
+            return
+        enrolment = InstrumentEnrolment(
+            place.spec.serial,
+            place.box,
+            place.identity,
+            self._disk,
+            clock=place.clock,
+            random=place.random(f"enrolment{number}"),
+            make_key=place.make_key,
+        )
+        try:
+            agent = self._make_agent(number, await enrolment.load())
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(agent.run())
+                tasks.create_task(enrolment.run(agent.use))
+        finally:
+            enrolment.close()
+
+    def _make_agent(self, number: int, tls: ClientContext) -> InstrumentAgent:
+        place = self._place
         self._agent = InstrumentAgent(
             place.box,
-            client_context(place.identity),
+            tls,
             run_number=number,
             clock=place.clock,
             random=place.random(f"agent{number}"),
@@ -53,7 +82,7 @@ class AgentReporter:
             on_made=self._made,
             on_acknowledged=self._acknowledged,
         )
-        await self._agent.run()
+        return self._agent
 
     def emit(self, kind: type[Report], *fields: object) -> None:
         """See `Reporter`."""

@@ -26,16 +26,17 @@ from wire.tls.context import Identity
 
 
 class LabKeys(NamedTuple):
-    """The key of all certificates of a lab, and the one that a box makes when it requests a certificate."""
+    """The key of all certificates of a lab, and those that a box and an instrument make when they request one."""
 
     shared: PrivateKey
     requested: PrivateKey
+    instrument: PrivateKey
 
 
 @cache
 def rsa_keys() -> LabKeys:
     """The keys of labs, always the same ones, for the reasons above."""
-    return LabKeys(make_rsa_key(), make_rsa_key())
+    return LabKeys(make_rsa_key(), make_rsa_key(), make_rsa_key())
 
 
 class LabCertificates:
@@ -85,9 +86,10 @@ class LabCertificates:
         certificate.write_bytes(self._vendor.certify(BOX_SERIAL, key, hosts=(BOX_NAME,), validity=validity))
         return certificate
 
-    def instrument(self, serial: str) -> Identity:
-        """The certificate of an instrument."""
-        return self._issue(serial, trusts=self._vendor)
+    def instrument(self, serial: str, *, is_expired: bool = False) -> Identity:
+        """The certificate of an instrument. With `is_expired` it has expired two years ago."""
+        validity = Validity.days(-730, self._now) if is_expired else None
+        return self._issue(serial, trusts=self._vendor, validity=validity)
 
     def _issue(self, name: str, *, trusts: Authority, validity: Validity | None = None) -> Identity:
         return self._vendor.issue(

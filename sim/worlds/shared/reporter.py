@@ -15,6 +15,7 @@ from sim.engine.clock import Environment
 from sim.lab.labfile import LabInstrument
 from sim.verdict.ledger import ReportLedger
 from wire.messages import Command, Outcome, Report
+from wire.pki.hierarchy import PrivateKey, make_key
 from wire.tls.context import Identity
 
 
@@ -54,6 +55,8 @@ class Workplace:
     dialect: frozenset[str] = frozenset()
     serial: SerialPort | None = None
     """Its end of the serial line to the box, if it has one."""
+    make_key: Callable[[], PrivateKey] = make_key
+    """Makes the key for which it requests a certificate."""
 
 
 Execute = Callable[[Command, bytes], Outcome | bytes]

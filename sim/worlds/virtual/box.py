@@ -12,7 +12,6 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
-from agents.enrolment.certificate_files import BoxCertificates
 from agents.box.config import (
     BoxConfig,
     Clock,
@@ -25,6 +24,7 @@ from agents.box.sessions.desktop import DesktopNetwork
 from agents.box.sessions.running import SessionHardware
 from agents.box.sessions.sessions import BoxSessions
 from agents.box.snapshot import BoxStatus
+from agents.enrolment.certificate_files import BoxCertificates
 from agents.provision.box import sending, spool_size
 from agents.spool import Priority, SpoolError
 from hal.crypto import FipsCheck

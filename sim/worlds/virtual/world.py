@@ -109,7 +109,7 @@ class VirtualWorld:
 
         self._site = site = VirtualSite(self.env, self.wall_ns, self.random, self.trace)
         network = site.network
-        keys = keys or rsa_keys()
+        self._keys = keys = keys or rsa_keys()
         began = datetime.fromtimestamp(EPOCH_NS // 10**9, UTC)
         certificates = LabCertificates(folder / "pki", began, keys.shared)
         spec = lab.uplink
@@ -177,13 +177,14 @@ class VirtualWorld:
                 VirtualComputer(self.loop, host),
                 spec,
                 box_endpoint(spec),
-                certificates.instrument(spec.serial),
+                certificates.instrument(spec.serial, is_expired=spec.enrolment == "expired"),
                 clock,
                 self.ledger,
                 lambda name: self.random(f"{spec.serial} {name}"),
                 -self.lab.about.start,
                 dialect_of(spec, self.random),
                 self._serial_line(spec),
+                lambda: self._keys.instrument,
             )
         )
 

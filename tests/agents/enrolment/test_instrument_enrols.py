@@ -25,6 +25,7 @@ from tests.support.enrolment_center import EnrolmentCenter
 from tests.support.eventually import eventually
 from wire import est
 from wire.audit_events import AuditEvent
+from wire.http.connection import HttpError
 from wire.pki.hierarchy import Validity, make_key
 from wire.pki.request import make_request
 from wire.tls.context import Identity
@@ -267,7 +268,7 @@ def test_without_enrolment_tls_refuses_an_expired_instrument(center: EnrolmentCe
             port=[InstrumentPort(number=1, listen="127.0.0.1", tcp_port=0, instrument=[instrument])],
         )
         async with running_box(config, disk()) as box:
-            with pytest.raises((ssl.SSLError, ConnectionResetError)):
+            with pytest.raises((ssl.SSLError, ConnectionResetError, HttpError)):
                 connection = await connect(box, expired)
                 await connection.request("GET", est.ATTRIBUTES)
 

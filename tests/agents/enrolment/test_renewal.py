@@ -262,10 +262,7 @@ def test_a_lost_answer_leads_to_the_same_certificate(center: EnrolmentCenter) ->
     assert len(list(center.store.read(select(certificates.c.serial_number)))) == 1
 
 
-def test_after_two_years_one_approval_is_enough(
-    center: EnrolmentCenter, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("agents.box.enrolment.renewal.UPLINK_SECONDS_MAX", 0.1)
+def test_after_two_years_one_approval_is_enough(center: EnrolmentCenter) -> None:
     box = Box(center, uplink=False)
     box.configured = center.files(center.expired)
 
@@ -377,21 +374,20 @@ def test_a_new_certificate_that_is_refused_is_dropped_and_the_old_one_stays(cent
 def test_a_certificate_that_works_for_no_batch_is_tried_again_with_the_old_one_between(
     center: EnrolmentCenter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agents.enrolment.renewal.PROOF_SECONDS_MAX", 0.5)
     box, used = Box(center), []
     plain = box.use
 
     def use(files: BoxCertificates, proven: ProvenConnection | None) -> ClientContext:
         used.append(files)
         if len(used) >= 5:
-            monkeypatch.setattr("agents.box.enrolment.renewal.PROOF_SECONDS_MAX", 900)
+            monkeypatch.setattr("agents.enrolment.renewal.PROOF_SECONDS_MAX", 900)
             return plain(files, proven)
         if proven is not None:
             proven.connection.abort()
         return client_context(files.client_identity())
 
     monkeypatch.setattr(box, "use", use)
-    monkeypatch.setattr("agents.box.enrolment.renewal.PROOF_SECONDS_MAX", 0.1)
+    monkeypatch.setattr("agents.enrolment.renewal.PROOF_SECONDS_MAX", 0.1)
 
     async def act() -> None:
         async with center.serving():

@@ -1,4 +1,4 @@
-"""Enrolment in labs: a flashed box, one that lay in a cupboard for two years, one on the deny-list."""
+"""Enrolment in labs: a flashed box, one that lay in a cupboard for two years, one on the deny-list, instruments."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import select
 
 from datacenter.store.schema import certificates
+from settings.problems import SettingsError
 from sim.lab.labfile import load_lab, parse_lab
 from sim.testing import LabUnderTest
 from sim.worlds import run_lab
@@ -34,7 +35,10 @@ def issued(lab: LabUnderTest) -> list[str]:
 
 
 @pytest.mark.slow("two hours of lab time, with full TLS handshakes while the box is refused")
-@pytest.mark.parametrize("name", ["20-enrolment-day", "21-expired-box", "22-revoked-box", "24-dead-rtc"])
+@pytest.mark.parametrize(
+    "name",
+    ["20-enrolment-day", "21-expired-box", "22-revoked-box", "24-dead-rtc", "25-instrument-certificates"],
+)
 def test_a_lab_of_enrolment_passes(name: str) -> None:
     result = run_lab(load_lab(LABS / f"{name}.toml"))
     assert result.verdict == "pass"
@@ -46,3 +50,34 @@ def test_a_flashed_box_is_enrolled_within_seconds() -> None:
     assert issued(lab) == ["first"]
     assert lab.world.box.traffic().connections == 2, "one with each certificate"
     lab.close()
+
+
+def test_an_instrument_is_enrolled_through_the_box_at_once_and_an_expired_one_after_an_approval() -> None:
+    instruments = """enrolment = "flashed"
+[[instrument]]
+port = 2
+model = "hematology-analyzer"
+enrolment = "expired"
+[[event]]
+at = "60s"
+fault = "enrolment-approved"
+target = "datacenter"
+"""
+    lab = LabUnderTest(parse_lab(LAB + instruments, Path("enrolment.toml")))
+    columns = certificates.c.instrument, certificates.c.cause
+
+    def of_instruments() -> dict[str, str]:
+        query = select(*columns).where(certificates.c.instrument != "")
+        return {row.instrument: row.cause for row in lab.world.datacenter.store.read(query)}
+
+    lab.run_for("50s")
+    assert of_instruments() == {"CHEM-0001": "first"}
+    lab.run_for("2min")
+    assert of_instruments() == {"CHEM-0001": "first", "HEMA-0002": "approved"}
+    lab.close()
+
+
+def test_an_instrument_enrols_only_through_a_box_that_does() -> None:
+    text = LAB.replace('enrolment = "flashed"', "") + 'enrolment = "flashed"\n'
+    with pytest.raises(SettingsError, match="goes through the box"):
+        parse_lab(text, Path("enrolment.toml"))
