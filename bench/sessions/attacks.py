@@ -45,7 +45,7 @@ from tests.support.hierarchy import Hierarchy
 from tests.support.wire.grants import BOX, DATACENTER, SESSION, STRANGER
 from wire.session.cose import countersign
 from wire.session.grant import Evidence, PresenceWay, countersign_offer, sign_offer
-from wire.session.messages import CertificateMessage, OfferMessage
+from wire.session.messages import OfferMessage
 from wire.session.presence import TRIES
 from wire.session.table import SessionState
 
@@ -238,7 +238,7 @@ class Attacks:
 
     def unasked_certificate(self) -> None:
         """Valid credentials for a session that nobody has permitted."""
-        message = CertificateMessage(self.fresh().id, *self.issued)
+        message = self.issued.message(self.fresh().id)
         self._deliver(lambda: self.lab.center.outbox.send(BOX_SERIAL, message))
 
     def send_offer(self, message: bytes) -> None:

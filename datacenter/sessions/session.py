@@ -25,7 +25,7 @@ from wire.session.cose import GrantError
 from wire.session.executor import Deadline, SessionExecutor
 from wire.session.grant import Grant, Offer, SignedOffer, read_grant, sign_offer
 from wire.session.guards import Facts
-from wire.session.messages import CertificateMessage, EndMessage, OfferMessage
+from wire.session.messages import EndMessage, OfferMessage
 from wire.session.presence import code_of
 from wire.session.table import WITH_TUNNEL, Action, Actor, End, Event, Row, SessionState
 
@@ -93,7 +93,7 @@ class DeskSession(SessionExecutor):
         if self.state is SessionState.REQUESTED:
             self._around.send(self.offer.box, OfferMessage(self.signed.message))
         elif self.state is SessionState.OPENING and self._issued is not None:
-            self._around.send(self.offer.box, CertificateMessage(self.id, *self._issued))
+            self._around.send(self.offer.box, self._issued.message(self.id))
 
     async def granted(self, message: bytes) -> None:
         """The box sends the grant. Opens the session if the grant is valid."""
@@ -173,7 +173,7 @@ class DeskSession(SessionExecutor):
             case Action.START_ENDPOINT:
                 await self._start_endpoint()
             case Action.SEND_CERTIFICATE if self._issued is not None:
-                around.send(box, CertificateMessage(self.id, *self._issued))
+                around.send(box, self._issued.message(self.id))
             case Action.CLOSE_PATH:
                 for transport in list(self._connections):
                     transport.abort()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from wire.session.cose import Keys
 from wire.session.executor import SessionAudit
 from wire.session.grant import Offer
-from wire.session.messages import ToBox
+from wire.session.messages import CertificateMessage, ToBox
 
 
 class Issued(NamedTuple):
@@ -21,7 +22,16 @@ class Issued(NamedTuple):
 
     certificate: str
     authority: str
+    """The box makes a certificate of the key in the offer itself."""
     tls_crypt: str
+
+    def message(self, session: bytes) -> CertificateMessage:
+        """Return what the box is told."""
+        return CertificateMessage(session, _body(self.certificate), _body(self.tls_crypt))
+
+
+def _body(pem: str) -> bytes:
+    return base64.b64decode("".join(line for line in pem.splitlines() if not line.startswith("-----")))
 
 
 class EndpointError(Exception):

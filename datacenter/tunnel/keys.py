@@ -28,6 +28,10 @@ from wire.openvpn.program import PROGRAM, OpenVpnError
 
 CLOCK_DOUBT: Final = timedelta(days=1)
 """Certificates begin this much earlier, since the box's clock may be late."""
+AUTHORITY: Final = "authority"
+"""The name of each session's authority. Names and numbers are short, because each certificate is sent twice."""
+_SERIAL: Final = {None: 1, ExtendedKeyUsageOID.SERVER_AUTH: 2, ExtendedKeyUsageOID.CLIENT_AUTH: 3}
+"""An authority issues one certificate of each kind."""
 _KEY_BYTES: Final = 256
 
 
@@ -58,18 +62,17 @@ async def make_keys(
     if not isinstance(client, ec.EllipticCurvePublicKey) or not isinstance(client.curve, ec.SECP256R1):
         raise ValueError("the key of a session must be one on the curve P-256")
     server = ec.generate_private_key(ec.SECP256R1())
-    issuer = f"{session} authority"
     server_tls_crypt = await _run("--genkey", "tls-crypt-v2-server")
     client_tls_crypt = await _client_key(server_tls_crypt, session)
     return TunnelKeys(
         session,
-        issue_certificate(issuer, authority.public_key(), issuer, authority, until, None),
+        issue_certificate(AUTHORITY, authority.public_key(), AUTHORITY, authority, until, None),
         issue_certificate(
-            session, server.public_key(), issuer, authority, until, ExtendedKeyUsageOID.SERVER_AUTH
+            session, server.public_key(), AUTHORITY, authority, until, ExtendedKeyUsageOID.SERVER_AUTH
         ),
         server.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode(),
         server_tls_crypt,
-        issue_certificate(session, client, issuer, authority, until, ExtendedKeyUsageOID.CLIENT_AUTH),
+        issue_certificate(session, client, AUTHORITY, authority, until, ExtendedKeyUsageOID.CLIENT_AUTH),
         client_tls_crypt,
         _wrapped(client_tls_crypt),
     )
@@ -90,7 +93,7 @@ def issue_certificate(
         .subject_name(_name(name))
         .issuer_name(_name(issuer))
         .public_key(key)
-        .serial_number(x509.random_serial_number())
+        .serial_number(_SERIAL[usage])
         .not_valid_before(min(datetime.now(UTC), until) - CLOCK_DOUBT)
         .not_valid_after(until)
         .add_extension(x509.BasicConstraints(ca=is_authority, path_length=0 if is_authority else None), True)

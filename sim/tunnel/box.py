@@ -269,6 +269,7 @@ class _Desktop(asyncio.Protocol):
 def _wrapped(tls_crypt: str) -> bytes:
     """Return the part of the session's tls-crypt-v2 key that the door expects. Raises: ValueError."""
     try:
-        return base64.b64decode(tls_crypt, validate=True)[KEY_BYTES:]
+        body = "".join(line for line in tls_crypt.splitlines() if not line.startswith("-----"))
+        return base64.b64decode(body, validate=True)[KEY_BYTES:]
     except binascii.Error as error:
         raise ValueError(f"not a tls-crypt-v2 key: {error}") from None

@@ -18,7 +18,7 @@ EXCHANGE_BYTES_MAX: Final = 256 * 1024
 
 SessionId: TypeAlias = Annotated[bytes, Meta(min_length=ID_BYTES, max_length=ID_BYTES)]
 Cose: TypeAlias = Annotated[bytes, Meta(max_length=BYTES_MAX)]
-Pem: TypeAlias = Annotated[str, Meta(max_length=4096)]
+Der: TypeAlias = Annotated[bytes, Meta(max_length=2048)]
 
 
 class OfferMessage(Message, frozen=True, tag="offer"):
@@ -28,12 +28,15 @@ class OfferMessage(Message, frozen=True, tag="offer"):
 
 
 class CertificateMessage(Message, frozen=True, tag="certificate"):
-    """Box ← data center: what was issued for the session's key, with which the box opens the tunnel."""
+    """Box ← data center: what was issued for the session's key, with which the box opens the tunnel.
+
+    It is as short as possible, because the person waits for it. The authority's key is in the offer.
+    """
 
     session: SessionId
-    certificate: Pem
-    authority: Pem
-    tls_crypt: Pem
+    certificate: Der
+    tls_crypt: Der
+    """The tls-crypt-v2 key, without the lines and the base64 of its file."""
 
 
 class ShownMessage(Message, frozen=True, tag="shown"):

@@ -2,43 +2,71 @@
 
 from __future__ import annotations
 
+import base64
+from typing import Final
+
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from agents.box.tunnel.tunnel import Credentials
 from wire.session.grant import Offer
 from wire.session.messages import CertificateMessage
 from wire.tls.certificates import CERTIFICATE_ERRORS
-from wire.tls.x509 import check_issuer, not_after
+from wire.tls.x509 import check_issuer, not_after, not_before
+
+_TLS_CRYPT: Final = "-----{} OpenVPN tls-crypt-v2 client key-----\n"
 
 
 class CertificateError(ValueError):
     """The certificate is not that of the session; the text says why."""
 
 
-def check_certificate(message: CertificateMessage, offer: Offer, session_key: bytes) -> None:
-    """Check a certificate for `session_key` (SubjectPublicKeyInfo, DER) and its authority. Raises: CertificateError.
+def check_certificate(message: CertificateMessage, offer: Offer, session_key: bytes) -> Credentials:
+    """Check a certificate for `session_key` (SubjectPublicKeyInfo, DER); return what opens the tunnel.
 
     The authority's key is the one that the offer names, so that whoever has only taken over the connection cannot
-    present another tunnel.
+    present another tunnel. Raises: CertificateError.
     """
     try:
-        authority = x509.load_pem_x509_certificate(message.authority.encode())
-        certificate = x509.load_pem_x509_certificate(message.certificate.encode())
-        authority_key, key = _der(authority), _der(certificate)
+        certificate = x509.load_der_x509_certificate(message.certificate)
+        key = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        end_s = not_after(certificate).timestamp()
     except CERTIFICATE_ERRORS as error:
-        raise CertificateError(f"not a certificate in PEM: {error}") from None
-    if authority_key != offer.endpoint_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo):
-        raise CertificateError("the authority has another key than the one in the offer")
+        raise CertificateError(f"not a certificate in DER: {error}") from None
     if key != session_key:
         raise CertificateError("the certificate is for another key than the session's")
-    try:
-        check_issuer(certificate, authority)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
-        raise CertificateError("the certificate is not by the session's authority") from None
-    if not_after(certificate).timestamp() > offer.expires:
+    if end_s > offer.expires:
         raise CertificateError("the certificate is valid longer than the grant")
+    try:
+        authority = _authority(certificate, offer.endpoint_key)
+        check_issuer(certificate, authority)
+    except (*CERTIFICATE_ERRORS, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        raise CertificateError("the certificate is not by the authority whose key the offer has") from None
+    tls_crypt = base64.encodebytes(message.tls_crypt).decode()
+    return Credentials(
+        message.session.hex(),
+        certificate.public_bytes(Encoding.PEM).decode(),
+        authority.public_bytes(Encoding.PEM).decode(),
+        _TLS_CRYPT.format("BEGIN") + tls_crypt + _TLS_CRYPT.format("END"),
+    )
 
 
-def _der(certificate: x509.Certificate) -> bytes:
-    return certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+def _authority(certificate: x509.Certificate, key: ec.EllipticCurvePublicKey) -> x509.Certificate:
+    """Return a certificate of the authority with this key, which the data center need not send.
+
+    It is signed by a key that is forgotten: nobody verifies the signature of a trusted authority on itself.
+    """
+    return (
+        x509.CertificateBuilder()
+        .subject_name(certificate.issuer)
+        .issuer_name(certificate.issuer)
+        .public_key(key)
+        .serial_number(1)
+        .not_valid_before(not_before(certificate))
+        .not_valid_after(not_after(certificate))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
+    )

@@ -109,13 +109,10 @@ class BoxSession(SessionExecutor):
     async def certified(self, message: CertificateMessage) -> None:
         """The data center has issued the session's certificate."""
         try:
-            check_certificate(message, self.offer, self._key.public_key)
+            self._credentials = check_certificate(message, self.offer, self._key.public_key)
         except CertificateError as error:
             self._audit.refused(self.id, str(error))
             return
-        self._credentials = Credentials(
-            self.id.hex(), message.certificate, message.authority, message.tls_crypt
-        )
         await self.event(Event.CERTIFICATE_RECEIVED, Actor.DATA_CENTER, certificate_matches=True)
 
     async def page_returned(self) -> None:

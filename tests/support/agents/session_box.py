@@ -133,7 +133,7 @@ class SessionBox:
                 grant.offer.id.hex(), grant.consent.session_key, "authority", issuer, until, usage
             )
             issued = issued._replace(certificate=foreign)
-        return CertificateMessage(grant.offer.id, *issued)
+        return issued.message(grant.offer.id)
 
     async def authorize(self, offer: Offer = OFFER) -> None:
         """Offer a session, and let the person permit it."""

@@ -98,7 +98,7 @@ class PlainEndpoint:
         keys = await asyncio.to_thread(load_der_public_key, session_key)
         assert isinstance(keys, EllipticCurvePublicKey)
         certificate = issue_certificate("session", keys, "authority", self._authority, until, None)
-        return Issued(certificate, certificate, "tls-crypt")
+        return Issued(certificate, certificate, "")
 
     def arrived(self) -> None:
         """The box has opened the tunnel."""

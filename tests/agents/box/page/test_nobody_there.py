@@ -73,7 +73,7 @@ async def forged_offer(world: World, number: int) -> None:
 
 
 async def unasked_certificate(world: World, number: int) -> None:
-    await world.box.sessions.receive(CertificateMessage(world.last(), "x" * number, "", ""))
+    await world.box.sessions.receive(CertificateMessage(world.last(), b"x" * number, b""))
 
 
 async def other_messages(world: World, number: int) -> None:

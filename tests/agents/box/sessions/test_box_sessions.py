@@ -149,8 +149,7 @@ def test_a_session_needs_the_certificate_of_its_own_offer() -> None:
             await box.certificate(STRANGER),
             await box.certificate(issuer=STRANGER),
             await box.certificate(longer_s=1),
-            CertificateMessage(OFFER.id, right.authority, right.authority, ""),
-            CertificateMessage(OFFER.id, "no certificate", right.authority, ""),
+            CertificateMessage(OFFER.id, b"no certificate", right.tls_crypt),
         ):
             await box.sessions.receive(foreign)
             assert box.session.state is SessionState.AUTHORIZED
@@ -393,7 +392,7 @@ def test_a_certificate_without_consent_opens_nothing() -> None:
 
 
 def replace_session(message: CertificateMessage, session: bytes) -> CertificateMessage:
-    return CertificateMessage(session, message.certificate, message.authority, message.tls_crypt)
+    return CertificateMessage(session, message.certificate, message.tls_crypt)
 
 
 def test_the_key_of_a_session_is_its_own() -> None:
