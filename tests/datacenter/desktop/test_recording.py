@@ -7,6 +7,7 @@ import pytest
 
 from agents.box.desktop.encoder import PictureEncoder
 from datacenter.desktop.recording import MAGIC, SEGMENT_BYTES, RecordingError, RecordingWriter, read_recording
+from tests.support.paths import FIXTURES
 from wire.desktop.picture import Area, Picture
 from wire.desktop.stream import (
     CHAIN_BYTES,
@@ -51,6 +52,13 @@ def test_a_recording_replays_every_picture_exactly():
     shown = [(time, picture.copy()) for time, picture in recording.replay()]
     assert [picture for _, picture in shown] == pictures
     assert [time for time, _ in shown] == [40 * step for step in range(30)]
+
+
+def test_a_recording_of_an_earlier_version_replays_every_picture_exactly():
+    """The file is never made anew: recordings are kept for years, and later versions must play them."""
+    _, pictures, _ = record(30)
+    recording = read((FIXTURES / "session/recording.rapr").read_bytes())
+    assert [picture.copy() for _, picture in recording.replay()] == pictures
 
 
 def test_each_flipped_bit_is_found():
