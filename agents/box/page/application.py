@@ -43,8 +43,6 @@ HELD_MAX: Final = 3
 """Answers that are held for one port; a further one ends the oldest. Each occupies a thread of httpd."""
 STATUS_SECONDS: Final = 1.0
 """How long the page waits for the state of the box, which a disk that hangs delays."""
-SHOWN_SECONDS: Final = 60.0
-"""How long a page counts as shown after its last request. With scripts, it asks every 25 s."""
 FIELDS_MAX: Final = 8
 RETRY_MS: Final = 300
 _ASSERTION: Final = ("id", "client_data", "authenticator_data", "signature")
@@ -68,7 +66,6 @@ class LocalPage:
         """
         self._security_keys = security_keys
         self._box, self._ports, self._find_sessions, self._status = box, ports, sessions, status
-        self._shown_at: dict[int, float] = {}
         self._secret = secrets.token_bytes(32)
         self._held: dict[int, deque[asyncio.Event]] = {port: deque() for port in ports}
 
@@ -80,10 +77,8 @@ class LocalPage:
 
     async def switch_pressed(self, switch: str) -> None:
         """A switch of the box was pressed: evidence for an offer that a page shows."""
-        sessions, now = self._find_sessions(), asyncio.get_running_loop().time()
-        if sessions is not None:
-            shown = [port for port, at in self._shown_at.items() if now - at <= SHOWN_SECONDS]
-            await sessions.switch_pressed(switch, shown)
+        if (sessions := self._find_sessions()) is not None:
+            await sessions.switch_pressed(switch)
 
     async def end_all(self) -> None:
         """End all sessions and requests of the box: the switch is held."""
@@ -160,7 +155,6 @@ class LocalPage:
             held.remove(event)
 
     def _seen(self, port: int) -> None:
-        self._shown_at[port] = asyncio.get_running_loop().time()
         for session in self._at_port(port):
             session.page_seen()
 

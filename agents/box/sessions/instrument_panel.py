@@ -1,6 +1,7 @@
 """Remote sessions on the instrument itself: what its agent shows to the person, and what the person does there.
 
-The rules are those of the local page: the code is evidence for exactly one offer, and counts only if no desktop of
+The rules are those of the local page. What the display shows counts as a page that is open, also for a press of the
+switch. The code is evidence for exactly one offer, and counts only if no desktop of
 the port is shared, because staff could operate the instrument's display too.
 """
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -27,6 +28,8 @@ PAGE_LOST_SECONDS: Final = 20.0
 """Without the page of the person for this time, staff may only look."""
 PAGE_OVERDUE_SECONDS: Final = 60.0
 """Without it for this time, the session ends."""
+SHOWN_SECONDS: Final = 60.0
+"""How long a session counts as shown after the page's last request. With scripts, it asks every 25 s."""
 _SECOND_NS: Final = 1_000_000_000
 
 
@@ -57,6 +60,7 @@ class BoxSession(SessionExecutor):
         self._desktop: Shared | None = None
         self._deadline = Deadline(self, self.deadline_ns, surroundings.monotonic_ns())
         self._page_timers: list[asyncio.TimerHandle] = []
+        self._seen_at = -math.inf
 
     @property
     def has_tunnel(self) -> bool:
@@ -119,8 +123,17 @@ class BoxSession(SessionExecutor):
         """The person, whose page is there again, has confirmed the session in a way that staff cannot operate."""
         await self.event(Event.PAGE_RETURNED, Actor.PERSON, screen_shared=False)
 
+    @property
+    def is_shown(self) -> bool:
+        """Whether a page of the port, or the instrument's own display, shows the session."""
+        return asyncio.get_running_loop().time() - self._seen_at <= SHOWN_SECONDS
+
     def page_seen(self) -> None:
-        """The page of the person at the instrument is there."""
+        """The page of the person at the instrument is there, or the instrument's own display shows the session."""
+        self._seen_at = asyncio.get_running_loop().time()
+        self._start_page_timers()
+
+    def _start_page_timers(self) -> None:
         self._cancel_page_timers()
         if self.state is SessionState.OPEN:
             loop = asyncio.get_running_loop()
@@ -168,7 +181,7 @@ class BoxSession(SessionExecutor):
     def _changed(self, row: Row) -> None:
         self.reached_s.setdefault(self.state, self._around.wall_ns() // _SECOND_NS)
         if row.event is Event.TUNNEL_UP:
-            self.page_seen()
+            self._start_page_timers()
         if self.state is SessionState.ENDING:
             self._cancel_page_timers()
             self._deadline.cancel()

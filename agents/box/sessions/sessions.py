@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Collection
 from typing import Final
 
 from agents.box.sessions.security_keys import Assertion, SecurityKeyError, SecurityKeys
@@ -105,19 +104,23 @@ class BoxSessions:
             return False
         return await self._prove(found, PresenceWay.SECURITY_KEY, key, port)
 
-    async def switch_pressed(self, switch: str, shown: Collection[int]) -> bool:
-        """A switch was pressed; `shown` are the ports whose pages are shown. Return whether it permits a session.
+    async def switch_pressed(self, switch: str) -> bool:
+        """A switch was pressed. Return whether it permits a session.
 
         It belongs to the one offer of the box, if that is shown. Otherwise nobody can know which one was meant. If
         there is none, it lets staff operate the one desktop that they may only see since its page was lost.
         """
         offers = [each for each in self._sessions.values() if each.state is SessionState.OFFERED]
         if not offers:
-            restricted = [each for port in shown for each in self._open_at(port) if each.view_only]
+            restricted = [
+                each
+                for each in self._sessions.values()
+                if each.state is SessionState.OPEN and each.view_only and each.is_shown
+            ]
             if len(restricted) == 1:
                 await restricted[0].page_returned()
             return False
-        if len(offers) == 1 and offers[0].offer.port in shown:
+        if len(offers) == 1 and offers[0].is_shown:
             return await self.press_switch(offers[0].id, offers[0].offer.port, switch)
         for each in offers:
             reason = f"the switch was pressed while {len(offers)} offers waited" if len(offers) > 1 else ""
@@ -186,9 +189,6 @@ class BoxSessions:
     async def _prove(self, session: BoxSession, way: PresenceWay, what: str, port: int) -> bool:
         evidence = Evidence(way, what, self._around.wall_ns() // 1_000_000_000)
         return await session.prove(evidence, session.signed.hash, screen_shared=self.is_shared(port))
-
-    def _open_at(self, port: int) -> list[BoxSession]:
-        return [each for each in self.at_port(port) if each.state is SessionState.OPEN]
 
     def _offer_at(self, session: bytes, port: int) -> BoxSession | None:
         found = self._sessions.get(session)

@@ -13,11 +13,10 @@ from agents.box.page.application import (
     HELD_MAX,
     HOLD_SECONDS,
     LIVE_HOLD_SECONDS,
-    SHOWN_SECONDS,
     LocalPage,
 )
 from agents.box.page.status import PageStatus
-from agents.box.sessions.session import PAGE_LOST_SECONDS, PAGE_OVERDUE_SECONDS
+from agents.box.sessions.session import PAGE_LOST_SECONDS, PAGE_OVERDUE_SECONDS, SHOWN_SECONDS
 from tests.support.agents.page_client import OTHER_PORT, PageClient, forms_of, page_of
 from tests.support.agents.session_box import PORT, SessionBox, run
 from tests.support.wire.grants import OFFER

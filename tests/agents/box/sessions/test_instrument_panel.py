@@ -32,6 +32,7 @@ from tests.support.hierarchy import Hierarchy
 from tests.support.wire.grants import OFFER
 from wire.http.connection import Peer, Request
 from wire.messages import decode, encode
+from wire.session.grant import PresenceWay
 from wire.session.panel import PATH, EndSession, EnterCode, PanelAsk, PanelReply, Refuse, ShownSession
 from wire.session.table import Cause, SessionState
 from wire.tls.context import Identity, client_context
@@ -178,6 +179,17 @@ def test_a_display_that_is_off_leaves_staff_the_view_alone(is_displayed: bool, v
         assert box.session.view_only == view_only
 
     run_emulated(act)
+
+
+@pytest.mark.parametrize("is_displayed", [True, False])
+def test_a_press_of_the_switch_permits_what_the_display_of_the_instrument_shows(is_displayed: bool) -> None:
+    async def act(box: SessionBox) -> None:
+        await box.offer()
+        await ask(box, PanelAsk([OFFER.id] if is_displayed else [], ""))
+        assert await box.sessions.switch_pressed("chassis") == is_displayed
+        assert box.session.state is (SessionState.AUTHORIZED if is_displayed else SessionState.OFFERED)
+
+    run_emulated(act, PresenceWay.SWITCH)
 
 
 actions = st.one_of(
