@@ -16,6 +16,7 @@ import pytest
 from sim.worlds.kernel import KernelLab
 from sim.worlds.kernel.supervision.supervisor import run as kernel_run
 from tests.support import namespaces
+from tests.support.child_pytest import child_environment
 from tests.support.kernel_marker import NEEDS_MARKER
 from tests.support.paths import ROOT
 from tests.support.slow_tests import EMULATED, NICE, SlowTests, slow_lines
@@ -117,7 +118,7 @@ def test_every_folder_with_tests_is_collected(pytestconfig: pytest.Config) -> No
 @pytest.mark.slow("starts a test run of its own")
 def test_a_parallel_run_has_two_workers_for_each_core_and_one_for_the_emulated_machine() -> None:
     words = [sys.executable, "-m", "pytest", "--numprocesses", "auto", "-v", "tests/settings/test_board.py"]
-    ran = subprocess.run(words, cwd=ROOT, check=True, capture_output=True, text=True)
+    ran = subprocess.run(words, cwd=ROOT, env=child_environment(), check=True, capture_output=True, text=True)
     assert f"{2 * len(os.sched_getaffinity(0)) + 1} workers" in ran.stdout
 
 

@@ -21,6 +21,7 @@ import pytest
 
 from rap.__main__ import make_parser
 from rap.parser import Parser
+from tests.support.child_pytest import child_environment
 from tests.support.imaging.first_report import MOCK_REPO
 from tests.support.imaging.small_system import need_tools
 from tests.support.paths import ROOT
@@ -96,7 +97,7 @@ def follow(page: Path, work_folder: Path) -> None:
 
 def check(command: str, expected: str, work_folder: Path) -> None:
     path = os.pathsep.join((str(work_folder / ".bin"), os.environ["PATH"]))
-    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
+    environment = child_environment(PATH=path, PYTHONPATH=str(ROOT), COLUMNS="100")
     if not entry_points(group="pytest11", name="rap-lab"):  # a checkout that is not installed
         environment["PYTEST_PLUGINS"] = "sim.pytest_plugin"
     ran = subprocess.run(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from threading import Event
 import pytest
 
 from settings.toml import load
+from tests.support.child_pytest import child_environment
 from tools.mutants.modules import Coverage, Module, Modules
 from tools.mutants.source import mutants_of
 from tools.mutants.trial import forked
@@ -101,7 +101,7 @@ def run(folder: Path, test: str, extra: str = "") -> subprocess.CompletedProcess
     return subprocess.run(
         [sys.executable, "-m", "tools.mutants"],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env=child_environment(PYTHONPATH=str(ROOT)),
         capture_output=True,
         text=True,
         check=False,
@@ -204,6 +204,7 @@ def tests(modules: dict[str, Module]) -> set[str]:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "--collect-only", "-m", "not kernel", *sorted(folders)],
         cwd=ROOT,
+        env=child_environment(),
         capture_output=True,
         text=True,
         check=False,

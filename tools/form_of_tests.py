@@ -56,6 +56,8 @@ def findings(path: Path, text: str) -> Iterator[tuple[str, int, str]]:
     """Yield (kind, line, message) for one file."""
     tree = ast.parse(text)
     for node in ast.walk(tree):
+        if not isinstance(node, ast.stmt | ast.expr):
+            continue
         for name in private_names(node):
             yield "private", node.lineno, f"{name} is private; test through the public interface"
         if isinstance(node, ast.ImportFrom) and any(each.name == "sleep" for each in node.names):

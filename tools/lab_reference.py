@@ -20,11 +20,12 @@ from sim.faults import fault_kinds
 from sim.instruments import model_names
 from sim.instruments.host_interface.dialects import OPTIONS
 from sim.lab import labfile
+from sim.lab.sessions import LabSession
 from sim.proxies.kind import proxy_kinds
 
 PAGE: Final = Path("docs/reference/lab-file.md")
 BEGIN: Final = "<!-- written by tools/lab_reference.py, from here to the end -->\n"
-TABLES: Final = {
+TABLES: Final[dict[str, type[msgspec.Struct]]] = {
     "[lab]": labfile.About,
     "[box]": labfile.LabBox,
     "[uplink]": labfile.LabUplink,
@@ -32,7 +33,7 @@ TABLES: Final = {
     "[[instrument]]": labfile.LabInstrument,
     "[[event]]": labfile.FaultEvent,
     "[[command]]": labfile.Order,
-    "[[session]]": labfile.LabSession,
+    "[[session]]": LabSession,
     "[expect]": labfile.Expect,
     "[[expect.alerts]]": labfile.ExpectedAlert,
 }

@@ -13,7 +13,10 @@ SIZE = 64 * 1024
 class DiskBench(Protocol):
     """An empty disk, with control of its end and its free space."""
 
-    disk: Disk
+    @property
+    def disk(self) -> Disk:
+        """The disk until `reopen`."""
+        ...
 
     def reopen(self) -> Disk:
         """End access to the disk as abruptly as the bench can (power cut, process death) and open it again."""

@@ -15,9 +15,15 @@ FRAMES, FRAME_BYTES = 20, 500
 class EthernetBench(Protocol):
     """An open port without addresses, whose cable is plugged in."""
 
-    port: EthernetPort
-    speed: int | None
-    """The expected `EthernetPort.speed` while the cable is plugged in, in Mbit/s."""
+    @property
+    def port(self) -> EthernetPort:
+        """The port."""
+        ...
+
+    @property
+    def speed(self) -> int | None:
+        """The expected `EthernetPort.speed` while the cable is plugged in, in Mbit/s."""
+        ...
 
     def unplug(self) -> None:
         """Unplug the cable."""

@@ -13,7 +13,10 @@ SIZE = 64 * 1024
 class PartitionBench(Protocol):
     """A partition of `SIZE` zero bytes, with control of its end."""
 
-    partition: Partition
+    @property
+    def partition(self) -> Partition:
+        """The partition until `reopen`."""
+        ...
 
     def reopen(self) -> Partition:
         """End access to the partition as abruptly as the bench can (power cut, process death) and open it again."""

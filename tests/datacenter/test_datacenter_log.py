@@ -127,8 +127,8 @@ def test_the_program_writes_json_without_the_report_that_it_fails_on(tmp_path: P
     file.write_text(file.read_text() + '[log]\nformat = "json"\n')
     status = Status(4711, 987_654_321, "running", 31_337, {"lamp-intensity-pct": 24_681})
     command = [sys.executable, "-c", PROGRAM, str(file)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, text=True, **pipes) as program:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, text=True, stdout=pipe, stderr=pipe) as program:
         try:
             assert program.stdout is not None
             assert asyncio.run(

@@ -191,8 +191,8 @@ def refused_after(revoke: Callable[[], object], file: Path, box: Identity) -> st
                 await send(port)
 
     command = [sys.executable, "-c", PROGRAM, str(file)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, text=True, **pipes) as program:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, text=True, stdout=pipe, stderr=pipe) as program:
         assert program.stdout is not None
         try:
             asyncio.run(

@@ -19,12 +19,16 @@ from datacenter.store.queue import StoreQueue
 from datacenter.store.store import Store
 from tests.support.datacenter.batches import AT_MS, alert, encoded
 from wire.compression import compress_self_contained
-from wire.http.connection import Peer, Request, Response
+from wire.http.connection import Handler, Peer, Request, Response
 from wire.messages import BATCH_BYTES_MAX, TIME_PATH, Batch, BatchRefusal, BatchReply, MessageError, decode
 
 BOX = "RAP-0001"
 FRONT_END = "front.example"
 Send = Callable[..., Response]
+
+
+async def answer(handler: Handler, request: Request) -> Response:
+    return await handler(request)
 
 
 @pytest.fixture
@@ -54,7 +58,7 @@ def send(store: Store) -> Send:
     ) -> Response:
         ingest = make_ingest(lambda: AT_MS, StoreQueue(None, store.ingest_all), [FRONT_END])
         request = Request(method, target, dict(headers or {}), body, Peer(name, "", lambda: None))
-        return asyncio.run(ingest(request))
+        return asyncio.run(answer(ingest, request))
 
     return run
 
@@ -92,7 +96,7 @@ def test_messages_of_sessions_come_from_authorized_boxes_with_their_certificates
     ingest = make_ingest(lambda: AT_MS, StoreQueue(None, store.ingest_all), [FRONT_END], None, sessions)
     tls: Any = SimpleNamespace(getpeercert=lambda binary_form: b"of the connection" if binary_form else {})
     peer = Peer(name, "", lambda: None, tls=tls)
-    response = asyncio.run(ingest(Request("POST", "/v1/sessions", headers, b"", peer)))
+    response = asyncio.run(answer(ingest, Request("POST", "/v1/sessions", headers, b"", peer)))
     assert response.status == status
     expected = b"\0\1\2" if name == FRONT_END else b"of the connection"
     assert sessions.certificates == ([expected] if status == HTTPStatus.OK else [])
@@ -101,7 +105,7 @@ def test_messages_of_sessions_come_from_authorized_boxes_with_their_certificates
 def test_the_reply_to_a_batch_says_that_messages_of_sessions_wait(store: Store) -> None:
     ingest = make_ingest(lambda: AT_MS, StoreQueue(None, store.ingest_all), sessions=Sessions())
     request = Request("POST", PATH, {}, body_of(1), Peer(BOX, "", lambda: None))
-    assert decode(BatchReply, asyncio.run(ingest(request)).body) == BatchReply(1, [], sessions=True)
+    assert decode(BatchReply, asyncio.run(answer(ingest, request)).body) == BatchReply(1, [], sessions=True)
 
 
 def test_without_sessions_their_path_is_unknown(send: Send) -> None:

@@ -34,7 +34,7 @@ from settings.problems import SettingsError
 from sim.net.loop import SimLoop
 from tests.support.datacenter.base import DAY, Fleet
 from tests.support.datacenter.web_fleet import COMMAND, alert_row
-from wire.messages import Alert, Batch, Calibration, Entry, Inventory, Quality, Record
+from wire.messages import Alert, Batch, Calibration, Entry, InstrumentReport, Inventory, Quality, Record
 
 DAY_MS = 86_400_000
 NOW_MS = (DAY + 200) * DAY_MS
@@ -50,7 +50,7 @@ def fill(store: Store) -> None:
     fleet.evaluate()
     archive(store, fleet.now_ms + 1)
     for first, stored_ms in ((1, OLD), (9, RECENT)):
-        reports = [
+        reports: list[InstrumentReport] = [
             Alert(first, 0, "T0101", "bath", "warning"),
             Quality(first + 1, 0, "glu", 1, 0),
             Calibration(first + 2, 0, "na", 0, 0, True),

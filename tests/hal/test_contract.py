@@ -20,7 +20,6 @@ from hal.contract import CLOCK_CHECKS, DISK_CHECKS, DiskBench
 from hal.disk import Disk, DiskError, DiskErrorKind
 from hal.emul.clock import EmulClock
 from hal.emul.disk import EmulDisk
-from hal.linux import disk as linux_disk
 from hal.linux.clock import LinuxClock
 from hal.linux.disk import LinuxDisk
 from tests.support.paths import ROOT
@@ -82,11 +81,11 @@ def _refuse_room(bench: LinuxDiskBench, monkeypatch: pytest.MonkeyPatch) -> None
 
     def unlink(name: str, *, dir_fd: int | None = None) -> None:
         if not name.endswith("~"):
-            monkeypatch.setattr(linux_disk.os, "posix_fallocate", real_fallocate)
+            monkeypatch.setattr(os, "posix_fallocate", real_fallocate)
         real_unlink(name, dir_fd=dir_fd)
 
-    monkeypatch.setattr(linux_disk.os, "posix_fallocate", full)
-    monkeypatch.setattr(linux_disk.os, "unlink", unlink)
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    monkeypatch.setattr(os, "unlink", unlink)
 
 
 @pytest.fixture
@@ -120,7 +119,7 @@ def test_linux_disk_maps_kernel_errors_to_kinds(tmp_path: Path, monkeypatch: pyt
         def failing(fd: int, code: int = code) -> None:
             raise OSError(code, "reason")
 
-        monkeypatch.setattr(linux_disk.os, "fdatasync", failing)
+        monkeypatch.setattr(os, "fdatasync", failing)
         with pytest.raises(DiskError) as caught:
             disk.flush("a")
         assert caught.value.kind is kind
@@ -162,7 +161,9 @@ def clock_service(folder: Path, *without: str) -> Iterator[Path]:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen()
-        with subprocess.Popen([*without, sys.executable, "-IS", SET_CLOCK], stdin=listener) as service:
+        with subprocess.Popen(
+            [*without, sys.executable, "-IS", SET_CLOCK], stdin=listener.fileno()
+        ) as service:
             try:
                 yield path
             finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from errno import ENOBUFS
 from ipaddress import IPv4Interface, IPv6Interface
 from pathlib import Path
@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from hal.contract import ETHERNET_CHECKS
+from hal.contract.ethernet import EthernetBench
 from hal.contract.wait import wait_until
 from hal.emul.ethernet import EmulEthernetPort
 from hal.ethernet import EthernetError, EthernetErrorKind
@@ -101,13 +102,15 @@ each_check = pytest.mark.parametrize("check", ETHERNET_CHECKS, ids=lambda check:
 
 
 @each_check
-def test_emul_ethernet(check: Callable[..., object]) -> None:
+def test_emul_ethernet(check: Callable[[EthernetBench], Coroutine[None, None, None]]) -> None:
     asyncio.run(check(EmulEthernetBench()))
 
 
 @pytest.mark.kernel
 @each_check
-def test_linux_ethernet(check: Callable[..., object], veth: VethBench) -> None:
+def test_linux_ethernet(
+    check: Callable[[EthernetBench], Coroutine[None, None, None]], veth: VethBench
+) -> None:
     asyncio.run(check(veth))
 
 

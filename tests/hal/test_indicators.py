@@ -47,6 +47,10 @@ class EmulIndicatorsBench:
 class InputDevice(Device):
     """Behaves like evdev (drivers/input/evdev.c): writing an event triggers it."""
 
+    switches: int
+    event_count: int
+    read_by: ctypes.Array[ctypes.c_int]
+    vanished: bool
     _fields_ = (
         ("switches", ctypes.c_uint64),
         ("event_count", ctypes.c_int),  # events so far, and how many of them each opening has read

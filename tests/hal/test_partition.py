@@ -18,7 +18,6 @@ from hal.disk import DiskError, DiskErrorKind
 from hal.emul.disk import Moment
 from hal.emul.machine import EmulMachine
 from hal.emul.partition import EmulPartition
-from hal.linux import partition as linux_partition
 from hal.linux.machine import LinuxMachine
 from hal.linux.partition import LinuxPartition
 from hal.machine import Machine, MachineError
@@ -85,7 +84,7 @@ def test_linux_partition_without_direct_reads(
             raise OSError(errno.EINVAL, "Invalid argument")
         return real_open(path, flags, *more)
 
-    monkeypatch.setattr(linux_partition.os, "open", without_direct)
+    monkeypatch.setattr(os, "open", without_direct)
     bench = LinuxPartitionBench(file)
     check(bench)
     bench.partition.close()
@@ -117,7 +116,7 @@ def test_linux_partition_maps_kernel_errors_to_kinds(file: Path, monkeypatch: py
         def failing(fd: int, code: int = code) -> None:
             raise OSError(code, "reason")
 
-        monkeypatch.setattr(linux_partition.os, "fdatasync", failing)
+        monkeypatch.setattr(os, "fdatasync", failing)
         with pytest.raises(DiskError, match=f"{file}: reason") as caught:
             partition.flush()
         assert caught.value.kind is kind

@@ -7,7 +7,7 @@ import contextlib
 import os
 import pty
 import termios
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
@@ -15,7 +15,7 @@ from hal.contract.serial import FAST, SERIAL_CHECKS
 from hal.contract.wait import wait_until
 from hal.emul.serial import BAUD_MAX, EmulSerialPort
 from hal.linux.serial import LinuxSerialPort, decode_marks
-from hal.serial import Parity, SerialError, SerialErrorKind, SerialPort, SerialSettings
+from hal.serial import Parity, SerialError, SerialErrorKind, SerialSettings
 
 
 class EmulSerialBench:
@@ -161,11 +161,11 @@ def test_a_device_that_is_not_a_serial_port_is_reported_missing(device: str) -> 
     assert caught.value.kind is SerialErrorKind.MISSING
 
 
-def emulated(check: Callable[[SerialPort, EmulSerialPort], object]) -> None:
+def emulated(check: Callable[[EmulSerialPort, EmulSerialPort], Awaitable[None]]) -> None:
     async def run() -> None:
         port, partner = EmulSerialPort("a"), EmulSerialPort("b")
         port.backend.connect(partner)
-        await check(port, partner)  # type: ignore[misc]
+        await check(port, partner)
 
     asyncio.run(run())
 

@@ -79,6 +79,15 @@ class EmulWatchdogBench:
 class Driver(Device):
     """Behaves like a driver on the kernel's watchdog core (drivers/watchdog/watchdog_dev.c), with 2 s resolution."""
 
+    opened: bool
+    runs: bool
+    stop_allowed: bool
+    caused_reset: bool
+    nowayout: bool
+    lacks_setoptions: bool
+    timeout: int
+    left: int
+    resets: int
     _fields_ = (
         *((flag, ctypes.c_bool) for flag in ("opened", "runs", "stop_allowed", "caused_reset")),
         *((flag, ctypes.c_bool) for flag in ("nowayout", "lacks_setoptions")),

@@ -268,7 +268,9 @@ def table_of_another_program(place: Namespace) -> Iterator[None]:
 def memory_mb(process: Process) -> float:
     """Peak resident memory."""
     status = Path(f"/proc/{process.pid}/status").read_text()
-    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
+    found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    assert found is not None
+    return int(found[1]) / 1024
 
 
 @pytest.mark.slow("real programs are started and restarted")

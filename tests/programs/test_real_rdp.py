@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image, ImageChops, ImageGrab
@@ -82,7 +83,8 @@ def shows(place: Namespace, display: int, screen: Image.Image) -> bool:
     """Whether a display in a namespace shows a screen, but for small differences of colours."""
     shown = place.run(lambda: ImageGrab.grab(xdisplay=f":{display}"))
     difference = ImageChops.difference(shown.convert("RGB"), screen)
-    return all(high <= COLOUR_DIFFERENCE_MAX for _, high in difference.getextrema())
+    bands: Any = difference.getextrema()  # (low, high) of each
+    return all(high <= COLOUR_DIFFERENCE_MAX for _, high in bands)
 
 
 @pytest.mark.slow("two browsers, two programs, and an RDP session")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import pytest
 
@@ -57,7 +57,7 @@ PATH = Path("clinic.toml")
 MODELS = ("chemistry-analyzer", "hematology-analyzer")
 
 
-class Shake(Fault, frozen=True):
+class Shake(Fault[Any], frozen=True):
     times: Annotated[int, CountForm(1, 3)]
 
     async def start(self, world: list[str], target: str) -> End:
@@ -65,7 +65,7 @@ class Shake(Fault, frozen=True):
         return nothing_to_end
 
 
-class Dim(Fault, frozen=True):
+class Dim(Fault[Any], frozen=True):
     every: Nanoseconds = 0
 
     async def start(self, world: list[str], target: str) -> End:
@@ -80,7 +80,7 @@ class Refuse(Dim, frozen=True):
 Shake.kind, Shake.targets, Shake.momentary = "shake", ("box",), True
 Dim.kind, Dim.targets, Dim.momentary = "dim", ("uplink", "instrument"), False
 Refuse.kind, Refuse.targets, Refuse.momentary = "refuse", ("proxy",), False
-FAULTS = {"shake": Shake, "dim": Dim, "refuse": Refuse}
+FAULTS: dict[str, Any] = {"shake": Shake, "dim": Dim, "refuse": Refuse}
 
 
 def parse(text: str) -> Lab:

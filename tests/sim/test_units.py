@@ -1,5 +1,9 @@
 """Durations, rates, sizes and percentages: how they are read and written."""
 
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,23 +28,23 @@ from sim.units import DAY_NS, HOUR_NS, MILLISECOND_NS, MINUTE_NS, SECOND_NS, Uni
         ("30d", 30 * 24 * HOUR_NS),
     ],
 )
-def test_a_duration_is_a_number_with_a_unit_in_nanoseconds(text, ns):
+def test_a_duration_is_a_number_with_a_unit_in_nanoseconds(text: str, ns: int) -> None:
     assert units.duration_ns(text) == ns
 
 
 @pytest.mark.parametrize(
     ("text", "bits"), [("128kbit", 128_000), ("100mbit", 10**8), ("10Gbit", 10**10), ("1.5Mbit", 1_500_000)]
 )
-def test_a_rate_is_a_number_with_a_unit_in_bits_per_second(text, bits):
+def test_a_rate_is_a_number_with_a_unit_in_bits_per_second(text: str, bits: int) -> None:
     assert units.rate_bits(text) == bits
 
 
 @pytest.mark.parametrize(("text", "size"), [("64MiB", 64 << 20), ("4GB", 4 * 10**9), ("512B", 512)])
-def test_a_size_is_a_number_with_a_unit_in_bytes(text, size):
+def test_a_size_is_a_number_with_a_unit_in_bytes(text: str, size: int) -> None:
     assert units.size_bytes(text) == size
 
 
-def test_a_percentage_is_a_fraction_of_one():
+def test_a_percentage_is_a_fraction_of_one() -> None:
     assert units.fraction("0.5%") == 0.005
     assert units.fraction("100%") == 1.0
     assert units.fraction("0%") == 0.0
@@ -66,14 +70,16 @@ def test_a_percentage_is_a_fraction_of_one():
         (units.fraction, "half", '"0.5%"'),
     ],
 )
-def test_an_error_names_the_wrong_value_and_a_right_one(read, given, right):
+def test_an_error_names_the_wrong_value_and_a_right_one(
+    read: Callable[[Any], object], given: object, right: str
+) -> None:
     with pytest.raises(UnitError) as caught:
         read(given)
     assert repr(given) in str(caught.value)
     assert right in str(caught.value)
 
 
-def test_values_are_formatted_with_their_units():
+def test_values_are_formatted_with_their_units() -> None:
     assert units.format_duration(90 * MINUTE_NS) == "1h30min"
     assert units.format_duration(0) == "0s"
     assert units.format_rate(128_000) == "128kbit"
@@ -82,13 +88,13 @@ def test_values_are_formatted_with_their_units():
 
 
 @given(st.integers(0, 2**62))
-def test_a_formatted_value_is_read_as_the_same_value(number):
+def test_a_formatted_value_is_read_as_the_same_value(number: int) -> None:
     assert units.duration_ns(units.format_duration(number)) == number
     assert units.rate_bits(units.format_rate(number)) == number
     assert units.size_bytes(units.format_size(number)) == number
 
 
 @given(st.decimals(0, 100, places=12))
-def test_a_formatted_percentage_is_read_as_the_same_value(number):
+def test_a_formatted_percentage_is_read_as_the_same_value(number: Decimal) -> None:
     share = units.fraction(f"{number:f}%")
     assert units.fraction(units.format_fraction(share)) == share

@@ -22,7 +22,9 @@ def audit_log_service(socket_path: Path, folder: Path) -> Iterator[subprocess.Po
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(socket_path))
         listener.listen()
-        with subprocess.Popen([sys.executable, "-IS", READ_AUDIT_LOG, folder], stdin=listener) as service:
+        with subprocess.Popen(
+            [sys.executable, "-IS", READ_AUDIT_LOG, folder], stdin=listener.fileno()
+        ) as service:
             try:
                 yield service
             finally:

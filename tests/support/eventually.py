@@ -14,13 +14,14 @@ POLL_SECONDS: Final = 0.002
 
 
 async def eventually(
-    holds: Callable[[], bool | Awaitable[bool]],
+    holds: Callable[..., bool | Awaitable[bool]],
     seconds_max: float | None = WAIT_SECONDS_MAX,
     *,
     every_s: float = POLL_SECONDS,
 ) -> None:
     """Let the event loop run until `holds()` is true, which is checked every `every_s`.
 
+    Its type permits lambdas that bind the variables of a loop as defaults, which need no arguments.
     Raises: TimeoutError after `seconds_max`. Without it, the caller must limit the time.
     """
     async with asyncio.timeout(seconds_max):
@@ -32,7 +33,7 @@ async def eventually(
 
 
 def poll_until(
-    holds: Callable[[], bool], seconds_max: float = WAIT_SECONDS_MAX, *, every_s: float = POLL_SECONDS
+    holds: Callable[..., bool], seconds_max: float = WAIT_SECONDS_MAX, *, every_s: float = POLL_SECONDS
 ) -> None:
     """Block until `holds()` is true, which is checked every `every_s`. Raises: TimeoutError after `seconds_max`."""
     ends_at = time.monotonic() + seconds_max

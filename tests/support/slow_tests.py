@@ -42,7 +42,7 @@ _KERNEL, _SLOW, _OTHER = range(3)
 """Files with a slow test of the kernel world, with another slow test, and without one."""
 
 
-class FileScheduling(LoadFileScheduling):
+class FileScheduling(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
     """Gives each worker whole files, and the files in `EMULATED` to one worker."""
 
     def _split_scope(self, nodeid: str) -> str:

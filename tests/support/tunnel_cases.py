@@ -92,7 +92,7 @@ class _Ends:
 
     async def refusal(self, *, key: SessionKey | None = None, **changes: str) -> str:
         """Try to open the tunnel with other credentials or another key; return the error."""
-        credentials = replace(self.credentials, **changes)  # type: ignore[arg-type]
+        credentials = replace(self.credentials, **changes)
         with pytest.raises(TunnelError) as raised:
             await self.tunnel.open(self.bench.address, credentials, key or self.key)
         assert self.bench.packets() == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def body(document: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-CHANGES = {
+CHANGES: dict[str, Callable[[Any], object]] = {
     "GET /api/v1/alerts: is removed": lambda one: one["paths"].pop(ALERTS),
     "GET /api/v1/alerts: parameter site is removed": lambda one: one["paths"][ALERTS]["get"][
         "parameters"
@@ -82,7 +83,7 @@ CHANGES = {
         "text/csv"
     ),
 }
-COMPATIBLE = {
+COMPATIBLE: dict[str, Callable[[Any], object]] = {
     "a new path": lambda one: one["paths"].update({"/api/v1/new": one["paths"][ALERTS]}),
     "a new parameter": lambda one: one["paths"][ALERTS]["get"]["parameters"].append(
         {"name": "new", "in": "query", "required": False, "schema": {"type": "string"}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from random import Random
 
@@ -29,7 +30,7 @@ from wire.rice import AVERAGES, LATEST, LINEAR, BitReader, Column, Parameters, b
 CHANNELS = ("tests-n", "vacuum-pa", "bath-temp-mc", "waste-pct")
 
 
-def batches(*reports: list[InstrumentReport], serial: str = "X-1") -> list[bytes]:
+def batches(*reports: Sequence[InstrumentReport], serial: str = "X-1") -> list[bytes]:
     found, sequence = [], 1
     for some in reports:
         records = [(sequence + place, encode(Entry(serial, 1, report))) for place, report in enumerate(some)]
@@ -100,7 +101,7 @@ def test_a_column_comes_back_equal_with_any_parameters(
 def test_a_reading_that_is_no_multiple_of_the_resolution_so_far_comes_back() -> None:
     coarse = [status(n, vacuum_pa=80_000 + n % 7 * 10) for n in range(1, 65)]
     fine = [status(n, vacuum_pa=80_000 + n % 7 * 10 + n % 3) for n in range(65, 129)]
-    packed = come_back(batches(coarse, coarse[:0] + fine, fine))
+    packed = come_back(batches(coarse, fine, fine))
     assert len(packed) == 3
 
 

@@ -39,6 +39,7 @@ def main() -> int:
     known = [module.name for module in modules.module]
     if unknown := set(given.module or ()) - set(known):
         parser.error(f"no module {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    os.environ.pop("PYTEST_ADDOPTS", None)  # the options of another run would select or end tests
     size = None if given.full else given.sample or modules.sample
     seed = modules.seed if given.seed is None else given.seed
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:

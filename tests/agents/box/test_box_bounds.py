@@ -46,6 +46,7 @@ from tests.support.agents.stand_in import stand_in
 from tests.support.agents.uplinked import World
 from tests.support.eventually import eventually
 from tests.support.hierarchy import Hierarchy
+from wire.audit_events import AuditEvent
 from wire.http.connection import Peer, Request
 from wire.messages import Alert, Audit, Command, Entry, InstrumentReport, Quality, Reports, encode
 from wire.process.bounds import Bound, Bounds, Level
@@ -147,11 +148,11 @@ def test_an_alarm_reports_a_high_rate_of_audit_records() -> None:
         watched.bounds.add(Bound("audit-rate", audit.fullest))
         near = NOTES_BURST * 4 // 5
         for _ in range(near - 1):
-            audit.note("proxy-refused")
-            audit.note("uplink-lost", unlimited=True)
-        audit.note("uplink-restored")
+            audit.note(AuditEvent.PROXY_REFUSED)
+            audit.note(AuditEvent.UPLINK_LOST, unlimited=True)
+        audit.note(AuditEvent.UPLINK_RESTORED)
         assert watched.alarms() == []
-        audit.note("proxy-refused")
+        audit.note(AuditEvent.PROXY_REFUSED)
         assert watched.alarms() == [True]
         await asyncio.sleep(1.1 / NOTES_PER_SECOND)
         assert watched.alarms() == [False]
@@ -188,10 +189,13 @@ def test_an_alarm_reports_many_tracked_connections() -> None:
         async def follow(on_state: Callable[[FirewallState], None]) -> None:
             followers.append(on_state)
 
+        async def work() -> None:
+            await asyncio.Event().wait()
+
         service = cast(FirewallService, SimpleNamespace(follow=follow))
         guard = FirewallGuard(service, lambda _light: None, lambda _what: None)
         audit = AuditLog(a_buffer(), EmulClock(lambda: 0))
-        guarding = asyncio.ensure_future(guard.guard(audit, asyncio.Event().wait))
+        guarding = asyncio.ensure_future(guard.guard(audit, work))
         await eventually(lambda: bool(followers))
         watched.bounds.add(Bound("conntrack", partial(guard.limit, "conntrack")))
         alarms = []
@@ -300,7 +304,7 @@ def test_connections_at_80_percent_raise_an_alarm_in_audit_log_led_and_status(
             connections.append(await connect(box, pki.instrument))
             await center.until(lambda: "connections-near-limit" in center.audits)
             assert await near() == {"connections of port 1"}
-            assert lights.backend.lights["alarm"] is Light.SLOW
+            assert lights.backend.lights == {"alarm": Light.SLOW}
             memory[0] = 80
             await center.until(lambda: "memory-near-limit" in center.audits)
             status = await box.status()
@@ -310,11 +314,11 @@ def test_connections_at_80_percent_raise_an_alarm_in_audit_log_led_and_status(
             for connection in connections[:2]:
                 connection.close()
             await center.until(lambda: "connections-below-limit" in center.audits)
-            assert lights.backend.lights["alarm"] is Light.SLOW, "of the memory"
+            assert lights.backend.lights == {"alarm": Light.SLOW}, "of the memory"
             memory[0] = 69
             await center.until(lambda: "memory-below-limit" in center.audits)
             assert await near() == set()
-            assert lights.backend.lights["alarm"] is Light.OFF
+            assert lights.backend.lights == {"alarm": Light.OFF}
             noted = [
                 (body.event, body.port, body.value)
                 for entry in center.stored.values()

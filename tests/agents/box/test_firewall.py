@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from random import Random
+from typing import cast
 
 import msgspec
 import pytest
@@ -17,6 +19,7 @@ from agents.box.box import Box, Hardware
 from agents.box.config import FirewallPolicy
 from agents.box.firewall import FirewallGuard
 from agents.box.health.alarm import AlarmLed
+from agents.box.health.audit import AuditLog
 from hal.emul.ethernet import EmulEthernetPort
 from hal.emul.indicators import EmulIndicators
 from hal.ethernet import EthernetError, EthernetErrorKind
@@ -78,7 +81,6 @@ class GuardedPorts:
     def open(self) -> list[int]:
         return [number for number, port in self.ports.items() if port.carrier()]
 
-    @property
     def light(self) -> Light:
         return self.lights.backend.lights["alarm"]
 
@@ -93,7 +95,7 @@ class GuardedPorts:
 
     @asynccontextmanager
     async def guarded(self) -> AsyncIterator[None]:
-        task = asyncio.ensure_future(self.guard.guard(self.audit, self.work))
+        task = asyncio.ensure_future(self.guard.guard(cast(AuditLog, self.audit), self.work))
         try:
             yield
         finally:
@@ -125,12 +127,12 @@ def test_until_the_policy_is_in_force_ports_stay_closed_and_the_problem_is_repor
         async with ports.guarded():
             await eventually(lambda: ports.audit.events()[:3] == ["firewall-not-in-force"] * 3)
             assert (ports.open(), ports.lives, ports.backend.forwards) == ([], 0, False)
-            assert ports.light is Light.FAST
+            assert ports.light() is Light.FAST
             assert [ports.backend.problem in message for message in ports.messages] == [True]  # once for each
             assert ports.guard.status().problem == ports.backend.problem
             ports.backend.problem = ""
             await eventually(lambda: ports.works)
-            assert ports.light is Light.OFF
+            assert ports.light() is Light.OFF
             assert ports.audit.events()[-1] == "firewall-in-force"
 
     asyncio.run(scenario())
@@ -142,7 +144,7 @@ def test_a_policy_in_force_at_the_start_is_kept_and_no_port_in_use_is_closed() -
         ports.backend.in_force = True
         changes: list[int] = []
         for number, port in ports.ports.items():
-            port.watch(lambda _, number=number: changes.append(number))
+            port.watch(partial(lambda number, _: changes.append(number), number))
         async with ports.guarded():
             await eventually(lambda: ports.works)
         assert changes == [3]
@@ -200,9 +202,12 @@ def test_a_failed_repair_closes_the_ports_immediately_and_stops_the_work() -> No
 
 def test_a_missing_port_does_not_affect_others_and_opens_when_it_returns() -> None:
     async def scenario() -> None:
-        ports = GuardedPorts()
+        class PortsCanBeMissing(GuardedPorts):
+            async def work(self) -> None:
+                await asyncio.Event().wait()
+
+        ports = PortsCanBeMissing()
         ports.ports[1].backend.remove_device()
-        ports.work = lambda: asyncio.Event().wait()
         async with ports.guarded():
             await eventually(lambda: ("port-not-opened", 1) in ports.audit.notes)
             assert ports.open() == [2]

@@ -87,7 +87,7 @@ class Box:
         )
         self.files = await renewal.load()
         assert await self.center.send_batch(self.tls()) in (200, 403)
-        running = asyncio.ensure_future(renewal.run(self.dial, self.use, self.notes))  # type: ignore[arg-type]
+        running = asyncio.ensure_future(renewal.run(self.dial, self.use, self.notes))
         carrying = asyncio.ensure_future(self._carry()) if self.has_uplink else None
         try:
             await eventually(lambda: running.done() or until())

@@ -32,15 +32,17 @@ PASSWORD = 'p"ä:ss\\word'
 
 
 def site_of_lab(lab: Lab) -> SiteForBox:
-    spec = lab.uplink.proxy
+    spec, proxy = lab.uplink.proxy, None
     user, password = ("", "") if spec is None or spec.auth == "none" else ("rap-box", PASSWORD)
+    if spec is not None:
+        proxy = Proxy(spec.kind, "proxy.clinic.example", proxy_kind(spec.kind).port, user, password)
     return SiteForBox(
         board=lab.board.name,
         datacenter=Endpoint(DATACENTER_NAME),
         time_servers=["192.0.2.123"],
         audit=AuditServer(host="192.0.2.65"),
         uplink=UplinkAddress(address=f"{BOX}/{PREFIX_BITS}", gateway=ROUTER),
-        proxy=spec and Proxy(spec.kind, "proxy.clinic.example", proxy_kind(spec.kind).port, user, password),
+        proxy=proxy,
         instrument=[
             EnrolledInstrument(spec.port, one.serial, one.model, one.adapted)
             for spec in lab.instruments

@@ -41,7 +41,7 @@ def test_a_record_that_is_certain_after_a_crash_survives_a_power_cut(seed: int, 
     disk.commit = commit  # type: ignore[method-assign]
     with pytest.raises(Killed):
         spool.append([ROUTINE] * 3, [b"a" * 700, b"b" * 700, b"c" * 700])
-    del disk.commit  # type: ignore[method-assign]
+    del disk.commit
     certain = {record.payload for record in open_spool(disk, random).recovery.records() if record.certain}
     assert len(certain) == 3 + group - 1
     again = open_spool(disk.backend.cut_power(), random)

@@ -6,6 +6,7 @@ import pytest
 
 import agents.spool.disk.segment
 from agents.spool import Priority
+from agents.spool.disk.group import decode
 from tests.support.agents.spool_model import Harness
 
 ALERT, AUDIT, ROUTINE = Priority
@@ -15,13 +16,12 @@ ALERT, AUDIT, ROUTINE = Priority
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The offset of each group that is decoded."""
     offsets: list[int] = []
-    real = agents.spool.disk.segment.decode
 
-    def decode(header: bytes, body: bytes, offset: int, end: int) -> object:
+    def noted(header: bytes, body: bytes, offset: int, end: int) -> object:
         offsets.append(offset)
-        return real(header, body, offset, end)
+        return decode(header, body, offset, end)
 
-    monkeypatch.setattr(agents.spool.disk.segment, "decode", decode)
+    monkeypatch.setattr(agents.spool.disk.segment, "decode", noted)
     return offsets
 
 

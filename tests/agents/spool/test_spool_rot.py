@@ -40,7 +40,7 @@ def corrupt(gaps: tuple[SpoolGap, ...], reason: GapReason = GapReason.CORRUPT) -
     return {seq for first, last in ranges for seq in range(first, last + 1)}
 
 
-def data_groups(spool: InspectedSpool, disk: Disk) -> list:
+def data_groups(spool: InspectedSpool, disk: Disk) -> list[Group]:
     segment = spool.log.segments[-1]
     return [g for g in groups(disk, segment, 0, segment.end) if g.kind is GroupKind.DATA]
 
@@ -134,7 +134,9 @@ def test_a_gap_is_reported_once() -> None:
         spool.read(ROUTINE, 99, 1 << 20)
         spool.close()
     reports = [decode_gap(payload) for _, payload in spool.read(AUDIT, 99, 1 << 20)]
-    assert [gap.ranges for gap in reports if gap.reason is GapReason.CORRUPT] == [((9, 9),)]
+    assert [gap.ranges for gap in reports if gap is not None and gap.reason is GapReason.CORRUPT] == [
+        ((9, 9),)
+    ]
 
 
 def test_damage_found_while_reading_is_reported() -> None:
@@ -186,6 +188,7 @@ def carried_and_manifest() -> tuple[EmulDisk, Group, Group, str]:
     while spool.log.segments[0].base == 1:  # until their old file is reused
         spool.append([ROUTINE] * 8, [b"x" * 500] * 8)
     assert [seq for seq, _ in spool.read(ALERT, 9, 999)] == [1]
+    assert manifest is not None
     return disk, carried, manifest, segment.name
 
 
@@ -300,7 +303,7 @@ def test_a_drop_with_an_unreadable_gap_record_is_not_valid() -> None:
     disk.commit = commit  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):
         spool.append([ROUTINE], [b"new"])
-    del disk.commit  # type: ignore[method-assign]
+    del disk.commit
     report = data_groups(spool, disk)[-1]
     assert report.cursors[ROUTINE] > 0 and report.count == 1
     flip(disk, spool, report.payload_offset)

@@ -53,7 +53,7 @@ def test_a_directory_has_staff_trainings_and_tokens(tmp_path: Path) -> None:
     assert entry is not None
     assert (entry.owner, entry.token.actions, entry.token.expires_ms) == (
         "engineer",
-        {"read"},
+        frozenset({"read"}),
         20_819 * DAY_MS,
     )
 

@@ -49,12 +49,12 @@ WHOLE = Update(
 )
 
 
-def test_an_update_has_all_its_fields_after_parsing():
+def test_an_update_has_all_its_fields_after_parsing() -> None:
     assert parse_update(WHOLE.encode()) == WHOLE
     assert parse_update(Update().encode()) == Update()
 
 
-def test_tiles_are_column_by_column():
+def test_tiles_are_column_by_column() -> None:
     decoder = PictureDecoder()
     tile = Tile(Area(1, 0, 2, 2), array("H", [0, 1, 2, 3]))
     update = Update(size=(3, 2), colours=array("I", [10, 11, 12, 13]), tiles=[tile])
@@ -63,7 +63,7 @@ def test_tiles_are_column_by_column():
 
 
 @pytest.mark.parametrize("length", range(len(WHOLE.encode())))
-def test_a_truncated_update_is_an_error(length: int):
+def test_a_truncated_update_is_an_error(length: int) -> None:
     with pytest.raises(StreamError, match="ends too early"):
         parse_update(WHOLE.encode()[:length])
 
@@ -86,12 +86,12 @@ def start(**changes: object) -> Update:
         (b"\0\0\0\0\0\0\1" + bytes([0, 0, 1, 1, 0, 0, 0, 0, 3, 0]), "unknown kind 3 of a tile"),
     ],
 )
-def test_an_invalid_update_is_an_error(update: Update | bytes, message: str):
+def test_an_invalid_update_is_an_error(update: Update | bytes, message: str) -> None:
     with pytest.raises(StreamError, match=message):
         PictureDecoder().apply(compressed(update)[0])
 
 
-def test_a_palette_that_grows_too_large_is_an_error():
+def test_a_palette_that_grows_too_large_is_an_error() -> None:
     colours = array("I", range(40_000))
     first, second = compressed(Update(colours=colours), Update(colours=colours))
     decoder = PictureDecoder()
@@ -100,7 +100,7 @@ def test_a_palette_that_grows_too_large_is_an_error():
         decoder.apply(second)
 
 
-def test_a_bomb_is_an_error():
+def test_a_bomb_is_an_error() -> None:
     bomb = zstd.ZstdCompressor()
     message = bomb.compress(bytes(UPDATE_BYTES_MAX + 1), mode=bomb.FLUSH_BLOCK)
     assert len(message) < 4096
@@ -108,7 +108,7 @@ def test_a_bomb_is_an_error():
         PictureDecoder().apply(message)
 
 
-def test_an_ended_or_foreign_stream_is_an_error():
+def test_an_ended_or_foreign_stream_is_an_error() -> None:
     with pytest.raises(StreamError, match="has ended within it"):
         PictureDecoder().apply(zstd.compress(Update().encode()))
     with pytest.raises(StreamError, match="not the next message of this stream"):
@@ -120,7 +120,7 @@ def test_an_ended_or_foreign_stream_is_an_error():
         decoder.apply(third[1:])
 
 
-def test_header():
+def test_header() -> None:
     assert len(encode_header(bytes(8))) == HEADER_BYTES
     assert parse_header(encode_header(b"identity")) == b"identity"
     with pytest.raises(StreamError, match="not the stream of a desktop"):
@@ -130,7 +130,7 @@ def test_header():
 
 
 @given(st.binary(max_size=400))
-def test_any_bytes_are_an_update_or_an_error(data: bytes):
+def test_any_bytes_are_an_update_or_an_error(data: bytes) -> None:
     try:
         parse_update(data)
     except StreamError:
@@ -144,7 +144,7 @@ def test_any_bytes_are_an_update_or_an_error(data: bytes):
 
 @given(st.data())
 @settings(max_examples=60)
-def test_any_damaged_message_is_applied_or_an_error(data: st.DataObject):
+def test_any_damaged_message_is_applied_or_an_error(data: st.DataObject) -> None:
     picture = Picture(40, 30)
     picture.write(Area(3, 4, 5, 6), bytes([7, 8, 9, 0]) * 30)
     message = bytearray(PictureEncoder(picture, level=1).next_message() or b"")

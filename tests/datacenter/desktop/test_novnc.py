@@ -76,13 +76,13 @@ async def connect(port: int) -> TcpChannel:
 
 def test_novnc_shows_every_pixel_passes_keys_and_shows_a_stall(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     monkeypatch.setattr("agents.box.desktop.bridge.PROBE_SECONDS", 0.5)
     steps = list(Analyzer().script())[:3]
 
     async def show(page: BrowserPage) -> None:
         async with desktop_session(await connect(server.port)) as session, web(session) as port:
-            await eventually(lambda: session.receiver.updates)
+            await eventually(lambda: session.receiver.updates > 0)
             await asyncio.to_thread(page.open, f"http://127.0.0.1:{port}/")
             for step in steps:
                 await asyncio.to_thread(window.show, step.screen)
@@ -108,7 +108,7 @@ def test_novnc_shows_every_pixel_passes_keys_and_shows_a_stall(
 
 async def becomes(page: BrowserPage, script: str, expected: object) -> None:
     async def holds() -> bool:
-        return await asyncio.to_thread(page.evaluate, script) == expected
+        return bool(await asyncio.to_thread(page.evaluate, script) == expected)
 
     await eventually(holds, every_s=0.2)
 
@@ -136,7 +136,7 @@ async def open_websocket(port: int) -> TcpChannel:
 
 def test_a_viewer_cut_without_an_end_is_gone_and_its_keys_are_released(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     """The times of the pings add up to 25 s; here they are short."""
     from datacenter.web import server as web_server
 
@@ -146,7 +146,7 @@ def test_a_viewer_cut_without_an_end_is_gone_and_its_keys_are_released(
 
     async def cut() -> None:
         async with desktop_session(await connect(server.port)) as session, web(session) as port:
-            await eventually(lambda: session.receiver.updates)
+            await eventually(lambda: session.receiver.updates > 0)
             viewer = await open_websocket(port)
             await viewer.write(frame(KeyEvent(0x61, True).encode()))
             assert (await asyncio.to_thread(window.next_event)).is_press
@@ -158,7 +158,7 @@ def test_a_viewer_cut_without_an_end_is_gone_and_its_keys_are_released(
         asyncio.run(cut())
 
 
-def test_a_viewer_that_reads_no_pictures_is_gone(monkeypatch: pytest.MonkeyPatch):
+def test_a_viewer_that_reads_no_pictures_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its connection stays open, and its side of the network accepts nothing more."""
     from datacenter.desktop import viewer as viewers
 
@@ -175,7 +175,9 @@ def test_a_viewer_that_reads_no_pictures_is_gone(monkeypatch: pytest.MonkeyPatch
         await box.read_exactly(5)
         near, far = await channel_pair()
         served = asyncio.create_task(DesktopViewer(receiver, far, "", has_control=True).run())
-        near.writer.transport.pause_reading()
+        near_transport = near.writer.transport
+        assert isinstance(near_transport, asyncio.Transport)
+        near_transport.pause_reading()
         await near.write(b"RFB 003.008\n\x01\x01" + update_request(black.area, incremental=False))
         await near.write(KeyEvent(0x61, True).encode())
         with pytest.raises(TimeoutError):
@@ -191,10 +193,10 @@ def test_a_viewer_that_reads_no_pictures_is_gone(monkeypatch: pytest.MonkeyPatch
     asyncio.run(stall())
 
 
-def test_a_viewer_that_violates_the_protocol_is_closed_with_the_reason(tmp_path: Path):
+def test_a_viewer_that_violates_the_protocol_is_closed_with_the_reason(tmp_path: Path) -> None:
     async def violate() -> None:
         async with desktop_session(await connect(server.port)) as session, web(session) as port:
-            await eventually(lambda: session.receiver.updates)
+            await eventually(lambda: session.receiver.updates > 0)
             viewer = await open_websocket(port)
             await viewer.write(frame(b"\xfb"))
             await viewer.reader.readuntil(b"the viewer sent a message of the type 251")

@@ -6,7 +6,14 @@ import struct
 import pytest
 
 from agents.box.desktop.encoder import PictureEncoder
-from datacenter.desktop.recording import MAGIC, SEGMENT_BYTES, RecordingError, RecordingWriter, read_recording
+from datacenter.desktop.recording import (
+    MAGIC,
+    SEGMENT_BYTES,
+    Recording,
+    RecordingError,
+    RecordingWriter,
+    read_recording,
+)
 from tests.support.paths import FIXTURES
 from wire.desktop.picture import Area, Picture
 from wire.desktop.stream import (
@@ -42,11 +49,11 @@ def record(steps: int, *, flush_each: bool = True) -> tuple[bytes, list[Picture]
     return file.getvalue(), pictures, chain.value
 
 
-def read(data: bytes, signed: bytes | None = None, *, is_complete: bool = True):
+def read(data: bytes, signed: bytes | None = None, *, is_complete: bool = True) -> Recording:
     return read_recording(io.BytesIO(data), signed, is_complete=is_complete)
 
 
-def test_a_recording_replays_every_picture_exactly():
+def test_a_recording_replays_every_picture_exactly() -> None:
     data, pictures, chain = record(30)
     recording = read(data, chain)
     shown = [(time, picture.copy()) for time, picture in recording.replay()]
@@ -54,14 +61,14 @@ def test_a_recording_replays_every_picture_exactly():
     assert [time for time, _ in shown] == [40 * step for step in range(30)]
 
 
-def test_a_recording_of_an_earlier_version_replays_every_picture_exactly():
+def test_a_recording_of_an_earlier_version_replays_every_picture_exactly() -> None:
     """The file is never made anew: recordings are kept for years, and later versions must play them."""
     _, pictures, _ = record(30)
     recording = read((FIXTURES / "session/recording.rapr").read_bytes())
     assert [picture.copy() for _, picture in recording.replay()] == pictures
 
 
-def test_each_flipped_bit_is_found():
+def test_each_flipped_bit_is_found() -> None:
     data, _, _ = record(6)
     for place in range(len(data)):
         for bit in range(8):
@@ -71,14 +78,14 @@ def test_each_flipped_bit_is_found():
                 read(bytes(damaged))
 
 
-def test_each_cut_is_found():
+def test_each_cut_is_found() -> None:
     data, _, _ = record(6)
     for length in range(len(data)):
         with pytest.raises(RecordingError):
             read(data[:length])
 
 
-def test_bytes_that_are_added_or_taken_out_are_found():
+def test_bytes_that_are_added_or_taken_out_are_found() -> None:
     data, _, _ = record(6)
     for place in range(len(data) + 1):
         with pytest.raises(RecordingError):
@@ -97,7 +104,7 @@ def segments(data: bytes) -> list[bytes]:
     return found
 
 
-def test_exchanged_repeated_and_missing_segments_are_found():
+def test_exchanged_repeated_and_missing_segments_are_found() -> None:
     data, _, _ = record(6)
     parts = segments(data)
     for first in range(len(parts)):
@@ -112,7 +119,7 @@ def test_exchanged_repeated_and_missing_segments_are_found():
             read(MAGIC + b"".join([*parts[:first], parts[first], *parts[first:]]))
 
 
-def test_a_shorter_recording_made_anew_is_found_by_the_signed_chain():
+def test_a_shorter_recording_made_anew_is_found_by_the_signed_chain() -> None:
     _, _, signed = record(6)
     shorter, _, _ = record(5)
     read(shorter)
@@ -120,7 +127,7 @@ def test_a_shorter_recording_made_anew_is_found_by_the_signed_chain():
         read(shorter, signed)
 
 
-def test_what_a_crash_left_is_readable_up_to_the_last_segment():
+def test_what_a_crash_left_is_readable_up_to_the_last_segment() -> None:
     data, pictures, _ = record(6)
     parts = segments(data)
     cut = MAGIC + b"".join(parts[:4]) + parts[4][:10]
@@ -131,7 +138,7 @@ def test_what_a_crash_left_is_readable_up_to_the_last_segment():
     assert len(shown) == 3, "the first segment has the header alone"
 
 
-def test_segments_end_by_themselves():
+def test_segments_end_by_themselves() -> None:
     file = io.BytesIO()
     writer = RecordingWriter(file)
     writer.add(encode_header(bytes(8)))
@@ -157,7 +164,7 @@ class FullDisk(io.RawIOBase):
 
 
 @pytest.mark.parametrize("room", [0, 10, 50, 100])
-def test_an_error_of_the_disk_is_not_hidden(room: int):
+def test_an_error_of_the_disk_is_not_hidden(room: int) -> None:
     with pytest.raises(OSError, match="No space left"):
         writer = RecordingWriter(FullDisk(room))  # type: ignore[arg-type]
         writer.add(encode_header(bytes(8)))
@@ -166,7 +173,7 @@ def test_an_error_of_the_disk_is_not_hidden(room: int):
         writer.end()
 
 
-def test_an_unknown_starting_content_is_named():
+def test_an_unknown_starting_content_is_named() -> None:
     file = io.BytesIO()
     writer = RecordingWriter(file)
     writer.add(encode_header(b"12345678"))

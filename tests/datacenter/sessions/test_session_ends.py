@@ -157,9 +157,9 @@ def test_an_offer_is_repeated_until_the_box_shows_it(tmp_path: Path) -> None:
     async def act(ends: SessionEnds) -> None:
         ends.is_line_up = False
         session = await ends.request()
-        assert session.state is SessionState.REQUESTED
         ends.is_line_up = True
         sent = len(ends.to_box)
+        assert (session.state, sent) == (SessionState.REQUESTED, 1)
         ends.desk.asked(OFFER.box)
         assert len(ends.to_box) == sent
         await asyncio.sleep(REPEAT_SECONDS)
@@ -229,8 +229,8 @@ def test_repeated_messages_change_nothing(tmp_path: Path) -> None:
         session = await ends.open()
         for message in list(ends.from_box):
             await ends.desk.receive(OFFER.box, message)
-        for message in list(ends.to_box):
-            await ends.box.receive(message)
+        for order in list(ends.to_box):
+            await ends.box.receive(order)
         await asyncio.sleep(2)
         assert ends.passes
         assert sum(endpoint.is_started for endpoint in ends.endpoints) == 1

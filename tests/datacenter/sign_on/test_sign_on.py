@@ -202,7 +202,7 @@ def now() -> int:
     ids=lambda value: "-".join(value) if isinstance(value, dict) else value,
 )
 def test_an_id_token_with_a_wrong_claim_is_refused(
-    web: WebClient, planted: PlantedProvider, changes: dict[str, object], reason: str
+    web: WebClient, planted: PlantedProvider, changes: dict[str, Any], reason: str
 ) -> None:
     opens_nothing(web, sign_on(web, planted, **changes))
     ((action, actor, said),) = refusals(web)

@@ -28,7 +28,7 @@ def rows(store: Store) -> list[tuple[int, str, int, str, int]]:
     return [tuple(row) for row in store.read(select(*columns).order_by(records.c.sequence))]
 
 
-MIXED = [
+MIXED: list[tuple[int, str, InstrumentReport]] = [
     (1, "CHEM-0001", status(1)),
     (2, "HEMA-0002", status(7)),
     (3, "CHEM-0001", alert(2)),

@@ -50,7 +50,7 @@ def test_nothing_is_sent_before_its_approval_or_after_its_end() -> None:
 
 def test_a_command_that_is_being_executed_is_neither_withdrawn_nor_expired() -> None:
     for event in ("withdrawn", "expired"):
-        assert "executing" not in TRANSITIONS[event]  # type: ignore[index]
+        assert "executing" not in TRANSITIONS[event]
     assert set(TRANSITIONS["expired"]) == WITHDRAWABLE
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from operator import contains
 from threading import Event, current_thread
 
 import pytest
@@ -102,7 +104,9 @@ def test_no_more_records_than_the_limit_are_stored_together() -> None:
 def test_a_batch_whose_client_has_disconnected_is_dropped_and_frees_its_place() -> None:
     async def run() -> None:
         hanging, disconnected = Hanging(), set[int]()
-        abandoned = [hanging.call(f"{n}", 8, is_abandoned=lambda n=n: n in disconnected) for n in range(10)]
+        abandoned = [
+            hanging.call(f"{n}", 8, is_abandoned=partial(contains, disconnected, n)) for n in range(10)
+        ]
         await asyncio.sleep(0)
         disconnected.update(range(9))
         others = [hanging.call("other", 70), hanging.call("beyond", 10)]

@@ -104,7 +104,7 @@ def live(store: Store, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         shown[box] = [
             read_box(store, box),
             list_events(store, box),
-            [one._replace(missing=list(one.missing)) for one in stream_completeness(store, box)],
+            [one._asdict() | {"missing": list(one.missing)} for one in stream_completeness(store, box)],
             coverage_tag(store, box, name),
             history(store, box, name, 0, END_MS).readings[READING].values.tolist(),
             make_chart(load_period(store, box, name, DAY * DAY_MS, (DAY + 3) * DAY_MS, END_MS)),
@@ -208,8 +208,8 @@ def test_the_weights_distribute_boxes_evenly_and_do_not_change() -> None:
 
 def test_databases_that_do_not_fit_are_refused(urls: list[str]) -> None:
     main, a, b = urls
-    with closing(open_sharded(urls)) as store:
-        store.authorize([f"RAP-{number:04}" for number in range(8)], 0)
+    with closing(open_sharded(urls)) as sharded:
+        sharded.authorize([f"RAP-{number:04}" for number in range(8)], 0)
     for named, problem in (
         ({"a": b, "b": a}, "database of shard a is that of shard b"),
         ({"a": a}, r"shard b, which is not configured: .*\[\[store.shards\]\]"),

@@ -44,9 +44,9 @@ def test_state_and_terms_are_equal_with_and_without_the_extension_module() -> No
         native.evaluate(one)
         python.evaluate(one)
         assert list(native.state) == list(python.state)
-    for one in triggers:
-        assert native.terms(one) == python.terms(one)
-        assert native.holds_since_ms(one) == python.holds_since_ms(one)
+    for trigger in triggers:
+        assert native.terms(trigger) == python.terms(trigger)
+        assert native.holds_since_ms(trigger) == python.holds_since_ms(trigger)
 
 
 def test_columns_of_fewer_instruments_are_refused() -> None:

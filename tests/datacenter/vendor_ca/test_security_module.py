@@ -55,7 +55,7 @@ def test_the_module_signs_certificates_that_openssl_verifies(key: ModuleKey, tmp
     authority = load_authority(tmp_path / "ca.crt", lambda: key, tmp_path / "ca.crt")
     leaf = authority.certify("RAP-0001", make_key().public_key(), datetime.now(UTC).timestamp())
     (tmp_path / "box.crt").write_bytes(leaf.public_bytes(Encoding.PEM))
-    command = ["openssl", "verify", "-x509_strict", "-CAfile", tmp_path / "ca.crt", tmp_path / "box.crt"]
+    command = ["openssl", "verify", "-x509_strict", "-CAfile", f"{tmp_path}/ca.crt", f"{tmp_path}/box.crt"]
     ran = subprocess.run(command, capture_output=True, text=True, check=True)
     assert ran.stdout.endswith("OK\n")
 

@@ -15,7 +15,7 @@ from tests.support.datacenter.web_client import WebClient
 
 
 def site(name: str, latitude: float | None, longitude: float | None, **counts: int) -> SiteRow:
-    known: dict[Health, int] = {"ok": 3, **counts}  # type: ignore[typeddict-item, dict-item]
+    known: dict[Health, int] = {"ok": 3, **counts}  # type: ignore[dict-item]
     return SiteRow(name, name.title(), "DE", "europe", latitude, longitude, known)
 
 

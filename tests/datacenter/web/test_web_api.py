@@ -6,6 +6,7 @@ import json
 import re
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 import schemathesis
@@ -253,7 +254,7 @@ def test_the_committed_document_is_valid_and_that_of_the_routes() -> None:
     database=None,
     suppress_health_check=list(HealthCheck),
 )
-def test_schemathesis_finds_nothing(case: schemathesis.Case) -> None:
+def test_schemathesis_finds_nothing(case: schemathesis.Case[Any]) -> None:
     headers = {"Authorization": f"Bearer {SECRET}"}
     # a schema cannot say that a cursor is that of an answer, and that a period does not end before it begins
     case.call_and_validate(headers=headers, excluded_checks=[positive_data_acceptance])

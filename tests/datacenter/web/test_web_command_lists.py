@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,7 @@ def names(text: str) -> list[str]:
     return re.findall(r'<th scope="row">(?:<a [^>]*>)?([^<]+)<', text)
 
 
-def send_many(web: WebClient, count: int, **columns: object) -> None:
+def send_many(web: WebClient, count: int, **columns: Any) -> None:
     assert web.store is not None
     for _ in range(count):
         web.store.queue_command(*OF_CHEM, "send-inventory", b"", NOW_MS, **{**COMMAND, **columns})
@@ -44,7 +45,7 @@ def store_many(web: WebClient, count: int) -> None:
     archive = FileArchive(web.store)
     for number in range(count):
         sha256 = archive.keep(f"{number}".encode(), NOW_MS + number // 2)
-        file = {"file": sha256, "file_bytes": 1, "file_name": f"{number}.pdf"}
+        file: dict[str, Any] = {"file": sha256, "file_bytes": 1, "file_name": f"{number}.pdf"}
         web.store.queue_command(*OF_CHEM, "help-file", b"", NOW_MS, **{**COMMAND, **file})
 
 
@@ -123,7 +124,7 @@ def test_a_file_is_listed_once_with_its_latest_command(changing: WebClient) -> N
     assert changing.store is not None
     sha256 = FileArchive(changing.store).keep(b"help", NOW_MS)
     for name in ("old.pdf", "new.pdf"):
-        file = {"file": sha256, "file_bytes": 4, "file_name": name}
+        file: dict[str, Any] = {"file": sha256, "file_bytes": 4, "file_name": name}
         changing.store.queue_command(*OF_CHEM, "help-file", b"", NOW_MS, **{**COMMAND, **file})
     text = changing.sign_in("european").get("/files").text
     assert names(text) == ["CHEM-0001-assay-configuration-3.bin", "new.pdf"]
@@ -133,7 +134,7 @@ def test_a_file_is_listed_once_with_its_latest_command(changing: WebClient) -> N
 
 def test_a_list_of_files_has_the_direction_and_only_what_may_be_seen(changing: WebClient) -> None:
     assert changing.store is not None
-    file = {"file": FileArchive(changing.store).keep(b"data", NOW_MS), "file_bytes": 4}
+    file: dict[str, Any] = {"file": FileArchive(changing.store).keep(b"data", NOW_MS), "file_bytes": 4}
     changing.store.queue_command(*OF_CHEM, "data-upload", b"", NOW_MS, **{**COMMAND, **file})
     engineer, european = changing.sign_in("engineer"), changing.sign_in("european")
     assert names(engineer.get("/files?direction=from-instrument").text) == ["CHEM-0001-data-upload-4.bin"]

@@ -190,7 +190,7 @@ def test_a_recording_that_cannot_be_written_ends_the_session(
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr("datacenter.sessions.recordings.RecordingWriter.flush", full)
-        await eventually(lambda: session.cause)
+        await eventually(lambda: session.cause is not None)
         assert session.cause is Cause.RECORDING_FAILED
         monkeypatch.undo()
 
@@ -199,7 +199,7 @@ def test_a_recording_that_cannot_be_written_ends_the_session(
 
 async def becomes(page: BrowserPage, script: str, expected: object) -> None:
     async def holds() -> bool:
-        return await asyncio.to_thread(page.evaluate, script) == expected
+        return bool(await asyncio.to_thread(page.evaluate, script) == expected)
 
     await eventually(holds, every_s=0.2)
 

@@ -69,7 +69,7 @@ def test_the_token_of_another_session_is_refused(changing: WebClient) -> None:
 
 def test_a_form_of_another_content_type_or_size_is_refused(changing: WebClient) -> None:
     engineer = changing.sign_in("engineer")
-    assert engineer.post(ACKNOWLEDGE, **{"content-type": "text/plain"}).status == 400
+    assert engineer.post(ACKNOWLEDGE, None, **{"content-type": "text/plain"}).status == 400
     assert engineer.post(ACKNOWLEDGE, {"form_token": engineer.form_token(), "x": "y" * 20_000}).status == 400
     assert engineer.post(ACKNOWLEDGE, {"form_token": engineer.form_token(), "other": "1"}).status == 400
     assert is_open(engineer)

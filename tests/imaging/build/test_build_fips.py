@@ -24,7 +24,7 @@ lrwxrwxrwx   1 root     root           13 Nov 14  2023 usr/bin/sha512hmac -> ../
 def boot(tmp_path: Path) -> Path:
     """A folder with a kernel and its checksum, made as a kernel's package makes it."""
     (kernel := tmp_path / "vmlinuz-1.0").write_bytes(b"kernel" * 1000)
-    words = ["openssl", "dgst", "-sha512", "-hmac", "FIPS-FTW-RHT2009", "-r", kernel]
+    words = ["openssl", "dgst", "-sha512", "-hmac", "FIPS-FTW-RHT2009", "-r", str(kernel)]
     checksum = subprocess.run(words, check=True, capture_output=True, text=True).stdout.split()[0]
     (tmp_path / ".vmlinuz-1.0.hmac").write_text(f"{checksum}  /boot/vmlinuz-1.0\n")
     return tmp_path

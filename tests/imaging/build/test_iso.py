@@ -89,11 +89,12 @@ def _iso(folder: Path, efi_partition: str = AS_A_FILE, *, packages: bool = False
     efi = disc / "images/efiboot.img"
     with efi.open("wb") as file:
         file.truncate(4 * 1024 * 1024)
-    for command in (
+    commands: list[list[str | Path]] = [
         ["mkfs.vfat", efi],
         ["mmd", "-i", efi, "::/EFI", "::/EFI/BOOT"],
         ["mcopy", "-i", efi, disc / "EFI/BOOT/grub.cfg", "::/EFI/BOOT/"],
-    ):
+    ]
+    for command in commands:
         subprocess.run(command, check=True, capture_output=True)
     iso = folder / "boot.iso"
     words = ["-as", "mkisofs", "-V", "Standin 9 x86_64", "-R", "-J", "-b", "isolinux/isolinux.bin"]
@@ -107,7 +108,7 @@ def _iso(folder: Path, efi_partition: str = AS_A_FILE, *, packages: bool = False
 
 def _extract(iso: Path, inside: str, folder: Path) -> Path:
     file = folder / Path(inside).name
-    command = ["xorriso", "-osirrox", "on", "-indev", iso, "-extract", inside, file]
+    command = ["xorriso", "-osirrox", "on", "-indev", str(iso), "-extract", inside, str(file)]
     subprocess.run(command, check=True, capture_output=True)
     return file
 

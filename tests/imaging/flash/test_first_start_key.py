@@ -29,7 +29,7 @@ def device(tmp_path: Path) -> Iterator[Path]:
 
 def fits(device: Path, key: bytes) -> bool:
     """Return whether the key opens the volume."""
-    words = ["cryptsetup", "open", "--test-passphrase", "--key-file", "-", device]
+    words = ["cryptsetup", "open", "--test-passphrase", "--key-file", "-", str(device)]
     return not subprocess.run(words, input=key, check=False, capture_output=True).returncode
 
 
@@ -60,7 +60,15 @@ def test_a_second_volume_opens_by_the_same_key_with_another_master_key(device: P
     for _ in range(2):
         machine.format("luks-var", b"a key")
         assert fits(device, b"a key")
-        words = ["cryptsetup", "luksDump", "--dump-volume-key", "--batch-mode", "--key-file", "-", device]
+        words = [
+            "cryptsetup",
+            "luksDump",
+            "--dump-volume-key",
+            "--batch-mode",
+            "--key-file",
+            "-",
+            str(device),
+        ]
         dumps.append(subprocess.run(words, input=b"a key", check=True, capture_output=True).stdout)
     assert dumps[0] != dumps[1]
 

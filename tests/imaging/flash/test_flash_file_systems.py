@@ -74,8 +74,8 @@ def image_with_ext4(folder: Path, features: str, *more: object, fit: bool = True
 
 
 def ext4(raw: Path, **changes: Any) -> SignedFileSystem:
-    values = {"offset": ROOT, "format": "ext4", "id": OWN, "references": REFERENCES} | changes
-    return SignedFileSystem(*values.values())
+    values: dict[str, Any] = {"offset": ROOT, "format": "ext4", "id": OWN, "references": REFERENCES} | changes
+    return SignedFileSystem(**values)
 
 
 @contextmanager
@@ -156,7 +156,7 @@ def test_the_journal_begins_with_a_number_that_is_never_0_and_has_the_uuid(tmp_p
     raw = image_with_ext4(tmp_path, USUAL)
     with opened(raw, ext4(raw)) as image:
         for drawn in (bytes(20), b"\xff" * 20):
-            found = patches(image, [], lambda count, drawn=drawn: drawn[:count])
+            found = patches(image, [], lambda count: drawn[:count])  # noqa: B023 - is called at once
             (journal,) = [each.data for each in found if each.data[:4] == b"\xc0\x3b\x39\x98"]
             sequence = struct.unpack_from(">I", journal, 0x18)[0]
             assert 1 <= sequence < 2**31
@@ -184,7 +184,7 @@ def test_an_ext4_that_cannot_get_another_uuid_is_refused(tmp_path: Path, feature
 
 
 def journal_offset(raw: Path) -> int:
-    return ROOT + field(raw, 0x10C + 5 * 4, "<I") * 1024
+    return ROOT + int(field(raw, 0x10C + 5 * 4, "<I")) * 1024
 
 
 @pytest.mark.parametrize(

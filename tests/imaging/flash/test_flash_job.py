@@ -138,7 +138,7 @@ def test_an_identity_has_the_site_for_a_box_and_a_request_for_its_key(
     assert files[archive.SITE].decode() == for_box(load_site(desk / "site.toml"))
     request = x509.load_pem_x509_csr(made.request())
     key = serialization.load_pem_private_key(files[archive.KEY], None)
-    assert request.public_key() == key.public_key()  # type: ignore[comparison-overlap]
+    assert request.public_key() == key.public_key()
     assert request.is_signature_valid
     assert isinstance(request.signature_hash_algorithm, hashes.SHA256)
     assert request.subject.rfc4514_string() == "CN=RAP-0001"

@@ -8,7 +8,7 @@ import zlib
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -173,7 +173,7 @@ def test_the_qr_code_contains_box_disk_time_and_hash(tmp_path: Path, record: Fla
     drawn = page(record, tmp_path)
     expected = Drawing(120, 120)
     expected.add(QrCodeWidget(text, barWidth=120, barHeight=120))
-    assert squares(drawn) == squares(instructions(renderPDF.drawToString(expected)))
+    assert squares(drawn) == squares(instructions(cast(bytes, renderPDF.drawToString(expected))))
     (left, bottom), (right, top) = corners_of_the_code(drawn)
     assert A4[0] / 2 < left < right <= A4[0] - MARGIN
     assert MARGIN <= bottom < top < A4[1] / 4

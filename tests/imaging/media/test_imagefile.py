@@ -105,7 +105,7 @@ def test_ranges_that_overlap_or_exceed_the_image_are_reported(spans: tuple[tuple
 @pytest.mark.skipif(not shutil.which("bmaptool"), reason="bmap-tools is not installed")
 def test_bmaptool_copies_with_the_written_map(raw: Path, tmp_path: Path) -> None:
     (tmp_path / "box.bmap").write_bytes(bmap.render(make_bmap(raw)))
-    command = ["bmaptool", "copy", "--bmap", tmp_path / "box.bmap", raw, tmp_path / "copy.raw"]
+    command = ["bmaptool", "copy", "--bmap", f"{tmp_path}/box.bmap", str(raw), f"{tmp_path}/copy.raw"]
     subprocess.run(command, check=True, capture_output=True)
     assert (tmp_path / "copy.raw").read_bytes() == raw.read_bytes()
 

@@ -88,7 +88,7 @@ def test_what_needs_a_restart(before: Path, change: Callable[[Path], object], ch
 def test_an_extended_attribute_needs_a_restart(before: Path) -> None:
     first = image(before)
     shutil.copyfile(first, second := before.with_name("second.img"))
-    words = ["/usr/sbin/debugfs", "-w", "-R", "ea_set /usr/bin/rap security.selinux bin_t", second]
+    words = ["/usr/sbin/debugfs", "-w", "-R", "ea_set /usr/bin/rap security.selinux bin_t", str(second)]
     subprocess.run(words, check=True, capture_output=True)
     assert changed_outside_application(first, second) == ["/usr/bin/rap"]
 

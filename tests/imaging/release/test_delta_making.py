@@ -271,7 +271,7 @@ def test_times_of_inodes_are_those_of_their_content(tmp_path: Path) -> None:
     image = slot(tmp_path, "image", {})
     set_times(image, 0, image.stat().st_size, dict(os.environ))
     for name, moment in (("/old/file", 0x59682F00), ("/new", 0x6553F100)):
-        command = ["/usr/sbin/debugfs", "-R", f"stat {name}", image]
+        command = ["/usr/sbin/debugfs", "-R", f"stat {name}", str(image)]
         shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         times = re.findall(r"(\w+time): 0x([0-9a-f]+):00000000", shown)
         assert sorted(times) == [(time, f"{moment:08x}") for time in ("atime", "crtime", "ctime", "mtime")]

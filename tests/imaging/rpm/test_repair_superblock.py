@@ -120,7 +120,7 @@ def test_every_superblock_torn_between_its_sectors_is_repaired_and_no_flushed_fi
     need_recorder()
     base = ext4(tmp_path / "base", size)
     requests = record_mount(tmp_path, copied(base, "disk"), work)
-    tried = set()
+    tried: set[UnflushedSuperblock] = set()
     for index, written in enumerate(unflushed_superblocks(base, {1024: "disk"}, requests)):
         for superblock in set(written) - tried:
             tried.add(superblock)

@@ -115,8 +115,8 @@ esac
     )
     script.chmod(0o755)
     words = ["udhcpc", "-f", "-i", "enp1s0", "-s", str(script), "-t", "20", "-T", "1", "-B"]
-    output = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(network.box.words(*words), **output) as client:
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(network.box.words(*words), stdout=quiet, stderr=quiet) as client:
         try:
             yield client
         finally:

@@ -7,6 +7,7 @@ separate processes.
 from __future__ import annotations
 
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import AbstractContextManager
 from multiprocessing import get_context
 from unittest.mock import patch
 
@@ -37,7 +38,8 @@ def test_random_packets_reach_every_drop_and_every_accept() -> None:
 def _with_a_flaw(where: str) -> Outcome:
     """In a separate process, compare with a model that is wrong in one place."""
     if where == "neighbours":
-        flaw = patch.object(conntrack, "UNTRACKED_ICMPV6", frozenset({130, 131, 132, 133, 134, 136, 143}))
+        icmpv6 = frozenset({130, 131, 132, 133, 134, 136, 143})
+        flaw: AbstractContextManager[object] = patch.object(conntrack, "UNTRACKED_ICMPV6", icmpv6)
     else:
         put = Reassembly.put
 

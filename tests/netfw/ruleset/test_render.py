@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
+from typing import Any
 
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP
@@ -348,7 +349,7 @@ def test_a_redirect_that_quotes_an_open_connection_is_refused(lab: BoxLab, versi
         assert lab.causes(before) == set()
 
 
-NEAR = {4: {"ttl": 255}, 6: {"hlim": 255}}
+NEAR: dict[int, dict[str, Any]] = {4: {"ttl": 255}, 6: {"hlim": 255}}
 
 
 @pytest.mark.kernel

@@ -18,10 +18,10 @@ import pytest
 
 from netfw.events import Alarm, Repair
 from netfw.kernel import netlink
-from netfw.kernel.firewall import LISTED_MAX, Firewall
+from netfw.kernel.firewall import LISTED_MAX, Differences, Firewall
 from netfw.kernel.nft import Nft
 from netfw.kernel.sessions import Sessions
-from netfw.policy.policy import Service
+from netfw.policy.policy import Policy, Service
 from netfw.policy.policyfile import load_policy
 from netfw.ruleset.sessions import Session
 from netfw.watch.watch import Watch
@@ -302,9 +302,12 @@ def test_garbage_collection_does_not_run_between_a_change_and_its_repair(
 ) -> None:
     collecting: list[bool] = []
     compare = place.firewall.compare
-    monkeypatch.setattr(
-        place.firewall, "compare", lambda policy: collecting.append(gc.isenabled()) or compare(policy)
-    )
+
+    def noted(policy: Policy) -> Differences:
+        collecting.append(gc.isenabled())
+        return compare(policy)
+
+    monkeypatch.setattr(place.firewall, "compare", noted)
 
     async def scenario() -> None:
         watch = place.watch()

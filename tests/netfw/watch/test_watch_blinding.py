@@ -14,7 +14,7 @@ import pytest
 
 from netfw.events import Alarm, Repair
 from netfw.kernel import firewall as firewall_module
-from netfw.kernel import snapshot
+from netfw.kernel import netlink, snapshot
 from netfw.kernel.firewall import Firewall
 from netfw.kernel.netlink import F_ACK, F_CREATE, attribute, request
 from netfw.kernel.nft import Nft
@@ -55,7 +55,7 @@ def events_after(
         watching.start()
         try:
             change(here)  # without a turn of the loop: all messages wait when the watch reads
-            events = []
+            events: list[Alarm | Repair] = []
             while not events or isinstance(events[-1], Alarm):
                 events.append(await asyncio.wait_for(on_event.get(), WAIT_SECONDS_MAX))
             return events
@@ -197,7 +197,7 @@ def test_a_hole_is_closed_although_the_listing_cannot_be_read(
         (snapshot, "take", RuntimeError("a bug")),
         (snapshot, "take", OSError(5, "Input/output error")),
         (firewall_module, "differing_sets", AssertionError("a bug")),
-        (watch.netlink, "messages", IndexError("short message")),
+        (netlink, "messages", IndexError("short message")),
     ],
     ids=["reading", "kernel", "comparing", "receiving"],
 )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Generator
 
 import pytest
 from simpy.core import EmptySchedule
+from simpy.events import Event
 
 from sim.engine.clock import Environment
 
@@ -14,7 +14,7 @@ from sim.engine.clock import Environment
 def test_callbacks_and_events_run_in_the_order_of_time_and_then_of_scheduling() -> None:
     env, seen = Environment(), list[tuple[int, str]]()
 
-    def process() -> Iterator[Any]:
+    def process() -> Generator[Event, None, None]:
         for _ in range(2):
             yield env.timeout(5)
             seen.append((env.now, "process"))

@@ -6,9 +6,11 @@ import asyncio
 import socket
 import threading
 import time
+from collections.abc import Generator
 from random import Random
 
 import pytest
+from simpy.events import Event
 
 from sim.engine.stalls import Stalled
 from sim.net.host import Network, SimHost
@@ -32,7 +34,7 @@ def test_time_passes_only_while_awaited_and_exact_to_the_nanosecond() -> None:
 def test_processes_and_tasks_share_one_event_queue() -> None:
     loop, seen = SimLoop(), []
 
-    def process():
+    def process() -> Generator[Event, None, None]:
         for _ in range(3):
             yield loop.env.timeout(2_000_000_000)
             seen.append(("process", loop.env.now))
@@ -124,7 +126,7 @@ def test_an_exception_in_the_executor_is_raised_in_the_caller() -> None:
 
 
 def test_finally_blocks_do_no_work_on_a_host_without_power() -> None:
-    loop, done = SimLoop(), []
+    loop, done = SimLoop(), list[str]()
     host = SimHost(Network(), "box")
     incarnation = host.power_on()
 

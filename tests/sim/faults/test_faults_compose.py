@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from settings.problems import SettingsError
-from sim.engine.layers import layers_of
+from sim.engine.layers import End, layers_of
 from sim.lab.labfile import Lab
+from sim.net.host import Incarnation
 from sim.net.link import Impairment, Link, LinkQuality, impaired
 from sim.net.loop import SimLoop
 from sim.proxies.relay import Behavior, DelayQueue
@@ -177,11 +178,12 @@ def test_the_power_stays_off_until_the_last_fault_ends() -> None:
 def test_disk_operations_before_and_after_a_power_cut_count_towards_a_torn_one() -> None:
     events = event("disk-torn", 300, 60, "operation = 60") + event("power-cut", 330, 10)
     with VirtualWorld(combined_lab(events)) as world:
-        incarnations = []
+        incarnations: list[Incarnation] = []
         for second in range(0, 1200, 5):
             world.run_until(second * 10**9)
-            if world.box.host.incarnation not in (None, *incarnations):
-                incarnations.append(world.box.host.incarnation)
+            current = world.box.host.incarnation
+            if current is not None and current not in incarnations:
+                incarnations.append(current)
         assert [e.fault.kind for e in world.faults.injected] == ["disk-torn", "power-cut"]
         assert len(incarnations) == 3 and world.box.host.incarnation is not None
 
@@ -292,7 +294,7 @@ def test_each_packet_is_delivered_once_while_the_link_quality_changes() -> None:
     pair, line = link()
     random = Random(3)
     seen = arrivals(pair, [random.randrange(40, 1500) for _ in range(40)])
-    ends = []
+    ends: list[End] = []
     for _ in range(200):
         pair.loop.run_for(random.randrange(10**8))
         if ends and random.random() < 0.5:

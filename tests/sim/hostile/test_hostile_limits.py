@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import agents.box.intake.collector
 from agents.box.intake.backlog import Backlog
 from agents.box.intake.collector import port_limits
-from agents.box.intake.limits import TokenBucket
 from sim.lab.labfile import parse_lab
 from sim.worlds import run_lab
+from wire.process.ratelimit import TokenBucket
 
 LAB = """
 [lab]
@@ -48,13 +49,13 @@ AT_BOTH_PORTS = 2 * port_limits(1).connections_max
 OFF = 1e9
 
 
-def as_limits(**changes: float) -> Callable[[Patch], None]:
+def as_limits(**changes: Any) -> Callable[[Patch], None]:
     """Change the limits of each port."""
 
     def plant(patch: Patch) -> None:
         patch.setattr(
             agents.box.intake.collector, "port_limits", lambda n: replace(port_limits(n), **changes)
-        )  # type: ignore[arg-type]
+        )
 
     return plant
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from itertools import pairwise
 from random import Random
+from typing import Any
 
 import pytest
 import simpy
@@ -22,6 +23,7 @@ from wire.messages import (
     Entry,
     Inventory,
     Quality,
+    Report,
     Status,
     decode,
     encode,
@@ -35,19 +37,21 @@ AGENT_MODELS = [name for name in model_names() if load_profile(name).speaks == "
 class Lab:
     """Instruments in one environment. `sent` has the reports of each: (time, kind, fields)."""
 
-    def __init__(self, seed=1):
+    def __init__(self, seed: int = 1) -> None:
         self.env = simpy.Environment(0)
         self.seed = seed
-        self.sent = {}
+        self.sent: dict[str, list[tuple[int, type[Report], tuple[Any, ...]]]] = {}
 
-    def add(self, model, serial="X-1", *, every_ns=MINUTE_NS, staffed=False):
+    def add(
+        self, model: str, serial: str = "X-1", *, every_ns: int = MINUTE_NS, staffed: bool = False
+    ) -> SimulatedInstrument:
         sent = self.sent[serial] = []
         instrument = SimulatedInstrument(
             load_model(model),
             self.env,
             serial,
             stream(self.seed, f"instrument/{serial}"),
-            lambda kind, *fields: sent.append((self.env.now, kind, fields)),
+            lambda kind, *fields: sent.append((int(self.env.now), kind, fields)),
             every_ns,
         )
         if staffed:
@@ -55,11 +59,11 @@ class Lab:
             FieldService(self.env, instrument, stream(self.seed, f"service/{serial}"))
         return instrument
 
-    def of(self, kind, serial="X-1"):
+    def of(self, kind: type[Report], serial: str = "X-1") -> list[tuple[Any, ...]]:
         return [fields for _, its, fields in self.sent[serial] if its is kind]
 
 
-def week(model, seed=1):
+def week(model: str, seed: int = 1) -> Lab:
     lab = Lab(seed)
     lab.add(model, staffed=True)
     lab.env.run(DAYS * DAY_NS)
@@ -67,22 +71,22 @@ def week(model, seed=1):
 
 
 @pytest.fixture(scope="module", params=model_names())
-def a_week(request):
+def a_week(request: pytest.FixtureRequest) -> Lab:
     return week(request.param)
 
 
 @pytest.fixture(params=model_names())
-def model(request):
-    return request.param
+def model(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
-def test_models_are_found_by_their_file_names():
+def test_models_are_found_by_their_file_names() -> None:
     assert {"chemistry-analyzer", "hematology-analyzer", "immunoassay-analyzer"} <= set(model_names())
     with pytest.raises(ModelError, match=r"'toaster'; there are batch-chemistry-analyzer, "):
         load_model("toaster")
 
 
-def test_a_model_is_consistent(model):
+def test_a_model_is_consistent(model: str) -> None:
     it = load_model(model)
     shelf = {reagent.assay for reagent in it.reagents}
     assert {assay for panel in it.panels for assay in panel.uses} == shelf
@@ -98,12 +102,12 @@ def test_a_model_is_consistent(model):
 # ---- determinism
 
 
-def test_the_same_seed_gives_the_same_reports(model):
+def test_the_same_seed_gives_the_same_reports(model: str) -> None:
     assert week(model).sent == week(model).sent
     assert week(model).sent != week(model, seed=2).sent
 
 
-def test_another_instrument_does_not_change_the_reports_of_this_one(model):
+def test_another_instrument_does_not_change_the_reports_of_this_one(model: str) -> None:
     alone = week(model)
     lab = Lab()
     lab.add("hematology-analyzer", "X-0", staffed=True)
@@ -112,7 +116,7 @@ def test_another_instrument_does_not_change_the_reports_of_this_one(model):
     assert lab.sent["X-1"] == alone.sent["X-1"]
 
 
-def test_the_arrivals_of_samples_do_not_depend_on_how_often_they_are_read():
+def test_the_arrivals_of_samples_do_not_depend_on_how_often_they_are_read() -> None:
     often, seldom = (Arrivals(Random(7), 500, 0, 0) for _ in range(2))
     assert sum(often.until(t) for t in range(0, DAY_NS + 1, 10 * SECOND_NS)) == seldom.until(DAY_NS)
 
@@ -120,34 +124,35 @@ def test_the_arrivals_of_samples_do_not_depend_on_how_often_they_are_read():
 # ---- encoding
 
 
-def test_every_report_can_be_encoded_and_decoded(a_week):
+def test_every_report_can_be_encoded_and_decoded(a_week: Lab) -> None:
     for number, (at_ns, kind, fields) in enumerate(a_week.sent["X-1"], 1):
-        entry = Entry("X-1", 1, kind(number, at_ns // 1_000_000, *fields))
+        report: Any = kind(number, at_ns // 1_000_000, *fields)
+        entry = Entry("X-1", 1, report)
         assert decode(Entry, encode(entry)) == entry
 
 
 @pytest.mark.parametrize("a_week", AGENT_MODELS, indirect=True)
-def test_a_status_has_eight_to_ten_readings_if_an_agent_sends_them(a_week):
+def test_a_status_has_eight_to_ten_readings_if_an_agent_sends_them(a_week: Lab) -> None:
     assert {len(readings) for _, _, readings in a_week.of(Status)} <= {8, 9, 10}
 
 
 # ---- plausibility of a week
 
 
-def test_a_status_is_sent_each_minute_and_an_inventory_each_hour(a_week):
+def test_a_status_is_sent_each_minute_and_an_inventory_each_hour(a_week: Lab) -> None:
     assert len(a_week.of(Status)) == DAYS * 24 * 60
     assert len(a_week.of(Inventory)) >= DAYS * 24
 
 
-def test_reagents_are_consumed_and_never_negative(a_week):
+def test_reagents_are_consumed_and_never_negative(a_week: Lab) -> None:
     stocks = [stock for (stock,) in a_week.of(Inventory)]
     assert all(left >= 0 for stock in stocks for left in stock.values())
     changes = [after[a] - before[a] for before, after in pairwise(stocks) for a in before]
     assert min(changes) < 0 < max(changes)
 
 
-def test_most_samples_are_processed_in_the_morning(a_week):
-    by_hour = Counter()
+def test_most_samples_are_processed_in_the_morning(a_week: Lab) -> None:
+    by_hour = Counter[int]()
     before = 0
     for at_ns, kind, fields in a_week.sent["X-1"]:
         if kind is Status:
@@ -160,7 +165,7 @@ def test_most_samples_are_processed_in_the_morning(a_week):
     assert min(by_hour.values()) > 0, "there are emergency samples at night"
 
 
-def test_an_instrument_never_exceeds_its_throughput(a_week, request):
+def test_an_instrument_never_exceeds_its_throughput(a_week: Lab, request: pytest.FixtureRequest) -> None:
     it = load_model(request.node.callspec.params["a_week"])
     counts = [readings[it.counter] for _, _, readings in a_week.of(Status)]
     most_expensive = max(panel.cycles for panel in it.panels)
@@ -169,26 +174,26 @@ def test_an_instrument_never_exceeds_its_throughput(a_week, request):
     assert max(hourly) > it.cycles_per_hour / 5
 
 
-def test_most_controls_are_within_two_standard_deviations(a_week):
+def test_most_controls_are_within_two_standard_deviations(a_week: Lab) -> None:
     deviations = [deviation for _, _, deviation in a_week.of(Quality)]
     within = sum(abs(deviation) <= 2000 for deviation in deviations) / len(deviations)
     assert 0.85 < within < 0.99
 
 
-def test_controls_run_three_times_a_day(a_week, request):
+def test_controls_run_three_times_a_day(a_week: Lab, request: pytest.FixtureRequest) -> None:
     it = load_model(request.node.callspec.params["a_week"])
     per_run = len(it.controls) * it.control_levels
     shifts = 3 * (DAYS - 1)
     assert len(a_week.of(Quality)) >= shifts * per_run
 
 
-def test_alerts_occur_daily_and_at_most_36_a_day(a_week):
+def test_alerts_occur_daily_and_at_most_36_a_day(a_week: Lab) -> None:
     per_day = Counter(at_ns // DAY_NS for at_ns, kind, _ in a_week.sent["X-1"] if kind is Alert)
     assert len(a_week.of(Alert)) >= DAYS
     assert max(per_day.values()) <= 36
 
 
-def test_an_instrument_runs_most_of_the_time(a_week):
+def test_an_instrument_runs_most_of_the_time(a_week: Lab) -> None:
     states = Counter(state for state, _, _ in a_week.of(Status))
     assert states["running"] > 0.5 * states.total()
     assert states["idle"] > 0
@@ -198,7 +203,7 @@ def test_an_instrument_runs_most_of_the_time(a_week):
 # ---- faults and hooks
 
 
-def test_without_operators_an_instrument_stops_and_sends_each_alert_once(model):
+def test_without_operators_an_instrument_stops_and_sends_each_alert_once(model: str) -> None:
     lab = Lab()
     lab.add(model)
     lab.env.run(DAYS * DAY_NS)
@@ -209,7 +214,7 @@ def test_without_operators_an_instrument_stops_and_sends_each_alert_once(model):
     assert len(set(codes)) == len(codes)
 
 
-def test_only_an_essential_reagent_stops_the_instrument(model):
+def test_only_an_essential_reagent_stops_the_instrument(model: str) -> None:
     for reagent in load_model(model).reagents:
         lab = Lab()
         instrument = lab.add(model)
@@ -225,7 +230,7 @@ def test_only_an_essential_reagent_stops_the_instrument(model):
         assert lab.of(Status)[-1][0] == "running"
 
 
-def test_a_drift_causes_one_alert_and_ends_when_cleared(model):
+def test_a_drift_causes_one_alert_and_ends_when_cleared(model: str) -> None:
     lab = Lab()
     instrument = lab.add(model)
     sensor = load_model(model).sensors[0]
@@ -241,7 +246,7 @@ def test_a_drift_causes_one_alert_and_ends_when_cleared(model):
     assert [fields[0] for fields in lab.of(Alert)].count(code) == 1
 
 
-def test_hooks_refuse_parts_that_the_model_does_not_have():
+def test_hooks_refuse_parts_that_the_model_does_not_have() -> None:
     instrument = Lab().add("hematology-analyzer")
     with pytest.raises(ValueError, match=r"regulates bath-temp-mc, .* not 'luminometer-dark-n'"):
         instrument.drift("luminometer-dark-n", 1)
@@ -251,7 +256,7 @@ def test_hooks_refuse_parts_that_the_model_does_not_have():
         instrument.mishap("Z9999")
 
 
-def test_a_flood_has_the_given_rate_until_it_ends():
+def test_a_flood_has_the_given_rate_until_it_ends() -> None:
     lab = Lab()
     instrument = lab.add("chemistry-analyzer")
     lab.env.run(HOUR_NS)
@@ -265,7 +270,7 @@ def test_a_flood_has_the_given_rate_until_it_ends():
     assert len(lab.of(Status)) - before - flooded <= 61
 
 
-def test_an_instrument_sends_nothing_without_power_and_warms_up_afterwards(model):
+def test_an_instrument_sends_nothing_without_power_and_warms_up_afterwards(model: str) -> None:
     lab = Lab()
     instrument = lab.add(model)
     lab.env.run(9 * HOUR_NS)
@@ -279,6 +284,7 @@ def test_an_instrument_sends_nothing_without_power_and_warms_up_afterwards(model
     lab.env.run(10 * HOUR_NS + 2 * MINUTE_NS)
     state, counted, readings = lab.of(Status)[-1]
     sensor = next(sensor for sensor in load_model(model).sensors if sensor.cold)
+    assert sensor.cold is not None
     assert (state, counted) == ("maintenance", 0) and samples > 0
     assert readings[sensor.channel] < sensor.low or sensor.cold > sensor.setpoint
     assert readings["queue-n"] > 0
@@ -288,7 +294,7 @@ def test_an_instrument_sends_nothing_without_power_and_warms_up_afterwards(model
     assert sensor.low < readings[sensor.channel] < sensor.high
 
 
-def test_commands_are_executed_or_refused():
+def test_commands_are_executed_or_refused() -> None:
     lab = Lab()
     instrument = lab.add("immunoassay-analyzer")
     assert instrument.execute(Command(1, "X-1", "send-inventory")) == "done"
@@ -299,7 +305,7 @@ def test_commands_are_executed_or_refused():
     assert instrument.execute(Command(4, "X-1", "data-upload")) == instrument.data_file()
 
 
-def test_a_calibration_is_followed_by_controls():
+def test_a_calibration_is_followed_by_controls() -> None:
     lab = Lab()
     instrument = lab.add("hematology-analyzer")
     instrument.recalibrate("hgb")
@@ -325,11 +331,11 @@ def test_a_calibration_is_followed_by_controls():
         (2900, 2000, False),
     ],
 )
-def test_controls_are_rejected_by_the_westgard_rules(previous, deviation, rejected):
+def test_controls_are_rejected_by_the_westgard_rules(previous: int, deviation: int, rejected: bool) -> None:
     assert rejects(previous, deviation) is rejected
 
 
-def test_a_calibration_removes_the_bias():
+def test_a_calibration_removes_the_bias() -> None:
     controls = Controls(Random(3), 0, DAY_NS)
     for _ in range(1000):
         controls.change_lot()
@@ -340,7 +346,7 @@ def test_a_calibration_removes_the_bias():
     assert abs(mean) < 700
 
 
-def test_the_samples_of_a_day_follow_the_hourly_distribution():
+def test_the_samples_of_a_day_follow_the_hourly_distribution() -> None:
     arrivals = Arrivals(Random(11), 24_000, 6 * HOUR_NS, 6 * HOUR_NS)
     by_hour = [arrivals.until((6 + hour) * HOUR_NS) for hour in range(1, 25)]
     for count, weight in zip(by_hour, SAMPLES_BY_HOUR, strict=True):

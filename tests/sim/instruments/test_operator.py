@@ -1,4 +1,5 @@
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import simpy
@@ -8,31 +9,31 @@ from sim.instruments import SimulatedInstrument, load_model
 from sim.instruments.field_service import FieldService
 from sim.instruments.operator import REPLACE_LAMP_FROM, SHIFTS, Operator
 from sim.units import DAY_NS, HOUR_NS, MINUTE_NS
-from wire.messages import Alert, Inventory, Quality, Status
+from wire.messages import Alert, Inventory, Quality, Report, Status
 
 
 class Room:
     """One instrument with its operators. `sent` has its reports: (time, kind, fields)."""
 
-    def __init__(self, model="chemistry-analyzer", seed=1):
+    def __init__(self, model: str = "chemistry-analyzer", seed: int = 1) -> None:
         self.env = simpy.Environment(0)
-        self.sent = []
+        self.sent: list[tuple[int, type[Report], tuple[Any, ...]]] = []
         self.instrument = SimulatedInstrument(
             load_model(model),
             self.env,
             "X-1",
             stream(seed, "instrument/X-1"),
-            lambda kind, *fields: self.sent.append((self.env.now, kind, fields)),
+            lambda kind, *fields: self.sent.append((int(self.env.now), kind, fields)),
             MINUTE_NS,
         )
         Operator(self.env, self.instrument, stream(seed, "people/X-1"))
         FieldService(self.env, self.instrument, stream(seed, "service/X-1"))
 
-    def times(self, kind):
+    def times(self, kind: type[Report]) -> list[int]:
         return [at_ns for at_ns, its, _ in self.sent if its is kind]
 
 
-def test_controls_run_at_the_start_of_each_shift():
+def test_controls_run_at_the_start_of_each_shift() -> None:
     room = Room()
     room.env.run(DAY_NS)
     for shift in SHIFTS:
@@ -41,7 +42,7 @@ def test_controls_run_at_the_start_of_each_shift():
     assert min(room.times(Quality)) > SHIFTS[0].begins_hour * HOUR_NS
 
 
-def test_a_missing_reagent_is_replaced_after_a_delay():
+def test_a_missing_reagent_is_replaced_after_a_delay() -> None:
     waits = []
     for seed in range(20):
         room = Room(seed=seed)
@@ -55,9 +56,9 @@ def test_a_missing_reagent_is_replaced_after_a_delay():
     assert len(set(waits)) == len(waits)
 
 
-def test_operators_respond_more_slowly_at_night():
-    def mean_wait_ns(hour):
-        total_ns = 0
+def test_operators_respond_more_slowly_at_night() -> None:
+    def mean_wait_ns(hour: int) -> float:
+        total_ns = 0.0
         for seed in range(30):
             room = Room(seed=seed)
             room.env.run(hour * HOUR_NS)
@@ -70,7 +71,7 @@ def test_operators_respond_more_slowly_at_night():
     assert mean_wait_ns(3) > 1.5 * mean_wait_ns(9)
 
 
-def test_a_reagent_that_stops_the_instrument_is_replaced_first():
+def test_a_reagent_that_stops_the_instrument_is_replaced_first() -> None:
     room = Room()
     room.env.run(12 * HOUR_NS)
     for assay in ("glu", "alb", "wash"):
@@ -88,10 +89,11 @@ def test_a_reagent_that_stops_the_instrument_is_replaced_first():
 
 
 @pytest.mark.parametrize("model", ["chemistry-analyzer", "hematology-analyzer"])
-def test_the_lamp_is_replaced_before_the_end_of_its_life(model):
+def test_the_lamp_is_replaced_before_the_end_of_its_life(model: str) -> None:
     room = Room(model)
-    life_h = load_model(model).lamp.life_h
-    left_h = (REPLACE_LAMP_FROM - room.instrument.lamp_share_used()) * life_h
+    lamp = load_model(model).lamp
+    assert lamp is not None
+    left_h = (REPLACE_LAMP_FROM - room.instrument.lamp_share_used()) * lamp.life_h
     assert left_h > 0
     room.env.run(int(left_h * HOUR_NS))
     assert room.instrument.lamp_share_used() > 0.9 * REPLACE_LAMP_FROM
@@ -101,7 +103,7 @@ def test_the_lamp_is_replaced_before_the_end_of_its_life(model):
     assert "L0100" not in {fields[0] for _, kind, fields in room.sent if kind is Alert}
 
 
-def test_the_waste_is_emptied_before_it_is_full():
+def test_the_waste_is_emptied_before_it_is_full() -> None:
     room = Room("immunoassay-analyzer")
     room.env.run(7 * DAY_NS)
     levels = [fields[2]["waste-pct"] for _, kind, fields in room.sent if kind is Status]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache, partial
 from statistics import fmean, pstdev
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,7 @@ class WornInstrument:
         every_ns: int = 30 * MINUTE_NS,
     ) -> None:
         self.env = Environment()
-        self.sent: list[tuple[int, type[Report], tuple]] = []
+        self.sent: list[tuple[int, type[Report], tuple[Any, ...]]] = []
         self.instrument = SimulatedInstrument(
             model, self.env, "X-1", stream(seed, "model"), self._emit, every_ns
         )
@@ -59,10 +60,11 @@ class WornInstrument:
         return [at_ns for at_ns, kind, fields in self.sent if kind is Alert and fields[0] == code]
 
 
-def with_one_part(name: str, place: int, **changes: object) -> InstrumentModel:
+def with_one_part(name: str, place: int, **changes: Any) -> InstrumentModel:
     """A model of which only one part degrades, soon and at any course that `changes` make certain."""
     model = load_model(name)
-    quick = replace(model.wear[place], **{"starts_after_days": 6, "stable": 0.0, "sudden": 0.0, **changes})
+    soon: dict[str, Any] = {"starts_after_days": 6, "stable": 0.0, "sudden": 0.0, **changes}
+    quick = replace(model.wear[place], **soon)
     quiet = tuple(replace(sensor, drifts_per_day=0.0) for sensor in model.sensors)
     return replace(
         model, wear=(quick,), sensors=quiet, mishaps=tuple(replace(m, stops=False) for m in model.mishaps)
@@ -180,7 +182,7 @@ def test_error_counts_grow_before_a_failure_and_return_after_the_repair() -> Non
     before_failure = after_repair = 0
     for seed in range(6):
         bench = WornInstrument(model, seed)
-        bench.instrument.watch(lambda trouble, it=bench.instrument: it.clear(trouble.code))
+        bench.instrument.watch(partial(lambda it, trouble: it.clear(trouble.code), bench.instrument))
         bench.env.run(until=90 * DAY_NS)
         (truth, *_) = bench.instrument.wear_truth()
         assert truth.codes == ("K0101", "B0101") and truth.failed_ns is not None
@@ -341,7 +343,7 @@ def test_a_history_depends_on_its_seed_alone(name: str) -> None:
 
 
 def test_a_history_is_that_of_a_simulation_with_an_event_for_each_report() -> None:
-    env, reports = Environment(), []
+    env, reports = Environment(), list[Report]()
 
     def emit(kind: type[Report], /, *fields: object) -> None:
         reports.append(kind(len(reports) + 1, env.now // 1_000_000, *fields))

@@ -33,7 +33,10 @@ class Line:
         self.pipe = getattr(self.link, direction)
         self.other = self.link.backward if direction == "forward" else self.link.forward
         self.arrived: list[tuple[int, int]] = []
-        target.receive = lambda segment, _: self.arrived.append((segment.seq, self.env.now))  # type: ignore[method-assign]
+        target.receive = self._receive  # type: ignore[method-assign]
+
+    def _receive(self, segment: TcpSegment, link: Link) -> None:
+        self.arrived.append((segment.seq, self.env.now))
 
     def send(self, *numbers: int, length: int = LENGTH, flags: int = ACK) -> None:
         for number in numbers:

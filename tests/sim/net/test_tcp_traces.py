@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.sim.traces import FOLDER, SCENARIOS, golden
+from tests.support.sim.traced import SCENARIOS
+from tests.support.sim.traces import FOLDER, golden
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

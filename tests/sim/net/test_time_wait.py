@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sim.net.link import LinkEnd
 from sim.net.segment import ACK, FIN, RST, SYN, TcpSegment
 from sim.net.tcp.time_wait import TIME_WAIT_NS, TimeWait
 from tests.support.sim.traced import Traced
@@ -12,7 +13,12 @@ def closed(*, client_first: bool = True) -> tuple[Traced, TcpSegment]:
     pair = Traced()
     sent: list[tuple[str, TcpSegment]] = []
     send = pair.link.send
-    pair.link.send = lambda source, segment: (sent.append((source.name, segment)), send(source, segment))[1]  # type: ignore[method-assign]
+
+    def noted(source: LinkEnd, segment: TcpSegment) -> None:
+        sent.append((source.name, segment))
+        send(source, segment)
+
+    pair.link.send = noted  # type: ignore[method-assign]
     pair.open()
     (pair.client if client_first else pair.server).transport.close()
     pair.wait(1000)

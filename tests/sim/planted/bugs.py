@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -17,6 +17,7 @@ import agents.box.uplink.stream
 import datacenter.store.batch
 from agents.box.buffer import Buffer
 from agents.box.commands import CommandDispatcher
+from agents.box.health.audit import encode_gap
 from agents.box.intake.intake import Intake
 from agents.box.uplink.batching import SendScheduler
 from agents.box.uplink.stream import Stream
@@ -24,6 +25,7 @@ from agents.instrument.agent import InstrumentAgent
 from agents.instrument.command_runner import CommandRunner
 from agents.instrument.report_queue import ReportQueue
 from agents.spool import Priority, Spool
+from datacenter.store.rows import Row, make_rows
 from datacenter.store.store import Store
 from hal.emul.disk import EmulDisk
 from sim.worlds.virtual.datacenter import VirtualDataCenter
@@ -248,21 +250,19 @@ def sends_alerts_only_with_routine_reports(patch: Patch) -> None:
 
 @planted("rot", "lost")
 def never_sends_a_gap_record(patch: Patch) -> None:
-    right = agents.box.start.encode_gap
     patch.setattr(
         agents.box.start,
         "encode_gap",
-        lambda gap, clock: right(type(gap)((), 0, gap.reason), clock),
+        lambda gap, clock: encode_gap(type(gap)((), 0, gap.reason), clock),
     )
 
 
 @planted("rot", "altered")
 def names_too_much_in_a_gap_record(patch: Patch) -> None:
-    right = agents.box.start.encode_gap
 
     def naming(gap: Any, clock: Any) -> bytes:
         first, last = gap.ranges[-1]
-        return right(type(gap)((*gap.ranges[:-1], (first, last + 200)), gap.records, gap.reason), clock)
+        return encode_gap(type(gap)((*gap.ranges[:-1], (first, last + 200)), gap.records, gap.reason), clock)
 
     patch.setattr(agents.box.start, "encode_gap", naming)
 
@@ -315,7 +315,7 @@ def loses_its_queue_when_it_is_long(patch: Patch) -> None:
 @planted("errors", "lost")
 def answers_before_it_commits(patch: Patch) -> None:
     """A batch is committed together with the next one and lost at a restart."""
-    right, pending = Store.ingest_all, []
+    right, pending = Store.ingest_all, list[Any]()
     killed = VirtualDataCenter.hold_down
 
     def late(self: Store, received: Any) -> list[BatchReply]:
@@ -334,10 +334,11 @@ def answers_before_it_commits(patch: Patch) -> None:
 
 def _stored(patch: Patch, change: Callable[[list[tuple[int, Record]]], list[tuple[int, Record]]]) -> None:
     """Change the records, with their sequence numbers, before their rows are made."""
-    right = datacenter.store.batch.make_rows
-    patch.setattr(
-        datacenter.store.batch, "make_rows", lambda *given: right(*given[:-1], change(list(given[-1])))
-    )
+
+    def changed(box: str, epoch: int, stored_at_ms: int, records: Iterable[tuple[int, Record]]) -> list[Row]:
+        return make_rows(box, epoch, stored_at_ms, change(list(records)))
+
+    patch.setattr(datacenter.store.batch, "make_rows", changed)
 
 
 def _with_body(record: Record, **changes: Any) -> Record:
@@ -369,9 +370,8 @@ def stores_another_time(patch: Patch) -> None:
 
 @planted("errors", "lost")
 def stores_reports_without_their_numbers(patch: Patch) -> None:
-    right = datacenter.store.batch.make_rows
     patch.setattr(
         datacenter.store.batch,
         "make_rows",
-        lambda *given: [row._replace(number=None) for row in right(*given)],
+        lambda *given: [row._replace(number=None) for row in make_rows(*given)],
     )

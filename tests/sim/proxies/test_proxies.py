@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from pathlib import Path
 from random import Random
+from typing import Any, TypeVar
 
 import pytest
 from msgspec import structs
@@ -25,6 +27,9 @@ from wire.tls.context import client_context, server_context
 KINDS = proxy_kinds()
 ALL = [(name, auth) for name, kind in KINDS.items() for auth in kind.auths]
 WITH_PASSWORD = [(name, auth) for name, auth in ALL if auth != "none"]
+
+
+T = TypeVar("T")
 
 
 class Site:
@@ -58,11 +63,12 @@ class Site:
         self.run(self.proxy, listen())
         self.box.power_on()
 
-    def run(self, host: SimHost, coro):
+    def run(self, host: SimHost, coro: Coroutine[Any, Any, T]) -> T:
         incarnation = host.incarnation or host.power_on()
-        return self.loop.run_until_complete(incarnation.run(self.loop, coro))
+        result: T = self.loop.run_until_complete(incarnation.run(self.loop, coro))
+        return result
 
-    def ask(self, host: str = "far", body: bytes = b"hello", **changes: str) -> bytes:
+    def ask(self, host: str = "far", body: bytes = b"hello", **changes: Any) -> bytes:
         """Send a request through the proxy, with changed settings; return the response: the body reversed."""
         proxy = structs.replace(self.settings, **changes)
 
@@ -84,7 +90,7 @@ every_kind = pytest.mark.parametrize("site", ALL, indirect=True, ids="-".join)
 every_kind_with_password = pytest.mark.parametrize("site", WITH_PASSWORD, indirect=True, ids="-".join)
 
 
-def refusal(site: Site, **changes: str) -> ProxyErrorKind:
+def refusal(site: Site, **changes: Any) -> ProxyErrorKind:
     with pytest.raises(ProxyError) as caught:
         site.ask(**changes)
     return caught.value.kind
@@ -184,7 +190,9 @@ def test_a_slow_proxy_delays_both_directions(site: Site) -> None:
 )  # fmt: skip
 def test_a_proxy_refuses_invalid_requests(site: Site, first_bytes: bytes, answered: bytes) -> None:
     async def send() -> Recorder:
-        transport, recorder = await site.loop.create_connection(Recorder, "proxy", site.settings.port)
+        recorder = Recorder()
+        transport, _ = await site.loop.create_connection(lambda: recorder, "proxy", site.settings.port)
+        assert isinstance(transport, asyncio.Transport)
         transport.write(first_bytes)
         await asyncio.sleep(5)
         return recorder

@@ -2,14 +2,17 @@
 
 import json
 import re
+from collections.abc import Callable
 from html.parser import HTMLParser
+from importlib import resources
+from pathlib import Path
 
 import msgspec
 import pytest
 from plotly.offline import get_plotlyjs
 
 from sim.report import page, write_report
-from sim.verdict.result import BacklogSeries, FaultOccurrence, Series
+from sim.verdict.result import BacklogSeries, FaultOccurrence, Result, Series
 from tests.support.sim.report_examples import HOUR, MINUTES, bare, failing, hostile, passing
 
 VOID = {"meta", "br", "img", "hr", "link", "input"}
@@ -29,9 +32,9 @@ class Document(HTMLParser):
         self.close()
         assert not self.open, f"never closed: {self.open}"
 
-    def handle_starttag(self, tag, attrs):
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, dict(attrs)))
-        self.ids += [value for name, value in attrs if name == "id"]
+        self.ids += [value for name, value in attrs if name == "id" and value is not None]
         if tag == "script":
             self.scripts.append("")
         if tag not in VOID:
@@ -39,11 +42,11 @@ class Document(HTMLParser):
         if tag == "td":
             self.words += " "
 
-    def handle_endtag(self, tag):
+    def handle_endtag(self, tag: str) -> None:
         assert self.open and self.open[-1] == tag, f"</{tag}> closes {self.open[-3:]}"
         self.open.pop()
 
-    def handle_data(self, data):
+    def handle_data(self, data: str) -> None:
         if self.open and self.open[-1] == "script":
             self.scripts[-1] += data
         elif self.open and self.open[-1] != "style":
@@ -60,14 +63,14 @@ def own_text(text: str) -> str:
 
 
 @pytest.mark.parametrize("make", [passing, failing, bare, hostile])
-def test_the_page_is_well_formed(make):
+def test_the_page_is_well_formed(make: Callable[[], Result]) -> None:
     document = Document(page.render(make()))
     assert len(document.ids) == len(set(document.ids))
     assert document.elements[0] == ("html", {"lang": "en"})
 
 
 @pytest.mark.parametrize("make", [passing, failing, bare])
-def test_the_page_loads_nothing_from_the_network(make):
+def test_the_page_loads_nothing_from_the_network(make: Callable[[], Result]) -> None:
     text = page.render(make())
     document = Document(text)
     for tag, attributes in document.elements:
@@ -75,11 +78,11 @@ def test_the_page_loads_nothing_from_the_network(make):
         assert not {"src", "href", "action", "srcset"} & set(attributes)
     assert not re.search(r"https?://|url\(|@import|fetch\(|XMLHttp|import\(", own_text(text))
     policy = next(attributes["content"] for _, attributes in document.elements if "http-equiv" in attributes)
-    assert policy.startswith("default-src 'none';")
+    assert policy is not None and policy.startswith("default-src 'none';")
     assert "http" not in policy and "connect-src" not in policy
 
 
-def test_markup_in_a_lab_file_is_shown_as_text():
+def test_markup_in_a_lab_file_is_shown_as_text() -> None:
     result = hostile()
     document = Document(page.render(result))
     assert len(document.scripts) == 3  # figures, plotly.js and the page's own
@@ -92,11 +95,11 @@ def test_markup_in_a_lab_file_is_shown_as_text():
     assert "<" not in label["text"][0]
 
 
-def test_the_embedded_library_does_not_close_its_script_element():
+def test_the_embedded_library_does_not_close_its_script_element() -> None:
     assert "</script" not in get_plotlyjs().lower()
 
 
-def test_a_passing_run_shows_its_figures():
+def test_a_passing_run_shows_its_figures() -> None:
     words = " ".join(Document(page.render(passing())).words.split())
     for text in (
         "PASS",
@@ -114,7 +117,7 @@ def test_a_passing_run_shows_its_figures():
     assert "What failed" not in words
 
 
-def test_a_failing_run_shows_its_failures_faults_and_replay_command():
+def test_a_failing_run_shows_its_failures_faults_and_replay_command() -> None:
     words = " ".join(Document(page.render(failing())).words.split())
     for text in (
         "FAIL",
@@ -128,7 +131,7 @@ def test_a_failing_run_shows_its_failures_faults_and_replay_command():
     assert words.count(failing().replay) == 2
 
 
-def test_charts_are_shown_only_if_there_is_data():
+def test_charts_are_shown_only_if_there_is_data() -> None:
     assert {"timeline", "latency", "bytes", "figures"} == set(Document(page.render(passing())).ids)
     least = Document(page.render(bare()))
     assert least.ids == ["figures"]
@@ -136,18 +139,18 @@ def test_charts_are_shown_only_if_there_is_data():
     assert least.tables() == 2  # expectations and the uplink's total
 
 
-def test_the_rows_of_the_timeline_share_an_axis_and_use_the_colors_of_the_page():
+def test_the_rows_of_the_timeline_share_an_axis_and_use_the_colors_of_the_page() -> None:
     text = page.render(passing())
     figures = json.loads(Document(text).scripts[0])
     layout = figures["timeline"]["layout"]
     assert [key for key in layout if key.startswith("xaxis")] == ["xaxis"]
     assert len([key for key in layout if key.startswith("yaxis")]) == 4
     used = set(re.findall(r"--[a-z-]+", json.dumps(figures)))
-    defined = set(re.findall(r"(--[a-z-]+): ", (page.resources.files("sim.report") / "page.css").read_text()))
+    defined = set(re.findall(r"(--[a-z-]+): ", (resources.files("sim.report") / "page.css").read_text()))
     assert used <= defined
 
 
-def test_a_time_without_traffic_is_drawn_at_zero():
+def test_a_time_without_traffic_is_drawn_at_zero() -> None:
     figures = json.loads(Document(page.render(passing())).scripts[0])
     up = next(trace for trace in figures["timeline"]["data"] if trace.get("name") == "up")
     axis = figures["timeline"]["layout"]["yaxis2"]
@@ -158,7 +161,7 @@ def test_a_time_without_traffic_is_drawn_at_zero():
 
 
 @pytest.mark.parametrize("bins", [0, 3])
-def test_a_run_that_sent_nothing_still_has_a_timeline(bins):
+def test_a_run_that_sent_nothing_still_has_a_timeline(bins: int) -> None:
     none = (0,) * bins
     series = Series(
         bin_ns=10**9,
@@ -172,7 +175,7 @@ def test_a_run_that_sent_nothing_still_has_a_timeline(bins):
     assert [len(trace["y"]) for trace in timeline["data"] if trace.get("name") == "up"] == [bins]
 
 
-def test_the_axis_of_waiting_records_has_whole_numbers():
+def test_the_axis_of_waiting_records_has_whole_numbers() -> None:
     result = passing()
     assert result.series is not None
     none, one = (0,) * MINUTES, (0, 1) * (MINUTES // 2)
@@ -184,17 +187,17 @@ def test_the_axis_of_waiting_records_has_whole_numbers():
     assert layout["yaxis4"]["dtick"] == 1
 
 
-def test_the_time_axis_names_days_if_there_is_more_than_one():
+def test_the_time_axis_names_days_if_there_is_more_than_one() -> None:
     def tick_formats(days: int) -> str:
         text = page.render(msgspec.structs.replace(passing(), sim_seconds=86_400.0 * days))
         figure = json.loads(Document(text).scripts[0])["timeline"]
-        return figure["layout"]["xaxis"]["tickformatstops"][2]["value"]
+        return str(figure["layout"]["xaxis"]["tickformatstops"][2]["value"])
 
     assert tick_formats(1) == "%H:%M"
     assert tick_formats(7) == "%H:%M\nday %-j"
 
 
-def test_many_faults_are_drawn_without_labels():
+def test_many_faults_are_drawn_without_labels() -> None:
     faults = tuple(
         FaultOccurrence(kind="link-flap", at_ns=i * HOUR // 60, target="uplink") for i in range(500)
     )
@@ -204,7 +207,7 @@ def test_many_faults_are_drawn_without_labels():
     assert len(timeline["layout"]["shapes"]) == 101  # the first hundred, and the link's rate
 
 
-def test_simultaneous_faults_share_a_label_and_long_targets_fit_the_margin():
+def test_simultaneous_faults_share_a_label_and_long_targets_fit_the_margin() -> None:
     faults = tuple(
         FaultOccurrence(kind=kind, at_ns=HOUR, target="instrument:10") for kind in ("hoards", "drips")
     )
@@ -215,7 +218,7 @@ def test_simultaneous_faults_share_a_label_and_long_targets_fit_the_margin():
     assert timeline["layout"]["margin"]["l"] >= 7 * len("instrument:10")
 
 
-def test_a_report_is_written_as_three_files_in_a_new_folder(tmp_path):
+def test_a_report_is_written_as_three_files_in_a_new_folder(tmp_path: Path) -> None:
     paths = write_report(failing(), tmp_path / "lab" / "01")
     assert sorted(tmp_path.joinpath("lab", "01").iterdir()) == sorted(paths)
     assert [path.name for path in paths] == ["report.html", "junit.xml", "result.json"]

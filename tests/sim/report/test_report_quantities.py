@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sim.verdict import quantities
 from sim.verdict.latency import summarize
-from sim.verdict.result import Expectation
+from sim.verdict.result import Expectation, Quantity, Unit
 
 S = 10**9
 
@@ -29,7 +29,7 @@ S = 10**9
         (-2 * S, "−2 s"),
     ],
 )
-def test_a_duration_is_a_number_with_a_unit_in_nanoseconds(ns, text):
+def test_a_duration_is_a_number_with_a_unit_in_nanoseconds(ns: int, text: str) -> None:
     assert quantities.duration(ns) == text
 
 
@@ -42,7 +42,7 @@ def test_a_duration_is_a_number_with_a_unit_in_nanoseconds(ns, text):
         (30 * 3600 * S, "day 2 06:00:00"),
     ],
 )
-def test_times_of_a_lab_have_a_day_from_the_second_day_on(ns, text):
+def test_times_of_a_lab_have_a_day_from_the_second_day_on(ns: int, text: str) -> None:
     assert quantities.clock(ns) == text
 
 
@@ -61,11 +61,11 @@ def test_times_of_a_lab_have_a_day_from_the_second_day_on(ns, text):
         (2.0 / 3, "", "0.667"),
     ],
 )
-def test_quantities_are_shown_with_their_units(value, unit, text):
+def test_quantities_are_shown_with_their_units(value: Quantity, unit: Unit, text: str) -> None:
     assert quantities.quantity(value, unit) == text
 
 
-def test_a_limit_shows_its_direction():
+def test_a_limit_shows_its_direction() -> None:
     expectation = Expectation(
         name="stored", limit=5, measured=4, holds=False, relation="at least", explanation=""
     )
@@ -74,7 +74,7 @@ def test_a_limit_shows_its_direction():
 
 
 @given(st.lists(st.integers(0, 10**15), min_size=1))
-def test_a_latency_counts_every_sample_in_the_bin_that_holds_it(samples):
+def test_a_latency_counts_every_sample_in_the_bin_that_holds_it(samples: list[int]) -> None:
     latency = summarize("routine", samples)
     assert latency.count == sum(latency.counts) == len(samples)
     assert latency.max_ns == max(samples)
@@ -85,11 +85,11 @@ def test_a_latency_counts_every_sample_in_the_bin_that_holds_it(samples):
         assert len(held) == number
 
 
-def test_quantiles_are_samples_of_the_nearest_rank():
+def test_quantiles_are_samples_of_the_nearest_rank() -> None:
     latency = summarize("alert", range(100, 0, -1))
     assert (latency.p50_ns, latency.p90_ns, latency.p99_ns, latency.max_ns) == (50, 90, 99, 100)
 
 
-def test_a_latency_without_samples_is_empty():
+def test_a_latency_without_samples_is_empty() -> None:
     latency = summarize("audit", [])
     assert (latency.count, latency.counts) == (0, ())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from sim.sessions.mutants import without
 from sim.sessions.surroundings import Shift, shifts
 from tests.support.wire.grants import DATACENTER, ISSUED, OFFER, granted
 from tests.support.wire.session_audits import Audits, verdict
-from wire.session.audit import SessionRecord
+from wire.session.audit import Kind, SessionRecord
 from wire.session.grant import Evidence, PresenceWay, sign_offer
 from wire.session.table import TABLE, Event, Row, SessionState
 from wire.session.verify import AuditVerdict
@@ -116,7 +117,7 @@ class Walk:
     def now_ms(self) -> int:
         return self.setting.time * TICK_MS + self.steps
 
-    def record(self, end: int, kind: str, **content: object) -> SessionRecord:
+    def record(self, end: int, kind: Kind, **content: Any) -> SessionRecord:
         return SessionRecord(
             at_ms=ISSUED * 1000 + self.now_ms,
             monotonic_ms=self.now_ms - self.starts_ms[end],

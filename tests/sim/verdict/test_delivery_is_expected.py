@@ -20,7 +20,7 @@ from sim.verdict.outcome import Outcome
 from sim.verdict.result import GapFound, Result
 from sim.worlds import run_lab
 from tests.support.sim.verdict import limits
-from wire.messages import Entry, Status, encode
+from wire.messages import Entry, Message, Status, encode
 
 S = 10**9
 DOWN = fault_kinds()["link-down"]()
@@ -260,7 +260,7 @@ def test_a_lab_that_ends_before_a_commands_result_is_late_proves_nothing() -> No
 
 
 def test_a_lab_whose_reports_lose_their_content_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    def emptying(message: Entry) -> bytes:
+    def emptying(message: Message) -> bytes:
         if isinstance(message, Entry) and isinstance(message.body, Status):
             body = message.body
             message = Entry(

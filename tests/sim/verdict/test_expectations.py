@@ -123,9 +123,9 @@ def test_every_expectation_has_a_name_and_an_explanation_and_can_be_serialized(
     expectations, failures = evaluated
     assert [each.name for each in expectations] == NAMES
     assert {each.name for each in expectations if each.holds} == holds
-    for each in (*expectations, *failures):
-        assert each.explanation.endswith("."), each
-        assert not each.explanation.startswith("None "), each
+    for explanation in [each.explanation for each in expectations] + [each.explanation for each in failures]:
+        assert explanation.endswith("."), explanation
+        assert not explanation.startswith("None "), explanation
     assert [each.explanation for each in expectations if not each.holds] == [
         each.explanation for each in failures
     ]
@@ -175,7 +175,8 @@ def test_a_lab_allows_exactly_as_many_as_its_limit(name: str) -> None:
         report(run, 105, None, None)
     found = outcome(ledger, *gaps, duplicates=2)
     for allowed, holds in ((2, True), (1, False)):
-        expectation, _ = evaluate_one(name, found, **{name: allowed})
+        limit: dict[str, Any] = {name: allowed}
+        expectation, _ = evaluate_one(name, found, **limit)
         assert (expectation.measured, expectation.limit, expectation.holds) == (2, allowed, holds)
 
 

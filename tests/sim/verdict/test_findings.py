@@ -156,10 +156,10 @@ def test_alerts_and_audit_records_become_notes_in_the_order_of_their_times() -> 
 def test_commands_are_described_with_their_target_and_outcome() -> None:
     store = store_with()
     first = store.queue_command(BOX, SERIAL, "help-file", b"", AT_MS + 10)
-    store.queue_command(BOX, "", "settings", b"", AT_MS + 20)
+    store.queue_command(BOX, "", "send-inventory", b"", AT_MS + 20)
     store.ingest(BOX, batch(result(1, first)), AT_MS + 90)
     commands = found(store, remains(), ledger_of(result(1, first))).commands
     assert [(command.text, command.queued_ns, command.closed_ns, command.state) for command in commands] == [
         ("help-file for CHEM-0001: done", 10 * MS, 90 * MS, "done"),
-        ("settings for the box: queued", 20 * MS, NEVER, "queued"),
+        ("send-inventory for the box: queued", 20 * MS, NEVER, "queued"),
     ]

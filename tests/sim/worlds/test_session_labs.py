@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -277,7 +278,7 @@ def accept_any_code(patch: pytest.MonkeyPatch) -> None:
     from agents.box.sessions import sessions
 
     patch.setattr(sessions, "code_of", lambda _: f"{1:0{DIGITS}}")
-    patch.setattr(sessions.hmac, "compare_digest", lambda _one, _other: True)
+    patch.setattr(hmac, "compare_digest", lambda _one, _other: True)
 
 
 def lose_a_record(patch: pytest.MonkeyPatch) -> None:

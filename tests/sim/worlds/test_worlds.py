@@ -45,7 +45,7 @@ AUDITED = {
 
 def run(lab: Path, world: str) -> dict[str, Any]:
     nice = ["nice"] if world == "virtual" else []
-    command = [*nice, sys.executable, "-m", "rap", "lab", "run", lab, "--world", world, "--json"]
+    command = [*nice, sys.executable, "-m", "rap", "lab", "run", str(lab), "--world", world, "--json"]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=SECONDS_MAX)
     assert ran.stdout, (lab, world, ran.stderr)
     document: dict[str, Any] = json.loads(ran.stdout)

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any, Final
+from unittest.mock import patch
 
-import agents.box.uplink.forwarder
 from agents.box.uplink.forwarder import Forwarder
 from agents.spool import Priority
 from sim.net.link import Link, LinkQuality
@@ -16,6 +16,7 @@ from sim.net.segment import SYN, TcpSegment, Verdict
 from tests.support.agents.uplinked import World
 from tests.support.hierarchy import Hierarchy
 from wire.compression import body_kind
+from wire.dial.dialer import dial
 from wire.http.connection import ClientConnection, Request, Response
 from wire.messages import Alert, Audit, BatchReply, CommandResult, Entry, Gap, Quality, encode
 
@@ -108,7 +109,7 @@ class Journal(World):
 
     def text(self) -> str:
         """Run, and return the trace."""
-        dial, empty_line = agents.box.uplink.forwarder.dial, ClientConnection.send_empty_line
+        empty_line = ClientConnection.send_empty_line
 
         async def noted_dial(*args: Any, **kwargs: Any) -> Any:
             self.note("dials")
@@ -118,6 +119,7 @@ class Journal(World):
                 self.note(f"no connection: {type(error).__name__}")
                 raise
             self.connections.append(connection)
+            assert connection.transport is not None
             is_resumed = connection.transport.get_extra_info("ssl_object").session_reused
             self.note("connected" + ", session resumed" * is_resumed)
             connection.lost.add_done_callback(lambda _: self.note("connection lost"))
@@ -127,13 +129,11 @@ class Journal(World):
             self.note("empty line")
             empty_line(connection)
 
-        agents.box.uplink.forwarder.dial = noted_dial
-        ClientConnection.send_empty_line = noted_empty_line  # type: ignore[method-assign]
-        try:
+        with (
+            patch("agents.box.uplink.forwarder.dial", noted_dial),
+            patch.object(ClientConnection, "send_empty_line", noted_empty_line),
+        ):
             self.run()
-        finally:
-            agents.box.uplink.forwarder.dial = dial
-            ClientConnection.send_empty_line = empty_line  # type: ignore[method-assign]
         return "\n".join([*self.lines, *self._summary(self.forwarder)]) + "\n"
 
     def _summary(self, forwarder: Forwarder) -> list[str]:

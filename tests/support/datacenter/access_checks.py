@@ -459,7 +459,9 @@ def invalid_tokens_are_refused(walk: Walk) -> Iterator[str]:
             continue
         path = row.path.format(**EUROPE)
         forged = {"authorization": "Bearer rap_forged"}
-        unknown = walk.web.get(path, **forged) if row.method == "GET" else walk.web.post_json(path, **forged)
+        unknown = (
+            walk.web.get(path, **forged) if row.method == "GET" else walk.web.post_json(path, b"", **forged)
+        )
         for text, program in programs.items():
             walk.later()
             answer = call(program, row, EUROPE)

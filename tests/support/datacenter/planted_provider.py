@@ -24,7 +24,7 @@ class PlantedProvider:
 
     def __init__(self, port: int) -> None:
         self.issuer = f"http://127.0.0.1:{port}"
-        self.keys = [ECKey.generate_key("P-256", {"kid": "one", "use": "sig"})]
+        self.keys: list[ECKey | RSAKey] = [ECKey.generate_key("P-256", {"kid": "one", "use": "sig"})]
         self.requests = list[tuple[str, dict[str, str]]]()
         self.statuses = dict[str, int]()
         self.answers: dict[str, Any] = {

@@ -69,13 +69,13 @@ async def desktop_session(
     recording = io.BytesIO()
     writer = RecordingWriter(recording)
     receiver = DesktopReceiver(datacenter_end, writer, known)
-    tasks = [asyncio.create_task(bridge.run()), asyncio.create_task(receiver.run())]
+    box, datacenter = asyncio.create_task(bridge.run()), asyncio.create_task(receiver.run())
     try:
-        yield DesktopSession(bridge, receiver, recording, writer, *tasks, datacenter_end)
+        yield DesktopSession(bridge, receiver, recording, writer, box, datacenter, datacenter_end)
     finally:
-        for task in tasks:
+        for task in (box, datacenter):
             task.cancel()
-        await asyncio.wait(tasks)
+        await asyncio.wait([box, datacenter])
         for channel in (server, box_end, datacenter_end):
             channel.writer.close()
 

@@ -29,7 +29,7 @@ class Draft:
     def chain(self, name: str) -> Any:
         return self._thing("chain", name)
 
-    def elements(self, name: str) -> list[Any]:
+    def elements(self, name: str) -> Any:
         return self._thing("element", name)["elem"]
 
     def declared(self, name: str) -> Any:
@@ -40,7 +40,7 @@ class Draft:
         element = {"concat": list(parts)}
         self.commands.append({"add": {"element": {**OURS, "name": name, "elem": [element]}}})
 
-    def rule(self, chain: str, *words: str) -> list[Any]:
+    def rule(self, chain: str, *words: str) -> Any:
         """Return the statements of the first rule that contains all these words."""
         return self.commands[self._at(chain, *words)]["add"]["rule"]["expr"]
 
@@ -231,11 +231,11 @@ MUTANTS = [
         "router advertisements accepted",
         "outside",
         lambda d: (
-            d.first("input", payload("icmpv6", "type", "nd-router-advert"), ACCEPT)
-            or d.replace(
+            d.first("input", payload("icmpv6", "type", "nd-router-advert"), ACCEPT),
+            d.replace(
                 "prerouting", ("nd-neighbor-advert",), '"nd-neighbor', '"nd-router-advert", "nd-neighbor'
-            )
-            or d.drop_rule("prerouting", "@refused_icmp")
+            ),
+            d.drop_rule("prerouting", "@refused_icmp"),
         ),
     ),
     Mutant(
@@ -336,14 +336,14 @@ MUTANTS = [
         "session's answers without session",
         "sessions",
         lambda d: (
-            d.drop_rule("forward", *BACK4)
-            or d.first(
+            d.drop_rule("forward", *BACK4),
+            d.first(
                 "forward",
                 to("tun-rap"),
                 state("established"),
                 match({"ct": {"key": "direction"}}, "reply"),
                 ACCEPT,
-            )
+            ),
         ),
     ),
     Mutant(

@@ -148,6 +148,6 @@ def event(kind: str, at_s: int, lasts_s: int | None = None, parameters: str | No
     return f'[[event]]\nat = "{at_s}s"\nfault = "{kind}"\ntarget = "{target_of(kind)}"\n{lasts}\n{own}\n'
 
 
-def program_errors(result: Result) -> float | None:
+def program_errors(result: Result) -> float | str | None:
     """Return the number of program errors in the lab."""
     return {e.name: e.measured for e in result.expectations}["program_errors"]

@@ -20,7 +20,7 @@ class Pair:
     other: NamespaceHost
     link: KernelLink
 
-    def socket(self, host: NamespaceHost, kind: socket.SocketKind = socket.SOCK_DGRAM) -> socket.socket:
+    def open_socket(self, host: NamespaceHost, kind: socket.SocketKind = socket.SOCK_DGRAM) -> socket.socket:
         with host.inside():
             made = socket.socket(socket.AF_INET, kind)
         made.settimeout(WAIT_SECONDS_MAX)
@@ -28,7 +28,7 @@ class Pair:
 
     def datagrams(self) -> tuple[socket.socket, socket.socket]:
         """Return a UDP socket at each end, connected to the other one."""
-        near, far = self.socket(self.one), self.socket(self.other)
+        near, far = self.open_socket(self.one), self.open_socket(self.other)
         far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_000_000)
         near.bind(("10.9.0.1", PORT))
         far.bind(("10.9.0.2", PORT))
@@ -70,7 +70,10 @@ async def arrives(sender: socket.socket, receiver: socket.socket, seconds: float
 
 async def transfer(both: Pair, data: bytes) -> float:
     """Send data by TCP; returns the seconds from the start to the end of the connection."""
-    server, client = both.socket(both.other, socket.SOCK_STREAM), both.socket(both.one, socket.SOCK_STREAM)
+    server, client = (
+        both.open_socket(both.other, socket.SOCK_STREAM),
+        both.open_socket(both.one, socket.SOCK_STREAM),
+    )
     server.bind(("10.9.0.2", PORT))
     server.listen()
     started = time.monotonic()
@@ -84,7 +87,7 @@ async def transfer(both: Pair, data: bytes) -> float:
         connection, _ = server.accept()
         connection.settimeout(WAIT_SECONDS_MAX)
         with connection, connection.makefile("rb") as stream:
-            return stream.read()
+            return bytes(stream.read())
 
     _, received = await asyncio.gather(asyncio.to_thread(send), asyncio.to_thread(receive))
     assert received == data

@@ -27,7 +27,7 @@ class Line(asyncio.Transport):
         self.closed = False
         protocol.connection_made(self)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | bytearray | memoryview) -> None:
         assert not self.closed, "written to after the close"
         self.sent += data
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -29,7 +29,9 @@ STARTS_MS: Final = {"dc": 5_000_000, "box": 40_000}
 OWNERS: Final = {"dc": AuditOwner(End.DATA_CENTER, DC_NAME), "box": AuditOwner(End.BOX, BOX_NAME)}
 KEYS: Final = {"dc": DATACENTER, "box": BOX}
 
-STEPS: Final = (
+Step: TypeAlias = tuple[str, int, str, str, str, str]
+
+STEPS: Final[tuple[Step, ...]] = (
     # end, seconds after the offer, event, actor, state, cause
     ("dc", 0, "request", "data center", "requested", ""),
     ("box", 1, "offer received", "data center", "offered", ""),
@@ -54,7 +56,7 @@ class Audits:
 
     records: dict[str, list[SessionRecord]] = field(default_factory=lambda: {"dc": [], "box": []})
 
-    def add(self, offer: Offer = OFFER, steps: Iterable[tuple] = STEPS, skew_ms: int = 0) -> Audits:
+    def add(self, offer: Offer = OFFER, steps: Iterable[Step] = STEPS, skew_ms: int = 0) -> Audits:
         """Add a session; `skew_ms` is how far the wall clock of the box is ahead."""
         shift = offer.issued - ISSUED
         evidence = tuple(

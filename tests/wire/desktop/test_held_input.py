@@ -7,14 +7,14 @@ from wire.desktop.held_input import KEYS_MAX, HeldInput
 from wire.desktop.rfb import InputEvent, KeyEvent, PointerEvent
 
 
-def test_nothing_passes_without_control():
+def test_nothing_passes_without_control() -> None:
     held = HeldInput(has_control=False)
     assert held.event(KeyEvent(97, True)) == []
     assert held.event(PointerEvent(1, 5, 5)) == []
     assert held.release() == []
 
 
-def test_keys_and_buttons_are_released_when_control_ends():
+def test_keys_and_buttons_are_released_when_control_ends() -> None:
     held = HeldInput(has_control=True)
     for event in (KeyEvent(0xFFE3, True), KeyEvent(97, True), PointerEvent(1, 5, 6)):
         assert held.event(event) == [event]
@@ -27,7 +27,7 @@ def test_keys_and_buttons_are_released_when_control_ends():
     assert held.event(KeyEvent(97, True)) == []
 
 
-def test_a_key_too_many_is_dropped():
+def test_a_key_too_many_is_dropped() -> None:
     held = HeldInput(has_control=True)
     for key in range(KEYS_MAX):
         held.event(KeyEvent(key, True))
@@ -43,7 +43,7 @@ EVENT = st.one_of(
 
 
 @given(st.lists(EVENT))
-def test_after_the_end_the_instrument_has_nothing_pressed(events: list[InputEvent | bool]):
+def test_after_the_end_the_instrument_has_nothing_pressed(events: list[InputEvent | bool]) -> None:
     held, keys, buttons = HeldInput(has_control=True), set[int](), 0
     passed: list[InputEvent] = []
     for event in events:

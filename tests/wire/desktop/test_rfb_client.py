@@ -47,7 +47,7 @@ def refusal(reason: bytes) -> bytes:
 NO_SECURITY = VERSION + b"\x02\x02\x01" + bytes(4)
 
 
-def test_handshake_without_authentication():
+def test_handshake_without_authentication() -> None:
     found, sent = converse(handshake(), NO_SECURITY + init())
     assert found == ServerInit(640, 480, "analyzer")
     assert sent.startswith(VERSION + b"\x01\x01\x00\x00\x00\x00" + NATIVE.encode())
@@ -55,7 +55,7 @@ def test_handshake_without_authentication():
     assert set(encodings) == {0, 1, -239, -223, -308}, "no JPEG, no clipboard, nothing that loses colours"
 
 
-def test_handshake_answers_the_challenge_with_the_password():
+def test_handshake_answers_the_challenge_with_the_password() -> None:
     challenge = bytes(range(16))
     _, sent = converse(handshake(b"secret"), VERSION + b"\x01\x02" + challenge + bytes(4) + init())
     assert vnc_response(b"secret", challenge) in sent
@@ -75,17 +75,17 @@ def test_handshake_answers_the_challenge_with_the_password():
         (NO_SECURITY + init(b"n" * 1025), "the desktop's name has 1025 bytes; at most 1024"),
     ],
 )
-def test_handshake_errors_say_what_is_supported(received: bytes, message: str):
+def test_handshake_errors_say_what_is_supported(received: bytes, message: str) -> None:
     with pytest.raises(RfbError, match=message):
         converse_first(handshake(), received)
 
 
-def test_control_characters_of_a_name_are_dropped():
+def test_control_characters_of_a_name_are_dropped() -> None:
     found, _ = converse(handshake(), NO_SECURITY + init(b"a\x1b[2Jb\n\xff"))
     assert found.name == "a[2Jb\ufffd"
 
 
-def test_pixels_and_copies_change_the_picture():
+def test_pixels_and_copies_change_the_picture() -> None:
     messages = ServerMessages(Picture(4, 2))
     pixels = bytes([1, 2, 3, 255, 4, 5, 6, 77])
     message = update(
@@ -96,7 +96,7 @@ def test_pixels_and_copies_change_the_picture():
     assert messages.picture.read(Area(2, 1, 2, 1)) == bytes([1, 2, 3, 0, 4, 5, 6, 0]), "the fourth byte is 0"
 
 
-def test_a_copy_may_overlap_its_target():
+def test_a_copy_may_overlap_its_target() -> None:
     messages = ServerMessages(Picture(1, 4))
     messages.picture.pixels[:] = memoryview(struct.pack("4I", 1, 2, 3, 4)).cast("B").cast("I")
     converse(messages.message(), update(rectangle(0, 1, 1, 3, Encoding.COPY_RECT, bytes(4))))
@@ -104,7 +104,7 @@ def test_a_copy_may_overlap_its_target():
 
 
 @pytest.mark.parametrize("screens", [None, 2])
-def test_a_changed_size_replaces_the_picture(screens: int | None):
+def test_a_changed_size_replaces_the_picture(screens: int | None) -> None:
     messages = ServerMessages(Picture(4, 2))
     if screens is None:
         message = rectangle(0, 0, 8, 3, Encoding.DESKTOP_SIZE)
@@ -116,13 +116,13 @@ def test_a_changed_size_replaces_the_picture(screens: int | None):
     assert (messages.picture.width, messages.picture.height, change.is_resized) == (8, 3, True)
 
 
-def test_the_same_size_again_keeps_the_picture():
+def test_the_same_size_again_keeps_the_picture() -> None:
     messages = ServerMessages(Picture(4, 2))
     change, _ = converse(messages.message(), update(rectangle(0, 0, 4, 2, Encoding.DESKTOP_SIZE)))
     assert not change.is_resized
 
 
-def test_a_pointer_shape_and_the_bell():
+def test_a_pointer_shape_and_the_bell() -> None:
     messages = ServerMessages(Picture(4, 2))
     shape = rectangle(3, 1, 9, 1, Encoding.CURSOR, bytes([1, 2, 3, 9]) * 9 + b"\xff\x80")
     change, _ = converse(messages.message(), update(shape))
@@ -131,7 +131,7 @@ def test_a_pointer_shape_and_the_bell():
 
 
 @pytest.mark.parametrize("length", [struct.pack(">i", 70_000), struct.pack(">i", -70_000)])
-def test_clipboard_of_the_server_is_dropped(length: bytes):
+def test_clipboard_of_the_server_is_dropped(length: bytes) -> None:
     messages = ServerMessages(Picture(4, 2))
     change, sent = converse(messages.message(), b"\x03\x00\x00\x00" + length + b"t" * 70_000)
     assert (change, sent) == (DesktopChange(), b"")
@@ -159,13 +159,13 @@ def test_clipboard_of_the_server_is_dropped(length: bytes):
         ),
     ],
 )
-def test_what_was_not_agreed_on_is_an_error(received: bytes, message: str):
+def test_what_was_not_agreed_on_is_an_error(received: bytes, message: str) -> None:
     with pytest.raises(RfbError, match=message):
         converse_first(ServerMessages(Picture(4, 2)).message(), received)
 
 
 @given(st.binary(max_size=4000))
-def test_any_bytes_are_a_message_an_error_or_unfinished(received: bytes):
+def test_any_bytes_are_a_message_an_error_or_unfinished(received: bytes) -> None:
     messages = ServerMessages(Picture(8, 8))
     try:
         while received:
@@ -184,7 +184,7 @@ HOSTILE_RECTANGLE = st.builds(
 
 
 @given(st.lists(HOSTILE_RECTANGLE, max_size=6), st.binary(max_size=3000))
-def test_any_rectangles_are_applied_or_an_error(rectangles: list[bytes], rest: bytes):
+def test_any_rectangles_are_applied_or_an_error(rectangles: list[bytes], rest: bytes) -> None:
     messages = ServerMessages(Picture(8, 8))
     with contextlib.suppress(RfbError, EndOfBytesError):
         converse_first(messages.message(), update(*rectangles) + rest)
@@ -192,17 +192,17 @@ def test_any_rectangles_are_applied_or_an_error(rectangles: list[bytes], rest: b
 
 
 @given(st.binary(max_size=300))
-def test_any_bytes_in_a_handshake_are_an_error_or_unfinished(received: bytes):
+def test_any_bytes_in_a_handshake_are_an_error_or_unfinished(received: bytes) -> None:
     for start in (b"", VERSION, NO_SECURITY):
         with contextlib.suppress(RfbError, EndOfBytesError):
             converse_first(handshake(b"secret"), start + received)
 
 
-def test_a_request_for_pixels():
+def test_a_request_for_pixels() -> None:
     assert update_request(Area(1, 2, 3, 4), incremental=True) == b"\x03\x01\0\x01\0\x02\0\x03\0\x04"
 
 
-def test_pixel_formats_of_viewers():
+def test_pixel_formats_of_viewers() -> None:
     novnc = PixelFormat.parse(bytes([32, 24, 0, 1, 0, 255, 0, 255, 0, 255, 0, 8, 16, 0, 0, 0]))
     assert novnc.from_picture(b"\x03\x02\x01\x00") == b"\x01\x02\x03\x00"
     big_endian = PixelFormat.parse(bytes([32, 24, 1, 1, 0, 255, 0, 255, 0, 255, 16, 8, 0, 0, 0, 0]))
@@ -219,6 +219,6 @@ def test_pixel_formats_of_viewers():
         (bytes([32, 24, 0, 1, 0, 255, 0, 255, 0, 255, 8, 8, 0, 0, 0, 0]), "shifts of whole bytes are"),
     ],
 )
-def test_other_pixel_formats_are_an_error(data: bytes, message: str):
+def test_other_pixel_formats_are_an_error(data: bytes, message: str) -> None:
     with pytest.raises(RfbError, match=message):
         PixelFormat.parse(data)

@@ -31,7 +31,7 @@ from wire.desktop.rfb_server import (
 )
 
 
-def test_both_sides_understand_each_other():
+def test_both_sides_understand_each_other() -> None:
     _, served = converse(viewer_handshake(640, 480, "Sörensen"), VERSION + b"\x01\x01")
     found, sent = converse(handshake(), served)
     assert found == (640, 480, "Sörensen")
@@ -49,7 +49,7 @@ def test_both_sides_understand_each_other():
         (VERSION + b"\x02", "security type 2, which is not"),
     ],
 )
-def test_a_handshake_without_what_is_supported_is_an_error(received: bytes, message: str):
+def test_a_handshake_without_what_is_supported_is_an_error(received: bytes, message: str) -> None:
     with pytest.raises(RfbError, match=message):
         converse(viewer_handshake(640, 480, ""), received)
 
@@ -65,23 +65,23 @@ def test_a_handshake_without_what_is_supported_is_an_error(received: bytes, mess
         (b"\x02\0\0\x02" + struct.pack(">2i", 7, -239), SetEncodings(frozenset({7, -239}))),
     ],
 )
-def test_messages_of_viewers(received: bytes, message: object):
+def test_messages_of_viewers(received: bytes, message: object) -> None:
     assert converse(viewer_message(), received) == (message, b"")
 
 
 @pytest.mark.parametrize("kind", [1, 7, 150, 248, 250, 251, 252, 255])
-def test_messages_that_were_not_agreed_on_end_the_connection(kind: int):
+def test_messages_that_were_not_agreed_on_end_the_connection(kind: int) -> None:
     with pytest.raises(RfbError, match=f"message of the type {kind}, which was not agreed on"):
         converse_first(viewer_message(), bytes([kind]) + bytes(100))
 
 
-def test_a_long_list_of_encodings_is_an_error():
+def test_a_long_list_of_encodings_is_an_error() -> None:
     with pytest.raises(RfbError, match="lists 65535 encodings; at most 1024"):
         converse_first(viewer_message(), b"\x02\0\xff\xff")
 
 
 @given(st.binary(max_size=2000))
-def test_any_bytes_are_messages_an_error_or_unfinished(received: bytes):
+def test_any_bytes_are_messages_an_error_or_unfinished(received: bytes) -> None:
     try:
         while received:
             received = converse_first(viewer_message(), received).rest
@@ -96,14 +96,14 @@ def random_picture(width: int, height: int, seed: int) -> Picture:
     return picture
 
 
-def test_raw_updates_are_exact():
+def test_raw_updates_are_exact() -> None:
     picture, encoder = random_picture(70, 20, 1), ViewerEncoder()
     messages = ServerMessages(Picture(70, 20))
     converse(messages.message(), encoder.update(picture, [Area(0, 0, 30, 20), Area(30, 0, 40, 20)]))
     assert messages.picture == picture
 
 
-def test_size_pointer_and_name_are_sent_to_viewers_that_understand_them():
+def test_size_pointer_and_name_are_sent_to_viewers_that_understand_them() -> None:
     picture = random_picture(8, 8, 1)
     shape = CursorShape(1, 1, 0, 0, b"\x03\x02\x01\x00", b"\x80")
     red_first = PixelFormat(0, 1, 2)
@@ -123,7 +123,7 @@ def test_size_pointer_and_name_are_sent_to_viewers_that_understand_them():
 
 
 @pytest.mark.parametrize("width", [1, 3, 4, 2048, 2049])
-def test_tight_updates_are_exact(width: int):
+def test_tight_updates_are_exact(width: int) -> None:
     picture = random_picture(width, 140, 7)
     encoder = ViewerEncoder(encodings={Encoding.TIGHT})
     inflate = zlib.decompressobj()
@@ -157,7 +157,7 @@ def test_tight_updates_are_exact(width: int):
     assert shown == picture
 
 
-def test_a_requested_quality_changes_nothing():
+def test_a_requested_quality_changes_nothing() -> None:
     picture = random_picture(64, 32, 3)
     plain, with_quality = {Encoding.TIGHT}, {Encoding.TIGHT, *range(-32, -22), *range(-256, -246), -512}
     assert ViewerEncoder(encodings=plain).update(picture, [picture.area]) == ViewerEncoder(

@@ -8,9 +8,11 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from hashlib import md5
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 
@@ -59,7 +61,7 @@ def hashed(password: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
-async def connect(pki: Hierarchy, folder: Path, login: str, **fields: str) -> None:
+async def connect(pki: Hierarchy, folder: Path, login: str, **fields: Any) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -76,7 +78,7 @@ async def connect(pki: Hierarchy, folder: Path, login: str, **fields: str) -> No
     try:
         await listening(process, port)
         async with stand_in(pki.datacenter) as center:
-            proxy = Proxy("http", "127.0.0.1", port, **({"user": USER, "password": PASSWORD} | fields))
+            proxy = replace(Proxy("http", "127.0.0.1", port, user=USER, password=PASSWORD), **fields)
             far_end = Endpoint("127.0.0.1", center.server.port)
             connection = await dial(far_end, client_context(pki.box), reply_bytes_max=999, proxy=proxy)
             connection.abort()

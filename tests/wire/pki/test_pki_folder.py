@@ -15,7 +15,7 @@ from cryptography.x509.oid import NameOID
 
 from wire.pki import directory as pki_directory
 from wire.tls.context import Identity, client_context, server_context
-from wire.tls.peer import RevocationList
+from wire.tls.revocation import RevocationList
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from typing import Any
+
 import cbor2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wire.session.cbor import CborError, decode, encode
+from wire.session.cbor import Cbor, CborError, decode, encode
 
 KEYS = st.integers(-(2**63), 2**63) | st.text("aé€\U0001f600", max_size=8)
 VALUES = st.recursive(
@@ -22,7 +24,7 @@ def depth(value: object) -> int:
 
 
 @given(VALUES)
-def test_another_library_reads_what_is_encoded(value) -> None:
+def test_another_library_reads_what_is_encoded(value: Cbor) -> None:
     assert cbor2.loads(encode(value)) == value
     assert decode(encode(value)) == value
 
@@ -38,7 +40,7 @@ def test_what_is_decoded_has_one_encoding(data: bytes) -> None:
 
 
 @given(VALUES, st.data())
-def test_a_changed_encoding_is_refused_or_another_value(value, data) -> None:
+def test_a_changed_encoding_is_refused_or_another_value(value: Cbor, data: st.DataObject) -> None:
     encoded = bytearray(encode(value))
     encoded[data.draw(st.integers(0, len(encoded) - 1))] ^= data.draw(st.integers(1, 255))
     try:
@@ -78,6 +80,6 @@ def test_another_encoding_is_refused(data: str, reason: str) -> None:
 
 
 @pytest.mark.parametrize("value", [None, True, 1.5, 2**64, -(2**64) - 1, [None]])
-def test_other_types_are_not_encoded(value) -> None:
+def test_other_types_are_not_encoded(value: Any) -> None:
     with pytest.raises(CborError):
         encode(value)

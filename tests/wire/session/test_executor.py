@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,7 +19,8 @@ class SlowAudit:
 
     def __init__(self) -> None:
         self.transitions: list[Transition] = []
-        self.during = lambda: None
+        self.during: Callable[[AuthorizedSession], object] = lambda _session: None
+        self.session: AuthorizedSession | None = None
         self.is_full = False
 
     def knows(self, session: bytes) -> bool:
@@ -26,7 +28,8 @@ class SlowAudit:
 
     async def record(self, transition: Transition) -> bool:
         await asyncio.sleep(0)
-        self.during()
+        assert self.session is not None
+        self.during(self.session)
         if not self.is_full:
             self.transitions.append(transition)
         return not self.is_full
@@ -47,7 +50,7 @@ class AuthorizedSession(SessionExecutor):
         super().__init__(b"session", audit)
         self.state = S.AUTHORIZED
         self.known = OPENED
-        self.done: list[Action] = []
+        self.done: list[Action | str] = []
 
     def _facts(self, **known: Any) -> Facts:
         return self.known._replace(**known)
@@ -58,9 +61,7 @@ class AuthorizedSession(SessionExecutor):
 
 def receive_certificate(audit: SlowAudit) -> AuthorizedSession:
     async def run() -> AuthorizedSession:
-        session = AuthorizedSession(audit)
-        during = audit.during
-        audit.during = lambda: during(session)  # type: ignore[call-arg]
+        session = audit.session = AuthorizedSession(audit)
         await session.event(Event.CERTIFICATE_RECEIVED, Actor.DATA_CENTER)
         return session
 
@@ -79,7 +80,9 @@ def test_a_row_is_executed_after_its_record() -> None:
     ("changes", "cause"),
     [({"now_ns": 10}, Cause.EXPIRED), ({"path_fenced": False}, Cause.AUDIT_FAILED)],
 )
-def test_what_no_longer_applies_when_it_is_recorded_ends_as_the_log_says(changes: dict, cause: Cause) -> None:
+def test_what_no_longer_applies_when_it_is_recorded_ends_as_the_log_says(
+    changes: dict[str, Any], cause: Cause
+) -> None:
     audit = SlowAudit()
     audit.during = lambda session: setattr(session, "known", session.known._replace(**changes))
     session = receive_certificate(audit)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from hashlib import sha256
+from typing import Any
 
 import cwt
 import pytest
@@ -31,7 +32,9 @@ from wire.session.cose import BYTES_MAX, GrantError, countersign, key_id, sign
 from wire.session.grant import (
     LIFETIME_SECONDS_MAX,
     Evidence,
+    Grant,
     PresenceWay,
+    SignedOffer,
     countersign_offer,
     read_grant,
     read_offer,
@@ -44,12 +47,17 @@ GRANT = bytes.fromhex(RECORDED["grant"])
 SIGNED_OFFER = bytes.fromhex(RECORDED["offer"])
 
 
-def read(message: bytes):
+def read(message: bytes) -> Grant:
     return read_grant(message, DATACENTER_KEYS, BOX_KEYS)
 
 
-def claims_of(offer: bytes) -> dict:
-    claims = decode(decode(offer[1:])[2])
+def elements_of(message: bytes) -> Any:
+    """The four elements of a COSE_Sign1 message: protected, unprotected, payload, signature."""
+    return decode(message[1:])
+
+
+def claims_of(offer: bytes) -> dict[Any, Any]:
+    claims = decode(elements_of(offer)[2])
     assert isinstance(claims, dict)
     return claims
 
@@ -63,7 +71,7 @@ def test_a_grant_has_the_offer_and_the_consent() -> None:
 
 
 def decoded_offer(grant: bytes) -> bytes:
-    protected, _, payload, signature = decode(grant[1:])
+    protected, _, payload, signature = elements_of(grant)
     return b"\xd2" + encode([protected, {}, payload, signature])
 
 
@@ -92,7 +100,7 @@ def test_an_offer_of_another_implementation_is_read() -> None:
 
 def test_the_countersignature_is_that_of_rfc_9338() -> None:
     """The structure of section 3.3, assembled by hand: other_fields is an array with the signature."""
-    protected, unprotected, payload, signature = decode(GRANT[1:])
+    protected, unprotected, payload, signature = elements_of(GRANT)
     own, empty, counter = unprotected[11]
     structure = b"\x86" + b"\x72CounterSignatureV2"
     structure += bytes([0x40 | len(protected)]) + protected
@@ -137,7 +145,7 @@ def test_random_bytes_are_refused(data: bytes) -> None:
 
 def test_parts_of_two_grants_do_not_make_one() -> None:
     other = grant_of(replace(OFFER, id=b"x" * 16))
-    one, two = decode(GRANT[1:]), decode(other[1:])
+    one, two = elements_of(GRANT), elements_of(other)
     for at in range(4):
         mixed = [*one[:at], two[at], *one[at + 1 :]]
         if mixed != one:
@@ -150,7 +158,7 @@ def test_evidence_for_another_offer_is_refused() -> None:
     signed = read_offer(SIGNED_OFFER, DATACENTER_KEYS, "RAP-0001")
     other = read_offer(sign_offer(replace(OFFER, id=b"x" * 16), DATACENTER), DATACENTER_KEYS, "RAP-0001")
 
-    class Confused(type(signed)):
+    class Confused(SignedOffer):
         hash = other.hash
 
     confused = Confused(signed.offer, signed.message)
@@ -176,9 +184,9 @@ def test_what_is_no_grant_is_refused_with_the_reason(message: bytes, reason: str
     assert reason in str(caught.value)
 
 
-def resigned(headers: dict, unprotected: dict | None = None) -> bytes:
+def resigned(headers: dict[Any, Any], unprotected: dict[Any, Any] | None = None) -> bytes:
     """An offer with other headers, correctly signed by the data center."""
-    _, _, payload, _ = decode(SIGNED_OFFER[1:])
+    _, _, payload, _ = elements_of(SIGNED_OFFER)
     protected = encode(headers)
     der = DATACENTER.sign(encode(["Signature1", protected, b"", payload]), ECDSA(SHA256()))
     r, s = decode_dss_signature(der)
@@ -202,7 +210,7 @@ KID = key_id(DATACENTER.public_key())
         ({1: -7, 4: KID}, {4: KID}, "has unprotected headers; an offer has none"),
     ],
 )
-def test_other_headers_are_refused(headers: dict, unprotected: dict, reason: str) -> None:
+def test_other_headers_are_refused(headers: dict[Any, Any], unprotected: dict[Any, Any], reason: str) -> None:
     with pytest.raises(GrantError) as caught:
         read_offer(resigned(headers, unprotected), DATACENTER_KEYS, "RAP-0001")
     assert reason in str(caught.value)
@@ -244,7 +252,7 @@ def test_an_offer_for_another_box_is_refused() -> None:
         ({"expires": ISSUED + LIFETIME_SECONDS_MAX + 1}, "an offer is valid for 1 to"),
     ],
 )
-def test_wrong_values_are_neither_signed_nor_read(changes: dict, reason: str) -> None:
+def test_wrong_values_are_neither_signed_nor_read(changes: dict[str, Any], reason: str) -> None:
     with pytest.raises(GrantError) as caught:
         sign_offer(replace(OFFER, **changes), DATACENTER)
     assert reason in str(caught.value)

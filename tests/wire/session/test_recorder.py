@@ -38,7 +38,8 @@ def run(folder: Path, act: Callable[[SessionRecorder, FullLog], Awaitable[None]]
     loop, file = SimLoop(), folder / "audit"
 
     async def inside() -> None:
-        with FullLog(file, AuditOwner(End.BOX, OFFER.box)) as log:
+        log = FullLog(file, AuditOwner(End.BOX, OFFER.box))
+        with log:
             clock = lambda: int(loop.time() * 1e9)  # noqa: E731
             await act(SessionRecorder(log, BOX, "1", clock, clock, lambda _session, _head: None), log)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import msgspec
@@ -12,6 +13,7 @@ from tests.support.wire.session_audits import (
     STARTS_MS,
     STEPS,
     Audits,
+    Step,
     found,
     later,
     rechained,
@@ -78,7 +80,7 @@ def test_a_repeated_record_is_found(name: str, number: int) -> None:
 
 @settings(max_examples=300)
 @given(st.data())
-def test_a_changed_bit_is_found(data) -> None:
+def test_a_changed_bit_is_found(data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(["dc", "box"]))
     content = bytearray(FILES[name])
     content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
@@ -131,7 +133,9 @@ def insert(records: list[SessionRecord]) -> None:
 
 @pytest.mark.parametrize("name", LINES)
 @pytest.mark.parametrize("change", [delete_last_session, shorten, insert])
-def test_a_recomputed_chain_does_not_have_the_signed_heads(name: str, change) -> None:
+def test_a_recomputed_chain_does_not_have_the_signed_heads(
+    name: str, change: Callable[[list[SessionRecord]], None]
+) -> None:
     problems = found({**FILES, name: rechained(FILES[name], change)})
     assert any("is not the one that was noted" in problem or "missing" in problem for problem in problems)
 
@@ -150,19 +154,19 @@ def test_heads_without_a_signature_of_the_end_are_found() -> None:
 # what an end itself writes falsely, with its own key
 
 
-def shifted(end: str, event: str, seconds: int) -> tuple:
+def shifted(end: str, event: str, seconds: int) -> tuple[Step, ...]:
     return tuple(
         (each[0], each[1] + seconds, *each[2:]) if each[0] == end and each[2] == event else each
         for each in STEPS
     )
 
 
-def without(*left_out: tuple[str, str]) -> tuple:
+def without(*left_out: tuple[str, str]) -> tuple[Step, ...]:
     return tuple(each for each in STEPS if (each[0], each[4]) not in left_out)
 
 
-AT_THE_DEADLINE = tuple((end, 1800 if at >= 64 else at, *rest) for end, at, *rest in STEPS)
-LATE = tuple((end, at + 1200 if at > 600 else at, *rest) for end, at, *rest in STEPS)
+AT_THE_DEADLINE = tuple((each[0], 1800 if each[1] >= 64 else each[1], *each[2:]) for each in STEPS)
+LATE = tuple((each[0], each[1] + 1200 if each[1] > 600 else each[1], *each[2:]) for each in STEPS)
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,8 @@ def test_a_patient_record_with_content_is_that_of_a_patient(patient: str) -> Non
 
 @pytest.mark.parametrize("patient", ["P|1", "P|1|||^^||||U||||||^", "P", "P|1|  |\\", None])
 def test_a_patient_record_without_content_is_none(patient: str | None) -> None:
-    assert astm_played(HEADER, *[patient] * (patient is not None), CONTROL, RESULT).findings == [GLU]  # type: ignore[list-item]
+    records = [] if patient is None else [patient]
+    assert astm_played(HEADER, *records, CONTROL, RESULT).findings == [GLU]
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections.abc import Callable
 
 import pytest
 
+from settings.adapted import AdaptedPort
 from tests.support.wire.instrument_cases import instrument_cases
 from tests.support.wire.lis_fuzz import FLOODS, feed, fuzz
 from wire.standards.astm import astm_engine
 from wire.standards.au import AuEngine
-from wire.standards.engine import Outcome
+from wire.standards.engine import Engine, Outcome
 
-MAKE = {"astm": astm_engine, "au": AuEngine}
+MAKE: dict[str, Callable[[AdaptedPort], Engine]] = {"astm": astm_engine, "au": AuEngine}
 PORTS = {"astm": instrument_cases("astm-tcp")[0].port, "au": instrument_cases("au-serial")[0].port}
 
 

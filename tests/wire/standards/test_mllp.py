@@ -16,13 +16,15 @@ SMALL = 8192
 
 def read(*pieces: bytes, limit: int = MESSAGE_BYTES_MAX) -> list[bytes | Reason]:
     """What a reader finds in pieces; an oversized message is its kept beginning after `!`."""
-    reader, found = BlockReader(limit), []
+    reader = BlockReader(limit)
+    found: list[bytes | Reason] = []
     for piece in pieces:
         reader.feed(piece)
         while (item := reader.next()) is not None:
             if isinstance(item, Block):
-                item = b"!" * item.oversized + bytes(item.data[: item.length])
-            found.append(item)
+                found.append(b"!" * item.oversized + bytes(item.data[: item.length]))
+            else:
+                found.append(item)
     return found
 
 

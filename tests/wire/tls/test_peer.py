@@ -15,7 +15,7 @@ from settings.types import Endpoint
 from tests.support.revocation import CheckingServer
 from wire.dial.dialer import dial
 from wire.http.connection import ClientConnection, HttpError
-from wire.pki.hierarchy import Authority, make_key
+from wire.pki.hierarchy import Authority, PrivateKey, make_key
 from wire.tls.context import ClientContext, Identity, client_context
 from wire.tls.peer import PeerProblem
 from wire.tls.revocation import CRL_BYTES_MAX, CrlError, RevocationList
@@ -28,7 +28,7 @@ class Site(CheckingServer):
     """A CA with a server, and a revocation list beside it."""
 
     ca: Authority
-    key: object
+    key: PrivateKey
 
     @classmethod
     def make(cls, folder: Path) -> Site:
@@ -39,7 +39,7 @@ class Site(CheckingServer):
         return site
 
     def box(self, name: str, *usages: ObjectIdentifier) -> Identity:
-        return self.ca.issue(self.folder, name, trusts=self.ca, key=self.key, usages=usages)  # type: ignore[arg-type]
+        return self.ca.issue(self.folder, name, trusts=self.ca, key=self.key, usages=usages)
 
     def revoke(self, *identities: Identity, days: int = 30) -> None:
         serials = [load_pem_x509_certificate(it.certificate.read_bytes()).serial_number for it in identities]
@@ -98,7 +98,7 @@ def test_a_server_whose_certificate_is_not_for_servers_is_refused(
         hosts=("localhost",),
         trusts=site.ca,
         key=site.key,
-        usages=usages,  # type: ignore[arg-type]
+        usages=usages,
     )
     other = Site(folder=site.folder, server=server, ca=site.ca, key=site.key)
     box = site.box("RAP-3", CLIENT)

@@ -190,7 +190,7 @@ def test_a_configuration_without_effect_is_an_error(
             with pytest.raises(RuntimeError, match=r"has no effect|cannot load"):
                 client_context(certificates.box)
     tls.load_configuration.cache_clear()
-    assert client_context(certificates.box)
+    client_context(certificates.box)
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])

@@ -73,7 +73,7 @@ def test_the_distributions_version_reads_the_same(pki: Hierarchy, tmp_path: Path
     packages = fips.distributions_cryptography(tmp_path)
     files = [pki.box.certificate, pki.instrument.authorities, pki.box.key]
     environment = {"PYTHONPATH": f"{packages}:{ROOT}"}
-    command = [sys.executable, "-W", "ignore", "-c", OLD, *files]
+    command = [sys.executable, "-W", "ignore", "-c", OLD, *map(str, files)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     leaf, _ = _pair(pki)

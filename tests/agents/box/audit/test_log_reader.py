@@ -104,7 +104,7 @@ def test_a_rotation_while_a_file_is_read_loses_nothing() -> None:
             return content
 
         rotations = 3
-        size, names = staticmethod(log.size), staticmethod(log.names)  # type: ignore[assignment]
+        size, names = staticmethod(log.size), staticmethod(log.names)
 
     stored, problems = drain(LogReader(Rotating(), "audit.log", LogCursor()))
     more, _ = drain(LogReader(log, "audit.log", LogReader(log, "audit.log", cursor_of(stored)).cursor))
@@ -205,9 +205,9 @@ def manipulations() -> Iterator[tuple[str, dict[str, bytes]]]:
                 moved = [*lines]
                 moved[at], moved[other] = moved[other], moved[at]
                 yield f"{name} with lines {other} and {at} exchanged", {**files, name: b"".join(moved)}
-        for other in files:
-            if other < name:
-                yield f"{name} and {other} exchanged", {**files, name: files[other], other: content}
+        for newer in files:
+            if newer < name:
+                yield f"{name} and {newer} exchanged", {**files, name: files[newer], newer: content}
     yield "the oldest removed", {name: files[name] for name in ("audit.log", "audit.log.1")}
     yield "the two oldest removed", {"audit.log": files["audit.log"]}
     yield "all removed", {"audit.log": b""}

@@ -33,7 +33,7 @@ def deliver(encoder: PictureEncoder, decoder: PictureDecoder) -> list[int]:
     return lengths
 
 
-def test_each_step_of_a_script_arrives_exactly():
+def test_each_step_of_a_script_arrives_exactly() -> None:
     picture = Picture(1024, 768)
     encoder, decoder = PictureEncoder(picture), PictureDecoder()
     lengths = {}
@@ -47,14 +47,14 @@ def test_each_step_of_a_script_arrives_exactly():
     assert sum(lengths.values()) < 90_000
 
 
-def test_messages_are_short():
+def test_messages_are_short() -> None:
     encoder = PictureEncoder(to_picture(next(Analyzer().script()).screen))
     lengths = deliver(encoder, PictureDecoder())
     assert len(lengths) > 10
     assert max(lengths) < 5 * MESSAGE_BYTES
 
 
-def test_a_small_change_is_sent_before_the_rest_of_a_large_one():
+def test_a_small_change_is_sent_before_the_rest_of_a_large_one() -> None:
     picture = to_picture(next(Analyzer().script()).screen)
     encoder, decoder = PictureEncoder(picture, level=FAST), PictureDecoder()
     decoder.apply(encoder.next_message() or b"")
@@ -69,7 +69,7 @@ def test_a_small_change_is_sent_before_the_rest_of_a_large_one():
 
 
 @pytest.mark.parametrize("is_at_once", [False, True])
-def test_a_small_change_is_sent_before_a_large_one_in_many_areas(is_at_once: bool):
+def test_a_small_change_is_sent_before_a_large_one_in_many_areas(is_at_once: bool) -> None:
     picture = to_picture(next(Analyzer().script()).screen)
     encoder, decoder = PictureEncoder(picture, level=FAST), PictureDecoder()
     deliver(encoder, decoder)
@@ -86,7 +86,7 @@ def test_a_small_change_is_sent_before_a_large_one_in_many_areas(is_at_once: boo
     assert decoder.picture.read(small) == picture.read(small)
 
 
-def test_any_number_of_small_changes_arrives():
+def test_any_number_of_small_changes_arrives() -> None:
     picture = Picture(300, 300)
     encoder, decoder = PictureEncoder(picture, level=FAST), PictureDecoder()
     deliver(encoder, decoder)
@@ -98,7 +98,7 @@ def test_any_number_of_small_changes_arrives():
     assert decoder.picture == picture
 
 
-def test_the_rest_is_sent_although_small_changes_do_not_end():
+def test_the_rest_is_sent_although_small_changes_do_not_end() -> None:
     picture = to_picture(next(Analyzer().script()).screen)
     encoder, decoder = PictureEncoder(picture, level=FAST), PictureDecoder()
     area = Area(0, 0, 8, 8)
@@ -111,7 +111,7 @@ def test_the_rest_is_sent_although_small_changes_do_not_end():
     pytest.fail("the picture did not arrive")
 
 
-def test_a_change_without_a_difference_sends_nothing():
+def test_a_change_without_a_difference_sends_nothing() -> None:
     picture = Picture(300, 300)
     encoder, decoder = PictureEncoder(picture, level=FAST), PictureDecoder()
     deliver(encoder, decoder)
@@ -121,7 +121,7 @@ def test_a_change_without_a_difference_sends_nothing():
     assert encoder.next_message() is None
 
 
-def test_a_moved_list_is_copied():
+def test_a_moved_list_is_copied() -> None:
     picture = to_picture(next(Analyzer().script()).screen)
     encoder, decoder = PictureEncoder(picture, level=FAST), PictureDecoder()
     deliver(encoder, decoder)
@@ -142,7 +142,7 @@ def test_a_moved_list_is_copied():
         assert drawn < 0.2 * target.pixels, "only what the copy uncovered"
 
 
-def test_pointer_bell_size_and_state_arrive():
+def test_pointer_bell_size_and_state_arrive() -> None:
     picture = Picture(20, 10)
     encoder, decoder = PictureEncoder(picture, level=FAST), PictureDecoder()
     shape = CursorShape(9, 2, 3, 1, bytes([1, 2, 3, 0] * 18), b"\xff\x80\xff\x00")
@@ -163,7 +163,7 @@ def test_pointer_bell_size_and_state_arrive():
     assert decoder.picture == larger
 
 
-def test_more_colours_than_the_palette_has_arrive_exactly():
+def test_more_colours_than_the_palette_has_arrive_exactly() -> None:
     picture = Picture(512, 200)
     for place in range(512 * 200):
         picture.pixels[place] = place * 40503 & 0xFFFFFF
@@ -239,7 +239,7 @@ def noise(area: Area) -> bytes:
 
 @given(st.integers(1, URGENT_PIXELS_MAX // 200))
 @settings(max_examples=5)
-def test_any_size_of_noise_arrives_exactly(width: int):
+def test_any_size_of_noise_arrives_exactly(width: int) -> None:
     picture = Picture(width, 200)
     picture.write(picture.area, noise(picture.area))
     encoder, decoder = PictureEncoder(picture, level=FAST), PictureDecoder()

@@ -44,7 +44,7 @@ def secret_screen(picture: Picture, colour: int) -> None:
 
 @settings(max_examples=40)
 @given(st.tuples(*[st.integers(-5, 100)] * 2, *[st.integers(0, 110)] * 2))
-def test_an_update_of_any_area_copies_exactly_what_is_not_masked(corners: tuple[int, int, int, int]):
+def test_an_update_of_any_area_copies_exactly_what_is_not_masked(corners: tuple[int, int, int, int]) -> None:
     source = Picture(WIDTH, HEIGHT)
     masked = MaskedPicture(source, SCREEN)
     before = masked.picture.copy()
@@ -61,7 +61,7 @@ def test_an_update_of_any_area_copies_exactly_what_is_not_masked(corners: tuple[
                 assert pixel == (7 if in_area else before.pixels[y * WIDTH + x])
 
 
-def test_a_screen_of_another_size_is_masked_as_a_whole():
+def test_a_screen_of_another_size_is_masked_as_a_whole() -> None:
     source = Picture(WIDTH + 1, HEIGHT)
     source.pixels[:] = memoryview(struct.pack("<I", SECRET) * source.area.pixels).cast("I")
     masked = MaskedPicture(source, SCREEN)
@@ -69,7 +69,7 @@ def test_a_screen_of_another_size_is_masked_as_a_whole():
     assert masked.picture.data == MASK * source.area.pixels
 
 
-def test_without_masks_everything_is_shown():
+def test_without_masks_everything_is_shown() -> None:
     source = Picture(WIDTH, HEIGHT)
     secret_screen(source, 7)
     assert MaskedPicture(source, None).picture == source
@@ -103,7 +103,7 @@ def resize(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_no_masked_colour_is_in_the_stream(seed: int):
+def test_no_masked_colour_is_in_the_stream(seed: int) -> None:
     random = Random(seed)
 
     async def watch() -> tuple[io.BytesIO, int]:
@@ -146,7 +146,7 @@ def test_no_masked_colour_is_in_the_stream(seed: int):
 
 @given(st.lists(HARMLESS, min_size=1, max_size=5))
 @settings(max_examples=10)
-def test_the_mask_does_not_depend_on_what_it_hides(colours: list[int]):
+def test_the_mask_does_not_depend_on_what_it_hides(colours: list[int]) -> None:
     shown = set()
     for colour in colours:
         source = Picture(WIDTH, HEIGHT)

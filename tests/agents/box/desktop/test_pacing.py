@@ -85,7 +85,7 @@ async def stop(tasks: list[asyncio.Task[None]]) -> None:
     await asyncio.wait(tasks)
 
 
-def test_the_line_is_used_at_its_rate_in_small_writes():
+def test_the_line_is_used_at_its_rate_in_small_writes() -> None:
     async def send() -> list[tuple[float, bytes]]:
         _, line, datacenter, tasks = await begin(to_picture(next(Analyzer().script()).screen))
         tasks.append(asyncio.create_task(acknowledge(datacenter, 0.1)))
@@ -104,7 +104,7 @@ def test_the_line_is_used_at_its_rate_in_small_writes():
     assert sent / RATE <= duration + 0.1 <= 1.1 * sent / RATE + 0.1, "and hardly less"
 
 
-def test_little_is_unacknowledged_and_a_dead_line_ends_the_desktop():
+def test_little_is_unacknowledged_and_a_dead_line_ends_the_desktop() -> None:
     async def send() -> tuple[int, float]:
         _, line, _, tasks = await begin(to_picture(next(Analyzer().script()).screen))
         began = asyncio.get_running_loop().time()
@@ -118,7 +118,7 @@ def test_little_is_unacknowledged_and_a_dead_line_ends_the_desktop():
     assert ACKNOWLEDGEMENT_SECONDS_MAX <= seconds <= 30
 
 
-def test_an_unchanged_screen_costs_almost_nothing():
+def test_an_unchanged_screen_costs_almost_nothing() -> None:
     async def idle() -> int:
         _, line, datacenter, tasks = await begin(Picture(320, 200))
         tasks.append(asyncio.create_task(acknowledge(datacenter, 0.1)))
@@ -131,7 +131,7 @@ def test_an_unchanged_screen_costs_almost_nothing():
     assert SimLoop().run_until_complete(idle()) == 0
 
 
-def test_a_frozen_instrument_is_reported_once():
+def test_a_frozen_instrument_is_reported_once() -> None:
     async def freeze() -> list[float]:
         instrument, line, datacenter, tasks = await begin(Picture(64, 48))
         tasks.append(asyncio.create_task(acknowledge(datacenter, 0.1)))
@@ -147,7 +147,7 @@ def test_a_frozen_instrument_is_reported_once():
     assert stalled[0] <= 2 * PROBE_SECONDS + 1
 
 
-def test_two_runs_are_equal():
+def test_two_runs_are_equal() -> None:
     async def send() -> list[tuple[float, bytes]]:
         instrument, line, datacenter, tasks = await begin(Picture(200, 100))
         tasks.append(asyncio.create_task(acknowledge(datacenter, 0.05)))

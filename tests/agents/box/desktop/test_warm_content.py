@@ -7,11 +7,12 @@ from agents.box.desktop.warm_content import make_warm_content
 from datacenter.desktop.decoder import PictureDecoder
 from datacenter.desktop.recording import find_warm
 from tests.support.desktop.screens import Analyzer, to_picture
+from wire.desktop.picture import Picture
 from wire.desktop.stream import StreamError
 from wire.desktop.warm import COLD, WARM_BYTES_MAX, WarmContent
 
 
-def length_of(screen, warm: WarmContent) -> int:
+def length_of(screen: Picture, warm: WarmContent) -> int:
     """The bytes of a first picture, which must arrive exactly."""
     encoder, decoder = PictureEncoder(screen, warm, level=3), PictureDecoder(warm)
     length = 0
@@ -22,7 +23,7 @@ def length_of(screen, warm: WarmContent) -> int:
     return length
 
 
-def test_screens_like_those_of_the_starting_content_are_short_and_exact():
+def test_screens_like_those_of_the_starting_content_are_short_and_exact() -> None:
     screen = to_picture(next(Analyzer().script()).screen)
     other_day = to_picture(next(Analyzer(seed=5).script()).screen)
     warm = make_warm_content([other_day])
@@ -32,7 +33,7 @@ def test_screens_like_those_of_the_starting_content_are_short_and_exact():
     assert again.identity == warm.identity != COLD.identity
 
 
-def test_starting_content_is_found_by_its_identity():
+def test_starting_content_is_found_by_its_identity() -> None:
     warm = WarmContent((1, 2), b"some content")
     assert find_warm(warm.identity, {warm.identity: warm}) is warm
     assert find_warm(COLD.identity, {}) is COLD
@@ -41,10 +42,10 @@ def test_starting_content_is_found_by_its_identity():
 
 
 @pytest.mark.parametrize("data", [b"\0\0\0\1", b"\xff\xff\xff\xff" + bytes(100), bytes(WARM_BYTES_MAX + 1)])
-def test_an_invalid_file_of_starting_content_is_an_error(data: bytes):
+def test_an_invalid_file_of_starting_content_is_an_error(data: bytes) -> None:
     with pytest.raises(StreamError, match="not the starting content"):
         WarmContent.parse(data)
 
 
-def test_no_screens_are_no_content():
+def test_no_screens_are_no_content() -> None:
     assert make_warm_content([]) == COLD

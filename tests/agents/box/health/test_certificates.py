@@ -71,7 +71,7 @@ class Site:
         )
         return msgspec.structs.replace(box_config(pki, port, linger_s=0), identity=files)
 
-    def begin(self, connection: ssl.SSLObject, _name: str) -> Callable[[], bool]:
+    def begin(self, connection: ssl.SSLObject, name: str) -> Callable[[], bool]:
         """See `ClientCheck.begin`."""
         self.clients.append(serial(connection))
         return lambda: False

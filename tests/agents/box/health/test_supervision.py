@@ -7,15 +7,17 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import pairwise
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-import agents.box.box
 import wire.dial.backoff
-from agents.box.firewall import FirewallGuard
+from agents.box.commands import CommandDispatcher
+from agents.box.firewall import FirewallGuard, FirewallService
 from agents.box.health.alarm import AlarmLed
 from agents.box.health.supervision import STEADY_SECONDS, keep_running
+from agents.box.intake.collector import Collector
+from agents.box.uplink.forwarder import Forwarder
 from hal.emul.indicators import EmulIndicators
 from hal.indicators import Light
 from netfw.events import Event, FirewallState
@@ -65,9 +67,9 @@ def failing(times: int, work: Callable[..., Any], only_port: int | None = None) 
 @pytest.mark.parametrize(
     ("part", "method", "port", "event"),
     [
-        (agents.box.box.Forwarder, "run", None, "part-failed-forwarder"),
-        (agents.box.box.CommandDispatcher, "run", None, "part-failed-commands"),
-        (agents.box.box.Collector, "listen", 2, "part-failed-port"),
+        (Forwarder, "run", None, "part-failed-forwarder"),
+        (CommandDispatcher, "run", None, "part-failed-commands"),
+        (Collector, "listen", 2, "part-failed-port"),
     ],
 )
 def test_a_failing_part_is_recorded_and_restarted(
@@ -129,7 +131,9 @@ def test_nothing_is_served_while_the_firewall_state_is_unknown() -> None:
     async def scenario() -> None:
         loop, audit, service = asyncio.get_running_loop(), FakeAudit(), BrokenService()
         lights, at_work = EmulIndicators(["alarm"], []), 0
-        guard = FirewallGuard(service, AlarmLed(lights).used_by("firewall"), lambda _: None)
+        guard = FirewallGuard(
+            cast(FirewallService, service), AlarmLed(lights).used_by("firewall"), lambda _: None
+        )
 
         async def work() -> None:
             nonlocal at_work

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
@@ -48,9 +48,9 @@ def quality(*numbers: int) -> list[InstrumentReport]:
 
 
 def post(
-    connection: ClientConnection, reports: list[InstrumentReport], run: int = 1
+    connection: ClientConnection, reports: Sequence[InstrumentReport], run: int = 1
 ) -> asyncio.Future[Response]:
-    return connection.request("POST", "/v1/reports", encode(Reports(run, reports)))
+    return connection.request("POST", "/v1/reports", encode(Reports(run, list(reports))))
 
 
 def with_a_box(pki: Hierarchy, scenario: Scenario) -> None:
@@ -115,14 +115,15 @@ def test_another_report_under_a_used_number_is_refused_with_the_next_run(
 
     async def refused(box: Box) -> None:
         connection, before = await connect(box, pki.instrument), sum(await counts(box))
-        for other in (
+        others: tuple[list[InstrumentReport], ...] = (
             [Alert(1, 1, "L0100", "lamp", "error")],
             [Alert(1, 0, "L0100", "lamp", "info")],
             quality(1),
             [Quality(64, 0, "glu", 1, 1)],
             [Quality(64, 0, "glu", 1, 1), *quality(200)],
             [first_alert, Quality(64, 0, "glu", 1, 1)],
-        ):
+        )
+        for other in others:
             response = await post(connection, other, run=7)
             assert (response.status, response.headers[NEXT_RUN]) == (409, "8")
             assert "of run 7" in response.body.decode()

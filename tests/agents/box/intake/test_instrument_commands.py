@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from settings.adapted import AdaptedPort
+from settings.profile import Verb
 from tests.support.agents.adapted_world import SERIAL, AdaptedWorld, Streams
 from tests.support.hierarchy import Hierarchy
-from wire.messages import Audit, Command, Verb
+from wire.messages import Audit, Command
 
 SITE = AdaptedPort(tests={"GLU": "glu"})
 INVENTORY, UPLOAD = Command(7, SERIAL, "send-inventory"), Command(8, SERIAL, "data-upload")

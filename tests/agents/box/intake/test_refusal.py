@@ -16,6 +16,7 @@ from hal.emul.indicators import EmulIndicators
 from hal.indicators import Light
 from sim.net.loop import SimLoop
 from tests.support.agents.spool_model import LIMITS, encode_gap
+from wire.audit_events import AuditEvent
 from wire.messages import Audit, Entry, decode
 
 ALERT, AUDIT, ROUTINE = Priority
@@ -37,7 +38,6 @@ class Bench:
         show = AlarmLed(self.lights).used_by("spool")
         return asyncio.ensure_future(watch_refusals(buffer, self.audit, show, self.messages.append))
 
-    @property
     def light(self) -> Light:
         return self.lights.backend.lights["alarm"]
 
@@ -64,10 +64,10 @@ def test_restarted_on_a_read_only_disk_it_delivers_and_recovers_when_the_disk_do
         bench.disk.backend.set_read_only(True)
         buffer = bench.open()
         watching = bench.watch(buffer)
-        bench.audit.note("started")
+        bench.audit.note(AuditEvent.STARTED)
         await asyncio.sleep(1)
         assert "read-only file system" in str(buffer.problem)
-        assert bench.light is Light.FAST
+        assert bench.light() is Light.FAST
         assert len(bench.messages) == 1 and "read-only file system" in bench.messages[0]
         waiting = await buffer.read(ROUTINE, 99, 1 << 20)
         assert [payload for _, payload in waiting] == [b"%d" % number for number in range(20)]
@@ -80,7 +80,7 @@ def test_restarted_on_a_read_only_disk_it_delivers_and_recovers_when_the_disk_do
         bench.disk.backend.set_read_only(False)
         await asyncio.sleep(RETRY_SECONDS + 1)
         assert buffer.problem is None
-        assert bench.light is Light.OFF and len(bench.messages) == 2
+        assert bench.light() is Light.OFF and len(bench.messages) == 2
         records = [decode(Entry, payload).body for _, payload in await buffer.read(AUDIT, 99, 1 << 20)]
         events = [(body.event, body.value) for body in records if isinstance(body, Audit)]
         assert [event for event, _ in events] == ["spool-writable"]
@@ -104,11 +104,11 @@ def test_it_recovers_a_second_time_while_running() -> None:
             bench.disk.backend.set_read_only(True)
             assert await refused(buffer)
             await asyncio.sleep(3 * RETRY_SECONDS)
-            assert bench.light is Light.FAST
+            assert bench.light() is Light.FAST
             bench.disk.backend.set_read_only(False)
             assert not await refused(buffer, b"an instrument comes before the next try")
             await asyncio.sleep(RETRY_SECONDS + 1)
-            assert bench.light is Light.OFF
+            assert bench.light() is Light.OFF
             assert (await buffer.status()).records[AUDIT] == turn
         watching.cancel()
 
@@ -127,13 +127,13 @@ def test_a_spool_full_of_alerts_gets_no_audit_records() -> None:
             except SpoolError:
                 break
         await asyncio.sleep(1000 * RETRY_SECONDS)
-        assert bench.light is Light.FAST
+        assert bench.light() is Light.FAST
         assert (await buffer.status()).records[AUDIT] == 0
         found = await buffer.read(ALERT, 999, 1 << 20)
         await buffer.ack(ALERT, found[-1][0])
         await buffer.append(ALERT, b"there is room again")
         await asyncio.sleep(RETRY_SECONDS + 1)
-        assert bench.light is Light.OFF
+        assert bench.light() is Light.OFF
         watching.cancel()
 
     SimLoop().run_until_complete(scenario())

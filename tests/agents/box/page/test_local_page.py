@@ -41,7 +41,7 @@ class Person:
     async def ask(self, method: str, target: str, body: bytes = b"", port: int = PORT) -> Response:
         connection = ClientConnection("rap-page", 1 << 20)
         await eventually(self._socket.exists)
-        await asyncio.get_running_loop().create_unix_connection(lambda: connection, self._socket)
+        await asyncio.get_running_loop().create_unix_connection(lambda: connection, str(self._socket))
         try:
             return await connection.request(method, target, body, f"X-Rap-Port: {port}\r\n")
         finally:

@@ -7,7 +7,7 @@ import shutil
 import socket
 import ssl
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -37,7 +37,7 @@ def ask(
     *,
     port: int = PORT,
     source: str = "",
-    **headers: str,
+    headers: Mapping[str, str] | None = None,
 ) -> tuple[int, dict[str, str], bytes]:
     """Send one request to the page of an instrument port; return status, headers by lower-case name, and body."""
     host = str(ADDRESSES[port].ip)
@@ -46,7 +46,7 @@ def ask(
         *place, context=client_tls(), timeout=WAIT_SECONDS_MAX, source_address=(source or host, 0)
     )
     try:
-        connection.request(method, target, body, {k.replace("_", "-"): v for k, v in headers.items()})
+        connection.request(method, target, body, headers or {})
         answer = connection.getresponse()
         return answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
     finally:
@@ -117,7 +117,7 @@ def test_curl_permits_and_ends_a_session(served: ServedPage) -> None:
 def test_a_port_that_a_client_forges_is_overwritten(served: ServedPage) -> None:
     served.offer(b"c" * 16)
     for forged in ({"X_Rap_Port": str(PORT)}, {"x_rap_port": f"{PORT}, {PORT}"}):
-        status, _, body = ask(served, "GET", "/", port=OTHER_PORT, **forged)
+        status, _, body = ask(served, "GET", "/", port=OTHER_PORT, headers=forged)
         assert status == 200
         assert f"at port {OTHER_PORT}" in body.decode()
         assert OFFER.staff not in body.decode()
@@ -127,7 +127,7 @@ def test_another_subnet_and_another_name_are_refused(served: ServedPage) -> None
     """A machine at one port may reach the box's address of another one; a name may be made to lead to the box."""
     assert ask(served, "GET", "/", source=str(ADDRESSES[OTHER_PORT].ip))[0] == 403
     for host in ("rap.example", "evil.example:8443", str(ADDRESSES[OTHER_PORT].ip)):
-        assert ask(served, "GET", "/", Host=host)[0] == 403
+        assert ask(served, "GET", "/", headers={"Host": host})[0] == 403
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "OPTIONS", "TRACE", "PATCH"])
@@ -145,7 +145,7 @@ def test_bodies_and_headers_have_limits(served: ServedPage) -> None:
     assert ask(served, "POST", "/session/x/code", b"a" * (BODY_BYTES_MAX + 1))[0] == 413
     assert ask(served, "POST", "/session/x/code", chunks())[0] == 413
     assert ask(served, "POST", "/session/x/code", b"a" * BODY_BYTES_MAX)[0] == 403
-    assert ask(served, "GET", "/", X="a" * 5000)[0] == 400
+    assert ask(served, "GET", "/", headers={"X": "a" * 5000})[0] == 400
     assert ask(served, "GET", "/" + "a" * 3000)[0] == 414
 
 

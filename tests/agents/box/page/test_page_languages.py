@@ -21,14 +21,13 @@ OTHERS = [each for each in languages() if each != ENGLISH]
 
 def _texts() -> set[str]:
     """All texts of the page that can be translated, as its code marks them."""
-    found = set()
+    found: set[str] = set()
     for file in FOLDER.parent.glob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "_":
-                assert isinstance(node.args[0], ast.Constant), (
-                    f"{file.name}:{node.lineno}: write the text itself"
-                )
-                found.add(node.args[0].value)
+                text = node.args[0].value if isinstance(node.args[0], ast.Constant) else None
+                assert isinstance(text, str), f"{file.name}:{node.lineno}: write the text itself"
+                found.add(text)
     return found
 
 

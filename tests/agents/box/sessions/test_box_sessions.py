@@ -27,8 +27,7 @@ def wrong(code: str) -> str:
 def test_the_person_opens_a_session_by_the_code_and_ends_it() -> None:
     async def act(box: SessionBox) -> None:
         code = await box.offer()
-        assert box.sent == [ShownMessage(OFFER.id)]
-        assert box.session.state is SessionState.OFFERED
+        assert (box.sent, box.session.state) == ([ShownMessage(OFFER.id)], SessionState.OFFERED)
         assert await box.sessions.enter_code(OFFER.id, PORT, code)
         grant = box.grant()
         assert grant.offer == OFFER

@@ -17,6 +17,7 @@ from settings.types import Proxy
 from sim.net import link
 from tests.support.agents.uplinked import World
 from tests.support.hierarchy import Hierarchy
+from wire.dial.dialer import dial
 from wire.http.connection import PIPELINE_MAX, Request, Response
 from wire.messages import Alert, Entry, Quality, encode
 
@@ -222,7 +223,6 @@ WITH_PROGRESS: Final[dict[str, dict[str, Any]]] = {
 def run(pki: Hierarchy, monkeypatch: pytest.MonkeyPatch, attributes: dict[str, Any]) -> Refusing:
     world = Refusing(pki)
     set_up(world, **attributes)
-    dial = agents.box.uplink.forwarder.dial
 
     async def counted(*args: Any, **kwargs: Any) -> Any:
         world.dialed.append(world.loop.time())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from functools import partial
 from random import Random
 from typing import Final
 
@@ -81,7 +80,7 @@ class SlowWay(World):
         self, pki: Hierarchy, between: Callable[[Behavior, float], ProxyTunnel], seconds: float
     ) -> None:
         super().__init__(pki, LINE)
-        self.between = partial(between, Behavior(), seconds)
+        self.between, self.behavior, self.seconds = between, Behavior(), seconds
         self.middle = SimHost(self.network, "middle")
         for one, other in ((self.box, self.middle), (self.middle, self.datacenter)):
             self.network.connect(one, other, Link(self.loop.env, f"{one.name}-way", LINE, Random(4)))
@@ -101,7 +100,7 @@ class SlowWay(World):
 
     def accept(self) -> asyncio.BaseProtocol:
         self.accepted += 1
-        return self.between()
+        return self.between(self.behavior, self.seconds)
 
     async def alert(self, number: int) -> None:
         entry = Entry("CHEM-1", 1, Alert(number, 0, "L0100", "lamp", "error"))
@@ -157,18 +156,19 @@ def test_a_slow_name_service_delays_and_does_not_prevent_connecting(pki: Hierarc
     assert world.first_at <= 600 + 90
 
 
-class Instrument(World):
-    """An agent on the host "box", and a box on the host "localhost" that takes `seconds` for a post."""
+class AgentWorld(World):
+    """An agent on the host "box", and a box on the host "localhost" that takes `post_seconds` for a post."""
 
-    def __init__(self, pki: Hierarchy, seconds: float) -> None:
-        super().__init__(pki, LINE)
-        self.seconds = seconds
-        self.posts = 0
+    post_seconds: float = 0
+    posts: int = 0
+
+    def run(self) -> None:
         self.center.handle = self.take  # type: ignore[method-assign]
+        super().run()
 
     async def take(self, request: Request) -> Response:
         self.posts += 1
-        await asyncio.sleep(self.seconds)
+        await asyncio.sleep(self.post_seconds)
         return Response(200, encode(Receipt(len(decode(Reports, request.body).reports))))
 
     async def forward(self) -> None:
@@ -186,7 +186,8 @@ class Instrument(World):
 
 @pytest.mark.parametrize("seconds", SECONDS)
 def test_an_instrument_waits_for_a_slow_box(pki: Hierarchy, seconds: float) -> None:
-    world = Instrument(pki, seconds)
+    world = AgentWorld(pki, LINE)
+    world.post_seconds = seconds
     world.run()
     assert world.posts <= (3 if seconds < POST_SECONDS_MAX else 5)
     assert world.loop.time() <= time_needed(POST_SECONDS_MAX, seconds + 1) + 2 * seconds + SLACK_SECONDS
@@ -194,12 +195,10 @@ def test_an_instrument_waits_for_a_slow_box(pki: Hierarchy, seconds: float) -> N
 
 @pytest.mark.parametrize("seconds", SECONDS)
 def test_an_instrument_waits_for_the_handshake_of_a_slow_box(pki: Hierarchy, seconds: float) -> None:
-    class Behind(SlowWay):
-        forward = Instrument.forward
+    class AgentOnSlowWay(AgentWorld, SlowWay):
+        pass
 
-    world = Behind(pki, SlowServer, seconds)
-    world.center.handle = partial(Instrument.take, world)  # type: ignore[method-assign]
-    world.seconds = world.posts = 0  # type: ignore[attr-defined]
+    world = AgentOnSlowWay(pki, SlowServer, seconds)
     world.run()
     assert world.loop.time() <= time_needed(HANDSHAKE_SECONDS_MAX, seconds + 1) + SLACK_SECONDS
 
@@ -225,7 +224,7 @@ def test_the_time_request_adapts_its_time_out(
 
     world = Asking(pki, between, seconds)
 
-    async def slow_answer(_request: Request) -> Response:
+    async def slow_answer(request: Request) -> Response:
         await asyncio.sleep(seconds)
         return Response(204)
 
@@ -246,7 +245,7 @@ def test_a_slow_response_to_the_time_request_is_awaited(pki: Hierarchy) -> None:
 
     world = Asking(pki, SlowServer, 0)
 
-    async def slow_answer(_request: Request) -> Response:
+    async def slow_answer(request: Request) -> Response:
         await asyncio.sleep(100)
         return Response(204)
 
@@ -259,17 +258,16 @@ def test_after_fast_handshakes_a_dead_proxy_is_detected_as_fast_as_before(pki: H
     class Recovering(SlowWay):
         async def live(self) -> None:
             await self.alert(1)
-            self.between.keywords["seconds"] = 0.0
+            self.seconds = 0.0
             for number in range(2, 16):
                 self.center.hang_up()
                 await self.alert(number)
-            self.between.keywords["seconds"] = 1e6
+            self.seconds = 1e6
             self.center.hang_up()
             before = self.accepted
             await asyncio.sleep(70)
             self.tries = self.accepted - before
 
     world = Recovering(pki, SlowHttp, 60)
-    world.between = partial(SlowHttp, Behavior(), seconds=60)
     world.run()
     assert world.tries >= 2

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from cryptography import x509
@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from agents.box.health.audit import AuditLog
 from agents.box.uplink.trust import (
     NAME_CHARACTERS_MAX,
     PROBES_BURST,
@@ -40,7 +41,7 @@ from wire.pki.hierarchy import Authority, Validity
 from wire.tls.context import Identity, client_context
 
 PORTAL = b"HTTP/1.1 302 Found\r\nLocation: http://login.clinic/\r\nContent-Length: 0\r\n\r\n"
-PROXIES = {
+PROXIES: dict[str, Callable[[Behavior], asyncio.Protocol]] = {
     "http": lambda behavior: HttpConnectProxy(behavior, DigestVerifier(("u", "p"))),
     "socks5": lambda behavior: Socks5Proxy(behavior, ("u", "p")),
 }
@@ -58,9 +59,9 @@ class Witness:
         self.diagnosis = TrustDiagnosis(
             far_end.host,
             self.look,
-            self,
+            cast(AuditLog, self),
             self.lights.append,
-            self.messages.append,  # type: ignore[arg-type]
+            self.messages.append,
         )
 
     def note(self, event: str, value: int = 0, **_: Any) -> None:
@@ -128,7 +129,8 @@ def diagnosed(pki: Hierarchy, identity: Identity, host: str = "127.0.0.1") -> Wi
 
 
 def issued_by(authority: Authority, folder: Path, **options: Any) -> Identity:
-    return authority.issue(folder, "INGEST", **{"hosts": LOOPBACK, "trusts": authority} | options)
+    given: dict[str, Any] = {"hosts": LOOPBACK, "trusts": authority} | options
+    return authority.issue(folder, "INGEST", **given)
 
 
 @pytest.fixture

@@ -29,9 +29,10 @@ from datacenter.audit.access_log import AccessLog
 from datacenter.commands.desk import CommandDesk
 from datacenter.fleet.visible import Visibility
 from datacenter.web import forms
+from datacenter.web.api.callers import Callers
 from datacenter.web.application import _Guarded
 from datacenter.web.pages import ROUTES
-from datacenter.web.routes import NotFoundError, RefusedError, WebRoute, WebServices
+from datacenter.web.routes import NotFoundError, RefusedError, WebRoute, WebServices, check_access
 from datacenter.web.sessions import StaffSession, StaffSessions
 from tests.support.datacenter.web_client import PEOPLE
 
@@ -168,17 +169,16 @@ def lists_that_ignore_the_scope_of_tokens(patch: Patch) -> None:
 
 def _check_access(patch: Patch, reveal: Callable[[Exception], Exception]) -> None:
     """Raise another exception for what exists, but may not be seen."""
-    right = datacenter.web.application.check_access
 
-    def check_access(route: WebRoute, services: Any, visible: Any, names: Any) -> Any:
+    def revealing(route: WebRoute, services: Any, visible: Any, names: Any) -> Any:
         try:
-            return right(route, services, visible, names)
+            return check_access(route, services, visible, names)
         except NotFoundError as error:
             if datacenter.web.routes._find(route, services, visible, names) is None:
                 raise
             raise reveal(error) from None
 
-    patch.setattr(datacenter.web.application, "check_access", check_access)
+    patch.setattr(datacenter.web.application, "check_access", revealing)
 
 
 @planted("something_foreign_looks_like_nothing", "403 for something foreign")
@@ -277,12 +277,12 @@ def forms_of_other_sites(patch: Patch) -> None:
 
 @planted("forged_forms_have_no_effect", "a cookie alone")
 def changes_by_the_api_with_a_cookie(patch: Patch) -> None:
-    right = datacenter.web.application.Callers.identify
+    right = Callers.identify
 
     async def identify(self: Any, request: Request, *, changes: bool) -> Any:
         return await right(self, request, changes=False)
 
-    patch.setattr(datacenter.web.application.Callers, "identify", identify)
+    patch.setattr(Callers, "identify", identify)
 
 
 @planted("invalid_tokens_are_refused", "an expired token")

@@ -116,7 +116,7 @@ def test_a_leak_is_found(
     plant(monkeypatch, patient_messages)
     (found,) = (one for one in run_lab(SHORT).expectations if one.name == "patient_texts")
     assert patient_messages
-    assert found.measured and not found.holds
+    assert isinstance(found.measured, int) and found.measured > 0 and not found.holds
     assert f"bytes of the {place}" in found.explanation.partition("The first place")[2] or found.measured > 1
 
 

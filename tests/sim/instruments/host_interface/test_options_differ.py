@@ -8,7 +8,7 @@ import pytest
 
 from settings.profile import load_profile
 from sim.instruments.host_interface.dialects import options_of
-from sim.instruments.host_interface.interface import HostInterface, site_settings
+from sim.instruments.host_interface.interface import HostInterface, OutgoingMessage, site_settings
 from sim.instruments.host_interface.transmitter import Abandon, TransmitterAction, TransmitterEvents
 from tests.support.sim.standard_models import MODELS
 from wire.messages import Alert, Quality
@@ -59,6 +59,7 @@ class _Conversation:
         return START_NS + int(self.now * 1e9)
 
     def write(self, number: int) -> None:
+        message: OutgoingMessage | None
         if number % 3 == 0:
             message = self._instrument.measure_patient()
         elif number % 3 == 1:

@@ -54,6 +54,7 @@ def test_all_that_an_instrument_sends_is_acknowledged_and_stored_once(speaks: st
     result = verdict(speaks)
     assert failed(result) == []
     assert result.reports.made == result.reports.acknowledged > 5
+    assert result.contents is not None
     assert result.contents.compared >= result.reports.made - 1
 
 

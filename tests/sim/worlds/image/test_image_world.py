@@ -26,7 +26,7 @@ NOTED = {"started-after-crash", "uplink-restored"}
 
 
 def virtual_result() -> dict[str, Any]:
-    words = [sys.executable, "-m", "rap", "lab", "run", LAB, "--world", "virtual", "--json"]
+    words = [sys.executable, "-m", "rap", "lab", "run", str(LAB), "--world", "virtual", "--json"]
     done = subprocess.run(words, cwd=ROOT, check=False, capture_output=True, text=True)
     assert done.stdout, done.stderr
     document: dict[str, Any] = json.loads(done.stdout)

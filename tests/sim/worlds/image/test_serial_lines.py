@@ -37,7 +37,7 @@ def machine(folder: Path, uarts: dict[int, int], uart: int) -> Iterator[subproce
     """A running QEMU with these serial ports, which returns what it receives on `uart`."""
     disk, socket, control = (folder / name for name in ("disk", "disk.sock", "control.sock"))
     disk.write_bytes(echo(uart).ljust(DISK_BYTES, b"\0"))
-    words = [sys.executable, "-m", "sim.worlds.image.disk.server", disk, socket, control, "1"]
+    words = [sys.executable, "-m", "sim.worlds.image.disk.server", *map(str, (disk, socket, control)), "1"]
     server = subprocess.Popen(words, cwd=ROOT)
     try:
         poll_until(control.exists)

@@ -12,6 +12,7 @@ import pytest
 from sim.faults import fault_kinds
 from sim.lab.labfile import Event, Lab, parse_lab
 from sim.worlds.kernel import KernelLab
+from sim.worlds.kernel.box import KernelBox
 from sim.worlds.kernel.supervision.supervisor import run
 from sim.worlds.kernel.world import KernelWorld
 from sim.worlds.shared.fault_runner import ActiveFault
@@ -50,6 +51,7 @@ async def start(world: KernelWorld, kind: str) -> ActiveFault:
 def state(world: KernelWorld) -> dict[str, Any]:
     proxy, datacenter, box = world.proxy, world.datacenter, world.box
     assert proxy is not None and proxy.process is not None
+    assert isinstance(box, KernelBox)
     return {
         **{name: (link.up, link.forward.quality) for name, link in world.namespaces.links.items()},
         "box": box.is_on,

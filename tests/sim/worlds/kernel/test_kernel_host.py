@@ -43,7 +43,7 @@ def test_a_program_sees_only_its_own_host(name: str) -> None:
 
 
 def test_packets_are_forwarded_by_a_router(name: str) -> None:
-    async def main(lab: KernelLab) -> bytes:
+    async def main(lab: KernelLab) -> str:
         both = pair(lab, FAST)
         third = lab.host("third")
         lab.link("backbone", (both.other, "eth3"), (third, "eth0"), FAST)
@@ -52,12 +52,13 @@ def test_packets_are_forwarded_by_a_router(name: str) -> None:
         both.one.route("10.9.1.0/24", "10.9.0.2")
         third.route("default", "10.9.1.1")
         both.other.sysctl("net.ipv4.ip_forward", 1)
-        near, far = both.socket(both.one), both.socket(third)
+        near, far = both.open_socket(both.one), both.open_socket(third)
         near.bind(("10.9.0.1", PORT))
         far.bind(("10.9.1.2", PORT))
         near.connect(("10.9.1.2", PORT))
         await send_and_wait(near, far)
-        return far.getsockname()[0]
+        address: str = far.getsockname()[0]
+        return address
 
     assert run(name, main) == "10.9.1.2"
 

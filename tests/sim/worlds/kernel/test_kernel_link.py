@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from scapy.layers.inet import IP, TCP
@@ -14,8 +15,9 @@ from scapy.utils import rdpcap
 from sim.faults.link.degraded import LinkDegraded
 from sim.faults.link.down import LinkDown
 from sim.faults.link.rate import LinkRate
+from sim.faults.world import World
 from sim.net.link import Impairment, LinkQuality
-from sim.worlds.kernel import KernelLab, KernelLink
+from sim.worlds.kernel import KernelLab
 from sim.worlds.kernel.supervision.supervisor import run
 from tests.support.eventually import eventually
 from tests.support.sim.pairs import Pair, arrives, pair, send_and_wait, transfer
@@ -154,18 +156,10 @@ def test_packets_in_transit_are_lost_when_the_link_is_cut(name: str) -> None:
 
 
 def test_the_link_faults_of_lab_files_work_in_the_kernel_world(name: str) -> None:
-    @dataclass
-    class World:
-        only: KernelLink
-
-        def link(self, target: str) -> KernelLink:
-            assert target == "uplink"
-            return self.only
-
     async def main(lab: KernelLab) -> None:
         both = pair(lab, FAST)
         near, far = both.datagrams()
-        world = World(both.link)
+        world = cast(World, SimpleNamespace(link={"uplink": both.link}.__getitem__))
         await send_and_wait(near, far)
 
         end = await LinkDegraded(loss=1.0).start(world, "uplink")

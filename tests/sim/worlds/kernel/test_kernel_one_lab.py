@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from agents.box.status import StatusReport
 from sim.lab.labfile import Lab, parse_lab
 from sim.units import SECOND_NS
 from sim.verdict.ledger import NEVER, LedgerEntry
@@ -102,6 +103,7 @@ def in_kernel_world(name: str, lab: Lab, look_at_s: int) -> Run:
         await reach(world, look_at_s * SECOND_NS)
         status = await world.box.status()
         await reach(world, lab.about.duration)
+        assert status is None or isinstance(status, StatusReport)
         issuer = status.trust.issuer if status is not None and status.trust is not None else ""
         return Run(world.finish(), list(world.ledger), issuer)
 

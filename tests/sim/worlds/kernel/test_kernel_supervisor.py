@@ -13,6 +13,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -70,7 +71,7 @@ def networks() -> list[str]:
     return sorted(seen)
 
 
-def census() -> dict[str, object]:
+def census() -> dict[str, Any]:
     """Everything that a lab could leave behind and that this process can see."""
     return {
         "processes": [name for name in names("/proc") if name.isdecimal()],
@@ -155,12 +156,12 @@ def test_the_namespaces_of_the_caller_are_unchanged(name: str) -> None:
 
 def test_a_lab_can_write_only_to_the_given_folders(name: str, tmp_path: Path) -> None:
     async def main(lab: KernelLab) -> list[str]:
-        refused = []
+        refused: list[str] = []
         for folder in ("/", "/etc", "/var", str(Path(__file__).parent)):
             try:
                 (Path(folder) / "left-over").touch()
             except OSError as error:
-                refused.append(error.strerror)
+                refused.append(str(error.strerror))
         Path("/tmp/left-over").touch()  # noqa: ASYNC240
         (tmp_path / "report").write_text("kept")
         return refused
@@ -268,7 +269,7 @@ def test_a_lab_killed_at_any_moment_leaves_nothing_behind(name: str) -> None:
     """The labs run in another lab, so that the census does not include other processes of this machine."""
     moments = Random(name.rpartition("-")[2])
 
-    async def machine(lab: KernelLab) -> tuple[list[int], dict[str, object], dict[str, object]]:
+    async def machine(lab: KernelLab) -> tuple[list[int], dict[str, Any], dict[str, Any]]:
         before = census()
         stages = []
         for number in range(KILLS):
@@ -287,7 +288,7 @@ def test_a_lab_killed_at_any_moment_leaves_nothing_behind(name: str) -> None:
 
 
 def test_the_end_of_its_supervisor_removes_the_lab(name: str) -> None:
-    async def machine(lab: KernelLab) -> tuple[dict[str, object], dict[str, object], int, bool]:
+    async def machine(lab: KernelLab) -> tuple[dict[str, Any], dict[str, Any], int, bool]:
         before = census()
         up(f"{name}-inner", big)
         while_up, loops_up = census(), len(loops(name))

@@ -59,7 +59,7 @@ def test_acknowledgements_are_valid_messages(outcome: Outcome) -> None:
     ("code", "outcome"),
     [("AA", "done"), ("AE", "failed"), ("CE", "failed"), ("AR", "refused"), ("CR", "refused")],
 )
-def test_the_answer_ends_its_command(code: str, outcome: str) -> None:
+def test_the_answer_ends_its_command(code: str, outcome: Any) -> None:
     box = engine()
     command = send(box, 7)
     assert box.receive(answer(command, code), 1.0) == [CommandEnded(7, outcome)]

@@ -128,7 +128,7 @@ def test_each_notification_of_a_message_is_an_alert_and_notes_are_none() -> None
     ],
 )
 def test_the_time_is_that_of_the_equipment_or_else_of_the_header(
-    time: str, config: dict[str, str], at: int | None
+    time: str, config: dict[str, Any], at: int | None
 ) -> None:
     (report,) = played("ESU^U01", f"EQU|I|{time}|ID", **config).as_reports()
     assert report.get("at") == at

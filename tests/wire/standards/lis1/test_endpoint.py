@@ -102,8 +102,7 @@ def test_the_first_frame_is_numbered_1_or_0(host: Lis1Endpoint, first: int, repl
 def test_constant_numbers_are_accepted_only_if_the_site_says_so(messages: MessageKeeper) -> None:
     session = b"".join([ENQ, *frames_of(MESSAGE, FrameStyle(counted=False)), EOT])
     strict, liberal = (
-        Lis1Endpoint(messages, AstmDialect(frame_numbers=numbers))  # type: ignore[arg-type]
-        for numbers in ("counted", "any")
+        Lis1Endpoint(messages, AstmDialect(frame_numbers=numbers)) for numbers in ("counted", "any")
     )
     assert sent(strict.receive(session, 0)) == ACK * 2 + NAK * 3
     assert sent(stored(liberal, liberal.receive(session, 0), 0)) == ACK * 5
