@@ -36,6 +36,8 @@ class LabSession(Table, frozen=True):
     person: Literal["authorizes", "refuses", "ignores", "walks-away"] = "authorizes"
     """What the person at the instrument does with the offer. One who walks away has permitted the session, and
     leaves the page when it is open."""
+    acts_at: Literal["page", "display"] = "page"
+    """Where the person acts: on the box's page in a browser, or on the instrument's own display, by its agent."""
     answers_after: Annotated[int, values.duration("0s", "1h")] = 30 * SECOND_NS
     """The time from the offer to the person's answer."""
     wrong_codes: Annotated[int, CountForm(0, 9)] = 0
@@ -93,6 +95,9 @@ def check_sessions(
             model = models[session.target]
             why = f"the profile of {model} has no `desktop_port` of VNC, as labs have; models with one: {having}"
             problems.add((*key, "target"), why)
+        elif session.acts_at == "display" and load_profile(models[session.target]).speaks != "agent":
+            why = f'{models[session.target]} has no agent that shows sessions on its display; use "page"'
+            problems.add((*key, "acts_at"), why)
         if session.ends and session.ends not in causes:
             problems.add((*key, "ends"), f"{format_value(session.ends)}: {nearest(session.ends, causes)}")
 

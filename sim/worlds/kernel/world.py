@@ -22,6 +22,7 @@ from sim.engine.streams import stream
 from sim.engine.trace import Trace
 from sim.faults import AnyFault, port_of
 from sim.lab.labfile import Lab, LabInstrument
+from sim.lab.sessions import LabSession
 from sim.lab.standards import serial_ports
 from sim.verdict.ledger import ReportLedger
 from sim.verdict.result import Result
@@ -48,7 +49,7 @@ from sim.worlds.shared.meters import BacklogMeter, ConnectionMeter, UplinkMeter
 from sim.worlds.shared.proxy import client_settings
 from sim.worlds.shared.reporter import Workplace
 from sim.worlds.shared.session_keys import SessionKeys, desktops_by_link
-from sim.worlds.shared.sessions import SessionPeople
+from sim.worlds.shared.sessions import PageOfPort, SessionPeople
 from sim.worlds.shared.standards import box_endpoint, dialect_of
 
 _NS: Final = 1_000_000_000
@@ -163,7 +164,10 @@ class KernelWorld:
         files = self.datacenter.session_audit, self.box.session_audit
         return self._session_keys.audits(*files, self.env.began_ns // 1_000_000).read(self.people.requested)
 
-    def _page(self, port: int) -> KernelPage:
+    def _page(self, session: LabSession) -> PageOfPort:
+        port = port_of(session.target) or 0
+        if session.acts_at == "display":
+            return self.analyzers[port].show_sessions()
         assert isinstance(self.box, KernelBox)
         return KernelPage(self.box.page, port)
 

@@ -16,6 +16,7 @@ from sim.instruments.field_service import FieldService
 from sim.instruments.instrument import FloodReport
 from sim.instruments.operator import Operator
 from sim.worlds.shared.agent_reporter import AgentReporter
+from sim.worlds.shared.instrument_display import InstrumentDisplay
 from sim.worlds.shared.reporter import Computer, Execute, Reporter, Workplace
 from sim.worlds.shared.standard_reporter import StandardReporter
 from wire.messages import Command, Outcome, Report
@@ -36,6 +37,7 @@ class Analyzer:
         self.programs: dict[_Program, None] = {}
         """Programs of faults beside the reporter; they run while there is power."""
         self._attacks = 0
+        self._display: InstrumentDisplay | None = None
         self.reporter = _reporter(place, self._execute)
         self.model = SimulatedInstrument(
             load_model(place.spec.model),
@@ -97,6 +99,13 @@ class Analyzer:
                 running.end()
 
         return end
+
+    def show_sessions(self) -> InstrumentDisplay:
+        """Return its display, on which its agent shows remote sessions."""
+        if self._display is None:
+            self._display = InstrumentDisplay(self._place)
+            self.run(self._display.run)
+        return self._display
 
     def attack(self, attack: Attack) -> End:
         """Run a hostile program on its computer, beside the reporter, while it has power."""

@@ -1,7 +1,7 @@
 """Remote sessions of a lab: what staff and the person at the instrument do, in any world.
 
 Staff ask at a `StaffDesk`, tell the person the code by telephone, look at the desktop and drag on it. The person
-acts on the local page of the instrument's port, like a browser that is open there.
+acts on the local page of the instrument's port, like a browser that is open there, or on the instrument's display.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from sim.engine.trace import Trace
-from sim.faults import port_of
 from sim.lab.sessions import LabSession
 from sim.verdict.sessions import RequestedSession
 from wire.session.presence import DIGITS
@@ -53,7 +52,10 @@ class StaffDesk(Protocol):
 
 
 class PageOfPort(Protocol):
-    """The local page of an instrument port. While the box is off it shows nothing, and nothing has an effect."""
+    """Where the person acts: the local page of an instrument port, or the instrument's own display.
+
+    While the box is off it shows nothing, and nothing has an effect.
+    """
 
     async def state(self, session: bytes) -> str:
         """Return the state of a session at the box; empty if the page does not show it."""
@@ -82,11 +84,11 @@ class SessionPeople:
     def __init__(
         self,
         desk: Callable[[], StaffDesk],
-        page: Callable[[int], PageOfPort],
+        page: Callable[[LabSession], PageOfPort],
         now_ns: Callable[[], int],
         trace: Trace,
     ) -> None:
-        """`page` returns the page of an instrument port; `now_ns` is lab time."""
+        """`page` returns where the person of a session acts; `now_ns` is lab time."""
         self._desk, self._page, self._now_ns, self._trace = desk, page, now_ns, trace
         self.requested: list[RequestedSession] = []
 
@@ -115,7 +117,7 @@ class SessionPeople:
         one.desktop += await using
 
     async def _person(self, one: RequestedSession, code: str) -> None:
-        spec, page = one.spec, self._page(port_of(one.spec.target) or 0)
+        spec, page = one.spec, self._page(one.spec)
         while await page.state(one.id) != SessionState.OFFERED:
             if self._is_late(one):
                 return

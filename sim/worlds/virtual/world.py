@@ -32,8 +32,10 @@ from settings.profile import load_profile
 from sim.engine.layers import End
 from sim.engine.streams import stream
 from sim.engine.trace import Trace
+from sim.faults import port_of
 from sim.instruments.desktop import InstrumentDesktop
 from sim.lab.labfile import Lab, LabInstrument
+from sim.lab.sessions import LabSession
 from sim.lab.shipped_triggers import shipped_triggers
 from sim.lab.standards import serial_ports
 from sim.net.link import Link
@@ -57,7 +59,7 @@ from sim.worlds.shared.policy import lab_policy
 from sim.worlds.shared.proxy import client_settings
 from sim.worlds.shared.reporter import Workplace
 from sim.worlds.shared.session_keys import SessionKeys, desktops_by_link
-from sim.worlds.shared.sessions import SessionPeople
+from sim.worlds.shared.sessions import PageOfPort, SessionPeople
 from sim.worlds.shared.standards import box_endpoint, dialect_of
 from sim.worlds.virtual.analyzer import SerialCable, VirtualComputer
 from sim.worlds.virtual.box import VirtualBox
@@ -215,7 +217,10 @@ class VirtualWorld:
         assert self.datacenter.sessions is not None
         return self.datacenter.sessions
 
-    def _page(self, port: int) -> VirtualPage:
+    def _page(self, session: LabSession) -> PageOfPort:
+        if session.acts_at == "display":
+            return self.instrument(session.target).show_sessions()
+        port = port_of(session.target) or 0
         return VirtualPage(self.loop, self.box.host, lambda: self.box.sessions, port)
 
     def session_findings(self) -> SessionFindings:

@@ -23,7 +23,7 @@ from sim.worlds.virtual.world import VirtualWorld
 from wire.desktop.held_input import HeldInput
 from wire.session.log import SessionLog
 from wire.session.presence import DIGITS, code_of
-from wire.session.table import SessionState
+from wire.session.table import Cause, SessionState
 
 LAB = """
 [lab]
@@ -88,6 +88,21 @@ def state(world: VirtualWorld) -> tuple[str, str]:
     page = VirtualPage(world.loop, world.box.host, lambda: world.box.sessions, 1)
     at_box = world.loop.run_until_complete(page.state(one.id))
     return "" if at_desk is None else at_desk.state, at_box
+
+
+@pytest.mark.parametrize(
+    ("keys", "cause"),
+    [
+        ('wrong_codes = 2\nopen_for = "40s"', Cause.ENDED_BY_PERSON),
+        ('person = "refuses"', Cause.REFUSED),
+        ('person = "walks-away"\nopen_for = "20s"', Cause.PERSON_ABSENT),
+    ],
+)
+def test_the_person_acts_on_the_display_of_the_instrument(keys: str, cause: Cause) -> None:
+    result = run_lab(lab(f'acts_at = "display"\n{keys}'))
+    assert result.verdict == "pass", failed(result)
+    (session,) = result.sessions
+    assert session.causes == (cause,)
 
 
 # complaints about products, by what happened

@@ -25,6 +25,7 @@ target = "instrument:1"
 lasts = "1min"
 answers_after = "1s"
 person = "refuses"
+acts_at = "display"
 """
 
 
