@@ -62,7 +62,10 @@ def add_verbs(parser: Parser) -> None:
         help="the audit file of an end, which must have the same hash chain; repeat it for both ends",
     )
     recording.set_command(_recording)
-    connect = parser.add_command("connect", "open a local port for the raw TCP service of a session")
+    connect = parser.add_command(
+        "connect",
+        "open a local port for a session: its raw TCP service, or its desktop for VNC viewers",
+    )
     connect.add_argument("session", metavar="SESSION", help="the session, as its page and the API name it")
     connect.add_argument("--url", metavar="URL", required=True, help="the address of the staff's pages")
     connect.add_argument(

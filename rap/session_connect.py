@@ -1,4 +1,7 @@
-"""`rap session connect`: a local TCP port for the raw TCP service of an open session, such as RDP."""
+"""`rap session connect`: a local TCP port for what an open session shares.
+
+That is a raw TCP service, such as RDP, or a desktop for VNC viewers.
+"""
 
 from __future__ import annotations
 

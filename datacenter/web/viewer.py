@@ -64,7 +64,7 @@ class DesktopViewers:
         """Serve one viewer, until it leaves or the session ends."""
         admitted = await self._admit(websocket, self._decide)
         live = self._live(admitted.row.id) if admitted else None
-        shown = await _shown(live) if live else None
+        shown = await shown_desktop(live) if live else None
         if admitted is None or live is None or shown is None:
             await websocket.close(_REFUSED)
             return
@@ -182,7 +182,7 @@ class DesktopViewers:
         return is_own or visible.decide("view-session", admitted.instrument).permitted
 
 
-async def _shown(live: LiveDesktop) -> ShownDesktop | None:
+async def shown_desktop(live: LiveDesktop) -> ShownDesktop | None:
     """Return the desktop, once the box is connected; None if that takes too long."""
     try:
         async with asyncio.timeout(CONNECT_SECONDS_MAX):

@@ -1,16 +1,23 @@
-"""The raw TCP service of a session for the requester's program: its bytes in a WebSocket, by an API token."""
+"""What a session shares, for the requester's own program, by an API token: bytes in a WebSocket.
+
+Of a raw TCP service they are its own; of a desktop those of RFB, for any VNC viewer.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from datacenter.access.control import CallerDecider
 from datacenter.access.request import RequestContext
-from datacenter.desktop.websocket import close_connected, handshake_of
+from datacenter.desktop.receiver import ShownDesktop
+from datacenter.desktop.viewer import DesktopViewer
+from datacenter.desktop.websocket import WebSocketChannel, close_connected, handshake_of
 from datacenter.fleet.visible import find_instrument
 from datacenter.sessions.listing import find_session_row
+from datacenter.sessions.live_desktop import LiveDesktop
 from datacenter.sessions.live_stream import LiveStream, TooManyConnectionsError
 from datacenter.sessions.rights import ACTIONS
 from datacenter.sessions.session import SessionClosed
@@ -18,6 +25,8 @@ from datacenter.store.errors import StoreError
 from datacenter.web.api.answers import PREFIX
 from datacenter.web.api.callers import Caller, Callers, TooManyRequestsError, UnknownCallerError
 from datacenter.web.routes import WebServices
+from datacenter.web.viewer import shown_desktop
+from wire.desktop.rfb import RfbError
 from wire.session.grant import SessionMode
 
 PATH: Final = f"{PREFIX}/sessions/{{session}}/stream"
@@ -40,10 +49,12 @@ class RawStreams:
             await websocket.close(_REFUSED)
             return
         await websocket.accept()
-        stream = None if refusal else self._stream(session)
-        code, reason = _REFUSED, refusal or "the session is not open, or has no raw TCP service"
+        stream, desktop = (None, None) if refusal else await self._find(session)
+        code, reason = _REFUSED, refusal or "the session is not open"
         if stream is not None:
             code, reason = await self._carry(websocket, stream)
+        elif desktop is not None:
+            code, reason = await _view(websocket, caller.staff, *desktop)
         await close_connected(websocket, code, reason)
 
     async def _carry(self, websocket: WebSocket, stream: LiveStream) -> tuple[int, str]:
@@ -55,9 +66,14 @@ class RawStreams:
             return _FAILED, f"the instrument cannot be reached: {error}"
         return _ENDED, "the connection has ended"
 
-    def _stream(self, session: str) -> LiveStream | None:
-        remote = self._services.remote
-        return remote.stream(bytes.fromhex(session)) if remote is not None else None
+    async def _find(self, session: str) -> tuple[LiveStream | None, tuple[LiveDesktop, ShownDesktop] | None]:
+        """Return the raw TCP service of an open session, or its desktop."""
+        remote, id = self._services.remote, bytes.fromhex(session)
+        if remote is None:
+            return None, None
+        live = remote.desktop(id)
+        shown = None if live is None or live.ended.is_set() else await shown_desktop(live)
+        return remote.stream(id), None if live is None or shown is None else (live, shown)
 
     def _refusal(self, caller: Caller, session: str) -> str:
         """Return why the caller may not use the session; nothing if it is theirs. The decision is recorded."""
@@ -71,6 +87,26 @@ class RawStreams:
         action = ACTIONS[SessionMode(row.mode)]
         decision = decider.decide(caller.staff, action, instrument, context)
         return "" if decision.permitted else decision.reason
+
+
+async def _view(websocket: WebSocket, staff: str, live: LiveDesktop, shown: ShownDesktop) -> tuple[int, str]:
+    """Show the desktop to a viewer, until it leaves or the session ends."""
+    offer = live.session.offer
+    viewer = DesktopViewer(
+        shown,
+        WebSocketChannel(websocket),
+        offer.instrument,
+        has_control=offer.mode is SessionMode.CONTROL,
+    )
+    async with live.viewing(staff):
+        tasks = [asyncio.ensure_future(work) for work in (viewer.run(), live.ended.wait())]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            found, _ = await asyncio.gather(*tasks, return_exceptions=True)
+    return _ENDED, str(found) if isinstance(found, RfbError) else "the connection has ended"
 
 
 class _WebSocketEnd:

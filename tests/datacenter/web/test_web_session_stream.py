@@ -1,4 +1,4 @@
-"""A raw TCP service of a session, by `rap session connect`: bytes both ways, recorded, for its requester alone."""
+"""What a session shares, by `rap session connect`, for its requester alone: raw TCP, or a desktop for VNC viewers."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ from datacenter.sessions.session import DeskSession
 from tests.support.datacenter.desktop_pages import Pages, run_pages
 from tests.support.eventually import eventually
 from tests.support.paths import ROOT
+from wire.desktop.connection import TcpChannel, converse
+from wire.desktop.rfb import KeyEvent
+from wire.desktop.rfb_client import handshake
 from wire.desktop.stream import RAW_STREAM
 from wire.session.grant import SessionService
 from wire.session.table import Cause
@@ -88,6 +91,38 @@ def test_another_person_gets_no_byte_and_learns_nothing(tmp_path: Path) -> None:
             assert await reader.read() == b""
             writer.close()
         assert not made.center.endpoints[-1].box.done()
+
+    run_pages(tmp_path, act)
+
+
+@pytest.mark.slow("the command starts in a process of its own")
+def test_a_vnc_viewer_of_the_requester_sees_and_operates_a_desktop(tmp_path: Path) -> None:
+    async def act(made: Pages) -> None:
+        session = await made.center.open()
+        box = await made.shown(session)
+        async with connecting(made, tmp_path, session.id.hex(), "engineer") as (_, port):
+            viewer = TcpChannel(*await asyncio.open_connection("127.0.0.1", port))
+            init = await converse(viewer, handshake())
+            assert (init.width, init.height, init.name) == (64, 48, "CHEM-0001")
+            await viewer.write(KeyEvent(0x61, True).encode())
+            assert await box.read_exactly(8) == KeyEvent(0x61, True).encode()
+            made.center.remote.end(session.id)
+            assert await viewer.reader.read() == b""
+            viewer.writer.close()
+        await eventually(lambda: session.is_over)
+
+    run_pages(tmp_path, act)
+
+
+@pytest.mark.slow("the command starts in a process of its own")
+def test_a_vnc_viewer_of_another_person_is_refused(tmp_path: Path) -> None:
+    async def act(made: Pages) -> None:
+        session = await made.center.open()
+        await made.shown(session)
+        async with connecting(made, tmp_path, session.id.hex(), "specialist") as (_, port):
+            viewer = TcpChannel(*await asyncio.open_connection("127.0.0.1", port))
+            assert await viewer.reader.read() == b""
+            viewer.writer.close()
 
     run_pages(tmp_path, act)
 
