@@ -1,4 +1,4 @@
-"""Settings for all tests: repeatable examples, skipped tests, the markers, signals, and the state of the process.
+"""Settings for all tests: repeatable examples, skipped tests, markers, signals, garbage, the state of the process.
 
 Property tests use the same examples in every run, without time limits, which a busy machine would exceed;
 `HYPOTHESIS_PROFILE=explore` uses other examples. With `NO_SKIPS=1`, as in continuous integration, a skipped test
@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support.garbage import FrozenTests
 from tests.support.hierarchy import Hierarchy
 from tests.support.kernel_marker import KernelMarkerGuard
 from tests.support.mounts import isolate_mounts
@@ -70,6 +71,7 @@ def pytest_configure(config: pytest.Config) -> None:
     guard.install()
     config.pluginmanager.register(guard)
     config.pluginmanager.register(SlowTests())
+    config.pluginmanager.register(FrozenTests())
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import signal
@@ -206,6 +207,11 @@ def test_a_test_that_leaves_the_process_changed_fails_and_the_next_one_is_undist
     run.assert_outcomes(passed=5, errors=4)
     for part in ("environment", "import_path", "folder", "limits"):
         run.stdout.fnmatch_lines([f"*leaves the process changed: {part}:*"])
+
+
+def test_the_garbage_collector_does_not_visit_the_tests() -> None:
+    assert gc.isenabled()
+    assert gc.get_freeze_count() > 10_000
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can raise its priority again")
