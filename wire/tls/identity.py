@@ -24,6 +24,10 @@ SERVER: Final = ExtendedKeyUsageOID.SERVER_AUTH
 CLIENT: Final = ExtendedKeyUsageOID.CLIENT_AUTH
 _PURPOSE_NAMES: Final = {SERVER: "serverAuth", CLIENT: "clientAuth"}
 
+_PUBLIC_FORM: Final = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+_PUBLIC_KEYS_MAX: Final = 64
+_public_keys: Final[dict[int, bytes]] = {}
+
 _E = TypeVar("_E", bound=x509.ExtensionType)
 
 
@@ -138,7 +142,7 @@ def _check_key(
     file: Path, leaf: x509.Certificate, certificate: Path, problems: list[IdentityProblem]
 ) -> None:
     try:
-        key = load_pem_private_key(file.read_bytes(), None)
+        public = _public_key(file.read_bytes())
     except OSError as error:
         message = f"{error.strerror}; give a PEM file that can be read"
     except TypeError:
@@ -146,11 +150,25 @@ def _check_key(
     except (ValueError, UnsupportedAlgorithm):
         message = "has no valid private key in PEM (BEGIN PRIVATE KEY); install one"
     else:
-        form = Encoding.DER, PublicFormat.SubjectPublicKeyInfo
-        if key.public_key().public_bytes(*form) == leaf.public_key().public_bytes(*form):
+        if public == leaf.public_key().public_bytes(*_PUBLIC_FORM):
             return
         message = f"is not the key of {certificate}; give the key for which the certificate was requested"
     problems.append(IdentityProblem(Severity.UNUSABLE, file, message))
+
+
+def _public_key(private: bytes) -> bytes:
+    """Return the public key of a private key in PEM. Raises: as `load_pem_private_key`.
+
+    OpenSSL tests whether the factors of an RSA key are prime, which takes up to 0.1 s, and certificates are inspected
+    regularly. The result is kept by a hash of the file's content, so that no copy of the key remains in memory.
+    """
+    content = hash(private)
+    if content not in _public_keys:
+        key = load_pem_private_key(private, None).public_key()
+        while len(_public_keys) >= _PUBLIC_KEYS_MAX:
+            del _public_keys[next(iter(_public_keys))]
+        _public_keys[content] = key.public_bytes(*_PUBLIC_FORM)
+    return _public_keys[content]
 
 
 def _check_leaf(
