@@ -63,7 +63,7 @@ def test_a_torn_record_is_never_a_third_state(before: SlotState, after: SlotStat
 @pytest.mark.parametrize("tries", [0, 1, 2, 3])
 def test_an_update_starts_an_allowed_slot_wherever_it_is_cut(number: int, tries: int, healthy: bool) -> None:
     for step in boot_states.update(boot_states.new(SlotState(number, "a")), tries, healthy=healthy):
-        for condition in step.conditions:
+        for condition in dict.fromkeys(step.conditions):  # a cut at the start of a write changes nothing
             assert condition.choice.slot in step.allowed, step.name
             for damaged in condition.damaged():
                 assert damaged.choice.slot in step.allowed | {"a"}, step.name

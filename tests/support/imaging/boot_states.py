@@ -112,12 +112,15 @@ def _during(before: bytes, after: bytes) -> Iterator[bytes]:
     yield after
 
 
+_OTHER_BYTES = bytes(byte ^ 0x10 for byte in range(256))
+
+
 def _destroyed(copy: bytes) -> Iterator[bytes]:
     yield bytes(RECORD_BYTES)
     yield b"\xff" * RECORD_BYTES
     yield bytes(SECTOR) + copy[SECTOR:]
     yield copy[:SECTOR] + bytes(SECTOR)
-    yield bytes(byte ^ 0x10 for byte in copy)
+    yield copy.translate(_OTHER_BYTES)
     line = copy.index(b"first=") + 6
     yield copy[:line] + bytes([copy[line] ^ 1]) + copy[line + 1 :]
 
