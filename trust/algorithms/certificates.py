@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from base64 import b64decode
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, TypeAlias
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -22,8 +23,20 @@ CURVES: Final = frozenset({"secp256r1", "secp384r1", "secp521r1"})
 SIGNATURE_HASHES: Final = frozenset(
     {"sha224", "sha256", "sha384", "sha512", "sha3-256", "sha3-384", "sha3-512"}
 )
+DH_BITS_MIN: Final = 2048
 _BLOCK: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
 _SSH: Final = re.compile(rb"^(?:ssh-|ecdsa-|sk-)\S+ AAAA\S+", re.MULTILINE)
+
+
+_LEGACY: Final = b"Proc-Type: 4,ENCRYPTED"
+_ENCRYPTIONS: Final = {
+    "2a864886f70d010503": "MD5 and DES (PBES1)",
+    "2a864886f70d01050a": "SHA-1 and DES (PBES1)",
+    "2a864886f70d010c01": "PKCS #12's key derivation",
+    "2a864886f70d0307": "3DES",
+    "2b06010401da47040b": "scrypt",
+}
+"""Object identifiers in the header of an encrypted key, as the bytes of DER without the last, and their names."""
 
 
 def has_keys(data: bytes) -> bool:
@@ -47,7 +60,19 @@ def scan_keys(file: str, data: bytes) -> Iterator[Finding]:
             yield Finding(file, line, "key or certificate", problem)
 
 
+def scan_binary(file: str, data: bytes) -> Iterator[Finding]:
+    """Yield what is not approved of a certificate in binary form (DER)."""
+    try:
+        problems = list(_certificate_problems(x509.load_der_x509_certificate(data)))
+    except (ValueError, UnsupportedAlgorithm) as error:
+        problems = [f"cannot be read: {error}"]
+    yield from (Finding(file, 0, "key or certificate", problem) for problem in problems)
+
+
 def _block_problems(kind: str, pem: bytes) -> Iterator[str]:
+    if _LEGACY in pem:
+        yield "is encrypted in OpenSSL's old format, whose key derivation is MD5"
+        return
     try:
         match kind:
             case "CERTIFICATE":
@@ -56,21 +81,64 @@ def _block_problems(kind: str, pem: bytes) -> Iterator[str]:
                 yield from filter(None, [_key_problem(load_pem_public_key(pem))])
             case "PRIVATE KEY" | "EC PRIVATE KEY" | "RSA PRIVATE KEY" | "DSA PRIVATE KEY":
                 yield from filter(None, [_key_problem(load_pem_private_key(pem, None).public_key())])
+            case "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST":
+                request = x509.load_pem_x509_csr(pem)
+                yield from _signature_problems(request)
+                yield from filter(None, [_key_problem(request.public_key())])
+            case "X509 CRL":
+                yield from _signature_problems(x509.load_pem_x509_crl(pem))
+            case "DH PARAMETERS" | "X9.42 DH PARAMETERS":
+                bits = _first_integer_bits(_der(pem))
+                yield from [f"Diffie-Hellman group of {bits} bits"] if bits < DH_BITS_MIN else []
+            case "ENCRYPTED PRIVATE KEY":
+                head = _der(pem)[:256].hex()
+                yield from (f"is encrypted with {name}" for oid, name in _ENCRYPTIONS.items() if oid in head)
             case "OPENSSH PRIVATE KEY":
                 yield "is in OpenSSH's own format, whose encryption (bcrypt) is not approved"
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         yield f"cannot be read: {error}"
 
 
-def _certificate_problems(certificate: x509.Certificate) -> Iterator[str]:
+def _der(pem: bytes) -> bytes:
+    return b64decode(b"".join(pem.splitlines()[1:-1]))
+
+
+def _first_integer_bits(der: bytes) -> int:
+    """Return the size of the first integer of a sequence (X.690), as the prime of a group. Raises: ValueError."""
+    kind, content = _element(der)
+    first, number = _element(content)
+    if (kind, first) != (0x30, 0x02):
+        raise ValueError("is not a sequence that begins with an integer")
+    return int.from_bytes(number, "big").bit_length()
+
+
+def _element(der: bytes) -> tuple[int, bytes]:
+    """Return the tag and the content of the first element. Raises: ValueError."""
+    if len(der) < 2:
+        raise ValueError("ends too early")
+    length, start = der[1], 2
+    if length & 0x80:
+        start += length & 0x7F
+        length = int.from_bytes(der[2:start], "big")
+    return der[0], der[start : start + length]
+
+
+_Signed: TypeAlias = x509.Certificate | x509.CertificateSigningRequest | x509.CertificateRevocationList
+
+
+def _signature_problems(signed: _Signed) -> Iterator[str]:
     try:
-        used = certificate.signature_hash_algorithm
+        used = signed.signature_hash_algorithm
         if used is None:
-            yield f"is signed by {certificate.signature_algorithm_oid.dotted_string} without a hash, as by EdDSA"
+            yield f"is signed by {signed.signature_algorithm_oid.dotted_string} without a hash, as by EdDSA"
         elif used.name not in SIGNATURE_HASHES:
             yield f"is signed with {used.name}"
     except UnsupportedAlgorithm:
-        yield f"is signed by the unknown algorithm {certificate.signature_algorithm_oid.dotted_string}"
+        yield f"is signed by the unknown algorithm {signed.signature_algorithm_oid.dotted_string}"
+
+
+def _certificate_problems(certificate: x509.Certificate) -> Iterator[str]:
+    yield from _signature_problems(certificate)
     if problem := _key_problem(certificate.public_key()):
         yield problem
 

@@ -38,7 +38,7 @@ _NAMES: Final = {
     "sslv[23]|tlsv?1(\\.[01]|_1)?": "old TLS",
 }
 _PATTERNS: Final = {
-    name: re.compile(rf"(?<![A-Za-z0-9])({pattern})(?![A-Za-z0-9]|\.\d)", re.IGNORECASE)
+    name: re.compile(rf"(?<![A-Za-z0-9])({pattern})(?![A-Za-z0-9\\]|\.\d)", re.IGNORECASE)
     for pattern, name in _NAMES.items()
 }
 _WORDS: Final = re.compile(r"[^\s:,;=\"'()\[\]{}|+]+")

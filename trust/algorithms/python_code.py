@@ -4,12 +4,28 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from trust.algorithms.finding import Finding, algorithms_in
 
 _HASHES: Final = {"md5", "sha1", "blake2b", "blake2s"}
+_NAMED_BY_TEXT: Final = {"new": 0, "pbkdf2_hmac": 0, "file_digest": 1}
+"""Functions of hashlib, and the place of the argument that names the hash."""
+_UUIDS: Final = {"uuid3": "MD5", "uuid5": "SHA-1"}
+_SECRET: Final = re.compile(
+    r"(^|_)(key|secret|token|nonce|salt|password|passphrase|challenge|seed|cookie|iv|pin|otp)s?($|_)",
+    re.IGNORECASE,
+)
+"""Names of values that no attacker may guess."""
+_GENERATORS: Final = {
+    *("random", "randbytes", "getrandbits", "randint", "randrange", "choice", "choices", "sample", "uniform"),
+    "Random",
+}
+"""Functions of the module random, whose numbers follow from a few outputs."""
+_PROGRAMS: Final = {"openssl", "ssh-keygen", "gpg", "certtool", "wg", "update-crypto-policies"}
+"""Programs whose arguments name algorithms."""
+RSA_BITS_MIN: Final = 2048
 _LIBRARIES: Final = {
     *("Crypto", "Cryptodome", "nacl", "bcrypt", "passlib", "argon2", "ecdsa", "rsa", "blake3", "xxhash"),
     *("M2Crypto", "gnupg", "oscrypto", "pyaes", "crypt"),
@@ -30,6 +46,7 @@ _CRYPTOGRAPHY: Final = {
 }
 """Names below `cryptography.hazmat`."""
 _VERSIONS: Final = {
+    "MINIMUM_SUPPORTED",
     "PROTOCOL_SSLv3",
     "PROTOCOL_SSLv23",
     "PROTOCOL_TLSv1",
@@ -42,7 +59,17 @@ _CHOOSERS: Final = {"set_ciphers", "set_ecdh_curve", "set_ciphersuites"}
 """Functions whose texts are names of algorithms."""
 
 _RELEVANT: Final = re.compile(
-    "|".join(["hashlib", "hmac", "cryptography", "ssl", *sorted({*_CHOOSERS, *_LIBRARIES})])
+    "|".join(
+        [
+            "hashlib",
+            "hmac",
+            "cryptography",
+            "ssl",
+            "uuid",
+            "random",
+            *sorted({*_CHOOSERS, *_LIBRARIES, *_PROGRAMS}),
+        ]
+    )
 )
 """Files without any of these words are not parsed."""
 
@@ -51,12 +78,26 @@ def scan_python(file: str, text: str) -> Iterator[Finding]:
     """Yield the algorithms in a Python file. Raises: SyntaxError."""
     if not _RELEVANT.search(text):
         return
-    for node in ast.walk(ast.parse(text)):
-        for algorithm, what in _findings(node):
+    tree = ast.parse(text)
+    modules = _modules(tree)
+    called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    for node in ast.walk(tree):
+        for algorithm, what in _findings(node, modules, id(node) in called):
             yield Finding(file, getattr(node, "lineno", 0), algorithm, what)
 
 
-def _findings(node: ast.AST) -> Iterator[tuple[str, str]]:
+def _modules(tree: ast.Module) -> dict[str, str]:
+    """Return the modules that are imported under other names, as "h" for "hashlib"."""
+    return {
+        alias.asname: alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for alias in node.names
+        if alias.asname
+    }
+
+
+def _findings(node: ast.AST, modules: Mapping[str, str], is_called: bool) -> Iterator[tuple[str, str]]:
     match node:
         case ast.Import(names):
             for alias in names:
@@ -64,29 +105,116 @@ def _findings(node: ast.AST) -> Iterator[tuple[str, str]]:
                     yield "library", f"{alias.name} has cryptography of its own"
         case ast.ImportFrom(module=str(module), names=names):
             yield from _imported(module, [alias.name for alias in names])
-        case ast.Call(func=ast.Attribute(value=ast.Name("hashlib"), attr=name)) if name in _HASHES:
-            if not _is_not_for_security(node):
-                yield name, f"hashlib.{name}, which Python has built in, also in FIPS mode"
-        case ast.Call(func=ast.Attribute(value=ast.Name("hashlib"), attr="new"), args=[first, *_]):
-            if not _is_not_for_security(node):
-                yield from _named("hashlib.new", first)
-        case ast.Call(func=ast.Attribute(value=ast.Name("hashlib"), attr="scrypt")):
-            yield "password hash", "hashlib.scrypt"
-        case ast.Call(
-            func=ast.Attribute(value=ast.Name("hmac"), attr=("new" | "digest") as name), args=arguments
-        ):
-            for argument in [*arguments[1:], *(one.value for one in node.keywords)]:
-                if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
-                    yield from _named(f"hmac.{name}", argument)
-        case ast.Call(func=ast.Attribute(attr=name), args=arguments) if name in _CHOOSERS:
-            for argument in arguments:
-                yield from _named(name, argument)
+        case ast.Call():
+            yield from _called(node, modules)
         case ast.Attribute(attr=name) if name in _VERSIONS:
             yield "old TLS", name
-        case ast.Attribute(value=ast.Name("hashes" | "algorithms" | "ec"), attr=name) if (
-            name in _CRYPTOGRAPHY
-        ):
-            yield name, f"{name} of cryptography"
+        case ast.Attribute(value=ast.Name(module), attr=name):
+            yield from _referenced(modules.get(module, module), name, is_called)
+        case ast.Assign(targets=targets, value=value) if _is_guessable(value):
+            yield from (_guessed(name) for target in targets if (name := _secret_name(target)))
+        case ast.AnnAssign(target=target, value=value) if value and _is_guessable(value):
+            yield from (_guessed(name) for name in [_secret_name(target)] if name)
+        case ast.keyword(arg=str(name), value=value) if _SECRET.search(name) and _is_guessable(value):
+            yield _guessed(name)
+        case ast.FunctionDef(name=name, body=body) if _SECRET.search(name):
+            returned = [one.value for part in body for one in ast.walk(part) if isinstance(one, ast.Return)]
+            if any(value is not None and _is_guessable(value) for value in returned):
+                yield _guessed(name)
+        case (
+            ast.List(elts=[ast.Constant(str(program)), *rest])
+            | ast.Tuple(elts=[ast.Constant(str(program)), *rest])
+        ) if program.rpartition("/")[2] in _PROGRAMS:
+            words = [
+                one.value for one in rest if isinstance(one, ast.Constant) and isinstance(one.value, str)
+            ]
+            for algorithm, name in algorithms_in(" ".join([program, *words])):
+                yield algorithm, f"{program}: {name}"
+
+
+def _called(call: ast.Call, modules: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    values = {one.arg: one.value for one in call.keywords}
+    match call.func:
+        case ast.Attribute(value=ast.Name(module), attr=name):
+            yield from _called_of_module(modules.get(module, module), name, call.args, values)
+        case ast.Attribute(attr=name) if name in _CHOOSERS:
+            for argument in call.args:
+                yield from _named(name, argument)
+        case ast.Name("getattr") if call.args and isinstance(module_name := call.args[0], ast.Name):
+            if modules.get(module_name.id, module_name.id) == "hashlib":
+                yield "unknown", "getattr(hashlib, …) with a hash that is chosen at run time"
+
+
+def _called_of_module(
+    module: str, name: str, arguments: Sequence[ast.expr], values: Mapping[str | None, ast.expr]
+) -> Iterator[tuple[str, str]]:
+    is_for_security = not _is_false(values.get("usedforsecurity"))
+    match module, name:
+        case "hashlib", _ if name in _HASHES and is_for_security:
+            yield name, f"hashlib.{name}, which Python has built in, also in FIPS mode"
+        case "hashlib", _ if (place := _NAMED_BY_TEXT.get(name)) is not None and is_for_security:
+            word = {"new": "name", "pbkdf2_hmac": "hash_name", "file_digest": "digest"}[name]
+            for argument in [*arguments[place : place + 1], *filter(None, [values.get(word)])]:
+                yield from _named(f"hashlib.{name}", argument)
+        case "hashlib", "scrypt":
+            yield "password hash", "hashlib.scrypt"
+        case "hmac", "new" | "digest" | "HMAC":
+            chosen = [*arguments[2:3], *filter(None, [values.get("digestmod"), values.get("digest")])]
+            for argument in chosen:
+                yield from _named(f"hmac.{name}", argument)
+        case "rsa", "generate_private_key":
+            for size in [*arguments[1:2], *filter(None, [values.get("key_size")])]:
+                if (
+                    isinstance(size, ast.Constant)
+                    and isinstance(size.value, int)
+                    and size.value < RSA_BITS_MIN
+                ):
+                    yield "short key", f"RSA key of {size.value} bits"
+        case _, _ if name in _CHOOSERS:
+            for argument in arguments:
+                yield from _named(name, argument)
+
+
+def _referenced(module: str, name: str, is_called: bool = False) -> Iterator[tuple[str, str]]:
+    """Yield what `module.name` is, whether it is called or passed on; `_called` looks at calls of hashlib."""
+    if module == "hashlib" and name in _HASHES and not is_called:
+        yield name, f"hashlib.{name}, which Python has built in, also in FIPS mode"
+    elif module == "uuid" and name in _UUIDS:
+        yield _UUIDS[name].lower().replace("-", ""), f"uuid.{name} is a hash of {_UUIDS[name]}"
+    elif module == "PrivateFormat" and name == "OpenSSH":
+        yield "password hash", "OpenSSH's own format of keys, whose encryption (bcrypt) is not approved"
+    elif module in ("hashes", "algorithms", "ec") and name in _CRYPTOGRAPHY:
+        yield name, f"{name} of cryptography"
+
+
+def _secret_name(target: ast.expr) -> str:
+    name = (
+        target.attr
+        if isinstance(target, ast.Attribute)
+        else target.id
+        if isinstance(target, ast.Name)
+        else ""
+    )
+    return name if _SECRET.search(name) else ""
+
+
+def _guessed(name: str) -> tuple[str, str]:
+    return (
+        "random",
+        f"{name} from the module random, whose numbers can be computed; use secrets or os.urandom",
+    )
+
+
+def _is_guessable(value: ast.expr) -> bool:
+    """Return whether a value is from the module random."""
+    return any(
+        isinstance(one, ast.Call)
+        and isinstance(one.func, ast.Attribute)
+        and isinstance(one.func.value, ast.Name)
+        and one.func.value.id == "random"
+        and one.func.attr in _GENERATORS
+        for one in ast.walk(value)
+    )
 
 
 def _imported(module: str, names: list[str]) -> Iterator[tuple[str, str]]:
@@ -96,6 +224,9 @@ def _imported(module: str, names: list[str]) -> Iterator[tuple[str, str]]:
         for name in names:
             if name in _HASHES or name == "scrypt":
                 yield name, f"hashlib.{name}, which Python has built in, also in FIPS mode"
+    elif module == "uuid":
+        for name in names:
+            yield from _referenced(module, name)
     elif module.startswith("cryptography."):
         for name in {module.rpartition(".")[2], *names} & _CRYPTOGRAPHY:
             yield name, f"{name} of {module}"
@@ -103,17 +234,22 @@ def _imported(module: str, names: list[str]) -> Iterator[tuple[str, str]]:
 
 def _named(function: str, argument: ast.expr) -> Iterator[tuple[str, str]]:
     """Yield what a text names; a value that is only known at run time is a finding of its own."""
-    if not isinstance(argument, ast.Constant):
-        yield "unknown", f"{function} with an algorithm that is chosen at run time"
-    elif isinstance(argument.value, str):
-        for algorithm, name in algorithms_in(argument.value):
-            yield algorithm, f"{function}: {name}"
-        if argument.value.lower() in ("sha1", "sha-1") and function == "hashlib.new":
-            yield "sha1", f"{function}: {argument.value}"
+    match argument:
+        case ast.Attribute(value=ast.Name(), attr=name) | ast.Name(name):
+            if name in _HASHES - {"sha1"}:
+                yield name, f"{function}: {name}"
+            elif not name.startswith("sha"):
+                yield "unknown", f"{function} with an algorithm that is chosen at run time"
+        case ast.Constant(str(text)):
+            for algorithm, name in algorithms_in(text):
+                yield algorithm, f"{function}: {name}"
+            if text.lower() in ("sha1", "sha-1") and function in ("hashlib.new", "hashlib.file_digest"):
+                yield "sha1", f"{function}: {text}"
+        case ast.Lambda() | ast.Constant():
+            pass
+        case _:
+            yield "unknown", f"{function} with an algorithm that is chosen at run time"
 
 
-def _is_not_for_security(call: ast.Call) -> bool:
-    return any(
-        one.arg == "usedforsecurity" and isinstance(one.value, ast.Constant) and one.value.value is False
-        for one in call.keywords
-    )
+def _is_false(value: ast.expr | None) -> bool:
+    return isinstance(value, ast.Constant) and value.value is False

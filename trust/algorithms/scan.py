@@ -9,7 +9,7 @@ from typing import Final
 
 from settings.toml import load
 from settings.types import Table
-from trust.algorithms.certificates import has_keys, scan_keys
+from trust.algorithms.certificates import has_keys, scan_binary, scan_keys
 from trust.algorithms.configuration import WHEEL, scan_configuration
 from trust.algorithms.finding import Finding
 from trust.algorithms.python_code import scan_python
@@ -31,9 +31,25 @@ _CONFIGURATION: Final = {
         ".pol",
         ".spec",
     ),
-    *(".ini", ".crypt", ".ipsec", ".nmconnection"),
+    *(".ini", ".crypt", ".ipsec", ".nmconnection", ".toml", ".yaml", ".yml", ".netdev", ".keys"),
 }
-_NAMES: Final = {"sshd_config", "ssh_config", "config", "crypttab", "grub.cfg", "current"}
+_NAMES: Final = {
+    *(
+        "sshd_config",
+        "ssh_config",
+        "config",
+        "crypttab",
+        "grub.cfg",
+        "current",
+        "login.defs",
+        "shadow",
+        "grub",
+    ),
+}
+_FOLDERS: Final = {"pam.d"}
+"""Folders whose files are configuration."""
+_CERTIFICATES: Final = {".crt", ".cer", ".der"}
+"""Files with a certificate, also in binary form (DER)."""
 
 
 class ExceptionRow(Table, frozen=True):
@@ -92,10 +108,17 @@ def _scan_file(path: Path) -> Iterator[Finding]:
     data, file = path.read_bytes(), path.as_posix()
     if path.suffix != ".py" and has_keys(data):  # code has templates
         yield from scan_keys(file, data)
+    elif path.suffix in _CERTIFICATES:
+        yield from scan_binary(file, data)
     if path.suffix == ".py":
         try:
             yield from scan_python(file, data.decode())
         except (SyntaxError, UnicodeDecodeError) as error:
             yield Finding(file, 0, "unknown", f"is not Python that can be read: {error}")
-    elif path.suffix in _CONFIGURATION or path.name in _NAMES or WHEEL.search(file):
+    elif (
+        path.suffix in _CONFIGURATION
+        or path.name in _NAMES
+        or path.parent.name in _FOLDERS
+        or WHEEL.search(file)
+    ):
         yield from scan_configuration(file, data.decode("utf-8", "replace"))

@@ -41,13 +41,50 @@ PLANTED = {
     "keys.sh": "ssh-keygen -t ed25519 -f key",
     "authorized.pub": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE0lT9pmmKCoDP8nSxMQnPuPmLBbjuKNm0FRnxo5tMCc x",
     "cryptography-43.0.0.dist-info/WHEEL": "Wheel-Version: 1.0",
+    "uuid3.py": "import uuid\nuuid.uuid3(uuid.NAMESPACE_DNS, name)",
+    "uuid5.py": "from uuid import uuid5",
+    "alias.py": "import hashlib as h\nh.md5(b'x')",
+    "passed.py": "import hashlib\nfunction = hashlib.md5",
+    "digestmod.py": "import hashlib, hmac\nhmac.new(key, digestmod=hashlib.md5)",
+    "hmac_object.py": "import hmac\nhmac.HMAC(key, data, 'md5')",
+    "hmac_chosen.py": "import hmac\nhmac.digest(key, data, digest=choose())",
+    "pbkdf2.py": "import hashlib\nhashlib.pbkdf2_hmac('md5', word, salt, 1000)",
+    "file_digest.py": "import hashlib\nhashlib.file_digest(file, 'sha1')",
+    "getattr.py": "import hashlib\ngetattr(hashlib, name)(b'x')",
+    "secret.py": "import random\nself.session_key = random.randbytes(32)",
+    "token.py": "import random\nlogin(token=str(random.getrandbits(64)))",
+    "nonce.py": "import random\ndef make_nonce():\n    return random.randbytes(12)",
+    "rsa.py": "from cryptography.hazmat.primitives.asymmetric import rsa\nrsa.generate_private_key(3, key_size=1024)",
+    "openssh.py": "from cryptography.hazmat.primitives.serialization import PrivateFormat\nPrivateFormat.OpenSSH",
+    "oldest.py": "import ssl\ncontext.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED",
+    "program.py": "run(['/usr/bin/openssl', 'dgst', '-md5', file])",
+    "keygen.py": "run(('ssh-keygen', '-t', 'ed25519'))",
+    "settings.toml": 'signature_algorithm = "ed25519"',
+    "service.yaml": "ssl_ciphers: ECDHE-RSA-CHACHA20-POLY1305",
+    "chrony.keys": "1 MD5 HEX:0123456789ABCDEF  # hash",
+    "pg_hba.conf": "host all all 192.0.2.0/24 md5",
+    "wg0.conf": "[Interface]\nAddress = 192.0.2.1/24\n[Peer]\nEndpoint = 192.0.2.2:51820",
+    "shadow": "labadmin:$y$j9T$salt$hash:20000:0:60:7:::",
+    "login.defs": "ENCRYPT_METHOD YESCRYPT",
+    "pam.d/system-auth": "password sufficient pam_unix.so md5 shadow",
+    "crypto-policies/config": "DEFAULT:SHA1",
+    "policy.sh": "update-crypto-policies --set LEGACY",
+    "grub.cfg": "linux /vmlinuz root=/dev/sda2 fips=0",
+    "old.pem": "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: DES-EDE3-CBC,01\n\nAAAA\n"
+    "-----END RSA PRIVATE KEY-----",
 }
 APPROVED = {
     "good.py": "import hashlib, ssl\nhashlib.sha256(b'x')\nhashlib.md5(b'x', usedforsecurity=False)\n"
     "context.set_ciphers('ECDHE-ECDSA-AES128-GCM-SHA256:!MD5:!3DES')\n# hashlib.md5\n"
-    "context.minimum_version = ssl.TLSVersion.TLSv1_2",
+    "context.minimum_version = ssl.TLSVersion.TLSv1_2\n"
+    "import hmac, random, secrets, uuid\nhmac.new(key, data, hashlib.sha256)\nuuid.uuid4()\n"
+    "key = secrets.token_bytes(32)\ndelay = random.uniform(1, 2)\nrun(['openssl', 'dgst', '-sha256', file])\n"
+    "hashlib.pbkdf2_hmac('sha512', word, salt, 600000)",
     "good.conf": "# Ciphers chacha20\nSSLProtocol all -SSLv3 -TLSv1 -TLSv1.1\nSSLCipherSuite HIGH:!MD5:!RC4\n"
     "Ciphers aes128-gcm@openssh.com\nname = des Labors",
+    "shadow": "labadmin:$6$salt$hash:20000:0:60:7:::\nroot:!*:20000::::::",
+    "crypto-policies/config": "FIPS",
+    "good.toml": 'matches = ["^MinProtocol = TLSv1\\\\.[23]$"]',
     "good.ovpn": "tls-groups secp256r1\ndata-ciphers AES-128-GCM",
 }
 OPENSSL = {
@@ -56,6 +93,12 @@ OPENSSL = {
     "secp256k1.pem": "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:secp256k1",
     "sha1.crt": "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout /dev/null -subj /CN=x -sha1",
     "md5.crt": "req -x509 -newkey rsa:2048 -nodes -keyout /dev/null -subj /CN=x -md5",
+    "sha1.der": "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout /dev/null -subj /CN=x -sha1 "
+    "-outform DER",
+    "sha1.csr": "req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout /dev/null -subj /CN=x -sha1",
+    "dh1536.pem": "genpkey -genparam -algorithm DH -pkeyopt group:modp_1536",
+    "scrypt.pem": "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 | pkcs8 -topk8 -scrypt -passout pass:x",
+    "des.pem": "genpkey -algorithm RSA | pkcs8 -topk8 -v1 PBE-SHA1-3DES -passout pass:x",
 }
 
 
@@ -74,10 +117,11 @@ def test_every_planted_algorithm_is_found_at_its_place(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", OPENSSL)
 def test_every_planted_key_and_certificate_is_found(tmp_path: Path, name: str) -> None:
-    made = subprocess.run(
-        ["openssl", *OPENSSL[name].split(), "-out", str(tmp_path / name)], capture_output=True, check=False
-    )
-    assert made.returncode == 0, made.stderr
+    given = b""
+    for words in f"{OPENSSL[name]} -out {tmp_path / name}".split(" | "):
+        made = subprocess.run(["openssl", *words.split()], input=given, capture_output=True, check=False)
+        assert made.returncode == 0, made.stderr
+        given = made.stdout
     (finding,) = scan([tmp_path / name])[0]
     assert finding.algorithm == "key or certificate"
     good = (
