@@ -191,7 +191,8 @@ class SiemForwarder:
                 await asyncio.sleep(0 if any(sent) else POLL_SECONDS)
             except (OSError, StoreError) as error:
                 if not is_away:
-                    _log.error("audit records wait, because the SIEM does not receive them: %s", error)
+                    why = str(error) or "it does not answer"
+                    _log.error("audit records wait, because the SIEM does not receive them: %s", why)
                 is_away = True
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, RETRY_SECONDS_MAX)

@@ -51,7 +51,7 @@ from sim.engine.layers import End as End
 from sim.faults.world import EmulatedWorld, MachineWorld, World
 from sim.units import SECOND_NS
 
-TARGETS: Final = ("uplink", "proxy", "datacenter", "box", "disk", "clock", "dns", "instrument")
+TARGETS: Final = ("uplink", "proxy", "datacenter", "box", "disk", "clock", "dns", "siem", "instrument")
 """What a fault can act on. In a lab file "instrument" is followed by its port: `instrument:1`."""
 
 RECOVERY_NS: Final = 60 * SECOND_NS

@@ -211,6 +211,10 @@ class EmulatedDataCenterPart(DataCenterPart, Protocol):
         """Kill the processes of the tunnels of remote sessions."""
         ...
 
+    def hold_siem_down(self) -> End:
+        """Cut the power of the SIEM until every such effect has ended."""
+        ...
+
 
 class NameServicePart(Protocol):
     """The site's name service."""

@@ -394,6 +394,19 @@ def _updates(case: _Case) -> _Checked | None:
     return _form("updates", 0, len(wrong), what, case.events)
 
 
+def _siem(case: _Case) -> _Checked | None:
+    found = case.outcome.siem
+    if found is None:
+        return None
+    if not found.due:
+        return _nothing(case, "siem", 0, "No audit record had to arrive at the SIEM before the lab ended.")
+    problems = found.problems
+    what = f"Audit records, {len(found.due)} in all, that have not arrived at the SIEM once, in their order."
+    if problems:
+        what += f" The first: {problems[0]}."
+    return _form("siem", 0, len(problems), what, case.events)
+
+
 def _tunnel_seconds(case: _Case) -> _Checked | None:
     found, name = case.outcome.sessions, "tunnel_seconds_without_grant"
     limit = case.expect.tunnel_seconds_without_grant
@@ -466,6 +479,7 @@ _CHECKS: tuple[_Check, ...] = (
     _commands,
     _sessions,
     _updates,
+    _siem,
     _tunnel_seconds,
     _intrusions,
     _drained,

@@ -18,6 +18,7 @@ from sim.verdict.leaks import Leaks
 from sim.verdict.ledger import NEVER, LedgerEntry, ReportLedger, Run
 from sim.verdict.result import ContentComparison, GapFound, RaisedAlert, ReportCounts
 from sim.verdict.sessions import SessionFindings
+from sim.verdict.siem import SiemFindings
 from sim.verdict.updates import UpdateResult
 
 _LANES: Final = ("alert", "audit", "routine")
@@ -44,6 +45,8 @@ class Outcome:
     alerts: Sequence[RaisedAlert] = ()
     sessions: SessionFindings = field(default_factory=SessionFindings)
     updates: Sequence[UpdateResult] = ()
+    siem: SiemFindings | None = None
+    """None in a lab without a SIEM."""
     lost: list[LedgerEntry] = field(default_factory=list)
     dropped: list[LedgerEntry] = field(default_factory=list)
     stored: int = 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
@@ -156,6 +156,10 @@ class KernelWorld:
             {number: cable.device for number, cable in self._cables.items()},
             self._session_keys,
         )
+
+    def siem_received(self) -> Sequence[str]:
+        """See `sim.worlds.shared.conclusion.ConcludedWorld`: this world has no SIEM."""
+        return ()
 
     def session_findings(self) -> SessionFindings:
         """See `sim.worlds.shared.conclusion.ConcludedWorld`."""

@@ -16,6 +16,7 @@ BOX_NAME: Final = "rap-box"
 BOX_SERIAL: Final = BOX_NAME.upper()
 DATACENTER_NAME: Final = "datacenter"
 PROXY_NAME: Final = "proxy"
+SIEM_NAME: Final = "siem"
 
 COLLECTOR_PORT: Final = 443
 """The box's TCP port for instruments' reports."""
@@ -31,6 +32,9 @@ DATACENTER_MOVED: Final = "198.51.100.3"
 """The data center's second address, to which the site's network also lets the box connect."""
 DATACENTER_DOOR: Final = "198.51.100.4"
 """The data center's address for tunnels of remote sessions, on the same port as for reports."""
+SIEM: Final = "198.51.100.5"
+"""The SIEM, in the data center's network."""
+SIEM_PORT: Final = 6514
 TUNNEL_DEVICE: Final = "rap-tun0"
 """The box's TUN device for remote sessions, where it has the address TUNNEL_BOX."""
 TUNNEL_BOX: Final = "10.99.0.1"

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from agents.enrolment.certificate_files import BoxCertificates
 from datacenter.vendor_ca.authority import VendorAuthority
-from sim.worlds.shared.addresses import BOX_NAME, BOX_SERIAL, DATACENTER_NAME
+from sim.worlds.shared.addresses import BOX_NAME, BOX_SERIAL, DATACENTER_NAME, SIEM_NAME
 from wire.pki.hierarchy import Authority, PrivateKey, Validity, make_rsa_key
 from wire.tls.context import Identity
 
@@ -105,6 +105,14 @@ class LabCertificates:
             "expired": self._datacenter_identity(self._issuing, "expired", expired),
             "wrong": self._datacenter_identity(wrong, "wrong"),
         }
+
+    def siem(self) -> tuple[Identity, Identity]:
+        """The certificates of the SIEM, and of the data center as its client."""
+        siem, client = (
+            self._vendor.issue(self._folder, name, hosts=(name,), trusts=self._vendor, key=self._key)
+            for name in (SIEM_NAME, f"{DATACENTER_NAME}-siem")
+        )
+        return siem, client
 
     def inspector(self) -> Identity:
         """The certificate that an inspecting proxy presents in place of the data center's."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, Protocol
 
@@ -34,6 +34,7 @@ from sim.verdict.result import (
     UplinkResult,
 )
 from sim.verdict.sessions import SessionFindings
+from sim.verdict.siem import SiemFindings, siem_findings
 from sim.verdict.updates import update_results
 from sim.worlds.shared.alerts import raised_alerts
 from sim.worlds.shared.analyzer import Analyzer
@@ -120,6 +121,10 @@ class ConcludedWorld(Protocol):
         """The remote sessions, after the power of the box was cut."""
         ...
 
+    def siem_received(self) -> Sequence[str]:
+        """The ids of the audit records that the lab's SIEM has received, in the order of arrival."""
+        ...
+
     def wall_ns(self) -> int:
         """The true wall-clock time, in nanoseconds since 1970."""
         ...
@@ -151,6 +156,8 @@ def conclude(world: ConcludedWorld, wall_seconds: float) -> Result:
         )
     for update in outcome.updates:
         world.trace.add(f"update {update.release} {update.step}")
+    if outcome.siem is not None:
+        world.trace.add(f"siem {len(outcome.siem.due)} {' '.join(outcome.siem.received)}")
     for alert in outcome.alerts:
         world.trace.add(f"raised {alert.trigger} {alert.source} {alert.began_ns} {alert.raised_ns}")
     result = Result(
@@ -216,6 +223,7 @@ def _outcome(world: ConcludedWorld, found: Findings) -> Outcome:
         else (),
         world.session_findings(),
         update_results(world.datacenter.store, world.faults.injected),
+        _siem(world),
     )
 
 
@@ -235,6 +243,18 @@ def _leaks(world: ConcludedWorld) -> Leaks:
         return Leaks()
     patients = [patient for reporter in reporters for patient in reporter.instrument.patients]
     return search((patient.secrets() for patient in patients), world.outgoing())
+
+
+def _siem(world: ConcludedWorld) -> SiemFindings | None:
+    if all(event.target != "siem" for event in world.lab.events):
+        return None
+    return siem_findings(
+        world.datacenter.store,
+        world.siem_received(),
+        world.faults.injected,
+        _epoch_ms(world),
+        world.env.now,
+    )
 
 
 def _epoch_ms(world: ConcludedWorld) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Final
 
+from datacenter.audit.siem import SiemForwarder
 from datacenter.commands.files import FileArchive
 from datacenter.commands.ranges import FileRanges
 from datacenter.enrolment.box_lists import DeniedBoxes
@@ -36,16 +37,19 @@ from sim.worlds.shared.addresses import (
     DATACENTER_MOVED,
     DATACENTER_NAME,
     DATACENTER_PORT,
+    SIEM_NAME,
+    SIEM_PORT,
 )
 from sim.worlds.shared.commands import queue_command
 from sim.worlds.shared.enrolment import approve_waiting, follow_denial
 from sim.worlds.shared.rollouts import begin_rollout
 from sim.worlds.shared.session_keys import SessionKeys
 from sim.worlds.virtual.sessions import SessionTroubles, VirtualSessionDesk
+from sim.worlds.virtual.siem import VirtualSiem
 from wire.compression import CompressionError, Decompressor, UnknownStreamError
 from wire.http.connection import Handler, Request, Response, Server, serve
 from wire.messages import BATCH_BODY_BYTES_MAX, BATCH_BYTES_MAX, BatchReply, decode
-from wire.tls.context import Identity, server_context
+from wire.tls.context import Identity, client_context, server_context
 
 _SECOND_STREAM: Final = "plain"
 START_SECONDS: Final = 2.0
@@ -65,9 +69,11 @@ class VirtualDataCenter:
         session_keys: SessionKeys | None = None,
         releases: LabReleases | None = None,
         authority: VendorAuthority | None = None,
+        siem: tuple[Identity, Identity] | None = None,
     ) -> None:
         """With `triggers`, the data center evaluates what it stores; with `session_keys` it has remote sessions, with
-        `releases` it updates boxes, and with `authority` it issues their certificates.
+        `releases` it updates boxes, with `authority` it issues their certificates, and with `siem`, the certificates
+        of both ends, it forwards audit records.
         """
         self.authority = authority
         self._loop = loop
@@ -78,6 +84,13 @@ class VirtualDataCenter:
         # the simulated machine never loses power, so a temporary SQLite database suffices, mostly in memory
         self.store = Store("sqlite:///file:?uri=true", durable=False)
         self.archive = FileArchive(self.store)
+        self.siem: VirtualSiem | None = None
+        """The SIEM, in a lab that has one."""
+        if siem is not None:
+            self.siem = VirtualSiem(loop, network, siem[0])
+            self._siem_client = siem[1]
+        self._forwards: Incarnation | None = None
+        """The run of the program that forwards audit records to the SIEM."""
         self._server: Server | None = None
         self._triggers = triggers
         self._session_troubles = SessionTroubles()
@@ -114,6 +127,8 @@ class VirtualDataCenter:
         self._enrolled = box
         self.store.authorize([box], self._now_ns() // 1_000_000)
         self.host.power_on()
+        if self.siem is not None:
+            self.siem.start()
         await self._present()
 
     # -- faults: see `sim.faults.world`
@@ -189,6 +204,11 @@ class VirtualDataCenter:
         if self.sessions is not None:
             self.sessions.kill_tunnels()
 
+    def hold_siem_down(self) -> End:
+        """Cut the power of the SIEM until every such effect has ended."""
+        assert self.siem is not None, "a lab with this fault has a SIEM"
+        return self.siem.hold_down()
+
     # -- running it
 
     async def _present(self) -> None:
@@ -203,6 +223,12 @@ class VirtualDataCenter:
             incarnation = self.host.incarnation
             assert incarnation is not None
             follower = self._follow(incarnation)
+            if self.siem is not None and self._forwards is not incarnation:
+                self._forwards = incarnation
+                forwarder = SiemForwarder(
+                    self.store, None, SIEM_NAME, SIEM_PORT, client_context(self._siem_client)
+                )
+                incarnation.run(self._loop, forwarder.run())
             starting = incarnation.run(self._loop, self._serve(self._identities[certificate], follower))
             await asyncio.wait([starting])
             if (

@@ -60,6 +60,11 @@ class VirtualSite:
         self._join(f"instrument:{port}", host, box, LAN)
         return host
 
+    def add_siem(self, siem: SimHost, datacenter: SimHost) -> None:
+        """Connect the SIEM to the data center."""
+        siem.gateway = datacenter
+        self._join("siem", siem, datacenter, LAN)
+
     def _join(self, name: str, one: SimHost, other: SimHost, quality: LinkQuality) -> None:
         link = Link(self._env, name, quality, self._random(f"link {name}"))
         self.network.connect(one, other, link)

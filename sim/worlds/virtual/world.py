@@ -16,7 +16,7 @@ import calendar
 import gc
 import tempfile
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -131,6 +131,7 @@ class VirtualWorld:
             self._session_keys,
             releases,
             certificates.vendor_authority() if lab.box.enrolment != "none" else None,
+            certificates.siem() if any(event.target == "siem" for event in lab.events) else None,
         )
         self.proxy = (
             VirtualProxy(self.loop, network, spec.proxy, certificates.inspector()) if spec.proxy else None
@@ -151,6 +152,8 @@ class VirtualWorld:
         )
         proxy_host = self.proxy.host if self.proxy else None
         self._far = site.connect(lab, self.box.host, proxy_host, self.datacenter.host)
+        if self.datacenter.siem is not None:
+            site.add_siem(self.datacenter.siem.host, self.datacenter.host)
         self.uplink = site.links["uplink"]
         self.names = site.names
         self.analyzers = {i.port: self._analyzer(certificates, i) for i in lab.instruments}
@@ -230,6 +233,10 @@ class VirtualWorld:
             return SessionFindings()
         audits = keys.audits(desk.audit_file, self.box.session_audit, start_ms=0)
         return audits.read(self.people.requested)
+
+    def siem_received(self) -> Sequence[str]:
+        """See `sim.worlds.shared.conclusion.ConcludedWorld`."""
+        return self.datacenter.siem.received if self.datacenter.siem else ()
 
     def outgoing(self) -> Iterator[tuple[str, bytes]]:
         """See `sim.worlds.shared.conclusion.ConcludedWorld`."""

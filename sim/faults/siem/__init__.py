@@ -1,0 +1,1 @@
+"""Faults of the SIEM that receives audit records from the data center."""
