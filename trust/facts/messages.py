@@ -17,7 +17,7 @@ import wire.messages
 from trust.evidence import Evidence
 from trust.fact import Fact, fact, names
 from trust.machine import Machine
-from wire.messages import BoxReport, InstrumentReport
+from wire.messages import BoxReport, InstrumentReport, LogLine
 
 INSTALLED: Final = "/usr/lib/rap/python"
 
@@ -26,9 +26,10 @@ def facts(machine: Machine) -> Iterator[Fact]:
     """Yield the fields of reports, the words that they may contain, and the events of the box's audit records."""
     if messages := known_messages(machine):
         yield fact("messages.fields", report_fields(), messages)
-        yield fact(
-            "messages.box-fields", [line for kind in get_args(BoxReport) for line in _fields(kind)], messages
-        )
+        own = [kind for kind in get_args(BoxReport) if kind is not LogLine]
+        yield fact("messages.box-fields", [line for kind in own for line in _fields(kind)], messages)
+        if settings := machine.file("/etc/rap/box.toml"):
+            yield fact("messages.log-lines", list(_log_lines(settings.text)), messages, settings)
     events = _same(machine, "wire/audit_events.py", Path(wire.audit_events.__file__))
     if events:
         events_named = sorted(str(event) for event in wire.audit_events.AuditEvent)
@@ -44,6 +45,16 @@ def known_messages(machine: Machine) -> Evidence | None:
 def report_fields() -> list[str]:
     """Return "message: field: content" for each field of each report of an instrument."""
     return [line for kind in get_args(InstrumentReport) for line in _fields(kind)]
+
+
+def _log_lines(settings: str) -> Iterator[str]:
+    """Yield the logs whose lines the box sends as text, and what such a line has."""
+    box = tomllib.loads(settings)
+    fields = "; ".join(line.removeprefix("line: ") for line in _fields(LogLine))
+    if "audit" in box:
+        yield f"system (/var/log/audit): {fields}"
+    if "sessions" in box:
+        yield f"sessions (the audit file of remote sessions): {fields}"
 
 
 def _same(machine: Machine, path: str, own: Path) -> Evidence | None:

@@ -9,6 +9,7 @@ from datacenter.web.api import commands as api_commands
 from datacenter.web.api import enrolments as api_enrolments
 from datacenter.web.api import fleet as api_fleet
 from datacenter.web.api import maintenance as api_maintenance
+from datacenter.web.api import papers as api_papers
 from datacenter.web.api import rollouts as api_rollouts
 from datacenter.web.api import sessions as api_sessions
 from datacenter.web.api import triggers as api_triggers
@@ -54,6 +55,7 @@ ROUTES: Final[tuple[WebRoute, ...]] = (
     *api_alerts.ROUTES,
     *api_triggers.ROUTES,
     *api_maintenance.ROUTES,
+    *api_papers.ROUTES,
     *api_sessions.ROUTES,
     *api_rollouts.ROUTES,
     *api_enrolments.ROUTES,

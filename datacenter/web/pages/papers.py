@@ -37,16 +37,22 @@ def papers(page: PageRequest) -> Response:
 
 def upload(page: PageRequest) -> Response:
     """File papers, or evidence, of a box."""
+    file_papers(page)
+    assert page.resource is not None, "the row names a box"
+    return redirect(
+        f"/sites/{page.resource.site}/papers" if page.resource.site else f"/boxes/{page.names['box']}"
+    )
+
+
+def file_papers(page: PageRequest) -> None:
+    """Store the file of a request. Raises: ParameterError for a file that is neither papers nor evidence."""
     if page.file is None:
         raise ParameterError("choose a file: papers.zip of `rap trust papers`, or the evidence of the box")
     try:
         files = read_upload(page.file.content)
     except UnusableUploadError as error:
         raise ParameterError(str(error)) from error
-    box = page.names["box"]
-    file_upload(page.store, box, files, page.staff, page.now_ms)
-    assert page.resource is not None, "the row names a box"
-    return redirect(f"/sites/{page.resource.site}/papers" if page.resource.site else f"/boxes/{box}")
+    file_upload(page.store, page.names["box"], files, page.staff, page.now_ms)
 
 
 def download(page: PageRequest) -> Response:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
+from hashlib import sha256
 from io import BytesIO
 
 import pytest
@@ -105,6 +107,40 @@ def test_a_text_of_the_papers_that_was_altered_is_shown(changing: WebClient) -> 
     upload(engineer, content.getvalue())
     upload(engineer, evidence_file())
     assert "were altered after they were made" in engineer.get(PAGE).text
+
+
+API = "/api/v1/boxes/RAP-0001/papers"
+AS_FILE = {"content-type": "application/octet-stream"}
+
+
+def test_a_program_files_papers_and_evidence_and_reads_what_differs(changing: WebClient) -> None:
+    program = changing.sign_in("engineer").program("service")
+    filed = program.request("POST", API, papers_zip(), AS_FILE)
+    assert filed.status == 200, filed.text
+    assert json.loads(filed.body)["agrees"] is None
+    agrees = json.loads(program.request("POST", API, evidence_file(), AS_FILE).body)
+    assert (agrees["agrees"], agrees["deviations"]) == (True, [])
+    assert agrees["evidence"]["sha256"] == sha256(evidence_file()).hexdigest()
+    program.request("POST", API, evidence_file(with_passwords=True), AS_FILE)
+    differs = json.loads(program.get(API).body)
+    assert differs["agrees"] is False
+    (one,) = differs["deviations"]
+    assert (one["fact"], one["papers"], one["machine"]) == ("ssh.password-login", ["no"], ["yes"])
+    paper = program.get(f"{API}/mds2.pdf")
+    assert (paper.status, paper.body[:5]) == (200, b"%PDF-")
+    assert ("file-papers", "RAP-0001", "permitted") in [
+        (entry.action, entry.resource, entry.outcome) for entry in changing.entries
+    ]
+
+
+def test_a_program_may_not_file_what_its_person_may_not_nor_anything_else(changing: WebClient) -> None:
+    viewer = changing.sign_in("observer").program("service")
+    assert viewer.request("POST", API, evidence_file(), AS_FILE).status == 403
+    program = changing.sign_in("engineer").program("service")
+    before = program.get(API).body
+    wrong = program.request("POST", API, b"{}", AS_FILE)
+    assert wrong.status == 400 and "the file has no evidence" in wrong.text
+    assert program.get(API).body == before
 
 
 WRONG = {

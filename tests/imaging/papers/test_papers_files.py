@@ -87,6 +87,14 @@ def test_the_data_center_is_a_destination_of_the_systems_audit_log(papers: Paper
     assert len([one for one in destinations if one.startswith("the data center, ")]) == 1
 
 
+def test_logs_whose_lines_are_sent_as_text_are_named(papers: Papers) -> None:
+    system, sessions = papers.by_key()["messages.log-lines"].values
+    assert system.startswith("system (/var/log/audit): ") and "content: at most 1536 bytes" in system
+    assert sessions.startswith("sessions (")
+    answers = {one.id: one.answer for one in papers.answers}
+    assert (answers["OUT-1.1"], answers["OUT-1.2"]) == ("yes", "no")
+
+
 def test_messages_that_this_program_does_not_know_are_not_shown() -> None:
     changed = [
         capture(one.kind, one.source, one.text + "\n", one.at)
@@ -95,7 +103,8 @@ def test_messages_that_this_program_does_not_know_are_not_shown() -> None:
         for one in recorded_evidence()
     ]
     facts = all_facts(Recorded(changed))
-    assert not {"messages.fields", "messages.box-fields", "personal.ways"} & facts.keys()
+    unknown = {"messages.fields", "messages.box-fields", "messages.log-lines", "personal.ways"}
+    assert not unknown & facts.keys()
 
 
 def test_a_refuted_theorem_answers_no() -> None:

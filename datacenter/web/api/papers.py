@@ -1,0 +1,127 @@
+"""Papers of boxes for programs: their state, filing papers or evidence, and download."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from msgspec import Struct
+from starlette.responses import Response
+
+from datacenter.papers.filed import papers_of
+from datacenter.web.api.answers import PREFIX, answer
+from datacenter.web.downloads import BINARY
+from datacenter.web.pages.papers import download, file_papers
+from datacenter.web.routes import NoParameters, PageRequest, WebRoute
+
+_PAPERS: Final = f"{PREFIX}/boxes/{{box}}/papers"
+
+
+class ApiPaper(Struct, frozen=True):
+    """A file."""
+
+    name: str
+    title: str
+    size: int
+    sha256: str
+    stored_at_ms: int
+    stored_by: str
+
+
+class ApiDeviation(Struct, frozen=True):
+    """A fact that differs; `machine` is null if the evidence does not show it."""
+
+    fact: str
+    statements: list[str]
+    papers: list[str]
+    machine: list[str] | None
+
+
+class ApiPapers(Struct, frozen=True):
+    """The papers of a box, and whether they match its latest evidence; `agrees` is null without one of both."""
+
+    box: str
+    files: list[ApiPaper]
+    evidence: ApiPaper | None
+    answers: dict[str, int]
+    """The number of statements with each answer."""
+    captured_at: str
+    """When the evidence was captured: UTC, ISO 8601; empty without evidence."""
+    agrees: bool | None
+    deviations: list[ApiDeviation]
+    altered: list[str]
+    """What was changed in the papers after they were made."""
+
+
+def show_papers(page: PageRequest) -> Response:
+    """The papers of a box and their state."""
+    return answer(page, _papers(page))
+
+
+def upload(page: PageRequest) -> Response:
+    """File papers or evidence, and return the state."""
+    file_papers(page)
+    return answer(page, _papers(page))
+
+
+def _papers(page: PageRequest) -> ApiPapers:
+    found = papers_of(page.store, page.names["box"])
+    compared = found.comparison
+    return ApiPapers(
+        found.box,
+        [ApiPaper(*one) for one in found.files],
+        ApiPaper(*found.evidence) if found.evidence else None,
+        dict(found.answers),
+        found.captured_at,
+        compared.agrees if compared else None,
+        [
+            ApiDeviation(one.fact, list(one.statements), list(one.papers), _listed(one.machine))
+            for one in (compared.deviations if compared else ())
+        ],
+        list(compared.altered) if compared else [],
+    )
+
+
+def _listed(values: tuple[str, ...] | None) -> list[str] | None:
+    return None if values is None else list(values)
+
+
+ROUTES: Final = (
+    WebRoute(
+        "GET",
+        _PAPERS,
+        "view",
+        "Box",
+        show_papers,
+        "the papers of a box, and whether they match its latest evidence",
+        NoParameters,
+        "api",
+        "service",
+        ApiPapers,
+    ),
+    WebRoute(
+        "POST",
+        _PAPERS,
+        "file-papers",
+        "Box",
+        upload,
+        "file papers.zip of `rap trust papers`, or the evidence of `rap trust evidence`, as the body",
+        NoParameters,
+        "api",
+        "service",
+        ApiPapers,
+        takes_file=True,
+        statuses=(408,),
+    ),
+    WebRoute(
+        "GET",
+        f"{_PAPERS}/{{paper}}",
+        "export",
+        "Box",
+        download,
+        "a file of the papers of a box, or its evidence",
+        NoParameters,
+        "api",
+        "service",
+        media=BINARY,
+    ),
+)
