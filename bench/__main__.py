@@ -29,6 +29,7 @@ BENCH: Final = Suite(
         "dialects": "bench.lab.dialects",
         "buffer": "bench.box.spool",
         "spool_opening": "bench.box.spool_opening",
+        "audit_loss": "bench.box.audit_loss",
     },
     Path("bench-results/bench.json"),
 )

@@ -3,67 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from random import Random
 
 import pytest
 
 from agents.box.audit.log_cursor import PIECE_BYTES_MAX, LogCursor, pieces
 from agents.box.audit.log_reader import LogPiece, LogProblem, LogProblemKind, LogReader
+from tests.support.agents.read_with_kills import FILES, drain, read_with_kills, store
 from tests.support.agents.rotated_log import RotatedLog
-
-KILLS = 10_000
-FILES = 4
-
-
-def drain(reader: LogReader) -> tuple[list[LogPiece], list[LogProblem]]:
-    """Read and store everything there is."""
-    stored: list[LogPiece] = []
-    found: list[LogProblem] = []
-    while True:
-        new, problems = reader.read(4096)
-        for piece in new:
-            reader.cursor.accept(*piece)
-        stored += new
-        found += problems
-        if not new and not problems:
-            return stored, found
 
 
 def test_each_line_is_read_once_whenever_the_reader_is_killed() -> None:
-    random, log, stored = Random(11), RotatedLog(), []
-    cursor = LogCursor()
-    for _ in range(KILLS):
-        reader = LogReader(log, "audit.log", cursor.copy())
-        action = random.random()
-        if action < 0.08 and log.files["audit.log"].endswith(b"\n"):
-            log.rotate()
-            if len(log.files) > FILES:
-                stored += store(cursor, drain(LogReader(log, "audit.log", cursor.copy()))[0])
-                log.remove_oldest()
-        elif action < 0.7:
-            line = log.line(random.choice((0, 20, 90, 2 * PIECE_BYTES_MAX)))
-            cut = random.randrange(len(line))
-            log.write(line[:cut])
-            read, problems = reader.read(4096)
-            assert not problems
-            stored += store(
-                cursor, read[: random.randint(0, len(read))]
-            )  # killed between two groups of the spool
-            log.write(line[cut:])
-        else:
-            read, problems = reader.read(4096)
-            assert not problems
-            stored += store(cursor, read[: random.randint(0, len(read))])
-    stored += store(cursor, drain(LogReader(log, "audit.log", cursor.copy()))[0])
-    assert b"".join(piece.content for piece in stored) == log.written
-    assert len({(piece.file, piece.offset) for piece in stored}) == len(stored)
-
-
-def store(cursor: LogCursor, found: list[LogPiece]) -> list[LogPiece]:
-    """Store pieces: the cursor follows from them."""
-    for piece in found:
-        cursor.accept(*piece)
-    return found
+    found = read_with_kills(seed=11)
+    assert found.written > 1_000
+    assert (found.lost, found.twice) == (0, 0)
 
 
 def test_pieces_that_a_power_failure_has_destroyed_are_read_again() -> None:
