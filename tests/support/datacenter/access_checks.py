@@ -230,7 +230,8 @@ def _call(client: WebClient, row: WebRoute, names: Names, parameters: Names | No
         program = client if client.secret or not client.staff else client.program("service")
         if row.takes_file:
             kind = {"content-type": "application/octet-stream"}
-            return program.request("POST", f"{path}?verb=help-file", b"a file", kind)
+            query = "?verb=help-file" if "verb" in row.parameters.__struct_fields__ else ""
+            return program.request("POST", f"{path}{query}", b"a file", kind)
         if "verb" in row.parameters.__struct_fields__:
             given.setdefault("verb", "send-inventory")
         body = ("{" + ", ".join(f'"{name}": "{text}"' for name, text in given.items()) + "}").encode()
