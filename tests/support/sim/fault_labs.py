@@ -95,9 +95,10 @@ OF_SESSIONS = frozenset(
     )
 )
 """Kinds of faults that only remote sessions notice; tests/sim/worlds/test_session_labs.py has them."""
-OF_OTHERS = OF_SESSIONS | {"update", "enrolment-approved", "box-denied"}
+OF_OTHERS = OF_SESSIONS | {"update", "enrolment-approved", "box-denied", "siem-down"}
 OF_REPORTS = tuple(kind for kind in fault_kinds() if kind not in OF_OTHERS)
-"""All others but updates and enrolment, which test_virtual_updates.py and test_enrolment_labs.py have."""
+"""All others but updates, enrolment and the SIEM, which test_virtual_updates.py, test_enrolment_labs.py and
+test_siem_labs.py have."""
 MOMENTARY = (
     "program-killed",
     "disk-flush-fails",
