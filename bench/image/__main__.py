@@ -47,6 +47,7 @@ IMAGE: Final = Suite(
         "encryption": "bench.image.encryption",
         "labs": "bench.image.labs",
         "cuts": "bench.image.start_cuts",
+        "trust": "bench.image.trust",
     },
     Path("bench-results/image.json"),
     missing,

@@ -20,7 +20,7 @@ T = TypeVar("T")
 EPOCH: Final = 1_700_000_000
 """The time of all packages and metadata, so that the same packages give the same repository."""
 DATA: Final = Path(__file__).with_name("packages.toml")
-_HEAD: Final = """\
+HEAD: Final = """\
 Name: mock-repo
 Version: 1
 Release: 1
@@ -81,7 +81,7 @@ def make_repository(folder: Path, cache: Path, wanted: MockPackages | None = Non
     (root := work / "root").mkdir(parents=True)
     parts = [*_stubs(wanted.stubs, root, work), *_converted(wanted, debs, root, work)]
     spec = work / "mock-repo.spec"
-    spec.write_text(_HEAD + "\n".join(parts))
+    spec.write_text(HEAD + "\n".join(parts))
     build(spec, root, folder)
     shutil.rmtree(work)
     describe(folder, wanted)
@@ -91,7 +91,7 @@ def make_stubs(folder: Path, stubs: Mapping[str, Stub]) -> None:
     """Build further packages with a few files into `folder`, without repository metadata. Raises: ProgramFailed."""
     with TemporaryDirectory() as name:
         (root := Path(name, "root")).mkdir()
-        (spec := Path(name, "stubs.spec")).write_text(_HEAD + "\n".join(_stubs(stubs, root, Path(name))))
+        (spec := Path(name, "stubs.spec")).write_text(HEAD + "\n".join(_stubs(stubs, root, Path(name))))
         build(spec, root, folder)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -30,7 +30,7 @@ class Machine:
     """A running machine with its serial console in a file. With `keep`, the disk keeps what the guest writes.
 
     `disk` is an image, or the socket of an NBD server, which gets all writes in any case.
-    `tpm` is the socket of swtpm.
+    `tpm` is the socket of swtpm; `more` are more options of QEMU.
     """
 
     def __init__(
@@ -42,6 +42,7 @@ class Machine:
         *,
         keep: bool = False,
         tpm: Path | None = None,
+        more: Sequence[str] = (),
     ) -> None:
         self._console = folder / "console"
         self._console.unlink(missing_ok=True)  # the former machine's, until QEMU replaces it
@@ -62,7 +63,7 @@ class Machine:
         if firmware:
             options += f" -drive if=pflash,format=raw,readonly=on,file={firmware}"
         self.powered_on = time.monotonic()
-        command = ["qemu-system-x86_64", *options.split()]
+        command = ["qemu-system-x86_64", *options.split(), *more]
         self._process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )

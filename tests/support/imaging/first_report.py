@@ -84,12 +84,14 @@ url = "sqlite:///{{folder}}/reports.db"
 """
 
 
-def build_image(folder: Path, kernel_arguments: str = "", post: str = "", *, key: Path | None = None) -> Path:
+def build_image(
+    folder: Path, kernel_arguments: str = "", post: str = "", *, key: Path | None = None, settings: str = ""
+) -> Path:
     """Build the image of box RAP-0001 with an identity, as if flashed; `post` is a further section of its kickstart.
 
-    With `key` it is signed instead, and has no identity.
+    With `key` it is signed instead, and has no identity. `settings` come first in the site file.
     """
-    site = write_site(folder, site_text())
+    site = write_site(folder, settings + site_text())
     text = assemble(load_site(site), site)
     assert _SLOW_ARGUMENTS in text
     text = text.replace(_SLOW_ARGUMENTS, f"console=ttyS0 quiet {kernel_arguments}")

@@ -1,0 +1,87 @@
+"""Packages for an image in FIPS mode: OpenSSL's FIPS provider of `make setup-fips`, and real services of Debian.
+
+The mock repository has stubs of sshd, httpd, OpenVPN and auditd. Debian's packages are added beside them or in their
+place; RHEL's differ in their patches, not in how they use OpenSSL's configuration.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from imaging.build.resume import Steps
+from imaging.mock_repo import rpms
+from imaging.mock_repo.debs import fetch
+from tests.support import fips
+from tests.support.imaging.first_report import MOCK_REPO
+
+_DEBS: Final = ["apache2-bin", "openvpn", "openssh-server", "auditd", "rpm"]
+_NAMES: Final = {"auditd": ["audit"], "openssh-server": ["debian-openssh-server"]}
+"""Other names: auditd replaces the stub, sshd is beside the stub, whose unit and settings the kickstart uses."""
+_PROVIDER: Final = "openssl-fips-provider"
+_STUBS: Final = {"update-rc.d": rpms.Stub({"usr/sbin/update-rc.d": "#!/bin/sh\n"})}
+"""What `systemctl enable` calls for a service of Debian's."""
+KICKSTART: Final = f"""
+%packages
+{_PROVIDER}
+update-rc.d
+apache2-bin
+openvpn
+debian-openssh-server
+rpm
+%end
+%post --erroronfail
+set -e
+cat {fips.CONFIGURATION} > /etc/ssl/openssl.cnf
+ln -sf apache2 /usr/sbin/httpd
+ln -s /usr/lib/apache2/modules /etc/httpd/modules
+%end
+"""
+"""Sections of the image's kickstart. OpenSSL of Debian does not follow the kernel's flag, so that its configuration
+names the provider; RHEL's does by itself."""
+
+
+def add_packages(folder: Path) -> None:
+    """Put the packages into `folder`, without repository metadata."""
+    kept, everything = MOCK_REPO / "debs", rpms.contents()
+    steps = Steps(MOCK_REPO, lambda _name, _kept: None)
+    inputs = (
+        f"{rpms.DATA.read_text('utf-8')} {_DEBS} {_NAMES} {(fips.PROVIDER / 'fipsmodule.cnf').read_text()}"
+    )
+
+    def make(place: Path) -> None:
+        present = [deb.name for deb in fetch(everything.debs, kept)]
+        wanted = msgspec.structs.replace(
+            everything,
+            debs=_DEBS,
+            leave_out=[*everything.leave_out, *present],
+            also=_NAMES,
+            scripts={},
+            first={},
+            groups={},
+            environments={},
+            stubs={"filesystem": everything.stubs["filesystem"]},
+        )
+        rpms.make_repository(place / "repo", kept, wanted)
+        _provider(place)
+
+    for package in steps.step("services", inputs, make).rglob("*.rpm"):
+        if not package.name.startswith("filesystem-"):
+            shutil.copy(package, folder)
+    rpms.make_stubs(folder, _STUBS)
+
+
+def _provider(work: Path) -> None:
+    """Make the package of the provider in `work`."""
+    root = work / "provider"
+    inside = root / fips.PROVIDER.relative_to("/")
+    inside.parent.mkdir(parents=True)
+    shutil.copytree(fips.PROVIDER, inside)
+    listing = work / "provider.files"
+    listing.write_text(f'"{fips.PROVIDER}"\n')
+    spec = work / "provider.spec"
+    spec.write_text(rpms.HEAD + rpms.subpackage(_PROVIDER, "3.0-1", ["Requires(pre): filesystem"], listing))
+    rpms.build(spec, root, work / "repo")
