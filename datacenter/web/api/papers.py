@@ -10,7 +10,7 @@ from starlette.responses import Response
 from datacenter.papers.filed import papers_of
 from datacenter.web.api.answers import PREFIX, answer
 from datacenter.web.downloads import BINARY
-from datacenter.web.pages.papers import download, file_papers
+from datacenter.web.filed_papers import download, file_papers
 from datacenter.web.routes import NoParameters, PageRequest, WebRoute
 
 _PAPERS: Final = f"{PREFIX}/boxes/{{box}}/papers"

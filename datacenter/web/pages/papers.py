@@ -9,17 +9,14 @@ from starlette.responses import Response
 
 from datacenter.fleet.boxes import list_boxes
 from datacenter.fleet.visible import find_box
-from datacenter.papers.filed import file_upload, papers_of, read_file
-from datacenter.papers.upload import UnusableUploadError, read_upload
+from datacenter.papers.filed import papers_of
 from datacenter.store.schema import sites
-from datacenter.web.downloads import BINARY, attachment
+from datacenter.web.filed_papers import download, file_papers
 from datacenter.web.pages.page import show
-from datacenter.web.parameters import ParameterError
 from datacenter.web.responses import redirect
-from datacenter.web.routes import NotFoundError, PageRequest, WebRoute
+from datacenter.web.routes import PageRequest, WebRoute
 
 DEVIATIONS_SHOWN: Final = 30
-MEDIA: Final = {"pdf": "application/pdf", "json": "application/json", "svg": "image/svg+xml"}
 
 
 def papers(page: PageRequest) -> Response:
@@ -42,27 +39,6 @@ def upload(page: PageRequest) -> Response:
     return redirect(
         f"/sites/{page.resource.site}/papers" if page.resource.site else f"/boxes/{page.names['box']}"
     )
-
-
-def file_papers(page: PageRequest) -> None:
-    """Store the file of a request. Raises: ParameterError for a file that is neither papers nor evidence."""
-    if page.file is None:
-        raise ParameterError("choose a file: papers.zip of `rap trust papers`, or the evidence of the box")
-    try:
-        files = read_upload(page.file.content)
-    except UnusableUploadError as error:
-        raise ParameterError(str(error)) from error
-    file_upload(page.store, page.names["box"], files, page.staff, page.now_ms)
-
-
-def download(page: PageRequest) -> Response:
-    """A file of the papers of a box, or its evidence."""
-    box, name = page.names["box"], page.names["paper"]
-    body = read_file(page.store, box, name)
-    if body is None:
-        raise NotFoundError
-    media = MEDIA.get(name.rpartition(".")[2], BINARY)
-    return Response(body, 200, {"content-disposition": attachment(f"{box}-{name}")}, media)
 
 
 ROUTES: Final = (
