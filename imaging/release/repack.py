@@ -4,13 +4,28 @@ from __future__ import annotations
 
 import lzma
 import struct
+import sys
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from wire.release.codecs import GZIP_MAGIC, LZ4_BLOCK_BYTES, LZ4_MAGIC, PACK, PACK_WHOLE, UNPACK, CodecError
+from wire.release.codecs import (
+    GZIP_MAGIC,
+    LZ4_BLOCK_BYTES,
+    LZ4_MAGIC,
+    PACK,
+    PACK_WHOLE,
+    UNPACK,
+    ZSTD_MAGIC,
+    CodecError,
+)
 from wire.release.delta import UNPACKED_BYTES_MAX, WINDOW_BYTES
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 _BOOT_MAGIC: Final = b"HdrS"
 _XZ_MAGIC: Final = b"\xfd7zXZ\0"
@@ -39,13 +54,15 @@ class Block:
 
 
 def find_packed(file: bytes) -> Packed | None:
-    """Return the compressed part of a kernel (a bzImage with LZ4 or gzip) or of a module (.xz), or None."""
+    """Return the compressed part of a kernel (a bzImage with LZ4 or gzip) or of a module (.xz, .zst), or None."""
     try:
         if file[:6] == _XZ_MAGIC:
             return _xz(file)
+        if file[: len(ZSTD_MAGIC)] == ZSTD_MAGIC:
+            return _zstd(file)
         if len(file) > 0x250 and file[0x202:0x206] == _BOOT_MAGIC:
             return _kernel(file)
-    except (CodecError, lzma.LZMAError, zlib.error, EOFError, struct.error):
+    except (CodecError, lzma.LZMAError, zlib.error, zstd.ZstdError, EOFError, struct.error):
         pass
     return None
 
@@ -56,6 +73,14 @@ def _xz(file: bytes) -> Packed | None:
     if not decoder.eof:
         return None
     return Packed(0, len(file) - len(decoder.unused_data), "xz", content)
+
+
+def _zstd(file: bytes) -> Packed | None:
+    decoder = zstd.ZstdDecompressor()
+    content = decoder.decompress(file, UNPACKED_BYTES_MAX)
+    if not decoder.eof:
+        return None
+    return Packed(0, len(file) - len(decoder.unused_data), "zstd", content)
 
 
 def _kernel(file: bytes) -> Packed | None:

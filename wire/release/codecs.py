@@ -1,8 +1,9 @@
-"""Compression that deltas can undo and repeat: of kernels (LZ4, gzip) and of their modules (xz).
+"""Compression that deltas can undo and repeat: of kernels (LZ4, gzip) and of their modules (xz, zstd).
 
 A compressed file changes everywhere when its content changes in one place. A delta therefore describes the content,
 and the box compresses it again, if that gives the same bytes. The system's liblz4 does LZ4; systemd needs it, too.
-The program gzip does gzip, as for kernels: zlib makes other bytes.
+The program gzip does gzip, as for kernels: zlib makes other bytes. The system's libzstd does zstd: each version of it
+makes other bytes. Kernels with zstd are not made again: their level, 22, needs more memory than a box may use.
 """
 
 from __future__ import annotations
@@ -10,25 +11,43 @@ from __future__ import annotations
 import lzma
 import os
 import subprocess
+import sys
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
 from typing import Any, Final
 
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
 _DECLARATIONS: Final = """
     int LZ4_compressBound(int);
     int LZ4_compress_HC(const char *, char *, int, int, int);
     int LZ4_decompress_safe(const char *, char *, int, int);
+    void *ZSTD_createCCtx(void);
+    size_t ZSTD_freeCCtx(void *);
+    size_t ZSTD_CCtx_setParameter(void *, int, int);
+    size_t ZSTD_compressBound(size_t);
+    size_t ZSTD_compress2(void *, void *, size_t, const void *, size_t);
+    unsigned ZSTD_isError(size_t);
 """
 LZ4_LIBRARY: Final = "liblz4.so.1"
 LZ4_MAGIC: Final = b"\x02\x21\x4c\x18"
 """Begins the legacy format of LZ4, which kernels have: blocks of 8 MiB, each after its length."""
 LZ4_BLOCK_BYTES: Final = 8 * 1024 * 1024
+ZSTD_LIBRARY: Final = "libzstd.so.1"
+ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 GZIP_MAGIC: Final = b"\x1f\x8b\x08"
 _GZIP_BITS: Final = 31
 """The largest window of zlib, with the header of gzip."""
 _CHUNK_BYTES: Final = 256 * 1024
 _XZ_BYTES_MAX: Final = 66 * 1024 * 1024
+_ZSTD_LEVEL, _ZSTD_CHECKSUM = 100, 201
+"""ZSTD_c_compressionLevel and ZSTD_c_checksumFlag of zstd.h."""
+_ZSTD_WINDOW_LOG_MAX: Final = 23
+"""Windows of at most 8 MiB, as long as a file of an operation may be."""
 
 
 class CodecError(Exception):
@@ -47,10 +66,19 @@ def _ffi() -> Any:
 
 @cache
 def _lz4() -> Any:
+    return _library(LZ4_LIBRARY, "lz4-libs (liblz4-1)")
+
+
+@cache
+def _zstd() -> Any:
+    return _library(ZSTD_LIBRARY, "libzstd (libzstd1)")
+
+
+def _library(name: str, package: str) -> Any:
     try:
-        return _ffi().dlopen(LZ4_LIBRARY)
+        return _ffi().dlopen(name)
     except OSError:
-        raise CodecError(f"{LZ4_LIBRARY} is missing; install lz4-libs (liblz4-1)") from None
+        raise CodecError(f"{name} is missing; install {package}") from None
 
 
 def _unpack_lz4(packed: bytes, length: int) -> bytes | bytearray:
@@ -89,6 +117,19 @@ def _unpack_xz(packed: bytes, length: int) -> bytes:
     try:
         data = decoder.decompress(packed, length + 1)
     except lzma.LZMAError as error:
+        raise CodecError(str(error)) from None
+    if len(data) != length or not decoder.eof or decoder.unused_data:
+        raise CodecError(f"has another length than {length} bytes after decompression")
+    return data
+
+
+def _unpack_zstd(packed: bytes, length: int) -> bytes:
+    decoder = zstd.ZstdDecompressor(
+        options={zstd.DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG_MAX}
+    )
+    try:
+        data = decoder.decompress(packed, length + 1)
+    except zstd.ZstdError as error:
         raise CodecError(str(error)) from None
     if len(data) != length or not decoder.eof or decoder.unused_data:
         raise CodecError(f"has another length than {length} bytes after decompression")
@@ -145,10 +186,27 @@ def _pack_xz(data: bytes | bytearray, check: int, filters: list[dict[str, int]] 
         raise CodecError(str(error)) from None
 
 
+def _pack_zstd(data: bytes | bytearray, level: int) -> bytes:
+    """Return what the program zstd makes of a file: the frame has the length of the content, and a checksum."""
+    library, bound = _zstd(), _zstd().ZSTD_compressBound(len(data))
+    context = library.ZSTD_createCCtx()
+    try:
+        for parameter, value in ((_ZSTD_LEVEL, level), (_ZSTD_CHECKSUM, 1)):
+            library.ZSTD_CCtx_setParameter(context, parameter, value)
+        view = _ffi().from_buffer(made := bytearray(bound), require_writable=True)
+        got = library.ZSTD_compress2(context, view, bound, _ffi().from_buffer(data), len(data))
+    finally:
+        library.ZSTD_freeCCtx(context)
+    if library.ZSTD_isError(got):
+        raise CodecError("libzstd failed")
+    return bytes(memoryview(made)[:got])
+
+
 UNPACK: Final[Mapping[str, Callable[[bytes, int], bytes | bytearray]]] = {
     "gzip": _unpack_gzip,
     "lz4": _unpack_lz4,
     "xz": _unpack_xz,
+    "zstd": _unpack_zstd,
 }
 """By name: (packed data, its exact length when unpacked). Raise CodecError."""
 PACK: Final[Mapping[str, Callable[[bytes | bytearray], bytes]]] = {
@@ -159,8 +217,10 @@ PACK: Final[Mapping[str, Callable[[bytes | bytearray], bytes]]] = {
     "xz-module": partial(
         _pack_xz, check=lzma.CHECK_CRC32, filters=[{"id": lzma.FILTER_LZMA2, "dict_size": 1024 * 1024}]
     ),
+    # of modules, too: the level that the program zstd has without an option
+    "zstd-3": partial(_pack_zstd, level=3),
 }
-"""By name. One block of LZ4, or a whole .xz file. Raise CodecError."""
+"""By name. One block of LZ4, or a whole .xz or .zst file. Raise CodecError."""
 PACK_WHOLE: Final[Mapping[str, Callable[[Iterable[bytes | bytearray]], bytes]]] = {
     "gzip-9": partial(_pack_gzip, level=9)
 }

@@ -7,6 +7,8 @@ import os
 import re
 import struct
 import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from hashlib import sha256
@@ -20,8 +22,13 @@ from hypothesis import strategies as st
 from imaging.build.partitions import set_times
 from imaging.release.delta import DeltaInputError, make_delta
 from imaging.release.ext4 import Ext4, Ext4Error
-from wire.release.codecs import LZ4_MAGIC, PACK
+from wire.release.codecs import LZ4_MAGIC, PACK, UNPACK, CodecError
 from wire.release.delta import WINDOW_BYTES, Copy, Delta, Part, Repack, Repeat
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 UUID = "6b1f7a52-33e4-5d7c-9a53-5f2b5d3f0c11"
 
@@ -204,11 +211,20 @@ def xz_module(content: bytes) -> bytes:
     return PACK["xz-module"](content)
 
 
+def zstd_module(content: bytes) -> bytes:
+    """Return what scripts/Makefile.modinst of Linux makes by the program zstd."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(content)
+        file.flush()
+        return subprocess.run(["zstd", "-T0", "-q", "-c", file.name], capture_output=True, check=True).stdout
+
+
 @pytest.mark.parametrize(
     ("name", "packed", "operations"),
     [
         ("boot/vmlinuz-6.1", lambda content: kernel(content, b"stub" * 300), 2),
         ("usr/lib/modules/6.1/e1000e.ko.xz", xz_module, 1),
+        ("usr/lib/modules/6.1/e1000e.ko.zst", zstd_module, 1),
     ],
 )
 def test_compressed_content_is_patched(
@@ -227,6 +243,22 @@ def test_what_a_box_cannot_compress_to_the_same_bytes_is_sent_compressed(tmp_pat
     after = lzma.compress(code(1, 40_000, 8), lzma.FORMAT_XZ, filters=fast)
     delta, _ = delta_of(tmp_path, {"a.ko.xz": before}, {"a.ko.xz": after})
     assert not any(isinstance(one, Repack) for one in delta.operations)
+
+
+def test_another_level_of_zstd_is_sent_compressed(tmp_path: Path) -> None:
+    level = {zstd.CompressionParameter.compression_level: 7}
+    before, after = (zstd.compress(code(1, 40_000, shift), options=level) for shift in (0, 8))
+    delta, _ = delta_of(tmp_path, {"a.ko.zst": before}, {"a.ko.zst": after})
+    assert not any(isinstance(one, Repack) for one in delta.operations)
+
+
+@pytest.mark.parametrize("damage", [lambda packed: packed[:-1], lambda packed: packed + b"-", lambda _: b""])
+def test_damaged_zstd_is_refused(damage: Callable[[bytes], bytes]) -> None:
+    packed = PACK["zstd-3"](b"module" * 100)
+    assert UNPACK["zstd"](packed, 600) == b"module" * 100
+    for content, length in ((damage(packed), 600), (packed, 599), (packed, 601)):
+        with pytest.raises(CodecError):
+            UNPACK["zstd"](content, length)
 
 
 def test_files_in_several_extents_are_found(tmp_path: Path) -> None:
