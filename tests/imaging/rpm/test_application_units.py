@@ -1,0 +1,183 @@
+"""The units for updates without a restart of the machine, run by systemd in namespaces of its own.
+
+Both slots are real file systems. Their box program writes down where it runs; that of slot a asks for slot b.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from imaging.rpm.contents import RECIPE
+from settings import slots
+from settings.slots import SlotState
+
+SYSTEMD = Path("/lib/systemd/systemd")
+ROOT_TREE = RECIPE / "root"
+INSIDE = "/run/test"
+"""The folder of the test for systemd: its units have a /tmp of their own."""
+SECONDS_MAX = 120
+"""A guard against hanging on a busy machine; not a performance target."""
+PROGRAM = """\
+import signal
+from pathlib import Path
+
+def main():
+    with open("{folder}/told", "a") as told:
+        told.write(f"{slot} {{__file__}}\\n")
+    {work}
+    signal.pause()
+"""
+ASKS = """\
+if not Path("{folder}/asked").exists():
+        Path("{folder}/asked").touch()
+        Path("/run/rap/application").write_text("b\\n")"""
+BOX = """\
+[Unit]
+DefaultDependencies=no
+Wants=rap-application.path
+StartLimitIntervalSec=0
+[Service]
+ExecStart=/usr/bin/rap
+Restart=always
+RestartSec=100ms
+TimeoutStopSec=5
+"""
+FIREWALL = """\
+[Unit]
+DefaultDependencies=no
+[Service]
+ExecStart=/bin/sleep infinity
+"""
+WATCHER = """\
+[Unit]
+DefaultDependencies=no
+Wants=rap-box.service
+[Service]
+Type=oneshot
+ExecStart=/bin/sh {folder}/watch
+"""
+BOOT = """\
+set -e
+mount --make-rprivate /
+mount -t tmpfs -o mode=755 tmpfs /run
+mkdir -p /run/systemd/system /run/lock /run/rap /run/usr /run/usr-work /run/by-partlabel {inside}
+mount --bind {folder} {inside}
+umount -l /sys/fs/cgroup || true
+mount -t cgroup2 none /sys/fs/cgroup
+mount -t overlay -o lowerdir=/usr,upperdir=/run/usr,workdir=/run/usr-work overlay /usr
+cp -r {inside}/usr/. /usr/
+cp {inside}/units/* /run/systemd/system
+ln -s {inside}/b.img /run/by-partlabel/root-b
+ln -s {inside}/boot-state /run/by-partlabel/boot-state
+export container=lxc
+exec {systemd} --unit=watcher.service --log-target=console --show-status=0
+"""
+WATCH = """\
+until sh {folder}/until; do sleep 0.1; done
+{{ systemctl is-active run-rapslot.mount rap-application.service rap-application.path
+systemctl show --property=Result --value rap-application.service
+cat /run/rap-application/left; }} > {folder}/found 2>&1
+kill -s RTMIN+14 1
+"""
+
+
+class SystemdBox:
+    """What systemd is started with."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name in (
+            "usr/bin",
+            "usr/libexec/rap",
+            "usr/lib/rap/python/rap",
+            "units",
+            "b/usr/lib/rap/python/rap",
+        ):
+            (folder / name).mkdir(parents=True)
+        for name in ("application", "slot-state"):
+            text = (ROOT_TREE / "usr/libexec/rap" / name).read_text()
+            (file := folder / "usr/libexec/rap" / name).write_text(self._moved(text))
+            file.chmod(0o755)
+        launcher = (ROOT_TREE / "usr/bin/rap").read_text().replace("@PYTHON@", sys.executable)
+        (folder / "usr/bin/rap").write_text(launcher)
+        (folder / "usr/bin/rap").chmod(0o755)
+        (folder / "usr/lib/rap/python/rap/__main__.py").write_text(self._program("a", ASKS))
+        for name in ("rap-application.path", "rap-application.service", "run-rapslot.mount"):
+            text = self._moved((ROOT_TREE / "usr/lib/systemd/system" / name).read_text())
+            (folder / "units" / name).write_text(text.replace("[Unit]\n", "[Unit]\nDefaultDependencies=no\n"))
+        (folder / "units/rap-box.service").write_text(BOX)
+        (folder / "units/rap-firewall.service").write_text(FIREWALL)
+        (folder / "units/watcher.service").write_text(WATCHER.format(folder=INSIDE))
+        (folder / "cmdline").write_text("ro rap.slot=a quiet\n")
+        (folder / "boot").write_text(BOOT.format(folder=folder, inside=INSIDE, systemd=SYSTEMD))
+        (folder / "watch").write_text(WATCH.format(folder=INSIDE))
+        state = bytearray(slots.BOOT_STATE_BYTES)
+        for name, slot in (("boot-state", "a"), ("committed", "b")):
+            for offset in slots.COPY_OFFSETS:
+                state[offset : offset + slots.RECORD_BYTES] = slots.encode(SlotState(1, slot))  # type: ignore[arg-type]
+            (folder / name).write_bytes(state)
+
+    def _moved(self, text: str) -> str:
+        """Let a file name partitions and the command line of the test."""
+        moved = text.replace("/dev/disk/by-partlabel", "/run/by-partlabel")
+        return moved.replace("/proc/cmdline", f"{INSIDE}/cmdline")
+
+    def _program(self, slot: str, work: str) -> str:
+        return PROGRAM.format(folder=INSIDE, slot=slot, work=work.format(folder=INSIDE))
+
+    def run(self, work: str, until: str) -> tuple[list[str], list[str]]:
+        """Run until a condition of the shell holds; `work` is what the program of slot b does.
+
+        Returns where programs ran, in their order, and what the units are at the end.
+        """
+        (self.folder / "b/usr/lib/rap/python/rap/__main__.py").write_text(self._program("b", work))
+        (self.folder / "until").write_text(until.format(folder=INSIDE))
+        image, tree = self.folder / "b.img", self.folder / "b"
+        words = ["/usr/sbin/mke2fs", "-q", "-F", "-t", "ext4", "-O", "^has_journal", "-d", tree, image, "4m"]
+        subprocess.run(words, check=True)
+        command = ["unshare", "--mount", "--pid", "--fork", "--uts", "--ipc", "--mount-proc", "--kill-child"]
+        done = subprocess.run(
+            [*command, "bash", self.folder / "boot"],
+            capture_output=True,
+            text=True,
+            timeout=SECONDS_MAX,
+            check=False,
+        )
+        assert (self.folder / "found").exists(), done.stdout + done.stderr
+        return [(self.folder / name).read_text().splitlines() for name in ("told", "found")]  # type: ignore[return-value]
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> SystemdBox:
+    if os.geteuid() != 0 or not SYSTEMD.exists() or not shutil.which("unshare"):
+        pytest.skip("needs root, systemd and unshare")
+    return SystemdBox(tmp_path)
+
+
+OWN, OTHER = "/usr/lib/rap/python/rap/__main__.py", "/run/rapslot/usr/lib/rap/python/rap/__main__.py"
+
+
+@pytest.mark.kernel
+@pytest.mark.slow("systemd starts in namespaces of its own")
+def test_programs_run_from_the_other_slot_until_it_is_committed_and_then_on(box: SystemdBox) -> None:
+    commits = 'Path("{folder}/boot-state").write_bytes(Path("{folder}/committed").read_bytes())'
+    over = "grep -q ^b {folder}/told && ! systemctl is-active -q rap-application.service"
+    told, found = box.run(commits, over)
+    assert told == [f"a {OWN}", f"b {OTHER}"]
+    assert found[:4] == ["active", "inactive", "active", "success"]
+
+
+@pytest.mark.kernel
+@pytest.mark.slow("systemd starts in namespaces of its own")
+def test_a_program_that_ends_again_and_again_is_left(box: SystemdBox) -> None:
+    over = 'test "$(grep -c ^a {folder}/told)" = 2 && ! systemctl is-active -q rap-application.service'
+    told, found = box.run("raise SystemExit(1)", over)
+    assert told[0] == told[-1] == f"a {OWN}"
+    assert set(told[1:-1]) == {f"b {OTHER}"} and len(told) > 8
+    assert found == ["inactive", "inactive", "active", "success", "b"]
