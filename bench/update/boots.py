@@ -1,7 +1,8 @@
-"""Updates of a real image in QEMU: `python -m bench.update --only boots`. Needs root, and 20 minutes of real time.
+"""Updates of a real image in QEMU: `python -m bench.update --only boots`. Needs root, and 40 minutes of real time.
 
 The box fetches a release from a real data center over a line of 128 kbit/s, loses its power while it writes the other
-slot, ends in the new slot, and leaves a release that does not start (`bench/update/labs/boots.toml`).
+slot, ends in the new slot, and leaves a release that does not start (`bench/update/labs/boots.toml`). Another box
+takes a release of the application without a restart, and then new profiles (`bench/update/labs/application.toml`).
 """
 
 from __future__ import annotations
@@ -16,15 +17,20 @@ from bench.figures import Figure, figure, run
 from tests.support.imaging.signed_image import signed_image
 from tests.support.paths import ROOT
 
-LAB: Final = Path(__file__).with_name("labs") / "boots.toml"
+LABS: Final = ("boots", "application")
 START_SECONDS_MAX: Final = "900"
 """A limit that prevents hanging on a busy machine; it is not a target."""
 
 
 def figures() -> list[Figure]:
-    """Run the lab, and return its figures."""
+    """Run the labs, and return their figures."""
+    return [line for name in LABS for line in _run(name)]
+
+
+def _run(name: str) -> list[Figure]:
     image, key = signed_image()
-    words = ["lab", "run", str(LAB), "--world", "image", "--json", "--start-seconds", START_SECONDS_MAX]
+    lab = Path(__file__).with_name("labs") / f"{name}.toml"
+    words = ["lab", "run", str(lab), "--world", "image", "--json", "--start-seconds", START_SECONDS_MAX]
     command = [sys.executable, "-m", "rap", *words, "--image", str(image), "--key", str(key)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if not done.stdout:
@@ -35,14 +41,14 @@ def figures() -> list[Figure]:
     reports = found["reports"]
     return [
         figure(
-            "expectations that do not hold",
+            f"{name}: expectations that do not hold",
             "",
             sum(not each["holds"] for each in found["expectations"]),
             "<= 0",
         ),
-        figure("reports stored", "", reports["stored"]),
-        figure("reports lost", "", reports["lost"], "<= 0"),
-        figure("reports stored twice", "", reports["duplicates"], "<= 0"),
+        figure("  reports stored", "", reports["stored"]),
+        figure("  reports lost", "", reports["lost"], "<= 0"),
+        figure("  reports stored twice", "", reports["duplicates"], "<= 0"),
     ]
 
 
