@@ -246,8 +246,7 @@ def test_what_a_box_cannot_compress_to_the_same_bytes_is_sent_compressed(tmp_pat
 
 
 def test_another_level_of_zstd_is_sent_compressed(tmp_path: Path) -> None:
-    level = {zstd.CompressionParameter.compression_level: 7}
-    before, after = (zstd.compress(code(1, 40_000, shift), options=level) for shift in (0, 8))
+    before, after = (zstd.compress(code(1, 40_000, shift), level=7) for shift in (0, 8))
     delta, _ = delta_of(tmp_path, {"a.ko.zst": before}, {"a.ko.zst": after})
     assert not any(isinstance(one, Repack) for one in delta.operations)
 

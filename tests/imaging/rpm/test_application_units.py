@@ -139,11 +139,11 @@ class SystemdBox:
         (self.folder / "b/usr/lib/rap/python/rap/__main__.py").write_text(self._program("b", work))
         (self.folder / "until").write_text(until.format(folder=INSIDE))
         image, tree = self.folder / "b.img", self.folder / "b"
-        words = ["/usr/sbin/mke2fs", "-q", "-F", "-t", "ext4", "-O", "^has_journal", "-d", tree, image, "4m"]
-        subprocess.run(words, check=True)
+        options = ["-q", "-F", "-t", "ext4", "-O", "^has_journal"]
+        subprocess.run(["/usr/sbin/mke2fs", *options, "-d", tree, image, "4m"], check=True)
         command = ["unshare", "--mount", "--pid", "--fork", "--uts", "--ipc", "--mount-proc", "--kill-child"]
         done = subprocess.run(
-            [*command, "bash", self.folder / "boot"],
+            [*command, "bash", str(self.folder / "boot")],
             capture_output=True,
             text=True,
             timeout=SECONDS_MAX,
