@@ -8,13 +8,13 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
-from dataclasses import replace
 from hashlib import md5
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from settings.types import Endpoint, Proxy
 from sim.proxies.spnego import SpnegoScheme, write_passwords
