@@ -87,3 +87,20 @@ def test_programs_list_reject_and_deny_with_the_purpose_of_their_token(changing:
     monitoring = engineer.program("monitoring")
     assert monitoring.post_json("/api/v1/boxes/RAP-0003/deny", b'{"reason": "lost"}').status == 403
     assert json.loads(program.post_json("/api/v1/boxes/RAP-0002/allow").body)["state"] == "valid"
+
+
+def test_an_instrument_behind_a_box_is_shown_denied_and_allowed(changing: WebClient) -> None:
+    engineer = changing.sign_in("engineer")
+    assert "instrument behind RAP-0002" in engineer.get("/enrolments").text
+    deny = "/boxes/RAP-0002/deny"
+    assert send(engineer, deny, reason="stolen", instrument="CHEM-0009").status == 403, (
+        "it has no certificate"
+    )
+    assert send(engineer, deny, reason="stolen", instrument="HEMA-0002").status == 303
+    listed = engineer.get("/enrolments").text
+    assert 'name="instrument" value="HEMA-0002"><button type="submit">Allow again' in listed
+    assert 'href="/boxes/RAP-0002"' not in engineer.get("/enrolments?state=denied").text, (
+        "the box is not denied"
+    )
+    assert send(engineer, "/boxes/RAP-0002/allow", instrument="HEMA-0002").status == 303
+    assert send(engineer, "/boxes/RAP-0002/allow", instrument="HEMA-0002").status == 409
