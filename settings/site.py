@@ -84,6 +84,10 @@ class Reporting(Table, frozen=True):
 class Enrolment(Table, frozen=True):
     """The box requests its certificates from the data center (EST); the flashed one is for the first request."""
 
+    keys: Literal["file", "tpm", "tpm-or-file"] = "file"
+    """Where the box keeps the keys that it makes: in files, or in its TPM 2.0. With "tpm" a box without one does not
+    enrol, and keeps the flashed certificate; with "tpm-or-file" it makes them in files."""
+
 
 class RemoteSessions(Table, frozen=True):
     """Remote sessions of staff with the instruments that have an address."""

@@ -24,11 +24,11 @@ REDHAT_kernel="dnsmasq firewalld dbus-daemon nftables iproute conntrack-tools tc
 	e2fsprogs postgresql-server openvpn strongswan"
 DEBIAN_image="aide libnss3 libunbound8 rpm createrepo-c dnf cpio systemd udev apache2 gcc libc6-dev bmap-tools fdisk zstd openssl cryptsetup-bin
 	dosfstools xfsprogs btrfs-progs qemu-system-x86 ovmf xorriso mtools isolinux syslinux-common grub-efi-amd64-bin
-	grub-pc-bin squashfs-tools openscap-scanner ssg-nondebian swtpm
+	grub-pc-bin squashfs-tools openscap-scanner ssg-nondebian swtpm tpm2-openssl libtss2-tcti-swtpm0
 	clevis clevis-luks clevis-tpm2 tpm2-tools ostree casync"
 REDHAT_image="aide rpm-build createrepo_c dnf cpio systemd httpd mod_ssl gcc python3.11-devel bmap-tools zstd openssl cryptsetup
 	dosfstools xfsprogs qemu-kvm edk2-ovmf xorriso mtools syslinux grub2-efi-x64-modules grub2-pc-modules squashfs-tools
-	openscap-scanner scap-security-guide libreswan swtpm clevis clevis-luks tpm2-tools"
+	openscap-scanner scap-security-guide libreswan swtpm tpm2-openssl clevis clevis-luks tpm2-tools"
 DEBIAN_datacenter="rsyslog rsyslog-gnutls softhsm2 postgresql chromium prometheus prometheus-alertmanager"
 REDHAT_datacenter="softhsm postgresql-server chromium golang-github-prometheus golang-github-prometheus-alertmanager"
 DEBIAN_sessions="tigervnc-standalone-server freerdp2-x11 freerdp2-shadow-x11 xdotool novnc chromium apache2 curl gettext"

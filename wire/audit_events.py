@@ -346,6 +346,10 @@ class AuditEvent(StrEnum):
     """A client's certificate is not for TLS clients. Action: Issue a certificate with extended key usage
     clientAuth."""
 
+    TPM_NOT_USABLE = "tpm-not-usable"
+    """The site demands that the key of the box's certificate is made in its TPM, which cannot be used; the box keeps
+    the certificate that it has. Action: Enable the TPM in the machine's firmware, or let the site permit files."""
+
     INSTRUMENT_CERTIFICATE_ISSUED = "instrument-certificate-issued"
     """The data center has issued a certificate to an instrument at this port. Action: None."""
 

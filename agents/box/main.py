@@ -32,6 +32,7 @@ from agents.box.sessions.running import SessionHardware
 from agents.box.status import serve_status
 from agents.box.tunnel.openvpn import OpenVpnTunnel
 from agents.box.updates.surroundings import UpdateHardware
+from agents.enrolment.keys import key_maker
 from hal.crypto import SelfTest
 from hal.disk import Disk, DiskError
 from hal.linux.clock import LinuxClock
@@ -175,6 +176,7 @@ def _hardware(checked: CheckedConfig, disk: Disk, executor: Executor, log_messag
         sessions=_sessions(checked.config, checked.config.sessions) if checked.config.sessions else None,
         updates=_updates(checked.config.updates, log_message) if checked.config.updates else None,
         audit_log=LinuxLogFolder(checked.config.audit.service) if checked.config.audit else None,
+        make_key=key_maker(checked.config.enrolment, log_message),
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from agents.enrolment.certificate_files import BoxCertificates
 from agents.enrolment.records import IdentityRecord
@@ -36,8 +36,7 @@ class IdentityFiles:
             self._configured, certificate=folder / "box.crt", key=folder / "box.key"
         )
         files.key.touch(mode=0o600)
-        encoding = Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
-        files.key.write_bytes(record.private_key().private_bytes(*encoding))
+        files.key.write_bytes(record.key_file())
         files.certificate.write_bytes(_pem(record.chain))
         if record.authorities:
             vendor = _joined(folder / "vendor.crt", self._configured.vendor_authority, record.authorities)

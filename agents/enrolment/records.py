@@ -29,6 +29,7 @@ from agents.disk_files import replace_file
 from hal.disk import Disk, DiskError, DiskErrorKind
 from wire.pki.hierarchy import PrivateKey
 from wire.tls.certificates import CERTIFICATE_ERRORS
+from wire.tls.tpm import TpmError, TpmKey, is_tpm_key, load_tpm_key
 
 USED, NEXT = "identity-used.record", "identity-next.record"
 _PART: Final = "identity-new.part"
@@ -40,7 +41,7 @@ class IdentityRecord(msgspec.Struct, frozen=True, array_like=True):
     """A private key with its certificate chain, and the CAs of the vendor that the data center named last."""
 
     key: bytes
-    """PKCS #8, DER."""
+    """PKCS #8, DER; or the file of a key in the TPM (`wire.tls.tpm`)."""
     chain: tuple[bytes, ...] = ()
     """DER, the box's own certificate first; empty until it was issued."""
     authorities: tuple[bytes, ...] = ()
@@ -53,14 +54,24 @@ class IdentityRecord(msgspec.Struct, frozen=True, array_like=True):
         cls, key: PrivateKey, authorities: tuple[bytes, ...] = (), roots: tuple[bytes, ...] = ()
     ) -> IdentityRecord:
         """Return the record of a key without a certificate."""
+        if isinstance(key, TpmKey):
+            return cls(key.pem, (), authorities, roots)
         encoded = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
         return cls(encoded, (), authorities, roots)
 
     def private_key(self) -> PrivateKey:
-        """Return the key."""
+        """Return the key. Raises: TpmError."""
+        if is_tpm_key(self.key):
+            return load_tpm_key(self.key)
         key = load_der_private_key(self.key, None)
         assert isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey)
         return key
+
+    def key_file(self) -> bytes:
+        """Return the content of a file with the key, in PEM. Raises: TpmError."""
+        if is_tpm_key(self.key):
+            return self.key
+        return self.private_key().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
     def certificate(self) -> x509.Certificate:
         """Return the box's own certificate, which must have been issued."""
@@ -90,7 +101,7 @@ class IdentityRecords:
             record.private_key()
             for each in (*record.chain, *record.authorities, *record.roots):
                 x509.load_der_x509_certificate(each)
-        except (msgspec.DecodeError, AssertionError, *CERTIFICATE_ERRORS):
+        except (msgspec.DecodeError, AssertionError, TpmError, *CERTIFICATE_ERRORS):
             return None
         return record
 

@@ -44,6 +44,7 @@ from wire.pki.request import make_request
 from wire.tls.certificates import CERTIFICATE_ERRORS
 from wire.tls.context import ClientContext, client_context
 from wire.tls.identity import Severity
+from wire.tls.tpm import TpmError
 from wire.tls.x509 import is_same_key, load_certificates, not_after, not_before
 
 RENEW_AFTER: Final = 2 / 3
@@ -189,6 +190,9 @@ class Renewal:
                     delay = await self._request(dial, audit)
                 else:
                     delay = min(due_s, LOOK_SECONDS)
+            except TpmError:
+                audit.note(AuditEvent.TPM_NOT_USABLE)
+                delay = RETRY_SECONDS_MAX
             except _NETWORK_ERRORS as error:
                 if isinstance(error, NotUsableError):
                     audit.note(AuditEvent.CERTIFICATE_NOT_RENEWED)
@@ -224,7 +228,7 @@ class Renewal:
         if self._next is None:
             used = self._used
             known = (used.authorities, used.roots) if used is not None else ()
-            fresh = IdentityRecord.of_key(self._make_key(), *known)
+            fresh = IdentityRecord.of_key(await self._on_disk(self._make_key), *known)
             await self._on_disk(self._records.save_next, fresh)
             self._next = fresh
         answer, named = await self._ask(dial, self._next.private_key())

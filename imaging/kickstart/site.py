@@ -51,6 +51,7 @@ model = "chemistry-analyzer"           # differences from the model: `adapted`, 
 address = "10.77.1.5"                  # its own address, only for remote sessions
 
 [enrolment]                            # only if the data center issues certificates ([enrolment] of its configuration)
+keys = "file"                          # "tpm": the box makes its keys in its TPM; "tpm-or-file": if it has one
 
 [sessions]                             # only if staff may see and operate instruments that have an address
 endpoint = "ingest.example.com:443"    # where tunnels arrive at the data center

@@ -20,9 +20,10 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
     PublicFormat,
-    load_pem_private_key,
     load_pem_public_key,
 )
+
+from wire.tls.tpm import load_key
 
 _END_OF_KEY: Final = b"-----END PUBLIC KEY-----"
 _MARK: Final = b"# signature: ecdsa-p256-sha256 "
@@ -54,7 +55,7 @@ def sign(text: bytes, key: Path) -> bytes:
 def load_private_key(file: Path) -> ec.EllipticCurvePrivateKey:
     """Load the private key in the PEM file. Raises: SignatureError, OSError."""
     try:
-        private = load_pem_private_key(file.read_bytes(), None)
+        private = load_key(file.read_bytes())
     except (ValueError, TypeError, UnsupportedAlgorithm):
         private = None
     if not isinstance(private, ec.EllipticCurvePrivateKey) or not isinstance(private.curve, ec.SECP256R1):

@@ -151,7 +151,14 @@ def _configure(context: ssl.SSLContext, identity: Identity) -> None:
     names = [suite["name"] for suite in context.get_ciphers()]
     if tuple(name for name in names if name.startswith("TLS_")) != SUITES_TLS13:
         raise RuntimeError(f"{CONFIGURATION} has no effect: the TLS 1.3 suites are {names}")
-    context.load_cert_chain(identity.certificate, identity.key)
+    key = identity.key.read_bytes()
+    if b"BEGIN TSS2 PRIVATE KEY" in key:
+        # imported only here, since most boxes have no such key, and the import takes as long as that of all else
+        from wire.tls.tpm import load_tpm_key, use_tpm_key
+
+        use_tpm_key(context, identity.certificate, load_tpm_key(key))
+    else:
+        context.load_cert_chain(identity.certificate, identity.key)
     context.load_verify_locations(identity.authorities)
 
 

@@ -11,10 +11,11 @@ from typing import Final, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from wire.tls.certificates import CERTIFICATE_ERRORS, EXTENSION_ERRORS
+from wire.tls.tpm import TpmError, load_key
 from wire.tls.x509 import check_issuer, load_certificates, not_after, not_before
 
 SOON_DAYS: Final = 30
@@ -143,6 +144,8 @@ def _check_key(
 ) -> None:
     try:
         public = _public_key(file.read_bytes())
+    except TpmError as error:
+        message = str(error)
     except OSError as error:
         message = f"{error.strerror}; give a PEM file that can be read"
     except TypeError:
@@ -157,14 +160,14 @@ def _check_key(
 
 
 def _public_key(private: bytes) -> bytes:
-    """Return the public key of a private key in PEM. Raises: as `load_pem_private_key`.
+    """Return the public key of a private key in PEM. Raises: as `wire.tls.tpm.load_key`.
 
     OpenSSL tests whether the factors of an RSA key are prime, which takes up to 0.1 s, and certificates are inspected
     regularly. The result is kept by a hash of the file's content, so that no copy of the key remains in memory.
     """
     content = hash(private)
     if content not in _public_keys:
-        key = load_pem_private_key(private, None).public_key()
+        key = load_key(private).public_key()
         while len(_public_keys) >= _PUBLIC_KEYS_MAX:
             del _public_keys[next(iter(_public_keys))]
         _public_keys[content] = key.public_bytes(*_PUBLIC_FORM)

@@ -24,9 +24,12 @@ from tests.support.hierarchy import Hierarchy
 from wire.dial.dialer import dial
 from wire.http.connection import ClientConnection
 from wire.messages import REPLY_BYTES_MAX, Command, Outcome
+from wire.pki.hierarchy import PrivateKey, make_key
 from wire.tls.context import Identity, client_context
 
 CLOCK = EmulClock(time_ns)
+MAKE_KEY: Callable[[], PrivateKey] = make_key
+"""Makes the keys of the boxes that enrol."""
 
 
 def disk() -> EmulDisk:
@@ -70,7 +73,8 @@ async def running_box(
 ) -> AsyncIterator[Box]:
     """A box that serves its ports, until the context's end."""
     uplink = EmulEthernetPort("uplink")
-    box = Box(config, Hardware(on, CLOCK, uplink, sessions=sessions, audit_log=audit_log), Random(2))
+    hardware = Hardware(on, CLOCK, uplink, sessions=sessions, audit_log=audit_log, make_key=MAKE_KEY)
+    box = Box(config, hardware, Random(2))
     task = asyncio.ensure_future(box.run())
     try:
         await eventually(lambda: task.done() or len(box.tcp_ports) == len(config.port))

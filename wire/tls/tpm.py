@@ -1,0 +1,238 @@
+"""Private keys in a TPM 2.0: made there, and used for signatures and by TLS without ever leaving it.
+
+A key is a file "TSS2 PRIVATE KEY": its private part is encrypted by the TPM, and useless elsewhere. The TPM is used
+by the program `openssl` with the provider `tpm2` (tpm2-openssl), a process for each operation. The provider is not
+loaded into this process: OpenSSL would then compute hashes and verify peers in the TPM too, or sign without the
+private key; in FIPS mode it would not use the provider at all.
+
+For TLS, OpenSSL gets a key with a method of its own for signatures (EC_KEY_METHOD_new(3)). All else of TLS is done by
+the cryptographic module of this process, in FIPS mode by its FIPS provider. The signature is made by the TPM, whose
+validation is that of its manufacturer.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import ssl
+import subprocess
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from wire.tls.session import openssl
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+
+HEADER: Final = b"-----BEGIN TSS2 PRIVATE KEY-----"
+COMMAND_SECONDS_MAX: Final = 30.0
+"""A TPM needs up to some seconds to make a key, and some tenths of a second for a signature."""
+# "-fips": in FIPS mode, OpenSSL offers only algorithms of the FIPS provider otherwise
+_PROVIDERS: Final = ("-provider", "tpm2", "-provider", "default", "-propquery", "?provider=tpm2,-fips")
+_SignCallback: Final = ctypes.CFUNCTYPE(
+    ctypes.c_int,
+    *(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p, ctypes.POINTER(ctypes.c_uint)),
+    *(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p),
+)
+"""The function `sign` of an EC_KEY_METHOD: type, digest, its length, signature, its length, kinv, r, key."""
+
+
+class TpmError(OSError):
+    """The TPM, or the key in it, cannot be used; the message says why."""
+
+
+class TpmKey(ec.EllipticCurvePrivateKey):
+    """A P-256 key in the TPM; it can only sign."""
+
+    def __init__(self, pem: bytes) -> None:
+        """`pem` is the content of its file. Raises: TpmError if it is no key of this TPM."""
+        self.pem = pem
+        public = serialization.load_pem_public_key(_run(("pkey", "-pubout", "-in", "/dev/stdin"), pem))
+        if not isinstance(public, ec.EllipticCurvePublicKey) or not isinstance(public.curve, ec.SECP256R1):
+            raise TpmError("the key in the TPM is not of curve P-256")
+        self._public = public
+
+    @classmethod
+    def make(cls) -> TpmKey:
+        """Make a key in the TPM. Raises: TpmError."""
+        return cls(_run(("genpkey", "-algorithm", "EC", "-pkeyopt", "group:P-256"), b""))
+
+    def sign(self, data: Any, signature_algorithm: ec.EllipticCurveSignatureAlgorithm) -> bytes:
+        """Return the signature (DER) of bytes, or of their hash if the algorithm is `Prehashed`. Raises: TpmError."""
+        algorithm = signature_algorithm.algorithm
+        if not isinstance(algorithm, Prehashed):
+            digest = hashes.Hash(algorithm)
+            digest.update(data)
+            data = digest.finalize()
+        return self.sign_hash(bytes(data))
+
+    def sign_hash(self, digest: bytes) -> bytes:
+        """Return the signature (DER) of a hash. Raises: TpmError."""
+        key = os.memfd_create("tpm-key")
+        try:
+            os.write(key, self.pem)
+            return _run(("pkeyutl", "-sign", "-inkey", f"/dev/fd/{key}"), digest, (key,))
+        finally:
+            os.close(key)
+
+    def public_key(self) -> ec.EllipticCurvePublicKey:
+        """Return the public key."""
+        return self._public
+
+    @property
+    def curve(self) -> ec.EllipticCurve:
+        """The curve."""
+        return self._public.curve
+
+    @property
+    def key_size(self) -> int:
+        """The size in bits."""
+        return self._public.key_size
+
+    def exchange(self, algorithm: ec.ECDH, peer_public_key: ec.EllipticCurvePublicKey) -> NoReturn:
+        """Not supported. Raises: NotImplementedError."""
+        raise NotImplementedError("the key in the TPM only signs")
+
+    def private_numbers(self) -> NoReturn:
+        """Not supported. Raises: NotImplementedError."""
+        raise NotImplementedError("the key stays in the TPM")
+
+    def private_bytes(self, encoding: Any, format: Any, encryption_algorithm: Any) -> NoReturn:
+        """Not supported: `pem` is the file. Raises: NotImplementedError."""
+        raise NotImplementedError("the key stays in the TPM")
+
+    def __copy__(self) -> TpmKey:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> TpmKey:
+        return self
+
+
+def is_tpm_key(pem: bytes) -> bool:
+    """Return whether the content of a key file is a key in a TPM."""
+    return pem.lstrip().startswith(HEADER)
+
+
+def load_key(pem: bytes) -> PrivateKeyTypes:
+    """Load an unencrypted private key (PEM), or one in the TPM.
+
+    Raises: TpmError; as `load_pem_private_key`: ValueError, TypeError, UnsupportedAlgorithm.
+    """
+    return load_tpm_key(pem) if is_tpm_key(pem) else serialization.load_pem_private_key(pem, None)
+
+
+@cache
+def load_tpm_key(pem: bytes) -> TpmKey:
+    """Load a key in the TPM, once. Raises: TpmError if it is no key of this TPM."""
+    return TpmKey(pem)
+
+
+def use_tpm_key(context: ssl.SSLContext, certificate: Path, key: TpmKey) -> None:
+    """Let a context authenticate itself with a certificate (PEM, with its chain) and its key in the TPM.
+
+    Raises: OSError; ssl.SSLError if they do not match.
+    """
+    library = _library()
+    certificate.read_bytes()  # OpenSSL's error would not name the file
+    # the first member of a PySSLContext behind the header of the object
+    pointer = ctypes.c_void_p.from_address(id(context) + object.__basicsize__)
+    if library.SSL_CTX_get_options(pointer) & 0xFFFFFFFF != context.options & 0xFFFFFFFF:
+        raise RuntimeError("this version of Python has another layout of ssl.SSLContext")
+    der = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    place = ctypes.cast(ctypes.create_string_buffer(der), ctypes.c_void_p)
+    curve_key = library.d2i_EC_PUBKEY(None, ctypes.byref(place), len(der))
+    pair = library.EVP_PKEY_new()
+    signer = _signer(key)
+    try:
+        is_used = (
+            library.EC_KEY_set_method(curve_key, signer.method) == 1
+            and library.EVP_PKEY_set1_EC_KEY(pair, curve_key) == 1
+            and library.SSL_CTX_use_certificate_chain_file(pointer, bytes(certificate)) == 1
+            and library.SSL_CTX_use_PrivateKey(pointer, pair) == 1
+        )
+    finally:
+        library.EVP_PKEY_free(pair)
+        library.EC_KEY_free(curve_key)
+        library.ERR_clear_error()
+    if not is_used:
+        raise ssl.SSLError(f"{certificate}: is not a certificate for the key in the TPM")
+
+
+class _Signer:
+    """A method of EC keys that signs in the TPM."""
+
+    def __init__(self, key: TpmKey) -> None:
+        library = _library()
+        self._key = key
+        self._callback = _SignCallback(self._sign)  # referenced here because OpenSSL stores its address
+        self.method = library.EC_KEY_METHOD_new(library.EC_KEY_OpenSSL())
+        library.EC_KEY_METHOD_set_sign(self.method, self._callback, None, None)
+
+    def _sign(
+        self, _type: int, digest: int, size: int, signature: int, length: Any, *_precomputed: object
+    ) -> int:
+        try:
+            made = self._key.sign_hash(ctypes.string_at(digest, size))
+        except TpmError:
+            return 0  # the handshake fails
+        ctypes.memmove(signature, made, len(made))
+        length[0] = len(made)
+        return 1
+
+
+@cache
+def _signer(key: TpmKey) -> _Signer:
+    """Return the method of a key; it is kept, since OpenSSL has its address as long as connections exist."""
+    return _Signer(key)
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    """Return OpenSSL with the types of the functions that are used here."""
+    library, pointer = openssl(), ctypes.c_void_p
+    signatures: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
+        ("EC_KEY_OpenSSL", pointer, ()),
+        ("EC_KEY_METHOD_new", pointer, (pointer,)),
+        ("EC_KEY_METHOD_set_sign", None, (pointer, _SignCallback, pointer, pointer)),
+        ("EC_KEY_set_method", ctypes.c_int, (pointer, pointer)),
+        ("EC_KEY_free", None, (pointer,)),
+        ("d2i_EC_PUBKEY", pointer, (pointer, ctypes.POINTER(pointer), ctypes.c_long)),
+        ("EVP_PKEY_new", pointer, ()),
+        ("EVP_PKEY_set1_EC_KEY", ctypes.c_int, (pointer, pointer)),
+        ("EVP_PKEY_free", None, (pointer,)),
+        ("SSL_CTX_get_options", ctypes.c_uint64, (pointer,)),
+        ("SSL_CTX_use_certificate_chain_file", ctypes.c_int, (pointer, ctypes.c_char_p)),
+        ("SSL_CTX_use_PrivateKey", ctypes.c_int, (pointer, pointer)),
+        ("ERR_clear_error", None, ()),
+    )
+    for name, result, arguments in signatures:
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    return library
+
+
+def _run(words: Sequence[str], given: bytes, descriptors: Sequence[int] = ()) -> bytes:
+    """Run `openssl` with the TPM's provider; return its output. Raises: TpmError."""
+    command = ("openssl", words[0], *_PROVIDERS, *words[1:])
+    try:
+        done = subprocess.run(
+            command,
+            input=given,
+            capture_output=True,
+            check=True,
+            timeout=COMMAND_SECONDS_MAX,
+            pass_fds=descriptors,
+        )
+    except subprocess.CalledProcessError as error:
+        lines = error.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise TpmError(f"the TPM cannot be used: {lines[-1] if lines else 'openssl failed'}") from None
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise TpmError(f"the TPM cannot be used: {error}") from None
+    return done.stdout
