@@ -18,7 +18,7 @@
 set -eu
 
 DEBIAN_kernel="dnsmasq-base udhcpc firewalld dbus-daemon nftables libnftables1 iproute2 conntrack tcpdump squid-openssl dante-server dante-client haproxy
-	openssl util-linux mount e2fsprogs postgresql openvpn strongswan-charon strongswan-swanctl libcharon-extra-plugins
+	openssl util-linux mount e2fsprogs postgresql openvpn strongswan-charon strongswan-swanctl libcharon-extra-plugins strongswan-pki
 	libstrongswan-standard-plugins python3-cryptography"
 REDHAT_kernel="dnsmasq firewalld dbus-daemon nftables iproute conntrack-tools tcpdump squid dante-server dante haproxy openssl util-linux
 	e2fsprogs postgresql-server openvpn strongswan"
