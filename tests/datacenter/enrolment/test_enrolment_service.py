@@ -164,6 +164,21 @@ def test_with_an_expired_certificate_a_box_can_only_enrol_and_ask_for_the_time(c
     asyncio.run(act())
 
 
+def test_with_an_expired_certificate_a_box_passes_no_request_of_an_instrument_on(center: Center) -> None:
+    async def act() -> None:
+        async with center.serving():
+            connection = await center.connect(center.expired)
+            body = est.encode_request(make_request("CHEM-1", make_key()))
+            response = await connection.request("POST", est.INSTRUMENT_ENROL, body, est.REQUEST_HEADERS)
+            assert response.status == 403 and b"is not valid at present" in response.body
+            valid = await center.connect(center.valid)
+            without = await valid.request("POST", est.INSTRUMENT_ENROL, body, est.REQUEST_HEADERS)
+            assert without.status == 401, "the header with the instrument's certificate is missing"
+            valid.abort()
+
+    asyncio.run(act())
+
+
 def test_ca_certificates_are_sent_only_if_they_have_changed(center: Center) -> None:
     async def act() -> None:
         async with center.serving():
