@@ -9,7 +9,7 @@ from concurrent.futures import Executor
 from typing import Final
 
 from datacenter.base.counting import count_changed
-from datacenter.store.calls import PAUSE_SECONDS, call_database
+from datacenter.store.calls import call_in_background
 from datacenter.store.errors import StoreError
 from datacenter.store.store import Store
 
@@ -26,8 +26,7 @@ async def count_periodically(store: Store, executor: Executor | None, now_ms: Ca
         try:
             counted = 1
             while counted:
-                counted = await call_database(executor, count_changed, store, now_ms())
-                await asyncio.sleep(PAUSE_SECONDS)
+                counted = await call_in_background(executor, count_changed, store, now_ms())
         except StoreError as error:
             _log.error("the installed base is not counted: %s", error)
         await asyncio.sleep(COUNT_SECONDS)

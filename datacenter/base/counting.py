@@ -28,8 +28,8 @@ from datacenter.store.partitions import DAY_MS
 from datacenter.store.schema import base_days, base_instruments, boxes, changed_days, instruments, sites
 from datacenter.store.store import Store
 
-BATCH: Final = 50
-"""Instrument-days that are counted in one transaction: about 0.3 s."""
+BATCH: Final = 20
+"""Instrument-days that are counted in one transaction: about 0.1 s."""
 _ADVISORY_LOCK: Final = 0x5241_5044_4202
 """Key of the PostgreSQL advisory lock that lets only one process count."""
 _TAKE_MARK: Final = text(

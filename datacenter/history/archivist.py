@@ -11,7 +11,7 @@ from typing import Final
 from datacenter.config import Retention
 from datacenter.history.archive import archive_instrument, waiting
 from datacenter.retention import delete_piece, kept_days
-from datacenter.store.calls import PAUSE_SECONDS, call_database
+from datacenter.store.calls import call_database, call_in_background
 from datacenter.store.errors import StoreError
 from datacenter.store.partitions import DAY_MS
 from datacenter.store.store import Store
@@ -36,8 +36,7 @@ async def archive_hourly(
         before_ms = now_ms() - rows_days * DAY_MS
         try:
             for box, instrument in await call_database(executor, waiting, store, before_ms):
-                await call_database(executor, archive_instrument, store, box, instrument, before_ms)
-                await asyncio.sleep(PAUSE_SECONDS)
+                await call_in_background(executor, archive_instrument, store, box, instrument, before_ms)
         except StoreError as error:
             _log.error("statuses are not archived: %s", error)
         try:
@@ -51,9 +50,8 @@ async def _delete_expired(store: Store, executor: Executor | None, now_ms: int, 
     """Delete in pieces, so that batches wait little; then drop empty partitions. Raises: StoreError."""
     for kind, days in kept_days(retention).items():
         total = 0
-        while deleted := await call_database(executor, delete_piece, store, kind, days, now_ms):
+        while deleted := await call_in_background(executor, delete_piece, store, kind, days, now_ms):
             total += deleted
-            await asyncio.sleep(PAUSE_SECONDS)
         if total:
             _log.info("%s: deleted %d rows older than %d days", kind, total, days)
     for part in store.parts:

@@ -18,7 +18,7 @@ class StoreError(Exception):
         cause = getattr(error, "orig", None) or error
         state, diagnostics = getattr(cause, "sqlstate", None), getattr(cause, "diag", None)
         if state is None or diagnostics is None:
-            return cls(str(error))
+            return cls(str(cause))  # without the statement, which SQLAlchemy adds
         if not state.startswith(_QUOTES_VALUES):
             return cls(f"{diagnostics.message_primary} (SQLSTATE {state})")
         kind = re.sub("(?<=[a-z])(?=[A-Z])", " ", type(cause).__name__).lower()  # such as "unique violation"

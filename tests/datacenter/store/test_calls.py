@@ -1,0 +1,27 @@
+"""Background work pauses as long as it works, so that others get SQLite's write lock."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import closing
+
+import pytest
+
+from datacenter.store.calls import PAUSE_SECONDS, call_in_background
+from sim.net.loop import SimLoop
+
+
+@pytest.mark.parametrize(("lasts_s", "ends_s"), [(0.0, PAUSE_SECONDS), (2.0, 4.0)])
+def test_a_piece_is_followed_by_a_pause_of_its_length(
+    lasts_s: float, ends_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def piece(*_: object) -> int:
+        await asyncio.sleep(lasts_s)
+        return 7
+
+    async def work() -> tuple[int, float]:
+        return await call_in_background(None, int), asyncio.get_running_loop().time()
+
+    monkeypatch.setattr("datacenter.store.calls.call_database", piece)
+    with closing(SimLoop()) as loop:
+        assert loop.run_until_complete(work()) == (7, pytest.approx(ends_s))
