@@ -15,6 +15,7 @@ from rap.dc_enrolment import add_enrolment
 from rap.dc_maintenance import add_maintenance
 from rap.dc_retention import add_retention
 from rap.dc_rollout import add_rollout
+from rap.dc_shard import add_shard
 from rap.dc_store import database_errors
 from rap.dc_token import add_verbs as add_token_verbs
 from rap.dc_visit import add_visit
@@ -50,6 +51,7 @@ def add_verbs(parser: Parser) -> None:
         parser.add_command("enrolment", "certificates of boxes, requests for them, and the deny-list")
     )
     add_rollout(parser.add_command("rollout", "rollouts of releases in waves"))
+    add_shard(parser.add_command("shard", "PostgreSQL servers over which boxes are distributed"))
     add_token_verbs(parser.add_command("token", "API tokens of programs"))
 
 

@@ -29,8 +29,11 @@ def database_errors(file: Path) -> Iterator[None]:
 
 
 @contextmanager
-def open_store(file: Path) -> Iterator[tuple[Config, Store]]:
-    """Open the store of a configuration for the block, in which `database_errors` applies. Raises: WrongInput."""
+def open_store(file: Path, application: str = "") -> Iterator[tuple[Config, Store]]:
+    """Open the store of a configuration for the block, in which `database_errors` applies.
+
+    `application` names the connections in PostgreSQL's list of activity. Raises: WrongInput.
+    """
     from datacenter.config import load_config
     from datacenter.store import shards
     from settings.problems import SettingsError
@@ -38,9 +41,20 @@ def open_store(file: Path) -> Iterator[tuple[Config, Store]]:
     with database_errors(file):
         config = load_config(file)
         try:
-            store = shards.open_store(config.store.url, config.store.shard_urls)
+            urls = {name: _named(url, application) for name, url in config.store.shard_urls.items()}
+            store = shards.open_store(_named(config.store.url, application), urls)
         except ValueError as error:
             raise SettingsError.at(file, "store.url", str(error)) from error
         with closing(store):
             store.check()
             yield config, store
+
+
+def _named(url: str, application: str) -> str:
+    """Return the URL of a PostgreSQL database with the name of an application."""
+    from sqlalchemy.engine import make_url
+
+    if not application or not url.startswith("postgresql"):
+        return url
+    named = make_url(url).update_query_dict({"application_name": application})
+    return named.render_as_string(hide_password=False)

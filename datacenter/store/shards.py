@@ -10,21 +10,32 @@ acknowledged. After a failure between the two the box sends it again: no record 
 
 Evaluation has its position in the main database, in the transaction of its effects, and copies it to the shard, where
 archive and retention compare with it. A copy may be late, but it is never ahead.
+
+Which boxes may send is decided in the main database; a shard has a copy for its own boxes, made when it is opened,
+and for a single box when it first sends. A program may start while a shard is down: until it can be opened, each call
+of it raises StoreError.
 """
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from hashlib import sha256
+from threading import Lock
+from typing import Final
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
+from sqlalchemy.exc import OperationalError
 
 from datacenter.store.batch import Received, exchange_commands, store_records
 from datacenter.store.errors import StoreError, UnknownBoxError
 from datacenter.store.schema import boxes
 from datacenter.store.store import Store, Writer
 from wire.messages import BatchReply
+
+_log: Final = logging.getLogger(__name__)
 
 
 def choose_shard(box: str, names: Collection[str]) -> str:
@@ -33,16 +44,103 @@ def choose_shard(box: str, names: Collection[str]) -> str:
 
 
 class Shard(Store):
-    """The database of one shard; `commands` writes to the main database, and belongs to this shard alone."""
+    """The database of one shard of the store `main`."""
 
-    def __init__(self, name: str, url: str, commands: Writer) -> None:
+    def __init__(self, name: str, url: str, main: ShardedStore) -> None:
+        self.name, self._main = name, main
+        self._commands = main.make_writer()
+        """Writes to the main database, for this shard alone."""
+        self._is_open = False
+        self._opening = Lock()
         super().__init__(url)
-        self.name, self._commands = name, commands
+
+    def _prepare(self) -> None:
+        """As `Store._prepare`; a database that does not answer is opened later."""
+        try:
+            super()._prepare()
+        except StoreError as error:
+            if not isinstance(error.__context__, OperationalError):
+                raise
+            _log.error("shard %s: its boxes wait until its database answers: %s", self.name, error)
+            return
+        self._is_open = True
 
     def close(self) -> None:
         """Close the connections, also that to the main database."""
         self._commands.release()
         super().close()
+
+    def check(self) -> None:
+        """Raise StoreError if the database has boxes of another shard, or is a main database."""
+        if self._is_open:
+            with super().transaction() as connection:
+                self._check(connection)
+
+    def _check(self, connection: Connection) -> None:
+        for name in connection.scalars(select(boxes.c.shard).distinct()):
+            if name is None:
+                raise StoreError(
+                    f"the database of shard {self.name} has reports of its own, as a main database: "
+                    "give an empty one"
+                )
+            if name != self.name:
+                raise StoreError(
+                    f"the database of shard {self.name} is that of shard {name}: correct the URLs"
+                )
+
+    def _open(self) -> None:
+        """Open a database that did not answer at the start of the program. Raises: StoreError."""
+        with self._opening:
+            if self._is_open:
+                return
+            super()._prepare()
+            with super().transaction() as connection:
+                self._check(connection)
+                self._authorize(connection, self._main.boxes_of(self.name), 0)
+            self._is_open = True
+            _log.info("shard %s: its database answers", self.name)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """As `Store.transaction`."""
+        self._open()
+        with super().transaction() as connection:
+            yield connection
+
+    def authorize(self, serials: Collection[str], now_ms: int) -> None:
+        """As `Store.authorize`; later if the database does not answer yet."""
+        if self._is_open:
+            super().authorize(serials, now_ms)
+
+    def ingest_all(self, received: Sequence[Received]) -> list[BatchReply | UnknownBoxError | StoreError]:
+        """As `Store.ingest_all`."""
+        try:
+            self._open()
+        except StoreError as error:
+            return [error] * len(received)
+        outcomes = super().ingest_all(received)
+        unknown = [place for place, one in enumerate(outcomes) if isinstance(one, UnknownBoxError)]
+        if unknown and self._copy_boxes({received[place].box for place in unknown}):
+            again = super().ingest_all([received[place] for place in unknown])
+            for place, outcome in zip(unknown, again, strict=True):
+                outcomes[place] = outcome
+        return outcomes
+
+    def _copy_boxes(self, wanted: Collection[str]) -> bool:
+        """Authorize boxes that were authorized in the main database meanwhile; return whether there are any."""
+        try:
+            found = self._main.boxes_of(self.name) & set(wanted)
+            with super().transaction() as connection:
+                for box in found:
+                    self._enrol(connection, box, 0)
+        except StoreError:
+            return False  # they are refused, and send again
+        return bool(found)
+
+    def drop_empty_partitions(self, now_ms: int) -> int:
+        """As `Store.drop_empty_partitions`."""
+        self._open()
+        return super().drop_empty_partitions(now_ms)
 
     def _new_place(self, box: str) -> str | None:  # noqa: ARG002
         return self.name
@@ -69,10 +167,10 @@ class ShardedStore(Store):
         super().__init__(url)
         self._shards: dict[str, Shard] = {}
         self._found: dict[str, Store] = {}
-        """The stores of boxes, which never change."""
+        """The stores of boxes, which do not change while a program runs."""
         try:
             for name, shard_url in shards.items():
-                self._shards[name] = Shard(name, shard_url, Writer(self._engine))
+                self._shards[name] = Shard(name, shard_url, self)
         except BaseException:
             self.close()
             raise
@@ -92,7 +190,25 @@ class ShardedStore(Store):
         """As `Store.check`; also if a database belongs to another shard."""
         super().check()
         for shard in self._shards.values():
-            _check_shard(shard)
+            shard.check()
+
+    @property
+    def shards(self) -> Mapping[str, Shard]:
+        """The shards by name."""
+        return self._shards
+
+    def forget(self, box: str) -> None:
+        """Look up the shard of a box again, after it was moved."""
+        self._found.pop(box, None)
+
+    def make_writer(self) -> Writer:
+        """Return a further connection to the main database."""
+        return Writer(self._engine)
+
+    def boxes_of(self, shard: str) -> set[str]:
+        """Return the authorized boxes of a shard. Raises: StoreError."""
+        of_shard = select(boxes.c.serial).where(boxes.c.shard == shard, boxes.c.dismissed_at_ms.is_(None))
+        return {box for (box,) in self.read(of_shard)}
 
     def authorize(self, serials: Collection[str], now_ms: int) -> None:
         """As `Store.authorize`; new boxes get their shards."""
@@ -147,14 +263,3 @@ def open_store(url: str, shards: Mapping[str, str]) -> Store:
     Raises: StoreError; ValueError as `Store`.
     """
     return ShardedStore(url, shards) if shards else Store(url)
-
-
-def _check_shard(shard: Shard) -> None:
-    """Raise StoreError if the database has boxes of another shard, or is a main database."""
-    for (name,) in list(shard.read(select(boxes.c.shard).distinct())):
-        if name is None:
-            raise StoreError(
-                f"the database of shard {shard.name} has reports of its own, as a main database: give an empty one"
-            )
-        if name != shard.name:
-            raise StoreError(f"the database of shard {shard.name} is that of shard {name}: correct the URLs")

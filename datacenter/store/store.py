@@ -31,6 +31,7 @@ from sqlalchemy import (
     text,
     update,
 )
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import PoolProxiedConnection, StaticPool
 
@@ -49,6 +50,10 @@ _STATEMENTS: Final[dict[str, Callable[[], Statements]]] = {
     "psycopg": PostgresStatements,
 }
 """By the driver in the URL."""
+CONNECT_SECONDS_MAX: Final = 10
+"""Limit of the time to connect to PostgreSQL: a host that is down may not answer at all."""
+LOCK_SECONDS_MAX: Final = 15
+"""Limit of the time to wait for SQLite's write lock; a browser waits for 20 s."""
 _JOURNAL_TRIES: Final = 50
 _JOURNAL_RETRY_SECONDS: Final = 0.02
 
@@ -108,6 +113,10 @@ class Store:
         self._partitions = Partitions(self._engine)
         self._statements = statements
         self._writer = Writer(self._engine)
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Create or upgrade the tables. Raises: StoreError."""
         try:
             upgrade(self._engine)
         except (SchemaError, SQLAlchemyError) as error:
@@ -170,26 +179,28 @@ class Store:
     def authorize(self, serials: Collection[str], now_ms: int) -> None:
         """Authorize the boxes with these serial numbers, and no others. Raises: StoreError."""
         with self.transaction() as connection:
-            enrol = text(
-                "INSERT INTO boxes (serial, enrolled_at_ms, shard) VALUES (:serial, :now, :shard)"
-                " ON CONFLICT DO NOTHING"
-            )
-            for serial in serials:
-                new = {"serial": serial, "now": now_ms, "shard": self._new_place(serial)}
-                connection.execute(enrol, new)
-            listed = boxes.c.serial.in_(serials)
-            connection.execute(update(boxes).where(listed).values(dismissed_at_ms=None))
-            dismissed = ~listed & boxes.c.dismissed_at_ms.is_(None)
-            connection.execute(update(boxes).where(dismissed).values(dismissed_at_ms=now_ms))
+            self._authorize(connection, serials, now_ms)
+
+    def _authorize(self, connection: Connection, serials: Collection[str], now_ms: int) -> None:
+        for serial in serials:
+            self._enrol(connection, serial, now_ms)
+        dismissed = ~boxes.c.serial.in_(serials) & boxes.c.dismissed_at_ms.is_(None)
+        connection.execute(update(boxes).where(dismissed).values(dismissed_at_ms=now_ms))
 
     def authorize_also(self, serial: str, site: str, now_ms: int) -> None:
         """Authorize a further box, at a site, until `authorize` is called without it. Raises: StoreError."""
         with self.transaction() as connection:
-            new = {"serial": serial, "enrolled_at_ms": now_ms, "shard": self._new_place(serial)}
-            if connection.scalar(select(boxes.c.serial).where(boxes.c.serial == serial)) is None:
-                connection.execute(insert(boxes).values(new))
-            placed = update(boxes).where(boxes.c.serial == serial)
-            connection.execute(placed.values(site=site, dismissed_at_ms=None))
+            self._enrol(connection, serial, now_ms)
+            connection.execute(update(boxes).where(boxes.c.serial == serial).values(site=site))
+
+    def _enrol(self, connection: Connection, serial: str, now_ms: int) -> None:
+        """Enter a box, or authorize it again."""
+        enrol = text(
+            "INSERT INTO boxes (serial, enrolled_at_ms, shard) VALUES (:serial, :now, :shard)"
+            " ON CONFLICT (serial) DO UPDATE SET dismissed_at_ms = NULL"
+        )
+        new = {"serial": serial, "now": now_ms, "shard": self._new_place(serial)}
+        connection.execute(enrol, new)
 
     def ingest(self, box: str, batch: Batch, now_ms: int) -> BatchReply:
         """Store the new records of a batch and return the commands that are due; committed on return.
@@ -320,7 +331,7 @@ def schema_revision(url: str) -> str | None:
 def _engine(url: str, durable: bool) -> tuple[Engine, Statements]:
     """Return the engine, and the statements for its database."""
     try:
-        engine = create_engine(url, hide_parameters=True)
+        engine = create_engine(url, hide_parameters=True, connect_args=_connect_arguments(url))
     except (ArgumentError, ImportError) as error:
         raise ValueError(f"{url}: {error}") from error
     if engine.dialect.name == "sqlite":
@@ -339,6 +350,17 @@ def _engine(url: str, durable: bool) -> tuple[Engine, Statements]:
     if statements is None:
         raise ValueError(f"{url}: unsupported database; give sqlite:// or postgresql+psycopg://")
     return engine, statements()
+
+
+def _connect_arguments(url: str) -> dict[str, Any]:
+    """Return limits of waiting: for PostgreSQL to answer, unless the URL has one, and for SQLite's write lock.
+
+    Raises: ArgumentError.
+    """
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        return {"timeout": LOCK_SECONDS_MAX}
+    return {} if "connect_timeout" in parsed.query else {"connect_timeout": CONNECT_SECONDS_MAX}
 
 
 def _postgresql_settings(connection: Any, _: object) -> None:

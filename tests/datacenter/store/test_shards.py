@@ -223,6 +223,18 @@ def test_databases_that_do_not_fit_are_refused(urls: list[str]) -> None:
         store.check()
 
 
+def test_a_box_that_another_process_authorizes_may_send_at_once(
+    sharded: ShardedStore, urls: list[str]
+) -> None:
+    """RAP-0000 is in shard b."""
+    with pytest.raises(UnknownBoxError):
+        sharded.ingest("RAP-0000", batch(alert(1)), 1)
+    with closing(open_sharded(urls)) as other:
+        other.authorize_also("RAP-0000", "berlin-1", 1)
+    assert sharded.ingest("RAP-0000", batch(alert(1)), 2).stored == 1
+    assert queries.counts(sharded.parts[2]) == {("RAP-0000", "CHEM-0001"): 1}
+
+
 @pytest.mark.slow("starts a program beside three database servers")
 def test_a_shard_that_is_down_holds_up_no_boxes_of_the_other(
     servers: list[PostgresServer], urls: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -246,6 +258,42 @@ def test_a_shard_that_is_down_holds_up_no_boxes_of_the_other(
         assert (send("RAP-0000", 2), send("RAP-0002", 2)) == ([503], [200])
         servers[2].start()
         assert send("RAP-0000", 2) == [200]
+    servers[2].kill()
+    with serving(file) as port:
+        assert (send("RAP-0000", 3), send("RAP-0002", 3)) == ([503], [200])
+        servers[2].start()
+        assert send("RAP-0000", 3) == [200]
     with closing(open_sharded(urls)) as store:
-        assert [sum(queries.counts(part).values()) for part in store.parts[1:]] == [2, 2]
-        assert sum(queries.counts(store).values()) == 4
+        assert [sum(queries.counts(part).values()) for part in store.parts[1:]] == [3, 3]
+        assert sum(queries.counts(store).values()) == 6
+
+
+def test_a_shard_that_is_opened_late_is_checked_and_knows_who_may_send(
+    servers: list[PostgresServer], urls: list[str]
+) -> None:
+    in_b = [f"RAP-{number:04}" for number in range(20) if choose_shard(f"RAP-{number:04}", NAMES) == "b"]
+    kept, dismissed, new = in_b[:3]
+    with closing(open_sharded(urls)) as store:
+        store.authorize([kept, dismissed], 0)
+    servers[2].kill()
+    try:
+        with closing(open_sharded(urls)) as store:
+            store.check()
+            store.authorize([kept, new], 1)
+            with pytest.raises(StoreError, match="connection"):
+                store.ingest(kept, batch(alert(1)), 2)
+            servers[2].start()
+            assert store.ingest(kept, batch(alert(1)), 2).stored == 1
+            assert store.ingest(new, batch(alert(1)), 2).stored == 1
+            with pytest.raises(UnknownBoxError):
+                store.ingest(dismissed, batch(alert(1)), 2)
+        servers[2].kill()
+        with closing(open_sharded(urls)) as store:
+            servers[2].start()
+            with closing(Store(urls[2])) as wrong, wrong.transaction() as connection:
+                connection.execute(update(boxes).values(shard="c"))
+            with pytest.raises(StoreError, match="that of shard c"):
+                store.ingest(kept, batch(alert(2), first=2), 3)
+    finally:
+        servers[2].stop()
+        servers[2].start()

@@ -1,0 +1,78 @@
+"""`rap dc shard`: which shard has the reports of how many boxes, and moving boxes to another."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rap.dc_store import open_store
+from rap.outcome import OK, WrongInput
+from rap.parser import Parser
+
+if TYPE_CHECKING:
+    from datacenter.store.shards import ShardedStore
+
+
+def add_shard(parser: Parser) -> None:
+    """Add the verbs."""
+    shown = parser.add_command("list", "the number of boxes in each database")
+    shown.add_argument("--config", metavar="FILE", type=Path, required=True, help="TOML configuration")
+    shown.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
+    shown.set_command(_list)
+    move = parser.add_command("move", "move the reports of boxes to a shard, while no data center runs")
+    move.add_argument("boxes", metavar="BOX", nargs="+", help="serial numbers of boxes")
+    move.add_argument("--to", metavar="SHARD", required=True, help="name of a configured shard")
+    move.add_argument("--config", metavar="FILE", type=Path, required=True, help="TOML configuration")
+    move.set_command(_move)
+
+
+@contextmanager
+def _shards(file: Path) -> Iterator[tuple[ShardedStore, str]]:
+    """Open the store of a configuration with shards; gives also the application name of its connections."""
+    from datacenter.store.shards import ShardedStore
+
+    name = f"rap dc shard {os.getpid()}"
+    with open_store(file, name) as (_, store):
+        if not isinstance(store, ShardedStore):
+            raise WrongInput(f"{file}: `store.shards`: there are none; add [[store.shards]]")
+        yield store, name
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    from datacenter.store.moving import placed_boxes
+
+    with _shards(arguments.config) as (store, _):
+        found = placed_boxes(store)
+    if arguments.json:
+        print(json.dumps([one._asdict() for one in found], indent=2))
+        return OK
+    for one in found:
+        print(f"{one.shard or 'main database'}: {one.boxes} {'box' if one.boxes == 1 else 'boxes'}")
+    return OK
+
+
+def _move(arguments: argparse.Namespace) -> int:
+    from datacenter.store.moving import move_box, other_connections, unknown_boxes
+
+    to, wanted = arguments.to, list(dict.fromkeys(arguments.boxes))
+    with _shards(arguments.config) as (store, name):
+        if to not in store.shards:
+            raise WrongInput(
+                f"there is no shard {to}: give one of {', '.join(store.shards)}, or add it to [[store.shards]]"
+            )
+        if unknown := unknown_boxes(store, wanted):
+            raise WrongInput(f"there is no box {', '.join(unknown)}; nothing was moved")
+        if others := other_connections(store, name):
+            listed = "\n  ".join(others)
+            raise WrongInput(
+                f"other programs use the databases; stop all processes of the data center first:\n  {listed}"
+            )
+        for box in wanted:
+            rows = move_box(store, box, to)
+            print(f"{box}: {rows} rows moved to {to}" if rows else f"{box}: is in {to}")
+    return OK
