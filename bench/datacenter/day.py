@@ -1,17 +1,22 @@
 """A day of 10,000 instruments, ingested at once: `python -m bench.datacenter.day [--json]`.
 
 The boxes of 10,000 instruments that report each minute send the reports of a day in batches of eight minutes. One
-process decodes and stores them, in the transactions that the data center's queue makes while it is busy, in a
-PostgreSQL server that flushes its commits. The time to make the batches does not count. `SCALE=0.1` ingests a tenth
-of the day, and computes the time of the whole one.
+process decodes and stores them, or two that have half of them each, in the transactions that the data center's queue
+makes while it is busy, in one PostgreSQL server that flushes its commits. Batches are made in rounds, between
+which all processes wait for each other; the time to make them does not count. `SCALE=0.1` ingests a tenth of the day,
+and computes the time of the whole one.
 """
 
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing, contextmanager
+from multiprocessing import get_context
 from random import Random
-from typing import Final
+from threading import Barrier
+from typing import Any, Final
 
 from bench.datacenter.ingest import INSTRUMENTS, NOW_MS, REPORTS_A_DAY, make_report
 from bench.datacenter.scale import scaled
@@ -25,7 +30,12 @@ from wire.messages import Batch, Entry, decode, encode, encode_batch
 
 BOXES: Final = 10_000 // INSTRUMENTS
 SIZE: Final = 8 * INSTRUMENTS
-BATCHES: Final = scaled(REPORTS_A_DAY // SIZE, TOGETHER_RECORDS_MAX // SIZE)
+BATCHES: Final = scaled(REPORTS_A_DAY // SIZE, 2 * TOGETHER_RECORDS_MAX // SIZE)
+STEP: Final = TOGETHER_RECORDS_MAX // SIZE
+"""Batches that are stored in one transaction."""
+ROUND: Final = 8 * STEP
+"""Batches of each process that are made before any is stored."""
+WAIT_SECONDS_MAX: Final = 600.0
 
 
 def make_batch(random: Random, place: int) -> tuple[str, bytes]:
@@ -38,36 +48,71 @@ def make_batch(random: Random, place: int) -> tuple[str, bytes]:
     return f"RAP-{place % BOXES:04}", encode_batch(1, entries)
 
 
-def ingest_seconds(store: Store) -> tuple[float, float]:
-    """Store BATCHES; return the time of decoding and storing, and the processor time of this process for it."""
-    random, seconds, own_seconds = Random(1), 0.0, 0.0
-    step = TOGETHER_RECORDS_MAX // SIZE
-    for first in range(0, BATCHES, step):
-        made = [make_batch(random, place) for place in range(first, min(first + step, BATCHES))]
-        began, own_began = time.perf_counter(), time.process_time()
-        outcomes = store.ingest_all([Received(box, decode(Batch, data), NOW_MS) for box, data in made])
-        seconds += time.perf_counter() - began
-        own_seconds += time.process_time() - own_began
-        assert not any(isinstance(one, Exception) for one in outcomes)
+def rounds(process: int, processes: int) -> Iterator[list[tuple[str, bytes]]]:
+    """Yield the batches of the process `process` in rounds; all processes have equally many rounds."""
+    random = Random(process)
+    whole = range(process, BATCHES, processes)
+    for first in range(0, BATCHES, processes * ROUND):
+        yield [make_batch(random, place) for place in whole[first // processes : first // processes + ROUND]]
+
+
+def ingest(url: str, process: int, processes: int) -> tuple[float, float]:
+    """Store the batches of a process; return the time of decoding and storing, and its processor time for it."""
+    seconds = own_seconds = 0.0
+    with closing(Store(url)) as store:
+        for made in rounds(process, processes):
+            _together.wait(WAIT_SECONDS_MAX)
+            began, own_began = time.perf_counter(), time.process_time()
+            for first in range(0, len(made), STEP):
+                batches = made[first : first + STEP]
+                outcomes = store.ingest_all(
+                    [Received(box, decode(Batch, data), NOW_MS) for box, data in batches]
+                )
+                assert not any(isinstance(one, Exception) for one in outcomes)
+            own_seconds += time.process_time() - own_began
+            _together.wait(WAIT_SECONDS_MAX)
+            seconds += time.perf_counter() - began
     return seconds, own_seconds
+
+
+_together: Barrier
+"""Where the processes wait for each other."""
+
+
+def _share(barrier: Any) -> None:
+    global _together  # noqa: PLW0603
+    _together = barrier
+
+
+@contextmanager
+def workers(processes: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes that wait for each other at `_together`."""
+    spawn = get_context("spawn")
+    with ProcessPoolExecutor(processes, spawn, _share, (spawn.Barrier(processes),)) as pool:
+        yield pool
+
+
+def measure(processes: int) -> list[Figure]:
+    """The figures of so many processes."""
+    with running_server(flushes=True) as url, closing(Store(url)) as store, workers(processes) as pool:
+        store.authorize([f"RAP-{box:04}" for box in range(BOXES)], 0)
+        calls = [pool.submit(ingest, url, process, processes) for process in range(processes)]
+        measured = [call.result() for call in calls]
+        stored = sum(queries.counts(store).values())
+        assert stored == BATCHES * SIZE
+    seconds, days = max(seconds for seconds, _ in measured), REPORTS_A_DAY / stored
+    own_seconds = sum(own for _, own in measured)
+    name = "one process" if processes == 1 else f"{processes} processes"
+    return [
+        figure(f"reports a second, {name}", "1/s", stored / seconds),
+        figure(f"a day of 10,000 instruments, {name}", "min", seconds * days / 60, "<= 10"),
+        figure("  of it, processor time of the program", "min", own_seconds * days / 60),
+    ]
 
 
 def figures() -> list[Figure]:
     """All figures."""
-    with ExitStack() as stack:
-        store = Store(stack.enter_context(running_server(flushes=True)))
-        stack.callback(store.close)
-        store.authorize([f"RAP-{box:04}" for box in range(BOXES)], 0)
-        seconds, own_seconds = ingest_seconds(store)
-        stored = sum(queries.counts(store).values())
-        assert stored == BATCHES * SIZE
-        days = REPORTS_A_DAY / stored
-    return [
-        figure("reports ingested", "", stored),
-        figure("reports a second, one process", "1/s", stored / seconds),
-        figure("a day of 10,000 instruments", "min", seconds * days / 60, "<= 10"),
-        figure("of it, processor time of the process", "min", own_seconds * days / 60),
-    ]
+    return [figure("reports ingested", "", BATCHES * SIZE), *measure(1), *measure(2)]
 
 
 if __name__ == "__main__":

@@ -176,7 +176,7 @@ def test_the_command_moves_boxes_and_refuses_what_it_cannot(
         assert "main database: process" in problem and "shard b: process" in problem
     assert main([*move, "c"]) == 2
     assert "there is no shard c: give one of a, b" in capsys.readouterr().err
-    assert main([*move, "a", "RAP-0009"]) == 2
+    assert main(["dc", "shard", "move", BOX, "RAP-0009", "--to", "a", *arguments]) == 2
     assert "there is no box RAP-0009; nothing was moved" in capsys.readouterr().err
     assert main(["dc", "shard", "list", *arguments]) == 0
     assert capsys.readouterr().out == "main database: 0 boxes\na: 1 box\nb: 1 box\n"
