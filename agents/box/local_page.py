@@ -8,9 +8,10 @@ from typing import Final
 
 from agents.box.config import BoxConfig, SessionSettings
 from agents.box.firewall import LogMessage
+from agents.box.intake.counts import PortStatus
 from agents.box.page.application import LocalPage
 from agents.box.page.server import serve_page
-from agents.box.page.status import PagePort, PageStatus
+from agents.box.page.status import PagePort, PageStandard, PageStatus
 from agents.box.page.switch import watch_switches
 from agents.box.program import BoxProgram
 from agents.box.sessions.running import security_keys, serial_of
@@ -43,7 +44,7 @@ async def run_local_page(
         serial_of(config.identity.certificate),
         ports,
         lambda: box.sessions,
-        lambda: page_status(config, box),
+        lambda: page_status(config, box, clock.now_ns() / 1e9),
         security_keys(config.sessions),
     )
     box.on_sessions_changed(page.changed)
@@ -67,13 +68,20 @@ async def _serve(
             await asyncio.sleep(RETRY_SECONDS)
 
 
-async def page_status(config: BoxConfig, box: BoxProgram) -> PageStatus | None:
-    """Return what the page shows of the box; None before the spool is open."""
+async def page_status(config: BoxConfig, box: BoxProgram, now_s: float) -> PageStatus | None:
+    """Return what the page shows of the box at a Unix time; None before the spool is open."""
     status = await box.status()
     if status is None:
         return None
+    standards = {port.port: _standard(port, now_s) for port in status.ports}
+    served = {*box.tcp_ports, *(number for number, one in standards.items() if one.is_connected)}
     ports = [
-        PagePort(port.number, tuple(one.serial for one in port.instrument), port.number in box.tcp_ports)
+        PagePort(
+            port.number,
+            tuple(one.serial for one in port.instrument),
+            port.number in served,
+            standards.get(port.number),
+        )
         for port in config.port
     ]
     return PageStatus(
@@ -84,6 +92,11 @@ async def page_status(config: BoxConfig, box: BoxProgram) -> PageStatus | None:
         tuple(ports),
         None if status.fips is None else status.fips.is_passed,
     )
+
+
+def _standard(port: PortStatus, now_s: float) -> PageStandard:
+    message_at_s = None if port.message_s is None else int(now_s - port.message_s)
+    return PageStandard(port.speaks, port.connected, message_at_s, port.accepted, port.left_out)
 
 
 def _show(indicators: Indicators, ports: frozenset[int], box: BoxProgram) -> None:

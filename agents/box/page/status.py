@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class PageStandard:
+    """What an instrument sends that speaks a standard of its own. Counts are since the start of the program."""
+
+    name: str
+    """As in a profile's `speaks`."""
+    is_connected: bool
+    message_at_s: int | None
+    """When its last message was stored, in Unix time; None if none was yet."""
+    accepted: int
+    """Reports stored."""
+    left_out: Mapping[str, int]
+    """What was not, by `wire.standards.extract.Reason`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +30,8 @@ class PagePort:
     """The serial numbers of the instruments enrolled there."""
     is_served: bool
     """Whether the box receives reports there."""
+    standard: PageStandard | None = None
+    """None if the instrument runs the agent."""
 
 
 @dataclass(frozen=True, slots=True)

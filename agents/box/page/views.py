@@ -12,6 +12,7 @@ from typing import Final
 
 from agents.box.page.languages import Catalogue
 from agents.box.page.markup import Markup, element, join
+from agents.box.page.ports import port_row
 from agents.box.page.status import PageStatus
 from agents.box.sessions.security_keys import SecurityKeys, encoded
 from agents.box.sessions.session import BoxSession
@@ -334,11 +335,6 @@ class View:
                 else _("not in force: the box receives and sends nothing. Call the administrator.")
             )
             rows.append((_("Cryptography of FIPS 140"), state, status.is_fips_in_force))
-        for port in status.ports:
-            name = _("port {port}").format(port=port.number)
-            instruments = ", ".join(port.instruments) or _("no instrument")
-            state = _("ready") if port.is_served else _("not ready")
-            rows.append((f"{name}: {instruments}", state, port.is_served))
         cells = [
             element(
                 "tr",
@@ -347,6 +343,7 @@ class View:
             )
             for name, value, is_right in rows
         ]
+        cells += [port_row(port, self.texts, self._time) for port in status.ports]
         enrol = element("p", element("a", _("Enrol a security key"), href="/security-key"))
         is_used = PresenceWay.SECURITY_KEY in self.ways
         return element("section", title, element("table", *cells), enrol if is_used else None)

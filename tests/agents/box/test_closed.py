@@ -151,7 +151,7 @@ def test_a_closed_box_answers_with_the_reason(
             assert read.fips is not None
             assert read.fips.failed == {FipsCheck.KERNEL: KERNEL, FipsCheck.PROVIDER: PROVIDER}
             print_status(read)
-            page = await page_status(config, program)
+            page = await page_status(config, program, 0)
             assert page is not None
             assert page.is_fips_in_force is False
             assert not any(port.is_served for port in page.ports)

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 from urllib.parse import urlencode
 
 from agents.box.page.application import LocalPage
-from agents.box.page.status import PagePort, PageStatus
+from agents.box.page.status import PagePort, PageStandard, PageStatus
 from agents.box.sessions.security_keys import SecurityKeys
 from tests.support.agents.session_box import PORT, SessionBox
 from tests.support.wire.grants import OFFER
@@ -15,6 +15,14 @@ from wire.http.connection import Peer, Request, Response
 
 OTHER_PORT = PORT + 1
 HOST = "rap.example:8443"
+STANDARD = PageStandard(
+    "astm-serial",
+    is_connected=True,
+    message_at_s=1_930_390_200,
+    accepted=12,
+    left_out={"patient-results-dropped": 7, "frame-refused": 2},
+)
+SILENT = PageStandard("hl7", is_connected=False, message_at_s=None, accepted=0, left_out={})
 STATUS = PageStatus(
     is_connected=True,
     records_waiting=3,
@@ -23,6 +31,8 @@ STATUS = PageStatus(
     ports=(
         PagePort(PORT, (OFFER.instrument, "CH-4712"), is_served=True),
         PagePort(OTHER_PORT, (), is_served=False),
+        PagePort(OTHER_PORT + 1, ("CELL-7",), is_served=True, standard=STANDARD),
+        PagePort(OTHER_PORT + 2, ("GAS-8",), is_served=True, standard=SILENT),
     ),
 )
 

@@ -15,7 +15,10 @@ from agents.box.page.application import (
     LIVE_HOLD_SECONDS,
     LocalPage,
 )
-from agents.box.page.status import PageStatus
+from agents.box.page.languages import catalogue
+from agents.box.page.markup import Markup
+from agents.box.page.ports import port_row
+from agents.box.page.status import PagePort, PageStandard, PageStatus
 from agents.box.sessions.session import PAGE_LOST_SECONDS, PAGE_OVERDUE_SECONDS, SHOWN_SECONDS
 from tests.support.agents.page_client import OTHER_PORT, PageClient, forms_of, page_of
 from tests.support.agents.session_box import PORT, SessionBox, run
@@ -23,6 +26,7 @@ from tests.support.wire.grants import OFFER
 from wire.session.grant import Offer, PresenceWay
 from wire.session.presence import TRIES
 from wire.session.table import Cause, SessionState
+from wire.standards.extract import Reason
 
 ID = OFFER.id.hex()
 
@@ -69,6 +73,29 @@ def test_the_person_refuses_an_offer() -> None:
         assert "answered or is over" in await client.get(f"/offer/{ID}")
 
     run(act)
+
+
+def test_the_page_shows_what_ports_with_a_standard_have_received() -> None:
+    async def act(box: SessionBox) -> None:
+        text = await PageClient(page_of(box)).get()
+        (row,) = re.findall(r"<tr>(?:(?!</tr>).)*CELL-7.*?</tr>", text)
+        assert re.findall(r"<li>(.*?)</li>", re.sub("</?time[^>]*>", "", row)) == [
+            "ASTM (RS-232): connected",
+            "last message 2031-03-04 11:30 UTC",
+            "reports stored: 12",
+            "not sent, because they are or could be of patients: 7",
+            "damaged frames, repeated by the instrument: 2",
+        ]
+        (silent,) = re.findall(r"<tr>(?:(?!</tr>).)*GAS-8.*?</tr>", text)
+        assert "HL7: not connected" in silent and "no message yet" in silent
+
+    run(act)
+
+
+def test_each_reason_has_words() -> None:
+    page = PagePort(1, (), True, PageStandard("hl7", True, None, 0, {one.value: 1 for one in Reason}))
+    text = port_row(page, catalogue("en"), lambda _: Markup(""))
+    assert not [one.value for one in Reason if f"{one.value}: 1" in text]
 
 
 def test_wrong_codes_are_counted_and_the_last_one_ends_the_offer() -> None:
