@@ -8,6 +8,7 @@ result is treated as a patient's: its order is counted, and its results and comm
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Final, NamedTuple
 
 from settings.adapted import AdaptedPort, Alarm, Control
@@ -34,10 +35,18 @@ class _Place(NamedTuple):
     component: int
 
 
+@cache
 def _place(text: str) -> _Place:
     record, _, rest = text.partition("-")
     number, _, component = rest.partition(".")
     return _Place(record, int(number), int(component or 1))
+
+
+@cache
+def _markers(text: str) -> list[tuple[_Place, str]]:
+    """The places and values that mark quality control, as a dialect has them."""
+    markers = (marker.partition(":") for marker in text.split(" "))
+    return [(_place(place), value.upper()) for place, _, value in markers]
 
 
 @dataclass(slots=True)
@@ -66,8 +75,7 @@ class AstmMessage:
         self._delimiters = delimiters_of(header)
         self._has_header = bool(header)
         self._control_place = _place(dialect.control_id)
-        markers = (marker.partition(":") for marker in dialect.control_markers.split(" "))
-        self._markers = [(_place(place), value.upper()) for place, _, value in markers]
+        self._markers = _markers(dialect.control_markers)
         self._latest: dict[str, Record] = {}
         """The latest H, P and O record."""
         self._order: _Order | None = None

@@ -50,11 +50,8 @@ class Record:
         if not whole and len(self._fields) > 1:
             self._fields.pop()
         self.whole = whole
-
-    @property
-    def type(self) -> str:
+        self.type = self._fields[0].strip().decode("ascii", "replace").upper()
         """The upper-case letter of the record's type."""
-        return self._fields[0].strip().decode("ascii", "replace").upper()
 
     def has_content(self, number: int) -> bool:
         """Return whether a field contains anything except blanks and delimiters."""
@@ -71,9 +68,10 @@ class Record:
         return [self._text(part) for part in first.split(self._delimiters.component)]
 
     def text(self, number: int, component: int = 1) -> str:
-        """Return a component of a field; empty if absent."""
-        parts = self.components(number)
-        return parts[component - 1] if component <= len(parts) else ""
+        """Return a component of a field, or of its first repetition; empty if absent."""
+        first = self._field(number).split(self._delimiters.repeat, 1)[0]
+        parts = first.split(self._delimiters.component, component)
+        return self._text(parts[component - 1]) if component <= len(parts) else ""
 
     def only(self, number: int, component: int = 1) -> str:
         """Return a component of a field; empty if absent or if the field is repeated."""
@@ -125,6 +123,11 @@ class RecordReader:
 
     def push(self, text: bytes, last: bool) -> Iterator[tuple[bytes, bool]]:
         """Append the text of a frame, which ends a record if `last`; yield records, each with whether it is whole."""
+        if text[-1:] == b"\r" and not self._length and len(text) <= RECORD_BYTES_MAX:
+            record = text[:-1]
+            if record and b"\r" not in record and b"\n" not in record:  # as in most frames
+                yield record, True
+                return
         start = 0
         for found in _RECORD_END.finditer(text):
             self._keep(text[start : found.start()])
