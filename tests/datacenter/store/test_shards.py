@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
+from html import unescape
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -42,7 +44,9 @@ from tests.support.datacenter.postgres import PostgresServer
 from tests.support.datacenter.programs import configure_boxes, send_batches, serving
 from tests.support.datacenter.sharded import NAMES, emptied, open_sharded, running_servers
 from tests.support.datacenter.triggers import trigger
-from tests.support.datacenter.web_client import POLICIES
+from tests.support.datacenter.web_client import POLICIES, WebClient, open_web
+from tests.support.datacenter.web_fleet import NOW_MS, fill_fleet
+from tests.support.datacenter.web_triggers import known_triggers
 
 VIEWER = Principal("viewer", frozenset({"viewer"}), frozenset({"everywhere"}))
 TRIGGERS = TriggerSet([trigger(f"{READING} > 80", name="high")])
@@ -142,6 +146,40 @@ def test_readers_show_the_same_as_for_one_database(
             name == choose_shard(box, NAMES) for name in NAMES
         ]
     assert {choose_shard(box, NAMES) for box in BOXES} == set(NAMES)
+
+
+@pytest.mark.slow("opens each page twice, beside three database servers")
+def test_pages_show_the_same_as_for_one_database(sharded: ShardedStore) -> None:
+    shown = []
+    with closing(Store("sqlite://")) as single:
+        for store in (single, sharded):
+            fill_fleet(store)
+            shown.append(pages(open_web(store, lambda: NOW_MS, known=known_triggers()).sign_in("engineer")))
+    expected, found = shown
+    assert len(expected) > 30 and list(found) == list(expected)
+    for target, page in expected.items():
+        assert found[target] == page, target
+
+
+def pages(web: WebClient) -> dict[str, tuple[int, str]]:
+    """Follow all links from the fleet on, one of each kind; return status and content, without form tokens."""
+    found: dict[str, tuple[int, str]] = {}
+    kinds: set[str] = set()
+    waiting = ["/"]
+    while waiting:
+        target = waiting.pop(0)
+        kind = re.sub(r"=[^&]*|[^/?&=]*\d[^/?&=]*", "", target)
+        if kind in kinds:
+            continue
+        kinds.add(kind)
+        answer = web.get(target)
+        text = (
+            re.sub(r'name="form_token" value="\w+"', "", answer.text) if "html" in str(answer.headers) else ""
+        )
+        found[target] = answer.status, text
+        links = re.findall(r'href="(/(?!static)[^"#]*)"', text)
+        waiting += [unescape(link) for link in links]
+    return found
 
 
 def test_a_batch_is_stored_once_and_commands_follow_it(

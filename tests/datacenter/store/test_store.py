@@ -192,7 +192,7 @@ def test_rows_of_records_are_in_the_tree_of_their_identity(store: Store) -> None
 
 
 def test_a_database_that_cannot_be_opened_is_a_store_error(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="^unable to open database file$"):
+    with pytest.raises(StoreError, match=r"^unable to open database file$"):
         Store(f"sqlite:///{tmp_path / 'missing' / 'store.db'}")
 
 
