@@ -24,4 +24,6 @@ def test_a_piece_is_followed_by_a_pause_of_its_length(
 
     monkeypatch.setattr("datacenter.store.calls.call_database", piece)
     with closing(SimLoop()) as loop:
-        assert loop.run_until_complete(work()) == (7, pytest.approx(ends_s))
+        result, ended_s = loop.run_until_complete(work())
+    assert result == 7
+    assert ended_s == pytest.approx(ends_s)
