@@ -9,8 +9,11 @@ from trust.fact import Fact, fact, names, settings_lines
 from trust.machine import Machine
 
 SYSCTL: Final = "/etc/sysctl.d/99-rap.conf"
-PLACE_WORDS: Final = ("root=", "boot=", "BOOT_IMAGE=", "initrd=", "resume=")
-"""Words of the command line that name a place: a slot, a file."""
+PLACE_WORDS: Final = (
+    *("root=", "boot=", "BOOT_IMAGE=", "initrd=", "resume="),
+    *("rap.slot=", "rap.volumes=", "systemd.machine_id=", "panic="),
+)
+"""Words of the command line that name a place or this machine, or that the boot loader adds: an image has none."""
 
 
 def facts(machine: Machine) -> Iterator[Fact]:
