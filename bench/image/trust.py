@@ -157,7 +157,7 @@ OF_MACHINE: Final = (
           "s/^\\[base_sect\\]/[default_sect]\\nactivate = 1\\n&/' /etc/ssl/openssl.cnf",
           "cat /run/kept.cnf > /etc/ssl/openssl.cnf"),
 )  # fmt: skip
-UNSEEN: Final = {"system.kernel-options", "crypto.box-tls", "system.kernel-settings"}
+UNSEEN: Final = {"system.kernel-options", "crypto.box-tls", "system.kernel-settings", "accounts.ssh-keys"}
 """Facts whose files are in the read-only slot, or that the running kernel shows: `OF_MACHINE` has one of these."""
 ALSO: Final = {
     "crypto.openssl-providers": {"crypto.self-test"},
@@ -279,7 +279,7 @@ def look(shell: GuestShell, folder: Path, image: Path) -> Looked:
 def plant(shell: GuestShell) -> tuple[int, list[str], list[str]]:
     """Plant deviations; return their number, those that were not found, and facts that differed without one."""
     planted, missed, others = 0, list[str](), list[str]()
-    for group in groups([*file_plants(), *OF_MACHINE]):
+    for group in groups([*OF_MACHINE, *file_plants()]):
         made = []
         for one in group:
             done = shell.run(f"set -e\n{one.make}")
