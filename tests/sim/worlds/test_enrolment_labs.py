@@ -37,7 +37,7 @@ def issued(lab: LabUnderTest) -> list[str]:
 @pytest.mark.slow("two hours of lab time, with full TLS handshakes while the box is refused")
 @pytest.mark.parametrize(
     "name",
-    ["20-enrolment-day", "21-expired-box", "22-revoked-box", "24-dead-rtc", "25-instrument-certificates"],
+    ["20-enrolment-day", "21-expired-box", "22-revoked-box", "24-dead-rtc", "26-instrument-certificates"],
 )
 def test_a_lab_of_enrolment_passes(name: str) -> None:
     result = run_lab(load_lab(LABS / f"{name}.toml"))
