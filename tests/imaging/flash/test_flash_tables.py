@@ -233,6 +233,16 @@ def test_the_end_of_a_grown_partition_is_erased(tmp_path: Path) -> None:
     assert disk.content[8 * MIB : 9 * MIB] == b"\xff" * MIB
 
 
+def test_a_partition_to_encrypt_gets_the_name_by_which_the_box_finds_it(front: bytes) -> None:
+    head, tail = tables.fit(front, DISK_BYTES, bytes, encrypted={"var", "home"})
+    found = tables.slices(head)
+    assert [(one.label, one.offset, one.length) for one in found] == [
+        *((one.label, one.offset, one.length) for one in SLICES[:3]),
+        ("luks-var", 6 * MIB, MIB),
+    ]
+    assert head[1024 : 1024 + 128 * 128] == tail[: 128 * 128]
+
+
 def test_each_disk_and_partition_gets_a_random_identifier(tmp_path: Path) -> None:
     one, other = plan(tmp_path).head, make_plan_again(tmp_path)
     drawn = [guid for head in (one, other) for guid in guids_of(head)]
