@@ -15,8 +15,8 @@ import pytest
 from imaging.release import cpio
 from imaging.release.slot_image import find_slot
 from tests.support.imaging.first_report import COLLECTOR, SERIAL, UPLINK, answers
-from tests.support.imaging.recorded_start import Life, flash, load, new_disk, record_start
-from tests.support.imaging.signed_image import signed_image
+from tests.support.imaging.recorded_start import Life, audit_lines, flash, load, new_disk, record_start
+from tests.support.imaging.signed_image import AUDIT_LINE, signed_image
 from tests.support.imaging.small_system import need_tools
 from tests.support.imaging.start_after_cut import check_start, inspect, slot_sha256
 
@@ -71,6 +71,9 @@ def test_a_flashed_image_starts_forwards_reports_and_starts_again_after_a_power_
     assert output.index(IN_FORCE) < output.index("Starting NetworkManager.service")
     assert all(f"({name})" in output for name in ("enp1s0", "enp2s0", "enp3s0", "enp4s0", "enp5s0"))
     assert "Failed with result" not in output
+    assert AUDIT_LINE in audit_lines(life.folder), (
+        "rap-audit.service has read the log of root for the box program"
+    )
     made = load(life)
     made.cut(len(made.requests), disk)
     assert list(inspect(disk)) == []

@@ -21,6 +21,7 @@ from random import Random
 from typing import Final, NamedTuple
 
 from agents.instrument.agent import InstrumentAgent
+from datacenter.audit.boxes import AuditSearch, find_records
 from datacenter.store import queries
 from datacenter.store.store import Store
 from imaging.kickstart.data import MIB
@@ -37,7 +38,7 @@ from tests.support.imaging.first_report import (
     site_text,
     submit,
 )
-from tests.support.imaging.signed_image import SignedImage
+from tests.support.imaging.signed_image import AUDIT_LINE, SignedImage
 from tests.support.imaging.sites import write_site
 from tests.support.imaging.torn_superblocks import UnflushedSuperblock, superblocks, unflushed_superblocks
 from tests.support.namespaces import own_network
@@ -211,10 +212,24 @@ async def _reports(life: Life, look: Callable[[], Awaitable[object]]) -> list[St
     ):
         async with datacenter(life.folder):
             await _report(agent)
-            await eventually(lambda: len(reports_stored(life.folder)) == REPORTS, None, every_s=_LOOK_SECONDS)
+            await eventually(lambda: _has_arrived(life.folder), None, every_s=_LOOK_SECONDS)
         await _report(agent)
         await look()
     return [Stored(life.run, number, at_ns) for number, at_ns in enumerate(times, 1)]
+
+
+def _has_arrived(folder: Path) -> bool:
+    """Return whether the data center has the reports, and the line of the system's audit log."""
+    return len(reports_stored(folder)) == REPORTS and AUDIT_LINE in audit_lines(folder)
+
+
+def audit_lines(folder: Path) -> list[str]:
+    """Return the lines of the system's audit log in the data center's database."""
+    store = Store(f"sqlite:///{folder}/reports.db")
+    try:
+        return [record.text for record in find_records(store, AuditSearch(kind="line"))]
+    finally:
+        store.close()
 
 
 async def _report(agent: InstrumentAgent) -> None:

@@ -28,6 +28,23 @@ _SOURCES: Final = (
     "rap",
 )
 _ARGUMENTS: Final = "systemd.journald.forward_to_console=1"
+AUDIT_LINE: Final = (
+    "type=DAEMON_START msg=audit(1700000000.123:1): op=start ver=3.0.9 auid=4294967295 res=success"
+)
+_AUDITD: Final = f"""
+%post --erroronfail
+set -e
+mkdir -p /etc/systemd/system/auditd.service.d
+cat > /etc/systemd/system/auditd.service.d/line.conf <<'END'
+[Unit]
+RequiresMountsFor=/var/log/audit
+[Service]
+UMask=0077
+ExecStart=/bin/sh -c 'echo "{AUDIT_LINE}" >> /var/log/audit/audit.log'
+END
+%end
+"""
+"""The stub of auditd writes a line at each start, in a file that only root may read."""
 
 
 class SignedImage(NamedTuple):
@@ -55,7 +72,7 @@ def _build(folder: Path) -> None:
         work = Path(place)
         private, public = work / "key.pem", work / "key.pub"
         signing.make_key(private, public)
-        image = build_image(work, _ARGUMENTS, key=private)
+        image = build_image(work, _ARGUMENTS, _AUDITD, key=private)
         public.rename(image.with_name("key.pub"))
         image.parent.rename(folder)
 
@@ -65,7 +82,8 @@ def _state_of_sources() -> str:
     digest = hashlib.sha256()
     for file in _files():
         digest.update(
-            f"{_ARGUMENTS} {file.relative_to(ROOT)} {file.stat().st_mode}\0".encode() + file.read_bytes()
+            f"{_ARGUMENTS} {_AUDITD} {file.relative_to(ROOT)} {file.stat().st_mode}\0".encode()
+            + file.read_bytes()
         )
     return digest.hexdigest()[:16]
 
