@@ -312,9 +312,11 @@ class TestTheSharedLab:
         capture.communicate()
         becomes(lambda state: not line(state, "uplink").captured)
 
-    def test_a_capture_into_an_unwritable_file_is_refused(self, capsys: pytest.CaptureFixture[str]) -> None:
-        output = wrong(capsys, "lab", "capture", "uplink", "/nonexistent/x.pcapng")
-        assert "/nonexistent/x.pcapng: No such file or directory" in output
+    def test_a_capture_into_an_unwritable_file_is_refused(
+        self, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    ) -> None:
+        output = wrong(capsys, "lab", "capture", "uplink", str(tmp_path / "missing/x.pcapng"))
+        assert f"{tmp_path}/missing/x.pcapng: No such file or directory" in output
         assert becomes(lambda state: not line(state, "uplink").captured).failures == []
 
     def test_a_client_that_does_not_wait_for_the_answer_does_not_disturb_the_lab(self) -> None:
