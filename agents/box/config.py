@@ -65,6 +65,7 @@ keys = "audit-heads.pem"               # optional: public keys of the data cente
 
 [enrolment]                            # optional: the box requests its certificates from the data center (EST),
                                        # with keys of its own that it keeps in the folder of the spool
+keys = "file"                          # or "tpm", "tpm-or-file": made in the TPM, if there is one
 
 [profiles]                             # optional: delivered profiles, newer than those of the program
 directory = "/var/lib/rap/profiles"

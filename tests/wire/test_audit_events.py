@@ -21,7 +21,11 @@ from wire.dial.proxy import ProxyErrorKind
 from wire.messages import Audit, Entry, Outcome, decode, encode
 from wire.standards.extract import Reason
 
-SOURCES = [path for folder in ("agents/box", "wire", "hal", "rap") for path in (ROOT / folder).rglob("*.py")]
+SOURCES = [
+    path
+    for folder in ("agents/box", "agents/enrolment", "wire", "hal", "rap")
+    for path in (ROOT / folder).rglob("*.py")
+]
 
 
 def first_words(*functions: str) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Final
@@ -37,6 +38,7 @@ from sim.worlds.shared.addresses import (
     DATACENTER_MOVED,
     DATACENTER_NAME,
     DATACENTER_PORT,
+    SIEM,
     SIEM_NAME,
     SIEM_PORT,
 )
@@ -45,15 +47,65 @@ from sim.worlds.shared.enrolment import approve_waiting, follow_denial
 from sim.worlds.shared.rollouts import begin_rollout
 from sim.worlds.shared.session_keys import SessionKeys
 from sim.worlds.virtual.sessions import SessionTroubles, VirtualSessionDesk
-from sim.worlds.virtual.siem import VirtualSiem
 from wire.compression import CompressionError, Decompressor, UnknownStreamError
 from wire.http.connection import Handler, Request, Response, Server, serve
 from wire.messages import BATCH_BODY_BYTES_MAX, BATCH_BYTES_MAX, BatchReply, decode
 from wire.tls.context import Identity, client_context, server_context
 
 _SECOND_STREAM: Final = "plain"
+_MESSAGE: Final = re.compile(rb"(\d+) <\d+>1 ")
+_IDENTITY: Final = re.compile(rb'\[rap@32473 id="([^"]+)"')
 START_SECONDS: Final = 2.0
 """The start-up time of the program."""
+
+
+class _SiemConnection(asyncio.Protocol):
+    """Keeps the ids of the messages of a connection (RFC 5425, 4.3: octet counting)."""
+
+    def __init__(self, received: list[str]) -> None:
+        self._received, self._buffer = received, b""
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        while found := _MESSAGE.match(self._buffer):
+            start = found.end(1) + 1
+            end = start + int(found[1])
+            if len(self._buffer) < end:
+                return
+            message, self._buffer = self._buffer[start:end], self._buffer[end:]
+            identity = _IDENTITY.search(message)
+            assert identity, "each message of the data center has an id"
+            self._received.append(identity[1].decode())
+
+
+class VirtualSiem:
+    """The SIEM (RFC 5425) on a host of its own, which keeps what it has received while it has no power."""
+
+    def __init__(self, loop: SimLoop, network: Network, identity: Identity) -> None:
+        self._loop, self._identity = loop, identity
+        self.host = SimHost(network, SIEM_NAME, SIEM)
+        self.received: list[str] = []
+        """The ids of all messages, in the order of arrival."""
+        self._holds = Layers[None](self._follow)
+
+    def start(self) -> None:
+        """Switch it on."""
+        self.host.power_on().run(self._loop, self._serve())
+
+    def hold_down(self) -> End:
+        """Cut its power until every hold has ended."""
+        return self._holds.add(None)
+
+    def _follow(self) -> None:
+        is_on = self.host.incarnation is not None
+        if self._holds and is_on:
+            self.host.power_off()
+        elif not self._holds and not is_on:
+            self.start()
+
+    async def _serve(self) -> None:
+        tls = server_context(self._identity)
+        await self._loop.create_server(lambda: _SiemConnection(self.received), SIEM_NAME, SIEM_PORT, ssl=tls)
 
 
 class VirtualDataCenter:
