@@ -10,21 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Delete, Join, Table, and_, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Delete, and_, delete, func, insert, or_, select, update
 
 from datacenter.access.control import AccessDecider
 from datacenter.access.request import RequestContext, Resource
 from datacenter.access.vocabulary import Purpose
 from datacenter.enrolment.registration import Cause, Reason
-from datacenter.fleet.visible import COLUMNS, find_box, find_site
-from datacenter.store.schema import (
-    boxes,
-    certificates,
-    denied_boxes,
-    denied_instruments,
-    enrolments,
-    sites,
-)
+from datacenter.fleet.visible import COLUMNS, find_box, find_site, placed
+from datacenter.store.schema import certificates, denied_boxes, denied_instruments, enrolments
 from datacenter.store.store import Store
 
 LISTED_MAX: Final = 200
@@ -108,7 +101,7 @@ class EnrolmentDesk:
         """Return the requests for boxes that a person may see, those that wait first, then the latest."""
         order = (_E.state != "waiting", _E.asked_at_ms.desc(), _E.box, _E.key)
         columns = [_E[name] for name in EnrolmentRequest._fields]
-        query = select(*columns).select_from(_placed(enrolments)).where(self._seen(staff, now_ms))
+        query = select(*columns).select_from(placed(enrolments)).where(self._seen(staff, now_ms))
         return [EnrolmentRequest(*row) for row in self.store.read(query.order_by(*order).limit(LISTED_MAX))]
 
     def certificates(self, staff: str, now_ms: int) -> list[IssuedCertificate]:
@@ -124,7 +117,7 @@ class EnrolmentDesk:
             _C.issued_at_ms == latest.c.at_ms,
         )
         columns = [_C[name] for name in IssuedCertificate._fields]
-        query = select(*columns).select_from(_placed(certificates).join(latest, is_latest))
+        query = select(*columns).select_from(placed(certificates).join(latest, is_latest))
         query = query.where(self._seen(staff, now_ms)).order_by(_C.expires_at_ms, _C.box)
         return [IssuedCertificate(*row) for row in self.store.read(query.limit(LISTED_MAX))]
 
@@ -133,9 +126,9 @@ class EnrolmentDesk:
         boxes_shown = [_D[name] for name in Denial._fields[:-1]]
         instruments_shown = [_I[name] for name in Denial._fields]
         queries = (
-            select(*boxes_shown).select_from(_placed(denied_boxes)).order_by(_D.denied_at_ms.desc(), _D.box),
+            select(*boxes_shown).select_from(placed(denied_boxes)).order_by(_D.denied_at_ms.desc(), _D.box),
             select(*instruments_shown)
-            .select_from(_placed(denied_instruments))
+            .select_from(placed(denied_instruments))
             .order_by(_I.denied_at_ms.desc(), _I.instrument),
         )
         is_seen = self._seen(staff, now_ms)
@@ -146,7 +139,7 @@ class EnrolmentDesk:
         ]
 
     def _seen(self, staff: str, now_ms: int) -> ColumnElement[bool]:
-        """Return the condition on `_placed` rows whose box a person may see; an unknown box is at no place."""
+        """Return the condition on `placed` rows whose box a person may see; an unknown box is at no place."""
         context = RequestContext(now_ms, self.purpose or PURPOSE)
         return self.access.where(staff, "view", "Box", context, COLUMNS["Box"])
 
@@ -282,13 +275,6 @@ class EnrolmentDesk:
         decision = self.access.decide(staff, action, resource, context)
         if not decision.permitted:
             raise EnrolmentRefusedError(decision.reason)
-
-
-def _placed(table: Table) -> Join:
-    """Return the rows of a table with their boxes and sites, where these are known."""
-    return table.outerjoin(boxes, boxes.c.serial == table.c.box).outerjoin(
-        sites, sites.c.site == boxes.c.site
-    )
 
 
 def _denial(box: str, instrument: str) -> Delete:

@@ -9,14 +9,13 @@ from sqlalchemy import ColumnElement, and_, case, func, or_, select
 
 from datacenter.access.request import Resource
 from datacenter.enrolment.desk import EnrolmentRequest
-from datacenter.fleet.visible import PLACED_BOXES, find_box
+from datacenter.fleet.visible import PLACED_BOXES, find_box, placed
 from datacenter.store.schema import (
     boxes,
     certificates,
     denied_boxes,
     denied_instruments,
     enrolments,
-    sites,
 )
 from datacenter.store.store import Store
 
@@ -133,8 +132,7 @@ def list_requests(
     `is_seen` is the condition for boxes; one that is unknown is at no place.
     """
     columns = [_E[name] for name in EnrolmentRequest._fields]
-    found = enrolments.outerjoin(boxes, _B.serial == _E.box).outerjoin(sites, sites.c.site == _B.site)
-    query = select(*columns).select_from(found).where(_SHOWN, is_seen)
+    query = select(*columns).select_from(placed(enrolments)).where(_SHOWN, is_seen)
     if after is not None:
         query = query.where(
             or_(_E.asked_at_ms > after[0], and_(_E.asked_at_ms == after[0], _E.key > after[1]))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, String, and_, cast, func, or_, select, true
+from sqlalchemy import ColumnElement, Join, String, Table, and_, cast, func, or_, select, true
 
 from datacenter.access.compiled import CompiledPolicies
 from datacenter.access.decision import Decision
@@ -75,6 +75,13 @@ class Visibility:
         """Return the WHERE clause of a list: the resources of this type with which `action` is permitted."""
         columns = COLUMNS[kind]
         return where_permitted(self.policies.policies, self.principal, action, kind, self.context, columns)
+
+
+def placed(table: Table) -> Join:
+    """Return the rows of a table with their boxes and sites, where these are known."""
+    return table.outerjoin(boxes, boxes.c.serial == table.c.box).outerjoin(
+        sites, sites.c.site == boxes.c.site
+    )
 
 
 def matching(text: str, *columns: ColumnElement[Any]) -> ColumnElement[bool]:

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pkcs11
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from pkcs11.util.ec import encode_ec_public_key, encode_ecdsa_signature
 
 from datacenter.vendor_ca.authority import AuthorityError
+from wire.tls.external_key import ExternalKey
 
 
 def load_module_key(module: Path, token: str, label: str, pin: Path) -> ModuleKey:
@@ -47,52 +47,19 @@ def _open(token: Any, pin: str) -> Any:
         return token.open()
 
 
-class ModuleKey(ec.EllipticCurvePrivateKey):
+class ModuleKey(ExternalKey):
     """A P-256 key that stays in the security module; it can only sign."""
 
+    place = "the security module"
+
     def __init__(self, private: Any, public: ec.EllipticCurvePublicKey) -> None:
-        self._private, self._public = private, public
+        super().__init__(public)
+        self._private = private
         self._lock = threading.Lock()
         """A session of PKCS #11 has one operation at a time."""
 
-    def sign(self, data: Any, signature_algorithm: ec.EllipticCurveSignatureAlgorithm) -> bytes:
-        """Return the signature (DER) of bytes, or of their hash if the algorithm is `Prehashed`."""
-        algorithm = signature_algorithm.algorithm
-        if not isinstance(algorithm, Prehashed):
-            digest = hashes.Hash(algorithm)
-            digest.update(data)
-            data = digest.finalize()
+    def sign_hash(self, digest: bytes) -> bytes:
+        """Return the signature (DER) of a hash."""
         with self._lock:
-            return bytes(encode_ecdsa_signature(self._private.sign(data, mechanism=pkcs11.Mechanism.ECDSA)))
-
-    def public_key(self) -> ec.EllipticCurvePublicKey:
-        """Return the public key."""
-        return self._public
-
-    @property
-    def curve(self) -> ec.EllipticCurve:
-        """The curve."""
-        return self._public.curve
-
-    @property
-    def key_size(self) -> int:
-        """The size in bits."""
-        return self._public.key_size
-
-    def exchange(self, algorithm: ec.ECDH, peer_public_key: ec.EllipticCurvePublicKey) -> NoReturn:
-        """Not supported. Raises: NotImplementedError."""
-        raise NotImplementedError("the key of a CA only signs")
-
-    def private_numbers(self) -> NoReturn:
-        """Not supported. Raises: NotImplementedError."""
-        raise NotImplementedError("the key stays in the security module")
-
-    def private_bytes(self, encoding: Any, format: Any, encryption_algorithm: Any) -> NoReturn:
-        """Not supported. Raises: NotImplementedError."""
-        raise NotImplementedError("the key stays in the security module")
-
-    def __copy__(self) -> ModuleKey:
-        return self
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> ModuleKey:
-        return self
+            signature = self._private.sign(digest, mechanism=pkcs11.Mechanism.ECDSA)
+        return bytes(encode_ecdsa_signature(signature))

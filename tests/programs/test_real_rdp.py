@@ -27,7 +27,7 @@ from tests.support.httpd import CAN_RUN, REASON
 from tests.support.namespaces import Namespace
 from tests.support.paths import ROOT
 from tests.support.session_people import ENDED, people
-from tests.support.session_site import INSTRUMENT, STAFF_MEMBER, SessionSite, rap
+from tests.support.session_site import INSTRUMENT, STAFF_MEMBER, SessionSite, verify_records
 
 SERVER, CLIENT, KEYBOARD = "freerdp-shadow-cli", "xfreerdp", "xdotool"
 pytestmark = [
@@ -143,8 +143,4 @@ def test_staff_use_remote_desktop_from_the_code_of_the_person_to_the_end_button(
         site.stop()
         assert not here.staff.problems
         assert not here.person.problems
-    center, box = site.audits
-    keys = ("--datacenter-key", site.folder / "offer-key.pub")
-    assert rap("session", "verify", center, box, *keys, "--box-key", site.folder / "box.pub") == 0
-    (recording,) = (site.folder / "sessions/recordings").glob("*.rapr")
-    assert rap("session", "recording", recording, *keys, "--audit", center, "--audit", box) == 0
+    verify_records(site)

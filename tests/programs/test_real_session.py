@@ -20,7 +20,7 @@ from tests.support.desktop.x11 import FullWindow
 from tests.support.eventually import poll_until
 from tests.support.httpd import CAN_RUN, REASON
 from tests.support.session_people import ENDED, People, click, people
-from tests.support.session_site import INSTRUMENT, rap
+from tests.support.session_site import INSTRUMENT, verify_records
 
 pytestmark = [
     pytest.mark.kernel,
@@ -87,11 +87,7 @@ def test_staff_operate_a_desktop_from_the_code_of_the_person_to_the_end_button(t
         site.stop()
         assert not here.staff.problems
         assert not here.person.problems
-    center, box = site.audits
-    keys = ("--datacenter-key", site.folder / "offer-key.pub")
-    assert rap("session", "verify", center, box, *keys, "--box-key", site.folder / "box.pub") == 0
-    (recording,) = (site.folder / "sessions/recordings").glob("*.rapr")
-    assert rap("session", "recording", recording, *keys, "--audit", center, "--audit", box) == 0
+    verify_records(site)
 
 
 def play(here: People, session: str, last: Image.Image) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from cryptography import x509
 from sqlalchemy import insert
 
+from agents.box.config import BoxConfig, InstrumentPort, PortInstrument, Sending
 from agents.enrolment.certificate_files import BoxCertificates
 from datacenter.enrolment.box_lists import DeniedBoxes
 from datacenter.enrolment.registration import RegistrationAuthority
@@ -21,9 +22,11 @@ from datacenter.store.queue import StoreQueue
 from datacenter.store.schema import denied_instruments
 from datacenter.store.store import Store
 from datacenter.vendor_ca.authority import VendorAuthority
+from settings.site import Enrolment
 from settings.types import Endpoint
 from tests.support.datacenter.batches import alert, encoded
 from wire import est
+from wire.audit_events import AuditEvent
 from wire.compression import Compressor
 from wire.dial.dialer import dial
 from wire.http.connection import ClientConnection, Request, Response, Server, serve
@@ -130,3 +133,26 @@ class EnrolmentCenter:
         response = await connection.request("POST", PATH, Compressor().compress(encoded(alert(1))))
         connection.abort()
         return response.status
+
+
+class Notes:
+    """Collects the events of an enrolment."""
+
+    def __init__(self) -> None:
+        self.events: list[AuditEvent] = []
+
+    def note(self, event: AuditEvent, value: int = 0) -> None:
+        self.events.append(event)
+
+
+def enrolling_box(center: EnrolmentCenter, serial: str, sending: Sending) -> BoxConfig:
+    """The configuration of a box that enrols, with an instrument at its first port."""
+    instrument = PortInstrument(serial, "chemistry-analyzer")
+    return BoxConfig(
+        board="rap-4",
+        identity=center.files(),
+        datacenter=Endpoint("localhost", center.port),
+        port=[InstrumentPort(number=1, listen="127.0.0.1", tcp_port=0, instrument=[instrument])],
+        sending=sending,
+        enrolment=Enrolment(),
+    )

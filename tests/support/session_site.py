@@ -285,3 +285,12 @@ def _kill(site: SessionSite) -> None:
         if program.poll() is None:
             program.kill()
             program.wait()
+
+
+def verify_records(site: SessionSite) -> None:
+    """Assert that the audit files and the recording of a stopped site pass as users verify them."""
+    center, box = site.audits
+    keys = ("--datacenter-key", site.folder / "offer-key.pub")
+    assert rap("session", "verify", center, box, *keys, "--box-key", site.folder / "box.pub") == 0
+    (recording,) = (site.folder / "sessions/recordings").glob("*.rapr")
+    assert rap("session", "recording", recording, *keys, "--audit", center, "--audit", box) == 0

@@ -113,23 +113,28 @@ def _pack_lz4_block(data: bytes | bytearray, level: int) -> bytes:
 
 
 def _unpack_xz(packed: bytes, length: int) -> bytes:
-    decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ, _XZ_BYTES_MAX)
-    try:
-        data = decoder.decompress(packed, length + 1)
-    except lzma.LZMAError as error:
-        raise CodecError(str(error)) from None
-    if len(data) != length or not decoder.eof or decoder.unused_data:
-        raise CodecError(f"has another length than {length} bytes after decompression")
-    return data
+    return _unpack_stream(
+        lzma.LZMADecompressor(lzma.FORMAT_XZ, _XZ_BYTES_MAX), lzma.LZMAError, packed, length
+    )
 
 
 def _unpack_zstd(packed: bytes, length: int) -> bytes:
     decoder = zstd.ZstdDecompressor(
         options={zstd.DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG_MAX}
     )
+    return _unpack_stream(decoder, zstd.ZstdError, packed, length)
+
+
+def _unpack_stream(
+    decoder: lzma.LZMADecompressor | zstd.ZstdDecompressor,
+    damaged: type[Exception],
+    packed: bytes,
+    length: int,
+) -> bytes:
+    """Decompress a stream of one frame; `damaged` is what the decoder raises. Raises: CodecError."""
     try:
         data = decoder.decompress(packed, length + 1)
-    except zstd.ZstdError as error:
+    except damaged as error:
         raise CodecError(str(error)) from None
     if len(data) != length or not decoder.eof or decoder.unused_data:
         raise CodecError(f"has another length than {length} bytes after decompression")

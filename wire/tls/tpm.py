@@ -19,13 +19,13 @@ import subprocess
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final
 
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from wire.tls.external_key import ExternalKey
 from wire.tls.session import openssl
 
 if TYPE_CHECKING:
@@ -48,8 +48,10 @@ class TpmError(OSError):
     """The TPM, or the key in it, cannot be used; the message says why."""
 
 
-class TpmKey(ec.EllipticCurvePrivateKey):
-    """A P-256 key in the TPM; it can only sign."""
+class TpmKey(ExternalKey):
+    """A P-256 key in the TPM; it can only sign. `pem` is its file, as `private_bytes` is not supported."""
+
+    place = "the TPM"
 
     def __init__(self, pem: bytes) -> None:
         """`pem` is the content of its file. Raises: TpmError if it is no key of this TPM."""
@@ -57,21 +59,12 @@ class TpmKey(ec.EllipticCurvePrivateKey):
         public = serialization.load_pem_public_key(_run(("pkey", "-pubout", "-in", "/dev/stdin"), pem))
         if not isinstance(public, ec.EllipticCurvePublicKey) or not isinstance(public.curve, ec.SECP256R1):
             raise TpmError("the key in the TPM is not of curve P-256")
-        self._public = public
+        super().__init__(public)
 
     @classmethod
     def make(cls) -> TpmKey:
         """Make a key in the TPM. Raises: TpmError."""
         return cls(_run(("genpkey", "-algorithm", "EC", "-pkeyopt", "group:P-256"), b""))
-
-    def sign(self, data: Any, signature_algorithm: ec.EllipticCurveSignatureAlgorithm) -> bytes:
-        """Return the signature (DER) of bytes, or of their hash if the algorithm is `Prehashed`. Raises: TpmError."""
-        algorithm = signature_algorithm.algorithm
-        if not isinstance(algorithm, Prehashed):
-            digest = hashes.Hash(algorithm)
-            digest.update(data)
-            data = digest.finalize()
-        return self.sign_hash(bytes(data))
 
     def sign_hash(self, digest: bytes) -> bytes:
         """Return the signature (DER) of a hash. Raises: TpmError."""
@@ -81,38 +74,6 @@ class TpmKey(ec.EllipticCurvePrivateKey):
             return _run(("pkeyutl", "-sign", "-inkey", f"/dev/fd/{key}"), digest, (key,))
         finally:
             os.close(key)
-
-    def public_key(self) -> ec.EllipticCurvePublicKey:
-        """Return the public key."""
-        return self._public
-
-    @property
-    def curve(self) -> ec.EllipticCurve:
-        """The curve."""
-        return self._public.curve
-
-    @property
-    def key_size(self) -> int:
-        """The size in bits."""
-        return self._public.key_size
-
-    def exchange(self, algorithm: ec.ECDH, peer_public_key: ec.EllipticCurvePublicKey) -> NoReturn:
-        """Not supported. Raises: NotImplementedError."""
-        raise NotImplementedError("the key in the TPM only signs")
-
-    def private_numbers(self) -> NoReturn:
-        """Not supported. Raises: NotImplementedError."""
-        raise NotImplementedError("the key stays in the TPM")
-
-    def private_bytes(self, encoding: Any, format: Any, encryption_algorithm: Any) -> NoReturn:
-        """Not supported: `pem` is the file. Raises: NotImplementedError."""
-        raise NotImplementedError("the key stays in the TPM")
-
-    def __copy__(self) -> TpmKey:
-        return self
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> TpmKey:
-        return self
 
 
 def is_tpm_key(pem: bytes) -> bool:

@@ -74,7 +74,6 @@ class DeniedInstruments:
 
     async def _store(self, found: frozenset[str]) -> None:
         data = msgspec.msgpack.encode(sorted(found))
-        with suppress(
-            DiskError
-        ):  # the spool reports a failed disk; the next start learns the list from the data center
+        # the spool reports a failed disk, and the next answer to a batch has the list after a restart
+        with suppress(DiskError):
             await self._buffer.call(lambda: replace_file(self._disk, FILE, data, _PART))

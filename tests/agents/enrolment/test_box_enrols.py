@@ -7,12 +7,10 @@ from pathlib import Path
 
 from cryptography import x509
 
-from agents.box.config import BoxConfig, InstrumentPort, PortInstrument, Sending
+from agents.box.config import Sending
 from agents.enrolment.records import USED, IdentityRecords
-from settings.site import Enrolment
-from settings.types import Endpoint
 from tests.support.agents.boxes import connect, disk, running_box
-from tests.support.enrolment_center import EnrolmentCenter
+from tests.support.enrolment_center import EnrolmentCenter, enrolling_box
 from tests.support.eventually import eventually
 from wire.http.connection import ClientConnection
 
@@ -25,18 +23,10 @@ def peer(connection: ClientConnection) -> x509.Certificate:
 
 def test_a_flashed_box_enrols_and_keeps_its_certificate_over_a_restart(tmp_path: Path) -> None:
     center, on = EnrolmentCenter(tmp_path), disk()
-    instrument = PortInstrument("CHEM-1", "chemistry-analyzer")
 
     async def scenario() -> None:
         async with center.serving():
-            config = BoxConfig(
-                board="rap-4",
-                identity=center.files(),
-                datacenter=Endpoint("localhost", center.port),
-                port=[InstrumentPort(number=1, listen="127.0.0.1", tcp_port=0, instrument=[instrument])],
-                sending=Sending(linger_s=0),
-                enrolment=Enrolment(),
-            )
+            config = enrolling_box(center, "CHEM-1", Sending(linger_s=0))
             async with running_box(config, on) as box:
                 await eventually(lambda: IdentityRecords(on).load(USED) is not None)
                 record = IdentityRecords(on).load(USED)

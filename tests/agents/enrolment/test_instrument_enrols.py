@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 from random import Random
 
 import pytest
@@ -21,7 +20,7 @@ from settings.site import Enrolment
 from settings.types import Endpoint
 from sim.worlds.shared.enrolment import approve_waiting
 from tests.support.agents.boxes import CLOCK, connect, disk, running_box
-from tests.support.enrolment_center import EnrolmentCenter
+from tests.support.enrolment_center import EnrolmentCenter, Notes, enrolling_box
 from tests.support.eventually import eventually
 from wire import est
 from wire.audit_events import AuditEvent
@@ -33,16 +32,6 @@ from wire.tls.context import Identity
 SERIAL = "CHEM-1"
 CUTS_MAX = 40
 """More disk operations than an enrolment has."""
-
-
-class Notes:
-    """Collects the events of an enrolment."""
-
-    def __init__(self) -> None:
-        self.events: list[AuditEvent] = []
-
-    def note(self, event: AuditEvent, value: int = 0) -> None:
-        self.events.append(event)
 
 
 class Instrument:
@@ -77,39 +66,20 @@ class Instrument:
         return AuditEvent.CERTIFICATE_RENEWED in self.notes.events
 
 
-@pytest.fixture
-def center(tmp_path: Path) -> Iterator[EnrolmentCenter]:
-    made = EnrolmentCenter(tmp_path)
-    yield made
-    made.store.close()
-
-
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Retry after milliseconds, without limits."""
-    for name in ("LOOK_SECONDS", "RETRY_SECONDS_MIN", "APPROVAL_SECONDS", "REFUSED_SECONDS"):
-        monkeypatch.setattr(f"agents.enrolment.renewal.{name}", 0.01)
-    monkeypatch.setattr("agents.enrolment.renewal.RETRY_SECONDS_MAX", 0.05)
+def unlimited(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without limits of requests."""
     monkeypatch.setattr("agents.box.intake.certificate_relay.REQUESTS_PER_SECOND", 1000.0)
     monkeypatch.setattr("datacenter.enrolment.registration.RENEWALS_PER_DAY", 1000)
-    monkeypatch.setattr("datacenter.enrolment.service.WAITING_SECONDS_MIN", 0)
-    monkeypatch.setattr("datacenter.enrolment.service.WAITING_SECONDS_MAX", 0)
     monkeypatch.setattr("datacenter.enrolment.box_lists.FOLLOW_SECONDS", 0.02)
 
 
 @asynccontextmanager
 async def enrolled_box(center: EnrolmentCenter, on: EmulDisk | None = None) -> AsyncIterator[Box]:
     """A data center, and a box that has its own certificate of it."""
-    instrument, on = PortInstrument(SERIAL, "chemistry-analyzer"), on or disk()
+    on = on or disk()
     async with center.serving():
-        config = BoxConfig(
-            board="rap-4",
-            identity=center.files(),
-            datacenter=Endpoint("localhost", center.port),
-            port=[InstrumentPort(number=1, listen="127.0.0.1", tcp_port=0, instrument=[instrument])],
-            sending=Sending(linger_s=0, heartbeat_s=1),
-            enrolment=Enrolment(),
-        )
+        config = enrolling_box(center, SERIAL, Sending(linger_s=0, heartbeat_s=1))
         async with running_box(config, on) as box:
             await eventually(lambda: IdentityRecords(on).load(USED) is not None)
             yield box

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -25,7 +25,7 @@ from datacenter.vendor_ca.authority import VendorAuthority
 from hal.disk import DiskError
 from hal.emul.clock import EmulClock
 from hal.emul.disk import EmulDisk
-from tests.support.enrolment_center import BOX, EnrolmentCenter
+from tests.support.enrolment_center import BOX, EnrolmentCenter, Notes
 from tests.support.eventually import eventually
 from wire import est
 from wire.audit_events import AuditEvent
@@ -34,19 +34,10 @@ from wire.pki.hierarchy import Authority, make_key
 from wire.pki.request import key_hash
 from wire.tls.context import ClientContext, client_context
 
+pytestmark = pytest.mark.usefixtures("quick")
 DAY_S = 86_400
 CUTS_MAX = 40
 """More disk operations than a renewal has."""
-
-
-class Notes:
-    """Collects the events of the audit log."""
-
-    def __init__(self) -> None:
-        self.events: list[AuditEvent] = []
-
-    def note(self, event: AuditEvent, _value: int = 0) -> None:
-        self.events.append(event)
 
 
 class Box:
@@ -137,23 +128,6 @@ class Box:
 
     def is_renewed(self) -> bool:
         return AuditEvent.CERTIFICATE_RENEWED in self.notes.events
-
-
-@pytest.fixture
-def center(tmp_path: Path) -> Iterator[EnrolmentCenter]:
-    made = EnrolmentCenter(tmp_path)
-    yield made
-    made.store.close()
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Retry after milliseconds. What a busy machine must do in a limited time has the limit of the field."""
-    for name in ("LOOK_SECONDS", "RETRY_SECONDS_MIN", "APPROVAL_SECONDS", "REFUSED_SECONDS"):
-        monkeypatch.setattr(f"agents.enrolment.renewal.{name}", 0.01)
-    monkeypatch.setattr("agents.enrolment.renewal.RETRY_SECONDS_MAX", 0.05)
-    monkeypatch.setattr("datacenter.enrolment.service.WAITING_SECONDS_MIN", 0)
-    monkeypatch.setattr("datacenter.enrolment.service.WAITING_SECONDS_MAX", 0)
 
 
 def test_a_flashed_box_gets_a_certificate_for_a_key_of_its_own(center: EnrolmentCenter) -> None:

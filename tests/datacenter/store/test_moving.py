@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -22,26 +21,14 @@ from datacenter.store.store import Store
 from rap.__main__ import main
 from tests.support.datacenter.base import BOXES, DAY, READING, Fleet
 from tests.support.datacenter.batches import alert, batch
-from tests.support.datacenter.postgres import PostgresServer
 from tests.support.datacenter.programs import configure_boxes
-from tests.support.datacenter.sharded import NAMES, emptied, open_sharded, running_servers
+from tests.support.datacenter.sharded import NAMES, open_sharded
 from tests.support.datacenter.triggers import trigger
 
 OTHER, BOX = (next(box for box in BOXES if choose_shard(box, NAMES) == name) for name in NAMES)
 """In shard a, and in shard b."""
 TRIGGERS = TriggerSet([trigger(f"{READING} > 80", name="high")])
 END_MS = (DAY + 20) * DAY_MS
-
-
-@pytest.fixture(scope="module")
-def servers() -> Iterator[list[PostgresServer]]:
-    with running_servers(3) as found:
-        yield found
-
-
-@pytest.fixture
-def urls(servers: list[PostgresServer]) -> list[str]:
-    return emptied(servers)
 
 
 def fill(store: Store) -> Fleet:

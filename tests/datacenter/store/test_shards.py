@@ -42,7 +42,7 @@ from tests.support.datacenter.base import BOXES, DAY, MODEL, READING, Fleet
 from tests.support.datacenter.batches import alert, batch, encoded, result
 from tests.support.datacenter.postgres import PostgresServer
 from tests.support.datacenter.programs import configure_boxes, send_batches, serving
-from tests.support.datacenter.sharded import NAMES, emptied, open_sharded, running_servers
+from tests.support.datacenter.sharded import NAMES, open_sharded
 from tests.support.datacenter.triggers import trigger
 from tests.support.datacenter.web_client import POLICIES, WebClient, open_web
 from tests.support.datacenter.web_fleet import NOW_MS, fill_fleet
@@ -51,17 +51,6 @@ from tests.support.datacenter.web_triggers import known_triggers
 VIEWER = Principal("viewer", frozenset({"viewer"}), frozenset({"everywhere"}))
 TRIGGERS = TriggerSet([trigger(f"{READING} > 80", name="high")])
 END_MS = (DAY + 20) * DAY_MS
-
-
-@pytest.fixture(scope="module")
-def servers() -> Iterator[list[PostgresServer]]:
-    with running_servers(3) as found:
-        yield found
-
-
-@pytest.fixture
-def urls(servers: list[PostgresServer]) -> list[str]:
-    return emptied(servers)
 
 
 @pytest.fixture
