@@ -13,6 +13,7 @@ from rap.dc_base import add_base
 from rap.dc_command import add_command
 from rap.dc_enrolment import add_enrolment
 from rap.dc_maintenance import add_maintenance
+from rap.dc_papers import add_papers
 from rap.dc_retention import add_retention
 from rap.dc_rollout import add_rollout
 from rap.dc_shard import add_shard
@@ -50,6 +51,7 @@ def add_verbs(parser: Parser) -> None:
     add_enrolment(
         parser.add_command("enrolment", "certificates of boxes, requests for them, and the deny-list")
     )
+    add_papers(parser.add_command("papers", "papers and evidence of boxes, as filed"))
     add_rollout(parser.add_command("rollout", "rollouts of releases in waves"))
     add_shard(parser.add_command("shard", "PostgreSQL servers over which boxes are distributed"))
     add_token_verbs(parser.add_command("token", "API tokens of programs"))

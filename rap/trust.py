@@ -187,12 +187,7 @@ def _verify(arguments: argparse.Namespace) -> int:
         document = {"agrees": result.agrees, **asdict(result)}
         print(json.dumps(document, indent=1, ensure_ascii=False))
         return OK if result.agrees else FAILED
-    for altered in result.altered:
-        print(f"ALTERED  {altered}")
-    for deviation in result.deviations:
-        print("DIFFERS ", "\n".join(deviation.lines()))
-    same = result.compared - len(result.deviations)
-    print(f"{same} of {result.compared} facts agree; {len(result.deviations)} differ")
+    print("\n".join(result.lines()))
     if result.beyond:
         print(f"not in the papers: {', '.join(result.beyond)}")
     return OK if result.agrees else FAILED

@@ -55,6 +55,14 @@ class Comparison:
         """Whether papers and machine agree."""
         return not self.deviations and not self.altered
 
+    def lines(self) -> Iterator[str]:
+        """Yield the comparison for reading: what was altered, each deviation, and the counts."""
+        yield from (f"ALTERED  {one}" for one in self.altered)
+        for deviation in self.deviations:
+            yield "DIFFERS  " + "\n".join(deviation.lines())
+        same = self.compared - len(self.deviations)
+        yield f"{same} of {self.compared} facts agree; {len(self.deviations)} differ"
+
 
 def compare(papers: Papers, machine: Machine) -> Comparison:
     """Compare papers with a machine."""

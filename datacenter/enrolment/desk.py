@@ -40,6 +40,10 @@ class EnrolmentConflictError(EnrolmentRefusedError):
     """The request does not wait any more, or the box is not denied."""
 
 
+class UnknownInstrumentError(EnrolmentRefusedError):
+    """The instrument has got no certificate through this box."""
+
+
 class EnrolmentRequest(NamedTuple):
     """A request that a person has to decide on, or has decided on."""
 
@@ -206,11 +210,7 @@ class EnrolmentDesk:
         entry = Denial(box, now_ms, staff, reason, instrument)
         if instrument:
             # boxes that have not passed on a request do not understand that an instrument is denied
-            enrolled = select(_C.box).where(_C.box == box, _C.instrument == instrument).limit(1)
-            if next(self.store.read(enrolled), None) is None:
-                raise EnrolmentRefusedError(
-                    f"{instrument} has got no certificate through {box}; remove it from the site file"
-                )
+            self._require_enrolled(box, instrument)
         with self.store.transaction() as connection:
             connection.execute(_denial(box, instrument))
             if instrument:
@@ -223,9 +223,17 @@ class EnrolmentDesk:
     def allow(self, staff: str, box: str, now_ms: int, instrument: str = "") -> None:
         """Take a box, or an instrument behind it, off the deny-list. Raises: EnrolmentRefusedError."""
         self._require_box(staff, box, now_ms)
+        if instrument:
+            self._require_enrolled(box, instrument)
         with self.store.transaction() as connection:
             if connection.execute(_denial(box, instrument)).rowcount != 1:
                 raise EnrolmentConflictError(f"{instrument or box} is not on the deny-list")
+
+    def _require_enrolled(self, box: str, instrument: str) -> None:
+        enrolled = select(_C.box).where(_C.box == box, _C.instrument == instrument).limit(1)
+        if next(self.store.read(enrolled), None) is None:
+            text = f"{instrument} has got no certificate through {box}; remove it from the site file"
+            raise UnknownInstrumentError(text)
 
     def _find(self, staff: str, box: str, key: str, now_ms: int) -> EnrolmentRequest:
         if len(key) < KEY_CHARACTERS_MIN:

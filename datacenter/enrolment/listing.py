@@ -20,6 +20,7 @@ from datacenter.store.schema import (
 from datacenter.store.store import Store
 
 CertificateState: TypeAlias = Literal["none", "valid", "expired", "denied"]
+InstrumentState: TypeAlias = Literal["valid", "expired", "denied"]
 STATES: Final[tuple[CertificateState, ...]] = ("denied", "expired", "none", "valid")
 _B, _C, _D, _E, _I = boxes.c, certificates.c, denied_boxes.c, enrolments.c, denied_instruments.c
 
@@ -29,7 +30,7 @@ class EnrolledInstrument(NamedTuple):
 
     box: str
     instrument: str
-    state: CertificateState
+    state: InstrumentState
     issued_at_ms: int
     expires_at_ms: int
     denied_at_ms: int | None
@@ -89,21 +90,29 @@ def list_boxes(
 
 
 def list_instruments(
-    store: Store, which: Sequence[ColumnElement[bool]], now_ms: int, limit: int
+    store: Store,
+    which: Sequence[ColumnElement[bool]],
+    now_ms: int,
+    limit: int,
+    state: InstrumentState | Literal[""] = "",
+    after: tuple[str, str] | None = None,
 ) -> list[EnrolledInstrument]:
-    """Return the instruments with certificates, in the order of box and serial number.
+    """Return the instruments with certificates, in the order of box and serial number, those after `after`.
 
-    `which` are conditions on the columns of `boxes`, `sites` and `certificates`.
+    `which` are conditions on the columns of `boxes`, `sites` and `certificates`; "" is any state.
     """
     expires_at_ms = func.max(_C.expires_at_ms)
     found = PLACED_BOXES.join(certificates, _C.box == _B.serial).outerjoin(
         denied_instruments, and_(_I.box == _C.box, _I.instrument == _C.instrument)
     )
     denial = _I.denied_at_ms, _I.denied_by, _I.reason
-    state = case((_I.box.is_not(None), "denied"), (expires_at_ms <= now_ms, "expired"), else_="valid")
+    shown = case((_I.box.is_not(None), "denied"), (expires_at_ms <= now_ms, "expired"), else_="valid")
     device = _C.box, _C.instrument
-    query = select(*device, state, func.max(_C.issued_at_ms), expires_at_ms, *denial).select_from(found)
-    query = query.where(_C.instrument != "", *which).group_by(*device, _I.box, *denial).order_by(*device)
+    query = select(*device, shown, func.max(_C.issued_at_ms), expires_at_ms, *denial).select_from(found)
+    query = query.where(_C.instrument != "", *which).group_by(*device, _I.box, *denial)
+    if after is not None:
+        query = query.where(or_(_C.box > after[0], and_(_C.box == after[0], _C.instrument > after[1])))
+    query = (query.having(shown == state) if state else query).order_by(*device)
     return [EnrolledInstrument(*row) for row in store.read(query.limit(limit))]
 
 

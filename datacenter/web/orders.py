@@ -12,6 +12,7 @@ from datacenter.enrolment.desk import (
     EnrolmentConflictError,
     EnrolmentDesk,
     EnrolmentRefusedError,
+    UnknownInstrumentError,
     WrongEnrolmentError,
 )
 from datacenter.releases.desk import (
@@ -29,7 +30,7 @@ from datacenter.sessions.requests import (
     WrongSessionError,
 )
 from datacenter.web.parameters import ParameterError
-from datacenter.web.routes import ConflictError, PageRequest, RefusedError
+from datacenter.web.routes import ConflictError, NotFoundError, PageRequest, RefusedError
 
 
 @contextmanager
@@ -61,7 +62,10 @@ def rollout_desk(page: PageRequest) -> Iterator[RolloutDesk]:
 
 @contextmanager
 def enrolment_desk(page: PageRequest) -> Iterator[EnrolmentDesk]:
-    """Certificates with the caller's rights. Raises: ParameterError, ConflictError, RefusedError."""
+    """Certificates with the caller's rights.
+
+    Raises: ParameterError, ConflictError, NotFoundError, RefusedError.
+    """
     try:
         # a program has the purpose of its token, a person the one that a decision needs
         purpose = page.visible.purpose if page.visible.token else None
@@ -70,6 +74,8 @@ def enrolment_desk(page: PageRequest) -> Iterator[EnrolmentDesk]:
         raise ParameterError(str(error)) from error
     except EnrolmentConflictError as error:
         raise ConflictError(str(error)) from error
+    except UnknownInstrumentError as error:
+        raise NotFoundError from error
     except EnrolmentRefusedError as error:
         raise RefusedError(str(error)) from error
 

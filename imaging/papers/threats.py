@@ -8,7 +8,7 @@ from typing import Annotated, Final
 
 from msgspec import Meta, structs
 
-from imaging.papers.flows import ROLES, ZONES
+from imaging.papers.flows import ROLES, ZONES, Zone
 from settings.toml import load
 from settings.types import Table
 
@@ -17,14 +17,25 @@ OWN_FLOWS: Final = {
     "instruments": ("Instruments", "Box", "reports"),
     "page": ("Person in the laboratory", "Box", "local page"),
     "session": ("Box", "Data center", "remote session"),
+    "enrolment": ("Box", "Data center", "requests for certificates"),
+    "updates": ("Data center", "Box", "updates"),
+    "staff": ("Staff", "Data center", "pages and API"),
+    "siem": ("Data center", "SIEM", "audit records"),
+}
+OWN_PARTIES: Final[dict[str, Zone]] = {
+    "Box": "box",
+    "Instruments": "instruments",
+    "Person in the laboratory": "instruments",
+    "Staff": "outside",
+    "SIEM": "outside",
 }
 """Flows that no destination of the firewall's policy has: source, target, content."""
 HEAD: Final = """\
 # Threat model
 
-STRIDE for each data flow of a box. The flows are those of the data-flow diagram in the
-[papers of a site](../how-to/papers.md); `make golden` writes this page from `imaging/papers/threats.toml`. What is
-not protected against is in [SECURITY.md](../../SECURITY.md).
+STRIDE for each data flow of a box, and of the data center behind it. Those of the box are in the data-flow diagram
+of the [papers of a site](../how-to/papers.md); `make golden` writes this page from `imaging/papers/threats.toml`.
+What is not protected against is in [SECURITY.md](../../SECURITY.md).
 
 """
 
@@ -74,22 +85,15 @@ def page() -> str:
 
 def _diagram() -> str:
     lines = ["```mermaid", "flowchart LR"]
+    parties_of = {name: where for name, where, _, _ in ROLES.values()} | OWN_PARTIES
     for zone, title in ZONES.items():
-        parties = [name for name, (_, where, _, _) in _parties().items() if where == zone]
+        parties = [name for name, where in parties_of.items() if where == zone]
         lines.append(f'    subgraph {zone}["{title}"]')
-        lines += [f'        {_node(name)}["{name}"]' for name in dict.fromkeys(parties)]
+        lines += [f'        {_node(name)}["{name}"]' for name in parties]
         lines.append("    end")
     lines += [f"    box_ -->|{content}| {_node(name)}" for name, _, content, _ in ROLES.values()]
     lines += [f"    {_node(a)} -->|{content}| {_node(b)}" for a, b, content in OWN_FLOWS.values()]
     return "\n".join([*lines, "```", "", ""])
-
-
-def _parties() -> dict[str, tuple[str, str, str, str]]:
-    found = {name: (name, str(zone), content, how) for name, zone, content, how in ROLES.values()}
-    found["Box"] = ("Box", "box", "", "")
-    for name in ("Instruments", "Person in the laboratory"):
-        found[name] = (name, "instruments", "", "")
-    return found
 
 
 def _node(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Certificates of boxes for programs: boxes, requests that wait and rejecting them, denying and allowing boxes.
+"""Certificates for programs: boxes and instruments, requests that wait and rejecting them, and the deny-list.
 
 A person approves a request, on the page: no program can let a box in.
 """
@@ -14,18 +14,23 @@ from datacenter.enrolment.desk import PURPOSE, REASON_CHARACTERS_MAX, EnrolmentR
 from datacenter.enrolment.listing import (
     CertificateState,
     EnrolledBox,
+    EnrolledInstrument,
+    InstrumentState,
     find_request,
     is_in_state,
     list_boxes,
+    list_instruments,
     list_requests,
 )
 from datacenter.enrolment.registration import Reason
 from datacenter.store.schema import boxes
+from datacenter.store.schema import certificates as certificates_of
 from datacenter.web.api.answers import PREFIX, Cursor, Limit, answer, decode_cursor, next_cursor
 from datacenter.web.orders import enrolment_desk
 from datacenter.web.routes import Handler, NoParameters, PageRequest, WebRoute
 
 PATH: Final = f"{PREFIX}/enrolments"
+_INSTRUMENT: Final = f"{PREFIX}/boxes/{{box}}/instruments/{{instrument}}"
 
 
 class ApiEnrolmentsQuery(Struct, frozen=True):
@@ -43,8 +48,17 @@ class ApiCertificatesQuery(Struct, frozen=True):
     cursor: Cursor = ""
 
 
+class ApiInstrumentCertificatesQuery(Struct, frozen=True):
+    """A part of the list of instruments with certificates that they got through their box."""
+
+    box: Annotated[str, Meta(max_length=24, description="only those behind this box")] = ""
+    state: Literal["", "denied", "expired", "valid"] = ""
+    limit: Limit = 100
+    cursor: Cursor = ""
+
+
 class NewDenial(Struct, frozen=True):
-    """Why a box is denied."""
+    """Why a box or an instrument is denied."""
 
     reason: Annotated[str, Meta(max_length=REASON_CHARACTERS_MAX, description="in one line")] = ""
 
@@ -86,6 +100,26 @@ class ApiCertificate(Struct, frozen=True):
     denial: str | None
 
 
+class ApiInstrumentCertificate(Struct, frozen=True):
+    """An instrument with its latest certificate, its box, and why it is denied, if it is."""
+
+    box: str
+    instrument: str
+    state: InstrumentState
+    issued_at_ms: int
+    expires_at_ms: int
+    denied_at_ms: int | None
+    denied_by: str | None
+    denial: str | None
+
+
+class InstrumentCertificateList(Struct, frozen=True):
+    """A part of the list of instruments, by box and serial number."""
+
+    items: list[ApiInstrumentCertificate]
+    next: str | None
+
+
 class CertificateList(Struct, frozen=True):
     """A part of the list of boxes, by serial number."""
 
@@ -116,6 +150,19 @@ def certificates(page: PageRequest) -> Response:
     return answer(page, CertificateList(items, next_cursor(rows, query.limit, lambda row: (row.box,))))
 
 
+def instrument_certificates(page: PageRequest) -> Response:
+    """The instruments that got certificates through their box."""
+    query: ApiInstrumentCertificatesQuery = page.query
+    after = decode_cursor(query.cursor, tuple[str, str])
+    which = [page.visible.where("Box")]
+    if query.box:
+        which.append(boxes.c.serial == query.box)
+    rows = list_instruments(page.store, which, page.now_ms, query.limit + 1, query.state, after)
+    items = [ApiInstrumentCertificate(*row) for row in rows[: query.limit]]
+    following = next_cursor(rows, query.limit, lambda row: (row.box, row.instrument))
+    return answer(page, InstrumentCertificateList(items, following))
+
+
 def reject(page: PageRequest) -> Response:
     """Reject a request, and return it."""
     request = _request(page)
@@ -139,6 +186,21 @@ def allow(page: PageRequest) -> Response:
     return answer(page, _box(page))
 
 
+def deny_instrument(page: PageRequest) -> Response:
+    """Put an instrument behind a box on the deny-list, and return it."""
+    wanted: NewDenial = page.query
+    with enrolment_desk(page) as desk:
+        desk.deny(page.staff, page.names["box"], wanted.reason, page.now_ms, page.names["instrument"])
+    return answer(page, _instrument(page))
+
+
+def allow_instrument(page: PageRequest) -> Response:
+    """Take an instrument off the deny-list, and return it."""
+    with enrolment_desk(page) as desk:
+        desk.allow(page.staff, page.names["box"], page.now_ms, page.names["instrument"])
+    return answer(page, _instrument(page))
+
+
 def _request(page: PageRequest) -> EnrolmentRequest:
     request = find_request(page.store, page.names["enrolment"])
     assert request is not None, "found by the check of access"
@@ -149,6 +211,12 @@ def _box(page: PageRequest) -> ApiCertificate:
     box = page.names["box"]
     rows: list[EnrolledBox] = list_boxes(page.store, [boxes.c.serial == box], page.now_ms, 1)
     return ApiCertificate(*rows[0])
+
+
+def _instrument(page: PageRequest) -> ApiInstrumentCertificate:
+    this = [certificates_of.c[name] == page.names[name] for name in ("box", "instrument")]
+    rows: list[EnrolledInstrument] = list_instruments(page.store, this, page.now_ms, 1)
+    return ApiInstrumentCertificate(*rows[0])
 
 
 def _item(row: EnrolmentRequest) -> ApiEnrolment:
@@ -189,7 +257,34 @@ ROUTES: Final = (
         PURPOSE,
         CertificateList,
     ),
+    WebRoute(
+        "GET",
+        f"{PREFIX}/instrument-certificates",
+        "view",
+        "",
+        instrument_certificates,
+        "instruments with certificates that they got through their box",
+        ApiInstrumentCertificatesQuery,
+        "api",
+        PURPOSE,
+        InstrumentCertificateList,
+    ),
     _decision(f"{PATH}/{{enrolment}}/reject", "Enrolment", reject, "reject a request", ApiEnrolment),
     _decision(f"{PREFIX}/boxes/{{box}}/deny", "Box", deny, "deny a box", ApiCertificate, NewDenial),
     _decision(f"{PREFIX}/boxes/{{box}}/allow", "Box", allow, "allow a box again", ApiCertificate),
+    _decision(
+        f"{_INSTRUMENT}/deny",
+        "Box",
+        deny_instrument,
+        "deny an instrument",
+        ApiInstrumentCertificate,
+        NewDenial,
+    ),
+    _decision(
+        f"{_INSTRUMENT}/allow",
+        "Box",
+        allow_instrument,
+        "allow an instrument again",
+        ApiInstrumentCertificate,
+    ),
 )

@@ -93,7 +93,7 @@ def test_an_instrument_behind_a_box_is_shown_denied_and_allowed(changing: WebCli
     engineer = changing.sign_in("engineer")
     assert "instrument behind RAP-0002" in engineer.get("/enrolments").text
     deny = "/boxes/RAP-0002/deny"
-    assert send(engineer, deny, reason="stolen", instrument="CHEM-0009").status == 403, (
+    assert send(engineer, deny, reason="stolen", instrument="CHEM-0009").status == 404, (
         "it has no certificate"
     )
     assert send(engineer, deny, reason="stolen", instrument="HEMA-0002").status == 303
@@ -104,3 +104,36 @@ def test_an_instrument_behind_a_box_is_shown_denied_and_allowed(changing: WebCli
     )
     assert send(engineer, "/boxes/RAP-0002/allow", instrument="HEMA-0002").status == 303
     assert send(engineer, "/boxes/RAP-0002/allow", instrument="HEMA-0002").status == 409
+
+
+def test_programs_list_deny_and_allow_instruments(changing: WebClient) -> None:
+    engineer = changing.sign_in("engineer")
+    program = engineer.program("service")
+    path = "/api/v1/instrument-certificates"
+
+    def states(query: str = "") -> list[tuple[str, str, str]]:
+        items = json.loads(program.get(path + query).body)["items"]
+        return [(one["box"], one["instrument"], one["state"]) for one in items]
+
+    assert states() == [("RAP-0002", "HEMA-0002", "valid"), ("RAP-0003", "GAS-0001", "valid")]
+    first = json.loads(program.get(f"{path}?limit=1").body)
+    rest = json.loads(program.get(f"{path}?limit=1&cursor={first['next']}").body)
+    assert [one["instrument"] for one in (*first["items"], *rest["items"])] == ["HEMA-0002", "GAS-0001"]
+    assert states("?box=RAP-0001") == states("?state=denied") == []
+    instrument = "/api/v1/boxes/RAP-0002/instruments/HEMA-0002"
+    assert program.post_json(f"{instrument}/deny", b'{"reason": " "}').status == 400
+    denied = json.loads(program.post_json(f"{instrument}/deny", b'{"reason": "stolen"}').body)
+    assert (denied["state"], denied["denial"], denied["denied_by"]) == ("denied", "stolen", "engineer")
+    assert (
+        states("?state=denied") == [("RAP-0002", "HEMA-0002", "denied")] and len(states("?state=valid")) == 1
+    )
+    assert json.loads(program.get("/api/v1/certificates?state=denied").body)["items"][0]["box"] == "RAP-0004"
+    assert json.loads(program.post_json(f"{instrument}/allow").body)["state"] == "valid"
+    assert program.post_json(f"{instrument}/allow").status == 409
+    unknown = "/api/v1/boxes/RAP-0002/instruments/CHEM-0009"
+    assert program.post_json(f"{unknown}/deny", b'{"reason": "stolen"}').status == 404, (
+        "it has no certificate"
+    )
+    foreign = "/api/v1/boxes/RAP-0003/instruments/GAS-0001/deny"
+    european = changing.sign_in("european").program("service")
+    assert european.post_json(foreign, b'{"reason": "stolen"}').status == 404

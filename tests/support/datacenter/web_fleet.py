@@ -180,9 +180,10 @@ def fill_enrolments(store: Store) -> None:
             issued = {"issued_at_ms": expires_at_ms - 90 * DAY_MS, "expires_at_ms": expires_at_ms}
             row = {"serial_number": f"{number:x}", "box": box, "key": "f" * 64, "cause": "renewal"}
             connection.execute(insert(certificates).values(row | issued | {"certificate": b""}))
-        behind = {"serial_number": "a", "instrument": "HEMA-0002", "box": "RAP-0002", "cause": "first"}
-        life = {"issued_at_ms": NOW_MS - 30 * DAY_MS, "expires_at_ms": NOW_MS + 60 * DAY_MS}
-        connection.execute(insert(certificates).values(key="e" * 64, certificate=b"", **behind, **life))
+        for serial, box, instrument in (("a", "RAP-0002", "HEMA-0002"), ("b", "RAP-0003", "GAS-0001")):
+            row = {"serial_number": serial, "box": box, "instrument": instrument, "cause": "first"}
+            life = {"issued_at_ms": NOW_MS - 30 * DAY_MS, "expires_at_ms": NOW_MS + 60 * DAY_MS}
+            connection.execute(insert(certificates).values(key="e" * 64, certificate=b"", **row, **life))
         denial = {"denied_at_ms": NOW_MS - 7_200_000, "denied_by": "supervisor", "reason": "stolen <van>"}
         connection.execute(insert(denied_boxes).values({"box": "RAP-0004", **denial}))
 
