@@ -15,6 +15,9 @@ PLACE_WORDS: Final = (
 )
 """Words of the command line that name a place or this machine, or that the boot loader adds: an image has none."""
 
+ENTRIES_ROW: Final = "/boot/loader/entries none bind,ro,nodev,nosuid,noexec,nofail"
+"""What the initramfs adds to /etc/fstab at each start (`rap-etc.sh`): an image has no such line."""
+
 
 def facts(machine: Machine) -> Iterator[Fact]:
     """Yield the state of the system."""
@@ -24,9 +27,8 @@ def facts(machine: Machine) -> Iterator[Fact]:
         yield fact("system.selinux", settings_lines(selinux.text), selinux)
     if fstab := machine.file("/etc/fstab"):
         rows = [line.split() for line in settings_lines(fstab.text)]
-        yield fact(
-            "system.mounts", sorted(f"{row[1]} {row[2]} {row[3]}" for row in rows if len(row) > 3), fstab
-        )
+        mounts = {f"{row[1]} {row[2]} {row[3]}" for row in rows if len(row) > 3} - {ENTRIES_ROW}
+        yield fact("system.mounts", sorted(mounts), fstab)
     encrypted = machine.file("/etc/crypttab")
     listed = machine.paths("/etc/crypttab")
     lines = settings_lines(encrypted.text) if encrypted else []

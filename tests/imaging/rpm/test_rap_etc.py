@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from imaging.rpm.contents import RECIPE
+from trust.facts.system import facts
+from trust.machine import Files
 
 SCRIPT = RECIPE / "root/usr/lib/dracut/modules.d/50rap-etc/rap-etc.sh"
 FSTAB = "/dev/root / ext4 ro 0 0\nPARTLABEL=var /var ext4 nodev 0 2\nPARTLABEL=log /var/log ext4 nodev 0 2\n"
@@ -51,3 +53,17 @@ def test_the_boot_loaders_entry_is_that_of_the_kernel_that_runs(done: str) -> No
     assert "/run/rap-entries /boot/loader/entries none bind,ro,nodev,nosuid,noexec,nofail 0 0" in done
     assert f"linux /boot/vmlinuz-{version}\ninitrd /boot/initramfs-{version}.img\n" in done
     assert done.endswith("options root=PARTUUID=1-2 ro rap.slot=b rap.volumes=/var=aa,/var/log=bb quiet\n")
+
+
+def test_papers_of_an_image_agree_with_the_file_systems_of_its_start(done: str, tmp_path: Path) -> None:
+    made, _, _ = done.partition("title ")  # the boot loader's entry follows
+    for name, text in (("image", FSTAB), ("box", made), ("changed", made.replace("bind,ro,", "bind,rw,"))):
+        (etc := tmp_path / name / "etc").mkdir(parents=True)
+        (etc / "fstab").write_text(text)
+    image, box, changed = (_mounts(tmp_path / name) for name in ("image", "box", "changed"))
+    assert image == box == ("/ ext4 ro", "/var ext4 nodev", "/var/log ext4 nodev")
+    assert changed != image
+
+
+def _mounts(root: Path) -> tuple[str, ...]:
+    return next(one.values for one in facts(Files(root, runs=False)) if one.key == "system.mounts")
