@@ -26,12 +26,15 @@ from agents.box.config import BoxConfig, FirewallPolicy, SessionSettings, Update
 from agents.box.firewall import LogMessage
 from agents.box.hardware import Hardware
 from agents.box.local_page import run_local_page
+from agents.box.page.certificate import FILE as PAGE_CERTIFICATE
+from agents.box.page.certificate import publish_certificate
 from agents.box.program import BoxProgram, box_program, demanded_self_test
 from agents.box.sessions.desktop import Accepted, DesktopNetwork
 from agents.box.sessions.running import SessionHardware
 from agents.box.status import serve_status
 from agents.box.tunnel.openvpn import OpenVpnTunnel
 from agents.box.updates.surroundings import UpdateHardware
+from agents.enrolment.certificate_files import BoxCertificates
 from agents.enrolment.keys import key_maker
 from hal.crypto import SelfTest
 from hal.disk import Disk, DiskError
@@ -160,10 +163,11 @@ async def _answer_status(config: BoxConfig, box: BoxProgram, log_message: LogMes
 
 
 def _hardware(checked: CheckedConfig, disk: Disk, executor: Executor, log_message: LogMessage) -> Hardware:
-    board, watchdog, firewall = checked.board, checked.config.watchdog, checked.config.firewall
+    config, board = checked.config, checked.board
+    watchdog, firewall = config.watchdog, config.firewall
     return Hardware(
         disk,
-        LinuxClock(checked.config.clock.service),
+        LinuxClock(config.clock.service),
         LinuxEthernetPort("uplink", board.uplink),
         executor,
         firewall=FirewallClient(_connection(firewall)) if firewall else None,
@@ -171,12 +175,12 @@ def _hardware(checked: CheckedConfig, disk: Disk, executor: Executor, log_messag
         watchdog=LinuxWatchdog(watchdog.device) if watchdog else None,
         built_s=Path(__file__).stat().st_mtime,
         bounds=process_bounds(),
-        disk_space=partial(used_and_total, checked.config.spool.directory),
+        disk_space=partial(used_and_total, config.spool.directory),
         serial_ports=_serial_ports(checked),
-        sessions=_sessions(checked.config, checked.config.sessions) if checked.config.sessions else None,
-        updates=_updates(checked.config.updates, log_message) if checked.config.updates else None,
-        audit_log=LinuxLogFolder(checked.config.audit.service) if checked.config.audit else None,
-        make_key=key_maker(checked.config.enrolment, log_message),
+        sessions=_sessions(config, config.sessions, log_message) if config.sessions else None,
+        updates=_updates(config.updates, log_message) if config.updates else None,
+        audit_log=LinuxLogFolder(config.audit.service) if config.audit else None,
+        make_key=key_maker(config.enrolment, log_message),
     )
 
 
@@ -192,11 +196,18 @@ def _updates(settings: UpdateSettings, log_message: LogMessage) -> UpdateHardwar
     return UpdateHardware(slots, boot_state, machine, ThreadPoolExecutor(1, "updates"))
 
 
-def _sessions(config: BoxConfig, settings: SessionSettings) -> SessionHardware:
+def _sessions(config: BoxConfig, settings: SessionSettings, log_message: LogMessage) -> SessionHardware:
     """Return the real parts of remote sessions: OpenVPN on the device, and the network."""
 
     async def listen(accept: Accepted, port: int) -> asyncio.Server:
         return await asyncio.start_server(accept, str(settings.box_address), port, backlog=1)
+
+    def publish(used: BoxCertificates) -> None:
+        file = settings.page.with_name(PAGE_CERTIFICATE)
+        try:
+            publish_certificate(file, used, config.identity)
+        except OSError as error:
+            log_message(f"sessions.page: {file}: cannot be written: {error.strerror or error}")
 
     private = Path(tempfile.gettempdir())  # OpenVpn makes a folder in it that only this user can read
     prefix = (*(UNPRIVILEGED_ROOT if os.geteuid() == 0 else UNPRIVILEGED), "--")
@@ -206,6 +217,7 @@ def _sessions(config: BoxConfig, settings: SessionSettings) -> SessionHardware:
         open_log=partial(SessionLog, config.spool.directory / SESSIONS_AUDIT),
         desktop=DesktopNetwork(listen, asyncio.open_connection),
         log_folder=LinuxOwnLogs(config.spool.directory),
+        publish=publish,
     )
 
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from ipaddress import IPv4Interface
 from pathlib import Path
 
+from agents.box.page.certificate import FILE
 from agents.provision.page import virtual_host
 from imaging.check.apache.httpd import MODULES
 from imaging.rpm.contents import RECIPE
@@ -56,6 +57,7 @@ def configure(
         "/var/lib/rap/identity/box": f"{folder}/pki/rap-0001",
         "/run/httpd": f"{folder}/run",
         str(PAGE_SOCKET): str(page_socket),
+        str(PAGE_SOCKET.with_name(FILE)): str(page_socket.with_name(FILE)),
         "RequestReadTimeout header=10-20": "RequestReadTimeout header=2-4",  # so that tests wait less
         "User apache": f"User {USER}",
         "Group apache": f"Group {USER}",

@@ -52,6 +52,10 @@ LINE_SHARE: Final = 0.84
 """Of the line's rate, for what a desktop sends: headers of TCP and of the tunnel take the rest."""
 
 
+def _not_published(_identity: BoxCertificates) -> None:
+    """Do nothing: there is no server of the local page."""
+
+
 @dataclass(frozen=True, slots=True)
 class SessionHardware:
     """What the sessions of a box use of its machine, real or emulated."""
@@ -64,6 +68,8 @@ class SessionHardware:
     desktop: DesktopNetwork
     log_folder: LogFolder | None = None
     """The folder with the audit file, for its lines in the chain of audit records; None: they are not sent."""
+    publish: Callable[[BoxCertificates], object] = _not_published
+    """Tells the server of the local page which certificate the box uses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +141,7 @@ class RunningSessions:
         self._clock, self._random, self._executor = clock, random, executor
         self._log_unusable = log_unusable
         self._serial = serial_of(identity.certificate)
+        hardware.publish(identity)
         self._key = self._next_key = load_private_key(settings.key or identity.key)
         self._dial = dial
         self._recorder: SessionRecorder | None = None
@@ -150,11 +157,12 @@ class RunningSessions:
         self._line.wake()
 
     def use(self, identity: BoxCertificates) -> None:
-        """Sign with the key of another certificate, from the next connection to the data center on.
+        """Use another certificate: for the page, and its key for signatures from the next connection on.
 
         The data center knows the key from the certificate of that connection. A key for sessions alone stays in use.
         Raises: OSError, SignatureError.
         """
+        self._hardware.publish(identity)
         if self._settings.key is None:
             self._next_key = load_private_key(identity.key)
 

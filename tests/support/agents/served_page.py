@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from agents.box.page.certificate import FILE
 from agents.box.page.server import serve_page
 from agents.box.sessions.security_keys import SecurityKeys
 from agents.box.tunnel.tunnel import Credentials, SessionKey
@@ -90,8 +91,10 @@ class ServedPage:
         self._loop, self.box = loop, box
         self.page = page_of(box, SecurityKeys(NAME, {}))
         self.http_ports: dict[int, int] = {}
-        self.httpd = 0
-        """The process id of httpd."""
+        self.httpd, self.configuration = 0, Path()
+        """The process id of httpd, and its configuration."""
+        self.certificate = Path()
+        """Where the box writes the certificate that it uses."""
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine in the box's event loop."""
@@ -169,5 +172,6 @@ def served_page(folder: Path, pki: Path, *ways: PresenceWay) -> Iterator[ServedP
         socket = Path(name) / "socket"
         with serving_box(socket, *ways) as served:
             conf, served.http_ports = configure(folder, pki, ADDRESSES, socket, NAME)
+            served.configuration, served.certificate = conf, socket.with_name(FILE)
             with running(conf, (str(ADDRESSES[PORT].ip), served.http_ports[PORT])) as served.httpd:
                 yield served

@@ -1,0 +1,37 @@
+"""The certificate of the local page: the one that the box uses, in a file that httpd reads.
+
+httpd begins with the flashed certificate. As soon as this file is there, httpd uses it, and each change of the file
+lets it read its configuration again: `rap-page.path` restarts it gracefully. The file is in memory, and the box
+program writes it at each start.
+
+httpd cannot use a key in a TPM; then the file has the certificate of the configuration, whose key is in a file.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+from agents.enrolment.certificate_files import BoxCertificates
+from wire.tls.tpm import is_tpm_key
+
+FILE: Final = "identity.pem"
+"""Beside the socket of the page."""
+
+
+def publish_certificate(file: Path, used: BoxCertificates, configured: BoxCertificates) -> None:
+    """Write key and certificate to `file` in one step, unless it has them already. Raises: OSError.
+
+    `used` are the files in use, `configured` those of the flashed identity.
+    """
+    source = configured if is_tpm_key(used.key.read_bytes()) else used
+    content = source.key.read_bytes().rstrip() + b"\n" + source.certificate.read_bytes()
+    if file.exists() and file.read_bytes() == content:
+        return
+    part = file.with_suffix(".part")
+    part.unlink(missing_ok=True)
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as made:
+        made.write(content)
+    part.rename(file)
