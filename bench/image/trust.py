@@ -9,7 +9,8 @@ in QEMU with fips=1 and `fips = "required"`. It forwards a report, which it woul
 * deviations are planted, those of tests/fixtures/trust/deviations.toml and some of the kernel and of processes, as
   many at once as are about different facts. Each must be found, and nothing else.
 
-The papers of the image itself (`rap trust papers --tree`) are compared with the box, too.
+The papers of the image itself (`rap trust papers --tree`) are compared with the box, too. Then the image starts once
+more, with a TPM (swtpm) and `keys = "tpm"`: the box must enrol with a key that it has made there.
 
 Needs what `make setup-image`, `make setup-sessions` and `make setup-fips` install. It takes about ten minutes.
 """
@@ -21,13 +22,16 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from sqlalchemy import select
 
 from bench.figures import Figure, figure, run
+from bench.image.encryption import tpm as software_tpm
 from datacenter.store.schema import box_audit
 from datacenter.store.store import Store
 from settings.toml import load
@@ -36,16 +40,40 @@ from tests.support import fips
 from tests.support.eventually import eventually
 from tests.support.imaging import fips_packages, guest_shell
 from tests.support.imaging.emulated import Machine
-from tests.support.imaging.first_report import CABLES, build_image, datacenter, plug_in, reporting, submit
+from tests.support.imaging.first_report import (
+    CABLES,
+    build_image,
+    datacenter,
+    give_identity,
+    plug_in,
+    reporting,
+    submit,
+)
 from tests.support.imaging.guest_shell import GuestShell
 from tests.support.namespaces import own_network
 from tests.support.paths import FIXTURES, ROOT
-from wire.pki.hierarchy import Authority
+from wire.pki.hierarchy import Authority, make_key
 
+T = TypeVar("T")
 START_SECONDS_MAX: Final = 900.0
 """A limit that prevents hanging on a busy machine."""
 OTHER: Final = "OPENSSL_CONF=/dev/null"
 """A client outside of FIPS mode, which offers everything."""
+TABLES: Final = """
+[enrolment]
+keys = "file"
+
+[sessions]
+endpoint = "192.0.2.1:443"
+keys = ["{key}"]
+ways = ["code"]
+"""
+"""The box requests its certificate; httpd and OpenVPN are on a box for remote sessions."""
+DATACENTER: Final = """
+[enrolment]
+certificate = "vendor-ca.crt"
+key = "vendor-ca.key"
+"""
 WITHOUT: Final = "OPENSSL_CONF=/run/no-provider.cnf"
 """A configuration in force whose provider is missing."""
 CHECKS: Final = {
@@ -61,50 +89,64 @@ rap box status --config /etc/rap/box.toml --json > /run/status.json
 python3.11 -c 'import json; found = json.load(open("/run/status.json")); print(found["fips"], found["traffic"]);
 assert found["fips"]["failed"] == {} and found["connected"]'""",
     "sshd's settings have approved algorithms alone": """\
-/usr/sbin/sshd -T | grep -Ei '^(ciphers|macs|kexalgorithms|hostkeyalgorithms)' | tee /dev/stderr
-! /usr/sbin/sshd -T | grep -Ei '^(ciphers|macs|kex|hostkey)' | grep -Ei 'chacha|25519|umac|md5|sha1'""",
-    "sshd completes an approved key exchange": "try_ssh | grep 'Permission denied'",
+/usr/sbin/sshd -T > /run/sshd.settings
+grep -Ei '^(ciphers|macs|kexalgorithms|hostkeyalgorithms)' /run/sshd.settings
+! grep -Ei '^(ciphers|macs|kex|hostkey)' /run/sshd.settings | grep -Ei 'chacha|25519|umac|md5|sha1'""",
+    "sshd runs as a unit, and completes an approved key exchange": """\
+systemctl is-active sshd.service
+try_ssh | grep 'Permission denied'""",
     "sshd refuses ChaCha20": "try_ssh -o Ciphers=chacha20-poly1305@openssh.com | grep 'no matching cipher'",
     "sshd refuses X25519": "try_ssh -o KexAlgorithms=curve25519-sha256 | grep 'no matching key exchange'",
     "sshd refuses UMAC": "try_ssh -o Ciphers=aes128-ctr -o MACs=umac-64@openssh.com | grep 'no matching MAC'",
-    "sshd depends on the provider": """\
-export OPENSSL_CONF=/run/no-provider.cnf
-start_sshd 2223
-! port=2223 try_ssh | grep 'Permission denied'""",
+    "sshd depends on the provider": f"""\
+{{ {WITHOUT} timeout 60 /usr/sbin/sshd -D -e -p 2223 2>&1 || :; }} | grep 'PRNG is not seeded'""",
     "OpenVPN offers AES-GCM": "openvpn --show-ciphers | grep AES-256-GCM",
     "OpenVPN offers no ChaCha20": "! { openvpn --show-ciphers; openvpn --show-tls; } | grep -i chacha",
     "OpenVPN depends on the provider": f"! {WITHOUT} openvpn --show-ciphers | grep AES-256-GCM",
-    "httpd completes an approved handshake": "try_tls -cipher ECDHE+AESGCM | grep -E 'Cipher is ECDHE-.*-AES128-GCM'",
-    "httpd refuses ChaCha20": "! try_tls -cipher ECDHE+CHACHA20 | grep 'Cipher is ECDHE'",
-    "httpd refuses TLS 1.1": f"! {OTHER} openssl s_client -connect $page -tls1_1 -cipher ALL:@SECLEVEL=0 "
-    "< /dev/null 2>&1 | grep 'Cipher is [A-Z]'",
-    "httpd depends on the provider": f"! {WITHOUT} /usr/sbin/httpd -t -f /etc/httpd/conf/rap.conf",
+    "httpd runs as a unit, and completes an approved handshake": """\
+systemctl is-active httpd@rap.service
+try_tls -cipher ECDHE+AESGCM | grep -E 'Cipher is ECDHE-.*-AES128-GCM'""",
+    "httpd uses the certificate that the box has requested": """\
+openssl x509 -in /run/rap-page/identity.pem -noout -serial | tee /run/published
+! openssl x509 -in /var/lib/rap/identity/box.crt -noout -serial | cmp -s - /run/published
+try_tls | openssl x509 -noout -serial | cmp - /run/published""",
+    "httpd refuses ChaCha20": "try_tls -cipher ECDHE+CHACHA20 | grep 'alert handshake failure'",
+    "httpd refuses TLS 1.1": f"""\
+{OTHER} openssl s_client -connect $page -tls1_1 -cipher ALL:@SECLEVEL=0 < /dev/null 2>&1 |
+    grep 'alert protocol version'""",
+    "httpd depends on the provider": f"""\
+/usr/sbin/httpd -t -f /etc/httpd/conf/rap.conf
+! {WITHOUT} /usr/sbin/httpd -t -f /etc/httpd/conf/rap.conf""",
 }
 """What each service must do, as scripts that succeed."""
+TPM_CHECKS: Final = {
+    "the TPM belongs to the box program": "stat -c '%G %a' /dev/tpmrm0 | tee /dev/stderr | grep -x 'rap 660'",
+    "the key in use is in the TPM": "grep -a 'BEGIN TSS2 PRIVATE KEY' /var/lib/rap/spool/identity-used.record",
+    "self-test of the box program": CHECKS["self-test of the box program"],
+    "httpd uses the flashed certificate, whose key is in a file": """\
+openssl x509 -in /var/lib/rap/identity/box.crt -noout -serial | tee /run/flashed
+try_tls | openssl x509 -noout -serial | cmp - /run/flashed""",
+}
+"""What must hold on a box whose key is in its TPM."""
 PREPARE: Final = f"""\
 exec 2>&1
 set -e
 sed 's/^module = .*/module = \\/absent.so/; /config_diagnostics/d' /etc/ssl/openssl.cnf > /run/no-provider.cnf
-mkdir -p /run/sshd /run/httpd
 cat > /run/functions.sh <<'END'
-start_sshd() {{ /usr/sbin/sshd -p $1 -o ListenAddress=127.0.0.1 -E /run/sshd.log; }}
 try_ssh() {{
-    {OTHER} ssh -p ${{port:-2222}} -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null \\
+    {OTHER} ssh -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null \\
         "$@" labadmin@127.0.0.1 2>&1 | tee /dev/stderr
 }}
 page=10.77.1.1:8443
 try_tls() {{ {OTHER} openssl s_client -connect $page -tls1_2 "$@" < /dev/null 2>&1; }}
 END
-. /run/functions.sh
-getent passwd apache > /dev/null || useradd --system --no-create-home apache || true
-mkdir -p /etc/httpd/logs
 """
-START_SERVICES: Final = """\
-. /run/functions.sh
-exec 2>&1
-start_sshd 2222
-/usr/sbin/httpd -f /etc/httpd/conf/rap.conf
+SERVICES: Final = """\
+systemctl --no-pager --full status sshd.service httpd@rap.service rap-tunnel.service
+journalctl --no-pager -u sshd.service -u httpd@rap.service -u rap-tunnel.service
+ss -tlnp
 """
+"""Shows the state of the services, for who reads the output of a failed run."""
 
 
 class FilePlant(Table, frozen=True):
@@ -169,15 +211,9 @@ ALSO: Final = {
 
 def file_plants() -> list[Plant]:
     """Return the changes of files as scripts."""
-    authority = Authority.make("another").certificate.public_bytes(_pem()).decode()
+    authority = Authority.make("another").certificate.public_bytes(Encoding.PEM).decode()
     plants = load(FIXTURES / "trust/deviations.toml", FilePlants).plant
     return [_of_file(number, one, authority) for number, one in enumerate(plants) if one.fact not in UNSEEN]
-
-
-def _pem() -> Any:
-    from cryptography.hazmat.primitives.serialization import Encoding
-
-    return Encoding.PEM
 
 
 def _of_file(number: int, one: FilePlant, authority: str) -> Plant:
@@ -219,7 +255,6 @@ class Looked(NamedTuple):
     """What was found on the started box."""
 
     passed: int
-    providers: str
     facts: int
     differ: int
     differ_from_tree: list[str]
@@ -232,8 +267,7 @@ class Looked(NamedTuple):
 
 def look(shell: GuestShell, folder: Path, image: Path) -> Looked:
     """Examine the started box."""
-    prepared = shell.run(PREPARE)
-    _say(f"prepared: {prepared.status} {prepared.output}")
+    passed = check(shell, CHECKS)
     evidence = collect(shell, folder / "evidence.json")
     site = folder / "site.toml"
     rap(
@@ -258,22 +292,25 @@ def look(shell: GuestShell, folder: Path, image: Path) -> Looked:
     _say(compared)
     of_tree = [line.split()[1] for line in compared.splitlines() if line.startswith("DIFFERS")]
     planted, missed, others = plant(shell)
-    services = shell.run(START_SERVICES)
-    _say(f"services: {services.status} {services.output}")
-    passed, providers = 0, ""
-    for name, script in CHECKS.items():
-        done = shell.run(f"set -e\n. /run/functions.sh\n{script}")
-        _say(f"{'passes' if done.status == 0 else 'FAILS '} {name}\n{_indented(done.output)}")
-        passed += done.status == 0
-        providers = done.output if "has loaded the FIPS" in name else providers
     texts = audit_texts(folder)
     lines = [text for kind, text in texts if kind == "line"]
     _say("\n".join(f"audit {kind}: {text[:150]}" for kind, text in texts[:40]))
     events = sorted({text.split()[0] for kind, text in texts if kind != "line"})
     differ = len(agreed["deviations"])
-    return Looked(
-        passed, providers, agreed["compared"], differ, of_tree, planted, missed, others, len(lines), events
-    )
+    return Looked(passed, agreed["compared"], differ, of_tree, planted, missed, others, len(lines), events)
+
+
+def check(shell: GuestShell, checks: Mapping[str, str]) -> int:
+    """Make checks; return the number of those that pass."""
+    prepared = shell.run(PREPARE)
+    assert prepared.status == 0, prepared.output
+    _say(shell.run(SERVICES).output)
+    passed = 0
+    for name, script in checks.items():
+        done = shell.run(f"set -e\n. /run/functions.sh\n{script}")
+        _say(f"{'passes' if done.status == 0 else 'FAILS '} {name}\n{_indented(done.output)}")
+        passed += done.status == 0
+    return passed
 
 
 def plant(shell: GuestShell) -> tuple[int, list[str], list[str]]:
@@ -331,23 +368,22 @@ def rap(*words: object) -> str:
     return done.stdout
 
 
-async def _watch(folder: Path, image: Path, shell: GuestShell) -> Looked:
+async def _watch(folder: Path, look_at: Callable[[], T]) -> T:
     async with datacenter(folder), reporting(folder) as agent:
         submit(agent)
 
-        def has_arrived() -> bool:
-            return (
-                any(text.startswith("fips-in-force") for _, text in audit_texts(folder)) and not agent.waiting
-            )
+        def is_in_use() -> bool:
+            events = {text.split()[0] for kind, text in audit_texts(folder) if kind != "line"}
+            return {"fips-in-force", "certificate-renewed"} <= events and not agent.waiting
 
         async with asyncio.timeout(START_SECONDS_MAX):
-            await eventually(has_arrived, None, every_s=2)
-        _say("the report is stored")
-        return await asyncio.to_thread(look, shell, folder, image)
+            await eventually(is_in_use, None, every_s=2)
+        _say("the report is stored, and the box uses the certificate that it has requested")
+        return await asyncio.to_thread(look_at)
 
 
-def examine(folder: Path) -> Looked:
-    """Build the image in `folder`, start it, and examine the box."""
+def make_image(folder: Path) -> Path:
+    """Build the image in `folder`, with the files of its data center; return it."""
     (packages := folder / "rpm").mkdir(exist_ok=True)
     fips_packages.add_packages(packages)
     image = build_image(
@@ -355,19 +391,24 @@ def examine(folder: Path) -> Looked:
         "systemd.journald.forward_to_console=1",
         fips_packages.KICKSTART + guest_shell.KICKSTART,
         settings='fips = "required"\n',
+        tables=TABLES.format(key=_public_key()),
     )
-    return start(folder, image)
+    with (folder / "dc.toml").open("a") as settings:
+        settings.write(DATACENTER)
+    return image
 
 
-def start(folder: Path, image: Path) -> Looked:
-    """Start the image, and examine the box."""
+def start(folder: Path, image: Path, look_at: Callable[[GuestShell], T], tpm: Path | None = None) -> T:
+    """Start the image, perhaps with a TPM at a socket, and examine the box."""
     place = folder / "shell.sock"
+    for old in (place, folder / "reports.db"):
+        old.unlink(missing_ok=True)
     with own_network():
         plug_in()
-        machine = Machine(folder, image, CABLES, more=guest_shell.options(place))
+        machine = Machine(folder, image, CABLES, tpm=tpm, more=guest_shell.options(place))
         try:
             shell = GuestShell(place)
-            return asyncio.run(_watch(folder, image, shell))
+            return asyncio.run(_watch(folder, lambda: look_at(shell)))
         except BaseException:
             _say(machine.log()[-6000:])
             raise
@@ -375,15 +416,27 @@ def start(folder: Path, image: Path) -> Looked:
             machine.stop()
 
 
+def with_tpm(folder: Path, image: Path) -> int:
+    """Start the image with a TPM, in which its site wants the keys; return the number of checks that pass."""
+    site = folder / "site-tpm.toml"
+    site.write_text((folder / "site.toml").read_text().replace('keys = "file"', 'keys = "tpm"'))
+    give_identity(image, folder, site)
+    with software_tpm(folder / "tpm") as chip:
+        return start(folder, image, lambda shell: check(shell, TPM_CHECKS), chip)
+
+
 def figures() -> list[Figure]:
     """Return all figures, and print what the box shows to standard error."""
     assert fips.CAN_RUN, fips.REASON
     with tempfile.TemporaryDirectory(prefix="rap-trust-", dir="/var/tmp") as name:
-        found = examine(Path(name))
-    return list(_figures(found))
+        folder = Path(name)
+        image = make_image(folder)
+        found = start(folder, image, lambda shell: look(shell, folder, image))
+        passed = with_tpm(folder, image)
+    return list(_figures(found, passed))
 
 
-def _figures(found: Looked) -> Iterator[Figure]:
+def _figures(found: Looked, passed: int) -> Iterator[Figure]:
     yield figure("checks of FIPS mode that fail", f"of {len(CHECKS)}", len(CHECKS) - found.passed, "<= 0")
     yield figure("facts of the papers that a box shows otherwise", f"of {found.facts}", found.differ, "<= 0")
     yield figure("facts of the image's papers that differ", "", len(found.differ_from_tree))
@@ -391,6 +444,13 @@ def _figures(found: Looked) -> Iterator[Figure]:
     yield figure("planted deviations that are not found", "", len(found.missed), "<= 0")
     yield figure("facts that differ without a planted deviation", "", len(found.others), "<= 0")
     yield figure("lines of the system's audit log in the data center", "", found.lines, ">= 1")
+    failed = len(TPM_CHECKS) - passed
+    yield figure("checks of a key in the TPM that fail", f"of {len(TPM_CHECKS)}", failed, "<= 0")
+
+
+def _public_key() -> str:
+    key = make_key().public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return b64encode(key).decode()
 
 
 def _say(text: str) -> None:

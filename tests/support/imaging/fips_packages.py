@@ -1,7 +1,8 @@
 """Packages for an image in FIPS mode: OpenSSL's FIPS provider of `make setup-fips`, and real services of Debian.
 
 The mock repository has stubs of sshd, httpd, OpenVPN and auditd. Debian's packages are added beside them or in their
-place; RHEL's differ in their patches, not in how they use OpenSSL's configuration.
+place; RHEL's differ in their patches, not in how they use OpenSSL's configuration. What RHEL's packages have besides
+and Debian's have not is added, too: users, folders, and the units, which the box starts by RHEL's names.
 """
 
 from __future__ import annotations
@@ -17,13 +18,46 @@ from imaging.mock_repo import rpms
 from imaging.mock_repo.debs import fetch
 from tests.support import fips
 from tests.support.imaging.first_report import MOCK_REPO
+from tests.support.imaging.guest_shell import file_script
 
-_DEBS: Final = ["apache2-bin", "openvpn", "openssh-server", "auditd", "rpm"]
+_DEBS: Final = ["apache2-bin", "openvpn", "openssh-server", "auditd", "rpm", "tpm2-openssl"]
 _NAMES: Final = {"auditd": ["audit"], "openssh-server": ["debian-openssh-server"]}
 """Other names: auditd replaces the stub, sshd is beside the stub, whose unit and settings the kickstart uses."""
 _PROVIDER: Final = "openssl-fips-provider"
 _STUBS: Final = {"update-rc.d": rpms.Stub({"usr/sbin/update-rc.d": "#!/bin/sh\n"})}
 """What `systemctl enable` calls for a service of Debian's."""
+_HTTPD: Final = """\
+[Unit]
+Description=The Apache HTTP Server
+After=network.target remote-fs.target nss-lookup.target
+[Service]
+Type=exec
+ExecStart=/usr/sbin/httpd -DFOREGROUND -f /etc/httpd/conf/%i.conf
+ExecReload=/usr/sbin/httpd -k graceful -f /etc/httpd/conf/%i.conf
+KillSignal=SIGWINCH
+KillMode=mixed
+PrivateTmp=true
+"""
+"""RHEL's httpd@.service, but for the type: Debian's httpd has no mod_systemd."""
+_SSHD: Final = """\
+[Unit]
+Description=OpenSSH server daemon
+After=network.target
+[Service]
+Type=notify
+EnvironmentFile=-/etc/sysconfig/sshd
+ExecStart=/usr/sbin/sshd -D $OPTIONS
+ExecReload=/bin/kill -HUP $MAINPID
+KillMode=process
+Restart=on-failure
+RestartSec=42s
+RuntimeDirectory=sshd
+[Install]
+WantedBy=multi-user.target
+"""
+"""RHEL's sshd.service, with the folder of Debian's sshd; the box generates the host keys."""
+_TMPFILES: Final = "d /run/httpd 710 root apache\n"
+_UNITS: Final = "/etc/systemd/system"
 KICKSTART: Final = f"""
 %packages
 {_PROVIDER}
@@ -32,13 +66,16 @@ apache2-bin
 openvpn
 debian-openssh-server
 rpm
+tpm2-openssl
 %end
 %post --erroronfail
 set -e
 cat {fips.CONFIGURATION} > /etc/ssl/openssl.cnf
 ln -sf apache2 /usr/sbin/httpd
 ln -s /usr/lib/apache2/modules /etc/httpd/modules
-%end
+for user in apache sshd; do groupadd --system $user; useradd --system --gid $user --no-create-home $user; done
+{file_script("/usr/lib/tmpfiles.d/httpd.conf", _TMPFILES)}{file_script(f"{_UNITS}/httpd@.service", _HTTPD)}\
+{file_script(f"{_UNITS}/sshd.service", _SSHD)}%end
 """
 """Sections of the image's kickstart. OpenSSL of Debian does not follow the kernel's flag, so that its configuration
 names the provider; RHEL's does by itself."""

@@ -85,20 +85,26 @@ url = "sqlite:///{{folder}}/reports.db"
 
 
 def build_image(
-    folder: Path, kernel_arguments: str = "", post: str = "", *, key: Path | None = None, settings: str = ""
+    folder: Path,
+    kernel_arguments: str = "",
+    post: str = "",
+    *,
+    key: Path | None = None,
+    settings: str = "",
+    tables: str = "",
 ) -> Path:
     """Build the image of box RAP-0001 with an identity, as if flashed; `post` is a further section of its kickstart.
 
-    With `key` it is signed instead, and has no identity. `settings` come first in the site file.
+    With `key` it is signed instead, and has no identity. `settings` come first in the site file, `tables` last.
     """
-    site = write_site(folder, settings + site_text())
+    site = write_site(folder, settings + site_text() + tables)
     text = assemble(load_site(site), site)
     assert _SLOW_ARGUMENTS in text
     text = text.replace(_SLOW_ARGUMENTS, f"console=ttyS0 quiet {kernel_arguments}")
     image = _built(folder, text + post, "rhel9", key)
     if not key:
         prepare_far_end(folder)
-        _give_identity(image, folder, for_box(load_site(site)).encode())
+        give_identity(image, folder, site)
     return image
 
 
@@ -159,9 +165,10 @@ def write_datacenter(folder: Path, serial: str) -> None:
     (folder / "dc.toml").write_text(_DATACENTER.format(folder=folder, serial=serial))
 
 
-def _give_identity(image: Path, folder: Path, site: bytes) -> None:
-    """Write the identity, as `rap flash write` does on a disk."""
-    area = identity_archive.pack(identity.issue(identity.make(SERIAL, site), folder))
+def give_identity(image: Path, folder: Path, site: Path) -> None:
+    """Write an identity with the site file, as `rap flash write` does on a disk."""
+    on_box = for_box(load_site(site)).encode()
+    area = identity_archive.pack(identity.issue(identity.make(SERIAL, on_box), folder))
     with image.open("r+b") as disk:
         place = next(part for part in gpt.slices(disk.read(MIB)) if part.label == identity_archive.LABEL)
         disk.seek(place.offset)

@@ -52,14 +52,15 @@ WantedBy=multi-user.target
 """
 
 
-def _file(path: str, text: str) -> str:
+def file_script(path: str, text: str) -> str:
+    """Return lines of sh(1) that write a file."""
     return f"echo {b64encode(text.encode()).decode()} | base64 -d > {path}\n"
 
 
 KICKSTART: Final = f"""
 %post --erroronfail
 set -e
-{_file(f"/etc/{_PORT}.py", _PROGRAM)}{_file(f"/etc/systemd/system/{_PORT}.service", _UNIT)}\
+{file_script(f"/etc/{_PORT}.py", _PROGRAM)}{file_script(f"/etc/systemd/system/{_PORT}.service", _UNIT)}\
 systemctl enable {_PORT}.service
 %end
 """
