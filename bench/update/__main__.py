@@ -22,7 +22,7 @@ def missing() -> list[str]:
 
 UPDATE: Final = Suite(
     "benchmarks of updates",
-    {"delta": "bench.update.delta", "boots": "bench.update.boots"},
+    {"delta": "bench.update.delta", "boots": "bench.update.boots", "inside": "bench.update.inside"},
     Path("bench-results/update.json"),
     missing,
 )

@@ -1,43 +1,56 @@
-"""Updates of a real image in QEMU: `python -m bench.update --only boots`. Needs root, and 40 minutes of real time.
+"""Updates of a real image in QEMU: `python -m bench.update --only boots`. Needs root, and an hour of real time.
 
-The box fetches a release from a real data center over a line of 128 kbit/s, loses its power while it writes the other
-slot, ends in the new slot, and leaves a release that does not start (`bench/update/labs/boots.toml`). Another box
-takes a release of the application without a restart, and then new profiles (`bench/update/labs/application.toml`).
+The box fetches a release from a real data center over a line of 128 kbit/s, loses its power while it writes the
+other slot, ends in the new slot, and leaves a release that does not start (`bench/update/labs/boots.toml`). Other
+boxes take releases of the application without a restart, leave those that cannot run, and take new profiles.
+`python -m bench.update.boots LAB…` runs some of these labs.
 """
 
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from tempfile import TemporaryDirectory
+from typing import Final
 
-from bench.figures import Figure, figure, run
+from bench.figures import Figure, figure, show
+from sim.worlds.kernel.live.state import LabState
 from tests.support.imaging.signed_image import signed_image
-from tests.support.paths import ROOT
+from tests.support.sim.settled_lab import run_until
 
-LABS: Final = ("boots", "application")
-START_SECONDS_MAX: Final = "900"
-"""A limit that prevents hanging on a busy machine; it is not a target."""
+FOLDER: Final = Path(__file__).with_name("labs")
+LABS: Final = ("boots", "application", "left", "unhealthy")
+_ENDED: Final = frozenset({"committed", "returned", "refused", "failed"})
 
 
-def figures() -> list[Figure]:
+def figures(names: Sequence[str] = LABS) -> list[Figure]:
     """Run the labs, and return their figures."""
-    return [line for name in LABS for line in _run(name)]
+    return [line for name in names for line in _run(name)]
+
+
+class _Settled:
+    """Whether all updates of a lab have ended, and the box has delivered a report since."""
+
+    def __init__(self) -> None:
+        self._steps: list[str] = []
+        self._made: int | None = None
+
+    def __call__(self, state: LabState) -> bool:
+        if state.updates != self._steps:
+            self._steps = state.updates
+            shown = ", ".join(step or "nothing" for step in self._steps)
+            print(f"{state.now_ns / 1e9:6.0f} s: {shown}", file=sys.stderr)
+        if self._made is None and _ENDED.issuperset(self._steps):
+            self._made = state.made
+        return self._made is not None and state.stored > self._made
 
 
 def _run(name: str) -> list[Figure]:
-    image, key = signed_image()
-    lab = Path(__file__).with_name("labs") / f"{name}.toml"
-    words = ["lab", "run", str(lab), "--world", "image", "--json", "--start-seconds", START_SECONDS_MAX]
-    command = [sys.executable, "-m", "rap", *words, "--image", str(image), "--key", str(key)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if not done.stdout:
-        raise RuntimeError(done.stderr.strip())
-    found: dict[str, Any] = json.loads(done.stdout)
-    for failure in found.get("failures", []):
-        print(f"{failure['expectation']}: {failure['explanation']}", file=sys.stderr)
+    with TemporaryDirectory(prefix="rap-boots-") as folder:
+        found = run_until(FOLDER / f"{name}.toml", signed_image(), _Settled(), Path(folder))
+    print(json.dumps([found["failures"], found["reports"]]), file=sys.stderr)
     reports = found["reports"]
     return [
         figure(
@@ -53,4 +66,4 @@ def _run(name: str) -> list[Figure]:
 
 
 if __name__ == "__main__":
-    run(figures, __doc__)
+    show(figures(sys.argv[1:] or LABS))

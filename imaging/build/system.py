@@ -27,6 +27,7 @@ from imaging.build.types import (
     SystemCommand,
     Write,
 )
+from imaging.build.var_folders import write_var_folders
 
 _EMPTY: Final = ("var/cache", "var/log", "var/tmp", "tmp", "run", "dev", "proc", "sys")
 """Folders whose files are removed. Their subfolders are kept, because services expect them."""
@@ -162,6 +163,7 @@ def clean(root: Path, epoch: int, log: LogCallback) -> None:
         (root / name).write_text("")
     for folder in ("tmp", "var/tmp"):
         (root / folder).chmod(0o1777)
+    write_var_folders(root)
     normalise(root, epoch, log)
     _label(root, log)
     for path in (root, *_everything(root)):

@@ -108,7 +108,7 @@ class ImageReleases:
                 health = APPLICATIONS.get(order)
                 if health is None:
                     health = cast(ReleaseHealth, order)
-                    _change(made, number, health)
+                    change_slot(made, number, health)
                 else:
                     _change_application(made, number, health)
                 self._release(running, made, number)
@@ -157,7 +157,7 @@ def _slot_of(disk: Path) -> SlotPlace:
     return place
 
 
-def _change(slot: Path, number: int, health: ReleaseHealth) -> None:
+def change_slot(slot: Path, number: int, health: ReleaseHealth) -> None:
     """Make a release of a slot's copy that behaves as `health` says."""
     device, work = str(slot), slot.with_name("work")
     work.write_text(f"{number}\n")

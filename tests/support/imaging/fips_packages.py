@@ -11,14 +11,10 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
-from imaging.build.resume import Steps
 from imaging.mock_repo import rpms
-from imaging.mock_repo.debs import fetch
 from tests.support import fips
-from tests.support.imaging.first_report import MOCK_REPO
 from tests.support.imaging.guest_shell import file_script
+from tests.support.imaging.more_packages import add_debs
 
 _DEBS: Final = ["apache2-bin", "openvpn", "openssh-server", "auditd", "rpm", "tpm2-openssl"]
 _NAMES: Final = {"auditd": ["audit"], "openssh-server": ["debian-openssh-server"]}
@@ -83,31 +79,8 @@ names the provider; RHEL's does by itself."""
 
 def add_packages(folder: Path) -> None:
     """Put the packages into `folder`, without repository metadata."""
-    kept, everything = MOCK_REPO / "debs", rpms.contents()
-    steps = Steps(MOCK_REPO, lambda _name, _kept: None)
-    inputs = (
-        f"{rpms.DATA.read_text('utf-8')} {_DEBS} {_NAMES} {(fips.PROVIDER / 'fipsmodule.cnf').read_text()}"
-    )
-
-    def make(place: Path) -> None:
-        present = [deb.name for deb in fetch(everything.debs, kept)]
-        wanted = msgspec.structs.replace(
-            everything,
-            debs=_DEBS,
-            leave_out=[*everything.leave_out, *present],
-            also=_NAMES,
-            scripts={},
-            first={},
-            groups={},
-            environments={},
-            stubs={"filesystem": everything.stubs["filesystem"]},
-        )
-        rpms.make_repository(place / "repo", kept, wanted)
-        _provider(place)
-
-    for package in steps.step("services", inputs, make).rglob("*.rpm"):
-        if not package.name.startswith("filesystem-"):
-            shutil.copy(package, folder)
+    provider = (fips.PROVIDER / "fipsmodule.cnf").read_text(), _provider
+    add_debs(folder, "services", _DEBS, _NAMES, provider)
     rpms.make_stubs(folder, _STUBS)
 
 

@@ -13,6 +13,8 @@ from typing import Final, NamedTuple
 from tests.support.eventually import poll_until
 
 _PORT: Final = "guest-shell"
+_READY: Final = b"!"
+"""What the shell writes when it starts; no script may end with this status."""
 _SECONDS_MAX: Final = 900.0
 """A limit that prevents hanging on a busy machine."""
 _PROGRAM: Final = f"""\
@@ -29,7 +31,7 @@ def read(count):
 def write(data):
     while data:
         data = data[port.write(data):]
-port.write(b"!")
+port.write({_READY!r})
 while True:
     script, given = (read(int.from_bytes(read(8), "big")) for _ in range(2))
     with open("/run/{_PORT}.sh", "wb") as file:
@@ -95,13 +97,17 @@ class GuestShell:
         self._is_ready = False
 
     def run(self, script: str, given: bytes = b"") -> Done:
-        """Run a script of sh(1) with `given` as its standard input. Raises: OSError, if the machine has ended."""
+        """Run a script of sh(1) with `given` as its standard input. Raises: OSError, if the machine has ended.
+
+        The machine may have restarted since the last one; what the port gets is kept until the shell runs again.
+        """
         while not self._is_ready:
-            self._is_ready = self._read(1) == b"!"
+            self._is_ready = self._read(1) == _READY
         for part in (script.encode(), given):
             self._socket.sendall(len(part).to_bytes(8, "big") + part)
-        status = self._read(1)[0]
-        return Done(status, self._read(int.from_bytes(self._read(8), "big")).decode("utf-8", "replace"))
+        while (status := self._read(1)) == _READY:  # from a start since the last script
+            pass
+        return Done(status[0], self._read(int.from_bytes(self._read(8), "big")).decode("utf-8", "replace"))
 
     def write(self, path: str, content: bytes) -> None:
         """Write a file in the guest."""

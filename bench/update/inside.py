@@ -1,0 +1,331 @@
+"""The system of an updated box, examined from inside: `python -m bench.update --only inside`. Needs root.
+
+Two images are built whose packages differ: a probe with files in /usr, /etc and /var has a higher version in the
+second. A box is flashed with the first, a person changes a password on it, and staff roll the second one out to it
+by `rap dc rollout`. In the new slot rpm and AIDE must find nothing changed, the password must be the changed one, and
+the labels those of SELinux's policy. Then a release is rolled out that starts and whose firewall cannot be put in
+force: the box must leave it after at most three starts, refuse it when it is ordered again, and be unchanged.
+
+rpm and AIDE are Debian's, on packages of the mock repository. It takes 45 minutes, 15 of them the wait for a release
+to become healthy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from base64 import b64encode
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from agents.provision.box import RELEASES_ROOT
+from bench.figures import Figure, figure, run
+from imaging.mock_repo.rpms import Stub, make_stubs
+from imaging.release.slot_image import extract_slot, find_slot
+from imaging.release.slot_image import slot_sha256 as sha256_of_slot
+from imaging.signing import make_key
+from settings import slots
+from sim.worlds.image.releases import change_slot
+from tests.support.eventually import eventually
+from tests.support.imaging import guest_shell
+from tests.support.imaging.emulated import Machine
+from tests.support.imaging.first_report import (
+    CABLES,
+    build_image,
+    datacenter,
+    flashed,
+    plug_in,
+    reporting,
+    submit,
+)
+from tests.support.imaging.guest_shell import GuestShell
+from tests.support.imaging.more_packages import add_debs
+from tests.support.imaging.releases import key_file
+from tests.support.imaging.start_after_cut import slot_sha256
+from tests.support.namespaces import own_network
+from tests.support.paths import ROOT
+
+OUTCOME_SECONDS_MAX: Final = 2400.0
+"""A limit that prevents hanging on a busy machine; it is not a target."""
+STARTS_MAX: Final = 3
+PASSWORD: Final = "a-Changed-passw0rd"
+_AIDE_CONF: Final = """\
+@@define DBDIR /var/lib/aide
+database_in=file:@@{DBDIR}/aide.db.gz
+database_out=file:@@{DBDIR}/aide.db.new.gz
+gzip_dbout=yes
+report_url=stdout
+CONTENT = sha512+ftype
+CONTENT_EX = sha512+ftype+p+u+g+n+acl+selinux+xattrs
+/boot CONTENT_EX
+/usr CONTENT_EX
+/opt CONTENT_EX
+/root CONTENT_EX
+!/etc/mtab$
+/etc CONTENT_EX
+"""
+"""As RHEL 9's package configures AIDE, for the folders of a slot."""
+_STAFF: Final = """\
+[staff.engineer]
+roles = ["service-engineer"]
+scope = ["everywhere"]
+trainings = { chemistry-analyzer = 2099-01-01 }
+[staff.chief]
+roles = ["supervisor"]
+scope = ["everywhere"]
+"""
+_PLAN: Final = 'release = {number}\nplace = "everywhere"\nwaves = [100]\nobserve_hours = 0\n'
+_OF_SITE: Final = re.compile(r"^\S+ +(?:c )?/etc/")
+"""Files that the kickstart and provisioning change; RHEL's packages mark them as configuration."""
+_STARTED: Final = "Journal started"
+"""What the journal prints on the console at each start."""
+_LABELS: Final = """\
+mkdir -p /run/tree
+mount --bind / /run/tree
+sed '{change}' /etc/selinux/targeted/contexts/files/file_contexts > /run/contexts
+setfiles -n -v -F -r /run/tree /run/contexts /run/tree 2>&1 | grep -i relabel
+umount /run/tree
+"""
+"""Prints a line for each file of the slot that has another label; the bind mount shows what other mounts hide."""
+
+
+class Looked(NamedTuple):
+    """What a look at the running system shows."""
+
+    slot: str
+    probe: str
+    """The version of the probe that the package database has."""
+    rpm: list[str]
+    """Lines of `rpm -Va`."""
+    aide: int
+    """Exit status of `aide --check`: 0 if nothing differs."""
+    shadow: str
+    """The hash of the changed password in force."""
+
+
+class Box:
+    """The started box with its shell, and the data center's commands."""
+
+    def __init__(self, folder: Path, machine: Machine, place: Path) -> None:
+        self.folder, self._machine = folder, machine
+        self.shell = GuestShell(place)
+
+    def look(self) -> Looked:
+        """Examine the system as its own timers do, first the database of the release that runs."""
+        made = self.shell.run("/usr/libexec/rap/aide-database")
+        _say(f"aide-database: {made.status} {made.output}")
+        checked = self.shell.run("/usr/sbin/aide --check")
+        _say(f"aide --check: {checked.status}\n{checked.output[-4000:]}")
+        verified = self.shell.run("rpm -Va")
+        _say(f"rpm -Va:\n{verified.output}")
+        return Looked(
+            self._read("sed -n 's/.*rap.slot=\\([ab]\\).*/\\1/p' /proc/cmdline"),
+            self._read("rpm -q --queryformat '%{VERSION}' probe"),
+            sorted(verified.output.splitlines()),
+            checked.status,
+            self._read("sed -n 's/^labadmin:\\([^:]*\\):.*/\\1/p' /etc/shadow"),
+        )
+
+    @property
+    def starts(self) -> int:
+        """How often the machine has started."""
+        return self._machine.log().count(_STARTED)
+
+    def _read(self, script: str) -> str:
+        return self.shell.run(script).output.strip()
+
+    def roll_out(self, number: int) -> dict[str, Any]:
+        """Let staff roll a release out, and return the rollout when it has ended."""
+        (plan := self.folder / "plan.toml").write_text(_PLAN.format(number=number))
+        proposed = self._staff("propose", plan, "--json", by="engineer")
+        rollout = str(proposed["id"])
+        self._staff("approve", rollout, "--json", by="chief")
+        until = time.monotonic() + OUTCOME_SECONDS_MAX
+        while True:
+            shown = self._staff("show", rollout, "--json", by="engineer")
+            if shown["state"] != "running":
+                _say(json.dumps(shown))
+                return shown
+            if time.monotonic() > until:
+                raise TimeoutError(f"rollout {rollout} has not ended; the box: {self._machine.log()[-3000:]}")
+            time.sleep(2)
+
+    def _staff(self, verb: str, *words: object, by: str) -> dict[str, Any]:
+        shown = _rap("dc", "rollout", verb, *words, "--config", self.folder / "dc.toml", "--as", by)
+        found: dict[str, Any] = json.loads(shown)
+        return found
+
+
+def build(folder: Path) -> Path:
+    """Build both images, and release them, and a third one that is unhealthy. Returns the folder of the releases."""
+    root_keys = [key_file(folder, f"root{number}") for number in range(3)]
+    keys = ["--targets-key", key_file(folder, "targets"), "--online-key", key_file(folder, "online")]
+    releases = folder / "releases"
+    make_key(folder / "key.pem", folder / "key.pub")
+    words = [word for key in root_keys for word in ("--root-key", key)]
+    _rap("image", "release", "create", releases, *words, *keys)
+    post = _kickstart(releases / "metadata/1.root.json")
+    for number in (1, 2):
+        (place := folder / f"image{number}").mkdir()
+        (packages := place / "rpm").mkdir()
+        add_debs(packages, "inside", ["aide", "rpm"], {"aide": ["debian-aide"]})
+        make_stubs(packages, {"probe": _probe(number)})
+        began = time.monotonic()
+        image = build_image(place, "systemd.journald.forward_to_console=1", post, key=folder / "key.pem")
+        _say(f"image {number}: {time.monotonic() - began:.0f} s")
+        source = ["--delta-from", "1.1.0"] if number > 1 else []
+        named = ["--release", f"1.{number}.0", "--number", number, *source]
+        _say(_rap("image", "release", "add-slot", releases, image, *named, *keys))
+    if (slot := find_slot(image)) is None:
+        raise AssertionError("an image has a slot")
+    extract_slot(image, slot, bad := folder / "bad.img")
+    change_slot(bad, 3, "unhealthy")
+    named = ["--release", "1.3.0", "--number", 3, "--delta-from", "1.2.0"]
+    _say(_rap("image", "release", "add-slot", releases, bad, *named, *keys))
+    return releases
+
+
+def _kickstart(root: Path) -> str:
+    written = b64encode(root.read_bytes()).decode(), b64encode(_AIDE_CONF.encode()).decode()
+    return f"""
+%packages
+debian-aide
+rpm
+probe
+%end
+%post --erroronfail
+set -e
+mkdir -p {RELEASES_ROOT.parent} /var/lib/aide
+echo {written[0]} | base64 -d > {RELEASES_ROOT}
+echo {written[1]} | base64 -d > /etc/aide.conf
+ln -sf ../bin/aide /usr/sbin/aide
+%end
+{guest_shell.KICKSTART}"""
+
+
+def _probe(number: int) -> Stub:
+    """Return a package whose second version has other files, and a new folder of /var."""
+    text = f"version {number}\n"
+    files = {"usr/share/probe/data": text, "etc/probe.conf": text, "usr/bin/probe": f"#!/bin/sh\necho {text}"}
+    return Stub(files, folders=["var/lib/probe-2"] if number > 1 else [], version=f"{number}-1")
+
+
+def examine(folder: Path, releases: Path) -> list[Figure]:
+    """Flash the first image, start it, and follow the box through all rollouts."""
+    (box_folder := folder / "box").mkdir()
+    disk = flashed(folder / "image1/out/box.raw", folder / "key.pub", box_folder)
+    (box_folder / "staff.toml").write_text(_STAFF)
+    more = f'[releases]\nfolder = "{releases}"\n[staff]\ndirectory = "staff.toml"\nport = 0\ndevelopment = true\n'
+    with own_network(), (box_folder / "dc.toml").open("a") as configuration:
+        configuration.write(more)
+        configuration.flush()
+        plug_in()
+        place = folder / "shell.sock"
+        machine = Machine(box_folder, disk, CABLES, keep=True, more=guest_shell.options(place))
+        try:
+            found = asyncio.run(_watch(Box(box_folder, machine, place)))
+        except BaseException:
+            _say(machine.log()[-6000:])
+            raise
+        finally:
+            machine.stop()
+    is_built = _is_built(disk, folder / "image2/out/box.raw")
+    return [*found, figure("updated slots with the bytes of the built image", "", int(is_built), ">= 1")]
+
+
+async def _watch(box: Box) -> list[Figure]:
+    async with datacenter(box.folder), reporting(box.folder) as agent:
+        submit(agent)
+        async with asyncio.timeout(OUTCOME_SECONDS_MAX):
+            await eventually(lambda: not agent.waiting, None, every_s=1)
+        return await asyncio.to_thread(lambda: list(_follow(box)))
+
+
+def _follow(box: Box) -> Iterator[Figure]:
+    changed = box.shell.run(
+        f"echo labadmin:{PASSWORD} | chpasswd && systemctl start rap-keep-passwords.service"
+    )
+    assert changed.status == 0, changed.output
+    before = box.look()
+    updated = box.roll_out(2)
+    after, starts = box.look(), box.starts
+    yield figure("starts of the machine for an update", "", starts - 1, "<= 1")
+    yield figure("boxes that committed the release", "", _count(updated, "committed"), ">= 1")
+    yield figure(
+        "  with the packages of the release", "", int((after.slot, after.probe) == ("b", "2")), ">= 1"
+    )
+    yield from _unchanged("after the update", before, after)
+    yield from _label_figures(box)
+    returned = box.roll_out(3)
+    yield figure("boxes that returned from an unhealthy release", "", _failed(returned, "returned"), ">= 1")
+    # each start of the release, and that of the old slot
+    yield figure("  starts of the unhealthy release", "", box.starts - starts - 1, f"<= {STARTS_MAX}")
+    back = box.look()
+    yield figure("  with the slot and the packages from before", "", int(back[:2] == after[:2]), ">= 1")
+    yield from _unchanged("after the return", before, back)
+    again = box.roll_out(3)
+    yield figure("orders of that release that are refused", "", _failed(again, "refused"), ">= 1")
+    yield figure("starts because of the refused order", "", box.starts - starts - 2, "<= 0")
+
+
+def _unchanged(when: str, before: Looked, now: Looked) -> Iterator[Figure]:
+    outside = [line for line in now.rpm if not _OF_SITE.search(line)]
+    yield figure(f"{when}: files that AIDE finds changed", "exit status", now.aide, "<= 0")
+    yield figure(f"{when}: files outside of /etc that differ from their package", "", len(outside), "<= 0")
+    yield figure(
+        f"{when}: other files of /etc than before that differ", "", len({*now.rpm} ^ {*before.rpm}), "<= 0"
+    )
+    yield figure(
+        f"{when}: passwords that are not the changed one", "", int(now.shadow != before.shadow), "<= 0"
+    )
+
+
+def _count(rollout: dict[str, Any], state: str) -> int:
+    return sum(int(wave[state]) for wave in rollout["waves"])
+
+
+def _failed(rollout: dict[str, Any], state: str) -> int:
+    return sum(failed["state"] == state for failed in rollout["failures"])
+
+
+def _label_figures(box: Box) -> Iterator[Figure]:
+    """Compare the labels of the running slot with the policy, and with one that demands others."""
+    _say(wrong := box.shell.run(_LABELS.format(change="")).output)
+    other = box.shell.run(_LABELS.format(change="s/:usr_t:/:other_t:/")).output
+    yield figure("files whose label is not that of the policy", "", len(wrong.splitlines()), "<= 0")
+    yield figure("  that differ from a policy with other labels", "", len(other.splitlines()), ">= 1000")
+
+
+def _is_built(disk: Path, image: Path) -> bool:
+    """Return whether the box's slot b has the bytes of slot a of a built image."""
+    place = find_slot(image)
+    assert place is not None, "an image has a slot"
+    return slot_sha256(disk, slots.PARTITIONS["b"]) == sha256_of_slot(image, place)
+
+
+def figures() -> list[Figure]:
+    """Return all figures, and print what the box shows to standard error."""
+    with tempfile.TemporaryDirectory(prefix="rap-inside-", dir="/var/tmp") as name:
+        folder = Path(name)
+        return examine(folder, build(folder))
+
+
+def _rap(*words: object) -> str:
+    command = [sys.executable, "-m", "rap", *map(str, words)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{command}: {done.stderr}"
+    return done.stdout
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    run(figures, __doc__)

@@ -1,0 +1,52 @@
+"""Debian's packages as RPMs beside those of the mock repository, for images that need more than stubs."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from imaging.build.resume import Steps
+from imaging.mock_repo import rpms
+from imaging.mock_repo.debs import fetch
+from tests.support.imaging.first_report import MOCK_REPO
+
+
+def add_debs(
+    folder: Path,
+    step: str,
+    debs: Sequence[str],
+    names: Mapping[str, list[str]],
+    also: tuple[str, Callable[[Path], object]] | None = None,
+) -> None:
+    """Put these packages and their dependencies into `folder`, without repository metadata; they are kept as `step`.
+
+    `names` gives RHEL's names, or others so that a package is beside a stub. `also` makes more packages in the folder
+    that it is given; its text changes with what they are made from. Raises: ProgramFailed.
+    """
+    kept, everything = MOCK_REPO / "debs", rpms.contents()
+    inputs = f"{rpms.DATA.read_text('utf-8')} {debs} {names} {also[0] if also else ''}"
+
+    def make(place: Path) -> None:
+        present = [deb.name for deb in fetch(everything.debs, kept)]
+        wanted = msgspec.structs.replace(
+            everything,
+            debs=list(debs),
+            leave_out=[*everything.leave_out, *present],
+            also=dict(names),
+            scripts={},
+            first={},
+            groups={},
+            environments={},
+            stubs={"filesystem": everything.stubs["filesystem"]},
+        )
+        rpms.make_repository(place / "repo", kept, wanted)
+        if also:
+            also[1](place)
+
+    steps = Steps(MOCK_REPO, lambda _name, _kept: None)
+    for package in steps.step(step, inputs, make).rglob("*.rpm"):
+        if not package.name.startswith("filesystem-"):
+            shutil.copy(package, folder)
