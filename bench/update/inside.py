@@ -3,8 +3,9 @@
 Two images are built whose packages differ: a probe with files in /usr, /etc and /var has a higher version in the
 second. A box is flashed with the first, a person changes a password on it, and staff roll the second one out to it
 by `rap dc rollout`. In the new slot rpm and AIDE must find nothing changed, the password must be the changed one, and
-the labels those of SELinux's policy. Then a release is rolled out that starts and whose firewall cannot be put in
-force: the box must leave it after at most three starts, refuse it when it is ordered again, and be unchanged.
+the labels those of SELinux's policy. A data release brings a profile to the box and a help file to its instrument.
+Then a release is rolled out that starts and whose firewall cannot be put in force: the box must leave it after at
+most three starts, refuse it when it is ordered again, and be unchanged.
 
 rpm and AIDE are Debian's, on packages of the mock repository. It takes 45 minutes, 15 of them the wait for a release
 to become healthy.
@@ -24,15 +25,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from sqlalchemy import select
+
 from agents.provision.box import RELEASES_ROOT
 from bench.figures import Figure, figure, run
+from datacenter.store.schema import commands
+from datacenter.store.store import Store
 from imaging.mock_repo.rpms import Stub, make_stubs
 from imaging.release.slot_image import extract_slot, find_slot
 from imaging.release.slot_image import slot_sha256 as sha256_of_slot
 from imaging.signing import make_key
 from settings import slots
+from settings.profile import DIRECTORY, load_profile
 from sim.worlds.image.releases import change_slot
-from tests.support.eventually import eventually
+from tests.support.eventually import eventually, poll_until
 from tests.support.imaging import guest_shell
 from tests.support.imaging.emulated import Machine
 from tests.support.imaging.first_report import (
@@ -50,10 +56,16 @@ from tests.support.imaging.releases import key_file
 from tests.support.imaging.start_after_cut import slot_sha256
 from tests.support.namespaces import own_network
 from tests.support.paths import ROOT
+from wire.messages import Command, Outcome
 
 OUTCOME_SECONDS_MAX: Final = 2400.0
 """A limit that prevents hanging on a busy machine; it is not a target."""
 STARTS_MAX: Final = 3
+REPORT_SECONDS: Final = 10.0
+SYSTEM, DATA, UNHEALTHY = 2, 3, 4
+"""The numbers of the releases after that of the flashed image."""
+MODEL: Final = "chemistry-analyzer"
+HELP: Final = b"How to clear an error.\n" * 500
 PASSWORD: Final = "a-Changed-passw0rd"
 _AIDE_CONF: Final = """\
 @@define DBDIR /var/lib/aide
@@ -182,13 +194,33 @@ def build(folder: Path) -> Path:
         source = ["--delta-from", "1.1.0"] if number > 1 else []
         named = ["--release", f"1.{number}.0", "--number", number, *source]
         _say(_rap("image", "release", "add-slot", releases, image, *named, *keys))
+    release_data(folder, releases, *keys)
     if (slot := find_slot(image)) is None:
         raise AssertionError("an image has a slot")
     extract_slot(image, slot, bad := folder / "bad.img")
-    change_slot(bad, 3, "unhealthy")
-    named = ["--release", "1.3.0", "--number", 3, "--delta-from", "1.2.0"]
+    change_slot(bad, UNHEALTHY, "unhealthy")
+    named = ["--release", "1.4.0", "--number", UNHEALTHY, "--delta-from", "1.2.0"]
     _say(_rap("image", "release", "add-slot", releases, bad, *named, *keys))
     return releases
+
+
+def release_data(folder: Path, releases: Path, *keys: object) -> None:
+    """Release new profiles and a help file for the instrument's model."""
+    files = folder / "files"
+    for path, content in (("profiles", profile_text()), (f"help/{MODEL}", HELP)):
+        (files / path).mkdir(parents=True)
+        name = f"{MODEL}.toml" if path == "profiles" else "errors.txt"
+        (files / path / name).write_bytes(content)
+    _say(
+        _rap("image", "release", "add-data", releases, files, "--release", "data-3", "--number", DATA, *keys)
+    )
+
+
+def profile_text() -> bytes:
+    """Return a later version of the model's profile, with one more assay."""
+    text, version = (DIRECTORY / f"{MODEL}.toml").read_text(), load_profile(MODEL).version
+    text = re.sub("^version = .*$", f"version = {version + 1}", text, flags=re.M)
+    return text.replace("[assays]\n", '[assays]\nlater = "Later assay"\n').encode()
 
 
 def _kickstart(root: Path) -> str:
@@ -239,21 +271,48 @@ def examine(folder: Path, releases: Path) -> list[Figure]:
     return [*found, figure("updated slots with the bytes of the built image", "", int(is_built), ">= 1")]
 
 
+class Helped:
+    """An instrument that keeps the help files that it gets."""
+
+    def __init__(self) -> None:
+        self.files: list[bytes] = []
+
+    async def consent(self, _command: Command, _content: bytes) -> bool:
+        """Consent to everything."""
+        return True
+
+    async def execute(self, command: Command, content: bytes) -> Outcome | bytes:
+        """Keep a help file."""
+        assert command.verb == "help-file", command
+        self.files.append(content)
+        return "done"
+
+
 async def _watch(box: Box) -> list[Figure]:
-    async with datacenter(box.folder), reporting(box.folder) as agent:
-        submit(agent)
-        async with asyncio.timeout(OUTCOME_SECONDS_MAX):
-            await eventually(lambda: not agent.waiting, None, every_s=1)
-        return await asyncio.to_thread(lambda: list(_follow(box)))
+    helped = Helped()
+    async with datacenter(box.folder), reporting(box.folder, instrument=helped) as agent:
+
+        async def report() -> None:
+            while True:
+                submit(agent)
+                await asyncio.sleep(REPORT_SECONDS)
+
+        reports = asyncio.create_task(report())
+        try:
+            async with asyncio.timeout(OUTCOME_SECONDS_MAX):
+                await eventually(lambda: agent.made > 1 and not agent.waiting, None, every_s=1)
+            return await asyncio.to_thread(lambda: list(_follow(box, helped)))
+        finally:
+            reports.cancel()
 
 
-def _follow(box: Box) -> Iterator[Figure]:
+def _follow(box: Box, helped: Helped) -> Iterator[Figure]:
     changed = box.shell.run(
         f"echo labadmin:{PASSWORD} | chpasswd && systemctl start rap-keep-passwords.service"
     )
     assert changed.status == 0, changed.output
     before = box.look()
-    updated = box.roll_out(2)
+    updated = box.roll_out(SYSTEM)
     after, starts = box.look(), box.starts
     yield figure("starts of the machine for an update", "", starts - 1, "<= 1")
     yield figure("boxes that committed the release", "", _count(updated, "committed"), ">= 1")
@@ -262,16 +321,34 @@ def _follow(box: Box) -> Iterator[Figure]:
     )
     yield from _unchanged("after the update", before, after)
     yield from _label_figures(box)
-    returned = box.roll_out(3)
+    yield from _data_figures(box, helped)
+    returned = box.roll_out(UNHEALTHY)
     yield figure("boxes that returned from an unhealthy release", "", _failed(returned, "returned"), ">= 1")
     # each start of the release, and that of the old slot
     yield figure("  starts of the unhealthy release", "", box.starts - starts - 1, f"<= {STARTS_MAX}")
     back = box.look()
     yield figure("  with the slot and the packages from before", "", int(back[:2] == after[:2]), ">= 1")
     yield from _unchanged("after the return", before, back)
-    again = box.roll_out(3)
+    again = box.roll_out(UNHEALTHY)
     yield figure("orders of that release that are refused", "", _failed(again, "refused"), ">= 1")
     yield figure("starts because of the refused order", "", box.starts - starts - 2, "<= 0")
+
+
+def _data_figures(box: Box, helped: Helped) -> Iterator[Figure]:
+    """Roll out a data release with a help file for the instrument, and wait until that has it."""
+    begun, starts = time.monotonic(), box.starts
+    rollout = box.roll_out(DATA)
+    yield figure("boxes that committed a data release", "", _count(rollout, "committed"), ">= 1")
+    poll_until(lambda: bool(helped.files), OUTCOME_SECONDS_MAX, every_s=1)
+    yield figure("  help files that the instrument has", "", helped.files.count(HELP), ">= 1")
+    yield figure("  seconds from the order until then, 180 of them the trial", "s", time.monotonic() - begun)
+    yield figure("  starts of the machine for it", "", box.starts - starts, "<= 0")
+    store = Store(f"sqlite:///{box.folder}/reports.db")
+    try:
+        fetched = [row.transferred_bytes for row in store.read(select(commands))]
+    finally:
+        store.close()
+    yield figure("  bytes of the help file that the box fetched for the command", "", sum(fetched), "<= 0")
 
 
 def _unchanged(when: str, before: Looked, now: Looked) -> Iterator[Figure]:

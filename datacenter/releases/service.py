@@ -9,7 +9,9 @@ from concurrent.futures import Executor
 from http import HTTPStatus
 from typing import Final
 
+from datacenter.commands.files import FileArchive
 from datacenter.releases.folder import ReleaseFolder
+from datacenter.releases.help_files import HelpFileSender
 from datacenter.releases.orders import exchange_order, find_boxes_to_tell
 from datacenter.releases.runner import advance_rollouts
 from datacenter.store.calls import call_database
@@ -41,6 +43,7 @@ class ReleaseService:
         self.folder = folder
         self._boxes = boxes
         self._store, self._executor, self._now_ms = store, executor, now_ms
+        self._help_files = HelpFileSender(folder, FileArchive(store))
         self._to_tell: set[str] = set()
         self._problem = ""
 
@@ -117,11 +120,12 @@ class ReleaseService:
                 _log.error("the folder of releases is not used as it is now: %s", error)
         try:
             self._to_tell = await call_database(self._executor, self._advance, now_ms)
-        except StoreError as error:
+        except (StoreError, OSError) as error:
             _log.error("rollouts are not moved on: %s", error)
 
     def _advance(self, now_ms: int) -> set[str]:
         advance_rollouts(self._store, self.folder.current, now_ms)
+        self._help_files.send(self._store, now_ms)
         return find_boxes_to_tell(self._store)
 
 

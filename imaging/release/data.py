@@ -16,7 +16,9 @@ from imaging.release.repository import (
     check_release,
 )
 from settings.adapted import AdaptedPort
-from wire.release.data import PATHS, DataError, parse_manifest, read_content, render_manifest
+from settings.problems import SettingsError
+from settings.profile import DIRECTORY, Profile, load_profile
+from wire.release.data import PATHS, DataError, help_file, parse_manifest, read_content, render_manifest
 from wire.standards.engines import engine_problem
 
 
@@ -42,7 +44,20 @@ def release_data(
     for profile in profiles.values():
         if profile.speaks not in ("agent", "au") and (problem := engine_problem(profile, AdaptedPort())):
             raise ReleaseError(f"{folder}/profiles/{profile.model}.toml: {problem}")
+    for path in content:
+        if (place := help_file(path)) and (problem := _help_problem(place[0], profiles)):
+            raise ReleaseError(f"{folder}/{path}: {problem}")
     return add_data(repository, files, manifest, release, keys, now)
+
+
+def _help_problem(model: str, profiles: Mapping[str, Profile]) -> str:
+    """Return why instruments of a model get no help file, with what would be right; "" if they do."""
+    try:
+        profile = profiles.get(model) or load_profile(model)
+    except SettingsError:
+        known = ", ".join(sorted({path.stem for path in DIRECTORY.glob("*.toml")} | profiles.keys()))
+        return f"there is no model {model}; give one of {known}, or put the file into help/"
+    return "" if "help-file" in profile.verbs else f"instruments of model {model} take no help files (verbs)"
 
 
 def add_data(

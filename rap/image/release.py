@@ -65,7 +65,8 @@ def add_release(parser: Parser) -> None:
         "files",
         metavar="FILES",
         type=Path,
-        help="a folder with profiles/<model>.toml, settings/sending.toml and help/<name>, as far as it has them",
+        help="a folder with profiles/<model>.toml, settings/sending.toml, help/<model>/<name> and help/<name>, as far"
+        " as it has them",
     )
     _add_name(data)
     _add_keys(data)

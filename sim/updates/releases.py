@@ -171,8 +171,10 @@ def _application(before: bytes, number: int) -> bytes:
 
 
 def profile_release(models: Collection[Model], number: int, which: ProfileRelease) -> dict[str, bytes]:
-    """Return the files of a data release, by path: versions of the profiles of these models."""
-    return {f"profiles/{model}.toml": _profile(model, number, which) for model in sorted(set(models))}
+    """Return the files of a data release, by path: versions of the profiles of these models, and their help files."""
+    known = sorted(set(models))
+    profiles = {f"profiles/{model}.toml": _profile(model, number, which) for model in known}
+    return profiles | {f"help/{model}/help.txt": f"Help for {model}.\n".encode() * 100 for model in known}
 
 
 def _profile(model: Model, number: int, which: ProfileRelease) -> bytes:

@@ -7,7 +7,9 @@ the same files.
 
     profiles/<model>.toml     the profile of an instrument model (`settings.profile`)
     settings/sending.toml     when the box sends (`SendingTimes`), on which triggers about silence depend
-    help/<name>               a file that commands bring to instruments; the box has it before the command arrives
+    help/<model>/<name>       a file for the instruments of a model: commands of the data center bring it to them when
+                              the box has the release (`datacenter.releases.help_files`)
+    help/<name>               a file that commands of staff bring to instruments; the box has it before they arrive
 """
 
 from __future__ import annotations
@@ -35,13 +37,15 @@ SETTINGS_BYTES_MAX: Final = 256 * 1024
 """The size of a profile, and of a file of settings."""
 SENDING: Final = "settings/sending.toml"
 _PROFILES: Final = "profiles/"
-PATHS: Final = "profiles/<model>.toml, settings/sending.toml and help/<name>"
+_HELP: Final = "help/"
+PATHS: Final = "profiles/<model>.toml, settings/sending.toml, help/<model>/<name> and help/<name>"
 """What a release may have, in words."""
 
 DataPath: TypeAlias = Annotated[
     str,
     Meta(
-        pattern=r"^(profiles/[a-z][a-z0-9-]{0,31}\.toml|settings/sending\.toml|help/[0-9A-Za-z][0-9A-Za-z._-]{0,63})\Z"
+        pattern=r"^(profiles/[a-z][a-z0-9-]{0,31}\.toml|settings/sending\.toml"
+        r"|help/([a-z][a-z0-9-]{0,31}/)?[0-9A-Za-z][0-9A-Za-z._-]{0,63})\Z"
     ),
 ]
 
@@ -132,6 +136,12 @@ def read_content(files: Iterable[tuple[str, bytes]]) -> DataContent:
 def is_read(path: str) -> bool:
     """Return whether a file is read by the box; others are passed on as they are."""
     return path.startswith(_PROFILES) or path == SENDING
+
+
+def help_file(path: str) -> tuple[str, str] | None:
+    """Return model and name of a file for the instruments of a model; None for other paths."""
+    model, _, name = path.removeprefix(_HELP).partition("/")
+    return (model, name) if path.startswith(_HELP) and name else None
 
 
 @lru_cache(maxsize=64)

@@ -84,10 +84,11 @@ def test_files_are_released_and_a_second_release_adds_only_what_changed(
         (
             "settings/other.toml",
             b"a = 1",
-            "a release may have profiles/<model>.toml, settings/sending.toml and",
+            "a release may have profiles/<model>.toml, settings/sending.toml, help/<model>/<name> and",
         ),
         ("help/empty.txt", b"", "files[0].bytes"),
-        ("help/in/folder.txt", b"a", "files[1].path"),
+        ("help/in/folder.txt", b"a", "help/in/folder.txt: there is no model in"),
+        ("help/in/a/folder.txt", b"a", "files[1].path"),
     ],
 )
 def test_files_that_boxes_would_refuse_are_not_released(

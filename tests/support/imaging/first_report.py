@@ -17,6 +17,7 @@ from random import Random
 from typing import Final
 
 from agents.instrument.agent import InstrumentAgent, OnAcknowledged
+from agents.instrument.command_runner import Instrument
 from datacenter.store import queries
 from datacenter.store.store import Store
 from hal.linux.clock import LinuxClock
@@ -205,9 +206,16 @@ async def datacenter(folder: Path) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def reporting(
-    folder: Path, serial: str = SERIAL, run: int = 1, on_acknowledged: OnAcknowledged = len
+    folder: Path,
+    serial: str = SERIAL,
+    run: int = 1,
+    on_acknowledged: OnAcknowledged = len,
+    instrument: Instrument | None = None,
 ) -> AsyncIterator[InstrumentAgent]:
-    """The agent of the instrument, which connects as soon as box `serial` accepts connections."""
+    """The agent of the instrument, which connects as soon as box `serial` accepts connections.
+
+    `instrument` executes its commands; without it there are none.
+    """
     context = client_context(Identity(*(folder / f"chem-0001{end}" for end in (".crt", ".key", ".ca.crt"))))
     agent = InstrumentAgent(
         Endpoint(serial.lower(), 443, COLLECTOR),
@@ -216,6 +224,7 @@ async def reporting(
         clock=LinuxClock(),
         random=Random(1),
         on_acknowledged=on_acknowledged,
+        instrument=instrument,
     )
 
     async def work() -> None:
