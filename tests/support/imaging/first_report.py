@@ -197,7 +197,11 @@ async def datacenter(folder: Path) -> AsyncIterator[None]:
     """The data center, which is killed at the end."""
     server = await start("dc", "serve", "--config", folder / "dc.toml")
     try:
-        assert server.stderr is not None and b"ready" in await server.stderr.readline()
+        assert server.stderr is not None
+        line = b""
+        while b"ready" not in line:  # it also prints which releases it serves
+            line = await server.stderr.readline()
+            assert line, "the data center has ended"
         yield
     finally:
         server.kill()
