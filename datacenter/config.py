@@ -71,6 +71,7 @@ directory = "staff.toml"            # who may sign in: datacenter/access/directo
 host = "127.0.0.1"                  # loopback only
 port = 8080
 development = true                  # users are chosen on a page, without a password; default: false
+idle_minutes = 10                   # a person who does nothing for so long signs in again; at most 600
 
 [sessions]                          # optional: remote sessions; needs [staff], by whose policies they are permitted
 key = "offer-key.pem"               # signs offers: a private key of curve P-256, PEM
@@ -262,6 +263,7 @@ class Staff(Table, frozen=True):
     port: Annotated[int, Meta(ge=0, le=65535)] = 8080
     development: bool = False
     """Users are chosen on a page, without a password: for loopback only."""
+    idle_minutes: Annotated[int, Meta(ge=1, le=600)] = 10
 
 
 class RemoteSessions(Table, frozen=True):

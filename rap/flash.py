@@ -205,16 +205,16 @@ def _confirm(job: Job, given: str | None) -> None:
     from imaging.disks.machine import size_text
 
     disk = job.disk
-    what = "serial" if disk.serial else "name (it has no serial)"
+    what, hint = ("serial", "") if disk.serial else ("name", " (the disk has no serial)")
     if given is None:
         if not sys.stdin.isatty():
-            raise WrongInput(f"give the disk's {what} with --serial: standard input is not a terminal")
+            raise WrongInput(f"give the disk's {what} with --serial{hint}: standard input is not a terminal")
         print(f"/dev/{disk.name}: {disk.model or disk.file}, {size_text(disk.bytes)}", file=sys.stderr)
-        print(f"All data on it will be lost. To continue, type its {what}: ", end="", file=sys.stderr)
+        print(f"All data on it will be lost. To continue, type its {what}{hint}: ", end="", file=sys.stderr)
         given = sys.stdin.readline().strip()
     if given != disk.confirmation:
         raise WrongInput(
-            f"{given!r} is not the {what} of /dev/{disk.name}; `rap flash list` shows it. Nothing was written"
+            f"{given!r} is not the {what} of /dev/{disk.name}{hint}; `rap flash list` shows it. Nothing was written"
         )
 
 

@@ -50,6 +50,8 @@ from datacenter.web.sessions import COOKIE, StaffSession, StaffSessions
 Run: TypeAlias = Callable[[Callable[[], Any]], Awaitable[Any]]
 """Runs a function with database calls: on a thread in the program, directly in a simulation."""
 Handler: TypeAlias = "Callable[[PageRequest], Response]"
+REFRESHED: Final = ("div#results", "div#state")
+"""Elements that pages refresh by themselves: who only leaves a page open is idle. A shown desktop is in use."""
 Answer: TypeAlias = Literal["page", "json", "file", "form", "api"]
 
 
@@ -128,11 +130,16 @@ class WebServices:
         return known if known and known.principal.active else None
 
     async def session(self, request: Request) -> StaffSession | None:
-        """Return the session of a request's cookie; None without a valid one. Raises: StoreError."""
+        """Return the session of a request's cookie; None without a valid one. Raises: StoreError.
+
+        The request extends the session, unless a page has sent it by itself to refresh what it shows.
+        """
         cookie, now_ms = request.cookies.get(COOKIE, ""), self.now_ms()
         if not cookie:
             return None
         found: StaffSession | None = await self.read(lambda: self.sessions.find(cookie, now_ms))
+        if found and found.may_extend and request.headers.get("hx-source") not in REFRESHED:
+            await self.write(lambda: self.sessions.extend(found, now_ms))
         return found
 
 

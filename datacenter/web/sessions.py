@@ -2,8 +2,8 @@
 
 The cookie is a random secret, of which the store has the hash alone: a copy of the database opens no session. A
 session says who has signed in and how; rights are looked up at every request (`WebServices.person`). It is valid in
-every process of the data center, also after a restart, until it expires or the person signs out. The form token is
-derived from the secret, so that another site, which cannot read the cookie, cannot know it.
+every process of the data center, also after a restart, until it expires, the person is idle or signs out. The form
+token is derived from the secret, so that another site, which cannot read the cookie, cannot know it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import delete, func, insert, select, update
 
 from datacenter.sign_on.claims import ClaimedPerson
 from datacenter.store.schema import web_sessions
@@ -26,6 +26,10 @@ COOKIE: Final = "rap-session"
 Way: TypeAlias = Literal["development", "oidc"]
 SESSION_MS: Final = 10 * 3_600_000
 """A session ends after a working day; then the person signs in again."""
+IDLE_MS: Final = 10 * 60_000
+"""The default of `staff.idle_minutes`, after which an idle session ends: ten minutes, by APSC-DV-000080."""
+_EXTENDED_EVERY_MS: Final = 30_000
+"""A session is extended at most this often, to save writes."""
 SESSIONS_OF_PERSON_MAX: Final = 5
 """As many browsers of a person are signed in at once; the oldest session ends when there is one more."""
 SECRET_BYTES: Final = 32
@@ -57,6 +61,8 @@ class StaffSession:
     settings: str = ""
     claimed: ClaimedPerson | None = None
     id_token: str = ""
+    may_extend: bool = False
+    """Whether activity now would postpone the end by enough to be stored."""
 
     @property
     def form_token(self) -> str:
@@ -78,8 +84,10 @@ class EndedSession(NamedTuple):
 class StaffSessions:
     """The sessions in the store. All methods raise StoreError."""
 
-    def __init__(self, store: Store, random_hex: Callable[[int], str] = secrets.token_hex) -> None:
-        self._store, self._random_hex = store, random_hex
+    def __init__(
+        self, store: Store, random_hex: Callable[[int], str] = secrets.token_hex, idle_ms: int = IDLE_MS
+    ) -> None:
+        self._store, self._random_hex, self._idle_ms = store, random_hex, idle_ms
 
     def begin(self, staff: str, now_ms: int, signed_on: SignedOn | None = None) -> str:
         """Open a session, and return its cookie; empty if the sign-on has opened a session before."""
@@ -103,7 +111,7 @@ class StaffSessions:
                     sha256=_hash(secret),
                     staff=staff,
                     signed_in_at_ms=now_ms,
-                    ends_at_ms=now_ms + SESSION_MS,
+                    ends_at_ms=self._end_ms(now_ms, now_ms),
                     **values,
                 )
             )
@@ -143,8 +151,25 @@ class StaffSessions:
         except msgspec.DecodeError:  # of another version of the program
             return None
         return StaffSession(
-            cookie, row.staff, row.signed_in_at_ms, row.way, row.settings, claimed, row.id_token
+            cookie,
+            row.staff,
+            row.signed_in_at_ms,
+            row.way,
+            row.settings,
+            claimed,
+            row.id_token,
+            may_extend=row.ends_at_ms + _EXTENDED_EVERY_MS <= self._end_ms(row.signed_in_at_ms, now_ms),
         )
+
+    def extend(self, session: StaffSession, now_ms: int) -> None:
+        """Postpone the end of a session in which the person has done something."""
+        ends_at_ms = self._end_ms(session.signed_in_ms, now_ms)
+        with self._store.transaction() as connection:
+            this = _S.sha256 == _hash(session.secret)
+            connection.execute(update(web_sessions).where(this).values(ends_at_ms=ends_at_ms))
+
+    def _end_ms(self, signed_in_ms: int, active_ms: int) -> int:
+        return min(signed_in_ms + SESSION_MS, active_ms + self._idle_ms)
 
     def end(self, session: StaffSession) -> None:
         """End a session in every process."""

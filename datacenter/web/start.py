@@ -49,7 +49,7 @@ def make_staff_web(
     services = WebServices(
         store,
         lambda: access.rules,
-        StaffSessions(store),
+        StaffSessions(store, idle_ms=config.staff.idle_minutes * 60_000),
         now_ms,
         _on(readers),
         _on(writer),

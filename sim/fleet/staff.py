@@ -77,6 +77,7 @@ url = "sqlite:///{database}"
 directory = "staff.toml"
 port = {port}
 development = true
+idle_minutes = 600
 
 [log]
 level = "warning"

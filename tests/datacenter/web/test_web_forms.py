@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from datacenter.store.schema import web_sessions
 from datacenter.store.store import Store
-from datacenter.web.sessions import COOKIE, SESSION_MS, SESSIONS_OF_PERSON_MAX
+from datacenter.web.sessions import COOKIE, IDLE_MS, SESSION_MS, SESSIONS_OF_PERSON_MAX
 from tests.support.datacenter.web_client import Answer, WebClient, open_web
 from tests.support.datacenter.web_fleet import NOW_MS
 
@@ -152,10 +152,32 @@ def test_a_forged_or_damaged_cookie_is_no_session(web: WebClient) -> None:
     assert found is not None and found.staff == "engineer"
 
 
-def test_a_session_is_valid_until_its_end_alone(web: WebClient) -> None:
-    cookie = web.sessions.begin("engineer", NOW_MS)
-    for at_ms, is_valid in ((-1, False), (0, True), (SESSION_MS - 1, True), (SESSION_MS, False)):
-        assert (web.sessions.find(cookie, NOW_MS + at_ms) is not None) is is_valid
+def test_a_session_in_which_nothing_is_done_ends(changing: WebClient) -> None:
+    cookie = changing.sessions.begin("engineer", NOW_MS)
+    for at_ms, is_valid in ((-1, False), (0, True), (IDLE_MS - 1, True), (IDLE_MS, False)):
+        assert (changing.sessions.find(cookie, NOW_MS + at_ms) is not None) is is_valid
+
+
+def test_a_session_in_which_something_is_done_ends_after_a_working_day(changing: WebClient) -> None:
+    cookie, at_ms = changing.sessions.begin("engineer", NOW_MS), NOW_MS
+    while found := changing.sessions.find(cookie, at_ms):
+        assert at_ms < NOW_MS + SESSION_MS
+        changing.sessions.extend(found, at_ms)
+        at_ms += IDLE_MS // 2
+    assert at_ms == NOW_MS + SESSION_MS
+
+
+def test_a_request_of_the_person_extends_the_session_and_one_of_the_page_does_not(
+    changing: WebClient,
+) -> None:
+    def until(**headers: str) -> int:
+        begun = changing.with_session("engineer", NOW_MS - IDLE_MS + 60_000)
+        assert begun.get("/", **headers).status == 200
+        assert changing.store is not None
+        return int(max(row[0] for row in changing.store.read(select(web_sessions.c.ends_at_ms))))
+
+    assert until(hx_source="div#results") == NOW_MS + 60_000
+    assert until() == NOW_MS + IDLE_MS
 
 
 def test_a_session_is_valid_in_every_process_until_the_person_signs_out(changing: WebClient) -> None:
@@ -199,7 +221,7 @@ def test_a_sign_in_lasts_after_the_clock_was_set_back(changing: WebClient) -> No
 
 
 def test_a_session_that_ended_by_its_time_is_recorded_with_that_time(changing: WebClient) -> None:
-    changing.with_session("observer", NOW_MS - SESSION_MS - 60_000)
+    changing.with_session("observer", NOW_MS - IDLE_MS - 60_000)
     sign_in(changing)
     ended = [(one.actor, one.at_ms) for one in changing.entries if one.action == "sign-out"]
     assert ended == [("observer", NOW_MS - 60_000)]

@@ -171,7 +171,9 @@ def walking() -> Iterator[Walk]:
     store, time_ms = Store("sqlite://"), [NOW_MS]
     try:
         fill_fleet(store, with_reports=False)
-        yield Walk(open_web(store, lambda: time_ms[0], known=known_triggers()), store, time_ms)
+        # a walk takes longer than staff are idle
+        web = open_web(store, lambda: time_ms[0], known=known_triggers(), idle_ms=SESSION_MS)
+        yield Walk(web, store, time_ms)
     finally:
         store.close()
 

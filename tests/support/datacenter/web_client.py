@@ -27,7 +27,7 @@ from datacenter.sign_on.sign_on import SignOn
 from datacenter.store.store import Store
 from datacenter.web.application import make_web
 from datacenter.web.routes import WebServices
-from datacenter.web.sessions import COOKIE, StaffSessions
+from datacenter.web.sessions import COOKIE, IDLE_MS, StaffSessions
 
 POLICIES = CompiledPolicies(read_policies())
 TRAININGS = {"chemistry-analyzer": 2**42}
@@ -183,9 +183,10 @@ def open_web(
     known: TriggerKnowledge = NO_KNOWLEDGE,
     remote: RemoteSessions | None = None,
     releases: ReleaseFolder | None = None,
+    idle_ms: int = IDLE_MS,
 ) -> WebClient:
     """A browser without a session, on a store."""
-    sessions = StaffSessions(store)
+    sessions = StaffSessions(store, idle_ms=idle_ms)
     entries: list[AuditEntry] = []
     services = WebServices(
         store,
