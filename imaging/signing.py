@@ -70,6 +70,9 @@ class SignedPartition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     references: list[Annotated[int, msgspec.Meta(ge=0)]]
 
 
+TPM_KEYS_KEY: Final = "keys"
+"""The key of a manifest's `about` for where the box can make the keys of its certificates, besides in files."""
+TPM_KEYS: Final = "in the TPM"
 ARCHITECTURE_KEY: Final = "architecture"
 """The key of a manifest's `about` for the processor architecture of an image."""
 ARCHITECTURE: Final = "x86_64"

@@ -37,6 +37,8 @@ from imaging.release.slot_image import find_slot, slot_sha256
 from imaging.signing import (
     ARCHITECTURE,
     ARCHITECTURE_KEY,
+    TPM_KEYS,
+    TPM_KEYS_KEY,
     Manifest,
     describe,
     load_private_key,
@@ -52,6 +54,9 @@ ENCRYPTION_FILES: Final = (
     *("usr/bin/clevis-encrypt-tpm2", "usr/sbin/cryptsetup", "usr/bin/tpm2_unseal", "usr/sbin/mkfs.ext4"),
 )
 """The files with which a box can encrypt its partitions (`agents.provision.volume_machine`)."""
+
+TPM_PROVIDERS: Final = ("usr/lib64/ossl-modules/tpm2.so", "usr/lib/*/ossl-modules/tpm2.so")
+"""OpenSSL's provider for keys in a TPM (`wire.tls.tpm`), of the package tpm2-openssl."""
 
 
 @dataclass(frozen=True)
@@ -176,9 +181,7 @@ def _write_outputs(
     others = [*([packed] if request.compress else []), *(request.out / file for file in contents)]
     files = [described, *map(describe, others)]
     about = {"kickstart": request.kickstart.name, "version": request.version, "epoch": str(epoch)}
-    about[ARCHITECTURE_KEY] = ARCHITECTURE
-    if all((tree / path).exists() for path in ENCRYPTION_FILES):
-        about[encrypted.MANIFEST_KEY] = encrypted.AT_FIRST_START
+    about |= {ARCHITECTURE_KEY: ARCHITECTURE, **abilities(tree)}
     manifest = request.out / f"{name}.manifest.json"
     if key:
         places = partitions.places(plan, bmap.image_bytes)
@@ -189,6 +192,16 @@ def _write_outputs(
         write_manifest(described_image, manifest, key)
     made = (image, *others, *([manifest] if key else []))
     return BuildResult(image, described.sha256, bmap.image_bytes, bmap.mapped_bytes, len(listed), made)
+
+
+def abilities(tree: Path) -> dict[str, str]:
+    """Return what boxes with the system in `tree` can do, for a manifest's `about`."""
+    found = {}
+    if all((tree / path).exists() for path in ENCRYPTION_FILES):
+        found[encrypted.MANIFEST_KEY] = encrypted.AT_FIRST_START
+    if any(any(tree.glob(pattern)) for pattern in TPM_PROVIDERS):
+        found[TPM_KEYS_KEY] = TPM_KEYS
+    return found
 
 
 def _record(

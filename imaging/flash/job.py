@@ -41,6 +41,11 @@ CANNOT_ENCRYPT: Final = (
     "cryptsetup and tpm2-tools, and with the partitions {}; or remove the table"
 )
 
+NO_TPM_PROVIDER: Final = (
+    "this image cannot use keys in a TPM: build it again from this site file, whose kickstart has the package "
+    'tpm2-openssl; or write keys = "tpm-or-file"'
+)
+
 
 class FlashRefused(Exception):
     """The request cannot be fulfilled; the message states why, and how to correct it. Nothing was changed."""
@@ -75,6 +80,7 @@ class Job:
         try:
             loaded = load_site(site)
             self.encrypted = self._to_be_encrypted(loaded, site)
+            self._check_keys(loaded, site)
             settings = for_box(loaded).encode()
             made = identity.make(box, settings, self._identity_on_target() if resume else None)
             self._identity = identity.issue(made, pki) if pki else made
@@ -132,6 +138,12 @@ class Job:
         if about != encrypted.AT_FIRST_START or needed - names:
             raise FlashRefused(f"{file}: luks: {CANNOT_ENCRYPT.format(' and '.join(sorted(needed)))}")
         return frozenset(part.label for part in site.partitions() if part.encrypted) & names
+
+    def _check_keys(self, site: Site, file: Path) -> None:
+        """Raise FlashRefused if the site demands keys in a TPM, of which the image can use none."""
+        about = self._image.manifest.about.get(signing.TPM_KEYS_KEY)
+        if site.enrolment and site.enrolment.keys == "tpm" and about != signing.TPM_KEYS:
+            raise FlashRefused(f"{file}: enrolment.keys: {NO_TPM_PROVIDER}")
 
     def _identity_on_target(self) -> dict[str, bytes] | None:
         part = identity_slice(self._plan.slices)

@@ -110,6 +110,7 @@ def _macros(
     licenses = sorted({contents.licenses[package.name] for package in packages} | OWN_LICENSES)
     packages_of_python = [f"{target.python_package}-{name}" for name in contents.distribution]
     tags = [f"Requires: {needed}" for needed in (*contents.requires, python, *packages_of_python)]
+    tags += [f"Recommends: {useful}" for useful in contents.recommends]
     tags += [f"Provides: bundled(python3dist({one.name})) = {one.version}" for one in packages]
     values = {
         "_topdir": place,

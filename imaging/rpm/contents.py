@@ -35,6 +35,7 @@ class PackageContents(Table, frozen=True):
     without: list[str]
     without_wheel_files: list[str]
     requires: list[str]
+    recommends: list[str]
     distribution: list[str]
     licenses: dict[str, str]
     python: dict[str, dict[str, str]]

@@ -1,4 +1,4 @@
-"""`rap flash` with a site that has [luks]: the box's partitions are marked, or the image is refused."""
+"""`rap flash` with a site that needs the box's TPM: for [luks] partitions are marked, or the image is refused."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from imaging.signing import TPM_KEYS, TPM_KEYS_KEY
 from rap.outcome import OK, WrongInput
 from settings.encrypted import AT_FIRST_START, MANIFEST_KEY
 from tests.support.imaging.flash_images import IMAGE_BYTES, MIB, SITE, loop_device, rap, raw_image, sign
@@ -100,4 +101,27 @@ def test_a_site_without_a_tpm_is_refused(disk: str) -> None:
         WrongInput, match=r"site\.toml: luks\.tpm: .*nobody can type a passphrase.*tpm = true"
     ):
         write(raw, disk, f"{LUKS}tpm = false\n")
+    assert Path(disk).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("about", "keys", "is_refused"),
+    [
+        ({}, "tpm", True),
+        ({TPM_KEYS_KEY: TPM_KEYS}, "tpm", False),
+        ({}, "tpm-or-file", False),
+        ({}, "file", False),
+    ],
+)
+def test_an_image_that_cannot_make_the_keys_that_the_site_demands_is_refused(
+    disk: str, about: Mapping[str, str], keys: str, is_refused: bool
+) -> None:
+    raw = image({"release": "test", **about})
+    site = f'{SITE}\n[enrolment]\nkeys = "{keys}"\n'
+    before = Path(disk).read_bytes()
+    if not is_refused:
+        assert write(raw, disk, site) == OK
+        return
+    with pytest.raises(WrongInput, match=r"enrolment\.keys: this image .*tpm2-openssl.*tpm-or-file"):
+        write(raw, disk, site)
     assert Path(disk).read_bytes() == before

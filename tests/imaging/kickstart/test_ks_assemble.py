@@ -65,6 +65,18 @@ def test_every_variant_of_a_site_has_no_findings(tmp_path: Path, release: str, v
     assert lint(kickstart, "", [], load_board("rap-4"), site.disk.bytes).findings == []
 
 
+@pytest.mark.parametrize(
+    ("table", "is_needed"),
+    [("", False), ("[enrolment]\n", False)]
+    + [(f'[enrolment]\nkeys = "{keys}"\n', keys != "file") for keys in ("file", "tpm", "tpm-or-file")],
+)
+def test_a_site_whose_boxes_make_keys_in_a_tpm_gets_the_provider(
+    tmp_path: Path, table: str, is_needed: bool
+) -> None:
+    file = write_site(tmp_path, SITE.replace("[audit]", f"{table}[audit]"))
+    assert ("\ntpm2-openssl\n" in assemble(load_site(file), file)) is is_needed
+
+
 def test_secrets_are_in_a_kickstart_only_as_hashes(tmp_path: Path) -> None:
     file = write_site(tmp_path)
     text = assemble(load_site(file), file)

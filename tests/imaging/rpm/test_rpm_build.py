@@ -176,6 +176,8 @@ def test_the_package_describes_itself_and_does_not_name_its_build_host(package: 
         "nftables >= 1.0",
     ):
         assert needed in description
+    assert query(package, "--recommends") == ["tpm2-openssl"]
+    assert "tpm2-openssl" not in description
     assert "bundled(python3dist(cryptography))" not in description
     assert re.search(r"^License +: .*GPL-2.0-only", description, re.MULTILINE)
     assert os.uname().nodename not in description
