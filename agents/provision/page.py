@@ -3,7 +3,8 @@
 The server listens only on the box's address at each instrument port (STIG AS24-U1-000360). Port 443 of these
 addresses belongs to the collector. Each virtual host passes the number of its port on to the box program, and
 accepts requests from its own subnet alone, and for its own address or the page's name: a page of another site whose
-name leads here (DNS rebinding) has another one.
+name leads here (DNS rebinding) has another one. ServerName keeps httpd from asking DNS for the name of each address,
+at its start and whenever it reloads: an answer that does not come would take some ten seconds for each port.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ def virtual_host(number: int, address: IPv4Interface, name: str | None = None, t
     return f"""\
 Listen {place}
 <VirtualHost {place}>
+    ServerName {address.ip}
     RequestHeader set X-Rap-Port {number}
     <Location "/">
         <RequireAll>

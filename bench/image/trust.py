@@ -115,8 +115,12 @@ try_tls | openssl x509 -noout -serial | cmp - /run/published""",
 {OTHER} openssl s_client -connect $page -tls1_1 -cipher ALL:@SECLEVEL=0 < /dev/null 2>&1 |
     grep 'alert protocol version'""",
     "httpd depends on the provider": f"""\
-/usr/sbin/httpd -t -f /etc/httpd/conf/rap.conf
-! {WITHOUT} /usr/sbin/httpd -t -f /etc/httpd/conf/rap.conf""",
+sed 's/:8443/:8444/' /etc/httpd/conf/rap-listen.conf > /run/other-listen.conf
+sed 's#conf/rap-listen.conf#/run/other-listen.conf#; s#^ErrorLog .*#ErrorLog /run/other-error.log#
+    s#^PidFile .*#PidFile /run/httpd/other.pid#; s#/rap-sessions#/other-sessions#' \\
+    /etc/httpd/conf/rap.conf > /run/other.conf
+! {WITHOUT} timeout 60 /usr/sbin/httpd -DFOREGROUND -f /run/other.conf
+grep 'SSL Library Error' /run/other-error.log""",
 }
 """What each service must do, as scripts that succeed."""
 TPM_CHECKS: Final = {

@@ -9,8 +9,16 @@ from pathlib import Path
 import pytest
 
 from agents.provision.host_keys import KINDS, install_host_keys
+from imaging.kickstart.data import FOLDER
 
 KEYS = {f"ssh_host_{kind}_key{end}" for kind in KINDS for end in ("", ".pub")}
+
+
+def test_sshd_loads_the_keys_that_are_kept_and_no_others() -> None:
+    """Its default has an Ed25519 key, too."""
+    lines = (FOLDER / "fragments/60-sshd.ks").read_text().splitlines()
+    named = [line.split()[1] for line in lines if line.startswith("HostKey ")]
+    assert named == [f"/etc/ssh/ssh_host_{kind}_key" for kind in KINDS]
 
 
 @pytest.fixture

@@ -182,7 +182,7 @@ def test_the_local_page_is_served_only_on_instrument_ports(root: Path) -> None:
     provision(root.parent / "site.toml", root)
     text = (root / LISTEN).read_text()
     assert re.findall("^Listen (.*)", text, re.MULTILINE) == [f"10.77.{n}.1:8443" for n in (1, 2, 3, 4)]
-    hosts = re.findall(r"<VirtualHost (\S+)>\n +RequestHeader set X-Rap-Port (\d)", text)
+    hosts = re.findall(r"<VirtualHost (\S+)>\n.*\n +RequestHeader set X-Rap-Port (\d)", text)
     assert hosts == [(f"10.77.{number}.1:8443", str(number)) for number in (1, 2, 3, 4)]
     assert re.findall(r"Require ip (\S+)", text) == [f"10.77.{number}.0/24" for number in (1, 2, 3, 4)]
     conf = (RECIPE / "root/etc/httpd/conf/rap.conf").read_text()

@@ -16,7 +16,7 @@ from tests.support import fips
 from tests.support.imaging.guest_shell import file_script
 from tests.support.imaging.more_packages import add_debs
 
-_DEBS: Final = ["apache2-bin", "openvpn", "openssh-server", "auditd", "rpm", "tpm2-openssl"]
+_DEBS: Final = ["apache2-bin", "bsdutils", "openvpn", "openssh-server", "auditd", "rpm", "tpm2-openssl"]
 _NAMES: Final = {"auditd": ["audit"], "openssh-server": ["debian-openssh-server"]}
 """Other names: auditd replaces the stub, sshd is beside the stub, whose unit and settings the kickstart uses."""
 _PROVIDER: Final = "openssl-fips-provider"
@@ -59,6 +59,7 @@ KICKSTART: Final = f"""
 {_PROVIDER}
 update-rc.d
 apache2-bin
+bsdutils
 openvpn
 debian-openssh-server
 rpm
@@ -69,7 +70,10 @@ set -e
 cat {fips.CONFIGURATION} > /etc/ssl/openssl.cnf
 ln -sf apache2 /usr/sbin/httpd
 ln -s /usr/lib/apache2/modules /etc/httpd/modules
-for user in apache sshd; do groupadd --system $user; useradd --system --gid $user --no-create-home $user; done
+for user in apache sshd; do
+    groupadd --system $user
+    useradd --system --gid $user --shell /usr/sbin/nologin $user
+done
 {file_script("/usr/lib/tmpfiles.d/httpd.conf", _TMPFILES)}{file_script(f"{_UNITS}/httpd@.service", _HTTPD)}\
 {file_script(f"{_UNITS}/sshd.service", _SSHD)}%end
 """

@@ -6,6 +6,7 @@ import http.client
 import ssl
 import subprocess
 from collections.abc import Iterator
+from ipaddress import IPv4Interface
 from pathlib import Path
 
 import msgspec
@@ -13,10 +14,11 @@ import pytest
 
 from agents.box.page.certificate import publish_certificate
 from agents.enrolment.certificate_files import BoxCertificates, InstrumentCertificates
+from agents.provision.page import PAGE
 from tests.support.agents.served_page import ADDRESSES, ServedPage, served_page
 from tests.support.agents.session_box import PORT
 from tests.support.eventually import WAIT_SECONDS_MAX, poll_until
-from tests.support.httpd import CAN_RUN, HTTPD, REASON, client_tls, make_pki
+from tests.support.httpd import CAN_RUN, HTTPD, REASON, client_tls, configure, make_pki
 from tests.support.wire.grants import OFFER
 from wire.pki.hierarchy import Authority
 from wire.tls.tpm import HEADER
@@ -99,6 +101,17 @@ def test_a_new_certificate_is_used_without_ending_requests(
     served.offer()
     assert OFFER.staff in waiting.getresponse().read().decode()
     waiting.close()
+
+
+@needs_httpd
+def test_httpd_asks_dns_for_no_name_of_the_box(tmp_path: Path) -> None:
+    """At its start and at each reload it would wait for an answer, port by port."""
+    (folder := tmp_path / "httpd").mkdir()
+    address = IPv4Interface("192.0.2.1/24")  # without a name (RFC 5737)
+    configuration, _ = configure(folder, make_pki(tmp_path / "pki"), {PORT: address}, tcp_port=PAGE)
+    assert HTTPD
+    done = subprocess.run([HTTPD, "-t", "-f", configuration], capture_output=True, text=True, check=True)
+    assert "resolve" not in done.stderr and "Syntax OK" in done.stderr
 
 
 def test_key_and_certificate_are_one_file_for_root_alone(
