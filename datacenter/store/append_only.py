@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from sqlalchemy import Connection, Table, event
+from sqlalchemy import DDL, Connection, Table, event
 
 _SQLITE: Final = (
     "CREATE TRIGGER audit_update BEFORE UPDATE ON audit"
@@ -47,6 +47,6 @@ def make_append_only(after: Table) -> None:
 
     def create(_: Table, connection: Connection, **_options: Any) -> None:
         for statement in TRIGGERS[connection.dialect.name]:
-            connection.exec_driver_sql(statement)
+            connection.execute(DDL(statement))
 
     event.listen(after, "after_create", create)
