@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from collections.abc import Callable
 from hashlib import sha256
 from io import BytesIO
 
@@ -143,29 +144,33 @@ def test_a_program_may_not_file_what_its_person_may_not_nor_anything_else(changi
     assert program.get(API).body == before
 
 
-WRONG = {
-    "nothing": (b"", "is not a file of `rap trust evidence`"),
-    "another JSON": (b"{}", "the file has no evidence"),
+WRONG: dict[str, tuple[Callable[[], bytes], str]] = {
+    "nothing": (lambda: b"", "is not a file of `rap trust evidence`"),
+    "another JSON": (lambda: b"{}", "the file has no evidence"),
     "evidence that was changed": (
-        evidence_file().replace(b"PasswordAuthentication no", b"PasswordAuthentication ok", 1),
+        lambda: evidence_file().replace(b"PasswordAuthentication no", b"PasswordAuthentication ok", 1),
         "was changed after it was captured",
     ),
-    "an archive without papers": (archive(notes__txt=b"x"), "the archive has no papers.json"),
-    "papers that are none": (archive(papers__json=b"{}"), "papers.json is not a file of `rap trust papers`"),
-    "a damaged archive": (papers_zip()[:2_000], "the archive is damaged"),
+    "an archive without papers": (lambda: archive(notes__txt=b"x"), "the archive has no papers.json"),
+    "papers that are none": (
+        lambda: archive(papers__json=b"{}"),
+        "papers.json is not a file of `rap trust papers`",
+    ),
+    "a damaged archive": (lambda: papers_zip()[:2_000], "the archive is damaged"),
     "half of the papers": (
-        archive(papers__json=zipfile.ZipFile(BytesIO(papers_zip())).read("papers.json")),
+        lambda: archive(papers__json=zipfile.ZipFile(BytesIO(papers_zip())).read("papers.json")),
         "the archive lacks",
     ),
-    "too much": (archive(papers__json=bytes(65 * 2**20)), "of together 64 MiB"),
+    "too much": (lambda: archive(papers__json=bytes(65 * 2**20)), "of together 64 MiB"),
 }
+"""Each is made by its test, since making papers takes a second and each worker imports this module."""
 
 
 @pytest.mark.parametrize("wrong", WRONG)
 def test_a_wrong_file_is_refused_and_changes_nothing(changing: WebClient, wrong: str) -> None:
     engineer = changing.sign_in("engineer")
-    data, text = WRONG[wrong]
+    make, text = WRONG[wrong]
     before = engineer.get(PAGE).text
-    answer = upload(engineer, data)
+    answer = upload(engineer, make())
     assert answer.status == 400 and text.lower() in answer.text.replace("&#39;", "'").lower()
     assert engineer.get(PAGE).text == before

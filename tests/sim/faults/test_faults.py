@@ -33,8 +33,8 @@ def test_no_report_is_lost_or_duplicated_by_a_fault(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", OF_REPORTS)
 def test_no_report_is_lost_or_duplicated_by_a_fault_at_the_end_of_an_outage(kind: str) -> None:
-    outage = '[[event]]\nat = "5min"\nfault = "link-down"\ntarget = "uplink"\nlasts = "20min"\n'
-    assert_holds(run_lab(lab_with_expectations(outage + event(kind, 24, 2), seed=2, duration="40min")))
+    outage = '[[event]]\nat = "5min"\nfault = "link-down"\ntarget = "uplink"\nlasts = "10min"\n'
+    assert_holds(run_lab(lab_with_expectations(outage + event(kind, 14, 2), seed=2, duration="25min")))
 
 
 @pytest.mark.parametrize("seed", range(12))

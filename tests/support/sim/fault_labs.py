@@ -51,11 +51,11 @@ delay = "40ms"
 [[instrument]]
 port = 1
 model = "chemistry-analyzer"
-report_every = "10s"
+report_every = "{every}"
 [[instrument]]
 port = 2
 model = "hematology-analyzer"
-report_every = "10s"
+report_every = "{every}"
 {events}
 """
 DROPPED_BY_ROT_MAX = 500
@@ -136,9 +136,11 @@ def lab_with_expectations(
     return parse_lab(text, Path("faulty.toml"))
 
 
-def combined_lab(events: str = "", *, duration: str = "30min", seed: int = 1, proxy: str = HTTP) -> Lab:
+def combined_lab(
+    events: str = "", *, duration: str = "30min", seed: int = 1, proxy: str = HTTP, report_every: str = "10s"
+) -> Lab:
     """Two instruments behind an uplink of 128 kbit/s without loss."""
-    text = COMBINED_LAB.format(events=events, duration=duration, seed=seed, proxy=proxy)
+    text = COMBINED_LAB.format(events=events, duration=duration, seed=seed, proxy=proxy, every=report_every)
     return parse_lab(text, Path("layers.toml"))
 
 
