@@ -11,8 +11,11 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Final
+
+from tools.names import statements
 
 PRIVATE: Final = re.compile(r"_(?!_)\w+|__\w*[^_\W]_?")
 NAMED_ATTRIBUTE: Final = frozenset({"getattr", "setattr", "delattr", "object"})
@@ -118,16 +121,27 @@ def real_sleeps(tree: ast.Module) -> Iterator[tuple[int, str]]:
 
 def uses_simulated_loop(tree: ast.Module) -> bool:
     """Return whether a module imports the simulated loop, or modules of tests.support that do."""
-    to_do, seen = [tree], set[str]()
+    to_do, seen = [all_imports(tree)], set[str]()
     while to_do:
-        for module in (found for node in ast.walk(to_do.pop()) for found in imported_modules(node)):
+        for module in to_do.pop():
             path = Path(module.replace(".", "/") + ".py")
             if module == SIMULATED_LOOP:
                 return True
             if module.startswith("tests.support.") and module not in seen and path.exists():
                 seen.add(module)
-                to_do.append(ast.parse(path.read_text("utf-8")))
+                to_do.append(imports_of_file(path, path.stat().st_mtime_ns))
     return False
+
+
+def all_imports(tree: ast.Module) -> list[str]:
+    """Return the modules that a module imports anywhere."""
+    return [module for node in statements(tree) for module in imported_modules(node)]
+
+
+@cache
+def imports_of_file(path: Path, _mtime_ns: int) -> list[str]:
+    """Return the modules that a file imports. Most tests import the same ones."""
+    return all_imports(ast.parse(path.read_text("utf-8")))
 
 
 def last_name(func: ast.expr) -> str:

@@ -85,7 +85,7 @@ class Repository:
         found: dict[str, set[str]] = {}
         for file in self.files:
             if file.endswith(".py"):
-                for node in ast.walk(ast.parse((self.root / file).read_text("utf-8"))):
+                for node in statements(ast.parse((self.root / file).read_text("utf-8"))):
                     if isinstance(node, ast.ClassDef):
                         found.setdefault(node.name, set()).update(
                             _attributes(node), (f"<{ast.unparse(base)}" for base in node.bases)
@@ -146,13 +146,22 @@ def _names(prose: str) -> Iterator[str]:
 
 
 def _docstrings(code: str) -> Iterator[str]:
-    for node in ast.walk(ast.parse(code)):
+    for node in statements(ast.parse(code)):
         if (
             isinstance(node, ast.Expr)
             and isinstance(node.value, ast.Constant)
             and isinstance(node.value.value, str)
         ):
             yield node.value.value
+
+
+def statements(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield all statements in a syntax tree, with exception handlers and cases of `match`, but no expressions."""
+    for name in ("body", "orelse", "finalbody", "handlers", "cases"):
+        below = getattr(node, name, None)
+        for each in below if isinstance(below, list) else ():
+            yield each
+            yield from statements(each)
 
 
 def _bound(statement: ast.stmt) -> set[str]:
