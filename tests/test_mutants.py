@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
 
@@ -13,7 +18,7 @@ from settings.toml import load
 from tests.support.child_pytest import child_environment
 from tools.mutants.modules import Coverage, Module, Modules
 from tools.mutants.source import mutants_of
-from tools.mutants.trial import forked
+from tools.mutants.trial import Chosen, Limits, forked, run_tests
 
 ROOT = Path(__file__).parents[1]
 
@@ -139,16 +144,79 @@ def test_tests_that_fail_without_a_mutant_are_an_error(tmp_path: Path) -> None:
     assert "the tests of sums fail without a mutant" in done.stderr
 
 
+def compute(seconds: float) -> int:
+    """Use the processor for this long, whatever else the machine does."""
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+    return 3
+
+
+def compute_in_a_child(seconds: float) -> int:
+    if not (child := os.fork()):
+        os._exit(compute(seconds))
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@contextmanager
+def busy_processor() -> Iterator[int]:
+    """The number of a processor on which other work of a higher priority than `nice 19` never ends."""
+    processor = min(os.sched_getaffinity(0))
+    code = f"import os; os.sched_setaffinity(0, [{processor}]); print(flush=True)\nwhile True: pass"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None and other.stdout.readline()
+        try:
+            yield processor
+        finally:
+            other.kill()
+
+
 def test_a_process_that_waits_for_ever_is_ended(tmp_path: Path) -> None:
     output = tmp_path / "output.txt"
-    assert forked(lambda: int(Event().wait()), output, 10, idle_seconds=0.2) is None
-    assert forked(lambda: 5, output, 10) == 5
+    assert forked(lambda: int(Event().wait()), output, Limits(10, idle_seconds=0.2)) is None
+    assert forked(lambda: 5, output, Limits(10)) == 5
+
+
+@pytest.mark.parametrize("work", [compute, compute_in_a_child])
+def test_a_process_is_ended_by_its_own_processor_time(tmp_path: Path, work: Callable[[float], int]) -> None:
+    assert forked(lambda: work(5), tmp_path / "output.txt", Limits(0.3, idle_seconds=0.5)) is None
+
+
+def test_a_process_that_waits_for_a_busy_processor_is_not_ended(tmp_path: Path) -> None:
+    with busy_processor() as processor:
+
+        def at_low_priority() -> int:
+            os.sched_setaffinity(0, [processor])
+            os.nice(19)
+            return compute(0.05)
+
+        limits = Limits(processor_seconds=1, idle_seconds=0.05)
+        assert forked(at_low_priority, tmp_path / "output.txt", limits) == 3
+
+
+def test_the_time_of_a_test_is_its_processor_time(tmp_path: Path) -> None:
+    (tmp_path / "test_both.py").write_text(
+        "import subprocess, sys, time\n"
+        "def test_waits():\n    subprocess.run(['sleep', '1.5'])\n"
+        "def test_computes():\n    end = time.process_time() + 0.2\n    while time.process_time() < end: pass\n"
+    )
+    chosen = Chosen(None)
+    report = tmp_path / "seconds.json"
+
+    def work() -> int:
+        status = run_tests([str(tmp_path)], chosen)
+        report.write_text(json.dumps(list(chosen.seconds.values())))
+        return status
+
+    assert forked(work, tmp_path / "output.txt", Limits(30)) == 0, (tmp_path / "output.txt").read_text()
+    waits, computes = json.loads(report.read_text())
+    assert waits < computes
 
 
 def test_a_forked_process_leaves_no_descriptor_open(tmp_path: Path) -> None:
     output = tmp_path / "output.txt"
     open_files = len(list(Path("/proc/self/fd").iterdir()))
-    forked(lambda: 0, output, 10)
+    forked(lambda: 0, output, Limits(10))
     assert len(list(Path("/proc/self/fd").iterdir())) == open_files
 
 

@@ -12,10 +12,15 @@ from typing import Annotated, Any, Final
 from msgspec import Meta, Struct
 
 from tools.mutants.source import Mutant, mutants_of
-from tools.mutants.trial import NOT_IMPORTED, baseline, forked, preload, trial
+from tools.mutants.trial import NOT_IMPORTED, Limits, baseline, forked, preload, trial
 
-BASELINE_SECONDS_MAX: Final = 300
+BASELINE_SECONDS_MAX: Final = 1800
+"""Processor seconds of a module's tests with the measurement of coverage."""
 OTHERS_SECONDS_MAX: Final = 3
+START_SECONDS_MAX: Final = 20
+"""Processor seconds of pytest, imports and fixtures before the tests of a mutant."""
+SLOWER_MAX: Final = 5
+"""A mutant whose tests use this many times the processor time of the baseline is found: it does not end."""
 NEAR_LINES: Final = 8
 NO_TESTS: Final = 5
 """pytest's exit status."""
@@ -86,7 +91,7 @@ class Score:
 
 @dataclass
 class Coverage:
-    """The tests that execute each line, and the duration of each test."""
+    """The tests that execute each line, and the processor time of each test."""
 
     lines: dict[str, dict[str, list[str]]]
     seconds: dict[str, float]
@@ -176,15 +181,17 @@ def _require_known(modules: Modules, mutants: list[Mutant], module: Module) -> N
 def _covered(module: Module, output: Path) -> Coverage:
     result = Path("mutant-baseline.json")
     extra = [f"--deselect={nodeid}" for nodeid in module.deselect]
-    status = forked(
-        lambda: baseline(module.tests, module.sources, extra, result), output, BASELINE_SECONDS_MAX
-    )
+    limits = Limits(BASELINE_SECONDS_MAX)
+    status = forked(lambda: baseline(module.tests, module.sources, extra, result), output, limits)
     if status:
         raise Broken(
             f"the tests of {module.name} fail without a mutant:\n{output.read_text('utf-8')[-3000:]}"
         )
     if status is None:
-        raise Broken(f"the tests of {module.name} took more than {BASELINE_SECONDS_MAX} s")
+        raise Broken(
+            f"the tests of {module.name} used {BASELINE_SECONDS_MAX} s of processor time, or waited for "
+            f"{limits.idle_seconds:g} s:\n{output.read_text('utf-8')[-3000:]}"
+        )
     found: dict[str, Any] = json.loads(result.read_text("utf-8"))
     return Coverage(found["lines"], found["seconds"], found["imports"])
 
@@ -205,9 +212,9 @@ def _killed(mutant: Mutant, covered: Coverage, output: Path) -> bool:
 
 
 def _passes(mutant: Mutant, tests: list[str], covered: Coverage, output: Path) -> bool:
-    allowed = 10 + 5 * sum(covered.seconds[nodeid] for nodeid in tests)
+    limits = Limits(START_SECONDS_MAX + SLOWER_MAX * sum(covered.seconds[nodeid] for nodeid in tests))
     name = mutant.file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-    status = forked(lambda: trial(name, Path(mutant.file), mutant.code, tests), output, allowed)
+    status = forked(lambda: trial(name, Path(mutant.file), mutant.code, tests), output, limits)
     if status == NOT_IMPORTED and covered.tests_of(mutant) == tests:
         raise Broken(f"the tests import {name} from elsewhere, so that no mutant is tried")
     if status == NO_TESTS:

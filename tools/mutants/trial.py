@@ -17,6 +17,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -28,8 +29,6 @@ import pytest
 MEMORY_BYTES_MAX: Final = 4 << 30
 NOT_IMPORTED: Final = 71
 """Exit status: the tests passed without the mutant, because the original module was imported."""
-IDLE_SECONDS_MAX: Final = 15.0
-"""A process that uses no processor time for this long is assumed to be blocked."""
 
 
 class Mutated:
@@ -60,7 +59,7 @@ class Mutated:
 
 
 class Chosen:
-    """pytest plugin: run these tests alone, in this order; note how long each took and what it executed."""
+    """pytest plugin: run these tests alone, in this order; note each one's processor time and what it executed."""
 
     def __init__(self, nodeids: Sequence[str] | None, measured: coverage.Coverage | None = None) -> None:
         self._order = {nodeid: i for i, nodeid in enumerate(nodeids or ())}
@@ -86,57 +85,93 @@ class Chosen:
         if self._measured is not None:
             self._measured.switch_context(name)
 
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.when == "call":
-            self.seconds[report.nodeid] = report.duration
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Any:
+        before = processor_seconds()
+        try:
+            return (yield)
+        finally:
+            self.seconds[item.nodeid] = processor_seconds() - before
 
 
-def forked(
-    work: Callable[[], int], output: Path, processor_seconds: float, idle_seconds: float = IDLE_SECONDS_MAX
-) -> int | None:
-    """Return the exit status of `work` in a forked process, its output in a file; None after a time-out or a kill."""
+@dataclass(frozen=True)
+class Limits:
+    """When a forked process is ended. `processor_seconds` does not depend on other work on the machine.
+
+    The processor time is that of the process and all its descendants in its session.
+    """
+
+    processor_seconds: float
+    idle_seconds: float = 60.0
+    """A process is assumed to be blocked if none of its session runs or waits for a processor for this long."""
+    wall_seconds: float = 7200.0
+    """A guard against processes that are neither idle nor working."""
+
+
+def forked(work: Callable[[], int], output: Path, limits: Limits) -> int | None:
+    """Return the exit status of `work` in a forked process, its output in a file; None if it exceeded a limit."""
     if not (pid := os.fork()):
         status = 70
         try:
             os.setsid()
-            _limit(processor_seconds)
+            _limit_memory()
             _redirect(output)
             status = int(work())
         finally:
             sys.stdout.flush()
             os._exit(status)
-    ended = _wait(pid, idle_seconds)
+    ended = _wait(pid, limits)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
     return os.WEXITSTATUS(status) if ended and os.WIFEXITED(status) else None
 
 
-def _wait(pid: int, idle_seconds: float) -> bool:
-    """Wait until the process has ended, or has been idle for too long; whether it has ended."""
+def _wait(pid: int, limits: Limits) -> bool:
+    """Wait until the process has ended, or has exceeded a limit; whether it has ended."""
     process = os.pidfd_open(pid)
     try:
-        used, idle_since = "", time.monotonic()
-        while time.monotonic() - idle_since < idle_seconds:
-            if select.select([process], [], [], idle_seconds / 10)[0]:
+        started = busy_at = time.monotonic()
+        before = 0.0
+        while True:
+            if select.select([process], [], [], min(limits.idle_seconds / 10, 1.0))[0]:
                 return True
-            before, used = used, _processor_time(pid)
-            if used != before:
-                idle_since = time.monotonic()
-        return False
+            used, is_runnable = _session(pid)
+            now = time.monotonic()
+            if used != before or is_runnable:
+                busy_at, before = now, used
+            if (
+                used > limits.processor_seconds
+                or now - busy_at > limits.idle_seconds
+                or now - started > limits.wall_seconds
+            ):
+                return False
     finally:
         os.close(process)
 
 
-def _processor_time(pid: int) -> str:
-    """Processor time of a process and its ended children, in any unit: utime to cstime of proc_pid_stat(5)."""
-    fields = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
-    return " ".join(fields[11:15])
+def _session(session: int) -> tuple[float, bool]:
+    """Return the processor seconds of a session's processes and of their ended children, and whether one could run.
+
+    A process could run if it is running, waits for a processor or waits for a disk: proc_pid_stat(5).
+    """
+    ticks, is_runnable = 0, False
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # the process has ended
+            fields = stat.read_text("utf-8").rpartition(")")[2].split()
+            if int(fields[3]) == session:
+                ticks += sum(map(int, fields[11:15]))  # utime to cstime
+                is_runnable |= fields[0] in "RD"
+    return ticks / os.sysconf("SC_CLK_TCK"), is_runnable
 
 
-def _limit(processor_seconds: float) -> None:
-    seconds = int(processor_seconds) + 1
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
+def processor_seconds() -> float:
+    """Return the processor seconds of this process and of its ended children."""
+    used = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
+def _limit_memory() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 

@@ -254,7 +254,9 @@ def test_without_success_the_intervals_grow(
 @pytest.mark.parametrize("kind", WITH_PROGRESS)
 def test_immediate_retries_are_limited(pki: Hierarchy, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     world = run(pki, monkeypatch, WITH_PROGRESS[kind])
-    assert len(world.dialed) <= len(world.center.batches) + DIALS_BURST + PERIOD_SECONDS * DIALS_PER_SECOND + 1
+    assert (
+        len(world.dialed) <= len(world.center.batches) + DIALS_BURST + PERIOD_SECONDS * DIALS_PER_SECOND + 1
+    )
     assert per_minute_max(world.requested) <= PER_MINUTE_MAX * PIPELINE_MAX
     if "accept" in WITH_PROGRESS[kind]:
         assert per_minute_max(world.dialed) <= PER_MINUTE_MAX
