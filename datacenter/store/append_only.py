@@ -47,6 +47,6 @@ def make_append_only(after: Table) -> None:
 
     def create(_: Table, connection: Connection, **_options: Any) -> None:
         for statement in TRIGGERS[connection.dialect.name]:
-            connection.execute(DDL(statement))
+            connection.execute(DDL(statement))  # type: ignore[no-untyped-call]
 
     event.listen(after, "after_create", create)
