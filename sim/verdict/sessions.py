@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from sim.lab.sessions import LabSession
 from sim.units import MILLISECOND_NS
 from sim.verdict.result import SessionResult, SessionStep
-from wire.session.audit import AuditFile, AuditFileError, parse_audit
+from wire.session.audit import AuditFile, AuditFileError, SessionRecord, parse_audit
 from wire.session.cose import Keys
 from wire.session.table import End, SessionState
 from wire.session.verify import AuditVerdict, SessionProof, verify_audits
@@ -38,8 +38,8 @@ class SessionAudits:
     box: bytes
     datacenter_keys: Keys
     box_keys: Keys
-    lab_ns: Callable[[End, int], int]
-    """Converts the monotonic clock of an end, in ms, to lab time."""
+    lab_ns: Callable[[End, SessionRecord], int]
+    """Returns the lab time of a record of an end."""
 
     def read(self, requested: Sequence[RequestedSession]) -> SessionFindings:
         """Verify the files, and return what they show of the sessions that were requested."""
@@ -83,7 +83,7 @@ class SessionAudits:
         end = file.owner.end
         return [
             SessionStep(
-                at_ns=self.lab_ns(end, line.record.monotonic_ms),
+                at_ns=self.lab_ns(end, line.record),
                 end=end.value,
                 event=line.record.event or "refused",
                 actor=line.record.actor,
@@ -122,6 +122,11 @@ def _last_end(steps: Sequence[SessionStep]) -> int | None:
     return max(ended.values()) if known and known == set(ended) else None
 
 
-def lab_time_ms(start_ms: int) -> Callable[[End, int], int]:
-    """Return the conversion for ends whose monotonic clocks showed `start_ms` at the start of the lab."""
-    return lambda _end, monotonic_ms: (monotonic_ms - start_ms) * MILLISECOND_NS
+def by_monotonic_clocks(start_ms: int) -> Callable[[End, SessionRecord], int]:
+    """Return the lab time of records of ends whose monotonic clocks showed `start_ms` at the start of the lab."""
+    return lambda _end, record: (record.monotonic_ms - start_ms) * MILLISECOND_NS
+
+
+def by_wall_clocks(start_ms: int) -> Callable[[End, SessionRecord], int]:
+    """Return the lab time of records of machines whose wall clocks showed `start_ms` at the start of the lab."""
+    return lambda _end, record: (record.at_ms - start_ms) * MILLISECOND_NS

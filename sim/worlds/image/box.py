@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ from typing import Final
 
 import msgspec
 
+from agents.box.audit_work import SESSIONS_AUDIT
 from agents.box.status import Waiting
 from hal.linux.disk import LinuxDisk
 from imaging.flash import gpt
@@ -38,11 +40,13 @@ from sim.worlds.image.machine.guest import GuestHost
 from sim.worlds.image.machine.serial_lines import serial_lines, uart_of
 from sim.worlds.image.machine.slots import Slot, card_id, cards, interfaces, slot_of
 from sim.worlds.image.refusals import MIB
+from sim.worlds.image.sessions import page_at_port
 from sim.worlds.kernel.namespaces.host import NamespaceHost
 from sim.worlds.kernel.namespaces.process import LabProcess
 from sim.worlds.shared.addresses import DATACENTER_PORT, box_address
 from sim.worlds.shared.box import read_disk
 from sim.worlds.shared.refusals import ImageRefused
+from sim.worlds.shared.sessions import PageOfPort
 from sim.worlds.shared.standards import tcp_port
 from wire.dial.traffic import Traffic
 
@@ -79,12 +83,15 @@ class ImageBox:
         folder: Path,
         random: Callable[[str], Random],
         trace: Trace,
+        vendor_authority: Path,
     ) -> None:
         self._host, self._lab, self._random, self._trace = host, lab, random, trace
         self._disk, self._waiting = disk, waiting
         self._accelerator, self._firmware = machine
         self._instruments, self._datacenter = peers
-        self.folder = folder
+        self.folder, self._vendor_authority = folder, vendor_authority
+        self.session_audit = folder / "sessions.audit"
+        """A copy of that on its disk, made when the power was cut finally."""
         self._slots: dict[str, Slot] = {
             name: slot for name in interfaces(lab.board) if (slot := slot_of(name))
         }
@@ -168,6 +175,10 @@ class ImageBox:
         )
         hint = "" if tail else "; build the image for x86-64, with the kernel argument console=ttyS0"
         return f"the box did not start from the image: it {how}; {console}{hint}"
+
+    def page(self, port: int) -> PageOfPort:
+        """See `LabBox.page`."""
+        return page_at_port(self._instruments[port], port, self._vendor_authority)
 
     # -- faults: see `sim.faults.world`
 
@@ -310,6 +321,8 @@ class ImageBox:
         subprocess.run(["flock", "/dev/loop-control", *mount], check=True)
         try:
             (folder / FILLER).unlink(missing_ok=True)  # opening the spool needs some room
+            with suppress(FileNotFoundError):
+                shutil.copyfile(folder / _SPOOL / SESSIONS_AUDIT, self.session_audit)
             disk = LinuxDisk(folder / _SPOOL)
             try:
                 return read_disk(disk, self._lab.box.spool_bytes_max, self._random("inspection"))

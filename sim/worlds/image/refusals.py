@@ -65,10 +65,6 @@ def _wrong_lines(lab: Lab) -> Iterator[Problem]:
 
 
 def _wrong_events(lab: Lab) -> Iterator[Problem]:
-    if lab.sessions:
-        yield Problem(
-            "session", "the image world has no remote sessions; run it with --world virtual or kernel"
-        )
     for event in lab.events:
         if why := why_no_fault(type(event.fault), event.target, lab):
             yield Problem("event.fault", f"{event.fault.kind} {why}; run it in another world")

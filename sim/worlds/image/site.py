@@ -7,8 +7,10 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
+from agents.box.config import PortInstrument
 from imaging.kickstart import site as sitefile
-from settings.site import EnrolledInstrument, Enrolment, UplinkAddress
+from settings.profile import load_profile
+from settings.site import EnrolledInstrument, Enrolment, RemoteSessions, UplinkAddress
 from settings.types import Endpoint
 from sim.lab.labfile import Lab
 from sim.worlds.image.machine.guest import GuestEnd, GuestHost
@@ -18,7 +20,9 @@ from sim.worlds.shared.addresses import (
     BOX,
     BOX_NAME,
     DATACENTER,
+    DATACENTER_DOOR,
     DATACENTER_NAME,
+    DATACENTER_PORT,
     INSTRUMENTS,
     PREFIX_BITS,
     PROXY,
@@ -27,6 +31,7 @@ from sim.worlds.shared.addresses import (
 )
 from sim.worlds.shared.box import reporting
 from sim.worlds.shared.proxy import client_settings
+from sim.worlds.shared.session_keys import SessionKeys
 from sim.worlds.shared.standards import served_port
 
 _NO_FILE: Final = Path("none")
@@ -46,10 +51,17 @@ class ImageSite(KernelSite):
         """Do nothing: the ports of a machine without power are closed."""
 
 
-def site_of(lab: Lab, random: Callable[[str], Random]) -> sitefile.Site:
-    """The site file of the lab's box; keys that only an installer uses have placeholders as values."""
+def site_of(
+    lab: Lab, random: Callable[[str], Random], session_keys: SessionKeys | None = None
+) -> sitefile.Site:
+    """The site file of the lab's box; keys that only an installer uses have placeholders as values.
+
+    With `session_keys` it permits remote sessions.
+    """
     served = [
-        (spec.port, one) for spec in lab.instruments for one in served_port(lab, spec, random).instrument
+        EnrolledInstrument(spec.port, one.serial, one.model, one.adapted, _desktop_address(one))
+        for spec in lab.instruments
+        for one in served_port(lab, spec, random).instrument
     ]
     proxy = client_settings(lab)
     addresses = {DATACENTER_NAME: [DATACENTER], ROUTER_NAME: [ROUTER]}
@@ -63,14 +75,24 @@ def site_of(lab: Lab, random: Callable[[str], Random]) -> sitefile.Site:
         instrument_network=INSTRUMENTS,
         datacenter=Endpoint(DATACENTER_NAME),
         proxy=proxy,
-        instrument=[EnrolledInstrument(port, one.serial, one.model, one.adapted) for port, one in served],
+        instrument=served,
         reporting=reporting(lab),
         enrolment=Enrolment() if lab.box.enrolment != "none" else None,
+        sessions=_sessions(session_keys) if session_keys else None,
         fips=lab.box.fips,
         addresses=addresses | ({PROXY_NAME: [PROXY]} if proxy else {}),
         administrator=[sitefile.Administrator("nobody", [_NO_KEY])],
         boot=sitefile.Boot(_NO_FILE),
     )
+
+
+def _desktop_address(instrument: PortInstrument) -> str:
+    """The address of an instrument whose desktop can be shared; empty for others, which need none."""
+    return instrument.address if load_profile(instrument.model).desktop_port else ""
+
+
+def _sessions(keys: SessionKeys) -> RemoteSessions:
+    return RemoteSessions(f"{DATACENTER_DOOR}:{DATACENTER_PORT}", [keys.offer_text], ["code"])
 
 
 ROUTER_NAME: Final = "router"

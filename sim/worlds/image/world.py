@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from agents.box.status import Waiting
 from datacenter.releases.plan import Plan
+from datacenter.sessions.box_keys import BoxKeys
 from datacenter.store import queries
 from hal.serial import SerialPort
 from sim.faults import AnyFault
 from sim.lab.labfile import Lab, LabInstrument
 from sim.lab.standards import serial_ports
+from sim.units import MILLISECOND_NS
 from sim.updates.orders import ordered_releases
 from sim.verdict.result import World as Name
+from sim.verdict.sessions import SessionAudits, by_wall_clocks
 from sim.worlds.image import inside
 from sim.worlds.image.box import ImageBox
 from sim.worlds.image.disk.client import GuestDisk
@@ -29,9 +33,11 @@ from sim.worlds.image.site import ImageSite, site_of
 from sim.worlds.kernel.analyzer import PtyCable
 from sim.worlds.kernel.supervision.lab import KernelLab
 from sim.worlds.kernel.world import KernelWorld
+from sim.worlds.shared.addresses import BOX_SERIAL
 from sim.worlds.shared.fault_runner import FaultRunner
 from sim.worlds.shared.refusals import FaultRefused
 from sim.worlds.shared.rollouts import begin_rollout
+from sim.worlds.shared.session_keys import SessionKeys
 
 
 class ImageSettings(NamedTuple):
@@ -91,6 +97,17 @@ class ImageWorld(KernelWorld):
     def _make_site(self) -> ImageSite:
         return ImageSite(self.namespaces, self.lab)
 
+    def _make_session_keys(self, folder: Path) -> SessionKeys:
+        return SessionKeys.make(folder, signs_with_certificate=True)
+
+    def _session_audits(self, keys: SessionKeys) -> SessionAudits:
+        """See `KernelWorld`. The guest's monotonic clock starts with it: times are those of the wall clocks."""
+        store = self.datacenter.store
+        with ThreadPoolExecutor() as executor:
+            box_keys = BoxKeys(store, executor, lambda: 0).of(BOX_SERIAL)
+        clocks = by_wall_clocks((self.wall_ns() - self.env.now) // MILLISECOND_NS)
+        return keys.audits(self.datacenter.session_audit, self.box.session_audit, clocks, box_keys)
+
     def _make_box(self) -> ImageBox:
         folder = self.namespaces.folder / "box"
         folder.mkdir()
@@ -105,6 +122,7 @@ class ImageWorld(KernelWorld):
             folder,
             self.random,
             self.trace,
+            self._certificates.box().vendor_authority,
         )
 
     async def _power_on(self) -> None:
@@ -115,7 +133,7 @@ class ImageWorld(KernelWorld):
             settings.image,
             settings.key,
             self._disk.descriptor,
-            site_of(self.lab, self.random),
+            site_of(self.lab, self.random, self._session_keys),
             self._certificates,
             records,
         )

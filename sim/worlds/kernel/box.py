@@ -46,7 +46,7 @@ from sim.worlds.kernel.namespaces.disk import LoopDisk
 from sim.worlds.kernel.namespaces.host import NamespaceHost
 from sim.worlds.kernel.namespaces.process import LabProcess
 from sim.worlds.kernel.namespaces.vpn import vpn_ends
-from sim.worlds.kernel.sessions import make_tun_device
+from sim.worlds.kernel.sessions import make_tun_device, page_at_socket
 from sim.worlds.shared.addresses import DATACENTER_NAME
 from sim.worlds.shared.box import (
     BOOT_SECONDS,
@@ -58,6 +58,7 @@ from sim.worlds.shared.box import (
 )
 from sim.worlds.shared.conclusion import InspectedBox
 from sim.worlds.shared.session_keys import SessionKeys, session_settings
+from sim.worlds.shared.sessions import PageOfPort
 from sim.worlds.shared.standards import served_port, tcp_port
 from wire.dial.traffic import Traffic
 
@@ -100,6 +101,15 @@ class LabBox(BoxPart, InspectedBox, Protocol):
         """Switch on."""
         ...
 
+    @property
+    def session_audit(self) -> Path:
+        """The audit file of remote sessions, after the power was cut finally."""
+        ...
+
+    def page(self, port: int) -> PageOfPort:
+        """The box's page at an instrument port."""
+        ...
+
 
 BOARD: Final = "board.toml"
 _PROGRAM: Final = "box program"
@@ -139,7 +149,7 @@ class KernelBox:
         self._spool.mkdir()
         folder.mkdir()
         self._socket = folder / "box.sock"
-        self.page, self._session_keys = folder / "page.sock", session_keys
+        self._page, self._session_keys = folder / "page.sock", session_keys
         """The socket of the local page."""
         if session_keys is not None:
             make_tun_device(host)
@@ -171,7 +181,7 @@ class KernelBox:
             status=StatusSocket(socket=self._socket),
             firewall=FirewallPolicy(policy=Path(self._firewall.policy.name), socket=self._firewall.socket),
             enrolment=Enrolment() if lab.box.enrolment != "none" else None,
-            sessions=session_settings(self._session_keys, self.page) if self._session_keys else None,
+            sessions=session_settings(self._session_keys, self._page) if self._session_keys else None,
             fips=lab.box.fips,
         )
 
@@ -179,8 +189,12 @@ class KernelBox:
 
     @property
     def session_audit(self) -> Path:
-        """The audit file of remote sessions; the disk must be mounted."""
+        """See `LabBox.session_audit`; the disk must be mounted."""
         return self._spool / SESSIONS_AUDIT
+
+    def page(self, port: int) -> PageOfPort:
+        """See `LabBox.page`."""
+        return page_at_socket(self._page, port)
 
     @property
     def is_on(self) -> bool:

@@ -61,7 +61,6 @@ port = {pages}
 development = true
 [sessions]
 key = "{keys.offer_key}"
-box_keys = "{keys.box_keys_folder}"
 folder = "remote-sessions"
 address = "{door}"
 port = {port}
@@ -134,6 +133,8 @@ class KernelDataCenter:
         )
         (self._folder / "fleet.toml").write_text(SITE.format(box=BOX_SERIAL))
         self._sessions = SESSIONS.format(pages=PAGES_PORT, keys=keys, door=DATACENTER_DOOR, port=DOOR_PORT)
+        if keys.box is not None:
+            self._sessions += f'box_keys = "{keys.box_keys_folder}"\n'
 
     def secret(self, staff: str) -> str:
         """The secret of an API token of a staff member."""

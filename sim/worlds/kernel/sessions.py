@@ -10,7 +10,7 @@ import asyncio
 import re
 import socket
 import subprocess
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -47,7 +47,7 @@ table ip door {{
 """
 STAFF_SECONDS: Final = 60
 """How long staff try to request a session with an instrument that the data center does not know yet."""
-_REPLY_BYTES_MAX: Final = 1 << 20
+REPLY_BYTES_MAX: Final = 1 << 20
 _LOOK_SECONDS: Final = 0.5
 _HTTP_OK: Final = 200
 
@@ -116,7 +116,7 @@ class KernelStaffDesk:
             loop = asyncio.get_running_loop()
             authority = f"127.0.0.1:{PAGES_PORT}"
             _, connection = await loop.create_connection(
-                lambda: ClientConnection(authority, _REPLY_BYTES_MAX), "127.0.0.1", PAGES_PORT
+                lambda: ClientConnection(authority, REPLY_BYTES_MAX), "127.0.0.1", PAGES_PORT
             )
             headers = f"Authorization: Bearer {self._secret(staff)}\r\nContent-Type: application/json\r\n"
             content = b"" if body is None else msgspec.json.encode(body)
@@ -159,11 +159,24 @@ class KernelStaffSession:
             await asyncio.sleep(_LOOK_SECONDS)
 
 
-class KernelPage:
-    """A `PageOfPort`: the box's page, as httpd passes requests of a port on to it."""
+def page_at_socket(path: Path, port: int) -> KernelPage:
+    """Return the page of a port at the box program's UNIX socket, as httpd passes requests on to it."""
 
-    def __init__(self, path: Path, port: int) -> None:
-        self._path, self._port = path, port
+    async def connect() -> ClientConnection:
+        loop = asyncio.get_running_loop()
+        return (
+            await loop.create_unix_connection(lambda: ClientConnection("box", REPLY_BYTES_MAX), str(path))
+        )[1]
+
+    return KernelPage(connect, f"X-Rap-Port: {port}\r\n")
+
+
+class KernelPage:
+    """A `PageOfPort`: the box's page as a browser without scripts uses it."""
+
+    def __init__(self, connect: Callable[[], Awaitable[ClientConnection]], headers: str = "") -> None:
+        """`connect` connects to its server, and may raise OSError; `headers` are lines of each request."""
+        self._connect, self._headers = connect, headers
 
     async def state(self, session: bytes) -> str:
         """See `PageOfPort.state`; a session that is not offered and can be ended counts as open."""
@@ -201,12 +214,9 @@ class KernelPage:
 
     async def _ask(self, method: str, target: str, body: str = "") -> Response | None:
         with suppress(OSError, HttpError):
-            _, connection = await asyncio.get_running_loop().create_unix_connection(
-                lambda: ClientConnection("box", _REPLY_BYTES_MAX), str(self._path)
-            )
+            connection = await self._connect()
             try:
-                headers = f"X-Rap-Port: {self._port}\r\n"
-                return await connection.request(method, target, body.encode(), headers)
+                return await connection.request(method, target, body.encode(), self._headers)
             finally:
                 connection.abort()
         return None

@@ -24,10 +24,11 @@ from sim.faults import AnyFault, port_of
 from sim.lab.labfile import Lab, LabInstrument
 from sim.lab.sessions import LabSession
 from sim.lab.standards import serial_ports
+from sim.units import MILLISECOND_NS
 from sim.verdict.ledger import ReportLedger
 from sim.verdict.result import Result
 from sim.verdict.result import World as Name
-from sim.verdict.sessions import SessionFindings
+from sim.verdict.sessions import SessionAudits, SessionFindings, by_monotonic_clocks
 from sim.worlds.kernel.analyzer import KernelComputer, PtyCable
 from sim.worlds.kernel.box import KernelBox, LabBox
 from sim.worlds.kernel.datacenter import KernelDataCenter
@@ -35,7 +36,7 @@ from sim.worlds.kernel.namespaces.link import KernelLink
 from sim.worlds.kernel.namespaces.process import LabProcess
 from sim.worlds.kernel.namespaces.vpn import vpn_ends
 from sim.worlds.kernel.proxy import KernelProxy
-from sim.worlds.kernel.sessions import KernelPage, KernelStaffDesk, make_door, serve_desktop
+from sim.worlds.kernel.sessions import KernelStaffDesk, make_door, serve_desktop
 from sim.worlds.kernel.site import KernelSite
 from sim.worlds.kernel.supervision.lab import KernelLab
 from sim.worlds.kernel.supervision.real_time import HostLoop, RealTimeEnvironment
@@ -79,7 +80,9 @@ class KernelWorld:
             namespaces.folder / "pki", datetime.now(UTC).replace(microsecond=0)
         )
         self.site = site = self._make_site()
-        self._session_keys = SessionKeys.make(namespaces.folder / "session-keys") if lab.sessions else None
+        self._session_keys = (
+            self._make_session_keys(namespaces.folder / "session-keys") if lab.sessions else None
+        )
         if lab.sessions:
             make_door(site.datacenter)
         self.datacenter = KernelDataCenter(
@@ -136,6 +139,9 @@ class KernelWorld:
         """Return the folder of the lab's releases; None: no box of this world can be updated."""
         return None
 
+    def _make_session_keys(self, folder: Path) -> SessionKeys:
+        return SessionKeys.make(folder)
+
     def _make_site(self) -> KernelSite:
         return KernelSite(self.namespaces, self.lab)
 
@@ -163,17 +169,19 @@ class KernelWorld:
 
     def session_findings(self) -> SessionFindings:
         """See `sim.worlds.shared.conclusion.ConcludedWorld`."""
-        if self._session_keys is None or not isinstance(self.box, KernelBox):
+        if self._session_keys is None:
             return SessionFindings()
-        files = self.datacenter.session_audit, self.box.session_audit
-        return self._session_keys.audits(*files, self.env.began_ns // 1_000_000).read(self.people.requested)
+        return self._session_audits(self._session_keys).read(self.people.requested)
+
+    def _session_audits(self, keys: SessionKeys) -> SessionAudits:
+        clocks = by_monotonic_clocks(self.env.began_ns // MILLISECOND_NS)
+        return keys.audits(self.datacenter.session_audit, self.box.session_audit, clocks)
 
     def _page(self, session: LabSession) -> PageOfPort:
         port = port_of(session.target) or 0
         if session.acts_at == "display":
             return self.analyzers[port].show_sessions()
-        assert isinstance(self.box, KernelBox)
-        return KernelPage(self.box.page, port)
+        return self.box.page(port)
 
     def outgoing(self) -> Iterator[tuple[str, bytes]]:
         """See `sim.worlds.shared.conclusion.ConcludedWorld`."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +17,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from agents.box.config import SessionSettings
 from sim.lab.labfile import Lab
 from sim.lab.sessions import desktop_of
-from sim.verdict.sessions import SessionAudits, lab_time_ms
+from sim.verdict.sessions import SessionAudits
 from sim.worlds.shared.addresses import BOX_SERIAL, DATACENTER_DOOR, DATACENTER_PORT
+from wire.session.audit import SessionRecord
 from wire.session.cose import Keys, key_set
+from wire.session.table import End
 
 
 @dataclass(frozen=True)
@@ -25,24 +29,21 @@ class SessionKeys:
     """The keys with which both ends sign, in files."""
 
     datacenter: EllipticCurvePrivateKey
-    box: EllipticCurvePrivateKey
+    box: EllipticCurvePrivateKey | None
+    """None: the box signs with the key of its certificate."""
     folder: Path
     """Where the files are."""
 
     @classmethod
-    def make(cls, folder: Path) -> SessionKeys:
+    def make(cls, folder: Path, *, signs_with_certificate: bool = False) -> SessionKeys:
         """Make new keys, and the files of both ends."""
         folder.mkdir(exist_ok=True)
-        keys = cls(generate_private_key(SECP256R1()), generate_private_key(SECP256R1()), folder)
-        keys.box_keys_folder.mkdir()
-        for file, key in (
-            (keys.offers, keys.datacenter),
-            (keys.box_keys_folder / f"{BOX_SERIAL}.pem", keys.box),
-        ):
-            file.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
-        for file, key in ((keys.offer_key, keys.datacenter), (keys.box_key, keys.box)):
-            file.touch(0o600)
-            file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        box = None if signs_with_certificate else generate_private_key(SECP256R1())
+        keys = cls(generate_private_key(SECP256R1()), box, folder)
+        _write(keys.datacenter, keys.offers, keys.offer_key)
+        if box is not None:
+            keys.box_keys_folder.mkdir()
+            _write(box, keys.box_keys_folder / f"{BOX_SERIAL}.pem", keys.box_key)
         return keys
 
     @property
@@ -65,12 +66,24 @@ class SessionKeys:
         """The folder with the public key of the box, for the data center."""
         return self.folder / "box-keys"
 
-    def audits(self, datacenter: Path, box: Path, start_ms: int) -> SessionAudits:
-        """Return the audit files; the monotonic clocks of both ends showed `start_ms` at the start of the lab."""
+    def audits(
+        self,
+        datacenter: Path,
+        box: Path,
+        lab_ns: Callable[[End, SessionRecord], int],
+        box_keys: Keys | None = None,
+    ) -> SessionAudits:
+        """Return the audit files; `box_keys` are those of a box that signs with the key of its certificate."""
         contents = [path.read_bytes() if path.exists() else b"" for path in (datacenter, box)]
         return SessionAudits(
-            contents[0], contents[1], self.datacenter_keys, self.box_keys, lab_time_ms(start_ms)
+            contents[0], contents[1], self.datacenter_keys, box_keys or self.box_keys, lab_ns
         )
+
+    @property
+    def offer_text(self) -> str:
+        """The data center's public key, as a site file has it."""
+        key = self.datacenter.public_key()
+        return b64encode(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).decode()
 
     @property
     def datacenter_keys(self) -> Keys:
@@ -79,8 +92,14 @@ class SessionKeys:
 
     @property
     def box_keys(self) -> Keys:
-        """The box's public key."""
-        return key_set(self.box.public_key())
+        """The box's public key; none if it is that of the certificate."""
+        return key_set(self.box.public_key()) if self.box else {}
+
+
+def _write(key: EllipticCurvePrivateKey, public: Path, private: Path) -> None:
+    public.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    private.touch(0o600)
+    private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
 
 
 def session_settings(keys: SessionKeys, page: Path = Path("page.sock")) -> SessionSettings:

@@ -46,7 +46,7 @@ from sim.updates.releases import LabReleases
 from sim.verdict.ledger import ReportLedger
 from sim.verdict.result import Result
 from sim.verdict.result import World as Name
-from sim.verdict.sessions import SessionFindings
+from sim.verdict.sessions import SessionFindings, by_monotonic_clocks
 from sim.worlds.shared.addresses import BOX_NAME, BOX_SERIAL, instrument_address
 from sim.worlds.shared.analyzer import Analyzer
 from sim.worlds.shared.certificates import LabCertificates, LabKeys, rsa_keys
@@ -231,7 +231,7 @@ class VirtualWorld:
         keys, desk = self._session_keys, self.datacenter.sessions
         if keys is None or desk is None:
             return SessionFindings()
-        audits = keys.audits(desk.audit_file, self.box.session_audit, start_ms=0)
+        audits = keys.audits(desk.audit_file, self.box.session_audit, by_monotonic_clocks(0))
         return audits.read(self.people.requested)
 
     def siem_received(self) -> Sequence[str]:

@@ -15,6 +15,7 @@ from imaging.mock_repo import rpms
 from tests.support import fips
 from tests.support.imaging.guest_shell import file_script
 from tests.support.imaging.more_packages import add_debs
+from tests.support.imaging.services import HTTPD_SCRIPT
 
 _DEBS: Final = ["apache2-bin", "bsdutils", "openvpn", "openssh-server", "auditd", "rpm", "tpm2-openssl"]
 _NAMES: Final = {"auditd": ["audit"], "openssh-server": ["debian-openssh-server"]}
@@ -22,19 +23,6 @@ _NAMES: Final = {"auditd": ["audit"], "openssh-server": ["debian-openssh-server"
 _PROVIDER: Final = "openssl-fips-provider"
 _STUBS: Final = {"update-rc.d": rpms.Stub({"usr/sbin/update-rc.d": "#!/bin/sh\n"})}
 """What `systemctl enable` calls for a service of Debian's."""
-_HTTPD: Final = """\
-[Unit]
-Description=The Apache HTTP Server
-After=network.target remote-fs.target nss-lookup.target
-[Service]
-Type=exec
-ExecStart=/usr/sbin/httpd -DFOREGROUND -f /etc/httpd/conf/%i.conf
-ExecReload=/usr/sbin/httpd -k graceful -f /etc/httpd/conf/%i.conf
-KillSignal=SIGWINCH
-KillMode=mixed
-PrivateTmp=true
-"""
-"""RHEL's httpd@.service, but for the type: Debian's httpd has no mod_systemd."""
 _SSHD: Final = """\
 [Unit]
 Description=OpenSSH server daemon
@@ -52,7 +40,6 @@ RuntimeDirectory=sshd
 WantedBy=multi-user.target
 """
 """RHEL's sshd.service, with the folder of Debian's sshd; the box generates the host keys."""
-_TMPFILES: Final = "d /run/httpd 710 root apache\n"
 _UNITS: Final = "/etc/systemd/system"
 KICKSTART: Final = f"""
 %packages
@@ -68,13 +55,8 @@ tpm2-openssl
 %post --erroronfail
 set -e
 cat {fips.CONFIGURATION} > /etc/ssl/openssl.cnf
-ln -sf apache2 /usr/sbin/httpd
-ln -s /usr/lib/apache2/modules /etc/httpd/modules
-for user in apache sshd; do
-    groupadd --system $user
-    useradd --system --gid $user --shell /usr/sbin/nologin $user
-done
-{file_script("/usr/lib/tmpfiles.d/httpd.conf", _TMPFILES)}{file_script(f"{_UNITS}/httpd@.service", _HTTPD)}\
+{HTTPD_SCRIPT}groupadd --system sshd
+useradd --system --gid sshd --shell /usr/sbin/nologin sshd
 {file_script(f"{_UNITS}/sshd.service", _SSHD)}%end
 """
 """Sections of the image's kickstart. OpenSSL of Debian does not follow the kernel's flag, so that its configuration

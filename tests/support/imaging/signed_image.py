@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from imaging import signing
 from tests.support.imaging.first_report import build_image
+from tests.support.imaging.services import KICKSTART, SESSIONS, add_services
 from tests.support.paths import ROOT
 
 KEPT: Final = ROOT / "build/signed-image"
@@ -45,6 +46,7 @@ END
 %end
 """
 """The stub of auditd writes a line at each start, in a file that only root may read."""
+_POST: Final = _AUDITD + KICKSTART
 
 
 class SignedImage(NamedTuple):
@@ -72,7 +74,9 @@ def _build(folder: Path) -> None:
         work = Path(place)
         private, public = work / "key.pem", work / "key.pub"
         signing.make_key(private, public)
-        image = build_image(work, _ARGUMENTS, _AUDITD, key=private)
+        (packages := work / "rpm").mkdir()
+        add_services(packages)
+        image = build_image(work, _ARGUMENTS, _POST, key=private)
         public.rename(image.with_name("key.pub"))
         image.parent.rename(folder)
 
@@ -82,7 +86,7 @@ def _state_of_sources() -> str:
     digest = hashlib.sha256()
     for file in _files():
         digest.update(
-            f"{_ARGUMENTS} {_AUDITD} {file.relative_to(ROOT)} {file.stat().st_mode}\0".encode()
+            f"{_ARGUMENTS} {_POST} {SESSIONS} {file.relative_to(ROOT)} {file.stat().st_mode}\0".encode()
             + file.read_bytes()
         )
     return digest.hexdigest()[:16]
