@@ -159,7 +159,7 @@ class DeskSession(SessionExecutor):
         return self.deadline_ns if row.event is Event.REQUEST else 0
 
     def _changed(self, row: Row) -> None:  # noqa: ARG002
-        if self.state is SessionState.AUTHORIZED:
+        if self.state in (SessionState.OFFERED, SessionState.AUTHORIZED) and self._endpoint is None:
             self._endpoint = self._around.make_endpoint(self.offer, self._endpoint_key)
         elif self.state is SessionState.ENDING:
             self._deadline.cancel()
@@ -189,7 +189,7 @@ class DeskSession(SessionExecutor):
         assert self.grant is not None
         key = self.grant.consent.session_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         endpoint = self._endpoint
-        assert endpoint is not None, "made when the grant was received"
+        assert endpoint is not None, "made with the offer or the grant"
         try:
             self._issued = await endpoint.start(key, datetime.fromtimestamp(self.offer.expires, UTC))
         except EndpointError as error:

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 from datacenter.sessions.surroundings import EndpointError, Issued
 from datacenter.tunnel.door import Door
-from datacenter.tunnel.keys import TunnelKeys, make_keys
+from datacenter.tunnel.keys import TunnelKeys, make_keys, make_tls_crypt
 from datacenter.tunnel.server import CONNECT_SECONDS, PROGRAMS, TunnelServer
 from wire.openvpn.program import OpenVpnError
 
@@ -36,6 +36,8 @@ class OpenVpnEndpoint:
         self._session, self._authority, self._door = session, authority, door
         self._staff, self._instrument, self._port, self._folder = staff, instrument, port, folder
         self._connect_s = connect_s
+        self._tls_crypt = asyncio.get_running_loop().create_task(make_tls_crypt(session.hex()))
+        """Made before the grant, and expected by nobody until then: it takes two starts of OpenVPN."""
         self._keys: TunnelKeys | None = None
         self._server: TunnelServer | None = None
         self._starting: asyncio.Task[None] | None = None
@@ -50,7 +52,8 @@ class OpenVpnEndpoint:
     async def start(self, session_key: bytes, until: datetime) -> Issued:
         """As `TunnelEndpoint.start`."""
         try:
-            keys = await make_keys(self._session.hex(), self._authority, session_key, until)
+            tls_crypt = await self._tls_crypt
+            keys = make_keys(self._session.hex(), self._authority, session_key, until, tls_crypt)
         except (OpenVpnError, OSError, ValueError) as error:
             raise EndpointError(str(error)) from error
         self._keys = keys
@@ -59,7 +62,7 @@ class OpenVpnEndpoint:
         )
         self._starting = asyncio.get_running_loop().create_task(self._start(self._server))
         self._door.expect(keys.wrapped_key, self._accept)
-        return Issued(keys.client_certificate, keys.authority, keys.client_tls_crypt)
+        return Issued(keys.client_certificate, keys.server_authority, keys.client_tls_crypt)
 
     async def _start(self, server: TunnelServer) -> None:
         """Start the server, while the certificate is on its way to the box. Raises: OpenVpnError; OSError."""
@@ -105,6 +108,7 @@ class OpenVpnEndpoint:
         """As `TunnelEndpoint.stop`."""
         if self._keys is not None:
             self._door.forget(self._keys.wrapped_key)
+        await asyncio.gather(self._tls_crypt, return_exceptions=True)
         if self._starting is not None:
             self._starting.cancel()
             await asyncio.gather(self._starting, return_exceptions=True)

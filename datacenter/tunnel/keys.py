@@ -11,7 +11,7 @@ import base64
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -24,14 +24,13 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from wire.openvpn.options import CLIENT_AUTHORITY, SERVER_AUTHORITY
 from wire.openvpn.program import PROGRAM, OpenVpnError
 
 CLOCK_DOUBT: Final = timedelta(days=1)
 """Certificates begin this much earlier, since the box's clock may be late."""
-AUTHORITY: Final = "authority"
-"""The name of each session's authority. Names and numbers are short, because each certificate is sent twice."""
 _SERIAL: Final = {None: 1, ExtendedKeyUsageOID.SERVER_AUTH: 2, ExtendedKeyUsageOID.CLIENT_AUTH: 3}
-"""An authority issues one certificate of each kind."""
+"""An authority issues one certificate of each kind. Numbers and names are short, because a person waits for them."""
 _KEY_BYTES: Final = 256
 
 
@@ -40,7 +39,10 @@ class TunnelKeys:
     """What the server of a session needs, and what the box is given."""
 
     session: str
-    authority: str
+    client_authority: str
+    """What the server trusts."""
+    server_authority: str
+    """What the box trusts."""
     server_certificate: str
     server_key: str
     server_tls_crypt: str
@@ -50,32 +52,55 @@ class TunnelKeys:
     """How the client's first packet ends, by which the session is recognized."""
 
 
-async def make_keys(
-    session: str, authority: ec.EllipticCurvePrivateKey, public_key: bytes, until: datetime
+class TlsCryptKeys(NamedTuple):
+    """The tls-crypt-v2 keys of a session, as files."""
+
+    server: str
+    client: str
+
+
+async def make_tls_crypt(session: str) -> TlsCryptKeys:
+    """Make the tls-crypt-v2 keys of a session, whose name is in the client's. Raises: OpenVpnError."""
+    server = await _run("--genkey", "tls-crypt-v2-server")
+    return TlsCryptKeys(server, await _client_key(server, session))
+
+
+def make_keys(
+    session: str,
+    authority: ec.EllipticCurvePrivateKey,
+    public_key: bytes,
+    until: datetime,
+    tls_crypt: TlsCryptKeys,
 ) -> TunnelKeys:
     """Make the keys of a session for the box's public key (SubjectPublicKeyInfo, DER), valid until then.
 
     `authority` is the key that the offer of the session names. Raises: ValueError for a public key that is not one
-    on P-256; OpenVpnError.
+    on P-256.
     """
     client = load_der_public_key(public_key)
     if not isinstance(client, ec.EllipticCurvePublicKey) or not isinstance(client.curve, ec.SECP256R1):
         raise ValueError("the key of a session must be one on the curve P-256")
     server = ec.generate_private_key(ec.SECP256R1())
-    server_tls_crypt = await _run("--genkey", "tls-crypt-v2-server")
-    client_tls_crypt = await _client_key(server_tls_crypt, session)
     return TunnelKeys(
         session,
-        issue_certificate(AUTHORITY, authority.public_key(), AUTHORITY, authority, until, None),
+        issue_authority(CLIENT_AUTHORITY, authority, until),
+        issue_authority(SERVER_AUTHORITY, authority, until),
         issue_certificate(
-            session, server.public_key(), AUTHORITY, authority, until, ExtendedKeyUsageOID.SERVER_AUTH
+            session, server.public_key(), SERVER_AUTHORITY, authority, until, ExtendedKeyUsageOID.SERVER_AUTH
         ),
         server.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode(),
-        server_tls_crypt,
-        issue_certificate(session, client, AUTHORITY, authority, until, ExtendedKeyUsageOID.CLIENT_AUTH),
-        client_tls_crypt,
-        _wrapped(client_tls_crypt),
+        tls_crypt.server,
+        issue_certificate(
+            session, client, CLIENT_AUTHORITY, authority, until, ExtendedKeyUsageOID.CLIENT_AUTH
+        ),
+        tls_crypt.client,
+        _wrapped(tls_crypt.client),
     )
+
+
+def issue_authority(name: str, key: ec.EllipticCurvePrivateKey, until: datetime) -> str:
+    """Return the certificate of an authority."""
+    return issue_certificate(name, key.public_key(), name, key, until, None)
 
 
 def issue_certificate(

@@ -24,7 +24,7 @@ from wire.openvpn.options import COMMON, PING_LOST_SECONDS, PING_SECONDS, inline
 from wire.openvpn.program import OpenVpn, OpenVpnError
 
 START_SECONDS_MAX: Final = 30.0
-CONNECT_SECONDS: Final = (*(0.05,) * 8, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+CONNECT_SECONDS: Final = (*(0.02,) * 20, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Between the attempts to connect, of which the earlier ones go on: a slow line answers late."""
 CONNECT_ONCE_SECONDS: Final = (15.0,)
 """One attempt, for a service that must see no connection that is not used; TCP repeats its first packet."""
@@ -178,7 +178,7 @@ class TunnelServer:
             + f"ifconfig-pool {addresses[-2]} {addresses[-1]} {network.netmask}\n"
             + f"route {self._instrument} 255.255.255.255 {addresses[-1]}\n"
             + f"verify-x509-name {keys.session} name\n"
-            + inline("ca", keys.authority)
+            + inline("ca", keys.client_authority)
             + inline("cert", keys.server_certificate)
             + inline("key", keys.server_key)
             + inline("tls-crypt-v2", keys.server_tls_crypt)

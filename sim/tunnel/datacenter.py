@@ -19,7 +19,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from datacenter.sessions.surroundings import EndpointError, Issued
 from datacenter.tunnel.door import Door
-from datacenter.tunnel.keys import AUTHORITY, issue_certificate
+from datacenter.tunnel.keys import issue_authority, issue_certificate
 from sim.tunnel.box import KEY_BYTES
 from sim.tunnel.certificates import HandshakeError, verify_peer
 from sim.tunnel.frames import (
@@ -35,6 +35,7 @@ from sim.tunnel.frames import (
     transcript,
 )
 from sim.tunnel.keepalive import Keepalive
+from wire.openvpn.options import CLIENT_AUTHORITY, SERVER_AUTHORITY
 
 WRAPPED_BYTES: Final = 300
 _SIGNATURE_BYTES: Final = 71
@@ -76,19 +77,19 @@ class EmulEndpoint:
         key = load_der_public_key(session_key)
         assert isinstance(key, ec.EllipticCurvePublicKey)
 
-        def issue(name: str, key: ec.EllipticCurvePublicKey, usage: Any) -> str:
-            return issue_certificate(name, key, AUTHORITY, self._authority, until, usage)
+        def issue(key: ec.EllipticCurvePublicKey, issuer: str, usage: Any) -> str:
+            return issue_certificate(self._name, key, issuer, self._authority, until, usage)
 
-        self._authority_certificate = issue(AUTHORITY, self._authority.public_key(), None)
+        self._authority_certificate = issue_authority(CLIENT_AUTHORITY, self._authority, until)
         server = ExtendedKeyUsageOID.SERVER_AUTH
-        self._server_certificate = issue(self._name, self._server_key.public_key(), server)
+        self._server_certificate = issue(self._server_key.public_key(), SERVER_AUTHORITY, server)
         client = ""
         while _signature_bytes(client) != _SIGNATURE_BYTES:  # a lab's course depends on the length
-            client = issue(self._name, key, ExtendedKeyUsageOID.CLIENT_AUTH)
+            client = issue(key, CLIENT_AUTHORITY, ExtendedKeyUsageOID.CLIENT_AUTH)
         self._door.expect(self._wrapped, self._accept)
         self.is_started = True
         tls_crypt = base64.b64encode(os.urandom(KEY_BYTES) + self._wrapped).decode()
-        return Issued(client, self._authority_certificate, tls_crypt)
+        return Issued(client, issue_authority(SERVER_AUTHORITY, self._authority, until), tls_crypt)
 
     async def opened(self) -> None:
         """As `TunnelEndpoint.opened`."""

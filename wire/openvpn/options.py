@@ -19,6 +19,11 @@ OpenVPN's own settings it waits 8 s."""
 RENEGOTIATION_SECONDS: Final = 0
 """Never: a tunnel lasts as long as its grant, and one connection has one signature."""
 
+SERVER_AUTHORITY, CLIENT_AUTHORITY = "server", "client"
+"""The names under which the authority of a session issues the certificate of each end. It is one key, but each end
+trusts only the name that has issued the other end's certificate: OpenSSL would send a trusted issuer of its own
+certificate with it, for which the person waits."""
+
 COMMON: Final = f"""\
 dev-type tun
 tls-version-min 1.3

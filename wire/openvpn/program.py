@@ -43,6 +43,7 @@ class OpenVpn:
         self._listener: asyncio.AbstractServer | None = None
         self._connection: _Connection | None = None
         self._log: deque[str] = deque(maxlen=LOG_LINES)
+        self._management = ""
         self._reader: asyncio.Task[None] | None = None
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Set when the program has ended."""
@@ -59,14 +60,19 @@ class OpenVpn:
         return list(self._log)
 
     async def start(self, options: str, prefix: Sequence[str] = ()) -> None:
+        """Start the program as `load` does, and give it its options. Raises: OpenVpnError."""
+        await self.load(prefix)
+        self.configure(options)
+
+    async def load(self, prefix: Sequence[str] = ()) -> None:
         """Start the program, by the command `prefix` if there is one, which must execute it in the same process.
 
-        Raises: OpenVpnError.
+        It waits for its options, and does nothing. Raises: OpenVpnError.
         """
         self._folder = TemporaryDirectory(prefix="openvpn-", dir=self._parent)
         path = Path(self._folder.name) / "management"
         try:
-            whole = options + management(path)
+            self._management = management(path)
             loop = asyncio.get_running_loop()
             self._listener = await loop.create_unix_server(self._accept, str(path), backlog=1)
             self._process = await asyncio.create_subprocess_exec(
@@ -80,7 +86,18 @@ class OpenVpn:
         except (OSError, ValueError) as error:
             self._clean()
             raise OpenVpnError(f"OpenVPN cannot be started: {error}") from error
-        self._reader = asyncio.create_task(self._read(whole.encode()))
+        except BaseException:  # cancelled
+            self._clean()
+            raise
+        self._reader = asyncio.create_task(self._read())
+
+    def configure(self, options: str) -> None:
+        """Give the program its options, with which it begins to work."""
+        process = self._process
+        assert process is not None, "`load` comes first"
+        assert process.stdin is not None
+        process.stdin.write((options + self._management).encode())  # nothing happens if it has ended
+        process.stdin.close()
 
     async def stop(self) -> None:
         """End the program; it has ended on return. Its TUN device passes no packet from then on."""
@@ -124,17 +141,12 @@ class OpenVpn:
             self._log.append(event.text)
         return self._handle(event)
 
-    async def _read(self, options: bytes) -> None:
-        """Pass the options, then keep the end of the log until the program ends."""
+    async def _read(self) -> None:
+        """Keep the end of the log until the program ends."""
         process = self._process
         assert process is not None
-        assert process.stdin is not None
         assert process.stdout is not None
         try:
-            with suppress(ConnectionError):
-                process.stdin.write(options)
-                await process.stdin.drain()
-                process.stdin.close()
             while line := await _line(process.stdout):
                 self._log.append(line.decode("utf-8", "replace").rstrip())
             await process.wait()

@@ -10,8 +10,9 @@ from wire.desktop.connection import ByteChannel
 
 WRITE_BYTES_MAX: Final = 1200
 """Longest single write: other traffic waits for one packet at most."""
-SHORT_BYTES: Final = 420
-"""A shorter write occupies the line as if it had so many bytes, by the headers of TCP and of the tunnel."""
+SHORT_BYTES: Final = 520
+"""A shorter write counts as so many bytes: headers of TCP and of the tunnel, and room for reports and alerts, which
+would otherwise let a queue grow before the short messages that follow a key."""
 PAUSE_SECONDS_MAX: Final = 0.02
 """A shorter pause between messages, in which the next one was made, is made up for."""
 

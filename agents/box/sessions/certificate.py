@@ -10,13 +10,16 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import NameOID
 
 from agents.box.tunnel.tunnel import Credentials
+from wire.openvpn.options import SERVER_AUTHORITY
 from wire.session.grant import Offer
 from wire.session.messages import CertificateMessage
 from wire.tls.certificates import CERTIFICATE_ERRORS
 from wire.tls.x509 import check_issuer, not_after, not_before
 
+_SERVER: Final = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, SERVER_AUTHORITY)])
 _TLS_CRYPT: Final = "-----{} OpenVPN tls-crypt-v2 client key-----\n"
 
 
@@ -41,28 +44,30 @@ def check_certificate(message: CertificateMessage, offer: Offer, session_key: by
     if end_s > offer.expires:
         raise CertificateError("the certificate is valid longer than the grant")
     try:
-        authority = _authority(certificate, offer.endpoint_key)
-        check_issuer(certificate, authority)
+        check_issuer(certificate, _authority(certificate.issuer, offer.endpoint_key, certificate))
     except (*CERTIFICATE_ERRORS, TypeError, InvalidSignature, UnsupportedAlgorithm):
         raise CertificateError("the certificate is not by the authority whose key the offer has") from None
     tls_crypt = base64.encodebytes(message.tls_crypt).decode()
     return Credentials(
         message.session.hex(),
         certificate.public_bytes(Encoding.PEM).decode(),
-        authority.public_bytes(Encoding.PEM).decode(),
+        _authority(_SERVER, offer.endpoint_key, certificate).public_bytes(Encoding.PEM).decode(),
         _TLS_CRYPT.format("BEGIN") + tls_crypt + _TLS_CRYPT.format("END"),
     )
 
 
-def _authority(certificate: x509.Certificate, key: ec.EllipticCurvePublicKey) -> x509.Certificate:
+def _authority(
+    name: x509.Name, key: ec.EllipticCurvePublicKey, certificate: x509.Certificate
+) -> x509.Certificate:
     """Return a certificate of the authority with this key, which the data center need not send.
 
-    It is signed by a key that is forgotten: nobody verifies the signature of a trusted authority on itself.
+    It is valid as long as `certificate`, and is signed by a key that is forgotten: nobody verifies the signature of a
+    trusted authority on itself.
     """
     return (
         x509.CertificateBuilder()
-        .subject_name(certificate.issuer)
-        .issuer_name(certificate.issuer)
+        .subject_name(name)
+        .issuer_name(name)
         .public_key(key)
         .serial_number(1)
         .not_valid_before(not_before(certificate))

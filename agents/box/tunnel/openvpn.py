@@ -60,11 +60,14 @@ class OpenVpnTunnel:
         self._key: SessionKey | None = None
         self._is_held = self._is_reached = False
         self._reaching: asyncio.Task[None] | None = None
+        self._loading: asyncio.Task[OpenVpn] | None = None
         self._reason = ""
 
     def prepare(self, endpoint: Endpoint) -> None:
-        """As `Tunnel.prepare`."""
-        self._reaching = asyncio.get_running_loop().create_task(self._reach(endpoint))
+        """As `Tunnel.prepare`. The program is loaded meanwhile, and waits for its options."""
+        loop = asyncio.get_running_loop()
+        self._reaching = loop.create_task(self._reach(endpoint))
+        self._loading = loop.create_task(self._load())
 
     async def open(self, endpoint: Endpoint, credentials: Credentials, key: SessionKey) -> None:
         """As `Tunnel.open`."""
@@ -72,11 +75,12 @@ class OpenVpnTunnel:
         if self._reaching is None:
             self.prepare(endpoint)
         assert self._reaching is not None
+        assert self._loading is not None
         try:
             async with asyncio.timeout(OPEN_SECONDS_MAX):
                 options = _options(self._device, await self._listen(), credentials)
-                self._program = program = OpenVpn(self._handle, self._folder)
-                await program.start(options, self._prefix)
+                program = await self._loading
+                program.configure(options)
                 program.ended.add_done_callback(lambda _: self._end("OpenVPN has ended"))
                 await self._reaching  # the program starts meanwhile, and waits
                 self._is_reached = True
@@ -98,11 +102,16 @@ class OpenVpnTunnel:
     async def close(self) -> None:
         """As `Tunnel.close`."""
         self._end("closed")
-        if self._reaching is not None:
-            self._reaching.cancel()
-            await asyncio.gather(self._reaching, return_exceptions=True)
+        for task in filter(None, (self._reaching, self._loading)):
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
         if self._program is not None:
             await self._program.stop()
+
+    async def _load(self) -> OpenVpn:
+        self._program = program = OpenVpn(self._handle, self._folder)
+        await program.load(self._prefix)
+        return program
 
     async def _reach(self, endpoint: Endpoint) -> None:
         """Connect the line to the data center."""

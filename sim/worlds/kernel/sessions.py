@@ -58,7 +58,7 @@ def make_tun_device(box: NamespaceHost) -> None:
         for words in (
             ("tuntap", "add", "dev", TUNNEL_DEVICE, "mode", "tun", "user", "root"),
             ("addr", "add", f"{TUNNEL_BOX}/29", "dev", TUNNEL_DEVICE),
-            ("link", "set", TUNNEL_DEVICE, "up"),
+            ("link", "set", TUNNEL_DEVICE, "addrgenmode", "none", "up"),
         ):
             subprocess.run(("ip", *words), check=True)
 

@@ -38,6 +38,7 @@ AUDITED = {
     "commands-and-files-minutes": {"started-after-crash"},
     "enrolment-minutes": {"certificate-issued", "certificate-renewed", "uplink-lost", "uplink-restored"},
     "expired-box-minutes": {"certificate-awaits-approval", "certificate-issued", "certificate-renewed"},
+    "remote-sessions-minutes": set(),
     "hostile-instruments-minutes": {"connections-near-limit", "connections-over-limit", "reports-refused"},
 }
 """Audit events that the box must have recorded: a fault without an effect proves nothing."""
@@ -79,6 +80,14 @@ def test_both_worlds_agree_on_every_expectation(
         assert noted >= AUDITED[lab], (world, noted)
     outcomes = [[(e["name"], e["limit"], e["holds"]) for e in d["expectations"]] for d in worlds.values()]
     assert outcomes[0] == outcomes[1]
+    sessions = [
+        [
+            (s["instrument"], s["opened_ns"] is not None, set(s["causes"]), s["problems"])
+            for s in d["sessions"]
+        ]
+        for d in worlds.values()
+    ]
+    assert sessions[0] == sessions[1]
     # sorted, since simultaneous faults have no order in real time
     faults = [sorted((f["at"], f["kind"], f["target"]) for f in d["faults"]) for d in worlds.values()]
     assert faults[0] == faults[1]

@@ -328,7 +328,7 @@ def session_lab(
             "addr add 10.77.1.1/24 dev port1",
             f"tuntap add dev {DEVICE} mode tun user root",
             f"addr add 10.99.0.1/29 dev {DEVICE}",
-            f"link set {DEVICE} up",
+            f"link set {DEVICE} addrgenmode none up",
         )
         instrument.ip(f"addr add {INSTRUMENT}/24 dev eth0", "route add default via 10.77.1.1")
         center_network.command("nft", "-f", "-", input=COUNTERS.format(door=DOOR_PORT))

@@ -18,7 +18,7 @@ from subprocess import DEVNULL, Popen, run
 from agents.box.tunnel.openvpn import OpenVpnTunnel
 from agents.box.tunnel.tunnel import Credentials, SessionKey
 from datacenter.tunnel.door import Door
-from datacenter.tunnel.keys import TunnelKeys, make_keys
+from datacenter.tunnel.keys import TunnelKeys, make_keys, make_tls_crypt
 from datacenter.tunnel.server import TunnelServer
 from netfw.kernel.firewall import Firewall
 from netfw.kernel.nft import Nft
@@ -155,7 +155,7 @@ class TunnelEnds:
     def credentials(self) -> Credentials:
         """What the data center gives to the box."""
         keys = self.keys
-        return Credentials(SESSION, keys.client_certificate, keys.authority, keys.client_tls_crypt)
+        return Credentials(SESSION, keys.client_certificate, keys.server_authority, keys.client_tls_crypt)
 
     async def open(self) -> None:
         """Open the tunnel."""
@@ -168,7 +168,8 @@ async def tunnel_ends(folder: Path, proxy: Proxy | None = None) -> AsyncIterator
     """Start the data center's end; the box's end is ready to open."""
     loop = asyncio.get_running_loop()
     key = SessionKey()
-    keys = await make_keys(SESSION, ENDPOINT, key.public_key, datetime.now(UTC) + timedelta(hours=1))
+    until = datetime.now(UTC) + timedelta(hours=1)
+    keys = make_keys(SESSION, ENDPOINT, key.public_key, until, await make_tls_crypt(SESSION))
     server, door = TunnelServer(keys, STAFF, INSTRUMENT, DESKTOP, folder), Door()
     tunnel = OpenVpnTunnel(DEVICE, folder, proxy, prefix=UNPRIVILEGED)
     listener = await loop.create_server(door.accept, "127.0.0.1", 0)

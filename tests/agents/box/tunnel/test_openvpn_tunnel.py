@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -209,19 +210,42 @@ def test_an_endpoint_that_cannot_be_started_says_so(tmp_path: Path) -> None:
     use(tmp_path, act)
 
 
+def test_a_loaded_program_whose_certificate_does_not_come_ends_with_the_tunnel(tmp_path: Path) -> None:
+    def loaded() -> list[str]:
+        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+        return [child for child in children if Path(f"/proc/{child}/comm").read_text() == "openvpn\n"]
+
+    async def act(ends: TunnelEnds, _: BoxNetwork) -> None:
+        def is_started() -> bool:
+            with suppress(AssertionError):
+                return str(ends.tunnel.pid) in loaded()
+            return False
+
+        before, server = device_packets(), loaded()
+        ends.tunnel.prepare(ends.endpoint)
+        await eventually(is_started)
+        await ends.tunnel.close()
+        assert loaded() == server
+        assert device_packets() == before
+
+    use(tmp_path, act)
+    assert not list(tmp_path.glob("openvpn-*")), "the socket of management remains"
+
+
 def test_openvpn_does_not_outlive_the_program_that_started_it(tmp_path: Path) -> None:
     script = """
 import asyncio, sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from agents.box.tunnel.tunnel import SessionKey
-from datacenter.tunnel.keys import make_keys
+from datacenter.tunnel.keys import make_keys, make_tls_crypt
 from datacenter.tunnel.server import TunnelServer
 from tests.support.agents.tunnels import DESKTOP, INSTRUMENT, SESSION, STAFF
 from tests.support.wire.grants import ENDPOINT
 
 async def main():
-    keys = await make_keys(SESSION, ENDPOINT, SessionKey().public_key, datetime.now(UTC) + timedelta(hours=1))
+    until, tls_crypt = datetime.now(UTC) + timedelta(hours=1), await make_tls_crypt(SESSION)
+    keys = make_keys(SESSION, ENDPOINT, SessionKey().public_key, until, tls_crypt)
     server = TunnelServer(keys, STAFF, INSTRUMENT, DESKTOP, Path(sys.argv[1]))
     await server.start()
     print(server.pid, flush=True)
