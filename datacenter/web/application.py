@@ -57,6 +57,7 @@ from datacenter.web.routes import (
     WebServices,
     check_access,
     record_refusal,
+    wants_fragment,
 )
 from datacenter.web.sessions import StaffSession
 from datacenter.web.sign_in import sign_in_page, sign_in_routes
@@ -183,17 +184,17 @@ def _endpoint(
                 pairs, file = await _receive(row, request, session, receiver, received)
                 query = read_parameters(row.parameters, pairs)
             except ParameterError as error:
-                return _error(400, str(error), row)
+                return _error(request, 400, str(error), row)
             except ForgedFormError as error:
-                return _error(403, str(error), row)
+                return _error(request, 403, str(error), row)
             except FileTooLargeError as error:
                 return await _too_large(row, services, request, visible, error)
             except NotReceivedError as error:
-                return _not_received(row, error)
+                return _not_received(row, request, error)
             names = session.staff, entry, session.form_token
             present = partial(services.person, session)
             handle = partial(_handle, row, services, request, visible, *names, query, file, present)
-            return await _answered(row, run, handle)
+            return await _answered(row, request, run, handle)
 
     return endpoint
 
@@ -219,15 +220,15 @@ def _api_endpoint(
             except UnsupportedBodyError as error:
                 return caller_problem(error)
             except ParameterError as error:
-                return _error(400, str(error), row)
+                return _error(request, 400, str(error), row)
             except FileTooLargeError as error:
                 return await _too_large(row, services, request, visible, error)
             except NotReceivedError as error:
-                return _not_received(row, error)
+                return _not_received(row, request, error)
             names = caller.staff, caller.entry, ""
             present = partial(services.known_person, caller.staff)
             handle = partial(_handle, row, services, request, visible, *names, query, file, present)
-            return await _answered(row, run, handle)
+            return await _answered(row, request, run, handle)
 
     return endpoint
 
@@ -267,24 +268,24 @@ def _handle(
 
 
 async def _answered(
-    row: WebRoute, run: Callable[..., Awaitable[Response]], handle: Callable[[], Response]
+    row: WebRoute, request: Request, run: Callable[..., Awaitable[Response]], handle: Callable[[], Response]
 ) -> Response:
     """Run a handler, and return its response or that for its exception."""
     try:
         return await run(handle)
     except NotFoundError:
-        return _error(404, _HIDDEN, row)
+        return _error(request, 404, _HIDDEN, row)
     except RefusedError as error:
-        return _error(403, str(error), row)
+        return _error(request, 403, str(error), row)
     except ParameterError as error:
-        return _error(400, str(error), row)
+        return _error(request, 400, str(error), row)
     except ConflictError as error:
-        return _error(409, str(error), row)
+        return _error(request, 409, str(error), row)
     except FileTooLargeError as error:
-        return _error(507 if isinstance(error, NoRoomError) else 413, str(error), row)
+        return _error(request, 507 if isinstance(error, NoRoomError) else 413, str(error), row)
     except StoreError as error:
         _log.error("%s %s: the database failed: %s", row.method, row.path, error)
-        return _error(503, "Nothing was changed. Try again in a minute.", row)
+        return _error(request, 503, "Nothing was changed. Try again in a minute.", row)
 
 
 async def _receive(
@@ -331,11 +332,11 @@ async def _too_large(
         record_refusal(row, services, visible, dict(request.path_params), reason)
         raise error
 
-    return await _answered(row, services.write, record)
+    return await _answered(row, request, services.write, record)
 
 
-def _not_received(row: WebRoute, error: NotReceivedError) -> Response:
-    response = _error(error.status, str(error), row)
+def _not_received(row: WebRoute, request: Request, error: NotReceivedError) -> Response:
+    response = _error(request, error.status, str(error), row)
     response.headers["retry-after"] = str(RETRY_SECONDS)
     return response
 
@@ -355,11 +356,14 @@ def _without_token(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
 def _sign_in_first(row: WebRoute, request: Request, services: WebServices) -> Response:
     """Return the way to the sign-in.
 
+    A page that wanted to refresh a part of itself loads itself again, so that it becomes that of the sign-in.
     The browser leaves out the cookie if a link of another site, such as a web mail, led here (SameSite=Strict): the
     page that this returns loads itself again, with the cookie.
     """
     if row.answer != "page":
-        return _error(401, "The session has ended: sign in again.", row)
+        return _error(request, 401, "The session has ended: sign in again.", row)
+    if wants_fragment(request.headers):
+        return Response(status_code=401, headers={"hx-refresh": "true"})
     if request.headers.get("sec-fetch-site") == "cross-site":
         return html(render("reload.html", target=_target(request)))
     return sign_in_page(services, _target(request), 401)
@@ -380,7 +384,7 @@ async def _static(request: Request) -> Response:
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     reason = _HIDDEN if error.status_code == 404 else error.detail
-    response = _error(error.status_code, reason, is_api=request.url.path.startswith(f"{API}/"))
+    response = _error(request, error.status_code, reason)
     response.headers.update(error.headers or {})
     if error.status_code == 405:
         response.headers["allow"] = ", ".join(sorted(_methods(request)))
@@ -400,20 +404,21 @@ def _methods(request: Request) -> set[str]:
 
 async def _store_error(request: Request, error: Exception) -> Response:
     _log.error("%s %s: the database failed: %s", request.method, request.url.path, error)
-    is_api = request.url.path.startswith(f"{API}/")
-    return _error(503, "Nothing was changed. Try again in a minute.", is_api=is_api)
+    return _error(request, 503, "Nothing was changed. Try again in a minute.")
 
 
 async def _internal_error(request: Request, error: Exception) -> Response:
     _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    is_api = request.url.path.startswith(f"{API}/")
-    return _error(500, "The error was logged. Try again; if it repeats, report the time.", is_api=is_api)
+    return _error(request, 500, "The error was logged. Try again; if it repeats, report the time.")
 
 
-def _error(status: int, reason: str, row: WebRoute | None = None, *, is_api: bool = False) -> Response:
+def _error(request: Request, status: int, reason: str, row: WebRoute | None = None) -> Response:
     title = _TITLES.get(status, "The request failed")
-    if is_api or (row is not None and row.answer == "api"):
+    if request.url.path.startswith(f"{API}/"):
         return problem(status, title, reason)
     if row is not None and row.answer in ("json", "file"):
         return PlainTextResponse(f"{title}: {reason}\n", status)
-    return html(render("error.html", title=title, reason=reason, status=status), status)
+    is_fragment = wants_fragment(request.headers)
+    return html(
+        render("error.html", title=title, reason=reason, status=status, is_fragment=is_fragment), status
+    )

@@ -55,6 +55,11 @@ REFRESHED: Final = ("div#results", "div#state")
 Answer: TypeAlias = Literal["page", "json", "file", "form", "api"]
 
 
+def wants_fragment(headers: Mapping[str, str]) -> bool:
+    """Return whether a script asks for the part of the page that changes."""
+    return headers.get("hx-request-type") == "partial"
+
+
 class NoParameters(Struct, frozen=True):
     """A page without parameters."""
 
@@ -184,7 +189,7 @@ class PageRequest:
     @property
     def is_fragment(self) -> bool:
         """Whether a script asks for the part of the page that changes."""
-        return self.headers.get("hx-request-type") == "partial"
+        return wants_fragment(self.headers)
 
     def permits(self, action: str, resource: Resource) -> bool:
         """Return whether the staff member may do the action, to offer it on a page."""

@@ -180,6 +180,14 @@ def test_a_request_of_the_person_extends_the_session_and_one_of_the_page_does_no
     assert until() == NOW_MS + IDLE_MS
 
 
+def test_a_page_whose_session_has_ended_does_not_show_the_sign_in_within_itself(web: WebClient) -> None:
+    ended = replace(web, cookie="0" * 64).get("/", hx_request_type="partial")
+    assert (ended.status, ended.headers["hx-refresh"], ended.body) == (401, "true", b"")
+    refused = web.sign_in("engineer").get("/?page=0", hx_request_type="partial")
+    assert refused.status == 400 and "<h1>" in refused.text
+    assert "<html" not in refused.text and 'class="bar"' not in refused.text
+
+
 def test_a_session_is_valid_in_every_process_until_the_person_signs_out(changing: WebClient) -> None:
     assert changing.store is not None
     other = open_web(changing.store, lambda: NOW_MS)
