@@ -83,6 +83,13 @@ CONTENT_EX = sha512+ftype+p+u+g+n+acl+selinux+xattrs
 /etc CONTENT_EX
 """
 """As RHEL 9's package configures AIDE, for the folders of a slot."""
+_AIDE: Final = """\
+printf '#!/bin/sh\\nexec /usr/bin/aide --config=/etc/aide.conf "$@"\\n' > /run/aide
+chmod 755 /run/aide
+"""
+"""Debian's AIDE has no default configuration."""
+_RPM: Final = "rpm --dbpath /var/lib/rpm"
+"""Debian's rpm has its database elsewhere by default."""
 _STAFF: Final = """\
 [staff.engineer]
 roles = ["service-engineer"]
@@ -130,15 +137,15 @@ class Box:
 
     def look(self) -> Looked:
         """Examine the system as its own timers do, first the database of the release that runs."""
-        made = self.shell.run("/usr/libexec/rap/aide-database")
+        made = self.shell.run(f"{_AIDE}AIDE=/run/aide /usr/libexec/rap/aide-database")
         _say(f"aide-database: {made.status} {made.output}")
-        checked = self.shell.run("/usr/sbin/aide --check")
+        checked = self.shell.run("/run/aide --check")
         _say(f"aide --check: {checked.status}\n{checked.output[-4000:]}")
-        verified = self.shell.run("rpm -Va")
+        verified = self.shell.run(f"{_RPM} -Va")
         _say(f"rpm -Va:\n{verified.output}")
         return Looked(
             self._read("sed -n 's/.*rap.slot=\\([ab]\\).*/\\1/p' /proc/cmdline"),
-            self._read("rpm -q --queryformat '%{VERSION}' probe"),
+            self._read(f"{_RPM} -q --queryformat '%{{VERSION}}' probe"),
             sorted(verified.output.splitlines()),
             checked.status,
             self._read("sed -n 's/^labadmin:\\([^:]*\\):.*/\\1/p' /etc/shadow"),
@@ -236,7 +243,6 @@ set -e
 mkdir -p {RELEASES_ROOT.parent} /var/lib/aide
 echo {written[0]} | base64 -d > {RELEASES_ROOT}
 echo {written[1]} | base64 -d > /etc/aide.conf
-ln -sf ../bin/aide /usr/sbin/aide
 %end
 {guest_shell.KICKSTART}"""
 
