@@ -20,7 +20,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -50,7 +49,7 @@ from tests.support.imaging.first_report import (
     reporting,
     submit,
 )
-from tests.support.imaging.guest_shell import GuestShell
+from tests.support.imaging.guest_shell import GuestShell, file_script
 from tests.support.imaging.more_packages import add_debs
 from tests.support.imaging.releases import key_file
 from tests.support.imaging.start_after_cut import slot_sha256
@@ -83,11 +82,8 @@ CONTENT_EX = sha512+ftype+p+u+g+n+acl+selinux+xattrs
 /etc CONTENT_EX
 """
 """As RHEL 9's package configures AIDE, for the folders of a slot."""
-_AIDE: Final = """\
-printf '#!/bin/sh\\nexec /usr/bin/aide --config=/etc/aide.conf "$@"\\n' > /run/aide
-chmod 755 /run/aide
-"""
-"""Debian's AIDE has no default configuration."""
+_AIDE: Final = '#!/bin/sh\nexec /usr/bin/aide --config=/etc/aide.conf "$@"\n'
+"""RHEL's path; Debian's AIDE has no default configuration."""
 _RPM: Final = "rpm --dbpath /var/lib/rpm"
 """Debian's rpm has its database elsewhere by default."""
 _STAFF: Final = """\
@@ -137,9 +133,9 @@ class Box:
 
     def look(self) -> Looked:
         """Examine the system as its own timers do, first the database of the release that runs."""
-        made = self.shell.run(f"{_AIDE}AIDE=/run/aide /usr/libexec/rap/aide-database")
+        made = self.shell.run("/usr/libexec/rap/aide-database")
         _say(f"aide-database: {made.status} {made.output}")
-        checked = self.shell.run("/run/aide --check")
+        checked = self.shell.run("/usr/sbin/aide --check")
         _say(f"aide --check: {checked.status}\n{checked.output[-4000:]}")
         verified = self.shell.run(f"{_RPM} -Va")
         _say(f"rpm -Va:\n{verified.output}")
@@ -231,7 +227,6 @@ def profile_text() -> bytes:
 
 
 def _kickstart(root: Path) -> str:
-    written = b64encode(root.read_bytes()).decode(), b64encode(_AIDE_CONF.encode()).decode()
     return f"""
 %packages
 debian-aide
@@ -241,8 +236,8 @@ probe
 %post --erroronfail
 set -e
 mkdir -p {RELEASES_ROOT.parent} /var/lib/aide
-echo {written[0]} | base64 -d > {RELEASES_ROOT}
-echo {written[1]} | base64 -d > /etc/aide.conf
+{file_script(str(RELEASES_ROOT), root.read_text())}{file_script("/etc/aide.conf", _AIDE_CONF)}\
+{file_script("/usr/sbin/aide", _AIDE)}chmod 755 /usr/sbin/aide
 %end
 {guest_shell.KICKSTART}"""
 
