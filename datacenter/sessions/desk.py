@@ -112,7 +112,7 @@ class SessionDesk:
             expires=issued + wanted.seconds,
             endpoint_key=_NO_KEY,
         )
-        session = DeskSession(offer, self._around, self._others_at_port)
+        session = DeskSession(offer, self._around, self._others_with_tunnel)
         forget_old(self._sessions)
         self._sessions[session.id] = session
         await session.request()
@@ -159,11 +159,8 @@ class SessionDesk:
             if not session.is_over:
                 await session.check_permission()
 
-    def _others_at_port(self, session: DeskSession) -> int:
-        offer = session.offer
+    def _others_with_tunnel(self, session: DeskSession) -> int:
         return sum(
-            other is not session
-            and other.has_tunnel
-            and (other.offer.box, other.offer.instrument) == (offer.box, offer.instrument)
+            other is not session and other.has_tunnel and other.offer.box == session.offer.box
             for other in self._sessions.values()
         )

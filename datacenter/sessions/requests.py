@@ -47,6 +47,9 @@ TICKET_MAX: Final = 64
 NOTE_MAX: Final = 2000
 PORT_MAX: Final = 64
 NOT_CONFIGURED: Final = "remote sessions are not configured here: the configuration has no [sessions]"
+_BEFORE_TUNNEL: Final = (SessionState.NEW, SessionState.REQUESTED, SessionState.OFFERED)
+_LIVE_MAX: Final = 256
+"""Of a box, which has 64 ports."""
 _S: Final = remote_sessions.c
 
 
@@ -244,12 +247,16 @@ class SessionRequests:
         return found
 
     def _require_free(self, box: str, instrument: str) -> None:
-        """Require that no session with the instrument is live: its port has one desktop."""
-        live = list_sessions(self.store, SessionFilter(box, instrument, state="live").clauses, 1)
-        if live:
-            raise SessionConflictError(
-                f"a session of {live[0].staff} with {instrument} has not ended; end it first, or wait"
-            )
+        """Require that no session with the instrument is live, and none that was permitted with the box.
+
+        An instrument has one desktop, and a box has one tunnel at a time. Raises: SessionConflictError.
+        """
+        for live in list_sessions(self.store, SessionFilter(box, state="live").clauses, _LIVE_MAX):
+            if live.instrument == instrument or live.state not in _BEFORE_TUNNEL:
+                one = "" if live.instrument == instrument else f"; {box} can have one tunnel at a time"
+                raise SessionConflictError(
+                    f"a session of {live.staff} with {live.instrument} has not ended{one}: end it first, or wait"
+                )
 
     def _seen(self, caller: Caller, session: str, now_ms: int) -> SessionRow:
         row = self.read(session)

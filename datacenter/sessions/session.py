@@ -43,11 +43,11 @@ class DeskSession(SessionExecutor):
     end = End.DATA_CENTER
 
     def __init__(
-        self, offer: Offer, surroundings: Surroundings, others_at_port: Callable[[DeskSession], int]
+        self, offer: Offer, surroundings: Surroundings, others_with_tunnel: Callable[[DeskSession], int]
     ) -> None:
         """`offer` is without a key: that of the tunnel's end is made here.
 
-        `others_at_port` counts the other sessions with this instrument that have a tunnel. Raises: GrantError for a
+        `others_with_tunnel` counts the other sessions of this box that have a tunnel. Raises: GrantError for a
         value that an offer must not have.
         """
         super().__init__(offer.id, surroundings.audit)
@@ -55,7 +55,7 @@ class DeskSession(SessionExecutor):
         self._endpoint_key = generate_private_key(SECP256R1())
         self.offer = replace(offer, endpoint_key=self._endpoint_key.public_key())
         self.signed = SignedOffer(self.offer, sign_offer(self.offer, surroundings.key))
-        self._others_at_port = others_at_port
+        self._others_with_tunnel = others_with_tunnel
         now_ns = surroundings.monotonic_ns()
         self.deadline_ns = self.offer.deadline_ns(surroundings.wall_ns(), now_ns)
         self.grant: Grant | None = None
@@ -141,7 +141,7 @@ class DeskSession(SessionExecutor):
             "request_permitted": around.permits(self.offer),
             "training_valid": around.has_training(self.offer),
             "offer_hash": self.signed.hash,
-            "others_at_port": self._others_at_port(self),
+            "others_with_tunnel": self._others_with_tunnel(self),
             "path_fenced": self._endpoint is not None and self._endpoint.is_fenced,
             "recording_writable": self._recording is not None and self._recording.is_writable,
             "tunnel_gone": self._endpoint is None,

@@ -131,7 +131,7 @@ class Here:
             wrong_codes_max=WRONG_CODES_MAX,
             grant_verified=True,
             certificate_matches=True,
-            others_at_port=int(self.others.occupied[end]),
+            others_with_tunnel=int(self.others.occupied[end]),
             path_fenced=setting.fences[end],
             recording_writable=setting.recording,
             tunnel_gone=not (life.endpoints[end] or life.paths[end]),

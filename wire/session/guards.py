@@ -46,7 +46,7 @@ class Facts(NamedTuple):
     """Both signatures of the grant are valid, and the box's is over evidence for this offer."""
     certificate_matches: bool = False
     """The session's certificate is by the data center, for this session's key, and ends with the grant."""
-    others_at_port: int = 1
+    others_with_tunnel: int = 1
     """Other sessions with this instrument that are opening, open or ending at this end."""
     path_fenced: bool = False
     """The firewall of this end is in force and restricts the tunnel to the instrument's one TCP port."""
@@ -124,9 +124,9 @@ def certificate_matches(facts: Facts) -> bool:
     return facts.certificate_matches
 
 
-def port_free(facts: Facts) -> bool:
-    """No other session with this instrument is opening, open or ending at this end."""
-    return facts.others_at_port == 0
+def tunnel_free(facts: Facts) -> bool:
+    """No other session of this box is opening, open or ending at this end: a box has one tunnel at a time."""
+    return facts.others_with_tunnel == 0
 
 
 def path_fenced(facts: Facts) -> bool:
@@ -160,7 +160,7 @@ GUARDS: Final[dict[str, Guard]] = {
         tries_left,
         grant_verified,
         certificate_matches,
-        port_free,
+        tunnel_free,
         path_fenced,
         recording_writable,
         tunnel_gone,

@@ -214,21 +214,19 @@ def _moments(
 
 
 def _overlaps(replay: Replay) -> Iterator[str]:
-    """Two sessions with one instrument must not have a tunnel at one end at the same time."""
+    """Two sessions of one box must not have a tunnel at one end at the same time."""
     spans: dict[str, list[tuple[int, int, str]]] = {}
     for trace in replay.traces.values():
         opening, ended = trace.at(S.OPENING), trace.at(S.ENDED)
         if opening and trace.offer:
             last = ended.number if ended else trace.lines[-1].number
             offer = trace.offer.offer
-            spans.setdefault(f"{offer.box} {offer.instrument}", []).append(
-                (opening.number, last, trace.session)
-            )
-    for of_instrument in spans.values():
-        of_instrument.sort()
-        for (_, last, one), (first, _, two) in pairwise(of_instrument):
+            spans.setdefault(offer.box, []).append((opening.number, last, trace.session))
+    for of_box in spans.values():
+        of_box.sort()
+        for (_, last, one), (first, _, two) in pairwise(of_box):
             if first < last:
-                yield f"the sessions {one} and {two} had a tunnel to the same instrument at the same time"
+                yield f"the sessions {one} and {two} had a tunnel of the same box at the same time"
 
 
 _SECOND_HAND: Final = frozenset({"ended by the peer", "line lost", "restarted"})

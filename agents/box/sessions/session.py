@@ -39,12 +39,12 @@ class BoxSession(SessionExecutor):
     end = End.BOX
 
     def __init__(
-        self, signed: SignedOffer, surroundings: Surroundings, others_at_port: Callable[[BoxSession], int]
+        self, signed: SignedOffer, surroundings: Surroundings, others_with_tunnel: Callable[[BoxSession], int]
     ) -> None:
-        """`others_at_port` counts the other sessions with this instrument that have a tunnel."""
+        """`others_with_tunnel` counts the other sessions that have a tunnel."""
         super().__init__(signed.offer.id, surroundings.audit)
         self.signed, self.offer, self._around = signed, signed.offer, surroundings
-        self._others_at_port = others_at_port
+        self._others_with_tunnel = others_with_tunnel
         self.view_only = False
         self.reached_s: dict[SessionState, int] = {}
         """When each state was reached first, in seconds since 1970 by the clock of the box."""
@@ -156,7 +156,7 @@ class BoxSession(SessionExecutor):
             "evidence_hash": self._evidence_hash,
             "wrong_codes": self.wrong_codes,
             "wrong_codes_max": TRIES - 1,
-            "others_at_port": self._others_at_port(self),
+            "others_with_tunnel": self._others_with_tunnel(self),
             "path_fenced": around.path.is_fenced,
             "tunnel_gone": self._tunnel is None,
         }

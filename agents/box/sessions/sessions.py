@@ -157,7 +157,7 @@ class BoxSessions:
         except GrantError as error:
             self._around.audit.refused(b"", f"an unended session of an earlier run, whose offer {error}")
             return
-        session = self._sessions[signed.offer.id] = BoxSession(signed, self._around, self._others_at_port)
+        session = self._sessions[signed.offer.id] = BoxSession(signed, self._around, self._others_with_tunnel)
         await session.end_after_restart(unended.state)
 
     async def _offered(self, message: bytes) -> None:
@@ -179,7 +179,7 @@ class BoxSessions:
         if sum(not session.is_over for session in self._sessions.values()) >= SESSIONS_MAX:
             self._around.audit.refused(signed.offer.id, f"{SESSIONS_MAX} sessions are not over")
             return
-        session = BoxSession(signed, self._around, self._others_at_port)
+        session = BoxSession(signed, self._around, self._others_with_tunnel)
         is_new = not self._around.audit.knows(session.id)
         await session.offered(is_new=is_new)
         if session.state is not SessionState.NEW:
@@ -195,8 +195,5 @@ class BoxSessions:
         is_here = found is not None and found.offer.port == port and found.state is SessionState.OFFERED
         return found if is_here else None
 
-    def _others_at_port(self, session: BoxSession) -> int:
-        return sum(
-            other is not session and other.has_tunnel and other.offer.instrument == session.offer.instrument
-            for other in self._sessions.values()
-        )
+    def _others_with_tunnel(self, session: BoxSession) -> int:
+        return sum(other is not session and other.has_tunnel for other in self._sessions.values())

@@ -9,10 +9,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from datacenter.access.tokens import list_tokens, revoke_token
-from datacenter.store.schema import remote_sessions
+from datacenter.store.schema import instruments, remote_sessions
 from datacenter.store.store import Store
 from tests.support.datacenter.remote_sessions import Center, center
 from tests.support.datacenter.web_client import Answer, WebClient, open_web
@@ -109,6 +109,34 @@ def test_a_request_that_is_sent_twice_is_one_session_and_another_one_waits(tmp_p
         ended = await asyncio.to_thread(program.post_json, f"/api/v1/sessions/{session}/end")
         assert ended.status == 200
         await eventually(lambda: made.remote.find(bytes.fromhex(session)).is_over)  # type: ignore[union-attr]
+
+    run(tmp_path, act)
+
+
+def test_a_box_has_one_tunnel_at_a_time(tmp_path: Path) -> None:
+    async def act(made: Center, web: WebClient) -> None:
+        program = web.sign_in("engineer").program("service")
+        with made.store.transaction() as connection:
+            moved = update(instruments).where(instruments.c.serial == "CHEM-0002")
+            connection.execute(moved.values(box="RAP-0001", port=3))
+        body = json.dumps({"reason": "lamp", "ticket": "T-1"}).encode()
+
+        async def post(target: str, content: bytes = body) -> Answer:
+            return await asyncio.to_thread(program.post_json, f"/api/v1/{target}", content)
+
+        first = json.loads((await post("instruments/RAP-0001/CHEM-0001/sessions")).text)["session"]
+        offered = await made.offered(bytes.fromhex(first))
+        other = json.loads((await post("instruments/RAP-0001/CHEM-0002/sessions")).text)["session"]
+        assert (await post(f"sessions/{other}/end", b"{}")).status == 200, (
+            "nobody has permitted the first one"
+        )
+        await made.grant(offered)
+
+        async def is_refused() -> bool:
+            answer = await post("instruments/RAP-0001/CHEM-0002/sessions")
+            return answer.status == 409 and "RAP-0001 can have one tunnel at a time" in answer.text
+
+        await eventually(is_refused)
 
     run(tmp_path, act)
 

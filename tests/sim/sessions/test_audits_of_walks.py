@@ -171,7 +171,7 @@ def test_every_walk_is_proven(part: int) -> None:
         ("grant_verified", "had a tunnel without a grant"),
         ("id_unused", "does not lead from ended to offered"),
         ("unexpired", "after the deadline"),
-        ("port_free", "had a tunnel to the same instrument at the same time"),
+        ("tunnel_free", "had a tunnel of the same box at the same time"),
         ("deadline_reached", ""),
     ],
 )

@@ -11,7 +11,9 @@ from wire.session.guards import Facts
 from wire.session.table import Action, Actor, Cause, End, Event, SessionState
 
 S = SessionState
-OPENED = Facts(deadline_ns=10, certificate_matches=True, others_at_port=0, path_fenced=True, tunnel_gone=True)
+OPENED = Facts(
+    deadline_ns=10, certificate_matches=True, others_with_tunnel=0, path_fenced=True, tunnel_gone=True
+)
 
 
 class SlowAudit:

@@ -251,7 +251,7 @@ LATE = tuple((each[0], each[1] + 1200 if each[1] > 600 else each[1], *each[2:]) 
         (Audits().add(replace(OFFER, box="RAP-0002")), "the offer is by dc.example for RAP-0002"),
         (
             Audits().add().add(later(OFFER, 300, 7)).interleave(),
-            f"the sessions {SESSION} and {'07' * 16} had a tunnel to the same instrument at the same time",
+            f"the sessions {SESSION} and {'07' * 16} had a tunnel of the same box at the same time",
         ),
         (Audits().add().add(), "does not lead from ended to"),
     ],

@@ -328,11 +328,12 @@ def test_the_deadline_ends_an_open_session_whatever_the_wall_clock_says() -> Non
     run(act)
 
 
-def test_a_second_session_with_an_instrument_does_not_open() -> None:
+@pytest.mark.parametrize("instrument", [OFFER.instrument, "CH-2"])
+def test_a_second_session_of_a_box_does_not_open(instrument: str) -> None:
     async def act(box: SessionBox) -> None:
         await box.authorize()
         first = await box.certificate()
-        second = replace(OFFER, id=bytes(16))
+        second = replace(OFFER, id=bytes(16), instrument=instrument)
         await box.authorize(second)
         other = await box.certificate()
         await box.sessions.receive(first)
