@@ -85,12 +85,12 @@ def test_the_box_passes_all_rules_without_a_reason_for_an_exception(
     assert sum(count["pass"] for count in document["counts"].values()) >= 350
 
 
-@pytest.mark.parametrize("profile", ["cis", "anssi_bp28_high", "ospp"])
 @pytest.mark.slow("OpenSCAP checks hundreds of rules")
-def test_the_box_passes_other_profiles_with_a_reason_for_each_exception(
-    image: Path, profile: str, capsys: pytest.CaptureFixture[str]
+def test_the_box_passes_another_profile_with_a_reason_for_each_exception(
+    image: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["image", "check", str(image), "--mock-repo", "--profile", profile, "--json"]) == OK
+    """CIS requires another cryptographic policy; `make bench-image ONLY=stig` also checks ANSSI and OSPP."""
+    assert main(["image", "check", str(image), "--mock-repo", "--profile", "cis", "--json"]) == OK
     document = json.loads(capsys.readouterr().out)
     assert document["stale"] == [] and all(one["reason"] for one in document["fails"])
     assert {one["rule"] for one in document["fails"] if one["severity"] == "high"} <= OTHER_POLICY
