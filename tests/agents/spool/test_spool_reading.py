@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 import agents.spool.disk.segment
 from agents.spool import Priority
 from agents.spool.disk.group import decode
-from tests.support.agents.spool_model import Harness
+from tests.support.agents.spool_model import LIMITS, Harness
 
 ALERT, AUDIT, ROUTINE = Priority
 
@@ -61,3 +63,14 @@ def test_opening_decodes_each_group_once_and_reading_begins_at_waiting_records(
     decoded.clear()
     h.read(ROUTINE, 1)
     assert len(decoded) <= 1
+
+
+def test_more_groups_than_are_remembered_are_read_and_the_oldest_is_decoded_again(decoded: list[int]) -> None:
+    h = Harness(limits=replace(LIMITS, segment_bytes=1 << 20, spool_bytes_max=3 << 20))
+    for _ in range(600):
+        assert h.append([ROUTINE], [20])
+    assert len(h.spool.log.segments) == 1
+    assert len(h.read(ROUTINE)) == 600
+    decoded.clear()
+    assert len(h.read(ROUTINE)) == 600
+    assert len(decoded) == len(set(decoded)) == 601, "a checkpoint and the groups, each once"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import ip_interface, ip_network
+from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from netfw.proof.prove import prove
 from netfw.ruleset import names
 from netfw.ruleset.nft_json import Json
 from netfw.ruleset.render import Ruleset, render
+from netfw.ruleset.sessions import THE_BOX, Session, why_not_permitted
 from netfw.ruleset.text import rule_text, ruleset_text, value_text
 from netfw.ruleset.timeouts import BOX_S
 from tests.support.netfw.golden import POLICIES, goldens
@@ -258,3 +259,33 @@ def test_every_cause_of_a_refusal_has_a_counter_and_a_rule() -> None:
         if "counter" in statement
     }
     assert counted == set(names.CAUSES) == set(ruleset.counters)
+
+
+# -- sessions
+
+
+@pytest.mark.parametrize(
+    ("staff", "port", "instrument", "desktop", "reason"),
+    [
+        ("10.99.1.2", 1, "10.77.1.5", 5900, ""),
+        ("fd00:99::2", 1, "fd00:77:1::5", 5900, ""),
+        ("10.77.1.1", 1, "10.77.1.5", 5900, ""),  # the box's own address, for a bridged desktop
+        ("10.99.1.2", THE_BOX, "10.98.0.1", 5900, ""),
+        ("10.98.0.1", 1, "10.77.1.5", 5900, "10.98.0.1 is not a staff address"),
+        ("10.98.0.1", THE_BOX, "10.98.0.1", 5900, "10.98.0.1 is not a staff address"),
+        ("10.77.2.1", 1, "10.77.1.5", 5900, "10.77.2.1 is not a staff address"),
+        ("fd00:99::2", 1, "10.77.1.5", 5900, "10.77.1.5 cannot be an instrument on port 1"),
+        ("10.99.1.2", 1, "10.77.2.5", 5900, "10.77.2.5 cannot be an instrument on port 1"),
+        ("10.99.1.2", 1, "10.77.1.5", 5901, "tcp/5901 is not a desktop service of port 1"),
+        ("10.99.1.2", 2, "10.77.2.5", 5900, "desktop services: nothing"),
+        ("10.99.1.2", 3, "10.77.1.5", 5900, "port 3 is not in use; ports in use: 1, 2"),
+        ("10.99.1.2", THE_BOX, "10.77.1.1", 5900, "10.77.1.1 is not the box's own address"),
+        ("10.99.1.2", THE_BOX, "10.98.0.1", 5901, "tcp/5901 is not a desktop service of any port"),
+    ],
+)
+def test_a_policy_permits_sessions_of_staff_with_an_instruments_desktop_alone(
+    staff: str, port: int, instrument: str, desktop: int, reason: str
+) -> None:
+    session = Session(ip_address(staff), port, ip_address(instrument), Service("tcp", desktop))
+    found = why_not_permitted(CLINIC, session)
+    assert reason in found and bool(reason) == bool(found)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from sim.faults import fault_kinds
 from sim.lab.labfile import Event, Expect
-from sim.verdict.causes import outage_ends
+from sim.verdict.causes import START_NS, outage_ends
 from sim.verdict.checks import evaluate
 from sim.verdict.ledger import ReportLedger
 from sim.verdict.outcome import Outcome
 from sim.verdict.result import Expectation, GapFound
+from sim.verdict.siem import SiemFindings
 from tests.support.sim.verdict import limits
 
 SECOND = 1_000_000_000
@@ -186,3 +187,30 @@ def test_the_limit_of_connections_needs_a_count() -> None:
     for connections in (None, 0):
         result = evaluated(at_most, neighbours("S", "S"), connections=connections)
         assert not result.holds and result.measured is None
+
+
+# -- records at the SIEM, refused messages, acknowledgements
+
+
+def test_audit_records_that_the_siem_lacks_are_counted() -> None:
+    book = outcome(ledger("S"))
+    for received, missing in (((), 3), (("box/1",), 2), (("box/1", "box/2", "box/3"), 0)):
+        book.siem = SiemFindings(("box/1", "box/2", "box/3"), received)
+        expectations, failures = evaluate(limits(), book, (), end_ns=60 * SECOND, ports={})
+        (siem,) = [e for e in expectations if e.name == "siem"]
+        assert (siem.limit, siem.measured, siem.holds) == (0, missing, not missing)
+        assert [f.expectation for f in failures if f.expectation == "siem"] == ["siem"] * (missing > 0)
+
+
+def test_a_refusal_counts_from_the_moment_that_nothing_explains() -> None:
+    for at_ns, refused in ((START_NS - 1, 0), (START_NS, 1), (START_NS + 1, 1)):
+        book = ledger("S")
+        book.begin_adapted("HEMA-0002").refusals.append((at_ns, "a status"))
+        expectations, _ = evaluate(limits(refused=0), outcome(book), (), end_ns=60 * SECOND, ports=PORTS)
+        (found,) = [e for e in expectations if e.name == "refused"]
+        assert (found.measured, found.holds) == (refused, not refused), at_ns - START_NS
+
+
+def test_a_run_counts_its_acknowledged_and_its_found_reports() -> None:
+    run = ledger(*"SBGU").runs["CHEM-0001", 1]
+    assert (len(run), run.acknowledgements, run.found_count) == (4, 3, 2)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec.structs import replace
+
 from agents.spool import GapReason, SpoolGap
 from datacenter.store.store import Store
 from sim.units import MILLISECOND_NS
@@ -12,6 +14,7 @@ from sim.verdict.ledger import NEVER, ReportLedger, digest_of
 from sim.verdict.result import AuditNote, GapFound
 from tests.support.datacenter.batches import AT_MS, alert, batch, result
 from wire.messages import Audit, BoxReport, Entry, Gap, InstrumentReport, encode
+from wire.standards.extract import Finding
 
 BOX, SERIAL = "RAP-0001", "CHEM-0001"
 MS = MILLISECOND_NS
@@ -96,6 +99,18 @@ def test_reports_of_a_continued_run_belong_to_the_run() -> None:
     found(store_with((batch(alert(1), run=2), 0)), remains(), ledger)
     assert not ledger.unexpected
     assert next(iter(ledger)).sequence == 1
+
+
+def test_reports_of_adapted_instruments_are_entered_by_their_content() -> None:
+    ledger = ReportLedger()
+    adapted = ledger.begin_adapted(SERIAL)
+    for report in (alert(1), alert(2), alert(3)):
+        fields = tuple(getattr(report, name) for name in report.__struct_fields__[2:])
+        adapted.made(Finding(type(report), fields, report.at_ms), 0)
+    store = store_with((batch(replace(alert(2), number=1), first=5), 70))
+    found(store, remains((6, entry(replace(alert(3), number=2)))), ledger)
+    assert [(one.sequence, one.stored_ns) for one in ledger] == [(NEVER, NEVER), (5, 70 * MS), (6, NEVER)]
+    assert not ledger.unexpected
 
 
 def test_unreadable_records_on_the_disk_are_described_and_count_as_found() -> None:
