@@ -20,6 +20,7 @@ from typing import Final
 from agents.instrument.agent import InstrumentAgent
 from bench.figures import Figure, figure, run
 from bench.sessions.desktop import KEY, BusyAnalyzer, EchoClock, EchoObserver
+from bench.sessions.opening import HEARTBEAT_SECONDS
 from bench.sessions.shaped_line import ShapedLine
 from hal.linux.clock import LinuxClock
 from settings.types import Endpoint
@@ -95,7 +96,9 @@ def figures() -> list[Figure]:
         (folder / "pki").mkdir()
         pki = Hierarchy.make(folder / "pki")
         line = ShapedLine(stack.enter_context(namespace()))
-        lab = stack.enter_context(session_lab(folder, pki, size=(WIDTH, HEIGHT), plug=line.plug))
+        lab = stack.enter_context(
+            session_lab(folder, pki, heartbeat_s=HEARTBEAT_SECONDS, size=(WIDTH, HEIGHT), plug=line.plug)
+        )
         instrument = NamespaceThread(lab.instrument)
         stack.callback(instrument.stop)
         session = lab.request()
