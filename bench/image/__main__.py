@@ -48,6 +48,7 @@ IMAGE: Final = Suite(
         "labs": "bench.image.labs",
         "cuts": "bench.image.start_cuts",
         "trust": "bench.image.trust",
+        "trust-tree": "bench.image.trust_tree",
     },
     Path("bench-results/image.json"),
     missing,

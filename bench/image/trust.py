@@ -25,7 +25,7 @@ import tempfile
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from sqlalchemy import select
@@ -107,9 +107,10 @@ try_ssh | grep 'Permission denied'""",
 systemctl is-active httpd@rap.service
 try_tls -cipher ECDHE+AESGCM | grep -E 'Cipher is ECDHE-.*-AES128-GCM'""",
     "httpd uses the certificate that the box has requested": """\
-openssl x509 -in /run/rap-page/identity.pem -noout -serial | tee /run/published
-! openssl x509 -in /var/lib/rap/identity/box.crt -noout -serial | cmp -s - /run/published
-try_tls | openssl x509 -noout -serial | cmp - /run/published""",
+used=$(serial < /run/rap-page/identity.pem)
+echo $used
+test "$used" != "$(serial < /var/lib/rap/identity/box.crt)"
+test "$used" = "$(try_tls | serial)\"""",
     "httpd refuses ChaCha20": "try_tls -cipher ECDHE+CHACHA20 | grep 'alert handshake failure'",
     "httpd refuses TLS 1.1": f"""\
 {OTHER} openssl s_client -connect $page -tls1_1 -cipher ALL:@SECLEVEL=0 < /dev/null 2>&1 |
@@ -128,8 +129,7 @@ TPM_CHECKS: Final = {
     "the key in use is in the TPM": "grep -a 'BEGIN TSS2 PRIVATE KEY' /var/lib/rap/spool/identity-used.record",
     "self-test of the box program": CHECKS["self-test of the box program"],
     "httpd uses the flashed certificate, whose key is in a file": """\
-openssl x509 -in /var/lib/rap/identity/box.crt -noout -serial | tee /run/flashed
-try_tls | openssl x509 -noout -serial | cmp - /run/flashed""",
+test "$(try_tls | serial)" = "$(serial < /var/lib/rap/identity/box.crt)\"""",
 }
 """What must hold on a box whose key is in its TPM."""
 PREPARE: Final = f"""\
@@ -141,6 +141,7 @@ try_ssh() {{
     {OTHER} ssh -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null \\
         "$@" labadmin@127.0.0.1 2>&1 | tee /dev/stderr
 }}
+serial() {{ openssl x509 -noout -serial; }}
 page=10.77.1.1:8443
 try_tls() {{ {OTHER} openssl s_client -connect $page -tls1_2 "$@" < /dev/null 2>&1; }}
 END
@@ -151,6 +152,16 @@ journalctl --no-pager -u sshd.service -u httpd@rap.service -u rap-tunnel.service
 ss -tlnp
 """
 """Shows the state of the services, for who reads the output of a failed run."""
+
+
+class Shell(Protocol):
+    """A shell of root on the started box."""
+
+    def run(self, script: str, given: bytes = b"") -> guest_shell.Done:
+        """Run a script of sh(1) with `given` as its standard input."""
+
+    def write(self, path: str, content: bytes) -> None:
+        """Write a file on the box."""
 
 
 class FilePlant(Table, frozen=True):
@@ -191,8 +202,8 @@ OF_MACHINE: Final = (
         "systemctl stop rap-firewall.service; nft insert rule inet rap input accept",
         "systemctl start rap-firewall.service",
     ),
-    Plant("the kernel forwards packets", "system.kernel-settings",
-          "echo 1 > /proc/sys/net/ipv4/ip_forward", "echo 0 > /proc/sys/net/ipv4/ip_forward"),
+    Plant("a setting of the kernel", "system.kernel-settings",
+          "echo 0 > /proc/sys/net/ipv4/tcp_rfc1337", "echo 1 > /proc/sys/net/ipv4/tcp_rfc1337"),
     Plant("a service that starts by itself", "services.enabled",
           "ln -s /usr/lib/systemd/system/telnet.service /etc/systemd/system/multi-user.target.wants/telnet.service",
           "rm /etc/systemd/system/multi-user.target.wants/telnet.service"),
@@ -269,9 +280,9 @@ class Looked(NamedTuple):
     events: list[str]
 
 
-def look(shell: GuestShell, folder: Path, image: Path) -> Looked:
-    """Examine the started box."""
-    passed = check(shell, CHECKS)
+def look(shell: Shell, folder: Path, image: Path, checks: Mapping[str, str] = CHECKS) -> Looked:
+    """Examine the started box; `image` is that which it was started from, or its tree."""
+    passed = check(shell, checks)
     evidence = collect(shell, folder / "evidence.json")
     site = folder / "site.toml"
     rap(
@@ -304,7 +315,7 @@ def look(shell: GuestShell, folder: Path, image: Path) -> Looked:
     return Looked(passed, agreed["compared"], differ, of_tree, planted, missed, others, len(lines), events)
 
 
-def check(shell: GuestShell, checks: Mapping[str, str]) -> int:
+def check(shell: Shell, checks: Mapping[str, str]) -> int:
     """Make checks; return the number of those that pass."""
     prepared = shell.run(PREPARE)
     assert prepared.status == 0, prepared.output
@@ -317,7 +328,7 @@ def check(shell: GuestShell, checks: Mapping[str, str]) -> int:
     return passed
 
 
-def plant(shell: GuestShell) -> tuple[int, list[str], list[str]]:
+def plant(shell: Shell) -> tuple[int, list[str], list[str]]:
     """Plant deviations; return their number, those that were not found, and facts that differed without one."""
     planted, missed, others = 0, list[str](), list[str]()
     for group in groups([*OF_MACHINE, *file_plants()]):
@@ -340,13 +351,13 @@ def plant(shell: GuestShell) -> tuple[int, list[str], list[str]]:
     return planted, missed, others
 
 
-def verify(shell: GuestShell) -> Any:
+def verify(shell: Shell) -> Any:
     """Return what `rap trust verify` on the box finds."""
     done = shell.run("rap trust verify /run/papers.json --running --json")
     return json.loads(done.output)
 
 
-def collect(shell: GuestShell, file: Path) -> Path:
+def collect(shell: Shell, file: Path) -> Path:
     """Collect the evidence on the box, as its administrator does."""
     done = shell.run("rap trust evidence --running -o /run/evidence.json")
     assert done.status == 0, done.output
@@ -372,7 +383,9 @@ def rap(*words: object) -> str:
     return done.stdout
 
 
-async def _watch(folder: Path, look_at: Callable[[], T]) -> T:
+async def watch(folder: Path, look_at: Callable[[], T]) -> T:
+    """Wait until the box has forwarded a report and uses the certificate that it has requested; then look at it."""
+    (folder / "reports.db").unlink(missing_ok=True)
     async with datacenter(folder), reporting(folder) as agent:
         submit(agent)
 
@@ -405,14 +418,13 @@ def make_image(folder: Path) -> Path:
 def start(folder: Path, image: Path, look_at: Callable[[GuestShell], T], tpm: Path | None = None) -> T:
     """Start the image, perhaps with a TPM at a socket, and examine the box."""
     place = folder / "shell.sock"
-    for old in (place, folder / "reports.db"):
-        old.unlink(missing_ok=True)
+    place.unlink(missing_ok=True)
     with own_network():
         plug_in()
         machine = Machine(folder, image, CABLES, tpm=tpm, more=guest_shell.options(place))
         try:
             shell = GuestShell(place)
-            return asyncio.run(_watch(folder, lambda: look_at(shell)))
+            return asyncio.run(watch(folder, lambda: look_at(shell)))
         except BaseException:
             _say(machine.log()[-6000:])
             raise
@@ -420,11 +432,16 @@ def start(folder: Path, image: Path, look_at: Callable[[GuestShell], T], tpm: Pa
             machine.stop()
 
 
-def with_tpm(folder: Path, image: Path) -> int:
-    """Start the image with a TPM, in which its site wants the keys; return the number of checks that pass."""
+def site_with_tpm(folder: Path) -> Path:
+    """Write a site file that wants the keys in the TPM; return it."""
     site = folder / "site-tpm.toml"
     site.write_text((folder / "site.toml").read_text().replace('keys = "file"', 'keys = "tpm"'))
-    give_identity(image, folder, site)
+    return site
+
+
+def with_tpm(folder: Path, image: Path) -> int:
+    """Start the image with a TPM, in which its site wants the keys; return the number of checks that pass."""
+    give_identity(image, folder, site_with_tpm(folder))
     with software_tpm(folder / "tpm") as chip:
         return start(folder, image, lambda shell: check(shell, TPM_CHECKS), chip)
 

@@ -7,6 +7,7 @@ from typing import Final
 
 from trust.fact import Fact, fact, names, settings_lines
 from trust.machine import Machine
+from trust.policy_evidence import policy_of
 
 SYSCTL: Final = "/etc/sysctl.d/99-rap.conf"
 PLACE_WORDS: Final = (
@@ -15,6 +16,9 @@ PLACE_WORDS: Final = (
 )
 """Words of the command line that name a place or this machine, or that the boot loader adds: an image has none."""
 
+FORWARDING: Final = (".forwarding", ".ip_forward")
+"""Ends of the names of settings that the firewall service changes on a box with remote sessions."""
+BY_THE_FIREWALL: Final = "(by the firewall's rules: only sessions that a person permitted)"
 ENTRIES_ROW: Final = "/boot/loader/entries none bind,ro,nodev,nosuid,noexec,nofail"
 """What the initramfs adds to /etc/fstab at each start (`rap-etc.sh`): an image has no such line."""
 
@@ -61,11 +65,17 @@ def _sysctl(machine: Machine) -> Iterator[Fact]:
     if file is None:
         return
     values, evidence = [], [file]
+    found = policy_of(machine)
+    has_tunnel = found is not None and found[0].tunnel is not None
+    if found is not None:
+        evidence += found[1]
     runs = machine.file("/proc/sys/kernel/ostype")
     for line in settings_lines(file.text):
         name, _, wanted = (part.strip() for part in line.lstrip("-").partition("="))
         current = machine.file("/proc/sys/" + name.replace(".", "/"))
-        if current:
+        if has_tunnel and name.endswith(FORWARDING):
+            wanted = BY_THE_FIREWALL
+        elif current:
             evidence.append(current)
             wanted = " ".join(current.text.split())
         elif runs:

@@ -40,6 +40,17 @@ RuntimeDirectory=sshd
 WantedBy=multi-user.target
 """
 """RHEL's sshd.service, with the folder of Debian's sshd; the box generates the host keys."""
+_FIREWALLD: Final = """\
+[Unit]
+Description=firewalld - dynamic firewall daemon
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/sbin/nft add table inet firewalld
+[Install]
+WantedBy=multi-user.target
+"""
+"""The mock package's service makes no table."""
 _UNITS: Final = "/etc/systemd/system"
 KICKSTART: Final = f"""
 %packages
@@ -57,7 +68,8 @@ set -e
 cat {fips.CONFIGURATION} > /etc/ssl/openssl.cnf
 {HTTPD_SCRIPT}groupadd --system sshd
 useradd --system --gid sshd --shell /usr/sbin/nologin sshd
-{file_script(f"{_UNITS}/sshd.service", _SSHD)}%end
+{file_script(f"{_UNITS}/sshd.service", _SSHD)}\
+{file_script(f"{_UNITS}/firewalld.service", _FIREWALLD)}%end
 """
 """Sections of the image's kickstart. OpenSSL of Debian does not follow the kernel's flag, so that its configuration
 names the provider; RHEL's does by itself."""
