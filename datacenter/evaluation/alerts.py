@@ -95,7 +95,11 @@ def begin(
         table.until,
         table.lasts,
         evaluator.holds_since_ms(trigger),
-        {text_of(term): start for term, start in evaluator.starts.items() if term in of_trigger},
+        {
+            text_of(term): start
+            for term, start in zip(evaluator.program.terms, evaluator.starts, strict=True)
+            if start is not None and term in of_trigger
+        },
         transition.at_ms // DAY_MS if trigger.uses_base else None,
     )
     found = Begun(alert_id(place, trigger.name), trigger.name, instrument, transition.at_ms)

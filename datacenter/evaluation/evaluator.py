@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, and_, func, insert, select, text, update
+from sqlalchemy import BindParameter, Connection, RowMapping, and_, bindparam, func, select, text
 
 from datacenter.base.snapshot import StoredBases
 from datacenter.evaluation.alerts import Begun, Ended, begin, end
@@ -37,9 +37,30 @@ CLOCK_ERROR_MS_MAX: Final = 86_400_000
 SEQUENCES_MAX: Final = 8 * BLOCK_SPAN
 """Sequence numbers that are evaluated in one transaction, which bounds the memory after an outage."""
 
-_R: Final = records.c
 _decode_report: Final = msgspec.msgpack.Decoder(InstrumentReport).decode
 _decode_own: Final = msgspec.msgpack.Decoder(BoxReport).decode
+_NAMES: Final = instruments.c.keys()
+_SAVE: Final = text(
+    f"INSERT INTO instruments ({', '.join(_NAMES)}) VALUES ({', '.join(f':{name}' for name in _NAMES)})"  # noqa: S608
+    f" ON CONFLICT (box, serial) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _NAMES[2:])}"
+)
+_MOVE: Final = text(
+    "INSERT INTO evaluated (box, epoch, sequence, moved_at_ms) VALUES (:box, :epoch, :sequence, :now_ms)"
+    " ON CONFLICT (box, epoch) DO UPDATE SET sequence = excluded.sequence, moved_at_ms = excluded.moved_at_ms"
+)
+_I, _E, _C, _R = instruments.c, evaluated.c, coverage.c, records.c
+_BOX: Final[BindParameter[str]] = bindparam("box")
+_STORED: Final = select(instruments).where(
+    _I.box == _BOX, _I.serial.in_(bindparam("serials", expanding=True))
+)
+_MOVED: Final = select(_E.epoch, _E.sequence, _E.moved_at_ms).where(_E.box == _BOX)
+_COVERED: Final = select(_C.life, _C.stored, _C.lost).where(_C.box == _BOX, _C.stream == BOX_STREAM)
+_BEYOND: Final = and_(_R.box == _BOX, _R.epoch == bindparam("epoch"), _R.sequence > bindparam("position"))
+_NEWEST: Final = select(func.max(_R.stored_at_ms)).where(_BEYOND)
+_PENDING: Final = select(_R.sequence, _R.record_count, _R.body, _R.stored_at_ms, _R.instrument, _R.run).where(
+    _BEYOND, _R.sequence <= bindparam("last")
+)
+"""Made once: SQLAlchemy takes longer to make such statements than the database to execute them."""
 
 
 class Pending(NamedTuple):
@@ -68,7 +89,6 @@ class _Instrument:
     """An instrument's row of the table, and its evaluator."""
 
     values: dict[str, Any]
-    is_new: bool
     evaluator: LiveEvaluator | None
     latest: Status | None = None
     """The latest status since the row was loaded."""
@@ -151,25 +171,39 @@ class Evaluator:
         for one in pending:
             if one.instrument:
                 by_instrument[one.instrument].append(one)
-        for serial in sorted({*by_instrument, *models}):
-            instrument = self._load(connection, box, serial, models.get(serial))
+        concerned = self._load(connection, box, sorted({*by_instrument, *models}), models)
+        for serial, instrument in concerned.items():
             ended_days = set()
             for one, report in _in_order(by_instrument[serial]):
                 if instrument.values["at_ms"] // DAY_MS != report.at_ms // DAY_MS:
                     ended_days.add(instrument.values["at_ms"] // DAY_MS)
                 self._apply(connection, box, instrument, one, report, now_ms, total)
             mark_changed(connection, box, serial, ended_days - {0})
-            _save(connection, instrument)
+        if concerned:
+            connection.execute(_SAVE, [_values(instrument) for instrument in concerned.values()])
 
     def _load(
-        self, connection: Connection, box: str, serial: str, model: ProfileInForce | None
+        self, connection: Connection, box: str, serials: list[str], models: dict[str, ProfileInForce]
+    ) -> dict[str, _Instrument]:
+        """Return the state of instruments, in the order of `serials`, with the profiles that they follow now."""
+        rows = connection.execute(_STORED, {"box": box, "serials": serials}).mappings() if serials else ()
+        stored = {row["serial"]: row for row in rows}
+        bases: dict[str, StoredBases] = {}
+        found = {}
+        for serial in serials:
+            row, model = stored.get(serial), models.get(serial)
+            found[serial] = self._restored(connection, box, serial, row, model, bases)
+        return found
+
+    def _restored(
+        self,
+        connection: Connection,
+        box: str,
+        serial: str,
+        row: RowMapping | None,
+        model: ProfileInForce | None,
+        bases: dict[str, StoredBases],
     ) -> _Instrument:
-        columns = instruments.c
-        row = (
-            connection.execute(select(instruments).where(columns.box == box, columns.serial == serial))
-            .mappings()
-            .one_or_none()
-        )
         unknown = dict.fromkeys(("model", "profile_version", "port", "state", "samples", "readings"))
         never = {"run": 0, "number": 0, "at_ms": 0, "stored_at_ms": 0, "evaluation": b""}
         values: dict[str, Any] = (
@@ -181,9 +215,9 @@ class Evaluator:
         evaluator = None
         if (functions := self.triggers.functions(values["model"])) is not None:
             saved = bytes(values["evaluation"])
-            bases = StoredBases(connection, values["model"])
-            evaluator = restored(functions, saved, bases) if saved else LiveEvaluator(functions, bases)
-        return _Instrument(values, row is None, evaluator)
+            base = bases.setdefault(values["model"], StoredBases(connection, values["model"]))
+            evaluator = restored(functions, saved, base) if saved else LiveEvaluator(functions, base)
+        return _Instrument(values, evaluator)
 
     def _apply(
         self,
@@ -226,42 +260,32 @@ def _exclude_others(connection: Connection, box: str) -> None:
 
 def _positions(connection: Connection, reports: Connection, box: str) -> list[tuple[int, int, int]]:
     """Return the epochs that have complete records: epoch, what is evaluated, and what is complete."""
-    e, c = evaluated.c, coverage.c
     moved = {
         epoch: (sequence, moved_at_ms)
-        for epoch, sequence, moved_at_ms in connection.execute(
-            select(e.epoch, e.sequence, e.moved_at_ms).where(e.box == box)
-        )
+        for epoch, sequence, moved_at_ms in connection.execute(_MOVED, {"box": box})
     }
-    of_box = select(c.life, c.stored, c.lost).where(c.box == box, c.stream == BOX_STREAM)
     found = []
-    for epoch, stored, lost in reports.execute(of_box).all():
+    for epoch, stored, lost in reports.execute(_COVERED, {"box": box}).all():
         ranges = decode_ranges(stored)
         position, moved_at_ms = moved.get(epoch, (0, None))
         if position >= ranges.last():
             continue
-        newest = reports.scalar(
-            select(func.max(_R.stored_at_ms)).where(_R.box == box, _R.epoch == epoch, _R.sequence > position)
-        )
-        arrivals = Arrivals(ranges, decode_ranges(lost) if lost else RangeSet(), newest or 0)
-        if (complete := frontier(arrivals, position, moved_at_ms)) > position:
+        arrivals = Arrivals(ranges, decode_ranges(lost) if lost else RangeSet(), newest_at_ms=0)
+        if (complete := frontier(arrivals, position, moved_at_ms)) <= position:
+            beyond = {"box": box, "epoch": epoch, "position": position}
+            arrivals = replace(arrivals, newest_at_ms=reports.scalar(_NEWEST, beyond) or 0)
+            complete = frontier(arrivals, position, moved_at_ms)
+        if complete > position:
             found.append((epoch, position, complete))
         elif moved_at_ms is None:
-            _move(connection, box, epoch, 0, newest or 0)
+            _move(connection, box, epoch, 0, arrivals.newest_at_ms)
     return found
 
 
 def _pending(connection: Connection, box: str, epoch: int, position: int, end_of_step: int) -> list[Pending]:
     """Return the records with sequences after `position` and up to `end_of_step`, in their order."""
-    columns = (_R.sequence, _R.record_count, _R.body, _R.stored_at_ms, _R.instrument, _R.run)
-    rows = connection.execute(
-        select(*columns).where(
-            _R.box == box,
-            _R.epoch == epoch,
-            _R.sequence > position,
-            _R.sequence <= end_of_step + BLOCK_SPAN,
-        )
-    )
+    sought = {"box": box, "epoch": epoch, "position": position, "last": end_of_step + BLOCK_SPAN}
+    rows = connection.execute(_PENDING, sought)
     found = [
         Pending(
             stored.sequence,
@@ -279,10 +303,8 @@ def _pending(connection: Connection, box: str, epoch: int, position: int, end_of
 
 
 def _move(connection: Connection, box: str, epoch: int, sequence: int, now_ms: int) -> None:
-    values = {"sequence": sequence, "moved_at_ms": now_ms}
-    of_epoch = and_(evaluated.c.box == box, evaluated.c.epoch == epoch)
-    if connection.execute(update(evaluated).where(of_epoch).values(values)).rowcount == 0:
-        connection.execute(insert(evaluated).values({"box": box, "epoch": epoch, **values}))
+    values = {"box": box, "epoch": epoch, "sequence": sequence, "now_ms": now_ms}
+    connection.execute(_MOVE, values)
 
 
 def _models(pending: Iterable[Pending]) -> dict[str, ProfileInForce]:
@@ -301,15 +323,12 @@ def _in_order(pending: list[Pending]) -> list[tuple[Pending, InstrumentReport]]:
     return sorted(pairs, key=lambda pair: (pair[0].run, pair[1].number))
 
 
-def _save(connection: Connection, instrument: _Instrument) -> None:
+def _values(instrument: _Instrument) -> dict[str, Any]:
+    """The row of an instrument after its reports."""
     values = instrument.values
     if (latest := instrument.latest) is not None:
         readings = msgspec.msgpack.encode(latest.readings)
         values |= {"state": latest.state, "samples": latest.samples, "readings": readings}
     if instrument.evaluator is not None:
         values["evaluation"] = save_state(instrument.evaluator)
-    if instrument.is_new:
-        connection.execute(insert(instruments).values(values))
-    else:
-        key = and_(instruments.c.box == values["box"], instruments.c.serial == values["serial"])
-        connection.execute(update(instruments).where(key).values(values))
+    return values

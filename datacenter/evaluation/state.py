@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Final
+from itertools import compress
+from operator import ne
+from typing import Final, NamedTuple
 
 import msgspec
 
 from datacenter.triggers.live import LiveEvaluator, LiveFunctions
+from datacenter.triggers.program import Program
 from datacenter.triggers.terms.base import Bases, no_base
 
 
@@ -30,33 +33,46 @@ _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(_Saved).decode
 
 
-@lru_cache(maxsize=65_536)
+class _Keys(NamedTuple):
+    """What identifies the variables and the terms of a program, in their order, and the place of each variable."""
+
+    variables: list[int]
+    terms: list[int]
+    places: dict[int, int]
+
+
+@lru_cache(maxsize=1024)
+def _keys(program: Program) -> _Keys:
+    variables = [_key(name) for name in program.names]
+    terms = [_key(program.name_of(term)) for term in program.terms]
+    return _Keys(variables, terms, {key: place for place, key in enumerate(variables)})
+
+
 def _key(name: str) -> int:
     return int.from_bytes(blake2b(name.encode(), digest_size=6).digest())
 
 
 def save_state(evaluator: LiveEvaluator) -> bytes:
     """Return the state of an evaluator."""
-    program = evaluator.program
-    changed = {
-        _key(name): value
-        for name, value, initial in zip(program.names, evaluator.state, program.initial, strict=True)
-        if value != initial
+    keys, state = _keys(evaluator.program), evaluator.state
+    is_changed = list(map(ne, state, evaluator.program.initial))
+    changed = dict(zip(compress(keys.variables, is_changed), compress(state, is_changed), strict=True))
+    starts = {
+        key: start for key, start in zip(keys.terms, evaluator.starts, strict=True) if start is not None
     }
-    starts = {_key(program.name_of(term)): place for term, place in evaluator.starts.items()}
     return _encode(_Saved(evaluator.now_ms, changed, starts))
 
 
 def restored(functions: LiveFunctions, saved: bytes, bases: Bases = no_base) -> LiveEvaluator:
     """Return an evaluator that continues with what `save_state` gave."""
     evaluator = LiveEvaluator(functions, bases)
-    found = _decode(saved)
+    found, keys = _decode(saved), _keys(functions.program)
     evaluator.now_ms = found.now_ms
-    for place, name in enumerate(functions.program.names):
-        evaluator.state[place] = found.changed.get(_key(name), evaluator.state[place])
-    for term in functions.program.terms:
-        if found.starts is None:
-            evaluator.starts[term] = _UNKNOWN
-        elif (start := found.starts.get(_key(functions.program.name_of(term)))) is not None:
-            evaluator.starts[term] = start
+    for key, value in found.changed.items():
+        if (place := keys.places.get(key)) is not None:
+            evaluator.state[place] = value
+    if found.starts is None:
+        evaluator.starts = [_UNKNOWN] * len(keys.terms)
+    else:
+        evaluator.starts = [found.starts.get(key) for key in keys.terms]
     return evaluator

@@ -20,6 +20,8 @@ from settings.profile import Profile, load_profile
 from wire.messages import INT_MAX, Alert, Calibration, InstrumentReport, Inventory, Quality, Status
 
 _KINDS: Final = (Status, Inventory, Quality, Calibration, Alert)
+Start: TypeAlias = tuple[int, int]
+"""Run and number of a report."""
 _Load: TypeAlias = Callable[[Any, Any], None]
 """Copies the inputs of a report to the rows of an instrument."""
 
@@ -44,8 +46,8 @@ class LiveEvaluator:
         self.program = functions.program
         self.now_ms = 0
         """The latest time of any report, in ms since 1970."""
-        self.starts: dict[Term, tuple[int, int]] = {}
-        """Run and number of the first report of each term, where `start_terms` has been called."""
+        self.starts: list[Start | None] = [None] * len(self.program.terms)
+        """Run and number of the first report of each term of the program, where `start_terms` has been called."""
         self.state: MutableSequence[int] = list(self.program.initial)
         """The variables of the program, in their places."""
         if functions.machines is not None:
@@ -58,9 +60,8 @@ class LiveEvaluator:
 
     def start_terms(self, run: int, number: int) -> None:
         """Record that the next report is that of (run, number), with which terms without a start begin."""
-        if len(self.starts) < len(self.program.terms):
-            for term in self.program.terms:
-                self.starts.setdefault(term, (run, number))
+        if None in self.starts:
+            self.starts = [start or (run, number) for start in self.starts]
 
     def holds_since_ms(self, trigger: Trigger) -> int:
         """The time since which a trigger's condition has held, or the alert has lasted; `now_ms` if it does not."""

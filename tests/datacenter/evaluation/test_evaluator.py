@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import event, select, text
 
 from datacenter.evaluation.alerts import Evidence
 from datacenter.evaluation.evaluator import CLOCK_ERROR_MS_MAX, Evaluator
@@ -29,9 +29,7 @@ from tests.support.datacenter.arrivals import (
 )
 from tests.support.datacenter.batches import AT_MS
 from tests.support.datacenter.triggers import MODEL, trigger
-from wire.messages import (
-    Gap,
-)
+from wire.messages import Batch, Entry, Gap, Record
 
 SEED_COUNT = 40
 
@@ -63,6 +61,27 @@ def test_an_alert_begins_and_ends_with_reports(store: Store) -> None:
         select(notices.c.alert, notices.c.kind, notices.c.created_at_ms, notices.c.routed_at_ms)
     )
     assert sorted(map(tuple, found)) == [(row.id, "raised", 99, None), (row.id, "resolved", 99, None)]
+
+
+def test_the_number_of_statements_does_not_grow_with_the_instruments(store: Store) -> None:
+    """Statements take more time than thirty triggers for all reports of a batch."""
+
+    def statements(box: str, serials: list[str]) -> int:
+        entries = [Entry(serial, 1, status(1)) for serial in serials]
+        first = [Entry("", 0, msgspec.structs.replace(profile(), instrument=serial)) for serial in serials]
+        store.authorize_also(box, "S-1", 0)
+        store.ingest(box, Batch(1, 0, [Record(1, entry) for entry in [*first, *entries]]), STORED_MS)
+        executed: list[str] = []
+        with store.transaction() as connection:
+            engine = connection.engine
+        listener = lambda _c, _cursor, statement, *_: executed.append(statement)  # noqa: E731
+        event.listen(engine, "before_cursor_execute", listener)
+        assert evaluator(store).advance(box, 99).reports == len(serials)
+        event.remove(engine, "before_cursor_execute", listener)
+        assert {row.serial for row in store.read(select(instruments)) if row.box == box} == set(serials)
+        return len(executed)
+
+    assert statements("RAP-0008", ["CHEM-1"]) == statements("RAP-0009", [f"CHEM-{n}" for n in range(8)])
 
 
 def test_the_latest_state_of_an_instrument_is_kept(store: Store) -> None:
