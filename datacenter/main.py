@@ -48,6 +48,7 @@ from datacenter.monitoring.requests import measured_application, measured_handle
 from datacenter.monitoring.start import monitoring
 from datacenter.notices.start import make_sender
 from datacenter.notices.targets import read_targets
+from datacenter.refused import RefusedClients
 from datacenter.releases.folder import ReleaseFolder
 from datacenter.releases.service import ReleaseService
 from datacenter.sessions.remote import RemoteSessions
@@ -68,10 +69,9 @@ from wire.pki.signature import load_private_key
 from wire.process.descriptors import DESCRIPTORS_RESERVED, raise_descriptor_limit
 from wire.process.failures import FailureLog
 from wire.process.forced_exit import ForcedExit
-from wire.process.ratelimit import TokenBucket
 from wire.tls.context import ServerContext, client_context, server_context
 from wire.tls.identity import FileVersions
-from wire.tls.peer import ClientCheck, PeerProblem
+from wire.tls.peer import ClientCheck
 from wire.tls.revocation import RevocationList, follow
 
 END_SECONDS_MAX: Final = 15.0
@@ -83,11 +83,6 @@ DESCRIPTORS_MAX: Final = 16_384
 """Each box has one connection, and a second one for alerts while answers are slow."""
 EXPIRE_SECONDS: Final = 30.0
 """Interval at which expired commands are ended."""
-REFUSALS_BURST: Final = 5
-REFUSALS_PER_SECOND: Final = 1 / 600
-"""Limit of the log records about one refused client."""
-REFUSED_NAMES_MAX: Final = 10_000
-"""Refused clients with a separate limit; all others share one."""
 STAFF_THREADS: Final = 4
 """Pages are read from the database by as many threads."""
 _log: Final = logging.getLogger(__name__)
@@ -299,7 +294,8 @@ async def _serve(
     ingest = make_ingest(
         now_ms, queue, config.front_ends, files, sessions, releases, enrolment, heads, denied
     )
-    ingest = guarded(ingest, denied, time.time, config.front_ends)
+    refused = RefusedClients()
+    ingest = refused.logged(guarded(ingest, denied, time.time, config.front_ends), config.front_ends)
     server = await serve(
         measured_handler(ingest, metrics.request),
         config.listen.host,
@@ -307,9 +303,10 @@ async def _serve(
         tls=_server_context(config),
         body_bytes_max=BATCH_BODY_BYTES_MAX,
         now=time.time,
-        check=ClientCheck(revocations, RefusedClients()),
+        check=ClientCheck(revocations, refused.certificate),
         limits=Limits(connections_max=raise_descriptor_limit(DESCRIPTORS_MAX) - DESCRIPTORS_RESERVED),
         crowded=lambda _connections, _beyond: bounds.check(),
+        unsecured=refused.handshake,
     )
     if revocations:
         bounds.add(*revocations.bounds(time.time))
@@ -443,19 +440,6 @@ async def _follow_certificate(config: Config, server: Server) -> None:
             _log.info("the certificate was renewed")
         except (SettingsError, OSError, ssl.SSLError) as error:
             _log.error("the changed certificate files are not used: %s", error)
-
-
-class RefusedClients:
-    """Logs refused clients, with a rate limit for each, because a refused box retries forever."""
-
-    def __init__(self) -> None:
-        self._rates: dict[tuple[PeerProblem, str], TokenBucket] = {}
-
-    def __call__(self, problem: PeerProblem, name: str) -> None:
-        key = problem, name if len(self._rates) < REFUSED_NAMES_MAX else ""
-        rate = self._rates.setdefault(key, TokenBucket(REFUSALS_PER_SECOND, REFUSALS_BURST))
-        if not rate.take(1, time.monotonic()):
-            _log.warning("%s is refused: its certificate: %s", name or "an unnamed client", problem.value)
 
 
 def _log_revocations(revocations: RevocationList, error: Exception | None) -> None:

@@ -9,8 +9,9 @@ from typing import cast
 
 import pytest
 
-from datacenter import main
+from datacenter import refused
 from datacenter.bounds import database_file, datacenter_bounds
+from datacenter.refused import REFUSALS_BURST, RefusedClients
 from datacenter.store.queue import StoreQueue
 from tests.support.logged import logged
 from wire.http.connection import Server
@@ -70,13 +71,13 @@ def test_only_a_database_in_a_file_has_a_file_system(url: str, file: Path | None
 def test_a_refused_box_that_retries_does_not_fill_the_log(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(main, "REFUSED_NAMES_MAX", 3)
-    log = main.RefusedClients()
+    monkeypatch.setattr(refused, "REFUSED_NAMES_MAX", 3)
+    log = RefusedClients().certificate
     for _ in range(1000):
         log(PeerProblem.REVOKED, "RAP-0001")
-    assert len(logged(caplog, "datacenter")) == main.REFUSALS_BURST
+    assert len(logged(caplog, "datacenter")) == REFUSALS_BURST
     log(PeerProblem.REVOKED, "RAP-0002")
     assert logged(caplog, "datacenter")[-1] == "RAP-0002 is refused: its certificate: it is revoked"
     for number in range(1000):
         log(PeerProblem.REVOKED, f"RAP-{number}")
-    assert len(logged(caplog, "datacenter")) <= 5 * main.REFUSALS_BURST
+    assert len(logged(caplog, "datacenter")) <= 5 * REFUSALS_BURST

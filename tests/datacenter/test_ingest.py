@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from threading import Event
 
@@ -14,12 +15,14 @@ import msgspec
 import pytest
 
 from datacenter.ingest import PATH, make_ingest
+from datacenter.refused import RefusedClients
 from datacenter.store import queries
 from datacenter.store.batch import Received
 from datacenter.store.queue import StoreQueue
 from datacenter.store.store import Store
 from tests.support.datacenter.batches import AT_MS, alert, batch, encoded
 from tests.support.eventually import WAIT_SECONDS_MAX
+from tests.support.logged import logged
 from wire.compression import Compressor, Decompressor
 from wire.http.connection import ClientConnection, Handler, HttpError, Peer, Request, Response, serve
 from wire.messages import (
@@ -145,13 +148,17 @@ def test_the_reply_contains_the_waiting_commands(meet: Callable[..., Store], fil
     meet((BOX, client))
 
 
-def test_an_unauthorized_box_is_refused_and_disconnected(meet: Callable[..., Store]) -> None:
+def test_an_unauthorized_box_is_refused_logged_and_disconnected(
+    meet: Callable[..., Store], caplog: pytest.LogCaptureFixture
+) -> None:
     async def client(connection: ClientConnection) -> None:
         answer = await connection.request("POST", PATH, Compressor().compress(encoded(alert(1))))
         assert answer.status == 403
         await connection.lost
 
-    assert numbers(meet(("RAP-0666", client))) == []
+    around = partial(RefusedClients().logged, front_ends=())
+    assert numbers(meet(("RAP-0666", client), around=around)) == []
+    assert [line[:31] for line in logged(caplog, "datacenter")] == ["RAP-0666 is refused: it is not "]
 
 
 def first(data: bytes) -> bytes:

@@ -71,6 +71,10 @@ Crowded = Callable[[int, bool], object]
 """Called with the number of connections when it reaches 80 % of the limit, and with True beyond the limit."""
 
 
+Unsecured = Callable[[str, str], object]
+"""Called with a client's address and the reason when its TLS handshake fails."""
+
+
 class Admissions:
     """The connections of one listener. `accept` is the listener's protocol factory."""
 
@@ -80,10 +84,11 @@ class Admissions:
         tls: ssl.SSLContext | None,
         serve: Callable[[Callable[[], None]], asyncio.Protocol],
         crowded: Crowded | None,
+        unsecured: Unsecured | None = None,
     ) -> None:
         """`serve` makes a connection's protocol from a callback that must be called when the connection is lost."""
         self.limits, self.tls, self.serve = limits, tls, serve
-        self._crowded = crowded
+        self._crowded, self.unsecured = crowded, unsecured
         self._present: dict[_Admission, None] = {}
         self._empty = asyncio.Event()
         self._empty.set()
@@ -168,8 +173,11 @@ class _Admission(asyncio.Protocol):
                 ssl_handshake_timeout=limits.handshake_s,
                 ssl_shutdown_timeout=limits.shutdown_s,
             )
-        except OSError:  # includes ssl.SSLError
+        except OSError as error:
             secured = None
+            if isinstance(error, ssl.SSLError) and self._admissions.unsecured is not None:
+                address, *_ = raw.get_extra_info("peername") or ("an unknown address",)
+                self._admissions.unsecured(str(address), getattr(error, "verify_message", "") or error.reason)
         except BaseException:
             self.abort()
             raise

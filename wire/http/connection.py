@@ -3,7 +3,6 @@
 llhttp (through httptools) parses; this module adds bounds and the order of responses. A general framework took
 fifteen times the processor time of the whole exchange, most of it for unused features. Deliberately unsupported:
 `Expect`, upgrades, sending of chunked bodies or compressed content.
-
 Changes by intermediaries are accepted: chunked bodies, responses delimited by the end of the connection, HTTP/1.0,
 unrequested gzip, error pages longer than any expected reply.
 
@@ -24,8 +23,8 @@ from typing import Any, Final, TypeAlias
 
 import httptools
 
-from wire.http.admission import Admissions, Crowded, Limits
-from wire.http.fields import date_text, status_line, uncompressed
+from wire.http.admission import Admissions, Crowded, Limits, Unsecured
+from wire.http.fields import add_field, date_text, status_line, uncompressed
 from wire.http.heads import whole_request, whole_response
 from wire.tls.peer import ClientCheck
 from wire.tls.session import keep_session
@@ -127,7 +126,7 @@ class _Parsing(asyncio.Protocol):
         if self._head_bytes > HEAD_BYTES_MAX:
             raise _Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         if self._in_head:  # a trailer field must not be taken for a header field (RFC 9110, 6.5.1)
-            self._headers[_header_name(name)] = value.decode("latin-1")
+            add_field(self._headers, _header_name(name), value.decode("latin-1"))
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -408,16 +407,18 @@ async def serve(
     check: ClientCheck | None = None,
     limits: Limits = DEFAULT_LIMITS,
     crowded: Crowded | None = None,
+    unsecured: Unsecured | None = None,
 ) -> Server:
     """Serve requests at `host`:`port` with `handler`; `now` is the wall clock in seconds, for `Date`.
 
-    `check` refuses clients whose certificate `tls` accepts. `crowded` is called near the connection limit.
+    `check` refuses clients whose certificate `tls` accepts. `crowded` is called near the connection limit,
+    `unsecured` after handshakes that fail.
     """
 
     def serve_connection(lost: Callable[[], None]) -> asyncio.Protocol:
         return ServerConnection(handler, body_bytes_max, now, limits.request_s, lost, check)
 
-    admissions = Admissions(limits, tls, serve_connection, crowded)
+    admissions = Admissions(limits, tls, serve_connection, crowded, unsecured)
     loop = asyncio.get_running_loop()
     listener = await loop.create_server(admissions.accept, host, port, backlog=limits.backlog)
     return Server(listener, admissions)

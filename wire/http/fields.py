@@ -1,4 +1,4 @@
-"""Status lines, dates in HTTP fields, and removal of gzip content coding."""
+"""Status lines, header fields and their dates, and removal of gzip content coding."""
 
 from __future__ import annotations
 
@@ -17,6 +17,11 @@ _STATUS_LINES: Final[dict[int, str]] = {s: f"HTTP/1.1 {s.value} {s.phrase}\r\n" 
 def status_line(status: int) -> str:
     """Return the status line; without a reason phrase for an unregistered status (RFC 9112, 4)."""
     return _STATUS_LINES.get(status) or f"HTTP/1.1 {status} \r\n"
+
+
+def add_field(headers: dict[str, str], name: str, value: str) -> None:
+    """Add a header field; several of a name are joined by commas (RFC 9110, 5.3), so that none hides another."""
+    headers[name] = f"{headers[name]}, {value}" if name in headers else value
 
 
 def date_text(second: int) -> str:

@@ -13,6 +13,8 @@ from typing import Final, NamedTuple
 
 import httptools
 
+from wire.http.fields import add_field
+
 REMEMBERED_BYTES_MAX: Final = 512
 """Maximum size of a cached header section."""
 REMEMBERED_MAX: Final = 256
@@ -74,7 +76,7 @@ class _Collector:
         self.target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+        add_field(self.headers, name.decode("latin-1").lower(), value.decode("latin-1"))
 
     def on_headers_complete(self) -> None:
         self.is_complete = True

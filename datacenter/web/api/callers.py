@@ -71,11 +71,9 @@ class Callers:
 
     async def identify(self, request: Request, *, changes: bool) -> Caller:
         """Return the caller. Raises: UnknownCallerError, TooManyRequestsError; StoreError."""
-        header = request.headers.get("authorization")
+        headers = request.headers.getlist("authorization")
         caller = (
-            await self._by_session(request, changes)
-            if header is None
-            else await self._by_token(request, header)
+            await self._by_token(request, headers) if headers else await self._by_session(request, changes)
         )
         key = caller.staff, caller.token.id if caller.token else ""
         bucket = self._requests.setdefault(key, TokenBucket(REQUESTS_PER_SECOND, REQUESTS_BURST))
@@ -92,9 +90,9 @@ class Callers:
             raise UnknownCallerError(f"a session does not authorize changes by the API; {_MISSING}")
         return Caller(session.staff, entry)
 
-    async def _by_token(self, request: Request, header: str) -> Caller:
+    async def _by_token(self, request: Request, headers: list[str]) -> Caller:
         now_ms = self._services.now_ms()
-        scheme, _, secret = header.partition(" ")
+        scheme, _, secret = ", ".join(headers).partition(" ")  # of several tokens none is chosen
         found: Caller | str = await self._services.read(lambda: self._look_up(scheme, secret.strip(), now_ms))
         if isinstance(found, Caller):
             return found

@@ -55,6 +55,13 @@ def test_a_forged_token_is_refused_and_recorded(web: WebClient, secret: str) -> 
     assert [one.action for one in web.entries if one.outcome == "refused"] == ["use-token"]
 
 
+def test_none_of_two_tokens_is_chosen(changing: WebClient) -> None:
+    program = changing.sign_in("engineer").program()
+    given = {"authorization": f"Bearer {program.secret}", "Authorization": "Bearer rap_other"}
+    assert program.request("GET", ONE, b"", given).status == 401
+    assert program.get(ONE).status == 200
+
+
 def test_expired_and_revoked_tokens_look_like_unknown_ones(changing: WebClient) -> None:
     engineer = changing.sign_in("engineer")
     expired, revoked = engineer.program(days=0), engineer.program()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 
@@ -40,7 +41,10 @@ class Site:
         authority, key = Authority.make("CA"), make_key()
         self._server = authority.issue(folder, "SERVER", hosts=("localhost",), trusts=authority, key=key)
         self._client = authority.issue(folder, "CLIENT", trusts=authority, key=key)
+        foreign = Authority.make("FOREIGN")
+        self._foreign = foreign.issue(folder, "FOREIGN-CLIENT", trusts=authority, key=key)
         self.crowded: list[tuple[int, bool]] = []
+        self.unsecured: list[tuple[str, str]] = []
 
     def run(self, client: Callable[[Site], Awaitable[None]]) -> None:
         self.loop, network = SimLoop(), Network()
@@ -66,6 +70,7 @@ class Site:
             now=lambda: 1.0,
             limits=LIMITS,
             crowded=lambda count, beyond: self.crowded.append((count, beyond)),
+            unsecured=lambda address, reason: self.unsecured.append((address, reason)),
         )
 
     async def _answer(self, request: Request) -> Response:
@@ -73,8 +78,9 @@ class Site:
             await self.let_answer.wait()
         return Response(200, request.body)
 
-    async def connect(self) -> ClientConnection:
-        return await dial(Endpoint("localhost", 443), client_context(self._client), reply_bytes_max=1000)
+    async def connect(self, *, is_foreign: bool = False) -> ClientConnection:
+        identity = self._foreign if is_foreign else self._client
+        return await dial(Endpoint("localhost", 443), client_context(identity), reply_bytes_max=1000)
 
     async def silent(self) -> Silent:
         _, protocol = await asyncio.get_running_loop().create_connection(Silent, "localhost", 443)
@@ -122,6 +128,17 @@ async def works(connection: ClientConnection) -> bool:
         return (await connection.request("POST", "/", b"1")).status == 200
     except HttpError:
         return False
+
+
+def test_a_client_with_a_foreign_certificate_is_reported(site: Site) -> None:
+    async def client(site: Site) -> None:
+        with suppress(OSError):  # with TLS 1.3 the client learns it after its handshake
+            await (await site.connect(is_foreign=True)).lost
+        assert await works(await site.connect())
+        ((_, reason),) = site.unsecured
+        assert "issuer certificate" in reason
+
+    site.run(client)
 
 
 def test_silent_connections_are_limited_and_evicted_for_a_new_one(site: Site) -> None:

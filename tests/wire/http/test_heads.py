@@ -111,6 +111,13 @@ def test_complete_requests_are_parsed_as_by_the_full_parser(message: bytes) -> N
     assert served([message]) == in_parts, "the second time"
 
 
+@pytest.mark.parametrize("cut", [0, 1])
+def test_no_header_field_hides_another_of_its_name(cut: int) -> None:
+    message = b"POST / HTTP/1.1\r\nRap-Box: RAP-1\r\nrap-box: RAP-2\r\nContent-Length: 0\r\n\r\n"
+    (request,), _ = served([part for part in (message[:cut], message[cut:]) if part])
+    assert request.headers["rap-box"] == "RAP-1, RAP-2"
+
+
 @pytest.mark.parametrize("message", RESPONSES)
 def test_complete_responses_are_parsed_as_by_the_full_parser(message: bytes) -> None:
     in_parts = received([message[:1], message[1:]])
