@@ -72,7 +72,12 @@ DOUBTFUL: Final = or_(_A.at_ms > _A.stored_at_ms + CLOCK_DOUBT_MS, _A.at_ms < EA
 
 def is_clock_doubtful(record: AuditRecord) -> bool:
     """Return whether the time of a record cannot be right."""
-    return record.at_ms > record.stored_at_ms + CLOCK_DOUBT_MS or record.at_ms < EARLIEST_MS
+    return is_time_doubtful(record.at_ms, record.stored_at_ms)
+
+
+def is_time_doubtful(at_ms: int, stored_at_ms: int) -> bool:
+    """Return whether a time by a reporter's clock cannot be right for what was stored then."""
+    return at_ms > stored_at_ms + CLOCK_DOUBT_MS or at_ms < EARLIEST_MS
 
 
 def search_line(record: AuditRecord) -> str:

@@ -9,6 +9,7 @@ import msgspec
 from sqlalchemy import and_, select
 from starlette.responses import Response
 
+from datacenter.audit.boxes import is_time_doubtful
 from datacenter.base.percentiles import percentiles_of
 from datacenter.base.visible import permitted_bases, visible_days
 from datacenter.explanation.thresholds import ReadingThreshold, reading_thresholds
@@ -69,6 +70,7 @@ def instrument(page: PageRequest) -> Response:
         spans=period.spans,
         statuses=len(period.statuses),
         is_silent=row.stored_at_ms < page.now_ms - SILENT_MS,
+        has_wrong_clock=row.stored_at_ms > 0 and is_time_doubtful(row.at_ms, row.stored_at_ms),
         completeness=stream_completeness(page.store, box, serial),
         errors=_errors(page, times, profile),
         errors_shown=ERRORS_SHOWN,

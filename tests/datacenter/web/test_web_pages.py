@@ -8,9 +8,9 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import insert, update
 
-from datacenter.store.schema import alerts, deliveries
+from datacenter.store.schema import alerts, deliveries, instruments
 from datacenter.store.store import Store
 from tests.support.datacenter.web_client import WebClient, open_web
 from tests.support.datacenter.web_fleet import (
@@ -146,6 +146,17 @@ def test_the_numbers_that_are_not_stored_are_shown(web: WebClient) -> None:
     page = engineer.get(INSTRUMENT).text
     assert "201 not stored" in page
     assert "2 spans without reports" in page
+
+
+def test_an_instrument_with_a_wrong_clock_is_marked(changing: WebClient) -> None:
+    engineer, page = changing.sign_in("engineer"), "/instruments/RAP-0001/CHEM-0001"
+    assert "wrong clock" not in engineer.get(page).text
+    assert changing.store is not None
+    with changing.store.transaction() as connection:
+        connection.execute(update(instruments).values(at_ms=2_082_758_400_000))
+    text = engineer.get(page).text
+    assert "wrong clock" in text
+    assert "2036" in text
 
 
 def test_no_line_crosses_a_gap(web: WebClient) -> None:
