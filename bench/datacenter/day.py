@@ -5,11 +5,15 @@ process decodes and stores them, or two that have half of them each, in the tran
 makes while it is busy, in one PostgreSQL server that flushes its commits. Batches are made in rounds, between
 which all processes wait for each other; the time to make them does not count. `SCALE=0.1` ingests a tenth of the day,
 and computes the time of the whole one.
+
+Of some batches the processor time is measured step by step, of the program and of PostgreSQL, with the evaluation of
+thirty triggers, which follows ingest in the background. It depends less on other load than durations do.
 """
 
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing, contextmanager
@@ -18,15 +22,19 @@ from random import Random
 from threading import Barrier
 from typing import Any, Final
 
-from bench.datacenter.ingest import INSTRUMENTS, NOW_MS, REPORTS_A_DAY, make_report
+from bench.datacenter.ingest import CHANNELS, INSTRUMENTS, NOW_MS, REPORTS_A_DAY, make_report
 from bench.datacenter.scale import scaled
+from bench.datacenter.triggers import quiet_triggers
 from bench.figures import Figure, figure, run
+from datacenter.evaluation.evaluator import Evaluator
+from datacenter.evaluation.triggerset import TriggerSet
 from datacenter.store import queries
 from datacenter.store.batch import Received
 from datacenter.store.queue import TOGETHER_RECORDS_MAX
 from datacenter.store.store import Store
-from tests.support.datacenter.postgres import running_server
-from wire.messages import Batch, Entry, decode, encode, encode_batch
+from tests.support.datacenter.postgres import PostgresServer, killable_server, running_server
+from tests.support.datacenter.triggers import MODEL
+from wire.messages import Batch, Entry, ProfileInForce, Record, Status, decode, encode, encode_batch
 
 BOXES: Final = 10_000 // INSTRUMENTS
 SIZE: Final = 8 * INSTRUMENTS
@@ -36,6 +44,8 @@ STEP: Final = TOGETHER_RECORDS_MAX // SIZE
 ROUND: Final = 8 * STEP
 """Batches of each process that are made before any is stored."""
 WAIT_SECONDS_MAX: Final = 600.0
+EVALUATED_BOXES: Final = 2 * STEP
+EVALUATED_ROUNDS: Final = 4
 
 
 def make_batch(random: Random, place: int) -> tuple[str, bytes]:
@@ -110,9 +120,71 @@ def measure(processes: int) -> list[Figure]:
     ]
 
 
+class _Processor:
+    """The processor time of this process and of a server, in seconds, by step."""
+
+    def __init__(self, server: PostgresServer) -> None:
+        self._server = server
+        self.own: defaultdict[str, float] = defaultdict(float)
+        self.servers: defaultdict[str, float] = defaultdict(float)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Count the time in the block."""
+        own, servers = time.process_time(), self._server.processor_s()
+        yield
+        self.own[name] += time.process_time() - own
+        self.servers[name] += self._server.processor_s() - servers
+
+
+def processor_times() -> list[Figure]:
+    """The processor time a report of each step."""
+    random, boxes = Random(1), [f"RAP-{box:04}" for box in range(EVALUATED_BOXES)]
+    serials = [f"CHEM-{number}" for number in range(INSTRUMENTS)]
+    entries = [Entry("", 0, ProfileInForce(NOW_MS, serial, MODEL, 1)) for serial in serials]
+    with killable_server(flushes=True) as server, closing(Store(server.url)) as store:
+        store.authorize(boxes, 0)
+        evaluator = Evaluator(store, TriggerSet(quiet_triggers()))
+        first = [Received(box, Batch(2, 0, [Record(1, one) for one in entries]), NOW_MS) for box in boxes]
+        store.ingest_all(first)
+        for box in boxes:
+            evaluator.advance(box, NOW_MS)
+        processor = _Processor(server)
+        for after in range(0, EVALUATED_ROUNDS * SIZE, SIZE):
+            made = [(box, encode_batch(1, _quiet_entries(random, after))) for box in boxes]
+            with processor.step("decoding"):
+                received = [Received(box, decode(Batch, data), NOW_MS) for box, data in made]
+            with processor.step("storing"):
+                for place in range(0, len(received), STEP):
+                    store.ingest_all(received[place : place + STEP])
+            with processor.step("evaluation"):
+                evaluated = sum(evaluator.advance(box, NOW_MS).reports for box in boxes)
+            assert evaluated == len(boxes) * SIZE
+    reports = EVALUATED_ROUNDS * EVALUATED_BOXES * SIZE
+    found = []
+    for name, seconds in processor.own.items():
+        found.append(figure(f"processor time, {name}", "us/report", seconds / reports * 1e6))
+        of_server = processor.servers[name]
+        found.append(figure("  of PostgreSQL", "us/report", of_server / reports * 1e6))
+    total = sum(processor.own.values()) + sum(processor.servers.values())
+    minutes = total / reports * REPORTS_A_DAY / 60
+    return [*found, figure("a day with evaluation, processor time on two cores", "min", minutes / 2, "<= 10")]
+
+
+def _quiet_entries(random: Random, after: int) -> list[tuple[int, bytes]]:
+    """The reports of a batch whose readings raise no alert."""
+    found = []
+    for sequence in range(after + 1, after + SIZE + 1):
+        number, at_ms = sequence // INSTRUMENTS + 1, NOW_MS + sequence * 7_500
+        readings = {name: random.randrange(100) for name in CHANNELS}
+        body = Status(number, at_ms, "running", number, readings)
+        found.append((sequence, encode(Entry(f"CHEM-{sequence % INSTRUMENTS}", 1, body))))
+    return found
+
+
 def figures() -> list[Figure]:
     """All figures."""
-    return [figure("reports ingested", "", BATCHES * SIZE), *measure(1), *measure(2)]
+    return [figure("reports ingested", "", BATCHES * SIZE), *processor_times(), *measure(1), *measure(2)]
 
 
 if __name__ == "__main__":

@@ -411,16 +411,15 @@ async def serve(
 ) -> Server:
     """Serve requests at `host`:`port` with `handler`; `now` is the wall clock in seconds, for `Date`.
 
-    `check` refuses clients whose certificate `tls` accepts. `crowded` is called near the connection limit,
-    `unsecured` after handshakes that fail.
+    `check` refuses clients whose certificate `tls` accepts; for `crowded` and `unsecured` see their types.
     """
 
     def serve_connection(lost: Callable[[], None]) -> asyncio.Protocol:
         return ServerConnection(handler, body_bytes_max, now, limits.request_s, lost, check)
 
     admissions = Admissions(limits, tls, serve_connection, crowded, unsecured)
-    loop = asyncio.get_running_loop()
-    listener = await loop.create_server(admissions.accept, host, port, backlog=limits.backlog)
+    create_server = asyncio.get_running_loop().create_server
+    listener = await create_server(admissions.accept, host, port, backlog=limits.backlog)
     return Server(listener, admissions)
 
 

@@ -62,6 +62,17 @@ class PostgresServer:
         self._process.kill()
         self._process.wait()
 
+    def processor_s(self) -> float:
+        """The processor time of all of its processes, those that have ended included, in seconds."""
+        pid = self._process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        ticks = 0
+        for one in (pid, *children):
+            with suppress(FileNotFoundError):
+                times = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()[11:15]
+                ticks += sum(map(int, times if one == pid else times[:2]))
+        return ticks / os.sysconf("SC_CLK_TCK")
+
     def _answers(self) -> bool:
         assert self._process.poll() is None, Path(f"{self._folder}/log").read_text()
         with suppress(psycopg.OperationalError):
